@@ -1,0 +1,60 @@
+"""Artifacts: immutable things with an address, `kind://project/name/version`, and the patterns that assignments match them with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fuseml.domain import errors
+
+KINDS = ("code", "model", "dataset", "runnable")
+_ADDRESS = re.compile(r"(code|model|dataset|runnable)://([^/*\n]+)/([^*\n]+)/([^/*\n]+)")
+_PATTERN = re.compile(r"(code|model|dataset|runnable)://(\*|[^/\n]+/[^\n]+)")
+_MODEL_VERSION = re.compile(r"models:/([^/@]+)/(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Identifies an artifact. A name may hold slashes; a version (commit, model version) does not."""
+
+    kind: str
+    project: str
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}://{self.project}/{self.name}/{self.version}"
+
+    @staticmethod
+    def parse(text: str) -> Address:
+        """Raises InvalidError that shows what an address looks like."""
+        match = _ADDRESS.fullmatch(text)
+        if not match:
+            raise errors.InvalidError(
+                f"{text!r} is not an artifact's address; it looks like code://project/name/commit or model://project/name/version"
+            )
+        return Address(*match.groups())
+
+
+def code(project: str, codeset: str, commit: str) -> Address:
+    """A codeset version."""
+    return Address("code", project, codeset, commit)
+
+
+def model_of(project: str, value: str) -> Address | None:
+    """The address of a registered MLflow model version, `models:/name/version`; None for any other text."""
+    match = _MODEL_VERSION.fullmatch(value)
+    return Address("model", project, match[1], match[2]) if match else None
+
+
+def check_pattern(text: str) -> str:
+    """Return `text` when it is a pattern: `code://project/codeset`, `model://project/*`, `code://*`. Raises InvalidError."""
+    if not _PATTERN.fullmatch(text):
+        raise errors.InvalidError(f"{text!r} is not a pattern; examples: code://project/codeset, code://project/*, model://*")
+    return text
+
+
+def matches(pattern: str, kind: str, project: str, name: str) -> bool:
+    """Whether an artifact of this kind, project and name fits the pattern. `*` spans any characters."""
+    expression = ".*".join(re.escape(part) for part in pattern.split("*"))
+    return re.fullmatch(expression, f"{kind}://{project}/{name}", re.DOTALL) is not None

@@ -1,0 +1,395 @@
+"""The events that FuseML publishes: types, payloads, and the ids that make a repeated fact the same event.
+
+Types are `org.fuseml.<noun>.<past tense>.v1`. A published type never changes shape: a new shape is `v2`. Readers ignore
+unknown fields and refuse wrong ones. `eventing/catalog.yaml` lists the same types for people; a test keeps both equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import pydantic
+
+from fuseml.domain import document, errors
+
+PREFIX = "org.fuseml."
+TEKTON_PREFIX = "dev.tekton.event."
+TICK = "dev.knative.sources.ping"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A CloudEvent with JSON data. (`source`, `id`) identifies it; `time` is RFC 3339."""
+
+    type: str
+    source: str
+    id: str
+    subject: str | None
+    time: str
+    data: dict[str, Any]
+    extensions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Payload(pydantic.BaseModel):
+    """The parent of every payload; `TYPE` is the event's type. Unknown fields are ignored: an older reader meets a newer writer."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
+
+    TYPE: ClassVar[str]
+
+    @property
+    def subject(self) -> str:
+        """What the event is about, for filters and ledgers."""
+        raise errors.PermanentError(f"{type(self).__name__} names no subject")
+
+    @property
+    def source(self) -> str:
+        """The thing that changed, as a URI reference."""
+        return f"/{self.TYPE.split('.')[2]}s/{self.subject}"
+
+    @property
+    def identity(self) -> str | None:
+        """What makes two events of this type and subject the same fact; None where each event is a fact of its own."""
+        return None
+
+
+class CodesetRegistered(Payload):
+    TYPE: ClassVar[str] = "org.fuseml.codeset.registered.v1"
+    project: str
+    codeset: str
+    url: str
+
+    @property
+    def subject(self) -> str:
+        return f"{self.project}/{self.codeset}"
+
+
+class CodesetRemoved(Payload):
+    TYPE: ClassVar[str] = "org.fuseml.codeset.removed.v1"
+    project: str
+    codeset: str
+
+    @property
+    def subject(self) -> str:
+        return f"{self.project}/{self.codeset}"
+
+
+class CodesetPushed(Payload):
+    """A ref of a codeset points at a new commit. `paths` is null where the changed files could not be told.
+
+    `registered` is when the codeset was registered: one that was deleted and made again begins anew.
+    """
+
+    TYPE: ClassVar[str] = "org.fuseml.codeset.pushed.v1"
+    project: str
+    codeset: str
+    ref: str
+    before: str | None = None
+    commit: str
+    paths: list[str] | None = None
+    message: str = ""
+    pusher: str = ""
+    registered: str = ""
+
+    @property
+    def subject(self) -> str:
+        return f"{self.project}/{self.codeset}"
+
+    @property
+    def identity(self) -> str:
+        # Without `before`: the sweep that repairs a lost webhook does not know it, and must make the same event.
+        return f"{self.ref}@{self.commit}" + (f"/{self.registered}" if self.registered else "")
+
+
+class WorkflowAssigned(Payload):
+    """A workflow is bound to a codeset or to a pattern of artifacts. `assignment` tells repeated assignments apart."""
+
+    TYPE: ClassVar[str] = "org.fuseml.workflow.assigned.v1"
+    workflow: str
+    pattern: str
+    assignment: str
+
+    @property
+    def subject(self) -> str:
+        return self.workflow
+
+    @property
+    def identity(self) -> str:
+        return self.assignment
+
+
+class WorkflowUpdated(Payload):
+    TYPE: ClassVar[str] = "org.fuseml.workflow.updated.v1"
+    workflow: str
+    revision: int
+
+    @property
+    def subject(self) -> str:
+        return self.workflow
+
+    @property
+    def identity(self) -> str:
+        return str(self.revision)
+
+
+class RunRequested(Payload):
+    """Somebody asks for a run: `run` names one that must be (re)submitted, else `workflow` starts anew on `codeset`."""
+
+    TYPE: ClassVar[str] = "org.fuseml.run.requested.v1"
+    request: str
+    run: str | None = None
+    workflow: str | None = None
+    project: str | None = None
+    codeset: str | None = None
+    commit: str | None = None
+    inputs: dict[str, str] = {}
+
+    @property
+    def subject(self) -> str:
+        return self.run or self.workflow or self.request
+
+    @property
+    def identity(self) -> str:
+        return self.request
+
+
+class RunCancelRequested(Payload):
+    """Somebody wants a run to stop."""
+
+    TYPE: ClassVar[str] = "org.fuseml.run.cancel_requested.v1"
+    run: str
+    reason: str
+
+    @property
+    def subject(self) -> str:
+        return self.run
+
+    @property
+    def identity(self) -> str:
+        return "cancel"
+
+
+class RunCreated(Payload):
+    TYPE: ClassVar[str] = "org.fuseml.run.created.v1"
+    run: str
+    workflow: str
+    revision: int
+    project: str
+    codeset: str | None = None
+    commit: str | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.run
+
+    @property
+    def identity(self) -> str:
+        return "created"
+
+
+class RunStarted(Payload):
+    TYPE: ClassVar[str] = "org.fuseml.run.started.v1"
+    run: str
+    workflow: str
+    project: str
+
+    @property
+    def subject(self) -> str:
+        return self.run
+
+    @property
+    def identity(self) -> str:
+        return "started"
+
+
+class RunStepFinished(Payload):
+    TYPE: ClassVar[str] = "org.fuseml.run.step_finished.v1"
+    run: str
+    workflow: str
+    project: str
+    step: str
+    state: str
+    cause: str | None = None
+    outputs: dict[str, str] = {}
+
+    @property
+    def subject(self) -> str:
+        return self.run
+
+    @property
+    def identity(self) -> str:
+        return f"step/{self.step}"
+
+
+class RunFinished(Payload):
+    TYPE: ClassVar[str] = "org.fuseml.run.finished.v1"
+    run: str
+    workflow: str
+    project: str
+    codeset: str | None = None
+    commit: str | None = None
+    state: Literal["succeeded", "failed", "cancelled"]
+    cause: str | None = None
+    outputs: dict[str, str] = {}
+
+    @property
+    def subject(self) -> str:
+        return self.run
+
+    @property
+    def identity(self) -> str:
+        return "finished"
+
+
+class ArtifactRecorded(Payload):
+    TYPE: ClassVar[str] = "org.fuseml.artifact.recorded.v1"
+    address: str
+    kind: str
+    project: str
+    name: str
+    version: str
+    run: str | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+    @property
+    def source(self) -> str:
+        return "/artifacts"
+
+    @property
+    def identity(self) -> str:
+        return "recorded"
+
+
+class ModelRegistered(Payload):
+    """A tracking server (`extension` is its record's id) has a new model version."""
+
+    TYPE: ClassVar[str] = "org.fuseml.model.registered.v1"
+    extension: str
+    name: str
+    version: str
+    model_source: str | None = None
+    run_id: str | None = None
+    tags: dict[str, str] = {}
+
+    @property
+    def subject(self) -> str:
+        return f"{self.name}/{self.version}"
+
+    @property
+    def source(self) -> str:
+        return f"/extensions/{self.extension}"
+
+    @property
+    def identity(self) -> str:
+        return "registered"
+
+
+class ModelTagged(Payload):
+    TYPE: ClassVar[str] = "org.fuseml.model.tagged.v1"
+    extension: str
+    name: str
+    version: str
+    key: str
+    value: str | None = None
+    delivery: str
+
+    @property
+    def subject(self) -> str:
+        return f"{self.name}/{self.version}"
+
+    @property
+    def source(self) -> str:
+        return f"/extensions/{self.extension}"
+
+    @property
+    def identity(self) -> str:
+        return self.delivery
+
+
+class ModelAliased(Payload):
+    """An alias of a model points at `version`, or at nothing when `version` is null."""
+
+    TYPE: ClassVar[str] = "org.fuseml.model.aliased.v1"
+    extension: str
+    name: str
+    alias: str
+    version: str | None = None
+    delivery: str
+
+    @property
+    def subject(self) -> str:
+        return f"{self.name}@{self.alias}"
+
+    @property
+    def source(self) -> str:
+        return f"/extensions/{self.extension}"
+
+    @property
+    def identity(self) -> str:
+        return self.delivery
+
+
+class _ExtensionChanged(Payload):
+    extension: str
+    revision: int
+
+    @property
+    def subject(self) -> str:
+        return self.extension
+
+
+class ExtensionRegistered(_ExtensionChanged):
+    TYPE: ClassVar[str] = "org.fuseml.extension.registered.v1"
+
+
+class ExtensionUpdated(_ExtensionChanged):
+    TYPE: ClassVar[str] = "org.fuseml.extension.updated.v1"
+
+
+class ExtensionRemoved(_ExtensionChanged):
+    TYPE: ClassVar[str] = "org.fuseml.extension.removed.v1"
+
+
+PAYLOADS: dict[str, type[Payload]] = {
+    payload.TYPE: payload
+    for payload in (
+        ArtifactRecorded,
+        CodesetPushed,
+        CodesetRegistered,
+        CodesetRemoved,
+        ExtensionRegistered,
+        ExtensionRemoved,
+        ExtensionUpdated,
+        ModelAliased,
+        ModelRegistered,
+        ModelTagged,
+        RunCancelRequested,
+        RunCreated,
+        RunFinished,
+        RunRequested,
+        RunStarted,
+        RunStepFinished,
+        WorkflowAssigned,
+        WorkflowUpdated,
+    )
+}
+
+
+def event(payload: Payload, time: str, extensions: Mapping[str, str] | None = None) -> Event:
+    """The event that announces `payload`. Its id follows from type, subject and identity, so that the same fact, told twice, is one event."""
+    short = payload.TYPE.removeprefix(PREFIX).removesuffix(".v1")
+    identity = f"{short}:{payload.subject}:{payload.identity or time}"
+    return Event(payload.TYPE, payload.source, identity, payload.subject, time, payload.model_dump(mode="json"), dict(extensions or {}))
+
+
+def read(event: Event) -> Payload:
+    """The typed payload of one of our own events. Raises InvalidError when the type is unknown or the data does not fit it."""
+    model = PAYLOADS.get(event.type)
+    if model is None:
+        raise errors.InvalidError(f"{event.type} is not an event type of FuseML")
+    return document.validate(model, event.data, kind=f"data of {event.type}")

@@ -1,0 +1,244 @@
+"""Workflow expressions: `{{ inputs.x }}` in the text of a workflow, read once into typed nodes.
+
+    inputs.NAME                                    the value of a workflow input
+    inputs.CODESET.name | project | version        a codeset input: its name, its project, the commit of this run
+    steps.STEP.outputs.OUTPUT                      what another step wrote
+    extension.NAME.url | version | zone | product | service_resource | service_category | cfg.KEY
+                                                   what a selector of the same step resolved to; `extensions.` is the same
+    '...' or "..."                                 just these characters: `{{ '{{' }}` is how a literal `{{` is written
+
+The spacing is free. As in the original implementation, a whole value such as `inputs.predictor`, without braces, is a reference
+too, provided that it names something; where it does not, it is plain text. Other text, JSON above all, passes through untouched.
+The original put an empty text in place of everything that it did not know; here that is an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from fuseml.domain import document, errors
+
+CODESET_ATTRIBUTES = ("name", "project", "version")
+EXTENSION_ATTRIBUTES = ("product", "service_category", "service_resource", "url", "version", "zone")
+
+HOLE = "\0"
+"""Stands for a name that the document fails to give (text cannot hold this character): what refers to it is not judged."""
+
+_EXPRESSION = re.compile(r"\{\{\s*(?:'([^']*)'|\"([^\"]*)\"|([^{}'\"]*?))\s*\}\}")
+_PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_EXTENSION_FORM = f"extension.<name>.cfg.<KEY>, or extension.<name> with .{', .'.join(EXTENSION_ATTRIBUTES)}"
+_FORMS = {
+    "inputs": "inputs.<input>, or inputs.<codeset>.name, .project or .version",
+    "steps": "steps.<step>.outputs.<output>",
+    "extension": _EXTENSION_FORM,
+    "extensions": _EXTENSION_FORM,
+}
+_ROOTS = tuple(_FORMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Characters that stand for themselves."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputReference:
+    """A workflow input, or one attribute of a codeset input."""
+
+    name: str
+    attribute: str | None = None
+    start: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        return f"inputs.{self.name}" + (f".{self.attribute}" if self.attribute else "")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputReference:
+    """An output of a step."""
+
+    step: str
+    output: str
+    start: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        return f"steps.{self.step}.outputs.{self.output}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionReference:
+    """An attribute of what a selector resolved to; with `key`, the attribute is `cfg` and the value may be a secret."""
+
+    selector: str
+    attribute: str
+    key: str | None = None
+    start: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        return f"extension.{self.selector}.{self.attribute}" + (f".{self.key}" if self.key else "")
+
+
+Reference = InputReference | OutputReference | ExtensionReference
+Node = Literal | Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The names that a text may refer to. `inputs` tells which are codesets, `selectors` are those of the text's own step."""
+
+    inputs: Mapping[str, bool]
+    outputs: Mapping[str, Collection[str]]
+    selectors: Collection[str] = ()
+
+    def knows(self, reference: Reference) -> bool:
+        """Whether the reference names something."""
+        return self.refusal(reference) is None
+
+    def refusal(self, reference: Reference) -> errors.Problem | None:
+        """Why the reference is wrong, or None. The problem's path is empty: only the caller knows where the text stands."""
+        match reference:
+            case InputReference(name, attribute):
+                return self._input_refusal(name, attribute)
+            case OutputReference(step, output):
+                return self._output_refusal(step, output)
+            case ExtensionReference(selector) if selector not in self.selectors and HOLE not in self.selectors:
+                near = document.nearest(selector, list(self.selectors))
+                suggestion = str(reference).replace(selector, near, 1) if near else None
+                return errors.Problem("", f"this step has no extension {selector!r}{_known(self.selectors, near)}", suggestion=suggestion)
+        return None
+
+    def _input_refusal(self, name: str, attribute: str | None) -> errors.Problem | None:
+        suffix = f".{attribute}" if attribute else ""
+        if name not in self.inputs:
+            if HOLE in self.inputs:
+                return None
+            near = document.nearest(name, list(self.inputs))
+            suggestion = f"inputs.{near}{suffix}" if near else None
+            return errors.Problem("", f"there is no input {name!r}{_known(self.inputs, near)}", suggestion=suggestion)
+        if self.inputs[name] and not attribute:
+            attributes = ", ".join(f"inputs.{name}.{known}" for known in CODESET_ATTRIBUTES)
+            return errors.Problem("", f"the input {name!r} is a codeset, not a value; its values are {attributes}")
+        if attribute and not self.inputs[name]:
+            return errors.Problem("", f"the input {name!r} is not a codeset and has no {attribute!r}", suggestion=f"inputs.{name}")
+        return None
+
+    def _output_refusal(self, step: str, output: str) -> errors.Problem | None:
+        if step not in self.outputs:
+            if HOLE in self.outputs:
+                return None
+            near = document.nearest(step, list(self.outputs))
+            suggestion = f"steps.{near}.outputs.{output}" if near else None
+            return errors.Problem("", f"there is no step {step!r}{_known(self.outputs, near)}", suggestion=suggestion)
+        outputs = self.outputs[step]
+        if output in outputs or HOLE in outputs:
+            return None
+        near = document.nearest(output, list(outputs))
+        suggestion = f"steps.{step}.outputs.{near}" if near else None
+        return errors.Problem("", f"step {step!r} has no output {output!r}{_known(outputs, near)}", suggestion=suggestion)
+
+
+def parse(text: str, knows: Callable[[Reference], bool]) -> tuple[Node, ...]:
+    """The nodes of a text, in order. `knows` decides whether a whole value without braces is a reference.
+
+    Raises InvalidError that lists every expression that cannot be read; a problem's column counts from the text's beginning.
+    """
+    if "{{" not in text:
+        bare = _bare(text) if text.startswith(_ROOTS) else None
+        return (bare,) if bare and knows(bare) else (Literal(text),) if text else ()
+    nodes, problems = _read(text)
+    if problems:
+        raise errors.InvalidError(str(problems[0]), problems)
+    return nodes
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(text: str) -> tuple[tuple[Node, ...], tuple[errors.Problem, ...]]:
+    # The rules, the lint and the plan of a workflow read the same texts; steps repeat one another's.
+    pieces = tuple(_pieces(text))
+    problems = tuple(piece for piece in pieces if isinstance(piece, errors.Problem))
+    return tuple(piece for piece in pieces if not isinstance(piece, errors.Problem)), problems
+
+
+def may_refer(text: str) -> bool:
+    """False for text that can only be itself: most of a document, and then there is nothing to read."""
+    return "{{" in text or text.startswith(_ROOTS)
+
+
+def holds_expression(text: str) -> bool:
+    """Whether the text is more than its characters, wrong expressions included."""
+    return "{{" in text
+
+
+def _pieces(text: str) -> Iterator[Node | errors.Problem]:
+    done = 0
+    while (start := text.find("{{", done)) >= 0:
+        if start > done:
+            yield Literal(text[done:start])
+        match = _EXPRESSION.match(text, start)
+        if not match:
+            yield _unreadable(text, start)
+            return
+        done = match.end()
+        literal = match[1] if match[1] is not None else match[2]
+        if literal is not None:
+            yield Literal(literal)
+        else:
+            yield _reference(match[3], start)
+    if done < len(text):
+        yield Literal(text[done:])
+
+
+def _unreadable(text: str, start: int) -> errors.Problem:
+    end = text.find("}}", start)
+    excerpt = text[start : end + 2 if end >= 0 else start + 30]
+    reason = "is not an expression" if end >= 0 else "is never closed by '}}'"
+    return errors.Problem("", f"{excerpt!r} {reason}; write {{{{ '{{{{' }}}} for a literal '{{{{'", column=start + 1)
+
+
+def _bare(text: str) -> Reference | None:
+    reference = _reference(text, 0) if _PATH.fullmatch(text) else None
+    return None if isinstance(reference, errors.Problem) else reference
+
+
+def _reference(path: str, start: int) -> Reference | errors.Problem:
+    if not _PATH.fullmatch(path):
+        return _malformed(path, start, "an expression is a path of names and dots, such as inputs.predictor")
+    match path.split("."):
+        case ["inputs", name]:
+            return InputReference(name, start=start)
+        case ["inputs", name, attribute] if attribute in CODESET_ATTRIBUTES:
+            return InputReference(name, attribute, start=start)
+        case ["inputs", name, attribute]:
+            near = document.nearest(attribute, CODESET_ATTRIBUTES)
+            return _malformed(path, start, f"write {_FORMS['inputs']}", f"inputs.{name}.{near}" if near else None)
+        case ["steps", step, "outputs", output]:
+            return OutputReference(step, output, start=start)
+        case ["steps", step, _, output]:
+            return _malformed(path, start, f"write {_FORMS['steps']}", f"steps.{step}.outputs.{output}")
+        case ["extension" | "extensions", name, "cfg", key]:
+            return ExtensionReference(name, "cfg", key, start=start)
+        case ["extension" | "extensions", name, attribute] if attribute in EXTENSION_ATTRIBUTES:
+            return ExtensionReference(name, attribute, start=start)
+        case ["extension" | "extensions", name, attribute]:
+            near = document.nearest(attribute, EXTENSION_ATTRIBUTES)
+            return _malformed(path, start, f"write {_FORMS['extension']}", f"extension.{name}.{near}" if near else None)
+    root, *rest = path.split(".")
+    if root in _FORMS:
+        return _malformed(path, start, f"write {_FORMS[root]}")
+    near = document.nearest(root, _ROOTS)
+    return _malformed(path, start, "it must begin with inputs, steps or extension", ".".join([near, *rest]) if near else None)
+
+
+def _malformed(path: str, start: int, advice: str, suggestion: str | None = None) -> errors.Problem:
+    shown = path if len(path) <= 60 else path[:57] + "..."
+    return errors.Problem("", f"'{{{{ {shown} }}}}' is not an expression: {advice}", column=start + 1, suggestion=suggestion)
+
+
+def _known(names: Collection[str], near: str | None) -> str:
+    listed = sorted(name for name in names if name != HOLE)
+    return "" if near or not listed else f"; there are {', '.join(listed[:10])}" + (", ..." if len(listed) > 10 else "")

@@ -1,0 +1,207 @@
+"""The extension record: what one registered installation of a product offers, and how to reach it.
+
+One family of models is the document that people write, the patch of a PUT (a field that is not named keeps its value) and the
+stored record; `domain.registry` changes them. Field names are the original API's; the seed's examples load unchanged.
+
+Credentials values are opaque here: in the store they are sealed. Only the placeholder `<hidden>` has a meaning: "what is stored".
+Where nothing is stored the placeholder stays, the value counts as missing, and resolution refuses the credentials for that reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar, Literal, TypeVar, cast
+
+import pydantic
+
+from fuseml.domain import document
+
+HIDDEN = "<hidden>"
+"""Stands for every credentials value outside the store."""
+
+LIMITS: Mapping[str, int] = {"services": 100, "endpoints": 50, "credentials": 200}
+"""How many parts of a kind one owner may have."""
+
+
+def _check_text(value: str) -> str:
+    # Neither an environment variable nor PostgreSQL can hold it.
+    if "\0" in value:
+        raise ValueError("must not hold the NUL character")
+    return value
+
+
+def _check_identifier(value: str) -> str:
+    if value and not document.IDENTIFIER.fullmatch(value):
+        raise ValueError("may hold letters, digits, '-' and '_' only, and must not begin with '-'")
+    return value
+
+
+_Text = Annotated[document.Text, pydantic.AfterValidator(_check_text)]
+_Name = Annotated[_Text, pydantic.Field(max_length=100)]
+_Description = Annotated[_Text, pydantic.Field(max_length=1000)]
+_Url = Annotated[_Text, pydantic.Field(min_length=1, max_length=200)]
+_Identifier = Annotated[_Name, pydantic.AfterValidator(_check_identifier)]
+_Key = Annotated[_Identifier, pydantic.Field(min_length=1)]
+_Configuration = Annotated[dict[_Key, Annotated[_Text, pydantic.Field(max_length=65_536)]], pydantic.Field(max_length=200)]
+# A sealed value is longer than what it hides: up to four bytes a character, a third more as base64, and the seal.
+_Secrets = Annotated[dict[_Key, Annotated[_Text, pydantic.Field(max_length=400_000)]], pydantic.Field(max_length=200, repr=False)]
+_Names = Annotated[tuple[_Name, ...], pydantic.Field(max_length=1000)]
+
+
+class Health(document.Model):
+    """What the last probes found: the state, since when (RFC 3339), when it was seen last and, if it is unhealthy, why."""
+
+    state: Literal["healthy", "unhealthy"]
+    since: str
+    seen: str = ""
+    cause: str = ""
+
+
+class Status(document.Model):
+    """When a record or part was registered and last changed (RFC 3339). What a request says here is dropped."""
+
+    # Read-only, so an unknown key of another version is no error.
+    model_config = pydantic.ConfigDict(extra="ignore")
+
+    begin: ClassVar[str] = "registered"
+
+    registered: str | None = None
+    updated: str | None = None
+
+
+class EndpointStatus(Status):
+    health: Health | None = None
+
+
+class CredentialsStatus(document.Model):
+    """As the original API names it: `created` here, `registered` elsewhere."""
+
+    model_config = pydantic.ConfigDict(extra="ignore")
+
+    begin: ClassVar[str] = "created"
+
+    created: str | None = None
+    updated: str | None = None
+    health: Health | None = None
+
+
+class _Record(document.Model):
+    # The input of a failed validation may be a secret.
+    model_config = pydantic.ConfigDict(hide_input_in_errors=True)
+
+    key: ClassVar[str] = "id"
+    parts: ClassVar[tuple[str, ...]] = ()
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _read_original_spellings(cls, data: object) -> object:
+        """`authrequired`, `AuthRequired` (the original's documentation, tables and installer) and null, which is "nothing"."""
+        if not isinstance(data, Mapping):
+            return data
+        fields = cls.model_fields
+        if not data.keys() <= fields.keys():
+            folded = {name.replace("_", ""): name for name in fields}
+            renamed: dict[str, str] = {key: key if key in fields else folded.get(str(key).lower(), str(key)) for key in data}
+            if len(set(renamed.values())) == len(data):
+                data = {renamed[key]: value for key, value in data.items()}
+        return {key: _default(fields.get(str(key))) if value is None else value for key, value in data.items()}
+
+    @property
+    def address(self) -> str:
+        """What distinguishes it among its siblings: the id, of an endpoint the URL."""
+        return str(getattr(self, self.key))
+
+
+def _default(info: pydantic.fields.FieldInfo | None) -> object:
+    default: object = None if info is None or info.is_required() else info.default
+    return default
+
+
+class Endpoint(_Record):
+    """A URL of a service; an internal one is reachable only from the extension's own zone."""
+
+    key: ClassVar[str] = "url"
+
+    url: _Url
+    extension_id: _Identifier = ""
+    service_id: _Identifier = ""
+    type: Literal["internal", "external"] = "external"
+    configuration: _Configuration = {}
+    status: EndpointStatus = EndpointStatus()
+
+
+class Credentials(_Record):
+    """A secret set of key-values of a service, and who may use it."""
+
+    id: _Identifier = ""
+    extension_id: _Identifier = ""
+    service_id: _Identifier = ""
+    default: bool = False
+    scope: Literal["global", "project", "user"] = "global"
+    projects: _Names = ()
+    users: _Names = ()
+    configuration: _Secrets = {}
+    status: CredentialsStatus = CredentialsStatus()
+
+
+class Service(_Record):
+    """One API or UI of an extension."""
+
+    parts: ClassVar[tuple[str, ...]] = ("endpoints", "credentials")
+
+    id: _Identifier = ""
+    extension_id: _Identifier = ""
+    resource: _Name = ""
+    category: _Name = ""
+    auth_required: bool = False
+    description: _Description = ""
+    configuration: _Configuration = {}
+    endpoints: Annotated[tuple[Endpoint, ...], pydantic.Field(max_length=LIMITS["endpoints"])] = ()
+    credentials: Annotated[tuple[Credentials, ...], pydantic.Field(max_length=LIMITS["credentials"])] = ()
+    status: Status = Status()
+
+
+class Extension(_Record):
+    """A registered installation of a product. `revision` counts the changes of the whole record, its parts included."""
+
+    parts: ClassVar[tuple[str, ...]] = ("services",)
+
+    id: _Identifier = ""
+    product: _Name = ""
+    version: _Name = ""
+    description: _Description = ""
+    zone: _Name = ""
+    configuration: _Configuration = {}
+    services: Annotated[tuple[Service, ...], pydantic.Field(max_length=LIMITS["services"])] = ()
+    status: Status = Status()
+    revision: Annotated[int, pydantic.Field(ge=0)] = 0
+
+
+Part = Service | Endpoint | Credentials
+MODELS: Mapping[str, type[Part]] = {"services": Service, "endpoints": Endpoint, "credentials": Credentials}
+"""The model of a part by the name of the list that it stands in."""
+
+Record = TypeVar("Record", bound=Extension | Service | Endpoint | Credentials)
+
+
+def replaced(record: Record, values: Mapping[str, object]) -> Record:
+    """A copy with some fields replaced."""
+    # The type of what a bound type variable stands for is lost in `model_copy`.
+    return cast(Record, record.model_copy(update=dict(values)))
+
+
+def map_secrets(record: Record, change_value: Callable[[str], str]) -> Record:
+    """The record with every credentials value in it replaced: seals, unseals, rotates. A placeholder stays one."""
+    changes: dict[str, object] = {}
+    if isinstance(record, Credentials):
+        changes["configuration"] = {key: value if value == HIDDEN else change_value(value) for key, value in record.configuration.items()}
+    for name in record.parts:
+        parts: tuple[Part, ...] = getattr(record, name)
+        changes[name] = tuple(map_secrets(part, change_value) for part in parts)
+    # What is empty stays untouched, so that a patch names afterwards exactly what it named before.
+    return replaced(record, {name: value for name, value in changes.items() if value})
+
+
+def hidden(record: Record) -> Record:
+    """The record as it may be shown: `<hidden>` for every credentials value."""
+    return map_secrets(record, lambda _: HIDDEN)

@@ -1,0 +1,308 @@
+"""From a workflow to a plan: every expression becomes typed parts, every step gets its environment, and all names are fixed.
+
+Only what a run must know is asked of the caller: commits, inputs and what the selectors resolved to. The same arguments give the
+same plan. Credentials become `SecretPart`s, never text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fuseml.domain import document, errors, expression, plan, references, selector, workflow, workflow_rules
+
+NAMESPACE = "fuseml-workloads"
+"""What the original calls the place where workloads run; the images of its predictors read it."""
+
+Bindings = Mapping[str, Mapping[str, selector.Binding]]
+"""Step -> name of the selector -> what it resolved to."""
+
+
+class CodesetVersion(document.Model):
+    """A codeset at an exact commit; `ref` is the full name of the branch or tag that led there."""
+
+    project: str
+    codeset: str
+    url: str
+    ref: str
+    commit: str
+
+
+def selectors(checked: workflow.Workflow) -> dict[str, Sequence[selector.Selector]]:
+    """What has to be resolved before a plan can be built: step -> its selectors, in order. Steps without selectors are left out."""
+    return {step.name: step.extensions for step in checked.steps if step.extensions}
+
+
+def codeset_inputs(checked: workflow.Workflow) -> list[str]:
+    """The names of the inputs that are codesets, in order."""
+    return [item.name for item in checked.inputs if item.is_codeset]
+
+
+def build(
+    checked: workflow.Workflow,
+    *,
+    revision: int,
+    run_id: str,
+    run_name: str,
+    project: str,
+    codesets: Mapping[str, CodesetVersion],
+    inputs: Mapping[str, str],
+    bindings: Bindings,
+    namespace: str = NAMESPACE,
+) -> plan.Plan:
+    """The plan of one run. `codesets` and `inputs` are keyed by the workflow's inputs; inputs that are left out take their defaults.
+
+    Raises InvalidError that lists the inputs that are missing or unknown, the configuration keys that a binding does not have and
+    quantities that an input made illegal; UnresolvedError for selectors without a binding.
+    """
+    _check_codesets(checked, codesets)
+    values = _input_values(checked, inputs)
+    _check_bindings(checked, bindings)
+    run = _Run(checked, project, run_name, namespace, codesets, values, bindings)
+    steps = {name: planner.planned() for name, planner in run.planners.items()}
+    if run.problems:
+        raise errors.InvalidError(f"the run cannot be planned: {run.problems[0]}", run.problems)
+    makers = {output.name: step.name for step in checked.steps for output in step.outputs}
+    return plan.Plan(
+        id=run_id,
+        run=run_name,
+        project=project,
+        workflow=checked.name,
+        revision=revision,
+        inputs=values,
+        steps=tuple(steps[name] for name in references.ordered({name: step.needs for name, step in steps.items()})),
+        outputs={output.name: run.output(makers[output.name], output.name) for output in checked.outputs if output.name in makers},
+        bindings=tuple(
+            plan.StepBinding(step=step.name, binding=bindings[step.name][requirement.name])
+            for step in checked.steps
+            for requirement in step.extensions
+        ),
+        timeout=checked.timeout,
+    )
+
+
+def _check_codesets(checked: workflow.Workflow, codesets: Mapping[str, CodesetVersion]) -> None:
+    wanted = codeset_inputs(checked)
+    problems = [errors.Problem(f"inputs.{name}", "this input is a codeset, and none was given") for name in wanted if name not in codesets]
+    problems += [
+        errors.Problem(f"inputs.{name}", f"workflow {checked.name!r} has no codeset input of this name", suggestion=document.nearest(name, wanted))
+        for name in codesets
+        if name not in wanted
+    ]
+    if problems:
+        raise errors.InvalidError(f"the codesets do not fit the workflow: {problems[0]}", problems)
+
+
+def _input_values(checked: workflow.Workflow, given: Mapping[str, str]) -> dict[str, str]:
+    known = [item for item in checked.inputs if not item.is_codeset]
+    names = [item.name for item in known]
+    problems = [
+        errors.Problem(f"inputs.{item.name}", "this input has no default, and no value was given")
+        for item in known
+        if item.default is None and item.name not in given
+    ]
+    problems += [
+        errors.Problem(f"inputs.{name}", f"workflow {checked.name!r} has no such input", suggestion=document.nearest(name, names))
+        for name in given
+        if name not in names
+    ]
+    if problems:
+        raise errors.InvalidError(f"the inputs do not fit the workflow: {'; '.join(map(str, problems))}", problems)
+    return {item.name: given.get(item.name, item.default or "") for item in known}
+
+
+def _check_bindings(checked: workflow.Workflow, bindings: Bindings) -> None:
+    missing = [
+        f"{step.name}/{requirement.name}"
+        for step in checked.steps
+        for requirement in step.extensions
+        if requirement.name not in bindings.get(step.name, {})
+    ]
+    if missing:
+        raise errors.UnresolvedError(f"these extensions were not resolved: {', '.join(missing)}", details={"unresolved": missing})
+
+
+class _Run:
+    """What holds for the whole run. `problems` collects what only the values of this run show to be wrong."""
+
+    def __init__(
+        self,
+        checked: workflow.Workflow,
+        project: str,
+        name: str,
+        namespace: str,
+        codesets: Mapping[str, CodesetVersion],
+        inputs: Mapping[str, str],
+        bindings: Bindings,
+    ) -> None:
+        self.workflow = checked
+        self.project = project
+        self.name = name
+        self.namespace = namespace
+        self.codesets = codesets
+        self.inputs = inputs
+        self.problems: list[errors.Problem] = []
+        self._texts: dict[str, plan.Value] = {}
+        self.planners = {
+            step.name: _StepPlanner(self, index, step, scope, bindings.get(step.name, {}))
+            for index, (step, scope) in enumerate(references.scopes(checked))
+        }
+
+    def text(self, text: str) -> plan.Value:
+        """A value that is just text. Steps repeat each other's values, and a part costs more than a look-up."""
+        if text not in self._texts:
+            self._texts[text] = plan.text(text)
+        return self._texts[text]
+
+    def output(self, step: str, output: str) -> plan.Value:
+        """What a reference to an output stands for: the name of the image if it is one, else what the step will have written."""
+        return self.planners[step].image_of(output) or (plan.OutputPart(step=step, output=output),)
+
+
+class _StepPlanner:
+    """Plans one step, and notes on the way which steps it waits for."""
+
+    def __init__(
+        self, run: _Run, index: int, step: workflow.Step, scope: expression.Scope, bindings: Mapping[str, selector.Binding]
+    ) -> None:
+        self._run = run
+        self._index = index
+        self._step = step
+        self._scope = scope
+        self._bindings = bindings
+        self._waits = dict.fromkeys(step.needs)
+
+    def planned(self) -> plan.StepPlan:
+        """The step, fully resolved."""
+        step = self._step
+        checkouts = tuple(self._checkout(index, item.codeset) for index, item in enumerate(step.inputs) if item.codeset)
+        resources = plan.Resources(
+            requests=self._quantities("requests", step.resources.requests), limits=self._quantities("limits", step.resources.limits)
+        )
+        return plan.StepPlan(
+            name=step.name,
+            image=self._value(step.image),
+            command=tuple(self._value(text) for text in step.command),
+            args=tuple(self._value(text) for text in step.args),
+            script=self._value(step.script),
+            variables=tuple(plan.Variable(name=name, value=value) for name, value in self._variables(checkouts).items()),
+            checkouts=checkouts,
+            outputs=tuple(self._output(output) for output in step.outputs),
+            when=tuple(self._condition(when) for when in step.when),
+            retries=step.retries,
+            timeout=step.timeout,
+            resources=resources,
+            approval=plan.Approval(message=self._fixed(step.approval.message), expires=step.approval.expires) if step.approval else None,
+            cache=step.cache,
+            needs=tuple(self._waits),  # last: the values above are what steps wait for
+        )
+
+    def image_of(self, output: str) -> plan.Value:
+        """The name of the image that an output is; empty when the output is text."""
+        return next((self._value(item.image.name) for item in self._step.outputs if item.name == output and item.image), ())
+
+    def _problem(self, path: document.Path, message: str, suggestion: str | None = None) -> None:
+        where = document.render_path(("steps", self._index, *path))
+        self._run.problems.append(errors.Problem(where, message, suggestion=suggestion))
+
+    def _checkout(self, index: int, mount: workflow.CodesetMount) -> plan.Checkout:
+        name = references.mounted_input(mount, self._scope.inputs)
+        version = self._run.codesets[name]
+        path = self._fixed(mount.path)
+        if not workflow_rules.is_checkout_path(path):
+            self._problem(("inputs", index, "codeset", "path"), f"{path!r} is not an absolute path below /, such as /project")
+        return plan.Checkout(name=name, **version.model_dump(), path=path)
+
+    def _quantities(self, kind: str, quantities: Mapping[str, str]) -> dict[str, str]:
+        found = {resource: self._fixed(quantity) for resource, quantity in quantities.items()}
+        for resource, quantity in found.items():
+            if not workflow_rules.is_quantity(quantity):
+                self._problem(("resources", kind, resource), f"{quantity!r} is not a quantity; examples: 500m, 2, 2Gi")
+        return found
+
+    def _output(self, output: workflow.StepOutput) -> plan.Output:
+        image = output.image and plan.ImageBuild(name=self._value(output.image.name), dockerfile=self._value(output.image.dockerfile))
+        return plan.Output(name=output.name, image=image)
+
+    def _condition(self, when: workflow.When) -> plan.Condition:
+        return plan.Condition(input=self._value(when.input), operator=when.operator, values=tuple(self._value(text) for text in when.values))
+
+    def _variables(self, checkouts: Sequence[plan.Checkout]) -> dict[str, plan.Value]:
+        """The step's environment; a later source overrides an earlier one, and the first one gives the place (reference, section 4.4)."""
+        step = self._step
+        found = {references.variable(item.name): self._value(item.value) for item in step.inputs if item.value is not None}
+        written = [output.name for output in step.outputs if not output.image]
+        if written:
+            found["TASK_RESULT"] = self._run.text(written[0])
+        found |= {name: self._run.text(value) for name, value in self._identity(checkouts).items()}
+        for requirement in step.extensions:
+            binding = self._bindings[requirement.name]
+            found |= {key: self._run.text(value) for key, value in sorted(binding.configuration.items())}
+            found |= {key: (self._secret(binding, key),) for key in sorted(binding.secret_keys)}
+        found |= {variable.name: self._value(variable.value) for variable in step.env}
+        return found
+
+    def _identity(self, checkouts: Sequence[plan.Checkout]) -> dict[str, str]:
+        """Where the step runs, in whose name, and on which code (step contract)."""
+        run = self._run
+        codeset = checkouts[0] if checkouts else next((run.codesets[name] for name in codeset_inputs(run.workflow)), None)
+        found = {
+            "FUSEML_ENV_WORKFLOW_NAMESPACE": run.namespace,
+            "FUSEML_ENV_WORKFLOW_NAME": run.workflow.name,
+            "FUSEML_ENV_RUN": run.name,
+            "FUSEML_ENV_STEP": self._step.name,
+            "FUSEML_ENV_PROJECT": codeset.project if codeset else run.project,
+        }
+        return found | ({"FUSEML_ENV_CODESET": codeset.codeset, "FUSEML_ENV_COMMIT": codeset.commit} if codeset else {})
+
+    @staticmethod
+    def _secret(binding: selector.Binding, key: str) -> plan.SecretPart:
+        return plan.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
+
+    def _fixed(self, text: str) -> str:
+        """The text of a value that is known before the run. Raises InvalidError for one that is not (the rules refuse it earlier)."""
+        value = self._value(text)
+        if not all(isinstance(part, plan.TextPart) for part in value):
+            raise errors.InvalidError(f"step {self._step.name!r}: {text!r} must be known before the run starts")
+        return "".join(part.text for part in value if isinstance(part, plan.TextPart))
+
+    def _value(self, text: str) -> plan.Value:
+        if not expression.may_refer(text):
+            return self._run.text(text)
+        parts: list[plan.Part] = []
+        for node in expression.parse(text, self._scope.knows):
+            for part in self._parts(node):
+                if isinstance(part, plan.TextPart) and parts and isinstance(parts[-1], plan.TextPart):
+                    part = plan.TextPart(text=parts.pop().text + part.text)
+                parts.append(part)
+        return tuple(parts)
+
+    def _parts(self, node: expression.Node) -> plan.Value:
+        if isinstance(node, expression.Literal):
+            return self._run.text(node.text)
+        refusal = self._scope.refusal(node)
+        if refusal:
+            raise errors.InvalidError(f"step {self._step.name!r}: {refusal}", [refusal])
+        match node:
+            case expression.InputReference(name, None):
+                return self._run.text(self._run.inputs[name])
+            case expression.InputReference(name, attribute):
+                version = self._run.codesets[name]
+                return self._run.text({"name": version.codeset, "project": version.project, "version": version.commit}[attribute])
+            case expression.OutputReference(step, output):
+                self._waits[step] = None
+                return self._run.output(step, output)
+            case expression.ExtensionReference(name, "cfg", key):
+                return self._configured(self._bindings[name], key)
+            case expression.ExtensionReference(name, attribute):
+                return self._run.text(getattr(self._bindings[name], attribute))
+
+    def _configured(self, binding: selector.Binding, key: str) -> plan.Value:
+        if key in binding.secret_keys:
+            return (self._secret(binding, key),)
+        if key in binding.configuration:
+            return self._run.text(binding.configuration[key])
+        known = sorted({*binding.configuration, *binding.secret_keys})
+        listed = f"it has {', '.join(known)}" if known else "it has no configuration"
+        message = f"extension {binding.name!r} came to {binding.extension_id}/{binding.service_id}, which has no {key!r}; {listed}"
+        self._problem(("extensions",), message, document.nearest(key, known))
+        return ()

@@ -1,0 +1,103 @@
+"""Which texts of a step may refer to what, and the order of steps that follows from it.
+
+The rules of a workflow, its lint and its plan all read the same texts by the same names; this is the one place that lists them.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from fuseml.domain import document, errors, expression
+
+if TYPE_CHECKING:
+    from fuseml.domain import workflow
+
+Place = Literal["value", "plain", "fixed"]
+"""Where a text stands. `value`: it only reaches the environment of the step, and may hold secrets. `plain`: others can read it, so it
+may not. `fixed`: it must be known before the run starts, so it may not hold outputs either."""
+
+
+class Use(NamedTuple):
+    """A text of a step that may hold expressions: its path within the step, the text, and where it stands."""
+
+    path: document.Path
+    text: str
+    place: Place
+
+
+def texts(step: workflow.Step) -> Iterator[Use]:
+    """Every text of a step in which expressions are meant."""
+    yield Use(("image",), step.image, "plain")
+    for index, item in enumerate(step.inputs):
+        if item.value is not None:
+            yield Use(("inputs", index, "value"), item.value, "value")
+        if item.codeset:
+            yield Use(("inputs", index, "codeset", "path"), item.codeset.path, "fixed")
+    for index, output in enumerate(step.outputs):
+        if output.image:
+            yield Use(("outputs", index, "image", "name"), output.image.name, "plain")
+            yield Use(("outputs", index, "image", "dockerfile"), output.image.dockerfile, "plain")
+    for index, variable in enumerate(step.env):
+        yield Use(("env", index, "value"), variable.value, "value")
+    for kind, quantities in (("requests", step.resources.requests), ("limits", step.resources.limits)):
+        for resource, quantity in quantities.items():
+            yield Use(("resources", kind, resource), quantity, "fixed")
+    for index, condition in enumerate(step.when):
+        yield Use(("when", index, "input"), condition.input, "plain")
+        for number, text in enumerate(condition.values):
+            yield Use(("when", index, "values", number), text, "plain")
+    for kind, parts in (("command", step.command), ("args", step.args)):
+        for index, text in enumerate(parts):
+            yield Use((kind, index), text, "plain")
+    yield Use(("script",), step.script, "plain")
+    if step.approval:
+        yield Use(("approval", "message"), step.approval.message, "fixed")
+
+
+def scopes(checked: workflow.Workflow) -> Iterator[tuple[workflow.Step, expression.Scope]]:
+    """Each step with the names that its texts may refer to."""
+    inputs = {item.name: item.is_codeset for item in checked.inputs}
+    outputs = {step.name: [output.name for output in step.outputs] for step in checked.steps}
+    for step in checked.steps:
+        yield step, expression.Scope(inputs, outputs, [requirement.name for requirement in step.extensions])
+
+
+def mounted_input(mount: workflow.CodesetMount, inputs: Mapping[str, bool]) -> str:
+    """The name of the input that a step's codeset means: `{{ inputs.NAME }}`, `inputs.NAME` or the plain name.
+
+    Raises InvalidError when it is another expression.
+    """
+    nodes = expression.parse(mount.name, lambda reference: isinstance(reference, expression.InputReference) and reference.name in inputs)
+    match nodes:
+        case [expression.InputReference(name, None)]:
+            return name
+        case [expression.Literal(name)]:
+            return name
+    raise errors.InvalidError(f"{mount.name!r} is not a codeset; write the name of a codeset input")
+
+
+def variable(input_name: str) -> str:
+    """The environment variable that carries a step's input (step contract)."""
+    return "FUSEML_" + input_name.upper().replace("-", "_")
+
+
+def ordered(waits: Mapping[str, Sequence[str]]) -> list[str]:
+    """The steps so that each stands behind those it waits for; otherwise in the order of `waits`.
+
+    Raises graphlib.CycleError, whose second argument names a cycle, each step before the one that waits for it.
+    """
+    names = list(waits)
+    index = {name: number for number, name in enumerate(names)}
+    sorter = graphlib.TopologicalSorter(waits)
+    sorter.prepare()
+    ready: list[int] = []
+    order: list[str] = []
+    while sorter.is_active():
+        for name in sorter.get_ready():
+            heapq.heappush(ready, index[name])
+        order.append(names[heapq.heappop(ready)])
+        sorter.done(order[-1])
+    return order

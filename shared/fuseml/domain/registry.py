@@ -1,0 +1,245 @@
+"""Every change of an extension record, as pure functions: records in, records out; time and randomness come as arguments.
+
+A record has parts: services, and under each its endpoints and credentials. A part is addressed by a path that reads like its
+URL: `("services", "s3", "endpoints", "http://minio:9000")`. A change of a part is a change of the record that names only this
+part, so PUT means the same at every level. `now` is RFC 3339; messages follow the original's.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from fuseml.domain import errors, extension
+
+# The alphabet of Kubernetes' own generated names: no vowels, so no words; nothing that looks like something else.
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_SUFFIX = 8
+_READ_ONLY = frozenset({"extension_id", "service_id", "status", "revision"})
+_NOUNS = {"services": "a service", "endpoints": "an endpoint", "credentials": "a set of credentials"}
+
+Path = Sequence[str]
+Node = extension.Extension | extension.Part
+NewId = Callable[[str], str]
+"""Makes an id that nothing else has, beginning with the given prefix (which may be empty)."""
+
+
+def id_source(source: random.Random) -> NewId:
+    """Ids as the original generates them: `<prefix>-` and eight characters. Illegal characters of a prefix become `-`."""
+
+    def new_id(prefix: str) -> str:
+        legal = re.sub(r"[^A-Za-z0-9_-]+", "-", prefix).strip("-")[: 99 - _SUFFIX]
+        return "-".join(filter(None, (legal, "".join(source.choices(_ALPHABET, k=_SUFFIX)))))
+
+    return new_id
+
+
+def create(draft: extension.Extension, now: str, new_id: NewId) -> extension.Extension:
+    """The first revision of a record: ids generated where none are given, timestamps set. Raises ConflictError for repeated ids."""
+    _refuse_repeated(draft)
+    return _built(draft, (), now, new_id).model_copy(update={"revision": 1})
+
+
+def update(stored: extension.Extension, patch: extension.Extension, now: str, new_id: NewId) -> extension.Extension:
+    """Replace what the patch names and keep the rest; null or an empty list removes parts, named parts are updated alike or added.
+
+    `configuration`, `projects` and `users` are replaced as a whole. A patch that changes nothing returns `stored` itself, with its
+    revision. Raises ConflictError for repeated ids, InvalidError for an attempt to rename or for too many parts.
+    """
+    _refuse_rename(stored, patch)
+    _refuse_repeated(patch)
+    changed = _merged(stored, patch, (), now, new_id)
+    return stored if changed is stored else changed.model_copy(update={"revision": stored.revision + 1})
+
+
+def find(record: extension.Extension, path: Path) -> extension.Part:
+    """The part at `path`. Raises NotFoundError that says which part of the path is missing."""
+    *above, collection, address = path
+    owner = _owner(record, above)
+    for part in _parts(owner, collection):
+        if part.address == address:
+            return part
+    noun = f"{_NOUNS[collection]} with the given {_key_name(collection)}"
+    raise errors.NotFoundError(f"{noun} could not be found {_under(record.id, *above[1:])}: {address}")
+
+
+def add(
+    record: extension.Extension, collection: Path, draft: extension.Part, now: str, new_id: NewId
+) -> tuple[extension.Extension, extension.Part]:
+    """The record with one more part, and the part. `collection` is the path of the list: `("services", "s3", "endpoints")`.
+
+    Raises ConflictError when the id or URL is taken, NotFoundError when the owner is missing, InvalidError for too many parts.
+    """
+    *above, name = collection
+    taken = {part.address for part in _parts(_owner(record, above), name)}
+    if draft.address in taken:
+        raise errors.ConflictError(_exists(name, draft.address, record.id, *above[1:]))
+    changed = update(record, _naming(collection, draft), now, new_id)
+    return changed, next(part for part in _parts(_owner(changed, above), name) if part.address not in taken)
+
+
+def change(
+    record: extension.Extension, path: Path, patch: extension.Part, now: str, new_id: NewId
+) -> tuple[extension.Extension, extension.Part]:
+    """The record with the part at `path` updated (see `update`), and the part. The patch may repeat the id or URL, not change it.
+
+    Raises NotFoundError, InvalidError, ConflictError.
+    """
+    stored = find(record, path)
+    _refuse_rename(stored, patch)
+    changed = update(record, _naming(path[:-1], patch.model_copy(update={stored.key: stored.address})), now, new_id)
+    return changed, find(changed, path)
+
+
+def remove(record: extension.Extension, path: Path, now: str) -> extension.Extension:
+    """The record without the part at `path`. Raises NotFoundError."""
+    find(record, path)
+    return _with(record, path, None, now).model_copy(update={"revision": record.revision + 1})
+
+
+def observe(record: extension.Extension, path: Path, *, healthy: bool, now: str, cause: str = "") -> extension.Extension:
+    """Note what a probe of an endpoint or of credentials found. No change of the record: revision and `updated` stay.
+
+    Raises NotFoundError, InvalidError for a service, which has no health of its own.
+    """
+    part = find(record, path)
+    if isinstance(part, extension.Service):
+        raise errors.InvalidError("a service has no health of its own; its endpoints and credentials have")
+    state: Literal["healthy", "unhealthy"] = "healthy" if healthy else "unhealthy"
+    known = part.status.health
+    since = known.since if known and known.state == state else now
+    health = extension.Health(state=state, since=since, seen=now, cause="" if healthy else cause)
+    return _with(record, path, part.model_copy(update={"status": part.status.model_copy(update={"health": health})}))
+
+
+def expect_revision(record: extension.Extension, revision: int) -> None:
+    """`If-Match`. Raises StaleError unless the record still has the revision that the caller has read."""
+    if record.revision != revision:
+        was = f"it is at revision {record.revision}, not {revision}"
+        raise errors.StaleError(f"extension {record.id} has changed: {was}; get it again and repeat the change")
+
+
+def _owner(record: extension.Extension, above: Path) -> Node:
+    return find(record, above) if above else record
+
+
+def _parts(owner: Node, collection: str) -> tuple[extension.Part, ...]:
+    parts: tuple[extension.Part, ...] = getattr(owner, collection)
+    return parts
+
+
+def _built(draft: extension.Record, owners: tuple[Node, ...], now: str, new_id: NewId) -> extension.Record:
+    """A new record or part from what a request says. `owners` are the extension and the service that it stands under."""
+    values: dict[str, object] = {name: owner.address for name, owner in zip(("extension_id", "service_id"), owners, strict=False)}
+    if not draft.address:
+        values[draft.key] = new_id(_prefix(draft, owners))
+    values["status"] = type(draft.status).model_validate({draft.status.begin: now, "updated": now})
+    known = extension.replaced(draft, values)
+    parts = {name: _merged_parts(name, (), _parts(draft, name), (*owners, known), now, new_id) for name in draft.parts}
+    return extension.replaced(known, parts)
+
+
+def _prefix(draft: Node, owners: tuple[Node, ...]) -> str:
+    match draft, owners:
+        case extension.Extension(), _:
+            return draft.product
+        case extension.Service(), (extension.Extension() as owner,):
+            return draft.resource or (f"{owner.product}-service" if owner.product else "")
+        case _, (_, extension.Service() as owner):
+            return owner.resource or "creds"
+    return ""
+
+
+def _merged(stored: extension.Record, patch: extension.Record, owners: tuple[Node, ...], now: str, new_id: NewId) -> extension.Record:
+    values: dict[str, object] = {}
+    for name in patch.model_fields_set - _READ_ONLY - {stored.key}:
+        value = getattr(patch, name)
+        if name in stored.parts and value:
+            value = _merged_parts(name, _parts(stored, name), value, (*owners, stored), now, new_id)
+        elif name == "configuration" and isinstance(stored, extension.Credentials):
+            kept = stored.configuration
+            value = {key: kept.get(key, text) if text == extension.HIDDEN else text for key, text in value.items()}
+        if value != getattr(stored, name):
+            values[name] = value
+    return extension.replaced(stored, {**values, "status": stored.status.model_copy(update={"updated": now})}) if values else stored
+
+
+def _merged_parts(
+    name: str,
+    stored: tuple[extension.Part, ...],
+    named: tuple[extension.Part, ...],
+    owners: tuple[Node, ...],
+    now: str,
+    new_id: NewId,
+) -> tuple[extension.Part, ...]:
+    parts = {part.address: part for part in stored}
+    for patch in named:
+        current = parts.get(patch.address)
+        part = _merged(current, patch, owners, now, new_id) if current else _built(patch, owners, now, new_id)
+        if not current and part.address in parts:
+            raise errors.ConflictError(_exists(name, part.address, *(owner.address for owner in owners)))
+        parts[part.address] = part
+    if len(parts) > extension.LIMITS[name]:
+        problem = errors.Problem(name, f"there would be {len(parts)}; {extension.LIMITS[name]} are the limit")
+        raise errors.InvalidError(str(problem), [problem])
+    return tuple(parts.values())
+
+
+def _with(record: extension.Record, path: Path, part: extension.Part | None, now: str | None = None) -> extension.Record:
+    """The record with `part`, or nothing, at `path`; with `now`, what it stands under counts as changed."""
+    name, address, *rest = path
+    kept: list[extension.Part] = []
+    for current in _parts(record, name):
+        if current.address != address:
+            kept.append(current)
+        elif rest:
+            kept.append(_with(current, rest, part, now))
+        elif part is not None:
+            kept.append(part)
+    status = record.status.model_copy(update={"updated": now}) if now else record.status
+    return extension.replaced(record, {name: tuple(kept), "status": status})
+
+
+def _naming(collection: Path, part: extension.Part) -> extension.Extension:
+    """A patch of the whole record that names this one part only."""
+    patch: dict[str, object] = {collection[-1]: [part]}
+    if len(collection) > 1:
+        patch = {"services": [extension.Service.model_validate({"id": collection[1], **patch})]}
+    return extension.Extension.model_validate(patch)
+
+
+def _refuse_rename(stored: Node, patch: Node) -> None:
+    if patch.address and patch.address != stored.address:
+        message = f"{stored.address!r} cannot be renamed to {patch.address!r}; register it anew and delete the old one"
+        raise errors.InvalidError(message, [errors.Problem(patch.key, message)])
+
+
+def _refuse_repeated(record: extension.Extension) -> None:
+    problems = list(_repeated(record, (record.id,), ""))
+    if problems:
+        raise errors.ConflictError(problems[0].message, details={"problems": [problem.as_dict() for problem in problems]})
+
+
+def _repeated(node: Node, ids: tuple[str, ...], prefix: str) -> Iterator[errors.Problem]:
+    for name in node.parts:
+        seen = {""}
+        for index, part in enumerate(_parts(node, name)):
+            at = f"{prefix}{name}[{index}]"
+            if part.address in seen - {""}:
+                yield errors.Problem(f"{at}.{part.key}", _exists(name, part.address, *ids))
+            seen.add(part.address)
+            yield from _repeated(part, (*ids, part.address), f"{at}.")
+
+
+def _exists(collection: str, address: str, *owners: str) -> str:
+    return f"{_NOUNS[collection]} with the same {_key_name(collection)} already exists {_under(*owners)}: {address}"
+
+
+def _under(*owners: str) -> str:
+    return f"under the {'/'.join(owners)!r} extension" + (" service" if len(owners) > 1 else "")
+
+
+def _key_name(collection: str) -> str:
+    return extension.MODELS[collection].key.upper()

@@ -1,0 +1,144 @@
+"""The life of a run: states that only move forward, whatever order and however often events arrive.
+
+Engines tell what happened as Tekton's events (duplicated and unordered, tektoncd/pipeline docs/events.md). Each becomes an
+`Observation`; applying observations is idempotent and, up to the finish, commutative.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fuseml.domain import errors, events
+
+State = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled", "skipped"]
+
+FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
+_RANK = {"queued": 0, "waiting": 1, "running": 1, "succeeded": 2, "failed": 2, "cancelled": 2, "skipped": 2}
+
+RUN_LABEL = "fuseml.io/run-id"
+STEP_LABEL = "tekton.dev/pipelineTask"
+# Tasks that an engine adds on its own (clone, build preparation) carry names that no step can have.
+AUXILIARY_PREFIX = "fuseml-"
+
+CANCEL_REASONS = frozenset({"Cancelled", "TaskRunCancelled", "PipelineRunCancelled", "CancelledRunFinally", "StoppedRunFinally"})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run or one of its steps has come. Times are RFC 3339, `attempts` counts from 1 once it has started."""
+
+    state: State = "queued"
+    started: str | None = None
+    finished: str | None = None
+    cause: str | None = None
+    attempts: int = 0
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one engine event says: of the whole run, or of `step`. `skipped` names steps of which no event of their own will come."""
+
+    run_id: str
+    step: str | None
+    state: State
+    time: str
+    started: str | None = None
+    finished: str | None = None
+    cause: str | None = None
+    attempts: int = 1
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+
+
+def advance(current: Progress, seen: Observation) -> Progress:
+    """The progress after an observation. An observation of an earlier state only fills in what was missing; the first finish wins."""
+    # The earliest start and the most attempts that anything tells of: so it does not matter what comes first.
+    begun = seen.started or seen.time if seen.state == "running" else seen.started if seen.state in FINISHED else None
+    known = dataclasses.replace(
+        current,
+        started=min(filter(None, (current.started, begun)), default=None),
+        attempts=max(current.attempts, seen.attempts if begun else 0),
+    )
+    if current.state in FINISHED or _RANK[seen.state] < _RANK[current.state]:
+        return known
+    if seen.state in FINISHED:
+        finished = seen.finished or seen.time
+        return dataclasses.replace(known, state=seen.state, finished=finished, cause=seen.cause, outputs=dict(seen.outputs))
+    return dataclasses.replace(known, state=seen.state)
+
+
+def observe(event: events.Event) -> Observation | None:
+    """Read a Tekton event (data is v1beta1-shaped whatever the object's version, platform facts 2.2).
+
+    Returns None for what says nothing about our runs: other people's PipelineRuns, auxiliary tasks, kinds without meaning.
+    Raises InvalidError for data that is not shaped as Tekton's.
+    """
+    kind = next((kind for kind in ("pipelineRun", "taskRun") if kind in event.data), None)
+    if not event.type.startswith(events.TEKTON_PREFIX) or kind is None:
+        return None
+    try:
+        return _read(event, event.data[kind], is_step=kind == "taskRun")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise errors.InvalidError(f"the data of {event.type} is not shaped as Tekton's: {error}") from error
+
+
+def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Observation | None:
+    labels = body["metadata"].get("labels") or {}
+    run_id, step = labels.get(RUN_LABEL), labels.get(STEP_LABEL) if is_step else None
+    if not run_id or (is_step and (not step or step.startswith(AUXILIARY_PREFIX))):
+        return None
+    status = body.get("status") or {}
+    condition: Mapping[str, str] = next((c for c in status.get("conditions") or [] if c.get("type") == "Succeeded"), {})
+    results = status.get("taskResults" if is_step else "pipelineResults") or status.get("results") or []
+    state = _state(condition)
+    return Observation(
+        run_id=run_id,
+        step=step,
+        state=state,
+        time=_moment(event.time),
+        started=_moment(status["startTime"]) if status.get("startTime") else None,
+        finished=_moment(status["completionTime"]) if status.get("completionTime") else None,
+        cause=_cause(condition) if state in ("failed", "cancelled") else None,
+        attempts=1 + len(status.get("retriesStatus") or []),
+        outputs={result["name"]: _result_text(result.get("value")) for result in results},
+        skipped=tuple(task["name"] for task in status.get("skippedTasks") or []),
+    )
+
+
+def _moment(time: str) -> str:
+    # Tekton writes whole seconds and nanoseconds; ours have a fixed width, so that text order is time order.
+    return datetime.datetime.fromisoformat(time).astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _state(condition: Mapping[str, str]) -> State:
+    status, reason = condition.get("status"), condition.get("reason", "")
+    if status == "True":
+        return "succeeded"
+    if status == "False":
+        return "cancelled" if reason in CANCEL_REASONS else "failed"
+    return "queued" if not condition or reason in ("Pending", "PipelineRunPending", "TaskRunPending") else "running"
+
+
+def _cause(condition: Mapping[str, str]) -> str:
+    reason, message = condition.get("reason", ""), condition.get("message", "")
+    return message if reason in ("", "Failed") and message else f"{reason}: {message}".strip(": ")
+
+
+def _result_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def identity(workflow: str, revision: int, inputs: Mapping[str, str], trigger: str) -> str:
+    """The meaning of a run: the same workflow revision on the same inputs for the same trigger is one run (design section 4).
+
+    Returns 32 hex digits; also the run's id.
+    """
+    meaning = json.dumps([workflow, revision, sorted(inputs.items()), trigger], separators=(",", ":"))
+    return hashlib.sha256(meaning.encode()).hexdigest()[:32]

@@ -1,0 +1,313 @@
+"""When the parts of a workflow fit together: names, references, order, and what others must be able to read.
+
+Every rule is checked whatever the others found, and every problem names its place. A hole (`expression.HOLE`) stands for something
+that the document's schema missed already: nothing is said about it, nor about what refers to it.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from fuseml.domain import artifact, constraint, document, errors, expression, references, run, trigger
+
+if TYPE_CHECKING:
+    from fuseml.domain import workflow
+
+Locate = Callable[[document.Path], document.Position | None]
+
+# `/workflows/runs` and `/workflows/assignments` are addresses of their own.
+RESERVED_NAMES = frozenset({"assignments", "runs"})
+
+_STEP_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_OUTPUT_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,98}[A-Za-z0-9])?")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
+_IDENTIFIER_RULE = "letters, digits, '-' and '_', at most 100, not beginning with '-'"
+_QUANTITY = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?")
+_RESOURCE_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+
+_NEWLINE = "\n"
+_SELECTOR_FIELDS = ("extension_id", "service_id", "product", "zone", "service_resource", "service_category")
+
+
+class _Report:
+    """Collects problems with their places in the text."""
+
+    def __init__(self, locate: Locate) -> None:
+        self._locate = locate
+        self.problems: list[errors.Problem] = []
+
+    def add(self, path: document.Path, message: str, suggestion: str | None = None) -> None:
+        line, column = self._locate(path) or (None, None)
+        self.problems.append(errors.Problem(document.render_path(path), message, line, column, suggestion))
+
+    def line(self, path: document.Path) -> str:
+        """`line 12`, or the path where there is no text."""
+        place = self._locate(path)
+        return f"line {place[0]}" if place else document.render_path(path)
+
+    def check(self, path: document.Path, read: Callable[[str], object], text: str) -> None:
+        """Report what `read` has to say against `text`."""
+        try:
+            read(text)
+        except errors.InvalidError as error:
+            self.refused(path, error)
+
+    def refused(self, path: document.Path, error: errors.InvalidError) -> None:
+        """Report what an error says, problem by problem."""
+        for problem in error.problems or (errors.Problem("", error.message),):
+            self.add(path, problem.message, problem.suggestion)
+
+    def twice(self, path: document.Path, first: document.Path, subject: str) -> None:
+        """Report a name that stands at two places."""
+        self.add(path, f"{subject} stands twice, in {self.line(first)} and in {self.line(path)}: it is not clear which one wins")
+
+
+def problems(checked: workflow.Workflow, locate: Locate) -> list[errors.Problem]:
+    """Everything that is wrong with a workflow that its schema accepts, in no particular order."""
+    report = _Report(locate)
+    _check_header(checked, report)
+    inputs = {item.name: item.is_codeset for item in checked.inputs}
+    for index, step in enumerate(checked.steps):
+        _check_step(step, ("steps", index), inputs, report)
+    _check_references(checked, report)
+    return report.problems
+
+
+def _check_header(checked: workflow.Workflow, report: _Report) -> None:
+    _check_name(("name",), checked.name, document.IDENTIFIER, _IDENTIFIER_RULE, report)
+    if checked.name in RESERVED_NAMES:
+        report.add(("name",), f"{checked.name!r} is an address of the API and cannot name a workflow")
+    _check_names(("inputs",), "input", (item.name for item in checked.inputs), document.IDENTIFIER, _IDENTIFIER_RULE, report)
+    for index, item in enumerate(checked.inputs):
+        if item.default and expression.holds_expression(item.default):
+            report.add(("inputs", index, "default"), "a default is plain text; an expression cannot stand here")
+    _check_names(("outputs",), "output", (item.name for item in checked.outputs), _OUTPUT_NAME, _IDENTIFIER_RULE, report)
+    rule = "lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit"
+    _check_names(("steps",), "step", (step.name for step in checked.steps), _STEP_NAME, rule, report)
+    if not checked.steps:
+        report.add(("steps",), "a workflow needs at least one step")
+    if checked.on:
+        _check_triggers(checked.on, report)
+    if checked.concurrency and checked.concurrency.group:
+        _check_name(("concurrency", "group"), checked.concurrency.group, document.IDENTIFIER, _IDENTIFIER_RULE, report)
+
+
+def _check_triggers(on: workflow.On, report: _Report) -> None:
+    if on.push:
+        for index, glob in enumerate(on.push.refs):
+            report.check(("on", "push", "refs", index), trigger.check_ref, glob)
+        for index, glob in enumerate(on.push.paths):
+            report.check(("on", "push", "paths", index), trigger.check_path, glob)
+    for index, pattern in enumerate(on.patterns):
+        report.check(("on", "patterns", index), artifact.check_pattern, pattern)
+    if on.schedule:
+        report.check(("on", "schedule"), trigger.parse_schedule, on.schedule)
+
+
+def _check_name(path: document.Path, name: str, legal: re.Pattern[str], rule: str, report: _Report) -> None:
+    if name != expression.HOLE and (not legal.fullmatch(name) or len(name) > 100):
+        report.add(path, f"{name[:100]!r} is not a valid name: {rule}")
+
+
+def _check_names(
+    path: document.Path, what: str, names: Iterable[str], legal: re.Pattern[str], rule: str, report: _Report, *, key: str = "name"
+) -> None:
+    first: dict[str, document.Path] = {}
+    for index, name in enumerate(names):
+        place = (*path, index, key)
+        if name == expression.HOLE:
+            continue
+        if name in first:
+            report.twice(place, first[name], f"the {what} {name!r}")
+        else:
+            _check_name(place, name, legal, rule, report)
+            first[name] = place
+
+
+def _check_step(step: workflow.Step, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
+    if step.name.startswith(run.AUXILIARY_PREFIX):
+        report.add((*path, "name"), f"names that begin with {run.AUXILIARY_PREFIX!r} are kept for the steps that engines add")
+    _check_inputs(step, path, inputs, report)
+    _check_names((*path, "outputs"), "output", (item.name for item in step.outputs), _OUTPUT_NAME, _IDENTIFIER_RULE, report)
+    _check_names((*path, "extensions"), "extension", (item.name for item in step.extensions), document.IDENTIFIER, _IDENTIFIER_RULE, report)
+    rule = "letters, digits, '_', '-' and '.', not beginning with a digit"
+    _check_names((*path, "env"), "variable", (item.name for item in step.env), _VARIABLE_NAME, rule, report)
+    for index, requirement in enumerate(step.extensions):
+        if requirement.version:
+            report.check((*path, "extensions", index, "version"), constraint.parse, requirement.version)
+        for field in _SELECTOR_FIELDS:
+            if expression.holds_expression(getattr(requirement, field)):
+                report.add((*path, "extensions", index, field), "a selector is plain text; an expression cannot stand here")
+    for kind, quantities in (("requests", step.resources.requests), ("limits", step.resources.limits)):
+        for resource, quantity in quantities.items():
+            _check_quantity((*path, "resources", kind, resource), resource, quantity, report)
+    if not step.image.strip():
+        report.add((*path, "image"), "a step needs an image")
+    if step.script and step.command:
+        report.add((*path, "script"), "a step runs a script or a command, not both")
+
+
+def _check_quantity(path: document.Path, resource: str, quantity: str, report: _Report) -> None:
+    if not _RESOURCE_NAME.fullmatch(resource):
+        report.add(path, f"{resource!r} is not the name of a resource; examples: cpu, memory, nvidia.com/gpu")
+    elif not expression.holds_expression(quantity) and not is_quantity(quantity):
+        report.add(path, f"{quantity!r} is not a quantity; examples: 500m, 2, 2Gi")
+
+
+def is_quantity(text: str) -> bool:
+    """Whether Kubernetes reads the text as an amount of a resource (apimachinery, resource.ParseQuantity; negative ones are not)."""
+    return _QUANTITY.fullmatch(text) is not None
+
+
+def _check_inputs(step: workflow.Step, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
+    paths: dict[str, document.Path] = {}
+    for index, item in enumerate(step.inputs):
+        place = (*path, "inputs", index)
+        if item.value is not None and item.codeset:
+            report.add(place, "an input is either a value or a codeset, not both")
+        elif item.value is None and not item.codeset:
+            report.add(place, 'an input needs a value (value: "" for an empty one) or a codeset')
+        elif item.codeset:
+            _check_mount(item.codeset, (*place, "codeset"), inputs, report)
+            mounted = item.codeset.path.rstrip("/")
+            if mounted in paths:
+                report.add(place, f"this codeset and that of {report.line(paths[mounted])} are checked out at the same path, {mounted}")
+            paths.setdefault(mounted, place)
+    _check_input_names(step, path, report)
+
+
+def _check_input_names(step: workflow.Step, path: document.Path, report: _Report) -> None:
+    names: dict[str, document.Path] = {}
+    variables: dict[str, tuple[str, document.Path]] = {}
+    for index, item in enumerate(step.inputs):
+        place = (*path, "inputs", index, "name")
+        if item.name in names:
+            report.twice(place, names[item.name], f"the input {item.name!r}")
+        elif item.codeset and not item.name:
+            continue
+        else:
+            _check_name(place, item.name, document.IDENTIFIER, _IDENTIFIER_RULE, report)
+            variable = references.variable(item.name)
+            if not item.codeset and variable in variables:
+                other, where = variables[variable]
+                message = f"the inputs {item.name!r} and {other!r} ({report.line(where)}) would both be the variable {variable}"
+                report.add(place, message)
+            if not item.codeset:
+                variables.setdefault(variable, (item.name, place))
+            names[item.name] = place
+
+
+def _check_mount(mount: workflow.CodesetMount, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
+    if not expression.holds_expression(mount.path) and not is_checkout_path(mount.path):
+        report.add((*path, "path"), f"{mount.path!r} is not an absolute path below /, such as /project")
+    try:
+        name = references.mounted_input(mount, inputs)
+    except errors.InvalidError as error:
+        report.refused((*path, "name"), error)
+        return
+    if name == expression.HOLE or (name not in inputs and expression.HOLE in inputs):
+        return
+    if not inputs.get(name):
+        codesets = [known for known, is_codeset in inputs.items() if is_codeset and known != expression.HOLE]
+        what = "is an input, but not of the type codeset" if name in inputs else "is not an input"
+        hint = "" if codesets else "; declare one with `type: codeset` under `inputs`"
+        report.add((*path, "name"), f"{name!r} {what}{hint}", document.nearest(name, codesets))
+
+
+def is_checkout_path(path: str) -> bool:
+    """Whether a codeset can be checked out at the path: absolute, below the top, and not climbing out of anything."""
+    return path.startswith("/") and path.strip("/") != "" and ".." not in path.split("/") and "\0" not in path
+
+
+def _check_references(checked: workflow.Workflow, report: _Report) -> None:
+    """Expressions, `needs`, the order of the steps, and who makes the workflow's outputs."""
+    index: dict[str, int] = {}
+    for number, step in enumerate(checked.steps):
+        index.setdefault(step.name, number)
+    waits: dict[str, list[str]] = {name: [] for name in index}
+    uses: list[tuple[document.Path, str, expression.OutputReference]] = []
+    for number, (step, scope) in enumerate(references.scopes(checked)):
+        path: document.Path = ("steps", number)
+        for use in references.texts(step):
+            if not expression.may_refer(use.text):
+                continue
+            for reference in _sound_references(use, (*path, *use.path), scope, report):
+                if not isinstance(reference, expression.OutputReference) or reference.step not in index:
+                    continue
+                if reference.step == step.name:
+                    report.add((*path, *use.path), f"'{{{{ {reference} }}}}' is an output of this very step")
+                    continue
+                uses.append(((*path, *use.path), step.name, reference))
+                waits[step.name].append(reference.step)
+        waits[step.name] += _sound_needs(step, path, index, report)
+    circular = _check_cycles(waits, index, report)
+    for path, name, reference in uses:
+        if (name, reference.step) not in circular and index[reference.step] > index[name]:
+            report.add(path, f"'{{{{ {reference} }}}}' looks ahead: step {reference.step!r} stands below {name!r}; move it above")
+    _check_makers(checked, report)
+
+
+def _sound_references(
+    use: references.Use, path: document.Path, scope: expression.Scope, report: _Report
+) -> Iterator[expression.Reference]:
+    try:
+        nodes = expression.parse(use.text, scope.knows)
+    except errors.InvalidError as error:
+        report.refused(path, error)
+        return
+    for node in nodes:
+        if isinstance(node, expression.Literal):
+            continue
+        where = f"line {use.text.count(_NEWLINE, 0, node.start) + 1} of the text: " if _NEWLINE in use.text.rstrip() else ""
+        refusal = scope.refusal(node)
+        if refusal:
+            report.add(path, where + refusal.message, refusal.suggestion)
+            continue
+        yield node
+        if isinstance(node, expression.ExtensionReference) and node.key and use.place != "value":
+            message = f"'{{{{ {node} }}}}' may be a secret, and a secret may stand in `env` and in the values of `inputs` only"
+            report.add(path, where + message)
+        elif isinstance(node, expression.OutputReference) and use.place == "fixed":
+            report.add(path, f"{where}'{{{{ {node} }}}}' is known only when the run is under way, and this is needed before")
+
+
+def _sound_needs(step: workflow.Step, path: document.Path, known: Mapping[str, int], report: _Report) -> list[str]:
+    sound = []
+    for index, name in enumerate(step.needs):
+        if name == step.name:
+            report.add((*path, "needs", index), "a step cannot wait for itself")
+        elif name in known:
+            sound.append(name)
+        elif name != expression.HOLE and expression.HOLE not in known:
+            report.add((*path, "needs", index), f"there is no step {name!r}", document.nearest(name, list(known)))
+    return sound
+
+
+def _check_cycles(waits: Mapping[str, Sequence[str]], index: Mapping[str, int], report: _Report) -> set[tuple[str, str]]:
+    """Report every cycle once. Returns its edges: (step, the step that it waits for)."""
+    circular: set[tuple[str, str]] = set()
+    while True:
+        try:
+            references.ordered({name: [other for other in others if (name, other) not in circular] for name, others in waits.items()})
+        except graphlib.CycleError as error:
+            cycle: list[str] = error.args[1][::-1]
+            first = min(range(len(cycle) - 1), key=lambda number: index[cycle[number]])
+            names = [*cycle[first:-1], *cycle[: first + 1]]
+            circular |= set(zip(names, names[1:], strict=False))
+            circle = ", ".join(f"{name} waits for {other}" for name, other in zip(names, names[1:], strict=False))
+            report.add(("steps", index[names[0]]), f"these steps wait for one another in a circle: {circle}")
+        else:
+            return circular
+
+
+def _check_makers(checked: workflow.Workflow, report: _Report) -> None:
+    wanted = {output.name for output in checked.outputs} - {expression.HOLE}
+    makers: dict[str, str] = {}
+    for index, step in enumerate(checked.steps):
+        for number, output in enumerate(step.outputs):
+            if output.name in wanted and makers.setdefault(output.name, step.name) != step.name:
+                message = f"the steps {makers[output.name]!r} and {step.name!r} both make the workflow's output {output.name!r}; rename one"
+                report.add(("steps", index, "outputs", number, "name"), message)

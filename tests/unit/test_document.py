@@ -1,0 +1,255 @@
+"""Reading documents: every problem at once, with its place, whatever text comes in."""
+
+from __future__ import annotations
+
+import copy
+import json
+import string
+import time
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuseml.domain import document, errors
+
+
+class Leaf(document.Model):
+    name: document.Text
+    size: int = 0
+    wanted: bool = False
+
+
+class Tree(document.Model):
+    name: document.Text
+    leaves: tuple[Leaf, ...] | None = None
+    named: dict[str, list[Leaf]] = {}
+    options: dict[str, object] = {}
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(errors.InvalidError) as caught:
+        document.load(Tree, text)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_every_problem_is_told_at_once_with_its_place_and_what_was_meant() -> None:
+    text = """\
+nmae: oak
+leaves:
+  - name: a
+    size: tall
+  - {name: [1], wanted: maybe}
+named:
+  front:
+    - naem: b
+"""
+    assert problems(text) == [
+        "line 1, column 1: name: is required",
+        "line 4, column 5: leaves[0].size: must be a whole number",
+        "line 5, column 6: leaves[1].name: must be text",
+        "line 5, column 17: leaves[1].wanted: must be true or false",
+        "line 8, column 7: named.front[0].name: is required",
+        "line 8, column 7: named.front[0].naem: unknown key 'naem' (did you mean 'name'?)",
+        "line 1, column 1: nmae: unknown key 'nmae' (did you mean 'name'?)",
+    ]
+
+
+def test_the_message_holds_the_first_problem_and_the_number_of_the_others() -> None:
+    with pytest.raises(errors.InvalidError) as caught:
+        document.load(Tree, "size: 1\nnmae: x\n", kind="workflow")
+    assert caught.value.message == "the workflow is not valid: line 1, column 1: name: is required (and 2 more)"
+    assert caught.value.details["problems"] == [problem.as_dict() for problem in caught.value.problems]
+
+
+def test_an_unknown_key_that_is_near_to_nothing_shows_what_is_known() -> None:
+    assert problems("{name: a, leaves: [{name: b, zzz: 1}]}") == [
+        "line 1, column 30: leaves[0].zzz: unknown key 'zzz'; known here: name, size, wanted"
+    ]
+
+
+def test_thousands_of_problems_are_cut_to_what_a_person_reads() -> None:
+    begun = time.process_time()
+    told = problems("name: a\n" + "".join(f"leavse{number}: 1\n" for number in range(10_000)))
+    assert len(told) == document.MAX_PROBLEMS + 1
+    assert told[-1] == "9900 more problems; mend the first ones, then look again"
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("1.10", "1.10"),
+        ("010", "010"),
+        ("1_000", "1_000"),
+        ("1:30", "1:30"),
+        ("0x1F", "0x1F"),
+        ("1e3", "1e3"),
+        ("false", "false"),
+        ("True", "true"),
+        ("yes", "yes"),
+        ("off", "off"),
+        ("2026-11-21", "2026-11-21"),
+        ("'1'", "1"),
+        (".inf", ".inf"),
+        ("=", "="),
+    ],
+)
+def test_text_is_what_the_writer_typed(written: str, read: str) -> None:
+    assert document.load(Leaf, f"name: {written}").name == read
+
+
+def test_text_from_json_numbers_and_booleans() -> None:
+    assert document.validate(Leaf, json.loads('{"name": 1.5}')).name == "1.5"
+    assert document.validate(Leaf, json.loads('{"name": false}')).name == "false"
+
+
+def test_numbers_are_numbers_where_numbers_are_wanted() -> None:
+    leaf = document.load(Leaf, "{name: a, size: 0x10, wanted: yes}")
+    assert (leaf.size, type(leaf.size), leaf.wanted) == (16, int, True)
+
+
+def test_keys_are_spelled_as_they_stand() -> None:
+    assert document.parse("{on: 1, 1.10: 2, yes: 3, 2026-01-01: 4, '': 5}").data == {"on": 1, "1.10": 2, "yes": 3, "2026-01-01": 4, "": 5}
+
+
+def test_what_was_parsed_can_be_copied_and_stored() -> None:
+    data = document.parse("{a: 1.10, b: [0x10, yes]}").data
+    assert copy.deepcopy(data) == data
+    assert json.loads(json.dumps(data)) == {"a": 1.1, "b": [16, "yes"]}
+
+
+def test_a_key_that_stands_twice_is_refused_wherever_it_is() -> None:
+    assert problems("name: a\noptions:\n  x: 1\n  'x': 2\nname: b\n") == [
+        "line 4, column 3: options.x: the key stands here twice; it is not clear which one is meant",
+        "line 5, column 1: name: the key stands here twice; it is not clear which one is meant",
+    ]
+
+
+def test_merged_mappings_are_defaults_for_the_keys_beside_them() -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {<<: [*a, *b], x: 3}\nd: {<<: *b}\n"
+    parsed = document.parse(text)
+    assert parsed.data == {"a": {"x": 1, "y": 1}, "b": {"y": 2, "z": 2}, "c": {"x": 3, "y": 1, "z": 2}, "d": {"y": 2, "z": 2}}
+    assert parsed.position(("c", "x")) == (3, 19)
+    assert parsed.position(("c", "z")) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [1, 2", "line 2, column 1: while parsing a flow sequence, did not find expected ',' or ']'"),
+        ("a: b: c", "line 1, column 5: mapping values are not allowed in this context"),
+        ("a:\n\t- b", "line 2, column 1: while scanning for the next token, found character that cannot start any token"),
+        ("a: 1\n---\nb: 2\n", "line 2, column 1: another document begins here; write one only"),
+        ("a: *b", "line 1, column 4: a: nothing before this is named &b"),
+        ("&a [*a]", "line 1, column 5: [0]: nothing before this is named &a"),
+        ("{[a]: 1}", "line 1, column 2: a key must be plain text"),
+        ("&a x: {*a : 1}", "line 1, column 8: x: a key must be plain text"),
+        ("a: {<<: 1}", "line 1, column 5: a: `<<` takes a mapping or a list of mappings"),
+        ("a: !!binary aGk=", "line 1, column 4: a: the tag tag:yaml.org,2002:binary is not understood here"),
+        ("a: !!python/name:os.system", "line 1, column 4: a: the tag tag:yaml.org,2002:python/name:os.system is not understood here"),
+        ("a: !secret [b]", "line 1, column 4: a: the tag !secret is not understood here"),
+        ("a: !!int ''", "line 1, column 4: a: '' cannot be read as a number"),
+        ("a: b\nü: c\x07", "line 2, column 5: the text holds a character that YAML does not allow"),
+        ("a: \ud800", "the text holds half of a character (a lone surrogate)"),
+    ],
+)
+def test_text_that_cannot_be_read_is_refused_with_its_place(text: str, told: str) -> None:
+    with pytest.raises(errors.InvalidError) as caught:
+        document.parse(text)
+    assert caught.value.message == f"the document cannot be read: {told}"
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MERGES = "a: &a {k: v}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 9)}]}}\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        "{a: " * 50_000,
+        "- " * 200_000,
+        "? " * 100_000,
+        "".join(f"{' ' * depth}a:\n" for depth in range(1_000)),
+        LAUGHS,
+        LAUGHS + "? *i\n: 1\n",
+        MERGES,
+        "- {a: 1}\n" * 200_000,
+        "a: " + "9" * 10_000,
+    ],
+    ids=["flow", "mappings", "block", "keys", "indented", "laughs", "laughing-key", "merges", "wide", "digits"],
+)
+def test_hostile_text_is_refused_before_it_costs_anything(text: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(errors.InvalidError):
+        document.parse(text)
+    assert time.process_time() - begun < 2
+
+
+def test_an_empty_text_is_no_data() -> None:
+    for text in ("", "\n# nothing\n", "---\n"):
+        assert document.parse(text).data is None
+    assert problems("") == ["must be a mapping of keys to values"]
+
+
+@given(st.text(alphabet=st.sampled_from(string.printable + "&*!|>%@`ü\u2028\x00\ud800"), max_size=60) | st.text(max_size=60))
+def test_arbitrary_text_is_read_or_refused_and_nothing_else(text: str) -> None:
+    try:
+        parsed = document.parse(text)
+        document.validate(Tree, parsed.data, position=parsed.position)
+    except errors.InvalidError as error:
+        assert error.problems
+        for problem in error.problems:
+            assert problem.line is None or 1 <= problem.line <= len(text.splitlines()) + 2
+
+
+_words = st.text(string.ascii_letters + "-_ :#'\"{}[],&*?|>%@!=\n", max_size=8)
+_data = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9999) | _words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_words, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(_data)
+def test_what_yaml_writes_is_read_back(data: object) -> None:
+    for flow in (True, False):
+        assert document.parse(yaml.safe_dump(data, default_flow_style=flow, allow_unicode=True)).data == data
+
+
+@given(st.dictionaries(st.sampled_from(["name", "leaves", "named", "options", "x"]), _data, max_size=5))
+def test_data_of_any_shape_is_taken_or_refused(data: object) -> None:
+    try:
+        document.validate(Tree, data)
+    except errors.InvalidError as error:
+        assert all(problem.message for problem in error.problems)
+
+
+def test_a_place_inside_of_what_an_alias_stands_for_is_the_place_of_the_alias() -> None:
+    parsed = document.parse("a: &a {x: [1]}\nb: *a\n")
+    assert parsed.position(("a", "x", 0)) == (1, 12)
+    assert parsed.position(("b", "x", 0)) == (2, 1)
+
+
+def test_the_nearest_word_is_found_whatever_its_case() -> None:
+    assert document.nearest("Imgae", ["name", "image"]) == "image"
+    assert document.nearest("xyz", ["name", "image"]) is None
+    assert document.nearest("image" * 1000, ["image"]) is None
+
+
+@pytest.mark.parametrize("name", ["a", "A-1", "_x", "9", "a" * 100])
+def test_names_that_are_identifiers(name: str) -> None:
+    assert document.check_identifier("name", name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a b", "a/b", "..", "a\n", "ä", "a" * 101, "a.b"])
+def test_names_that_are_no_identifiers_are_refused(name: str) -> None:
+    with pytest.raises(errors.InvalidError, match="is not a valid name") as caught:
+        document.check_identifier("project", name)
+    assert caught.value.problems[0].path == "project"

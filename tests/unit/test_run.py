@@ -1,0 +1,225 @@
+"""The life of a run, whatever order its observations arrive in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuseml.domain import errors, events, run
+
+SHARED = pathlib.Path(os.environ.get("FUSEML_SHARED", pathlib.Path(__file__).parents[2].parent / "shared"))
+DELIVERIES = SHARED / "payloads" / "tekton"
+RANK = {"queued": 0, "waiting": 1, "running": 1}
+
+
+def at(second: int) -> str:
+    return f"2026-11-21T12:00:{second:02}.000000Z"
+
+
+def step(state: run.State, second: int, **more: object) -> run.Observation:
+    return dataclasses.replace(run.Observation("id", "trainer", state, at(second)), **more)  # type: ignore[arg-type]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[run.Observation]:
+    """What an engine can see of one step, in the order in which it happens."""
+    end = draw(st.sampled_from(("succeeded", "failed", "cancelled", "skipped", "cancelled-before-start")))
+    seen = [step("queued", 0)] if draw(st.booleans()) else []
+    if end == "skipped":
+        return [*seen, step("skipped", 9)]
+    if end == "cancelled-before-start":
+        return [*seen, step("cancelled", 9, finished=at(9), cause="wrong data")]
+    attempts = draw(st.integers(1, 3))
+    for number in range(1, attempts + 1):
+        # Tekton starts the clock anew with each attempt, and puts an attempt back to pending while its pod is made.
+        seen.append(step("queued", number, started=at(number), attempts=number))
+        seen.append(step("running", number + 1, started=at(number), attempts=number))
+    outputs = {"model": "models:/m/1"} if end == "succeeded" else {}
+    cause = None if end == "succeeded" else "why"
+    final: run.State = "succeeded" if end == "succeeded" else "failed" if end == "failed" else "cancelled"
+    last = step(final, 9, started=at(attempts), finished=at(8), attempts=attempts, outputs=outputs, cause=cause)
+    return [*seen, last]
+
+
+def fold(seen: Sequence[run.Observation], progress: run.Progress | None = None) -> run.Progress:
+    progress = progress or run.Progress()
+    for observation in seen:
+        after = run.advance(progress, observation)
+        assert RANK.get(after.state, 2) >= RANK.get(progress.state, 2), "a state moved backward"
+        assert progress.state not in run.FINISHED or (after.state, after.finished, after.cause, after.outputs) == (
+            progress.state,
+            progress.finished,
+            progress.cause,
+            progress.outputs,
+        ), "a finish was changed"
+        assert after.attempts >= progress.attempts
+        progress = after
+    return progress
+
+
+@given(histories(), st.randoms(use_true_random=False), st.integers(1, 3))
+def test_any_order_and_any_repetition_end_in_the_same_state(seen: list[run.Observation], chance: random.Random, copies: int) -> None:
+    wanted = fold(seen)
+    shuffled = seen * copies
+    chance.shuffle(shuffled)
+    assert fold(shuffled) == wanted
+
+
+@given(histories())
+def test_telling_everything_again_changes_nothing(seen: list[run.Observation]) -> None:
+    once = fold(seen)
+    assert fold(seen, once) == once
+
+
+@given(histories(), st.randoms(use_true_random=False))
+def test_the_finish_alone_is_enough_to_finish(seen: list[run.Observation], chance: random.Random) -> None:
+    kept = [observation for observation in seen[:-1] if chance.random() < 0.5] + seen[-1:]
+    assert fold(kept).state == seen[-1].state
+    assert fold(kept).outputs == fold(seen).outputs
+
+
+def test_a_start_that_is_known_late_is_filled_in() -> None:
+    finished = run.advance(run.Progress(), step("failed", 9, finished=at(9), cause="broken"))
+    assert (finished.started, finished.attempts) == (None, 0)
+    filled = run.advance(finished, step("running", 3, started=at(2), attempts=1))
+    assert (filled.state, filled.started, filled.attempts, filled.cause) == ("failed", at(2), 1, "broken")
+
+
+def test_what_never_ran_has_no_start_and_no_attempt() -> None:
+    skipped = run.advance(run.Progress(), step("skipped", 5))
+    assert (skipped.state, skipped.started, skipped.finished, skipped.attempts) == ("skipped", None, at(5), 0)
+
+
+def test_a_run_waits_for_a_person_and_goes_on() -> None:
+    waiting = fold([step("running", 1, started=at(1)), step("waiting", 2)])
+    assert waiting.state == "waiting"
+    assert fold([step("running", 3, started=at(1))], waiting).state == "running"
+
+
+def tekton(kind: str, status: object, labels: object = None, name: str = "taskrun", **event: str) -> events.Event:
+    body = {"metadata": {"labels": {run.RUN_LABEL: "id", run.STEP_LABEL: "trainer"} if labels is None else labels}, "status": status}
+    return events.Event(f"{events.TEKTON_PREFIX}{name}.running.v1", "/s", "1", None, event.get("time", at(1)), {kind: body})
+
+
+def delivery(name: str) -> events.Event:
+    """A delivery that was made by Tekton's own code, with the labels of one of our runs."""
+    if not DELIVERIES.is_dir():
+        pytest.skip(f"no recorded deliveries at {DELIVERIES}; set FUSEML_SHARED")
+    head, _, body = (DELIVERIES / name).read_bytes().partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    data = json.loads(body)
+    next(iter(data.values()))["metadata"]["labels"][run.RUN_LABEL] = "id"
+    return events.Event(headers["Ce-Type"], headers["Ce-Source"], headers["Ce-Id"], headers["Ce-Subject"], headers["Ce-Time"], data)
+
+
+def _whole(state: run.State, **more: object) -> run.Observation:
+    return dataclasses.replace(run.Observation("id", None, state, ""), started="2026-11-20T10:00:00.000000Z", **more)  # type: ignore[arg-type]
+
+
+def _step(state: run.State, **more: object) -> run.Observation:
+    return dataclasses.replace(run.Observation("id", "trainer", state, ""), started="2026-11-20T10:00:01.000000Z", **more)  # type: ignore[arg-type]
+
+
+_RUN_END, _STEP_END = {"finished": "2026-11-20T10:02:00.000000Z"}, {"finished": "2026-11-20T10:01:55.000000Z"}
+_MODEL = {"outputs": {"model-uri": "models:/m-9b3a3cf55b7d4337a3d028bf9bf29a41"}}
+RECORDED = {
+    "pipelinerun.queued.http": run.Observation("id", None, "queued", ""),
+    "pipelinerun.started.http": _whole("running"),
+    "pipelinerun.running.http": _whole("running"),
+    "pipelinerun.successful.http": _whole("succeeded", **_RUN_END, **_MODEL),
+    "pipelinerun.completed-with-skips.http": _whole("succeeded", **_RUN_END, skipped=("optional",)),
+    "pipelinerun.failed.http": _whole("failed", **_RUN_END, cause="Tasks Completed: 1 (Failed: 1, Cancelled 0), Skipped: 0"),
+    "pipelinerun.cancelled.http": _whole("cancelled", **_RUN_END, cause='Cancelled: PipelineRun "wf-mnist-x7k2p" was cancelled'),
+    "pipelinerun.timeout.http": _whole(
+        "failed",
+        finished="2026-11-20T11:00:00.000000Z",
+        cause='PipelineRunTimeout: PipelineRun "wf-mnist-x7k2p" failed to finish within "1h0m0s"',
+    ),
+    "taskrun.running.http": _step("running"),
+    "taskrun.successful.http": _step("succeeded", **_STEP_END, **_MODEL),
+    "taskrun.failed.http": _step("failed", **_STEP_END, cause='"step-run" exited with code 1: Error'),
+    "taskrun.cancelled.http": _step(
+        "cancelled",
+        **_STEP_END,
+        cause='TaskRunCancelled: TaskRun "wf-mnist-x7k2p-trainer" was cancelled. '
+        "TaskRun cancelled as the PipelineRun it belongs to has been cancelled.",
+    ),
+    "taskrun.unknown-pending.http": _step("queued"),
+    "taskrun.unknown-toberetried.http": _step("running"),
+    "customrun.started.http": None,
+    "customrun.successful.http": None,
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_delivery_of_tekton_is_understood(name: str) -> None:
+    event, wanted = delivery(name), RECORDED[name]
+    seen = run.observe(event)
+    assert seen == (wanted and dataclasses.replace(wanted, time=event.time[:26] + "Z"))
+
+
+def test_every_recorded_delivery_is_in_the_table() -> None:
+    if not DELIVERIES.is_dir():
+        pytest.skip(f"no recorded deliveries at {DELIVERIES}; set FUSEML_SHARED")
+    assert {path.name for path in DELIVERIES.glob("*.http")} == RECORDED.keys()
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (tekton("taskRun", {}, labels={}), "a run of somebody else"),
+        (tekton("taskRun", {}, labels={run.RUN_LABEL: "id"}), "a TaskRun outside of a pipeline"),
+        (tekton("taskRun", {}, labels={run.RUN_LABEL: "id", run.STEP_LABEL: "fuseml-clone"}), "a task of the engine's own"),
+        (tekton("customRun", {}), "a kind without meaning"),
+        (events.Event("dev.tekton.event.taskrun.running.v1", "/s", "1", None, at(1), {}), "no object at all"),
+        (events.Event("org.other.taskrun", "/s", "1", None, at(1), tekton("taskRun", {}).data), "another type"),
+    ],
+)
+def test_what_says_nothing_about_our_runs_is_passed_over(event: events.Event, why: str) -> None:
+    assert run.observe(event) is None, why
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        tekton("taskRun", [1]),
+        tekton("taskRun", {}, labels=[1]),
+        tekton("taskRun", {"startTime": "yesterday"}),
+        tekton("taskRun", {"conditions": 3}),
+        tekton("taskRun", {"taskResults": [{"value": 1}]}),
+        tekton("taskRun", {}, time="noon"),
+        events.Event("dev.tekton.event.taskrun.running.v1", "/s", "1", None, at(1), {"taskRun": None}),
+    ],
+)
+def test_data_of_another_shape_is_refused_and_not_retried(event: events.Event) -> None:
+    with pytest.raises(errors.InvalidError, match="is not shaped as Tekton's"):
+        run.observe(event)
+
+
+def test_results_that_are_no_text_are_told_as_json() -> None:
+    status = {"conditions": [{"type": "Succeeded", "status": "True"}], "taskResults": [{"name": "a", "value": ["x", "y"]}]}
+    seen = run.observe(tekton("taskRun", status))
+    assert seen is not None
+    assert seen.outputs == {"a": '["x", "y"]'}
+
+
+def test_the_same_meaning_is_the_same_run() -> None:
+    identity = run.identity("w", 1, {"a": "1", "b": "2"}, "t")
+    assert identity == run.identity("w", 1, {"b": "2", "a": "1"}, "t")
+    others = [
+        ("v", 1, {"a": "1", "b": "2"}, "t"),
+        ("w", 2, {"a": "1", "b": "2"}, "t"),
+        ("w", 1, {"a": "1"}, "t"),
+        ("w", 1, {"a": "1", "b": "2"}, "u"),
+    ]
+    assert len({identity, *(run.identity(*other) for other in others)}) == 5
+    assert len(identity) == 32
+    assert int(identity, 16)

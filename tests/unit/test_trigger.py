@@ -1,0 +1,182 @@
+"""Which pushes start a run, and which schedules can be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuseml.domain import errors, trigger, workflow
+
+MAIN = "refs/heads/main"
+
+
+def on_push(refs: Sequence[str] = (), paths: Sequence[str] = ()) -> workflow.On:
+    return workflow.On(push=workflow.Push(refs=list(refs), paths=list(paths)))
+
+
+def test_without_a_trigger_every_branch_counts_and_no_tag() -> None:
+    for on in (None, workflow.On(), on_push()):
+        assert trigger.matches_push(on, MAIN, ["a"]) == (True, "refs/heads/main was pushed")
+        assert trigger.matches_push(on, "refs/heads/feature/x", None)[0]
+        assert trigger.matches_push(on, "refs/tags/v1", ["a"]) == (False, "refs/tags/v1 is not a branch")
+        assert not trigger.matches_push(on, "refs/notes/commits", ["a"])[0]
+
+
+def test_a_workflow_for_other_triggers_is_not_started_by_pushes() -> None:
+    assert trigger.matches_push(workflow.On(schedule="0 3 * * *"), MAIN, ["a"]) == (False, "the workflow is started by a schedule")
+    assert trigger.matches_push(workflow.On(patterns=["model://*"]), MAIN, ["a"]) == (False, "the workflow is started by artifacts")
+    both = workflow.On(push=workflow.Push(), schedule="0 3 * * *")
+    assert trigger.matches_push(both, MAIN, ["a"])[0]
+
+
+@pytest.mark.parametrize(
+    ("glob", "ref", "wanted"),
+    [
+        ("main", MAIN, True),
+        ("main", "refs/heads/main2", False),
+        ("main", "refs/tags/main", False),
+        ("refs/heads/main", MAIN, True),
+        ("release/*", "refs/heads/release/1.0", True),
+        ("release/*", "refs/heads/release/1.0/fix", False),
+        ("release/**", "refs/heads/release/1.0/fix", True),
+        ("*", MAIN, True),
+        ("*", "refs/heads/a/b", False),
+        ("**", "refs/heads/a/b", True),
+        ("**", "refs/tags/v1", False),
+        ("v*", "refs/tags/v1", False),
+        ("refs/tags/v*", "refs/tags/v1.2", True),
+        ("refs/tags/v*", "refs/heads/v1", False),
+        ("v[0-9]", "refs/heads/v1", True),
+        ("v[!0-9]", "refs/heads/v1", False),
+        ("v?", "refs/heads/v1", True),
+    ],
+)
+def test_refs_match_globs(glob: str, ref: str, wanted: bool) -> None:
+    assert trigger.matches_push(on_push([glob]), ref, [])[0] is wanted
+
+
+@pytest.mark.parametrize(
+    ("glob", "path", "wanted"),
+    [
+        ("conda.yaml", "conda.yaml", True),
+        ("conda.yaml", "sub/conda.yaml", False),
+        ("**/conda.yaml", "conda.yaml", True),
+        ("**/conda.yaml", "a/b/conda.yaml", True),
+        ("src/**", "src/a/b.py", True),
+        ("src/**", "other/a.py", False),
+        ("src/", "src/a/b.py", True),
+        ("*.py", "train.py", True),
+        ("*.py", "src/train.py", False),
+        ("**/*.py", "src/deep/train.py", True),
+        ("a/**/z", "a/z", True),
+        ("a/**/z", "a/b/c/z", True),
+        ("a/**/z", "a/b/c/y", False),
+        ("data/[ab].csv", "data/a.csv", True),
+        ("x+y.txt", "x+y.txt", True),
+    ],
+)
+def test_paths_match_globs(glob: str, path: str, wanted: bool) -> None:
+    assert trigger.matches_push(on_push(paths=[glob]), MAIN, [path])[0] is wanted
+
+
+def test_a_path_filter_says_which_file_decided() -> None:
+    on = on_push(["main"], ["conda.yaml", "MLproject"])
+    assert trigger.matches_push(on, MAIN, ["README.md", "conda.yaml"]) == (True, "refs/heads/main was pushed and conda.yaml matches conda.yaml")
+    assert trigger.matches_push(on, MAIN, ["README.md"]) == (False, "no changed file matches conda.yaml, MLproject")
+    assert trigger.matches_push(on, MAIN, []) == (False, "no changed file matches conda.yaml, MLproject")
+    assert trigger.matches_push(on, "refs/heads/x", ["conda.yaml"]) == (False, "refs/heads/x is none of main")
+
+
+def test_unknown_paths_pass_every_filter_and_the_reason_says_so() -> None:
+    assert trigger.matches_push(on_push(paths=["conda.yaml"]), MAIN, None) == (True, "refs/heads/main was pushed; which files changed is not known")
+
+
+def test_a_hostile_glob_costs_no_more_than_its_length() -> None:
+    glob = "/".join(["**", "*a*a*a*a*a*b"] * 15)
+    assert len(glob) <= trigger.MAX_GLOB
+    assert not trigger.matches_push(on_push(paths=[glob]), MAIN, ["/".join(["a" * 60] * 60)])[0]
+
+
+_SEGMENT = st.text("ab.", min_size=1, max_size=3)
+
+
+@given(st.lists(_SEGMENT | st.just("**") | st.just("*"), min_size=1, max_size=4), st.lists(_SEGMENT, min_size=1, max_size=4))
+def test_globs_agree_with_a_regular_expression(glob: list[str], path: list[str]) -> None:
+    # One optional group for each segment, each path segment ends in a slash: the plain meaning of `**`, written another way.
+    parts = {"**": "(?:[^/]+/)*", "*": "[^/]+/"}
+    expected = re.fullmatch("".join(parts.get(part, re.escape(part) + "/") for part in glob), "/".join(path) + "/") is not None
+    assert trigger.matches_push(on_push(paths=["/".join(glob)]), MAIN, ["/".join(path)])[0] is expected
+
+
+@pytest.mark.parametrize("glob", ["main", "release/*", "refs/tags/v*", "**", "feature-[ab]"])
+def test_legal_refs_are_accepted(glob: str) -> None:
+    trigger.check_ref(glob)
+
+
+@pytest.mark.parametrize("glob", ["", "a b", "!main", "a..b", "a~1", "/main", "main/", "x.lock", "a//b", "v[0", "-x", "a" * 300])
+def test_refs_that_no_branch_can_have_are_refused(glob: str) -> None:
+    with pytest.raises(errors.InvalidError):
+        trigger.check_ref(glob)
+
+
+@pytest.mark.parametrize("glob", ["conda.yaml", "src/**", "src/", "a b.txt", "**/*.py"])
+def test_legal_paths_are_accepted(glob: str) -> None:
+    trigger.check_path(glob)
+
+
+@pytest.mark.parametrize("glob", ["", "/conda.yaml", "./x", "../x", "a/../b", "!x", "a//b", "src/[a", "a\\b", "a" * 300])
+def test_paths_that_no_file_can_have_are_refused(glob: str) -> None:
+    with pytest.raises(errors.InvalidError):
+        trigger.check_path(glob)
+
+
+def test_a_schedule_is_read_field_by_field() -> None:
+    schedule = trigger.parse_schedule("*/15 3,5 1-7 jan-MAR mon")
+    assert schedule.minutes == {0, 15, 30, 45}
+    assert schedule.hours == {3, 5}
+    assert schedule.days == set(range(1, 8))
+    assert schedule.months == {1, 2, 3}
+    assert schedule.weekdays == {1}
+    assert schedule.either_day
+
+
+def test_sunday_is_zero_and_seven() -> None:
+    assert trigger.parse_schedule("0 0 * * 7").weekdays == {0}
+    assert trigger.parse_schedule("0 0 * * 5-7").weekdays == {5, 6, 0}
+    assert not trigger.parse_schedule("0 0 * * 5-7").either_day
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has 0 fields"),
+        ("0 3 * *", "has 4 fields"),
+        ("60 3 * * *", "'60' is not a valid minute"),
+        ("0 24 * * *", "'24' is not a valid hour"),
+        ("0 3 0 * *", "'0' is not a valid day of the month"),
+        ("0 3 * 13 *", "'13' is not a valid month"),
+        ("0 3 * * 8", "'8' is not a valid day of the week"),
+        ("0 3 * * fun", "'fun' is not a valid day of the week"),
+        ("5-1 * * * *", "'5-1' is not a valid minute"),
+        ("*/0 * * * *", "'*/0' is not a valid minute"),
+        ("1,,2 * * * *", "'' is not a valid minute"),
+        ("0 0 30 2 *", "never comes: the months have no day 30"),
+        ("@daily", "has 1 fields"),
+    ],
+)
+def test_a_wrong_schedule_names_its_field(text: str, message: str) -> None:
+    with pytest.raises(errors.InvalidError, match=re.escape(message)):
+        trigger.parse_schedule(text)
+
+
+@given(st.text("0123456789*/,-adefijmnorstuw ", max_size=30))
+def test_any_text_is_a_schedule_or_refused(text: str) -> None:
+    try:
+        schedule = trigger.parse_schedule(text)
+    except errors.InvalidError:
+        return
+    assert all((schedule.minutes, schedule.hours, schedule.days, schedule.months, schedule.weekdays))

@@ -1,0 +1,197 @@
+"""Documents that load, and those that do not: what each refusal says is in tests/golden/workflow_errors.
+
+`UPDATE_GOLDEN=1` writes the texts anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fuseml.domain import document, errors, references, workflow
+from tests.unit import workflow_examples as examples
+
+REFUSED = sorted((examples.ROOT / "tests/golden/workflow_errors").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", REFUSED, ids=lambda path: path.stem)
+def test_each_refusal_lists_every_problem_as_in_its_golden_text(path: Path) -> None:
+    with pytest.raises(errors.InvalidError) as caught:
+        workflow.load(path.read_text())
+    text = "".join(f"{problem}\n" for problem in caught.value.problems)
+    golden = path.with_suffix(".txt")
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_every_golden_text_has_its_document() -> None:
+    assert {path.stem for path in REFUSED} == {path.stem for path in REFUSED[0].parent.glob("*.txt")}
+
+
+def test_a_refusal_names_the_first_problem_and_counts_the_others() -> None:
+    with pytest.raises(errors.InvalidError) as caught:
+        workflow.load("name: example\nzzz: 1\nsteps: []\n")
+    assert caught.value.message.startswith("the workflow is not valid: line 2, column 1: zzz: unknown key 'zzz'")
+    assert caught.value.message.endswith("(and 1 more)")
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize("path", [*examples.DOCUMENTS, *examples.SHIPPED], ids=lambda path: path.stem)
+def test_every_example_loads_and_survives_the_store(path: Path) -> None:
+    loaded = workflow.load(path.read_text())
+    assert loaded.name
+    stored = json.loads(json.dumps(loaded.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
+    assert workflow.Workflow.model_validate(stored) == loaded
+    assert workflow.check(document.Parsed(stored)) == loaded
+    assert workflow.Workflow.model_validate_json(loaded.model_dump_json()) == loaded
+
+
+@pytest.mark.parametrize("path", [*examples.DOCUMENTS, *examples.SHIPPED], ids=lambda path: path.stem)
+def test_every_example_fits_the_schema_for_editors(path: Path) -> None:
+    jsonschema.validate(yaml.load(path.read_text(), Loader=yaml.BaseLoader), _schema_of_text(workflow.json_schema()))
+
+
+def _schema_of_text(schema: object) -> object:
+    # BaseLoader reads every scalar as text, which is how the dates and versions of a document are meant.
+    if isinstance(schema, dict):
+        kinds = {"integer", "boolean", "null"}
+        return {
+            key: "string" if key == "type" and value in kinds else _schema_of_text(value)
+            for key, value in schema.items()
+            if key not in ("minimum", "maximum")
+        }
+    return [_schema_of_text(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def test_the_schema_refuses_unknown_keys_and_describes_itself() -> None:
+    schema = workflow.json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == workflow.SCHEMA_ID
+    assert schema["additionalProperties"] is False
+    definitions = schema["$defs"]
+    assert isinstance(definitions, dict)
+    assert all("description" in definition for definition in definitions.values())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"name": "x", "steps": [{"name": "a", "image": "b", "imag": "c"}]}, schema)
+    jsonschema.validate({"name": "x", "steps": [{"name": "a", "image": "b", "timeout": "1h30m", "env": [{"name": "A", "value": 1}]}]}, schema)
+
+
+def test_scalars_keep_the_characters_that_were_typed() -> None:
+    body = "inputs:\n- {name: a, value: false}\n- {name: b, value: 1}\n- {name: c, value: 1.10}\n- {name: d, value: 2021-11-22}\n- {name: e, value: yes}"
+    step = workflow.load(examples.step(body)).steps[0]
+    assert [item.value for item in step.inputs] == ["false", "1", "1.10", "2021-11-22", "yes"]
+
+
+def test_a_version_keeps_its_zero() -> None:
+    body = "extensions:\n- {name: store, version: 1.10}"
+    assert workflow.load(examples.step(body)).steps[0].extensions[0].version == "1.10"
+
+
+def test_the_word_on_is_a_key_like_any_other() -> None:
+    loaded = workflow.load("on:\n  push:\n    refs: [main]\n" + examples.step())
+    assert loaded.on == workflow.On(push=workflow.Push(refs=["main"]))
+
+
+def test_empty_lists_may_be_left_empty() -> None:
+    loaded = workflow.load(examples.step("inputs:\nenv:\noutputs:", header="inputs:\noutputs:"))
+    assert (loaded.inputs, loaded.outputs, loaded.steps[0].env) == ([], [], [])
+
+
+def test_what_the_server_sets_is_ignored_in_a_document() -> None:
+    header = 'created: "2021-11-22T11:19:46+01:00"\nrevision: 7'
+    loaded = workflow.load(examples.step("extensions:\n- {name: store, status: {url: 'http://x'}}", header=header))
+    assert loaded == workflow.load(examples.step("extensions:\n- {name: store}", header=""))
+    assert "created" not in loaded.model_dump()
+    assert "status" not in loaded.model_dump()["steps"][0]["extensions"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("30s", 30), ("10m", 600), ("1h30m", 5400), ("2d", 172_800), ("90", 90), ("1d2h3m4s", 93_784), ("'45'", 45)]
+)
+def test_durations_become_seconds(text: str, expected: int) -> None:
+    assert workflow.load(examples.step(f"timeout: {text}")).steps[0].timeout == expected
+
+
+@pytest.mark.parametrize("value", ["", "h", "1h30", "30 s", "-1", "1.5h", True, None, 1.5, "0s", 0, "367d", "s30"])
+def test_other_durations_are_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="is not"):
+        workflow.seconds(value)
+
+
+def test_a_codeset_needs_no_name_and_is_named_in_any_way() -> None:
+    for name in ("'{{ inputs.code }}'", "'{{inputs.code}}'", "inputs.code", "code"):
+        loaded = workflow.load(examples.step(f"inputs:\n- codeset: {{name: {name}}}"))
+        mount = loaded.steps[0].mounts[0]
+        assert references.mounted_input(mount, {"code": True}) == "code"
+        assert mount.path == "/project"
+
+
+def test_steps_are_ordered_by_what_they_wait_for_and_otherwise_stay() -> None:
+    assert references.ordered({"a": ["c"], "b": [], "c": ["d"], "d": [], "e": []}) == ["b", "d", "c", "a", "e"]
+    assert references.ordered({name: [] for name in "zyxw"}) == list("zyxw")
+
+
+@given(st.integers(1, 40).flatmap(lambda size: st.lists(st.tuples(st.integers(0, size), st.integers(0, size)), max_size=80).map(lambda e: (size, e))))
+def test_the_order_holds_whatever_waits_for_whatever_stands_above(case: tuple[int, list[tuple[int, int]]]) -> None:
+    size, edges = case
+    waits: dict[str, list[str]] = {str(number): [] for number in range(size + 1)}
+    for one, other in edges:
+        if one != other:
+            waits[str(max(one, other))].append(str(min(one, other)))
+    assert references.ordered(waits) == list(waits)
+
+
+_KEYS = ["name", "image", "inputs", "outputs", "steps", "env", "value", "codeset", "extensions", "resources", "requests", "needs", "when"]
+_KEYS += ["timeout", "on", "push", "refs", "schedule", "approval", "input", "values", "version", "path", "dockerfile", "type", "default", "zzz"]
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+_WORDS = st.sampled_from(["train", "build", "x", "codeset", "{{ steps.build.outputs.x }}", "{{ inputs.x }}", "{{ inputs.x", "inputs.x", "0 3 * * *", "1h"])
+_DATA = st.recursive(
+    _SCALARS | _WORDS,
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.sampled_from(_KEYS), children, max_size=5),
+    max_leaves=30,
+)
+_STEPS = st.lists(
+    st.fixed_dictionaries(
+        {"name": _WORDS, "image": _WORDS},
+        optional={
+            "inputs": st.lists(st.fixed_dictionaries({"name": _WORDS}, optional={"value": _WORDS, "codeset": _DATA}), max_size=3) | _DATA,
+            "outputs": st.lists(st.fixed_dictionaries({"name": _WORDS}), max_size=2) | _DATA,
+            "needs": st.lists(_WORDS, max_size=2),
+            "resources": _DATA,
+        },
+    ),
+    max_size=4,
+)
+_DOCUMENTS = st.fixed_dictionaries(
+    {"name": _WORDS | _SCALARS, "steps": _STEPS | _DATA},
+    optional={"inputs": st.lists(st.fixed_dictionaries({"name": _WORDS}, optional={"type": _WORDS}), max_size=3) | _DATA, "on": _DATA},
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_DOCUMENTS | _DATA)
+def test_any_data_is_a_workflow_or_an_invalid_error_with_problems(data: object) -> None:
+    try:
+        loaded = workflow.check(document.Parsed(data))
+    except errors.InvalidError as error:
+        assert error.problems
+        assert all("\0" not in problem.path + problem.message for problem in error.problems if "\0" not in repr(data))
+    else:
+        assert workflow.check(document.Parsed(loaded.model_dump(mode="json"))) == loaded
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet="name:steps-image \n{}[]'\"|>&*!#?x1", max_size=80))
+def test_any_text_is_a_workflow_or_an_invalid_error(text: str) -> None:
+    try:
+        workflow.load(text)
+    except errors.InvalidError as error:
+        assert error.message

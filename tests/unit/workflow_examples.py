@@ -1,0 +1,74 @@
+"""Workflow documents that several tests read, and plans of them with made-up commits and bindings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fuseml.domain import plan, planning, selector, workflow
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted((ROOT / "tests/golden/workflows").glob("*.yaml"))
+SHIPPED = sorted((ROOT / "shared/fuseml/examples/workflows").glob("*.yaml"))
+COMMIT = "5f2d7c1e9a40b3866c1d2f0e7a9b4c3d2e1f0a9b"
+
+
+def named(name: str) -> workflow.Workflow:
+    """The example of that name."""
+    return workflow.load((ROOT / f"tests/golden/workflows/{name}.yaml").read_text())
+
+
+def step(body: str = "", *, header: str = "inputs: [{name: predictor, default: auto}, {name: code, type: codeset}]") -> str:
+    """A document with one step, `train`; `body` holds more of its fields, as lines without indentation."""
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    return f"name: example\n{header}\nsteps:\n  - name: train\n    image: registry.example.com/trainer:1\n{lines}"
+
+
+def binding(name: str, **fields: object) -> selector.Binding:
+    """What a selector called `name` came to: by default an object store with two secret keys."""
+    known: dict[str, object] = {
+        "name": name,
+        "extension_id": "mlflow-0001",
+        "service_id": "mlflow-store",
+        "service_resource": "s3",
+        "service_category": "model-store",
+        "product": "mlflow",
+        "version": "1.19.0",
+        "zone": "cluster-alpha",
+        "url": "http://mlflow-minio.mlflow:9000",
+        "endpoint_type": "internal",
+        "credentials_id": "default-s3-account",
+        "credentials_scope": "global",
+        "configuration": {"MLFLOW_S3_ENDPOINT_URL": "http://mlflow-minio.mlflow:9000"},
+        "secret_keys": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+        "revision": 1,
+    }
+    return selector.Binding.model_validate({**known, **fields})
+
+
+def planned(
+    checked: workflow.Workflow,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    bindings: Mapping[str, Mapping[str, selector.Binding]] | None = None,
+) -> plan.Plan:
+    """The plan of a workflow on one commit for every codeset and, unless given, the same store for every selector."""
+    version = planning.CodesetVersion(
+        project="workspace", codeset="mlflow-test", url="http://git.example.com/workspace/mlflow-test.git", ref="refs/heads/main", commit=COMMIT
+    )
+    stores = {step.name: {item.name: binding(item.name) for item in step.extensions} for step in checked.steps}
+    return planning.build(
+        checked,
+        revision=3,
+        run_id="0123456789abcdef0123456789abcdef",
+        run_name=f"{checked.name}-7",
+        project="workspace",
+        codesets=dict.fromkeys(planning.codeset_inputs(checked), version),
+        inputs=inputs or {},
+        bindings=stores if bindings is None else bindings,
+    )
+
+
+def variables(step: plan.StepPlan) -> dict[str, plan.Value]:
+    """A step's environment by name."""
+    return {variable.name: variable.value for variable in step.variables}

@@ -1,0 +1,1 @@
+"""What every function needs to run: settings, the HTTP application, CloudEvents in and out, secrets, logs."""

@@ -1,0 +1,42 @@
+"""Publishing to Knative's broker: HTTP, binary mode, with retries. (The embedded broker is the other publisher.)"""
+
+from __future__ import annotations
+
+import random
+import time
+
+import urllib3
+
+from fuseml.domain import errors, events
+from fuseml.runtime import cloudevents
+
+_ATTEMPTS = 5
+_FIRST_DELAY = 0.1
+_RETRIED = frozenset({404, 408, 409, 425, 429, 500, 502, 503, 504})
+
+
+class HttpPublisher:
+    """Posts events to `url` (Knative sets it as K_SINK)."""
+
+    def __init__(self, url: str, *, timeout: float = 5.0) -> None:
+        self._url, self._timeout = url, timeout
+        self._pool = urllib3.PoolManager(retries=False)
+
+    def publish(self, event: events.Event) -> None:
+        """Raises TemporaryError when the broker does not accept the event after all attempts, PermanentError when it refuses it."""
+        headers, body = cloudevents.encode(event)
+        cause = "no attempt was made"
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(_FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            try:
+                status = self._pool.request("POST", self._url, body=body, headers=headers, timeout=self._timeout).status
+            except urllib3.exceptions.HTTPError as error:
+                cause = type(error).__name__
+                continue
+            if status < 300:
+                return
+            cause = f"status {status}"
+            if status not in _RETRIED:
+                raise errors.PermanentError(f"the broker refused event {event.id} of type {event.type}: {cause}")
+        raise errors.TemporaryError(f"the broker at {self._url} did not accept event {event.id}: {cause}")

@@ -1,0 +1,24 @@
+"""Times as the store and the API write them: RFC 3339, UTC, microseconds, fixed width, so that text order is time order."""
+
+from __future__ import annotations
+
+import datetime
+
+
+def now() -> str:
+    """The present moment, `2026-11-21T02:41:41.123456Z`."""
+    return _text(datetime.datetime.now(datetime.UTC))
+
+
+def ago(seconds: float) -> str:
+    """The moment so many seconds before now."""
+    return _text(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds))
+
+
+def seconds(time: str) -> float:
+    """Unix seconds of an RFC 3339 time; fractions beyond microseconds (Tekton sends nanoseconds) are cut."""
+    return datetime.datetime.fromisoformat(time).timestamp()
+
+
+def _text(moment: datetime.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

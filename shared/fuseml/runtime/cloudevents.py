@@ -1,0 +1,230 @@
+"""CloudEvents in and out over HTTP, and the rules of an event endpoint (design section 4).
+
+An event endpoint answers 204, or 200 with exactly one CloudEvent; any other body makes Knative's filter fail the delivery.
+The handled-event record, with the reply, is written in the transaction of the effect. What the SDK gets wrong is put right
+here: broken JSON is refused instead of handed on as bytes, attributes are percent-decoded, a reply always says what it holds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import types
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import flask
+import sqlmodel
+import werkzeug.exceptions
+
+from fuseml.domain import errors, events
+from fuseml.runtime import clock, http
+from fuseml.store import database, outbox
+
+STATUS: Mapping[type[errors.FusemlError], int] = types.MappingProxyType(
+    {errors.TemporaryError: 503, errors.TooLargeError: 413, errors.PermanentError: 400}
+)
+"""Statuses for brokers: Knative retries 404, 408, 409, 429 and 5xx, and dead-letters other 4xx at once (platform facts 3.2)."""
+
+_REQUIRED = ("type", "source", "id")
+_BATCH = 100
+_log = logging.getLogger("fuseml.events")
+
+Handler = Callable[[sqlmodel.Session, events.Event], Sequence[events.Payload]]
+"""Applies an event inside the given transaction and returns what it announces. Runs once for each (source, id)."""
+
+
+class Publisher(Protocol):
+    """Where events go: Knative's broker by HTTP, or the embedded one."""
+
+    def publish(self, event: events.Event) -> None:
+        """Hand the event over; when this returns it is safe. Raises TemporaryError, PermanentError."""
+
+
+def decode(headers: Mapping[str, str], body: bytes) -> events.Event:
+    """An event from an HTTP message in binary or structured mode. Raises InvalidError."""
+    names = {name.lower(): value for name, value in headers.items()}
+    content_type = names.get("content-type", "")
+    if content_type.startswith("application/cloudevents-batch"):
+        raise errors.InvalidError("batches of CloudEvents are not accepted; send one event a request")
+    if content_type.startswith("application/cloudevents"):
+        envelope = _json(body, "the event")
+        if not isinstance(envelope, dict):
+            raise errors.InvalidError("a structured CloudEvent must be a JSON object")
+        data = envelope.pop("data", None)
+        if "data_base64" in envelope:
+            raise errors.InvalidError("the event's data must be JSON, not base64")
+        attributes = {name: _attribute(name, value) for name, value in envelope.items() if value is not None}
+    else:
+        # CloudEvents HTTP binding 3.1.3.2: header values are percent-encoded.
+        attributes = {name[3:]: urllib.parse.unquote(value) for name, value in names.items() if name.startswith("ce-")}
+        data = _json(body, "the event's data") if body.strip() else None
+    missing = [name for name in ("specversion", *_REQUIRED) if not attributes.get(name)]
+    if missing:
+        raise errors.InvalidError(f"this is not a CloudEvent: it has no {', '.join(missing)}")
+    if attributes["specversion"] != "1.0":
+        raise errors.InvalidError(f"CloudEvents {attributes['specversion']} is not understood; send version 1.0")
+    if data is not None and not isinstance(data, dict):
+        raise errors.InvalidError("the event's data must be a JSON object")
+    known = {"specversion", "type", "source", "id", "subject", "time", "datacontenttype", "dataschema"}
+    return events.Event(
+        type=attributes["type"],
+        source=attributes["source"],
+        id=attributes["id"],
+        subject=attributes.get("subject"),
+        time=attributes.get("time") or clock.now(),
+        data=data or {},
+        extensions={name: value for name, value in attributes.items() if name not in known},
+    )
+
+
+def _attribute(name: str, value: object) -> str:
+    # CloudEvents JSON format 2.2: attributes are text, numbers and booleans; the text form of a boolean is lower case.
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str | int):
+        raise errors.InvalidError(f"the event's attribute {name!r} must be text, a whole number or a boolean")
+    return str(value)
+
+
+def _json(body: bytes, what: str) -> object:
+    try:
+        return http.parse_json(body)
+    except (ValueError, RecursionError) as error:
+        raise errors.InvalidError(f"{what} is not valid JSON: {error}") from error
+
+
+def encode(event: events.Event) -> tuple[dict[str, str], bytes]:
+    """Headers and body of the event in binary mode."""
+    attributes = {"specversion": "1.0", "type": event.type, "source": event.source, "id": event.id, "time": event.time, **event.extensions}
+    if event.subject:
+        attributes["subject"] = event.subject
+    headers = {f"ce-{name}": urllib.parse.quote(value, safe="!#$&'()*+,/:;=?@[]^_`{|}~-.<>\\") for name, value in attributes.items()}
+    return {**headers, "content-type": "application/json"}, json.dumps(event.data, separators=(",", ":")).encode()
+
+
+class Receiver:
+    """The event endpoint of one function at `/`: decodes, dispatches by type, handles each event once, answers by Knative's rules.
+
+    `handlers` maps a type, or a prefix ending in `*`, to its handler. `after(event)` runs when the transaction is committed, on
+    every delivery, and must be idempotent: it is where effects outside the database are made good.
+    """
+
+    def __init__(
+        self,
+        api: http.Api,
+        store: database.Database,
+        publisher: Publisher,
+        handlers: Mapping[str, Handler],
+        after: Callable[[events.Event], None] | None = None,
+    ) -> None:
+        self._consumer, self._store, self._publisher, self._handlers, self._after = api.name, store, publisher, handlers, after
+        api.app.add_url_rule("/", "event", self._receive, methods=["POST"])
+
+    def _receive(self) -> flask.Response:
+        begun = time.perf_counter()
+        event: events.Event | None = None
+        try:
+            event = decode(dict(flask.request.headers), flask.request.get_data())
+            reply, outcome = self._handle(event)
+            response = _reply(reply)
+        except errors.FusemlError as error:
+            status = next(code for kind, code in STATUS.items() if isinstance(error, kind))
+            outcome = f"refused: {error.message}"
+            response = _told(error.message, status)
+        except werkzeug.exceptions.HTTPException as error:
+            outcome = f"refused: {error.description}"
+            response = _told(error.description or str(error), error.code or 500)
+        except Exception:
+            # Whatever it is, the broker must hear of it in a way that makes it try again, and people must find the cause.
+            outcome = "failed"
+            response = _told(f"{self._consumer} failed on this event; its log has the cause", 500)
+            _log.exception("handling %s failed", event.id if event else "an event that could not be read")
+        level = logging.INFO if response.status_code < 300 else logging.WARNING
+        told = {"type": event.type, "id": event.id, "source": event.source} if event else {}
+        milliseconds = round((time.perf_counter() - begun) * 1000, 1)
+        _log.log(level, json.dumps({"event": told, "function": self._consumer, "outcome": outcome, "ms": milliseconds}))
+        return response
+
+    def _handle(self, event: events.Event) -> tuple[events.Event | None, str]:
+        handler = self._find(event.type)
+        if handler is None:
+            return None, "unknown type"
+        if event.type in events.PAYLOADS:
+            events.read(event)
+        with self._store.write() as session:
+            before = outbox.handled(session, self._consumer, event)
+            if before is None:
+                announced = [events.event(payload, clock.now(), _context(event)) for payload in handler(session, event)]
+                # A reply can carry one event; several go through the outbox, all of them, to keep one order.
+                reply = announced[0] if len(announced) == 1 else None
+                outbox.add(session, announced if reply is None else [], clock.now())
+                outbox.record_handled(session, self._consumer, event, reply, clock.now())
+        if before is not None or len(announced) > 1:
+            # Also for a duplicate: it may be the second delivery of an event whose first one died right here.
+            relay(self._store, self._publisher)
+        if self._after is not None:
+            self._after(event)
+        return (before.reply, "duplicate") if before is not None else (reply, "handled")
+
+    def _find(self, type: str) -> Handler | None:
+        exact = self._handlers.get(type)
+        return exact or next(
+            (handler for name, handler in self._handlers.items() if name.endswith("*") and type.startswith(name[:-1])), None
+        )
+
+
+def _told(text: str, status: int) -> flask.Response:
+    return flask.Response(text.encode(errors="backslashreplace") + b"\n", status, content_type="text/plain; charset=utf-8")
+
+
+def _context(event: events.Event) -> dict[str, str]:
+    # W3C trace context travels from cause to effect.
+    return {name: event.extensions[name] for name in ("traceparent", "tracestate") if name in event.extensions}
+
+
+def _reply(event: events.Event | None) -> flask.Response:
+    if event is None:
+        return flask.Response(status=204)
+    headers, body = encode(event)
+    return flask.Response(body, 200, headers)
+
+
+def relay(store: database.Database, publisher: Publisher) -> int:
+    """Publish what waits in the outbox, oldest first. Returns how many events went out.
+
+    Called right after a commit and swept by `housekeeper`; two relays at once publish an event twice at worst, and
+    consumers know it by its id. A broker that does not answer leaves the rest for the sweep. An event that the broker
+    refuses stays in the outbox too, for people to look at; the others do not wait behind it.
+    """
+    sent = last = 0
+    while True:
+        with store.read() as session:
+            waiting = outbox.waiting(session, last, _BATCH)
+        done: list[int] = []
+        reached = True
+        for last, event in waiting:
+            try:
+                publisher.publish(event)
+            except errors.PermanentError as error:
+                _log.error(json.dumps({"outbox": "refused by the broker", "id": event.id, "cause": error.message}))
+            except errors.TemporaryError as error:
+                _log.warning(json.dumps({"outbox": "kept for the sweep", "id": event.id, "cause": error.message}))
+                reached = False
+                break
+            else:
+                done.append(last)
+        if done:
+            with store.write() as session:
+                outbox.published(session, done)
+        sent += len(done)
+        if not reached or len(waiting) < _BATCH:
+            return sent
+
+
+def announce(session: sqlmodel.Session, *payloads: events.Payload) -> None:
+    """Put events into the outbox of the running transaction; call `relay` after the commit."""
+    moment = clock.now()
+    outbox.add(session, [events.event(payload, moment) for payload in payloads], moment)

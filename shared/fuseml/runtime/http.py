@@ -1,0 +1,321 @@
+"""The HTTP application of a function: typed routes, one error body, JSON and YAML, authentication, and its OpenAPI document.
+
+Routes are declared with pydantic models for query and body. Everything wrong in a request is reported at once, with paths.
+Why this and not a library: infra/decisions/0001-typed-routes.md.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import types
+import typing
+import urllib.parse
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import flask
+import pydantic
+import werkzeug.exceptions
+
+from fuseml.domain import document as documents
+from fuseml.domain import errors
+from fuseml.runtime import auth
+
+MAX_BODY = 4 << 20
+"""Bytes. Documents are small; code and artifacts take other ways."""
+
+_log = logging.getLogger("fuseml.http")
+_PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json"})
+T = TypeVar("T")
+
+STATUS: Mapping[type[errors.FusemlError], int] = types.MappingProxyType(
+    {
+        errors.UnauthenticatedError: 401,
+        errors.ForbiddenError: 403,
+        errors.NotFoundError: 404,
+        errors.ConflictError: 409,
+        errors.StaleError: 412,
+        errors.TooLargeError: 413,
+        errors.UnresolvedError: 422,
+        errors.InvalidError: 400,
+        errors.TemporaryError: 503,
+        errors.PermanentError: 400,
+    }
+)
+"""Statuses for API clients. Event endpoints have a table of their own (runtime.cloudevents): a broker reads 404 as "try again"."""
+
+
+class Query(pydantic.BaseModel):
+    """The parent of query models. An empty value means absent, as the original CLI sends it."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class PageQuery(Query):
+    limit: int = pydantic.Field(100, ge=1, le=500, description="rows a page")
+    cursor: str | None = pydantic.Field(None, description="from the Link header of the page before")
+
+
+class ErrorBody(pydantic.BaseModel):
+    """The one error body; the original API's fields and `details`."""
+
+    name: str
+    id: str
+    message: str
+    temporary: bool
+    timeout: bool
+    fault: bool
+    details: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[T]):
+    """A page of results; `next_cursor` becomes the Link header."""
+
+    items: Sequence[T]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One documented route."""
+
+    method: str
+    path: str
+    summary: str
+    handler: Callable[..., object]
+    query: type[Query] | None
+    body: type[pydantic.BaseModel] | None
+    document: type[pydantic.BaseModel] | None
+    returns: object
+    status: int
+    public: bool
+    workload: bool
+
+
+class Api:
+    """A function's Flask application and the routes on it.
+
+    `tokens` None means that every route is public: webhooks and event endpoints have their own proof.
+    """
+
+    def __init__(self, name: str, summary: str, *, tokens: auth.Tokens | None) -> None:
+        self.app = flask.Flask(name, static_folder=None)
+        self.app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+        self.app.json.sort_keys = False  # type: ignore[attr-defined]
+        self.app.url_map.strict_slashes = False
+        self.name, self.summary, self.operations = name, summary, list[Operation]()
+        self._tokens = tokens
+        self.app.extensions["fuseml"] = self
+        self.app.register_error_handler(Exception, error_response)
+        self.app.add_url_rule("/healthz", "healthz", lambda: ("ok\n", 200, {"Content-Type": "text/plain"}))
+        self.app.add_url_rule("/openapi.json", "openapi", self._document)
+
+    def route(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: type[Query] | None = None,
+        body: type[pydantic.BaseModel] | None = None,
+        document: type[pydantic.BaseModel] | None = None,
+        returns: object = None,
+        status: int = 200,
+        public: bool = False,
+        workload: bool = False,
+    ) -> Callable[[Callable[..., object]], Callable[..., object]]:
+        """Serve `handler(path variables..., query=, body=)`. Its docstring documents the operation.
+
+        `document` only describes a body that the handler reads itself (`read_document`), because its checks need positions.
+
+        The handler returns a model, `Listed`, plain data, a Flask response, or None for an empty answer.
+        """
+
+        def register(handler: Callable[..., object]) -> Callable[..., object]:
+            operation = Operation(
+                method, path, (handler.__doc__ or "").strip(), handler, query, body, document, returns, status, public, workload
+            )
+            self.operations.append(operation)
+            view = self._view(operation)
+            self.app.add_url_rule(path, f"{method} {path}", view, methods=[method])
+            return handler
+
+        return register
+
+    def _view(self, operation: Operation) -> Callable[..., flask.Response]:
+        def view(**variables: str) -> flask.Response:
+            if self._tokens is not None and not operation.public:
+                caller = self._tokens.caller(flask.request.headers.get("Authorization"))
+                if caller.role == "workload" and not operation.workload:
+                    raise errors.ForbiddenError("a workload's token may not do this")
+            arguments: dict[str, object] = dict(variables)
+            problems: list[errors.Problem] = []
+            for name, model, read in (("query", operation.query, read_query), ("body", operation.body, read_body)):
+                if model is not None:
+                    try:
+                        arguments[name] = read(model)
+                    except errors.InvalidError as error:
+                        if not error.problems:
+                            raise
+                        problems += error.problems
+            if problems:
+                more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+                raise errors.InvalidError(f"the request is not valid: {problems[0]}{more}", problems)
+            return respond(operation.handler(**arguments), operation.status)
+
+        return view
+
+    def _document(self) -> flask.Response:
+        from fuseml.runtime import openapi
+
+        return flask.jsonify(openapi.document([self]))
+
+
+def read_query(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:
+    """The request's query parameters. Raises InvalidError."""
+    data: dict[str, object] = {}
+    lists = {info.alias or name for name, info in model.model_fields.items() if typing.get_origin(info.annotation) is list}
+    for name, values in flask.request.args.lists():
+        given = [value for value in values if value != ""]
+        if given:
+            data[name] = given if name in lists else given[-1]
+    return documents.validate(model, data, kind="query")
+
+
+def read_document() -> documents.Parsed:
+    """The request's body as data with positions; JSON, or YAML where the header says so or says nothing. Raises InvalidError."""
+    raw = flask.request.get_data()
+    if not raw.strip():
+        raise errors.InvalidError("the request needs a body (JSON or YAML)", [errors.Problem("", "the body is empty")])
+    if _is_json(flask.request.content_type):
+        try:
+            return documents.Parsed(parse_json(raw))
+        except (ValueError, RecursionError) as error:
+            problem = errors.Problem(
+                "", f"the body is not valid JSON: {error}", getattr(error, "lineno", None), getattr(error, "colno", None)
+            )
+            raise errors.InvalidError(problem.message, [problem]) from error
+    try:
+        return documents.parse(raw.decode())
+    except UnicodeDecodeError as error:
+        raise errors.InvalidError("the body is not UTF-8 text") from error
+
+
+def parse_json(raw: bytes) -> object:
+    """JSON text as data. Raises RecursionError, and ValueError also for what a strict reader could not take back: NaN, half a character."""
+    data = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    if b"\\u" in raw:
+        json.dumps(data, ensure_ascii=False).encode()
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def read_body(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:
+    """The request's body as a model. Raises InvalidError."""
+    parsed = read_document()
+    return documents.validate(model, parsed.data, position=parsed.position if parsed.positions else None, kind="body")
+
+
+def _is_json(content_type: str | None) -> bool:
+    return "json" in (content_type or "")
+
+
+def respond(result: object, status: int) -> flask.Response:
+    """Encode what a handler returned, as YAML when the client prefers it, else as JSON."""
+    if isinstance(result, flask.Response):
+        return result
+    if result is None:
+        return flask.Response(status=204 if status == 200 else status)
+    headers: dict[str, str] = {}
+    revision = getattr(result, "revision", None)
+    if isinstance(revision, int):
+        headers["ETag"] = f'"{revision}"'
+    if isinstance(result, Listed):
+        if result.next_cursor:
+            arguments = {**flask.request.args.to_dict(flat=False), "cursor": [result.next_cursor]}
+            headers["Link"] = f'<{flask.request.base_url}?{urllib.parse.urlencode(arguments, doseq=True)}>; rel="next"'
+        result = list(result.items)
+    return encode(_plain(result), status, headers)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, pydantic.BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def encode(data: object, status: int, headers: Mapping[str, str]) -> flask.Response:
+    """Plain data as JSON, or as YAML when the Accept header asks for YAML."""
+    if "yaml" in flask.request.headers.get("Accept", ""):
+        import yaml
+
+        text, kind = yaml.safe_dump(data, sort_keys=False, allow_unicode=True), "application/x-yaml"
+    else:
+        text, kind = json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n", "application/json"
+    # Half characters that came in as JSON escapes go out as such; UTF-8 cannot hold them.
+    return flask.Response(text.encode(errors="backslashreplace"), status, headers, content_type=kind)
+
+
+def error_response(error: Exception) -> flask.Response:
+    """Every failure in the one error body. What we did not foresee is logged with its traceback and told without it."""
+    status, headers = 500, dict[str, str]()
+    if isinstance(error, errors.FusemlError):
+        status = next(code for kind, code in STATUS.items() if isinstance(error, kind))
+        name, message, details = error.name, error.message, error.details
+        if isinstance(error, errors.TemporaryError):
+            headers["Retry-After"] = str(max(1, round(error.delay)))
+    elif isinstance(error, werkzeug.exceptions.HTTPException):
+        status, details = error.code or 500, {}
+        headers |= {field: value for field, value in error.get_headers() if field != "Content-Type"}
+        name, message = _HTTP_NAMES.get(status, "error"), error.description or str(error)
+        if isinstance(error, werkzeug.exceptions.RequestEntityTooLarge):
+            message = f"the request body is larger than {flask.current_app.config['MAX_CONTENT_LENGTH']} bytes"
+        elif isinstance(error, werkzeug.exceptions.NotFound):
+            message = f"nothing is served at {flask.request.path}"
+    else:
+        name, message, details = "fault", "something went wrong inside FuseML; the server's log has the cause under this id", {}
+    body = ErrorBody(
+        name=name,
+        id=uuid.uuid4().hex[:12],
+        message=message,
+        temporary=status == 503,
+        timeout=status == 504,
+        fault=status == 500,
+        details=details,
+    )
+    if status == 500:
+        _log.error("request failed id=%s %s %s", body.id, flask.request.method, flask.request.path, exc_info=error)
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return encode(body.model_dump(mode="json"), status, {**headers, "goa-error": name})
+
+
+_HTTP_NAMES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type", 400: "invalid"}
+
+
+def as_function(make: Callable[[], flask.Flask]) -> Callable[[flask.Request], flask.Response]:
+    """A functions-framework http target that passes requests to the application. `make` runs at the first request:
+    functions-framework imports a function before gunicorn forks, when nothing may connect yet.
+    """
+    app: flask.Flask | None = None
+    making = threading.Lock()
+
+    def handle(request: flask.Request) -> flask.Response:
+        nonlocal app
+        if app is None:
+            with making:
+                app = app or make()
+        return typing.cast(flask.Response, flask.Response.from_app(app, request.environ))
+
+    return handle

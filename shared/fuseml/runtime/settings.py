@@ -1,0 +1,57 @@
+"""The one place that gives meaning to environment variables. `main.py` of a function hands `os.environ` in; nothing else reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fuseml.domain import errors
+
+PREFIX = "FUSEML_"
+
+
+def _setting(name: str, text: str, default: str = "", *, secret: bool = False) -> str:
+    value: str = field(default=default, metadata={"variable": name, "text": text}, repr=not secret)
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A function's configuration. Every field is text; what is unset is empty. `DESCRIPTIONS` is the table for people."""
+
+    database_url: str = _setting("FUSEML_DATABASE_URL", "SQLAlchemy URL of the database", secret=True)
+    broker_url: str = _setting("K_SINK", "where events are sent; Knative's SinkBinding sets it")
+    secret_keys: str = _setting("FUSEML_SECRET_KEYS", "Fernet keys, comma separated; the first seals, all unseal", secret=True)
+    token_hashes: str = _setting(
+        "FUSEML_TOKEN_HASHES", "SHA-256 of each accepted API token, comma separated, `role:hash`; roles admin and workload"
+    )
+    public_url: str = _setting("FUSEML_PUBLIC_URL", "base address of the HTTP API as users and steps see it")
+    zone: str = _setting("FUSEML_ZONE", "the control plane's own zone; records without a zone are in it")
+    git_url: str = _setting("FUSEML_GIT_URL", "base address of the git host")
+    namespace: str = _setting("FUSEML_WORKLOADS_NAMESPACE", "namespace of the workloads", "fuseml-workloads")
+
+    @staticmethod
+    def from_env(env: Mapping[str, str]) -> Settings:
+        """Read the known variables of `env`. Raises PermanentError that names unknown `FUSEML_` variables: they are typing errors."""
+        known = {f.metadata["variable"]: f.name for f in dataclasses.fields(Settings)}
+        unknown = sorted(name for name in env if name.startswith(PREFIX) and name not in known)
+        if unknown:
+            raise errors.PermanentError(f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        return Settings(**{known[name]: value for name, value in env.items() if name in known})
+
+    def require(self, *names: str) -> Settings:
+        """This object, when all the named fields are set. Raises PermanentError that names the missing variables."""
+        missing = [f.metadata["variable"] for f in dataclasses.fields(self) if f.name in names and not getattr(self, f.name)]
+        if missing:
+            raise errors.PermanentError(f"missing settings: {', '.join(missing)}")
+        return self
+
+    def keys(self) -> list[str]:
+        """The secret keys, newest first."""
+        return [key.strip() for key in self.secret_keys.split(",") if key.strip()]
+
+
+DESCRIPTIONS: Mapping[str, str] = types.MappingProxyType({f.metadata["variable"]: f.metadata["text"] for f in dataclasses.fields(Settings)})
+"""Environment variable -> what it means."""

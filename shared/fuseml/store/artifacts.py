@@ -1,0 +1,55 @@
+"""Artifacts and their lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session, col, or_, select
+
+from fuseml.domain import errors
+from fuseml.store import paging, tables
+
+
+def record(session: Session, row: tables.Artifact) -> bool:
+    """Remember an artifact. Returns False, and only fills in what was missing, when it is known already: artifacts do not change."""
+    known = session.get(tables.Artifact, row.address)
+    if known is None:
+        session.add(row)
+        session.flush()
+        return True
+    known.run = known.run or row.run
+    known.details = {**row.details, **known.details}
+    session.add(known)
+    return False
+
+
+def link(session: Session, source: str, target: str, run: str) -> None:
+    """Remember that `target` was made from `source` by `run`."""
+    if session.get(tables.ArtifactEdge, (source, target, run)) is None:
+        session.add(tables.ArtifactEdge(source=source, target=target, run=run))
+
+
+def get(session: Session, address: str) -> tables.Artifact:
+    """Raises NotFoundError."""
+    row = session.get(tables.Artifact, address)
+    if row is None:
+        raise errors.NotFoundError(f"there is no artifact {address}; `fuseml artifact list` shows those that exist")
+    return row
+
+
+def page(session: Session, page: paging.Page, **filters: str | None) -> paging.Slice[tables.Artifact]:
+    """Artifacts by address, whose columns (kind, project, name, run) equal what is given."""
+    query = select(tables.Artifact)
+    for name, value in filters.items():
+        if value:
+            query = query.where(getattr(tables.Artifact, name) == value)
+    return paging.fetch(session, query, page, tables.Artifact.address)
+
+
+def edges(session: Session, addresses: Sequence[str]) -> Sequence[tables.ArtifactEdge]:
+    """Every edge that touches one of the addresses."""
+    return session.exec(
+        select(tables.ArtifactEdge).where(
+            or_(col(tables.ArtifactEdge.source).in_(addresses), col(tables.ArtifactEdge.target).in_(addresses))
+        )
+    ).all()

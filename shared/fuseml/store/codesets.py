@@ -1,0 +1,107 @@
+"""Projects, codesets, and the last announced commit of each ref."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlmodel import Session, col, select
+
+from fuseml.domain import errors
+from fuseml.store import paging, tables
+
+
+def create_project(session: Session, name: str, description: str, now: str) -> tables.Project:
+    """Raises ConflictError when the name is taken."""
+    if session.get(tables.Project, name):
+        raise errors.ConflictError(f"a project named {name!r} exists already")
+    project = tables.Project(name=name, description=description, created=now)
+    session.add(project)
+    session.flush()
+    return project
+
+
+def ensure_project(session: Session, name: str, now: str) -> tables.Project:
+    """The project, made now if it was not there."""
+    return session.get(tables.Project, name) or create_project(session, name, "", now)
+
+
+def project(session: Session, name: str) -> tables.Project:
+    """Raises NotFoundError."""
+    found = session.get(tables.Project, name)
+    if found is None:
+        raise errors.NotFoundError(f"there is no project named {name!r}; `fuseml project list` shows those that exist")
+    return found
+
+
+def projects(session: Session, page: paging.Page) -> paging.Slice[tables.Project]:
+    """Projects by name."""
+    return paging.fetch(session, select(tables.Project), page, tables.Project.name)
+
+
+def delete_project(session: Session, name: str) -> None:
+    """Raises NotFoundError, and ConflictError while codesets are left in it."""
+    row = project(session, name)
+    left = session.exec(select(tables.Codeset.name).where(tables.Codeset.project == name).limit(4)).all()
+    if left:
+        raise errors.ConflictError(f"project {name!r} still has codesets ({', '.join(left)}); delete them first")
+    session.delete(row)
+
+
+def codeset(session: Session, project: str, name: str) -> tables.Codeset:
+    """Raises NotFoundError."""
+    found = find_codeset(session, project, name)
+    if found is None:
+        raise errors.NotFoundError(f"there is no codeset {project}/{name}; `fuseml codeset list` shows those that exist")
+    return found
+
+
+def find_codeset(session: Session, project: str, name: str) -> tables.Codeset | None:
+    """The codeset, or None."""
+    return session.get(tables.Codeset, (project, name))
+
+
+def codesets(session: Session, page: paging.Page, *, project: str | None = None) -> paging.Slice[tables.Codeset]:
+    """Codesets by project and name."""
+    query = select(tables.Codeset)
+    if project:
+        query = query.where(tables.Codeset.project == project)
+    return paging.fetch(session, query, page, tables.Codeset.project, tables.Codeset.name)
+
+
+def add_codeset(session: Session, row: tables.Codeset) -> None:
+    session.add(row)
+    session.flush()
+
+
+def delete_codeset(session: Session, project: str, name: str) -> None:
+    """Removes the codeset, its refs and its assignments. Raises NotFoundError."""
+    row = codeset(session, project, name)
+    for ref in _refs(session, project, name):
+        session.delete(ref)
+    for assignment in session.exec(select(tables.Assignment).where(tables.Assignment.pattern == f"code://{project}/{name}")):
+        session.delete(assignment)
+    session.delete(row)
+
+
+def _refs(session: Session, project: str, name: str) -> Sequence[tables.CodesetRef]:
+    return session.exec(select(tables.CodesetRef).where(tables.CodesetRef.project == project, tables.CodesetRef.codeset == name)).all()
+
+
+def announced(session: Session, project: str, name: str) -> Mapping[str, str]:
+    """ref -> commit, as last announced."""
+    return {row.ref: row.commit for row in _refs(session, project, name)}
+
+
+def announce(session: Session, codeset: tables.Codeset, ref: str, commit: str, now: str) -> None:
+    """Remember that `ref` was seen at `commit`."""
+    row = session.get(tables.CodesetRef, (codeset.project, codeset.name, ref))
+    if row is None:
+        session.add(tables.CodesetRef(project=codeset.project, codeset=codeset.name, ref=ref, commit=commit, updated=now))
+    else:
+        row.commit, row.updated = commit, now
+        session.add(row)
+
+
+def all_codesets(session: Session) -> Sequence[tables.Codeset]:
+    """Every codeset, for the sweep."""
+    return session.exec(select(tables.Codeset).order_by(col(tables.Codeset.project), col(tables.Codeset.name))).all()

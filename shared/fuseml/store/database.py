@@ -1,0 +1,125 @@
+"""Connections and transactions. One way to read, one way to write; nothing connects before the first use.
+
+SQLite runs in WAL mode with one writer at a time: `write()` takes the write lock at BEGIN, so that what was read inside is still
+true when it commits. PostgreSQL gets the same promise from SERIALIZABLE isolation and a retry by the caller's redelivery.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import sqlalchemy
+import sqlalchemy.exc
+import sqlmodel
+
+from fuseml.domain import errors
+from fuseml.store import tables
+
+# The newest migration. A constant, so that a start with an up-to-date database need not import Alembic (a second of CPU);
+# a test compares it with the migrations.
+SCHEMA_VERSION = "0001"
+
+_BUSY_SECONDS = 30
+
+# PostgreSQL's codes for "somebody else was quicker": serialization failure, deadlock, a key that was inserted at the same time.
+_RACES = frozenset({"40001", "40P01", "23505"})
+
+
+class Database:
+    """Opens sessions on `url` (`sqlite:////path/file.db`, `postgresql+psycopg://...`). Making one does no I/O."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._sqlite = url.startswith("sqlite")
+        if self._sqlite:
+            self.engine = sqlalchemy.create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+            sqlalchemy.event.listen(self.engine, "connect", _prepare_sqlite)
+            sqlalchemy.event.listen(self.engine, "begin", _begin_sqlite)
+            # SQLite's own waiting for its write lock sleeps up to 100 ms at a time; threads of one process can do better.
+            self._turn: contextlib.AbstractContextManager[object] = threading.Lock()
+        else:
+            # pre_ping and a short recycle: connections must survive a scale to zero and a restart of the server.
+            self.engine = sqlalchemy.create_engine(url, pool_size=2, max_overflow=4, pool_pre_ping=True, pool_recycle=300)
+            self._turn = contextlib.nullcontext()
+        self._writing = (
+            self.engine.execution_options(fuseml_write=True)
+            if self._sqlite
+            else self.engine.execution_options(isolation_level="SERIALIZABLE")
+        )
+        # SQLite's own queue for the write lock is a poll. Threads of this process wait here for their turn instead, before they
+        # take a connection; reentrant, so that a mistaken write inside a write is refused after a while and not a deadlock.
+        self._turn = threading.RLock() if self._sqlite else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sqlmodel.Session]:
+        """A session that sees one consistent state. What it changes is lost. Raises TemporaryError when the database cannot be reached."""
+        with _translated(), sqlmodel.Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sqlmodel.Session]:
+        """One transaction: all of it is committed at the end, or nothing is.
+
+        Raises TemporaryError when the database is away, busy for too long, or another writer got in between (try the whole again).
+        """
+        with self._turn, _translated(), sqlmodel.Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def migrate(self) -> None:
+        """Bring the schema up to date. Does nothing, and imports nothing, when it already is."""
+        with _translated():
+            version = self._version()
+            if version == SCHEMA_VERSION:
+                return
+            if version is None and self._sqlite:
+                # An empty file: the tables as they are now, instead of every step that led to them.
+                with self._writing.begin() as connection:
+                    tables.metadata.create_all(connection)
+                    connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+                    connection.execute(sqlalchemy.text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA_VERSION})
+                return
+            from fuseml.store import migrations
+
+            migrations.upgrade(self.engine)
+
+    def _version(self) -> str | None:
+        if not sqlalchemy.inspect(self.engine).has_table("alembic_version"):
+            return None
+        with self.engine.connect() as connection:
+            return connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(connection: object, _record: object) -> None:
+    # Transactions are begun by _begin_sqlite, not by the driver's guesses.
+    connection.isolation_level = None  # type: ignore[attr-defined]
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # With WAL this loses nothing when the process is killed; only a power cut may cost the last transactions.
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sqlalchemy.Connection) -> None:
+    writing = connection.get_execution_options().get("fuseml_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlalchemy.exc.TimeoutError as error:
+        raise errors.TemporaryError("the database cannot serve this now: all connections are in use") from error
+    except sqlalchemy.exc.OperationalError as error:
+        raise errors.TemporaryError(f"the database cannot serve this now: {str(error.orig).splitlines()[0]}") from error
+    except sqlalchemy.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", "") in _RACES or error.connection_invalidated:
+            raise errors.TemporaryError("another request changed the same data at the same time; try again") from error
+        raise

@@ -1,0 +1,83 @@
+"""The embedded broker's queue on disk: the ledger of accepted events and their deliveries to triggers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy
+from sqlalchemy.dialects import sqlite
+from sqlmodel import Session, col, func, select
+
+from fuseml.domain import events
+from fuseml.store import outbox, tables
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery whose time has come. `attempts` counts the failed ones."""
+
+    sequence: int
+    trigger: str
+    event: events.Event
+    attempts: int
+
+
+def accept(session: Session, event: events.Event, triggers: Sequence[str], now: str, due: float) -> bool:
+    """Take an event in, with one delivery for each trigger. Returns False when (source, id) is in the ledger already."""
+    insert = sqlite.insert(tables.LedgerEvent.__table__).values(  # type: ignore[attr-defined]
+        source=event.source, id=event.id, type=event.type, subject=event.subject, event=outbox.as_document(event), received=now
+    )
+    result = session.connection().execute(insert.on_conflict_do_nothing(index_elements=["source", "id"]))
+    if not result.rowcount:
+        return False
+    (sequence,) = result.inserted_primary_key or (None,)
+    assert sequence is not None
+    session.add_all(tables.Delivery(event_sequence=sequence, trigger=trigger, due=due) for trigger in triggers)
+    return True
+
+
+def due(session: Session, trigger: str, now: float, limit: int, excluding: Sequence[int]) -> list[Due]:
+    """Deliveries to `trigger` that may be tried now, oldest due first, without those in flight."""
+    rows = session.exec(
+        select(tables.Delivery, tables.LedgerEvent.event)
+        .join(tables.LedgerEvent, col(tables.LedgerEvent.sequence) == tables.Delivery.event_sequence)
+        .where(
+            tables.Delivery.state == "pending",
+            tables.Delivery.trigger == trigger,
+            tables.Delivery.due <= now,
+            col(tables.Delivery.event_sequence).not_in(excluding),
+        )
+        .order_by(col(tables.Delivery.due), col(tables.Delivery.event_sequence))
+        .limit(limit)
+    ).all()
+    return [Due(row.event_sequence, row.trigger, outbox.from_document(dict(event)), row.attempts) for row, event in rows]
+
+
+def next_due(session: Session, after: float) -> float | None:
+    """When the next delivery becomes due that is not due at `after` (Unix seconds), or None when nothing waits for its time."""
+    return session.exec(select(func.min(tables.Delivery.due)).where(tables.Delivery.state == "pending", tables.Delivery.due > after)).one()
+
+
+def settle(session: Session, delivery: Due, *, state: str, due: float, error: str | None) -> None:
+    """Record the outcome of an attempt: `done`, `dead` after the last one, or `pending` again at `due`."""
+    session.exec(
+        sqlalchemy.update(tables.Delivery)
+        .where(col(tables.Delivery.event_sequence) == delivery.sequence, col(tables.Delivery.trigger) == delivery.trigger)
+        .values(state=state, attempts=delivery.attempts + 1, due=due, error=error)
+    )
+
+
+def forget(session: Session, before: str) -> None:
+    """Forget events that were accepted before a time, once nothing of them waits; the same event would then be new again."""
+    waiting = select(tables.Delivery.event_sequence).where(tables.Delivery.state == "pending")
+    session.exec(
+        sqlalchemy.delete(tables.LedgerEvent).where(
+            col(tables.LedgerEvent.received) < before, col(tables.LedgerEvent.sequence).not_in(waiting)
+        )
+    )
+
+
+def count(session: Session, state: str) -> int:
+    """How many deliveries are in a state."""
+    return session.exec(select(func.count()).select_from(tables.Delivery).where(tables.Delivery.state == state)).one()

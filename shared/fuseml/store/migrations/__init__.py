@@ -1,0 +1,24 @@
+"""Schema migrations by Alembic. A released migration is never edited, and each works with the previous release still running."""
+
+from __future__ import annotations
+
+import pathlib
+
+import alembic.command
+import alembic.config
+import sqlalchemy
+
+
+def config() -> alembic.config.Config:
+    """Alembic's configuration for the versions in this folder."""
+    settings = alembic.config.Config()
+    settings.set_main_option("script_location", str(pathlib.Path(__file__).parent))
+    return settings
+
+
+def upgrade(engine: sqlalchemy.Engine) -> None:
+    """Apply every migration that the database has not seen."""
+    settings = config()
+    with engine.begin() as connection:
+        settings.attributes["connection"] = connection
+        alembic.command.upgrade(settings, "head")

@@ -1,0 +1,225 @@
+"""the first schema"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "application",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("workflow", sa.String(), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("created", sa.String(), nullable=False),
+        sa.Column("updated", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_index(op.f("ix_application_type"), "application", ["type"], unique=False)
+    op.create_index(op.f("ix_application_workflow"), "application", ["workflow"], unique=False)
+    op.create_table(
+        "artifact",
+        sa.Column("address", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("version", sa.String(), nullable=False),
+        sa.Column("run", sa.String(), nullable=True),
+        sa.Column("details", sa.JSON(), nullable=False),
+        sa.Column("created", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("address"),
+    )
+    op.create_index(op.f("ix_artifact_kind"), "artifact", ["kind"], unique=False)
+    op.create_index(op.f("ix_artifact_name"), "artifact", ["name"], unique=False)
+    op.create_index(op.f("ix_artifact_project"), "artifact", ["project"], unique=False)
+    op.create_index(op.f("ix_artifact_run"), "artifact", ["run"], unique=False)
+    op.create_table(
+        "artifact_edge",
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("run", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "target", "run"),
+    )
+    op.create_index(op.f("ix_artifact_edge_target"), "artifact_edge", ["target"], unique=False)
+    op.create_table(
+        "codeset_ref",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("codeset", sa.String(), nullable=False),
+        sa.Column("ref", sa.String(), nullable=False),
+        sa.Column("commit", sa.String(), nullable=False),
+        sa.Column("updated", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "codeset", "ref"),
+    )
+    op.create_table(
+        "extension",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("product", sa.String(), nullable=False),
+        sa.Column("zone", sa.String(), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("created", sa.String(), nullable=False),
+        sa.Column("updated", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_extension_product"), "extension", ["product"], unique=False)
+    op.create_index(op.f("ix_extension_zone"), "extension", ["zone"], unique=False)
+    op.create_table(
+        "handled_event",
+        sa.Column("consumer", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("reply", sa.JSON(), nullable=True),
+        sa.Column("handled", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("consumer", "source", "id"),
+    )
+    op.create_index(op.f("ix_handled_event_handled"), "handled_event", ["handled"], unique=False)
+    op.create_table(
+        "ledger_event",
+        sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=True),
+        sa.Column("event", sa.JSON(), nullable=False),
+        sa.Column("received", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("sequence"),
+        sa.UniqueConstraint("source", "id"),
+    )
+    op.create_index(op.f("ix_ledger_event_received"), "ledger_event", ["received"], unique=False)
+    op.create_index(op.f("ix_ledger_event_type"), "ledger_event", ["type"], unique=False)
+    op.create_table(
+        "outbox",
+        sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("event", sa.JSON(), nullable=False),
+        sa.Column("created", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("sequence"),
+    )
+    op.create_table(
+        "project",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("description", sa.String(), nullable=False),
+        sa.Column("created", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "run",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("workflow", sa.String(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("codeset", sa.String(), nullable=True),
+        sa.Column("commit", sa.String(), nullable=True),
+        sa.Column("trigger", sa.JSON(), nullable=False),
+        sa.Column("inputs", sa.JSON(), nullable=False),
+        sa.Column("plan", sa.JSON(), nullable=True),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=True),
+        sa.Column("outputs", sa.JSON(), nullable=False),
+        sa.Column("submitted", sa.String(), nullable=True),
+        sa.Column("created", sa.String(), nullable=False),
+        sa.Column("started", sa.String(), nullable=True),
+        sa.Column("finished", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name"),
+        sa.UniqueConstraint("sequence"),
+    )
+    op.create_index(op.f("ix_run_codeset"), "run", ["codeset"], unique=False)
+    op.create_index(op.f("ix_run_commit"), "run", ["commit"], unique=False)
+    op.create_index(op.f("ix_run_project"), "run", ["project"], unique=False)
+    op.create_index(op.f("ix_run_state"), "run", ["state"], unique=False)
+    op.create_index(op.f("ix_run_workflow"), "run", ["workflow"], unique=False)
+    op.create_table(
+        "workflow",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("runs", sa.Integer(), nullable=False),
+        sa.Column("created", sa.String(), nullable=False),
+        sa.Column("updated", sa.String(), nullable=False),
+        sa.Column("deleted", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "workflow_revision",
+        sa.Column("workflow", sa.String(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.Column("created", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("workflow", "revision"),
+    )
+    op.create_table(
+        "assignment",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workflow", sa.String(), nullable=False),
+        sa.Column("pattern", sa.String(), nullable=False),
+        sa.Column("created", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["workflow"],
+            ["workflow.name"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("workflow", "pattern"),
+    )
+    op.create_index(op.f("ix_assignment_pattern"), "assignment", ["pattern"], unique=False)
+    op.create_index(op.f("ix_assignment_workflow"), "assignment", ["workflow"], unique=False)
+    op.create_table(
+        "codeset",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("description", sa.String(), nullable=False),
+        sa.Column("labels", sa.JSON(), nullable=False),
+        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("webhook_secret", sa.String(), nullable=False),
+        sa.Column("created", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["project"],
+            ["project.name"],
+        ),
+        sa.PrimaryKeyConstraint("project", "name"),
+    )
+    op.create_table(
+        "delivery",
+        sa.Column("event_sequence", sa.Integer(), nullable=False),
+        sa.Column("trigger", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due", sa.Float(), nullable=False),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(["event_sequence"], ["ledger_event.sequence"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("event_sequence", "trigger"),
+    )
+    op.create_index("delivery_due", "delivery", ["state", "trigger", "due"], unique=False)
+    op.create_table(
+        "extension_service",
+        sa.Column("extension_id", sa.String(), nullable=False),
+        sa.Column("service_id", sa.String(), nullable=False),
+        sa.Column("resource", sa.String(), nullable=False),
+        sa.Column("category", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["extension_id"], ["extension.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("extension_id", "service_id"),
+    )
+    op.create_index(op.f("ix_extension_service_category"), "extension_service", ["category"], unique=False)
+    op.create_index(op.f("ix_extension_service_resource"), "extension_service", ["resource"], unique=False)
+    op.create_table(
+        "step_run",
+        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("outputs", sa.JSON(), nullable=False),
+        sa.Column("started", sa.String(), nullable=True),
+        sa.Column("finished", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("run_id", "name"),
+    )

@@ -1,0 +1,65 @@
+"""Events between commit and publication, and the record of what was handled: the two halves of "nothing lost, nothing done twice"."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy
+from sqlmodel import Session, col, select
+
+from fuseml.domain import events
+from fuseml.store import tables
+
+
+def as_document(event: events.Event) -> dict[str, Any]:
+    """An event as plain data."""
+    return {**dataclasses.asdict(event), "extensions": dict(event.extensions)}
+
+
+def from_document(document: dict[str, Any]) -> events.Event:
+    """The event that `as_document` wrote."""
+    return events.Event(**document)
+
+
+def add(session: Session, announced: Sequence[events.Event], now: str) -> None:
+    """Announce events with the transaction that made them true."""
+    session.add_all(tables.Outbox(event=as_document(event), created=now) for event in announced)
+
+
+def waiting(session: Session, after: int, limit: int) -> Sequence[tuple[int, events.Event]]:
+    """Events that are not yet published, oldest first: at most `limit` of those behind the sequence number `after`."""
+    query = select(tables.Outbox).where(col(tables.Outbox.sequence) > after).order_by(col(tables.Outbox.sequence)).limit(limit)
+    rows = session.exec(query).all()
+    return [(row.sequence, from_document(row.event)) for row in rows if row.sequence is not None]
+
+
+def published(session: Session, sequences: Sequence[int]) -> None:
+    """Forget events that the broker has accepted."""
+    session.exec(sqlalchemy.delete(tables.Outbox).where(col(tables.Outbox.sequence).in_(sequences)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Handled:
+    """What was answered when the event came first."""
+
+    reply: events.Event | None
+
+
+def handled(session: Session, consumer: str, event: events.Event) -> Handled | None:
+    """How `consumer` answered this event before, or None when it is new."""
+    row = session.get(tables.HandledEvent, (consumer, event.source, event.id))
+    return Handled(from_document(row.reply) if row.reply else None) if row else None
+
+
+def record_handled(session: Session, consumer: str, event: events.Event, reply: events.Event | None, now: str) -> None:
+    """Remember the answer, in the transaction of the effect."""
+    session.add(
+        tables.HandledEvent(consumer=consumer, source=event.source, id=event.id, reply=as_document(reply) if reply else None, handled=now)
+    )
+
+
+def forget_handled(session: Session, before: str) -> None:
+    """Forget what was handled before a time."""
+    session.exec(sqlalchemy.delete(tables.HandledEvent).where(col(tables.HandledEvent.handled) < before))

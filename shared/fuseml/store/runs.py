@@ -1,0 +1,89 @@
+"""Runs and their step runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlmodel import Session, col, func, select
+
+from fuseml.domain import errors, run
+from fuseml.store import paging, tables
+
+ACTIVE = ("queued", "running", "waiting")
+
+
+def find(session: Session, run_id: str) -> tables.Run | None:
+    """The run with this identity, or None."""
+    return session.get(tables.Run, run_id)
+
+
+def get(session: Session, name: str) -> tables.Run:
+    """Raises NotFoundError."""
+    row = session.exec(select(tables.Run).where(tables.Run.name == name)).first()
+    if row is None:
+        raise errors.NotFoundError(f"there is no run named {name!r}; `fuseml run list` shows those that exist")
+    return row
+
+
+def next_name(session: Session, workflow: str) -> str:
+    """The next run's name, `<workflow>-<number>`. Names are never used twice: the count stays when runs are removed."""
+    row = session.exec(select(tables.Workflow).where(tables.Workflow.name == workflow).with_for_update()).one()
+    row.runs += 1
+    session.add(row)
+    return f"{workflow}-{row.runs}"
+
+
+def add(session: Session, row: tables.Run, steps: Sequence[str]) -> None:
+    """Store a new run with its steps queued."""
+    row.sequence = (session.exec(select(func.max(tables.Run.sequence))).one() or 0) + 1
+    session.add(row)
+    session.flush()
+    session.add_all(tables.StepRun(run_id=row.id, name=name, position=position, state=row.state) for position, name in enumerate(steps))
+
+
+def steps(session: Session, run_ids: Sequence[str]) -> Sequence[tables.StepRun]:
+    """The step runs of the given runs, in the order of the workflow."""
+    return session.exec(
+        select(tables.StepRun)
+        .where(col(tables.StepRun.run_id).in_(run_ids))
+        .order_by(col(tables.StepRun.run_id), col(tables.StepRun.position))
+    ).all()
+
+
+def page(session: Session, page: paging.Page, **filters: str | None) -> paging.Slice[tables.Run]:
+    """Runs, newest first, whose columns (workflow, project, codeset, commit, state) equal what is given."""
+    query = select(tables.Run)
+    for name, value in filters.items():
+        if value:
+            query = query.where(getattr(tables.Run, name) == value)
+    return paging.fetch(session, query, page, tables.Run.sequence, descending=True)
+
+
+def active(session: Session) -> Sequence[tables.Run]:
+    """Every run that has not finished, oldest first."""
+    return session.exec(select(tables.Run).where(col(tables.Run.state).in_(ACTIVE)).order_by(col(tables.Run.sequence))).all()
+
+
+def unsubmitted(session: Session) -> Sequence[tables.Run]:
+    """Planned runs that no engine has got yet, oldest first."""
+    return session.exec(
+        select(tables.Run)
+        .where(col(tables.Run.submitted).is_(None), tables.Run.state == "queued", col(tables.Run.plan).is_not(None))
+        .order_by(col(tables.Run.sequence))
+    ).all()
+
+
+def progress(row: tables.Run | tables.StepRun) -> run.Progress:
+    """The domain's view of a row."""
+    attempts = row.attempts if isinstance(row, tables.StepRun) else 1 if row.started else 0
+    state: Any = row.state
+    return run.Progress(state, row.started, row.finished, row.cause, attempts, row.outputs)
+
+
+def record(session: Session, row: tables.Run | tables.StepRun, now: run.Progress) -> None:
+    """Store progress."""
+    row.state, row.started, row.finished, row.cause, row.outputs = now.state, now.started, now.finished, now.cause, dict(now.outputs)
+    if isinstance(row, tables.StepRun):
+        row.attempts = now.attempts
+    session.add(row)

@@ -1,0 +1,241 @@
+"""The tables. A change here needs a migration; a test upgrades an empty database and compares it with these classes.
+
+Times are RFC 3339 text in UTC with a fixed width, so that text order is time order in every database.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy
+import sqlmodel
+from sqlmodel import Field, SQLModel
+
+# JSON columns hold plain data; PostgreSQL and SQLite both store it as a document.
+_json = sqlalchemy.JSON
+
+
+class Project(SQLModel, table=True):
+    __tablename__ = "project"
+
+    name: str = Field(primary_key=True)
+    description: str = ""
+    created: str
+
+
+class Codeset(SQLModel, table=True):
+    """`webhook_secret` is sealed with the server's keys."""
+
+    __tablename__ = "codeset"
+
+    project: str = Field(primary_key=True, foreign_key="project.name")
+    name: str = Field(primary_key=True)
+    description: str = ""
+    labels: list[str] = Field(default_factory=list, sa_type=_json)
+    url: str
+    webhook_secret: str
+    created: str
+
+
+class CodesetRef(SQLModel, table=True):
+    """The last commit of each ref that was announced; the sweep compares it with the git host."""
+
+    __tablename__ = "codeset_ref"
+
+    project: str = Field(primary_key=True)
+    codeset: str = Field(primary_key=True)
+    ref: str = Field(primary_key=True)
+    commit: str
+    updated: str
+
+
+class ExtensionRecord(SQLModel, table=True):
+    """One extension with all its services as a document; credentials values in it are sealed one by one."""
+
+    __tablename__ = "extension"
+
+    id: str = Field(primary_key=True)
+    product: str = Field(default="", index=True)
+    zone: str = Field(default="", index=True)
+    document: dict[str, Any] = Field(sa_type=_json)
+    revision: int
+    created: str
+    updated: str
+
+
+class ExtensionService(SQLModel, table=True):
+    """What selectors ask for most, as columns: narrows the candidates, never decides."""
+
+    __tablename__ = "extension_service"
+
+    extension_id: str = Field(primary_key=True, foreign_key="extension.id", ondelete="CASCADE")
+    service_id: str = Field(primary_key=True)
+    resource: str = Field(default="", index=True)
+    category: str = Field(default="", index=True)
+
+
+class Workflow(SQLModel, table=True):
+    """`revision` is the current one, `runs` counts the runs ever created: their names are `<workflow>-<number>`.
+
+    A deleted workflow keeps its row: its runs still need its revisions, and a new one of its name must not use their names again.
+    """
+
+    __tablename__ = "workflow"
+
+    name: str = Field(primary_key=True)
+    revision: int
+    runs: int = 0
+    created: str
+    updated: str
+    deleted: str | None = None
+
+
+class WorkflowRevision(SQLModel, table=True):
+    __tablename__ = "workflow_revision"
+
+    workflow: str = Field(primary_key=True)
+    revision: int = Field(primary_key=True)
+    document: dict[str, Any] = Field(sa_type=_json)
+    created: str
+
+
+class Assignment(SQLModel, table=True):
+    """Binds a workflow to what triggers it: `pattern` is an address without version (`code://project/codeset`), `*` matches any."""
+
+    __tablename__ = "assignment"
+    __table_args__ = (sqlalchemy.UniqueConstraint("workflow", "pattern"),)
+
+    id: str = Field(primary_key=True)
+    workflow: str = Field(foreign_key="workflow.name", index=True)
+    pattern: str = Field(index=True)
+    created: str
+
+
+class Run(SQLModel, table=True):
+    """`id` is the run's identity (domain.run.identity): the same meaning cannot be inserted twice."""
+
+    __tablename__ = "run"
+
+    id: str = Field(primary_key=True)
+    name: str = Field(unique=True)
+    sequence: int = Field(unique=True)
+    workflow: str = Field(index=True)
+    revision: int
+    project: str = Field(index=True)
+    codeset: str | None = Field(default=None, index=True)
+    commit: str | None = Field(default=None, index=True)
+    trigger: dict[str, Any] = Field(sa_type=_json)
+    inputs: dict[str, Any] = Field(sa_type=_json)
+    plan: dict[str, Any] | None = Field(default=None, sa_type=_json)
+    state: str = Field(index=True)
+    cause: str | None = None
+    outputs: dict[str, Any] = Field(default_factory=dict, sa_type=_json)
+    submitted: str | None = None
+    created: str
+    started: str | None = None
+    finished: str | None = None
+
+
+class StepRun(SQLModel, table=True):
+    __tablename__ = "step_run"
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id", ondelete="CASCADE")
+    name: str = Field(primary_key=True)
+    position: int
+    state: str
+    cause: str | None = None
+    attempts: int = 0
+    outputs: dict[str, Any] = Field(default_factory=dict, sa_type=_json)
+    started: str | None = None
+    finished: str | None = None
+
+
+class Application(SQLModel, table=True):
+    """A served thing. `document` is what was registered; `revision` counts how often."""
+
+    __tablename__ = "application"
+
+    name: str = Field(primary_key=True)
+    type: str = Field(index=True)
+    workflow: str = Field(index=True)
+    document: dict[str, Any] = Field(sa_type=_json)
+    revision: int
+    created: str
+    updated: str
+
+
+class Artifact(SQLModel, table=True):
+    __tablename__ = "artifact"
+
+    address: str = Field(primary_key=True)
+    kind: str = Field(index=True)
+    project: str = Field(index=True)
+    name: str = Field(index=True)
+    version: str
+    run: str | None = Field(default=None, index=True)
+    details: dict[str, Any] = Field(default_factory=dict, sa_type=_json)
+    created: str
+
+
+class ArtifactEdge(SQLModel, table=True):
+    """Lineage: `target` was made from `source`, by `run`."""
+
+    __tablename__ = "artifact_edge"
+
+    source: str = Field(primary_key=True)
+    target: str = Field(primary_key=True, index=True)
+    run: str = Field(primary_key=True)
+
+
+class Outbox(SQLModel, table=True):
+    """Events that are committed and not yet published."""
+
+    __tablename__ = "outbox"
+
+    sequence: int | None = Field(default=None, primary_key=True)
+    event: dict[str, Any] = Field(sa_type=_json)
+    created: str
+
+
+class HandledEvent(SQLModel, table=True):
+    """Which function has handled which event, and what it answered: a redelivery gets the same reply and has no effect."""
+
+    __tablename__ = "handled_event"
+
+    consumer: str = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    reply: dict[str, Any] | None = Field(default=None, sa_type=_json)
+    handled: str = Field(index=True)
+
+
+class LedgerEvent(SQLModel, table=True):
+    """Every event that the embedded broker accepted."""
+
+    __tablename__ = "ledger_event"
+    __table_args__ = (sqlalchemy.UniqueConstraint("source", "id"),)
+
+    sequence: int | None = Field(default=None, primary_key=True)
+    source: str
+    id: str
+    type: str = Field(index=True)
+    subject: str | None = None
+    event: dict[str, Any] = Field(sa_type=_json)
+    received: str = Field(index=True)
+
+
+class Delivery(SQLModel, table=True):
+    """One event on its way to one trigger's subscriber. `due` is a Unix time in seconds; state: pending, done, dead."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (sqlalchemy.Index("delivery_due", "state", "trigger", "due"),)
+
+    event_sequence: int = Field(primary_key=True, foreign_key="ledger_event.sequence", ondelete="CASCADE")
+    trigger: str = Field(primary_key=True)
+    state: str = "pending"
+    attempts: int = 0
+    due: float
+    error: str | None = None
+
+
+metadata = sqlmodel.SQLModel.metadata

@@ -1,0 +1,124 @@
+"""Workflows, their revisions and their assignments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlmodel import Session, col, func, select
+
+from fuseml.domain import errors
+from fuseml.store import paging, tables
+
+
+def add(session: Session, name: str, document: dict[str, Any], now: str) -> tables.WorkflowRevision:
+    """Store a new workflow; revisions of a deleted one of that name count on. Raises ConflictError when the name is taken."""
+    row = session.get(tables.Workflow, name)
+    if row is not None and row.deleted is None:
+        raise errors.ConflictError(f"a workflow named {name!r} exists already; change it with `fuseml workflow update`")
+    row = row or tables.Workflow(name=name, revision=0, created=now, updated=now)
+    row.revision, row.updated, row.deleted = row.revision + 1, now, None
+    session.add(row)
+    session.flush()
+    return _add_revision(session, name, row.revision, document, now)
+
+
+def revise(session: Session, name: str, document: dict[str, Any], now: str) -> tables.WorkflowRevision:
+    """Store a changed document as the next revision; the same document again stays the same revision. Raises NotFoundError."""
+    row = workflow(session, name)
+    current = revision(session, name, row.revision)
+    if current.document == document:
+        return current
+    row.revision, row.updated = row.revision + 1, now
+    session.add(row)
+    return _add_revision(session, name, row.revision, document, now)
+
+
+def _add_revision(session: Session, name: str, number: int, document: dict[str, Any], now: str) -> tables.WorkflowRevision:
+    row = tables.WorkflowRevision(workflow=name, revision=number, document=document, created=now)
+    session.add(row)
+    session.flush()
+    return row
+
+
+def workflow(session: Session, name: str) -> tables.Workflow:
+    """Raises NotFoundError."""
+    row = session.get(tables.Workflow, name)
+    if row is None or row.deleted is not None:
+        raise errors.NotFoundError(f"there is no workflow named {name!r}; `fuseml workflow list` shows those that exist")
+    return row
+
+
+def revision(session: Session, name: str, number: int | None = None) -> tables.WorkflowRevision:
+    """One revision, the current one by default. Raises NotFoundError."""
+    return stored_revision(session, name, workflow(session, name).revision if number is None else number)
+
+
+def stored_revision(session: Session, name: str, number: int) -> tables.WorkflowRevision:
+    """One revision, also of a deleted workflow: its runs still show it. Raises NotFoundError."""
+    row = session.get(tables.WorkflowRevision, (name, number))
+    if row is None:
+        raise errors.NotFoundError(f"workflow {name!r} has no revision {number}")
+    return row
+
+
+def current(session: Session, page: paging.Page, *, name: str | None = None) -> paging.Slice[tables.WorkflowRevision]:
+    """The current revision of each workflow, by name."""
+    query = (
+        select(tables.WorkflowRevision)
+        .join(tables.Workflow, col(tables.Workflow.name) == tables.WorkflowRevision.workflow)
+        .where(tables.Workflow.revision == tables.WorkflowRevision.revision, col(tables.Workflow.deleted).is_(None))
+    )
+    if name:
+        query = query.where(tables.WorkflowRevision.workflow == name)
+    return paging.fetch(session, query, page, tables.WorkflowRevision.workflow)
+
+
+def delete(session: Session, name: str, now: str) -> None:
+    """Takes the workflow and its assignments back; runs and revisions stay. Raises NotFoundError, ConflictError while runs are active."""
+    row = workflow(session, name)
+    active = session.exec(
+        select(func.count())
+        .select_from(tables.Run)
+        .where(tables.Run.workflow == name, col(tables.Run.state).in_(("queued", "running", "waiting")))
+    ).one()
+    if active:
+        raise errors.ConflictError(f"workflow {name!r} has {active} active runs; wait for them or cancel them first")
+    for assignment in assignments(session, workflow=name):
+        session.delete(assignment)
+    row.deleted = now
+    session.add(row)
+
+
+def assignments(session: Session, *, workflow: str | None = None, pattern: str | None = None) -> Sequence[tables.Assignment]:
+    """Assignments, oldest first."""
+    query = select(tables.Assignment).order_by(col(tables.Assignment.created), col(tables.Assignment.id))
+    for column, value in ((tables.Assignment.workflow, workflow), (tables.Assignment.pattern, pattern)):
+        if value:
+            query = query.where(column == value)
+    return session.exec(query).all()
+
+
+def find_assignment(session: Session, assignment_id: str) -> tables.Assignment | None:
+    """The assignment, or None when it was taken back."""
+    return session.get(tables.Assignment, assignment_id)
+
+
+def assign(session: Session, assignment_id: str, workflow_name: str, pattern: str, now: str) -> tables.Assignment | None:
+    """Bind a workflow to a pattern. Returns None when they were bound already. Raises NotFoundError for the workflow."""
+    workflow(session, workflow_name)
+    if assignments(session, workflow=workflow_name, pattern=pattern):
+        return None
+    row = tables.Assignment(id=assignment_id, workflow=workflow_name, pattern=pattern, created=now)
+    session.add(row)
+    session.flush()
+    return row
+
+
+def unassign(session: Session, workflow_name: str, pattern: str) -> None:
+    """Raises NotFoundError when they are not bound."""
+    workflow(session, workflow_name)
+    found = assignments(session, workflow=workflow_name, pattern=pattern)
+    if not found:
+        raise errors.NotFoundError(f"workflow {workflow_name!r} is not assigned to {pattern}")
+    session.delete(found[0])

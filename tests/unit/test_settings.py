@@ -1,0 +1,100 @@
+"""Settings from the environment, and what they make: tokens and keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from fuseml.domain import errors
+from fuseml.runtime import auth, catalog, settings, wiring
+
+ENVIRONMENT = {
+    "FUSEML_DATABASE_URL": "postgresql+psycopg://fuseml:canary@db/fuseml",
+    "FUSEML_SECRET_KEYS": "canary-1, canary-2,",
+    "FUSEML_ZONE": "eu",
+    "K_SINK": "http://broker",
+    "PATH": "/bin",
+}
+
+
+def test_known_variables_are_taken_and_the_rest_of_the_environment_is_not() -> None:
+    found = settings.Settings.from_env(ENVIRONMENT)
+    assert (found.zone, found.broker_url, found.public_url, found.namespace) == ("eu", "http://broker", "", "fuseml-workloads")
+    assert found.keys() == ["canary-1", "canary-2"]
+
+
+def test_secrets_are_not_shown() -> None:
+    assert "canary" not in repr(settings.Settings.from_env(ENVIRONMENT))
+
+
+def test_a_typing_error_in_a_name_is_told() -> None:
+    with pytest.raises(errors.PermanentError, match=r"unknown settings FUSEML_ZONES, FUSEML_ZOO; known are .*FUSEML_ZONE") as caught:
+        settings.Settings.from_env({"FUSEML_ZOO": "canary", "FUSEML_ZONES": "canary", "FUSEML_ZONE": "eu"})
+    assert "canary" not in caught.value.message
+
+
+def test_everything_that_is_missing_is_named_at_once() -> None:
+    empty = settings.Settings.from_env({"FUSEML_DATABASE_URL": ""})
+    with pytest.raises(errors.PermanentError, match="missing settings: FUSEML_DATABASE_URL, K_SINK"):
+        empty.require("broker_url", "database_url")
+    assert empty.require("namespace") is empty
+
+
+def test_every_variable_is_described() -> None:
+    assert all(settings.DESCRIPTIONS.values())
+    assert {"K_SINK", "FUSEML_DATABASE_URL"} < settings.DESCRIPTIONS.keys()
+
+
+def test_wiring_names_what_it_misses_before_it_connects() -> None:
+    empty = settings.Settings()
+    for make, variable in (
+        (wiring.store, "FUSEML_DATABASE_URL"),
+        (wiring.publisher, "K_SINK"),
+        (wiring.tokens, "FUSEML_TOKEN_HASHES"),
+        (wiring.keyring, "FUSEML_SECRET_KEYS"),
+    ):
+        with pytest.raises(errors.PermanentError, match=variable):
+            make(empty)
+
+
+def test_a_token_is_known_by_its_hash() -> None:
+    known = auth.Tokens.parse(f"admin:{auth.digest_of('one').upper()}, workload:{auth.digest_of('two')}")
+    assert known.caller("Bearer one") == auth.Caller("admin", "admin")
+    assert known.caller("bearer  two ").role == "workload"
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Bearer three", "Basic b25l", "one", "Bearer " + "ä" * 3])
+def test_everybody_else_is_refused(header: str | None) -> None:
+    with pytest.raises(errors.UnauthenticatedError):
+        auth.Tokens.parse(f"admin:{auth.digest_of('one')}").caller(header)
+
+
+def test_anonymous_callers_are_let_in_only_where_asked_for_and_never_with_a_wrong_token() -> None:
+    open_to_all = auth.Tokens({}, anonymous=True)
+    assert open_to_all.caller(None).role == "admin"
+    with pytest.raises(errors.UnauthenticatedError, match="not valid"):
+        open_to_all.caller("Bearer wrong")
+
+
+@pytest.mark.parametrize("text", ["admin", "root:" + "a" * 64, "admin:abc", "admin:" + "g" * 64, "admin:" + "ä" * 64])
+def test_token_hashes_of_another_shape_are_refused(text: str) -> None:
+    with pytest.raises(errors.PermanentError, match="FUSEML_TOKEN_HASHES must be `role:sha256` entries"):
+        auth.Tokens.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/workflows", "workflows"),
+        ("/workflows/runs", "runs"),
+        ("/workflows/runs/x", "runs"),
+        ("/workflows/runsx", "workflows"),
+        ("/workflows/assignments", "workflows"),
+        ("/webhooks/gitea", "gitea_ingress"),
+        ("/lineage", "artifacts"),
+        ("/extensionsx", None),
+        ("/", None),
+    ],
+)
+def test_the_longest_prefix_serves_a_path(path: str, name: str | None) -> None:
+    found = catalog.serving(path)
+    assert (found.name if found else None) == name

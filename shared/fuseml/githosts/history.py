@@ -1,0 +1,61 @@
+"""Reads the history of one open repository, in the terms that pushes and exports need."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dulwich.objects import Commit, ObjectID
+    from dulwich.repo import Repo
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The files that differ between two trees, by what happened to them; a renamed file was removed and added."""
+
+    added: list[str]
+    removed: list[str]
+    modified: list[str]
+
+
+def commit_of(repository: Repo, object_id: str) -> Commit | None:
+    """The commit with that id, or the one that the tag object of that id stands for; None where there is none."""
+    from dulwich import object_store, objects
+
+    name = object_id.encode("ascii", "replace")
+    if not objects.valid_hexsha(name):
+        return None
+    try:
+        found = object_store.peel_sha(repository.object_store, objects.ObjectID(name))[1]
+    except KeyError:
+        return None
+    return found if isinstance(found, objects.Commit) else None
+
+
+def new_commits(repository: Repo, tip: Commit, known: Sequence[ObjectID], limit: int | None = None) -> list[Commit]:
+    """What `git rev-list tip --not known` lists, newest first. Raises KeyError or MissingCommitError for a hole in the history."""
+    entries = repository.get_walker(include=[tip.id], exclude=known)
+    return [entry.commit for entry in itertools.islice(entries, limit)]
+
+
+def difference(repository: Repo, before: Commit | None, after: Commit) -> Difference:
+    """What changed from `before` (None: from nothing) to `after`."""
+    from dulwich import diff_tree
+
+    files = Difference([], [], [])
+    groups = {diff_tree.CHANGE_ADD: files.added, diff_tree.CHANGE_DELETE: files.removed, diff_tree.CHANGE_MODIFY: files.modified}
+    for change in diff_tree.tree_changes(repository.object_store, before.tree if before else None, after.tree):
+        entry = change.new or change.old
+        if entry is not None and entry.path is not None:
+            groups[change.type].append(entry.path.decode("utf-8", "replace"))
+    return files
+
+
+def head_ref(repository: Repo) -> str:
+    """The branch that a clone checks out, e.g. `refs/heads/main`, whether it has commits yet or not."""
+    from dulwich import refs
+
+    return repository.refs.get_symrefs().get(refs.Ref(b"HEAD"), b"").decode("utf-8", "replace")

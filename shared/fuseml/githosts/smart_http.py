@@ -1,0 +1,182 @@
+"""git over HTTP for the embedded git host: a WSGI application that any git client clones from and pushes to.
+
+It is mounted under a prefix (`/git`), sees `/<project>/<codeset>.git/...`, and answers nothing before the caller is authorised:
+who may not enter cannot learn which repositories exist. A request is read and answered as a whole, through temporary files
+once it is large, so that a failure has a status of its own and a slow client never holds the repository's turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import logging
+import re
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING
+
+from werkzeug import exceptions, wrappers, wsgi
+
+from fuseml.domain import errors
+from fuseml.githosts import payload
+from fuseml.githosts.embedded import EmbeddedGitHost
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from dulwich.repo import Repo
+
+log = logging.getLogger(__name__)
+
+Authorise = Callable[[str, str, str, str], bool]
+"""(project, codeset, username, password or token) -> may this caller read and push?"""
+Deliver = Callable[[payload.Delivery], None]
+Secret = Callable[[str, str], str]
+"""(project, codeset) -> the secret that signs the codeset's webhooks."""
+
+_FETCH, _PUSH = "git-upload-pack", "git-receive-pack"
+
+MAX_BODY = 1 << 30
+_IN_MEMORY = 1 << 20
+_CHUNK = 1 << 16
+
+_ADDRESS = re.compile(
+    r"/(?P<project>[\w-]+)/(?P<codeset>[\w-]+)(?:\.git)?/(?P<resource>info/refs|git-upload-pack|git-receive-pack)", re.ASCII
+)
+_NO_CACHE = {"Cache-Control": "no-cache, max-age=0, must-revalidate", "Expires": "Fri, 01 Jan 1980 00:00:00 GMT", "Pragma": "no-cache"}
+_STATUS: dict[type[errors.FusemlError], int] = {errors.NotFoundError: 404, errors.TooLargeError: 413, errors.InvalidError: 400}
+
+
+class SmartHttp:
+    """The WSGI application. `max_body` bounds a request in bytes, as it comes and as it unpacks.
+
+    `deliver` gets the webhooks of a push while the repository's turn is held, so in the order of the pushes; it should only
+    store them. What it raises is logged: a push that moved its refs has succeeded.
+    """
+
+    def __init__(self, host: EmbeddedGitHost, *, authorise: Authorise, deliver: Deliver, secret: Secret, max_body: int = MAX_BODY) -> None:
+        self._host = host
+        self._authorise = authorise
+        self._deliver = deliver
+        self._secret = secret
+        self._max_body = max_body
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = wrappers.Request(environ)
+        try:
+            response = self._respond(request)
+        except tuple(_STATUS) as error:
+            response = _refusal(_STATUS[type(error)], error.message)
+        return response(environ, start_response)
+
+    def _respond(self, request: wrappers.Request) -> wrappers.Response:
+        address = _ADDRESS.fullmatch(request.path)
+        if address is None:
+            return _refusal(404, "this is not the address of a codeset: it looks like <project>/<codeset>.git")
+        project, codeset, resource = address["project"], address["codeset"], address["resource"]
+        username, password = _credentials(request)
+        if not password or not self._authorise(project, codeset, username, password):
+            refusal = _refusal(401, "give the user name and password (or token) of the codeset")
+            refusal.headers["WWW-Authenticate"] = 'Basic realm="FuseML", charset="UTF-8"'
+            return refusal
+        with self._host.open(project, codeset) as repository:
+            if resource == "info/refs":
+                return _advertisement(request, repository)
+            if request.method != "POST" or request.mimetype != f"application/x-{resource}-request":
+                return _refusal(400, f"{resource} takes a POST of application/x-{resource}-request")
+            with self._body(request) as body:
+                if resource == _FETCH:
+                    return _fetch(repository, body)
+                return self._push(project, codeset, username or "token", body)
+
+    def _push(self, project: str, codeset: str, pusher: str, body: IO[bytes]) -> wrappers.Response:
+        from fuseml.githosts import exchange
+
+        # Opened again: what another push changed while this one waited for its turn must be seen.
+        with self._host.pushing(project, codeset), self._host.open(project, codeset) as repository, _spool() as answer:
+
+            def announce(changes: Sequence[payload.Change]) -> None:
+                for change in changes:
+                    self._announce(repository, change, payload.Place(project, codeset, self._host.clone_url(project, codeset)), pusher)
+
+            exchange.receive_pack(repository, body, answer, announce)
+            answer.seek(0)
+            return _result(_PUSH, "result", answer.read())
+
+    def _announce(self, repository: Repo, change: payload.Change, place: payload.Place, pusher: str) -> None:
+        try:
+            for delivery in payload.deliveries(repository, change, place, pusher, self._secret(place.project, place.codeset)):
+                self._deliver(delivery)
+        except Exception:
+            # The refs have moved: whatever fails now must not tell the pusher otherwise.
+            log.exception("the webhooks of %s in %s/%s were not delivered", change.ref, place.project, place.codeset)
+
+    @contextlib.contextmanager
+    def _body(self, request: wrappers.Request) -> Iterator[IO[bytes]]:
+        too_large = errors.TooLargeError(
+            f"the push or fetch is larger than the {self._max_body} bytes that this server takes at once; push it in parts"
+        )
+        request.max_content_length = self._max_body
+        with _spool() as body:
+            try:
+                packed = request.headers.get("Content-Encoding") in ("gzip", "x-gzip")
+                read = gzip.GzipFile(fileobj=request.stream).read if packed else request.stream.read
+                while chunk := read(_CHUNK):
+                    body.write(chunk)
+                    if body.tell() > self._max_body:
+                        raise too_large
+            except exceptions.RequestEntityTooLarge as error:
+                raise too_large from error
+            except (exceptions.ClientDisconnected, gzip.BadGzipFile, zlib.error, EOFError) as error:
+                raise errors.InvalidError("the body of the request is cut off or is not what its headers say") from error
+            body.seek(0)
+            yield body
+
+
+def _advertisement(request: wrappers.Request, repository: Repo) -> wrappers.Response:
+    from fuseml.githosts import exchange
+
+    service = request.args.get("service", "")
+    if service not in (_FETCH, _PUSH):
+        return _refusal(403, "only git's smart protocol is served here: use git 1.6.6 or newer")
+    with _spool() as answer:
+        exchange.advertise(repository, service, answer)
+        answer.seek(0)
+        return _result(service, "advertisement", answer.read())
+
+
+def _fetch(repository: Repo, body: IO[bytes]) -> wrappers.Response:
+    from fuseml.githosts import exchange
+
+    with contextlib.ExitStack() as until_sent:
+        answer = until_sent.enter_context(_spool())
+        exchange.upload_pack(repository, body, answer)
+        size = answer.tell()
+        answer.seek(0)
+        until_sent.pop_all()
+        response = _result(_FETCH, "result", wsgi.FileWrapper(answer, _CHUNK))
+        response.content_length = size
+        return response
+
+
+def _result(service: str, part: str, content: bytes | Iterable[bytes]) -> wrappers.Response:
+    return wrappers.Response(
+        content, content_type=f"application/x-{service}-{part}", headers=_NO_CACHE, direct_passthrough=not isinstance(content, bytes)
+    )
+
+
+def _refusal(status: int, message: str) -> wrappers.Response:
+    return wrappers.Response(f"{message}\n", status, content_type="text/plain; charset=utf-8", headers=_NO_CACHE)
+
+
+def _credentials(request: wrappers.Request) -> tuple[str, str]:
+    given = request.authorization
+    if given is None:
+        return "", ""
+    if given.type == "bearer":
+        return "", given.token or ""
+    return given.username or "", given.password or ""
+
+
+def _spool() -> IO[bytes]:
+    return tempfile.SpooledTemporaryFile(_IN_MEMORY)

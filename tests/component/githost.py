@@ -1,0 +1,195 @@
+"""A running embedded git host and the users who work with it: real git, and plain HTTP for what no git client would send."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from werkzeug import exceptions
+from werkzeug.middleware import dispatcher
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from fuseml.domain import webhook
+from fuseml.githosts import payload, smart_http
+from fuseml.githosts.embedded import EmbeddedGitHost
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication as Application
+
+PASSWORD = "correct horse"
+SECRET = "s3cret"
+MAX_BODY = 8_000_000
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_SYSTEM": "/dev/null",
+    "GIT_AUTHOR_NAME": "Ada",
+    "GIT_AUTHOR_EMAIL": "ada@example.com",
+    "GIT_COMMITTER_NAME": "Ada",
+    "GIT_COMMITTER_EMAIL": "ada@example.com",
+    "GIT_AUTHOR_DATE": "2026-11-20T10:30:00+01:00",
+}
+
+
+nothing: Application = exceptions.NotFound()
+
+
+@dataclass
+class Server:
+    """The git host behind a port, and everything that it delivered."""
+
+    host: EmbeddedGitHost
+    listening: BaseWSGIServer
+    root: Path
+    deliveries: list[payload.Delivery] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        return self.listening.port
+
+    def url(self, codeset: str = "mnist", password: str = PASSWORD) -> str:
+        return f"http://ada:{password.replace(' ', '%20')}@127.0.0.1:{self.port}/git/workspace/{codeset}.git"
+
+    def serve(self, application: Application) -> None:
+        self.listening.app = dispatcher.DispatcherMiddleware(nothing, {"/git": application})
+
+    def taken(self) -> list[tuple[str, dict[str, Any]]]:
+        """The deliveries since the last call: event and body, after their signature was checked."""
+        taken, self.deliveries[:] = list(self.deliveries), []
+        for delivery in taken:
+            webhook.verify_gitea(SECRET, delivery.headers, delivery.body)
+        return [(delivery.event, json.loads(delivery.body)) for delivery in taken]
+
+
+class _Quiet(WSGIRequestHandler):
+    # HTTP/1.1, so that git may send chunked bodies.
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    root = tmp_path / "host"
+    root.mkdir()
+    listening = make_server("127.0.0.1", 0, nothing, threaded=True, request_handler=_Quiet)
+    host = EmbeddedGitHost(root, f"http://127.0.0.1:{listening.port}/git")
+    host.create_repository("workspace", "mnist")
+    served = Server(host, listening, root)
+    git = smart_http.SmartHttp(
+        host,
+        authorise=lambda project, codeset, username, password: password == PASSWORD,
+        deliver=served.deliveries.append,
+        secret=lambda project, codeset: SECRET,
+        max_body=MAX_BODY,
+    )
+    served.serve(git)
+    thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+    thread.start()
+    yield served
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+class Clone:
+    """A working copy on the user's machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, url: str, folder: Path, *options: str) -> Clone:
+        git("clone", "--quiet", *options, url, str(folder))
+        return cls(folder)
+
+    @classmethod
+    def fresh(cls, url: str, folder: Path, branch: str = "main") -> Clone:
+        git("init", "--quiet", f"--initial-branch={branch}", str(folder))
+        clone = cls(folder)
+        clone.git("remote", "add", "origin", url)
+        return clone
+
+    def git(self, *arguments: str) -> str:
+        return git(*arguments, cwd=self.folder)
+
+    def commit(self, message: str = "a change", files: Mapping[str, str] | None = None) -> str:
+        for name, text in (files or {}).items():
+            target = self.folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def push(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run_git("push", *arguments, cwd=self.folder)
+
+
+def git(*arguments: str, cwd: Path | None = None) -> str:
+    done = run_git(*arguments, cwd=cwd)
+    assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def run_git(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def clone(server: Server, tmp_path: Path) -> Clone:
+    """A working copy with one commit that is pushed to main."""
+    clone = Clone.fresh(server.url(), tmp_path / "work")
+    clone.commit("first", {"train.py": "print(1)\n"})
+    clone.git("push", "--quiet", "origin", "main")
+    server.taken()
+    return clone
+
+
+def parsed(delivery: payload.Delivery) -> webhook.Push:
+    found = webhook.parse_push(delivery.headers, delivery.body)
+    assert isinstance(found, webhook.Push)
+    return found
+
+
+def shared() -> Path:
+    return Path(os.environ.get("FUSEML_SHARED", Path(__file__).parents[2].parent / "shared"))
+
+
+def packet(content: bytes) -> bytes:
+    return f"{len(content) + 4:04x}".encode() + content
+
+
+BASIC = "Basic " + base64.b64encode(f"ada:{PASSWORD}".encode()).decode()
+
+
+def get(server: Server, path: str, authorization: str | None = BASIC) -> tuple[int, Mapping[str, str], bytes]:
+    return _request(server, "GET", path, None, {"Authorization": authorization} if authorization else {})
+
+
+def post(server: Server, service: str, body: bytes | Iterator[bytes], **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+    known = {"Authorization": BASIC, "Content-Type": f"application/x-{service}-request"}
+    return _request(server, "POST", f"/git/workspace/mnist.git/{service}", body, known | headers)
+
+
+def _request(
+    server: Server, method: str, path: str, body: bytes | Iterator[bytes] | None, headers: Mapping[str, str]
+) -> tuple[int, Mapping[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    try:
+        connection.request(method, path, body=body, headers=dict(headers), encode_chunked=True)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.headers), answer.read()
+    finally:
+        connection.close()

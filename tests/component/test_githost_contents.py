@@ -1,0 +1,122 @@
+"""What the rest of FuseML asks the embedded git host: exports, changed paths, the life of a repository."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dulwich import objects
+
+from fuseml.domain import errors
+from fuseml.githosts import payload
+
+from . import githost
+
+server, clone = githost.server, githost.clone
+
+
+def test_an_export_holds_exactly_the_commit(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
+    (clone.folder / "run.sh").write_text("#!/bin/sh\n")
+    (clone.folder / "run.sh").chmod(0o755)
+    (clone.folder / "link").symlink_to("src/model.py")
+    (clone.folder / "dangling").symlink_to("not/there")
+    (clone.folder / "submodule").mkdir()
+    clone.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},submodule")
+    old = clone.commit("with everything", {"src/model.py": "pass\n", "na\u00efve name.txt": "x"})
+    clone.commit("later", {"src/model.py": "later\n"})
+    clone.git("push", "--quiet", "origin", "main")
+    out = tmp_path / "out"
+    server.host.export("workspace", "mnist", old, out)
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir())
+    assert files == [".fuseml/_org", ".fuseml/_project", "dangling", "link", "na\u00efve name.txt", "run.sh", "src/model.py", "train.py"]
+    assert list((out / "submodule").iterdir()) == []
+    assert (out / "link").read_text() == "pass\n"
+    assert [(out / name).stat().st_mode & 0o777 for name in ("run.sh", "train.py")] == [0o755, 0o644]
+    assert [(out / ".fuseml" / name).read_text() for name in ("_org", "_project")] == ["workspace", "mnist"]
+
+
+def test_the_identity_that_a_commit_brings_is_kept(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
+    commit = clone.commit("identity", {".fuseml/_org": "elsewhere"})
+    clone.git("push", "--quiet", "origin", "main")
+    server.host.export("workspace", "mnist", commit, tmp_path / "out")
+    assert [(tmp_path / "out" / ".fuseml" / name).read_text() for name in ("_org", "_project")] == ["elsewhere", "mnist"]
+
+
+@pytest.mark.parametrize(
+    "links",
+    [{"out": "/etc/passwd"}, {"out": "../../secret"}, {"a/b/up": "../..", "out": "a/b/up/../secret"}, {"one": "two", "two": ".."}],
+    ids=["absolute", "upwards", "through another link", "a chain"],
+)
+def test_links_that_lead_out_are_refused(server: githost.Server, clone: githost.Clone, tmp_path: Path, links: dict[str, str]) -> None:
+    for name, target in links.items():
+        (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone.folder / name).symlink_to(target)
+    commit = clone.commit("links")
+    clone.git("push", "--quiet", "origin", "main")
+    with pytest.raises(errors.InvalidError, match=r"lead out of the codeset: .*(out|one|two)"):
+        server.host.export("workspace", "mnist", commit, tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_symlink()]
+
+
+@pytest.mark.parametrize("name", [b"..", b".git", b".GIT", b"."])
+def test_trees_that_git_would_not_make_are_refused(server: githost.Server, clone: githost.Clone, tmp_path: Path, name: bytes) -> None:
+    with server.host.open("workspace", "mnist") as repository:
+        blob, inner, outer = objects.Blob.from_string(b"evil"), objects.Tree(), objects.Tree()
+        inner.add(b"file", 0o100644, blob.id)
+        outer.add(name, 0o040000, inner.id)
+        commit = objects.Commit()
+        commit.tree, commit.author, commit.committer, commit.message = outer.id, b"E <e@x>", b"E <e@x>", b"evil"
+        commit.commit_time = commit.author_time = commit.commit_timezone = commit.author_timezone = 0
+        for made in (blob, inner, outer, commit):
+            repository.object_store.add_object(made)
+    with pytest.raises(errors.InvalidError, match="which no checkout may contain"):
+        server.host.export("workspace", "mnist", commit.id.decode(), tmp_path / "deep" / "out")
+    assert list((tmp_path / "deep").rglob("*")) == [tmp_path / "deep" / "out"]
+
+
+def test_an_export_needs_a_directory_of_its_own_and_a_commit_that_exists(
+    server: githost.Server, clone: githost.Clone, tmp_path: Path
+) -> None:
+    commit = clone.git("rev-parse", "HEAD")
+    with pytest.raises(errors.ConflictError, match="is not empty"):
+        server.host.export("workspace", "mnist", commit, clone.folder)
+    for unknown in ("1" * 40, "main", "", "../x", "\u00e9" * 40):
+        with pytest.raises(errors.NotFoundError, match="has no commit"):
+            server.host.export("workspace", "mnist", unknown, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_changed_paths_compare_two_commits(server: githost.Server, clone: githost.Clone) -> None:
+    before = clone.git("rev-parse", "HEAD")
+    clone.git("mv", "train.py", "fit.py")
+    after = clone.commit("second", {"a/b.txt": "x"})
+    clone.git("push", "--quiet", "origin", "main")
+    assert server.host.changed_paths("workspace", "mnist", before, after) == ["a/b.txt", "fit.py", "train.py"]
+    assert server.host.changed_paths("workspace", "mnist", after, after) == []
+    assert server.host.changed_paths("workspace", "mnist", payload.ZERO, after) is None
+
+
+def test_creating_and_deleting_a_repository_can_be_repeated(server: githost.Server, clone: githost.Clone) -> None:
+    server.host.create_repository("workspace", "mnist")
+    assert server.host.heads("workspace", "mnist")
+    server.host.delete_repository("workspace", "mnist")
+    server.host.delete_repository("workspace", "mnist")
+    with pytest.raises(errors.NotFoundError, match="no codeset workspace/mnist"):
+        server.host.heads("workspace", "mnist")
+    server.host.create_repository("workspace", "mnist")
+    assert server.host.heads("workspace", "mnist") == {}
+    assert [path.name for path in server.root.iterdir()] == ["workspace"]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "/etc", "a.git", "-x", ".hidden"])
+def test_illegal_names_make_no_repository(server: githost.Server, name: str) -> None:
+    for project, codeset in ((name, "mnist"), ("workspace", name)):
+        with pytest.raises(errors.InvalidError, match="not a valid name"):
+            server.host.create_repository(project, codeset)
+
+
+def test_the_application_starts_without_dulwich() -> None:
+    code = "import sys, fuseml.githosts.smart_http; sys.exit('dulwich' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,48 @@
+"""Engines run a plan. Both real ones, `local` and `tekton`, keep one small protocol and tell what happens as Tekton's events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fuseml.domain import errors, events, plan
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Bytes of a step's log from an offset on. `complete` means that nothing will follow `next_offset`."""
+
+    data: bytes
+    next_offset: int
+    complete: bool
+
+
+class Engine(Protocol):
+    """What dispatching, tracking and log reading need from whatever executes plans. Runs are named by the plan's `id`."""
+
+    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+        """Start the plan. Idempotent by `plan.id`: submitting again, also after a crash in between, changes nothing.
+
+        `secrets` maps `SecretPart.ref` to the secret. Raises PermanentError when the plan can never run, TemporaryError when
+        the engine cannot be reached now.
+        """
+
+    def cancel(self, run_id: str, reason: str) -> None:
+        """Stop what runs and start nothing more. Does nothing for a finished or unknown run."""
+
+    def observe(self, run_id: str) -> Sequence[events.Event]:
+        """The run's present state as the events that would have led to it; their ids are stable, so that repeats are duplicates.
+
+        Empty when the engine does not know the run.
+        """
+
+    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+        """At most `limit` bytes of the step's output and errors, in the order written, from byte `offset`. Raises NotFoundError."""
+
+
+def connect(namespace: str) -> Engine:
+    """The engine of a cluster, which runs plans in `namespace`. Raises PermanentError: there is none yet but the embedded one."""
+    raise errors.PermanentError(
+        f"plans cannot be run in namespace {namespace!r} of a cluster yet: the Tekton engine is not part of this release; use `fuseml up`"
+    )

@@ -1,0 +1,66 @@
+"""What this engine refuses before it starts anything: plans that can never run here, told with the step and the way out."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Mapping
+
+from fuseml.domain import errors, plan
+from fuseml.engines.local import journal, resources
+
+
+def admit(planned: plan.Plan, secrets: Mapping[str, str]) -> dict[str, str]:
+    """Those of `secrets` that the plan uses. Raises PermanentError when the plan can never run on this engine."""
+    if not journal.is_name(planned.id):
+        raise errors.PermanentError(f"{planned.id!r} cannot be a run's id: letters, digits, '-', '_' and '.' only")
+    names = [step.name for step in planned.steps]
+    if len(set(names)) != len(names):
+        raise errors.PermanentError(f"run {planned.run} has two steps of one name")
+    for step in planned.steps:
+        _check_step(step, names)
+    try:
+        graphlib.TopologicalSorter({step.name: step.needs for step in planned.steps}).prepare()
+    except graphlib.CycleError as error:
+        raise errors.PermanentError(f"run {planned.run}: the steps {' -> '.join(error.args[1])} wait for one another") from error
+    for name, value in planned.outputs.items():
+        if any(isinstance(part, plan.SecretPart) for part in value):
+            raise errors.PermanentError(f"run {planned.run}: the output {name!r} would publish a secret")
+    for part in plan.secret_refs(planned):
+        if part.ref not in secrets:
+            raise errors.PermanentError(f"run {planned.run} came without the secret {part.ref}")
+    return {part.ref: secrets[part.ref] for part in plan.secret_refs(planned)}
+
+
+def _check_step(step: plan.StepPlan, names: list[str]) -> None:
+    where = f"step {step.name!r}"
+    if step.approval is not None:
+        raise errors.PermanentError(f"{where}: approval steps are not supported by the local engine yet")
+    for name in (step.name, *(output.name for output in step.outputs)):
+        if not journal.is_name(name):
+            raise errors.PermanentError(f"{where}: {name!r} cannot be a name: letters, digits, '-', '_' and '.' only")
+    for checkout in step.checkouts:
+        for name in (checkout.project, checkout.codeset, checkout.commit):
+            if not journal.is_name(name):
+                raise errors.PermanentError(
+                    f"{where}: {name!r} of codeset {checkout.name!r} cannot be a name: letters, digits, '-', '_' and '.' only"
+                )
+    unknown = [need for need in step.needs if need not in names]
+    if unknown:
+        raise errors.PermanentError(f"{where} needs {unknown[0]!r}, which is no step of the run")
+    built = next((output.name for output in step.outputs if output.image is not None), None)
+    if built is not None:
+        raise errors.PermanentError(
+            f"{where}: the output {built!r} is an image to build, and the local engine builds no images; use the tekton engine"
+        )
+    # Everybody on the machine can read command lines, and a script is a file.
+    for value in (step.image, step.script, *step.command, *step.args, *(v for c in step.when for v in (c.input, *c.values))):
+        secret = next((part for part in value if isinstance(part, plan.SecretPart)), None)
+        if secret is not None:
+            raise errors.PermanentError(
+                f"{where} uses the secret {secret.key!r} in its image, command, script or condition; pass it as an input or in env, and read the variable"
+            )
+    try:
+        resources.data_limit(step.resources.limits)
+        resources.thread_variables(step.resources.limits)
+    except errors.PermanentError as error:
+        raise errors.PermanentError(f"{where}: resource limits: {error.message}") from error

@@ -1,0 +1,271 @@
+"""One attempt of one step, from its checkout to its outcome, on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from fuseml.domain import errors, plan
+from fuseml.engines.local import images, journal, launch, masking, process, schedule
+
+_LOG = logging.getLogger(__name__)
+
+LARGEST_OUTPUT = 64 * 1024
+"""Bytes. Outputs are names and addresses; contents belong into an artifact store (Tekton allows 4 KiB for all of a step's together)."""
+_CAUSE_LINES, _CAUSE_BYTES = 3, 500
+_TAIL = 8192
+_RUNTIME_PATIENCE = 30.0
+_SEPARATOR = "=== attempt {number} ==="
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What this machine offers to every step."""
+
+    checkout: Callable[[plan.Checkout, Path], None]
+    unseal: Callable[[bytes], bytes]
+    images: images.Images
+    environments: Path
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why an attempt is ended from outside, and what that makes of its step. `reason` is Tekton's word."""
+
+    state: Literal["failed", "cancelled"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended. `hopeless` says that another one would end the same."""
+
+    state: Literal["succeeded", "failed", "cancelled"]
+    reason: str = schedule.SUCCEEDED
+    cause: str | None = None
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    hopeless: bool = False
+
+
+class Attempt:
+    """`perform` does the work, on one thread; `stop` and `enforce` may be called from any.
+
+    `adopted` attempts were launched by an earlier server. `on_launch` is called, with the container program if any, before
+    a process exists: from then on the attempt is never made a second time.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        folder: journal.RunFolder,
+        step: plan.StepPlan,
+        number: int,
+        *,
+        run_id: str,
+        outputs: Mapping[str, Mapping[str, str]],
+        checkouts: threading.Lock,
+        on_launch: Callable[[str | None], None],
+        adopted: journal.AttemptRecord | None = None,
+    ) -> None:
+        self._host = host
+        self._folder = folder
+        self._place = folder.step_path(step.name)
+        self._log = folder.log(step.name)
+        self._step = step
+        self._number = number
+        self._container = launch.container_name(run_id, step.name, number)
+        self._outputs = outputs
+        self._checkouts = checkouts
+        self._on_launch = on_launch
+        self._runtime = adopted.runtime if adopted else None
+        self._adopted = adopted is not None
+        self._guard = threading.Lock()
+        self._process = process.adopt(self._place) if adopted else None
+        self._stop: Stop | None = None
+        self._kill_at = math.inf
+
+    def stop(self, stop: Stop, kill_at: float) -> None:
+        """Ask the step to end (SIGTERM). The first reason and the earliest `kill_at` count; a process that has told its exit code keeps its outcome."""
+        with self._guard:
+            if self._process is not None and self._process.ended:
+                return
+            if self._stop is not None:
+                self._kill_at = min(self._kill_at, kill_at)
+                return
+            self._stop = stop
+            self._kill_at = kill_at
+            running = self._process
+        if running is not None:
+            running.signal(signal.SIGTERM)
+
+    def enforce(self, now: float) -> float:
+        """Kill what did not end in time. Returns when to look again."""
+        if self._kill_at <= now:
+            self._kill_at = math.inf
+            if self._process is not None:
+                self._process.signal(signal.SIGKILL)
+        return self._kill_at
+
+    def perform(self) -> Outcome:
+        """Do the attempt, or wait for the adopted process; block until it has ended and its log is masked."""
+        try:
+            running = self._process or self._launch()
+        except errors.PermanentError as error:
+            return self._could_not_start(error.message, hopeless=True)
+        except (errors.FusemlError, OSError, ValueError) as error:
+            return self._could_not_start(str(error), hopeless=False)
+        code = running.wait() if running is not None else None
+        if self._runtime is not None and code is None:
+            self._remove_container()
+        masking.rewrite(self._log, self._mask())
+        outcome = self._judge(code)
+        shutil.rmtree(self._place / "work", ignore_errors=True)
+        return outcome
+
+    def _launch(self) -> process.Process | None:
+        """Start the process; None when the attempt was stopped before."""
+        shutil.rmtree(self._place / "results", ignore_errors=True)
+        (self._place / "results").mkdir(parents=True)
+        self._separate()
+        for checkout in self._step.checkouts:
+            self._check_out(checkout)
+        values = launch.evaluate(self._step, self._outputs, self._folder.secrets(self._host.unseal))
+        found = self._host.images.find(values.image)
+        if isinstance(found, images.Container):
+            ready = launch.container(self._step, values, found.runtime, self._folder, self._container, self._host.environment)
+        else:
+            ready = launch.native(self._step, values, found, self._folder, self._host.environment, self._host.environments)
+        if ready.dropped:
+            self._say(f"no shell can hand on variables of these names, so the step does not get them: {', '.join(ready.dropped)}")
+        self._on_launch(ready.runtime)
+        self._runtime = ready.runtime
+        with self._guard:
+            if self._stop is None:
+                self._process = process.start(
+                    self._place,
+                    ready.command,
+                    environment=ready.environment,
+                    directory=ready.directory,
+                    log=self._log,
+                    data_limit=ready.data_limit,
+                )
+            return self._process
+
+    def _check_out(self, checkout: plan.Checkout) -> None:
+        target = self._folder.checkout_path(checkout)
+        with self._checkouts:
+            if target.exists():
+                return
+            partial = target.with_name(f".{target.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            try:
+                self._host.checkout(checkout, partial)
+            except Exception as error:
+                # Git hosts and their libraries fail in many ways; all of them are told as what they mean to the run.
+                kind = errors.PermanentError if isinstance(error, errors.PermanentError) else errors.TemporaryError
+                raise kind(
+                    f"codeset {checkout.project}/{checkout.codeset} could not be checked out at {checkout.commit[:12]}: {error}"
+                ) from error
+            partial.rename(target)
+
+    def _judge(self, code: int | None) -> Outcome:
+        if self._stop is not None:
+            return Outcome(self._stop.state, self._stop.reason, self._stop.message)
+        if code is None and self._adopted:
+            return Outcome("failed", schedule.FAILED, "the process vanished (was the machine restarted?)")
+        if code is None:
+            return Outcome("failed", schedule.FAILED, self._with_last_lines("the process was killed from outside (out of memory?)"))
+        if code != 0:
+            return Outcome("failed", schedule.FAILED, self._with_last_lines(f"exited with code {code}{_signal_name(code)}"))
+        try:
+            return Outcome("succeeded", outputs={output.name: self._read_output(output.name) for output in self._step.outputs})
+        except (errors.PermanentError, OSError, ValueError) as error:
+            return Outcome("failed", schedule.FAILED, str(error))
+
+    def _read_output(self, name: str) -> str:
+        path = self._place / "results" / name
+        try:
+            with path.open("rb") as file:
+                content = file.read(LARGEST_OUTPUT + 1)
+        except FileNotFoundError:
+            raise errors.PermanentError(
+                f"it ended well but did not write its output {name!r}, the file {name} in the folder $FUSEML_ENV_RESULTS"
+            ) from None
+        if len(content) > LARGEST_OUTPUT:
+            raise errors.PermanentError(
+                f"its output {name!r} is larger than {LARGEST_OUTPUT // 1024} KiB; write the content elsewhere and its address as output"
+            )
+        try:
+            return content.decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise errors.PermanentError(f"its output {name!r} is not UTF-8 text") from None
+
+    def _could_not_start(self, message: str, *, hopeless: bool) -> Outcome:
+        if self._stop is not None:
+            return Outcome(self._stop.state, self._stop.reason, self._stop.message)
+        self._say(message)
+        return Outcome("failed", schedule.FAILED, message, hopeless=hopeless)
+
+    def _remove_container(self) -> None:
+        # The client was killed, or the machine went down: the container may live on without it.
+        command = [str(self._runtime), "kill", self._container]
+        try:
+            subprocess.run(
+                command,
+                env=dict(self._host.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_RUNTIME_PATIENCE,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            _LOG.warning("the container %s could not be stopped: %s", self._container, error)
+
+    def _mask(self) -> masking.Mask:
+        return masking.Mask(self._folder.secrets(self._host.unseal).values())
+
+    def _separate(self) -> None:
+        if self._number > 1:
+            self._append(f"{_SEPARATOR.format(number=self._number)}\n")
+
+    def _say(self, message: str) -> None:
+        self._append(f"fuseml: {message}\n")
+
+    def _append(self, text: str) -> None:
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def _with_last_lines(self, what: str) -> str:
+        """`what`, and the end of this attempt's (masked) log: at most three lines and 500 bytes."""
+        with self._log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL))
+            tail = file.read().decode(errors="replace")
+        own = tail.rpartition(_SEPARATOR.format(number=self._number))[2]
+        lines = [_CONTROL.sub("", line.rpartition("\r")[2]).rstrip() for line in own.replace("\r\n", "\n").split("\n")]
+        kept = "\n".join([line for line in lines if line][-_CAUSE_LINES:])
+        kept = kept.encode()[-_CAUSE_BYTES:].decode(errors="ignore")
+        return f"{what}: {kept}" if kept else what
+
+
+def _signal_name(code: int) -> str:
+    if code <= 128:
+        return ""
+    try:
+        return f" ({signal.Signals(code - 128).name})"
+    except ValueError:
+        return ""

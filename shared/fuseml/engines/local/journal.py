@@ -1,0 +1,229 @@
+"""What the engine knows, on disk: one folder for each run, readable after any crash.
+
+    <root>/<run id>/plan.json           the plan; holds no secret
+                    secrets             sealed, mode 0600, removed when the run has finished
+                    run.json            RunRecord
+                    announced           there once every event of the finished run has been handed over
+                    checkouts/<project>/<codeset>@<commit>/
+                    steps/<step>/step.json, log, results/ and what `process` keeps: lock, pid, exit
+
+A run's folder appears whole, by a rename. Each record is one small file that is replaced atomically. A record is on stable storage
+before anybody is told of a finish; what only a power failure can take (the start of a step) leaves a step that counts as vanished,
+never one that runs twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from fuseml.domain import document, errors, plan, run
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can be the name of a file or folder here; it cannot lead out of its parent."""
+    return _NAME.fullmatch(text) is not None
+
+
+class Ending(document.Model):
+    """Why a run starts nothing more. `reason` is Tekton's word, `halt` says that running steps are stopped too, not left to finish."""
+
+    reason: str
+    message: str
+    halt: bool = False
+
+
+class AttemptRecord(document.Model):
+    """One try at a step. Times are Unix seconds. `launched` is written before the process can exist, `runtime` is a container's program."""
+
+    started: float
+    finished: float | None = None
+    cause: str | None = None
+    launched: bool = False
+    runtime: str | None = None
+
+
+class StepRecord(document.Model):
+    """Where a step stands. `reason` is Tekton's word for a finish or a skip; `retry_at` is when its next attempt is due."""
+
+    state: run.State = "queued"
+    attempts: tuple[AttemptRecord, ...] = ()
+    retry_at: float | None = None
+    finished: float | None = None
+    reason: str = ""
+    cause: str | None = None
+    outputs: dict[str, str] = {}
+
+
+class RunRecord(document.Model):
+    """Where a run stands. It starts with its first step; once it has an `ending` it waits only for what still runs."""
+
+    state: run.State = "queued"
+    created: float
+    started: float | None = None
+    finished: float | None = None
+    ending: Ending | None = None
+    outputs: dict[str, str] = {}
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def exists(self) -> bool:
+        return self.path.is_dir()
+
+    def read_plan(self) -> plan.Plan:
+        """The plan. Raises PermanentError when it cannot be read, for example when a newer release wrote it."""
+        try:
+            return plan.Plan.model_validate_json((self.path / "plan.json").read_bytes())
+        except (OSError, ValueError) as error:
+            raise errors.PermanentError(f"the plan in {self.path} cannot be read: {error}") from error
+
+    def record(self) -> RunRecord:
+        """The run's record. Raises PermanentError when it cannot be read."""
+        try:
+            return RunRecord.model_validate_json((self.path / "run.json").read_bytes())
+        except (OSError, ValueError) as error:
+            raise errors.PermanentError(f"the record in {self.path} cannot be read: {error}") from error
+
+    def save(self, record: RunRecord) -> None:
+        """Write the run's record, durably when it ends the run."""
+        _replace(self.path / "run.json", record.model_dump_json().encode(), durable=record.ending is not None)
+
+    def step(self, name: str) -> StepRecord:
+        """The step's record; a step that was never touched is queued. Raises PermanentError when it cannot be read."""
+        try:
+            return StepRecord.model_validate_json((self.step_path(name) / "step.json").read_bytes())
+        except FileNotFoundError:
+            return StepRecord()
+        except (OSError, ValueError) as error:
+            raise errors.PermanentError(f"the record in {self.step_path(name)} cannot be read: {error}") from error
+
+    def save_step(self, name: str, record: StepRecord) -> None:
+        """Write the step's record, durably when it ends a step that ran; a skip follows from the other records."""
+        folder = self.step_path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / "step.json", record.model_dump_json().encode(), durable=record.state in run.FINISHED and bool(record.attempts))
+
+    def step_path(self, name: str) -> Path:
+        return self.path / "steps" / name
+
+    def log(self, name: str) -> Path:
+        return self.step_path(name) / "log"
+
+    def checkout_path(self, checkout: plan.Checkout) -> Path:
+        """Where the codeset lies for every step of this run that uses this commit."""
+        return self.path / "checkouts" / checkout.project / f"{checkout.codeset}@{checkout.commit}"
+
+    def secrets(self, unseal: Callable[[bytes], bytes]) -> Mapping[str, str]:
+        """The secrets by ref; none after the finish. Raises PermanentError when they cannot be read."""
+        try:
+            sealed = (self.path / "secrets").read_bytes()
+        except FileNotFoundError:
+            return {}
+        values: dict[str, str] = json.loads(unseal(sealed))
+        return values
+
+    def clean(self) -> None:
+        """Remove what a finished run does not need any more: its secrets first, then the checkouts."""
+        (self.path / "secrets").unlink(missing_ok=True)
+        shutil.rmtree(self.path / "checkouts", ignore_errors=True)
+
+    @property
+    def announced(self) -> bool:
+        return (self.path / "announced").exists()
+
+    def mark_announced(self) -> None:
+        """Remember that every event of this run has been handed over. Does nothing for a run that was forgotten meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "announced").touch()
+
+
+class Journal:
+    """The folder of all runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, run_id: str) -> RunFolder | None:
+        """The folder of a known run, else None."""
+        folder = RunFolder(self.root / run_id)
+        return folder if is_name(run_id) and folder.exists else None
+
+    def folders(self) -> Iterator[RunFolder]:
+        """Every run's folder, the oldest first. What an earlier process left half created or half removed is cleared away."""
+        for path in self.root.glob(".*.partial"):
+            if not path.match(f".*.{os.getpid()}.*.partial"):
+                shutil.rmtree(path, ignore_errors=True)
+        found = [path for path in self.root.iterdir() if path.is_dir() and is_name(path.name)]
+        for path in sorted(found, key=lambda path: (path / "plan.json").stat().st_mtime if (path / "plan.json").exists() else 0.0):
+            yield RunFolder(path)
+
+    def create(self, planned: plan.Plan, sealed: bytes | None, created: float) -> RunFolder | None:
+        """Write a new run, whole or not at all. Returns None when the run is there already."""
+        target = self.root / planned.id
+        if target.exists():
+            return None
+        partial = self._partial(planned.id)
+        # A step may print a secret into its log, so nobody else looks into a run's folder.
+        partial.mkdir(mode=0o700, parents=True)
+        try:
+            _write(partial / "plan.json", planned.model_dump_json().encode())
+            _write(partial / "run.json", RunRecord(created=created).model_dump_json().encode())
+            if sealed is not None:
+                _write(partial / "secrets", sealed)
+            partial.rename(target)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            if target.exists():
+                return None
+            raise
+        _sync_folder(self.root)
+        return RunFolder(target)
+
+    def remove(self, folder: RunFolder) -> None:
+        """Remove a run's folder; seen from outside it is gone at once."""
+        partial = self._partial(folder.path.name)
+        folder.path.rename(partial)
+        shutil.rmtree(partial)
+
+    def _partial(self, run_id: str) -> Path:
+        return self.root / f".{run_id}.{os.getpid()}.{os.urandom(4).hex()}.partial"
+
+
+def _write(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(path: Path, content: bytes, *, durable: bool) -> None:
+    # One writer for each record (the engine holds its lock), so a fixed name cannot be taken.
+    partial = path.with_name(f".{path.name}.partial")
+    if durable:
+        _write(partial, content)
+    else:
+        partial.write_bytes(content)
+    partial.replace(path)
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,144 @@
+"""One process of a step that outlives the server, found again by its files.
+
+A small shell is the leader of a session of its own: it writes its pid to `pid`, runs the command, and writes the exit code to `exit`. A
+number without its newline counts as not written, so neither file needs a rename, which would cost a process.
+
+Whether a step still lives is asked of a lock: the shell and everything that it starts inherit an open, locked `lock`, which the
+kernel releases with the last of them. No pid can be mistaken for a newer process of that number, and there is no moment between
+the fork and the first file in which a server that dies would lose sight of the step. A pid is used only while the lock is held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# Arguments: pid file, exit file, limit of data in KiB or nothing, the command. The shell itself survives the signals that end the
+# command, to tell the exit code. A limit above the machine's own hard limit is refused by `ulimit`; then the lower one counts.
+_SHELL = """\
+echo $$ >"$1"
+trap : TERM INT HUP
+[ -z "$3" ] || ulimit -d "$3" || :
+( shift 3; exec "$@" )
+echo $? >"$2"
+"""
+_POLL = 0.015
+"""Seconds between two looks at an adopted process, which cannot be waited for."""
+_PID_PATIENCE = 2.0
+"""Seconds in which a shell whose lock is held must have written its pid."""
+
+
+class Process:
+    """A running or ended process of the step in `folder`. `wait` belongs to one thread; `signal` may be called from any."""
+
+    def __init__(self, folder: Path, child: subprocess.Popen[bytes] | None) -> None:
+        self._folder = folder
+        self._child = child
+        self._guard = threading.Lock()
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the step has told its exit code."""
+        return _number(self._folder / "exit") is not None
+
+    def wait(self) -> int | None:
+        """Block until the step has ended and return its exit code, None when it went without telling one.
+
+        What the step left running in its process group is killed: like a container, a step ends as a whole.
+        """
+        if self._child is None:
+            while not self.ended and held(self._folder):
+                time.sleep(_POLL)
+        elif hasattr(os, "waitid"):
+            # Without reaping it: as long as the shell's pid is taken, the group's number belongs to nobody else.
+            os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._child.wait()
+        if self._child is not None or held(self._folder):
+            self.signal(signal.SIGKILL)
+        with self._guard:
+            self._ended = True
+            if self._child is not None:
+                self._child.wait()
+        return _number(self._folder / "exit")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the step's whole process group; nothing happens when it has ended.
+
+        In the first millisecond, between fork and exec, the shell may swallow a SIGTERM; the SIGKILL that follows cannot be missed.
+        """
+        with self._guard:
+            group = None if self._ended else self._child.pid if self._child is not None else self._adopted_pid()
+            if group is not None:
+                # macOS refuses to signal a group of zombies, Linux does not mind.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, number)
+
+    def _adopted_pid(self) -> int | None:
+        deadline = time.monotonic() + _PID_PATIENCE
+        while held(self._folder) and time.monotonic() < deadline:
+            pid = _number(self._folder / "pid")
+            if pid is not None:
+                return pid
+            time.sleep(_POLL)
+        return None
+
+
+def start(
+    folder: Path, command: Sequence[str], *, environment: Mapping[str, str], directory: Path, log: Path, data_limit: int | None
+) -> Process:
+    """Start `command` for the step in `folder`; output and errors are appended to `log`. `data_limit` is bytes of data per process.
+
+    Raises OSError or ValueError when the process cannot be made (no memory, arguments too long, a NUL in a variable).
+    """
+    # A new lock file each time: a daemon that left the group of an earlier attempt may hold the old one for ever.
+    for name in ("pid", "exit", "lock"):
+        (folder / name).unlink(missing_ok=True)
+    limit = "" if data_limit is None else str(max(1, data_limit // 1024))
+    shell = ["/bin/sh", "-c", _SHELL, "fuseml", str(folder / "pid"), str(folder / "exit"), limit]
+    with (folder / "lock").open("wb") as lock, log.open("ab") as output:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        child = subprocess.Popen(
+            [*shell, *command],
+            cwd=directory,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[lock.fileno()],
+        )
+    return Process(folder, child)
+
+
+def adopt(folder: Path) -> Process:
+    """The process that an earlier server started for the step in `folder`, alive or not."""
+    return Process(folder, None)
+
+
+def held(folder: Path) -> bool:
+    """Whether anything that the step in `folder` started, and that kept its open files, is alive."""
+    try:
+        with (folder / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+    return int(text) if text.endswith("\n") and text.strip().isdigit() else None

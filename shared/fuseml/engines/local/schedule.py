@@ -1,0 +1,107 @@
+"""What may happen next in a run: pure decisions over the plan and the steps' records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fuseml.domain import errors, plan, run
+from fuseml.engines.local import journal
+
+# Tekton's words for why a task was skipped, and its reasons for the ends of a run.
+SKIP_WHEN = "When Expressions evaluated to false"
+SKIP_PARENT = "Parent Tasks were skipped"
+SKIP_STOPPING = "PipelineRun was stopping"
+FAILED, CANCELLED, TIMED_OUT = "Failed", "Cancelled", "PipelineRunTimeout"
+SUCCEEDED, COMPLETED = "Succeeded", "Completed"
+STEP_CANCELLED, STEP_TIMED_OUT = "TaskRunCancelled", "TaskRunTimeout"
+_LONGEST_BACKOFF = 60.0
+
+
+@dataclass(slots=True)
+class Moves:
+    """What to do now: steps to start, steps to skip with the reason, steps that cannot start with the cause; `due` is the next time to look again."""
+
+    start: list[str] = field(default_factory=list)
+    skip: dict[str, str] = field(default_factory=dict)
+    fail: dict[str, str] = field(default_factory=dict)
+    due: float = math.inf
+
+
+def moves(planned: plan.Plan, steps: Mapping[str, journal.StepRecord], now: float) -> Moves:
+    """The moves of a run that is not ending. A step that needs a skipped step is skipped as well."""
+    outputs = {name: record.outputs for name, record in steps.items()}
+    found = Moves()
+    for step in planned.steps:
+        record = steps[step.name]
+        needed = ["skipped" if need in found.skip else steps[need].state for need in step.needs]
+        if record.state != "queued":
+            continue
+        if "skipped" in needed:
+            found.skip[step.name] = SKIP_PARENT
+        elif any(state != "succeeded" for state in needed):
+            continue
+        elif record.retry_at is not None and record.retry_at > now:
+            found.due = min(found.due, record.retry_at)
+        else:
+            _consider(step, outputs, found)
+    return found
+
+
+def _consider(step: plan.StepPlan, outputs: Mapping[str, Mapping[str, str]], found: Moves) -> None:
+    try:
+        wanted = all(_holds(condition, outputs) for condition in step.when)
+    except errors.PermanentError as error:
+        found.fail[step.name] = error.message
+        return
+    if wanted:
+        found.start.append(step.name)
+    else:
+        found.skip[step.name] = SKIP_WHEN
+
+
+def _holds(condition: plan.Condition, outputs: Mapping[str, Mapping[str, str]]) -> bool:
+    given = plan.evaluate(condition.input, outputs, _no_secret)
+    listed = given in [plan.evaluate(value, outputs, _no_secret) for value in condition.values]
+    return listed is (condition.operator == "in")
+
+
+def _no_secret(part: plan.SecretPart) -> str:
+    raise errors.PermanentError(f"the secret {part.key!r} can only be used in the environment of a step")
+
+
+def backoff(first: float, failed: int) -> float:
+    """Seconds to wait before the next attempt after `failed` failed ones: doubled each time, at most a minute."""
+    return min(first * 2.0 ** min(failed - 1, 30), _LONGEST_BACKOFF)
+
+
+def outcome(planned: plan.Plan, steps: Mapping[str, journal.StepRecord]) -> journal.Ending | None:
+    """The ending that the steps' records lead to, None while steps can still change it. The first failure in plan order names the run's cause."""
+    for step in planned.steps:
+        record = steps[step.name]
+        if record.state == "failed":
+            return journal.Ending(reason=FAILED, message=f"step {step.name!r} failed: {record.cause}")
+    if not all(record.state in run.FINISHED for record in steps.values()):
+        return None
+    counts = {state: sum(record.state == state for record in steps.values()) for state in ("succeeded", "skipped")}
+    message = f"Tasks Completed: {counts['succeeded']} (Failed: 0, Cancelled 0), Skipped: {counts['skipped']}"
+    return journal.Ending(reason=COMPLETED if counts["skipped"] else SUCCEEDED, message=message)
+
+
+def state(ending: journal.Ending) -> run.State:
+    """The run's final state after an ending."""
+    if ending.reason in (SUCCEEDED, COMPLETED):
+        return "succeeded"
+    return "cancelled" if ending.reason == CANCELLED else "failed"
+
+
+def run_outputs(planned: plan.Plan, steps: Mapping[str, journal.StepRecord]) -> dict[str, str]:
+    """The run's outputs. Like Tekton, it leaves out those that hang on a step that was skipped."""
+    written = {name: record.outputs for name, record in steps.items()}
+    skipped = {name for name, record in steps.items() if record.state == "skipped"}
+    return {
+        name: plan.evaluate(value, written, _no_secret)
+        for name, value in planned.outputs.items()
+        if not any(isinstance(part, plan.OutputPart) and part.step in skipped for part in value)
+    }

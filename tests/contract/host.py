@@ -1,0 +1,24 @@
+"""A process that hosts a local engine until it is killed: `python -m tests.contract.host FOLDER [PLAN.json]`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from fuseml.domain import plan
+from tests.contract import engines
+
+
+def main() -> None:
+    engine = engines.make_local(Path(sys.argv[1]), lambda event: None)
+    engine.start()
+    if len(sys.argv) > 2:
+        planned = plan.Plan.model_validate_json(Path(sys.argv[2]).read_text())
+        engine.submit(planned, {part.ref: "host-secret-4711" for part in plan.secret_refs(planned)})
+    print("ready", flush=True)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

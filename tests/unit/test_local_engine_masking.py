@@ -1,0 +1,72 @@
+"""Secrets in logs, however the log is cut."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuseml.engines.local import masking
+
+# Secrets that overlap, contain and begin one another, and the mark itself.
+SECRETS = ["abcabc", "abcabcabd", "cabcab", "hidden", "<hidden>x"]
+texts = st.lists(st.sampled_from([*SECRETS, "a", "b", "c", "abc", "<hid", "\n", "é"]), max_size=12).map("".join)
+
+
+def masked(text: str, secrets: Sequence[str] = SECRETS) -> bytes:
+    return b"".join(masking.Mask(secrets).stream([text.encode()], final=True))
+
+
+@given(texts, st.lists(st.integers(0, 80)))
+def test_the_masked_stream_does_not_depend_on_where_the_input_is_cut(text: str, cuts: list[int]) -> None:
+    data = text.encode()
+    borders = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    blocks = [data[start:end] for start, end in itertools.pairwise(borders)]
+    assert b"".join(masking.Mask(SECRETS).stream(blocks, final=True)) == masked(text)
+
+
+@given(texts)
+def test_no_secret_is_left_and_masking_again_changes_nothing(text: str) -> None:
+    once = masked(text).decode()
+    assert not any(secret in once.replace("<hidden>", "\n") for secret in SECRETS)
+    assert masked(once).decode() == once
+
+
+@given(texts, texts)
+def test_what_is_shown_of_a_growing_log_is_never_taken_back(text: str, more: str) -> None:
+    shown = b"".join(masking.Mask(SECRETS).stream([text.encode()], final=False))
+    assert masked(text + more).startswith(shown)
+
+
+def test_short_secrets_are_left_alone_and_lines_of_long_ones_are_masked_one_by_one() -> None:
+    secrets = ["true", "-----BEGIN KEY-----\nMIIabcdef\n-----END KEY-----\n"]
+    assert masked("it is true: | MIIabcdef |", secrets) == b"it is true: | <hidden> |"
+    assert not masking.Mask(["true", ""])
+
+
+@given(texts, st.integers(1, 9))
+def test_a_log_read_in_pieces_is_the_masked_log_before_and_after_it_is_rewritten(tmp_path_factory: object, text: str, limit: int) -> None:
+    log = Path(str(tmp_path_factory.getbasetemp())) / "log"  # type: ignore[attr-defined]
+    log.write_bytes(text.encode())
+    mask = masking.Mask(SECRETS)
+
+    def pieces() -> bytes:
+        collected, whole = b"", False
+        while not whole:
+            data, whole = masking.read(log, mask, len(collected), limit, final=True)
+            assert len(data) <= limit
+            collected += data
+        return collected
+
+    assert pieces() == masked(text)
+    masking.rewrite(log, mask)
+    assert log.read_bytes() == pieces() == masked(text)
+
+
+def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert masking.read(tmp_path / "log", masking.Mask([]), 0, 10, final=True) == (b"", True)
+    masking.rewrite(tmp_path / "log", masking.Mask(["a-secret"]))
+    assert not (tmp_path / "log").exists()

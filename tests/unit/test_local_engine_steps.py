@@ -1,0 +1,207 @@
+"""What a step of the local engine finds, may do, and leaves behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fuseml.domain import errors, plan
+from fuseml.engines.local import process
+from tests.contract import engines
+
+SHELL = plan.text("fuseml.local/shell")
+CHECKOUT = plan.Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
+
+
+def run_one(tmp_path: Path, step: plan.StepPlan, **options: object) -> tuple[engines.Folded, str]:
+    """Run a plan of one step; its end and its log."""
+    planned = engines.make_plan(step)
+    with engines.local_engine(tmp_path, **options) as under:
+        return under.run(planned), under.log(planned, step.name)
+
+
+def test_the_environment_is_what_the_step_declares_and_little_else(tmp_path: Path) -> None:
+    script = f"#!{sys.executable}\nimport json, os\nprint(json.dumps(dict(os.environ)))\n"
+    step = engines.shell("look", script, env={"FUSEML_LR": "0.1", "PATH": "/opt/mine"}, resources={"limits": {"cpu": "1500m"}})
+    _, log = run_one(tmp_path, step, environment={"PATH": "/usr/bin:/bin", "HTTPS_PROXY": "http://proxy"})
+    seen = json.loads(log)
+    threads = {name: seen.pop(name) for name in list(seen) if name.endswith("_THREADS")}
+    own = {seen.pop("HOME"), seen.pop("TMPDIR"), seen.pop("FUSEML_ENV_RESULTS")}
+    for name in ("PWD", "OLDPWD", "_", "SHLVL", "LC_CTYPE"):
+        seen.pop(name, None)
+    assert seen == {
+        "PATH": "/opt/mine",
+        "LANG": "C.UTF-8",
+        "HTTPS_PROXY": "http://proxy",
+        "FUSEML_LR": "0.1",
+        "FUSEML_ENVIRONMENTS": str(tmp_path / "environments"),
+    }
+    assert all(path.startswith(str(tmp_path / "runs")) for path in own)
+    assert threads["OMP_NUM_THREADS"] == "2"
+
+
+def test_a_step_starts_in_its_first_checkout_or_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    other = CHECKOUT.model_copy(update={"codeset": "d", "commit": "d" * 40})
+    _, log = run_one(tmp_path, engines.shell("look", "cat commit", checkouts=(CHECKOUT, other)))
+    assert log == "a" * 40
+    _, log = run_one(tmp_path, engines.shell("look", 'ls; touch "$HOME/a" "$TMPDIR/b"; pwd'))
+    assert log.splitlines()[:2] == ["home", "tmp"]
+    assert not Path(log.splitlines()[-1]).exists()
+
+
+def test_command_and_arguments_are_passed_unchanged(tmp_path: Path) -> None:
+    step = plan.StepPlan(
+        name="say", image=SHELL, command=(plan.text("printf"), plan.text("[%s]")), args=(plan.text("a b"), plan.text("$HOME 'x'"), ())
+    )
+    assert run_one(tmp_path, step)[1] == "[a b][$HOME 'x'][]"
+
+
+def test_a_command_with_a_built_in_image_sees_its_interpreter_first(tmp_path: Path) -> None:
+    step = engines.shell("which", 'command -v python; echo "$PYTHONUNBUFFERED"', image="fuseml.local/mlflow-trainer:host")
+    assert run_one(tmp_path, step)[1] == f"{Path(sys.executable).parent / 'python'}\n1\n"
+
+
+def test_a_given_image_runs_its_own_command(tmp_path: Path) -> None:
+    step = plan.StepPlan(name="own", image=plan.text("my/step:1"), args=(plan.text("arg"),))
+    assert run_one(tmp_path, step, images={"my/step": ["echo", "mine"]})[1] == "mine arg\n"
+
+
+@pytest.mark.parametrize(
+    ("step", "cause"),
+    [
+        (plan.StepPlan(name="s", image=SHELL), "give the step a command or a script"),
+        (plan.StepPlan(name="s", image=SHELL, command=(plan.text("no-such-program"),)), "exited with code 127: "),
+        (engines.shell("s", "kill -9 $$"), "exited with code 137 (SIGKILL)"),
+        (engines.shell("s", "kill -9 0"), "killed from outside (out of memory?)"),
+        (engines.shell("s", "kill -9 $(cat ../pid); sleep 60"), "killed from outside (out of memory?)"),
+        (engines.shell("s", "seq 10; printf '\\033[31mred\\033[0m\\r\\n\\n'; exit 2"), "exited with code 2: 9\n10\nred"),
+        (engines.shell("s", 'head -c 70000 /dev/zero > "$FUSEML_ENV_RESULTS/o"', outputs=["o"]), "larger than 64 KiB"),
+        (engines.shell("s", "printf '\\377' > \"$FUSEML_ENV_RESULTS/o\"", outputs=["o"]), "not UTF-8"),
+        (engines.shell("s", 'mkdir "$FUSEML_ENV_RESULTS/o"', outputs=["o"]), "Is a directory"),
+        (engines.shell("s", "true", env={"A": "a\0b"}), "null byte"),
+        (engines.shell("s", "true", env={"A": (plan.OutputPart(step="x", output="y"),)}), "without writing its output"),
+    ],
+)
+def test_the_cause_of_a_failure_is_told(tmp_path: Path, step: plan.StepPlan, cause: str) -> None:
+    ended, _ = run_one(tmp_path, step)
+    assert ended.run.state == "failed"
+    assert cause in (ended.steps["s"].cause or "")
+    assert len(ended.steps["s"].cause or "") < 700
+
+
+def test_the_cause_of_a_retried_step_is_that_of_its_last_attempt(tmp_path: Path) -> None:
+    step = engines.shell("s", "test -e tried && exit 5; touch tried; echo early; exit 4", retries=1, checkouts=(CHECKOUT,))
+    ended, log = run_one(tmp_path, step)
+    assert ended.steps["s"].cause == "exited with code 5"
+    assert log == "early\n=== attempt 2 ===\n"
+
+
+def test_a_failed_checkout_is_tried_again_only_if_that_can_help(tmp_path: Path) -> None:
+    refusals = iter([errors.TemporaryError("the git host is away")])
+
+    def moody(checkout: plan.Checkout, directory: Path) -> None:
+        (directory / "half").touch()
+        for refusal in refusals:
+            raise refusal
+        engines.write_checkout(checkout, directory / "sub")
+
+    ended, log = run_one(tmp_path, engines.shell("s", "ls", retries=1, checkouts=(CHECKOUT,)), checkout=moody)
+    assert (ended.run.state, ended.steps["s"].attempts) == ("succeeded", 2)
+    assert log.startswith("fuseml: codeset p/c could not be checked out at aaaaaaaaaaaa: the git host is away\n")
+
+    def never(checkout: plan.Checkout, directory: Path) -> None:
+        raise errors.NotFoundError("no such commit")
+
+    ended, _ = run_one(tmp_path / "other", engines.shell("s", "ls", retries=1, checkouts=(CHECKOUT,)), checkout=never)
+    assert (ended.run.state, ended.steps["s"].attempts) == ("failed", 1)
+
+
+def test_a_codeset_is_checked_out_once_for_all_steps_of_a_run(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def count(checkout: plan.Checkout, directory: Path) -> None:
+        seen.append(checkout.commit)
+        time.sleep(0.1)
+
+    planned = engines.make_plan(*(engines.shell(name, "true", checkouts=(CHECKOUT,)) for name in "abcd"))
+    with engines.local_engine(tmp_path, checkout=count) as under:
+        assert under.run(planned).run.state == "succeeded"
+    assert seen == ["a" * 40]
+
+
+def test_what_a_step_leaves_running_ends_with_it(tmp_path: Path) -> None:
+    planned = engines.make_plan(engines.shell("s", "sleep 60 & echo done"))
+    with engines.local_engine(tmp_path) as under:
+        assert under.run(planned).run.state == "succeeded"
+    assert not process.held(tmp_path / "runs" / planned.id / "steps" / "s")
+
+
+def test_a_memory_limit_holds(tmp_path: Path) -> None:
+    greedy = plan.StepPlan(
+        name="s",
+        image=SHELL,
+        command=(plan.text(sys.executable), plan.text("-c"), plan.text("len(bytearray(300 << 20))")),
+        resources=plan.Resources(limits={"memory": "200Mi"}),
+    )
+    if sys.platform != "linux":
+        pytest.skip("only Linux counts all private memory as data")
+    ended, _ = run_one(tmp_path, greedy)
+    assert "MemoryError" in (ended.steps["s"].cause or "")
+    modest = greedy.model_copy(update={"resources": plan.Resources(limits={"memory": "1Gi"})})
+    assert run_one(tmp_path / "other", modest)[0].run.state == "succeeded"
+
+
+def test_variables_that_no_shell_hands_on_are_named_in_the_log(tmp_path: Path) -> None:
+    _, log = run_one(tmp_path, engines.shell("s", "echo ran", env={"spark.master": "local"}))
+    assert "spark.master" in log
+    assert log.endswith("ran\n")
+
+
+def test_no_more_steps_run_at_once_than_allowed_over_all_runs(tmp_path: Path) -> None:
+    plans = [engines.make_plan(engines.shell("a", "sleep 0.05"), engines.shell("b", "sleep 0.05")) for _ in range(3)]
+    with engines.local_engine(tmp_path, max_parallel=2) as under:
+        for planned in plans:
+            under.engine.submit(planned, {})
+        spans = [step for planned in plans for step in under.inbox.finished(planned.id).steps.values()]
+    for span in spans:
+        assert sum((other.started or "") <= (span.started or "") < (other.finished or "") for other in spans) <= 2
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (engines.shell("s", "true", approval=plan.Approval()), "approval steps are not supported by the local engine yet"),
+        (engines.shell("s", "true", needs=("t",)), "needs 't', which is no step"),
+        (engines.shell("s", "true", needs=("s",)), "wait for one another"),
+        (engines.shell("../s", "true"), "cannot be a name"),
+        (engines.shell("s", "true", outputs=["../../o"]), "cannot be a name"),
+        (engines.shell("s", "true", resources={"limits": {"memory": "lots"}}), "'lots' is not a quantity"),
+        (
+            plan.StepPlan(name="s", image=SHELL, command=(plan.text("login"), (engines.secret("PASSWORD"),))),
+            "uses the secret 'PASSWORD' in its",
+        ),
+        (engines.shell("s", "true", env={"A": (engines.secret("PASSWORD"),)}), "came without the secret mlflow/tracking/default/PASSWORD"),
+        (plan.StepPlan(name="s", image=SHELL, outputs=(plan.Output(name="o", image=plan.ImageBuild(name=SHELL)),)), "builds no images"),
+    ],
+)
+def test_plans_that_can_never_run_are_refused_at_once(tmp_path: Path, step: plan.StepPlan, message: str) -> None:
+    engine = engines.make_local(tmp_path, lambda event: None)
+    planned = engines.make_plan(step)
+    with pytest.raises(errors.PermanentError, match=message):
+        engine.submit(planned, {})
+    assert engine.observe(planned.id) == []
+
+
+@pytest.mark.parametrize("run_id", ["", "..", "a/b", ".hidden", "x" * 300])
+def test_an_id_that_is_no_name_is_refused_and_unknown(tmp_path: Path, run_id: str) -> None:
+    engine = engines.make_local(tmp_path, lambda event: None)
+    planned = engines.make_plan(engines.shell("s", "true")).model_copy(update={"id": run_id})
+    with pytest.raises(errors.PermanentError, match="cannot be a run's id"):
+        engine.submit(planned, {})
+    assert engine.observe(run_id) == []
+    engine.cancel(run_id, "no")
+    engine.forget(run_id)

@@ -1,0 +1,116 @@
+"""Builder step (`ghcr.io/fuseml/mlflow-builder`): the codeset's dependency file in, the reference of an environment that fits it out.
+
+Inputs, all optional: FUSEML_INDEX_URL (package index; `none` for none), FUSEML_FIND_LINKS (a folder or page of wheels). FUSEML_ENVIRONMENTS
+is the folder where the engine keeps environments. Output `image`: `fuseml.local/mlflow-trainer:<key>`, an environment at
+$FUSEML_ENVIRONMENTS/<key>, or `fuseml.local/mlflow-trainer:host`, the environment that this step itself runs in, when that already holds
+everything. The key is that of the content, so an unchanged file builds nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import packaging.requirements
+
+from fuseml.steps import environments, mlproject, requirements, sdk
+
+REPOSITORY = "fuseml.local/mlflow-trainer"
+# The original builder's order, with MLflow's newer file in between.
+_FILES = ("conda.yaml", "python_env.yaml", "requirements.txt")
+# Inputs of the original builder that are about images; a workflow written for it still runs.
+_IMAGE_INPUTS = ("miniconda-version", "intel-optimized", "base-image", "compressed-caching")
+
+
+def main() -> None:
+    """Build, or find, the environment of the codeset in the current folder."""
+    checkout = Path.cwd()
+    for name in _IMAGE_INPUTS:
+        if sdk.input(name, "") not in ("", "false"):
+            sdk.say(f"note: the input '{name}' is about container images and has no effect on a local environment")
+    wanted = environment_of(checkout)
+    for note in wanted.notes:
+        sdk.say(f"note: {note}")
+    tag = _reused(wanted) or _built(wanted)
+    image = f"{REPOSITORY}:{tag}"
+    sdk.output("image", image)
+    sdk.output(sdk.first_output("image"), image)
+    sdk.say(f"image: {image}")
+
+
+def environment_of(checkout: Path) -> requirements.Environment:
+    """What the codeset asks for: the file that its MLproject names, else the first of the usual ones. Raises StepError naming the file."""
+
+    def read(name: str) -> str:
+        file = checkout / name
+        if not file.resolve().is_relative_to(checkout.resolve()):
+            raise sdk.StepError(f"'{name}' lies outside of the codeset; dependency files must be part of it")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise sdk.StepError(
+                f"cannot read the file '{name}' of the codeset: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+            ) from error
+
+    found = mlproject.file_name(file.name for file in checkout.iterdir())
+    project = mlproject.parse(read(found), found) if found else mlproject.Project({})
+    if project.docker_image:
+        raise sdk.StepError(
+            f"{found}: docker_env: there is nothing to build for the image {project.docker_image}: make it the trainer step's image and drop the builder"
+        )
+    named = project.python_env or project.conda_env
+    for name in [named] if named else _FILES:
+        if named or (checkout / name).is_file():
+            sdk.say(f"dependencies: {name}")
+            return requirements.parse(name, read(name), read)
+    raise sdk.StepError(
+        f"no dependency file in {checkout.name}: add one of {', '.join(_FILES)}, or name one in MLproject as python_env or conda_env"
+    )
+
+
+def _reused(wanted: requirements.Environment) -> str | None:
+    """`host` if the environment of this process holds everything."""
+    unmet = requirements.unmet(wanted, platform.python_version(), _installed)
+    if unmet:
+        sdk.say(f"the running environment lacks {', '.join(unmet)}")
+        return None
+    names = sorted({packaging.requirements.Requirement(line.partition(" --hash")[0]).name for line in wanted.requirements})
+    versions = [f"{name} {found[0]}" for name in names if (found := _installed(name))]
+    sdk.say(
+        f"the running environment already satisfies {wanted.source}: Python {platform.python_version()}{''.join(', ' + text for text in versions)}"
+    )
+    return "host"
+
+
+def _installed(name: str) -> tuple[str, list[str]] | None:
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return distribution.version, list(distribution.requires or [])
+
+
+def _built(wanted: requirements.Environment) -> str:
+    folder = os.environ.get("FUSEML_ENVIRONMENTS", "")
+    if not folder:
+        raise sdk.StepError("an environment has to be made, and FUSEML_ENVIRONMENTS does not say in which folder")
+    index, links = sdk.input("index-url", ""), sdk.input("find-links", "")
+    if links and "://" not in links:
+        links = str(Path(links).absolute())
+    key = wanted.key(
+        python=f"{sys.version_info.major}.{sys.version_info.minor}", index=index, links=links, steps=environments.own_content()
+    )
+    started = time.monotonic()
+    if environments.make(wanted, Path(folder).absolute() / key, index=index, find_links=links):
+        sdk.say(f"environment {key} made in {time.monotonic() - started:.1f} s")
+    else:
+        sdk.say(f"environment {key} is there already; nothing to build")
+    return key
+
+
+if __name__ == "__main__":
+    sdk.run(main)

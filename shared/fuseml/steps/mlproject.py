@@ -1,0 +1,188 @@
+"""The MLproject file: which environment a project wants, its entry points, and the command line that an entry point becomes.
+
+Pure rules, the same as MLflow's (`mlflow.projects`), without the seconds that importing MLflow takes. Two things are stricter here: a
+`float` parameter must be a number, as MLflow's documentation promises, and every complaint names the file and the key.
+"""
+
+from __future__ import annotations
+
+import shlex
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from fuseml.steps import sdk
+
+# What MLflow runs an entry point with that is a file instead of a name in MLproject.
+_INTERPRETERS = {".py": "python", ".sh": "bash"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of an entry point; without a default it needs a value. Types other than float, path and uri are text, as in MLflow."""
+
+    name: str
+    type: str = "string"
+    default: str | None = None
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """A command with `{name}` placeholders. `key` is where it stands in the file, for messages."""
+
+    name: str
+    command: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    key: str = "MLproject"
+
+    def values(self, given: Mapping[str, str]) -> dict[str, str]:
+        """The value of every parameter: the given one or the default. Raises StepError for unknown, missing and ill-typed ones."""
+        unknown = [name for name in given if name not in self.parameters]
+        if unknown:
+            known = ", ".join(self.parameters) or "none"
+            raise sdk.StepError(f"the entry point '{self.name}' has no parameter '{unknown[0]}'; {self.key}.parameters knows: {known}")
+        values: dict[str, str] = {}
+        for parameter in self.parameters.values():
+            value = given.get(parameter.name, parameter.default)
+            if value is None:
+                where = f"{self.key}.parameters.{parameter.name}"
+                raise sdk.StepError(f"{where}: no value: set the step input '{parameter.name}' or give the parameter a default")
+            values[parameter.name] = value
+            self._check(parameter, value)
+        return values
+
+    def _check(self, parameter: Parameter, value: str) -> None:
+        where = f"{self.key}.parameters.{parameter.name}"
+        if parameter.type == "float":
+            try:
+                float(value)
+            except ValueError:
+                raise sdk.StepError(f"{where}: the value '{value}' is not a number, and the parameter is a float") from None
+        elif parameter.type == "uri" and not urllib.parse.urlsplit(value).scheme:
+            raise sdk.StepError(f"{where}: the value '{value}' is not a URI, and the parameter is a uri")
+
+    def logged(self, values: Mapping[str, str]) -> dict[str, str]:
+        """The values as they go to MLflow. Numbers are written as Python prints them: `1` for a float would contradict the `1.0`
+        that the training code logs under the same name, and MLflow refuses a parameter that changes."""
+        return {name: str(float(value)) if self.parameters[name].type == "float" else value for name, value in values.items()}
+
+    def command_line(self, values: Mapping[str, str]) -> str:
+        """The command for the shell; every value is quoted, so a value can never become a command."""
+        quoted = {name: shlex.quote(value) for name, value in values.items()}
+        try:
+            return self.command.format(**quoted)
+        except (KeyError, IndexError) as error:
+            name = str(error).strip("'")
+            raise sdk.StepError(
+                f"{self.key}.command: '{{{name}}}' is not a declared parameter; declare it under {self.key}.parameters"
+            ) from None
+        except (ValueError, AttributeError) as error:
+            message = f"{self.key}.command: {error}; write a literal brace as '{{{{' or '}}}}'"
+            raise sdk.StepError(message) from None
+
+
+@dataclass(frozen=True)
+class Project:
+    """An MLproject file. At most one of the three environment fields is set."""
+
+    entry_points: Mapping[str, EntryPoint]
+    name: str = ""
+    python_env: str | None = None
+    conda_env: str | None = None
+    docker_image: str | None = None
+
+    def entry_point(self, name: str) -> EntryPoint:
+        """The entry point of that name, or one made from a script's file name. Raises StepError for neither."""
+        if name in self.entry_points:
+            return self.entry_points[name]
+        for suffix, interpreter in _INTERPRETERS.items():
+            if name.endswith(suffix):
+                return EntryPoint(name, f"{interpreter} " + shlex.quote(name).replace("{", "{{").replace("}", "}}"))
+        known = ", ".join(self.entry_points) or "none"
+        raise sdk.StepError(f"MLproject: entry_points: there is no '{name}' (known: {known}), and it is not a .py or .sh file")
+
+
+def file_name(names: Iterable[str]) -> str | None:
+    """Which of the files of a folder is the MLproject file; like MLflow, in any case."""
+    return next((name for name in sorted(names) if name.lower() == "mlproject"), None)
+
+
+def parse(text: str, source: str = "MLproject") -> Project:
+    """Read the text of an MLproject file. Raises StepError naming the file and the key (or line) that is wrong."""
+    data = mapping(load(text, source), source)
+    environments = [key for key in ("python_env", "conda_env", "docker_env") if data.get(key)]
+    if len(environments) > 1:
+        raise sdk.StepError(f"{source}: {' and '.join(environments)}: a project has one environment; keep one of them")
+    docker = mapping(data.get("docker_env"), f"{source}: docker_env")
+    entry_points: dict[str, EntryPoint] = {}
+    for key, value in mapping(data.get("entry_points"), f"{source}: entry_points").items():
+        entry_points[key] = _entry_point(key, value, f"{source}: entry_points.{key}")
+    return Project(
+        entry_points,
+        name=str(data.get("name") or ""),
+        python_env=_text(data, "python_env", source),
+        conda_env=_text(data, "conda_env", source),
+        docker_image=_text(docker, "image", f"{source}: docker_env"),
+    )
+
+
+def _entry_point(name: str, value: object, key: str) -> EntryPoint:
+    data = mapping(value, key)
+    command = _text(data, "command", key)
+    if not command:
+        raise sdk.StepError(f"{key}.command: is missing; write the command that starts the training")
+    parameters: dict[str, Parameter] = {}
+    for parameter, definition in mapping(data.get("parameters"), f"{key}.parameters").items():
+        if isinstance(definition, str):
+            parameters[parameter] = Parameter(parameter, definition)
+            continue
+        fields = mapping(definition, f"{key}.parameters.{parameter}")
+        default = fields.get("default")
+        if isinstance(default, (dict, list)):
+            raise sdk.StepError(f"{key}.parameters.{parameter}.default: must be a single value")
+        parameters[parameter] = Parameter(parameter, str(fields.get("type") or "string"), None if default is None else str(default))
+    return EntryPoint(name, command, parameters, key)
+
+
+def load(text: str, source: str) -> object:
+    """The data of a YAML text. Raises StepError with the line and column of a syntax error."""
+    try:
+        import yaml
+    except ImportError:
+        raise sdk.StepError(
+            "PyYAML, which comes with MLflow, is not in this environment: add mlflow to the codeset's dependencies"
+        ) from None
+    try:
+        data: object = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise sdk.StepError(f"{source}{place}: {error.problem or 'is not valid YAML'}") from None
+    except yaml.YAMLError as error:
+        raise sdk.StepError(f"{source}: {error}") from None
+    return data
+
+
+def mapping(value: object, key: str) -> dict[str, object]:
+    """The value as a mapping; nothing at all is an empty one. Raises StepError naming `key`."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise sdk.StepError(f"{key}: must be a mapping of keys to values, not {_kind(value)}")
+    return {str(name): item for name, item in value.items()}
+
+
+def _text(data: Mapping[str, object], key: str, parent: str) -> str | None:
+    value = data.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    joint = "." if ": " in parent else ": "
+    raise sdk.StepError(f"{parent}{joint}{key}: must be text, not {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "a mapping"
+    return f"'{value}'"

@@ -1,0 +1,282 @@
+"""Serves one MLflow model over HTTP: the Open Inference Protocol v2 and MLflow's own scoring protocol, on one port.
+
+    python -m fuseml.steps.model_server --model models:/diabetes/3 --name diabetes --port 0
+
+It loads the model before it listens, so a connection means that it is ready, and then prints one line of JSON,
+`{"port": ..., "model": ...}`, the only thing on its stdout. SIGTERM lets requests in progress finish. It is MLflow's scoring application with routes added, on
+uvicorn as MLflow runs it: `/invocations` is not like MLflow's, it is MLflow's. Requests are computed in threads. One process, because a
+model must not be forked once it is loaded: the thread pools of numerical libraries do not survive that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fuseml.steps import inference, sdk
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc import PyFuncModel
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+
+_MAX_BODY = 32 * 1024 * 1024
+_DRAINED = 4  # times the largest body
+_GRACE = 30  # seconds that requests in progress have after SIGTERM
+
+Message = MutableMapping[str, object]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[MutableMapping[str, object], Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded model and how it is called from outside."""
+
+    name: str
+    uri: str
+    version: str
+    model: PyFuncModel
+
+    def fields(self) -> tuple[list[inference.Field], list[inference.Field]]:
+        """The inputs and outputs of its signature; empty without one."""
+        given = self.model.metadata.get_input_schema()  # type: ignore[no-untyped-call]
+        made = self.model.metadata.get_output_schema()  # type: ignore[no-untyped-call]
+        return (
+            inference.fields(given.to_dict() if given is not None else None, "input-0"),
+            inference.fields(made.to_dict() if made is not None else None, "output-0"),
+        )
+
+    def metadata(self) -> dict[str, object]:
+        """The model metadata response."""
+        inputs, outputs = self.fields()
+        return {
+            "name": self.name,
+            "versions": [self.version],
+            "platform": "mlflow",
+            "inputs": [field.metadata() for field in inputs],
+            "outputs": [field.metadata() for field in outputs],
+            "parameters": {"model_uri": self.uri},
+        }
+
+    def infer(self, body: bytes) -> dict[str, object]:
+        """The inference response for an inference request. Raises RequestError and MlflowException for what the model does not take."""
+        try:
+            request = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise inference.RequestError(f"the body is not JSON: {error}") from None
+        inputs, outputs = self.fields()
+        data = inference.decode(request, inputs)
+        tensors = inference.encode(self.model.predict(data, params=self._parameters(request)), outputs)
+        answer: dict[str, object] = {"model_name": self.name, "model_version": self.version}
+        if isinstance(request.get("id"), str):
+            answer["id"] = request["id"]
+        return {**answer, "outputs": inference.selected(tensors, request.get("outputs"))}
+
+    def _parameters(self, request: Mapping[str, object]) -> dict[str, object] | None:
+        """Those of the request's parameters that the model's signature knows; others may be meant for something on the way."""
+        schema = self.model.metadata.get_params_schema()  # type: ignore[no-untyped-call]
+        given = request.get("parameters")
+        if schema is None or not isinstance(given, dict):
+            return None
+        return {parameter.name: given[parameter.name] for parameter in schema.params if parameter.name in given} or None
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Load, announce, serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m fuseml.steps.model_server", description="Serve one MLflow model over HTTP.")
+    parser.add_argument("--model", required=True, help="model URI, e.g. models:/diabetes/3; MLFLOW_TRACKING_URI says where")
+    parser.add_argument("--name", required=True, help="the model's name in /v2/models/<name>")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
+    parser.add_argument("--max-body", type=int, default=_MAX_BODY, help="largest request body in bytes (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _end)  # uvicorn answers the signal while it serves and hands it back when it is done
+    announcements = _stdout_for_announcements()
+    served = load(options.model, options.name)
+    application = bounded(create_app(served), options.max_body)
+    try:
+        listener = socket.create_server((options.host, options.port), backlog=128)
+    except OSError as error:
+        raise sdk.StepError(f"cannot listen on {options.host}:{options.port}: {error.strerror}; choose another --port") from error
+    os.write(announcements, json.dumps({"port": listener.getsockname()[1], "model": served.uri}).encode() + b"\n")
+    _serve(application, listener)
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(0)
+
+
+def _stdout_for_announcements() -> int:
+    """A descriptor of the real stdout; everything else that prints, models and libraries included, goes to stderr from now on."""
+    announcements = os.dup(1)
+    os.dup2(2, 1)
+    return announcements
+
+
+def load(uri: str, name: str) -> Served:
+    """Load the model. Raises StepError with the reason; its traceback goes to stderr, because the cause often lies in the model's code."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with MLflow's own default a server that is down costs minutes
+    try:
+        import mlflow.pyfunc
+
+        return Served(name, uri, _version(uri), mlflow.pyfunc.load_model(uri))
+    except Exception as error:
+        traceback.print_exc()
+        hint = "; the runtime must hold the packages that the model was trained with" if isinstance(error, ImportError) else ""
+        raise sdk.StepError(f"cannot load {uri}: {type(error).__name__}: {error}{hint}") from error
+
+
+def _version(uri: str) -> str:
+    """The version that a model URI names: of a registered model, behind an alias, or the id of a logged model; `1` for other places."""
+    kind, _, rest = uri.partition(":/")
+    if kind != "models":
+        return "1"
+    model, _, alias = rest.partition("@")
+    if alias:
+        from mlflow.tracking import MlflowClient
+
+        return str(MlflowClient().get_model_version_by_alias(model, alias).version)
+    return rest.rpartition("/")[2]
+
+
+def create_app(served: Served) -> Application:
+    """MLflow's scoring application for the model, with the Open Inference Protocol's routes."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc import scoring_server
+    from starlette.exceptions import HTTPException
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    def refusal(status: int, message: str) -> JSONResponse:
+        return JSONResponse({"error": " ".join(message.split())}, status)
+
+    def unknown(request: Request) -> JSONResponse | None:
+        name, version = request.path_params["name"], request.path_params.get("version", served.version)
+        if (name, version) == (served.name, served.version):
+            return None
+        return refusal(
+            404, f"there is no model '{name}' with version {version} here; this is '{served.name}' with version {served.version}"
+        )
+
+    async def server(_: Request) -> JSONResponse:
+        return JSONResponse({"name": "fuseml-model-server", "version": _mlflow_version(), "extensions": []})
+
+    async def live(_: Request) -> JSONResponse:
+        return JSONResponse({"live": True})
+
+    async def ready(_: Request) -> JSONResponse:
+        return JSONResponse({"ready": True})
+
+    async def metadata(request: Request) -> JSONResponse:
+        return unknown(request) or JSONResponse(served.metadata())
+
+    async def model_ready(request: Request) -> JSONResponse:
+        return unknown(request) or JSONResponse({"name": served.name, "ready": True})
+
+    async def infer(request: Request) -> JSONResponse:
+        stranger = unknown(request)
+        if stranger is not None:
+            return stranger
+        if "inference-header-content-length" in request.headers:
+            return refusal(400, "binary tensor data is not supported; send the tensors as JSON")
+        body = await request.body()
+        try:
+            return JSONResponse(await asyncio.to_thread(served.infer, body))
+        except inference.RequestError as error:
+            return refusal(400, str(error))
+        except MlflowException as error:
+            return refusal(400, error.message)  # what `predict` raises of this kind is about data that the signature does not allow
+        except Exception as error:  # a model's own code may raise anything: the traceback is for the log
+            traceback.print_exc()
+            return refusal(500, f"the model failed: {type(error).__name__}: {error}")
+
+    app: Starlette = scoring_server.init(served.model)  # type: ignore[no-untyped-call,unused-ignore]
+    one = "/v2/models/{name}"
+
+    async def other(_: Request, error: Exception) -> JSONResponse:
+        if not isinstance(error, HTTPException):
+            raise error
+        return refusal(error.status_code, error.detail)
+
+    app.add_exception_handler(HTTPException, other)
+    app.router.routes += [
+        Route("/v2", server),
+        Route("/v2/health/live", live),
+        Route("/v2/health/ready", ready),
+    ]
+    for path in (one, one + "/versions/{version}"):
+        app.router.routes += [
+            Route(path, metadata),
+            Route(path + "/ready", model_ready),
+            Route(path + "/infer", infer, methods=["POST"]),
+        ]
+    return app
+
+
+def _mlflow_version() -> str:
+    from mlflow.version import VERSION
+
+    return VERSION
+
+
+def bounded(application: Application, limit: int) -> Application:
+    """The application with request bodies of at most `limit` bytes; larger ones get 413 before the application sees anything of them."""
+
+    async def wrapped(scope: MutableMapping[str, object], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await application(scope, receive, send)
+            return
+        body, size, more = bytearray(), 0, True
+        # What is too large is read on for a while and dropped: a client that is cut off while it sends never sees the answer.
+        while more and size <= _DRAINED * limit:
+            message = await receive()
+            part = message.get("body", b"")
+            if message["type"] != "http.request" or not isinstance(part, bytes):
+                return  # the client is gone
+            size += len(part)
+            more = bool(message.get("more_body"))
+            if size <= limit:
+                body += part
+        if size > limit:
+            await _too_large(send, limit)
+            return
+        replay = iter([{"type": "http.request", "body": bytes(body), "more_body": False}])
+
+        async def again() -> Message:
+            read = next(replay, None)
+            return read if read is not None else await receive()
+
+        await application(scope, again, send)
+
+    return wrapped
+
+
+async def _too_large(send: Send, limit: int) -> None:
+    text = json.dumps({"error": f"the request body is larger than {limit} bytes"}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
+
+
+def _serve(application: Application, listener: socket.socket) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(application, lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE)
+    with contextlib.closing(listener):
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sdk.run(main)

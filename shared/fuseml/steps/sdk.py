@@ -1,0 +1,207 @@
+"""What a step needs to talk to the engine: inputs from the environment, outputs as files, one line on stderr as the cause of a failure.
+
+This is the step contract in code and the only thing that an author of a step has to know. It stands on the standard library alone, so
+that it can be copied into any image. A secret (token, password in a URL) never gets into a message.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import NoReturn
+
+RESULTS = "/tekton/results"
+_PAUSES = (0.5, 1.0, 2.0)
+_MAX_ANSWER = 32 * 1024 * 1024
+
+
+class StepError(Exception):
+    """The step cannot go on; the message says what was wrong, where, and what to do, for a person to read."""
+
+
+class HttpError(StepError):
+    """A server refused or did not answer. `status` is 0 where no answer came; `answer` is its decoded body."""
+
+    def __init__(self, message: str, status: int = 0, answer: object = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.answer = answer
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where this step runs. What the engine did not say is empty, as when the step is started by hand."""
+
+    run: str
+    workflow: str
+    step: str
+    project: str
+    codeset: str
+    commit: str
+
+
+def variable(name: str) -> str:
+    """The environment variable that carries the input `name`: `app-name` is FUSEML_APP_NAME."""
+    return "FUSEML_" + name.upper().replace("-", "_")
+
+
+def input(name: str, default: str | None = None) -> str:
+    """The value of an input; an empty one counts as none, because a workflow cannot leave an input out. Raises StepError without default."""
+    value = os.environ.get(variable(name), "") or default
+    if value is None:
+        raise StepError(f"the input '{name}' is missing: give it in the workflow step, or set {variable(name)}")
+    return value
+
+
+def output(name: str, value: str) -> None:
+    """Write an output for the engine; readers see the old value or the whole new one. Raises StepError if the folder cannot be written."""
+    folder = Path(os.environ.get("FUSEML_ENV_RESULTS", "") or RESULTS)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise StepError(f"'{name}' cannot be the name of an output: use letters, digits, '-', '_' and '.'")
+    partial = folder / f".{name}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_text(value, encoding="utf-8")
+        partial.replace(folder / name)
+    except OSError as error:
+        raise StepError(
+            f"cannot write the output '{name}' to {folder} ({error.strerror}): set FUSEML_ENV_RESULTS to a folder for outputs"
+        ) from error
+
+
+def first_output(default: str) -> str:
+    """The name of the output that the workflow declares first, where a step leaves its main result."""
+    return os.environ.get("TASK_RESULT", "") or default
+
+
+def context() -> Context:
+    """What the engine says about this step; project and codeset fall back to the identity files of the checkout."""
+
+    def said(name: str) -> str:
+        return os.environ.get(f"FUSEML_ENV_{name}", "")
+
+    return Context(
+        run=said("RUN"),
+        workflow=said("WORKFLOW_NAME"),
+        step=said("STEP"),
+        project=said("PROJECT") or _identity("_org"),
+        codeset=said("CODESET") or _identity("_project"),
+        commit=said("COMMIT"),
+    )
+
+
+def _identity(name: str) -> str:
+    try:
+        return Path(".fuseml", name).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def say(message: str) -> None:
+    """One line of progress, visible at once in the step's log."""
+    sys.stdout.write(redact(message) + "\n")
+    sys.stdout.flush()
+
+
+def fail(message: str) -> NoReturn:
+    """End the step as failed. The message becomes the run's cause, so it is one line whatever it is made of."""
+    sys.stdout.flush()
+    sys.stderr.write(redact(" ".join(message.split())) + "\n")
+    raise SystemExit(1)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a step's main function; a StepError ends it with its message instead of a traceback."""
+    try:
+        main()
+    except StepError as error:
+        fail(str(error))
+
+
+def redact(text: str) -> str:
+    """The text with the user and password of every URL in it masked."""
+    return re.sub(r"(?<=://)[^/\s@]+@", "***@", text)
+
+
+def http(
+    method: str,
+    url: str,
+    payload: object = None,
+    *,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
+    patient: bool = True,
+    verify: ssl.SSLContext | None = None,
+) -> object:
+    """Call an HTTP API and return its JSON answer decoded, or its text where it is not JSON.
+
+    `payload` is sent as JSON; credentials may stand in the URL; `timeout` is in seconds. If `patient`, a server that refuses connections
+    or is briefly unavailable is tried again for a few seconds; a request that may have been carried out is not repeated. Redirects are
+    refused, because they would carry the token to another host. Raises HttpError with the server's own message.
+    """
+    parts = urllib.parse.urlsplit(url)
+    shown = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise HttpError(f"'{shown}' is not an http or https URL")
+    sent = dict(headers or {})
+    if token:
+        sent["Authorization"] = f"Bearer {token}"
+    elif parts.username is not None:
+        user, password = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
+        sent["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    body = None
+    if payload is not None:
+        body = json.dumps(payload).encode()
+        sent["Content-Type"] = "application/json"
+    address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+    request = urllib.request.Request(address, data=body, method=method, headers=sent)  # noqa: S310 (the scheme is checked above)
+    opener = urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=verify))
+    for pause in (*(_PAUSES if patient else ()), None):
+        try:
+            with opener.open(request, timeout=timeout) as response:
+                return _decoded(response.read(_MAX_ANSWER))
+        except urllib.error.HTTPError as error:
+            with error:
+                answer = _decoded(error.read(_MAX_ANSWER))
+            if pause is None or error.code not in (429, 502, 503, 504) or method not in ("GET", "PUT", "DELETE"):
+                raise HttpError(f"{method} {shown}: {error.code}: {_message(answer) or error.reason}", error.code, answer) from None
+        except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors; HTTPException is a garbled answer
+            reason = getattr(error, "reason", error)
+            if pause is None or not (isinstance(reason, ConnectionRefusedError) or method == "GET"):
+                raise HttpError(f"{method} {shown}: no answer ({reason}): is the server running, and reachable from here?") from error
+        time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _decoded(body: bytes) -> object:
+    try:
+        answer: object = json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")
+    return answer
+
+
+def _message(answer: object) -> str:
+    """The sentence in an error body: ours and MLflow's say `message`, the Open Inference Protocol says `error`."""
+    if isinstance(answer, dict):
+        found = answer.get("message") or answer.get("error") or answer.get("detail") or ""
+        return str(found)
+    return " ".join(str(answer or "").split())[:300]

@@ -1,0 +1,171 @@
+"""MLflow's tracking server and model registry, as far as the trainer needs them, through its REST API.
+
+Importing mlflow costs seconds, these calls cost milliseconds. What MLflow's documentation does not say and was found by asking a real
+server (3.17): an empty result is `{}`, a thing that exists already is a 400 with `RESOURCE_ALREADY_EXISTS`, and a version that
+`log_model(registered_model_name=...)` registered is found under its run, although its webhook says that it has none.
+"""
+
+from __future__ import annotations
+
+import base64
+import ssl
+import time
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fuseml.steps import sdk
+
+_API = "/api/2.0/mlflow/"
+_BATCH = 100  # the most parameters that one log-batch call takes
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the server has it. A metric that is not finite is the text MLflow writes for it."""
+
+    status: str
+    artifact_uri: str
+    metrics: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model; MLflow's version numbers are text."""
+
+    name: str
+    version: str
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+
+class Tracking:
+    """A connection to one server; `environment` holds MLflow's own client variables. Methods raise HttpError with the server's message."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.uri = environment.get("MLFLOW_TRACKING_URI", "").rstrip("/")
+        if not self.uri.startswith(("http://", "https://")):
+            raise sdk.StepError(
+                "MLFLOW_TRACKING_URI must be the http(s) URL of an MLflow server: "
+                "give the workflow step an extension with the product mlflow and the resource mlflow-tracking"
+            )
+        self._token = environment.get("MLFLOW_TRACKING_TOKEN") or None
+        self._headers: dict[str, str] = {}
+        user, password = environment.get("MLFLOW_TRACKING_USERNAME", ""), environment.get("MLFLOW_TRACKING_PASSWORD", "")
+        if user and not self._token:
+            self._headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        self._verify = _verification(environment)
+
+    def _call(self, method: str, path: str, payload: object = None, **query: str) -> dict[str, object]:
+        url = self.uri + _API + path + ("?" + urllib.parse.urlencode(query) if query else "")
+        answer = sdk.http(method, url, payload, token=self._token, headers=self._headers, verify=self._verify)
+        if not isinstance(answer, dict):
+            raise sdk.StepError(f"{sdk.redact(self.uri)} does not answer like an MLflow server; check MLFLOW_TRACKING_URI")
+        return answer
+
+    def experiment(self, name: str) -> str:
+        """The id of the experiment, made now if there is none."""
+        try:
+            return self._experiment(name)
+        except sdk.HttpError as error:
+            if _code(error) != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        try:
+            return str(self._call("POST", "experiments/create", {"name": name})["experiment_id"])
+        except sdk.HttpError as error:
+            if _code(error) != "RESOURCE_ALREADY_EXISTS":  # another run of the same codeset was faster
+                raise
+        return self._experiment(name)
+
+    def _experiment(self, name: str) -> str:
+        found = _mapping(self._call("GET", "experiments/get-by-name", experiment_name=name).get("experiment"))
+        if found.get("lifecycle_stage") == "deleted":
+            raise sdk.StepError(
+                f"the MLflow experiment '{name}' is deleted: restore it, or name another in the step input 'mlflow-experiment'"
+            )
+        return str(found["experiment_id"])
+
+    def start_run(self, experiment_id: str, name: str, tags: Mapping[str, str], parameters: Mapping[str, str]) -> str:
+        """Make a run that is RUNNING and has these tags and parameters, and return its id. Empty tags are left out."""
+        listed = [{"key": key, "value": value} for key, value in tags.items() if value]
+        payload = {"experiment_id": experiment_id, "run_name": name, "start_time": _now(), "tags": listed}
+        run = _mapping(_mapping(self._call("POST", "runs/create", payload).get("run")).get("info"))
+        run_id = str(run["run_id"])
+        items = [{"key": key, "value": value} for key, value in parameters.items()]
+        for start in range(0, len(items), _BATCH):
+            self._call("POST", "runs/log-batch", {"run_id": run_id, "params": items[start : start + _BATCH]})
+        return run_id
+
+    def run(self, run_id: str) -> Run:
+        """The run as it is now."""
+        found = _mapping(self._call("GET", "runs/get", run_id=run_id).get("run"))
+        info, data = _mapping(found.get("info")), _mapping(found.get("data"))
+        metrics = {str(item["key"]): item.get("value", 0.0) for item in _list(data.get("metrics"))}
+        return Run(str(info.get("status", "")), str(info.get("artifact_uri", "")), metrics)
+
+    def end_run(self, run_id: str, status: str) -> None:
+        """Close the run as FINISHED, FAILED or KILLED."""
+        self._call("POST", "runs/update", {"run_id": run_id, "status": status, "end_time": _now()})
+
+    def version_of(self, run_id: str) -> Version | None:
+        """The version of a registered model that the run made; the newest if there are several."""
+        found = _list(self._call("GET", "model-versions/search", filter=f"run_id = '{run_id}'", max_results="100").get("model_versions"))
+        newest = max(found, key=_created, default=None)
+        return Version(str(newest["name"]), str(newest["version"])) if newest else None
+
+    def logged_model(self, experiment_id: str, run_id: str, name: str) -> str | None:
+        """The id of the model that the run logged without registering it: the one called `name`, else the newest."""
+        payload = {"experiment_ids": [experiment_id], "filter": f"source_run_id = '{run_id}'", "max_results": 50}
+        found = [_mapping(item.get("info")) for item in _list(self._call("POST", "logged-models/search", payload).get("models"))]
+        newest = max(found, key=lambda info: (info.get("name") == name, _created(info)), default=None)
+        return str(newest["model_id"]) if newest else None
+
+    def has_artifact(self, run_id: str, path: str) -> bool:
+        """Whether the run has a file or folder at `path` among its artifacts."""
+        parent = path.rstrip("/").rpartition("/")[0]
+        listed = self._call("GET", "artifacts/list", run_id=run_id, **({"path": parent} if parent else {}))
+        return any(item.get("path") == path.rstrip("/") for item in _list(listed.get("files")))
+
+    def tag_version(self, version: Version, tags: Mapping[str, str]) -> None:
+        """Set tags on a registered version; empty ones are left out."""
+        for key, value in tags.items():
+            if value:
+                self._call("POST", "model-versions/set-tag", {"name": version.name, "version": version.version, "key": key, "value": value})
+
+
+def _verification(environment: Mapping[str, str]) -> ssl.SSLContext | None:
+    """MLflow's TLS variables: no check at all, or a certificate authority of one's own; None for the usual check."""
+    if environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
+    authority = environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH", "")
+    try:
+        return ssl.create_default_context(cafile=authority) if authority else None
+    except OSError as error:
+        raise sdk.StepError(
+            f"MLFLOW_TRACKING_SERVER_CERT_PATH: cannot read certificates from {authority}: {error.strerror or error}"
+        ) from error
+
+
+def _code(error: sdk.HttpError) -> str:
+    return str(_mapping(error.answer).get("error_code", ""))
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[dict[str, object]]:
+    return [_mapping(item) for item in value] if isinstance(value, list) else []
+
+
+def _created(item: Mapping[str, object]) -> int:
+    """Milliseconds; MLflow's JSON has 64-bit numbers as text in some answers and as numbers in others."""
+    return int(str(item.get("creation_timestamp") or item.get("creation_timestamp_ms") or 0))
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,77 @@
+"""What component tests share: one real MLflow server for the whole session, because starting it takes twenty seconds."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from . import steps
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an MLflow tracking server with a model registry, on SQLite and a folder of its own."""
+    pytest.importorskip("mlflow.version", reason="needs MLflow: install fuseml[mlflow]")
+    home = tmp_path_factory.mktemp("mlflow")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    arguments = ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts")]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *arguments, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+            env={**steps.BARE, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            cwd=home,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_healthy(url, process, home / "log")
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    pytest.fail(f"the MLflow server did not start:\n{log.read_text()}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The shipped example, trained once by the trainer step against `mlflow`; `seconds` is how long the step took."""
+
+    mlflow: str
+    folder: Path
+    ended: steps.Ended
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def trained(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("codesets") / "sklearn-diabetes"
+    shutil.copytree(steps.EXAMPLE, folder)
+    started = time.monotonic()
+    ended = steps.run("mlflow_trainer", folder, TASK_RESULT="mlflow-model-url", FUSEML_ALPHA="1", MLFLOW_TRACKING_URI=mlflow_server)
+    return Trained(mlflow_server, folder, ended, time.monotonic() - started)

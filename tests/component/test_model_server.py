@@ -1,0 +1,204 @@
+"""The model server, as a process, with the model that the trainer step made: both protocols, the same numbers as scikit-learn's."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import json
+import signal
+import subprocess
+import textwrap
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import conftest, steps
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A running model server; `seconds` from its start to the line that says it is ready."""
+
+    url: str
+    model: str
+    seconds: float
+    process: subprocess.Popen[str]
+
+    def call(self, path: str, body: object = None, content_type: str = "application/json") -> tuple[int, Any]:
+        """Status and decoded body of any answer."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": content_type})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                status, text = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, text = error.code, error.read()
+        try:
+            return status, json.loads(text)
+        except ValueError:
+            return status, text.decode()
+
+
+@contextlib.contextmanager
+def serve(model: str, log: Path, *arguments: str, **variables: str) -> Iterator[Serving]:
+    started = time.monotonic()
+    command = [*steps.command("model_server"), "--model", model, "--name", "wine", *arguments]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, env={**steps.BARE, **variables}, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert line, log.read_text()
+            announced = json.loads(line)
+            yield Serving(f"http://127.0.0.1:{announced['port']}", announced["model"], time.monotonic() - started, process)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def server(trained: conftest.Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    log = tmp_path_factory.mktemp("served") / "log"
+    with serve(trained.ended.outputs["model"], log, "--max-body", "100000", MLFLOW_TRACKING_URI=trained.mlflow) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def direct() -> tuple[Any, list[float]]:
+    """Rows of the example's data, and what scikit-learn predicts for them when it fits the same model itself."""
+    from sklearn.datasets import load_diabetes
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import train_test_split
+
+    x_train, x_test, y_train, _ = train_test_split(*load_diabetes(return_X_y=True, as_frame=True), test_size=0.25, random_state=42)
+    rows = x_test.head(3)
+    return rows, Ridge(alpha=1.0).fit(x_train, y_train).predict(rows).tolist()
+
+
+def columns(rows: Any) -> list[dict[str, object]]:
+    return [{"name": name, "shape": [len(rows)], "datatype": "FP64", "data": rows[name].tolist()} for name in rows]
+
+
+def test_it_announces_what_it_serves_once_it_is_ready(server: Serving, trained: conftest.Trained) -> None:
+    assert server.model == trained.ended.outputs["model"]
+    assert server.call("/v2/health/live") == (200, {"live": True})
+    assert server.call("/v2/health/ready") == (200, {"ready": True})
+    assert server.call("/v2/models/wine/ready") == (200, {"name": "wine", "ready": True})
+    assert server.call("/v2")[1]["name"] == "fuseml-model-server"
+    assert server.seconds < 60  # measured: 5.5 s, all of it importing mlflow and loading the model
+
+
+def test_the_metadata_names_model_version_and_signature(
+    server: Serving, trained: conftest.Trained, direct: tuple[Any, list[float]]
+) -> None:
+    version = trained.ended.outputs["model-version"]
+    status, metadata = server.call("/v2/models/wine")
+    assert status == 200
+    assert (metadata["name"], metadata["platform"], metadata["versions"]) == ("wine", "mlflow", [version])
+    assert metadata["parameters"] == {"model_uri": server.model}
+    assert metadata["inputs"] == [{"name": name, "datatype": "FP64", "shape": [-1]} for name in direct[0]]
+    assert metadata["outputs"] == [{"name": "output-0", "datatype": "FP64", "shape": [-1]}]
+    assert server.call(f"/v2/models/wine/versions/{version}") == (200, metadata)
+
+
+def test_the_open_inference_protocol_predicts_as_scikit_learn_does(server: Serving, direct: tuple[Any, list[float]]) -> None:
+    rows, expected = direct
+    status, answer = server.call("/v2/models/wine/infer", {"id": "42", "inputs": columns(rows)})
+    assert (status, answer["id"], answer["model_name"]) == (200, "42", "wine")
+    [output] = answer["outputs"]
+    assert (output["datatype"], output["shape"]) == ("FP64", [3])
+    assert output["data"] == pytest.approx(expected)
+    matrix = {"inputs": [{"name": "predict", "shape": list(rows.shape), "datatype": "FP64", "data": rows.to_numpy().ravel().tolist()}]}
+    assert server.call("/v2/models/wine/infer", matrix)[1]["outputs"] == answer["outputs"]
+
+
+def test_mlflows_own_protocol_gives_the_same(server: Serving, direct: tuple[Any, list[float]]) -> None:
+    rows, expected = direct
+    status, answer = server.call("/invocations", {"dataframe_split": {"columns": list(rows), "data": rows.to_numpy().tolist()}})
+    assert status == 200
+    assert answer["predictions"] == pytest.approx(expected)
+    assert server.call("/invocations", rows.to_csv(index=False).encode(), "text/csv") == (200, answer)
+    assert server.call("/invocations", b"x", "text/plain")[0] == 415
+    assert server.call("/invocations", {"nonsense": 1})[0] == 400
+    assert server.call("/ping")[0] == server.call("/health")[0] == 200
+    assert server.call("/version")[1].startswith("3.")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "complaint"),
+    [
+        ("/v2/models/wine/infer", b"{", 400, "the body is not JSON"),
+        ("/v2/models/wine/infer", b"[" * 50_000, 400, "the body is not JSON"),
+        ("/v2/models/wine/infer", {"inputs": []}, 400, 'a list of tensors under "inputs"'),
+        ("/v2/models/wine/infer", {"inputs": [{"name": "age", "shape": [1], "datatype": "FP64", "data": [1]}]}, 400, "'sex' is missing"),
+        ("/v2/models/wine/infer", b"x" * 200_000, 413, "larger than 100000 bytes"),
+        ("/v2/models/wine/infer", None, 405, "Method Not Allowed"),
+        ("/v2/models/beer/infer", {"inputs": []}, 404, "there is no model 'beer'"),
+        ("/v2/models/wine/versions/99", None, 404, "version 99"),
+        ("/nowhere", None, 404, "Not Found"),
+    ],
+)
+def test_what_cannot_be_answered_is_explained(path: str, body: object, status: int, complaint: str, server: Serving) -> None:
+    code, answer = server.call(path, body)
+    assert code == status
+    assert complaint in answer["error"]
+
+
+def test_a_model_that_is_not_there_ends_the_server_with_one_reason(mlflow_server: str, tmp_path: Path) -> None:
+    command = [*steps.command("model_server"), "--model", "models:/no-such-model/1", "--name", "wine"]
+    environment = {**steps.BARE, "MLFLOW_TRACKING_URI": mlflow_server}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.splitlines()[-1].startswith("cannot load models:/no-such-model/1: RestException: RESOURCE_DOES_NOT_EXIST")
+
+
+SLOW = textwrap.dedent(
+    """
+    import time
+    print("models may print while they load")
+
+    class Slow:
+        def predict(self, data):
+            time.sleep(1.0)
+            if data[0] < 0:
+                raise ArithmeticError("below zero")
+            return data * 2
+
+    def _load_pyfunc(path):
+        return Slow()
+    """
+)
+
+
+def test_requests_run_side_by_side_and_are_finished_when_the_server_is_stopped(tmp_path: Path) -> None:
+    (tmp_path / "model" / "code").mkdir(parents=True)
+    (tmp_path / "model" / "code" / "slow_model.py").write_text(SLOW)
+    (tmp_path / "model" / "MLmodel").write_text("flavors: {python_function: {loader_module: slow_model, code: code}}\n")
+
+    def double(number: float) -> tuple[int, Any]:
+        tensor = {"name": "x", "shape": [1], "datatype": "FP64", "data": [number]}
+        return running.call("/v2/models/wine/infer", {"inputs": [tensor]})
+
+    with serve(str(tmp_path / "model"), tmp_path / "log") as running, concurrent.futures.ThreadPoolExecutor(6) as clients:
+        started = time.monotonic()
+        answers = [clients.submit(double, number) for number in (1.0, 2.0, -1.0)]
+        assert [answer.result()[1].get("outputs", [{}])[0].get("data") for answer in answers] == [[2.0], [4.0], None]
+        assert answers[2].result() == (500, {"error": "the model failed: ArithmeticError: below zero"})
+        assert time.monotonic() - started < 2.5
+        assert running.call("/v2/models/wine")[1]["versions"] == ["1"]
+        last = clients.submit(double, 3.0)
+        time.sleep(0.4)
+        running.process.send_signal(signal.SIGTERM)
+        assert last.result()[1]["outputs"][0]["data"] == [6.0]
+        assert running.process.wait(30) == 0
+        assert running.process.stdout is not None
+        assert running.process.stdout.read() == ""  # the announcement stays the only line

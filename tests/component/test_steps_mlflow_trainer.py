@@ -1,0 +1,152 @@
+"""The trainer step against a real MLflow server: what it runs, what it records, which model it finds, how it fails."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import conftest, steps
+
+API = "/api/2.0/mlflow"
+
+
+def run_of(server: str, codeset: str) -> Any:
+    """The newest MLflow run of a codeset of the project `workspace`."""
+    experiment = steps.call(f"{server}{API}/experiments/get-by-name", experiment_name=f"workspace.{codeset}")["experiment"]
+    return steps.call(f"{server}{API}/runs/search", {"experiment_ids": [experiment["experiment_id"]], "max_results": 1})["runs"][0]
+
+
+def tags(item: Any) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in item["tags"]}
+
+
+def test_the_shipped_example_is_trained_as_scikit_learn_would(trained: conftest.Trained) -> None:
+    from sklearn.datasets import load_diabetes
+    from sklearn.linear_model import Ridge
+    from sklearn.metrics import r2_score, root_mean_squared_error
+    from sklearn.model_selection import train_test_split
+
+    assert trained.ended.code == 0, trained.ended.err
+    x_train, x_test, y_train, y_test = train_test_split(*load_diabetes(return_X_y=True, as_frame=True), test_size=0.25, random_state=42)
+    predicted = Ridge(alpha=1.0).fit(x_train, y_train).predict(x_test)
+    metrics = json.loads(trained.ended.outputs["metrics"])
+    assert metrics == pytest.approx({"r2": r2_score(y_test, predicted), "rmse": root_mean_squared_error(y_test, predicted)})
+
+
+def test_the_model_of_the_run_is_the_result(trained: conftest.Trained) -> None:
+    outputs = trained.ended.outputs
+    assert outputs["mlflow-model-url"] == outputs["model"] == f"models:/sklearn-diabetes/{outputs['model-version']}"
+    version = steps.call(f"{trained.mlflow}{API}/model-versions/get", name="sklearn-diabetes", version=outputs["model-version"])[
+        "model_version"
+    ]
+    assert version["run_id"] == outputs["mlflow-run"]
+    assert tags(version) == {
+        "fuseml.run": "mlflow-e2e-1",
+        "fuseml.project": "workspace",
+        "fuseml.codeset": "sklearn-diabetes",
+        "fuseml.commit": steps.COMMIT,
+    }
+
+
+def test_the_run_in_mlflow_says_where_it_comes_from(trained: conftest.Trained) -> None:
+    run = steps.call(f"{trained.mlflow}{API}/runs/get", run_id=trained.ended.outputs["mlflow-run"])["run"]
+    assert run["info"]["status"] == "FINISHED"
+    assert {(item["key"], item["value"]) for item in run["data"]["params"]} == {("alpha", "1.0")}
+    found = tags(run["data"])
+    assert found["mlflow.runName"] == found["fuseml.run"] == "mlflow-e2e-1"
+    assert found["mlflow.source.name"] == "workspace/sklearn-diabetes"
+    assert found["mlflow.source.type"] == "PROJECT"
+    assert found["mlflow.project.entryPoint"] == "main"
+    assert found["mlflow.source.git.commit"] == found["fuseml.commit"] == steps.COMMIT
+    assert found["fuseml.workflow"] == "mlflow-e2e"
+
+
+def test_the_step_adds_little_to_the_training(trained: conftest.Trained) -> None:
+    found = re.search(r"the command ended with 0 after ([\d.]+) s", trained.ended.out)
+    assert found is not None
+    assert trained.seconds - float(found[1]) < 3  # measured: 0.25 s; MLflow's own `mlflow run` takes twenty
+
+
+def test_a_failing_command_fails_the_step_and_the_mlflow_run(mlflow_server: str, tmp_path: Path) -> None:
+    project = "entry_points: {main: {parameters: {code: {default: 3}}, command: \"python -c 'raise SystemExit({code})'\"}}"
+    folder = steps.codeset(tmp_path / "failing", MLproject=project)
+    ended = steps.run("mlflow_trainer", folder, MLFLOW_TRACKING_URI=mlflow_server)
+    assert (ended.code, ended.outputs) == (1, {})
+    assert ended.err == "the training command failed with exit code 3: python -c 'raise SystemExit(3)'\n"
+    assert run_of(mlflow_server, "failing")["info"]["status"] == "FAILED"
+
+
+def test_a_stopped_step_stops_its_command_and_kills_the_mlflow_run(mlflow_server: str, tmp_path: Path) -> None:
+    folder = steps.codeset(tmp_path / "stopped", MLproject="entry_points: {main: {command: 'echo started; exec sleep 60'}}")
+    variables = steps.environment(folder, {"MLFLOW_TRACKING_URI": mlflow_server})
+    with subprocess.Popen(steps.command("mlflow_trainer"), cwd=folder, env=variables, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line == "started\n" for line in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+    assert run_of(mlflow_server, "stopped")["info"]["status"] == "KILLED"
+
+
+LOGS_WITHOUT_MLFLOW = textwrap.dedent(
+    """
+    import json, os, urllib.request
+    def post(path, body):
+        request = urllib.request.Request(os.environ["MLFLOW_TRACKING_URI"] + "/api/2.0/mlflow/" + path, json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
+        return json.load(urllib.request.urlopen(request))
+    run, experiment = os.environ["MLFLOW_RUN_ID"], os.environ["MLFLOW_EXPERIMENT_ID"]
+    for name in ("model", "other"):
+        made = post("logged-models", {"experiment_id": experiment, "name": name, "source_run_id": run})
+        print(name, made["model"]["info"]["model_id"])
+    """
+)
+
+
+def test_a_model_that_is_only_logged_is_found_by_its_name(mlflow_server: str, tmp_path: Path) -> None:
+    folder = steps.codeset(tmp_path / "logged", MLproject="name: logged", train__py=LOGS_WITHOUT_MLFLOW)
+    ended = steps.run(
+        "mlflow_trainer",
+        folder,
+        MLFLOW_TRACKING_URI=mlflow_server,
+        FUSEML_MLFLOW_ENTRYPOINT="train.py",
+        FUSEML_MLFLOW_ARTIFACT_PATH="model",
+    )
+    assert ended.code == 0, ended.err
+    made = dict(line.split() for line in ended.out.splitlines() if re.match(r"(model|other) m-", line))
+    assert ended.outputs["model"] == f"models:/{made['model']}"
+    assert "model-version" not in ended.outputs
+
+
+def test_a_training_that_logs_no_model_is_no_success(mlflow_server: str, tmp_path: Path) -> None:
+    folder = steps.codeset(tmp_path / "forgetful", MLproject="entry_points: {main: {command: 'true'}}")
+    ended = steps.run("mlflow_trainer", folder, MLFLOW_TRACKING_URI=mlflow_server)
+    assert ended.code == 1
+    assert ended.err.startswith("the training logged no model: call mlflow.<flavour>.log_model in it")
+
+
+@pytest.mark.parametrize(
+    ("project", "variables", "cause"),
+    [
+        ("entry_points: {main: {parameters: {}}}", {}, "MLproject: entry_points.main.command: is missing"),
+        (
+            "entry_points: {main: {command: a}}",
+            {"FUSEML_MLFLOW_ENTRYPOINT_ARGS": "beta=1"},
+            "the entry point 'main' has no parameter 'beta'",
+        ),
+        ("entry_points: {main: {command: a}}", {"FUSEML_MLFLOW_ENTRYPOINT_ARGS": "beta"}, "must be name=value pairs"),
+        ("entry_points: {main: {command: a, parameters: {f: path}}}", {"FUSEML_F": "x.csv"}, "there is no file 'x.csv' in the codeset"),
+        ("entry_points: {main: {command: a}}", {}, "MLFLOW_TRACKING_URI must be the http(s) URL of an MLflow server"),
+        ("entry_points: {main: {command: a}}", {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "no answer"),
+    ],
+)
+def test_what_is_wrong_is_one_line(project: str, variables: dict[str, str], cause: str, tmp_path: Path) -> None:
+    ended = steps.run("mlflow_trainer", steps.codeset(tmp_path / "wrong", MLproject=project), **variables)
+    assert (ended.code, ended.err.count("\n"), ended.outputs) == (1, 1, {})
+    assert cause in ended.err

@@ -1,0 +1,159 @@
+"""The predictor step against an API and an application that behave as the real ones do while a model is being replaced."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import steps
+
+NAME = "workspace-wine-mlflow-e2e"
+MODEL = "models:/wine/2"
+
+
+class Platform(http.server.ThreadingHTTPServer):
+    """Registers applications; serves `answers` one after the other for an application's metadata, the last one for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.applications: list[Any] = []
+        self.tokens: list[str | None] = []
+        self.answers: list[tuple[int, object]] = []
+        self.refusal: tuple[int, object] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Platform
+
+    def do_POST(self) -> None:
+        self.server.tokens.append(self.headers["Authorization"])
+        self.server.applications.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.answer(*(self.server.refusal or (201, self.server.applications[-1])))
+
+    def do_GET(self) -> None:
+        self.server.tokens.append(self.headers["Authorization"])
+        if self.path == f"/apps/{NAME}/v2/health/ready":
+            self.answer(200, {"ready": True})
+        elif self.path == f"/apps/{NAME}/v2/models/{NAME}":
+            self.answer(*(self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]))
+        else:
+            self.answer(404, {"message": f"nothing at {self.path}"})
+
+    def answer(self, status: int, body: object) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Tests print nothing."""
+
+
+@pytest.fixture
+def platform() -> Iterator[Platform]:
+    with Platform() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def serving(model: str) -> tuple[int, object]:
+    return 200, {"name": NAME, "versions": ["1"], "platform": "mlflow", "parameters": {"model_uri": model}}
+
+
+def predict(platform: Platform, tmp_path: Path, **variables: str) -> steps.Ended:
+    settings = {
+        "FUSEML_API_URL": platform.url,
+        "FUSEML_APPS_URL": f"{platform.url}/apps/",
+        "FUSEML_API_TOKEN": "t0ken",
+        "FUSEML_MODEL": MODEL,
+        "FUSEML_TIMEOUT": "20",
+        "MLFLOW_TRACKING_URI": "http://mlflow",
+        "TASK_RESULT": "prediction-url",
+    }
+    return steps.run("predictor", steps.codeset(tmp_path / "wine"), **{**settings, **variables})
+
+
+def test_the_step_ends_when_the_new_model_has_taken_over(platform: Platform, tmp_path: Path) -> None:
+    starting = 503, {"name": "unavailable", "message": "the model server is starting", "temporary": True}
+    platform.answers = [serving("models:/wine/1"), starting, serving(MODEL)]
+    ended = predict(platform, tmp_path, FUSEML_RUNTIME="fuseml.local/mlflow-trainer:0123")
+    assert ended.code == 0, ended.err
+    assert ended.outputs == {"prediction-url": f"{platform.url}/apps/{NAME}/v2/models/{NAME}/infer"}
+    assert len(platform.answers) == 1
+    assert platform.applications == [
+        {
+            "name": NAME,
+            "type": "predictor",
+            "description": "models:/wine/2, trained by mlflow-e2e-1 from workspace/wine",
+            "url": ended.outputs["prediction-url"],
+            "workflow": "mlflow-e2e",
+            "k8s_namespace": "",
+            "k8s_resources": [],
+            "project": "workspace",
+            "codeset": "wine",
+            "run": "mlflow-e2e-1",
+            "model": MODEL,
+            "runtime": "fuseml.local/mlflow-trainer:0123",
+            "tracking_uri": "http://mlflow",
+        }
+    ]
+    assert set(platform.tokens) == {"Bearer t0ken"}
+    assert "t0ken" not in ended.out + ended.err
+
+
+def test_the_token_does_not_go_to_another_host(platform: Platform, tmp_path: Path) -> None:
+    platform.answers = [serving(MODEL)]
+    ended = predict(platform, tmp_path, FUSEML_APPS_URL=f"http://localhost:{platform.server_port}/apps")
+    assert ended.code == 0, ended.err
+    assert platform.tokens == ["Bearer t0ken", None, None]
+
+
+def test_a_model_that_cannot_be_served_fails_at_once_with_the_servers_words(platform: Platform, tmp_path: Path) -> None:
+    platform.answers = [(500, {"name": "fault", "message": "cannot load models:/wine/2: no module named torch", "temporary": False})]
+    ended = predict(platform, tmp_path)
+    assert (ended.code, ended.outputs) == (1, {})
+    assert ended.err == f"the application '{NAME}' cannot serve models:/wine/2: cannot load models:/wine/2: no module named torch\n"
+
+
+def test_waiting_has_an_end_and_says_what_was_missing(platform: Platform, tmp_path: Path) -> None:
+    platform.answers = [serving("models:/wine/1")]
+    ended = predict(platform, tmp_path, FUSEML_TIMEOUT="1")
+    assert ended.code == 1
+    assert ended.err == f"the application '{NAME}' does not serve models:/wine/2 after 1 s: it still serves models:/wine/1\n"
+
+
+def test_a_refused_registration_is_the_cause(platform: Platform, tmp_path: Path) -> None:
+    platform.refusal = 403, {"name": "forbidden", "message": "the project workspace is not yours", "temporary": False}
+    ended = predict(platform, tmp_path)
+    assert ended.code == 1
+    assert ended.err == f"POST {platform.url}/applications: 403: the project workspace is not yours\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "cause"),
+    [
+        ({"FUSEML_MODEL": ""}, "the input 'model' is missing"),
+        ({"FUSEML_APP_NAME": "My App"}, "the input 'app-name' is 'My App': use lower-case letters"),
+        ({"FUSEML_TIMEOUT": "soon"}, "the input 'timeout' must be a number of seconds, not 'soon'"),
+        ({"FUSEML_API_URL": ""}, "FUSEML_API_URL is not set: give the workflow step an extension"),
+    ],
+)
+def test_what_is_wrong_is_one_line(platform: Platform, variables: dict[str, str], cause: str, tmp_path: Path) -> None:
+    ended = predict(platform, tmp_path, **variables)
+    assert (ended.code, ended.err.count("\n"), platform.applications) == (1, 1, [])
+    assert cause in ended.err

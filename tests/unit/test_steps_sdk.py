@@ -1,0 +1,72 @@
+"""The step contract from a step's side: inputs, outputs, context, one line for a failure, and a valid name for an application."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fuseml.steps import predictor, sdk
+
+
+def test_an_input_is_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSEML_APP_NAME", "wine")
+    monkeypatch.setenv("FUSEML_EMPTY", "")
+    assert sdk.input("app-name") == "wine"
+    assert sdk.input("empty", "default") == "default"
+    with pytest.raises(sdk.StepError, match="the input 'model' is missing: give it in the workflow step, or set FUSEML_MODEL"):
+        sdk.input("model")
+
+
+def test_an_output_is_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSEML_ENV_RESULTS", str(tmp_path / "results"))
+    sdk.output("model-version", "3")
+    sdk.output("model-version", "4")
+    assert [(file.name, file.read_text()) for file in (tmp_path / "results").iterdir()] == [("model-version", "4")]
+
+
+@pytest.mark.parametrize("name", ["", "../model", ".hidden", "a/b"])
+def test_an_output_cannot_leave_its_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSEML_ENV_RESULTS", str(tmp_path))
+    with pytest.raises(sdk.StepError, match="cannot be the name of an output"):
+        sdk.output(name, "x")
+
+
+def test_the_identity_files_stand_in_for_a_silent_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PROJECT", "CODESET", "RUN", "COMMIT", "STEP", "WORKFLOW_NAME"):
+        monkeypatch.delenv(f"FUSEML_ENV_{name}", raising=False)
+    (tmp_path / ".fuseml").mkdir()
+    (tmp_path / ".fuseml" / "_org").write_text("workspace\n")
+    (tmp_path / ".fuseml" / "_project").write_text("mnist\n")
+    monkeypatch.setenv("FUSEML_ENV_CODESET", "digits")
+    assert sdk.context() == sdk.Context(run="", workflow="", step="", project="workspace", codeset="digits", commit="")
+
+
+def test_a_failure_is_one_line_and_holds_no_password(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise sdk.StepError("no answer from\n  https://ada:secret@mlflow.example/api")
+
+    with pytest.raises(SystemExit) as ended:
+        sdk.run(main)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "no answer from https://***@mlflow.example/api\n"
+
+
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=3))
+@example(["team", "x" * 80, "mlflow-e2e"])
+@example(["1"])
+def test_an_application_name_is_always_a_dns_label(parts: list[str]) -> None:
+    name = predictor.application_name(*parts)
+    assert re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name)
+    assert predictor.application_name(name) == name
+
+
+def test_an_application_name_is_readable_and_two_names_stay_two() -> None:
+    assert predictor.application_name("team", "", "mlflow-e2e") == "team-mlflow-e2e"
+    assert predictor.application_name("a_b", "c") != predictor.application_name("a-b", "c")
+    long = "y" * 70
+    assert predictor.application_name(long, "a") != predictor.application_name(long, "b")

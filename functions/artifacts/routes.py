@@ -1,0 +1,64 @@
+"""HTTP of `artifacts`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pydantic
+
+from functions.artifacts import service
+from fuseml.runtime import http
+
+if TYPE_CHECKING:
+    from functions.artifacts.app import Deps
+
+
+class Artifact(pydantic.BaseModel):
+    """`address` is `kind://project/name/version`; `metadata` holds what is known of the contents (uri, metrics, message)."""
+
+    model_config = pydantic.ConfigDict(from_attributes=True)
+
+    address: str
+    kind: str
+    project: str
+    name: str
+    version: str
+    run: str | None
+    metadata: dict[str, Any] = pydantic.Field(validation_alias="details")
+    created: str
+
+
+class Edge(pydantic.BaseModel):
+    """`target` was made from `source` by `run`."""
+
+    model_config = pydantic.ConfigDict(from_attributes=True)
+
+    source: str
+    target: str
+    run: str
+
+
+class ArtifactQuery(http.PageQuery):
+    kind: str | None = None
+    project: str | None = None
+    name: str | None = None
+    run: str | None = None
+
+
+class LineageQuery(http.Query):
+    address: Annotated[str, pydantic.Field(description="an artifact's address")]
+
+
+def register(api: http.Api, deps: Deps) -> None:
+    """Put the routes on the application."""
+
+    @api.route("GET", "/artifacts", query=ArtifactQuery, returns=[Artifact])
+    def list_artifacts(query: ArtifactQuery) -> http.Listed[Artifact]:
+        """List artifacts, by address."""
+        found = service.page(deps, query.limit, query.cursor, kind=query.kind, project=query.project, name=query.name, run=query.run)
+        return http.Listed([Artifact.model_validate(row) for row in found.rows], found.next_cursor)
+
+    @api.route("GET", "/lineage", query=LineageQuery, returns=[Edge])
+    def show_lineage(query: LineageQuery) -> list[Edge]:
+        """Show how an artifact came to be and what was made from it, as edges, nearest first."""
+        return [Edge.model_validate(row) for row in service.lineage(deps, query.address)]

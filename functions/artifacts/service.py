@@ -1,0 +1,102 @@
+"""Use cases of `artifacts`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlmodel
+
+from fuseml.domain import artifact, events
+from fuseml.runtime import clock
+from fuseml.store import artifacts, paging, runs, tables
+
+if TYPE_CHECKING:
+    from functions.artifacts.app import Deps
+
+# Lineage is walked this far in both directions: code, model, what was made of the model.
+_MAX_DISTANCE = 10
+
+
+def page(deps: Deps, limit: int, cursor: str | None, **filters: str | None) -> paging.Slice[tables.Artifact]:
+    """A page of artifacts."""
+    with deps.store.read() as session:
+        return artifacts.page(session, paging.Page(limit, cursor), **filters)
+
+
+def lineage(deps: Deps, address: str) -> list[tables.ArtifactEdge]:
+    """Every edge connected with the artifact. Raises InvalidError, NotFoundError."""
+    artifact.Address.parse(address)
+    with deps.store.read() as session:
+        artifacts.get(session, address)
+        known: dict[tuple[str, str, str], tables.ArtifactEdge] = {}
+        frontier, seen = [address], {address}
+        for _ in range(_MAX_DISTANCE):
+            for edge in artifacts.edges(session, frontier):
+                known.setdefault((edge.source, edge.target, edge.run), edge)
+            frontier = sorted({end for edge in known.values() for end in (edge.source, edge.target)} - seen)
+            seen.update(frontier)
+            if not frontier:
+                break
+        return list(known.values())
+
+
+def on_codeset_pushed(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """A commit is a codeset artifact."""
+    pushed = events.CodesetPushed.model_validate(event.data)
+    address = artifact.code(pushed.project, pushed.codeset, pushed.commit)
+    return _record(session, address, None, {"ref": pushed.ref, "message": pushed.message, "pusher": pushed.pusher})
+
+
+def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """A model version that a run of ours made belongs to the run's project; any other to the tracking server's own name."""
+    model = events.ModelRegistered.model_validate(event.data)
+    project = model.tags.get("fuseml.project") or model.extension
+    address = artifact.Address("model", project, model.name, model.version)
+    details = {"uri": f"models:/{model.name}/{model.version}", "extension": model.extension, "source": model.model_source}
+    return _record(session, address, model.tags.get("fuseml.run"), details)
+
+
+def on_step_finished(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """What a step put out as `models:/name/version` is a model, made from the run's codeset; its `metrics` output describes it."""
+    step = events.RunStepFinished.model_validate(event.data)
+    announced: list[events.Payload] = []
+    for value in step.outputs.values():
+        address = artifact.model_of(step.project, value)
+        if address is None:
+            continue
+        announced += _record(session, address, step.run, {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))})
+        made_by = runs.get(session, step.run)
+        if made_by.codeset and made_by.commit:
+            artifacts.link(session, str(artifact.code(made_by.project, made_by.codeset, made_by.commit)), str(address), step.run)
+    return announced
+
+
+def _metrics(text: str) -> dict[str, Any]:
+    try:
+        metrics = json.loads(text or "{}")
+    except ValueError:
+        # The output is the step's own business; only the conventional shape is metadata.
+        return {}
+    return metrics if isinstance(metrics, dict) else {}
+
+
+def _record(session: sqlmodel.Session, address: artifact.Address, run: str | None, details: dict[str, Any]) -> list[events.Payload]:
+    row = tables.Artifact(
+        address=str(address),
+        kind=address.kind,
+        project=address.project,
+        name=address.name,
+        version=address.version,
+        run=run,
+        details={key: value for key, value in details.items() if value},
+        created=clock.now(),
+    )
+    if not artifacts.record(session, row):
+        return []
+    return [
+        events.ArtifactRecorded(
+            address=str(address), kind=address.kind, project=address.project, name=address.name, version=address.version, run=run
+        )
+    ]

@@ -1,0 +1,5 @@
+"""Projects and codesets: HTTP `/projects`, `/codesets`. Announces `codeset.registered` and `codeset.removed`.
+
+Depends on the store, the git host, the keyring (webhook secrets, push credentials) and a publisher.
+Registering is idempotent: the repository is made first, so that a crash in between leaves nothing that a second call does not mend.
+"""

@@ -1,0 +1,111 @@
+"""HTTP of `codesets`: parameters in, wire models out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import pydantic
+
+from functions.codesets import service
+from fuseml.runtime import http
+
+if TYPE_CHECKING:
+    from functions.codesets.app import Deps
+
+Name = Annotated[str, pydantic.Field(description="letters, digits, '-' and '_', at most 100")]
+
+
+class Wire(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(from_attributes=True)
+
+
+class User(Wire):
+    name: str
+    email: str
+
+
+class Project(Wire):
+    name: str
+    description: str
+    users: list[User] = []
+
+
+class Codeset(Wire):
+    name: str
+    project: str
+    description: str
+    labels: list[str]
+    url: str
+
+
+class Registered(Wire):
+    """The codeset and what git needs to push to it over HTTP."""
+
+    codeset: Codeset
+    username: str
+    password: str
+
+
+class NewProject(http.Query):
+    name: Name
+    description: Annotated[str, pydantic.Field(max_length=1000)] = ""
+
+
+class NewCodeset(http.Query):
+    name: Name
+    project: Name
+    description: Annotated[str, pydantic.Field(max_length=1000)] = ""
+    labels: list[str] = []
+
+
+class CodesetQuery(http.PageQuery):
+    project: str | None = None
+    label: str | None = None
+
+
+def register(api: http.Api, deps: Deps) -> None:
+    """Put the routes on the application."""
+
+    @api.route("GET", "/projects", query=http.PageQuery, returns=[Project])
+    def list_projects(query: http.PageQuery) -> http.Listed[Project]:
+        """List projects, by name."""
+        found = service.list_projects(deps, query.limit, query.cursor)
+        return http.Listed([Project.model_validate(row) for row in found.rows], found.next_cursor)
+
+    @api.route("POST", "/projects", query=NewProject, returns=Project, status=201)
+    def create_project(query: NewProject) -> Project:
+        """Create a project."""
+        return Project.model_validate(service.create_project(deps, query.name, query.description))
+
+    @api.route("GET", "/projects/<name>", returns=Project)
+    def get_project(name: str) -> Project:
+        """Show a project."""
+        return Project.model_validate(service.get_project(deps, name))
+
+    @api.route("DELETE", "/projects/<name>", status=204)
+    def delete_project(name: str) -> None:
+        """Delete a project that has no codesets."""
+        service.delete_project(deps, name)
+
+    @api.route("GET", "/codesets", query=CodesetQuery, returns=[Codeset])
+    def list_codesets(query: CodesetQuery) -> http.Listed[Codeset]:
+        """List codesets, by project and name."""
+        found = service.list_codesets(deps, query.project, query.limit, query.cursor)
+        labelled = [row for row in found.rows if not query.label or query.label in row.labels]
+        return http.Listed([Codeset.model_validate(row) for row in labelled], found.next_cursor)
+
+    @api.route("POST", "/codesets", query=NewCodeset, returns=Registered, status=201)
+    def register_codeset(query: NewCodeset) -> Registered:
+        """Register a codeset: makes its git repository, or adds labels to one that exists. The project is made when it is missing."""
+        row, username, password = service.register_codeset(deps, query.project, query.name, query.description, query.labels)
+        return Registered(codeset=Codeset.model_validate(row), username=username, password=password)
+
+    @api.route("GET", "/codesets/<project>/<name>", returns=Codeset)
+    def get_codeset(project: str, name: str) -> Codeset:
+        """Show a codeset."""
+        return Codeset.model_validate(service.get_codeset(deps, project, name))
+
+    @api.route("DELETE", "/codesets/<project>/<name>", status=204)
+    def delete_codeset(project: str, name: str) -> None:
+        """Delete a codeset with its repository and assignments; runs and artifacts stay."""
+        service.delete_codeset(deps, project, name)

@@ -1,0 +1,96 @@
+"""Use cases of `codesets`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fuseml.domain import document, events
+from fuseml.runtime import clock, cloudevents
+from fuseml.store import codesets, paging, tables
+
+if TYPE_CHECKING:
+    from functions.codesets.app import Deps
+
+
+def list_projects(deps: Deps, limit: int, cursor: str | None) -> paging.Slice[tables.Project]:
+    """A page of projects."""
+    with deps.store.read() as session:
+        return codesets.projects(session, paging.Page(limit, cursor))
+
+
+def create_project(deps: Deps, name: str, description: str) -> tables.Project:
+    """Raises InvalidError for the name, ConflictError when it is taken."""
+    document.check_identifier("name", name)
+    with deps.store.write() as session:
+        return codesets.create_project(session, name, description, clock.now())
+
+
+def get_project(deps: Deps, name: str) -> tables.Project:
+    """Raises NotFoundError."""
+    with deps.store.read() as session:
+        return codesets.project(session, name)
+
+
+def delete_project(deps: Deps, name: str) -> None:
+    """Raises NotFoundError, ConflictError while it has codesets."""
+    with deps.store.write() as session:
+        codesets.delete_project(session, name)
+
+
+def list_codesets(deps: Deps, project: str | None, limit: int, cursor: str | None) -> paging.Slice[tables.Codeset]:
+    """A page of codesets. Raises NotFoundError for an unknown project."""
+    with deps.store.read() as session:
+        if project:
+            codesets.project(session, project)
+        return codesets.codesets(session, paging.Page(limit, cursor), project=project)
+
+
+def get_codeset(deps: Deps, project: str, name: str) -> tables.Codeset:
+    """Raises NotFoundError."""
+    with deps.store.read() as session:
+        return codesets.codeset(session, project, name)
+
+
+def register_codeset(deps: Deps, project: str, name: str, description: str, labels: Sequence[str]) -> tuple[tables.Codeset, str, str]:
+    """The codeset with the user name and password that git pushes with. Raises InvalidError."""
+    document.check_identifier("project", project)
+    document.check_identifier("name", name)
+    for label in labels:
+        document.check_identifier("labels", label)
+    deps.git.create_repository(project, name)
+    with deps.store.write() as session:
+        row = codesets.find_codeset(session, project, name)
+        if row is None:
+            codesets.ensure_project(session, project, clock.now())
+            row = tables.Codeset(
+                project=project,
+                name=name,
+                description=description,
+                labels=list(dict.fromkeys(labels)),
+                url=deps.git.clone_url(project, name),
+                webhook_secret=deps.keyring.seal(deps.keyring.derive(f"webhook:{project}/{name}")),
+                created=clock.now(),
+            )
+            codesets.add_codeset(session, row)
+            cloudevents.announce(session, events.CodesetRegistered(project=project, codeset=name, url=row.url))
+        else:
+            row.labels = list(dict.fromkeys([*row.labels, *labels]))
+            row.url = deps.git.clone_url(project, name)
+            session.add(row)
+    cloudevents.relay(deps.store, deps.publisher)
+    return row, f"fuseml-{project}", push_password(deps, project, name)
+
+
+def push_password(deps: Deps, project: str, name: str) -> str:
+    """The password that lets git push to this codeset only."""
+    return deps.keyring.derive(f"git:{project}/{name}")
+
+
+def delete_codeset(deps: Deps, project: str, name: str) -> None:
+    """Raises NotFoundError."""
+    with deps.store.write() as session:
+        codesets.delete_codeset(session, project, name)
+        cloudevents.announce(session, events.CodesetRemoved(project=project, codeset=name))
+    deps.git.delete_repository(project, name)
+    cloudevents.relay(deps.store, deps.publisher)

@@ -1,0 +1,45 @@
+"""The application of `dispatcher`."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import flask
+
+from functions.dispatcher import service, submission
+from fuseml import engines
+from fuseml.domain import events
+from fuseml.runtime import cloudevents, http, secrets
+from fuseml.store import database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deps:
+    """What dispatching needs from the outside. `zone` is where the engine runs its steps."""
+
+    store: database.Database
+    publisher: cloudevents.Publisher
+    engine: engines.Engine
+    keyring: secrets.Keyring
+    zone: str
+    namespace: str
+
+
+def create_app(deps: Deps) -> flask.Flask:
+    """The Flask application."""
+    api = http.Api("dispatcher", "Starts runs", tokens=None)
+    cloudevents.Receiver(
+        api,
+        deps.store,
+        deps.publisher,
+        {
+            events.CodesetPushed.TYPE: functools.partial(service.on_codeset_pushed, deps),
+            events.WorkflowAssigned.TYPE: functools.partial(service.on_workflow_assigned, deps),
+            events.ArtifactRecorded.TYPE: functools.partial(service.on_artifact_recorded, deps),
+            events.RunRequested.TYPE: functools.partial(service.on_run_requested, deps),
+            events.RunCancelRequested.TYPE: service.on_cancel_requested,
+        },
+        after=functools.partial(submission.make_good, deps),
+    )
+    return api.app

@@ -1,0 +1,26 @@
+"""Serves `dispatcher` on Knative."""
+
+from __future__ import annotations
+
+import os
+
+from functions.dispatcher.app import Deps, create_app
+from fuseml import engines
+from fuseml.runtime import http, wiring
+from fuseml.runtime.settings import Settings
+
+settings = Settings.from_env(os.environ)
+
+
+def _deps() -> Deps:
+    return Deps(
+        store=wiring.store(settings),
+        publisher=wiring.publisher(settings),
+        engine=engines.connect(settings.namespace),
+        keyring=wiring.keyring(settings),
+        zone=settings.zone,
+        namespace=settings.namespace,
+    )
+
+
+handle = http.as_function(lambda: create_app(_deps()))

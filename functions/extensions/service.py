@@ -1,0 +1,133 @@
+"""Use cases of `extensions`: read, apply a pure change of `domain.registry`, seal, store, announce."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fuseml.domain import constraint, errors, events, extension, registry, selector
+from fuseml.runtime import clock, cloudevents, http
+from fuseml.store import extensions, paging
+
+if TYPE_CHECKING:
+    from functions.extensions.app import Deps
+
+_new_id = registry.id_source(random.SystemRandom())
+Change = Callable[[extension.Extension], extension.Extension]
+
+
+def page(deps: Deps, wanted: selector.Selector, limit: int, cursor: str | None) -> http.Listed[extension.Extension]:
+    """A page of records that match; of each only the services that match."""
+    with deps.store.read() as session:
+        found = extensions.find(session, wanted, paging.Page(limit, cursor))
+    records = [extension.Extension.model_validate(row.document) for row in found.rows]
+    matching = [
+        record.model_copy(update={"services": tuple(service for service in record.services if _matches(service, wanted))})
+        for record in records
+        if not wanted.version or constraint.satisfies(record.version, wanted.version)
+    ]
+    return http.Listed([extension.hidden(record) for record in matching], found.next_cursor)
+
+
+def _matches(service: extension.Service, wanted: selector.Selector) -> bool:
+    asked = ((wanted.service_id, service.id), (wanted.service_resource, service.resource), (wanted.service_category, service.category))
+    return all(not value or value == has for value, has in asked)
+
+
+def get(deps: Deps, extension_id: str) -> extension.Extension:
+    """Raises NotFoundError."""
+    with deps.store.read() as session:
+        return extension.hidden(extensions.get(session, extension_id))
+
+
+def create(deps: Deps, draft: extension.Extension) -> extension.Extension:
+    """Raises ConflictError for taken and repeated ids."""
+    now = clock.now()
+    record = registry.create(extension.map_secrets(draft, deps.keyring.seal), now, _new_id)
+    with deps.store.write() as session:
+        extensions.add(session, record, now)
+        cloudevents.announce(session, events.ExtensionRegistered(extension=record.id, revision=record.revision))
+    cloudevents.relay(deps.store, deps.publisher)
+    return extension.hidden(record)
+
+
+def update(deps: Deps, extension_id: str, patch: extension.Extension, expected: int | None) -> extension.Extension:
+    """Raises NotFoundError, StaleError, ConflictError, InvalidError."""
+    sealed = extension.map_secrets(patch, deps.keyring.seal)
+    return extension.hidden(_change(deps, extension_id, expected, lambda stored: registry.update(stored, sealed, clock.now(), _new_id)))
+
+
+def delete(deps: Deps, extension_id: str, expected: int | None) -> None:
+    """Raises NotFoundError, StaleError."""
+    with deps.store.write() as session:
+        if expected is not None:
+            registry.expect_revision(extensions.get(session, extension_id), expected)
+        removed = extensions.remove(session, extension_id)
+        cloudevents.announce(session, events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
+    cloudevents.relay(deps.store, deps.publisher)
+
+
+def parts(deps: Deps, extension_id: str, collection: registry.Path) -> list[extension.Part]:
+    """The parts of one list. Raises NotFoundError for what they stand under."""
+    with deps.store.read() as session:
+        record = extension.hidden(extensions.get(session, extension_id))
+    *above, name = collection
+    owner = registry.find(record, above) if above else record
+    return list(getattr(owner, name))
+
+
+def part(deps: Deps, extension_id: str, path: registry.Path) -> extension.Part:
+    """Raises NotFoundError."""
+    with deps.store.read() as session:
+        return registry.find(extension.hidden(extensions.get(session, extension_id)), path)
+
+
+def add_part(deps: Deps, extension_id: str, collection: registry.Path, draft: extension.Part) -> extension.Part:
+    """Raises NotFoundError, ConflictError, InvalidError."""
+    sealed = extension.map_secrets(draft, deps.keyring.seal)
+    added: list[extension.Part] = []
+
+    def change(stored: extension.Extension) -> extension.Extension:
+        record, fresh = registry.add(stored, collection, sealed, clock.now(), _new_id)
+        added[:] = [fresh]
+        return record
+
+    _change(deps, extension_id, None, change)
+    return extension.hidden(added[0])
+
+
+def change_part(deps: Deps, extension_id: str, path: registry.Path, patch: extension.Part, expected: int | None) -> extension.Part:
+    """Raises NotFoundError, StaleError, InvalidError, ConflictError."""
+    sealed = extension.map_secrets(patch, deps.keyring.seal)
+    record = _change(deps, extension_id, expected, lambda stored: registry.change(stored, path, sealed, clock.now(), _new_id)[0])
+    return extension.hidden(registry.find(record, path))
+
+
+def remove_part(deps: Deps, extension_id: str, path: registry.Path, expected: int | None) -> None:
+    """Raises NotFoundError, StaleError."""
+    _change(deps, extension_id, expected, lambda stored: registry.remove(stored, path, clock.now()))
+
+
+def _change(deps: Deps, extension_id: str, expected: int | None, change: Change) -> extension.Extension:
+    with deps.store.write() as session:
+        stored = extensions.get(session, extension_id)
+        if expected is not None:
+            registry.expect_revision(stored, expected)
+        changed = change(stored)
+        if changed is stored:
+            return stored
+        extensions.replace(session, changed, clock.now())
+        cloudevents.announce(session, events.ExtensionUpdated(extension=changed.id, revision=changed.revision))
+    cloudevents.relay(deps.store, deps.publisher)
+    return changed
+
+
+def revision_of(if_match: str | None) -> int | None:
+    """The revision in an `If-Match` header, `"3"`; None when any will do. Raises InvalidError."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    text = if_match.strip().removeprefix("W/").strip('"')
+    if not text.isdigit():
+        raise errors.InvalidError(f'If-Match must be the revision that ETag gave, like "3", not {if_match}')
+    return int(text)

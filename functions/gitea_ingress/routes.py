@@ -1,0 +1,31 @@
+"""HTTP of `gitea_ingress`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import flask
+import pydantic
+
+from functions.gitea_ingress import service
+from fuseml.runtime import http
+
+if TYPE_CHECKING:
+    from functions.gitea_ingress.app import Deps
+
+
+class Accepted(pydantic.BaseModel):
+    """The event that the delivery became, or why it was ignored."""
+
+    event: str | None = None
+    ignored: str | None = None
+
+
+def register(api: http.Api, deps: Deps) -> None:
+    """Put the routes on the application."""
+
+    @api.route("POST", "/webhooks/gitea", returns=Accepted, status=202, public=True)
+    def receive_git_webhook() -> Accepted:
+        """Take a delivery of a git host; its signature must fit the codeset's webhook secret."""
+        event, ignored = service.receive(deps, dict(flask.request.headers), flask.request.get_data())
+        return Accepted(event=event, ignored=ignored)

@@ -1,0 +1,33 @@
+"""The application of `housekeeper`."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import flask
+
+from functions.housekeeper import service
+from fuseml import engines, githosts
+from fuseml.domain import events
+from fuseml.runtime import cloudevents, http
+from fuseml.store import database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deps:
+    """What the sweep needs from the outside. `retention_days` is how long handled events are remembered."""
+
+    store: database.Database
+    publisher: cloudevents.Publisher
+    git: githosts.GitHost
+    engine: engines.Engine
+    retention_days: int = 30
+
+
+def create_app(deps: Deps) -> flask.Flask:
+    """The Flask application."""
+    api = http.Api("housekeeper", "Repairs what was lost", tokens=None)
+    # The tick itself changes nothing: the sweep runs after it, step by step, each step a transaction of its own.
+    cloudevents.Receiver(api, deps.store, deps.publisher, {events.TICK: lambda *_: ()}, after=functools.partial(service.sweep, deps))
+    return api.app

@@ -1,0 +1,24 @@
+"""Serves `housekeeper` on Knative."""
+
+from __future__ import annotations
+
+import os
+
+from functions.housekeeper.app import Deps, create_app
+from fuseml import engines, githosts
+from fuseml.runtime import http, wiring
+from fuseml.runtime.settings import Settings
+
+settings = Settings.from_env(os.environ)
+
+
+def _deps() -> Deps:
+    return Deps(
+        store=wiring.store(settings),
+        publisher=wiring.publisher(settings),
+        git=githosts.connect(settings.require("git_url").git_url),
+        engine=engines.connect(settings.namespace),
+    )
+
+
+handle = http.as_function(lambda: create_app(_deps()))

@@ -1,0 +1,77 @@
+"""Use cases of `mlflow_ingress`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fuseml.domain import errors, events, webhook
+from fuseml.runtime import cloudevents, secrets
+from fuseml.store import extensions
+
+if TYPE_CHECKING:
+    from functions.mlflow_ingress.app import Deps
+
+
+def webhook_secret(keyring: secrets.Keyring, extension: str) -> str:
+    """The secret that a tracking server signs its webhooks with; derived, so that it needs no storage."""
+    return keyring.derive(f"webhook:mlflow/{extension}")
+
+
+def receive(deps: Deps, extension: str, headers: Mapping[str, str], body: bytes) -> tuple[str | None, str | None]:
+    """Returns (event id, None), or (None, why the delivery was ignored).
+
+    Raises UnauthenticatedError for a missing, wrong or stale signature, InvalidError for a body that is no delivery,
+    TemporaryError when the tracking server cannot be asked: MLflow tries again.
+    """
+    webhook.verify_mlflow(webhook_secret(deps.keyring, extension), headers, body, deps.now())
+    told = webhook.parse_registry_event(headers, body)
+    if isinstance(told, webhook.Ignored):
+        return None, told.reason
+    if told.test:
+        return None, "a test delivery: signature and age are right"
+    payload = _payload(deps, extension, told)
+    if payload is None:
+        return None, f"{told.kind} starts nothing"
+    with deps.store.write() as session:
+        cloudevents.announce(session, payload)
+    cloudevents.relay(deps.store, deps.publisher)
+    return events.event(payload, "").id, None
+
+
+def _payload(deps: Deps, extension: str, told: webhook.RegistryEvent) -> events.Payload | None:
+    match told.kind:
+        case "model_version.created" if told.version:
+            run_id, tags = _enrich(deps, extension, told)
+            return events.ModelRegistered(
+                extension=extension, name=told.name, version=told.version, model_source=told.source, run_id=run_id, tags=tags
+            )
+        case "model_version_tag.set" | "model_version_tag.deleted" if told.version and told.key:
+            return events.ModelTagged(
+                extension=extension, name=told.name, version=told.version, key=told.key, value=told.value, delivery=told.delivery_id
+            )
+        case "model_version_alias.created" | "model_version_alias.deleted" if told.alias:
+            return events.ModelAliased(
+                extension=extension, name=told.name, alias=told.alias, version=told.version, delivery=told.delivery_id
+            )
+        case _:
+            return None
+
+
+def _enrich(deps: Deps, extension: str, told: webhook.RegistryEvent) -> tuple[str | None, dict[str, str]]:
+    """Run id and tags of the version and of its run; what the delivery itself says when the server is not registered."""
+    with deps.store.read() as session:
+        try:
+            record = extensions.get(session, extension)
+        except errors.NotFoundError:
+            return told.run_id, dict(told.tags)
+    url = next(
+        (endpoint.url for service in record.services if service.resource == "mlflow-tracking" for endpoint in service.endpoints), None
+    )
+    if url is None:
+        return told.run_id, dict(told.tags)
+    tracking = deps.tracking(url)
+    version = tracking.model_version(told.name, told.version or "")
+    run_id = version.run_id or told.run_id
+    tags = {**(tracking.run(run_id).tags if run_id else {}), **version.tags}
+    return run_id, {name: value for name, value in tags.items() if not name.startswith("mlflow.")}

@@ -1,0 +1,18 @@
+"""Serves `resolver` on Knative."""
+
+from __future__ import annotations
+
+import os
+
+from functions.resolver.app import Deps, create_app
+from fuseml.runtime import http, wiring
+from fuseml.runtime.settings import Settings
+
+settings = Settings.from_env(os.environ)
+
+
+def _deps() -> Deps:
+    return Deps(store=wiring.store(settings), tokens=wiring.tokens(settings), zone=settings.zone)
+
+
+handle = http.as_function(lambda: create_app(_deps()))

@@ -1,0 +1,19 @@
+"""Use cases of `resolver`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fuseml.domain import selector
+from fuseml.store import extensions
+
+if TYPE_CHECKING:
+    from functions.resolver.app import Deps
+
+
+def resolve(deps: Deps, selectors: Sequence[selector.Selector], context: selector.Context, *, explain: bool) -> selector.Resolution:
+    """Raises UnresolvedError with explanations when a selector finds nothing."""
+    with deps.store.read() as session:
+        candidates = extensions.candidates(session, selectors)
+    return selector.resolve(selectors, candidates, context, home=deps.zone, explain=explain)

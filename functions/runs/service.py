@@ -1,0 +1,85 @@
+"""Use cases of `runs`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from functions.runs import views
+from fuseml import engines
+from fuseml.domain import errors, events, run, workflow
+from fuseml.runtime import cloudevents, http
+from fuseml.store import codesets, paging, runs, workflows
+
+if TYPE_CHECKING:
+    from functions.runs.app import Deps
+
+_ORIGINAL_LIMIT = 500
+
+
+def page(deps: Deps, limit: int, cursor: str | None, filters: Mapping[str, str | None]) -> http.Listed[views.Run]:
+    """A page of runs, newest first."""
+    with deps.store.read() as session:
+        found = runs.page(session, paging.Page(limit, cursor), **filters)
+        steps = itertools.groupby(runs.steps(session, [row.id for row in found.rows]), key=lambda step: step.run_id)
+        by_run = {run_id: list(group) for run_id, group in steps}
+    return http.Listed([views.of(row, by_run.get(row.id, [])) for row in found.rows], found.next_cursor)
+
+
+def get(deps: Deps, name: str) -> views.Run:
+    """Raises NotFoundError."""
+    with deps.store.read() as session:
+        row = runs.get(session, name)
+        return views.of(row, runs.steps(session, [row.id]))
+
+
+def plan(deps: Deps, name: str) -> dict[str, Any]:
+    """The stored plan. Raises NotFoundError when the run has none: it failed before it was planned."""
+    with deps.store.read() as session:
+        row = runs.get(session, name)
+    if row.plan is None:
+        raise errors.NotFoundError(f"run {name} has no plan: {row.cause}")
+    return row.plan
+
+
+def log(deps: Deps, name: str, step: str, offset: int) -> engines.LogChunk:
+    """A piece of a step's log. Raises NotFoundError for the run and the step."""
+    with deps.store.read() as session:
+        row = runs.get(session, name)
+        steps = {item.name: item for item in runs.steps(session, [row.id])}
+    if step not in steps:
+        raise errors.NotFoundError(f"run {name} has no step {step!r}; its steps are {', '.join(steps)}")
+    over = steps[step].state in run.FINISHED or row.state in run.FINISHED
+    try:
+        return deps.engine.logs(row.id, step, offset)
+    except errors.NotFoundError:
+        # Nothing was written yet, or ever will be.
+        return engines.LogChunk(b"", offset, complete=over)
+
+
+def cancel(deps: Deps, name: str, reason: str) -> views.Run:
+    """Ask for the run to be stopped. Raises NotFoundError, ConflictError when it has finished."""
+    with deps.store.write() as session:
+        row = runs.get(session, name)
+        if row.state in run.FINISHED:
+            raise errors.ConflictError(f"run {name} has finished already: {row.state}")
+        cloudevents.announce(session, events.RunCancelRequested(run=name, reason=reason or "cancelled by request"))
+    cloudevents.relay(deps.store, deps.publisher)
+    return get(deps, name)
+
+
+def original(deps: Deps, filters: Mapping[str, str | None], status: str | None) -> list[views.OriginalRun]:
+    """Runs in the original's shape. An unknown workflow gives an empty list, as there."""
+    with deps.store.read() as session:
+        rows = runs.page(session, paging.Page(_ORIGINAL_LIMIT), **filters).rows
+        urls = {f"{row.project}/{row.name}": row.url for row in codesets.all_codesets(session)}
+        documents: dict[tuple[str, int], workflow.Workflow] = {}
+        shown: list[views.OriginalRun] = []
+        for row in rows:
+            key = (row.workflow, row.revision)
+            if key not in documents:
+                stored = workflows.stored_revision(session, *key)
+                documents[key] = workflow.Workflow.model_validate(stored.document)
+            shown.append(views.original(row, documents[key], f"{deps.public_url}/runs/{row.name}", urls))
+    return [item for item in shown if not status or item.status == status]

@@ -1,0 +1,160 @@
+"""What the API says of a run: our own shape, and the original's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pydantic
+
+from fuseml.domain import plan, run, selector, workflow
+from fuseml.runtime import clock
+from fuseml.store import tables
+
+# What the original sent for a time that has not come.
+_ZERO_TIME = "0001-01-01T00:00:00Z"
+_ORIGINAL_STATUS = {
+    "queued": "Pending",
+    "waiting": "Pending",
+    "running": "Running",
+    "succeeded": "Succeeded",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+}
+
+
+class StepRun(pydantic.BaseModel):
+    """`duration` is in seconds, up to now while the step runs; `log` is the path of its log in this API."""
+
+    name: str
+    image: str
+    state: str
+    started: str | None
+    finished: str | None
+    duration: float | None
+    attempts: int
+    cause: str | None
+    needs: list[str]
+    outputs: dict[str, str]
+    log: str
+
+
+class Binding(selector.Binding):
+    """What a selector of a step resolved to for this run. Credentials appear by id and key names only."""
+
+    step: str
+
+
+class Run(pydantic.BaseModel):
+    name: str
+    id: str
+    workflow: str
+    revision: int
+    project: str
+    codeset: str | None
+    commit: str | None
+    state: str
+    cause: str | None
+    created: str
+    started: str | None
+    finished: str | None
+    duration: float | None
+    trigger: dict[str, Any]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    steps: list[StepRun]
+    bindings: list[Binding]
+
+
+class OriginalInput(pydantic.BaseModel):
+    input: dict[str, Any]
+    value: str
+
+
+class OriginalOutput(pydantic.BaseModel):
+    output: dict[str, Any]
+    value: str
+
+
+class OriginalRun(pydantic.BaseModel):
+    """`WorkflowRun` of the original API."""
+
+    name: str
+    workflowRef: str
+    inputs: list[OriginalInput]
+    outputs: list[OriginalOutput]
+    startTime: str
+    completionTime: str
+    status: str
+    URL: str
+
+
+def of(row: tables.Run, steps: Sequence[tables.StepRun]) -> Run:
+    """The run as the API shows it."""
+    planned = plan.Plan.model_validate(row.plan) if row.plan else None
+    by_name = {step.name: step for step in planned.steps} if planned else {}
+    return Run(
+        **{name: getattr(row, name) for name in Run.model_fields if name not in ("duration", "steps", "bindings")},
+        duration=duration(row.started, row.finished),
+        steps=[_step(row, step, by_name.get(step.name)) for step in steps],
+        bindings=[Binding(step=item.step, **item.binding.model_dump()) for item in planned.bindings] if planned else [],
+    )
+
+
+def _step(row: tables.Run, step: tables.StepRun, planned: plan.StepPlan | None) -> StepRun:
+    # A step that a finished run never reached will not start any more.
+    state = "skipped" if step.state == "queued" and row.state in run.FINISHED else step.state
+    return StepRun(
+        name=step.name,
+        image=_image(planned) if planned else "",
+        state=state,
+        started=step.started,
+        finished=step.finished,
+        duration=duration(step.started, step.finished),
+        attempts=step.attempts,
+        cause=step.cause,
+        needs=list(planned.needs) if planned else [],
+        outputs=step.outputs,
+        log=f"/runs/{row.name}/logs/{step.name}",
+    )
+
+
+def _image(step: plan.StepPlan) -> str:
+    return "".join(
+        part.text if isinstance(part, plan.TextPart) else f"{{{{ steps.{part.step}.outputs.{part.output} }}}}"
+        for part in step.image
+        if not isinstance(part, plan.SecretPart)
+    )
+
+
+def duration(started: str | None, finished: str | None) -> float | None:
+    """Seconds from start to finish, or to now."""
+    return round(clock.seconds(finished or clock.now()) - clock.seconds(started), 3) if started else None
+
+
+def original(row: tables.Run, document: workflow.Workflow, url: str, codeset_urls: Mapping[str, str]) -> OriginalRun:
+    """The run as the original API showed it: a codeset's value is `<git url>:<revision>`."""
+    planned = plan.Plan.model_validate(row.plan) if row.plan else None
+    values = {**(planned.inputs if planned else {}), **row.inputs}
+    address = f"{row.project}/{row.codeset}"
+    inputs = [
+        OriginalInput(
+            input=item.model_dump(mode="json", exclude_none=True),
+            value=f"{codeset_urls.get(address, '')}:{row.commit}" if item.type == "codeset" else values.get(item.name, ""),
+        )
+        for item in document.inputs
+    ]
+    outputs = [
+        OriginalOutput(output=item.model_dump(mode="json", exclude_none=True), value=row.outputs.get(item.name, ""))
+        for item in document.outputs
+    ]
+    return OriginalRun(
+        name=row.name,
+        workflowRef=row.workflow,
+        inputs=inputs,
+        outputs=outputs,
+        startTime=row.started or _ZERO_TIME,
+        completionTime=row.finished or _ZERO_TIME,
+        status=_ORIGINAL_STATUS[row.state],
+        URL=url,
+    )

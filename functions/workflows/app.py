@@ -1,0 +1,28 @@
+"""The application of `workflows`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import flask
+
+from functions.workflows import routes
+from fuseml.runtime import auth, cloudevents, http
+from fuseml.store import database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deps:
+    """What workflows need from the outside."""
+
+    store: database.Database
+    publisher: cloudevents.Publisher
+    tokens: auth.Tokens
+    public_url: str
+
+
+def create_app(deps: Deps) -> flask.Flask:
+    """The Flask application."""
+    api = http.Api("workflows", "Workflows and what they are assigned to", tokens=deps.tokens)
+    routes.register(api, deps)
+    return api.app

@@ -1,0 +1,1 @@
+"""Where the contents of artifacts live. FuseML keeps descriptors; stores like MLflow keep the contents."""

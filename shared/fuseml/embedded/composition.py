@@ -1,0 +1,220 @@
+"""The parts of the embedded server and how they hang together: every function's `Deps`, filled with the stand-ins."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flask
+
+from functions.applications import app as applications_app
+from functions.artifacts import app as artifacts_app
+from functions.codesets import app as codesets_app
+from functions.dispatcher import app as dispatcher_app
+from functions.extensions import app as extensions_app
+from functions.gitea_ingress import app as gitea_ingress_app
+from functions.housekeeper import app as housekeeper_app
+from functions.mlflow_ingress import app as mlflow_ingress_app
+from functions.mlflow_ingress import service as mlflow_ingress
+from functions.resolver import app as resolver_app
+from functions.run_tracker import app as run_tracker_app
+from functions.runs import app as runs_app
+from functions.workflows import app as workflows_app
+from fuseml.domain import errors, events, plan
+from fuseml.embedded import broker, gateway, model_servers, serving, tracking, triggers
+from fuseml.engines import local
+from fuseml.githosts import embedded as embedded_git
+from fuseml.githosts import payload, smart_http
+from fuseml.runtime import auth, catalog, clock, secrets
+from fuseml.store import codesets, database
+
+_TICK_SECONDS = 10.0
+_IDLE_SECONDS = 900.0
+_NAMESPACE = "fuseml-workloads"
+# What steps and model servers may see of the server's own environment.
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The running things, in the order in which they start; they stop in the reverse order."""
+
+    gateway: gateway.Gateway
+    broker: broker.Broker
+    engine: local.LocalEngine
+    apps: model_servers.ModelServers
+    tracking: tracking.TrackingServer
+    ticker: Ticker
+    state: Callable[[], dict[str, Any]]
+    database: database.Database
+    mlflow: bool
+
+    def start(self) -> None:
+        """Start all threads and processes. What was left over from before goes on."""
+        if self.mlflow:
+            self.tracking.start()
+        self.broker.start()
+        self.engine.start()
+        self.apps.start()
+        self.ticker.start()
+
+    def stop(self) -> None:
+        """End everything, running steps included, and wait for it."""
+        self.ticker.stop()
+        self.engine.stop()
+        self.apps.stop()
+        self.broker.stop()
+        self.tracking.stop()
+        self.database.close()
+
+
+class Ticker:
+    """Stands in for the PingSource: an event at once, and then one every few seconds."""
+
+    def __init__(self, publish: Callable[[events.Event], None]) -> None:
+        self._publish, self._stopping = publish, threading.Event()
+        self._thread = threading.Thread(target=self._tick, name="ticker", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End and wait."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _tick(self) -> None:
+        while True:
+            moment = clock.now()
+            self._publish(events.Event(events.TICK, "/embedded/pingsources/housekeeper", f"tick:{moment}", None, moment, {}))
+            if self._stopping.wait(_TICK_SECONDS):
+                return
+
+
+def compose(home: pathlib.Path, url: str, token: str, *, mlflow: str, anonymous: bool, environment: Mapping[str, str]) -> Parts:
+    """Make every part for a server at `url`, with its state under `home`. Starts nothing. Raises PermanentError."""
+    store = database.Database(f"sqlite:///{home / 'fuseml.db'}")
+    store.migrate()
+    keyring = secrets.Keyring(secrets.read_or_create(home / "keys", secrets.new_key()).split())
+    workload_token = keyring.derive("token:workload")
+    known = {auth.digest_of(token): auth.Caller("admin", "admin"), auth.digest_of(workload_token): auth.Caller("workload", "workload")}
+    tokens = auth.Tokens(known, anonymous=anonymous)
+    inherited = {name: value for name, value in environment.items() if name in _INHERITED}
+
+    git_root = home / "git"
+    git_root.mkdir(exist_ok=True)
+    git = embedded_git.EmbeddedGitHost(git_root, f"{url}/git")
+    functions: dict[str, flask.Flask] = {}
+    subscribers = {function.service: _subscriber(functions, function.name) for function in catalog.FUNCTIONS if function.events}
+    queue = broker.Broker(store, triggers.load(contract_folder() / "triggers"), subscribers)
+    engine = local.LocalEngine(
+        root=home / "runs",
+        emit=queue.publish,
+        checkout=functools.partial(_checkout, git),
+        seal=lambda secret: keyring.seal(secret.decode()).encode(),
+        unseal=lambda sealed: keyring.unseal(sealed.decode()).encode(),
+        environments=home / "environments",
+        environment=inherited,
+    )
+    apps = model_servers.ModelServers(
+        store,
+        home / "apps",
+        runtimes=home / "environments",
+        environment={**inherited, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        idle=_IDLE_SECONDS,
+    )
+    functions |= {
+        "extensions": extensions_app.create_app(extensions_app.Deps(store=store, publisher=queue, keyring=keyring, tokens=tokens)),
+        "resolver": resolver_app.create_app(resolver_app.Deps(store=store, tokens=tokens, zone="")),
+        "codesets": codesets_app.create_app(codesets_app.Deps(store=store, publisher=queue, git=git, keyring=keyring, tokens=tokens)),
+        "workflows": workflows_app.create_app(workflows_app.Deps(store=store, publisher=queue, tokens=tokens, public_url=url)),
+        "runs": runs_app.create_app(runs_app.Deps(store=store, publisher=queue, engine=engine, tokens=tokens, public_url=url)),
+        "applications": applications_app.create_app(applications_app.Deps(store=store, tokens=tokens)),
+        "artifacts": artifacts_app.create_app(artifacts_app.Deps(store=store, publisher=queue, tokens=tokens)),
+        "gitea_ingress": gitea_ingress_app.create_app(gitea_ingress_app.Deps(store=store, publisher=queue, keyring=keyring)),
+        "mlflow_ingress": mlflow_ingress_app.create_app(
+            mlflow_ingress_app.Deps(store=store, publisher=queue, keyring=keyring, now=time.time)
+        ),
+        "dispatcher": dispatcher_app.create_app(
+            dispatcher_app.Deps(store=store, publisher=queue, engine=engine, keyring=keyring, zone="", namespace=_NAMESPACE)
+        ),
+        "run_tracker": run_tracker_app.create_app(run_tracker_app.Deps(store=store, publisher=queue)),
+        "housekeeper": housekeeper_app.create_app(housekeeper_app.Deps(store=store, publisher=queue, git=git, engine=engine)),
+    }
+    smart = smart_http.SmartHttp(
+        git,
+        authorise=functools.partial(_authorise, keyring, tokens),
+        deliver=functools.partial(_deliver, functions["gitea_ingress"]),
+        secret=functools.partial(_webhook_secret, store, keyring),
+    )
+    tracked = tracking.TrackingServer(
+        home,
+        webhook_url=f"{url}/webhooks/mlflow/{tracking.EXTENSION}",
+        webhook_secret=mlflow_ingress.webhook_secret(keyring, tracking.EXTENSION),
+        environment=inherited,
+    )
+    if mlflow not in ("auto", "none"):
+        tracked.state = tracking.Status("ready", mlflow)
+
+    def state() -> dict[str, Any]:
+        mlflow_state = {
+            key: value
+            for key, value in (("status", tracked.state.status), ("url", tracked.state.url), ("message", tracked.state.message))
+            if value
+        }
+        return {"status": "ready", "components": {"mlflow": mlflow_state}}
+
+    serving.register(store, keyring, url, workload_token)
+    own = gateway.own_app(apps, functions, tokens, state, importlib.metadata.version("fuseml"))
+    return Parts(
+        gateway=gateway.Gateway(functions, smart, own),
+        broker=queue,
+        engine=engine,
+        apps=apps,
+        tracking=tracked,
+        ticker=Ticker(queue.publish),
+        state=state,
+        database=store,
+        mlflow=mlflow == "auto",
+    )
+
+
+def contract_folder() -> pathlib.Path:
+    """The event contract: `eventing/` in a source tree, packaged beside the library otherwise."""
+    packaged = pathlib.Path(__file__).parents[1] / "eventing"
+    return packaged if packaged.exists() else pathlib.Path(__file__).parents[3] / "eventing"
+
+
+def _subscriber(functions: Mapping[str, flask.Flask], name: str) -> broker.Subscriber:
+    return lambda headers, body: gateway.call(functions[name], "POST", "/", headers, body)
+
+
+def _checkout(git: embedded_git.EmbeddedGitHost, wanted: plan.Checkout, directory: pathlib.Path) -> None:
+    git.export(wanted.project, wanted.codeset, wanted.commit, directory)
+
+
+def _authorise(keyring: secrets.Keyring, tokens: auth.Tokens, project: str, codeset: str, _username: str, password: str) -> bool:
+    """A codeset's own push password, or an administrator's API token."""
+    if secrets.same(password, keyring.derive(f"git:{project}/{codeset}")):
+        return True
+    try:
+        return tokens.caller(f"Bearer {password}").role == "admin"
+    except errors.UnauthenticatedError:
+        return False
+
+
+def _deliver(ingress: flask.Flask, delivery: payload.Delivery) -> None:
+    answer = gateway.call(ingress, "POST", "/webhooks/gitea", delivery.headers, delivery.body)
+    if answer.status >= 300:
+        raise errors.TemporaryError(f"the webhook {delivery.id} of {delivery.project}/{delivery.codeset} was answered with {answer.status}")
+
+
+def _webhook_secret(store: database.Database, keyring: secrets.Keyring, project: str, codeset: str) -> str:
+    with store.read() as session:
+        return keyring.unseal(codesets.codeset(session, project, codeset).webhook_secret)

@@ -1,0 +1,94 @@
+"""One address for everything: HTTP paths to functions by the catalogue, git, applications, and the server's own health.
+
+Event endpoints are at `/` of a function's own address on Knative; here they have no path at all, so nothing from outside can
+reach them: events come through the broker only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import flask
+from werkzeug import test as wsgi_client
+
+from fuseml.domain import errors
+from fuseml.embedded import broker, model_servers
+from fuseml.runtime import auth, catalog, http, openapi
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class Gateway:
+    """The WSGI application that the server runs."""
+
+    def __init__(self, functions: Mapping[str, flask.Flask], git: WSGIApplication, own: flask.Flask) -> None:
+        self._functions, self._git, self._own = functions, git, own
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "/")
+        if path.startswith("/git/"):
+            return self._git({**environ, "SCRIPT_NAME": "/git", "PATH_INFO": path[4:]}, start_response)
+        function = catalog.serving(path)
+        return (self._functions[function.name] if function else self._own).wsgi_app(environ, start_response)
+
+
+def call(app: flask.Flask, method: str, path: str, headers: Mapping[str, str], body: bytes) -> broker.Answer:
+    """One HTTP request to an application of this process, without a network in between."""
+    environ = wsgi_client.create_environ(path, method=method, headers=dict(headers), data=body)
+    chunks, status, answered = wsgi_client.run_wsgi_app(app.wsgi_app, environ, buffered=True)
+    return broker.Answer(int(status.split(" ", 1)[0]), {name.lower(): value for name, value in answered}, b"".join(chunks))
+
+
+def own_app(
+    apps: model_servers.ModelServers,
+    functions: Mapping[str, flask.Flask],
+    tokens: auth.Tokens,
+    readiness: Callable[[], dict[str, Any]],
+    version: str,
+) -> flask.Flask:
+    """What belongs to the embedded server itself: `/`, `/readyz`, `/version`, `/openapi.json`, `/apps/<name>/`."""
+    api = http.Api("embedded", "The embedded server", tokens=None)
+    app = api.app
+    app.config["MAX_CONTENT_LENGTH"] = 64 << 20
+    app.view_functions["openapi"] = lambda: flask.jsonify(openapi.document([entry.extensions["fuseml"] for entry in functions.values()]))
+
+    @app.get("/")
+    def index() -> flask.Response:
+        return http.encode({"name": "FuseML", "version": version, "api": "/openapi.json", "readiness": "/readyz"}, 200, {})
+
+    @app.get("/readyz")
+    def ready() -> flask.Response:
+        state = readiness()
+        return http.encode(state, 200 if state["status"] == "ready" else 503, {})
+
+    @app.get("/version")
+    def show_version() -> flask.Response:
+        fields = {"gitCommit": "", "buildDate": "", "golangVersion": "", "golangCompiler": "", "platform": "python"}
+        return http.encode({"version": version, **fields}, 200, {})
+
+    def application_status(name: str) -> flask.Response:
+        tokens.caller(flask.request.headers.get("Authorization"))
+        return http.encode(apps.status(name), 200, {})
+
+    def application(name: str, rest: str) -> flask.Response:
+        tokens.caller(flask.request.headers.get("Authorization"))
+        query = flask.request.query_string.decode()
+        path = f"/{rest}" + (f"?{query}" if query else "")
+        answer = apps.request(name, flask.request.method, path, list(flask.request.headers), flask.request.get_data())
+        return flask.Response(answer.body, answer.status, answer.headers)
+
+    methods = ["GET", "POST"]
+    app.add_url_rule("/apps/<name>", "application_status", application_status)
+    app.add_url_rule("/apps/<name>/<path:rest>", "application", application, methods=methods)
+    app.register_error_handler(errors.PermanentError, _unservable)
+    return app
+
+
+def _unservable(error: errors.PermanentError) -> flask.Response:
+    # A model that cannot be served is the server's condition, not the caller's mistake; waiting does not mend it.
+    response = http.error_response(error)
+    if type(error) is errors.PermanentError:
+        response.status_code = 502
+    return response

@@ -1,0 +1,80 @@
+"""Child processes that never outlive us, however we end.
+
+The child's group hangs on a pipe to us: when we die, even by kill -9, the pipe closes, and a small shell that waits at its other
+end ends the whole group. Nothing has to be remembered, and nothing is ended by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+_GRACE_SECONDS = 10
+
+# The shell leads the group and waits for the child; `cat` waits for the pipe to close. Whichever ends first ends the rest of the group,
+# for good in the end, and the shell goes with the last of it, so that waiting for it is waiting for all.
+_SHELL = f"""
+exec 3<&0
+trap : TERM
+"$@" </dev/null 3<&- &
+child=$!
+(trap '' TERM; cat <&3 >/dev/null; kill -TERM 0; sleep {_GRACE_SECONDS}; kill -KILL 0) &
+while kill -0 $child 2>/dev/null; do wait $child; done
+kill -KILL 0
+"""
+
+
+class Leashed:
+    """A running child and its group."""
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: pathlib.Path, log: pathlib.Path, pipe: bool = False) -> None:
+        """Start `argv`. Its errors (and its output, unless `pipe`, where `stdout` reads it) are appended to `log`."""
+        with log.open("ab") as errors_to:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _SHELL, "leash", *argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE if pipe else errors_to,
+                stderr=errors_to,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+            )
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        """The child's output, if it was started with `pipe`."""
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self, grace: float = _GRACE_SECONDS) -> None:
+        """End the group: politely first, then for good after `grace` seconds."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(grace)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+
+def tail(log: pathlib.Path, lines: int = 3) -> str:
+    """The last lines of a log, joined, for messages."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        kept = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return " | ".join(kept[-lines:])

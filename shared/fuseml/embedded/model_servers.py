@@ -1,0 +1,282 @@
+"""Serves applications at `/apps/<name>/`: one process for each, started by its first request and stopped when nobody asks.
+
+A new version is started next to the old one, which goes on answering; when it is ready it takes over, and the old one ends after
+its last answer. So a replacement fails no request, and a version that cannot start leaves the old one in place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import pathlib
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import urllib3
+
+from fuseml.domain import errors
+from fuseml.embedded import leash
+from fuseml.store import applications, database, tables
+
+_log = logging.getLogger("fuseml.apps")
+_START_SECONDS = 180.0
+_REQUEST_SECONDS = 60.0
+_SWEEP_SECONDS = 2.0
+# MLflow copies each model that it loads into the folder for temporary files, and leaves it there.
+_SCRATCH = ".scratch-"
+# Headers that belong to one connection (RFC 9110 7.6.1), and what the client's server sets itself. The token is for us, not for the model.
+_NOT_PASSED_ON = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "host",
+        "authorization",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model server answered."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+@dataclass
+class _Server:
+    """One process that serves one revision of an application."""
+
+    revision: int
+    child: leash.Leashed
+    scratch: pathlib.Path
+    url: str = ""
+    busy: int = 0
+    last_used: float = 0.0
+    retired: bool = False
+
+    def close(self) -> None:
+        """End the process and remove what it has downloaded."""
+        self.child.stop()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+@dataclass
+class _Slot:
+    """An application: what serves it now, and what is being started for it."""
+
+    serving: _Server | None = None
+    starting: int | None = None
+    failed: tuple[int, str] | None = None
+    changed: threading.Condition = dataclasses.field(default_factory=threading.Condition)
+
+
+class ModelServers:
+    """`runtimes` is the folder of the environments that builder steps made; `idle` is in seconds."""
+
+    def __init__(
+        self,
+        store: database.Database,
+        folder: pathlib.Path,
+        *,
+        runtimes: pathlib.Path,
+        environment: Mapping[str, str],
+        idle: float,
+    ) -> None:
+        self._store, self._folder, self._runtimes = store, folder, runtimes
+        self._environment, self._idle = dict(environment), idle
+        self._slots: dict[str, _Slot] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._pool = urllib3.PoolManager(maxsize=16, retries=False)
+        self._sweeper = threading.Thread(target=self._sweep, name="model-servers", daemon=True)
+
+    def start(self) -> None:
+        """Begin to stop what is idle."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for left_over in self._folder.glob(f"{_SCRATCH}*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        self._sweeper.start()
+
+    def stop(self) -> None:
+        """End every model server and wait for it."""
+        self._stopping.set()
+        self._sweeper.join()
+        with self._lock:
+            serving = [slot.serving for slot in self._slots.values() if slot.serving]
+            self._slots.clear()
+        for server in serving:
+            server.close()
+
+    def request(self, name: str, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> Reply:
+        """Pass a request on to the application, starting it if need be.
+
+        Raises NotFoundError for an unknown application, TemporaryError while it cannot answer, PermanentError when its model
+        cannot be served at all.
+        """
+        with self._store.read() as session:
+            application = applications.get(session, name)
+        server = self._acquire(application)
+        try:
+            passed = [(key, value) for key, value in headers if key.lower() not in _NOT_PASSED_ON]
+            answer = self._pool.request(
+                method,
+                server.url + path,
+                body=body,
+                headers=urllib3.HTTPHeaderDict(passed),
+                timeout=_REQUEST_SECONDS,
+                redirect=False,
+                decode_content=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise errors.TemporaryError(f"application {name!r} did not answer: {type(error).__name__}") from error
+        finally:
+            self._release(name, server)
+        kept = [(key, value) for key, value in answer.headers.items() if key.lower() not in _NOT_PASSED_ON | {"content-length"}]
+        return Reply(answer.status, kept, answer.data)
+
+    def status(self, name: str) -> dict[str, object]:
+        """What serves the application now, and why its newest revision does not if it cannot. Starts nothing. Raises NotFoundError."""
+        with self._store.read() as session:
+            application = applications.get(session, name)
+        slot = self._slot(name)
+        with slot.changed:
+            failed = slot.failed[1] if slot.failed and slot.failed[0] == application.revision else None
+            return {
+                "name": name,
+                "model": application.document.get("model"),
+                "revision": application.revision,
+                "serving": slot.serving.revision if slot.serving else None,
+                "failed": failed,
+            }
+
+    def _slot(self, name: str) -> _Slot:
+        with self._lock:
+            return self._slots.setdefault(name, _Slot())
+
+    def _acquire(self, application: tables.Application) -> _Server:
+        slot = self._slot(application.name)
+        deadline = time.monotonic() + _START_SECONDS
+        with slot.changed:
+            while True:
+                if slot.serving is not None and not slot.serving.child.running:
+                    _log.warning("the model server of %s ended by itself; it is started again", application.name)
+                    slot.serving.close()
+                    slot.serving = None
+                current = slot.serving is not None and slot.serving.revision == application.revision
+                failed = slot.failed is not None and slot.failed[0] == application.revision
+                if not current and not failed and slot.starting is None:
+                    slot.starting = application.revision
+                    threading.Thread(target=self._launch, args=(application, slot), name=f"start-{application.name}", daemon=True).start()
+                if slot.serving is not None:
+                    slot.serving.busy += 1
+                    return slot.serving
+                if failed and slot.failed is not None:
+                    raise errors.PermanentError(f"application {application.name!r} cannot be served: {slot.failed[1]}")
+                if not slot.changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
+                    raise errors.TemporaryError(f"application {application.name!r} was not ready after {_START_SECONDS:.0f} seconds")
+
+    def _release(self, name: str, server: _Server) -> None:
+        slot = self._slot(name)
+        with slot.changed:
+            server.busy -= 1
+            server.last_used = time.monotonic()
+            over = server.retired and server.busy == 0
+        if over:
+            # Not here: the caller's answer must not wait for the end of a process.
+            threading.Thread(target=server.close, name=f"stop-{name}", daemon=True).start()
+
+    def _launch(self, application: tables.Application, slot: _Slot) -> None:
+        try:
+            fresh, problem = self._start(application), None
+        except (errors.FusemlError, OSError) as error:
+            fresh, problem = None, str(error)
+            _log.error("application %s revision %s: %s", application.name, application.revision, error)
+        with slot.changed:
+            old, slot.starting = slot.serving, None
+            if fresh is None:
+                slot.failed = (application.revision, problem or "")
+            else:
+                slot.serving, slot.failed = fresh, None
+                if old is not None:
+                    old.retired = True
+            over = fresh is not None and old is not None and old.busy == 0
+            slot.changed.notify_all()
+        if over and old is not None:
+            old.close()
+        if fresh is not None and self._stopping.is_set():
+            fresh.close()
+
+    def _start(self, application: tables.Application) -> _Server:
+        document = application.document
+        if not document.get("model"):
+            raise errors.PermanentError("it was registered without a model")
+        log = self._folder / f"{application.name}.log"
+        python = self._python(document.get("runtime") or "")
+        argv = [*python, "-m", "fuseml.steps.model_server", "--model", document["model"], "--name", application.name, "--port", "0"]
+        scratch = pathlib.Path(tempfile.mkdtemp(dir=self._folder, prefix=_SCRATCH))
+        environment = {**self._environment, "MLFLOW_TRACKING_URI": document.get("tracking_uri") or "", "TMPDIR": str(scratch)}
+        server = _Server(application.revision, leash.Leashed(argv, env=environment, cwd=self._folder, log=log, pipe=True), scratch)
+        watchdog = threading.Timer(_START_SECONDS, server.close)
+        watchdog.start()
+        try:
+            line = server.child.stdout.readline()
+        finally:
+            watchdog.cancel()
+        if not line:
+            server.close()
+            raise errors.PermanentError(f"its model server did not start: {leash.tail(log)}")
+        server.url, server.last_used = f"http://127.0.0.1:{json.loads(line)['port']}", time.monotonic()
+        return server
+
+    def _python(self, runtime: str) -> list[str]:
+        repository, _, tag = runtime.rpartition(":")
+        if not repository or tag == "host":
+            # -P: a module of the working folder must not be taken for an installed one.
+            return [sys.executable, "-P"]
+        python = self._runtimes / tag / "bin" / "python"
+        if "/" in tag or not python.exists():
+            raise errors.PermanentError(
+                f"its runtime {runtime!r} is not an environment on this machine; run its workflow again to build it"
+            )
+        # -I: nothing but the environment; the builder has put the model server into it.
+        return [str(python), "-I"]
+
+    def _sweep(self) -> None:
+        while not self._stopping.wait(_SWEEP_SECONDS):
+            for name, server in list(self._unused()):
+                _log.info("the model server of %s was idle and is stopped", name)
+                server.close()
+
+    def _unused(self) -> Iterator[tuple[str, _Server]]:
+        with self._lock:
+            slots = list(self._slots.items())
+        for name, slot in slots:
+            with slot.changed:
+                server = slot.serving
+                if server is None or server.busy or slot.starting is not None:
+                    continue
+                if time.monotonic() - server.last_used > self._idle or not self._exists(name):
+                    slot.serving = None
+                    yield name, server
+
+    def _exists(self, name: str) -> bool:
+        try:
+            with self._store.read() as session:
+                applications.get(session, name)
+        except errors.NotFoundError:
+            return False
+        return True

@@ -1,0 +1,152 @@
+"""`fuseml up`: wires the functions and their stand-ins together, serves them, and takes everything down with it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import logging
+import os
+import pathlib
+import secrets as tokens_of_python
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import waitress.server
+
+from fuseml.domain import errors
+from fuseml.embedded import composition
+from fuseml.runtime import secrets
+
+_log = logging.getLogger("fuseml.server")
+_THREADS = 16
+_SIGNAL_SECONDS = 0.5
+_MAX_BODY = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to run. `mlflow` is auto, none or a URL; `environment` is what child processes may inherit from."""
+
+    home: pathlib.Path
+    environment: Mapping[str, str]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    mlflow: str = "auto"
+    anonymous: bool = False
+
+
+def serve(options: Options) -> int:
+    """Run until SIGINT or SIGTERM; returns the exit code. Raises PermanentError for what keeps it from starting."""
+    if options.anonymous and options.host not in ("127.0.0.1", "::1", "localhost"):
+        raise errors.PermanentError("--anonymous lets everybody in and is only for loopback; leave it out, or use --host 127.0.0.1")
+    options.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (options.home / "logs").mkdir(exist_ok=True)
+    _log_to(options.home / "logs" / "server.log")
+    with _owning(options.home), _listening(options) as listener:
+        url = f"http://{_reachable(options.host)}:{listener.getsockname()[1]}"
+        token = secrets.read_or_create(options.home / "token", tokens_of_python.token_urlsafe(32))
+        parts = composition.compose(
+            options.home, url, token, mlflow=options.mlflow, anonymous=options.anonymous, environment=options.environment
+        )
+        server = waitress.server.create_server(
+            parts.gateway,
+            sockets=[listener],
+            threads=_THREADS,
+            max_request_body_size=_MAX_BODY,
+            ident="FuseML",
+            clear_untrusted_proxy_headers=True,
+        )
+        stopping = _stop_on_signals()
+        serving = threading.Thread(target=_run, args=(server,), name="http", daemon=True)
+        try:
+            parts.start()
+            serving.start()
+            (options.home / "url").write_text(url + "\n")
+            _greet(options, url, parts.state())
+            # A signal that the kernel hands to another thread does not wake this one: look again from time to time.
+            while not stopping.wait(_SIGNAL_SECONDS):
+                pass
+            print("Stopping...", flush=True)  # noqa: T201
+        finally:
+            (options.home / "url").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                server.close()
+            parts.stop()
+    return 0
+
+
+def _run(server: Any) -> None:
+    # Closing the server from another thread makes its loop fail on the closed socket; that is how it ends.
+    with contextlib.suppress(OSError):
+        server.run()
+
+
+def _stop_on_signals() -> threading.Event:
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, stop)
+    return stopping
+
+
+@contextlib.contextmanager
+def _owning(home: pathlib.Path) -> Iterator[None]:
+    """Hold the home: two servers on one state would deliver everything twice. Raises PermanentError when it stays taken."""
+    with (home / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            owner = lock.read().strip() or "?"
+            raise errors.PermanentError(
+                f"another FuseML server (process {owner}) uses {home}; stop it, or choose another folder with --home"
+            ) from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _listening(options: Options) -> Iterator[socket.socket]:
+    try:
+        listener = socket.create_server((options.host, options.port), backlog=128)
+    except OSError as error:
+        raise errors.PermanentError(
+            f"cannot listen on {options.host}:{options.port} ({error.strerror}); choose another port with --port, 0 takes a free one"
+        ) from error
+    with listener:
+        yield listener
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "localhost") else f"[{host}]" if ":" in host else host  # noqa: S104 - compared, not bound
+
+
+def _log_to(path: pathlib.Path) -> None:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter('{"time":"%(asctime)s","level":"%(levelname)s","logger":"%(name)s","message":%(message)r}'))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+
+
+def _greet(options: Options, url: str, state: Mapping[str, Any]) -> None:
+    mlflow = state["components"].get("mlflow", {})
+    lines = [
+        f"FuseML {importlib.metadata.version('fuseml')} is ready at {url}",
+        f"  token   {options.home / 'token'}" if not options.anonymous else "  token   none needed (--anonymous)",
+        f"  state   {options.home}",
+        f"  mlflow  {mlflow.get('url') or ''} ({mlflow.get('status', 'off')})".replace("  (", " ("),
+        "Ctrl-C stops it.",
+    ]
+    print("\n".join(lines), flush=True)  # noqa: T201

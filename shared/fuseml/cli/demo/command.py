@@ -1,0 +1,113 @@
+"""`fuseml demo`: starts a server of its own, tells the story, and leaves nothing behind unless told to."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fuseml.cli import options, session
+from fuseml.domain import errors
+
+if TYPE_CHECKING:
+    from fuseml.cli.demo.screen import Terminal
+    from fuseml.cli.demo.server import Server
+    from fuseml.client import git, shapes
+
+_CHECKOUT = "demo-checkout"
+
+
+def demo(
+    context: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the server running and its home in place.")] = False,
+    home: Annotated[
+        str, options.option("--home", metavar="DIR", help="A new folder for the state, which then stays; else a temporary one.")
+    ] = "",
+) -> None:
+    """Push an example, train, serve, change it, on a new server.
+
+    Everything happens for real, through the API and `git push`; afterwards nothing stays behind.
+    """
+    from fuseml.cli.demo import screen, server, story
+    from fuseml.client import api, git
+
+    environment = session.settings(context).environment
+
+    def remote(registration: shapes.Registration) -> git.Remote:
+        return git.Remote(registration["codeset"]["url"], registration["username"], registration["password"], environment)
+
+    with _ended_by_signals(), contextlib.ExitStack() as clean_up:
+        folder = _fresh_folder(home)
+        if not home:
+            clean_up.callback(shutil.rmtree, folder)
+        terminal = screen.Terminal()
+        with terminal.step("Start a server") as note:
+            running = server.start(folder, environment)
+            note.result = f"{running.url}, state in {folder}"
+        clean_up.callback(_stop, running, terminal)
+        try:
+            story.Story(api.Client(running.url, running.token), terminal, folder / _CHECKOUT, remote).tell()
+        except errors.FusemlError:
+            terminal.lines("End of the server's log", server.log_end(folder, 10))
+            raise
+        if keep:
+            clean_up.pop_all()
+            _tell_how_to_go_on(running, folder / _CHECKOUT)
+    typer.echo("The demo did what it promised.")
+
+
+def _fresh_folder(home: str) -> Path:
+    if not home:
+        return Path(tempfile.mkdtemp(prefix="fuseml-demo-")).resolve()
+    folder = Path(home).resolve()
+    if folder.exists() and any(folder.iterdir()):
+        raise errors.InvalidError(f"{folder} is not empty; the demo needs a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the demo like Ctrl-C does: through the clean-up."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(running: Server, terminal: Terminal) -> None:
+    # A second Ctrl-C must not interrupt the clean-up that the first one asked for.
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with terminal.step("Stop the server"):
+            left = running.stop()
+            if left:
+                raise errors.PermanentError(f"processes had to be killed: {'; '.join(left)}")
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _tell_how_to_go_on(running: Server, checkout: Path) -> None:
+    rows: Mapping[str, object] = {
+        "URL": running.url,
+        "Token": running.home / "token",
+        "Checkout": checkout,
+        "Log": running.home / "demo-server.log",
+        "Try": f"FUSEML_HOME={running.home} fuseml run list",
+        "Stop": f"kill {running.process.pid}",
+    }
+    for title, value in rows.items():
+        typer.echo(f"{title + ':':<10}{value}")

@@ -1,0 +1,49 @@
+"""How failures look: one line on standard error with a way out, the problems of a document one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fuseml.cli import explanation
+from fuseml.domain import errors
+
+
+def lines(error: errors.FusemlError) -> Iterator[str]:
+    """What to print for an error."""
+    if isinstance(error, errors.InvalidError) and error.problems:
+        yield from _problems(error)
+        return
+    yield f"error: {_one_line(error.message)}{_way_out(error)}"
+    if isinstance(error, errors.UnresolvedError):
+        for candidate in explanation.candidates(error.details.get("explanations")):
+            if candidate.get("verdict") == "rejected":
+                yield f"  {explanation.sentence(candidate)}"
+
+
+def _problems(error: errors.InvalidError) -> Iterator[str]:
+    source = str(error.details.get("source") or "")
+    if len(error.problems) == 1:
+        yield f"error: {_told(error.problems[0], source)}"
+        return
+    yield f"error: {source or 'the request'} is not valid, {len(error.problems)} problems:"
+    for problem in error.problems:
+        yield f"  {_told(problem, '')}"
+
+
+def _told(problem: errors.Problem, source: str) -> str:
+    """`file:line:column: field: what is wrong`, as compilers tell it, so that editors find the place."""
+    place = ":".join(str(part) for part in (source, problem.line, problem.column) if part)
+    hint = f" (did you mean {problem.suggestion!r}?)" if problem.suggestion else ""
+    return ": ".join(part for part in (place, problem.path, _one_line(problem.message)) if part) + hint
+
+
+def _way_out(error: errors.FusemlError) -> str:
+    if isinstance(error, errors.UnauthenticatedError):
+        return "; pass --token or set FUSEML_TOKEN (a server started by `fuseml up` keeps it in HOME/token)"
+    if isinstance(error, errors.StaleError):
+        return "; get it again and repeat the change"
+    return ""
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

@@ -1,0 +1,125 @@
+"""The entry point of the `fuseml` command: the tree of commands, the global flags, and how every failure ends.
+
+Exit codes: 0 done, 1 refused or failed (also when nobody reads the output any more), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from fuseml.cli import (
+    applications,
+    artifacts,
+    codesets,
+    config,
+    extensions,
+    failure,
+    options,
+    projects,
+    resolve,
+    runs,
+    server,
+    session,
+    settings,
+    workflows,
+)
+from fuseml.cli.demo import command as demo
+from fuseml.domain import errors
+
+app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, **options.GROUP)
+
+app.command(epilog=options.examples("fuseml up", "fuseml up --port 0 --mlflow none --home /tmp/try"))(server.up)
+app.command(epilog=options.examples("fuseml demo", "fuseml demo --keep"))(demo.demo)
+app.command(epilog=options.examples("fuseml push -p demo -n diabetes", "fuseml push ./model -p demo -n diabetes --wait"))(codesets.push)
+app.command(epilog=options.examples("fuseml status"))(server.status)
+app.command(epilog=options.examples("fuseml version -o json"))(server.version)
+app.command(
+    no_args_is_help=True,
+    epilog=options.examples("fuseml resolve -r mlflow-tracking", "fuseml resolve --product mlflow --version '>=3' --explain"),
+)(resolve.resolve)
+for _name, _group in (
+    ("project", projects.app),
+    ("codeset", codesets.app),
+    ("workflow", workflows.app),
+    ("run", runs.app),
+    ("application", applications.app),
+    ("artifact", artifacts.app),
+    ("extension", extensions.app),
+    ("config", config.app),
+):
+    app.add_typer(_group, name=_name)
+
+
+@app.callback(epilog=options.examples("fuseml up", "fuseml push . -p demo -n diabetes --wait", "fuseml run list -o json"))
+def root(
+    context: typer.Context,
+    url: Annotated[str, options.option("--url", "-u", help="The server's URL (FUSEML_SERVER_URL).")] = "",
+    token: Annotated[str, options.option("--token", help="The token (better: FUSEML_TOKEN).")] = "",
+    timeout: Annotated[
+        float | None, options.option("--timeout", min=0.1, metavar="SECONDS", help="Of one request; 30 when not given.")
+    ] = None,
+) -> None:
+    """GitOps for machine learning: push code, train, serve, with the tools you choose."""
+    known = session.settings(context)
+    context.obj = dataclasses.replace(known, url=url or known.url, token=token or known.token, timeout=timeout or known.timeout)
+
+
+def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run one command line; the exit code. Failures are told on standard error, never as a traceback unless FUSEML_DEBUG is set."""
+    try:
+        chosen = settings.CliSettings.from_env(environment)
+        code = typer.main.get_command(app).main(args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=chosen)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        # Python would complain once more when it flushes standard output at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except TyperException as error:
+        return _usage(error)
+    except Exception as error:
+        return _failed(error, bool(environment.get("FUSEML_DEBUG")))
+
+
+def _usage(error: TyperException) -> int:
+    context: typer.Context | None = getattr(error, "ctx", None)
+    message = error.format_message()
+    if not message or message.startswith("Usage:"):
+        # No arguments where some are needed: the help is the answer.
+        typer.echo(message or (context.get_help() if context else ""), err=True)
+        return 2
+    typer.echo(f"error: {message[:1].lower()}{message[1:].rstrip('.')}", err=True)
+    if context is not None:
+        typer.echo(f"Try `{context.command_path} --help`.", err=True)
+    return error.exit_code
+
+
+def _failed(error: Exception, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    elif isinstance(error, errors.FusemlError):
+        for line in failure.lines(error):
+            typer.echo(line, err=True)
+    else:
+        told = " ".join(str(error).split()) or type(error).__name__
+        typer.echo(f"error: {told} (unforeseen: set FUSEML_DEBUG=1 to see where it comes from)", err=True)
+    return 1
+
+
+def main() -> int:
+    """What the installed `fuseml` runs."""
+    return run(sys.argv[1:], os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

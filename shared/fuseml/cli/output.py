@@ -1,0 +1,229 @@
+"""How results look: tables for people, the API's own objects as JSON or YAML for programs.
+
+A table fits its terminal: free text gives way first, then the widest column. Into a pipe everything is written whole, one line a row.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+# Wide enough for any row: in a pipe nothing is cut or wrapped.
+_PIPE_WIDTH = 100_000
+
+_GAP = 2
+_NARROWEST = 10
+
+STATE_STYLES: Mapping[str, str] = {
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "waiting": "yellow",
+    "queued": "dim",
+    "skipped": "dim",
+    "ready": "green",
+    "starting": "cyan",
+    "ok": "green",
+}
+
+
+class Format(enum.StrEnum):
+    """The choices of `-o`."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: what stands in it for an item. `cut` lets free text give way on a narrow terminal; `states` colours states."""
+
+    title: str
+    read: Callable[[Mapping[str, object]], object]
+    cut: bool = False
+    states: bool = False
+
+
+def field(key: str) -> Callable[[Mapping[str, object]], object]:
+    """Read one key of an item."""
+    return lambda item: item.get(key)
+
+
+def column(title: str, key: str = "", *, cut: bool = False, states: bool = False) -> Column:
+    """A column that shows the key of the same name, or `key`."""
+    return Column(title, field(key or title.lower()), cut, states)
+
+
+def console() -> Console:
+    """A console that prints values literally and knows whether a person looks at it."""
+    from rich.console import Console
+
+    plain = Console(highlight=False, markup=False, emoji=False)
+    if not plain.is_terminal:
+        plain.width = _PIPE_WIDTH
+    return plain
+
+
+def listing(format: Format, items: Iterable[Mapping[str, object]], columns: Sequence[Column], empty: str) -> None:
+    """Print a list. `empty` is the sentence for people when there is nothing, with what to do about it."""
+    found = list(items)
+    if format is not Format.TABLE:
+        dump(format, found)
+    elif found:
+        table(found, columns)
+    else:
+        typer.echo(empty, err=True)
+
+
+def done(format: Format, item: Mapping[str, object], sentence: str) -> None:
+    """Tell that a change is done: the sentence for people, the changed object for programs."""
+    if format is Format.TABLE:
+        typer.echo(sentence)
+    else:
+        dump(format, item)
+
+
+def record(format: Format, item: Mapping[str, object], columns: Sequence[Column], *parts: tuple[str, str, Sequence[Column]]) -> None:
+    """Print one object: its fields one a line, then a titled table for each of `parts` (title, key, columns) that it has."""
+    if format is not Format.TABLE:
+        dump(format, item)
+        return
+    fields(item, columns)
+    for title, key, part_columns in parts:
+        children = item.get(key)
+        if isinstance(children, list) and children:
+            typer.echo(f"\n{title}:")
+            table(children, part_columns, indent=2)
+
+
+def fields(item: Mapping[str, object], columns: Sequence[Column]) -> None:
+    """`Title:  value` lines, without the fields that are empty."""
+    shown = [(column, text(column.read(item))) for column in columns]
+    width = max((len(column.title) for column, _ in shown), default=0) + 1
+    plain = console()
+    for column, value in shown:
+        if value:
+            plain.print(f"{column.title + ':':<{width}} ", _styled(column, value), sep="", soft_wrap=True)
+
+
+def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], indent: int = 0) -> None:
+    """Aligned columns under upper-case titles. Columns that are empty in every row are left out."""
+    from rich.padding import Padding
+    from rich.table import Table
+
+    cells = [[_cell(column, item) for column in columns] for item in items]
+    kept = [index for index in range(len(columns)) if index == 0 or any(row[index] for row in cells)]
+    grid = Table(box=None, pad_edge=False, show_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
+    plain = console()
+    widths = _widths([[columns[index].title] + [row[index] for row in cells] for index in kept], kept, columns, plain.width - indent)
+    for index, width in zip(kept, widths, strict=True):
+        grid.add_column(columns[index].title.upper(), no_wrap=True, overflow="ellipsis", width=width)
+    for row in cells:
+        grid.add_row(*(_styled(columns[index], row[index]) for index in kept))
+    plain.print(Padding(grid, (0, 0, 0, indent), expand=False))
+
+
+def _cell(column: Column, item: Mapping[str, object]) -> str:
+    value = column.read(item)
+    # Free text may hold line breaks; a row is one line.
+    return " ".join(value.split()) if isinstance(value, str) and column.cut else text(value)
+
+
+def _widths(cells: Sequence[Sequence[str]], kept: Sequence[int], columns: Sequence[Column], available: int) -> list[int]:
+    """Natural widths; on a narrow terminal columns that may be cut give way, the widest first, and the widest of all after them."""
+    widths = [max(len(line) for cell in column for line in (cell.splitlines() or [""])) for column in cells]
+    excess = sum(widths) + _GAP * len(widths) - available
+    everything = range(len(kept))
+    for group in ([position for position in everything if columns[kept[position]].cut], everything):
+        while excess > 0 and any(widths[position] > _NARROWEST for position in group):
+            widths[max(group, key=widths.__getitem__)] -= 1
+            excess -= 1
+    return widths
+
+
+def _styled(column: Column, value: str) -> Text:
+    from rich.text import Text
+
+    return Text(value, style=STATE_STYLES.get(value, "") if column.states else "")
+
+
+def text(value: object) -> str:
+    """A cell: lists by commas, mappings by lines, nothing for what is absent."""
+    if value is None or value is False or value == "":
+        return ""
+    if value is True:
+        return "yes"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{key}: {text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(text(item) for item in value)
+    return str(value).strip()
+
+
+def dump(format: Format, data: object) -> None:
+    """The API's object, unchanged."""
+    if format is Format.JSON:
+        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        return
+    import yaml
+
+    typer.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def seconds_between(start: object, end: object, now: datetime.datetime | None = None) -> float | None:
+    """Seconds from one RFC 3339 time to another, or to now; None before the start."""
+    first, last = moment(start), moment(end) or now or datetime.datetime.now(datetime.UTC)
+    return max((last - first).total_seconds(), 0.0) if first else None
+
+
+def moment(value: object) -> datetime.datetime | None:
+    """An RFC 3339 time; None for nothing, for what is none, and for the original API's zero time."""
+    if not isinstance(value, str) or not value or value.startswith("0001-"):
+        return None
+    try:
+        parsed = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)
+
+
+def age(value: object) -> str:
+    """How long ago a time was: `45s`, `3m`, `5h`, `2d`."""
+    seconds = seconds_between(value, None)
+    if seconds is None:
+        return ""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.4s`, `12s`, `1m04s`, `2h05m`."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3_600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3_600}h{whole % 3_600 // 60:02}m"
+
+
+def spent(item: Mapping[str, object]) -> str:
+    """How long a run or step took, or has been going on."""
+    return duration(seconds_between(item.get("started"), item.get("finished")))

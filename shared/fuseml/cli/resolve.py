@@ -1,0 +1,74 @@
+"""`fuseml resolve`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fuseml.cli import explanation, options, output, session
+from fuseml.domain import errors
+
+if TYPE_CHECKING:
+    from fuseml.client import shapes
+
+_BINDING = (
+    output.Column("Extension", lambda item: " ".join(str(item[key]) for key in ("extension_id", "product", "version") if item.get(key))),
+    output.column("Service", "service_id"),
+    output.column("Resource", "service_resource"),
+    output.column("Category", "service_category"),
+    output.column("Zone"),
+    output.column("URL", "url"),
+    output.column("Endpoint", "endpoint_type"),
+    output.column("Credentials", "credentials_id"),
+    output.column("Ambiguous with", "ambiguous_with"),
+)
+
+
+def resolve(
+    context: typer.Context,
+    extension_id: Annotated[str, options.option("--id", help="The extension's id.")] = "",
+    service_id: Annotated[str, options.option("--service-id", help="The service's id.")] = "",
+    product: Annotated[str, options.option("--product", help="The product.")] = "",
+    version: Annotated[str, options.option("--version", help="A version constraint, such as `>=1.10,<2`.")] = "",
+    zone: Annotated[str, options.option("--zone", "-z", help="The extension's zone.")] = "",
+    resource: Annotated[str, options.option("--service-resource", "-r", help="The service's resource.")] = "",
+    category: Annotated[str, options.option("--service-category", "-c", help="The service's category.")] = "",
+    project: Annotated[str, options.option("--project", "-p", help="Ask on behalf of this project.")] = "",
+    user: Annotated[str, options.option("--user", help="Ask on behalf of this user.")] = "",
+    consumer_zone: Annotated[str, options.option("--from-zone", help="Ask from this zone.")] = "",
+    explain: Annotated[bool, typer.Option("--explain", help="Tell of every candidate why it was kept or dropped.")] = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Find what a selector would bind to now."""
+    wanted = {
+        "extension_id": extension_id,
+        "service_id": service_id,
+        "product": product,
+        "version": version,
+        "zone": zone,
+        "service_resource": resource,
+        "service_category": category,
+    }
+    selector: shapes.Selector = {"name": "selector", **{key: value for key, value in wanted.items() if value}}  # type: ignore[typeddict-item]
+    consumer: shapes.Consumer = {"project": project, "user": user, "zone": consumer_zone}
+    try:
+        found = session.connect(context).resolver.resolve([selector], consumer, explain=explain)
+    except errors.UnresolvedError as error:
+        if not explain:
+            raise
+        explanation.show(error.details.get("explanations"))
+        raise errors.NotFoundError(error.message) from None
+    if format is not output.Format.TABLE:
+        output.dump(format, found)
+        return
+    for binding in found["bindings"]:
+        output.fields(binding, _BINDING)
+        environment = binding.get("env") or {}
+        if environment:
+            typer.echo("\nEnvironment:")
+            rows = [{"key": key, "value": value} for key, value in environment.items()]
+            output.table(rows, (output.column("Key"), output.column("Value")), indent=2)
+    if explain:
+        typer.echo()
+        explanation.show(found.get("explanations"))

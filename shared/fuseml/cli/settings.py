@@ -1,0 +1,112 @@
+"""What the command takes from its environment, its configuration file and the local server's home.
+
+Only `main` passes the environment in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fuseml.domain import errors
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class CliSettings:
+    """Explicit settings, from flags or variables; empty where nothing was said. `timeout` is in seconds."""
+
+    url: str = ""
+    token: str = field(default="", repr=False)
+    home: str = ""
+    config: str = ""
+    timeout: float = DEFAULT_TIMEOUT
+    push_user: str = ""
+    push_password: str = field(default="", repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @staticmethod
+    def from_env(environment: Mapping[str, str]) -> CliSettings:
+        """Raises InvalidError for a timeout that is no number of seconds."""
+        timeout = environment.get("FUSEML_HTTP_TIMEOUT", "") or str(DEFAULT_TIMEOUT)
+        try:
+            seconds = float(timeout)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < math.inf:
+            raise errors.InvalidError(f"FUSEML_HTTP_TIMEOUT is {timeout!r}; it must be a number of seconds")
+        return CliSettings(
+            url=environment.get("FUSEML_SERVER_URL", ""),
+            token=environment.get("FUSEML_TOKEN", ""),
+            home=environment.get("FUSEML_HOME", ""),
+            config=environment.get("FUSEML_CONFIG", ""),
+            timeout=seconds,
+            push_user=environment.get("FUSEML_PROJECT_USER", ""),
+            push_password=environment.get("FUSEML_PROJECT_PASSWORD", ""),
+            environment=environment,
+        )
+
+    def home_folder(self) -> Path:
+        """Where a local server keeps its state."""
+        if self.home:
+            return Path(self.home)
+        import platformdirs
+
+        return Path(platformdirs.user_data_dir("fuseml"))
+
+    def config_file(self) -> Path:
+        """Where `fuseml config set` keeps the server's address and token."""
+        if self.config:
+            return Path(self.config)
+        import platformdirs
+
+        return Path(platformdirs.user_config_dir("fuseml")) / "config.json"
+
+    def configured(self) -> Mapping[str, str]:
+        """The configuration file's content. Raises InvalidError when it is damaged."""
+        file = self.config_file()
+        text = _text_of(file)
+        try:
+            data = json.loads(text) if text else {}
+        except ValueError:
+            data = None
+        if not isinstance(data, dict):
+            raise errors.InvalidError(f"{file} is not a configuration file; repair or delete it")
+        return {str(key): str(value) for key, value in data.items()}
+
+    def server_url(self) -> str:
+        """The first of: flag or FUSEML_SERVER_URL, configuration file, the local server's own word, the default."""
+        return self.url or self.configured().get("url", "") or self._local_url()
+
+    def access_token(self) -> str | None:
+        """The token for `server_url`: a local server's file and a configured token are used for their own server only."""
+        url = self.server_url()
+        if self.token:
+            return self.token
+        configured = self.configured()
+        if configured.get("token") and _same(url, configured.get("url", "")):
+            return configured["token"]
+        if _same(url, self._local_url()):
+            return _text_of(self.home_folder() / "token") or None
+        return None
+
+    def _local_url(self) -> str:
+        return _text_of(self.home_folder() / "url") or DEFAULT_URL
+
+
+def _same(one: str, other: str) -> bool:
+    return bool(other) and one.rstrip("/") == other.rstrip("/")
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except PermissionError:
+        raise errors.ForbiddenError(f"{file} may not be read by this user") from None

@@ -1,0 +1,103 @@
+"""Following a run: a live tree of its steps in a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from fuseml.cli import output
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from fuseml.client import shapes
+    from fuseml.client.api import Client
+
+
+def follow(client: Client, name: str) -> shapes.Run:
+    """Show the run until it has finished; the run as it ended."""
+    return show(client.runs.watch(name))
+
+
+def show(looks: Iterable[shapes.Run], indent: int = 0) -> shapes.Run:
+    """Show successive looks at a run on standard output; the last one. `looks` must not be empty."""
+    return _live(looks, indent) if output.console().is_terminal else _lines(looks, indent)
+
+
+def _live(looks: Iterable[shapes.Run], indent: int) -> shapes.Run:
+    from rich.live import Live
+    from rich.padding import Padding
+
+    last: shapes.Run = {}
+
+    def picture() -> Padding:
+        return Padding(tree(last), (0, 0, 0, indent))
+
+    # The durations of running steps count up between two looks.
+    with Live(console=output.console(), refresh_per_second=8, get_renderable=picture) as live:
+        for look in looks:
+            last = look
+            live.refresh()
+    return last
+
+
+def tree(run: shapes.Run) -> Tree:
+    """The run and its steps, with state, duration and cause."""
+    from rich.tree import Tree
+
+    subject = "/".join(part for part in (run.get("project"), run.get("codeset")) if part)
+    version = (run.get("commit") or "")[:8]
+    name, steps = run.get("name", ""), run.get("steps", [])
+    # The guides of the tree take four characters; with them, the states stand below each other.
+    width = max(len(name), 4 + max((len(step["name"]) for step in steps), default=0))
+    root = Tree(_label(run, f"{name:<{width}}", f"{subject} {version}".strip()), guide_style="dim")
+    for step in steps:
+        root.add(_label(step, f"{step['name']:<{width - 4}}", ""))
+    return root
+
+
+def _label(item: shapes.Run | shapes.StepRun, name: str, remark: str) -> Text:
+    from rich.text import Text
+
+    state = item.get("state", "")
+    attempts = item.get("attempts", 0)
+    label = Text(overflow="ellipsis", no_wrap=True)
+    label.append(f"{name}  ")
+    label.append(f"{state:<9}", style=output.STATE_STYLES.get(state, ""))
+    label.append(f"  {output.spent(item):>6}")
+    for text in (f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else "", remark):
+        label.append(f"  {text}" if text else "", style="dim")
+    if item.get("cause"):
+        label.append(f"  {_one_line(item)}", style="red")
+    return label
+
+
+def _lines(looks: Iterable[shapes.Run], indent: int) -> shapes.Run:
+    told: dict[str, str] = {}
+    last: shapes.Run = {}
+    for last in looks:
+        for subject, line in _changes(last, told):
+            time = datetime.datetime.now().astimezone().strftime("%H:%M:%S")
+            typer.echo(f"{' ' * indent}{time}  {subject}  {line}")
+    return last
+
+
+def _changes(run: shapes.Run, told: dict[str, str]) -> Iterator[tuple[str, str]]:
+    items: list[tuple[str, shapes.Run | shapes.StepRun]] = [(f"{run['name']} {step['name']}", step) for step in run.get("steps", [])]
+    # The run's own start comes before its steps' news, its end after them.
+    items.insert(len(items) if run.get("finished") else 0, (run["name"], run))
+    for subject, item in items:
+        state = item.get("state", "")
+        if told.get(subject, "queued") != state:
+            told[subject] = state
+            spent = output.spent(item) if item.get("finished") else ""
+            yield subject, "  ".join(part for part in (state, spent, _one_line(item)) if part)
+
+
+def _one_line(item: shapes.Run | shapes.StepRun) -> str:
+    """The cause; it may quote several lines of a log."""
+    return " ".join((item.get("cause") or "").split())

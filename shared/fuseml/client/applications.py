@@ -1,0 +1,32 @@
+"""Applications: what runs serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from fuseml.client import shapes, transport
+
+
+class Applications:
+    """`/applications`."""
+
+    def __init__(self, http: transport.Transport) -> None:
+        self._http = http
+
+    def list(self, type: str | None = None, workflow: str | None = None, limit: int | None = None) -> Iterator[shapes.Application]:
+        """Applications, of one type or workflow where given."""
+        return cast(Iterator[shapes.Application], self._http.pages("/applications", {"type": type, "workflow": workflow}, limit))
+
+    def get(self, name: str) -> shapes.Application:
+        """Raises NotFoundError."""
+        return cast(shapes.Application, self._http.get_object(transport.address("applications", name)))
+
+    def apply(self, application: shapes.Application) -> shapes.Application:
+        """Make the application, or replace the one of that name."""
+        document = cast(dict[str, object], application)
+        return cast(shapes.Application, self._http.change("POST", "/applications", document=document))
+
+    def delete(self, name: str) -> None:
+        """Stops serving and removes what serves it."""
+        self._http.change("DELETE", transport.address("applications", name))

@@ -1,0 +1,32 @@
+"""Codesets: git repositories of ML code. Pushing to them is `fuseml.client.git`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from fuseml.client import shapes, transport
+
+
+class Codesets:
+    """`/codesets`."""
+
+    def __init__(self, http: transport.Transport) -> None:
+        self._http = http
+
+    def list(self, project: str | None = None, label: str | None = None, limit: int | None = None) -> Iterator[shapes.Codeset]:
+        """Codesets, of one project or with one label where given."""
+        return cast(Iterator[shapes.Codeset], self._http.pages("/codesets", {"project": project, "label": label}, limit))
+
+    def register(self, project: str, name: str, description: str = "", labels: Sequence[str] = ()) -> shapes.Registration:
+        """Make the codeset and its project where they do not exist yet; the answer holds the URL and credentials for pushing."""
+        query = {"name": name, "project": project, "description": description, "labels": labels}
+        return cast(shapes.Registration, self._http.change("POST", "/codesets", query=query))
+
+    def get(self, project: str, name: str) -> shapes.Codeset:
+        """Raises NotFoundError."""
+        return cast(shapes.Codeset, self._http.get_object(transport.address("codesets", project, name)))
+
+    def delete(self, project: str, name: str) -> None:
+        """Removes the repository and its assignments; runs and artifacts stay."""
+        self._http.change("DELETE", transport.address("codesets", project, name))

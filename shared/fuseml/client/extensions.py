@@ -1,0 +1,91 @@
+"""The registry of extensions: records, their services, endpoints and credentials.
+
+`document` is text (as written, YAML or JSON) or a mapping. Credentials come back with `<hidden>` values; sent back, that keeps what is
+stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar, cast
+from urllib.parse import quote
+
+from fuseml.client import shapes, transport
+
+Part = TypeVar("Part", shapes.Service, shapes.Endpoint, shapes.Credentials)
+
+
+class Parts(Generic[Part]):
+    """The children of a record at one level: services, endpoints or credentials, reached by `key`."""
+
+    def __init__(self, http: transport.Transport, path: str, key: Callable[[str], str] = str) -> None:
+        self._http = http
+        self._path = path
+        self._key = key
+
+    def _address(self, key: str) -> str:
+        return self._path + transport.address(self._key(key))
+
+    def list(self) -> Iterator[Part]:
+        """Raises NotFoundError when the parent does not exist."""
+        return cast(Iterator[Part], self._http.pages(self._path))
+
+    def add(self, document: transport.Document) -> Part:
+        """Raises ConflictError when the key is taken."""
+        return cast(Part, self._http.change("POST", self._path, document=document))
+
+    def get(self, key: str) -> Part:
+        """Raises NotFoundError."""
+        return cast(Part, self._http.get_object(self._address(key)))
+
+    def update(self, key: str, document: transport.Document) -> Part:
+        """Replaces what the document names and keeps the rest."""
+        return cast(Part, self._http.change("PUT", self._address(key), document=document))
+
+    def delete(self, key: str) -> None:
+        """Raises NotFoundError."""
+        self._http.change("DELETE", self._address(key))
+
+
+class Extensions:
+    """`/extensions/**`."""
+
+    def __init__(self, http: transport.Transport) -> None:
+        self._http = http
+
+    def list(self, selector: shapes.Selector | None = None, limit: int | None = None) -> Iterator[shapes.Extension]:
+        """Extensions that have what the selector asks for; all of them without one."""
+        query = cast(transport.Query, selector or {})
+        return cast(Iterator[shapes.Extension], self._http.pages("/extensions", query, limit))
+
+    def register(self, document: transport.Document) -> shapes.Extension:
+        """Raises InvalidError with every problem of the record, ConflictError when the id is taken."""
+        return cast(shapes.Extension, self._http.change("POST", "/extensions", document=document))
+
+    def get(self, extension: str) -> shapes.Extension:
+        """Raises NotFoundError."""
+        return cast(shapes.Extension, self._http.get_object(transport.address("extensions", extension)))
+
+    def update(self, extension: str, document: transport.Document, revision: int | None = None) -> shapes.Extension:
+        """Replaces what the document names and keeps the rest; StaleError when the record is no longer at `revision`."""
+        path = transport.address("extensions", extension)
+        return cast(shapes.Extension, self._http.change("PUT", path, document=document, revision=revision))
+
+    def delete(self, extension: str) -> None:
+        """Raises ConflictError while an assigned workflow needs it."""
+        self._http.change("DELETE", transport.address("extensions", extension))
+
+    def services(self, extension: str) -> Parts[shapes.Service]:
+        """The services of one extension."""
+        return Parts(self._http, transport.address("extensions", extension, "services"))
+
+    def endpoints(self, extension: str, service: str) -> Parts[shapes.Endpoint]:
+        """The endpoints of one service; their key is the URL."""
+        # Escaped twice, as the original's client does: a WSGI server undoes one escape before routing, and a bare // would be a path.
+        return Parts(
+            self._http, transport.address("extensions", extension, "services", service, "endpoints"), key=lambda url: quote(url, safe="")
+        )
+
+    def credentials(self, extension: str, service: str) -> Parts[shapes.Credentials]:
+        """The credentials of one service."""
+        return Parts(self._http, transport.address("extensions", extension, "services", service, "credentials"))

@@ -1,0 +1,158 @@
+"""Pushing code with the `git` program: a folder as a codeset version, or a checkout that one works in.
+
+The credentials travel as an HTTP header that git reads from its environment: never in an argument, in a remote's URL or in a file.
+A pushed folder is read and never written to.
+"""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fuseml.domain import errors
+
+BRANCH = "main"
+
+_NOBODY = {"NAME": "FuseML", "EMAIL": "fuseml@localhost"}
+# Set by git for its hooks; inherited, they would point our commands at the repository whose hook we run in.
+_LOCAL_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_NAMESPACE")
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """The codeset version that `main` is at now; `changed` is False when it was there before."""
+
+    commit: str
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A codeset's repository and the way in. `environment` is what `git` inherits (PATH, HOME, proxies)."""
+
+    url: str
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def run(self, *arguments: str, folder: Path, extra: Mapping[str, str] | None = None, stdin: str = "") -> str:
+        """Standard output of a git command in `folder`, stripped.
+
+        Raises UnauthenticatedError, NotFoundError, ConflictError, TemporaryError or PermanentError by what git complains about.
+        """
+        try:
+            done = subprocess.run(
+                ["git", *arguments],
+                cwd=folder,
+                env={**self._variables(), **(extra or {})},
+                input=stdin,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+        except FileNotFoundError:
+            raise errors.PermanentError("the `git` program is needed to push code and was not found; install git") from None
+        if done.returncode != 0:
+            raise _complaint(arguments[0], self.url, done.stderr)
+        return done.stdout.strip()
+
+    def clone(self, folder: Path) -> None:
+        """A checkout of `main` in `folder`, ready for commits; also of a repository that is still empty."""
+        self.run("clone", "--quiet", self.url, str(folder), folder=folder.parent)
+        self.run("symbolic-ref", "HEAD", f"refs/heads/{BRANCH}", folder=folder)
+
+    def commit(self, folder: Path, message: str) -> str:
+        """Commit everything that changed in the checkout; returns the commit's id."""
+        self.run("add", "--all", folder=folder)
+        self.run("commit", "--quiet", f"--message={message}", folder=folder, extra=self._identity(folder))
+        return self.run("rev-parse", "HEAD", folder=folder)
+
+    def push(self, folder: Path, revision: str = "HEAD") -> None:
+        """Push a commit to `main`. Raises ConflictError when somebody else pushed meanwhile."""
+        self.run("push", "--quiet", self.url, f"{revision}:refs/heads/{BRANCH}", folder=folder)
+
+    def push_folder(self, location: Path, message: str) -> Pushed:
+        """Make the folder's files, as they are, the newest version on `main`: what is not in the folder is not in the version.
+
+        Respects `.gitignore`; identical content pushes nothing. Raises InvalidError when there is nothing to push.
+        """
+        if not location.is_dir():
+            raise errors.InvalidError(f"{location} is not a folder")
+        with tempfile.TemporaryDirectory(prefix="fuseml-push-") as scratch:
+            repository = Path(scratch)
+            self.run("init", "--quiet", f"--initial-branch={BRANCH}", folder=repository)
+            head = self.run("ls-remote", self.url, f"refs/heads/{BRANCH}", folder=repository).partition("\t")[0]
+            if head:
+                self.run("fetch", "--quiet", "--no-tags", self.url, f"refs/heads/{BRANCH}", folder=repository)
+                head = self.run("rev-parse", "FETCH_HEAD", folder=repository)
+            # The folder is the work tree of the scratch repository: its own .git, if any, is neither read nor written.
+            tree_of = {"GIT_DIR": str(repository / ".git"), "GIT_WORK_TREE": str(location)}
+            self.run("add", "--all", ".", folder=location, extra=tree_of)
+            if not self.run("ls-files", "--cached", folder=location, extra=tree_of):
+                raise errors.InvalidError(f"{location} holds no files to push (or .gitignore excludes them all)")
+            tree = self.run("write-tree", folder=repository)
+            if head and tree == self.run("rev-parse", f"{head}^{{tree}}", folder=repository):
+                return Pushed(head, False)
+            parent = ["-p", head] if head else []
+            commit = self.run("commit-tree", *parent, tree, folder=repository, extra=self._identity(repository), stdin=message)
+            self.push(repository, commit)
+            return Pushed(commit, True)
+
+    def _variables(self) -> dict[str, str]:
+        settings = [
+            ("credential.helper", ""),
+            # Hooks and signing of the user's other repositories have no business with a codeset version.
+            ("core.hooksPath", "/dev/null"),
+            ("commit.gpgSign", "false"),
+            ("advice.detachedHead", "false"),
+        ]
+        if self.password:
+            secret = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+            settings.append((f"http.{self.url}.extraHeader", f"Authorization: Basic {secret}"))
+        variables = {key: value for key, value in self.environment.items() if key not in _LOCAL_VARIABLES}
+        first = int(variables.get("GIT_CONFIG_COUNT") or 0)
+        for index, (key, value) in enumerate(settings, first):
+            variables |= {f"GIT_CONFIG_KEY_{index}": key, f"GIT_CONFIG_VALUE_{index}": value}
+        count = str(first + len(settings))
+        return {**variables, "GIT_CONFIG_COUNT": count, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "LC_ALL": "C"}
+
+    def _identity(self, folder: Path) -> Mapping[str, str]:
+        """Author and committer for machines whose user never told git a name; nothing where one is configured."""
+        try:
+            self.run("config", "user.email", folder=folder)
+        except errors.FusemlError:
+            names = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in _NOBODY.items()}
+            return {key: value for key, value in names.items() if key not in self.environment}
+        return {}
+
+
+def clone_source(location: str, folder: Path, environment: Mapping[str, str]) -> None:
+    """Fetch the newest version of somebody's public repository, to push it as a codeset."""
+    Remote(location, environment=environment).run("clone", "--quiet", "--depth=1", location, str(folder), folder=folder.parent)
+
+
+def _complaint(command: str, url: str, stderr: str) -> errors.FusemlError:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    told = "; ".join(_told(lines)) or "without saying why"
+    text = stderr.lower()
+    if "authentication failed" in text or "could not read username" in text or "error: 401" in text:
+        return errors.UnauthenticatedError(f"{url} refused the credentials for git {command}")
+    if "error: 403" in text:
+        return errors.ForbiddenError(f"{url} does not allow git {command} with these credentials")
+    if "not found" in text and ("repository" in text or "error: 404" in text):
+        return errors.NotFoundError(f"there is no git repository at {url}")
+    if "[rejected]" in text or "non-fast-forward" in text or "fetch first" in text:
+        return errors.ConflictError(f"somebody else pushed to {url} meanwhile; try again")
+    if "failed to connect" in text or "couldn't connect" in text or "could not resolve host" in text:
+        return errors.TemporaryError(f"no git server answers at {url}: {told}")
+    return errors.PermanentError(f"git {command} failed: {told}")
+
+
+def _told(lines: Sequence[str]) -> Sequence[str]:
+    important = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "!"))]
+    return (important or lines)[-3:]

@@ -1,0 +1,31 @@
+"""Projects: tenants that own codesets, runs and artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from fuseml.client import shapes, transport
+
+
+class Projects:
+    """`/projects`."""
+
+    def __init__(self, http: transport.Transport) -> None:
+        self._http = http
+
+    def list(self, limit: int | None = None) -> Iterator[shapes.Project]:
+        """All projects, page after page."""
+        return cast(Iterator[shapes.Project], self._http.pages("/projects", limit=limit))
+
+    def create(self, name: str, description: str = "") -> shapes.Project:
+        """Raises ConflictError when the name is taken."""
+        return cast(shapes.Project, self._http.change("POST", "/projects", query={"name": name, "description": description}))
+
+    def get(self, name: str) -> shapes.Project:
+        """Raises NotFoundError."""
+        return cast(shapes.Project, self._http.get_object(transport.address("projects", name)))
+
+    def delete(self, name: str) -> None:
+        """Raises ConflictError while the project still holds codesets."""
+        self._http.change("DELETE", transport.address("projects", name))

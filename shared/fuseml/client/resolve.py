@@ -1,0 +1,20 @@
+"""Resolution: what selectors would bind to, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from fuseml.client import shapes, transport
+
+
+class Resolver:
+    """`/resolve`."""
+
+    def __init__(self, http: transport.Transport) -> None:
+        self._http = http
+
+    def resolve(self, selectors: Sequence[shapes.Selector], consumer: shapes.Consumer, *, explain: bool = False) -> shapes.Resolution:
+        """One binding for each selector. Raises UnresolvedError, which always carries the explanations, when one finds nothing."""
+        document: dict[str, object] = {"selectors": list(selectors), "context": consumer, "explain": explain}
+        return cast(shapes.Resolution, self._http.change("POST", "/resolve", document=document))

@@ -1,0 +1,114 @@
+"""Runs: list, follow, read their logs, cancel."""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from fuseml.client import shapes, transport
+from fuseml.domain import errors
+from fuseml.domain import run as run_rules
+
+INTERVAL = 0.5
+"""Seconds between two looks at something that is being followed."""
+
+# A server that is being restarted is back within this many seconds; a follower waits that long before it gives up.
+_PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Bytes of a step's log from the asked offset on; ask again at `offset` until `complete`."""
+
+    data: bytes
+    offset: int
+    complete: bool
+
+
+def is_finished(run: shapes.Run | shapes.StepRun) -> bool:
+    """Whether the state is one that never changes again."""
+    return run.get("state", "") in run_rules.FINISHED
+
+
+class Runs:
+    """`/runs`."""
+
+    def __init__(self, http: transport.Transport) -> None:
+        self._http = http
+
+    def list(
+        self,
+        *,
+        workflow: str | None = None,
+        project: str | None = None,
+        codeset: str | None = None,
+        state: str | None = None,
+        commit: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[shapes.Run]:
+        """Runs that match all that is given, newest first, at most `limit`."""
+        query = {"workflow": workflow, "project": project, "codeset": codeset, "state": state, "commit": commit}
+        return cast(Iterator[shapes.Run], self._http.pages("/runs", query, limit))
+
+    def get(self, name: str) -> shapes.Run:
+        """Raises NotFoundError."""
+        return cast(shapes.Run, self._http.get_object(transport.address("runs", name)))
+
+    def cancel(self, name: str) -> shapes.Run:
+        """Stop the run's steps; ConflictError when it has finished already."""
+        return cast(shapes.Run, self._http.change("POST", transport.address("runs", name, "cancel")))
+
+    def log(self, name: str, step: str, offset: int = 0) -> LogChunk:
+        """What the step has written since `offset` (bytes). NotFoundError for an unknown step."""
+        path = transport.address("runs", name, "logs", step)
+        answer = self._http.send("GET", path, query={"offset": offset}, headers={"Accept": "text/plain"})
+        following = answer.headers.get("fuseml-log-offset", "")
+        return LogChunk(
+            answer.body,
+            int(following) if following.isdigit() else offset + len(answer.body),
+            answer.headers.get("fuseml-log-complete", "true") == "true",
+        )
+
+    def watch(
+        self,
+        name: str,
+        *,
+        interval: float = INTERVAL,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Iterator[shapes.Run]:
+        """The run again and again until it has finished; the last one yielded is final. A short absence of the server is waited out."""
+        last_seen = clock()
+        while True:
+            try:
+                run = self.get(name)
+            except errors.TemporaryError:
+                if clock() - last_seen > _PATIENCE:
+                    raise
+            else:
+                last_seen = clock()
+                yield run
+                if is_finished(run):
+                    return
+            sleep(interval)
+
+    def text(
+        self, name: str, step: str, *, follow: bool = False, interval: float = INTERVAL, sleep: Callable[[float], None] = time.sleep
+    ) -> Iterator[str]:
+        """A step's log in pieces: what is there now or, with `follow`, also what comes until the step has ended."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        offset = 0
+        while True:
+            chunk = self.log(name, step, offset)
+            last = chunk.complete or (not follow and not chunk.data)
+            text = decoder.decode(chunk.data, final=last)
+            if text:
+                yield text
+            if last:
+                return
+            if not chunk.data:
+                sleep(interval)
+            offset = chunk.offset

@@ -1,0 +1,218 @@
+"""HTTP as the API speaks it: addresses of functions, the bearer token, error bodies, paging, log offsets.
+
+The token goes to the configured server only: redirects are not followed and a `Link` to the next page is read for its path and query.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote, urlencode, urlsplit
+
+from fuseml.client import refusals
+from fuseml.domain import errors
+
+if TYPE_CHECKING:
+    import urllib3
+
+Query = Mapping[str, str | int | Sequence[str] | None]
+Document = str | Mapping[str, object]
+"""A body: text (YAML or JSON) goes out as it was written, so that the server's problems carry its lines and columns."""
+
+PAGE = 100
+"""Items asked for at once at most; also the server's page size when nothing is asked for."""
+
+_FUNCTIONS = (
+    ("/projects", "codesets"),
+    ("/codesets", "codesets"),
+    ("/workflows/runs", "runs"),
+    ("/workflows", "workflows"),
+    ("/runs", "runs"),
+    ("/applications", "applications"),
+    ("/artifacts", "artifacts"),
+    ("/lineage", "artifacts"),
+    ("/extensions", "extensions"),
+    ("/resolve", "resolver"),
+)
+# /version and /readyz are answered by every function; the one that most people talk to first speaks for all.
+_ANY_FUNCTION = "workflows"
+
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")
+_NEXT = re.compile(r'<([^>]*)>\s*;[^,<]*\brel="?next"?')
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def normal_url(url: str) -> str:
+    """`url` with a scheme and without trailing slashes. Raises InvalidError for what cannot be a server's address."""
+    text = url.strip()
+    if "://" not in text:
+        # As in the original: an address without a scheme is a secure one, except where nobody has a certificate.
+        text = f"{'http' if text.partition('/')[0].rpartition(':')[0] in _LOCAL_HOSTS or text in _LOCAL_HOSTS else 'https'}://{text}"
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise errors.InvalidError(f"{url!r} is not a server's URL; write it like http://127.0.0.1:8000")
+    if "@" in parts.netloc:
+        raise errors.InvalidError("the server's URL holds credentials; give the token by FUSEML_TOKEN instead")
+    return text.rstrip("/")
+
+
+def address(*segments: str) -> str:
+    """A path of the API with every segment escaped. Raises InvalidError for a segment that would lead elsewhere: empty, `.` or `..`."""
+    for segment in segments:
+        if segment in ("", ".", ".."):
+            raise errors.InvalidError(f"{segment!r} is not a name")
+    return "/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+def object_of(answer: Answer) -> dict[str, object]:
+    """The JSON object of an answer. Raises PermanentError when something else answered."""
+    data = _json(answer)
+    if not isinstance(data, dict):
+        raise errors.PermanentError("the server answered with something that is not the FuseML API; check its URL")
+    return data
+
+
+def _json(answer: Answer) -> object:
+    try:
+        return json.loads(answer.body)
+    except ValueError:
+        raise errors.PermanentError("the server answered with something that is not the FuseML API; check its URL") from None
+
+
+class Transport:
+    """Requests to one server, over kept connections; safe to share between threads."""
+
+    def __init__(self, url: str, token: str | None, timeout: float) -> None:
+        self.url = normal_url(url)
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise errors.InvalidError("the token holds characters that no token has; was another file read?")
+        self._token = token
+        self._timeout = timeout
+        self._pool: urllib3.PoolManager | None = None
+
+    def __repr__(self) -> str:
+        return f"Transport({self.url!r})"
+
+    def base(self, path: str) -> str:
+        """The address of the function that answers `path`."""
+        function = next((name for prefix, name in _FUNCTIONS if path == prefix or path.startswith(prefix + "/")), _ANY_FUNCTION)
+        return self.url.replace("{function}", function)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        document: Document | None = None,
+        headers: Mapping[str, str] | None = None,
+        expected: Sequence[int] = (200, 201, 202, 204),
+    ) -> Answer:
+        """One request to the API. Raises what the server raised, or TemporaryError when it cannot be reached."""
+        text = urlencode([(key, item) for key, value in (query or {}).items() for item in _items(value)])
+        url = self.base(path) + path + (f"?{text}" if text else "")
+        return self.call(method, url, document=document, headers=headers, expected=expected)
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        *,
+        document: Document | None = None,
+        headers: Mapping[str, str] | None = None,
+        expected: Sequence[int] = (200, 201, 202, 204),
+    ) -> Answer:
+        """One request to a whole URL; the token is sent along only where it belongs to this server."""
+        body, kind = _encoded(document)
+        sent = {"Accept": "application/json", "User-Agent": "fuseml-client", **kind, **(headers or {})}
+        if self._token and self._is_own(url):
+            sent["Authorization"] = f"Bearer {self._token}"
+        answer = self._request(method, url, body, sent)
+        if answer.status not in expected:
+            raise refusals.refusal(answer.status, answer.body, f"{method} {url}")
+        return answer
+
+    def _is_own(self, url: str) -> bool:
+        own, other = urlsplit(self.url), urlsplit(url)
+        hosts = re.escape(own.netloc).replace(re.escape("{function}"), "[a-z0-9-]+")
+        return own.scheme == other.scheme and re.fullmatch(hosts, other.netloc) is not None
+
+    def _request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        import urllib3
+
+        if self._pool is None:
+            self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(self._timeout))
+        try:
+            response = self._pool.request(method, url, body=body, headers=headers, redirect=False)
+        except urllib3.exceptions.NameResolutionError:
+            raise errors.TemporaryError(f"the host of {url} is not known; check FUSEML_SERVER_URL") from None
+        except urllib3.exceptions.NewConnectionError:
+            origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+            raise errors.TemporaryError(
+                f"no FuseML server answers at {origin}; start one with `fuseml up`, or set FUSEML_SERVER_URL"
+            ) from None
+        except urllib3.exceptions.TimeoutError:
+            raise errors.TemporaryError(f"{url} did not answer within {self._timeout:g} s; try again, or allow more by --timeout") from None
+        except urllib3.exceptions.SSLError as error:
+            raise errors.PermanentError(f"no secure connection to {url}: {error}; is it http:// instead?") from None
+        except urllib3.exceptions.ProtocolError:
+            raise errors.TemporaryError(f"the connection to {url} broke off; is the server being restarted? Try again") from None
+        except (urllib3.exceptions.LocationParseError, UnicodeError):
+            raise errors.InvalidError(f"{url!r} is not a server's URL; write it like http://127.0.0.1:8000") from None
+        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
+
+    def get_object(self, path: str, query: Query | None = None) -> dict[str, object]:
+        """`GET` of one thing."""
+        return object_of(self.send("GET", path, query=query))
+
+    def change(
+        self, method: str, path: str, *, query: Query | None = None, document: Document | None = None, revision: int | None = None
+    ) -> dict[str, object]:
+        """A request that makes or changes something, and the thing it answers with (empty when the answer has no body).
+
+        With `revision` it is done only if the record still has that revision; StaleError otherwise.
+        """
+        headers = {"If-Match": f'"{revision}"'} if revision is not None else None
+        answer = self.send(method, path, query=query, document=document, headers=headers)
+        return object_of(answer) if answer.body.strip() else {}
+
+    def pages(self, path: str, query: Query | None = None, limit: int | None = None) -> Iterator[dict[str, object]]:
+        """The items of a list in its order, page after page as they are used, at most `limit` of them."""
+        left = limit
+        answer = self.send("GET", path, query={**(query or {}), "limit": min(PAGE, limit) if limit is not None else None})
+        while True:
+            data = _json(answer)
+            if not isinstance(data, list):
+                raise errors.PermanentError("the server answered with something that is not the FuseML API; check its URL")
+            for item in data if left is None else data[:left]:
+                yield cast(dict[str, object], item)
+            left = left - len(data) if left is not None else None
+            following = _NEXT.search(answer.headers.get("link", ""))
+            if following is None or (left is not None and left <= 0):
+                return
+            answer = self.send("GET", f"{path}?{urlsplit(following[1]).query}")
+
+
+def _items(value: str | int | Sequence[str] | None) -> Sequence[str]:
+    if value is None or value == "":
+        return ()
+    return [str(value)] if isinstance(value, str | int) else list(value)
+
+
+def _encoded(document: Document | None) -> tuple[bytes | None, Mapping[str, str]]:
+    if document is None:
+        return None, {}
+    if isinstance(document, str):
+        return document.encode(), {"Content-Type": "application/x-yaml"}
+    return json.dumps(document).encode(), {"Content-Type": "application/json"}

@@ -1,0 +1,352 @@
+"""The typed client against a real HTTP server."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from fuseml.client import api, predictions, transport
+from fuseml.domain import errors
+from tests.component import canned_api
+from tests.component.canned_api import TOKEN, Answer, CannedApi, Request, refused
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CannedApi]:
+    with canned_api.serve() as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: CannedApi) -> api.Client:
+    server.requests.clear()
+    return api.Client(server.url, TOKEN)
+
+
+def test_objects_come_back_as_they_were_sent_unknown_fields_included(client: api.Client) -> None:
+    assert client.runs.get("mlflow-e2e-1") == canned_api.RUN
+    assert client.applications.get("demo-diabetes") == canned_api.APPLICATION
+    assert client.extensions.get("mlflow") == canned_api.EXTENSION
+    assert list(client.codesets.list("demo")) == [canned_api.CODESET]
+    assert client.artifacts.get("model://demo/diabetes/1") == canned_api.ARTIFACT
+
+
+def test_every_request_carries_the_token_and_asks_for_json(client: api.Client, server: CannedApi) -> None:
+    client.projects.get("demo")
+    assert server.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
+    assert server.requests[0].headers["accept"] == "application/json"
+
+
+def test_the_token_is_nowhere_in_a_representation(client: api.Client) -> None:
+    assert TOKEN not in repr(client) + repr(vars(client)["_transport"])
+
+
+def test_parameters_that_were_not_given_are_not_sent(client: api.Client, server: CannedApi) -> None:
+    list(client.runs.list(project="demo"))
+    assert server.requests[0].query == {"project": ["demo"]}
+
+
+def test_labels_are_sent_one_by_one(client: api.Client, server: CannedApi) -> None:
+    registration = client.codesets.register("demo", "diabetes", labels=["sklearn", "tabular"])
+    assert server.requests[0].query["labels"] == ["sklearn", "tabular"]
+    assert (registration["username"], registration["password"]) == ("fuseml-demo", "canary")
+
+
+def test_a_document_is_sent_as_it_was_written(client: api.Client, server: CannedApi) -> None:
+    client.workflows.create("name: mlflow-e2e  # a comment\n")
+    assert server.requests[0].body == b"name: mlflow-e2e  # a comment\n"
+    assert "yaml" in server.requests[0].headers["content-type"]
+    client.extensions.update("mlflow", {"version": "3.2"}, revision=3)
+    assert json.loads(server.requests[1].body) == {"version": "3.2"}
+    assert server.requests[1].headers["if-match"] == '"3"'
+
+
+def test_an_endpoint_is_addressed_by_its_whole_url(client: api.Client, server: CannedApi) -> None:
+    endpoints = client.extensions.endpoints("mlflow", "tracking")
+    assert endpoints.update("http://other", {"type": "external"}) == {"url": "http://other"}
+    endpoints.delete("http://other")
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_name_that_leads_to_another_path_is_refused_before_anything_is_sent(client: api.Client, server: CannedApi, name: str) -> None:
+    with pytest.raises(errors.InvalidError):
+        client.projects.delete(name)
+    assert server.requests == []
+
+
+def test_a_name_with_a_slash_stays_one_segment(client: api.Client, server: CannedApi) -> None:
+    with pytest.raises(errors.NotFoundError):
+        client.projects.get("a/b?c")
+    assert server.requests[0].path == "/projects/a/b?c"  # what a WSGI server makes of %2F and %3F
+    assert server.requests[0].query == {}
+
+
+def _paged(request: Request) -> Answer:
+    start = int(request.query.get("cursor", ["0"])[0])
+    size = int(request.query.get("limit", ["100"])[0])
+    items = [{"name": f"run-{number}"} for number in range(start, min(start + size, 250))]
+    following = start + size
+    link = {"Link": f'<http://elsewhere.example.org/runs?limit={size}&cursor={following}>; rel="next"'} if following < 250 else {}
+    return Answer(items, headers=link)
+
+
+def test_a_list_is_read_page_after_page_at_the_same_server() -> None:
+    with canned_api.serve({("GET", "/runs"): _paged}) as paged:
+        client = api.Client(paged.url, TOKEN)
+        assert [run["name"] for run in client.runs.list()] == [f"run-{number}" for number in range(250)]
+        assert len(paged.requests) == 3
+
+
+def test_a_limit_asks_for_no_more_than_is_shown() -> None:
+    with canned_api.serve({("GET", "/runs"): _paged}) as paged:
+        client = api.Client(paged.url, TOKEN)
+        assert len(list(client.runs.list(limit=7))) == 7
+        assert paged.requests[0].query["limit"] == ["7"]
+        assert len(paged.requests) == 1
+        assert len(list(client.runs.list(limit=130))) == 130
+        assert list(client.runs.list(limit=0)) == []
+
+
+REFUSALS = [
+    (refused(400, "invalid", "no"), errors.InvalidError),
+    (refused(401, "unauthenticated", "no"), errors.UnauthenticatedError),
+    (refused(403, "forbidden", "no"), errors.ForbiddenError),
+    (refused(404, "not_found", "no"), errors.NotFoundError),
+    (refused(409, "conflict", "no"), errors.ConflictError),
+    (refused(412, "stale", "no"), errors.StaleError),
+    (refused(413, "too_large", "no"), errors.TooLargeError),
+    (refused(422, "unresolved", "no", unresolved=["x"]), errors.UnresolvedError),
+    (refused(503, "unavailable", "no"), errors.TemporaryError),
+    (refused(400, "refused", "no"), errors.PermanentError),
+    (refused(404, "a_name_of_a_newer_server", "no"), errors.NotFoundError),
+    (refused(418, "a_name_of_a_newer_server", "no"), errors.PermanentError),
+    (refused(500, "fault", "something went wrong"), errors.PermanentError),
+    (Answer(b"<html>Bad Gateway</html>", 502), errors.TemporaryError),
+    (Answer(b"I am another program", 404), errors.NotFoundError),
+    (Answer([1], 400), errors.InvalidError),
+    (Answer(status=302, headers={"Location": "http://elsewhere.example.org/"}), errors.PermanentError),
+]
+
+
+@pytest.mark.parametrize(("answer", "kind"), REFUSALS)
+def test_a_refusal_comes_back_as_the_error_that_the_server_raised(answer: Answer, kind: type[errors.FusemlError]) -> None:
+    with canned_api.serve({("GET", "/projects/demo"): answer}) as refusing, pytest.raises(errors.FusemlError) as caught:
+        api.Client(refusing.url, TOKEN).projects.get("demo")
+    assert type(caught.value) is kind
+    assert TOKEN not in caught.value.message
+
+
+def test_problems_keep_their_places_and_suggestions() -> None:
+    problem = {"path": "steps[0].imag", "message": "unknown key 'imag'", "line": 7, "column": 5, "suggestion": "image"}
+    refusal = refused(400, "invalid", "the body is not valid", problems=[problem], hint="x")
+    with canned_api.serve({("POST", "/workflows"): refusal}) as refusing, pytest.raises(errors.InvalidError) as caught:
+        api.Client(refusing.url, TOKEN).workflows.create("steps: []")
+    assert caught.value.problems == (errors.Problem("steps[0].imag", "unknown key 'imag'", 7, 5, "image"),)
+    assert caught.value.details["hint"] == "x"
+
+
+def test_a_fault_of_the_server_names_the_id_that_its_log_has() -> None:
+    with (
+        canned_api.serve({("GET", "/version"): refused(500, "fault", "something went wrong")}) as faulty,
+        pytest.raises(errors.PermanentError, match="abc"),
+    ):
+        api.Client(faulty.url, TOKEN).version()
+
+
+def test_a_server_that_is_not_there_is_temporary_and_the_way_out_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(errors.TemporaryError, match=rf"no FuseML server answers at http://127\.0\.0\.1:{port}; start one with `fuseml up`"):
+        api.Client(f"http://127.0.0.1:{port}").projects.get("demo")
+
+
+def test_a_server_that_does_not_answer_in_time_is_temporary() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(errors.TemporaryError, match=r"did not answer within 0\.1 s"):
+        api.Client(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1).projects.get("demo")
+
+
+def test_another_program_under_the_url_is_recognised() -> None:
+    with canned_api.serve({("GET", "/projects"): Answer(b"hello"), ("GET", "/version"): Answer([])}) as other:
+        client = api.Client(other.url, TOKEN)
+        with pytest.raises(errors.PermanentError, match="not the FuseML API"):
+            list(client.projects.list())
+        with pytest.raises(errors.PermanentError, match="not the FuseML API"):
+            client.version()
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://user:secret@host"])
+def test_an_address_that_is_no_servers_is_refused_at_once(url: str) -> None:
+    with pytest.raises(errors.InvalidError) as caught:
+        api.Client(url)
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("fuseml.example.org", "https://fuseml.example.org"),
+        ("127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("localhost", "http://localhost"),
+        ("http://host/prefix/", "http://host/prefix"),
+    ],
+)
+def test_an_address_without_a_scheme_is_secure_except_on_this_machine(given: str, used: str) -> None:
+    assert api.Client(given).url == used
+
+
+def test_a_token_that_no_header_can_hold_is_refused() -> None:
+    with pytest.raises(errors.InvalidError):
+        api.Client("http://host", "two\nlines")
+
+
+def test_functions_with_addresses_of_their_own_get_their_paths() -> None:
+    http = transport.Transport("http://{function}.fuseml.example.org", TOKEN, 1)
+    paths = {
+        "/projects": "codesets",
+        "/codesets/demo/diabetes": "codesets",
+        "/workflows": "workflows",
+        "/workflows/assignments": "workflows",
+        "/workflows/runs": "runs",
+        "/runs/mlflow-e2e-1/logs/trainer": "runs",
+        "/applications": "applications",
+        "/artifacts": "artifacts",
+        "/lineage": "artifacts",
+        "/extensions/mlflow": "extensions",
+        "/resolve": "resolver",
+        "/version": "workflows",
+    }
+    assert {path: http.base(path) for path in paths} == {path: f"http://{name}.fuseml.example.org" for path, name in paths.items()}
+
+
+def test_functions_below_one_address_are_called_with_the_token() -> None:
+    with canned_api.serve({("GET", "/codesets/projects"): Answer([canned_api.PROJECT])}) as server:
+        assert list(api.Client(server.url + "/{function}", TOKEN).projects.list()) == [canned_api.PROJECT]
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("http://runs.fuseml.example.org/runs", True),
+        ("https://runs.fuseml.example.org/runs", False),
+        ("http://runs.fuseml.example.org.evil.example", False),
+        ("http://a.b.fuseml.example.org/", False),
+        ("http://runs-fuseml.example.org/", False),
+    ],
+)
+def test_only_hosts_of_the_template_are_the_servers_own(url: str, own: bool) -> None:
+    assert transport.Transport("http://{function}.fuseml.example.org", TOKEN, 1)._is_own(url) is own
+
+
+def test_the_token_is_not_sent_to_another_host(server: CannedApi) -> None:
+    with canned_api.serve({("GET", "/version"): Answer(b"3.17.2")}, token=None) as tool:
+        assert api.Client(server.url, TOKEN).text_at(f"{tool.url}/version") == "3.17.2"
+        assert "authorization" not in tool.requests[0].headers
+
+
+def _log_in_pieces() -> dict[tuple[str, str], canned_api.Route]:
+    whole = "süß ".encode() * 3
+    pieces = iter([whole[:2], b"", whole[2:7], whole[7:]])
+
+    def answer(request: Request) -> Answer:
+        start = int(request.query["offset"][0])
+        piece = next(pieces)
+        assert whole[start : start + len(piece)] == piece
+        done = start + len(piece) == len(whole)
+        return Answer(piece, headers={"Fuseml-Log-Offset": str(start + len(piece)), "Fuseml-Log-Complete": str(done).lower()})
+
+    return {("GET", "/runs/r/logs/s"): answer}
+
+
+def test_a_log_is_followed_to_its_end_across_split_characters() -> None:
+    waits: list[float] = []
+    with canned_api.serve(_log_in_pieces()) as logging:
+        client = api.Client(logging.url, TOKEN)
+        assert "".join(client.runs.text("r", "s", follow=True, sleep=waits.append)) == "süß süß süß "
+    assert len(waits) == 1
+
+
+def test_a_log_that_still_grows_is_read_as_far_as_it_is() -> None:
+    with canned_api.serve(_log_in_pieces()) as logging:
+        assert "".join(api.Client(logging.url, TOKEN).runs.text("r", "s")) == "s\N{REPLACEMENT CHARACTER}"
+
+
+def test_watching_ends_with_the_finished_run_and_survives_a_restart() -> None:
+    states = iter([{"state": "queued"}, None, {"state": "running"}, {"state": "failed"}])
+
+    def answer(request: Request) -> Answer:
+        state = next(states)
+        return Answer(state) if state else refused(503, "unavailable", "restarting")
+
+    with canned_api.serve({("GET", "/runs/r"): answer}) as server:
+        looks = list(api.Client(server.url, TOKEN).runs.watch("r", sleep=lambda _: None))
+    assert [look["state"] for look in looks] == ["queued", "running", "failed"]
+
+
+def test_watching_gives_up_when_the_server_stays_away() -> None:
+    time = iter(range(0, 1000, 10))
+    with canned_api.serve({("GET", "/runs/r"): refused(503, "unavailable", "away")}) as server, pytest.raises(errors.TemporaryError):
+        list(api.Client(server.url, TOKEN).runs.watch("r", sleep=lambda _: None, clock=lambda: float(next(time))))
+
+
+def test_unreadiness_is_an_answer() -> None:
+    with canned_api.serve({("GET", "/readyz"): Answer({"status": "starting", "components": {}}, 503)}) as starting:
+        assert api.Client(starting.url, TOKEN).readiness()["status"] == "starting"
+
+
+def test_an_artifact_that_does_not_exist_is_told_and_a_wrong_address_explained(client: api.Client) -> None:
+    with pytest.raises(errors.NotFoundError):
+        client.artifacts.get("model://demo/diabetes/2")
+    with pytest.raises(errors.InvalidError, match="model://"):
+        client.artifacts.get("diabetes")
+
+
+ROW = {"age": 0.1, "bmi": 0.2}
+
+
+def test_a_model_with_columns_gets_them_by_name_in_its_order() -> None:
+    inputs = [{"name": "bmi", "datatype": "FP64", "shape": [-1, 1]}, {"name": "age", "datatype": "FP32", "shape": [-1]}]
+    assert predictions.inference_request({"inputs": inputs}, ROW) == {
+        "inputs": [
+            {"name": "bmi", "datatype": "FP64", "shape": [1, 1], "data": [0.2]},
+            {"name": "age", "datatype": "FP32", "shape": [1], "data": [0.1]},
+        ]
+    }
+
+
+def test_a_model_with_one_tensor_gets_the_whole_row() -> None:
+    metadata = {"inputs": [{"name": "input-0", "datatype": "FP64", "shape": [-1, 2]}]}
+    assert predictions.inference_request(metadata, ROW) == {
+        "inputs": [{"name": "input-0", "datatype": "FP64", "shape": [1, 2], "data": [0.1, 0.2]}]
+    }
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"inputs": [{"name": "bmi", "shape": [-1]}, {"name": "height", "shape": [-1]}]},
+        {"inputs": [{"name": "input-0", "shape": [-1, 3]}]},
+    ],
+)
+def test_a_row_that_does_not_fit_the_model_is_refused_with_what_is_missing(metadata: dict[str, object]) -> None:
+    with pytest.raises(errors.InvalidError):
+        predictions.inference_request(metadata, ROW)
+
+
+def test_a_prediction_is_the_data_of_the_first_output() -> None:
+    metadata = {
+        "name": "m",
+        "inputs": [{"name": "age", "datatype": "FP64", "shape": [-1]}, {"name": "bmi", "datatype": "FP64", "shape": [-1]}],
+    }
+    routes: dict[tuple[str, str], canned_api.Route] = {
+        ("GET", "/apps/a/v2/models/m"): Answer(metadata),
+        ("POST", "/apps/a/v2/models/m/infer"): Answer(
+            {"model_name": "m", "outputs": [{"name": "o", "datatype": "FP64", "shape": [1], "data": [151.5]}]}
+        ),
+    }
+    with canned_api.serve(routes) as serving:
+        assert api.Client(serving.url, TOKEN).predictions.predict(f"{serving.url}/apps/a/v2/models/m/infer", ROW) == [151.5]
+        assert [item["name"] for item in json.loads(serving.requests[1].body)["inputs"]] == ["age", "bmi"]

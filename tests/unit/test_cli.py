@@ -1,0 +1,453 @@
+"""The `fuseml` command, run as people run it, against a real HTTP server with the contract's answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from fuseml.cli import main
+from tests.component import canned_api
+from tests.component.canned_api import TOKEN, Answer, CannedApi, Request, refused
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CannedApi]:
+    with canned_api.serve() as running:
+        yield running
+
+
+@pytest.fixture
+def fuseml(server: CannedApi, tmp_path: Path) -> Run:
+    """Run a command line against the server; the exit code."""
+    server.requests.clear()
+
+    def run(*arguments: str, url: str = server.url, token: str = TOKEN) -> int:
+        return main.run(arguments, variables(tmp_path, url, token))
+
+    return run
+
+
+def variables(home: Path, url: str, token: str = TOKEN) -> dict[str, str]:
+    given = {"FUSEML_SERVER_URL": url, "FUSEML_TOKEN": token, "FUSEML_HOME": str(home), "FUSEML_CONFIG": str(home / "config.json")}
+    return {"PATH": os.environ["PATH"], **{key: value for key, value in given.items() if value}}
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """Every command's path, groups included."""
+
+    def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield path
+        for name, child in getattr(command, "commands", {}).items():
+            yield from walk(child, (*path, name))
+
+    return walk(typer.main.get_command(main.app), ())
+
+
+@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
+def test_every_help_fits_a_terminal_and_every_command_shows_an_example(
+    path: tuple[str, ...], fuseml: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert fuseml(*path, "--help") == 0
+    text = capsys.readouterr().out
+    assert max(len(line) for line in text.splitlines()) <= 80
+    if "Commands:" in text:
+        # A summary that is cut off says nothing.
+        assert not [line for line in text.partition("Commands:")[2].splitlines() if line.endswith("...")]
+    else:
+        assert f"Example:\n    fuseml {' '.join(path)}" in text
+
+
+def test_help_imports_nothing_that_only_commands_need() -> None:
+    heavy = [
+        "rich",
+        "urllib3",
+        "pydantic",
+        "yaml",
+        "flask",
+        "sqlmodel",
+        "mlflow",
+        "dulwich",
+        "platformdirs",
+        "fuseml.client",
+        "fuseml.embedded",
+    ]
+    script = f"import sys; from fuseml.cli import main; main.run(['--help'], {{}}); sys.exit(','.join(m for m in {heavy!r} if m in sys.modules) or 0)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+READS = {
+    "project list": [canned_api.PROJECT],
+    "project get demo": canned_api.PROJECT,
+    "codeset list": [canned_api.CODESET],
+    "codeset get -p demo -n diabetes": canned_api.CODESET,
+    "workflow list": [canned_api.WORKFLOW],
+    "workflow get mlflow-e2e": canned_api.WORKFLOW,
+    "workflow list-assignments": [canned_api.ASSIGNMENT],
+    "workflow list-runs -n mlflow-e2e": [canned_api.RUN],
+    "run list": [canned_api.RUN],
+    "run get mlflow-e2e-1": canned_api.RUN,
+    "application list": [canned_api.APPLICATION],
+    "application get demo-diabetes": canned_api.APPLICATION,
+    "artifact list": [canned_api.ARTIFACT],
+    "artifact get model://demo/diabetes/1": canned_api.ARTIFACT,
+    "artifact lineage model://demo/diabetes/1": [
+        {"source": "code://demo/diabetes/3f2a91c4", "target": "model://demo/diabetes/1", "run": "mlflow-e2e-1"}
+    ],
+    "extension list": [canned_api.EXTENSION],
+    "extension get mlflow": canned_api.EXTENSION,
+    "extension service list mlflow": [canned_api.SERVICE],
+    "extension endpoint list mlflow tracking": canned_api.SERVICE["endpoints"],
+    "extension credentials list mlflow tracking": canned_api.SERVICE["credentials"],
+    "resolve -r mlflow-tracking": {"bindings": [canned_api.BINDING], "explanations": canned_api.EXPLANATIONS},
+    "status": {"status": "ready", "components": {"mlflow": {"status": "starting"}}},
+    "project create demo": canned_api.PROJECT,
+    "run cancel mlflow-e2e-1": {**canned_api.RUN, "state": "cancelled"},
+    "extension register --product mlflow": canned_api.EXTENSION,
+}
+
+
+@pytest.mark.parametrize("line", READS)
+def test_json_and_yaml_are_the_objects_of_the_api_and_nothing_else(line: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml(*line.split(), "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == READS[line]
+    assert fuseml(*line.split(), "--format", "yaml") == 0
+    assert yaml.safe_load(capsys.readouterr().out) == READS[line]
+
+
+@pytest.mark.parametrize("line", READS)
+def test_every_table_shows_what_it_is_about(line: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml(*line.split()) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert any(word in printed.out for word in ("demo", "mlflow", "diabetes", "http://127.0.0.1:5000", "MLFLOW_TRACKING_TOKEN"))
+    assert "None" not in printed.out
+    assert "\x1b" not in printed.out
+
+
+SENTENCES = {
+    "project create demo --desc x": "Project demo successfully created.",
+    "project delete -n demo": "Project demo successfully deleted.",
+    "codeset delete -p demo -n diabetes": "Codeset diabetes successfully deleted.",
+    "workflow delete --name=mlflow-e2e": "Workflow mlflow-e2e successfully deleted.",
+    "workflow assign mlflow-e2e -p demo -c diabetes": 'Workflow "mlflow-e2e" assigned to codeset "demo/diabetes".',
+    "workflow unassign -n mlflow-e2e -p demo -c diabetes": 'Workflow "mlflow-e2e" unassigned from codeset "demo/diabetes".',
+    "run cancel mlflow-e2e-1": "Run mlflow-e2e-1 is being cancelled.",
+    "application delete demo-diabetes": "Application demo-diabetes successfully deleted.",
+    "extension register --id mlflow": 'Extension "mlflow" successfully registered.',
+    "extension update mlflow --version 3.2": 'Extension "mlflow" successfully updated.',
+    "extension delete mlflow": "Extension mlflow successfully deleted.",
+    "extension service add mlflow --id tracking": 'Service "tracking" successfully added to extension "mlflow".',
+    "extension service update mlflow tracking --no-auth-required": 'Service "tracking" from extension "mlflow" successfully updated.',
+    "extension service delete mlflow tracking": 'Service "tracking" successfully deleted from extension "mlflow".',
+    "extension endpoint add mlflow tracking http://other": 'Endpoint "http://other" successfully added to service "tracking" from extension "mlflow".',
+    "extension endpoint update mlflow tracking http://other --type internal": (
+        'Endpoint "http://other" of service "tracking" from extension "mlflow" successfully updated.'
+    ),
+    "extension endpoint delete mlflow tracking http://other": (
+        'Endpoint "http://other" successfully deleted from service "tracking" from extension "mlflow".'
+    ),
+    "extension credentials add mlflow tracking --id ci": (
+        'Credentials "ci" successfully added to service "tracking" from extension "mlflow".'
+    ),
+    "extension credentials update mlflow tracking ci --proj demo": (
+        'Credentials "ci" of service "tracking" from extension "mlflow" successfully updated.'
+    ),
+    "extension credentials delete mlflow tracking ci": (
+        'Credentials "ci" successfully deleted from service "tracking" from extension "mlflow".'
+    ),
+}
+
+
+@pytest.mark.parametrize("line", SENTENCES)
+def test_every_change_is_told_in_one_sentence(line: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml(*line.split()) == 0
+    assert capsys.readouterr().out == SENTENCES[line] + "\n"
+
+
+def sent(server: CannedApi) -> Any:
+    return json.loads(server.requests[-1].body)
+
+
+def test_flags_become_the_fields_of_the_record(fuseml: Run, server: CannedApi) -> None:
+    fuseml(
+        "extension",
+        "service",
+        "add",
+        "mlflow",
+        "-r",
+        "s3",
+        "--no-auth-required",
+        "--configuration",
+        "URL=http://a:1,b",
+        "--configuration",
+        "K:v=w",
+    )
+    assert sent(server) == {"resource": "s3", "auth_required": False, "configuration": {"URL": "http://a:1,b", "K": "v=w"}}
+    fuseml("extension", "credentials", "update", "mlflow", "tracking", "ci", "--project", "a", "--proj", "b", "--default")
+    assert sent(server) == {"projects": ["a", "b"], "default": True}
+
+
+def test_a_file_is_sent_as_it_was_written(fuseml: Run, server: CannedApi, tmp_path: Path) -> None:
+    record = tmp_path / "mlflow.yaml"
+    record.write_text("product: mlflow # the one\n")
+    assert fuseml("extension", "register", "-f", str(record)) == 0
+    assert server.requests[-1].body == b"product: mlflow # the one\n"
+
+
+def test_a_workflow_is_updated_under_the_name_in_its_document(fuseml: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = tmp_path / "w.yaml"
+    document.write_text("name: mlflow-e2e\n")
+    assert fuseml("workflow", "update", str(document)) == 0
+    assert capsys.readouterr().out == 'Workflow "mlflow-e2e" successfully updated (revision 3).\n'
+    document.write_text("steps: [\n")
+    assert fuseml("workflow", "update", str(document)) == 1
+    assert re.match(rf"error: {document}:\d+:\d+: ", capsys.readouterr().err)
+
+
+def test_logs_go_to_standard_output_and_their_titles_do_not(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml("run", "logs", "mlflow-e2e-1") == 0
+    printed = capsys.readouterr()
+    assert printed.out == "epoch 1: süß\nready\n"
+    assert printed.err == "==> trainer <==\n==> predictor <==\n"
+    assert fuseml("run", "logs", "mlflow-e2e-1", "trainer", "-f") == 0
+    assert capsys.readouterr().out == "epoch 1: süß\n"
+
+
+def test_the_explanation_reads_like_sentences(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml("resolve", "--product", "mlflow", "--explain") == 0
+    assert "rejected  mlflow-old: version 1.10.3 does not satisfy >=2.0" in capsys.readouterr().out
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_without_a_server_one_line_tells_the_way_out(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml("project", "list", url="http://127.0.0.1:1") == 1
+    assert "no FuseML server answers at http://127.0.0.1:1; start one with `fuseml up`" in one_line(capsys)
+
+
+def test_a_wrong_token_is_told_without_showing_it(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml("project", "list", token="canary") == 1
+    told = one_line(capsys)
+    assert "FUSEML_TOKEN" in told
+    assert "canary" not in told
+
+
+def test_what_does_not_exist_is_told(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml("run", "get", "nothing-1") == 1
+    assert "nothing is served at /runs/nothing-1" in one_line(capsys)
+
+
+def test_a_missing_file_is_told(fuseml: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert fuseml("workflow", "create", str(tmp_path / "missing.yaml")) == 1
+    assert "there is no file" in one_line(capsys)
+    assert fuseml("workflow", "create", str(tmp_path)) == 1
+    assert "is not a text file" in one_line(capsys)
+
+
+def test_a_file_and_flags_together_are_refused(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml("extension", "service", "add", "mlflow", "-f", "s.yaml", "--auth-required") == 1
+    assert "leave out --auth-required" in one_line(capsys)
+
+
+def test_an_update_without_a_change_is_refused(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml("extension", "update", "mlflow") == 1
+    assert "nothing to change" in one_line(capsys)
+
+
+PROBLEMS = [
+    {"path": "steps[0].imag", "message": "unknown key 'imag'", "line": 7, "column": 5, "suggestion": "image"},
+    {"path": "name", "message": "is required"},
+]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_the_problems_of_a_document_stand_one_a_line_with_their_places(
+    status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = tmp_path / "w.yaml"
+    document.write_text("steps: []\n")
+    for count, told in (
+        (1, f"error: {document}:7:5: steps[0].imag: unknown key 'imag' (did you mean 'image'?)\n"),
+        (
+            2,
+            f"error: {document} is not valid, 2 problems:\n"
+            "  7:5: steps[0].imag: unknown key 'imag' (did you mean 'image'?)\n"
+            "  name: is required\n",
+        ),
+    ):
+        refusal = refused(status, "invalid", "the body is not valid", problems=PROBLEMS[:count])
+        with canned_api.serve({("POST", "/workflows"): refusal}) as refusing:
+            assert main.run(["workflow", "create", str(document)], variables(tmp_path, refusing.url)) == 1
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err) == ("", told)
+
+
+def test_what_no_extension_satisfies_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refusal = refused(
+        422, "unresolved", "no extension satisfies the selector", unresolved=["selector"], explanations=canned_api.EXPLANATIONS
+    )
+    with canned_api.serve({("POST", "/resolve"): refusal}) as refusing:
+        assert main.run(["resolve", "--version", ">=2"], variables(tmp_path, refusing.url)) == 1
+    told = capsys.readouterr().err
+    assert told == ("error: no extension satisfies the selector\n  mlflow-old: version 1.10.3 does not satisfy >=2.0\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("nonsense", "no such command 'nonsense'"),
+        ("project get", "missing argument 'NAME'"),
+        ("project list --nonsense", "no such option: --nonsense"),
+        ("push .", "missing option"),
+        ("project list -o xml", "'xml'"),
+        ("--timeout never project list", "--timeout"),
+        ("extension register", "give one of --file, --id and --product"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_the_way_to_the_help(line: str, told: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml(*line.split()) == 2
+    printed = capsys.readouterr()
+    first, second = printed.err.splitlines()
+    assert first.startswith("error: ")
+    assert told in first
+    assert re.fullmatch(r"Try `fuseml.* --help`\.", second)
+
+
+@pytest.mark.parametrize("group", ["", "run", "extension service"])
+def test_a_group_alone_answers_with_its_help(group: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml(*group.split()) == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+def test_what_nobody_foresaw_is_a_sentence_and_a_traceback_only_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with canned_api.serve({("POST", "/projects"): Answer({}, 201), ("POST", "/extensions"): Answer({}, 201)}) as odd:
+        environment = variables(tmp_path, odd.url)
+        line = ["extension", "register", "--id", "x"]
+        assert main.run(line, environment) == 1
+        assert "FUSEML_DEBUG=1" in one_line(capsys)
+        assert main.run(line, {**environment, "FUSEML_DEBUG": "1"}) == 1
+        assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_empty_list_tells_what_to_do_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with canned_api.serve({("GET", "/projects"): Answer([])}) as empty:
+        assert main.run(["project", "list"], variables(tmp_path, empty.url)) == 0
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err) == ("", "There is no project yet; `fuseml project create NAME` makes one.\n")
+        assert main.run(["project", "list", "-o", "json"], variables(tmp_path, empty.url)) == 0
+        assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_server_that_is_not_ready_fails_the_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with canned_api.serve({("GET", "/readyz"): Answer({"status": "starting", "components": {}}, 503)}) as starting:
+        assert main.run(["status"], variables(tmp_path, starting.url)) == 1
+    assert "starting" in capsys.readouterr().out
+
+
+def test_the_version_is_told_without_a_server_too(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml("version", url="http://127.0.0.1:1") == 0
+    assert "Server: not reachable" in capsys.readouterr().out
+    assert fuseml("version", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["server"] == {"version": "0.1.0"}
+
+
+# In a process of its own: signals, pipes and terminals.
+
+
+def start(server: CannedApi, home: Path, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
+    environment: Mapping[str, str] = {**variables(home, server.url), "COLUMNS": "80", "TERM": "xterm"}
+    return subprocess.Popen([sys.executable, "-m", "fuseml.cli.main", *arguments], env=environment, **streams)
+
+
+def test_an_interrupted_command_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
+    asked = []
+
+    def running(request: Request) -> Answer:
+        asked.append(request)
+        if len(asked) == 2:
+            process.send_signal(signal.SIGINT)
+        return Answer({**canned_api.RUN, "state": "running", "finished": None})
+
+    with canned_api.serve({("GET", "/runs/mlflow-e2e-1"): running}) as server:
+        process = start(server, tmp_path, "run", "watch", "mlflow-e2e-1", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        _, complaint = process.communicate(timeout=30)
+    assert (process.returncode, complaint) == (130, b"")
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(server: CannedApi, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = start(server, tmp_path, "run", "list", "-o", "json", stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    _, complaint = process.communicate(timeout=30)
+    assert (process.returncode, complaint) == (1, b"")
+
+
+def in_terminal(server: CannedApi, home: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of a command in a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    process = start(server, home, *arguments, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # Linux: the other side is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    return process.wait(30), shown.decode()
+
+
+def plain(text: str) -> list[str]:
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r", "").splitlines()]
+
+
+@pytest.mark.parametrize(
+    "line", ["run list", "extension list", "codeset list", "application list", "artifact list", "workflow list", "run get mlflow-e2e-1"]
+)
+def test_a_table_fits_a_narrow_terminal_and_cuts_no_name(line: str, server: CannedApi, tmp_path: Path) -> None:
+    code, shown = in_terminal(server, tmp_path, *line.split())
+    assert code == 0
+    assert max(len(text) for text in plain(shown) if not text.startswith(("Inputs", "Outputs", "Version"))) <= 80
+    assert any(name in shown for name in ("mlflow-e2e-1", "mlflow", "diabetes"))
+
+
+def test_long_descriptions_give_way_and_stay_on_one_line(tmp_path: Path) -> None:
+    long = {**canned_api.PROJECT, "name": "a-project-with-quite-a-long-name", "description": "word " * 60}
+    with canned_api.serve({("GET", "/projects"): Answer([long, long])}) as server:
+        _, shown = in_terminal(server, tmp_path, "project", "list")
+    lines = [line for line in plain(shown) if line]
+    assert len(lines) == 3
+    assert "a-project-with-quite-a-long-name" in lines[1]
+    assert lines[1].rstrip().endswith("ada") or "…" in lines[1]
+
+
+def test_a_watched_run_is_a_tree_of_its_steps_in_a_terminal(server: CannedApi, tmp_path: Path) -> None:
+    code, shown = in_terminal(server, tmp_path, "run", "watch", "mlflow-e2e-1")
+    assert code == 0
+    assert any(re.search(r"── trainer +succeeded +30s +attempt 2", line) for line in plain(shown))

@@ -1,0 +1,98 @@
+"""How values look to people: ages, durations, tables, changes of a watched run, explanations."""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuseml.cli import explanation, output, watch
+from fuseml.client import shapes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0.0s"), (0.44, "0.4s"), (12.3, "12s"), (59.6, "1m00s"), (64, "1m04s"), (3599, "59m59s"), (7500, "2h05m"), (None, "")],
+)
+def test_durations_are_short(seconds: float | None, shown: str) -> None:
+    assert output.duration(seconds) == shown
+
+
+@given(st.floats(min_value=0, max_value=1e7))
+def test_every_duration_takes_few_characters(seconds: float) -> None:
+    assert re.fullmatch(r"\d+\.\ds|\d+s|\d+m\d\ds|\d+h\d\dm", output.duration(seconds))
+    assert len(output.duration(seconds)) <= 8
+
+
+@pytest.mark.parametrize(("back", "shown"), [(5, "5s"), (185, "3m"), (5 * 3600 + 1, "5h"), (2 * 86400 + 1, "2d")])
+def test_an_age_has_one_unit(back: int, shown: str) -> None:
+    moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=back)
+    assert output.age(moment.isoformat().replace("+00:00", "Z")) == shown
+
+
+@pytest.mark.parametrize("value", [None, "", "0001-01-01T00:00:00Z", "yesterday", 5])
+def test_what_is_no_time_has_no_age(value: object) -> None:
+    assert output.age(value) == ""
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    assert output.moment("2026-01-01T10:00:00") == datetime.datetime(2026, 1, 1, 10, tzinfo=datetime.UTC)
+
+
+def test_values_are_printed_literally(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table([{"name": "[red]a[/red] :smile:"}], [output.column("Name")])
+    assert "[red]a[/red] :smile:" in capsys.readouterr().out
+
+
+def test_into_a_pipe_a_row_is_one_whole_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table([{"name": "a", "description": "word " * 100}], [output.column("Name"), output.column("Description", cut=True)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].count("word") == 100
+
+
+def test_columns_without_any_value_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table([{"name": "a", "zone": ""}], [output.column("Name"), output.column("Zone")])
+    assert "ZONE" not in capsys.readouterr().out
+
+
+def _run(state: str, **steps: str) -> shapes.Run:
+    listed: list[shapes.StepRun] = [{"name": name, "state": value} for name, value in steps.items()]
+    ended: shapes.Run = {"finished": "2026-01-01T10:00:10Z"} if state in ("succeeded", "failed") else {}
+    return {"name": "w-1", "state": state, "started": "2026-01-01T10:00:00Z", "steps": listed, **ended}
+
+
+def test_without_a_terminal_a_watched_run_is_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = _run("failed", builder="succeeded", trainer="failed")
+    failed["cause"] = "step trainer: exit code 1"
+    looks = [
+        _run("queued", builder="queued", trainer="queued"),
+        _run("running", builder="running", trainer="queued"),
+        _run("running", builder="running", trainer="queued"),
+        _run("running", builder="succeeded", trainer="running"),
+        failed,
+    ]
+    assert watch.show(looks) == failed
+    lines = [re.sub(r"^\d\d:\d\d:\d\d  ", "", line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "w-1  running",
+        "w-1 builder  running",
+        "w-1 builder  succeeded",
+        "w-1 trainer  running",
+        "w-1 trainer  failed",
+        "w-1  failed  10s  step trainer: exit code 1",
+    ]
+
+
+@pytest.mark.parametrize("nothing", [None, [], {}, ["text"], [{"candidates": "text"}]])
+def test_a_missing_explanation_is_no_error(nothing: object) -> None:
+    assert not [candidate for candidate in explanation.candidates(nothing) if candidate.get("verdict")]
+
+
+def test_explanations_are_read_grouped_and_flat() -> None:
+    candidate = {"extension_id": "mlflow", "service_id": "tracking", "verdict": "rejected", "sentence": "zone is east"}
+    assert list(explanation.candidates([{"name": "s", "candidates": [candidate]}])) == list(explanation.candidates([candidate]))
+    assert explanation.sentence(candidate) == "mlflow/tracking: zone is east"

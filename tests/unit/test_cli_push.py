@@ -1,0 +1,118 @@
+"""`fuseml push` and `fuseml codeset register`: a registration at the API and a real push with git."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fuseml.cli import main
+from tests.component import canned_api
+from tests.component.canned_api import Answer, Request
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A folder of code, a server, and the repository behind it."""
+
+    code: Path
+    repository: Path
+    environment: dict[str, str]
+
+    def fuseml(self, *arguments: str) -> int:
+        return main.run(arguments, self.environment)
+
+    def versions(self) -> list[str]:
+        done = subprocess.run(
+            ["git", "rev-list", "main"], cwd=self.repository, env=self.environment, capture_output=True, text=True, check=False
+        )
+        return done.stdout.split()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    code, repository = tmp_path / "code", tmp_path / "diabetes.git"
+    code.mkdir()
+    (code / "train.py").write_text("print(1)\n")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "FUSEML_HOME": str(tmp_path),
+        "FUSEML_CONFIG": str(tmp_path / "config.json"),
+        "FUSEML_TOKEN": canned_api.TOKEN,
+    }
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(repository)], env=environment, check=True)
+    codeset = {"name": "diabetes", "project": "demo", "url": f"file://{repository}"}
+
+    def runs(request: Request) -> Answer:
+        state = "failed" if len(desk.versions()) > 1 else "succeeded"
+        return Answer([{**canned_api.RUN, "state": state, "commit": request.query["commit"][0]}])
+
+    def run(_: Request) -> Answer:
+        return Answer({**canned_api.RUN, "state": "failed" if len(desk.versions()) > 1 else "succeeded"})
+
+    routes: dict[tuple[str, str], canned_api.Route] = {
+        ("POST", "/codesets"): Answer({"codeset": codeset, "username": "u", "password": "p"}, 201),
+        ("GET", "/runs"): runs,
+        ("GET", "/runs/mlflow-e2e-1"): run,
+    }
+    with canned_api.serve(routes) as server:
+        desk = Desk(code, repository, {**environment, "FUSEML_SERVER_URL": server.url})
+        yield desk
+
+
+def test_a_folder_is_pushed_and_the_same_content_is_not_pushed_again(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desk.fuseml("push", str(desk.code), "-p", "demo", "-n", "diabetes") == 0
+    (version,) = desk.versions()
+    assert capsys.readouterr().out == f"Pushed version {version[:12]} of demo/diabetes.\n"
+    assert desk.fuseml("push", str(desk.code), "-p", "demo", "-n", "diabetes", "--wait") == 0
+    assert capsys.readouterr().out == f"Nothing to push: demo/diabetes already has exactly these files (version {version[:12]}).\n"
+    assert desk.versions() == [version]
+
+
+def test_waiting_follows_the_runs_and_fails_with_them(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desk.fuseml("push", str(desk.code), "-p", "demo", "-n", "diabetes", "--wait") == 0
+    assert "mlflow-e2e-1  succeeded" in capsys.readouterr().out
+    (desk.code / "train.py").write_text("print(2)\n")
+    assert desk.fuseml("push", str(desk.code), "-p", "demo", "-n", "diabetes", "--wait") == 1
+    assert "mlflow-e2e-1  failed" in capsys.readouterr().out
+
+
+def test_registering_tells_where_and_pushes(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desk.fuseml("codeset", "register", str(desk.code), "-p", "demo", "-n", "diabetes", "--label", "a,b", "-m", "Mine") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"Codeset file://{desk.repository} successfully registered."
+    assert second.startswith("Pushed version ")
+    assert desk.fuseml("codeset", "register", str(desk.code), "-p", "demo", "-n", "diabetes", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "diabetes"
+
+
+def test_a_public_repository_can_be_registered_by_its_url(desk: Desk, tmp_path: Path) -> None:
+    desk.fuseml("push", str(desk.code), "-p", "demo", "-n", "diabetes")
+    source = tmp_path / "source.git"
+    desk.repository.rename(source)
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(desk.repository)], env=desk.environment, check=True)
+    assert desk.fuseml("codeset", "register", f"file://localhost{source}", "-p", "demo", "-n", "diabetes") == 0
+    assert len(desk.versions()) == 1
+
+
+def test_a_folder_that_is_none_is_told_and_no_traceback_shown(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desk.fuseml("push", "nowhere", "-p", "demo", "-n", "diabetes") == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ")
+    assert "nowhere is not a folder" in printed.err
+
+
+def test_the_demo_does_not_touch_a_folder_that_is_in_use(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desk.fuseml("demo", "--home", str(desk.code)) == 1
+    assert capsys.readouterr().err == f"error: {desk.code} is not empty; the demo needs a new folder\n"
+    assert [path.name for path in desk.code.iterdir()] == ["train.py"]

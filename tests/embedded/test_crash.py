@@ -1,0 +1,160 @@
+"""kill -9 in the middle of a run, duplicates, and clean stops: nothing is lost and nothing happens twice."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+from tests.embedded import server as embedded
+
+WORKFLOW = """
+name: slow
+inputs:
+  - name: code
+    type: codeset
+outputs:
+  - name: answer
+steps:
+  - name: think
+    image: fuseml.local/shell:1
+    inputs:
+      - name: code
+        codeset: {{name: "{{{{ inputs.code }}}}", path: /project}}
+    script: |
+      echo started >> {witness}
+      while [ ! -e {gate} ]; do sleep 0.05; done
+      printf 42 > "$FUSEML_ENV_RESULTS/thought"
+    outputs:
+      - name: thought
+  - name: say
+    image: fuseml.local/shell:1
+    inputs:
+      - name: thought
+        value: "{{{{ steps.think.outputs.thought }}}}"
+    script: printf "the answer is $FUSEML_THOUGHT" > "$FUSEML_ENV_RESULTS/answer"
+    outputs:
+      - name: answer
+"""
+
+
+def _prepare(server: embedded.Server, folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path, embedded.Checkout]:
+    witness, gate = folder / "witness", folder / "gate"
+    server.post("/workflows", raw=WORKFLOW.format(witness=witness, gate=gate).encode())
+    registered = server.post("/codesets?project=p&name=code")
+    checkout = embedded.Checkout(folder / "checkout", registered["codeset"]["url"], registered["username"], registered["password"])
+    (checkout.folder / "train.py").write_text("print('hello')\n")
+    server.post("/workflows/assignments?name=slow&codesetProject=p&codesetName=code")
+    return witness, gate, checkout
+
+
+def test_a_run_survives_the_death_of_the_server(tmp_path: pathlib.Path) -> None:
+    server = embedded.Server(tmp_path / "home", "--mlflow", "none").start()
+    try:
+        witness, gate, checkout = _prepare(server, tmp_path)
+        commit = checkout.push("think")
+        embedded.wait_for(witness.exists, 30, "the step to start")
+
+        server.kill()
+        gate.touch()
+        server.start()
+        run = server.finished_run("slow-1")
+
+        assert (run["state"], run["outputs"], run["commit"]) == ("succeeded", {"answer": "the answer is 42"}, commit)
+        assert [(step["name"], step["state"], step["attempts"]) for step in run["steps"]] == [
+            ("think", "succeeded", 1),
+            ("say", "succeeded", 1),
+        ]
+        assert witness.read_text() == "started\n"
+        assert [run["name"] for run in server.get("/runs")] == ["slow-1"]
+    finally:
+        server.stop()
+
+
+def test_a_push_whose_webhook_was_lost_is_found_by_the_sweep(tmp_path: pathlib.Path) -> None:
+    with embedded.running(tmp_path / "home", "--mlflow", "none") as server:
+        _, gate, checkout = _prepare(server, tmp_path)
+        gate.touch()
+        first = checkout.push("first")
+        server.finished_run("slow-1")
+        server.kill()
+        # A push that reached the disk and nothing else: what a kill between the refs and the webhook leaves.
+        (checkout.folder / "train.py").write_text("print('again')\n")
+        embedded.git(checkout.folder, "commit", "--quiet", "--all", "--message", "second")
+        embedded.git(checkout.folder, "push", "--quiet", str(server.home / "git" / "p" / "code.git"), "HEAD:refs/heads/main")
+        second = embedded.git(checkout.folder, "rev-parse", "HEAD")
+        server.start()
+
+        run = server.finished_run("slow-2")
+
+        assert (run["state"], run["commit"]) == ("succeeded", second)
+        assert [entry["commit"] for entry in server.get("/runs")] == [second, first]
+
+
+def test_the_same_webhook_five_times_makes_one_run(tmp_path: pathlib.Path) -> None:
+    with embedded.running(tmp_path / "home", "--mlflow", "none") as server:
+        _, gate, checkout = _prepare(server, tmp_path)
+        gate.touch()
+        commit = checkout.push("once")
+        server.finished_run("slow-1")
+        body, headers = _redelivery(server, commit)
+
+        answers = [
+            server.call("POST", "/webhooks/gitea", raw=body, headers={**headers, "X-Gitea-Delivery": f"d-{count}"}) for count in range(5)
+        ]
+
+        assert [answer.status for answer in answers] == [202] * 5
+        server.settled()
+        assert [run["name"] for run in server.get("/runs")] == ["slow-1"]
+
+
+def _redelivery(server: embedded.Server, commit: str) -> tuple[bytes, dict[str, str]]:
+    """The webhook of the push, signed with the codeset's secret as the git host signs it."""
+    script = f"""
+import hashlib, hmac, json, pathlib, sys
+from fuseml.runtime import secrets
+from fuseml.store import codesets, database
+home = pathlib.Path({str(server.home)!r})
+keyring = secrets.Keyring((home / "keys").read_text().split())
+with database.Database(f"sqlite:///{{home / 'fuseml.db'}}").read() as session:
+    secret = keyring.unseal(codesets.codeset(session, "p", "code").webhook_secret)
+repository = {{"name": "code", "full_name": "p/code", "owner": {{"login": "p", "username": "p"}}}}
+push = {{"ref": "refs/heads/main", "before": "0" * 40, "after": {commit!r}, "commits": [], "total_commits": 0, "head_commit": None}}
+body = json.dumps({{**push, "repository": repository, "pusher": {{"login": "ada"}}, "sender": {{"login": "ada"}}}})
+print(hmac.new(secret.encode(), body.encode(), hashlib.sha256).hexdigest())
+print(body)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    signature, body = done.stdout.strip().split("\n", 1)
+    return body.encode(), {"Content-Type": "application/json", "X-Gitea-Event": "push", "X-Gitea-Signature": signature}
+
+
+def test_a_clean_stop_ends_running_steps_and_tells_so_after_the_next_start(tmp_path: pathlib.Path) -> None:
+    server = embedded.Server(tmp_path / "home", "--mlflow", "none").start()
+    try:
+        witness, gate, checkout = _prepare(server, tmp_path)
+        checkout.push("think")
+        embedded.wait_for(witness.exists, 30, "the step to start")
+
+        assert server.stop() == 0
+        left = subprocess.run(["ps", "-e", "-o", "args="], capture_output=True, text=True, check=True).stdout
+        server.start()
+        run = server.finished_run("slow-1")
+
+        assert str(gate) not in left
+        assert run["state"] == "failed"
+        assert "stopped" in run["cause"]
+    finally:
+        server.stop()
+
+
+def test_two_servers_cannot_share_a_home(tmp_path: pathlib.Path) -> None:
+    with embedded.running(tmp_path / "home", "--mlflow", "none") as server:
+        command = [sys.executable, "-m", "fuseml.cli.main", "up", "--home", str(server.home), "--port", "0", "--mlflow", "none"]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, "NO_COLOR": "1"})
+
+        assert second.returncode == 1
+        assert second.stdout == ""
+        assert f"process {server.pid}" in second.stderr
+        assert len(second.stderr.strip().splitlines()) == 1

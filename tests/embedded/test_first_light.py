@@ -1,0 +1,181 @@
+"""The whole story on real input: push ML code, get a served model; push again, get the next one without a failed request."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import pathlib
+import shutil
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import urllib3
+
+from tests.embedded import server as embedded
+
+pytest.importorskip("mlflow.version", reason="needs MLflow: install fuseml[mlflow]")
+
+EXAMPLES = importlib.resources.files("fuseml") / "examples"
+APP = "demo-diabetes-mlflow-e2e"
+INFER = f"/apps/{APP}/v2/models/{APP}/infer"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
+    with embedded.running(tmp_path_factory.mktemp("light") / "home") as running:
+        yield running
+
+
+def _register_mlflow(server: embedded.Server) -> str:
+    embedded.wait_for(lambda: server.get("/readyz")["components"]["mlflow"]["status"] == "ready", 120, "MLflow to be ready")
+    url: str = server.get("/readyz")["components"]["mlflow"]["url"]
+    tracking = {"url": url, "type": "internal", "configuration": {"MLFLOW_TRACKING_URI": url}}
+    store = {"url": f"{url}/api/2.0/mlflow-artifacts", "type": "internal"}
+    services = [
+        {"id": "tracking", "resource": "mlflow-tracking", "category": "experiment-tracking", "endpoints": [tracking]},
+        {"id": "store", "resource": "mlflow-artifacts", "category": "model-store", "endpoints": [store]},
+    ]
+    server.post("/extensions", {"id": "mlflow", "product": "mlflow", "version": "3.17.2", "services": services})
+    return url
+
+
+def _trained_by_scikit_learn(alpha: float) -> tuple[dict[str, float], list[list[float]], list[float]]:
+    """The same model without FuseML: its metrics, some rows, and what it predicts for them."""
+    from sklearn.datasets import load_diabetes
+    from sklearn.linear_model import Ridge
+    from sklearn.metrics import r2_score, root_mean_squared_error
+    from sklearn.model_selection import train_test_split
+
+    measurements, progression = load_diabetes(return_X_y=True, as_frame=True)
+    x_train, x_test, y_train, y_test = train_test_split(measurements, progression, test_size=0.25, random_state=42)
+    model = Ridge(alpha=alpha).fit(x_train, y_train)
+    predicted = model.predict(x_test)
+    metrics = {"r2": float(r2_score(y_test, predicted)), "rmse": float(root_mean_squared_error(y_test, predicted))}
+    return metrics, x_test.head(5).to_numpy().tolist(), [float(value) for value in predicted[:5]]
+
+
+def _predict(server: embedded.Server, rows: list[list[float]]) -> list[float]:
+    metadata = server.get(f"/apps/{APP}/v2/models/{APP}")
+    columns = [
+        {"name": column["name"], "shape": [len(rows)], "datatype": column["datatype"], "data": [row[index] for row in rows]}
+        for index, column in enumerate(metadata["inputs"])
+    ]
+    answer = server.post(INFER, {"inputs": columns})
+    return [float(value) for value in answer["outputs"][0]["data"]]
+
+
+def _check_run(server: embedded.Server, name: str, commit: str, alpha: float, version: str) -> dict[str, Any]:
+    run = server.finished_run(name)
+    assert (run["state"], run["cause"], run["commit"]) == ("succeeded", None, commit)
+    steps = {step["name"]: step for step in run["steps"]}
+    metrics, rows, predictions = _trained_by_scikit_learn(alpha)
+    assert json.loads(steps["trainer"]["outputs"]["metrics"]) == pytest.approx(metrics)
+    assert steps["trainer"]["outputs"]["model"] == f"models:/sklearn-diabetes/{version}"
+    assert run["outputs"] == {"prediction-url": server.url + INFER}
+    assert _predict(server, rows) == pytest.approx(predictions)
+    return run
+
+
+def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+    mlflow_url = _register_mlflow(server)
+    registered = server.post("/codesets?project=demo&name=diabetes")
+    checkout = embedded.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
+    shutil.copytree(str(EXAMPLES / "codesets" / "sklearn-diabetes"), checkout.folder, dirs_exist_ok=True)
+    first = checkout.push("train")
+    server.post("/workflows", raw=(EXAMPLES / "workflows" / "mlflow-e2e.yaml").read_bytes())
+    server.post("/workflows/assignments?name=mlflow-e2e&codesetProject=demo&codesetName=diabetes")
+
+    run = _check_run(server, "mlflow-e2e-1", first, 0.1, "1")
+
+    bound = {(binding["step"], binding["name"]): binding for binding in run["bindings"]}
+    assert bound["trainer", "mlflow-tracking"]["url"] == mlflow_url
+    assert bound["predictor", "prediction-serving"]["secret_keys"] == ["FUSEML_API_TOKEN"]
+    log = server.call("GET", "/runs/mlflow-e2e-1/logs/trainer")
+    assert log.headers["fuseml-log-complete"] == "true"
+    assert b"sklearn-diabetes" in log.body
+    with _asking_all_the_time(server) as asked:
+        manifest = checkout.folder / "MLproject"
+        manifest.write_text(manifest.read_text().replace("default: 0.1", "default: 2.5"))
+        second = checkout.push("regularise more")
+        _check_run(server, "mlflow-e2e-2", second, 2.5, "2")
+    assert asked.statuses == {200}
+    assert asked.models == ["models:/sklearn-diabetes/1", "models:/sklearn-diabetes/2"]
+    _check_artifacts(server, first, second)
+    _check_the_model_events(server)
+    _check_a_model_that_cannot_be_loaded(server)
+
+
+def _check_a_model_that_cannot_be_loaded(server: embedded.Server) -> None:
+    application = server.get(f"/applications/{APP}")
+    wanted = {key: value for key, value in application.items() if key not in ("revision", "created", "updated")}
+    server.post("/applications", {**wanted, "model": "models:/sklearn-diabetes/99"})
+
+    server.get(f"/apps/{APP}/v2/health/ready")
+    embedded.wait_for(lambda: server.get(f"/apps/{APP}")["failed"], 60, "the replacement to fail")
+
+    assert "models:/sklearn-diabetes/99" in server.get(f"/apps/{APP}")["failed"]
+    assert server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"] == "models:/sklearn-diabetes/2"
+
+
+def _check_artifacts(server: embedded.Server, first: str, second: str) -> None:
+    artifacts = {artifact["address"]: artifact for artifact in server.get("/artifacts?project=demo")}
+    assert set(artifacts) == {
+        f"code://demo/diabetes/{first}",
+        f"code://demo/diabetes/{second}",
+        "model://demo/sklearn-diabetes/1",
+        "model://demo/sklearn-diabetes/2",
+    }
+    model = artifacts["model://demo/sklearn-diabetes/2"]
+    assert (model["run"], set(model["metadata"]["metrics"])) == ("mlflow-e2e-2", {"r2", "rmse"})
+    edges = server.get("/lineage?address=model://demo/sklearn-diabetes/2")
+    assert edges == [{"source": f"code://demo/diabetes/{second}", "target": "model://demo/sklearn-diabetes/2", "run": "mlflow-e2e-2"}]
+
+
+def _check_the_model_events(server: embedded.Server) -> None:
+    # MLflow told of both versions by signed webhooks; they name the same artifacts, so nothing was recorded twice.
+    assert [artifact["address"] for artifact in server.get("/artifacts?kind=model")] == [
+        "model://demo/sklearn-diabetes/1",
+        "model://demo/sklearn-diabetes/2",
+    ]
+    model = server.get("/artifacts?name=sklearn-diabetes")[0]
+    embedded.wait_for(
+        lambda: "extension" in server.get("/artifacts?name=sklearn-diabetes")[0]["metadata"], 30, f"the webhook about {model}"
+    )
+
+
+class _Asked:
+    def __init__(self) -> None:
+        self.statuses: set[int | str] = set()
+        self.models: list[str] = []
+
+
+class _asking_all_the_time:
+    """Asks the application which model it serves, again and again, from another thread."""
+
+    def __init__(self, server: embedded.Server) -> None:
+        self._url, self._token = f"{server.url}/apps/{APP}/v2/models/{APP}", server.token
+        self._stop, self._asked = threading.Event(), _Asked()
+        self._thread = threading.Thread(target=self._ask)
+
+    def _ask(self) -> None:
+        pool = urllib3.PoolManager(retries=False)
+        while not self._stop.wait(0.02):
+            try:
+                answer = pool.request("GET", self._url, headers={"Authorization": f"Bearer {self._token}"}, timeout=30)
+            except urllib3.exceptions.HTTPError as error:
+                self._asked.statuses.add(repr(error))
+                continue
+            self._asked.statuses.add(answer.status)
+            model = answer.json().get("parameters", {}).get("model_uri")
+            if not self._asked.models or self._asked.models[-1] != model:
+                self._asked.models.append(model)
+
+    def __enter__(self) -> _Asked:
+        self._thread.start()
+        return self._asked
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()

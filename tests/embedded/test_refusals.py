@@ -1,0 +1,131 @@
+"""What the server must refuse, in the one error body, with nothing half-written."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import urllib3
+
+from tests.embedded import server as embedded
+
+WORKFLOW = """
+name: hello
+inputs:
+  - name: code
+    type: codeset
+steps:
+  - name: greet
+    image: fuseml.local/shell:1
+    script: echo hello
+    inputs:
+      - name: code
+        codeset: {name: "{{ inputs.code }}", path: /project}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
+    with embedded.running(tmp_path_factory.mktemp("refusals") / "home", "--mlflow", "none") as running:
+        yield running
+
+
+def _refused(answer: embedded.Answer, status: int) -> dict[str, Any]:
+    assert answer.status == status, answer.body
+    body: dict[str, Any] = answer.json
+    assert set(body) == {"name", "id", "message", "temporary", "timeout", "fault", "details"}
+    assert body["fault"] is False
+    return body
+
+
+def test_a_malformed_workflow_is_refused_with_the_place_of_every_problem(server: embedded.Server) -> None:
+    text = WORKFLOW.replace("name: hello", "name: broken").replace("image:", "imgae:").replace("inputs.code", "inputs.cod")
+
+    body = _refused(server.call("POST", "/workflows", raw=text.encode()), 400)
+
+    problems = body["details"]["problems"]
+    assert [problem["line"] for problem in problems] == sorted(problem["line"] for problem in problems)
+    assert {problem.get("suggestion") for problem in problems} >= {"image"}
+    assert server.call("GET", "/workflows/broken").status == 404
+
+
+def test_an_unknown_codeset_is_refused_and_nothing_is_assigned(server: embedded.Server) -> None:
+    server.call("POST", "/workflows", raw=WORKFLOW.encode())
+
+    body = _refused(server.call("POST", "/workflows/assignments?name=hello&codesetProject=nobody&codesetName=nothing"), 404)
+
+    assert "nobody/nothing" in body["message"]
+    assert server.get("/workflows/assignments?name=hello") == []
+
+
+def test_a_project_name_with_a_slash_is_refused(server: embedded.Server) -> None:
+    _refused(server.call("POST", "/projects?name=a/b"), 400)
+    _refused(server.call("POST", "/codesets?project=a/b&name=c"), 400)
+
+    assert [project for project in server.get("/projects") if "/" in project["name"]] == []
+
+
+def test_a_body_of_50_megabytes_is_refused(server: embedded.Server) -> None:
+    _refused(
+        server.call("POST", "/extensions", raw=b'{"id": "' + b"x" * (50 << 20) + b'"}', headers={"Content-Type": "application/json"}), 413
+    )
+
+
+def test_every_route_needs_a_token(server: embedded.Server) -> None:
+    for path in ("/projects", "/codesets", "/workflows", "/runs", "/applications", "/artifacts", "/extensions", "/apps/x/v2"):
+        _refused(server.call("GET", path, token="wrong"), 401)
+
+
+def test_events_cannot_be_sent_from_outside(server: embedded.Server) -> None:
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-type": "org.fuseml.codeset.pushed.v1",
+        "ce-source": "/x",
+        "ce-id": "1",
+        "Content-Type": "application/json",
+    }
+
+    assert server.call("POST", "/", raw=b"{}", headers=headers).status in (404, 405)
+
+
+def _signed_push(server: embedded.Server, secret: str) -> tuple[bytes, dict[str, str]]:
+    repository = {"name": "signed", "full_name": "hooks/signed", "owner": {"login": "hooks", "username": "hooks"}}
+    push = {"ref": "refs/heads/main", "before": "0" * 40, "after": "c" * 40, "commits": [], "total_commits": 0, "repository": repository}
+    body = json.dumps({**push, "head_commit": None, "pusher": {"login": "ada"}, "sender": {"login": "ada"}}).encode()
+    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return body, {"Content-Type": "application/json", "X-Gitea-Event": "push", "X-Gitea-Delivery": "d-1", "X-Gitea-Signature": signature}
+
+
+def test_a_webhook_with_a_wrong_signature_is_refused_and_nothing_is_stored(server: embedded.Server) -> None:
+    server.post("/codesets?project=hooks&name=signed")
+    server.call("POST", "/workflows", raw=WORKFLOW.encode())
+    server.call("POST", "/workflows/assignments?name=hello&codesetProject=hooks&codesetName=signed")
+    body, headers = _signed_push(server, "not the secret")
+
+    _refused(server.call("POST", "/webhooks/gitea", raw=body, headers=headers), 401)
+
+    assert server.get("/runs?project=hooks") == []
+    assert server.get("/artifacts?project=hooks") == []
+
+
+def test_a_webhook_without_a_signature_is_refused(server: embedded.Server) -> None:
+    server.post("/codesets?project=hooks&name=signed")
+    body, headers = _signed_push(server, "x")
+    del headers["X-Gitea-Signature"]
+
+    _refused(server.call("POST", "/webhooks/gitea", raw=body, headers=headers), 401)
+
+
+def test_git_refuses_a_wrong_password(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+    registered = server.post("/codesets?project=hooks&name=signed")
+    pool = urllib3.PoolManager()
+    headers = urllib3.make_headers(basic_auth="fuseml-hooks:wrong")
+
+    answer = pool.request("GET", f"{registered['codeset']['url']}/info/refs?service=git-upload-pack", headers=headers)
+
+    assert answer.status == 401

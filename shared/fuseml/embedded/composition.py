@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The running things, in the order in which they start; they stop in the reverse order."""
+    """What the server is made of."""
 
     gateway: gateway.Gateway
     broker: broker.Broker
@@ -53,25 +54,16 @@ class Parts:
     ticker: Ticker
     state: Callable[[], dict[str, Any]]
     database: database.Database
-    mlflow: bool
 
-    def start(self) -> None:
-        """Start all threads and processes. What was left over from before goes on."""
-        if self.mlflow:
-            self.tracking.start()
-        self.broker.start()
-        self.engine.start()
-        self.apps.start()
-        self.ticker.start()
-
-    def stop(self) -> None:
-        """End everything, running steps included, and wait for it."""
-        self.ticker.stop()
-        self.engine.stop()
-        self.apps.stop()
-        self.broker.stop()
-        self.tracking.stop()
-        self.database.close()
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Start everything, what was left over from before included; at the end stop it, running steps included, and wait for it."""
+        with contextlib.ExitStack() as started:
+            started.callback(self.database.close)
+            for part in (self.tracking, self.broker, self.engine, self.apps, self.ticker):
+                part.start()
+                started.callback(part.stop)
+            yield
 
 
 class Ticker:
@@ -158,9 +150,8 @@ def compose(home: pathlib.Path, url: str, token: str, *, mlflow: str, anonymous:
         webhook_url=f"{url}/webhooks/mlflow/{tracking.EXTENSION}",
         webhook_secret=mlflow_ingress.webhook_secret(keyring, tracking.EXTENSION),
         environment=inherited,
+        mode=mlflow,
     )
-    if mlflow not in ("auto", "none"):
-        tracked.state = tracking.Status("ready", mlflow)
 
     def state() -> dict[str, Any]:
         mlflow_state = {
@@ -181,7 +172,6 @@ def compose(home: pathlib.Path, url: str, token: str, *, mlflow: str, anonymous:
         ticker=Ticker(queue.publish),
         state=state,
         database=store,
-        mlflow=mlflow == "auto",
     )
 
 

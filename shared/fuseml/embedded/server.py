@@ -64,20 +64,19 @@ def serve(options: Options) -> int:
         )
         stopping = _stop_on_signals()
         serving = threading.Thread(target=_run, args=(server,), name="http", daemon=True)
-        try:
-            parts.start()
-            serving.start()
-            (options.home / "url").write_text(url + "\n")
-            _greet(options, url, parts.state())
-            # A signal that the kernel hands to another thread does not wake this one: look again from time to time.
-            while not stopping.wait(_SIGNAL_SECONDS):
-                pass
-            print("Stopping...", flush=True)  # noqa: T201
-        finally:
-            (options.home / "url").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                server.close()
-            parts.stop()
+        with parts.running():
+            try:
+                serving.start()
+                (options.home / "url").write_text(url + "\n")
+                _greet(options, url, parts.state())
+                # A signal that the kernel hands to another thread does not wake this one: look again from time to time.
+                while not stopping.wait(_SIGNAL_SECONDS):
+                    pass
+                print("Stopping...", flush=True)  # noqa: T201
+            finally:
+                (options.home / "url").unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    server.close()
     return 0
 
 
@@ -141,12 +140,12 @@ def _log_to(path: pathlib.Path) -> None:
 
 
 def _greet(options: Options, url: str, state: Mapping[str, Any]) -> None:
-    mlflow = state["components"].get("mlflow", {})
+    mlflow = state["components"]["mlflow"]
     lines = [
         f"FuseML {importlib.metadata.version('fuseml')} is ready at {url}",
         f"  token   {options.home / 'token'}" if not options.anonymous else "  token   none needed (--anonymous)",
         f"  state   {options.home}",
-        f"  mlflow  {mlflow.get('url') or ''} ({mlflow.get('status', 'off')})".replace("  (", " ("),
+        f"  mlflow  {' '.join(str(mlflow[key]) for key in ('status', 'url', 'message') if key in mlflow)}",
         "Ctrl-C stops it.",
     ]
     print("\n".join(lines), flush=True)  # noqa: T201

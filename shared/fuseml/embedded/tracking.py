@@ -38,19 +38,22 @@ class Status:
 class TrackingServer:
     """Starts in the background; a server that ends by itself is started again, with growing pauses."""
 
-    def __init__(self, home: pathlib.Path, *, webhook_url: str, webhook_secret: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, home: pathlib.Path, *, webhook_url: str, webhook_secret: str, environment: Mapping[str, str], mode: str) -> None:
+        """`mode` is auto (run one where the package is installed), none, or the URL of one that is there already."""
         self._inherited = dict(environment)
         self._folder, self._webhook_url, self._webhook_secret = home / "mlflow", webhook_url, webhook_secret
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self.state = Status("off")
+        self._mode = mode
+        self.state = Status("off") if mode in ("auto", "none") else Status("ready", mode)
 
     def start(self) -> None:
-        """Begin; `state` tells how it goes on. Raises PermanentError when the mlflow package is not installed."""
+        """Begin; `state` tells how it goes on."""
+        if self._mode != "auto":
+            return
         if importlib.util.find_spec("mlflow") is None:
-            raise errors.PermanentError(
-                "MLflow is not installed: install fuseml with its extra (`pip install 'fuseml[mlflow]'`), or use --mlflow none"
-            )
+            self.state = Status("off", message="the package is not installed; `pip install 'fuseml[mlflow]'` brings it")
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         self.state = Status("starting")
         self._thread = threading.Thread(target=self._supervise, name="mlflow", daemon=True)

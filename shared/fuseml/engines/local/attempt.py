@@ -60,7 +60,7 @@ class Outcome:
 
 
 class Attempt:
-    """`perform` does the work, on one thread; `stop` and `enforce` may be called from any.
+    """`perform` does the work, on a thread of its own; `stop` and `enforce` belong to the scheduler's.
 
     `adopted` attempts were launched by an earlier server. `on_launch` is called, with the container program if any, before
     a process exists: from then on the attempt is never made a second time.

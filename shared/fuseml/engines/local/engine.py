@@ -5,7 +5,7 @@
   collects what has ended, watches what still runs, and counts as lost what vanished. No attempt is made twice.
 - A clean stop ends running steps; their runs fail as interrupted. Runs without a running step go on after the next start.
 - Secrets are handed to processes in their environment. On disk they are sealed, and only until the run has finished (`masking` says
-  what happens when a step prints one).
+  what happens when a step prints one). What a step writes as an output is published, secret or not.
 """
 
 from __future__ import annotations

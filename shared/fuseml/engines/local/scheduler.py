@@ -194,9 +194,9 @@ class Scheduler:
             on_launch=functools.partial(self._launched, current, step),
             adopted=adopted,
         )
+        threading.Thread(target=self._attempt, args=(current, step, begun), name=f"fuseml-step-{step}", daemon=True).start()
         current.attempts[step] = begun
         self._tell(current, step)
-        threading.Thread(target=self._attempt, args=(current, step, begun), name=f"fuseml-step-{step}", daemon=True).start()
 
     def _attempt(self, current: active.ActiveRun, step: str, begun: attempt.Attempt) -> None:
         try:

@@ -119,7 +119,7 @@ def test_braces_are_written_as_a_literal(text: str, meaning: str) -> None:
         ("{{ steps.trainer }}", "steps.<step>.outputs.<output>", None),
         ("{{ extension.store.uri }}", "extension.<name>.cfg.<KEY>", "extension.store.url"),
         ("{{ extensions.store }}", "extension.<name>.cfg.<KEY>", None),
-        ("{{ inputs.a b }}", "a path of names and dots", None),
+        ("{{ inputs.a b }}", "write a path of names and dots", None),
         ("{{ }}", "a path of names and dots", None),
         ("{{ inputs.predictor", "never closed by '}}'", None),
         ("{{{ inputs.predictor }}}", "write {{ '{{' }} for a literal '{{'", None),
@@ -175,6 +175,8 @@ def test_any_text_is_read_or_refused_and_plain_text_stays_itself(text: str) -> N
         assert "".join(node.text for node in nodes if isinstance(node, Literal)) == text
 
 
-@given(st.sampled_from([InputReference("a-b"), OutputReference("s", "o_1"), ExtensionReference("x", "cfg", "K"), InputReference("c", "name")]))
+@given(
+    st.sampled_from([InputReference("a-b"), OutputReference("s", "o_1"), ExtensionReference("x", "cfg", "K"), InputReference("c", "name")])
+)
 def test_a_reference_reads_back_from_its_text(reference: expression.Reference) -> None:
     assert expression.parse(f"{{{{ {reference} }}}}", lambda _: True) == (reference,)

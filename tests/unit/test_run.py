@@ -93,6 +93,12 @@ def test_a_start_that_is_known_late_is_filled_in() -> None:
     assert (filled.state, filled.started, filled.attempts, filled.cause) == ("failed", at(2), 1, "broken")
 
 
+def test_the_first_finish_wins() -> None:
+    finished = run.advance(run.Progress(), step("failed", 8, finished=at(8), cause="broken"))
+    for second in (step("succeeded", 9, finished=at(9), outputs={"a": "1"}), step("skipped", 9), step("cancelled", 7, finished=at(7))):
+        assert run.advance(finished, second) == finished
+
+
 def test_what_never_ran_has_no_start_and_no_attempt() -> None:
     skipped = run.advance(run.Progress(), step("skipped", 5))
     assert (skipped.state, skipped.started, skipped.finished, skipped.attempts) == ("skipped", None, at(5), 0)

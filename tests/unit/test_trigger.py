@@ -85,14 +85,20 @@ def test_paths_match_globs(glob: str, path: str, wanted: bool) -> None:
 
 def test_a_path_filter_says_which_file_decided() -> None:
     on = on_push(["main"], ["conda.yaml", "MLproject"])
-    assert trigger.matches_push(on, MAIN, ["README.md", "conda.yaml"]) == (True, "refs/heads/main was pushed and conda.yaml matches conda.yaml")
+    assert trigger.matches_push(on, MAIN, ["README.md", "conda.yaml"]) == (
+        True,
+        "refs/heads/main was pushed and conda.yaml matches conda.yaml",
+    )
     assert trigger.matches_push(on, MAIN, ["README.md"]) == (False, "no changed file matches conda.yaml, MLproject")
     assert trigger.matches_push(on, MAIN, []) == (False, "no changed file matches conda.yaml, MLproject")
     assert trigger.matches_push(on, "refs/heads/x", ["conda.yaml"]) == (False, "refs/heads/x is none of main")
 
 
 def test_unknown_paths_pass_every_filter_and_the_reason_says_so() -> None:
-    assert trigger.matches_push(on_push(paths=["conda.yaml"]), MAIN, None) == (True, "refs/heads/main was pushed; which files changed is not known")
+    assert trigger.matches_push(on_push(paths=["conda.yaml"]), MAIN, None) == (
+        True,
+        "refs/heads/main was pushed; which files changed is not known",
+    )
 
 
 def test_a_hostile_glob_costs_no_more_than_its_length() -> None:

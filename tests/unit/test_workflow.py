@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -59,15 +60,14 @@ def test_every_example_fits_the_schema_for_editors(path: Path) -> None:
     jsonschema.validate(yaml.load(path.read_text(), Loader=yaml.BaseLoader), _schema_of_text(workflow.json_schema()))
 
 
-def _schema_of_text(schema: object) -> object:
+def _schema_of_text(schema: Any) -> Any:
     # BaseLoader reads every scalar as text, which is how the dates and versions of a document are meant.
     if isinstance(schema, dict):
-        kinds = {"integer", "boolean", "null"}
-        return {
-            key: "string" if key == "type" and value in kinds else _schema_of_text(value)
-            for key, value in schema.items()
-            if key not in ("minimum", "maximum")
-        }
+        kept = {key: _schema_of_text(value) for key, value in schema.items() if key not in ("minimum", "maximum")}
+        kinds = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type")
+        if isinstance(kinds, list) and {"integer", "number", "boolean", "null"} & set(kinds):
+            kept["type"] = "string"
+        return kept
     return [_schema_of_text(item) for item in schema] if isinstance(schema, list) else schema
 
 
@@ -81,7 +81,9 @@ def test_the_schema_refuses_unknown_keys_and_describes_itself() -> None:
     assert all("description" in definition for definition in definitions.values())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"name": "x", "steps": [{"name": "a", "image": "b", "imag": "c"}]}, schema)
-    jsonschema.validate({"name": "x", "steps": [{"name": "a", "image": "b", "timeout": "1h30m", "env": [{"name": "A", "value": 1}]}]}, schema)
+    jsonschema.validate(
+        {"name": "x", "steps": [{"name": "a", "image": "b", "timeout": "1h30m", "env": [{"name": "A", "value": 1}]}]}, schema
+    )
 
 
 def test_scalars_keep_the_characters_that_were_typed() -> None:
@@ -139,7 +141,11 @@ def test_steps_are_ordered_by_what_they_wait_for_and_otherwise_stay() -> None:
     assert references.ordered({name: [] for name in "zyxw"}) == list("zyxw")
 
 
-@given(st.integers(1, 40).flatmap(lambda size: st.lists(st.tuples(st.integers(0, size), st.integers(0, size)), max_size=80).map(lambda e: (size, e))))
+@given(
+    st.integers(1, 40).flatmap(
+        lambda size: st.lists(st.tuples(st.integers(0, size), st.integers(0, size)), max_size=80).map(lambda e: (size, e))
+    )
+)
 def test_the_order_holds_whatever_waits_for_whatever_stands_above(case: tuple[int, list[tuple[int, int]]]) -> None:
     size, edges = case
     waits: dict[str, list[str]] = {str(number): [] for number in range(size + 1)}
@@ -149,10 +155,19 @@ def test_the_order_holds_whatever_waits_for_whatever_stands_above(case: tuple[in
     assert references.ordered(waits) == list(waits)
 
 
-_KEYS = ["name", "image", "inputs", "outputs", "steps", "env", "value", "codeset", "extensions", "resources", "requests", "needs", "when"]
-_KEYS += ["timeout", "on", "push", "refs", "schedule", "approval", "input", "values", "version", "path", "dockerfile", "type", "default", "zzz"]
+_KEYS = [
+    *workflow.Workflow.model_fields,
+    *workflow.Step.model_fields,
+    *workflow.When.model_fields,
+    *workflow.StepInput.model_fields,
+    "push",
+    "refs",
+    "zzz",
+]
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-_WORDS = st.sampled_from(["train", "build", "x", "codeset", "{{ steps.build.outputs.x }}", "{{ inputs.x }}", "{{ inputs.x", "inputs.x", "0 3 * * *", "1h"])
+_WORDS = st.sampled_from(
+    ["train", "build", "x", "codeset", "{{ steps.build.outputs.x }}", "{{ inputs.x }}", "{{ inputs.x", "inputs.x", "0 3 * * *", "1h"]
+)
 _DATA = st.recursive(
     _SCALARS | _WORDS,
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.sampled_from(_KEYS), children, max_size=5),
@@ -186,6 +201,53 @@ def test_any_data_is_a_workflow_or_an_invalid_error_with_problems(data: object) 
         assert all("\0" not in problem.path + problem.message for problem in error.problems if "\0" not in repr(data))
     else:
         assert workflow.check(document.Parsed(loaded.model_dump(mode="json"))) == loaded
+
+
+def test_hostile_nesting_is_refused_like_any_other_mistake() -> None:
+    deep: object = "x"
+    for _ in range(700):
+        deep = [deep]
+    data = {"name": "x", "steps": [{"name": "a", "image": "i:1", "inputs": [{"name": "v", "value": deep}]}], "zzz": deep}
+    with pytest.raises(errors.InvalidError) as caught:
+        workflow.check(document.Parsed(data))
+    assert {problem.path for problem in caught.value.problems} == {"steps[0].inputs[0].value", "zzz"}
+
+
+def test_more_problems_than_anybody_reads_are_not_listed() -> None:
+    steps = "".join(f"- {{name: S{number}, image: 'i:1'}}\n" for number in range(document.MAX_PROBLEMS + 20))
+    with pytest.raises(errors.InvalidError) as caught:
+        workflow.load(f"name: x\nsteps:\n{steps}")
+    assert len(caught.value.problems) == document.MAX_PROBLEMS + 1
+    assert caught.value.problems[-1].message == "there are more problems; mend these first, then look again"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "step",
+    [
+        "- {name: s%d, image: '{{ steps.unknown-%d.outputs.x }}', needs: [nothing-%d]}",
+        "- {name: s%d, image: 'i:1', env: [{name: A, value: '{{ inputs.x%d }}{{ inputs.y%d }}'}]}",
+        "- {name: s%d, image: '{{{{ %d %d'}",
+    ],
+)
+def test_a_huge_document_full_of_mistakes_is_refused_in_reasonable_time(step: str) -> None:
+    steps = "\n".join(step % (number, number, number) for number in range(1_500))
+    inputs = "\n".join(f"- {{name: input-{number}}}" for number in range(4_000))
+    with pytest.raises(errors.InvalidError):
+        workflow.load(f"name: x\ninputs:\n{inputs}\nsteps:\n{steps}\n")
+
+
+@pytest.mark.timeout(20)
+def test_a_thousand_circles_are_refused_in_reasonable_time() -> None:
+    pairs = [f"- {{name: {name}{n}, image: 'i:1', needs: [{other}{n}]}}" for n in range(900) for name, other in ("ab", "ba")]
+    with pytest.raises(errors.InvalidError):
+        workflow.load("name: x\nsteps:\n" + "\n".join(pairs))
+
+
+def test_a_workflow_has_a_largest_number_of_steps() -> None:
+    steps = "".join(f"- {{name: s{number}, image: 'i:1'}}\n" for number in range(2_001))
+    with pytest.raises(errors.InvalidError, match="at most 2000 steps, and these are 2001"):
+        workflow.load(f"name: x\nsteps:\n{steps}")
 
 
 @settings(max_examples=100, deadline=None)

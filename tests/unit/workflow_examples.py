@@ -54,7 +54,11 @@ def planned(
 ) -> plan.Plan:
     """The plan of a workflow on one commit for every codeset and, unless given, the same store for every selector."""
     version = planning.CodesetVersion(
-        project="workspace", codeset="mlflow-test", url="http://git.example.com/workspace/mlflow-test.git", ref="refs/heads/main", commit=COMMIT
+        project="workspace",
+        codeset="mlflow-test",
+        url="http://git.example.com/workspace/mlflow-test.git",
+        ref="refs/heads/main",
+        commit=COMMIT,
     )
     stores = {step.name: {item.name: binding(item.name) for item in step.extensions} for step in checked.steps}
     return planning.build(

@@ -1,10 +1,9 @@
 """Version constraints in the Masterminds syntax, version 3 semantics: `~1.10.0`, `^0.2.3`, `1.2.x`, `1.2 - 1.4.5`, `>=1.0, <2 || 3.x`.
 
-Every comparator is one interval of the total order of versions. Its ends are cuts: tuples compared with a version's key, where a
-shorter tuple comes before everything that it begins, so `(1, 3)` lies below 1.3.0 and below all of its pre-releases.
+Every comparator is one interval of the total order of versions; its ends are cuts (`domain.versions`).
 Three rules come from Masterminds alone and look odd: a pre-release satisfies only a group of comparators of which one names a
 pre-release; `~0.0.0` admits everything; `!=4.1` leaves out the 4.1.x of its own pre-release only. Where that library breaks its own
-documentation, for a lone `*` behind an operator, the documentation wins: `*` is every version.
+documentation, for a lone `*` behind an operator or at an end of a hyphen range, the documentation wins: `*` is every version.
 
 A version that is not semantic (`nightly`, `RELEASE.2021-06-17`) satisfies nothing but its own spelling.
 """
@@ -12,84 +11,31 @@ A version that is not semantic (`nightly`, `RELEASE.2021-06-17`) satisfies nothi
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from fuseml.domain import errors
+from fuseml.domain import errors, versions
 
-MAX_LENGTH = 256
-"""Longest version or constraint that is read at all, in characters."""
-
-# Mixed tuples: numbers, then the pre-release as (is a release, identifiers).
-Cut = tuple[Any, ...]
-
-_BOTTOM: Cut = ()
-_TOP: Cut = (math.inf,)
-
-_IDENTIFIERS = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
-_SUFFIX = rf"(?:-({_IDENTIFIERS}))?(?:\+{_IDENTIFIERS})?"
-_VERSION = re.compile(rf"v?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?{_SUFFIX}")
-_PARTIAL = rf"v?(?:[0-9]+|[xX*])(?:\.(?:[0-9]+|[xX*])){{0,2}}{_SUFFIX.replace('-(', '-(?:')}"
+_SUFFIX = rf"(?:-(?:{versions.IDENTIFIERS}))?(?:\+{versions.IDENTIFIERS})?"
+_PARTIAL = rf"v?(?:[0-9]+|[xX*])(?:\.(?:[0-9]+|[xX*])){{0,2}}{_SUFFIX}"
 _SPAN = re.compile(rf"({_PARTIAL})\s+-\s+({_PARTIAL})", re.ASCII)
 _TERM = re.compile(rf"(!=|>=|=>|<=|=<|~>|[=<>~^])?\s*({_PARTIAL})", re.ASCII)
 _AND = re.compile(r"\s*,\s*|\s+", re.ASCII)
 _SPELLING = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:@/-]*")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Version:
-    """A semantic version, ordered as the specification says (point 11); the `v` and the build do not count, missing parts are 0."""
-
-    key: Cut
-    text: str = field(compare=False)
-
-    @property
-    def prerelease(self) -> Cut:
-        """(True, ()) of a release; (False, identifiers) of a pre-release."""
-        return self.key[3:]
-
-    @property
-    def is_prerelease(self) -> bool:
-        return not self.key[3]
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@functools.lru_cache(maxsize=8192)
-def parse_version(text: str) -> Version | None:
-    """The version that `text` spells, or None when it is not a semantic version."""
-    match = _VERSION.fullmatch(text) if len(text) <= MAX_LENGTH else None
-    prerelease = _prerelease(match[4]) if match else None
-    if match is None or prerelease is None:
-        return None
-    return Version((*(int(part or 0) for part in match.groups()[:3]), *prerelease), text)
-
-
-def _prerelease(text: str | None) -> Cut | None:
-    """The part of the key behind the numbers. None if a numeric identifier has a leading zero (specification, point 9)."""
-    if text is None:
-        return True, ()
-    identifiers = text.split(".")
-    if any(part.isdigit() and len(part) > 1 and part[0] == "0" for part in identifiers):
-        return None
-    return False, tuple((False, int(part), "") if part.isdigit() else (True, 0, part) for part in identifiers)
-
-
 @dataclass(frozen=True, slots=True)
 class _Comparator:
     """The versions from `low` up to, but without, `high`; or, `excluded`, all but those."""
 
-    low: Cut
-    high: Cut
+    low: versions.Cut
+    high: versions.Cut
     names_prerelease: bool = False
     excluded: bool = False
-    only_prerelease: Cut | None = None
+    only_prerelease: versions.Cut | None = None
 
-    def admits(self, version: Version) -> bool:
+    def admits(self, version: versions.Version) -> bool:
         within = self.low <= version.key < self.high
         if not self.excluded:
             return within
@@ -103,10 +49,17 @@ class _Group:
     comparators: tuple[_Comparator, ...]
     names_prerelease: bool
 
-    def admits(self, version: Version) -> bool:
+    def admits(self, version: versions.Version) -> bool:
         if version.is_prerelease and not self.names_prerelease:
             return False
         return all(comparator.admits(version) for comparator in self.comparators)
+
+    @property
+    def span(self) -> tuple[versions.Cut, versions.Cut]:
+        """The interval that all comparators leave; exclusions are not seen."""
+        within = [comparator for comparator in self.comparators if not comparator.excluded]
+        lows, highs = [comparator.low for comparator in within], [comparator.high for comparator in within]
+        return max(lows, default=versions.BOTTOM), min(highs, default=versions.TOP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +69,15 @@ class Constraint:
     text: str
     groups: tuple[_Group, ...]
 
-    def check(self, version: Version) -> bool:
+    def check(self, version: versions.Version) -> bool:
         """Whether the version lies in one of the alternatives."""
         return any(group.admits(version) for group in self.groups)
+
+    @property
+    def hull(self) -> tuple[versions.Cut, versions.Cut] | None:
+        """Cuts that enclose every version which satisfies it; None when none can."""
+        spans = [span for group in self.groups if (span := group.span)[0] < span[1]]
+        return (min(low for low, _ in spans), max(high for _, high in spans)) if spans else None
 
     @property
     def names_prerelease(self) -> bool:
@@ -135,8 +94,8 @@ def parse(text: str) -> Constraint:
 
     Raises InvalidError that names the part which cannot be read.
     """
-    if len(text) > MAX_LENGTH:
-        raise errors.InvalidError(f"the version constraint is {len(text)} characters long; {MAX_LENGTH} are the limit")
+    if len(text) > versions.MAX_LENGTH:
+        raise errors.InvalidError(f"the version constraint is {len(text)} characters long; {versions.MAX_LENGTH} are the limit")
     return Constraint(text.strip(), tuple(_group(text, part.strip()) for part in (text if text.strip() else "*").split("||")))
 
 
@@ -166,9 +125,9 @@ def _comparators(text: str, part: str) -> Iterator[_Comparator]:
 
 def _comparator(text: str, operator: str, partial: str) -> _Comparator:
     numbers, prerelease = _partial(text, partial)
-    floor: Cut = (*numbers, *(0,) * (3 - len(numbers)), *prerelease)
+    floor: versions.Cut = (*numbers, *(0,) * (3 - len(numbers)), *prerelease)
     # Behind everything that the partial version covers: behind one key, or below the next 1.3, or 2, or at the very end.
-    end: Cut = (*floor, ()) if len(numbers) == 3 else _next(numbers)
+    end: versions.Cut = (*floor, *versions.TOP) if len(numbers) == 3 else _next(numbers)
     named = not prerelease[0]
     match operator:
         case "=":
@@ -177,24 +136,24 @@ def _comparator(text: str, operator: str, partial: str) -> _Comparator:
             only = prerelease if len(numbers) >= 2 else None
             return _Comparator(floor if len(numbers) == 3 else numbers, end, named, excluded=True, only_prerelease=only)
         case ">":
-            return _Comparator(end, _TOP, named)
+            return _Comparator(end, versions.TOP, named)
         case "<":
-            return _Comparator(_BOTTOM, floor, named)
+            return _Comparator(versions.BOTTOM, floor, named)
         case ">=" | "=>":
-            return _Comparator(floor, _TOP, named)
+            return _Comparator(floor, versions.TOP, named)
         case "<=" | "=<":
-            return _Comparator(_BOTTOM, end, named)
+            return _Comparator(versions.BOTTOM, end, named)
         case "^":
             significant = next((index for index, number in enumerate(numbers) if number), len(numbers) - 1) + 1
             return _Comparator(floor, _next(numbers[:significant]), named)
         case _:
-            return _Comparator(floor, _TOP if numbers == (0, 0, 0) else _next(numbers[:2]), named)
+            return _Comparator(floor, versions.TOP if numbers == (0, 0, 0) else _next(numbers[:2]), named)
 
 
-def _partial(text: str, partial: str) -> tuple[tuple[int, ...], Cut]:
+def _partial(text: str, partial: str) -> tuple[tuple[int, ...], versions.Cut]:
     """The numbers before the first wildcard or missing part, and the pre-release part of the key."""
     core, _, suffix = partial.removeprefix("v").partition("+")[0].partition("-")
-    prerelease = _prerelease(suffix or None)
+    prerelease = versions.prerelease(suffix or None)
     if prerelease is None:
         raise _malformed(text, f"{suffix!r} in {partial!r} has a number with a leading zero")
     numbers: list[int] = []
@@ -205,9 +164,9 @@ def _partial(text: str, partial: str) -> tuple[tuple[int, ...], Cut]:
     return tuple(numbers), prerelease
 
 
-def _next(numbers: tuple[int, ...]) -> Cut:
+def _next(numbers: tuple[int, ...]) -> versions.Cut:
     """Below the first version whose leading numbers are greater than these."""
-    return (*numbers[:-1], numbers[-1] + 1) if numbers else _TOP
+    return (*numbers[:-1], numbers[-1] + 1) if numbers else versions.TOP
 
 
 def _malformed(text: str, reason: str) -> errors.InvalidError:
@@ -230,7 +189,7 @@ def _wanted(text: str) -> Constraint | None:
     try:
         return parse(text)
     except errors.InvalidError:
-        if len(text) <= MAX_LENGTH and _SPELLING.fullmatch(text):
+        if len(text) <= versions.MAX_LENGTH and _SPELLING.fullmatch(text):
             return None
         raise
 
@@ -244,7 +203,7 @@ def satisfies(version_text: str, constraint_text: str) -> bool:
     if version_text == wanted:
         return True
     limits = _wanted(wanted)
-    version = parse_version(version_text)
+    version = versions.parse(version_text)
     return limits is not None and version is not None and limits.check(version)
 
 
@@ -255,7 +214,7 @@ def explain(version_text: str, constraint_text: str) -> str:
     if not version_text:
         return f"no version is registered, so {constraint_text} is not satisfied"
     refused = f"version {version_text} does not satisfy {constraint_text}"
-    limits, version = _wanted(constraint_text.strip()), parse_version(version_text)
+    limits, version = _wanted(constraint_text.strip()), versions.parse(version_text)
     if limits is None:
         return f"{refused}, which is not a range and matches only this very spelling"
     if version is None:
@@ -263,3 +222,20 @@ def explain(version_text: str, constraint_text: str) -> str:
     if version.is_prerelease and not limits.names_prerelease:
         return f"{refused}: it is a pre-release, and these are admitted only where the constraint names one (such as >=1.0-0)"
     return refused
+
+
+def places(constraint_text: str) -> list[tuple[bytes, bytes]]:
+    """Where to look for what `satisfies`: ranges (first place, place behind the last) outside of which no version can.
+
+    Inside them only `satisfies` knows. Raises InvalidError for a malformed constraint.
+    """
+    wanted = constraint_text.strip()
+    limits = _wanted(wanted)
+    found: list[tuple[bytes, bytes]] = []
+    if limits is not None and limits.hull is not None:
+        low, high = limits.hull
+        found.append((versions.edge(high), versions.edge(low)))
+    if versions.parse(wanted) is None:
+        # What is spelled like it satisfies it, although it is no semantic version.
+        found.append((versions.place(wanted), versions.place(wanted) + b"\0"))
+    return found

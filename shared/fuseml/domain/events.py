@@ -135,16 +135,26 @@ class WorkflowUpdated(Payload):
 
 
 class RunRequested(Payload):
-    """Somebody asks for a run: `run` names one that must be (re)submitted, else `workflow` starts anew on `codeset`."""
+    """Somebody asks for a run. `request` identifies the wish: told twice, it makes one run.
+
+    `submit`: the stored `run` has to be handed to the engine. `start`: `workflow` runs on `codeset` at `commit` with `inputs`.
+    `rerun`: `run` is repeated, its plan exactly if `locked`, else resolved anew. `resume`: `run` goes on where it failed, with another
+    `commit`, or with other `images` (step -> image), if they are given. `until` and `only` name a step: the last one, or the one alone.
+    """
 
     TYPE: ClassVar[str] = "org.fuseml.run.requested.v1"
     request: str
+    action: Literal["submit", "start", "rerun", "resume"] = "submit"
     run: str | None = None
     workflow: str | None = None
     project: str | None = None
     codeset: str | None = None
     commit: str | None = None
     inputs: dict[str, str] = {}
+    images: dict[str, str] = {}
+    locked: bool = False
+    until: str | None = None
+    only: str | None = None
 
     @property
     def subject(self) -> str:
@@ -165,10 +175,6 @@ class RunCancelRequested(Payload):
     @property
     def subject(self) -> str:
         return self.run
-
-    @property
-    def identity(self) -> str:
-        return "cancel"
 
 
 class RunCreated(Payload):

@@ -15,6 +15,7 @@ The original put an empty text in place of everything that it did not know; here
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ EXTENSION_ATTRIBUTES = ("product", "service_category", "service_resource", "url"
 HOLE = "\0"
 """Stands for a name that the document fails to give (text cannot hold this character): what refers to it is not judged."""
 
+# Names that are searched for the one that was meant; more would make every mistake in a huge document dear.
+_CANDIDATES = 1_000
+
 _EXPRESSION = re.compile(r"\{\{\s*(?:'([^']*)'|\"([^\"]*)\"|([^{}'\"]*?))\s*\}\}")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _EXTENSION_FORM = f"extension.<name>.cfg.<KEY>, or extension.<name> with .{', .'.join(EXTENSION_ATTRIBUTES)}"
@@ -37,6 +41,7 @@ _FORMS = {
     "extensions": _EXTENSION_FORM,
 }
 _ROOTS = tuple(_FORMS)
+_LITERAL = "; write {{ '{{' }} for a literal '{{'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ class Scope:
             case OutputReference(step, output):
                 return self._output_refusal(step, output)
             case ExtensionReference(selector) if selector not in self.selectors and HOLE not in self.selectors:
-                near = document.nearest(selector, list(self.selectors))
+                near = _near(selector, self.selectors)
                 suggestion = str(reference).replace(selector, near, 1) if near else None
                 return errors.Problem("", f"this step has no extension {selector!r}{_known(self.selectors, near)}", suggestion=suggestion)
         return None
@@ -117,7 +122,7 @@ class Scope:
         if name not in self.inputs:
             if HOLE in self.inputs:
                 return None
-            near = document.nearest(name, list(self.inputs))
+            near = _near(name, self.inputs)
             suggestion = f"inputs.{near}{suffix}" if near else None
             return errors.Problem("", f"there is no input {name!r}{_known(self.inputs, near)}", suggestion=suggestion)
         if self.inputs[name] and not attribute:
@@ -131,13 +136,13 @@ class Scope:
         if step not in self.outputs:
             if HOLE in self.outputs:
                 return None
-            near = document.nearest(step, list(self.outputs))
+            near = _near(step, self.outputs)
             suggestion = f"steps.{near}.outputs.{output}" if near else None
             return errors.Problem("", f"there is no step {step!r}{_known(self.outputs, near)}", suggestion=suggestion)
         outputs = self.outputs[step]
         if output in outputs or HOLE in outputs:
             return None
-        near = document.nearest(output, list(outputs))
+        near = _near(output, outputs)
         suggestion = f"steps.{step}.outputs.{near}" if near else None
         return errors.Problem("", f"step {step!r} has no output {output!r}{_known(outputs, near)}", suggestion=suggestion)
 
@@ -147,13 +152,18 @@ def parse(text: str, knows: Callable[[Reference], bool]) -> tuple[Node, ...]:
 
     Raises InvalidError that lists every expression that cannot be read; a problem's column counts from the text's beginning.
     """
-    if "{{" not in text:
-        bare = _bare(text) if text.startswith(_ROOTS) else None
-        return (bare,) if bare and knows(bare) else (Literal(text),) if text else ()
-    nodes, problems = _read(text)
+    nodes, problems = read(text, knows)
     if problems:
         raise errors.InvalidError(str(problems[0]), problems)
     return nodes
+
+
+def read(text: str, knows: Callable[[Reference], bool]) -> tuple[tuple[Node, ...], tuple[errors.Problem, ...]]:
+    """As `parse`, but tells the problems next to the nodes that could be read."""
+    if "{{" in text:
+        return _read(text)
+    bare = _bare(text) if text.startswith(_ROOTS) else None
+    return (bare,) if bare and knows(bare) else (Literal(text),) if text else (), ()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -197,7 +207,7 @@ def _unreadable(text: str, start: int) -> errors.Problem:
     end = text.find("}}", start)
     excerpt = text[start : end + 2 if end >= 0 else start + 30]
     reason = "is not an expression" if end >= 0 else "is never closed by '}}'"
-    return errors.Problem("", f"{excerpt!r} {reason}; write {{{{ '{{{{' }}}} for a literal '{{{{'", column=start + 1)
+    return errors.Problem("", f"{excerpt!r} {reason}{_LITERAL}", column=start + 1)
 
 
 def _bare(text: str) -> Reference | None:
@@ -207,7 +217,8 @@ def _bare(text: str) -> Reference | None:
 
 def _reference(path: str, start: int) -> Reference | errors.Problem:
     if not _PATH.fullmatch(path):
-        return _malformed(path, start, "an expression is a path of names and dots, such as inputs.predictor")
+        advice = f"write a path of names and dots, such as inputs.predictor{_LITERAL}"
+        return _malformed(path, start, advice)
     match path.split("."):
         case ["inputs", name]:
             return InputReference(name, start=start)
@@ -239,6 +250,10 @@ def _malformed(path: str, start: int, advice: str, suggestion: str | None = None
     return errors.Problem("", f"'{{{{ {shown} }}}}' is not an expression: {advice}", column=start + 1, suggestion=suggestion)
 
 
+def _near(word: str, names: Collection[str]) -> str | None:
+    return document.nearest(word, [name for name in itertools.islice(names, _CANDIDATES) if name != HOLE])
+
+
 def _known(names: Collection[str], near: str | None) -> str:
-    listed = sorted(name for name in names if name != HOLE)
-    return "" if near or not listed else f"; there are {', '.join(listed[:10])}" + (", ..." if len(listed) > 10 else "")
+    listed = sorted(name for name in itertools.islice(names, _CANDIDATES) if name != HOLE)
+    return "" if near or not listed else f"; there are {', '.join(listed[:10])}" + (", ..." if len(names) > 10 else "")

@@ -50,8 +50,14 @@ def lint_text(text: str, bindings: Bindings | None = None, unresolved: Iterable[
         parsed = document.parse(text)
         checked = workflow.check(parsed)
     except errors.InvalidError as error:
-        return [Finding("error", p.path, p.message, p.line, p.column, p.suggestion) for p in error.problems]
+        return refusals(error)
     return lint(checked, bindings, unresolved, locate=parsed.position)
+
+
+def refusals(error: errors.InvalidError) -> list[Finding]:
+    """What keeps a document from being a workflow."""
+    problems = error.problems or (errors.Problem("", error.message),)
+    return [Finding("error", p.path, p.message, p.line, p.column, p.suggestion) for p in problems]
 
 
 def lint(
@@ -67,6 +73,7 @@ def lint(
         *_unmade_outputs(checked),
         *_steps(checked, bindings or {}),
         *_unresolved(checked, unresolved),
+        *_unexecuted(checked),
     ]
     places = [locate(path) or (None, None) for path, _ in warnings]
     found = [
@@ -127,7 +134,10 @@ def _secrets(step: workflow.Step, scope: expression.Scope, bound: Mapping[str, s
     for index, variable in enumerate(step.env):
         if variable.value and _SECRET_NAME.search(variable.name.upper()) and not expression.may_refer(variable.value):
             advice = "register it as credentials of an extension and select that"
-            yield ("env", index, "value"), f"{variable.name!r} looks like a secret, and everybody who may read the workflow reads it; {advice}"
+            yield (
+                ("env", index, "value"),
+                f"{variable.name!r} looks like a secret, and everybody who may read the workflow reads it; {advice}",
+            )
 
 
 def _may_be_secret(binding: selector.Binding | None, key: str) -> bool:
@@ -160,7 +170,9 @@ def _conflicts(step: workflow.Step, bound: Mapping[str, selector.Binding]) -> It
         values: dict[str, object] = {**binding.configuration, **{key: (*identity, key) for key in binding.secret_keys}}
         for key, value in sorted(values.items()):
             if key in setters and setters[key][1] != value and key not in overridden:
-                message = f"{requirement.name!r} and {setters[key][0]!r} set {key} to different values; the later one, {requirement.name!r}, wins"
+                message = (
+                    f"{requirement.name!r} and {setters[key][0]!r} set {key} to different values; the later one, {requirement.name!r}, wins"
+                )
                 yield ("extensions", index), message
             setters[key] = (requirement.name, value)
 
@@ -174,3 +186,19 @@ def _unresolved(checked: workflow.Workflow, unresolved: Iterable[Unresolved]) ->
     for item in unresolved:
         reason = f": {item.explanation}" if item.explanation else ""
         yield places.get((item.step, item.selector), ("steps",)), f"the selector {item.selector!r} matches nothing now{reason}"
+
+
+def _unexecuted(checked: workflow.Workflow) -> Iterator[Warning]:
+    """Parts of the language that no function acts upon yet."""
+    later = "is not executed by this release"
+    if checked.on and checked.on.schedule:
+        yield ("on", "schedule"), f"a schedule {later}: nothing starts the workflow at these times"
+    if checked.on and checked.on.patterns:
+        yield ("on", "patterns"), f"a list of patterns {later}: assign the workflow to them instead"
+    if checked.concurrency:
+        yield ("concurrency",), f"concurrency {later}: runs overlap"
+    for index, step in enumerate(checked.steps):
+        if step.approval:
+            yield ("steps", index, "approval"), f"an approval {later}: every run of this workflow is refused"
+        if step.cache:
+            yield ("steps", index, "cache"), f"the cache {later}: the step runs every time"

@@ -45,6 +45,9 @@ class SecretPart(document.Model):
 Part = Annotated[TextPart | OutputPart | SecretPart, pydantic.Field(discriminator="kind")]
 Value = tuple[Part, ...]
 
+RUN_VARIABLE = "FUSEML_ENV_RUN"
+"""Tells a step the name of its run (step contract): all that a run's name changes in a plan."""
+
 
 def text(value: str) -> Value:
     """A value that is just text."""
@@ -127,8 +130,21 @@ class StepBinding(document.Model):
     binding: selector.Binding
 
 
+class ReusedStep(document.Model):
+    """A step that is not executed: what it put out in an earlier `run` already stands in the values of the others."""
+
+    name: str
+    run: str
+    image: Value
+    needs: tuple[str, ...] = ()
+    outputs: dict[str, str] = {}
+
+
 class Plan(document.Model):
-    """One execution. `id` is the run's id (stable, unique for ever), `run` its name `<workflow>-<number>`."""
+    """One execution. `id` is the run's id (stable, unique for ever), `run` its name `<workflow>-<number>`.
+
+    Engines execute `steps`; `reused` only tells what they stand on.
+    """
 
     id: str
     run: str
@@ -137,6 +153,7 @@ class Plan(document.Model):
     revision: int
     inputs: dict[str, str] = {}
     steps: tuple[StepPlan, ...]
+    reused: tuple[ReusedStep, ...] = ()
     outputs: dict[str, Value] = {}
     bindings: tuple[StepBinding, ...] = ()
     timeout: int | None = None

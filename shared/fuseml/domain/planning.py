@@ -84,7 +84,9 @@ def _check_codesets(checked: workflow.Workflow, codesets: Mapping[str, CodesetVe
     wanted = codeset_inputs(checked)
     problems = [errors.Problem(f"inputs.{name}", "this input is a codeset, and none was given") for name in wanted if name not in codesets]
     problems += [
-        errors.Problem(f"inputs.{name}", f"workflow {checked.name!r} has no codeset input of this name", suggestion=document.nearest(name, wanted))
+        errors.Problem(
+            f"inputs.{name}", f"workflow {checked.name!r} has no codeset input of this name", suggestion=document.nearest(name, wanted)
+        )
         for name in codesets
         if name not in wanted
     ]
@@ -210,7 +212,15 @@ class _StepPlanner:
         path = self._fixed(mount.path)
         if not workflow_rules.is_checkout_path(path):
             self._problem(("inputs", index, "codeset", "path"), f"{path!r} is not an absolute path below /, such as /project")
-        return plan.Checkout(name=name, **version.model_dump(), path=path)
+        return plan.Checkout(
+            name=name,
+            project=version.project,
+            codeset=version.codeset,
+            url=version.url,
+            ref=version.ref,
+            commit=version.commit,
+            path=path,
+        )
 
     def _quantities(self, kind: str, quantities: Mapping[str, str]) -> dict[str, str]:
         found = {resource: self._fixed(quantity) for resource, quantity in quantities.items()}
@@ -224,7 +234,9 @@ class _StepPlanner:
         return plan.Output(name=output.name, image=image)
 
     def _condition(self, when: workflow.When) -> plan.Condition:
-        return plan.Condition(input=self._value(when.input), operator=when.operator, values=tuple(self._value(text) for text in when.values))
+        return plan.Condition(
+            input=self._value(when.input), operator=when.operator, values=tuple(self._value(text) for text in when.values)
+        )
 
     def _variables(self, checkouts: Sequence[plan.Checkout]) -> dict[str, plan.Value]:
         """The step's environment; a later source overrides an earlier one, and the first one gives the place (reference, section 4.4)."""
@@ -248,7 +260,7 @@ class _StepPlanner:
         found = {
             "FUSEML_ENV_WORKFLOW_NAMESPACE": run.namespace,
             "FUSEML_ENV_WORKFLOW_NAME": run.workflow.name,
-            "FUSEML_ENV_RUN": run.name,
+            plan.RUN_VARIABLE: run.name,
             "FUSEML_ENV_STEP": self._step.name,
             "FUSEML_ENV_PROJECT": codeset.project if codeset else run.project,
         }
@@ -271,9 +283,11 @@ class _StepPlanner:
         parts: list[plan.Part] = []
         for node in expression.parse(text, self._scope.knows):
             for part in self._parts(node):
-                if isinstance(part, plan.TextPart) and parts and isinstance(parts[-1], plan.TextPart):
-                    part = plan.TextPart(text=parts.pop().text + part.text)
-                parts.append(part)
+                before = parts[-1] if parts else None
+                if isinstance(part, plan.TextPart) and isinstance(before, plan.TextPart):
+                    parts[-1] = plan.TextPart(text=before.text + part.text)
+                else:
+                    parts.append(part)
         return tuple(parts)
 
     def _parts(self, node: expression.Node) -> plan.Value:
@@ -282,19 +296,16 @@ class _StepPlanner:
         refusal = self._scope.refusal(node)
         if refusal:
             raise errors.InvalidError(f"step {self._step.name!r}: {refusal}", [refusal])
-        match node:
-            case expression.InputReference(name, None):
-                return self._run.text(self._run.inputs[name])
-            case expression.InputReference(name, attribute):
-                version = self._run.codesets[name]
-                return self._run.text({"name": version.codeset, "project": version.project, "version": version.commit}[attribute])
-            case expression.OutputReference(step, output):
-                self._waits[step] = None
-                return self._run.output(step, output)
-            case expression.ExtensionReference(name, "cfg", key):
-                return self._configured(self._bindings[name], key)
-            case expression.ExtensionReference(name, attribute):
-                return self._run.text(getattr(self._bindings[name], attribute))
+        if isinstance(node, expression.OutputReference):
+            self._waits[node.step] = None
+            return self._run.output(node.step, node.output)
+        if isinstance(node, expression.InputReference):
+            if node.attribute is None:
+                return self._run.text(self._run.inputs[node.name])
+            version = self._run.codesets[node.name]
+            return self._run.text({"name": version.codeset, "project": version.project, "version": version.commit}[node.attribute])
+        binding = self._bindings[node.selector]
+        return self._configured(binding, node.key) if node.key is not None else self._run.text(getattr(binding, node.attribute))
 
     def _configured(self, binding: selector.Binding, key: str) -> plan.Value:
         if key in binding.secret_keys:

@@ -17,7 +17,9 @@ from fuseml.domain import errors, extension
 # The alphabet of Kubernetes' own generated names: no vowels, so no words; nothing that looks like something else.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX = 8
-_READ_ONLY = frozenset({"extension_id", "service_id", "status", "revision"})
+READ_ONLY = frozenset({"extension_id", "service_id", "status", "revision"})
+"""Fields that only the registry sets; what a request says in them is ignored."""
+
 _NOUNS = {"services": "a service", "endpoints": "an endpoint", "credentials": "a set of credentials"}
 
 Path = Sequence[str]
@@ -52,6 +54,48 @@ def update(stored: extension.Extension, patch: extension.Extension, now: str, ne
     _refuse_repeated(patch)
     changed = _merged(stored, patch, (), now, new_id)
     return stored if changed is stored else changed.model_copy(update={"revision": stored.revision + 1})
+
+
+def replace(stored: extension.Extension, desired: extension.Extension, now: str, new_id: NewId) -> extension.Extension:
+    """The stored record made equal to what is desired: parts that are not named are removed, fields that are not named are cleared.
+
+    Only `<hidden>` still means what is stored, and equal records still return `stored` itself. Raises as `update` and
+    `refuse_anonymous` do.
+    """
+    refuse_anonymous(desired)
+    kept = stored
+    for path in _unnamed(stored, desired, ()):
+        kept = remove(kept, path, now)
+    changed = update(kept, extension.Extension.model_validate(desired.model_dump()), now, new_id)
+    return stored if changed is stored else changed.model_copy(update={"revision": stored.revision + 1})
+
+
+def refuse_anonymous(desired: extension.Extension) -> None:
+    """Raises InvalidError for parts without an id: which stored ones they mean is not known, and each repetition would make others."""
+    problems = list(_anonymous(desired, ""))
+    if problems:
+        raise errors.InvalidError(f"the record is not valid: {problems[0]}", problems)
+
+
+def _anonymous(node: Node, prefix: str) -> Iterator[errors.Problem]:
+    for name in node.parts:
+        for index, part in enumerate(_parts(node, name)):
+            at = f"{prefix}{name}[{index}]"
+            if not part.address:
+                yield errors.Problem(f"{at}.{part.key}", "is required in a record that is the whole truth")
+            yield from _anonymous(part, f"{at}.")
+
+
+def _unnamed(stored: Node, desired: Node, above: tuple[str, ...]) -> Iterator[Path]:
+    """The paths of the parts that only `stored` has; not what stands under them."""
+    for name in stored.parts:
+        named = {part.address: part for part in _parts(desired, name)}
+        for part in _parts(stored, name):
+            path = (*above, name, part.address)
+            if part.address in named:
+                yield from _unnamed(part, named[part.address], path)
+            else:
+                yield path
 
 
 def find(record: extension.Extension, path: Path) -> extension.Part:
@@ -154,7 +198,7 @@ def _prefix(draft: Node, owners: tuple[Node, ...]) -> str:
 
 def _merged(stored: extension.Record, patch: extension.Record, owners: tuple[Node, ...], now: str, new_id: NewId) -> extension.Record:
     values: dict[str, object] = {}
-    for name in patch.model_fields_set - _READ_ONLY - {stored.key}:
+    for name in patch.model_fields_set - READ_ONLY - {stored.key}:
         value = getattr(patch, name)
         if name in stored.parts and value:
             value = _merged_parts(name, _parts(stored, name), value, (*owners, stored), now, new_id)

@@ -23,6 +23,10 @@ _RANK = {"queued": 0, "waiting": 1, "running": 1, "succeeded": 2, "failed": 2, "
 
 RUN_LABEL = "fuseml.io/run-id"
 STEP_LABEL = "tekton.dev/pipelineTask"
+# An engine that had to call a task otherwise than its step, knew outputs before, or was asked to cancel, says so on the object.
+STEPS_ANNOTATION = "fuseml.io/steps"
+OUTPUTS_ANNOTATION = "fuseml.io/outputs"
+CANCEL_ANNOTATION = "fuseml.io/cancel-reason"
 # Tasks that an engine adds on its own (clone, build preparation) carry names that no step can have.
 AUXILIARY_PREFIX = "fuseml-"
 
@@ -90,25 +94,31 @@ def observe(event: events.Event) -> Observation | None:
 
 
 def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Observation | None:
-    labels = body["metadata"].get("labels") or {}
-    run_id, step = labels.get(RUN_LABEL), labels.get(STEP_LABEL) if is_step else None
-    if not run_id or (is_step and (not step or step.startswith(AUXILIARY_PREFIX))):
+    labels, annotations = (body["metadata"].get(key) or {} for key in ("labels", "annotations"))
+    run_id, task = labels.get(RUN_LABEL), labels.get(STEP_LABEL) if is_step else None
+    if not run_id or (is_step and (not task or task.startswith(AUXILIARY_PREFIX))):
         return None
+    steps: Mapping[str, str] = json.loads(annotations.get(STEPS_ANNOTATION, "{}"))
     status = body.get("status") or {}
     condition: Mapping[str, str] = next((c for c in status.get("conditions") or [] if c.get("type") == "Succeeded"), {})
     results = status.get("taskResults" if is_step else "pipelineResults") or status.get("results") or []
+    outputs = {result["name"]: _result_text(result.get("value")) for result in results}
     state = _state(condition)
+    if state == "succeeded" and not is_step:
+        outputs |= json.loads(annotations.get(OUTPUTS_ANNOTATION, "{}"))
+    skipped = [task["name"] for task in status.get("skippedTasks") or []]
+    called = {*steps, *steps.values()}
     return Observation(
         run_id=run_id,
-        step=step,
+        step=steps.get(task, task) if task else None,
         state=state,
         time=_moment(event.time),
         started=_moment(status["startTime"]) if status.get("startTime") else None,
         finished=_moment(status["completionTime"]) if status.get("completionTime") else None,
-        cause=_cause(condition) if state in ("failed", "cancelled") else None,
+        cause=_cause(condition, annotations.get(CANCEL_ANNOTATION, "")) if state in ("failed", "cancelled") else None,
         attempts=1 + len(status.get("retriesStatus") or []),
-        outputs={result["name"]: _result_text(result.get("value")) for result in results},
-        skipped=tuple(task["name"] for task in status.get("skippedTasks") or []),
+        outputs=outputs,
+        skipped=tuple(steps.get(name, name) for name in skipped if not name.startswith(AUXILIARY_PREFIX) or name in called),
     )
 
 
@@ -126,8 +136,8 @@ def _state(condition: Mapping[str, str]) -> State:
     return "queued" if not condition or reason in ("Pending", "PipelineRunPending", "TaskRunPending") else "running"
 
 
-def _cause(condition: Mapping[str, str]) -> str:
-    reason, message = condition.get("reason", ""), condition.get("message", "")
+def _cause(condition: Mapping[str, str], asked: str) -> str:
+    reason, message = condition.get("reason", ""), asked or condition.get("message", "")
     return message if reason in ("", "Failed") and message else f"{reason}: {message}".strip(": ")
 
 

@@ -14,7 +14,7 @@ M = TypeVar("M", bound=pydantic.BaseModel)
 
 # Mending one level can bring to light what its absence hid; documents nest no deeper than this.
 _ROUNDS = 4
-
+_DEPTH = 16
 
 
 def salvage(model: type[M], data: object, failure: BaseException | None, *, hole: str, lists: Collection[str]) -> M | None:
@@ -48,19 +48,20 @@ def _ancestors(path: str) -> Iterator[str]:
         yield path[: match.start()]
 
 
-def _copied(data: object) -> object:
+def _copied(data: object, depth: int = 0) -> object:
+    # What lies deeper than any model reaches is never mended; hostile JSON is nested until the stack ends.
+    if depth == _DEPTH:
+        return data
     if isinstance(data, dict):
-        return {key: _copied(value) for key, value in data.items()}
-    return [_copied(value) for value in data] if isinstance(data, list) else data
+        return {key: _copied(value, depth + 1) for key, value in data.items()}
+    return [_copied(value, depth + 1) for value in data] if isinstance(data, list) else data
 
 
 def _mend(data: object, location: tuple[int | str, ...], kind: str, hole: str, lists: Collection[str]) -> None:
     *parents, last = location or ("",)
     for part in parents:
-        if isinstance(data, dict) and part in data:
-            data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
+        child = _child(data, part)
+        data = data if child is None else child  # what leads nowhere is the name of a validator
     if isinstance(data, list) and isinstance(last, int) and last < len(data):
         data[last] = {} if kind == "model_type" else hole
     elif isinstance(data, dict) and kind == "missing":
@@ -75,3 +76,9 @@ def _mend(data: object, location: tuple[int | str, ...], kind: str, hole: str, l
                 data[last] = {}
             case _:
                 data.pop(last, None)
+
+
+def _child(data: object, part: int | str) -> object:
+    if isinstance(data, dict):
+        return data.get(part)
+    return data[part] if isinstance(data, list) and isinstance(part, int) and part < len(data) else None

@@ -103,7 +103,7 @@ class Schedule:
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_FIELDS = (
+_FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("minute", 0, 59, {}),
     ("hour", 0, 23, {}),
     ("day of the month", 1, 31, {}),
@@ -140,7 +140,9 @@ def _values(text: str, name: str, low: int, high: int, names: dict[str, int]) ->
         last = high if match and (match[1] or (match[4] and not match[3])) else _number(match[3], names) if match and match[3] else first
         step = int(match[4]) if match and match[4] else 1
         if first is None or last is None or not low <= first <= last <= high or step < 1:
-            raise errors.InvalidError(f"{part!r} is not a valid {name}: use {low}-{high}, *, a range such as {low}-{low + 2}, a step such as */2")
+            raise errors.InvalidError(
+                f"{part!r} is not a valid {name}: use {low}-{high}, *, a range such as {low}-{low + 2}, a step such as */2"
+            )
         found.update(range(first, last + 1, step))
     return frozenset(found)
 

@@ -51,7 +51,9 @@ Scalar = Annotated[document.Text, pydantic.WithJsonSchema({"type": ["string", "n
 Duration = Annotated[
     int,
     pydantic.BeforeValidator(seconds),
-    pydantic.WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"}]}),
+    pydantic.WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"}]}
+    ),
 ]
 
 ReadOnly = Annotated[
@@ -167,7 +169,9 @@ class Step(document.Model):
     args: Annotated[Items[Scalar], pydantic.Field(description="Arguments of the command.")] = []
     script: Annotated[document.Text, pydantic.Field(description="Runs instead of a command; a shell script unless it begins with #!.")] = ""
     approval: Approval | None = None
-    cache: Annotated[bool, pydantic.Field(description="Reuse the outputs of the last run with the same image, inputs and bindings.")] = False
+    cache: Annotated[bool, pydantic.Field(description="Reuse the outputs of the last run with the same image, inputs and bindings.")] = (
+        False
+    )
 
     @property
     def mounts(self) -> list[CodesetMount]:
@@ -232,9 +236,11 @@ def check(parsed: document.Parsed) -> Workflow:
 
 
 def _refusal(problems: Sequence[errors.Problem]) -> errors.InvalidError:
-    ordered_problems = sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0))
-    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return errors.InvalidError(f"the workflow is not valid: {ordered_problems[0]}{rest}", ordered_problems)
+    listed = sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0))
+    if len(listed) > document.MAX_PROBLEMS:
+        listed[document.MAX_PROBLEMS :] = [errors.Problem("", "there are more problems; mend these first, then look again")]
+    rest = f" (and {len(listed) - 1} more)" if len(listed) > 1 else ""
+    return errors.InvalidError(f"the workflow is not valid: {listed[0]}{rest}", listed)
 
 
 def json_schema() -> dict[str, object]:

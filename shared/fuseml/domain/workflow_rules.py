@@ -7,11 +7,12 @@ that the document's schema missed already: nothing is said about it, nor about w
 from __future__ import annotations
 
 import graphlib
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fuseml.domain import artifact, constraint, document, errors, expression, references, run, trigger
+from fuseml.domain import artifact, document, errors, expression, references, run, trigger
 
 if TYPE_CHECKING:
     from fuseml.domain import workflow
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 Locate = Callable[[document.Path], document.Position | None]
 
 # `/workflows/runs` and `/workflows/assignments` are addresses of their own.
-RESERVED_NAMES = frozenset({"assignments", "runs"})
+RESERVED_NAMES = frozenset({"assignments", "runs", "schema"})
+
+MAX_STEPS = 2_000
 
 _STEP_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _OUTPUT_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,98}[A-Za-z0-9])?")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
+_OUTPUT_RULE = "letters, digits, '-' and '_', at most 100, beginning and ending with a letter or digit"
 _IDENTIFIER_RULE = "letters, digits, '-' and '_', at most 100, not beginning with '-'"
 _QUANTITY = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?")
 _RESOURCE_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -38,6 +42,11 @@ class _Report:
     def __init__(self, locate: Locate) -> None:
         self._locate = locate
         self.problems: list[errors.Problem] = []
+
+    @property
+    def full(self) -> bool:
+        """Nobody reads more; what costs time for each mistake may stop here."""
+        return len(self.problems) > document.MAX_PROBLEMS
 
     def add(self, path: document.Path, message: str, suggestion: str | None = None) -> None:
         line, column = self._locate(path) or (None, None)
@@ -68,6 +77,9 @@ class _Report:
 def problems(checked: workflow.Workflow, locate: Locate) -> list[errors.Problem]:
     """Everything that is wrong with a workflow that its schema accepts, in no particular order."""
     report = _Report(locate)
+    if len(checked.steps) > MAX_STEPS:
+        report.add(("steps",), f"a workflow has at most {MAX_STEPS} steps, and these are {len(checked.steps)}")
+        return report.problems
     _check_header(checked, report)
     inputs = {item.name: item.is_codeset for item in checked.inputs}
     for index, step in enumerate(checked.steps):
@@ -84,7 +96,7 @@ def _check_header(checked: workflow.Workflow, report: _Report) -> None:
     for index, item in enumerate(checked.inputs):
         if item.default and expression.holds_expression(item.default):
             report.add(("inputs", index, "default"), "a default is plain text; an expression cannot stand here")
-    _check_names(("outputs",), "output", (item.name for item in checked.outputs), _OUTPUT_NAME, _IDENTIFIER_RULE, report)
+    _check_names(("outputs",), "output", (item.name for item in checked.outputs), _OUTPUT_NAME, _OUTPUT_RULE, report)
     rule = "lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit"
     _check_names(("steps",), "step", (step.name for step in checked.steps), _STEP_NAME, rule, report)
     if not checked.steps:
@@ -131,13 +143,11 @@ def _check_step(step: workflow.Step, path: document.Path, inputs: Mapping[str, b
     if step.name.startswith(run.AUXILIARY_PREFIX):
         report.add((*path, "name"), f"names that begin with {run.AUXILIARY_PREFIX!r} are kept for the steps that engines add")
     _check_inputs(step, path, inputs, report)
-    _check_names((*path, "outputs"), "output", (item.name for item in step.outputs), _OUTPUT_NAME, _IDENTIFIER_RULE, report)
+    _check_names((*path, "outputs"), "output", (item.name for item in step.outputs), _OUTPUT_NAME, _OUTPUT_RULE, report)
     _check_names((*path, "extensions"), "extension", (item.name for item in step.extensions), document.IDENTIFIER, _IDENTIFIER_RULE, report)
     rule = "letters, digits, '_', '-' and '.', not beginning with a digit"
     _check_names((*path, "env"), "variable", (item.name for item in step.env), _VARIABLE_NAME, rule, report)
     for index, requirement in enumerate(step.extensions):
-        if requirement.version:
-            report.check((*path, "extensions", index, "version"), constraint.parse, requirement.version)
         for field in _SELECTOR_FIELDS:
             if expression.holds_expression(getattr(requirement, field)):
                 report.add((*path, "extensions", index, field), "a selector is plain text; an expression cannot stand here")
@@ -232,7 +242,7 @@ def _check_references(checked: workflow.Workflow, report: _Report) -> None:
     for number, (step, scope) in enumerate(references.scopes(checked)):
         path: document.Path = ("steps", number)
         for use in references.texts(step):
-            if not expression.may_refer(use.text):
+            if report.full or not expression.may_refer(use.text):
                 continue
             for reference in _sound_references(use, (*path, *use.path), scope, report):
                 if not isinstance(reference, expression.OutputReference) or reference.step not in index:
@@ -250,18 +260,14 @@ def _check_references(checked: workflow.Workflow, report: _Report) -> None:
     _check_makers(checked, report)
 
 
-def _sound_references(
-    use: references.Use, path: document.Path, scope: expression.Scope, report: _Report
-) -> Iterator[expression.Reference]:
-    try:
-        nodes = expression.parse(use.text, scope.knows)
-    except errors.InvalidError as error:
-        report.refused(path, error)
-        return
+def _sound_references(use: references.Use, path: document.Path, scope: expression.Scope, report: _Report) -> Iterator[expression.Reference]:
+    nodes, problems = expression.read(use.text, scope.knows)
+    for problem in problems:
+        report.add(path, _line_of(use.text, (problem.column or 1) - 1) + problem.message, problem.suggestion)
     for node in nodes:
         if isinstance(node, expression.Literal):
             continue
-        where = f"line {use.text.count(_NEWLINE, 0, node.start) + 1} of the text: " if _NEWLINE in use.text.rstrip() else ""
+        where = _line_of(use.text, node.start)
         refusal = scope.refusal(node)
         if refusal:
             report.add(path, where + refusal.message, refusal.suggestion)
@@ -272,6 +278,11 @@ def _sound_references(
             report.add(path, where + message)
         elif isinstance(node, expression.OutputReference) and use.place == "fixed":
             report.add(path, f"{where}'{{{{ {node} }}}}' is known only when the run is under way, and this is needed before")
+
+
+def _line_of(text: str, start: int) -> str:
+    # A long script has one place in the document; which of its lines is meant must be told.
+    return f"line {text.count(_NEWLINE, 0, start) + 1} of the text: " if _NEWLINE in text.rstrip() else ""
 
 
 def _sound_needs(step: workflow.Step, path: document.Path, known: Mapping[str, int], report: _Report) -> list[str]:
@@ -289,18 +300,19 @@ def _sound_needs(step: workflow.Step, path: document.Path, known: Mapping[str, i
 def _check_cycles(waits: Mapping[str, Sequence[str]], index: Mapping[str, int], report: _Report) -> set[tuple[str, str]]:
     """Report every cycle once. Returns its edges: (step, the step that it waits for)."""
     circular: set[tuple[str, str]] = set()
-    while True:
+    while not report.full:
         try:
             references.ordered({name: [other for other in others if (name, other) not in circular] for name, others in waits.items()})
         except graphlib.CycleError as error:
             cycle: list[str] = error.args[1][::-1]
             first = min(range(len(cycle) - 1), key=lambda number: index[cycle[number]])
             names = [*cycle[first:-1], *cycle[: first + 1]]
-            circular |= set(zip(names, names[1:], strict=False))
-            circle = ", ".join(f"{name} waits for {other}" for name, other in zip(names, names[1:], strict=False))
+            circular |= set(itertools.pairwise(names))
+            circle = ", ".join(f"{name} waits for {other}" for name, other in itertools.pairwise(names))
             report.add(("steps", index[names[0]]), f"these steps wait for one another in a circle: {circle}")
         else:
-            return circular
+            break
+    return circular
 
 
 def _check_makers(checked: workflow.Workflow, report: _Report) -> None:

@@ -1,0 +1,146 @@
+"""Each warning, what silences it, and that errors come as findings too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fuseml.domain import lint, selector, workflow
+from tests.unit import workflow_examples as examples
+
+USED = "inputs:\n- {name: p, value: '{{ inputs.predictor }}'}\n- {codeset: {name: code}}\n"
+
+
+def warnings(
+    body: str, bindings: dict[str, selector.Binding] | None = None, *unresolved: lint.Unresolved, header: str | None = None
+) -> list[str]:
+    text = examples.step(body) if header is None else examples.step(body, header=header)
+    findings = lint.lint_text(text, {"train": bindings} if bindings else None, unresolved)
+    assert all(finding.level == "warning" for finding in findings), findings
+    return [f"{finding.path}: {finding.message}" for finding in findings]
+
+
+@pytest.mark.parametrize("path", examples.SHIPPED, ids=lambda path: path.stem)
+def test_shipped_workflows_are_without_a_warning(path: Path) -> None:
+    assert lint.lint_text(path.read_text()) == []
+
+
+def test_a_workflow_that_uses_what_it_declares_is_without_a_warning() -> None:
+    assert warnings(USED) == []
+
+
+def test_unused_inputs_are_named() -> None:
+    assert warnings("") == ["inputs[0].name: no step uses the input 'predictor'", "inputs[1].name: no step uses the input 'code'"]
+
+
+def test_every_kind_of_use_counts() -> None:
+    header = "inputs: [{name: a, default: 1}, {name: b, default: 1}, {name: code, type: codeset}]"
+    assert (
+        warnings(
+            "script: 'echo {{ inputs.a }}'\nenv:\n- {name: B, value: inputs.b}\n- {name: C, value: '{{inputs.code.version}}'}",
+            header=header,
+        )
+        == []
+    )
+
+
+def test_an_output_that_no_step_makes_is_named() -> None:
+    header = "outputs: [{name: url}, {name: model}]"
+    assert warnings("outputs: [{name: model}]", header=header) == [
+        "outputs[0].name: no step has an output named 'url', so this output of the workflow stays empty"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ("python", "no tag"),
+        ("registry:5000/team/trainer", "no tag"),
+        ("python:latest", "the tag 'latest'"),
+        ("python:3.12", None),
+        ("registry:5000/team/trainer:1", None),
+        ("python@sha256:0123", None),
+        ("'{{ inputs.image }}'", None),
+    ],
+)
+def test_an_image_needs_a_tag_that_stays(image: str, reason: str | None) -> None:
+    text = (
+        f"name: x\ninputs: [{{name: image, default: a}}]\nsteps:\n- name: a\n  image: {image}\n  env: [{{name: I, value: inputs.image}}]\n"
+    )
+    found = [finding.message for finding in lint.lint_text(text)]
+    assert len(found) == (1 if reason else 0)
+    assert all(str(reason) in message for message in found)
+
+
+def test_a_secret_in_an_input_is_told_with_what_is_known() -> None:
+    body = (
+        USED + "- {name: key, value: '{{ extension.store.cfg.AWS_SECRET_ACCESS_KEY }}'}\nextensions: [{name: store, service_resource: s3}]"
+    )
+    where = "steps[0].inputs[2].value: 'AWS_SECRET_ACCESS_KEY'"
+    (guess,) = warnings(body)
+    assert guess.startswith(f"{where} looks like a secret")
+    (known,) = warnings(body, {"store": examples.binding("store")})
+    assert known.startswith(f"{where} is a secret")
+    assert warnings(body, {"store": examples.binding("store", secret_keys=[])}) == []
+
+
+def test_a_secret_that_is_written_down_is_told() -> None:
+    (found,) = warnings(
+        USED + "env:\n- {name: AWS_SECRET_ACCESS_KEY, value: hunter2}\n- {name: AWS_ACCESS_KEY_ID, value: x}\n- {name: TOKEN, value: ''}"
+    )
+    assert found.startswith("steps[0].env[0].value: 'AWS_SECRET_ACCESS_KEY' looks like a secret")
+    assert "hunter2" not in found
+
+
+def test_a_selector_that_asks_for_nothing_is_told() -> None:
+    assert warnings(USED + "extensions: [{name: any}]") == [
+        "steps[0].extensions[0]: the selector 'any' asks for nothing, so any service fits it"
+    ]
+
+
+def test_an_ambiguous_selector_names_what_else_fits() -> None:
+    rival = examples.binding("store", ambiguous_with=["minio-0002/s3"])
+    (found,) = warnings(USED + "extensions: [{name: store, service_resource: s3}]", {"store": rival})
+    assert "is ambiguous: mlflow-0001/mlflow-store" in found
+    assert "minio-0002/s3" in found
+
+
+def test_a_selector_that_matches_nothing_now_carries_the_explanation() -> None:
+    found = warnings(
+        USED + "extensions: [{name: store, service_resource: s3}]",
+        None,
+        lint.Unresolved("train", "store", "no service has the resource s3"),
+    )
+    assert found == ["steps[0].extensions[0]: the selector 'store' matches nothing now: no service has the resource s3"]
+
+
+def test_selectors_that_set_a_key_differently_conflict_unless_env_decides() -> None:
+    body = USED + "extensions:\n- {name: one, service_resource: s3}\n- {name: two, service_resource: s3}\n"
+    one = examples.binding("one", configuration={"URL": "http://one", "SAME": "x"}, secret_keys=["TOKEN"])
+    two = examples.binding("two", credentials_id="other", configuration={"URL": "http://two", "SAME": "x"}, secret_keys=["TOKEN"])
+    bound = {"one": one, "two": two}
+    assert warnings(body, bound) == [
+        "steps[0].extensions[1]: 'two' and 'one' set TOKEN to different values; the later one, 'two', wins",
+        "steps[0].extensions[1]: 'two' and 'one' set URL to different values; the later one, 'two', wins",
+    ]
+    assert warnings(body + "env:\n- {name: URL, value: x}\n- {name: TOKEN, value: inputs.predictor}", bound) == []
+    assert warnings(body, {"one": one, "two": examples.binding("two", configuration={"URL": "http://one"}, secret_keys=["TOKEN"])}) == []
+
+
+def test_findings_stand_in_the_order_of_the_document_with_their_lines() -> None:
+    text = "name: x\ninputs:\n  - name: unused\n    default: 1\nsteps:\n  - name: a\n    image: python\n"
+    findings = lint.lint_text(text)
+    assert [(finding.line, finding.column) for finding in findings] == [(3, 5), (7, 5)]
+    assert str(findings[0]) == "line 3, column 5: inputs[0].name: warning: no step uses the input 'unused'"
+
+
+def test_errors_are_findings_too_and_hide_the_warnings() -> None:
+    (found,) = lint.lint_text("name: x\ninputs: [{name: unused}]\nsteps:\n- {name: a, imag: i, image: python}\n")
+    assert (found.level, found.line, found.suggestion) == ("error", 4, "image")
+    assert str(found) == "line 4, column 13: steps[0].imag: error: unknown key 'imag' (did you mean 'image'?)"
+
+
+def test_without_positions_findings_keep_the_order_of_the_rules() -> None:
+    checked = workflow.load("name: x\nsteps:\n- {name: a, image: python}\n")
+    assert [finding.line for finding in lint.lint(checked)] == [None]

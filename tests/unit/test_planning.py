@@ -1,0 +1,319 @@
+"""From a loaded workflow to a plan: typed values, environments by precedence, what waits for what, and what is refused."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fuseml.domain import document, errors, plan, planning, selector, workflow
+from tests.unit import workflow_examples as examples
+
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+def planned_step(body: str, **options: object) -> plan.StepPlan:
+    """The plan of the one step that `body` describes."""
+    return examples.planned(workflow.load(examples.step(body)), **options).steps[-1]  # type: ignore[arg-type]
+
+
+def secret(key: str, **ids: str) -> plan.SecretPart:
+    known = {"extension": "mlflow-0001", "service": "mlflow-store", "credentials": "default-s3-account"}
+    return plan.SecretPart(**{**known, **ids}, key=key)
+
+
+@pytest.mark.parametrize("path", [*examples.DOCUMENTS, *examples.SHIPPED], ids=lambda path: path.stem)
+def test_every_example_is_planned_and_survives_the_store(path: Path) -> None:
+    checked = workflow.load(path.read_text())
+    values = {item.name: "given" for item in checked.inputs if item.default is None and not item.is_codeset}
+    built = examples.planned(checked, inputs=values)
+    assert plan.Plan.model_validate_json(built.model_dump_json()) == built
+    assert {step.name for step in built.steps} == {step.name for step in checked.steps}
+    assert [(item.step, item.binding.name) for item in built.bindings] == [
+        (step.name, requirement.name) for step in checked.steps for requirement in step.extensions
+    ]
+
+
+def test_a_plan_carries_the_identity_of_its_run() -> None:
+    built = examples.planned(examples.named("mlflow-e2e"), inputs={"predictor": "sklearn"})
+    assert (built.run, built.workflow, built.revision, built.project) == ("mlflow-e2e-7", "mlflow-e2e", 3, "workspace")
+    assert built.inputs == {"predictor": "sklearn"}
+    assert built.outputs == {"prediction-url": (plan.OutputPart(step="predictor", output="prediction-url"),)}
+
+
+def test_references_become_typed_parts() -> None:
+    builder, trainer, predictor = examples.planned(examples.named("mlflow-e2e")).steps
+    assert builder.image == plan.text("ghcr.io/fuseml/mlflow-builder:v0.1")
+    assert trainer.image == (plan.OutputPart(step="builder", output="image"),)
+    found = examples.variables(predictor)
+    assert found["FUSEML_MODEL"] == (plan.OutputPart(step="trainer", output="mlflow-model-url"),)
+    assert found["FUSEML_PREDICTOR"] == plan.text("auto")
+    assert [step.needs for step in (builder, trainer, predictor)] == [(), ("builder",), ("trainer",)]
+
+
+def test_an_output_keeps_the_text_around_it() -> None:
+    converter = examples.planned(examples.named("mlflow-ovms-e2e")).step("converter")
+    model = plan.OutputPart(step="trainer", output="mlflow-model-url")
+    assert examples.variables(converter)["FUSEML_OUTPUT_MODEL"] == (model, plan.TextPart(text="/ovms"))
+    assert examples.variables(converter)["S3_ENDPOINT"] == plan.text("http://mlflow-minio.mlflow:9000")
+    assert examples.variables(converter)["FUSEML_BATCH"] == plan.text("1")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{{ inputs.predictor }}", "auto"),
+        ("{{inputs.predictor}}", "auto"),
+        ("inputs.predictor", "auto"),
+        ("inputs.nothing", "inputs.nothing"),
+        ("{{ inputs.code.name }}", "mlflow-test"),
+        ("{{ inputs.code.project }}", "workspace"),
+        ("{{ inputs.code.version }}", examples.COMMIT),
+        ("v-{{ inputs.code.version }}-{{ inputs.predictor }}", f"v-{examples.COMMIT}-auto"),
+        ("{{ extension.store.url }}", "http://mlflow-minio.mlflow:9000"),
+        ("{{ extensions.store.version }}", "1.19.0"),
+        ("{{ extension.store.zone }}", "cluster-alpha"),
+        ("{{ extension.store.product }}", "mlflow"),
+        ("{{ extension.store.service_resource }}", "s3"),
+        ("{{ extension.store.service_category }}", "model-store"),
+        ("{{ extension.store.cfg.MLFLOW_S3_ENDPOINT_URL }}", "http://mlflow-minio.mlflow:9000"),
+        ('{"requests": {"cpu": 1}}', '{"requests": {"cpu": 1}}'),
+        ("{{ '{{' }} x }}", "{{ x }}"),
+    ],
+)
+def test_what_is_known_before_the_run_becomes_one_text(text: str, expected: str) -> None:
+    quoted = "'" + text.replace("'", "''") + "'"
+    step = planned_step(f"extensions:\n- name: store\ninputs:\n- name: x\n  value: {quoted}")
+    assert examples.variables(step)["FUSEML_X"] == plan.text(expected)
+
+
+def test_a_secret_key_becomes_a_secret_part_wherever_it_is_allowed() -> None:
+    built = examples.planned(examples.named("seed-004-selectors"), bindings=_seed_bindings())
+    mapped = examples.variables(built.step("mapped-to-variables"))
+    assert mapped["S3_SECRET_ACCESS_KEY"] == mapped["AWS_SECRET_ACCESS_KEY"] == (secret("AWS_SECRET_ACCESS_KEY"),)
+    assert mapped["MLFLOW_TRACKER_URL"] == plan.text("http://mlflow.mlflow")
+    assert examples.variables(built.step("mapped-to-inputs"))["FUSEML_S3_ACCESS_KEY"] == (secret("AWS_ACCESS_KEY_ID"),)
+    assert {part.key for part in plan.secret_refs(built)} == set(STORE_KEYS)
+
+
+def _seed_bindings() -> dict[str, dict[str, selector.Binding]]:
+    tracking = {
+        "service_id": "mlflow-tracking",
+        "service_resource": "mlflow-tracking",
+        "url": "http://mlflow.mlflow",
+        "credentials_id": "",
+        "configuration": {"MLFLOW_TRACKING_URI": "http://mlflow.mlflow"},
+        "secret_keys": [],
+    }
+    bound = {}
+    for step in examples.named("seed-004-selectors").steps:
+        names = [item.name for item in step.extensions]
+        bound[step.name] = {name: examples.binding(name, **(tracking if name == "experiment-tracking" else {})) for name in names}
+    return bound
+
+
+def test_the_environment_lists_each_variable_once_in_a_fixed_order() -> None:
+    step = planned_step(
+        "inputs:\n- {name: my-input, value: a}\n- {codeset: {name: code}}\noutputs:\n- {name: model}\n- {name: metrics}\n"
+        "extensions:\n- {name: store}\nenv:\n- {name: LEVEL, value: debug}"
+    )
+    assert [variable.name for variable in step.variables] == [
+        "FUSEML_MY_INPUT",
+        "TASK_RESULT",
+        "FUSEML_ENV_WORKFLOW_NAMESPACE",
+        "FUSEML_ENV_WORKFLOW_NAME",
+        "FUSEML_ENV_RUN",
+        "FUSEML_ENV_STEP",
+        "FUSEML_ENV_PROJECT",
+        "FUSEML_ENV_CODESET",
+        "FUSEML_ENV_COMMIT",
+        "MLFLOW_S3_ENDPOINT_URL",
+        *STORE_KEYS,
+        "LEVEL",
+    ]
+    found = examples.variables(step)
+    assert found["TASK_RESULT"] == plan.text("model")
+    assert found["FUSEML_ENV_RUN"] == plan.text("example-7")
+    assert found["FUSEML_ENV_WORKFLOW_NAMESPACE"] == plan.text("fuseml-workloads")
+    assert found["FUSEML_ENV_COMMIT"] == plan.text(examples.COMMIT)
+
+
+def test_a_later_selector_overrides_an_earlier_one_and_env_overrides_all() -> None:
+    body = "extensions:\n- {name: one}\n- {name: two}\nenv:\n- {name: C, value: step}\n- {name: FUSEML_X, value: step}\ninputs:\n- {name: x, value: a}"
+    one = examples.binding("one", configuration={"A": "1", "B": "1", "C": "1"}, secret_keys=["S"])
+    two = examples.binding("two", credentials_id="other", configuration={"B": "2", "C": "2"}, secret_keys=["S", "A"])
+    found = examples.variables(planned_step(body, bindings={"train": {"one": one, "two": two}}))
+    assert found["A"] == (secret("A", credentials="other"),)
+    assert found["B"] == plan.text("2")
+    assert found["C"] == plan.text("step")
+    assert found["S"] == (secret("S", credentials="other"),)
+    assert found["FUSEML_X"] == plan.text("step")
+
+
+def test_a_step_without_a_codeset_is_told_of_the_first_one_of_the_workflow() -> None:
+    found = examples.variables(planned_step("outputs: []"))
+    assert found["FUSEML_ENV_CODESET"] == plan.text("mlflow-test")
+    assert "TASK_RESULT" not in found
+    bare = examples.planned(workflow.load(examples.step(header=""))).steps[0]
+    assert "FUSEML_ENV_CODESET" not in examples.variables(bare)
+    assert examples.variables(bare)["FUSEML_ENV_PROJECT"] == plan.text("workspace")
+
+
+def test_a_codeset_is_checked_out_at_its_commit() -> None:
+    (checkout,) = planned_step("inputs:\n- codeset: {name: '{{ inputs.code }}', path: '/{{ inputs.predictor }}'}").checkouts
+    assert (checkout.name, checkout.project, checkout.codeset) == ("code", "workspace", "mlflow-test")
+    assert (checkout.commit, checkout.ref, checkout.path) == (examples.COMMIT, "refs/heads/main", "/auto")
+
+
+def test_an_image_output_is_built_and_referred_to_by_its_name() -> None:
+    builder, trainer = examples.planned(examples.named("image-output")).steps
+    name = plan.text(f"registry.fuseml-registry/mlflow/mlflow-test:{examples.COMMIT}")
+    image = builder.outputs[0].image
+    assert image is not None
+    assert (image.name, image.dockerfile) == (name, plan.text("/project/.fuseml/Dockerfile"))
+    assert trainer.image == name
+    assert trainer.needs == ("builder",), "a step waits for its image although the image's name is known"
+    assert "TASK_RESULT" not in examples.variables(builder)
+
+
+def test_every_optional_field_reaches_the_plan() -> None:
+    built = examples.planned(examples.named("every-field"))
+    check, release = built.step("check"), built.step("release")
+    assert built.timeout == 6 * 3600
+    assert (check.command, check.args) == ((plan.text("python"), plan.text("-c")), (plan.text("print('ok')"), plan.text("0.9")))
+    assert check.timeout == 90
+    assert built.step("notes").script == plan.text(f'echo "mlflow-test at {examples.COMMIT}"\n')
+    assert built.step("notes").cache
+    assert release.needs == ("notes", "check")
+    assert release.when == (
+        plan.Condition(
+            input=(plan.OutputPart(step="check", output="verdict"),), operator="in", values=(plan.text("good"), plan.text("0.9"))
+        ),
+    )
+    assert (release.retries, release.timeout) == (2, 5400)
+    assert release.approval == plan.Approval(message="release mlflow-test?", expires=172_800)
+    assert release.resources.limits == {"cpu": "2", "memory": "2Gi", "nvidia.com/gpu": "1"}
+
+
+def test_steps_come_in_the_order_in_which_they_can_run() -> None:
+    text = "name: example\nsteps:\n- {name: a, image: 'i:1', needs: [c]}\n- {name: b, image: 'i:1'}\n- {name: c, image: 'i:1'}\n"
+    assert [step.name for step in examples.planned(workflow.load(text)).steps] == ["b", "c", "a"]
+
+
+def test_an_expression_in_a_given_value_is_only_text() -> None:
+    step = planned_step("inputs:\n- {name: x, value: '{{ inputs.predictor }}'}", inputs={"predictor": "{{ extension.store.cfg.TOKEN }}"})
+    assert examples.variables(step)["FUSEML_X"] == plan.text("{{ extension.store.cfg.TOKEN }}")
+
+
+def test_what_must_be_resolved_is_listed_by_step() -> None:
+    wanted = planning.selectors(examples.named("mlflow-multi-e2e"))
+    assert list(wanted) == ["ovms-predictor", "kserve-predictor", "seldon-predictor"]
+    assert [item.service_resource for item in wanted["kserve-predictor"]] == ["s3", "kserve-api"]
+    assert planning.codeset_inputs(examples.named("mlflow-multi-e2e")) == ["mlflow-codeset"]
+
+
+def test_missing_and_unknown_inputs_are_named_together() -> None:
+    checked = workflow.load(examples.step(header="inputs: [{name: predictor}, {name: rate}, {name: level, default: 1}]"))
+    with pytest.raises(errors.InvalidError) as caught:
+        examples.planned(checked, inputs={"predictr": "x", "rate": "0.1"})
+    assert [str(problem) for problem in caught.value.problems] == [
+        "inputs.predictor: this input has no default, and no value was given",
+        "inputs.predictr: workflow 'example' has no such input (did you mean 'predictor'?)",
+    ]
+    assert "inputs.predictor" in caught.value.message
+
+
+def test_missing_and_unknown_codesets_are_named() -> None:
+    checked = workflow.load(examples.step(header="inputs: [{name: code, type: codeset}]"))
+    version = planning.CodesetVersion(project="p", codeset="c", url="u", ref="refs/heads/main", commit="0")
+    with pytest.raises(errors.InvalidError) as caught:
+        planning.build(checked, revision=1, run_id="0", run_name="x-1", project="p", codesets={"cod": version}, inputs={}, bindings={})
+    assert [problem.path for problem in caught.value.problems] == ["inputs.code", "inputs.cod"]
+    assert caught.value.problems[1].suggestion == "code"
+
+
+def test_a_codeset_input_takes_no_value() -> None:
+    with pytest.raises(errors.InvalidError, match=r"inputs\.code: workflow 'example' has no such input"):
+        planned_step("", inputs={"code": "x"})
+
+
+def test_a_selector_without_a_binding_is_unresolved() -> None:
+    with pytest.raises(errors.UnresolvedError, match="train/store") as caught:
+        planned_step("extensions:\n- {name: store}", bindings={})
+    assert caught.value.details["unresolved"] == ["train/store"]
+
+
+def test_what_only_this_run_shows_to_be_wrong_is_refused_with_its_place() -> None:
+    body = (
+        "extensions:\n- {name: store}\n"
+        "inputs:\n- {name: a, value: '{{ extension.store.cfg.AWS_ACCES_KEY_ID }}'}\n- {codeset: {name: code, path: '{{ inputs.predictor }}'}}\n"
+        "resources: {limits: {cpu: '{{ inputs.predictor }}'}}"
+    )
+    with pytest.raises(errors.InvalidError) as caught:
+        planned_step(body)
+    told = {problem.path: problem for problem in caught.value.problems}
+    assert set(told) == {"steps[0].inputs[1].codeset.path", "steps[0].resources.limits.cpu", "steps[0].extensions"}
+    assert told["steps[0].extensions"].suggestion == "AWS_ACCESS_KEY_ID"
+    assert "mlflow-0001/mlflow-store" in told["steps[0].extensions"].message
+
+
+def test_an_unsound_workflow_is_refused_and_not_planned_wrongly() -> None:
+    unsound = workflow.Workflow.model_validate({"name": "x", "steps": [{"name": "a", "image": "{{ steps.b.outputs.c }}"}]})
+    with pytest.raises(errors.InvalidError, match="there is no step 'b'"):
+        examples.planned(unsound)
+    early = {"name": "a", "image": "i:1", "outputs": [{"name": "c"}]}
+    late = {"name": "b", "image": "i:1", "resources": {"limits": {"cpu": "{{ steps.a.outputs.c }}"}}}
+    with pytest.raises(errors.InvalidError, match="must be known before the run starts"):
+        examples.planned(workflow.Workflow.model_validate({"name": "x", "steps": [early, late]}))
+
+
+_NAMES = st.lists(st.text(string.ascii_lowercase, min_size=1, max_size=6), min_size=1, max_size=8, unique=True)
+
+
+@st.composite
+def _workflows(draw: st.DrawFn) -> dict[str, object]:
+    names = draw(_NAMES)
+    steps: list[dict[str, object]] = []
+    for index, name in enumerate(names):
+        above = names[:index]
+        sources = ["{{ inputs.x }}", "inputs.x", "{{inputs.code.version}}", "{{ extension.store.cfg.AWS_ACCESS_KEY_ID }}", "a b", ""]
+        sources += [f"{{{{ steps.{other}.outputs.o }}}}" for other in above] + [f"t/{{{{steps.{other}.outputs.i}}}}" for other in above]
+        step: dict[str, object] = {
+            "name": name,
+            "image": draw(st.sampled_from(["i:1", *[f"{{{{ steps.{other}.outputs.i }}}}" for other in above]])),
+            "inputs": [{"name": f"n{n}", "value": value} for n, value in enumerate(draw(st.lists(st.sampled_from(sources), max_size=3)))],
+            "outputs": [{"name": "o"}, {"name": "i", "image": {"name": f"r/{name}:1"}}],
+            "extensions": [{"name": "store"}],
+        }
+        if above:
+            step["needs"] = draw(st.lists(st.sampled_from(above), max_size=2))
+        steps.append(step)
+    return {
+        "name": "w",
+        "inputs": [{"name": "x", "default": "d"}, {"name": "code", "type": "codeset"}],
+        "steps": draw(st.permutations(steps)),
+    }
+
+
+@settings(max_examples=150, deadline=None)
+@given(_workflows())
+def test_plans_are_deterministic_acyclic_complete_and_survive_the_store(data: dict[str, object]) -> None:
+    try:
+        checked = workflow.check(document.Parsed(data))
+    except errors.InvalidError as error:
+        assert all("looks ahead" in problem.message for problem in error.problems)
+        return
+    built = examples.planned(checked)
+    assert examples.planned(workflow.Workflow.model_validate_json(checked.model_dump_json())) == built
+    assert plan.Plan.model_validate_json(built.model_dump_json()) == built
+    done: set[str] = set()
+    for step in built.steps:
+        assert done >= set(step.needs)
+        assert done >= {part.step for part in plan.parts_of(step) if isinstance(part, plan.OutputPart)}
+        names = [variable.name for variable in step.variables]
+        assert len(names) == len(set(names))
+        done.add(step.name)
+    assert done == {step.name for step in checked.steps}

@@ -1,0 +1,133 @@
+"""Trigger files: which events they want, and how deliveries are repeated."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+import yaml
+
+from fuseml.domain import errors, events
+from fuseml.embedded import triggers
+
+EVENT = events.Event(
+    "org.fuseml.run.finished.v1", "/runs/w-1", "run:1", "w-1", "2026-11-21T12:00:00.000000Z", {"state": "failed"}, {"region": "eu"}
+)
+
+
+def wants(*filters: dict[str, Any], event: events.Event = EVENT) -> bool:
+    return triggers.Trigger("t", "s", filters).wants(event)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "wanted"),
+    [
+        ({"exact": {"type": "org.fuseml.run.finished.v1"}}, True),
+        ({"exact": {"type": "org.fuseml.run.finished"}}, False),
+        ({"exact": {"type": "org.fuseml.run.finished.v1", "source": "/runs/w-2"}}, False),
+        ({"exact": {"region": "eu"}}, True),
+        ({"exact": {"specversion": "1.0"}}, True),
+        ({"exact": {"state": "failed"}}, False),
+        ({"exact": {"missing": "x"}}, False),
+        ({"prefix": {"type": "org.fuseml.run.", "subject": "w-"}}, True),
+        ({"prefix": {"type": "fuseml"}}, False),
+        ({"prefix": {"missing": "x"}}, False),
+        ({"suffix": {"type": ".v1"}}, True),
+        ({"suffix": {"type": ".v2"}}, False),
+        ({"suffix": {"missing": "x"}}, False),
+        ({"not": {"exact": {"region": "eu"}}}, False),
+        ({"not": {"exact": {"region": "us"}}}, True),
+        ({"not": {"exact": {"missing": "x"}}}, True),
+        ({"all": [{"exact": {"region": "eu"}}, {"suffix": {"type": ".v1"}}]}, True),
+        ({"all": [{"exact": {"region": "eu"}}, {"suffix": {"type": ".v2"}}]}, False),
+        ({"any": [{"exact": {"region": "us"}}, {"suffix": {"type": ".v1"}}]}, True),
+        ({"any": [{"exact": {"region": "us"}}, {"not": {"all": [{"exact": {"region": "eu"}}]}}]}, False),
+    ],
+)
+def test_a_filter_sees_attributes_and_never_data(dialect: dict[str, Any], wanted: bool) -> None:
+    assert wants(dialect) is wanted
+
+
+def test_all_filters_must_match_and_none_lets_everything_through() -> None:
+    assert wants()
+    assert wants({"exact": {"region": "eu"}}, {"suffix": {"type": ".v1"}})
+    assert not wants({"exact": {"region": "eu"}}, {"suffix": {"type": ".v2"}})
+
+
+def test_an_extension_cannot_pose_as_an_attribute() -> None:
+    posing = events.Event("a", "/a", "1", None, EVENT.time, {}, {"type": "b"})
+    assert wants({"exact": {"type": "a"}}, event=posing)
+    assert not wants({"exact": {"subject": "x"}}, event=posing)
+
+
+TRIGGER: dict[str, Any] = {
+    "apiVersion": "eventing.knative.dev/v1",
+    "kind": "Trigger",
+    "metadata": {"name": "dispatcher"},
+    "spec": {"broker": "fuseml", "subscriber": {"ref": {"kind": "Service", "name": "dispatcher"}}},
+}
+
+
+def load(folder: pathlib.Path, **spec: Any) -> triggers.Trigger:
+    document = {**TRIGGER, "spec": {**TRIGGER["spec"], **spec}}
+    (folder / "dispatcher.yaml").write_text("---\n---\nkind: Broker\n---\n" + yaml.safe_dump(document))
+    (found,) = triggers.load(folder)
+    return found
+
+
+def test_a_trigger_that_says_nothing_has_the_defaults_of_the_cluster(tmp_path: pathlib.Path) -> None:
+    found = load(tmp_path)
+    assert (found.name, found.subscriber, found.filters) == ("dispatcher", "dispatcher", ())
+    assert [found.retry, found.policy, found.delay, found.timeout] == [10, "exponential", 0.2, 30.0]
+    assert [round(found.backoff(attempt), 3) for attempt in (1, 2, 3, 10)] == [0.2, 0.4, 0.8, 102.4]
+
+
+def test_a_trigger_says_how_deliveries_are_repeated(tmp_path: pathlib.Path) -> None:
+    found = load(tmp_path, delivery={"retry": 3, "backoffPolicy": "linear", "backoffDelay": "PT1M0.5S", "timeout": "PT1H"})
+    assert (found.retry, found.delay, found.timeout) == (3, 60.5, 3600.0)
+    assert [found.backoff(attempt) for attempt in (1, 2, 3)] == [0, 60.5, 121]
+
+
+def test_retries_without_a_delay_are_immediate(tmp_path: pathlib.Path) -> None:
+    assert [load(tmp_path, delivery={"retry": 3}).backoff(attempt) for attempt in (1, 2, 3)] == [0, 0, 0]
+
+
+def test_the_old_form_of_filters_counts_where_the_new_one_is_missing(tmp_path: pathlib.Path) -> None:
+    old = {"attributes": {"type": "a"}}
+    assert load(tmp_path, filter=old).filters == ({"exact": {"type": "a"}},)
+    assert load(tmp_path, filter=old, filters=[{"prefix": {"type": "b"}}]).filters == ({"prefix": {"type": "b"}},)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"filters": [{"cesql": "type = 'a'"}]}, "the filter dialect 'cesql' is not supported here; use exact, prefix"),
+        ({"filters": [{"any": [{"not": {"cesql": "x"}}]}]}, "'cesql' is not supported"),
+        ({"filters": [{"exact": {"type": "a"}, "prefix": {"type": "a"}}]}, "each filter has exactly one dialect"),
+        ({"filters": [{"exact": {"Type": "a"}}]}, "the filter exact Type: 'a' compares no attribute"),
+        ({"filters": [{"exact": {"type": 1}}]}, "the filter exact type: 1 compares no attribute"),
+        ({"filters": [{"exact": {"type": ""}}]}, "the filter exact type: '' compares no attribute"),
+        ({"delivery": {"retries": 3}}, "retries cannot be honoured here"),
+        ({"delivery": {"backoffPolicy": "random"}}, "'random' is neither linear nor exponential"),
+        ({"delivery": {"backoffDelay": "1s"}}, "'1s' is not a duration like PT0.5S"),
+        ({"subscriber": {"ref": {"name": "a"}, "uri": "/events"}}, "uri cannot be honoured here"),
+        ({"subscriber": {}}, "'ref'"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_with_the_name_of_the_file(tmp_path: pathlib.Path, spec: dict[str, Any], told: str) -> None:
+    with pytest.raises(errors.PermanentError) as caught:
+        load(tmp_path, **spec)
+    assert caught.value.message.startswith("dispatcher.yaml: ")
+    assert told in caught.value.message
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("PT0.2S", 0.2), ("PT30S", 30), ("PT2M", 120), ("PT1H1M1S", 3661), ("PT0S", 0)])
+def test_durations(text: str, seconds: float) -> None:
+    assert triggers.seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "P", "PT", "P1D", "0.2S", "PT-1S", "PT1S\n"])
+def test_other_durations_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        triggers.seconds(text)

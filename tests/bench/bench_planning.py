@@ -8,6 +8,7 @@ measured in the same run, is the baseline that says how fast the machine is.
 
 from __future__ import annotations
 
+import functools
 import gc
 import statistics
 import time
@@ -62,6 +63,11 @@ def plan_of(checked: workflow.Workflow) -> object:
         extension_id="minio",
         service_id="s3",
         service_resource="s3",
+        service_category="model-store",
+        product="minio",
+        version="1.2.3",
+        zone="",
+        endpoint_type="internal",
         url="http://minio:9000",
         credentials_id="default",
         configuration={"MLFLOW_S3_ENDPOINT_URL": "http://minio:9000"},
@@ -102,10 +108,10 @@ def main() -> None:
         parsed = document.parse(source)
         checked = workflow.check(parsed)
         repeats = max(5, 500 // size)
-        baseline = milliseconds(lambda source=source: yaml.load(source, Loader=loader), repeats)
-        parse = milliseconds(lambda source=source: document.parse(source), repeats)
-        check = milliseconds(lambda parsed=parsed: workflow.check(parsed), repeats)
-        build = milliseconds(lambda checked=checked: plan_of(checked), repeats)
+        baseline = milliseconds(functools.partial(yaml.load, source, Loader=loader), repeats)
+        parse = milliseconds(functools.partial(document.parse, source), repeats)
+        check = milliseconds(functools.partial(workflow.check, parsed), repeats)
+        build = milliseconds(functools.partial(plan_of, checked), repeats)
         whole = parse + check + build
         print(
             f"{size:>6} {baseline:>10.2f} {parse:>9.2f} {check:>9.2f} {build:>9.2f} {parse + check:>12.2f} {whole:>9.2f} {whole / baseline:>9.2f}"

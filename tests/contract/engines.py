@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from cryptography import fernet
 
 from fuseml import engines
@@ -177,5 +178,15 @@ def make_local(folder: Path, emit: Callable[[events.Event], None], **options: ob
     return local.LocalEngine(folder / "runs", emit, seal=keyring.encrypt, unseal=keyring.decrypt, **settings)  # type: ignore[arg-type]
 
 
-ENGINES: dict[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {"local": local_engine}
+def tekton_engine(folder: Path) -> contextlib.AbstractContextManager[UnderTest]:
+    """A tekton engine on the cluster that KUBECONFIG names; without one the test is skipped."""
+    from tests.contract import on_cluster  # it is made of what stands here
+
+    return on_cluster.tekton_engine(folder)
+
+
+ENGINES: dict[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {"local": local_engine, "tekton": tekton_engine}
 """How to bring up each engine, given an empty folder."""
+
+PARAMS = [pytest.param("local"), pytest.param("tekton", marks=pytest.mark.cluster)]
+"""The engines for a fixture's `params`."""

@@ -13,7 +13,7 @@ from tests.contract import engines
 from tests.contract.engines import UnderTest
 
 
-@pytest.fixture(params=sorted(engines.ENGINES))
+@pytest.fixture(params=engines.PARAMS)
 def under(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UnderTest]:
     with engines.ENGINES[request.param](tmp_path) as started:
         yield started

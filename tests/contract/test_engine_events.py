@@ -13,7 +13,7 @@ from fuseml.domain import events, plan, run
 from tests.contract import engines
 
 
-@pytest.fixture(scope="module", params=sorted(engines.ENGINES))
+@pytest.fixture(scope="module", params=engines.PARAMS)
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[events.Event]]]:
     """The events of three runs that have everything in them: outputs, a retry, skips, a failure, a cancelled step."""
     with engines.ENGINES[request.param](tmp_path_factory.mktemp("engine")) as under:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fuseml.domain import errors, events, plan
+from fuseml.domain import events, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Engine(Protocol):
 
 
 def connect(namespace: str) -> Engine:
-    """The engine of a cluster, which runs plans in `namespace`. Raises PermanentError: there is none yet but the embedded one."""
-    raise errors.PermanentError(
-        f"plans cannot be run in namespace {namespace!r} of a cluster yet: the Tekton engine is not part of this release; use `fuseml up`"
-    )
+    """The engine of the cluster that this process runs in, or that KUBECONFIG names; its runs are in `namespace`. Connects at the first use."""
+    from fuseml.engines import tekton
+
+    return tekton.TektonEngine(tekton.Cluster(namespace), tekton.Settings())

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from fuseml.domain import errors, plan
-from fuseml.engines.local import images, journal, launch, masking, process, schedule
+from fuseml.engines import masking
+from fuseml.engines.local import images, journal, launch, process, schedule
 
 _LOG = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from typing import IO
 
 from fuseml import engines
 from fuseml.domain import errors, events, plan, run
-from fuseml.engines.local import admission, announcer, attempt, journal, masking, report, schedule, scheduler
+from fuseml.engines import masking
+from fuseml.engines.local import admission, announcer, attempt, journal, report, schedule, scheduler
 from fuseml.engines.local import images as implementations
 
 _TELL = 5.0

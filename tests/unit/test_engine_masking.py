@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.engines.local import masking
+from fuseml.engines import masking
 
 # Secrets that overlap, contain and begin one another, and the mark itself.
 SECRETS = ["abcabc", "abcabcabd", "cabcab", "hidden", "<hidden>x"]

@@ -1,0 +1,9 @@
+"""The tekton engine: runs a plan's steps as the tasks of one PipelineRun on a cluster."""
+
+from __future__ import annotations
+
+from fuseml.engines.tekton.cluster import Cluster
+from fuseml.engines.tekton.engine import TektonEngine
+from fuseml.engines.tekton.settings import Settings
+
+__all__ = ["Cluster", "Settings", "TektonEngine"]

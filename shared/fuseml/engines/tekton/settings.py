@@ -1,0 +1,24 @@
+"""What an installation decides about the pods of its runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """`git_secret` names a Secret with `username` and `password` of the git host; without it codesets are cloned anonymously.
+
+    Credentials of image registries hang on the service account, as Tekton's documentation has it. `volume_size` and `storage_class` are
+    those of the volume that a run's steps share; `group` owns it, so that steps may run as any user of that group. `verify_registry`
+    is off for registries that speak plain HTTP or bring a certificate that nobody knows.
+    """
+
+    service_account: str = "fuseml-workloads"
+    git_image: str = "docker.io/alpine/git:2.49.1"
+    git_secret: str | None = None
+    build_image: str = "quay.io/containers/buildah:v1.42.1"
+    verify_registry: bool = True
+    volume_size: str = "2Gi"
+    storage_class: str | None = None
+    group: int = 65532

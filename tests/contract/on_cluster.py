@@ -1,0 +1,147 @@
+"""The tekton engine under test, on the cluster that KUBECONFIG names.
+
+Runs are told by asking the engine again and again, as the sweep does it, so that the suite needs no sink for Tekton's own events. Pods have
+to reach this process for their codesets: as FUSEML_TEST_HOST (`host.local` on a cluster that `shared/cluster` brought up).
+FUSEML_TEST_IMAGE is an image with a POSIX shell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from fuseml.domain import events, plan
+from fuseml.engines import LogChunk
+from fuseml.engines.tekton import Cluster, Settings, TektonEngine
+from tests.contract.engines import Inbox, UnderTest
+
+_PAUSE = 0.5
+_GIT = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+_WHO = {
+    f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER") for field, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
+}
+
+
+@contextlib.contextmanager
+def tekton_engine(folder: Path) -> Iterator[UnderTest]:
+    """A tekton engine in a namespace of its own, which is removed in the end. Skips the test without a cluster."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("needs KUBECONFIG of a cluster with Tekton")
+    from kubernetes import client, config
+
+    config.load_kube_config()
+    core = client.CoreV1Api()
+    namespace = f"fuseml-contract-{os.urandom(4).hex()}"
+    core.create_namespace({"metadata": {"name": namespace}})
+    cluster = Cluster(namespace)
+    try:
+        core.create_namespaced_service_account(namespace, {"metadata": {"name": "contract"}})
+        image = os.environ.get("FUSEML_TEST_IMAGE", "dev.local/busybox:1")
+        git_image = os.environ.get("FUSEML_TEST_GIT_IMAGE", Settings().git_image)
+        with _codesets(folder) as url:
+            inbox = Inbox()
+            engine = Watched(TektonEngine(cluster, Settings(service_account="contract", git_image=git_image)), inbox, folder, url)
+            with engine.watching():
+                yield UnderTest(engine, inbox, image)
+    finally:
+        core.delete_namespace(namespace)
+        cluster.close()
+        core.api_client.close()
+
+
+class Watched:
+    """An engine whose events arrive in an inbox, and whose plans get codesets that exist."""
+
+    def __init__(self, engine: TektonEngine, inbox: Inbox, folder: Path, url: str) -> None:
+        self._engine = engine
+        self._inbox = inbox
+        self._folder = folder
+        self._url = url
+        self._runs: dict[str, set[tuple[str, str]]] = {}
+        self._stopping = threading.Event()
+
+    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+        """Submit the plan with checkouts of real commits."""
+        steps = tuple(step.model_copy(update={"checkouts": tuple(map(self._real, step.checkouts))}) for step in plan.steps)
+        self._engine.submit(plan.model_copy(update={"steps": steps}), secrets)
+        self._runs.setdefault(plan.id, set())
+
+    def cancel(self, run_id: str, reason: str) -> None:
+        """As the engine does it."""
+        self._engine.cancel(run_id, reason)
+
+    def observe(self, run_id: str) -> Sequence[events.Event]:
+        """As the engine does it."""
+        return self._engine.observe(run_id)
+
+    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+        """As the engine does it."""
+        return self._engine.logs(run_id, step, offset, limit)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Ask for what is new in the runs that were submitted."""
+        thread = threading.Thread(target=self._watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(_PAUSE):
+            for run_id, known in list(self._runs.items()):
+                for event in self._engine.observe(run_id):
+                    if (event.source, event.id) not in known:
+                        known.add((event.source, event.id))
+                        self._inbox.put(event)
+
+    def _real(self, checkout: plan.Checkout) -> plan.Checkout:
+        """A codeset that holds, in a file, the commit that the test made up."""
+        name = f"{checkout.project}-{checkout.codeset}-{checkout.commit}"
+        work = self._folder / "work" / name
+        bare = self._folder / "git" / f"{name}.git"
+        if not bare.exists():
+            work.mkdir(parents=True)
+            (work / "commit").write_text(checkout.commit)
+            for command in ("init --quiet --initial-branch=main", "add .", "commit --quiet -m first"):
+                _git(*command.split(), folder=work)
+            _git("clone", "--quiet", "--bare", str(work), str(bare), folder=work)
+            _git("update-server-info", folder=bare)
+        commit = _git("rev-parse", "HEAD", folder=bare)
+        return checkout.model_copy(update={"url": f"{self._url}/{name}.git", "ref": "refs/heads/main", "commit": commit})
+
+
+def _git(*arguments: str, folder: Path) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, env={**_GIT, **_WHO}, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def _codesets(folder: Path) -> Iterator[str]:
+    """The address, as pods see it, under which git repositories in `folder`/git are read."""
+    root = folder / "git"
+    root.mkdir(parents=True)
+    handler = functools.partial(_Quiet, directory=str(root))
+    with http.server.ThreadingHTTPServer(("", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://{os.environ.get('FUSEML_TEST_HOST', 'host.local')}:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: what matters is in the log of the clone."""

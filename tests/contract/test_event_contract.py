@@ -1,0 +1,207 @@
+"""The event contract is told in many places; here they are held against one another.
+
+Catalogue, schemas, payload models, samples, triggers, sources, the handlers of the functions and the definitions of the platform.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from fuseml.domain import events
+from fuseml.embedded import triggers
+from fuseml.runtime import catalog
+
+ROOT = pathlib.Path(__file__).parents[2]
+EVENTING = ROOT / "eventing"
+SHARED = pathlib.Path(os.environ.get("FUSEML_SHARED", ROOT.parent / "shared"))
+SAMPLE_TIME = "2026-11-21T02:41:41.000000Z"
+
+CATALOGUE: dict[str, dict[str, Any]] = {entry["type"]: entry for entry in yaml.safe_load((EVENTING / "catalog.yaml").read_text())["events"]}
+TRIGGERS = triggers.load(EVENTING / "triggers")
+FUNCTIONS = {function.name: function for function in catalog.FUNCTIONS}
+TYPES = sorted(events.PAYLOADS)
+
+
+def sample(type: str) -> events.Event:
+    told = CATALOGUE[type]
+    return events.Event(type, told["sample"]["source"], told["sample"]["id"], told["subject"], SAMPLE_TIME, told["sample"]["data"])
+
+
+def test_catalogue_schemas_and_models_name_the_same_types() -> None:
+    assert list(CATALOGUE) == TYPES
+    assert sorted(path.name for path in (EVENTING / "schemas").iterdir()) == [f"{type}.json" for type in TYPES]
+
+
+@pytest.mark.parametrize("type", TYPES)
+def test_an_entry_says_everything(type: str) -> None:
+    entry = CATALOGUE[type]
+    assert list(entry) == ["type", "producers", "consumers", "subject", "schema", "sample"]
+    assert entry["producers"]
+    assert entry["schema"] == f"schemas/{type}.json"
+    assert set(entry["producers"]) <= FUNCTIONS.keys()
+    assert all(FUNCTIONS[name].events for name in entry["consumers"])
+
+
+@pytest.mark.parametrize("type", TYPES)
+def test_a_schema_is_that_of_its_model(type: str) -> None:
+    schema = json.loads((EVENTING / "schemas" / f"{type}.json").read_text())
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"{type}.json"}
+    assert schema == {**head, **events.PAYLOADS[type].model_json_schema()}
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema.get("additionalProperties", True) is True, "readers ignore what they do not know"
+
+
+@pytest.mark.parametrize("type", TYPES)
+def test_a_sample_is_what_its_producer_would_send(type: str) -> None:
+    payload = events.read(sample(type))
+    assert events.event(payload, SAMPLE_TIME) == sample(type)
+    jsonschema.validate(sample(type).data, json.loads((EVENTING / CATALOGUE[type]["schema"]).read_text()))
+
+
+def consumers(trigger: triggers.Trigger, event: events.Event) -> Iterator[str]:
+    if trigger.wants(event):
+        yield from (name for name, function in FUNCTIONS.items() if function.service == trigger.subscriber)
+
+
+@pytest.mark.parametrize("type", TYPES)
+def test_triggers_bring_an_event_to_its_consumers_and_to_nobody_else(type: str) -> None:
+    assert sorted(name for trigger in TRIGGERS for name in consumers(trigger, sample(type))) == sorted(CATALOGUE[type]["consumers"])
+
+
+def test_every_function_that_takes_events_has_a_trigger_of_its_name() -> None:
+    assert sorted(trigger.name for trigger in TRIGGERS) == sorted(function.service for function in FUNCTIONS.values() if function.events)
+    assert all(trigger.subscriber == trigger.name for trigger in TRIGGERS)
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: trigger.name)
+def test_a_trigger_waits_for_no_type_that_nobody_sends(trigger: triggers.Trigger) -> None:
+    (filter_,) = trigger.filters
+    for dialect in filter_["any"]:
+        ((name, attributes),) = dialect.items()
+        (type,) = attributes.values()
+        assert (name, type) == ("exact", events.TICK) or (name == "exact" and type in CATALOGUE) or type.startswith(events.TEKTON_PREFIX)
+
+
+@pytest.mark.parametrize("kind", ["pipelinerun", "taskrun"])
+def test_the_engine_s_own_events_go_to_the_tracker(kind: str) -> None:
+    told = events.Event(f"{events.TEKTON_PREFIX}{kind}.successful.v1", "/apis///namespaces/x//y", "1", "y", SAMPLE_TIME, {})
+    assert [name for trigger in TRIGGERS for name in consumers(trigger, told)] == ["run_tracker"]
+
+
+def test_the_tick_goes_to_the_housekeeper() -> None:
+    tick = events.Event(events.TICK, "/apis/v1/namespaces/fuseml/pingsources/housekeeper", "1", None, SAMPLE_TIME, {})
+    assert [name for trigger in TRIGGERS for name in consumers(trigger, tick)] == ["housekeeper"]
+
+
+# The code of the functions
+
+
+NAMES = {model.__name__: type for type, model in events.PAYLOADS.items()}
+
+
+def payloads(tree: ast.AST) -> Iterator[tuple[ast.Attribute, str]]:
+    """Every `events.X` in the code, with the type of event that it stands for."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "events" and node.attr in NAMES:
+            yield node, NAMES[node.attr]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_sends_and_takes_what_the_catalogue_says(function: str) -> None:
+    mentioned, announced, handled = set[str](), set[str](), set[str]()
+    for path in (ROOT / "functions" / function).rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        types = {node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "TYPE"}
+        mentioned |= {type for node, type in payloads(tree) if node not in {attribute.value for attribute in types}}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "announce":
+                announced |= {type for argument in node.args for _, type in payloads(argument)}
+            if isinstance(node, ast.Dict):
+                handled |= {type for key in node.keys if key in types for _, type in payloads(key)}
+    produced = {type for type, entry in CATALOGUE.items() if function in entry["producers"]}
+    assert announced <= produced <= mentioned
+    assert handled == {type for type, entry in CATALOGUE.items() if function in entry["consumers"]}
+
+
+# The platform
+
+
+def definition(kind: str) -> tuple[str, dict[str, Any]]:
+    """(apiVersion, schema) of the newest version of a resource, closed where its definition does not say that it is open."""
+    folder = SHARED / "crds"
+    if not folder.is_dir():
+        pytest.skip(f"no resource definitions at {folder}; set FUSEML_SHARED")
+    for path in sorted(folder.rglob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text()):
+            if document and document.get("kind") == "CustomResourceDefinition" and document["spec"]["names"]["kind"] == kind:
+                version = next(version for version in document["spec"]["versions"] if version["storage"])
+                return f"{document['spec']['group']}/{version['name']}", closed(version["schema"]["openAPIV3Schema"])
+    raise AssertionError(f"no definition of {kind}")
+
+
+def closed(schema: Mapping[str, Any], *, root: bool = True) -> dict[str, Any]:
+    found = {key: value for key, value in schema.items() if key != "properties"}
+    properties = {name: closed(value, root=False) for name, value in schema.get("properties", {}).items()}
+    if root:
+        properties |= {"apiVersion": {}, "kind": {}, "metadata": {}}
+    if properties:
+        found["properties"] = properties
+        # Trigger.spec is open in its definition and has no extra keys in truth: a typing error there would pass a cluster unseen.
+        if not schema.get("x-kubernetes-preserve-unknown-fields") or "broker" in properties:
+            found["additionalProperties"] = False
+    if isinstance(schema.get("items"), Mapping):
+        found["items"] = closed(schema["items"], root=False)
+    return found
+
+
+RESOURCES = {
+    f"{path.parent.name}/{path.name}#{index}": document
+    for path in sorted(EVENTING.rglob("*.yaml"))
+    if path.name != "catalog.yaml"
+    for index, document in enumerate(yaml.safe_load_all(path.read_text()))
+}
+
+
+@pytest.mark.parametrize("resource", RESOURCES.values(), ids=list(RESOURCES))
+def test_a_cluster_would_accept_the_resource(resource: dict[str, Any]) -> None:
+    api_version, schema = definition(resource["kind"])
+    assert resource["apiVersion"] == api_version
+    jsonschema.Draft202012Validator(schema).validate(resource)
+
+
+def test_a_typing_error_in_a_resource_would_be_seen() -> None:
+    _, schema = definition("Trigger")
+    resource = next(resource for resource in RESOURCES.values() if resource["kind"] == "Trigger")
+    for path in (("spec",), ("spec", "subscriber"), ("spec", "subscriber", "ref")):
+        wrong = json.loads(json.dumps(resource))
+        place = wrong
+        for part in path:
+            place = place[part]
+        place["retries"] = 3
+        with pytest.raises(jsonschema.ValidationError, match="'retries' was unexpected"):
+            jsonschema.Draft202012Validator(schema).validate(wrong)
+
+
+def test_everything_hangs_on_the_one_broker() -> None:
+    brokers = [resource["metadata"] for resource in RESOURCES.values() if resource["kind"] == "Broker"]
+    assert len(brokers) == 1
+    for resource in RESOURCES.values():
+        assert resource["metadata"]["namespace"] == brokers[0]["namespace"]
+        match resource["kind"]:
+            case "Trigger":
+                assert resource["spec"]["broker"] == brokers[0]["name"]
+            case "PingSource":
+                assert resource["spec"]["sink"]["ref"] == {
+                    "apiVersion": "eventing.knative.dev/v1",
+                    "kind": "Broker",
+                    "name": brokers[0]["name"],
+                }

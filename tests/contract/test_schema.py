@@ -1,0 +1,133 @@
+"""Tables, migrations and the shortcut for new files end in the same schema."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import alembic.script
+import pytest
+import sqlalchemy
+from alembic import autogenerate
+from alembic.runtime import migration
+
+from fuseml.domain import errors
+from fuseml.store import codesets, database, migrations, paging, tables
+
+
+@pytest.fixture
+def empty(tmp_path: pathlib.Path) -> Iterator[database.Database]:
+    store = database.Database(f"sqlite:///{tmp_path}/empty.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def migrated(tmp_path: pathlib.Path) -> Iterator[database.Database]:
+    store = database.Database(f"sqlite:///{tmp_path}/migrated.db")
+    migrations.upgrade(store.engine)
+    yield store
+    store.close()
+
+
+def described(store: database.Database) -> dict[str, Any]:
+    """Every table with its columns, keys, indexes and rules, as the database tells them."""
+    inspector = sqlalchemy.inspect(store.engine)
+    return {
+        table: {
+            "columns": {
+                column["name"]: (str(column["type"]), column["nullable"], column["default"]) for column in inspector.get_columns(table)
+            },
+            "key": inspector.get_pk_constraint(table)["constrained_columns"],
+            "references": sorted(
+                (key["constrained_columns"], key["referred_table"], key["options"]) for key in inspector.get_foreign_keys(table)
+            ),
+            "unique": sorted(rule["column_names"] for rule in inspector.get_unique_constraints(table)),
+            "indexes": sorted((index["name"], index["column_names"], index["unique"]) for index in inspector.get_indexes(table)),
+        }
+        for table in inspector.get_table_names()
+    }
+
+
+def test_migrations_lead_to_the_tables(migrated: database.Database) -> None:
+    with migrated.engine.connect() as connection:
+        context = migration.MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert autogenerate.compare_metadata(context, tables.metadata) == []
+
+
+def test_a_new_file_is_what_the_migrations_would_have_made_of_it(empty: database.Database, migrated: database.Database) -> None:
+    empty.migrate()
+    assert described(empty) == described(migrated)
+    assert described(empty).keys() == {*tables.metadata.tables, "alembic_version"}
+
+
+def test_the_version_in_the_code_is_the_newest_migration(empty: database.Database, migrated: database.Database) -> None:
+    script = alembic.script.ScriptDirectory.from_config(migrations.config())
+    assert script.get_heads() == [database.SCHEMA_VERSION]
+    empty.migrate()
+    for store in (empty, migrated):
+        with store.engine.connect() as connection:
+            assert connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalars().all() == [
+                database.SCHEMA_VERSION
+            ]
+
+
+def test_migrating_again_changes_nothing(empty: database.Database) -> None:
+    empty.migrate()
+    with empty.write() as session:
+        codesets.create_project(session, "a", "", "")
+    before = described(empty)
+    empty.migrate()
+    migrations.upgrade(empty.engine)
+    assert described(empty) == before
+    with empty.read() as session:
+        assert [row.name for row in codesets.projects(session, paging.Page()).rows] == ["a"]
+
+
+def test_every_step_can_be_taken_alone_from_an_empty_file(empty: database.Database) -> None:
+    script = alembic.script.ScriptDirectory.from_config(migrations.config())
+    steps = list(script.walk_revisions())
+    assert steps[-1].down_revision is None
+    settings = migrations.config()
+    for step in reversed(steps):
+        with empty.engine.begin() as connection:
+            settings.attributes["connection"] = connection
+            alembic.command.upgrade(settings, step.revision)
+    assert described(empty)["alembic_version"]
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(empty: database.Database) -> None:
+    with empty.write() as session:
+        session.execute(sqlalchemy.text("CREATE TABLE run (id TEXT)"))
+    with pytest.raises(sqlalchemy.exc.OperationalError, match="already exists"):
+        migrations.upgrade(empty.engine)
+    assert described(empty).keys() <= {"run", "alembic_version"}
+
+
+def test_a_file_of_a_newer_release_is_refused(empty: database.Database) -> None:
+    empty.migrate()
+    with empty.write() as session:
+        session.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(errors.PermanentError, match=r"identified by '9999'\); if a newer release was here, use that one"):
+        empty.migrate()
+
+
+def test_an_up_to_date_file_is_opened_without_alembic(empty: database.Database) -> None:
+    empty.migrate()
+    script = (
+        "import sys; from fuseml.store import database\n"
+        "store = database.Database(sys.argv[1]); store.migrate(); store.close()\n"
+        "assert not any(name.partition('.')[0] in ('alembic', 'mako') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, empty.url], check=True)
+
+
+def test_empty_columns_are_null_and_not_a_text_that_says_so(empty: database.Database) -> None:
+    empty.migrate()
+    with empty.write() as session:
+        session.add(tables.HandledEvent(consumer="a", source="/s", id="1", reply=None, handled=""))
+    with empty.read() as session:
+        assert session.execute(sqlalchemy.text("SELECT reply IS NULL FROM handled_event")).scalar() == 1

@@ -1,0 +1,15 @@
+"""The JSON Schema that editors get is the one that the code makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fuseml.domain import workflow
+
+SHIPPED = Path(__file__).parents[2] / "shared/fuseml/examples/workflow.schema.json"
+
+
+def test_the_shipped_schema_is_the_generated_one() -> None:
+    generated = json.dumps(workflow.json_schema(), indent=2) + "\n"
+    assert SHIPPED.read_text() == generated, f"write `fuseml.domain.workflow.json_schema()` to {SHIPPED.name} again"

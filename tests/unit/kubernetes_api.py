@@ -1,0 +1,182 @@
+"""A small Kubernetes API over real HTTP: objects in memory, with the rules that the tekton engine relies on.
+
+Create (409 when the name is taken), get, list by label, merge patch (409 when it names an old `resourceVersion`), logs of pods. Objects that
+are owned vanish with their last owner, as the garbage collector has it. `faults` break requests, before or after their effect.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import http.server
+import json
+import re
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+NAMESPACE = "fuseml-workloads"
+_PATH = re.compile(r"/(?:api/v1|apis/tekton\.dev/v1)/namespaces/fuseml-workloads/(\w+)(?:/([^/]+)(?:/(log))?)?")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Breaks one request: its connection, or with an answer. `after` says that the request has had its effect."""
+
+    status: int | None = None
+    body: str = ""
+    after: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class Api:
+    """`faults` is called with the number (from 0), method and path of each request. `changed` is called after every creation."""
+
+    objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    pods: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
+    faults: Callable[[int, str, str], Fault | None] = lambda number, method, path: None
+    changed: Callable[[Api, dict[str, Any]], None] = lambda api, created: None
+    requests: list[tuple[str, str, Any]] = field(default_factory=list)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    _versions: int = 0
+
+    def all(self, kind: str) -> list[dict[str, Any]]:
+        """The objects of a kind (`pipelineruns`, `secrets`, ...)."""
+        return [found for (plural, _), found in self.objects.items() if plural == kind]
+
+    def put(self, kind: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Store an object as a controller does it."""
+        with self.lock:
+            self._versions += 1
+            found["metadata"].setdefault("uid", f"uid-{self._versions}")
+            found["metadata"].setdefault("creationTimestamp", "2026-11-20T10:00:00Z")
+            found["metadata"]["namespace"] = NAMESPACE
+            found["metadata"]["resourceVersion"] = str(self._versions)
+            self.objects[kind, found["metadata"]["name"]] = found
+            return found
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete an object and what it alone owns."""
+        with self.lock:
+            uid = self.objects.pop((kind, name))["metadata"]["uid"]
+            for (plural, owned), found in list(self.objects.items()):
+                if [owner["uid"] for owner in found["metadata"].get("ownerReferences", [])] == [uid]:
+                    del self.objects[plural, owned]
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        """Status and document (bytes for a log)."""
+        match = _PATH.fullmatch(path)
+        if match is None:
+            return refusal(404, "NotFound", "the server could not find the requested resource")
+        kind, name, log = match.groups()
+        with self.lock:
+            if log:
+                return self._log(name, query["container"])
+            if method == "POST":
+                return self._create(kind, body)
+            if name is None:
+                return 200, {"items": [found for found in self.all(kind) if _selected(found, query.get("labelSelector", ""))]}
+            if (kind, name) not in self.objects:
+                return refusal(404, "NotFound", f'{kind} "{name}" not found')
+            return (200, self.objects[kind, name]) if method == "GET" else self._patch(kind, name, body)
+
+    def _create(self, kind: str, body: dict[str, Any]) -> tuple[int, Any]:
+        name = body["metadata"]["name"]
+        if (kind, name) in self.objects:
+            return refusal(409, "AlreadyExists", f'{kind} "{name}" already exists')
+        if "stringData" in body:
+            data = {key: base64.b64encode(text.encode()).decode() for key, text in body.pop("stringData").items()}
+            body["data"] = body.get("data", {}) | data
+        created = copy.deepcopy(self.put(kind, body))
+        self.changed(self, self.objects[kind, name])
+        return 201, created
+
+    def _patch(self, kind: str, name: str, patch: dict[str, Any]) -> tuple[int, Any]:
+        found = self.objects[kind, name]
+        expected = patch.get("metadata", {}).pop("resourceVersion", None)
+        if expected not in (None, found["metadata"]["resourceVersion"]):
+            return refusal(409, "Conflict", f'Operation cannot be fulfilled on {kind} "{name}": the object has been modified')
+        if _succeeded(found) in ("True", "False") and "spec" in patch:
+            return refusal(400, "BadRequest", "validation failed: Once the PipelineRun is complete, no updates are allowed")
+        _merge(found, patch)
+        return 200, copy.deepcopy(self.put(kind, found))
+
+    def _log(self, pod: str, container: str) -> tuple[int, Any]:
+        if not any(name == pod for name, _ in self.pods):
+            return refusal(404, "NotFound", f'pods "{pod}" not found')
+        written = self.pods.get((pod, container))
+        if written is None:
+            return refusal(400, "BadRequest", f'container "{container}" in pod "{pod}" is waiting to start: PodInitializing')
+        return 200, written
+
+
+def refusal(status: int, reason: str, message: str) -> tuple[int, dict[str, object]]:
+    """What Kubernetes answers failures with."""
+    return status, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message, "code": status}
+
+
+def _selected(found: dict[str, Any], selector: str) -> bool:
+    wanted = dict(term.split("=", 1) for term in selector.split(",") if term)
+    return bool(wanted.items() <= found["metadata"].get("labels", {}).items())
+
+
+def _succeeded(found: dict[str, Any]) -> str:
+    return next((condition["status"] for condition in found.get("status", {}).get("conditions", [])), "Unknown")
+
+
+def _merge(target: dict[str, Any], patch: dict[str, Any]) -> None:
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, dict):
+            _merge(target.setdefault(key, {}), value)
+        else:
+            target[key] = value
+
+
+@contextlib.contextmanager
+def serving(api: Api) -> Iterator[str]:
+    """The address of a server that answers for `api`."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # an answer in one piece: in two, each would wait 40 ms for the other
+
+        def _serve(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            body = json.loads(self.rfile.read(length)) if length else None
+            url = urllib.parse.urlsplit(self.path)
+            with api.lock:
+                fault = api.faults(len(api.requests), self.command, url.path)
+                api.requests.append((self.command, url.path, copy.deepcopy(body)))
+                if fault is None or fault.after:
+                    status, document = api.answer(self.command, url.path, dict(urllib.parse.parse_qsl(url.query)), body)
+            if fault is not None and fault.status is None:
+                self.close_connection = True
+                return
+            data = fault.body.encode() if fault is not None else document if isinstance(document, bytes) else json.dumps(document).encode()
+            self.send_response(fault.status if fault is not None and fault.status is not None else status)
+            for name, value in fault.headers if fault is not None else ():
+                self.send_header(name, value)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PATCH = _serve
+
+        def log_message(self, *args: object) -> None:
+            """Nothing: tests look at `requests`."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()

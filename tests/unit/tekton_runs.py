@@ -1,0 +1,59 @@
+"""Runs on a small Kubernetes API: the engine that submits them, and what Tekton would write about them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fuseml.domain import plan
+from fuseml.engines.tekton import Cluster, TektonEngine
+from tests.unit import kubernetes_api, tekton_plans
+from tests.unit.kubernetes_api import Api
+
+PLANNED = tekton_plans.PLANS["secrets-in-text"]()
+SECRETS = tekton_plans.secrets_of(PLANNED)
+NAME = "example-0123456789abcdef"
+
+
+@contextlib.contextmanager
+def engine_on(api: Api) -> Iterator[TektonEngine]:
+    """An engine whose cluster is `api`."""
+    with kubernetes_api.serving(api) as url:
+        cluster = Cluster(kubernetes_api.NAMESPACE, host=url)
+        yield TektonEngine(cluster)
+        cluster.close()
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def engine(api: Api) -> Iterator[TektonEngine]:
+    with engine_on(api) as made:
+        yield made
+
+
+def started(api: Api, engine: TektonEngine, planned: plan.Plan, secrets: dict[str, str] | None = None) -> dict[str, Any]:
+    """The submitted run, with the first condition that Tekton gives it."""
+    engine.submit(planned, secrets or {})
+    [found] = api.all("pipelineruns")
+    found["status"] = {"conditions": [condition("Unknown", "Running")], "startTime": "2026-11-20T10:00:00Z"}
+    return found
+
+
+def condition(status: str, reason: str, message: str = "") -> dict[str, str]:
+    """The condition by which Tekton tells how far it is."""
+    return {"type": "Succeeded", "status": status, "reason": reason, "message": message, "lastTransitionTime": "2026-11-20T10:02:00Z"}
+
+
+def task_run(api: Api, pipeline_run: dict[str, Any], task: str, **status: Any) -> None:
+    """What Tekton creates for a task: it hands on labels and annotations."""
+    name = f"{pipeline_run['metadata']['name']}-{task}"
+    labels = {**pipeline_run["metadata"]["labels"], "tekton.dev/pipelineTask": task, "tekton.dev/memberOf": "tasks"}
+    metadata = {"name": name, "labels": labels, "annotations": dict(pipeline_run["metadata"].get("annotations", {}))}
+    api.put("taskruns", {"metadata": metadata, "status": status})

@@ -1,0 +1,159 @@
+"""What the cluster's answers mean to those who wait, and that nothing but the server's own words gets into a message."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from fuseml.domain import errors
+from fuseml.engines.tekton import Cluster
+from tests.unit import kubernetes_api
+from tests.unit.kubernetes_api import Api, Fault
+
+CANARY = "canary-7f3a9c51e2"
+POD_TEMPLATE = {"metadata": {"name": "r"}, "spec": {"note": CANARY}}
+SECRET = {"metadata": {"name": "r"}, "stringData": {"secret.k": CANARY}}
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def cluster(api: Api) -> Iterator[Cluster]:
+    with kubernetes_api.serving(api) as url:
+        opened = Cluster(kubernetes_api.NAMESPACE, host=url)
+        yield opened
+        opened.close()
+
+
+def answering(api: Api, status: int | None, reason: str = "", message: str = "", **headers: str) -> None:
+    body = json.dumps({"kind": "Status", "reason": reason, "message": message}) if reason else f"<html>{CANARY}</html>"
+    fault = Fault(status=status, body=body, headers=tuple((name.replace("_", "-"), value) for name, value in headers.items()))
+    api.faults = lambda number, method, path: fault
+
+
+CASES: dict[str, tuple[int, str, str, type[errors.FusemlError], str]] = {
+    "unknown to the cluster": (
+        401,
+        "Unauthorized",
+        "Unauthorized",
+        errors.PermanentError,
+        "does not know us.*may not create pipelineruns.*token",
+    ),
+    "forbidden": (
+        403,
+        "Forbidden",
+        'pipelineruns.tekton.dev is forbidden: User "system:serviceaccount:fuseml:dispatcher" cannot create resource',
+        errors.PermanentError,
+        "may not create pipelineruns.tekton.dev in namespace 'fuseml-workloads'; grant it: .* cannot create resource",
+    ),
+    "no such resource": (404, "NotFound", "the server could not find the requested resource", errors.NotFoundError, "is Tekton installed"),
+    "there already": (409, "AlreadyExists", 'pipelineruns "r" already exists', errors.ConflictError, "already exists"),
+    "refused by a webhook": (400, "BadRequest", "admission webhook denied the request: x", errors.InvalidError, "denied the request: x"),
+    "invalid": (422, "Invalid", "spec.tasks[0].name: Invalid value", errors.InvalidError, "refuses to create .*Invalid value"),
+    "too large": (413, "RequestEntityTooLarge", "limit is 3145728", errors.TooLargeError, "too large.*3145728"),
+    "too many": (429, "TooManyRequests", "please try again later", errors.TemporaryError, r"now \(status 429\): please"),
+    "broken": (500, "InternalError", "failed calling webhook: connection refused", errors.TemporaryError, "connection refused"),
+    "away": (503, "ServiceUnavailable", "etcd is down", errors.TemporaryError, "etcd is down"),
+    "odd": (418, "Teapot", "short and stout", errors.PermanentError, "answers 418 .*short and stout"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_each_refusal_is_told_as_what_it_means_and_tells_nothing_else(name: str, api: Api, cluster: Cluster) -> None:
+    status, reason, message, kind, expected = CASES[name]
+    answering(api, status, reason, message)
+    with pytest.raises(errors.FusemlError, match=expected) as caught:
+        cluster.create_pipeline_run(POD_TEMPLATE)
+    assert type(caught.value) is kind
+    assert caught.value.details == {"status": status, "reason": reason}
+    assert CANARY not in everything(caught.value)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 409, 413, 418, 422, 429, 500])
+def test_where_a_secret_was_sent_not_even_the_words_of_the_server_are_told(status: int, api: Api, cluster: Cluster) -> None:
+    answering(api, status, "Invalid", f"data[secret.k]: Invalid value: {CANARY}")
+    with pytest.raises(errors.FusemlError, match="secrets") as caught:
+        cluster.create_secret(SECRET)
+    assert CANARY not in everything(caught.value)
+
+
+def test_answers_that_do_not_come_from_kubernetes_are_not_repeated(api: Api, cluster: Cluster) -> None:
+    answering(api, 502)
+    with pytest.raises(errors.TemporaryError) as caught:
+        cluster.create_pipeline_run(POD_TEMPLATE)
+    assert caught.value.message == "the cluster cannot create pipelineruns.tekton.dev in namespace 'fuseml-workloads' now (status 502)"
+    assert CANARY not in everything(caught.value)
+
+
+def test_long_words_of_the_server_are_cut(api: Api, cluster: Cluster) -> None:
+    answering(api, 422, "Invalid", "x" * 5000)
+    with pytest.raises(errors.InvalidError) as caught:
+        cluster.create_pipeline_run(POD_TEMPLATE)
+    assert caught.value.message.count("x") < 510
+
+
+def test_the_server_may_say_how_long_to_wait(api: Api, cluster: Cluster) -> None:
+    answering(api, 429, "TooManyRequests", "slow down", Retry_After="7")
+    with pytest.raises(errors.TemporaryError) as caught:
+        cluster.task_runs("a=b")
+    assert caught.value.delay == 7.0
+
+
+@pytest.mark.parametrize("call", ["create_pipeline_run", "create_secret"])
+def test_a_connection_that_breaks_is_temporary(call: str, api: Api, cluster: Cluster) -> None:
+    answering(api, None)
+    with pytest.raises(errors.TemporaryError, match="cannot be reached to create") as caught:
+        getattr(cluster, call)({**POD_TEMPLATE, **SECRET})
+    assert CANARY not in everything(caught.value)
+
+
+def test_a_cluster_that_is_not_there_is_temporary() -> None:
+    with kubernetes_api.serving(Api()) as url:
+        pass
+    gone = Cluster("workloads", host=url)
+    with pytest.raises(errors.TemporaryError, match="cannot be reached to list taskruns"):
+        gone.task_runs("a=b")
+    gone.close()
+
+
+def test_secrets_get_into_no_log_even_where_everything_is_logged(api: Api, cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    cluster.create_secret(SECRET)
+    assert cluster.secret("r") == {"secret.k": CANARY}
+    assert cluster.secret_owners("r") == []
+    assert CANARY not in caplog.text
+    assert base64.b64encode(CANARY.encode()).decode() not in caplog.text
+
+
+def test_without_a_pod_or_kubeconfig_it_is_said_what_is_missing(tmp_path: object) -> None:
+    script = (
+        "from fuseml.domain import errors\n"
+        "from fuseml.engines.tekton import Cluster\n"
+        "try:\n    Cluster('workloads').task_runs('a=b')\n"
+        "except errors.PermanentError as error:\n    print(error.message)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("there is no cluster to run on: this process has neither the service account of a pod nor a kubeconfig")
+
+
+def test_importing_the_engine_does_not_import_the_client_of_kubernetes() -> None:
+    script = "import sys; from fuseml.engines import tekton; tekton.TektonEngine(tekton.Cluster('n')); print('kubernetes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def everything(error: BaseException | None) -> str:
+    """What a log of the error would hold, its causes included."""
+    told = ""
+    while error is not None:
+        told += repr(error) + str(error) + repr(getattr(error, "details", ""))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return told

@@ -1,0 +1,141 @@
+"""What is observed of a run says the same as the events that Tekton sends."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fuseml.domain import events, plan, run
+from fuseml.engines.tekton import TektonEngine
+from tests.contract import engines
+from tests.unit import tekton_plans
+from tests.unit.kubernetes_api import Api
+from tests.unit.tekton_runs import api, condition, engine, started, task_run
+
+__all__ = ["api", "engine"]
+
+
+def test_a_run_is_observed_from_its_start_to_its_end(api: Api, engine: TektonEngine) -> None:
+    planned = tekton_plans.PLANS["conditions"]()
+    engine.submit(planned, {})
+    assert engine.observe(planned.id) == []
+    [found] = api.all("pipelineruns")
+    found["status"] = {"conditions": [condition("Unknown", "Started")], "startTime": "2026-11-20T10:00:00Z"}
+    assert types(engine.observe(planned.id)) == ["pipelinerun.started.v1"]
+    found["status"] |= {"conditions": [condition("Unknown", "Running")], "skippedTasks": [{"name": "never", "reason": "When"}]}
+    task_run(api, found, "ask", conditions=[condition("Unknown", "Pending")], startTime="2026-11-20T10:00:01Z")
+    task_run(api, found, "fuseml-clone-x-0123", conditions=[condition("Unknown", "Running")], startTime="2026-11-20T10:00:01Z")
+    folded = engines.fold(engine.observe(planned.id))
+    assert (folded.run.state, folded.states) == ("running", {"ask": "queued", "never": "skipped"})
+    task_run(
+        api,
+        found,
+        "ask",
+        conditions=[condition("True", "Succeeded")],
+        startTime="2026-11-20T10:00:30Z",
+        completionTime="2026-11-20T10:01:00Z",
+        results=[{"name": "verdict", "type": "string", "value": "good"}],
+        retriesStatus=[{"conditions": [condition("False", "Failed")], "startTime": "2026-11-20T10:00:01Z", "podName": "p-1"}],
+    )
+    task_run(api, found, "deploy", conditions=[condition("False", "Failed", "exited with code 3")], startTime="2026-11-20T10:01:01Z")
+    found["status"] |= {
+        "conditions": [condition("False", "Failed", "Tasks Completed: 2 (Failed: 1)")],
+        "completionTime": "2026-11-20T10:02:00Z",
+        "skippedTasks": [{"name": "never", "reason": "When"}, {"name": "announce", "reason": "PipelineRun was stopping"}],
+    }
+    told = engine.observe(planned.id)
+    folded = engines.fold(told)
+    assert folded.states == {"ask": "succeeded", "deploy": "failed", "announce": "skipped", "never": "skipped"}
+    assert (folded.run.state, folded.run.cause) == ("failed", "Tasks Completed: 2 (Failed: 1)")
+    asked = folded.steps["ask"]
+    assert (asked.attempts, asked.outputs, asked.started) == (2, {"verdict": "good"}, "2026-11-20T10:00:01.000000Z")
+    assert folded == engines.fold(reversed(told))
+    assert told == engine.observe(planned.id)
+    assert len({(event.source, event.id) for event in told}) == len(told)
+    assert "env" not in json.dumps([event.data for event in told])
+
+
+def types(told: Iterable[events.Event]) -> list[str]:
+    return [event.type.removeprefix("dev.tekton.event.") for event in told]
+
+
+def test_what_a_cancelled_run_never_began_is_skipped(api: Api, engine: TektonEngine) -> None:
+    planned = tekton_plans.PLANS["conditions"]()
+    found = started(api, engine, planned)
+    task_run(api, found, "ask", conditions=[condition("False", "TaskRunCancelled")], startTime="2026-11-20T10:00:01Z")
+    found["status"] |= {"conditions": [condition("False", "Cancelled", "was cancelled")], "completionTime": "2026-11-20T10:02:00Z"}
+    folded = engines.fold(engine.observe(planned.id))
+    assert folded.run.state == "cancelled"
+    assert folded.states == {"ask": "cancelled", "deploy": "skipped", "announce": "skipped", "never": "skipped"}
+
+
+def test_steps_are_told_by_their_own_names(api: Api, engine: TektonEngine) -> None:
+    planned = tekton_plans.PLANS["names"]()
+    found = started(api, engine, planned)
+    first, second = (task["name"] for task in found["spec"]["pipelineSpec"]["tasks"])
+    task_run(api, found, first, conditions=[condition("True", "Succeeded")], startTime="2026-11-20T10:00:01Z")
+    found["status"] |= {"skippedTasks": [{"name": second, "reason": "x"}]}
+    assert engines.fold(engine.observe(planned.id)).states == {"Prepare Data": "succeeded", "fuseml-mine": "skipped"}
+
+
+def test_the_outputs_of_a_run_hold_those_that_were_known_before(api: Api, engine: TektonEngine) -> None:
+    step = engines.shell("a", "true", outputs=["o"])
+    planned = tekton_plans.make(step, outputs={"x": engines.out("a", "o"), "y": plan.text("m")})
+    found = started(api, engine, planned)
+    found["status"] |= {"conditions": [condition("True", "Succeeded")], "results": [{"name": "x", "value": "1"}]}
+    assert engines.fold(engine.observe(planned.id)).run.outputs == {"x": "1", "y": "m"}
+    found["status"] |= {"conditions": [condition("False", "Failed")], "results": []}
+    assert engines.fold(engine.observe(planned.id)).run.outputs == {}
+
+
+EVENTS = [
+    *("pipelinerun.successful", "pipelinerun.failed", "pipelinerun.cancelled", "pipelinerun.timeout", "pipelinerun.completed-with-skips"),
+    *("pipelinerun.running", "pipelinerun.started", "taskrun.successful", "taskrun.failed", "taskrun.cancelled", "taskrun.running"),
+    *("taskrun.unknown-pending", "taskrun.unknown-toberetried"),
+]
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_what_is_observed_says_the_same_as_the_events_that_tekton_sends(name: str, api: Api, engine: TektonEngine) -> None:
+    head, _, body = recorded(name).partition(b"\r\n\r\n")
+    sent = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    [(kind, original)] = json.loads(body).items()
+    original["metadata"]["labels"][run.RUN_LABEL] = tekton_plans.RUN_ID
+    child = {"metadata": {"name": "child", "labels": {**original["metadata"]["labels"], "tekton.dev/pipelineTask": "trainer"}}}
+    parent = {"metadata": {"name": "parent", "labels": original["metadata"]["labels"]}}
+    api.put("taskruns", as_v1(original if kind == "taskRun" else child))
+    api.put("pipelineruns", as_v1(original if kind == "pipelineRun" else parent))
+    theirs = events.Event(sent["Ce-Type"], sent["Ce-Source"], sent["Ce-Id"], sent["Ce-Subject"], sent["Ce-Time"], {kind: original})
+    ours = [event for event in engine.observe(tekton_plans.RUN_ID) if kind in event.data][-1]
+    assert (ours.type, ours.source, ours.subject) == (theirs.type, theirs.source, theirs.subject)
+    told, expected = run.observe(ours), run.observe(theirs)
+    assert told is not None
+    assert expected is not None
+    assert dataclasses.replace(told, time=expected.time) == expected
+
+
+def recorded(name: str) -> bytes:
+    """An event that Tekton's own code made."""
+    shared = Path(os.environ.get("FUSEML_SHARED", Path(__file__).parents[3] / "shared"))
+    path = shared / f"payloads/tekton/{name}.http"
+    if not path.exists():
+        pytest.skip(f"there is no recorded event {path}")
+    return path.read_bytes()
+
+
+def as_v1(found: dict[str, Any]) -> dict[str, Any]:
+    """The stored object that an event, which has the shape of v1beta1, tells of."""
+    document = json.loads(json.dumps(found))
+    status = document.setdefault("status", {})
+    for name in ("pipelineResults", "taskResults"):
+        if name in status:
+            status["results"] = status.pop(name)
+    skipped = [task["name"] for task in status.get("skippedTasks", [])]
+    tasks = [{"name": name, "taskSpec": {"steps": [{"name": "run"}]}} for name in ("trainer", *skipped)]
+    return {**document, "spec": {"pipelineSpec": {"tasks": tasks}}}

@@ -1,0 +1,274 @@
+"""What a plan becomes: order, conditions, labels, and what the engine refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fuseml.domain import errors, plan, run
+from fuseml.engines.tekton import Settings, admission, names, render
+from tests.contract import engines
+from tests.unit import tekton_model, tekton_plans
+from tests.unit.tekton_plans import CANARY
+
+
+def rendered(planned: plan.Plan, **settings: object) -> render.Rendered:
+    secrets = tekton_plans.secrets_of(planned)
+    admission.admit(planned, secrets)
+    return render.render(planned, secrets, Settings(**settings))  # type: ignore[arg-type]
+
+
+def tasks_of(planned: plan.Plan) -> dict[str, dict[str, Any]]:
+    return {task["name"]: task for task in rendered(planned).pipeline_run["spec"]["pipelineSpec"]["tasks"]}
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> plan.Plan:
+    """Steps that each write `o`, and wait for earlier ones: for their output, for one that a condition asks for, or merely for their end."""
+    steps: list[plan.StepPlan] = []
+    for number in range(draw(st.integers(1, 7))):
+        earlier = [step.name for step in steps]
+        pick = st.lists(st.sampled_from(earlier), unique=True, max_size=2) if earlier else st.just([])
+        taken, asked, awaited = draw(pick), draw(pick), draw(pick)
+        values = st.lists(st.sampled_from(["yes", "no"]), max_size=2).map(lambda listed: [plan.text(text) for text in listed])
+        inputs = [engines.out(name, "o") for name in asked] + ([plan.text("yes")] if draw(st.booleans()) else [])
+        when = [
+            plan.Condition(input=value, operator=draw(st.sampled_from(["in", "notin"])), values=tuple(draw(values))) for value in inputs
+        ]
+        steps.append(
+            engines.shell(
+                f"s{number}",
+                "true",
+                outputs=["o"],
+                env={f"V{index}": engines.out(name, "o") for index, name in enumerate(taken)},
+                needs=tuple(dict.fromkeys([*taken, *asked, *awaited])),
+                when=tuple(when),
+                checkouts=(tekton_plans.codeset(),) if draw(st.booleans()) else (),
+            )
+        )
+    return tekton_plans.make(*draw(st.permutations(steps)))
+
+
+@given(planned=graphs(), data=st.data())
+@settings(max_examples=400, deadline=None)
+def test_tekton_runs_exactly_the_steps_that_the_rule_of_plans_says(planned: plan.Plan, data: st.DataObject) -> None:
+    written = {step.name: {"o": data.draw(st.sampled_from(["yes", "no", "other"]))} for step in planned.steps}
+    outcome = tekton_model.run_pipeline(list(tasks_of(planned).values()), written)
+    ran: set[str] = set()
+    for step in sorted(planned.steps, key=lambda step: step.name):
+        if set(step.needs) <= ran and all(holds(condition, written) for condition in step.when):
+            ran.add(step.name)
+    assert {name for name in outcome.ran if not name.startswith(run.AUXILIARY_PREFIX)} == ran
+
+
+def holds(condition: plan.Condition, written: dict[str, dict[str, str]]) -> bool:
+    texts = [plan.evaluate(value, written, str) for value in (condition.input, *condition.values)]
+    return (texts[0] in texts[1:]) is (condition.operator == "in")
+
+
+@given(planned=graphs())
+@settings(max_examples=200, deadline=None)
+def test_every_edge_of_the_plan_is_an_edge_of_the_pipeline_once(planned: plan.Plan) -> None:
+    tasks = tasks_of(planned)
+    above = {name: ancestors(name, tasks) for name in tasks}
+    for step in planned.steps:
+        task = tasks[step.name]
+        assert set(step.needs) <= tekton_model.behind(task)
+        implied = {name for name, _ in tekton_model.references([task.get("params", []), task.get("when", [])])}
+        assert not implied & set(task.get("runAfter", []))
+        assert {name for name in tekton_model.behind(task) if not name.startswith(run.AUXILIARY_PREFIX)} <= above_of(step, planned)
+        clones = {name for name in above[step.name] if name.startswith(run.AUXILIARY_PREFIX)}
+        assert bool(step.checkouts) <= bool(clones)
+
+
+def ancestors(name: str, tasks: dict[str, dict[str, Any]]) -> set[str]:
+    direct = tekton_model.behind(tasks[name])
+    return direct.union(*(ancestors(parent, tasks) for parent in direct))
+
+
+def above_of(step: plan.StepPlan, planned: plan.Plan) -> set[str]:
+    return set(step.needs).union(*(above_of(planned.step(need), planned) for need in step.needs))
+
+
+def test_a_step_behind_another_one_with_the_same_codeset_waits_for_that_one_only() -> None:
+    code = (tekton_plans.codeset(),)
+    tasks = tasks_of(
+        tekton_plans.make(
+            engines.shell("first", "true", checkouts=code),
+            engines.shell("second", "true", checkouts=code, needs=("first",)),
+            engines.shell("aside", "true", checkouts=code),
+        )
+    )
+    [clone] = [name for name in tasks if name.startswith(run.AUXILIARY_PREFIX)]
+    assert [tasks[name].get("runAfter") for name in ("first", "second", "aside")] == [[clone], ["first"], [clone]]
+
+
+def test_a_run_without_secrets_starts_at_once_and_has_no_secret() -> None:
+    found = rendered(tekton_plans.PLANS["no-codeset"]())
+    assert found.secret is None
+    assert "status" not in found.pipeline_run["spec"]
+    assert "workspaces" not in found.pipeline_run["spec"]
+
+
+def test_secrets_are_in_the_secret_and_nowhere_else() -> None:
+    for name in ("secrets-in-text", "shipped"):
+        found = rendered(tekton_plans.PLANS[name]())
+        assert found.secret is not None
+        assert CANARY in json.dumps(found.secret["stringData"])
+        assert CANARY not in json.dumps(found.pipeline_run)
+        assert CANARY not in json.dumps({key: value for key, value in found.secret.items() if key != "stringData"})
+        assert found.pipeline_run["spec"]["status"] == "PipelineRunPending"
+
+
+def test_the_token_of_the_git_host_is_named_and_not_told() -> None:
+    found = rendered(tekton_plans.PLANS["two-codesets"](), git_secret="git-token")
+    for task in found.pipeline_run["spec"]["pipelineSpec"]["tasks"]:
+        if task["name"].startswith(run.AUXILIARY_PREFIX):
+            [container] = task["taskSpec"]["steps"]
+            assert container["env"][0] == {"name": "GIT_USERNAME", "valueFrom": {"secretKeyRef": {"name": "git-token", "key": "username"}}}
+            assert "args" not in container
+
+
+def test_an_installation_can_choose_images_account_and_volume() -> None:
+    chosen = rendered(
+        tekton_plans.PLANS["image"](),
+        service_account="trainer",
+        git_image="git:1",
+        build_image="buildah:1",
+        storage_class="fast",
+        volume_size="10Gi",
+        verify_registry=False,
+    )
+    spec = chosen.pipeline_run["spec"]
+    assert spec["taskRunTemplate"]["serviceAccountName"] == "trainer"
+    claim = spec["workspaces"][0]["volumeClaimTemplate"]["spec"]
+    assert (claim["storageClassName"], claim["resources"]["requests"]["storage"]) == ("fast", "10Gi")
+    images = [container["image"] for task in spec["pipelineSpec"]["tasks"] for container in task["taskSpec"]["steps"]]
+    assert images[:2] == ["git:1", "buildah:1"]
+    assert {"name": "VERIFY_REGISTRY", "value": "false"} in spec["pipelineSpec"]["tasks"][1]["taskSpec"]["steps"][0]["env"]
+
+
+NAME = st.text(min_size=1, max_size=70)
+
+
+@given(project=NAME, codeset=NAME, workflow=NAME, name=NAME, step=NAME)
+def test_labels_are_legal_whatever_things_are_called_and_no_name_is_lost(
+    project: str, codeset: str, workflow: str, name: str, step: str
+) -> None:
+    planned = tekton_plans.make(engines.shell(step, "true", checkouts=(tekton_plans.codeset(codeset=codeset, project=project),)))
+    planned = planned.model_copy(update={"project": project, "workflow": workflow, "run": name})
+    metadata = rendered(planned).pipeline_run["metadata"]
+    for value in metadata["labels"].values():
+        assert names.is_label_value(value)
+    known = {**metadata.get("annotations", {}), **metadata["labels"]}
+    assert [known[f"fuseml.io/{fact}"] for fact in ("project", "codeset", "workflow", "run")] == [project, codeset, workflow, name]
+
+
+def test_rendering_changes_nothing_and_gives_the_same_again() -> None:
+    for make in tekton_plans.PLANS.values():
+        planned = make()
+        assert rendered(planned) == rendered(planned)
+
+
+OUTPUT = plan.Output(name="image", image=plan.ImageBuild(name=plan.text("registry.example.com/x:1")))
+REFUSED: dict[str, tuple[plan.Plan, str]] = {
+    "id": (tekton_plans.make(engines.shell("a", "true"), id="no/label"), r"'no/label' cannot be a run's id"),
+    "twins": (tekton_plans.make(engines.shell("a", "true"), engines.shell("a", "true")), "two steps of one name"),
+    "approval": (
+        tekton_plans.make(engines.shell("a", "true", approval=plan.Approval())),
+        "approval steps are not supported by the tekton engine yet",
+    ),
+    "output": (tekton_plans.make(engines.shell("a", "true", outputs=["a.b"])), "'a.b' cannot be the name of an output"),
+    "variable": (tekton_plans.make(engines.shell("a", "true", env={"A B": "x"})), "no environment variable called 'A B'"),
+    "path": (tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(path="/tekton/x"),))), "'/tekton/x'; an example"),
+    "two images": (
+        tekton_plans.make(engines.shell("a", "").model_copy(update={"outputs": (OUTPUT, OUTPUT.model_copy(update={"name": "other"}))})),
+        "builds the images 'image' and 'other'; make it one step for each",
+    ),
+    "nothing": (
+        tekton_plans.make(engines.shell("a", "").model_copy(update={"outputs": (OUTPUT,)})),
+        "builds the image 'image' from nothing",
+    ),
+    "build script": (
+        tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(),)).model_copy(update={"outputs": (OUTPUT,)})),
+        "a script cannot say which Dockerfile to take",
+    ),
+    "secret": (
+        tekton_plans.make(engines.shell("a", "true", args=((engines.secret("KEY"),),))),
+        "step 'a' uses the secret 'KEY' in its image, command, script or condition; pass it as an input or in env",
+    ),
+    "image": (tekton_plans.make(engines.shell("a", "true", image="$(params.x)")), r"its image holds text that Tekton takes for a variable"),
+    "condition": (
+        tekton_plans.make(
+            engines.shell("a", "true", outputs=["o"]),
+            engines.shell(
+                "b", "true", needs=("a",), when=({"input": engines.out("a", "o"), "values": [plan.text("$(tasks.a.results.o)")]},)
+            ),
+        ),
+        "step 'b': its condition holds text",
+    ),
+    "folder": (
+        tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(path="/$(context.task.name)"),))),
+        "codeset's path holds",
+    ),
+    "need": (tekton_plans.make(engines.shell("a", "true", needs=("b",))), "step 'a' needs 'b', which is no step of the run"),
+    "unmade": (
+        tekton_plans.make(engines.shell("a", "true", env={"X": engines.out("b", "o")})),
+        "takes the output 'o' of 'b', which no step",
+    ),
+    "circle": (
+        tekton_plans.make(engines.shell("a", "true", needs=("b",)), engines.shell("b", "true", needs=("a",))),
+        "the steps a -> b -> a wait for one another|the steps b -> a -> b wait for one another",
+    ),
+    "put together": (
+        tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": (*engines.out("a", "o"), *plan.text("/x"))}),
+        "Tekton can hand out only what one step has written",
+    ),
+    "name of output": (
+        tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x y": engines.out("a", "o")}),
+        "'x y' cannot be the name",
+    ),
+    "published secret": (
+        tekton_plans.make(engines.shell("a", "true"), outputs={"x": (engines.secret("KEY"),)}),
+        "'x' would publish a secret",
+    ),
+    "nothing to run": (tekton_plans.make(), "run example-7 has no step to run"),
+    "unmade output": (
+        tekton_plans.make(engines.shell("a", "true"), outputs={"x": engines.out("a", "o")}),
+        "run example-7 takes the output 'o' of 'a'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_tekton_can_never_run_is_refused_with_the_place_and_the_reason(name: str) -> None:
+    planned, expected = REFUSED[name]
+    with pytest.raises(errors.PermanentError, match=expected):
+        rendered(planned)
+
+
+def test_outputs_that_are_known_before_the_run_are_noted_because_tekton_cannot_hand_them_out() -> None:
+    planned = tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": engines.out("a", "o"), "y": plan.text("m")})
+    found = rendered(planned).pipeline_run
+    assert found["metadata"]["annotations"] == {"fuseml.io/outputs": '{"y": "m"}'}
+    assert found["spec"]["pipelineSpec"]["results"] == [{"name": "x", "type": "string", "value": "$(tasks.a.results.o)"}]
+
+
+def test_the_image_that_a_run_puts_out_is_the_one_that_was_built() -> None:
+    name = (*plan.text("registry.example.com/x:"), *engines.out("a", "tag"))
+    output = plan.Output(name="image", image=plan.ImageBuild(name=name, dockerfile=plan.text("Dockerfile")))
+    build = engines.shell("b", "", checkouts=(tekton_plans.codeset(),), needs=("a",)).model_copy(update={"outputs": (output,)})
+    planned = tekton_plans.make(engines.shell("a", "true", outputs=["tag"]), build, outputs={"x": name})
+    assert rendered(planned).pipeline_run["spec"]["pipelineSpec"]["results"] == [
+        {"name": "x", "type": "string", "value": "$(tasks.b.results.image)"}
+    ]
+
+
+def test_a_missing_secret_is_named() -> None:
+    planned = tekton_plans.PLANS["secrets-in-text"]()
+    with pytest.raises(errors.PermanentError, match="came without the secret mlflow/tracking/default/AWS_"):
+        admission.admit(planned, {})

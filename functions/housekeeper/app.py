@@ -8,20 +8,28 @@ from dataclasses import dataclass
 import flask
 
 from functions.housekeeper import service
-from fuseml import engines, githosts
+from fuseml import engines, githosts, probes
 from fuseml.domain import events
-from fuseml.runtime import cloudevents, http
+from fuseml.runtime import cloudevents, http, secrets
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What the sweep needs from the outside. `retention_days` is how long handled events are remembered."""
+    """What the sweep needs from the outside.
+
+    `retention_days` is how long handled events are remembered. What is registered gets probed by `check` every `health_interval`
+    seconds; `zone` is the control plane's own.
+    """
 
     store: database.Database
     publisher: cloudevents.Publisher
     git: githosts.GitHost
     engine: engines.Engine
+    keyring: secrets.Keyring
+    zone: str = ""
+    check: probes.Check = probes.check
+    health_interval: float = 300
     retention_days: int = 30
 
 

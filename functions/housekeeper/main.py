@@ -18,6 +18,8 @@ def _deps() -> Deps:
         publisher=wiring.publisher(settings),
         git=githosts.connect(settings.require("git_url").git_url),
         engine=engines.connect(settings.namespace),
+        keyring=wiring.keyring(settings),
+        zone=settings.zone,
     )
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from functions.housekeeper import health
 from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import codesets, outbox, runs
@@ -22,7 +23,15 @@ _SUBMISSION_GRACE = 15
 
 def sweep(deps: Deps, tick: events.Event) -> None:
     """All repairs, once."""
-    repairs: tuple[Callable[[Deps, events.Event], None], ...] = (announce_missed_pushes, request_submissions, observe_runs, forget, publish)
+    repairs: tuple[Callable[[Deps, events.Event], None], ...] = (
+        announce_missed_pushes,
+        request_submissions,
+        observe_runs,
+        forget,
+        publish,
+        # Last: it waits for others.
+        health.check_health,
+    )
     for repair in repairs:
         try:
             repair(deps, tick)
@@ -45,6 +54,8 @@ def announce_missed_pushes(deps: Deps, _tick: events.Event) -> None:
                 continue
             paths = deps.git.changed_paths(row.project, row.name, before, commit) if before else None
             with deps.store.write() as session:
+                if codesets.find_codeset(session, row.project, row.name) is None:
+                    break  # deleted since
                 codesets.announce(session, row, ref, commit, clock.now())
                 missed = events.CodesetPushed(
                     project=row.project, codeset=row.name, ref=ref, before=before, commit=commit, paths=paths, registered=row.created

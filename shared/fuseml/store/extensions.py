@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy
 from sqlmodel import Session, col, select
 
-from fuseml.domain import errors, extension, plan, selector
+from fuseml.domain import errors, extension, plan, registry, selector, versions
 from fuseml.store import paging, tables
+
+SEARCHED: Mapping[str, Any] = {
+    "extension_id": tables.ExtensionService.extension_id,
+    "service_id": tables.ExtensionService.service_id,
+    "product": tables.ExtensionService.product,
+    "service_resource": tables.ExtensionService.resource,
+    "service_category": tables.ExtensionService.category,
+}
+"""The columns that hold what a selector's fields must equal."""
+
+DOCUMENT = sqlalchemy.cast(tables.ExtensionRecord.document, sqlalchemy.Text).label("document")
+"""A record's document as the text that it is stored as."""
+
+_CACHED_CHARACTERS = 64 << 10
+_PORTION = 100
 
 
 def get(session: Session, extension_id: str) -> extension.Extension:
@@ -58,10 +75,22 @@ def replace(session: Session, record: extension.Extension, now: str) -> None:
 
 
 def _index(session: Session, record: extension.Extension) -> None:
-    session.add_all(
-        tables.ExtensionService(extension_id=record.id, service_id=service.id, resource=service.resource, category=service.category)
-        for service in record.services
-    )
+    place = versions.place(record.version)
+    for service in record.services:
+        reaches = {endpoint.type for endpoint in service.endpoints}
+        session.add(
+            tables.ExtensionService(
+                extension_id=record.id,
+                service_id=service.id,
+                resource=service.resource,
+                category=service.category,
+                product=record.product,
+                zone=record.zone,
+                internal="internal" in reaches,
+                external="external" in reaches,
+                version=place,
+            )
+        )
     session.flush()
 
 
@@ -97,14 +126,32 @@ def find(session: Session, wanted: selector.Selector, page: paging.Page) -> pagi
 
 
 def candidates(session: Session, selectors: Sequence[selector.Selector]) -> list[extension.Extension]:
-    """Every record that any of the selectors might mean, once each."""
+    """Every record that any of the selectors might mean, once each. Narrows by equality only: `domain.selector` decides."""
     found: dict[str, extension.Extension] = {}
-    everything = paging.Page(limit=1_000_000)
-    for wanted in selectors:
-        for row in find(session, wanted, everything).rows:
-            if row.id not in found:
-                found[row.id] = extension.Extension.model_validate(row.document)
+    service = tables.ExtensionService
+    # In portions: a database bounds how long a condition may be.
+    for portion in (selectors[start : start + _PORTION] for start in range(0, len(selectors), _PORTION)):
+        asked = (
+            sqlalchemy.and_(sqlalchemy.true(), *(column == value for name, column in SEARCHED.items() if (value := getattr(wanted, name))))
+            for wanted in portion
+        )
+        query = sqlalchemy.select(col(tables.ExtensionRecord.id), DOCUMENT).where(
+            col(tables.ExtensionRecord.id).in_(select(service.extension_id).where(sqlalchemy.or_(*asked)))
+        )
+        for row in session.connection().execute(query):
+            found.setdefault(row.id, parsed(row.document))
     return list(found.values())
+
+
+def parsed(document: str) -> extension.Extension:
+    """The record that a stored document (`DOCUMENT`) holds; the ones that were asked for last are kept."""
+    return _cached(document) if len(document) <= _CACHED_CHARACTERS else extension.Extension.model_validate_json(document)
+
+
+@functools.lru_cache(maxsize=1024)
+def _cached(document: str) -> extension.Extension:
+    # By its whole text: what another process stores, or a health check, is another text, so nothing here can be out of date.
+    return extension.Extension.model_validate_json(document)
 
 
 def sealed_secret(session: Session, part: plan.SecretPart) -> str:
@@ -115,3 +162,53 @@ def sealed_secret(session: Session, part: plan.SecretPart) -> str:
             if (service.id, credentials.id) == (part.service, part.credentials) and part.key in credentials.configuration:
                 return credentials.configuration[part.key]
     raise errors.NotFoundError(f"the credentials {part.ref} are not in the registry any more")
+
+
+def at_addresses(session: Session, urls: Sequence[str]) -> list[extension.Extension]:
+    """Records that may have an endpoint at one of the addresses. Narrows by text only: the caller compares."""
+    text = sqlalchemy.cast(tables.ExtensionRecord.document, sqlalchemy.Text)
+    query = select(tables.ExtensionRecord.document).where(sqlalchemy.or_(*(text.icontains(url, autoescape=True) for url in urls)))
+    return [extension.Extension.model_validate(document) for document in session.exec(query)]
+
+
+def unseen_since(session: Session, moment: str) -> Iterator[extension.Extension]:
+    """Records of which an endpoint or credentials were last probed before `moment`, never, or before their last change."""
+    # Most records are not due, and reading a document as it is costs a fraction of making a record of it.
+    for document in session.exec(select(tables.ExtensionRecord.document).execution_options(yield_per=500)):
+        if any(_seen(part) < moment for service in document["services"] for part in (*service["endpoints"], *service["credentials"])):
+            yield extension.Extension.model_validate(document)
+
+
+def _seen(part: Mapping[str, Any]) -> str:
+    health = part["status"].get("health")
+    return str(health["seen"]) if health and health["seen"] > (part["status"]["updated"] or "") else ""
+
+
+def store_health(session: Session, probed: extension.Extension) -> None:
+    """Note what the parts of `probed` say of their health; no change of the record, so neither revision nor `updated` move.
+
+    The record may have been edited since it was read for probing: parts that are gone or changed keep what they have now.
+    """
+    row = session.get(tables.ExtensionRecord, probed.id)
+    if row is None:
+        return
+    record = extension.Extension.model_validate(row.document)
+    for service in probed.services:
+        for collection in service.parts:
+            for part in getattr(service, collection):
+                record = _observed(record, ("services", service.id, collection, part.address), part)
+    row.document = record.model_dump(mode="json")
+    session.add(row)
+
+
+def _observed(record: extension.Extension, path: registry.Path, probed: extension.Endpoint | extension.Credentials) -> extension.Extension:
+    try:
+        stored = registry.find(record, path)
+    except errors.NotFoundError:
+        return record
+    assert not isinstance(stored, extension.Service)
+    health, known = probed.status.health, stored.status.health
+    changed = stored != probed.model_copy(update={"status": stored.status})
+    if health is None or changed or (known is not None and known.seen >= health.seen):
+        return record
+    return registry.observe(record, path, healthy=health.state == "healthy", now=health.seen, cause=health.cause)

@@ -56,7 +56,7 @@ def _decode(cursor: str, columns: Sequence[Any]) -> tuple[Any, ...]:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, RecursionError) as error:
         raise errors.InvalidError("the cursor is not one that this server gave out; begin again without it") from error
-    kinds = [column.type.python_type for column in columns]
+    kinds = [int if isinstance(column.type, sqlalchemy.Integer) else str for column in columns]
     if not isinstance(values, list) or [type(value) for value in values] != kinds or not all(_storable(value) for value in values):
         raise errors.InvalidError("the cursor is not one that this list gave out; begin again without it")
     return tuple(values)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlmodel import Session, col, func, select
 
-from fuseml.domain import errors, run
+from fuseml.domain import errors, plan, run
 from fuseml.store import paging, tables
 
 ACTIVE = ("queued", "running", "waiting")
@@ -34,12 +34,21 @@ def next_name(session: Session, workflow: str) -> str:
     return f"{workflow}-{row.runs}"
 
 
-def add(session: Session, row: tables.Run, steps: Sequence[str]) -> None:
-    """Store a new run with its steps queued."""
+def of_request(session: Session, request: str) -> tables.Run | None:
+    """The run that a request has led to, or None."""
+    return session.exec(select(tables.Run).where(tables.Run.request == request)).first()
+
+
+def add(session: Session, row: tables.Run, steps: Sequence[str], reused: Mapping[str, plan.ReusedStep] | None = None) -> None:
+    """Store a new run with its steps queued; those of `steps` that are `reused` have succeeded already."""
     row.sequence = (session.exec(select(func.max(tables.Run.sequence))).one() or 0) + 1
     session.add(row)
     session.flush()
-    session.add_all(tables.StepRun(run_id=row.id, name=name, position=position, state=row.state) for position, name in enumerate(steps))
+    for position, name in enumerate(steps):
+        step = tables.StepRun(run_id=row.id, name=name, position=position, state=row.state)
+        if reused and name in reused:
+            step.state, step.outputs, step.reused_from = "succeeded", dict(reused[name].outputs), reused[name].run
+        session.add(step)
 
 
 def steps(session: Session, run_ids: Sequence[str]) -> Sequence[tables.StepRun]:
@@ -52,7 +61,7 @@ def steps(session: Session, run_ids: Sequence[str]) -> Sequence[tables.StepRun]:
 
 
 def page(session: Session, page: paging.Page, **filters: str | None) -> paging.Slice[tables.Run]:
-    """Runs, newest first, whose columns (workflow, project, codeset, commit, state) equal what is given."""
+    """Runs, newest first, whose columns (workflow, project, codeset, commit, state, request) equal what is given."""
     query = select(tables.Run)
     for name, value in filters.items():
         if value:
@@ -60,9 +69,10 @@ def page(session: Session, page: paging.Page, **filters: str | None) -> paging.S
     return paging.fetch(session, query, page, tables.Run.sequence, descending=True)
 
 
-def active(session: Session) -> Sequence[tables.Run]:
-    """Every run that has not finished, oldest first."""
-    return session.exec(select(tables.Run).where(col(tables.Run.state).in_(ACTIVE)).order_by(col(tables.Run.sequence))).all()
+def active(session: Session, *, workflow: str | None = None) -> Sequence[tables.Run]:
+    """Every run, of the workflow if one is given, that has not finished, oldest first."""
+    query = select(tables.Run).where(col(tables.Run.state).in_(ACTIVE)).order_by(col(tables.Run.sequence))
+    return session.exec(query.where(tables.Run.workflow == workflow) if workflow else query).all()
 
 
 def unsubmitted(session: Session) -> Sequence[tables.Run]:

@@ -11,8 +11,14 @@ import sqlalchemy
 import sqlmodel
 from sqlmodel import Field, SQLModel
 
-# JSON columns hold plain data; PostgreSQL and SQLite both store it as a document.
-_json = sqlalchemy.JSON
+
+class _Json(sqlalchemy.JSON):
+    """Plain data, stored as a document by PostgreSQL and SQLite both. None is the database's NULL, not the JSON text `null`."""
+
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(none_as_null=True)
 
 
 class Project(SQLModel, table=True):
@@ -31,7 +37,7 @@ class Codeset(SQLModel, table=True):
     project: str = Field(primary_key=True, foreign_key="project.name")
     name: str = Field(primary_key=True)
     description: str = ""
-    labels: list[str] = Field(default_factory=list, sa_type=_json)
+    labels: list[str] = Field(default_factory=list, sa_type=_Json)
     url: str
     webhook_secret: str
     created: str
@@ -57,21 +63,35 @@ class ExtensionRecord(SQLModel, table=True):
     id: str = Field(primary_key=True)
     product: str = Field(default="", index=True)
     zone: str = Field(default="", index=True)
-    document: dict[str, Any] = Field(sa_type=_json)
+    document: dict[str, Any] = Field(sa_type=_Json)
     revision: int
     created: str
     updated: str
 
 
 class ExtensionService(SQLModel, table=True):
-    """What selectors ask for most, as columns: narrows the candidates, never decides."""
+    """What selectors ask for and rank by, as columns: narrows the candidates and puts the best first, never decides.
+
+    `internal` and `external`: whether it has such an endpoint; `version` is the place of the extension's version (domain.versions).
+    """
 
     __tablename__ = "extension_service"
+    # Services of the consumer's own zone are read in the order of (internal first, version), those of all zones in that of the version.
+    __table_args__ = tuple(
+        sqlalchemy.Index(f"extension_service_{name}", *asked, *order, "version", "extension_id")
+        for field, asked in (("resource", ["resource"]), ("category", ["category"]), ("product", ["product"]), ("any", []))
+        for name, order in ((f"{field}_in_zone", ["zone", "internal"]), (f"{field}_anywhere", ["external"]))
+    )
 
     extension_id: str = Field(primary_key=True, foreign_key="extension.id", ondelete="CASCADE")
     service_id: str = Field(primary_key=True)
-    resource: str = Field(default="", index=True)
-    category: str = Field(default="", index=True)
+    resource: str = ""
+    category: str = ""
+    product: str = ""
+    zone: str = ""
+    internal: bool = False
+    external: bool = False
+    version: bytes = b""
 
 
 class Workflow(SQLModel, table=True):
@@ -95,7 +115,7 @@ class WorkflowRevision(SQLModel, table=True):
 
     workflow: str = Field(primary_key=True)
     revision: int = Field(primary_key=True)
-    document: dict[str, Any] = Field(sa_type=_json)
+    document: dict[str, Any] = Field(sa_type=_Json)
     created: str
 
 
@@ -112,7 +132,7 @@ class Assignment(SQLModel, table=True):
 
 
 class Run(SQLModel, table=True):
-    """`id` is the run's identity (domain.run.identity): the same meaning cannot be inserted twice."""
+    """`id` is the run's identity (domain.run.identity): the same meaning cannot be inserted twice. `request` is the one that asked for it."""
 
     __tablename__ = "run"
 
@@ -124,12 +144,13 @@ class Run(SQLModel, table=True):
     project: str = Field(index=True)
     codeset: str | None = Field(default=None, index=True)
     commit: str | None = Field(default=None, index=True)
-    trigger: dict[str, Any] = Field(sa_type=_json)
-    inputs: dict[str, Any] = Field(sa_type=_json)
-    plan: dict[str, Any] | None = Field(default=None, sa_type=_json)
+    trigger: dict[str, Any] = Field(sa_type=_Json)
+    request: str | None = Field(default=None, index=True, unique=True)
+    inputs: dict[str, Any] = Field(sa_type=_Json)
+    plan: dict[str, Any] | None = Field(default=None, sa_type=_Json)
     state: str = Field(index=True)
     cause: str | None = None
-    outputs: dict[str, Any] = Field(default_factory=dict, sa_type=_json)
+    outputs: dict[str, Any] = Field(default_factory=dict, sa_type=_Json)
     submitted: str | None = None
     created: str
     started: str | None = None
@@ -137,6 +158,8 @@ class Run(SQLModel, table=True):
 
 
 class StepRun(SQLModel, table=True):
+    """`reused_from` is the run that executed the step, where this one only takes its outputs."""
+
     __tablename__ = "step_run"
 
     run_id: str = Field(primary_key=True, foreign_key="run.id", ondelete="CASCADE")
@@ -145,7 +168,8 @@ class StepRun(SQLModel, table=True):
     state: str
     cause: str | None = None
     attempts: int = 0
-    outputs: dict[str, Any] = Field(default_factory=dict, sa_type=_json)
+    outputs: dict[str, Any] = Field(default_factory=dict, sa_type=_Json)
+    reused_from: str | None = None
     started: str | None = None
     finished: str | None = None
 
@@ -158,7 +182,7 @@ class Application(SQLModel, table=True):
     name: str = Field(primary_key=True)
     type: str = Field(index=True)
     workflow: str = Field(index=True)
-    document: dict[str, Any] = Field(sa_type=_json)
+    document: dict[str, Any] = Field(sa_type=_Json)
     revision: int
     created: str
     updated: str
@@ -173,7 +197,7 @@ class Artifact(SQLModel, table=True):
     name: str = Field(index=True)
     version: str
     run: str | None = Field(default=None, index=True)
-    details: dict[str, Any] = Field(default_factory=dict, sa_type=_json)
+    details: dict[str, Any] = Field(default_factory=dict, sa_type=_Json)
     created: str
 
 
@@ -193,7 +217,7 @@ class Outbox(SQLModel, table=True):
     __tablename__ = "outbox"
 
     sequence: int | None = Field(default=None, primary_key=True)
-    event: dict[str, Any] = Field(sa_type=_json)
+    event: dict[str, Any] = Field(sa_type=_Json)
     created: str
 
 
@@ -205,7 +229,7 @@ class HandledEvent(SQLModel, table=True):
     consumer: str = Field(primary_key=True)
     source: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
-    reply: dict[str, Any] | None = Field(default=None, sa_type=_json)
+    reply: dict[str, Any] | None = Field(default=None, sa_type=_Json)
     handled: str = Field(index=True)
 
 
@@ -220,7 +244,7 @@ class LedgerEvent(SQLModel, table=True):
     id: str
     type: str = Field(index=True)
     subject: str | None = None
-    event: dict[str, Any] = Field(sa_type=_json)
+    event: dict[str, Any] = Field(sa_type=_Json)
     received: str = Field(index=True)
 
 

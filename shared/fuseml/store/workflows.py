@@ -45,8 +45,20 @@ def workflow(session: Session, name: str) -> tables.Workflow:
     """Raises NotFoundError."""
     row = session.get(tables.Workflow, name)
     if row is None or row.deleted is not None:
-        raise errors.NotFoundError(f"there is no workflow named {name!r}; `fuseml workflow list` shows those that exist")
+        raise _unknown(name)
     return row
+
+
+def _unknown(name: str) -> errors.NotFoundError:
+    return errors.NotFoundError(f"there is no workflow named {name!r}; `fuseml workflow list` shows those that exist")
+
+
+def latest(session: Session, name: str) -> int:
+    """The number of the newest revision, also of a deleted workflow. Raises NotFoundError when there never was one."""
+    row = session.get(tables.Workflow, name)
+    if row is None:
+        raise _unknown(name)
+    return row.revision
 
 
 def revision(session: Session, name: str, number: int | None = None) -> tables.WorkflowRevision:
@@ -74,15 +86,25 @@ def current(session: Session, page: paging.Page, *, name: str | None = None) -> 
     return paging.fetch(session, query, page, tables.WorkflowRevision.workflow)
 
 
-def delete(session: Session, name: str, now: str) -> None:
-    """Takes the workflow and its assignments back; runs and revisions stay. Raises NotFoundError, ConflictError while runs are active."""
+def revisions(session: Session, name: str, page: paging.Page) -> paging.Slice[tables.WorkflowRevision]:
+    """Every revision, newest first. Raises NotFoundError."""
+    workflow(session, name)
+    query = select(tables.WorkflowRevision).where(tables.WorkflowRevision.workflow == name)
+    return paging.fetch(session, query, page, tables.WorkflowRevision.revision, descending=True)
+
+
+def delete(session: Session, name: str, now: str, *, force: bool = False) -> None:
+    """Takes the workflow and its assignments back; runs and revisions stay.
+
+    Raises NotFoundError and, unless it is forced, ConflictError while runs are active.
+    """
     row = workflow(session, name)
     active = session.exec(
         select(func.count())
         .select_from(tables.Run)
         .where(tables.Run.workflow == name, col(tables.Run.state).in_(("queued", "running", "waiting")))
     ).one()
-    if active:
+    if active and not force:
         raise errors.ConflictError(f"workflow {name!r} has {active} active runs; wait for them or cancel them first")
     for assignment in assignments(session, workflow=name):
         session.delete(assignment)

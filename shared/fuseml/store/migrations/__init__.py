@@ -6,7 +6,10 @@ import pathlib
 
 import alembic.command
 import alembic.config
+import alembic.util
 import sqlalchemy
+
+from fuseml.domain import errors
 
 
 def config() -> alembic.config.Config:
@@ -17,8 +20,13 @@ def config() -> alembic.config.Config:
 
 
 def upgrade(engine: sqlalchemy.Engine) -> None:
-    """Apply every migration that the database has not seen."""
+    """Apply every migration that the database has not seen. Raises PermanentError for a database that a newer release has changed."""
     settings = config()
     with engine.begin() as connection:
         settings.attributes["connection"] = connection
-        alembic.command.upgrade(settings, "head")
+        try:
+            alembic.command.upgrade(settings, "head")
+        except alembic.util.CommandError as error:
+            raise errors.PermanentError(
+                f"the database cannot be brought up to date ({error}); if a newer release was here, use that one"
+            ) from error

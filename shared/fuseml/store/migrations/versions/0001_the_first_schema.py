@@ -120,6 +120,7 @@ def upgrade() -> None:
         sa.Column("codeset", sa.String(), nullable=True),
         sa.Column("commit", sa.String(), nullable=True),
         sa.Column("trigger", sa.JSON(), nullable=False),
+        sa.Column("request", sa.String(), nullable=True),
         sa.Column("inputs", sa.JSON(), nullable=False),
         sa.Column("plan", sa.JSON(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
@@ -136,6 +137,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_run_codeset"), "run", ["codeset"], unique=False)
     op.create_index(op.f("ix_run_commit"), "run", ["commit"], unique=False)
     op.create_index(op.f("ix_run_project"), "run", ["project"], unique=False)
+    op.create_index(op.f("ix_run_request"), "run", ["request"], unique=True)
     op.create_index(op.f("ix_run_state"), "run", ["state"], unique=False)
     op.create_index(op.f("ix_run_workflow"), "run", ["workflow"], unique=False)
     op.create_table(
@@ -204,11 +206,18 @@ def upgrade() -> None:
         sa.Column("service_id", sa.String(), nullable=False),
         sa.Column("resource", sa.String(), nullable=False),
         sa.Column("category", sa.String(), nullable=False),
+        sa.Column("product", sa.String(), nullable=False),
+        sa.Column("zone", sa.String(), nullable=False),
+        sa.Column("internal", sa.Boolean(), nullable=False),
+        sa.Column("external", sa.Boolean(), nullable=False),
+        sa.Column("version", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["extension_id"], ["extension.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("extension_id", "service_id"),
     )
-    op.create_index(op.f("ix_extension_service_category"), "extension_service", ["category"], unique=False)
-    op.create_index(op.f("ix_extension_service_resource"), "extension_service", ["resource"], unique=False)
+    for field in (["resource"], ["category"], ["product"], []):
+        name = f"extension_service_{field[0] if field else 'any'}"
+        op.create_index(f"{name}_in_zone", "extension_service", [*field, "zone", "internal", "version", "extension_id"], unique=False)
+        op.create_index(f"{name}_anywhere", "extension_service", [*field, "external", "version", "extension_id"], unique=False)
     op.create_table(
         "step_run",
         sa.Column("run_id", sa.String(), nullable=False),
@@ -218,6 +227,7 @@ def upgrade() -> None:
         sa.Column("cause", sa.String(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("outputs", sa.JSON(), nullable=False),
+        sa.Column("reused_from", sa.String(), nullable=True),
         sa.Column("started", sa.String(), nullable=True),
         sa.Column("finished", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),

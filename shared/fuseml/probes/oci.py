@@ -1,0 +1,19 @@
+"""Registries of the OCI distribution protocol. The protocol has no way to ask for product or version."""
+
+from __future__ import annotations
+
+from fuseml.domain import extension
+from fuseml.probes import draft, tool
+from fuseml.probes.target import Target
+
+
+def _detect(target: Target) -> extension.Extension | None:
+    answer = target.get("/v2/")
+    if answer.status not in (200, 401) or not answer.headers.get("docker-distribution-api-version", "").startswith("registry/"):
+        return None
+    closed = answer.status == 401
+    registry = draft.service(target, "registry", "oci-registry", "container-registry", auth_required=closed)
+    return draft.record("oci-registry", "", "Registry of container images", registry)
+
+
+TOOL = tool.Tool(detect=_detect)

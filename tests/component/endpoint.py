@@ -1,0 +1,69 @@
+"""An event endpoint and a broker for tests: what they do is what a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlmodel
+from flask.testing import FlaskClient
+
+from fuseml.domain import errors, events
+from fuseml.runtime import cloudevents, http
+from fuseml.store import codesets, database, tables
+
+NOON = "2026-11-21T12:00:00.000000Z"
+REGISTERED = events.event(events.CodesetRegistered(project="demo", codeset="diabetes", url="http://x"), NOON)
+
+
+class Publisher:
+    """Takes events, except those of the ids in `refused`, and only while it is `up`."""
+
+    def __init__(self) -> None:
+        self.taken: list[events.Event] = []
+        self.up, self.refused = True, set[str]()
+
+    def publish(self, event: events.Event) -> None:
+        if event.id in self.refused:
+            raise errors.PermanentError("the broker refused it")
+        if not self.up:
+            raise errors.TemporaryError("the broker is away")
+        self.taken.append(event)
+
+
+class Function:
+    """An event endpoint whose handler does what a test wants, after it has made a project named by the event."""
+
+    def __init__(self, store: database.Database, publisher: cloudevents.Publisher) -> None:
+        self.store = store
+        self.announced: Sequence[events.Payload] = ()
+        self.trouble: Exception | None = None
+        self.trouble_after: Exception | None = None
+        self.afters: list[str] = []
+        api = http.Api("function", "A function", tokens=None)
+        handlers: dict[str, cloudevents.Handler] = {REGISTERED.type: self._handle, "dev.tekton.event.*": self._handle}
+        cloudevents.Receiver(api, store, publisher, handlers, self._after)
+        self.client: FlaskClient = api.app.test_client()
+
+    def _handle(self, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+        codesets.create_project(session, event.id, "", NOON)
+        if self.trouble is not None:
+            raise self.trouble
+        return self.announced
+
+    def _after(self, event: events.Event) -> None:
+        self.afters.append(event.id)
+        if self.trouble_after is not None:
+            raise self.trouble_after
+
+    def deliver(self, event: events.Event = REGISTERED) -> Any:
+        headers, body = cloudevents.encode(event)
+        return self.client.post("/", headers=headers, data=body)
+
+    def effects(self) -> int:
+        return count(self.store, tables.Project)
+
+
+def count(store: database.Database, table: type[sqlmodel.SQLModel]) -> int:
+    with store.read() as session:
+        return session.exec(sqlmodel.select(sqlmodel.func.count()).select_from(table)).one()

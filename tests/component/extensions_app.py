@@ -1,0 +1,64 @@
+"""The registry's own application on a database of its own, for tests of it over HTTP."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import flask
+from werkzeug.serving import make_server
+
+from functions.extensions.app import Deps, create_app
+from fuseml.domain import events, workflow
+from fuseml.runtime import auth, clock, secrets
+from fuseml.store import database, workflows
+
+
+class Collected:
+    """A publisher that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.events: list[events.Event] = []
+
+    def publish(self, event: events.Event) -> None:
+        self.events.append(event)
+
+
+class Registry:
+    """The application with its database; `published` holds the events that it announced."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = database.Database(f"sqlite:///{folder / 'registry.db'}")
+        self.store.migrate()
+        self.published = Collected()
+        self.keyring = secrets.Keyring([secrets.new_key()])
+        self.app: flask.Flask = create_app(
+            Deps(store=self.store, publisher=self.published, keyring=self.keyring, tokens=auth.Tokens({}, anonymous=True))
+        )
+        self.client = self.app.test_client()
+
+    def add_workflow(self, name: str, *selectors: Mapping[str, Any], assigned: str | None = "code://demo/code") -> None:
+        """Store a workflow of one step, `trainer`, assigned to a pattern unless that is None."""
+        step = {"name": "trainer", "image": "trainer:1", "extensions": list(selectors)}
+        document = workflow.Workflow.model_validate({"name": name, "steps": [step]})
+        with self.store.write() as session:
+            workflows.add(session, name, document.model_dump(mode="json", by_alias=True, exclude_defaults=True), clock.now())
+            if assigned:
+                workflows.assign(session, f"{name}:{assigned}", name, assigned, clock.now())
+
+
+@contextmanager
+def serve(app: flask.Flask) -> Iterator[str]:
+    """Serve the application on a free port of this machine; yields its URL."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,124 @@
+"""`fuseml extension`, run as people run it against a registry, and the record files that its tests apply."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fuseml.cli import main
+from fuseml.store import extensions
+from tests.component import extensions_app
+from tests.component.extensions_app import Registry
+
+MINIO = """\
+# The store of the team.
+id: minio
+product: minio
+version: 4.10
+services:
+  - id: s3
+    resource: s3
+    category: object-storage
+    auth_required: true
+    endpoints:
+      - url: http://minio:9000
+        configuration: {S3_ENDPOINT_URL: "http://minio:9000"}
+      - url: http://minio.example.com
+    credentials:
+      - id: admin
+        configuration:
+          AWS_ACCESS_KEY_ID: ${env:MINIO_USER}
+          AWS_SECRET_ACCESS_KEY: ${file:secrets/minio}
+          NOTE: ${HOME} and $$ and ${other:thing} stay
+"""
+MLFLOW = """\
+id: mlflow
+product: mlflow
+services:
+  - id: tracking
+    resource: mlflow-tracking
+    endpoints: [{url: "http://mlflow:5000"}]
+"""
+GITEA = '{"id": "gitea", "product": "gitea"}'
+STORE = {"name": "store", "service_resource": "s3"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Runs `fuseml extension ...` with these variables; the exit code."""
+
+    variables: Mapping[str, str]
+
+    def __call__(self, *arguments: str, **more: str) -> int:
+        return main.run(["extension", *arguments], {**self.variables, **more})
+
+    def answering(self, text: str, *arguments: str) -> int:
+        """As a process of its own, whose standard input is `text`."""
+        line = [sys.executable, "-m", "fuseml.cli.main", "extension", *arguments]
+        return subprocess.run(line, input=text, text=True, capture_output=True, env=dict(self.variables), check=False).returncode
+
+
+@contextmanager
+def registry_in(folder: Path) -> Iterator[Registry]:
+    """A registry that holds the server's own record."""
+    made = Registry(folder)
+    made.client.post("/extensions", json={"id": "fuseml", "product": "fuseml"})
+    yield made
+    made.store.close()
+
+
+@contextmanager
+def command(registry: Registry, home: Path) -> Iterator[Run]:
+    """`fuseml extension` for this registry."""
+    with extensions_app.serve(registry.app) as url:
+        yield Run({"FUSEML_SERVER_URL": url, "FUSEML_HOME": str(home), "FUSEML_CONFIG": str(home / "none"), "MINIO_USER": "canary-u"})
+
+
+def write_records(folder: Path) -> Path:
+    """Three records in two files and two folders, with a secret beside them."""
+    made = folder / "records"
+    for name in ("more", "secrets", ".hidden"):
+        (made / name).mkdir(parents=True)
+    (made / "secrets/minio").write_text("canary-one\n")
+    (made / "tools.yaml").write_text(f"{MINIO}---\n{MLFLOW}---\n# nothing more\n")
+    (made / "more/gitea.json").write_text(GITEA)
+    (made / ".hidden/broken.yaml").write_text("[")
+    (made / "README.md").write_text("no record")
+    return made
+
+
+def stored(registry: Registry, id: str) -> dict[str, Any]:
+    answer = registry.client.get(f"/extensions/{id}")
+    assert answer.status_code == 200
+    data: dict[str, Any] = answer.get_json()
+    return data
+
+
+def secrets_of(registry: Registry, id: str = "minio") -> dict[str, str]:
+    with registry.store.read() as session:
+        record = extensions.get(session, id)
+    return {key: registry.keyring.unseal(value) for key, value in record.services[0].credentials[0].configuration.items()}
+
+
+def ids(registry: Registry) -> list[str]:
+    return [item["id"] for item in registry.client.get("/extensions").get_json()]
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "canary" not in printed.out
+    return printed.out
+
+
+def refusal(capsys: pytest.CaptureFixture[str]) -> str:
+    printed = capsys.readouterr()
+    assert "canary" not in printed.out + printed.err
+    return printed.err

@@ -1,0 +1,105 @@
+"""`fuseml extension plan`, dry runs and deletions, and secrets by reference, run as people run them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.component import extensions_cli
+from tests.component.extensions_app import Registry
+from tests.component.extensions_cli import MINIO, STORE, Run, refusal, secrets_of, stored, told
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    with extensions_cli.registry_in(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def fuseml(registry: Registry, tmp_path: Path) -> Iterator[Run]:
+    with extensions_cli.command(registry, tmp_path) as run:
+        yield run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return extensions_cli.write_records(tmp_path)
+
+
+def test_references_work_where_records_are_registered_updated_and_planned(
+    fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folder / "minio.yaml"
+    file.write_text(MINIO)
+    assert fuseml("plan", "-f", str(file)) == 0
+    assert "+ minio is registered" in told(capsys)
+    assert fuseml("register", "-f", str(file)) == 0
+    assert secrets_of(registry)["AWS_SECRET_ACCESS_KEY"] == "canary-one"
+    assert stored(registry, "minio")["version"] == "4.10"
+    assert fuseml("update", "minio", "-f", str(file), MINIO_USER="canary-v") == 0
+    assert secrets_of(registry)["AWS_ACCESS_KEY_ID"] == "canary-v"
+    account = folder / "account.yaml"
+    account.write_text("id: ci\nconfiguration: {TOKEN: 'Bearer ${env:MINIO_USER}'}\n")
+    assert fuseml("credentials", "update", "minio", "s3", "admin", "-f", str(account)) == 1
+    assert "cannot be renamed" in refusal(capsys)
+    account.write_text("id: admin\nconfiguration: {TOKEN: 'Bearer ${env:MINIO_USER}'}\n")
+    assert fuseml("credentials", "update", "minio", "s3", "admin", "-f", str(account)) == 0
+    assert secrets_of(registry) == {"TOKEN": "Bearer canary-u"}
+    file.write_text(MINIO.replace("resource: s3", "resourse: s3"))
+    capsys.readouterr()
+    assert fuseml("register", "-f", str(file)) == 1
+    assert refusal(capsys) == f"error: {file}:7:5: services[0].resourse: unknown key 'resourse' (did you mean 'resource'?)\n"
+
+
+def test_a_plan_reads_like_a_plan_and_can_be_checked(
+    fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fuseml("apply", "-f", str(folder))
+    registry.add_workflow("train", {**STORE, "version": "<5"})
+    registry.add_workflow("ask", {"name": "tracking", "service_resource": "mlflow-tracking"}, assigned=None)
+    patch = folder.parent / "patch.yaml"
+    patch.write_text("id: minio\nversion: 5.0.0\n")
+    capsys.readouterr()
+    broken = "train/trainer 'store' in project demo no longer resolves: minio: version 5.0.0 does not satisfy <5"
+    assert fuseml("plan", "-f", str(patch)) == 0
+    assert told(capsys).splitlines() == [
+        "~ minio is updated",
+        "    ~ version: 4.10 -> 5.0.0",
+        f"  - {broken}",
+        "Selectors of workflows: 1 no longer resolves, 1 stays as it is.",
+    ]
+    for line in (["plan", "-f", str(patch)], ["update", "minio", "--version", "5.0.0"], ["delete", "minio"]):
+        assert fuseml(*line, "--check", "-o", "json") == 1
+        assert {effect["effect"] for effect in json.loads(told(capsys))["effects"]} == {"unchanged", "breaks"}
+    assert fuseml("update", "mlflow", "--version", "3", "--check") == 0
+    assert fuseml("delete", "mlflow", "--dry-run") == 0
+    assert fuseml("update", "minio", "--version", "5.0.0", "--dry-run") == 0
+    assert [stored(registry, id)["revision"] for id in ("minio", "mlflow")] == [1, 1]
+    capsys.readouterr()
+    assert fuseml("update", "minio", "--version", "5.0.0") == 0
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ('Extension "minio" successfully updated.\n', f"warning: {broken}\n")
+
+
+def test_what_a_workflow_needs_is_deleted_with_force_only(
+    fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fuseml("apply", "-f", str(folder))
+    registry.add_workflow("train", STORE)
+    capsys.readouterr()
+    for line in (
+        ["delete", "minio"],
+        ["service", "delete", "minio", "s3"],
+        ["credentials", "delete", "minio", "s3", "admin"],
+    ):
+        assert fuseml(*line) == 1
+        assert "train/trainer 'store' in project demo no longer resolves" in refusal(capsys)
+    assert fuseml("endpoint", "delete", "minio", "s3", "http://minio:9000") == 0
+    assert fuseml("credentials", "delete", "minio", "s3", "admin", "--force") == 0
+    assert fuseml("endpoint", "delete", "minio", "s3", "http://minio.example.com", "--force") == 0
+    assert fuseml("service", "delete", "minio", "s3", "--force") == 0
+    assert fuseml("delete", "minio", "--force") == 0

@@ -1,0 +1,220 @@
+"""Resolution over the stored registry: however few records it reads, it answers as the pure rules do over all of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fuseml.domain import errors, extension, registry, selector
+from fuseml.store import database, extensions, resolution, tables
+from tests.unit import registries
+
+NOON = "2026-01-01T12:00:00.000000Z"
+NEW_ID = registry.id_source(random.Random(2))
+ANYBODY = selector.Context()
+# One database for all examples of a property: each replaces what is in it.
+SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[database.Database]:
+    made = database.Database(f"sqlite:///{tmp_path / 'registry.db'}")
+    made.migrate()
+    yield made
+    made.close()
+
+
+def fill(store: database.Database, records: Sequence[extension.Extension]) -> None:
+    with store.write() as session:
+        session.exec(sqlalchemy.delete(tables.ExtensionRecord))
+        for record in records:
+            extensions.add(session, record, NOON)
+
+
+def attempt(
+    store: database.Database, wanted: selector.Selector, context: selector.Context = ANYBODY, **options: object
+) -> selector.Resolution:
+    with store.read() as session:
+        return resolution.attempt(session, [wanted], context, **options)  # type: ignore[arg-type]
+
+
+def minio(id: str, *, version: str = "1.0", kind: str = "external", zone: str = "", **service: Any) -> extension.Extension:
+    parts = {"id": "s3", "resource": "s3", "endpoints": [{"url": f"https://{id}", "type": kind}], **service}
+    return extension.Extension.model_validate({"id": id, "product": "minio", "version": version, "zone": zone, "services": [parts]})
+
+
+@SHARED
+@given(registries.registries, registries.selectors, registries.contexts, registries.homes, st.integers(1, 5))
+def test_it_answers_as_the_rules_do_over_everything(
+    store: database.Database,
+    records: list[extension.Extension],
+    wanted: selector.Selector,
+    context: selector.Context,
+    home: str,
+    page: int,
+) -> None:
+    fill(store, records)
+    expected = selector.attempt([wanted], records, context, home=home, explain=True)
+    found = attempt(store, wanted, context, home=home, explain=True, page=page)
+    assert (found.bindings, found.unresolved) == (expected.bindings, expected.unresolved)
+    (explained,), (complete,) = found.explanations, expected.explanations
+    # It may leave out what was rejected for what it is, nothing else.
+    assert [candidate for candidate in complete.candidates if candidate.verdict != "rejected"] == [
+        candidate for candidate in explained.candidates if candidate.verdict != "rejected"
+    ]
+    assert all(candidate in complete.candidates for candidate in explained.candidates)
+
+
+@SHARED
+@given(registries.registries, st.lists(registries.selectors, max_size=3))
+def test_what_any_selector_might_mean_is_narrowed_only(
+    store: database.Database, records: list[extension.Extension], wanted: list[selector.Selector]
+) -> None:
+    fill(store, records)
+    with store.read() as session:
+        narrowed = extensions.candidates(session, wanted)
+    for context in (ANYBODY, selector.Context(project="alpha", user="beta", zone="here")):
+        one, other = (selector.attempt(wanted, items, context) for items in (records, narrowed))
+        assert (one.bindings, one.unresolved) == (other.bindings, other.unresolved)
+
+
+def test_so_many_selectors_that_no_condition_could_hold_them(store: database.Database) -> None:
+    fill(store, [minio("a")])
+    with store.read() as session:
+        many = [selector.Selector(product=f"p{number}") for number in range(2_000)]
+        assert [record.id for record in extensions.candidates(session, [*many, selector.Selector(product="minio")])] == ["a"]
+
+
+# What it reads
+
+
+@pytest.fixture
+def statements(store: database.Database) -> list[str]:
+    seen: list[str] = []
+    sqlalchemy.event.listen(store.engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
+    return seen
+
+
+def test_a_clear_winner_among_many_is_found_with_one_page(store: database.Database, statements: list[str]) -> None:
+    fill(store, [minio(f"e{number:03}", version=f"1.{number}") for number in range(300)])
+    statements.clear()
+    assert attempt(store, selector.Selector(service_resource="s3")).bindings[0].extension_id == "e299"
+    assert attempt(store, selector.Selector(product="minio", version="~1.50")).bindings[0].extension_id == "e050"
+    assert attempt(store, selector.Selector(extension_id="e007")).bindings[0].extension_id == "e007"
+    asked = [statement for statement in statements if "extension" in statement]
+    # Internal endpoints are looked for before, of versions in the range and of one that is spelled like it; there are none.
+    assert len(asked) == 2 + 3 + 1
+
+
+def test_many_that_are_equal_are_not_all_read(store: database.Database, statements: list[str]) -> None:
+    fill(store, [minio(f"e{number:03}") for number in range(300)])
+    statements.clear()
+    (found,) = attempt(store, selector.Selector(service_resource="s3")).bindings
+    assert found.ambiguous_with == [f"e{number:03}/s3" for number in range(1, selector.MAX_RIVALS + 1)]
+    assert len([statement for statement in statements if "extension" in statement]) == 3
+
+
+def test_what_is_rejected_is_read_past(store: database.Database) -> None:
+    secret: dict[str, Any] = {"auth_required": True, "credentials": [{"id": "c", "scope": "project", "projects": ["alpha"]}]}
+    fill(store, [*(minio(f"e{number:03}", version=f"2.{number}", **secret) for number in range(200)), minio("open")])
+    assert attempt(store, selector.Selector(service_resource="s3"), selector.Context(project="beta")).bindings[0].extension_id == "open"
+
+
+def test_statements_are_found_in_order_by_an_index(store: database.Database) -> None:
+    fill(store, [minio("a")])
+    plans: list[str] = []
+
+    def explain(connection: sqlalchemy.Connection, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if "extension_service" in statement:
+            rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()  # type: ignore[arg-type]
+            plans.append("; ".join(str(row[-1]) for row in rows))
+
+    sqlalchemy.event.listen(store.engine, "before_cursor_execute", explain)
+    for asked in ({"service_resource": "s3"}, {"service_category": "x"}, {"product": "minio"}, {"product": "minio", "version": ">=1"}, {}):
+        with store.read() as session:
+            resolution._choose(session, selector.Selector.model_validate(asked), selector.Context(zone="elsewhere"), "", 4)
+    assert plans
+    assert [plan for plan in plans if "TEMP B-TREE FOR ORDER BY" in plan or "USING INDEX extension_service" not in plan] == []
+
+
+# Freshness
+
+
+def test_what_another_connection_stores_is_seen_at_once(store: database.Database) -> None:
+    fill(store, [minio("a")])
+    wanted = selector.Selector(service_resource="s3", healthy=True)
+    assert attempt(store, wanted).bindings[0].url == "https://a"
+    other = database.Database(store.url)
+    with other.write() as session:
+        record = extensions.get(session, "a")
+        # Neither the revision nor any time moves with the health.
+        extensions.store_health(session, registry.observe(record, ("services", "s3", "endpoints", "https://a"), healthy=False, now=NOON))
+    assert attempt(store, wanted).unresolved == [""]
+    with other.write() as session:
+        extensions.remove(session, "a")
+    with other.write() as session:
+        extensions.add(session, minio("a", endpoints=[{"url": "https://moved"}]), NOON)
+    assert attempt(store, wanted).bindings[0].url == "https://moved"
+    other.close()
+
+
+def test_an_index_row_follows_its_record(store: database.Database) -> None:
+    fill(store, [minio("a", zone="east")])
+    with store.write() as session:
+        extensions.replace(session, minio("a", version="3.0", zone="west", resource="git"), NOON)
+    assert attempt(store, selector.Selector(service_resource="s3")).unresolved == [""]
+    assert attempt(store, selector.Selector(service_resource="git", version=">2", zone="west")).bindings[0].zone == "west"
+
+
+# Explanations
+
+
+def test_near_misses_are_explained(store: database.Database) -> None:
+    fill(store, [minio("a"), minio("b", zone="east"), extension.Extension.model_validate({"id": "empty", "product": "minio"})])
+    with pytest.raises(errors.UnresolvedError) as refused, store.read() as session:
+        resolution.resolve(session, [selector.Selector(name="store", service_resource="s3", product="mino")], ANYBODY)
+    assert refused.value.message == "selector 'store' found nothing (a: its product is minio, not mino)"
+    explanations: object = refused.value.details["explanations"]
+    assert explanations == [
+        {
+            "selector": "store",
+            "candidates": [
+                {
+                    "extension_id": id,
+                    "service_id": "",
+                    "url": "",
+                    "credentials_id": "",
+                    "verdict": "rejected",
+                    "rule": "product",
+                    "sentence": "its product is minio, not mino",
+                }
+                for id in ("a", "b")
+            ],
+            "omitted": 0,
+        }
+    ]
+
+
+def test_an_explanation_counts_what_it_did_not_read(store: database.Database) -> None:
+    fill(store, [minio(f"e{number:03}") for number in range(500)])
+    (missed,) = attempt(store, selector.Selector(service_resource="s3", version=">=2")).explanations
+    assert (len(missed.candidates), missed.omitted) == (selector.MAX_EXPLAINED, 300)
+    (chosen,) = attempt(store, selector.Selector(service_resource="s3"), explain=True).explanations
+    assert (len(chosen.candidates), chosen.omitted, chosen.candidates[0].verdict) == (selector.MAX_EXPLAINED, 300, "chosen")
+
+
+def test_a_postgresql_statement_orders_ids_as_the_domain_does() -> None:
+    from sqlalchemy.dialects import postgresql
+
+    statement = resolution._statement(("service_resource",), "internal", False, True, "postgresql")
+    text = str(statement.compile(dialect=postgresql.dialect()))
+    assert (
+        'ORDER BY extension_service.version, extension_service.extension_id COLLATE "C", extension_service.service_id COLLATE "C"' in text
+    )

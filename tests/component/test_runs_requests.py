@@ -1,0 +1,425 @@
+"""Asking for runs: refused at once where nothing can run, one run for each request, and whole plans for the engine."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+import yaml
+from flask.testing import FlaskClient
+
+from functions.dispatcher import app as dispatcher_app
+from functions.runs import app as runs_app
+from functions.workflows import app as workflows_app
+from fuseml import engines
+from fuseml.domain import errors, events, extension, plan
+from fuseml.runtime import auth, cloudevents, secrets
+from fuseml.store import codesets, database, extensions, runs, tables
+
+NOON = "2026-11-21T12:00:00.000000Z"
+FIRST, SECOND = "a" * 40, "b" * 40
+DOCUMENT = """
+name: train
+inputs:
+  - name: code
+    type: codeset
+  - name: alpha
+    default: "1"
+outputs:
+  - name: model
+steps:
+  - name: prepare
+    image: shell:1
+    inputs:
+      - codeset: {name: code}
+    extensions:
+      - name: store
+        service_resource: s3
+    outputs:
+      - name: data
+  - name: fit
+    image: shell:1
+    inputs:
+      - codeset: {name: code}
+      - name: alpha
+        value: "{{ inputs.alpha }}"
+      - name: data
+        value: "{{ steps.prepare.outputs.data }}"
+    outputs:
+      - name: model
+"""
+
+
+class Engine:
+    """Takes plans and remembers them with their secrets."""
+
+    def __init__(self) -> None:
+        self.plans: list[plan.Plan] = []
+        self.secrets: list[Mapping[str, str]] = []
+        self.refusal = ""
+
+    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+        if self.refusal:
+            raise errors.PermanentError(self.refusal)
+        self.plans.append(plan)
+        self.secrets.append(secrets)
+
+    def cancel(self, run_id: str, reason: str) -> None:
+        """Nothing runs."""
+
+    def observe(self, run_id: str) -> Sequence[events.Event]:
+        return []
+
+    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
+        return engines.LogChunk(f"{step} of {run_id}\n".encode(), 1, complete=True)
+
+
+class System:
+    """`runs`, `workflows` and `dispatcher` over one database; `publish` keeps events until `deliver` hands them to `dispatcher`."""
+
+    def __init__(self, store: database.Database) -> None:
+        self.store, self.engine, self.events = store, Engine(), list[events.Event]()
+        keyring = secrets.Keyring([secrets.new_key()])
+        tokens = auth.Tokens({}, anonymous=True)
+        site = {"zone": "", "namespace": "workloads"}
+        common = {"store": store, "publisher": self}
+        self.runs = runs_app.create_app(
+            runs_app.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **site)
+        ).test_client()
+        self.workflows = workflows_app.create_app(
+            workflows_app.Deps(**common, tokens=tokens, public_url="http://fuseml", **site)
+        ).test_client()
+        self.dispatcher = dispatcher_app.create_app(
+            dispatcher_app.Deps(**common, engine=self.engine, keyring=keyring, **site)
+        ).test_client()
+        self._register(keyring)
+
+    def _register(self, keyring: secrets.Keyring) -> None:
+        credentials = extension.Credentials(id="default", configuration={"AWS_SECRET_ACCESS_KEY": keyring.seal("canary")})
+        endpoint = extension.Endpoint(url="http://s3", type="internal", configuration={"S3_ENDPOINT_URL": "http://s3"})
+        service = extension.Service(id="store", resource="s3", endpoints=(endpoint,), credentials=(credentials,))
+        with self.store.write() as session:
+            codesets.create_project(session, "p", "", NOON)
+            codeset = tables.Codeset(project="p", name="code", url="http://git/p/code.git", webhook_secret="x", created=NOON)
+            codesets.add_codeset(session, codeset)
+            codesets.announce(session, codeset, "refs/heads/main", FIRST, NOON)
+            extensions.add(session, extension.Extension(id="minio", services=(service,)), NOON)
+        assert self.workflows.post("/workflows", data=DOCUMENT).status_code == 201
+        self.events.clear()
+
+    def publish(self, event: events.Event) -> None:
+        self.events.append(event)
+
+    def deliver(self, times: int = 1) -> None:
+        """Hand what was asked to the dispatcher, `times` times each."""
+        waiting = [event for event in self.events if event.type == events.RunRequested.TYPE]
+        self.events.clear()
+        for event in waiting:
+            for _ in range(times):
+                headers, body = cloudevents.encode(event)
+                answer = self.dispatcher.post("/", headers=headers, data=body)
+                assert answer.status_code in (200, 204), answer.text
+
+    def ask(self, path: str, body: object = None) -> dict[str, Any]:
+        """Ask, have it dispatched, and show the run."""
+        answer = self.runs.post(path, json=body) if body is not None else self.runs.post(path)
+        assert answer.status_code == 202, answer.text
+        self.deliver()
+        [run] = self.runs.get(f"/runs?request={answer.json['request']}").json
+        return dict(run)
+
+    def start(self, **more: object) -> dict[str, Any]:
+        return self.ask("/runs", {"workflow": "train", "project": "p", "codeset": "code", **more})
+
+    def finish(self, name: str, state: str, **succeeded: Mapping[str, str]) -> None:
+        """Let the run end in `state`, with the outputs of the steps that have succeeded."""
+        with self.store.write() as session:
+            row = runs.get(session, name)
+            row.state, row.cause = state, "it was too hard"
+            for step in runs.steps(session, [row.id]):
+                if step.reused_from is None:
+                    step.state = "succeeded" if step.name in succeeded else "failed"
+                    step.outputs = dict(succeeded.get(step.name, {}))
+
+    def plan_of(self, run: Mapping[str, Any]) -> plan.Plan:
+        return plan.Plan.model_validate(self.runs.get(f"/runs/{run['name']}/plan").json)
+
+
+@pytest.fixture
+def system(tmp_path: pathlib.Path) -> Iterator[System]:
+    store = database.Database(f"sqlite:///{tmp_path / 'fuseml.db'}")
+    store.migrate()
+    yield System(store)
+    store.close()
+
+
+def refused(answer: Any, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    return str(answer.json["message"])
+
+
+def test_a_run_starts_with_inputs_of_its_own_on_the_newest_commit(system: System) -> None:
+    run = system.start(inputs={"alpha": 0.5})
+
+    assert (run["name"], run["commit"], run["state"]) == ("train-1", FIRST, "queued")
+    assert run["inputs"] == {"code": f"code://p/code/{FIRST}", "alpha": "0.5"}
+    assert (run["trigger"]["kind"], run["trigger"]["action"], run["trigger"]["of"]) == ("run.requested", "start", None)
+    [submitted] = system.engine.plans
+    assert (submitted.id, submitted.inputs) == (run["id"], {"alpha": "0.5"})
+    assert system.engine.secrets == [{"minio/store/default/AWS_SECRET_ACCESS_KEY": "canary"}]
+
+
+def test_a_request_that_is_delivered_again_makes_one_run_and_another_one_makes_another(system: System) -> None:
+    wish = {"workflow": "train", "project": "p", "codeset": "code"}
+    system.runs.post("/runs", json=wish)
+    [event] = [event for event in system.events if event.type == events.RunRequested.TYPE]
+    system.deliver(times=3)
+    # Also when nobody remembers the event: the run remembers the request.
+    with system.store.write() as session:
+        for row in session.exec(tables.sqlmodel.select(tables.HandledEvent)):
+            session.delete(row)
+    system.publish(event)
+    system.deliver()
+    assert [run["name"] for run in system.runs.get("/runs").json] == ["train-1"]
+
+    system.runs.post("/runs", json=wish)
+    system.deliver()
+    assert [run["name"] for run in system.runs.get("/runs").json] == ["train-2", "train-1"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "status", "told"),
+    [
+        ({"workflow": "nothing"}, 404, "no workflow named 'nothing'"),
+        ({"codeset": "nothing"}, 404, "no codeset p/nothing"),
+        ({"codeset": None}, 400, "workflow 'train' runs on a codeset, and none was given"),
+        ({"commit": "main"}, 400, "'main' is not a commit"),
+        ({"inputs": {"alhpa": "1"}}, 400, "has no such input (did you mean 'alpha'?)"),
+        ({"until": "nothing"}, 404, "has no step 'nothing'; its steps are prepare, fit"),
+        ({"only": "fit"}, 409, "step 'fit' cannot run alone: it reads 'data' of step 'prepare'"),
+        ({"only": "fit", "until": "fit"}, 400, "not both"),
+        ({"wrokflow": "train"}, 400, "unknown key 'wrokflow'"),
+    ],
+)
+def test_what_cannot_run_is_refused_at_once(system: System, wish: dict[str, object], status: int, told: str) -> None:
+    known = {"workflow": "train", "project": "p", "codeset": "code"}
+    assert told in refused(system.runs.post("/runs", json={**known, **wish}), status)
+    assert system.events == []
+
+
+def test_a_codeset_without_a_commit_is_told(system: System) -> None:
+    with system.store.write() as session:
+        empty = tables.Codeset(project="p", name="empty", url="http://git/p/empty.git", webhook_secret="x", created=NOON)
+        codesets.add_codeset(session, empty)
+    wish = {"workflow": "train", "project": "p", "codeset": "empty"}
+    assert "nothing was pushed to the main branch of p/empty yet" in refused(system.runs.post("/runs", json=wish), 409)
+    assert system.runs.post("/runs", json={**wish, "commit": SECOND}).status_code == 202
+
+
+def test_a_selector_without_a_match_is_refused_at_once(system: System) -> None:
+    with system.store.write() as session:
+        extensions.remove(session, "minio")
+    answer = system.runs.post("/runs", json={"workflow": "train", "project": "p", "codeset": "code"})
+    assert "step 'prepare': selector 'store' found nothing" in refused(answer, 422)
+
+
+@pytest.mark.parametrize("gone", ["workflow", "codeset"])
+def test_a_request_that_became_impossible_makes_a_failed_run_with_its_cause(system: System, gone: str) -> None:
+    request = system.runs.post("/runs", json={"workflow": "train", "project": "p", "codeset": "code"}).json["request"]
+    if gone == "workflow":
+        system.workflows.delete("/workflows/train")
+    else:
+        with system.store.write() as session:
+            codesets.delete_codeset(session, "p", "code")
+    system.deliver()
+
+    [run] = system.runs.get(f"/runs?request={request}").json
+    assert run["state"] == "failed"
+    assert ("no workflow named 'train'" if gone == "workflow" else "no codeset p/code") in run["cause"]
+    assert system.engine.plans == []
+
+
+def test_until_and_only_leave_the_other_steps_out(system: System) -> None:
+    first = system.start(until="prepare")
+    assert [step["name"] for step in first["steps"]] == ["prepare"]
+    system.finish(first["name"], "succeeded", prepare={"data": "s3://data"})
+
+    alone = system.ask(f"/runs/{first['name']}/rerun", {"only": "fit"})
+
+    assert [(step["name"], step["state"], step["reused_from"]) for step in alone["steps"]] == [
+        ("prepare", "succeeded", "train-1"),
+        ("fit", "queued", None),
+    ]
+    assert [step.name for step in system.engine.plans[-1].steps] == ["fit"]
+    assert alone["steps"][0]["outputs"] == {"data": "s3://data"}
+
+
+def test_a_rerun_is_today_s_workflow_and_a_locked_one_is_the_stored_plan(system: System) -> None:
+    first = system.start(inputs={"alpha": "2"})
+    changed = DOCUMENT.replace("image: shell:1", "image: shell:2")
+    assert system.workflows.put("/workflows/train", data=changed).json["revision"] == 2
+
+    latest = system.ask("/runs/train-1/rerun")
+    locked = system.ask("/runs/train-1/rerun", {"locked": True})
+
+    assert (latest["revision"], latest["inputs"], latest["commit"]) == (2, first["inputs"], FIRST)
+    assert {step["image"] for step in latest["steps"]} == {"shell:2"}
+    assert (latest["trigger"]["action"], latest["trigger"]["of"]) == ("rerun", "train-1")
+    assert locked["revision"] == 1
+    before, after = system.plan_of(first), system.plan_of(locked)
+    assert (after.id, after.run) == (locked["id"], "train-3")
+    assert after.model_dump_json().replace("train-3", "train-1").replace(after.id, before.id) == before.model_dump_json()
+
+
+def test_a_resumed_run_executes_what_failed_on_what_succeeded(system: System) -> None:
+    system.start()
+    system.finish("train-1", "failed", prepare={"data": "s3://data"})
+
+    run = system.ask("/runs/train-1/resume", {"commit": SECOND, "images": {"fit": "shell:9"}})
+
+    assert (run["name"], run["commit"], run["revision"]) == ("train-2", SECOND, 1)
+    assert run["inputs"] == {"code": f"code://p/code/{SECOND}"}
+    assert (run["trigger"]["action"], run["trigger"]["of"]) == ("resume", "train-1")
+    prepare, fit = run["steps"]
+    assert (prepare["state"], prepare["reused_from"], prepare["outputs"], prepare["image"]) == (
+        "succeeded",
+        "train-1",
+        {"data": "s3://data"},
+        "shell:1",
+    )
+    assert (fit["state"], fit["reused_from"], fit["image"]) == ("queued", None, "shell:9")
+    [step] = system.engine.plans[-1].steps
+    assert {variable.name: variable.value for variable in step.variables}["FUSEML_DATA"] == plan.text("s3://data")
+    assert [checkout.commit for checkout in step.checkouts] == [SECOND]
+    assert system.engine.secrets[-1] == {}
+    # The log of a step is where it was executed.
+    assert prepare["log"] == "/runs/train-1/logs/prepare"
+    assert system.runs.get("/runs/train-2/logs/prepare").text == f"prepare of {system.engine.plans[0].id}\n"
+
+    system.finish("train-2", "cancelled")
+    again = system.ask("/runs/train-2/resume")
+    assert [(step["state"], step["reused_from"]) for step in again["steps"]] == [("succeeded", "train-1"), ("queued", None)]
+
+
+def test_a_run_that_is_active_or_has_succeeded_is_not_resumed(system: System) -> None:
+    system.start()
+    assert "run train-1 is queued" in refused(system.runs.post("/runs/train-1/resume"), 409)
+    system.finish("train-1", "succeeded", prepare={"data": "x"}, fit={"model": "y"})
+    assert "there is nothing to resume" in refused(system.runs.post("/runs/train-1/resume"), 409)
+    system.finish("train-1", "failed", prepare={"data": "x"})
+    images = {"images": {"prepare": "shell:2"}}
+    assert "step 'prepare' of train-1 has succeeded" in refused(system.runs.post("/runs/train-1/resume", json=images), 409)
+    assert refused(system.runs.post("/runs/nothing-1/resume"), 404)
+
+
+def test_a_run_that_was_never_planned_can_be_repeated_but_not_resumed(system: System) -> None:
+    system.runs.post("/runs", json={"workflow": "train", "project": "p", "codeset": "code"})
+    with system.store.write() as session:
+        record = extensions.remove(session, "minio")
+    system.deliver()
+    with system.store.write() as session:
+        extensions.add(session, record, NOON)
+
+    for path, body in (("resume", {}), ("rerun", {"locked": True})):
+        assert "run train-1 was never planned" in refused(system.runs.post(f"/runs/train-1/{path}", json=body), 409)
+    assert system.ask("/runs/train-1/rerun")["state"] == "queued"
+
+
+def test_the_sweep_still_has_stored_runs_submitted(system: System) -> None:
+    system.start()
+    with system.store.write() as session:
+        runs.get(session, "train-1").submitted = None
+    system.publish(events.event(events.RunRequested(request="tick/train-1", run="train-1"), NOON))
+    system.deliver()
+    assert [submitted.run for submitted in system.engine.plans] == ["train-1", "train-1"]
+    assert len(system.runs.get("/runs").json) == 1
+
+
+def test_what_the_engine_refuses_is_a_failed_run(system: System) -> None:
+    system.engine.refusal = "step 'fit': approval steps are not supported"
+    run = system.start()
+    assert (run["state"], run["cause"]) == ("failed", system.engine.refusal)
+
+
+# Plans, revisions and lint: the other half of the same machinery.
+
+
+def test_a_plan_is_shown_without_running_and_names_secrets_only(system: System) -> None:
+    answer = system.workflows.post("/workflows/train/plan", json={"project": "p", "codeset": "code", "inputs": {"alpha": "3"}})
+    shown = plan.Plan.model_validate(answer.json)
+    assert (shown.run, shown.inputs, [step.name for step in shown.steps]) == ("train-1", {"alpha": "3"}, ["prepare", "fit"])
+    assert [part.key for part in plan.secret_refs(shown)] == ["AWS_SECRET_ACCESS_KEY"]
+    assert "canary" not in answer.text
+    assert system.runs.get("/runs").json == []
+    assert "no codeset p/nothing" in refused(
+        system.workflows.post("/workflows/train/plan", json={"project": "p", "codeset": "nothing"}), 404
+    )
+
+
+def test_revisions_can_be_listed_read_and_compared(system: System) -> None:
+    system.workflows.put("/workflows/train", data=DOCUMENT.replace('default: "1"', 'default: "2"'))
+    assert [item["revision"] for item in system.workflows.get("/workflows/train/revisions").json] == [2, 1]
+    assert system.workflows.get("/workflows/train?revision=1").json["inputs"][1]["default"] == "1"
+    difference = system.workflows.get("/workflows/train/diff").text
+    assert difference == system.workflows.get("/workflows/train/diff?from=1&to=2").text
+    assert [line for line in difference.splitlines() if line[0] in "+-"][2:] == ["-  default: '1'", "+  default: '2'"]
+    assert "has no revision 9" in refused(system.workflows.get("/workflows/train?revision=9"), 404)
+    assert "has no revision 0" in refused(system.workflows.get("/workflows/train/diff?to=1"), 404)
+
+
+def test_a_workflow_with_active_runs_is_deleted_by_force_and_its_runs_are_asked_to_stop(system: System) -> None:
+    system.start()
+    assert "has 1 active runs" in refused(system.workflows.delete("/workflows/train"), 409)
+    assert system.workflows.delete("/workflows/train?force=true").status_code == 204
+    assert [event.data for event in system.events if event.type == events.RunCancelRequested.TYPE] == [
+        {"run": "train-1", "reason": "workflow train was deleted"}
+    ]
+    assert refused(system.workflows.get("/workflows/train"), 404)
+
+
+def _look(client: FlaskClient, text: str, method: str = "POST", path: str = "/workflows") -> dict[str, Any]:
+    answer = client.open(f"{path}?dry_run=true", method=method, data=text)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json)
+
+
+def test_a_dry_run_tells_errors_and_warnings_and_stores_nothing(system: System) -> None:
+    told = _look(system.workflows, DOCUMENT.replace("name: train", "name: other").replace("service_resource: s3", "service_resource: s4"))
+    assert told["workflow"]["name"] == "other"
+    [finding] = told["findings"]
+    assert (finding["level"], finding["path"], finding["line"]) == ("warning", "steps[0].extensions[0]", 16)
+    assert "matches nothing now: minio/store: its resource is s3, not s4" in finding["message"]
+    assert refused(system.workflows.get("/workflows/other"), 404)
+
+    broken = _look(system.workflows, DOCUMENT.replace("image:", "imgae:"), "PUT", "/workflows/train")
+    assert broken["workflow"] is None
+    assert {finding["suggestion"] for finding in broken["findings"]} == {"image", None}
+    assert {finding["level"] for finding in broken["findings"]} == {"error"}
+    assert system.workflows.get("/workflows/train").json["revision"] == 1
+    assert _look(system.workflows, "steps: [")["findings"][0]["level"] == "error"
+
+
+def test_what_this_release_does_not_execute_is_accepted_and_told(system: System) -> None:
+    document = yaml.safe_load(DOCUMENT)
+    document |= {"name": "later", "on": {"schedule": "0 3 * * *"}, "concurrency": {"policy": "cancel"}}
+    document["steps"][0]["cache"] = True
+    document["steps"][1]["approval"] = {"message": "really?"}
+    text = yaml.safe_dump(document)
+    assert system.workflows.post("/workflows", data=text).status_code == 201
+    found = _look(system.workflows, text)["findings"]
+    assert {finding["path"] for finding in found if "not executed by this release" in finding["message"]} == {
+        "on.schedule",
+        "concurrency",
+        "steps[0].cache",
+        "steps[1].approval",
+    }
+
+
+def test_a_workflow_cannot_take_an_address_of_the_api(system: System) -> None:
+    for name in ("schema", "runs", "assignments"):
+        assert "is an address of the API" in refused(
+            system.workflows.post("/workflows", data=DOCUMENT.replace("name: train", f"name: {name}")), 400
+        )
+    assert system.workflows.get("/workflows/schema").json["title"] == "FuseML workflow"

@@ -89,8 +89,10 @@ def push_password(deps: Deps, project: str, name: str) -> str:
 
 def delete_codeset(deps: Deps, project: str, name: str) -> None:
     """Raises NotFoundError."""
+    get_codeset(deps, project, name)
+    # The repository first: what a crash in between leaves is a codeset to delete again, not an old repository for a new codeset.
+    deps.git.delete_repository(project, name)
     with deps.store.write() as session:
         codesets.delete_codeset(session, project, name)
         cloudevents.announce(session, events.CodesetRemoved(project=project, codeset=name))
-    deps.git.delete_repository(project, name)
     cloudevents.relay(deps.store, deps.publisher)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from functions.dispatcher import service
-from fuseml.domain import errors, events, plan
+from functions.dispatcher import creation
+from fuseml.domain import errors, events, plan, run
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import extensions, outbox, runs, tables
 
@@ -26,8 +26,8 @@ def make_good(deps: Deps, event: events.Event) -> None:
         requested = events.RunCancelRequested.model_validate(event.data)
         with deps.store.read() as session:
             row = runs.get(session, requested.run)
-        if row.submitted is not None:
-            deps.engine.cancel(row.id, requested.reason)
+        # Also when no submission is recorded: another dispatcher may be in the middle of one. An unknown run is no matter to an engine.
+        deps.engine.cancel(row.id, requested.reason)
 
 
 def _submit(deps: Deps, row: tables.Run) -> None:
@@ -39,7 +39,7 @@ def _submit(deps: Deps, row: tables.Run) -> None:
             stored = runs.get(session, row.name)
             moment = clock.now()
             outbox.add(
-                session, [events.event(payload, moment) for payload in service.end(session, stored, "failed", error.message)], moment
+                session, [events.event(payload, moment) for payload in creation.end(session, stored, "failed", error.message)], moment
             )
         cloudevents.relay(deps.store, deps.publisher)
         return
@@ -47,6 +47,10 @@ def _submit(deps: Deps, row: tables.Run) -> None:
         stored = runs.get(session, row.name)
         stored.submitted = clock.now()
         session.add(stored)
+        ended = stored.cause if stored.state in run.FINISHED else None
+    if ended is not None:
+        # It was cancelled while it was handed over.
+        deps.engine.cancel(row.id, ended)
 
 
 def _secrets(deps: Deps, submitted: plan.Plan) -> dict[str, str]:

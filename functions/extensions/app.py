@@ -13,12 +13,13 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What the registry needs from the outside."""
+    """What the registry needs from the outside. `zone` is the control plane's own, where runs are."""
 
     store: database.Database
     publisher: cloudevents.Publisher
     keyring: secrets.Keyring
     tokens: auth.Tokens
+    zone: str = ""
 
 
 def create_app(deps: Deps) -> flask.Flask:

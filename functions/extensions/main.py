@@ -13,7 +13,11 @@ settings = Settings.from_env(os.environ)
 
 def _deps() -> Deps:
     return Deps(
-        store=wiring.store(settings), publisher=wiring.publisher(settings), keyring=wiring.keyring(settings), tokens=wiring.tokens(settings)
+        store=wiring.store(settings),
+        publisher=wiring.publisher(settings),
+        keyring=wiring.keyring(settings),
+        tokens=wiring.tokens(settings),
+        zone=settings.zone,
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import urllib.parse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import flask
 import pydantic
 
-from functions.extensions import service
-from fuseml.domain import document, extension, selector
+from functions.extensions import discovery, service
+from fuseml.domain import document, extension, impact, selector
 from fuseml.runtime import http
 
 if TYPE_CHECKING:
@@ -32,6 +32,26 @@ class ExtensionQuery(http.PageQuery):
         return document.validate(selector.Selector, self.model_dump(exclude={"limit", "cursor"}), kind="query")
 
 
+class PlanQuery(http.Query):
+    replace: Annotated[bool, pydantic.Field(description="the record is all that there shall be; what it does not name is removed")] = False
+
+
+class UpdateQuery(PlanQuery):
+    dry_run: Annotated[bool, pydantic.Field(description="only tell what it would do")] = False
+
+
+class PartDeletion(http.Query):
+    force: Annotated[bool, pydantic.Field(description="also when assigned workflows need it")] = False
+
+
+class Deletion(PartDeletion):
+    dry_run: Annotated[bool, pydantic.Field(description="only tell what it would do (200)")] = False
+
+
+class Updated(pydantic.RootModel[extension.Extension | impact.Impact]):
+    """The record, or what would be done to it."""
+
+
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
@@ -48,20 +68,34 @@ def register(api: http.Api, deps: Deps) -> None:
         """Register an extension with all its parts."""
         return service.create(deps, body)
 
+    @api.route("POST", "/extensions/discover", body=discovery.Search, returns=discovery.Found)
+    def discover_extensions(body: discovery.Search) -> discovery.Found:
+        """Ask what answers at the URLs, and propose records for the tools that are recognised."""
+        return discovery.discover(deps, body)
+
     @api.route("GET", "/extensions/<id>", returns=extension.Extension)
     def get_extension(id: str) -> extension.Extension:
         """Show an extension."""
         return service.get(deps, id)
 
-    @api.route("PUT", "/extensions/<id>", body=extension.Extension, returns=extension.Extension)
-    def update_extension(id: str, body: extension.Extension) -> extension.Extension:
-        """Replace what is named and keep the rest; null or an empty list removes parts. `If-Match` guards against lost changes."""
-        return service.update(deps, id, body, _expected())
+    @api.route("POST", "/extensions/plan", query=PlanQuery, body=extension.Extension, returns=impact.Impact)
+    def plan_extension(query: PlanQuery, body: extension.Extension) -> impact.Impact:
+        """Tell what registering a record, or updating the one of its id, would do. Nothing is stored."""
+        return service.plan(deps, body, whole=query.replace)
 
-    @api.route("DELETE", "/extensions/<id>", status=204)
-    def delete_extension(id: str) -> None:
-        """Delete an extension."""
-        service.delete(deps, id, _expected())
+    @api.route("PUT", "/extensions/<id>", query=UpdateQuery, body=extension.Extension, returns=Updated)
+    def update_extension(id: str, query: UpdateQuery, body: extension.Extension) -> extension.Extension | impact.Impact:
+        """Replace what is named and keep the rest; null or an empty list removes parts. `If-Match` guards against lost changes."""
+        change = service.plan_update if query.dry_run else service.update
+        return change(deps, id, body, _expected(), whole=query.replace)
+
+    @api.route("DELETE", "/extensions/<id>", query=Deletion, status=204)
+    def delete_extension(id: str, query: Deletion) -> flask.Response | None:
+        """Delete an extension. What assigned workflows need is refused (409) unless forced."""
+        if query.dry_run:
+            return http.respond(service.plan_deletion(deps, id, _expected()), 200)
+        service.delete(deps, id, _expected(), force=query.force)
+        return None
 
     _parts(api, deps, "services", "/extensions/<extension_id>/services")
     for collection in ("endpoints", "credentials"):
@@ -85,19 +119,20 @@ def _parts(api: http.Api, deps: Deps, collection: str, path: str) -> None:
     def update_part(address: str, body: extension.Part, **ids: str) -> extension.Part:
         return service.change_part(deps, *_place(collection, ids, address), body, _expected())
 
-    def delete_part(address: str, **ids: str) -> None:
-        service.remove_part(deps, *_place(collection, ids, address), _expected())
+    def delete_part(address: str, query: PartDeletion, **ids: str) -> None:
+        service.remove_part(deps, *_place(collection, ids, address), _expected(), force=query.force)
 
     routes = (
         ("GET", path, list_parts, None, [model], 200, f"List the {collection}."),
         ("POST", path, add_part, model, model, 201, f"Add {noun}."),
         ("GET", one, get_part, None, model, 200, f"Show one {noun}."),
         ("PUT", one, update_part, _patch_model(collection), model, 200, f"Update {noun}: replaces what is named, keeps the rest."),
-        ("DELETE", one, delete_part, None, None, 204, f"Delete {noun}."),
+        ("DELETE", one, delete_part, None, None, 204, f"Delete {noun}. What assigned workflows need is refused (409) unless forced."),
     )
     for method, where, handler, body, returns, status, summary in routes:
         handler.__doc__, handler.__name__ = summary, f"{handler.__name__.removesuffix('_part').removesuffix('_parts')}_{collection}"
-        api.route(method, where, body=body, returns=returns, status=status)(handler)
+        query = PartDeletion if method == "DELETE" else None
+        api.route(method, where, query=query, body=body, returns=returns, status=status)(handler)
 
 
 def _patch_model(collection: str) -> type[pydantic.BaseModel]:

@@ -6,7 +6,10 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fuseml.domain import constraint, errors, events, extension, registry, selector
+import sqlmodel
+
+from functions.extensions import foresight, sealing
+from fuseml.domain import constraint, errors, events, extension, impact, registry, selector
 from fuseml.runtime import clock, cloudevents, http
 from fuseml.store import extensions, paging
 
@@ -52,20 +55,51 @@ def create(deps: Deps, draft: extension.Extension) -> extension.Extension:
     return extension.hidden(record)
 
 
-def update(deps: Deps, extension_id: str, patch: extension.Extension, expected: int | None) -> extension.Extension:
-    """Raises NotFoundError, StaleError, ConflictError, InvalidError."""
-    sealed = extension.map_secrets(patch, deps.keyring.seal)
-    return extension.hidden(_change(deps, extension_id, expected, lambda stored: registry.update(stored, sealed, clock.now(), _new_id)))
+def update(deps: Deps, extension_id: str, given: extension.Extension, expected: int | None, *, whole: bool) -> extension.Extension:
+    """`given` is a patch or, if `whole`, all that the record shall hold. Raises NotFoundError, StaleError, ConflictError, InvalidError."""
+    return extension.hidden(_change(deps, extension_id, expected, lambda stored: _updated(deps, stored, given, whole)))
 
 
-def delete(deps: Deps, extension_id: str, expected: int | None) -> None:
-    """Raises NotFoundError, StaleError."""
+def _updated(deps: Deps, stored: extension.Extension, given: extension.Extension, whole: bool) -> extension.Extension:
+    rule = registry.replace if whole else registry.update
+    return rule(stored, sealing.sealed(deps.keyring, given, stored), clock.now(), _new_id)
+
+
+def delete(deps: Deps, extension_id: str, expected: int | None, *, force: bool) -> None:
+    """Raises NotFoundError, StaleError; ConflictError when assigned workflows need it, unless it is forced."""
     with deps.store.write() as session:
-        if expected is not None:
-            registry.expect_revision(extensions.get(session, extension_id), expected)
+        stored = _expected(session, extension_id, expected)
+        if not force:
+            foresight.refuse_breaking(foresight.assess(session, stored, None, home=deps.zone), f"extension {extension_id}")
         removed = extensions.remove(session, extension_id)
         cloudevents.announce(session, events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
     cloudevents.relay(deps.store, deps.publisher)
+
+
+def plan(deps: Deps, given: extension.Extension, *, whole: bool) -> impact.Impact:
+    """What registering a record, or updating the one of its id, would do. Raises ConflictError, InvalidError."""
+    with deps.store.read() as session:
+        try:
+            stored = extensions.get(session, given.id)
+        except errors.NotFoundError:
+            stored = None
+        if whole:
+            registry.refuse_anonymous(given)
+        planned = _updated(deps, stored, given, whole) if stored else registry.create(given, clock.now(), _new_id)
+        return foresight.assess(session, stored, planned, home=deps.zone)
+
+
+def plan_update(deps: Deps, extension_id: str, given: extension.Extension, expected: int | None, *, whole: bool) -> impact.Impact:
+    """What `update` would do. Raises as it does."""
+    with deps.store.read() as session:
+        stored = _expected(session, extension_id, expected)
+        return foresight.assess(session, stored, _updated(deps, stored, given, whole), home=deps.zone)
+
+
+def plan_deletion(deps: Deps, extension_id: str, expected: int | None) -> impact.Impact:
+    """What `delete` would do, forced. Raises NotFoundError, StaleError."""
+    with deps.store.read() as session:
+        return foresight.assess(session, _expected(session, extension_id, expected), None, home=deps.zone)
 
 
 def parts(deps: Deps, extension_id: str, collection: registry.Path) -> list[extension.Part]:
@@ -99,28 +133,40 @@ def add_part(deps: Deps, extension_id: str, collection: registry.Path, draft: ex
 
 def change_part(deps: Deps, extension_id: str, path: registry.Path, patch: extension.Part, expected: int | None) -> extension.Part:
     """Raises NotFoundError, StaleError, InvalidError, ConflictError."""
-    sealed = extension.map_secrets(patch, deps.keyring.seal)
-    record = _change(deps, extension_id, expected, lambda stored: registry.change(stored, path, sealed, clock.now(), _new_id)[0])
-    return extension.hidden(registry.find(record, path))
+
+    def change(stored: extension.Extension) -> extension.Extension:
+        sealed = sealing.sealed(deps.keyring, patch, registry.find(stored, path))
+        return registry.change(stored, path, sealed, clock.now(), _new_id)[0]
+
+    return extension.hidden(registry.find(_change(deps, extension_id, expected, change), path))
 
 
-def remove_part(deps: Deps, extension_id: str, path: registry.Path, expected: int | None) -> None:
-    """Raises NotFoundError, StaleError."""
-    _change(deps, extension_id, expected, lambda stored: registry.remove(stored, path, clock.now()))
+def remove_part(deps: Deps, extension_id: str, path: registry.Path, expected: int | None, *, force: bool) -> None:
+    """Raises NotFoundError, StaleError; ConflictError when assigned workflows need it, unless it is forced."""
+    what = "" if force else f"{extension_id}: {'/'.join(path)}"
+    _change(deps, extension_id, expected, lambda stored: registry.remove(stored, path, clock.now()), needed=what)
 
 
-def _change(deps: Deps, extension_id: str, expected: int | None, change: Change) -> extension.Extension:
+def _change(deps: Deps, extension_id: str, expected: int | None, change: Change, *, needed: str = "") -> extension.Extension:
+    """Store a changed record. `needed` names what is removed: it is refused when workflows need it."""
     with deps.store.write() as session:
-        stored = extensions.get(session, extension_id)
-        if expected is not None:
-            registry.expect_revision(stored, expected)
+        stored = _expected(session, extension_id, expected)
         changed = change(stored)
         if changed is stored:
             return stored
+        if needed:
+            foresight.refuse_breaking(foresight.assess(session, stored, changed, home=deps.zone), needed)
         extensions.replace(session, changed, clock.now())
         cloudevents.announce(session, events.ExtensionUpdated(extension=changed.id, revision=changed.revision))
     cloudevents.relay(deps.store, deps.publisher)
     return changed
+
+
+def _expected(session: sqlmodel.Session, extension_id: str, revision: int | None) -> extension.Extension:
+    stored = extensions.get(session, extension_id)
+    if revision is not None:
+        registry.expect_revision(stored, revision)
+    return stored
 
 
 def revision_of(if_match: str | None) -> int | None:

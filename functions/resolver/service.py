@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fuseml.domain import selector
-from fuseml.store import extensions
+from fuseml.store import resolution
 
 if TYPE_CHECKING:
     from functions.resolver.app import Deps
@@ -15,5 +15,4 @@ if TYPE_CHECKING:
 def resolve(deps: Deps, selectors: Sequence[selector.Selector], context: selector.Context, *, explain: bool) -> selector.Resolution:
     """Raises UnresolvedError with explanations when a selector finds nothing."""
     with deps.store.read() as session:
-        candidates = extensions.candidates(session, selectors)
-    return selector.resolve(selectors, candidates, context, home=deps.zone, explain=explain)
+        return resolution.resolve(session, selectors, context, home=deps.zone, explain=explain)

@@ -14,13 +14,15 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What reading and steering runs needs from the outside."""
+    """What reading and steering runs needs from the outside. `zone` is where the engine runs its steps."""
 
     store: database.Database
     publisher: cloudevents.Publisher
     engine: engines.Engine
     tokens: auth.Tokens
     public_url: str
+    zone: str
+    namespace: str
 
 
 def create_app(deps: Deps) -> flask.Flask:

@@ -19,6 +19,8 @@ def _deps() -> Deps:
         engine=engines.connect(settings.namespace),
         tokens=wiring.tokens(settings),
         public_url=settings.require("public_url").public_url,
+        zone=settings.zone,
+        namespace=settings.namespace,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import flask
 import pydantic
 
 from functions.runs import service, views
+from fuseml.domain import document, events
 from fuseml.runtime import http
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class RunQuery(http.PageQuery):
     codeset: str | None = None
     state: str | None = None
     commit: str | None = None
+    request: Annotated[str | None, pydantic.Field(description="what POST /runs, rerun and resume answer with")] = None
 
 
 class OriginalRunQuery(http.Query):
@@ -35,6 +37,53 @@ class LogQuery(http.Query):
 
 class Cancel(http.Query):
     reason: Annotated[str, pydantic.Field(max_length=500)] = ""
+
+
+Until = Annotated[str | None, pydantic.Field(description="The last step: only what it needs runs with it.")]
+Only = Annotated[str | None, pydantic.Field(description="The one step to run, on the recorded outputs of others.")]
+Commit = Annotated[str | None, pydantic.Field(description="All its hex digits.")]
+
+
+class NewRun(document.Model):
+    """What to run. Without a commit, the newest one of the codeset's main branch."""
+
+    workflow: str
+    project: str = ""
+    codeset: str | None = None
+    commit: Commit = None
+    inputs: dict[str, document.Text] = {}
+    until: Until = None
+    only: Only = None
+
+
+class Rerun(document.Model):
+    """How to repeat a run: `locked` repeats its plan exactly; else the current workflow runs on the same code and inputs, resolved anew."""
+
+    locked: bool = False
+    until: Until = None
+    only: Only = None
+
+
+class Resume(document.Model):
+    """What to repair in the steps that are executed again: their codeset's commit, their images (step -> image)."""
+
+    commit: Commit = None
+    images: dict[str, str] = {}
+
+
+class Requested(pydantic.BaseModel):
+    """The run will carry this id: `GET /runs?request=ID`."""
+
+    request: str
+
+
+_Body = TypeVar("_Body", bound=document.Model)
+
+
+def _optional(model: type[_Body]) -> _Body:
+    """The request's body; every field of it may be left out, and so may the body."""
+    parsed = http.read_document() if flask.request.get_data().strip() else document.Parsed({})
+    return document.validate(model, parsed.data, position=parsed.position, kind="body")
 
 
 def register(api: http.Api, deps: Deps) -> None:
@@ -61,6 +110,24 @@ def register(api: http.Api, deps: Deps) -> None:
         chunk = service.log(deps, name, step, query.offset)
         headers = {"Fuseml-Log-Offset": str(chunk.next_offset), "Fuseml-Log-Complete": "true" if chunk.complete else "false"}
         return flask.Response(chunk.data, 200, headers, content_type="text/plain; charset=utf-8")
+
+    @api.route("POST", "/runs", body=NewRun, returns=Requested, status=202)
+    def start_run(body: NewRun) -> Requested:
+        """Ask for a run of a workflow, with inputs of its own."""
+        return _ask(events.RunRequested(request="", action="start", **body.model_dump()))
+
+    @api.route("POST", "/runs/<name>/rerun", document=Rerun, returns=Requested, status=202)
+    def rerun(name: str) -> Requested:
+        """Ask for a run to be repeated, or a part of it."""
+        return _ask(events.RunRequested(request="", action="rerun", run=name, **_optional(Rerun).model_dump()))
+
+    @api.route("POST", "/runs/<name>/resume", document=Resume, returns=Requested, status=202)
+    def resume(name: str) -> Requested:
+        """Ask for a failed or cancelled run to go on: what succeeded is reused, the rest runs."""
+        return _ask(events.RunRequested(request="", action="resume", run=name, **_optional(Resume).model_dump()))
+
+    def _ask(wish: events.RunRequested) -> Requested:
+        return Requested(request=service.request(deps, wish))
 
     @api.route("POST", "/runs/<name>/cancel", query=Cancel, returns=views.Run, status=202)
     def cancel_run(name: str, query: Cancel) -> views.Run:

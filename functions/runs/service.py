@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from functions.runs import views
 from fuseml import engines
 from fuseml.domain import errors, events, run, workflow
-from fuseml.runtime import cloudevents, http
+from fuseml.runtime import cloudevents, http, planner, requests
 from fuseml.store import codesets, paging, runs, workflows
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def log(deps: Deps, name: str, step: str, offset: int) -> engines.LogChunk:
         steps = {item.name: item for item in runs.steps(session, [row.id])}
     if step not in steps:
         raise errors.NotFoundError(f"run {name} has no step {step!r}; its steps are {', '.join(steps)}")
+    executed_by = steps[step].reused_from
+    if executed_by:
+        return log(deps, executed_by, step, offset)
     over = steps[step].state in run.FINISHED or row.state in run.FINISHED
     try:
         return deps.engine.logs(row.id, step, offset)
@@ -67,6 +71,24 @@ def cancel(deps: Deps, name: str, reason: str) -> views.Run:
         cloudevents.announce(session, events.RunCancelRequested(run=name, reason=reason or "cancelled by request"))
     cloudevents.relay(deps.store, deps.publisher)
     return get(deps, name)
+
+
+def request(deps: Deps, wish: events.RunRequested) -> str:
+    """Ask for a run; the id of the request, which the run will carry.
+
+    The commit is fixed now: what runs does not depend on when the request is read. Raises NotFoundError, ConflictError, InvalidError,
+    UnresolvedError when there is nothing to run.
+    """
+    asked = wish.model_copy(update={"request": uuid.uuid4().hex})
+    with deps.store.read() as session:
+        order = requests.order(session, asked)
+        requests.plan_of(session, asked, order, "", "", planner.Site(deps.zone, deps.namespace))
+    if asked.action == "start":
+        asked = asked.model_copy(update={"commit": order.commit})
+    with deps.store.write() as session:
+        cloudevents.announce(session, asked)
+    cloudevents.relay(deps.store, deps.publisher)
+    return asked.request
 
 
 def original(deps: Deps, filters: Mapping[str, str | None], status: str | None) -> list[views.OriginalRun]:

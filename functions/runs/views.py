@@ -24,7 +24,10 @@ _ORIGINAL_STATUS = {
 
 
 class StepRun(pydantic.BaseModel):
-    """`duration` is in seconds, up to now while the step runs; `log` is the path of its log in this API."""
+    """`duration` is in seconds, up to now while the step runs; `log` is the path of its log in this API.
+
+    `reused_from` is the run that executed the step, where this one only took its outputs.
+    """
 
     name: str
     image: str
@@ -36,6 +39,7 @@ class StepRun(pydantic.BaseModel):
     cause: str | None
     needs: list[str]
     outputs: dict[str, str]
+    reused_from: str | None
     log: str
 
 
@@ -60,6 +64,7 @@ class Run(pydantic.BaseModel):
     finished: str | None
     duration: float | None
     trigger: dict[str, Any]
+    request: str | None
     inputs: dict[str, str]
     outputs: dict[str, str]
     steps: list[StepRun]
@@ -92,7 +97,8 @@ class OriginalRun(pydantic.BaseModel):
 def of(row: tables.Run, steps: Sequence[tables.StepRun]) -> Run:
     """The run as the API shows it."""
     planned = plan.Plan.model_validate(row.plan) if row.plan else None
-    by_name = {step.name: step for step in planned.steps} if planned else {}
+    known: Sequence[plan.StepPlan | plan.ReusedStep] = (*planned.reused, *planned.steps) if planned else ()
+    by_name = {step.name: step for step in known}
     return Run(
         **{name: getattr(row, name) for name in Run.model_fields if name not in ("duration", "steps", "bindings")},
         duration=duration(row.started, row.finished),
@@ -101,7 +107,7 @@ def of(row: tables.Run, steps: Sequence[tables.StepRun]) -> Run:
     )
 
 
-def _step(row: tables.Run, step: tables.StepRun, planned: plan.StepPlan | None) -> StepRun:
+def _step(row: tables.Run, step: tables.StepRun, planned: plan.StepPlan | plan.ReusedStep | None) -> StepRun:
     # A step that a finished run never reached will not start any more.
     state = "skipped" if step.state == "queued" and row.state in run.FINISHED else step.state
     return StepRun(
@@ -115,11 +121,12 @@ def _step(row: tables.Run, step: tables.StepRun, planned: plan.StepPlan | None) 
         cause=step.cause,
         needs=list(planned.needs) if planned else [],
         outputs=step.outputs,
-        log=f"/runs/{row.name}/logs/{step.name}",
+        reused_from=step.reused_from,
+        log=f"/runs/{step.reused_from or row.name}/logs/{step.name}",
     )
 
 
-def _image(step: plan.StepPlan) -> str:
+def _image(step: plan.StepPlan | plan.ReusedStep) -> str:
     return "".join(
         part.text if isinstance(part, plan.TextPart) else f"{{{{ steps.{part.step}.outputs.{part.output} }}}}"
         for part in step.image

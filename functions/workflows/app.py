@@ -13,12 +13,14 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What workflows need from the outside."""
+    """What workflows need from the outside. `zone` is where the engine runs its steps."""
 
     store: database.Database
     publisher: cloudevents.Publisher
     tokens: auth.Tokens
     public_url: str
+    zone: str
+    namespace: str
 
 
 def create_app(deps: Deps) -> flask.Flask:

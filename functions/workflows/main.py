@@ -17,6 +17,8 @@ def _deps() -> Deps:
         publisher=wiring.publisher(settings),
         tokens=wiring.tokens(settings),
         public_url=settings.require("public_url").public_url,
+        zone=settings.zone,
+        namespace=settings.namespace,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import flask
 import pydantic
 
 from functions.workflows import service
-from fuseml.domain import errors, workflow
+from fuseml.domain import document, errors, events, plan, workflow
 from fuseml.runtime import http
 from fuseml.store import tables
 
@@ -41,6 +42,53 @@ class Assignment(pydantic.BaseModel):
 
 class WorkflowQuery(http.PageQuery):
     name: str | None = None
+
+
+class RevisionQuery(http.Query):
+    revision: Annotated[int | None, pydantic.Field(ge=1, description="the current one by default")] = None
+
+
+class DiffQuery(http.Query):
+    from_: Annotated[int | None, pydantic.Field(alias="from", ge=1, description="the revision before `to` by default")] = None
+    to: Annotated[int | None, pydantic.Field(ge=1, description="the current revision by default")] = None
+
+
+class WriteQuery(http.Query):
+    dry_run: Annotated[bool, pydantic.Field(description="only look at the document; answers 200 with its findings")] = False
+    project: Annotated[str, pydantic.Field(description="for whom selectors are resolved in a dry run")] = ""
+
+
+class DeleteQuery(http.Query):
+    force: Annotated[bool, pydantic.Field(description="although runs are active; they are asked to stop")] = False
+
+
+class Revision(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(from_attributes=True)
+
+    revision: int
+    created: str
+
+
+class Finding(pydantic.BaseModel):
+    """One thing to look at; only errors keep a workflow from being stored."""
+
+    model_config = pydantic.ConfigDict(from_attributes=True)
+
+    level: Literal["error", "warning"]
+    path: str
+    message: str
+    line: int | None
+    column: int | None
+    suggestion: str | None
+
+
+class Planned(document.Model):
+    """What the plan is asked for. Without a commit, the newest one of the codeset's main branch."""
+
+    project: str = ""
+    codeset: str | None = None
+    commit: str | None = None
+    inputs: dict[str, document.Text] = {}
 
 
 class AssignmentQuery(http.Query):
@@ -77,25 +125,56 @@ def register(api: http.Api, deps: Deps) -> None:
         found = service.page(deps, query.limit, query.cursor, query.name)
         return http.Listed([_wire(row) for row in found.rows], found.next_cursor)
 
-    @api.route("POST", "/workflows", document=workflow.Workflow, returns=workflow.Workflow, status=201)
-    def create_workflow() -> dict[str, Any]:
+    @api.route("POST", "/workflows", query=WriteQuery, document=workflow.Workflow, returns=workflow.Workflow, status=201)
+    def create_workflow(query: WriteQuery) -> dict[str, Any] | flask.Response:
         """Create a workflow from its document."""
+        if query.dry_run:
+            return _looked_at(query.project)
         return _wire(service.create(deps, workflow.check(http.read_document())))
 
-    @api.route("GET", "/workflows/<name>", returns=workflow.Workflow)
-    def get_workflow(name: str) -> dict[str, Any]:
-        """Show a workflow."""
-        return _wire(service.get(deps, name))
+    @api.route("GET", "/workflows/schema")
+    def get_schema() -> dict[str, object]:
+        """Show the JSON Schema of workflow documents, for editors."""
+        return workflow.json_schema()
 
-    @api.route("PUT", "/workflows/<name>", document=workflow.Workflow, returns=workflow.Workflow)
-    def update_workflow(name: str) -> dict[str, Any]:
+    @api.route("GET", "/workflows/<name>", query=RevisionQuery, returns=workflow.Workflow)
+    def get_workflow(name: str, query: RevisionQuery) -> dict[str, Any]:
+        """Show a workflow, as it is or as it was."""
+        return _wire(service.get(deps, name, query.revision))
+
+    @api.route("PUT", "/workflows/<name>", query=WriteQuery, document=workflow.Workflow, returns=workflow.Workflow)
+    def update_workflow(name: str, query: WriteQuery) -> dict[str, Any] | flask.Response:
         """Change a workflow: makes a new revision, assignments stay."""
+        if query.dry_run:
+            return _looked_at(query.project, name)
         return _wire(service.update(deps, name, workflow.check(http.read_document())))
 
-    @api.route("DELETE", "/workflows/<name>", status=204)
-    def delete_workflow(name: str) -> None:
+    @api.route("DELETE", "/workflows/<name>", query=DeleteQuery, status=204)
+    def delete_workflow(name: str, query: DeleteQuery) -> None:
         """Delete a workflow and its assignments; its runs stay."""
-        service.delete(deps, name)
+        service.delete(deps, name, force=query.force)
+
+    @api.route("GET", "/workflows/<name>/revisions", query=http.PageQuery, returns=[Revision])
+    def list_revisions(name: str, query: http.PageQuery) -> http.Listed[Revision]:
+        """List the revisions of a workflow, newest first."""
+        found = service.revisions(deps, name, query.limit, query.cursor)
+        return http.Listed([Revision.model_validate(row) for row in found.rows], found.next_cursor)
+
+    @api.route("GET", "/workflows/<name>/diff", query=DiffQuery)
+    def compare_revisions(name: str, query: DiffQuery) -> flask.Response:
+        """Compare two revisions, as a unified diff of their YAML."""
+        return flask.Response(service.diff(deps, name, query.from_, query.to), content_type="text/x-diff; charset=utf-8")
+
+    @api.route("POST", "/workflows/<name>/plan", body=Planned, returns=plan.Plan)
+    def plan_workflow(name: str, body: Planned) -> plan.Plan:
+        """Show the plan that a run would have now. Nothing is stored."""
+        return service.plan(deps, events.RunRequested(request="", action="start", workflow=name, **body.model_dump()))
+
+    def _looked_at(project: str, name: str | None = None) -> flask.Response:
+        checked, findings = service.look_at(deps, http.read_document, project, name)
+        shown = service.stored(checked) if checked else None
+        data = {"workflow": shown, "findings": [Finding.model_validate(finding).model_dump() for finding in findings]}
+        return http.encode(data, 200, {})
 
     @api.route("GET", "/workflows/assignments", query=AssignmentQuery, returns=[Assignment])
     def list_assignments(query: AssignmentQuery) -> list[Assignment]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fuseml.domain import artifact, errors, events, workflow
-from fuseml.runtime import clock, cloudevents
-from fuseml.store import codesets, paging, tables, workflows
+import yaml
+
+from fuseml.domain import artifact, document, errors, events, lint, workflow
+from fuseml.domain import plan as plans
+from fuseml.runtime import clock, cloudevents, planner, requests
+from fuseml.store import codesets, paging, runs, tables, workflows
 
 if TYPE_CHECKING:
     from functions.workflows.app import Deps
@@ -21,45 +25,100 @@ def page(deps: Deps, limit: int, cursor: str | None, name: str | None) -> paging
         return workflows.current(session, paging.Page(limit, cursor), name=name)
 
 
-def get(deps: Deps, name: str) -> tables.WorkflowRevision:
-    """The current revision. Raises NotFoundError."""
+def get(deps: Deps, name: str, number: int | None = None) -> tables.WorkflowRevision:
+    """One revision, the current one by default. Raises NotFoundError."""
     with deps.store.read() as session:
-        return workflows.revision(session, name)
+        return workflows.revision(session, name, number)
 
 
-def create(deps: Deps, document: workflow.Workflow) -> tables.WorkflowRevision:
+def revisions(deps: Deps, name: str, limit: int, cursor: str | None) -> paging.Slice[tables.WorkflowRevision]:
+    """A page of revisions, newest first. Raises NotFoundError."""
+    with deps.store.read() as session:
+        return workflows.revisions(session, name, paging.Page(limit, cursor))
+
+
+def diff(deps: Deps, name: str, before: int | None, after: int | None) -> str:
+    """What changed between two revisions, by default the current one and the one before it, as a unified diff of their YAML.
+
+    Raises NotFoundError.
+    """
+    with deps.store.read() as session:
+        newer = workflows.revision(session, name, after)
+        older = workflows.revision(session, name, newer.revision - 1 if before is None else before)
+    old, new = (yaml.safe_dump(row.document, sort_keys=False, allow_unicode=True).splitlines(keepends=True) for row in (older, newer))
+    labels = (f"{name} revision {older.revision}", f"{name} revision {newer.revision}")
+    return "".join(difflib.unified_diff(old, new, *labels, older.created, newer.created))
+
+
+def create(deps: Deps, checked: workflow.Workflow) -> tables.WorkflowRevision:
     """Raises ConflictError when the name is taken."""
     with deps.store.write() as session:
-        row = workflows.add(session, document.name, _stored(document), clock.now())
-        cloudevents.announce(session, events.WorkflowUpdated(workflow=document.name, revision=row.revision))
+        row = workflows.add(session, checked.name, stored(checked), clock.now())
+        cloudevents.announce(session, events.WorkflowUpdated(workflow=checked.name, revision=row.revision))
     cloudevents.relay(deps.store, deps.publisher)
     return row
 
 
-def update(deps: Deps, name: str, document: workflow.Workflow) -> tables.WorkflowRevision:
-    """Raises NotFoundError, InvalidError when the document has another name."""
-    if document.name != name:
-        problem = errors.Problem(
-            "name", f"the document is named {document.name!r}, the address says {name!r}; a workflow cannot be renamed"
-        )
+def _check_name(checked: workflow.Workflow, name: str) -> None:
+    if checked.name != name:
+        told = f"the document is named {checked.name!r}, the address says {name!r}; a workflow cannot be renamed"
+        problem = errors.Problem("name", told)
         raise errors.InvalidError(str(problem), [problem])
+
+
+def look_at(
+    deps: Deps, read: Callable[[], document.Parsed], project: str, name: str | None
+) -> tuple[workflow.Workflow | None, list[lint.Finding]]:
+    """The workflow that a document describes, if it does, and what there is to say about it; nothing is stored.
+
+    `name` is given where a stored workflow would be changed. Raises NotFoundError when that does not exist.
+    """
+    with deps.store.read() as session:
+        if name is not None:
+            workflows.workflow(session, name)
+        try:
+            parsed = read()
+            checked = workflow.check(parsed)
+            if name is not None:
+                _check_name(checked, name)
+        except errors.InvalidError as error:
+            return None, lint.refusals(error)
+        return checked, planner.findings(session, checked, project, planner.Site(deps.zone, deps.namespace), parsed.position)
+
+
+def plan(deps: Deps, wish: events.RunRequested) -> plans.Plan:
+    """The plan that a run would have now. Raises as asking for the run does."""
+    with deps.store.read() as session:
+        order = requests.order(session, wish)
+        following = f"{wish.workflow}-{workflows.workflow(session, order.document.name).runs + 1}"
+        return requests.plan_of(session, wish, order, "", following, planner.Site(deps.zone, deps.namespace))
+
+
+def update(deps: Deps, name: str, checked: workflow.Workflow) -> tables.WorkflowRevision:
+    """Raises NotFoundError, InvalidError when the document has another name."""
+    _check_name(checked, name)
     with deps.store.write() as session:
         before = workflows.workflow(session, name).revision
-        row = workflows.revise(session, name, _stored(document), clock.now())
+        row = workflows.revise(session, name, stored(checked), clock.now())
         if row.revision != before:
             cloudevents.announce(session, events.WorkflowUpdated(workflow=name, revision=row.revision))
     cloudevents.relay(deps.store, deps.publisher)
     return row
 
 
-def _stored(document: workflow.Workflow) -> dict[str, Any]:
-    return document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+def stored(checked: workflow.Workflow) -> dict[str, Any]:
+    """The document as it is kept and shown: without what says nothing."""
+    return checked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
-def delete(deps: Deps, name: str) -> None:
-    """Raises NotFoundError, ConflictError while runs are active."""
+def delete(deps: Deps, name: str, *, force: bool) -> None:
+    """Raises NotFoundError and, unless it is forced, ConflictError while runs are active; by force they are asked to stop."""
     with deps.store.write() as session:
-        workflows.delete(session, name, clock.now())
+        workflows.delete(session, name, clock.now(), force=force)
+        reason = f"workflow {name} was deleted"
+        for row in runs.active(session, workflow=name):
+            cloudevents.announce(session, events.RunCancelRequested(run=row.name, reason=reason))
+    cloudevents.relay(deps.store, deps.publisher)
 
 
 def assign(deps: Deps, name: str, pattern: str) -> None:

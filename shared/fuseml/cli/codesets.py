@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -11,7 +10,6 @@ from urllib.parse import urlsplit
 import typer
 
 from fuseml.cli import options, output, session
-from fuseml.domain import errors
 
 if TYPE_CHECKING:
     from fuseml.client import git, shapes
@@ -26,8 +24,6 @@ _COLUMNS = (
     output.column("Labels", cut=True),
     output.column("URL", "url"),
 )
-# A push has started its runs, if any, before this many seconds have passed.
-_RUNS_APPEAR = 15.0
 
 Location = Annotated[str, typer.Argument(metavar="LOCATION", help="A folder, or the URL of a public git repository.")]
 CodesetName = Annotated[str, options.option("--name", "-n", help="The codeset's name.")]
@@ -141,14 +137,8 @@ def _pushed_sentence(pushed: git.Pushed, project: str, name: str) -> str:
 def _follow(client: Client, project: str, name: str, commit: str) -> None:
     from fuseml.cli import watch
 
-    deadline = time.monotonic() + _RUNS_APPEAR
-    found: list[shapes.Run] = []
-    while not found and time.monotonic() < deadline:
-        found = list(client.runs.list(project=project, codeset=name, commit=commit))
-        if not found:
-            time.sleep(0.3)
-    if not found:
-        raise errors.NotFoundError(f"the push started no run; is a workflow assigned? `fuseml workflow assign NAME -p {project} -c {name}`")
-    finished = [watch.follow(client, run["name"]) for run in found]
-    if any(run["state"] != "succeeded" for run in finished):
-        raise typer.Exit(1)
+    found = watch.appear(
+        lambda: client.runs.list(project=project, codeset=name, commit=commit),
+        f"the push started no run; is a workflow assigned? `fuseml workflow assign NAME -p {project} -c {name}`",
+    )
+    watch.to_end(client, found)

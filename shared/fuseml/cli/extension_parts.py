@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, records, session
 
 services = typer.Typer(help="The services of an extension: its APIs and UIs.", **options.GROUP)
 endpoints = typer.Typer(help="The endpoints of a service: its URLs.", **options.GROUP)
@@ -38,6 +39,25 @@ def _keys(item: options.Item) -> object:
     return list(configuration) if isinstance(configuration, dict) else None
 
 
+def _of_health(key: str) -> Callable[[options.Item], object]:
+    def read(item: options.Item) -> object:
+        status = item.get("status")
+        health = status.get("health") if isinstance(status, dict) else None
+        return health.get(key) if isinstance(health, dict) else None
+
+    return read
+
+
+def _seen(item: options.Item) -> object:
+    age = output.age(_of_health("seen")(item))
+    return f"{age} ago" if age else ""
+
+
+_HEALTH = (
+    output.Column("Health", _of_health("state"), states=True),
+    output.Column("Seen", _seen),
+    output.Column("Trouble", _of_health("cause"), cut=True),
+)
 _SERVICES = (
     output.column("ID", "id"),
     output.column("Resource"),
@@ -45,7 +65,7 @@ _SERVICES = (
     output.column("Auth required", "auth_required"),
     output.column("Configuration", cut=True),
 )
-_ENDPOINTS = (output.column("URL", "url"), output.column("Type"), output.column("Configuration", cut=True))
+_ENDPOINTS = (output.column("URL", "url"), output.column("Type"), output.column("Configuration", cut=True), *_HEALTH)
 _CREDENTIALS = (
     output.column("ID", "id"),
     output.column("Scope"),
@@ -53,6 +73,7 @@ _CREDENTIALS = (
     output.column("Projects", cut=True),
     output.column("Users", cut=True),
     output.Column("Keys", _keys, cut=True),
+    *_HEALTH,
 )
 
 
@@ -81,16 +102,15 @@ def add_service(
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Add a service to an extension."""
-    document = options.document(
-        file,
-        id=id,
-        description=desc,
-        resource=resource,
-        category=category,
-        auth_required=auth_required,
-        configuration=options.pairs(configuration),
-    )
-    with session.blaming(file):
+    fields = {
+        "id": id,
+        "description": desc,
+        "resource": resource,
+        "category": category,
+        "auth_required": auth_required,
+        "configuration": options.pairs(configuration),
+    }
+    with records.given(context, file, records.SERVICE, **fields) as document:
         added = session.connect(context).extensions.services(extension).add(document)
     output.done(format, added, f'Service "{added["id"]}" successfully added to extension "{extension}".')
 
@@ -109,15 +129,14 @@ def update_service(
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Change a service: replace what is given, keep the rest."""
-    document = options.document(
-        file,
-        description=desc,
-        resource=resource,
-        category=category,
-        auth_required=auth_required,
-        configuration=options.pairs(configuration),
-    )
-    with session.blaming(file):
+    fields = {
+        "description": desc,
+        "resource": resource,
+        "category": category,
+        "auth_required": auth_required,
+        "configuration": options.pairs(configuration),
+    }
+    with records.given(context, file, records.SERVICE, **fields) as document:
         changed = session.connect(context).extensions.services(extension).update(service, document)
     output.done(format, changed, f'Service "{service}" from extension "{extension}" successfully updated.')
 
@@ -130,9 +149,9 @@ def list_services(context: typer.Context, extension: options.Extension, format: 
 
 
 @services.command(name="delete", epilog=options.examples("fuseml extension service delete mlflow tracking"))
-def delete_service(context: typer.Context, extension: options.Extension, service: Service) -> None:
+def delete_service(context: typer.Context, extension: options.Extension, service: Service, force: options.Force = False) -> None:
     """Delete a service with its endpoints and credentials."""
-    session.connect(context).extensions.services(extension).delete(service)
+    session.connect(context).extensions.services(extension).delete(service, force=force)
     typer.echo(f'Service "{service}" successfully deleted from extension "{extension}".')
 
 
@@ -178,9 +197,9 @@ def list_endpoints(
 
 
 @endpoints.command(name="delete", epilog=options.examples("fuseml extension endpoint delete mlflow tracking http://mlflow"))
-def delete_endpoint(context: typer.Context, extension: options.Extension, service: Service, url: Url) -> None:
+def delete_endpoint(context: typer.Context, extension: options.Extension, service: Service, url: Url, force: options.Force = False) -> None:
     """Delete an endpoint."""
-    session.connect(context).extensions.endpoints(extension, service).delete(url)
+    session.connect(context).extensions.endpoints(extension, service).delete(url, force=force)
     typer.echo(f'Endpoint "{url}" successfully deleted from service "{service}" from extension "{extension}".')
 
 
@@ -206,12 +225,12 @@ def add_credentials(
 ) -> None:
     """Add credentials to a service.
 
-    From a file, so that secrets stay out of the process list and the shell's history.
+    From a file, so that secrets stay out of the process list and the shell's
+    history; the file may name them as ${env:NAME} or ${file:PATH}.
     """
-    document = options.document(
-        file, id=id, scope=scope, projects=project, users=user, default=default, configuration=options.pairs(configuration)
-    )
-    with session.blaming(file):
+    access = {"scope": scope, "projects": project, "users": user, "default": default}
+    fields = {"id": id, **access, "configuration": options.pairs(configuration)}
+    with records.given(context, file, records.CREDENTIALS, **fields) as document:
         added = session.connect(context).extensions.credentials(extension, service).add(document)
     output.done(format, added, f'Credentials "{added["id"]}" successfully added to service "{service}" from extension "{extension}".')
 
@@ -231,10 +250,9 @@ def update_credentials(
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Change credentials: replace what is given, keep the rest."""
-    document = options.document(
-        file, scope=scope, projects=project, users=user, default=default, configuration=options.pairs(configuration)
-    )
-    with session.blaming(file):
+    access = {"scope": scope, "projects": project, "users": user, "default": default}
+    fields = {**access, "configuration": options.pairs(configuration)}
+    with records.given(context, file, records.CREDENTIALS, **fields) as document:
         changed = session.connect(context).extensions.credentials(extension, service).update(id, document)
     output.done(format, changed, f'Credentials "{id}" of service "{service}" from extension "{extension}" successfully updated.')
 
@@ -249,7 +267,9 @@ def list_credentials(
 
 
 @credentials.command(name="delete", epilog=options.examples("fuseml extension credentials delete minio s3 ci"))
-def delete_credentials(context: typer.Context, extension: options.Extension, service: Service, id: CredentialsId) -> None:
+def delete_credentials(
+    context: typer.Context, extension: options.Extension, service: Service, id: CredentialsId, force: options.Force = False
+) -> None:
     """Delete credentials."""
-    session.connect(context).extensions.credentials(extension, service).delete(id)
+    session.connect(context).extensions.credentials(extension, service).delete(id, force=force)
     typer.echo(f'Credentials "{id}" successfully deleted from service "{service}" from extension "{extension}".')

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import extension_parts, options, output, session
+from fuseml.cli import apply, discover, extension_parts, impact, options, output, records, session
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -16,6 +16,12 @@ app = typer.Typer(help="Extensions: the registered tools that workflows use.", *
 app.add_typer(extension_parts.services, name="service")
 app.add_typer(extension_parts.endpoints, name="endpoint")
 app.add_typer(extension_parts.credentials, name="credentials")
+app.command(epilog=options.examples("fuseml extension apply -f registry/", "fuseml extension apply -f registry/ --prune --dry-run"))(
+    apply.apply
+)
+app.command(epilog=options.examples("fuseml extension discover", "fuseml extension discover http://minio.example:9000 --apply"))(
+    discover.discover
+)
 
 Product = Annotated[str | None, options.option("--product", "-p", help="The product, such as mlflow.")]
 Version = Annotated[str | None, options.option("--version", help="The product's version.")]
@@ -69,14 +75,13 @@ def register(
 ) -> None:
     """Register an extension.
 
-    A whole record from a file, or a bare one from flags.
+    A whole record from a file, or a bare one from flags. In a file, secrets may
+    stand as ${env:NAME} or ${file:PATH}.
     """
     if not (file or id or product):
         raise typer.BadParameter("give one of --file, --id and --product")
-    document = options.document(
-        file, id=id, description=desc, product=product, version=version, zone=zone, configuration=options.pairs(configuration)
-    )
-    with session.blaming(file):
+    fields = {"id": id, "description": desc, "product": product, "version": version, "zone": zone}
+    with records.given(context, file, records.EXTENSION, **fields, configuration=options.pairs(configuration)) as document:
         extension = session.connect(context).extensions.register(document)
     output.done(format, extension, f'Extension "{extension["id"]}" successfully registered.')
 
@@ -128,21 +133,55 @@ def update(
     zone: Zone = None,
     configuration: options.Configuration = None,
     revision: Annotated[int | None, options.option("--revision", help="Only if it still has this revision.")] = None,
+    dry_run: options.DryRun = False,
+    check: options.Check = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Change an extension: replace what is given, keep the rest."""
-    document = options.document(
-        file, description=desc, product=product, version=version, zone=zone, configuration=options.pairs(configuration)
-    )
-    if not document:
-        raise errors.InvalidError("nothing to change was given; see `fuseml extension update --help`")
-    with session.blaming(file):
-        changed = session.connect(context).extensions.update(extension, document, revision)
+    extensions = session.connect(context).extensions
+    fields = {"description": desc, "product": product, "version": version, "zone": zone}
+    with records.given(context, file, records.EXTENSION, **fields, configuration=options.pairs(configuration)) as document:
+        if not document:
+            raise errors.InvalidError("nothing to change was given; see `fuseml extension update --help`")
+        planned = extensions.plan_update(extension, document, revision)
+        if dry_run or check:
+            impact.report(planned, format, check=check)
+            return
+        changed = extensions.update(extension, document, revision)
     output.done(format, changed, f'Extension "{extension}" successfully updated.')
+    impact.warn(planned)
 
 
-@app.command(epilog=options.examples("fuseml extension delete mlflow"))
-def delete(context: typer.Context, extension: options.Extension) -> None:
+@app.command(epilog=options.examples("fuseml extension delete mlflow", "fuseml extension delete mlflow --dry-run"))
+def delete(
+    context: typer.Context,
+    extension: options.Extension,
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+    check: options.Check = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
     """Delete an extension with everything in its record."""
-    session.connect(context).extensions.delete(extension)
-    typer.echo(f"Extension {extension} successfully deleted.")
+    extensions = session.connect(context).extensions
+    if dry_run or check:
+        impact.report(extensions.plan_deletion(extension), format, check=check)
+        return
+    extensions.delete(extension, force=force)
+    output.done(format, {}, f"Extension {extension} successfully deleted.")
+
+
+@app.command(epilog=options.examples("fuseml extension plan -f mlflow.yaml", "fuseml extension plan -f mlflow.yaml --check"))
+def plan(
+    context: typer.Context,
+    file: Annotated[str, options.option("--file", "-f", help="The record, YAML or JSON; `-` is standard input.", metavar="FILE")],
+    check: Annotated[bool, typer.Option("--check", help="Fail if a selector would break.")] = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Show what a record would do to workflows.
+
+    A new record is judged as if it were registered, one that is known as if it
+    were updated. Nothing is changed.
+    """
+    with records.given(context, file, records.EXTENSION) as document:
+        planned = session.connect(context).extensions.plan(document)
+    impact.report(planned, format, check=check)

@@ -18,6 +18,15 @@ def lines(error: errors.FusemlError) -> Iterator[str]:
         for candidate in explanation.candidates(error.details.get("explanations")):
             if candidate.get("verdict") == "rejected":
                 yield f"  {explanation.sentence(candidate)}"
+    yield from (f"  {sentence}" for sentence in _broken(error.details.get("impact")))
+
+
+def _broken(impact: object) -> Iterator[str]:
+    """What would break, of a change that was refused for that."""
+    effects = impact.get("effects") if isinstance(impact, dict) else None
+    for effect in effects if isinstance(effects, list) else ():
+        if isinstance(effect, dict) and effect.get("effect") == "breaks" and effect.get("assigned"):
+            yield _one_line(str(effect.get("sentence")))
 
 
 def _problems(error: errors.InvalidError) -> Iterator[str]:

@@ -34,6 +34,16 @@ Configuration = Annotated[
     option("--configuration", "-c", metavar="KEY=VALUE", help="A configuration entry; may be repeated."),
 ]
 
+Force = Annotated[bool, typer.Option("--force", help="Even if assigned workflows need it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what it would do.")]
+Check = Annotated[bool, typer.Option("--check", help="As --dry-run; fail if a selector would break.")]
+
+Input = Annotated[list[str] | None, option("--input", "-i", metavar="NAME=VALUE", help="An input's value; may be repeated.")]
+Commit = Annotated[str, option("--commit", metavar="SHA", help="The codeset version; the newest if not given.")]
+Until = Annotated[str, option("--until", metavar="STEP", help="Only this step and what it needs.")]
+Only = Annotated[str, option("--only", metavar="STEP", help="Only this step, on recorded outputs.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the run; exit code 1 if it fails.")]
+
 OptionalDescription = Annotated[str | None, option("--desc", "-d", help="What it is for.")]
 File = Annotated[str | None, option("--file", "-f", help="The record, YAML or JSON; `-` is standard input.", metavar="FILE")]
 Extension = Annotated[str, typer.Argument(help="The extension's id.", metavar="EXTENSION", show_default=False)]
@@ -81,6 +91,15 @@ def pairs(entries: Sequence[str] | None) -> dict[str, str]:
         if not cut:
             raise errors.InvalidError(f"{entry!r} is not a configuration entry; write KEY=VALUE")
         found[entry[:cut]] = entry[cut + 1 :]
+    return found
+
+
+def named(entries: Sequence[str] | None, what: str) -> dict[str, str]:
+    """`NAME=VALUE` entries, such as a run's inputs. A value may be empty and hold any sign. Raises InvalidError."""
+    found = dict(entry.split("=", 1) for entry in entries or () if not entry.startswith("=") and "=" in entry)
+    wrong = [entry for entry in entries or () if entry.startswith("=") or "=" not in entry]
+    if wrong:
+        raise errors.InvalidError(f"{wrong[0]!r} does not say which {what} is meant; write NAME=VALUE")
     return found
 
 

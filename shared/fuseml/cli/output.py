@@ -35,6 +35,8 @@ STATE_STYLES: Mapping[str, str] = {
     "ready": "green",
     "starting": "cyan",
     "ok": "green",
+    "healthy": "green",
+    "unhealthy": "red",
 }
 
 

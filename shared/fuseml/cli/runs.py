@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fuseml.cli import options, output, session
+
+if TYPE_CHECKING:
+    from fuseml.client import shapes
 
 app = typer.Typer(help="Runs: executions of workflows, their steps and logs.", **options.GROUP)
 
@@ -55,8 +58,9 @@ _STEPS = (
     output.Column("Attempts", lambda step: step.get("attempts") if step.get("attempts") not in (0, 1) else None),
     output.column("Cause", cut=True),
     output.column("Outputs", cut=True),
+    output.column("Reused from", "reused_from"),
 )
-_BINDINGS = (
+BINDINGS = (
     output.column("Step"),
     output.column("Selector", "name"),
     output.Column("Bound to", bound_to),
@@ -99,7 +103,7 @@ def show_list(
 def get(context: typer.Context, run: RunName, format: options.Output = output.Format.TABLE) -> None:
     """Show one run: its steps, its bindings, its outputs."""
     found = session.connect(context).runs.get(run)
-    output.record(format, found, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", _BINDINGS))
+    output.record(format, found, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", BINDINGS))
 
 
 @app.command(epilog=options.examples("fuseml run watch mlflow-e2e-1"))
@@ -129,6 +133,88 @@ def logs(
             typer.echo(f"==> {name} <==", err=True)
         for text in client.runs.text(run, name, follow=follow):
             typer.echo(text, nl=False)
+
+
+@app.command(
+    epilog=options.examples(
+        "fuseml run plan mlflow-e2e -p demo -c diabetes",
+        "fuseml run plan train -p demo -c diabetes -i alpha=0.5 -o yaml",
+    )
+)
+def plan(
+    context: typer.Context,
+    workflow: Annotated[str, typer.Argument(help="The workflow.", metavar="WORKFLOW", show_default=False)],
+    project: options.Project = "",
+    codeset: options.CodesetName = "",
+    input: options.Input = None,
+    commit: options.Commit = "",
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Show what a run would do now, without running it.
+
+    Secrets are shown by what they are called, never by what they are.
+    """
+    from fuseml.cli import plans
+
+    wish = wanted(project, codeset, input, commit)
+    plans.show(format, session.connect(context).workflows.plan(workflow, wish))
+
+
+def wanted(project: str, codeset: str, input: list[str] | None, commit: str) -> shapes.RunWish:
+    """The wish that the options of `run plan` and `workflow run` spell."""
+    return {"project": project, "codeset": codeset, "commit": commit, "inputs": options.named(input, "input")}
+
+
+@app.command(
+    epilog=options.examples(
+        "fuseml run rerun mlflow-e2e-1 --wait",
+        "fuseml run rerun mlflow-e2e-1 --locked",
+        "fuseml run rerun mlflow-e2e-1 --only trainer",
+    )
+)
+def rerun(
+    context: typer.Context,
+    run: RunName,
+    locked: Annotated[bool, typer.Option("--locked", help="Repeat the stored plan exactly.")] = False,
+    until: options.Until = "",
+    only: options.Only = "",
+    wait: options.Wait = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Run the same code again, with today's workflow and tools.
+
+    With --locked as it was then, tools included. Credentials that were changed since are read anew either way.
+    """
+    from fuseml.cli import watch as watching
+
+    client = session.connect(context)
+    watching.requested(client, client.runs.rerun(run, locked=locked, until=until, only=only), format, wait=wait)
+
+
+@app.command(
+    epilog=options.examples(
+        "fuseml run resume mlflow-e2e-1 --wait",
+        "fuseml run resume mlflow-e2e-1 --with-commit $(git rev-parse HEAD)",
+        "fuseml run resume mlflow-e2e-1 --with-image trainer=fuseml.local/shell:1",
+    )
+)
+def resume(
+    context: typer.Context,
+    run: RunName,
+    with_commit: Annotated[str, options.option("--with-commit", metavar="SHA", help="Another codeset version.")] = "",
+    with_image: Annotated[list[str] | None, options.option("--with-image", metavar="STEP=IMAGE", help="Another image; repeatable.")] = None,
+    wait: options.Wait = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Go on with a failed or cancelled run.
+
+    Steps that have succeeded are not executed again; a commit or an image given here is for those that are.
+    """
+    from fuseml.cli import watch as watching
+
+    client = session.connect(context)
+    request = client.runs.resume(run, commit=with_commit, images=options.named(with_image, "step"))
+    watching.requested(client, request, format, wait=wait)
 
 
 @app.command(epilog=options.examples("fuseml run cancel mlflow-e2e-1"))

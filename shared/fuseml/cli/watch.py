@@ -1,14 +1,17 @@
-"""Following a run: a live tree of its steps in a terminal, a line for each change elsewhere."""
+"""Waiting for runs and following them: a live tree of the steps in a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
+import collections
 import datetime
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import typer
 
 from fuseml.cli import output
+from fuseml.domain import errors
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -16,6 +19,47 @@ if TYPE_CHECKING:
 
     from fuseml.client import shapes
     from fuseml.client.api import Client
+
+
+# What was asked for is a run before this many seconds have passed.
+_RUNS_APPEAR = 15.0
+
+
+def appear(look: Callable[[], Iterable[shapes.Run]], otherwise: str) -> list[shapes.Run]:
+    """The runs that `look` finds, waited for. Raises NotFoundError(`otherwise`) when none comes."""
+    deadline = time.monotonic() + _RUNS_APPEAR
+    while True:
+        found = list(look())
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise errors.NotFoundError(otherwise)
+        time.sleep(0.3)
+
+
+def requested(client: Client, request: str, format: output.Format, *, wait: bool) -> None:
+    """Tell which run a request has become; with `wait` follow it, and exit with 1 if it does not succeed."""
+    [run] = appear(
+        lambda: client.runs.list(request=request), "the request was taken, but no run has come of it yet; see `fuseml run list` later"
+    )
+    if format is output.Format.TABLE:
+        typer.echo(f"Run {run['name']} of {run['workflow']} is {run['state']}.")
+    if wait:
+        to_end(client, [run], format)
+    elif format is not output.Format.TABLE:
+        output.dump(format, run)
+
+
+def to_end(client: Client, found: Iterable[shapes.Run], format: output.Format = output.Format.TABLE) -> None:
+    """Follow the runs, or for programs print each as it ended. Exits with 1 unless all of them succeed."""
+    if format is output.Format.TABLE:
+        finished = [follow(client, run["name"]) for run in found]
+    else:
+        finished = [collections.deque(client.runs.watch(run["name"]), maxlen=1).pop() for run in found]
+        for run in finished:
+            output.dump(format, run)
+    if any(run["state"] != "succeeded" for run in finished):
+        raise typer.Exit(1)
 
 
 def follow(client: Client, name: str) -> shapes.Run:
@@ -69,7 +113,9 @@ def _label(item: shapes.Run | shapes.StepRun, name: str, remark: str) -> Text:
     label.append(f"{name}  ")
     label.append(f"{state:<9}", style=output.STATE_STYLES.get(state, ""))
     label.append(f"  {output.spent(item):>6}")
-    for text in (f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else "", remark):
+    origin = item.get("reused_from")
+    reused = f"reused from {origin}" if origin else ""
+    for text in (f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else "", reused, remark):
         label.append(f"  {text}" if text else "", style="dim")
     if item.get("cause"):
         label.append(f"  {_one_line(item)}", style="red")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import options, output, runs, session
+from fuseml.cli import lint, options, output, runs, session
 from fuseml.domain import errors
 
+if TYPE_CHECKING:
+    from fuseml.client import shapes
+
 app = typer.Typer(help="Workflows: documents of steps, and what starts them.", **options.GROUP)
+app.command(epilog=options.examples("fuseml workflow lint mlflow-e2e.yaml", "fuseml workflow lint *.yaml --strict -o json"))(lint.lint)
 
 File = Annotated[
     str, typer.Argument(help="The workflow's document, YAML or JSON; `-` is standard input.", metavar="FILE", show_default=False)
@@ -50,6 +54,7 @@ _ASSIGNMENTS = (
 )
 _INPUTS = (output.column("Name"), output.column("Type"), output.column("Default", cut=True), output.column("Description", cut=True))
 _STEPS = (output.column("Name"), output.column("Image"))
+_REVISIONS = (output.column("Revision"), output.Column("Age", lambda item: output.age(item.get("created"))), output.column("Created"))
 
 
 @app.command(epilog=options.examples("fuseml workflow create mlflow-e2e.yaml"))
@@ -83,11 +88,18 @@ def _name_in(text: str) -> str:
     return name
 
 
-@app.command(cls=options.Named, epilog=options.examples("fuseml workflow get mlflow-e2e", "fuseml workflow get mlflow-e2e -o yaml"))
-def get(context: typer.Context, name: options.Name, format: options.Output = output.Format.TABLE) -> None:
+@app.command(
+    cls=options.Named, epilog=options.examples("fuseml workflow get mlflow-e2e", "fuseml workflow get mlflow-e2e --revision 1 -o yaml")
+)
+def get(
+    context: typer.Context,
+    name: options.Name,
+    revision: Annotated[int | None, options.option("--revision", metavar="NUMBER", min=1, help="As it was then.")] = None,
+    format: options.Output = output.Format.TABLE,
+) -> None:
     """Show one workflow, its steps and its latest runs."""
     client = session.connect(context)
-    workflow = client.workflows.get(name)
+    workflow = client.workflows.get(name, revision)
     output.record(
         format,
         workflow,
@@ -114,21 +126,102 @@ def list_(
     output.listing(format, found, _COLUMNS, "There is no workflow yet; `fuseml workflow create FILE` makes one.")
 
 
-@app.command(cls=options.Named, epilog=options.examples("fuseml workflow delete mlflow-e2e"))
-def delete(context: typer.Context, name: options.Name) -> None:
+@app.command(cls=options.Named, epilog=options.examples("fuseml workflow revisions mlflow-e2e"))
+def revisions(context: typer.Context, name: options.Name, format: options.Output = output.Format.TABLE) -> None:
+    """List the revisions of a workflow, newest first."""
+    output.listing(format, session.connect(context).workflows.revisions(name), _REVISIONS, "There is no revision.")
+
+
+@app.command(epilog=options.examples("fuseml workflow diff mlflow-e2e", "fuseml workflow diff mlflow-e2e 1 3"))
+def diff(
+    context: typer.Context,
+    name: options.Name,
+    before: Annotated[int | None, typer.Argument(metavar="FROM", show_default=False, help="A revision.")] = None,
+    after: Annotated[int | None, typer.Argument(metavar="TO", show_default=False, help="A later one; the newest if not given.")] = None,
+) -> None:
+    """Show what changed between two revisions.
+
+    Without revisions: what the last change was.
+    """
+    typer.echo(session.connect(context).workflows.diff(name, before, after), nl=False)
+
+
+@app.command(
+    cls=options.Named,
+    epilog=options.examples(
+        "fuseml workflow run mlflow-e2e -p demo -c diabetes --wait",
+        "fuseml workflow run mlflow-e2e -p demo -c diabetes --until trainer",
+    ),
+)
+def run(
+    context: typer.Context,
+    name: options.Name,
+    codeset_project: options.CodesetProject = "",
+    codeset_name: options.CodesetName = "",
+    input: options.Input = None,
+    commit: options.Commit = "",
+    until: options.Until = "",
+    only: options.Only = "",
+    wait: options.Wait = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Start a run now, with inputs of its own.
+
+    The workflow need not be assigned to the codeset.
+    """
+    from fuseml.cli import watch
+
+    client = session.connect(context)
+    wish = runs.wanted(codeset_project, codeset_name, input, commit)
+    request = client.runs.start(name, {**wish, "until": until, "only": only})
+    watch.requested(client, request, format, wait=wait)
+
+
+@app.command(cls=options.Named, epilog=options.examples("fuseml workflow delete mlflow-e2e", "fuseml workflow delete mlflow-e2e --force"))
+def delete(
+    context: typer.Context,
+    name: options.Name,
+    force: Annotated[bool, typer.Option("--force", help="Although runs are active; they are cancelled.")] = False,
+) -> None:
     """Delete a workflow and its assignments; its runs stay."""
-    session.connect(context).workflows.delete(name)
+    session.connect(context).workflows.delete(name, force=force)
     typer.echo(f"Workflow {name} successfully deleted.")
 
 
-@app.command(cls=options.Named, epilog=options.examples("fuseml workflow assign mlflow-e2e -p demo -c diabetes"))
-def assign(context: typer.Context, name: options.Name, codeset_project: options.CodesetProject, codeset_name: options.CodesetName) -> None:
+@app.command(
+    cls=options.Named,
+    epilog=options.examples(
+        "fuseml workflow assign mlflow-e2e -p demo -c diabetes", "fuseml workflow assign mlflow-e2e -p demo -c diabetes --wait"
+    ),
+)
+def assign(
+    context: typer.Context,
+    name: options.Name,
+    codeset_project: options.CodesetProject,
+    codeset_name: options.CodesetName,
+    wait: options.Wait = False,
+) -> None:
     """Let pushes to a codeset start the workflow.
 
     The first run starts at once.
     """
-    session.connect(context).workflows.assign(name, codeset_project, codeset_name)
+    client = session.connect(context)
+
+    def known() -> list[shapes.Run]:
+        return list(client.runs.list(workflow=name, project=codeset_project, codeset=codeset_name, limit=1))
+
+    before = known() if wait else []
+    client.workflows.assign(name, codeset_project, codeset_name)
     typer.echo(f'Workflow "{name}" assigned to codeset "{codeset_project}/{codeset_name}".')
+    if wait:
+        from fuseml.cli import watch
+
+        old = [item["name"] for item in before]
+        found = watch.appear(
+            lambda: [item for item in known() if item["name"] not in old],
+            "the assignment started no run: it was assigned before, or nothing was pushed to the codeset's main branch yet",
+        )
+        watch.to_end(client, found)
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml workflow unassign mlflow-e2e -p demo -c diabetes"))

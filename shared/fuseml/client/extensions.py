@@ -6,13 +6,18 @@ stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar, cast
 from urllib.parse import quote
 
-from fuseml.client import shapes, transport
+from fuseml.client import effects, shapes, transport
 
 Part = TypeVar("Part", shapes.Service, shapes.Endpoint, shapes.Credentials)
+
+
+def _flags(**flags: bool) -> transport.Query:
+    """The flags that are set, as a query."""
+    return {name: "true" for name, value in flags.items() if value}
 
 
 class Parts(Generic[Part]):
@@ -42,9 +47,9 @@ class Parts(Generic[Part]):
         """Replaces what the document names and keeps the rest."""
         return cast(Part, self._http.change("PUT", self._address(key), document=document))
 
-    def delete(self, key: str) -> None:
-        """Raises NotFoundError."""
-        self._http.change("DELETE", self._address(key))
+    def delete(self, key: str, *, force: bool = False) -> None:
+        """Raises NotFoundError; ConflictError while an assigned workflow needs it, unless it is forced."""
+        self._http.change("DELETE", self._address(key), query=_flags(force=force))
 
 
 class Extensions:
@@ -66,14 +71,39 @@ class Extensions:
         """Raises NotFoundError."""
         return cast(shapes.Extension, self._http.get_object(transport.address("extensions", extension)))
 
-    def update(self, extension: str, document: transport.Document, revision: int | None = None) -> shapes.Extension:
-        """Replaces what the document names and keeps the rest; StaleError when the record is no longer at `revision`."""
-        path = transport.address("extensions", extension)
-        return cast(shapes.Extension, self._http.change("PUT", path, document=document, revision=revision))
+    def update(
+        self, extension: str, document: transport.Document, revision: int | None = None, *, replace: bool = False
+    ) -> shapes.Extension:
+        """Replaces what the document names and keeps the rest; StaleError when the record is no longer at `revision`.
 
-    def delete(self, extension: str) -> None:
-        """Raises ConflictError while an assigned workflow needs it."""
-        self._http.change("DELETE", transport.address("extensions", extension))
+        With `replace` the document is all that the record shall hold.
+        """
+        path = transport.address("extensions", extension)
+        query = _flags(replace=replace)
+        return cast(shapes.Extension, self._http.change("PUT", path, query=query, document=document, revision=revision))
+
+    def delete(self, extension: str, *, force: bool = False) -> None:
+        """Raises ConflictError while an assigned workflow needs it, unless it is forced."""
+        self._http.change("DELETE", transport.address("extensions", extension), query=_flags(force=force))
+
+    def plan(self, document: transport.Document, *, replace: bool = False) -> effects.Impact:
+        """What registering the record, or updating the one of its id, would do. Nothing is stored."""
+        return cast(effects.Impact, self._http.change("POST", "/extensions/plan", query=_flags(replace=replace), document=document))
+
+    def plan_update(self, extension: str, document: transport.Document, revision: int | None = None) -> effects.Impact:
+        """What `update` would do. Raises as it does."""
+        path = transport.address("extensions", extension)
+        return cast(effects.Impact, self._http.change("PUT", path, query=_flags(dry_run=True), document=document, revision=revision))
+
+    def plan_deletion(self, extension: str) -> effects.Impact:
+        """What `delete` would do, forced. Raises NotFoundError."""
+        path = transport.address("extensions", extension)
+        return cast(effects.Impact, self._http.change("DELETE", path, query=_flags(dry_run=True)))
+
+    def discover(self, urls: Sequence[str], *, apply: bool = False) -> Sequence[shapes.Proposal]:
+        """What answers at each URL, as the server sees it; with `apply` what is new gets registered."""
+        answer = self._http.change("POST", "/extensions/discover", document={"urls": [*urls], "apply": apply})
+        return cast(Sequence[shapes.Proposal], answer["proposals"])
 
     def services(self, extension: str) -> Parts[shapes.Service]:
         """The services of one extension."""

@@ -1,10 +1,10 @@
-"""Runs: list, follow, read their logs, cancel."""
+"""Runs: start, repeat, list, follow, read their logs, cancel."""
 
 from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -47,15 +47,32 @@ class Runs:
         codeset: str | None = None,
         state: str | None = None,
         commit: str | None = None,
+        request: str | None = None,
         limit: int | None = None,
     ) -> Iterator[shapes.Run]:
-        """Runs that match all that is given, newest first, at most `limit`."""
-        query = {"workflow": workflow, "project": project, "codeset": codeset, "state": state, "commit": commit}
+        """Runs that match all that is given, newest first, at most `limit`. `request` is what `start`, `rerun`, `resume` returned."""
+        query = {"workflow": workflow, "project": project, "codeset": codeset, "state": state, "commit": commit, "request": request}
         return cast(Iterator[shapes.Run], self._http.pages("/runs", query, limit))
 
     def get(self, name: str) -> shapes.Run:
         """Raises NotFoundError."""
         return cast(shapes.Run, self._http.get_object(transport.address("runs", name)))
+
+    def start(self, workflow: str, wish: shapes.RunWish) -> str:
+        """Ask for a run of the workflow; the id of the request. NotFoundError, ConflictError, InvalidError when it cannot run."""
+        return self._ask("/runs", {"workflow": workflow, **wish})
+
+    def rerun(self, name: str, *, locked: bool = False, until: str | None = None, only: str | None = None) -> str:
+        """Ask for a run to be repeated, its plan exactly if `locked`, else resolved anew; the id of the request."""
+        return self._ask(transport.address("runs", name, "rerun"), {"locked": locked, "until": until, "only": only})
+
+    def resume(self, name: str, *, commit: str | None = None, images: Mapping[str, str] | None = None) -> str:
+        """Ask for a failed run to go on; the id of the request. ConflictError when it is active or has succeeded."""
+        return self._ask(transport.address("runs", name, "resume"), {"commit": commit, "images": dict(images or {})})
+
+    def _ask(self, path: str, document: Mapping[str, object]) -> str:
+        given = {key: value for key, value in document.items() if value}
+        return str(self._http.change("POST", path, document=given).get("request", ""))
 
     def cancel(self, name: str) -> shapes.Run:
         """Stop the run's steps; ConflictError when it has finished already."""

@@ -60,6 +60,33 @@ class Workflow(TypedDict, total=False):
     steps: list[Step]
 
 
+class Revision(TypedDict, total=False):
+    revision: int
+    created: str
+
+
+class Finding(TypedDict, total=False):
+    """What lint has to say; `level` is error or warning."""
+
+    level: str
+    path: str
+    message: str
+    line: int | None
+    column: int | None
+    suggestion: str | None
+
+
+class RunWish(TypedDict, total=False):
+    """What a run is asked for with; what is empty is left to the server. `until` and `only` name a step."""
+
+    project: str
+    codeset: str
+    commit: str
+    inputs: dict[str, str]
+    until: str
+    only: str
+
+
 class Availability(TypedDict, total=False):
     available: bool
     URL: str
@@ -81,6 +108,7 @@ class StepRun(TypedDict, total=False):
     attempts: int
     cause: str | None
     outputs: dict[str, str]
+    reused_from: str | None
     log: str | None
 
 
@@ -109,6 +137,8 @@ class Binding(TypedDict, total=False):
 class Trigger(TypedDict, total=False):
     kind: str
     event: str | None
+    action: str
+    of: str | None
 
 
 class Run(TypedDict, total=False):
@@ -125,6 +155,7 @@ class Run(TypedDict, total=False):
     started: str | None
     finished: str | None
     trigger: Trigger
+    request: str | None
     inputs: dict[str, str]
     outputs: dict[str, str]
     steps: list[StepRun]
@@ -212,6 +243,16 @@ class Extension(TypedDict, total=False):
     configuration: dict[str, str]
     services: list[Service]
     revision: int
+
+
+class Proposal(TypedDict, total=False):
+    """What was found at an address. `state` is new, registered (just now), known or unknown; see `message`."""
+
+    url: str
+    state: str
+    id: str
+    extension: Extension | None
+    message: str
 
 
 class Selector(TypedDict, total=False):

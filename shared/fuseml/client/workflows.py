@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator
 from typing import cast
 
@@ -27,13 +28,33 @@ class Workflows:
         path = transport.address("workflows", name)
         return cast(shapes.Workflow, self._http.change("PUT", path, document=document, revision=revision))
 
-    def get(self, name: str) -> shapes.Workflow:
-        """Raises NotFoundError."""
-        return cast(shapes.Workflow, self._http.get_object(transport.address("workflows", name)))
+    def get(self, name: str, revision: int | None = None) -> shapes.Workflow:
+        """One revision, the current one by default. Raises NotFoundError."""
+        return cast(shapes.Workflow, self._http.get_object(transport.address("workflows", name), {"revision": revision}))
 
-    def delete(self, name: str) -> None:
-        """Removes the workflow and its assignments; its runs stay."""
-        self._http.change("DELETE", transport.address("workflows", name))
+    def revisions(self, name: str, limit: int | None = None) -> Iterator[shapes.Revision]:
+        """The revisions, newest first. Raises NotFoundError."""
+        return cast(Iterator[shapes.Revision], self._http.pages(transport.address("workflows", name, "revisions"), None, limit))
+
+    def diff(self, name: str, before: int | None = None, after: int | None = None) -> str:
+        """A unified diff of two revisions' YAML, by default the current one and the one before it. Raises NotFoundError."""
+        path = transport.address("workflows", name, "diff")
+        answer = self._http.send("GET", path, query={"from": before, "to": after}, headers={"Accept": "text/x-diff"})
+        return answer.body.decode("utf-8", "replace")
+
+    def lint(self, document: transport.Document, project: str | None = None) -> builtins.list[shapes.Finding]:
+        """What the server would say to the document, its selectors resolved for `project` as the registry stands; nothing is stored."""
+        answer = self._http.change("POST", "/workflows", query={"dry_run": "true", "project": project}, document=document)
+        return cast(builtins.list[shapes.Finding], answer.get("findings") or [])
+
+    def plan(self, name: str, wish: shapes.RunWish) -> dict[str, object]:
+        """The plan that a run would have now. Raises what asking for the run raises."""
+        given = {key: value for key, value in wish.items() if value}
+        return self._http.change("POST", transport.address("workflows", name, "plan"), document=given)
+
+    def delete(self, name: str, *, force: bool = False) -> None:
+        """Removes the workflow and its assignments; its runs stay. ConflictError while runs are active, unless they are cancelled by force."""
+        self._http.change("DELETE", transport.address("workflows", name), query={"force": "true"} if force else None)
 
     def assign(self, name: str, project: str, codeset: str) -> None:
         """Let pushes to the codeset start the workflow; the first run starts at once."""

@@ -58,7 +58,12 @@ class Tracking:
         for webhook in self._call("GET", "/webhooks", {}).get("webhooks", []):
             if webhook["name"] == name:
                 self._call("DELETE", f"/webhooks/{webhook['webhook_id']}", {})
-        wanted = [("REGISTERED_MODEL", "CREATED"), ("MODEL_VERSION", "CREATED"), ("MODEL_VERSION_TAG", "SET"), ("MODEL_VERSION_TAG", "DELETED")]
+        wanted = [
+            ("REGISTERED_MODEL", "CREATED"),
+            ("MODEL_VERSION", "CREATED"),
+            ("MODEL_VERSION_TAG", "SET"),
+            ("MODEL_VERSION_TAG", "DELETED"),
+        ]
         wanted += [("MODEL_VERSION_ALIAS", "CREATED"), ("MODEL_VERSION_ALIAS", "DELETED")]
         listed = [{"entity": entity, "action": action} for entity, action in wanted]
         self._call("POST", "/webhooks", {"name": name, "url": url, "events": listed, "secret": secret, "status": "ACTIVE"})
@@ -68,7 +73,9 @@ class Tracking:
             if method == "POST":
                 response = self._pool.request(method, self._api + path, json=dict(data), timeout=_TIMEOUT)
             else:
-                response = self._pool.request(method, self._api + path, fields={key: str(value) for key, value in data.items()}, timeout=_TIMEOUT)
+                response = self._pool.request(
+                    method, self._api + path, fields={key: str(value) for key, value in data.items()}, timeout=_TIMEOUT
+                )
         except urllib3.exceptions.HTTPError as error:
             raise errors.TemporaryError(f"the tracking server at {self._api} does not answer ({type(error).__name__})") from error
         if response.status == 404:

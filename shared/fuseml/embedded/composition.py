@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import logging
 import pathlib
 import threading
 import time
@@ -35,7 +36,9 @@ from fuseml.githosts import payload, smart_http
 from fuseml.runtime import auth, catalog, clock, secrets
 from fuseml.store import codesets, database
 
+_log = logging.getLogger("fuseml.server")
 _TICK_SECONDS = 10.0
+_HEALTH_SECONDS = 60.0
 _IDLE_SECONDS = 900.0
 _NAMESPACE = "fuseml-workloads"
 # What steps and model servers may see of the server's own environment.
@@ -84,7 +87,10 @@ class Ticker:
     def _tick(self) -> None:
         while True:
             moment = clock.now()
-            self._publish(events.Event(events.TICK, "/embedded/pingsources/housekeeper", f"tick:{moment}", None, moment, {}))
+            try:
+                self._publish(events.Event(events.TICK, "/embedded/pingsources/housekeeper", f"tick:{moment}", None, moment, {}))
+            except errors.TemporaryError as error:
+                _log.warning("a tick was lost: %s", error.message)
             if self._stopping.wait(_TICK_SECONDS):
                 return
 
@@ -125,8 +131,12 @@ def compose(home: pathlib.Path, url: str, token: str, *, mlflow: str, anonymous:
         "extensions": extensions_app.create_app(extensions_app.Deps(store=store, publisher=queue, keyring=keyring, tokens=tokens)),
         "resolver": resolver_app.create_app(resolver_app.Deps(store=store, tokens=tokens, zone="")),
         "codesets": codesets_app.create_app(codesets_app.Deps(store=store, publisher=queue, git=git, keyring=keyring, tokens=tokens)),
-        "workflows": workflows_app.create_app(workflows_app.Deps(store=store, publisher=queue, tokens=tokens, public_url=url)),
-        "runs": runs_app.create_app(runs_app.Deps(store=store, publisher=queue, engine=engine, tokens=tokens, public_url=url)),
+        "workflows": workflows_app.create_app(
+            workflows_app.Deps(store=store, publisher=queue, tokens=tokens, public_url=url, zone="", namespace=_NAMESPACE)
+        ),
+        "runs": runs_app.create_app(
+            runs_app.Deps(store=store, publisher=queue, engine=engine, tokens=tokens, public_url=url, zone="", namespace=_NAMESPACE)
+        ),
         "applications": applications_app.create_app(applications_app.Deps(store=store, tokens=tokens)),
         "artifacts": artifacts_app.create_app(artifacts_app.Deps(store=store, publisher=queue, tokens=tokens)),
         "gitea_ingress": gitea_ingress_app.create_app(gitea_ingress_app.Deps(store=store, publisher=queue, keyring=keyring)),
@@ -137,7 +147,9 @@ def compose(home: pathlib.Path, url: str, token: str, *, mlflow: str, anonymous:
             dispatcher_app.Deps(store=store, publisher=queue, engine=engine, keyring=keyring, zone="", namespace=_NAMESPACE)
         ),
         "run_tracker": run_tracker_app.create_app(run_tracker_app.Deps(store=store, publisher=queue)),
-        "housekeeper": housekeeper_app.create_app(housekeeper_app.Deps(store=store, publisher=queue, git=git, engine=engine)),
+        "housekeeper": housekeeper_app.create_app(
+            housekeeper_app.Deps(store=store, publisher=queue, git=git, engine=engine, keyring=keyring, health_interval=_HEALTH_SECONDS)
+        ),
     }
     smart = smart_http.SmartHttp(
         git,

@@ -1,0 +1,81 @@
+"""Making runs, inside an event's transaction: the row, its steps and its plan; and ending those that cannot start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlmodel
+
+from fuseml.domain import errors, events, plan, run
+from fuseml.runtime import clock, planner
+from fuseml.store import runs, tables
+
+Planning = Callable[[str, str], plan.Plan]
+"""From the run's id and name to its plan."""
+
+
+def create(
+    session: sqlmodel.Session,
+    order: planner.Order,
+    planning: Planning,
+    event: events.Event,
+    *,
+    meaning: str,
+    trigger: Mapping[str, Any],
+    request: str | None = None,
+) -> list[events.Payload]:
+    """One run of the order, unless there is one. `meaning` tells apart what else asks for the same workflow on the same inputs."""
+    given = order.given()
+    run_id = run.identity(order.document.name, order.revision, given or {"trigger": order.code}, meaning)
+    if runs.find(session, run_id):
+        return []
+    row = tables.Run(
+        id=run_id,
+        name=runs.next_name(session, order.document.name),
+        sequence=0,
+        workflow=order.document.name,
+        revision=order.revision,
+        project=order.project,
+        codeset=order.codeset,
+        commit=order.commit,
+        trigger={
+            "kind": event.type.removeprefix(events.PREFIX).removesuffix(".v1"),
+            "event": event.id,
+            "source": event.source,
+            "user": order.user,
+            **trigger,
+        },
+        request=request,
+        inputs=given,
+        state="queued",
+        created=clock.now(),
+    )
+    created = events.RunCreated(
+        run=row.name, workflow=row.workflow, revision=row.revision, project=row.project, codeset=row.codeset, commit=row.commit
+    )
+    names = [step.name for step in order.document.steps]
+    try:
+        planned = planning(row.id, row.name)
+    except errors.PermanentError as error:
+        # What asked for the run must not vanish: the run is there, and says why it could not start.
+        runs.add(session, row, names)
+        return [created, *end(session, row, "failed", error.message)]
+    row.plan = planned.model_dump(mode="json")
+    reused = {step.name: step for step in planned.reused}
+    runs.add(session, row, [name for name in names if name in reused or any(step.name == name for step in planned.steps)], reused)
+    return [created]
+
+
+def end(session: sqlmodel.Session, row: tables.Run, state: run.State, cause: str) -> list[events.Payload]:
+    """Finish a run that no engine will ever tell about."""
+    moment = clock.now()
+    runs.record(session, row, run.advance(runs.progress(row), run.Observation(row.id, None, state, moment, cause=cause)))
+    for step in runs.steps(session, [row.id]):
+        runs.record(session, step, run.advance(runs.progress(step), run.Observation(row.id, step.name, "skipped", moment)))
+    finished = "cancelled" if state == "cancelled" else "failed"
+    return [
+        events.RunFinished(
+            run=row.name, workflow=row.workflow, project=row.project, codeset=row.codeset, commit=row.commit, state=finished, cause=cause
+        )
+    ]

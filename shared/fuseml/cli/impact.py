@@ -1,0 +1,89 @@
+"""How the impact of a change looks: a line for each field and each selector, `+` comes, `-` goes, `~` changes, and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from fuseml.cli import output
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from fuseml.client import effects
+
+_SIGNS: Mapping[str, str] = {
+    "registers": "+",
+    "appears": "+",
+    "resolves": "+",
+    "removes": "-",
+    "vanishes": "-",
+    "breaks": "-",
+    "none": "=",
+}
+_WORDS: Mapping[str, str] = {"registers": "is registered", "updates": "is updated", "removes": "is deleted", "none": "is unchanged"}
+_STYLES: Mapping[str, str] = {"+": "green", "-": "red", "~": "yellow", "=": "dim"}
+
+
+def breaks(impact: effects.Impact) -> list[effects.Effect]:
+    """The selectors that would find nothing any more."""
+    return [effect for effect in impact.get("effects", ()) if effect.get("effect") == "breaks"]
+
+
+def warn(impact: effects.Impact) -> None:
+    """Tell on standard error what breaks, if anything does."""
+    for effect in breaks(impact):
+        typer.echo(f"warning: {effect['sentence']}", err=True)
+
+
+def show(impacts: Sequence[effects.Impact]) -> None:
+    """Print the impact of one or several changes."""
+    plain = output.console()
+    for impact in impacts:
+        for line in _lines(impact):
+            plain.print(line, soft_wrap=True)
+
+
+def report(impact: effects.Impact, format: output.Format, *, check: bool) -> None:
+    """Print one impact; with `check` the command fails when anything would break."""
+    if format is output.Format.TABLE:
+        show([impact])
+        typer.echo(f"{impact['summary'][:1].upper()}{impact['summary'][1:]}.")
+    else:
+        output.dump(format, impact)
+    if check and breaks(impact):
+        raise typer.Exit(1)
+
+
+def _lines(impact: effects.Impact) -> Iterator[Text]:
+    yield _line(impact["change"], 0, f"{impact['extension_id']} {_WORDS[impact['change']]}")
+    for change in impact["changes"]:
+        yield _line(change["effect"], 4, change["path"] + _values(change))
+    for effect in impact["effects"]:
+        if effect["effect"] != "unchanged":
+            yield _line(effect["effect"], 2, effect["sentence"])
+            if effect["effect"] != "breaks":
+                yield from (_line(change["effect"], 6, change["key"] + _values(change)) for change in effect["environment"])
+
+
+def _line(kind: str, indent: int, text: str) -> Text:
+    from rich.text import Text
+
+    sign = _SIGNS.get(kind, "~")
+    return Text(f"{' ' * indent}{sign} {text}", style=_STYLES[sign])
+
+
+def _values(change: effects.Change) -> str:
+    before, after = change["before"], change["after"]
+    if change["secret"] and change["effect"] == "changes":
+        return f": {after} (changed)"
+    told = f"{_quoted(before)} -> {_quoted(after)}" if before and after else _quoted(before or after)
+    return f": {told}" if told else ""
+
+
+def _quoted(value: str) -> str:
+    # A value is one line, and at most as much as tells it from others.
+    text = " ".join(value.split())
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,0 +1,72 @@
+"""`fuseml workflow lint`: what is wrong with workflow documents, here and, where a server answers, in the light of its registry."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fuseml.cli import options, output, session
+from fuseml.domain import errors
+
+if TYPE_CHECKING:
+    from fuseml.client import shapes
+
+Files = Annotated[
+    list[str], typer.Argument(help="Workflow documents, YAML or JSON; `-` is standard input.", metavar="FILE...", show_default=False)
+]
+
+
+def lint(
+    context: typer.Context,
+    files: Files,
+    project: options.Project = "",
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no server.")] = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Check workflow documents; nothing is stored.
+
+    A server, if one answers, also tells what the selectors find now. Exit code 1 on errors, with --strict on warnings.
+    """
+    client = None if offline else session.connect(context)
+    found: list[dict[str, object]] = []
+    for file in files:
+        text = session.read(file)
+        findings = _here(text)
+        if client and not any(finding["level"] == "error" for finding in findings):
+            try:
+                findings = client.workflows.lint(text, project)
+            except (errors.TemporaryError, errors.UnauthenticatedError, errors.ForbiddenError) as error:
+                typer.echo(f"Selectors are not checked: {error.message}", err=True)
+                client = None
+        found += [{"file": "<stdin>" if file == "-" else file, **finding} for finding in findings]
+    if format is output.Format.TABLE:
+        for item in found:
+            typer.echo(_line(item))
+        typer.echo(_summary(found, len(files)), err=True)
+    else:
+        output.dump(format, found)
+    if any(strict or item["level"] == "error" for item in found):
+        raise typer.Exit(1)
+
+
+def _here(text: str) -> list[shapes.Finding]:
+    from fuseml.domain import lint as rules
+
+    return [dataclasses.asdict(finding) for finding in rules.lint_text(text)]  # type: ignore[misc]  # the same fields, checked by a test
+
+
+def _line(item: dict[str, object]) -> str:
+    """`file:line:column: level: path: message`, as compilers tell it."""
+    place = ":".join(str(item[key]) for key in ("file", "line", "column") if item.get(key))
+    told = " ".join(str(item["message"]).split())
+    hint = f" (did you mean {item['suggestion']!r}?)" if item.get("suggestion") else ""
+    return ": ".join(str(part) for part in (place, item["level"], item.get("path"), told) if part) + hint
+
+
+def _summary(found: list[dict[str, object]], files: int) -> str:
+    count = {level: sum(item["level"] == level for item in found) for level in ("error", "warning")}
+    told = [f"{number} {level}{'' if number == 1 else 's'}" for level, number in count.items() if number]
+    return f"{', '.join(told) or 'No problem'} in {files} {'file' if files == 1 else 'files'}."

@@ -1,0 +1,72 @@
+"""How a plan looks: what each step would execute, with what in its environment, and what its selectors came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import typer
+
+from fuseml.cli import output, runs
+
+_PLAN = (
+    output.column("Workflow"),
+    output.column("Revision"),
+    output.column("Project"),
+    output.column("Inputs"),
+    output.Column("Outputs", lambda plan: {name: value(parts) for name, parts in _mapping(plan.get("outputs")).items()}),
+)
+_STEPS = (
+    output.column("Name"),
+    output.Column("Image", lambda step: value(step["image"])),
+    output.column("Needs"),
+    output.Column("Code", lambda step: [f"{item['project']}/{item['codeset']} {item['commit'][:8]}" for item in _items(step["checkouts"])]),
+)
+_ENVIRONMENT = (output.column("Step"), output.column("Variable"), output.column("Value", cut=True))
+
+
+def show(format: output.Format, plan: Mapping[str, object]) -> None:
+    """Print the plan; for programs the API's own object."""
+    if format is not output.Format.TABLE:
+        output.dump(format, plan)
+        return
+    output.fields(plan, _PLAN)
+    steps = _items(plan.get("steps"))
+    bindings = [{"step": item["step"], **item["binding"]} for item in _items(plan.get("bindings"))]
+    for title, rows, columns in (
+        ("Steps", steps, _STEPS),
+        ("Environment", list(_environment(steps)), _ENVIRONMENT),
+        ("Bindings", bindings, runs.BINDINGS),
+    ):
+        if rows:
+            typer.echo(f"\n{title}:")
+            output.table(rows, columns, indent=2)
+
+
+def _environment(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
+    for step in steps:
+        for variable in step["variables"]:
+            yield {"step": step["name"], "variable": variable["name"], "value": value(variable["value"])}
+
+
+def value(parts: object) -> str:
+    """A typed value: text as it is, outputs as expressions, secrets by what they are called."""
+    return "".join(map(_part, _items(parts)))
+
+
+def _part(part: Mapping[str, Any]) -> str:
+    match part["kind"]:
+        case "output":
+            return f"{{{{ steps.{part['step']}.outputs.{part['output']} }}}}"
+        case "secret":
+            return f"<secret {part['extension']}/{part['service']}/{part['credentials']}/{part['key']}>"
+        case _:
+            return str(part["text"])
+
+
+def _items(value: object) -> Sequence[Mapping[str, Any]]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,139 @@
+"""Runs that people ask for, on a real server with real git pushes: started, repeated, repaired, cut short."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.embedded import server as embedded
+
+WORKFLOW = """
+name: train
+inputs:
+  - name: code
+    type: codeset
+  - name: alpha
+    default: "1"
+outputs:
+  - name: answer
+steps:
+  - name: prepare
+    image: fuseml.local/shell:1
+    inputs:
+      - codeset: {name: code}
+    script: |
+      date +%s%N > "$FUSEML_ENV_RESULTS/data"
+    outputs:
+      - name: data
+  - name: fit
+    image: fuseml.local/shell:1
+    inputs:
+      - codeset: {name: code}
+      - name: alpha
+        value: "{{ inputs.alpha }}"
+      - name: data
+        value: "{{ steps.prepare.outputs.data }}"
+    script: |
+      . ./fit.sh
+      printf "$FUSEML_DATA alpha=$FUSEML_ALPHA by=$BY run=$FUSEML_ENV_RUN" > "$FUSEML_ENV_RESULTS/answer"
+    outputs:
+      - name: answer
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
+    with embedded.running(tmp_path_factory.mktemp("requests") / "home", "--mlflow", "none") as running:
+        running.post("/workflows", raw=WORKFLOW.encode())
+        yield running
+
+
+def registered(server: embedded.Server, name: str, folder: pathlib.Path, script: str) -> embedded.Checkout:
+    """A codeset of that name with `fit.sh`, pushed."""
+    answer = server.post(f"/codesets?project=p&name={name}")
+    checkout = embedded.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
+    pushed(checkout, script)
+    return checkout
+
+
+def pushed(checkout: embedded.Checkout, script: str) -> str:
+    (checkout.folder / "fit.sh").write_text(script)
+    return checkout.push("another way to fit")
+
+
+def asked(server: embedded.Server, path: str, body: object = None) -> dict[str, Any]:
+    """Ask for a run; the run, once it has finished."""
+    request = server.post(path, body)["request"]
+    embedded.wait_for(lambda: server.get(f"/runs?request={request}"), 30, "the request to become a run")
+    return server.finished_run(server.get(f"/runs?request={request}")[0]["name"])
+
+
+def started(server: embedded.Server, codeset: str, **more: object) -> dict[str, Any]:
+    return asked(server, "/runs", {"workflow": "train", "project": "p", "codeset": codeset, **more})
+
+
+def states(run: dict[str, Any]) -> list[tuple[str, str, str | None]]:
+    return [(step["name"], step["state"], step["reused_from"]) for step in run["steps"]]
+
+
+def test_a_failed_run_goes_on_with_the_commit_that_repairs_it(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+    checkout = registered(server, "broken", tmp_path, "echo it is too hard >&2; exit 1\n")
+    failed = started(server, "broken")
+    assert failed["state"] == "failed"
+    assert "it is too hard" in failed["cause"]
+    data = failed["steps"][0]["outputs"]["data"]
+    fixed = pushed(checkout, "BY=fix\n")
+
+    resumed = asked(server, f"/runs/{failed['name']}/resume", {"commit": fixed})
+
+    assert (resumed["state"], resumed["commit"]) == ("succeeded", fixed)
+    assert states(resumed) == [("prepare", "succeeded", failed["name"]), ("fit", "succeeded", None)]
+    assert resumed["outputs"] == {"answer": f"{data} alpha=1 by=fix run={resumed['name']}"}
+    assert server.call("POST", f"/runs/{resumed['name']}/resume").status == 409
+    # Without the repair it fails again, and only where it failed.
+    again = asked(server, f"/runs/{failed['name']}/resume")
+    assert (again["state"], again["commit"], again["steps"][1]["state"]) == ("failed", failed["commit"], "failed")
+
+
+def test_a_rerun_uses_today_s_workflow_and_a_locked_one_the_stored_plan(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+    registered(server, "repeated", tmp_path, "BY=v1\n")
+    first = started(server, "repeated", inputs={"alpha": 5})
+    assert " alpha=5 by=v1 " in first["outputs"]["answer"]
+    changed = WORKFLOW.replace("alpha=$FUSEML_ALPHA", "beta=$FUSEML_ALPHA")
+    assert server.call("PUT", "/workflows/train", raw=changed.encode()).status == 200
+
+    latest = asked(server, f"/runs/{first['name']}/rerun")
+    locked = asked(server, f"/runs/{first['name']}/rerun", {"locked": True})
+
+    assert " beta=5 by=v1 " in latest["outputs"]["answer"]
+    assert latest["revision"] == first["revision"] + 1
+    assert " alpha=5 by=v1 " in locked["outputs"]["answer"]
+    assert locked["outputs"]["answer"].endswith(f"run={locked['name']}")
+    assert (locked["revision"], locked["commit"]) == (first["revision"], first["commit"])
+
+
+def test_a_run_can_be_taken_step_by_step(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+    registered(server, "stepwise", tmp_path, "BY=me\n")
+    prepared = started(server, "stepwise", until="prepare")
+    assert (prepared["state"], states(prepared), prepared["outputs"]) == ("succeeded", [("prepare", "succeeded", None)], {})
+
+    fitted = asked(server, f"/runs/{prepared['name']}/rerun", {"only": "fit"})
+
+    assert states(fitted) == [("prepare", "succeeded", prepared["name"]), ("fit", "succeeded", None)]
+    assert fitted["outputs"]["answer"].startswith(prepared["steps"][0]["outputs"]["data"])
+
+
+def test_a_workflow_with_an_approval_is_accepted_and_its_runs_say_that_they_cannot_run(
+    server: embedded.Server, tmp_path: pathlib.Path
+) -> None:
+    registered(server, "asking", tmp_path, "BY=me\n")
+    text = WORKFLOW.replace("name: train", "name: asks").replace("  - name: fit\n", "  - name: fit\n    approval: {message: really?}\n")
+    assert server.call("POST", "/workflows", raw=text.encode()).status == 201
+
+    run = asked(server, "/runs", {"workflow": "asks", "project": "p", "codeset": "asking"})
+
+    assert run["state"] == "failed"
+    assert "approval" in run["cause"]

@@ -1,0 +1,222 @@
+"""The commands that ask for runs, follow them and look at what they would do, against a real HTTP server with the contract's answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fuseml.cli import main
+from tests.component import canned_api
+from tests.component.canned_api import Answer, CannedApi, Request, refused
+from tests.unit.test_cli import one_line, variables
+
+SHA = "3f2a91c4" * 5
+MADE = {**canned_api.RUN, "name": "mlflow-e2e-2", "state": "queued", "finished": None}
+ENDED: dict[str, object] = {
+    **MADE,
+    "state": "succeeded",
+    "finished": "2026-01-01T10:01:05Z",
+    "steps": [{"name": "builder", "state": "succeeded", "reused_from": "mlflow-e2e-1"}, {"name": "trainer", "state": "succeeded"}],
+}
+FAILED = {**ENDED, "state": "failed", "cause": "step 'trainer' failed: too hard"}
+PLAN = {
+    "id": "",
+    "run": "mlflow-e2e-2",
+    "workflow": "mlflow-e2e",
+    "revision": 2,
+    "project": "demo",
+    "inputs": {"predictor": "kserve"},
+    "steps": [
+        {
+            "name": "trainer",
+            "image": [{"kind": "output", "step": "builder", "output": "image"}],
+            "needs": ["builder"],
+            "checkouts": [{"project": "demo", "codeset": "diabetes", "commit": SHA}],
+            "variables": [
+                {"name": "FUSEML_PREDICTOR", "value": [{"kind": "text", "text": "kserve"}]},
+                {
+                    "name": "AWS_SECRET_ACCESS_KEY",
+                    "value": [
+                        {"kind": "secret", "extension": "minio", "service": "s3", "credentials": "default", "key": "AWS_SECRET_ACCESS_KEY"}
+                    ],
+                },
+            ],
+        }
+    ],
+    "outputs": {"url": [{"kind": "output", "step": "predictor", "output": "url"}]},
+    "bindings": [{"step": "trainer", "binding": {"name": "store", "extension_id": "minio", "service_id": "s3", "url": "http://s3"}}],
+}
+WARNING = {"level": "warning", "path": "steps[0].image", "message": "the image has no tag", "line": 4, "column": 12, "suggestion": None}
+ASKED = Answer({"request": "r-1"}, 202)
+
+
+def routes(ended: Mapping[str, object] = ENDED) -> dict[tuple[str, str], canned_api.Route]:
+    return {
+        **canned_api.CONTRACT,
+        ("POST", "/runs"): ASKED,
+        ("POST", "/runs/mlflow-e2e-1/rerun"): ASKED,
+        ("POST", "/runs/mlflow-e2e-1/resume"): ASKED,
+        ("GET", "/runs"): lambda request: Answer([MADE] if request.query.get("request") == ["r-1"] else [canned_api.RUN]),
+        ("GET", "/runs/mlflow-e2e-2"): Answer(ended),
+        ("POST", "/workflows/mlflow-e2e/plan"): Answer(PLAN),
+        ("GET", "/workflows/mlflow-e2e/revisions"): Answer([{"revision": 2, "created": "2026-01-02T10:00:00Z"}]),
+        ("GET", "/workflows/mlflow-e2e/diff"): Answer(b"--- old\n+++ new\n", headers={"Content-Type": "text/x-diff"}),
+        ("POST", "/workflows"): Answer({"workflow": canned_api.WORKFLOW, "findings": [WARNING]}),
+    }
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CannedApi]:
+    with canned_api.serve(routes()) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def forgotten(server: CannedApi) -> None:
+    server.requests.clear()
+
+
+def fuseml(server: CannedApi, home: Path, line: str) -> int:
+    return main.run(line.split(), variables(home, server.url))
+
+
+ASKING = [
+    (
+        f"workflow run mlflow-e2e -p demo -c diabetes --input predictor=a=b -i x= --commit {SHA}",
+        "/runs",
+        {"workflow": "mlflow-e2e", "project": "demo", "codeset": "diabetes", "commit": SHA, "inputs": {"predictor": "a=b", "x": ""}},
+    ),
+    ("workflow run -n mlflow-e2e --until trainer", "/runs", {"workflow": "mlflow-e2e", "until": "trainer"}),
+    ("run rerun mlflow-e2e-1 --locked", "/runs/mlflow-e2e-1/rerun", {"locked": True}),
+    ("run rerun mlflow-e2e-1 --only trainer", "/runs/mlflow-e2e-1/rerun", {"only": "trainer"}),
+    ("run resume mlflow-e2e-1", "/runs/mlflow-e2e-1/resume", {}),
+    (
+        f"run resume mlflow-e2e-1 --with-commit {SHA} --with-image trainer=host/trainer:2",
+        "/runs/mlflow-e2e-1/resume",
+        {"commit": SHA, "images": {"trainer": "host/trainer:2"}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "path", "body"), ASKING, ids=[line for line, *_ in ASKING])
+def test_asking_sends_what_was_given_and_tells_the_run(
+    line: str, path: str, body: object, server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fuseml(server, tmp_path, line) == 0
+    assert capsys.readouterr().out == "Run mlflow-e2e-2 of mlflow-e2e is queued.\n"
+    asked = server.requests[0]
+    assert (asked.method, asked.path, json.loads(asked.body)) == ("POST", path, body)
+
+    assert fuseml(server, tmp_path, f"{line} -o json") == 0
+    assert json.loads(capsys.readouterr().out) == MADE
+
+
+@pytest.mark.parametrize(("ended", "code"), [(ENDED, 0), (FAILED, 1)])
+def test_waiting_follows_the_run_and_ends_as_it_does(
+    ended: Mapping[str, object], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with canned_api.serve(routes(ended)) as server:
+        for line in ("run resume mlflow-e2e-1", "run rerun mlflow-e2e-1", "workflow run mlflow-e2e"):
+            assert fuseml(server, tmp_path, f"{line} --wait") == code
+            assert f"mlflow-e2e-2  {ended['state']}" in capsys.readouterr().out
+            assert fuseml(server, tmp_path, f"{line} --wait -o yaml") == code
+            assert yaml.safe_load(capsys.readouterr().out) == ended
+
+
+def test_waiting_for_an_assignment_follows_the_run_that_it_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assigned: list[Request] = []
+
+    def assign(request: Request) -> Answer:
+        assigned.append(request)
+        return Answer(status=201)
+
+    changed = {("POST", "/workflows/assignments"): assign, ("GET", "/runs"): lambda _: Answer([MADE] if assigned else [canned_api.RUN])}
+    with canned_api.serve({**routes(FAILED), **changed}) as server:
+        assert fuseml(server, tmp_path, "workflow assign mlflow-e2e -p demo -c diabetes --wait") == 1
+    assert "mlflow-e2e-2  failed" in capsys.readouterr().out
+
+
+def test_a_refused_request_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refusal = refused(409, "conflict", "run mlflow-e2e-1 has succeeded, so there is nothing to resume")
+    with canned_api.serve({**routes(), ("POST", "/runs/mlflow-e2e-1/resume"): refusal}) as server:
+        assert fuseml(server, tmp_path, "run resume mlflow-e2e-1 --wait") == 1
+    assert one_line(capsys) == "error: run mlflow-e2e-1 has succeeded, so there is nothing to resume\n"
+
+
+def test_an_input_without_a_name_is_refused_before_anything_is_sent(
+    server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fuseml(server, tmp_path, "workflow run mlflow-e2e --input =x") == 1
+    assert "'=x' does not say which input is meant; write NAME=VALUE" in one_line(capsys)
+    assert server.requests == []
+
+
+def test_a_reused_step_is_shown_with_its_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with canned_api.serve(routes()) as server:
+        assert fuseml(server, tmp_path, "run get mlflow-e2e-2") == 0
+    assert "mlflow-e2e-1" in next(line for line in capsys.readouterr().out.splitlines() if "builder" in line)
+
+
+def test_a_plan_shows_the_environment_with_secrets_by_name(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml(server, tmp_path, "run plan mlflow-e2e -p demo -c diabetes -i predictor=kserve") == 0
+    shown = capsys.readouterr().out
+    assert "url: {{ steps.predictor.outputs.url }}" in shown
+    assert "demo/diabetes 3f2a91c4" in shown
+    assert "<secret minio/s3/default/AWS_SECRET_ACCESS_KEY>" in shown
+    assert "minio/s3" in shown.partition("Bindings:")[2]
+    assert fuseml(server, tmp_path, "run plan mlflow-e2e -o yaml") == 0
+    assert yaml.safe_load(capsys.readouterr().out) == PLAN
+
+
+def test_revisions_are_listed_read_and_compared(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuseml(server, tmp_path, "workflow revisions mlflow-e2e -o json") == 0
+    assert [item["revision"] for item in json.loads(capsys.readouterr().out)] == [2]
+    assert fuseml(server, tmp_path, "workflow get mlflow-e2e --revision 1 -o json") == 0
+    assert server.requests[-1].query == {"revision": ["1"]}
+    capsys.readouterr()
+    assert fuseml(server, tmp_path, "workflow diff mlflow-e2e 1 2") == 0
+    assert (server.requests[-1].query, capsys.readouterr().out) == ({"from": ["1"], "to": ["2"]}, "--- old\n+++ new\n")
+    assert fuseml(server, tmp_path, "workflow diff mlflow-e2e") == 0
+    assert server.requests[-1].query == {}
+    assert fuseml(server, tmp_path, "workflow delete mlflow-e2e --force") == 0
+    assert server.requests[-1].query == {"force": ["true"]}
+
+
+SOUND = "name: train\nsteps:\n  - name: fit\n    image: trainer:1\n    script: train\n"
+BROKEN = SOUND.replace("image:", "imgae:")
+
+
+def test_lint_without_a_server_checks_the_document_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound, broken = tmp_path / "sound.yaml", tmp_path / "broken.yaml"
+    sound.write_text(SOUND.replace("trainer:1", "trainer"))
+    broken.write_text(BROKEN)
+    offline = variables(tmp_path, "http://127.0.0.1:1")
+
+    assert main.run(["workflow", "lint", str(sound)], offline) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{sound}:4:5: warning: steps[0].image: ")
+    assert printed.err.splitlines()[0].startswith("Selectors are not checked: no FuseML server answers")
+    assert printed.err.splitlines()[1] == "1 warning in 1 file."
+    assert main.run(["workflow", "lint", "--strict", "--offline", str(sound)], offline) == 1
+    assert capsys.readouterr().err == "1 warning in 1 file.\n"
+
+    assert main.run(["workflow", "lint", str(sound), str(broken), "-o", "json", "--offline"], offline) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert {(Path(item["file"]).name, item["level"]) for item in found} == {("sound.yaml", "warning"), ("broken.yaml", "error")}
+    assert set(found[0]) == {"file", *WARNING}
+
+
+def test_lint_with_a_server_tells_what_it_finds(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = tmp_path / "w.yaml"
+    document.write_text(SOUND)
+    assert fuseml(server, tmp_path, f"workflow lint {document} -p demo") == 0
+    assert capsys.readouterr().out == f"{document}:4:12: warning: steps[0].image: the image has no tag\n"
+    [asked] = server.requests
+    assert (asked.query, asked.body.decode()) == ({"dry_run": ["true"], "project": ["demo"]}, SOUND)
+    document.write_text(BROKEN)
+    assert fuseml(server, tmp_path, f"workflow lint {document}") == 1
+    assert len(server.requests) == 1

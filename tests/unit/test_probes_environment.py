@@ -1,0 +1,112 @@
+"""What a person's environment says about tools: MLflow's and the AWS SDKs' variables and files, read as those tools read them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuseml.domain import errors
+from fuseml.probes import environment
+from fuseml.probes.target import Target
+
+CANARY = "canary-5ecret"
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": CANARY}
+CREDENTIALS = """\
+[default]
+aws_access_key_id = AKIAFILE
+aws_secret_access_key = file-secret
+
+[minio]
+aws_access_key_id = minio
+aws_secret_access_key = minio-secret
+aws_session_token = minio-token
+"""
+CONFIG = """\
+[default]
+region = eu-central-1
+
+[profile minio]
+region = lab
+endpoint_url = http://minio.lab:9000
+s3 =
+    addressing_style = path
+"""
+
+
+def test_an_empty_environment_names_no_tools() -> None:
+    assert environment.find({}) == []
+
+
+def test_mlflow_is_found_with_the_credentials_of_its_client() -> None:
+    variables = {"MLFLOW_TRACKING_URI": "http://mlflow.lab", "MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": CANARY}
+    [found] = environment.find({**variables, "PATH": "/bin"})
+    assert found == Target("http://mlflow.lab", {}, {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": CANARY})
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "sqlite:///mlflow.db", "databricks", "databricks://prod", "http://", ""])
+def test_a_tracking_uri_that_is_no_server_is_no_tool(uri: str) -> None:
+    assert environment.find({"MLFLOW_TRACKING_URI": uri}) == []
+
+
+def test_every_s3_address_is_found_once_with_account_and_region() -> None:
+    variables = {**KEYS, "AWS_DEFAULT_REGION": "lab", "MLFLOW_S3_ENDPOINT_URL": "http://one:9000", "AWS_ENDPOINT_URL": "http://two:9000"}
+    assert environment.find(variables) == [
+        Target("http://one:9000", {"AWS_DEFAULT_REGION": "lab"}, KEYS),
+        Target("http://two:9000", {"AWS_DEFAULT_REGION": "lab"}, KEYS),
+    ]
+    assert len(environment.find({**variables, "AWS_ENDPOINT_URL": "http://one:9000"})) == 1
+
+
+def test_the_address_for_s3_goes_before_the_one_for_all_services() -> None:
+    [found] = environment.find({"AWS_ENDPOINT_URL_S3": "http://s3:9000", "AWS_ENDPOINT_URL": "http://all:9000"})
+    assert (found.url, found.credentials) == ("http://s3:9000", {})
+
+
+def test_an_account_without_an_address_is_one_of_amazons() -> None:
+    [found] = environment.find({}, CREDENTIALS, CONFIG)
+    assert found.url == "https://s3.eu-central-1.amazonaws.com"
+    assert found.credentials == {"AWS_ACCESS_KEY_ID": "AKIAFILE", "AWS_SECRET_ACCESS_KEY": "file-secret"}
+    assert environment.find(KEYS)[0].url == "https://s3.us-east-1.amazonaws.com"
+
+
+def test_a_profile_brings_its_address_region_and_token() -> None:
+    [found] = environment.find({"AWS_PROFILE": "minio"}, CREDENTIALS, CONFIG)
+    account = {"AWS_ACCESS_KEY_ID": "minio", "AWS_SECRET_ACCESS_KEY": "minio-secret", "AWS_SESSION_TOKEN": "minio-token"}
+    assert found == Target("http://minio.lab:9000", {"AWS_DEFAULT_REGION": "lab"}, account)
+    assert environment.find({"AWS_PROFILE": "nobody"}, CREDENTIALS, CONFIG) == []
+
+
+def test_an_account_is_never_mixed_from_two_sources() -> None:
+    [found] = environment.find({"AWS_PROFILE": "minio", **KEYS}, CREDENTIALS, CONFIG)
+    assert found.credentials == KEYS
+    [half] = environment.find({"AWS_PROFILE": "minio", "AWS_ACCESS_KEY_ID": "AKIA1"}, CREDENTIALS, CONFIG)
+    assert half.credentials["AWS_ACCESS_KEY_ID"] == "minio"
+
+
+@pytest.mark.parametrize("text", [f"aws_secret_access_key = {CANARY}\n", f"[default]\n{CANARY}\n", f"[default\nkey={CANARY}"])
+def test_a_damaged_file_is_named_and_not_quoted(text: str) -> None:
+    with pytest.raises(errors.InvalidError) as caught:
+        environment.find({}, text)
+    assert "~/.aws/credentials" in caught.value.message
+    assert CANARY not in caught.value.message
+    assert caught.value.__cause__ is None
+
+
+@given(
+    st.dictionaries(st.sampled_from([*KEYS, "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_PROFILE", "MLFLOW_TRACKING_URI"]), st.text()),
+    st.text(),
+    st.text(),
+)
+def test_whatever_stands_there_is_a_target_that_can_be_asked_or_an_explained_error(
+    variables: dict[str, str], credentials: str, config: str
+) -> None:
+    try:
+        found = environment.find(variables, credentials, config)
+    except errors.InvalidError:
+        return
+    assert all(target.origin.startswith(("http://", "https://")) for target in found)
+
+
+def test_a_target_keeps_its_secrets_out_of_its_representation() -> None:
+    assert CANARY not in repr(environment.find(KEYS))

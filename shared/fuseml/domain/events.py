@@ -55,36 +55,58 @@ class Payload(pydantic.BaseModel):
         return None
 
 
-class CodesetRegistered(Payload):
-    TYPE: ClassVar[str] = "org.fuseml.codeset.registered.v1"
+class _AboutCodeset(Payload):
     project: str
     codeset: str
+
+    @property
+    def subject(self) -> str:
+        return f"{self.project}/{self.codeset}"
+
+
+class _AboutWorkflow(Payload):
+    workflow: str
+
+    @property
+    def subject(self) -> str:
+        return self.workflow
+
+
+class _AboutRun(Payload):
+    run: str
+
+    @property
+    def subject(self) -> str:
+        return self.run
+
+
+class _FromTracker(Payload):
+    """`extension` is the id of the tracking server's record."""
+
+    extension: str
+    name: str
+
+    @property
+    def source(self) -> str:
+        return f"/extensions/{self.extension}"
+
+
+class CodesetRegistered(_AboutCodeset):
+    TYPE: ClassVar[str] = "org.fuseml.codeset.registered.v1"
     url: str
 
-    @property
-    def subject(self) -> str:
-        return f"{self.project}/{self.codeset}"
 
-
-class CodesetRemoved(Payload):
+class CodesetRemoved(_AboutCodeset):
     TYPE: ClassVar[str] = "org.fuseml.codeset.removed.v1"
-    project: str
-    codeset: str
-
-    @property
-    def subject(self) -> str:
-        return f"{self.project}/{self.codeset}"
 
 
-class CodesetPushed(Payload):
+class CodesetPushed(_AboutCodeset):
     """A ref of a codeset points at a new commit. `paths` is null where the changed files could not be told.
 
     `registered` is when the codeset was registered: one that was deleted and made again begins anew.
     """
 
     TYPE: ClassVar[str] = "org.fuseml.codeset.pushed.v1"
-    project: str
-    codeset: str
     ref: str
     before: str | None = None
     commit: str
@@ -94,40 +116,26 @@ class CodesetPushed(Payload):
     registered: str = ""
 
     @property
-    def subject(self) -> str:
-        return f"{self.project}/{self.codeset}"
-
-    @property
     def identity(self) -> str:
         # Without `before`: the sweep that repairs a lost webhook does not know it, and must make the same event.
         return f"{self.ref}@{self.commit}" + (f"/{self.registered}" if self.registered else "")
 
 
-class WorkflowAssigned(Payload):
+class WorkflowAssigned(_AboutWorkflow):
     """A workflow is bound to a codeset or to a pattern of artifacts. `assignment` tells repeated assignments apart."""
 
     TYPE: ClassVar[str] = "org.fuseml.workflow.assigned.v1"
-    workflow: str
     pattern: str
     assignment: str
-
-    @property
-    def subject(self) -> str:
-        return self.workflow
 
     @property
     def identity(self) -> str:
         return self.assignment
 
 
-class WorkflowUpdated(Payload):
+class WorkflowUpdated(_AboutWorkflow):
     TYPE: ClassVar[str] = "org.fuseml.workflow.updated.v1"
-    workflow: str
     revision: int
-
-    @property
-    def subject(self) -> str:
-        return self.workflow
 
     @property
     def identity(self) -> str:
@@ -165,21 +173,15 @@ class RunRequested(Payload):
         return self.request
 
 
-class RunCancelRequested(Payload):
+class RunCancelRequested(_AboutRun):
     """Somebody wants a run to stop."""
 
     TYPE: ClassVar[str] = "org.fuseml.run.cancel_requested.v1"
-    run: str
     reason: str
 
-    @property
-    def subject(self) -> str:
-        return self.run
 
-
-class RunCreated(Payload):
+class RunCreated(_AboutRun):
     TYPE: ClassVar[str] = "org.fuseml.run.created.v1"
-    run: str
     workflow: str
     revision: int
     project: str
@@ -187,32 +189,22 @@ class RunCreated(Payload):
     commit: str | None = None
 
     @property
-    def subject(self) -> str:
-        return self.run
-
-    @property
     def identity(self) -> str:
         return "created"
 
 
-class RunStarted(Payload):
+class RunStarted(_AboutRun):
     TYPE: ClassVar[str] = "org.fuseml.run.started.v1"
-    run: str
     workflow: str
     project: str
-
-    @property
-    def subject(self) -> str:
-        return self.run
 
     @property
     def identity(self) -> str:
         return "started"
 
 
-class RunStepFinished(Payload):
+class RunStepFinished(_AboutRun):
     TYPE: ClassVar[str] = "org.fuseml.run.step_finished.v1"
-    run: str
     workflow: str
     project: str
     step: str
@@ -221,17 +213,12 @@ class RunStepFinished(Payload):
     outputs: dict[str, str] = {}
 
     @property
-    def subject(self) -> str:
-        return self.run
-
-    @property
     def identity(self) -> str:
         return f"step/{self.step}"
 
 
-class RunFinished(Payload):
+class RunFinished(_AboutRun):
     TYPE: ClassVar[str] = "org.fuseml.run.finished.v1"
-    run: str
     workflow: str
     project: str
     codeset: str | None = None
@@ -239,10 +226,6 @@ class RunFinished(Payload):
     state: Literal["succeeded", "failed", "cancelled"]
     cause: str | None = None
     outputs: dict[str, str] = {}
-
-    @property
-    def subject(self) -> str:
-        return self.run
 
     @property
     def identity(self) -> str:
@@ -271,12 +254,10 @@ class ArtifactRecorded(Payload):
         return "recorded"
 
 
-class ModelRegistered(Payload):
+class ModelRegistered(_FromTracker):
     """A tracking server (`extension` is its record's id) has a new model version."""
 
     TYPE: ClassVar[str] = "org.fuseml.model.registered.v1"
-    extension: str
-    name: str
     version: str
     model_source: str | None = None
     run_id: str | None = None
@@ -287,18 +268,12 @@ class ModelRegistered(Payload):
         return f"{self.name}/{self.version}"
 
     @property
-    def source(self) -> str:
-        return f"/extensions/{self.extension}"
-
-    @property
     def identity(self) -> str:
         return "registered"
 
 
-class ModelTagged(Payload):
+class ModelTagged(_FromTracker):
     TYPE: ClassVar[str] = "org.fuseml.model.tagged.v1"
-    extension: str
-    name: str
     version: str
     key: str
     value: str | None = None
@@ -309,20 +284,14 @@ class ModelTagged(Payload):
         return f"{self.name}/{self.version}"
 
     @property
-    def source(self) -> str:
-        return f"/extensions/{self.extension}"
-
-    @property
     def identity(self) -> str:
         return self.delivery
 
 
-class ModelAliased(Payload):
+class ModelAliased(_FromTracker):
     """An alias of a model points at `version`, or at nothing when `version` is null."""
 
     TYPE: ClassVar[str] = "org.fuseml.model.aliased.v1"
-    extension: str
-    name: str
     alias: str
     version: str | None = None
     delivery: str
@@ -330,10 +299,6 @@ class ModelAliased(Payload):
     @property
     def subject(self) -> str:
         return f"{self.name}@{self.alias}"
-
-    @property
-    def source(self) -> str:
-        return f"/extensions/{self.extension}"
 
     @property
     def identity(self) -> str:

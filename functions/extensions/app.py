@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import flask
@@ -13,13 +14,17 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What the registry needs from the outside. `zone` is the control plane's own, where runs are."""
+    """What the registry needs from the outside. `zone` is the control plane's own, where runs are.
+
+    `renew` puts a fresh key into the keyring, where the server keeps its keys itself; else they are configured, a new one first.
+    """
 
     store: database.Database
     publisher: cloudevents.Publisher
     keyring: secrets.Keyring
     tokens: auth.Tokens
     zone: str = ""
+    renew: Callable[[], None] | None = None
 
 
 def create_app(deps: Deps) -> flask.Flask:

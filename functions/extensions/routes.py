@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import flask
 import pydantic
 
-from functions.extensions import discovery, service
+from functions.extensions import discovery, rotation, service
 from fuseml.domain import document, extension, impact, selector
 from fuseml.runtime import http
 
@@ -72,6 +72,11 @@ def register(api: http.Api, deps: Deps) -> None:
     def discover_extensions(body: discovery.Search) -> discovery.Found:
         """Ask what answers at the URLs, and propose records for the tools that are recognised."""
         return discovery.discover(deps, body)
+
+    @api.route("POST", "/extensions/secrets/rotate", returns=rotation.Rotated)
+    def rotate_secrets() -> rotation.Rotated:
+        """Seal all secrets anew with the newest key. A server that keeps its keys itself makes a fresh one."""
+        return rotation.rotate(deps)
 
     @api.route("GET", "/extensions/<id>", returns=extension.Extension)
     def get_extension(id: str) -> extension.Extension:

@@ -26,6 +26,7 @@ from fuseml.cli import (
     projects,
     resolve,
     runs,
+    secrets,
     server,
     session,
     settings,
@@ -53,6 +54,7 @@ for _name, _group in (
     ("application", applications.app),
     ("artifact", artifacts.app),
     ("extension", extensions.app),
+    ("secrets", secrets.app),
     ("config", config.app),
 ):
     app.add_typer(_group, name=_name)

@@ -105,6 +105,10 @@ class Extensions:
         answer = self._http.change("POST", "/extensions/discover", document={"urls": [*urls], "apply": apply})
         return cast(Sequence[shapes.Proposal], answer["proposals"])
 
+    def rotate_secrets(self) -> shapes.Rotation:
+        """Seal everything that is secret anew, with the newest key."""
+        return cast(shapes.Rotation, self._http.change("POST", "/extensions/secrets/rotate"))
+
     def services(self, extension: str) -> Parts[shapes.Service]:
         """The services of one extension."""
         return Parts(self._http, transport.address("extensions", extension, "services"))

@@ -255,6 +255,14 @@ class Proposal(TypedDict, total=False):
     message: str
 
 
+class Rotation(TypedDict):
+    """How many values were sealed anew; `unreadable` names what holds values that no key opens."""
+
+    credentials: int
+    webhook_secrets: int
+    unreadable: list[str]
+
+
 class Selector(TypedDict, total=False):
     name: str
     extension_id: str

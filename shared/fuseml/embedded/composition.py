@@ -99,7 +99,8 @@ def compose(home: pathlib.Path, url: str, token: str, *, mlflow: str, anonymous:
     """Make every part for a server at `url`, with its state under `home`. Starts nothing. Raises PermanentError."""
     store = database.Database(f"sqlite:///{home / 'fuseml.db'}")
     store.migrate()
-    keyring = secrets.Keyring(secrets.read_or_create(home / "keys", secrets.new_key()).split())
+    keys = secrets.KeyFile(home / "keys")
+    keyring = keys.keyring()
     workload_token = keyring.derive("token:workload")
     known = {auth.digest_of(token): auth.Caller("admin", "admin"), auth.digest_of(workload_token): auth.Caller("workload", "workload")}
     tokens = auth.Tokens(known, anonymous=anonymous)
@@ -128,7 +129,9 @@ def compose(home: pathlib.Path, url: str, token: str, *, mlflow: str, anonymous:
         idle=_IDLE_SECONDS,
     )
     functions |= {
-        "extensions": extensions_app.create_app(extensions_app.Deps(store=store, publisher=queue, keyring=keyring, tokens=tokens)),
+        "extensions": extensions_app.create_app(
+            extensions_app.Deps(store=store, publisher=queue, keyring=keyring, tokens=tokens, renew=functools.partial(keys.renew, keyring))
+        ),
         "resolver": resolver_app.create_app(resolver_app.Deps(store=store, tokens=tokens, zone="")),
         "codesets": codesets_app.create_app(codesets_app.Deps(store=store, publisher=queue, git=git, keyring=keyring, tokens=tokens)),
         "workflows": workflows_app.create_app(

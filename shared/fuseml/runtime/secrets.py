@@ -8,6 +8,7 @@ import hmac
 import os
 import pathlib
 import tempfile
+import threading
 from collections.abc import Sequence
 
 from cryptography import fernet
@@ -19,10 +20,11 @@ class Keyring:
     """Seals and unseals. Its keys appear in no representation of it."""
 
     def __init__(self, keys: Sequence[str]) -> None:
+        """`keys` are Fernet keys, the newest first. Raises PermanentError when there is none, or something else among them."""
         if not keys:
             raise errors.PermanentError("no secret keys are configured; set FUSEML_SECRET_KEYS to at least one Fernet key")
         try:
-            self._fernet = fernet.MultiFernet([fernet.Fernet(key) for key in keys])
+            self._keys = tuple(fernet.Fernet(key) for key in keys)
         except ValueError as error:
             raise errors.PermanentError(
                 "FUSEML_SECRET_KEYS holds something that is not a Fernet key (32 bytes, url-safe base64)"
@@ -30,20 +32,55 @@ class Keyring:
         # Derived values must outlive a rotation, so they hang on the oldest key.
         self._oldest = keys[-1].encode()
 
+    def adopt(self, key: str) -> None:
+        """Seal with `key` from now on; the others still unseal."""
+        self._keys = (fernet.Fernet(key), *self._keys)
+
     def seal(self, secret: str) -> str:
         """Text that only this keyring can read."""
-        return self._fernet.encrypt(secret.encode()).decode()
+        return self._keys[0].encrypt(secret.encode()).decode()
 
     def unseal(self, sealed: str) -> str:
         """The secret. Raises PermanentError when none of the keys fits."""
+        for key in self._keys:
+            with contextlib.suppress(fernet.InvalidToken):
+                return key.decrypt(sealed.encode()).decode()
+        raise errors.PermanentError("a stored secret cannot be read with the configured keys; add the key that sealed it")
+
+    def reseal(self, sealed: str) -> str:
+        """The same secret sealed with the first key; `sealed` itself where it is already. Raises PermanentError as `unseal` does."""
         try:
-            return self._fernet.decrypt(sealed.encode()).decode()
-        except fernet.InvalidToken as error:
-            raise errors.PermanentError("a stored secret cannot be read with the configured keys; add the key that sealed it") from error
+            self._keys[0].decrypt(sealed.encode())
+        except fernet.InvalidToken:
+            return self.seal(self.unseal(sealed))
+        return sealed
 
     def derive(self, purpose: str) -> str:
         """A token for `purpose` that needs no storage: the same keyring always derives the same."""
         return hmac.new(self._oldest, purpose.encode(), hashlib.sha256).hexdigest()
+
+
+class KeyFile:
+    """The keys of a server that owns them: one a line, the newest first, readable by their owner only."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        self._turn = threading.Lock()
+
+    def keyring(self) -> Keyring:
+        """All keys; a missing file is made with a fresh one."""
+        return Keyring(read_or_create(self._path, new_key()).split())
+
+    def renew(self, keyring: Keyring) -> None:
+        """Put a fresh key in front, in the file and then in the keyring that was made of it. Nothing is sealed with it before it is safe."""
+        with self._turn:
+            key = new_key()
+            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, prefix=f".{self._path.name}.", delete=False) as file:
+                file.write("\n".join([key, *self._path.read_text().split()]) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            pathlib.Path(file.name).replace(self._path)
+            keyring.adopt(key)
 
 
 def same(given: str, wanted: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlmodel import Session, col, select
 
@@ -105,3 +105,10 @@ def announce(session: Session, codeset: tables.Codeset, ref: str, commit: str, n
 def all_codesets(session: Session) -> Sequence[tables.Codeset]:
     """Every codeset, for the sweep."""
     return session.exec(select(tables.Codeset).order_by(col(tables.Codeset.project), col(tables.Codeset.name))).all()
+
+
+def reseal(session: Session, change: Callable[[str, str], str]) -> None:
+    """Pass every sealed webhook secret through `change(project/codeset, value)`."""
+    for row in all_codesets(session):
+        row.webhook_secret = change(f"{row.project}/{row.name}", row.webhook_secret)
+        session.add(row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -162,6 +162,22 @@ def sealed_secret(session: Session, part: plan.SecretPart) -> str:
             if (service.id, credentials.id) == (part.service, part.credentials) and part.key in credentials.configuration:
                 return credentials.configuration[part.key]
     raise errors.NotFoundError(f"the credentials {part.ref} are not in the registry any more")
+
+
+def reseal(session: Session, change: Callable[[str, str], str], after: str, limit: int) -> Sequence[str]:
+    """Pass every sealed value of the next records behind `after` through `change(record id, value)`. Returns the ids that were read.
+
+    No change of the records: neither revision nor `updated` move.
+    """
+    query = (
+        select(tables.ExtensionRecord).where(col(tables.ExtensionRecord.id) > after).order_by(col(tables.ExtensionRecord.id)).limit(limit)
+    )
+    rows = session.exec(query).all()
+    for row in rows:
+        record = extension.Extension.model_validate(row.document)
+        row.document = extension.map_secrets(record, functools.partial(change, row.id)).model_dump(mode="json")
+        session.add(row)
+    return [row.id for row in rows]
 
 
 def at_addresses(session: Session, urls: Sequence[str]) -> list[extension.Extension]:

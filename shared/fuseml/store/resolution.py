@@ -18,7 +18,7 @@ from sqlmodel import Session, col
 from fuseml.domain import constraint, extension, matching, selector
 from fuseml.store import extensions, tables
 
-_PAGE, _GROWTH = 12, 4
+_PAGE, _GROWTH = 6, 6
 """Services that are read first for one selector, and how many times more with each next page."""
 
 _NAMED = sqlalchemy.select(extensions.DOCUMENT).where(col(tables.ExtensionRecord.id) == bindparam("id"))

@@ -1,0 +1,59 @@
+"""Rotation of the keys that seal secrets: a fresh key where the server owns its keys, then everything is sealed anew with the first one.
+
+Old keys still unseal, and each portion is a transaction of its own: whatever stops a rotation, all stays readable, and the next
+one completes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fuseml.domain import document, errors
+from fuseml.store import codesets, extensions
+
+if TYPE_CHECKING:
+    from functions.extensions.app import Deps
+
+_PORTION = 100
+
+
+class Rotated(document.Model):
+    """How many values were sealed anew. `unreadable` names what holds values that none of the keys opens; they stay as they are."""
+
+    credentials: int
+    webhook_secrets: int
+    unreadable: list[str]
+
+
+def rotate(deps: Deps) -> Rotated:
+    """Bring everything to the newest key. Doing so again changes nothing, unless there is a newer key."""
+    if deps.renew is not None:
+        deps.renew()
+    credentials, webhooks = _Sealer(deps, "extension"), _Sealer(deps, "codeset")
+    last: str | None = ""
+    while last is not None:
+        with deps.store.write() as session:
+            read = extensions.reseal(session, credentials.change, last, _PORTION)
+        last = read[-1] if read else None
+    with deps.store.write() as session:
+        codesets.reseal(session, webhooks.change)
+    unreadable = [*credentials.unreadable, *webhooks.unreadable]
+    return Rotated(credentials=credentials.changed, webhook_secrets=webhooks.changed, unreadable=unreadable)
+
+
+class _Sealer:
+    """Seals values of one kind of owner, and remembers how it went."""
+
+    def __init__(self, deps: Deps, kind: str) -> None:
+        self._keyring, self._kind = deps.keyring, kind
+        self.changed = 0
+        self.unreadable: dict[str, None] = {}
+
+    def change(self, owner: str, sealed: str) -> str:
+        try:
+            again = self._keyring.reseal(sealed)
+        except errors.PermanentError:
+            self.unreadable[f"{self._kind} {owner}"] = None
+            return sealed
+        self.changed += again != sealed
+        return again

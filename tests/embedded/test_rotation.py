@@ -1,0 +1,100 @@
+"""Rotating the keys that seal secrets: everything is sealed anew, nothing is lost, whenever the server dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sqlite3
+import subprocess
+import sys
+from typing import Any
+
+from tests.embedded import server as embedded
+
+WORKFLOW = """
+name: read
+inputs:
+  - name: code
+    type: codeset
+outputs:
+  - name: length
+steps:
+  - name: measure
+    image: fuseml.local/shell:1
+    inputs:
+      - name: code
+        codeset: {name: "{{ inputs.code }}", path: /project}
+    extensions:
+      - name: store
+        service_resource: s3
+    script: printf "${#SECRET_KEY}" > "$FUSEML_ENV_RESULTS/length"
+    outputs:
+      - name: length
+"""
+SECRET = "seventeen letters"
+
+
+def _sealed(home: pathlib.Path) -> tuple[str, str]:
+    """What the database holds for the credentials' value and for the codeset's webhook secret."""
+    with sqlite3.connect(home / "fuseml.db") as database:
+        document: dict[str, Any] = json.loads(database.execute("SELECT document FROM extension WHERE id = 'store'").fetchone()[0])
+        (webhook,) = database.execute("SELECT webhook_secret FROM codeset").fetchone()
+    return document["services"][0]["credentials"][0]["configuration"]["SECRET_KEY"], webhook
+
+
+def _rotate(server: embedded.Server) -> dict[str, Any]:
+    command = [sys.executable, "-m", "fuseml.cli.main", "secrets", "rotate", "-o", "json"]
+    environment = {**os.environ, "FUSEML_HOME": str(server.home)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    rotated: dict[str, Any] = json.loads(done.stdout)
+    return rotated
+
+
+def test_a_rotation_seals_everything_anew_and_survives_a_death_in_the_middle(tmp_path: pathlib.Path) -> None:
+    server = embedded.Server(tmp_path / "home", "--mlflow", "none").start()
+    try:
+        credentials = [{"id": "account", "configuration": {"SECRET_KEY": SECRET}}]
+        service = {"id": "s3", "resource": "s3", "endpoints": [{"url": "http://127.0.0.1:9"}], "credentials": credentials}
+        server.post("/extensions", {"id": "store", "services": [service]})
+        server.post("/workflows", raw=WORKFLOW.encode())
+        registered = server.post("/codesets?project=p&name=code")
+        checkout = embedded.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
+        server.post("/workflows/assignments?name=read&codesetProject=p&codesetName=code")
+        keys = server.home / "keys"
+        old = keys.read_text()
+        before = _sealed(server.home)
+
+        # What a death between the new key and the first value sealed with it leaves.
+        server.kill()
+        newest = subprocess.run(
+            [sys.executable, "-c", "from fuseml.runtime import secrets; print(secrets.new_key())"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        keys.write_text(newest + old)
+        server.start()
+        checkout.push("one")
+        assert server.finished_run("read-1")["outputs"] == {"length": str(len(SECRET))}
+        assert _sealed(server.home) == before
+
+        rotated = _rotate(server)
+
+        # The server's own record holds one more value.
+        assert rotated == {"credentials": 2, "webhook_secrets": 1, "unreadable": []}
+        after = _sealed(server.home)
+        assert after[0] != before[0]
+        assert after[1] != before[1]
+        assert keys.stat().st_mode & 0o777 == 0o600
+        assert len(keys.read_text().split()) == 3
+
+        # The old keys may go now, but for the oldest, from which tokens and push passwords are derived.
+        server.stop()
+        kept = keys.read_text().split()
+        keys.write_text(f"{kept[0]}\n{kept[-1]}\n")
+        server.start()
+        checkout.push("two")
+        assert server.finished_run("read-2")["outputs"] == {"length": str(len(SECRET))}
+    finally:
+        server.stop()

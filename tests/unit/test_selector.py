@@ -482,3 +482,11 @@ def test_a_version_that_is_no_semantic_one_may_be_asked_for() -> None:
     (wanted,) = workflow.load(text).steps[0].extensions
     assert resolved(store(version="RELEASE.2021-06-17"), wanted=wanted).version == "RELEASE.2021-06-17"
     assert reasons(refusal(store(version="2.0"), wanted=wanted))[0][1] == "version"
+
+
+def test_a_refusal_names_what_came_nearest() -> None:
+    near = extension.Extension.model_validate({"id": "z-near", "product": "mlflow", "version": "1.19.0", "services": [{"id": "s"}]})
+    far = extension.Extension.model_validate({"id": "a-far", "product": "minio", "services": [{"id": "s"}]})
+
+    with pytest.raises(errors.UnresolvedError, match=r"z-near: version 1\.19\.0 does not satisfy >=3"):
+        selector.resolve([selector.Selector(name="tracking", product="mlflow", version=">=3")], [near, far], selector.Context())

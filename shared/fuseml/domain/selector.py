@@ -278,11 +278,18 @@ def _candidate(place: matching.Place, verdict: Verdict, why: matching.Rejection)
     )
 
 
+# The order in which an extension's rules are asked; one that fails late came further.
+_EXTENSION_RULES = ("extension_id", "product", "zone", "version")
+
+
+def _distance(candidate: Candidate) -> tuple[bool, bool, bool, int]:
+    rank = _EXTENSION_RULES.index(candidate.rule) if candidate.rule in _EXTENSION_RULES else len(_EXTENSION_RULES)
+    return bool(candidate.url), bool(candidate.credentials_id), bool(candidate.service_id), rank
+
+
 def nearest(candidates: Sequence[Candidate]) -> str:
     """The candidate that came furthest before it was rejected, and why it was; empty when there was none."""
-    found = max(
-        candidates, key=lambda candidate: (bool(candidate.url), bool(candidate.credentials_id), bool(candidate.service_id)), default=None
-    )
+    found = max(candidates, key=_distance, default=None)
     if found is None:
         return ""
     return f"{'/'.join(filter(None, (found.extension_id, found.service_id, found.url)))}: {found.sentence}"

@@ -1,101 +1,278 @@
-"""Canaries planted as credentials are looked for wherever a secret could leak: only the environment of the step's process may hold them."""
+"""Canaries: secrets planted in the registry, used by a real run in every way it offers, and looked for wherever they must not be."""
 
 from __future__ import annotations
 
+import base64
+import json
 import pathlib
-import re
 import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
 
 from tests.embedded import server as embedded
 
-CANARY = "canary-4f1d0c7be2-do-not-sing"
-OTHER = "canary-9ab35e6d71-do-not-sing"
+CANARIES = {"everybody": "canary-global-5Kq8zR", "project": "canary-project-9xVt2L", "user": "canary-user-7Jw4mD"}
+
+RECORD = {
+    "id": "vault",
+    "product": "vault",
+    "services": [
+        {
+            "id": scope,
+            "resource": f"vault-{scope}",
+            "auth_required": True,
+            "endpoints": [{"url": f"http://vault.example.com/{scope}", "configuration": {"VAULT_URL": "http://vault.example.com"}}],
+            "credentials": [{"id": scope, "configuration": {f"{scope.upper()}_TOKEN": CANARIES[scope]}, **who}],
+        }
+        for scope, who in (
+            ("everybody", {"scope": "global"}),
+            ("project", {"scope": "project", "projects": ["alpha"]}),
+            ("user", {"scope": "user", "users": ["ada"]}),
+        )
+    ],
+}
 
 WORKFLOW = """
-name: sing
+name: spill
 inputs:
   - name: code
     type: codeset
 steps:
-  - name: aloud
+  - name: use
     image: fuseml.local/shell:1
     inputs:
       - name: code
         codeset: {{name: "{{{{ inputs.code }}}}", path: /project}}
-      - name: key
-        value: "{{{{ extension.store.cfg.AWS_ACCESS_KEY_ID }}}}"
-    extensions:
-      - name: store
-        service_resource: s3
+      - name: token
+        value: "Bearer {{{{ extension.g.cfg.EVERYBODY_TOKEN }}}}"
+    extensions: &vault
+      - {{name: g, service_resource: vault-everybody}}
+      - {{name: p, service_resource: vault-project}}
+      - {{name: u, service_resource: vault-user}}
     env:
-      - name: MIXED
-        value: "with {{{{ extension.store.cfg.AWS_SECRET_ACCESS_KEY }}}} inside"
+      - name: DATABASE_URL
+        value: "postgresql://ada:{{{{ extension.p.cfg.PROJECT_TOKEN }}}}@db/alpha"
     script: |
-      echo "key $FUSEML_KEY and $MIXED"
-      test "$FUSEML_KEY" = "$AWS_ACCESS_KEY_ID" && touch {witness}
+      env
+      echo "$FUSEML_TOKEN and $DATABASE_URL"
+      echo "in parts: $USER_TOKEN" | tr ' ' '\\n' >&2
+      printf %s "$EVERYBODY_TOKEN" | wc -c > "$FUSEML_ENV_RESULTS/length"
+      touch {witness}
       while [ ! -e {gate} ]; do sleep 0.05; done
-      echo "failed with $AWS_SECRET_ACCESS_KEY" >&2
+    outputs:
+      - name: length
+  - name: fail
+    image: fuseml.local/shell:1
+    needs: [use]
+    extensions: *vault
+    script: |
+      echo "cannot log in with $EVERYBODY_TOKEN, $PROJECT_TOKEN and $USER_TOKEN" >&2
       exit 3
 """
 
 
-def _found_in(data: bytes) -> bool:
-    return CANARY.encode() in data or OTHER.encode() in data
+def canaries_in(data: bytes) -> list[str]:
+    """The canaries that some bytes hold, plainly or as base64 at any offset."""
+    found = []
+    for name, canary in CANARIES.items():
+        plain = canary.encode()
+        # Of each of the three alignments, the part that does not hang on what stands around it.
+        encoded = [base64.b64encode(b"\0" * shift + plain)[4 * (shift > 0) : -4] for shift in range(3)]
+        if any(part in data for part in (plain, *encoded)):
+            found.append(name)
+    return found
 
 
-def _leaks(home: pathlib.Path, *, raw_logs: bool) -> list[str]:
-    """The files below the home that hold a canary. A step's own log is masked when the step has ended, and whenever it is read."""
-    files = [path for path in home.rglob("*") if path.is_file()]
-    return [str(path) for path in files if (raw_logs or path.name != "log") and _found_in(path.read_bytes())]
+@dataclass
+class Spill:
+    """A server whose run has used and betrayed all its secrets."""
+
+    server: embedded.Server
+    run: Mapping[str, Any]
+    command_lines: set[bytes] = field(default_factory=set)
+    while_running: Mapping[str, list[str]] = field(default_factory=dict)
+    environments: set[bytes] = field(default_factory=set)
 
 
-def _crawl(server: embedded.Server, run: str) -> list[str]:
-    """The GET routes of the API whose answer holds a canary; every template is filled with what is there."""
-    values = {
-        "id": "store",
-        "extension_id": "store",
-        "service_id": "s3",
-        "address": "default",
-        "name": run,
-        "step": "aloud",
-        "project": "p",
-    }
-    paths = [re.sub(r"{(\w+)}", lambda match: values.get(match[1], "code"), path) for path in server.get("/openapi.json")["paths"]]
-    return [path for path in [*paths, "/workflows/sing", "/readyz"] if _found_in(server.call("GET", path).body)]
+class Watcher:
+    """Notes every process's arguments as long as it runs."""
+
+    def __init__(self) -> None:
+        self.command_lines: set[bytes] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.01):
+            self.command_lines |= set(of_processes("cmdline"))
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
 
 
-def test_no_canary_is_found_outside_the_steps_own_environment(tmp_path: pathlib.Path) -> None:
-    witness, gate = tmp_path / "witness", tmp_path / "gate"
-    with embedded.running(tmp_path / "home", "--mlflow", "none") as server:
-        credentials = {"id": "default", "configuration": {"AWS_ACCESS_KEY_ID": CANARY, "AWS_SECRET_ACCESS_KEY": OTHER}}
-        service = {
-            "id": "s3",
-            "resource": "s3",
-            "auth_required": True,
-            "endpoints": [{"url": "http://127.0.0.1:9"}],
-            "credentials": [credentials],
-        }
-        assert not _found_in(server.call("POST", "/extensions", {"id": "store", "services": [service]}).body)
+def of_processes(name: str) -> Iterator[bytes]:
+    for path in pathlib.Path("/proc").glob(f"[0-9]*/{name}"):
+        try:
+            yield path.read_bytes()
+        except OSError:
+            continue  # it has ended, or is somebody else's
+
+
+def in_files(folder: pathlib.Path) -> dict[str, list[str]]:
+    """File -> the canaries in it."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            try:
+                hits = canaries_in(path.read_bytes())
+            except FileNotFoundError:
+                continue  # a temporary file
+            if hits:
+                found[str(path.relative_to(folder))] = hits
+    return found
+
+
+@pytest.fixture(scope="module")
+def spill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spill]:
+    folder = tmp_path_factory.mktemp("canary")
+    witness, gate = folder / "witness", folder / "gate"
+    with embedded.running(folder / "home", "--mlflow", "none") as server, Watcher() as watcher:
+        server.post("/extensions", RECORD)
         server.post("/workflows", raw=WORKFLOW.format(witness=witness, gate=gate).encode())
-        registered = server.post("/codesets?project=p&name=code")
-        checkout = embedded.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
-        server.post("/workflows/assignments?name=sing&codesetProject=p&codesetName=code")
-        checkout.push("sing")
-        embedded.wait_for(witness.exists, 30, "the step to have its secrets")
-
-        assert _leaks(server.home, raw_logs=False) == []
-        assert not _found_in(server.call("GET", "/runs/sing-1/logs/aloud").body)
-        arguments = subprocess.run(["ps", "-e", "-o", "args="], capture_output=True, check=True).stdout
-        assert not _found_in(arguments)
-
+        registered = server.post("/codesets?project=alpha&name=code")
+        server.post("/workflows/assignments?name=spill&codesetProject=alpha&codesetName=code")
+        checkout = embedded.Checkout(folder / "code", registered["codeset"]["url"], "ada", registered["password"])
+        (checkout.folder / "train.py").write_text("print('hello')\n")
+        checkout.push("spill")
+        embedded.wait_for(witness.exists, 30, "the step to use its secrets")
+        found = Spill(server, {}, while_running=in_files(server.home))
+        found.environments = {name for environ in of_processes("environ") for name in environ.split(b"\0") if canaries_in(name)}
         gate.touch()
-        run = server.finished_run("sing-1")
-        assert run["state"] == "failed"
-        assert "failed with <hidden>" in run["cause"]
-        assert [binding["secret_keys"] for binding in run["bindings"]] == [["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]]
-        assert b"key <hidden> and with <hidden> inside" in server.call("GET", "/runs/sing-1/logs/aloud").body
-        assert _crawl(server, "sing-1") == []
-        broken = {"configuration": {"bad key!": CANARY}}
-        assert not _found_in(server.call("PUT", "/extensions/store/services/s3/credentials/default", broken).body)
-        assert _leaks(server.home, raw_logs=True) == []
-    assert _leaks(tmp_path / "home", raw_logs=True) == []
+        found.run = server.finished_run("spill-1")
+        found.command_lines = watcher.command_lines
+        yield found
+
+
+def test_the_step_had_its_secrets_and_the_run_says_why_it_failed(spill: Spill) -> None:
+    assert (spill.run["state"], [step["state"] for step in spill.run["steps"]]) == ("failed", ["succeeded", "failed"])
+    assert spill.run["steps"][0]["outputs"] == {"length": str(len(CANARIES["everybody"]))}
+    assert {binding["credentials_id"] for binding in spill.run["bindings"]} == set(CANARIES)
+    assert spill.run["steps"][1]["cause"] == "exited with code 3: cannot log in with <hidden>, <hidden> and <hidden>"
+    # The one place where they may be: the environment of the step's own processes.
+    assert {entry.split(b"=", 1)[0] for entry in spill.environments} == {
+        b"EVERYBODY_TOKEN",
+        b"PROJECT_TOKEN",
+        b"USER_TOKEN",
+        b"FUSEML_TOKEN",
+        b"DATABASE_URL",
+    }
+
+
+def test_no_answer_of_the_api_holds_a_secret(spill: Spill) -> None:
+    server = spill.server
+    commit = spill.run["commit"]
+    known = {
+        "/extensions": {"id": "vault", "extension_id": "vault", "service_id": "user"},
+        "/projects": {"name": "alpha"},
+        "/codesets": {"project": "alpha", "name": "code"},
+        "/workflows": {"name": "spill"},
+        "/runs": {"name": "spill-1", "step": "fail"},
+    }
+    answered: dict[str, int] = {}
+    for template, operations in server.get("/openapi.json")["paths"].items():
+        if "get" not in operations:
+            continue
+        values = known.get(f"/{template.split('/')[1]}", {"name": "none"})
+        address = "http:%2F%2Fvault.example.com%2Fuser" if "endpoints" in template else "user"
+        path = template.format_map({**values, "address": address})
+        query = {"/lineage": f"?address=code://alpha/code/{commit}", "/workflows/{name}/diff": "?from=1&to=1"}.get(template, "")
+        for kind in ("application/json", "application/x-yaml"):
+            answer = server.call("GET", path + query, headers={"Accept": kind})
+            answered[template] = answer.status
+            assert canaries_in(answer.body + repr(answer.headers).encode()) == [], path
+    # There is no application to ask for; everything else was there.
+    assert {template: status for template, status in answered.items() if status != 200} == {"/applications/{name}": 404}
+    assert len(answered) > 20
+    log = server.call("GET", "/runs/spill-1/logs/use").body
+    assert b"DATABASE_URL=postgresql://ada:<hidden>@db/alpha" in log
+
+
+def test_no_answer_to_a_change_holds_a_secret(spill: Spill) -> None:
+    server = spill.server
+    credentials = RECORD["services"][2]["credentials"][0]  # type: ignore[index]
+    place = "/extensions/vault/services/user/credentials"
+    sent = [
+        ("POST", "/extensions", RECORD, 409),
+        ("POST", "/extensions", {"id": "other", "services": [{"credentials": [{**credentials, "scope": CANARIES["user"]}]}]}, 400),
+        ("POST", "/extensions", {**RECORD, "id": "a b", "version": [CANARIES["user"]]}, 400),
+        ("POST", "/extensions/plan", {**RECORD, "version": "2.0"}, 200),
+        ("PUT", "/extensions/vault?dry_run=true", {**RECORD, "services": []}, 200),
+        ("PUT", "/extensions/vault", RECORD, 200),
+        ("POST", place, credentials, 409),
+        ("PUT", f"{place}/user", credentials, 200),
+        ("PUT", f"{place}/user", {"configuration": [CANARIES["user"]]}, 400),
+        ("DELETE", "/extensions/vault", None, 409),
+        ("POST", "/resolve", {"selectors": [{"service_resource": "vault-user"}], "context": {"user": "ada"}, "explain": True}, 200),
+        ("POST", "/resolve", {"selectors": [{"service_resource": "vault-user"}], "context": {"user": "eve"}}, 422),
+        ("POST", "/workflows/spill/plan", {"project": "alpha", "codeset": "code"}, None),
+        ("POST", "/extensions/secrets/rotate", None, 200),
+    ]
+    for method, path, body, status in sent:
+        answer = server.call(method, path, body)
+        assert canaries_in(answer.body) == [], (method, path)
+        assert status in (None, answer.status), (method, path, answer)
+    broken = server.call(
+        "POST", "/extensions", raw=f'{{"id": "x", "version": "{CANARIES["user"]}" "'.encode(), headers={"Content-Type": "application/json"}
+    )
+    assert broken.status == 400 and canaries_in(broken.body) == []
+
+
+def test_no_file_of_the_server_holds_a_secret(spill: Spill) -> None:
+    assert spill.while_running == {}
+    assert in_files(spill.server.home) == {}
+    assert canaries_in((spill.server.home.parent / "home.out").read_bytes()) == []
+    assert any(path.name == "fuseml.db" for path in spill.server.home.iterdir()), "there is a database to look into"
+
+
+def test_no_process_had_a_secret_in_its_arguments(spill: Spill) -> None:
+    assert any(b"fuseml.cli.main" in line for line in spill.command_lines)
+    assert [line for line in spill.command_lines if canaries_in(line)] == []
+
+
+def test_the_command_line_tells_no_secret(spill: Spill, tmp_path: pathlib.Path) -> None:
+    record, broken = tmp_path / "vault.json", tmp_path / "broken.yaml"
+    record.write_text(json.dumps(RECORD))
+    broken.write_text(json.dumps({**RECORD, "id": "new"}).replace('"scope": "user"', f'"scope": "{CANARIES["user"]}"'))
+    for code, *arguments in (
+        (0, "extension", "get", "vault"),
+        (0, "extension", "get", "vault", "-o", "yaml"),
+        (0, "extension", "update", "vault", "-f", str(record)),
+        (1, "extension", "register", "-f", str(record)),
+        (1, "extension", "register", "-f", str(broken)),
+        (0, "run", "get", "spill-1"),
+        (0, "run", "logs", "spill-1"),
+        (0, "resolve", "-r", "vault-user", "--user", "ada", "--explain"),
+        (1, "resolve", "-r", "vault-user", "--user", "eve"),
+        (0, "secrets", "rotate"),
+    ):
+        done = fuseml(spill.server, *arguments)
+        assert canaries_in(done.stdout + done.stderr) == [], arguments
+        assert done.returncode == code, (arguments, done.stderr)
+
+
+def fuseml(server: embedded.Server, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line against the server."""
+    environment = {**embedded.GIT_ENVIRONMENT, "FUSEML_SERVER_URL": server.url, "FUSEML_TOKEN": server.token, "FUSEML_DEBUG": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "fuseml.cli.main", *arguments], env=environment, capture_output=True, timeout=60, check=False
+    )

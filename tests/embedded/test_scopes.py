@@ -1,7 +1,8 @@
-"""One selector, several accounts: each run's step sees its own project's, and the pusher's own goes before it. A moved tool needs no edit."""
+"""Resolution at every run: whose account a step gets, and what changes in the registry reach the next run without touching a workflow."""
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,26 @@ import pytest
 
 from tests.embedded import server as embedded
 
+ACCOUNTS = {
+    "alpha": {"scope": "project", "projects": ["alpha"]},
+    "beta": {"scope": "project", "projects": ["beta"]},
+    "ada": {"scope": "user", "users": ["ada"]},
+}
+STORE: dict[str, Any] = {
+    "id": "store",
+    "product": "minio",
+    "version": "4.1.3",
+    "services": [
+        {
+            "id": "s3",
+            "resource": "s3",
+            "auth_required": True,
+            "endpoints": [{"url": "http://old.example.com:9000", "configuration": {"S3_ENDPOINT_URL": "http://old.example.com:9000"}}],
+            "credentials": [{"id": name, "configuration": {"ACCESS_KEY": f"account-of-{name}"}, **who} for name, who in ACCOUNTS.items()],
+        }
+    ],
+}
+# Outputs are published, so they show what the step has got.
 WORKFLOW = """
 name: who
 inputs:
@@ -17,6 +38,7 @@ inputs:
     type: codeset
 outputs:
   - name: account
+  - name: url
 steps:
   - name: ask
     image: fuseml.local/shell:1
@@ -26,88 +48,126 @@ steps:
     extensions:
       - name: store
         service_resource: s3
-    script: printf "%s at %s" "$(printf %s "$ACCOUNT" | rev)" "$S3_URL" > "$FUSEML_ENV_RESULTS/account"
+    script: |
+      printf %s "$ACCESS_KEY" > "$FUSEML_ENV_RESULTS/account"
+      printf %s "$S3_ENDPOINT_URL" > "$FUSEML_ENV_RESULTS/url"
     outputs:
       - name: account
+      - name: url
 """
 
 
+class Team:
+    """Pushes to codesets and waits for the runs."""
+
+    def __init__(self, server: embedded.Server, folder: pathlib.Path) -> None:
+        self.server, self._folder, self._pushed = server, folder, 0
+
+    def push(self, project: str, user: str) -> dict[str, Any]:
+        """The run of a push by `user` to the codeset `code` of a project."""
+        registered = self.server.post(f"/codesets?project={project}&name=code")
+        self.server.call("POST", f"/workflows/assignments?name=who&codesetProject={project}&codesetName=code")
+        self._pushed += 1
+        place = self._folder / f"{project}-{self._pushed}"
+        # Each push is a new history on a branch of its own: nobody has to fetch before.
+        checkout = embedded.Checkout(place, registered["codeset"]["url"], user, registered["password"])
+        (place / "train.py").write_text(f"print({self._pushed})\n")
+        checkout.push("ask", ref=f"b{self._pushed}")
+        return self.server.finished_run(f"who-{self._pushed}")
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
-    with embedded.running(tmp_path_factory.mktemp("scopes") / "home", "--mlflow", "none") as running:
-        credentials = [
-            {"id": "alpha", "scope": "project", "projects": ["alpha"], "configuration": {"ACCOUNT": "account-of-alpha"}},
-            {"id": "beta", "scope": "project", "projects": ["beta"], "configuration": {"ACCOUNT": "account-of-beta"}},
-            {"id": "ada", "scope": "user", "users": ["ada"], "projects": ["beta"], "configuration": {"ACCOUNT": "account-of-ada"}},
-        ]
-        endpoint = {"url": "http://old.example:9000", "configuration": {"S3_URL": "http://old.example:9000"}}
-        service = {"id": "s3", "resource": "s3", "auth_required": True, "endpoints": [endpoint], "credentials": credentials}
-        running.post("/extensions", {"id": "store", "services": [service]})
-        running.post("/workflows", raw=WORKFLOW.encode())
-        yield running
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    folder = tmp_path_factory.mktemp("scopes")
+    with embedded.running(folder / "home", "--mlflow", "none") as server:
+        server.post("/extensions", STORE)
+        server.post("/workflows", raw=WORKFLOW.encode())
+        yield Team(server, folder)
 
 
-def _checkout(server: embedded.Server, folder: pathlib.Path, project: str, user: str = "") -> embedded.Checkout:
-    registered = server.post(f"/codesets?project={project}&name=code")
-    server.call("POST", f"/workflows/assignments?name=who&codesetProject={project}&codesetName=code")
-    return embedded.Checkout(folder / project, registered["codeset"]["url"], user or registered["username"], registered["password"])
-
-
-def _run_of(server: embedded.Server, commit: str) -> dict[str, Any]:
-    embedded.wait_for(lambda: server.get(f"/runs?commit={commit}"), 30, "the push to start a run")
-    return server.finished_run(server.get(f"/runs?commit={commit}")[0]["name"])
-
-
-# The step writes the account backwards: a run's outputs are shown as they are, and a secret must not be there.
-def _backwards(account: str) -> str:
-    return account[::-1]
-
-
-def test_each_project_sees_its_own_account(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_two_projects_get_two_accounts_by_one_selector(team: Team) -> None:
     for project in ("alpha", "beta"):
-        run = _run_of(server, _checkout(server, tmp_path, project).push(f"who am I in {project}"))
-
-        assert run["outputs"]["account"].startswith(_backwards(f"account-of-{project}")), run
-        assert [(bound["credentials_id"], bound["credentials_scope"]) for bound in run["bindings"]] == [(project, "project")]
-
-
-def test_the_pushers_own_account_goes_before_the_projects(server: embedded.Server, tmp_path: pathlib.Path) -> None:
-    run = _run_of(server, _checkout(server, tmp_path, "beta", user="ada").push("ada pushes", "ada"))
-
-    assert run["outputs"]["account"].startswith(_backwards("account-of-ada")), run
-    assert run["bindings"][0]["credentials_scope"] == "user"
+        run = team.push(project, f"fuseml-{project}")
+        assert (run["state"], run["project"]) == ("succeeded", project)
+        assert run["outputs"]["account"] == f"account-of-{project}"
+        (binding,) = run["bindings"]
+        assert (binding["credentials_id"], binding["credentials_scope"]) == (project, "project")
 
 
-def test_a_project_without_an_account_is_told_so(server: embedded.Server, tmp_path: pathlib.Path) -> None:
-    run = _run_of(server, _checkout(server, tmp_path, "gamma").push("who am I in gamma"))
-
-    assert run["state"] == "failed"
-    assert "not for gamma" in run["cause"]
-
-
-def test_a_moved_store_and_a_rotated_key_reach_the_next_run_without_touching_the_workflow(
-    server: embedded.Server, tmp_path: pathlib.Path
-) -> None:
-    checkout = _checkout(server, tmp_path, "alpha")
-    before = _run_of(server, checkout.push("before", "moving"))
-    endpoint = {"url": "http://new.example:9000", "configuration": {"S3_URL": "http://new.example:9000"}}
-    assert server.call("POST", "/extensions/store/services/s3/endpoints", endpoint).status == 201
-    assert server.call("DELETE", "/extensions/store/services/s3/endpoints/http%253A%252F%252Fold.example%253A9000").status == 204
-    rotated = {"configuration": {"ACCOUNT": "second-account-of-alpha"}}
-    assert server.call("PUT", "/extensions/store/services/s3/credentials/alpha", rotated).status == 200
-
-    after = _run_of(server, checkout.push("after", "moving"))
-
-    assert before["outputs"]["account"] == f"{_backwards('account-of-alpha')} at http://old.example:9000"
-    assert after["outputs"]["account"] == f"{_backwards('second-account-of-alpha')} at http://new.example:9000"
-    assert after["revision"] == before["revision"]
-    assert after["bindings"][0]["revision"] > before["bindings"][0]["revision"]
+def test_who_pushes_gets_an_account_of_their_own(team: Team) -> None:
+    own = team.push("beta", "ada")
+    assert (own["outputs"]["account"], own["bindings"][0]["credentials_scope"]) == ("account-of-ada", "user")
+    assert team.push("beta", "eve")["outputs"]["account"] == "account-of-beta"
 
 
-def test_a_malformed_version_constraint_is_refused_when_the_workflow_is_created(server: embedded.Server) -> None:
-    text = WORKFLOW.replace("name: who", "name: typo").replace("service_resource: s3", "service_resource: s3\n        version: '>=1.x.y'")
+def test_a_project_without_an_account_is_told_so(team: Team) -> None:
+    run = team.push("gamma", "eve")
+    assert (run["state"], run["steps"][0]["state"]) == ("failed", "skipped")
+    assert run["cause"] == (
+        "step 'ask': selector 'store' found nothing (store/s3: it needs credentials, and none are for user eve in project gamma)"
+    )
 
-    answer = server.call("POST", "/workflows", raw=text.encode())
 
-    assert answer.status == 400
-    assert "version" in answer.json["details"]["problems"][0]["path"]
+def test_a_run_keeps_ids_and_revisions_and_no_secret(team: Team) -> None:
+    run = team.push("alpha", "eve")
+    (binding,) = run["bindings"]
+    assert binding == {
+        "step": "ask",
+        "name": "store",
+        "extension_id": "store",
+        "service_id": "s3",
+        "service_resource": "s3",
+        "service_category": "",
+        "product": "minio",
+        "version": "4.1.3",
+        "zone": "",
+        "url": "http://old.example.com:9000",
+        "endpoint_type": "external",
+        "credentials_id": "alpha",
+        "credentials_scope": "project",
+        "configuration": {"S3_ENDPOINT_URL": "http://old.example.com:9000"},
+        "secret_keys": ["ACCESS_KEY"],
+        "revision": 1,
+        "ambiguous_with": [],
+    }
+    planned = json.dumps(team.server.get(f"/runs/{run['name']}/plan"))
+    assert "account-of" not in planned and '"kind": "secret"' in planned
+
+
+def test_a_store_that_moves_is_found_by_the_next_run(team: Team) -> None:
+    before = team.push("alpha", "eve")
+    moved = "http://new.example.com:9000"
+    service = {"id": "s3", "endpoints": [{"url": moved, "configuration": {"S3_ENDPOINT_URL": moved}}]}
+    team.server.call("PUT", "/extensions/store", {"services": [service]})
+    team.server.call("DELETE", f"/extensions/store/services/s3/endpoints/{before['bindings'][0]['url'].replace('/', '%252F')}")
+
+    after = team.push("alpha", "eve")
+
+    assert (before["outputs"]["url"], after["outputs"]["url"]) == ("http://old.example.com:9000", moved)
+    assert (before["revision"], after["revision"]) == (1, 1), "the workflow was not touched"
+    assert (before["bindings"][0]["revision"], after["bindings"][0]["revision"]) == (1, 3)
+
+
+def test_a_changed_account_reaches_the_next_run_and_a_rotation_of_keys_does_not_disturb(team: Team) -> None:
+    place = "/extensions/store/services/s3/credentials/alpha"
+    assert team.server.call("PUT", place, {"configuration": {"ACCESS_KEY": "a-fresh-account"}}).status == 200
+    assert team.push("alpha", "eve")["outputs"]["account"] == "a-fresh-account"
+
+    rotated = team.server.post("/extensions/secrets/rotate")
+
+    # The server's own record has an account, too.
+    assert (rotated["credentials"], rotated["unreadable"]) == (len(ACCOUNTS) + 1, [])
+    assert rotated["webhook_secrets"] == len(team.server.get("/codesets"))
+    assert team.push("alpha", "eve")["outputs"]["account"] == "a-fresh-account"
+    team.server.kill()
+    team.server.start()
+    assert team.push("beta", "ada")["outputs"]["account"] == "account-of-ada"
+
+
+def test_a_malformed_constraint_is_refused_when_the_workflow_is_created(team: Team) -> None:
+    text = WORKFLOW.replace("name: who", "name: malformed").replace("service_resource: s3", 'version: ">=1.0 && <2"')
+    answer = team.server.call("POST", "/workflows", raw=text.encode())
+    (problem,) = answer.json["details"]["problems"]
+    assert (answer.status, problem["path"], problem["line"]) == (400, "steps[0].extensions[0].version", 17)
+    assert "is not a version constraint: cannot read '&& <2'" in problem["message"]
+    assert team.server.call("GET", "/workflows/malformed").status == 404

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,28 +44,3 @@ def test_short_secrets_are_left_alone_and_lines_of_long_ones_are_masked_one_by_o
     secrets = ["true", "-----BEGIN KEY-----\nMIIabcdef\n-----END KEY-----\n"]
     assert masked("it is true: | MIIabcdef |", secrets) == b"it is true: | <hidden> |"
     assert not masking.Mask(["true", ""])
-
-
-@given(texts, st.integers(1, 9))
-def test_a_log_read_in_pieces_is_the_masked_log_before_and_after_it_is_rewritten(tmp_path_factory: object, text: str, limit: int) -> None:
-    log = Path(str(tmp_path_factory.getbasetemp())) / "log"  # type: ignore[attr-defined]
-    log.write_bytes(text.encode())
-    mask = masking.Mask(SECRETS)
-
-    def pieces() -> bytes:
-        collected, whole = b"", False
-        while not whole:
-            data, whole = masking.read(log, mask, len(collected), limit, final=True)
-            assert len(data) <= limit
-            collected += data
-        return collected
-
-    assert pieces() == masked(text)
-    masking.rewrite(log, mask)
-    assert log.read_bytes() == pieces() == masked(text)
-
-
-def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
-    assert masking.read(tmp_path / "log", masking.Mask([]), 0, 10, final=True) == (b"", True)
-    masking.rewrite(tmp_path / "log", masking.Mask(["a-secret"]))
-    assert not (tmp_path / "log").exists()

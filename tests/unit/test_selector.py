@@ -443,7 +443,7 @@ def test_explanations_are_bounded_and_count_what_they_leave_out() -> None:
 def test_what_came_furthest_is_named_first() -> None:
     near = store("near", service={"auth_required": True, "credentials": [CREDENTIALS["alpha"]]})
     refused = refusal(store("z", product="x"), near, wanted=S3.model_copy(update={"product": "minio"}), project="gamma")
-    assert refused.message == "selector 'store' found nothing (near/s3: they are for the projects alpha, beta, not for gamma)"
+    assert refused.message == "selector 'store' found nothing (near/s3: it needs credentials, and none are for project gamma)"
     assert reasons(refused)[0][0] == "near/s3/p"
 
 

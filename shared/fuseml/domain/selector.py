@@ -278,18 +278,18 @@ def _candidate(place: matching.Place, verdict: Verdict, why: matching.Rejection)
     )
 
 
-# The order in which an extension's rules are asked; one that fails late came further.
-_EXTENSION_RULES = ("extension_id", "product", "zone", "version")
-
-
-def _distance(candidate: Candidate) -> tuple[bool, bool, bool, int]:
-    rank = _EXTENSION_RULES.index(candidate.rule) if candidate.rule in _EXTENSION_RULES else len(_EXTENSION_RULES)
-    return bool(candidate.url), bool(candidate.credentials_id), bool(candidate.service_id), rank
+# The order in which the rules of a record and its services are asked; one that fails late came further.
+_RULES = (
+    *("extension_id", "product", "zone", "version", "service"),
+    *("service_id", "service_resource", "service_category", "auth_required", "endpoint"),
+)
 
 
 def nearest(candidates: Sequence[Candidate]) -> str:
     """The candidate that came furthest before it was rejected, and why it was; empty when there was none."""
-    found = max(candidates, key=_distance, default=None)
+    # That one account does not fit rejects nothing; that none does is said of the service.
+    judged = [candidate for candidate in candidates if candidate.url or not candidate.credentials_id]
+    found = max(judged, key=lambda candidate: len(_RULES) if candidate.url else _RULES.index(candidate.rule), default=None)
     if found is None:
         return ""
     return f"{'/'.join(filter(None, (found.extension_id, found.service_id, found.url)))}: {found.sentence}"

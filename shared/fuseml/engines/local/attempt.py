@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from fuseml.domain import errors, plan
-from fuseml.engines import masking
-from fuseml.engines.local import images, journal, launch, process, schedule
+from fuseml.engines.local import images, journal, launch, process, schedule, transcript
 
 _LOG = logging.getLogger(__name__)
 
@@ -84,6 +83,7 @@ class Attempt:
         self._folder = folder
         self._place = folder.step_path(step.name)
         self._log = folder.log(step.name)
+        self._transcript = transcript.Transcript(self._place, self._log)
         self._step = step
         self._number = number
         self._container = launch.container_name(run_id, step.name, number)
@@ -120,7 +120,7 @@ class Attempt:
         return self._kill_at
 
     def perform(self) -> Outcome:
-        """Do the attempt, or wait for the adopted process; block until it has ended and its log is masked."""
+        """Do the attempt, or wait for the adopted process; block until it has ended and its log is complete."""
         try:
             running = self._process or self._launch()
         except errors.PermanentError as error:
@@ -130,7 +130,7 @@ class Attempt:
         code = running.wait() if running is not None else None
         if self._runtime is not None and code is None:
             self._remove_container()
-        masking.rewrite(self._log, self._mask())
+        self._transcript.finish()
         outcome = self._judge(code)
         shutil.rmtree(self._place / "work", ignore_errors=True)
         return outcome
@@ -142,7 +142,8 @@ class Attempt:
         self._separate()
         for checkout in self._step.checkouts:
             self._check_out(checkout)
-        values = launch.evaluate(self._step, self._outputs, self._folder.secrets(self._host.unseal))
+        secrets = self._folder.secrets(self._host.unseal)
+        values = launch.evaluate(self._step, self._outputs, secrets)
         found = self._host.images.find(values.image)
         if isinstance(found, images.Container):
             ready = launch.container(self._step, values, found.runtime, self._folder, self._container, self._host.environment)
@@ -154,14 +155,15 @@ class Attempt:
         self._runtime = ready.runtime
         with self._guard:
             if self._stop is None:
-                self._process = process.start(
-                    self._place,
-                    ready.command,
-                    environment=ready.environment,
-                    directory=ready.directory,
-                    log=self._log,
-                    data_limit=ready.data_limit,
-                )
+                with self._transcript.written(secrets.values()) as output:
+                    self._process = process.start(
+                        self._place,
+                        ready.command,
+                        environment=ready.environment,
+                        directory=ready.directory,
+                        output=output,
+                        data_limit=ready.data_limit,
+                    )
             return self._process
 
     def _check_out(self, checkout: plan.Checkout) -> None:
@@ -236,9 +238,6 @@ class Attempt:
         except (OSError, subprocess.TimeoutExpired) as error:
             _LOG.warning("the container %s could not be stopped: %s", self._container, error)
 
-    def _mask(self) -> masking.Mask:
-        return masking.Mask(self._folder.secrets(self._host.unseal).values())
-
     def _separate(self) -> None:
         if self._number > 1:
             self._append(f"{_SEPARATOR.format(number=self._number)}\n")
@@ -251,7 +250,7 @@ class Attempt:
             file.write(text)
 
     def _with_last_lines(self, what: str) -> str:
-        """`what`, and the end of this attempt's (masked) log: at most three lines and 500 bytes."""
+        """`what`, and the end of this attempt's log: at most three lines and 500 bytes."""
         with self._log.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _TAIL))

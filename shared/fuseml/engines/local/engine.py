@@ -4,8 +4,8 @@
 - Steps live in sessions of their own (`process`) and survive the death of the server. The next one takes them over where they are: it
   collects what has ended, watches what still runs, and counts as lost what vanished. No attempt is made twice.
 - A clean stop ends running steps; their runs fail as interrupted. Runs without a running step go on after the next start.
-- Secrets are handed to processes in their environment. On disk they are sealed, and only until the run has finished (`masking` says
-  what happens when a step prints one). What a step writes as an output is published, secret or not.
+- Secrets are handed to processes in their environment. On disk they are sealed, and only until the run has finished (`transcript`
+  says what happens when a step prints one). What a step writes as an output is published, secret or not.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from typing import IO
 
 from fuseml import engines
 from fuseml.domain import errors, events, plan, run
-from fuseml.engines import masking
-from fuseml.engines.local import admission, announcer, attempt, journal, report, schedule, scheduler
+from fuseml.engines.local import admission, announcer, attempt, journal, report, schedule, scheduler, transcript
 from fuseml.engines.local import images as implementations
 
 _TELL = 5.0
@@ -57,7 +56,6 @@ class LocalEngine:
         self._root = root.absolute()
         self._journal = journal.Journal(self._root)
         self._seal = seal
-        self._unseal = unseal
         self._clock = clock
         surroundings = dict(environment) if environment is not None else {"PATH": os.defpath}
         self._environments = environments.absolute()
@@ -117,15 +115,14 @@ class LocalEngine:
         return report.all_events(planned, folder.record(), {step.name: folder.step(step.name) for step in planned.steps})
 
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
-        """See `Engine.logs`. Secrets that the step printed are replaced by `<hidden>`; offsets are those of the text so masked."""
+        """See `Engine.logs`. Secrets that the step printed were replaced by `<hidden>` when it did."""
         folder = self._journal.folder(run_id)
         if folder is None:
             raise errors.NotFoundError(f"the local engine knows no run {run_id!r}")
         folder.read_plan().step(step)
-        # In this order: a step that has finished by now has its whole log; a run that has no secrets any more has masked logs.
+        # In this order: a step that has finished by now has its whole log.
         finished = folder.step(step).state in run.FINISHED
-        mask = masking.Mask(folder.secrets(self._unseal).values())
-        data, whole = masking.read(folder.log(step), mask, offset, limit, final=finished)
+        data, whole = transcript.read(folder.log(step), offset, limit)
         return engines.LogChunk(data, offset + len(data), finished and whole)
 
     def forget(self, run_id: str) -> None:

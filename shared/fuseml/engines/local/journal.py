@@ -176,7 +176,7 @@ class Journal:
         if target.exists():
             return None
         partial = self._partial(planned.id)
-        # A step may print a secret into its log, so nobody else looks into a run's folder.
+        # A step may write a secret into a file, so nobody else looks into a run's folder.
         partial.mkdir(mode=0o700, parents=True)
         try:
             _write(partial / "plan.json", planned.model_dump_json().encode())

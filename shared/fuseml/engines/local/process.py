@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 # Arguments: pid file, exit file, limit of data in KiB or nothing, the command. The shell itself survives the signals that end the
 # command, to tell the exit code. A limit above the machine's own hard limit is refused by `ulimit`; then the lower one counts.
@@ -93,9 +94,9 @@ class Process:
 
 
 def start(
-    folder: Path, command: Sequence[str], *, environment: Mapping[str, str], directory: Path, log: Path, data_limit: int | None
+    folder: Path, command: Sequence[str], *, environment: Mapping[str, str], directory: Path, output: IO[bytes], data_limit: int | None
 ) -> Process:
-    """Start `command` for the step in `folder`; output and errors are appended to `log`. `data_limit` is bytes of data per process.
+    """Start `command` for the step in `folder`; it prints to `output`. `data_limit` is bytes of data per process.
 
     Raises OSError or ValueError when the process cannot be made (no memory, arguments too long, a NUL in a variable).
     """
@@ -104,7 +105,7 @@ def start(
         (folder / name).unlink(missing_ok=True)
     limit = "" if data_limit is None else str(max(1, data_limit // 1024))
     shell = ["/bin/sh", "-c", _SHELL, "fuseml", str(folder / "pid"), str(folder / "exit"), limit]
-    with (folder / "lock").open("wb") as lock, log.open("ab") as output:
+    with (folder / "lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         child = subprocess.Popen(
             [*shell, *command],
@@ -124,10 +125,10 @@ def adopt(folder: Path) -> Process:
     return Process(folder, None)
 
 
-def held(folder: Path) -> bool:
-    """Whether anything that the step in `folder` started, and that kept its open files, is alive."""
+def held(folder: Path, name: str = "lock") -> bool:
+    """Whether anything that the step in `folder` started, and that kept its open files, is alive. `name` is the lock that it inherits."""
     try:
-        with (folder / "lock").open("rb") as lock:
+        with (folder / name).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

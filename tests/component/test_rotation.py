@@ -1,0 +1,179 @@
+"""Rotation of the keys: everything is sealed anew, nothing is ever unreadable, and an interrupted one can be repeated."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+import sqlmodel
+
+from functions.extensions import app as extensions_app
+from functions.extensions import rotation
+from fuseml.domain import errors, extension, plan
+from fuseml.runtime import auth, secrets
+from fuseml.store import codesets, database, extensions, tables
+from tests.component.extensions_app import Collected
+
+NOON = "2026-01-01T12:00:00.000000Z"
+
+
+class Server:
+    """One life of a server on a folder that keeps its keys and its database."""
+
+    def __init__(self, folder: Path, store: database.Database | None = None) -> None:
+        keys = secrets.KeyFile(folder / "keys")
+        self.keyring = keys.keyring()
+        self.store = store or database.Database(f"sqlite:///{folder / 'registry.db'}")
+        self.store.migrate()
+        self.published = Collected()
+        self.deps = extensions_app.Deps(
+            store=self.store,
+            publisher=self.published,
+            keyring=self.keyring,
+            tokens=auth.Tokens({auth.digest_of("admin"): auth.Caller("a", "admin"), auth.digest_of("work"): auth.Caller("w", "workload")}),
+            renew=functools.partial(keys.renew, self.keyring),
+        )
+        self.app: flask.Flask = extensions_app.create_app(self.deps)
+
+    def rotate(self, token: str = "admin", status: int = 200) -> dict[str, Any]:
+        answer = self.app.test_client().post("/extensions/secrets/rotate", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == status, answer.text
+        found: dict[str, Any] = answer.get_json()
+        return found
+
+    def fill(self, records: int = 3) -> None:
+        """Records with two secrets each, and a codeset."""
+        with self.store.write() as session:
+            for number in range(records):
+                configuration = {
+                    "KEY": self.keyring.seal(f"key-{number}"),
+                    "ID": self.keyring.seal(f"id-{number}"),
+                    "NONE": extension.HIDDEN,
+                }
+                service = {"id": "s", "credentials": [{"id": "c", "configuration": configuration}]}
+                record = extension.Extension.model_validate({"id": f"e{number:04}", "revision": 5, "services": [service]})
+                extensions.add(session, record, NOON)
+            codesets.create_project(session, "p", "", NOON)
+            sealed = self.keyring.seal("webhook")
+            codesets.add_codeset(session, tables.Codeset(project="p", name="c", url="", webhook_secret=sealed, created=NOON))
+
+    def opened(self, keyring: secrets.Keyring | None = None, records: int = 3) -> list[str]:
+        """Every secret, unsealed."""
+        ring = keyring or self.keyring
+        with self.store.read() as session:
+            parts = [
+                plan.SecretPart(extension=f"e{n:04}", service="s", credentials="c", key=key)
+                for n in range(records)
+                for key in ("KEY", "ID")
+            ]
+            found = [ring.unseal(extensions.sealed_secret(session, part)) for part in parts]
+            return [*found, ring.unseal(codesets.codeset(session, "p", "c").webhook_secret)]
+
+
+SECRETS = ["key-0", "id-0", "key-1", "id-1", "key-2", "id-2", "webhook"]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    made.fill()
+    yield made
+    made.store.close()
+
+
+def test_everything_is_sealed_anew_with_a_fresh_key(server: Server, tmp_path: Path) -> None:
+    before = server.keyring.derive("git:p/c")
+    assert server.rotate() == {"credentials": 6, "webhook_secrets": 1, "unreadable": []}
+    newest, oldest = (tmp_path / "keys").read_text().split()
+    assert server.opened(secrets.Keyring([newest])) == SECRETS
+    with pytest.raises(errors.PermanentError):
+        server.opened(secrets.Keyring([oldest]))
+    assert server.keyring.derive("git:p/c") == Server(tmp_path).keyring.derive("git:p/c") == before
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_rotation_is_no_change_of_any_record(server: Server) -> None:
+    server.rotate()
+    with server.store.read() as session:
+        row = session.get(tables.ExtensionRecord, "e0000")
+        assert row is not None
+        assert (row.revision, row.updated, row.document["revision"]) == (5, NOON, 5)
+        assert row.document["services"][0]["credentials"][0]["configuration"]["NONE"] == extension.HIDDEN
+    assert server.published.events == []
+
+
+def test_only_administrators_rotate(server: Server, tmp_path: Path) -> None:
+    server.rotate("work", 403)
+    server.rotate("nobody", 401)
+    assert len((tmp_path / "keys").read_text().split()) == 1
+
+
+def test_a_server_that_died_before_sealing_reads_everything_and_the_next_rotation_completes(server: Server, tmp_path: Path) -> None:
+    assert server.deps.renew is not None
+    server.deps.renew()
+    reborn = Server(tmp_path)
+    assert reborn.opened() == SECRETS
+    assert reborn.rotate()["credentials"] == 6
+    newest = (tmp_path / "keys").read_text().split()[0]
+    assert reborn.opened(secrets.Keyring([newest])) == SECRETS
+
+
+class Failing(database.Database):
+    """A database that goes away after some transactions."""
+
+    left = 1
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sqlmodel.Session]:
+        if self.left == 0:
+            raise errors.TemporaryError("the database is away")
+        self.left -= 1
+        with super().write() as session:
+            yield session
+
+
+def test_a_rotation_that_is_interrupted_half_way_leaves_everything_readable(tmp_path: Path) -> None:
+    first = Server(tmp_path)
+    first.fill(250)
+    dying = Server(tmp_path, Failing(first.store.url))
+    dying.rotate(status=503)
+    newest = (tmp_path / "keys").read_text().split()[0]
+    with pytest.raises(errors.PermanentError):
+        first.opened(secrets.Keyring([newest]), 250)
+    reborn = Server(tmp_path)
+    assert len(reborn.opened(records=250)) == 501
+    assert reborn.rotate() == {"credentials": 500, "webhook_secrets": 1, "unreadable": []}
+    newest = (tmp_path / "keys").read_text().split()[0]
+    assert len(reborn.opened(secrets.Keyring([newest]), 250)) == 501
+    for each in (first, dying, reborn):
+        each.store.close()
+
+
+def test_where_keys_are_configured_only_what_an_older_one_sealed_is_sealed_anew(server: Server, tmp_path: Path) -> None:
+    old = (tmp_path / "keys").read_text().split()[0]
+    keyring = secrets.Keyring([secrets.new_key(), old])
+    deps = extensions_app.Deps(store=server.store, publisher=server.published, keyring=keyring, tokens=server.deps.tokens)
+    assert rotation.rotate(deps).credentials == 6
+    assert rotation.rotate(deps) == rotation.Rotated(credentials=0, webhook_secrets=0, unreadable=[])
+
+
+def test_what_no_key_opens_is_named_and_left_alone(server: Server) -> None:
+    stranger = secrets.Keyring([secrets.new_key()]).seal("lost")
+    with server.store.write() as session:
+        row = session.get(tables.ExtensionRecord, "e0001")
+        assert row is not None
+        document = json.loads(json.dumps(row.document))
+        document["services"][0]["credentials"][0]["configuration"]["ID"] = stranger
+        row.document = document
+    assert server.rotate() == {"credentials": 5, "webhook_secrets": 1, "unreadable": ["extension e0001"]}
+    with server.store.read() as session:
+        part = plan.SecretPart(extension="e0001", service="s", credentials="c", key="ID")
+        assert extensions.sealed_secret(session, part) == stranger

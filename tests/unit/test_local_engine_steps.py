@@ -137,7 +137,11 @@ def test_what_a_step_leaves_running_ends_with_it(tmp_path: Path) -> None:
     planned = engines.make_plan(engines.shell("s", "sleep 60 & echo done"))
     with engines.local_engine(tmp_path) as under:
         assert under.run(planned).run.state == "succeeded"
-    assert not process.held(tmp_path / "runs" / planned.id / "steps" / "s")
+    # It was killed; how soon the kernel has taken it down is the kernel's business.
+    deadline = time.monotonic() + 5
+    while process.held(tmp_path / "runs" / planned.id / "steps" / "s"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_memory_limit_holds(tmp_path: Path) -> None:

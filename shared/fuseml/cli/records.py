@@ -144,7 +144,7 @@ def _record(file: str, text: str, lists: Lists, environment: Mapping[str, str]) 
     ]
     if problems:
         raise _refusal(file, problems)
-    return Record(file, data, {document.render_path(path): place for path, place in parsed.positions.items()})
+    return Record(file, data, {document.render_path(path): place for path, place in parsed.positions()})
 
 
 def _refusal(file: str, problems: Sequence[errors.Problem]) -> errors.InvalidError:

@@ -6,7 +6,7 @@ stops at the limits before hostile text has cost anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,20 +22,28 @@ MAX_DEPTH = 40
 MAX_NODES = 50_000
 
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MAPPING_TAGS = (None, "!", "tag:yaml.org,2002:map")
+_SEQUENCE_TAGS = (None, "!", "tag:yaml.org,2002:seq")
+_TYPED = frozenset(_Loader.yaml_implicit_resolvers)
+"""What an unquoted scalar begins with that may be anything but text; the empty text is in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """Plain data (dicts, lists, scalars) and where in the text each value and key stood."""
+    """Plain data (dicts, lists, scalars) and the parser's mark of each value and key; without a text there are no marks."""
 
     data: object
-    positions: Mapping[Path, Position] = field(default_factory=dict)
+    marks: Mapping[Path, Any] = field(default_factory=dict)
 
     def position(self, path: Path) -> Position | None:
         """1-based line and column of the value at `path`, or of the nearest parent that stands in the text."""
-        while path and path not in self.positions:
+        while path and path not in self.marks:
             path = path[:-1]
-        return self.positions.get(path)
+        return _position(self.marks[path]) if path in self.marks else None
+
+    def positions(self) -> Iterator[tuple[Path, Position]]:
+        """Every path that stands in the text, with its line and column."""
+        return ((path, _position(mark)) for path, mark in self.marks.items())
 
 
 def parse(text: str) -> Parsed:
@@ -65,6 +73,10 @@ def _refusal(message: str, place: Position | None, path: Path = ()) -> errors.In
     return errors.InvalidError(f"the document cannot be read: {problem}", [problem])
 
 
+def _too_large(event: Any, path: Path) -> errors.InvalidError:
+    return _refusal("the document is too large or nested too deeply", _position(event.start_mark), path[:4])
+
+
 def _position(mark: Any) -> Position:
     return mark.line + 1, mark.column + 1
 
@@ -74,83 +86,100 @@ class _Composer:
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
-        self._positions: dict[Path, Position] = {}
+        self._next = loader.get_event
+        self._marks: dict[Path, Any] = {}
         self._repeated: list[errors.Problem] = []
         self._anchors: dict[str, tuple[object, int]] = {}
         self._size = 0
 
     def document(self) -> Parsed:
-        self._loader.get_event()
+        self._next()
         if self._loader.check_event(yaml.StreamEndEvent):
             return Parsed(None)
-        self._loader.get_event()
-        data = self._value(self._loader.get_event(), ())
-        self._loader.get_event()
+        self._next()
+        root = self._next()
+        self._marks[()] = root.start_mark
+        data = self._value(root, ())
+        self._next()
         if not self._loader.check_event(yaml.StreamEndEvent):
             raise _refusal("another document begins here; write one only", _position(self._loader.peek_event().start_mark))
         if self._repeated:
             more = f" (and {len(self._repeated) - 1} more)" if len(self._repeated) > 1 else ""
             raise errors.InvalidError(f"the document is not valid: {self._repeated[0]}{more}", self._repeated)
-        return Parsed(data, self._positions)
+        return Parsed(data, self._marks)
 
     def _value(self, event: Any, path: Path) -> object:
+        """The data that begins with `event`. Whoever asks has noted its mark: that of a key stands for its value."""
         before = self._size
-        self._grow(1, event, path)
-        self._positions.setdefault(path, _position(event.start_mark))
+        self._size += 1
+        if self._size > MAX_NODES or len(path) > MAX_DEPTH:
+            raise _too_large(event, path)
+        kind = type(event)
         value: object
-        match event:
-            case yaml.AliasEvent():
-                if event.anchor not in self._anchors:
-                    raise _refusal(f"nothing before this is named &{event.anchor}", _position(event.start_mark), path)
-                value, size = self._anchors[event.anchor]
-                # What an alias stands for counts each time: a few lines of aliases of aliases are worth gigabytes.
-                self._grow(size, event, path)
-                return value
-            case yaml.SequenceStartEvent(tag=None | "!" | "tag:yaml.org,2002:seq"):
-                items: list[object] = []
-                while not isinstance(item := self._loader.get_event(), yaml.SequenceEndEvent):
-                    items.append(self._value(item, (*path, len(items))))
-                value = items
-            case yaml.MappingStartEvent(tag=None | "!" | "tag:yaml.org,2002:map"):
-                value = self._mapping(path)
-            case yaml.ScalarEvent():
-                value = self._scalar(event, path)
-            case _:
-                raise _refusal(f"the tag {event.tag} is not understood here", _position(event.start_mark), path)
+        if kind is yaml.ScalarEvent:
+            value = self._scalar(event, path)
+        elif kind is yaml.AliasEvent:
+            return self._alias(event, path)
+        elif kind is yaml.MappingStartEvent and event.tag in _MAPPING_TAGS:
+            value = self._mapping(path)
+        elif kind is yaml.SequenceStartEvent and event.tag in _SEQUENCE_TAGS:
+            value = self._sequence(path)
+        else:
+            raise _refusal(f"the tag {event.tag} is not understood here", _position(event.start_mark), path)
         if event.anchor:
             self._anchors[event.anchor] = value, self._size - before
         return value
 
     def _grow(self, size: int, event: Any, path: Path) -> None:
         self._size += size
-        if self._size > MAX_NODES or len(path) > MAX_DEPTH:
-            raise _refusal("the document is too large or nested too deeply", _position(event.start_mark), path[:4])
+        if self._size > MAX_NODES:
+            raise _too_large(event, path)
+
+    def _alias(self, event: Any, path: Path) -> object:
+        if event.anchor not in self._anchors:
+            raise _refusal(f"nothing before this is named &{event.anchor}", _position(event.start_mark), path)
+        value, size = self._anchors[event.anchor]
+        # What an alias stands for counts each time: a few lines of aliases of aliases are worth gigabytes.
+        self._grow(size, event, path)
+        return value
+
+    def _sequence(self, path: Path) -> list[object]:
+        items: list[object] = []
+        while type(event := self._next()) is not yaml.SequenceEndEvent:
+            place = (*path, len(items))
+            self._marks[place] = event.start_mark
+            items.append(self._value(event, place))
+        return items
 
     def _mapping(self, path: Path) -> dict[str, object]:
         mapping: dict[str, object] = {}
         defaults: dict[str, object] = {}
-        while not isinstance(event := self._loader.get_event(), yaml.MappingEndEvent):
-            if not isinstance(event, yaml.ScalarEvent):
+        while type(event := self._next()) is not yaml.MappingEndEvent:
+            if type(event) is not yaml.ScalarEvent:
                 raise _refusal("a key must be plain text", _position(event.start_mark), path)
             key = event.value
+            place = (*path, key)
             if key == "<<" and event.implicit[0]:
-                merged = self._value(self._loader.get_event(), (*path, key))
+                first = self._next()
+                self._marks.setdefault(place, first.start_mark)
+                merged = self._value(first, place)
                 for source in merged if isinstance(merged, list) else [merged]:
                     if not isinstance(source, dict):
                         raise _refusal("`<<` takes a mapping or a list of mappings", _position(event.start_mark), path)
                     self._grow(len(source), event, path)
-                    defaults = {**source, **defaults}
+                    defaults = source | defaults
                 continue
             if key in mapping:
                 message = "the key stands here twice; it is not clear which one is meant"
-                self._repeated.append(errors.Problem(render_path((*path, key)), message, *_position(event.start_mark)))
-            self._positions[(*path, key)] = _position(event.start_mark)
-            mapping[key] = self._value(self._loader.get_event(), (*path, key))
-        return {**defaults, **mapping}
+                self._repeated.append(errors.Problem(render_path(place), message, *_position(event.start_mark)))
+            self._marks[place] = event.start_mark
+            mapping[key] = self._value(self._next(), place)
+        return defaults | mapping if defaults else mapping
 
     def _scalar(self, event: Any, path: Path) -> object:
+        if event.tag is None and not (event.implicit[0] and event.value[:1] in _TYPED):
+            return event.value
         tag = event.tag if event.tag not in (None, "!") else self._loader.resolve(yaml.ScalarNode, event.value, event.implicit)
-        node = yaml.ScalarNode(tag, event.value)
         try:
             match tag.removeprefix("tag:yaml.org,2002:"):
                 case "str" | "timestamp" | "value" | "merge":
@@ -161,9 +190,9 @@ class _Composer:
                     # `yes` and `on` are words, as in YAML 1.2; a real boolean field still understands them.
                     return event.value.lower() == "true" if event.value.lower() in ("true", "false") else event.value
                 case "int":
-                    return _Int(self._loader.construct_yaml_int(node), event.value)
+                    return _Int(self._loader.construct_yaml_int(yaml.ScalarNode(tag, event.value)), event.value)
                 case "float":
-                    return _Float(self._loader.construct_yaml_float(node), event.value)
+                    return _Float(self._loader.construct_yaml_float(yaml.ScalarNode(tag, event.value)), event.value)
         except (ValueError, IndexError) as error:
             raise _refusal(f"{event.value[:40]!r} cannot be read as a number", _position(event.start_mark), path) from error
         raise _refusal(f"the tag {tag} is not understood here", _position(event.start_mark), path)

@@ -220,7 +220,7 @@ def _refuse_constant(name: str) -> None:
 def read_body(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:
     """The request's body as a model. Raises InvalidError."""
     parsed = read_document()
-    return documents.validate(model, parsed.data, position=parsed.position if parsed.positions else None, kind="body")
+    return documents.validate(model, parsed.data, position=parsed.position if parsed.marks else None, kind="body")
 
 
 def _is_json(content_type: str | None) -> bool:

@@ -9,7 +9,7 @@ import sqlmodel
 
 from fuseml.domain import errors, events, plan, run
 from fuseml.runtime import clock, planner
-from fuseml.store import runs, tables
+from fuseml.store import decisions, runs, tables
 
 Planning = Callable[[str, str], plan.Plan]
 """From the run's id and name to its plan."""
@@ -23,12 +23,19 @@ def create(
     *,
     meaning: str,
     trigger: Mapping[str, Any],
+    because: str,
     request: str | None = None,
 ) -> list[events.Payload]:
-    """One run of the order, unless there is one. `meaning` tells apart what else asks for the same workflow on the same inputs."""
+    """One run of the order, unless there is one. `meaning` tells apart what else asks for the same workflow on the same inputs.
+
+    `because` is a clause for people: what speaks for the run.
+    """
     given = order.given()
     run_id = run.identity(order.document.name, order.revision, given or {"trigger": order.code}, meaning)
-    if runs.find(session, run_id):
+    existing = runs.find(session, run_id)
+    if existing:
+        told = f"{existing.name} was there already, for the same revision and inputs"
+        decisions.record(session, event, told, clock.now(), workflow=existing.workflow, run=existing.name, commit=order.commit)
         return []
     row = tables.Run(
         id=run_id,
@@ -51,6 +58,7 @@ def create(
         state="queued",
         created=clock.now(),
     )
+    decisions.record(session, event, because, row.created, workflow=row.workflow, run=row.name, commit=row.commit)
     created = events.RunCreated(
         run=row.name, workflow=row.workflow, revision=row.revision, project=row.project, codeset=row.codeset, commit=row.commit
     )

@@ -10,8 +10,8 @@ import sqlmodel
 
 from functions.dispatcher import creation
 from fuseml.domain import artifact, events, run, trigger, workflow
-from fuseml.runtime import planner, requests
-from fuseml.store import codesets, runs, tables, workflows
+from fuseml.runtime import clock, planner, requests
+from fuseml.store import codesets, decisions, runs, tables, workflows
 
 if TYPE_CHECKING:
     from functions.dispatcher.app import Deps
@@ -23,24 +23,24 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
     codeset = codesets.find_codeset(session, pushed.project, pushed.codeset)
     if codeset is None or (pushed.registered and pushed.registered != codeset.created):
         # The codeset is gone, or it is another one of the same name by now.
-        return []
+        return _decline(session, event, f"codeset {pushed.subject} is not registered any more, or anew since", commit=pushed.commit)
     announced: list[events.Payload] = []
-    for assignment in workflows.assignments(session):
-        if not artifact.matches(assignment.pattern, "code", pushed.project, pushed.codeset):
-            continue
+    for assignment in _assigned(session, event, "code", pushed.project, pushed.codeset, pushed.commit):
         revision, document = _current(session, assignment.workflow)
-        wanted, _ = trigger.matches_push(document.on, pushed.ref, pushed.paths)
-        if wanted:
-            order = planner.Order(
-                document=document,
-                revision=revision,
-                project=pushed.project,
-                codeset=pushed.codeset,
-                ref=pushed.ref,
-                commit=pushed.commit,
-                user=pushed.pusher,
-            )
-            announced += _create(deps, session, assignment, order, event)
+        wanted, because = trigger.matches_push(document.on, pushed.ref, pushed.paths)
+        if not wanted:
+            _decline(session, event, because, workflow=assignment.workflow, commit=pushed.commit)
+            continue
+        order = planner.Order(
+            document=document,
+            revision=revision,
+            project=pushed.project,
+            codeset=pushed.codeset,
+            ref=pushed.ref,
+            commit=pushed.commit,
+            user=pushed.pusher,
+        )
+        announced += _create(deps, session, assignment, order, event, because)
     return announced
 
 
@@ -50,14 +50,17 @@ def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Ev
     assignment = workflows.find_assignment(session, assigned.assignment)
     kind, _, rest = assigned.pattern.partition("://")
     project, _, name = rest.partition("/")
-    if assignment is None or kind != "code" or "*" in rest:
-        return []
+    if assignment is None:
+        return _decline(session, event, "the assignment was taken back since", workflow=assigned.workflow)
+    if kind != "code" or "*" in rest:
+        return _decline(session, event, f"it starts with the next artifact that fits {assigned.pattern}", workflow=assigned.workflow)
     commit = codesets.announced(session, project, name).get(planner.DEFAULT_REF)
     if commit is None or codesets.find_codeset(session, project, name) is None:
-        return []
+        told = f"nothing was pushed to the main branch of {rest} yet; the first push starts it"
+        return _decline(session, event, told, workflow=assigned.workflow)
     revision, document = _current(session, assignment.workflow)
     order = planner.Order(document=document, revision=revision, project=project, codeset=name, commit=commit)
-    return _create(deps, session, assignment, order, event)
+    return _create(deps, session, assignment, order, event, f"it was assigned to {assigned.pattern}")
 
 
 def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -66,14 +69,12 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
     if recorded.kind == "code":
         return []
     announced: list[events.Payload] = []
-    for assignment in workflows.assignments(session):
-        if not artifact.matches(assignment.pattern, recorded.kind, recorded.project, recorded.name):
-            continue
+    for assignment in _assigned(session, event, recorded.kind, recorded.project, recorded.name):
         revision, document = _current(session, assignment.workflow)
         taker = next((item.name for item in document.inputs if item.type == recorded.kind), recorded.kind)
         uri = f"models:/{recorded.name}/{recorded.version}" if recorded.kind == "model" else recorded.address
         order = planner.Order(document=document, revision=revision, project=recorded.project, inputs={taker: uri})
-        announced += _create(deps, session, assignment, order, event)
+        announced += _create(deps, session, assignment, order, event, f"{recorded.address} was recorded")
     return announced
 
 
@@ -97,6 +98,7 @@ def on_run_requested(deps: Deps, session: sqlmodel.Session, event: events.Event)
         event,
         meaning=f"request:{requested.request}",
         trigger={"action": requested.action, "of": requested.run},
+        because=f"a {requested.action} of {requested.run} was asked for" if requested.run else "it was asked for",
         request=requested.request,
     )
 
@@ -115,9 +117,27 @@ def _current(session: sqlmodel.Session, name: str) -> tuple[int, workflow.Workfl
     return row.revision, workflow.Workflow.model_validate(row.document)
 
 
+def _assigned(
+    session: sqlmodel.Session, event: events.Event, kind: str, project: str, name: str, commit: str | None = None
+) -> list[tables.Assignment]:
+    """The assignments that match what the event tells of; that there is none is a decision too."""
+    matching = [row for row in workflows.assignments(session) if artifact.matches(row.pattern, kind, project, name)]
+    if not matching:
+        _decline(session, event, f"no workflow is assigned to {kind}://{project}/{name}", commit=commit)
+    return matching
+
+
+def _decline(
+    session: sqlmodel.Session, event: events.Event, reason: str, *, workflow: str | None = None, commit: str | None = None
+) -> list[events.Payload]:
+    """Remember why nothing starts. Returns what that announces: nothing."""
+    decisions.record(session, event, reason, clock.now(), workflow=workflow, commit=commit)
+    return []
+
+
 def _create(
-    deps: Deps, session: sqlmodel.Session, assignment: tables.Assignment, order: planner.Order, event: events.Event
+    deps: Deps, session: sqlmodel.Session, assignment: tables.Assignment, order: planner.Order, event: events.Event, because: str
 ) -> list[events.Payload]:
     planning = functools.partial(planner.build, session, order, site=planner.Site(deps.zone, deps.namespace))
     trigger: Mapping[str, str] = {"assignment": assignment.id}
-    return creation.create(session, order, planning, event, meaning=assignment.id, trigger=trigger)
+    return creation.create(session, order, planning, event, meaning=assignment.id, trigger=trigger, because=because)

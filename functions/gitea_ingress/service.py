@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fuseml.domain import errors, events, webhook
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import codesets
+from fuseml.store import codesets, decisions, deliveries
 
 if TYPE_CHECKING:
     from functions.gitea_ingress.app import Deps
 
 
+_INGRESS = "gitea"
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
 def receive(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | None, str | None]:
-    """Returns (event id, None), or (None, why the delivery was ignored).
+    """Returns (event id, None), or (None, why the delivery was ignored). What becomes no event is remembered, for `why`.
 
     Raises UnauthenticatedError for a missing or wrong signature and for codesets that are not registered, which a stranger cannot
     tell apart; InvalidError for a body that is no delivery.
     """
+    try:
+        event, ignored = _take(deps, headers, body)
+    except errors.PermanentError as error:
+        _decline(deps, headers, body, "refused", error.message)
+        raise
+    if ignored is not None:
+        _decline(deps, headers, body, "ignored", ignored)
+    return event, ignored
+
+
+def _take(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | None, str | None]:
     project, codeset = _repository(body)
     with deps.store.read() as session:
         row = codesets.find_codeset(session, project, codeset)
@@ -40,11 +56,40 @@ def receive(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | 
         pusher=push.pusher,
         registered=row.created,
     )
+    event = events.event(payload, clock.now())
     with deps.store.write() as session:
-        codesets.announce(session, row, push.ref, push.commit, clock.now())
-        cloudevents.announce(session, payload)
+        known = deliveries.is_known(session, event)
+        codesets.announce(session, row, push.ref, push.commit, event.time)
+        cloudevents.announce(session, payload, cause=(f"/webhooks/{_INGRESS}", push.delivery_id))
     cloudevents.relay(deps.store, deps.publisher)
-    return events.event(payload, "").id, None
+    if known:
+        _decline(deps, headers, body, "duplicate", f"this push was told before: event {event.id}")
+    return event.id, None
+
+
+def _decline(deps: Deps, headers: Mapping[str, str], body: bytes, outcome: Literal["refused", "ignored", "duplicate"], reason: str) -> None:
+    try:
+        project, codeset = _repository(body)
+    except errors.InvalidError:
+        project, codeset = "", ""
+    with deps.store.write() as session:
+        decisions.decline(
+            session,
+            clock.now(),
+            ingress=_INGRESS,
+            subject=f"{project}/{codeset}" if project else "",
+            registered=codesets.find_codeset(session, project, codeset) is not None,
+            delivery=webhook.delivery_id(headers),
+            outcome=outcome,
+            reason=reason,
+            commit=_commit(body) if project else None,
+        )
+
+
+def _commit(body: bytes) -> str | None:
+    """The commit that the delivery claims to be about."""
+    claimed = json.loads(body).get("after")
+    return claimed if isinstance(claimed, str) and _COMMIT.fullmatch(claimed) else None
 
 
 def _repository(body: bytes) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from functions.housekeeper import health
 from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import codesets, outbox, runs
+from fuseml.store import codesets, decisions, deliveries, outbox, runs
 
 if TYPE_CHECKING:
     from functions.housekeeper.app import Deps
@@ -39,7 +39,7 @@ def sweep(deps: Deps, tick: events.Event) -> None:
             _log.warning("repair %s failed and will be tried again with the next tick: %s", repair.__name__, error.message)
 
 
-def announce_missed_pushes(deps: Deps, _tick: events.Event) -> None:
+def announce_missed_pushes(deps: Deps, tick: events.Event) -> None:
     """A ref that is not where it was last announced: its webhook was lost, or is still on its way and will be a duplicate."""
     with deps.store.read() as session:
         known = [(row, codesets.announced(session, row.project, row.name)) for row in codesets.all_codesets(session)]
@@ -60,7 +60,7 @@ def announce_missed_pushes(deps: Deps, _tick: events.Event) -> None:
                 missed = events.CodesetPushed(
                     project=row.project, codeset=row.name, ref=ref, before=before, commit=commit, paths=paths, registered=row.created
                 )
-                cloudevents.announce(session, missed)
+                cloudevents.announce(session, missed, cause=(tick.source, tick.id))
 
 
 def request_submissions(deps: Deps, tick: events.Event) -> None:
@@ -83,9 +83,12 @@ def observe_runs(deps: Deps, _tick: events.Event) -> None:
 
 
 def forget(deps: Deps, _tick: events.Event) -> None:
-    """Handled events past their retention; a duplicate that comes later than this is a new event."""
+    """Events, their handling and what was decided on them, past their retention; a duplicate that comes later is a new event."""
+    before = _ago(days=deps.retention_days)
     with deps.store.write() as session:
-        outbox.forget_handled(session, _ago(days=deps.retention_days))
+        outbox.forget_handled(session, before)
+        deliveries.forget(session, before)
+        decisions.forget(session, before)
 
 
 def publish(deps: Deps, _tick: events.Event) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fuseml.domain import errors, events, webhook
-from fuseml.runtime import cloudevents, secrets
-from fuseml.store import extensions
+from fuseml.runtime import clock, cloudevents, secrets
+from fuseml.store import decisions, deliveries, extensions
 
 if TYPE_CHECKING:
     from functions.mlflow_ingress.app import Deps
@@ -18,12 +18,26 @@ def webhook_secret(keyring: secrets.Keyring, extension: str) -> str:
     return keyring.derive(f"webhook:mlflow/{extension}")
 
 
+_INGRESS = "mlflow"
+
+
 def receive(deps: Deps, extension: str, headers: Mapping[str, str], body: bytes) -> tuple[str | None, str | None]:
-    """Returns (event id, None), or (None, why the delivery was ignored).
+    """Returns (event id, None), or (None, why the delivery was ignored). What becomes no event is remembered, for `why`.
 
     Raises UnauthenticatedError for a missing, wrong or stale signature, InvalidError for a body that is no delivery,
     TemporaryError when the tracking server cannot be asked: MLflow tries again.
     """
+    try:
+        event, ignored = _take(deps, extension, headers, body)
+    except errors.PermanentError as error:
+        _decline(deps, extension, headers, "refused", error.message)
+        raise
+    if ignored is not None:
+        _decline(deps, extension, headers, "ignored", ignored)
+    return event, ignored
+
+
+def _take(deps: Deps, extension: str, headers: Mapping[str, str], body: bytes) -> tuple[str | None, str | None]:
     webhook.verify_mlflow(webhook_secret(deps.keyring, extension), headers, body, deps.now())
     told = webhook.parse_registry_event(headers, body)
     if isinstance(told, webhook.Ignored):
@@ -33,10 +47,30 @@ def receive(deps: Deps, extension: str, headers: Mapping[str, str], body: bytes)
     payload = _payload(deps, extension, told)
     if payload is None:
         return None, f"{told.kind} starts nothing"
+    event = events.event(payload, clock.now())
     with deps.store.write() as session:
-        cloudevents.announce(session, payload)
+        known = deliveries.is_known(session, event)
+        cloudevents.announce(session, payload, cause=(f"/webhooks/{_INGRESS}/{extension}", told.delivery_id))
     cloudevents.relay(deps.store, deps.publisher)
-    return events.event(payload, "").id, None
+    if known:
+        _decline(deps, extension, headers, "duplicate", f"this was told before: event {event.id}")
+    return event.id, None
+
+
+def _decline(
+    deps: Deps, extension: str, headers: Mapping[str, str], outcome: Literal["refused", "ignored", "duplicate"], reason: str
+) -> None:
+    with deps.store.write() as session:
+        decisions.decline(
+            session,
+            clock.now(),
+            ingress=_INGRESS,
+            subject=extension,
+            registered=extensions.is_known(session, extension),
+            delivery=webhook.delivery_id(headers),
+            outcome=outcome,
+            reason=reason,
+        )
 
 
 def _payload(deps: Deps, extension: str, told: webhook.RegistryEvent) -> events.Payload | None:

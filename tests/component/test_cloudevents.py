@@ -173,7 +173,7 @@ def test_one_announced_event_is_the_reply(function: endpoint.Function, publisher
     assert answer.content_type == "application/json"
     reply = cloudevents.decode(answer.headers, answer.data)
     assert events.read(reply) == function.announced[0]
-    assert reply.extensions == {"traceparent": "00-1-2-01"}
+    assert reply.extensions == {"traceparent": "00-1-2-01", "causesource": "/s", "causeid": "1"}
     assert publisher.taken == []
     assert endpoint.count(function.store, tables.Outbox) == 0
 

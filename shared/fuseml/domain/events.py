@@ -31,6 +31,21 @@ class Event:
     data: dict[str, Any]
     extensions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def cause(self) -> tuple[str, str] | None:
+        """(source, id) of what led to this event: another event, or a webhook's delivery. None where nobody said."""
+        source, id = (self.extensions.get(name) for name in _CAUSE)
+        return (source, id) if source and id else None
+
+
+# Extension attributes, so that they survive every broker.
+_CAUSE = ("causesource", "causeid")
+
+
+def caused_by(source: str, id: str) -> dict[str, str]:
+    """The extension attributes of an event that says what led to it."""
+    return dict(zip(_CAUSE, (source, id), strict=True))
+
 
 class Payload(pydantic.BaseModel):
     """The parent of every payload; `TYPE` is the event's type. Unknown fields are ignored: an older reader meets a newer writer."""

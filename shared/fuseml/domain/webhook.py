@@ -31,6 +31,8 @@ _MLFLOW_EXAMPLES = frozenset({"example_model", "example_prompt"})
 # The signatures that Gitea sends side by side (platform facts 6.1), each with what stands before the hexadecimal digits.
 _GIT_SIGNATURES = {"x-gitea-signature": "", "x-gogs-signature": "", "x-hub-signature-256": "sha256="}
 
+_GIT_DELIVERIES = ("x-gitea-delivery", "x-gogs-delivery", "x-github-delivery")
+
 # Every registry event of MLflow 3.17 (platform facts 1.1) and the fields without which it says nothing.
 _REGISTRY_EVENTS: Mapping[str, tuple[str, ...]] = {
     "registered_model.created": (),
@@ -153,6 +155,12 @@ def verify_mlflow(secret: str, headers: Headers, body: bytes, now: float, max_ag
         )
 
 
+def delivery_id(headers: Headers) -> str:
+    """What the sender calls the delivery, empty where it gives no name."""
+    given = _lower(headers)
+    return _first(given, *_GIT_DELIVERIES, "x-mlflow-delivery-id")
+
+
 def parse_push(headers: Headers, body: bytes) -> Push | Ignored:
     """Read a webhook of Gitea or GitHub. Raises InvalidError where the body or its headers break the format.
 
@@ -160,7 +168,7 @@ def parse_push(headers: Headers, body: bytes) -> Push | Ignored:
     """
     given = _lower(headers)
     event = _first(given, "x-gitea-event", "x-gogs-event", "x-github-event")
-    delivery = _first(given, "x-gitea-delivery", "x-gogs-delivery", "x-github-delivery")
+    delivery = _first(given, *_GIT_DELIVERIES)
     if not event or not delivery:
         raise errors.InvalidError(
             "this is not the webhook of a git host: the X-Gitea-Event or X-Gitea-Delivery header (or GitHub's) is missing"

@@ -181,8 +181,9 @@ def _told(text: str, status: int) -> flask.Response:
 
 
 def _context(event: events.Event) -> dict[str, str]:
-    # W3C trace context travels from cause to effect.
-    return {name: event.extensions[name] for name in ("traceparent", "tracestate") if name in event.extensions}
+    # W3C trace context travels from cause to effect; so does the cause itself, for `why`.
+    trace = {name: event.extensions[name] for name in ("traceparent", "tracestate") if name in event.extensions}
+    return {**trace, **events.caused_by(event.source, event.id)}
 
 
 def _reply(event: events.Event | None) -> flask.Response:
@@ -224,7 +225,8 @@ def relay(store: database.Database, publisher: Publisher) -> int:
             return sent
 
 
-def announce(session: sqlmodel.Session, *payloads: events.Payload) -> None:
-    """Put events into the outbox of the running transaction; call `relay` after the commit."""
+def announce(session: sqlmodel.Session, *payloads: events.Payload, cause: tuple[str, str] | None = None) -> None:
+    """Put events into the outbox of the running transaction; call `relay` after the commit. `cause` is what led to them (`Event.cause`)."""
     moment = clock.now()
-    outbox.add(session, [events.event(payload, moment) for payload in payloads], moment)
+    extensions = events.caused_by(*cause) if cause else None
+    outbox.add(session, [events.event(payload, moment, extensions) for payload in payloads], moment)

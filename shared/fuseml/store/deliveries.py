@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, func, select
 
 from fuseml.domain import events
@@ -25,16 +25,23 @@ class Due:
 
 def accept(session: Session, event: events.Event, triggers: Sequence[str], now: str, due: float) -> bool:
     """Take an event in, with one delivery for each trigger. Returns False when (source, id) is in the ledger already."""
-    insert = sqlite.insert(tables.LedgerEvent.__table__).values(  # type: ignore[attr-defined]
+    # Both databases have the same clause, in a construct of their own.
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(tables.LedgerEvent.__table__).values(  # type: ignore[attr-defined]
         source=event.source, id=event.id, type=event.type, subject=event.subject, event=outbox.as_document(event), received=now
     )
-    result = session.connection().execute(insert.on_conflict_do_nothing(index_elements=["source", "id"]))
-    if not result.rowcount:
+    ignoring = insert.on_conflict_do_nothing(index_elements=["source", "id"])
+    sequence = session.connection().execute(ignoring.returning(col(tables.LedgerEvent.sequence))).scalar()
+    if sequence is None:
         return False
-    (sequence,) = result.inserted_primary_key or (None,)
-    assert sequence is not None
     session.add_all(tables.Delivery(event_sequence=sequence, trigger=trigger, due=due) for trigger in triggers)
     return True
+
+
+def is_known(session: Session, event: events.Event) -> bool:
+    """Whether an event of this source and id is in the ledger."""
+    query = select(tables.LedgerEvent.sequence).where(tables.LedgerEvent.source == event.source, tables.LedgerEvent.id == event.id)
+    return session.exec(query).first() is not None
 
 
 def due(session: Session, trigger: str, now: float, limit: int, excluding: Sequence[int]) -> list[Due]:
@@ -69,8 +76,11 @@ def settle(session: Session, delivery: Due, *, state: str, due: float, error: st
 
 
 def forget(session: Session, before: str) -> None:
-    """Forget events that were accepted before a time, once nothing of them waits; the same event would then be new again."""
-    waiting = select(tables.Delivery.event_sequence).where(tables.Delivery.state == "pending")
+    """Forget events that were accepted before a time, once nothing of them waits; the same event would then be new again.
+
+    A dead letter waits for people, who replay or drop it.
+    """
+    waiting = select(tables.Delivery.event_sequence).where(col(tables.Delivery.state).in_(("pending", "dead")))
     session.exec(
         sqlalchemy.delete(tables.LedgerEvent).where(
             col(tables.LedgerEvent.received) < before, col(tables.LedgerEvent.sequence).not_in(waiting)

@@ -33,6 +33,11 @@ def get(session: Session, extension_id: str) -> extension.Extension:
     return extension.Extension.model_validate(_row(session, extension_id).document)
 
 
+def is_known(session: Session, extension_id: str) -> bool:
+    """Whether there is such a record."""
+    return session.get(tables.ExtensionRecord, extension_id) is not None
+
+
 def _row(session: Session, extension_id: str) -> tables.ExtensionRecord:
     row = session.get(tables.ExtensionRecord, extension_id)
     if row is None:

@@ -234,7 +234,7 @@ class HandledEvent(SQLModel, table=True):
 
 
 class LedgerEvent(SQLModel, table=True):
-    """Every event that the embedded broker accepted."""
+    """Every event that the broker accepted: written by the embedded broker itself, on Knative by the function `events`."""
 
     __tablename__ = "ledger_event"
     __table_args__ = (sqlalchemy.UniqueConstraint("source", "id"),)
@@ -243,13 +243,16 @@ class LedgerEvent(SQLModel, table=True):
     source: str
     id: str
     type: str = Field(index=True)
-    subject: str | None = None
+    subject: str | None = Field(default=None, index=True)
     event: dict[str, Any] = Field(sa_type=_Json)
     received: str = Field(index=True)
 
 
 class Delivery(SQLModel, table=True):
-    """One event on its way to one trigger's subscriber. `due` is a Unix time in seconds; state: pending, done, dead."""
+    """One event on its way to one trigger's subscriber. `due` is a Unix time in seconds; state: pending, done, dead, dropped.
+
+    The embedded broker's queue. On Knative, whose broker has its own, only dead letters are here.
+    """
 
     __tablename__ = "delivery"
     __table_args__ = (sqlalchemy.Index("delivery_due", "state", "trigger", "due"),)
@@ -260,6 +263,43 @@ class Delivery(SQLModel, table=True):
     attempts: int = 0
     due: float
     error: str | None = None
+
+
+class Decision(SQLModel, table=True):
+    """What `dispatcher` made of an event, for one workflow or (None) for all: the run that it led to, or why there is none."""
+
+    __tablename__ = "decision"
+    __table_args__ = (sqlalchemy.Index("decision_event", "source", "event"),)
+
+    sequence: int | None = Field(default=None, primary_key=True)
+    source: str
+    event: str
+    workflow: str | None = None
+    run: str | None = Field(default=None, index=True)
+    reason: str
+    commit: str | None = Field(default=None, index=True)
+    made: str = Field(index=True)
+
+
+class DeclinedDelivery(SQLModel, table=True):
+    """A webhook delivery that became no event; outcome: refused, ignored, duplicate. Never its body or its signature.
+
+    `subject` (project/codeset, or an extension) and `commit` are what a refused delivery claims: nobody vouches for them. `bucket` is
+    the subject where that is registered, empty otherwise: each bucket holds a bounded number of rows.
+    """
+
+    __tablename__ = "declined_delivery"
+    __table_args__ = (sqlalchemy.Index("declined_delivery_bucket", "bucket", "sequence"),)
+
+    sequence: int | None = Field(default=None, primary_key=True)
+    ingress: str
+    subject: str
+    bucket: str
+    delivery: str
+    outcome: str
+    reason: str
+    commit: str | None = Field(default=None, index=True)
+    received: str = Field(index=True)
 
 
 metadata = sqlmodel.SQLModel.metadata

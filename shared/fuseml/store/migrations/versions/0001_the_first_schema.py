@@ -59,6 +59,38 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "codeset", "ref"),
     )
     op.create_table(
+        "decision",
+        sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("event", sa.String(), nullable=False),
+        sa.Column("workflow", sa.String(), nullable=True),
+        sa.Column("run", sa.String(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("commit", sa.String(), nullable=True),
+        sa.Column("made", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("sequence"),
+    )
+    op.create_index("decision_event", "decision", ["source", "event"], unique=False)
+    op.create_index(op.f("ix_decision_commit"), "decision", ["commit"], unique=False)
+    op.create_index(op.f("ix_decision_made"), "decision", ["made"], unique=False)
+    op.create_index(op.f("ix_decision_run"), "decision", ["run"], unique=False)
+    op.create_table(
+        "declined_delivery",
+        sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("ingress", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("bucket", sa.String(), nullable=False),
+        sa.Column("delivery", sa.String(), nullable=False),
+        sa.Column("outcome", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("commit", sa.String(), nullable=True),
+        sa.Column("received", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("sequence"),
+    )
+    op.create_index("declined_delivery_bucket", "declined_delivery", ["bucket", "sequence"], unique=False)
+    op.create_index(op.f("ix_declined_delivery_commit"), "declined_delivery", ["commit"], unique=False)
+    op.create_index(op.f("ix_declined_delivery_received"), "declined_delivery", ["received"], unique=False)
+    op.create_table(
         "extension",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("product", sa.String(), nullable=False),
@@ -94,6 +126,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("source", "id"),
     )
     op.create_index(op.f("ix_ledger_event_received"), "ledger_event", ["received"], unique=False)
+    op.create_index(op.f("ix_ledger_event_subject"), "ledger_event", ["subject"], unique=False)
     op.create_index(op.f("ix_ledger_event_type"), "ledger_event", ["type"], unique=False)
     op.create_table(
         "outbox",

@@ -1,0 +1,239 @@
+"""Why something started, and why nothing did, is written down when it is decided."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import sqlmodel
+from cryptography import fernet
+
+from functions.dispatcher import app as dispatcher_app
+from functions.gitea_ingress import app as gitea_app
+from functions.mlflow_ingress import app as mlflow_app
+from fuseml.domain import events
+from fuseml.engines import local
+from fuseml.runtime import cloudevents, secrets
+from fuseml.store import codesets, database, decisions, deliveries, outbox, tables, workflows
+from tests.component import endpoint
+
+NOON = endpoint.NOON
+COMMIT = "3f2a91c4" * 5
+WORKFLOW: dict[str, Any] = {"name": "train", "steps": [{"name": "fit", "image": "fuseml.local/shell:1", "script": "true"}]}
+
+
+@pytest.fixture
+def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
+    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
+    store.migrate()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def keyring() -> secrets.Keyring:
+    return secrets.Keyring([fernet.Fernet.generate_key().decode()])
+
+
+@pytest.fixture(autouse=True)
+def codeset(store: database.Database, keyring: secrets.Keyring) -> None:
+    with store.write() as session:
+        codesets.create_project(session, "demo", "", NOON)
+        secret = keyring.seal("s3cret")
+        codesets.add_codeset(session, tables.Codeset(project="demo", name="x", url="u", webhook_secret=secret, created=NOON))
+
+
+@pytest.fixture
+def dispatcher(store: database.Database, keyring: secrets.Keyring, tmp_path: pathlib.Path) -> Iterator[Any]:
+    engine = local.LocalEngine(
+        root=tmp_path / "runs",
+        emit=lambda _: None,
+        checkout=lambda *_: None,
+        seal=lambda secret: secret,
+        unseal=lambda sealed: sealed,
+        environments=tmp_path / "environments",
+        environment={},
+    )
+    deps = dispatcher_app.Deps(
+        store=store, publisher=endpoint.Publisher(), engine=engine, keyring=keyring, zone="", namespace="fuseml-workloads"
+    )
+    yield dispatcher_app.create_app(deps).test_client()
+
+
+def deliver(client: Any, payload: events.Payload, time: str = NOON) -> events.Event:
+    event = events.event(payload, time)
+    headers, body = cloudevents.encode(event)
+    assert client.post("/", headers=headers, data=body).status_code in (200, 204)
+    return event
+
+
+def decided(store: database.Database, event: events.Event) -> Sequence[tuple[str | None, str | None, str]]:
+    with store.read() as session:
+        return [(row.workflow, row.run, row.reason) for row in decisions.of_event(session, event.source, event.id)]
+
+
+def assign(store: database.Database, pattern: str = "code://demo/x", **on: Any) -> None:
+    document = {**WORKFLOW, **({"on": on} if on else {})}
+    with store.write() as session:
+        workflows.add(session, "train", document, NOON)
+        workflows.assign(session, "a1", "train", pattern, NOON)
+
+
+PUSHED = events.CodesetPushed(project="demo", codeset="x", ref="refs/heads/main", commit=COMMIT, paths=["README.md"])
+
+
+def test_a_push_that_nothing_is_assigned_to_says_so(store: database.Database, dispatcher: Any) -> None:
+    event = deliver(dispatcher, PUSHED)
+    assert decided(store, event) == [(None, None, "no workflow is assigned to code://demo/x")]
+
+
+def test_a_path_filter_is_the_reason(store: database.Database, dispatcher: Any) -> None:
+    assign(store, push={"paths": ["src/**"]})
+    assert decided(store, deliver(dispatcher, PUSHED)) == [("train", None, "no changed file matches src/**")]
+    with store.read() as session:
+        assert [row.reason for row in decisions.of_commit(session, COMMIT[:7])] == ["no changed file matches src/**"]
+
+
+def test_a_codeset_that_is_gone_is_the_reason(store: database.Database, dispatcher: Any) -> None:
+    gone = PUSHED.model_copy(update={"codeset": "gone"})
+    assert decided(store, deliver(dispatcher, gone)) == [(None, None, "codeset demo/gone is not registered any more, or anew since")]
+
+
+def test_a_run_is_named_with_what_spoke_for_it_and_the_second_way_to_it_too(store: database.Database, dispatcher: Any) -> None:
+    assign(store)
+    assert decided(store, deliver(dispatcher, PUSHED)) == [("train", "train-1", "refs/heads/main was pushed")]
+    other = PUSHED.model_copy(update={"ref": "refs/heads/other"})
+    [(workflow, run, reason)] = decided(store, deliver(dispatcher, other))
+    assert (workflow, run) == ("train", "train-1")
+    assert reason == "train-1 was there already, for the same revision and inputs"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("code://demo/x", "nothing was pushed to the main branch of demo/x yet; the first push starts it"),
+        ("model://*", "it starts with the next artifact that fits model://*"),
+    ],
+)
+def test_an_assignment_that_starts_nothing_yet_says_what_will(pattern: str, reason: str, store: database.Database, dispatcher: Any) -> None:
+    assign(store, pattern)
+    event = deliver(dispatcher, events.WorkflowAssigned(workflow="train", pattern=pattern, assignment="a1"))
+    assert decided(store, event) == [("train", None, reason)]
+    event = deliver(dispatcher, events.WorkflowAssigned(workflow="train", pattern=pattern, assignment="a2"))
+    assert decided(store, event) == [("train", None, "the assignment was taken back since")]
+
+
+def test_a_model_starts_what_is_assigned_to_it_or_says_why_not(store: database.Database, dispatcher: Any) -> None:
+    recorded = {"kind": "model", "project": "demo", "name": "m"}
+    first = deliver(dispatcher, events.ArtifactRecorded(address="model://demo/m/1", version="1", **recorded))
+    assert decided(store, first) == [(None, None, "no workflow is assigned to model://demo/m")]
+    assign(store, "model://demo/*")
+    second = deliver(dispatcher, events.ArtifactRecorded(address="model://demo/m/2", version="2", **recorded))
+    assert decided(store, second) == [("train", "train-1", "model://demo/m/2 was recorded")]
+
+
+# Deliveries that become no event
+
+
+def push_body(codeset: str = "x", after: str = COMMIT) -> bytes:
+    repository = {"name": codeset, "owner": {"login": "demo"}}
+    return json.dumps(
+        {"ref": "refs/heads/main", "before": "0" * 40, "after": after, "commits": [], "repository": repository, "pusher": {"login": "ada"}}
+    ).encode()
+
+
+def told(body: bytes, secret: str = "s3cret", event: str = "push", delivery: str = "d-1") -> dict[str, Any]:
+    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    headers = {"X-Gitea-Event": event, "X-Gitea-Delivery": delivery, "X-Gitea-Signature": signature, "Content-Type": "application/json"}
+    return {"headers": headers, "data": body}
+
+
+@pytest.fixture
+def ingress(store: database.Database, keyring: secrets.Keyring) -> Any:
+    return gitea_app.create_app(gitea_app.Deps(store=store, publisher=endpoint.Publisher(), keyring=keyring)).test_client()
+
+
+def declined(store: database.Database) -> list[tuple[str, str, str | None]]:
+    with store.read() as session:
+        return [(row.subject, row.outcome, row.commit) for row in decisions.declined(session)]
+
+
+def test_a_refused_delivery_is_remembered_without_body_and_signature(store: database.Database, ingress: Any) -> None:
+    body = push_body()
+    assert ingress.post("/webhooks/gitea", **told(body, secret="other")).status_code == 401
+    with store.read() as session:
+        [row] = decisions.declined(session, commit=COMMIT[:7])
+    assert (row.ingress, row.subject, row.delivery, row.outcome, row.commit) == ("gitea", "demo/x", "d-1", "refused", COMMIT)
+    assert row.reason.startswith("the x-gitea-signature header does not fit the body")
+    stored = row.model_dump_json()
+    assert "pusher" not in stored
+    assert hmac.new(b"other", body, hashlib.sha256).hexdigest() not in stored
+
+
+def test_an_ignored_delivery_is_remembered_with_its_reason(store: database.Database, ingress: Any) -> None:
+    assert ingress.post("/webhooks/gitea", **told(push_body(after="0" * 40))).status_code == 202
+    with store.read() as session:
+        [row] = decisions.declined(session, subject="demo/x")
+    assert (row.outcome, row.reason) == ("ignored", "refs/heads/main was deleted: there is no commit to work on")
+
+
+def test_a_push_that_was_told_before_is_a_duplicate(store: database.Database, ingress: Any) -> None:
+    assert ingress.post("/webhooks/gitea", **told(push_body())).status_code == 202
+    assert declined(store) == []
+    with store.write() as session:
+        # The publisher of this test writes no ledger.
+        deliveries.accept(session, events.event(PUSHED.model_copy(update={"registered": NOON}), NOON), [], NOON, 0)
+    assert ingress.post("/webhooks/gitea", **told(push_body(), delivery="d-2")).status_code == 202
+    assert declined(store) == [("demo/x", "duplicate", COMMIT)]
+
+
+def test_an_event_says_which_delivery_led_to_it(store: database.Database, keyring: secrets.Keyring) -> None:
+    publisher = endpoint.Publisher()
+    client = gitea_app.create_app(gitea_app.Deps(store=store, publisher=publisher, keyring=keyring)).test_client()
+    assert client.post("/webhooks/gitea", **told(push_body())).status_code == 202
+    assert [event.cause for event in publisher.taken] == [("/webhooks/gitea", "d-1")]
+
+
+def test_strangers_push_out_only_strangers(store: database.Database, ingress: Any) -> None:
+    assert ingress.post("/webhooks/gitea", **told(push_body(), secret="other")).status_code == 401
+    for number in range(decisions.PER_BUCKET + 20):
+        assert ingress.post("/webhooks/gitea", **told(push_body(f"{'y' * 600}{number}"))).status_code == 401
+    assert ingress.post("/webhooks/gitea", data=b"no JSON").status_code == 400
+    with store.read() as session:
+        rows = session.exec(sqlmodel.select(tables.DeclinedDelivery)).all()
+    assert len(rows) == decisions.PER_BUCKET + 1
+    assert [row.subject for row in rows if row.bucket] == ["demo/x"]
+    assert max(len(row.subject) for row in rows) == 500
+
+
+def test_a_tracking_server_s_declined_deliveries_are_remembered_too(store: database.Database, keyring: secrets.Keyring) -> None:
+    deps = mlflow_app.Deps(store=store, publisher=endpoint.Publisher(), keyring=keyring, now=lambda: 0.0)
+    client = mlflow_app.create_app(deps).test_client()
+    answer = client.post("/webhooks/mlflow/tracker", data=b"{}", headers={"X-MLflow-Delivery-Id": "d-9"})
+    assert answer.status_code == 401
+    with store.read() as session:
+        [row] = decisions.declined(session)
+    assert (row.ingress, row.subject, row.bucket, row.delivery, row.outcome) == ("mlflow", "tracker", "", "d-9", "refused")
+    assert "not signed" in row.reason
+
+
+def test_what_is_old_is_forgotten(store: database.Database) -> None:
+    event = events.event(PUSHED, NOON)
+    with store.write() as session:
+        decisions.record(session, event, "old", "2020-01-01T00:00:00.000000Z")
+        decisions.record(session, event, "new", "2021-01-01T00:00:00.000000Z")
+        for received in ("2020-01-01T00:00:00.000000Z", "2021-01-01T00:00:00.000000Z"):
+            decisions.decline(
+                session, received, ingress="gitea", subject="", registered=False, delivery="", outcome="refused", reason=received
+            )
+    with store.write() as session:
+        decisions.forget(session, "2020-06-01T00:00:00.000000Z")
+    assert [reason for _, _, reason in decided(store, event)] == ["new"]
+    with store.read() as session:
+        assert [row.reason[:4] for row in decisions.declined(session)] == ["2021"]
+        assert outbox.waiting(session, 0, 9) == []

@@ -39,6 +39,8 @@ def create_app(deps: Deps) -> flask.Flask:
             events.ArtifactRecorded.TYPE: functools.partial(service.on_artifact_recorded, deps),
             events.RunRequested.TYPE: functools.partial(service.on_run_requested, deps),
             events.RunCancelRequested.TYPE: service.on_cancel_requested,
+            # Nothing is stored: after the commit whatever waited for the run is submitted, as after every event.
+            events.RunFinished.TYPE: lambda *_: (),
         },
         after=functools.partial(submission.make_good, deps),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlmodel
 
-from fuseml.domain import errors, events, plan, run
+from fuseml.domain import concurrency, errors, events, plan, run
 from fuseml.runtime import clock, planner
 from fuseml.store import decisions, runs, tables
 
@@ -37,6 +37,7 @@ def create(
         told = f"{existing.name} was there already, for the same revision and inputs"
         decisions.record(session, event, told, clock.now(), workflow=existing.workflow, run=existing.name, commit=order.commit)
         return []
+    group = concurrency.group_of(order.document, project=order.project, codeset=order.codeset, commit=order.commit, inputs=order.inputs)
     row = tables.Run(
         id=run_id,
         name=runs.next_name(session, order.document.name),
@@ -54,6 +55,7 @@ def create(
             **trigger,
         },
         request=request,
+        concurrency_group=group,
         inputs=given,
         state="queued",
         created=clock.now(),
@@ -72,7 +74,31 @@ def create(
     row.plan = planned.model_dump(mode="json")
     reused = {step.name: step for step in planned.reused}
     runs.add(session, row, [name for name in names if name in reused or any(step.name == name for step in planned.steps)], reused)
-    return [created]
+    return [created, *(_supersede(session, row) if order.document.concurrency and order.document.concurrency.policy == "cancel" else ())]
+
+
+def _supersede(session: sqlmodel.Session, row: tables.Run) -> list[events.Payload]:
+    """The new run cancels every unfinished one of its group, unless its push came late: then a newer one has superseded it already."""
+    group = row.concurrency_group or ""
+    announced = row.trigger.get("announced")
+    if announced:
+        # A run of a push that was announced later was also created later than this one was announced.
+        newer = [other for other in runs.group(session, group, since=announced) if _is_newer_push(other, row)]
+        if newer:
+            return end(session, row, "cancelled", f"superseded by {newer[-1].name}")
+    cause = f"superseded by {row.name}"
+    told: list[events.Payload] = []
+    for other in runs.group(session, group):
+        if other.id != row.id:
+            told += (
+                [events.RunCancelRequested(run=other.name, reason=cause)] if other.submitted else end(session, other, "cancelled", cause)
+            )
+    return told
+
+
+def _is_newer_push(other: tables.Run, row: tables.Run) -> bool:
+    branches = [(run.codeset, run.trigger.get("ref")) for run in (other, row)]
+    return branches[0] == branches[1] and (other.trigger.get("announced") or "") > row.trigger["announced"]
 
 
 def end(session: sqlmodel.Session, row: tables.Run, state: run.State, cause: str) -> list[events.Payload]:

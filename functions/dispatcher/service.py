@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import sqlmodel
@@ -40,7 +40,7 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
             commit=pushed.commit,
             user=pushed.pusher,
         )
-        announced += _create(deps, session, assignment, order, event, because)
+        announced += _create(deps, session, assignment, order, event, because, ref=pushed.ref, announced=clock.fixed(event.time))
     return announced
 
 
@@ -136,8 +136,14 @@ def _decline(
 
 
 def _create(
-    deps: Deps, session: sqlmodel.Session, assignment: tables.Assignment, order: planner.Order, event: events.Event, because: str
+    deps: Deps,
+    session: sqlmodel.Session,
+    assignment: tables.Assignment,
+    order: planner.Order,
+    event: events.Event,
+    because: str,
+    **details: str,
 ) -> list[events.Payload]:
     planning = functools.partial(planner.build, session, order, site=planner.Site(deps.zone, deps.namespace))
-    trigger: Mapping[str, str] = {"assignment": assignment.id}
+    trigger = {"assignment": assignment.id, **details}
     return creation.create(session, order, planning, event, meaning=assignment.id, trigger=trigger, because=because)

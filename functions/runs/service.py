@@ -25,14 +25,15 @@ def page(deps: Deps, limit: int, cursor: str | None, filters: Mapping[str, str |
         found = runs.page(session, paging.Page(limit, cursor), **filters)
         steps = itertools.groupby(runs.steps(session, [row.id for row in found.rows]), key=lambda step: step.run_id)
         by_run = {run_id: list(group) for run_id, group in steps}
-    return http.Listed([views.of(row, by_run.get(row.id, [])) for row in found.rows], found.next_cursor)
+        waits = runs.waits_for(session, found.rows)
+    return http.Listed([views.of(row, by_run.get(row.id, []), waits.get(row.id)) for row in found.rows], found.next_cursor)
 
 
 def get(deps: Deps, name: str) -> views.Run:
     """Raises NotFoundError."""
     with deps.store.read() as session:
         row = runs.get(session, name)
-        return views.of(row, runs.steps(session, [row.id]))
+        return views.of(row, runs.steps(session, [row.id]), runs.waits_for(session, [row]).get(row.id))
 
 
 def plan(deps: Deps, name: str) -> dict[str, Any]:

@@ -50,6 +50,8 @@ class Binding(selector.Binding):
 
 
 class Run(pydantic.BaseModel):
+    """`waits_for` is the run of the same concurrency group after which this one may start."""
+
     name: str
     id: str
     workflow: str
@@ -65,6 +67,8 @@ class Run(pydantic.BaseModel):
     duration: float | None
     trigger: dict[str, Any]
     request: str | None
+    concurrency_group: str | None
+    waits_for: str | None
     inputs: dict[str, str]
     outputs: dict[str, str]
     steps: list[StepRun]
@@ -94,13 +98,14 @@ class OriginalRun(pydantic.BaseModel):
     URL: str
 
 
-def of(row: tables.Run, steps: Sequence[tables.StepRun]) -> Run:
+def of(row: tables.Run, steps: Sequence[tables.StepRun], waits_for: str | None) -> Run:
     """The run as the API shows it."""
     planned = plan.Plan.model_validate(row.plan) if row.plan else None
     known: Sequence[plan.StepPlan | plan.ReusedStep] = (*planned.reused, *planned.steps) if planned else ()
     by_name = {step.name: step for step in known}
     return Run(
-        **{name: getattr(row, name) for name in Run.model_fields if name not in ("duration", "steps", "bindings")},
+        **{name: getattr(row, name) for name in Run.model_fields if name not in ("duration", "waits_for", "steps", "bindings")},
+        waits_for=waits_for,
         duration=duration(row.started, row.finished),
         steps=[_step(row, step, by_name.get(step.name)) for step in steps],
         bindings=[Binding(step=item.step, **item.binding.model_dump()) for item in planned.bindings] if planned else [],

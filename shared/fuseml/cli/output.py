@@ -226,6 +226,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3_600}h{whole % 3_600 // 60:02}m"
 
 
+def reason(item: Mapping[str, object]) -> str:
+    """Why a run or step is in its state: the cause, which may quote several lines of a log, or what a queued run waits for."""
+    if item.get("waits_for"):
+        return f"waits for {item['waits_for']} of group {item.get('concurrency_group')}"
+    return " ".join(str(item.get("cause") or "").split())
+
+
 def spent(item: Mapping[str, object]) -> str:
     """How long a run or step took, or has been going on."""
     return duration(seconds_between(item.get("started"), item.get("finished")))

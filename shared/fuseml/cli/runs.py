@@ -34,7 +34,7 @@ COLUMNS = (
     output.Column("Started", lambda run: output.age(run.get("started") or run.get("created"))),
     output.Column("Duration", output.spent),
     output.column("State", states=True),
-    output.column("Cause", cut=True),
+    output.Column("Cause", output.reason, cut=True),
 )
 _RUN = (
     output.column("Name"),
@@ -47,7 +47,7 @@ _RUN = (
     output.Column("Age", lambda run: output.age(run.get("created"))),
     output.Column("Duration", output.spent),
     output.column("State", states=True),
-    output.column("Cause"),
+    output.Column("Cause", output.reason),
     output.column("Inputs"),
     output.column("Outputs"),
 )

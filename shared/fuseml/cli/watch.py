@@ -117,8 +117,8 @@ def _label(item: shapes.Run | shapes.StepRun, name: str, remark: str) -> Text:
     reused = f"reused from {origin}" if origin else ""
     for text in (f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else "", reused, remark):
         label.append(f"  {text}" if text else "", style="dim")
-    if item.get("cause"):
-        label.append(f"  {_one_line(item)}", style="red")
+    if reason := output.reason(item):
+        label.append(f"  {reason}", style="red" if item.get("cause") else "dim")
     return label
 
 
@@ -137,13 +137,8 @@ def _changes(run: shapes.Run, told: dict[str, str]) -> Iterator[tuple[str, str]]
     # The run's own start comes before its steps' news, its end after them.
     items.insert(len(items) if run.get("finished") else 0, (run["name"], run))
     for subject, item in items:
-        state = item.get("state", "")
-        if told.get(subject, "queued") != state:
-            told[subject] = state
-            spent = output.spent(item) if item.get("finished") else ""
-            yield subject, "  ".join(part for part in (state, spent, _one_line(item)) if part)
-
-
-def _one_line(item: shapes.Run | shapes.StepRun) -> str:
-    """The cause; it may quote several lines of a log."""
-    return " ".join((item.get("cause") or "").split())
+        spent = output.spent(item) if item.get("finished") else ""
+        line = "  ".join(part for part in (item.get("state", ""), spent, output.reason(item)) if part)
+        if line not in ("queued", told.get(subject)):
+            told[subject] = line
+            yield subject, line

@@ -156,6 +156,8 @@ class Run(TypedDict, total=False):
     finished: str | None
     trigger: Trigger
     request: str | None
+    concurrency_group: str | None
+    waits_for: str | None
     inputs: dict[str, str]
     outputs: dict[str, str]
     steps: list[StepRun]

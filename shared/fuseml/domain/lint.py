@@ -195,8 +195,6 @@ def _unexecuted(checked: workflow.Workflow) -> Iterator[Warning]:
         yield ("on", "schedule"), f"a schedule {later}: nothing starts the workflow at these times"
     if checked.on and checked.on.patterns:
         yield ("on", "patterns"), f"a list of patterns {later}: assign the workflow to them instead"
-    if checked.concurrency:
-        yield ("concurrency",), f"concurrency {later}: runs overlap"
     for index, step in enumerate(checked.steps):
         if step.approval:
             yield ("steps", index, "approval"), f"an approval {later}: every run of this workflow is refused"

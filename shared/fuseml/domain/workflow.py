@@ -195,9 +195,11 @@ class On(document.Model):
 
 
 class Concurrency(document.Model):
-    """Runs of one group do not overlap: they queue, or a newer one cancels the older. Without a name, a group is a workflow and codeset."""
+    """Runs of one group do not overlap: they queue, or a newer one cancels the older. Without a name, a group is a workflow on a codeset."""
 
-    group: document.Text = ""
+    group: Annotated[
+        document.Text, pydantic.Field(description="Shared by the workflows of a project that name it; may hold {{ inputs.NAME }}.")
+    ] = ""
     policy: Literal["queue", "cancel"] = "queue"
 
 

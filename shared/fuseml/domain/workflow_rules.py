@@ -104,7 +104,25 @@ def _check_header(checked: workflow.Workflow, report: _Report) -> None:
     if checked.on:
         _check_triggers(checked.on, report)
     if checked.concurrency and checked.concurrency.group:
-        _check_name(("concurrency", "group"), checked.concurrency.group, document.IDENTIFIER, _IDENTIFIER_RULE, report)
+        _check_group(checked.concurrency.group, {item.name: item.is_codeset for item in checked.inputs}, report)
+
+
+def _check_group(group: str, inputs: Mapping[str, bool], report: _Report) -> None:
+    path: document.Path = ("concurrency", "group")
+    if not expression.holds_expression(group):
+        _check_name(path, group, document.IDENTIFIER, _IDENTIFIER_RULE, report)
+        return
+    scope = expression.Scope(inputs, {})
+    nodes, unreadable = expression.read(group, scope.knows)
+    for problem in unreadable:
+        report.add(path, problem.message, problem.suggestion)
+    for node in nodes:
+        if isinstance(node, expression.InputReference):
+            refusal = scope.refusal(node)
+            if refusal:
+                report.add(path, refusal.message, refusal.suggestion)
+        elif not isinstance(node, expression.Literal):
+            report.add(path, f"'{{{{ {node} }}}}' is not known when a run is created; a group may refer to inputs only")
 
 
 def _check_triggers(on: workflow.On, report: _Report) -> None:

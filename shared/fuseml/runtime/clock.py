@@ -15,6 +15,11 @@ def ago(seconds: float) -> str:
     return _text(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds))
 
 
+def fixed(time: str) -> str:
+    """An RFC 3339 time of others, who may have cut or added digits, as ours are written."""
+    return _text(datetime.datetime.fromisoformat(time).astimezone(datetime.UTC))
+
+
 def seconds(time: str) -> float:
     """Unix seconds of an RFC 3339 time; fractions beyond microseconds (Tekton sends nanoseconds) are cut."""
     return datetime.datetime.fromisoformat(time).timestamp()

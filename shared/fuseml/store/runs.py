@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import exists
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
 from fuseml.domain import errors, plan, run
@@ -76,12 +78,42 @@ def active(session: Session, *, workflow: str | None = None) -> Sequence[tables.
 
 
 def unsubmitted(session: Session) -> Sequence[tables.Run]:
-    """Planned runs that no engine has got yet, oldest first."""
+    """Planned runs that no engine has got yet and that wait for no other one of their group, oldest first."""
+    earlier = aliased(tables.Run)
+    in_the_way = exists().where(
+        col(earlier.concurrency_group) == tables.Run.concurrency_group,
+        col(earlier.sequence) < tables.Run.sequence,
+        col(earlier.state).in_(ACTIVE),
+    )
     return session.exec(
         select(tables.Run)
-        .where(col(tables.Run.submitted).is_(None), tables.Run.state == "queued", col(tables.Run.plan).is_not(None))
+        .where(col(tables.Run.submitted).is_(None), tables.Run.state == "queued", col(tables.Run.plan).is_not(None), ~in_the_way)
         .order_by(col(tables.Run.sequence))
     ).all()
+
+
+def group(session: Session, name: str, *, since: str | None = None) -> Sequence[tables.Run]:
+    """The unfinished runs of a concurrency group or, of those created `since` then, all; oldest first."""
+    wanted = col(tables.Run.state).in_(ACTIVE) if since is None else col(tables.Run.created) >= since
+    query = select(tables.Run).where(tables.Run.concurrency_group == name, wanted).order_by(col(tables.Run.sequence))
+    return session.exec(query).all()
+
+
+def waits_for(session: Session, rows: Sequence[tables.Run]) -> dict[str, str]:
+    """Run id -> the name of the run after which its turn comes, for those of `rows` that wait in their concurrency group."""
+    waiting = {row.id: row.concurrency_group for row in rows if row.concurrency_group and row.state == "queued" and row.submitted is None}
+    if not waiting:
+        return {}
+    query = select(tables.Run.id, tables.Run.name, tables.Run.concurrency_group).where(
+        col(tables.Run.concurrency_group).in_(set(waiting.values())), col(tables.Run.state).in_(ACTIVE)
+    )
+    found: dict[str, str] = {}
+    last: dict[str | None, str] = {}
+    for run_id, name, group_name in session.exec(query.order_by(col(tables.Run.sequence))):
+        if run_id in waiting and group_name in last:
+            found[run_id] = last[group_name]
+        last[group_name] = name
+    return found
 
 
 def progress(row: tables.Run | tables.StepRun) -> run.Progress:

@@ -146,6 +146,7 @@ class Run(SQLModel, table=True):
     commit: str | None = Field(default=None, index=True)
     trigger: dict[str, Any] = Field(sa_type=_Json)
     request: str | None = Field(default=None, index=True, unique=True)
+    concurrency_group: str | None = Field(default=None, index=True)
     inputs: dict[str, Any] = Field(sa_type=_Json)
     plan: dict[str, Any] | None = Field(default=None, sa_type=_Json)
     state: str = Field(index=True)

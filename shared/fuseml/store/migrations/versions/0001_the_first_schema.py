@@ -154,6 +154,7 @@ def upgrade() -> None:
         sa.Column("commit", sa.String(), nullable=True),
         sa.Column("trigger", sa.JSON(), nullable=False),
         sa.Column("request", sa.String(), nullable=True),
+        sa.Column("concurrency_group", sa.String(), nullable=True),
         sa.Column("inputs", sa.JSON(), nullable=False),
         sa.Column("plan", sa.JSON(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
@@ -169,6 +170,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_run_codeset"), "run", ["codeset"], unique=False)
     op.create_index(op.f("ix_run_commit"), "run", ["commit"], unique=False)
+    op.create_index(op.f("ix_run_concurrency_group"), "run", ["concurrency_group"], unique=False)
     op.create_index(op.f("ix_run_project"), "run", ["project"], unique=False)
     op.create_index(op.f("ix_run_request"), "run", ["request"], unique=True)
     op.create_index(op.f("ix_run_state"), "run", ["state"], unique=False)

@@ -1,0 +1,295 @@
+"""Runs of one concurrency group never overlap: they queue, or newer ones cancel older ones, whatever order events come in."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fuseml.domain import events
+from fuseml.store import runs, tables
+from tests.component import triggering
+
+A, B, C = (letter * 40 for letter in "abc")
+
+
+def document(policy: str, name: str = "train", group: str = "") -> str:
+    return f"""
+name: {name}
+inputs:
+  - {{name: code, type: codeset}}
+  - {{name: stage, default: test}}
+concurrency: {{group: "{group}", policy: {policy}}}
+steps:
+  - name: fit
+    image: shell:1
+    inputs: [{{codeset: {{name: code}}}}, {{name: stage, value: "{{{{ inputs.stage }}}}"}}]
+"""
+
+
+@pytest.fixture
+def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
+    made = triggering.World(tmp_path)
+    yield made
+    made.store.close()
+
+
+def assigned(world: triggering.World, policy: str, name: str = "train", group: str = "") -> None:
+    world.workflow(document(policy, name, group))
+    world.assign(name, "code://p/code")
+    world.settle()
+
+
+def submitted(world: triggering.World) -> list[str]:
+    with world.store.read() as session:
+        found = [runs.find(session, run_id) for run_id in world.engine.submitted]
+    return [row.name for row in found if row]
+
+
+def test_runs_of_a_group_wait_for_one_another_and_say_for_whom(world: triggering.World) -> None:
+    assigned(world, "queue")
+    for commit in (A, B, C):
+        world.pushed(commit)
+    world.settle()
+    assert submitted(world) == ["train-1"]
+    waiting = [(run["name"], run["waits_for"], run["concurrency_group"]) for run in world.get("/runs")]
+    assert waiting == [("train-3", "train-2", "train@p/code"), ("train-2", "train-1", "train@p/code"), ("train-1", None, "train@p/code")]
+    assert world.run("train-3")["waits_for"] == "train-2"
+
+    world.finish("train-1", "failed")
+    world.settle()
+    assert submitted(world) == ["train-1", "train-2"]
+    world.finish("train-2")
+    world.settle()
+    assert submitted(world) == ["train-1", "train-2", "train-3"]
+    assert world.run("train-3")["waits_for"] is None
+
+
+def test_a_run_that_waits_for_approval_keeps_its_place(world: triggering.World) -> None:
+    assigned(world, "queue")
+    world.pushed(A)
+    world.pushed(B)
+    world.settle()
+    with world.store.write() as session:
+        runs.get(session, "train-1").state = "waiting"
+    world.pushed(C, ref="refs/heads/other")
+    world.settle()
+    assert submitted(world) == ["train-1"]
+    assert world.run("train-2")["waits_for"] == "train-1"
+
+
+def test_a_queued_run_that_is_cancelled_gives_its_place_away(world: triggering.World) -> None:
+    assigned(world, "queue")
+    for commit in (A, B, C):
+        world.pushed(commit)
+    world.settle()
+    assert world.functions["runs"].test_client().post("/runs/train-2/cancel").status_code == 202
+    world.settle()
+    assert world.run("train-3")["waits_for"] == "train-1"
+    world.finish("train-1")
+    world.settle()
+    assert submitted(world) == ["train-1", "train-3"]
+
+
+def test_a_named_group_is_shared_by_the_workflows_of_its_project_and_told_apart_by_inputs(world: triggering.World) -> None:
+    assigned(world, "queue", "train", "gpu-{{ inputs.stage }}")
+    assigned(world, "queue", "serve", "gpu-{{ inputs.stage }}")
+    world.pushed(A)
+    world.settle()
+    assert len(submitted(world)) == 1
+    assert {run["concurrency_group"] for run in world.get("/runs")} == {"p/gpu-test"}
+    wish = {"workflow": "train", "project": "p", "codeset": "code", "inputs": {"stage": "live"}}
+    assert world.functions["runs"].test_client().post("/runs", json=wish).status_code == 202
+    world.settle()
+    assert submitted(world)[1:] == [run["name"] for run in world.get("/runs") if run["concurrency_group"] == "p/gpu-live"]
+
+
+def test_a_run_that_somebody_asks_for_waits_like_any_other(world: triggering.World) -> None:
+    assigned(world, "queue")
+    world.pushed(A)
+    world.settle()
+    assert world.functions["runs"].test_client().post("/runs/train-1/rerun").status_code == 202
+    world.settle()
+    assert (submitted(world), world.run("train-2")["waits_for"]) == (["train-1"], "train-1")
+
+
+def test_a_newer_run_cancels_the_older_ones_and_starts_when_they_have_ended(world: triggering.World) -> None:
+    assigned(world, "cancel")
+    for commit in (A, B, C):
+        world.pushed(commit)
+    world.settle()
+    # The second one never reached the engine; the first one has to be stopped there.
+    assert world.states() == {"train-1": "queued", "train-2": "cancelled", "train-3": "queued"}
+    assert world.run("train-2")["cause"] == "superseded by train-3"
+    assert list(world.engine.cancelled.values()) == ["superseded by train-2"]
+    assert submitted(world) == ["train-1"]
+    world.finish("train-1", "cancelled")
+    world.settle()
+    assert submitted(world) == ["train-1", "train-3"]
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["while it runs", "after its end"])
+def test_a_push_that_comes_late_is_superseded_by_the_newer_one(world: triggering.World, is_over: bool) -> None:
+    assigned(world, "cancel")
+    late = world.pushed(A)
+    world.events.clear()
+    world.pushed(B)
+    world.settle()
+    if is_over:
+        world.finish("train-1")
+        world.settle()
+    world.deliver(late)
+    world.settle()
+
+    superseded = world.run("train-2")
+    assert (superseded["commit"], superseded["state"], superseded["cause"]) == (A, "cancelled", "superseded by train-1")
+    assert world.run("train-1")["state"] == ("succeeded" if is_over else "queued")
+    assert (submitted(world), world.engine.cancelled) == (["train-1"], {})
+
+
+def test_a_late_push_to_another_branch_is_no_older_one(world: triggering.World) -> None:
+    assigned(world, "cancel")
+    late = world.pushed(A, ref="refs/heads/other")
+    world.events.clear()
+    world.pushed(B)
+    world.settle()
+    world.deliver(late)
+    world.settle()
+    assert (world.run("train-2")["state"], list(world.engine.cancelled.values())) == ("queued", ["superseded by train-2"])
+
+
+def test_a_run_that_cannot_start_supersedes_nothing(world: triggering.World) -> None:
+    assigned(world, "cancel")
+    world.pushed(A)
+    world.settle()
+    changed = document("cancel") + "    extensions: [{name: store, service_resource: s3}]\n"
+    assert world.functions["workflows"].test_client().put("/workflows/train", data=changed).status_code == 200
+    world.pushed(B)
+    world.settle()
+    assert (world.states(), world.engine.cancelled) == ({"train-1": "queued", "train-2": "failed"}, {})
+
+
+def test_a_lost_end_of_a_run_is_made_good_by_the_sweep(world: triggering.World) -> None:
+    assigned(world, "queue")
+    world.pushed(A)
+    world.pushed(B)
+    world.settle()
+    with world.store.read() as session:
+        assert runs.unsubmitted(session) == [], "the sweep leaves alone what only waits for its turn"
+    world.finish("train-1")
+    world.events.clear()
+    with world.store.read() as session:
+        [row] = runs.unsubmitted(session)
+    world.publish(events.event(events.RunRequested(request="tick/1", run=row.name), triggering.NOON))
+    world.settle()
+    assert submitted(world) == ["train-1", "train-2"]
+
+
+class Interleaving(RuleBasedStateMachine):
+    """Pushes, ends and duplicates of events in any order, on two workflows of one group."""
+
+    policy = "queue"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder = tempfile.TemporaryDirectory()
+        self.world = triggering.World(pathlib.Path(self._folder.name))
+        self.told: list[events.Event] = []
+        self.commits = 0
+
+    def teardown(self) -> None:
+        self.world.store.close()
+        self._folder.cleanup()
+
+    @initialize()
+    def assign(self) -> None:
+        for name in ("train", "serve"):
+            assigned(self.world, self.policy, name, "gpu")
+
+    @rule()
+    def push(self) -> None:
+        self.commits += 1
+        self.world.pushed(f"{self.commits:040x}")
+
+    @precondition(lambda self: self.world.events)
+    @rule(data=st.data())
+    def deliver_any(self, data: st.DataObject) -> None:
+        event = self.world.events.pop(data.draw(st.integers(0, len(self.world.events) - 1)))
+        self.told.append(event)
+        self.world.deliver(event)
+
+    @precondition(lambda self: self.told)
+    @rule(data=st.data())
+    def deliver_again(self, data: st.DataObject) -> None:
+        self.world.deliver(data.draw(st.sampled_from(self.told)))
+
+    @precondition(lambda self: self.active())
+    @rule()
+    def finish_one(self) -> None:
+        [row] = self.active()
+        self.world.finish(row.name, "cancelled" if row.id in self.world.engine.cancelled else "succeeded")
+
+    def rows(self) -> list[tables.Run]:
+        with self.world.store.read() as session:
+            return list(session.exec(tables.sqlmodel.select(tables.Run).order_by(tables.Run.sequence)))  # type: ignore[arg-type]
+
+    def active(self) -> list[tables.Run]:
+        """What the engine has and is not through with."""
+        return [row for row in self.rows() if row.id in self.world.engine.submitted and row.finished is None]
+
+    @invariant()
+    def at_most_one_runs(self) -> None:
+        assert len(self.active()) <= 1
+
+    @invariant()
+    def the_order_is_that_of_creation(self) -> None:
+        order = [row.id for row in self.rows() if row.id in self.world.engine.submitted]
+        assert order == self.world.engine.submitted
+
+    def drained(self) -> list[tables.Run]:
+        """Deliver everything and let every run come to its end."""
+        self.world.settle()
+        while self.active():
+            self.finish_one()
+            self.world.settle()
+            self.at_most_one_runs()
+        return self.rows()
+
+
+class Queueing(Interleaving):
+    policy = "queue"
+
+    def teardown(self) -> None:
+        rows = self.drained()
+        assert len(rows) == 2 * self.commits
+        assert self.world.engine.submitted == [row.id for row in rows], "all of them have run, in order"
+        assert {row.state for row in rows} <= {"succeeded"}
+        super().teardown()
+
+
+class Cancelling(Interleaving):
+    policy = "cancel"
+
+    def teardown(self) -> None:
+        rows = self.drained()
+        assert len(rows) == 2 * self.commits
+        if rows:
+            causes = {row.cause or "" for row in rows if row.state == "cancelled" and row.id not in self.world.engine.cancelled}
+            assert all(cause.startswith("superseded by ") for cause in causes)
+            # Whatever came when: nothing of an older commit starts after a newer one of the same workflow.
+            for name in ("train", "serve"):
+                ran: list[Any] = [row.commit for row in rows if row.workflow == name and row.id in self.world.engine.submitted]
+                assert ran == sorted(ran)
+            assert rows[-1].state == "succeeded" or any(row.state == "succeeded" for row in rows)
+        super().teardown()
+
+
+TestQueueing = Queueing.TestCase
+TestCancelling = Cancelling.TestCase
+TestQueueing.settings = TestCancelling.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)

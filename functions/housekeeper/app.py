@@ -37,5 +37,5 @@ def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
     api = http.Api("housekeeper", "Repairs what was lost", tokens=None)
     # The tick itself changes nothing: the sweep runs after it, step by step, each step a transaction of its own.
-    cloudevents.Receiver(api, deps.store, deps.publisher, {events.TICK: lambda *_: ()}, after=functools.partial(service.sweep, deps))
+    cloudevents.Receiver(api, deps.store, deps.publisher, {events.TICK: cloudevents.nothing}, after=functools.partial(service.sweep, deps))
     return api.app

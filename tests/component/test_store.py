@@ -435,13 +435,13 @@ def test_an_application_that_is_registered_again_is_replaced_and_counted(store: 
 
 
 def test_the_next_delivery_is_the_next_one_that_is_not_due_yet(store: database.Database) -> None:
-    from tests.component import test_broker
+    from tests.component import queues
 
     with store.write() as session:
         for number, due in enumerate((5.0, 9.0, 7.0)):
-            deliveries.accept(session, test_broker.event(number), ["a", "b"], NOON, due)
+            deliveries.accept(session, queues.event(number), ["a", "b"], NOON, due)
     with store.read() as session:
-        assert [deliveries.next_due(session, after) for after in (0, 5, 7, 9)] == [5, 7, 9, None]
+        assert [deliveries.next_due(session, "a", after) for after in (0, 5, 7, 9)] == [5, 7, 9, None]
         assert [due.event.id for due in deliveries.due(session, "a", 8, 9, [])] == ["0", "2"]
         assert [due.event.id for due in deliveries.due(session, "a", 9, 1, [1])] == ["2"]
 

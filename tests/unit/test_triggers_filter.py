@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from fuseml.domain import errors, events
-from fuseml.embedded import triggers
+from fuseml.embedded import redelivery, triggers
 
 EVENT = events.Event(
     "org.fuseml.run.finished.v1", "/runs/w-1", "run:1", "w-1", "2026-11-21T12:00:00.000000Z", {"state": "failed"}, {"region": "eu"}
@@ -69,28 +69,51 @@ TRIGGER: dict[str, Any] = {
 }
 
 
-def load(folder: pathlib.Path, **spec: Any) -> triggers.Trigger:
+def load(folder: pathlib.Path, default: redelivery.Rules = redelivery.CLUSTER, **spec: Any) -> triggers.Trigger:
     document = {**TRIGGER, "spec": {**TRIGGER["spec"], **spec}}
     (folder / "dispatcher.yaml").write_text("---\n---\nkind: Broker\n---\n" + yaml.safe_dump(document))
-    (found,) = triggers.load(folder)
+    (found,) = triggers.load(folder, default)
     return found
 
 
 def test_a_trigger_that_says_nothing_has_the_defaults_of_the_cluster(tmp_path: pathlib.Path) -> None:
     found = load(tmp_path)
     assert (found.name, found.subscriber, found.filters) == ("dispatcher", "dispatcher", ())
-    assert [found.retry, found.policy, found.delay, found.timeout] == [10, "exponential", 0.2, 30.0]
-    assert [round(found.backoff(attempt), 3) for attempt in (1, 2, 3, 10)] == [0.2, 0.4, 0.8, 102.4]
+    assert found.delivery == redelivery.Rules(10, "exponential", 0.2, 30.0)
+    assert [round(found.delivery.backoff(attempt), 3) for attempt in (1, 2, 3, 10)] == [0.2, 0.4, 0.8, 102.4]
 
 
 def test_a_trigger_says_how_deliveries_are_repeated(tmp_path: pathlib.Path) -> None:
-    found = load(tmp_path, delivery={"retry": 3, "backoffPolicy": "linear", "backoffDelay": "PT1M0.5S", "timeout": "PT1H"})
+    spec = {"retry": 3, "backoffPolicy": "linear", "backoffDelay": "PT1M0.5S", "timeout": "PT1H", "deadLetterSink": {"uri": "http://sink"}}
+    found = load(tmp_path, delivery=spec).delivery
     assert (found.retry, found.delay, found.timeout) == (3, 60.5, 3600.0)
     assert [found.backoff(attempt) for attempt in (1, 2, 3)] == [0, 60.5, 121]
 
 
 def test_retries_without_a_delay_are_immediate(tmp_path: pathlib.Path) -> None:
-    assert [load(tmp_path, delivery={"retry": 3}).backoff(attempt) for attempt in (1, 2, 3)] == [0, 0, 0]
+    assert [load(tmp_path, delivery={"retry": 3}).delivery.backoff(attempt) for attempt in (1, 2, 3)] == [0, 0, 0]
+    assert load(tmp_path, delivery={"retry": 3, "backoffDelay": "PT1S"}).delivery.backoff(2) == 0
+
+
+def test_a_trigger_takes_its_brokers_delivery_or_its_own_and_never_a_mixture(tmp_path: pathlib.Path) -> None:
+    broker = tmp_path / "broker.yaml"
+    broker.write_text("kind: Broker\nspec: {delivery: {retry: 2, backoffPolicy: linear, backoffDelay: PT1S, timeout: PT5S}}\n")
+    default = redelivery.of_broker(broker)
+    assert default == redelivery.Rules(2, "linear", 1.0, 5.0)
+    (tmp_path / "triggers").mkdir()
+    assert load(tmp_path / "triggers", default).delivery == default
+    assert load(tmp_path / "triggers", default, delivery={"timeout": "PT1S"}).delivery == redelivery.Rules(0, "exponential", 0.0, 1.0)
+
+
+def test_a_broker_that_says_nothing_has_the_defaults_of_the_cluster(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "broker.yaml").write_text("kind: Broker\nspec: {}\n")
+    assert redelivery.of_broker(tmp_path / "broker.yaml") == redelivery.CLUSTER
+
+
+def test_a_broker_that_cannot_be_honoured_is_refused_with_the_name_of_the_file(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "broker.yaml").write_text("kind: Broker\nspec: {delivery: {retries: 3}}\n")
+    with pytest.raises(errors.PermanentError, match=r"^broker\.yaml: retries cannot be honoured here"):
+        redelivery.of_broker(tmp_path / "broker.yaml")
 
 
 def test_the_old_form_of_filters_counts_where_the_new_one_is_missing(tmp_path: pathlib.Path) -> None:
@@ -110,7 +133,9 @@ def test_the_old_form_of_filters_counts_where_the_new_one_is_missing(tmp_path: p
         ({"filters": [{"exact": {"type": ""}}]}, "the filter exact type: '' compares no attribute"),
         ({"delivery": {"retries": 3}}, "retries cannot be honoured here"),
         ({"delivery": {"backoffPolicy": "random"}}, "'random' is neither linear nor exponential"),
-        ({"delivery": {"backoffDelay": "1s"}}, "'1s' is not a duration like PT0.5S"),
+        ({"delivery": {"retry": -1}}, "retry must not be negative"),
+        ({"delivery": {"timeout": "PT0S"}}, "timeout must be longer than nothing"),
+        ({"delivery": {"backoffPolicy": "linear", "backoffDelay": "1s"}}, "'1s' is not a duration like PT0.5S"),
         ({"subscriber": {"ref": {"name": "a"}, "uri": "/events"}}, "uri cannot be honoured here"),
         ({"subscriber": {}}, "'ref'"),
     ],
@@ -124,10 +149,10 @@ def test_what_cannot_be_honoured_is_refused_with_the_name_of_the_file(tmp_path: 
 
 @pytest.mark.parametrize(("text", "seconds"), [("PT0.2S", 0.2), ("PT30S", 30), ("PT2M", 120), ("PT1H1M1S", 3661), ("PT0S", 0)])
 def test_durations(text: str, seconds: float) -> None:
-    assert triggers.seconds(text) == seconds
+    assert redelivery.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "P", "PT", "P1D", "0.2S", "PT-1S", "PT1S\n"])
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
-        triggers.seconds(text)
+        redelivery.seconds(text)

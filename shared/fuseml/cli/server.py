@@ -29,18 +29,34 @@ def up(
     home: Home = "",
     mlflow: Annotated[str, typer.Option("--mlflow", metavar="auto|none|URL", help="Run MLflow, do not, or use the one at URL.")] = "auto",
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Let everybody on this machine in without a token.")] = False,
+    chaos: Annotated[
+        str,
+        typer.Option(
+            "--chaos",
+            metavar="KIND[=SHARE],...,seed=N",
+            help="For tests: misbehave as brokers and git hosts may. Kinds: duplicate, reorder, delay, drop (loses webhooks and the engine's events).",
+        ),
+    ] = "",
 ) -> None:
     """Run a whole FuseML on this machine until Ctrl-C.
 
     API, git host, engine, broker, MLflow and model servers; the state survives restarts.
     """
+    from fuseml.embedded import chaos as misbehaviour
     from fuseml.embedded import server
 
     known = session.settings(context)
     folder = dataclasses.replace(known, home=home or known.home).home_folder().resolve()
-    raise typer.Exit(
-        server.serve(server.Options(host=host, port=port, home=folder, mlflow=mlflow, anonymous=anonymous, environment=known.environment))
+    wanted = server.Options(
+        host=host,
+        port=port,
+        home=folder,
+        mlflow=mlflow,
+        anonymous=anonymous,
+        environment=known.environment,
+        chaos=misbehaviour.parse(chaos) if chaos else misbehaviour.NONE,
     )
+    raise typer.Exit(server.serve(wanted))
 
 
 def status(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:

@@ -1,22 +1,27 @@
 """The embedded broker: a queue in the database, delivered by the production triggers under Knative's rules.
 
-An event is safe once `publish` has returned. Each trigger has its own bounded number of deliveries in flight, so that a slow
-subscriber delays nobody else, and memory holds only what is in flight. A reply that is a CloudEvent is published in the same
-transaction that settles the delivery; after a crash in between the delivery is repeated, and the subscriber gives the same reply.
+- An event is safe once `publish` has returned. Memory holds only what is in flight, however long the queue is; a queue that is too
+  long takes nothing new until it is shorter, and its producers keep what they have (infra/decisions/0005).
+- Each trigger has a lane of its own with a bounded number of deliveries in flight: a slow subscriber delays nobody else.
+- An attempt that takes longer than its trigger allows counts as not answered and is repeated. Nobody can end a call inside this
+  process, so its thread stays, and is counted: a lane with too many of them rests until some come back.
+- A reply that is a CloudEvent is published in the transaction that settles the delivery; after a crash in between the delivery is
+  repeated, and the subscriber gives the same reply.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlmodel
 
 from fuseml.domain import errors, events
+from fuseml.embedded import chaos as misbehaviour
 from fuseml.embedded import triggers
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import database, deliveries
@@ -26,8 +31,12 @@ _log = logging.getLogger("fuseml.broker")
 # What Knative's dispatcher repeats (platform facts 3.2); other statuses are given up at once.
 _RETRIED = frozenset({404, 408, 409, 429})
 _CONCURRENCY = 4
+# Threads of one trigger that may be stuck, besides those that work.
+_STUCK = 12
+_BOUND = 100_000
 _IDLE_SECONDS = 5.0
 _TROUBLE_SECONDS = 1.0
+_STOP_SECONDS = 10.0
 # Delivered events are looked at for a month, as long as their handling is remembered; the sweep for older ones is cheap.
 _RETENTION_SECONDS = 30 * 86_400.0
 _SWEEP_SECONDS = 3_600.0
@@ -46,66 +55,112 @@ Subscriber = Callable[[Mapping[str, str], bytes], Answer]
 """Delivers headers and body of an event to one function's `/`."""
 
 
-class Broker:
-    """A publisher, and the threads that deliver. `subscribers` maps a service's name to its function."""
+@dataclass(eq=False, slots=True)
+class _Attempt:
+    """One call of a subscriber. `deadline` is on the monotonic clock; it is over when it was answered or given up, by whom that was first."""
 
-    def __init__(self, store: database.Database, wanted: Sequence[triggers.Trigger], subscribers: Mapping[str, Subscriber]) -> None:
+    delivery: deliveries.Due
+    deadline: float
+    over: bool = False
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What is under way to one trigger. The queue is to be read again at `look_at` (Unix seconds); `stuck` counts threads that were given up."""
+
+    trigger: triggers.Trigger
+    attempts: dict[int, _Attempt] = field(default_factory=dict)
+    stuck: int = 0
+    look_at: float = 0.0
+
+    @property
+    def free(self) -> int:
+        return _CONCURRENCY - len(self.attempts) if self.stuck < _STUCK else 0
+
+
+class Broker:
+    """A publisher, and the threads that deliver. `subscribers` maps a service's name to its function; `bound` is how many deliveries may wait."""
+
+    def __init__(
+        self,
+        store: database.Database,
+        wanted: Sequence[triggers.Trigger],
+        subscribers: Mapping[str, Subscriber],
+        *,
+        chaos: misbehaviour.Chaos = misbehaviour.NONE,
+        bound: int = _BOUND,
+    ) -> None:
         missing = sorted({trigger.subscriber for trigger in wanted} - subscribers.keys())
         if missing:
             raise errors.PermanentError(f"triggers name services that do not exist: {', '.join(missing)}")
-        self._store, self._triggers, self._subscribers = store, {trigger.name: trigger for trigger in wanted}, subscribers
-        self._in_flight: dict[str, set[int]] = {trigger.name: set() for trigger in wanted}
+        self._store, self._subscribers, self._chaos, self._bound = store, subscribers, chaos, bound
+        self._lanes = {trigger.name: _Lane(trigger) for trigger in wanted}
         self._changed = threading.Condition()
+        self._depth = 0
         self._news, self._running = True, False
-        self._workers: futures.ThreadPoolExecutor | None = None
         self._thread: threading.Thread | None = None
 
-    def publish(self, event: events.Event) -> None:
-        """Accept an event; an event whose source and id are known is accepted and changes nothing."""
-        with self._store.write() as session:
-            self._accept(session, event)
-        self._wake()
+    @property
+    def depth(self) -> int:
+        """How many deliveries wait or are under way."""
+        return self._depth
 
-    def _accept(self, session: sqlmodel.Session, event: events.Event) -> None:
-        wanted = [trigger.name for trigger in self._triggers.values() if trigger.wants(event)]
-        deliveries.accept(session, event, wanted, clock.now(), time.time())
+    def publish(self, event: events.Event) -> None:
+        """Accept an event; an event whose source and id are known is accepted and changes nothing.
+
+        Raises TemporaryError when too many deliveries wait already. Replies are exempt: a full queue must be able to empty itself.
+        """
+        if self._depth >= self._bound:
+            raise errors.TemporaryError(f"the queue is full: {self._depth} deliveries wait; try again later", delay=_IDLE_SECONDS)
+        with self._store.write() as session:
+            accepted = self._accept(session, event)
+        self._note(accepted)
+
+    def _accept(self, session: sqlmodel.Session, event: events.Event) -> Mapping[str, float]:
+        """When the triggers are to look for it; nothing for an event that is known."""
+        due = time.time() + self._chaos.postponed(event)
+        wanted = [name for name, lane in self._lanes.items() if lane.trigger.wants(event)]
+        return dict.fromkeys(wanted, due) if deliveries.accept(session, event, wanted, clock.now(), due) else {}
 
     def start(self) -> None:
         """Begin to deliver, with what was left over from before."""
         self._running = True
-        self._workers = futures.ThreadPoolExecutor(_CONCURRENCY * max(1, len(self._triggers)), "broker")
         self._thread = threading.Thread(target=self._schedule, name="broker", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the deliveries in flight and begin no more. What is left stays on disk."""
+        """Wait for the deliveries in flight, for a while, and begin no more. What is left stays on disk."""
         with self._changed:
             self._running = False
             self._changed.notify_all()
         if self._thread:
             self._thread.join()
-        if self._workers:
-            self._workers.shutdown()
-
-    def _wake(self) -> None:
         with self._changed:
+            self._changed.wait_for(lambda: not any(lane.attempts for lane in self._lanes.values()), _STOP_SECONDS)
+
+    def _note(self, look_at: Mapping[str, float], added: int | None = None) -> None:
+        """Tell the scheduler that there is something to do, and count how many more deliveries wait."""
+        with self._changed:
+            for name, moment in look_at.items():
+                self._lanes[name].look_at = min(self._lanes[name].look_at, moment)
+            self._depth += len(look_at) if added is None else added
             self._news = True
             self._changed.notify_all()
 
     def _schedule(self) -> None:
-        swept = float("-inf")
+        swept = -math.inf
         while True:
             with self._changed:
                 self._news = False
                 if not self._running:
                     return
-                # Before the queue is read: what is settled in between must not look as if it were still to be delivered.
-                in_flight = {name: sorted(sequences) for name, sequences in self._in_flight.items()}
             try:
-                pause = self._dispatch(in_flight)
                 if time.monotonic() - swept > _SWEEP_SECONDS:
+                    self._sweep()
                     swept = time.monotonic()
-                    self._forget()
+                self._give_up()
+                self._dispatch()
+                pause = self._pause()
             except Exception as error:
                 # This thread must live; without it nothing is delivered any more.
                 _log.warning("the queue cannot be served now: %s", error, exc_info=not isinstance(error, errors.TemporaryError))
@@ -114,41 +169,101 @@ class Broker:
                 if self._running and not self._news:
                     self._changed.wait(pause)
 
-    def _dispatch(self, in_flight: Mapping[str, Sequence[int]]) -> float:
-        """Hand out what is due. Returns the seconds until something else is."""
-        assert self._workers is not None
-        moment = time.time()
-        found: list[deliveries.Due] = []
-        with self._store.read() as session:
-            for name, busy in in_flight.items():
-                if len(busy) < _CONCURRENCY:
-                    found += deliveries.due(session, name, moment, _CONCURRENCY - len(busy), busy)
-            upcoming = deliveries.next_due(session, moment)
-        with self._changed:
-            for delivery in found:
-                self._in_flight[delivery.trigger].add(delivery.sequence)
-        for delivery in found:
-            self._workers.submit(self._deliver, delivery)
-        return _IDLE_SECONDS if upcoming is None else min(_IDLE_SECONDS, upcoming - moment)
-
-    def _forget(self) -> None:
+    def _sweep(self) -> None:
         with self._store.write() as session:
             deliveries.forget(session, clock.ago(_RETENTION_SECONDS))
+            # Counted anew: what others do to the table (a replay) is not told here.
+            self._depth = deliveries.count(session, "pending")
 
-    def _deliver(self, delivery: deliveries.Due) -> None:
-        trigger = self._triggers[delivery.trigger]
+    def _dispatch(self) -> None:
+        """Hand out what is due."""
+        moment = time.time()
+        with self._changed:
+            # Before the queue is read: what is settled in between must not look as if it were still to be delivered, and news
+            # that come in between must not be forgotten.
+            looking = {
+                lane.trigger.name: (lane.free, list(lane.attempts)) for lane in self._lanes.values() if lane.free and lane.look_at <= moment
+            }
+            for name in looking:
+                self._lanes[name].look_at = math.inf
+        if not looking:
+            return
+        upcoming = dict.fromkeys(looking, moment)
+        found: list[deliveries.Due] = []
         try:
-            self._settle(delivery, trigger, self._attempt(delivery, trigger))
-        except Exception as error:
-            # Nothing is recorded, so the delivery is still due; a pause keeps the trouble from becoming a loop.
-            _log.warning("the outcome of a delivery to %s could not be stored, it will be repeated: %s", trigger.name, error)
-            time.sleep(_TROUBLE_SECONDS)
+            with self._store.read() as session:
+                for name, (free, busy) in looking.items():
+                    due = deliveries.due(session, name, moment, free, busy)
+                    found += due
+                    if len(due) < free:
+                        later = deliveries.next_due(session, name, moment)
+                        upcoming[name] = min(moment + _IDLE_SECONDS, math.inf if later is None else later)
         finally:
             with self._changed:
-                self._in_flight[delivery.trigger].discard(delivery.sequence)
-            self._wake()
+                for name, when in upcoming.items():
+                    self._lanes[name].look_at = min(self._lanes[name].look_at, when)
+        for delivery in found:
+            lane = self._lanes[delivery.trigger]
+            attempt = _Attempt(delivery, time.monotonic() + lane.trigger.delivery.timeout)
+            with self._changed:
+                lane.attempts[delivery.sequence] = attempt
+            # A thread each: a pool would wait at its end for threads that may never come back.
+            threading.Thread(target=self._deliver, args=(lane, attempt), name=f"broker-{delivery.trigger}", daemon=True).start()
 
-    def _attempt(self, delivery: deliveries.Due, trigger: triggers.Trigger) -> Answer:
+    def _pause(self) -> float:
+        """Seconds until there is something to do that nobody will tell of."""
+        now, clock_now = time.monotonic(), time.time()
+        with self._changed:
+            deadlines = [attempt.deadline - now for lane in self._lanes.values() for attempt in lane.attempts.values() if not attempt.over]
+            looks = [lane.look_at - clock_now for lane in self._lanes.values() if lane.free]
+        return max(0.0, min([_IDLE_SECONDS, *deadlines, *looks]))
+
+    def _deliver(self, lane: _Lane, attempt: _Attempt) -> None:
+        answer = self._call(lane.trigger, attempt.delivery)
+        with self._changed:
+            late, attempt.over = attempt.over, True
+            if late:
+                lane.stuck -= 1
+                self._news = True
+                self._changed.notify_all()
+        if late:
+            _log.warning("%s answered %s after it was given up; the answer is not used", lane.trigger.name, attempt.delivery.event.id)
+        else:
+            self._conclude(lane, attempt, answer)
+
+    def _give_up(self) -> None:
+        """End the attempts whose time is over, as if the subscriber had not answered."""
+        now = time.monotonic()
+        with self._changed:
+            late = [
+                (lane, attempt)
+                for lane in self._lanes.values()
+                for attempt in lane.attempts.values()
+                if attempt.deadline <= now and not attempt.over
+            ]
+            for lane, attempt in late:
+                attempt.over = True
+                lane.stuck += 1
+        for lane, attempt in late:
+            if lane.stuck == _STUCK:
+                _log.error("%s gets nothing more for now: %d deliveries to it do not come back", lane.trigger.name, lane.stuck)
+            told = f"no answer within {lane.trigger.delivery.timeout:g} s"
+            self._conclude(lane, attempt, Answer(504, {}, told.encode()))
+
+    def _conclude(self, lane: _Lane, attempt: _Attempt, answer: Answer) -> None:
+        delivery, look_at, settled = attempt.delivery, dict[str, float](), 0
+        try:
+            look_at, settled = self._settle(delivery, lane.trigger, answer)
+        except Exception as error:
+            # Nothing is recorded, so the delivery is still due; a pause keeps the trouble from becoming a loop.
+            _log.warning("the outcome of a delivery to %s could not be stored, it will be repeated: %s", lane.trigger.name, error)
+            look_at = {lane.trigger.name: time.time() + _TROUBLE_SECONDS}
+        finally:
+            with self._changed:
+                del lane.attempts[delivery.sequence]
+            self._note(look_at, settled)
+
+    def _call(self, trigger: triggers.Trigger, delivery: deliveries.Due) -> Answer:
         try:
             return self._subscribers[trigger.subscriber](*cloudevents.encode(delivery.event))
         except Exception:
@@ -156,21 +271,31 @@ class Broker:
             _log.exception("delivery of %s to %s failed", delivery.event.id, trigger.name)
             return Answer(500, {}, b"the subscriber failed")
 
-    def _settle(self, delivery: deliveries.Due, trigger: triggers.Trigger, answer: Answer) -> None:
+    def _settle(self, delivery: deliveries.Due, trigger: triggers.Trigger, answer: Answer) -> tuple[dict[str, float], int]:
+        """Record the outcome. Returns which triggers have to look at the queue, and how many more deliveries wait in it."""
         status, error, reply = _judge(answer)
         attempt = delivery.attempts + 1
-        repeat = error is not None and (status in _RETRIED or status >= 500) and attempt <= trigger.retry
+        retried = error is not None and (status in _RETRIED or status >= 500) and attempt <= trigger.delivery.retry
+        again = error is None and attempt <= self._chaos.copies(trigger.name, delivery.event.source, delivery.event.id)
+        due = time.time() + (trigger.delivery.backoff(attempt) if retried else 0.0)
+        look_at: dict[str, float] = {}
         with self._store.write() as session:
             if reply is not None:
-                self._accept(session, reply)
-            if error is None:
-                deliveries.settle(session, delivery, state="done", due=0, error=None)
-            elif repeat:
-                deliveries.settle(session, delivery, state="pending", due=time.time() + trigger.backoff(attempt), error=error)
-            else:
+                look_at |= self._accept(session, reply)
+            added = len(look_at)
+            if retried or again:
+                deliveries.settle(session, delivery, state="pending", due=due, error=error)
+                look_at[trigger.name] = min(due, look_at.get(trigger.name, due))
+            elif error is not None:
                 deliveries.settle(session, delivery, state="dead", due=0, error=error)
-        if error is not None and not repeat:
+            else:
+                deliveries.settle(session, delivery, state="done", due=0, error=None)
+                if delivery.event.type == events.TICK:
+                    # Thousands a day, and of no interest once they were heard.
+                    deliveries.erase(session, delivery.sequence)
+        if error is not None and not retried:
             _log.error("event %s of type %s is a dead letter of %s: %s", delivery.event.id, delivery.event.type, trigger.name, error)
+        return look_at, added - (0 if retried or again else 1)
 
 
 def _judge(answer: Answer) -> tuple[int, str | None, events.Event | None]:

@@ -29,7 +29,8 @@ from functions.run_tracker import app as run_tracker_app
 from functions.runs import app as runs_app
 from functions.workflows import app as workflows_app
 from fuseml.domain import errors, events, plan
-from fuseml.embedded import broker, gateway, model_servers, serving, tracking, triggers
+from fuseml.embedded import broker, gateway, model_servers, redelivery, serving, tracking, triggers
+from fuseml.embedded import chaos as misbehaviour
 from fuseml.engines import local
 from fuseml.githosts import embedded as embedded_git
 from fuseml.githosts import payload, smart_http
@@ -95,7 +96,16 @@ class Ticker:
                 return
 
 
-def compose(home: pathlib.Path, url: str, token: str, *, mlflow: str, anonymous: bool, environment: Mapping[str, str]) -> Parts:
+def compose(
+    home: pathlib.Path,
+    url: str,
+    token: str,
+    *,
+    mlflow: str,
+    anonymous: bool,
+    environment: Mapping[str, str],
+    chaos: misbehaviour.Chaos = misbehaviour.NONE,
+) -> Parts:
     """Make every part for a server at `url`, with its state under `home`. Starts nothing. Raises PermanentError."""
     store = database.Database(f"sqlite:///{home / 'fuseml.db'}")
     store.migrate()
@@ -111,10 +121,12 @@ def compose(home: pathlib.Path, url: str, token: str, *, mlflow: str, anonymous:
     git = embedded_git.EmbeddedGitHost(git_root, f"{url}/git")
     functions: dict[str, flask.Flask] = {}
     subscribers = {function.service: _subscriber(functions, function.name) for function in catalog.FUNCTIONS if function.events}
-    queue = broker.Broker(store, triggers.load(contract_folder() / "triggers"), subscribers)
+    contract = contract_folder()
+    wanted = triggers.load(contract / "triggers", redelivery.of_broker(contract / "broker.yaml"))
+    queue = broker.Broker(store, wanted, subscribers, chaos=chaos)
     engine = local.LocalEngine(
         root=home / "runs",
-        emit=queue.publish,
+        emit=chaos.source(queue.publish),
         checkout=functools.partial(_checkout, git),
         seal=lambda secret: keyring.seal(secret.decode()).encode(),
         unseal=lambda sealed: keyring.unseal(sealed.decode()).encode(),
@@ -154,6 +166,8 @@ def compose(home: pathlib.Path, url: str, token: str, *, mlflow: str, anonymous:
             housekeeper_app.Deps(store=store, publisher=queue, git=git, engine=engine, keyring=keyring, health_interval=_HEALTH_SECONDS)
         ),
     }
+    for name in ("gitea_ingress", "mlflow_ingress"):
+        functions[name].wsgi_app = chaos.webhooks(functions[name].wsgi_app)  # type: ignore[method-assign, assignment]
     smart = smart_http.SmartHttp(
         git,
         authorise=functools.partial(_authorise, keyring, tokens),

@@ -20,6 +20,7 @@ from typing import Any
 import waitress.server
 
 from fuseml.domain import errors
+from fuseml.embedded import chaos as misbehaviour
 from fuseml.embedded import composition
 from fuseml.runtime import secrets
 
@@ -39,6 +40,7 @@ class Options:
     port: int = 8000
     mlflow: str = "auto"
     anonymous: bool = False
+    chaos: misbehaviour.Chaos = misbehaviour.NONE
 
 
 def serve(options: Options) -> int:
@@ -52,7 +54,13 @@ def serve(options: Options) -> int:
         url = f"http://{_reachable(options.host)}:{listener.getsockname()[1]}"
         token = secrets.read_or_create(options.home / "token", tokens_of_python.token_urlsafe(32))
         parts = composition.compose(
-            options.home, url, token, mlflow=options.mlflow, anonymous=options.anonymous, environment=options.environment
+            options.home,
+            url,
+            token,
+            mlflow=options.mlflow,
+            anonymous=options.anonymous,
+            environment=options.environment,
+            chaos=options.chaos,
         )
         server = waitress.server.create_server(
             parts.gateway,
@@ -148,4 +156,8 @@ def _greet(options: Options, url: str, state: Mapping[str, Any]) -> None:
         f"  mlflow  {' '.join(str(mlflow[key]) for key in ('status', 'url', 'message') if key in mlflow)}",
         "Ctrl-C stops it.",
     ]
+    if options.chaos != misbehaviour.NONE:
+        lines.insert(
+            -1, f"  chaos   {options.chaos}\n          WARNING: events are lost, repeated and late on purpose; not for work that counts"
+        )
     print("\n".join(lines), flush=True)  # noqa: T201

@@ -6,32 +6,24 @@ import pathlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from fuseml.domain import errors, events
+from fuseml.embedded import redelivery
 
 _ATTRIBUTE = re.compile("[a-z][a-z0-9]*")
-# What a trigger may say about delivery. Dead letters stay in the queue's own table, whatever sink a cluster has for them.
-_DELIVERY = frozenset({"retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink"})
-_DURATION = re.compile(r"PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?")
-
-# Knative's cluster default (config-br-defaults) where a trigger and its broker say nothing.
-_DEFAULT_RETRY, _DEFAULT_DELAY, _DEFAULT_TIMEOUT = 10, 0.2, 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Which events go to `subscriber` (a service's name), and how deliveries are repeated. Times are seconds."""
+    """Which events go to `subscriber` (a service's name), and how deliveries are repeated."""
 
     name: str
     subscriber: str
     filters: tuple[Mapping[str, Any], ...]
-    retry: int = _DEFAULT_RETRY
-    policy: Literal["linear", "exponential"] = "exponential"
-    delay: float = _DEFAULT_DELAY
-    timeout: float = _DEFAULT_TIMEOUT
+    delivery: redelivery.Rules = redelivery.CLUSTER
 
     def __post_init__(self) -> None:
         for item in self.filters:
@@ -51,10 +43,6 @@ class Trigger:
             attributes["subject"] = event.subject
         return all(_matches(item, attributes) for item in self.filters)
 
-    def backoff(self, attempt: int) -> float:
-        """Seconds to wait before retry number `attempt` (from 1). Knative counts from 0: delay*2^n or delay*n, the first linear one at once."""
-        return self.delay * (2.0 ** (attempt - 1) if self.policy == "exponential" else attempt - 1)
-
 
 def _matches(dialect: Mapping[str, Any], attributes: Mapping[str, str]) -> bool:
     ((name, value),) = dialect.items()
@@ -73,29 +61,28 @@ def _matches(dialect: Mapping[str, Any], attributes: Mapping[str, str]) -> bool:
             return not _matches(value, attributes)
 
 
-def load(folder: pathlib.Path) -> tuple[Trigger, ...]:
-    """Every Trigger under `folder`. Raises PermanentError that names the file for what cannot be honoured."""
+def load(folder: pathlib.Path, default: redelivery.Rules = redelivery.CLUSTER) -> tuple[Trigger, ...]:
+    """Every Trigger in the files of `folder`; `default` is how their broker delivers where they say nothing.
+
+    Raises PermanentError that names the file for what cannot be honoured.
+    """
     found: list[Trigger] = []
     for path in sorted(folder.glob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
             if not document or document.get("kind") != "Trigger":
                 continue
             try:
-                found.append(_read(document))
+                found.append(_read(document, default))
             except (errors.PermanentError, KeyError, TypeError, ValueError) as error:
                 raise errors.PermanentError(f"{path.name}: {error}") from error
     return tuple(found)
 
 
-def _read(document: Mapping[str, Any]) -> Trigger:
+def _read(document: Mapping[str, Any], default: redelivery.Rules) -> Trigger:
     spec = document["spec"]
-    delivery = spec.get("delivery") or {}
-    unknown = sorted({*(delivery.keys() - _DELIVERY), *(spec["subscriber"].keys() - {"ref"})})
+    unknown = sorted(spec["subscriber"].keys() - {"ref"})
     if unknown:
         raise errors.PermanentError(f"{', '.join(unknown)} cannot be honoured here")
-    policy = delivery.get("backoffPolicy", "exponential")
-    if policy not in ("linear", "exponential"):
-        raise errors.PermanentError(f"the backoff policy {policy!r} is neither linear nor exponential")
     filters = list(spec.get("filters") or [])
     if not filters and (spec.get("filter") or {}).get("attributes"):
         filters = [{"exact": spec["filter"]["attributes"]}]
@@ -103,11 +90,7 @@ def _read(document: Mapping[str, Any]) -> Trigger:
         name=document["metadata"]["name"],
         subscriber=spec["subscriber"]["ref"]["name"],
         filters=tuple(filters),
-        retry=int(delivery.get("retry", _DEFAULT_RETRY)),
-        policy=policy,
-        # Who sets the retries and no delay gets retries without delay, also from Knative.
-        delay=seconds(delivery["backoffDelay"]) if "backoffDelay" in delivery else 0.0 if "retry" in delivery else _DEFAULT_DELAY,
-        timeout=seconds(delivery["timeout"]) if "timeout" in delivery else _DEFAULT_TIMEOUT,
+        delivery=redelivery.read(spec.get("delivery"), default),
     )
 
 
@@ -127,12 +110,3 @@ def check(dialect: Mapping[str, Any]) -> None:
         for key, wanted in value.items():
             if not _ATTRIBUTE.fullmatch(key) or not isinstance(wanted, str) or not wanted:
                 raise errors.PermanentError(f"the filter {name} {key}: {wanted!r} compares no attribute of events with a text")
-
-
-def seconds(duration: str) -> float:
-    """Seconds of an ISO 8601 duration of hours, minutes and seconds. Raises ValueError."""
-    match = _DURATION.fullmatch(duration)
-    if not match or duration == "PT":
-        raise ValueError(f"{duration!r} is not a duration like PT0.5S")
-    hours, minutes, rest = (float(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + rest

@@ -30,10 +30,16 @@ STATUS: Mapping[type[errors.FusemlError], int] = types.MappingProxyType(
 
 _REQUIRED = ("type", "source", "id")
 _BATCH = 100
+_FULL_SECONDS = 10.0
 _log = logging.getLogger("fuseml.events")
 
 Handler = Callable[[sqlmodel.Session, events.Event], Sequence[events.Payload]]
 """Applies an event inside the given transaction and returns what it announces. Runs once for each (source, id)."""
+
+
+def nothing(_session: sqlmodel.Session, _event: events.Event) -> Sequence[events.Payload]:
+    """The handler of events that have no effect but what runs after them, on every delivery: nothing is remembered of them."""
+    return ()
 
 
 class Publisher(Protocol):
@@ -154,6 +160,10 @@ class Receiver:
             return None, "unknown type"
         if event.type in events.PAYLOADS:
             events.read(event)
+        if handler is nothing:
+            if self._after is not None:
+                self._after(event)
+            return None, "handled"
         with self._store.write() as session:
             before = outbox.handled(session, self._consumer, event)
             if before is None:
@@ -226,7 +236,13 @@ def relay(store: database.Database, publisher: Publisher) -> int:
 
 
 def announce(session: sqlmodel.Session, *payloads: events.Payload, cause: tuple[str, str] | None = None) -> None:
-    """Put events into the outbox of the running transaction; call `relay` after the commit. `cause` is what led to them (`Event.cause`)."""
+    """Put events into the outbox of the running transaction; call `relay` after the commit. `cause` is what led to them (`Event.cause`).
+
+    Raises TemporaryError, so that nothing of the transaction is stored, while the broker is away or full and too many events wait
+    for it. What event handlers announce is exempt: what was accepted must be able to come to its end.
+    """
+    if outbox.is_full(session):
+        raise errors.TemporaryError(f"{outbox.FULL} events wait for the broker, which takes none now; try again later", delay=_FULL_SECONDS)
     moment = clock.now()
     extensions = events.caused_by(*cause) if cause else None
     outbox.add(session, [events.event(payload, moment, extensions) for payload in payloads], moment)

@@ -37,12 +37,9 @@ class Database:
             self.engine = sqlalchemy.create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
             sqlalchemy.event.listen(self.engine, "connect", _prepare_sqlite)
             sqlalchemy.event.listen(self.engine, "begin", _begin_sqlite)
-            # SQLite's own waiting for its write lock sleeps up to 100 ms at a time; threads of one process can do better.
-            self._turn: contextlib.AbstractContextManager[object] = threading.Lock()
         else:
             # pre_ping and a short recycle: connections must survive a scale to zero and a restart of the server.
             self.engine = sqlalchemy.create_engine(url, pool_size=2, max_overflow=4, pool_pre_ping=True, pool_recycle=300)
-            self._turn = contextlib.nullcontext()
         self._writing = (
             self.engine.execution_options(fuseml_write=True)
             if self._sqlite
@@ -50,7 +47,7 @@ class Database:
         )
         # SQLite's own queue for the write lock is a poll. Threads of this process wait here for their turn instead, before they
         # take a connection; reentrant, so that a mistaken write inside a write is refused after a while and not a deadlock.
-        self._turn = threading.RLock() if self._sqlite else contextlib.nullcontext()
+        self._turn = threading.RLock()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlmodel.Session]:
@@ -64,8 +61,20 @@ class Database:
 
         Raises TemporaryError when the database is away, busy for too long, or another writer got in between (try the whole again).
         """
-        with self._turn, _translated(), sqlmodel.Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with self._taking_turn(), _translated(), sqlmodel.Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @contextlib.contextmanager
+    def _taking_turn(self) -> Iterator[None]:
+        if not self._sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=_BUSY_SECONDS):
+            raise errors.TemporaryError("the database cannot serve this now: another request of this process is writing for too long")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def migrate(self) -> None:
         """Bring the schema up to date. Does nothing, and imports nothing, when it already is."""

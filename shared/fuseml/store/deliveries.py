@@ -61,9 +61,13 @@ def due(session: Session, trigger: str, now: float, limit: int, excluding: Seque
     return [Due(row.event_sequence, row.trigger, outbox.from_document(dict(event)), row.attempts) for row, event in rows]
 
 
-def next_due(session: Session, after: float) -> float | None:
-    """When the next delivery becomes due that is not due at `after` (Unix seconds), or None when nothing waits for its time."""
-    return session.exec(select(func.min(tables.Delivery.due)).where(tables.Delivery.state == "pending", tables.Delivery.due > after)).one()
+def next_due(session: Session, trigger: str, after: float) -> float | None:
+    """When the next delivery to `trigger` becomes due that is not due at `after` (Unix seconds), or None when none waits for its time."""
+    return session.exec(
+        select(func.min(tables.Delivery.due)).where(
+            tables.Delivery.state == "pending", tables.Delivery.trigger == trigger, tables.Delivery.due > after
+        )
+    ).one()
 
 
 def settle(session: Session, delivery: Due, *, state: str, due: float, error: str | None) -> None:
@@ -72,6 +76,14 @@ def settle(session: Session, delivery: Due, *, state: str, due: float, error: st
         sqlalchemy.update(tables.Delivery)
         .where(col(tables.Delivery.event_sequence) == delivery.sequence, col(tables.Delivery.trigger) == delivery.trigger)
         .values(state=state, attempts=delivery.attempts + 1, due=due, error=error)
+    )
+
+
+def erase(session: Session, sequence: int) -> None:
+    """Forget one event at once, if nobody waits for it any more."""
+    waiting = select(tables.Delivery.event_sequence).where(tables.Delivery.event_sequence == sequence, tables.Delivery.state != "done")
+    session.exec(
+        sqlalchemy.delete(tables.LedgerEvent).where(col(tables.LedgerEvent.sequence) == sequence, ~sqlalchemy.exists(waiting.subquery()))
     )
 
 

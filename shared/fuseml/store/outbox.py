@@ -12,6 +12,9 @@ from sqlmodel import Session, col, select
 from fuseml.domain import events
 from fuseml.store import tables
 
+FULL = 10_000
+"""How many events may wait here before nothing new is announced."""
+
 
 def as_document(event: events.Event) -> dict[str, Any]:
     """An event as plain data."""
@@ -26,6 +29,11 @@ def from_document(document: dict[str, Any]) -> events.Event:
 def add(session: Session, announced: Sequence[events.Event], now: str) -> None:
     """Announce events with the transaction that made them true."""
     session.add_all(tables.Outbox(event=as_document(event), created=now) for event in announced)
+
+
+def is_full(session: Session) -> bool:
+    """Whether `FULL` events wait to be published. Looks at no more rows than that."""
+    return session.exec(select(tables.Outbox.sequence).order_by(col(tables.Outbox.sequence)).offset(FULL - 1).limit(1)).first() is not None
 
 
 def waiting(session: Session, after: int, limit: int) -> Sequence[tuple[int, events.Event]]:

@@ -1,0 +1,145 @@
+"""Misbehaviour on purpose: what Knative, Tekton and the senders of webhooks may do, they do here, as often as is asked.
+
+For tests, and for people who want to see that nothing gets lost and nothing happens twice. What the broker accepted is still delivered
+at least once: `drop` takes webhooks and the engine's events before that. Each decision follows from the seed and from what it is
+about, not from the order in which threads come by; the same seed does the same to the same events.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from werkzeug import wrappers
+
+from fuseml.domain import errors, events
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_log = logging.getLogger("fuseml.chaos")
+
+_USUAL = {"duplicate": 0.5, "reorder": 0.5, "drop": 0.1, "delay": 0.1}
+_MOST_COPIES = 3
+_REORDER_SECONDS, _DELAY_SECONDS = 0.3, 3.0
+_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Chaos:
+    """The share of events, from 0 to 1, that each kind of trouble befalls."""
+
+    seed: int = 0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    drop: float = 0.0
+    delay: float = 0.0
+
+    def postponed(self, event: events.Event) -> float:
+        """Seconds for which an accepted event stays where it is, while others overtake it."""
+        seconds = 0.0
+        if self._befalls("reorder", event.source, event.id):
+            seconds += _REORDER_SECONDS * self._chance("by", event.source, event.id)
+        if self._befalls("delay", event.source, event.id):
+            seconds += _DELAY_SECONDS * self._chance("for", event.source, event.id)
+        return seconds
+
+    def copies(self, *about: str) -> int:
+        """How often something is delivered once more than it had to be."""
+        return 1 + int(_MOST_COPIES * self._chance("copies", *about)) if self._befalls("duplicate", *about) else 0
+
+    def lost(self, *about: str) -> bool:
+        """Whether something never arrives."""
+        return self._befalls("drop", *about)
+
+    def source(self, publish: Callable[[events.Event], None]) -> Callable[[events.Event], None]:
+        """A source that loses and repeats events; as from Tekton, a repeated one has an id of its own."""
+
+        def troubled(event: events.Event) -> None:
+            if self.lost(event.source, event.id):
+                _log.warning("event %s of type %s was lost on purpose", event.id, event.type)
+                return
+            publish(event)
+            for copy in range(self.copies(event.source, event.id)):
+                publish(dataclasses.replace(event, id=f"{event.id}/copy-{copy + 1}"))
+
+        return troubled if self.drop or self.duplicate else publish
+
+    def webhooks(self, application: WSGIApplication) -> WSGIApplication:
+        """An ingress whose senders lose and repeat webhooks."""
+        return _Webhooks(self, application) if self.drop or self.duplicate else application
+
+    def _befalls(self, trouble: str, *about: str) -> bool:
+        rate: float = getattr(self, trouble)
+        return rate > 0 and self._chance(trouble, *about) < rate
+
+    def _chance(self, *about: str) -> float:
+        digest = hashlib.blake2b(json.dumps([self.seed, *about]).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64
+
+    def __str__(self) -> str:
+        rates = [f"{name}={getattr(self, name):g}" for name in _USUAL if getattr(self, name)]
+        return ",".join([*rates, f"seed={self.seed}"])
+
+
+NONE = Chaos()
+"""Everything as it should be."""
+
+
+class _Webhooks:
+    """Posts that get lost are answered as if they had been taken: who sent them does not send them again."""
+
+    def __init__(self, chaos: Chaos, application: WSGIApplication) -> None:
+        self._chaos, self._application = chaos, application
+        self._seen: collections.Counter[str] = collections.Counter()
+        self._counting = threading.Lock()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = wrappers.Request(environ, populate_request=False)
+        if request.method != "POST":
+            return self._application(environ, start_response)
+        body = request.get_data()
+        digest = hashlib.blake2b(body, digest_size=16).hexdigest()
+        with self._counting:
+            if len(self._seen) > _REMEMBERED:
+                self._seen.clear()
+            self._seen[digest] += 1
+            about = (request.path, digest, str(self._seen[digest]))
+        if self._chaos.lost(*about):
+            _log.warning("a webhook to %s was lost on purpose", request.path)
+            told = {"ignored": f"lost on purpose: this server runs with --chaos {self._chaos}"}
+            return wrappers.Response(json.dumps(told), 202, content_type="application/json")(environ, start_response)
+        response = wrappers.Response("", 500)
+        for _ in range(1 + self._chaos.copies(*about)):
+            repeated = {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+            response = wrappers.Response.from_app(self._application, repeated, buffered=True)
+        return response(environ, start_response)
+
+
+def parse(text: str) -> Chaos:
+    """Chaos from `duplicate,reorder,drop=0.2,delay,seed=N`: each kind with its share, or the usual one. Raises InvalidError."""
+    given: dict[str, float | int] = {"seed": secrets.randbelow(1_000_000)}
+    for item in text.split(","):
+        name, separator, value = item.strip().partition("=")
+        if name not in (*_USUAL, "seed"):
+            raise errors.InvalidError(
+                f"--chaos knows no {name!r}; there are {', '.join(_USUAL)}, each with a share such as drop=0.1, and seed=N"
+            )
+        try:
+            given[name] = int(value) if name == "seed" else float(value) if separator else _USUAL[name]
+        except ValueError as error:
+            raise errors.InvalidError(
+                f"--chaos {name}={value}: {'a whole number' if name == 'seed' else 'a share from 0 to 1'} is needed"
+            ) from error
+        if name != "seed" and not 0 <= given[name] <= 1:
+            raise errors.InvalidError(f"--chaos {name}={value}: a share is from 0 to 1, for example {name}={_USUAL[name]}")
+    return Chaos(**given)  # type: ignore[arg-type]

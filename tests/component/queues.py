@@ -1,0 +1,120 @@
+"""The embedded broker with subscribers that remember: what its tests share."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import sqlmodel
+
+from fuseml.domain import events
+from fuseml.embedded import broker, redelivery, triggers
+from fuseml.runtime import cloudevents
+from fuseml.store import database, deliveries, tables
+
+NOON = "2026-11-21T12:00:00.000000Z"
+EMPTY = broker.Answer(204, {}, b"")
+
+
+def event(number: int, type: str = "a", source: str = "/s") -> events.Event:
+    return events.Event(type, source, str(number), None, NOON, {"number": number})
+
+
+def trigger(name: str, *types: str, retry: int = 10, delay: float = 0.01, timeout: float = 30.0) -> triggers.Trigger:
+    filters = ({"any": [{"exact": {"type": type}} for type in types]},) if types else ()
+    return triggers.Trigger(name, name, filters, redelivery.Rules(retry, "exponential", delay, timeout))
+
+
+@dataclass
+class Subscriber:
+    """Answers with `answers`, one after the other, then with `last`; remembers what it got, when, and how many came at once."""
+
+    answers: list[broker.Answer | Exception] = field(default_factory=list)
+    last: broker.Answer = EMPTY
+    pause: float = 0.0
+    gate: threading.Event | None = None
+    taken: list[events.Event] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    busy: int = 0
+    most: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, headers: Mapping[str, str], body: bytes) -> broker.Answer:
+        with self.lock:
+            self.taken.append(cloudevents.decode(headers, body))
+            self.times.append(time.monotonic())
+            self.busy += 1
+            self.most = max(self.most, self.busy)
+            answer = self.answers.pop(0) if self.answers else self.last
+        try:
+            time.sleep(self.pause)
+            if self.gate is not None:
+                self.gate.wait(10)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        finally:
+            with self.lock:
+                self.busy -= 1
+
+    @property
+    def numbers(self) -> list[int]:
+        return [taken.data["number"] for taken in self.taken]
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+Begin = Callable[..., broker.Broker]
+
+
+@pytest.fixture
+def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
+    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
+    store.migrate()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def begin(store: database.Database) -> Iterator[Begin]:
+    """Makes brokers for subscribers by name; `started` ones are stopped at the end."""
+    running: list[broker.Broker] = []
+
+    def make(
+        subscribers: Mapping[str, broker.Subscriber], *wanted: triggers.Trigger, started: bool = True, **options: Any
+    ) -> broker.Broker:
+        made = broker.Broker(store, wanted or [trigger(name) for name in subscribers], subscribers, **options)
+        if started:
+            made.start()
+            running.append(made)
+        return made
+
+    yield make
+    for made in running:
+        made.stop()
+
+
+def counted(store: database.Database, state: str) -> int:
+    with store.read() as session:
+        return deliveries.count(session, state)
+
+
+def rows(store: database.Database) -> Sequence[tables.Delivery]:
+    with store.read() as session:
+        return session.exec(sqlmodel.select(tables.Delivery).order_by(sqlmodel.col(tables.Delivery.event_sequence))).all()
+
+
+def done(store: database.Database, number: int) -> bool:
+    return within(10, lambda: counted(store, "done") == number and not counted(store, "pending"))

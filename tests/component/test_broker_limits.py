@@ -1,0 +1,191 @@
+"""The embedded broker's bounds: how long an answer may take, how many threads may hang, how long the queue may be, how much is kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from fuseml.domain import errors, events
+from fuseml.embedded import broker, chaos
+from fuseml.runtime import cloudevents
+from fuseml.store import database, outbox, tables
+from tests.component import endpoint, queues
+
+store, begin = queues.store, queues.begin
+
+
+class Stuck(queues.Subscriber):
+    """Hangs at its first `hang` calls until the gate opens; then answers like any other."""
+
+    def __init__(self, gate: threading.Event, hang: int) -> None:
+        super().__init__()
+        self.opened, self.hang = gate, hang
+
+    def __call__(self, headers: object, body: bytes) -> broker.Answer:
+        with self.lock:
+            self.hang, hangs = self.hang - 1, self.hang > 0
+        answer = super().__call__(headers, body)  # type: ignore[arg-type]
+        if hangs:
+            self.opened.wait(20)
+        return answer
+
+
+def test_no_answer_in_time_is_no_answer_and_is_tried_again(
+    begin: queues.Begin, store: database.Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = threading.Event()
+    subscriber = Stuck(gate, 2)
+    begin({"s": subscriber}, queues.trigger("s", timeout=0.1)).publish(queues.event(1))
+    assert queues.done(store, 1)
+    assert len(subscriber.taken) == 3
+    assert 0.1 <= subscriber.times[1] - subscriber.times[0] < 1
+    assert not gate.is_set(), "the delivery is settled although two calls still hang"
+    gate.set()
+    assert queues.within(2, lambda: caplog.text.count("s answered 1 after it was given up; the answer is not used") == 2)
+    (row,) = queues.rows(store)
+    assert (row.state, row.attempts, row.error) == ("done", 3, None)
+
+
+def test_who_never_answers_in_time_gets_a_dead_letter_with_the_cause(begin: queues.Begin, store: database.Database) -> None:
+    gate = threading.Event()
+    begin({"s": Stuck(gate, 9)}, queues.trigger("s", retry=2, timeout=0.05)).publish(queues.event(1))
+    assert queues.within(5, lambda: queues.counted(store, "dead") == 1)
+    (row,) = queues.rows(store)
+    assert (row.attempts, row.error) == (3, "status 504: no answer within 0.05 s")
+    gate.set()
+
+
+def test_stuck_calls_do_not_keep_later_events_of_their_trigger_waiting(begin: queues.Begin, store: database.Database) -> None:
+    gate = threading.Event()
+    subscriber = Stuck(gate, broker._CONCURRENCY)
+    queue = begin({"s": subscriber}, queues.trigger("s", timeout=0.2))
+    for number in range(20):
+        queue.publish(queues.event(number))
+    assert queues.done(store, 20)
+    assert not gate.is_set()
+    gate.set()
+
+
+def test_threads_that_hang_are_bounded_and_what_waits_is_not_lost(
+    begin: queues.Begin, store: database.Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = threading.Event()
+    hanging, quick = Stuck(gate, 1_000), queues.Subscriber()
+    queue = begin(
+        {"hanging": hanging, "quick": quick}, queues.trigger("hanging", timeout=0.02, retry=1000, delay=0), queues.trigger("quick")
+    )
+    for number in range(30):
+        queue.publish(queues.event(number))
+    assert queues.within(5, lambda: "hanging gets nothing more for now: 12 deliveries to it do not come back" in caplog.text)
+    time.sleep(0.3)
+    assert hanging.busy <= broker._STUCK + broker._CONCURRENCY
+    assert len(quick.taken) == 30
+    hanging.hang = 0
+    gate.set()
+    assert queues.done(store, 60)
+    assert set(hanging.numbers) == set(range(30))
+
+
+def test_a_hanging_subscriber_does_not_keep_the_broker_from_stopping(begin: queues.Begin, store: database.Database) -> None:
+    gate = threading.Event()
+    queue = begin({"s": Stuck(gate, 9)}, queues.trigger("s", timeout=0.05, delay=60))
+    queue.publish(queues.event(1))
+    assert queues.within(2, lambda: bool(queues.rows(store)[0].attempts))
+    begun = time.monotonic()
+    queue.stop()
+    assert time.monotonic() - begun < 1
+    assert queues.counted(store, "pending") == 1
+    gate.set()
+
+
+# Back-pressure
+
+
+def test_a_queue_that_is_too_long_takes_nothing_new_but_replies(begin: queues.Begin, store: database.Database) -> None:
+    gate = threading.Event()
+    headers, body = cloudevents.encode(queues.event(99, "b"))
+    slow, second = queues.Subscriber([broker.Answer(200, headers, body)], gate=gate), queues.Subscriber()
+    queue = begin({"slow": slow, "second": second}, queues.trigger("slow", "a"), queues.trigger("second", "b"), bound=3)
+    for number in range(3):
+        queue.publish(queues.event(number))
+    with pytest.raises(errors.TemporaryError, match="the queue is full: 3 deliveries wait") as caught:
+        queue.publish(queues.event(3))
+    assert caught.value.delay >= 1
+    gate.set()
+    assert queues.done(store, 4)
+    assert second.numbers == [99]
+    assert queue.depth == 0
+    queue.publish(queues.event(3))
+    assert queues.done(store, 5)
+
+
+def test_the_depth_counts_what_an_earlier_process_left(begin: queues.Begin, store: database.Database) -> None:
+    left = begin({"s": queues.Subscriber()}, started=False)
+    for number in range(3):
+        left.publish(queues.event(number))
+    gate = threading.Event()
+    queue = begin({"s": queues.Subscriber(gate=gate)}, bound=3)
+    assert queues.within(2, lambda: queue.depth == 3)
+    with pytest.raises(errors.TemporaryError):
+        queue.publish(queues.event(3))
+    gate.set()
+    assert queues.within(5, lambda: queue.depth == 0)
+
+
+def test_nothing_is_announced_while_the_outbox_is_full(store: database.Database) -> None:
+    started = events.RunStarted(run="w-1", workflow="w", project="demo")
+    with store.write() as session:
+        outbox.add(session, [events.event(started, queues.NOON)] * outbox.FULL, queues.NOON)
+    with pytest.raises(errors.TemporaryError, match="10000 events wait for the broker"), store.write() as session:
+        session.add(tables.Project(name="p", created=queues.NOON))
+        cloudevents.announce(session, started)
+    assert endpoint.count(store, tables.Project) == 0
+    assert endpoint.count(store, tables.Outbox) == outbox.FULL
+
+
+# What is kept
+
+
+def test_a_tick_leaves_nothing_behind_once_everybody_heard_it(begin: queues.Begin, store: database.Database) -> None:
+    first, second = queues.Subscriber(), queues.Subscriber([broker.Answer(503, {}, b"")])
+    queue = begin({"first": first, "second": second})
+    queue.publish(events.Event(events.TICK, "/ticks", "1", None, queues.NOON, {}))
+    queue.publish(queues.event(2))
+    assert queues.within(5, lambda: len(second.taken) == 3 and queue.depth == 0)
+    assert [row.id for row in _ledger(store)] == ["2"]
+    assert [row.state for row in queues.rows(store)] == ["done", "done"]
+
+
+def test_a_tick_that_nobody_could_hear_is_kept_as_a_dead_letter(begin: queues.Begin, store: database.Database) -> None:
+    good, bad = queues.Subscriber(), queues.Subscriber(last=broker.Answer(400, {}, b"no"))
+    queue = begin({"good": good, "bad": bad})
+    queue.publish(events.Event(events.TICK, "/ticks", "1", None, queues.NOON, {}))
+    assert queues.within(5, lambda: queue.depth == 0)
+    assert [row.id for row in _ledger(store)] == ["1"]
+    assert queues.counted(store, "dead") == 1
+
+
+def _ledger(store: database.Database) -> list[tables.LedgerEvent]:
+    import sqlmodel
+
+    with store.read() as session:
+        return list(session.exec(sqlmodel.select(tables.LedgerEvent)).all())
+
+
+# Chaos
+
+
+def test_the_broker_repeats_and_shuffles_on_purpose_and_loses_nothing(begin: queues.Begin, store: database.Database) -> None:
+    subscriber = queues.Subscriber()
+    trouble = chaos.Chaos(seed=7, duplicate=0.5, reorder=1.0, drop=1.0)
+    queue = begin({"s": subscriber}, chaos=trouble)
+    for number in range(40):
+        queue.publish(queues.event(number))
+    assert queues.done(store, 40)
+    assert set(subscriber.numbers) == set(range(40))
+    wanted = {number: 1 + trouble.copies("s", "/s", str(number)) for number in range(40)}
+    assert {number: subscriber.numbers.count(number) for number in range(40)} == wanted
+    assert list(dict.fromkeys(subscriber.numbers)) != list(range(40))
+    assert queue.depth == 0

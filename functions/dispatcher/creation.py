@@ -9,6 +9,7 @@ import sqlmodel
 
 from fuseml.domain import concurrency, errors, events, plan, run
 from fuseml.runtime import clock, planner
+from fuseml.runtime.telemetry import metrics, trace
 from fuseml.store import decisions, runs, tables
 
 Planning = Callable[[str, str], plan.Plan]
@@ -52,6 +53,7 @@ def create(
             "event": event.id,
             "source": event.source,
             "user": order.user,
+            **trace.outgoing(),
             **trigger,
         },
         request=request,
@@ -107,6 +109,7 @@ def end(session: sqlmodel.Session, row: tables.Run, state: run.State, cause: str
     runs.record(session, row, run.advance(runs.progress(row), run.Observation(row.id, None, state, moment, cause=cause)))
     for step in runs.steps(session, [row.id]):
         runs.record(session, step, run.advance(runs.progress(step), run.Observation(row.id, step.name, "skipped", moment)))
+    metrics.run_finished(session, row)
     finished = "cancelled" if state == "cancelled" else "failed"
     return [
         events.RunFinished(

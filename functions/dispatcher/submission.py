@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from functions.dispatcher import creation
 from fuseml.domain import errors, events, plan, run
 from fuseml.runtime import clock, cloudevents
+from fuseml.runtime.telemetry import trace
 from fuseml.store import extensions, outbox, runs, tables
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ def make_good(deps: Deps, event: events.Event) -> None:
     with deps.store.read() as session:
         waiting = runs.unsubmitted(session)
     for row in waiting:
-        _submit(deps, row)
+        # It may be another event's run: the engine's objects belong to the trace of the one that made it.
+        with trace.continued(trace.read(row.trigger)):
+            _submit(deps, row)
     if event.type == events.RunCancelRequested.TYPE:
         requested = events.RunCancelRequested.model_validate(event.data)
         with deps.store.read() as session:
@@ -38,9 +41,8 @@ def _submit(deps: Deps, row: tables.Run) -> None:
         with deps.store.write() as session:
             stored = runs.get(session, row.name)
             moment = clock.now()
-            outbox.add(
-                session, [events.event(payload, moment) for payload in creation.end(session, stored, "failed", error.message)], moment
-            )
+            announced = creation.end(session, stored, "failed", error.message)
+            outbox.add(session, [events.event(payload, moment, trace.outgoing()) for payload in announced], moment)
         cloudevents.relay(deps.store, deps.publisher)
         return
     with deps.store.write() as session:

@@ -35,7 +35,7 @@ class Deps:
 
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
-    api = http.Api("housekeeper", "Repairs what was lost", tokens=None)
+    api = http.Api("housekeeper", "Repairs what was lost", tokens=None, store=deps.store)
     # The tick itself changes nothing: the sweep runs after it, step by step, each step a transaction of its own.
     cloudevents.Receiver(api, deps.store, deps.publisher, {events.TICK: cloudevents.nothing}, after=functools.partial(service.sweep, deps))
     return api.app

@@ -16,4 +16,4 @@ def _deps() -> Deps:
     return Deps(store=wiring.store(settings), publisher=wiring.publisher(settings), keyring=wiring.keyring(settings), now=time.time)
 
 
-handle = http.as_function(lambda: create_app(_deps()))
+handle = http.as_function(lambda: create_app(_deps()), settings)

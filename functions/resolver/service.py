@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fuseml.domain import selector
+from fuseml.runtime.telemetry import metrics
 from fuseml.store import resolution
 
 if TYPE_CHECKING:
@@ -14,5 +15,5 @@ if TYPE_CHECKING:
 
 def resolve(deps: Deps, selectors: Sequence[selector.Selector], context: selector.Context, *, explain: bool) -> selector.Resolution:
     """Raises UnresolvedError with explanations when a selector finds nothing."""
-    with deps.store.read() as session:
+    with deps.store.read() as session, metrics.RESOLVE_SECONDS.timed():
         return resolution.resolve(session, selectors, context, home=deps.zone, explain=explain)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import sqlmodel
 
 from fuseml.domain import events, run
+from fuseml.runtime.telemetry import metrics
 from fuseml.store import runs, tables
 
 
@@ -25,7 +26,7 @@ def track(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Pay
     if after == before:
         return []
     runs.record(session, row, after)
-    return _announce_run(row, before, after)
+    return _announce_run(session, row, before, after)
 
 
 def _step(session: sqlmodel.Session, row: tables.Run, seen: run.Observation) -> list[events.Payload]:
@@ -35,7 +36,7 @@ def _step(session: sqlmodel.Session, row: tables.Run, seen: run.Observation) -> 
         # A step that moves proves that the run does; the run's own event may be late.
         started = run.advance(progress, run.Observation(row.id, None, "running", seen.time, started=seen.started))
         runs.record(session, row, started)
-        announced += _announce_run(row, progress, started)
+        announced += _announce_run(session, row, progress, started)
     finished = _advance_step(session, row, seen)
     return [*announced, finished] if finished else announced
 
@@ -62,9 +63,10 @@ def _advance_step(session: sqlmodel.Session, row: tables.Run, seen: run.Observat
     )
 
 
-def _announce_run(row: tables.Run, before: run.Progress, after: run.Progress) -> list[events.Payload]:
+def _announce_run(session: sqlmodel.Session, row: tables.Run, before: run.Progress, after: run.Progress) -> list[events.Payload]:
     match after.state:
         case "succeeded" | "failed" | "cancelled" if before.state not in run.FINISHED:
+            metrics.run_finished(session, row)
             return [
                 events.RunFinished(
                     run=row.name,

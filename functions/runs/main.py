@@ -24,4 +24,4 @@ def _deps() -> Deps:
     )
 
 
-handle = http.as_function(lambda: create_app(_deps()))
+handle = http.as_function(lambda: create_app(_deps()), settings)

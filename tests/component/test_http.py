@@ -19,8 +19,9 @@ import yaml
 from flask.testing import FlaskClient
 
 from fuseml.domain import document, errors
-from fuseml.runtime import auth, openapi
+from fuseml.runtime import auth, openapi, settings
 from fuseml.runtime import http as runtime_http
+from fuseml.runtime.telemetry import logs
 
 ADMIN, WORKLOAD = "admin-token", "workload-token"
 TOKENS = auth.Tokens({auth.digest_of(ADMIN): auth.Caller("admin", "admin"), auth.digest_of(WORKLOAD): auth.Caller("workload", "workload")})
@@ -401,7 +402,7 @@ def test_the_document_describes_every_route(api: runtime_http.Api) -> None:
     }
     documented = {(path, method) for path, methods in described["paths"].items() for method in methods}
     assert documented == {
-        route for route in routes if route[1] not in ("head", "options") and route[0] not in ("/healthz", "/openapi.json")
+        route for route in routes if route[1] not in ("head", "options") and route[0] not in ("/healthz", "/metrics", "/openapi.json")
     }
 
 
@@ -450,10 +451,17 @@ def test_a_function_is_made_once_and_at_the_first_request() -> None:
         made.append(make().app)
         return made[-1]
 
-    handle = runtime_http.as_function(make_app)
-    assert not made
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    handle = runtime_http.as_function(make_app, settings.Settings())
+    assert (made, root.handlers) == ([], handlers)
     outer = flask.Flask("outer")
-    for _ in range(3):
-        with outer.test_request_context("/healthz"):
-            assert handle(flask.request).get_data() == b"ok\n"
+    try:
+        for _ in range(3):
+            with outer.test_request_context("/healthz"):
+                assert handle(flask.request).get_data() == b"ok\n"
+        assert isinstance(root.handlers[0].formatter, logs.JsonLines), "its log begins with it"
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
     assert len(made) == 1

@@ -120,7 +120,7 @@ sys.addaudithook(watch)
 for name in NAMES:
     module = importlib.import_module(f"functions.{name}.main")
     assert callable(module.handle)
-    heavy = sorted({"kubernetes", "boto3", "botocore", "mlflow", "alembic", "dulwich", "rich", "sklearn"} & set(sys.modules))
+    heavy = sorted({"kubernetes", "boto3", "botocore", "mlflow", "alembic", "dulwich", "rich", "sklearn", "prometheus_client", "opentelemetry"} & set(sys.modules))
     assert not heavy, f"importing {name} imports {', '.join(heavy)}"
 """
 

@@ -42,30 +42,35 @@ class Answer:
 class Server:
     """A running server. `start` may be called again after `kill` or `stop`, on the same home."""
 
-    def __init__(self, home: pathlib.Path, *arguments: str) -> None:
-        self.home, self._arguments = home, arguments
+    def __init__(self, home: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self.home, self._arguments, self._environment = home, arguments, {**os.environ, **(environment or {})}
         self._pool = urllib3.PoolManager(retries=False)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     def start(self) -> Server:
         command = [sys.executable, "-m", "fuseml.cli.main", "up", "--home", str(self.home), "--port", str(self.port), *self._arguments]
-        log = (self.home.parent / f"{self.home.name}.out").open("ab")
+        log = self.output.open("ab")
         with log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=self._environment)
         wait_for(self._up, 30, "the server to be ready")
         self.port = int(self.url.rpartition(":")[2])
         return self
 
     def _up(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, (self.home.parent / f"{self.home.name}.out").read_text()
+        assert self._process.poll() is None, self.output.read_text()
         address = self.home / "url"
         if not address.exists():
             return False
         with contextlib.suppress(urllib3.exceptions.HTTPError):
             return self.call("GET", "/healthz").status == 200
         return False
+
+    @property
+    def output(self) -> pathlib.Path:
+        """What it prints."""
+        return self.home.parent / f"{self.home.name}.out"
 
     @property
     def pid(self) -> int:
@@ -141,8 +146,8 @@ def wait_for(condition: Any, seconds: float, what: str) -> None:
 
 
 @contextlib.contextmanager
-def running(home: pathlib.Path, *arguments: str) -> Iterator[Server]:
-    server = Server(home, *arguments)
+def running(home: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    server = Server(home, *arguments, environment=environment)
     try:
         yield server.start()
     finally:

@@ -240,7 +240,11 @@ def test_no_answer_to_a_change_holds_a_secret(spill: Spill) -> None:
 def test_no_file_of_the_server_holds_a_secret(spill: Spill) -> None:
     assert spill.while_running == {}
     assert in_files(spill.server.home) == {}
-    assert canaries_in((spill.server.home.parent / "home.out").read_bytes()) == []
+    assert canaries_in(spill.server.output.read_bytes()) == []
+    assert canaries_in(spill.server.call("GET", "/metrics").body) == []
+    assert b'"type": "org.fuseml.run.step_finished.v1"' in (spill.server.home / "logs" / "server.log").read_bytes(), (
+        "the log tells of the run"
+    )
     assert any(path.name == "fuseml.db" for path in spill.server.home.iterdir()), "there is a database to look into"
 
 

@@ -55,6 +55,8 @@ def up(
         anonymous=anonymous,
         environment=known.environment,
         chaos=misbehaviour.parse(chaos) if chaos else misbehaviour.NONE,
+        log_format=known.log_format or "text",
+        otlp_endpoint=known.otlp_endpoint,
     )
     raise typer.Exit(server.serve(wanted))
 

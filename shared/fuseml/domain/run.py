@@ -22,11 +22,14 @@ FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "skipp
 _RANK = {"queued": 0, "waiting": 1, "running": 1, "succeeded": 2, "failed": 2, "cancelled": 2, "skipped": 2}
 
 RUN_LABEL = "fuseml.io/run-id"
+NAME_LABEL = "fuseml.io/run"
 STEP_LABEL = "tekton.dev/pipelineTask"
 # An engine that had to call a task otherwise than its step, knew outputs before, or was asked to cancel, says so on the object.
 STEPS_ANNOTATION = "fuseml.io/steps"
 OUTPUTS_ANNOTATION = "fuseml.io/outputs"
 CANCEL_ANNOTATION = "fuseml.io/cancel-reason"
+# The W3C traceparent of what started the run: its engine's events carry none of their own.
+TRACE_ANNOTATION = "fuseml.io/traceparent"
 # Tasks that an engine adds on its own (clone, build preparation) carry names that no step can have.
 AUXILIARY_PREFIX = "fuseml-"
 

@@ -191,7 +191,7 @@ def compose(
         return {"status": "ready", "components": {"mlflow": mlflow_state}}
 
     serving.register(store, keyring, url, workload_token)
-    own = gateway.own_app(apps, functions, tokens, state, importlib.metadata.version("fuseml"))
+    own = gateway.own_app(apps, functions, tokens, state, importlib.metadata.version("fuseml"), store)
     return Parts(
         gateway=gateway.Gateway(functions, smart, own),
         broker=queue,

@@ -6,6 +6,7 @@ reach them: events come through the broker only.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from werkzeug import test as wsgi_client
 from fuseml.domain import errors
 from fuseml.embedded import broker, model_servers
 from fuseml.runtime import auth, catalog, http, openapi
+from fuseml.store import database
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -47,12 +49,19 @@ def own_app(
     tokens: auth.Tokens,
     readiness: Callable[[], dict[str, Any]],
     version: str,
+    store: database.Database,
 ) -> flask.Flask:
-    """What belongs to the embedded server itself: `/`, `/readyz`, `/version`, `/openapi.json`, `/apps/<name>/`."""
-    api = http.Api("embedded", "The embedded server", tokens=None)
+    """What belongs to the embedded server itself: `/`, `/readyz`, `/version`, `/metrics`, `/openapi.json`, `/apps/<name>/`."""
+    api = http.Api("embedded", "The embedded server", tokens=None, store=store)
     app = api.app
     app.config["MAX_CONTENT_LENGTH"] = 64 << 20
     app.view_functions["openapi"] = lambda: flask.jsonify(openapi.document([entry.extensions["fuseml"] for entry in functions.values()]))
+
+    @app.before_request
+    def guard_metrics() -> None:
+        # Who is on this machine may look; a server that listens for others asks them for a token.
+        if flask.request.path == "/metrics" and not ipaddress.ip_address(flask.request.remote_addr or "::").is_loopback:
+            tokens.caller(flask.request.headers.get("Authorization"))
 
     @app.get("/")
     def index() -> flask.Response:

@@ -22,7 +22,8 @@ import waitress.server
 from fuseml.domain import errors
 from fuseml.embedded import chaos as misbehaviour
 from fuseml.embedded import composition
-from fuseml.runtime import secrets
+from fuseml.runtime import secrets, telemetry
+from fuseml.runtime.telemetry import logs
 
 _log = logging.getLogger("fuseml.server")
 _THREADS = 16
@@ -32,7 +33,9 @@ _MAX_BODY = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to run. `mlflow` is auto, none or a URL; `environment` is what child processes may inherit from."""
+    """How to run. `mlflow` is auto, none or a URL; `environment` is what child processes may inherit from. `log_format` (json or text) is
+    that of the standard error, `otlp_endpoint` where spans are sent to.
+    """
 
     home: pathlib.Path
     environment: Mapping[str, str]
@@ -41,6 +44,8 @@ class Options:
     mlflow: str = "auto"
     anonymous: bool = False
     chaos: misbehaviour.Chaos = misbehaviour.NONE
+    log_format: str = "text"
+    otlp_endpoint: str = ""
 
 
 def serve(options: Options) -> int:
@@ -49,7 +54,8 @@ def serve(options: Options) -> int:
         raise errors.PermanentError("--anonymous lets everybody in and is only for loopback; leave it out, or use --host 127.0.0.1")
     options.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     (options.home / "logs").mkdir(exist_ok=True)
-    _log_to(options.home / "logs" / "server.log")
+    logs.to_file(options.home / "logs" / "server.log", options.log_format)
+    telemetry.export("fuseml", options.otlp_endpoint)
     with _owning(options.home), _listening(options) as listener:
         url = f"http://{_reachable(options.host)}:{listener.getsockname()[1]}"
         token = secrets.read_or_create(options.home / "token", tokens_of_python.token_urlsafe(32))
@@ -139,20 +145,13 @@ def _reachable(host: str) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "localhost") else f"[{host}]" if ":" in host else host  # noqa: S104 - compared, not bound
 
 
-def _log_to(path: pathlib.Path) -> None:
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter('{"time":"%(asctime)s","level":"%(levelname)s","logger":"%(name)s","message":%(message)r}'))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-
-
 def _greet(options: Options, url: str, state: Mapping[str, Any]) -> None:
     mlflow = state["components"]["mlflow"]
     lines = [
         f"FuseML {importlib.metadata.version('fuseml')} is ready at {url}",
         f"  token   {options.home / 'token'}" if not options.anonymous else "  token   none needed (--anonymous)",
         f"  state   {options.home}",
+        f"  log     {options.home / 'logs' / 'server.log'}",
         f"  mlflow  {' '.join(str(mlflow[key]) for key in ('status', 'url', 'message') if key in mlflow)}",
         "Ctrl-C stops it.",
     ]

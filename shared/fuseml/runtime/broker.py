@@ -25,6 +25,8 @@ class HttpPublisher:
     def publish(self, event: events.Event) -> None:
         """Raises TemporaryError when the broker does not accept the event after all attempts, PermanentError when it refuses it."""
         headers, body = cloudevents.encode(event)
+        # The broker's own spans, if it records any, belong below what announced the event.
+        headers |= {name: event.extensions[name] for name in ("traceparent", "tracestate") if name in event.extensions}
         cause = "no attempt was made"
         for attempt in range(_ATTEMPTS):
             if attempt:

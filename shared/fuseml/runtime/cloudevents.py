@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 import types
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ import werkzeug.exceptions
 
 from fuseml.domain import errors, events
 from fuseml.runtime import clock, http
+from fuseml.runtime.telemetry import handling, trace
 from fuseml.store import database, outbox
 
 STATUS: Mapping[type[errors.FusemlError], int] = types.MappingProxyType(
@@ -130,40 +130,35 @@ class Receiver:
         api.app.add_url_rule("/", "event", self._receive, methods=["POST"])
 
     def _receive(self) -> flask.Response:
-        begun = time.perf_counter()
         event: events.Event | None = None
-        try:
-            event = decode(dict(flask.request.headers), flask.request.get_data())
-            reply, outcome = self._handle(event)
-            response = _reply(reply)
-        except errors.FusemlError as error:
-            status = next(code for kind, code in STATUS.items() if isinstance(error, kind))
-            outcome = f"refused: {error.message}"
-            response = _told(error.message, status)
-        except werkzeug.exceptions.HTTPException as error:
-            outcome = f"refused: {error.description}"
-            response = _told(error.description or str(error), error.code or 500)
-        except Exception:
-            # Whatever it is, the broker must hear of it in a way that makes it try again, and people must find the cause.
-            outcome = "failed"
-            response = _told(f"{self._consumer} failed on this event; its log has the cause", 500)
-            _log.exception("handling %s failed", event.id if event else "an event that could not be read")
-        level = logging.INFO if response.status_code < 300 else logging.WARNING
-        told = {"type": event.type, "id": event.id, "source": event.source} if event else {}
-        milliseconds = round((time.perf_counter() - begun) * 1000, 1)
-        _log.log(level, json.dumps({"event": told, "function": self._consumer, "outcome": outcome, "ms": milliseconds}))
-        return response
+        with handling.Handling(self._consumer) as seen:
+            try:
+                event = decode(dict(flask.request.headers), flask.request.get_data())
+                seen.begin(event)
+                return _reply(self._handle(event, seen))
+            except errors.FusemlError as error:
+                seen.outcome, seen.cause = "refused", error.message
+                return _told(error.message, next(code for kind, code in STATUS.items() if isinstance(error, kind)))
+            except werkzeug.exceptions.HTTPException as error:
+                seen.outcome, seen.cause = "refused", error.description or str(error)
+                return _told(seen.cause, error.code or 500)
+            except Exception:
+                # Whatever it is, the broker must hear of it in a way that makes it try again, and people must find the cause.
+                seen.outcome = "failed"
+                _log.exception("handling %s failed", event.id if event else "an event that could not be read")
+                return _told(f"{self._consumer} failed on this event; its log has the cause", 500)
 
-    def _handle(self, event: events.Event) -> tuple[events.Event | None, str]:
+    def _handle(self, event: events.Event, seen: handling.Handling) -> events.Event | None:
         handler = self._find(event.type)
         if handler is None:
-            return None, "unknown type"
+            seen.outcome = "unknown"
+            return None
         if event.type in events.PAYLOADS:
             events.read(event)
         if handler is nothing:
             if self._after is not None:
                 self._after(event)
-            return None, "handled"
+            return None
         with self._store.write() as session:
             before = outbox.handled(session, self._consumer, event)
             if before is None:
@@ -172,12 +167,16 @@ class Receiver:
                 reply = announced[0] if len(announced) == 1 else None
                 outbox.add(session, announced if reply is None else [], clock.now())
                 outbox.record_handled(session, self._consumer, event, reply, clock.now())
+                seen.announced = announced
         if before is not None or len(announced) > 1:
             # Also for a duplicate: it may be the second delivery of an event whose first one died right here.
             relay(self._store, self._publisher)
         if self._after is not None:
             self._after(event)
-        return (before.reply, "duplicate") if before is not None else (reply, "handled")
+        if before is not None:
+            seen.outcome, seen.announced = "duplicate", [before.reply] if before.reply else []
+            return before.reply
+        return reply
 
     def _find(self, type: str) -> Handler | None:
         exact = self._handlers.get(type)
@@ -192,8 +191,7 @@ def _told(text: str, status: int) -> flask.Response:
 
 def _context(event: events.Event) -> dict[str, str]:
     # W3C trace context travels from cause to effect; so does the cause itself, for `why`.
-    trace = {name: event.extensions[name] for name in ("traceparent", "tracestate") if name in event.extensions}
-    return {**trace, **events.caused_by(event.source, event.id)}
+    return {**trace.outgoing(), **events.caused_by(event.source, event.id)}
 
 
 def _reply(event: events.Event | None) -> flask.Response:
@@ -220,9 +218,9 @@ def relay(store: database.Database, publisher: Publisher) -> int:
             try:
                 publisher.publish(event)
             except errors.PermanentError as error:
-                _log.error(json.dumps({"outbox": "refused by the broker", "id": event.id, "cause": error.message}))
+                _log.error("the broker refused %s, which stays in the outbox: %s", event.id, error.message, extra=_fields(event))
             except errors.TemporaryError as error:
-                _log.warning(json.dumps({"outbox": "kept for the sweep", "id": event.id, "cause": error.message}))
+                _log.warning("%s is kept in the outbox for the sweep: %s", event.id, error.message, extra=_fields(event))
                 reached = False
                 break
             else:
@@ -236,7 +234,8 @@ def relay(store: database.Database, publisher: Publisher) -> int:
 
 
 def announce(session: sqlmodel.Session, *payloads: events.Payload, cause: tuple[str, str] | None = None) -> None:
-    """Put events into the outbox of the running transaction; call `relay` after the commit. `cause` is what led to them (`Event.cause`).
+    """Put events into the outbox of the running transaction; call `relay` after the commit. They belong to the trace of the request;
+    `cause` is what led to them (`Event.cause`).
 
     Raises TemporaryError, so that nothing of the transaction is stored, while the broker is away or full and too many events wait
     for it. What event handlers announce is exempt: what was accepted must be able to come to its end.
@@ -244,5 +243,9 @@ def announce(session: sqlmodel.Session, *payloads: events.Payload, cause: tuple[
     if outbox.is_full(session):
         raise errors.TemporaryError(f"{outbox.FULL} events wait for the broker, which takes none now; try again later", delay=_FULL_SECONDS)
     moment = clock.now()
-    extensions = events.caused_by(*cause) if cause else None
+    extensions = {**trace.outgoing(), **(events.caused_by(*cause) if cause else {})}
     outbox.add(session, [events.event(payload, moment, extensions) for payload in payloads], moment)
+
+
+def _fields(event: events.Event) -> dict[str, object]:
+    return {"fields": {"type": event.type, "id": event.id}}

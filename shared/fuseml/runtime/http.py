@@ -23,7 +23,10 @@ import werkzeug.exceptions
 
 from fuseml.domain import document as documents
 from fuseml.domain import errors
-from fuseml.runtime import auth
+from fuseml.runtime import auth, telemetry
+from fuseml.runtime.settings import Settings
+from fuseml.runtime.telemetry import scrape, wsgi
+from fuseml.store import database
 
 MAX_BODY = 4 << 20
 """Bytes. Documents are small; code and artifacts take other ways."""
@@ -100,20 +103,23 @@ class Operation:
 class Api:
     """A function's Flask application and the routes on it.
 
-    `tokens` None means that every route is public: webhooks and event endpoints have their own proof.
+    `tokens` None means that every route is public: webhooks and event endpoints have their own proof. `/healthz` and `/metrics` need
+    no token; the latter tells what waits in `store`, too, where one is given: for the one function that speaks for all.
     """
 
-    def __init__(self, name: str, summary: str, *, tokens: auth.Tokens | None) -> None:
+    def __init__(self, name: str, summary: str, *, tokens: auth.Tokens | None, store: database.Database | None = None) -> None:
         self.app = flask.Flask(name, static_folder=None)
         self.app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
         self.app.json.sort_keys = False  # type: ignore[attr-defined]
         self.app.url_map.strict_slashes = False
         self.name, self.summary, self.operations = name, summary, list[Operation]()
-        self._tokens = tokens
+        self._tokens, self._store = tokens, store
         self.app.extensions["fuseml"] = self
         self.app.register_error_handler(Exception, error_response)
         self.app.add_url_rule("/healthz", "healthz", lambda: ("ok\n", 200, {"Content-Type": "text/plain"}))
+        self.app.add_url_rule("/metrics", "metrics", self._metrics)
         self.app.add_url_rule("/openapi.json", "openapi", self._document)
+        wsgi.watch(self.app)
 
     def route(
         self,
@@ -168,6 +174,10 @@ class Api:
             return respond(operation.handler(**arguments), operation.status)
 
         return view
+
+    def _metrics(self) -> flask.Response:
+        text, kind = scrape.answer(self._store)
+        return flask.Response(text, content_type=kind)
 
     def _document(self) -> flask.Response:
         from fuseml.runtime import openapi
@@ -304,9 +314,9 @@ def error_response(error: Exception) -> flask.Response:
 _HTTP_NAMES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type", 400: "invalid"}
 
 
-def as_function(make: Callable[[], flask.Flask]) -> Callable[[flask.Request], flask.Response]:
+def as_function(make: Callable[[], flask.Flask], settings: Settings) -> Callable[[flask.Request], flask.Response]:
     """A functions-framework http target that passes requests to the application. `make` runs at the first request:
-    functions-framework imports a function before gunicorn forks, when nothing may connect yet.
+    functions-framework imports a function before gunicorn forks, when nothing may connect yet. Telemetry begins then, too.
     """
     app: flask.Flask | None = None
     making = threading.Lock()
@@ -315,7 +325,10 @@ def as_function(make: Callable[[], flask.Flask]) -> Callable[[flask.Request], fl
         nonlocal app
         if app is None:
             with making:
-                app = app or make()
+                if app is None:
+                    made = make()
+                    telemetry.configure(made.name, settings)
+                    app = made
         return typing.cast(flask.Response, flask.Response.from_app(app, request.environ))
 
     return handle

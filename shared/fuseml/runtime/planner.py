@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import sqlmodel
 
 from fuseml.domain import artifact, errors, lint, plan, planning, selector, workflow
+from fuseml.runtime.telemetry import metrics
 from fuseml.store import codesets, resolution
 
 DEFAULT_REF = "refs/heads/main"
@@ -72,7 +73,8 @@ def _bindings(session: sqlmodel.Session, order: Order, site: Site) -> planning.B
     bindings: dict[str, dict[str, selector.Binding]] = {}
     for step, wanted in planning.selectors(order.document).items():
         try:
-            found = resolution.resolve(session, wanted, context, home=site.zone)
+            with metrics.RESOLVE_SECONDS.timed():
+                found = resolution.resolve(session, wanted, context, home=site.zone)
         except errors.UnresolvedError as error:
             raise errors.UnresolvedError(f"step {step!r}: {error.message}", details=error.details) from error
         bindings[step] = {binding.name: binding for binding in found.bindings}

@@ -100,6 +100,12 @@ def forget(session: Session, before: str) -> None:
     )
 
 
+def oldest_pending(session: Session) -> str | None:
+    """When the oldest event was accepted that is not delivered everywhere, or None."""
+    oldest = select(func.min(tables.Delivery.event_sequence)).where(tables.Delivery.state == "pending").scalar_subquery()
+    return session.exec(select(tables.LedgerEvent.received).where(tables.LedgerEvent.sequence == oldest)).first()
+
+
 def count(session: Session, state: str) -> int:
     """How many deliveries are in a state."""
     return session.exec(select(func.count()).select_from(tables.Delivery).where(tables.Delivery.state == state)).one()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from fuseml.domain import events
 from fuseml.store import tables
@@ -46,6 +46,16 @@ def waiting(session: Session, after: int, limit: int) -> Sequence[tuple[int, eve
 def published(session: Session, sequences: Sequence[int]) -> None:
     """Forget events that the broker has accepted."""
     session.exec(sqlalchemy.delete(tables.Outbox).where(col(tables.Outbox.sequence).in_(sequences)))
+
+
+def depth(session: Session) -> int:
+    """How many events are not yet published."""
+    return session.exec(select(func.count()).select_from(tables.Outbox)).one()
+
+
+def oldest(session: Session) -> str | None:
+    """When the oldest event was announced that is not yet published, or None."""
+    return session.exec(select(tables.Outbox.created).order_by(col(tables.Outbox.sequence)).limit(1)).first()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -77,6 +77,12 @@ def active(session: Session, *, workflow: str | None = None) -> Sequence[tables.
     return session.exec(query.where(tables.Run.workflow == workflow) if workflow else query).all()
 
 
+def count_active(session: Session) -> dict[str, int]:
+    """How many runs are in each of the states in which one has not finished."""
+    query = select(tables.Run.state, func.count()).where(col(tables.Run.state).in_(ACTIVE)).group_by(tables.Run.state)
+    return dict.fromkeys(ACTIVE, 0) | dict(session.exec(query).all())
+
+
 def unsubmitted(session: Session) -> Sequence[tables.Run]:
     """Planned runs that no engine has got yet and that wait for no other one of their group, oldest first."""
     earlier = aliased(tables.Run)

@@ -22,6 +22,7 @@ from fuseml import engines
 from fuseml.domain import errors, events, plan, run
 from fuseml.engines.local import admission, announcer, attempt, journal, report, schedule, scheduler, transcript
 from fuseml.engines.local import images as implementations
+from fuseml.runtime.telemetry import trace
 
 _TELL = 5.0
 """Seconds that the last events have to be handed over in when the engine stops."""
@@ -96,7 +97,8 @@ class LocalEngine:
         """See `Engine.submit`. Returns when the run is on disk; it starts on the engine's threads."""
         needed = admission.admit(plan, secrets)
         sealed = self._seal(json.dumps(needed).encode()) if needed else None
-        folder = self._journal.create(plan, sealed, self._clock())
+        record = journal.RunRecord(created=self._clock(), traceparent=trace.outgoing().get("traceparent", ""))
+        folder = self._journal.create(plan, sealed, record)
         if folder is not None:
             self._scheduler.add(folder)
 

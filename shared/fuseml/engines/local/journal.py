@@ -63,7 +63,10 @@ class StepRecord(document.Model):
 
 
 class RunRecord(document.Model):
-    """Where a run stands. It starts with its first step; once it has an `ending` it waits only for what still runs."""
+    """Where a run stands. It starts with its first step; once it has an `ending` it waits only for what still runs.
+
+    `traceparent` (W3C) is of what started it.
+    """
 
     state: run.State = "queued"
     created: float
@@ -71,6 +74,7 @@ class RunRecord(document.Model):
     finished: float | None = None
     ending: Ending | None = None
     outputs: dict[str, str] = {}
+    traceparent: str = ""
 
 
 class RunFolder:
@@ -170,7 +174,7 @@ class Journal:
         for path in sorted(found, key=lambda path: (path / "plan.json").stat().st_mtime if (path / "plan.json").exists() else 0.0):
             yield RunFolder(path)
 
-    def create(self, planned: plan.Plan, sealed: bytes | None, created: float) -> RunFolder | None:
+    def create(self, planned: plan.Plan, sealed: bytes | None, record: RunRecord) -> RunFolder | None:
         """Write a new run, whole or not at all. Returns None when the run is there already."""
         target = self.root / planned.id
         if target.exists():
@@ -180,7 +184,7 @@ class Journal:
         partial.mkdir(mode=0o700, parents=True)
         try:
             _write(partial / "plan.json", planned.model_dump_json().encode())
-            _write(partial / "run.json", RunRecord(created=created).model_dump_json().encode())
+            _write(partial / "run.json", record.model_dump_json().encode())
             if sealed is not None:
                 _write(partial / "secrets", sealed)
             partial.rename(target)

@@ -6,6 +6,7 @@ holds no spec, because Tekton's would carry the environment of the steps.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 
@@ -61,7 +62,13 @@ def all_events(planned: plan.Plan, record: journal.RunRecord, steps: Mapping[str
     told = run_events(planned, record, steps)
     for name, step in steps.items():
         told += step_events(planned, name, step)
-    return sorted(told, key=lambda event: event.time)
+    return traced(record, sorted(told, key=lambda event: event.time))
+
+
+def traced(record: journal.RunRecord, told: Sequence[events.Event]) -> list[events.Event]:
+    """The events as consequences of what started the run."""
+    carried = {"traceparent": record.traceparent} if record.traceparent else {}
+    return [dataclasses.replace(event, extensions=carried) for event in told]
 
 
 def rfc3339(moment: float) -> str:
@@ -78,7 +85,7 @@ def _run_event(
         "namespace": NAMESPACE,
         "uid": planned.id,
         "creationTimestamp": rfc3339(record.created),
-        "labels": {run.RUN_LABEL: planned.id, PIPELINE_LABEL: planned.run},
+        "labels": {run.RUN_LABEL: planned.id, run.NAME_LABEL: planned.run, PIPELINE_LABEL: planned.run},
     }
     return _event(
         "pipelinerun",
@@ -110,7 +117,7 @@ def _step_event(
         "namespace": NAMESPACE,
         "uid": f"{planned.id}-{step}",
         "creationTimestamp": started,
-        "labels": {run.RUN_LABEL: planned.id, PIPELINE_LABEL: planned.run, run.STEP_LABEL: step},
+        "labels": {run.RUN_LABEL: planned.id, run.NAME_LABEL: planned.run, PIPELINE_LABEL: planned.run, run.STEP_LABEL: step},
     }
     identity = f"{planned.id}:{step}:{word}:{len(attempts)}"
     return _event("taskrun", identity, word, moment, {"taskRun": {"metadata": metadata, "status": status}}, name)

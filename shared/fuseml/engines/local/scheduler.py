@@ -232,7 +232,7 @@ class Scheduler:
         told = report.run_events(current.plan, current.record, current.steps)
         if step is not None:
             told += report.step_events(current.plan, step, current.steps[step])
-        self._announcer.tell(current.plan.id, told)
+        self._announcer.tell(current.plan.id, report.traced(current.record, told))
 
     def _tell_all(self, current: active.ActiveRun) -> None:
         done = current.folder.mark_announced if current.record.state in run.FINISHED else None

@@ -15,6 +15,7 @@ from fuseml.domain import errors, events, plan, run
 from fuseml.engines.tekton import admission, cluster, logs, names, render, report
 from fuseml.engines.tekton import settings as installation
 from fuseml.engines.tekton.values import Object
+from fuseml.runtime.telemetry import trace
 
 _RELEASE_ATTEMPTS = 10
 
@@ -29,7 +30,7 @@ class TektonEngine:
     def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
         """See `Engine.submit`."""
         admission.admit(plan, secrets)
-        rendered = render.render(plan, secrets, self._settings)
+        rendered = render.render(plan, secrets, self._settings, trace.outgoing().get("traceparent", ""))
         stored = self._create(rendered, plan)
         if rendered.secret is not None and _is_pending(stored):
             try:

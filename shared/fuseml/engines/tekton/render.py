@@ -8,6 +8,7 @@ skipped one. The rule of plans is that it is skipped as well; so a step takes ov
 from __future__ import annotations
 
 import graphlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from fuseml.engines.tekton.values import Object
 PENDING = "PipelineRunPending"
 SECRET_ANNOTATION = "fuseml.io/secret"  # noqa: S105
 """On a PipelineRun: the name of its Secret, if it has one."""
+
+SPAN_CONTEXT_ANNOTATION = "tekton.dev/pipelinerunSpanContext"
+"""Where Tekton looks for the trace that its own spans shall belong to (tektoncd/pipeline pkg/reconciler/pipelinerun/tracing.go)."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 
@@ -31,8 +35,10 @@ class Rendered:
     secret: Object | None
 
 
-def render(plan: plan.Plan, secrets: Mapping[str, str], settings: settings.Settings) -> Rendered:
-    """The objects of a plan that `admission.admit` has let in. `secrets` is keyed by `SecretPart.ref`."""
+def render(plan: plan.Plan, secrets: Mapping[str, str], settings: settings.Settings, traceparent: str = "") -> Rendered:
+    """The objects of a plan that `admission.admit` has let in. `secrets` is keyed by `SecretPart.ref`; `traceparent` (W3C) is of what
+    started the run: Tekton hands annotations on to TaskRuns and events.
+    """
     name = names.run_name(plan.workflow, plan.id)
     writing = _Run(plan, settings, values.Cargo(name, secrets))
     spec: Object = {
@@ -49,6 +55,8 @@ def render(plan: plan.Plan, secrets: Mapping[str, str], settings: settings.Setti
     labels, annotations = _facts(plan)
     known = {output: values.constant(value) for output, value in plan.outputs.items() if not values.is_dynamic(value)}
     annotations |= names.renamed(writing.tasks) | names.constants(known) | ({SECRET_ANNOTATION: name} if contents else {})
+    if traceparent:
+        annotations |= {run.TRACE_ANNOTATION: traceparent, SPAN_CONTEXT_ANNOTATION: json.dumps({"traceparent": traceparent})}
     metadata: Object = {"name": name, "labels": labels}
     described = {**metadata, "annotations": annotations} if annotations else metadata
     pipeline_run = {"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": described, "spec": _filled(spec)}

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from functions.housekeeper import health
+from functions.housekeeper import health, pushes
 from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import codesets, decisions, deliveries, outbox, runs
+from fuseml.store import decisions, deliveries, outbox, runs
 
 if TYPE_CHECKING:
     from functions.housekeeper.app import Deps
@@ -24,7 +24,7 @@ _SUBMISSION_GRACE = 15
 def sweep(deps: Deps, tick: events.Event) -> None:
     """All repairs, once."""
     repairs: tuple[Callable[[Deps, events.Event], None], ...] = (
-        announce_missed_pushes,
+        pushes.announce_missed_pushes,
         request_submissions,
         observe_runs,
         forget,
@@ -37,30 +37,6 @@ def sweep(deps: Deps, tick: events.Event) -> None:
             repair(deps, tick)
         except errors.FusemlError as error:
             _log.warning("repair %s failed and will be tried again with the next tick: %s", repair.__name__, error.message)
-
-
-def announce_missed_pushes(deps: Deps, tick: events.Event) -> None:
-    """A ref that is not where it was last announced: its webhook was lost, or is still on its way and will be a duplicate."""
-    with deps.store.read() as session:
-        known = [(row, codesets.announced(session, row.project, row.name)) for row in codesets.all_codesets(session)]
-    for row, announced in known:
-        try:
-            heads = deps.git.heads(row.project, row.name)
-        except errors.NotFoundError:
-            continue  # the repository is being made or was just deleted
-        for ref, commit in sorted(heads.items()):
-            before = announced.get(ref)
-            if before == commit:
-                continue
-            paths = deps.git.changed_paths(row.project, row.name, before, commit) if before else None
-            with deps.store.write() as session:
-                if codesets.find_codeset(session, row.project, row.name) is None:
-                    break  # deleted since
-                codesets.announce(session, row, ref, commit, clock.now())
-                missed = events.CodesetPushed(
-                    project=row.project, codeset=row.name, ref=ref, before=before, commit=commit, paths=paths, registered=row.created
-                )
-                cloudevents.announce(session, missed, cause=(tick.source, tick.id))
 
 
 def request_submissions(deps: Deps, tick: events.Event) -> None:
@@ -78,7 +54,10 @@ def observe_runs(deps: Deps, _tick: events.Event) -> None:
     with deps.store.read() as session:
         unfinished = [row.id for row in runs.active(session) if row.submitted]
     for run_id in unfinished:
-        for event in deps.engine.observe(run_id):
+        observed = deps.engine.observe(run_id)
+        with deps.store.read() as session:
+            fresh = [event for event in observed if not deliveries.is_known(session, event)]
+        for event in fresh:
             deps.publisher.publish(event)
 
 

@@ -37,9 +37,7 @@ _BOUND = 100_000
 _IDLE_SECONDS = 5.0
 _TROUBLE_SECONDS = 1.0
 _STOP_SECONDS = 10.0
-# Delivered events are looked at for a month, as long as their handling is remembered; the sweep for older ones is cheap.
-_RETENTION_SECONDS = 30 * 86_400.0
-_SWEEP_SECONDS = 3_600.0
+_RECOUNT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +146,16 @@ class Broker:
             self._changed.notify_all()
 
     def _schedule(self) -> None:
-        swept = -math.inf
+        counted = -math.inf
         while True:
             with self._changed:
                 self._news = False
                 if not self._running:
                     return
             try:
-                if time.monotonic() - swept > _SWEEP_SECONDS:
-                    self._sweep()
-                    swept = time.monotonic()
+                if time.monotonic() - counted > _RECOUNT_SECONDS:
+                    self._recount()
+                    counted = time.monotonic()
                 self._give_up()
                 self._dispatch()
                 pause = self._pause()
@@ -169,10 +167,9 @@ class Broker:
                 if self._running and not self._news:
                     self._changed.wait(pause)
 
-    def _sweep(self) -> None:
-        with self._store.write() as session:
-            deliveries.forget(session, clock.ago(_RETENTION_SECONDS))
-            # Counted anew: what others do to the table (a replay) is not told here.
+    def _recount(self) -> None:
+        # What others do to the queue (a replay) is not told here.
+        with self._store.read() as session:
             self._depth = deliveries.count(session, "pending")
 
     def _dispatch(self) -> None:

@@ -6,10 +6,22 @@ Gitea. Both tell of a push in the same words, Gitea's webhook, so that `gitea_in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from fuseml.domain import errors
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A branch or tag was moved to `commit`; `before` is None where it was new."""
+
+    ref: str
+    before: str | None
+    commit: str
+    pusher: str
 
 
 class GitHost(Protocol):
@@ -26,6 +38,13 @@ class GitHost(Protocol):
 
     def heads(self, project: str, codeset: str) -> dict[str, str]:
         """Full name of every branch and tag -> the commit that it stands for. Raises NotFoundError without a repository."""
+
+    def pushes(self, project: str, codeset: str, after: int) -> tuple[Sequence[Push], int]:
+        """Pushes behind the position `after` (at first 0) of the host's record, oldest first, and the position behind them.
+
+        Some of them, where there are many: ask again until there are none. A push is in the record before it is answered. A host that
+        keeps no record answers with none: only where its refs are now can then be known. Raises NotFoundError without a repository.
+        """
 
     def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
         """Write the files of exactly `commit`, reachable from a ref or not, into the new or empty `directory`.

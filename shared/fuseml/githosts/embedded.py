@@ -7,19 +7,25 @@ One process owns the root; pushes to one repository take their turns (`pushing`)
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fuseml import githosts
 from fuseml.domain import document, errors
-from fuseml.githosts import checkout, history
+from fuseml.githosts import checkout, history, payload
 
 if TYPE_CHECKING:
     from dulwich.repo import Repo
 
 DEFAULT_BRANCH = "main"
+# Inside the repository, so that it goes where that goes; no name of git's own.
+_PUSHES = "fuseml-pushes"
+_PUSHES_AT_ONCE = 1 << 18
 
 
 class EmbeddedGitHost:
@@ -80,6 +86,38 @@ class EmbeddedGitHost:
                 return None
             files = history.difference(repository, old, new)
             return sorted({*files.added, *files.removed, *files.modified})
+
+    def record_push(self, project: str, codeset: str, pusher: str, change: payload.Change) -> None:
+        """Write down that a branch or tag is about to move; on stable storage when this returns. Deletions are of no interest."""
+        if change.deleted or not change.ref.startswith(("refs/heads/", "refs/tags/")):
+            return
+        line = json.dumps({"ref": change.ref, "before": None if change.created else change.before, "after": change.after, "pusher": pusher})
+        with (self._folder(project, codeset) / _PUSHES).open("ab") as record:
+            # Each line on its own, also behind one that a crash or a full disk cut off.
+            record.write(b"\n" + line.encode() + b"\n")
+            record.flush()
+            os.fsync(record.fileno())
+
+    def pushes(self, project: str, codeset: str, after: int) -> tuple[list[githosts.Push], int]:
+        with self.open(project, codeset) as repository:
+            try:
+                with (self._folder(project, codeset) / _PUSHES).open("rb") as record:
+                    record.seek(after)
+                    part = record.read(_PUSHES_AT_ONCE)
+            except FileNotFoundError:
+                return [], after
+            # A line without its end is still being written; one that is cut off belongs to a push that was never answered.
+            whole = part[: part.rfind(b"\n") + 1]
+            found = []
+            for line in whole.splitlines():
+                try:
+                    told = json.loads(line)
+                except ValueError:
+                    continue
+                commit = history.commit_of(repository, told["after"])
+                if commit is not None:
+                    found.append(githosts.Push(told["ref"], told["before"], commit.id.decode(), told["pusher"]))
+            return found, after + len(whole)
 
     @contextlib.contextmanager
     def open(self, project: str, codeset: str) -> Iterator[Repo]:

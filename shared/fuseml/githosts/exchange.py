@@ -28,6 +28,7 @@ from fuseml.githosts import history, payload
 _BROKEN = (git_errors.GitProtocolError, git_errors.HangupException, git_errors.UnexpectedCommandError, AssertionError, ValueError)
 
 Announce = Callable[[Sequence[payload.Change]], None]
+Record = Callable[[payload.Change], None]
 
 
 def advertise(repository: Repo, service: str, output: IO[bytes]) -> None:
@@ -47,12 +48,13 @@ def upload_pack(repository: Repo, request: IO[bytes], output: IO[bytes]) -> None
         _UploadPack(_Single(_SeenRepository(repository, boundary)), [""], wire, stateless_rpc=True).handle()
 
 
-def receive_pack(repository: Repo, request: IO[bytes], output: IO[bytes], announce: Announce) -> None:
+def receive_pack(repository: Repo, request: IO[bytes], output: IO[bytes], record: Record, announce: Announce) -> None:
     """Receive one push; `announce` gets the refs that really moved, in the order of the push, after they moved.
 
+    `record` gets each before it moves: what it keeps, no crash can take from a push that was answered.
     Raises InvalidError for a request that is not git's protocol. Refused refs are reported to the client, in `output`.
     """
-    repository.hooks["update"] = _Guard(repository)
+    repository.hooks["update"] = _Guard(repository, record)
     repository.hooks["post-receive"] = _Announcement(repository, announce)
     with _broken_requests_refused():
         # The boundary of a pusher is of no interest: `_Guard` looks for holes itself.
@@ -148,8 +150,8 @@ class _SeenRepository(server.BackendRepo):
 class _Guard(hooks.Hook):
     """git's `update` hook: raises HookError, whose text the client shows, for a ref that must not move."""
 
-    def __init__(self, repository: Repo) -> None:
-        self._repository = repository
+    def __init__(self, repository: Repo, record: Record) -> None:
+        self._repository, self._record = repository, record
 
     def execute(self, *args: bytes) -> tuple[None, None]:
         ref, before, after = Ref(args[0]), args[1].decode(), args[2].decode()
@@ -163,6 +165,7 @@ class _Guard(hooks.Hook):
             raise git_errors.HookError("there is no such ref to delete")
         elif ref.decode("utf-8", "replace") == history.head_ref(self._repository):
             raise git_errors.HookError("this is the default branch, it cannot be deleted")
+        self._record(payload.Change(ref.decode("utf-8", "replace"), before, after))
         return None, None
 
     def _check_history(self, ref: Ref, after: str) -> None:

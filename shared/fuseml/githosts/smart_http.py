@@ -8,6 +8,7 @@ once it is large, so that a failure has a status of its own and a slow client ne
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import logging
 import re
@@ -99,7 +100,8 @@ class SmartHttp:
                 for change in changes:
                     self._announce(repository, change, payload.Place(project, codeset, self._host.clone_url(project, codeset)), pusher)
 
-            exchange.receive_pack(repository, body, answer, announce)
+            record = functools.partial(self._host.record_push, project, codeset, pusher)
+            exchange.receive_pack(repository, body, answer, record, announce)
             answer.seek(0)
             return _result(_PUSH, "result", answer.read())
 

@@ -30,7 +30,7 @@ class Project(SQLModel, table=True):
 
 
 class Codeset(SQLModel, table=True):
-    """`webhook_secret` is sealed with the server's keys."""
+    """`webhook_secret` is sealed with the server's keys. `pushes_seen` is how far the sweep has read the git host's record of pushes."""
 
     __tablename__ = "codeset"
 
@@ -40,6 +40,7 @@ class Codeset(SQLModel, table=True):
     labels: list[str] = Field(default_factory=list, sa_type=_Json)
     url: str
     webhook_secret: str
+    pushes_seen: int = 0
     created: str
 
 

@@ -216,6 +216,7 @@ def upgrade() -> None:
         sa.Column("labels", sa.JSON(), nullable=False),
         sa.Column("url", sa.String(), nullable=False),
         sa.Column("webhook_secret", sa.String(), nullable=False),
+        sa.Column("pushes_seen", sa.Integer(), nullable=False),
         sa.Column("created", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(
             ["project"],

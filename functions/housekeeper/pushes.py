@@ -1,0 +1,76 @@
+"""Pushes whose webhook was lost: told again, as the events that the webhooks would have become.
+
+Their ids follow from what they say, so a webhook that is only late is a duplicate. A host that keeps a record of its pushes
+(`githosts.GitHost.pushes`) lets none get lost; of any other the newest commit of each branch and tag is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import sqlmodel
+
+from fuseml import githosts
+from fuseml.domain import errors, events
+from fuseml.runtime import clock, cloudevents
+from fuseml.store import codesets, deliveries, tables
+
+if TYPE_CHECKING:
+    from functions.housekeeper.app import Deps
+
+
+def announce_missed_pushes(deps: Deps, tick: events.Event) -> None:
+    """What the git host knows and nobody was told."""
+    with deps.store.read() as session:
+        known = [(row, codesets.announced(session, row.project, row.name)) for row in codesets.all_codesets(session)]
+    for row, announced in known:
+        try:
+            recorded, position = deps.git.pushes(row.project, row.name, row.pushes_seen)
+            heads = deps.git.heads(row.project, row.name)
+        except errors.NotFoundError:
+            continue  # the repository is being made or was just deleted
+        moved = [ref for ref, commit in sorted(heads.items()) if announced.get(ref) != commit]
+        told = {(push.ref, push.commit) for push in recorded}
+        # Where a ref is now was pushed as well, also by means that leave no record.
+        newest = [githosts.Push(ref, announced.get(ref), heads[ref], "") for ref in moved if (ref, heads[ref]) not in told]
+        if moved or position != row.pushes_seen:
+            missed = list(_payloads(deps, row, [*recorded, *newest]))
+            with deps.store.write() as session:
+                _announce(session, row, missed, {ref: heads[ref] for ref in moved}, position, tick)
+
+
+def _announce(
+    session: sqlmodel.Session,
+    known: tables.Codeset,
+    missed: Sequence[events.CodesetPushed],
+    moved: dict[str, str],
+    position: int,
+    tick: events.Event,
+) -> None:
+    row = codesets.find_codeset(session, known.project, known.name)
+    if row is None or row.created != known.created:
+        return  # deleted since
+    row.pushes_seen = position
+    session.add(row)
+    moment = clock.now()
+    for ref, commit in moved.items():
+        codesets.announce(session, row, ref, commit, moment)
+    fresh = [payload for payload in missed if not deliveries.is_known(session, events.event(payload, moment))]
+    if fresh:
+        cloudevents.announce(session, *fresh, cause=(tick.source, tick.id))
+
+
+def _payloads(deps: Deps, row: tables.Codeset, pushes: Sequence[githosts.Push]) -> Iterator[events.CodesetPushed]:
+    for push in pushes:
+        branch = push.ref.startswith("refs/heads/")
+        yield events.CodesetPushed(
+            project=row.project,
+            codeset=row.name,
+            ref=push.ref,
+            before=push.before,
+            commit=push.commit,
+            paths=deps.git.changed_paths(row.project, row.name, push.before, push.commit) if push.before and branch else None,
+            pusher=push.pusher,
+            registered=row.created,
+        )

@@ -13,10 +13,11 @@ settings = Settings.from_env(os.environ)
 
 
 def _deps() -> Deps:
+    settings.require("git_url", "git_token", "public_url")
     return Deps(
         store=wiring.store(settings),
         publisher=wiring.publisher(settings),
-        git=githosts.connect(settings.require("git_url").git_url),
+        git=githosts.connect(settings.git_url, settings.git_token, settings.public_url),
         keyring=wiring.keyring(settings),
         tokens=wiring.tokens(settings),
     )

@@ -53,7 +53,11 @@ def get_codeset(deps: Deps, project: str, name: str) -> tables.Codeset:
 
 
 def register_codeset(deps: Deps, project: str, name: str, description: str, labels: Sequence[str]) -> tuple[tables.Codeset, str, str]:
-    """The codeset with the user name and password that git pushes with. Raises InvalidError."""
+    """The codeset with the user name and password that git pushes with. Raises InvalidError.
+
+    The repository comes first and its webhook last, with the secret that is stored: what a crash in between leaves, the next call
+    mends, and whoever registers at the same time agrees on the secret.
+    """
     document.check_identifier("project", project)
     document.check_identifier("name", name)
     for label in labels:
@@ -79,7 +83,9 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
             row.url = deps.git.clone_url(project, name)
             session.add(row)
     cloudevents.relay(deps.store, deps.publisher)
-    return row, f"fuseml-{project}", push_password(deps, project, name)
+    deps.git.sign_webhooks(project, name, deps.keyring.unseal(row.webhook_secret))
+    password = push_password(deps, project, name)
+    return row, deps.git.admit(project, name, password), password
 
 
 def push_password(deps: Deps, project: str, name: str) -> str:

@@ -1,7 +1,8 @@
 """Where the code of codesets lives: bare repositories that people push to, read by commit.
 
 Two implementations fit the `GitHost` protocol: `embedded` (repositories on this disk, served over HTTP by `smart_http`) and
-Gitea. Both tell of a push in the same words, Gitea's webhook, so that `gitea_ingress` cannot tell them apart.
+`gitea`. Both tell of a push in the same words, Gitea's webhook, so that `gitea_ingress` cannot tell them apart. One suite of tests
+(`tests/contract/test_githost.py`) holds for both.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-
-from fuseml.domain import errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,19 @@ class GitHost(Protocol):
         """Make an empty repository; one that is there already stays as it is. Raises InvalidError for an illegal name."""
 
     def delete_repository(self, project: str, codeset: str) -> None:
-        """Remove the repository with all its history; a missing one is fine."""
+        """Remove the repository with all its history, and who was admitted to it; a missing one is fine."""
+
+    def sign_webhooks(self, project: str, codeset: str, secret: str) -> None:
+        """Have pushes told by webhooks that are signed with `secret`, from now on; saying so again changes nothing.
+
+        Raises NotFoundError without a repository. A host that asks for the secret with each push does nothing here.
+        """
+
+    def admit(self, project: str, codeset: str, password: str) -> str:
+        """Let everybody with this password push to this codeset, and to no other; returns the user name to give with it.
+
+        `password` is the same for a codeset whenever this is called. Raises NotFoundError without a repository.
+        """
 
     def clone_url(self, project: str, codeset: str) -> str:
         """The HTTP address for `git clone` and `git push`, without credentials in it."""
@@ -59,6 +70,8 @@ class GitHost(Protocol):
         """The files that differ between two commits, sorted; None where one of them is not there (a new ref has no `before`)."""
 
 
-def connect(url: str) -> GitHost:
-    """The git host at `url`. Raises PermanentError: there is none yet but the embedded one."""
-    raise errors.PermanentError(f"the git host at {url!r} cannot be used yet: Gitea is not part of this release; use `fuseml up`")
+def connect(url: str, token: str, public_url: str) -> GitHost:
+    """The Gitea at `url`, managed with an administrator's `token`; pushes are told to the API at `public_url`. Connects at first use."""
+    from fuseml.githosts import gitea
+
+    return gitea.GiteaHost(url, token, f"{public_url.rstrip('/')}/webhooks/gitea")

@@ -168,14 +168,17 @@ def _repository(repository: Repo, place: Place) -> dict[str, object]:
 
 
 def _headers(event: str, identity: str, secret: str, body: bytes) -> dict[str, str]:
+    facts = {"Delivery": identity, "Event": event, "Event-Type": event}
+    twins = {f"X-{host}-{fact}": value for host in ("Gitea", "Gogs", "GitHub") for fact, value in facts.items()}
+    return {"Content-Type": "application/json", **twins, **signatures(secret, body)}
+
+
+def signatures(secret: str, body: bytes) -> dict[str, str]:
+    """The headers by which Gitea proves that it knows the secret."""
     signature = webhook.sign_gitea(secret, body)
     # Gitea sends SHA-1 next to SHA-256 for old receivers; ours never reads it.
     legacy = hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()
-    facts = {"Delivery": identity, "Event": event, "Event-Type": event}
-    twins = {f"X-{host}-{fact}": value for host in ("Gitea", "Gogs", "GitHub") for fact, value in facts.items()}
     return {
-        "Content-Type": "application/json",
-        **twins,
         "X-Gitea-Signature": signature,
         "X-Gogs-Signature": signature,
         "X-Hub-Signature": f"sha1={legacy}",

@@ -29,7 +29,12 @@ class Settings:
     )
     public_url: str = _setting("FUSEML_PUBLIC_URL", "base address of the HTTP API as users and steps see it")
     zone: str = _setting("FUSEML_ZONE", "the control plane's own zone; records without a zone are in it")
-    git_url: str = _setting("FUSEML_GIT_URL", "base address of the git host")
+    git_url: str = _setting("FUSEML_GIT_URL", "base address of the git host (Gitea, Forgejo), as users and steps see it")
+    git_token: str = _setting(
+        "FUSEML_GIT_TOKEN",
+        "administrator's token of the git host; scopes write:admin, write:organization, write:repository, read:user",
+        secret=True,
+    )
     log_format: str = _setting("FUSEML_LOG_FORMAT", "log lines as `json` (the default of a function) or as `text` for people")
     otlp_endpoint: str = _setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT", "base address of an OpenTelemetry collector (OTLP over HTTP) for spans; unset: no spans are sent"

@@ -1,0 +1,203 @@
+"""The git host of a cluster: Gitea, or Forgejo, which answers alike. A project is a private organisation, a codeset a repository in it.
+
+Management goes over the REST API, code over git's own protocol: what refs there are and what a commit holds is what git says, not an
+archive that the codeset's attributes may change. Every call may be repeated: what is there already is taken as done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fuseml.domain import document, errors
+from fuseml.githosts import checkout, gitea_api, history
+
+if TYPE_CHECKING:
+    from dulwich.client import DetermineWantsFunc
+    from dulwich.objects import ObjectID
+    from dulwich.refs import Ref
+    from dulwich.repo import Repo
+
+log = logging.getLogger(__name__)
+
+DEFAULT_BRANCH = "main"
+WEBHOOKS = ("push", "create", "delete", "repository", "release")
+
+# Seconds between two parts of an answer while code is fetched.
+_FETCH_TIMEOUT = 120.0
+_TREE_PAGE = 1000
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+# A user name of Gitea has at most 40 characters, begins and ends with a letter or digit, and has no two others in a row.
+_SHORT = 24
+
+
+class GiteaHost:
+    """The `GitHost` over the Gitea at `url`, with an administrator's `token`; its webhooks go to `webhooks`."""
+
+    def __init__(self, url: str, token: str, webhooks: str) -> None:
+        self._api = gitea_api.Api(url, token)
+        self._token = token
+        self._webhooks = webhooks
+
+    def __repr__(self) -> str:
+        return f"GiteaHost({self._api.url!r})"
+
+    def create_repository(self, project: str, codeset: str) -> None:
+        _check(project, codeset)
+        organisation = gitea_api.path("orgs", project)
+        if not self._api.exists(organisation):
+            self._create_organisation(project)
+        with contextlib.suppress(errors.ConflictError):
+            repository = {"name": codeset, "private": True, "auto_init": False, "default_branch": DEFAULT_BRANCH}
+            self._api.send("POST", f"{organisation}/repos", repository)
+
+    def _create_organisation(self, project: str) -> None:
+        try:
+            self._api.send("POST", "/orgs", {"username": project, "visibility": "private"})
+        except (errors.InvalidError, errors.ConflictError) as error:
+            # Somebody else may have made it just now; else the name is a user's, reserved, too long or malformed for Gitea.
+            if not self._api.exists(gitea_api.path("orgs", project)):
+                raise errors.InvalidError(
+                    f"the git host does not take {project!r} as the name of an organisation ({error.message}); choose another project name"
+                ) from None
+
+    def delete_repository(self, project: str, codeset: str) -> None:
+        repository = _repository(project, codeset)
+        with contextlib.suppress(errors.NotFoundError):
+            self._api.send("DELETE", repository)
+        pusher = _pusher(project, codeset)
+        try:
+            self._api.send("DELETE", gitea_api.path("admin", "users", pusher))
+        except errors.NotFoundError:
+            pass
+        except errors.InvalidError as error:
+            # It owns something by now, which is not ours to delete.
+            log.warning("the user %s stays on the git host: %s", pusher, error.message)
+
+    def sign_webhooks(self, project: str, codeset: str, secret: str) -> None:
+        hooks = f"{_repository(project, codeset)}/hooks"
+        # Gitea never tells a webhook's secret, and cannot change it: its address says which secret it was made with.
+        target = f"{self._webhooks}?key={hashlib.sha256(secret.encode()).hexdigest()[:12]}"
+        ours = [hook for hook in self._api.pages(hooks) if hook["config"].get("url", "").partition("?")[0] == self._webhooks]
+        right = [hook for hook in ours if hook["config"]["url"] == target and hook["active"]]
+        if not right:
+            config = {"url": target, "content_type": "json", "http_method": "post", "secret": secret}
+            self._api.send("POST", hooks, {"type": "gitea", "active": True, "events": [*WEBHOOKS], "config": config})
+        # After the new one is there, so that no push goes untold; one that both tell of is one event.
+        for hook in ours:
+            if hook not in right[:1]:
+                with contextlib.suppress(errors.NotFoundError):
+                    self._api.send("DELETE", f"{hooks}/{hook['id']}")
+
+    def admit(self, project: str, codeset: str, password: str) -> str:
+        repository, pusher = _repository(project, codeset), _pusher(project, codeset)
+        if self._api.may_push(repository, pusher, password):
+            return pusher
+        # No user for a repository that is not there.
+        self._api.get(repository)
+        user = {
+            "username": pusher,
+            "full_name": f"FuseML, pushes to {project}/{codeset}"[:100],
+            "email": f"{pusher}@fuseml.invalid",
+            "password": password,
+            "must_change_password": False,
+            "restricted": True,
+            "visibility": "private",
+        }
+        known = False
+        try:
+            self._api.send("POST", "/admin/users", user)
+        except (errors.InvalidError, errors.ConflictError):
+            if not self._api.exists(gitea_api.path("users", pusher)):
+                raise
+            known = True
+        self._api.send("PUT", f"{repository}/collaborators/{pusher}", {"permission": "write"})
+        if known and not self._api.may_push(repository, pusher, password):
+            raise errors.ConflictError(f"the git host has a user {pusher} with another password; delete that user there and try again")
+        return pusher
+
+    def clone_url(self, project: str, codeset: str) -> str:
+        _check(project, codeset)
+        return f"{self._api.url}/{project}/{codeset}.git"
+
+    def heads(self, project: str, codeset: str) -> dict[str, str]:
+        _check(project, codeset)
+        found = self._api.refs(f"{project}/{codeset}")
+        # Of an annotated tag, what it stands for.
+        peeled = {ref: found.get(f"{ref}^{{}}", commit) for ref, commit in found.items() if not ref.endswith("^{}")}
+        return {ref: commit for ref, commit in sorted(peeled.items()) if ref.startswith(("refs/heads/", "refs/tags/"))}
+
+    def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
+        from dulwich.objects import ObjectID
+        from dulwich.repo import Repo
+
+        if not self._knows(project, codeset, commit):
+            raise errors.NotFoundError(f"the codeset {project}/{codeset} has no commit {commit}; was it pushed?")
+
+        def wanted(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
+            return [ObjectID(commit.encode())]
+
+        with tempfile.TemporaryDirectory(prefix="fuseml-export-") as scratch, Repo.init_bare(scratch) as repository:
+            self._fetch(project, codeset, repository, wanted)
+            found = history.commit_of(repository, commit)
+            if found is None:
+                raise errors.NotFoundError(f"the codeset {project}/{codeset} has no commit {commit}; was it pushed?")
+            identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
+            checkout.write_tree(repository.object_store, found.tree, directory, identity)
+
+    def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
+        if not (self._knows(project, codeset, before) and self._knows(project, codeset, after)):
+            return None
+        old, new = dict(self._tree(project, codeset, before)), dict(self._tree(project, codeset, after))
+        return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+
+    def _knows(self, project: str, codeset: str, commit: str) -> bool:
+        commits = f"{_repository(project, codeset)}/git/commits/{commit}?stat=false&verification=false&files=false"
+        return _COMMIT.fullmatch(commit) is not None and self._api.exists(commits)
+
+    def _tree(self, project: str, codeset: str, commit: str) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Path -> (mode, object id) of every file, link and submodule of a commit."""
+        address, page, more = f"{_repository(project, codeset)}/git/trees/{commit}", 1, True
+        while more:
+            answer = self._api.get(address, {"recursive": "true", "page": page, "per_page": _TREE_PAGE})
+            entries: list[dict[str, Any]] = answer.get("tree") or []
+            yield from ((entry["path"], (entry["mode"], entry["sha"])) for entry in entries if entry["type"] != "tree")
+            page, more = page + 1, bool(answer.get("truncated")) and bool(entries)
+
+    def _fetch(self, project: str, codeset: str, repository: Repo, wanted: DetermineWantsFunc) -> None:
+        from dulwich import client
+        from dulwich import errors as git_errors
+
+        url = self._api.url
+        # For git, a token is the password of any user name.
+        git = client.Urllib3HttpGitClient(
+            f"{url}/", pool_manager=self._api.pool, username="token", password=self._token, timeout=_FETCH_TIMEOUT
+        )
+        try:
+            git.fetch(f"{project}/{codeset}.git".encode(), repository, determine_wants=wanted, depth=1)
+        except (git_errors.GitProtocolError, git_errors.HangupException, git_errors.NotGitRepository, client.HTTPUnauthorized) as error:
+            raise errors.TemporaryError(
+                f"the code of {project}/{codeset} was not fetched from {url} ({error}); it is tried again"
+            ) from error
+
+
+def _check(project: str, codeset: str) -> None:
+    document.check_identifier("project", project)
+    document.check_identifier("codeset", codeset)
+
+
+def _repository(project: str, codeset: str) -> str:
+    _check(project, codeset)
+    return gitea_api.path("repos", project, codeset)
+
+
+def _pusher(project: str, codeset: str) -> str:
+    """The user who may push to this codeset and to nothing else: people read the front of it, the end makes it unique."""
+    readable = re.sub(r"[-_]+", "-", f"{project}-{codeset}")[:_SHORT].strip("-").lower()
+    return f"fuseml-{readable}-{hashlib.sha256(f'{project}/{codeset}'.encode()).hexdigest()[:8]}"

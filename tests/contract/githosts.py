@@ -1,0 +1,191 @@
+"""The git hosts under test: the embedded one, a small Gitea, and the Gitea whose program FUSEML_GITEA names."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug import exceptions
+from werkzeug.middleware import dispatcher
+
+from fuseml import githosts
+from fuseml.domain import webhook
+from fuseml.githosts import embedded, payload, smart_http
+from tests.component import gitea
+
+Delivery = tuple[Mapping[str, str], bytes]
+PASSWORD = "correct-horse-battery"
+SECRET = "s3cret-of-the-codeset"
+
+
+@dataclass
+class UnderTest:
+    """A git host, and everything that it told by webhooks."""
+
+    host: githosts.GitHost
+    deliveries: Sequence[Delivery]
+    secrets: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def register(self, codeset: str, *, secret: str = SECRET, password: str = PASSWORD) -> str:
+        """A repository of project `demo` as `codesets` makes it; returns the URL to push to."""
+        self.host.create_repository("demo", codeset)
+        self.sign(codeset, secret)
+        username = self.host.admit("demo", codeset, password)
+        return self.host.clone_url("demo", codeset).replace("://", f"://{username}:{password}@")
+
+    def sign(self, codeset: str, secret: str) -> None:
+        self.secrets["demo", codeset] = secret
+        self.host.sign_webhooks("demo", codeset, secret)
+
+    def pushes(self, codeset: str, secret: str, count: int) -> list[webhook.Push]:
+        """The pushes to the codeset that were told, once there are `count`; all its deliveries are signed with `secret`."""
+        deadline = time.monotonic() + 20
+        while len(found := self._pushes(codeset, secret)) < count and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
+    def _pushes(self, codeset: str, secret: str) -> list[webhook.Push]:
+        # Gitea delivers when it likes: what other tests had it tell may still come.
+        own = [(headers, body) for headers, body in list(self.deliveries) if json.loads(body)["repository"]["name"] == codeset]
+        for headers, body in own:
+            webhook.verify_gitea(secret, headers, body)
+        read = [webhook.parse_push(headers, body) for headers, body in own]
+        return [push for push in read if isinstance(push, webhook.Push)]
+
+
+@contextlib.contextmanager
+def embedded_host(folder: Path) -> Iterator[UnderTest]:
+    """The git host of `fuseml up`, whose server is told passwords and secrets by a table."""
+    passwords: dict[tuple[str, str], str] = {}
+    deliveries: list[Delivery] = []
+    application: dict[str, Any] = {"/git": exceptions.NotFound()}
+    with gitea.listening(dispatcher.DispatcherMiddleware(exceptions.NotFound(), application)) as server:
+        root = folder / "host"
+        root.mkdir()
+        host = _Remembering(root, f"http://127.0.0.1:{server.port}/git", passwords)
+        under_test = UnderTest(host, deliveries)
+
+        def deliver(delivery: payload.Delivery) -> None:
+            deliveries.append((delivery.headers, delivery.body))
+
+        application["/git"] = smart_http.SmartHttp(
+            host,
+            authorise=lambda project, codeset, username, password: passwords.get((project, codeset)) == password,
+            deliver=deliver,
+            secret=lambda project, codeset: under_test.secrets[project, codeset],
+        )
+        yield under_test
+
+
+class _Remembering(embedded.EmbeddedGitHost):
+    """What the server derives from its keys, a test has to be told."""
+
+    def __init__(self, root: Path, url: str, passwords: dict[tuple[str, str], str]) -> None:
+        super().__init__(root, url)
+        self._passwords = passwords
+
+    def admit(self, project: str, codeset: str, password: str) -> str:
+        self._passwords[project, codeset] = password
+        return super().admit(project, codeset, password)
+
+
+@contextlib.contextmanager
+def fake_gitea(folder: Path) -> Iterator[UnderTest]:
+    """Our Gitea over the small one."""
+    receiver = gitea.Receiver()
+    with gitea.fake_gitea(folder / "gitea") as fake, gitea.listening(receiver) as server:
+        host = githosts.connect(fake.url, gitea.TOKEN, f"http://127.0.0.1:{server.port}")
+        yield UnderTest(host, receiver.deliveries)
+
+
+@contextlib.contextmanager
+def real_gitea(folder: Path) -> Iterator[UnderTest]:
+    """Our Gitea over the real one. Skips the test where its program is missing."""
+    program = os.environ.get("FUSEML_GITEA")
+    if not program:
+        pytest.skip("needs FUSEML_GITEA, the path of the gitea program")
+    receiver = gitea.Receiver()
+    with _running(program, folder) as (url, token), gitea.listening(receiver) as server:
+        yield UnderTest(githosts.connect(url, token, f"http://127.0.0.1:{server.port}"), receiver.deliveries)
+
+
+@contextlib.contextmanager
+def _running(program: str, folder: Path) -> Iterator[tuple[str, str]]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url, home = f"http://127.0.0.1:{port}", folder / "gitea"
+    home.mkdir()
+    configuration = home / "app.ini"
+    user = getpass.getuser()
+    configuration.write_text(_CONFIGURATION.format(url=url, port=port, home=home, user=user))
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "GITEA_WORK_DIR": str(home), "USER": user}
+
+    def run(*arguments: str) -> str:
+        command = [program, "--config", str(configuration), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    run("migrate")
+    account = ["--username", "keeper", "--password", "keeper-of-the-keys", "--email", "keeper@fuseml.invalid"]
+    run("admin", "user", "create", "--admin", *account, "--must-change-password=false")
+    # The scopes that the setting's description asks for, and no others.
+    scopes = "write:admin,write:organization,write:repository,read:user"
+    told = run("admin", "user", "generate-access-token", "--username", "keeper", "--token-name", "fuseml", "--scopes", scopes, "--raw")
+    token = told.split()[-1]
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen([program, "--config", str(configuration), "web"], env=environment, stdout=log, stderr=log)
+    try:
+        _wait(f"{url}/api/v1/version", process, home / "server.log")
+        yield url, token
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), urllib.request.urlopen(url, timeout=5):
+            return
+        time.sleep(0.2)
+    pytest.fail(f"Gitea did not start:\n{log.read_text()}")
+
+
+_CONFIGURATION = """
+I_AM_BEING_UNSAFE_RUNNING_AS_ROOT = true
+RUN_USER = {user}
+RUN_MODE = prod
+[server]
+HTTP_ADDR = 127.0.0.1
+HTTP_PORT = {port}
+ROOT_URL = {url}/
+OFFLINE_MODE = true
+DISABLE_SSH = true
+[database]
+DB_TYPE = sqlite3
+PATH = {home}/gitea.db
+[repository]
+ROOT = {home}/repositories
+[security]
+INSTALL_LOCK = true
+SECRET_KEY = only-for-this-test
+[service]
+DISABLE_REGISTRATION = true
+[webhook]
+ALLOWED_HOST_LIST = loopback
+[indexer]
+ISSUE_INDEXER_TYPE = db
+[log]
+LEVEL = warn
+"""

@@ -1,4 +1,4 @@
-"""What component tests share: one real MLflow server for the whole session, because starting it takes twenty seconds."""
+"""What component tests share: one real MLflow server and one real PostgreSQL server for the whole session, because starting them takes time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,40 @@ from pathlib import Path
 
 import pytest
 
+from fuseml.store import database
+from tests import postgresql
+
 from . import steps
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.Server]:
+    """A PostgreSQL server."""
+    bin = postgresql.programs()
+    if bin is None:
+        pytest.skip("needs PostgreSQL's server programs, such as Debian's package postgresql")
+    server = postgresql.Server(bin)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new, empty database, of every kind that the store knows."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/fuseml.db"
+    server: postgresql.Server = request.getfixturevalue("postgresql_server")
+    return server.fresh()
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[database.Database]:
+    """A store with its schema, on every kind of database."""
+    store = database.Database(database_url)
+    store.migrate()
+    yield store
+    store.close()
 
 
 @pytest.fixture(scope="session")

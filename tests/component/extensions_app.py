@@ -30,8 +30,8 @@ class Collected:
 class Registry:
     """The application with its database; `published` holds the events that it announced."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store = database.Database(f"sqlite:///{folder / 'registry.db'}")
+    def __init__(self, folder: Path, store: database.Database | None = None) -> None:
+        self.store = store or database.Database(f"sqlite:///{folder / 'registry.db'}")
         self.store.migrate()
         self.published = Collected()
         self.keyring = secrets.Keyring([secrets.new_key()])

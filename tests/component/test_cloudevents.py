@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import string
-from collections.abc import Iterator
 from concurrent import futures
 
 import pytest
@@ -18,14 +16,6 @@ from fuseml.store import database, tables
 from tests.component import endpoint
 
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
-
-
-@pytest.fixture
-def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
-    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    store.migrate()
-    yield store
-    store.close()
 
 
 @pytest.fixture

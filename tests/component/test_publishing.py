@@ -26,14 +26,6 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
-def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
-    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    store.migrate()
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def publisher() -> endpoint.Publisher:
     return endpoint.Publisher()
 

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import flask
 import pytest
 
+from fuseml.store import database
 from tests.component import extensions_app
 
 
 @pytest.fixture
-def app(tmp_path: pathlib.Path) -> flask.Flask:
-    return extensions_app.Registry(tmp_path).app
+def app(tmp_path: pathlib.Path, store: database.Database) -> flask.Flask:
+    return extensions_app.Registry(tmp_path, store).app
 
 
 def _together(actions: list[Callable[[], int]]) -> list[int]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,14 +20,6 @@ NEW_ID = registry.id_source(random.Random(2))
 ANYBODY = selector.Context()
 # One database for all examples of a property: each replaces what is in it.
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[database.Database]:
-    made = database.Database(f"sqlite:///{tmp_path / 'registry.db'}")
-    made.migrate()
-    yield made
-    made.close()
 
 
 def fill(store: database.Database, records: Sequence[extension.Extension]) -> None:
@@ -127,6 +118,7 @@ def test_what_is_rejected_is_read_past(store: database.Database) -> None:
     assert attempt(store, selector.Selector(service_resource="s3"), selector.Context(project="beta")).bindings[0].extension_id == "open"
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_statements_are_found_in_order_by_an_index(store: database.Database) -> None:
     fill(store, [minio("a")])
     plans: list[str] = []

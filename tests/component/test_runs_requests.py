@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -148,11 +147,8 @@ class System:
 
 
 @pytest.fixture
-def system(tmp_path: pathlib.Path) -> Iterator[System]:
-    store = database.Database(f"sqlite:///{tmp_path / 'fuseml.db'}")
-    store.migrate()
-    yield System(store)
-    store.close()
+def system(store: database.Database) -> System:
+    return System(store)
 
 
 def refused(answer: Any, status: int) -> str:

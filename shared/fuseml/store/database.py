@@ -1,7 +1,8 @@
 """Connections and transactions. One way to read, one way to write; nothing connects before the first use.
 
-SQLite runs in WAL mode with one writer at a time: `write()` takes the write lock at BEGIN, so that what was read inside is still
-true when it commits. PostgreSQL gets the same promise from SERIALIZABLE isolation and a retry by the caller's redelivery.
+One writer at a time, in either database: `write()` takes a lock when it begins, so that what was read inside is still true when it
+commits, and nobody has to try again. A read sees one state, waits for no writer and holds up none. (Why PostgreSQL gets a lock
+and not SERIALIZABLE: infra/decisions.)
 """
 
 from __future__ import annotations
@@ -22,9 +23,18 @@ from fuseml.store import tables
 SCHEMA_VERSION = "0001"
 
 _BUSY_SECONDS = 30
+_CONNECT_SECONDS = 10
 
-# PostgreSQL's codes for "somebody else was quicker": serialization failure, deadlock, a key that was inserted at the same time.
-_RACES = frozenset({"40001", "40P01", "23505"})
+# Any number does, as long as every release takes the same one and nothing else in the database uses it.
+_WRITERS = 7_205_759_403
+
+_SQLITE = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
+# A writer that was frozen (a scale to zero, a lost network) must not hold the lock for ever; the server ends it.
+_POSTGRESQL = {
+    "connect_timeout": _CONNECT_SECONDS,
+    "keepalives_idle": _BUSY_SECONDS,
+    "options": f"-c lock_timeout={_BUSY_SECONDS}s -c idle_in_transaction_session_timeout={2 * _BUSY_SECONDS}s",
+}
 
 
 class Database:
@@ -34,41 +44,41 @@ class Database:
         self.url = url
         self._sqlite = url.startswith("sqlite")
         if self._sqlite:
-            self.engine = sqlalchemy.create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+            self.engine = sqlalchemy.create_engine(url, connect_args=_SQLITE)
+            self._reading = self.engine
+            self._writing = self.engine.execution_options(fuseml_write=True)
             sqlalchemy.event.listen(self.engine, "connect", _prepare_sqlite)
             sqlalchemy.event.listen(self.engine, "begin", _begin_sqlite)
         else:
             # pre_ping and a short recycle: connections must survive a scale to zero and a restart of the server.
-            self.engine = sqlalchemy.create_engine(url, pool_size=2, max_overflow=4, pool_pre_ping=True, pool_recycle=300)
-        self._writing = (
-            self.engine.execution_options(fuseml_write=True)
-            if self._sqlite
-            else self.engine.execution_options(isolation_level="SERIALIZABLE")
-        )
-        # SQLite's own queue for the write lock is a poll. Threads of this process wait here for their turn instead, before they
-        # take a connection; reentrant, so that a mistaken write inside a write is refused after a while and not a deadlock.
+            self.engine = sqlalchemy.create_engine(
+                url, connect_args=_POSTGRESQL, pool_size=2, max_overflow=4, pool_pre_ping=True, pool_recycle=300
+            )
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
+            self._writing = self.engine.execution_options(isolation_level="READ COMMITTED", fuseml_write=True)
+            sqlalchemy.event.listen(self.engine, "begin", _begin_postgresql)
+        # SQLite's own queue for the write lock is a poll, and a connection that waits in PostgreSQL's is one that nobody can read by.
+        # Threads of this process wait here for their turn instead, before they take a connection; reentrant, so that a mistaken
+        # write inside a write is refused after a while and not a deadlock.
         self._turn = threading.RLock()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlmodel.Session]:
         """A session that sees one consistent state. What it changes is lost. Raises TemporaryError when the database cannot be reached."""
-        with _translated(), sqlmodel.Session(self.engine, expire_on_commit=False) as session:
+        with _translated(), sqlmodel.Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlmodel.Session]:
         """One transaction: all of it is committed at the end, or nothing is.
 
-        Raises TemporaryError when the database is away, busy for too long, or another writer got in between (try the whole again).
+        Raises TemporaryError when the database is away or busy for too long.
         """
         with self._taking_turn(), _translated(), sqlmodel.Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextlib.contextmanager
     def _taking_turn(self) -> Iterator[None]:
-        if not self._sqlite:
-            yield
-            return
         if not self._turn.acquire(timeout=_BUSY_SECONDS):
             raise errors.TemporaryError("the database cannot serve this now: another request of this process is writing for too long")
         try:
@@ -120,6 +130,12 @@ def _begin_sqlite(connection: sqlalchemy.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
+def _begin_postgresql(connection: sqlalchemy.Connection) -> None:
+    if connection.get_execution_options().get("fuseml_write"):
+        # In READ COMMITTED each statement sees what was committed before it: after this one, everything is, and stays so until the end.
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -129,6 +145,6 @@ def _translated() -> Iterator[None]:
     except sqlalchemy.exc.OperationalError as error:
         raise errors.TemporaryError(f"the database cannot serve this now: {str(error.orig).splitlines()[0]}") from error
     except sqlalchemy.exc.DBAPIError as error:
-        if getattr(error.orig, "sqlstate", "") in _RACES or error.connection_invalidated:
-            raise errors.TemporaryError("another request changed the same data at the same time; try again") from error
+        if error.connection_invalidated:
+            raise errors.TemporaryError("the connection to the database was lost") from error
         raise

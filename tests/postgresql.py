@@ -1,0 +1,112 @@
+"""A real PostgreSQL server for tests, from the programs that are installed; started at its first use, on a free port, with a folder of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy
+
+_READY_SECONDS = 60.0
+# The server refuses to run as root; Debian's package makes this account.
+_ACCOUNT = "postgres"
+
+
+def programs() -> pathlib.Path | None:
+    """The folder of `postgres` and `initdb`, where Debian or PATH has them."""
+    found = shutil.which("initdb")
+    places = [pathlib.Path(found).resolve().parent] if found else []
+    places += sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((place for place in places if (place / "postgres").exists() and (place / "initdb").exists()), None)
+
+
+class Server:
+    """One server; `fresh` makes an empty database in it. It can be stopped and started again, as an operator does."""
+
+    def __init__(self, bin: pathlib.Path) -> None:
+        # Not one of pytest's folders: those are closed to the account.
+        self._temporary = tempfile.TemporaryDirectory(prefix="fuseml-postgresql-")
+        self._folder, self._bin = pathlib.Path(self._temporary.name), bin
+        self._numbers = itertools.count(1)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._account = _ACCOUNT if os.geteuid() == 0 else None
+        if self._account:
+            shutil.chown(self._folder, self._account)
+        self._run(
+            "initdb", "--pgdata", str(self._folder / "data"), "--username", "fuseml", "--auth", "trust", "--no-sync", "--encoding", "UTF8"
+        )
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._bin / program), *arguments], cwd="/", user=self._account, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{program} failed:\n{done.stdout}{done.stderr}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = {
+            "port": self._port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "max_connections": "200",
+        }
+        settings = [f"--{name}={value}" for name, value in options.items()]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(self._bin / "postgres"), "-D", str(self._folder / "data"), *settings],
+                cwd="/",
+                user=self._account,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            try:
+                with self._administration() as connection:
+                    connection.execute(sqlalchemy.text("SELECT 1"))
+                return
+            except sqlalchemy.exc.OperationalError:
+                assert time.monotonic() < deadline and self._process.poll() is None, (self._folder / "log").read_text()
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it at once, as a crash does: connections break."""
+        if self._process:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(20)
+            self._process = None
+
+    def close(self) -> None:
+        """End it for good."""
+        self.stop()
+        self._temporary.cleanup()
+
+    def fresh(self) -> str:
+        """The URL of an empty database: a schema of its own, which the account in the URL sees as the whole. (A real one takes a second.)"""
+        name = f"test{next(self._numbers)}"
+        with self._administration() as connection:
+            for statement in ("CREATE ROLE {0} LOGIN", "CREATE SCHEMA {0} AUTHORIZATION {0}", "ALTER ROLE {0} SET search_path = {0}"):
+                connection.execute(sqlalchemy.text(statement.format(name)))
+        return self._url(name)
+
+    def _url(self, account: str) -> str:
+        return f"postgresql+psycopg://{account}@127.0.0.1:{self._port}/postgres"
+
+    @contextmanager
+    def _administration(self) -> Iterator[sqlalchemy.Connection]:
+        engine = sqlalchemy.create_engine(self._url("fuseml"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
+        with engine.connect() as connection:
+            yield connection
+        engine.dispose()

@@ -36,7 +36,7 @@ def receive(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | 
 
 
 def _take(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | None, str | None]:
-    project, codeset = _repository(body)
+    project, codeset = webhook.claimed_repository(headers, body)
     with deps.store.read() as session:
         row = codesets.find_codeset(session, project, codeset)
     if row is None:
@@ -69,7 +69,7 @@ def _take(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | No
 
 def _decline(deps: Deps, headers: Mapping[str, str], body: bytes, outcome: Literal["refused", "ignored", "duplicate"], reason: str) -> None:
     try:
-        project, codeset = _repository(body)
+        project, codeset = webhook.claimed_repository(headers, body)
     except errors.InvalidError:
         project, codeset = "", ""
     with deps.store.write() as session:
@@ -90,13 +90,3 @@ def _commit(body: bytes) -> str | None:
     """The commit that the delivery claims to be about."""
     claimed = json.loads(body).get("after")
     return claimed if isinstance(claimed, str) and _COMMIT.fullmatch(claimed) else None
-
-
-def _repository(body: bytes) -> tuple[str, str]:
-    # Only to find the secret: nothing of the body is believed before the signature is checked.
-    try:
-        repository = json.loads(body)["repository"]
-        owner = repository["owner"]
-        return str(owner.get("login") or owner.get("username") or owner["name"]), str(repository["name"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise errors.InvalidError("the body is not a webhook of a git host: it names no repository") from error

@@ -161,9 +161,9 @@ REFUSED_BY = {
     "create.branch.http": "the push that is delivered next to it",
     "create.tag.http": "the push that is delivered next to it",
     "delete.branch.http": "was deleted",
-    "release.published.http": "a release event",
-    "repository.created.http": "a repository event",
-    "repository.deleted.http": "a repository event",
+    "release.published.http": "the push of its tag",
+    "repository.created.http": "its pushes start",
+    "repository.deleted.http": "its codeset stays registered",
 }
 
 

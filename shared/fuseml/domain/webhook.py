@@ -55,7 +55,12 @@ _IGNORED_GIT_EVENTS: Mapping[str, str] = {
     "create": "a new branch or tag: the push that is delivered next to it starts what there is to start",
     "delete": "a branch or tag was deleted: there is no commit to work on",
     "ping": "the git host only checks that the webhook can be reached",
+    "release": "a release: the push of its tag starts what there is to start",
+    "repository": "the repository itself was made or changed: its pushes start what there is to start",
 }
+_REPOSITORY_DELETED = (
+    "the repository was deleted on the git host: its codeset stays registered, with its runs and artifacts, until `fuseml codeset delete`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +166,20 @@ def delivery_id(headers: Headers) -> str:
     return _first(given, *_GIT_DELIVERIES, "x-mlflow-delivery-id")
 
 
+def claimed_repository(headers: Headers, body: bytes) -> tuple[str, str]:
+    """Project and codeset that a git host's delivery says it is about: only to find the secret that it must be signed with.
+
+    Raises InvalidError when it names none.
+    """
+    data = _json(_lower(headers), body)
+    try:
+        repository = data["repository"]  # type: ignore[index]
+        owner = repository["owner"]
+        return str(owner.get("login") or owner.get("username") or owner["name"]), str(repository["name"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise errors.InvalidError("the body is not a webhook of a git host: it names no repository") from error
+
+
 def parse_push(headers: Headers, body: bytes) -> Push | Ignored:
     """Read a webhook of Gitea or GitHub. Raises InvalidError where the body or its headers break the format.
 
@@ -174,6 +193,8 @@ def parse_push(headers: Headers, body: bytes) -> Push | Ignored:
             "this is not the webhook of a git host: the X-Gitea-Event or X-Gitea-Delivery header (or GitHub's) is missing"
         )
     data = _json(given, body)
+    if event == "repository" and isinstance(data, dict) and data.get("action") == "deleted":
+        return Ignored(_REPOSITORY_DELETED)
     if event != "push":
         return Ignored(_IGNORED_GIT_EVENTS.get(event, f"a {event} event of the git host: only pushes start something"))
     wire = document.validate(_PushBody, data, kind="push")

@@ -1,0 +1,113 @@
+"""Both ingress functions for tests, and senders that sign as Gitea, GitHub and MLflow do."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from cryptography import fernet
+
+from functions.gitea_ingress import app as gitea_app
+from functions.mlflow_ingress import app as mlflow_app
+from functions.mlflow_ingress import service as mlflow_service
+from fuseml.runtime import secrets
+from fuseml.store import codesets, database, tables
+from tests.component import endpoint
+
+SHARED = pathlib.Path(os.environ.get("FUSEML_SHARED", pathlib.Path(__file__).parents[2].parent / "shared"))
+SECRET = "s3cret"
+NOW = 1_795_225_217
+OLD, NEW, ZERO = "a" * 40, "b" * 40, "0" * 40
+
+
+@dataclass
+class Ingress:
+    """The codeset workspace/mnist is registered, with `SECRET`; the clock stands at `now`."""
+
+    store: database.Database
+    publisher: endpoint.Publisher = field(default_factory=endpoint.Publisher)
+    keyring: secrets.Keyring = field(default_factory=lambda: secrets.Keyring([fernet.Fernet.generate_key().decode()]))
+    now: float = NOW
+
+    def __post_init__(self) -> None:
+        with self.store.write() as session:
+            codesets.create_project(session, "workspace", "", endpoint.NOON)
+        self.register("mnist", SECRET)
+        git = gitea_app.Deps(store=self.store, publisher=self.publisher, keyring=self.keyring)
+        mlflow = mlflow_app.Deps(store=self.store, publisher=self.publisher, keyring=self.keyring, now=lambda: self.now)
+        self._git, self._mlflow = gitea_app.create_app(git).test_client(), mlflow_app.create_app(mlflow).test_client()
+
+    def register(self, name: str, secret: str) -> None:
+        row = tables.Codeset(project="workspace", name=name, url="u", webhook_secret=self.keyring.seal(secret), created=endpoint.NOON)
+        with self.store.write() as session:
+            codesets.add_codeset(session, row)
+
+    def secret(self, host: str) -> str:
+        return mlflow_service.webhook_secret(self.keyring, "mlflow") if host == "mlflow" else SECRET
+
+    def take(self, delivery: Delivery) -> Any:
+        client, path = (self._mlflow, "/webhooks/mlflow/mlflow") if delivery.host == "mlflow" else (self._git, "/webhooks/gitea")
+        return client.post(path, headers=dict(delivery.headers), data=delivery.body)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """`host` is gitea, github or mlflow."""
+
+    host: str
+    headers: dict[str, str]
+    body: bytes
+
+    def without(self, *names: str) -> Delivery:
+        return replace(self, headers={name: value for name, value in self.headers.items() if name not in names})
+
+    def having(self, **headers: str) -> Delivery:
+        return replace(self, headers={**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}})
+
+
+SIGNATURES = {
+    "gitea": ("X-Gitea-Signature", "X-Gogs-Signature", "X-Hub-Signature", "X-Hub-Signature-256"),
+    "github": ("X-Hub-Signature", "X-Hub-Signature-256"),
+    "mlflow": ("X-MLflow-Signature",),
+}
+
+
+def delivery(host: str, body: object, secret: str, *, event: str = "push", at: int = NOW, id: str = "d1") -> Delivery:
+    """What the host would send."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    mac = hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
+    old = hmac.new(secret.encode(), raw, hashlib.sha1).hexdigest()
+    hub = {"X-Hub-Signature": f"sha1={old}", "X-Hub-Signature-256": f"sha256={mac}"}
+    github = {"X-GitHub-Event": event, "X-GitHub-Delivery": id, **hub}
+    headers: dict[str, str]
+    if host == "github":
+        headers = {**github, "User-Agent": "GitHub-Hookshot/044aadd", "X-GitHub-Hook-ID": "292430182"}
+    elif host == "gitea":
+        twins = {
+            f"X-{name}-{what}": value
+            for name in ("Gitea", "Gogs")
+            for what, value in (("Event", event), ("Delivery", id), ("Signature", mac))
+        }
+        headers = {**github, **twins}
+    else:
+        signed = hmac.new(secret.encode(), f"{id}.{at}.".encode() + raw, hashlib.sha256).digest()
+        signature = "v1," + base64.b64encode(signed).decode()
+        headers = {"X-MLflow-Delivery-Id": id, "X-MLflow-Timestamp": str(at), "X-MLflow-Signature": signature}
+    return Delivery(host, {**headers, "Content-Type": "application/json"}, raw)
+
+
+def recorded(host: str, name: str) -> Delivery:
+    """A delivery as it was recorded; skips where the recordings are missing."""
+    path = SHARED / "payloads" / host / name
+    if not path.exists():
+        pytest.skip(f"no recorded delivery {path}")
+    head, _, body = path.read_bytes().partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    return Delivery(host, headers, body)

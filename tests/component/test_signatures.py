@@ -1,0 +1,150 @@
+"""Who may speak: every way in which a webhook's proof can be right or wrong, for each sender, through HTTP."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fuseml.domain import errors
+from fuseml.runtime import secrets, settings, wiring
+from fuseml.store import database, tables
+from tests.component import endpoint
+from tests.component.ingress import NOW, SIGNATURES, Delivery, Ingress, delivery, recorded
+
+RECORDED = {"gitea": "push.branch.http", "github": "push.branch.http", "mlflow": "model_version.created.register_model_runs_uri.http"}
+
+
+@pytest.fixture
+def ingress(tmp_path: pathlib.Path) -> Iterator[Ingress]:
+    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
+    store.migrate()
+    yield Ingress(store)
+    store.close()
+
+
+def body(host: str) -> bytes:
+    return recorded("mlflow" if host == "mlflow" else "gitea", RECORDED[host]).body
+
+
+def all_signatures(sent: Delivery, change: Callable[[str], str]) -> Delivery:
+    return replace(sent, headers={name: change(value) if name in SIGNATURES[sent.host] else value for name, value in sent.headers.items()})
+
+
+def renamed(sent: Delivery, change: Callable[[str], str]) -> Delivery:
+    return replace(sent, headers={change(name): value for name, value in sent.headers.items()})
+
+
+def flipped(sent: Delivery) -> Delivery:
+    middle = len(sent.body) // 2
+    return replace(sent, body=sent.body[:middle] + bytes([sent.body[middle] ^ 1]) + sent.body[middle + 1 :])
+
+
+def moved(sent: Delivery, seconds: int) -> Delivery:
+    """Only the header says so: the signature was made for another time."""
+    return sent.having(X_MLflow_Timestamp=str(NOW + seconds))
+
+
+# The case, how it is made of a right delivery, the hosts that it is about, and the answer with its reason.
+Make = Callable[[Ingress, Delivery], Delivery]
+GIT, ALL = ("gitea", "github"), ("gitea", "github", "mlflow")
+TABLE: list[tuple[str, Make, tuple[str, ...], int, str]] = [
+    ("right", lambda _, sent: sent, ALL, 202, ""),
+    ("header names in lower case", lambda _, sent: renamed(sent, str.lower), ALL, 202, ""),
+    ("header names in upper case", lambda _, sent: renamed(sent, str.upper), ALL, 202, ""),
+    ("only GitHub's header", lambda _, sent: sent.without("X-Gitea-Signature", "X-Gogs-Signature"), ("gitea",), 202, ""),
+    ("wrong", lambda _, sent: all_signatures(sent, lambda right: right[:-8] + "AAAAAAA="), ALL, 401, "does not fit the body"),
+    ("cut off", lambda _, sent: all_signatures(sent, lambda right: right[:-1]), ALL, 401, "does not fit the body"),
+    ("upper case digits", lambda _, sent: all_signatures(sent, str.upper), ALL, 401, "does not fit the body"),
+    ("no scheme", lambda _, sent: all_signatures(sent, lambda right: right[7:]), ("github",), 401, "does not fit the body"),
+    ("no version", lambda _, sent: all_signatures(sent, lambda right: right[3:]), ("mlflow",), 401, "does not fit the body"),
+    ("missing", lambda _, sent: sent.without(*SIGNATURES[sent.host]), ALL, 401, "is not signed"),
+    ("empty", lambda _, sent: all_signatures(sent, lambda _: ""), ALL, 401, "is not signed"),
+    ("only SHA-1", lambda _, sent: sent.without("X-Gitea-Signature", "X-Gogs-Signature", "X-Hub-Signature-256"), GIT, 401, "is not signed"),
+    ("other secret", lambda _, sent: delivery(sent.host, sent.body, "another"), ALL, 401, "does not fit the body"),
+    ("empty secret", lambda _, sent: delivery(sent.host, sent.body, ""), ALL, 401, "does not fit the body"),
+    ("one of two wrong", lambda _, sent: sent.having(X_Gitea_Signature="0" * 64), ("gitea",), 401, "does not fit the body"),
+    ("one bit of the body changed", lambda _, sent: flipped(sent), ALL, 401, ""),
+    ("one byte more", lambda _, sent: replace(sent, body=sent.body + b" "), ALL, 401, "does not fit the body"),
+    ("oldest fresh", lambda ingress, sent: delivery("mlflow", sent.body, ingress.secret("mlflow"), at=NOW - 300), ("mlflow",), 202, ""),
+    ("clock ahead", lambda ingress, sent: delivery("mlflow", sent.body, ingress.secret("mlflow"), at=NOW + 300), ("mlflow",), 202, ""),
+    ("old", lambda ingress, sent: delivery("mlflow", sent.body, ingress.secret("mlflow"), at=NOW - 301), ("mlflow",), 401, "is not fresh"),
+    ("from the future", lambda ingress, sent: delivery("mlflow", sent.body, ingress.secret("mlflow"), at=NOW + 301), ("mlflow",), 401, "is not fresh"),
+    ("time made fresh", lambda ingress, sent: delivery("mlflow", sent.body, ingress.secret("mlflow"), at=NOW - 999).having(X_MLflow_Timestamp=str(NOW)), ("mlflow",), 401, "does not fit the body"),
+    ("time changed", lambda _, sent: moved(sent, 1), ("mlflow",), 401, "does not fit the body"),
+    ("another delivery's id", lambda _, sent: sent.having(X_MLflow_Delivery_Id="d2"), ("mlflow",), 401, "does not fit the body"),
+    ("no time", lambda _, sent: sent.without("X-MLflow-Timestamp"), ("mlflow",), 401, "missing or malformed"),
+    ("no delivery id", lambda _, sent: sent.without("X-MLflow-Delivery-Id"), ("mlflow",), 401, "missing or malformed"),
+]  # fmt: skip
+ROWS = [pytest.param(make, host, status, told, id=f"{host}: {case}") for case, make, hosts, status, told in TABLE for host in hosts]
+
+
+@pytest.mark.parametrize(("make", "host", "status", "told"), ROWS)
+def test_a_webhook_is_taken_if_its_proof_is_right(ingress: Ingress, make: Make, host: str, status: int, told: str) -> None:
+    answer = ingress.take(make(ingress, delivery(host, body(host), ingress.secret(host))))
+    assert answer.status_code == status, answer.text
+    assert len(ingress.publisher.taken) == (1 if status == 202 else 0)
+    if status == 202:
+        assert answer.json["event"] == ingress.publisher.taken[0].id
+        return
+    assert answer.json["name"] == "unauthenticated"
+    assert told in answer.json["message"]
+    assert ingress.secret(host) not in answer.text
+    assert endpoint.count(ingress.store, tables.Outbox) == 0
+
+
+def test_what_gitea_really_sends_is_taken_as_it_is(ingress: Ingress) -> None:
+    answer = ingress.take(recorded("gitea", "push.branch.http"))
+    assert answer.status_code == 202, answer.text
+
+
+def test_a_replay_outside_of_the_window_is_refused(ingress: Ingress) -> None:
+    sent = delivery("mlflow", body("mlflow"), ingress.secret("mlflow"))
+    assert ingress.take(sent).status_code == 202
+    ingress.now = NOW + 300
+    assert ingress.take(sent).status_code == 202, "a retry"
+    ingress.now = NOW + 301
+    assert ingress.take(sent).status_code == 401
+    assert len({event.id for event in ingress.publisher.taken}) == 1, "and the retry was the same event"
+
+
+@pytest.mark.parametrize("host", GIT)
+def test_a_replay_of_a_push_is_the_same_event_whenever_it_comes(ingress: Ingress, host: str) -> None:
+    # Git hosts sign no time: a replay cannot be told from a retry, and must change nothing.
+    sent = delivery(host, body(host), ingress.secret(host))
+    answers = [ingress.take(sent).json["event"] for _ in range(3)]
+    assert len(set(answers)) == 1
+    assert {event.id for event in ingress.publisher.taken} == set(answers)
+
+
+@pytest.mark.parametrize("host", GIT)
+def test_a_codeset_with_an_empty_secret_takes_nothing_not_even_what_is_signed_with_it(ingress: Ingress, host: str) -> None:
+    ingress.register("open", "")
+    push = json.loads(body(host))
+    push["repository"]["name"] = "open"
+    answer = ingress.take(delivery(host, push, ""))
+    assert (answer.status_code, ingress.publisher.taken) == (400, [])
+    assert "no webhook secret is configured" in answer.json["message"]
+
+
+@pytest.mark.parametrize("keys", ["", " ", ",", "short"])
+def test_without_keys_there_is_nothing_to_derive_a_secret_from(keys: str) -> None:
+    with pytest.raises(errors.PermanentError, match="FUSEML_SECRET_KEYS"):
+        wiring.keyring(settings.Settings(secret_keys=keys))
+
+
+def test_every_tracking_server_has_a_secret_of_its_own(ingress: Ingress) -> None:
+    other = secrets.Keyring([secrets.new_key()])
+    answer = ingress.take(delivery("mlflow", body("mlflow"), other.derive("webhook:mlflow/mlflow")))
+    assert answer.status_code == 401
+
+
+def test_a_stranger_cannot_tell_which_codesets_there_are(ingress: Ingress) -> None:
+    push: dict[str, Any] = json.loads(body("gitea"))
+    push["repository"]["name"] = "unheard-of"
+    answer = ingress.take(delivery("gitea", push, "guess"))
+    assert (answer.status_code, answer.json["name"]) == (401, "unauthenticated")

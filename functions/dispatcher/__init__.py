@@ -1,5 +1,6 @@
-"""Starts runs: events `codeset.pushed`, `workflow.assigned`, `artifact.recorded`, `run.requested`, `run.cancel_requested`,
-`run.finished` in, `run.created` (`run.finished` for what could not start, `run.cancel_requested` for what is superseded) out.
+"""Starts runs: events `codeset.pushed`, `workflow.assigned`, `artifact.recorded`, `schedule.reached`, `run.requested`,
+`run.cancel_requested`, `run.finished` in; `run.created`, `run.finished` (for what could not start) and `run.cancel_requested` (for
+what is superseded) out.
 
 In one transaction it fixes the workflow's revision, the inputs and the commit, resolves every selector, and stores the run with
 its plan; then it submits the plan to the engine. A run is its meaning (workflow revision, inputs, assignment), so however often

@@ -37,6 +37,7 @@ def create_app(deps: Deps) -> flask.Flask:
             events.CodesetPushed.TYPE: functools.partial(service.on_codeset_pushed, deps),
             events.WorkflowAssigned.TYPE: functools.partial(service.on_workflow_assigned, deps),
             events.ArtifactRecorded.TYPE: functools.partial(service.on_artifact_recorded, deps),
+            events.ScheduleReached.TYPE: functools.partial(service.on_schedule_reached, deps),
             events.RunRequested.TYPE: functools.partial(service.on_run_requested, deps),
             events.RunCancelRequested.TYPE: service.on_cancel_requested,
             # Nothing is stored: after the commit whatever waited for the run is submitted, as after every event.

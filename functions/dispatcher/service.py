@@ -54,13 +54,43 @@ def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Ev
         return _decline(session, event, "the assignment was taken back since", workflow=assigned.workflow)
     if kind != "code" or "*" in rest:
         return _decline(session, event, f"it starts with the next artifact that fits {assigned.pattern}", workflow=assigned.workflow)
-    commit = codesets.announced(session, project, name).get(planner.DEFAULT_REF)
-    if commit is None or codesets.find_codeset(session, project, name) is None:
+    commit = _newest(session, project, name)
+    if commit is None:
         told = f"nothing was pushed to the main branch of {rest} yet; the first push starts it"
         return _decline(session, event, told, workflow=assigned.workflow)
     revision, document = _current(session, assignment.workflow)
+    wanted, because = trigger.matches_push(document.on, planner.DEFAULT_REF, None)
+    if not wanted:
+        return _decline(session, event, because, workflow=assigned.workflow)
     order = planner.Order(document=document, revision=revision, project=project, codeset=name, commit=commit)
     return _create(deps, session, assignment, order, event, f"it was assigned to {assigned.pattern}")
+
+
+def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """One run for the scheduled minute, on the newest commit of the codeset's main branch, whoever tells of the minute again."""
+    reached = events.ScheduleReached.model_validate(event.data)
+    if runs.of_request(session, event.id):
+        return []
+    assignment = workflows.find_assignment(session, reached.assignment) if reached.assignment else None
+    if workflows.is_deleted(session, reached.workflow) or (reached.assignment and assignment is None):
+        return _decline(session, event, "the workflow was deleted or its assignment taken back since", workflow=reached.workflow)
+    project, _, codeset = assignment.pattern.removeprefix("code://").partition("/") if assignment else ("", "", "")
+    commit = _newest(session, project, codeset) if assignment else None
+    if assignment and commit is None:
+        told = f"nothing was pushed to the main branch of {project}/{codeset} yet"
+        return _decline(session, event, told, workflow=reached.workflow)
+    revision, document = _current(session, reached.workflow)
+    order = planner.Order(document=document, revision=revision, project=project, codeset=codeset or None, commit=commit)
+    return creation.create(
+        session,
+        order,
+        functools.partial(planner.build, session, order, site=planner.Site(deps.zone, deps.namespace)),
+        event,
+        meaning=event.id,
+        trigger={"assignment": reached.assignment, "due": reached.due},
+        because=f"its schedule came to {reached.due}",
+        request=event.id,
+    )
 
 
 def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -110,6 +140,12 @@ def on_cancel_requested(session: sqlmodel.Session, event: events.Event) -> Seque
     if row.submitted is not None or row.state in run.FINISHED:
         return []
     return creation.end(session, row, "cancelled", requested.reason)
+
+
+def _newest(session: sqlmodel.Session, project: str, codeset: str) -> str | None:
+    """The commit of the main branch that was announced last; None without one, or without the codeset."""
+    commit = codesets.announced(session, project, codeset).get(planner.DEFAULT_REF)
+    return commit if codesets.find_codeset(session, project, codeset) else None
 
 
 def _current(session: sqlmodel.Session, name: str) -> tuple[int, workflow.Workflow]:

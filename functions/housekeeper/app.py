@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import flask
@@ -10,7 +11,7 @@ import flask
 from functions.housekeeper import service
 from fuseml import engines, githosts, probes
 from fuseml.domain import events
-from fuseml.runtime import cloudevents, http, secrets
+from fuseml.runtime import clock, cloudevents, http, secrets
 from fuseml.store import database
 
 
@@ -18,7 +19,7 @@ from fuseml.store import database
 class Deps:
     """What the sweep needs from the outside.
 
-    `retention_days` is how long handled events are remembered. What is registered gets probed by `check` every `health_interval`
+    `now` is what schedules go by. `retention_days` is how long handled events are remembered. What is registered gets probed by `check` every `health_interval`
     seconds; `zone` is the control plane's own.
     """
 
@@ -28,6 +29,7 @@ class Deps:
     engine: engines.Engine
     keyring: secrets.Keyring
     zone: str = ""
+    now: Callable[[], str] = clock.now
     check: probes.Check = probes.check
     health_interval: float = 300
     retention_days: int = 30

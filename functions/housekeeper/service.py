@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from functions.housekeeper import health, pushes
+from functions.housekeeper import health, pushes, schedules
 from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import decisions, deliveries, outbox, runs
@@ -25,6 +25,7 @@ def sweep(deps: Deps, tick: events.Event) -> None:
     """All repairs, once."""
     repairs: tuple[Callable[[Deps, events.Event], None], ...] = (
         pushes.announce_missed_pushes,
+        schedules.start_scheduled,
         request_submissions,
         observe_runs,
         forget,

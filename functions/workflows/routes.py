@@ -191,7 +191,7 @@ def register(api: http.Api, deps: Deps) -> None:
 
     @api.route("POST", "/workflows/assignments", query=NewAssignment, status=201)
     def assign_workflow(query: NewAssignment) -> None:
-        """Assign a workflow to a codeset or a pattern; the first run starts at once when there is a commit."""
+        """Assign a workflow to a codeset or a pattern; the first run starts at once if a push of the newest commit would start one."""
         service.assign(deps, query.name, query.address())
 
     @api.route("DELETE", "/workflows/assignments/<name>", query=Target, status=204)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import pathlib
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,3 +75,46 @@ def test_a_second_push_cancels_the_first_run(server: embedded.Server, tmp_path: 
     second = server.finished_run("cancels-2")
     assert second["state"] == "succeeded"
     assert second["started"] >= first["finished"]
+
+
+SCHEDULED = """
+name: nightly
+inputs:
+  - {{name: code, type: codeset}}
+on: {{schedule: "{schedule}"}}
+steps:
+  - name: fit
+    image: fuseml.local/shell:1
+    inputs: [{{codeset: {{name: code}}}}]
+    script: cat message
+"""
+
+
+def test_a_time_that_was_missed_while_the_server_was_down_is_made_up_for_once(tmp_path: pathlib.Path) -> None:
+    missed = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=10)).replace(second=0, microsecond=0)
+    schedule = f"{missed.minute},{(missed.minute - 5) % 60} * * * *"
+    server = embedded.Server(tmp_path / "home", "--mlflow", "none").start()
+    try:
+        server.post("/workflows", raw=SCHEDULED.format(schedule=schedule).encode())
+        answer = server.post("/codesets?project=p&name=code")
+        server.post("/workflows/assignments?name=nightly&codesetProject=p&codesetName=code")
+        checkout = embedded.Checkout(tmp_path / "code", answer["codeset"]["url"], answer["username"], answer["password"])
+        (checkout.folder / "message").write_text("good night\n")
+        commit = checkout.push("say it")
+        server.stop()
+        # Half an hour passes in which the server is down: for the store, what has been looked at and made is so much older.
+        with contextlib.closing(sqlite3.connect(server.home / "fuseml.db")) as store, store:
+            before = (missed - datetime.timedelta(minutes=20)).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
+            for statement in ("milestone SET moment", "workflow_revision SET created", "assignment SET created"):
+                store.execute(f"UPDATE {statement} = ?", [before])
+        server.start()
+
+        run = server.finished_run("nightly-1")
+        assert (run["state"], run["commit"]) == ("succeeded", commit)
+        assert (run["trigger"]["kind"], run["trigger"]["due"]) == ("schedule.reached", missed.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        server.kill()
+        server.start()
+        ticked = server.get("/runs")
+        assert [item["name"] for item in ticked] == ["nightly-1"], "neither the other missed time nor this one again"
+    finally:
+        server.stop()

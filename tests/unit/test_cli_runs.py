@@ -186,6 +186,29 @@ def test_revisions_are_listed_read_and_compared(server: CannedApi, tmp_path: Pat
     assert server.requests[-1].query == {"force": ["true"]}
 
 
+@pytest.mark.parametrize(("assignments", "told"), [([canned_api.ASSIGNMENT], "\n"), ([], ", once it is assigned to a codeset\n")])
+def test_a_scheduled_workflow_tells_its_next_time(
+    assignments: list[object], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scheduled = {**canned_api.WORKFLOW, "on": {"schedule": "0 3 * * *"}, "inputs": [{"name": "code", "type": "codeset"}]}
+    changed = {("GET", "/workflows/mlflow-e2e"): Answer(scheduled), ("GET", "/workflows/assignments"): Answer(assignments)}
+    with canned_api.serve({**routes(), **changed}) as server:
+        assert fuseml(server, tmp_path, "workflow get mlflow-e2e") == 0
+    shown = capsys.readouterr().out
+    assert "Schedule:    0 3 * * *\n" in shown
+    assert f" 03:00 UTC{told}" in shown
+
+
+def test_a_run_says_when_it_was_due_and_for_whom_it_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trigger = {"kind": "schedule.reached", "due": "2026-01-01T03:00:00Z"}
+    waiting = {**MADE, "trigger": trigger, "waits_for": "train-1", "concurrency_group": "demo/gpu"}
+    with canned_api.serve({**routes(), ("GET", "/runs/mlflow-e2e-2"): Answer(waiting), ("GET", "/runs"): Answer([waiting])}) as server:
+        assert fuseml(server, tmp_path, "run get mlflow-e2e-2") == 0
+        assert "schedule, 2026-01-01 03:00 UTC" in capsys.readouterr().out
+        assert fuseml(server, tmp_path, "run list") == 0
+        assert "waits for train-1 of group demo/gpu" in capsys.readouterr().out
+
+
 SOUND = "name: train\nsteps:\n  - name: fit\n    image: trainer:1\n    script: train\n"
 BROKEN = SOUND.replace("image:", "imgae:")
 

@@ -1,4 +1,4 @@
-"""Which pushes start a run, and which schedules can be read."""
+"""Which pushes start a run."""
 
 from __future__ import annotations
 
@@ -138,51 +138,3 @@ def test_legal_paths_are_accepted(glob: str) -> None:
 def test_paths_that_no_file_can_have_are_refused(glob: str) -> None:
     with pytest.raises(errors.InvalidError):
         trigger.check_path(glob)
-
-
-def test_a_schedule_is_read_field_by_field() -> None:
-    schedule = trigger.parse_schedule("*/15 3,5 1-7 jan-MAR mon")
-    assert schedule.minutes == {0, 15, 30, 45}
-    assert schedule.hours == {3, 5}
-    assert schedule.days == set(range(1, 8))
-    assert schedule.months == {1, 2, 3}
-    assert schedule.weekdays == {1}
-    assert schedule.either_day
-
-
-def test_sunday_is_zero_and_seven() -> None:
-    assert trigger.parse_schedule("0 0 * * 7").weekdays == {0}
-    assert trigger.parse_schedule("0 0 * * 5-7").weekdays == {5, 6, 0}
-    assert not trigger.parse_schedule("0 0 * * 5-7").either_day
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "has 0 fields"),
-        ("0 3 * *", "has 4 fields"),
-        ("60 3 * * *", "'60' is not a valid minute"),
-        ("0 24 * * *", "'24' is not a valid hour"),
-        ("0 3 0 * *", "'0' is not a valid day of the month"),
-        ("0 3 * 13 *", "'13' is not a valid month"),
-        ("0 3 * * 8", "'8' is not a valid day of the week"),
-        ("0 3 * * fun", "'fun' is not a valid day of the week"),
-        ("5-1 * * * *", "'5-1' is not a valid minute"),
-        ("*/0 * * * *", "'*/0' is not a valid minute"),
-        ("1,,2 * * * *", "'' is not a valid minute"),
-        ("0 0 30 2 *", "never comes: the months have no day 30"),
-        ("@daily", "has 1 fields"),
-    ],
-)
-def test_a_wrong_schedule_names_its_field(text: str, message: str) -> None:
-    with pytest.raises(errors.InvalidError, match=re.escape(message)):
-        trigger.parse_schedule(text)
-
-
-@given(st.text("0123456789*/,-adefijmnorstuw ", max_size=30))
-def test_any_text_is_a_schedule_or_refused(text: str) -> None:
-    try:
-        schedule = trigger.parse_schedule(text)
-    except errors.InvalidError:
-        return
-    assert all((schedule.minutes, schedule.hours, schedule.days, schedule.months, schedule.weekdays))

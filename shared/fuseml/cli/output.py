@@ -201,6 +201,12 @@ def moment(value: object) -> datetime.datetime | None:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)
 
 
+def minute(value: object) -> str:
+    """A time to the minute: `2026-11-22 03:00 UTC`."""
+    parsed = moment(value)
+    return parsed.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC") if parsed else ""
+
+
 def age(value: object) -> str:
     """How long ago a time was: `45s`, `3m`, `5h`, `2d`."""
     seconds = seconds_between(value, None)

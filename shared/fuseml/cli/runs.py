@@ -24,7 +24,9 @@ def bound_to(binding: Mapping[str, object]) -> str:
 
 def _trigger(run: Mapping[str, object]) -> object:
     trigger = run.get("trigger")
-    return trigger.get("kind") if isinstance(trigger, dict) else None
+    if not isinstance(trigger, dict):
+        return None
+    return f"schedule, {output.minute(trigger['due'])}" if trigger.get("due") else trigger.get("kind")
 
 
 COLUMNS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from fuseml.domain import errors
 
 if TYPE_CHECKING:
     from fuseml.client import shapes
+    from fuseml.client.api import Client
 
 app = typer.Typer(help="Workflows: documents of steps, and what starts them.", **options.GROUP)
 app.command(epilog=options.examples("fuseml workflow lint mlflow-e2e.yaml", "fuseml workflow lint *.yaml --strict -o json"))(lint.lint)
@@ -27,6 +29,21 @@ def _names(key: str) -> output.Column:
         return [item.get("name") for item in items] if isinstance(items, list) else None
 
     return output.Column(key.title(), read, cut=True)
+
+
+def _schedule(workflow: Mapping[str, object]) -> str:
+    on = workflow.get("on")
+    return str(on.get("schedule") or "") if isinstance(on, Mapping) else ""
+
+
+def _next_time(client: Client, workflow: shapes.Workflow) -> str:
+    """When the schedule starts the workflow next, if anything lets it."""
+    from fuseml.domain import schedule
+
+    following = schedule.following(schedule.parse(_schedule(workflow)), datetime.datetime.now(datetime.UTC))
+    on_codesets = any(item.get("type") == "codeset" for item in workflow.get("inputs", []))
+    is_assigned = not on_codesets or any(item.get("codesets") for item in client.workflows.assignments(workflow["name"]))
+    return output.minute(following.isoformat()) + ("" if is_assigned else ", once it is assigned to a codeset")
 
 
 def _codesets(assignment: Mapping[str, object]) -> object:
@@ -100,10 +117,16 @@ def get(
     """Show one workflow, its steps and its latest runs."""
     client = session.connect(context)
     workflow = client.workflows.get(name, revision)
+    coming = _next_time(client, workflow) if _schedule(workflow) and format is output.Format.TABLE else ""
     output.record(
         format,
         workflow,
-        (*_COLUMNS[:3], output.Column("Created", lambda item: output.age(item.get("created")))),
+        (
+            *_COLUMNS[:3],
+            output.Column("Created", lambda item: output.age(item.get("created"))),
+            output.Column("Schedule", _schedule),
+            output.Column("Next time", lambda _: coming),
+        ),
         ("Inputs", "inputs", _INPUTS),
         ("Outputs", "outputs", _INPUTS),
         ("Steps", "steps", _STEPS),
@@ -203,7 +226,7 @@ def assign(
 ) -> None:
     """Let pushes to a codeset start the workflow.
 
-    The first run starts at once.
+    The first run starts at once, unless the workflow waits for a schedule or for artifacts.
     """
     client = session.connect(context)
 

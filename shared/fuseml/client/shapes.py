@@ -58,6 +58,7 @@ class Workflow(TypedDict, total=False):
     inputs: list[Parameter]
     outputs: list[Parameter]
     steps: list[Step]
+    on: dict[str, object]
 
 
 class Revision(TypedDict, total=False):

@@ -320,6 +320,18 @@ class ModelAliased(_FromTracker):
         return self.delivery
 
 
+class ScheduleReached(_AboutWorkflow):
+    """A scheduled minute of a workflow has come, `due` (`2026-11-21T03:00:00Z`), for one of its `assignment`s or for none."""
+
+    TYPE: ClassVar[str] = "org.fuseml.schedule.reached.v1"
+    due: str
+    assignment: str | None = None
+
+    @property
+    def identity(self) -> str:
+        return f"{self.due}/{self.assignment}" if self.assignment else self.due
+
+
 class _ExtensionChanged(Payload):
     extension: str
     revision: int
@@ -360,6 +372,7 @@ PAYLOADS: dict[str, type[Payload]] = {
         RunRequested,
         RunStarted,
         RunStepFinished,
+        ScheduleReached,
         WorkflowAssigned,
         WorkflowUpdated,
     )

@@ -73,6 +73,7 @@ def lint(
         *_unmade_outputs(checked),
         *_steps(checked, bindings or {}),
         *_unresolved(checked, unresolved),
+        *_scheduled_inputs(checked),
         *_unexecuted(checked),
     ]
     places = [locate(path) or (None, None) for path, _ in warnings]
@@ -188,11 +189,17 @@ def _unresolved(checked: workflow.Workflow, unresolved: Iterable[Unresolved]) ->
         yield places.get((item.step, item.selector), ("steps",)), f"the selector {item.selector!r} matches nothing now{reason}"
 
 
+def _scheduled_inputs(checked: workflow.Workflow) -> Iterator[Warning]:
+    if checked.on and checked.on.schedule:
+        for index, item in enumerate(checked.inputs):
+            if not item.is_codeset and item.default is None:
+                message = f"the input {item.name!r} has no default, and a schedule gives it no value: runs that it starts will fail"
+                yield ("inputs", index, "name"), message
+
+
 def _unexecuted(checked: workflow.Workflow) -> Iterator[Warning]:
     """Parts of the language that no function acts upon yet."""
     later = "is not executed by this release"
-    if checked.on and checked.on.schedule:
-        yield ("on", "schedule"), f"a schedule {later}: nothing starts the workflow at these times"
     if checked.on and checked.on.patterns:
         yield ("on", "patterns"), f"a list of patterns {later}: assign the workflow to them instead"
     for index, step in enumerate(checked.steps):

@@ -1,4 +1,4 @@
-"""What starts a run, as the `on` of a workflow says it: pushes by ref and path, and a schedule.
+"""Which pushes start a run, as the `on` of a workflow says it by ref and path.
 
 In a glob `*` and `?` stay within one segment of a path, `**` as a segment is any number of them, `[abc]` is one of these characters.
 A glob of refs that does not begin with `refs/` means branches: tags start a run only where a glob names them, `refs/tags/v*`.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fuseml.domain import errors
@@ -86,66 +85,3 @@ def check_path(glob: str) -> None:
 def _check_brackets(glob: str) -> None:
     if re.sub(r"\[!?[^\]/]+\]", "", glob).count("["):
         raise errors.InvalidError(f"{glob!r} has a '[' without a ']' in the same segment")
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """A cron expression: the values of each field that match. Days of the week count from Sunday, 0."""
-
-    minutes: frozenset[int]
-    hours: frozenset[int]
-    days: frozenset[int]
-    months: frozenset[int]
-    weekdays: frozenset[int]
-    either_day: bool
-    """Both kinds of days are restricted, and then either is enough (crontab(5))."""
-
-
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
-    ("minute", 0, 59, {}),
-    ("hour", 0, 23, {}),
-    ("day of the month", 1, 31, {}),
-    ("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, 1)}),
-    ("day of the week", 0, 7, {name: number for number, name in enumerate(_WEEKDAYS)}),
-)
-_LONGEST_MONTH = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
-_RANGE = re.compile(r"(?:(\*)|(\w{1,9})(?:-(\w{1,9}))?)(?:/([0-9]{1,4}))?", re.ASCII)
-
-
-def parse_schedule(text: str) -> Schedule:
-    """Read a cron expression of five fields (crontab(5)): minute, hour, day of the month, month, day of the week.
-
-    Raises InvalidError that names the wrong field, or says that the day never comes (30 February).
-    """
-    fields = text.split()
-    if len(fields) != len(_FIELDS):
-        names = ", ".join(name for name, *_ in _FIELDS)
-        raise errors.InvalidError(f"{text!r} has {len(fields)} fields; a schedule has five: {names}, such as '0 3 * * *'")
-    minutes, hours, days, months, weekdays = (
-        _values(field, name, low, high, names) for field, (name, low, high, names) in zip(fields, _FIELDS, strict=True)
-    )
-    if min(days) > max(_LONGEST_MONTH.get(month, 31) for month in months) and fields[4].startswith("*"):
-        raise errors.InvalidError(f"{text!r} never comes: the months have no day {min(days)}")
-    either_day = not fields[2].startswith("*") and not fields[4].startswith("*")
-    return Schedule(minutes, hours, days, months, frozenset(day % 7 for day in weekdays), either_day)
-
-
-def _values(text: str, name: str, low: int, high: int, names: dict[str, int]) -> frozenset[int]:
-    found: set[int] = set()
-    for part in text.split(","):
-        match = _RANGE.fullmatch(part)
-        first = low if match and match[1] else _number(match[2], names) if match else None
-        last = high if match and (match[1] or (match[4] and not match[3])) else _number(match[3], names) if match and match[3] else first
-        step = int(match[4]) if match and match[4] else 1
-        if first is None or last is None or not low <= first <= last <= high or step < 1:
-            raise errors.InvalidError(
-                f"{part!r} is not a valid {name}: use {low}-{high}, *, a range such as {low}-{low + 2}, a step such as */2"
-            )
-        found.update(range(first, last + 1, step))
-    return frozenset(found)
-
-
-def _number(text: str, names: dict[str, int]) -> int | None:
-    return int(text) if text.isdecimal() else names.get(text.lower())

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fuseml.domain import artifact, document, errors, expression, references, run, trigger
+from fuseml.domain import artifact, document, errors, expression, references, run, schedule, trigger
 
 if TYPE_CHECKING:
     from fuseml.domain import workflow
@@ -134,7 +134,7 @@ def _check_triggers(on: workflow.On, report: _Report) -> None:
     for index, pattern in enumerate(on.patterns):
         report.check(("on", "patterns", index), artifact.check_pattern, pattern)
     if on.schedule:
-        report.check(("on", "schedule"), trigger.parse_schedule, on.schedule)
+        report.check(("on", "schedule"), schedule.parse, on.schedule)
 
 
 def _check_name(path: document.Path, name: str, legal: re.Pattern[str], rule: str, report: _Report) -> None:

@@ -176,6 +176,15 @@ class StepRun(SQLModel, table=True):
     finished: str | None = None
 
 
+class Milestone(SQLModel, table=True):
+    """Up to which moment a job that looks at times has looked."""
+
+    __tablename__ = "milestone"
+
+    job: str = Field(primary_key=True)
+    moment: str
+
+
 class Application(SQLModel, table=True):
     """A served thing. `document` is what was registered; `revision` counts how often."""
 

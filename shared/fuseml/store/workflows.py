@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
+import sqlalchemy
 from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from fuseml.domain import errors
 from fuseml.store import paging, tables
@@ -53,6 +55,12 @@ def _unknown(name: str) -> errors.NotFoundError:
     return errors.NotFoundError(f"there is no workflow named {name!r}; `fuseml workflow list` shows those that exist")
 
 
+def is_deleted(session: Session, name: str) -> bool:
+    """Whether there is no such workflow, or no longer."""
+    row = session.get(tables.Workflow, name)
+    return row is None or row.deleted is not None
+
+
 def latest(session: Session, name: str) -> int:
     """The number of the newest revision, also of a deleted workflow. Raises NotFoundError when there never was one."""
     row = session.get(tables.Workflow, name)
@@ -76,14 +84,37 @@ def stored_revision(session: Session, name: str, number: int) -> tables.Workflow
 
 def current(session: Session, page: paging.Page, *, name: str | None = None) -> paging.Slice[tables.WorkflowRevision]:
     """The current revision of each workflow, by name."""
-    query = (
+    query = _current()
+    if name:
+        query = query.where(tables.WorkflowRevision.workflow == name)
+    return paging.fetch(session, query, page, tables.WorkflowRevision.workflow)
+
+
+def _current() -> SelectOfScalar[tables.WorkflowRevision]:
+    return (
         select(tables.WorkflowRevision)
         .join(tables.Workflow, col(tables.Workflow.name) == tables.WorkflowRevision.workflow)
         .where(tables.Workflow.revision == tables.WorkflowRevision.revision, col(tables.Workflow.deleted).is_(None))
     )
-    if name:
-        query = query.where(tables.WorkflowRevision.workflow == name)
-    return paging.fetch(session, query, page, tables.WorkflowRevision.workflow)
+
+
+def triggered_by(session: Session, kind: Literal["schedule", "patterns"]) -> Sequence[tables.WorkflowRevision]:
+    """The current revisions of the workflows whose `on` says something of this kind, by name."""
+    # The text only narrows down what is read.
+    mentioned = sqlalchemy.cast(col(tables.WorkflowRevision.document), sqlalchemy.Text).contains(f'"{kind}"')
+    rows = session.exec(_current().where(mentioned).order_by(col(tables.WorkflowRevision.workflow))).all()
+    return [row for row in rows if (row.document.get("on") or {}).get(kind)]
+
+
+def scheduled_since(session: Session, row: tables.WorkflowRevision) -> str:
+    """When the revision's schedule became that of the workflow."""
+    since, plan = row.created, row.document["on"]["schedule"]
+    for number in range(row.revision - 1, 0, -1):
+        before = stored_revision(session, row.workflow, number)
+        if (before.document.get("on") or {}).get("schedule") != plan:
+            break
+        since = before.created
+    return since
 
 
 def revisions(session: Session, name: str, page: paging.Page) -> paging.Slice[tables.WorkflowRevision]:
@@ -124,6 +155,11 @@ def assignments(session: Session, *, workflow: str | None = None, pattern: str |
 def find_assignment(session: Session, assignment_id: str) -> tables.Assignment | None:
     """The assignment, or None when it was taken back."""
     return session.get(tables.Assignment, assignment_id)
+
+
+def is_one_codeset(pattern: str) -> bool:
+    """Whether an assignment's pattern means exactly one codeset."""
+    return pattern.startswith("code://") and "*" not in pattern
 
 
 def assign(session: Session, assignment_id: str, workflow_name: str, pattern: str, now: str) -> tables.Assignment | None:

@@ -129,6 +129,12 @@ def upgrade() -> None:
     op.create_index(op.f("ix_ledger_event_subject"), "ledger_event", ["subject"], unique=False)
     op.create_index(op.f("ix_ledger_event_type"), "ledger_event", ["type"], unique=False)
     op.create_table(
+        "milestone",
+        sa.Column("job", sa.String(), nullable=False),
+        sa.Column("moment", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("job"),
+    )
+    op.create_table(
         "outbox",
         sa.Column("sequence", sa.Integer(), nullable=False),
         sa.Column("event", sa.JSON(), nullable=False),

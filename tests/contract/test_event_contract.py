@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
+from functions.events import recording
 from fuseml.domain import events
 from fuseml.embedded import triggers
 from fuseml.runtime import catalog
@@ -78,8 +79,18 @@ def test_triggers_bring_an_event_to_its_consumers_and_to_nobody_else(type: str) 
 
 
 def test_every_function_that_takes_events_has_a_trigger_of_its_name() -> None:
-    assert sorted(trigger.name for trigger in TRIGGERS) == sorted(function.service for function in FUNCTIONS.values() if function.events)
-    assert all(trigger.subscriber == trigger.name for trigger in TRIGGERS)
+    written = {trigger["metadata"]["name"]: trigger["spec"]["subscriber"]["ref"]["name"] for trigger in of_kind("Trigger")}
+    assert sorted(written) == sorted(function.service for function in FUNCTIONS.values() if function.events)
+    assert all(name == subscriber for name, subscriber in written.items())
+    # The ledger is written by the embedded broker itself.
+    assert {trigger.name for trigger in TRIGGERS} == written.keys() - {"events"}
+
+
+def test_what_is_given_up_goes_to_the_function_that_writes_it_down() -> None:
+    sinks = [resource["spec"]["delivery"]["deadLetterSink"] for kind in ("Broker", "Trigger") for resource in of_kind(kind)]
+    (sink,) = {json.dumps(sink) for sink in sinks}
+    assert json.loads(sink)["ref"]["name"] == FUNCTIONS["events"].service
+    assert json.loads(sink)["uri"] == recording.DEAD_LETTERS
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: trigger.name)
@@ -169,6 +180,10 @@ RESOURCES = {
     if path.name != "catalog.yaml"
     for index, document in enumerate(yaml.safe_load_all(path.read_text()))
 }
+
+
+def of_kind(kind: str) -> list[dict[str, Any]]:
+    return [resource for resource in RESOURCES.values() if resource["kind"] == kind]
 
 
 @pytest.mark.parametrize("resource", RESOURCES.values(), ids=list(RESOURCES))

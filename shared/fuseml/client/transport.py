@@ -34,6 +34,8 @@ _FUNCTIONS = (
     ("/applications", "applications"),
     ("/artifacts", "artifacts"),
     ("/lineage", "artifacts"),
+    ("/events", "events"),
+    ("/why", "events"),
     ("/extensions", "extensions"),
     ("/resolve", "resolver"),
 )

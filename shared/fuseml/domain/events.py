@@ -386,6 +386,17 @@ def event(payload: Payload, time: str, extensions: Mapping[str, str] | None = No
     return Event(payload.TYPE, payload.source, identity, payload.subject, time, payload.model_dump(mode="json"), dict(extensions or {}))
 
 
+def full_type(name: str) -> str:
+    """The type that `name` stands for: `run.finished`, as people say it, is `org.fuseml.run.finished.v1`.
+
+    A name may end in `*` and then stands for all types that begin so. What is written out, of ours or of others, stays as it is.
+    """
+    exact, begun = f"{PREFIX}{name}.v1", f"{PREFIX}{name}"
+    if exact in PAYLOADS:
+        return exact
+    return begun if name.endswith("*") and any(type.startswith(begun[:-1]) for type in PAYLOADS) else name
+
+
 def read(event: Event) -> Payload:
     """The typed payload of one of our own events. Raises InvalidError when the type is unknown or the data does not fit it."""
     model = PAYLOADS.get(event.type)

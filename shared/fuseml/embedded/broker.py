@@ -112,7 +112,11 @@ class Broker:
             raise errors.TemporaryError(f"the queue is full: {self._depth} deliveries wait; try again later", delay=_IDLE_SECONDS)
         with self._store.write() as session:
             accepted = self._accept(session, event)
-        self._note(accepted)
+        if accepted:
+            self._note(accepted)
+        else:
+            # Whoever set a known event back in the queue, to have it delivered again, tells so by publishing it.
+            self._note(dict.fromkeys(self._lanes, time.time()), added=0)
 
     def _accept(self, session: sqlmodel.Session, event: events.Event) -> Mapping[str, float]:
         """When the triggers are to look for it; nothing for an event that is known."""

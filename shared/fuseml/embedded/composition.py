@@ -19,6 +19,7 @@ from functions.applications import app as applications_app
 from functions.artifacts import app as artifacts_app
 from functions.codesets import app as codesets_app
 from functions.dispatcher import app as dispatcher_app
+from functions.events import app as events_app
 from functions.extensions import app as extensions_app
 from functions.gitea_ingress import app as gitea_ingress_app
 from functions.housekeeper import app as housekeeper_app
@@ -154,6 +155,7 @@ def compose(
         ),
         "applications": applications_app.create_app(applications_app.Deps(store=store, tokens=tokens)),
         "artifacts": artifacts_app.create_app(artifacts_app.Deps(store=store, publisher=queue, tokens=tokens)),
+        "events": events_app.create_app(events_app.Deps(store=store, publisher=queue, tokens=tokens, queued=True)),
         "gitea_ingress": gitea_ingress_app.create_app(gitea_ingress_app.Deps(store=store, publisher=queue, keyring=keyring)),
         "mlflow_ingress": mlflow_ingress_app.create_app(
             mlflow_ingress_app.Deps(store=store, publisher=queue, keyring=keyring, now=time.time)

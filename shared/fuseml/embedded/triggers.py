@@ -13,6 +13,9 @@ import yaml
 from fuseml.domain import errors, events
 from fuseml.embedded import redelivery
 
+EMBEDDED = "fuseml.io/embedded"
+"""The annotation of a trigger that the embedded broker leaves out (`none`), because it does itself what the trigger is there for."""
+
 _ATTRIBUTE = re.compile("[a-z][a-z0-9]*")
 
 
@@ -62,20 +65,24 @@ def _matches(dialect: Mapping[str, Any], attributes: Mapping[str, str]) -> bool:
 
 
 def load(folder: pathlib.Path, default: redelivery.Rules = redelivery.CLUSTER) -> tuple[Trigger, ...]:
-    """Every Trigger in the files of `folder`; `default` is how their broker delivers where they say nothing.
+    """Every Trigger in the files of `folder` that is not annotated to be left out; `default` is how their broker delivers where they say nothing.
 
     Raises PermanentError that names the file for what cannot be honoured.
     """
     found: list[Trigger] = []
     for path in sorted(folder.glob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
-            if not document or document.get("kind") != "Trigger":
+            if not document or document.get("kind") != "Trigger" or _is_left_out(document):
                 continue
             try:
                 found.append(_read(document, default))
             except (errors.PermanentError, KeyError, TypeError, ValueError) as error:
                 raise errors.PermanentError(f"{path.name}: {error}") from error
     return tuple(found)
+
+
+def _is_left_out(document: Mapping[str, Any]) -> bool:
+    return (document["metadata"].get("annotations") or {}).get(EMBEDDED) == "none"
 
 
 def _read(document: Mapping[str, Any], default: redelivery.Rules) -> Trigger:

@@ -27,6 +27,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("runs", ("/runs", "/workflows/runs")),
     Function("applications", ("/applications",)),
     Function("artifacts", ("/artifacts", "/lineage"), events=True),
+    Function("events", ("/events", "/why"), events=True),
     Function("gitea_ingress", ("/webhooks/gitea",)),
     Function("mlflow_ingress", ("/webhooks/mlflow",)),
     Function("dispatcher", events=True),

@@ -7,17 +7,17 @@ import datetime
 
 def now() -> str:
     """The present moment, `2026-11-21T02:41:41.123456Z`."""
-    return _text(datetime.datetime.now(datetime.UTC))
+    return text(datetime.datetime.now(datetime.UTC))
 
 
 def ago(seconds: float) -> str:
     """The moment so many seconds before now."""
-    return _text(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds))
+    return text(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds))
 
 
 def fixed(time: str) -> str:
     """An RFC 3339 time of others, who may have cut or added digits, as ours are written."""
-    return _text(datetime.datetime.fromisoformat(time).astimezone(datetime.UTC))
+    return text(datetime.datetime.fromisoformat(time))
 
 
 def seconds(time: str) -> float:
@@ -25,5 +25,6 @@ def seconds(time: str) -> float:
     return datetime.datetime.fromisoformat(time).timestamp()
 
 
-def _text(moment: datetime.datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def text(moment: datetime.datetime) -> str:
+    """A moment with a time zone, as the store writes it."""
+    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -67,7 +67,7 @@ class Handled:
 
 def handled(session: Session, consumer: str, event: events.Event) -> Handled | None:
     """How `consumer` answered this event before, or None when it is new."""
-    row = session.get(tables.HandledEvent, (consumer, event.source, event.id))
+    row = session.get(tables.HandledEvent, (event.source, event.id, consumer))
     return Handled(from_document(row.reply) if row.reply else None) if row else None
 
 

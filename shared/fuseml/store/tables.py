@@ -237,9 +237,9 @@ class HandledEvent(SQLModel, table=True):
 
     __tablename__ = "handled_event"
 
-    consumer: str = Field(primary_key=True)
     source: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
+    consumer: str = Field(primary_key=True)
     reply: dict[str, Any] | None = Field(default=None, sa_type=_Json)
     handled: str = Field(index=True)
 

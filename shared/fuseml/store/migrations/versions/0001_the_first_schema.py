@@ -105,12 +105,12 @@ def upgrade() -> None:
     op.create_index(op.f("ix_extension_zone"), "extension", ["zone"], unique=False)
     op.create_table(
         "handled_event",
-        sa.Column("consumer", sa.String(), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("id", sa.String(), nullable=False),
+        sa.Column("consumer", sa.String(), nullable=False),
         sa.Column("reply", sa.JSON(), nullable=True),
         sa.Column("handled", sa.String(), nullable=False),
-        sa.PrimaryKeyConstraint("consumer", "source", "id"),
+        sa.PrimaryKeyConstraint("source", "id", "consumer"),
     )
     op.create_index(op.f("ix_handled_event_handled"), "handled_event", ["handled"], unique=False)
     op.create_table(

@@ -1,0 +1,355 @@
+"""The ledger over HTTP, dead letters as Knative sends them, and what replay does with either broker."""
+
+from __future__ import annotations
+
+import base64
+import pathlib
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from functions.events import app as events_app
+from functions.events import recording
+from fuseml.domain import events
+from fuseml.runtime import auth, cloudevents
+from fuseml.store import database, deliveries, outbox, tables
+from tests.component import endpoint
+
+ADMIN = {"Authorization": "Bearer admin"}
+MODEL = events.event(
+    events.ArtifactRecorded(address="model://demo/m/1", kind="model", project="demo", name="m", version="1"), "2026-11-21T12:00:00.000000Z"
+)
+TICK = events.Event(events.TICK, "/ping", "tick-1", None, "2026-11-21T12:00:01.000000Z", {})
+CANCEL = events.event(events.RunCancelRequested(run="w-1", reason="no"), "2026-11-21T12:00:02.000000Z")
+
+
+@pytest.fixture
+def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
+    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
+    store.migrate()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def publisher() -> endpoint.Publisher:
+    return endpoint.Publisher()
+
+
+def client_of(store: database.Database, publisher: endpoint.Publisher, *, queued: bool) -> Any:
+    known = {auth.digest_of("admin"): auth.Caller("admin", "admin"), auth.digest_of("step"): auth.Caller("step", "workload")}
+    deps = events_app.Deps(store=store, publisher=publisher, tokens=auth.Tokens(known), queued=queued)
+    return events_app.create_app(deps).test_client()
+
+
+@pytest.fixture
+def embedded(store: database.Database, publisher: endpoint.Publisher) -> Any:
+    return client_of(store, publisher, queued=True)
+
+
+@pytest.fixture
+def knative(store: database.Database, publisher: endpoint.Publisher) -> Any:
+    return client_of(store, publisher, queued=False)
+
+
+def accept(store: database.Database, event: events.Event, *consumers: str, received: str = "") -> None:
+    with store.write() as session:
+        assert deliveries.accept(session, event, consumers, received or event.time, 0)
+
+
+def settle(store: database.Database, consumer: str, state: str, error: str | None = None) -> None:
+    with store.write() as session:
+        for due in deliveries.due(session, consumer, 1e12, 9, []):
+            deliveries.settle(session, due, state=state, due=0, error=error)
+
+
+def get(client: Any, path: str, status: int = 200) -> Any:
+    answer = client.get(path, headers=ADMIN)
+    assert answer.status_code == status, answer.json
+    return answer.json
+
+
+def post(client: Any, path: str, status: int = 202, body: Any = None) -> Any:
+    answer = client.post(path, headers=ADMIN, json=body)
+    assert answer.status_code == status, answer.json
+    return answer.json
+
+
+def quoted(id: str) -> str:
+    return urllib.parse.quote(id, safe="")
+
+
+def test_events_are_listed_newest_first_with_what_became_of_them(store: database.Database, embedded: Any) -> None:
+    accept(store, MODEL, "dispatcher")
+    accept(store, TICK, "housekeeper")
+    accept(store, CANCEL, "dispatcher", "other")
+    settle(store, "other", "dead", "status 400: no")
+    listed = get(embedded, "/events")
+    assert [(item["number"], item["type"], item["outcome"]) for item in listed] == [(3, CANCEL.type, "dead"), (1, MODEL.type, "pending")]
+    assert listed[0]["deliveries"] == [
+        {"consumer": "dispatcher", "state": "pending", "attempts": 0, "error": None},
+        {"consumer": "other", "state": "dead", "attempts": 1, "error": "status 400: no"},
+    ]
+    assert "data" not in listed[0]
+
+
+@pytest.mark.parametrize(
+    ("query", "numbers"),
+    [
+        ("type=run.cancel_requested", [3]),
+        ("type=org.fuseml.artifact.recorded.v1", [1]),
+        ("type=run.*", [3]),
+        ("type=org.fuseml.*", [3, 1]),
+        (f"type={events.TICK}", [2]),
+        ("type=%25", []),
+        ("subject=model://demo/m/1", [1]),
+        ("source=/artifacts", [1]),
+        ("since=2026-11-21T12:00:02Z", [3]),
+        ("since=2026-11-21T14:00:02%2B02:00", [3]),
+        ("since=2026-11-21T12:00:00Z&type=run.*", [3]),
+    ],
+)
+def test_lists_are_narrowed(query: str, numbers: list[int], store: database.Database, embedded: Any) -> None:
+    for event in (MODEL, TICK, CANCEL):
+        accept(store, event)
+    assert [item["number"] for item in get(embedded, f"/events?{query}")] == numbers
+
+
+def test_a_time_without_a_zone_is_refused(embedded: Any) -> None:
+    assert "since" in get(embedded, "/events?since=2026-11-21T12:00:00", 400)["message"]
+
+
+def test_lists_come_in_pages(store: database.Database, embedded: Any) -> None:
+    for number in range(5):
+        accept(store, events.Event("x", "/s", f"e{number}", None, MODEL.time, {}))
+    first = embedded.get("/events?limit=3", headers=ADMIN)
+    assert [item["id"] for item in first.json] == ["e4", "e3", "e2"]
+    following = first.headers["Link"].partition("<")[2].partition(">")[0].removeprefix("http://localhost")
+    assert [item["id"] for item in get(embedded, following)] == ["e1", "e0"]
+
+
+def test_an_id_with_slashes_finds_its_event_and_so_does_its_number(store: database.Database, embedded: Any) -> None:
+    accept(store, MODEL)
+    assert "//" in MODEL.id
+    for path in (f"/events/{quoted(MODEL.id)}", f"/events/{MODEL.id}", "/events/1", f"/events/{quoted(MODEL.id)}?source=/artifacts"):
+        found = get(embedded, path)
+        assert (found["id"], found["data"], found["number"]) == (MODEL.id, MODEL.data, 1)
+    assert "there is no event 'nothing'" in get(embedded, "/events/nothing", 404)["message"]
+    assert "there is no event '1' of /x" in get(embedded, "/events/1?source=/x", 404)["message"]
+    get(embedded, "/events/99999999999999999999999", 404)
+
+
+def test_an_id_of_two_sources_is_ambiguous_until_one_is_named(store: database.Database, embedded: Any) -> None:
+    for source in ("/b", "/a"):
+        accept(store, events.Event("x", source, "same", None, MODEL.time, {"from": source}))
+    refused = get(embedded, "/events/same", 409)
+    assert refused["message"] == "2 events have the id 'same'; say which one is meant by its source: /a, /b"
+    assert get(embedded, "/events/same?source=/b")["data"] == {"from": "/b"}
+    post(embedded, "/events/same/replay", 409)
+
+
+def test_steps_may_neither_look_nor_send(embedded: Any) -> None:
+    step = {"Authorization": "Bearer step"}
+    assert embedded.get("/events", headers=step).status_code == 403
+    assert embedded.post("/events", headers=step, json={"type": "run.started"}).status_code == 403
+    assert embedded.get("/events").status_code == 401
+
+
+# Replay
+
+
+def dead_letter(store: database.Database) -> None:
+    accept(store, CANCEL, "dispatcher", "artifacts")
+    settle(store, "artifacts", "done")
+    settle(store, "dispatcher", "dead", "status 400: there is no run named 'w-1'")
+
+
+def test_a_dead_letter_is_shown_with_its_cause_and_delivered_again(
+    store: database.Database, embedded: Any, publisher: endpoint.Publisher
+) -> None:
+    dead_letter(store)
+    accept(store, MODEL, "dispatcher")
+    [letter] = get(embedded, "/events/dead-letters")
+    assert (letter["number"], letter["outcome"]) == (1, "dead")
+    replayed = post(embedded, f"/events/{quoted(CANCEL.id)}/replay")
+    assert replayed["outcome"] == "pending"
+    assert [(item["consumer"], item["state"], item["attempts"], item["error"]) for item in replayed["deliveries"]] == [
+        ("artifacts", "done", 1, None),
+        ("dispatcher", "pending", 0, None),
+    ]
+    assert publisher.taken == [CANCEL]
+    with store.read() as session:
+        assert [due.event for due in deliveries.due(session, "dispatcher", 1e12, 9, [])] == [MODEL, CANCEL]
+    assert get(embedded, "/events/dead-letters") == []
+    # It fails again, of something else.
+    settle(store, "dispatcher", "dead", "status 400: something else")
+    [letter] = get(embedded, "/events/dead-letters?type=run.*")
+    assert [item["error"] for item in letter["deliveries"] if item["state"] == "dead"] == ["status 400: something else"]
+
+
+def test_an_event_that_is_no_dead_letter_is_replayed_on_explicit_demand_only(
+    store: database.Database, embedded: Any, publisher: endpoint.Publisher
+) -> None:
+    dead_letter(store)
+    post(embedded, "/events/1/replay")
+    refused = post(embedded, "/events/1/replay", 409)
+    assert refused["message"] == ("event 1 is no dead letter (artifacts: done, dispatcher: pending); --all delivers it again all the same")
+    assert len(publisher.taken) == 1
+    replayed = post(embedded, "/events/1/replay?all=true")
+    assert {item["state"] for item in replayed["deliveries"]} == {"pending"}
+
+
+def test_a_dropped_dead_letter_is_gone_from_the_list_and_kept_in_the_ledger(store: database.Database, embedded: Any) -> None:
+    dead_letter(store)
+    path = f"/events/dead-letters/{quoted(CANCEL.id)}"
+    dropped = embedded.delete(path, headers=ADMIN)
+    assert (dropped.status_code, dropped.json["outcome"]) == (200, "dropped")
+    assert get(embedded, "/events/dead-letters") == []
+    assert embedded.delete(path, headers=ADMIN).status_code == 409
+    post(embedded, "/events/1/replay", 409)
+    assert get(embedded, "/events/1")["deliveries"][1]["error"] == "status 400: there is no run named 'w-1'"
+
+
+# Knative
+
+
+def told(client: Any, path: str, event: events.Event, **extensions: str) -> None:
+    headers, body = cloudevents.encode(event)
+    answer = client.post(path, headers={**headers, **{f"ce-{name}": value for name, value in extensions.items()}}, data=body)
+    assert (answer.status_code, answer.data) == (204, b"")
+
+
+def died(client: Any, event: events.Event, cause: str, uid: str = "5d0a") -> None:
+    told(
+        client,
+        recording.DEAD_LETTERS,
+        event,
+        knativeerrordest=f"http://broker-filter.knative-eventing.svc.cluster.local/triggers/fuseml/dispatcher/{uid}",
+        knativeerrorcode="400",
+        knativeerrordata=base64.b64encode(cause.encode()).decode(),
+    )
+
+
+def test_every_event_is_written_down_once_whatever_it_says(store: database.Database, knative: Any) -> None:
+    broken = events.Event(CANCEL.type, "/s", "broken", None, CANCEL.time, {"unreadable": True}, {"causesource": "/x"})
+    for event in (MODEL, MODEL, broken):
+        told(knative, "/", event)
+    listed = get(knative, "/events")
+    assert [(item["id"], item["outcome"], item["deliveries"]) for item in listed] == [("broken", "", []), (MODEL.id, "", [])]
+    assert get(knative, "/events/broken")["extensions"] == {"causesource": "/x"}
+    assert endpoint.count(store, tables.HandledEvent) == 0
+
+
+def test_who_has_handled_an_event_is_told_by_the_consumers(store: database.Database, knative: Any) -> None:
+    told(knative, "/", MODEL)
+    with store.write() as session:
+        outbox.record_handled(session, "run_tracker", MODEL, None, MODEL.time)
+        outbox.record_handled(session, "run_tracker", CANCEL, None, MODEL.time)
+    [item] = get(knative, "/events")
+    assert item["deliveries"] == [{"consumer": "run-tracker", "state": "done", "attempts": 0, "error": None}]
+    assert item["outcome"] == "done"
+
+
+def test_what_knative_gives_up_is_a_dead_letter_with_its_cause(store: database.Database, knative: Any) -> None:
+    died(knative, CANCEL, "there is no run named 'w-1'\n")
+    [letter] = get(knative, "/events/dead-letters")
+    assert letter["deliveries"] == [
+        {"consumer": "dispatcher", "state": "dead", "attempts": 0, "error": "status 400: there is no run named 'w-1'"}
+    ]
+    # The ledger holds the event itself, also when it comes later.
+    told(knative, "/", CANCEL)
+    assert get(knative, "/events/1")["extensions"] == {}
+    assert len(get(knative, "/events")) == 1
+
+
+def test_a_replay_gives_the_event_to_the_broker_again_and_a_new_failure_is_a_new_cause(
+    store: database.Database, knative: Any, publisher: endpoint.Publisher
+) -> None:
+    died(knative, CANCEL, "first")
+    replayed = post(knative, "/events/1/replay")
+    assert (replayed["outcome"], publisher.taken) == ("", [CANCEL])
+    post(knative, "/events/1/replay", 409)
+    died(knative, CANCEL, "second")
+    died(knative, CANCEL, "second")
+    [letter] = get(knative, "/events/dead-letters")
+    assert [item["error"] for item in letter["deliveries"]] == ["status 400: second"]
+    post(knative, "/events/1/replay?all=true")
+    assert post(knative, "/events/1/replay?all=true")["outcome"] == ""
+    assert publisher.taken == [CANCEL] * 3
+
+
+def test_a_replay_while_the_broker_is_away_is_kept(store: database.Database, knative: Any, publisher: endpoint.Publisher) -> None:
+    died(knative, CANCEL, "first")
+    publisher.up = False
+    post(knative, "/events/1/replay")
+    publisher.up = True
+    assert cloudevents.relay(store, publisher) == 1
+    assert publisher.taken == [CANCEL]
+
+
+@pytest.mark.parametrize(
+    ("destination", "name"),
+    [
+        ("http://broker-filter.knative-eventing.svc.cluster.local/triggers/fuseml/run-tracker/5d0a-1", "run-tracker"),
+        ("http://dispatcher.fuseml.svc.cluster.local", "dispatcher"),
+        ("http://dispatcher.fuseml.svc.cluster.local:8080/", "dispatcher"),
+        ("", "unknown"),
+    ],
+)
+def test_the_address_tells_whose_dead_letter_it_is(destination: str, name: str) -> None:
+    assert recording.consumer(destination) == name
+
+
+@pytest.mark.parametrize(
+    ("extensions", "error"),
+    [
+        ({}, "no cause was told"),
+        ({"knativeerrorcode": "503"}, "status 503"),
+        ({"knativeerrordata": "plain, as older channels send it"}, "plain, as older channels send it"),
+        ({"knativeerrordata": base64.b64encode(b"cut off here").decode()[:-2]}, "cut off h"),
+    ],
+)
+def test_a_cause_is_told_as_far_as_it_is_known(extensions: dict[str, str], error: str, knative: Any) -> None:
+    told(knative, recording.DEAD_LETTERS, CANCEL, **extensions)
+    [letter] = get(knative, "/events/dead-letters")
+    assert [item["error"] for item in letter["deliveries"]] == [error]
+
+
+def test_what_is_no_event_is_refused(knative: Any) -> None:
+    for path in ("/", recording.DEAD_LETTERS):
+        assert knative.post(path, data=b"x").status_code == 400
+
+
+# Sending
+
+
+def test_an_event_is_sent_with_the_id_that_follows_from_it(store: database.Database, embedded: Any, publisher: endpoint.Publisher) -> None:
+    sent = post(embedded, "/events", body={"type": "run.cancel_requested", "data": {"run": "w-1", "reason": "enough"}})
+    [event] = publisher.taken
+    assert (event.type, event.source, event.data["reason"]) == (CANCEL.type, "/runs/w-1", "enough")
+    assert sent == {"type": event.type, "source": event.source, "id": event.id, "subject": "w-1", "duplicate": False}
+    assert event.cause == ("/events", "send")
+
+
+def test_a_fact_that_was_told_before_is_a_duplicate_unless_it_gets_another_id(store: database.Database, embedded: Any) -> None:
+    accept(store, MODEL)
+    body = {"type": MODEL.type, "data": MODEL.data}
+    assert post(embedded, "/events", body=body)["duplicate"] is True
+    again = post(embedded, "/events", body={**body, "id": "again"})
+    assert (again["id"], again["duplicate"]) == ("again", False)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"type": "run.exploded"}, "'run.exploded' is not a type of FuseML's events; they are artifact.recorded, "),
+        ({"type": "run.finished", "data": {"run": "w-1"}}, "data of org.fuseml.run.finished.v1 is not valid"),
+        ({"data": {}}, "type"),
+        ({"type": "run.started", "dta": {}}, "dta"),
+    ],
+)
+def test_what_is_no_event_of_ours_is_not_sent(body: Any, told: str, embedded: Any, publisher: endpoint.Publisher) -> None:
+    assert told in post(embedded, "/events", 400, body=body)["message"]
+    assert publisher.taken == []

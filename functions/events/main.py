@@ -15,4 +15,4 @@ def _deps() -> Deps:
     return Deps(store=wiring.store(settings), publisher=wiring.publisher(settings), tokens=wiring.tokens(settings))
 
 
-handle = http.as_function(lambda: create_app(_deps()))
+handle = http.as_function(lambda: create_app(_deps()), settings)

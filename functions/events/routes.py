@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 
-from functions.events import service
+from functions.events import service, story
 from fuseml.domain import document
 from fuseml.runtime import clock, http
 
@@ -81,6 +81,11 @@ class Replay(http.Query):
     all: Annotated[bool, pydantic.Field(description="also to those who have not failed")] = False
 
 
+class Why(http.Query):
+    of: Annotated[str, pydantic.Field(description="a run's name, a commit (7 or more hex digits), an event's id or number")]
+    source: Source = None
+
+
 # Slashes belong to ids; the number needs no escapes.
 _ID = "<path:id>"
 
@@ -118,6 +123,11 @@ def register(api: http.Api, deps: Deps) -> None:
     def replay_event(id: str, query: Replay) -> Event:
         """Deliver a dead letter again."""
         return _shown(service.replay(deps, id, query.source, everybody=query.all))
+
+    @api.route("GET", "/why", query=Why, returns=story.Answer)
+    def explain(query: Why) -> story.Answer:
+        """Tell which event started a run, and what came of a commit or an event, or why nothing did."""
+        return service.why(deps, query.of, query.source)
 
     def _listed(query: EventQuery, *, dead: bool) -> http.Listed[Listing]:
         since = clock.text(query.since) if query.since else None

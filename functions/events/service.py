@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import sqlmodel
 
+from functions.events import story
+from functions.events import why as explanation
 from fuseml.domain import document, errors, events
 from fuseml.runtime import clock, cloudevents
+from fuseml.runtime.telemetry import trace
 from fuseml.store import deliveries, ledger, outbox, paging, tables
 
 if TYPE_CHECKING:
@@ -46,6 +49,12 @@ def get(deps: Deps, id: str, source: str | None) -> Entry:
 def _entries(session: sqlmodel.Session, rows: Sequence[tables.LedgerEvent]) -> list[Entry]:
     became = ledger.consumptions(session, rows)
     return [Entry(row, became.get(row.sequence or 0, [])) for row in rows]
+
+
+def why(deps: Deps, of: str, source: str | None) -> story.Answer:
+    """Why something started or did not. Raises NotFoundError, ConflictError."""
+    with deps.store.read() as session:
+        return explanation.explain(session, of, source)
 
 
 def replay(deps: Deps, id: str, source: str | None, *, everybody: bool) -> Entry:
@@ -91,7 +100,7 @@ def send(deps: Deps, type: str, data: Mapping[str, Any], id: str | None) -> tupl
         known = ", ".join(name.removeprefix(events.PREFIX).removesuffix(".v1") for name in sorted(events.PAYLOADS))
         raise errors.InvalidError(f"{type!r} is not a type of FuseML's events; they are {known}")
     payload = document.validate(events.PAYLOADS[full], dict(data), kind=f"data of {full}")
-    event = events.event(payload, clock.now(), events.caused_by(*BY_HAND))
+    event = events.event(payload, clock.now(), {**trace.outgoing(), **events.caused_by(*BY_HAND)})
     event = dataclasses.replace(event, id=id or event.id)
     with deps.store.write() as session:
         known_already = deliveries.is_known(session, event)

@@ -78,6 +78,12 @@ def record_handled(session: Session, consumer: str, event: events.Event, reply: 
     )
 
 
+def replies(session: Session, source: str, id: str) -> list[events.Event]:
+    """What consumers answered to an event."""
+    query = select(tables.HandledEvent).where(tables.HandledEvent.source == source, tables.HandledEvent.id == id)
+    return [from_document(row.reply) for row in session.exec(query) if row.reply]
+
+
 def forget_handled(session: Session, before: str) -> None:
     """Forget what was handled before a time."""
     session.exec(sqlalchemy.delete(tables.HandledEvent).where(col(tables.HandledEvent.handled) < before))

@@ -77,7 +77,10 @@ def commit(id: str, message: str = "train harder", **files: list[str]) -> dict[s
         "url": f"https://github.com/workspace/mnist/commit/{id}",
         "author": person,
         "committer": person,
-        "added": [], "removed": [], "modified": [], **files,
+        "added": [],
+        "removed": [],
+        "modified": [],
+        **files,
     }
 
 

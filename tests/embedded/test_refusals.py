@@ -93,7 +93,7 @@ def test_events_cannot_be_sent_from_outside(server: embedded.Server) -> None:
     assert server.call("POST", "/", raw=b"{}", headers=headers).status in (404, 405)
 
 
-def _signed_push(server: embedded.Server, secret: str) -> tuple[bytes, dict[str, str]]:
+def signed_push(server: embedded.Server, secret: str) -> tuple[bytes, dict[str, str]]:
     repository = {"name": "signed", "full_name": "hooks/signed", "owner": {"login": "hooks", "username": "hooks"}}
     push = {"ref": "refs/heads/main", "before": "0" * 40, "after": "c" * 40, "commits": [], "total_commits": 0, "repository": repository}
     body = json.dumps({**push, "head_commit": None, "pusher": {"login": "ada"}, "sender": {"login": "ada"}}).encode()
@@ -105,7 +105,7 @@ def test_a_webhook_with_a_wrong_signature_is_refused_and_nothing_is_stored(serve
     server.post("/codesets?project=hooks&name=signed")
     server.call("POST", "/workflows", raw=WORKFLOW.encode())
     server.call("POST", "/workflows/assignments?name=hello&codesetProject=hooks&codesetName=signed")
-    body, headers = _signed_push(server, "not the secret")
+    body, headers = signed_push(server, "not the secret")
 
     _refused(server.call("POST", "/webhooks/gitea", raw=body, headers=headers), 401)
 
@@ -115,7 +115,7 @@ def test_a_webhook_with_a_wrong_signature_is_refused_and_nothing_is_stored(serve
 
 def test_a_webhook_without_a_signature_is_refused(server: embedded.Server) -> None:
     server.post("/codesets?project=hooks&name=signed")
-    body, headers = _signed_push(server, "x")
+    body, headers = signed_push(server, "x")
     del headers["X-Gitea-Signature"]
 
     _refused(server.call("POST", "/webhooks/gitea", raw=body, headers=headers), 401)

@@ -20,6 +20,7 @@ from fuseml.cli import (
     artifacts,
     codesets,
     config,
+    events,
     extensions,
     failure,
     options,
@@ -30,6 +31,7 @@ from fuseml.cli import (
     server,
     session,
     settings,
+    why,
     workflows,
 )
 from fuseml.cli.demo import command as demo
@@ -46,6 +48,7 @@ app.command(
     no_args_is_help=True,
     epilog=options.examples("fuseml resolve -r mlflow-tracking", "fuseml resolve --product mlflow --version '>=3' --explain"),
 )(resolve.resolve)
+app.command(no_args_is_help=True, epilog=options.examples("fuseml why 3f2a91c", "fuseml why mlflow-e2e-1", "fuseml why 42"))(why.why)
 for _name, _group in (
     ("project", projects.app),
     ("codeset", codesets.app),
@@ -53,6 +56,7 @@ for _name, _group in (
     ("run", runs.app),
     ("application", applications.app),
     ("artifact", artifacts.app),
+    ("events", events.app),
     ("extension", extensions.app),
     ("secrets", secrets.app),
     ("config", config.app),

@@ -37,6 +37,13 @@ STATE_STYLES: Mapping[str, str] = {
     "ok": "green",
     "healthy": "green",
     "unhealthy": "red",
+    "done": "green",
+    "pending": "yellow",
+    "dead": "red",
+    "refused": "red",
+    "dropped": "dim",
+    "duplicate": "dim",
+    "ignored": "dim",
 }
 
 

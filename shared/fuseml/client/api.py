@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import cast
 
-from fuseml.client import applications, artifacts, codesets, extensions, predictions, projects, resolve, runs, shapes, transport, workflows
+from fuseml.client import (
+    applications,
+    artifacts,
+    codesets,
+    events,
+    extensions,
+    predictions,
+    projects,
+    resolve,
+    runs,
+    shapes,
+    transport,
+    workflows,
+)
 
 DEFAULT_TIMEOUT = 30.0
 
@@ -21,6 +34,7 @@ class Client:
         self.runs = runs.Runs(self._transport)
         self.applications = applications.Applications(self._transport)
         self.artifacts = artifacts.Artifacts(self._transport)
+        self.events = events.Events(self._transport)
         self.extensions = extensions.Extensions(self._transport)
         self.resolver = resolve.Resolver(self._transport)
         self.predictions = predictions.Predictions(self._transport)

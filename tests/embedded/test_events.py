@@ -1,0 +1,123 @@
+"""Dead letters, their replay, and `why`, on a real server: what went wrong is found and mended from outside."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.embedded import server as embedded
+from tests.embedded import test_refusals
+
+WORKFLOW = test_refusals.WORKFLOW
+FILTERED = WORKFLOW.replace("name: hello\n", 'name: filtered\non:\n  push:\n    paths: ["src/**"]\n', 1)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
+    with embedded.running(tmp_path_factory.mktemp("events") / "home", "--mlflow", "none") as running:
+        running.post("/workflows", raw=WORKFLOW.encode())
+        running.post("/workflows", raw=FILTERED.encode())
+        yield running
+
+
+def registered(server: embedded.Server, name: str, folder: pathlib.Path) -> embedded.Checkout:
+    answer = server.post(f"/codesets?project=p&name={name}")
+    return embedded.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
+
+
+def pushed(checkout: embedded.Checkout, name: str = "README.md") -> str:
+    (checkout.folder / name).write_text("x")
+    return checkout.push(f"change {name}")
+
+
+def why(server: embedded.Server, of: str) -> Any:
+    """The answer, once nothing is on its way any more."""
+    embedded.wait_for(lambda: "pending" not in str(server.get(f"/why?of={of}")), 30, f"the story of {of} to end")
+    return server.get(f"/why?of={of}")
+
+
+def fuseml(server: embedded.Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**embedded.GIT_ENVIRONMENT, "FUSEML_HOME": str(server.home), "COLUMNS": "100"}
+    command = [sys.executable, "-m", "fuseml.cli.main", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_poison_event_becomes_a_dead_letter_and_is_replayed(server: embedded.Server) -> None:
+    sent = fuseml(server, "events", "send", "run.cancel_requested", "run=hello-99", "reason=enough", "--id", "poison")
+    assert (sent.returncode, sent.stdout) == (0, "Sent run.cancel_requested with id poison.\n")
+    embedded.wait_for(lambda: server.get("/events/dead-letters"), 30, "the dead letter")
+    [letter] = server.get("/events/dead-letters")
+    number = str(letter["number"])
+    assert [(item["consumer"], item["state"]) for item in letter["deliveries"]] == [("dispatcher", "dead")]
+    shown = fuseml(server, "events", "show", number)
+    assert "status 400: there is no run named 'hello-99'" in shown.stdout
+    assert f"`fuseml events replay {number}`" in server.get(f"/why?of={number}")["answer"]
+
+    # What was wrong is still wrong: the new attempt fails again, with its own count.
+    assert fuseml(server, "events", "replay", "poison").returncode == 0
+    embedded.wait_for(lambda: server.get("/events/dead-letters"), 30, "the dead letter to be back")
+    assert server.get(f"/events/{number}")["deliveries"][0]["attempts"] == 1
+
+    assert fuseml(server, "events", "drop", number).returncode == 0
+    assert server.get("/events/dead-letters") == []
+    refused = fuseml(server, "events", "replay", number)
+    assert refused.returncode == 1
+    assert f"event {number} is no dead letter (dispatcher: dropped)" in refused.stderr
+
+
+def test_a_replay_is_handled_when_what_was_wrong_is_mended(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+    # The run does not exist yet when somebody wants it cancelled.
+    runs = len(server.get("/runs?workflow=hello"))
+    wanted = f"hello-{runs + 1}"
+    server.post("/events", {"type": "run.cancel_requested", "data": {"run": wanted, "reason": "too early"}, "id": "early"})
+    embedded.wait_for(lambda: server.get("/events/dead-letters"), 30, "the dead letter")
+    commit = pushed(registered(server, "mended", tmp_path))
+    server.post("/workflows/assignments?name=hello&codesetProject=p&codesetName=mended")
+    server.finished_run(wanted)
+    server.post("/events/early/replay")
+    embedded.wait_for(lambda: server.get("/events/early")["outcome"] == "done", 4, "the event to be handled")
+    assert server.get("/events/dead-letters") == []
+    assert why(server, commit)["answer"] == f"Commit {commit[:12]} started {wanted}."
+
+
+def test_a_push_without_an_assignment_says_so(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+    commit = pushed(registered(server, "lonely", tmp_path))
+    answer = why(server, commit[:7])
+    assert answer["answer"] == f"Commit {commit[:7]} started nothing: no workflow is assigned to code://p/lonely."
+    assert answer["stories"][0]["chain"][0]["text"].startswith("a webhook of the git host, delivery ")
+
+
+def test_a_push_tells_the_run_and_the_filter_that_kept_another(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+    checkout = registered(server, "both", tmp_path)
+    for workflow in ("hello", "filtered"):
+        server.post(f"/workflows/assignments?name={workflow}&codesetProject=p&codesetName=both")
+    pushed(checkout)
+    commit = pushed(checkout, "other.txt")
+    [story] = why(server, commit)["stories"]
+    told = {outcome["workflow"]: outcome for outcome in story["outcomes"]}
+    assert told["filtered"]["reason"] == "no changed file matches src/**"
+    run = told["hello"]["run"]
+    assert server.finished_run(run)["commit"] == commit
+    shown = fuseml(server, "why", run)
+    assert f"{run} was started: refs/heads/main was pushed." in shown.stdout
+    assert f"codeset.pushed p/both refs/heads/main at {commit[:8]}" in shown.stdout
+
+
+def test_a_wrong_signature_is_the_answer_for_its_commit(server: embedded.Server) -> None:
+    server.post("/codesets?project=hooks&name=signed")
+    body, headers = test_refusals.signed_push(server, "not the secret")
+    assert server.call("POST", "/webhooks/gitea", raw=body, headers=headers).status == 401
+    answer = server.get("/why?of=ccccccc")
+    assert answer["answer"].startswith("Commit ccccccc started nothing: the x-gitea-signature header does not fit the body")
+    assert answer["stories"][0]["outcomes"][0]["state"] == "refused"
+
+
+def test_ledger_and_dead_letters_take_no_events_from_outside(server: embedded.Server) -> None:
+    headers = {"ce-specversion": "1.0", "ce-type": "x", "ce-source": "/x", "ce-id": "1", "Content-Type": "application/json"}
+    for path in ("/", "/dead-letters"):
+        assert server.call("POST", path, raw=b"{}", headers=headers).status in (404, 405)

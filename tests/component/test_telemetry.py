@@ -344,6 +344,16 @@ def test_what_is_not_asked_for_is_not_imported() -> None:
     assert told.stdout == "[]\n"
 
 
+def test_an_error_of_the_database_tells_no_values(store: database.Database) -> None:
+    with pytest.raises(sqlalchemy.exc.IntegrityError) as caught, store.write() as session:
+        for _ in range(2):
+            session.add(tables.Project(name="canary-7", created=endpoint.NOON))
+            session.flush()
+            session.expunge_all()
+    assert "INSERT INTO project" in str(caught.value)
+    assert "canary-7" not in str(caught.value)
+
+
 # Traces through HTTP
 
 

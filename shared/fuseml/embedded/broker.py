@@ -24,6 +24,7 @@ from fuseml.domain import errors, events
 from fuseml.embedded import chaos as misbehaviour
 from fuseml.embedded import triggers
 from fuseml.runtime import clock, cloudevents
+from fuseml.runtime.telemetry import trace
 from fuseml.store import database, deliveries
 
 _log = logging.getLogger("fuseml.broker")
@@ -254,7 +255,8 @@ class Broker:
     def _conclude(self, lane: _Lane, attempt: _Attempt, answer: Answer) -> None:
         delivery, look_at, settled = attempt.delivery, dict[str, float](), 0
         try:
-            look_at, settled = self._settle(delivery, lane.trigger, answer)
+            with trace.continued(trace.read(delivery.event.extensions)):
+                look_at, settled = self._settle(delivery, lane.trigger, answer)
         except Exception as error:
             # Nothing is recorded, so the delivery is still due; a pause keeps the trouble from becoming a loop.
             _log.warning("the outcome of a delivery to %s could not be stored, it will be repeated: %s", lane.trigger.name, error)
@@ -295,7 +297,15 @@ class Broker:
                     # Thousands a day, and of no interest once they were heard.
                     deliveries.erase(session, delivery.sequence)
         if error is not None and not retried:
-            _log.error("event %s of type %s is a dead letter of %s: %s", delivery.event.id, delivery.event.type, trigger.name, error)
+            fields = {"type": delivery.event.type, "id": delivery.event.id, "trigger": trigger.name, "cause": error}
+            _log.error(
+                "event %s of type %s is a dead letter of %s: %s",
+                delivery.event.id,
+                delivery.event.type,
+                trigger.name,
+                error,
+                extra={"fields": fields},
+            )
         return look_at, added - (0 if retried or again else 1)
 
 

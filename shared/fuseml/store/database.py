@@ -43,8 +43,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self._sqlite = url.startswith("sqlite")
+        # Errors come into logs, so they show no parameters: documents, claims of strangers, sealed secrets.
         if self._sqlite:
-            self.engine = sqlalchemy.create_engine(url, connect_args=_SQLITE)
+            self.engine = sqlalchemy.create_engine(url, connect_args=_SQLITE, hide_parameters=True)
             self._reading = self.engine
             self._writing = self.engine.execution_options(fuseml_write=True)
             sqlalchemy.event.listen(self.engine, "connect", _prepare_sqlite)
@@ -52,7 +53,7 @@ class Database:
         else:
             # pre_ping and a short recycle: connections must survive a scale to zero and a restart of the server.
             self.engine = sqlalchemy.create_engine(
-                url, connect_args=_POSTGRESQL, pool_size=2, max_overflow=4, pool_pre_ping=True, pool_recycle=300
+                url, connect_args=_POSTGRESQL, hide_parameters=True, pool_size=2, max_overflow=4, pool_pre_ping=True, pool_recycle=300
             )
             self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
             self._writing = self.engine.execution_options(isolation_level="READ COMMITTED", fuseml_write=True)

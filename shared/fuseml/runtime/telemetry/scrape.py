@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fuseml.domain import errors
 from fuseml.runtime import clock
 from fuseml.runtime.telemetry import metrics
-from fuseml.store import database, deliveries, outbox, runs
+from fuseml.store import database
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -73,6 +73,9 @@ class _Collector:
 
 
 def _readings(store: database.Database) -> Iterator[Metric]:
+    # Only here: every function imports this module, and few of them need the queue and its dialects of SQL.
+    from fuseml.store import deliveries, outbox, runs
+
     try:
         with store.read() as session:
             values: dict[Gauge, float] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import flask
 
 from functions.dispatcher import service, submission
-from fuseml import engines
+from fuseml import engines, githosts
 from fuseml.domain import events
 from fuseml.runtime import cloudevents, http, secrets
 from fuseml.store import database
@@ -20,6 +20,7 @@ class Deps:
 
     store: database.Database
     publisher: cloudevents.Publisher
+    git: githosts.GitHost
     engine: engines.Engine
     keyring: secrets.Keyring
     zone: str

@@ -75,8 +75,32 @@ def create(
         return [created, *end(session, row, "failed", error.message)]
     row.plan = planned.model_dump(mode="json")
     reused = {step.name: step for step in planned.reused}
-    runs.add(session, row, [name for name in names if name in reused or any(step.name == name for step in planned.steps)], reused)
-    return [created, *(_supersede(session, row) if order.document.concurrency and order.document.concurrency.policy == "cancel" else ())]
+    left = {step.name: step for step in planned.steps}
+    cached = [name for name, step in left.items() if step.cache]
+    runs.add(session, row, [name for name in names if name in reused or name in left], reused, cached)
+    announced = [
+        created,
+        *(_supersede(session, row) if order.document.concurrency and order.document.concurrency.policy == "cancel" else ()),
+    ]
+    return announced if left or row.state in run.FINISHED else [*announced, _completed(session, row, planned)]
+
+
+def _completed(session: sqlmodel.Session, row: tables.Run, planned: plan.Plan) -> events.Payload:
+    """Finish a run that has nothing to execute: every step of it is reused, so that its outputs are known."""
+    moment = clock.now()
+    outputs = {name: "".join(part.text for part in value if isinstance(part, plan.TextPart)) for name, value in planned.outputs.items()}
+    seen = run.Observation(row.id, None, "succeeded", moment, started=moment, outputs=outputs)
+    runs.record(session, row, run.advance(runs.progress(row), seen))
+    metrics.run_finished(session, row)
+    return events.RunFinished(
+        run=row.name,
+        workflow=row.workflow,
+        project=row.project,
+        codeset=row.codeset,
+        commit=row.commit,
+        state="succeeded",
+        outputs=outputs,
+    )
 
 
 def _supersede(session: sqlmodel.Session, row: tables.Run) -> list[events.Payload]:

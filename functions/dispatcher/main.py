@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from functions.dispatcher.app import Deps, create_app
-from fuseml import engines
+from fuseml import engines, githosts
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings
 
@@ -13,9 +13,11 @@ settings = Settings.from_env(os.environ)
 
 
 def _deps() -> Deps:
+    settings.require("git_url", "git_token", "public_url")
     return Deps(
         store=wiring.store(settings),
         publisher=wiring.publisher(settings),
+        git=githosts.connect(settings.git_url, settings.git_token, settings.public_url),
         engine=engines.connect(settings.namespace),
         keyring=wiring.keyring(settings),
         zone=settings.zone,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import sqlmodel
 
 from functions.dispatcher import creation
-from fuseml.domain import artifact, events, run, trigger, workflow
-from fuseml.runtime import clock, planner, requests
+from fuseml.domain import artifact, events, plan, run, trigger, workflow
+from fuseml.runtime import clock, planner, requests, reuse
 from fuseml.store import codesets, decisions, runs, tables, workflows
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def on_run_requested(deps: Deps, session: sqlmodel.Session, event: events.Event)
     if runs.of_request(session, requested.request):
         return []
     order = requests.order(session, requested)
-    planning = functools.partial(requests.plan_of, session, requested, order, site=planner.Site(deps.zone, deps.namespace))
+    site = planner.Site(deps.zone, deps.namespace)
+    planning = functools.partial(requests.plan_of, session, requested, order, site=site, digest=deps.git.digest)
     return creation.create(
         session,
         order,
@@ -180,6 +181,9 @@ def _create(
     because: str,
     **details: str,
 ) -> list[events.Payload]:
-    planning = functools.partial(planner.build, session, order, site=planner.Site(deps.zone, deps.namespace))
+    def planning(run_id: str, run_name: str) -> plan.Plan:
+        planned = planner.build(session, order, run_id, run_name, planner.Site(deps.zone, deps.namespace))
+        return reuse.decide(session, order, planned, deps.git.digest)
+
     trigger = {"assignment": assignment.id, **details}
     return creation.create(session, order, planning, event, meaning=assignment.id, trigger=trigger, because=because)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import sqlmodel
 
 from fuseml.domain import events, run
+from fuseml.runtime import reuse
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import runs, tables
 
@@ -18,7 +19,10 @@ def track(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Pay
     if seen is None or row is None:
         return []
     if seen.step is not None:
-        return _step(session, row, seen)
+        announced = _step(session, row, seen)
+        if seen.state == "succeeded":
+            reuse.keep(session, row)
+        return announced
     for name in seen.skipped:
         _advance_step(session, row, run.Observation(seen.run_id, name, "skipped", seen.time))
     before = runs.progress(row)

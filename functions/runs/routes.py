@@ -41,6 +41,7 @@ class Cancel(http.Query):
 
 Until = Annotated[str | None, pydantic.Field(description="The last step: only what it needs runs with it.")]
 Only = Annotated[str | None, pydantic.Field(description="The one step to run, on the recorded outputs of others.")]
+NoCache = Annotated[bool, pydantic.Field(description="Execute every step, also those that the cache holds.")]
 Commit = Annotated[str | None, pydantic.Field(description="All its hex digits.")]
 
 
@@ -54,6 +55,7 @@ class NewRun(document.Model):
     inputs: dict[str, document.Text] = {}
     until: Until = None
     only: Only = None
+    no_cache: NoCache = False
 
 
 class Rerun(document.Model):
@@ -62,6 +64,7 @@ class Rerun(document.Model):
     locked: bool = False
     until: Until = None
     only: Only = None
+    no_cache: NoCache = False
 
 
 class Resume(document.Model):

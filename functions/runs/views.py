@@ -26,7 +26,8 @@ _ORIGINAL_STATUS = {
 class StepRun(pydantic.BaseModel):
     """`duration` is in seconds, up to now while the step runs; `log` is the path of its log in this API.
 
-    `reused_from` is the run that executed the step, where this one only took its outputs.
+    `reused_from` is the run that executed the step, where this one only took its outputs; `not_reused` is why a step that uses the cache
+    was executed.
     """
 
     name: str
@@ -40,6 +41,7 @@ class StepRun(pydantic.BaseModel):
     needs: list[str]
     outputs: dict[str, str]
     reused_from: str | None
+    not_reused: str | None
     log: str
 
 
@@ -127,6 +129,7 @@ def _step(row: tables.Run, step: tables.StepRun, planned: plan.StepPlan | plan.R
         needs=list(planned.needs) if planned else [],
         outputs=step.outputs,
         reused_from=step.reused_from,
+        not_reused=planned.cache.not_reused or None if isinstance(planned, plan.StepPlan) and planned.cache else None,
         log=f"/runs/{step.reused_from or row.name}/logs/{step.name}",
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import flask
 
 from functions.workflows import routes
+from fuseml import githosts
 from fuseml.runtime import auth, cloudevents, http
 from fuseml.store import database
 
@@ -17,6 +18,7 @@ class Deps:
 
     store: database.Database
     publisher: cloudevents.Publisher
+    git: githosts.GitHost
     tokens: auth.Tokens
     public_url: str
     zone: str

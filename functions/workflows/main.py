@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from functions.workflows.app import Deps, create_app
+from fuseml import githosts
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings
 
@@ -12,11 +13,13 @@ settings = Settings.from_env(os.environ)
 
 
 def _deps() -> Deps:
+    settings.require("git_url", "git_token", "public_url")
     return Deps(
         store=wiring.store(settings),
         publisher=wiring.publisher(settings),
+        git=githosts.connect(settings.git_url, settings.git_token, settings.public_url),
         tokens=wiring.tokens(settings),
-        public_url=settings.require("public_url").public_url,
+        public_url=settings.public_url,
         zone=settings.zone,
         namespace=settings.namespace,
     )

@@ -91,7 +91,8 @@ def plan(deps: Deps, wish: events.RunRequested) -> plans.Plan:
     with deps.store.read() as session:
         order = requests.order(session, wish)
         following = f"{wish.workflow}-{workflows.workflow(session, order.document.name).runs + 1}"
-        return requests.plan_of(session, wish, order, "", following, planner.Site(deps.zone, deps.namespace))
+        site = planner.Site(deps.zone, deps.namespace)
+        return requests.plan_of(session, wish, order, "", following, site, deps.git.digest)
 
 
 def update(deps: Deps, name: str, checked: workflow.Workflow) -> tables.WorkflowRevision:

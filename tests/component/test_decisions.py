@@ -18,6 +18,7 @@ from functions.gitea_ingress import app as gitea_app
 from functions.mlflow_ingress import app as mlflow_app
 from fuseml.domain import events
 from fuseml.engines import local
+from fuseml.githosts import embedded
 from fuseml.runtime import cloudevents, secrets
 from fuseml.store import codesets, database, decisions, deliveries, outbox, tables, workflows
 from tests.component import endpoint
@@ -60,7 +61,13 @@ def dispatcher(store: database.Database, keyring: secrets.Keyring, tmp_path: pat
         environment={},
     )
     deps = dispatcher_app.Deps(
-        store=store, publisher=endpoint.Publisher(), engine=engine, keyring=keyring, zone="", namespace="fuseml-workloads"
+        store=store,
+        publisher=endpoint.Publisher(),
+        git=embedded.EmbeddedGitHost(tmp_path, "http://git"),
+        engine=engine,
+        keyring=keyring,
+        zone="",
+        namespace="fuseml-workloads",
     )
     yield dispatcher_app.create_app(deps).test_client()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from functions.runs import app as runs_app
 from functions.workflows import app as workflows_app
 from fuseml import engines
 from fuseml.domain import errors, events, extension, plan
+from fuseml.githosts import embedded
 from fuseml.runtime import auth, cloudevents, secrets
 from fuseml.store import codesets, database, extensions, runs, tables
 
@@ -78,20 +80,21 @@ class Engine:
 class System:
     """`runs`, `workflows` and `dispatcher` over one database; `publish` keeps events until `deliver` hands them to `dispatcher`."""
 
-    def __init__(self, store: database.Database) -> None:
+    def __init__(self, store: database.Database, folder: pathlib.Path) -> None:
         self.store, self.engine, self.events = store, Engine(), list[events.Event]()
         keyring = secrets.Keyring([secrets.new_key()])
         tokens = auth.Tokens({}, anonymous=True)
         site = {"zone": "", "namespace": "workloads"}
         common = {"store": store, "publisher": self}
+        git = embedded.EmbeddedGitHost(folder / "git", "http://git")
         self.runs = runs_app.create_app(
             runs_app.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **site)
         ).test_client()
         self.workflows = workflows_app.create_app(
-            workflows_app.Deps(**common, tokens=tokens, public_url="http://fuseml", **site)
+            workflows_app.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **site)
         ).test_client()
         self.dispatcher = dispatcher_app.create_app(
-            dispatcher_app.Deps(**common, engine=self.engine, keyring=keyring, **site)
+            dispatcher_app.Deps(**common, git=git, engine=self.engine, keyring=keyring, **site)
         ).test_client()
         self._register(keyring)
 
@@ -147,8 +150,8 @@ class System:
 
 
 @pytest.fixture
-def system(store: database.Database) -> System:
-    return System(store)
+def system(store: database.Database, tmp_path: pathlib.Path) -> System:
+    return System(store, tmp_path)
 
 
 def refused(answer: Any, status: int) -> str:
@@ -400,13 +403,11 @@ def test_a_dry_run_tells_errors_and_warnings_and_stores_nothing(system: System) 
 def test_what_this_release_does_not_execute_is_accepted_and_told(system: System) -> None:
     document = yaml.safe_load(DOCUMENT)
     document |= {"name": "later"}
-    document["steps"][0]["cache"] = True
     document["steps"][1]["approval"] = {"message": "really?"}
     text = yaml.safe_dump(document)
     assert system.workflows.post("/workflows", data=text).status_code == 201
     found = _look(system.workflows, text)["findings"]
     assert {finding["path"] for finding in found if "not executed by this release" in finding["message"]} == {
-        "steps[0].cache",
         "steps[1].approval",
     }
 

@@ -15,6 +15,7 @@ from functions.workflows import app as workflows_app
 from fuseml import engines
 from fuseml.domain import events, plan
 from fuseml.embedded import composition, triggers
+from fuseml.githosts import embedded as embedded_git
 from fuseml.runtime import auth, clock, cloudevents, secrets
 from fuseml.store import codesets, database, runs, tables
 
@@ -54,13 +55,16 @@ class World:
         tokens = auth.Tokens({}, anonymous=True)
         site = {"zone": "", "namespace": "workloads"}
         common = {"store": self.store, "publisher": self}
+        git = embedded_git.EmbeddedGitHost(folder / "git", "http://git")
         runs_deps = runs_app.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **site)
-        workflows_deps = workflows_app.Deps(**common, tokens=tokens, public_url="http://fuseml", **site)
+        workflows_deps = workflows_app.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **site)
         self.functions: dict[str, flask.Flask] = {
             "runs": runs_app.create_app(runs_deps),
             "workflows": workflows_app.create_app(workflows_deps),
             "artifacts": artifacts_app.create_app(artifacts_app.Deps(**common, tokens=tokens)),
-            "dispatcher": dispatcher_app.create_app(dispatcher_app.Deps(**common, engine=self.engine, keyring=self.keyring, **site)),
+            "dispatcher": dispatcher_app.create_app(
+                dispatcher_app.Deps(**common, git=git, engine=self.engine, keyring=self.keyring, **site)
+            ),
         }
         self._triggers = triggers.load(composition.contract_folder() / "triggers")
         with self.store.write() as session:

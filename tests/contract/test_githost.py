@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fuseml.domain import errors
+from fuseml.domain import caching, errors
 from tests.component import githost as users
 from tests.contract import githosts
 from tests.contract.githosts import UnderTest
@@ -159,6 +159,28 @@ def test_changed_paths_are_those_that_differ(under_test: UnderTest, tmp_path: Pa
     assert under_test.host.changed_paths("demo", "changed", after, side) == sorted([*different, "side"])
     assert under_test.host.changed_paths("demo", "changed", after, after) == []
     assert under_test.host.changed_paths("demo", "changed", "1" * 40, after) is None
+
+
+def test_a_digest_changes_with_the_files_that_are_watched_and_with_nothing_else(under_test: UnderTest, tmp_path: Path) -> None:
+    clone = work(under_test, "watched", tmp_path / "work")
+    first = clone.commit("first", {"conda.yaml": "a", "src/deep/model.py": "a", "na\u00efve": "a"})
+    code = clone.commit("code", {"src/deep/model.py": "b"})
+    (clone.folder / "conda.yaml").chmod(0o755)
+    mode = clone.commit("mode")
+    clone.git("push", "--quiet", "origin", "main")
+
+    def digests(*paths: str) -> list[str]:
+        return [under_test.host.digest("demo", "watched", commit, paths) for commit in (first, code, mode)]
+
+    assert len(set(digests())) == 3
+    builder, trainer = digests("conda.yaml", "requirements.txt"), digests("src/**")
+    assert (builder[0] == builder[1] != builder[2], trainer[0] != trainer[1] == trainer[2]) == (True, True)
+    assert digests("conda.yml") == ["", "", ""]
+    # The same on every host, for a key that was made with the one must not be lost with the other.
+    listed = [line.split(maxsplit=3) for line in clone.git("-c", "core.quotepath=off", "ls-tree", "-r", code).splitlines()]
+    assert digests()[1] == caching.digest([(path, int(mode, 8), sha) for mode, _, sha, path in listed], ())
+    with pytest.raises(errors.NotFoundError):
+        under_test.host.digest("demo", "watched", "1" * 40, ())
 
 
 def test_a_deleted_repository_is_gone_with_its_history(under_test: UnderTest, tmp_path: Path) -> None:

@@ -186,7 +186,9 @@ def test_every_optional_field_reaches_the_plan() -> None:
     assert (check.command, check.args) == ((plan.text("python"), plan.text("-c")), (plan.text("print('ok')"), plan.text("0.9")))
     assert check.timeout == 90
     assert built.step("notes").script == plan.text(f'echo "mlflow-test at {examples.COMMIT}"\n')
-    assert built.step("notes").cache
+    assert built.step("notes").cache == plan.Caching(paths=("conda.yaml",))
+    assert check.cache == plan.Caching()
+    assert release.cache is None
     assert release.needs == ("notes", "check")
     assert release.when == (
         plan.Condition(

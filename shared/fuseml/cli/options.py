@@ -42,6 +42,7 @@ Input = Annotated[list[str] | None, option("--input", "-i", metavar="NAME=VALUE"
 Commit = Annotated[str, option("--commit", metavar="SHA", help="The codeset version; the newest if not given.")]
 Until = Annotated[str, option("--until", metavar="STEP", help="Only this step and what it needs.")]
 Only = Annotated[str, option("--only", metavar="STEP", help="Only this step, on recorded outputs.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Execute every step, also those that the cache holds.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the run; exit code 1 if it fails.")]
 
 OptionalDescription = Annotated[str | None, option("--desc", "-d", help="What it is for.")]

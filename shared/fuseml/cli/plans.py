@@ -21,7 +21,9 @@ _STEPS = (
     output.Column("Image", lambda step: value(step["image"])),
     output.column("Needs"),
     output.Column("Code", lambda step: [f"{item['project']}/{item['codeset']} {item['commit'][:8]}" for item in _items(step["checkouts"])]),
+    output.Column("Not reused because", lambda step: _mapping(step.get("cache")).get("not_reused"), cut=True),
 )
+_REUSED = (output.column("Name"), output.column("Run"), output.column("Outputs", cut=True))
 _ENVIRONMENT = (output.column("Step"), output.column("Variable"), output.column("Value", cut=True))
 
 
@@ -34,6 +36,7 @@ def show(format: output.Format, plan: Mapping[str, object]) -> None:
     steps = _items(plan.get("steps"))
     bindings = [{"step": item["step"], **item["binding"]} for item in _items(plan.get("bindings"))]
     for title, rows, columns in (
+        ("Reused", _items(plan.get("reused")), _REUSED),
         ("Steps", steps, _STEPS),
         ("Environment", list(_environment(steps)), _ENVIRONMENT),
         ("Bindings", bindings, runs.BINDINGS),

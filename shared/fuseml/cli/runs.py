@@ -61,6 +61,7 @@ _STEPS = (
     output.column("Cause", cut=True),
     output.column("Outputs", cut=True),
     output.column("Reused from", "reused_from"),
+    output.column("Not reused because", "not_reused", cut=True),
 )
 BINDINGS = (
     output.column("Step"),
@@ -171,6 +172,7 @@ def wanted(project: str, codeset: str, input: list[str] | None, commit: str) -> 
     epilog=options.examples(
         "fuseml run rerun mlflow-e2e-1 --wait",
         "fuseml run rerun mlflow-e2e-1 --locked",
+        "fuseml run rerun mlflow-e2e-1 --no-cache",
         "fuseml run rerun mlflow-e2e-1 --only trainer",
     )
 )
@@ -180,17 +182,19 @@ def rerun(
     locked: Annotated[bool, typer.Option("--locked", help="Repeat the stored plan exactly.")] = False,
     until: options.Until = "",
     only: options.Only = "",
+    no_cache: options.NoCache = False,
     wait: options.Wait = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Run the same code again, with today's workflow and tools.
 
-    With --locked as it was then, tools included. Credentials that were changed since are read anew either way.
+    With --locked as it was then, tools included. Credentials that were changed since are read anew either way. Steps that use the cache
+    are reused where nothing has changed for them, unless --locked, --only or --no-cache is given.
     """
     from fuseml.cli import watch as watching
 
     client = session.connect(context)
-    watching.requested(client, client.runs.rerun(run, locked=locked, until=until, only=only), format, wait=wait)
+    watching.requested(client, client.runs.rerun(run, locked=locked, until=until, only=only, no_cache=no_cache), format, wait=wait)
 
 
 @app.command(

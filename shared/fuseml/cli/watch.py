@@ -113,9 +113,7 @@ def _label(item: shapes.Run | shapes.StepRun, name: str, remark: str) -> Text:
     label.append(f"{name}  ")
     label.append(f"{state:<9}", style=output.STATE_STYLES.get(state, ""))
     label.append(f"  {output.spent(item):>6}")
-    origin = item.get("reused_from")
-    reused = f"reused from {origin}" if origin else ""
-    for text in (f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else "", reused, remark):
+    for text in (f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else "", _reuse(item), remark):
         label.append(f"  {text}" if text else "", style="dim")
     if reason := output.reason(item):
         label.append(f"  {reason}", style="red" if item.get("cause") else "dim")
@@ -140,5 +138,13 @@ def _changes(run: shapes.Run, told: dict[str, str]) -> Iterator[tuple[str, str]]
         spent = output.spent(item) if item.get("finished") else ""
         line = "  ".join(part for part in (item.get("state", ""), spent, output.reason(item)) if part)
         if line not in ("queued", told.get(subject)):
+            # Why a step is executed, or not, is told once.
+            reuse = "" if subject in told else _reuse(item)
             told[subject] = line
-            yield subject, line
+            yield subject, f"{line}  {reuse}".rstrip()
+
+
+def _reuse(item: shapes.Run | shapes.StepRun) -> str:
+    """The run that a step was reused from, or why one that uses the cache was not."""
+    origin, reason = item.get("reused_from"), item.get("not_reused")
+    return f"reused from {origin}" if origin else f"not reused: {reason}" if reason else ""

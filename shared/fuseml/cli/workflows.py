@@ -185,6 +185,7 @@ def run(
     commit: options.Commit = "",
     until: options.Until = "",
     only: options.Only = "",
+    no_cache: options.NoCache = False,
     wait: options.Wait = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
@@ -196,7 +197,7 @@ def run(
 
     client = session.connect(context)
     wish = runs.wanted(codeset_project, codeset_name, input, commit)
-    request = client.runs.start(name, {**wish, "until": until, "only": only})
+    request = client.runs.start(name, {**wish, "until": until, "only": only, "no_cache": no_cache})
     watch.requested(client, request, format, wait=wait)
 
 

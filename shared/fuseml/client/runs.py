@@ -62,9 +62,10 @@ class Runs:
         """Ask for a run of the workflow; the id of the request. NotFoundError, ConflictError, InvalidError when it cannot run."""
         return self._ask("/runs", {"workflow": workflow, **wish})
 
-    def rerun(self, name: str, *, locked: bool = False, until: str | None = None, only: str | None = None) -> str:
+    def rerun(self, name: str, *, locked: bool = False, until: str | None = None, only: str | None = None, no_cache: bool = False) -> str:
         """Ask for a run to be repeated, its plan exactly if `locked`, else resolved anew; the id of the request."""
-        return self._ask(transport.address("runs", name, "rerun"), {"locked": locked, "until": until, "only": only})
+        wish = {"locked": locked, "until": until, "only": only, "no_cache": no_cache}
+        return self._ask(transport.address("runs", name, "rerun"), wish)
 
     def resume(self, name: str, *, commit: str | None = None, images: Mapping[str, str] | None = None) -> str:
         """Ask for a failed run to go on; the id of the request. ConflictError when it is active or has succeeded."""

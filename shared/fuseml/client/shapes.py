@@ -86,6 +86,7 @@ class RunWish(TypedDict, total=False):
     inputs: dict[str, str]
     until: str
     only: str
+    no_cache: bool
 
 
 class Availability(TypedDict, total=False):
@@ -110,6 +111,7 @@ class StepRun(TypedDict, total=False):
     cause: str | None
     outputs: dict[str, str]
     reused_from: str | None
+    not_reused: str | None
     log: str | None
 
 

@@ -163,6 +163,7 @@ class RunRequested(Payload):
     `submit`: the stored `run` has to be handed to the engine. `start`: `workflow` runs on `codeset` at `commit` with `inputs`.
     `rerun`: `run` is repeated, its plan exactly if `locked`, else resolved anew. `resume`: `run` goes on where it failed, with another
     `commit`, or with other `images` (step -> image), if they are given. `until` and `only` name a step: the last one, or the one alone.
+    With `no_cache`, no step is reused from the cache.
     """
 
     TYPE: ClassVar[str] = "org.fuseml.run.requested.v1"
@@ -178,6 +179,7 @@ class RunRequested(Payload):
     locked: bool = False
     until: str | None = None
     only: str | None = None
+    no_cache: bool = False
 
     @property
     def subject(self) -> str:

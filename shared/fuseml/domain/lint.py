@@ -205,5 +205,3 @@ def _unexecuted(checked: workflow.Workflow) -> Iterator[Warning]:
     for index, step in enumerate(checked.steps):
         if step.approval:
             yield ("steps", index, "approval"), f"an approval {later}: every run of this workflow is refused"
-        if step.cache:
-            yield ("steps", index, "cache"), f"the cache {later}: the step runs every time"

@@ -48,6 +48,9 @@ Value = tuple[Part, ...]
 RUN_VARIABLE = "FUSEML_ENV_RUN"
 """Tells a step the name of its run (step contract): all that a run's name changes in a plan."""
 
+COMMIT_VARIABLE = "FUSEML_ENV_COMMIT"
+"""Tells a step the commit of its first codeset (step contract)."""
+
 
 def text(value: str) -> Value:
     """A value that is just text."""
@@ -103,6 +106,17 @@ class Approval(document.Model):
     expires: int | None = None
 
 
+class Caching(document.Model):
+    """The step may be reused (domain.caching). `paths` are globs of the files that count of each of its codesets; none: all count.
+
+    `content` is the digest of these files by the path of the checkout; `not_reused` says why the step is executed all the same.
+    """
+
+    paths: tuple[str, ...] = ()
+    content: dict[str, str] = {}
+    not_reused: str = ""
+
+
 class StepPlan(document.Model):
     """One step. `needs` holds every step that must have succeeded before, named or implied by a value. Times are seconds."""
 
@@ -120,7 +134,7 @@ class StepPlan(document.Model):
     timeout: int | None = None
     resources: Resources = Resources()
     approval: Approval | None = None
-    cache: bool = False
+    cache: Caching | None = None
 
 
 class StepBinding(document.Model):

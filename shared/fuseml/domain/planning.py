@@ -194,7 +194,7 @@ class _StepPlanner:
             timeout=step.timeout,
             resources=resources,
             approval=plan.Approval(message=self._fixed(step.approval.message), expires=step.approval.expires) if step.approval else None,
-            cache=step.cache,
+            cache=plan.Caching(paths=tuple(step.watched)) if step.cache else None,
             needs=tuple(self._waits),  # last: the values above are what steps wait for
         )
 
@@ -264,7 +264,7 @@ class _StepPlanner:
             "FUSEML_ENV_STEP": self._step.name,
             "FUSEML_ENV_PROJECT": codeset.project if codeset else run.project,
         }
-        return found | ({"FUSEML_ENV_CODESET": codeset.codeset, "FUSEML_ENV_COMMIT": codeset.commit} if codeset else {})
+        return found | ({"FUSEML_ENV_CODESET": codeset.codeset, plan.COMMIT_VARIABLE: codeset.commit} if codeset else {})
 
     @staticmethod
     def _secret(binding: selector.Binding, key: str) -> plan.SecretPart:

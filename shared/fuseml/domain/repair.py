@@ -90,6 +90,13 @@ def resume(
     return _narrowed(changed.model_copy(update={"steps": steps}), again, reused)
 
 
+def reuse(planned: plan.Plan, found: Mapping[str, Done]) -> plan.Plan:
+    """The plan without the steps of `found`, on what they have put out. Every step that one of them waits for must be among them."""
+    if not found:
+        return planned
+    return _narrowed(planned, {step.name for step in planned.steps if step.name not in found}, _reused(planned, found, found))
+
+
 def _outputs(succeeded: Mapping[str, Done], step: str) -> Mapping[str, str]:
     return succeeded[step].outputs if step in succeeded else {}
 

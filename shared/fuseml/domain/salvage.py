@@ -59,9 +59,13 @@ def _copied(data: object, depth: int = 0) -> object:
 
 def _mend(data: object, location: tuple[int | str, ...], kind: str, hole: str, lists: Collection[str]) -> None:
     *parents, last = location or ("",)
+    holder, key = data, last
     for part in parents:
         child = _child(data, part)
-        data = data if child is None else child  # what leads nowhere is the name of a validator
+        if child is not None:  # what leads nowhere is the name of a validator
+            holder, key, data = data, part, child
+    if not isinstance(data, dict | list):  # and so is what stands behind a scalar
+        data, last = holder, key
     if isinstance(data, list) and isinstance(last, int) and last < len(data):
         data[last] = {} if kind == "model_type" else hole
     elif isinstance(data, dict) and kind == "missing":

@@ -34,7 +34,7 @@ def matches_push(on: workflow.On | None, ref: str, paths: Sequence[str] | None) 
         return False, "the workflow is started by " + " and ".join(["a schedule"] * bool(on.schedule) + ["artifacts"] * bool(on.patterns))
     push = on.push if on else None
     if push and push.refs:
-        if not any(_matches(glob if glob.startswith("refs/") else _BRANCHES + glob, ref) for glob in push.refs):
+        if not any(matches_path(glob if glob.startswith("refs/") else _BRANCHES + glob, ref) for glob in push.refs):
             return False, f"{ref} is none of {', '.join(push.refs)}"
     elif not ref.startswith(_BRANCHES):
         return False, f"{ref} is not a branch"
@@ -44,12 +44,13 @@ def matches_push(on: workflow.On | None, ref: str, paths: Sequence[str] | None) 
         return True, f"{ref} was pushed; which files changed is not known"
     for path in paths:
         for glob in push.paths:
-            if _matches(glob, path):
+            if matches_path(glob, path):
                 return True, f"{ref} was pushed and {path} matches {glob}"
     return False, f"no changed file matches {', '.join(push.paths)}"
 
 
-def _matches(glob: str, path: str) -> bool:
+def matches_path(glob: str, path: str) -> bool:
+    """Whether a glob, of paths or of full refs, matches."""
     # `reached` holds how many segments of the glob can be used up so far: no backtracking, whatever the glob.
     parts = (f"{glob}**" if glob.endswith("/") else glob).split("/")
     reached = _past_wildcards(parts, {0})

@@ -8,7 +8,7 @@ and quantities can be read.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeVar
 
 import pydantic
@@ -151,6 +151,24 @@ class Approval(document.Model):
     expires: Duration | None = None
 
 
+class Cache(document.Model):
+    """What counts of the step's codesets; everything else may change without the step being executed again."""
+
+    paths: Annotated[Items[document.Text], pydantic.Field(description="Globs of the files that count: conda.yaml, src/**.")]
+
+
+def _switch(value: object) -> object:
+    if isinstance(value, bool | str) and str(value).lower() in ("true", "false", "yes", "no", "on", "off"):
+        return value
+    raise ValueError("must be true, false, or the paths that count: {paths: [conda.yaml]}")
+
+
+Caching = Annotated[
+    Annotated[bool, pydantic.BeforeValidator(_switch), pydantic.Tag("switch")] | Annotated[Cache, pydantic.Tag("globs")],
+    pydantic.Discriminator(lambda value: "globs" if isinstance(value, Mapping | Cache) else "switch"),
+]
+
+
 class Step(document.Model):
     """A container to run. It waits for the steps whose outputs it uses and for those in `needs`; the others run side by side."""
 
@@ -169,14 +187,19 @@ class Step(document.Model):
     args: Annotated[Items[Scalar], pydantic.Field(description="Arguments of the command.")] = []
     script: Annotated[document.Text, pydantic.Field(description="Runs instead of a command; a shell script unless it begins with #!.")] = ""
     approval: Approval | None = None
-    cache: Annotated[bool, pydantic.Field(description="Reuse the outputs of the last run with the same image, inputs and bindings.")] = (
-        False
-    )
+    cache: Annotated[
+        Caching, pydantic.Field(description="Reuse the outputs of the last run with the same image, inputs, content and bindings.")
+    ] = False
 
     @property
     def mounts(self) -> list[CodesetMount]:
         """The codesets that are checked out for the step, in order."""
         return [item.codeset for item in self.inputs if item.codeset]
+
+    @property
+    def watched(self) -> list[str]:
+        """Globs of the files that count for the cache; none: all do."""
+        return self.cache.paths if isinstance(self.cache, Cache) else []
 
 
 class Push(document.Model):

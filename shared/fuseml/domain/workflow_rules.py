@@ -176,6 +176,18 @@ def _check_step(step: workflow.Step, path: document.Path, inputs: Mapping[str, b
         report.add((*path, "image"), "a step needs an image")
     if step.script and step.command:
         report.add((*path, "script"), "a step runs a script or a command, not both")
+    _check_cache(step, path, report)
+
+
+def _check_cache(step: workflow.Step, path: document.Path, report: _Report) -> None:
+    if isinstance(step.cache, bool):
+        return
+    if not step.watched:
+        report.add((*path, "cache", "paths"), "name the files that count, or write `cache: true`: then all of them do")
+    elif not step.mounts:
+        report.add((*path, "cache", "paths"), "the step has no codeset, so there are no files to count; write `cache: true`")
+    for index, glob in enumerate(step.watched):
+        report.check((*path, "cache", "paths", index), trigger.check_path, glob)
 
 
 def _check_quantity(path: document.Path, resource: str, quantity: str, report: _Report) -> None:

@@ -148,7 +148,7 @@ def compose(
         "resolver": resolver_app.create_app(resolver_app.Deps(store=store, tokens=tokens, zone="")),
         "codesets": codesets_app.create_app(codesets_app.Deps(store=store, publisher=queue, git=git, keyring=keyring, tokens=tokens)),
         "workflows": workflows_app.create_app(
-            workflows_app.Deps(store=store, publisher=queue, tokens=tokens, public_url=url, zone="", namespace=_NAMESPACE)
+            workflows_app.Deps(store=store, publisher=queue, git=git, tokens=tokens, public_url=url, zone="", namespace=_NAMESPACE)
         ),
         "runs": runs_app.create_app(
             runs_app.Deps(store=store, publisher=queue, engine=engine, tokens=tokens, public_url=url, zone="", namespace=_NAMESPACE)
@@ -161,7 +161,7 @@ def compose(
             mlflow_ingress_app.Deps(store=store, publisher=queue, keyring=keyring, now=time.time)
         ),
         "dispatcher": dispatcher_app.create_app(
-            dispatcher_app.Deps(store=store, publisher=queue, engine=engine, keyring=keyring, zone="", namespace=_NAMESPACE)
+            dispatcher_app.Deps(store=store, publisher=queue, git=git, engine=engine, keyring=keyring, zone="", namespace=_NAMESPACE)
         ),
         "run_tracker": run_tracker_app.create_app(run_tracker_app.Deps(store=store, publisher=queue)),
         "housekeeper": housekeeper_app.create_app(

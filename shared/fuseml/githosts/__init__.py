@@ -69,6 +69,13 @@ class GitHost(Protocol):
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
         """The files that differ between two commits, sorted; None where one of them is not there (a new ref has no `before`)."""
 
+    def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
+        """What stands for the files of `commit` that a glob of `paths` matches, for all its files without globs (domain.caching.digest).
+
+        It is made of the path, mode and object id of each, as `git ls-tree -r` lists them: equal for equal files, on any host. Empty
+        when no file matches. Raises NotFoundError for an unknown commit.
+        """
+
 
 def connect(url: str, token: str, public_url: str) -> GitHost:
     """The Gitea at `url`, managed with an administrator's `token`; pushes are told to the API at `public_url`. Connects at first use."""

@@ -11,15 +11,16 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuseml import githosts
-from fuseml.domain import document, errors
+from fuseml.domain import caching, document, errors
 from fuseml.githosts import checkout, history, payload
 
 if TYPE_CHECKING:
+    from dulwich.objects import Commit
     from dulwich.repo import Repo
 
 DEFAULT_BRANCH = "main"
@@ -83,9 +84,7 @@ class EmbeddedGitHost:
 
     def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
         with self.open(project, codeset) as repository:
-            found = history.commit_of(repository, commit)
-            if found is None:
-                raise errors.NotFoundError(f"the codeset {project}/{codeset} has no commit {commit}; was it pushed?")
+            found = _commit(repository, project, codeset, commit)
             identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
             checkout.write_tree(repository.object_store, found.tree, directory, identity)
 
@@ -96,6 +95,10 @@ class EmbeddedGitHost:
                 return None
             files = history.difference(repository, old, new)
             return sorted({*files.added, *files.removed, *files.modified})
+
+    def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
+        with self.open(project, codeset) as repository:
+            return caching.digest(history.files(repository, _commit(repository, project, codeset, commit)), paths)
 
     def record_push(self, project: str, codeset: str, pusher: str, change: payload.Change) -> None:
         """Write down that a branch or tag is about to move; on stable storage when this returns. Deletions are of no interest."""
@@ -151,3 +154,10 @@ class EmbeddedGitHost:
     def _folder(self, project: str, codeset: str) -> Path:
         # Identifiers hold neither dots nor slashes: no name leads out of the root.
         return self._root / document.check_identifier("project", project) / f"{document.check_identifier('codeset', codeset)}.git"
+
+
+def _commit(repository: Repo, project: str, codeset: str, commit: str) -> Commit:
+    found = history.commit_of(repository, commit)
+    if found is None:
+        raise errors.NotFoundError(f"the codeset {project}/{codeset} has no commit {commit}; was it pushed?")
+    return found

@@ -11,11 +11,11 @@ import hashlib
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuseml.domain import document, errors
+from fuseml.domain import caching, document, errors
 from fuseml.githosts import checkout, gitea_api, history
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class GiteaHost:
         from dulwich.repo import Repo
 
         if not self._knows(project, codeset, commit):
-            raise errors.NotFoundError(f"the codeset {project}/{codeset} has no commit {commit}; was it pushed?")
+            raise _unknown(project, codeset, commit)
 
         def wanted(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
             return [ObjectID(commit.encode())]
@@ -147,7 +147,7 @@ class GiteaHost:
             self._fetch(project, codeset, repository, wanted)
             found = history.commit_of(repository, commit)
             if found is None:
-                raise errors.NotFoundError(f"the codeset {project}/{codeset} has no commit {commit}; was it pushed?")
+                raise _unknown(project, codeset, commit)
             identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
             checkout.write_tree(repository.object_store, found.tree, directory, identity)
 
@@ -156,6 +156,11 @@ class GiteaHost:
             return None
         old, new = dict(self._tree(project, codeset, before)), dict(self._tree(project, codeset, after))
         return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+
+    def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
+        if not self._knows(project, codeset, commit):
+            raise _unknown(project, codeset, commit)
+        return caching.digest(((path, int(mode, 8), sha) for path, (mode, sha) in self._tree(project, codeset, commit)), paths)
 
     def _knows(self, project: str, codeset: str, commit: str) -> bool:
         commits = f"{_repository(project, codeset)}/git/commits/{commit}?stat=false&verification=false&files=false"
@@ -185,6 +190,10 @@ class GiteaHost:
             raise errors.TemporaryError(
                 f"the code of {project}/{codeset} was not fetched from {url} ({error}); it is tried again"
             ) from error
+
+
+def _unknown(project: str, codeset: str, commit: str) -> errors.NotFoundError:
+    return errors.NotFoundError(f"the codeset {project}/{codeset} has no commit {commit}; was it pushed?")
 
 
 def _check(project: str, codeset: str) -> None:

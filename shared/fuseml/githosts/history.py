@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,15 @@ def difference(repository: Repo, before: Commit | None, after: Commit) -> Differ
         if entry is not None and entry.path is not None:
             groups[change.type].append(entry.path.decode("utf-8", "replace"))
     return files
+
+
+def files(repository: Repo, commit: Commit) -> Iterator[tuple[str, int, str]]:
+    """Path, mode and object id of every file of the commit, as `git ls-tree -r` lists them."""
+    from dulwich import object_store
+
+    for entry in object_store.iter_tree_contents(repository.object_store, commit.tree):
+        if entry.path is not None and entry.mode is not None and entry.sha is not None:
+            yield os.fsdecode(entry.path), entry.mode, entry.sha.decode()
 
 
 def head_ref(repository: Repo) -> str:

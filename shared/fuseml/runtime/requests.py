@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import sqlmodel
 
 from fuseml.domain import errors, events, plan, planning, repair, run, workflow
-from fuseml.runtime import planner
+from fuseml.runtime import planner, reuse
 from fuseml.store import codesets, runs, tables, workflows
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -54,9 +54,18 @@ def _start(session: sqlmodel.Session, requested: events.RunRequested) -> planner
 
 
 def plan_of(
-    session: sqlmodel.Session, requested: events.RunRequested, ordered: planner.Order, run_id: str, run_name: str, site: planner.Site
+    session: sqlmodel.Session,
+    requested: events.RunRequested,
+    ordered: planner.Order,
+    run_id: str,
+    run_name: str,
+    site: planner.Site,
+    digest: reuse.Digest | None = None,
 ) -> plan.Plan:
-    """The plan of a run of that identity. Raises NotFoundError, ConflictError, InvalidError, UnresolvedError when it cannot be run now."""
+    """The plan of a run of that identity. Raises NotFoundError, ConflictError, InvalidError, UnresolvedError when it cannot be run now.
+
+    With `digest`, which tells content apart, only what the cache does not hold is left of it.
+    """
     _check(session, requested, ordered)
     source = runs.get(session, requested.run) if requested.run else None
     succeeded = _succeeded(session, source) if source else {}
@@ -70,13 +79,27 @@ def plan_of(
         planned = repair.until(planned, requested.until)
     elif requested.only:
         planned = repair.only(planned, requested.only, succeeded)
-    return repair.relock(planned, run_id, run_name)
+    locked = repair.relock(planned, run_id, run_name)
+    return reuse.decide(session, ordered, locked, digest, _declined(requested)) if digest else locked
+
+
+def _declined(requested: events.RunRequested) -> str:
+    """Why a request executes all that it asks for, if it does."""
+    if requested.no_cache:
+        return "the run was asked for without the cache"
+    if requested.only:
+        return "the step was asked for"
+    if requested.action == "resume":
+        return "a resumed run executes what is left"
+    return "a locked run executes what it repeats" if requested.locked else ""
 
 
 def _check(session: sqlmodel.Session, requested: events.RunRequested, ordered: planner.Order) -> None:
     workflows.workflow(session, ordered.document.name)
     if requested.until and requested.only:
         raise _invalid("only", "give `until` or `only`, not both")
+    if requested.locked and requested.no_cache:
+        raise _invalid("no_cache", "a locked run repeats its plan with the steps that it has reused; give `locked` or `no_cache`, not both")
     if requested.commit and not _COMMIT.fullmatch(requested.commit):
         raise _invalid("commit", f"{requested.commit[:80]!r} is not a commit; it takes all 40 (or 64) hex digits")
     if ordered.codeset is None:

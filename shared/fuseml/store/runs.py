@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import exists
@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
 from fuseml.domain import errors, plan, run
-from fuseml.store import paging, tables
+from fuseml.store import executions, paging, tables
 
 ACTIVE = ("queued", "running", "waiting")
 
@@ -41,13 +41,20 @@ def of_request(session: Session, request: str) -> tables.Run | None:
     return session.exec(select(tables.Run).where(tables.Run.request == request)).first()
 
 
-def add(session: Session, row: tables.Run, steps: Sequence[str], reused: Mapping[str, plan.ReusedStep] | None = None) -> None:
-    """Store a new run with its steps queued; those of `steps` that are `reused` have succeeded already."""
+def add(
+    session: Session,
+    row: tables.Run,
+    steps: Sequence[str],
+    reused: Mapping[str, plan.ReusedStep] | None = None,
+    cached: Collection[str] = (),
+) -> None:
+    """Store a new run with its steps queued; those of `steps` that are `reused` have succeeded already, those `cached` are to get a key."""
     row.sequence = (session.exec(select(func.max(tables.Run.sequence))).one() or 0) + 1
     session.add(row)
     session.flush()
     for position, name in enumerate(steps):
         step = tables.StepRun(run_id=row.id, name=name, position=position, state=row.state)
+        step.cache_key = executions.UNKNOWN if name in cached else None
         if reused and name in reused:
             step.state, step.outputs, step.reused_from = "succeeded", dict(reused[name].outputs), reused[name].run
         session.add(step)

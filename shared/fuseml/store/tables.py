@@ -160,7 +160,11 @@ class Run(SQLModel, table=True):
 
 
 class StepRun(SQLModel, table=True):
-    """`reused_from` is the run that executed the step, where this one only takes its outputs."""
+    """`reused_from` is the run that executed the step, where this one only takes its outputs.
+
+    `cache_key` is where others find what the step has put out (domain.caching): none for one that is not to be found, empty until it
+    has succeeded.
+    """
 
     __tablename__ = "step_run"
 
@@ -172,6 +176,7 @@ class StepRun(SQLModel, table=True):
     attempts: int = 0
     outputs: dict[str, Any] = Field(default_factory=dict, sa_type=_Json)
     reused_from: str | None = None
+    cache_key: str | None = Field(default=None, index=True)
     started: str | None = None
     finished: str | None = None
 

@@ -98,7 +98,8 @@ class Images:
         programs = self._environments / key / "bin"
         if not key or not (programs / "python").exists():
             raise errors.PermanentError(
-                f"the environment of image {image!r} is not on this machine (looked for {programs / 'python'}): let a builder step of the same run make it"
+                f"the environment of image {image!r} is not on this machine (looked for {programs / 'python'}): let a builder step of the same run make it; "
+                "where the builder was reused, `fuseml run rerun RUN --no-cache` makes it again"
             )
         # -I: nothing but the environment; the builder has put the trainer into it.
         return Native((str(programs / "python"), "-I", "-m", "fuseml.steps.mlflow_trainer"), programs, {"PYTHONUNBUFFERED": "1"})

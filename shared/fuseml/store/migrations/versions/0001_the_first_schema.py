@@ -270,8 +270,10 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("outputs", sa.JSON(), nullable=False),
         sa.Column("reused_from", sa.String(), nullable=True),
+        sa.Column("cache_key", sa.String(), nullable=True),
         sa.Column("started", sa.String(), nullable=True),
         sa.Column("finished", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "name"),
     )
+    op.create_index(op.f("ix_step_run_cache_key"), "step_run", ["cache_key"], unique=False)

@@ -1,0 +1,66 @@
+"""The cache of steps: looks up what a plan need not execute, and keeps what was executed.
+
+Both happen in the transaction that stores the run, or the end of its step. Of two runs that are planned at the same time neither finds the
+other: a step too many is executed, and no harm is done.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import sqlmodel
+
+from fuseml.domain import caching, plan, repair
+from fuseml.runtime import planner
+from fuseml.store import executions, runs, tables
+
+Digest = Callable[[str, str, str, Sequence[str]], str]
+"""Project, codeset, commit and globs -> digest of the files, as a git host gives it."""
+
+
+def decide(session: sqlmodel.Session, order: planner.Order, planned: plan.Plan, digest: Digest, declined: str = "") -> plan.Plan:
+    """What has to be executed of the plan; `declined` is why nothing may be reused, if so.
+
+    The host of the code is asked only when a step uses the cache. Raises NotFoundError when it does not know the commit.
+    """
+    if not any(step.cache for step in planned.steps):
+        return planned
+
+    @functools.cache
+    def content(project: str, codeset: str, commit: str, paths: tuple[str, ...]) -> str:
+        return digest(project, codeset, commit, paths)
+
+    known = caching.with_content(planned, lambda item, paths: content(item.project, item.codeset, item.commit, tuple(paths)))
+    if declined:
+        return caching.declined(known, declined)
+    return caching.decide(known, functools.partial(_found, session, order), functools.partial(_last, session, order))
+
+
+def _found(session: sqlmodel.Session, order: planner.Order, key: str) -> repair.Done | None:
+    found = executions.find(session, order.project, key)
+    return repair.Done(found[0].name, found[1].outputs) if found else None
+
+
+def _last(session: sqlmodel.Session, order: planner.Order, step: str) -> caching.Execution | None:
+    row = executions.last(session, order.document.name, order.project, order.codeset, step)
+    if row is None:
+        return None
+    planned = plan.Plan.model_validate(row.plan)
+    made = caching.ingredients(planned, planned.step(step), _outputs(session, row))
+    return caching.Execution(row.name, made) if made is not None else None
+
+
+def keep(session: sqlmodel.Session, row: tables.Run) -> None:
+    """Let later runs find the steps of this one that have succeeded. Steps that read an output wait until it is known."""
+    steps = executions.without_key(session, row.id)
+    if not steps:
+        return
+    planned, outputs = plan.Plan.model_validate(row.plan), _outputs(session, row)
+    for step in steps:
+        step.cache_key = caching.executed(planned, step.name, outputs) or executions.UNKNOWN
+        session.add(step)
+
+
+def _outputs(session: sqlmodel.Session, row: tables.Run) -> caching.Outputs:
+    return {step.name: step.outputs for step in runs.steps(session, [row.id]) if step.state == "succeeded"}

@@ -9,7 +9,7 @@ import pydantic
 
 from fuseml.domain import plan, run, selector, workflow
 from fuseml.runtime import clock
-from fuseml.store import tables
+from fuseml.store import runs, tables
 
 # What the original sent for a time that has not come.
 _ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -106,7 +106,8 @@ def of(row: tables.Run, steps: Sequence[tables.StepRun], waits_for: str | None) 
     known: Sequence[plan.StepPlan | plan.ReusedStep] = (*planned.reused, *planned.steps) if planned else ()
     by_name = {step.name: step for step in known}
     return Run(
-        **{name: getattr(row, name) for name in Run.model_fields if name not in ("duration", "waits_for", "steps", "bindings")},
+        **{name: getattr(row, name) for name in Run.model_fields if name not in ("cause", "duration", "waits_for", "steps", "bindings")},
+        cause=run.blame(row.cause, {step.name: runs.progress(step) for step in steps}),
         waits_for=waits_for,
         duration=duration(row.started, row.finished),
         steps=[_step(row, step, by_name.get(step.name)) for step in steps],

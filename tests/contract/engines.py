@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
@@ -89,6 +90,7 @@ def fold(told: Iterable[events.Event]) -> Folded:
             folded.run = run.advance(folded.run, seen)
         else:
             folded.steps[seen.step] = run.advance(folded.steps.get(seen.step, run.Progress()), seen)
+    folded.run = dataclasses.replace(folded.run, cause=run.blame(folded.run.cause, folded.steps))
     return folded
 
 
@@ -125,12 +127,17 @@ class Inbox:
 
 @dataclass(frozen=True)
 class UnderTest:
-    """An engine, where its events arrive, an image whose scripts it runs, and the folder where it keeps things, if it has one."""
+    """An engine, where its events arrive, an image whose scripts it runs, and the folder where it keeps things, if it has one.
+
+    `beat` is how many seconds something has to last to be noticed. `quotes` says that causes hold the last words of a step: Tekton's do not.
+    """
 
     engine: engines.Engine
     inbox: Inbox
     image: str
     root: Path | None = None
+    beat: float = 1.0
+    quotes: bool = True
 
     def run(self, planned: plan.Plan, secrets: Mapping[str, str] | None = None) -> Folded:
         """Submit the plan and wait for its end."""

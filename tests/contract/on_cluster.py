@@ -50,7 +50,7 @@ def tekton_engine(folder: Path) -> Iterator[UnderTest]:
             inbox = Inbox()
             engine = Watched(TektonEngine(cluster, Settings(service_account="contract", git_image=git_image)), inbox, folder, url)
             with engine.watching():
-                yield UnderTest(engine, inbox, image)
+                yield UnderTest(engine, inbox, image, beat=5.0, quotes=False)
     finally:
         core.delete_namespace(namespace)
         cluster.close()

@@ -147,7 +147,7 @@ RECORDED = {
     "pipelinerun.timeout.http": _whole(
         "failed",
         finished="2026-11-20T11:00:00.000000Z",
-        cause='PipelineRunTimeout: PipelineRun "wf-mnist-x7k2p" failed to finish within "1h0m0s"',
+        cause="PipelineRunTimeout: timed out after 3600 s",
     ),
     "taskrun.running.http": _step("running"),
     "taskrun.successful.http": _step("succeeded", **_STEP_END, **_MODEL),
@@ -229,3 +229,33 @@ def test_the_same_meaning_is_the_same_run() -> None:
     assert len({identity, *(run.identity(*other) for other in others)}) == 5
     assert len(identity) == 32
     assert int(identity, 16)
+
+
+@pytest.mark.parametrize(("number", "told"), [(1, "'model'"), (2, "'metrics'"), (9, "'of some name'")])
+def test_an_output_that_was_not_written_is_named(number: int, told: str) -> None:
+    status = {
+        "conditions": [{"type": "Succeeded", "status": "False", "reason": "StepFailed", "message": f"exited with code {number}"}],
+        "steps": [
+            {"name": "run", "terminated": {"exitCode": 0}},
+            {"name": run.CHECK_CONTAINER, "terminated": {"exitCode": number}},
+        ],
+        "taskSpec": {"results": [{"name": "model"}, {"name": "metrics"}]},
+    }
+    labels = {run.RUN_LABEL: "r1", run.STEP_LABEL: "train"}
+    data = {"taskRun": {"metadata": {"labels": labels}, "status": status}}
+    event = events.Event("dev.tekton.event.taskrun.failed.v1", "/", "1", None, "2026-11-21T12:00:00Z", data)
+    seen = run.observe(event)
+    assert seen is not None
+    assert seen.cause == f"the step finished without writing its output {told}"
+
+
+def test_a_run_is_blamed_on_the_first_step_that_failed() -> None:
+    counted = "Tasks Completed: 2 (Failed: 1, Cancelled 0), Skipped: 1"
+    failed = run.Progress("failed", cause="exited with code 3")
+    assert (
+        run.blame(counted, {"a": run.Progress("succeeded"), "b": failed, "c": run.Progress("skipped")})
+        == "step 'b' failed: exited with code 3"
+    )
+    assert run.blame(counted, {"a": run.Progress("running")}) == counted
+    assert run.blame("cancelled by Ada", {"b": failed}) == "cancelled by Ada"
+    assert run.blame(None, {"b": failed}) is None

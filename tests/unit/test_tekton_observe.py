@@ -45,14 +45,14 @@ def test_a_run_is_observed_from_its_start_to_its_end(api: Api, engine: TektonEng
     )
     task_run(api, found, "deploy", conditions=[condition("False", "Failed", "exited with code 3")], startTime="2026-11-20T10:01:01Z")
     found["status"] |= {
-        "conditions": [condition("False", "Failed", "Tasks Completed: 2 (Failed: 1)")],
+        "conditions": [condition("False", "Failed", "step 'deploy' failed: exited with code 3")],
         "completionTime": "2026-11-20T10:02:00Z",
         "skippedTasks": [{"name": "never", "reason": "When"}, {"name": "announce", "reason": "PipelineRun was stopping"}],
     }
     told = engine.observe(planned.id)
     folded = engines.fold(told)
     assert folded.states == {"ask": "succeeded", "deploy": "failed", "announce": "skipped", "never": "skipped"}
-    assert (folded.run.state, folded.run.cause) == ("failed", "Tasks Completed: 2 (Failed: 1)")
+    assert (folded.run.state, folded.run.cause) == ("failed", "step 'deploy' failed: exited with code 3")
     asked = folded.steps["ask"]
     assert (asked.attempts, asked.outputs, asked.started) == (2, {"verdict": "good"}, "2026-11-20T10:00:01.000000Z")
     assert folded == engines.fold(reversed(told))

@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,6 +33,12 @@ CANCEL_ANNOTATION = "fuseml.io/cancel-reason"
 TRACE_ANNOTATION = "fuseml.io/traceparent"
 # Tasks that an engine adds on its own (clone, build preparation) carry names that no step can have.
 AUXILIARY_PREFIX = "fuseml-"
+# The container that looks, after a step's own, whether its outputs are there; its exit code is the number of the first that is missing.
+CHECK_CONTAINER = f"{AUXILIARY_PREFIX}outputs"
+
+_LATE = re.compile(r'failed to finish within "([^"]+)"')
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_COUNTED = "Tasks Completed:"
 
 CANCEL_REASONS = frozenset({"Cancelled", "TaskRunCancelled", "PipelineRunCancelled", "CancelledRunFinally", "StoppedRunFinally"})
 
@@ -118,7 +125,7 @@ def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Obs
         time=_moment(event.time),
         started=_moment(status["startTime"]) if status.get("startTime") else None,
         finished=_moment(status["completionTime"]) if status.get("completionTime") else None,
-        cause=_cause(condition, annotations.get(CANCEL_ANNOTATION, "")) if state in ("failed", "cancelled") else None,
+        cause=_cause(condition, status, annotations.get(CANCEL_ANNOTATION, "")) if state in ("failed", "cancelled") else None,
         attempts=1 + len(status.get("retriesStatus") or []),
         outputs=outputs,
         skipped=tuple(steps.get(name, name) for name in skipped if not name.startswith(AUXILIARY_PREFIX) or name in called),
@@ -139,9 +146,37 @@ def _state(condition: Mapping[str, str]) -> State:
     return "queued" if not condition or reason in ("Pending", "PipelineRunPending", "TaskRunPending") else "running"
 
 
-def _cause(condition: Mapping[str, str], asked: str) -> str:
+def _cause(condition: Mapping[str, str], status: Mapping[str, Any], asked: str) -> str:
     reason, message = condition.get("reason", ""), asked or condition.get("message", "")
-    return message if reason in ("", "Failed") and message else f"{reason}: {message}".strip(": ")
+    if (late := _LATE.search(message)) and reason.endswith("Timeout"):
+        message = f"timed out after {_seconds(late[1])} s"
+    elif missing := _missing_output(status):
+        return f"the step finished without writing its output {missing!r}"
+    return message if reason in ("", "Failed", "StepFailed") and message else f"{reason}: {message}".strip(": ")
+
+
+def _missing_output(status: Mapping[str, Any]) -> str | None:
+    for container in status.get("steps") or []:
+        number = (container.get("terminated") or {}).get("exitCode", 0)
+        if container.get("name") == CHECK_CONTAINER and number:
+            declared = (status.get("taskSpec") or {}).get("results") or []
+            return str(declared[number - 1]["name"]) if number <= len(declared) else "of some name"
+    return None
+
+
+def _seconds(duration: str) -> float:
+    """Seconds of a duration as Go writes it: 1h0m30s, 1.5s."""
+    total = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|h|m|s)", duration))
+    return int(total) if total == int(total) else total
+
+
+def blame(cause: str | None, steps: Mapping[str, Progress]) -> str | None:
+    """The cause of a run's failure, better told: where an engine only counts its tasks, the first step that failed and why."""
+    if cause and cause.startswith(_COUNTED):
+        for name, step in steps.items():
+            if step.state == "failed":
+                return f"step {name!r} failed: {step.cause}"
+    return cause
 
 
 def _result_text(value: object) -> str:

@@ -87,6 +87,8 @@ def _step_events(found: Mapping[str, Any], step: str) -> list[events.Event]:
         more: Object = {"retriesStatus": before} if before else {}
         if status.get("results"):
             more["taskResults"] = status["results"]
+        if condition.get("status") == "False":
+            more |= _failed(status)
         told.append(_present("taskRun", metadata, status, condition, str(len(before)), more))
     return told
 
@@ -100,6 +102,16 @@ def _present(
     reason = condition.get("reason", "")
     word = _WORDS.get(condition.get("status", "")) or (reason.lower() if reason in ("Started", "Running") else "unknown")
     return _event(kind, metadata, word, f"{reason}:{number}", moment, {"conditions": [dict(condition)], **known, **more})
+
+
+def _failed(status: Mapping[str, Any]) -> Object:
+    """What tells which container failed, and which output it may have missed."""
+    ended = [
+        {"name": item["name"], "terminated": {"exitCode": item.get("terminated", {}).get("exitCode", 0)}}
+        for item in status.get("steps") or []
+    ]
+    declared = [{"name": item["name"]} for item in (status.get("taskSpec") or {}).get("results") or []]
+    return {"steps": ended, "taskSpec": {"results": declared}}
 
 
 def _event(kind: str, metadata: Object, word: str, number: str, moment: str, status: Object) -> events.Event:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fuseml.domain import errors, plan
+from fuseml.domain import errors, plan, run
 from fuseml.engines.tekton import names, settings, values
 from fuseml.engines.tekton.values import Object
 
@@ -43,6 +43,21 @@ in_storage build --isolation chroot --network host --tls-verify="$VERIFY_REGISTR
 in_storage push --tls-verify="$VERIFY_REGISTRY" --digestfile {_BUILD_FOLDER}/digest "$IMAGE" "docker://$IMAGE"
 printf '%s' "$IMAGE" > "{RESULTS}/$OUTPUT"
 cat {_BUILD_FOLDER}/digest > "{RESULTS}/$OUTPUT{DIGEST_SUFFIX}"
+"""
+# The rest of the step contract: an output that is declared is written, and the newline that `echo` leaves is not part of it. The exit
+# code tells which output is missing: a container can say nothing else that Tekton passes on.
+CHECK = f"""\
+number=0
+for output; do
+  number=$((number + 1))
+  if [ ! -f "{RESULTS}/$output" ]; then echo "the step finished without writing its output '$output'" >&2; exit "$number"; fi
+  text=$(cat "{RESULTS}/$output"; printf .)
+  text=${{text%.}}
+  text=${{text%"$NEWLINE"}}
+  text=${{text%"$RETURN"}}
+  printf %s "$text" > "{RESULTS}/.$output"
+  mv -f "{RESULTS}/.$output" "{RESULTS}/$output"
+done
 """
 _LISTEN = f'"$@" > {_BUILD_FOLDER}/said; cat {_BUILD_FOLDER}/said'
 
@@ -92,6 +107,8 @@ def step(planned: plan.StepPlan, task: str, parameters: values.Parameters, cargo
         results.append(f"{built.name}{DIGEST_SUFFIX}")
     else:
         containers, volumes = _run(planned, task, parameters, cargo)
+        if results:
+            containers.append(_check(results, settings))
     spec: Object = {
         "params": [{"name": name, "type": "string"} for name in parameters.results],
         "workspaces": [{"name": f"code-{index}", "mountPath": item.path} for index, item in enumerate(planned.checkouts)],
@@ -178,6 +195,15 @@ def _build(
         **_resources(planned),
     }
     return [*containers, building], [{"name": "build", "emptyDir": {}}]
+
+
+def _check(outputs: Sequence[str], settings: settings.Settings) -> Object:
+    return {
+        "name": run.CHECK_CONTAINER,
+        "image": settings.git_image,
+        "command": ["/bin/sh", "-euc", CHECK, "check", *outputs],
+        "env": [{"name": "NEWLINE", "value": "\n"}, {"name": "RETURN", "value": "\r"}],
+    }
 
 
 def _container(planned: plan.StepPlan, writer: values.Writer, name: str) -> Object:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dulwich.refs import Ref
     from dulwich.repo import Repo
 
+    from fuseml.githosts import Push
+
 log = logging.getLogger(__name__)
 
 DEFAULT_BRANCH = "main"
@@ -150,6 +152,10 @@ class GiteaHost:
                 raise _unknown(project, codeset, commit)
             identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
             checkout.write_tree(repository.object_store, found.tree, directory, identity)
+
+    def pushes(self, project: str, codeset: str, after: int) -> tuple[Sequence[Push], int]:
+        # Gitea's own feed of activities is for people: it has no place to go on from, and an operator may switch it off.
+        return (), after
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
         if not (self._knows(project, codeset, before) and self._knows(project, codeset, after)):

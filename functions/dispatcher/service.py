@@ -84,7 +84,7 @@ def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Eve
     return creation.create(
         session,
         order,
-        functools.partial(planner.build, session, order, site=planner.Site(deps.zone, deps.namespace)),
+        functools.partial(_planned, deps, session, order),
         event,
         meaning=event.id,
         trigger={"assignment": reached.assignment, "due": reached.due},
@@ -181,9 +181,12 @@ def _create(
     because: str,
     **details: str,
 ) -> list[events.Payload]:
-    def planning(run_id: str, run_name: str) -> plan.Plan:
-        planned = planner.build(session, order, run_id, run_name, planner.Site(deps.zone, deps.namespace))
-        return reuse.decide(session, order, planned, deps.git.digest)
-
     trigger = {"assignment": assignment.id, **details}
+    planning = functools.partial(_planned, deps, session, order)
     return creation.create(session, order, planning, event, meaning=assignment.id, trigger=trigger, because=because)
+
+
+def _planned(deps: Deps, session: sqlmodel.Session, order: planner.Order, run_id: str, run_name: str) -> plan.Plan:
+    """What is to be executed now for the order. Raises as `planner.build` does."""
+    planned = planner.build(session, order, run_id, run_name, planner.Site(deps.zone, deps.namespace))
+    return reuse.decide(session, order, planned, deps.git.digest)

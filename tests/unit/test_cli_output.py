@@ -87,6 +87,29 @@ def test_without_a_terminal_a_watched_run_is_a_line_for_each_change(capsys: pyte
     ]
 
 
+def test_why_a_step_is_executed_or_not_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    looks = [_run("running", builder="succeeded", trainer="queued"), _run("running", builder="succeeded", trainer="running")]
+    looks.append(_run("succeeded", builder="succeeded", trainer="succeeded"))
+    for look in looks:
+        look["steps"][0]["reused_from"] = "w-0"
+        look["steps"][1]["not_reused"] = "changed since w-0: image"
+    watch.show(looks)
+    assert [line[10:] for line in capsys.readouterr().out.splitlines()] == [
+        "w-1  running",
+        "w-1 builder  succeeded  reused from w-0",
+        "w-1 trainer  running  not reused: changed since w-0: image",
+        "w-1 trainer  succeeded",
+        "w-1  succeeded  10s",
+    ]
+    console = output.console()
+    with console.capture() as captured:
+        console.print(watch.tree(looks[-1]))
+    assert [line.split("  ", 1)[1].strip() for line in captured.get().splitlines()[1:]] == [
+        "succeeded          reused from w-0",
+        "succeeded          not reused: changed since w-0: image",
+    ]
+
+
 @pytest.mark.parametrize("nothing", [None, [], {}, ["text"], [{"candidates": "text"}]])
 def test_a_missing_explanation_is_no_error(nothing: object) -> None:
     assert not [candidate for candidate in explanation.candidates(nothing) if candidate.get("verdict")]

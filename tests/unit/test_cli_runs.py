@@ -92,6 +92,8 @@ ASKING = [
     ),
     ("workflow run -n mlflow-e2e --until trainer", "/runs", {"workflow": "mlflow-e2e", "until": "trainer"}),
     ("run rerun mlflow-e2e-1 --locked", "/runs/mlflow-e2e-1/rerun", {"locked": True}),
+    ("run rerun mlflow-e2e-1 --no-cache", "/runs/mlflow-e2e-1/rerun", {"no_cache": True}),
+    ("workflow run mlflow-e2e --no-cache", "/runs", {"workflow": "mlflow-e2e", "no_cache": True}),
     ("run rerun mlflow-e2e-1 --only trainer", "/runs/mlflow-e2e-1/rerun", {"only": "trainer"}),
     ("run resume mlflow-e2e-1", "/runs/mlflow-e2e-1/resume", {}),
     (
@@ -170,6 +172,21 @@ def test_a_plan_shows_the_environment_with_secrets_by_name(server: CannedApi, tm
     assert "minio/s3" in shown.partition("Bindings:")[2]
     assert fuseml(server, tmp_path, "run plan mlflow-e2e -o yaml") == 0
     assert yaml.safe_load(capsys.readouterr().out) == PLAN
+
+
+def test_a_plan_shows_what_it_reuses_and_why_it_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    step = {**PLAN["steps"][0], "cache": {"paths": [], "content": {}, "not_reused": "changed since mlflow-e2e-1: image"}}
+    shown = {
+        **PLAN,
+        "steps": [step],
+        "reused": [{"name": "builder", "run": "mlflow-e2e-1", "image": [], "outputs": {"image": "trainer:1"}}],
+    }
+    with canned_api.serve({**routes(), ("POST", "/workflows/mlflow-e2e/plan"): Answer(shown)}) as server:
+        assert fuseml(server, tmp_path, "run plan mlflow-e2e") == 0
+    reused, _, steps = capsys.readouterr().out.partition("\nSteps:")
+    assert reused.partition("Reused:")[2].split() == ["NAME", "RUN", "OUTPUTS", "builder", "mlflow-e2e-1", "image:", "trainer:1"]
+    assert "NOT REUSED BECAUSE" in steps
+    assert "changed since mlflow-e2e-1: image" in steps
 
 
 def test_revisions_are_listed_read_and_compared(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,133 @@
+"""The cache where runs are made and tracked: keys come with the end of a step, in whatever order that is told."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from functions.run_tracker import app as run_tracker_app
+from fuseml.domain import events, run
+from fuseml.store import codesets, runs
+from tests.component import triggering
+
+WORKFLOW = """
+name: train
+inputs:
+  - name: alpha
+    default: "1"
+outputs:
+  - name: model
+steps:
+  - name: builder
+    image: builder:1
+    cache: true
+    outputs: [{name: image}]
+  - name: trainer
+    image: trainer:1
+    cache: true
+    inputs:
+      - {name: image, value: "{{ steps.builder.outputs.image }}"}
+      - {name: alpha, value: "{{ inputs.alpha }}"}
+    outputs: [{name: model}]
+"""
+
+
+class World(triggering.World):
+    """With `run_tracker`, to which an engine tells what it has done."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        super().__init__(folder)
+        self.functions["run_tracker"] = run_tracker_app.create_app(run_tracker_app.Deps(store=self.store, publisher=self))
+        self.told: list[events.Event] = []
+        self.workflow(WORKFLOW)
+
+    def publish(self, event: events.Event) -> None:
+        self.told.append(event)
+        super().publish(event)
+
+    def start(self, **more: object) -> dict[str, Any]:
+        answer = self.functions["runs"].test_client().post("/runs", json={"workflow": "train", "project": "p", **more})
+        assert answer.status_code == 202, answer.text
+        self.settle()
+        return dict(self.get(f"/runs?request={answer.json['request']}")[0])
+
+    def succeed(self, name: str, step: str, **outputs: str) -> None:
+        """The engine tells that a step has succeeded."""
+        with self.store.read() as session:
+            run_id = runs.get(session, name).id
+        labels = {run.RUN_LABEL: run_id, run.STEP_LABEL: step}
+        status = {
+            "conditions": [{"type": "Succeeded", "status": "True"}],
+            "taskResults": [{"name": key, "value": value} for key, value in outputs.items()],
+        }
+        data = {"taskRun": {"metadata": {"labels": labels}, "status": status}}
+        told = events.Event(f"{events.TEKTON_PREFIX}taskrun.successful.v1", "/engine", f"{name}/{step}", None, triggering.NOON, data)
+        self.hand("run_tracker", told)
+
+    def executed(self, *steps: str) -> dict[str, Any]:
+        """A run whose steps succeed, told in this order."""
+        made = self.start()
+        outputs = {"builder": {"image": "trainer:1"}, "trainer": {"model": "models:/m/1"}}
+        for step in steps:
+            self.succeed(made["name"], step, **outputs[step])
+        return made
+
+
+@pytest.fixture
+def world(tmp_path: pathlib.Path) -> World:
+    return World(tmp_path)
+
+
+def told(run: dict[str, Any]) -> list[tuple[str, str, str | None, str | None]]:
+    return [(step["name"], step["state"], step["reused_from"], step["not_reused"]) for step in run["steps"]]
+
+
+@pytest.mark.parametrize("order", [("builder", "trainer"), ("trainer", "builder")])
+def test_a_run_of_which_nothing_has_changed_is_over_without_an_engine(world: World, order: tuple[str, str]) -> None:
+    first = world.executed(*order)
+    submitted = list(world.engine.submitted)
+
+    second = world.start()
+
+    assert world.engine.submitted == submitted
+    assert (second["state"], second["outputs"]) == ("succeeded", {"model": "models:/m/1"})
+    assert told(second) == [("builder", "succeeded", first["name"], None), ("trainer", "succeeded", first["name"], None)]
+    # A third leads to the run that executed the steps, not to the one that reused them.
+    assert [origin for _, _, origin, _ in told(world.start())] == [first["name"]] * 2
+    log = world.functions["runs"].test_client().get(f"/runs/{second['name']}/logs/builder")
+    assert log.status_code == 200
+
+
+def test_what_reads_a_step_that_has_not_been_told_of_is_not_found(world: World) -> None:
+    first = world.executed("trainer")
+    assert told(world.start())[1] == ("trainer", "queued", None, "it needs the outputs of step builder, which runs")
+    world.succeed(first["name"], "builder", image="trainer:1")
+    assert told(world.start(inputs={"alpha": "2"})) == [
+        ("builder", "succeeded", first["name"], None),
+        ("trainer", "queued", None, f"changed since {first['name']}: variable FUSEML_ALPHA"),
+    ]
+
+
+def test_another_project_reuses_nothing(world: World) -> None:
+    world.executed("builder", "trainer")
+    with world.store.write() as session:
+        codesets.create_project(session, "q", "", triggering.NOON)
+    assert {reason for *_, reason in told(world.start(project="q"))[:1]} == {"it has not succeeded here with a cache before"}
+
+
+def test_a_step_that_did_not_write_what_it_promised_is_executed_again(world: World) -> None:
+    first = world.start()
+    world.succeed(first["name"], "builder")
+    assert told(world.start())[0] == ("builder", "queued", None, "it has not succeeded here with a cache before")
+
+
+def test_a_schedule_reuses_steps_too(world: World) -> None:
+    def reached(due: str) -> dict[str, Any]:
+        world.hand("dispatcher", events.event(events.ScheduleReached(workflow="train", due=due), triggering.NOON))
+        return dict(world.get("/runs?workflow=train&limit=1")[0])
+
+    first = reached("2026-11-22T03:00:00Z")
+    world.succeed(first["name"], "builder", image="trainer:1")
+    assert told(reached("2026-11-23T03:00:00Z"))[0] == ("builder", "succeeded", first["name"], None)

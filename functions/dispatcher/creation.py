@@ -10,7 +10,7 @@ import sqlmodel
 from fuseml.domain import concurrency, errors, events, plan, run
 from fuseml.runtime import clock, planner
 from fuseml.runtime.telemetry import metrics, trace
-from fuseml.store import decisions, runs, tables
+from fuseml.store import codesets, decisions, runs, tables
 
 Planning = Callable[[str, str], plan.Plan]
 """From the run's id and name to its plan."""
@@ -26,10 +26,11 @@ def create(
     trigger: Mapping[str, Any],
     because: str,
     request: str | None = None,
+    caused_by: str | None = None,
 ) -> list[events.Payload]:
     """One run of the order, unless there is one. `meaning` tells apart what else asks for the same workflow on the same inputs.
 
-    `because` is a clause for people: what speaks for the run.
+    `because` is a clause for people: what speaks for the run. `caused_by` is the run whose artifact it takes.
     """
     given = order.given()
     run_id = run.identity(order.document.name, order.revision, given or {"trigger": order.code}, meaning)
@@ -57,6 +58,7 @@ def create(
             **trigger,
         },
         request=request,
+        caused_by=caused_by,
         concurrency_group=group,
         inputs=given,
         state="queued",
@@ -109,7 +111,8 @@ def _supersede(session: sqlmodel.Session, row: tables.Run) -> list[events.Payloa
     announced = row.trigger.get("announced")
     if announced:
         # A run of a push that was announced later was also created later than this one was announced.
-        newer = [other for other in runs.group(session, group, since=announced) if _is_newer_push(other, row)]
+        head = codesets.announced(session, row.project, row.codeset or "").get(row.trigger["ref"])
+        newer = [other for other in runs.group(session, group, since=announced) if _is_newer_push(other, row, head)]
         if newer:
             return end(session, row, "cancelled", f"superseded by {newer[-1].name}")
     cause = f"superseded by {row.name}"
@@ -122,9 +125,11 @@ def _supersede(session: sqlmodel.Session, row: tables.Run) -> list[events.Payloa
     return told
 
 
-def _is_newer_push(other: tables.Run, row: tables.Run) -> bool:
-    branches = [(run.codeset, run.trigger.get("ref")) for run in (other, row)]
-    return branches[0] == branches[1] and (other.trigger.get("announced") or "") > row.trigger["announced"]
+def _is_newer_push(other: tables.Run, row: tables.Run, head: str | None) -> bool:
+    if (other.codeset, other.trigger.get("ref")) != (row.codeset, row.trigger["ref"]) or other.commit == row.commit:
+        return False
+    # Pushes whose webhooks were lost are announced together; then only the branch's head tells which one is the newest.
+    return other.commit == head or other.trigger["announced"] > row.trigger["announced"]
 
 
 def end(session: sqlmodel.Session, row: tables.Run, state: run.State, cause: str) -> list[events.Payload]:

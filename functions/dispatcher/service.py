@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import sqlmodel
 
-from functions.dispatcher import creation
-from fuseml.domain import artifact, events, plan, run, trigger, workflow
+from functions.dispatcher import creation, takers
+from fuseml.domain import events, plan, run, trigger, workflow
 from fuseml.runtime import clock, planner, requests, reuse
-from fuseml.store import codesets, decisions, runs, tables, workflows
+from fuseml.store import codesets, decisions, runs, workflows
 
 if TYPE_CHECKING:
     from functions.dispatcher.app import Deps
 
 
 def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """One run for each assignment that matches the codeset and whose workflow wants this ref and these paths."""
+    """One run for each taker of the codeset whose workflow wants this ref and these paths."""
     pushed = events.CodesetPushed.model_validate(event.data)
     codeset = codesets.find_codeset(session, pushed.project, pushed.codeset)
     if codeset is None or (pushed.registered and pushed.registered != codeset.created):
         # The codeset is gone, or it is another one of the same name by now.
         return _decline(session, event, f"codeset {pushed.subject} is not registered any more, or anew since", commit=pushed.commit)
     announced: list[events.Payload] = []
-    for assignment in _assigned(session, event, "code", pushed.project, pushed.codeset, pushed.commit):
-        revision, document = _current(session, assignment.workflow)
+    for taker in _takers(session, event, "code", pushed.project, pushed.codeset, pushed.commit):
+        revision, document = _current(session, taker.workflow)
         wanted, because = trigger.matches_push(document.on, pushed.ref, pushed.paths)
         if not wanted:
-            _decline(session, event, because, workflow=assignment.workflow, commit=pushed.commit)
+            _decline(session, event, because, workflow=taker.workflow, commit=pushed.commit)
             continue
         order = planner.Order(
             document=document,
@@ -40,7 +40,8 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
             commit=pushed.commit,
             user=pushed.pusher,
         )
-        announced += _create(deps, session, assignment, order, event, because, ref=pushed.ref, announced=clock.fixed(event.time))
+        details = {"assignment": taker.assignment, "ref": pushed.ref, "announced": clock.fixed(event.time)}
+        announced += _create(deps, session, order, event, because, meaning=taker.meaning, trigger=details)
     return announced
 
 
@@ -63,7 +64,8 @@ def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Ev
     if not wanted:
         return _decline(session, event, because, workflow=assigned.workflow)
     order = planner.Order(document=document, revision=revision, project=project, codeset=name, commit=commit)
-    return _create(deps, session, assignment, order, event, f"it was assigned to {assigned.pattern}")
+    because = f"it was assigned to {assigned.pattern}"
+    return _create(deps, session, order, event, because, meaning=assignment.id, trigger={"assignment": assignment.id})
 
 
 def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -81,30 +83,39 @@ def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Eve
         return _decline(session, event, told, workflow=reached.workflow)
     revision, document = _current(session, reached.workflow)
     order = planner.Order(document=document, revision=revision, project=project, codeset=codeset or None, commit=commit)
-    return creation.create(
-        session,
-        order,
-        functools.partial(_planned, deps, session, order),
-        event,
-        meaning=event.id,
-        trigger={"assignment": reached.assignment, "due": reached.due},
-        because=f"its schedule came to {reached.due}",
-        request=event.id,
-    )
+    because = f"its schedule came to {reached.due}"
+    details = {"assignment": reached.assignment, "due": reached.due}
+    return _create(deps, session, order, event, because, meaning=event.id, trigger=details, request=event.id)
 
 
 def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """A new model or dataset starts the workflows that are assigned to its kind. (Code comes as `codeset.pushed`.)"""
+    """A new model or dataset starts each workflow that takes it once. (Code comes as `codeset.pushed`.)"""
     recorded = events.ArtifactRecorded.model_validate(event.data)
     if recorded.kind == "code":
         return []
+    uri = f"models:/{recorded.name}/{recorded.version}" if recorded.kind == "model" else recorded.address
+    made_by = runs.find_named(session, recorded.run) if recorded.run else None
     announced: list[events.Payload] = []
-    for assignment in _assigned(session, event, recorded.kind, recorded.project, recorded.name):
-        revision, document = _current(session, assignment.workflow)
-        taker = next((item.name for item in document.inputs if item.type == recorded.kind), recorded.kind)
-        uri = f"models:/{recorded.name}/{recorded.version}" if recorded.kind == "model" else recorded.address
-        order = planner.Order(document=document, revision=revision, project=recorded.project, inputs={taker: uri})
-        announced += _create(deps, session, assignment, order, event, f"{recorded.address} was recorded")
+    found = _takers(session, event, recorded.kind, recorded.project, recorded.name)
+    for name, assignment in {taker.workflow: taker.assignment for taker in reversed(found)}.items():
+        circle = takers.cause_of(session, recorded.run, name)
+        if circle:
+            _decline(session, event, f"{recorded.address} comes of {circle}, a run of this very workflow", workflow=name)
+            continue
+        revision, document = _current(session, name)
+        by_type = [item.name for item in document.inputs if item.type == recorded.kind]
+        by_name = [item.name for item in document.inputs if item.name == recorded.kind]
+        inputs = dict.fromkeys([*by_type, *by_name][:1], uri)
+        announced += _create(
+            deps,
+            session,
+            planner.Order(document=document, revision=revision, project=recorded.project, inputs=inputs),
+            event,
+            f"{recorded.address} was recorded",
+            meaning=f"artifact:{recorded.address}",
+            trigger={"assignment": assignment, "artifact": recorded.address},
+            caused_by=made_by.name if made_by else None,
+        )
     return announced
 
 
@@ -154,14 +165,14 @@ def _current(session: sqlmodel.Session, name: str) -> tuple[int, workflow.Workfl
     return row.revision, workflow.Workflow.model_validate(row.document)
 
 
-def _assigned(
+def _takers(
     session: sqlmodel.Session, event: events.Event, kind: str, project: str, name: str, commit: str | None = None
-) -> list[tables.Assignment]:
-    """The assignments that match what the event tells of; that there is none is a decision too."""
-    matching = [row for row in workflows.assignments(session) if artifact.matches(row.pattern, kind, project, name)]
-    if not matching:
+) -> list[takers.Taker]:
+    """Who takes what the event tells of; that nobody does is a decision too."""
+    found = takers.takers(session, kind, project, name)
+    if not found:
         _decline(session, event, f"no workflow is assigned to {kind}://{project}/{name}", commit=commit)
-    return matching
+    return found
 
 
 def _decline(
@@ -175,18 +186,19 @@ def _decline(
 def _create(
     deps: Deps,
     session: sqlmodel.Session,
-    assignment: tables.Assignment,
     order: planner.Order,
     event: events.Event,
     because: str,
-    **details: str,
+    *,
+    meaning: str,
+    trigger: Mapping[str, str | None],
+    request: str | None = None,
+    caused_by: str | None = None,
 ) -> list[events.Payload]:
-    trigger = {"assignment": assignment.id, **details}
-    planning = functools.partial(_planned, deps, session, order)
-    return creation.create(session, order, planning, event, meaning=assignment.id, trigger=trigger, because=because)
+    def planning(run_id: str, run_name: str) -> plan.Plan:
+        planned = planner.build(session, order, run_id, run_name, planner.Site(deps.zone, deps.namespace))
+        return reuse.decide(session, order, planned, deps.git.digest)
 
-
-def _planned(deps: Deps, session: sqlmodel.Session, order: planner.Order, run_id: str, run_name: str) -> plan.Plan:
-    """What is to be executed now for the order. Raises as `planner.build` does."""
-    planned = planner.build(session, order, run_id, run_name, planner.Site(deps.zone, deps.namespace))
-    return reuse.decide(session, order, planned, deps.git.digest)
+    return creation.create(
+        session, order, planning, event, meaning=meaning, trigger=trigger, because=because, request=request, caused_by=caused_by
+    )

@@ -19,8 +19,8 @@ from fuseml.store import database
 class Deps:
     """What the sweep needs from the outside.
 
-    `now` is what schedules go by. `retention_days` is how long handled events are remembered. What is registered gets probed by `check` every `health_interval`
-    seconds; `zone` is the control plane's own.
+    `now` is what schedules go by. `retention_days` is how long handled events are remembered. What is registered gets probed by
+    `check` every `health_interval` seconds; `zone` is the control plane's own.
     """
 
     store: database.Database

@@ -21,6 +21,7 @@ class RunQuery(http.PageQuery):
     codeset: str | None = None
     state: str | None = None
     commit: str | None = None
+    caused_by: Annotated[str | None, pydantic.Field(description="the run whose artifacts started them")] = None
     request: Annotated[str | None, pydantic.Field(description="what POST /runs, rerun and resume answer with")] = None
 
 

@@ -52,7 +52,7 @@ class Binding(selector.Binding):
 
 
 class Run(pydantic.BaseModel):
-    """`waits_for` is the run of the same concurrency group after which this one may start."""
+    """`caused_by` is the run whose artifact started this one, `waits_for` that of the same concurrency group after which it may start."""
 
     name: str
     id: str
@@ -69,6 +69,7 @@ class Run(pydantic.BaseModel):
     duration: float | None
     trigger: dict[str, Any]
     request: str | None
+    caused_by: str | None
     concurrency_group: str | None
     waits_for: str | None
     inputs: dict[str, str]

@@ -73,6 +73,7 @@ def lint(
         *_unmade_outputs(checked),
         *_steps(checked, bindings or {}),
         *_unresolved(checked, unresolved),
+        *_listed_artifacts(checked),
         *_scheduled_inputs(checked),
         *_unexecuted(checked),
     ]
@@ -189,6 +190,16 @@ def _unresolved(checked: workflow.Workflow, unresolved: Iterable[Unresolved]) ->
         yield places.get((item.step, item.selector), ("steps",)), f"the selector {item.selector!r} matches nothing now{reason}"
 
 
+def _listed_artifacts(checked: workflow.Workflow) -> Iterator[Warning]:
+    takes_code = any(item.is_codeset for item in checked.inputs)
+    for index, pattern in enumerate(checked.on.patterns if checked.on else ()):
+        kind = pattern.partition(":")[0]
+        if takes_code and kind != "code":
+            yield ("on", "patterns", index), f"a {kind} gives no codeset to the workflow's inputs: runs that it starts will fail"
+        elif kind != "code" and not any(kind in (item.type, item.name) for item in checked.inputs):
+            yield ("on", "patterns", index), f"no input has the type {kind!r}, so runs do not learn which {kind} has started them"
+
+
 def _scheduled_inputs(checked: workflow.Workflow) -> Iterator[Warning]:
     if checked.on and checked.on.schedule:
         for index, item in enumerate(checked.inputs):
@@ -200,8 +211,6 @@ def _scheduled_inputs(checked: workflow.Workflow) -> Iterator[Warning]:
 def _unexecuted(checked: workflow.Workflow) -> Iterator[Warning]:
     """Parts of the language that no function acts upon yet."""
     later = "is not executed by this release"
-    if checked.on and checked.on.patterns:
-        yield ("on", "patterns"), f"a list of patterns {later}: assign the workflow to them instead"
     for index, step in enumerate(checked.steps):
         if step.approval:
             yield ("steps", index, "approval"), f"an approval {later}: every run of this workflow is refused"

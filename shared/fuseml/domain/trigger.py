@@ -27,10 +27,10 @@ def matches_push(on: workflow.On | None, ref: str, paths: Sequence[str] | None) 
     """Whether a push starts a run, and why (a clause for people). `ref` is full (`refs/heads/main`), `paths` are the changed files.
 
     Without `on`, or with an `on` that names no trigger at all, every push to a branch counts, as in the original; an `on` that names
-    other triggers only (a schedule, patterns) is not meant for pushes. Unknown paths (None) pass every path filter: a run too many
+    other triggers only (a schedule, patterns that are not of code) is not meant for pushes. Unknown paths (None) pass every path filter: a run too many
     is better than a change that nobody builds. The deletion of a ref is no push: it has no commit to run on.
     """
-    if on and not on.push and (on.schedule or on.patterns):
+    if on and not on.push and (on.schedule or on.patterns) and not any(pattern.startswith("code:") for pattern in on.patterns):
         return False, "the workflow is started by " + " and ".join(["a schedule"] * bool(on.schedule) + ["artifacts"] * bool(on.patterns))
     push = on.push if on else None
     if push and push.refs:

@@ -20,9 +20,14 @@ def find(session: Session, run_id: str) -> tables.Run | None:
     return session.get(tables.Run, run_id)
 
 
+def find_named(session: Session, name: str) -> tables.Run | None:
+    """The run of this name, or None."""
+    return session.exec(select(tables.Run).where(tables.Run.name == name)).first()
+
+
 def get(session: Session, name: str) -> tables.Run:
     """Raises NotFoundError."""
-    row = session.exec(select(tables.Run).where(tables.Run.name == name)).first()
+    row = find_named(session, name)
     if row is None:
         raise errors.NotFoundError(f"there is no run named {name!r}; `fuseml run list` shows those that exist")
     return row

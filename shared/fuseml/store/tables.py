@@ -133,7 +133,10 @@ class Assignment(SQLModel, table=True):
 
 
 class Run(SQLModel, table=True):
-    """`id` is the run's identity (domain.run.identity): the same meaning cannot be inserted twice. `request` is the one that asked for it."""
+    """`id` is the run's identity (domain.run.identity): the same meaning cannot be inserted twice. `request` is the one that asked for it.
+
+    `caused_by` is the run whose artifact started this one.
+    """
 
     __tablename__ = "run"
 
@@ -147,6 +150,7 @@ class Run(SQLModel, table=True):
     commit: str | None = Field(default=None, index=True)
     trigger: dict[str, Any] = Field(sa_type=_Json)
     request: str | None = Field(default=None, index=True, unique=True)
+    caused_by: str | None = Field(default=None, index=True)
     concurrency_group: str | None = Field(default=None, index=True)
     inputs: dict[str, Any] = Field(sa_type=_Json)
     plan: dict[str, Any] | None = Field(default=None, sa_type=_Json)

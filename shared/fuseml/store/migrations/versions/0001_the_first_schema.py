@@ -160,6 +160,7 @@ def upgrade() -> None:
         sa.Column("commit", sa.String(), nullable=True),
         sa.Column("trigger", sa.JSON(), nullable=False),
         sa.Column("request", sa.String(), nullable=True),
+        sa.Column("caused_by", sa.String(), nullable=True),
         sa.Column("concurrency_group", sa.String(), nullable=True),
         sa.Column("inputs", sa.JSON(), nullable=False),
         sa.Column("plan", sa.JSON(), nullable=True),
@@ -174,6 +175,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("name"),
         sa.UniqueConstraint("sequence"),
     )
+    op.create_index(op.f("ix_run_caused_by"), "run", ["caused_by"], unique=False)
     op.create_index(op.f("ix_run_codeset"), "run", ["codeset"], unique=False)
     op.create_index(op.f("ix_run_commit"), "run", ["commit"], unique=False)
     op.create_index(op.f("ix_run_concurrency_group"), "run", ["concurrency_group"], unique=False)

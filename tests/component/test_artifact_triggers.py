@@ -1,0 +1,141 @@
+"""Workflows that artifacts start: by assignment or because their document lists them, once each, and never in a circle."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from fuseml.domain import events, lint
+from fuseml.store import tables
+from tests.component import triggering
+
+A, B = "a" * 40, "b" * 40
+
+
+def document(name: str, *patterns: str, takes: str = "model", output: str = "model") -> str:
+    listed = f"on: {{patterns: [{', '.join(repr(pattern) for pattern in patterns)}]}}" if patterns else ""
+    item = "{name: code, type: codeset}" if takes == "codeset" else f"{{name: it, type: {takes}}}"
+    use = "{codeset: {name: code}}" if takes == "codeset" else '{name: it, value: "{{ inputs.it }}"}'
+    return f"""
+name: {name}
+inputs: [{item}]
+{listed}
+steps:
+  - name: step
+    image: shell:1
+    inputs: [{use}]
+    outputs: [{{name: {output}}}]
+"""
+
+
+@pytest.fixture
+def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
+    made = triggering.World(tmp_path)
+    made.workflow(document("train", takes="codeset"))
+    made.assign("train", "code://p/code")
+    made.settle()
+    yield made
+    made.store.close()
+
+
+def trained(world: triggering.World, commit: str = A, model: str = "models:/m/1") -> None:
+    """A run of `train` makes a model."""
+    world.pushed(commit)
+    world.settle()
+    [run] = world.get(f"/runs?workflow=train&commit={commit}")
+    world.finish(run["name"], model=model)
+    world.settle()
+
+
+@pytest.mark.parametrize("pattern", ["model://*", "model://p/*", "model://p/m"])
+def test_a_listed_artifact_starts_the_workflow_without_an_assignment(world: triggering.World, pattern: str) -> None:
+    world.workflow(document("serve", pattern))
+    world.workflow(document("elsewhere", "model://other/*", "dataset://*"))
+    trained(world)
+    [run] = world.get("/runs?workflow=serve")
+    assert (run["project"], run["inputs"], run["caused_by"]) == ("p", {"it": "models:/m/1"}, "train-1")
+    assert (run["trigger"]["kind"], run["trigger"]["artifact"]) == ("artifact.recorded", "model://p/m/1")
+    assert [item["name"] for item in world.get("/runs?caused_by=train-1")] == ["serve-1"]
+    assert world.get("/runs?workflow=elsewhere") == []
+
+
+def test_one_artifact_is_one_run_of_a_workflow_however_often_it_matches(world: triggering.World) -> None:
+    world.workflow(document("serve", "model://*", "model://p/*"))
+    for pattern in ("model://*", "model://p/m"):
+        world.assign("serve", pattern)
+    trained(world)
+    recorded = events.ArtifactRecorded(address="model://p/m/1", kind="model", project="p", name="m", version="1", run="train-1")
+    with world.store.write() as session:
+        for row in session.exec(tables.sqlmodel.select(tables.HandledEvent)):
+            session.delete(row)
+    world.deliver(events.event(recorded, triggering.NOON))
+    world.settle()
+    assert len(world.get("/runs?workflow=serve")) == 1
+    trained(world, B, "models:/m/2")
+    assert [run["inputs"]["it"] for run in world.get("/runs?workflow=serve")] == ["models:/m/2", "models:/m/1"]
+
+
+def test_the_same_version_in_two_projects_is_two_artifacts(world: triggering.World) -> None:
+    world.workflow(document("serve", "model://*"))
+    for project in ("p", "q"):
+        told = events.ArtifactRecorded(address=f"model://{project}/m/1", kind="model", project=project, name="m", version="1")
+        world.publish(events.event(told, triggering.NOON))
+    world.settle()
+    assert sorted(run["project"] for run in world.get("/runs?workflow=serve")) == ["p", "q"]
+
+
+def test_a_workflow_is_not_started_by_what_it_made_itself(world: triggering.World) -> None:
+    world.workflow(document("tune", "model://*"))
+    trained(world)
+    world.finish("tune-1", model="models:/m/2")
+    world.settle()
+    assert list(world.states()) == ["train-1", "tune-1"]
+
+
+@pytest.mark.parametrize("by", ["patterns", "assignments"])
+def test_workflows_that_feed_one_another_stop_where_the_circle_closes(world: triggering.World, by: str) -> None:
+    for name in ("tune", "prune"):
+        world.workflow(document(name, *(["model://*"] if by == "patterns" else [])))
+        if by == "assignments":
+            world.assign(name, "model://*")
+    world.settle()
+    trained(world)
+    for version in range(2, 30):
+        queued = [name for name, state in world.states().items() if state == "queued"]
+        if not queued:
+            break
+        world.finish(queued[0], model=f"models:/m/{version}")
+        world.settle()
+    # Each of them takes the first model, and what the other one made of it.
+    assert sorted(name.partition("-")[0] for name in world.states()) == ["prune", "prune", "train", "tune", "tune"]
+    chains = {run["name"]: run["caused_by"] for run in world.get("/runs")}
+    assert sorted(str(cause).partition("-")[0] for cause in chains.values()) == ["None", "prune", "train", "train", "tune"]
+    with world.store.read() as session:
+        told = {row.reason for row in session.exec(tables.sqlmodel.select(tables.Decision)) if row.run is None}
+    assert any("comes of tune-1, a run of this very workflow" in reason for reason in told)
+
+
+def test_a_listed_codeset_starts_the_workflow_by_pushes(world: triggering.World) -> None:
+    world.workflow(document("check", "code://p/*", takes="codeset", output="report"))
+    world.pushed(A)
+    world.pushed(B)
+    world.settle()
+    assert [run["commit"] for run in world.get("/runs?workflow=check")] == [B, A]
+
+
+def test_an_artifact_without_an_input_for_it_still_starts_the_workflow(world: triggering.World) -> None:
+    world.workflow(document("notify", "model://*").replace("type: model", "default: x"))
+    trained(world)
+    [run] = world.get("/runs?workflow=notify")
+    assert (run["inputs"], run["state"]) == ({}, "queued")
+
+
+def test_lists_that_cannot_do_what_they_say_are_told() -> None:
+    deaf = lint.lint_text(document("w", "model://*", takes="dataset"))
+    assert any("no input has the type 'model'" in finding.message for finding in deaf)
+    without_code = lint.lint_text(document("w", "model://*", takes="codeset"))
+    assert any("a model gives no codeset to the workflow's inputs" in finding.message for finding in without_code)
+    for sound in (document("w", "model://*"), document("w", "code://*", takes="codeset")):
+        assert [finding for finding in lint.lint_text(sound) if finding.path.startswith("on")] == []

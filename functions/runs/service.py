@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from functions.runs import views
+from functions.runs import consequences, views
 from fuseml import engines
 from fuseml.domain import errors, events, run, workflow
 from fuseml.runtime import cloudevents, http, planner, requests
@@ -26,14 +26,18 @@ def page(deps: Deps, limit: int, cursor: str | None, filters: Mapping[str, str |
         steps = itertools.groupby(runs.steps(session, [row.id for row in found.rows]), key=lambda step: step.run_id)
         by_run = {run_id: list(group) for run_id, group in steps}
         waits = runs.waits_for(session, found.rows)
-    return http.Listed([views.of(row, by_run.get(row.id, []), waits.get(row.id)) for row in found.rows], found.next_cursor)
+        over = consequences.settled(session, found.rows, by_run)
+    shown = [views.of(row, by_run.get(row.id, []), waits.get(row.id), settled=row.id in over) for row in found.rows]
+    return http.Listed(shown, found.next_cursor)
 
 
 def get(deps: Deps, name: str) -> views.Run:
     """Raises NotFoundError."""
     with deps.store.read() as session:
         row = runs.get(session, name)
-        return views.of(row, runs.steps(session, [row.id]), runs.waits_for(session, [row]).get(row.id))
+        steps = runs.steps(session, [row.id])
+        over = consequences.settled(session, [row], {row.id: steps})
+        return views.of(row, steps, runs.waits_for(session, [row]).get(row.id), settled=row.id in over)
 
 
 def plan(deps: Deps, name: str) -> dict[str, Any]:

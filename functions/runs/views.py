@@ -52,7 +52,10 @@ class Binding(selector.Binding):
 
 
 class Run(pydantic.BaseModel):
-    """`caused_by` is the run whose artifact started this one, `waits_for` that of the same concurrency group after which it may start."""
+    """`caused_by` is the run whose artifact started this one, `waits_for` that of the same concurrency group after which it may start.
+
+    `settled`: it has finished, and every run that its artifacts start is there.
+    """
 
     name: str
     id: str
@@ -62,6 +65,7 @@ class Run(pydantic.BaseModel):
     codeset: str | None
     commit: str | None
     state: str
+    settled: bool
     cause: str | None
     created: str
     started: str | None
@@ -101,15 +105,20 @@ class OriginalRun(pydantic.BaseModel):
     URL: str
 
 
-def of(row: tables.Run, steps: Sequence[tables.StepRun], waits_for: str | None) -> Run:
+def of(row: tables.Run, steps: Sequence[tables.StepRun], waits_for: str | None, *, settled: bool) -> Run:
     """The run as the API shows it."""
     planned = plan.Plan.model_validate(row.plan) if row.plan else None
     known: Sequence[plan.StepPlan | plan.ReusedStep] = (*planned.reused, *planned.steps) if planned else ()
     by_name = {step.name: step for step in known}
     return Run(
-        **{name: getattr(row, name) for name in Run.model_fields if name not in ("cause", "duration", "waits_for", "steps", "bindings")},
+        **{
+            name: getattr(row, name)
+            for name in Run.model_fields
+            if name not in ("cause", "duration", "waits_for", "settled", "steps", "bindings")
+        },
         cause=run.blame(row.cause, {step.name: runs.progress(step) for step in steps}),
         waits_for=waits_for,
+        settled=settled,
         duration=duration(row.started, row.finished),
         steps=[_step(row, step, by_name.get(step.name)) for step in steps],
         bindings=[Binding(step=item.step, **item.binding.model_dump()) for item in planned.bindings] if planned else [],

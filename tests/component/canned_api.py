@@ -170,6 +170,11 @@ def refused(status: int, name: str, message: str, **details: object) -> Answer:
     return Answer({**body, "details": details}, status)
 
 
+def leading_nowhere(route: Callable[[Request], Answer]) -> Route:
+    """The route of `GET /runs` where no run leads to another one."""
+    return lambda request: Answer([]) if "caused_by" in request.query else route(request)
+
+
 CONTRACT: Mapping[tuple[str, str], Route] = {
     ("GET", "/version"): Answer({"version": "0.1.0"}),
     ("GET", "/readyz"): Answer({"status": "ready", "components": {"mlflow": {"status": "starting"}}}),
@@ -189,7 +194,7 @@ CONTRACT: Mapping[tuple[str, str], Route] = {
     ("GET", "/workflows/assignments"): Answer([ASSIGNMENT]),
     ("POST", "/workflows/assignments"): Answer(status=201),
     ("DELETE", "/workflows/assignments/mlflow-e2e"): Answer(status=204),
-    ("GET", "/runs"): Answer([RUN]),
+    ("GET", "/runs"): leading_nowhere(lambda _: Answer([RUN])),
     ("GET", "/runs/mlflow-e2e-1"): Answer(RUN),
     ("GET", "/runs/mlflow-e2e-1/logs/trainer"): Answer(
         "epoch 1: süß\n".encode(), headers={"Fuseml-Log-Offset": "14", "Fuseml-Log-Complete": "true"}

@@ -139,3 +139,62 @@ def test_lists_that_cannot_do_what_they_say_are_told() -> None:
     assert any("a model gives no codeset to the workflow's inputs" in finding.message for finding in without_code)
     for sound in (document("w", "model://*"), document("w", "code://*", takes="codeset")):
         assert [finding for finding in lint.lint_text(sound) if finding.path.startswith("on")] == []
+
+
+# Whether everything has begun that a run leads to.
+
+
+def test_a_run_is_settled_when_what_it_made_has_started_what_takes_it(world: triggering.World) -> None:
+    world.workflow(document("serve", "model://*"))
+    world.pushed(A)
+    world.settle()
+    assert world.run("train-1")["settled"] is False, "it runs"
+    world.finish("train-1", model="models:/m/1")
+    while world.events:
+        # Whatever of this is delivered when: it is not settled before the other run is there.
+        assert world.run("train-1")["settled"] is (world.get("/runs?caused_by=train-1") != []) is False
+        event = world.events.pop()
+        world.deliver(event)
+        if world.get("/runs?caused_by=train-1"):
+            break
+    assert world.run("train-1")["settled"] is True
+    assert [run["settled"] for run in world.get("/runs")] == [False, True]
+
+
+def test_a_run_that_made_nothing_is_settled_when_its_steps_are_handled(world: triggering.World) -> None:
+    world.pushed(A)
+    world.settle()
+    world.finish("train-1", "failed")
+    assert world.run("train-1")["settled"] is False
+    world.settle()
+    assert world.run("train-1")["settled"] is True
+
+
+def test_a_run_that_never_began_is_settled(world: triggering.World) -> None:
+    world.pushed(A)
+    world.settle()
+    world.pushed(B)
+    with world.store.write() as session:
+        for row in session.exec(tables.sqlmodel.select(tables.Run)):
+            row.submitted = None
+    assert world.functions["runs"].test_client().post("/runs/train-1/cancel").status_code == 202
+    world.events = [event for event in world.events if event.type == events.RunCancelRequested.TYPE]
+    for event in list(world.events):
+        world.deliver(event)
+    run = world.run("train-1")
+    assert (run["state"], run["settled"]) == ("cancelled", True)
+
+
+def test_a_step_that_is_not_heard_of_yet_keeps_a_run_from_being_settled_but_not_for_ever(world: triggering.World) -> None:
+    world.pushed(A)
+    world.settle()
+    world.finish("train-1")
+    world.events.clear()
+    with world.store.write() as session:
+        [step] = session.exec(tables.sqlmodel.select(tables.StepRun))
+        step.state = "queued"
+    assert world.run("train-1")["settled"] is False
+    with world.store.write() as session:
+        [row] = session.exec(tables.sqlmodel.select(tables.Run))
+        row.finished = triggering.NOON.replace("2026", "2020")
+    assert world.run("train-1")["settled"] is True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -289,6 +289,39 @@ def test_watching_gives_up_when_the_server_stays_away() -> None:
     time = iter(range(0, 1000, 10))
     with canned_api.serve({("GET", "/runs/r"): refused(503, "unavailable", "away")}) as server, pytest.raises(errors.TemporaryError):
         list(api.Client(server.url, TOKEN).runs.watch("r", sleep=lambda _: None, clock=lambda: float(next(time))))
+
+
+def test_following_goes_on_until_everything_that_was_started_has_ended() -> None:
+    """a leads to b while it runs, b to c between its end and its being settled; d is followed beside it."""
+    looks = {name: iter(states) for name, states in {"a": ["running", "end", "settled"], "b": ["end", "settled"]}.items()}
+    now = {"c": "settled", "d": "settled"}
+
+    def one(name: str) -> Callable[[Request], Answer]:
+        def answer(_: Request) -> Answer:
+            now[name] = next(looks[name]) if name in looks else now[name]
+            state = "running" if now[name] == "running" else "succeeded"
+            return Answer({"name": name, "state": state, "settled": now[name] == "settled"})
+
+        return answer
+
+    def listed(request: Request) -> Answer:
+        [cause] = request.query["caused_by"]
+        caused = {"a": "b", "b": "c" if now.get("b") == "settled" else ""}.get(cause)
+        return Answer([{"name": caused, "state": "queued", "caused_by": cause}] if caused else [])
+
+    away = iter([False, True, False, False, False, False, False, False, False, False])
+    served = {("GET", f"/runs/{name}"): one(name) for name in "abcd"}
+    changed = {("GET", "/runs"): lambda request: refused(503, "unavailable", "away") if next(away) else listed(request)}
+    with canned_api.serve({**served, **changed}) as server:
+        followed = list(api.Client(server.url, TOKEN).runs.follow(["a", "d"], sleep=lambda _: None))
+    assert [run["name"] for run in followed[-1]] == ["a", "b", "d", "c"]
+    assert {run["state"] for run in followed[-1]} == {"succeeded"}
+
+
+def test_following_gives_up_when_the_server_stays_away() -> None:
+    time = iter(range(0, 1000, 10))
+    with canned_api.serve({("GET", "/runs/r"): refused(503, "unavailable", "away")}) as server, pytest.raises(errors.TemporaryError):
+        list(api.Client(server.url, TOKEN).runs.follow(["r"], sleep=lambda _: None, clock=lambda: float(next(time))))
 
 
 def test_unreadiness_is_an_answer() -> None:

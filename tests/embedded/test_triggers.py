@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import pathlib
+import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,3 +121,62 @@ def test_a_time_that_was_missed_while_the_server_was_down_is_made_up_for_once(tm
         assert [item["name"] for item in ticked] == ["nightly-1"], "neither the other missed time nor this one again"
     finally:
         server.stop()
+
+
+TRAIN = """
+name: train
+inputs:
+  - {name: code, type: codeset}
+steps:
+  - name: fit
+    image: fuseml.local/shell:1
+    inputs: [{codeset: {name: code}}]
+    script: printf "models:/answer/$(cat version)" > "$FUSEML_ENV_RESULTS/model"
+    outputs: [{name: model}]
+"""
+SERVE = """
+name: NAME
+inputs:
+  - {name: model, type: model}
+on: {patterns: ["model://chain/*"]}
+steps:
+  - name: serve
+    image: fuseml.local/shell:1
+    inputs: [{name: model, value: "{{ inputs.model }}"}]
+    script: |
+      SCRIPT
+    outputs: [{name: quantized}]
+"""
+
+
+def test_waiting_for_a_push_follows_all_that_it_leads_to(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+    """train makes a model, shrink makes a smaller one of it, and check fails on any whose version is 22."""
+    shrink = SERVE.replace("NAME", "shrink").replace("SCRIPT", 'printf "${FUSEML_MODEL}2" > "$FUSEML_ENV_RESULTS/quantized"')
+    check = SERVE.replace("NAME", "check").replace(
+        "SCRIPT", '[ "$FUSEML_MODEL" != models:/answer/22 ] && echo good > "$FUSEML_ENV_RESULTS/quantized"'
+    )
+    for text in (TRAIN, shrink, check):
+        server.post("/workflows", raw=text.encode())
+    server.post("/codesets?project=chain&name=code")
+    server.post("/workflows/assignments?name=train&codesetProject=chain&codesetName=code")
+    environment = {**embedded.GIT_ENVIRONMENT, "FUSEML_HOME": str(server.home)}
+    (tmp_path / "code").mkdir()
+
+    def pushed(version: int) -> tuple[int, dict[str, str]]:
+        (tmp_path / "code" / "version").write_text(str(version))
+        command = [sys.executable, "-m", "fuseml.cli.main", "push", str(tmp_path / "code"), "-p", "chain", "-n", "code", "--wait"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        # Nothing was left unfinished when the command ended, and nothing came after it.
+        states = {run["name"]: run["state"] for run in server.get("/runs?project=chain")}
+        assert set(re.findall(r"(\S+-\d+)  (?:succeeded|failed)", done.stdout)) == {name for name in states if name in done.stdout}
+        return done.returncode, states
+
+    code, states = pushed(1)
+    assert code == 0
+    assert states == dict.fromkeys(["train-1", "shrink-1", "check-1", "check-2"], "succeeded")
+
+    code, states = pushed(2)
+    assert code == 1
+    new = {name: state for name, state in states.items() if name in ("train-2", "shrink-2", "check-3", "check-4")}
+    assert sorted(new.values()) == ["failed", "succeeded", "succeeded", "succeeded"]
+    assert server.get("/runs?project=chain&state=running") == server.get("/runs?project=chain&state=queued") == []

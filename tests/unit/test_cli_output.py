@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import io
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from fuseml.cli import explanation, output, watch
 from fuseml.client import shapes
@@ -75,7 +77,7 @@ def test_without_a_terminal_a_watched_run_is_a_line_for_each_change(capsys: pyte
         _run("running", builder="succeeded", trainer="running"),
         failed,
     ]
-    assert watch.show(looks) == failed
+    assert watch.show([look] for look in looks) == [failed]
     lines = [re.sub(r"^\d\d:\d\d:\d\d  ", "", line) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         "w-1  running",
@@ -93,7 +95,7 @@ def test_why_a_step_is_executed_or_not_is_told_once(capsys: pytest.CaptureFixtur
     for look in looks:
         look["steps"][0]["reused_from"] = "w-0"
         look["steps"][1]["not_reused"] = "changed since w-0: image"
-    watch.show(looks)
+    watch.show([look] for look in looks)
     assert [line[10:] for line in capsys.readouterr().out.splitlines()] == [
         "w-1  running",
         "w-1 builder  succeeded  reused from w-0",
@@ -103,11 +105,31 @@ def test_why_a_step_is_executed_or_not_is_told_once(capsys: pytest.CaptureFixtur
     ]
     console = output.console()
     with console.capture() as captured:
-        console.print(watch.tree(looks[-1]))
+        console.print(*watch.trees([looks[-1]]))
     assert [line.split("  ", 1)[1].strip() for line in captured.get().splitlines()[1:]] == [
         "succeeded          reused from w-0",
         "succeeded          not reused: changed since w-0: image",
     ]
+
+
+def test_runs_stand_below_the_one_that_caused_them_and_fit_a_narrow_terminal() -> None:
+    long = "a-step-with-a-rather-long-name"
+    first = {**_run("succeeded", train="succeeded"), "project": "p", "codeset": "code", "commit": "c" * 40}
+    second = {**_run("running", **{long: "running"}), "name": "serve-1", "caused_by": "w-1", "trigger": {"artifact": "model://p/m/1"}}
+    third = {**_run("failed"), "name": "check-1", "caused_by": "serve-1", "cause": "a long story\n" * 20}
+    other = {**_run("queued"), "name": "lint-1", "caused_by": "unknown-1", "waits_for": "lint-0", "concurrency_group": "p/g"}
+    narrow = Console(width=80, file=io.StringIO(), force_terminal=False, highlight=False)
+    for tree in watch.trees([first, second, third, other]):  # type: ignore[list-item]
+        narrow.print(tree)
+    lines = narrow.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+    shape = [line[: line.index(name)] for line, name in zip(lines, ("w-1", "train", "serve-1", long, "check-1", "lint-1"), strict=True)]
+    assert shape == ["", "├── ", "└── ", "    ├── ", "    └── ", ""]
+    states = ("succeeded", "succeeded", "running", "running", "failed", "queued")
+    assert len({line.index(state) for line, state in zip(lines, states, strict=True)}) == 1, "states stand below each other"
+    assert all(len(line) <= 80 for line in lines)
+    assert "  m/1" in lines[2]
+    assert "waits for lint-0" in lines[5]
 
 
 @pytest.mark.parametrize("nothing", [None, [], {}, ["text"], [{"candidates": "text"}]])

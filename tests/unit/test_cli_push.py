@@ -62,7 +62,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
     routes: dict[tuple[str, str], canned_api.Route] = {
         ("POST", "/codesets"): Answer({"codeset": codeset, "username": "u", "password": "p"}, 201),
-        ("GET", "/runs"): runs,
+        ("GET", "/runs"): canned_api.leading_nowhere(runs),
         ("GET", "/runs/mlflow-e2e-1"): run,
     }
     with canned_api.serve(routes) as server:

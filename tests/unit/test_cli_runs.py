@@ -60,7 +60,9 @@ def routes(ended: Mapping[str, object] = ENDED) -> dict[tuple[str, str], canned_
         ("POST", "/runs"): ASKED,
         ("POST", "/runs/mlflow-e2e-1/rerun"): ASKED,
         ("POST", "/runs/mlflow-e2e-1/resume"): ASKED,
-        ("GET", "/runs"): lambda request: Answer([MADE] if request.query.get("request") == ["r-1"] else [canned_api.RUN]),
+        ("GET", "/runs"): canned_api.leading_nowhere(
+            lambda request: Answer([MADE] if request.query.get("request") == ["r-1"] else [canned_api.RUN])
+        ),
         ("GET", "/runs/mlflow-e2e-2"): Answer(ended),
         ("POST", "/workflows/mlflow-e2e/plan"): Answer(PLAN),
         ("GET", "/workflows/mlflow-e2e/revisions"): Answer([{"revision": 2, "created": "2026-01-02T10:00:00Z"}]),
@@ -136,10 +138,36 @@ def test_waiting_for_an_assignment_follows_the_run_that_it_starts(tmp_path: Path
         assigned.append(request)
         return Answer(status=201)
 
-    changed = {("POST", "/workflows/assignments"): assign, ("GET", "/runs"): lambda _: Answer([MADE] if assigned else [canned_api.RUN])}
+    listed = canned_api.leading_nowhere(lambda _: Answer([MADE] if assigned else [canned_api.RUN]))
+    changed = {("POST", "/workflows/assignments"): assign, ("GET", "/runs"): listed}
     with canned_api.serve({**routes(FAILED), **changed}) as server:
         assert fuseml(server, tmp_path, "workflow assign mlflow-e2e -p demo -c diabetes --wait") == 1
     assert "mlflow-e2e-2  failed" in capsys.readouterr().out
+
+
+def test_waiting_follows_what_the_run_leads_to_and_fails_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The run ends; a moment later what it made starts another one, which fails."""
+    looks: list[str] = []
+    caused = {**FAILED, "name": "serve-1", "caused_by": "mlflow-e2e-2", "trigger": {"artifact": "model://demo/m/1"}, "steps": []}
+
+    def first(_: Request) -> Answer:
+        looks.append("first")
+        return Answer({**ENDED, "settled": len(looks) > 2})
+
+    def listed(request: Request) -> Answer:
+        if "caused_by" not in request.query:
+            return Answer([MADE])
+        return Answer([caused] if request.query["caused_by"] == ["mlflow-e2e-2"] and len(looks) > 1 else [])
+
+    changed = {("GET", "/runs/mlflow-e2e-2"): first, ("GET", "/runs"): listed, ("GET", "/runs/serve-1"): Answer(caused)}
+    with canned_api.serve({**routes(), **changed}) as server:
+        assert fuseml(server, tmp_path, "run rerun mlflow-e2e-1 --wait") == 1
+    told = [line[10:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert told[-2:] == [
+        "serve-1  started by model://demo/m/1 of mlflow-e2e-2",
+        "serve-1  failed  1m04s  step 'trainer' failed: too hard",
+    ]
+    assert "mlflow-e2e-2  succeeded  1m04s" in told
 
 
 def test_a_refused_request_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

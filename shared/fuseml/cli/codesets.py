@@ -29,7 +29,7 @@ Location = Annotated[str, typer.Argument(metavar="LOCATION", help="A folder, or 
 CodesetName = Annotated[str, options.option("--name", "-n", help="The codeset's name.")]
 Labels = Annotated[list[str] | None, options.option("--label", help="A label; may be repeated.")]
 Message = Annotated[str, options.option("--message", "-m", help="The commit's message.")]
-Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the runs that the push starts; exit code 1 if one fails.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the runs and all they lead to; exit 1 if one fails.")]
 
 
 @app.command(

@@ -26,7 +26,11 @@ def _trigger(run: Mapping[str, object]) -> object:
     trigger = run.get("trigger")
     if not isinstance(trigger, dict):
         return None
-    return f"schedule, {output.minute(trigger['due'])}" if trigger.get("due") else trigger.get("kind")
+    if trigger.get("due"):
+        return f"schedule, {output.minute(trigger['due'])}"
+    if trigger.get("artifact"):
+        return f"{trigger['artifact']}, made by {run['caused_by']}" if run.get("caused_by") else trigger["artifact"]
+    return trigger.get("kind")
 
 
 COLUMNS = (

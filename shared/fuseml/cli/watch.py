@@ -1,11 +1,11 @@
-"""Waiting for runs and following them: a live tree of the steps in a terminal, a line for each change elsewhere."""
+"""Waiting for runs and following them: live trees of runs and steps in a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
 import collections
 import datetime
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # What was asked for is a run before this many seconds have passed.
 _RUNS_APPEAR = 15.0
+# Columns that the guides of a tree take for each level.
+_GUIDE = 4
 
 
 def appear(look: Callable[[], Iterable[shapes.Run]], otherwise: str) -> list[shapes.Run]:
@@ -51,11 +53,12 @@ def requested(client: Client, request: str, format: output.Format, *, wait: bool
 
 
 def to_end(client: Client, found: Iterable[shapes.Run], format: output.Format = output.Format.TABLE) -> None:
-    """Follow the runs, or for programs print each as it ended. Exits with 1 unless all of them succeed."""
+    """Follow the runs and all that they lead to, or for programs print each as it ended. Exits with 1 unless all of them succeed."""
+    looks = client.runs.follow(run["name"] for run in found)
     if format is output.Format.TABLE:
-        finished = [follow(client, run["name"]) for run in found]
+        finished = show(looks)
     else:
-        finished = [collections.deque(client.runs.watch(run["name"]), maxlen=1).pop() for run in found]
+        [finished] = collections.deque(looks, maxlen=1)
         for run in finished:
             output.dump(format, run)
     if any(run["state"] != "succeeded" for run in finished):
@@ -64,22 +67,23 @@ def to_end(client: Client, found: Iterable[shapes.Run], format: output.Format = 
 
 def follow(client: Client, name: str) -> shapes.Run:
     """Show the run until it has finished; the run as it ended."""
-    return show(client.runs.watch(name))
+    return show([run] for run in client.runs.watch(name))[0]
 
 
-def show(looks: Iterable[shapes.Run], indent: int = 0) -> shapes.Run:
-    """Show successive looks at a run on standard output; the last one. `looks` must not be empty."""
+def show(looks: Iterable[Sequence[shapes.Run]], indent: int = 0) -> Sequence[shapes.Run]:
+    """Show successive looks at runs on standard output; the last one. `looks` must not be empty."""
     return _live(looks, indent) if output.console().is_terminal else _lines(looks, indent)
 
 
-def _live(looks: Iterable[shapes.Run], indent: int) -> shapes.Run:
+def _live(looks: Iterable[Sequence[shapes.Run]], indent: int) -> Sequence[shapes.Run]:
+    from rich.console import Group
     from rich.live import Live
     from rich.padding import Padding
 
-    last: shapes.Run = {}
+    last: Sequence[shapes.Run] = ()
 
     def picture() -> Padding:
-        return Padding(tree(last), (0, 0, 0, indent))
+        return Padding(Group(*trees(last)), (0, 0, 0, indent))
 
     # The durations of running steps count up between two looks.
     with Live(console=output.console(), refresh_per_second=8, get_renderable=picture) as live:
@@ -89,19 +93,40 @@ def _live(looks: Iterable[shapes.Run], indent: int) -> shapes.Run:
     return last
 
 
-def tree(run: shapes.Run) -> Tree:
-    """The run and its steps, with state, duration and cause."""
+def trees(runs: Sequence[shapes.Run]) -> Iterator[Tree]:
+    """Each run with its steps and, below them, the runs that it caused; with state, duration and cause."""
     from rich.tree import Tree
 
+    by_cause = collections.defaultdict(list)
+    names = {run["name"] for run in runs}
+    for run in runs:
+        by_cause[run.get("caused_by") if run.get("caused_by") in names else None].append(run)
+
+    def width(run: shapes.Run, depth: int) -> int:
+        # The guides of the tree take four characters; with them, the states stand below each other.
+        below = [len(step["name"]) + _GUIDE * (depth + 1) for step in run.get("steps", [])]
+        return max(len(run["name"]) + _GUIDE * depth, *below, *(width(other, depth + 1) for other in by_cause[run["name"]]), 0)
+
+    widest = max((width(run, 0) for run in by_cause[None]), default=0)
+
+    def grow(tree: Tree, run: shapes.Run, depth: int) -> Tree:
+        for step in run.get("steps", []):
+            tree.add(_label(step, step["name"].ljust(widest - _GUIDE * (depth + 1)), ""))
+        for other in by_cause[run["name"]]:
+            grow(tree.add(_label(other, other["name"].ljust(widest - _GUIDE * (depth + 1)), _subject(other))), other, depth + 1)
+        return tree
+
+    for run in by_cause[None]:
+        yield grow(Tree(_label(run, run["name"].ljust(widest), _subject(run)), guide_style="dim"), run, 0)
+
+
+def _subject(run: shapes.Run) -> str:
+    """What the run is about: a codeset at a version, or name and version of the artifact that has started it."""
+    artifact = run.get("trigger", {}).get("artifact")
+    if artifact:
+        return artifact.partition("://")[2].partition("/")[2]
     subject = "/".join(part for part in (run.get("project"), run.get("codeset")) if part)
-    version = (run.get("commit") or "")[:8]
-    name, steps = run.get("name", ""), run.get("steps", [])
-    # The guides of the tree take four characters; with them, the states stand below each other.
-    width = max(len(name), 4 + max((len(step["name"]) for step in steps), default=0))
-    root = Tree(_label(run, f"{name:<{width}}", f"{subject} {version}".strip()), guide_style="dim")
-    for step in steps:
-        root.add(_label(step, f"{step['name']:<{width - 4}}", ""))
-    return root
+    return f"{subject} {(run.get('commit') or '')[:8]}".strip()
 
 
 def _label(item: shapes.Run | shapes.StepRun, name: str, remark: str) -> Text:
@@ -120,14 +145,23 @@ def _label(item: shapes.Run | shapes.StepRun, name: str, remark: str) -> Text:
     return label
 
 
-def _lines(looks: Iterable[shapes.Run], indent: int) -> shapes.Run:
+def _lines(looks: Iterable[Sequence[shapes.Run]], indent: int) -> Sequence[shapes.Run]:
     told: dict[str, str] = {}
-    last: shapes.Run = {}
+    last: Sequence[shapes.Run] = ()
     for last in looks:
-        for subject, line in _changes(last, told):
-            time = datetime.datetime.now().astimezone().strftime("%H:%M:%S")
-            typer.echo(f"{' ' * indent}{time}  {subject}  {line}")
+        names = {run["name"] for run in last}
+        for run in last:
+            if run.get("caused_by") in names and run["name"] not in told:
+                told[run["name"]] = ""
+                _tell(run["name"], f"started by {run.get('trigger', {}).get('artifact')} of {run['caused_by']}", indent)
+            for subject, line in _changes(run, told):
+                _tell(subject, line, indent)
     return last
+
+
+def _tell(subject: str, line: str, indent: int) -> None:
+    time = datetime.datetime.now().astimezone().strftime("%H:%M:%S")
+    typer.echo(f"{' ' * indent}{time}  {subject}  {line}")
 
 
 def _changes(run: shapes.Run, told: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import codecs
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -48,10 +49,15 @@ class Runs:
         state: str | None = None,
         commit: str | None = None,
         request: str | None = None,
+        caused_by: str | None = None,
         limit: int | None = None,
     ) -> Iterator[shapes.Run]:
-        """Runs that match all that is given, newest first, at most `limit`. `request` is what `start`, `rerun`, `resume` returned."""
-        query = {"workflow": workflow, "project": project, "codeset": codeset, "state": state, "commit": commit, "request": request}
+        """Runs that match all that is given, newest first, at most `limit`.
+
+        `request` is what `start`, `rerun`, `resume` returned, `caused_by` the run whose artifacts have started them.
+        """
+        query = {"workflow": workflow, "project": project, "codeset": codeset, "state": state, "commit": commit}
+        query |= {"request": request, "caused_by": caused_by}
         return cast(Iterator[shapes.Run], self._http.pages("/runs", query, limit))
 
     def get(self, name: str) -> shapes.Run:
@@ -112,6 +118,40 @@ class Runs:
                 if is_finished(run):
                     return
             sleep(interval)
+
+    def follow(
+        self,
+        names: Iterable[str],
+        *,
+        interval: float = INTERVAL,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Iterator[builtins.list[shapes.Run]]:
+        """The runs, and all that they lead to, again and again until everything has finished; each behind the one that caused it.
+
+        A short absence of the server is waited out.
+        """
+        open_ = dict.fromkeys(names)
+        known: dict[str, shapes.Run] = {}
+        last_seen = clock()
+        while open_:
+            try:
+                for name in list(open_):
+                    # First the run, then what it caused: of a settled run there will be no more.
+                    known[name] = self.get(name)
+                    caused = [run for run in self.list(caused_by=name) if run["name"] not in known]
+                    known |= {run["name"]: run for run in reversed(caused)}
+                    open_ |= {run["name"]: None for run in caused}
+                    if is_finished(known[name]) and known[name].get("settled", True):
+                        del open_[name]
+            except errors.TemporaryError:
+                if clock() - last_seen > _PATIENCE:
+                    raise
+            else:
+                last_seen = clock()
+                yield list(known.values())
+            if open_:
+                sleep(interval)
 
     def text(
         self, name: str, step: str, *, follow: bool = False, interval: float = INTERVAL, sleep: Callable[[float], None] = time.sleep

@@ -140,6 +140,8 @@ class Binding(TypedDict, total=False):
 class Trigger(TypedDict, total=False):
     kind: str
     event: str | None
+    artifact: str
+    due: str
     action: str
     of: str | None
 
@@ -159,6 +161,8 @@ class Run(TypedDict, total=False):
     finished: str | None
     trigger: Trigger
     request: str | None
+    caused_by: str | None
+    settled: bool
     concurrency_group: str | None
     waits_for: str | None
     inputs: dict[str, str]

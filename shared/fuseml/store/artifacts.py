@@ -46,6 +46,14 @@ def page(session: Session, page: paging.Page, **filters: str | None) -> paging.S
     return paging.fetch(session, query, page, tables.Artifact.address)
 
 
+def made_by(session: Session, runs: Sequence[str]) -> dict[str, list[tables.Artifact]]:
+    """The artifacts of each of the runs, by the run's name."""
+    found: dict[str, list[tables.Artifact]] = {}
+    for row in session.exec(select(tables.Artifact).where(col(tables.Artifact.run).in_(runs))):
+        found.setdefault(row.run or "", []).append(row)
+    return found
+
+
 def edges(session: Session, addresses: Sequence[str]) -> Sequence[tables.ArtifactEdge]:
     """Every edge that touches one of the addresses."""
     return session.exec(

@@ -71,6 +71,20 @@ def handled(session: Session, consumer: str, event: events.Event) -> Handled | N
     return Handled(from_document(row.reply) if row.reply else None) if row else None
 
 
+def handled_among(session: Session, consumer: str, wanted: Sequence[events.Event]) -> set[tuple[str, str]]:
+    """(source, id) of those of the events that `consumer` has handled."""
+    if not wanted:
+        return set()
+    rows = session.exec(
+        select(tables.HandledEvent.source, tables.HandledEvent.id).where(
+            tables.HandledEvent.consumer == consumer,
+            col(tables.HandledEvent.source).in_({event.source for event in wanted}),
+            col(tables.HandledEvent.id).in_({event.id for event in wanted}),
+        )
+    )
+    return {(source, id) for source, id in rows}
+
+
 def record_handled(session: Session, consumer: str, event: events.Event, reply: events.Event | None, now: str) -> None:
     """Remember the answer, in the transaction of the effect."""
     session.add(

@@ -46,6 +46,13 @@ class Registered(Wire):
     password: str
 
 
+class NewSecret(Wire):
+    """A secret that is not shown again; the one before is accepted until `former_until` (RFC 3339)."""
+
+    secret: str
+    former_until: str
+
+
 class NewProject(http.Query):
     name: Name
     description: Annotated[str, pydantic.Field(max_length=1000)] = ""
@@ -104,6 +111,12 @@ def register(api: http.Api, deps: Deps) -> None:
     def get_codeset(project: str, name: str) -> Codeset:
         """Show a codeset."""
         return Codeset.model_validate(service.get_codeset(deps, project, name))
+
+    @api.route("POST", "/codesets/<project>/<name>/webhook", returns=NewSecret)
+    def rotate_codeset_webhook(project: str, name: str) -> NewSecret:
+        """Replace the secret of the codeset's webhooks. The git host is told; it is shown this once, for webhooks made by hand."""
+        secret, until = service.rotate_webhook(deps, project, name)
+        return NewSecret(secret=secret, former_until=until)
 
     @api.route("DELETE", "/codesets/<project>/<name>", status=204)
     def delete_codeset(project: str, name: str) -> None:

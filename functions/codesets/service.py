@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fuseml.domain import document, events
-from fuseml.runtime import clock, cloudevents
-from fuseml.store import codesets, paging, tables
+from fuseml.runtime import clock, cloudevents, secrets
+from fuseml.store import codesets, paging, tables, webhooks
 
 if TYPE_CHECKING:
     from functions.codesets.app import Deps
@@ -73,7 +73,7 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
                 description=description,
                 labels=list(dict.fromkeys(labels)),
                 url=deps.git.clone_url(project, name),
-                webhook_secret=deps.keyring.seal(deps.keyring.derive(f"webhook:{project}/{name}")),
+                webhook_secret=deps.keyring.seal(secrets.new_webhook_secret()),
                 created=clock.now(),
             )
             codesets.add_codeset(session, row)
@@ -88,6 +88,18 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
     return row, deps.git.admit(project, name, password), password
 
 
+def rotate_webhook(deps: Deps, project: str, name: str) -> tuple[str, str]:
+    """A new secret for the codeset's webhooks, and until when the one before is good. Raises NotFoundError.
+
+    The git host is told at once; what it signed before stays good, and so does the old secret where the host cannot be told now.
+    """
+    secret, until = secrets.new_webhook_secret(), clock.ahead(secrets.WEBHOOK_OVERLAP)
+    with deps.store.write() as session:
+        webhooks.replace_of_codeset(session, codesets.codeset(session, project, name), deps.keyring.seal(secret), until)
+    deps.git.sign_webhooks(project, name, secret)
+    return secret, until
+
+
 def push_password(deps: Deps, project: str, name: str) -> str:
     """The password that lets git push to this codeset only."""
     return deps.keyring.derive(f"git:{project}/{name}")
@@ -100,5 +112,6 @@ def delete_codeset(deps: Deps, project: str, name: str) -> None:
     deps.git.delete_repository(project, name)
     with deps.store.write() as session:
         codesets.delete_codeset(session, project, name)
+        webhooks.forget_codeset(session, project, name)
         cloudevents.announce(session, events.CodesetRemoved(project=project, codeset=name))
     cloudevents.relay(deps.store, deps.publisher)

@@ -18,6 +18,7 @@ def _deps() -> Deps:
         keyring=wiring.keyring(settings),
         tokens=wiring.tokens(settings),
         zone=settings.zone,
+        public_url=settings.public_url,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fuseml.domain import document, errors
-from fuseml.store import codesets, extensions
+from fuseml.store import codesets, extensions, webhooks
 
 if TYPE_CHECKING:
     from functions.extensions.app import Deps
@@ -29,16 +29,19 @@ def rotate(deps: Deps) -> Rotated:
     """Bring everything to the newest key. Doing so again changes nothing, unless there is a newer key."""
     if deps.renew is not None:
         deps.renew()
-    credentials, webhooks = _Sealer(deps, "extension"), _Sealer(deps, "codeset")
+    credentials, hooks, others = _Sealer(deps, "extension "), _Sealer(deps, "codeset "), _Sealer(deps, "")
     last: str | None = ""
     while last is not None:
         with deps.store.write() as session:
             read = extensions.reseal(session, credentials.change, last, _PORTION)
         last = read[-1] if read else None
     with deps.store.write() as session:
-        codesets.reseal(session, webhooks.change)
-    unreadable = [*credentials.unreadable, *webhooks.unreadable]
-    return Rotated(credentials=credentials.changed, webhook_secrets=webhooks.changed, unreadable=unreadable)
+        codesets.reseal(session, hooks.change)
+        webhooks.reseal(session, others.change)
+    unreadable = [*credentials.unreadable, *hooks.unreadable, *others.unreadable]
+    return Rotated(
+        credentials=credentials.changed, webhook_secrets=hooks.changed + others.changed, unreadable=list(dict.fromkeys(unreadable))
+    )
 
 
 class _Sealer:
@@ -53,7 +56,7 @@ class _Sealer:
         try:
             again = self._keyring.reseal(sealed)
         except errors.PermanentError:
-            self.unreadable[f"{self._kind} {owner}"] = None
+            self.unreadable[f"{self._kind}{owner}"] = None
             return sealed
         self.changed += again != sealed
         return again

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import flask
 import pydantic
 
-from functions.extensions import discovery, rotation, service
+from functions.extensions import discovery, hooks, rotation, service
 from fuseml.domain import document, extension, impact, selector
 from fuseml.runtime import http
 
@@ -38,6 +38,11 @@ class PlanQuery(http.Query):
 
 class UpdateQuery(PlanQuery):
     dry_run: Annotated[bool, pydantic.Field(description="only tell what it would do")] = False
+
+
+class WebhookQuery(http.Query):
+    rotate: Annotated[bool, pydantic.Field(description="replace a secret that there is; it stays good for a day")] = False
+    register_: Annotated[bool, pydantic.Field(alias="register", description="set the webhook up on the tracking server as well")] = False
 
 
 class PartDeletion(http.Query):
@@ -77,6 +82,11 @@ def register(api: http.Api, deps: Deps) -> None:
     def rotate_secrets() -> rotation.Rotated:
         """Seal all secrets anew with the newest key. A server that keeps its keys itself makes a fresh one."""
         return rotation.rotate(deps)
+
+    @api.route("POST", "/extensions/<id>/webhook", query=WebhookQuery, returns=hooks.Webhook, status=201)
+    def make_extension_webhook(id: str, query: WebhookQuery) -> hooks.Webhook:
+        """Make the secret with which a tracking server signs its webhooks, or replace it. It is shown this once."""
+        return hooks.renew(deps, id, rotate=query.rotate, register=query.register_)
 
     @api.route("GET", "/extensions/<id>", returns=extension.Extension)
     def get_extension(id: str) -> extension.Extension:

@@ -11,7 +11,7 @@ import sqlmodel
 from functions.extensions import foresight, sealing
 from fuseml.domain import constraint, errors, events, extension, impact, registry, selector
 from fuseml.runtime import clock, cloudevents, http
-from fuseml.store import extensions, paging
+from fuseml.store import extensions, paging, webhooks
 
 if TYPE_CHECKING:
     from functions.extensions.app import Deps
@@ -72,6 +72,7 @@ def delete(deps: Deps, extension_id: str, expected: int | None, *, force: bool) 
         if not force:
             foresight.refuse_breaking(foresight.assess(session, stored, None, home=deps.zone), f"extension {extension_id}")
         removed = extensions.remove(session, extension_id)
+        webhooks.forget_tracker(session, extension_id)
         cloudevents.announce(session, events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
     cloudevents.relay(deps.store, deps.publisher)
 

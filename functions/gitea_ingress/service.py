@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fuseml.domain import errors, events, webhook
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import codesets, decisions, deliveries
+from fuseml.store import codesets, decisions, deliveries, webhooks
 
 if TYPE_CHECKING:
     from functions.gitea_ingress.app import Deps
@@ -39,9 +39,10 @@ def _take(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | No
     project, codeset = webhook.claimed_repository(headers, body)
     with deps.store.read() as session:
         row = codesets.find_codeset(session, project, codeset)
+        sealed = webhooks.of_codeset(session, row, clock.now()) if row else []
     if row is None:
         raise errors.UnauthenticatedError(f"no webhook secret fits: {project}/{codeset} is not registered, or the signature is wrong")
-    webhook.verify_gitea(deps.keyring.unseal(row.webhook_secret), headers, body)
+    webhook.accept([deps.keyring.unseal(each) for each in sealed], lambda secret: webhook.verify_gitea(secret, headers, body))
     push = webhook.parse_push(headers, body)
     if isinstance(push, webhook.Ignored):
         return None, push.reason

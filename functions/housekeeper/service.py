@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from functions.housekeeper import health, pushes, schedules
+from functions.housekeeper import health, models, pushes, schedules
 from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import decisions, deliveries, outbox, runs
+from fuseml.store import decisions, deliveries, outbox, runs, webhooks
 
 if TYPE_CHECKING:
     from functions.housekeeper.app import Deps
@@ -30,7 +30,8 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         observe_runs,
         forget,
         publish,
-        # Last: it waits for others.
+        # Last: they wait for others.
+        models.announce_missed_models,
         health.check_health,
     )
     for repair in repairs:
@@ -68,6 +69,7 @@ def forget(deps: Deps, _tick: events.Event) -> None:
     with deps.store.write() as session:
         outbox.forget_handled(session, before)
         deliveries.forget(session, before)
+        webhooks.forget_former(session, clock.now())
         decisions.forget(session, before)
 
 

@@ -13,7 +13,13 @@ settings = Settings.from_env(os.environ)
 
 
 def _deps() -> Deps:
-    return Deps(store=wiring.store(settings), publisher=wiring.publisher(settings), keyring=wiring.keyring(settings), now=time.time)
+    return Deps(
+        store=wiring.store(settings),
+        publisher=wiring.publisher(settings),
+        keyring=wiring.keyring(settings),
+        now=time.time,
+        zone=settings.zone,
+    )
 
 
 handle = http.as_function(lambda: create_app(_deps()), settings)

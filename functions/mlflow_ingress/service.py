@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+from fuseml.contents import trackers
 from fuseml.domain import errors, events, webhook
-from fuseml.runtime import clock, cloudevents, secrets
-from fuseml.store import decisions, deliveries, extensions
+from fuseml.runtime import clock, cloudevents
+from fuseml.store import decisions, deliveries, extensions, model_versions, webhooks
 
 if TYPE_CHECKING:
     from functions.mlflow_ingress.app import Deps
-
-
-def webhook_secret(keyring: secrets.Keyring, extension: str) -> str:
-    """The secret that a tracking server signs its webhooks with; derived, so that it needs no storage."""
-    return keyring.derive(f"webhook:mlflow/{extension}")
 
 
 _INGRESS = "mlflow"
@@ -38,7 +35,11 @@ def receive(deps: Deps, extension: str, headers: Mapping[str, str], body: bytes)
 
 
 def _take(deps: Deps, extension: str, headers: Mapping[str, str], body: bytes) -> tuple[str | None, str | None]:
-    webhook.verify_mlflow(webhook_secret(deps.keyring, extension), headers, body, deps.now())
+    with deps.store.read() as session:
+        sealed = webhooks.of_tracker(session, extension, clock.now())
+    if not sealed:
+        raise errors.UnauthenticatedError(f"no webhook of {extension} is known; `fuseml extension webhook {extension}` makes its secret")
+    webhook.accept([deps.keyring.unseal(each) for each in sealed], lambda secret: webhook.verify_mlflow(secret, headers, body, deps.now()))
     told = webhook.parse_registry_event(headers, body)
     if isinstance(told, webhook.Ignored):
         return None, told.reason
@@ -50,6 +51,8 @@ def _take(deps: Deps, extension: str, headers: Mapping[str, str], body: bytes) -
     event = events.event(payload, clock.now())
     with deps.store.write() as session:
         known = deliveries.is_known(session, event)
+        if isinstance(payload, events.ModelRegistered):
+            model_versions.announce(session, extension, payload.name, payload.version)
         cloudevents.announce(session, payload, cause=(f"/webhooks/{_INGRESS}/{extension}", told.delivery_id))
     cloudevents.relay(deps.store, deps.publisher)
     if known:
@@ -95,17 +98,9 @@ def _payload(deps: Deps, extension: str, told: webhook.RegistryEvent) -> events.
 def _enrich(deps: Deps, extension: str, told: webhook.RegistryEvent) -> tuple[str | None, dict[str, str]]:
     """Run id and tags of the version and of its run; what the delivery itself says when the server is not registered."""
     with deps.store.read() as session:
-        try:
-            record = extensions.get(session, extension)
-        except errors.NotFoundError:
-            return told.run_id, dict(told.tags)
-    url = next(
-        (endpoint.url for service in record.services if service.resource == "mlflow-tracking" for endpoint in service.endpoints), None
-    )
-    if url is None:
+        record = extensions.get(session, extension) if extensions.is_known(session, extension) else None
+    tracking = trackers.of_record(record, deps.keyring.unseal, deps.zone, deps.tracking) if record else None
+    if tracking is None:
         return told.run_id, dict(told.tags)
-    tracking = deps.tracking(url)
     version = tracking.model_version(told.name, told.version or "")
-    run_id = version.run_id or told.run_id
-    tags = {**(tracking.run(run_id).tags if run_id else {}), **version.tags}
-    return run_id, {name: value for name, value in tags.items() if not name.startswith("mlflow.")}
+    return tracking.origin(dataclasses.replace(version, run_id=version.run_id or told.run_id))

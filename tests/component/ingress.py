@@ -16,20 +16,20 @@ from cryptography import fernet
 
 from functions.gitea_ingress import app as gitea_app
 from functions.mlflow_ingress import app as mlflow_app
-from functions.mlflow_ingress import service as mlflow_service
 from fuseml.runtime import secrets
-from fuseml.store import codesets, database, tables
+from fuseml.store import codesets, database, tables, webhooks
 from tests.component import endpoint
 
 SHARED = pathlib.Path(os.environ.get("FUSEML_SHARED", pathlib.Path(__file__).parents[2].parent / "shared"))
 SECRET = "s3cret"
+TRACKER_SECRET = "of the tracking server"
 NOW = 1_795_225_217
 OLD, NEW, ZERO = "a" * 40, "b" * 40, "0" * 40
 
 
 @dataclass
 class Ingress:
-    """The codeset workspace/mnist is registered, with `SECRET`; the clock stands at `now`."""
+    """The codeset workspace/mnist is registered, with `SECRET`, and the tracking server mlflow has `TRACKER_SECRET`; the clock stands at `now`."""
 
     store: database.Database
     publisher: endpoint.Publisher = field(default_factory=endpoint.Publisher)
@@ -39,6 +39,8 @@ class Ingress:
     def __post_init__(self) -> None:
         with self.store.write() as session:
             codesets.create_project(session, "workspace", "", endpoint.NOON)
+            sealed = self.keyring.seal(TRACKER_SECRET)
+            webhooks.replace_of_tracker(session, "mlflow", sealed, endpoint.NOON)
         self.register("mnist", SECRET)
         git = gitea_app.Deps(store=self.store, publisher=self.publisher, keyring=self.keyring)
         mlflow = mlflow_app.Deps(store=self.store, publisher=self.publisher, keyring=self.keyring, now=lambda: self.now)
@@ -50,7 +52,7 @@ class Ingress:
             codesets.add_codeset(session, row)
 
     def secret(self, host: str) -> str:
-        return mlflow_service.webhook_secret(self.keyring, "mlflow") if host == "mlflow" else SECRET
+        return TRACKER_SECRET if host == "mlflow" else SECRET
 
     def take(self, delivery: Delivery) -> Any:
         client, path = (self._mlflow, "/webhooks/mlflow/mlflow") if delivery.host == "mlflow" else (self._git, "/webhooks/gitea")

@@ -226,7 +226,7 @@ def test_a_tracking_server_s_declined_deliveries_are_remembered_too(store: datab
     with store.read() as session:
         [row] = decisions.declined(session)
     assert (row.ingress, row.subject, row.bucket, row.delivery, row.outcome) == ("mlflow", "tracker", "", "d-9", "refused")
-    assert "not signed" in row.reason
+    assert "no webhook of tracker is known" in row.reason
 
 
 def test_what_is_old_is_forgotten(store: database.Database) -> None:

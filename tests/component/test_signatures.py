@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fuseml.domain import errors
-from fuseml.runtime import secrets, settings, wiring
-from fuseml.store import database, tables
+from fuseml.runtime import settings, wiring
+from fuseml.store import database, tables, webhooks
 from tests.component import endpoint
 from tests.component.ingress import NOW, SIGNATURES, Delivery, Ingress, delivery, recorded
 
@@ -132,15 +132,24 @@ def test_a_codeset_with_an_empty_secret_takes_nothing_not_even_what_is_signed_wi
 
 
 @pytest.mark.parametrize("keys", ["", " ", ",", "short"])
-def test_without_keys_there_is_nothing_to_derive_a_secret_from(keys: str) -> None:
+def test_without_keys_no_secret_can_be_read(keys: str) -> None:
     with pytest.raises(errors.PermanentError, match="FUSEML_SECRET_KEYS"):
         wiring.keyring(settings.Settings(secret_keys=keys))
 
 
 def test_every_tracking_server_has_a_secret_of_its_own(ingress: Ingress) -> None:
-    other = secrets.Keyring([secrets.new_key()])
-    answer = ingress.take(delivery("mlflow", body("mlflow"), other.derive("webhook:mlflow/mlflow")))
+    with ingress.store.write() as session:
+        webhooks.replace_of_tracker(session, "other", ingress.keyring.seal("of the other"), endpoint.NOON)
+    answer = ingress.take(delivery("mlflow", body("mlflow"), "of the other"))
     assert answer.status_code == 401
+
+
+def test_a_tracking_server_without_a_secret_is_told_how_to_get_one(ingress: Ingress) -> None:
+    with ingress.store.write() as session:
+        webhooks.forget_tracker(session, "mlflow")
+    answer = ingress.take(delivery("mlflow", body("mlflow"), ""))
+    assert answer.status_code == 401
+    assert "`fuseml extension webhook mlflow`" in answer.json["message"]
 
 
 def test_a_stranger_cannot_tell_which_codesets_there_are(ingress: Ingress) -> None:

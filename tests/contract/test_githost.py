@@ -55,6 +55,19 @@ def test_heads_are_branches_and_tags_by_the_commit_that_they_stand_for(under_tes
     }
 
 
+def test_a_host_records_all_pushes_or_none(under_test: UnderTest, tmp_path: Path) -> None:
+    clone = work(under_test, "recorded", tmp_path / "work")
+    commits = [clone.commit("one", {"a": "1"})]
+    clone.git("push", "--quiet", "origin", "main")
+    commits.append(clone.commit("two", {"a": "2"}))
+    clone.git("push", "--quiet", "origin", "main")
+    pushes, position = under_test.host.pushes("demo", "recorded", 0)
+    assert [push.commit for push in pushes] in ([], commits)
+    assert under_test.host.pushes("demo", "recorded", position) == ((), position) or not list(
+        under_test.host.pushes("demo", "recorded", position)[0]
+    )
+
+
 def test_the_password_of_a_codeset_opens_this_one_only(under_test: UnderTest, tmp_path: Path) -> None:
     own = under_test.register("own", password=f"{githosts.PASSWORD}-own")
     under_test.register("other", password=f"{githosts.PASSWORD}-other")
@@ -191,6 +204,7 @@ def test_a_deleted_repository_is_gone_with_its_history(under_test: UnderTest, tm
         under_test.host.delete_repository("demo", "deleted")
     for ask in (
         lambda: under_test.host.heads("demo", "deleted"),
+        lambda: under_test.host.pushes("demo", "deleted", 0),
         lambda: under_test.host.sign_webhooks("demo", "deleted", githosts.SECRET),
         lambda: under_test.host.admit("demo", "deleted", githosts.PASSWORD),
         lambda: under_test.host.export("demo", "deleted", commit, tmp_path / "out"),

@@ -98,6 +98,22 @@ def get(context: typer.Context, name: CodesetName, project: options.Project, for
     output.record(format, session.connect(context).codesets.get(project, name), _COLUMNS)
 
 
+@app.command(epilog=options.examples("fuseml codeset rotate-webhook -p demo -n diabetes"))
+def rotate_webhook(
+    context: typer.Context, name: CodesetName, project: options.Project, format: options.Output = output.Format.TABLE
+) -> None:
+    """Replace the secret that signs a codeset's webhooks.
+
+    The git host is told, and the old secret stays good for a day. `-o json` shows the new one, for webhooks made by hand.
+    """
+    made = session.connect(context).codesets.rotate_webhook(project, name)
+    output.done(
+        format,
+        made,
+        f"The git host signs the webhooks of {project}/{name} with a new secret; the old one is good until {made['former_until']}.",
+    )
+
+
 @app.command(epilog=options.examples("fuseml codeset delete -p demo -n diabetes"))
 def delete(context: typer.Context, name: CodesetName, project: options.Project) -> None:
     """Delete a codeset: its repository and its assignments."""

@@ -152,6 +152,29 @@ def update(
     impact.warn(planned)
 
 
+@app.command(epilog=options.examples("fuseml extension webhook mlflow --register", "fuseml extension webhook mlflow --rotate --register"))
+def webhook(
+    context: typer.Context,
+    extension: options.Extension,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Replace the secret that there is; it stays good for a day.")] = False,
+    register: Annotated[bool, typer.Option("--register", help="Set the webhook up on the tracking server as well.")] = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Make the webhook by which a tracking server tells of its models.
+
+    The secret is shown this once. MLflow takes URL and secret where its webhooks are made, or by --register, which needs
+    credentials of an MLflow administrator in the record.
+    """
+    made = session.connect(context).extensions.webhook(extension, rotate=rotate, register=register)
+    if format is not output.Format.TABLE:
+        output.dump(format, made)
+        return
+    typer.echo(f"URL     {made['url']}\nSecret  {made['secret']}")
+    if made.get("former_until"):
+        typer.echo(f"The secret before is good until {made['former_until']}.")
+    typer.echo("The tracking server was told." if made.get("registered") else "Set the webhook up on the tracking server now.")
+
+
 @app.command(epilog=options.examples("fuseml extension delete mlflow", "fuseml extension delete mlflow --dry-run"))
 def delete(
     context: typer.Context,

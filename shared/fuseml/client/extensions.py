@@ -105,6 +105,14 @@ class Extensions:
         answer = self._http.change("POST", "/extensions/discover", document={"urls": [*urls], "apply": apply})
         return cast(Sequence[shapes.Proposal], answer["proposals"])
 
+    def webhook(self, extension: str, *, rotate: bool = False, register: bool = False) -> shapes.Webhook:
+        """Where a tracking server delivers its events to, and the secret to sign them with, shown this once.
+
+        ConflictError where there is a secret already, unless it is to `rotate`. With `register` the server itself is told.
+        """
+        path = transport.address("extensions", extension, "webhook")
+        return cast(shapes.Webhook, self._http.change("POST", path, query=_flags(rotate=rotate, register=register)))
+
     def rotate_secrets(self) -> shapes.Rotation:
         """Seal everything that is secret anew, with the newest key."""
         return cast(shapes.Rotation, self._http.change("POST", "/extensions/secrets/rotate"))

@@ -264,6 +264,15 @@ class Proposal(TypedDict, total=False):
     message: str
 
 
+class Webhook(TypedDict, total=False):
+    """A webhook to us. `url` and `registered` are those of a tracking server's."""
+
+    url: str
+    secret: str
+    former_until: str | None
+    registered: bool
+
+
 class Rotation(TypedDict):
     """How many values were sealed anew; `unreadable` names what holds values that no key opens."""
 

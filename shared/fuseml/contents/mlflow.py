@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import urllib3
 from fuseml.domain import errors
 
 _TIMEOUT = 5.0
+_PAGE = 100
+_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class ModelVersion:
     source: str | None
     run_id: str | None
     tags: Mapping[str, str]
+    created: int = 0
+    """Unix milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +40,35 @@ class TrackedRun:
 
 
 class Tracking:
-    """A tracking server at `url`."""
+    """A tracking server at `url`; `credentials` are what MLflow's own client reads from its environment. Redirects are not followed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, credentials: Mapping[str, str] | None = None) -> None:
         self._api = url.rstrip("/") + "/api/2.0/mlflow"
         self._pool = urllib3.PoolManager(retries=False)
+        self._headers = _authentication(credentials or {})
+
+    def __repr__(self) -> str:
+        return f"Tracking({self._api!r})"
+
+    def newest_versions(self, token: str | None = None) -> tuple[list[ModelVersion], str | None]:
+        """A page of all model versions, the newest first, and the token of the next page. Raises TemporaryError, PermanentError."""
+        asked = {"max_results": _PAGE, "order_by": "creation_timestamp DESC", **({"page_token": token} if token else {})}
+        found = self._call("GET", "/model-versions/search", asked)
+        return [_version(item) for item in found.get("model_versions", [])], found.get("next_page_token") or None
+
+    def origin(self, version: ModelVersion) -> tuple[str | None, dict[str, str]]:
+        """The run that made a version, and the tags of both; what MLflow itself wrote there is left out. Raises TemporaryError."""
+        tags = dict(version.tags)
+        if version.run_id:
+            # A run may be deleted, and its models stay.
+            with contextlib.suppress(errors.NotFoundError):
+                tags = {**self.run(version.run_id).tags, **tags}
+        return version.run_id, {name: value for name, value in tags.items() if not name.startswith("mlflow.")}
 
     def model_version(self, name: str, version: str) -> ModelVersion:
         """Raises NotFoundError, TemporaryError."""
         found = self._call("GET", "/model-versions/get", {"name": name, "version": version})["model_version"]
-        return ModelVersion(name, version, found.get("source"), found.get("run_id") or None, _pairs(found.get("tags")))
+        return _version(found)
 
     def run(self, run_id: str) -> TrackedRun:
         """Raises NotFoundError, TemporaryError."""
@@ -54,7 +78,12 @@ class Tracking:
         return TrackedRun(run_id, found["info"]["status"], _pairs(data.get("tags")), metrics, _pairs(data.get("params")))
 
     def ensure_webhook(self, name: str, url: str, secret: str) -> None:
-        """Make the server deliver its registry events to `url`, signed with `secret`; replaces a webhook of that name."""
+        """Make the server deliver its registry events to `url`, signed with `secret`; replaces a webhook of that name.
+
+        Raises InvalidError without a secret, PermanentError where the server refuses: its administrators only may do this.
+        """
+        if not secret:
+            raise errors.InvalidError("a webhook needs a secret: without one, anybody could announce models")
         for webhook in self._call("GET", "/webhooks", {}).get("webhooks", []):
             if webhook["name"] == name:
                 self._call("DELETE", f"/webhooks/{webhook['webhook_id']}", {})
@@ -71,24 +100,49 @@ class Tracking:
     def _call(self, method: str, path: str, data: Mapping[str, object]) -> dict[str, Any]:
         try:
             if method == "POST":
-                response = self._pool.request(method, self._api + path, json=dict(data), timeout=_TIMEOUT)
+                response = self._pool.request(method, self._api + path, json=dict(data), headers=self._headers, timeout=_TIMEOUT)
             else:
-                response = self._pool.request(
-                    method, self._api + path, fields={key: str(value) for key, value in data.items()}, timeout=_TIMEOUT
-                )
+                fields = {key: str(value) for key, value in data.items()}
+                response = self._pool.request(method, self._api + path, fields=fields, headers=self._headers, timeout=_TIMEOUT)
         except urllib3.exceptions.HTTPError as error:
             raise errors.TemporaryError(f"the tracking server at {self._api} does not answer ({type(error).__name__})") from error
         if response.status == 404:
             raise errors.NotFoundError(f"the tracking server knows no {path.rsplit('/', 1)[0].strip('/')} like {dict(data)}")
         if response.status >= 500 or response.status == 429:
             raise errors.TemporaryError(f"the tracking server answered {response.status} to {path}")
-        if response.status >= 400:
-            raise errors.PermanentError(f"the tracking server refused {path} with {response.status}")
+        if response.status in (401, 403):
+            raise errors.PermanentError(
+                f"the tracking server refused {path} with {response.status}; it needs credentials of its record ({', '.join(_KEYS)}) that may do this"
+            )
+        if response.status >= 300:
+            raise errors.PermanentError(f"the tracking server refused {path} with {response.status}{_reason(response.data)}")
         try:
             answer = response.json() if response.data else {}
         except json.JSONDecodeError as error:
             raise errors.PermanentError(f"what answers at {self._api} is not an MLflow server") from error
         return answer if isinstance(answer, dict) else {}
+
+
+def _version(item: Mapping[str, Any]) -> ModelVersion:
+    created = int(item.get("creation_timestamp") or 0)
+    return ModelVersion(
+        item["name"], str(item["version"]), item.get("source"), item.get("run_id") or None, _pairs(item.get("tags")), created
+    )
+
+
+def _authentication(credentials: Mapping[str, str]) -> dict[str, str]:
+    # As MLflow's own client: a user name and password go before a token.
+    username, password, token = (credentials.get(key) for key in _KEYS)
+    if username and password:
+        return urllib3.make_headers(basic_auth=f"{username}:{password}")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _reason(body: bytes) -> str:
+    try:
+        return f": {json.loads(body)['message']}"
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _pairs(items: list[dict[str, str]] | None) -> dict[str, str]:

@@ -8,11 +8,12 @@ format is an InvalidError.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -178,6 +179,21 @@ def claimed_repository(headers: Headers, body: bytes) -> tuple[str, str]:
         return str(owner.get("login") or owner.get("username") or owner["name"]), str(repository["name"])
     except (KeyError, TypeError, AttributeError) as error:
         raise errors.InvalidError("the body is not a webhook of a git host: it names no repository") from error
+
+
+def accept(secrets: Sequence[str], verify: Callable[[str], None]) -> None:
+    """`verify` with each secret in turn, the current one first: after a rotation, the one before is good for a while.
+
+    Raises UnauthenticatedError as it is said of the current one, PermanentError without any.
+    """
+    current, *former = secrets or ("",)
+    try:
+        verify(current)
+    except errors.UnauthenticatedError:
+        for secret in former:
+            with contextlib.suppress(errors.UnauthenticatedError):
+                return verify(secret)
+        raise
 
 
 def parse_push(headers: Headers, body: bytes) -> Push | Ignored:

@@ -24,7 +24,6 @@ from functions.extensions import app as extensions_app
 from functions.gitea_ingress import app as gitea_ingress_app
 from functions.housekeeper import app as housekeeper_app
 from functions.mlflow_ingress import app as mlflow_ingress_app
-from functions.mlflow_ingress import service as mlflow_ingress
 from functions.resolver import app as resolver_app
 from functions.run_tracker import app as run_tracker_app
 from functions.runs import app as runs_app
@@ -36,7 +35,7 @@ from fuseml.engines import local
 from fuseml.githosts import embedded as embedded_git
 from fuseml.githosts import payload, smart_http
 from fuseml.runtime import auth, catalog, clock, secrets
-from fuseml.store import codesets, database
+from fuseml.store import codesets, database, webhooks
 
 _log = logging.getLogger("fuseml.server")
 _TICK_SECONDS = 10.0
@@ -143,7 +142,14 @@ def compose(
     )
     functions |= {
         "extensions": extensions_app.create_app(
-            extensions_app.Deps(store=store, publisher=queue, keyring=keyring, tokens=tokens, renew=functools.partial(keys.renew, keyring))
+            extensions_app.Deps(
+                store=store,
+                publisher=queue,
+                keyring=keyring,
+                tokens=tokens,
+                public_url=url,
+                renew=functools.partial(keys.renew, keyring),
+            )
         ),
         "resolver": resolver_app.create_app(resolver_app.Deps(store=store, tokens=tokens, zone="")),
         "codesets": codesets_app.create_app(codesets_app.Deps(store=store, publisher=queue, git=git, keyring=keyring, tokens=tokens)),
@@ -179,7 +185,7 @@ def compose(
     tracked = tracking.TrackingServer(
         home,
         webhook_url=f"{url}/webhooks/mlflow/{tracking.EXTENSION}",
-        webhook_secret=mlflow_ingress.webhook_secret(keyring, tracking.EXTENSION),
+        webhook_secret=functools.partial(_tracker_secret, store, keyring),
         environment=inherited,
         mode=mlflow,
     )
@@ -239,3 +245,14 @@ def _deliver(ingress: flask.Flask, delivery: payload.Delivery) -> None:
 def _webhook_secret(store: database.Database, keyring: secrets.Keyring, project: str, codeset: str) -> str:
     with store.read() as session:
         return keyring.unseal(codesets.codeset(session, project, codeset).webhook_secret)
+
+
+def _tracker_secret(store: database.Database, keyring: secrets.Keyring) -> str:
+    """What the embedded MLflow signs with; made when it is missing, because it delivers before anybody registers it."""
+    with store.read() as session:
+        sealed = [*webhooks.of_tracker(session, tracking.EXTENSION, clock.now())]
+    if not sealed:
+        sealed = [keyring.seal(secrets.new_webhook_secret())]
+        with store.write() as session:
+            webhooks.replace_of_tracker(session, tracking.EXTENSION, sealed[0], clock.ahead(secrets.WEBHOOK_OVERLAP))
+    return keyring.unseal(sealed[0])

@@ -9,7 +9,8 @@ import shutil
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,8 @@ from fuseml.runtime import secrets
 
 _log = logging.getLogger("fuseml.mlflow")
 _START_SECONDS = 180
+# How often to look whether the webhook's secret was rotated; the one before stays good much longer.
+_SECRET_SECONDS = 5.0
 EXTENSION = "mlflow"
 """The id under which its webhooks arrive, and under which it is meant to be registered."""
 
@@ -38,8 +41,13 @@ class Status:
 class TrackingServer:
     """Starts in the background; a server that ends by itself is started again, with growing pauses."""
 
-    def __init__(self, home: pathlib.Path, *, webhook_url: str, webhook_secret: str, environment: Mapping[str, str], mode: str) -> None:
-        """`mode` is auto (run one where the package is installed), none, or the URL of one that is there already."""
+    def __init__(
+        self, home: pathlib.Path, *, webhook_url: str, webhook_secret: Callable[[], str], environment: Mapping[str, str], mode: str
+    ) -> None:
+        """`mode` is auto (run one where the package is installed), none, or the URL of one that is there already.
+
+        `webhook_secret` is asked again and again: it may be rotated.
+        """
         self._inherited = dict(environment)
         self._folder, self._webhook_url, self._webhook_secret = home / "mlflow", webhook_url, webhook_secret
         self._stopping = threading.Event()
@@ -85,14 +93,23 @@ class TrackingServer:
         child = leash.Leashed(self._command(port), env=self._environment(), cwd=self._folder, log=log)
         try:
             self._wait_until_ready(child, url, log)
-            mlflow.Tracking(url).ensure_webhook("fuseml", self._webhook_url, self._webhook_secret)
+            told = self._tell_secret(url, None)
             self.state = Status("ready", url)
+            asked = time.monotonic()
             while child.running and not self._stopping.wait(1.0):
-                pass
+                if time.monotonic() - asked > _SECRET_SECONDS:
+                    told, asked = self._tell_secret(url, told), time.monotonic()
             if not self._stopping.is_set():
                 raise errors.TemporaryError(f"the MLflow server ended by itself: {leash.tail(log)}")
         finally:
             child.stop()
+
+    def _tell_secret(self, url: str, told: str | None) -> str:
+        """Have the server sign with the current secret, unless it was told already."""
+        secret = self._webhook_secret()
+        if secret != told:
+            mlflow.Tracking(url).ensure_webhook("fuseml", self._webhook_url, secret)
+        return secret
 
     def _wait_until_ready(self, child: leash.Leashed, url: str, log: pathlib.Path) -> None:
         pool = urllib3.PoolManager(retries=False)

@@ -155,6 +155,8 @@ class GiteaHost:
 
     def pushes(self, project: str, codeset: str, after: int) -> tuple[Sequence[Push], int]:
         # Gitea's own feed of activities is for people: it has no place to go on from, and an operator may switch it off.
+        if not self._api.exists(_repository(project, codeset)):
+            raise errors.NotFoundError(f"there is no codeset {project}/{codeset} on the git host at {self._api.url}")
         return (), after
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:

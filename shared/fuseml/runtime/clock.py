@@ -20,6 +20,11 @@ def fixed(time: str) -> str:
     return text(datetime.datetime.fromisoformat(time))
 
 
+def ahead(seconds: float) -> str:
+    """The moment so many seconds after now."""
+    return ago(-seconds)
+
+
 def seconds(time: str) -> float:
     """Unix seconds of an RFC 3339 time; fractions beyond microseconds (Tekton sends nanoseconds) are cut."""
     return datetime.datetime.fromisoformat(time).timestamp()

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import os
 import pathlib
+import secrets as random_secrets
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from collections.abc import Sequence
 from cryptography import fernet
 
 from fuseml.domain import errors
+
+WEBHOOK_OVERLAP = 24 * 3600.0
+"""Seconds for which a replaced webhook secret is still accepted: time to tell the other side."""
 
 
 class Keyring:
@@ -81,6 +85,11 @@ class KeyFile:
                 os.fsync(file.fileno())
             pathlib.Path(file.name).replace(self._path)
             keyring.adopt(key)
+
+
+def new_webhook_secret() -> str:
+    """A fresh secret that signs webhooks."""
+    return random_secrets.token_hex(32)
 
 
 def same(given: str, wanted: str) -> bool:

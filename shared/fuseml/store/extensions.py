@@ -159,6 +159,13 @@ def _cached(document: str) -> extension.Extension:
     return extension.Extension.model_validate_json(document)
 
 
+def with_resource(session: Session, resource: str) -> list[extension.Extension]:
+    """Every record with a service of that resource, by id."""
+    service = select(tables.ExtensionService.extension_id).where(tables.ExtensionService.resource == resource)
+    query = select(tables.ExtensionRecord.document).where(col(tables.ExtensionRecord.id).in_(service))
+    return [extension.Extension.model_validate(document) for document in session.exec(query.order_by(col(tables.ExtensionRecord.id)))]
+
+
 def sealed_secret(session: Session, part: plan.SecretPart) -> str:
     """The sealed value of one key of one set of credentials. Raises NotFoundError when it is not there any more."""
     record = get(session, part.extension)

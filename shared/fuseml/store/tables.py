@@ -44,6 +44,50 @@ class Codeset(SQLModel, table=True):
     created: str
 
 
+class TrackerWebhook(SQLModel, table=True):
+    """How a tracking server signs its webhooks; `extension` is the id under which they come in, registered or not yet. Sealed."""
+
+    __tablename__ = "tracker_webhook"
+
+    extension: str = Field(primary_key=True)
+    secret: str
+
+
+class FormerSecret(SQLModel, table=True):
+    """A webhook secret that was replaced and is good until a moment, because who signs with it may not know yet. Sealed."""
+
+    __tablename__ = "former_secret"
+
+    sequence: int | None = Field(default=None, primary_key=True)
+    owner: str = Field(index=True)
+    secret: str
+    until: str = Field(index=True)
+
+
+class ModelVersion(SQLModel, table=True):
+    """A model version of a tracking server that was announced."""
+
+    __tablename__ = "model_version"
+
+    extension: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    version: str = Field(primary_key=True)
+
+
+class TrackerCursor(SQLModel, table=True):
+    """How far the sweep has read a tracking server's registry, newest first, in milliseconds of the versions' creation.
+
+    All up to `seen` was compared. A walk that did not come down there in time goes on from page `token`, and ends in `seen = newest`.
+    """
+
+    __tablename__ = "tracker_cursor"
+
+    extension: str = Field(primary_key=True)
+    seen: int = Field(sa_type=sqlalchemy.BigInteger)
+    newest: int = Field(default=0, sa_type=sqlalchemy.BigInteger)
+    token: str | None = None
+
+
 class CodesetRef(SQLModel, table=True):
     """The last commit of each ref that was announced; the sweep compares it with the git host."""
 

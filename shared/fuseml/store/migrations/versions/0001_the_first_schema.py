@@ -279,3 +279,34 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "name"),
     )
     op.create_index(op.f("ix_step_run_cache_key"), "step_run", ["cache_key"], unique=False)
+    op.create_table(
+        "tracker_webhook",
+        sa.Column("extension", sa.String(), nullable=False),
+        sa.Column("secret", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("extension"),
+    )
+    op.create_table(
+        "former_secret",
+        sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("owner", sa.String(), nullable=False),
+        sa.Column("secret", sa.String(), nullable=False),
+        sa.Column("until", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("sequence"),
+    )
+    op.create_index(op.f("ix_former_secret_owner"), "former_secret", ["owner"], unique=False)
+    op.create_index(op.f("ix_former_secret_until"), "former_secret", ["until"], unique=False)
+    op.create_table(
+        "model_version",
+        sa.Column("extension", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("version", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("extension", "name", "version"),
+    )
+    op.create_table(
+        "tracker_cursor",
+        sa.Column("extension", sa.String(), nullable=False),
+        sa.Column("seen", sa.BigInteger(), nullable=False),
+        sa.Column("newest", sa.BigInteger(), nullable=False),
+        sa.Column("token", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("extension"),
+    )

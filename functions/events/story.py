@@ -70,6 +70,8 @@ def untold(event: events.Event) -> Link | None:
     match event.type:
         case events.RunRequested.TYPE:
             return Link(kind="origin", text="somebody asked for a run")
+        case events.ScheduleReached.TYPE:
+            return Link(kind="origin", text="the schedule of the workflow")
         case events.WorkflowAssigned.TYPE:
             return Link(kind="origin", text="somebody assigned the workflow")
         case _:
@@ -84,6 +86,8 @@ def event_link(event: events.Event, number: int | None) -> Link:
 def _about(event: events.Event) -> str:
     if event.type == events.CodesetPushed.TYPE:
         return f"{event.subject} {event.data.get('ref', '')} at {str(event.data.get('commit', ''))[:8]}"
+    if event.type == events.ScheduleReached.TYPE:
+        return f"{event.subject} at {event.data.get('due', '')}"
     if event.type == events.RunRequested.TYPE and event.data.get("run"):
         return f"{event.data.get('action')} of {event.data['run']}"
     return event.subject or event.id

@@ -13,7 +13,13 @@ from fuseml.store import decisions, ledger, outbox, tables
 
 _COMMIT = re.compile("[0-9a-f]{7,64}")
 # What `dispatcher` decides on.
-_DECIDED = (events.CodesetPushed.TYPE, events.WorkflowAssigned.TYPE, events.ArtifactRecorded.TYPE, events.RunRequested.TYPE)
+_DECIDED = (
+    events.CodesetPushed.TYPE,
+    events.WorkflowAssigned.TYPE,
+    events.ArtifactRecorded.TYPE,
+    events.RunRequested.TYPE,
+    events.ScheduleReached.TYPE,
+)
 _LONGEST_CHAIN = 30
 _LATELY = 5
 

@@ -29,14 +29,6 @@ WORKFLOW: dict[str, Any] = {"name": "train", "steps": [{"name": "fit", "image": 
 
 
 @pytest.fixture
-def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
-    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    store.migrate()
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def keyring() -> secrets.Keyring:
     return secrets.Keyring([fernet.Fernet.generate_key().decode()])
 

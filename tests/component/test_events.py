@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import pathlib
 import urllib.parse
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,14 +21,6 @@ MODEL = events.event(
 )
 TICK = events.Event(events.TICK, "/ping", "tick-1", None, "2026-11-21T12:00:01.000000Z", {})
 CANCEL = events.event(events.RunCancelRequested(run="w-1", reason="no"), "2026-11-21T12:00:02.000000Z")
-
-
-@pytest.fixture
-def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
-    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    store.migrate()
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.component import endpoint, test_decisions
 from tests.component.test_decisions import COMMIT, NOON, PUSHED, assign, deliver
 
 ADMIN = {"Authorization": "Bearer admin"}
-keyring, store, dispatcher = test_decisions.keyring, test_decisions.store, test_decisions.dispatcher
+keyring, dispatcher = test_decisions.keyring, test_decisions.dispatcher
 
 
 @pytest.fixture
@@ -140,6 +140,15 @@ def test_a_run_that_somebody_asked_for_says_so(client: Any, store: database.Data
     assert told(why(client, "train-2")) == [(chain, [("queued", "train-2", "a rerun of train-1 was asked for")])]
     # The commit tells both.
     assert why(client, COMMIT)["answer"] == f"Commit {COMMIT[:12]} started train-1, train-2."
+
+
+def test_a_run_of_a_schedule_says_so(client: Any, store: database.Database, dispatcher: Any) -> None:
+    assign(store, schedule="0 3 * * *")
+    reached = events.event(events.ScheduleReached(workflow="train", due="2026-11-21T03:00:00Z"), NOON)
+    accept(store, reached)
+    handled(dispatcher, reached)
+    chain = ["the schedule of the workflow", "schedule.reached train at 2026-11-21T03:00:00Z"]
+    assert told(why(client, "train-1")) == [(chain, [("queued", "train-1", "its schedule came to 2026-11-21T03:00:00Z")])]
 
 
 def test_a_run_of_before_the_ledger_is_told_as_far_as_it_is_known(client: Any, store: database.Database, dispatcher: Any) -> None:

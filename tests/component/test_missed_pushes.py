@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlmodel
@@ -13,10 +15,14 @@ from functions.housekeeper import pushes
 from fuseml import githosts
 from fuseml.domain import events
 from fuseml.engines import local
+from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import cloudevents, secrets
 from fuseml.store import codesets, database, deliveries, outbox, tables
 
 from . import endpoint, githost
+
+if TYPE_CHECKING:
+    from dulwich.repo import Repo
 
 server, clone = githost.server, githost.clone
 TICK = events.Event(events.TICK, "/test", "tick", None, endpoint.NOON, {})
@@ -77,6 +83,31 @@ def test_a_line_that_was_not_finished_is_not_believed(server: githost.Server, cl
     clone.git("push", "--quiet", "origin", "main")
     assert [push.commit for push in recorded(server, len(whole))] == [commit]
     assert len(recorded(server)) == 2
+
+
+class Raced(EmbeddedGitHost):
+    """Somebody pushes right after each repository was opened."""
+
+    def __init__(self, root: Path, clone: githost.Clone) -> None:
+        super().__init__(root, "http://127.0.0.1:1/git")
+        self._clone = clone
+
+    @contextlib.contextmanager
+    def open(self, project: str, codeset: str) -> Iterator[Repo]:
+        with super().open(project, codeset) as repository:
+            self._clone.commit("in between")
+            self._clone.git("push", "--quiet", "origin", "main")
+            yield repository
+
+
+def test_a_push_that_comes_while_the_record_is_read_is_told_now_or_later(server: githost.Server, clone: githost.Clone) -> None:
+    host, position, found = Raced(server.root, clone), 0, list[githosts.Push]()
+    for _ in range(3):
+        told, position = host.pushes("workspace", "mnist", position)
+        found += told
+    pushed = clone.git("rev-list", "--reverse", "main").split()
+    assert [push.commit for push in found] == pushed[: len(found)]
+    assert len(found) >= len(pushed) - 1
 
 
 def test_a_repository_without_a_record_has_no_pushes_to_tell(server: githost.Server) -> None:

@@ -92,6 +92,21 @@ def test_two_relays_at_once_lose_nothing(store: database.Database, publisher: en
     assert endpoint.count(store, tables.Outbox) == 0
 
 
+def test_a_slow_relay_takes_nothing_away_that_came_after_it_looked(store: database.Database) -> None:
+    class Slow(endpoint.Publisher):
+        """While it publishes for the first time, another relay publishes the same, and something new is announced."""
+
+        def publish(self, event: events.Event) -> None:
+            super().publish(event)
+            if len(self.taken) == 1:
+                cloudevents.relay(store, endpoint.Publisher())
+                announce(store, 1)
+
+    announce(store, 1)
+    cloudevents.relay(store, Slow())
+    assert endpoint.count(store, tables.Outbox) == 1
+
+
 def test_handled_events_are_forgotten_after_their_time(function: endpoint.Function) -> None:
     function.deliver()
     with function.store.write() as session:

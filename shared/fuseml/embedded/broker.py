@@ -121,7 +121,7 @@ class Broker:
 
     def _accept(self, session: sqlmodel.Session, event: events.Event) -> Mapping[str, float]:
         """When the triggers are to look for it; nothing for an event that is known."""
-        due = time.time() + self._chaos.postponed(event)
+        due = time.time() + self._chaos.postponed(event.source, event.id)
         wanted = [name for name, lane in self._lanes.items() if lane.trigger.wants(event)]
         return dict.fromkeys(wanted, due) if deliveries.accept(session, event, wanted, clock.now(), due) else {}
 

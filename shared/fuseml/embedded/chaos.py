@@ -44,13 +44,13 @@ class Chaos:
     drop: float = 0.0
     delay: float = 0.0
 
-    def postponed(self, event: events.Event) -> float:
-        """Seconds for which an accepted event stays where it is, while others overtake it."""
+    def postponed(self, *about: str) -> float:
+        """Seconds for which something stays where it is, while others overtake it."""
         seconds = 0.0
-        if self._befalls("reorder", event.source, event.id):
-            seconds += _REORDER_SECONDS * self._chance("by", event.source, event.id)
-        if self._befalls("delay", event.source, event.id):
-            seconds += _DELAY_SECONDS * self._chance("for", event.source, event.id)
+        if self._befalls("reorder", *about):
+            seconds += _REORDER_SECONDS * self._chance("by", *about)
+        if self._befalls("delay", *about):
+            seconds += _DELAY_SECONDS * self._chance("for", *about)
         return seconds
 
     def copies(self, *about: str) -> int:
@@ -75,8 +75,8 @@ class Chaos:
         return troubled if self.drop or self.duplicate else publish
 
     def webhooks(self, application: WSGIApplication) -> WSGIApplication:
-        """An ingress whose senders lose and repeat webhooks."""
-        return _Webhooks(self, application) if self.drop or self.duplicate else application
+        """An ingress whose senders lose, repeat and shuffle webhooks."""
+        return application if self == dataclasses.replace(NONE, seed=self.seed) else _Webhooks(self, application)
 
     def _befalls(self, trouble: str, *about: str) -> bool:
         rate: float = getattr(self, trouble)
@@ -96,7 +96,10 @@ NONE = Chaos()
 
 
 class _Webhooks:
-    """Posts that get lost are answered as if they had been taken: who sent them does not send them again."""
+    """Posts that are lost or late are answered as if they had been taken: who sent them has a queue, and does not send them again.
+
+    What is late is in memory only, so a crash loses it, as it would in the queue of a git host.
+    """
 
     def __init__(self, chaos: Chaos, application: WSGIApplication) -> None:
         self._chaos, self._application = chaos, application
@@ -116,13 +119,26 @@ class _Webhooks:
             about = (request.path, digest, str(self._seen[digest]))
         if self._chaos.lost(*about):
             _log.warning("a webhook to %s was lost on purpose", request.path)
-            told = {"ignored": f"lost on purpose: this server runs with --chaos {self._chaos}"}
-            return wrappers.Response(json.dumps(told), 202, content_type="application/json")(environ, start_response)
-        response = wrappers.Response("", 500)
-        for _ in range(1 + self._chaos.copies(*about)):
+            return self._told("lost")(environ, start_response)
+
+        def deliver() -> wrappers.Response:
             repeated = {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-            response = wrappers.Response.from_app(self._application, repeated, buffered=True)
+            return wrappers.Response.from_app(self._application, repeated, buffered=True)
+
+        response = self._told("late")
+        for copy in range(1 + self._chaos.copies(*about)):
+            seconds = self._chaos.postponed(*about, str(copy))
+            if seconds:
+                timer = threading.Timer(seconds, deliver)
+                timer.daemon = True
+                timer.start()
+            else:
+                response = deliver()
         return response(environ, start_response)
+
+    def _told(self, fate: str) -> wrappers.Response:
+        told = {"ignored": f"{fate} on purpose: this server runs with --chaos {self._chaos}"}
+        return wrappers.Response(json.dumps(told), 202, content_type="application/json")
 
 
 def parse(text: str) -> Chaos:

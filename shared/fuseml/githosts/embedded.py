@@ -112,16 +112,17 @@ class EmbeddedGitHost:
             os.fsync(record.fileno())
 
     def pushes(self, project: str, codeset: str, after: int) -> tuple[list[githosts.Push], int]:
+        try:
+            with (self._folder(project, codeset) / _PUSHES).open("rb") as record:
+                record.seek(after)
+                part = record.read(_PUSHES_AT_ONCE)
+        except FileNotFoundError:
+            part = b""
+        # A line without its end is still being written; one that is cut off belongs to a push that was never answered.
+        whole = part[: part.rfind(b"\n") + 1]
+        found = []
+        # Opened after the record was read: it does not see commits that come later.
         with self.open(project, codeset) as repository:
-            try:
-                with (self._folder(project, codeset) / _PUSHES).open("rb") as record:
-                    record.seek(after)
-                    part = record.read(_PUSHES_AT_ONCE)
-            except FileNotFoundError:
-                return [], after
-            # A line without its end is still being written; one that is cut off belongs to a push that was never answered.
-            whole = part[: part.rfind(b"\n") + 1]
-            found = []
             for line in whole.splitlines():
                 try:
                     told = json.loads(line)
@@ -130,7 +131,7 @@ class EmbeddedGitHost:
                 commit = history.commit_of(repository, told["after"])
                 if commit is not None:
                     found.append(githosts.Push(told["ref"], told["before"], commit.id.decode(), told["pusher"]))
-            return found, after + len(whole)
+        return found, after + len(whole)
 
     @contextlib.contextmanager
     def open(self, project: str, codeset: str) -> Iterator[Repo]:

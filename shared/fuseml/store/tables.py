@@ -21,6 +21,10 @@ class _Json(sqlalchemy.JSON):
         super().__init__(none_as_null=True)
 
 
+# Without this, SQLite gives the number of the newest row again once that row is deleted.
+_NEVER_REUSED = {"sqlite_autoincrement": True}
+
+
 class Project(SQLModel, table=True):
     __tablename__ = "project"
 
@@ -276,9 +280,10 @@ class ArtifactEdge(SQLModel, table=True):
 
 
 class Outbox(SQLModel, table=True):
-    """Events that are committed and not yet published."""
+    """Events that are committed and not yet published. A sequence number is never used twice: relays forget by number what they published."""
 
     __tablename__ = "outbox"
+    __table_args__ = _NEVER_REUSED
 
     sequence: int | None = Field(default=None, primary_key=True)
     event: dict[str, Any] = Field(sa_type=_Json)
@@ -301,7 +306,7 @@ class LedgerEvent(SQLModel, table=True):
     """Every event that the broker accepted: written by the embedded broker itself, on Knative by the function `events`."""
 
     __tablename__ = "ledger_event"
-    __table_args__ = (sqlalchemy.UniqueConstraint("source", "id"),)
+    __table_args__ = (sqlalchemy.UniqueConstraint("source", "id"), _NEVER_REUSED)
 
     sequence: int | None = Field(default=None, primary_key=True)
     source: str

@@ -124,6 +124,7 @@ def upgrade() -> None:
         sa.Column("received", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("sequence"),
         sa.UniqueConstraint("source", "id"),
+        sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_ledger_event_received"), "ledger_event", ["received"], unique=False)
     op.create_index(op.f("ix_ledger_event_subject"), "ledger_event", ["subject"], unique=False)
@@ -140,6 +141,7 @@ def upgrade() -> None:
         sa.Column("event", sa.JSON(), nullable=False),
         sa.Column("created", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("sequence"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "project",

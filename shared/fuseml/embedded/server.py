@@ -81,7 +81,7 @@ def serve(options: Options) -> int:
         with parts.running():
             try:
                 serving.start()
-                (options.home / "url").write_text(url + "\n")
+                _publish_url(options.home / "url", url)
                 _greet(options, url, parts.state())
                 # A signal that the kernel hands to another thread does not wake this one: look again from time to time.
                 while not stopping.wait(_SIGNAL_SECONDS):
@@ -92,6 +92,13 @@ def serve(options: Options) -> int:
                 with contextlib.suppress(OSError):
                     server.close()
     return 0
+
+
+def _publish_url(path: pathlib.Path, url: str) -> None:
+    # Who waits for the file must never see it empty.
+    partial = path.with_name(".url.partial")
+    partial.write_text(url + "\n")
+    partial.replace(path)
 
 
 def _run(server: Any) -> None:

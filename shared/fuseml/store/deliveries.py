@@ -44,39 +44,54 @@ def is_known(session: Session, event: events.Event) -> bool:
     return session.exec(query).first() is not None
 
 
+# The statements of every delivery are made once: making one costs more than executing it.
+_waiting = sqlalchemy.and_(tables.Delivery.state == "pending", tables.Delivery.trigger == sqlalchemy.bindparam("wanted"))  # type: ignore[arg-type]
+_DUE = (
+    sqlalchemy.select(
+        col(tables.Delivery.event_sequence), col(tables.Delivery.trigger), col(tables.Delivery.attempts), col(tables.LedgerEvent.event)
+    )
+    .join(tables.LedgerEvent, col(tables.LedgerEvent.sequence) == tables.Delivery.event_sequence)
+    .where(
+        _waiting,
+        col(tables.Delivery.due) <= sqlalchemy.bindparam("now"),
+        col(tables.Delivery.event_sequence).not_in(sqlalchemy.bindparam("excluding", expanding=True)),
+    )
+    .order_by(col(tables.Delivery.due), col(tables.Delivery.event_sequence))
+    .limit(sqlalchemy.bindparam("most"))
+)
+_NEXT = sqlalchemy.select(func.min(tables.Delivery.due)).where(_waiting, col(tables.Delivery.due) > sqlalchemy.bindparam("now"))
+_SETTLE = (
+    sqlalchemy.update(tables.Delivery)
+    .where(
+        col(tables.Delivery.event_sequence) == sqlalchemy.bindparam("sequence"),
+        col(tables.Delivery.trigger) == sqlalchemy.bindparam("wanted"),
+    )
+    .values(
+        state=sqlalchemy.bindparam("new_state"),
+        attempts=sqlalchemy.bindparam("new_attempts"),
+        due=sqlalchemy.bindparam("new_due"),
+        error=sqlalchemy.bindparam("new_error"),
+    )
+)
+
+
 def due(session: Session, trigger: str, now: float, limit: int, excluding: Sequence[int]) -> list[Due]:
     """Deliveries to `trigger` that may be tried now, oldest due first, without those in flight."""
-    rows = session.exec(
-        select(tables.Delivery, tables.LedgerEvent.event)
-        .join(tables.LedgerEvent, col(tables.LedgerEvent.sequence) == tables.Delivery.event_sequence)
-        .where(
-            tables.Delivery.state == "pending",
-            tables.Delivery.trigger == trigger,
-            tables.Delivery.due <= now,
-            col(tables.Delivery.event_sequence).not_in(excluding),
-        )
-        .order_by(col(tables.Delivery.due), col(tables.Delivery.event_sequence))
-        .limit(limit)
-    ).all()
-    return [Due(row.event_sequence, row.trigger, outbox.from_document(dict(event)), row.attempts) for row, event in rows]
+    given = {"wanted": trigger, "now": now, "most": limit, "excluding": excluding}
+    rows = session.connection().execute(_DUE, given).all()
+    return [Due(sequence, name, outbox.from_document(dict(event)), attempts) for sequence, name, attempts, event in rows]
 
 
 def next_due(session: Session, trigger: str, after: float) -> float | None:
     """When the next delivery to `trigger` becomes due that is not due at `after` (Unix seconds), or None when none waits for its time."""
-    return session.exec(
-        select(func.min(tables.Delivery.due)).where(
-            tables.Delivery.state == "pending", tables.Delivery.trigger == trigger, tables.Delivery.due > after
-        )
-    ).one()
+    found: float | None = session.connection().execute(_NEXT, {"wanted": trigger, "now": after}).scalar()
+    return found
 
 
 def settle(session: Session, delivery: Due, *, state: str, due: float, error: str | None) -> None:
     """Record the outcome of an attempt: `done`, `dead` after the last one, or `pending` again at `due`."""
-    session.exec(
-        sqlalchemy.update(tables.Delivery)
-        .where(col(tables.Delivery.event_sequence) == delivery.sequence, col(tables.Delivery.trigger) == delivery.trigger)
-        .values(state=state, attempts=delivery.attempts + 1, due=due, error=error)
-    )
+    outcome = {"new_state": state, "new_attempts": delivery.attempts + 1, "new_due": due, "new_error": error}
+    session.connection().execute(_SETTLE, {"sequence": delivery.sequence, "wanted": delivery.trigger, **outcome})
 
 
 def erase(session: Session, sequence: int) -> None:

@@ -95,19 +95,27 @@ def count_active(session: Session) -> dict[str, int]:
     return dict.fromkeys(ACTIVE, 0) | dict(session.exec(query).all())
 
 
+_earlier = aliased(tables.Run)
+# Made once: it is executed after every event that `dispatcher` handles, and making it costs more than that.
+_UNSUBMITTED = (
+    select(tables.Run)
+    .where(
+        col(tables.Run.submitted).is_(None),
+        tables.Run.state == "queued",
+        col(tables.Run.plan).is_not(None),
+        ~exists().where(
+            col(_earlier.concurrency_group) == tables.Run.concurrency_group,
+            col(_earlier.sequence) < tables.Run.sequence,
+            col(_earlier.state).in_(ACTIVE),
+        ),
+    )
+    .order_by(col(tables.Run.sequence))
+)
+
+
 def unsubmitted(session: Session) -> Sequence[tables.Run]:
     """Planned runs that no engine has got yet and that wait for no other one of their group, oldest first."""
-    earlier = aliased(tables.Run)
-    in_the_way = exists().where(
-        col(earlier.concurrency_group) == tables.Run.concurrency_group,
-        col(earlier.sequence) < tables.Run.sequence,
-        col(earlier.state).in_(ACTIVE),
-    )
-    return session.exec(
-        select(tables.Run)
-        .where(col(tables.Run.submitted).is_(None), tables.Run.state == "queued", col(tables.Run.plan).is_not(None), ~in_the_way)
-        .order_by(col(tables.Run.sequence))
-    ).all()
+    return session.exec(_UNSUBMITTED).all()
 
 
 def group(session: Session, name: str, *, since: str | None = None) -> Sequence[tables.Run]:

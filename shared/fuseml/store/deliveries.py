@@ -34,7 +34,9 @@ def accept(session: Session, event: events.Event, triggers: Sequence[str], now: 
     sequence = session.connection().execute(ignoring.returning(col(tables.LedgerEvent.sequence))).scalar()
     if sequence is None:
         return False
-    session.add_all(tables.Delivery(event_sequence=sequence, trigger=trigger, due=due) for trigger in triggers)
+    if triggers:
+        wanted = [{"event_sequence": sequence, "trigger": trigger, "state": "pending", "attempts": 0, "due": due} for trigger in triggers]
+        session.connection().execute(_QUEUE, wanted)
     return True
 
 
@@ -45,6 +47,7 @@ def is_known(session: Session, event: events.Event) -> bool:
 
 
 # The statements of every delivery are made once: making one costs more than executing it.
+_QUEUE = sqlalchemy.insert(tables.Delivery)
 _waiting = sqlalchemy.and_(tables.Delivery.state == "pending", tables.Delivery.trigger == sqlalchemy.bindparam("wanted"))  # type: ignore[arg-type]
 _DUE = (
     sqlalchemy.select(

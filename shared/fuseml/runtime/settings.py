@@ -39,6 +39,18 @@ class Settings:
     otlp_endpoint: str = _setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT", "base address of an OpenTelemetry collector (OTLP over HTTP) for spans; unset: no spans are sent"
     )
+    contents_url: str = _setting(
+        "FUSEML_CONTENTS_URL",
+        "where the logs of runs stay: `s3://BUCKET/PREFIX` or `file:///FOLDER`; unset: with the pods, as long as these do",
+    )
+    s3_endpoint: str = _setting("AWS_ENDPOINT_URL_S3", "address of an S3 server; unset: Amazon's")
+    s3_region: str = _setting("AWS_REGION", "region of the bucket", "us-east-1")
+    s3_addressing: str = _setting(
+        "FUSEML_S3_ADDRESSING", "how the bucket is named: `path` or `virtual` (in the host); unset: `path` where there is an address"
+    )
+    s3_access_key: str = _setting("AWS_ACCESS_KEY_ID", "account at the S3 server; unset: the identity of the process", secret=True)
+    s3_secret_key: str = _setting("AWS_SECRET_ACCESS_KEY", "its secret", secret=True)
+    s3_session_token: str = _setting("AWS_SESSION_TOKEN", "its token, where credentials are temporary", secret=True)
     namespace: str = _setting("FUSEML_WORKLOADS_NAMESPACE", "namespace of the workloads", "fuseml-workloads")
 
     @staticmethod

@@ -1,0 +1,116 @@
+"""Contents in a folder: of the embedded server, and of a single machine.
+
+What is being written is in a folder of its own and gets its place by a rename. What a killed process left there is cleared away
+by the first writer that comes a day later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fuseml import contents
+from fuseml.domain import errors
+
+_PARTIAL = ".partial"
+_STALE = 86400.0
+"""Seconds after which nobody writes any more."""
+
+
+class FileContents:
+    """See `Contents`. The folder is made by the first `put`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> int:
+        """See `Contents.put`. What was put survives a power failure."""
+        path, size = self._path(key), 0
+        with _told(key):
+            partial = self._partials / os.urandom(16).hex()
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                for block in blocks:
+                    with _told(key):
+                        size += file.write(block)
+                with _told(key):
+                    file.flush()
+                    os.fsync(descriptor)
+            with _told(key):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial.replace(path)
+                _sync(path.parent)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        return size
+
+    def get(self, key: str, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
+        """See `Contents.get`."""
+        path, left = self._path(key), limit
+        with _told(key), path.open("rb") as file:
+            file.seek(offset)
+            while block := file.read(contents.BLOCK if left is None else min(left, contents.BLOCK)):
+                left = None if left is None else left - len(block)
+                yield block
+
+    def size(self, key: str) -> int:
+        """See `Contents.size`."""
+        path = self._path(key)
+        with _told(key):
+            if not path.is_file():
+                raise FileNotFoundError
+            return path.stat().st_size
+
+    def delete(self, key: str) -> None:
+        """See `Contents.delete`."""
+        path = self._path(key)
+        with _told(key), contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+    def link(self, key: str, seconds: int) -> str:
+        """A `file:` URL. It stays valid, and whoever may read the folder can open it."""
+        return self._path(key).as_uri()
+
+    def _path(self, key: str) -> Path:
+        path = self._root / contents.checked(key)
+        # A key cannot lead out; a symbolic link that somebody put into the folder could.
+        if not path.resolve().is_relative_to(self._root.resolve()):
+            raise errors.PermanentError(f"the place of {key!r} in {self._root} is a symbolic link that leads out of it")
+        return path
+
+    @functools.cached_property
+    def _partials(self) -> Path:
+        folder = self._root / _PARTIAL
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _STALE:
+                    path.unlink()
+        return folder
+
+
+@contextlib.contextmanager
+def _told(key: str) -> Iterator[None]:
+    """Tell what the failure of a file system means."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise errors.NotFoundError(f"there are no contents under {key!r}") from None
+    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        raise errors.PermanentError(f"the folder of contents cannot keep {key!r}: {error.strerror}") from error
+    except OSError as error:
+        raise errors.TemporaryError(f"the folder of contents cannot be used for {key!r} now: {error.strerror}") from error
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,217 @@
+"""Contents in a bucket of S3, or of any server that speaks its protocol (MinIO, SeaweedFS, Ceph).
+
+boto3 takes longer to import than a function to start, so it is imported with the first call. No message holds what the server said: only
+the code of its refusal, and what to do about it. A process that is killed in the middle of a large upload leaves parts that cost
+space and that nobody sees: give the bucket a lifecycle rule that aborts incomplete multipart uploads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fuseml import contents
+from fuseml.domain import errors
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+PART = 8 << 20
+"""Bytes. What is larger is uploaded in parts of this size, one at a time: that much is in memory."""
+
+_CONNECT, _ANSWER, _ATTEMPTS = 5.0, 30.0, 3
+_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidClientTokenId", "AuthFailure"}
+_FORBIDDEN = {"AccessDenied", "403", "AllAccessDisabled"}
+_REGION = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_BUSY = {"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "OperationAborted"}
+_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Where the server is and who we are to it.
+
+    Without an endpoint it is Amazon's. Without keys they are looked for where AWS's own tools do, for example at the identity of the pod.
+    `addressing` is how a bucket is named: `path` or `virtual` (as a part of the host); unset, `path` where there is an endpoint.
+    """
+
+    endpoint: str = ""
+    region: str = ""
+    addressing: str = ""
+    access_key: str = ""
+    secret_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+class S3Contents:
+    """See `Contents`: the keys are below `prefix` in the bucket. Raises PermanentError for an account that cannot be."""
+
+    def __init__(self, bucket: str, prefix: str = "", account: Account | None = None) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._account = account or Account()
+        if self._account.addressing not in ("", "path", "virtual"):
+            raise errors.PermanentError(f"a bucket can be addressed by 'path' or 'virtual', not {self._account.addressing!r}")
+        if bool(self._account.access_key) != bool(self._account.secret_key):
+            raise errors.PermanentError(f"set {_KEYS} both, or neither")
+
+    def close(self) -> None:
+        """End the connections. The next call makes new ones."""
+        if "_client" in self.__dict__:
+            self._client.close()
+            del self._client
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> int:
+        """See `Contents.put`."""
+        from boto3.s3.transfer import TransferConfig
+
+        body = _Body(blocks)
+        in_parts = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, use_threads=False)
+        with self._refusals("write", key):
+            # A buffer, because a piece that is too short would count as the last one.
+            self._client.upload_fileobj(io.BufferedReader(body, PART), self._bucket, self._key(key), Config=in_parts)
+        return body.size
+
+    def get(self, key: str, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
+        """See `Contents.get`."""
+        wanted = {"Range": f"bytes={offset}-{'' if limit is None else offset + limit - 1}"} if offset or limit is not None else {}
+        if limit == 0:
+            self.size(key)
+            return
+        with self._refusals("read", key):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **wanted)
+            except self._client.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] in ("InvalidRange", "416"):
+                    return
+                raise
+            with contextlib.closing(answer["Body"]) as body:
+                yield from body.iter_chunks(contents.BLOCK)
+
+    def size(self, key: str) -> int:
+        """See `Contents.size`."""
+        place = self._key(key)
+        with self._refusals("read", key):
+            try:
+                return int(self._client.head_object(Bucket=self._bucket, Key=place)["ContentLength"])
+            except self._client.exceptions.ClientError:
+                # A refusal of HEAD has no words; this is refused in words, unless it is the key that is missing.
+                self._client.list_objects_v2(Bucket=self._bucket, Prefix=place, MaxKeys=1)
+                raise
+
+    def delete(self, key: str) -> None:
+        """See `Contents.delete`."""
+        with self._refusals("delete", key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
+
+    def link(self, key: str, seconds: int) -> str:
+        """A presigned URL. Its address is that of the endpoint, which may be known to the cluster only."""
+        with self._refusals("sign a link to", key):
+            parameters = {"Bucket": self._bucket, "Key": self._key(key)}
+            return str(self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds))
+
+    def _key(self, key: str) -> str:
+        return f"{self._prefix}{contents.checked(key)}"
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        import boto3.session
+        from botocore import config, exceptions
+
+        account = self._account
+        try:
+            return boto3.session.Session().client(
+                "s3",
+                endpoint_url=account.endpoint or None,
+                region_name=account.region or None,
+                aws_access_key_id=account.access_key or None,
+                aws_secret_access_key=account.secret_key or None,
+                aws_session_token=account.session_token or None,
+                config=config.Config(
+                    signature_version="s3v4",
+                    connect_timeout=_CONNECT,
+                    read_timeout=_ANSWER,
+                    retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+                    # Not `auto`: links would lead to the one host of all regions, which sends on those who call it.
+                    s3={"addressing_style": account.addressing or ("path" if account.endpoint else "virtual")},
+                    # Other servers than Amazon's do not all know the checksums that newer clients add.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+            )
+        except (exceptions.BotoCoreError, ValueError) as error:
+            raise errors.PermanentError(
+                f"there is no way to the S3 store ({type(error).__name__}): check AWS_ENDPOINT_URL_S3 and AWS_REGION"
+            ) from None
+
+    @contextlib.contextmanager
+    def _refusals(self, verb: str, key: str) -> Iterator[None]:
+        """Tell what the failure of a call means. `from None`: the client's own errors hold whole answers."""
+        from botocore import exceptions
+
+        # Only the host of an endpoint: somebody may have written a password into it.
+        host = self._account.endpoint.rpartition("//")[2].rpartition("@")[2]
+        at = f"the S3 store at {host}" if host else "the S3 store"
+        try:
+            yield
+        except exceptions.ClientError as error:
+            raise self._refusal(error, at, verb, key) from None
+        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.CredentialRetrievalError):
+            raise errors.PermanentError(f"there are no credentials for {at}: set {_KEYS}, or give the process an identity") from None
+        except exceptions.SSLError:
+            raise errors.PermanentError(f"the certificate of {at} is not trusted") from None
+        except (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
+            raise errors.TemporaryError(f"{at} cannot be reached to {verb} {key!r} ({type(error).__name__})") from None
+        except exceptions.BotoCoreError as error:
+            raise errors.PermanentError(f"{at} cannot be asked to {verb} {key!r} ({type(error).__name__})") from None
+
+    def _refusal(self, error: Any, at: str, verb: str, key: str) -> errors.FusemlError:
+        code, status = str(error.response["Error"].get("Code", "")), _status(error)
+        if code == "NoSuchBucket":
+            return errors.PermanentError(f"{at} has no bucket {self._bucket!r}: create it, or correct FUSEML_CONTENTS_URL")
+        if code in _CREDENTIALS:
+            return errors.PermanentError(f"{at} does not accept our credentials ({code}): check {_KEYS}")
+        if code in _FORBIDDEN:
+            return errors.PermanentError(
+                f"{at} does not let us {verb} {key!r} in the bucket {self._bucket!r}: grant it to the account ({code})"
+            )
+        if code in _REGION:
+            return errors.PermanentError(f"the bucket {self._bucket!r} is in another region ({code}): set AWS_REGION to its own")
+        if code in _BUSY or status == 429 or status >= 500:
+            return errors.TemporaryError(f"{at} cannot {verb} {key!r} now ({code})")
+        if status == 404:
+            return errors.NotFoundError(f"there are no contents under {key!r}")
+        return errors.PermanentError(f"{at} refuses to {verb} {key!r} ({code})")
+
+
+class _Body(io.RawIOBase):
+    """Blocks as a file that can be read once, from its beginning to its end. `size` is what was read so far."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = iter(blocks)
+        self._rest = memoryview(b"")
+        self.size = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = memoryview(block)
+        room = memoryview(buffer).cast("B")
+        count = min(len(room), len(self._rest))
+        room[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        self.size += count
+        return count
+
+
+def _status(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

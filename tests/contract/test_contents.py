@@ -1,0 +1,167 @@
+"""What every store of contents must do: a folder, and a bucket of a real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fuseml.contents import Contents, filesystem, s3
+from fuseml.domain import errors
+from tests import s3 as servers
+
+KEY = "runs/1f0c/trainer.log"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with servers.server(tmp_path_factory.mktemp("s3")) as started:
+        yield started
+
+
+Fetch = Callable[[str], bytes]
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Contents, Fetch]]:
+    """A new store, and how to open its links."""
+    if request.param == "folder":
+        yield filesystem.FileContents(tmp_path / "contents"), fetch
+        return
+    server: servers.Server = request.getfixturevalue("server")
+    made = s3.S3Contents(servers.BUCKET, tmp_path.name, server.account)
+    yield made, server.fetch
+    made.close()
+
+
+@pytest.fixture
+def contents(store: tuple[Contents, Fetch]) -> Contents:
+    return store[0]
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url) as answer:
+        return bytes(answer.read())
+
+
+def read(contents: Contents, key: str = KEY, offset: int = 0, limit: int | None = None) -> bytes:
+    return b"".join(contents.get(key, offset, limit))
+
+
+def test_what_was_put_is_there_byte_by_byte(contents: Contents) -> None:
+    every = bytes(range(256)) * 3
+    assert contents.put(KEY, [every[:1], b"", every[1:]]) == len(every)
+    assert (read(contents), contents.size(KEY)) == (every, len(every))
+
+
+def test_any_part_can_be_read_and_nothing_is_behind_the_end(contents: Contents) -> None:
+    contents.put(KEY, [b"0123456789"])
+    parts = [(0, None), (3, None), (3, 4), (8, 9), (0, 0), (3, 0), (10, None), (10, 5), (99, None), (99, 1)]
+    assert [read(contents, KEY, *part) for part in parts] == [
+        b"0123456789",
+        b"3456789",
+        b"3456",
+        b"89",
+        b"",
+        b"",
+        b"",
+        b"",
+        b"",
+        b"",
+    ]
+
+
+def test_an_empty_body_is_something(contents: Contents) -> None:
+    assert contents.put(KEY, []) == 0
+    assert (read(contents), read(contents, offset=1), contents.size(KEY)) == (b"", b"", 0)
+
+
+def test_putting_again_replaces(contents: Contents) -> None:
+    contents.put(KEY, [b"long and old"])
+    contents.put(KEY, [b"new"])
+    assert (read(contents), contents.size(KEY)) == (b"new", 3)
+
+
+def test_what_is_not_there_is_not_found_and_can_be_deleted(contents: Contents) -> None:
+    for call in (lambda: read(contents), lambda: read(contents, limit=0), lambda: read(contents, offset=5), lambda: contents.size(KEY)):
+        with pytest.raises(errors.NotFoundError, match=KEY):
+            call()
+    contents.delete(KEY)
+    contents.put(KEY, [b"x"])
+    contents.put("runs/1f0c/trainer.log2", [b"y"])
+    contents.delete(KEY)
+    with pytest.raises(errors.NotFoundError):
+        contents.size(KEY)
+    assert read(contents, "runs/1f0c/trainer.log2") == b"y"
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".", "a/.hidden", "a\\b", "a\0b", "a\nb", "-a", "x" * 501, "ä"]
+)
+def test_what_could_lead_out_is_no_key(contents: Contents, key: str) -> None:
+    for call in (
+        lambda: contents.put(key, [b"x"]),
+        lambda: read(contents, key),
+        lambda: contents.size(key),
+        lambda: contents.delete(key),
+        lambda: contents.link(key, 60),
+    ):
+        with pytest.raises(errors.InvalidError, match="cannot be a key"):
+            call()
+
+
+def test_a_body_that_fails_in_the_middle_leaves_what_was_there(contents: Contents) -> None:
+    contents.put(KEY, [b"old"])
+
+    def failing(size: int) -> Iterator[bytes]:
+        yield b"x" * size
+        raise errors.TemporaryError("the engine is away")
+
+    for size in (10, s3.PART + 10):
+        with pytest.raises(errors.TemporaryError, match="the engine is away"):
+            contents.put(KEY, failing(size))
+        assert read(contents) == b"old"
+
+
+def test_a_large_body_passes_through_in_pieces(contents: Contents) -> None:
+    block, count = b"0123456789abcdef" * 4096 + b"!", 300
+    taken = 0
+
+    def blocks() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(count):
+            taken += 1
+            yield block
+
+    size = contents.put(KEY, blocks())
+    assert size == contents.size(KEY) == len(block) * count > 2 * s3.PART
+    digest, longest = hashlib.sha256(), 0
+    for piece in contents.get(KEY):
+        digest.update(piece)
+        longest = max(longest, len(piece))
+    assert digest.digest() == hashlib.sha256(block * count).digest()
+    assert longest < s3.PART
+    assert read(contents, KEY, len(block) * 200, 5) == b"01234"
+
+
+def test_who_puts_at_the_same_time_leaves_one_of_the_bodies_whole(contents: Contents) -> None:
+    bodies = [bytes([65 + number]) * 100_000 for number in range(8)]
+    threads = [threading.Thread(target=contents.put, args=(KEY, [body[:50_000], body[50_000:]])) for body in bodies] + [
+        threading.Thread(target=contents.put, args=(f"runs/other/{number}", [body])) for number, body in enumerate(bodies)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read(contents) in bodies
+    assert [read(contents, f"runs/other/{number}") for number in range(8)] == bodies
+
+
+def test_a_link_is_opened_without_an_account(store: tuple[Contents, Fetch]) -> None:
+    contents, fetch = store
+    contents.put(KEY, [b"a log\n"])
+    assert fetch(contents.link(KEY, 60)) == b"a log\n"

@@ -160,7 +160,7 @@ def webhook(
     register: Annotated[bool, typer.Option("--register", help="Set the webhook up on the tracking server as well.")] = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Make the webhook by which a tracking server tells of its models.
+    """Make the webhook by which an MLflow tells of models.
 
     The secret is shown this once. MLflow takes URL and secret where its webhooks are made, or by --register, which needs
     credentials of an MLflow administrator in the record.

@@ -16,90 +16,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent import futures
-from dataclasses import dataclass, field
 
 import flask
 
-from functions.artifacts import app as artifacts_app
-from functions.dispatcher import app as dispatcher_app
-from functions.gitea_ingress import app as gitea_ingress_app
-from fuseml import engines
-from fuseml.domain import document as documents
-from fuseml.domain import events, plan, workflow
-from fuseml.embedded import broker, composition, gateway, redelivery, triggers
-from fuseml.githosts import embedded as embedded_git
-from fuseml.runtime import auth, clock, secrets
-from fuseml.store import codesets, database, tables, workflows
+from fuseml.embedded import gateway
 from tests.bench import bench_server
+from tests.component import backbone
 
 COUNT = 2_000
 SENDERS = 2
 SECRET = "s3cret"
 TAKERS = {"artifacts", "dispatcher"}
-
-
-@dataclass
-class Nothing:
-    """The engine: takes plans, and remembers when."""
-
-    submitted: dict[str, float] = field(default_factory=dict)
-
-    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
-        self.submitted.setdefault(plan.id, time.perf_counter())
-
-    def cancel(self, run_id: str, reason: str) -> None:
-        """Nothing runs."""
-
-    def observe(self, run_id: str) -> Sequence[events.Event]:
-        return []
-
-    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
-        return engines.LogChunk(b"", 0, complete=True)
-
-
-class Backbone:
-    """The four parts over one database, as `fuseml up` joins them."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.store = database.Database(f"sqlite:///{folder / 'fuseml.db'}")
-        self.store.migrate()
-        self.keyring = secrets.Keyring([secrets.new_key()])
-        self.engine = Nothing()
-        contract = composition.contract_folder()
-        wanted = triggers.load(contract / "triggers", redelivery.of_broker(contract / "broker.yaml"))
-        functions: dict[str, flask.Flask] = {}
-        subscribers = {name: _subscriber(functions, name) for name in TAKERS}
-        self.queue = broker.Broker(self.store, [trigger for trigger in wanted if trigger.subscriber in TAKERS], subscribers)
-        functions["artifacts"] = artifacts_app.create_app(
-            artifacts_app.Deps(store=self.store, publisher=self.queue, tokens=auth.Tokens({}, anonymous=True))
-        )
-        git = embedded_git.EmbeddedGitHost(folder, "http://127.0.0.1:1/git")
-        functions["dispatcher"] = dispatcher_app.create_app(
-            dispatcher_app.Deps(
-                store=self.store, publisher=self.queue, git=git, engine=self.engine, keyring=self.keyring, zone="", namespace="bench"
-            )
-        )
-        self.ingress = gitea_ingress_app.create_app(gitea_ingress_app.Deps(store=self.store, publisher=self.queue, keyring=self.keyring))
-        self._register()
-
-    def _register(self) -> None:
-        moment = clock.now()
-        document = documents.load(workflow.Workflow, bench_server.WORKFLOW)
-        with self.store.write() as session:
-            codesets.ensure_project(session, "p", moment)
-            sealed = self.keyring.seal(SECRET)
-            codesets.add_codeset(session, tables.Codeset(project="p", name="code", url="http://x", webhook_secret=sealed, created=moment))
-            workflows.add(session, document.name, document.model_dump(mode="json", by_alias=True), moment)
-            workflows.assign(session, "bench", document.name, "code://p/code", moment)
-
-    def take(self, body: bytes, headers: Mapping[str, str]) -> int:
-        return gateway.call(self.ingress, "POST", "/webhooks/gitea", headers, body).status
-
-
-def _subscriber(functions: Mapping[str, flask.Flask], name: str) -> broker.Subscriber:
-    return lambda headers, body: gateway.call(functions[name], "POST", "/", headers, body)
 
 
 def bare(folder: pathlib.Path) -> Callable[[bytes, Mapping[str, str]], int]:
@@ -124,7 +53,7 @@ def measured(take: Callable[[bytes, Mapping[str, str]], int], count: int) -> lis
     """Milliseconds of each of `count` webhooks, from `SENDERS` threads."""
 
     def send(number: int) -> float:
-        body, headers, _ = bench_server.webhook(SECRET, number)
+        body, headers, _ = bench_server.webhook(backbone.SECRET, number)
         begun = time.perf_counter()
         assert take(body, headers) == 202
         return (time.perf_counter() - begun) * 1000
@@ -158,47 +87,47 @@ def main() -> None:
         cpu_baseline = (time.process_time() - cpu) / len(baseline)
         told("bare route", baseline, baseline)
 
-        backbone = Backbone(path)
-        backbone.queue.start()
+        joined = backbone.Backbone(path)
+        joined.queue.start()
         try:
-            quiet(backbone, baseline)
-            flood(backbone, count, baseline, cpu_baseline)
+            quiet(joined, baseline)
+            flood(joined, count, baseline, cpu_baseline)
         finally:
-            backbone.queue.stop()
+            joined.queue.stop()
 
 
-def quiet(backbone: Backbone, baseline: list[float]) -> None:
+def quiet(joined: backbone.Backbone, baseline: list[float]) -> None:
     """One push after the other: what somebody who pushes waits for."""
     accepted, submitted = [], []
     for number in range(220):
-        known = len(backbone.engine.submitted)
+        known = len(joined.engine.submitted)
         begun = time.perf_counter()
-        body, headers, _ = bench_server.webhook(SECRET, -1 - number)
-        assert backbone.take(body, headers) == 202
+        body, headers, _ = bench_server.webhook(backbone.SECRET, -1 - number)
+        assert joined.take(body, headers) == 202
         accepted.append((time.perf_counter() - begun) * 1000)
-        while len(backbone.engine.submitted) == known:
+        while len(joined.engine.submitted) == known:
             time.sleep(0.0005)
-        submitted.append((max(backbone.engine.submitted.values()) - begun) * 1000)
-        while backbone.queue.depth:
+        submitted.append((max(joined.engine.submitted.values()) - begun) * 1000)
+        while joined.queue.depth:
             time.sleep(0.0005)
     told("webhook accepted", accepted[20:], baseline, "budget p99 20 ms")
     told("push to submitted", submitted[20:], baseline, "budget p95 500 ms")
 
 
-def flood(backbone: Backbone, count: int, baseline: list[float], cpu_baseline: float) -> None:
+def flood(joined: backbone.Backbone, count: int, baseline: list[float], cpu_baseline: float) -> None:
     """As many as come in: the queue grows, the memory must not."""
-    known = len(backbone.engine.submitted)
+    known = len(joined.engine.submitted)
     memory: list[float] = []
     deepest = 0
     wall, cpu = time.perf_counter(), time.process_time()
     accepted: list[float] = []
     for part in range(10):
-        accepted += measured(backbone.take, count // 10)
-        deepest = max(deepest, backbone.queue.depth)
+        accepted += measured(joined.take, count // 10)
+        deepest = max(deepest, joined.queue.depth)
         memory.append(bench_server.rss(os.getpid()))
-        print(f"{'':28} {(part + 1) * count // 10:7d} accepted, {backbone.queue.depth:6d} deliveries wait, {memory[-1]:.0f} MB", flush=True)
+        print(f"{'':28} {(part + 1) * count // 10:7d} accepted, {joined.queue.depth:6d} deliveries wait, {memory[-1]:.0f} MB", flush=True)
     taken, taken_cpu = time.perf_counter() - wall, time.process_time() - cpu
-    while backbone.queue.depth or len(backbone.engine.submitted) < known + count // 10 * 10:
+    while joined.queue.depth or len(joined.engine.submitted) < known + count // 10 * 10:
         time.sleep(0.01)
     rate("webhooks accepted, flooded", len(accepted), taken, taken_cpu, cpu_baseline)
     rate("webhook to run, all through", len(accepted), time.perf_counter() - wall, time.process_time() - cpu, cpu_baseline)

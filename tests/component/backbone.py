@@ -1,0 +1,104 @@
+"""Webhook to run in one process: `gitea_ingress`, the embedded broker, `artifacts` and `dispatcher`, joined as `fuseml up` joins them."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import flask
+
+from functions.artifacts import app as artifacts_app
+from functions.dispatcher import app as dispatcher_app
+from functions.gitea_ingress import app as gitea_ingress_app
+from fuseml import engines
+from fuseml.domain import document as documents
+from fuseml.domain import events, plan, workflow
+from fuseml.embedded import broker, composition, gateway, redelivery, triggers
+from fuseml.githosts import embedded as embedded_git
+from fuseml.runtime import auth, clock, secrets
+from fuseml.store import codesets, database, tables, workflows
+
+SECRET = "s3cret"
+# One for all processes: what one sealed, the next one opens.
+_KEY = secrets.new_key()
+TAKERS = {"artifacts", "dispatcher"}
+
+WORKFLOW = """
+name: nothing
+inputs:
+  - name: code
+    type: codeset
+steps:
+  - name: work
+    image: fuseml.local/shell:1
+    command: ["true"]
+    inputs:
+      - name: code
+        codeset: {name: "{{ inputs.code }}", path: /project}
+"""
+
+
+@dataclass
+class Nothing:
+    """The engine: takes plans, and remembers when."""
+
+    submitted: dict[str, float] = field(default_factory=dict)
+
+    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+        self.submitted.setdefault(plan.id, time.perf_counter())
+
+    def cancel(self, run_id: str, reason: str) -> None:
+        """Nothing runs."""
+
+    def observe(self, run_id: str) -> Sequence[events.Event]:
+        return []
+
+    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
+        return engines.LogChunk(b"", 0, complete=True)
+
+
+class Backbone:
+    """The four parts over one database, as `fuseml up` joins them."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.store = database.Database(f"sqlite:///{folder / 'fuseml.db'}")
+        self.store.migrate()
+        self.keyring = secrets.Keyring([_KEY])
+        self.engine = Nothing()
+        contract = composition.contract_folder()
+        wanted = triggers.load(contract / "triggers", redelivery.of_broker(contract / "broker.yaml"))
+        functions: dict[str, flask.Flask] = {}
+        subscribers = {name: _subscriber(functions, name) for name in TAKERS}
+        self.queue = broker.Broker(self.store, [trigger for trigger in wanted if trigger.subscriber in TAKERS], subscribers)
+        functions["artifacts"] = artifacts_app.create_app(
+            artifacts_app.Deps(store=self.store, publisher=self.queue, tokens=auth.Tokens({}, anonymous=True))
+        )
+        git = embedded_git.EmbeddedGitHost(folder, "http://127.0.0.1:1/git")
+        functions["dispatcher"] = dispatcher_app.create_app(
+            dispatcher_app.Deps(
+                store=self.store, publisher=self.queue, git=git, engine=self.engine, keyring=self.keyring, zone="", namespace="workloads"
+            )
+        )
+        self.ingress = gitea_ingress_app.create_app(gitea_ingress_app.Deps(store=self.store, publisher=self.queue, keyring=self.keyring))
+        self._register()
+
+    def _register(self) -> None:
+        moment = clock.now()
+        document = documents.load(workflow.Workflow, WORKFLOW)
+        with self.store.write() as session:
+            codesets.ensure_project(session, "p", moment)
+            if codesets.find_codeset(session, "p", "code"):
+                return  # an earlier process did this
+            sealed = self.keyring.seal(SECRET)
+            codesets.add_codeset(session, tables.Codeset(project="p", name="code", url="http://x", webhook_secret=sealed, created=moment))
+            workflows.add(session, document.name, document.model_dump(mode="json", by_alias=True), moment)
+            workflows.assign(session, "assignment", document.name, "code://p/code", moment)
+
+    def take(self, body: bytes, headers: Mapping[str, str]) -> int:
+        return gateway.call(self.ingress, "POST", "/webhooks/gitea", headers, body).status
+
+
+def _subscriber(functions: Mapping[str, flask.Flask], name: str) -> broker.Subscriber:
+    return lambda headers, body: gateway.call(functions[name], "POST", "/", headers, body)

@@ -43,6 +43,8 @@ def create_app(deps: Deps) -> flask.Flask:
             events.RunCancelRequested.TYPE: service.on_cancel_requested,
             # Nothing is stored: after the commit whatever waited for the run is submitted, as after every event.
             events.RunFinished.TYPE: lambda *_: (),
+            events.RunApproved.TYPE: service.on_answered,
+            events.RunRejected.TYPE: service.on_answered,
         },
         after=functools.partial(submission.make_good, deps),
     )

@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlmodel
 
-from fuseml.domain import concurrency, errors, events, plan, run
-from fuseml.runtime import clock, planner
-from fuseml.runtime.telemetry import metrics, trace
+from fuseml.domain import concurrency, course, errors, events, plan, run
+from fuseml.runtime import clock, planner, steering
+from fuseml.runtime.telemetry import trace
 from fuseml.store import codesets, decisions, runs, tables
 
 Planning = Callable[[str, str], plan.Plan]
@@ -79,10 +79,13 @@ def create(
     reused = {step.name: step for step in planned.reused}
     left = {step.name: step for step in planned.steps}
     cached = [name for name, step in left.items() if step.cache]
+    # What comes before any question is the first execution; a run that asks nobody is nothing else.
+    row.execution = 0 if any(step.approval for step in planned.steps) else 1
     runs.add(session, row, [name for name in names if name in reused or name in left], reused, cached)
     announced = [
         created,
         *(_supersede(session, row) if order.document.concurrency and order.document.concurrency.policy == "cancel" else ()),
+        *(steering.settled(session, row) if row.execution == 0 else ()),
     ]
     return announced if left or row.state in run.FINISHED else [*announced, _completed(session, row, planned)]
 
@@ -93,16 +96,7 @@ def _completed(session: sqlmodel.Session, row: tables.Run, planned: plan.Plan) -
     outputs = {name: "".join(part.text for part in value if isinstance(part, plan.TextPart)) for name, value in planned.outputs.items()}
     seen = run.Observation(row.id, None, "succeeded", moment, started=moment, outputs=outputs)
     runs.record(session, row, run.advance(runs.progress(row), seen))
-    metrics.run_finished(session, row)
-    return events.RunFinished(
-        run=row.name,
-        workflow=row.workflow,
-        project=row.project,
-        codeset=row.codeset,
-        commit=row.commit,
-        state="succeeded",
-        outputs=outputs,
-    )
+    return steering.finished(session, row)
 
 
 def _supersede(session: sqlmodel.Session, row: tables.Run) -> list[events.Payload]:
@@ -134,14 +128,6 @@ def _is_newer_push(other: tables.Run, row: tables.Run, head: str | None) -> bool
 
 def end(session: sqlmodel.Session, row: tables.Run, state: run.State, cause: str) -> list[events.Payload]:
     """Finish a run that no engine will ever tell about."""
-    moment = clock.now()
-    runs.record(session, row, run.advance(runs.progress(row), run.Observation(row.id, None, state, moment, cause=cause)))
-    for step in runs.steps(session, [row.id]):
-        runs.record(session, step, run.advance(runs.progress(step), run.Observation(row.id, step.name, "skipped", moment)))
-    metrics.run_finished(session, row)
-    finished = "cancelled" if state == "cancelled" else "failed"
-    return [
-        events.RunFinished(
-            run=row.name, workflow=row.workflow, project=row.project, codeset=row.codeset, commit=row.commit, state=finished, cause=cause
-        )
-    ]
+    current = runs.course(session, row, [step.name for step in runs.steps(session, [row.id])])
+    runs.record_course(session, row, course.stopped(current, state, cause, clock.now()))
+    return [steering.finished(session, row)]

@@ -10,7 +10,7 @@ import sqlmodel
 
 from functions.dispatcher import creation, takers
 from fuseml.domain import events, plan, run, trigger, workflow
-from fuseml.runtime import clock, planner, requests, reuse
+from fuseml.runtime import clock, planner, requests, reuse, steering
 from fuseml.store import codesets, decisions, runs, workflows
 
 if TYPE_CHECKING:
@@ -146,12 +146,24 @@ def on_run_requested(deps: Deps, session: sqlmodel.Session, event: events.Event)
 
 
 def on_cancel_requested(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """A run that the engine never got is cancelled here; the engine cancels the others, after the commit."""
+    """A run of which the engine has nothing is cancelled here; the engine cancels the others, after the commit.
+
+    It may be too late to stop what it has; the wish is kept, so that nothing follows.
+    """
     requested = events.RunCancelRequested.model_validate(event.data)
     row = runs.get(session, requested.run)
-    if row.submitted is not None or row.state in run.FINISHED:
+    if row.state in run.FINISHED:
+        return []
+    if row.submitted is not None and row.execution > row.executed:
+        row.cancelled = row.cancelled or requested.reason
+        session.add(row)
         return []
     return creation.end(session, row, "cancelled", requested.reason)
+
+
+def on_answered(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """A step was approved or rejected: what is stored with the answer leads to the next execution, or to the run's end."""
+    return steering.settled(session, runs.get(session, event.data["run"]))
 
 
 def _newest(session: sqlmodel.Session, project: str, codeset: str) -> str | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from functions.dispatcher import creation
-from fuseml.domain import errors, events, plan, run
+from fuseml.domain import errors, events, plan, repair, run
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
 from fuseml.store import extensions, outbox, runs, tables
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def make_good(deps: Deps, event: events.Event) -> None:
-    """Submit every stored run that the engine has not got, and pass on what `event` asks of the engine.
+    """Submit every stored execution that the engine has not got, and pass on what `event` asks of the engine.
 
     Raises TemporaryError when the engine cannot be reached: the event will be delivered again.
     """
@@ -26,16 +27,22 @@ def make_good(deps: Deps, event: events.Event) -> None:
         with trace.continued(trace.read(row.trigger)):
             _submit(deps, row)
     if event.type == events.RunCancelRequested.TYPE:
-        requested = events.RunCancelRequested.model_validate(event.data)
-        with deps.store.read() as session:
-            row = runs.get(session, requested.run)
         # Also when no submission is recorded: another dispatcher may be in the middle of one. An unknown run is no matter to an engine.
-        deps.engine.cancel(row.id, requested.reason)
+        _cancel(deps, event, event.data["reason"])
+    elif event.type == events.RunRejected.TYPE:
+        _cancel(deps, event, f"step {event.data['step']!r} failed: {event.data['cause']}")
+
+
+def _cancel(deps: Deps, event: events.Event, reason: str) -> None:
+    with deps.store.read() as session:
+        row = runs.get(session, event.data["run"])
+    deps.engine.cancel(run.execution_id(row.id, row.execution), reason)
 
 
 def _submit(deps: Deps, row: tables.Run) -> None:
-    submitted = plan.Plan.model_validate(row.plan)
     try:
+        with deps.store.read() as session:
+            submitted = _execution(row, runs.steps(session, [row.id]))
         deps.engine.submit(submitted, _secrets(deps, submitted))
     except errors.PermanentError as error:
         with deps.store.write() as session:
@@ -47,12 +54,21 @@ def _submit(deps: Deps, row: tables.Run) -> None:
         return
     with deps.store.write() as session:
         stored = runs.get(session, row.name)
-        stored.submitted = clock.now()
-        session.add(stored)
+        if stored.execution == row.execution:
+            stored.submitted = clock.now()
+            session.add(stored)
         ended = stored.cause if stored.state in run.FINISHED else None
     if ended is not None:
         # It was cancelled while it was handed over.
-        deps.engine.cancel(row.id, ended)
+        deps.engine.cancel(submitted.id, ended)
+
+
+def _execution(row: tables.Run, steps: Sequence[tables.StepRun]) -> plan.Plan:
+    """The part of the run's plan that is next."""
+    planned = plan.Plan.model_validate(row.plan)
+    wanted = [step.name for step in steps if step.execution == row.execution and step.reused_from is None]
+    succeeded = {step.name: repair.Done(row.name, step.outputs) for step in steps if step.name not in wanted and step.state == "succeeded"}
+    return repair.execution(planned, row.execution, wanted, succeeded)
 
 
 def _secrets(deps: Deps, submitted: plan.Plan) -> dict[str, str]:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from functions.housekeeper import health, models, pushes, schedules
-from fuseml.domain import errors, events
-from fuseml.runtime import clock, cloudevents
+from fuseml.domain import errors, events, run
+from fuseml.runtime import clock, cloudevents, steering
 from fuseml.store import decisions, deliveries, outbox, runs, webhooks
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         pushes.announce_missed_pushes,
         schedules.start_scheduled,
         request_submissions,
+        expire_approvals,
         observe_runs,
         forget,
         publish,
@@ -42,7 +43,7 @@ def sweep(deps: Deps, tick: events.Event) -> None:
 
 
 def request_submissions(deps: Deps, tick: events.Event) -> None:
-    """Runs that were stored and, because a process died, never handed to the engine."""
+    """Executions that were stored and, because a process died, never handed to the engine."""
     late = _ago(seconds=_SUBMISSION_GRACE)
     with deps.store.read() as session:
         waiting = [row.name for row in runs.unsubmitted(session) if row.created < late]
@@ -51,12 +52,24 @@ def request_submissions(deps: Deps, tick: events.Event) -> None:
             cloudevents.announce(session, *(events.RunRequested(request=f"{tick.id}/{name}", run=name) for name in waiting))
 
 
+def expire_approvals(deps: Deps, _tick: events.Event) -> None:
+    """Steps that nobody has approved or rejected in time. Whoever is quicker, the person or the sweep, has decided."""
+    with deps.store.read() as session:
+        waiting = [(row.name, step.name) for row, step in runs.waiting(session) if steering.is_late(step)]
+    for name, step in waiting:
+        try:
+            with deps.store.write() as session:
+                cloudevents.announce(session, steering.answered(session, runs.get(session, name), step, "expired"))
+        except errors.ConflictError as error:
+            _log.info("an approval did not expire: %s", error.message)
+
+
 def observe_runs(deps: Deps, _tick: events.Event) -> None:
     """Tell the state of unfinished runs again, as the engine sees it: its own events may be lost."""
     with deps.store.read() as session:
-        unfinished = [row.id for row in runs.active(session) if row.submitted]
-    for run_id in unfinished:
-        observed = deps.engine.observe(run_id)
+        unfinished = [run.execution_id(row.id, row.execution) for row in runs.active(session) if row.submitted]
+    for execution in unfinished:
+        observed = deps.engine.observe(execution)
         with deps.store.read() as session:
             fresh = [event for event in observed if not deliveries.is_known(session, event)]
         for event in fresh:

@@ -8,7 +8,7 @@ import flask
 import pydantic
 
 from functions.runs import service, views
-from fuseml.domain import document, events
+from fuseml.domain import approval, document, events
 from fuseml.runtime import http
 
 if TYPE_CHECKING:
@@ -75,6 +75,13 @@ class Resume(document.Model):
     images: dict[str, str] = {}
 
 
+class Answer(document.Model):
+    """Which step is meant, needed only if several wait, and why."""
+
+    step: Annotated[str | None, pydantic.Field(description="Needed only if several steps wait.")] = None
+    comment: Annotated[str, pydantic.Field(max_length=2000)] = ""
+
+
 class Requested(pydantic.BaseModel):
     """The run will carry this id: `GET /runs?request=ID`."""
 
@@ -137,6 +144,20 @@ def register(api: http.Api, deps: Deps) -> None:
     def cancel_run(name: str, query: Cancel) -> views.Run:
         """Ask for a run to be stopped."""
         return service.cancel(deps, name, query.reason)
+
+    @api.route("POST", "/runs/<name>/approve", document=Answer, returns=views.Run, status=202)
+    def approve(name: str) -> views.Run:
+        """Let a step run that waits for an approval."""
+        return _answer(name, "approved")
+
+    @api.route("POST", "/runs/<name>/reject", document=Answer, returns=views.Run, status=202)
+    def reject(name: str) -> views.Run:
+        """Keep a step from running that waits for an approval: it fails, and the run with it."""
+        return _answer(name, "rejected")
+
+    def _answer(name: str, decision: approval.Decision) -> views.Run:
+        answer = _optional(Answer)
+        return service.answer(deps, name, answer.step, decision, by=http.caller().name, comment=answer.comment)
 
     @api.route("GET", "/workflows/runs", query=OriginalRunQuery, returns=[views.OriginalRun])
     def list_workflow_runs(query: OriginalRunQuery) -> list[views.OriginalRun]:

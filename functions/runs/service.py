@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import uuid
 from collections.abc import Mapping
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from functions.runs import consequences, views
 from fuseml import engines
-from fuseml.domain import errors, events, run, workflow
-from fuseml.runtime import cloudevents, http, planner, requests
+from fuseml.domain import approval, errors, events, run, workflow
+from fuseml.runtime import cloudevents, http, planner, requests, steering
 from fuseml.store import codesets, paging, runs, workflows
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ def log(deps: Deps, name: str, step: str, offset: int) -> engines.LogChunk:
     if executed_by:
         return log(deps, executed_by, step, offset)
     over = steps[step].state in run.FINISHED or row.state in run.FINISHED
-    try:
-        return deps.engine.logs(row.id, step, offset)
-    except errors.NotFoundError:
-        # Nothing was written yet, or ever will be.
-        return engines.LogChunk(b"", offset, complete=over)
+    if steps[step].execution:
+        with contextlib.suppress(errors.NotFoundError):
+            return deps.engine.logs(run.execution_id(row.id, steps[step].execution), step, offset)
+    # Nothing was written yet, or ever will be.
+    return engines.LogChunk(b"", offset, complete=over)
 
 
 def cancel(deps: Deps, name: str, reason: str) -> views.Run:
@@ -74,6 +75,16 @@ def cancel(deps: Deps, name: str, reason: str) -> views.Run:
         if row.state in run.FINISHED:
             raise errors.ConflictError(f"run {name} has finished already: {row.state}")
         cloudevents.announce(session, events.RunCancelRequested(run=name, reason=reason or "cancelled by request"))
+    cloudevents.relay(deps.store, deps.publisher)
+    return get(deps, name)
+
+
+def answer(deps: Deps, name: str, step: str | None, decision: approval.Decision, *, by: str, comment: str) -> views.Run:
+    """Record who approves or rejects a step that waits, and why. Raises NotFoundError, ConflictError when nothing waits for it,
+    InvalidError when several steps wait and none is named.
+    """
+    with deps.store.write() as session:
+        cloudevents.announce(session, steering.answered(session, runs.get(session, name), step, decision, by=by, comment=comment))
     cloudevents.relay(deps.store, deps.publisher)
     return get(deps, name)
 

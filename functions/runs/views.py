@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 
-from fuseml.domain import plan, run, selector, workflow
+from fuseml.domain import approval, plan, run, selector, workflow
 from fuseml.runtime import clock
 from fuseml.store import runs, tables
 
@@ -27,7 +27,8 @@ class StepRun(pydantic.BaseModel):
     """`duration` is in seconds, up to now while the step runs; `log` is the path of its log in this API.
 
     `reused_from` is the run that executed the step, where this one only took its outputs; `not_reused` is why a step that uses the cache
-    was executed.
+    was executed. `approval` is what people were asked before the step could begin, and their answer; null for a step that asks nobody, or
+    has not asked yet.
     """
 
     name: str
@@ -42,6 +43,7 @@ class StepRun(pydantic.BaseModel):
     outputs: dict[str, str]
     reused_from: str | None
     not_reused: str | None
+    approval: approval.Approval | None
     log: str
 
 
@@ -141,6 +143,7 @@ def _step(row: tables.Run, step: tables.StepRun, planned: plan.StepPlan | plan.R
         outputs=step.outputs,
         reused_from=step.reused_from,
         not_reused=planned.cache.not_reused or None if isinstance(planned, plan.StepPlan) and planned.cache else None,
+        approval=approval.Approval.model_validate(step.approval) if step.approval else None,
         log=f"/runs/{step.reused_from or row.name}/logs/{step.name}",
     )
 

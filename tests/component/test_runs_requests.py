@@ -81,7 +81,7 @@ class System:
     """`runs`, `workflows` and `dispatcher` over one database; `publish` keeps events until `deliver` hands them to `dispatcher`."""
 
     def __init__(self, store: database.Database, folder: pathlib.Path) -> None:
-        self.store, self.engine, self.events = store, Engine(), list[events.Event]()
+        self.store, self.engine, self.events = store, self.make_engine(), list[events.Event]()
         keyring = secrets.Keyring([secrets.new_key()])
         tokens = auth.Tokens({}, anonymous=True)
         site = {"zone": "", "namespace": "workloads"}
@@ -97,6 +97,9 @@ class System:
             dispatcher_app.Deps(**common, git=git, engine=self.engine, keyring=keyring, **site)
         ).test_client()
         self._register(keyring)
+
+    def make_engine(self) -> Engine:
+        return Engine()
 
     def _register(self, keyring: secrets.Keyring) -> None:
         credentials = extension.Credentials(id="default", configuration={"AWS_SECRET_ACCESS_KEY": keyring.seal("canary")})
@@ -337,7 +340,7 @@ def test_the_sweep_still_has_stored_runs_submitted(system: System) -> None:
 
 
 def test_what_the_engine_refuses_is_a_failed_run(system: System) -> None:
-    system.engine.refusal = "step 'fit': approval steps are not supported"
+    system.engine.refusal = "step 'fit' builds an image, and this engine builds no images"
     run = system.start()
     assert (run["state"], run["cause"]) == ("failed", system.engine.refusal)
 
@@ -402,13 +405,12 @@ def test_a_dry_run_tells_errors_and_warnings_and_stores_nothing(system: System) 
 
 def test_what_this_release_does_not_execute_is_accepted_and_told(system: System) -> None:
     document = yaml.safe_load(DOCUMENT)
-    document |= {"name": "later"}
-    document["steps"][1]["approval"] = {"message": "really?"}
+    document |= {"name": "later", "on": {"patterns": ["model://*"]}}
     text = yaml.safe_dump(document)
     assert system.workflows.post("/workflows", data=text).status_code == 201
     found = _look(system.workflows, text)["findings"]
     assert {finding["path"] for finding in found if "not executed by this release" in finding["message"]} == {
-        "steps[1].approval",
+        "on.patterns",
     }
 
 

@@ -126,13 +126,36 @@ def payloads(tree: ast.AST) -> Iterator[tuple[ast.Attribute, str]]:
             yield node, NAMES[node.attr]
 
 
+STEERING = {
+    node.name: node
+    for node in ast.parse((ROOT / "shared" / "fuseml" / "runtime" / "steering.py").read_text()).body
+    if isinstance(node, ast.FunctionDef)
+}
+
+
+def steered(tree: ast.AST) -> set[str]:
+    """The types that the code announces through `fuseml.runtime.steering`, where functions share how a run goes on."""
+    wanted = [
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "steering"
+    ]
+    reached = set[str]()
+    while wanted:
+        name = wanted.pop()
+        if name in STEERING and name not in reached:
+            reached.add(name)
+            wanted += [node.id for node in ast.walk(STEERING[name]) if isinstance(node, ast.Name)]
+    return {type for name in reached for _, type in payloads(STEERING[name])}
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_sends_and_takes_what_the_catalogue_says(function: str) -> None:
     mentioned, announced, handled = set[str](), set[str](), set[str]()
     for path in (ROOT / "functions" / function).rglob("*.py"):
         tree = ast.parse(path.read_text())
         types = {node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "TYPE"}
-        mentioned |= {type for node, type in payloads(tree) if node not in {attribute.value for attribute in types}}
+        mentioned |= {type for node, type in payloads(tree) if node not in {attribute.value for attribute in types}} | steered(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "announce":
                 announced |= {type for argument in node.args for _, type in payloads(argument)}

@@ -178,7 +178,6 @@ def test_no_more_steps_run_at_once_than_allowed_over_all_runs(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (engines.shell("s", "true", approval=plan.Approval()), "approval steps are not supported by the local engine yet"),
         (engines.shell("s", "true", needs=("t",)), "needs 't', which is no step"),
         (engines.shell("s", "true", needs=("s",)), "wait for one another"),
         (engines.shell("../s", "true"), "cannot be a name"),

@@ -178,10 +178,6 @@ OUTPUT = plan.Output(name="image", image=plan.ImageBuild(name=plan.text("registr
 REFUSED: dict[str, tuple[plan.Plan, str]] = {
     "id": (tekton_plans.make(engines.shell("a", "true"), id="no/label"), r"'no/label' cannot be a run's id"),
     "twins": (tekton_plans.make(engines.shell("a", "true"), engines.shell("a", "true")), "two steps of one name"),
-    "approval": (
-        tekton_plans.make(engines.shell("a", "true", approval=plan.Approval())),
-        "approval steps are not supported by the tekton engine yet",
-    ),
     "output": (tekton_plans.make(engines.shell("a", "true", outputs=["a.b"])), "'a.b' cannot be the name of an output"),
     "variable": (tekton_plans.make(engines.shell("a", "true", env={"A B": "x"})), "no environment variable called 'A B'"),
     "path": (tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(path="/tekton/x"),))), "'/tekton/x'; an example"),

@@ -197,6 +197,48 @@ class RunCancelRequested(_AboutRun):
     reason: str
 
 
+class RunApprovalRequested(_AboutRun):
+    """A step waits for a person, who reads `message` and approves or rejects before `deadline` (RFC 3339), if there is one."""
+
+    TYPE: ClassVar[str] = "org.fuseml.run.approval_requested.v1"
+    workflow: str
+    project: str
+    step: str
+    message: str
+    deadline: str | None = None
+
+    @property
+    def identity(self) -> str:
+        return f"step/{self.step}"
+
+
+class RunApproved(_AboutRun):
+    """`by` has approved a step that waited."""
+
+    TYPE: ClassVar[str] = "org.fuseml.run.approved.v1"
+    step: str
+    by: str
+    comment: str = ""
+
+    @property
+    def identity(self) -> str:
+        return f"step/{self.step}"
+
+
+class RunRejected(_AboutRun):
+    """A step that waited must not run: `by` has rejected it or, when `by` is null, nobody has approved it in time. `cause` says it in words."""
+
+    TYPE: ClassVar[str] = "org.fuseml.run.rejected.v1"
+    step: str
+    by: str | None = None
+    comment: str = ""
+    cause: str
+
+    @property
+    def identity(self) -> str:
+        return f"step/{self.step}"
+
+
 class RunCreated(_AboutRun):
     TYPE: ClassVar[str] = "org.fuseml.run.created.v1"
     workflow: str
@@ -368,9 +410,12 @@ PAYLOADS: dict[str, type[Payload]] = {
         ModelAliased,
         ModelRegistered,
         ModelTagged,
+        RunApprovalRequested,
+        RunApproved,
         RunCancelRequested,
         RunCreated,
         RunFinished,
+        RunRejected,
         RunRequested,
         RunStarted,
         RunStepFinished,

@@ -214,3 +214,15 @@ def evaluate(value: Value, outputs: Mapping[str, Mapping[str, str]], secret: Cal
                     raise errors.PermanentError(f"step {part.step!r} finished without writing its output {part.output!r}")
                 pieces.append(written[part.output])
     return "".join(pieces)
+
+
+def holds(condition: Condition, outputs: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether a condition is met. Raises PermanentError when it asks for an output that was not written, or for a secret."""
+    given = evaluate(condition.input, outputs, no_secret)
+    listed = given in [evaluate(value, outputs, no_secret) for value in condition.values]
+    return listed is (condition.operator == "in")
+
+
+def no_secret(part: SecretPart) -> str:
+    """For `evaluate`, where a secret has no place. Raises PermanentError."""
+    raise errors.PermanentError(f"the secret {part.key!r} can only be used in the environment of a step")

@@ -1,4 +1,4 @@
-"""Plans made from plans: a run repeated, taken up where it failed, or a part of it.
+"""Plans made from plans: a run repeated, taken up where it failed, or a part of it. A question that a step asks is asked again.
 
 What comes out is a plan like any other, so that every engine runs it: the recorded outputs of steps that are not executed again stand
 in the values of the others as text, and `Plan.reused` tells where they came from. Secrets stay `SecretPart`s.
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fuseml.domain import errors, plan
+from fuseml.domain import errors, plan, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,22 @@ def reuse(planned: plan.Plan, found: Mapping[str, Done]) -> plan.Plan:
     if not found:
         return planned
     return _narrowed(planned, {step.name for step in planned.steps if step.name not in found}, _reused(planned, found, found))
+
+
+def execution(planned: plan.Plan, number: int, steps: Collection[str], succeeded: Mapping[str, Done]) -> plan.Plan:
+    """What an engine gets of a run as its execution `number`: `steps`, which nobody need approve any more, on what others have put out.
+
+    A run that asks nobody is one execution, and its plan is handed over as it is. The timeout is that of each execution: people take
+    their time. Raises PermanentError when a step reads an output that the step of `succeeded` did not write.
+    """
+    if len(steps) == len(planned.steps) and not any(step.approval for step in planned.steps):
+        return planned
+    for part in _reads([planned.step(name) for name in steps]):
+        if part.step not in steps and part.output not in _outputs(succeeded, part.step):
+            raise errors.PermanentError(f"step {part.step!r} finished without writing its output {part.output!r}")
+    narrowed = _narrowed(planned, steps, _reused(planned, succeeded, succeeded))
+    approved = tuple(step.model_copy(update={"approval": None}) for step in narrowed.steps)
+    return narrowed.model_copy(update={"id": run.execution_id(planned.id, number), "steps": approved})
 
 
 def _outputs(succeeded: Mapping[str, Done], step: str) -> Mapping[str, str]:

@@ -40,6 +40,9 @@ _LATE = re.compile(r'failed to finish within "([^"]+)"')
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _COUNTED = "Tasks Completed:"
 
+# What stands behind a run's id in the id of its second execution and of those that follow.
+_NUMBERED = re.compile(r"(?P<run>.+)\.(?P<number>[1-9][0-9]{0,8})")
+
 CANCEL_REASONS = frozenset({"Cancelled", "TaskRunCancelled", "PipelineRunCancelled", "CancelledRunFinally", "StoppedRunFinally"})
 
 
@@ -57,7 +60,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one engine event says: of the whole run, or of `step`. `skipped` names steps of which no event of their own will come."""
+    """What one engine event says: of the whole execution, or of `step`. `skipped` names steps of which no event of their own will come.
+
+    `execution` is its number: an engine gets a run that waits for people in several parts (domain.course).
+    """
 
     run_id: str
     step: str | None
@@ -69,6 +75,18 @@ class Observation:
     attempts: int = 1
     outputs: Mapping[str, str] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+    execution: int = 1
+
+
+def execution_id(run_id: str, number: int) -> str:
+    """What engines call an execution of a run; the first one bears the run's own id."""
+    return run_id if number <= 1 else f"{run_id}.{number}"
+
+
+def execution_of(execution: str) -> tuple[str, int]:
+    """The run's id and the number of the execution that engines call so."""
+    match = _NUMBERED.fullmatch(execution)
+    return (match["run"], int(match["number"])) if match else (execution, 1)
 
 
 def advance(current: Progress, seen: Observation) -> Progress:
@@ -105,8 +123,8 @@ def observe(event: events.Event) -> Observation | None:
 
 def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Observation | None:
     labels, annotations = (body["metadata"].get(key) or {} for key in ("labels", "annotations"))
-    run_id, task = labels.get(RUN_LABEL), labels.get(STEP_LABEL) if is_step else None
-    if not run_id or (is_step and (not task or task.startswith(AUXILIARY_PREFIX))):
+    execution, task = labels.get(RUN_LABEL), labels.get(STEP_LABEL) if is_step else None
+    if not execution or (is_step and (not task or task.startswith(AUXILIARY_PREFIX))):
         return None
     steps: Mapping[str, str] = json.loads(annotations.get(STEPS_ANNOTATION, "{}"))
     status = body.get("status") or {}
@@ -118,6 +136,7 @@ def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Obs
         outputs |= json.loads(annotations.get(OUTPUTS_ANNOTATION, "{}"))
     skipped = [task["name"] for task in status.get("skippedTasks") or []]
     called = {*steps, *steps.values()}
+    run_id, number = execution_of(execution)
     return Observation(
         run_id=run_id,
         step=steps.get(task, task) if task else None,
@@ -129,6 +148,7 @@ def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Obs
         attempts=1 + len(status.get("retriesStatus") or []),
         outputs=outputs,
         skipped=tuple(steps.get(name, name) for name in skipped if not name.startswith(AUXILIARY_PREFIX) or name in called),
+        execution=number,
     )
 
 

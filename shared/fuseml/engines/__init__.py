@@ -19,10 +19,13 @@ class LogChunk:
 
 
 class Engine(Protocol):
-    """What dispatching, tracking and log reading need from whatever executes plans. Runs are named by the plan's `id`."""
+    """What dispatching, tracking and log reading need from whatever executes plans. Runs are named by the plan's `id`, which names one execution."""
 
     def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
         """Start the plan. Idempotent by `plan.id`: submitting again, also after a crash in between, changes nothing.
+
+        Whatever is in the plan may run at once: steps that somebody has yet to approve come later, in a plan of their own
+        (`domain.repair.execution`).
 
         `secrets` maps `SecretPart.ref` to the secret. Raises PermanentError when the plan can never run, TemporaryError when
         the engine cannot be reached now.

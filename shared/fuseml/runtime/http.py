@@ -158,6 +158,7 @@ class Api:
                 caller = self._tokens.caller(flask.request.headers.get("Authorization"))
                 if caller.role == "workload" and not operation.workload:
                     raise errors.ForbiddenError("a workload's token may not do this")
+                flask.g.caller = caller
             arguments: dict[str, object] = dict(variables)
             problems: list[errors.Problem] = []
             for name, model, read in (("query", operation.query, read_query), ("body", operation.body, read_body)):
@@ -183,6 +184,12 @@ class Api:
         from fuseml.runtime import openapi
 
         return flask.jsonify(openapi.document([self]))
+
+
+def caller() -> auth.Caller:
+    """Who sent the request that is being handled. Only where a token was asked for."""
+    found: auth.Caller = flask.g.caller
+    return found
 
 
 def read_query(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:

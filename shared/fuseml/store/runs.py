@@ -9,7 +9,8 @@ from sqlalchemy import exists
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
-from fuseml.domain import errors, plan, run
+from fuseml.domain import approval, errors, plan, run
+from fuseml.domain import course as courses
 from fuseml.store import executions, paging, tables
 
 ACTIVE = ("queued", "running", "waiting")
@@ -58,7 +59,7 @@ def add(
     session.add(row)
     session.flush()
     for position, name in enumerate(steps):
-        step = tables.StepRun(run_id=row.id, name=name, position=position, state=row.state)
+        step = tables.StepRun(run_id=row.id, name=name, position=position, state=row.state, execution=row.execution)
         step.cache_key = executions.UNKNOWN if name in cached else None
         if reused and name in reused:
             step.state, step.outputs, step.reused_from = "succeeded", dict(reused[name].outputs), reused[name].run
@@ -101,7 +102,8 @@ _UNSUBMITTED = (
     select(tables.Run)
     .where(
         col(tables.Run.submitted).is_(None),
-        tables.Run.state == "queued",
+        col(tables.Run.state).in_(ACTIVE),
+        col(tables.Run.execution) > col(tables.Run.executed),
         col(tables.Run.plan).is_not(None),
         ~exists().where(
             col(_earlier.concurrency_group) == tables.Run.concurrency_group,
@@ -114,8 +116,14 @@ _UNSUBMITTED = (
 
 
 def unsubmitted(session: Session) -> Sequence[tables.Run]:
-    """Planned runs that no engine has got yet and that wait for no other one of their group, oldest first."""
+    """Planned runs with an execution that no engine has got yet, and that wait for no other run of their group, oldest first."""
     return session.exec(_UNSUBMITTED).all()
+
+
+def waiting(session: Session) -> Sequence[tuple[tables.Run, tables.StepRun]]:
+    """The steps that wait for a person, or for their turn after one has approved, with their runs."""
+    query = select(tables.Run, tables.StepRun).where(tables.Run.id == tables.StepRun.run_id, tables.StepRun.state == "waiting")
+    return session.exec(query.order_by(col(tables.Run.sequence), col(tables.StepRun.position))).all()
 
 
 def group(session: Session, name: str, *, since: str | None = None) -> Sequence[tables.Run]:
@@ -127,7 +135,11 @@ def group(session: Session, name: str, *, since: str | None = None) -> Sequence[
 
 def waits_for(session: Session, rows: Sequence[tables.Run]) -> dict[str, str]:
     """Run id -> the name of the run after which its turn comes, for those of `rows` that wait in their concurrency group."""
-    waiting = {row.id: row.concurrency_group for row in rows if row.concurrency_group and row.state == "queued" and row.submitted is None}
+    waiting = {
+        row.id: row.concurrency_group
+        for row in rows
+        if row.concurrency_group and row.state in ACTIVE and row.submitted is None and row.execution > row.executed
+    }
     if not waiting:
         return {}
     query = select(tables.Run.id, tables.Run.name, tables.Run.concurrency_group).where(
@@ -155,3 +167,36 @@ def record(session: Session, row: tables.Run | tables.StepRun, now: run.Progress
     if isinstance(row, tables.StepRun):
         row.attempts = now.attempts
     session.add(row)
+
+
+def course(session: Session, row: tables.Run, steps: Collection[str]) -> courses.Course:
+    """The domain's view of a run and those of its step runs that are named and exist."""
+    found = session.exec(
+        select(tables.StepRun)
+        .where(tables.StepRun.run_id == row.id, col(tables.StepRun.name).in_(steps))
+        .order_by(col(tables.StepRun.position))
+    ).all()
+    return courses.Course(
+        progress(row),
+        {step.name: courses.Step(progress(step), step.execution, _approval(step)) for step in found},
+        row.execution,
+        row.executed,
+        row.cancelled,
+    )
+
+
+def _approval(step: tables.StepRun) -> approval.Approval | None:
+    return approval.Approval.model_validate(step.approval) if step.approval else None
+
+
+def record_course(session: Session, row: tables.Run, now: courses.Course) -> None:
+    """Store how far the run and its steps have come. An execution that was just begun has not been submitted."""
+    record(session, row, now.run)
+    if now.execution != row.execution:
+        row.submitted = None
+    row.execution, row.executed, row.cancelled = now.execution, now.executed, now.cancelled
+    for name, step in now.steps.items():
+        stored = session.get_one(tables.StepRun, (row.id, name))
+        record(session, stored, step.progress)
+        stored.execution = step.execution
+        stored.approval = step.approval.model_dump(mode="json") if step.approval else None

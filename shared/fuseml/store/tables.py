@@ -184,6 +184,8 @@ class Run(SQLModel, table=True):
     """`id` is the run's identity (domain.run.identity): the same meaning cannot be inserted twice. `request` is the one that asked for it.
 
     `caused_by` is the run whose artifact started this one.
+    `submitted` is when the engine got the execution of number `execution`; `executed` is the last that is known to have succeeded where
+    others may follow; `cancelled` is why the engine was asked to stop (domain.course).
     """
 
     __tablename__ = "run"
@@ -206,6 +208,9 @@ class Run(SQLModel, table=True):
     cause: str | None = None
     outputs: dict[str, Any] = Field(default_factory=dict, sa_type=_Json)
     submitted: str | None = None
+    execution: int = 1
+    executed: int = 0
+    cancelled: str | None = None
     created: str
     started: str | None = None
     finished: str | None = None
@@ -216,6 +221,8 @@ class StepRun(SQLModel, table=True):
 
     `cache_key` is where others find what the step has put out (domain.caching): none for one that is not to be found, empty until it
     has succeeded.
+    `execution` is the number of the run's execution that the step belongs to, 0 as long as it belongs to none; `approval` is what people
+    were asked and answered (domain.approval.Approval).
     """
 
     __tablename__ = "step_run"
@@ -229,6 +236,8 @@ class StepRun(SQLModel, table=True):
     outputs: dict[str, Any] = Field(default_factory=dict, sa_type=_Json)
     reused_from: str | None = None
     cache_key: str | None = Field(default=None, index=True)
+    execution: int = 1
+    approval: dict[str, Any] | None = Field(default=None, sa_type=_Json)
     started: str | None = None
     finished: str | None = None
 

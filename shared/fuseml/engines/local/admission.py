@@ -33,8 +33,6 @@ def admit(planned: plan.Plan, secrets: Mapping[str, str]) -> dict[str, str]:
 
 def _check_step(step: plan.StepPlan, names: list[str]) -> None:
     where = f"step {step.name!r}"
-    if step.approval is not None:
-        raise errors.PermanentError(f"{where}: approval steps are not supported by the local engine yet")
     for name in (step.name, *(output.name for output in step.outputs)):
         if not journal.is_name(name):
             raise errors.PermanentError(f"{where}: {name!r} cannot be a name: letters, digits, '-', '_' and '.' only")

@@ -51,7 +51,7 @@ def moves(planned: plan.Plan, steps: Mapping[str, journal.StepRecord], now: floa
 
 def _consider(step: plan.StepPlan, outputs: Mapping[str, Mapping[str, str]], found: Moves) -> None:
     try:
-        wanted = all(_holds(condition, outputs) for condition in step.when)
+        wanted = all(plan.holds(condition, outputs) for condition in step.when)
     except errors.PermanentError as error:
         found.fail[step.name] = error.message
         return
@@ -59,16 +59,6 @@ def _consider(step: plan.StepPlan, outputs: Mapping[str, Mapping[str, str]], fou
         found.start.append(step.name)
     else:
         found.skip[step.name] = SKIP_WHEN
-
-
-def _holds(condition: plan.Condition, outputs: Mapping[str, Mapping[str, str]]) -> bool:
-    given = plan.evaluate(condition.input, outputs, _no_secret)
-    listed = given in [plan.evaluate(value, outputs, _no_secret) for value in condition.values]
-    return listed is (condition.operator == "in")
-
-
-def _no_secret(part: plan.SecretPart) -> str:
-    raise errors.PermanentError(f"the secret {part.key!r} can only be used in the environment of a step")
 
 
 def backoff(first: float, failed: int) -> float:
@@ -101,7 +91,7 @@ def run_outputs(planned: plan.Plan, steps: Mapping[str, journal.StepRecord]) -> 
     written = {name: record.outputs for name, record in steps.items()}
     skipped = {name for name, record in steps.items() if record.state == "skipped"}
     return {
-        name: plan.evaluate(value, written, _no_secret)
+        name: plan.evaluate(value, written, plan.no_secret)
         for name, value in planned.outputs.items()
         if not any(isinstance(part, plan.OutputPart) and part.step in skipped for part in value)
     }

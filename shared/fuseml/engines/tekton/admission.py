@@ -50,8 +50,6 @@ def _check_run_output(planned: plan.Plan, name: str, value: plan.Value, known: M
 
 
 def _check_contract(step: plan.StepPlan, where: str) -> None:
-    if step.approval is not None:
-        raise errors.PermanentError(f"{where}: approval steps are not supported by the tekton engine yet")
     for output in step.outputs:
         if not names.is_result(output.name):
             raise errors.PermanentError(f"{where}: {output.name!r} cannot be the name of an output: {_NAME_RULE}")

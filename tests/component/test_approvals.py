@@ -13,6 +13,7 @@ import pytest
 from functions.housekeeper import app as housekeeper_app
 from functions.run_tracker import app as tracker_app
 from fuseml.domain import errors, events, plan, run
+from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import clock, cloudevents, secrets
 from fuseml.store import database, runs
 from tests.component import test_runs_requests as requests_tests
@@ -60,13 +61,6 @@ class Engine(requests_tests.Engine):
         return []
 
 
-class Git:
-    """Nothing was pushed."""
-
-    def heads(self, project: str, codeset: str) -> Mapping[str, str]:
-        return {}
-
-
 class System(requests_tests.System):
     """`run_tracker` and `housekeeper` as well. `deliver` hands everything that was published to whom it concerns."""
 
@@ -79,7 +73,7 @@ class System(requests_tests.System):
             housekeeper_app.Deps(
                 store=store,
                 publisher=self,
-                git=Git(),  # type: ignore[arg-type]
+                git=EmbeddedGitHost(folder, "http://127.0.0.1:1/git"),
                 engine=self.engine,
                 keyring=secrets.Keyring([secrets.new_key()]),
                 check=lambda *_: (),  # type: ignore[arg-type]

@@ -403,17 +403,6 @@ def test_a_dry_run_tells_errors_and_warnings_and_stores_nothing(system: System) 
     assert _look(system.workflows, "steps: [")["findings"][0]["level"] == "error"
 
 
-def test_what_this_release_does_not_execute_is_accepted_and_told(system: System) -> None:
-    document = yaml.safe_load(DOCUMENT)
-    document |= {"name": "later", "on": {"patterns": ["model://*"]}}
-    text = yaml.safe_dump(document)
-    assert system.workflows.post("/workflows", data=text).status_code == 201
-    found = _look(system.workflows, text)["findings"]
-    assert {finding["path"] for finding in found if "not executed by this release" in finding["message"]} == {
-        "on.patterns",
-    }
-
-
 def test_a_workflow_cannot_take_an_address_of_the_api(system: System) -> None:
     for name in ("schema", "runs", "assignments"):
         assert "is an address of the API" in refused(

@@ -124,16 +124,3 @@ def test_a_run_can_be_taken_step_by_step(server: embedded.Server, tmp_path: path
 
     assert states(fitted) == [("prepare", "succeeded", prepared["name"]), ("fit", "succeeded", None)]
     assert fitted["outputs"]["answer"].startswith(prepared["steps"][0]["outputs"]["data"])
-
-
-def test_a_workflow_with_an_approval_is_accepted_and_its_runs_say_that_they_cannot_run(
-    server: embedded.Server, tmp_path: pathlib.Path
-) -> None:
-    registered(server, "asking", tmp_path, "BY=me\n")
-    text = WORKFLOW.replace("name: train", "name: asks").replace("  - name: fit\n", "  - name: fit\n    approval: {message: really?}\n")
-    assert server.call("POST", "/workflows", raw=text.encode()).status == 201
-
-    run = asked(server, "/runs", {"workflow": "asks", "project": "p", "codeset": "asking"})
-
-    assert run["state"] == "failed"
-    assert "approval" in run["cause"]

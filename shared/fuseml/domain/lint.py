@@ -75,7 +75,6 @@ def lint(
         *_unresolved(checked, unresolved),
         *_listed_artifacts(checked),
         *_scheduled_inputs(checked),
-        *_unexecuted(checked),
     ]
     places = [locate(path) or (None, None) for path, _ in warnings]
     found = [
@@ -206,9 +205,3 @@ def _scheduled_inputs(checked: workflow.Workflow) -> Iterator[Warning]:
             if not item.is_codeset and item.default is None:
                 message = f"the input {item.name!r} has no default, and a schedule gives it no value: runs that it starts will fail"
                 yield ("inputs", index, "name"), message
-
-
-def _unexecuted(checked: workflow.Workflow) -> Iterator[Warning]:
-    """Parts of the language that no function acts upon yet."""
-    later = "is not executed by this release"
-    for index, step in enumerate(checked.steps):

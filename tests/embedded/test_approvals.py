@@ -1,0 +1,122 @@
+"""Runs that wait for people, on a real server that is killed while they wait, by the commands that people use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.embedded import server as embedded
+
+WORKFLOW = """
+name: release
+inputs:
+  - name: patience
+    default: 1d
+outputs:
+  - name: served
+steps:
+  - name: train
+    image: fuseml.local/shell:1
+    script: echo model-7 > "$FUSEML_ENV_RESULTS/model"
+    outputs:
+      - name: model
+  - name: serve
+    image: fuseml.local/shell:1
+    approval:
+      message: serve the new model?
+      expires: 1d
+    inputs:
+      - name: model
+        value: "{{ steps.train.outputs.model }}"
+    script: |
+      echo "serving $FUSEML_MODEL"
+      echo "$FUSEML_MODEL by $FUSEML_ENV_RUN" > "$FUSEML_ENV_RESULTS/served"
+    outputs:
+      - name: served
+  - name: announce
+    image: fuseml.local/shell:1
+    needs: [serve]
+    script: "true"
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
+    with embedded.running(tmp_path_factory.mktemp("approvals") / "home", "--mlflow", "none") as running:
+        running.post("/workflows", raw=WORKFLOW.encode())
+        running.post("/workflows", raw=WORKFLOW.replace("name: release", "name: hasty").replace("expires: 1d", "expires: 2s").encode())
+        yield running
+
+
+def fuseml(server: embedded.Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fuseml.cli.main", *arguments]
+    environment = {**embedded.GIT_ENVIRONMENT, "FUSEML_SERVER_URL": server.url, "FUSEML_TOKEN": server.token}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def waiting(server: embedded.Server, workflow: str = "release") -> dict[str, Any]:
+    """A run of the workflow that waits for an approval."""
+    request = server.post("/runs", {"workflow": workflow, "project": "p"})["request"]
+    embedded.wait_for(lambda: server.get(f"/runs?request={request}&state=waiting"), 30, "the run to wait")
+    return dict(server.get(f"/runs?request={request}")[0])
+
+
+def states(run: dict[str, Any]) -> dict[str, str]:
+    return {step["name"]: step["state"] for step in run["steps"]}
+
+
+def test_a_run_waits_through_the_death_of_the_server_and_goes_on_when_it_is_approved(server: embedded.Server) -> None:
+    run = waiting(server)
+    assert states(run) == {"train": "succeeded", "serve": "waiting", "announce": "queued"}
+    assert run["steps"][1]["approval"]["message"] == "serve the new model?"
+    server.kill()
+    server.start()
+    assert server.get(f"/runs/{run['name']}")["state"] == "waiting"
+    engine = server.home / "runs"
+    assert not list(engine.glob(f"{run['id']}*/steps/serve")), "nothing of the step may exist before somebody approves"
+
+    approved = server.post(f"/runs/{run['name']}/approve", {"comment": "better than model-6"})
+    # The answer is on record with the request; the server may die at once.
+    server.kill()
+    server.start()
+
+    done = server.finished_run(run["name"])
+    assert (done["state"], done["outputs"]) == ("succeeded", {"served": f"model-7 by {run['name']}"})
+    assert states(done) == {"train": "succeeded", "serve": "succeeded", "announce": "succeeded"}
+    answer = done["steps"][1]["approval"]
+    assert (answer["decision"], answer["by"], answer["comment"]) == ("approved", "admin", "better than model-6")
+    assert answer == approved["steps"][1]["approval"]
+    assert answer["asked"] < answer["decided"] < done["steps"][1]["started"]
+    assert server.call("GET", f"/runs/{run['name']}/logs/serve").body == b"serving model-7\n"
+    assert server.call("POST", f"/runs/{run['name']}/approve").status == 409
+
+
+def test_who_rejects_says_why_and_the_run_fails(server: embedded.Server) -> None:
+    run = waiting(server)
+    server.post(f"/runs/{run['name']}/reject", {"comment": "it is too slow"})
+    done = server.finished_run(run["name"])
+    assert (done["state"], done["cause"]) == ("failed", "step 'serve' failed: rejected by admin: it is too slow")
+    assert states(done) == {"train": "succeeded", "serve": "failed", "announce": "skipped"}
+
+
+def test_what_nobody_approves_in_time_fails(server: embedded.Server) -> None:
+    run = waiting(server, "hasty")
+    done = server.finished_run(run["name"])
+    assert done["cause"] == "step 'serve' failed: nobody approved within 2s"
+    # And it can be taken up again, where it asks again.
+    request = server.post(f"/runs/{run['name']}/resume")["request"]
+    embedded.wait_for(lambda: server.get(f"/runs?request={request}&state=waiting"), 30, "the resumed run to wait")
+    [resumed] = server.get(f"/runs?request={request}")
+    server.post(f"/runs/{resumed['name']}/approve")
+    assert server.finished_run(resumed["name"])["outputs"] == {"served": f"model-7 by {resumed['name']}"}
+
+
+def test_a_waiting_run_can_be_cancelled(server: embedded.Server) -> None:
+    run = waiting(server)
+    server.post(f"/runs/{run['name']}/cancel?reason=changed+my+mind")
+    done = server.finished_run(run["name"])
+    assert (done["state"], done["cause"], states(done)["serve"]) == ("cancelled", "changed my mind", "skipped")

@@ -73,7 +73,7 @@ class System(requests_tests.System):
             housekeeper_app.Deps(
                 store=store,
                 publisher=self,
-                git=EmbeddedGitHost(folder, "http://127.0.0.1:1/git"),
+                git=EmbeddedGitHost(folder / "git", "http://127.0.0.1:1/git"),
                 engine=self.engine,
                 keyring=secrets.Keyring([secrets.new_key()]),
                 check=lambda *_: (),  # type: ignore[arg-type]

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-import yaml
 from flask.testing import FlaskClient
 
 from functions.dispatcher import app as dispatcher_app

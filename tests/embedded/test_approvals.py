@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,6 @@ from tests.embedded import server as embedded
 
 WORKFLOW = """
 name: release
-inputs:
-  - name: patience
-    default: 1d
 outputs:
   - name: served
 steps:
@@ -54,8 +52,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server
 
 def fuseml(server: embedded.Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fuseml.cli.main", *arguments]
-    environment = {**embedded.GIT_ENVIRONMENT, "FUSEML_SERVER_URL": server.url, "FUSEML_TOKEN": server.token}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment(server), capture_output=True, text=True, timeout=60, check=False)
+
+
+def environment(server: embedded.Server) -> dict[str, str]:
+    return {**embedded.GIT_ENVIRONMENT, "FUSEML_SERVER_URL": server.url, "FUSEML_TOKEN": server.token}
 
 
 def waiting(server: embedded.Server, workflow: str = "release") -> dict[str, Any]:
@@ -97,8 +98,25 @@ def test_a_run_waits_through_the_death_of_the_server_and_goes_on_when_it_is_appr
 
 def test_who_rejects_says_why_and_the_run_fails(server: embedded.Server) -> None:
     run = waiting(server)
-    server.post(f"/runs/{run['name']}/reject", {"comment": "it is too slow"})
-    done = server.finished_run(run["name"])
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "fuseml.cli.main", "run", "watch", run["name"]], env=environment(server), stdout=subprocess.PIPE, text=True
+    )
+    assert watching.stdout is not None
+    advice = f"waits for an approval of serve: fuseml run approve {run['name']}, or reject"
+    assert any(advice in line for line in watching.stdout)
+    assert f"{run['name']} {advice}\n" in fuseml(server, "run", "get", run["name"]).stdout
+    assert run["name"] in fuseml(server, "run", "list", "--state", "waiting").stdout
+
+    told = fuseml(server, "run", "reject", run["name"], "--comment", "it is too slow")
+
+    assert (told.returncode, told.stdout) == (0, f"Run {run['name']} is rejected and fails.\n")
+    rest = watching.communicate(timeout=30)[0]
+    assert "failed" in rest
+    assert "rejected by admin: it is too slow" in rest
+    assert watching.returncode == 1
+    shown = fuseml(server, "run", "get", run["name"]).stdout
+    assert re.search(r"rejected by admin at \d{4}-\d\d-\d\d \d\d:\d\d \w+: it is too slow", shown)
+    done = server.get(f"/runs/{run['name']}")
     assert (done["state"], done["cause"]) == ("failed", "step 'serve' failed: rejected by admin: it is too slow")
     assert states(done) == {"train": "succeeded", "serve": "failed", "announce": "skipped"}
 

@@ -43,7 +43,7 @@ Commit = Annotated[str, option("--commit", metavar="SHA", help="The codeset vers
 Until = Annotated[str, option("--until", metavar="STEP", help="Only this step and what it needs.")]
 Only = Annotated[str, option("--only", metavar="STEP", help="Only this step, on recorded outputs.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Execute every step, also those that the cache holds.")]
-Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the run and all it leads to; exit 1 if one fails.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the run, approvals included, and all it leads to; exit 1 if one fails.")]
 
 OptionalDescription = Annotated[str | None, option("--desc", "-d", help="What it is for.")]
 File = Annotated[str | None, option("--file", "-f", help="The record, YAML or JSON; `-` is standard input.", metavar="FILE")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import approvals, options, output, session
 
 if TYPE_CHECKING:
     from fuseml.client import shapes
@@ -40,7 +40,7 @@ COLUMNS = (
     output.Column("Started", lambda run: output.age(run.get("started") or run.get("created"))),
     output.Column("Duration", output.spent),
     output.column("State", states=True),
-    output.Column("Cause", output.reason, cut=True),
+    output.Column("Cause", approvals.reason, cut=True),
 )
 _RUN = (
     output.column("Name"),
@@ -53,7 +53,7 @@ _RUN = (
     output.Column("Age", lambda run: output.age(run.get("created"))),
     output.Column("Duration", output.spent),
     output.column("State", states=True),
-    output.Column("Cause", output.reason),
+    output.Column("Cause", approvals.reason),
     output.column("Inputs"),
     output.column("Outputs"),
 )
@@ -63,6 +63,7 @@ _STEPS = (
     output.Column("Duration", output.spent),
     output.Column("Attempts", lambda step: step.get("attempts") if step.get("attempts") not in (0, 1) else None),
     output.column("Cause", cut=True),
+    output.Column("Approval", approvals.told, cut=True),
     output.column("Outputs", cut=True),
     output.column("Reused from", "reused_from"),
     output.column("Not reused because", "not_reused", cut=True),
@@ -111,13 +112,16 @@ def get(context: typer.Context, run: RunName, format: options.Output = output.Fo
     """Show one run: its steps, its bindings, its outputs."""
     found = session.connect(context).runs.get(run)
     output.record(format, found, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", BINDINGS))
+    if format is output.Format.TABLE:
+        for line in approvals.advice(found):
+            typer.echo(f"\n{run} {line}")
 
 
 @app.command(epilog=options.examples("fuseml run watch mlflow-e2e-1"))
 def watch(context: typer.Context, run: RunName) -> None:
     """Follow a run's steps until it has finished.
 
-    Exit code 1 if it did not succeed.
+    A run that waits for an approval is followed until somebody has answered. Exit code 1 if it did not succeed.
     """
     from fuseml.cli import watch as watching
 
@@ -231,3 +235,31 @@ def resume(
 def cancel(context: typer.Context, run: RunName, format: options.Output = output.Format.TABLE) -> None:
     """Stop a run and its steps."""
     output.done(format, session.connect(context).runs.cancel(run), f"Run {run} is being cancelled.")
+
+
+Step = Annotated[str, options.option("--step", "-s", help="The step that is meant, if several wait.")]
+Comment = Annotated[str, options.option("--comment", "-m", help="Why; it is kept with the run.")]
+
+
+@app.command(epilog=options.examples('fuseml run approve mlflow-e2e-1 --comment "better than the last one"'))
+def approve(
+    context: typer.Context, run: RunName, step: Step = "", comment: Comment = "", format: options.Output = output.Format.TABLE
+) -> None:
+    """Let a step run that waits for an approval.
+
+    Who approves, when and why, is kept with the run.
+    """
+    found = session.connect(context).runs.approve(run, step=step, comment=comment)
+    output.done(format, found, f"Run {run} is approved and goes on.")
+
+
+@app.command(epilog=options.examples('fuseml run reject mlflow-e2e-1 --comment "worse than the last one"'))
+def reject(
+    context: typer.Context, run: RunName, step: Step = "", comment: Comment = "", format: options.Output = output.Format.TABLE
+) -> None:
+    """Keep a step from running that waits for an approval.
+
+    It fails, and the run with it; steps beside it that still run are stopped.
+    """
+    found = session.connect(context).runs.reject(run, step=step, comment=comment)
+    output.done(format, found, f"Run {run} is rejected and fails.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fuseml.cli import output
+from fuseml.cli import approvals, output
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -58,11 +58,24 @@ def to_end(client: Client, found: Iterable[shapes.Run], format: output.Format = 
     if format is output.Format.TABLE:
         finished = show(looks)
     else:
-        [finished] = collections.deque(looks, maxlen=1)
+        finished = _quietly(looks)
         for run in finished:
             output.dump(format, run)
     if any(run["state"] != "succeeded" for run in finished):
         raise typer.Exit(1)
+
+
+def _quietly(looks: Iterable[Sequence[shapes.Run]]) -> Sequence[shapes.Run]:
+    """The last look. Only that people are waited for is told, as an error: a script that hangs would not say why."""
+    told: list[str] = []
+    last: Sequence[shapes.Run] = ()
+    for last in looks:
+        advice = [f"{run['name']} {line}" for run in last for line in approvals.advice(run)]
+        for line in advice:
+            if line not in told:
+                typer.echo(line, err=True)
+        told = advice
+    return last
 
 
 def follow(client: Client, name: str) -> shapes.Run:
@@ -79,11 +92,13 @@ def _live(looks: Iterable[Sequence[shapes.Run]], indent: int) -> Sequence[shapes
     from rich.console import Group
     from rich.live import Live
     from rich.padding import Padding
+    from rich.text import Text
 
     last: Sequence[shapes.Run] = ()
 
     def picture() -> Padding:
-        return Padding(Group(*trees(last)), (0, 0, 0, indent))
+        lines = [Text(f"{run['name']} {line}", style=output.STATE_STYLES["waiting"]) for run in last for line in approvals.advice(run)]
+        return Padding(Group(*trees(last), *lines), (0, 0, 0, indent))
 
     # The durations of running steps count up between two looks.
     with Live(console=output.console(), refresh_per_second=8, get_renderable=picture) as live:
@@ -140,7 +155,7 @@ def _label(item: shapes.Run | shapes.StepRun, name: str, remark: str) -> Text:
     label.append(f"  {output.spent(item):>6}")
     for text in (f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else "", _reuse(item), remark):
         label.append(f"  {text}" if text else "", style="dim")
-    if reason := output.reason(item):
+    if reason := approvals.reason(item):
         label.append(f"  {reason}", style="red" if item.get("cause") else "dim")
     return label
 
@@ -170,12 +185,16 @@ def _changes(run: shapes.Run, told: dict[str, str]) -> Iterator[tuple[str, str]]
     items.insert(len(items) if run.get("finished") else 0, (run["name"], run))
     for subject, item in items:
         spent = output.spent(item) if item.get("finished") else ""
-        line = "  ".join(part for part in (item.get("state", ""), spent, output.reason(item)) if part)
+        line = "  ".join(part for part in (item.get("state", ""), spent, approvals.reason(item)) if part)
         if line not in ("queued", told.get(subject)):
             # Why a step is executed, or not, is told once.
             reuse = "" if subject in told else _reuse(item)
             told[subject] = line
             yield subject, f"{line}  {reuse}".rstrip()
+    advice, question = list(approvals.advice(run)), f"{run['name']}?"
+    if "; ".join(advice) != told.get(question, ""):
+        told[question] = "; ".join(advice)
+        yield from ((run["name"], line) for line in advice)
 
 
 def _reuse(item: shapes.Run | shapes.StepRun) -> str:

@@ -85,6 +85,18 @@ class Runs:
         """Stop the run's steps; ConflictError when it has finished already."""
         return cast(shapes.Run, self._http.change("POST", transport.address("runs", name, "cancel")))
 
+    def approve(self, name: str, *, step: str | None = None, comment: str = "") -> shapes.Run:
+        """Let a step run that waits; `step` is needed if several wait. ConflictError when none does."""
+        return self._answer(name, "approve", step, comment)
+
+    def reject(self, name: str, *, step: str | None = None, comment: str = "") -> shapes.Run:
+        """Keep a step from running that waits, which fails the run; otherwise as `approve`."""
+        return self._answer(name, "reject", step, comment)
+
+    def _answer(self, name: str, word: str, step: str | None, comment: str) -> shapes.Run:
+        document = {key: value for key, value in {"step": step, "comment": comment}.items() if value}
+        return cast(shapes.Run, self._http.change("POST", transport.address("runs", name, word), document=document))
+
     def log(self, name: str, step: str, offset: int = 0) -> LogChunk:
         """What the step has written since `offset` (bytes). NotFoundError for an unknown step."""
         path = transport.address("runs", name, "logs", step)

@@ -100,6 +100,18 @@ class Assignment(TypedDict, total=False):
     status: Availability | None
 
 
+class Approval(TypedDict):
+    """What people were asked before a step could begin, and their answer: approved, rejected, or expired, which is nobody's."""
+
+    message: str
+    asked: str
+    deadline: str | None
+    decision: str | None
+    by: str | None
+    decided: str | None
+    comment: str
+
+
 class StepRun(TypedDict, total=False):
     name: str
     image: str
@@ -112,6 +124,7 @@ class StepRun(TypedDict, total=False):
     outputs: dict[str, str]
     reused_from: str | None
     not_reused: str | None
+    approval: Approval | None
     log: str | None
 
 

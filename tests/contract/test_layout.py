@@ -9,6 +9,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from packaging import requirements
@@ -41,7 +42,7 @@ def relative(path: pathlib.Path) -> str:
 
 READERS = re.compile(
     # Steps are programs of their own in containers of their own; their environment is their contract.
-    r"functions/[^/]+/main\.py|shared/fuseml/cli/(main|settings)\.py|shared/fuseml/steps/.*|shared/fuseml/examples/.*"
+    r"functions/[^/]+/main\.py|shared/fuseml/cli/(main|settings)\.py|shared/fuseml/store/migrations/__main__\.py|shared/fuseml/steps/.*|shared/fuseml/examples/.*"
 )
 
 
@@ -76,7 +77,7 @@ def test_no_file_is_longer_than_anybody_reads() -> None:
 
 
 def test_every_function_is_in_the_catalogue_and_the_other_way_round() -> None:
-    assert sorted(function.name for function in catalog.FUNCTIONS) == FUNCTIONS
+    assert sorted(function.name for function in (*catalog.FUNCTIONS, catalog.GATEWAY)) == FUNCTIONS
 
 
 @pytest.mark.parametrize("function", catalog.FUNCTIONS, ids=lambda function: function.name)
@@ -157,9 +158,24 @@ def test_what_is_installed_is_what_is_locked() -> None:
 def test_what_we_depend_on_is_locked_with_hashes() -> None:
     text = (ROOT / "requirements.lock").read_text()
     locked = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r"^([\w.-]+)(?:\[.*\])?==", text, re.MULTILINE)}
-    declared = {re.sub(r"[-_.]+", "-", requirements.Requirement(line).name).lower() for line in importlib.metadata.requires("fuseml") or ()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    declared = {re.sub(r"[-_.]+", "-", requirements.Requirement(line).name).lower() for line in wanted}
     assert declared <= locked
     assert text.count("==") <= text.count("--hash=sha256:")
+
+
+def pins(path: pathlib.Path) -> set[str]:
+    """`name==version --hash` of everything in a lock."""
+    return set(re.sub(r" \\\n +", " ", path.read_text()).splitlines())
+
+
+@pytest.mark.parametrize("image", ["functions", "steps"])
+def test_an_image_is_made_of_what_is_locked(image: str) -> None:
+    part = pins(ROOT / f"infra/images/{image}.lock")
+    assert {line.partition(" ;")[0] for line in part} <= {line.partition(" ;")[0] for line in pins(ROOT / "requirements.lock")}
+    names = {re.split("[=;[ ]", line)[0] for line in part}
+    assert ("mlflow" in names, "kubernetes" in names) == (image == "steps", image == "functions")
 
 
 # Built from pieces: this file must not hold them either.

@@ -1,0 +1,13 @@
+# PostgreSQL of Debian's packages, started as the official image is: for trying out where that cannot be pulled.
+#   docker build -f infra/images/postgresql.Dockerfile -t postgres:15-debian infra/images
+ARG BASE=docker.io/library/debian:bookworm-slim
+
+FROM ${BASE}
+RUN groupadd --system --gid 999 postgres && useradd --system --uid 999 --gid 999 --home-dir /var/lib/postgresql postgres \
+ && apt-get update && apt-get install --yes --no-install-recommends postgresql-15 && rm -rf /var/lib/apt/lists/* /var/lib/postgresql/15
+COPY postgresql.sh /usr/local/bin/
+ENV PATH=/usr/lib/postgresql/15/bin:${PATH} LANG=C.UTF-8
+USER 999:999
+EXPOSE 5432
+STOPSIGNAL SIGINT
+CMD ["sh", "/usr/local/bin/postgresql.sh"]

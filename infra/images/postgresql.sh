@@ -1,0 +1,14 @@
+#!/bin/sh
+# Makes the database in PGDATA at the first start, from POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB, and serves it.
+set -eu
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+    # Whole or not at all: a start that is cut off begins anew.
+    rm -rf "$PGDATA.new"
+    printf '%s' "$POSTGRES_PASSWORD" > /tmp/password
+    initdb --pgdata "$PGDATA.new" --username "$POSTGRES_USER" --pwfile /tmp/password --auth scram-sha-256 --encoding UTF8 --locale C.UTF-8
+    rm /tmp/password
+    printf 'host all all all scram-sha-256\n' >> "$PGDATA.new/pg_hba.conf"
+    printf 'CREATE DATABASE "%s"' "$POSTGRES_DB" | postgres --single -D "$PGDATA.new" postgres
+    mv "$PGDATA.new" "$PGDATA"
+fi
+exec postgres -D "$PGDATA" -c listen_addresses='*'

@@ -1,0 +1,41 @@
+# The built-in steps and the model server. One environment, which holds MLflow and scikit-learn, so that a step whose requirements are met
+# needs no network; what differs is the program that is called `run`.
+#   docker build -f infra/images/steps.Dockerfile --target predictor -t ghcr.io/fuseml/predictor:v1 .
+# Targets: mlflow-builder, mlflow-trainer, predictor, model-server.
+ARG BASE=docker.io/library/python:3.11-slim
+
+FROM ${BASE} AS build
+COPY infra/images/steps.lock /tmp/
+RUN python3 -m venv --without-pip /opt/venv \
+ && python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --require-hashes -r /tmp/steps.lock
+# The steps stand alone: of the library they are the only part that is here.
+COPY shared/fuseml/__init__.py /tmp/fuseml/
+COPY shared/fuseml/steps /tmp/fuseml/steps
+RUN mv /tmp/fuseml "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/" \
+ && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib
+
+FROM ${BASE} AS steps
+COPY --from=build /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR=/tmp
+
+FROM steps AS mlflow-builder
+RUN printf '#!/bin/sh\nexec python -P -m fuseml.steps.mlflow_builder "$@"\n' > /usr/local/bin/run && chmod 755 /usr/local/bin/run
+USER 65532:65532
+
+FROM steps AS mlflow-trainer
+RUN printf '#!/bin/sh\nexec python -P -m fuseml.steps.mlflow_trainer "$@"\n' > /usr/local/bin/run && chmod 755 /usr/local/bin/run
+USER 65532:65532
+
+FROM steps AS predictor
+RUN printf '#!/bin/sh\nexec python -P -m fuseml.steps.predictor "$@"\n' > /usr/local/bin/run && chmod 755 /usr/local/bin/run
+USER 65532:65532
+
+FROM steps AS model-server
+RUN printf '#!/bin/sh\nexec python -P -m fuseml.steps.model_server "$@"\n' > /usr/local/bin/run && chmod 755 /usr/local/bin/run
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["run"]
+
+# The last one is what a build without a target makes: all of it, and no program of ours called `run`. Its `mlflow server` is for trying out.
+FROM steps
+USER 65532:65532

@@ -290,7 +290,7 @@ def test_pages_are_linked_with_all_parameters_kept(client: FlaskClient) -> None:
         answer = client.get(url)
         names += [thing["name"] for thing in answer.json]  # type: ignore[union-attr]
         link = answer.headers.get("Link", "")
-        assert link == "" or (link.startswith("<http://localhost/things?") and link.endswith('>; rel="next"'))
+        assert link == "" or (link.startswith("</things?") and link.endswith('>; rel="next"'))
         url = link[1:].partition(">")[0]
         if url:
             query = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query, strict_parsing=True)
@@ -402,7 +402,9 @@ def test_the_document_describes_every_route(api: runtime_http.Api) -> None:
     }
     documented = {(path, method) for path, methods in described["paths"].items() for method in methods}
     assert documented == {
-        route for route in routes if route[1] not in ("head", "options") and route[0] not in ("/healthz", "/metrics", "/openapi.json")
+        route
+        for route in routes
+        if route[1] not in ("head", "options") and route[0] not in ("/healthz", "/readyz", "/version", "/metrics", "/openapi.json")
     }
 
 

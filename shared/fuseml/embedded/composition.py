@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import logging
 import pathlib
 import threading
@@ -199,7 +198,7 @@ def compose(
         return {"status": "ready", "components": {"mlflow": mlflow_state}}
 
     serving.register(store, keyring, url, workload_token)
-    own = gateway.own_app(apps, functions, tokens, state, importlib.metadata.version("fuseml"), store)
+    own = gateway.own_app(apps, functions, tokens, state, store)
     return Parts(
         gateway=gateway.Gateway(functions, smart, own),
         broker=queue,

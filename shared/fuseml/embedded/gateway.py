@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import flask
 from werkzeug import test as wsgi_client
 
+import fuseml
 from fuseml.domain import errors
 from fuseml.embedded import broker, model_servers
 from fuseml.runtime import auth, catalog, http, openapi
@@ -48,7 +49,6 @@ def own_app(
     functions: Mapping[str, flask.Flask],
     tokens: auth.Tokens,
     readiness: Callable[[], dict[str, Any]],
-    version: str,
     store: database.Database,
 ) -> flask.Flask:
     """What belongs to the embedded server itself: `/`, `/readyz`, `/version`, `/metrics`, `/openapi.json`, `/apps/<name>/`."""
@@ -65,17 +65,13 @@ def own_app(
 
     @app.get("/")
     def index() -> flask.Response:
-        return http.encode({"name": "FuseML", "version": version, "api": "/openapi.json", "readiness": "/readyz"}, 200, {})
+        return http.encode({"name": "FuseML", "version": fuseml.__version__, "api": "/openapi.json", "readiness": "/readyz"}, 200, {})
 
-    @app.get("/readyz")
     def ready() -> flask.Response:
         state = readiness()
         return http.encode(state, 200 if state["status"] == "ready" else 503, {})
 
-    @app.get("/version")
-    def show_version() -> flask.Response:
-        fields = {"gitCommit": "", "buildDate": "", "golangVersion": "", "golangCompiler": "", "platform": "python"}
-        return http.encode({"version": version, **fields}, 200, {})
+    app.view_functions["ready"] = ready
 
     def application_status(name: str) -> flask.Response:
         tokens.caller(flask.request.headers.get("Authorization"))

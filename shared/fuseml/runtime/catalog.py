@@ -36,6 +36,10 @@ FUNCTIONS: tuple[Function, ...] = (
 )
 
 
+GATEWAY = Function("gateway", ("/",))
+"""What passes HTTP requests on to the functions above. The embedded server does that itself."""
+
+
 def serving(path: str) -> Function | None:
     """The function that serves an HTTP path: the longest prefix wins, as in the gateway."""
     best: tuple[int, Function] | None = None

@@ -15,24 +15,26 @@ import urllib.parse
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import flask
 import pydantic
 import werkzeug.exceptions
 
+import fuseml
 from fuseml.domain import document as documents
 from fuseml.domain import errors
 from fuseml.runtime import auth, telemetry
 from fuseml.runtime.settings import Settings
 from fuseml.runtime.telemetry import scrape, wsgi
-from fuseml.store import database
+
+if TYPE_CHECKING:
+    from fuseml.store import database
 
 MAX_BODY = 4 << 20
 """Bytes. Documents are small; code and artifacts take other ways."""
 
 _log = logging.getLogger("fuseml.http")
-_PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json"})
 T = TypeVar("T")
 
 STATUS: Mapping[type[errors.FusemlError], int] = types.MappingProxyType(
@@ -55,7 +57,7 @@ STATUS: Mapping[type[errors.FusemlError], int] = types.MappingProxyType(
 class Query(pydantic.BaseModel):
     """The parent of query models. An empty value means absent, as the original CLI sends it."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
 
 class PageQuery(Query):
@@ -118,6 +120,8 @@ class Api:
         self.app.register_error_handler(Exception, error_response)
         self.app.add_url_rule("/healthz", "healthz", lambda: ("ok\n", 200, {"Content-Type": "text/plain"}))
         self.app.add_url_rule("/metrics", "metrics", self._metrics)
+        self.app.add_url_rule("/readyz", "ready", lambda: encode({"status": "ready", "components": {}}, 200, {}))
+        self.app.add_url_rule("/version", "version", lambda: encode(version(), 200, {}))
         self.app.add_url_rule("/openapi.json", "openapi", self._document)
         wsgi.watch(self.app)
 
@@ -192,6 +196,18 @@ def caller() -> auth.Caller:
     return found
 
 
+def version() -> dict[str, str]:
+    """What every server answers at `/version`; the fields are the original API's."""
+    return {
+        "version": fuseml.__version__,
+        "gitCommit": "",
+        "buildDate": "",
+        "golangVersion": "",
+        "golangCompiler": "",
+        "platform": "python",
+    }
+
+
 def read_query(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:
     """The request's query parameters. Raises InvalidError."""
     data: dict[str, object] = {}
@@ -257,7 +273,8 @@ def respond(result: object, status: int) -> flask.Response:
     if isinstance(result, Listed):
         if result.next_cursor:
             arguments = {**flask.request.args.to_dict(flat=False), "cursor": [result.next_cursor]}
-            headers["Link"] = f'<{flask.request.base_url}?{urllib.parse.urlencode(arguments, doseq=True)}>; rel="next"'
+            # Relative, because who asked may know this function by another address.
+            headers["Link"] = f'<{flask.request.path}?{urllib.parse.urlencode(arguments, doseq=True)}>; rel="next"'
         result = list(result.items)
     return encode(_plain(result), status, headers)
 

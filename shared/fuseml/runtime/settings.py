@@ -13,7 +13,7 @@ PREFIX = "FUSEML_"
 
 
 def _setting(name: str, text: str, default: str = "", *, secret: bool = False) -> str:
-    value: str = field(default=default, metadata={"variable": name, "text": text}, repr=not secret)
+    value: str = field(default=default, metadata={"variable": name, "text": text, "secret": secret}, repr=not secret)
     return value
 
 
@@ -25,7 +25,9 @@ class Settings:
     broker_url: str = _setting("K_SINK", "where events are sent; Knative's SinkBinding sets it")
     secret_keys: str = _setting("FUSEML_SECRET_KEYS", "Fernet keys, comma separated; the first seals, all unseal", secret=True)
     token_hashes: str = _setting(
-        "FUSEML_TOKEN_HASHES", "SHA-256 of each accepted API token, comma separated, `role:hash`; roles admin and workload"
+        "FUSEML_TOKEN_HASHES",
+        "SHA-256 of each accepted API token, comma separated, `role:hash`; roles admin and workload",
+        secret=True,
     )
     public_url: str = _setting("FUSEML_PUBLIC_URL", "base address of the HTTP API as users and steps see it")
     zone: str = _setting("FUSEML_ZONE", "the control plane's own zone; records without a zone are in it")
@@ -51,6 +53,11 @@ class Settings:
     s3_access_key: str = _setting("AWS_ACCESS_KEY_ID", "account at the S3 server; unset: the identity of the process", secret=True)
     s3_secret_key: str = _setting("AWS_SECRET_ACCESS_KEY", "its secret", secret=True)
     s3_session_token: str = _setting("AWS_SESSION_TOKEN", "its token, where credentials are temporary", secret=True)
+    functions_url: str = _setting(
+        "FUSEML_FUNCTIONS_URL",
+        "address of a function as the gateway sees it, with `{function}` for the name of its service",
+        "http://{function}.fuseml.svc.cluster.local",
+    )
     namespace: str = _setting("FUSEML_WORKLOADS_NAMESPACE", "namespace of the workloads", "fuseml-workloads")
 
     @staticmethod

@@ -1,0 +1,81 @@
+"""Passes a request on to a function and its answer back, byte by byte."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import flask
+import urllib3
+import werkzeug.exceptions
+
+from fuseml.domain import errors
+from fuseml.runtime import catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What is between two neighbours only (RFC 9110, 7.6.1), and what the next hop writes anew.
+_OWN = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_WRITTEN_ANEW = _OWN | {"host", "content-length"}
+_SAFE_IN_PATH = "/:@!$&'()*+,;=~"
+_BLOCK = 1 << 16
+_CONNECTIONS = 32
+
+
+class Forwarder:
+    """Keeps connections to functions at `url`, in which `{function}` stands for a service; safe to share between threads."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._url, self._timeout = url.rstrip("/"), timeout
+        self._pool = urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS, timeout=urllib3.Timeout(connect=5.0, read=timeout))
+
+    def forward(self, function: catalog.Function, request: flask.Request) -> flask.Response:
+        """The function's answer, passed on while it comes in. Raises TemporaryError when the function cannot be reached, GatewayTimeout."""
+        headers = urllib3.HTTPHeaderDict((name, value) for name, value in request.headers if name.lower() not in _WRITTEN_ANEW)
+        query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
+        # All of it: a request that breaks off half-way must not reach a function.
+        body = request.get_data()
+        answer = self._request(function, request.method, quote(request.path, safe=_SAFE_IN_PATH) + query, headers, body)
+        passed = [(name, value) for name, value in answer.headers.iteritems() if name.lower() not in _OWN]
+        return flask.Response(_stream(answer), answer.status, passed)
+
+    def get(self, function: catalog.Function, path: str) -> bytes:
+        """The body of a function's answer. Raises TemporaryError for any other than 200."""
+        answer = self._request(function, "GET", path, urllib3.HTTPHeaderDict(), b"")
+        text: bytes = answer.read()
+        if answer.status != 200:
+            raise errors.TemporaryError(f"{function.service} answers {path} with status {answer.status}")
+        return text
+
+    def _request(
+        self, function: catalog.Function, method: str, path: str, headers: urllib3.HTTPHeaderDict, body: bytes
+    ) -> urllib3.BaseHTTPResponse:
+        url = self._url.replace("{function}", function.service) + path
+        try:
+            return self._pool.request(method, url, headers=headers, body=body or None, redirect=False, preload_content=False)
+        except urllib3.exceptions.ReadTimeoutError:
+            raise werkzeug.exceptions.GatewayTimeout(f"{function.service} did not answer within {self._timeout:g} s") from None
+        except urllib3.exceptions.HTTPError as error:
+            raise errors.TemporaryError(f"{function.service} cannot be reached now: {type(error).__name__}") from None
+
+
+def _stream(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    try:
+        yield from answer.stream(_BLOCK, decode_content=False)
+    finally:
+        # What was not read to its end is of no use to the next request.
+        answer.close()
+        answer.release_conn()

@@ -1,0 +1,172 @@
+"""The gateway function before real functions: what goes through it is what they would have got, and have answered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import flask
+import pytest
+import werkzeug.serving
+from flask.testing import FlaskClient
+
+from functions.artifacts import app as artifacts_app
+from functions.extensions import app as extensions_app
+from functions.gateway import app as gateway_app
+from functions.gateway import description
+from fuseml.domain import events
+from fuseml.runtime import auth, catalog, http, openapi, secrets
+from fuseml.store import database
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+TOKEN = {"Authorization": "Bearer one"}
+RECORD = {"id": "minio", "product": "minio", "services": [{"id": "s3", "resource": "s3"}]}
+
+
+class Nowhere:
+    def publish(self, event: events.Event) -> None:
+        """Nobody listens."""
+
+
+class Cluster:
+    """Every function below the first part of the path, as if that were its host."""
+
+    def __init__(self, functions: dict[str, WSGIApplication]) -> None:
+        self.functions = functions
+        self.seen: list[WSGIEnvironment] = []
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        service, _, rest = environ["PATH_INFO"].removeprefix("/").partition("/")
+        self.seen.append(environ)
+        return self.functions[service]({**environ, "PATH_INFO": f"/{rest}"}, start_response)
+
+
+def echo() -> flask.Flask:
+    app = flask.Flask("echo")
+
+    @app.route("/<path:path>", methods=["GET", "POST", "PUT", "DELETE"])
+    def tell(path: str) -> flask.Response:
+        request = flask.request
+        answer = flask.jsonify(
+            path=request.path, query=request.query_string.decode(), method=request.method, body=request.get_data(as_text=True)
+        )
+        answer.headers.extend([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-Kept", request.headers.get("X-Kept", ""))])
+        answer.status_code = 418
+        return answer
+
+    return app
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    store = database.Database("sqlite://")
+    tokens = auth.Tokens({auth.digest_of("one"): auth.Caller("admin", "admin")})
+    keyring = secrets.Keyring([secrets.new_key()])
+    store.close()
+    found = Cluster(
+        {
+            "extensions": extensions_app.create_app(
+                extensions_app.Deps(store=store, publisher=Nowhere(), keyring=keyring, tokens=tokens, zone="")
+            ).wsgi_app,
+            "artifacts": artifacts_app.create_app(artifacts_app.Deps(store=store, publisher=Nowhere(), tokens=tokens)).wsgi_app,
+            "runs": echo().wsgi_app,
+        }
+    )
+    yield found
+    store.close()
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> Iterator[FlaskClient]:
+    server = werkzeug.serving.make_server("127.0.0.1", 0, cluster, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        deps = gateway_app.Deps(functions_url=f"http://127.0.0.1:{server.server_port}/{{function}}", timeout=5)
+        yield gateway_app.create_app(deps).test_client()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_request_arrives_as_it_was_sent_and_so_does_its_answer(client: FlaskClient) -> None:
+    answer = client.put("/runs/a%20b//c?x=%2F&x=2", data="text", headers={"X-Kept": "yes", "Connection": "close"})
+    told: dict[str, Any] = answer.get_json()
+    assert (answer.status_code, answer.headers.getlist("Set-Cookie"), answer.headers["X-Kept"]) == (418, ["a=1", "b=2"], "yes")
+    assert told == {"path": "/runs/a b//c", "query": "x=%2F&x=2", "method": "PUT", "body": "text"}
+
+
+def test_the_host_of_a_function_is_its_own(client: FlaskClient, cluster: Cluster) -> None:
+    client.get("/runs/1", headers={"Host": "fuseml.example"})
+    assert cluster.seen[0]["HTTP_HOST"].startswith("127.0.0.1:")
+
+
+def test_a_refusal_of_a_function_is_the_refusal(client: FlaskClient) -> None:
+    answer = client.get("/extensions")
+    assert (answer.status_code, answer.get_json()["name"], answer.headers["WWW-Authenticate"]) == (401, "unauthenticated", "Bearer")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/metrics", "/extensionsx", "/nothing//", "/favicon"])
+def test_what_no_function_serves_is_not_found(client: FlaskClient, path: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.get_json()["name"]) == (404, "not_found")
+
+
+def test_events_have_no_way_in(client: FlaskClient, cluster: Cluster) -> None:
+    assert client.post("/", headers={"ce-type": "x"}).status_code == 405
+    assert cluster.seen == []
+
+
+def test_the_gateway_speaks_for_itself(client: FlaskClient, cluster: Cluster) -> None:
+    assert client.get("/").get_json()["name"] == "FuseML"
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").get_json()["status"] == "ready"
+    assert client.get("/version").get_json()["version"]
+    assert cluster.seen == []
+
+
+def test_a_function_that_cannot_be_reached_is_told_as_temporary() -> None:
+    gateway = gateway_app.create_app(gateway_app.Deps(functions_url="http://127.0.0.1:9/{function}", timeout=1)).test_client()
+    answer = gateway.get("/runs")
+    assert (answer.status_code, answer.get_json()["temporary"], "runs" in answer.get_json()["message"]) == (503, True, True)
+    assert answer.headers["Retry-After"]
+
+
+def test_a_body_that_is_too_large_reaches_no_function(client: FlaskClient, cluster: Cluster) -> None:
+    assert client.post("/runs", data=b"x" * (http.MAX_BODY + 1)).status_code == 413
+    assert cluster.seen == []
+
+
+def test_the_documents_of_functions_make_one(cluster: Cluster) -> None:
+    store, tokens = database.Database("sqlite://"), auth.Tokens({})
+    keyring = secrets.Keyring([secrets.new_key()])
+    apps = [
+        extensions_app.create_app(extensions_app.Deps(store=store, publisher=Nowhere(), keyring=keyring, tokens=tokens, zone="")),
+        artifacts_app.create_app(artifacts_app.Deps(store=store, publisher=Nowhere(), tokens=tokens)),
+    ]
+    apis = [app.extensions["fuseml"] for app in apps]
+    store.close()
+    assert description.merged([(api.name, openapi.document([api])) for api in apis]) == openapi.document(apis)
+
+
+def test_schemas_of_one_name_and_two_meanings_stay_two() -> None:
+    def document(kind: str) -> dict[str, Any]:
+        reference = {"schema": {"$ref": "#/components/schemas/Thing"}}
+        return {
+            "openapi": "3.1.0",
+            "tags": [],
+            "paths": {f"/{kind}": {"get": reference}},
+            "components": {"schemas": {"Thing": {"type": kind}}},
+        }
+
+    whole = description.merged([("one", document("string")), ("two", document("integer"))])
+    assert whole["components"]["schemas"] == {"Thing": {"type": "string"}, "two_Thing": {"type": "integer"}}
+    assert whole["paths"]["/integer"]["get"]["schema"]["$ref"] == "#/components/schemas/two_Thing"
+
+
+def test_every_path_of_the_catalogue_has_a_function_behind_the_gateway() -> None:
+    assert all(catalog.serving(path) is function for function in catalog.FUNCTIONS for path in function.paths)

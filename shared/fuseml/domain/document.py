@@ -25,7 +25,7 @@ render_path = source.render_path
 class Model(pydantic.BaseModel):
     """The parent of every document and payload: immutable, and an unknown key is an error."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def _as_text(value: object) -> object:

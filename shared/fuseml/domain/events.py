@@ -50,7 +50,7 @@ def caused_by(source: str, id: str) -> dict[str, str]:
 class Payload(pydantic.BaseModel):
     """The parent of every payload; `TYPE` is the event's type. Unknown fields are ignored: an older reader meets a newer writer."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
+    model_config = pydantic.ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     TYPE: ClassVar[str]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-
-import urllib3
+from typing import TYPE_CHECKING
 
 from fuseml.domain import errors, events
 from fuseml.runtime import cloudevents
+
+if TYPE_CHECKING:
+    import urllib3
 
 _ATTEMPTS = 5
 _FIRST_DELAY = 0.1
@@ -20,10 +22,13 @@ class HttpPublisher:
 
     def __init__(self, url: str, *, timeout: float = 5.0) -> None:
         self._url, self._timeout = url, timeout
-        self._pool = urllib3.PoolManager(retries=False)
+        self._pool: urllib3.PoolManager | None = None
 
     def publish(self, event: events.Event) -> None:
         """Raises TemporaryError when the broker does not accept the event after all attempts, PermanentError when it refuses it."""
+        import urllib3
+
+        self._pool = self._pool or urllib3.PoolManager(retries=False)
         headers, body = cloudevents.encode(event)
         # The broker's own spans, if it records any, belong below what announced the event.
         headers |= {name: event.extensions[name] for name in ("traceparent", "tracestate") if name in event.extensions}

@@ -13,14 +13,13 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import sqlalchemy
-import sqlmodel
-
 from fuseml.runtime import clock
-from fuseml.store import tables
 
 if TYPE_CHECKING:
+    import sqlmodel
     from prometheus_client import Metric
+
+    from fuseml.store import tables
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _RUN_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0, 86400.0)
@@ -118,5 +117,7 @@ COUNTED: tuple[Counter | Histogram, ...] = (EVENTS, EVENT_SECONDS, REQUESTS, REQ
 
 def run_finished(session: sqlmodel.Session, row: tables.Run) -> None:
     """Count a run that has just come to its end, once the transaction has, too."""
+    import sqlalchemy
+
     state, seconds = row.state, clock.seconds(row.finished or row.created) - clock.seconds(row.created)
     sqlalchemy.event.listen(session, "after_commit", lambda _: RUN_SECONDS.observe(max(0.0, seconds), state), once=True)

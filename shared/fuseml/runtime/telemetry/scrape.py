@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from fuseml.domain import errors
 from fuseml.runtime import clock
 from fuseml.runtime.telemetry import metrics
-from fuseml.store import database
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+
+    from fuseml.store import database
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Catalogue, schemas, payload models, samples, triggers, sources, the handlers of 
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import pathlib
@@ -169,6 +170,7 @@ def test_a_function_sends_and_takes_what_the_catalogue_says(function: str) -> No
 # The platform
 
 
+@functools.cache
 def definition(kind: str) -> tuple[str, dict[str, Any]]:
     """(apiVersion, schema) of the newest version of a resource, closed where its definition does not say that it is open."""
     folder = SHARED / "crds"
@@ -176,7 +178,11 @@ def definition(kind: str) -> tuple[str, dict[str, Any]]:
         pytest.skip(f"no resource definitions at {folder}; set FUSEML_SHARED")
     for path in sorted(folder.rglob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
-            if document and document.get("kind") == "CustomResourceDefinition" and document["spec"]["names"]["kind"] == kind:
+            if (
+                isinstance(document, dict)
+                and document.get("kind") == "CustomResourceDefinition"
+                and document["spec"]["names"]["kind"] == kind
+            ):
                 version = next(version for version in document["spec"]["versions"] if version["storage"])
                 return f"{document['spec']['group']}/{version['name']}", closed(version["schema"]["openAPIV3Schema"])
     raise AssertionError(f"no definition of {kind}")
@@ -200,7 +206,7 @@ def closed(schema: Mapping[str, Any], *, root: bool = True) -> dict[str, Any]:
 RESOURCES = {
     f"{path.parent.name}/{path.name}#{index}": document
     for path in sorted(EVENTING.rglob("*.yaml"))
-    if path.name != "catalog.yaml"
+    if path.name not in ("catalog.yaml", "kustomization.yaml")
     for index, document in enumerate(yaml.safe_load_all(path.read_text()))
 }
 

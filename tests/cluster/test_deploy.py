@@ -1,0 +1,159 @@
+"""`task deploy` on a real cluster, seen from outside: what is there, what may be done, what sleeps and wakes, what is left in the end.
+
+Needs KUBECONFIG, `kubectl` and `kn`. Takes FuseML as it finds it (FUSEML_TOKEN is its administrator's token), or else deploys it with the
+images FUSEML_TEST_IMAGE_FUNCTIONS, FUSEML_TEST_IMAGE_POSTGRESQL and FUSEML_TEST_IMAGE_GITEA, and removes it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import urllib3
+
+from fuseml.runtime import catalog
+
+ROOT = pathlib.Path(__file__).parents[2]
+IMAGES = ("functions", "postgresql", "gitea")
+NAMES = sorted(function.service for function in (*catalog.FUNCTIONS, catalog.GATEWAY))
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+
+def kubectl(*arguments: str) -> str:
+    return subprocess.run(["kubectl", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def found(kind: str, *arguments: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = json.loads(kubectl("get", kind, "--namespace=fuseml", "--output=json", *arguments))["items"]
+    return items
+
+
+def deploy(*arguments: str) -> str:
+    images = {name: os.environ.get(f"FUSEML_TEST_IMAGE_{name.upper()}", "") for name in IMAGES}
+    missing = [f"FUSEML_TEST_IMAGE_{name.upper()}" for name in IMAGES if not images[name]]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+    options = [f"--image={images['functions']}", f"--postgresql-image={images['postgresql']}", f"--gitea-image={images['gitea']}"]
+    command = [sys.executable, str(ROOT / "infra/deploy.py"), "deploy", *options, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@dataclass(frozen=True)
+class Deployment:
+    url: str
+    token: str
+
+    def get(self, path: str, *, token: str | None = None) -> urllib3.BaseHTTPResponse:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return urllib3.request("GET", self.url + path, headers=headers, timeout=60.0, retries=False)
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[Deployment]:
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("needs KUBECONFIG of a cluster with Knative and Tekton")
+    for program in ("kubectl", "kn"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs the program {program}")
+    there = kubectl("get", "namespace", "fuseml", "--ignore-not-found")
+    told = "" if there else deploy()
+    token = os.environ.get("FUSEML_TOKEN", "") if there else re.findall(r"FUSEML_TOKEN=(\S+)", told)[0]
+    (gateway,) = [service for service in found("ksvc") if service["metadata"]["name"] == "gateway"]
+    yield Deployment(gateway["status"]["url"], token)
+    if not there:
+        subprocess.run([sys.executable, str(ROOT / "infra/deploy.py"), "undeploy", "--yes"], check=True)
+        assert "fuseml" not in kubectl("get", "namespaces,persistentvolumes,clusterroles,clusterrolebindings", "--output=name")
+        assert (
+            "sink" not in json.loads(kubectl("get", "configmap", "config-events", "--namespace=tekton-pipelines", "--output=json"))["data"]
+        )
+
+
+def test_every_function_is_a_ready_service(deployment: Deployment) -> None:
+    listed = subprocess.run(["kn", "service", "list", "--namespace=fuseml", "--output=json"], capture_output=True, text=True, check=True)
+    services = json.loads(listed.stdout)["items"]
+    assert sorted(service["metadata"]["name"] for service in services) == NAMES
+    for service in services:
+        ready = {condition["type"]: condition["status"] for condition in service["status"]["conditions"]}["Ready"]
+        assert ready == "True", service["metadata"]["name"]
+        assert service["metadata"]["labels"]["app.kubernetes.io/part-of"] == "fuseml"
+
+
+def test_triggers_broker_and_source_are_ready(deployment: Deployment) -> None:
+    for kind in ("broker", "trigger", "pingsource"):
+        items = found(kind)
+        assert items
+        for item in items:
+            ready = {condition["type"]: condition["status"] for condition in item["status"]["conditions"]}["Ready"]
+            assert ready == "True", f"{kind} {item['metadata']['name']}"
+
+
+def test_one_address_serves_the_api(deployment: Deployment) -> None:
+    assert deployment.get("/healthz").status == 200
+    assert deployment.get("/version").json()["version"]
+    assert deployment.get("/extensions").status == 401
+    assert deployment.get("/metrics").status == 404
+    if not deployment.token:
+        pytest.skip("the rest needs FUSEML_TOKEN")
+    for path in ("/extensions", "/workflows", "/runs", "/codesets", "/applications", "/artifacts"):
+        assert deployment.get(path, token=deployment.token).status == 200, path
+
+
+def test_nothing_but_the_gateway_has_an_address_outside(deployment: Deployment) -> None:
+    inside = [service["metadata"]["name"] for service in found("ksvc") if service["status"]["url"].endswith(".svc.cluster.local")]
+    assert sorted([*inside, "gateway"]) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("account", "verb", "resource", "namespace", "allowed"),
+    [
+        ("dispatcher", "create", "pipelineruns.tekton.dev", "fuseml-workloads", True),
+        ("dispatcher", "create", "secrets", "fuseml-workloads", True),
+        ("dispatcher", "delete", "secrets", "fuseml-workloads", False),
+        ("dispatcher", "get", "secrets", "fuseml", False),
+        ("housekeeper", "list", "pipelineruns.tekton.dev", "fuseml-workloads", True),
+        ("housekeeper", "get", "secrets", "fuseml-workloads", False),
+        ("runs", "get", "pods/log", "fuseml-workloads", True),
+        ("runs", "create", "pipelineruns.tekton.dev", "fuseml-workloads", False),
+        ("functions", "get", "secrets", "fuseml", False),
+        ("functions", "list", "pipelineruns.tekton.dev", "fuseml-workloads", False),
+    ],
+)
+def test_an_account_may_do_what_its_function_does(
+    deployment: Deployment, account: str, verb: str, resource: str, namespace: str, *, allowed: bool
+) -> None:
+    resource, _, subresource = resource.partition("/")
+    asked = ["auth", "can-i", verb, resource, f"--as=system:serviceaccount:fuseml:{account}", f"--namespace={namespace}"]
+    done = subprocess.run(
+        ["kubectl", *asked, *([f"--subresource={subresource}"] if subresource else [])], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == ("yes" if allowed else "no")
+
+
+def test_a_function_goes_to_sleep_and_wakes_with_a_call(deployment: Deployment) -> None:
+    deadline = time.monotonic() + 240
+    while found("pods", "--selector=serving.knative.dev/service=resolver"):
+        assert time.monotonic() < deadline, "the resolver does not scale to zero"
+        time.sleep(2)
+    begun = time.monotonic()
+    answer = deployment.get("/resolve")
+    print(f"woken in {time.monotonic() - begun:.2f} s")
+    # The function itself says so: it takes POST only.
+    assert (answer.status, answer.json()["name"]) == (405, "method_not_allowed")
+    assert found("pods", "--selector=serving.knative.dev/service=resolver")
+
+
+def test_deploying_again_changes_nothing(deployment: Deployment) -> None:
+    before = {service["metadata"]["name"]: service["metadata"]["generation"] for service in found("ksvc")}
+    told = deploy()
+    assert {service["metadata"]["name"]: service["metadata"]["generation"] for service in found("ksvc")} == before
+    assert "FUSEML_TOKEN" not in told, "the token is made once"

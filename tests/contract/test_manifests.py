@@ -1,0 +1,494 @@
+"""What is deployed is what the code is: one list of functions, one of settings, one of event types, rights that somebody uses.
+
+`UPDATE_GOLDEN=1` writes anew what is generated. The resource definitions are not part of the project; without them their tests are skipped.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from fuseml.client import transport
+from fuseml.engines.tekton import settings as tekton_settings
+from fuseml.runtime import catalog, settings
+from tests.contract import test_event_contract
+
+Object = dict[str, Any]
+
+ROOT = pathlib.Path(__file__).parents[2]
+DEPLOYED = (*catalog.FUNCTIONS, catalog.GATEWAY)
+SERVICES = ROOT / "knative/services"
+KUSTOMIZATIONS = sorted(path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("[eik]*/**/kustomization.yaml"))
+EVENT_TYPES = ROOT / "eventing/types.yaml"
+ROUTES = ROOT / "knative/gateway/routes.yaml"
+
+KNOWN = {"Namespace", "ConfigMap", "Secret", "ServiceAccount", "Service", "Role", "RoleBinding", "NetworkPolicy", "Job", "StatefulSet"}
+"""Kinds of Kubernetes itself, whose definitions are not at hand."""
+GATEWAY_API = {"HTTPRoute", "ReferenceGrant"}
+
+
+def documents(path: pathlib.Path) -> list[Object]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def manifests() -> Iterator[tuple[str, Object]]:
+    """Every object that a kustomization of ours names, with the file that it is in."""
+    for folder in KUSTOMIZATIONS:
+        for resource in documents(ROOT / folder / "kustomization.yaml")[0].get("resources", ()):
+            path = ROOT / folder / resource
+            if path.is_file():
+                yield from ((path.relative_to(ROOT).as_posix(), document) for document in documents(path))
+
+
+MANIFESTS = list(manifests())
+
+
+def service(function: catalog.Function) -> Object:
+    (found,) = documents(SERVICES / f"{function.service}.yaml")
+    return found
+
+
+def container(function: catalog.Function) -> Object:
+    found: Object = service(function)["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def each_function(test: Any) -> Any:
+    return pytest.mark.parametrize("function", DEPLOYED, ids=lambda function: function.name)(test)
+
+
+# Services
+
+
+def test_every_function_has_its_service_and_the_other_way_round() -> None:
+    assert sorted(path.name for path in SERVICES.iterdir()) == sorted(f"{function.service}.yaml" for function in DEPLOYED)
+
+
+@each_function
+def test_a_file_is_one_valid_service_because_kn_reads_no_second_and_checks_nothing(function: catalog.Function) -> None:
+    assert not re.search(r"^(---|\.\.\.)", (SERVICES / f"{function.service}.yaml").read_text(), re.MULTILINE)
+    found = service(function)
+    assert (found["kind"], found["metadata"]["name"], found["metadata"]["namespace"]) == ("Service", function.service, "fuseml")
+    api_version, schema = definition("Service")
+    assert found["apiVersion"] == api_version
+    jsonschema.Draft202012Validator(schema).validate(found)
+
+
+@each_function
+def test_a_service_runs_its_function(function: catalog.Function) -> None:
+    environment = {entry["name"]: entry.get("value") for entry in container(function)["env"]}
+    assert environment["FUNCTION_SOURCE"] == f"functions/{function.name}/main.py"
+    assert (ROOT / environment["FUNCTION_SOURCE"]).is_file()
+    assert not {"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"} & environment.keys(), "Knative refuses these"
+
+
+@each_function
+def test_nothing_but_the_gateway_can_be_called_from_outside(function: catalog.Function) -> None:
+    local = service(function)["metadata"]["labels"].get("networking.knative.dev/visibility") == "cluster-local"
+    assert local is (function is not catalog.GATEWAY)
+
+
+@each_function
+def test_a_service_is_bounded_probed_and_confined(function: catalog.Function) -> None:
+    template = service(function)["spec"]["template"]
+    annotations, spec, only = template["metadata"]["annotations"], template["spec"], container(function)
+    assert annotations["autoscaling.knative.dev/min-scale"] == "0"
+    assert 1 <= int(annotations["autoscaling.knative.dev/max-scale"]) <= 10
+    assert spec["containerConcurrency"] >= 1
+    threads = next((int(entry["value"]) for entry in only["env"] if entry["name"] == "THREADS"), THREADS)
+    assert threads > spec["containerConcurrency"], "a probe must find a thread while all requests have one"
+    assert spec["timeoutSeconds"] > GRACE, "what is in progress when a pod is stopped needs its time"
+    assert only["readinessProbe"]["httpGet"] == only["livenessProbe"]["httpGet"] == {"path": "/healthz"}
+    assert only["resources"]["requests"]["cpu"] in ("25m", "50m", "100m")
+    assert "cpu" not in only["resources"]["limits"]
+    assert "memory" in only["resources"]["limits"]
+    security = only["securityContext"]
+    assert (security["runAsNonRoot"], security["readOnlyRootFilesystem"], security["allowPrivilegeEscalation"]) == (True, True, False)
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def gunicorn_setting(name: str) -> int:
+    text = (ROOT / "infra/images/gunicorn.conf.py").read_text()
+    match = re.search(rf'^{name} = .*?(\d+)"?\)?\)?$', text, re.MULTILINE)
+    assert match
+    return int(match[1])
+
+
+THREADS, GRACE = gunicorn_setting("threads"), gunicorn_setting("graceful_timeout")
+
+# What each maker of `wiring` reads.
+WIRED = {"store": "database_url", "publisher": "broker_url", "tokens": "token_hashes", "keyring": "secret_keys"}
+# What `contents.connect` may find; where it is missing, the process has an identity of its own.
+OF_CONTENTS = {"s3_access_key", "s3_secret_key", "s3_session_token"}
+FIELDS = {field.name: field for field in settings.Settings.__dataclass_fields__.values()}
+
+
+def read_settings(function: catalog.Function) -> set[str]:
+    """The settings that a function's `main` reads, directly or through `wiring`."""
+    found = set[str]()
+    for node in ast.walk(ast.parse((ROOT / "functions" / function.name / "main.py").read_text())):
+        if isinstance(node, ast.Attribute):
+            found |= {WIRED[node.attr]} if isinstance(node.value, ast.Name) and node.value.id == "wiring" and node.attr in WIRED else set()
+            found |= OF_CONTENTS if isinstance(node.value, ast.Name) and (node.value.id, node.attr) == ("contents", "connect") else set()
+            found |= {node.attr} & FIELDS.keys()
+    return found
+
+
+@each_function
+def test_a_function_gets_the_secrets_that_it_reads_and_no_others(function: catalog.Function) -> None:
+    references = {
+        entry["name"]: entry["valueFrom"]["secretKeyRef"]
+        for entry in container(function)["env"]
+        if "secretKeyRef" in entry.get("valueFrom", {})
+    }
+    wanted = {FIELDS[name].metadata["variable"] for name in read_settings(function) if FIELDS[name].metadata["secret"]}
+    assert references.keys() == wanted
+    optional = {FIELDS[name].metadata["variable"] for name in OF_CONTENTS}
+    for name, reference in references.items():
+        assert reference == {"name": "fuseml", "key": name} | ({"optional": True} if name in optional else {})
+    assert container(function)["envFrom"] == [{"configMapRef": {"name": "fuseml"}}]
+
+
+def test_the_configuration_names_every_setting_that_is_no_secret() -> None:
+    (config,) = documents(ROOT / "infra/kubernetes/config.yaml")
+    assert config["data"].keys() == {field.metadata["variable"] for field in FIELDS.values() if not field.metadata["secret"]}
+    settings.Settings.from_env(config["data"])
+
+
+def settings_table() -> str:
+    rows = [
+        (
+            f"`{field.metadata['variable']}`",
+            field.metadata["text"],
+            f"`{field.default}`" if field.default else "",
+            "secret" if field.metadata["secret"] else "",
+        )
+        for field in FIELDS.values()
+    ]
+    return "\n".join(f"| {' | '.join(row)} |".replace("  ", " ") for row in [("variable", "meaning", "default", ""), ("---",) * 4, *rows])
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    path = ROOT / "ARCHITECTURE.md"
+    head, _, rest = path.read_text().partition("<!-- settings -->\n")
+    told, mark, tail = rest.partition("<!-- /settings -->")
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(f"{head}<!-- settings -->\n{settings_table()}\n{mark}{tail}")
+        told = settings_table() + "\n"
+    assert told == settings_table() + "\n"
+
+
+def test_no_secret_is_in_a_configuration() -> None:
+    secret = {field.metadata["variable"] for field in FIELDS.values() if field.metadata["secret"]}
+    for path, document in MANIFESTS:
+        assert document["kind"] != "Secret", path
+        for entry in environment_of(document):
+            assert not (entry["name"] in secret or "PASSWORD" in entry["name"]) or "value" not in entry, path
+        if document["kind"] == "ConfigMap":
+            assert not secret & document["data"].keys(), path
+
+
+def environment_of(document: Any) -> Iterator[Object]:
+    match document:
+        case {"env": [*entries], **rest}:
+            yield from entries
+            yield from environment_of(rest)
+        case dict():
+            for value in document.values():
+                yield from environment_of(value)
+        case list():
+            for value in document:
+                yield from environment_of(value)
+
+
+@pytest.mark.parametrize(("path", "document"), MANIFESTS, ids=[f"{path}:{document['kind']}" for path, document in MANIFESTS])
+def test_an_image_is_named_with_a_version(path: str, document: Object) -> None:
+    for image in re.findall(r"'image': '([^']+)'", str(document)):
+        assert re.search(r":(?!latest$)[\w.-]+$|@sha256:[0-9a-f]{64}$", image), f"{path}: {image}"
+
+
+# Rights
+
+
+TEKTON = ROOT / "shared/fuseml/engines/tekton"
+
+
+def calls(tree: ast.AST, *owner: str) -> set[str]:
+    """The methods that are called on `owner`, or on `self.owner` and the like."""
+    found = set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            value = node.value
+            name = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
+            found |= {node.attr} if name in owner else set()
+    return found
+
+
+def methods(path: pathlib.Path, owner: str) -> dict[str, ast.FunctionDef]:
+    tree = ast.parse(path.read_text())
+    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner).body
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+
+
+@functools.cache
+def asked_of_kubernetes() -> Mapping[str, set[tuple[str, str]]]:
+    """Method of `Cluster` -> (verb, resource) that it asks for, as it says in its own refusals."""
+    return {
+        name: set(re.findall(r"_refusals\('(\w+)', '([\w./]+)'", ast.unparse(node)))
+        for name, node in methods(TEKTON / "cluster.py", "Cluster").items()
+    }
+
+
+def needed_rights(function: catalog.Function) -> set[tuple[str, str]]:
+    """(verb, resource) of what a function makes the engine ask for."""
+    engine = methods(TEKTON / "engine.py", "TektonEngine")
+    logs = ast.parse((TEKTON / "logs.py").read_text())
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "functions" / function.name).glob("*.py")]
+    todo = {name for tree in trees for name in calls(tree, "engine")} & engine.keys()
+    done, rights = set[str](), set[tuple[str, str]]()
+    while todo:
+        name = todo.pop()
+        done.add(name)
+        todo |= (calls(engine[name], "self") & engine.keys()) - done
+        used = calls(engine[name], "_cluster") | (calls(logs, "cluster") if "read" in calls(engine[name], "logs") else set())
+        rights |= {right for call in used for right in asked_of_kubernetes().get(call, ())}
+    return rights
+
+
+def granted(account: str) -> set[tuple[str, str]]:
+    accounts = documents(ROOT / "infra/kubernetes/accounts.yaml")
+    bound = {
+        document["roleRef"]["name"]
+        for document in accounts
+        if document["kind"] == "RoleBinding" and {"kind": "ServiceAccount", "name": account, "namespace": "fuseml"} in document["subjects"]
+    }
+    return {
+        (verb, f"{resource}.{group}" if group else resource)
+        for document in accounts
+        if document["kind"] == "Role" and document["metadata"]["name"] in bound
+        for rule in document["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+@each_function
+def test_a_function_may_do_exactly_what_its_code_does(function: catalog.Function) -> None:
+    account = service(function)["spec"]["template"]["spec"]["serviceAccountName"]
+    assert granted(account) == needed_rights(function)
+    assert account in ("functions", function.service)
+
+
+def test_rights_end_at_the_namespace_of_the_workloads() -> None:
+    kinds = {document["kind"] for _, document in MANIFESTS}
+    assert not {"ClusterRole", "ClusterRoleBinding"} & kinds
+    for path, document in MANIFESTS:
+        if document["kind"] in ("Role", "RoleBinding"):
+            assert document["metadata"]["namespace"] == "fuseml-workloads", path
+            assert "*" not in str(document), path
+
+
+def test_who_has_no_rights_gets_no_token() -> None:
+    for document in documents(ROOT / "infra/kubernetes/accounts.yaml"):
+        if document["kind"] == "ServiceAccount":
+            name = document["metadata"]["name"]
+            assert document.get("automountServiceAccountToken", True) is bool(granted(name)), name
+
+
+def test_the_account_of_runs_is_the_one_that_the_engine_names() -> None:
+    accounts = {
+        (document["metadata"]["namespace"], document["metadata"]["name"])
+        for _, document in MANIFESTS
+        if document["kind"] == "ServiceAccount"
+    }
+    assert ("fuseml-workloads", tekton_settings.Settings().service_account) in accounts
+
+
+# Events
+
+
+def event_types() -> str:
+    """An EventType for each type of the catalogue: what Knative's own tools show."""
+    head = "# What the broker carries, for `kn eventtype list` and other catalogues. Generated from catalog.yaml (UPDATE_GOLDEN=1 with the contract tests).\n"
+    found = [
+        {
+            "apiVersion": "eventing.knative.dev/v1beta2",
+            "kind": "EventType",
+            "metadata": {
+                "name": entry["type"].replace("_", "-"),
+                "namespace": "fuseml",
+                "labels": {"app.kubernetes.io/part-of": "fuseml"},
+            },
+            "spec": {
+                "type": entry["type"],
+                "reference": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "fuseml"},
+                "description": f"From {', '.join(entry['producers'])}, about things such as {entry['subject']}",
+            },
+        }
+        for entry in test_event_contract.CATALOGUE.values()
+    ]
+    return head + yaml.safe_dump_all(found, sort_keys=False, width=140)
+
+
+def test_the_event_types_are_those_of_the_catalogue() -> None:
+    if os.environ.get("UPDATE_GOLDEN"):
+        EVENT_TYPES.write_text(event_types())
+    assert EVENT_TYPES.read_text() == event_types()
+
+
+def test_every_trigger_and_source_is_in_the_kustomization() -> None:
+    listed = set(documents(ROOT / "eventing/kustomization.yaml")[0]["resources"])
+    there = {
+        path.relative_to(ROOT / "eventing").as_posix()
+        for folder in ("triggers", "sources")
+        for path in (ROOT / "eventing" / folder).iterdir()
+    }
+    assert listed == there | {"broker.yaml", "types.yaml"}
+
+
+def test_deliveries_end_at_functions_that_exist() -> None:
+    names = {function.service for function in catalog.FUNCTIONS}
+    for path, document in MANIFESTS:
+        if document["kind"] in ("Trigger", "Broker"):
+            spec = document["spec"]
+            sinks = [spec[key] for key in ("subscriber",) if key in spec] + [spec["delivery"]["deadLetterSink"]]
+            assert {sink["ref"]["name"] for sink in sinks} <= names, path
+            # Without a delay Knative would retry at once, again and again.
+            assert "backoffDelay" in spec["delivery"], path
+
+
+def test_who_publishes_may_publish() -> None:
+    policy = next(document for _, document in MANIFESTS if document["kind"] == "EventPolicy")
+    allowed = {entry["sub"].rpartition(":")[2] for entry in policy["spec"]["from"] if "sub" in entry}
+    publishing = {function for function in DEPLOYED if "broker_url" in read_settings(function)}
+    assert allowed == {service(function)["spec"]["template"]["spec"]["serviceAccountName"] for function in publishing}
+
+
+# The gateway
+
+
+def routes() -> str:
+    """Gateway API: a rule for each function, and the gateway function for what belongs to none."""
+    rules = [
+        {
+            "matches": [{"path": {"type": "PathPrefix", "value": path}} for path in function.paths],
+            "filters": [{"type": "URLRewrite", "urlRewrite": {"hostname": f"{function.service}.fuseml.svc.cluster.local"}}],
+            "backendRefs": [{"name": "kourier-internal", "namespace": "kourier-system", "port": 80}],
+        }
+        for function in DEPLOYED
+        if function.paths
+    ]
+    metadata = {"namespace": "fuseml", "labels": {"app.kubernetes.io/part-of": "fuseml"}}
+    route = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "fuseml", **metadata},
+        "spec": {"parentRefs": [{"name": "gateway", "namespace": "gateway-system"}], "hostnames": ["fuseml.example.com"], "rules": rules},
+    }
+    head = (
+        "# One address by the Gateway API, for clusters that have it: by the catalogue's prefixes to Knative's internal ingress, under the name\n"
+        "# of each function. Set parent and host by a patch. Generated from the catalogue (UPDATE_GOLDEN=1 with the contract tests).\n"
+    )
+    return head + yaml.safe_dump(route, sort_keys=False, width=140)
+
+
+def test_the_routes_are_those_of_the_catalogue() -> None:
+    if os.environ.get("UPDATE_GOLDEN"):
+        ROUTES.write_text(routes())
+    assert ROUTES.read_text() == routes()
+    assert len(documents(ROUTES)[0]["spec"]["rules"]) <= 16, "the Gateway API takes no more in one route"
+
+
+def test_the_client_knows_the_functions_of_its_paths() -> None:
+    client = transport.Transport("http://{function}.fuseml.example.com", None, 1)
+    for function in catalog.FUNCTIONS:
+        for path in function.paths:
+            if not path.startswith("/webhooks"):
+                assert client.base(path) == f"http://{function.service}.fuseml.example.com"
+
+
+# The platform
+
+
+def definition(kind: str) -> tuple[str, Object]:
+    return test_event_contract.definition(kind)
+
+
+@pytest.mark.parametrize(("path", "document"), MANIFESTS, ids=[f"{path}:{document['kind']}" for path, document in MANIFESTS])
+def test_a_cluster_would_accept_the_manifest(path: str, document: Object) -> None:
+    if document["kind"] in KNOWN and not document["apiVersion"].startswith("serving."):
+        assert re.fullmatch(r"v1|(apps|batch|rbac\.authorization\.k8s\.io|networking\.k8s\.io)/v1", document["apiVersion"])
+        return
+    if document["kind"] in GATEWAY_API:
+        assert document["apiVersion"].startswith("gateway.networking.k8s.io/")
+        return
+    api_version, schema = definition(document["kind"])
+    assert document["apiVersion"] == api_version
+    jsonschema.Draft202012Validator(schema).validate(document)
+
+
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS)
+def test_what_is_ours_is_found_by_one_label(folder: str) -> None:
+    kustomization = documents(ROOT / folder / "kustomization.yaml")[0]
+    given = {name: value for label in kustomization.get("labels", ()) for name, value in label["pairs"].items()}
+    for resource in kustomization["resources"]:
+        for document in documents(ROOT / folder / resource) if (ROOT / folder / resource).is_file() else ():
+            labels = given | document["metadata"].get("labels", {})
+            # Tekton's own ConfigMap is not ours.
+            assert labels.get("app.kubernetes.io/part-of") == "fuseml" or document["metadata"]["name"] == "config-events", resource
+
+
+def test_every_reference_leads_to_something() -> None:
+    there = {(document["kind"], document["metadata"].get("namespace"), document["metadata"]["name"]) for _, document in MANIFESTS}
+    # Made by `task deploy`.
+    there |= {("Secret", "fuseml", name) for name in ("fuseml", "postgresql")}
+    kinds = {"secretKeyRef": "Secret", "secretRef": "Secret", "configMapRef": "ConfigMap", "configMapKeyRef": "ConfigMap"}
+    for path, document in MANIFESTS:
+        namespace = document["metadata"].get("namespace")
+        for key, value in entries(document):
+            if key in kinds:
+                assert (kinds[key], namespace, value["name"]) in there, f"{path}: {key} {value}"
+            elif key == "serviceAccountName":
+                assert ("ServiceAccount", namespace, value) in there, f"{path}: {value}"
+            elif key == "ref":
+                assert (value["kind"], value.get("namespace", namespace), value["name"]) in there, f"{path}: {value}"
+
+
+def entries(value: Any) -> Iterator[tuple[str, Any]]:
+    match value:
+        case dict():
+            yield from value.items()
+            for item in value.values():
+                yield from entries(item)
+        case list():
+            for item in value:
+                yield from entries(item)
+
+
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS)
+def test_kustomize_puts_a_folder_together(folder: str) -> None:
+    resources = documents(ROOT / folder / "kustomization.yaml")[0]["resources"]
+    assert all((ROOT / folder / resource).exists() for resource in resources)
+    if shutil.which("kubectl") is None:
+        pytest.skip("the files are all there; putting them together needs kubectl")
+    built = subprocess.run(["kubectl", "kustomize", str(ROOT / folder)], capture_output=True, text=True, check=True).stdout
+    assert len([document for document in yaml.safe_load_all(built) if document]) >= len(resources)
+
+
+def test_what_a_push_passes_through_is_kept_warm_by_the_patch() -> None:
+    (patch,) = documents(ROOT / "infra/kubernetes/warm/kustomization.yaml")[0]["patches"]
+    warm = {function.name for function in DEPLOYED if re.fullmatch(patch["target"]["name"], function.service)}
+    assert warm == {"gateway", "gitea_ingress", "mlflow_ingress", "dispatcher"}

@@ -229,3 +229,20 @@ def test_an_image_that_was_built_already_keeps_the_name_of_its_commit() -> None:
 def test_a_commit_for_steps_without_a_codeset_is_refused() -> None:
     with pytest.raises(errors.ConflictError, match="none of the steps that are left of w-1 has a codeset"):
         repair.resume(planned(step("a"), step("b", checkouts=())), done("a"), commit=NEW)
+
+
+def test_a_run_that_asks_nobody_is_handed_over_as_it_is() -> None:
+    assert repair.execution(CHAIN, 1, ["a", "b", "c"], {}) is CHAIN
+
+
+def test_an_execution_holds_its_steps_on_what_the_ones_before_have_put_out() -> None:
+    asking = CHAIN.model_copy(update={"steps": (*CHAIN.steps[:2], step("c", "b", "a", approval=plan.Approval(message="c?")))})
+    first = repair.execution(asking, 1, ["a", "b"], {})
+    assert (first.id, [item.name for item in first.steps], list(first.outputs)) == ("1", ["a", "b"], ["first"])
+    second = repair.execution(asking, 2, ["c"], done("a", "b"))
+    assert (second.id, second.run, [item.approval for item in second.steps]) == ("1.2", "w-1", [None])
+    assert second.steps[0].needs == ()
+    assert variables(second.steps[0])["FROM_b"] == plan.text("<value of b>")
+    assert second.outputs == {"answer": (output("c"),), "first": plan.text("value of a")}
+    with pytest.raises(errors.PermanentError, match="step 'b' finished without writing its output 'out'"):
+        repair.execution(asking, 2, ["c"], {**done("a"), "b": repair.Done("w-1")})

@@ -259,3 +259,12 @@ def test_a_run_is_blamed_on_the_first_step_that_failed() -> None:
     assert run.blame(counted, {"a": run.Progress("running")}) == counted
     assert run.blame("cancelled by Ada", {"b": failed}) == "cancelled by Ada"
     assert run.blame(None, {"b": failed}) is None
+
+
+def test_an_execution_is_known_by_its_name_and_the_first_bears_the_run_s() -> None:
+    assert [run.execution_id("0a1b", number) for number in (0, 1, 2, 12)] == ["0a1b", "0a1b", "0a1b.2", "0a1b.12"]
+    for name, wanted in {"0a1b": ("0a1b", 1), "0a1b.2": ("0a1b", 2), "a.b.3": ("a.b", 3), "a.b": ("a.b", 1), "a.02": ("a.02", 1)}.items():
+        assert run.execution_of(name) == wanted
+    seen = run.observe(tekton("taskRun", {}, labels={run.RUN_LABEL: "id.3", run.STEP_LABEL: "trainer"}))
+    assert seen is not None
+    assert (seen.run_id, seen.execution) == ("id", 3)

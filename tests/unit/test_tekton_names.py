@@ -89,3 +89,11 @@ def test_a_label_value_is_what_kubernetes_says_it_is(text: str) -> None:
     # validation.IsValidLabelValue, without the empty one: nothing is found by it.
     expected = 0 < len(text) <= 63 and re.fullmatch(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]", text) is not None
     assert names.is_label_value(text) == expected
+
+
+def test_the_executions_of_a_run_have_names_and_labels_of_their_own() -> None:
+    run_id = "0123456789abcdef" * 2
+    executions = [run.execution_id(run_id, number) for number in (1, 2, 3)]
+    assert len({names.run_name("train", execution) for execution in executions}) == 3
+    assert all(names.is_label_value(execution) for execution in executions)
+    assert names.run_name("train", executions[0]) == "train-0123456789abcdef"

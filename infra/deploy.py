@@ -40,8 +40,9 @@ NEEDED = {
     "brokers.eventing.knative.dev": "Knative Eventing",
     "pipelineruns.tekton.dev": "Tekton Pipelines",
 }
-GIVEN = ("FUSEML_DATABASE_URL", "FUSEML_GIT_TOKEN")
-"""Secrets that are taken from the environment: command lines are seen by others. What is missing is deployed for trying out."""
+GIVEN = ("FUSEML_DATABASE_URL", "FUSEML_GIT_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""Secrets that are taken from the environment: command lines are seen by others. A database or git host that is missing is deployed for
+trying out; the account at an S3 server is for FUSEML_CONTENTS_URL."""
 GITEA_CONFIG = "/var/lib/gitea/custom/conf/app.ini"
 GITEA_ADMIN = "keeper"
 GITEA_SCOPES = "write:admin,write:organization,write:repository,read:user"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from functions.housekeeper.app import Deps, create_app
-from fuseml import engines, githosts
+from fuseml import contents, engines, githosts
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings
 
@@ -19,6 +19,9 @@ def _deps() -> Deps:
         publisher=wiring.publisher(settings),
         git=githosts.connect(settings.git_url, settings.git_token, settings.public_url),
         engine=engines.connect(settings.namespace),
+        contents=contents.connect(settings),
+        engine_days=settings.days("engine_days"),
+        log_days=settings.days("log_days"),
         keyring=wiring.keyring(settings),
         zone=settings.zone,
     )

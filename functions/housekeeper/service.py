@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from functions.housekeeper import health, models, pushes, schedules
+from functions.housekeeper import archive, health, models, pushes, schedules
 from fuseml.domain import errors, events, run
 from fuseml.runtime import clock, cloudevents, steering
 from fuseml.store import decisions, deliveries, outbox, runs, webhooks
@@ -32,6 +32,9 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         forget,
         publish,
         # Last: they wait for others.
+        archive.archive_logs,
+        archive.forget_runs,
+        archive.remove_logs,
         models.announce_missed_models,
         health.check_health,
     )

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import flask
 
 from functions.runs import routes
-from fuseml import engines
+from fuseml import contents, engines
 from fuseml.runtime import auth, cloudevents, http
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What reading and steering runs needs from the outside. `zone` is where the engine runs its steps."""
+    """What reading and steering runs needs from the outside. `zone` is where the engine runs its steps, `contents` where logs stay."""
 
     store: database.Database
     publisher: cloudevents.Publisher
@@ -23,6 +23,7 @@ class Deps:
     public_url: str
     zone: str
     namespace: str
+    contents: contents.Contents | None = None
 
 
 def create_app(deps: Deps) -> flask.Flask:

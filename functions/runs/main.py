@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from functions.runs.app import Deps, create_app
-from fuseml import engines
+from fuseml import contents, engines
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings
 
@@ -17,6 +17,7 @@ def _deps() -> Deps:
         store=wiring.store(settings),
         publisher=wiring.publisher(settings),
         engine=engines.connect(settings.namespace),
+        contents=contents.connect(settings),
         tokens=wiring.tokens(settings),
         public_url=settings.require("public_url").public_url,
         zone=settings.zone,

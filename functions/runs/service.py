@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from functions.runs import consequences, views
-from fuseml import engines
+from fuseml import contents, engines
 from fuseml.domain import approval, errors, events, run, workflow
 from fuseml.runtime import cloudevents, http, planner, requests, steering
-from fuseml.store import codesets, paging, runs, workflows
+from fuseml.store import archive, codesets, paging, runs, workflows
 
 if TYPE_CHECKING:
     from functions.runs.app import Deps
 
 _ORIGINAL_LIMIT = 500
+_LOG_CHUNK = 1 << 20
 
 
 def page(deps: Deps, limit: int, cursor: str | None, filters: Mapping[str, str | None]) -> http.Listed[views.Run]:
@@ -60,12 +61,33 @@ def log(deps: Deps, name: str, step: str, offset: int) -> engines.LogChunk:
     executed_by = steps[step].reused_from
     if executed_by:
         return log(deps, executed_by, step, offset)
+    archived = steps[step].archived
+    if archived is not None:
+        return _kept(deps.contents, archived, offset)
     over = steps[step].state in run.FINISHED or row.state in run.FINISHED
     if steps[step].execution:
         with contextlib.suppress(errors.NotFoundError):
             return deps.engine.logs(run.execution_id(row.id, steps[step].execution), step, offset)
-    # Nothing was written yet, or ever will be.
-    return engines.LogChunk(b"", offset, complete=over)
+    # Nothing was written yet, or ever will be; or it is lost.
+    lost = over and steps[step].execution and steps[step].started
+    return _gone(offset) if lost else engines.LogChunk(b"", offset, complete=over)
+
+
+def _kept(kept: contents.Contents | None, key: str, offset: int) -> engines.LogChunk:
+    if kept is None or key == archive.NOWHERE:
+        return _gone(offset)
+    try:
+        found = b"".join(kept.get(key, offset, _LOG_CHUNK + 1))
+    except errors.NotFoundError:
+        return _gone(offset)
+    data = found[:_LOG_CHUNK]
+    return engines.LogChunk(data, offset + len(data), complete=data == found)
+
+
+def _gone(offset: int) -> engines.LogChunk:
+    # Who has read a part of it is told nothing in the middle.
+    data = b"" if offset else b"fuseml: the log of this step is kept no longer\n"
+    return engines.LogChunk(data, offset + len(data), complete=True)
 
 
 def cancel(deps: Deps, name: str, reason: str) -> views.Run:

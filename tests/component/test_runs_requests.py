@@ -75,6 +75,9 @@ class Engine:
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
         return engines.LogChunk(f"{step} of {run_id}\n".encode(), 1, complete=True)
 
+    def forget(self, run_id: str) -> None:
+        """Nothing is remembered."""
+
 
 class System:
     """`runs`, `workflows` and `dispatcher` over one database; `publish` keeps events until `deliver` hands them to `dispatcher`."""

@@ -43,6 +43,9 @@ class Engine:
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
         return engines.LogChunk(b"", 0, complete=True)
 
+    def forget(self, run_id: str) -> None:
+        """Nothing is remembered."""
+
 
 class World:
     """Events stay in `events` until `deliver` hands them to who takes them by the production triggers."""

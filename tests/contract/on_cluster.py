@@ -86,6 +86,11 @@ class Watched:
         """As the engine does it."""
         return self._engine.logs(run_id, step, offset, limit)
 
+    def forget(self, run_id: str) -> None:
+        """As the engine does it; nothing is asked about the run any more."""
+        self._runs.pop(run_id, None)
+        self._engine.forget(run_id)
+
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Ask for what is new in the runs that were submitted."""

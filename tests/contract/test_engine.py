@@ -206,6 +206,21 @@ def test_a_step_that_never_ran_has_an_empty_complete_log(under: UnderTest) -> No
     assert (chunk.data, chunk.complete) == (b"", True)
 
 
+def test_a_finished_run_can_be_forgotten_and_no_other(under: UnderTest) -> None:
+    planned = engines.make_plan(engines.shell("one", f"echo one; sleep {under.beat}", image=under.image))
+    under.engine.submit(planned, {})
+    until(lambda: under.log(planned, "one") == "one\n")
+    with pytest.raises(errors.ConflictError, match="has not finished"):
+        under.engine.forget(planned.id)
+    under.inbox.finished(planned.id)
+    under.engine.forget(planned.id)
+    until(lambda: under.engine.observe(planned.id) == [])
+    with pytest.raises(errors.NotFoundError):
+        under.engine.logs(planned.id, "one")
+    under.engine.forget(planned.id)
+    under.engine.forget("0123456789abcdef")
+
+
 def test_a_secret_reaches_the_environment_of_the_step_and_nothing_else(under: UnderTest) -> None:
     canary = "canary-7f3a9c51e2"
     key = engines.secret("AWS_SECRET_ACCESS_KEY")

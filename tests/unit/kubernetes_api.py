@@ -82,6 +82,9 @@ class Api:
                 return 200, {"items": [found for found in self.all(kind) if _selected(found, query.get("labelSelector", ""))]}
             if (kind, name) not in self.objects:
                 return refusal(404, "NotFound", f'{kind} "{name}" not found')
+            if method == "DELETE":
+                self.delete(kind, name)
+                return 200, {"kind": "Status", "status": "Success"}
             return (200, self.objects[kind, name]) if method == "GET" else self._patch(kind, name, body)
 
     def _create(self, kind: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -167,7 +170,7 @@ def serving(api: Api) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PATCH = _serve
+        do_GET = do_POST = do_PATCH = do_DELETE = _serve
 
         def log_message(self, *args: object) -> None:
             """Nothing: tests look at `requests`."""

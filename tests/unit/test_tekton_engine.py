@@ -217,3 +217,28 @@ def test_a_refused_cancellation_is_told(api: Api, engine: TektonEngine) -> None:
     api.faults = lambda number, method, path: Fault(status, json.dumps(body)) if method == "PATCH" else None
     with pytest.raises(errors.PermanentError, match="may not patch pipelineruns"):
         engine.cancel(tekton_plans.RUN_ID, "now")
+
+
+def test_what_is_forgotten_is_gone_with_all_that_it_owns(api: Api, engine: TektonEngine) -> None:
+    engine.submit(PLANNED, SECRETS)
+    with pytest.raises(errors.ConflictError, match="has not finished; cancel the run first"):
+        engine.forget(PLANNED.id)
+    [found] = api.all("pipelineruns")
+    found["status"] = {"conditions": [condition("True", "Succeeded", "")]}
+    engine.forget(PLANNED.id)
+    assert api.objects == {}
+    assert api.requests[-1][:2] == ("DELETE", f"/apis/tekton.dev/v1/namespaces/{kubernetes_api.NAMESPACE}/pipelineruns/{NAME}")
+    engine.forget(PLANNED.id)
+
+
+def test_a_run_that_somebody_else_deletes_meanwhile_is_forgotten(api: Api, engine: TektonEngine) -> None:
+    engine.submit(PLANNED, SECRETS)
+    [found] = api.all("pipelineruns")
+    found["status"] = {"conditions": [condition("False", "Failed", "")]}
+
+    def overtake(number: int, method: str, path: str) -> None:
+        if method == "DELETE":
+            api.delete("pipelineruns", NAME)
+
+    api.faults = overtake
+    engine.forget(PLANNED.id)

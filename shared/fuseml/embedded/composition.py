@@ -27,6 +27,7 @@ from functions.resolver import app as resolver_app
 from functions.run_tracker import app as run_tracker_app
 from functions.runs import app as runs_app
 from functions.workflows import app as workflows_app
+from fuseml.contents import filesystem
 from fuseml.domain import errors, events, plan
 from fuseml.embedded import broker, gateway, model_servers, redelivery, serving, tracking, triggers
 from fuseml.embedded import chaos as misbehaviour
@@ -132,6 +133,7 @@ def compose(
         environments=home / "environments",
         environment=inherited,
     )
+    kept = filesystem.FileContents(home / "contents")
     apps = model_servers.ModelServers(
         store,
         home / "apps",
@@ -156,7 +158,16 @@ def compose(
             workflows_app.Deps(store=store, publisher=queue, git=git, tokens=tokens, public_url=url, zone="", namespace=_NAMESPACE)
         ),
         "runs": runs_app.create_app(
-            runs_app.Deps(store=store, publisher=queue, engine=engine, tokens=tokens, public_url=url, zone="", namespace=_NAMESPACE)
+            runs_app.Deps(
+                store=store,
+                publisher=queue,
+                engine=engine,
+                contents=kept,
+                tokens=tokens,
+                public_url=url,
+                zone="",
+                namespace=_NAMESPACE,
+            )
         ),
         "applications": applications_app.create_app(applications_app.Deps(store=store, tokens=tokens)),
         "artifacts": artifacts_app.create_app(artifacts_app.Deps(store=store, publisher=queue, tokens=tokens)),
@@ -170,7 +181,15 @@ def compose(
         ),
         "run_tracker": run_tracker_app.create_app(run_tracker_app.Deps(store=store, publisher=queue)),
         "housekeeper": housekeeper_app.create_app(
-            housekeeper_app.Deps(store=store, publisher=queue, git=git, engine=engine, keyring=keyring, health_interval=_HEALTH_SECONDS)
+            housekeeper_app.Deps(
+                store=store,
+                publisher=queue,
+                git=git,
+                engine=engine,
+                contents=kept,
+                keyring=keyring,
+                health_interval=_HEALTH_SECONDS,
+            )
         ),
     }
     for name in ("gitea_ingress", "mlflow_ingress"):

@@ -43,6 +43,9 @@ class Engine(Protocol):
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """At most `limit` bytes of the step's output and errors, in the order written, from byte `offset`. Raises NotFoundError."""
 
+    def forget(self, run_id: str) -> None:
+        """Remove everything about a finished run, its logs too. Raises ConflictError while it has not finished; an unknown run is forgotten already."""
+
 
 def connect(namespace: str) -> Engine:
     """The engine of the cluster that this process runs in, or that KUBECONFIG names; its runs are in `namespace`. Connects at the first use."""

@@ -45,6 +45,12 @@ class Settings:
         "FUSEML_CONTENTS_URL",
         "where the logs of runs stay: `s3://BUCKET/PREFIX` or `file:///FOLDER`; unset: with the pods, as long as these do",
     )
+    engine_days: str = _setting(
+        "FUSEML_ENGINE_DAYS",
+        "days after which the engine forgets a finished run, on a cluster its PipelineRun with pods and volume; 0: never",
+        "7",
+    )
+    log_days: str = _setting("FUSEML_LOG_DAYS", "days that the logs of finished runs are kept in the contents; 0: for ever", "365")
     s3_endpoint: str = _setting("AWS_ENDPOINT_URL_S3", "address of an S3 server; unset: Amazon's")
     s3_region: str = _setting("AWS_REGION", "region of the bucket", "us-east-1")
     s3_addressing: str = _setting(
@@ -75,6 +81,14 @@ class Settings:
         if missing:
             raise errors.PermanentError(f"missing settings: {', '.join(missing)}")
         return self
+
+    def days(self, name: str) -> int:
+        """The named field as a number of days. Raises PermanentError that names the variable."""
+        text: str = getattr(self, name)
+        if not (text.isascii() and text.isdigit()):
+            (variable,) = (f.metadata["variable"] for f in dataclasses.fields(self) if f.name == name)
+            raise errors.PermanentError(f"{variable} must be a number of days, not {text!r}")
+        return int(text)
 
     def keys(self) -> list[str]:
         """The secret keys, newest first."""

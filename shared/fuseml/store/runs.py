@@ -11,7 +11,7 @@ from sqlmodel import Session, col, func, select
 
 from fuseml.domain import approval, errors, plan, run
 from fuseml.domain import course as courses
-from fuseml.store import executions, paging, tables
+from fuseml.store import archive, executions, paging, tables
 
 ACTIVE = ("queued", "running", "waiting")
 
@@ -63,6 +63,8 @@ def add(
         step.cache_key = executions.UNKNOWN if name in cached else None
         if reused and name in reused:
             step.state, step.outputs, step.reused_from = "succeeded", dict(reused[name].outputs), reused[name].run
+            # Its log is that of the run which executed it.
+            step.archived = archive.NOWHERE
         session.add(step)
 
 

@@ -186,9 +186,11 @@ class Run(SQLModel, table=True):
     `caused_by` is the run whose artifact started this one.
     `submitted` is when the engine got the execution of number `execution`; `executed` is the last that is known to have succeeded where
     others may follow; `cancelled` is why the engine was asked to stop (domain.course).
+    `forgotten` is when the engine was told to forget the run, `expired` when its logs were removed (store.archive).
     """
 
     __tablename__ = "run"
+    __table_args__ = tuple(sqlalchemy.Index(f"run_not_{mark}", mark, "finished") for mark in ("forgotten", "expired"))
 
     id: str = Field(primary_key=True)
     name: str = Field(unique=True)
@@ -214,6 +216,8 @@ class Run(SQLModel, table=True):
     created: str
     started: str | None = None
     finished: str | None = None
+    forgotten: str | None = None
+    expired: str | None = None
 
 
 class StepRun(SQLModel, table=True):
@@ -223,9 +227,11 @@ class StepRun(SQLModel, table=True):
     has succeeded.
     `execution` is the number of the run's execution that the step belongs to, 0 as long as it belongs to none; `approval` is what people
     were asked and answered (domain.approval.Approval).
+    `archived` is the key of its log in the contents: none while the engine alone has it, empty for one that is kept nowhere.
     """
 
     __tablename__ = "step_run"
+    __table_args__ = (sqlalchemy.Index("step_run_archived", "archived", "state"),)
 
     run_id: str = Field(primary_key=True, foreign_key="run.id", ondelete="CASCADE")
     name: str = Field(primary_key=True)
@@ -238,6 +244,7 @@ class StepRun(SQLModel, table=True):
     cache_key: str | None = Field(default=None, index=True)
     execution: int = 1
     approval: dict[str, Any] | None = Field(default=None, sa_type=_Json)
+    archived: str | None = None
     started: str | None = None
     finished: str | None = None
 

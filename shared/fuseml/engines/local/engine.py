@@ -128,7 +128,7 @@ class LocalEngine:
         return engines.LogChunk(data, offset + len(data), finished and whole)
 
     def forget(self, run_id: str) -> None:
-        """Remove everything about a finished run. Raises ConflictError while it has not finished; an unknown run is forgotten already."""
+        """See `Engine.forget`."""
         folder = self._journal.folder(run_id)
         if folder is None:
             return

@@ -65,6 +65,11 @@ class Cluster:
         with self._refusals("patch", "pipelineruns.tekton.dev"):
             self._custom("patch", "pipelineruns", name=name, body=patch)
 
+    def delete_pipeline_run(self, name: str) -> None:
+        """Delete it, and after that what it owns. Raises NotFoundError."""
+        with self._refusals("delete", "pipelineruns.tekton.dev"):
+            self._custom("delete", "pipelineruns", name=name, propagation_policy="Background")
+
     def task_runs(self, selector: str) -> list[Object]:
         """The TaskRuns with these labels."""
         with self._refusals("list", "taskruns.tekton.dev"):

@@ -1,4 +1,4 @@
-"""The engine's face: submit, cancel, observe, logs.
+"""The engine's face: submit, cancel, observe, logs, forget.
 
 A run is a PipelineRun and, when there is anything to hide, a Secret that it owns. The PipelineRun comes first and is pending; then the
 Secret, which can name its owner from the beginning; then the PipelineRun is released. A crash at any point leaves nothing without an owner
@@ -76,6 +76,17 @@ class TektonEngine:
         # Without the Secret nobody could tell what to hide, so its absence is an error.
         contents = self._cluster.secret(secret) if secret is not None else {}
         return logs.read(self._cluster, task_runs[0], steps[step], contents, offset=offset, limit=limit)
+
+    def forget(self, run_id: str) -> None:
+        """See `Engine.forget`. What the PipelineRun owns goes with it: pods, volume and Secret."""
+        found = self._find(run_id)
+        if found is None:
+            return
+        name = found["metadata"]["name"]
+        if not report.is_finished(found):
+            raise errors.ConflictError(f"the PipelineRun {name} has not finished; cancel the run first")
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_pipeline_run(name)
 
     def _find(self, run_id: str) -> Object | None:
         return next(iter(self._cluster.pipeline_runs(_selector(run_id))), None) if names.is_label_value(run_id) else None

@@ -176,6 +176,8 @@ def upgrade() -> None:
         sa.Column("created", sa.String(), nullable=False),
         sa.Column("started", sa.String(), nullable=True),
         sa.Column("finished", sa.String(), nullable=True),
+        sa.Column("forgotten", sa.String(), nullable=True),
+        sa.Column("expired", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
         sa.UniqueConstraint("sequence"),
@@ -188,6 +190,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_run_request"), "run", ["request"], unique=True)
     op.create_index(op.f("ix_run_state"), "run", ["state"], unique=False)
     op.create_index(op.f("ix_run_workflow"), "run", ["workflow"], unique=False)
+    op.create_index("run_not_forgotten", "run", ["forgotten", "finished"], unique=False)
+    op.create_index("run_not_expired", "run", ["expired", "finished"], unique=False)
     op.create_table(
         "workflow",
         sa.Column("name", sa.String(), nullable=False),
@@ -280,12 +284,14 @@ def upgrade() -> None:
         sa.Column("cache_key", sa.String(), nullable=True),
         sa.Column("execution", sa.Integer(), nullable=False),
         sa.Column("approval", sa.JSON(), nullable=True),
+        sa.Column("archived", sa.String(), nullable=True),
         sa.Column("started", sa.String(), nullable=True),
         sa.Column("finished", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "name"),
     )
     op.create_index(op.f("ix_step_run_cache_key"), "step_run", ["cache_key"], unique=False)
+    op.create_index("step_run_archived", "step_run", ["archived", "state"], unique=False)
     op.create_table(
         "tracker_webhook",
         sa.Column("extension", sa.String(), nullable=False),

@@ -62,6 +62,11 @@ def test_a_token_is_known_by_its_hash() -> None:
     assert known.caller("bearer  two ").role == "workload"
 
 
+def test_a_token_may_say_whose_it_is() -> None:
+    known = auth.Tokens.parse(f"ada@example.com:admin:{auth.digest_of('one')}")
+    assert known.caller("Bearer one") == auth.Caller("ada@example.com", "admin")
+
+
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Bearer three", "Basic b25l", "one", "Bearer " + "ä" * 3])
 def test_everybody_else_is_refused(header: str | None) -> None:
     with pytest.raises(errors.UnauthenticatedError):
@@ -75,9 +80,12 @@ def test_anonymous_callers_are_let_in_only_where_asked_for_and_never_with_a_wron
         open_to_all.caller("Bearer wrong")
 
 
-@pytest.mark.parametrize("text", ["admin", "root:" + "a" * 64, "admin:abc", "admin:" + "g" * 64, "admin:" + "ä" * 64])
+@pytest.mark.parametrize(
+    "text",
+    ["admin", "root:" + "a" * 64, "admin:abc", "admin:" + "g" * 64, "admin:" + "ä" * 64, "a b:admin:" + "a" * 64, ":admin:" + "a" * 64],
+)
 def test_token_hashes_of_another_shape_are_refused(text: str) -> None:
-    with pytest.raises(errors.PermanentError, match="FUSEML_TOKEN_HASHES must be `role:sha256` entries"):
+    with pytest.raises(errors.PermanentError, match="FUSEML_TOKEN_HASHES must be `role:sha256` or `name:role:sha256` entries"):
         auth.Tokens.parse(text)
 
 

@@ -12,11 +12,12 @@ from typing import Literal
 from fuseml.domain import errors
 
 Role = Literal["admin", "workload"]
+_ENTRY = re.compile(r"(?:(?P<name>[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}):)?(?P<role>admin|workload):(?P<digest>[0-9a-fA-F]{64})")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`admin` may do everything; `workload` is a step of a run and may register applications."""
+    """`name` is what the records of decisions say. `admin` may do everything; `workload` is a step of a run and may register applications."""
 
     name: str
     role: Role
@@ -31,15 +32,16 @@ class Tokens:
 
     @staticmethod
     def parse(text: str) -> Tokens:
-        """From `role:sha256,role:sha256`. Raises PermanentError for anything else."""
+        """From `[name:]role:sha256` entries, comma separated; without a name, people appear by their role. Raises PermanentError."""
         hashes: dict[str, Caller] = {}
         for entry in filter(None, (part.strip() for part in text.split(","))):
-            role, _, digest = entry.partition(":")
-            if role not in ("admin", "workload") or not re.fullmatch("[0-9a-fA-F]{64}", digest):
+            match = _ENTRY.fullmatch(entry)
+            if match is None:
                 raise errors.PermanentError(
-                    "FUSEML_TOKEN_HASHES must be `role:sha256` entries, comma separated, with role admin or workload"
+                    "FUSEML_TOKEN_HASHES must be `role:sha256` or `name:role:sha256` entries, comma separated, with role admin or workload"
                 )
-            hashes[digest.lower()] = Caller(role, "admin" if role == "admin" else "workload")
+            role: Role = "admin" if match["role"] == "admin" else "workload"
+            hashes[match["digest"].lower()] = Caller(match["name"] or role, role)
         return Tokens(hashes)
 
     def caller(self, authorization: str | None) -> Caller:

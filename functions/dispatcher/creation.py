@@ -85,7 +85,8 @@ def create(
     announced = [
         created,
         *(_supersede(session, row) if order.document.concurrency and order.document.concurrency.policy == "cancel" else ()),
-        *(steering.settled(session, row) if row.execution == 0 else ()),
+        # In a group people are asked when it is the run's turn, which comes after a commit (submission.py).
+        *(steering.settled(session, row) if row.execution == 0 and not runs.waits_for(session, [row]) else ()),
     ]
     return announced if left or row.state in run.FINISHED else [*announced, _completed(session, row, planned)]
 
@@ -114,7 +115,9 @@ def _supersede(session: sqlmodel.Session, row: tables.Run) -> list[events.Payloa
     for other in runs.group(session, group):
         if other.id != row.id:
             told += (
-                [events.RunCancelRequested(run=other.name, reason=cause)] if other.submitted else end(session, other, "cancelled", cause)
+                [events.RunCancelRequested(run=other.name, reason=cause)]
+                if is_with_engine(other)
+                else end(session, other, "cancelled", cause)
             )
     return told
 
@@ -124,6 +127,11 @@ def _is_newer_push(other: tables.Run, row: tables.Run, head: str | None) -> bool
         return False
     # Pushes whose webhooks were lost are announced together; then only the branch's head tells which one is the newest.
     return other.commit == head or other.trigger["announced"] > row.trigger["announced"]
+
+
+def is_with_engine(row: tables.Run) -> bool:
+    """Whether an engine has something of the run that may still be under way; it has nothing of one that waits for people or its turn."""
+    return row.submitted is not None and row.execution > row.executed
 
 
 def end(session: sqlmodel.Session, row: tables.Run, state: run.State, cause: str) -> list[events.Payload]:

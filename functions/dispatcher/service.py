@@ -154,7 +154,7 @@ def on_cancel_requested(session: sqlmodel.Session, event: events.Event) -> Seque
     row = runs.get(session, requested.run)
     if row.state in run.FINISHED:
         return []
-    if row.submitted is not None and row.execution > row.executed:
+    if creation.is_with_engine(row):
         row.cancelled = row.cancelled or requested.reason
         session.add(row)
         return []

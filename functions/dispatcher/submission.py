@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import sqlmodel
+
 from functions.dispatcher import creation
 from fuseml.domain import errors, events, plan, repair, run
-from fuseml.runtime import clock, cloudevents
+from fuseml.runtime import clock, cloudevents, steering
 from fuseml.runtime.telemetry import trace
 from fuseml.store import extensions, outbox, runs, tables
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def make_good(deps: Deps, event: events.Event) -> None:
-    """Submit every stored execution that the engine has not got, and pass on what `event` asks of the engine.
+    """Begin the runs whose turn has come, submit every stored execution that the engine has not got, and pass on what `event` asks of it.
 
     Raises TemporaryError when the engine cannot be reached: the event will be delivered again.
     """
@@ -25,7 +27,9 @@ def make_good(deps: Deps, event: events.Event) -> None:
     for row in waiting:
         # It may be another event's run: the engine's objects belong to the trace of the one that made it.
         with trace.continued(trace.read(row.trigger)):
-            _submit(deps, row)
+            begun = row if row.execution else _begin(deps, row)
+            if begun.execution > begun.executed:
+                _submit(deps, begun)
     if event.type == events.RunCancelRequested.TYPE:
         # Also when no submission is recorded: another dispatcher may be in the middle of one. An unknown run is no matter to an engine.
         _cancel(deps, event, event.data["reason"])
@@ -39,6 +43,21 @@ def _cancel(deps: Deps, event: events.Event, reason: str) -> None:
     deps.engine.cancel(run.execution_id(row.id, row.execution), reason)
 
 
+def _begin(deps: Deps, row: tables.Run) -> tables.Run:
+    """Ask for the first steps of a run that had to wait for its turn, and begin with those that need no approval."""
+    with deps.store.write() as session:
+        stored = runs.get(session, row.name)
+        if stored.execution == 0 and stored.state == "queued":
+            _announce(session, steering.settled(session, stored))
+    cloudevents.relay(deps.store, deps.publisher)
+    return stored
+
+
+def _announce(session: sqlmodel.Session, payloads: Sequence[events.Payload]) -> None:
+    moment = clock.now()
+    outbox.add(session, [events.event(payload, moment, trace.outgoing()) for payload in payloads], moment)
+
+
 def _submit(deps: Deps, row: tables.Run) -> None:
     try:
         with deps.store.read() as session:
@@ -47,9 +66,8 @@ def _submit(deps: Deps, row: tables.Run) -> None:
     except errors.PermanentError as error:
         with deps.store.write() as session:
             stored = runs.get(session, row.name)
-            moment = clock.now()
-            announced = creation.end(session, stored, "failed", error.message)
-            outbox.add(session, [events.event(payload, moment, trace.outgoing()) for payload in announced], moment)
+            if stored.state not in run.FINISHED and stored.execution == row.execution:
+                _announce(session, creation.end(session, stored, "failed", error.message))
         cloudevents.relay(deps.store, deps.publisher)
         return
     with deps.store.write() as session:

@@ -68,9 +68,9 @@ def expire_approvals(deps: Deps, _tick: events.Event) -> None:
 
 
 def observe_runs(deps: Deps, _tick: events.Event) -> None:
-    """Tell the state of unfinished runs again, as the engine sees it: its own events may be lost."""
+    """Tell the state of unfinished runs again, as the engine sees it: its own events may be lost. Of runs that wait for people it has told all."""
     with deps.store.read() as session:
-        unfinished = [run.execution_id(row.id, row.execution) for row in runs.active(session) if row.submitted]
+        unfinished = [run.execution_id(row.id, row.execution) for row in runs.untold(session)]
     for execution in unfinished:
         observed = deps.engine.observe(execution)
         with deps.store.read() as session:

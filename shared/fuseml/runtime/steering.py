@@ -71,7 +71,8 @@ def _applied(session: sqlmodel.Session, row: tables.Run, named: Sequence[str], c
 
 
 def _announcements(session: sqlmodel.Session, row: tables.Run, before: course.Course, after: course.Course) -> Iterator[events.Payload]:
-    if before.run.state == "queued" and after.run.state == "running":
+    # A run that began with a question has been waiting before it starts.
+    if before.run.started is None and after.run.started is not None and after.run.state not in run.FINISHED:
         yield events.RunStarted(run=row.name, workflow=row.workflow, project=row.project)
     for name, step in after.steps.items():
         now, known = step.progress, before.steps[name].progress

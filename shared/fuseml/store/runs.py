@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import exists
+from sqlalchemy import and_, exists, or_
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
@@ -92,6 +92,25 @@ def active(session: Session, *, workflow: str | None = None) -> Sequence[tables.
     return session.exec(query.where(tables.Run.workflow == workflow) if workflow else query).all()
 
 
+_UNTOLD = select(tables.Run).where(
+    col(tables.Run.submitted).is_not(None),
+    col(tables.Run.state).in_(ACTIVE),
+    or_(
+        col(tables.Run.execution) > col(tables.Run.executed),
+        exists().where(
+            col(tables.StepRun.run_id) == tables.Run.id,
+            col(tables.StepRun.execution) > 0,
+            col(tables.StepRun.state).in_(ACTIVE),
+        ),
+    ),
+)
+
+
+def untold(session: Session) -> Sequence[tables.Run]:
+    """Unfinished runs of which an engine has yet to tell something: not those that only wait for people. Oldest first."""
+    return session.exec(_UNTOLD.order_by(col(tables.Run.sequence))).all()
+
+
 def count_active(session: Session) -> dict[str, int]:
     """How many runs are in each of the states in which one has not finished."""
     query = select(tables.Run.state, func.count()).where(col(tables.Run.state).in_(ACTIVE)).group_by(tables.Run.state)
@@ -105,7 +124,7 @@ _UNSUBMITTED = (
     .where(
         col(tables.Run.submitted).is_(None),
         col(tables.Run.state).in_(ACTIVE),
-        col(tables.Run.execution) > col(tables.Run.executed),
+        or_(col(tables.Run.execution) > col(tables.Run.executed), and_(col(tables.Run.execution) == 0, col(tables.Run.state) == "queued")),
         col(tables.Run.plan).is_not(None),
         ~exists().where(
             col(_earlier.concurrency_group) == tables.Run.concurrency_group,
@@ -118,7 +137,9 @@ _UNSUBMITTED = (
 
 
 def unsubmitted(session: Session) -> Sequence[tables.Run]:
-    """Planned runs with an execution that no engine has got yet, and that wait for no other run of their group, oldest first."""
+    """Planned runs with an execution that no engine has got yet, or of which none was begun and nobody was asked, and that wait for no
+    other run of their group, oldest first.
+    """
     return session.exec(_UNSUBMITTED).all()
 
 
@@ -140,7 +161,10 @@ def waits_for(session: Session, rows: Sequence[tables.Run]) -> dict[str, str]:
     waiting = {
         row.id: row.concurrency_group
         for row in rows
-        if row.concurrency_group and row.state in ACTIVE and row.submitted is None and row.execution > row.executed
+        if row.concurrency_group
+        and row.state in ACTIVE
+        and row.submitted is None
+        and (row.execution > row.executed or row.state == "queued")
     }
     if not waiting:
         return {}

@@ -95,9 +95,10 @@ def fold(told: Iterable[events.Event]) -> Folded:
 
 
 class Inbox:
-    """Receives events."""
+    """Receives events; `patience` is how many seconds it waits for what has to come."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
         self._changed = threading.Condition()
         self._events: list[events.Event] = []
 
@@ -111,13 +112,13 @@ class Inbox:
         with self._changed:
             return [event for event in self._events if (seen := run.observe(event)) and seen.run_id == run_id]
 
-    def wait(self, run_id: str, condition: Callable[[Folded], bool], patience: float = PATIENCE) -> Folded:
+    def wait(self, run_id: str, condition: Callable[[Folded], bool]) -> Folded:
         """Wait until the events add up to what the condition asks for."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + self._patience
         with self._changed:
             while not condition(folded := fold(self.of(run_id))):
                 if not self._changed.wait(deadline - time.monotonic()):
-                    raise AssertionError(f"still not so after {patience} s: {folded}")
+                    raise AssertionError(f"still not so after {self._patience} s: {folded}")
             return folded
 
     def finished(self, run_id: str) -> Folded:

@@ -13,6 +13,7 @@ import http.server
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from fuseml.engines.tekton import Cluster, Settings, TektonEngine
 from tests.contract.engines import Inbox, UnderTest
 
 _PAUSE = 0.5
+_PATIENCE = 120.0
+"""Seconds for pods that share a busy machine."""
 _GIT = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 _WHO = {
     f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER") for field, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
@@ -47,8 +50,10 @@ def tekton_engine(folder: Path) -> Iterator[UnderTest]:
         image = os.environ.get("FUSEML_TEST_IMAGE", "dev.local/busybox:1")
         git_image = os.environ.get("FUSEML_TEST_GIT_IMAGE", Settings().git_image)
         with _codesets(folder) as url:
-            inbox = Inbox()
-            engine = Watched(TektonEngine(cluster, Settings(service_account="contract", git_image=git_image)), inbox, folder, url)
+            inbox = Inbox(_PATIENCE)
+            engine = Watched(
+                TektonEngine(cluster, Settings(service_account="contract", git_image=git_image)), inbox, folder, url, namespace
+            )
             with engine.watching():
                 yield UnderTest(engine, inbox, image, beat=5.0, quotes=False)
     finally:
@@ -57,10 +62,33 @@ def tekton_engine(folder: Path) -> Iterator[UnderTest]:
         core.api_client.close()
 
 
+def delete_pods(under: UnderTest) -> None:
+    """Delete the pods of every run, as nodes that go away do, and wait until they are gone."""
+    from kubernetes import client
+
+    core, namespace = client.CoreV1Api(), under.engine.namespace  # type: ignore[attr-defined]
+    core.delete_collection_namespaced_pod(namespace, grace_period_seconds=0)
+    while core.list_namespaced_pod(namespace).items:
+        time.sleep(_PAUSE)
+    core.api_client.close()
+
+
+def leftovers(under: UnderTest) -> list[str]:
+    """The pods, volume claims and Secrets that runs have left."""
+    from kubernetes import client
+
+    core, namespace = client.CoreV1Api(), under.engine.namespace  # type: ignore[attr-defined]
+    lists = (core.list_namespaced_pod, core.list_namespaced_persistent_volume_claim, core.list_namespaced_secret)
+    found = [item.metadata.name for listed in lists for item in listed(namespace).items]
+    core.api_client.close()
+    return found
+
+
 class Watched:
     """An engine whose events arrive in an inbox, and whose plans get codesets that exist."""
 
-    def __init__(self, engine: TektonEngine, inbox: Inbox, folder: Path, url: str) -> None:
+    def __init__(self, engine: TektonEngine, inbox: Inbox, folder: Path, url: str, namespace: str) -> None:
+        self.namespace = namespace
         self._engine = engine
         self._inbox = inbox
         self._folder = folder
@@ -88,8 +116,8 @@ class Watched:
 
     def forget(self, run_id: str) -> None:
         """As the engine does it; nothing is asked about the run any more."""
-        self._runs.pop(run_id, None)
         self._engine.forget(run_id)
+        self._runs.pop(run_id, None)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:

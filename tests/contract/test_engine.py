@@ -85,6 +85,29 @@ def test_a_declared_output_that_is_not_written_fails_the_step_and_is_named(under
     assert "'model'" in (ended.steps["train"].cause or "")
 
 
+def test_a_step_that_fails_is_not_blamed_for_what_it_did_not_write(under: UnderTest) -> None:
+    ended = under.run(engines.make_plan(engines.shell("train", "exit 3", image=under.image, outputs=["model"])))
+    assert "code 3" in (ended.steps["train"].cause or "")
+
+
+@pytest.mark.parametrize(("count", "character"), [(1490, "x"), (247, "<"), (744, '"')], ids=["plain", "six bytes each", "two bytes each"])
+def test_outputs_are_handed_on_whole_or_refused(under: UnderTest, count: int, character: str) -> None:
+    script = 'head -c "$COUNT" /dev/zero | tr \'\\0\' "$CHARACTER" > "$FUSEML_ENV_RESULTS/value"'
+    plans = [
+        engines.make_plan(
+            engines.shell("say", script, image=under.image, outputs=["value"], env={"COUNT": str(count + more), "CHARACTER": character})
+        )
+        for more in (0, 20, 100_000)
+    ]
+    for planned in plans:
+        under.engine.submit(planned, {})
+    small, large, huge = (under.inbox.finished(planned.id).steps["say"] for planned in plans)
+    assert (small.state, small.outputs) == ("succeeded", {"value": character * count})
+    for refused in (large, huge):
+        assert (refused.state, refused.outputs) == ("failed", {})
+        assert "outputs are larger than 1.5 KiB together; write the content to an artifact store" in (refused.cause or "")
+
+
 def test_a_step_is_retried_as_often_as_it_may_be(under: UnderTest) -> None:
     planned = engines.make_plan(engines.shell("flaky", "echo trying; exit 4", image=under.image, retries=2))
     ended = under.run(planned)

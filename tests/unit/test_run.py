@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, events, run
+from fuseml.domain import errors, events, outputs, run
 
 SHARED = pathlib.Path(os.environ.get("FUSEML_SHARED", pathlib.Path(__file__).parents[2].parent / "shared"))
 DELIVERIES = SHARED / "payloads" / "tekton"
@@ -231,12 +231,23 @@ def test_the_same_meaning_is_the_same_run() -> None:
     assert int(identity, 16)
 
 
-@pytest.mark.parametrize(("number", "told"), [(1, "'model'"), (2, "'metrics'"), (9, "'of some name'")])
-def test_an_output_that_was_not_written_is_named(number: int, told: str) -> None:
+@pytest.mark.parametrize(
+    ("own", "number", "told"),
+    [
+        (0, 1, "the step finished without writing its output 'model'"),
+        (0, 2, "the step finished without writing its output 'metrics'"),
+        (0, 9, "the step finished without writing its output 'of some name'"),
+        (0, run.OUTPUTS_TOO_LARGE, outputs.TOO_LARGE),
+        (1, run.OUTPUTS_TOO_LARGE, outputs.TOO_LARGE),
+        (3, 1, "exited with code 3"),
+        (3, 0, "exited with code 3"),
+    ],
+)
+def test_what_is_wrong_with_outputs_is_told(own: int, number: int, told: str) -> None:
     status = {
-        "conditions": [{"type": "Succeeded", "status": "False", "reason": "StepFailed", "message": f"exited with code {number}"}],
+        "conditions": [{"type": "Succeeded", "status": "False", "reason": "StepFailed", "message": f"exited with code {own or number}"}],
         "steps": [
-            {"name": "run", "terminated": {"exitCode": 0}},
+            {"name": "run", "terminated": {"exitCode": own}},
             {"name": run.CHECK_CONTAINER, "terminated": {"exitCode": number}},
         ],
         "taskSpec": {"results": [{"name": "model"}, {"name": "metrics"}]},
@@ -246,7 +257,7 @@ def test_an_output_that_was_not_written_is_named(number: int, told: str) -> None
     event = events.Event("dev.tekton.event.taskrun.failed.v1", "/", "1", None, "2026-11-21T12:00:00Z", data)
     seen = run.observe(event)
     assert seen is not None
-    assert seen.cause == f"the step finished without writing its output {told}"
+    assert seen.cause == told
 
 
 def test_a_run_is_blamed_on_the_first_step_that_failed() -> None:

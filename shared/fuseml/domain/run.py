@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fuseml.domain import errors, events
+from fuseml.domain import errors, events, outputs
 
 State = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled", "skipped"]
 
@@ -33,8 +33,10 @@ CANCEL_ANNOTATION = "fuseml.io/cancel-reason"
 TRACE_ANNOTATION = "fuseml.io/traceparent"
 # Tasks that an engine adds on its own (clone, build preparation) carry names that no step can have.
 AUXILIARY_PREFIX = "fuseml-"
-# The container that looks, after a step's own, whether its outputs are there; its exit code is the number of the first that is missing.
+# The container that looks, after a step's own, at its outputs; its exit code is the number of the first that is missing, or that they are
+# too large.
 CHECK_CONTAINER = f"{AUXILIARY_PREFIX}outputs"
+OUTPUTS_TOO_LARGE = 200
 
 _LATE = re.compile(r'failed to finish within "([^"]+)"')
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -130,8 +132,10 @@ def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Obs
     status = body.get("status") or {}
     condition: Mapping[str, str] = next((c for c in status.get("conditions") or [] if c.get("type") == "Succeeded"), {})
     results = status.get("taskResults" if is_step else "pipelineResults") or status.get("results") or []
-    outputs = {result["name"]: _result_text(result.get("value")) for result in results}
+    written = {result["name"]: _result_text(result.get("value")) for result in results}
     state = _state(condition)
+    # Tekton tells what was written before a step failed, too.
+    outputs = written if state == "succeeded" else {}
     if state == "succeeded" and not is_step:
         outputs |= json.loads(annotations.get(OUTPUTS_ANNOTATION, "{}"))
     skipped = [task["name"] for task in status.get("skippedTasks") or []]
@@ -170,18 +174,22 @@ def _cause(condition: Mapping[str, str], status: Mapping[str, Any], asked: str) 
     reason, message = condition.get("reason", ""), asked or condition.get("message", "")
     if (late := _LATE.search(message)) and reason.endswith("Timeout"):
         message = f"timed out after {_seconds(late[1])} s"
-    elif missing := _missing_output(status):
-        return f"the step finished without writing its output {missing!r}"
+    elif trouble := _trouble_with_outputs(status):
+        return trouble
     return message if reason in ("", "Failed", "StepFailed") and message else f"{reason}: {message}".strip(": ")
 
 
-def _missing_output(status: Mapping[str, Any]) -> str | None:
-    for container in status.get("steps") or []:
-        number = (container.get("terminated") or {}).get("exitCode", 0)
-        if container.get("name") == CHECK_CONTAINER and number:
-            declared = (status.get("taskSpec") or {}).get("results") or []
-            return str(declared[number - 1]["name"]) if number <= len(declared) else "of some name"
-    return None
+def _trouble_with_outputs(status: Mapping[str, Any]) -> str:
+    codes = {item.get("name"): (item.get("terminated") or {}).get("exitCode", 0) for item in status.get("steps") or []}
+    found = codes.pop(CHECK_CONTAINER, 0)
+    if found == OUTPUTS_TOO_LARGE:
+        # Of really large ones the step's own container has failed as well.
+        return outputs.TOO_LARGE
+    if not found or any(codes.values()):
+        return ""  # what comes after a container that fails is skipped, with an exit code too
+    declared = [str(result["name"]) for result in (status.get("taskSpec") or {}).get("results") or []]
+    missing = declared[found - 1] if found <= len(declared) else "of some name"
+    return f"the step finished without writing its output {missing!r}"
 
 
 def _seconds(duration: str) -> float:

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fuseml.domain import errors, plan
+from fuseml.domain import errors, outputs, plan
 from fuseml.engines.local import images, journal, launch, process, schedule, transcript
 
 _LOG = logging.getLogger(__name__)
 
-LARGEST_OUTPUT = 64 * 1024
-"""Bytes. Outputs are names and addresses; contents belong into an artifact store (Tekton allows 4 KiB for all of a step's together)."""
 _CAUSE_LINES, _CAUSE_BYTES = 3, 500
 _TAIL = 8192
 _RUNTIME_PATIENCE = 30.0
@@ -194,27 +192,25 @@ class Attempt:
         if code != 0:
             return Outcome("failed", schedule.FAILED, self._with_last_lines(f"exited with code {code}{_signal_name(code)}"))
         try:
-            return Outcome("succeeded", outputs={output.name: self._read_output(output.name) for output in self._step.outputs})
+            return Outcome("succeeded", outputs=self._read_outputs())
         except (errors.PermanentError, OSError, ValueError) as error:
             return Outcome("failed", schedule.FAILED, str(error))
 
-    def _read_output(self, name: str) -> str:
-        path = self._place / "results" / name
+    def _read_outputs(self) -> dict[str, str]:
+        written = {output.name: self._read_output(output.name) for output in self._step.outputs}
+        if outputs.size(written) > outputs.LIMIT:
+            raise errors.PermanentError(outputs.TOO_LARGE)
+        return {name: _text(name, content) for name, content in written.items()}
+
+    def _read_output(self, name: str) -> bytes:
+        """What the step has written, and not much more of it than is allowed."""
         try:
-            with path.open("rb") as file:
-                content = file.read(LARGEST_OUTPUT + 1)
+            with (self._place / "results" / name).open("rb") as file:
+                return file.read(outputs.LIMIT + 1)
         except FileNotFoundError:
             raise errors.PermanentError(
                 f"it ended well but did not write its output {name!r}, the file {name} in the folder $FUSEML_ENV_RESULTS"
             ) from None
-        if len(content) > LARGEST_OUTPUT:
-            raise errors.PermanentError(
-                f"its output {name!r} is larger than {LARGEST_OUTPUT // 1024} KiB; write the content elsewhere and its address as output"
-            )
-        try:
-            return content.decode().removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError:
-            raise errors.PermanentError(f"its output {name!r} is not UTF-8 text") from None
 
     def _could_not_start(self, message: str, *, hopeless: bool) -> Outcome:
         if self._stop is not None:
@@ -260,6 +256,13 @@ class Attempt:
         kept = "\n".join([line for line in lines if line][-_CAUSE_LINES:])
         kept = kept.encode()[-_CAUSE_BYTES:].decode(errors="ignore")
         return f"{what}: {kept}" if kept else what
+
+
+def _text(name: str, content: bytes) -> str:
+    try:
+        return content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise errors.PermanentError(f"its output {name!r} is not UTF-8 text") from None
 
 
 def _signal_name(code: int) -> str:

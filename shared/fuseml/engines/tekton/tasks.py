@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fuseml.domain import errors, plan, run
+from fuseml.domain import errors, outputs, plan, run
 from fuseml.engines.tekton import names, settings, values
 from fuseml.engines.tekton.values import Object
 
@@ -16,6 +16,11 @@ DIGEST_SUFFIX = "-digest"
 _SCRIPT_FOLDER = "/fuseml"
 _BUILD_FOLDER = "/fuseml-build"
 _CLONE_RETRIES = 2
+
+
+def _octal(characters: str) -> str:
+    return "".join(f"\\{ord(character):03o}" for character in characters)
+
 
 # A later step may run as another user than the clone, hence the umask.
 CLONE = """\
@@ -44,13 +49,26 @@ in_storage push --tls-verify="$VERIFY_REGISTRY" --digestfile {_BUILD_FOLDER}/dig
 printf '%s' "$IMAGE" > "{RESULTS}/$OUTPUT"
 cat {_BUILD_FOLDER}/digest > "{RESULTS}/$OUTPUT{DIGEST_SUFFIX}"
 """
-# The rest of the step contract: an output that is declared is written, and the newline that `echo` leaves is not part of it. The exit
-# code tells which output is missing: a container can say nothing else that Tekton passes on.
+# The rest of the step contract: an output that is declared is written, all of them are small enough to be handed on, and the newline that
+# `echo` leaves is not part of it. The exit code tells what is wrong: a container can say nothing else that Tekton passes on, and not even
+# that while there are outputs that are too large.
 CHECK = f"""\
 number=0
+size=0
 for output; do
   number=$((number + 1))
-  if [ ! -f "{RESULTS}/$output" ]; then echo "the step finished without writing its output '$output'" >&2; exit "$number"; fi
+  file="{RESULTS}/$output"
+  if [ ! -f "$file" ]; then echo "the step finished without writing its output '$output'" >&2; exit "$number"; fi
+  long=$(tr -cd '{_octal(outputs.LONG)}' < "$file" | wc -c)
+  double=$(tr -cd '{_octal(outputs.DOUBLE)}' < "$file" | wc -c)
+  size=$((size + {outputs.AROUND} + ${{#output}} + $(wc -c < "$file") + 5 * long + double))
+done
+if [ "$size" -gt {outputs.LIMIT} ]; then
+  echo '{outputs.TOO_LARGE}' >&2
+  for output; do rm -f "{RESULTS}/$output"; done
+  exit {run.OUTPUTS_TOO_LARGE}
+fi
+for output; do
   text=$(cat "{RESULTS}/$output"; printf .)
   text=${{text%.}}
   text=${{text%"$NEWLINE"}}
@@ -197,11 +215,11 @@ def _build(
     return [*containers, building], [{"name": "build", "emptyDir": {}}]
 
 
-def _check(outputs: Sequence[str], settings: settings.Settings) -> Object:
+def _check(written: Sequence[str], settings: settings.Settings) -> Object:
     return {
         "name": run.CHECK_CONTAINER,
         "image": settings.git_image,
-        "command": ["/bin/sh", "-euc", CHECK, "check", *outputs],
+        "command": ["/bin/sh", "-euc", CHECK, "check", *written],
         "env": [{"name": "NEWLINE", "value": "\n"}, {"name": "RETURN", "value": "\r"}],
     }
 

@@ -7,121 +7,15 @@ import pathlib
 import signal
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
-from functions.housekeeper import app as housekeeper_app
 from functions.housekeeper import archive
-from functions.runs import app as runs_app
-from fuseml import engines
 from fuseml.contents import filesystem
-from fuseml.domain import errors, events
-from fuseml.githosts.embedded import EmbeddedGitHost
-from fuseml.runtime import auth, clock, secrets
-from fuseml.store import database, paging, runs, tables
-from tests.component import endpoint, triggering
-
-TICK = events.Event(events.TICK, "/test", "tick", None, endpoint.NOON, {})
-LINES = b"one\ntwo\nh\xc3\xa9llo\n"
-
-
-class Engine(triggering.Engine):
-    """Has the logs in `written`, in full, and does what one does whose pods may be gone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written: dict[tuple[str, str], bytes] = {}
-        self.complete, self.away = True, ""
-        self.forgotten: list[str] = []
-        self.asked = 0
-
-    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
-        self.asked += 1
-        if self.away:
-            raise errors.PermanentError(self.away)
-        if (run_id, step) not in self.written:
-            raise errors.NotFoundError("the pod is gone, and its log with it")
-        whole = self.written[run_id, step]
-        data = whole[offset : offset + limit]
-        return engines.LogChunk(data, offset + len(data), self.complete and offset + len(data) == len(whole))
-
-    def forget(self, run_id: str) -> None:
-        self.forgotten.append(run_id)
-        for key in [key for key in self.written if key[0] == run_id]:
-            del self.written[key]
-
-
-class World:
-    """A housekeeper and `runs`, over one store, one engine and one folder of contents."""
-
-    def __init__(self, store: database.Database, folder: pathlib.Path, **options: Any) -> None:
-        self.store, self.engine, self.folder = store, Engine(), folder
-        self.kept = filesystem.FileContents(folder / "contents")
-        self.published = endpoint.Publisher()
-        self.options = {"contents": self.kept} | options
-        tokens = auth.Tokens({}, anonymous=True)
-        deps = runs_app.Deps(
-            store=store,
-            publisher=self.published,
-            engine=self.engine,
-            tokens=tokens,
-            public_url="http://fuseml",
-            zone="",
-            namespace="workloads",
-            contents=self.options["contents"],
-        )
-        self.client = runs_app.create_app(deps).test_client()
-
-    def house(self, **options: Any) -> housekeeper_app.Deps:
-        return housekeeper_app.Deps(
-            store=self.store,
-            publisher=self.published,
-            git=EmbeddedGitHost(self.folder, "http://git"),
-            engine=self.engine,
-            keyring=secrets.Keyring([secrets.new_key()]),
-            **(self.options | options),
-        )
-
-    def run(self, name: str, state: str = "succeeded", finished: str | None = None, **steps: str) -> str:
-        """A run whose steps are in these states, with a log each; its id."""
-        run_id = f"id-{name}"
-        moment = finished or clock.now()
-        row = tables.Run(
-            id=run_id,
-            name=name,
-            sequence=0,
-            workflow="w",
-            revision=1,
-            project="p",
-            trigger={},
-            inputs={},
-            state="queued",
-            created=moment,
-            submitted=moment,
-        )
-        with self.store.write() as session:
-            runs.add(session, row, list(steps))
-            row.state, row.started = state, moment
-            row.finished = moment if state in ("succeeded", "failed", "cancelled") else None
-            for step in runs.steps(session, [run_id]):
-                step.state = steps[step.name]
-                if step.state != "skipped":
-                    step.started = moment
-                    self.engine.written[run_id, step.name] = f"{step.name}\n".encode() + LINES
-                if step.state in ("succeeded", "failed", "cancelled"):
-                    step.finished = moment
-        return run_id
-
-    def archived(self) -> dict[str, str | None]:
-        with self.store.read() as session:
-            rows = runs.page(session, paging.Page(100)).rows
-            return {f"{row.name}/{step.name}": step.archived for row in rows for step in runs.steps(session, [row.id])}
-
-    def log(self, run: str, step: str, offset: int = 0) -> tuple[bytes, int, bool]:
-        answer = self.client.get(f"/runs/{run}/logs/{step}?offset={offset}")
-        assert answer.status_code == 200, answer.text
-        return answer.data, int(answer.headers["Fuseml-Log-Offset"]), answer.headers["Fuseml-Log-Complete"] == "true"
+from fuseml.domain import errors
+from fuseml.runtime import clock
+from fuseml.store import database, runs
+from tests.component.archiving import LINES, TICK, Engine, World
 
 
 @pytest.fixture
@@ -218,7 +112,7 @@ import os, pathlib, signal, sys
 from functions.housekeeper import archive
 from fuseml.contents import filesystem
 from fuseml.store import database
-from tests.component import test_archive
+from tests.component import archiving
 
 class Dying(filesystem.FileContents):
     def put(self, key, blocks):
@@ -226,9 +120,9 @@ class Dying(filesystem.FileContents):
         os.kill(os.getpid(), signal.SIGKILL)
 
 folder = pathlib.Path(sys.argv[2])
-world = test_archive.World(database.Database(sys.argv[1]), folder, contents=Dying(folder / "contents"))
-world.engine.written["id-w-1", "train"] = b"train\\n" + test_archive.LINES
-archive.archive_logs(world.house(), test_archive.TICK)
+world = archiving.World(database.Database(sys.argv[1]), folder, contents=Dying(folder / "contents"))
+world.engine.written["id-w-1", "train"] = b"train\\n" + archiving.LINES
+archive.archive_logs(world.house(), archiving.TICK)
 """
 
 

@@ -34,13 +34,12 @@ class FileContents:
             partial = self._partials / os.urandom(16).hex()
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            # Closing writes too: a full disk may only be heard of there.
+            with _told(key), os.fdopen(descriptor, "wb") as file:
                 for block in blocks:
-                    with _told(key):
-                        size += file.write(block)
-                with _told(key):
-                    file.flush()
-                    os.fsync(descriptor)
+                    size += file.write(block)
+                file.flush()
+                os.fsync(descriptor)
             with _told(key):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 partial.replace(path)
@@ -102,7 +101,7 @@ def _told(key: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise errors.NotFoundError(f"there are no contents under {key!r}") from None
-    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         raise errors.PermanentError(f"the folder of contents cannot keep {key!r}: {error.strerror}") from error
     except OSError as error:
         raise errors.TemporaryError(f"the folder of contents cannot be used for {key!r} now: {error.strerror}") from error

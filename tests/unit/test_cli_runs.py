@@ -217,6 +217,22 @@ def test_a_plan_shows_what_it_reuses_and_why_it_does_not(tmp_path: Path, capsys:
     assert "changed since mlflow-e2e-1: image" in steps
 
 
+def test_a_plan_shows_under_which_condition_a_step_runs_and_what_it_will_ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    when = {
+        "input": [{"kind": "output", "step": "builder", "output": "score"}],
+        "operator": "notin",
+        "values": [[{"kind": "text", "text": "bad"}]],
+    }
+    step = {**PLAN["steps"][0], "when": [when], "approval": {"message": "serve\nit?", "expires": 5_400}}
+    silent = {**step, "name": "other", "when": [], "approval": {"message": "", "expires": None}}
+    with canned_api.serve({**routes(), ("POST", "/workflows/mlflow-e2e/plan"): Answer({**PLAN, "steps": [step, silent]})}) as server:
+        assert fuseml(server, tmp_path, "run plan mlflow-e2e") == 0
+    shown = capsys.readouterr().out
+    assert "{{ steps.builder.outputs.score }} notin bad" in shown
+    assert "serve it? (within 1h30m)" in shown
+    assert "an approval is needed" in shown
+
+
 def test_revisions_are_listed_read_and_compared(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml(server, tmp_path, "workflow revisions mlflow-e2e -o json") == 0
     assert [item["revision"] for item in json.loads(capsys.readouterr().out)] == [2]

@@ -45,6 +45,34 @@ def test_every_kind_of_use_counts() -> None:
     )
 
 
+def test_an_input_may_be_used_by_the_concurrency_group_alone() -> None:
+    header = 'inputs: [{name: stage, default: test}]\nconcurrency: {group: "gpu-{{ inputs.stage }}"}'
+    assert warnings("", header=header) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ("cache: true", []),
+        ("cache: true\napproval: {}", ["steps[0].cache: the step asks for an approval each time, so it is never reused"]),
+        ("approval: {}", []),
+    ],
+)
+def test_a_cache_that_never_does_anything_is_told(fields: str, told: list[str]) -> None:
+    assert warnings(fields, header="") == told
+
+
+@pytest.mark.parametrize("use", ["needs: [a]", 'env: [{name: X, value: "{{ steps.a.outputs.o }}"}]'])
+@pytest.mark.parametrize(("fields", "is_told"), [("", True), ("approval: {}, cache: true", True), ("cache: true", False)])
+def test_a_cache_behind_a_step_that_is_always_executed_is_told(use: str, fields: str, is_told: bool) -> None:
+    text = (
+        f"name: w\nsteps:\n- {{name: a, image: 'x:1', outputs: [{{name: o}}], {fields}}}\n- {{name: b, image: 'x:1', cache: true, {use}}}\n"
+    )
+    told = [str(finding) for finding in lint.lint_text(text) if finding.path.startswith("steps[1]")]
+    assert bool(told) is is_told
+    assert all("the step waits for 'a', which is executed each time" in line for line in told)
+
+
 def test_an_output_that_no_step_makes_is_named() -> None:
     header = "outputs: [{name: url}, {name: model}]"
     assert warnings("outputs: [{name: model}]", header=header) == [

@@ -193,6 +193,19 @@ REFUSED: dict[str, tuple[plan.Plan, str]] = {
         tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(),)).model_copy(update={"outputs": (OUTPUT,)})),
         "a script cannot say which Dockerfile to take",
     ),
+    "nobody writes": (
+        tekton_plans.make(
+            engines.shell("a", "", checkouts=(tekton_plans.codeset(),)).model_copy(
+                update={
+                    "outputs": (
+                        plan.Output(name="tag"),
+                        plan.Output(name="image", image=plan.ImageBuild(name=plan.text("x"), dockerfile=plan.text("Dockerfile"))),
+                    )
+                }
+            )
+        ),
+        "step 'a' builds the image 'image' from a Dockerfile that is named, so no program of its own writes 'tag'",
+    ),
     "secret": (
         tekton_plans.make(engines.shell("a", "true", args=((engines.secret("KEY"),),))),
         "step 'a' uses the secret 'KEY' in its image, command, script or condition; pass it as an input or in env",
@@ -252,6 +265,16 @@ def test_outputs_that_are_known_before_the_run_are_noted_because_tekton_cannot_h
     found = rendered(planned).pipeline_run
     assert found["metadata"]["annotations"] == {"fuseml.io/outputs": '{"y": "m"}'}
     assert found["spec"]["pipelineSpec"]["results"] == [{"name": "x", "type": "string", "value": "$(tasks.a.results.o)"}]
+
+
+def test_what_a_step_writes_beside_the_image_that_it_describes_is_looked_for() -> None:
+    outputs = (plan.Output(name="tag"), OUTPUT)
+    described = engines.shell("a", "", checkouts=(tekton_plans.codeset(),)).model_copy(update={"outputs": outputs})
+    task = rendered(tekton_plans.make(described)).pipeline_run["spec"]["pipelineSpec"]["tasks"][-1]
+    containers = task["taskSpec"]["steps"]
+    assert [item["name"] for item in containers] == ["prepare", "build", run.CHECK_CONTAINER]
+    # The exit code of the last one is the number of a result.
+    assert containers[-1]["command"][-3:] == [result["name"] for result in task["taskSpec"]["results"]]
 
 
 def test_the_image_that_a_run_puts_out_is_the_one_that_was_built() -> None:

@@ -26,6 +26,17 @@ def told(step: Mapping[str, object]) -> str:
     return f"{_line(approval.get('message')) or 'an approval is needed'}{until}"
 
 
+def asks(step: Mapping[str, object]) -> str:
+    """What a planned step will ask, and for how long; nothing for one that asks nobody."""
+    from fuseml.domain import approval as rules
+
+    approval = step.get("approval")
+    if not isinstance(approval, dict):
+        return ""
+    within = f" (within {rules.duration(approval['expires'])})" if approval.get("expires") else ""
+    return f"{_line(approval.get('message')) or 'an approval is needed'}{within}"
+
+
 def reason(item: Mapping[str, object]) -> str:
     """Why a run or step is in its state: what `output.reason` says or, when people are waited for, what they are asked."""
     if item.get("state") != "waiting":

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from fuseml.cli import output, runs
+from fuseml.cli import approvals, output, runs
 
 _PLAN = (
     output.column("Workflow"),
@@ -21,6 +21,8 @@ _STEPS = (
     output.Column("Image", lambda step: value(step["image"])),
     output.column("Needs"),
     output.Column("Code", lambda step: [f"{item['project']}/{item['codeset']} {item['commit'][:8]}" for item in _items(step["checkouts"])]),
+    output.Column("When", lambda step: [_condition(item) for item in _items(step.get("when"))], cut=True),
+    output.Column("Asks", approvals.asks, cut=True),
     output.Column("Not reused because", lambda step: _mapping(step.get("cache")).get("not_reused"), cut=True),
 )
 _REUSED = (output.column("Name"), output.column("Run"), output.column("Outputs", cut=True))
@@ -55,6 +57,10 @@ def _environment(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]
 def value(parts: object) -> str:
     """A typed value: text as it is, outputs as expressions, secrets by what they are called."""
     return "".join(map(_part, _items(parts)))
+
+
+def _condition(condition: Mapping[str, Any]) -> str:
+    return f"{value(condition['input'])} {condition['operator']} {', '.join(map(value, condition['values']))}"
 
 
 def _part(part: Mapping[str, Any]) -> str:

@@ -75,6 +75,7 @@ def lint(
         *_unresolved(checked, unresolved),
         *_listed_artifacts(checked),
         *_scheduled_inputs(checked),
+        *_never_reused(checked),
     ]
     places = [locate(path) or (None, None) for path, _ in warnings]
     found = [
@@ -94,6 +95,8 @@ def _unused_inputs(checked: workflow.Workflow) -> Iterator[Warning]:
         for use in references.texts(step):
             nodes = expression.parse(use.text, scope.knows)
             used.update(node.name for node in nodes if isinstance(node, expression.InputReference))
+    group = checked.concurrency.group if checked.concurrency else ""
+    used.update(node.name for node in expression.parse(group, lambda _: False) if isinstance(node, expression.InputReference))
     for index, item in enumerate(checked.inputs):
         if item.name not in used:
             yield ("inputs", index, "name"), f"no step uses the input {item.name!r}"
@@ -205,3 +208,19 @@ def _scheduled_inputs(checked: workflow.Workflow) -> Iterator[Warning]:
             if not item.is_codeset and item.default is None:
                 message = f"the input {item.name!r} has no default, and a schedule gives it no value: runs that it starts will fail"
                 yield ("inputs", index, "name"), message
+
+
+def _never_reused(checked: workflow.Workflow) -> Iterator[Warning]:
+    """Steps with a cache that never does anything: a step is reused only if it asks nobody, and if all that it waits for is reused."""
+    executed = {step.name for step in checked.steps if step.approval or not step.cache}
+    for index, (step, scope) in enumerate(references.scopes(checked)):
+        if not step.cache:
+            continue
+        if step.approval:
+            yield ("steps", index, "cache"), "the step asks for an approval each time, so it is never reused"
+            continue
+        nodes = (node for use in references.texts(step) for node in expression.parse(use.text, scope.knows))
+        read = [node.step for node in nodes if isinstance(node, expression.OutputReference)]
+        waits = next((name for name in (*step.needs, *read) if name in executed), None)
+        if waits is not None:
+            yield ("steps", index, "cache"), f"the step waits for {waits!r}, which is executed each time, so it is never reused"

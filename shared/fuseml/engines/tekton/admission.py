@@ -64,6 +64,12 @@ def _check_contract(step: plan.StepPlan, where: str) -> None:
         raise errors.PermanentError(f"{where} builds the images {' and '.join(map(repr, built))}; make it one step for each")
     if built and not step.checkouts:
         raise errors.PermanentError(f"{where} builds the image {built[0]!r} from nothing; give the step the codeset as an input")
+    written = [output.name for output in step.outputs if output.image is None]
+    if written and any(output.image is not None and output.image.dockerfile for output in step.outputs):
+        raise errors.PermanentError(
+            f"{where} builds the image {built[0]!r} from a Dockerfile that is named, so no program of its own writes {written[0]!r}; "
+            f"let another step write it"
+        )
     if step.script and any(output.image is not None and not output.image.dockerfile for output in step.outputs):
         raise errors.PermanentError(f"{where}: a script cannot say which Dockerfile to take; name it under the output's image")
 

@@ -125,8 +125,8 @@ def step(planned: plan.StepPlan, task: str, parameters: values.Parameters, cargo
         results.append(f"{built.name}{DIGEST_SUFFIX}")
     else:
         containers, volumes = _run(planned, task, parameters, cargo)
-        if results:
-            containers.append(_check(results, settings))
+    if any(output.image is None for output in planned.outputs):
+        containers.append(_check(results, settings))
     spec: Object = {
         "params": [{"name": name, "type": "string"} for name in parameters.results],
         "workspaces": [{"name": f"code-{index}", "mountPath": item.path} for index, item in enumerate(planned.checkouts)],

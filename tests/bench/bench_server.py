@@ -19,6 +19,7 @@ import time
 
 import urllib3
 
+from tests import documents
 from tests.embedded import server as embedded
 
 BARE = """
@@ -34,20 +35,6 @@ def index():
 server = waitress.server.create_server(app, host="127.0.0.1", port=0, threads=1)
 print(server.effective_port, flush=True)
 server.run()
-"""
-
-WORKFLOW = """
-name: nothing
-inputs:
-  - name: code
-    type: codeset
-steps:
-  - name: work
-    image: fuseml.local/shell:1
-    command: ["true"]
-    inputs:
-      - name: code
-        codeset: {name: "{{ inputs.code }}", path: /project}
 """
 
 PUSHES = 100
@@ -95,7 +82,7 @@ def codeset_secret(home: pathlib.Path) -> str:
 
 
 def measure_pushes(server: embedded.Server, url: str) -> None:
-    server.post("/workflows", raw=WORKFLOW.encode())
+    server.post("/workflows", raw=documents.one_step("nothing").encode())
     server.post("/codesets?project=p&name=code")
     server.post("/workflows/assignments?name=nothing&codesetProject=p&codesetName=code")
     secret = codeset_secret(server.home)

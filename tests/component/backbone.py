@@ -19,25 +19,12 @@ from fuseml.embedded import broker, composition, gateway, redelivery, triggers
 from fuseml.githosts import embedded as embedded_git
 from fuseml.runtime import auth, clock, secrets
 from fuseml.store import codesets, database, tables, workflows
+from tests import documents as small
 
 SECRET = "s3cret"
 # One for all processes: what one sealed, the next one opens.
 _KEY = secrets.new_key()
 TAKERS = {"artifacts", "dispatcher"}
-
-WORKFLOW = """
-name: nothing
-inputs:
-  - name: code
-    type: codeset
-steps:
-  - name: work
-    image: fuseml.local/shell:1
-    command: ["true"]
-    inputs:
-      - name: code
-        codeset: {name: "{{ inputs.code }}", path: /project}
-"""
 
 
 @dataclass
@@ -86,7 +73,7 @@ class Backbone:
 
     def _register(self) -> None:
         moment = clock.now()
-        document = documents.load(workflow.Workflow, WORKFLOW)
+        document = documents.load(workflow.Workflow, small.one_step("nothing"))
         with self.store.write() as session:
             codesets.ensure_project(session, "p", moment)
             if codesets.find_codeset(session, "p", "code"):

@@ -18,7 +18,8 @@ import pytest
 from fuseml.store import database
 from tests import postgresql
 
-from . import steps
+from . import endpoint, steps
+from . import ingress as ingress_functions
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,31 @@ def store(database_url: str) -> Iterator[database.Database]:
     store.migrate()
     yield store
     store.close()
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Iterator[database.Database]:
+    """A store with its schema on SQLite, for what does not depend on the kind of database."""
+    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
+    store.migrate()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def publisher() -> endpoint.Publisher:
+    return endpoint.Publisher()
+
+
+@pytest.fixture
+def function(store: database.Database, publisher: endpoint.Publisher) -> endpoint.Function:
+    return endpoint.Function(store, publisher)
+
+
+@pytest.fixture
+def ingress(sqlite_store: database.Database) -> ingress_functions.Ingress:
+    """The functions that take webhooks."""
+    return ingress_functions.Ingress(sqlite_store)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,11 +79,8 @@ Begin = Callable[..., broker.Broker]
 
 
 @pytest.fixture
-def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
-    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    store.migrate()
-    yield store
-    store.close()
+def store(sqlite_store: database.Database) -> database.Database:
+    return sqlite_store
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -156,11 +156,8 @@ _REASON = {"running": "Running", "cancelled": "Cancelled"}
 
 
 @pytest.fixture
-def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
-    store = database.Database(f"sqlite:///{tmp_path / 'fuseml.db'}")
-    store.migrate()
-    yield store
-    store.close()
+def store(sqlite_store: database.Database) -> database.Database:
+    return sqlite_store
 
 
 def waiting(store: database.Database) -> tuple[System, str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -38,11 +37,8 @@ steps:
 
 
 @pytest.fixture
-def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
-    store = database.Database(f"sqlite:///{tmp_path / 'fuseml.db'}")
-    store.migrate()
-    yield store
-    store.close()
+def store(sqlite_store: database.Database) -> database.Database:
+    return sqlite_store
 
 
 def start(system: approvals.System) -> dict[str, Any]:

@@ -12,20 +12,10 @@ from hypothesis import strategies as st
 
 from fuseml.domain import errors, events
 from fuseml.runtime import cloudevents, http
-from fuseml.store import database, tables
+from fuseml.store import tables
 from tests.component import endpoint
 
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
-
-
-@pytest.fixture
-def publisher() -> endpoint.Publisher:
-    return endpoint.Publisher()
-
-
-@pytest.fixture
-def function(store: database.Database, publisher: endpoint.Publisher) -> endpoint.Function:
-    return endpoint.Function(store, publisher)
 
 
 # Reading and writing

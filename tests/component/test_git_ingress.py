@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import pathlib
 import urllib.parse
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from fuseml.domain import events
-from fuseml.store import codesets, database
+from fuseml.store import codesets
 from tests.component.ingress import NEW, OLD, SECRET, ZERO, Delivery, Ingress, delivery, recorded
-
-
-@pytest.fixture
-def ingress(tmp_path: pathlib.Path) -> Iterator[Ingress]:
-    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    store.migrate()
-    yield Ingress(store)
-    store.close()
 
 
 def pushed(ingress: Ingress) -> list[events.CodesetPushed]:

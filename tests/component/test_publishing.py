@@ -25,16 +25,6 @@ from tests.component import endpoint
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture
-def publisher() -> endpoint.Publisher:
-    return endpoint.Publisher()
-
-
-@pytest.fixture
-def function(store: database.Database, publisher: endpoint.Publisher) -> endpoint.Function:
-    return endpoint.Function(store, publisher)
-
-
 # The outbox
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,19 +11,11 @@ import pytest
 
 from fuseml.domain import errors
 from fuseml.runtime import settings, wiring
-from fuseml.store import database, tables, webhooks
+from fuseml.store import tables, webhooks
 from tests.component import endpoint
 from tests.component.ingress import NOW, SIGNATURES, Delivery, Ingress, delivery, recorded
 
 RECORDED = {"gitea": "push.branch.http", "github": "push.branch.http", "mlflow": "model_version.created.register_model_runs_uri.http"}
-
-
-@pytest.fixture
-def ingress(tmp_path: pathlib.Path) -> Iterator[Ingress]:
-    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    store.migrate()
-    yield Ingress(store)
-    store.close()
 
 
 def body(host: str) -> bytes:

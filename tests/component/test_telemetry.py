@@ -27,21 +27,8 @@ TRACED = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "tracestate": "vendo
 
 
 @pytest.fixture
-def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
-    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    store.migrate()
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def publisher() -> endpoint.Publisher:
-    return endpoint.Publisher()
-
-
-@pytest.fixture
-def function(store: database.Database, publisher: endpoint.Publisher) -> endpoint.Function:
-    return endpoint.Function(store, publisher)
+def store(sqlite_store: database.Database) -> database.Database:
+    return sqlite_store
 
 
 @pytest.fixture

@@ -24,26 +24,13 @@ from dataclasses import dataclass, field
 from fuseml.domain import events
 from fuseml.runtime import clock
 from fuseml.store import database, outbox
+from tests import documents
 from tests.embedded import server as embedded
 
 CODESETS = [f"code{number}" for number in range(5)]
 WORKFLOWS = [f"nothing{number}" for number in range(3)]
 # Each is refused by the two functions that want pushes.
 POISON, TAKERS = 3, 2
-
-WORKFLOW = """
-name: {name}
-inputs:
-  - name: code
-    type: codeset
-steps:
-  - name: work
-    image: fuseml.local/shell:1
-    command: ["true"]
-    inputs:
-      - name: commit
-        value: "{{{{ inputs.code.version }}}}"
-"""
 
 
 @dataclass
@@ -97,7 +84,7 @@ class Storm:
         """Registers everything, and makes the commits, all of them before the first push. Returns the remote of each codeset."""
         remotes = {}
         for workflow in WORKFLOWS:
-            self.server.post("/workflows", raw=WORKFLOW.format(name=workflow).encode())
+            self.server.post("/workflows", raw=documents.one_step(workflow, code=documents.COMMIT).encode())
         for number, codeset in enumerate(CODESETS):
             registered = self.server.post(f"/codesets?project=p&name={codeset}")
             for workflow in WORKFLOWS:

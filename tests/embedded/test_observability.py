@@ -15,22 +15,10 @@ from prometheus_client import parser
 from fuseml.domain import events
 from fuseml.runtime.telemetry import trace
 from fuseml.store import database, outbox, tables
+from tests import documents
 from tests.component import collector
 from tests.embedded import server as embedded
 
-WORKFLOW = """
-name: hello
-inputs:
-  - name: code
-    type: codeset
-steps:
-  - name: greet
-    image: fuseml.local/shell:1
-    script: echo hello
-    inputs:
-      - name: code
-        codeset: {name: "{{ inputs.code }}", path: /project}
-"""
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CHAIN = {"org.fuseml.run.created.v1", "org.fuseml.run.started.v1", "org.fuseml.run.step_finished.v1", "org.fuseml.run.finished.v1"}
 
@@ -47,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, spans: collector.Collector)
     folder = tmp_path_factory.mktemp("observed")
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": spans.url, "OTEL_BSP_SCHEDULE_DELAY": "200", "FUSEML_LOG_FORMAT": "json"}
     with embedded.running(folder / "home", "--mlflow", "none", environment=environment) as running:
-        running.post("/workflows", raw=WORKFLOW.encode())
+        running.post("/workflows", raw=documents.one_step("hello", "script: echo hello").encode())
         registered = running.post("/codesets?project=p&name=code")
         running.post("/workflows/assignments?name=hello&codesetProject=p&codesetName=code")
         checkout = embedded.Checkout(folder / "code", registered["codeset"]["url"], "ada", registered["password"])

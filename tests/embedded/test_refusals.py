@@ -12,21 +12,10 @@ from typing import Any
 import pytest
 import urllib3
 
+from tests import documents
 from tests.embedded import server as embedded
 
-WORKFLOW = """
-name: hello
-inputs:
-  - name: code
-    type: codeset
-steps:
-  - name: greet
-    image: fuseml.local/shell:1
-    script: echo hello
-    inputs:
-      - name: code
-        codeset: {name: "{{ inputs.code }}", path: /project}
-"""
+WORKFLOW = documents.one_step("hello", "script: echo hello")
 
 
 @pytest.fixture(scope="module")

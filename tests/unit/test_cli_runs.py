@@ -202,6 +202,11 @@ def test_a_plan_shows_the_environment_with_secrets_by_name(server: CannedApi, tm
     assert yaml.safe_load(capsys.readouterr().out) == PLAN
 
 
+def test_the_reason_of_a_cancellation_is_sent(server: CannedApi, tmp_path: Path) -> None:
+    assert fuseml(server, tmp_path, "run cancel mlflow-e2e-1 --reason obsolete") == 0
+    assert server.requests[-1].query == {"reason": ["obsolete"]}
+
+
 def test_a_plan_shows_what_it_reuses_and_why_it_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     step = {**PLAN["steps"][0], "cache": {"paths": [], "content": {}, "not_reused": "changed since mlflow-e2e-1: image"}}
     shown = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, plan, run
+from fuseml.domain import errors, plan, repair, run
 from fuseml.engines.tekton import Settings, admission, names, render
 from tests.contract import engines
 from tests.unit import tekton_model, tekton_plans
@@ -265,6 +265,35 @@ def test_outputs_that_are_known_before_the_run_are_noted_because_tekton_cannot_h
     found = rendered(planned).pipeline_run
     assert found["metadata"]["annotations"] == {"fuseml.io/outputs": '{"y": "m"}'}
     assert found["spec"]["pipelineSpec"]["results"] == [{"name": "x", "type": "string", "value": "$(tasks.a.results.o)"}]
+
+
+def test_the_parts_of_a_run_that_asks_are_objects_of_their_own_with_what_each_needs() -> None:
+    code = tekton_plans.codeset()
+    first = engines.shell("a", "true", outputs=["o"], checkouts=(code,), env={"A": (engines.secret("FIRST"),)})
+    behind = engines.shell("b", "true", checkouts=(code,), env={"B": (engines.secret("SECOND"),), "O": engines.out("a", "o")}, needs=("a",))
+    asking = behind.model_copy(update={"approval": plan.Approval(message="go on?")})
+    whole = tekton_plans.make(first, asking, outputs={"o": engines.out("a", "o")})
+    succeeded = {"a": repair.Done("example-7", {"o": "made before"})}
+    parts = [repair.execution(whole, 1, ["a"], {}), repair.execution(whole, 2, ["b"], succeeded)]
+    one, two = (rendered(part) for part in parts)
+
+    assert one.name != two.name
+    labels = [found.pipeline_run["metadata"]["labels"] for found in (one, two)]
+    assert [label[run.RUN_LABEL] for label in labels] == [tekton_plans.RUN_ID, f"{tekton_plans.RUN_ID}.2"]
+    assert {label[run.NAME_LABEL] for label in labels} == {"example-7"}
+    assert one.secret is not None and two.secret is not None
+    # Each part clones for itself: nothing of the first one's volume is left when somebody answers.
+    cloned = [
+        [task["name"].startswith("fuseml-clone") for task in found.pipeline_run["spec"]["pipelineSpec"]["tasks"]] for found in (one, two)
+    ]
+    assert cloned == [[True, False], [True, False]]
+    held = [" ".join(secret["stringData"].values()) for secret in (one.secret, two.secret)]
+    assert ["FIRST" in text for text in held] == [True, False]
+    assert ["SECOND" in text for text in held] == [False, True]
+    [task] = [task for task in two.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"] == "b"]
+    assert "made before" in json.dumps(task) and "runAfter" in task and task["runAfter"] == [names.clone(code)]
+    # What the run puts out is known by the end of the last part, whichever made it.
+    assert two.pipeline_run["metadata"]["annotations"][run.OUTPUTS_ANNOTATION] == '{"o": "made before"}'
 
 
 def test_what_a_step_writes_beside_the_image_that_it_describes_is_looked_for() -> None:

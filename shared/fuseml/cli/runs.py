@@ -76,14 +76,20 @@ BINDINGS = (
 )
 
 
-@app.command(name="list", epilog=options.examples("fuseml run list -p demo", "fuseml run list --state failed --limit 5"))
+_STATES = "queued, running, waiting (for an approval), succeeded, failed or cancelled"
+
+
+@app.command(
+    name="list",
+    epilog=options.examples("fuseml run list -p demo", "fuseml run list --state waiting", "fuseml run list --state failed --limit 5"),
+)
 def list_(
     context: typer.Context,
     workflow: Annotated[str, options.option("--workflow", "-w", help="Only of this workflow.")] = "",
     project: options.Project = "",
     codeset: Annotated[str, options.option("--codeset", "-c", help="Only of this codeset.")] = "",
     commit: Annotated[str, options.option("--commit", help="Only of this codeset version.")] = "",
-    state: Annotated[str, options.option("--state", "-s", help="Only in this state.")] = "",
+    state: Annotated[str, options.option("--state", "-s", help=f"Only in this state: {_STATES}.")] = "",
     limit: options.Limit = None,
     format: options.Output = output.Format.TABLE,
 ) -> None:
@@ -181,6 +187,7 @@ def wanted(project: str, codeset: str, input: list[str] | None, commit: str) -> 
         "fuseml run rerun mlflow-e2e-1 --wait",
         "fuseml run rerun mlflow-e2e-1 --locked",
         "fuseml run rerun mlflow-e2e-1 --no-cache",
+        "fuseml run rerun mlflow-e2e-1 --until trainer",
         "fuseml run rerun mlflow-e2e-1 --only trainer",
     )
 )
@@ -231,17 +238,29 @@ def resume(
     watching.requested(client, request, format, wait=wait)
 
 
-@app.command(epilog=options.examples("fuseml run cancel mlflow-e2e-1"))
-def cancel(context: typer.Context, run: RunName, format: options.Output = output.Format.TABLE) -> None:
-    """Stop a run and its steps."""
-    output.done(format, session.connect(context).runs.cancel(run), f"Run {run} is being cancelled.")
+@app.command(epilog=options.examples("fuseml run cancel mlflow-e2e-1", 'fuseml run cancel mlflow-e2e-1 --reason "wrong data"'))
+def cancel(
+    context: typer.Context,
+    run: RunName,
+    reason: Annotated[str, options.option("--reason", "-m", help="Why; it is shown as the run's cause.")] = "",
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Stop a run and its steps.
+
+    One that waits for an approval, or for its turn, is over at once.
+    """
+    output.done(format, session.connect(context).runs.cancel(run, reason=reason), f"Run {run} is being cancelled.")
 
 
 Step = Annotated[str, options.option("--step", "-s", help="The step that is meant, if several wait.")]
 Comment = Annotated[str, options.option("--comment", "-m", help="Why; it is kept with the run.")]
 
 
-@app.command(epilog=options.examples('fuseml run approve mlflow-e2e-1 --comment "better than the last one"'))
+@app.command(
+    epilog=options.examples(
+        'fuseml run approve mlflow-e2e-1 --comment "better than the last one"', "fuseml run approve mlflow-e2e-1 --step predictor"
+    )
+)
 def approve(
     context: typer.Context, run: RunName, step: Step = "", comment: Comment = "", format: options.Output = output.Format.TABLE
 ) -> None:

@@ -81,9 +81,10 @@ class Runs:
         given = {key: value for key, value in document.items() if value}
         return str(self._http.change("POST", path, document=given).get("request", ""))
 
-    def cancel(self, name: str) -> shapes.Run:
-        """Stop the run's steps; ConflictError when it has finished already."""
-        return cast(shapes.Run, self._http.change("POST", transport.address("runs", name, "cancel")))
+    def cancel(self, name: str, *, reason: str = "") -> shapes.Run:
+        """Stop the run's steps; `reason` becomes the run's cause. ConflictError when it has finished already."""
+        query = {"reason": reason} if reason else None
+        return cast(shapes.Run, self._http.change("POST", transport.address("runs", name, "cancel"), query=query))
 
     def approve(self, name: str, *, step: str | None = None, comment: str = "") -> shapes.Run:
         """Let a step run that waits; `step` is needed if several wait. ConflictError when none does."""

@@ -147,8 +147,8 @@ class When(document.Model):
 class Approval(document.Model):
     """The step waits until a person approves; without `expires` for ever."""
 
-    message: document.Text = ""
-    expires: Duration | None = None
+    message: Annotated[document.Text, pydantic.Field(description="What people are asked; may hold {{ inputs.NAME }}.")] = ""
+    expires: Annotated[Duration | None, pydantic.Field(description="Time to answer: 1d, 8h. Nobody's answer fails the step.")] = None
 
 
 class Cache(document.Model):
@@ -223,7 +223,9 @@ class Concurrency(document.Model):
     group: Annotated[
         document.Text, pydantic.Field(description="Shared by the workflows of a project that name it; may hold {{ inputs.NAME }}.")
     ] = ""
-    policy: Literal["queue", "cancel"] = "queue"
+    policy: Annotated[
+        Literal["queue", "cancel"], pydantic.Field(description="What a new run does to those of its group: wait, or cancel.")
+    ] = "queue"
 
 
 class Workflow(document.Model):
@@ -236,7 +238,10 @@ class Workflow(document.Model):
     steps: Items[Step]
     on: On | None = None
     concurrency: Concurrency | None = None
-    timeout: Annotated[Duration | None, pydantic.Field(description="For the whole run: 30m, 6h, or seconds.")] = None
+    timeout: Annotated[
+        Duration | None,
+        pydantic.Field(description="For the run: 30m, 6h, or seconds. With approvals for each part: people take their time."),
+    ] = None
     created: ReadOnly = None
     revision: ReadOnly = None
 

@@ -8,7 +8,7 @@ import flask
 import pydantic
 
 from functions.runs import service, views
-from fuseml.domain import approval, document, events
+from fuseml.domain import approval, document, events, run
 from fuseml.runtime import http
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class RunQuery(http.PageQuery):
     workflow: str | None = None
     project: str | None = None
     codeset: str | None = None
-    state: str | None = None
+    state: run.State | None = None
     commit: str | None = None
     caused_by: Annotated[str | None, pydantic.Field(description="the run whose artifacts started them")] = None
     request: Annotated[str | None, pydantic.Field(description="what POST /runs, rerun and resume answer with")] = None

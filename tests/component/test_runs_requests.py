@@ -362,6 +362,11 @@ def test_a_plan_is_shown_without_running_and_names_secrets_only(system: System) 
     )
 
 
+def test_a_state_that_no_run_can_be_in_is_refused_with_those_that_it_can(system: System) -> None:
+    told = refused(system.runs.get("/runs?state=done"), 400)
+    assert "state" in told and "'succeeded'" in told
+
+
 def test_revisions_can_be_listed_read_and_compared(system: System) -> None:
     system.workflows.put("/workflows/train", data=DOCUMENT.replace('default: "1"', 'default: "2"'))
     assert [item["revision"] for item in system.workflows.get("/workflows/train/revisions").json] == [2, 1]

@@ -82,10 +82,9 @@ def test_every_function_is_a_ready_service(deployment: Deployment) -> None:
     listed = subprocess.run(["kn", "service", "list", "--namespace=fuseml", "--output=json"], capture_output=True, text=True, check=True)
     services = json.loads(listed.stdout)["items"]
     assert sorted(service["metadata"]["name"] for service in services) == NAMES
-    for service in services:
-        ready = {condition["type"]: condition["status"] for condition in service["status"]["conditions"]}["Ready"]
-        assert ready == "True", service["metadata"]["name"]
-        assert service["metadata"]["labels"]["app.kubernetes.io/part-of"] == "fuseml"
+    assert {service["metadata"]["labels"]["app.kubernetes.io/part-of"] for service in services} == {"fuseml"}
+    # A busy cluster takes its time to say so again after a revision has changed.
+    kubectl("wait", "ksvc", "--all", "--for=condition=Ready", "--namespace=fuseml", "--timeout=240s")
 
 
 def test_triggers_broker_and_source_are_ready(deployment: Deployment) -> None:
@@ -121,7 +120,8 @@ def test_nothing_but_the_gateway_has_an_address_outside(deployment: Deployment) 
         ("dispatcher", "delete", "secrets", "fuseml-workloads", False),
         ("dispatcher", "get", "secrets", "fuseml", False),
         ("housekeeper", "list", "pipelineruns.tekton.dev", "fuseml-workloads", True),
-        ("housekeeper", "get", "secrets", "fuseml-workloads", False),
+        ("housekeeper", "create", "pipelineruns.tekton.dev", "fuseml-workloads", False),
+        ("housekeeper", "get", "secrets", "fuseml", False),
         ("runs", "get", "pods/log", "fuseml-workloads", True),
         ("runs", "create", "pipelineruns.tekton.dev", "fuseml-workloads", False),
         ("functions", "get", "secrets", "fuseml", False),

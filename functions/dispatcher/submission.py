@@ -61,6 +61,10 @@ def _announce(session: sqlmodel.Session, payloads: Sequence[events.Payload]) -> 
 def _submit(deps: Deps, row: tables.Run) -> None:
     try:
         with deps.store.read() as session:
+            now = runs.get(session, row.name)
+            if now.submitted is not None or now.execution != row.execution or now.state in run.FINISHED:
+                # Another dispatcher has seen to it: after a burst of pushes all of them hold the same list.
+                return
             submitted = _execution(row, runs.steps(session, [row.id]))
         deps.engine.submit(submitted, _secrets(deps, submitted))
     except errors.PermanentError as error:

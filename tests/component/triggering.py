@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flask
@@ -24,15 +24,21 @@ MAIN = "refs/heads/main"
 
 
 class Engine:
-    """Takes plans, once each, and runs nothing."""
+    """Takes plans, once each, and runs nothing. `given` are the runs of all plans that came; `meanwhile` happens while the next one does."""
 
     def __init__(self) -> None:
         self.submitted: list[str] = []
         self.cancelled: dict[str, str] = {}
+        self.given: list[str] = []
+        self.meanwhile: Callable[[], None] | None = None
 
     def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+        self.given.append(plan.run)
         if plan.id not in self.submitted:
             self.submitted.append(plan.id)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile:
+            meanwhile()
 
     def cancel(self, run_id: str, reason: str) -> None:
         self.cancelled.setdefault(run_id, reason)

@@ -206,9 +206,15 @@ class Sink(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
+    def setup(self) -> None:
+        server: Any = self.server
+        server.connections += 1
+        super().setup()
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         server: Any = self.server
+        server.together.wait(10)
         server.taken.append(cloudevents.decode(dict(self.headers), body))
         self.send_response(server.statuses.pop(0))
         self.send_header("Content-Length", "0")
@@ -222,7 +228,7 @@ class Sink(BaseHTTPRequestHandler):
 def sink() -> Iterator[Any]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     server.daemon_threads = True
-    server.taken, server.statuses = [], []
+    server.taken, server.statuses, server.connections, server.together = [], [], 0, threading.Barrier(1)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -252,3 +258,13 @@ def test_a_broker_that_stays_away_is_a_temporary_trouble(sink: Any) -> None:
     with pytest.raises(errors.TemporaryError, match="did not accept event 1: 50%: status 503"):
         broker.HttpPublisher(f"http://127.0.0.1:{sink.server_port}/").publish(EVENT)
     assert len(sink.taken) == 5
+
+
+def test_threads_that_publish_at_once_keep_their_connections(sink: Any) -> None:
+    threads = 5
+    sink.statuses, sink.together = [202] * 2 * threads, threading.Barrier(threads)
+    publisher = broker.HttpPublisher(f"http://127.0.0.1:{sink.server_port}/")
+    with futures.ThreadPoolExecutor(threads) as pool:
+        for _ in range(2):
+            list(pool.map(publisher.publish, [EVENT] * threads))
+    assert (len(sink.taken), sink.connections) == (2 * threads, threads)

@@ -21,6 +21,8 @@ TIMEOUT = 10.0
 _API = "/api/v1"
 _PAGE = 50
 _MOST_PAGES = 1000
+# As many as a function has threads that ask: a connection beyond that would be made for one question and thrown away.
+_CONNECTIONS = 10
 
 
 def path(*segments: str) -> str:
@@ -33,7 +35,7 @@ class Api:
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url.rstrip("/")
-        self.pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(TIMEOUT))
+        self.pool = urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS, timeout=urllib3.Timeout(TIMEOUT))
         self._token = token
 
     def __repr__(self) -> str:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _ATTEMPTS = 5
 _FIRST_DELAY = 0.1
 _RETRIED = frozenset({404, 408, 409, 425, 429, 500, 502, 503, 504})
+# As many as a process has threads that publish: a connection beyond that would be made for one event and thrown away.
+_CONNECTIONS = 10
 
 
 class HttpPublisher:
@@ -28,7 +30,7 @@ class HttpPublisher:
         """Raises TemporaryError when the broker does not accept the event after all attempts, PermanentError when it refuses it."""
         import urllib3
 
-        self._pool = self._pool or urllib3.PoolManager(retries=False)
+        self._pool = self._pool or urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS)
         headers, body = cloudevents.encode(event)
         # The broker's own spans, if it records any, belong below what announced the event.
         headers |= {name: event.extensions[name] for name in ("traceparent", "tracestate") if name in event.extensions}

@@ -147,6 +147,18 @@ def run_git(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
     return subprocess.run(["git", *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
 
 
+def history(folder: Path, length: int, seed: int) -> list[str]:
+    """A new repository with that many commits, one on the other; returns them, oldest first. The same for the same folder's name and seed."""
+    git("init", "--quiet", "--initial-branch=main", str(folder))
+    told = [
+        f"commit refs/heads/main\ncommitter Ada <ada@example.com> {1_790_000_000 + number} +0000\n"
+        f"data <<END\n{folder.name} {number} {seed}\nEND\nM 644 inline train.py\ndata <<END\nprint({number})\nEND\n"
+        for number in range(length)
+    ]
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=folder, env=ENVIRONMENT, input="\n".join(told), text=True, check=True)
+    return git("rev-list", "--reverse", "main", cwd=folder).split()
+
+
 @pytest.fixture
 def clone(server: Server, tmp_path: Path) -> Clone:
     """A working copy with one commit that is pushed to main."""

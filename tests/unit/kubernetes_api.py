@@ -158,10 +158,12 @@ def serving(api: Api) -> Iterator[str]:
                 api.requests.append((self.command, url.path, copy.deepcopy(body)))
                 if fault is None or fault.after:
                     status, document = api.answer(self.command, url.path, dict(urllib.parse.parse_qsl(url.query)), body)
+                    # Within the lock: whoever plays a controller goes on changing what is answered.
+                    answered = document if isinstance(document, bytes) else json.dumps(document).encode()
             if fault is not None and fault.status is None:
                 self.close_connection = True
                 return
-            data = fault.body.encode() if fault is not None else document if isinstance(document, bytes) else json.dumps(document).encode()
+            data = fault.body.encode() if fault is not None else answered
             self.send_response(fault.status if fault is not None and fault.status is not None else status)
             for name, value in fault.headers if fault is not None else ():
                 self.send_header(name, value)

@@ -1,0 +1,72 @@
+"""Knative's broker for tests: the embedded one, with a queue of its own, that takes events over HTTP and delivers them to `pods`."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import urllib3
+import yaml
+from werkzeug import Request, Response
+
+from fuseml.domain import errors
+from fuseml.embedded import broker, chaos, composition, redelivery, triggers
+from fuseml.runtime import cloudevents
+from fuseml.store import database, deliveries
+
+from . import pods
+
+
+def production_triggers() -> list[triggers.Trigger]:
+    """All of them, also the one that brings every event to the ledger, which the embedded server leaves out."""
+    contract = composition.contract_folder()
+    default = redelivery.of_broker(contract / "broker.yaml")
+    ledger = yaml.safe_load((contract / "triggers" / "events.yaml").read_text())
+    return [*triggers.load(contract / "triggers", default), triggers._read(ledger, default)]
+
+
+class Queue:
+    """The broker: takes events at its address, delivers them to `pods`. What it has not delivered is on a disk of its own."""
+
+    def __init__(self, folder: pathlib.Path, trouble: chaos.Chaos) -> None:
+        self._store = database.Database(f"sqlite:///{folder / 'broker.db'}")
+        self._store.migrate()
+        self.pods = pods.Pods((), 0, {}, folder)
+        wanted = production_triggers()
+        self.broker = broker.Broker(
+            self._store, wanted, {trigger.subscriber: self._subscriber(trigger.subscriber) for trigger in wanted}, chaos=trouble
+        )
+
+    def _subscriber(self, service: str) -> broker.Subscriber:
+        def deliver(headers: Mapping[str, str], body: bytes) -> broker.Answer:
+            try:
+                return self.pods.send(service.replace("-", "_"), "POST", "/", body, headers)
+            except urllib3.exceptions.HTTPError as error:
+                return broker.Answer(503, {}, type(error).__name__.encode())
+
+        return deliver
+
+    def take(self, environ: dict[str, Any], start_response: Any) -> Any:
+        request = Request(environ)
+        try:
+            self.broker.publish(cloudevents.decode(dict(request.headers), request.get_data()))
+        except errors.TemporaryError as error:
+            return Response(error.message, 503)(environ, start_response)
+        except errors.PermanentError as error:
+            return Response(error.message, 400)(environ, start_response)
+        return Response(status=202)(environ, start_response)
+
+    def facts(self) -> dict[str, int]:
+        with self._store.read() as session:
+            return {state: deliveries.count(session, state) for state in ("pending", "dead")}
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        self.broker.start()
+        try:
+            yield
+        finally:
+            self.broker.stop()
+            self._store.close()

@@ -33,6 +33,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 NAMESPACE, WORKLOADS = "fuseml", "fuseml-workloads"
 IMAGE = "ghcr.io/fuseml/functions:0.1.0"
 POSTGRESQL_IMAGE = "docker.io/library/postgres:17.6"
+SERVING_IMAGE = "ghcr.io/fuseml/model-server:v1"
 GITEA_IMAGE = "docker.io/gitea/gitea:1.26.0-rootless"
 CONFIGURATION = "fuseml.io/configuration"
 NEEDED = {
@@ -289,7 +290,12 @@ def up(options: argparse.Namespace) -> None:
         # At once: whatever fails later, the token is told.
         sys.stdout.write(f"The administrator's token, shown this once:\n\n    export FUSEML_TOKEN={token}\n\n")
     eventing = rendered("eventing", images)
-    known = {"K_SINK": deploy_broker(next(document for document in eventing if document["kind"] == "Broker"))}
+    config = next(document for document in around if document["kind"] == "ConfigMap")
+    config["data"]["FUSEML_SERVING_IMAGE"] = options.serving_image
+    known = {
+        "FUSEML_SERVING_IMAGE": SERVING_IMAGE,
+        "K_SINK": deploy_broker(next(document for document in eventing if document["kind"] == "Broker")),
+    }
     deploy_config(around, known)
     deploy_service(services["gateway"], "")
     known["FUSEML_PUBLIC_URL"] = gateway_url()
@@ -364,6 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deploying.add_argument("functions", nargs="*", metavar="FUNCTION", help="only these functions; without names everything")
     deploying.add_argument("--image", default=IMAGE, help="the image of the functions (default: %(default)s)")
     deploying.add_argument("--warm", action="store_true", help="keep a pod of all that a push passes through")
+    deploying.add_argument("--serving-image", default="", help=f"of the model server (default: the one it has, else {SERVING_IMAGE})")
     deploying.add_argument("--postgresql-image", default=POSTGRESQL_IMAGE, help="of the PostgreSQL for trying out (default: %(default)s)")
     deploying.add_argument("--gitea-image", default=GITEA_IMAGE, help="of the Gitea for trying out (default: %(default)s)")
     deploying.set_defaults(command=up)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import flask
 
 from functions.applications import routes
-from fuseml.runtime import auth, http
+from fuseml import servings
+from fuseml.runtime import auth, http, secrets
 from fuseml.store import database
 
 
@@ -17,6 +18,8 @@ class Deps:
 
     store: database.Database
     tokens: auth.Tokens
+    keyring: secrets.Keyring
+    serving: servings.Servings
 
 
 def create_app(deps: Deps) -> flask.Flask:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from functions.applications import service
-from fuseml.domain import application
+from fuseml.domain import application, document, extension
 from fuseml.runtime import http
+from fuseml.servings import State
 
 if TYPE_CHECKING:
     from functions.applications.app import Deps
@@ -17,12 +18,31 @@ class ApplicationQuery(http.PageQuery):
     workflow: str | None = None
 
 
-class Application(application.Application):
-    """A registered application; `revision` counts how often it was replaced."""
+class Share(document.Model):
+    """A revision that gets requests, and what it serves."""
 
     revision: int
+    percent: int
+    model: str | None
+
+
+class Application(application.Application):
+    """A registered application; `revision` counts how often it was replaced, `traffic` says where requests are to go. Where one is
+    shown alone, `status` says whether they do, and `cause` why not.
+    """
+
+    revision: int
+    traffic: list[Share]
+    status: State | None = None
+    cause: str | None = None
     created: str
     updated: str
+
+
+class Split(document.Model):
+    """Percent of the requests by revision: its number, `current` or `previous`."""
+
+    traffic: dict[str, int]
 
 
 def register(api: http.Api, deps: Deps) -> None:
@@ -32,16 +52,16 @@ def register(api: http.Api, deps: Deps) -> None:
     def list_applications(query: ApplicationQuery) -> http.Listed[Application]:
         """List applications, by name."""
         found = service.page(deps, query.limit, query.cursor, type=query.type, workflow=query.workflow)
-        return http.Listed([_wire(row) for row in found.rows], found.next_cursor)
+        return http.Listed([_wire(shown) for shown in found.rows], found.next_cursor)
 
     @api.route("POST", "/applications", body=application.Application, returns=Application, status=201, workload=True)
     def register_application(body: application.Application) -> Application:
-        """Register an application, or replace the one of the same name."""
+        """Register an application, or replace the one of the same name. It is served from now on; what was served before goes on until then."""
         return _wire(service.put(deps, body))
 
     @api.route("GET", "/applications/<name>", returns=Application, workload=True)
     def get_application(name: str) -> Application:
-        """Show an application."""
+        """Show an application, and how it is served."""
         return _wire(service.get(deps, name))
 
     @api.route("DELETE", "/applications/<name>", status=204)
@@ -49,6 +69,31 @@ def register(api: http.Api, deps: Deps) -> None:
         """Delete an application; what serves it stops."""
         service.delete(deps, name)
 
+    @api.route("PUT", "/applications/<name>/traffic", body=Split, returns=Application)
+    def route_traffic(name: str, body: Split) -> Application:
+        """Share the requests among revisions. The next registration gets them all again."""
+        return _wire(service.route(deps, name, body.traffic))
 
-def _wire(row: service.Row) -> Application:
-    return Application.model_validate({**row.document, "revision": row.revision, "created": row.created, "updated": row.updated})
+    @api.route("POST", "/applications/<name>/rollback", returns=Application)
+    def roll_back(name: str) -> Application:
+        """Send all requests to the revision before the one that gets them now."""
+        return _wire(service.roll_back(deps, name))
+
+
+def _wire(shown: service.Shown) -> Application:
+    row, status = shown.row, shown.status
+    return Application.model_validate(
+        {
+            **row.document,
+            "environment": dict.fromkeys(row.document.get("environment") or {}, extension.HIDDEN),
+            "revision": row.revision,
+            "traffic": [
+                Share(revision=int(revision), percent=percent, model=shown.models.get(int(revision)))
+                for revision, percent in row.traffic.items()
+            ],
+            "status": status.state if status else None,
+            "cause": (status.cause or None) if status else None,
+            "created": row.created,
+            "updated": row.updated,
+        }
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fuseml.domain import document, errors
-from fuseml.store import codesets, extensions, webhooks
+from fuseml.store import applications, codesets, extensions, webhooks
 
 if TYPE_CHECKING:
     from functions.extensions.app import Deps
@@ -18,7 +18,7 @@ _PORTION = 100
 
 
 class Rotated(document.Model):
-    """How many values were sealed anew. `unreadable` names what holds values that none of the keys opens; they stay as they are."""
+    """How many values were sealed anew; those that applications hold are credentials too. `unreadable` names what holds values that none of the keys opens; they stay as they are."""
 
     credentials: int
     webhook_secrets: int
@@ -30,6 +30,7 @@ def rotate(deps: Deps) -> Rotated:
     if deps.renew is not None:
         deps.renew()
     credentials, hooks, others = _Sealer(deps, "extension "), _Sealer(deps, "codeset "), _Sealer(deps, "")
+    served = _Sealer(deps, "application ")
     last: str | None = ""
     while last is not None:
         with deps.store.write() as session:
@@ -38,9 +39,12 @@ def rotate(deps: Deps) -> Rotated:
     with deps.store.write() as session:
         codesets.reseal(session, hooks.change)
         webhooks.reseal(session, others.change)
-    unreadable = [*credentials.unreadable, *hooks.unreadable, *others.unreadable]
+        applications.reseal(session, served.change)
+    unreadable = [*credentials.unreadable, *hooks.unreadable, *others.unreadable, *served.unreadable]
     return Rotated(
-        credentials=credentials.changed, webhook_secrets=hooks.changed + others.changed, unreadable=list(dict.fromkeys(unreadable))
+        credentials=credentials.changed + served.changed,
+        webhook_secrets=hooks.changed + others.changed,
+        unreadable=list(dict.fromkeys(unreadable)),
     )
 
 

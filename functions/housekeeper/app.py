@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import flask
 
 from functions.housekeeper import service
-from fuseml import contents, engines, githosts, probes
+from fuseml import contents, engines, githosts, probes, servings
 from fuseml.domain import events
 from fuseml.runtime import clock, cloudevents, http, secrets
 from fuseml.store import database
@@ -22,6 +22,7 @@ class Deps:
     `now` is what schedules go by. `retention_days` is how long handled events are remembered. What is registered gets probed by
     `check` every `health_interval` seconds; `zone` is the control plane's own. The logs of steps go to `contents`, where there are any, and are
     kept for `log_days`; the engine forgets a finished run after `engine_days`; 0 is for ever, and never.
+    `api_url` is where steps register applications; empty where the registry has it from somebody else.
     """
 
     store: database.Database
@@ -31,6 +32,8 @@ class Deps:
     contents: contents.Contents | None = None
     keyring: secrets.Keyring
     zone: str = ""
+    serving: servings.Servings = field(default_factory=dict)
+    api_url: str = ""
     now: Callable[[], str] = clock.now
     check: probes.Check = probes.check
     health_interval: float = 300

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from functions.housekeeper.app import Deps, create_app
-from fuseml import contents, engines, githosts
+from fuseml import contents, engines, githosts, servings
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings
 
@@ -23,6 +23,8 @@ def _deps() -> Deps:
         engine_days=settings.days("engine_days"),
         log_days=settings.days("log_days"),
         keyring=wiring.keyring(settings),
+        serving=servings.connect(settings.namespace, settings.serving_image),
+        api_url=settings.functions_url.replace("{function}", "applications"),
         zone=settings.zone,
     )
 

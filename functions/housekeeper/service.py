@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from functions.housekeeper import archive, health, models, pushes, schedules
+from fuseml import servings
 from fuseml.domain import errors, events, run
 from fuseml.runtime import clock, cloudevents, steering
-from fuseml.store import decisions, deliveries, outbox, runs, webhooks
+from fuseml.servings import record
+from fuseml.store import applications, decisions, deliveries, outbox, runs, webhooks
 
 if TYPE_CHECKING:
     from functions.housekeeper.app import Deps
@@ -29,6 +31,7 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         request_submissions,
         expire_approvals,
         observe_runs,
+        serve,
         forget,
         publish,
         # Last: they wait for others.
@@ -77,6 +80,16 @@ def observe_runs(deps: Deps, _tick: events.Event) -> None:
             fresh = [event for event in observed if not deliveries.is_known(session, event)]
         for event in fresh:
             deps.publisher.publish(event)
+
+
+def serve(deps: Deps, _tick: events.Event) -> None:
+    """What applications want and whoever serves them was not told, because a process died, or what a hand has changed since."""
+    if deps.serving and deps.api_url:
+        record.register(deps.store, deps.keyring, deps.api_url)
+    with deps.store.read() as session:
+        found = [servings.wanted(session, row, deps.keyring.unseal) for row in applications.everything(session)]
+    for resource, serving in deps.serving.items():
+        serving.reconcile([wanted for wanted in found if wanted is not None and wanted.newest.document.served_by == resource])
 
 
 def forget(deps: Deps, _tick: events.Event) -> None:

@@ -94,6 +94,7 @@ APPLICATION = {
     "k8s_namespace": "",
     "k8s_resources": [{"name": "demo-diabetes", "kind": "Deployment"}],
     "model": "models:/diabetes/1",
+    "traffic": [{"revision": 2, "percent": 100, "model": "models:/diabetes/1"}],
     "status": "ready",
     "field_of_a_newer_server": 1,
 }
@@ -204,6 +205,8 @@ CONTRACT: Mapping[tuple[str, str], Route] = {
     ("GET", "/applications"): Answer([APPLICATION]),
     ("GET", "/applications/demo-diabetes"): Answer(APPLICATION),
     ("DELETE", "/applications/demo-diabetes"): Answer(status=204),
+    ("PUT", "/applications/demo-diabetes/traffic"): Answer(APPLICATION),
+    ("POST", "/applications/demo-diabetes/rollback"): Answer(APPLICATION),
     ("GET", "/artifacts"): Answer([ARTIFACT]),
     ("GET", "/lineage"): Answer([{"source": "code://demo/diabetes/3f2a91c4", "target": "model://demo/diabetes/1", "run": "mlflow-e2e-1"}]),
     ("GET", "/extensions"): Answer([EXTENSION]),

@@ -18,13 +18,14 @@ MODEL = "models:/wine/2"
 
 
 class Platform(http.server.ThreadingHTTPServer):
-    """Registers applications; serves `answers` one after the other for an application's metadata, the last one for ever."""
+    """Registers applications; serves `answers` one after the other for an application's metadata, and `told` for the application, the last one for ever."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.applications: list[Any] = []
         self.tokens: list[str | None] = []
         self.answers: list[tuple[int, object]] = []
+        self.told: list[object] = []
         self.refusal: tuple[int, object] | None = None
 
     @property
@@ -38,7 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.tokens.append(self.headers["Authorization"])
         self.server.applications.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.answer(*(self.server.refusal or (201, self.server.applications[-1])))
+        self.answer(*(self.server.refusal or (201, {**self.server.applications[-1], "revision": 2})))
 
     def do_GET(self) -> None:
         self.server.tokens.append(self.headers["Authorization"])
@@ -46,6 +47,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, {"ready": True})
         elif self.path == f"/apps/{NAME}/v2/models/{NAME}":
             self.answer(*(self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]))
+        elif self.path == f"/applications/{NAME}":
+            self.answer(200, self.server.told.pop(0) if len(self.server.told) > 1 else self.server.told[0])
         else:
             self.answer(404, {"message": f"nothing at {self.path}"})
 
@@ -110,10 +113,45 @@ def test_the_step_ends_when_the_new_model_has_taken_over(platform: Platform, tmp
             "model": MODEL,
             "runtime": "fuseml.local/mlflow-trainer:0123",
             "tracking_uri": "http://mlflow",
+            "served_by": "fuseml-serving",
+            "environment": {},
         }
     ]
     assert set(platform.tokens) == {"Bearer t0ken"}
     assert "t0ken" not in ended.out + ended.err
+
+
+def test_where_the_address_is_not_known_before_the_record_tells_it(platform: Platform, tmp_path: Path) -> None:
+    url = f"http://{NAME}.models.example.com/v2/models/{NAME}/infer"
+    platform.told = [
+        {"revision": 2, "status": "starting", "cause": "the model is being loaded"},
+        {"revision": 2, "status": "ready", "url": url},
+    ]
+    secrets = {"MLFLOW_TRACKING_PASSWORD": "pa55word", "AWS_ACCESS_KEY_ID": "reader", "HARMLESS": "no"}
+    ended = predict(platform, tmp_path, FUSEML_APPS_URL="", FUSEML_SERVING="fuseml-serving", **secrets)
+    assert ended.code == 0, ended.err
+    assert ended.outputs == {"prediction-url": url}
+    (registered,) = platform.applications
+    assert registered["url"] == ""
+    assert registered["environment"] == {"MLFLOW_TRACKING_PASSWORD": "pa55word", "AWS_ACCESS_KEY_ID": "reader"}
+    assert "pa55word" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
+    ("told", "cause"),
+    [
+        (
+            {"revision": 2, "status": "failed", "cause": "no module named torch"},
+            f"the application '{NAME}' cannot serve {MODEL}: no module named torch",
+        ),
+        ({"revision": 3, "status": "starting"}, f"the application '{NAME}' was registered anew by somebody else; this one is revision 2"),
+    ],
+    ids=["it failed", "it was replaced"],
+)
+def test_what_the_record_says_ends_the_waiting(platform: Platform, tmp_path: Path, told: object, cause: str) -> None:
+    platform.told = [told]
+    ended = predict(platform, tmp_path, FUSEML_APPS_URL="")
+    assert (ended.code, ended.err) == (1, f"{cause}\n")
 
 
 def test_the_token_does_not_go_to_another_host(platform: Platform, tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ def test_an_image_is_named_with_a_version(path: str, document: Object) -> None:
 
 
 TEKTON = ROOT / "shared/fuseml/engines/tekton"
+KNATIVE = ROOT / "shared/fuseml/servings/knative"
 
 
 def calls(tree: ast.AST, *owner: str) -> set[str]:
@@ -243,27 +244,38 @@ def methods(path: pathlib.Path, owner: str) -> dict[str, ast.FunctionDef]:
 
 
 @functools.cache
-def asked_of_kubernetes() -> Mapping[str, set[tuple[str, str]]]:
-    """Method of `Cluster` -> (verb, resource) that it asks for, as it says in its own refusals."""
-    return {
+def asked_of_kubernetes(folder: pathlib.Path) -> Mapping[str, set[tuple[str, str]]]:
+    """Method of `Cluster` -> (verb, resource) that it asks for, as it says in its own refusals. To apply is to create what is not there."""
+    found = {
         name: set(re.findall(r"_refusals\('(\w+)', '([\w./]+)'", ast.unparse(node)))
-        for name, node in methods(TEKTON / "cluster.py", "Cluster").items()
+        for name, node in methods(folder / "cluster.py", "Cluster").items()
+    }
+    return {
+        name: rights | {("create", resource) for _, resource in rights} if name.startswith("apply") else rights
+        for name, rights in found.items()
     }
 
 
 def needed_rights(function: catalog.Function) -> set[tuple[str, str]]:
-    """(verb, resource) of what a function makes the engine ask for."""
-    engine = methods(TEKTON / "engine.py", "TektonEngine")
+    """(verb, resource) of what a function makes the engine and the serving ask for."""
+    return asked_by(function, "engine", TEKTON / "engine.py", "TektonEngine") | asked_by(
+        function, "serving", KNATIVE / "serving.py", "KnativeServing"
+    )
+
+
+def asked_by(function: catalog.Function, owner: str, path: pathlib.Path, port: str) -> set[tuple[str, str]]:
+    """The rights behind what a function calls on `owner`, a `port` of ours."""
+    engine = methods(path, port)
     logs = ast.parse((TEKTON / "logs.py").read_text())
-    trees = [ast.parse(path.read_text()) for path in (ROOT / "functions" / function.name).glob("*.py")]
-    todo = {name for tree in trees for name in calls(tree, "engine")} & engine.keys()
+    trees = [ast.parse(source.read_text()) for source in (ROOT / "functions" / function.name).glob("*.py")]
+    todo = {name for tree in trees for name in calls(tree, owner)} & engine.keys()
     done, rights = set[str](), set[tuple[str, str]]()
     while todo:
         name = todo.pop()
         done.add(name)
         todo |= (calls(engine[name], "self") & engine.keys()) - done
         used = calls(engine[name], "_cluster") | (calls(logs, "cluster") if "read" in calls(engine[name], "logs") else set())
-        rights |= {right for call in used for right in asked_of_kubernetes().get(call, ())}
+        rights |= {right for call in used for right in asked_of_kubernetes(path.parent).get(call, ())}
     return rights
 
 

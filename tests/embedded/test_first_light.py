@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import json
 import pathlib
@@ -105,11 +106,14 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(server: emb
     _check_artifacts(server, first, second)
     _check_the_model_events(server)
     _check_a_model_that_cannot_be_loaded(server)
+    _check_that_one_can_go_back(server)
 
 
 def _check_a_model_that_cannot_be_loaded(server: embedded.Server) -> None:
     application = server.get(f"/applications/{APP}")
-    wanted = {key: value for key, value in application.items() if key not in ("revision", "created", "updated")}
+    wanted = {
+        key: value for key, value in application.items() if key not in ("revision", "traffic", "status", "cause", "created", "updated")
+    }
     server.post("/applications", {**wanted, "model": "models:/sklearn-diabetes/99"})
 
     server.get(f"/apps/{APP}/v2/health/ready")
@@ -117,6 +121,24 @@ def _check_a_model_that_cannot_be_loaded(server: embedded.Server) -> None:
 
     assert "models:/sklearn-diabetes/99" in server.get(f"/apps/{APP}")["failed"]
     assert server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"] == "models:/sklearn-diabetes/2"
+
+
+def _check_that_one_can_go_back(server: embedded.Server) -> None:
+    told = server.get(f"/applications/{APP}")
+    assert (told["status"], told["revision"]) == ("failed", 3)
+    assert "models:/sklearn-diabetes/99" in told["cause"]
+    for revision in (2, 1):
+        back = server.post(f"/applications/{APP}/rollback", {})
+        model = f"models:/sklearn-diabetes/{revision}"
+        assert back["traffic"] == [{"revision": revision, "percent": 100, "model": model}]
+        embedded.wait_for(functools.partial(_serves, server, model), 60, "the model of before")
+        assert server.get(f"/applications/{APP}")["status"] == "ready"
+    refused = server.call("PUT", f"/applications/{APP}/traffic", {"traffic": {"1": 50, "2": 50}})
+    assert (refused.status, b"one revision at a time" in refused.body) == (400, True)
+
+
+def _serves(server: embedded.Server, model: str) -> bool:
+    return bool(server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"] == model)
 
 
 def _check_artifacts(server: embedded.Server, first: str, second: str) -> None:

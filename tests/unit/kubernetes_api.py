@@ -1,6 +1,6 @@
-"""A small Kubernetes API over real HTTP: objects in memory, with the rules that the tekton engine relies on.
+"""A small Kubernetes API over real HTTP: objects in memory, with the rules that the tekton engine and the serving rely on.
 
-Create (409 when the name is taken), get, list by label, merge patch (409 when it names an old `resourceVersion`), logs of pods. Objects that
+Create (409 when the name is taken), get, list by label, merge patch (409 when it names an old `resourceVersion`), server-side apply, delete, logs of pods. Objects that
 are owned vanish with their last owner, as the garbage collector has it. `faults` break requests, before or after their effect.
 """
 
@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NAMESPACE = "fuseml-workloads"
-_PATH = re.compile(r"/(?:api/v1|apis/tekton\.dev/v1)/namespaces/fuseml-workloads/(\w+)(?:/([^/]+)(?:/(log))?)?")
+_PATH = re.compile(
+    r"/(?:api/v1|apis/tekton\.dev/v1|apis/serving\.knative\.dev/v1)/namespaces/fuseml-workloads/(\w+)(?:/([^/]+)(?:/(log))?)?"
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Api:
                 return self._create(kind, body)
             if name is None:
                 return 200, {"items": [found for found in self.all(kind) if _selected(found, query.get("labelSelector", ""))]}
+            if method == "PATCH" and "fieldManager" in query:
+                return self._apply(kind, name, body)
             if (kind, name) not in self.objects:
                 return refusal(404, "NotFound", f'{kind} "{name}" not found')
             if method == "DELETE":
@@ -97,6 +101,22 @@ class Api:
         created = copy.deepcopy(self.put(kind, body))
         self.changed(self, self.objects[kind, name])
         return 201, created
+
+    def _apply(self, kind: str, name: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """All of the object is the applier's here; what it applies again unchanged stays the same generation."""
+        if (kind, name) not in self.objects:
+            body["metadata"]["generation"] = 1
+            return self._create(kind, body)
+        found = self.objects[kind, name]
+        changed = found.get("spec") != body.get("spec")
+        found["metadata"].pop("annotations", None)
+        whole = {key: value for key, value in body.items() if key in ("spec", "data")}
+        _merge(found, {key: value for key, value in body.items() if key not in whole})
+        found |= whole
+        found["metadata"]["generation"] = found["metadata"].get("generation", 1) + changed
+        self.put(kind, found)
+        self.changed(self, found)
+        return 200, copy.deepcopy(found)
 
     def _patch(self, kind: str, name: str, patch: dict[str, Any]) -> tuple[int, Any]:
         found = self.objects[kind, name]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from fuseml.cli import options, output, session
+from fuseml.client import shapes
+from fuseml.domain import errors
 
 app = typer.Typer(help="Applications: what runs serve, such as predictions.", **options.GROUP)
 
@@ -28,9 +31,11 @@ _APPLICATION = (
     output.column("Model"),
     output.column("Runtime"),
     output.column("Status", states=True),
+    output.column("Cause"),
     output.column("Revision"),
     output.column("Namespace", "k8s_namespace"),
 )
+_TRAFFIC = (output.column("Revision"), output.column("Percent"), output.column("Model"))
 _RESOURCES = (output.column("Name"), output.column("Kind"))
 
 
@@ -50,7 +55,31 @@ def list_(
 def get(context: typer.Context, name: options.Name, format: options.Output = output.Format.TABLE) -> None:
     """Show one application: where it answers and what it serves."""
     found = session.connect(context).applications.get(name)
-    output.record(format, found, _APPLICATION, ("Resources", "k8s_resources", _RESOURCES))
+    output.record(format, found, _APPLICATION, ("Traffic", "traffic", _TRAFFIC), ("Resources", "k8s_resources", _RESOURCES))
+
+
+@app.command(
+    cls=options.Named,
+    epilog=options.examples(
+        "fuseml application traffic demo-diabetes current=90 previous=10", "fuseml application traffic demo-diabetes 3=100"
+    ),
+)
+def traffic(
+    context: typer.Context,
+    name: options.Name,
+    shares: Annotated[list[str], typer.Argument(metavar="REVISION=PERCENT...", show_default=False, help="current, previous, or a number.")],
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Share the requests among revisions, until another is registered."""
+    routed = session.connect(context).applications.route(name, _percents(shares))
+    output.done(format, routed, f"Application {name}: {_told(routed)}.")
+
+
+@app.command(cls=options.Named, epilog=options.examples("fuseml application rollback demo-diabetes"))
+def rollback(context: typer.Context, name: options.Name, format: options.Output = output.Format.TABLE) -> None:
+    """Send all requests to the revision before."""
+    routed = session.connect(context).applications.roll_back(name)
+    output.done(format, routed, f"Application {name}: {_told(routed)}.")
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml application delete demo-diabetes"))
@@ -58,3 +87,17 @@ def delete(context: typer.Context, name: options.Name) -> None:
     """Stop serving an application and delete it."""
     session.connect(context).applications.delete(name)
     typer.echo(f"Application {name} successfully deleted.")
+
+
+def _percents(shares: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for revision, percent in options.named(shares, "revision").items():
+        if not percent.removesuffix("%").isdecimal():
+            raise errors.InvalidError(f"{percent!r} is no share of revision {revision}; write a number of percent, such as {revision}=90")
+        found[revision] = int(percent.removesuffix("%"))
+    return found
+
+
+def _told(application: shapes.Application) -> str:
+    parts = [f"revision {share['revision']} ({share['model']}) gets {share['percent']} %" for share in application.get("traffic", [])]
+    return ", ".join(parts)

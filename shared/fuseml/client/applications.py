@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from fuseml.client import shapes, transport
@@ -26,6 +26,15 @@ class Applications:
         """Make the application, or replace the one of that name."""
         document = cast(dict[str, object], application)
         return cast(shapes.Application, self._http.change("POST", "/applications", document=document))
+
+    def route(self, name: str, traffic: Mapping[str, int]) -> shapes.Application:
+        """Share the requests: percent by revision, which is a number, `current` or `previous`."""
+        address = transport.address("applications", name, "traffic")
+        return cast(shapes.Application, self._http.change("PUT", address, document={"traffic": dict(traffic)}))
+
+    def roll_back(self, name: str) -> shapes.Application:
+        """All requests to the revision before."""
+        return cast(shapes.Application, self._http.change("POST", transport.address("applications", name, "rollback")))
 
     def delete(self, name: str) -> None:
         """Stops serving and removes what serves it."""

@@ -189,6 +189,14 @@ class Resource(TypedDict):
     kind: str
 
 
+class Share(TypedDict):
+    """A revision of an application that gets `percent` of the requests, and the model that it serves."""
+
+    revision: int
+    percent: int
+    model: str | None
+
+
 class Application(TypedDict, total=False):
     name: str
     type: str
@@ -202,7 +210,9 @@ class Application(TypedDict, total=False):
     run: str | None
     model: str | None
     runtime: str | None
+    traffic: list[Share]
     status: str | None
+    cause: str | None
     revision: int | None
 
 

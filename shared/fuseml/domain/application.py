@@ -1,15 +1,26 @@
-"""Applications: served things that a run produced, usually prediction services. Fields of the original API, and what serving needs."""
+"""Applications: served things that a run produced, usually prediction services. Fields of the original API, and what serving needs.
+
+An application keeps its former revisions for a while, and says which of them are served: one, or several with their share of the requests.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import pydantic
 
-from fuseml.domain import document
+from fuseml.domain import document, errors
 
 # A name becomes a part of an address and of objects on a cluster.
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Variable = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
+
+BUILT_IN = "fuseml-serving"
+"""The resource of FuseML's own service of the category `prediction-serving`."""
+
+Traffic = Mapping[int, int]
+"""Revision -> percent of the requests; 100 in all."""
 
 
 class Resource(document.Model):
@@ -20,12 +31,15 @@ class Resource(document.Model):
 
 
 class Application(document.Model):
-    """`model` is the address that the tracking server gives the model, `runtime` the image (environment) that can load it."""
+    """`model` is the address that the tracking server gives the model, `runtime` the image (environment) that can load it; without a model
+    it is served by whoever registered it. `served_by` is the resource of the service that the step's selector for `prediction-serving`
+    found. `environment` is what the model's server needs besides, such as credentials of the tracking server; it is sealed at rest.
+    """
 
     name: Name
     type: Annotated[str, pydantic.StringConstraints(max_length=100)]
     description: Annotated[str, pydantic.StringConstraints(max_length=1000)] = ""
-    url: Annotated[str, pydantic.StringConstraints(max_length=1000)]
+    url: Annotated[str, pydantic.StringConstraints(max_length=1000)] = ""
     workflow: str
     k8s_namespace: str = ""
     k8s_resources: list[Resource] = []
@@ -35,3 +49,47 @@ class Application(document.Model):
     model: str | None = None
     runtime: str | None = None
     tracking_uri: str | None = None
+    served_by: str = BUILT_IN
+    environment: dict[Variable, str] = pydantic.Field({}, repr=False, max_length=50)
+
+    @pydantic.field_validator("environment")
+    @classmethod
+    def _not_reserved(cls, value: dict[str, str]) -> dict[str, str]:
+        # Knative sets these, and refuses a service that does.
+        reserved = sorted(name for name in value if name == "PORT" or name.startswith("K_"))
+        if reserved:
+            raise ValueError(f"{', '.join(reserved)}: these names are the platform's own")
+        return value
+
+
+def shares(wanted: Mapping[str, int], servable: Sequence[int]) -> dict[int, int]:
+    """The traffic that is asked for. Revisions are named by their number, or as `current` (the newest) and `previous` (the one before).
+
+    `servable` are the revisions that can be served, in ascending order. What gets nothing is left out. Raises InvalidError.
+    """
+    names = dict(zip(("current", "previous"), reversed(servable), strict=False)) | {str(number): number for number in servable}
+    problems = [
+        errors.Problem(f"traffic.{name}", f"there is no such revision; there are {', '.join(names)}")
+        for name in wanted
+        if name not in names
+    ]
+    problems += [
+        errors.Problem(f"traffic.{name}", "a share is 0 to 100 percent") for name, percent in wanted.items() if not 0 <= percent <= 100
+    ]
+    if sum(wanted.values()) != 100:
+        problems.append(errors.Problem("traffic", f"the shares add up to {sum(wanted.values())}, not 100"))
+    if problems:
+        raise errors.InvalidError(f"the traffic is not valid: {problems[0]}", problems)
+    found: dict[int, int] = {}
+    for name, percent in wanted.items():
+        if percent:
+            found[names[name]] = found.get(names[name], 0) + percent
+    return found
+
+
+def rolled_back(traffic: Traffic, servable: Sequence[int]) -> dict[int, int]:
+    """All requests to the newest revision before those that are served. Raises ConflictError when there is none."""
+    former = [number for number in servable if number < min(traffic)] if len(traffic) == 1 else sorted(traffic)[:-1]
+    if not former:
+        raise errors.ConflictError(f"there is no revision before {min(traffic)} to go back to")
+    return {former[-1]: 100}

@@ -28,13 +28,14 @@ from functions.run_tracker import app as run_tracker_app
 from functions.runs import app as runs_app
 from functions.workflows import app as workflows_app
 from fuseml.contents import filesystem
-from fuseml.domain import errors, events, plan
+from fuseml.domain import application, errors, events, plan
 from fuseml.embedded import broker, gateway, model_servers, redelivery, serving, tracking, triggers
 from fuseml.embedded import chaos as misbehaviour
 from fuseml.engines import local
 from fuseml.githosts import embedded as embedded_git
 from fuseml.githosts import payload, smart_http
 from fuseml.runtime import auth, catalog, clock, secrets
+from fuseml.servings import record
 from fuseml.store import codesets, database, webhooks
 
 _log = logging.getLogger("fuseml.server")
@@ -111,7 +112,7 @@ def compose(
     store.migrate()
     keys = secrets.KeyFile(home / "keys")
     keyring = keys.keyring()
-    workload_token = keyring.derive("token:workload")
+    workload_token = keyring.derive(record.WORKLOAD_TOKEN)
     known = {auth.digest_of(token): auth.Caller("admin", "admin"), auth.digest_of(workload_token): auth.Caller("workload", "workload")}
     tokens = auth.Tokens(known, anonymous=anonymous)
     inherited = {name: value for name, value in environment.items() if name in _INHERITED}
@@ -139,8 +140,10 @@ def compose(
         home / "apps",
         runtimes=home / "environments",
         environment={**inherited, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        unseal=keyring.unseal,
         idle=_IDLE_SECONDS,
     )
+    served = {application.BUILT_IN: serving.EmbeddedServing(apps, url)}
     functions |= {
         "extensions": extensions_app.create_app(
             extensions_app.Deps(
@@ -169,7 +172,7 @@ def compose(
                 namespace=_NAMESPACE,
             )
         ),
-        "applications": applications_app.create_app(applications_app.Deps(store=store, tokens=tokens)),
+        "applications": applications_app.create_app(applications_app.Deps(store=store, tokens=tokens, keyring=keyring, serving=served)),
         "artifacts": artifacts_app.create_app(artifacts_app.Deps(store=store, publisher=queue, tokens=tokens)),
         "events": events_app.create_app(events_app.Deps(store=store, publisher=queue, tokens=tokens, queued=True)),
         "gitea_ingress": gitea_ingress_app.create_app(gitea_ingress_app.Deps(store=store, publisher=queue, keyring=keyring)),
@@ -216,7 +219,7 @@ def compose(
         }
         return {"status": "ready", "components": {"mlflow": mlflow_state}}
 
-    serving.register(store, keyring, url, workload_token)
+    record.register(store, keyring, url, f"{url}/apps")
     own = gateway.own_app(apps, functions, tokens, state, store)
     return Parts(
         gateway=gateway.Gateway(functions, smart, own),

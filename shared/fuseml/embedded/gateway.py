@@ -6,6 +6,7 @@ reach them: events come through the broker only.
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,7 @@ def own_app(
 
     def application_status(name: str) -> flask.Response:
         tokens.caller(flask.request.headers.get("Authorization"))
-        return http.encode(apps.status(name), 200, {})
+        return http.encode(dataclasses.asdict(apps.status(name)), 200, {})
 
     def application(name: str, rest: str) -> flask.Response:
         tokens.caller(flask.request.headers.get("Authorization"))

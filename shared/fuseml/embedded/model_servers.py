@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import urllib3
@@ -56,6 +56,17 @@ class Reply:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """`revision` of an application is to be served, `serving` is, if any; `failed` says why it cannot be."""
+
+    name: str
+    model: str | None
+    revision: int
+    serving: int | None
+    failed: str | None
+
+
 @dataclass
 class _Server:
     """One process that serves one revision of an application."""
@@ -94,9 +105,10 @@ class ModelServers:
         *,
         runtimes: pathlib.Path,
         environment: Mapping[str, str],
+        unseal: Callable[[str], str],
         idle: float,
     ) -> None:
-        self._store, self._folder, self._runtimes = store, folder, runtimes
+        self._store, self._folder, self._runtimes, self._unseal = store, folder, runtimes, unseal
         self._environment, self._idle = dict(environment), idle
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
@@ -128,8 +140,9 @@ class ModelServers:
         cannot be served at all.
         """
         with self._store.read() as session:
-            application = applications.get(session, name)
-        server = self._acquire(application)
+            application = applications.served(session, name)
+        slot = self._slot(name)
+        server = self._acquire(application, slot)
         try:
             passed = [(key, value) for key, value in headers if key.lower() not in _NOT_PASSED_ON]
             answer = self._pool.request(
@@ -144,53 +157,66 @@ class ModelServers:
         except urllib3.exceptions.HTTPError as error:
             raise errors.TemporaryError(f"application {name!r} did not answer: {type(error).__name__}") from error
         finally:
-            self._release(name, server)
+            self._release(name, slot, server)
         kept = [(key, value) for key, value in answer.headers.items() if key.lower() not in _NOT_PASSED_ON | {"content-length"}]
         return Reply(answer.status, kept, answer.data)
 
-    def status(self, name: str) -> dict[str, object]:
+    def forget(self, name: str) -> None:
+        """End what serves an application that is no more; another one of its name begins anew."""
+        with self._lock:
+            slot = self._slots.pop(name, None)
+        if slot is None:
+            return
+        with slot.changed:
+            server, slot.serving = slot.serving, None
+            if server is not None:
+                server.retired = True
+        if server is not None and not server.busy:
+            server.close()
+
+    def status(self, name: str) -> Condition:
         """What serves the application now, and why its newest revision does not if it cannot. Starts nothing. Raises NotFoundError."""
         with self._store.read() as session:
-            application = applications.get(session, name)
+            application = applications.served(session, name)
         slot = self._slot(name)
         with slot.changed:
             failed = slot.failed[1] if slot.failed and slot.failed[0] == application.revision else None
-            return {
-                "name": name,
-                "model": application.document.get("model"),
-                "revision": application.revision,
-                "serving": slot.serving.revision if slot.serving else None,
-                "failed": failed,
-            }
+            return Condition(
+                name=name,
+                model=application.document.get("model"),
+                revision=application.revision,
+                serving=slot.serving.revision if slot.serving else None,
+                failed=failed,
+            )
 
     def _slot(self, name: str) -> _Slot:
         with self._lock:
             return self._slots.setdefault(name, _Slot())
 
-    def _acquire(self, application: tables.Application) -> _Server:
-        slot = self._slot(application.name)
+    def _acquire(self, application: tables.ApplicationRevision, slot: _Slot) -> _Server:
         deadline = time.monotonic() + _START_SECONDS
         with slot.changed:
             while True:
                 if slot.serving is not None and not slot.serving.child.running:
-                    _log.warning("the model server of %s ended by itself; it is started again", application.name)
+                    _log.warning("the model server of %s ended by itself; it is started again", application.application)
                     slot.serving.close()
                     slot.serving = None
                 current = slot.serving is not None and slot.serving.revision == application.revision
                 failed = slot.failed is not None and slot.failed[0] == application.revision
                 if not current and not failed and slot.starting is None:
                     slot.starting = application.revision
-                    threading.Thread(target=self._launch, args=(application, slot), name=f"start-{application.name}", daemon=True).start()
+                    threading.Thread(
+                        target=self._launch, args=(application, slot), name=f"start-{application.application}", daemon=True
+                    ).start()
                 if slot.serving is not None:
                     slot.serving.busy += 1
                     return slot.serving
                 if failed and slot.failed is not None:
-                    raise errors.PermanentError(f"application {application.name!r} cannot be served: {slot.failed[1]}")
+                    raise errors.PermanentError(f"application {application.application!r} cannot be served: {slot.failed[1]}")
                 if not slot.changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
-                    raise errors.TemporaryError(f"application {application.name!r} was not ready after {_START_SECONDS:.0f} seconds")
+                    raise errors.TemporaryError(f"application {application.application!r} was not ready after {_START_SECONDS:.0f} seconds")
 
-    def _release(self, name: str, server: _Server) -> None:
-        slot = self._slot(name)
+    def _release(self, name: str, slot: _Slot, server: _Server) -> None:
         with slot.changed:
             server.busy -= 1
             server.last_used = time.monotonic()
@@ -199,12 +225,12 @@ class ModelServers:
             # Not here: the caller's answer must not wait for the end of a process.
             threading.Thread(target=server.close, name=f"stop-{name}", daemon=True).start()
 
-    def _launch(self, application: tables.Application, slot: _Slot) -> None:
+    def _launch(self, application: tables.ApplicationRevision, slot: _Slot) -> None:
         try:
             fresh, problem = self._start(application), None
         except (errors.FusemlError, OSError) as error:
             fresh, problem = None, str(error)
-            _log.error("application %s revision %s: %s", application.name, application.revision, error)
+            _log.error("application %s revision %s: %s", application.application, application.revision, error)
         with slot.changed:
             old, slot.starting = slot.serving, None
             if fresh is None:
@@ -217,18 +243,21 @@ class ModelServers:
             slot.changed.notify_all()
         if over and old is not None:
             old.close()
-        if fresh is not None and self._stopping.is_set():
+        with self._lock:
+            forgotten = self._slots.get(application.application) is not slot
+        if fresh is not None and forgotten:
             fresh.close()
 
-    def _start(self, application: tables.Application) -> _Server:
+    def _start(self, application: tables.ApplicationRevision) -> _Server:
         document = application.document
         if not document.get("model"):
             raise errors.PermanentError("it was registered without a model")
-        log = self._folder / f"{application.name}.log"
+        log = self._folder / f"{application.application}.log"
         python = self._python(document.get("runtime") or "")
-        argv = [*python, "-m", "fuseml.steps.model_server", "--model", document["model"], "--name", application.name, "--port", "0"]
+        argv = [*python, "-m", "fuseml.steps.model_server", "--model", document["model"], "--name", application.application, "--port", "0"]
         scratch = pathlib.Path(tempfile.mkdtemp(dir=self._folder, prefix=_SCRATCH))
-        environment = {**self._environment, "MLFLOW_TRACKING_URI": document.get("tracking_uri") or "", "TMPDIR": str(scratch)}
+        own = {name: self._unseal(value) for name, value in (document.get("environment") or {}).items()}
+        environment = {**own, **self._environment, "MLFLOW_TRACKING_URI": document.get("tracking_uri") or "", "TMPDIR": str(scratch)}
         server = _Server(application.revision, leash.Leashed(argv, env=environment, cwd=self._folder, log=log, pipe=True), scratch)
         watchdog = threading.Timer(_START_SECONDS, server.close)
         watchdog.start()

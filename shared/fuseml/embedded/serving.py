@@ -1,43 +1,42 @@
-"""The server's own record in the registry: where predictor steps find the model servers of this process."""
+"""The model servers of this process as a serving."""
 
 from __future__ import annotations
 
-from fuseml.domain import errors, extension
-from fuseml.runtime import clock, secrets
-from fuseml.store import database, extensions
+from collections.abc import Collection, Sequence
 
-EXTENSION = "fuseml"
+from fuseml.embedded import model_servers
+from fuseml.servings import Status, Wanted
 
 
-def register(store: database.Database, keyring: secrets.Keyring, url: str, workload_token: str) -> None:
-    """Put the record into the registry, or bring its address up to date."""
-    document = {
-        "id": EXTENSION,
-        "product": "fuseml",
-        "description": "The model servers of the embedded FuseML server",
-        "services": [
-            {
-                "id": "serving",
-                "resource": "fuseml-serving",
-                "category": "prediction-serving",
-                "auth_required": True,
-                "endpoints": [{"url": url, "type": "internal", "configuration": {"FUSEML_API_URL": url, "FUSEML_APPS_URL": f"{url}/apps"}}],
-                "credentials": [{"id": "workload", "scope": "global", "configuration": {"FUSEML_API_TOKEN": workload_token}}],
-            }
-        ],
-    }
-    record = extension.Extension.model_validate(document)
-    with store.write() as session:
-        try:
-            known = extensions.get(session, EXTENSION)
-        except errors.NotFoundError:
-            known = None
-        if known is not None and [e.url for service in known.services for e in service.endpoints] == [url]:
-            return
-        now = clock.now()
-        revision = known.revision + 1 if known else 1
-        sealed = extension.map_secrets(record, keyring.seal).model_copy(update={"revision": revision})
-        if known is None:
-            extensions.add(session, sealed, now)
-        else:
-            extensions.replace(session, sealed, now)
+class EmbeddedServing:
+    """Model servers look at the records themselves, with every request and from time to time: there is nothing to tell them."""
+
+    splits = False
+
+    def __init__(self, apps: model_servers.ModelServers, url: str) -> None:
+        self._apps, self._url = apps, url
+
+    def apply(self, wanted: Wanted) -> None:
+        """See `Serving.apply`."""
+
+    def remove(self, name: str) -> None:
+        """See `Serving.remove`."""
+        self._apps.forget(name)
+
+    def status(self, wanted: Wanted) -> Status:
+        """See `Serving.status`. An application that nobody asks is ready: its first request starts it."""
+        told = self._apps.status(wanted.name)
+        (revision,) = wanted.traffic
+        url = f"{self._url}/apps/{wanted.name}"
+        if told.failed is not None:
+            return Status("failed", told.failed, url, {told.serving: 100} if told.serving else {})
+        if told.serving not in (None, revision):
+            return Status("starting", f"revision {told.serving} goes on until the next request has started it", url, {told.serving: 100})
+        return Status("ready", "", url, {revision: 100})
+
+    def servable(self, wanted: Wanted) -> Collection[int]:
+        """See `Serving.servable`."""
+        return [revision.number for revision in wanted.revisions]
+
+    def reconcile(self, wanted: Sequence[Wanted]) -> None:
+        """See `Serving.reconcile`."""

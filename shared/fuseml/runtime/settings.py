@@ -64,6 +64,9 @@ class Settings:
         "address of a function as the gateway sees it, with `{function}` for the name of its service",
         "http://{function}.fuseml.svc.cluster.local",
     )
+    serving_image: str = _setting(
+        "FUSEML_SERVING_IMAGE", "image of the model server, with which applications are served as Knative Services; unset: they are not"
+    )
     namespace: str = _setting("FUSEML_WORKLOADS_NAMESPACE", "namespace of the workloads", "fuseml-workloads")
 
     @staticmethod

@@ -259,7 +259,7 @@ class Milestone(SQLModel, table=True):
 
 
 class Application(SQLModel, table=True):
-    """A served thing. `document` is what was registered; `revision` counts how often."""
+    """A served thing. `document` is what was registered last; `revision` counts how often. `traffic` is revision -> percent."""
 
     __tablename__ = "application"
 
@@ -268,8 +268,20 @@ class Application(SQLModel, table=True):
     workflow: str = Field(index=True)
     document: dict[str, Any] = Field(sa_type=_Json)
     revision: int
+    traffic: dict[str, int] = Field(default_factory=dict, sa_type=_Json)
     created: str
     updated: str
+
+
+class ApplicationRevision(SQLModel, table=True):
+    """What an application was registered as once, for as long as one can go back to it."""
+
+    __tablename__ = "application_revision"
+
+    application: str = Field(primary_key=True)
+    revision: int = Field(primary_key=True)
+    document: dict[str, Any] = Field(sa_type=_Json)
+    created: str
 
 
 class Artifact(SQLModel, table=True):

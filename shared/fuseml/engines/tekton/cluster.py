@@ -1,49 +1,23 @@
-"""The few calls that the engine makes to Kubernetes, and what their failures mean.
-
-The `kubernetes` package takes longer to import than everything else a function does (1.4 s), so it is imported with the first call.
-Nothing that is sent or received gets into a message but what the server says is wrong, and not even that where a Secret is sent.
-"""
+"""The few calls that the engine makes to Kubernetes."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import functools
-import json
-import logging
 from collections.abc import Iterator
 from typing import Any
 
-import urllib3
-import urllib3.exceptions
-
-from fuseml.domain import errors
 from fuseml.engines.tekton.values import Object
+from fuseml.runtime import cluster
 
 _TEKTON = ("tekton.dev", "v1")
-_TIMEOUT = (5.0, 30.0)
-"""Seconds to connect, and to wait for an answer."""
-_LONGEST_MESSAGE = 500
 _BLOCK = 1 << 16
 
 
-class Cluster:
-    """One namespace of a cluster: that of the pod's service account, else of the current kubeconfig; or one whose API is at `host`.
+class Cluster(cluster.Connection):
+    """The runs in one namespace of a cluster. What its calls raise: see `cluster.Connection`."""
 
-    Every call raises TemporaryError when the cluster cannot be reached or is busy, and PermanentError (NotFoundError, ConflictError,
-    InvalidError, TooLargeError) when the same call cannot succeed.
-    """
-
-    def __init__(self, namespace: str, host: str | None = None) -> None:
-        self.namespace = namespace
-        self._host = host
-
-    def close(self) -> None:
-        """End the connections. The next call makes new ones."""
-        if "_client" in self.__dict__:
-            self._client.rest_client.pool_manager.clear()
-            self._client.close()
-            del self._client
+    needs = "Tekton"
 
     def create_pipeline_run(self, body: Object) -> Object:
         """Returns the object as it is stored. Raises ConflictError when there is one of its name."""
@@ -78,51 +52,28 @@ class Cluster:
     def create_secret(self, body: Object) -> None:
         """Raises ConflictError when there is one of its name."""
         with self._refusals("create", "secrets", sent_secret=True):
-            self._core().create_namespaced_secret(self.namespace, body, _request_timeout=_TIMEOUT)
+            self._core().create_namespaced_secret(self.namespace, body, _request_timeout=cluster.TIMEOUT)
 
     def secret_owners(self, name: str) -> list[str]:
         """The uids of what owns a Secret. Raises NotFoundError."""
         with self._refusals("get", "secrets"):
-            metadata = self._core().read_namespaced_secret(name, self.namespace, _request_timeout=_TIMEOUT).metadata
+            metadata = self._core().read_namespaced_secret(name, self.namespace, _request_timeout=cluster.TIMEOUT).metadata
         return [owner.uid for owner in metadata.owner_references or []]
 
     def secret(self, name: str) -> dict[str, str]:
         """The contents of a Secret. Raises NotFoundError."""
         with self._refusals("get", "secrets"):
-            data = self._core().read_namespaced_secret(name, self.namespace, _request_timeout=_TIMEOUT).data or {}
+            data = self._core().read_namespaced_secret(name, self.namespace, _request_timeout=cluster.TIMEOUT).data or {}
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
     def log(self, pod: str, container: str) -> Iterator[bytes]:
         """What a container has written so far, in blocks. Raises NotFoundError without the pod, InvalidError before the container runs."""
         with self._refusals("get", "pods/log"):
             answer = self._core().read_namespaced_pod_log(
-                pod, self.namespace, container=container, _preload_content=False, _request_timeout=_TIMEOUT
+                pod, self.namespace, container=container, _preload_content=False, _request_timeout=cluster.TIMEOUT
             )
             with contextlib.closing(answer):
                 yield from answer.stream(_BLOCK)
-
-    @functools.cached_property
-    def _client(self) -> Any:
-        from kubernetes import client, config
-
-        # At the level DEBUG it logs whole answers, Secrets among them.
-        logging.getLogger("kubernetes.client.rest").setLevel(logging.INFO)
-        configuration = client.Configuration()
-        # Once more where a kept connection turns out to be dead; longer waits, and how long, are for the caller to decide.
-        configuration.retries = urllib3.Retry(1, respect_retry_after_header=False)
-        if self._host is not None:
-            configuration.host = self._host
-            return client.ApiClient(configuration)
-        try:
-            config.load_incluster_config(client_configuration=configuration)
-        except config.ConfigException:
-            try:
-                config.load_kube_config(client_configuration=configuration)
-            except config.ConfigException as error:
-                raise errors.PermanentError(
-                    "there is no cluster to run on: this process has neither the service account of a pod nor a kubeconfig"
-                ) from error
-        return client.ApiClient(configuration)
 
     def _core(self) -> Any:
         from kubernetes import client
@@ -133,63 +84,5 @@ class Cluster:
         from kubernetes import client
 
         call = getattr(client.CustomObjectsApi(self._client), f"{verb}_namespaced_custom_object")
-        found: Object = call(*_TEKTON, self.namespace, plural, **arguments, _request_timeout=_TIMEOUT)
+        found: Object = call(*_TEKTON, self.namespace, plural, **arguments, _request_timeout=cluster.TIMEOUT)
         return found
-
-    @contextlib.contextmanager
-    def _refusals(self, verb: str, resource: str, *, sent_secret: bool = False) -> Iterator[None]:
-        """Tell what the failure of a call means. `from None`: the client's own errors hold whole answers."""
-        from kubernetes import client
-
-        try:
-            yield
-        except client.ApiException as error:
-            raise self._refusal(error, f"{verb} {resource} in namespace {self.namespace!r}", sent_secret=sent_secret) from None
-        except urllib3.exceptions.HTTPError as error:
-            raise errors.TemporaryError(f"the cluster cannot be reached to {verb} {resource}: {type(error).__name__}") from None
-
-    @staticmethod
-    def _refusal(error: Any, what: str, *, sent_secret: bool) -> errors.FusemlError:
-        reason, message = _status(error.body)
-        said = f": {reason if sent_secret else message or reason}".removesuffix(": ")
-        details: dict[str, object] = {"status": error.status, "reason": reason}
-        match error.status:
-            case 400 | 422:
-                return errors.InvalidError(f"the cluster refuses to {what}{said}", details=details)
-            case 401:
-                return errors.PermanentError(
-                    f"the cluster does not know us, so we may not {what}: check the token of the service account", details=details
-                )
-            case 403:
-                return errors.PermanentError(f"the service account may not {what}; grant it{said}", details=details)
-            case 404:
-                return errors.NotFoundError(
-                    f"the cluster has nothing there to {what}: is Tekton installed, is the namespace there?{said}", details=details
-                )
-            case 409:
-                return errors.ConflictError(f"the cluster finds a conflict when asked to {what}{said}", details=details)
-            case 413:
-                return errors.TooLargeError(f"it is too large to {what}{said}", details=details)
-            case 0:
-                return errors.PermanentError(f"the cluster's certificate is not trusted, so we do not {what}", details=details)
-            case status if status in (408, 429) or status >= 500:
-                return errors.TemporaryError(
-                    f"the cluster cannot {what} now (status {status}){said}", details=details, delay=_delay(error.headers)
-                )
-            case status:
-                return errors.PermanentError(f"the cluster answers {status} when asked to {what}{said}", details=details)
-
-
-def _status(body: object) -> tuple[str, str]:
-    """Reason and message of the `Status` object that Kubernetes answers failures with; other answers (of proxies) say nothing."""
-    try:
-        status = json.loads(body if isinstance(body, str | bytes) else "")
-        return str(status["reason"]), str(status["message"])[:_LONGEST_MESSAGE]
-    except (ValueError, TypeError, KeyError):
-        return "", ""
-
-
-def _delay(headers: Any) -> float:
-    """Seconds that the server asks to wait."""
-    said = str((headers or {}).get("Retry-After", ""))
-    return float(said) if said.isdecimal() else 1.0

@@ -19,12 +19,21 @@ def upgrade() -> None:
         sa.Column("workflow", sa.String(), nullable=False),
         sa.Column("document", sa.JSON(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("traffic", sa.JSON(), nullable=False),
         sa.Column("created", sa.String(), nullable=False),
         sa.Column("updated", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_index(op.f("ix_application_type"), "application", ["type"], unique=False)
     op.create_index(op.f("ix_application_workflow"), "application", ["workflow"], unique=False)
+    op.create_table(
+        "application_revision",
+        sa.Column("application", sa.String(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.Column("created", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("application", "revision"),
+    )
     op.create_table(
         "artifact",
         sa.Column("address", sa.String(), nullable=False),

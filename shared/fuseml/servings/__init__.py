@@ -1,0 +1,117 @@
+"""Servings keep in service what applications say. Two are real: the embedded server's model servers, and Knative.
+
+What is wanted is in the database; a serving is told it after every change, and all of it again by the sweep, so that a crash in between,
+or a hand that deleted something, is made good. KServe and Seldon Core would be two more, chosen by `Application.served_by`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import sqlmodel
+
+from fuseml.domain import application, errors, extension
+from fuseml.store import applications, tables
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One revision of an application, and when it was registered; `document.environment` is in the open."""
+
+    number: int
+    document: application.Application
+    registered: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be served: the kept revisions, in ascending order, and the traffic of those that are served."""
+
+    name: str
+    revisions: Sequence[Revision]
+    traffic: application.Traffic
+
+    @property
+    def newest(self) -> Revision:
+        """What was registered last."""
+        return self.revisions[-1]
+
+
+State = Literal["ready", "starting", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How it is. `ready` means that requests go where they are wanted; `cause` says why they do not; `traffic` is where they do go.
+
+    `url` is the address below which it is served, as its users reach it; empty while nobody knows.
+    """
+
+    state: State
+    cause: str = ""
+    url: str = ""
+    traffic: Mapping[int, int] | None = None
+    namespace: str = ""
+    resources: Sequence[application.Resource] = ()
+
+
+class Serving(Protocol):
+    """Serves the models of applications. Calls raise TemporaryError when it cannot be reached and PermanentError when it refuses."""
+
+    splits: bool
+    """Whether it can share requests among revisions."""
+
+    def apply(self, wanted: Wanted) -> None:
+        """Serve this. Idempotent; returns before it is ready. What is served goes on until the new is."""
+
+    def remove(self, name: str) -> None:
+        """Serve it no longer. Does nothing when there is nothing."""
+
+    def status(self, wanted: Wanted) -> Status:
+        """How it is served now."""
+
+    def servable(self, wanted: Wanted) -> Collection[int]:
+        """Which of the revisions may get requests: a serving may have forgotten older ones."""
+
+    def reconcile(self, wanted: Sequence[Wanted]) -> None:
+        """Make it so that these are served, and nothing else. Raises the last refusal, after it has tried them all."""
+
+
+Servings = Mapping[str, Serving]
+"""By `Application.served_by`."""
+
+
+def wanted(session: sqlmodel.Session, row: tables.Application, unseal: Callable[[str], str]) -> Wanted | None:
+    """What the database says about an application; None when it is served by somebody else."""
+    if not row.document.get("model"):
+        return None
+    kept = [
+        Revision(former.revision, _opened(former.document, unseal), former.created) for former in applications.revisions(session, row.name)
+    ]
+    return Wanted(row.name, tuple(kept), {int(revision): percent for revision, percent in row.traffic.items()})
+
+
+def chosen(servings: Servings, served_by: str) -> Serving:
+    """Raises InvalidError that names those that there are."""
+    if served_by not in servings:
+        raise errors.InvalidError(
+            f"nothing here serves applications by {served_by!r}; let the step's selector for prediction-serving find one of: "
+            f"{', '.join(sorted(servings)) or 'none is configured (FUSEML_SERVING_IMAGE)'}",
+            [errors.Problem("served_by", "unknown")],
+        )
+    return servings[served_by]
+
+
+def connect(namespace: str, image: str) -> Servings:
+    """Those of the cluster that this process runs in, or that KUBECONFIG names. Connects at the first use. None without an image."""
+    from fuseml.servings import knative
+
+    return {application.BUILT_IN: knative.KnativeServing(knative.Cluster(namespace), knative.Settings(image=image))} if image else {}
+
+
+def _opened(document: Mapping[str, object], unseal: Callable[[str], str]) -> application.Application:
+    stored = application.Application.model_validate(document)
+    opened = {name: unseal(value) for name, value in stored.environment.items() if value != extension.HIDDEN}
+    return stored.model_copy(update={"environment": opened})

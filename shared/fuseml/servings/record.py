@@ -1,0 +1,49 @@
+"""FuseML's own record in the registry: where predictor steps find who serves a model."""
+
+from __future__ import annotations
+
+from fuseml.domain import application, errors, extension
+from fuseml.runtime import clock, secrets
+from fuseml.store import database, extensions
+
+EXTENSION = "fuseml"
+WORKLOAD_TOKEN = "token:workload"  # noqa: S105 - what it is derived for
+"""The purpose for which the token of steps is derived from the keys."""
+
+
+def register(store: database.Database, keyring: secrets.Keyring, url: str, apps_url: str = "") -> None:
+    """Put the record into the registry, or bring its address up to date. `url` is the API's for steps; applications are below `apps_url`
+    where that is known before they are served."""
+    configuration = {"FUSEML_API_URL": url, "FUSEML_APPS_URL": apps_url} if apps_url else {"FUSEML_API_URL": url}
+    document = {
+        "id": EXTENSION,
+        "product": "fuseml",
+        "description": "FuseML itself: serves models as applications",
+        "services": [
+            {
+                "id": "serving",
+                "resource": application.BUILT_IN,
+                "category": "prediction-serving",
+                "auth_required": True,
+                "endpoints": [{"url": url, "type": "internal", "configuration": configuration}],
+                "credentials": [
+                    {"id": "workload", "scope": "global", "configuration": {"FUSEML_API_TOKEN": keyring.derive(WORKLOAD_TOKEN)}}
+                ],
+            }
+        ],
+    }
+    record = extension.Extension.model_validate(document)
+    with store.write() as session:
+        try:
+            known = extensions.get(session, EXTENSION)
+        except errors.NotFoundError:
+            known = None
+        if known is not None and [e.url for service in known.services for e in service.endpoints] == [url]:
+            return
+        now = clock.now()
+        revision = known.revision + 1 if known else 1
+        sealed = extension.map_secrets(record, keyring.seal).model_copy(update={"revision": revision})
+        if known is None:
+            extensions.add(session, sealed, now)
+        else:
+            extensions.replace(session, sealed, now)

@@ -1,0 +1,278 @@
+"""Applications on a real cluster: made, called, replaced under load, shared, rolled back, asleep, awake, gone.
+
+FUSEML_TEST_SERVING_IMAGE is an image with the model server (default: `fuseml/model-server:1` in the registry of `shared/cluster`). Pods have
+to reach this process for their models: as FUSEML_TEST_HOST (`host.local`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import urllib3
+from flask.testing import FlaskClient
+
+from functions.applications.app import Deps, create_app
+from fuseml.domain import application
+from fuseml.runtime import auth, secrets
+from fuseml.servings import knative
+from fuseml.store import database
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+
+IMAGE = os.environ.get("FUSEML_TEST_SERVING_IMAGE", "registry.local:5000/fuseml/model-server:1")
+HOST = os.environ.get("FUSEML_TEST_HOST", "host.local")
+NAME = "tiny"
+POOL = urllib3.PoolManager(maxsize=4, retries=False)
+# Two versions that tell themselves by what they predict.
+TRAIN = """
+import mlflow, numpy, sys
+from sklearn.dummy import DummyRegressor
+mlflow.set_tracking_uri(sys.argv[1])
+x = numpy.array([[0.0], [1.0]])
+for answer in (1.0, 2.0):
+    with mlflow.start_run():
+        model = DummyRegressor(strategy="constant", constant=answer).fit(x, [0.0, 1.0])
+        mlflow.sklearn.log_model(model, name="model", registered_model_name="tiny", input_example=x)
+"""
+ROW = json.dumps({"inputs": [{"name": "input-0", "datatype": "FP64", "shape": [1, 1], "data": [0.5]}]})
+
+
+def wait_until(true: Callable[[], object], seconds: float, what: str) -> float:
+    started = time.monotonic()
+    while not true():
+        assert time.monotonic() - started < seconds, f"not after {seconds} s: {what}"
+        time.sleep(0.2)
+    return time.monotonic() - started
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an MLflow server with the models, as pods see it."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    bare = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "0.0.0.0", "--port", str(port), "--workers", "1"),
+        *(
+            "--allowed-hosts",
+            "*",
+            "--backend-store-uri",
+            f"sqlite:///{folder}/mlflow.db",
+            "--artifacts-destination",
+            str(folder / "artifacts"),
+        ),
+    ]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, env={**bare, "MLFLOW_DISABLE_TELEMETRY": "true"}, stdout=log, stderr=log, start_new_session=True)
+    try:
+        here = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(f"{here}/health"), 300, f"MLflow\n{(folder / 'log').read_text()}")
+        subprocess.run([sys.executable, "-c", TRAIN, here], env=bare, check=True, capture_output=True)
+        yield f"http://{HOST}:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait(30)
+
+
+def answers(url: str) -> bool:
+    try:
+        return urllib3.request("GET", url, retries=False, timeout=2).status == 200
+    except urllib3.exceptions.HTTPError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[str]:
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("needs KUBECONFIG of a cluster with Knative Serving")
+    from kubernetes import client, config
+
+    config.load_kube_config()
+    core = client.CoreV1Api()
+    name = f"fuseml-serving-{os.urandom(4).hex()}"
+    core.create_namespace({"metadata": {"name": name}})
+    try:
+        yield name
+    finally:
+        core.delete_namespace(name)
+        core.api_client.close()
+
+
+@dataclass
+class Fuseml:
+    """The function, and what it is about."""
+
+    client: FlaskClient
+    serving: knative.KnativeServing
+    namespace: str
+    tracking: str
+
+    def call(self, method: str, path: str, document: object = None) -> Any:
+        answer = self.client.open(path, method=method, json=document, headers={"Authorization": "Bearer t"})
+        assert answer.status_code < 300, answer.text
+        return answer.json
+
+    def register(self, version: int) -> Any:
+        return self.call(
+            "POST",
+            "/applications",
+            {
+                "name": NAME,
+                "type": "predictor",
+                "workflow": "w",
+                "project": "demo",
+                "run": f"w-{version}",
+                "model": f"models:/tiny/{version}",
+                "tracking_uri": self.tracking,
+                "environment": {"MLFLOW_TRACKING_TOKEN": f"secret-{version}"},
+            },
+        )
+
+    def shown(self) -> Any:
+        return self.call("GET", f"/applications/{NAME}")
+
+    def wait_for(self, status: str, seconds: float = 300) -> float:
+        return wait_until(lambda: self.shown()["status"] == status, seconds, f"{status}: {self.shown()}")
+
+
+@pytest.fixture(scope="module")
+def fuseml(namespace: str, tracking: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuseml]:
+    store = database.Database(f"sqlite:///{tmp_path_factory.mktemp('db')}/fuseml.db")
+    store.migrate()
+    cluster = knative.Cluster(namespace)
+    serving = knative.KnativeServing(cluster, knative.Settings(image=IMAGE, timeout=60, retention="0s", patience=60, cpu="25m"))
+    tokens = auth.Tokens({auth.digest_of("t"): auth.Caller("admin", "admin")})
+    deps = Deps(store=store, tokens=tokens, keyring=secrets.Keyring([secrets.new_key()]), serving={application.BUILT_IN: serving})
+    with contextlib.closing(store), contextlib.closing(cluster):
+        yield Fuseml(create_app(deps).test_client(), serving, namespace, tracking)
+
+
+def predict(url: str, timeout: float = 120) -> tuple[int, Any]:
+    answer = POOL.request("POST", url, body=ROW, headers={"Content-Type": "application/json"}, retries=False, timeout=timeout)
+    return answer.status, json.loads(answer.data)["outputs"][0]["data"][0] if answer.status == 200 else answer.data
+
+
+@dataclass
+class Client:
+    """Asks again and again, and remembers every answer."""
+
+    url: str
+    answers: list[tuple[int, Any]] = field(default_factory=list)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def _ask(self) -> None:
+        while not self.stopping.wait(0.05):
+            try:
+                self.answers.append(predict(self.url, 30))
+            except urllib3.exceptions.HTTPError as error:
+                self.answers.append((0, str(error)))
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self._ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.stopping.set()
+            for thread in threads:
+                thread.join()
+
+
+def test_an_application_lives_on_knative(fuseml: Fuseml, capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+
+    # Made and called.
+    made = fuseml.register(1)
+    assert made["revision"] == 1
+    said.append(f"registered to ready {fuseml.wait_for('ready'):.1f} s")
+    shown = fuseml.shown()
+    assert shown["environment"] == {"MLFLOW_TRACKING_TOKEN": "<hidden>"}
+    assert shown["k8s_namespace"] == fuseml.namespace
+    assert [resource["kind"] for resource in shown["k8s_resources"]] == ["Service.serving.knative.dev", "Secret"]
+    assert shown["url"].endswith(f"/v2/models/{NAME}/infer")
+    assert predict(shown["url"]) == (200, 1.0)
+
+    # Replaced while somebody keeps asking.
+    caller = Client(shown["url"])
+    with caller.asking():
+        fuseml.register(2)
+        said.append(f"replaced to ready {fuseml.wait_for('ready'):.1f} s")
+        wait_until(lambda: caller.answers[-1] == (200, 2.0), 60, "the new model answers")
+        time.sleep(2)
+    assert {answer for answer in caller.answers if answer[0] != 200} == set()
+    assert {value for _, value in caller.answers} == {1.0, 2.0}
+    said.append(f"{len(caller.answers)} requests meanwhile, none failed")
+
+    # Shared, and back.
+    fuseml.call("PUT", f"/applications/{NAME}/traffic", {"traffic": {"current": 50, "previous": 50}})
+    fuseml.wait_for("ready")
+    wait_until(lambda: {predict(shown["url"])[1] for _ in range(12)} == {1.0, 2.0}, 60, "both answer")
+    caller = Client(shown["url"])
+    with caller.asking():
+        rolled = fuseml.call("POST", f"/applications/{NAME}/rollback")
+        assert [(share["revision"], share["percent"], share["model"]) for share in rolled["traffic"]] == [(1, 100, "models:/tiny/1")]
+        said.append(f"rolled back in {fuseml.wait_for('ready'):.1f} s")
+        time.sleep(2)
+    assert {answer for answer in caller.answers if answer[0] != 200} == set()
+    assert {predict(shown["url"])[1] for _ in range(8)} == {1.0}
+
+    # A model that cannot be loaded changes nothing for those who ask.
+    fuseml.register(3)
+    said.append(f"broken model told after {fuseml.wait_for('failed'):.1f} s")
+    told = fuseml.shown()["cause"]
+    assert "cannot load" in told, told
+    assert predict(shown["url"]) == (200, 1.0)
+    fuseml.call("PUT", f"/applications/{NAME}/traffic", {"traffic": {"1": 100}})
+    fuseml.wait_for("ready")
+
+    with capsys.disabled():
+        sys.stderr.write("\n" + "\n".join(said) + "\n")
+
+
+def test_it_sleeps_and_wakes(fuseml: Fuseml, capsys: pytest.CaptureFixture[str]) -> None:
+    from kubernetes import client
+
+    fuseml.register(2)
+    fuseml.wait_for("ready")
+    core = client.CoreV1Api()
+    asleep = wait_until(
+        lambda: not core.list_namespaced_pod(fuseml.namespace, label_selector=f"fuseml.io/application={NAME}").items, 300, "no pods"
+    )
+    started = time.monotonic()
+    assert predict(fuseml.shown()["url"]) == (200, 2.0)
+    with capsys.disabled():
+        sys.stderr.write(f"\nasleep after {asleep:.0f} s, answered from zero in {time.monotonic() - started:.1f} s\n")
+    core.api_client.close()
+
+
+def test_deleting_it_leaves_nothing_also_where_a_hand_was_faster(fuseml: Fuseml) -> None:
+    from kubernetes import client
+
+    core, custom = client.CoreV1Api(), client.CustomObjectsApi()
+    where = ("serving.knative.dev", "v1", fuseml.namespace, "services")
+    custom.delete_namespaced_custom_object(*where, NAME)
+    assert fuseml.shown()["status"] == "starting"
+    fuseml.call("DELETE", f"/applications/{NAME}")
+    assert custom.list_namespaced_custom_object(*where)["items"] == []
+    assert [secret.metadata.name for secret in core.list_namespaced_secret(fuseml.namespace).items] == []
+    fuseml.register(1)
+    # Where a process died between the cluster and the database, the sweep deletes what has no record.
+    fuseml.serving.reconcile([])
+    assert custom.list_namespaced_custom_object(*where)["items"] == []
+    core.api_client.close()
+    custom.api_client.close()

@@ -1,0 +1,237 @@
+"""Applications from their API to Knative's, over real HTTP: what is recorded is served, whatever breaks in between."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from functions.applications.app import Deps, create_app
+from fuseml import servings
+from fuseml.domain import application, errors
+from fuseml.runtime import auth, secrets
+from fuseml.servings import knative
+from fuseml.servings.knative import render
+from fuseml.store import applications, database
+from tests.unit import kubernetes_api
+from tests.unit.kubernetes_api import NAMESPACE, Api, Fault
+
+SETTINGS = knative.Settings(image="ghcr.io/fuseml/model-server:v1")
+WINE = {
+    "name": "wine",
+    "type": "predictor",
+    "workflow": "mlflow-e2e",
+    "project": "demo",
+    "model": "models:/wine/1",
+    "tracking_uri": "http://mlflow",
+    "environment": {"MLFLOW_TRACKING_PASSWORD": "canary-1"},
+}
+
+
+@dataclass
+class Cluster:
+    """Fake Kubernetes with as much of Knative as it takes: revisions are made at once, and are `loading`, broken or ready."""
+
+    api: Api
+    loading: bool = False
+    broken: str = ""
+
+    def changed(self, api: Api, found: dict[str, Any]) -> None:
+        """What Knative's controller does about a Service."""
+        if found.get("kind") != "Service":
+            return
+        template = found["spec"]["template"]
+        name = template["metadata"]["name"]
+        if ("revisions", name) not in api.objects:
+            api.put("revisions", {"metadata": {"name": name, "labels": template["metadata"]["labels"]}})
+        well = "Unknown" if self.loading else "False" if self.broken else "True"
+        message = f'Revision "{name}" failed with message: {self.broken}.' if self.broken else ""
+        before = found.get("status", {}).get("traffic", [])
+        found["status"] = {
+            "observedGeneration": found["metadata"]["generation"],
+            "url": f"http://{found['metadata']['name']}.{NAMESPACE}.example.com",
+            "traffic": found["spec"]["traffic"] if well == "True" else before,
+            "conditions": [
+                {"type": "ConfigurationsReady", "status": well, "message": message},
+                {"type": "RoutesReady", "status": well, "reason": "RevisionMissing"},
+            ],
+        }
+
+    def service(self) -> Any:
+        return self.api.objects["services", "wine"]
+
+    def secret(self) -> dict[str, str]:
+        data = self.api.objects["secrets", "wine"]["data"]
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
+@dataclass
+class Server:
+    client: FlaskClient
+    deps: Deps
+    cluster: Cluster
+
+    def call(self, method: str, path: str, document: object = None, status: int = 200) -> Any:
+        answer = self.client.open(path, method=method, json=document, headers={"Authorization": "Bearer t"})
+        assert answer.status_code == status, answer.text
+        return answer.json
+
+    def register(self, **fields: object) -> Any:
+        return self.call("POST", "/applications", {**WINE, **fields}, 201)
+
+    def wanted(self) -> list[servings.Wanted]:
+        with self.deps.store.read() as session:
+            found = [servings.wanted(session, row, self.deps.keyring.unseal) for row in applications.everything(session)]
+        return [wanted for wanted in found if wanted is not None]
+
+    def sweep(self) -> None:
+        self.deps.serving[application.BUILT_IN].reconcile(self.wanted())
+
+
+@pytest.fixture
+def server(tmp_path: pathlib.Path) -> Iterator[Server]:
+    api = Api()
+    cluster = Cluster(api)
+    api.changed = cluster.changed
+    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
+    store.migrate()
+    tokens = auth.Tokens({auth.digest_of("t"): auth.Caller("admin", "admin")})
+    with kubernetes_api.serving(api) as url, contextlib.closing(store), contextlib.closing(knative.Cluster(NAMESPACE, url)) as connected:
+        serving = knative.KnativeServing(connected, SETTINGS)
+        deps = Deps(store=store, tokens=tokens, keyring=secrets.Keyring([secrets.new_key()]), serving={application.BUILT_IN: serving})
+        yield Server(create_app(deps).test_client(), deps, cluster)
+
+
+def test_what_is_registered_is_served_and_its_record_tells_where(server: Server) -> None:
+    made = server.register()
+    assert (made["status"], made["revision"], made["url"]) == (
+        "ready",
+        1,
+        f"http://wine.{NAMESPACE}.example.com/v2/models/wine/infer",
+    )
+    assert made["k8s_namespace"] == NAMESPACE
+    assert made["k8s_resources"] == [{"name": "wine", "kind": "Service.serving.knative.dev"}, {"name": "wine", "kind": "Secret"}]
+    assert made["traffic"] == [{"revision": 1, "percent": 100, "model": "models:/wine/1"}]
+    assert server.call("GET", "/applications")[0]["url"] == made["url"]
+    assert server.cluster.secret() == {"1.MLFLOW_TRACKING_PASSWORD": "canary-1"}
+
+
+def test_secrets_are_sealed_and_shown_to_nobody(server: Server) -> None:
+    shown = server.register()
+    assert shown["environment"] == {"MLFLOW_TRACKING_PASSWORD": "<hidden>"}
+    with server.deps.store.read() as session:
+        row = applications.get(session, "wine")
+        assert "canary" not in str([row.document, *(former.document for former in applications.revisions(session, "wine"))])
+    assert "canary" not in str(server.cluster.service())
+
+
+def test_the_same_again_changes_nothing_and_hidden_keeps_what_is_stored(server: Server) -> None:
+    server.register()
+    generation = server.cluster.service()["metadata"]["generation"]
+    assert server.register()["revision"] == 1
+    assert server.register(environment={"MLFLOW_TRACKING_PASSWORD": "<hidden>"})["revision"] == 1
+    assert server.cluster.service()["metadata"]["generation"] == generation
+    refused = server.call("POST", "/applications", {**WINE, "environment": {"OTHER": "<hidden>"}}, 400)
+    assert "nothing is stored" in refused["message"]
+
+
+def test_a_new_model_gets_the_requests_by_name_when_it_is_ready(server: Server) -> None:
+    server.register()
+    server.cluster.loading = True
+    waiting = server.register(model="models:/wine/2", environment={"MLFLOW_TRACKING_PASSWORD": "canary-2"})
+    assert (waiting["revision"], waiting["status"], waiting["cause"]) == (2, "starting", "RevisionMissing")
+    target = server.cluster.service()["spec"]["traffic"]
+    assert [(render.number(entry["revisionName"]), entry["percent"]) for entry in target] == [(2, 100)]
+    assert server.cluster.secret() == {"1.MLFLOW_TRACKING_PASSWORD": "canary-1", "2.MLFLOW_TRACKING_PASSWORD": "canary-2"}
+
+
+def test_a_model_that_cannot_be_loaded_is_told_with_its_reason(server: Server) -> None:
+    server.register()
+    server.cluster.broken = "Container failed with: no module named torch"
+    told = server.register(model="models:/wine/2")
+    assert (told["status"], told["cause"]) == ("failed", "Container failed with: no module named torch.")
+
+
+def test_requests_are_shared_and_rolled_back_to_revisions_that_there_are(server: Server) -> None:
+    server.register()
+    server.register(model="models:/wine/2")
+    shared = server.call("PUT", "/applications/wine/traffic", {"traffic": {"current": 90, "previous": 10}})
+    assert [(share["model"], share["percent"]) for share in shared["traffic"]] == [("models:/wine/1", 10), ("models:/wine/2", 90)]
+    targets = server.cluster.service()["spec"]["traffic"]
+    assert [(render.number(entry["revisionName"]), entry["percent"]) for entry in targets] == [(1, 10), (2, 90)]
+    assert {("revisions", entry["revisionName"]) for entry in targets} <= server.cluster.api.objects.keys()
+    back = server.call("POST", "/applications/wine/rollback")
+    assert [(share["revision"], share["percent"]) for share in back["traffic"]] == [(1, 100)]
+    assert "no revision before 1" in server.call("POST", "/applications/wine/rollback", status=409)["message"]
+    assert server.register(model="models:/wine/3")["traffic"] == [{"revision": 3, "percent": 100, "model": "models:/wine/3"}]
+    for name in [name for kind, name in server.cluster.api.objects if kind == "revisions" and render.number(name) == 1]:
+        server.cluster.api.delete("revisions", name)
+    refused = server.call("PUT", "/applications/wine/traffic", {"traffic": {"1": 100}}, 400)
+    assert "there are current, previous, 2, 3" in refused["message"]
+
+
+def test_deleting_leaves_nothing_also_when_somebody_was_faster(server: Server) -> None:
+    server.register()
+    server.cluster.api.delete("services", "wine")
+    assert server.call("GET", "/applications/wine")["status"] == "starting"
+    server.call("DELETE", "/applications/wine", status=204)
+    assert [kind for kind, _ in server.cluster.api.objects if kind != "revisions"] == []
+    server.call("DELETE", "/applications/wine", status=404)
+
+
+def test_the_sweep_makes_good_what_was_lost_and_ends_what_nobody_wants(server: Server) -> None:
+    server.cluster.api.faults = lambda number, method, path: Fault(503)
+    assert server.call("POST", "/applications", WINE, 503)["temporary"]
+    server.cluster.api.faults = lambda number, method, path: None
+    server.sweep()
+    assert server.call("GET", "/applications/wine")["status"] == "ready"
+    # Nothing to do is one question.
+    server.cluster.api.requests.clear()
+    server.sweep()
+    assert [(method, path.rpartition("/")[2]) for method, path, _ in server.cluster.api.requests] == [("GET", "services")]
+    server.cluster.api.delete("services", "wine")
+    server.sweep()
+    assert ("services", "wine") in server.cluster.api.objects
+    with server.deps.store.write() as session:
+        applications.delete(session, "wine")
+    server.sweep()
+    assert [kind for kind, _ in server.cluster.api.objects if kind != "revisions"] == []
+
+
+def test_one_application_that_cannot_be_served_does_not_keep_the_others_from_it(server: Server) -> None:
+    server.call("POST", "/applications", {**WINE, "name": "beer", "runtime": "fuseml.local/mlflow-trainer:3f2a"}, 400)
+    server.register()
+    server.cluster.api.delete("services", "wine")
+    with pytest.raises(errors.InvalidError, match="'beer' cannot be served on a cluster"):
+        server.sweep()
+    assert ("services", "wine") in server.cluster.api.objects
+
+
+def test_a_cluster_that_is_away_is_told_with_the_record(server: Server) -> None:
+    server.register()
+    server.cluster.api.faults = lambda number, method, path: Fault(503)
+    shown = server.call("GET", "/applications/wine")
+    assert shown["status"] == "starting"
+    assert "how it is served is not known" in shown["cause"]
+
+
+def test_another_way_of_serving_is_refused_with_those_that_there_are(server: Server) -> None:
+    refused = server.call("POST", "/applications", {**WINE, "served_by": "kserve-api"}, 400)
+    assert "nothing here serves applications by 'kserve-api'" in refused["message"]
+    assert "fuseml-serving" in refused["message"]
+    assert server.call("GET", "/applications") == []
+
+
+def test_what_others_serve_is_only_recorded(server: Server) -> None:
+    made = server.register(model=None, served_by="kserve-api", url="http://kserve.example.com/wine", environment={})
+    assert (made["status"], made["url"]) == (None, "http://kserve.example.com/wine")
+    assert server.cluster.api.objects == {}
+    refused = server.call("POST", "/applications/wine/rollback", status=409)
+    assert "no model that FuseML serves" in refused["message"]
+    server.call("DELETE", "/applications/wine", status=204)

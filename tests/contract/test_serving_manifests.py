@@ -1,0 +1,121 @@
+"""What applications become on Knative: as in tests/golden/knative, and valid by Knative's own schema.
+
+`UPDATE_GOLDEN=1` writes the files anew. The schema is not part of the project; without it its tests are skipped.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuseml.domain import application, errors
+from fuseml.servings import Revision, Wanted, knative
+from fuseml.servings.knative import render
+from tests.contract.test_tekton_manifests import SHARED, closed
+
+GOLDEN = Path(__file__).parents[1] / "golden/knative"
+SETTINGS = knative.Settings(image="ghcr.io/fuseml/model-server:v1")
+MOMENT = "2026-11-20T10:00:00.000000Z"
+
+
+def revision(number: int, **fields: object) -> Revision:
+    document = {
+        "name": "demo-wine",
+        "type": "predictor",
+        "workflow": "mlflow-e2e",
+        "project": "demo",
+        "codeset": "wine",
+        "run": f"mlflow-e2e-{number}",
+        "model": f"models:/wine/{number}",
+        "runtime": "fuseml.local/mlflow-trainer:host",
+        "tracking_uri": "http://mlflow.mlflow.svc.cluster.local:5000",
+        **fields,
+    }
+    return Revision(number, application.Application.model_validate(document), MOMENT)
+
+
+SECRET = {"environment": {"MLFLOW_TRACKING_USERNAME": "reader", "MLFLOW_TRACKING_PASSWORD": "canary-7f3a"}}
+FORMER = {1: "demo-wine-00001-0a1b2c3d"}
+WANTED = {
+    "first": Wanted("demo-wine", [revision(1)], {1: 100}),
+    "shared": Wanted("demo-wine", [revision(1, **SECRET), revision(2, **SECRET)], {1: 10, 2: 90}),
+    "own-image": Wanted("demo-wine", [revision(1, runtime="registry.example.com/wine:3f2a")], {1: 100}),
+    "long-name": Wanted("0" + "x" * 62, [revision(1, name="0" + "x" * 62, project="a project: with signs")], {1: 100}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_an_application_is_rendered_as_in_its_golden_file(name: str) -> None:
+    wanted = WANTED[name]
+    documents = [document for document in (render.service(wanted, SETTINGS, FORMER), render.secret(wanted)) if document is not None]
+    text = yaml.safe_dump_all(documents, sort_keys=False, width=140)
+    golden = GOLDEN / f"{name}.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_a_service_is_valid_by_the_schema_of_knative(name: str) -> None:
+    path = SHARED / "crds/knative-serving/service.yaml"
+    if not path.exists():
+        pytest.skip(f"there is no schema {path}")
+    (version,) = [version for version in yaml.safe_load(path.read_text())["spec"]["versions"] if version["name"] == "v1"]
+    schema: dict[str, Any] = closed(version["schema"]["openAPIV3Schema"])
+    schema["properties"] |= {"apiVersion": {"const": "serving.knative.dev/v1"}, "kind": {"const": "Service"}}
+    schema["properties"]["metadata"]["additionalProperties"] = True
+    found = render.service(WANTED[name], SETTINGS, FORMER)
+    assert [f"{error.json_path}: {error.message}" for error in jsonschema.Draft7Validator(schema).iter_errors(found)] == []
+
+
+@given(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True), st.integers(1, 99_999))
+def test_every_application_gets_names_that_knative_takes_and_its_revisions_tell_their_number(name: str, number: int) -> None:
+    """Services are DNS labels that begin with a letter; a revision's name begins with its Service's and is one too."""
+    body = render.service(Wanted(name, [revision(number, name=name)], {number: 100}), SETTINGS, {})
+    service, made = body["metadata"]["name"], body["spec"]["template"]["metadata"]["name"]
+    assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", service)
+    assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", made)
+    assert made.startswith(f"{service}-")
+    assert render.number(made) == number
+    assert body["spec"]["traffic"] == [{"revisionName": made, "percent": 100}]
+
+
+def test_another_image_or_registration_makes_another_revision_and_the_same_makes_the_same() -> None:
+    names = [
+        render.service(wanted, settings, {})["spec"]["template"]["metadata"]["name"]
+        for wanted, settings in (
+            (WANTED["first"], SETTINGS),
+            (WANTED["first"], knative.Settings(image="ghcr.io/fuseml/model-server:v2")),
+            (Wanted("demo-wine", [Revision(1, WANTED["first"].newest.document, "2026-11-20T11:00:00.000000Z")], {1: 100}), SETTINGS),
+            (WANTED["first"], SETTINGS),
+        )
+    ]
+    assert len(set(names)) == 3
+    assert names[0] == names[3]
+
+
+def test_no_secret_is_in_a_service() -> None:
+    assert "canary" not in str(render.service(WANTED["shared"], SETTINGS, FORMER))
+    secret = render.secret(WANTED["shared"])
+    assert secret is not None
+    assert base64.b64decode(secret["data"]["2.MLFLOW_TRACKING_PASSWORD"]) == b"canary-7f3a"
+    assert "canary" not in repr(WANTED["shared"])
+
+
+def test_a_share_for_a_revision_that_knative_forgot_is_refused() -> None:
+    with pytest.raises(errors.ConflictError, match="revision 1 of 'demo-wine' is no longer on the cluster"):
+        render.service(WANTED["shared"], SETTINGS, {})
+
+
+def test_an_environment_of_a_laptop_is_no_image() -> None:
+    with pytest.raises(errors.InvalidError, match="environment on another machine"):
+        render.service(Wanted("demo-wine", [revision(1, runtime="fuseml.local/mlflow-trainer:3f2a")], {1: 100}), SETTINGS, {})

@@ -46,6 +46,9 @@ def sweep(deps: Deps, tick: events.Event) -> None:
             repair(deps, tick)
         except errors.FusemlError as error:
             _log.warning("repair %s failed and will be tried again with the next tick: %s", repair.__name__, error.message)
+        except Exception:
+            # A mistake in one repair must not end the others; it is in the log with its place.
+            _log.exception("repair %s failed; the others go on", repair.__name__)
 
 
 def request_submissions(deps: Deps, tick: events.Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pytest
 import sqlmodel
 
 from functions.housekeeper import app as housekeeper
-from functions.housekeeper import pushes
+from functions.housekeeper import pushes, service
 from fuseml import githosts
 from fuseml.domain import events
 from fuseml.engines import local
@@ -179,6 +180,24 @@ def test_every_push_is_told_also_those_that_later_ones_overtook(house: House, cl
     assert [push.paths for push in told] == [None, ["0.py"], ["1.py"], ["2.py"]]
     assert house.announced() == {"refs/heads/main": commits[-1]}
     assert house.sweep() == []
+
+
+class Broken(EmbeddedGitHost):
+    """Fails in a way that nobody foresaw."""
+
+    def pushes(self, project: str, codeset: str, after: int) -> tuple[list[githosts.Push], int]:
+        raise ZeroDivisionError
+
+
+def test_a_repair_that_breaks_does_not_keep_the_others_from_their_work(
+    house: House, server: githost.Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with house.store.write() as session:
+        cloudevents.announce(session, events.RunStarted(run="w-1", workflow="w", project="workspace"))
+    broken = Broken(server.root, "http://127.0.0.1:1/git")
+    service.sweep(dataclasses.replace(house.deps, git=broken), TICK)
+    assert [event.type for event in house.published.taken] == [events.RunStarted.TYPE]
+    assert "repair announce_missed_pushes failed; the others go on" in caplog.text
 
 
 def test_what_was_told_is_not_told_again_and_a_stale_ref_is_put_right(house: House, clone: githost.Clone) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from functions.run_tracker import app as run_tracker_app
 from fuseml.domain import events, run
-from fuseml.store import codesets, runs
+from fuseml.store import archive, codesets, runs
 from tests.component import triggering
 
 WORKFLOW = """
@@ -98,6 +98,15 @@ def test_a_run_of_which_nothing_has_changed_is_over_without_an_engine(world: Wor
     assert [origin for _, _, origin, _ in told(world.start())] == [first["name"]] * 2
     log = world.functions["runs"].test_client().get(f"/runs/{second['name']}/logs/builder")
     assert log.status_code == 200
+
+
+def test_of_a_reused_step_no_engine_is_asked_for_a_log_of_its_own(world: World) -> None:
+    first = world.executed("builder")
+    second = world.start(inputs={"alpha": "2"})
+    assert [step["reused_from"] for step in second["steps"]] == [first["name"], None]
+    with world.store.read() as session:
+        waiting = [(row.name, step.name) for row, step in archive.unarchived(session, 9)]
+        assert waiting == [(first["name"], "builder")]
 
 
 def test_what_reads_a_step_that_has_not_been_told_of_is_not_found(world: World) -> None:

@@ -40,8 +40,8 @@ def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
     made.store.close()
 
 
-def assigned(world: triggering.World, policy: str, name: str = "train", group: str = "") -> None:
-    world.workflow(document(policy, name, group))
+def assigned(world: triggering.World, policy: str, name: str = "train", group: str = "", asking: str = "") -> None:
+    world.workflow(document(policy, name, group) + asking)
     world.assign(name, "code://p/code")
     world.settle()
 
@@ -195,6 +195,7 @@ class Interleaving(RuleBasedStateMachine):
     """Pushes, ends and duplicates of events in any order, on two workflows of one group."""
 
     policy = "queue"
+    asking = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,7 +211,7 @@ class Interleaving(RuleBasedStateMachine):
     @initialize()
     def assign(self) -> None:
         for name in ("train", "serve"):
-            assigned(self.world, self.policy, name, "gpu")
+            assigned(self.world, self.policy, name, "gpu", self.asking)
 
     @rule()
     def push(self) -> None:
@@ -243,9 +244,19 @@ class Interleaving(RuleBasedStateMachine):
         """What the engine has and is not through with."""
         return [row for row in self.rows() if row.id in self.world.engine.submitted and row.finished is None]
 
+    @precondition(lambda self: self.asked())
+    @rule()
+    def approve_one(self) -> None:
+        [name] = self.asked()
+        assert self.world.functions["runs"].test_client().post(f"/runs/{name}/approve").status_code == 202
+
+    def asked(self) -> list[str]:
+        """The runs of which people are waited for."""
+        return [run["name"] for run in self.world.get("/runs?state=waiting") if run["steps"][0]["approval"]["decision"] is None]
+
     @invariant()
-    def at_most_one_runs(self) -> None:
-        assert len(self.active()) <= 1
+    def at_most_one_runs_or_waits(self) -> None:
+        assert len({row.id for row in self.active()} | {row.id for row in self.rows() if row.state == "waiting"}) <= 1
 
     @invariant()
     def the_order_is_that_of_creation(self) -> None:
@@ -255,10 +266,13 @@ class Interleaving(RuleBasedStateMachine):
     def drained(self) -> list[tables.Run]:
         """Deliver everything and let every run come to its end."""
         self.world.settle()
-        while self.active():
-            self.finish_one()
+        while self.active() or self.asked():
+            if self.asked():
+                self.approve_one()
+            else:
+                self.finish_one()
             self.world.settle()
-            self.at_most_one_runs()
+            self.at_most_one_runs_or_waits()
         return self.rows()
 
 
@@ -290,6 +304,17 @@ class Cancelling(Interleaving):
         super().teardown()
 
 
+class QueueingToAsk(Queueing):
+    asking = '    approval: {message: "fit?"}\n'
+
+
+class CancellingWhileAsking(Cancelling):
+    asking = QueueingToAsk.asking
+
+
 TestQueueing = Queueing.TestCase
+TestQueueingToAsk = QueueingToAsk.TestCase
+TestCancellingWhileAsking = CancellingWhileAsking.TestCase
 TestCancelling = Cancelling.TestCase
 TestQueueing.settings = TestCancelling.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
+TestQueueingToAsk.settings = TestCancellingWhileAsking.settings = settings(max_examples=5, stateful_step_count=25, deadline=None)

@@ -173,13 +173,13 @@ class Plan(document.Model):
     timeout: int | None = None
 
     def step(self, name: str) -> StepPlan:
-        """The step called `name`. Raises NotFoundError, ConflictError for one that is reused and not executed."""
+        """The step called `name`. Raises NotFoundError, also for one that is reused and not executed."""
         for step in self.steps:
             if step.name == name:
                 return step
         for reused in self.reused:
             if reused.name == name:
-                raise errors.ConflictError(f"run {self.run} does not execute step {name!r}: it takes what {reused.run} has put out")
+                raise errors.NotFoundError(f"run {self.run} does not execute step {name!r}: it takes what {reused.run} has put out")
         raise errors.NotFoundError(f"run {self.run} has no step {name!r}; its steps are {', '.join(s.name for s in self.steps)}")
 
 

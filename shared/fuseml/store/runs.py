@@ -63,6 +63,7 @@ def add(
         step.cache_key = executions.UNKNOWN if name in cached else None
         if reused and name in reused:
             step.state, step.outputs, step.reused_from = "succeeded", dict(reused[name].outputs), reused[name].run
+            step.execution = 0  # no engine has anything of it: no log, and nothing to wait for
             # Its log is that of the run which executed it.
             step.archived = archive.NOWHERE
         session.add(step)

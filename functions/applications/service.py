@@ -85,8 +85,7 @@ def _route(deps: Deps, name: str, choose: _Choice) -> Shown:
     traffic = choose(wanted, sorted(serving.servable(wanted)))
     if len(traffic) > 1 and not serving.splits:
         raise errors.InvalidError(
-            "requests cannot be shared here: the embedded server serves one revision at a time; give 100 to one of them",
-            [errors.Problem("traffic", "not supported by the embedded server")],
+            "requests cannot be shared here: the embedded server serves one revision at a time; give 100 percent to one of them"
         )
     with deps.store.write() as session:
         row = applications.get(session, name)

@@ -98,8 +98,7 @@ def chosen(servings: Servings, served_by: str) -> Serving:
     if served_by not in servings:
         raise errors.InvalidError(
             f"nothing here serves applications by {served_by!r}; let the step's selector for prediction-serving find one of: "
-            f"{', '.join(sorted(servings)) or 'none is configured (FUSEML_SERVING_IMAGE)'}",
-            [errors.Problem("served_by", "unknown")],
+            f"{', '.join(sorted(servings)) or 'none is configured (FUSEML_SERVING_IMAGE)'}"
         )
     return servings[served_by]
 

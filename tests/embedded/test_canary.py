@@ -187,6 +187,7 @@ def test_no_answer_of_the_api_holds_a_secret(spill: Spill) -> None:
         "/codesets": {"project": "alpha", "name": "code"},
         "/workflows": {"name": "spill"},
         "/runs": {"name": "spill-1", "step": "fail"},
+        "/events": {"id": "none"},
     }
     answered: dict[str, int] = {}
     for template, operations in server.get("/openapi.json")["paths"].items():
@@ -195,13 +196,18 @@ def test_no_answer_of_the_api_holds_a_secret(spill: Spill) -> None:
         values = known.get(f"/{template.split('/')[1]}", {"name": "none"})
         address = "http:%2F%2Fvault.example.com%2Fuser" if "endpoints" in template else "user"
         path = template.format_map({**values, "address": address})
-        query = {"/lineage": f"?address=code://alpha/code/{commit}", "/workflows/{name}/diff": "?from=1&to=1"}.get(template, "")
+        query = {
+            "/lineage": f"?address=code://alpha/code/{commit}",
+            "/workflows/{name}/diff": "?from=1&to=1",
+            "/why": f"?of={commit}",
+        }.get(template, "")
         for kind in ("application/json", "application/x-yaml"):
             answer = server.call("GET", path + query, headers={"Accept": kind})
             answered[template] = answer.status
             assert canaries_in(answer.body + repr(answer.headers).encode()) == [], path
-    # There is no application to ask for; everything else was there.
-    assert {template: status for template, status in answered.items() if status != 200} == {"/applications/{name}": 404}
+    # There is no application and no such event to ask for; everything else was there.
+    missing = {template: status for template, status in answered.items() if status != 200}
+    assert missing == {"/applications/{name}": 404, "/events/{id}": 404}
     assert len(answered) > 20
     log = server.call("GET", "/runs/spill-1/logs/use").body
     assert b"DATABASE_URL=postgresql://ada:<hidden>@db/alpha" in log

@@ -40,7 +40,9 @@ def make_good(deps: Deps, event: events.Event) -> None:
 def _cancel(deps: Deps, event: events.Event, reason: str) -> None:
     with deps.store.read() as session:
         row = runs.get(session, event.data["run"])
-    deps.engine.cancel(run.execution_id(row.id, row.execution), reason)
+    # A run that waits for people is over without the engine, which may be away now.
+    if row.execution > row.executed:
+        deps.engine.cancel(run.execution_id(row.id, row.execution), reason)
 
 
 def _begin(deps: Deps, row: tables.Run) -> tables.Run:

@@ -16,9 +16,9 @@ from functions.applications.app import Deps, create_app
 from fuseml import servings
 from fuseml.domain import application, errors
 from fuseml.runtime import auth, secrets
-from fuseml.servings import knative
+from fuseml.servings import knative, record
 from fuseml.servings.knative import render
-from fuseml.store import applications, database
+from fuseml.store import applications, database, extensions
 from tests.unit import kubernetes_api
 from tests.unit.kubernetes_api import NAMESPACE, Api, Fault
 
@@ -235,3 +235,16 @@ def test_what_others_serve_is_only_recorded(server: Server) -> None:
     refused = server.call("POST", "/applications/wine/rollback", status=409)
     assert "no model that FuseML serves" in refused["message"]
     server.call("DELETE", "/applications/wine", status=204)
+
+
+def test_steps_find_who_serves_in_the_registry_and_a_new_address_takes_the_old_ones_place(server: Server) -> None:
+    store, keyring = server.deps.store, server.deps.keyring
+    for url, revision in (("http://one", 1), ("http://one", 1), ("http://other", 2)):
+        record.register(store, keyring, url)
+        with store.read() as session:
+            found = extensions.get(session, record.EXTENSION)
+        assert found.revision == revision
+        (service,) = found.services
+        assert (service.resource, service.category) == (application.BUILT_IN, "prediction-serving")
+        assert service.endpoints[0].configuration == {"FUSEML_API_URL": url}
+        assert keyring.unseal(service.credentials[0].configuration["FUSEML_API_TOKEN"]) == keyring.derive(record.WORKLOAD_TOKEN)

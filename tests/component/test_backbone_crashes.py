@@ -11,7 +11,6 @@ import hmac
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from fuseml.domain import events
 from fuseml.runtime import cloudevents
 from fuseml.store import database, deliveries, tables
 
-from . import backbone, endpoint
+from . import backbone, dying, endpoint
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMMIT = "c" * 40
@@ -53,14 +52,7 @@ def work(joined: backbone.Backbone) -> None:
 def live_and_die(folder: pathlib.Path, wanted: int) -> None:
     """Take the webhook and work, and be killed at the `wanted`-th point. The answer is written down as the client would see it."""
     joined = backbone.Backbone(folder)
-    reached = 0
-
-    def point(*_: object) -> None:
-        nonlocal reached
-        reached += 1
-        if reached == wanted:
-            os.kill(os.getpid(), signal.SIGKILL)
-
+    point = dying.at(wanted)
     for moment in ("before_cursor_execute", "commit"):
         sqlalchemy.event.listen(joined.store.engine, moment, point)
     assert joined.take(*webhook()) == 202

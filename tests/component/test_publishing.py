@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +19,7 @@ import sqlalchemy
 from fuseml.domain import errors, events
 from fuseml.runtime import broker, cloudevents
 from fuseml.store import database, outbox, tables
-from tests.component import endpoint
+from tests.component import dying, endpoint
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -124,14 +123,7 @@ class Ledger:
 
 def die_at(folder: pathlib.Path, wanted: int) -> None:
     """Deliver one event that announces three, and be killed at the `wanted`-th statement, commit or publication."""
-    reached = 0
-
-    def point(*_: object) -> None:
-        nonlocal reached
-        reached += 1
-        if reached == wanted:
-            os.kill(os.getpid(), signal.SIGKILL)
-
+    point = dying.at(wanted)
     store = database.Database(f"sqlite:///{folder}/fuseml.db")
     for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
         sqlalchemy.event.listen(store.engine, moment, point)

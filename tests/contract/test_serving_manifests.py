@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuseml.domain import application, errors
@@ -78,6 +78,7 @@ def test_a_service_is_valid_by_the_schema_of_knative(name: str) -> None:
 
 
 @given(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True), st.integers(1, 99_999))
+@example("00000", 1)
 def test_every_application_gets_names_that_knative_takes_and_its_revisions_tell_their_number(name: str, number: int) -> None:
     """Services are DNS labels that begin with a letter; a revision's name begins with its Service's and is one too."""
     body = render.service(Wanted(name, [revision(number, name=name)], {number: 100}), SETTINGS, {})

@@ -27,7 +27,7 @@ MANAGED = {"app.kubernetes.io/part-of": "fuseml", "app.kubernetes.io/component":
 PORT = 8080
 # What is left of 63 characters for the name of a Service by `-00001-` and the digest of a revision.
 _LONGEST_NAME = 48
-_REVISION = re.compile(r"-(\d{5,})-[0-9a-f]{8}")
+_REVISION = re.compile(r"-(\d{5,})-[0-9a-f]{8}\Z")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 

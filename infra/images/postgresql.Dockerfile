@@ -10,4 +10,5 @@ ENV PATH=/usr/lib/postgresql/15/bin:${PATH} LANG=C.UTF-8
 USER 999:999
 EXPOSE 5432
 STOPSIGNAL SIGINT
-CMD ["sh", "/usr/local/bin/postgresql.sh"]
+ENTRYPOINT ["sh", "/usr/local/bin/postgresql.sh"]
+CMD ["postgres"]

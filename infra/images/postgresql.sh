@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the database in PGDATA at the first start, from POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB, and serves it.
+# Makes the database in PGDATA at the first start, from POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB, and serves it: `postgres OPTION...`.
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     # Whole or not at all: a start that is cut off begins anew.
@@ -11,4 +11,5 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     printf 'CREATE DATABASE "%s"' "$POSTGRES_DB" | postgres --single -D "$PGDATA.new" postgres
     mv "$PGDATA.new" "$PGDATA"
 fi
-exec postgres -D "$PGDATA" -c listen_addresses='*'
+if [ "${1:-}" = postgres ]; then shift; fi
+exec postgres -D "$PGDATA" -c listen_addresses='*' "$@"

@@ -77,6 +77,7 @@ def test_a_service_is_valid_by_the_schema_of_knative(name: str) -> None:
     assert [f"{error.json_path}: {error.message}" for error in jsonschema.Draft7Validator(schema).iter_errors(found)] == []
 
 
+@example("00000-e7042ac7", 1)
 @given(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True), st.integers(1, 99_999))
 @example("00000", 1)
 def test_every_application_gets_names_that_knative_takes_and_its_revisions_tell_their_number(name: str, number: int) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fuseml.cli import options, output, session
-from fuseml.client import shapes
 from fuseml.domain import errors
+
+if TYPE_CHECKING:
+    from fuseml.client import shapes
 
 app = typer.Typer(help="Applications: what runs serve, such as predictions.", **options.GROUP)
 

@@ -39,7 +39,9 @@ def test_keys_are_rotated_by_putting_a_new_one_in_front() -> None:
         secrets.Keyring([OLD]).unseal(again)
 
 
-@pytest.mark.parametrize("sealed", [secrets.Keyring([OLD]).seal("canary"), "", "canary", "gAAAA", "ä", "<hidden>"])
+@pytest.mark.parametrize(
+    "sealed", [pytest.param(secrets.Keyring([OLD]).seal("canary"), id="other key"), "", "canary", "gAAAA", "ä", "<hidden>"]
+)
 def test_what_no_key_fits_is_refused_without_showing_it(sealed: str) -> None:
     with pytest.raises(errors.PermanentError, match="cannot be read with the configured keys; add the key that sealed it") as caught:
         secrets.Keyring([OTHER]).unseal(sealed)

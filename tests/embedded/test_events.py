@@ -32,7 +32,8 @@ def registered(server: embedded.Server, name: str, folder: pathlib.Path) -> embe
 
 def pushed(checkout: embedded.Checkout, name: str = "README.md") -> str:
     (checkout.folder / name).write_text("x")
-    return checkout.push(f"change {name}")
+    # Two codesets with the same words in the same second would have the same commit.
+    return checkout.push(f"change {name} of {checkout.folder.name}")
 
 
 def why(server: embedded.Server, of: str) -> Any:

@@ -1,6 +1,6 @@
 """Applications on a real cluster: made, called, replaced under load, shared, rolled back, asleep, awake, gone.
 
-FUSEML_TEST_SERVING_IMAGE is an image with the model server (default: `fuseml/model-server:1` in the registry of `shared/cluster`). Pods have
+FUSEML_TEST_SERVING_IMAGE is an image with the model server (default: `fuseml/model-server:1` in CLUSTER_REGISTRY). Pods have
 to reach this process for their models: as FUSEML_TEST_HOST (`host.local`).
 """
 
@@ -31,7 +31,7 @@ from fuseml.store import database
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
-IMAGE = os.environ.get("FUSEML_TEST_SERVING_IMAGE", "registry.local:5000/fuseml/model-server:1")
+IMAGE = os.environ.get("FUSEML_TEST_SERVING_IMAGE", f"{os.environ.get('CLUSTER_REGISTRY', 'localhost:5000')}/fuseml/model-server:1")
 HOST = os.environ.get("FUSEML_TEST_HOST", "host.local")
 NAME = "tiny"
 POOL = urllib3.PoolManager(maxsize=4, retries=False)

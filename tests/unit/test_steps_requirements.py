@@ -26,7 +26,7 @@ def test_the_three_formats_mean_the_same() -> None:
     assert plain.key() == python_env.key() == conda.key()
 
 
-LINES = ["Scikit_Learn == 1.9.1", "mlflow[auth]>=3.17,<4", 'tomli; python_version < "3.11"', "--extra-index-url https://a.example/wheels"]
+LINES = ["Scikit_Learn == 1.9.1", "mlflow[auth]>=3.17,<4", 'tomli; python_version < "3.11"', "--find-links wheels"]
 
 
 @given(st.permutations(LINES), st.lists(st.sampled_from(["", "  # a comment", "\t"]), max_size=3))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,25 +64,27 @@ class Run:
         return subprocess.run(line, input=text, text=True, capture_output=True, env=dict(self.variables), check=False).returncode
 
 
-@contextmanager
-def registry_in(folder: Path) -> Iterator[Registry]:
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
     """A registry that holds the server's own record."""
-    made = Registry(folder)
+    made = Registry(tmp_path)
     made.client.post("/extensions", json={"id": "fuseml", "product": "fuseml"})
     yield made
     made.store.close()
 
 
-@contextmanager
-def command(registry: Registry, home: Path) -> Iterator[Run]:
+@pytest.fixture
+def fuseml(registry: Registry, tmp_path: Path) -> Iterator[Run]:
     """`fuseml extension` for this registry."""
+    none = str(tmp_path / "none")
     with extensions_app.serve(registry.app) as url:
-        yield Run({"FUSEML_SERVER_URL": url, "FUSEML_HOME": str(home), "FUSEML_CONFIG": str(home / "none"), "MINIO_USER": "canary-u"})
+        yield Run({"FUSEML_SERVER_URL": url, "FUSEML_HOME": str(tmp_path), "FUSEML_CONFIG": none, "MINIO_USER": "canary-u"})
 
 
-def write_records(folder: Path) -> Path:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     """Three records in two files and two folders, with a secret beside them."""
-    made = folder / "records"
+    made = tmp_path / "records"
     for name in ("more", "secrets", ".hidden"):
         (made / name).mkdir(parents=True)
     (made / "secrets/minio").write_text("canary-one\n")

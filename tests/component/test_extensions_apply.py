@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,7 @@ from tests.component import extensions_cli
 from tests.component.extensions_app import Registry
 from tests.component.extensions_cli import MINIO, MLFLOW, STORE, Run, ids, refusal, secrets_of, stored, told
 
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with extensions_cli.registry_in(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def fuseml(registry: Registry, tmp_path: Path) -> Iterator[Run]:
-    with extensions_cli.command(registry, tmp_path) as run:
-        yield run
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return extensions_cli.write_records(tmp_path)
+registry, fuseml, folder = extensions_cli.registry, extensions_cli.fuseml, extensions_cli.folder
 
 
 def test_a_folder_is_applied_and_applied_again_without_a_change(

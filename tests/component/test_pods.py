@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import subprocess
 import threading
@@ -108,13 +109,20 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_what_is_handled_when_a_process_is_asked_to_end_is_answered_first(artifacts: pods.Pod, store: database.Database) -> None:
+@contextlib.contextmanager
+def handling(artifacts: pods.Pod, store: database.Database) -> Iterator[Slowly]:
+    """The process runs and handles the event; it can go on when this ends."""
     artifacts.start()
     artifacts.wait()
     with store.write() as session:
         session.connection()
         delivery = Slowly(artifacts)
         until(waiting(store))
+        yield delivery
+
+
+def test_what_is_handled_when_a_process_is_asked_to_end_is_answered_first(artifacts: pods.Pod, store: database.Database) -> None:
+    with handling(artifacts, store) as delivery:
         artifacts.terminate()
         with pytest.raises(subprocess.TimeoutExpired):
             artifacts.ended(1)
@@ -125,12 +133,7 @@ def test_what_is_handled_when_a_process_is_asked_to_end_is_answered_first(artifa
 
 
 def test_what_a_killed_process_was_handling_is_done_once_when_it_is_told_again(artifacts: pods.Pod, store: database.Database) -> None:
-    artifacts.start()
-    artifacts.wait()
-    with store.write() as session:
-        session.connection()
-        delivery = Slowly(artifacts)
-        until(waiting(store))
+    with handling(artifacts, store) as delivery:
         artifacts.kill()
         assert delivery.ended() is None
         artifacts.start()
@@ -146,12 +149,7 @@ def test_what_a_killed_process_was_handling_is_done_once_when_it_is_told_again(a
 
 def test_a_process_that_is_asked_to_end_does_not_wait_for_ever(artifacts: pods.Pod, store: database.Database) -> None:
     artifacts.arguments = ("--graceful-timeout", "1")
-    artifacts.start()
-    artifacts.wait()
-    with store.write() as session:
-        session.connection()
-        delivery = Slowly(artifacts)
-        until(waiting(store))
+    with handling(artifacts, store) as delivery:
         artifacts.terminate()
         artifacts.ended(30)
         # It gives no answer, so the broker tells the event again.

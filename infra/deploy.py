@@ -2,7 +2,7 @@
 
 What `kn` can say, it says: the services, each from a document of its own, the broker and the ping source. The rest goes by `kubectl apply`.
 Everything comes from the manifests of this repository, as `kubectl kustomize` puts them together; only three things are filled in: the
-addresses of broker and gateway, which the cluster knows, the image that was asked for, and a mark by which a changed configuration makes new
+addresses of broker and gateway, which the cluster knows, the images that were asked for, and a mark by which a changed configuration makes new
 revisions. Deploying again changes what has changed. Secrets are made once, on this machine, and handed over by standard input.
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from fuseml.runtime import auth
+from fuseml.runtime import auth, settings
 from fuseml.runtime import secrets as keys
 
 Object = dict[str, Any]
@@ -34,6 +34,7 @@ NAMESPACE, WORKLOADS = "fuseml", "fuseml-workloads"
 IMAGE = "ghcr.io/fuseml/functions:0.1.0"
 POSTGRESQL_IMAGE = "docker.io/library/postgres:17.6"
 SERVING_IMAGE = "ghcr.io/fuseml/model-server:v1"
+TRAINER_IMAGE = settings.Settings().trainer_image
 GITEA_IMAGE = "docker.io/gitea/gitea:1.26.0-rootless"
 CONFIGURATION = "fuseml.io/configuration"
 NEEDED = {
@@ -291,9 +292,10 @@ def up(options: argparse.Namespace) -> None:
         sys.stdout.write(f"The administrator's token, shown this once:\n\n    export FUSEML_TOKEN={token}\n\n")
     eventing = rendered("eventing", images)
     config = next(document for document in around if document["kind"] == "ConfigMap")
-    config["data"]["FUSEML_SERVING_IMAGE"] = options.serving_image
+    config["data"] |= {"FUSEML_SERVING_IMAGE": options.serving_image, "FUSEML_TRAINER_IMAGE": options.trainer_image}
     known = {
         "FUSEML_SERVING_IMAGE": SERVING_IMAGE,
+        "FUSEML_TRAINER_IMAGE": TRAINER_IMAGE,
         "K_SINK": deploy_broker(next(document for document in eventing if document["kind"] == "Broker")),
     }
     deploy_config(around, known)
@@ -371,6 +373,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deploying.add_argument("--image", default=IMAGE, help="the image of the functions (default: %(default)s)")
     deploying.add_argument("--warm", action="store_true", help="keep a pod of all that a push passes through")
     deploying.add_argument("--serving-image", default="", help=f"of the model server (default: the one it has, else {SERVING_IMAGE})")
+    deploying.add_argument(
+        "--trainer-image", default="", help=f"in which codesets are trained (default: the one it has, else {TRAINER_IMAGE})"
+    )
     deploying.add_argument("--postgresql-image", default=POSTGRESQL_IMAGE, help="of the PostgreSQL for trying out (default: %(default)s)")
     deploying.add_argument("--gitea-image", default=GITEA_IMAGE, help="of the Gitea for trying out (default: %(default)s)")
     deploying.set_defaults(command=up)

@@ -18,7 +18,7 @@ def _deps() -> Deps:
         store=wiring.store(settings),
         publisher=wiring.publisher(settings),
         git=githosts.connect(settings.git_url, settings.git_token, settings.public_url),
-        engine=engines.connect(settings.namespace),
+        engine=engines.connect(settings.namespace, settings.for_steps()),
         keyring=wiring.keyring(settings),
         zone=settings.zone,
         namespace=settings.namespace,

@@ -11,6 +11,7 @@ import pytest
 from . import steps
 
 HOST = "fuseml.local/mlflow-trainer:host"
+TRAINER = "registry.example.com/fuseml/mlflow-trainer:v1"
 
 
 @pytest.fixture
@@ -38,6 +39,19 @@ def test_the_running_environment_is_reused_for_the_shipped_example(tmp_path: Pat
     assert ended.outputs == {"image": HOST}
     assert "the running environment already satisfies python_env.yaml: Python 3." in ended.out
     assert "mlflow 3.17" in ended.out
+
+
+def test_on_a_cluster_the_trainers_image_is_said_where_it_holds_everything(tmp_path: Path) -> None:
+    folder = steps.codeset(tmp_path / "codeset", requirements__txt="mlflow>=3\n")
+    ended = steps.run("mlflow_builder", folder, TASK_RESULT="image", FUSEML_TRAINER_IMAGE=TRAINER)
+    assert (ended.code, ended.outputs) == (0, {"image": TRAINER}), ended.err
+
+
+def test_on_a_cluster_what_the_trainers_image_lacks_is_told(tmp_path: Path) -> None:
+    folder = steps.codeset(tmp_path / "codeset", requirements__txt="mlflow>=3\ntiny-ml==1.2.0\n")
+    ended = steps.run("mlflow_builder", folder, FUSEML_TRAINER_IMAGE=TRAINER)
+    assert (ended.code, ended.outputs) == (1, {})
+    assert ended.err.startswith(f"the image {TRAINER} lacks tiny-ml==1.2.0 (not installed): make an image ")
 
 
 def test_an_environment_is_built_once_for_a_content(tmp_path: Path, wheels: Path) -> None:

@@ -39,6 +39,12 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
     assert empty.require("namespace") is empty
 
 
+def test_steps_are_told_what_they_read_and_nothing_else() -> None:
+    told = settings.Settings.from_env({**ENVIRONMENT, "FUSEML_TRAINER_IMAGE": "registry.example.com/trainer:1"}).for_steps()
+    assert told == {"FUSEML_TRAINER_IMAGE": "registry.example.com/trainer:1"}
+    assert settings.Settings(trainer_image="").for_steps() == {}
+
+
 def test_every_variable_is_described() -> None:
     assert all(settings.DESCRIPTIONS.values())
     assert {"K_SINK", "FUSEML_DATABASE_URL"} < settings.DESCRIPTIONS.keys()

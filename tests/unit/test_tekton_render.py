@@ -152,6 +152,21 @@ def test_an_installation_can_choose_images_account_and_volume() -> None:
     assert {"name": "VERIFY_REGISTRY", "value": "false"} in spec["pipelineSpec"]["tasks"][1]["taskSpec"]["steps"][0]["env"]
 
 
+def test_the_steps_find_what_the_installation_has_where_the_workflow_says_nothing_else() -> None:
+    installed = {"FUSEML_TRAINER_IMAGE": "registry.example.com/trainer:1", "FUSEML_X": "$(HOME)"}
+    said = engines.shell("said", "true", env={"FUSEML_TRAINER_IMAGE": "mine:2"}, checkouts=(tekton_plans.codeset(),))
+    found = rendered(tekton_plans.make(engines.shell("silent", "true"), said), variables=installed)
+    environments = {
+        container["name"] + task["name"]: {variable["name"]: variable["value"] for variable in container.get("env", [])}
+        for task in found.pipeline_run["spec"]["pipelineSpec"]["tasks"]
+        for container in task["taskSpec"]["steps"]
+    }
+    silent, asked = environments.pop("runsilent"), environments.pop("runsaid")
+    assert (silent["FUSEML_TRAINER_IMAGE"], silent["FUSEML_X"]) == ("registry.example.com/trainer:1", "$$(HOME)")
+    assert asked["FUSEML_TRAINER_IMAGE"] == "mine:2"
+    assert not any("FUSEML_TRAINER_IMAGE" in environment for environment in environments.values())
+
+
 NAME = st.text(min_size=1, max_size=70)
 
 

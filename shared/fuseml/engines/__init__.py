@@ -47,8 +47,11 @@ class Engine(Protocol):
         """Remove everything about a finished run, its logs too. Raises ConflictError while it has not finished; an unknown run is forgotten already."""
 
 
-def connect(namespace: str) -> Engine:
-    """The engine of the cluster that this process runs in, or that KUBECONFIG names; its runs are in `namespace`. Connects at the first use."""
+def connect(namespace: str, variables: Mapping[str, str] | None = None) -> Engine:
+    """The engine of the cluster that this process runs in, or that KUBECONFIG names; its runs are in `namespace`. Connects at the first use.
+
+    `variables` are what the built-in steps must know of the installation; only who submits needs to say them.
+    """
     from fuseml.engines import tekton
 
-    return tekton.TektonEngine(tekton.Cluster(namespace), tekton.Settings())
+    return tekton.TektonEngine(tekton.Cluster(namespace), tekton.Settings(variables=variables or {}))

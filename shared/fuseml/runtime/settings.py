@@ -12,8 +12,9 @@ from fuseml.domain import errors
 PREFIX = "FUSEML_"
 
 
-def _setting(name: str, text: str, default: str = "", *, secret: bool = False) -> str:
-    value: str = field(default=default, metadata={"variable": name, "text": text, "secret": secret}, repr=not secret)
+def _setting(name: str, text: str, default: str = "", *, secret: bool = False, steps: bool = False) -> str:
+    metadata = {"variable": name, "text": text, "secret": secret, "steps": steps}
+    value: str = field(default=default, metadata=metadata, repr=not secret)
     return value
 
 
@@ -67,6 +68,12 @@ class Settings:
     serving_image: str = _setting(
         "FUSEML_SERVING_IMAGE", "image of the model server, with which applications are served as Knative Services; unset: they are not"
     )
+    trainer_image: str = _setting(
+        "FUSEML_TRAINER_IMAGE",
+        "image in which codesets are trained whose requirements the builder's own environment meets; of the same make as the builder's",
+        "ghcr.io/fuseml/mlflow-trainer:v1",
+        steps=True,
+    )
     namespace: str = _setting("FUSEML_WORKLOADS_NAMESPACE", "namespace of the workloads", "fuseml-workloads")
 
     @staticmethod
@@ -84,6 +91,11 @@ class Settings:
         if missing:
             raise errors.PermanentError(f"missing settings: {', '.join(missing)}")
         return self
+
+    def for_steps(self) -> dict[str, str]:
+        """What the built-in steps read of it, as the environment of a step's container."""
+        told = {f.metadata["variable"]: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["steps"]}
+        return {variable: value for variable, value in told.items() if value}
 
     def days(self, name: str) -> int:
         """The named field as a number of days. Raises PermanentError that names the variable."""

@@ -1,9 +1,10 @@
 """Builder step (`ghcr.io/fuseml/mlflow-builder`): the codeset's dependency file in, the reference of an environment that fits it out.
 
 Inputs, all optional: FUSEML_INDEX_URL (package index; `none` for none), FUSEML_FIND_LINKS (a folder or page of wheels). FUSEML_ENVIRONMENTS
-is the folder where the engine keeps environments. Output `image`: `fuseml.local/mlflow-trainer:<key>`, an environment at
-$FUSEML_ENVIRONMENTS/<key>, or `fuseml.local/mlflow-trainer:host`, the environment that this step itself runs in, when that already holds
-everything. The key is that of the content, so an unchanged file builds nothing.
+is the folder where a local engine keeps environments; on a cluster FUSEML_TRAINER_IMAGE is the image that holds the same environment as
+this step's own. Output `image`: `fuseml.local/mlflow-trainer:<key>`, an environment at $FUSEML_ENVIRONMENTS/<key>; or, when the environment
+that this step itself runs in already holds everything, the trainer's image, for a local engine `fuseml.local/mlflow-trainer:host`. The key is
+that of the content, so an unchanged file builds nothing.
 """
 
 from __future__ import annotations
@@ -31,12 +32,22 @@ def main() -> None:
     checkout = Path.cwd()
     for name in _IMAGE_INPUTS:
         if sdk.input(name, "") not in ("", "false"):
-            sdk.say(f"note: the input '{name}' is about container images and has no effect on a local environment")
+            sdk.say(f"note: the input '{name}' is about container images and has no effect here")
     wanted = environment_of(checkout)
     for note in wanted.notes:
         sdk.say(f"note: {note}")
-    tag = _reused(wanted) or _built(wanted)
-    image = f"{REPOSITORY}:{tag}"
+    unmet = requirements.unmet(wanted, platform.python_version(), _installed)
+    trainer = sdk.input("trainer-image", "")
+    if not unmet:
+        _tell_what_is_there(wanted)
+        image = trainer or f"{REPOSITORY}:host"
+    elif trainer:
+        raise sdk.StepError(
+            f"the image {trainer} lacks {', '.join(unmet)}: make an image from it that holds this too, and name it as the trainer step's image"
+        )
+    else:
+        sdk.say(f"the running environment lacks {', '.join(unmet)}")
+        image = f"{REPOSITORY}:{_built(wanted)}"
     sdk.output("image", image)
     sdk.output(sdk.first_output("image"), image)
     sdk.say(f"image: {image}")
@@ -72,18 +83,12 @@ def environment_of(checkout: Path) -> requirements.Environment:
     )
 
 
-def _reused(wanted: requirements.Environment) -> str | None:
-    """`host` if the environment of this process holds everything."""
-    unmet = requirements.unmet(wanted, platform.python_version(), _installed)
-    if unmet:
-        sdk.say(f"the running environment lacks {', '.join(unmet)}")
-        return None
+def _tell_what_is_there(wanted: requirements.Environment) -> None:
     names = sorted({packaging.requirements.Requirement(line.partition(" --hash")[0]).name for line in wanted.requirements})
     versions = [f"{name} {found[0]}" for name in names if (found := _installed(name))]
     sdk.say(
         f"the running environment already satisfies {wanted.source}: Python {platform.python_version()}{''.join(', ' + text for text in versions)}"
     )
-    return "host"
 
 
 def _installed(name: str) -> tuple[str, list[str]] | None:

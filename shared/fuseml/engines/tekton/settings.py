@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,7 +12,8 @@ class Settings:
 
     Credentials of image registries hang on the service account, as Tekton's documentation has it. `volume_size` and `storage_class` are
     those of the volume that a run's steps share; `group` owns it, so that steps may run as any user of that group. `verify_registry`
-    is off for registries that speak plain HTTP or bring a certificate that nobody knows.
+    is off for registries that speak plain HTTP or bring a certificate that nobody knows. `variables` are for the built-in steps: the
+    container of every step finds them, where the workflow does not say otherwise.
     """
 
     service_account: str = "fuseml-workloads"
@@ -22,3 +24,4 @@ class Settings:
     volume_size: str = "2Gi"
     storage_class: str | None = None
     group: int = 65532
+    variables: Mapping[str, str] = field(default_factory=dict)

@@ -124,7 +124,7 @@ def step(planned: plan.StepPlan, task: str, parameters: values.Parameters, cargo
         containers, volumes = _build(planned, built.name, built.image, parameters, cargo, settings)
         results.append(f"{built.name}{DIGEST_SUFFIX}")
     else:
-        containers, volumes = _run(planned, task, parameters, cargo)
+        containers, volumes = _run(planned, task, parameters, cargo, settings)
     if any(output.image is None for output in planned.outputs):
         containers.append(_check(results, settings))
     spec: Object = {
@@ -157,9 +157,11 @@ def image_of(planned: plan.Plan, name: plan.Value) -> tuple[str, str]:
     raise errors.PermanentError(f"run {planned.run}: Tekton can hand out only what one step has written, not a text that is put together")
 
 
-def _run(planned: plan.StepPlan, task: str, parameters: values.Parameters, cargo: values.Cargo) -> tuple[list[Object], list[Object]]:
+def _run(
+    planned: plan.StepPlan, task: str, parameters: values.Parameters, cargo: values.Cargo, settings: settings.Settings
+) -> tuple[list[Object], list[Object]]:
     """The container of a step, and the volumes that it needs."""
-    writer = values.Writer(cargo, parameters, _variables(planned))
+    writer = values.Writer(cargo, parameters, _variables(planned, settings))
     container = _container(planned, writer, "run")
     volumes: list[Object] = []
     if planned.script and values.is_carried(planned.script):
@@ -191,7 +193,7 @@ def _build(
     mounts = [{"name": "build", "mountPath": _BUILD_FOLDER}]
     containers: list[Object] = []
     if not image.dockerfile:
-        writer = values.Writer(cargo, parameters, _variables(planned))
+        writer = values.Writer(cargo, parameters, _variables(planned, settings))
         preparing = _container(planned, writer, "prepare")
         said = [writer.argument(value) for value in (*_command(planned), *planned.args)]
         preparing |= {"command": ["/bin/sh", "-ec", _LISTEN, "prepare", *said], "env": writer.environment(), "volumeMounts": mounts}
@@ -233,8 +235,9 @@ def _command(planned: plan.StepPlan) -> Sequence[plan.Value]:
     return planned.command or (plan.text("run"),)
 
 
-def _variables(planned: plan.StepPlan) -> dict[str, plan.Value]:
-    return {variable.name: variable.value for variable in planned.variables} | {"FUSEML_ENV_RESULTS": plan.text(RESULTS)}
+def _variables(planned: plan.StepPlan, settings: settings.Settings) -> dict[str, plan.Value]:
+    installed = {name: plan.text(value) for name, value in settings.variables.items()}
+    return {**installed, **{variable.name: variable.value for variable in planned.variables}, "FUSEML_ENV_RESULTS": plan.text(RESULTS)}
 
 
 def _resources(planned: plan.StepPlan) -> Object:

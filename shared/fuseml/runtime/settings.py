@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from fuseml.domain import errors
 
 PREFIX = "FUSEML_"
+_LOG = logging.getLogger(__name__)
 
 
 def _setting(name: str, text: str, default: str = "", *, secret: bool = False, steps: bool = False) -> str:
@@ -78,11 +80,14 @@ class Settings:
 
     @staticmethod
     def from_env(env: Mapping[str, str]) -> Settings:
-        """Read the known variables of `env`. Raises PermanentError that names unknown `FUSEML_` variables: they are typing errors."""
+        """Read the known variables of `env`. A log record names unknown `FUSEML_` variables: typing errors, or of another version.
+
+        They are no failure: while a new version is deployed, pods of the one before start with its configuration.
+        """
         known = {f.metadata["variable"]: f.name for f in dataclasses.fields(Settings)}
         unknown = sorted(name for name in env if name.startswith(PREFIX) and name not in known)
         if unknown:
-            raise errors.PermanentError(f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+            _LOG.warning("settings %s are not known to this version and have no effect", ", ".join(unknown))
         return Settings(**{known[name]: value for name, value in env.items() if name in known})
 
     def require(self, *names: str) -> Settings:

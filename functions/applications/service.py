@@ -12,7 +12,8 @@ from fuseml import servings
 from fuseml.domain import application, errors, extension
 from fuseml.runtime import clock
 from fuseml.servings import Status, Wanted
-from fuseml.store import applications, paging, tables
+from fuseml.store import applications, paging
+from fuseml.store.tables import application_rows
 
 if TYPE_CHECKING:
     from functions.applications.app import Deps
@@ -24,7 +25,7 @@ _Choice = Callable[[Wanted, list[int]], Mapping[int, int]]
 class Shown:
     """An application, the models of the revisions that get requests, and how it is served where somebody looked."""
 
-    row: tables.Application
+    row: application_rows.Application
     models: Mapping[int, str | None] = field(default_factory=dict)
     status: Status | None = None
 
@@ -106,7 +107,7 @@ def _read(deps: Deps, name: str) -> tuple[Shown, Wanted | None]:
         return Shown(row, _models(session, row)), servings.wanted(session, row, deps.keyring.unseal)
 
 
-def _models(session: sqlmodel.Session, row: tables.Application) -> dict[int, str | None]:
+def _models(session: sqlmodel.Session, row: application_rows.Application) -> dict[int, str | None]:
     if list(row.traffic) == [str(row.revision)]:
         return {row.revision: row.document.get("model")}
     return {former.revision: former.document.get("model") for former in applications.revisions(session, row.name)}

@@ -10,7 +10,8 @@ import sqlmodel
 
 from fuseml.domain import artifact, events
 from fuseml.runtime import clock
-from fuseml.store import artifacts, paging, runs, tables
+from fuseml.store import artifacts, paging, runs
+from fuseml.store.tables import artifact_rows
 
 if TYPE_CHECKING:
     from functions.artifacts.app import Deps
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 _MAX_DISTANCE = 10
 
 
-def page(deps: Deps, limit: int, cursor: str | None, **filters: str | None) -> paging.Slice[tables.Artifact]:
+def page(deps: Deps, limit: int, cursor: str | None, **filters: str | None) -> paging.Slice[artifact_rows.Artifact]:
     """A page of artifacts."""
     with deps.store.read() as session:
         return artifacts.page(session, paging.Page(limit, cursor), **filters)
 
 
-def lineage(deps: Deps, address: str) -> list[tables.ArtifactEdge]:
+def lineage(deps: Deps, address: str) -> list[artifact_rows.ArtifactEdge]:
     """Every edge connected with the artifact. Raises InvalidError, NotFoundError."""
     artifact.Address.parse(address)
     with deps.store.read() as session:
         artifacts.get(session, address)
-        known: dict[tuple[str, str, str], tables.ArtifactEdge] = {}
+        known: dict[tuple[str, str, str], artifact_rows.ArtifactEdge] = {}
         frontier, seen = [address], {address}
         for _ in range(_MAX_DISTANCE):
             for edge in artifacts.edges(session, frontier):
@@ -83,7 +84,7 @@ def _metrics(text: str) -> dict[str, Any]:
 
 
 def _record(session: sqlmodel.Session, address: artifact.Address, run: str | None, details: dict[str, Any]) -> list[events.Payload]:
-    row = tables.Artifact(
+    row = artifact_rows.Artifact(
         address=str(address),
         kind=address.kind,
         project=address.project,

@@ -7,26 +7,27 @@ from typing import TYPE_CHECKING
 
 from fuseml.domain import document, events
 from fuseml.runtime import clock, cloudevents, secrets
-from fuseml.store import codesets, paging, tables, webhooks
+from fuseml.store import codesets, paging, webhooks
+from fuseml.store.tables import codeset_rows
 
 if TYPE_CHECKING:
     from functions.codesets.app import Deps
 
 
-def list_projects(deps: Deps, limit: int, cursor: str | None) -> paging.Slice[tables.Project]:
+def list_projects(deps: Deps, limit: int, cursor: str | None) -> paging.Slice[codeset_rows.Project]:
     """A page of projects."""
     with deps.store.read() as session:
         return codesets.projects(session, paging.Page(limit, cursor))
 
 
-def create_project(deps: Deps, name: str, description: str) -> tables.Project:
+def create_project(deps: Deps, name: str, description: str) -> codeset_rows.Project:
     """Raises InvalidError for the name, ConflictError when it is taken."""
     document.check_identifier("name", name)
     with deps.store.write() as session:
         return codesets.create_project(session, name, description, clock.now())
 
 
-def get_project(deps: Deps, name: str) -> tables.Project:
+def get_project(deps: Deps, name: str) -> codeset_rows.Project:
     """Raises NotFoundError."""
     with deps.store.read() as session:
         return codesets.project(session, name)
@@ -38,7 +39,7 @@ def delete_project(deps: Deps, name: str) -> None:
         codesets.delete_project(session, name)
 
 
-def list_codesets(deps: Deps, project: str | None, limit: int, cursor: str | None) -> paging.Slice[tables.Codeset]:
+def list_codesets(deps: Deps, project: str | None, limit: int, cursor: str | None) -> paging.Slice[codeset_rows.Codeset]:
     """A page of codesets. Raises NotFoundError for an unknown project."""
     with deps.store.read() as session:
         if project:
@@ -46,13 +47,13 @@ def list_codesets(deps: Deps, project: str | None, limit: int, cursor: str | Non
         return codesets.codesets(session, paging.Page(limit, cursor), project=project)
 
 
-def get_codeset(deps: Deps, project: str, name: str) -> tables.Codeset:
+def get_codeset(deps: Deps, project: str, name: str) -> codeset_rows.Codeset:
     """Raises NotFoundError."""
     with deps.store.read() as session:
         return codesets.codeset(session, project, name)
 
 
-def register_codeset(deps: Deps, project: str, name: str, description: str, labels: Sequence[str]) -> tuple[tables.Codeset, str, str]:
+def register_codeset(deps: Deps, project: str, name: str, description: str, labels: Sequence[str]) -> tuple[codeset_rows.Codeset, str, str]:
     """The codeset with the user name and password that git pushes with. Raises InvalidError.
 
     The repository comes first and its webhook last, with the secret that is stored: what a crash in between leaves, the next call
@@ -67,7 +68,7 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
         row = codesets.find_codeset(session, project, name)
         if row is None:
             codesets.ensure_project(session, project, clock.now())
-            row = tables.Codeset(
+            row = codeset_rows.Codeset(
                 project=project,
                 name=name,
                 description=description,

@@ -10,7 +10,8 @@ import sqlmodel
 from fuseml.domain import concurrency, course, errors, events, plan, run
 from fuseml.runtime import clock, planner, steering
 from fuseml.runtime.telemetry import trace
-from fuseml.store import codesets, decisions, runs, tables
+from fuseml.store import codesets, decisions, runs
+from fuseml.store.tables import run_rows
 
 Planning = Callable[[str, str], plan.Plan]
 """From the run's id and name to its plan."""
@@ -40,7 +41,7 @@ def create(
         decisions.record(session, event, told, clock.now(), workflow=existing.workflow, run=existing.name, commit=order.commit)
         return []
     group = concurrency.group_of(order.document, project=order.project, codeset=order.codeset, commit=order.commit, inputs=order.inputs)
-    row = tables.Run(
+    row = run_rows.Run(
         id=run_id,
         name=runs.next_name(session, order.document.name),
         sequence=0,
@@ -91,7 +92,7 @@ def create(
     return announced if left or row.state in run.FINISHED else [*announced, _completed(session, row, planned)]
 
 
-def _completed(session: sqlmodel.Session, row: tables.Run, planned: plan.Plan) -> events.Payload:
+def _completed(session: sqlmodel.Session, row: run_rows.Run, planned: plan.Plan) -> events.Payload:
     """Finish a run that has nothing to execute: every step of it is reused, so that its outputs are known."""
     moment = clock.now()
     outputs = {name: "".join(part.text for part in value if isinstance(part, plan.TextPart)) for name, value in planned.outputs.items()}
@@ -100,7 +101,7 @@ def _completed(session: sqlmodel.Session, row: tables.Run, planned: plan.Plan) -
     return steering.finished(session, row)
 
 
-def _supersede(session: sqlmodel.Session, row: tables.Run) -> list[events.Payload]:
+def _supersede(session: sqlmodel.Session, row: run_rows.Run) -> list[events.Payload]:
     """The new run cancels every unfinished one of its group, unless its push came late: then a newer one has superseded it already."""
     group = row.concurrency_group or ""
     announced = row.trigger.get("announced")
@@ -122,19 +123,19 @@ def _supersede(session: sqlmodel.Session, row: tables.Run) -> list[events.Payloa
     return told
 
 
-def _is_newer_push(other: tables.Run, row: tables.Run, head: str | None) -> bool:
+def _is_newer_push(other: run_rows.Run, row: run_rows.Run, head: str | None) -> bool:
     if (other.codeset, other.trigger.get("ref")) != (row.codeset, row.trigger["ref"]) or other.commit == row.commit:
         return False
     # Pushes whose webhooks were lost are announced together; then only the branch's head tells which one is the newest.
     return other.commit == head or other.trigger["announced"] > row.trigger["announced"]
 
 
-def is_with_engine(row: tables.Run) -> bool:
+def is_with_engine(row: run_rows.Run) -> bool:
     """Whether an engine has something of the run that may still be under way; it has nothing of one that waits for people or its turn."""
     return row.submitted is not None and row.execution > row.executed
 
 
-def end(session: sqlmodel.Session, row: tables.Run, state: run.State, cause: str) -> list[events.Payload]:
+def end(session: sqlmodel.Session, row: run_rows.Run, state: run.State, cause: str) -> list[events.Payload]:
     """Finish a run that no engine will ever tell about."""
     current = runs.course(session, row, [step.name for step in runs.steps(session, [row.id])])
     runs.record_course(session, row, course.stopped(current, state, cause, clock.now()))

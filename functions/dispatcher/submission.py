@@ -11,7 +11,8 @@ from functions.dispatcher import creation
 from fuseml.domain import errors, events, plan, repair, run
 from fuseml.runtime import clock, cloudevents, steering
 from fuseml.runtime.telemetry import trace
-from fuseml.store import extensions, outbox, runs, tables
+from fuseml.store import extensions, outbox, runs
+from fuseml.store.tables import run_rows
 
 if TYPE_CHECKING:
     from functions.dispatcher.app import Deps
@@ -45,7 +46,7 @@ def _cancel(deps: Deps, event: events.Event, reason: str) -> None:
         deps.engine.cancel(run.execution_id(row.id, row.execution), reason)
 
 
-def _begin(deps: Deps, row: tables.Run) -> tables.Run:
+def _begin(deps: Deps, row: run_rows.Run) -> run_rows.Run:
     """Ask for the first steps of a run that had to wait for its turn, and begin with those that need no approval."""
     with deps.store.write() as session:
         stored = runs.get(session, row.name)
@@ -60,7 +61,7 @@ def _announce(session: sqlmodel.Session, payloads: Sequence[events.Payload]) -> 
     outbox.add(session, [events.event(payload, moment, trace.outgoing()) for payload in payloads], moment)
 
 
-def _submit(deps: Deps, row: tables.Run) -> None:
+def _submit(deps: Deps, row: run_rows.Run) -> None:
     try:
         with deps.store.read() as session:
             now = runs.get(session, row.name)
@@ -87,7 +88,7 @@ def _submit(deps: Deps, row: tables.Run) -> None:
         deps.engine.cancel(submitted.id, ended)
 
 
-def _execution(row: tables.Run, steps: Sequence[tables.StepRun]) -> plan.Plan:
+def _execution(row: run_rows.Run, steps: Sequence[run_rows.StepRun]) -> plan.Plan:
     """The part of the run's plan that is next."""
     planned = plan.Plan.model_validate(row.plan)
     wanted = [step.name for step in steps if step.execution == row.execution and step.reused_from is None]

@@ -15,7 +15,8 @@ from functions.events import why as explanation
 from fuseml.domain import document, errors, events
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
-from fuseml.store import deliveries, ledger, outbox, paging, tables
+from fuseml.store import deliveries, ledger, outbox, paging
+from fuseml.store.tables import ledger_rows
 
 if TYPE_CHECKING:
     from functions.events.app import Deps
@@ -28,7 +29,7 @@ BY_HAND = ("/events", "send")
 class Entry:
     """An event of the ledger, and what became of it with each consumer."""
 
-    row: tables.LedgerEvent
+    row: ledger_rows.LedgerEvent
     consumptions: Sequence[ledger.Consumption]
 
 
@@ -46,7 +47,7 @@ def get(deps: Deps, id: str, source: str | None) -> Entry:
         return _entries(session, [ledger.find(session, id, source)])[0]
 
 
-def _entries(session: sqlmodel.Session, rows: Sequence[tables.LedgerEvent]) -> list[Entry]:
+def _entries(session: sqlmodel.Session, rows: Sequence[ledger_rows.LedgerEvent]) -> list[Entry]:
     became = ledger.consumptions(session, rows)
     return [Entry(row, became.get(row.sequence or 0, [])) for row in rows]
 
@@ -75,7 +76,7 @@ def replay(deps: Deps, id: str, source: str | None, *, everybody: bool) -> Entry
     return get(deps, row.id, row.source)
 
 
-def _state(session: sqlmodel.Session, row: tables.LedgerEvent) -> str:
+def _state(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> str:
     [entry] = _entries(session, [row])
     told = [f"{item.consumer}: {item.state}" for item in entry.consumptions]
     return f" ({', '.join(told)})" if told else ""

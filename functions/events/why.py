@@ -9,7 +9,8 @@ import sqlmodel
 
 from functions.events import story
 from fuseml.domain import errors, events
-from fuseml.store import decisions, ledger, outbox, tables
+from fuseml.store import decisions, ledger, outbox
+from fuseml.store.tables import decision_rows, ledger_rows, run_rows
 
 _COMMIT = re.compile("[0-9a-f]{7,64}")
 # What `dispatcher` decides on.
@@ -48,15 +49,15 @@ def explain(session: sqlmodel.Session, of: str, source: str | None) -> story.Ans
     return story.Answer(of=of, kind="event", answer=story.sentence(f"Event {row.sequence}", [told]), stories=[told])
 
 
-def _run(session: sqlmodel.Session, name: str | None) -> tables.Run | None:
-    return session.exec(sqlmodel.select(tables.Run).where(tables.Run.name == name)).first() if name else None
+def _run(session: sqlmodel.Session, name: str | None) -> run_rows.Run | None:
+    return session.exec(sqlmodel.select(run_rows.Run).where(run_rows.Run.name == name)).first() if name else None
 
 
-def _of_run(session: sqlmodel.Session, run: tables.Run) -> story.Story:
+def _of_run(session: sqlmodel.Session, run: run_rows.Run) -> story.Story:
     row = ledger.at(session, run.trigger.get("source") or "", run.trigger.get("event") or "")
     if row is None:
         chain = [story.Link(kind="origin", text=f"{run.trigger.get('kind')}, which the ledger does not hold any more")]
-        told: Sequence[tables.Decision] = []
+        told: Sequence[decision_rows.Decision] = []
     else:
         chain = _chain(session, row)
         told = decisions.of_event(session, row.source, row.id)
@@ -64,11 +65,11 @@ def _of_run(session: sqlmodel.Session, run: tables.Run) -> story.Story:
     return story.Story(chain=chain, outcomes=found[:1] or [story.Outcome(state=run.state, reason="", run=run.name, workflow=run.workflow)])
 
 
-def _of_event(session: sqlmodel.Session, row: tables.LedgerEvent) -> story.Story:
+def _of_event(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> story.Story:
     return story.Story(chain=_chain(session, row), outcomes=_outcomes(session, row))
 
 
-def _chain(session: sqlmodel.Session, row: tables.LedgerEvent) -> list[story.Link]:
+def _chain(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> list[story.Link]:
     """What led to the event, first cause first, and the event itself."""
     event = outbox.from_document(row.event)
     links = [story.event_link(event, row.sequence)]
@@ -87,7 +88,7 @@ def _chain(session: sqlmodel.Session, row: tables.LedgerEvent) -> list[story.Lin
     return links
 
 
-def _outcomes(session: sqlmodel.Session, row: tables.LedgerEvent) -> list[story.Outcome]:
+def _outcomes(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> list[story.Outcome]:
     found = [story.decided(decision, _run(session, decision.run)) for decision in decisions.of_event(session, row.source, row.id)]
     became = ledger.consumptions(session, [row]).get(row.sequence or 0, [])
     for reply in outbox.replies(session, row.source, row.id):
@@ -127,8 +128,8 @@ def _of_commit(session: sqlmodel.Session, prefix: str) -> list[story.Story]:
             found.append(story.Story(chain=[story.event_link(event, None)], outcomes=[outcome]))
     if not found:
         # Older than the ledger's memory.
-        query = sqlmodel.select(tables.Run).where(sqlmodel.col(tables.Run.commit).startswith(prefix))
-        found = [_of_run(session, run) for run in session.exec(query.order_by(sqlmodel.col(tables.Run.sequence)))]
+        query = sqlmodel.select(run_rows.Run).where(sqlmodel.col(run_rows.Run.commit).startswith(prefix))
+        found = [_of_run(session, run) for run in session.exec(query.order_by(sqlmodel.col(run_rows.Run.sequence)))]
     return found + [story.declined(row) for row in reversed(refused)]
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import sqlmodel
 
 from fuseml.domain import errors, extension, impact, workflow
-from fuseml.store import extensions, paging, runs, tables, workflows
+from fuseml.store import extensions, paging, runs, workflows
+from fuseml.store.tables import workflow_rows
 
 _LATEST = paging.Page(limit=20)
 _EVERYTHING = paging.Page(limit=1_000_000)
@@ -35,9 +36,9 @@ def assess(session: sqlmodel.Session, before: extension.Extension | None, after:
 
 def _uses(
     session: sqlmodel.Session,
-    row: tables.WorkflowRevision,
+    row: workflow_rows.WorkflowRevision,
     document: workflow.Workflow,
-    assignments: Sequence[tables.Assignment],
+    assignments: Sequence[workflow_rows.Assignment],
     *,
     known: bool,
 ) -> list[impact.Use]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from fuseml import contents, engines
 from fuseml.domain import errors, events, run
 from fuseml.runtime import clock
-from fuseml.store import archive, runs, tables
+from fuseml.store import archive, runs
+from fuseml.store.tables import run_rows
 
 if TYPE_CHECKING:
     from functions.housekeeper.app import Deps
@@ -52,7 +53,7 @@ class _NotGivenError(Exception):
         self.why = why
 
 
-def _archive(engine: engines.Engine, kept: contents.Contents, row: tables.Run, step: tables.StepRun) -> str | None:
+def _archive(engine: engines.Engine, kept: contents.Contents, row: run_rows.Run, step: run_rows.StepRun) -> str | None:
     """Where the log is; None when it cannot be had yet. Raises what the contents refuse."""
     key = f"runs/{row.id}/{step.name}.log"
     try:
@@ -102,7 +103,7 @@ def forget_runs(deps: Deps, _tick: events.Event) -> None:
             _forget(deps, row)
 
 
-def _forget(deps: Deps, row: tables.Run) -> None:
+def _forget(deps: Deps, row: run_rows.Run) -> None:
     try:
         for number in range(1, row.execution + 1):
             deps.engine.forget(run.execution_id(row.id, number))

@@ -14,7 +14,8 @@ import sqlmodel
 from fuseml import githosts
 from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import codesets, deliveries, tables
+from fuseml.store import codesets, deliveries
+from fuseml.store.tables import codeset_rows
 
 if TYPE_CHECKING:
     from functions.housekeeper.app import Deps
@@ -42,7 +43,7 @@ def announce_missed_pushes(deps: Deps, tick: events.Event) -> None:
 
 def _announce(
     session: sqlmodel.Session,
-    known: tables.Codeset,
+    known: codeset_rows.Codeset,
     missed: Sequence[events.CodesetPushed],
     moved: dict[str, str],
     position: int,
@@ -61,7 +62,7 @@ def _announce(
         cloudevents.announce(session, *fresh, cause=(tick.source, tick.id))
 
 
-def _payloads(deps: Deps, row: tables.Codeset, pushes: Sequence[githosts.Push]) -> Iterator[events.CodesetPushed]:
+def _payloads(deps: Deps, row: codeset_rows.Codeset, pushes: Sequence[githosts.Push]) -> Iterator[events.CodesetPushed]:
     for push in pushes:
         branch = push.ref.startswith("refs/heads/")
         yield events.CodesetPushed(

@@ -14,7 +14,8 @@ import sqlmodel
 
 from fuseml.domain import events, schedule, workflow
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import milestones, tables, workflows
+from fuseml.store import milestones, workflows
+from fuseml.store.tables import workflow_rows
 
 if TYPE_CHECKING:
     from functions.housekeeper.app import Deps
@@ -37,7 +38,7 @@ def start_scheduled(deps: Deps, _tick: events.Event) -> None:
                 cloudevents.announce(session, *_reached(session, row, due))
 
 
-def _reached(session: sqlmodel.Session, row: tables.WorkflowRevision, due: datetime.datetime) -> Iterator[events.ScheduleReached]:
+def _reached(session: sqlmodel.Session, row: workflow_rows.WorkflowRevision, due: datetime.datetime) -> Iterator[events.ScheduleReached]:
     """One for each codeset that the workflow is assigned to; one in no project when it is assigned to none and needs none."""
     moment = clock.fixed(due.isoformat())
     if moment < workflows.scheduled_since(session, row):

@@ -9,7 +9,8 @@ import pydantic
 
 from fuseml.domain import approval, plan, run, selector, workflow
 from fuseml.runtime import clock
-from fuseml.store import runs, tables
+from fuseml.store import runs
+from fuseml.store.tables import run_rows
 
 # What the original sent for a time that has not come.
 _ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -107,7 +108,7 @@ class OriginalRun(pydantic.BaseModel):
     URL: str
 
 
-def of(row: tables.Run, steps: Sequence[tables.StepRun], waits_for: str | None, *, settled: bool) -> Run:
+def of(row: run_rows.Run, steps: Sequence[run_rows.StepRun], waits_for: str | None, *, settled: bool) -> Run:
     """The run as the API shows it."""
     planned = plan.Plan.model_validate(row.plan) if row.plan else None
     known: Sequence[plan.StepPlan | plan.ReusedStep] = (*planned.reused, *planned.steps) if planned else ()
@@ -127,7 +128,7 @@ def of(row: tables.Run, steps: Sequence[tables.StepRun], waits_for: str | None, 
     )
 
 
-def _step(row: tables.Run, step: tables.StepRun, planned: plan.StepPlan | plan.ReusedStep | None) -> StepRun:
+def _step(row: run_rows.Run, step: run_rows.StepRun, planned: plan.StepPlan | plan.ReusedStep | None) -> StepRun:
     # A step that a finished run never reached will not start any more.
     state = "skipped" if step.state == "queued" and row.state in run.FINISHED else step.state
     return StepRun(
@@ -161,7 +162,7 @@ def duration(started: str | None, finished: str | None) -> float | None:
     return round(clock.seconds(finished or clock.now()) - clock.seconds(started), 3) if started else None
 
 
-def original(row: tables.Run, document: workflow.Workflow, url: str, codeset_urls: Mapping[str, str]) -> OriginalRun:
+def original(row: run_rows.Run, document: workflow.Workflow, url: str, codeset_urls: Mapping[str, str]) -> OriginalRun:
     """The run as the original API showed it: a codeset's value is `<git url>:<revision>`."""
     planned = plan.Plan.model_validate(row.plan) if row.plan else None
     values = {**(planned.inputs if planned else {}), **row.inputs}

@@ -10,7 +10,7 @@ import pydantic
 from functions.workflows import service
 from fuseml.domain import document, errors, events, plan, workflow
 from fuseml.runtime import http
-from fuseml.store import tables
+from fuseml.store.tables import workflow_rows
 
 if TYPE_CHECKING:
     from functions.workflows.app import Deps
@@ -200,5 +200,5 @@ def register(api: http.Api, deps: Deps) -> None:
         service.unassign(deps, name, query.address())
 
 
-def _wire(row: tables.WorkflowRevision) -> dict[str, Any]:
+def _wire(row: workflow_rows.WorkflowRevision) -> dict[str, Any]:
     return {"created": row.created, **row.document, "revision": row.revision}

@@ -13,25 +13,26 @@ import yaml
 from fuseml.domain import artifact, document, errors, events, lint, workflow
 from fuseml.domain import plan as plans
 from fuseml.runtime import clock, cloudevents, planner, requests
-from fuseml.store import codesets, paging, runs, tables, workflows
+from fuseml.store import codesets, paging, runs, workflows
+from fuseml.store.tables import codeset_rows, workflow_rows
 
 if TYPE_CHECKING:
     from functions.workflows.app import Deps
 
 
-def page(deps: Deps, limit: int, cursor: str | None, name: str | None) -> paging.Slice[tables.WorkflowRevision]:
+def page(deps: Deps, limit: int, cursor: str | None, name: str | None) -> paging.Slice[workflow_rows.WorkflowRevision]:
     """A page of current revisions."""
     with deps.store.read() as session:
         return workflows.current(session, paging.Page(limit, cursor), name=name)
 
 
-def get(deps: Deps, name: str, number: int | None = None) -> tables.WorkflowRevision:
+def get(deps: Deps, name: str, number: int | None = None) -> workflow_rows.WorkflowRevision:
     """One revision, the current one by default. Raises NotFoundError."""
     with deps.store.read() as session:
         return workflows.revision(session, name, number)
 
 
-def revisions(deps: Deps, name: str, limit: int, cursor: str | None) -> paging.Slice[tables.WorkflowRevision]:
+def revisions(deps: Deps, name: str, limit: int, cursor: str | None) -> paging.Slice[workflow_rows.WorkflowRevision]:
     """A page of revisions, newest first. Raises NotFoundError."""
     with deps.store.read() as session:
         return workflows.revisions(session, name, paging.Page(limit, cursor))
@@ -50,7 +51,7 @@ def diff(deps: Deps, name: str, before: int | None, after: int | None) -> str:
     return "".join(difflib.unified_diff(old, new, *labels, older.created, newer.created))
 
 
-def create(deps: Deps, checked: workflow.Workflow) -> tables.WorkflowRevision:
+def create(deps: Deps, checked: workflow.Workflow) -> workflow_rows.WorkflowRevision:
     """Raises ConflictError when the name is taken."""
     with deps.store.write() as session:
         row = workflows.add(session, checked.name, stored(checked), clock.now())
@@ -95,7 +96,7 @@ def plan(deps: Deps, wish: events.RunRequested) -> plans.Plan:
         return requests.plan_of(session, wish, order, "", following, site, deps.git.digest)
 
 
-def update(deps: Deps, name: str, checked: workflow.Workflow) -> tables.WorkflowRevision:
+def update(deps: Deps, name: str, checked: workflow.Workflow) -> workflow_rows.WorkflowRevision:
     """Raises NotFoundError, InvalidError when the document has another name."""
     _check_name(checked, name)
     with deps.store.write() as session:
@@ -141,7 +142,7 @@ def unassign(deps: Deps, name: str, pattern: str) -> None:
         workflows.unassign(session, name, pattern)
 
 
-def assignments(deps: Deps, name: str | None) -> list[tuple[str, Sequence[tables.Codeset], list[str]]]:
+def assignments(deps: Deps, name: str | None) -> list[tuple[str, Sequence[codeset_rows.Codeset], list[str]]]:
     """(workflow, its codesets, its other patterns) by workflow."""
     with deps.store.read() as session:
         known = {f"code://{row.project}/{row.name}": row for row in codesets.all_codesets(session)}

@@ -12,7 +12,8 @@ from fuseml.contents import filesystem
 from fuseml.domain import errors, events
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, clock, secrets
-from fuseml.store import database, paging, runs, tables
+from fuseml.store import database, paging, runs
+from fuseml.store.tables import run_rows
 from tests.component import endpoint, triggering
 
 TICK = events.Event(events.TICK, "/test", "tick", None, endpoint.NOON, {})
@@ -81,7 +82,7 @@ class World:
         """A run whose steps are in these states; its id. An engine of our own has a log for each step."""
         run_id = run_id or f"id-{name}"
         moment = finished or clock.now()
-        row = tables.Run(
+        row = run_rows.Run(
             id=run_id,
             name=name,
             sequence=0,

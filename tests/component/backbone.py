@@ -18,7 +18,8 @@ from fuseml.domain import events, plan, workflow
 from fuseml.embedded import broker, composition, gateway, redelivery, triggers
 from fuseml.githosts import embedded as embedded_git
 from fuseml.runtime import auth, clock, secrets
-from fuseml.store import codesets, database, tables, workflows
+from fuseml.store import codesets, database, workflows
+from fuseml.store.tables import codeset_rows
 from tests import documents as small
 
 SECRET = "s3cret"
@@ -79,7 +80,9 @@ class Backbone:
             if codesets.find_codeset(session, "p", "code"):
                 return  # an earlier process did this
             sealed = self.keyring.seal(SECRET)
-            codesets.add_codeset(session, tables.Codeset(project="p", name="code", url="http://x", webhook_secret=sealed, created=moment))
+            codesets.add_codeset(
+                session, codeset_rows.Codeset(project="p", name="code", url="http://x", webhook_secret=sealed, created=moment)
+            )
             workflows.add(session, document.name, document.model_dump(mode="json", by_alias=True), moment)
             workflows.assign(session, "assignment", document.name, "code://p/code", moment)
 

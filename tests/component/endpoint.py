@@ -10,7 +10,8 @@ from flask.testing import FlaskClient
 
 from fuseml.domain import errors, events
 from fuseml.runtime import cloudevents, http
-from fuseml.store import codesets, database, tables
+from fuseml.store import codesets, database
+from fuseml.store.tables import codeset_rows
 
 NOON = "2026-11-21T12:00:00.000000Z"
 REGISTERED = events.event(events.CodesetRegistered(project="demo", codeset="diabetes", url="http://x"), NOON)
@@ -61,7 +62,7 @@ class Function:
         return self.client.post("/", headers=headers, data=body)
 
     def effects(self) -> int:
-        return count(self.store, tables.Project)
+        return count(self.store, codeset_rows.Project)
 
 
 def count(store: database.Database, table: type[sqlmodel.SQLModel]) -> int:

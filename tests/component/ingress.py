@@ -17,7 +17,8 @@ from cryptography import fernet
 from functions.gitea_ingress import app as gitea_app
 from functions.mlflow_ingress import app as mlflow_app
 from fuseml.runtime import secrets
-from fuseml.store import codesets, database, tables, webhooks
+from fuseml.store import codesets, database, webhooks
+from fuseml.store.tables import codeset_rows
 from tests.component import endpoint
 
 SHARED = pathlib.Path(os.environ.get("FUSEML_SHARED", pathlib.Path(__file__).parents[2].parent / "shared"))
@@ -47,7 +48,7 @@ class Ingress:
         self._git, self._mlflow = gitea_app.create_app(git).test_client(), mlflow_app.create_app(mlflow).test_client()
 
     def register(self, name: str, secret: str) -> None:
-        row = tables.Codeset(project="workspace", name=name, url="u", webhook_secret=self.keyring.seal(secret), created=endpoint.NOON)
+        row = codeset_rows.Codeset(project="workspace", name=name, url="u", webhook_secret=self.keyring.seal(secret), created=endpoint.NOON)
         with self.store.write() as session:
             codesets.add_codeset(session, row)
 

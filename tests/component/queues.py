@@ -14,7 +14,8 @@ import sqlmodel
 from fuseml.domain import events
 from fuseml.embedded import broker, redelivery, triggers
 from fuseml.runtime import cloudevents
-from fuseml.store import database, deliveries, tables
+from fuseml.store import database, deliveries
+from fuseml.store.tables import ledger_rows
 
 NOON = "2026-11-21T12:00:00.000000Z"
 EMPTY = broker.Answer(204, {}, b"")
@@ -107,9 +108,9 @@ def counted(store: database.Database, state: str) -> int:
         return deliveries.count(session, state)
 
 
-def rows(store: database.Database) -> Sequence[tables.Delivery]:
+def rows(store: database.Database) -> Sequence[ledger_rows.Delivery]:
     with store.read() as session:
-        return session.exec(sqlmodel.select(tables.Delivery).order_by(sqlmodel.col(tables.Delivery.event_sequence))).all()
+        return session.exec(sqlmodel.select(ledger_rows.Delivery).order_by(sqlmodel.col(ledger_rows.Delivery.event_sequence))).all()
 
 
 def done(store: database.Database, number: int) -> bool:

@@ -30,7 +30,8 @@ import urllib3
 from fuseml.domain import events, run
 from fuseml.embedded import chaos
 from fuseml.runtime import clock, secrets
-from fuseml.store import database, deliveries, tables
+from fuseml.store import database, deliveries
+from fuseml.store.tables import ledger_rows, outbox_rows, run_rows
 from tests import postgresql
 from tests.unit import kubernetes_api
 
@@ -234,8 +235,8 @@ class Storm:
     def facts(self, queue: brokers.Queue) -> dict[str, Any]:
         """How far it is."""
         with self.store.read() as session:
-            states = session.exec(sqlmodel.select(tables.Run.state, sqlmodel.func.count()).group_by(tables.Run.state)).all()
-            outbox = session.exec(sqlmodel.select(sqlmodel.func.count()).select_from(tables.Outbox)).one()
+            states = session.exec(sqlmodel.select(run_rows.Run.state, sqlmodel.func.count()).group_by(run_rows.Run.state)).all()
+            outbox = session.exec(sqlmodel.select(sqlmodel.func.count()).select_from(outbox_rows.Outbox)).one()
         return {"runs": dict(states), "outbox": outbox, **queue.facts()}
 
     def at_rest(self, queue: brokers.Queue) -> bool:
@@ -248,8 +249,8 @@ class Storm:
         """Everything was done, nothing twice, and the ledger tells all of it."""
         commits = {(codeset, commit) for codeset, made in self.commits.items() for commit in made}
         with self.store.read() as session:
-            runs = session.exec(sqlmodel.select(tables.Run)).all()
-            ledger = session.exec(sqlmodel.select(tables.LedgerEvent)).all()
+            runs = session.exec(sqlmodel.select(run_rows.Run)).all()
+            ledger = session.exec(sqlmodel.select(ledger_rows.LedgerEvent)).all()
             dead = deliveries.count(session, "dead")
         wanted = {(codeset, commit, workflow) for codeset, commit in commits for workflow in WORKFLOWS}
         made = Counter((row.codeset, row.commit, row.workflow) for row in runs)

@@ -6,9 +6,10 @@ import pathlib
 from collections.abc import Iterator
 
 import pytest
+import sqlmodel
 
 from fuseml.domain import events, lint
-from fuseml.store import tables
+from fuseml.store.tables import decision_rows, outbox_rows, run_rows
 from tests.component import triggering
 
 A, B = "a" * 40, "b" * 40
@@ -68,7 +69,7 @@ def test_one_artifact_is_one_run_of_a_workflow_however_often_it_matches(world: t
     trained(world)
     recorded = events.ArtifactRecorded(address="model://p/m/1", kind="model", project="p", name="m", version="1", run="train-1")
     with world.store.write() as session:
-        for row in session.exec(tables.sqlmodel.select(tables.HandledEvent)):
+        for row in session.exec(sqlmodel.select(outbox_rows.HandledEvent)):
             session.delete(row)
     world.deliver(events.event(recorded, triggering.NOON))
     world.settle()
@@ -113,7 +114,7 @@ def test_workflows_that_feed_one_another_stop_where_the_circle_closes(world: tri
     chains = {run["name"]: run["caused_by"] for run in world.get("/runs")}
     assert sorted(str(cause).partition("-")[0] for cause in chains.values()) == ["None", "prune", "train", "train", "tune"]
     with world.store.read() as session:
-        told = {row.reason for row in session.exec(tables.sqlmodel.select(tables.Decision)) if row.run is None}
+        told = {row.reason for row in session.exec(sqlmodel.select(decision_rows.Decision)) if row.run is None}
     assert any("comes of tune-1, a run of this very workflow" in reason for reason in told)
 
 
@@ -175,7 +176,7 @@ def test_a_run_that_never_began_is_settled(world: triggering.World) -> None:
     world.settle()
     world.pushed(B)
     with world.store.write() as session:
-        for row in session.exec(tables.sqlmodel.select(tables.Run)):
+        for row in session.exec(sqlmodel.select(run_rows.Run)):
             row.submitted = None
     assert world.functions["runs"].test_client().post("/runs/train-1/cancel").status_code == 202
     world.events = [event for event in world.events if event.type == events.RunCancelRequested.TYPE]
@@ -191,10 +192,10 @@ def test_a_step_that_is_not_heard_of_yet_keeps_a_run_from_being_settled_but_not_
     world.finish("train-1")
     world.events.clear()
     with world.store.write() as session:
-        [step] = session.exec(tables.sqlmodel.select(tables.StepRun))
+        [step] = session.exec(sqlmodel.select(run_rows.StepRun))
         step.state = "queued"
     assert world.run("train-1")["settled"] is False
     with world.store.write() as session:
-        [row] = session.exec(tables.sqlmodel.select(tables.Run))
+        [row] = session.exec(sqlmodel.select(run_rows.Run))
         row.finished = triggering.NOON.replace("2026", "2020")
     assert world.run("train-1")["settled"] is True

@@ -20,7 +20,8 @@ import sqlmodel
 
 from fuseml.domain import events
 from fuseml.runtime import cloudevents
-from fuseml.store import database, deliveries, tables
+from fuseml.store import database, deliveries
+from fuseml.store.tables import ledger_rows, outbox_rows, run_rows
 
 from . import backbone, dying, endpoint
 
@@ -95,11 +96,11 @@ def crash_everywhere(folder: pathlib.Path) -> None:
         in_a_process(repair, place, not answered)
         store = database.Database(f"sqlite:///{place}/fuseml.db")
         with store.read() as session:
-            types = sorted(session.exec(sqlmodel.select(tables.LedgerEvent.type)).all())
-            states = set(session.exec(sqlmodel.select(tables.Delivery.state)).all())
-            submitted = [run.submitted is not None for run in session.exec(sqlmodel.select(tables.Run)).all()]
+            types = sorted(session.exec(sqlmodel.select(ledger_rows.LedgerEvent.type)).all())
+            states = set(session.exec(sqlmodel.select(ledger_rows.Delivery.state)).all())
+            submitted = [run.submitted is not None for run in session.exec(sqlmodel.select(run_rows.Run)).all()]
         print(json.dumps({"answered": answered, "types": types, "states": sorted(states), "submitted": submitted}), flush=True)
-        assert endpoint.count(store, tables.Outbox) == 0
+        assert endpoint.count(store, outbox_rows.Outbox) == 0
         store.close()
 
 

@@ -18,7 +18,8 @@ import sqlmodel
 from fuseml.domain import errors, events
 from fuseml.embedded import broker
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import database, deliveries, tables
+from fuseml.store import database, deliveries
+from fuseml.store.tables import ledger_rows
 from tests.component import queues
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -307,7 +308,7 @@ def test_old_events_are_forgotten_but_none_that_waits_for_its_turn_or_for_people
     with store.write() as session:
         deliveries.forget(session, clock.ago(86_400))
     with store.read() as session:
-        assert session.exec(sqlmodel.select(tables.LedgerEvent.id)).all() == ["1", "2", "3"]
+        assert session.exec(sqlmodel.select(ledger_rows.LedgerEvent.id)).all() == ["1", "2", "3"]
     assert [row.state for row in queues.rows(store)] == ["dead", "pending", "done"]
 
 

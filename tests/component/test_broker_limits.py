@@ -10,7 +10,8 @@ import pytest
 from fuseml.domain import errors, events
 from fuseml.embedded import broker, chaos
 from fuseml.runtime import cloudevents
-from fuseml.store import database, outbox, tables
+from fuseml.store import database, outbox
+from fuseml.store.tables import codeset_rows, ledger_rows, outbox_rows
 from tests.component import endpoint, queues
 
 store, begin = queues.store, queues.begin
@@ -139,10 +140,10 @@ def test_nothing_is_announced_while_the_outbox_is_full(store: database.Database)
     with store.write() as session:
         outbox.add(session, [events.event(started, queues.NOON)] * outbox.FULL, queues.NOON)
     with pytest.raises(errors.TemporaryError, match="10000 events wait for the broker"), store.write() as session:
-        session.add(tables.Project(name="p", created=queues.NOON))
+        session.add(codeset_rows.Project(name="p", created=queues.NOON))
         cloudevents.announce(session, started)
-    assert endpoint.count(store, tables.Project) == 0
-    assert endpoint.count(store, tables.Outbox) == outbox.FULL
+    assert endpoint.count(store, codeset_rows.Project) == 0
+    assert endpoint.count(store, outbox_rows.Outbox) == outbox.FULL
 
 
 # What is kept
@@ -167,11 +168,11 @@ def test_a_tick_that_nobody_could_hear_is_kept_as_a_dead_letter(begin: queues.Be
     assert queues.counted(store, "dead") == 1
 
 
-def _ledger(store: database.Database) -> list[tables.LedgerEvent]:
+def _ledger(store: database.Database) -> list[ledger_rows.LedgerEvent]:
     import sqlmodel
 
     with store.read() as session:
-        return list(session.exec(sqlmodel.select(tables.LedgerEvent)).all())
+        return list(session.exec(sqlmodel.select(ledger_rows.LedgerEvent)).all())
 
 
 # Chaos

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fuseml.domain import errors, events
 from fuseml.runtime import cloudevents, http
-from fuseml.store import tables
+from fuseml.store.tables import outbox_rows
 from tests.component import endpoint
 
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -156,7 +156,7 @@ def test_one_announced_event_is_the_reply(function: endpoint.Function, publisher
     assert events.read(reply) == function.announced[0]
     assert reply.extensions == {"traceparent": TRACEPARENT, "causesource": "/s", "causeid": "1"}
     assert publisher.taken == []
-    assert endpoint.count(function.store, tables.Outbox) == 0
+    assert endpoint.count(function.store, outbox_rows.Outbox) == 0
 
 
 def test_several_announced_events_go_out_in_order_and_the_answer_is_empty(
@@ -165,7 +165,7 @@ def test_several_announced_events_go_out_in_order_and_the_answer_is_empty(
     function.announced = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(3)]
     assert function.deliver().status_code == 204
     assert [events.read(event) for event in publisher.taken] == function.announced
-    assert endpoint.count(function.store, tables.Outbox) == 0
+    assert endpoint.count(function.store, outbox_rows.Outbox) == 0
 
 
 def test_a_duplicate_gets_the_same_reply_and_has_no_effect(function: endpoint.Function) -> None:
@@ -213,7 +213,7 @@ def test_the_same_event_in_eight_threads_has_one_effect_and_one_reply(function: 
 def test_types_that_nobody_handles_are_accepted_and_forgotten(function: endpoint.Function) -> None:
     answer = function.deliver(events.Event("org.other.v1", "/s", "1", None, endpoint.NOON, {}))
     assert (answer.status_code, answer.data) == (204, b"")
-    assert endpoint.count(function.store, tables.HandledEvent) == 0
+    assert endpoint.count(function.store, outbox_rows.HandledEvent) == 0
 
 
 def test_a_star_takes_every_type_that_begins_so(function: endpoint.Function) -> None:
@@ -239,7 +239,11 @@ def test_trouble_is_told_in_the_statuses_of_brokers_and_leaves_nothing(
     function.trouble = trouble
     answer = function.deliver()
     assert (answer.status_code, answer.text, answer.content_type) == (status, trouble.message + "\n", "text/plain; charset=utf-8")
-    assert (function.effects(), endpoint.count(function.store, tables.HandledEvent), endpoint.count(function.store, tables.Outbox)) == (
+    assert (
+        function.effects(),
+        endpoint.count(function.store, outbox_rows.HandledEvent),
+        endpoint.count(function.store, outbox_rows.Outbox),
+    ) == (
         0,
         0,
         0,

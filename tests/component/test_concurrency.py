@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlmodel
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fuseml.domain import events
-from fuseml.store import runs, tables
+from fuseml.store import runs
+from fuseml.store.tables import run_rows
 from tests.component import triggering
 
 A, B, C = (letter * 40 for letter in "abc")
@@ -236,11 +238,11 @@ class Interleaving(RuleBasedStateMachine):
         [row] = self.active()
         self.world.finish(row.name, "cancelled" if row.id in self.world.engine.cancelled else "succeeded")
 
-    def rows(self) -> list[tables.Run]:
+    def rows(self) -> list[run_rows.Run]:
         with self.world.store.read() as session:
-            return list(session.exec(tables.sqlmodel.select(tables.Run).order_by(tables.Run.sequence)))  # type: ignore[arg-type]
+            return list(session.exec(sqlmodel.select(run_rows.Run).order_by(run_rows.Run.sequence)))  # type: ignore[arg-type]
 
-    def active(self) -> list[tables.Run]:
+    def active(self) -> list[run_rows.Run]:
         """What the engine has and is not through with."""
         return [row for row in self.rows() if row.id in self.world.engine.submitted and row.finished is None]
 
@@ -263,7 +265,7 @@ class Interleaving(RuleBasedStateMachine):
         order = [row.id for row in self.rows() if row.id in self.world.engine.submitted]
         assert order == self.world.engine.submitted
 
-    def drained(self) -> list[tables.Run]:
+    def drained(self) -> list[run_rows.Run]:
         """Deliver everything and let every run come to its end."""
         self.world.settle()
         while self.active() or self.asked():

@@ -20,7 +20,8 @@ from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts import embedded
 from fuseml.runtime import cloudevents, secrets
-from fuseml.store import codesets, database, decisions, deliveries, outbox, tables, workflows
+from fuseml.store import codesets, database, decisions, deliveries, outbox, workflows
+from fuseml.store.tables import codeset_rows, decision_rows
 from tests.component import endpoint
 
 NOON = endpoint.NOON
@@ -38,7 +39,7 @@ def codeset(store: database.Database, keyring: secrets.Keyring) -> None:
     with store.write() as session:
         codesets.create_project(session, "demo", "", NOON)
         secret = keyring.seal("s3cret")
-        codesets.add_codeset(session, tables.Codeset(project="demo", name="x", url="u", webhook_secret=secret, created=NOON))
+        codesets.add_codeset(session, codeset_rows.Codeset(project="demo", name="x", url="u", webhook_secret=secret, created=NOON))
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ def test_strangers_push_out_only_strangers(store: database.Database, ingress: An
         assert ingress.post("/webhooks/gitea", **told(push_body(f"{'y' * 600}{number}"))).status_code == 401
     assert ingress.post("/webhooks/gitea", data=b"no JSON").status_code == 400
     with store.read() as session:
-        rows = session.exec(sqlmodel.select(tables.DeclinedDelivery)).all()
+        rows = session.exec(sqlmodel.select(decision_rows.DeclinedDelivery)).all()
     assert len(rows) == decisions.PER_BUCKET + 1
     assert [row.subject for row in rows if row.bucket] == ["demo/x"]
     assert max(len(row.subject) for row in rows) == 500

@@ -12,7 +12,8 @@ from functions.events import app as events_app
 from functions.events import recording
 from fuseml.domain import events
 from fuseml.runtime import auth, cloudevents
-from fuseml.store import database, deliveries, outbox, tables
+from fuseml.store import database, deliveries, outbox
+from fuseml.store.tables import outbox_rows
 from tests.component import endpoint
 
 ADMIN = {"Authorization": "Bearer admin"}
@@ -229,7 +230,7 @@ def test_every_event_is_written_down_once_whatever_it_says(store: database.Datab
     listed = get(knative, "/events")
     assert [(item["id"], item["outcome"], item["deliveries"]) for item in listed] == [("broken", "", []), (MODEL.id, "", [])]
     assert get(knative, "/events/broken")["extensions"] == {"causesource": "/x"}
-    assert endpoint.count(store, tables.HandledEvent) == 0
+    assert endpoint.count(store, outbox_rows.HandledEvent) == 0
 
 
 def test_who_has_handled_an_event_is_told_by_the_consumers(store: database.Database, knative: Any) -> None:

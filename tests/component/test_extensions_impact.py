@@ -11,7 +11,8 @@ import pytest
 from functions.extensions import sealing
 from fuseml.domain import extension, selector
 from fuseml.runtime import clock, secrets
-from fuseml.store import extensions, runs, tables
+from fuseml.store import extensions, runs
+from fuseml.store.tables import run_rows
 from tests.component.extensions_app import Registry
 
 STORE = {"name": "store", "service_resource": "s3"}
@@ -165,7 +166,7 @@ def test_the_projects_and_users_of_the_latest_runs_are_judged_too(registry: Regi
     send(registry, "POST", "/extensions", {**MINIO, "services": [{**MINIO["services"][0], "credentials": accounts}]}, 201)
     registry.add_workflow("open", STORE, assigned="code://*")
     for number, (project, user) in enumerate((("gamma", "bob"), ("delta", "ada"))):
-        row = tables.Run(
+        row = run_rows.Run(
             id=f"run-{number}",
             name=f"open-{number}",
             sequence=0,

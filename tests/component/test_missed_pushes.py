@@ -18,7 +18,8 @@ from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import cloudevents, secrets
-from fuseml.store import codesets, database, deliveries, outbox, tables
+from fuseml.store import codesets, database, deliveries, outbox
+from fuseml.store.tables import codeset_rows, outbox_rows
 
 from . import endpoint, githost
 
@@ -143,7 +144,7 @@ class House:
         )
         with self.store.write() as session:
             codesets.ensure_project(session, "workspace", endpoint.NOON)
-            row = tables.Codeset(project="workspace", name="mnist", url="http://x", webhook_secret="x", created=endpoint.NOON)
+            row = codeset_rows.Codeset(project="workspace", name="mnist", url="http://x", webhook_secret="x", created=endpoint.NOON)
             codesets.add_codeset(session, row)
 
     def sweep(self) -> list[events.CodesetPushed]:
@@ -233,5 +234,5 @@ def test_nothing_is_taken_as_told_while_the_outbox_is_full(house: House, clone: 
     with pytest.raises(Exception, match="10000 events wait for the broker"):
         pushes.announce_missed_pushes(house.deps, TICK)
     with house.store.write() as session:
-        session.exec(sqlmodel.delete(tables.Outbox))
+        session.exec(sqlmodel.delete(outbox_rows.Outbox))
     assert [push.commit for push in house.sweep()] == [clone.git("rev-parse", "HEAD")]

@@ -16,7 +16,8 @@ import urllib3
 from fuseml.domain import events
 from fuseml.embedded import broker
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import database, tables
+from fuseml.store import database
+from fuseml.store.tables import artifact_rows
 from tests import postgresql
 
 from . import endpoint, pods
@@ -67,7 +68,7 @@ def test_a_function_that_starts_without_a_database_asks_for_patience_and_works_o
     assert deliver(artifacts).status == 503
     postgresql_server.start()
     assert deliver(artifacts).status == 200
-    assert endpoint.count(store, tables.Artifact) == 1
+    assert endpoint.count(store, artifact_rows.Artifact) == 1
 
 
 _WAITING = sqlalchemy.text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'")
@@ -129,7 +130,7 @@ def test_what_is_handled_when_a_process_is_asked_to_end_is_answered_first(artifa
     answer = delivery.ended()
     assert answer is not None and answer.status == 200, artifacts.log.read_text()
     assert artifacts.ended(30) == 0
-    assert endpoint.count(store, tables.Artifact) == 1
+    assert endpoint.count(store, artifact_rows.Artifact) == 1
 
 
 def test_what_a_killed_process_was_handling_is_done_once_when_it_is_told_again(artifacts: pods.Pod, store: database.Database) -> None:
@@ -144,7 +145,7 @@ def test_what_a_killed_process_was_handling_is_done_once_when_it_is_told_again(a
     assert answer is None or answer.status == 200
     first, second = deliver(artifacts), deliver(artifacts)
     assert (first.status, first.body) == (second.status, second.body) == (200, second.body)
-    assert endpoint.count(store, tables.Artifact) == 1
+    assert endpoint.count(store, artifact_rows.Artifact) == 1
 
 
 def test_a_process_that_is_asked_to_end_does_not_wait_for_ever(artifacts: pods.Pod, store: database.Database) -> None:
@@ -154,8 +155,8 @@ def test_a_process_that_is_asked_to_end_does_not_wait_for_ever(artifacts: pods.P
         artifacts.ended(30)
         # It gives no answer, so the broker tells the event again.
         assert delivery.ended() is None
-    assert endpoint.count(store, tables.Artifact) == 0
+    assert endpoint.count(store, artifact_rows.Artifact) == 0
     artifacts.start()
     artifacts.wait()
     assert deliver(artifacts).status == 200
-    assert endpoint.count(store, tables.Artifact) == 1
+    assert endpoint.count(store, artifact_rows.Artifact) == 1

@@ -18,7 +18,8 @@ import sqlalchemy
 
 from fuseml.domain import errors, events
 from fuseml.runtime import broker, cloudevents
-from fuseml.store import database, outbox, tables
+from fuseml.store import database, outbox
+from fuseml.store.tables import codeset_rows, outbox_rows
 from tests.component import dying, endpoint
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -70,7 +71,7 @@ def test_an_event_that_the_broker_refuses_holds_up_nothing_and_is_not_lost(
     assert "the broker refused run.started:w-0:started, which stays in the outbox" in caplog.text
     publisher.refused = set()
     assert cloudevents.relay(store, publisher) == 120
-    assert endpoint.count(store, tables.Outbox) == 0
+    assert endpoint.count(store, outbox_rows.Outbox) == 0
 
 
 def test_two_relays_at_once_lose_nothing(store: database.Database, publisher: endpoint.Publisher) -> None:
@@ -78,7 +79,7 @@ def test_two_relays_at_once_lose_nothing(store: database.Database, publisher: en
     with futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: cloudevents.relay(store, publisher), range(4)))
     assert {event.data["run"] for event in publisher.taken} == set(runs)
-    assert endpoint.count(store, tables.Outbox) == 0
+    assert endpoint.count(store, outbox_rows.Outbox) == 0
 
 
 def test_a_slow_relay_takes_nothing_away_that_came_after_it_looked(store: database.Database) -> None:
@@ -93,17 +94,17 @@ def test_a_slow_relay_takes_nothing_away_that_came_after_it_looked(store: databa
 
     announce(store, 1)
     cloudevents.relay(store, Slow())
-    assert endpoint.count(store, tables.Outbox) == 1
+    assert endpoint.count(store, outbox_rows.Outbox) == 1
 
 
 def test_handled_events_are_forgotten_after_their_time(function: endpoint.Function) -> None:
     function.deliver()
     with function.store.write() as session:
         outbox.forget_handled(session, "2000-01-01T00:00:00.000000Z")
-    assert endpoint.count(function.store, tables.HandledEvent) == 1
+    assert endpoint.count(function.store, outbox_rows.HandledEvent) == 1
     with function.store.write() as session:
         outbox.forget_handled(session, "2999-01-01T00:00:00.000000Z")
-    assert endpoint.count(function.store, tables.HandledEvent) == 0
+    assert endpoint.count(function.store, outbox_rows.HandledEvent) == 0
 
 
 # Crashes
@@ -147,7 +148,7 @@ def crash_everywhere(folder: pathlib.Path) -> None:
             die_at(place, wanted)
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        committed = endpoint.count(store, tables.Project)
+        committed = endpoint.count(store, codeset_rows.Project)
         before = _lines(place / "ledger")
         # The sweep repairs what was committed; a redelivery the rest. Both are sure to come, in this order or the other.
         repairs: list[Callable[[], object]] = [
@@ -157,9 +158,9 @@ def crash_everywhere(folder: pathlib.Path) -> None:
         for repair in repairs if wanted % 2 else reversed(repairs):
             repair()
         after = _lines(place / "ledger")
-        left = endpoint.count(store, tables.Outbox)
+        left = endpoint.count(store, outbox_rows.Outbox)
         print(json.dumps({"killed": os.WIFSIGNALED(status), "committed": committed, "before": before, "after": after, "left": left}))
-        assert endpoint.count(store, tables.Project) == 1
+        assert endpoint.count(store, codeset_rows.Project) == 1
         store.close()
         if not os.WIFSIGNALED(status):
             return

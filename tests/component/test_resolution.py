@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuseml.domain import errors, extension, registry, selector
-from fuseml.store import database, extensions, resolution, tables
+from fuseml.store import database, extensions, resolution
+from fuseml.store.tables import extension_rows
 from tests.unit import registries
 
 NOON = "2026-01-01T12:00:00.000000Z"
@@ -24,7 +25,7 @@ SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], d
 
 def fill(store: database.Database, records: Sequence[extension.Extension]) -> None:
     with store.write() as session:
-        session.exec(sqlalchemy.delete(tables.ExtensionRecord))
+        session.exec(sqlalchemy.delete(extension_rows.ExtensionRecord))
         for record in records:
             extensions.add(session, record, NOON)
 

@@ -18,7 +18,8 @@ from functions.extensions import app as extensions_app
 from functions.extensions import rotation
 from fuseml.domain import errors, extension, plan
 from fuseml.runtime import auth, secrets
-from fuseml.store import codesets, database, extensions, tables
+from fuseml.store import codesets, database, extensions
+from fuseml.store.tables import codeset_rows, extension_rows
 from tests.component.extensions_app import Collected
 
 NOON = "2026-01-01T12:00:00.000000Z"
@@ -62,7 +63,7 @@ class Server:
                 extensions.add(session, record, NOON)
             codesets.create_project(session, "p", "", NOON)
             sealed = self.keyring.seal("webhook")
-            codesets.add_codeset(session, tables.Codeset(project="p", name="c", url="", webhook_secret=sealed, created=NOON))
+            codesets.add_codeset(session, codeset_rows.Codeset(project="p", name="c", url="", webhook_secret=sealed, created=NOON))
 
     def opened(self, keyring: secrets.Keyring | None = None, records: int = 3) -> list[str]:
         """Every secret, unsealed."""
@@ -103,7 +104,7 @@ def test_everything_is_sealed_anew_with_a_fresh_key(server: Server, tmp_path: Pa
 def test_a_rotation_is_no_change_of_any_record(server: Server) -> None:
     server.rotate()
     with server.store.read() as session:
-        row = session.get(tables.ExtensionRecord, "e0000")
+        row = session.get(extension_rows.ExtensionRecord, "e0000")
         assert row is not None
         assert (row.revision, row.updated, row.document["revision"]) == (5, NOON, 5)
         assert row.document["services"][0]["credentials"][0]["configuration"]["NONE"] == extension.HIDDEN
@@ -168,7 +169,7 @@ def test_where_keys_are_configured_only_what_an_older_one_sealed_is_sealed_anew(
 def test_what_no_key_opens_is_named_and_left_alone(server: Server) -> None:
     stranger = secrets.Keyring([secrets.new_key()]).seal("lost")
     with server.store.write() as session:
-        row = session.get(tables.ExtensionRecord, "e0001")
+        row = session.get(extension_rows.ExtensionRecord, "e0001")
         assert row is not None
         document = json.loads(json.dumps(row.document))
         document["services"][0]["credentials"][0]["configuration"]["ID"] = stranger

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+import sqlmodel
 from flask.testing import FlaskClient
 
 from functions.dispatcher import app as dispatcher_app
@@ -16,7 +17,8 @@ from fuseml import engines
 from fuseml.domain import errors, events, extension, plan
 from fuseml.githosts import embedded
 from fuseml.runtime import auth, cloudevents, secrets
-from fuseml.store import codesets, database, extensions, runs, tables
+from fuseml.store import codesets, database, extensions, runs
+from fuseml.store.tables import codeset_rows, outbox_rows
 
 NOON = "2026-11-21T12:00:00.000000Z"
 FIRST, SECOND = "a" * 40, "b" * 40
@@ -109,7 +111,7 @@ class System:
         service = extension.Service(id="store", resource="s3", endpoints=(endpoint,), credentials=(credentials,))
         with self.store.write() as session:
             codesets.create_project(session, "p", "", NOON)
-            codeset = tables.Codeset(project="p", name="code", url="http://git/p/code.git", webhook_secret="x", created=NOON)
+            codeset = codeset_rows.Codeset(project="p", name="code", url="http://git/p/code.git", webhook_secret="x", created=NOON)
             codesets.add_codeset(session, codeset)
             codesets.announce(session, codeset, "refs/heads/main", FIRST, NOON)
             extensions.add(session, extension.Extension(id="minio", services=(service,)), NOON)
@@ -182,7 +184,7 @@ def test_a_request_that_is_delivered_again_makes_one_run_and_another_one_makes_a
     system.deliver(times=3)
     # Also when nobody remembers the event: the run remembers the request.
     with system.store.write() as session:
-        for row in session.exec(tables.sqlmodel.select(tables.HandledEvent)):
+        for row in session.exec(sqlmodel.select(outbox_rows.HandledEvent)):
             session.delete(row)
     system.publish(event)
     system.deliver()
@@ -215,7 +217,7 @@ def test_what_cannot_run_is_refused_at_once(system: System, wish: dict[str, obje
 
 def test_a_codeset_without_a_commit_is_told(system: System) -> None:
     with system.store.write() as session:
-        empty = tables.Codeset(project="p", name="empty", url="http://git/p/empty.git", webhook_secret="x", created=NOON)
+        empty = codeset_rows.Codeset(project="p", name="empty", url="http://git/p/empty.git", webhook_secret="x", created=NOON)
         codesets.add_codeset(session, empty)
     wish = {"workflow": "train", "project": "p", "codeset": "empty"}
     assert "nothing was pushed to the main branch of p/empty yet" in refused(system.runs.post("/runs", json=wish), 409)

@@ -8,11 +8,13 @@ import random
 from collections.abc import Iterator, Mapping
 
 import pytest
+import sqlmodel
 
 from functions.housekeeper import app as housekeeper_app
 from fuseml.domain import events
 from fuseml.githosts.embedded import EmbeddedGitHost
-from fuseml.store import codesets, tables
+from fuseml.store import codesets
+from fuseml.store.tables import milestone_rows, outbox_rows, workflow_rows
 from tests.component import triggering
 
 A, B = "a" * 40, "b" * 40
@@ -61,9 +63,9 @@ class World(triggering.World):
     def age(self, revisions: Mapping[int, str]) -> None:
         """Let the revisions have been made at these times, and every assignment at 08:00."""
         with self.store.write() as session:
-            for row in session.exec(tables.sqlmodel.select(tables.WorkflowRevision)):
+            for row in session.exec(sqlmodel.select(workflow_rows.WorkflowRevision)):
                 row.created = moment(revisions[row.revision])
-            for assignment in session.exec(tables.sqlmodel.select(tables.Assignment)):
+            for assignment in session.exec(sqlmodel.select(workflow_rows.Assignment)):
                 assignment.created = moment("08:00")
 
     def tick(self, time: str) -> None:
@@ -125,7 +127,7 @@ def test_many_housekeepers_and_repeated_events_make_one_run(world: World) -> Non
     world.pushed(B)
     world.settle()
     with world.store.write() as session:
-        for row in session.exec(tables.sqlmodel.select(tables.HandledEvent)):
+        for row in session.exec(sqlmodel.select(outbox_rows.HandledEvent)):
             session.delete(row)
     for event in told:
         world.deliver(event)
@@ -195,7 +197,7 @@ def test_what_is_assigned_or_scheduled_later_than_the_minute_is_not_due(world: W
     assert world.functions["workflows"].test_client().put("/workflows/train", data=changed).status_code == 200
     world.age({1: "08:00", 2: "08:30", 3: "09:00:30"})
     with world.store.write() as session:
-        session.get(tables.Milestone, "schedules").moment = moment("08:59")
+        session.get(milestone_rows.Milestone, "schedules").moment = moment("08:59")
     world.tick("09:02")
     assert world.due() == ["09:00"]
 

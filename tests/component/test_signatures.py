@@ -11,7 +11,8 @@ import pytest
 
 from fuseml.domain import errors
 from fuseml.runtime import settings, wiring
-from fuseml.store import tables, webhooks
+from fuseml.store import webhooks
+from fuseml.store.tables import outbox_rows
 from tests.component import endpoint
 from tests.component.ingress import NOW, SIGNATURES, Delivery, Ingress, delivery, recorded
 
@@ -85,7 +86,7 @@ def test_a_webhook_is_taken_if_its_proof_is_right(ingress: Ingress, make: Make, 
     assert answer.json["name"] == "unauthenticated"
     assert told in answer.json["message"]
     assert ingress.secret(host) not in answer.text
-    assert endpoint.count(ingress.store, tables.Outbox) == 0
+    assert endpoint.count(ingress.store, outbox_rows.Outbox) == 0
 
 
 def test_what_gitea_really_sends_is_taken_as_it_is(ingress: Ingress) -> None:

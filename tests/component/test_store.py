@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from fuseml.domain import errors, run
 from fuseml.runtime import clock
-from fuseml.store import applications, artifacts, codesets, database, deliveries, paging, runs, tables, workflows
+from fuseml.store import applications, artifacts, codesets, database, deliveries, paging, runs, workflows
+from fuseml.store.tables import artifact_rows, codeset_rows, run_rows
 
 NOON = "2026-11-21T12:00:00.000000Z"
 
@@ -150,9 +151,9 @@ def test_a_file_that_cannot_be_opened_is_a_temporary_trouble(tmp_path: pathlib.P
 
 def test_a_rule_of_the_tables_that_is_broken_is_a_bug_and_no_temporary_trouble(store: database.Database) -> None:
     with pytest.raises(sqlalchemy.exc.IntegrityError), store.write() as session:
-        session.add(tables.Codeset(project="missing", name="a", url="", webhook_secret="", created=NOON))
+        session.add(codeset_rows.Codeset(project="missing", name="a", url="", webhook_secret="", created=NOON))
     with pytest.raises(sqlalchemy.exc.IntegrityError), store.write() as session:
-        session.add_all(tables.Project(name="a", created=NOON) for _ in range(2))
+        session.add_all(codeset_rows.Project(name="a", created=NOON) for _ in range(2))
 
 
 def test_a_kill_in_the_middle_of_a_write_leaves_the_database_as_it_was(store: database.Database, database_url: str) -> None:
@@ -205,7 +206,7 @@ def test_pages_by_two_columns_are_ordered_by_both(store: database.Database) -> N
     with store.write() as session:
         for project_name, name in reversed(places):
             codesets.ensure_project(session, project_name, NOON)
-            codesets.add_codeset(session, tables.Codeset(project=project_name, name=name, url="", webhook_secret="", created=NOON))
+            codesets.add_codeset(session, codeset_rows.Codeset(project=project_name, name=name, url="", webhook_secret="", created=NOON))
     with store.read() as session:
         shown = pages(lambda page: codesets.codesets(session, page), 2)
         assert [(row.project, row.name) for row in shown] == places
@@ -266,10 +267,10 @@ def workflow(store: database.Database, name: str) -> None:
         workflows.add(session, name, {"name": name}, clock.now())
 
 
-def new_run(store: database.Database, name: str, state: str = "queued") -> tables.Run:
+def new_run(store: database.Database, name: str, state: str = "queued") -> run_rows.Run:
     with store.write() as session:
         made = runs.next_name(session, name)
-        row = tables.Run(
+        row = run_rows.Run(
             id=run.identity(made, 1, {}, ""),
             name=made,
             sequence=0,
@@ -314,7 +315,7 @@ def test_the_same_meaning_cannot_be_stored_twice(store: database.Database) -> No
     workflow(store, "w")
     row = new_run(store, "w")
     assert _read(store, lambda session: runs.find(session, row.id)).name == "w-1"
-    copy = tables.Run(**{**row.model_dump(), "name": "w-9"})
+    copy = run_rows.Run(**{**row.model_dump(), "name": "w-9"})
     with pytest.raises(sqlalchemy.exc.IntegrityError), store.write() as session:
         runs.add(session, copy, [])
 
@@ -344,7 +345,7 @@ def test_an_assignment_is_made_once_and_goes_with_its_codeset(store: database.Da
     workflow(store, "w")
     with store.write() as session:
         codesets.create_project(session, "demo", "", NOON)
-        codesets.add_codeset(session, tables.Codeset(project="demo", name="a", url="", webhook_secret="", created=NOON))
+        codesets.add_codeset(session, codeset_rows.Codeset(project="demo", name="a", url="", webhook_secret="", created=NOON))
         codesets.announce(session, codesets.codeset(session, "demo", "a"), "refs/heads/main", "b" * 40, NOON)
         assert workflows.assign(session, "1", "w", "code://demo/a", NOON) is not None
         assert workflows.assign(session, "2", "w", "code://demo/a", NOON) is None
@@ -398,7 +399,7 @@ def test_runs_are_found_by_what_they_are_about(store: database.Database) -> None
 def test_an_artifact_does_not_change_and_only_what_was_missing_is_filled_in(store: database.Database) -> None:
     def record(run_name: str | None, **details: str) -> bool:
         with store.write() as session:
-            row = tables.Artifact(
+            row = artifact_rows.Artifact(
                 address="model://demo/m/1", kind="model", project="demo", name="m", version="1", run=run_name, details=details, created=NOON
             )
             return artifacts.record(session, row)

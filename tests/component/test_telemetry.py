@@ -19,7 +19,8 @@ from prometheus_client import parser
 from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents, http
 from fuseml.runtime.telemetry import logs, metrics, scrape
-from fuseml.store import database, deliveries, outbox, tables
+from fuseml.store import database, deliveries, outbox
+from fuseml.store.tables import codeset_rows, run_rows
 from tests.component import endpoint
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -173,7 +174,7 @@ def test_a_run_is_timed_when_its_transaction_is_committed(store: database.Databa
     client = http.Api("any", "Any", tokens=None).app.test_client()
     counted = named("fuseml_run_duration_seconds_count", state="cancelled")
     before = scraped(client).get(counted, 0)
-    row = tables.Run(
+    row = run_rows.Run(
         id="1", name="w-1", sequence=1, workflow="w", revision=1, project="p", trigger={}, inputs={}, state="cancelled",
         created="2026-11-21T12:00:00.000000Z", finished="2026-11-21T12:01:00.000000Z",
     )  # fmt: skip
@@ -183,7 +184,7 @@ def test_a_run_is_timed_when_its_transaction_is_committed(store: database.Databa
         raise ZeroDivisionError
     assert scraped(client).get(counted, 0) == before
     with store.write() as session:
-        session.add(tables.Run.model_validate(row.model_dump()))
+        session.add(run_rows.Run.model_validate(row.model_dump()))
         metrics.run_finished(session, row)
     after = scraped(client)
     assert after[counted] == before + 1
@@ -334,7 +335,7 @@ def test_what_is_not_asked_for_is_not_imported() -> None:
 def test_an_error_of_the_database_tells_no_values(store: database.Database) -> None:
     with pytest.raises(sqlalchemy.exc.IntegrityError) as caught, store.write() as session:
         for _ in range(2):
-            session.add(tables.Project(name="canary-7", created=endpoint.NOON))
+            session.add(codeset_rows.Project(name="canary-7", created=endpoint.NOON))
             session.flush()
             session.expunge_all()
     assert "INSERT INTO project" in str(caught.value)

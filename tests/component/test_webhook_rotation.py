@@ -14,7 +14,8 @@ from functions.extensions import app as extensions_app
 from fuseml.domain import errors, webhook
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, clock, secrets
-from fuseml.store import database, tables, webhooks
+from fuseml.store import database, webhooks
+from fuseml.store.tables import webhook_rows
 from tests.component import endpoint
 from tests.component.ingress import SECRET, TRACKER_SECRET, Delivery, Ingress, delivery
 
@@ -61,7 +62,7 @@ class Server:
     def pass_time(self) -> None:
         """All former secrets have had their time."""
         with self.store.write() as session:
-            for row in session.exec(select(tables.FormerSecret)):
+            for row in session.exec(select(webhook_rows.FormerSecret)):
                 row.until = clock.ago(1)
                 session.add(row)
 
@@ -107,7 +108,7 @@ def test_replaced_secrets_stay_good_for_a_while(server: Server, host: str, first
     assert [server.takes(host, secret) for secret in (first, second, third)] == [False, False, True]
     with server.store.write() as session:
         webhooks.forget_former(session, clock.now())
-        assert session.exec(select(tables.FormerSecret)).all() == []
+        assert session.exec(select(webhook_rows.FormerSecret)).all() == []
     assert server.takes(host, third)
 
 

@@ -11,7 +11,8 @@ import sqlmodel
 from functions.events import app as events_app
 from fuseml.domain import events
 from fuseml.runtime import auth, cloudevents
-from fuseml.store import codesets, database, decisions, deliveries, outbox, tables, workflows
+from fuseml.store import codesets, database, decisions, deliveries, outbox, workflows
+from fuseml.store.tables import codeset_rows, run_rows
 from tests.component import endpoint, test_decisions
 from tests.component.test_decisions import COMMIT, NOON, PUSHED, assign, deliver
 
@@ -23,7 +24,7 @@ keyring, dispatcher = test_decisions.keyring, test_decisions.dispatcher
 def client(store: database.Database) -> Any:
     with store.write() as session:
         codesets.create_project(session, "demo", "", NOON)
-        codesets.add_codeset(session, tables.Codeset(project="demo", name="x", url="u", webhook_secret="", created=NOON))
+        codesets.add_codeset(session, codeset_rows.Codeset(project="demo", name="x", url="u", webhook_secret="", created=NOON))
     tokens = auth.Tokens({auth.digest_of("admin"): auth.Caller("admin", "admin")})
     return events_app.create_app(events_app.Deps(store=store, publisher=endpoint.Publisher(), tokens=tokens, queued=True)).test_client()
 
@@ -250,7 +251,7 @@ def test_a_superseded_run_says_by_which(client: Any, store: database.Database, d
     accept(store, WEBHOOK)
     handled(dispatcher, WEBHOOK)
     with store.write() as session:
-        found = session.exec(sqlmodel.select(tables.Run)).one()
+        found = session.exec(sqlmodel.select(run_rows.Run)).one()
         found.state, found.cause = "cancelled", "superseded by train-2"
         session.add(found)
     [(_, [(_, _, reason)])] = told(why(client, COMMIT))

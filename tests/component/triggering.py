@@ -17,7 +17,8 @@ from fuseml.domain import events, plan
 from fuseml.embedded import composition, triggers
 from fuseml.githosts import embedded as embedded_git
 from fuseml.runtime import auth, clock, cloudevents, secrets
-from fuseml.store import codesets, database, runs, tables
+from fuseml.store import codesets, database, runs
+from fuseml.store.tables import codeset_rows
 
 NOON = "2026-11-21T12:00:00.000000Z"
 MAIN = "refs/heads/main"
@@ -84,7 +85,7 @@ class World:
         self.events.append(event)
 
     def codeset(self, name: str) -> None:
-        row = tables.Codeset(project="p", name=name, url=f"http://git/p/{name}.git", webhook_secret="x", created=NOON)
+        row = codeset_rows.Codeset(project="p", name=name, url=f"http://git/p/{name}.git", webhook_secret="x", created=NOON)
         with self.store.write() as session:
             codesets.add_codeset(session, row)
 

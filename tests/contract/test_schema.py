@@ -15,7 +15,8 @@ from alembic import autogenerate
 from alembic.runtime import migration
 
 from fuseml.domain import errors
-from fuseml.store import codesets, database, migrations, paging, tables
+from fuseml.store import codesets, database, migrations, paging
+from fuseml.store.tables import columns, outbox_rows, schema
 
 
 @pytest.fixture
@@ -55,13 +56,27 @@ def described(store: database.Database) -> dict[str, Any]:
 def test_migrations_lead_to_the_tables(migrated: database.Database) -> None:
     with migrated.engine.connect() as connection:
         context = migration.MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        assert autogenerate.compare_metadata(context, tables.metadata) == []
+        assert autogenerate.compare_metadata(context, schema.metadata) == []
 
 
 def test_a_new_file_is_what_the_migrations_would_have_made_of_it(empty: database.Database, migrated: database.Database) -> None:
     empty.migrate()
     assert described(empty) == described(migrated)
-    assert described(empty).keys() == {*tables.metadata.tables, "alembic_version"}
+    assert described(empty).keys() == {*schema.metadata.tables, "alembic_version"}
+
+
+def test_the_whole_schema_has_every_module_of_tables() -> None:
+    folder = pathlib.Path(schema.__file__).parent
+    script = "import sys; from fuseml.store.tables import schema; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    assert {f"fuseml.store.tables.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"} <= set(imported)
+
+
+def test_tables_refer_to_tables_of_their_own_module_only() -> None:
+    module = {mapper.local_table.name: mapper.class_.__module__ for mapper in columns.Row._sa_registry.mappers}
+    for table in schema.metadata.tables.values():
+        for key in table.foreign_keys:
+            assert module[key.column.table.name] == module[table.name], table
 
 
 def test_the_version_in_the_code_is_the_newest_migration(empty: database.Database, migrated: database.Database) -> None:
@@ -128,6 +143,6 @@ def test_an_up_to_date_file_is_opened_without_alembic(empty: database.Database) 
 def test_empty_columns_are_null_and_not_a_text_that_says_so(empty: database.Database) -> None:
     empty.migrate()
     with empty.write() as session:
-        session.add(tables.HandledEvent(consumer="a", source="/s", id="1", reply=None, handled=""))
+        session.add(outbox_rows.HandledEvent(consumer="a", source="/s", id="1", reply=None, handled=""))
     with empty.read() as session:
         assert session.execute(sqlalchemy.text("SELECT reply IS NULL FROM handled_event")).scalar() == 1

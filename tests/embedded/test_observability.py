@@ -14,7 +14,8 @@ from prometheus_client import parser
 
 from fuseml.domain import events
 from fuseml.runtime.telemetry import trace
-from fuseml.store import database, outbox, tables
+from fuseml.store import database, outbox
+from fuseml.store.tables import ledger_rows
 from tests import documents
 from tests.component import collector
 from tests.embedded import server as embedded
@@ -52,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, spans: collector.Collector)
 def ledger(server: embedded.Server) -> list[events.Event]:
     store = database.Database(f"sqlite:///{server.home / 'fuseml.db'}")
     with store.read() as session:
-        rows = session.exec(sqlmodel.select(tables.LedgerEvent.event).order_by(sqlmodel.col(tables.LedgerEvent.sequence))).all()
+        rows = session.exec(sqlmodel.select(ledger_rows.LedgerEvent.event).order_by(sqlmodel.col(ledger_rows.LedgerEvent.sequence))).all()
     store.close()
     return [outbox.from_document(dict(row)) for row in rows]
 

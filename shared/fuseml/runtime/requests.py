@@ -12,7 +12,8 @@ import sqlmodel
 
 from fuseml.domain import errors, events, plan, planning, repair, run, workflow
 from fuseml.runtime import planner, reuse
-from fuseml.store import codesets, runs, tables, workflows
+from fuseml.store import codesets, runs, workflows
+from fuseml.store.tables import run_rows
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -132,7 +133,7 @@ def _ref(session: sqlmodel.Session, project: str, codeset: str | None, commit: s
     return planner.DEFAULT_REF if not at or planner.DEFAULT_REF in at else at[0]
 
 
-def _succeeded(session: sqlmodel.Session, source: tables.Run) -> Mapping[str, repair.Done]:
+def _succeeded(session: sqlmodel.Session, source: run_rows.Run) -> Mapping[str, repair.Done]:
     return {
         step.name: repair.Done(step.reused_from or source.name, step.outputs)
         for step in runs.steps(session, [source.id])
@@ -140,14 +141,14 @@ def _succeeded(session: sqlmodel.Session, source: tables.Run) -> Mapping[str, re
     }
 
 
-def _stored(source: tables.Run) -> plan.Plan:
+def _stored(source: run_rows.Run) -> plan.Plan:
     if source.plan is None:
         why = f" ({source.cause})" if source.cause else ""
         raise errors.ConflictError(f"run {source.name} was never planned{why}; `fuseml run rerun {source.name}` plans it anew")
     return plan.Plan.model_validate(source.plan)
 
 
-def _resumable(source: tables.Run) -> plan.Plan:
+def _resumable(source: run_rows.Run) -> plan.Plan:
     if source.state not in run.FINISHED:
         raise errors.ConflictError(f"run {source.name} is {source.state}; only one that has failed or was cancelled can be resumed")
     if source.state == "succeeded":

@@ -13,7 +13,8 @@ import sqlmodel
 
 from fuseml.domain import caching, plan, repair
 from fuseml.runtime import planner
-from fuseml.store import executions, runs, tables
+from fuseml.store import executions, runs
+from fuseml.store.tables import run_rows
 
 Digest = Callable[[str, str, str, Sequence[str]], str]
 """Project, codeset, commit and globs -> digest of the files, as a git host gives it."""
@@ -51,7 +52,7 @@ def _last(session: sqlmodel.Session, order: planner.Order, step: str) -> caching
     return caching.Execution(row.name, made) if made is not None else None
 
 
-def keep(session: sqlmodel.Session, row: tables.Run) -> None:
+def keep(session: sqlmodel.Session, row: run_rows.Run) -> None:
     """Let later runs find the steps of this one that have succeeded. Steps that read an output wait until it is known."""
     steps = executions.without_key(session, row.id)
     if not steps:
@@ -62,5 +63,5 @@ def keep(session: sqlmodel.Session, row: tables.Run) -> None:
         session.add(step)
 
 
-def _outputs(session: sqlmodel.Session, row: tables.Run) -> caching.Outputs:
+def _outputs(session: sqlmodel.Session, row: run_rows.Run) -> caching.Outputs:
     return {step.name: step.outputs for step in runs.steps(session, [row.id]) if step.state == "succeeded"}

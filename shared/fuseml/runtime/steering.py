@@ -14,14 +14,15 @@ import sqlmodel
 from fuseml.domain import approval, course, errors, events, plan, run
 from fuseml.runtime import clock
 from fuseml.runtime.telemetry import metrics
-from fuseml.store import runs, tables
+from fuseml.store import runs
+from fuseml.store.tables import run_rows
 
 _STEPS = pydantic.TypeAdapter(tuple[plan.StepPlan, ...])
 
 _Change = Callable[[course.Course, course.Planned], course.Course]
 
 
-def observed(session: sqlmodel.Session, row: tables.Run, seen: run.Observation) -> list[events.Payload]:
+def observed(session: sqlmodel.Session, row: run_rows.Run, seen: run.Observation) -> list[events.Payload]:
     """Apply what an engine saw of the run. When a new execution follows from it, `run.requested` has it submitted."""
     number = row.execution
     # In a run that asks nobody, only the steps that the observation names can change.
@@ -32,13 +33,13 @@ def observed(session: sqlmodel.Session, row: tables.Run, seen: run.Observation) 
     return announced
 
 
-def settled(session: sqlmodel.Session, row: tables.Run) -> list[events.Payload]:
+def settled(session: sqlmodel.Session, row: run_rows.Run) -> list[events.Payload]:
     """Draw the consequences of what is stored: ask for steps, begin an execution, end the run."""
     return _applied(session, row, (), lambda current, _: current)
 
 
 def answered(
-    session: sqlmodel.Session, row: tables.Run, step: str | None, decision: approval.Decision, *, by: str | None = None, comment: str = ""
+    session: sqlmodel.Session, row: run_rows.Run, step: str | None, decision: approval.Decision, *, by: str | None = None, comment: str = ""
 ) -> events.Payload:
     """Record the answer for `step`, or for the only step that waits. What follows from it, follows from the event.
 
@@ -56,12 +57,12 @@ def answered(
     return events.RunApproved(run=row.name, step=name, by=by or "", comment=comment)
 
 
-def is_late(step: tables.StepRun) -> bool:
+def is_late(step: run_rows.StepRun) -> bool:
     """Whether the time to answer is over, and nobody has."""
     return step.approval is not None and approval.Approval.model_validate(step.approval).is_late(clock.now())
 
 
-def _applied(session: sqlmodel.Session, row: tables.Run, named: Sequence[str], change: _Change) -> list[events.Payload]:
+def _applied(session: sqlmodel.Session, row: run_rows.Run, named: Sequence[str], change: _Change) -> list[events.Payload]:
     steps = row.plan["steps"] if row.plan else []
     planned = _STEPS.validate_python(steps) if any(step.get("approval") for step in steps) else ()
     before = runs.course(session, row, [step.name for step in planned] or named)
@@ -70,7 +71,7 @@ def _applied(session: sqlmodel.Session, row: tables.Run, named: Sequence[str], c
     return list(_announcements(session, row, before, after))
 
 
-def _announcements(session: sqlmodel.Session, row: tables.Run, before: course.Course, after: course.Course) -> Iterator[events.Payload]:
+def _announcements(session: sqlmodel.Session, row: run_rows.Run, before: course.Course, after: course.Course) -> Iterator[events.Payload]:
     # A run that began with a question has been waiting before it starts.
     if before.run.started is None and after.run.started is not None and after.run.state not in run.FINISHED:
         yield events.RunStarted(run=row.name, workflow=row.workflow, project=row.project)
@@ -99,7 +100,7 @@ def _announcements(session: sqlmodel.Session, row: tables.Run, before: course.Co
         yield finished(session, row)
 
 
-def finished(session: sqlmodel.Session, row: tables.Run) -> events.RunFinished:
+def finished(session: sqlmodel.Session, row: run_rows.Run) -> events.RunFinished:
     """The event of a run that has just ended as its row says; it is counted, too."""
     metrics.run_finished(session, row)
     state = "succeeded" if row.state == "succeeded" else "cancelled" if row.state == "cancelled" else "failed"

@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 import sqlmodel
 
 from fuseml.domain import application, errors, extension
-from fuseml.store import applications, tables
+from fuseml.store import applications
+from fuseml.store.tables import application_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ Servings = Mapping[str, Serving]
 """By `Application.served_by`."""
 
 
-def wanted(session: sqlmodel.Session, row: tables.Application, unseal: Callable[[str], str]) -> Wanted | None:
+def wanted(session: sqlmodel.Session, row: application_rows.Application, unseal: Callable[[str], str]) -> Wanted | None:
     """What the database says about an application; None when it is served by somebody else."""
     if not row.document.get("model"):
         return None

@@ -7,43 +7,44 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, select
 
 from fuseml.domain import run
-from fuseml.store import tables
+from fuseml.store.tables import run_rows
 
 NOWHERE = ""
 """The place of a log that is not kept, or no longer."""
 _EXECUTED = ("succeeded", "failed", "cancelled")
 
 
-def unarchived(session: Session, limit: int) -> Sequence[tuple[tables.Run, tables.StepRun]]:
+def unarchived(session: Session, limit: int) -> Sequence[tuple[run_rows.Run, run_rows.StepRun]]:
     """Steps that have ended, and whose logs are nowhere but with the engine; those that ended first come first."""
     query = (
-        select(tables.Run, tables.StepRun)
-        .where(tables.Run.id == tables.StepRun.run_id, col(tables.StepRun.archived).is_(None), col(tables.StepRun.execution) > 0)
+        select(run_rows.Run, run_rows.StepRun)
+        .where(run_rows.Run.id == run_rows.StepRun.run_id, col(run_rows.StepRun.archived).is_(None), col(run_rows.StepRun.execution) > 0)
         # Of a step that nothing was heard of any more, the run tells that it has ended.
         .where(
-            col(tables.StepRun.state).in_(_EXECUTED) | ((col(tables.StepRun.state) == "running") & col(tables.Run.state).in_(run.FINISHED))
+            col(run_rows.StepRun.state).in_(_EXECUTED)
+            | ((col(run_rows.StepRun.state) == "running") & col(run_rows.Run.state).in_(run.FINISHED))
         )
-        .order_by(col(tables.StepRun.finished), col(tables.StepRun.run_id), col(tables.StepRun.position))
+        .order_by(col(run_rows.StepRun.finished), col(run_rows.StepRun.run_id), col(run_rows.StepRun.position))
         .limit(limit)
     )
     return session.exec(query).all()
 
 
-def archived(session: Session, step: tables.StepRun, place: str) -> None:
+def archived(session: Session, step: run_rows.StepRun, place: str) -> None:
     """The log is at that place of the contents now, or `NOWHERE`. What was said first stands."""
-    stored = session.get(tables.StepRun, (step.run_id, step.name))
+    stored = session.get(run_rows.StepRun, (step.run_id, step.name))
     if stored is not None and stored.archived is None:
         stored.archived = place
         session.add(stored)
 
 
-def with_engine(session: Session, before: str, limit: int) -> Sequence[tables.Run]:
+def with_engine(session: Session, before: str, limit: int) -> Sequence[run_rows.Run]:
     """Runs that finished before that moment and that the engine was not told to forget."""
-    query = select(tables.Run).where(col(tables.Run.forgotten).is_(None), col(tables.Run.finished) < before)
-    return session.exec(query.order_by(col(tables.Run.finished)).limit(limit)).all()
+    query = select(run_rows.Run).where(col(run_rows.Run.forgotten).is_(None), col(run_rows.Run.finished) < before)
+    return session.exec(query.order_by(col(run_rows.Run.finished)).limit(limit)).all()
 
 
-def with_logs(session: Session, before: str, limit: int) -> Sequence[tables.Run]:
+def with_logs(session: Session, before: str, limit: int) -> Sequence[run_rows.Run]:
     """Runs that finished before that moment and whose logs were not removed."""
-    query = select(tables.Run).where(col(tables.Run.expired).is_(None), col(tables.Run.finished) < before)
-    return session.exec(query.order_by(col(tables.Run.finished)).limit(limit)).all()
+    query = select(run_rows.Run).where(col(run_rows.Run.expired).is_(None), col(run_rows.Run.finished) < before)
+    return session.exec(query.order_by(col(run_rows.Run.finished)).limit(limit)).all()

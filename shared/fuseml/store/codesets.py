@@ -7,47 +7,48 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlmodel import Session, col, select
 
 from fuseml.domain import errors
-from fuseml.store import paging, tables
+from fuseml.store import paging
+from fuseml.store.tables import codeset_rows, workflow_rows
 
 
-def create_project(session: Session, name: str, description: str, now: str) -> tables.Project:
+def create_project(session: Session, name: str, description: str, now: str) -> codeset_rows.Project:
     """Raises ConflictError when the name is taken."""
-    if session.get(tables.Project, name):
+    if session.get(codeset_rows.Project, name):
         raise errors.ConflictError(f"a project named {name!r} exists already")
-    project = tables.Project(name=name, description=description, created=now)
+    project = codeset_rows.Project(name=name, description=description, created=now)
     session.add(project)
     session.flush()
     return project
 
 
-def ensure_project(session: Session, name: str, now: str) -> tables.Project:
+def ensure_project(session: Session, name: str, now: str) -> codeset_rows.Project:
     """The project, made now if it was not there."""
-    return session.get(tables.Project, name) or create_project(session, name, "", now)
+    return session.get(codeset_rows.Project, name) or create_project(session, name, "", now)
 
 
-def project(session: Session, name: str) -> tables.Project:
+def project(session: Session, name: str) -> codeset_rows.Project:
     """Raises NotFoundError."""
-    found = session.get(tables.Project, name)
+    found = session.get(codeset_rows.Project, name)
     if found is None:
         raise errors.NotFoundError(f"there is no project named {name!r}; `fuseml project list` shows those that exist")
     return found
 
 
-def projects(session: Session, page: paging.Page) -> paging.Slice[tables.Project]:
+def projects(session: Session, page: paging.Page) -> paging.Slice[codeset_rows.Project]:
     """Projects by name."""
-    return paging.fetch(session, select(tables.Project), page, tables.Project.name)
+    return paging.fetch(session, select(codeset_rows.Project), page, codeset_rows.Project.name)
 
 
 def delete_project(session: Session, name: str) -> None:
     """Raises NotFoundError, and ConflictError while codesets are left in it."""
     row = project(session, name)
-    left = session.exec(select(tables.Codeset.name).where(tables.Codeset.project == name).limit(4)).all()
+    left = session.exec(select(codeset_rows.Codeset.name).where(codeset_rows.Codeset.project == name).limit(4)).all()
     if left:
         raise errors.ConflictError(f"project {name!r} still has codesets ({', '.join(left)}); delete them first")
     session.delete(row)
 
 
-def codeset(session: Session, project: str, name: str) -> tables.Codeset:
+def codeset(session: Session, project: str, name: str) -> codeset_rows.Codeset:
     """Raises NotFoundError."""
     found = find_codeset(session, project, name)
     if found is None:
@@ -55,20 +56,20 @@ def codeset(session: Session, project: str, name: str) -> tables.Codeset:
     return found
 
 
-def find_codeset(session: Session, project: str, name: str) -> tables.Codeset | None:
+def find_codeset(session: Session, project: str, name: str) -> codeset_rows.Codeset | None:
     """The codeset, or None."""
-    return session.get(tables.Codeset, (project, name))
+    return session.get(codeset_rows.Codeset, (project, name))
 
 
-def codesets(session: Session, page: paging.Page, *, project: str | None = None) -> paging.Slice[tables.Codeset]:
+def codesets(session: Session, page: paging.Page, *, project: str | None = None) -> paging.Slice[codeset_rows.Codeset]:
     """Codesets by project and name."""
-    query = select(tables.Codeset)
+    query = select(codeset_rows.Codeset)
     if project:
-        query = query.where(tables.Codeset.project == project)
-    return paging.fetch(session, query, page, tables.Codeset.project, tables.Codeset.name)
+        query = query.where(codeset_rows.Codeset.project == project)
+    return paging.fetch(session, query, page, codeset_rows.Codeset.project, codeset_rows.Codeset.name)
 
 
-def add_codeset(session: Session, row: tables.Codeset) -> None:
+def add_codeset(session: Session, row: codeset_rows.Codeset) -> None:
     session.add(row)
     session.flush()
 
@@ -78,13 +79,15 @@ def delete_codeset(session: Session, project: str, name: str) -> None:
     row = codeset(session, project, name)
     for ref in _refs(session, project, name):
         session.delete(ref)
-    for assignment in session.exec(select(tables.Assignment).where(tables.Assignment.pattern == f"code://{project}/{name}")):
+    for assignment in session.exec(select(workflow_rows.Assignment).where(workflow_rows.Assignment.pattern == f"code://{project}/{name}")):
         session.delete(assignment)
     session.delete(row)
 
 
-def _refs(session: Session, project: str, name: str) -> Sequence[tables.CodesetRef]:
-    return session.exec(select(tables.CodesetRef).where(tables.CodesetRef.project == project, tables.CodesetRef.codeset == name)).all()
+def _refs(session: Session, project: str, name: str) -> Sequence[codeset_rows.CodesetRef]:
+    return session.exec(
+        select(codeset_rows.CodesetRef).where(codeset_rows.CodesetRef.project == project, codeset_rows.CodesetRef.codeset == name)
+    ).all()
 
 
 def announced(session: Session, project: str, name: str) -> Mapping[str, str]:
@@ -92,19 +95,19 @@ def announced(session: Session, project: str, name: str) -> Mapping[str, str]:
     return {row.ref: row.commit for row in _refs(session, project, name)}
 
 
-def announce(session: Session, codeset: tables.Codeset, ref: str, commit: str, now: str) -> None:
+def announce(session: Session, codeset: codeset_rows.Codeset, ref: str, commit: str, now: str) -> None:
     """Remember that `ref` was seen at `commit`."""
-    row = session.get(tables.CodesetRef, (codeset.project, codeset.name, ref))
+    row = session.get(codeset_rows.CodesetRef, (codeset.project, codeset.name, ref))
     if row is None:
-        session.add(tables.CodesetRef(project=codeset.project, codeset=codeset.name, ref=ref, commit=commit, updated=now))
+        session.add(codeset_rows.CodesetRef(project=codeset.project, codeset=codeset.name, ref=ref, commit=commit, updated=now))
     else:
         row.commit, row.updated = commit, now
         session.add(row)
 
 
-def all_codesets(session: Session) -> Sequence[tables.Codeset]:
+def all_codesets(session: Session) -> Sequence[codeset_rows.Codeset]:
     """Every codeset, for the sweep."""
-    return session.exec(select(tables.Codeset).order_by(col(tables.Codeset.project), col(tables.Codeset.name))).all()
+    return session.exec(select(codeset_rows.Codeset).order_by(col(codeset_rows.Codeset.project), col(codeset_rows.Codeset.name))).all()
 
 
 def reseal(session: Session, change: Callable[[str, str], str]) -> None:

@@ -16,7 +16,6 @@ import sqlalchemy.exc
 import sqlmodel
 
 from fuseml.domain import errors
-from fuseml.store import tables
 
 # The newest migration. A constant, so that a start with an up-to-date database need not import Alembic (a second of CPU);
 # a test compares it with the migrations.
@@ -94,9 +93,11 @@ class Database:
             if version == SCHEMA_VERSION:
                 return
             if version is None and self._sqlite:
+                from fuseml.store.tables import schema
+
                 # An empty file: the tables as they are now, instead of every step that led to them.
                 with self._writing.begin() as connection:
-                    tables.metadata.create_all(connection)
+                    schema.metadata.create_all(connection)
                     connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
                     connection.execute(sqlalchemy.text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA_VERSION})
                 return

@@ -9,7 +9,7 @@ import sqlalchemy
 from sqlmodel import Session, col, select
 
 from fuseml.domain import events
-from fuseml.store import tables
+from fuseml.store.tables import decision_rows
 
 PER_BUCKET = 100
 """Declined deliveries that are kept of one registered subject, and of all that are not registered together: a stranger fills no disk."""
@@ -28,19 +28,21 @@ def record(
     commit: str | None = None,
 ) -> None:
     """Remember what was decided on an event, in its transaction: `run` (a name) and why it was started, or why none was."""
-    session.add(tables.Decision(source=event.source, event=event.id, workflow=workflow, run=run, reason=reason, commit=commit, made=now))
+    session.add(
+        decision_rows.Decision(source=event.source, event=event.id, workflow=workflow, run=run, reason=reason, commit=commit, made=now)
+    )
 
 
-def of_event(session: Session, source: str, id: str) -> Sequence[tables.Decision]:
+def of_event(session: Session, source: str, id: str) -> Sequence[decision_rows.Decision]:
     """What was decided on the event, in that order."""
-    query = select(tables.Decision).where(tables.Decision.source == source, tables.Decision.event == id)
-    return session.exec(query.order_by(col(tables.Decision.sequence))).all()
+    query = select(decision_rows.Decision).where(decision_rows.Decision.source == source, decision_rows.Decision.event == id)
+    return session.exec(query.order_by(col(decision_rows.Decision.sequence))).all()
 
 
-def of_commit(session: Session, prefix: str) -> Sequence[tables.Decision]:
+def of_commit(session: Session, prefix: str) -> Sequence[decision_rows.Decision]:
     """What was decided about commits that begin with these hex digits, in that order."""
-    query = select(tables.Decision).where(col(tables.Decision.commit).startswith(prefix))
-    return session.exec(query.order_by(col(tables.Decision.sequence))).all()
+    query = select(decision_rows.Decision).where(col(decision_rows.Decision.commit).startswith(prefix))
+    return session.exec(query.order_by(col(decision_rows.Decision.sequence))).all()
 
 
 def decline(
@@ -57,7 +59,7 @@ def decline(
 ) -> None:
     """Remember a webhook delivery that became no event. Texts are cut, and the oldest rows of the bucket give way (`PER_BUCKET`)."""
     bucket = subject if registered else ""
-    row = tables.DeclinedDelivery(
+    row = decision_rows.DeclinedDelivery(
         ingress=ingress,
         subject=subject[:_LONGEST],
         bucket=bucket[:_LONGEST],
@@ -69,24 +71,29 @@ def decline(
     )
     session.add(row)
     session.flush()
-    same = col(tables.DeclinedDelivery.bucket) == row.bucket
-    kept = select(tables.DeclinedDelivery.sequence).where(same).order_by(col(tables.DeclinedDelivery.sequence).desc()).limit(PER_BUCKET)
-    session.exec(sqlalchemy.delete(tables.DeclinedDelivery).where(same, col(tables.DeclinedDelivery.sequence).not_in(kept)))
+    same = col(decision_rows.DeclinedDelivery.bucket) == row.bucket
+    kept = (
+        select(decision_rows.DeclinedDelivery.sequence)
+        .where(same)
+        .order_by(col(decision_rows.DeclinedDelivery.sequence).desc())
+        .limit(PER_BUCKET)
+    )
+    session.exec(sqlalchemy.delete(decision_rows.DeclinedDelivery).where(same, col(decision_rows.DeclinedDelivery.sequence).not_in(kept)))
 
 
 def declined(
     session: Session, *, commit: str | None = None, subject: str | None = None, limit: int = PER_BUCKET
-) -> Sequence[tables.DeclinedDelivery]:
+) -> Sequence[decision_rows.DeclinedDelivery]:
     """Declined deliveries, newest first: of commits that begin with these hex digits, of a subject, or all."""
-    query = select(tables.DeclinedDelivery)
+    query = select(decision_rows.DeclinedDelivery)
     if commit:
-        query = query.where(col(tables.DeclinedDelivery.commit).startswith(commit))
+        query = query.where(col(decision_rows.DeclinedDelivery.commit).startswith(commit))
     if subject:
-        query = query.where(tables.DeclinedDelivery.subject == subject)
-    return session.exec(query.order_by(col(tables.DeclinedDelivery.sequence).desc()).limit(limit)).all()
+        query = query.where(decision_rows.DeclinedDelivery.subject == subject)
+    return session.exec(query.order_by(col(decision_rows.DeclinedDelivery.sequence).desc()).limit(limit)).all()
 
 
 def forget(session: Session, before: str) -> None:
     """Forget what was decided and declined before a time."""
-    session.exec(sqlalchemy.delete(tables.Decision).where(col(tables.Decision.made) < before))
-    session.exec(sqlalchemy.delete(tables.DeclinedDelivery).where(col(tables.DeclinedDelivery.received) < before))
+    session.exec(sqlalchemy.delete(decision_rows.Decision).where(col(decision_rows.Decision.made) < before))
+    session.exec(sqlalchemy.delete(decision_rows.DeclinedDelivery).where(col(decision_rows.DeclinedDelivery.received) < before))

@@ -10,7 +10,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, func, select
 
 from fuseml.domain import events
-from fuseml.store import outbox, tables
+from fuseml.store import outbox
+from fuseml.store.tables import ledger_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,11 @@ def accept(session: Session, event: events.Event, triggers: Sequence[str], now: 
     """Take an event in, with one delivery for each trigger. Returns False when (source, id) is in the ledger already."""
     # Both databases have the same clause, in a construct of their own.
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(tables.LedgerEvent.__table__).values(  # type: ignore[attr-defined]
+    insert = dialect.insert(ledger_rows.LedgerEvent.__table__).values(  # type: ignore[attr-defined]
         source=event.source, id=event.id, type=event.type, subject=event.subject, event=outbox.as_document(event), received=now
     )
     ignoring = insert.on_conflict_do_nothing(index_elements=["source", "id"])
-    sequence = session.connection().execute(ignoring.returning(col(tables.LedgerEvent.sequence))).scalar()
+    sequence = session.connection().execute(ignoring.returning(col(ledger_rows.LedgerEvent.sequence))).scalar()
     if sequence is None:
         return False
     if triggers:
@@ -42,32 +43,37 @@ def accept(session: Session, event: events.Event, triggers: Sequence[str], now: 
 
 def is_known(session: Session, event: events.Event) -> bool:
     """Whether an event of this source and id is in the ledger."""
-    query = select(tables.LedgerEvent.sequence).where(tables.LedgerEvent.source == event.source, tables.LedgerEvent.id == event.id)
+    query = select(ledger_rows.LedgerEvent.sequence).where(
+        ledger_rows.LedgerEvent.source == event.source, ledger_rows.LedgerEvent.id == event.id
+    )
     return session.exec(query).first() is not None
 
 
 # The statements of every delivery are made once: making one costs more than executing it.
-_QUEUE = sqlalchemy.insert(tables.Delivery)
-_waiting = sqlalchemy.and_(tables.Delivery.state == "pending", tables.Delivery.trigger == sqlalchemy.bindparam("wanted"))  # type: ignore[arg-type]
+_QUEUE = sqlalchemy.insert(ledger_rows.Delivery)
+_waiting = sqlalchemy.and_(ledger_rows.Delivery.state == "pending", ledger_rows.Delivery.trigger == sqlalchemy.bindparam("wanted"))  # type: ignore[arg-type]
 _DUE = (
     sqlalchemy.select(
-        col(tables.Delivery.event_sequence), col(tables.Delivery.trigger), col(tables.Delivery.attempts), col(tables.LedgerEvent.event)
+        col(ledger_rows.Delivery.event_sequence),
+        col(ledger_rows.Delivery.trigger),
+        col(ledger_rows.Delivery.attempts),
+        col(ledger_rows.LedgerEvent.event),
     )
-    .join(tables.LedgerEvent, col(tables.LedgerEvent.sequence) == tables.Delivery.event_sequence)
+    .join(ledger_rows.LedgerEvent, col(ledger_rows.LedgerEvent.sequence) == ledger_rows.Delivery.event_sequence)
     .where(
         _waiting,
-        col(tables.Delivery.due) <= sqlalchemy.bindparam("now"),
-        col(tables.Delivery.event_sequence).not_in(sqlalchemy.bindparam("excluding", expanding=True)),
+        col(ledger_rows.Delivery.due) <= sqlalchemy.bindparam("now"),
+        col(ledger_rows.Delivery.event_sequence).not_in(sqlalchemy.bindparam("excluding", expanding=True)),
     )
-    .order_by(col(tables.Delivery.due), col(tables.Delivery.event_sequence))
+    .order_by(col(ledger_rows.Delivery.due), col(ledger_rows.Delivery.event_sequence))
     .limit(sqlalchemy.bindparam("most"))
 )
-_NEXT = sqlalchemy.select(func.min(tables.Delivery.due)).where(_waiting, col(tables.Delivery.due) > sqlalchemy.bindparam("now"))
+_NEXT = sqlalchemy.select(func.min(ledger_rows.Delivery.due)).where(_waiting, col(ledger_rows.Delivery.due) > sqlalchemy.bindparam("now"))
 _SETTLE = (
-    sqlalchemy.update(tables.Delivery)
+    sqlalchemy.update(ledger_rows.Delivery)
     .where(
-        col(tables.Delivery.event_sequence) == sqlalchemy.bindparam("sequence"),
-        col(tables.Delivery.trigger) == sqlalchemy.bindparam("wanted"),
+        col(ledger_rows.Delivery.event_sequence) == sqlalchemy.bindparam("sequence"),
+        col(ledger_rows.Delivery.trigger) == sqlalchemy.bindparam("wanted"),
     )
     .values(
         state=sqlalchemy.bindparam("new_state"),
@@ -99,9 +105,13 @@ def settle(session: Session, delivery: Due, *, state: str, due: float, error: st
 
 def erase(session: Session, sequence: int) -> None:
     """Forget one event at once, if nobody waits for it any more."""
-    waiting = select(tables.Delivery.event_sequence).where(tables.Delivery.event_sequence == sequence, tables.Delivery.state != "done")
+    waiting = select(ledger_rows.Delivery.event_sequence).where(
+        ledger_rows.Delivery.event_sequence == sequence, ledger_rows.Delivery.state != "done"
+    )
     session.exec(
-        sqlalchemy.delete(tables.LedgerEvent).where(col(tables.LedgerEvent.sequence) == sequence, ~sqlalchemy.exists(waiting.subquery()))
+        sqlalchemy.delete(ledger_rows.LedgerEvent).where(
+            col(ledger_rows.LedgerEvent.sequence) == sequence, ~sqlalchemy.exists(waiting.subquery())
+        )
     )
 
 
@@ -110,20 +120,20 @@ def forget(session: Session, before: str) -> None:
 
     A dead letter waits for people, who replay or drop it.
     """
-    waiting = select(tables.Delivery.event_sequence).where(col(tables.Delivery.state).in_(("pending", "dead")))
+    waiting = select(ledger_rows.Delivery.event_sequence).where(col(ledger_rows.Delivery.state).in_(("pending", "dead")))
     session.exec(
-        sqlalchemy.delete(tables.LedgerEvent).where(
-            col(tables.LedgerEvent.received) < before, col(tables.LedgerEvent.sequence).not_in(waiting)
+        sqlalchemy.delete(ledger_rows.LedgerEvent).where(
+            col(ledger_rows.LedgerEvent.received) < before, col(ledger_rows.LedgerEvent.sequence).not_in(waiting)
         )
     )
 
 
 def oldest_pending(session: Session) -> str | None:
     """When the oldest event was accepted that is not delivered everywhere, or None."""
-    oldest = select(func.min(tables.Delivery.event_sequence)).where(tables.Delivery.state == "pending").scalar_subquery()
-    return session.exec(select(tables.LedgerEvent.received).where(tables.LedgerEvent.sequence == oldest)).first()
+    oldest = select(func.min(ledger_rows.Delivery.event_sequence)).where(ledger_rows.Delivery.state == "pending").scalar_subquery()
+    return session.exec(select(ledger_rows.LedgerEvent.received).where(ledger_rows.LedgerEvent.sequence == oldest)).first()
 
 
 def count(session: Session, state: str) -> int:
     """How many deliveries are in a state."""
-    return session.exec(select(func.count()).select_from(tables.Delivery).where(tables.Delivery.state == state)).one()
+    return session.exec(select(func.count()).select_from(ledger_rows.Delivery).where(ledger_rows.Delivery.state == state)).one()

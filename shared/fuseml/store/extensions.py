@@ -10,18 +10,19 @@ import sqlalchemy
 from sqlmodel import Session, col, select
 
 from fuseml.domain import errors, extension, plan, registry, selector, versions
-from fuseml.store import paging, tables
+from fuseml.store import paging
+from fuseml.store.tables import extension_rows
 
 SEARCHED: Mapping[str, Any] = {
-    "extension_id": tables.ExtensionService.extension_id,
-    "service_id": tables.ExtensionService.service_id,
-    "product": tables.ExtensionService.product,
-    "service_resource": tables.ExtensionService.resource,
-    "service_category": tables.ExtensionService.category,
+    "extension_id": extension_rows.ExtensionService.extension_id,
+    "service_id": extension_rows.ExtensionService.service_id,
+    "product": extension_rows.ExtensionService.product,
+    "service_resource": extension_rows.ExtensionService.resource,
+    "service_category": extension_rows.ExtensionService.category,
 }
 """The columns that hold what a selector's fields must equal."""
 
-DOCUMENT = sqlalchemy.cast(tables.ExtensionRecord.document, sqlalchemy.Text).label("document")
+DOCUMENT = sqlalchemy.cast(extension_rows.ExtensionRecord.document, sqlalchemy.Text).label("document")
 """A record's document as the text that it is stored as."""
 
 _CACHED_CHARACTERS = 64 << 10
@@ -35,11 +36,11 @@ def get(session: Session, extension_id: str) -> extension.Extension:
 
 def is_known(session: Session, extension_id: str) -> bool:
     """Whether there is such a record."""
-    return session.get(tables.ExtensionRecord, extension_id) is not None
+    return session.get(extension_rows.ExtensionRecord, extension_id) is not None
 
 
-def _row(session: Session, extension_id: str) -> tables.ExtensionRecord:
-    row = session.get(tables.ExtensionRecord, extension_id)
+def _row(session: Session, extension_id: str) -> extension_rows.ExtensionRecord:
+    row = session.get(extension_rows.ExtensionRecord, extension_id)
     if row is None:
         raise errors.NotFoundError(f"an extension with the given ID could not be found: {extension_id}")
     return row
@@ -47,10 +48,10 @@ def _row(session: Session, extension_id: str) -> tables.ExtensionRecord:
 
 def add(session: Session, record: extension.Extension, now: str) -> None:
     """Raises ConflictError when the id is taken."""
-    if session.get(tables.ExtensionRecord, record.id):
+    if session.get(extension_rows.ExtensionRecord, record.id):
         raise errors.ConflictError(f"an extension with the same ID already exists: {record.id}")
     session.add(
-        tables.ExtensionRecord(
+        extension_rows.ExtensionRecord(
             id=record.id,
             product=record.product,
             zone=record.zone,
@@ -75,7 +76,7 @@ def replace(session: Session, record: extension.Extension, now: str) -> None:
         now,
     )
     session.add(row)
-    session.exec(sqlalchemy.delete(tables.ExtensionService).where(col(tables.ExtensionService.extension_id) == record.id))
+    session.exec(sqlalchemy.delete(extension_rows.ExtensionService).where(col(extension_rows.ExtensionService.extension_id) == record.id))
     _index(session, record)
 
 
@@ -84,7 +85,7 @@ def _index(session: Session, record: extension.Extension) -> None:
     for service in record.services:
         reaches = {endpoint.type for endpoint in service.endpoints}
         session.add(
-            tables.ExtensionService(
+            extension_rows.ExtensionService(
                 extension_id=record.id,
                 service_id=service.id,
                 resource=service.resource,
@@ -102,46 +103,48 @@ def _index(session: Session, record: extension.Extension) -> None:
 def remove(session: Session, extension_id: str) -> extension.Extension:
     """Returns what was removed. Raises NotFoundError."""
     row = _row(session, extension_id)
-    session.exec(sqlalchemy.delete(tables.ExtensionService).where(col(tables.ExtensionService.extension_id) == extension_id))
+    session.exec(
+        sqlalchemy.delete(extension_rows.ExtensionService).where(col(extension_rows.ExtensionService.extension_id) == extension_id)
+    )
     session.delete(row)
     return extension.Extension.model_validate(row.document)
 
 
-def find(session: Session, wanted: selector.Selector, page: paging.Page) -> paging.Slice[tables.ExtensionRecord]:
+def find(session: Session, wanted: selector.Selector, page: paging.Page) -> paging.Slice[extension_rows.ExtensionRecord]:
     """Records that may satisfy the selector, by id. Narrows by equality only: `domain.selector` decides."""
-    query = select(tables.ExtensionRecord)
+    query = select(extension_rows.ExtensionRecord)
     if wanted.extension_id:
-        query = query.where(tables.ExtensionRecord.id == wanted.extension_id)
+        query = query.where(extension_rows.ExtensionRecord.id == wanted.extension_id)
     if wanted.product:
-        query = query.where(tables.ExtensionRecord.product == wanted.product)
+        query = query.where(extension_rows.ExtensionRecord.product == wanted.product)
     if wanted.zone:
-        query = query.where(tables.ExtensionRecord.zone == wanted.zone)
-    service = select(tables.ExtensionService.extension_id)
+        query = query.where(extension_rows.ExtensionRecord.zone == wanted.zone)
+    service = select(extension_rows.ExtensionService.extension_id)
     asked = False
     for column, value in (
-        (tables.ExtensionService.service_id, wanted.service_id),
-        (tables.ExtensionService.resource, wanted.service_resource),
-        (tables.ExtensionService.category, wanted.service_category),
+        (extension_rows.ExtensionService.service_id, wanted.service_id),
+        (extension_rows.ExtensionService.resource, wanted.service_resource),
+        (extension_rows.ExtensionService.category, wanted.service_category),
     ):
         if value:
             service, asked = service.where(column == value), True
     if asked:
-        query = query.where(col(tables.ExtensionRecord.id).in_(service))
-    return paging.fetch(session, query, page, tables.ExtensionRecord.id)
+        query = query.where(col(extension_rows.ExtensionRecord.id).in_(service))
+    return paging.fetch(session, query, page, extension_rows.ExtensionRecord.id)
 
 
 def candidates(session: Session, selectors: Sequence[selector.Selector]) -> list[extension.Extension]:
     """Every record that any of the selectors might mean, once each. Narrows by equality only: `domain.selector` decides."""
     found: dict[str, extension.Extension] = {}
-    service = tables.ExtensionService
+    service = extension_rows.ExtensionService
     # In portions: a database bounds how long a condition may be.
     for portion in (selectors[start : start + _PORTION] for start in range(0, len(selectors), _PORTION)):
         asked = (
             sqlalchemy.and_(sqlalchemy.true(), *(column == value for name, column in SEARCHED.items() if (value := getattr(wanted, name))))
             for wanted in portion
         )
-        query = sqlalchemy.select(col(tables.ExtensionRecord.id), DOCUMENT).where(
-            col(tables.ExtensionRecord.id).in_(select(service.extension_id).where(sqlalchemy.or_(*asked)))
+        query = sqlalchemy.select(col(extension_rows.ExtensionRecord.id), DOCUMENT).where(
+            col(extension_rows.ExtensionRecord.id).in_(select(service.extension_id).where(sqlalchemy.or_(*asked)))
         )
         for row in session.connection().execute(query):
             found.setdefault(row.id, parsed(row.document))
@@ -161,9 +164,11 @@ def _cached(document: str) -> extension.Extension:
 
 def with_resource(session: Session, resource: str) -> list[extension.Extension]:
     """Every record with a service of that resource, by id."""
-    service = select(tables.ExtensionService.extension_id).where(tables.ExtensionService.resource == resource)
-    query = select(tables.ExtensionRecord.document).where(col(tables.ExtensionRecord.id).in_(service))
-    return [extension.Extension.model_validate(document) for document in session.exec(query.order_by(col(tables.ExtensionRecord.id)))]
+    service = select(extension_rows.ExtensionService.extension_id).where(extension_rows.ExtensionService.resource == resource)
+    query = select(extension_rows.ExtensionRecord.document).where(col(extension_rows.ExtensionRecord.id).in_(service))
+    return [
+        extension.Extension.model_validate(document) for document in session.exec(query.order_by(col(extension_rows.ExtensionRecord.id)))
+    ]
 
 
 def sealed_secret(session: Session, part: plan.SecretPart) -> str:
@@ -182,7 +187,10 @@ def reseal(session: Session, change: Callable[[str, str], str], after: str, limi
     No change of the records: neither revision nor `updated` move.
     """
     query = (
-        select(tables.ExtensionRecord).where(col(tables.ExtensionRecord.id) > after).order_by(col(tables.ExtensionRecord.id)).limit(limit)
+        select(extension_rows.ExtensionRecord)
+        .where(col(extension_rows.ExtensionRecord.id) > after)
+        .order_by(col(extension_rows.ExtensionRecord.id))
+        .limit(limit)
     )
     rows = session.exec(query).all()
     for row in rows:
@@ -194,15 +202,15 @@ def reseal(session: Session, change: Callable[[str, str], str], after: str, limi
 
 def at_addresses(session: Session, urls: Sequence[str]) -> list[extension.Extension]:
     """Records that may have an endpoint at one of the addresses. Narrows by text only: the caller compares."""
-    text = sqlalchemy.cast(tables.ExtensionRecord.document, sqlalchemy.Text)
-    query = select(tables.ExtensionRecord.document).where(sqlalchemy.or_(*(text.icontains(url, autoescape=True) for url in urls)))
+    text = sqlalchemy.cast(extension_rows.ExtensionRecord.document, sqlalchemy.Text)
+    query = select(extension_rows.ExtensionRecord.document).where(sqlalchemy.or_(*(text.icontains(url, autoescape=True) for url in urls)))
     return [extension.Extension.model_validate(document) for document in session.exec(query)]
 
 
 def unseen_since(session: Session, moment: str) -> Iterator[extension.Extension]:
     """Records of which an endpoint or credentials were last probed before `moment`, never, or before their last change."""
     # Most records are not due, and reading a document as it is costs a fraction of making a record of it.
-    for document in session.exec(select(tables.ExtensionRecord.document).execution_options(yield_per=500)):
+    for document in session.exec(select(extension_rows.ExtensionRecord.document).execution_options(yield_per=500)):
         if any(_seen(part) < moment for service in document["services"] for part in (*service["endpoints"], *service["credentials"])):
             yield extension.Extension.model_validate(document)
 
@@ -217,7 +225,7 @@ def store_health(session: Session, probed: extension.Extension) -> None:
 
     The record may have been edited since it was read for probing: parts that are gone or changed keep what they have now.
     """
-    row = session.get(tables.ExtensionRecord, probed.id)
+    row = session.get(extension_rows.ExtensionRecord, probed.id)
     if row is None:
         return
     record = extension.Extension.model_validate(row.document)

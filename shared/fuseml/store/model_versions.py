@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
-from fuseml.store import tables
+from fuseml.store.tables import model_rows
 
 
 def is_announced(session: Session, extension: str, name: str, version: str) -> bool:
     """Whether somebody was told of it, by a webhook or by the sweep."""
-    return session.get(tables.ModelVersion, (extension, name, version)) is not None
+    return session.get(model_rows.ModelVersion, (extension, name, version)) is not None
 
 
 def announce(session: Session, extension: str, name: str, version: str) -> None:
     """Remember that it is told of in this transaction."""
     if not is_announced(session, extension, name, version):
-        session.add(tables.ModelVersion(extension=extension, name=name, version=version))
+        session.add(model_rows.ModelVersion(extension=extension, name=name, version=version))
 
 
-def cursor(session: Session, extension: str, start: int) -> tables.TrackerCursor:
+def cursor(session: Session, extension: str, start: int) -> model_rows.TrackerCursor:
     """How far the registry of `extension` was read; up to `start` (Unix milliseconds) when never."""
-    return session.get(tables.TrackerCursor, extension) or tables.TrackerCursor(extension=extension, seen=start)
+    return session.get(model_rows.TrackerCursor, extension) or model_rows.TrackerCursor(extension=extension, seen=start)
 
 
 def move(session: Session, extension: str, start: int, newest: int, token: str | None) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy
 from sqlmodel import Session, col, func, select
 
 from fuseml.domain import events
-from fuseml.store import tables
+from fuseml.store.tables import outbox_rows
 
 FULL = 10_000
 """How many events may wait here before nothing new is announced."""
@@ -28,34 +28,39 @@ def from_document(document: dict[str, Any]) -> events.Event:
 
 def add(session: Session, announced: Sequence[events.Event], now: str) -> None:
     """Announce events with the transaction that made them true."""
-    session.add_all(tables.Outbox(event=as_document(event), created=now) for event in announced)
+    session.add_all(outbox_rows.Outbox(event=as_document(event), created=now) for event in announced)
 
 
 def is_full(session: Session) -> bool:
     """Whether `FULL` events wait to be published. Looks at no more rows than that."""
-    return session.exec(select(tables.Outbox.sequence).order_by(col(tables.Outbox.sequence)).offset(FULL - 1).limit(1)).first() is not None
+    return (
+        session.exec(select(outbox_rows.Outbox.sequence).order_by(col(outbox_rows.Outbox.sequence)).offset(FULL - 1).limit(1)).first()
+        is not None
+    )
 
 
 def waiting(session: Session, after: int, limit: int) -> Sequence[tuple[int, events.Event]]:
     """Events that are not yet published, oldest first: at most `limit` of those behind the sequence number `after`."""
-    query = select(tables.Outbox).where(col(tables.Outbox.sequence) > after).order_by(col(tables.Outbox.sequence)).limit(limit)
+    query = (
+        select(outbox_rows.Outbox).where(col(outbox_rows.Outbox.sequence) > after).order_by(col(outbox_rows.Outbox.sequence)).limit(limit)
+    )
     rows = session.exec(query).all()
     return [(row.sequence, from_document(row.event)) for row in rows if row.sequence is not None]
 
 
 def published(session: Session, sequences: Sequence[int]) -> None:
     """Forget events that the broker has accepted."""
-    session.exec(sqlalchemy.delete(tables.Outbox).where(col(tables.Outbox.sequence).in_(sequences)))
+    session.exec(sqlalchemy.delete(outbox_rows.Outbox).where(col(outbox_rows.Outbox.sequence).in_(sequences)))
 
 
 def depth(session: Session) -> int:
     """How many events are not yet published."""
-    return session.exec(select(func.count()).select_from(tables.Outbox)).one()
+    return session.exec(select(func.count()).select_from(outbox_rows.Outbox)).one()
 
 
 def oldest(session: Session) -> str | None:
     """When the oldest event was announced that is not yet published, or None."""
-    return session.exec(select(tables.Outbox.created).order_by(col(tables.Outbox.sequence)).limit(1)).first()
+    return session.exec(select(outbox_rows.Outbox.created).order_by(col(outbox_rows.Outbox.sequence)).limit(1)).first()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Handled:
 
 def handled(session: Session, consumer: str, event: events.Event) -> Handled | None:
     """How `consumer` answered this event before, or None when it is new."""
-    row = session.get(tables.HandledEvent, (event.source, event.id, consumer))
+    row = session.get(outbox_rows.HandledEvent, (event.source, event.id, consumer))
     return Handled(from_document(row.reply) if row.reply else None) if row else None
 
 
@@ -76,10 +81,10 @@ def handled_among(session: Session, consumer: str, wanted: Sequence[events.Event
     if not wanted:
         return set()
     rows = session.exec(
-        select(tables.HandledEvent.source, tables.HandledEvent.id).where(
-            tables.HandledEvent.consumer == consumer,
-            col(tables.HandledEvent.source).in_({event.source for event in wanted}),
-            col(tables.HandledEvent.id).in_({event.id for event in wanted}),
+        select(outbox_rows.HandledEvent.source, outbox_rows.HandledEvent.id).where(
+            outbox_rows.HandledEvent.consumer == consumer,
+            col(outbox_rows.HandledEvent.source).in_({event.source for event in wanted}),
+            col(outbox_rows.HandledEvent.id).in_({event.id for event in wanted}),
         )
     )
     return {(source, id) for source, id in rows}
@@ -88,16 +93,18 @@ def handled_among(session: Session, consumer: str, wanted: Sequence[events.Event
 def record_handled(session: Session, consumer: str, event: events.Event, reply: events.Event | None, now: str) -> None:
     """Remember the answer, in the transaction of the effect."""
     session.add(
-        tables.HandledEvent(consumer=consumer, source=event.source, id=event.id, reply=as_document(reply) if reply else None, handled=now)
+        outbox_rows.HandledEvent(
+            consumer=consumer, source=event.source, id=event.id, reply=as_document(reply) if reply else None, handled=now
+        )
     )
 
 
 def replies(session: Session, source: str, id: str) -> list[events.Event]:
     """What consumers answered to an event."""
-    query = select(tables.HandledEvent).where(tables.HandledEvent.source == source, tables.HandledEvent.id == id)
+    query = select(outbox_rows.HandledEvent).where(outbox_rows.HandledEvent.source == source, outbox_rows.HandledEvent.id == id)
     return [from_document(row.reply) for row in session.exec(query) if row.reply]
 
 
 def forget_handled(session: Session, before: str) -> None:
     """Forget what was handled before a time."""
-    session.exec(sqlalchemy.delete(tables.HandledEvent).where(col(tables.HandledEvent.handled) < before))
+    session.exec(sqlalchemy.delete(outbox_rows.HandledEvent).where(col(outbox_rows.HandledEvent.handled) < before))

@@ -16,12 +16,13 @@ from sqlalchemy import bindparam
 from sqlmodel import Session, col
 
 from fuseml.domain import constraint, extension, matching, selector
-from fuseml.store import extensions, tables
+from fuseml.store import extensions
+from fuseml.store.tables import extension_rows
 
 _PAGE, _GROWTH = 6, 6
 """Services that are read first for one selector, and how many times more with each next page."""
 
-_NAMED = sqlalchemy.select(extensions.DOCUMENT).where(col(tables.ExtensionRecord.id) == bindparam("id"))
+_NAMED = sqlalchemy.select(extensions.DOCUMENT).where(col(extension_rows.ExtensionRecord.id) == bindparam("id"))
 
 Reach = Literal["internal", "external", "elsewhere"]
 
@@ -115,9 +116,9 @@ def _spellings(zone: str, home: str) -> list[str]:
 
 @functools.lru_cache(maxsize=256)
 def _statement(asked: tuple[str, ...], reach: Reach, zoned: bool, limited: bool, dialect: str) -> sqlalchemy.Select[str, str, bytes, str]:
-    service = tables.ExtensionService
+    service = extension_rows.ExtensionService
     query = sqlalchemy.select(col(service.extension_id), col(service.service_id), col(service.version), extensions.DOCUMENT)
-    query = query.join(tables.ExtensionRecord, col(tables.ExtensionRecord.id) == service.extension_id)
+    query = query.join(extension_rows.ExtensionRecord, col(extension_rows.ExtensionRecord.id) == service.extension_id)
     query = query.where(*(extensions.SEARCHED[name] == bindparam(name) for name in asked))
     own = col(service.zone).in_(bindparam("ours", expanding=True))
     match reach:
@@ -142,7 +143,9 @@ def _explanation(session: Session, choice: selector.Choice) -> selector.Explanat
     rules = choice.rules
     records = {record.id: record for record in choice.records}
     near, total = _near(session, rules.wanted, rules.home, differing=0 if choice.binding else 1)
-    documents = sqlalchemy.select(col(tables.ExtensionRecord.id), extensions.DOCUMENT).where(col(tables.ExtensionRecord.id).in_(near))
+    documents = sqlalchemy.select(col(extension_rows.ExtensionRecord.id), extensions.DOCUMENT).where(
+        col(extension_rows.ExtensionRecord.id).in_(near)
+    )
     for row in session.connection().execute(documents):
         records.setdefault(row.id, extensions.parsed(row.document))
     explained = selector.choose(rules.wanted, list(records.values()), rules.context, home=rules.home)
@@ -151,7 +154,7 @@ def _explanation(session: Session, choice: selector.Choice) -> selector.Explanat
 
 def _near(session: Session, wanted: selector.Selector, home: str, *, differing: int) -> tuple[Sequence[str], int]:
     """Records that are what is asked for in all but `differing` respects, versions aside, the nearest first; and how many there are."""
-    record, service = tables.ExtensionRecord, tables.ExtensionService
+    record, service = extension_rows.ExtensionRecord, extension_rows.ExtensionService
     # What has no services has no row in `service`, but an id and a product.
     columns = {**extensions.SEARCHED, "extension_id": record.id, "product": record.product}
     asked = [col(column) == value for name, column in columns.items() if (value := getattr(wanted, name))]

@@ -10,22 +10,23 @@ from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from fuseml.domain import errors
-from fuseml.store import paging, tables
+from fuseml.store import paging
+from fuseml.store.tables import run_rows, workflow_rows
 
 
-def add(session: Session, name: str, document: dict[str, Any], now: str) -> tables.WorkflowRevision:
+def add(session: Session, name: str, document: dict[str, Any], now: str) -> workflow_rows.WorkflowRevision:
     """Store a new workflow; revisions of a deleted one of that name count on. Raises ConflictError when the name is taken."""
-    row = session.get(tables.Workflow, name)
+    row = session.get(workflow_rows.Workflow, name)
     if row is not None and row.deleted is None:
         raise errors.ConflictError(f"a workflow named {name!r} exists already; change it with `fuseml workflow update`")
-    row = row or tables.Workflow(name=name, revision=0, created=now, updated=now)
+    row = row or workflow_rows.Workflow(name=name, revision=0, created=now, updated=now)
     row.revision, row.updated, row.deleted = row.revision + 1, now, None
     session.add(row)
     session.flush()
     return _add_revision(session, name, row.revision, document, now)
 
 
-def revise(session: Session, name: str, document: dict[str, Any], now: str) -> tables.WorkflowRevision:
+def revise(session: Session, name: str, document: dict[str, Any], now: str) -> workflow_rows.WorkflowRevision:
     """Store a changed document as the next revision; the same document again stays the same revision. Raises NotFoundError."""
     row = workflow(session, name)
     current = revision(session, name, row.revision)
@@ -36,16 +37,16 @@ def revise(session: Session, name: str, document: dict[str, Any], now: str) -> t
     return _add_revision(session, name, row.revision, document, now)
 
 
-def _add_revision(session: Session, name: str, number: int, document: dict[str, Any], now: str) -> tables.WorkflowRevision:
-    row = tables.WorkflowRevision(workflow=name, revision=number, document=document, created=now)
+def _add_revision(session: Session, name: str, number: int, document: dict[str, Any], now: str) -> workflow_rows.WorkflowRevision:
+    row = workflow_rows.WorkflowRevision(workflow=name, revision=number, document=document, created=now)
     session.add(row)
     session.flush()
     return row
 
 
-def workflow(session: Session, name: str) -> tables.Workflow:
+def workflow(session: Session, name: str) -> workflow_rows.Workflow:
     """Raises NotFoundError."""
-    row = session.get(tables.Workflow, name)
+    row = session.get(workflow_rows.Workflow, name)
     if row is None or row.deleted is not None:
         raise _unknown(name)
     return row
@@ -57,56 +58,56 @@ def _unknown(name: str) -> errors.NotFoundError:
 
 def is_deleted(session: Session, name: str) -> bool:
     """Whether there is no such workflow, or no longer."""
-    row = session.get(tables.Workflow, name)
+    row = session.get(workflow_rows.Workflow, name)
     return row is None or row.deleted is not None
 
 
 def latest(session: Session, name: str) -> int:
     """The number of the newest revision, also of a deleted workflow. Raises NotFoundError when there never was one."""
-    row = session.get(tables.Workflow, name)
+    row = session.get(workflow_rows.Workflow, name)
     if row is None:
         raise _unknown(name)
     return row.revision
 
 
-def revision(session: Session, name: str, number: int | None = None) -> tables.WorkflowRevision:
+def revision(session: Session, name: str, number: int | None = None) -> workflow_rows.WorkflowRevision:
     """One revision, the current one by default. Raises NotFoundError."""
     return stored_revision(session, name, workflow(session, name).revision if number is None else number)
 
 
-def stored_revision(session: Session, name: str, number: int) -> tables.WorkflowRevision:
+def stored_revision(session: Session, name: str, number: int) -> workflow_rows.WorkflowRevision:
     """One revision, also of a deleted workflow: its runs still show it. Raises NotFoundError."""
-    row = session.get(tables.WorkflowRevision, (name, number))
+    row = session.get(workflow_rows.WorkflowRevision, (name, number))
     if row is None:
         raise errors.NotFoundError(f"workflow {name!r} has no revision {number}")
     return row
 
 
-def current(session: Session, page: paging.Page, *, name: str | None = None) -> paging.Slice[tables.WorkflowRevision]:
+def current(session: Session, page: paging.Page, *, name: str | None = None) -> paging.Slice[workflow_rows.WorkflowRevision]:
     """The current revision of each workflow, by name."""
     query = _current()
     if name:
-        query = query.where(tables.WorkflowRevision.workflow == name)
-    return paging.fetch(session, query, page, tables.WorkflowRevision.workflow)
+        query = query.where(workflow_rows.WorkflowRevision.workflow == name)
+    return paging.fetch(session, query, page, workflow_rows.WorkflowRevision.workflow)
 
 
-def _current() -> SelectOfScalar[tables.WorkflowRevision]:
+def _current() -> SelectOfScalar[workflow_rows.WorkflowRevision]:
     return (
-        select(tables.WorkflowRevision)
-        .join(tables.Workflow, col(tables.Workflow.name) == tables.WorkflowRevision.workflow)
-        .where(tables.Workflow.revision == tables.WorkflowRevision.revision, col(tables.Workflow.deleted).is_(None))
+        select(workflow_rows.WorkflowRevision)
+        .join(workflow_rows.Workflow, col(workflow_rows.Workflow.name) == workflow_rows.WorkflowRevision.workflow)
+        .where(workflow_rows.Workflow.revision == workflow_rows.WorkflowRevision.revision, col(workflow_rows.Workflow.deleted).is_(None))
     )
 
 
-def triggered_by(session: Session, kind: Literal["schedule", "patterns"]) -> Sequence[tables.WorkflowRevision]:
+def triggered_by(session: Session, kind: Literal["schedule", "patterns"]) -> Sequence[workflow_rows.WorkflowRevision]:
     """The current revisions of the workflows whose `on` says something of this kind, by name."""
     # The text only narrows down what is read.
-    mentioned = sqlalchemy.cast(col(tables.WorkflowRevision.document), sqlalchemy.Text).contains(f'"{kind}"')
-    rows = session.exec(_current().where(mentioned).order_by(col(tables.WorkflowRevision.workflow))).all()
+    mentioned = sqlalchemy.cast(col(workflow_rows.WorkflowRevision.document), sqlalchemy.Text).contains(f'"{kind}"')
+    rows = session.exec(_current().where(mentioned).order_by(col(workflow_rows.WorkflowRevision.workflow))).all()
     return [row for row in rows if (row.document.get("on") or {}).get(kind)]
 
 
-def scheduled_since(session: Session, row: tables.WorkflowRevision) -> str:
+def scheduled_since(session: Session, row: workflow_rows.WorkflowRevision) -> str:
     """When the revision's schedule became that of the workflow."""
     since, plan = row.created, row.document["on"]["schedule"]
     for number in range(row.revision - 1, 0, -1):
@@ -117,11 +118,11 @@ def scheduled_since(session: Session, row: tables.WorkflowRevision) -> str:
     return since
 
 
-def revisions(session: Session, name: str, page: paging.Page) -> paging.Slice[tables.WorkflowRevision]:
+def revisions(session: Session, name: str, page: paging.Page) -> paging.Slice[workflow_rows.WorkflowRevision]:
     """Every revision, newest first. Raises NotFoundError."""
     workflow(session, name)
-    query = select(tables.WorkflowRevision).where(tables.WorkflowRevision.workflow == name)
-    return paging.fetch(session, query, page, tables.WorkflowRevision.revision, descending=True)
+    query = select(workflow_rows.WorkflowRevision).where(workflow_rows.WorkflowRevision.workflow == name)
+    return paging.fetch(session, query, page, workflow_rows.WorkflowRevision.revision, descending=True)
 
 
 def delete(session: Session, name: str, now: str, *, force: bool = False) -> None:
@@ -132,8 +133,8 @@ def delete(session: Session, name: str, now: str, *, force: bool = False) -> Non
     row = workflow(session, name)
     active = session.exec(
         select(func.count())
-        .select_from(tables.Run)
-        .where(tables.Run.workflow == name, col(tables.Run.state).in_(("queued", "running", "waiting")))
+        .select_from(run_rows.Run)
+        .where(run_rows.Run.workflow == name, col(run_rows.Run.state).in_(("queued", "running", "waiting")))
     ).one()
     if active and not force:
         raise errors.ConflictError(f"workflow {name!r} has {active} active runs; wait for them or cancel them first")
@@ -143,18 +144,18 @@ def delete(session: Session, name: str, now: str, *, force: bool = False) -> Non
     session.add(row)
 
 
-def assignments(session: Session, *, workflow: str | None = None, pattern: str | None = None) -> Sequence[tables.Assignment]:
+def assignments(session: Session, *, workflow: str | None = None, pattern: str | None = None) -> Sequence[workflow_rows.Assignment]:
     """Assignments, oldest first."""
-    query = select(tables.Assignment).order_by(col(tables.Assignment.created), col(tables.Assignment.id))
-    for column, value in ((tables.Assignment.workflow, workflow), (tables.Assignment.pattern, pattern)):
+    query = select(workflow_rows.Assignment).order_by(col(workflow_rows.Assignment.created), col(workflow_rows.Assignment.id))
+    for column, value in ((workflow_rows.Assignment.workflow, workflow), (workflow_rows.Assignment.pattern, pattern)):
         if value:
             query = query.where(column == value)
     return session.exec(query).all()
 
 
-def find_assignment(session: Session, assignment_id: str) -> tables.Assignment | None:
+def find_assignment(session: Session, assignment_id: str) -> workflow_rows.Assignment | None:
     """The assignment, or None when it was taken back."""
-    return session.get(tables.Assignment, assignment_id)
+    return session.get(workflow_rows.Assignment, assignment_id)
 
 
 def is_one_codeset(pattern: str) -> bool:
@@ -162,12 +163,12 @@ def is_one_codeset(pattern: str) -> bool:
     return pattern.startswith("code://") and "*" not in pattern
 
 
-def assign(session: Session, assignment_id: str, workflow_name: str, pattern: str, now: str) -> tables.Assignment | None:
+def assign(session: Session, assignment_id: str, workflow_name: str, pattern: str, now: str) -> workflow_rows.Assignment | None:
     """Bind a workflow to a pattern. Returns None when they were bound already. Raises NotFoundError for the workflow."""
     workflow(session, workflow_name)
     if assignments(session, workflow=workflow_name, pattern=pattern):
         return None
-    row = tables.Assignment(id=assignment_id, workflow=workflow_name, pattern=pattern, created=now)
+    row = workflow_rows.Assignment(id=assignment_id, workflow=workflow_name, pattern=pattern, created=now)
     session.add(row)
     session.flush()
     return row

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-from fuseml.store import tables
+from fuseml.store.tables import schema
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=tables.metadata, render_as_batch=True)
+context.configure(connection=context.config.attributes["connection"], target_metadata=schema.metadata, render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()

@@ -1,0 +1,42 @@
+"""Projects, their codesets, and how far each of these was announced."""
+
+from __future__ import annotations
+
+from sqlmodel import Field
+
+from fuseml.store.tables import columns
+
+
+class Project(columns.Row, table=True):
+    __tablename__ = "project"
+
+    name: str = Field(primary_key=True)
+    description: str = ""
+    created: str
+
+
+class Codeset(columns.Row, table=True):
+    """`webhook_secret` is sealed with the server's keys. `pushes_seen` is how far the sweep has read the git host's record of pushes."""
+
+    __tablename__ = "codeset"
+
+    project: str = Field(primary_key=True, foreign_key="project.name")
+    name: str = Field(primary_key=True)
+    description: str = ""
+    labels: list[str] = Field(default_factory=list, sa_type=columns.Json)
+    url: str
+    webhook_secret: str
+    pushes_seen: int = 0
+    created: str
+
+
+class CodesetRef(columns.Row, table=True):
+    """The last commit of each ref that was announced; the sweep compares it with the git host."""
+
+    __tablename__ = "codeset_ref"
+
+    project: str = Field(primary_key=True)
+    codeset: str = Field(primary_key=True)
+    ref: str = Field(primary_key=True)
+    commit: str
+    updated: str

@@ -1,0 +1,49 @@
+"""Extensions, and their services as what selectors ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy
+from sqlmodel import Field
+
+from fuseml.store.tables import columns
+
+
+class ExtensionRecord(columns.Row, table=True):
+    """One extension with all its services as a document; credentials values in it are sealed one by one."""
+
+    __tablename__ = "extension"
+
+    id: str = Field(primary_key=True)
+    product: str = Field(default="", index=True)
+    zone: str = Field(default="", index=True)
+    document: dict[str, Any] = Field(sa_type=columns.Json)
+    revision: int
+    created: str
+    updated: str
+
+
+class ExtensionService(columns.Row, table=True):
+    """What selectors ask for and rank by, as columns: narrows the candidates and puts the best first, never decides.
+
+    `internal` and `external`: whether it has such an endpoint; `version` is the place of the extension's version (domain.versions).
+    """
+
+    __tablename__ = "extension_service"
+    # Services of the consumer's own zone are read in the order of (internal first, version), those of all zones in that of the version.
+    __table_args__ = tuple(
+        sqlalchemy.Index(f"extension_service_{name}", *asked, *order, "version", "extension_id")
+        for field, asked in (("resource", ["resource"]), ("category", ["category"]), ("product", ["product"]), ("any", []))
+        for name, order in ((f"{field}_in_zone", ["zone", "internal"]), (f"{field}_anywhere", ["external"]))
+    )
+
+    extension_id: str = Field(primary_key=True, foreign_key="extension.id", ondelete="CASCADE")
+    service_id: str = Field(primary_key=True)
+    resource: str = ""
+    category: str = ""
+    product: str = ""
+    zone: str = ""
+    internal: bool = False
+    external: bool = False
+    version: bytes = b""

@@ -1,0 +1,42 @@
+"""The events of the broker and their deliveries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy
+from sqlmodel import Field
+
+from fuseml.store.tables import columns
+
+
+class LedgerEvent(columns.Row, table=True):
+    """Every event that the broker accepted: written by the embedded broker itself, on Knative by the function `events`."""
+
+    __tablename__ = "ledger_event"
+    __table_args__ = (sqlalchemy.UniqueConstraint("source", "id"), columns.NEVER_REUSED)
+
+    sequence: int | None = Field(default=None, primary_key=True)
+    source: str
+    id: str
+    type: str = Field(index=True)
+    subject: str | None = Field(default=None, index=True)
+    event: dict[str, Any] = Field(sa_type=columns.Json)
+    received: str = Field(index=True)
+
+
+class Delivery(columns.Row, table=True):
+    """One event on its way to one trigger's subscriber. `due` is a Unix time in seconds; state: pending, done, dead, dropped.
+
+    The embedded broker's queue. On Knative, whose broker has its own, only dead letters are here.
+    """
+
+    __tablename__ = "delivery"
+    __table_args__ = (sqlalchemy.Index("delivery_due", "state", "trigger", "due"),)
+
+    event_sequence: int = Field(primary_key=True, foreign_key="ledger_event.sequence", ondelete="CASCADE")
+    trigger: str = Field(primary_key=True)
+    state: str = "pending"
+    attempts: int = 0
+    due: float
+    error: str | None = None

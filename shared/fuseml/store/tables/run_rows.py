@@ -1,0 +1,79 @@
+"""Runs and their steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy
+from sqlmodel import Field
+
+from fuseml.store.tables import columns
+
+
+class Run(columns.Row, table=True):
+    """`id` is the run's identity (domain.run.identity): the same meaning cannot be inserted twice. `request` is the one that asked for it.
+
+    `caused_by` is the run whose artifact started this one.
+    `submitted` is when the engine got the execution of number `execution`; `executed` is the last that is known to have succeeded where
+    others may follow; `cancelled` is why the engine was asked to stop (domain.course).
+    `forgotten` is when the engine was told to forget the run, `expired` when its logs were removed (store.archive).
+    """
+
+    __tablename__ = "run"
+    __table_args__ = tuple(sqlalchemy.Index(f"run_not_{mark}", mark, "finished") for mark in ("forgotten", "expired"))
+
+    id: str = Field(primary_key=True)
+    name: str = Field(unique=True)
+    sequence: int = Field(unique=True)
+    workflow: str = Field(index=True)
+    revision: int
+    project: str = Field(index=True)
+    codeset: str | None = Field(default=None, index=True)
+    commit: str | None = Field(default=None, index=True)
+    trigger: dict[str, Any] = Field(sa_type=columns.Json)
+    request: str | None = Field(default=None, index=True, unique=True)
+    caused_by: str | None = Field(default=None, index=True)
+    concurrency_group: str | None = Field(default=None, index=True)
+    inputs: dict[str, Any] = Field(sa_type=columns.Json)
+    plan: dict[str, Any] | None = Field(default=None, sa_type=columns.Json)
+    state: str = Field(index=True)
+    cause: str | None = None
+    outputs: dict[str, Any] = Field(default_factory=dict, sa_type=columns.Json)
+    submitted: str | None = None
+    execution: int = 1
+    executed: int = 0
+    cancelled: str | None = None
+    created: str
+    started: str | None = None
+    finished: str | None = None
+    forgotten: str | None = None
+    expired: str | None = None
+
+
+class StepRun(columns.Row, table=True):
+    """`reused_from` is the run that executed the step, where this one only takes its outputs.
+
+    `cache_key` is where others find what the step has put out (domain.caching): none for one that is not to be found, empty until it
+    has succeeded.
+    `execution` is the number of the run's execution that the step belongs to, 0 as long as it belongs to none; `approval` is what people
+    were asked and answered (domain.approval.Approval).
+    `archived` is the key of its log in the contents: none while the engine alone has it, empty for one that is kept nowhere.
+    """
+
+    __tablename__ = "step_run"
+    __table_args__ = (sqlalchemy.Index("step_run_archived", "archived", "state"),)
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id", ondelete="CASCADE")
+    name: str = Field(primary_key=True)
+    position: int
+    state: str
+    cause: str | None = None
+    attempts: int = 0
+    outputs: dict[str, Any] = Field(default_factory=dict, sa_type=columns.Json)
+    reused_from: str | None = None
+    cache_key: str | None = Field(default=None, index=True)
+    execution: int = 1
+    approval: dict[str, Any] | None = Field(default=None, sa_type=columns.Json)
+    archived: str | None = None
+    started: str | None = None
+    finished: str | None = None

@@ -78,12 +78,14 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
                 created=clock.now(),
             )
             codesets.add_codeset(session, row)
-            cloudevents.announce(session, events.CodesetRegistered(project=project, codeset=name, url=row.url))
+            news = [events.CodesetRegistered(project=project, codeset=name, url=row.url)]
         else:
             row.labels = list(dict.fromkeys([*row.labels, *labels]))
             row.url = deps.git.clone_url(project, name)
             session.add(row)
-    cloudevents.relay(deps.store, deps.publisher)
+            news = []
+        announced = cloudevents.announce(session, *news)
+    cloudevents.relay(deps.store, deps.publisher, announced)
     deps.git.sign_webhooks(project, name, deps.keyring.unseal(row.webhook_secret))
     password = push_password(deps, project, name)
     return row, deps.git.admit(project, name, password), password
@@ -114,5 +116,5 @@ def delete_codeset(deps: Deps, project: str, name: str) -> None:
     with deps.store.write() as session:
         codesets.delete_codeset(session, project, name)
         webhooks.forget_codeset(session, project, name)
-        cloudevents.announce(session, events.CodesetRemoved(project=project, codeset=name))
-    cloudevents.relay(deps.store, deps.publisher)
+        announced = cloudevents.announce(session, events.CodesetRemoved(project=project, codeset=name))
+    cloudevents.relay(deps.store, deps.publisher, announced)

@@ -50,15 +50,15 @@ def _begin(deps: Deps, row: run_rows.Run) -> run_rows.Run:
     """Ask for the first steps of a run that had to wait for its turn, and begin with those that need no approval."""
     with deps.store.write() as session:
         stored = runs.get(session, row.name)
-        if stored.execution == 0 and stored.state == "queued":
-            _announce(session, steering.settled(session, stored))
-    cloudevents.relay(deps.store, deps.publisher)
+        waits = stored.execution == 0 and stored.state == "queued"
+        announced = _announce(session, steering.settled(session, stored) if waits else [])
+    cloudevents.relay(deps.store, deps.publisher, announced)
     return stored
 
 
-def _announce(session: sqlmodel.Session, payloads: Sequence[events.Payload]) -> None:
+def _announce(session: sqlmodel.Session, payloads: Sequence[events.Payload]) -> list[outbox.Waiting]:
     moment = clock.now()
-    outbox.add(session, [events.event(payload, moment, trace.outgoing()) for payload in payloads], moment)
+    return outbox.add(session, [events.event(payload, moment, trace.outgoing()) for payload in payloads], moment)
 
 
 def _submit(deps: Deps, row: run_rows.Run) -> None:
@@ -73,9 +73,9 @@ def _submit(deps: Deps, row: run_rows.Run) -> None:
     except errors.PermanentError as error:
         with deps.store.write() as session:
             stored = runs.get(session, row.name)
-            if stored.state not in run.FINISHED and stored.execution == row.execution:
-                _announce(session, creation.end(session, stored, "failed", error.message))
-        cloudevents.relay(deps.store, deps.publisher)
+            open_still = stored.state not in run.FINISHED and stored.execution == row.execution
+            announced = _announce(session, creation.end(session, stored, "failed", error.message) if open_still else [])
+        cloudevents.relay(deps.store, deps.publisher, announced)
         return
     with deps.store.write() as session:
         stored = runs.get(session, row.name)

@@ -71,8 +71,8 @@ def replay(deps: Deps, id: str, source: str | None, *, everybody: bool) -> Entry
                 f"event {row.sequence} is no dead letter{_state(session, row)}; --all delivers it again all the same"
             )
         # The embedded broker knows the event and only looks at its queue again; another one delivers it to everybody.
-        outbox.add(session, [outbox.from_document(row.event)], clock.now())
-    cloudevents.relay(deps.store, deps.publisher)
+        announced = outbox.add(session, [outbox.from_document(row.event)], clock.now())
+    cloudevents.relay(deps.store, deps.publisher, announced)
     return get(deps, row.id, row.source)
 
 
@@ -105,6 +105,6 @@ def send(deps: Deps, type: str, data: Mapping[str, Any], id: str | None) -> tupl
     event = dataclasses.replace(event, id=id or event.id)
     with deps.store.write() as session:
         known_already = deliveries.is_known(session, event)
-        outbox.add(session, [event], event.time)
-    cloudevents.relay(deps.store, deps.publisher)
+        announced = outbox.add(session, [event], event.time)
+    cloudevents.relay(deps.store, deps.publisher, announced)
     return event, known_already

@@ -50,8 +50,8 @@ def create(deps: Deps, draft: extension.Extension) -> extension.Extension:
     record = registry.create(extension.map_secrets(draft, deps.keyring.seal), now, _new_id)
     with deps.store.write() as session:
         extensions.add(session, record, now)
-        cloudevents.announce(session, events.ExtensionRegistered(extension=record.id, revision=record.revision))
-    cloudevents.relay(deps.store, deps.publisher)
+        announced = cloudevents.announce(session, events.ExtensionRegistered(extension=record.id, revision=record.revision))
+    cloudevents.relay(deps.store, deps.publisher, announced)
     return extension.hidden(record)
 
 
@@ -73,8 +73,8 @@ def delete(deps: Deps, extension_id: str, expected: int | None, *, force: bool) 
             foresight.refuse_breaking(foresight.assess(session, stored, None, home=deps.zone), f"extension {extension_id}")
         removed = extensions.remove(session, extension_id)
         webhooks.forget_tracker(session, extension_id)
-        cloudevents.announce(session, events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
-    cloudevents.relay(deps.store, deps.publisher)
+        announced = cloudevents.announce(session, events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
+    cloudevents.relay(deps.store, deps.publisher, announced)
 
 
 def plan(deps: Deps, given: extension.Extension, *, whole: bool) -> impact.Impact:
@@ -158,8 +158,8 @@ def _change(deps: Deps, extension_id: str, expected: int | None, change: Change,
         if needed:
             foresight.refuse_breaking(foresight.assess(session, stored, changed, home=deps.zone), needed)
         extensions.replace(session, changed, clock.now())
-        cloudevents.announce(session, events.ExtensionUpdated(extension=changed.id, revision=changed.revision))
-    cloudevents.relay(deps.store, deps.publisher)
+        announced = cloudevents.announce(session, events.ExtensionUpdated(extension=changed.id, revision=changed.revision))
+    cloudevents.relay(deps.store, deps.publisher, announced)
     return changed
 
 

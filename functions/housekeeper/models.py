@@ -59,7 +59,6 @@ def announce_missed_models(deps: Deps, tick: events.Event) -> None:
     for tracker, reading in crowd.ask(functools.partial(_read, deps), known, _SECONDS):
         if reading is not None:
             _announce(deps, tracker, reading, tick)
-    cloudevents.relay(deps.store, deps.publisher)
 
 
 def _records(deps: Deps) -> list[extension.Extension]:
@@ -122,10 +121,13 @@ def _announce(deps: Deps, tracker: _Tracker, reading: _Reading, tick: events.Eve
     with deps.store.write() as session:
         if not extensions.is_known(session, tracker.extension):
             return  # deleted since
+        fresh: list[events.ModelRegistered] = []
         for payload in reversed(reading.missed):
             # Asked again: its webhook may have come while the server was read.
             told = model_versions.is_announced(session, tracker.extension, payload.name, payload.version)
             if not told and not deliveries.is_known(session, events.event(payload, moment)):
-                cloudevents.announce(session, payload, cause=(tick.source, tick.id))
+                fresh.append(payload)
             model_versions.announce(session, tracker.extension, payload.name, payload.version)
+        announced = cloudevents.announce(session, *fresh, cause=(tick.source, tick.id))
         model_versions.move(session, tracker.extension, tracker.seen, reading.newest, reading.token)
+    cloudevents.relay(deps.store, deps.publisher, announced)

@@ -14,7 +14,7 @@ import sqlmodel
 from fuseml import githosts
 from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import codesets, deliveries
+from fuseml.store import codesets, deliveries, outbox
 from fuseml.store.tables import codeset_rows
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def announce_missed_pushes(deps: Deps, tick: events.Event) -> None:
         if moved or position != row.pushes_seen:
             missed = list(_payloads(deps, row, [*recorded, *newest]))
             with deps.store.write() as session:
-                _announce(session, row, missed, {ref: heads[ref] for ref in moved}, position, tick)
+                announced_now = _announce(session, row, missed, {ref: heads[ref] for ref in moved}, position, tick)
+            cloudevents.relay(deps.store, deps.publisher, announced_now)
 
 
 def _announce(
@@ -48,18 +49,17 @@ def _announce(
     moved: dict[str, str],
     position: int,
     tick: events.Event,
-) -> None:
+) -> list[outbox.Waiting]:
     row = codesets.find_codeset(session, known.project, known.name)
     if row is None or row.created != known.created:
-        return  # deleted since
+        return []  # deleted since
     row.pushes_seen = position
     session.add(row)
     moment = clock.now()
     for ref, commit in moved.items():
         codesets.announce(session, row, ref, commit, moment)
     fresh = [payload for payload in missed if not deliveries.is_known(session, events.event(payload, moment))]
-    if fresh:
-        cloudevents.announce(session, *fresh, cause=(tick.source, tick.id))
+    return cloudevents.announce(session, *fresh, cause=(tick.source, tick.id))
 
 
 def _payloads(deps: Deps, row: codeset_rows.Codeset, pushes: Sequence[githosts.Push]) -> Iterator[events.CodesetPushed]:

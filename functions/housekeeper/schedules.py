@@ -32,10 +32,13 @@ def start_scheduled(deps: Deps, _tick: events.Event) -> None:
             return
         until = datetime.datetime.fromisoformat(now)
         after = max(datetime.datetime.fromisoformat(before), until - MADE_UP_FOR)
+        reached: list[events.ScheduleReached] = []
         for row in workflows.triggered_by(session, "schedule"):
             due = schedule.latest(schedule.parse(row.document["on"]["schedule"]), after, until)
             if due is not None:
-                cloudevents.announce(session, *_reached(session, row, due))
+                reached += _reached(session, row, due)
+        announced = cloudevents.announce(session, *reached)
+    cloudevents.relay(deps.store, deps.publisher, announced)
 
 
 def _reached(session: sqlmodel.Session, row: workflow_rows.WorkflowRevision, due: datetime.datetime) -> Iterator[events.ScheduleReached]:

@@ -21,6 +21,8 @@ _log = logging.getLogger("fuseml.housekeeper")
 
 # Seconds that a run may wait for its submission before the sweep asks for it.
 _SUBMISSION_GRACE = 15
+# Seconds that who has announced an event may take to publish it, before the sweep does.
+_PUBLICATION_GRACE = 30
 
 
 def sweep(deps: Deps, tick: events.Event) -> None:
@@ -58,7 +60,9 @@ def request_submissions(deps: Deps, tick: events.Event) -> None:
         waiting = [row.name for row in runs.unsubmitted(session) if row.created < late]
     if waiting:
         with deps.store.write() as session:
-            cloudevents.announce(session, *(events.RunRequested(request=f"{tick.id}/{name}", run=name) for name in waiting))
+            asked = (events.RunRequested(request=f"{tick.id}/{name}", run=name) for name in waiting)
+            announced = cloudevents.announce(session, *asked)
+        cloudevents.relay(deps.store, deps.publisher, announced)
 
 
 def expire_approvals(deps: Deps, _tick: events.Event) -> None:
@@ -68,7 +72,8 @@ def expire_approvals(deps: Deps, _tick: events.Event) -> None:
     for name, step in waiting:
         try:
             with deps.store.write() as session:
-                cloudevents.announce(session, steering.answered(session, runs.get(session, name), step, "expired"))
+                announced = cloudevents.announce(session, steering.answered(session, runs.get(session, name), step, "expired"))
+            cloudevents.relay(deps.store, deps.publisher, announced)
         except errors.ConflictError as error:
             _log.info("an approval did not expire: %s", error.message)
 
@@ -106,8 +111,8 @@ def forget(deps: Deps, _tick: events.Event) -> None:
 
 
 def publish(deps: Deps, _tick: events.Event) -> None:
-    """What was committed and never published."""
-    cloudevents.relay(deps.store, deps.publisher)
+    """What was committed and never published. Whoever has announced it just now is about to do so."""
+    cloudevents.sweep(deps.store, deps.publisher, _ago(seconds=_PUBLICATION_GRACE))
 
 
 def _ago(*, days: int = 0, seconds: int = 0) -> str:

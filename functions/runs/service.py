@@ -96,8 +96,8 @@ def cancel(deps: Deps, name: str, reason: str) -> views.Run:
         row = runs.get(session, name)
         if row.state in run.FINISHED:
             raise errors.ConflictError(f"run {name} has finished already: {row.state}")
-        cloudevents.announce(session, events.RunCancelRequested(run=name, reason=reason or "cancelled by request"))
-    cloudevents.relay(deps.store, deps.publisher)
+        announced = cloudevents.announce(session, events.RunCancelRequested(run=name, reason=reason or "cancelled by request"))
+    cloudevents.relay(deps.store, deps.publisher, announced)
     return get(deps, name)
 
 
@@ -106,8 +106,10 @@ def answer(deps: Deps, name: str, step: str | None, decision: approval.Decision,
     InvalidError when several steps wait and none is named.
     """
     with deps.store.write() as session:
-        cloudevents.announce(session, steering.answered(session, runs.get(session, name), step, decision, by=by, comment=comment))
-    cloudevents.relay(deps.store, deps.publisher)
+        announced = cloudevents.announce(
+            session, steering.answered(session, runs.get(session, name), step, decision, by=by, comment=comment)
+        )
+    cloudevents.relay(deps.store, deps.publisher, announced)
     return get(deps, name)
 
 
@@ -124,8 +126,8 @@ def request(deps: Deps, wish: events.RunRequested) -> str:
     if asked.action == "start":
         asked = asked.model_copy(update={"commit": order.commit})
     with deps.store.write() as session:
-        cloudevents.announce(session, asked)
-    cloudevents.relay(deps.store, deps.publisher)
+        announced = cloudevents.announce(session, asked)
+    cloudevents.relay(deps.store, deps.publisher, announced)
     return asked.request
 
 

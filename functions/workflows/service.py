@@ -55,8 +55,8 @@ def create(deps: Deps, checked: workflow.Workflow) -> workflow_rows.WorkflowRevi
     """Raises ConflictError when the name is taken."""
     with deps.store.write() as session:
         row = workflows.add(session, checked.name, stored(checked), clock.now())
-        cloudevents.announce(session, events.WorkflowUpdated(workflow=checked.name, revision=row.revision))
-    cloudevents.relay(deps.store, deps.publisher)
+        announced = cloudevents.announce(session, events.WorkflowUpdated(workflow=checked.name, revision=row.revision))
+    cloudevents.relay(deps.store, deps.publisher, announced)
     return row
 
 
@@ -102,9 +102,9 @@ def update(deps: Deps, name: str, checked: workflow.Workflow) -> workflow_rows.W
     with deps.store.write() as session:
         before = workflows.workflow(session, name).revision
         row = workflows.revise(session, name, stored(checked), clock.now())
-        if row.revision != before:
-            cloudevents.announce(session, events.WorkflowUpdated(workflow=name, revision=row.revision))
-    cloudevents.relay(deps.store, deps.publisher)
+        news = [events.WorkflowUpdated(workflow=name, revision=row.revision)] if row.revision != before else []
+        announced = cloudevents.announce(session, *news)
+    cloudevents.relay(deps.store, deps.publisher, announced)
     return row
 
 
@@ -118,9 +118,9 @@ def delete(deps: Deps, name: str, *, force: bool) -> None:
     with deps.store.write() as session:
         workflows.delete(session, name, clock.now(), force=force)
         reason = f"workflow {name} was deleted"
-        for row in runs.active(session, workflow=name):
-            cloudevents.announce(session, events.RunCancelRequested(run=row.name, reason=reason))
-    cloudevents.relay(deps.store, deps.publisher)
+        active = runs.active(session, workflow=name)
+        announced = cloudevents.announce(session, *(events.RunCancelRequested(run=row.name, reason=reason) for row in active))
+    cloudevents.relay(deps.store, deps.publisher, announced)
 
 
 def assign(deps: Deps, name: str, pattern: str) -> None:
@@ -131,9 +131,9 @@ def assign(deps: Deps, name: str, pattern: str) -> None:
         if kind == "code" and "*" not in rest:
             codesets.codeset(session, *rest.split("/", 1))
         row = workflows.assign(session, uuid.uuid4().hex, name, pattern, clock.now())
-        if row is not None:
-            cloudevents.announce(session, events.WorkflowAssigned(workflow=name, pattern=pattern, assignment=row.id))
-    cloudevents.relay(deps.store, deps.publisher)
+        news = [events.WorkflowAssigned(workflow=name, pattern=pattern, assignment=row.id)] if row is not None else []
+        announced = cloudevents.announce(session, *news)
+    cloudevents.relay(deps.store, deps.publisher, announced)
 
 
 def unassign(deps: Deps, name: str, pattern: str) -> None:

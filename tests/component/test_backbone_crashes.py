@@ -19,7 +19,7 @@ import sqlalchemy
 import sqlmodel
 
 from fuseml.domain import events
-from fuseml.runtime import cloudevents
+from fuseml.runtime import clock, cloudevents
 from fuseml.store import database, deliveries
 from fuseml.store.tables import ledger_rows, outbox_rows, run_rows
 
@@ -39,7 +39,7 @@ def webhook() -> tuple[bytes, dict[str, str]]:
 
 def work(joined: backbone.Backbone) -> None:
     """Deliver until nothing waits."""
-    cloudevents.relay(joined.store, joined.queue)
+    cloudevents.sweep(joined.store, joined.queue, clock.now())
     joined.queue.start()
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:

@@ -17,7 +17,7 @@ from fuseml import githosts
 from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts.embedded import EmbeddedGitHost
-from fuseml.runtime import cloudevents, secrets
+from fuseml.runtime import clock, secrets
 from fuseml.store import codesets, database, deliveries, outbox
 from fuseml.store.tables import codeset_rows, outbox_rows
 
@@ -149,9 +149,8 @@ class House:
 
     def sweep(self) -> list[events.CodesetPushed]:
         """The pushes that one tick tells; they are in the ledger from then on, as with a broker."""
-        pushes.announce_missed_pushes(self.deps, TICK)
         self.published.taken.clear()
-        cloudevents.relay(self.store, self.published)
+        pushes.announce_missed_pushes(self.deps, TICK)
         with self.store.write() as session:
             for event in self.published.taken:
                 deliveries.accept(session, event, [], endpoint.NOON, 0)
@@ -194,7 +193,7 @@ def test_a_repair_that_breaks_does_not_keep_the_others_from_their_work(
     house: House, server: githost.Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with house.store.write() as session:
-        cloudevents.announce(session, events.RunStarted(run="w-1", workflow="w", project="workspace"))
+        outbox.add(session, [events.event(events.RunStarted(run="w-1", workflow="w", project="workspace"), endpoint.NOON)], clock.ago(60))
     broken = Broken(server.root, "http://127.0.0.1:1/git")
     service.sweep(dataclasses.replace(house.deps, git=broken), TICK)
     assert [event.type for event in house.published.taken] == [events.RunStarted.TYPE]

@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,12 +18,13 @@ import pytest
 import sqlalchemy
 
 from fuseml.domain import errors, events
-from fuseml.runtime import broker, cloudevents
+from fuseml.runtime import broker, clock, cloudevents
 from fuseml.store import database, outbox
 from fuseml.store.tables import codeset_rows, outbox_rows
 from tests.component import dying, endpoint
 
 ROOT = pathlib.Path(__file__).parents[2]
+FUTURE = "2999-01-01T00:00:00.000000Z"
 
 
 # The outbox
@@ -37,16 +39,16 @@ def announce(store: database.Database, number: int) -> list[str]:
 
 def test_the_relay_publishes_everything_in_order_and_once(store: database.Database, publisher: endpoint.Publisher) -> None:
     runs = announce(store, 250)
-    assert cloudevents.relay(store, publisher) == 250
+    assert cloudevents.sweep(store, publisher, FUTURE) == 250
     assert [event.data["run"] for event in publisher.taken] == runs
-    assert cloudevents.relay(store, publisher) == 0
+    assert cloudevents.sweep(store, publisher, FUTURE) == 0
 
 
 def test_nothing_that_was_rolled_back_is_ever_published(store: database.Database, publisher: endpoint.Publisher) -> None:
     with pytest.raises(errors.ConflictError), store.write() as session:
         cloudevents.announce(session, events.RunStarted(run="w-1", workflow="w", project="demo"))
         raise errors.ConflictError("no")
-    assert cloudevents.relay(store, publisher) == 0
+    assert cloudevents.sweep(store, publisher, FUTURE) == 0
 
 
 def test_a_broker_that_goes_away_in_the_middle_gets_the_rest_later(store: database.Database, publisher: endpoint.Publisher) -> None:
@@ -56,8 +58,8 @@ def test_a_broker_that_goes_away_in_the_middle_gets_the_rest_later(store: databa
             super().publish(event)
 
     runs, leaving = announce(store, 150), Leaving()
-    assert cloudevents.relay(store, leaving) == 130
-    assert cloudevents.relay(store, publisher) == 20
+    assert cloudevents.sweep(store, leaving, FUTURE) == 130
+    assert cloudevents.sweep(store, publisher, FUTURE) == 20
     assert [event.data["run"] for event in (*leaving.taken, *publisher.taken)] == runs
 
 
@@ -66,18 +68,18 @@ def test_an_event_that_the_broker_refuses_holds_up_nothing_and_is_not_lost(
 ) -> None:
     runs = announce(store, 230)
     publisher.refused = {f"run.started:w-{number}:started" for number in range(120)}
-    assert cloudevents.relay(store, publisher) == 110
+    assert cloudevents.sweep(store, publisher, FUTURE) == 110
     assert [event.data["run"] for event in publisher.taken] == runs[120:]
     assert "the broker refused run.started:w-0:started, which stays in the outbox" in caplog.text
     publisher.refused = set()
-    assert cloudevents.relay(store, publisher) == 120
+    assert cloudevents.sweep(store, publisher, FUTURE) == 120
     assert endpoint.count(store, outbox_rows.Outbox) == 0
 
 
 def test_two_relays_at_once_lose_nothing(store: database.Database, publisher: endpoint.Publisher) -> None:
     runs = announce(store, 150)
     with futures.ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: cloudevents.relay(store, publisher), range(4)))
+        list(pool.map(lambda _: cloudevents.sweep(store, publisher, FUTURE), range(4)))
     assert {event.data["run"] for event in publisher.taken} == set(runs)
     assert endpoint.count(store, outbox_rows.Outbox) == 0
 
@@ -89,12 +91,34 @@ def test_a_slow_relay_takes_nothing_away_that_came_after_it_looked(store: databa
         def publish(self, event: events.Event) -> None:
             super().publish(event)
             if len(self.taken) == 1:
-                cloudevents.relay(store, endpoint.Publisher())
+                cloudevents.sweep(store, endpoint.Publisher(), FUTURE)
                 announce(store, 1)
 
     announce(store, 1)
-    cloudevents.relay(store, Slow())
+    cloudevents.sweep(store, Slow(), FUTURE)
     assert endpoint.count(store, outbox_rows.Outbox) == 1
+
+
+def test_a_broker_that_delivers_again_while_it_takes_nothing_is_not_told_more(
+    function: endpoint.Function, publisher: endpoint.Publisher
+) -> None:
+    function.announced = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(3)]
+    publisher.up = False
+    function.deliver()
+    publisher.up = True
+    for _ in range(5):
+        assert function.deliver().status_code == 204
+    assert publisher.taken == []
+    assert endpoint.count(function.store, outbox_rows.Outbox) == 3
+    assert cloudevents.sweep(function.store, publisher, FUTURE) == 3
+
+
+def test_the_sweep_leaves_what_was_announced_just_now_to_who_has_announced_it(
+    store: database.Database, publisher: endpoint.Publisher
+) -> None:
+    announce(store, 2)
+    assert cloudevents.sweep(store, publisher, clock.ago(30)) == 0
+    assert cloudevents.sweep(store, publisher, clock.ahead(1)) == 2
 
 
 def test_handled_events_are_forgotten_after_their_time(function: endpoint.Function) -> None:
@@ -152,7 +176,7 @@ def crash_everywhere(folder: pathlib.Path) -> None:
         before = _lines(place / "ledger")
         # The sweep repairs what was committed; a redelivery the rest. Both are sure to come, in this order or the other.
         repairs: list[Callable[[], object]] = [
-            lambda: cloudevents.relay(store, Ledger(place / "ledger", lambda: None)),  # noqa: B023 - called at once
+            lambda: cloudevents.sweep(store, Ledger(place / "ledger", lambda: None), FUTURE),  # noqa: B023 - called at once
             lambda: _redeliver(store, place),  # noqa: B023
         ]
         for repair in repairs if wanted % 2 else reversed(repairs):
@@ -251,6 +275,15 @@ def test_a_broker_that_stays_away_is_a_temporary_trouble(sink: Any) -> None:
     with pytest.raises(errors.TemporaryError, match="did not accept event 1: 50%: status 503"):
         broker.HttpPublisher(f"http://127.0.0.1:{sink.server_port}/").publish(EVENT)
     assert len(sink.taken) == 5
+
+
+def test_a_broker_that_is_slow_is_not_waited_for_longer_than_a_broker_waits_for_us(sink: Any) -> None:
+    sink.together = threading.Barrier(2)
+    begun = time.monotonic()
+    with pytest.raises(errors.TemporaryError, match="did not accept event 1: 50%: ReadTimeoutError"):
+        broker.HttpPublisher(f"http://127.0.0.1:{sink.server_port}/", patience=0.3).publish(EVENT)
+    assert 0.25 < time.monotonic() - begun < 5
+    sink.together.abort()
 
 
 def test_threads_that_publish_at_once_keep_their_connections(sink: Any) -> None:

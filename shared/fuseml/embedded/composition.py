@@ -34,7 +34,7 @@ from fuseml.embedded import chaos as misbehaviour
 from fuseml.engines import local
 from fuseml.githosts import embedded as embedded_git
 from fuseml.githosts import payload, smart_http
-from fuseml.runtime import auth, catalog, clock, secrets
+from fuseml.runtime import auth, catalog, clock, cloudevents, secrets
 from fuseml.servings import record
 from fuseml.store import codesets, database, webhooks
 
@@ -65,6 +65,8 @@ class Parts:
         """Start everything, what was left over from before included; at the end stop it, running steps included, and wait for it."""
         with contextlib.ExitStack() as started:
             started.callback(self.database.close)
+            # Nobody else is about to publish it: this is the only process.
+            cloudevents.sweep(self.database, self.broker, clock.now())
             for part in (self.tracking, self.broker, self.engine, self.apps, self.ticker):
                 part.start()
                 started.callback(part.stop)

@@ -20,26 +20,33 @@ _CONNECTIONS = 10
 
 
 class HttpPublisher:
-    """Posts events to `url` (Knative sets it as K_SINK)."""
+    """Posts events to `url` (Knative sets it as K_SINK).
 
-    def __init__(self, url: str, *, timeout: float = 5.0) -> None:
-        self._url, self._timeout = url, timeout
+    After `patience` seconds it gives up: whoever waits for an answer meanwhile is a broker too, which would deliver again, and what is
+    not published is swept later.
+    """
+
+    def __init__(self, url: str, *, patience: float = 8.0) -> None:
+        self._url, self._patience = url, patience
         self._pool: urllib3.PoolManager | None = None
 
     def publish(self, event: events.Event) -> None:
-        """Raises TemporaryError when the broker does not accept the event after all attempts, PermanentError when it refuses it."""
+        """Raises TemporaryError when the broker does not accept the event in time, PermanentError when it refuses it."""
         import urllib3
 
         self._pool = self._pool or urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS)
         headers, body = cloudevents.encode(event)
         # The broker's own spans, if it records any, belong below what announced the event.
         headers |= {name: event.extensions[name] for name in ("traceparent", "tracestate") if name in event.extensions}
-        cause = "no attempt was made"
+        deadline, cause = time.monotonic() + self._patience, "no attempt was made"
         for attempt in range(_ATTEMPTS):
             if attempt:
                 time.sleep(_FIRST_DELAY * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
             try:
-                status = self._pool.request("POST", self._url, body=body, headers=headers, timeout=self._timeout).status
+                status = self._pool.request("POST", self._url, body=body, headers=headers, timeout=left).status
             except urllib3.exceptions.HTTPError as error:
                 cause = type(error).__name__
                 continue

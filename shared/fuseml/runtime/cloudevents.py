@@ -159,18 +159,19 @@ class Receiver:
             if self._after is not None:
                 self._after(event)
             return None
+        waiting: list[outbox.Waiting] = []
         with self._store.write() as session:
             before = outbox.handled(session, self._consumer, event)
             if before is None:
                 announced = [events.event(payload, clock.now(), _context(event)) for payload in handler(session, event)]
                 # A reply can carry one event; several go through the outbox, all of them, to keep one order.
                 reply = announced[0] if len(announced) == 1 else None
-                outbox.add(session, announced if reply is None else [], clock.now())
+                waiting = outbox.add(session, announced if reply is None else [], clock.now())
                 outbox.record_handled(session, self._consumer, event, reply, clock.now())
                 seen.announced = announced
-        if before is not None or len(announced) > 1:
-            # Also for a duplicate: it may be the second delivery of an event whose first one died right here.
-            relay(self._store, self._publisher)
+        # What a process that died right here has left is for the sweep. A duplicate that published it would answer a broker that is slow,
+        # and delivers again, with more events.
+        relay(self._store, self._publisher, waiting)
         if self._after is not None:
             self._after(event)
         if before is not None:
@@ -201,50 +202,64 @@ def _reply(event: events.Event | None) -> flask.Response:
     return flask.Response(body, 200, headers)
 
 
-def relay(store: database.Database, publisher: Publisher) -> int:
-    """Publish what waits in the outbox, oldest first. Returns how many events went out.
+def relay(store: database.Database, publisher: Publisher, announced: Sequence[outbox.Waiting]) -> None:
+    """Publish, in order, what a transaction has announced, once it is committed. A broker that does not answer leaves the rest for the sweep."""
+    _publish(store, publisher, announced)
 
-    Called right after a commit and swept by `housekeeper`; two relays at once publish an event twice at worst, and
-    consumers know it by its id. A broker that does not answer leaves the rest for the sweep. An event that the broker
-    refuses stays in the outbox too, for people to look at; the others do not wait behind it.
+
+def sweep(store: database.Database, publisher: Publisher, before: str) -> int:
+    """Publish, oldest first, what was announced before a time and is still in the outbox: who announced it has died, or met no broker.
+
+    Returns how many events went out. Two sweeps at once publish an event twice at worst, and consumers know it by its id.
     """
     sent = last = 0
     while True:
         with store.read() as session:
-            waiting = outbox.waiting(session, last, _BATCH)
-        done: list[int] = []
-        reached = True
-        for last, event in waiting:
-            try:
-                publisher.publish(event)
-            except errors.PermanentError as error:
-                _log.error("the broker refused %s, which stays in the outbox: %s", event.id, error.message, extra=_fields(event))
-            except errors.TemporaryError as error:
-                _log.warning("%s is kept in the outbox for the sweep: %s", event.id, error.message, extra=_fields(event))
-                reached = False
-                break
-            else:
-                done.append(last)
-        if done:
-            with store.write() as session:
-                outbox.published(session, done)
-        sent += len(done)
-        if not reached or len(waiting) < _BATCH:
+            found = outbox.waiting(session, last, _BATCH, before)
+        done, reached = _publish(store, publisher, found)
+        sent += done
+        if not reached or len(found) < _BATCH:
             return sent
+        last = found[-1].sequence
 
 
-def announce(session: sqlmodel.Session, *payloads: events.Payload, cause: tuple[str, str] | None = None) -> None:
-    """Put events into the outbox of the running transaction; call `relay` after the commit. They belong to the trace of the request;
-    `cause` is what led to them (`Event.cause`).
+def _publish(store: database.Database, publisher: Publisher, announced: Sequence[outbox.Waiting]) -> tuple[int, bool]:
+    """How many events went out, and whether the broker was there to the end.
+
+    An event that the broker refuses stays in the outbox, for people to look at; the others do not wait behind it.
+    """
+    done: list[int] = []
+    reached = True
+    for waiting in announced:
+        event = waiting.event
+        try:
+            publisher.publish(event)
+        except errors.PermanentError as error:
+            _log.error("the broker refused %s, which stays in the outbox: %s", event.id, error.message, extra=_fields(event))
+        except errors.TemporaryError as error:
+            _log.warning("%s is kept in the outbox for the sweep: %s", event.id, error.message, extra=_fields(event))
+            reached = False
+            break
+        else:
+            done.append(waiting.sequence)
+    if done:
+        with store.write() as session:
+            outbox.published(session, done)
+    return len(done), reached
+
+
+def announce(session: sqlmodel.Session, *payloads: events.Payload, cause: tuple[str, str] | None = None) -> list[outbox.Waiting]:
+    """Put events into the outbox of the running transaction; `relay` takes what it returns, after the commit. They belong to the trace of
+    the request; `cause` is what led to them (`Event.cause`).
 
     Raises TemporaryError, so that nothing of the transaction is stored, while the broker is away or full and too many events wait
     for it. What event handlers announce is exempt: what was accepted must be able to come to its end.
     """
-    if outbox.is_full(session):
+    if payloads and outbox.is_full(session):
         raise errors.TemporaryError(f"{outbox.FULL} events wait for the broker, which takes none now; try again later", delay=_FULL_SECONDS)
     moment = clock.now()
     extensions = {**trace.outgoing(), **(events.caused_by(*cause) if cause else {})}
-    outbox.add(session, [events.event(payload, moment, extensions) for payload in payloads], moment)
+    return outbox.add(session, [events.event(payload, moment, extensions) for payload in payloads], moment)
 
 
 def _fields(event: events.Event) -> dict[str, object]:

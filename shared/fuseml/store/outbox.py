@@ -26,9 +26,20 @@ def from_document(document: dict[str, Any]) -> events.Event:
     return events.Event(**document)
 
 
-def add(session: Session, announced: Sequence[events.Event], now: str) -> None:
-    """Announce events with the transaction that made them true."""
-    session.add_all(outbox_rows.Outbox(event=as_document(event), created=now) for event in announced)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Waiting:
+    """An event that is not yet published."""
+
+    sequence: int
+    event: events.Event
+
+
+def add(session: Session, announced: Sequence[events.Event], now: str) -> list[Waiting]:
+    """Announce events with the transaction that made them true. Whoever adds them publishes them, when it is committed."""
+    rows = [outbox_rows.Outbox(event=as_document(event), created=now) for event in announced]
+    session.add_all(rows)
+    session.flush()
+    return [Waiting(row.sequence, event) for row, event in zip(rows, announced, strict=True) if row.sequence is not None]
 
 
 def is_full(session: Session) -> bool:
@@ -39,13 +50,13 @@ def is_full(session: Session) -> bool:
     )
 
 
-def waiting(session: Session, after: int, limit: int) -> Sequence[tuple[int, events.Event]]:
-    """Events that are not yet published, oldest first: at most `limit` of those behind the sequence number `after`."""
-    query = (
-        select(outbox_rows.Outbox).where(col(outbox_rows.Outbox.sequence) > after).order_by(col(outbox_rows.Outbox.sequence)).limit(limit)
-    )
-    rows = session.exec(query).all()
-    return [(row.sequence, from_document(row.event)) for row in rows if row.sequence is not None]
+def waiting(session: Session, after: int, limit: int, before: str | None = None) -> list[Waiting]:
+    """Events that are not yet published, oldest first: at most `limit` of those behind the sequence number `after`, announced before a time."""
+    query = select(outbox_rows.Outbox).where(col(outbox_rows.Outbox.sequence) > after)
+    if before is not None:
+        query = query.where(outbox_rows.Outbox.created < before)
+    rows = session.exec(query.order_by(col(outbox_rows.Outbox.sequence)).limit(limit)).all()
+    return [Waiting(row.sequence, from_document(row.event)) for row in rows if row.sequence is not None]
 
 
 def published(session: Session, sequences: Sequence[int]) -> None:

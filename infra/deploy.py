@@ -33,10 +33,15 @@ ROOT = pathlib.Path(__file__).parents[1]
 NAMESPACE, WORKLOADS = "fuseml", "fuseml-workloads"
 IMAGE = "ghcr.io/fuseml/functions:0.1.0"
 POSTGRESQL_IMAGE = "docker.io/library/postgres:17.6"
-SERVING_IMAGE = "ghcr.io/fuseml/model-server:v1"
-TRAINER_IMAGE = settings.Settings().trainer_image
 GITEA_IMAGE = "docker.io/gitea/gitea:1.26.0-rootless"
 CONFIGURATION = "fuseml.io/configuration"
+IMAGES = {
+    "FUSEML_SERVING_IMAGE": ("--serving-image", "ghcr.io/fuseml/model-server:v1", "image of the model server"),
+    "FUSEML_TRAINER_IMAGE": ("--trainer-image", settings.Settings().trainer_image, "image in which codesets are trained"),
+    "FUSEML_IMAGE_REPOSITORY": ("--image-repository", "", "where the builder puts images for codesets that ask for more"),
+    "FUSEML_PLAIN_REGISTRIES": ("--plain-registries", "", "registries that the builder speaks plain HTTP with"),
+}
+"""By setting: the option of `deploy`, what an installation begins with, and what it is. Without the option the cluster keeps what it has."""
 NEEDED = {
     "services.serving.knative.dev": "Knative Serving",
     "brokers.eventing.knative.dev": "Knative Eventing",
@@ -292,10 +297,9 @@ def up(options: argparse.Namespace) -> None:
         sys.stdout.write(f"The administrator's token, shown this once:\n\n    export FUSEML_TOKEN={token}\n\n")
     eventing = rendered("eventing", images)
     config = next(document for document in around if document["kind"] == "ConfigMap")
-    config["data"] |= {"FUSEML_SERVING_IMAGE": options.serving_image, "FUSEML_TRAINER_IMAGE": options.trainer_image}
+    config["data"] |= {variable: vars(options)[variable] for variable in IMAGES}
     known = {
-        "FUSEML_SERVING_IMAGE": SERVING_IMAGE,
-        "FUSEML_TRAINER_IMAGE": TRAINER_IMAGE,
+        **{variable: first for variable, (_, first, _) in IMAGES.items()},
         "K_SINK": deploy_broker(next(document for document in eventing if document["kind"] == "Broker")),
     }
     deploy_config(around, known)
@@ -372,10 +376,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deploying.add_argument("functions", nargs="*", metavar="FUNCTION", help="only these functions; without names everything")
     deploying.add_argument("--image", default=IMAGE, help="the image of the functions (default: %(default)s)")
     deploying.add_argument("--warm", action="store_true", help="keep a pod of all that a push passes through")
-    deploying.add_argument("--serving-image", default="", help=f"of the model server (default: the one it has, else {SERVING_IMAGE})")
-    deploying.add_argument(
-        "--trainer-image", default="", help=f"in which codesets are trained (default: the one it has, else {TRAINER_IMAGE})"
-    )
+    for variable, (option, first, meaning) in IMAGES.items():
+        deploying.add_argument(
+            option, dest=variable, metavar="NAME", default="", help=f"{meaning} (default: what it has, else {first or 'none'})"
+        )
     deploying.add_argument("--postgresql-image", default=POSTGRESQL_IMAGE, help="of the PostgreSQL for trying out (default: %(default)s)")
     deploying.add_argument("--gitea-image", default=GITEA_IMAGE, help="of the Gitea for trying out (default: %(default)s)")
     deploying.set_defaults(command=up)

@@ -51,7 +51,8 @@ def test_on_a_cluster_what_the_trainers_image_lacks_is_told(tmp_path: Path) -> N
     folder = steps.codeset(tmp_path / "codeset", requirements__txt="mlflow>=3\ntiny-ml==1.2.0\n")
     ended = steps.run("mlflow_builder", folder, FUSEML_TRAINER_IMAGE=TRAINER)
     assert (ended.code, ended.outputs) == (1, {})
-    assert ended.err.startswith(f"the image {TRAINER} lacks tiny-ml==1.2.0 (not installed): make an image ")
+    assert ended.err.startswith(f"the image {TRAINER} lacks tiny-ml==1.2.0 (not installed), and nothing says where an image ")
+    assert "FUSEML_IMAGE_REPOSITORY" in ended.err
 
 
 def test_an_environment_is_built_once_for_a_content(tmp_path: Path, wheels: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_builders_image_is_started_as_the_model_server() -> None:
     image = "ghcr.io/fuseml/mlflow-trainer:v1"  # its own `run` is the trainer
     body = render.service(Wanted("demo-wine", [revision(1, runtime=image)], {1: 100}), SETTINGS, {})
     (container,) = body["spec"]["template"]["spec"]["containers"]
-    assert (container["image"], container["command"]) == (image, ["python", "-P", "-m", "fuseml.steps.model_server"])
+    assert (container["image"], container["command"]) == (image, ["python", "-I", "-u", "-m", "fuseml.steps.model_server"])
 
 
 def test_an_environment_of_a_laptop_is_no_image() -> None:

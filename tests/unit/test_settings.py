@@ -40,7 +40,9 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
 
 
 def test_steps_are_told_what_they_read_and_nothing_else() -> None:
-    told = settings.Settings.from_env({**ENVIRONMENT, "FUSEML_TRAINER_IMAGE": "registry.example.com/trainer:1"}).for_steps()
+    told = settings.Settings.from_env(
+        {**ENVIRONMENT, "FUSEML_TRAINER_IMAGE": "registry.example.com/trainer:1", "FUSEML_IMAGE_REPOSITORY": ""}
+    ).for_steps()
     assert told == {"FUSEML_TRAINER_IMAGE": "registry.example.com/trainer:1"}
     assert settings.Settings(trainer_image="").for_steps() == {}
 

@@ -76,6 +76,14 @@ class Settings:
         "ghcr.io/fuseml/mlflow-trainer:v1",
         steps=True,
     )
+    image_repository: str = _setting(
+        "FUSEML_IMAGE_REPOSITORY",
+        "where the builder puts images for other codesets, e.g. `registry.example.com/team/environments`; unset: they are refused",
+        steps=True,
+    )
+    plain_registries: str = _setting(
+        "FUSEML_PLAIN_REGISTRIES", "image registries that the builder speaks plain HTTP with, `HOST[:PORT]`, comma separated", steps=True
+    )
     namespace: str = _setting("FUSEML_WORKLOADS_NAMESPACE", "namespace of the workloads", "fuseml-workloads")
 
     @staticmethod

@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,11 +60,10 @@ def make(wanted: requirements.Environment, folder: Path, *, index: str = "", fin
         if folder.is_dir():
             sdk.say("another builder has just made this environment")
             return False
-        installer = _Installer(uv(), folder.parent, index, find_links)
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)  # of a builder that was killed: while this lock is held, nobody works on it
         try:
-            _build(installer, wanted, partial)
+            build(wanted, partial, index=index, find_links=find_links)
             partial.replace(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -82,19 +81,27 @@ def _locked(file: Path) -> Iterator[None]:
         yield
 
 
-def _build(installer: _Installer, wanted: requirements.Environment, partial: Path) -> None:
-    running = platform.python_version()
-    fits = packaging.specifiers.SpecifierSet(wanted.python).contains(running, prereleases=True)
-    sdk.say(f"making an environment with Python {running if fits else wanted.python} and {len(wanted.requirements)} requirements")
-    make_folder = ["venv", "--quiet", "--relocatable", "--python", sys.executable if fits else wanted.python, str(partial)]
-    installer.run(make_folder, f"cannot make an environment for {wanted.source}")
+def fits(wanted: requirements.Environment) -> bool:
+    """Whether the Python that runs here is one that is wanted."""
+    return packaging.specifiers.SpecifierSet(wanted.python).contains(platform.python_version(), prereleases=True)
+
+
+def build(
+    wanted: requirements.Environment, folder: Path, *, index: str = "", find_links: str = "", settings: Mapping[str, str] | None = None
+) -> None:
+    """Make `wanted` at `folder`, which is left half made if that fails. `settings` are variables for uv; the rest is that of `make`."""
+    installer = _Installer(uv(), folder.parent, index, find_links, settings or {})
+    python = sys.executable if fits(wanted) else wanted.python
+    told = platform.python_version() if fits(wanted) else wanted.python
+    sdk.say(f"making an environment with Python {told} and {len(wanted.requirements)} requirements")
+    installer.run(["venv", "--quiet", "--relocatable", "--python", python, str(folder)], f"cannot make an environment for {wanted.source}")
     if wanted.requirements:
-        listed, limits = partial / "requirements.txt", partial / "constraints.txt"
+        listed, limits = folder / "requirements.txt", folder / "constraints.txt"
         listed.write_text(wanted.file() + (f"-c {limits.name}\n" if wanted.constraints else ""), encoding="utf-8")
         limits.write_text("".join(f"{line}\n" for line in wanted.constraints), encoding="utf-8")
-        install = ["pip", "install", "--python", str(partial / "bin" / "python"), "--requirements", str(listed)]
-        installer.run(install + (["--no-index"] if installer.index == "none" else []), f"cannot install what {wanted.source} asks for")
-    _add_steps(partial)
+        install = ["pip", "install", "--python", str(folder / "bin" / "python"), "--requirements", str(listed)]
+        installer.run(install + (["--no-index"] if index == "none" else []), f"cannot install what {wanted.source} asks for")
+    _add_steps(folder)
 
 
 @dataclass(frozen=True)
@@ -105,10 +112,11 @@ class _Installer:
     folder: Path
     index: str
     find_links: str
+    settings: Mapping[str, str]
 
     def run(self, arguments: list[str], failure: str) -> None:
         """Run uv with its messages in the step's log as they come; the last ones explain a failure."""
-        surroundings = {**os.environ, "UV_NO_PROGRESS": "1"}
+        surroundings = {**os.environ, "UV_NO_PROGRESS": "1", **self.settings}
         # By environment, because a URL may hold a password and everybody on the machine can read command lines.
         if self.index not in ("", "none"):
             surroundings["UV_DEFAULT_INDEX"] = self.index

@@ -1,10 +1,13 @@
 """Builder step (`ghcr.io/fuseml/mlflow-builder`): the codeset's dependency file in, the reference of an environment that fits it out.
 
-Inputs, all optional: FUSEML_INDEX_URL (package index; `none` for none), FUSEML_FIND_LINKS (a folder or page of wheels). FUSEML_ENVIRONMENTS
-is the folder where a local engine keeps environments; on a cluster FUSEML_TRAINER_IMAGE is the image that holds the same environment as
-this step's own. Output `image`: `fuseml.local/mlflow-trainer:<key>`, an environment at $FUSEML_ENVIRONMENTS/<key>; or, when the environment
-that this step itself runs in already holds everything, the trainer's image, for a local engine `fuseml.local/mlflow-trainer:host`. The key is
-that of the content, so an unchanged file builds nothing.
+Inputs, all optional: FUSEML_INDEX_URL (package index; `none` for none), FUSEML_FIND_LINKS (a folder or page of wheels). The engine says where
+environments are kept: a local one FUSEML_ENVIRONMENTS, a folder; on a cluster FUSEML_TRAINER_IMAGE, the image that holds the same environment
+as this step's own, FUSEML_IMAGE_REPOSITORY, where images with others go, and FUSEML_PLAIN_REGISTRIES, those that speak plain HTTP. Output `image`:
+
+- the trainer's image, for a local engine `fuseml.local/mlflow-trainer:host`, when the environment that this step itself runs in has everything;
+- else `fuseml.local/mlflow-trainer:<key>`, an environment at $FUSEML_ENVIRONMENTS/<key>, or an image with one, by its digest.
+
+The key is that of the content, so an unchanged file builds nothing.
 """
 
 from __future__ import annotations
@@ -36,18 +39,7 @@ def main() -> None:
     wanted = environment_of(checkout)
     for note in wanted.notes:
         sdk.say(f"note: {note}")
-    unmet = requirements.unmet(wanted, platform.python_version(), _installed)
-    trainer = sdk.input("trainer-image", "")
-    if not unmet:
-        _tell_what_is_there(wanted)
-        image = trainer or f"{REPOSITORY}:host"
-    elif trainer:
-        raise sdk.StepError(
-            f"the image {trainer} lacks {', '.join(unmet)}: make an image from it that holds this too, and name it as the trainer step's image"
-        )
-    else:
-        sdk.say(f"the running environment lacks {', '.join(unmet)}")
-        image = f"{REPOSITORY}:{_built(wanted)}"
+    image = _image_of(wanted)
     sdk.output("image", image)
     sdk.output(sdk.first_output("image"), image)
     sdk.say(f"image: {image}")
@@ -83,6 +75,29 @@ def environment_of(checkout: Path) -> requirements.Environment:
     )
 
 
+def _image_of(wanted: requirements.Environment) -> str:
+    unmet = requirements.unmet(wanted, platform.python_version(), _installed)
+    trainer, repository = sdk.input("trainer-image", ""), sdk.input("image-repository", "")
+    if not unmet:
+        _tell_what_is_there(wanted)
+        return trainer or f"{REPOSITORY}:host"
+    if trainer and not repository:
+        raise sdk.StepError(
+            f"the image {trainer} lacks {', '.join(unmet)}, and nothing says where an image that holds it may be put: "
+            "set FUSEML_IMAGE_REPOSITORY of the installation (task deploy -- --image-repository registry.example.com/team/environments)"
+        )
+    sdk.say(f"the running environment lacks {', '.join(unmet)}")
+    index, links = sdk.input("index-url", ""), sdk.input("find-links", "")
+    if links and "://" not in links:
+        links = str(Path(links).absolute())
+    if not trainer:
+        return f"{REPOSITORY}:{_built(wanted, index, links)}"
+    from fuseml.steps import images
+
+    plain = [name.strip() for name in sdk.input("plain-registries", "").split(",") if name.strip()]
+    return images.make(wanted, trainer, repository, plain=plain, index=index, find_links=links)
+
+
 def _tell_what_is_there(wanted: requirements.Environment) -> None:
     names = sorted({packaging.requirements.Requirement(line.partition(" --hash")[0]).name for line in wanted.requirements})
     versions = [f"{name} {found[0]}" for name in names if (found := _installed(name))]
@@ -99,13 +114,10 @@ def _installed(name: str) -> tuple[str, list[str]] | None:
     return distribution.version, list(distribution.requires or [])
 
 
-def _built(wanted: requirements.Environment) -> str:
+def _built(wanted: requirements.Environment, index: str, links: str) -> str:
     folder = os.environ.get("FUSEML_ENVIRONMENTS", "")
     if not folder:
         raise sdk.StepError("an environment has to be made, and FUSEML_ENVIRONMENTS does not say in which folder")
-    index, links = sdk.input("index-url", ""), sdk.input("find-links", "")
-    if links and "://" not in links:
-        links = str(Path(links).absolute())
     key = wanted.key(
         python=f"{sys.version_info.major}.{sys.version_info.minor}", index=index, links=links, steps=environments.own_content()
     )

@@ -116,7 +116,8 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
     container: Object = {
         "name": "model-server",
         "image": _image(application, document.runtime or "", settings),
-        "command": ["python", "-P", "-m", "fuseml.steps.model_server"],
+        # -I, because a codeset's own Python may be too old for -P.
+        "command": ["python", "-I", "-u", "-m", "fuseml.steps.model_server"],
         "args": ["--model", document.model, "--name", application, "--host", "0.0.0.0", "--port", str(PORT)],  # noqa: S104 - in a pod
         "ports": [{"name": "http1", "containerPort": PORT}],
         # Libraries keep things below the home.

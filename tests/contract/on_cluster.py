@@ -34,8 +34,9 @@ _WHO = {
 
 
 @contextlib.contextmanager
-def tekton_engine(folder: Path) -> Iterator[UnderTest]:
-    """A tekton engine in a namespace of its own, which is removed in the end. Skips the test without a cluster."""
+def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[UnderTest]:
+    """A tekton engine in a namespace of its own, which is removed in the end. `variables` are those of an installation. Skips the test
+    without a cluster."""
     if not os.environ.get("KUBECONFIG"):
         pytest.skip("needs KUBECONFIG of a cluster with Tekton")
     from kubernetes import client, config
@@ -51,9 +52,8 @@ def tekton_engine(folder: Path) -> Iterator[UnderTest]:
         git_image = os.environ.get("FUSEML_TEST_GIT_IMAGE", Settings().git_image)
         with _codesets(folder) as url:
             inbox = Inbox(_PATIENCE)
-            engine = Watched(
-                TektonEngine(cluster, Settings(service_account="contract", git_image=git_image)), inbox, folder, url, namespace
-            )
+            settings = Settings(service_account="contract", git_image=git_image, variables=variables or {})
+            engine = Watched(TektonEngine(cluster, settings), inbox, folder, url, namespace)
             with engine.watching():
                 yield UnderTest(engine, inbox, image, beat=5.0, quotes=False)
     finally:

@@ -1,0 +1,75 @@
+"""The builder on a real cluster: the image that it makes, in a pod without privileges, is pulled and runs in the trainer's place.
+
+FUSEML_TEST_BUILDER_IMAGE and FUSEML_TEST_TRAINER_IMAGE are of one make (default: `fuseml/mlflow-builder:1` and `fuseml/mlflow-trainer:1`) and,
+like what is made of them, in the registry CLUSTER_REGISTRY, which speaks plain HTTP. What is pushed there stays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract import engines, on_cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+REGISTRY = os.environ.get("CLUSTER_REGISTRY", "localhost:5000")
+BUILDER = os.environ.get("FUSEML_TEST_BUILDER_IMAGE", f"{REGISTRY}/fuseml/mlflow-builder:1")
+TRAINER = os.environ.get("FUSEML_TEST_TRAINER_IMAGE", f"{REGISTRY}/fuseml/mlflow-trainer:1")
+REPOSITORY = f"{REGISTRY}/fuseml-test/environments-{os.urandom(4).hex()}"
+
+# Pods reach no package index, so the wheel of the package is made where it is asked for.
+BUILD = """
+mkdir /tmp/codeset && cd /tmp/codeset
+echo "$REQUIREMENT" > requirements.txt
+python - <<END
+import zipfile
+info = "tiny_ml-1.2.0.dist-info"
+with zipfile.ZipFile("tiny_ml-1.2.0-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("tiny_ml.py", "ANSWER = 42")
+    wheel.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: tiny-ml\\nVersion: 1.2.0\\n")
+    wheel.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+    wheel.writestr(info + "/RECORD", "".join(f"{name},,\\n" for name in ["tiny_ml.py", info + "/METADATA", info + "/WHEEL", info + "/RECORD"]))
+END
+FUSEML_INDEX_URL=none FUSEML_FIND_LINKS=. run
+"""
+USE = """
+python -I -c "import tiny_ml; print(tiny_ml.ANSWER, end=' ')" > "$FUSEML_ENV_RESULTS/answer"
+command -v run >> "$FUSEML_ENV_RESULTS/answer"
+"""
+
+
+@pytest.fixture
+def under(tmp_path: Path) -> Iterator[engines.UnderTest]:
+    variables = {"FUSEML_TRAINER_IMAGE": TRAINER, "FUSEML_IMAGE_REPOSITORY": REPOSITORY, "FUSEML_PLAIN_REGISTRIES": REGISTRY}
+    with on_cluster.tekton_engine(tmp_path, variables) as started:
+        yield started
+
+
+def run(under: engines.UnderTest, requirement: str, use: str) -> tuple[str, str, str]:
+    """The image that the builder says, its log, and what a step in that image puts out."""
+    build = engines.shell("build", BUILD, image=BUILDER, outputs=["image"], env={"REQUIREMENT": requirement})
+    answer = engines.shell("use", use, outputs=["answer"], needs=("build",)).model_copy(update={"image": engines.out("build", "image")})
+    planned = engines.make_plan(build, answer)
+    under.engine.submit(planned, {})
+    ended = under.inbox.finished(planned.id)
+    log = under.engine.logs(planned.id, "build").data.decode()
+    assert ended.run.state == "succeeded", f"{ended.run.cause}\n{log}"
+    return ended.steps["build"].outputs["image"], log, ended.steps["use"].outputs["answer"]
+
+
+def test_an_image_is_made_once_and_runs_in_the_trainers_place(under: engines.UnderTest) -> None:
+    image, log, answer = run(under, "tiny-ml==1.2.0", USE)
+    assert image.startswith(f"{REPOSITORY}@sha256:"), log
+    assert answer == "42 /opt/fuseml/environment/bin/run"
+    again, log, _ = run(under, "# the same\ntiny-ml == 1.2.0", USE)
+    assert again == image
+    assert "is there already; nothing to build" in log
+
+
+def test_the_trainers_own_image_is_said_where_it_has_everything(under: engines.UnderTest) -> None:
+    image, _, answer = run(under, "mlflow>=3", 'command -v run > "$FUSEML_ENV_RESULTS/answer"')
+    assert (image, answer) == (TRAINER, "/usr/local/bin/run")

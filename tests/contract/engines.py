@@ -131,6 +131,7 @@ class UnderTest:
     """An engine, where its events arrive, an image whose scripts it runs, and the folder where it keeps things, if it has one.
 
     `beat` is how many seconds something has to last to be noticed. `quotes` says that causes hold the last words of a step: Tekton's do not.
+    `keeps_ended` says that the log of a step outlives its being cancelled or timed out: on Tekton that is a setting of the whole cluster.
     """
 
     engine: engines.Engine
@@ -139,6 +140,7 @@ class UnderTest:
     root: Path | None = None
     beat: float = 1.0
     quotes: bool = True
+    keeps_ended: bool = True
 
     def run(self, planned: plan.Plan, secrets: Mapping[str, str] | None = None) -> Folded:
         """Submit the plan and wait for its end."""

@@ -55,7 +55,9 @@ def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> I
             settings = Settings(service_account="contract", git_image=git_image, variables=variables or {})
             engine = Watched(TektonEngine(cluster, settings), inbox, folder, url, namespace)
             with engine.watching():
-                yield UnderTest(engine, inbox, image, beat=5.0, quotes=False)
+                flags = core.read_namespaced_config_map("feature-flags", "tekton-pipelines").data or {}
+                kept = flags.get("keep-pod-on-cancel") == "true"
+                yield UnderTest(engine, inbox, image, beat=5.0, quotes=False, keeps_ended=kept)
     finally:
         core.delete_namespace(namespace)
         cluster.close()

@@ -175,6 +175,23 @@ def test_cancelling_ends_the_running_step_and_starts_nothing_more(under: UnderTe
     assert "superseded by a newer commit" in (ended.run.cause or "")
 
 
+@pytest.mark.parametrize("end", ["its own timeout", "the timeout of the run", "cancelled"])
+def test_the_log_of_a_step_that_was_ended_can_still_be_read(under: UnderTest, end: str) -> None:
+    if not under.keeps_ended:
+        pytest.skip("needs keep-pod-on-cancel in Tekton's feature-flags, as infra/integrations/tekton sets it")
+    seconds = round(4 * under.beat)
+    step = engines.shell("long", "echo working; sleep 60", image=under.image, timeout=seconds if end == "its own timeout" else None)
+    planned = engines.make_plan(step, timeout=seconds if end == "the timeout of the run" else None)
+    under.engine.submit(planned, {})
+    until(lambda: "working" in under.log(planned, "long"))
+    if end == "cancelled":
+        under.engine.cancel(planned.id, "superseded by a newer commit")
+    assert under.inbox.finished(planned.id).run.state in ("failed", "cancelled")
+    chunk = under.engine.logs(planned.id, "long")
+    assert chunk.complete
+    assert chunk.data.startswith(b"working\n")
+
+
 def test_cancelling_a_finished_or_unknown_run_does_nothing(under: UnderTest) -> None:
     planned = engines.make_plan(engines.shell("one", "true", image=under.image))
     under.run(planned)

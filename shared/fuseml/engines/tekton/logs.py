@@ -1,6 +1,7 @@
 """The log of a step: what the containers of its attempts have written, one after the other, with secrets hidden.
 
-Kubernetes keeps no place in a log, so it is read from its beginning each time. Offsets are those of the masked text.
+Kubernetes keeps no place in a log, so it is read from its beginning each time. Offsets are those of the masked text. A step that is cancelled
+or takes too long goes on for a second or three after Tekton has recorded its end; what it writes then is not waited for.
 """
 
 from __future__ import annotations
@@ -58,4 +59,7 @@ def _written(cluster: cluster.Cluster, pod: str, container: str, *, needed: bool
         return  # the container has not begun, or never did
     except errors.NotFoundError:
         if needed:
-            raise errors.NotFoundError(f"the pod {pod} is gone, and its log with it; pods of cancelled runs are removed at once") from None
+            raise errors.NotFoundError(
+                f"the pod {pod} is gone, and its log with it; Tekton removes the pods of steps that were cancelled or took too long at once,"
+                " unless its feature flag keep-pod-on-cancel is set"
+            ) from None

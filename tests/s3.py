@@ -1,4 +1,5 @@
-"""A real S3 server for tests: moto's, as a process of its own on a free port, which checks signatures and policies as Amazon does."""
+"""S3 servers for tests: moto's, as a process of its own on a free port, which checks signatures and policies as Amazon does, and the one
+that FUSEML_S3 names."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from fuseml.contents import s3
 
@@ -103,3 +106,31 @@ def server(folder: Path) -> Iterator[Server]:
         yield started
     finally:
         started.kill()
+
+
+@contextmanager
+def bucket() -> Iterator[tuple[str, s3.Account]]:
+    """A bucket of its own at the server whose address is FUSEML_S3, removed with all that is in it. Skips the test without one."""
+    import boto3.session
+
+    url = os.environ.get("FUSEML_S3")
+    if not url:
+        pytest.skip("needs FUSEML_S3, the address of an S3 server, and its AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    account = s3.Account(
+        endpoint=url,
+        region=os.environ.get("AWS_REGION", "us-east-1"),
+        access_key=os.environ["AWS_ACCESS_KEY_ID"],
+        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+    )
+    # The session finds the keys where the account has them from.
+    client = boto3.session.Session().client("s3", endpoint_url=url, region_name=account.region)
+    name = f"fuseml-contract-{os.urandom(4).hex()}"
+    client.create_bucket(Bucket=name)
+    try:
+        yield name, account
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
+            for item in page.get("Contents", []):
+                client.delete_object(Bucket=name, Key=item["Key"])
+        client.delete_bucket(Bucket=name)
+    finally:
+        client.close()

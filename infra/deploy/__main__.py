@@ -25,7 +25,7 @@ NEEDED = {
     "pipelineruns.tekton.dev": "Tekton Pipelines",
 }
 GIVEN = ("FUSEML_DATABASE_URL", "FUSEML_GIT_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-"""Secrets that are taken from the environment: command lines are seen by others. A database or git host that is missing is
+"""Secrets that are taken from the environment: command lines are seen by others. A database, git host or S3 server that is missing is
 deployed for trying out; the account at an S3 server is for FUSEML_CONTENTS_URL."""
 TEKTON = "infra/integrations/tekton"
 
@@ -49,6 +49,7 @@ def up(options: argparse.Namespace) -> None:
         IMAGE: options.image,
         tryout.POSTGRESQL_IMAGE: options.postgresql_image,
         tryout.GITEA_IMAGE: options.gitea_image,
+        tryout.S3_IMAGE: options.s3_image,
     }
     services = {
         service["metadata"]["name"]: service for service in cluster.rendered("infra/kubernetes/warm" if options.warm else "knative", images)
@@ -72,10 +73,13 @@ def up(options: argparse.Namespace) -> None:
     cluster.apply(document for document in around if document["kind"] == "Namespace")
     config = next(document for document in around if document["kind"] == "ConfigMap")
     config["data"] |= {variable: vars(options)[variable] for variable in IMAGES}
-    before = cluster.data("configmap", "fuseml")
+    before = tryout.without(cluster.data("configmap", "fuseml"), tryout.S3_SETTINGS)
     given = _filled({name: os.environ.get(name, "") for name in GIVEN})
     known = {**{variable: first for variable, (_, first, _) in IMAGES.items()}, **_filled(before)}
-    token = functions.make_secrets(given)
+    account = tryout.s3_account({**known, **_filled(config["data"])}, given)
+    if account:
+        known |= tryout.S3_SETTINGS
+    token = functions.make_secrets({**given, **account})
     if token is not None:
         # At once: whatever fails later, the token is told.
         sys.stdout.write(f"The administrator's token, shown this once:\n\n    export FUSEML_TOKEN={token}\n\n")
@@ -91,6 +95,7 @@ def up(options: argparse.Namespace) -> None:
     tryout.deploy_postgresql(images)
     functions.migrate(images)
     tryout.deploy_gitea(images)
+    tryout.deploy_s3(images)
 
     mark = functions.mark()
     for name, service in services.items():
@@ -164,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--postgresql-image", default=tryout.POSTGRESQL_IMAGE, help="of the PostgreSQL for trying out (default: %(default)s)"
     )
     deploying.add_argument("--gitea-image", default=tryout.GITEA_IMAGE, help="of the Gitea for trying out (default: %(default)s)")
+    deploying.add_argument("--s3-image", default=tryout.S3_IMAGE, help="of the S3 server for trying out (default: %(default)s)")
     deploying.set_defaults(command=up)
     removing = commands.add_parser("undeploy", help="remove everything, data included")
     removing.add_argument("--yes", action="store_true", help="do not ask")

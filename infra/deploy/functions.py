@@ -22,7 +22,7 @@ def make_secrets(given: Mapping[str, str]) -> str | None:
     """The Secrets: what is `given`, by variable, and what was never made. Returns the administrator's token if it was made just now: nothing
     keeps it but its hash.
     """
-    known = cluster.data("secret", "fuseml")
+    known = tryout.without(cluster.data("secret", "fuseml"), cluster.data("secret", "s3"))
     contents, token = dict(given), None
     if "FUSEML_DATABASE_URL" not in {**known, **contents}:
         contents["FUSEML_DATABASE_URL"] = tryout.postgresql_url()

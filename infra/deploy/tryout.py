@@ -1,6 +1,7 @@
-"""What is deployed for trying out where nothing of one's own is named: PostgreSQL and Gitea.
+"""What is deployed for trying out where nothing of one's own is named: PostgreSQL, Gitea, an S3 server.
 
-Each is a pod with a volume in the namespace of the functions.
+Each is a pod with a volume in the namespace of the functions. A Secret of the same name holds its password, made once, and says that it is
+there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,13 @@ GITEA_IMAGE = "docker.io/gitea/gitea:1.26.0-rootless"
 GITEA_CONFIG = "/var/lib/gitea/custom/conf/app.ini"
 GITEA_ADMIN = "keeper"
 GITEA_SCOPES = "write:admin,write:organization,write:repository,read:user"
+S3_IMAGE = "docker.io/versity/versitygw:v1.7.0"
+S3_SETTINGS = {
+    "FUSEML_CONTENTS_URL": "s3://fuseml",
+    "AWS_ENDPOINT_URL_S3": f"http://s3.{cluster.NAMESPACE}.svc.cluster.local:7070",
+    "FUSEML_S3_ADDRESSING": "path",
+}
+"""Where functions find the S3 server. Its manifest makes the bucket."""
 
 
 def postgresql_url() -> str:
@@ -49,6 +57,40 @@ def deploy_gitea(images: Mapping[str, str]) -> None:
     patch = json.dumps({"stringData": {"FUSEML_GIT_TOKEN": told.split()[-1]}})
     cluster.kubectl("patch", "secret", "fuseml", "--namespace", cluster.NAMESPACE, "--patch-file=/dev/stdin", given=patch)
     cluster.say("Gitea, for trying out")
+
+
+def wants_s3(configured: Mapping[str, str], given: Mapping[str, str], *, there: bool) -> bool:
+    """Whether logs shall stay in the S3 server for trying out, by the settings that somebody has configured and the secrets that somebody gave.
+
+    Whoever names a place or a server has one. So has who gives an account, unless ours is `there` already: then it is one that just happens
+    to be in the environment.
+    """
+    named = configured.get("FUSEML_CONTENTS_URL") or configured.get("AWS_ENDPOINT_URL_S3")
+    return not named and (there or "AWS_ACCESS_KEY_ID" not in given)
+
+
+def s3_account(configured: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The account at the S3 server, made once; empty where it is not wanted."""
+    account = cluster.data("secret", "s3")
+    of_others = {**without(cluster.data("secret", "fuseml"), account), **given}
+    if not wants_s3(configured, of_others, there=bool(account)):
+        return {}
+    if not account:
+        account = {"AWS_ACCESS_KEY_ID": "fuseml", "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(24), "AWS_SESSION_TOKEN": ""}
+        cluster.create_secret("s3", cluster.NAMESPACE, account)
+    return account
+
+
+def without(told: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
+    """What others have told the cluster: all of it, but for what we have filled in, which is taken back where it is not wanted any more."""
+    return {name: value for name, value in told.items() if not (name in ours and ours.items() <= told.items())}
+
+
+def deploy_s3(images: Mapping[str, str]) -> None:
+    """If it has an account."""
+    if cluster.find("secret", "s3") is not None:
+        _deploy("infra/integrations/s3", "s3", images)
+        cluster.say("S3, for trying out")
 
 
 def _deploy(folder: str, name: str, images: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""What every store of contents must do: a folder, and a bucket of a real S3 server."""
+"""What every store of contents must do: a folder, a bucket of moto's server, and one of the server that FUSEML_S3 names."""
 
 from __future__ import annotations
 
@@ -23,18 +23,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
         yield started
 
 
+@pytest.fixture(scope="module")
+def named() -> Iterator[tuple[str, s3.Account]]:
+    with servers.bucket() as made:
+        yield made
+
+
 Fetch = Callable[[str], bytes]
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", "bucket", "named"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Contents, Fetch]]:
     """A new store, and how to open its links."""
     if request.param == "folder":
         yield filesystem.FileContents(tmp_path / "contents"), fetch
         return
-    server: servers.Server = request.getfixturevalue("server")
-    made = s3.S3Contents(servers.BUCKET, tmp_path.name, server.account)
-    yield made, server.fetch
+    if request.param == "named":
+        name, account = request.getfixturevalue("named")
+        made, opened = s3.S3Contents(name, tmp_path.name, account), fetch
+    else:
+        server: servers.Server = request.getfixturevalue("server")
+        made, opened = s3.S3Contents(servers.BUCKET, tmp_path.name, server.account), server.fetch
+    yield made, opened
     made.close()
 
 

@@ -330,7 +330,7 @@ def test_what_is_ours_is_found_by_one_label(folder: str) -> None:
 def test_every_reference_leads_to_something() -> None:
     there = {(document["kind"], document["metadata"].get("namespace"), document["metadata"]["name"]) for _, document in MANIFESTS}
     # Made by `task deploy`.
-    there |= {("Secret", "fuseml", name) for name in ("fuseml", "postgresql")}
+    there |= {("Secret", "fuseml", name) for name in ("fuseml", "postgresql", "s3")}
     kinds = {"secretKeyRef": "Secret", "secretRef": "Secret", "configMapRef": "ConfigMap", "configMapKeyRef": "ConfigMap"}
     for path, document in MANIFESTS:
         namespace = document["metadata"].get("namespace")

@@ -1,0 +1,71 @@
+"""What `task deploy` brings for trying out: when, and that it is where the functions look for it."""
+
+from __future__ import annotations
+
+import urllib.parse
+
+import pytest
+
+from infra.deploy import tryout
+from tests.contract.manifests import MANIFESTS, Object
+
+S3_MANIFEST = "infra/integrations/s3/s3.yaml"
+
+
+def manifest(path: str, kind: str) -> Object:
+    (found,) = (document for where, document in MANIFESTS if (where, document["kind"]) == (path, kind))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "image"),
+    [
+        ("infra/kubernetes/postgresql/postgresql.yaml", tryout.POSTGRESQL_IMAGE),
+        ("infra/integrations/gitea/gitea.yaml", tryout.GITEA_IMAGE),
+        (S3_MANIFEST, tryout.S3_IMAGE),
+    ],
+)
+def test_the_image_that_can_be_replaced_is_that_of_the_manifest(path: str, image: str) -> None:
+    pod = manifest(path, "StatefulSet")["spec"]["template"]["spec"]
+    assert {container["image"] for container in (*pod["containers"], *pod.get("initContainers", ()))} == {image}
+
+
+def test_the_s3_server_is_where_the_functions_look_for_it_and_has_their_bucket() -> None:
+    address = urllib.parse.urlsplit(tryout.S3_SETTINGS["AWS_ENDPOINT_URL_S3"])
+    service = manifest(S3_MANIFEST, "Service")
+    assert address.hostname == f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
+    pod = manifest(S3_MANIFEST, "StatefulSet")["spec"]["template"]["spec"]
+    command = pod["containers"][0]["command"]
+    assert [port["port"] for port in service["spec"]["ports"]] == [address.port]
+    assert f"--port=:{address.port}" in command
+    bucket = urllib.parse.urlsplit(tryout.S3_SETTINGS["FUSEML_CONTENTS_URL"]).netloc
+    assert f"{command[-1]}/{bucket}" in pod["initContainers"][0]["command"]
+
+
+OWN = {"AWS_ACCESS_KEY_ID": "ada", "AWS_SECRET_ACCESS_KEY": "hers"}
+
+
+@pytest.mark.parametrize(
+    ("configured", "given", "there", "wanted"),
+    [
+        ({}, {}, False, True),
+        ({}, {}, True, True),
+        ({"FUSEML_CONTENTS_URL": "s3://logs"}, {}, False, False),
+        ({"FUSEML_CONTENTS_URL": "file:///logs"}, {}, True, False),
+        ({"AWS_ENDPOINT_URL_S3": "https://minio.example.com"}, {}, False, False),
+        ({}, OWN, False, False),
+        ({}, OWN, True, True),
+    ],
+)
+def test_an_s3_server_is_brought_where_nobody_has_one(
+    configured: dict[str, str], given: dict[str, str], *, there: bool, wanted: bool
+) -> None:
+    assert tryout.wants_s3(configured, given, there=there) is wanted
+
+
+def test_what_we_have_filled_in_is_taken_back_as_a_whole_and_nothing_else_is() -> None:
+    others = {"FUSEML_ZONE": "here", "AWS_REGION": "us-east-1"}
+    assert tryout.without(others | tryout.S3_SETTINGS, tryout.S3_SETTINGS) == others
+    theirs = others | tryout.S3_SETTINGS | {"AWS_ENDPOINT_URL_S3": "https://minio.example.com"}
+    assert tryout.without(theirs, tryout.S3_SETTINGS) == theirs
+    assert tryout.without(others, {}) == others

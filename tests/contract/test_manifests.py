@@ -38,7 +38,12 @@ ROUTES = ROOT / "knative/gateway/routes.yaml"
 
 KNOWN = {"Namespace", "ConfigMap", "Secret", "ServiceAccount", "Service", "Role", "RoleBinding", "NetworkPolicy", "Job", "StatefulSet"}
 """Kinds of Kubernetes itself, whose definitions are not at hand."""
-GATEWAY_API = {"HTTPRoute", "ReferenceGrant"}
+OPTIONAL = {
+    "HTTPRoute": "gateway.networking.k8s.io/",
+    "ReferenceGrant": "gateway.networking.k8s.io/",
+    "PodMonitor": "monitoring.coreos.com/",
+}
+"""Kinds of what a cluster may have besides, whose definitions are not at hand either."""
 TEKTONS = {"config-events", "feature-flags"}
 """ConfigMaps that are Tekton's own, and not ours."""
 
@@ -309,8 +314,8 @@ def test_a_cluster_would_accept_the_manifest(path: str, document: Object) -> Non
     if document["kind"] in KNOWN and not document["apiVersion"].startswith("serving."):
         assert re.fullmatch(r"v1|(apps|batch|rbac\.authorization\.k8s\.io|networking\.k8s\.io)/v1", document["apiVersion"])
         return
-    if document["kind"] in GATEWAY_API:
-        assert document["apiVersion"].startswith("gateway.networking.k8s.io/")
+    if document["kind"] in OPTIONAL:
+        assert document["apiVersion"].startswith(OPTIONAL[document["kind"]])
         return
     api_version, schema = definition(document["kind"])
     assert document["apiVersion"] == api_version

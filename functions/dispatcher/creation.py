@@ -10,7 +10,7 @@ import sqlmodel
 from fuseml.domain import concurrency, course, errors, events, plan, run
 from fuseml.runtime import clock, planner, steering
 from fuseml.runtime.telemetry import trace
-from fuseml.store import codesets, decisions, runs
+from fuseml.store import codesets, decisions, runs, workflows
 from fuseml.store.tables import run_rows
 
 Planning = Callable[[str, str], plan.Plan]
@@ -43,7 +43,7 @@ def create(
     group = concurrency.group_of(order.document, project=order.project, codeset=order.codeset, commit=order.commit, inputs=order.inputs)
     row = run_rows.Run(
         id=run_id,
-        name=runs.next_name(session, order.document.name),
+        name=workflows.next_run_name(session, order.document.name),
         sequence=0,
         workflow=order.document.name,
         revision=order.revision,

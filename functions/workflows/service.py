@@ -8,8 +8,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from fuseml.domain import artifact, document, errors, events, lint, workflow
 from fuseml.domain import plan as plans
 from fuseml.runtime import clock, cloudevents, planner, requests
@@ -43,6 +41,8 @@ def diff(deps: Deps, name: str, before: int | None, after: int | None) -> str:
 
     Raises NotFoundError.
     """
+    import yaml
+
     with deps.store.read() as session:
         newer = workflows.revision(session, name, after)
         older = workflows.revision(session, name, newer.revision - 1 if before is None else before)

@@ -269,7 +269,7 @@ def workflow(store: database.Database, name: str) -> None:
 
 def new_run(store: database.Database, name: str, state: str = "queued") -> run_rows.Run:
     with store.write() as session:
-        made = runs.next_name(session, name)
+        made = workflows.next_run_name(session, name)
         row = run_rows.Run(
             id=run.identity(made, 1, {}, ""),
             name=made,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import urllib3
+from typing import TYPE_CHECKING, Any
 
 from fuseml.domain import errors
+
+if TYPE_CHECKING:
+    import urllib3
 
 _TIMEOUT = 5.0
 _PAGE = 100
@@ -44,11 +46,16 @@ class Tracking:
 
     def __init__(self, url: str, credentials: Mapping[str, str] | None = None) -> None:
         self._api = url.rstrip("/") + "/api/2.0/mlflow"
-        self._pool = urllib3.PoolManager(retries=False)
         self._headers = _authentication(credentials or {})
 
     def __repr__(self) -> str:
         return f"Tracking({self._api!r})"
+
+    @functools.cached_property
+    def _pool(self) -> urllib3.PoolManager:
+        import urllib3
+
+        return urllib3.PoolManager(retries=False)
 
     def newest_versions(self, token: str | None = None) -> tuple[list[ModelVersion], str | None]:
         """A page of all model versions, the newest first, and the token of the next page. Raises TemporaryError, PermanentError."""
@@ -98,6 +105,8 @@ class Tracking:
         self._call("POST", "/webhooks", {"name": name, "url": url, "events": listed, "secret": secret, "status": "ACTIVE"})
 
     def _call(self, method: str, path: str, data: Mapping[str, object]) -> dict[str, Any]:
+        import urllib3.exceptions
+
         try:
             if method == "POST":
                 response = self._pool.request(method, self._api + path, json=dict(data), headers=self._headers, timeout=_TIMEOUT)
@@ -134,6 +143,8 @@ def _authentication(credentials: Mapping[str, str]) -> dict[str, str]:
     # As MLflow's own client: a user name and password go before a token.
     username, password, token = (credentials.get(key) for key in _KEYS)
     if username and password:
+        import urllib3
+
         return urllib3.make_headers(basic_auth=f"{username}:{password}")
     return {"Authorization": f"Bearer {token}"} if token else {}
 

@@ -13,13 +13,12 @@ from typing import Annotated, TypeVar
 import pydantic
 import pydantic_core
 
-from fuseml.domain import errors, source
+from fuseml.domain import errors, positions
 
-Path = source.Path
-Position = source.Position
-Parsed = source.Parsed
-parse = source.parse
-render_path = source.render_path
+Path = positions.Path
+Position = positions.Position
+Parsed = positions.Parsed
+render_path = positions.render_path
 
 
 class Model(pydantic.BaseModel):
@@ -44,6 +43,16 @@ Text = Annotated[str, pydantic.BeforeValidator(_as_text)]
 MAX_PROBLEMS = 100
 
 M = TypeVar("M", bound=pydantic.BaseModel)
+
+
+def parse(text: str) -> Parsed:
+    """Read one YAML (or JSON, its subset) document. Raises InvalidError as `source.parse` does.
+
+    The parser is imported here: what programs send, and what is stored, is plain JSON.
+    """
+    from fuseml.domain import source
+
+    return source.parse(text)
 
 
 def load(model: type[M], text: str, *, kind: str = "document") -> M:

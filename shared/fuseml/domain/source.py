@@ -6,16 +6,11 @@ stops at the limits before hostile text has cost anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from fuseml.domain import errors
-
-Path = tuple[str | int, ...]
-Position = tuple[int, int]
+from fuseml.domain import errors, positions
 
 # A document nests shallowly; deeper text is an attack on the parser, not a workflow.
 MAX_DEPTH = 40
@@ -28,25 +23,7 @@ _TYPED = frozenset(_Loader.yaml_implicit_resolvers)
 """What an unquoted scalar begins with that may be anything but text; the empty text is in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """Plain data (dicts, lists, scalars) and the parser's mark of each value and key; without a text there are no marks."""
-
-    data: object
-    marks: Mapping[Path, Any] = field(default_factory=dict)
-
-    def position(self, path: Path) -> Position | None:
-        """1-based line and column of the value at `path`, or of the nearest parent that stands in the text."""
-        while path and path not in self.marks:
-            path = path[:-1]
-        return _position(self.marks[path]) if path in self.marks else None
-
-    def positions(self) -> Iterator[tuple[Path, Position]]:
-        """Every path that stands in the text, with its line and column."""
-        return ((path, _position(mark)) for path, mark in self.marks.items())
-
-
-def parse(text: str) -> Parsed:
+def parse(text: str) -> positions.Parsed:
     """Read one YAML (or JSON, its subset) document. Keys are text, spelled as they stand; several `*alias`es share one value.
 
     Raises InvalidError with line and column for syntax errors, repeated keys, more than one document, and text that is too large.
@@ -59,7 +36,7 @@ def parse(text: str) -> Parsed:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         told = ", ".join(part for part in (error.context, error.problem) if part)
-        raise _refusal(told or "this is not valid YAML", _position(error.problem_mark or error.context_mark)) from error
+        raise _refusal(told or "this is not valid YAML", positions.of(error.problem_mark or error.context_mark)) from error
     except yaml.reader.ReaderError as error:
         before = text.encode()[: error.position].decode(errors="replace") if error.position else ""
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
@@ -68,17 +45,13 @@ def parse(text: str) -> Parsed:
         raise _refusal("the text holds half of a character (a lone surrogate)", None) from error
 
 
-def _refusal(message: str, place: Position | None, path: Path = ()) -> errors.InvalidError:
-    problem = errors.Problem(render_path(path), message, *(place or (None, None)))
+def _refusal(message: str, place: positions.Position | None, path: positions.Path = ()) -> errors.InvalidError:
+    problem = errors.Problem(positions.render_path(path), message, *(place or (None, None)))
     return errors.InvalidError(f"the document cannot be read: {problem}", [problem])
 
 
-def _too_large(event: Any, path: Path) -> errors.InvalidError:
-    return _refusal("the document is too large or nested too deeply", _position(event.start_mark), path[:4])
-
-
-def _position(mark: Any) -> Position:
-    return mark.line + 1, mark.column + 1
+def _too_large(event: Any, path: positions.Path) -> errors.InvalidError:
+    return _refusal("the document is too large or nested too deeply", positions.of(event.start_mark), path[:4])
 
 
 class _Composer:
@@ -87,28 +60,28 @@ class _Composer:
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._next = loader.get_event
-        self._marks: dict[Path, Any] = {}
+        self._marks: dict[positions.Path, Any] = {}
         self._repeated: list[errors.Problem] = []
         self._anchors: dict[str, tuple[object, int]] = {}
         self._size = 0
 
-    def document(self) -> Parsed:
+    def document(self) -> positions.Parsed:
         self._next()
         if self._loader.check_event(yaml.StreamEndEvent):
-            return Parsed(None)
+            return positions.Parsed(None)
         self._next()
         root = self._next()
         self._marks[()] = root.start_mark
         data = self._value(root, ())
         self._next()
         if not self._loader.check_event(yaml.StreamEndEvent):
-            raise _refusal("another document begins here; write one only", _position(self._loader.peek_event().start_mark))
+            raise _refusal("another document begins here; write one only", positions.of(self._loader.peek_event().start_mark))
         if self._repeated:
             more = f" (and {len(self._repeated) - 1} more)" if len(self._repeated) > 1 else ""
             raise errors.InvalidError(f"the document is not valid: {self._repeated[0]}{more}", self._repeated)
-        return Parsed(data, self._marks)
+        return positions.Parsed(data, self._marks)
 
-    def _value(self, event: Any, path: Path) -> object:
+    def _value(self, event: Any, path: positions.Path) -> object:
         """The data that begins with `event`. Whoever asks has noted its mark: that of a key stands for its value."""
         before = self._size
         self._size += 1
@@ -125,25 +98,25 @@ class _Composer:
         elif kind is yaml.SequenceStartEvent and event.tag in _SEQUENCE_TAGS:
             value = self._sequence(path)
         else:
-            raise _refusal(f"the tag {event.tag} is not understood here", _position(event.start_mark), path)
+            raise _refusal(f"the tag {event.tag} is not understood here", positions.of(event.start_mark), path)
         if event.anchor:
             self._anchors[event.anchor] = value, self._size - before
         return value
 
-    def _grow(self, size: int, event: Any, path: Path) -> None:
+    def _grow(self, size: int, event: Any, path: positions.Path) -> None:
         self._size += size
         if self._size > MAX_NODES:
             raise _too_large(event, path)
 
-    def _alias(self, event: Any, path: Path) -> object:
+    def _alias(self, event: Any, path: positions.Path) -> object:
         if event.anchor not in self._anchors:
-            raise _refusal(f"nothing before this is named &{event.anchor}", _position(event.start_mark), path)
+            raise _refusal(f"nothing before this is named &{event.anchor}", positions.of(event.start_mark), path)
         value, size = self._anchors[event.anchor]
         # What an alias stands for counts each time: a few lines of aliases of aliases are worth gigabytes.
         self._grow(size, event, path)
         return value
 
-    def _sequence(self, path: Path) -> list[object]:
+    def _sequence(self, path: positions.Path) -> list[object]:
         items: list[object] = []
         while type(event := self._next()) is not yaml.SequenceEndEvent:
             place = (*path, len(items))
@@ -151,12 +124,12 @@ class _Composer:
             items.append(self._value(event, place))
         return items
 
-    def _mapping(self, path: Path) -> dict[str, object]:
+    def _mapping(self, path: positions.Path) -> dict[str, object]:
         mapping: dict[str, object] = {}
         defaults: dict[str, object] = {}
         while type(event := self._next()) is not yaml.MappingEndEvent:
             if type(event) is not yaml.ScalarEvent:
-                raise _refusal("a key must be plain text", _position(event.start_mark), path)
+                raise _refusal("a key must be plain text", positions.of(event.start_mark), path)
             key = event.value
             place = (*path, key)
             if key == "<<" and event.implicit[0]:
@@ -165,18 +138,18 @@ class _Composer:
                 merged = self._value(first, place)
                 for source in merged if isinstance(merged, list) else [merged]:
                     if not isinstance(source, dict):
-                        raise _refusal("`<<` takes a mapping or a list of mappings", _position(event.start_mark), path)
+                        raise _refusal("`<<` takes a mapping or a list of mappings", positions.of(event.start_mark), path)
                     self._grow(len(source), event, path)
                     defaults = source | defaults
                 continue
             if key in mapping:
                 message = "the key stands here twice; it is not clear which one is meant"
-                self._repeated.append(errors.Problem(render_path(place), message, *_position(event.start_mark)))
+                self._repeated.append(errors.Problem(positions.render_path(place), message, *positions.of(event.start_mark)))
             self._marks[place] = event.start_mark
             mapping[key] = self._value(self._next(), place)
         return defaults | mapping if defaults else mapping
 
-    def _scalar(self, event: Any, path: Path) -> object:
+    def _scalar(self, event: Any, path: positions.Path) -> object:
         if event.tag is None and not (event.implicit[0] and event.value[:1] in _TYPED):
             return event.value
         tag = event.tag if event.tag not in (None, "!") else self._loader.resolve(yaml.ScalarNode, event.value, event.implicit)
@@ -194,8 +167,8 @@ class _Composer:
                 case "float":
                     return _Float(self._loader.construct_yaml_float(yaml.ScalarNode(tag, event.value)), event.value)
         except (ValueError, IndexError) as error:
-            raise _refusal(f"{event.value[:40]!r} cannot be read as a number", _position(event.start_mark), path) from error
-        raise _refusal(f"the tag {tag} is not understood here", _position(event.start_mark), path)
+            raise _refusal(f"{event.value[:40]!r} cannot be read as a number", positions.of(event.start_mark), path) from error
+        raise _refusal(f"the tag {tag} is not understood here", positions.of(event.start_mark), path)
 
 
 class _Int(int):
@@ -224,11 +197,3 @@ class _Float(float):
 
     def __str__(self) -> str:
         return self.spelling
-
-
-def render_path(path: Path) -> str:
-    """`("steps", 2, "image")` as people write it: `steps[2].image`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
-    return text

@@ -6,14 +6,16 @@ lead elsewhere.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlencode
 
-import urllib3
-
 from fuseml.domain import errors
+
+if TYPE_CHECKING:
+    import urllib3
 
 TIMEOUT = 10.0
 """Seconds that an answer may take."""
@@ -35,11 +37,17 @@ class Api:
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url.rstrip("/")
-        self.pool = urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS, timeout=urllib3.Timeout(TIMEOUT))
         self._token = token
 
     def __repr__(self) -> str:
         return f"Api({self.url!r})"
+
+    @functools.cached_property
+    def pool(self) -> urllib3.PoolManager:
+        """The connections, made with the first question."""
+        import urllib3
+
+        return urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS, timeout=urllib3.Timeout(TIMEOUT))
 
     def get(self, address: str, query: Mapping[str, object] | None = None) -> dict[str, Any]:
         """One thing. Raises NotFoundError, TemporaryError, PermanentError."""
@@ -71,7 +79,7 @@ class Api:
         """Every ref that git advertises for `project/codeset`, and as `<tag>^{}` what an annotated tag stands for. Raises as `get` does."""
         address = f"/{repository}.git/info/refs?service=git-upload-pack"
         # For git, a token is the password of any user name.
-        answer = self._request("GET", address, None, urllib3.make_headers(basic_auth=f"token:{self._token}"))
+        answer = self._request("GET", address, None, _basic("token", self._token))
         if answer.status >= 300:
             self._refuse(answer, "GET", address)
         try:
@@ -81,7 +89,7 @@ class Api:
 
     def may_push(self, address: str, username: str, password: str) -> bool:
         """Whether this user, not ours, exists with this password and may push to the repository at `address`."""
-        answer = self._request("GET", _API + address, None, urllib3.make_headers(basic_auth=f"{username}:{password}"))
+        answer = self._request("GET", _API + address, None, _basic(username, password))
         if answer.status in (401, 403, 404):
             return False
         return bool(self._read(answer, "GET", address)["permissions"]["push"])
@@ -93,6 +101,8 @@ class Api:
     def _request(
         self, method: str, address: str, body: Mapping[str, object] | None, headers: Mapping[str, str]
     ) -> urllib3.BaseHTTPResponse:
+        import urllib3.exceptions
+
         try:
             return self.pool.request(method, self.url + address, json=dict(body) if body else None, headers=headers, redirect=False)
         except urllib3.exceptions.HTTPError as error:
@@ -125,6 +135,12 @@ class Api:
         if answer.status >= 500 or answer.status == 429:
             raise errors.TemporaryError(f"the git host answered {answer.status} to {asked}{said}")
         raise errors.PermanentError(f"the git host answered {answer.status} to {asked}{said}; is FUSEML_GIT_URL right?")
+
+
+def _basic(username: str, password: str) -> dict[str, str]:
+    import urllib3
+
+    return urllib3.make_headers(basic_auth=f"{username}:{password}")
 
 
 def _advertised(body: bytes) -> Iterator[tuple[str, str]]:

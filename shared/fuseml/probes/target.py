@@ -12,10 +12,12 @@ import time
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import urllib3
+from typing import TYPE_CHECKING
 
 from fuseml.domain import errors
+
+if TYPE_CHECKING:
+    import urllib3
 
 _CONNECT_SECONDS = 2.0
 _READ_SECONDS = 2.0
@@ -67,6 +69,8 @@ class Target:
 
     def get(self, path: str = "", headers: Mapping[str, str] | None = None) -> Answer:
         """Ask for `path` below the URL. Raises TemporaryError that says why there was no answer, InvalidError for what cannot be sent."""
+        import urllib3
+
         url = self.base + path
         sent = {"User-Agent": "fuseml-probe", "Accept": "*/*", "Accept-Encoding": "identity", **(headers or {})}
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
@@ -134,6 +138,8 @@ def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
 
 
 def _reason(error: Exception, origin: str) -> str:
+    import urllib3.exceptions
+
     match error:
         case urllib3.exceptions.NameResolutionError():
             return f"the host of {origin} is not known here; correct the URL"

@@ -1,6 +1,7 @@
 """A connection to Kubernetes, and what the failures of its calls mean.
 
-The `kubernetes` package takes longer to import than everything else a function does (1.4 s), so it is imported with the first call.
+The `kubernetes` package takes longer to import than everything else a function does (1.4 s), so it is imported with the first call, and
+with it the HTTP client that it uses.
 Nothing that is sent or received gets into a message but what the server says is wrong, and not even that where a Secret is sent.
 """
 
@@ -12,9 +13,6 @@ import json
 import logging
 from collections.abc import Iterator
 from typing import Any
-
-import urllib3
-import urllib3.exceptions
 
 from fuseml.domain import errors
 
@@ -45,6 +43,7 @@ class Connection:
 
     @functools.cached_property
     def _client(self) -> Any:
+        import urllib3
         from kubernetes import client, config
 
         # At the level DEBUG it logs whole answers, Secrets among them.
@@ -69,6 +68,7 @@ class Connection:
     @contextlib.contextmanager
     def _refusals(self, verb: str, resource: str, *, sent_secret: bool = False) -> Iterator[None]:
         """Tell what the failure of a call means. `from None`: the client's own errors hold whole answers."""
+        import urllib3.exceptions
         from kubernetes import client
 
         try:

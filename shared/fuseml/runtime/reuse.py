@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import sqlmodel
 
 from fuseml.domain import caching, plan, repair
-from fuseml.runtime import planner
 from fuseml.store import executions, runs
 from fuseml.store.tables import run_rows
+
+if TYPE_CHECKING:
+    from fuseml.runtime import planner
 
 Digest = Callable[[str, str, str, Sequence[str]], str]
 """Project, codeset, commit and globs -> digest of the files, as a git host gives it."""

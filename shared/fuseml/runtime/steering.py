@@ -17,7 +17,7 @@ from fuseml.runtime.telemetry import metrics
 from fuseml.store import runs
 from fuseml.store.tables import run_rows
 
-_STEPS = pydantic.TypeAdapter(tuple[plan.StepPlan, ...])
+_STEPS = pydantic.TypeAdapter(tuple[plan.StepPlan, ...], config=pydantic.ConfigDict(defer_build=True))
 
 _Change = Callable[[course.Course, course.Planned], course.Course]
 

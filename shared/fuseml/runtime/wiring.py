@@ -1,10 +1,18 @@
-"""From settings to the real things that `main.py` puts into a function's `Deps`. Making them connects to nothing."""
+"""From settings to the real things that `main.py` puts into a function's `Deps`. Making them connects to nothing.
+
+What only some functions have is imported for those: payloads of events, cryptography.
+"""
 
 from __future__ import annotations
 
-from fuseml.runtime import auth, broker, cloudevents, secrets
+from typing import TYPE_CHECKING
+
+from fuseml.runtime import auth
 from fuseml.runtime.settings import Settings
 from fuseml.store import database
+
+if TYPE_CHECKING:
+    from fuseml.runtime import cloudevents, secrets
 
 
 def store(settings: Settings) -> database.Database:
@@ -14,6 +22,8 @@ def store(settings: Settings) -> database.Database:
 
 def publisher(settings: Settings) -> cloudevents.Publisher:
     """Knative's broker at `K_SINK`."""
+    from fuseml.runtime import broker
+
     return broker.HttpPublisher(settings.require("broker_url").broker_url)
 
 
@@ -24,4 +34,6 @@ def tokens(settings: Settings) -> auth.Tokens:
 
 def keyring(settings: Settings) -> secrets.Keyring:
     """The keys that seal secrets at rest."""
+    from fuseml.runtime import secrets
+
     return secrets.Keyring(settings.require("secret_keys").keys())

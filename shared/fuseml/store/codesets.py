@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from fuseml.domain import errors
 from fuseml.store import paging
-from fuseml.store.tables import codeset_rows, workflow_rows
+from fuseml.store.tables import codeset_rows
 
 
 def create_project(session: Session, name: str, description: str, now: str) -> codeset_rows.Project:
@@ -76,6 +76,9 @@ def add_codeset(session: Session, row: codeset_rows.Codeset) -> None:
 
 def delete_codeset(session: Session, project: str, name: str) -> None:
     """Removes the codeset, its refs and its assignments. Raises NotFoundError."""
+    # Only here: whoever else asks for codesets need not map workflows.
+    from fuseml.store.tables import workflow_rows
+
     row = codeset(session, project, name)
     for ref in _refs(session, project, name):
         session.delete(ref)

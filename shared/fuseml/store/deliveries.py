@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, func, select
 
 from fuseml.domain import events
@@ -26,8 +25,11 @@ class Due:
 
 def accept(session: Session, event: events.Event, triggers: Sequence[str], now: str, due: float) -> bool:
     """Take an event in, with one delivery for each trigger. Returns False when (source, id) is in the ledger already."""
-    # Both databases have the same clause, in a construct of their own.
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    # Both databases have the same clause, in a construct of their own; importing one takes as long as ten tables.
+    if session.get_bind().dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql as dialect
+    else:
+        from sqlalchemy.dialects import sqlite as dialect  # type: ignore[no-redef]
     insert = dialect.insert(ledger_rows.LedgerEvent.__table__).values(  # type: ignore[attr-defined]
         source=event.source, id=event.id, type=event.type, subject=event.subject, event=outbox.as_document(event), received=now
     )

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, func, select
 from fuseml.domain import approval, errors, plan, run
 from fuseml.domain import course as courses
 from fuseml.store import archive, executions, paging
-from fuseml.store.tables import run_rows, workflow_rows
+from fuseml.store.tables import run_rows
 
 ACTIVE = ("queued", "running", "waiting")
 
@@ -33,14 +33,6 @@ def get(session: Session, name: str) -> run_rows.Run:
     if row is None:
         raise errors.NotFoundError(f"there is no run named {name!r}; `fuseml run list` shows those that exist")
     return row
-
-
-def next_name(session: Session, workflow: str) -> str:
-    """The next run's name, `<workflow>-<number>`. Names are never used twice: the count stays when runs are removed."""
-    row = session.exec(select(workflow_rows.Workflow).where(workflow_rows.Workflow.name == workflow).with_for_update()).one()
-    row.runs += 1
-    session.add(row)
-    return f"{workflow}-{row.runs}"
 
 
 def of_request(session: Session, request: str) -> run_rows.Run | None:

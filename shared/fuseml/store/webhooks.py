@@ -6,11 +6,15 @@ A replaced one stays good for a while: who signs with it, a git host or an MLflo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import sqlalchemy
 from sqlmodel import Session, col, select
 
-from fuseml.store.tables import codeset_rows, webhook_rows
+from fuseml.store.tables import webhook_rows
+
+if TYPE_CHECKING:
+    from fuseml.store.tables import codeset_rows
 
 
 def of_codeset(session: Session, row: codeset_rows.Codeset, now: str) -> Sequence[str]:

@@ -144,6 +144,14 @@ def delete(session: Session, name: str, now: str, *, force: bool = False) -> Non
     session.add(row)
 
 
+def next_run_name(session: Session, name: str) -> str:
+    """The next run's name, `<workflow>-<number>`. Names are never used twice: the count stays when runs are removed."""
+    row = session.exec(select(workflow_rows.Workflow).where(workflow_rows.Workflow.name == name).with_for_update()).one()
+    row.runs += 1
+    session.add(row)
+    return f"{name}-{row.runs}"
+
+
 def assignments(session: Session, *, workflow: str | None = None, pattern: str | None = None) -> Sequence[workflow_rows.Assignment]:
     """Assignments, oldest first."""
     query = select(workflow_rows.Assignment).order_by(col(workflow_rows.Assignment.created), col(workflow_rows.Assignment.id))

@@ -16,7 +16,8 @@ RUN mv /tmp/fuseml "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig
 
 FROM ${BASE} AS steps
 COPY --from=build /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:${PATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR=/tmp
+# A home that can be written to: libraries keep what they download there, and Tekton puts the accounts at registries there.
+ENV PATH=/opt/venv/bin:${PATH} HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR=/tmp
 
 FROM steps AS mlflow-builder
 RUN printf '#!/bin/sh\nexec python -P -m fuseml.steps.mlflow_builder "$@"\n' > /usr/local/bin/run && chmod 755 /usr/local/bin/run

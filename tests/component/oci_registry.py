@@ -166,6 +166,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _token(self, query: dict[str, list[str]]) -> None:
         scheme, _, shown = self.headers.get("Authorization", "").partition(" ")
         known = scheme == "Basic" and base64.b64decode(shown).decode() == f"{USER}:{PASSWORD}"
+        if self.command == "POST":
+            query = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            scheme, known = query["grant_type"][0], query["refresh_token"] == [PASSWORD]
+            query["scope"] = query["scope"][0].split()
         if scheme and not known:
             self._error(401, "UNAUTHORIZED", "wrong user name or password")
             return

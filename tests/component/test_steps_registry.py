@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import pytest
+import urllib3
 
-from fuseml.steps import layers, references, registry, sdk
+from fuseml.steps import access, layers, references, registry, sdk
 
 from . import oci_registry
 
 DATA = b"layer" * 100_000
 BLOB = layers.Blob(layers.digest(DATA), len(DATA))
+CONFIGURATION = b'{"os": "linux"}'
 ACCOUNT = references.Account(oci_registry.USER, oci_registry.PASSWORD)
 
 
@@ -41,8 +42,8 @@ def opened() -> Iterator[Opened]:
 
 
 def image(blobs: Sequence[layers.Blob] = (BLOB,)) -> layers.Document:
-    empty = layers.Blob(layers.digest(b"{}"), 2)
-    described = [{"mediaType": "x", "digest": blob.digest, "size": blob.size} for blob in (empty, *blobs)]
+    about = layers.Blob(layers.digest(CONFIGURATION), len(CONFIGURATION))
+    described = [{"mediaType": "x", "digest": blob.digest, "size": blob.size} for blob in (about, *blobs)]
     return {"schemaVersion": 2, "mediaType": layers.OCI_MANIFEST, "config": described[0], "layers": described[1:]}
 
 
@@ -52,14 +53,14 @@ def test_an_image_is_pushed_and_found_again(opened: Opened, auth: str) -> None:
         target = opened(it)
         assert target.find("1") is None
         assert target.push(BLOB, content)
-        target.push_bytes(b"{}")
+        target.push_bytes(CONFIGURATION)
         assert it.tags("team/made") == []
         digest = target.tag("1", image())
         assert opened(it).find("1") == digest
         assert opened(it).manifest(digest) == (digest, image())
         with opened(it).open(BLOB) as found:
             assert found.read() == DATA
-        assert opened(it).document(layers.Blob(layers.digest(b"{}"), 2)) == {}
+        assert opened(it).document(layers.Blob(layers.digest(CONFIGURATION), len(CONFIGURATION))) == {"os": "linux"}
 
 
 def test_what_is_there_is_not_sent_again(opened: Opened) -> None:
@@ -126,7 +127,7 @@ def test_a_busy_registry_is_asked_again(opened: Opened) -> None:
         target = opened(it)
         assert target.find("1") is None
         target.push(BLOB, content)
-        target.push_bytes(b"{}")
+        target.push_bytes(CONFIGURATION)
         target.tag("1", image())
         assert it.tags("team/made") == ["1"]
 
@@ -136,7 +137,7 @@ def test_a_token_that_has_expired_is_asked_for_again(opened: Opened) -> None:
         target = opened(it)
         target.push(BLOB, content)
         it.tokens.clear()
-        target.push_bytes(b"{}")
+        target.push_bytes(CONFIGURATION)
         it.tokens.clear()
         target.tag("1", image())
         assert it.tags("team/made") == ["1"]
@@ -153,7 +154,7 @@ def test_who_may_not_push_is_told_so_and_no_secret(opened: Opened, auth: str, ac
 
 
 def test_a_refusal_is_told_in_the_registrys_words(opened: Opened) -> None:
-    with oci_registry.running(statuses={"POST uploads": [(403, {})]}) as it, pytest.raises(registry.Refused) as caught:
+    with oci_registry.running(statuses={"POST uploads": [(403, {})]}) as it, pytest.raises(access.Refused) as caught:
         opened(it).push(BLOB, content)
     assert str(caught.value).startswith(f"the registry {it.host} does not take an image for {it.host}/team/made: 403 DENIED: not now")
     assert "link a Secret" in str(caught.value)
@@ -162,24 +163,39 @@ def test_a_refusal_is_told_in_the_registrys_words(opened: Opened) -> None:
 def test_content_that_is_not_what_it_should_be_is_taken_by_nobody(opened: Opened) -> None:
     with oci_registry.running() as it:
         wrong = layers.Blob(layers.digest(b"other"), BLOB.size)
-        with pytest.raises(registry.Refused, match="DIGEST_INVALID"):
+        with pytest.raises(access.Refused, match="DIGEST_INVALID"):
             opened(it).push(wrong, content)
         it.blobs["team/made", wrong.digest] = DATA
-        with pytest.raises(registry.Refused, match="gave another blob"):
+        with pytest.raises(access.Refused, match="gave another blob"):
             opened(it).document(wrong)
         it.manifests["team/made", wrong.digest] = (layers.OCI_MANIFEST, b"{}")
-        with pytest.raises(registry.Refused, match="gave another manifest"):
+        with pytest.raises(access.Refused, match="gave another manifest"):
             opened(it).manifest(wrong.digest)
 
 
 def test_an_image_without_its_layers_is_refused(opened: Opened) -> None:
     with oci_registry.running() as it:
-        with pytest.raises(registry.Refused, match="400 MANIFEST_BLOB_UNKNOWN"):
+        with pytest.raises(access.Refused, match="400 MANIFEST_BLOB_UNKNOWN"):
             opened(it).tag("1", image())
         assert it.tags("team/made") == []
 
 
-def test_passwords_are_not_shown_to_a_token_service_that_can_be_listened_to(tmp_path: Path) -> None:
-    target = registry.Repository(references.parse("registry.example.com/team/made", "it"), account=ACCOUNT)
-    with pytest.raises(registry.Refused, match="names no token service that can be asked over https"):
-        target._token({"realm": "http://tokens.example.com/token"})
+def test_passwords_are_not_shown_to_a_token_service_that_can_be_listened_to() -> None:
+    shown = access.Access(urllib3.PoolManager(), "https://registry.example.com", ACCOUNT, [])
+    with pytest.raises(access.Refused, match="names no token service that can be asked over https"):
+        shown.take_up(['Bearer realm="http://tokens.example.com/token",service="registry"'])
+    assert shown.header is None
+
+
+def test_an_identity_token_is_changed_for_one_that_the_registry_takes(opened: Opened) -> None:
+    with oci_registry.running(auth="token") as it:
+        assert opened(it, account=references.Account("<token>", identity=oci_registry.PASSWORD)).push(BLOB, content)
+        with pytest.raises(access.Refused, match="refuses the account 'eve': 401 UNAUTHORIZED"):
+            opened(it, account=references.Account("eve", identity="canary")).push(BLOB, content)
+
+
+def test_what_is_no_registry_is_told(opened: Opened) -> None:
+    with oci_registry.running() as it:
+        it.manifests["team/made", "1"] = (layers.OCI_MANIFEST, b"<html>a page of a proxy</html>")
+        with pytest.raises(access.Refused, match=r"than what describes an image: is it a registry\?"):
+            opened(it).manifest("1")

@@ -7,20 +7,18 @@ Accounts and tokens go to the registry's own host and to the token service that 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 import json
-import re
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import urllib3
 
-from fuseml.steps import layers, references, sdk
+from fuseml.steps import access, layers, references, sdk
 
 Content = Callable[[], "AbstractContextManager[IO[bytes]]"]
 """Opens a blob's bytes, from the beginning at each call."""
@@ -31,21 +29,8 @@ _TIMEOUT = urllib3.Timeout(connect=10, read=300)  # a registry looks through a l
 _LARGEST = 4 * 1024 * 1024  # of what is read as a whole; the specification lets registries refuse larger manifests
 _REDIRECTS = 5
 _MANIFESTS = (layers.OCI_MANIFEST, layers.OCI_INDEX, layers.DOCKER_MANIFEST, layers.DOCKER_LIST)
-_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 T = TypeVar("T")
-
-
-class Refused(sdk.StepError):
-    """The registry does not do what it was asked to."""
-
-
-class _PassingError(Exception):
-    """A failure that may be over soon; `pause` is what the registry asked for, in seconds."""
-
-    def __init__(self, cause: str, pause: float = 0.0) -> None:
-        super().__init__(cause)
-        self.pause = pause
 
 
 class Repository:
@@ -63,10 +48,9 @@ class Repository:
         self.image = image
         self._account = account
         self._url = image.url(plain)
-        self._scopes = scopes
         self._pauses = pauses
-        self._authorization: str | None = None
         self._pool = urllib3.PoolManager(retries=False, timeout=_TIMEOUT, blocksize=1 << 20)
+        self._access = access.Access(self._pool, self._url, account, scopes)
 
     def close(self) -> None:
         """Close the connections that are kept for the next question."""
@@ -81,8 +65,8 @@ class Repository:
                 data = answer.read(_LARGEST)
                 found = layers.digest(data)
                 if version.startswith("sha256:") and found != version:
-                    raise Refused(f"{self._host} gave another manifest than {self.image.name}@{version}, one of digest {found}")
-                document = json.loads(data)
+                    raise access.Refused(f"{self._host} gave another manifest than {self.image.name}@{version}, one of digest {found}")
+                document = self._document(data)
                 return found, {**document, "mediaType": document.get("mediaType") or answer.headers.get("Content-Type")}
 
         return self._patiently(ask)
@@ -99,15 +83,15 @@ class Repository:
 
         return self._patiently(ask)
 
-    def document(self, blob: layers.Blob) -> Any:
-        """A small blob that is JSON."""
+    def document(self, blob: layers.Blob) -> layers.Document:
+        """A small blob that is a JSON object."""
 
-        def ask() -> Any:
+        def ask() -> layers.Document:
             with self.open(blob) as content:
                 data = content.read(_LARGEST)
             if layers.digest(data) != blob.digest:
-                raise Refused(f"{self._host} gave another blob of {self.image.name} than {blob.digest}")
-            return json.loads(data)
+                raise access.Refused(f"{self._host} gave another blob of {self.image.name} than {blob.digest}")
+            return self._document(data)
 
         return self._patiently(ask)
 
@@ -161,6 +145,12 @@ class Repository:
             self._expect(answer, (201,), f"take a layer of {self.image.name}")
         return True
 
+    def _document(self, data: bytes) -> layers.Document:
+        found = access.parsed(data)
+        if not found:
+            raise access.Refused(f"{self._host} gave something else for {self.image.name} than what describes an image: is it a registry?")
+        return found
+
     # What is asked, and who asks
 
     @property
@@ -174,8 +164,8 @@ class Repository:
         for pause in (*self._pauses, None):
             try:
                 return ask()
-            except (_PassingError, urllib3.exceptions.HTTPError, OSError) as error:
-                cause = str(error) if isinstance(error, _PassingError) else _plain_words(error)
+            except (access.PassingError, urllib3.exceptions.HTTPError, OSError) as error:
+                cause = str(error) if isinstance(error, access.PassingError) else _plain_words(error)
                 if pause is None:
                     raise sdk.StepError(f"the registry {self._host} does not answer as it should: {cause}") from None
                 sdk.say(f"the registry {self._host} does not answer as it should ({cause}); asking again")
@@ -194,7 +184,7 @@ class Repository:
                 return stack.enter_context(contextlib.closing(self._send(method, url, headers, body, size)))
 
             answer = send()
-            if answer.status == 401 and self._is_own(url) and self._authorize(answer.headers.getlist("WWW-Authenticate")):
+            if answer.status == 401 and self._is_own(url) and self._access.take_up(answer.headers.getlist("WWW-Authenticate")):
                 answer = send()
             for _ in range(_REDIRECTS):
                 if method not in ("GET", "HEAD") or answer.status not in (301, 302, 303, 307, 308):
@@ -205,8 +195,8 @@ class Repository:
 
     def _send(self, method: str, url: str, headers: dict[str, str], body: bytes | Content | None, size: int) -> urllib3.BaseHTTPResponse:
         sent = dict(headers)
-        if self._authorization and self._is_own(url):
-            sent["Authorization"] = self._authorization
+        if self._access.header and self._is_own(url):
+            sent["Authorization"] = self._access.header
         if not callable(body):
             return self._pool.request(method, url, headers=sent, body=body, redirect=False, preload_content=False)
         sent["Content-Length"] = str(size)
@@ -217,77 +207,18 @@ class Repository:
         return urllib.parse.urlsplit(url)[:2] == urllib.parse.urlsplit(self._url)[:2]
 
     def _expect(self, answer: urllib3.BaseHTTPResponse, statuses: tuple[int, ...], what: str) -> None:
-        """Raises Refused with the registry's own words, and _PassingError where it may change its mind."""
+        """Raises Refused with the registry's own words, and PassingError where it may change its mind."""
         if answer.status in statuses:
             return
-        words = _words(answer.read(_LARGEST))
+        words = access.words(answer.read(_LARGEST))
         if answer.status == 429 or answer.status >= 500:
             asked = answer.headers.get("Retry-After", "")
-            raise _PassingError(f"{answer.status} {words}".strip(), min(float(asked), _LONGEST_PAUSE) if asked.isdigit() else 0.0)
+            raise access.PassingError(f"{answer.status} {words}".strip(), min(float(asked), _LONGEST_PAUSE) if asked.isdigit() else 0.0)
         told = f"the registry {self._host} does not {what}: {answer.status} {words}".rstrip()
         if answer.status in (401, 403):
             who = f"as '{self._account.user}'" if self._account is not None else "without an account"
             told += f" (asked {who}): link a Secret with an account that may do this to the service account of the step's pod"
-        raise Refused(told)
-
-    def _authorize(self, challenges: Sequence[str]) -> bool:
-        """Take up what the registry wants to see; False if there is nothing (new) to show."""
-        for challenge in challenges:
-            scheme, _, rest = challenge.partition(" ")
-            if scheme.lower() == "bearer":
-                self._authorization = f"Bearer {self._token(dict(_CHALLENGE.findall(rest)))}"
-                return True
-            if scheme.lower() == "basic" and self._account is not None and self._authorization is None:
-                self._authorization = _basic(self._account)
-                return True
-        return False
-
-    def _token(self, challenge: dict[str, str]) -> str:
-        """A token of the service that the registry names (distribution specification, token authentication)."""
-        realm = challenge.get("realm", "")
-        if not realm.startswith(("https://", "http://") if self._url.startswith("http://") else "https://"):
-            raise Refused(f"the registry {self._host} names no token service that can be asked over https")
-        fields = [("service", challenge.get("service", "")), *(("scope", scope) for scope in self._scopes or [challenge.get("scope", "")])]
-        fields = [(name, value) for name, value in fields if value]
-        account = self._account
-        if account is not None and account.identity:
-            form = {"grant_type": "refresh_token", "refresh_token": account.identity, "client_id": "fuseml"}
-            form |= {"service": challenge.get("service", ""), "scope": " ".join(value for name, value in fields if name == "scope")}
-            answer = self._pool.request("POST", realm, body=urllib.parse.urlencode(form), redirect=False, headers=_FORM)
-        else:
-            headers = {"Authorization": _basic(account)} if account is not None else {}
-            sign = "&" if urllib.parse.urlsplit(realm).query else "?"
-            answer = self._pool.request("GET", realm + sign + urllib.parse.urlencode(fields), headers=headers, redirect=False)
-        if answer.status == 429 or answer.status >= 500:
-            raise _PassingError(f"its token service: {answer.status}")
-        told = _json(answer.data)
-        token = told.get("token") or told.get("access_token")
-        if answer.status != 200 or not token:
-            who = f"the account '{account.user}'" if account is not None else "those without an account"
-            raise Refused(f"the token service of the registry {self._host} refuses {who}: {answer.status} {_words(answer.data)}".rstrip())
-        return str(token)
-
-
-_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-
-
-def _basic(account: references.Account) -> str:
-    return "Basic " + base64.b64encode(f"{account.user}:{account.password}".encode()).decode()
-
-
-def _json(data: bytes) -> dict[str, Any]:
-    try:
-        told = json.loads(data)
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def _words(data: bytes) -> str:
-    """The reasons in a registry's error body; of anything else, a page of a proxy for instance, nothing."""
-    listed = _json(data).get("errors")
-    found = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
-    return "; ".join(": ".join(str(error[key]) for key in ("code", "message") if error.get(key)) for error in found)[:300]
+        raise access.Refused(told)
 
 
 def _plain_words(error: Exception) -> str:

@@ -257,6 +257,11 @@ def test_who_publishes_may_publish() -> None:
     allowed = {entry["sub"].rpartition(":")[2] for entry in policy["spec"]["from"] if "sub" in entry}
     publishing = {function for function in DEPLOYED if "broker_url" in read_settings(function)}
     assert allowed == {service(function)["spec"]["template"]["spec"]["serviceAccountName"] for function in publishing}
+    # A trigger sends what its function answers.
+    senders = {
+        (document["kind"], document["metadata"]["name"]) for _, document in MANIFESTS if document["kind"] in ("Trigger", "PingSource")
+    }
+    assert {(entry["ref"]["kind"], entry["ref"]["name"]) for entry in policy["spec"]["from"] if "ref" in entry} == senders
 
 
 # The gateway

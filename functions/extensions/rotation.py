@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fuseml.domain import document, errors
-from fuseml.store import applications, codesets, extensions, webhooks
+from fuseml.store import extensions, webhooks
 
 if TYPE_CHECKING:
     from functions.extensions.app import Deps
@@ -27,6 +27,9 @@ class Rotated(document.Model):
 
 def rotate(deps: Deps) -> Rotated:
     """Bring everything to the newest key. Doing so again changes nothing, unless there is a newer key."""
+    # Only here: who asks for tools need not map codesets and applications.
+    from fuseml.store import applications, codesets
+
     if deps.renew is not None:
         deps.renew()
     credentials, hooks, others = _Sealer(deps, "extension "), _Sealer(deps, "codeset "), _Sealer(deps, "")

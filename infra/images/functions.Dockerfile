@@ -7,14 +7,14 @@ COPY infra/images/functions.lock /tmp/
 RUN python3 -m venv --without-pip /opt/venv \
  && python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --require-hashes -r /tmp/functions.lock \
  # Half of the Kubernetes client is a second one, for asyncio.
- && rm -rf /opt/venv/lib/python*/site-packages/kubernetes/aio
+ && rm -rf /opt/venv/lib/python*/site-packages/kubernetes/aio \
+ # Nothing can be written later, so the bytecode must be there; by its hash, because copying changes the times.
+ && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib
 COPY functions /app/functions
 COPY shared/fuseml /app/shared/fuseml
 COPY infra/images/gunicorn.conf.py /app/
-# Nothing can be written later, so the bytecode must be there; by its hash, because copying changes the times.
 RUN rm -rf /app/shared/fuseml/cli /app/shared/fuseml/embedded /app/shared/fuseml/examples \
- && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /app \
- && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /app
 
 FROM ${BASE}
 COPY --from=build /opt/venv /opt/venv

@@ -7,15 +7,19 @@ ARG BASE=docker.io/library/python:3.11-slim
 FROM ${BASE} AS build
 COPY infra/images/steps.lock /tmp/
 RUN python3 -m venv --without-pip /opt/venv \
- && python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --require-hashes -r /tmp/steps.lock
-# The steps stand alone: of the library they are the only part that is here.
-COPY shared/fuseml/__init__.py /tmp/fuseml/
-COPY shared/fuseml/steps /tmp/fuseml/steps
-RUN mv /tmp/fuseml "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/" \
- && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib
+ && python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --require-hashes -r /tmp/steps.lock \
+ && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib \
+ && echo /opt/steps > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/steps.pth"
+
+# The steps stand alone: of the library they are the only part that is here. A layer of their own, because they change more often.
+FROM ${BASE} AS code
+COPY shared/fuseml/__init__.py /opt/steps/fuseml/
+COPY shared/fuseml/steps /opt/steps/fuseml/steps
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/steps
 
 FROM ${BASE} AS steps
 COPY --from=build /opt/venv /opt/venv
+COPY --from=code /opt/steps /opt/steps
 # A home that can be written to: libraries keep what they download there, and Tekton puts the accounts at registries there.
 ENV PATH=/opt/venv/bin:${PATH} HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR=/tmp
 

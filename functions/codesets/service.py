@@ -87,7 +87,7 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
         announced = cloudevents.announce(session, *news)
     cloudevents.relay(deps.store, deps.publisher, announced)
     deps.git.sign_webhooks(project, name, deps.keyring.unseal(row.webhook_secret))
-    password = push_password(deps, project, name)
+    password = deps.keyring.git_password(project, name)
     return row, deps.git.admit(project, name, password), password
 
 
@@ -101,11 +101,6 @@ def rotate_webhook(deps: Deps, project: str, name: str) -> tuple[str, str]:
         webhooks.replace_of_codeset(session, codesets.codeset(session, project, name), deps.keyring.seal(secret), until)
     deps.git.sign_webhooks(project, name, secret)
     return secret, until
-
-
-def push_password(deps: Deps, project: str, name: str) -> str:
-    """The password that lets git push to this codeset only."""
-    return deps.keyring.derive(f"git:{project}/{name}")
 
 
 def delete_codeset(deps: Deps, project: str, name: str) -> None:

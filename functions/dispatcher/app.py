@@ -16,7 +16,9 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What dispatching needs from the outside. `zone` is where the engine runs its steps."""
+    """What dispatching needs from the outside. `zone` is where the engine runs its steps; `clones` tells that it gets codesets over the
+    network, and so needs an account for each.
+    """
 
     store: database.Database
     publisher: cloudevents.Publisher
@@ -25,6 +27,7 @@ class Deps:
     keyring: secrets.Keyring
     zone: str
     namespace: str
+    clones: bool = False
 
 
 def create_app(deps: Deps) -> flask.Flask:

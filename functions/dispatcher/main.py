@@ -18,10 +18,11 @@ def _deps() -> Deps:
         store=wiring.store(settings),
         publisher=wiring.publisher(settings),
         git=githosts.connect(settings.git_url, settings.git_token, settings.public_url),
-        engine=engines.connect(settings.namespace, settings.for_steps()),
+        engine=engines.connect(settings.namespace, settings.git_image, settings.for_steps()),
         keyring=wiring.keyring(settings),
         zone=settings.zone,
         namespace=settings.namespace,
+        clones=True,
     )
 
 

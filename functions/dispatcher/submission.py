@@ -97,11 +97,15 @@ def _execution(row: run_rows.Run, steps: Sequence[run_rows.StepRun]) -> plan.Pla
 
 
 def _secrets(deps: Deps, submitted: plan.Plan) -> dict[str, str]:
-    """The secrets that the plan names, read now: a key that was rotated since the plan was made counts.
+    """The secrets that the plan names, read now: a key that was rotated since the plan was made counts. And who may read its codesets.
 
-    Raises PermanentError when credentials have vanished since.
+    Raises PermanentError when credentials, or a codeset, have vanished since; TemporaryError when the git host cannot be reached.
     """
     found: dict[str, str] = {}
+    codesets = {checkout.account: checkout for step in submitted.steps for checkout in step.checkouts}
+    for checkout in codesets.values() if deps.clones else ():
+        password = deps.keyring.git_password(checkout.project, checkout.codeset)
+        found[checkout.account] = f"{deps.git.admit(checkout.project, checkout.codeset, password)}:{password}"
     with deps.store.read() as session:
         for part in plan.secret_refs(submitted):
             found[part.ref] = deps.keyring.unseal(extensions.sealed_secret(session, part))

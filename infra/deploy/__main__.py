@@ -14,6 +14,7 @@ from infra.deploy import cluster, functions, tryout
 IMAGE = "ghcr.io/fuseml/functions:0.1.0"
 IMAGES = {
     "FUSEML_SERVING_IMAGE": ("--serving-image", "ghcr.io/fuseml/model-server:v1", "image of the model server"),
+    "FUSEML_GIT_IMAGE": ("--git-image", settings.Settings().git_image, "image that clones codesets"),
     "FUSEML_TRAINER_IMAGE": ("--trainer-image", settings.Settings().trainer_image, "image in which codesets are trained"),
     "FUSEML_IMAGE_REPOSITORY": ("--image-repository", "", "where the builder puts images for codesets that ask for more"),
     "FUSEML_PLAIN_REGISTRIES": ("--plain-registries", "", "registries that the builder speaks plain HTTP with"),

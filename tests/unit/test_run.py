@@ -183,7 +183,10 @@ def test_every_recorded_delivery_is_in_the_table() -> None:
     [
         (tekton("taskRun", {}, labels={}), "a run of somebody else"),
         (tekton("taskRun", {}, labels={run.RUN_LABEL: "id"}), "a TaskRun outside of a pipeline"),
-        (tekton("taskRun", {}, labels={run.RUN_LABEL: "id", run.STEP_LABEL: "fuseml-clone"}), "a task of the engine's own"),
+        (
+            tekton("taskRun", {}, labels={run.RUN_LABEL: "id", run.STEP_LABEL: "fuseml-clone"}),
+            "a task of the engine's own that has not failed",
+        ),
         (tekton("customRun", {}), "a kind without meaning"),
         (events.Event("dev.tekton.event.taskrun.running.v1", "/s", "1", None, at(1), {}), "no object at all"),
         (events.Event("org.other.taskrun", "/s", "1", None, at(1), tekton("taskRun", {}).data), "another type"),
@@ -191,6 +194,24 @@ def test_every_recorded_delivery_is_in_the_table() -> None:
 )
 def test_what_says_nothing_about_our_runs_is_passed_over(event: events.Event, why: str) -> None:
     assert run.observe(event) is None, why
+
+
+def test_a_clone_that_fails_is_why_the_run_does() -> None:
+    labels = {run.RUN_LABEL: "id", run.STEP_LABEL: "fuseml-clone-x-0123"}
+    refused = {"type": "Succeeded", "status": "False", "reason": "TaskRunImagePullFailed", "message": "no such image"}
+    counted = {
+        "type": "Succeeded",
+        "status": "False",
+        "reason": "Failed",
+        "message": "Tasks Completed: 1 (Failed: 1, Cancelled 0), Skipped: 3",
+    }
+    seen = run.observe(tekton("taskRun", {"conditions": [refused]}, labels=labels))
+    after = run.observe(tekton("pipelineRun", {"conditions": [counted]}, labels=labels))
+    assert seen is not None and after is not None
+    assert (seen.step, seen.state) == (None, "failed")
+    assert fold([seen, after]).cause == "fuseml-clone-x-0123 failed: TaskRunImagePullFailed: no such image"
+    given_up = {**refused, "reason": "TaskRunCancelled"}
+    assert run.observe(tekton("taskRun", {"conditions": [given_up]}, labels=labels)) is None
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,20 @@ def test_a_run_is_observed_from_its_start_to_its_end(api: Api, engine: TektonEng
     assert "env" not in json.dumps([event.data for event in told])
 
 
+def test_a_clone_that_failed_is_told_before_the_run_that_failed_with_it(api: Api, engine: TektonEngine) -> None:
+    planned = tekton_plans.PLANS["conditions"]()
+    engine.submit(planned, {})
+    [found] = api.all("pipelineruns")
+    end = "2026-11-20T10:00:09Z"
+    refused = condition("False", "TaskRunImagePullFailed", "no such image")
+    task_run(api, found, "fuseml-clone-x-0123", conditions=[refused], startTime="2026-11-20T10:00:01Z", completionTime=end)
+    counted = condition("False", "Failed", "Tasks Completed: 1 (Failed: 1, Cancelled 0), Skipped: 3")
+    found["status"] = {"conditions": [counted], "startTime": "2026-11-20T10:00:00Z", "completionTime": end}
+    folded = engines.fold(engine.observe(planned.id))
+    assert (folded.run.state, folded.run.cause) == ("failed", "fuseml-clone-x-0123 failed: TaskRunImagePullFailed: no such image")
+    assert set(folded.states.values()) == {"skipped"}
+
+
 def types(told: Iterable[events.Event]) -> list[str]:
     return [event.type.removeprefix("dev.tekton.event.") for event in told]
 

@@ -124,13 +124,21 @@ def test_secrets_are_in_the_secret_and_nowhere_else() -> None:
         assert found.pipeline_run["spec"]["status"] == "PipelineRunPending"
 
 
-def test_the_token_of_the_git_host_is_named_and_not_told() -> None:
-    found = rendered(tekton_plans.PLANS["two-codesets"](), git_secret="git-token")
-    for task in found.pipeline_run["spec"]["pipelineSpec"]["tasks"]:
-        if task["name"].startswith(run.AUXILIARY_PREFIX):
-            [container] = task["taskSpec"]["steps"]
-            assert container["env"][0] == {"name": "GIT_USERNAME", "valueFrom": {"secretKeyRef": {"name": "git-token", "key": "username"}}}
-            assert "args" not in container
+def test_who_may_read_a_codeset_is_named_and_not_told() -> None:
+    planned = tekton_plans.PLANS["two-codesets"]()
+    checkouts = {checkout.account: checkout for step in planned.steps for checkout in step.checkouts}
+    found = render.render(planned, {account: f"keeper:{CANARY}-{account}" for account in checkouts}, Settings())
+    assert found.secret is not None
+    assert CANARY not in json.dumps(found.pipeline_run)
+    clones = [task for task in found.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"].startswith(run.AUXILIARY_PREFIX)]
+    told = set()
+    for task in clones:
+        [container] = task["taskSpec"]["steps"]
+        keys = [variable["valueFrom"]["secretKeyRef"]["key"] for variable in container["env"][:2]]
+        told.add(tuple(found.secret["stringData"][key] for key in keys))
+        assert [variable["name"] for variable in container["env"][:2]] == ["GIT_USERNAME", "GIT_PASSWORD"]
+        assert "args" not in container
+    assert told == {("keeper", f"{CANARY}-{account}") for account in checkouts}
 
 
 def test_an_installation_can_choose_images_account_and_volume() -> None:

@@ -31,13 +31,14 @@ def execute(seen: tekton_model.Seen, directory: Path, **environment: str) -> sub
 
 
 def cloning(checkout: plan.Checkout, folder: Path, **secret: str) -> subprocess.CompletedProcess[str]:
-    """Execute the clone task for a codeset, with what the Secret of the git host holds."""
+    """Execute the clone task for a codeset, with the account that may read it."""
     planned = tekton_plans.make(plan.StepPlan(name="a", image=plan.text("x"), checkouts=(checkout,)))
-    rendered = render.render(planned, {}, Settings(git_secret="git" if secret else None))
+    secrets = {checkout.account: f"{secret['username']}:{secret['password']}"} if secret else {}
+    rendered = render.render(planned, secrets, Settings())
     task = rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
     assert task["name"].startswith(run.AUXILIARY_PREFIX)
     [container] = task["taskSpec"]["steps"]
-    contents = {**(rendered.secret or {"stringData": {}})["stringData"], **secret}
+    contents = (rendered.secret or {"stringData": {}})["stringData"]
     folder.mkdir(exist_ok=True)
     return execute(tekton_model.run_container(task, container, {}, contents), folder)
 

@@ -68,6 +68,11 @@ class Checkout(document.Model):
     commit: str
     path: str
 
+    @property
+    def account(self) -> str:
+        """How the secrets of a submission call the account that reads it, `NAME:PASSWORD`; no `SecretPart.ref` is of this form."""
+        return f"{self.project}/{self.codeset}"
+
 
 class Variable(document.Model):
     name: str

@@ -111,7 +111,8 @@ def advance(current: Progress, seen: Observation) -> Progress:
 def observe(event: events.Event) -> Observation | None:
     """Read a Tekton event (data is v1beta1-shaped whatever the object's version, platform facts 2.2).
 
-    Returns None for what says nothing about our runs: other people's PipelineRuns, auxiliary tasks, kinds without meaning.
+    An auxiliary task that fails, a clone, fails the run: the engine's own word on the run only counts its tasks. Returns None for what says
+    nothing about our runs: other people's PipelineRuns, other news of auxiliary tasks, kinds without meaning.
     Raises InvalidError for data that is not shaped as Tekton's.
     """
     kind = next((kind for kind in ("pipelineRun", "taskRun") if kind in event.data), None)
@@ -126,14 +127,17 @@ def observe(event: events.Event) -> Observation | None:
 def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Observation | None:
     labels, annotations = (body["metadata"].get(key) or {} for key in ("labels", "annotations"))
     execution, task = labels.get(RUN_LABEL), labels.get(STEP_LABEL) if is_step else None
-    if not execution or (is_step and (not task or task.startswith(AUXILIARY_PREFIX))):
+    if not execution or (is_step and not task):
         return None
+    auxiliary = bool(task and task.startswith(AUXILIARY_PREFIX))
     steps: Mapping[str, str] = json.loads(annotations.get(STEPS_ANNOTATION, "{}"))
     status = body.get("status") or {}
     condition: Mapping[str, str] = next((c for c in status.get("conditions") or [] if c.get("type") == "Succeeded"), {})
     results = status.get("taskResults" if is_step else "pipelineResults") or status.get("results") or []
     written = {result["name"]: _result_text(result.get("value")) for result in results}
     state = _state(condition)
+    if auxiliary and state != "failed":
+        return None
     # Tekton tells what was written before a step failed, too.
     outputs = written if state == "succeeded" else {}
     if state == "succeeded" and not is_step:
@@ -141,14 +145,15 @@ def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Obs
     skipped = [task["name"] for task in status.get("skippedTasks") or []]
     called = {*steps, *steps.values()}
     run_id, number = execution_of(execution)
+    cause = _cause(condition, status, annotations.get(CANCEL_ANNOTATION, "")) if state in ("failed", "cancelled") else None
     return Observation(
         run_id=run_id,
-        step=steps.get(task, task) if task else None,
+        step=steps.get(task, task) if task and not auxiliary else None,
         state=state,
         time=_moment(event.time),
         started=_moment(status["startTime"]) if status.get("startTime") else None,
         finished=_moment(status["completionTime"]) if status.get("completionTime") else None,
-        cause=_cause(condition, status, annotations.get(CANCEL_ANNOTATION, "")) if state in ("failed", "cancelled") else None,
+        cause=f"{task} failed: {cause}" if auxiliary else cause,
         attempts=1 + len(status.get("retriesStatus") or []),
         outputs=outputs,
         skipped=tuple(steps.get(name, name) for name in skipped if not name.startswith(AUXILIARY_PREFIX) or name in called),

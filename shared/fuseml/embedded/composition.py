@@ -251,7 +251,7 @@ def _checkout(git: embedded_git.EmbeddedGitHost, wanted: plan.Checkout, director
 
 def _authorise(keyring: secrets.Keyring, tokens: auth.Tokens, project: str, codeset: str, _username: str, password: str) -> bool:
     """A codeset's own push password, or an administrator's API token."""
-    if secrets.same(password, keyring.derive(f"git:{project}/{codeset}")):
+    if secrets.same(password, keyring.git_password(project, codeset)):
         return True
     try:
         return tokens.caller(f"Bearer {password}").role == "admin"

@@ -27,7 +27,8 @@ class Engine(Protocol):
         Whatever is in the plan may run at once: steps that somebody has yet to approve come later, in a plan of their own
         (`domain.repair.execution`).
 
-        `secrets` maps `SecretPart.ref` to the secret. Raises PermanentError when the plan can never run, TemporaryError when
+        `secrets` maps `SecretPart.ref` to the secret, and `Checkout.account` to the account that reads the codeset where not everybody may;
+        what the engine has no use for it leaves alone. Raises PermanentError when the plan can never run, TemporaryError when
         the engine cannot be reached now.
         """
 
@@ -47,11 +48,11 @@ class Engine(Protocol):
         """Remove everything about a finished run, its logs too. Raises ConflictError while it has not finished; an unknown run is forgotten already."""
 
 
-def connect(namespace: str, variables: Mapping[str, str] | None = None) -> Engine:
+def connect(namespace: str, git_image: str = "", variables: Mapping[str, str] | None = None) -> Engine:
     """The engine of the cluster that this process runs in, or that KUBECONFIG names; its runs are in `namespace`. Connects at the first use.
 
-    `variables` are what the built-in steps must know of the installation; only who submits needs to say them.
+    `git_image` clones codesets, `variables` are what the built-in steps must know of the installation; only who submits needs to say them.
     """
     from fuseml.engines import tekton
 
-    return tekton.TektonEngine(tekton.Cluster(namespace), tekton.Settings(variables=variables or {}))
+    return tekton.TektonEngine(tekton.Cluster(namespace), tekton.Settings(git_image=git_image, variables=variables or {}))

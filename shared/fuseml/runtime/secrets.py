@@ -63,6 +63,10 @@ class Keyring:
         """A token for `purpose` that needs no storage: the same keyring always derives the same."""
         return hmac.new(self._oldest, purpose.encode(), hashlib.sha256).hexdigest()
 
+    def git_password(self, project: str, codeset: str) -> str:
+        """The password that lets git read this codeset and push to it, and to no other."""
+        return self.derive(f"git:{project}/{codeset}")
+
 
 class KeyFile:
     """The keys of a server that owns them: one a line, the newest first, readable by their owner only."""

@@ -70,6 +70,9 @@ class Settings:
     serving_image: str = _setting(
         "FUSEML_SERVING_IMAGE", "image of the model server, with which applications are served as Knative Services; unset: they are not"
     )
+    git_image: str = _setting(
+        "FUSEML_GIT_IMAGE", "image with git and a shell, which clones codesets before the steps of a run", "docker.io/alpine/git:2.49.1"
+    )
     trainer_image: str = _setting(
         "FUSEML_TRAINER_IMAGE",
         "image in which codesets are trained whose requirements the builder's own environment meets; of the same make as the builder's",

@@ -7,7 +7,7 @@ is a duplicate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fuseml.domain import events, run
@@ -37,11 +37,20 @@ def tasks_of(pipeline_run: Mapping[str, Any]) -> dict[str, Object]:
     return {called.get(task["name"], task["name"]): task for task in listed if not task["name"].startswith(run.AUXILIARY_PREFIX)}
 
 
-def all_events(pipeline_run: Mapping[str, Any], task_runs: Iterable[Mapping[str, Any]]) -> list[events.Event]:
+def _has_failed(auxiliary: Mapping[str, Any]) -> bool:
+    condition = condition_of(auxiliary)
+    return condition.get("status") == "False" and condition.get("reason") not in run.CANCEL_REASONS
+
+
+def all_events(pipeline_run: Mapping[str, Any], task_runs: Sequence[Mapping[str, Any]]) -> list[events.Event]:
     """Everything there is to tell about a run, in the order in which it happened."""
     steps = {task["name"]: step for step, task in tasks_of(pipeline_run).items()}
     ours = {step: found for found in task_runs if (step := steps.get(found["metadata"]["labels"].get(run.STEP_LABEL, ""))) is not None}
-    told = _run_events(pipeline_run, steps, ours)
+    called = [(found, str(found["metadata"]["labels"].get(run.STEP_LABEL, ""))) for found in task_runs]
+    broken = [(found, task) for found, task in called if task.startswith(run.AUXILIARY_PREFIX) and _has_failed(found)]
+    # First, and sorting keeps it so: a clone that failed is why the run did.
+    told = [_step_events(found, task)[-1] for found, task in broken]
+    told += _run_events(pipeline_run, steps, ours)
     for step, found in ours.items():
         told += _step_events(found, step)
     return sorted(told, key=lambda event: event.time)

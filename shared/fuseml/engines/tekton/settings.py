@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`git_secret` names a Secret with `username` and `password` of the git host; without it codesets are cloned anonymously.
+    """`git_image` has git and a shell, in which codesets are cloned and outputs looked at.
 
     Credentials of image registries hang on the service account, as Tekton's documentation has it. `volume_size` and `storage_class` are
     those of the volume that a run's steps share; `group` owns it, so that steps may run as any user of that group. `verify_registry`
@@ -18,7 +18,6 @@ class Settings:
 
     service_account: str = "fuseml-workloads"
     git_image: str = "docker.io/alpine/git:2.49.1"
-    git_secret: str | None = None
     build_image: str = "quay.io/containers/buildah:v1.42.1"
     verify_registry: bool = True
     volume_size: str = "2Gi"

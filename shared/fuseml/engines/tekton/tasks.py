@@ -84,10 +84,11 @@ def clone(checkout: plan.Checkout, cargo: values.Cargo, settings: settings.Setti
     """Places the codeset at its commit on the run's volume, with the files that tell its identity (step contract)."""
     configuration = {"safe.directory": "*"}
     credentials: list[Object] = []
-    if settings.git_secret is not None:
+    account = cargo.account(checkout)
+    if account is not None:
         configuration["credential.helper"] = _CREDENTIAL_HELPER
-        for name, key in (("GIT_USERNAME", "username"), ("GIT_PASSWORD", "password")):
-            credentials.append({"name": name, "valueFrom": {"secretKeyRef": {"name": settings.git_secret, "key": key}}})
+        for name, key in zip(("GIT_USERNAME", "GIT_PASSWORD"), account, strict=True):
+            credentials.append({"name": name, "valueFrom": cargo.reference(key)})
     variables = {
         "GIT_URL": checkout.url,
         "GIT_COMMIT": checkout.commit,

@@ -73,6 +73,16 @@ class Cargo:
         self.contents[key] = self._secrets[part.ref]
         return key
 
+    def account(self, checkout: plan.Checkout) -> tuple[str, str] | None:
+        """The keys of the user name and the password that read a codeset; None where everybody may."""
+        known = self._secrets.get(checkout.account)
+        if known is None:
+            return None
+        username, _, password = known.partition(":")
+        key = f"{SECRET_PREFIX}{names.clone(checkout)}"
+        self.contents[key] = password
+        return self.text(username), key
+
     def text(self, text: str) -> str:
         """The key under which a text is to be found."""
         key = self._texts.setdefault(text, f"text.{len(self._texts)}")

@@ -1,81 +1,19 @@
-"""`task deploy` on a real cluster, seen from outside: what is there, what may be done, what sleeps and wakes, what is left in the end.
-
-Needs KUBECONFIG, `kubectl` and `kn`. Takes FuseML as it finds it (FUSEML_TOKEN is its administrator's token), or else deploys it with the
-images FUSEML_TEST_IMAGE_FUNCTIONS, FUSEML_TEST_IMAGE_POSTGRESQL and FUSEML_TEST_IMAGE_GITEA, and removes it again.
-"""
+"""`task deploy` on a real cluster, seen from outside: what is there, what may be done, what sleeps and wakes."""
 
 from __future__ import annotations
 
 import json
-import os
-import pathlib
-import re
-import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-import urllib3
 
 from fuseml.runtime import catalog
 
-ROOT = pathlib.Path(__file__).parents[2]
-IMAGES = ("functions", "postgresql", "gitea")
+from .deployment import Deployment, deploy, found, kubectl, wait_until
+
 NAMES = sorted(function.service for function in (*catalog.FUNCTIONS, catalog.GATEWAY))
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-
-
-def kubectl(*arguments: str) -> str:
-    return subprocess.run(["kubectl", *arguments], capture_output=True, text=True, check=True).stdout
-
-
-def found(kind: str, *arguments: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = json.loads(kubectl("get", kind, "--namespace=fuseml", "--output=json", *arguments))["items"]
-    return items
-
-
-def deploy(*arguments: str) -> str:
-    images = {name: os.environ.get(f"FUSEML_TEST_IMAGE_{name.upper()}", "") for name in IMAGES}
-    missing = [f"FUSEML_TEST_IMAGE_{name.upper()}" for name in IMAGES if not images[name]]
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
-    options = [f"--image={images['functions']}", f"--postgresql-image={images['postgresql']}", f"--gitea-image={images['gitea']}"]
-    command = [sys.executable, str(ROOT / "infra/deploy.py"), "deploy", *options, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-@dataclass(frozen=True)
-class Deployment:
-    url: str
-    token: str
-
-    def get(self, path: str, *, token: str | None = None) -> urllib3.BaseHTTPResponse:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return urllib3.request("GET", self.url + path, headers=headers, timeout=60.0, retries=False)
-
-
-@pytest.fixture(scope="module")
-def deployment() -> Iterator[Deployment]:
-    if not os.environ.get("KUBECONFIG"):
-        pytest.skip("needs KUBECONFIG of a cluster with Knative and Tekton")
-    for program in ("kubectl", "kn"):
-        if shutil.which(program) is None:
-            pytest.skip(f"needs the program {program}")
-    there = kubectl("get", "namespace", "fuseml", "--ignore-not-found")
-    told = "" if there else deploy()
-    token = os.environ.get("FUSEML_TOKEN", "") if there else re.findall(r"FUSEML_TOKEN=(\S+)", told)[0]
-    (gateway,) = [service for service in found("ksvc") if service["metadata"]["name"] == "gateway"]
-    yield Deployment(gateway["status"]["url"], token)
-    if not there:
-        subprocess.run([sys.executable, str(ROOT / "infra/deploy.py"), "undeploy", "--yes"], check=True)
-        assert "fuseml" not in kubectl("get", "namespaces,persistentvolumes,clusterroles,clusterrolebindings", "--output=name")
-        assert (
-            "sink" not in json.loads(kubectl("get", "configmap", "config-events", "--namespace=tekton-pipelines", "--output=json"))["data"]
-        )
 
 
 def test_every_function_is_a_ready_service(deployment: Deployment) -> None:
@@ -140,10 +78,7 @@ def test_an_account_may_do_what_its_function_does(
 
 
 def test_a_function_goes_to_sleep_and_wakes_with_a_call(deployment: Deployment) -> None:
-    deadline = time.monotonic() + 240
-    while found("pods", "--selector=serving.knative.dev/service=resolver"):
-        assert time.monotonic() < deadline, "the resolver does not scale to zero"
-        time.sleep(2)
+    wait_until(lambda: not found("pods", "--selector=serving.knative.dev/service=resolver"), 240, "the resolver scales to zero")
     begun = time.monotonic()
     answer = deployment.get("/resolve")
     print(f"woken in {time.monotonic() - begun:.2f} s")

@@ -42,7 +42,7 @@ def _register_mlflow(server: embedded.Server) -> str:
     return url
 
 
-def _trained_by_scikit_learn(alpha: float) -> tuple[dict[str, float], list[list[float]], list[float]]:
+def trained_by_scikit_learn(alpha: float) -> tuple[dict[str, float], list[list[float]], list[float]]:
     """The same model without FuseML: its metrics, some rows, and what it predicts for them."""
     from sklearn.datasets import load_diabetes
     from sklearn.linear_model import Ridge
@@ -71,7 +71,7 @@ def _check_run(server: embedded.Server, name: str, commit: str, alpha: float, ve
     run = server.finished_run(name)
     assert (run["state"], run["cause"], run["commit"]) == ("succeeded", None, commit)
     steps = {step["name"]: step for step in run["steps"]}
-    metrics, rows, predictions = _trained_by_scikit_learn(alpha)
+    metrics, rows, predictions = trained_by_scikit_learn(alpha)
     assert json.loads(steps["trainer"]["outputs"]["metrics"]) == pytest.approx(metrics)
     assert steps["trainer"]["outputs"]["model"] == f"models:/sklearn-diabetes/{version}"
     assert run["outputs"] == {"prediction-url": server.url + INFER}

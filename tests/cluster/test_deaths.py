@@ -1,0 +1,103 @@
+"""A function's pod is killed while it handles an event, on a real cluster: the broker delivers again, and there is one effect.
+
+What the function does is stopped in its middle by holding the database's one writer's turn.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator, Mapping
+
+import pytest
+import sqlalchemy
+import urllib3
+
+from fuseml.domain import events
+from fuseml.runtime import clock, cloudevents
+from fuseml.store import database
+
+from .deployment import Deployment, found, kubectl, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+FUNCTION = "artifacts"
+_WAITING = sqlalchemy.text("SELECT host(client_addr) FROM pg_stat_activity WHERE wait_event = 'advisory'")
+
+
+@pytest.fixture
+def store(deployment: Deployment) -> Iterator[database.Database]:
+    """The database of the deployment, the one for trying out."""
+    if not any(item["metadata"]["name"] == "postgresql" for item in found("statefulsets")):
+        pytest.skip("needs the PostgreSQL for trying out")
+    secret = json.loads(kubectl("get", "secret", "fuseml", "--namespace=fuseml", "--output=json"))["data"]
+    url = urllib.parse.urlsplit(base64.b64decode(secret["FUSEML_DATABASE_URL"]).decode())
+    forward = ["kubectl", "port-forward", "--namespace=fuseml", "statefulset/postgresql", ":5432"]
+    with subprocess.Popen(forward, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = re.findall(r"127\.0\.0\.1:(\d+)", process.stdout.readline())[0]
+            account = url.netloc.rpartition("@")[0]
+            reached = database.Database(url._replace(netloc=f"{account}@127.0.0.1:{port}").geturl())
+            yield reached
+            reached.close()
+        finally:
+            process.terminate()
+
+
+def pods() -> dict[str, str]:
+    """Name -> address of the function's pods."""
+    items = found("pods", f"--selector=serving.knative.dev/service={FUNCTION}")
+    return {item["metadata"]["name"]: item["status"].get("podIP", "") for item in items if "deletionTimestamp" not in item["metadata"]}
+
+
+def _tell(sink: str, headers: Mapping[str, str], body: bytes) -> None:
+    with contextlib.suppress(urllib3.exceptions.HTTPError):
+        urllib3.request("POST", sink, body=body, headers=headers, timeout=120.0, retries=False)
+
+
+def test_a_pod_that_is_killed_in_the_middle_of_an_event_leaves_one_effect(
+    deployment: Deployment, store: database.Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink = json.loads(kubectl("get", "configmap", "fuseml", "--namespace=fuseml", "--output=json"))["data"]["K_SINK"]
+    project, commit = f"killed{os.urandom(3).hex()}", os.urandom(20).hex()
+    event = events.event(events.CodesetPushed(project=project, codeset="code", ref="refs/heads/main", commit=commit), clock.now())
+    headers, body = cloudevents.encode(event)
+
+    with store.write() as session:
+        session.connection()
+        # The in-memory broker answers when all consumers have; nobody waits for that here.
+        telling = threading.Thread(target=_tell, args=(sink, headers, body))
+        telling.start()
+
+        def in_the_middle() -> set[str]:
+            with store.engine.connect() as connection:
+                waiting = set(connection.execute(_WAITING).scalars())
+            return {name for name, address in pods().items() if address in waiting}
+
+        wait_until(in_the_middle, 120, f"{FUNCTION} handles the event")
+        killed = in_the_middle()
+        kubectl("delete", "pod", *killed, "--namespace=fuseml", "--grace-period=0", "--force")
+        wait_until(lambda: not killed & pods().keys(), 60, "the pod is gone")
+    begun = time.monotonic()
+    telling.join()
+
+    wait_until(lambda: deployment.told(f"/artifacts?project={project}"), 180, "the event is handled again")
+    with capsys.disabled():
+        sys.stderr.write(
+            f"\n{', '.join(killed)} killed, the effect is there {time.monotonic() - begun:.1f} s after the database could go on\n"
+        )
+    assert [item["version"] for item in deployment.told(f"/artifacts?project={project}")] == [commit]
+    time.sleep(10)
+    assert len(deployment.told(f"/artifacts?project={project}")) == 1
+    recorded = [item for item in deployment.told("/events?type=artifact.recorded&limit=100") if project in json.dumps(item)]
+    assert len(recorded) == 1
+    assert deployment.told("/events/dead-letters") == [] or project not in json.dumps(deployment.told("/events/dead-letters"))

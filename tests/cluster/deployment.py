@@ -1,8 +1,7 @@
 """FuseML as `task deploy` puts it on a real cluster, and what its tests ask of it: kubectl, HTTP, and the command that people use.
 
 Needs KUBECONFIG, `kubectl` and `kn`, and to be run where the cluster's addresses can be reached. It takes FuseML as it finds it
-(FUSEML_TOKEN is its administrator's token), or else deploys it and removes it again. Images are named by FUSEML_TEST_IMAGE_NAME, with
-the names of `IMAGES`; what a test needs and nobody has named skips it.
+(FUSEML_TOKEN is its administrator's token), or else deploys it, with the images of `DEPLOYED`, and removes it again.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ from typing import Any
 import pytest
 import urllib3
 
+from tests.images import image
+
 ROOT = pathlib.Path(__file__).parents[2]
 DEPLOYED = {
     "FUNCTIONS": "--image",
@@ -35,16 +36,6 @@ DEPLOYED = {
     "TRAINER": "--trainer-image",
 }
 """Images that `task deploy` is told, by its options."""
-IMAGES = (*DEPLOYED, "BUILDER", "PREDICTOR", "STEPS", "SHELL")
-
-
-def image(name: str) -> str:
-    """The image of this name. Skips the test where nobody has named it."""
-    variable = f"FUSEML_TEST_IMAGE_{name}"
-    found = os.environ.get(variable, "")
-    if not found:
-        pytest.skip(f"needs {variable}")
-    return found
 
 
 def kubectl(*arguments: str, given: str | None = None) -> str:

@@ -1,7 +1,7 @@
 """The builder on a real cluster: the image that it makes, in a pod without privileges, is pulled and runs in the trainer's place.
 
-FUSEML_TEST_BUILDER_IMAGE and FUSEML_TEST_TRAINER_IMAGE are of one make (default: `fuseml/mlflow-builder:1` and `fuseml/mlflow-trainer:1`) and,
-like what is made of them, in the registry CLUSTER_REGISTRY, which speaks plain HTTP. What is pushed there stays.
+FUSEML_TEST_IMAGE_BUILDER and FUSEML_TEST_IMAGE_TRAINER are of one make and, like what is made of them, in the registry CLUSTER_REGISTRY,
+which speaks plain HTTP. What is pushed there stays.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.contract import engines, on_cluster
+from tests.images import image
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 REGISTRY = os.environ.get("CLUSTER_REGISTRY", "localhost:5000")
-BUILDER = os.environ.get("FUSEML_TEST_BUILDER_IMAGE", f"{REGISTRY}/fuseml/mlflow-builder:1")
-TRAINER = os.environ.get("FUSEML_TEST_TRAINER_IMAGE", f"{REGISTRY}/fuseml/mlflow-trainer:1")
 REPOSITORY = f"{REGISTRY}/fuseml-test/environments-{os.urandom(4).hex()}"
 
 # Pods reach no package index, so the wheel of the package is made where it is asked for.
@@ -44,14 +43,14 @@ command -v run >> "$FUSEML_ENV_RESULTS/answer"
 
 @pytest.fixture
 def under(tmp_path: Path) -> Iterator[engines.UnderTest]:
-    variables = {"FUSEML_TRAINER_IMAGE": TRAINER, "FUSEML_IMAGE_REPOSITORY": REPOSITORY, "FUSEML_PLAIN_REGISTRIES": REGISTRY}
+    variables = {"FUSEML_TRAINER_IMAGE": image("TRAINER"), "FUSEML_IMAGE_REPOSITORY": REPOSITORY, "FUSEML_PLAIN_REGISTRIES": REGISTRY}
     with on_cluster.tekton_engine(tmp_path, variables) as started:
         yield started
 
 
 def run(under: engines.UnderTest, requirement: str, use: str) -> tuple[str, str, str]:
     """The image that the builder says, its log, and what a step in that image puts out."""
-    build = engines.shell("build", BUILD, image=BUILDER, outputs=["image"], env={"REQUIREMENT": requirement})
+    build = engines.shell("build", BUILD, image=image("BUILDER"), outputs=["image"], env={"REQUIREMENT": requirement})
     answer = engines.shell("use", use, outputs=["answer"], needs=("build",)).model_copy(update={"image": engines.out("build", "image")})
     planned = engines.make_plan(build, answer)
     under.engine.submit(planned, {})
@@ -71,5 +70,5 @@ def test_an_image_is_made_once_and_runs_in_the_trainers_place(under: engines.Und
 
 
 def test_the_trainers_own_image_is_said_where_it_has_everything(under: engines.UnderTest) -> None:
-    image, _, answer = run(under, "mlflow>=3", 'command -v run > "$FUSEML_ENV_RESULTS/answer"')
-    assert (image, answer) == (TRAINER, "/usr/local/bin/run")
+    said, _, answer = run(under, "mlflow>=3", 'command -v run > "$FUSEML_ENV_RESULTS/answer"')
+    assert (said, answer) == (image("TRAINER"), "/usr/local/bin/run")

@@ -1,7 +1,7 @@
 """Applications on a real cluster: made, called, replaced under load, shared, rolled back, asleep, awake, gone.
 
-FUSEML_TEST_SERVING_IMAGE is an image with the model server (default: `fuseml/model-server:1` in CLUSTER_REGISTRY). Pods have
-to reach this process for their models: as FUSEML_TEST_HOST (`host.local`).
+FUSEML_TEST_IMAGE_SERVING is an image with the model server. Pods have to reach this process for their models: as FUSEML_TEST_HOST
+(`host.local`).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from fuseml.domain import application
 from fuseml.runtime import auth, secrets
 from fuseml.servings import knative
 from fuseml.store import database
+from tests.images import image
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
-IMAGE = os.environ.get("FUSEML_TEST_SERVING_IMAGE", f"{os.environ.get('CLUSTER_REGISTRY', 'localhost:5000')}/fuseml/model-server:1")
 HOST = os.environ.get("FUSEML_TEST_HOST", "host.local")
 NAME = "tiny"
 POOL = urllib3.PoolManager(maxsize=4, retries=False)
@@ -153,7 +153,7 @@ def fuseml(namespace: str, tracking: str, tmp_path_factory: pytest.TempPathFacto
     store = database.Database(f"sqlite:///{tmp_path_factory.mktemp('db')}/fuseml.db")
     store.migrate()
     cluster = knative.Cluster(namespace)
-    serving = knative.KnativeServing(cluster, knative.Settings(image=IMAGE, timeout=60, retention="0s", patience=60, cpu="25m"))
+    serving = knative.KnativeServing(cluster, knative.Settings(image=image("SERVING"), timeout=60, retention="0s", patience=60, cpu="25m"))
     tokens = auth.Tokens({auth.digest_of("t"): auth.Caller("admin", "admin")})
     deps = Deps(store=store, tokens=tokens, keyring=secrets.Keyring([secrets.new_key()]), serving={application.BUILT_IN: serving})
     with contextlib.closing(store), contextlib.closing(cluster):

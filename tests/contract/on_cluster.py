@@ -2,7 +2,7 @@
 
 Runs are told by asking the engine again and again, as the sweep does it, so that the suite needs no sink for Tekton's own events. Pods have
 to reach this process for their codesets: as FUSEML_TEST_HOST (`host.local` on a cluster that `shared/cluster` brought up).
-FUSEML_TEST_IMAGE is an image with a POSIX shell.
+FUSEML_TEST_IMAGE_SHELL is an image with a POSIX shell, FUSEML_TEST_IMAGE_GIT one with git besides.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fuseml.domain import events, plan
 from fuseml.engines import LogChunk
 from fuseml.engines.tekton import Cluster, Settings, TektonEngine
 from tests.contract.engines import Inbox, UnderTest
+from tests.images import image
 
 _PAUSE = 0.5
 _PATIENCE = 120.0
@@ -48,8 +49,8 @@ def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> I
     cluster = Cluster(namespace)
     try:
         core.create_namespaced_service_account(namespace, {"metadata": {"name": "contract"}})
-        image = os.environ.get("FUSEML_TEST_IMAGE", "dev.local/busybox:1")
-        git_image = os.environ.get("FUSEML_TEST_GIT_IMAGE", Settings().git_image)
+        shell = image("SHELL", "dev.local/busybox:1")
+        git_image = image("GIT", Settings().git_image)
         with _codesets(folder) as url:
             inbox = Inbox(_PATIENCE)
             settings = Settings(service_account="contract", git_image=git_image, variables=variables or {})
@@ -57,7 +58,7 @@ def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> I
             with engine.watching():
                 flags = core.read_namespaced_config_map("feature-flags", "tekton-pipelines").data or {}
                 kept = flags.get("keep-pod-on-cancel") == "true"
-                yield UnderTest(engine, inbox, image, beat=5.0, quotes=False, keeps_ended=kept)
+                yield UnderTest(engine, inbox, shell, beat=5.0, quotes=False, keeps_ended=kept)
     finally:
         core.delete_namespace(namespace)
         cluster.close()

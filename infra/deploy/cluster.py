@@ -86,13 +86,44 @@ def create_secret(name: str, namespace: str, contents: Mapping[str, str]) -> Non
     apply([{"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": encoded}])
 
 
-def wait(what: str, ready: Callable[[], str | None]) -> None:
-    """Until `ready` tells no more reason to wait. Raises DeployError with the last reason."""
+def wait(what: str, ready: Callable[[], str | None], app: str = "") -> None:
+    """Until `ready` tells no more reason to wait; what keeps the pods of `app` from running is told meanwhile.
+
+    Raises DeployError with the last reason.
+    """
+    told = ""
     while reason := ready():
+        trouble = troubles().get(app, "") if app else ""
+        if trouble and trouble != told:
+            say(f"{what}: {trouble}")
+            told = trouble
         if time.monotonic() - STARTED > PATIENCE:
-            raise DeployError(f"{what} did not become ready: {reason}")
+            raise DeployError(f"{what} did not become ready: {told or reason}")
         time.sleep(0.5)
     say(what)
+
+
+def troubles() -> dict[str, str]:
+    """By application, what keeps a pod of ours from running."""
+    ours = kubectl("get", "pods", "--namespace", NAMESPACE, "--selector=app.kubernetes.io/part-of=fuseml", "--output=json")
+    found = {pod["metadata"]["labels"].get("app.kubernetes.io/name", ""): trouble_of(pod) for pod in json.loads(ours)["items"]}
+    return {app: trouble for app, trouble in found.items() if trouble}
+
+
+def trouble_of(pod: Object) -> str | None:
+    """Why a container of the pod does not run, when it is not just starting: in its own last words, where it has said something."""
+    status = pod.get("status", {})
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waiting = container.get("state", {}).get("waiting", {})
+        reason, message = waiting.get("reason", ""), waiting.get("message", "")
+        if not reason or reason in ("ContainerCreating", "PodInitializing"):
+            continue
+        ended = container.get("lastState", {}).get("terminated", {})
+        words = (ended.get("message") or "").strip().splitlines()
+        if ended:
+            message = words[-1].strip() if words else f"it ended with exit code {ended.get('exitCode')}"
+        return f"{reason}: {message}".strip(": ")
+    return None
 
 
 def pending(kind: str, name: str) -> str | None:

@@ -109,14 +109,21 @@ def deploy_service(service: cluster.Object, mark: str) -> None:
 
 
 def wait_for_services(names: Iterable[str]) -> None:
-    """Until all are ready, telling of each. Raises DeployError with what the others are waiting for."""
-    left = sorted(names)
+    """Until all are ready, telling of each, and of what keeps one from running. Raises DeployError with what the others are waiting for."""
+    left, told = sorted(names), dict[str, str]()
     while left:
         reasons = {name: cluster.pending("ksvc", name) for name in left}
         for name in [name for name, reason in reasons.items() if reason is None]:
             left.remove(name)
             cluster.say(f"function {name}")
+        found = cluster.troubles() if left else {}
+        for name in left:
+            if name in found and told.get(name) != found[name]:
+                told[name] = found[name]
+                cluster.say(f"function {name}: {found[name]}")
         if left and time.monotonic() - cluster.STARTED > cluster.PATIENCE:
-            raise cluster.DeployError("\n".join(f"function {name} did not become ready: {reasons[name]}" for name in left))
+            raise cluster.DeployError(
+                "\n".join(f"function {name} did not become ready: {told.get(name) or reasons[name]}" for name in left)
+            )
         if left:
             time.sleep(1.0)

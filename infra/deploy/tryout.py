@@ -37,15 +37,14 @@ def postgresql_url() -> str:
 def deploy_postgresql(images: Mapping[str, str]) -> None:
     """If it is what we made a password for."""
     if cluster.find("secret", "postgresql") is not None:
-        _deploy("infra/kubernetes/postgresql", "postgresql", images)
-        cluster.say("PostgreSQL, for trying out")
+        _deploy("infra/kubernetes/postgresql", "postgresql", images, "PostgreSQL, for trying out")
 
 
 def deploy_gitea(images: Mapping[str, str]) -> None:
     """If no token of a git host is known; in the Secret an administrator's token of it, which only Gitea itself can make."""
     if "FUSEML_GIT_TOKEN" in cluster.data("secret", "fuseml"):
         return
-    _deploy("infra/integrations/gitea", "gitea", images)
+    _deploy("infra/integrations/gitea", "gitea", images, "Gitea, for trying out")
     gitea = ("exec", "gitea-0", f"--namespace={cluster.NAMESPACE}", "--container=gitea", "--", "gitea", "--config", GITEA_CONFIG)
     user = (*gitea, "admin", "user")
     if GITEA_ADMIN not in cluster.kubectl(*user, "list", "--admin"):
@@ -56,7 +55,6 @@ def deploy_gitea(images: Mapping[str, str]) -> None:
     told = cluster.kubectl(*user, "generate-access-token", f"--username={GITEA_ADMIN}", name, f"--scopes={GITEA_SCOPES}", "--raw")
     patch = json.dumps({"stringData": {"FUSEML_GIT_TOKEN": told.split()[-1]}})
     cluster.kubectl("patch", "secret", "fuseml", "--namespace", cluster.NAMESPACE, "--patch-file=/dev/stdin", given=patch)
-    cluster.say("Gitea, for trying out")
 
 
 def wants_s3(configured: Mapping[str, str], given: Mapping[str, str], *, there: bool) -> bool:
@@ -89,10 +87,17 @@ def without(told: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
 def deploy_s3(images: Mapping[str, str]) -> None:
     """If it has an account."""
     if cluster.find("secret", "s3") is not None:
-        _deploy("infra/integrations/s3", "s3", images)
-        cluster.say("S3, for trying out")
+        _deploy("infra/integrations/s3", "s3", images, "S3, for trying out")
 
 
-def _deploy(folder: str, name: str, images: Mapping[str, str]) -> None:
+def _deploy(folder: str, name: str, images: Mapping[str, str], what: str) -> None:
     cluster.apply(cluster.rendered(folder, images))
-    cluster.kubectl("rollout", "status", f"statefulset/{name}", "--namespace", cluster.NAMESPACE, "--timeout=300s")
+
+    def rolled_out() -> str | None:
+        found = cluster.find("statefulset", name) or {"metadata": {"generation": None}}
+        status = found.get("status", {})
+        is_known = status.get("observedGeneration") == found["metadata"]["generation"]
+        is_new = status.get("currentRevision") == status.get("updateRevision")
+        return None if is_known and is_new and status.get("readyReplicas") else "its pod is not ready"
+
+    cluster.wait(what, rolled_out, name)

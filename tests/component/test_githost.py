@@ -250,3 +250,14 @@ def test_a_broken_request_is_refused(
     server: githost.Server, clone: githost.Clone, body: bytes, headers: dict[str, str], status: int
 ) -> None:
     assert githost.post(server, "git-upload-pack", body, **headers)[0] == status
+
+
+def test_a_push_that_a_death_cut_off_does_not_keep_others_from_pushing(server: githost.Server, clone: githost.Clone) -> None:
+    repository = server.root / "workspace" / "mnist.git"
+    for left in ("refs/heads/main.lock", "HEAD.lock", "packed-refs.lock"):
+        (repository / left).touch()
+    second = clone.commit("second")
+    assert clone.push("--quiet", "origin", "main").returncode != 0
+    server.host.mend()
+    clone.git("push", "--quiet", "origin", "main")
+    assert server.host.heads("workspace", "mnist") == {"refs/heads/main": second}

@@ -8,6 +8,7 @@ import importlib.metadata
 import logging
 import os
 import pathlib
+import resource
 import secrets as tokens_of_python
 import signal
 import socket
@@ -26,6 +27,8 @@ from fuseml.runtime import secrets, telemetry
 from fuseml.runtime.telemetry import logs
 
 _log = logging.getLogger("fuseml.server")
+
+_FILES = 1 << 16
 _THREADS = 16
 _SIGNAL_SECONDS = 0.5
 _MAX_BODY = 1 << 30
@@ -54,6 +57,7 @@ def serve(options: Options) -> int:
         raise errors.PermanentError("--anonymous lets everybody in and is only for loopback; leave it out, or use --host 127.0.0.1")
     options.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     (options.home / "logs").mkdir(exist_ok=True)
+    _allow_many_files()
     logs.to_file(options.home / "logs" / "server.log", options.log_format)
     telemetry.export("fuseml", options.otlp_endpoint)
     with _owning(options.home), _listening(options) as listener:
@@ -75,9 +79,11 @@ def serve(options: Options) -> int:
             max_request_body_size=_MAX_BODY,
             ident="FuseML",
             clear_untrusted_proxy_headers=True,
+            # select() ends at 1,024 open files.
+            asyncore_use_poll=True,
         )
         stopping = _stop_on_signals()
-        serving = threading.Thread(target=_run, args=(server,), name="http", daemon=True)
+        serving = threading.Thread(target=_run, args=(server, stopping), name="http", daemon=True)
         with parts.running():
             try:
                 serving.start()
@@ -85,7 +91,8 @@ def serve(options: Options) -> int:
                 _greet(options, url, parts.state())
                 # A signal that the kernel hands to another thread does not wake this one: look again from time to time.
                 while not stopping.wait(_SIGNAL_SECONDS):
-                    pass
+                    if not serving.is_alive():
+                        raise errors.PermanentError("the HTTP server has ended, which it should not; the log has the cause")
                 print("Stopping...", flush=True)  # noqa: T201
             finally:
                 (options.home / "url").unlink(missing_ok=True)
@@ -101,10 +108,21 @@ def _publish_url(path: pathlib.Path, url: str) -> None:
     partial.replace(path)
 
 
-def _run(server: Any) -> None:
-    # Closing the server from another thread makes its loop fail on the closed socket; that is how it ends.
-    with contextlib.suppress(OSError):
+def _run(server: Any, stopping: threading.Event) -> None:
+    try:
         server.run()
+    except Exception:
+        # Closing the server from another thread makes its loop fail on the closed socket; that is how it ends.
+        if not stopping.is_set():
+            _log.exception("the HTTP server failed")
+
+
+def _allow_many_files() -> None:
+    # Shells allow 1,024; a repository that was pushed to a hundred times takes two hundred while it is read.
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _stop_on_signals() -> threading.Event:

@@ -37,6 +37,13 @@ class EmbeddedGitHost:
         self._url = url.rstrip("/")
         self._turns: dict[tuple[str, str], threading.Lock] = {}
 
+    def mend(self) -> None:
+        """Remove the locks that a process has left which died while it moved a ref: nobody could push there any more. Before anybody does."""
+        for repository in self._root.glob("*/*.git"):
+            # No ref is called so (git-check-ref-format).
+            for lock in (*repository.glob("*.lock"), *(repository / "refs").rglob("*.lock")):
+                lock.unlink()
+
     def create_repository(self, project: str, codeset: str) -> None:
         from dulwich.repo import Repo
 

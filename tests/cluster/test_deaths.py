@@ -5,17 +5,13 @@ What the function does is stopped in its middle by holding the database's one wr
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
-import re
-import subprocess
 import sys
 import threading
 import time
-import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 import sqlalchemy
@@ -31,26 +27,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 FUNCTION = "artifacts"
 _WAITING = sqlalchemy.text("SELECT host(client_addr) FROM pg_stat_activity WHERE wait_event = 'advisory'")
-
-
-@pytest.fixture
-def store(deployment: Deployment) -> Iterator[database.Database]:
-    """The database of the deployment, the one for trying out."""
-    if not any(item["metadata"]["name"] == "postgresql" for item in found("statefulsets")):
-        pytest.skip("needs the PostgreSQL for trying out")
-    secret = json.loads(kubectl("get", "secret", "fuseml", "--namespace=fuseml", "--output=json"))["data"]
-    url = urllib.parse.urlsplit(base64.b64decode(secret["FUSEML_DATABASE_URL"]).decode())
-    forward = ["kubectl", "port-forward", "--namespace=fuseml", "statefulset/postgresql", ":5432"]
-    with subprocess.Popen(forward, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            port = re.findall(r"127\.0\.0\.1:(\d+)", process.stdout.readline())[0]
-            account = url.netloc.rpartition("@")[0]
-            reached = database.Database(url._replace(netloc=f"{account}@127.0.0.1:{port}").geturl())
-            yield reached
-            reached.close()
-        finally:
-            process.terminate()
 
 
 def pods() -> dict[str, str]:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ from fuseml.runtime import auth, secrets
 from fuseml.servings import knative
 from fuseml.store import database
 from tests.images import image
+
+from .deployment import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -47,14 +49,6 @@ for answer in (1.0, 2.0):
         mlflow.sklearn.log_model(model, name="model", registered_model_name="tiny", input_example=x)
 """
 ROW = json.dumps({"inputs": [{"name": "input-0", "datatype": "FP64", "shape": [1, 1], "data": [0.5]}]})
-
-
-def wait_until(true: Callable[[], object], seconds: float, what: str) -> float:
-    started = time.monotonic()
-    while not true():
-        assert time.monotonic() - started < seconds, f"not after {seconds} s: {what}"
-        time.sleep(0.2)
-    return time.monotonic() - started
 
 
 @pytest.fixture(scope="module")

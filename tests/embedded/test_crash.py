@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+import urllib3
+
 from tests.embedded import server as embedded
 
 WORKFLOW = """
@@ -158,3 +160,27 @@ def test_two_servers_cannot_share_a_home(tmp_path: pathlib.Path) -> None:
         assert second.stdout == ""
         assert f"process {server.pid}" in second.stderr
         assert len(second.stderr.strip().splitlines()) == 1
+
+
+# What a server holds that many repositories are read on: more files than select() takes.
+_CROWDED = """
+import os, resource, sys
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, 4096), limit))
+for _ in range(1100):
+    os.set_inheritable(os.dup(0), True)
+os.execv(sys.executable, [sys.executable, "-m", "fuseml.cli.main", "up", *sys.argv[1:]])
+"""
+
+
+def test_a_server_with_more_than_a_thousand_open_files_answers(tmp_path: pathlib.Path) -> None:
+    home = tmp_path / "home"
+    command = [sys.executable, "-c", _CROWDED, "--home", str(home), "--port", "0", "--mlflow", "none"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as process:
+        try:
+            embedded.wait_for((home / "url").exists, 60, "the server to be ready")
+            url = (home / "url").read_text().strip()
+            assert urllib3.request("GET", f"{url}/healthz", retries=False, timeout=20.0).status == 200
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0

@@ -106,8 +106,8 @@ def wait(what: str, ready: Callable[[], str | None], app: str = "") -> None:
 def troubles() -> dict[str, str]:
     """By application, what keeps a pod of ours from running."""
     ours = kubectl("get", "pods", "--namespace", NAMESPACE, "--selector=app.kubernetes.io/part-of=fuseml", "--output=json")
-    found = {pod["metadata"]["labels"].get("app.kubernetes.io/name", ""): trouble_of(pod) for pod in json.loads(ours)["items"]}
-    return {app: trouble for app, trouble in found.items() if trouble}
+    found = [(pod["metadata"]["labels"].get("app.kubernetes.io/name", ""), trouble_of(pod)) for pod in json.loads(ours)["items"]]
+    return {app: trouble for app, trouble in found if trouble}
 
 
 def trouble_of(pod: Object) -> str | None:

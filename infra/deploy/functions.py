@@ -17,6 +17,9 @@ from infra.deploy import cluster, tryout
 
 CONFIGURATION = "fuseml.io/configuration"
 
+_USUAL = 40.0
+"""Seconds in which functions come up where nothing is wrong."""
+
 
 def make_secrets(given: Mapping[str, str]) -> str | None:
     """The Secrets: what is `given`, by variable, and what was never made. Returns the administrator's token if it was made just now: nothing
@@ -110,13 +113,16 @@ def deploy_service(service: cluster.Object, mark: str) -> None:
 
 def wait_for_services(names: Iterable[str]) -> None:
     """Until all are ready, telling of each, and of what keeps one from running. Raises DeployError with what the others are waiting for."""
-    left, told = sorted(names), dict[str, str]()
+    left, told, begun = sorted(names), dict[str, str](), time.monotonic()
     while left:
         reasons = {name: cluster.pending("ksvc", name) for name in left}
         for name in [name for name, reason in reasons.items() if reason is None]:
             left.remove(name)
             cluster.say(f"function {name}")
         found = cluster.troubles() if left else {}
+        if time.monotonic() - begun > _USUAL:
+            # Not all that goes wrong gets as far as a pod.
+            found = {name: reasons[name] or "" for name in left} | found
         for name in left:
             if name in found and told.get(name) != found[name]:
                 told[name] = found[name]

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.images import image
+
 from .deployment import Deployment, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -86,7 +88,7 @@ class World:
 def world(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = World(deployment, f"steered-{os.urandom(2).hex()}")
     file: Path = tmp_path_factory.mktemp("workflow") / "workflow.yaml"
-    file.write_text(WORKFLOW.replace("NAME", made.name).replace("IMAGE"("SHELL")))
+    file.write_text(WORKFLOW.replace("NAME", made.name).replace("IMAGE", image("SHELL")))
     made.fuseml("workflow", "create", str(file))
     yield made
     made.fuseml("workflow", "delete", made.name, "--force")

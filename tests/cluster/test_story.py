@@ -22,6 +22,7 @@ import urllib3
 from fuseml.domain import run
 from fuseml.store import database, runs
 from tests.embedded import test_first_light
+from tests.images import image
 
 from .deployment import ROOT, Deployment, found, kubectl, wait_until
 
@@ -36,7 +37,7 @@ WORKLOADS = "fuseml-workloads"
 def mlflow(deployment: Deployment) -> Iterator[str]:
     """The MLflow for trying out, registered; it stays where it was there before."""
     there = any(item["metadata"]["name"] == "mlflow" for item in found("statefulsets"))
-    manifests = kubectl("kustomize", str(ROOT / "infra/integrations/mlflow")).replace("ghcr.io/fuseml/steps:0.1.0"("STEPS"))
+    manifests = kubectl("kustomize", str(ROOT / "infra/integrations/mlflow")).replace("ghcr.io/fuseml/steps:0.1.0", image("STEPS"))
     kubectl("apply", "--server-side", "--filename=-", given=manifests)
     kubectl("rollout", "status", "statefulset/mlflow", "--namespace=fuseml", "--timeout=600s")
     deployment.fuseml("extension", "discover", MLFLOW, "--apply")
@@ -86,7 +87,7 @@ def story(deployment: Deployment, mlflow: str, tmp_path_factory: pytest.TempPath
     told = Story(deployment, folder / "code", f"e2e-{mark}", f"demo{mark}")
     document = (EXAMPLES / "workflows/mlflow-e2e.yaml").read_text().replace("name: mlflow-e2e\n", f"name: {told.workflow}\n")
     for shipped, name in (("ghcr.io/fuseml/mlflow-builder:v1", "BUILDER"), ("ghcr.io/fuseml/predictor:v1", "PREDICTOR")):
-        document = document.replace(shipped(name))
+        document = document.replace(shipped, image(name))
     (folder / "workflow.yaml").write_text(document)
     deployment.fuseml("project", "create", "-n", told.project)
     deployment.fuseml("push", str(told.code), "-p", told.project, "-n", "diabetes")

@@ -61,7 +61,7 @@ class Attempt:
     """`perform` does the work, on a thread of its own; `stop` and `enforce` belong to the scheduler's.
 
     `adopted` attempts were launched by an earlier server. `on_launch` is called, with the container program if any, before
-    a process exists: from then on the attempt is never made a second time.
+    a process exists: from then on the attempt is never made a second time, unless that server died before it made the process.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class Attempt:
         self._checkouts = checkouts
         self._on_launch = on_launch
         self._runtime = adopted.runtime if adopted else None
-        self._adopted = adopted is not None
+        self._adopted = adopted is not None and process.has_begun(self._place)
         self._guard = threading.Lock()
-        self._process = process.adopt(self._place) if adopted else None
+        self._process = process.adopt(self._place) if self._adopted else None
         self._stop: Stop | None = None
         self._kill_at = math.inf
 
@@ -149,6 +149,7 @@ class Attempt:
             ready = launch.native(self._step, values, found, self._folder, self._host.environment, self._host.environments)
         if ready.dropped:
             self._say(f"no shell can hand on variables of these names, so the step does not get them: {', '.join(ready.dropped)}")
+        process.clear(self._place)
         self._on_launch(ready.runtime)
         self._runtime = ready.runtime
         with self._guard:

@@ -93,16 +93,25 @@ class Process:
         return None
 
 
+def clear(folder: Path) -> None:
+    """Forget the process of an earlier attempt, before the next one is told of: what is there from then on is of that."""
+    # The lock too: a daemon that left the group of the earlier attempt may hold the old one for ever.
+    for name in ("pid", "exit", "lock"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether the process of the step in `folder` was ever made: an earlier server may have died just before."""
+    return held(folder) or _number(folder / "pid") is not None
+
+
 def start(
     folder: Path, command: Sequence[str], *, environment: Mapping[str, str], directory: Path, output: IO[bytes], data_limit: int | None
 ) -> Process:
-    """Start `command` for the step in `folder`; it prints to `output`. `data_limit` is bytes of data per process.
+    """Start `command` for the step in `folder`, which is clear; it prints to `output`. `data_limit` is bytes of data per process.
 
     Raises OSError or ValueError when the process cannot be made (no memory, arguments too long, a NUL in a variable).
     """
-    # A new lock file each time: a daemon that left the group of an earlier attempt may hold the old one for ever.
-    for name in ("pid", "exit", "lock"):
-        (folder / name).unlink(missing_ok=True)
     limit = "" if data_limit is None else str(max(1, data_limit // 1024))
     shell = ["/bin/sh", "-c", _SHELL, "fuseml", str(folder / "pid"), str(folder / "exit"), limit]
     with (folder / "lock").open("wb") as lock:

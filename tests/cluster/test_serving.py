@@ -28,6 +28,7 @@ from fuseml.domain import application
 from fuseml.runtime import auth, secrets
 from fuseml.servings import knative
 from fuseml.store import database
+from tests.contract import on_cluster
 from tests.images import image
 
 from .deployment import wait_until
@@ -90,19 +91,8 @@ def answers(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[str]:
-    if not os.environ.get("KUBECONFIG"):
-        pytest.skip("needs KUBECONFIG of a cluster with Knative Serving")
-    from kubernetes import client, config
-
-    config.load_kube_config()
-    core = client.CoreV1Api()
-    name = f"fuseml-serving-{os.urandom(4).hex()}"
-    core.create_namespace({"metadata": {"name": name}})
-    try:
+    with on_cluster.own_namespace("serving") as (name, _):
         yield name
-    finally:
-        core.delete_namespace(name)
-        core.api_client.close()
 
 
 @dataclass

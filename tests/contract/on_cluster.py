@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,19 +36,28 @@ _WHO = {
 
 
 @contextlib.contextmanager
-def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[UnderTest]:
-    """A tekton engine in a namespace of its own, which is removed in the end. `variables` are those of an installation. Skips the test
-    without a cluster."""
+def own_namespace(purpose: str) -> Iterator[tuple[str, Any]]:
+    """A new namespace, and the core API of the cluster; it is removed in the end. Skips the test without a cluster."""
     if not os.environ.get("KUBECONFIG"):
-        pytest.skip("needs KUBECONFIG of a cluster with Tekton")
+        pytest.skip("needs KUBECONFIG of a cluster with Knative and Tekton")
     from kubernetes import client, config
 
     config.load_kube_config()
     core = client.CoreV1Api()
-    namespace = f"fuseml-contract-{os.urandom(4).hex()}"
-    core.create_namespace({"metadata": {"name": namespace}})
-    cluster = Cluster(namespace)
+    name = f"fuseml-{purpose}-{os.urandom(4).hex()}"
+    core.create_namespace({"metadata": {"name": name}})
     try:
+        yield name, core
+    finally:
+        core.delete_namespace(name)
+        core.api_client.close()
+
+
+@contextlib.contextmanager
+def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[UnderTest]:
+    """A tekton engine in a namespace of its own, which is removed in the end. `variables` are those of an installation. Skips the test
+    without a cluster."""
+    with own_namespace("contract") as (namespace, core), contextlib.closing(Cluster(namespace)) as cluster:
         core.create_namespaced_service_account(namespace, {"metadata": {"name": "contract"}})
         shell = image("SHELL", "dev.local/busybox:1")
         git_image = image("GIT", Settings().git_image)
@@ -59,10 +69,6 @@ def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> I
                 flags = core.read_namespaced_config_map("feature-flags", "tekton-pipelines").data or {}
                 kept = flags.get("keep-pod-on-cancel") == "true"
                 yield UnderTest(engine, inbox, shell, beat=5.0, quotes=False, keeps_ended=kept)
-    finally:
-        core.delete_namespace(namespace)
-        cluster.close()
-        core.api_client.close()
 
 
 def delete_pods(under: UnderTest) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from functions.applications import service
-from fuseml.domain import application, document, extension
+from fuseml.domain import application, extension
+from fuseml.domain.documents import document
 from fuseml.runtime import http
 from fuseml.servings import State
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fuseml.domain import document, events
+from fuseml.domain import events
+from fuseml.domain.documents import document
 from fuseml.runtime import clock, cloudevents, secrets
 from fuseml.store import codesets, paging, webhooks
 from fuseml.store.tables import codeset_rows

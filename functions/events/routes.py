@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pydantic
 
 from functions.events import service, story
-from fuseml.domain import document
+from fuseml.domain.documents import document
 from fuseml.runtime import clock, http
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import sqlmodel
 
 from functions.events import story
 from functions.events import why as explanation
-from fuseml.domain import document, errors, events
+from fuseml.domain import errors, events
+from fuseml.domain.documents import document
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
 from fuseml.store import deliveries, ledger, outbox, paging

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 
 from functions.extensions import service
-from fuseml.domain import document, errors
+from fuseml.domain import errors
+from fuseml.domain.documents import document
 from fuseml.probes import discovery
 from fuseml.probes import target as targets
 from fuseml.probes.target import Target

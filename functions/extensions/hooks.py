@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fuseml.contents import trackers
-from fuseml.domain import document, errors
+from fuseml.domain import errors
+from fuseml.domain.documents import document
 from fuseml.runtime import clock, secrets
 from fuseml.store import extensions, webhooks
 

@@ -9,7 +9,8 @@ import flask
 import pydantic
 
 from functions.extensions import discovery, hooks, rotation, service
-from fuseml.domain import document, extension, impact, selector
+from fuseml.domain import extension, impact, selector
+from fuseml.domain.documents import document
 from fuseml.runtime import http
 
 if TYPE_CHECKING:

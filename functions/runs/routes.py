@@ -8,7 +8,8 @@ import flask
 import pydantic
 
 from functions.runs import service, views
-from fuseml.domain import approval, document, events, run
+from fuseml.domain import approval, events, run
+from fuseml.domain.documents import document
 from fuseml.runtime import http
 
 if TYPE_CHECKING:

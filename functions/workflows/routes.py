@@ -8,7 +8,8 @@ import flask
 import pydantic
 
 from functions.workflows import service
-from fuseml.domain import document, errors, events, plan, workflow
+from fuseml.domain import errors, events, plan, workflow
+from fuseml.domain.documents import document
 from fuseml.runtime import http
 from fuseml.store.tables import workflow_rows
 

@@ -8,8 +8,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fuseml.domain import artifact, document, errors, events, lint, workflow
+from fuseml.domain import artifact, errors, events, lint, workflow
 from fuseml.domain import plan as plans
+from fuseml.domain.documents import document
 from fuseml.runtime import clock, cloudevents, planner, requests
 from fuseml.store import codesets, paging, runs, workflows
 from fuseml.store.tables import codeset_rows, workflow_rows

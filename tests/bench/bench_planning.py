@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import yaml
 
-from fuseml.domain import document, planning, selector, workflow
+from fuseml.domain import planning, selector, workflow
+from fuseml.domain.documents import document
 
 SIZES = (10, 100, 1_000)
 BUDGET_MS = 10.0

@@ -18,7 +18,8 @@ import waitress.server
 import yaml
 from flask.testing import FlaskClient
 
-from fuseml.domain import document, errors
+from fuseml.domain import errors
+from fuseml.domain.documents import document
 from fuseml.runtime import auth, openapi, settings
 from fuseml.runtime import http as runtime_http
 from fuseml.runtime.telemetry import logs

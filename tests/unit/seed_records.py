@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fuseml.domain import document, extension
+from fuseml.domain import extension
+from fuseml.domain.documents import document
 
 OVERVIEW = """\
 id: mlflow

@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import document, errors
+from fuseml.domain import errors
+from fuseml.domain.documents import document
 
 
 class Leaf(document.Model):

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, expression
-from fuseml.domain.expression import ExtensionReference, InputReference, Literal, OutputReference
+from fuseml.domain import errors
+from fuseml.domain.documents import expression
+from fuseml.domain.documents.expression import ExtensionReference, InputReference, Literal, OutputReference
 
 SCOPE = expression.Scope(
     inputs={"predictor": False, "cs": True},

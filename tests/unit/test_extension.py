@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import document, errors, extension
+from fuseml.domain import errors, extension
+from fuseml.domain.documents import document
 from tests.unit import seed_records
 
 

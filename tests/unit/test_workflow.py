@@ -16,7 +16,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuseml.domain import document, errors, references, workflow
+from fuseml.domain import errors, references, workflow
+from fuseml.domain.documents import document
 from tests.unit import workflow_examples as examples
 
 REFUSED = sorted((examples.ROOT / "tests/golden/workflow_errors").glob("*.yaml"))

@@ -203,7 +203,7 @@ def send(
 def _data(file: str) -> dict[str, object]:
     if not file:
         return {}
-    from fuseml.domain import document
+    from fuseml.domain.documents import document
 
     with session.blaming(file):
         data = document.parse(session.read(file)).data

@@ -21,7 +21,7 @@ from fuseml.cli import options, session
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
-    from fuseml.domain import document
+    from fuseml.domain.documents import document
 
 Lists = Sequence[str]
 """The lists that lead from a document to its credentials."""
@@ -127,7 +127,7 @@ def _documents(text: str) -> Iterator[str]:
 
 
 def _record(file: str, text: str, lists: Lists, environment: Mapping[str, str]) -> Record:
-    from fuseml.domain import document
+    from fuseml.domain.documents import document
 
     with session.blaming(file):
         parsed = document.parse(text)

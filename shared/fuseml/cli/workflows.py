@@ -96,7 +96,7 @@ def update(context: typer.Context, file: File, format: options.Output = output.F
 
 
 def _name_in(text: str) -> str:
-    from fuseml.domain import document
+    from fuseml.domain.documents import document
 
     data = document.parse(text).data
     name = data.get("name") if isinstance(data, dict) else None

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import pydantic
 
-from fuseml.domain import document, errors
+from fuseml.domain import errors
+from fuseml.domain.documents import document
 
 # A name becomes a part of an address and of objects on a cluster.
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import datetime
 from typing import Literal
 
-from fuseml.domain import document, errors, plan
+from fuseml.domain import errors, plan
+from fuseml.domain.documents import document
 
 Decision = Literal["approved", "rejected", "expired"]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fuseml.domain import errors, expression
+from fuseml.domain import errors
+from fuseml.domain.documents import expression
 
 if TYPE_CHECKING:
     from fuseml.domain import workflow

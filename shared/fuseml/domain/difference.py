@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from fuseml.domain import document, extension, registry
+from fuseml.domain import extension, registry
+from fuseml.domain.documents import document
 
 Kind = Literal["appears", "vanishes", "changes"]
 

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal
 
 import pydantic
 
-from fuseml.domain import document, errors
+from fuseml.domain import errors
+from fuseml.domain.documents import document
 
 PREFIX = "org.fuseml."
 TEKTON_PREFIX = "dev.tekton.event."

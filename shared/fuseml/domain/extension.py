@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar, cast
 
 import pydantic
 
-from fuseml.domain import document
+from fuseml.domain.documents import document
 
 HIDDEN = "<hidden>"
 """Stands for every credentials value outside the store."""

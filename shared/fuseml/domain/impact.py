@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fuseml.domain import difference, document, extension, outlook, selector, workflow
+from fuseml.domain import difference, extension, outlook, selector, workflow
+from fuseml.domain.documents import document
 
 Kind = Literal["unchanged", "changes", "rebinds", "breaks", "resolves"]
 """`changes`: bound to the same, which says something else. `breaks`: finds nothing any more. `resolves`: finds something now."""

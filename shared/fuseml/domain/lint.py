@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from fuseml.domain import document, errors, expression, references, selector, workflow
+from fuseml.domain import errors, references, selector, workflow
+from fuseml.domain.documents import document, expression
 
 Bindings = Mapping[str, Mapping[str, selector.Binding]]
 Locate = Callable[[document.Path], document.Position | None]

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fuseml.domain import expression, extension, references, registry, selector, workflow
+from fuseml.domain import extension, references, registry, selector, workflow
+from fuseml.domain.documents import expression
 
 
 class Value(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from fuseml.domain import document, errors, selector
+from fuseml.domain import errors, selector
+from fuseml.domain.documents import document
 
 
 class TextPart(document.Model):

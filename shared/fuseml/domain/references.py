@@ -10,7 +10,8 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from fuseml.domain import document, errors, expression
+from fuseml.domain import errors
+from fuseml.domain.documents import document, expression
 
 if TYPE_CHECKING:
     from fuseml.domain import workflow

@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from fuseml.domain import constraint, document, errors, extension, matching, versions
+from fuseml.domain import constraint, errors, extension, matching, versions
+from fuseml.domain.documents import document
 
 MAX_EXPLAINED = 200
 """Candidates that one explanation lists at most; the rest are counted."""

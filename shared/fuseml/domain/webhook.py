@@ -19,7 +19,8 @@ from typing import Annotated
 
 import pydantic
 
-from fuseml.domain import document, errors
+from fuseml.domain import errors
+from fuseml.domain.documents import document
 
 Headers = Mapping[str, str]
 

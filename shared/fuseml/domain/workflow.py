@@ -13,7 +13,8 @@ from typing import Annotated, Literal, TypeVar
 
 import pydantic
 
-from fuseml.domain import document, errors, expression, salvage, selector, workflow_rules
+from fuseml.domain import errors, selector, workflow_rules
+from fuseml.domain.documents import document, expression, recovery
 
 SCHEMA_ID = "https://fuseml.org/schemas/workflow.v1.json"
 CODESET = "codeset"
@@ -256,9 +257,9 @@ def check(parsed: document.Parsed) -> Workflow:
     try:
         workflow = document.validate(Workflow, parsed.data, position=parsed.position, kind="workflow")
     except errors.InvalidError as error:
-        rest = salvage.salvage(Workflow, parsed.data, error.__cause__, hole=expression.HOLE, lists=("steps", "values"))
+        rest = recovery.salvage(Workflow, parsed.data, error.__cause__, hole=expression.HOLE, lists=("steps", "values"))
         broken = workflow_rules.problems(rest, parsed.position) if rest else []
-        raise _refusal([*error.problems, *salvage.unrelated(broken, error.problems)]) from error
+        raise _refusal([*error.problems, *recovery.unrelated(broken, error.problems)]) from error
     problems = workflow_rules.problems(workflow, parsed.position)
     if problems:
         raise _refusal(problems)

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fuseml.domain import artifact, document, errors, expression, references, run, schedule, trigger
+from fuseml.domain import artifact, errors, references, run, schedule, trigger
+from fuseml.domain.documents import document, expression
 
 if TYPE_CHECKING:
     from fuseml.domain import workflow

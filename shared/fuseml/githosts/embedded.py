@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuseml import githosts
-from fuseml.domain import caching, document, errors
+from fuseml.domain import caching, errors
+from fuseml.domain.documents import document
 from fuseml.githosts import checkout, history, payload
 
 if TYPE_CHECKING:

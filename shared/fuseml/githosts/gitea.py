@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuseml.domain import caching, document, errors
+from fuseml.domain import caching, errors
+from fuseml.domain.documents import document
 from fuseml.githosts import checkout, gitea_api, history
 
 if TYPE_CHECKING:

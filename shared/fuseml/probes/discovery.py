@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from fuseml import probes
-from fuseml.domain import document, errors
+from fuseml.domain import errors
 from fuseml.domain import extension as records
+from fuseml.domain.documents import document
 from fuseml.probes import crowd
 from fuseml.probes import target as targets
 from fuseml.probes.target import Target

@@ -22,8 +22,8 @@ import pydantic
 import werkzeug.exceptions
 
 import fuseml
-from fuseml.domain import document as documents
 from fuseml.domain import errors
+from fuseml.domain.documents.document import Parsed, parse, validate
 from fuseml.runtime import auth, telemetry
 from fuseml.runtime.settings import Settings
 from fuseml.runtime.telemetry import scrape, wsgi
@@ -216,24 +216,24 @@ def read_query(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:
         given = [value for value in values if value != ""]
         if given:
             data[name] = given if name in lists else given[-1]
-    return documents.validate(model, data, kind="query")
+    return validate(model, data, kind="query")
 
 
-def read_document() -> documents.Parsed:
+def read_document() -> Parsed:
     """The request's body as data with positions; JSON, or YAML where the header says so or says nothing. Raises InvalidError."""
     raw = flask.request.get_data()
     if not raw.strip():
         raise errors.InvalidError("the request needs a body (JSON or YAML)", [errors.Problem("", "the body is empty")])
     if _is_json(flask.request.content_type):
         try:
-            return documents.Parsed(parse_json(raw))
+            return Parsed(parse_json(raw))
         except (ValueError, RecursionError) as error:
             problem = errors.Problem(
                 "", f"the body is not valid JSON: {error}", getattr(error, "lineno", None), getattr(error, "colno", None)
             )
             raise errors.InvalidError(problem.message, [problem]) from error
     try:
-        return documents.parse(raw.decode())
+        return parse(raw.decode())
     except UnicodeDecodeError as error:
         raise errors.InvalidError("the body is not UTF-8 text") from error
 
@@ -253,7 +253,7 @@ def _refuse_constant(name: str) -> None:
 def read_body(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:
     """The request's body as a model. Raises InvalidError."""
     parsed = read_document()
-    return documents.validate(model, parsed.data, position=parsed.position if parsed.marks else None, kind="body")
+    return validate(model, parsed.data, position=parsed.position if parsed.marks else None, kind="body")
 
 
 def _is_json(content_type: str | None) -> bool:

@@ -22,7 +22,8 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from fuseml.domain import document, errors, plan, run
+from fuseml.domain import errors, plan, run
+from fuseml.domain.documents import document
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 

@@ -20,7 +20,8 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fuseml.domain import document, errors
+from fuseml.domain import errors
+from fuseml.domain.documents import document
 
 CODESET_ATTRIBUTES = ("name", "project", "version")
 EXTENSION_ATTRIBUTES = ("product", "service_category", "service_resource", "url", "version", "zone")

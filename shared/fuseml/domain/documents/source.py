@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from fuseml.domain import errors, positions
+from fuseml.domain import errors
+from fuseml.domain.documents import positions
 
 # A document nests shallowly; deeper text is an attack on the parser, not a workflow.
 MAX_DEPTH = 40

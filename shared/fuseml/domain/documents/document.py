@@ -13,7 +13,8 @@ from typing import Annotated, TypeVar
 import pydantic
 import pydantic_core
 
-from fuseml.domain import errors, positions
+from fuseml.domain import errors
+from fuseml.domain.documents import positions
 
 Path = positions.Path
 Position = positions.Position
@@ -50,7 +51,7 @@ def parse(text: str) -> Parsed:
 
     The parser is imported here: what programs send, and what is stored, is plain JSON.
     """
-    from fuseml.domain import source
+    from fuseml.domain.documents import source
 
     return source.parse(text)
 

@@ -1,0 +1,1 @@
+"""Documents that people write: text in, positions kept, models and expressions out."""

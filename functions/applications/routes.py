@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from functions.applications import service
-from fuseml.domain import application, extension
+from fuseml.domain import application
 from fuseml.domain.documents import document
+from fuseml.domain.registry import extension
 from fuseml.runtime import http
 from fuseml.servings import State
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import sqlmodel
 
 from fuseml import servings
-from fuseml.domain import application, errors, extension
+from fuseml.domain import application, errors
+from fuseml.domain.registry import extension
 from fuseml.runtime import clock
 from fuseml.servings import Status, Wanted
 from fuseml.store import applications, paging

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import sqlmodel
 
-from fuseml.domain import errors, extension, impact, workflow
+from fuseml.domain import errors, impact, workflow
+from fuseml.domain.registry import extension
 from fuseml.store import extensions, paging, runs, workflows
 from fuseml.store.tables import workflow_rows
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fuseml.domain import errors, extension
+from fuseml.domain import errors
+from fuseml.domain.registry import extension
 from fuseml.runtime import secrets
 
 

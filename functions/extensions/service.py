@@ -1,4 +1,4 @@
-"""Use cases of `extensions`: read, apply a pure change of `domain.registry`, seal, store, announce."""
+"""Use cases of `extensions`: read, apply a pure change of `domain.registry.registry`, seal, store, announce."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import sqlmodel
 
 from functions.extensions import foresight, sealing
-from fuseml.domain import constraint, errors, events, extension, impact, registry, selector
+from fuseml.domain import errors, events, impact
+from fuseml.domain.registry import constraint, extension, registry, selector
 from fuseml.runtime import clock, cloudevents, http
 from fuseml.store import extensions, paging, webhooks
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuseml.domain import errors, events, extension, registry
+from fuseml.domain import errors, events
+from fuseml.domain.registry import extension, registry
 from fuseml.probes import crowd
 from fuseml.probes import target as targets
 from fuseml.probes.target import Target

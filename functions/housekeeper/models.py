@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fuseml.contents import mlflow, trackers
-from fuseml.domain import errors, events, extension
+from fuseml.domain import errors, events
+from fuseml.domain.registry import extension
 from fuseml.probes import crowd
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import deliveries, extensions, model_versions

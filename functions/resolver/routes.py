@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 
 from functions.resolver import service
-from fuseml.domain import selector
 from fuseml.domain.documents import document
+from fuseml.domain.registry import selector
 from fuseml.runtime import http
 
 if TYPE_CHECKING:

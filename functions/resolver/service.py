@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fuseml.domain import selector
+from fuseml.domain.registry import selector
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import resolution
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pydantic
 
-from fuseml.domain import approval, plan, run, selector, workflow
+from fuseml.domain import approval, plan, run, workflow
+from fuseml.domain.registry import selector
 from fuseml.runtime import clock
 from fuseml.store import runs
 from fuseml.store.tables import run_rows

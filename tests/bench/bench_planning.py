@@ -16,8 +16,9 @@ from collections.abc import Callable
 
 import yaml
 
-from fuseml.domain import planning, selector, workflow
+from fuseml.domain import planning, workflow
 from fuseml.domain.documents import document
+from fuseml.domain.registry import selector
 
 SIZES = (10, 100, 1_000)
 BUDGET_MS = 10.0

@@ -21,7 +21,7 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from functions.resolver import app as resolver
-from fuseml.domain import extension, registry
+from fuseml.domain.registry import extension, registry
 from fuseml.runtime import auth
 from fuseml.store import database, extensions
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from functions.extensions import sealing
-from fuseml.domain import extension, selector
+from fuseml.domain.registry import extension, selector
 from fuseml.runtime import clock, secrets
 from fuseml.store import extensions, runs
 from fuseml.store.tables import run_rows

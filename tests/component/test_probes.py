@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fuseml import probes
-from fuseml.domain import errors, extension
+from fuseml.domain import errors
+from fuseml.domain.registry import extension
 from fuseml.probes import crowd, discovery
 from fuseml.probes.target import Target
 

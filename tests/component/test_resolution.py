@@ -11,7 +11,8 @@ import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, extension, registry, selector
+from fuseml.domain import errors
+from fuseml.domain.registry import extension, registry, selector
 from fuseml.store import database, extensions, resolution
 from fuseml.store.tables import extension_rows
 from tests.unit import registries

@@ -16,7 +16,8 @@ import sqlmodel
 
 from functions.extensions import app as extensions_app
 from functions.extensions import rotation
-from fuseml.domain import errors, extension, plan
+from fuseml.domain import errors, plan
+from fuseml.domain.registry import extension
 from fuseml.runtime import auth, secrets
 from fuseml.store import codesets, database, extensions
 from fuseml.store.tables import codeset_rows, extension_rows

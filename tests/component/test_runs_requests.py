@@ -14,7 +14,8 @@ from functions.dispatcher import app as dispatcher_app
 from functions.runs import app as runs_app
 from functions.workflows import app as workflows_app
 from fuseml import engines
-from fuseml.domain import errors, events, extension, plan
+from fuseml.domain import errors, events, plan
+from fuseml.domain.registry import extension
 from fuseml.githosts import embedded
 from fuseml.runtime import auth, cloudevents, secrets
 from fuseml.store import codesets, database, extensions, runs

@@ -6,7 +6,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from fuseml.domain import extension, registry, workflow
+from fuseml.domain import workflow
+from fuseml.domain.registry import extension, registry
 
 NOW, LATER = "2026-01-01T00:00:00.000000Z", "2026-01-02T00:00:00.000000Z"
 NEW_ID = registry.id_source(random.Random(4))

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fuseml.domain import extension, selector
+from fuseml.domain.registry import extension, selector
 
 ZONES = ["", "here", "there"]
 VERSIONS = ["", "1.0", "v1.0.0", "1.10.0", "2.0.0-rc.1", "2.0", "nightly", "RELEASE.2021-06-17"]

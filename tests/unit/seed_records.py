@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fuseml.domain import extension
 from fuseml.domain.documents import document
+from fuseml.domain.registry import extension
 
 OVERVIEW = """\
 id: mlflow

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import caching, plan, repair, selector
+from fuseml.domain import caching, plan, repair
+from fuseml.domain.registry import selector
 from tests.unit import workflow_examples as examples
 
 SECRET = plan.SecretPart(extension="minio", service="s3", credentials="default", key="KEY")

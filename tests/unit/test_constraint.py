@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fuseml.domain import constraint, errors, versions
+from fuseml.domain import errors
+from fuseml.domain.registry import constraint, versions
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "version_constraints.tsv"
 ROWS = [line.split("\t") for line in GOLDEN.read_text().splitlines() if not line.startswith("#")]

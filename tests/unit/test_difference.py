@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fuseml.domain import difference, errors, extension, registry
+from fuseml.domain import errors
+from fuseml.domain.registry import difference, extension, registry
 from tests.unit.impact_examples import LATER, NEW_ID, S3_KEYS, changed, record
 
 

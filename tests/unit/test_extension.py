@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, extension
+from fuseml.domain import errors
 from fuseml.domain.documents import document
+from fuseml.domain.registry import extension
 from tests.unit import seed_records
 
 

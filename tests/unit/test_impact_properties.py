@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import extension, impact, registry, selector
+from fuseml.domain import impact
+from fuseml.domain.registry import extension, registry, selector
 from tests.unit.impact_examples import NEW_ID, NOW, steps
 
 # Small worlds, so that records meet selectors often.

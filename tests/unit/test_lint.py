@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fuseml.domain import lint, selector, workflow
+from fuseml.domain import lint, workflow
+from fuseml.domain.registry import selector
 from tests.unit import workflow_examples as examples
 
 USED = "inputs:\n- {name: p, value: '{{ inputs.predictor }}'}\n- {codeset: {name: code}}\n"

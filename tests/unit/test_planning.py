@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, plan, planning, selector, workflow
+from fuseml.domain import errors, plan, planning, workflow
 from fuseml.domain.documents import document
+from fuseml.domain.registry import selector
 from tests.unit import workflow_examples as examples
 
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")

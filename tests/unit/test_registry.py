@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, extension, registry
+from fuseml.domain import errors
 from fuseml.domain.documents import document
+from fuseml.domain.registry import extension, registry
 from tests.unit import seed_records
 
 NOON, LATER = "2026-01-01T12:00:00.000000Z", "2026-01-01T13:00:00.000000Z"

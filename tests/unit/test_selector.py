@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fuseml.domain import errors, extension, plan, planning, selector, workflow
+from fuseml.domain import errors, plan, planning, workflow
+from fuseml.domain.registry import extension, selector
 from tests.unit import seed_records, workflow_examples
 
 SEED = [seed_records.load(text) for name, text in seed_records.TEXTS.items() if name != "overview"]

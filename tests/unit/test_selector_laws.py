@@ -10,7 +10,7 @@ from typing import TypeVar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import constraint, extension, selector, versions
+from fuseml.domain.registry import constraint, extension, selector, versions
 from tests.unit import registries
 
 Item = TypeVar("Item")

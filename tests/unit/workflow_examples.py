@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fuseml.domain import plan, planning, selector, workflow
+from fuseml.domain import plan, planning, workflow
+from fuseml.domain.registry import selector
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted((ROOT / "tests/golden/workflows").glob("*.yaml"))

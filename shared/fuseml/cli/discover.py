@@ -18,7 +18,7 @@ from fuseml.domain import errors
 if TYPE_CHECKING:
     from fuseml.client import shapes
     from fuseml.client.api import Client
-    from fuseml.domain import extension
+    from fuseml.domain.registry import extension
 
 
 def _services(proposal: options.Item) -> list[options.Item]:
@@ -81,7 +81,7 @@ def _around(context: typer.Context, client: Client, apply: bool) -> list[shapes.
 
 
 def _of_environment(client: Client, variables: Mapping[str, str], seen: set[str], apply: bool) -> Sequence[shapes.Proposal]:
-    from fuseml.domain import extension
+    from fuseml.domain.registry import extension
     from fuseml.probes import discovery, environment, target
 
     wanted = environment.find(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fuseml.contents import mlflow
-from fuseml.domain import extension
+from fuseml.domain.registry import extension
 
 RESOURCE = "mlflow-tracking"
 """The resource of a service that is a tracking server."""

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fuseml.domain import difference, extension, outlook, selector, workflow
+from fuseml.domain import outlook, workflow
 from fuseml.domain.documents import document
+from fuseml.domain.registry import difference, extension, selector
 
 Kind = Literal["unchanged", "changes", "rebinds", "breaks", "resolves"]
 """`changes`: bound to the same, which says something else. `breaks`: finds nothing any more. `resolves`: finds something now."""

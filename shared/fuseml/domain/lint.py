@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from fuseml.domain import errors, references, selector, workflow
+from fuseml.domain import errors, references, workflow
 from fuseml.domain.documents import document, expression
+from fuseml.domain.registry import selector
 
 Bindings = Mapping[str, Mapping[str, selector.Binding]]
 Locate = Callable[[document.Path], document.Position | None]

@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from fuseml.domain import errors, selector
+from fuseml.domain import errors
 from fuseml.domain.documents import document
+from fuseml.domain.registry import selector
 
 
 class TextPart(document.Model):

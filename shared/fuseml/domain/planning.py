@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fuseml.domain import errors, plan, references, selector, workflow, workflow_rules
+from fuseml.domain import errors, plan, references, workflow, workflow_rules
 from fuseml.domain.documents import document, expression
+from fuseml.domain.registry import selector
 
 NAMESPACE = "fuseml-workloads"
 """What the original calls the place where workloads run; the images of its predictors read it."""

@@ -13,8 +13,9 @@ from typing import Annotated, Literal, TypeVar
 
 import pydantic
 
-from fuseml.domain import errors, selector, workflow_rules
+from fuseml.domain import errors, workflow_rules
 from fuseml.domain.documents import document, expression, recovery
+from fuseml.domain.registry import selector
 
 SCHEMA_ID = "https://fuseml.org/schemas/workflow.v1.json"
 CODESET = "codeset"

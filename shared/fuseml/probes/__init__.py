@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuseml.domain import errors, extension
+from fuseml.domain import errors
+from fuseml.domain.registry import extension
 from fuseml.probes import gitea, inference, mlflow, oci, s3
 from fuseml.probes import target as targets
 from fuseml.probes.target import Target

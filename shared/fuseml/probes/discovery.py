@@ -7,8 +7,9 @@ from typing import Literal
 
 from fuseml import probes
 from fuseml.domain import errors
-from fuseml.domain import extension as records
 from fuseml.domain.documents import document
+from fuseml.domain.registry import extension as records
+from fuseml.domain.registry.extension import Extension
 from fuseml.probes import crowd
 from fuseml.probes import target as targets
 from fuseml.probes.target import Target
@@ -27,11 +28,11 @@ class Proposal(document.Model):
     url: str
     state: Literal["new", "registered", "known", "unknown"]
     id: str = ""
-    extension: records.Extension | None = None
+    extension: Extension | None = None
     message: str = ""
 
 
-def addresses(record: records.Extension) -> set[str]:
+def addresses(record: Extension) -> set[str]:
     """Where the record's services are, in the spelling that `propose` compares."""
     return {targets.normal(endpoint.url) for service in record.services for endpoint in service.endpoints}
 
@@ -52,7 +53,7 @@ def propose(wanted: Sequence[Target], registered: Mapping[str, str]) -> list[Pro
     ]
 
 
-def register(proposal: Proposal, create: Callable[[records.Extension], records.Extension]) -> Proposal:
+def register(proposal: Proposal, create: Callable[[Extension], Extension]) -> Proposal:
     """Have a new proposal registered: under the product's name, or a generated id where that is taken. Others stay as they are."""
     draft = proposal.extension
     if proposal.state != "new" or draft is None:
@@ -83,7 +84,7 @@ def _look(url: str, target: Target) -> Proposal:
     return Proposal(url=url, state="new", extension=draft, message=trouble)
 
 
-def _trouble(draft: records.Extension, target: Target) -> str:
+def _trouble(draft: Extension, target: Target) -> str:
     """Why the credentials that the draft holds are of no use. Where that cannot be found out, nothing."""
     resource = next((service.resource for service in draft.services if service.credentials), None)
     if resource is None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from fuseml.domain import extension
+from fuseml.domain.registry import extension
 from fuseml.probes import target as targets
 from fuseml.probes.target import Target
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuseml.domain import extension
+from fuseml.domain.registry import extension
 from fuseml.probes import draft, tool
 from fuseml.probes import target as targets
 from fuseml.probes.target import Target

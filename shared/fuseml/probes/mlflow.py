@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fuseml.domain import extension
+from fuseml.domain.registry import extension
 from fuseml.probes import draft, tool
 from fuseml.probes import target as targets
 from fuseml.probes.target import Answer, Target

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from fuseml.domain import extension
+from fuseml.domain.registry import extension
 from fuseml.probes import draft, tool
 from fuseml.probes.target import Answer, Target
 

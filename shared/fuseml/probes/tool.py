@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fuseml.domain import errors, extension
+from fuseml.domain import errors
+from fuseml.domain.registry import extension
 from fuseml.probes.target import Answer, Target
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import sqlmodel
 
-from fuseml.domain import artifact, errors, lint, plan, planning, selector, workflow
+from fuseml.domain import artifact, errors, lint, plan, planning, workflow
+from fuseml.domain.registry import selector
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import codesets, resolution
 

@@ -12,7 +12,8 @@ from typing import Literal, Protocol
 
 import sqlmodel
 
-from fuseml.domain import application, errors, extension
+from fuseml.domain import application, errors
+from fuseml.domain.registry import extension
 from fuseml.store import applications
 from fuseml.store.tables import application_rows
 

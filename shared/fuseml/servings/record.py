@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fuseml.domain import application, errors, extension
+from fuseml.domain import application, errors
+from fuseml.domain.registry import extension
 from fuseml.runtime import clock, secrets
 from fuseml.store import database, extensions
 

@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy
 from sqlmodel import Session, col, select
 
-from fuseml.domain import errors, extension, plan, registry, selector, versions
+from fuseml.domain import errors, plan
+from fuseml.domain.registry import extension, registry, selector, versions
 from fuseml.store import paging
 from fuseml.store.tables import extension_rows
 
@@ -111,7 +112,7 @@ def remove(session: Session, extension_id: str) -> extension.Extension:
 
 
 def find(session: Session, wanted: selector.Selector, page: paging.Page) -> paging.Slice[extension_rows.ExtensionRecord]:
-    """Records that may satisfy the selector, by id. Narrows by equality only: `domain.selector` decides."""
+    """Records that may satisfy the selector, by id. Narrows by equality only: `domain.registry.selector` decides."""
     query = select(extension_rows.ExtensionRecord)
     if wanted.extension_id:
         query = query.where(extension_rows.ExtensionRecord.id == wanted.extension_id)
@@ -134,7 +135,7 @@ def find(session: Session, wanted: selector.Selector, page: paging.Page) -> pagi
 
 
 def candidates(session: Session, selectors: Sequence[selector.Selector]) -> list[extension.Extension]:
-    """Every record that any of the selectors might mean, once each. Narrows by equality only: `domain.selector` decides."""
+    """Every record that any of the selectors might mean, once each. Narrows by equality only: `domain.registry.selector` decides."""
     found: dict[str, extension.Extension] = {}
     service = extension_rows.ExtensionService
     # In portions: a database bounds how long a condition may be.

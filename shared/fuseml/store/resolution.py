@@ -1,6 +1,6 @@
 """Resolution over the whole registry by reading as few records as prove the answer.
 
-`domain.selector` decides. Here services are read in its order, as far as columns know it, a page at a time, and it is asked again
+`domain.registry.selector` decides. Here services are read in its order, as far as columns know it, a page at a time, and it is asked again
 until it says that nothing behind could change the choice. So the cost hangs on what matches best, not on how much is registered.
 """
 
@@ -15,7 +15,7 @@ import sqlalchemy
 from sqlalchemy import bindparam
 from sqlmodel import Session, col
 
-from fuseml.domain import constraint, extension, matching, selector
+from fuseml.domain.registry import constraint, extension, matching, selector
 from fuseml.store import extensions
 from fuseml.store.tables import extension_rows
 

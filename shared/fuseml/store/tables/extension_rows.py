@@ -27,7 +27,7 @@ class ExtensionRecord(columns.Row, table=True):
 class ExtensionService(columns.Row, table=True):
     """What selectors ask for and rank by, as columns: narrows the candidates and puts the best first, never decides.
 
-    `internal` and `external`: whether it has such an endpoint; `version` is the place of the extension's version (domain.versions).
+    `internal` and `external`: whether it has such an endpoint; `version` is the place of the extension's version (domain.registry.versions).
     """
 
     __tablename__ = "extension_service"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from fuseml.domain import extension, registry
 from fuseml.domain.documents import document
+from fuseml.domain.registry import extension, registry
 
 Kind = Literal["appears", "vanishes", "changes"]
 

@@ -1,6 +1,6 @@
 """Version constraints in the Masterminds syntax, version 3 semantics: `~1.10.0`, `^0.2.3`, `1.2.x`, `1.2 - 1.4.5`, `>=1.0, <2 || 3.x`.
 
-Every comparator is one interval of the total order of versions; its ends are cuts (`domain.versions`).
+Every comparator is one interval of the total order of versions; its ends are cuts (`domain.registry.versions`).
 Three rules come from Masterminds alone and look odd: a pre-release satisfies only a group of comparators of which one names a
 pre-release; `~0.0.0` admits everything; `!=4.1` leaves out the 4.1.x of its own pre-release only. Where that library breaks its own
 documentation, for a lone `*` behind an operator or at an end of a hyphen range, the documentation wins: `*` is every version.
@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fuseml.domain import errors, versions
+from fuseml.domain import errors
+from fuseml.domain.registry import versions
 
 _SUFFIX = rf"(?:-(?:{versions.IDENTIFIERS}))?(?:\+{versions.IDENTIFIERS})?"
 _PARTIAL = rf"v?(?:[0-9]+|[xX*])(?:\.(?:[0-9]+|[xX*])){{0,2}}{_SUFFIX}"

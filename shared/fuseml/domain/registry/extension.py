@@ -1,7 +1,7 @@
 """The extension record: what one registered installation of a product offers, and how to reach it.
 
 One family of models is the document that people write, the patch of a PUT (a field that is not named keeps its value) and the
-stored record; `domain.registry` changes them. Field names are the original API's; the seed's examples load unchanged.
+stored record; `domain.registry.registry` changes them. Field names are the original API's; the seed's examples load unchanged.
 
 Credentials values are opaque here: in the store they are sealed. Only the placeholder `<hidden>` has a meaning: "what is stored".
 Where nothing is stored the placeholder stays, the value counts as missing, and resolution refuses the credentials for that reason.

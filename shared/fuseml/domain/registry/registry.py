@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from fuseml.domain import errors, extension
+from fuseml.domain import errors
+from fuseml.domain.registry import extension
 
 # The alphabet of Kubernetes' own generated names: no vowels, so no words; nothing that looks like something else.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"

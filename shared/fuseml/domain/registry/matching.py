@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuseml.domain import constraint, extension, versions
+from fuseml.domain.registry import constraint, extension, versions
 
 if TYPE_CHECKING:
-    from fuseml.domain import selector
+    from fuseml.domain.registry import selector
 
 _SCOPES = {"user": 0, "project": 1, "global": 2}
 

@@ -1,7 +1,7 @@
 """From selectors to bindings: which registered tool a step gets, by rules that anybody can repeat (design section 5, seed 004).
 
 Pure: the same records, selectors and context give the same answer, in whatever order the records come. The rules are in
-`domain.matching`; here is what is asked, what is answered, and how a choice is explained.
+`domain.registry.matching`; here is what is asked, what is answered, and how a choice is explained.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from fuseml.domain import constraint, errors, extension, matching, versions
+from fuseml.domain import errors
 from fuseml.domain.documents import document
+from fuseml.domain.registry import constraint, extension, matching, versions
 
 MAX_EXPLAINED = 200
 """Candidates that one explanation lists at most; the rest are counted."""

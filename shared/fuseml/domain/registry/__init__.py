@@ -1,0 +1,1 @@
+"""The registry: extension records, their versions, and the choice of a service by selector."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import sqlmodel
 
-from fuseml.domain import concurrency, course, errors, events, plan, run
+from fuseml.domain import course, errors, events, plan, run
+from fuseml.domain.workflows import concurrency
 from fuseml.runtime import clock, planner, steering
 from fuseml.runtime.telemetry import trace
 from fuseml.store import codesets, decisions, runs, workflows

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import sqlmodel
 
 from functions.dispatcher import creation, takers
-from fuseml.domain import events, plan, run, trigger, workflow
+from fuseml.domain import events, plan, run
+from fuseml.domain.workflows import Workflow, triggers
 from fuseml.runtime import clock, planner, requests, reuse, steering
 from fuseml.store import codesets, decisions, runs, workflows
 
@@ -27,7 +28,7 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
     announced: list[events.Payload] = []
     for taker in _takers(session, event, "code", pushed.project, pushed.codeset, pushed.commit):
         revision, document = _current(session, taker.workflow)
-        wanted, because = trigger.matches_push(document.on, pushed.ref, pushed.paths)
+        wanted, because = triggers.matches_push(document.on, pushed.ref, pushed.paths)
         if not wanted:
             _decline(session, event, because, workflow=taker.workflow, commit=pushed.commit)
             continue
@@ -60,7 +61,7 @@ def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Ev
         told = f"nothing was pushed to the main branch of {rest} yet; the first push starts it"
         return _decline(session, event, told, workflow=assigned.workflow)
     revision, document = _current(session, assignment.workflow)
-    wanted, because = trigger.matches_push(document.on, planner.DEFAULT_REF, None)
+    wanted, because = triggers.matches_push(document.on, planner.DEFAULT_REF, None)
     if not wanted:
         return _decline(session, event, because, workflow=assigned.workflow)
     order = planner.Order(document=document, revision=revision, project=project, codeset=name, commit=commit)
@@ -172,9 +173,9 @@ def _newest(session: sqlmodel.Session, project: str, codeset: str) -> str | None
     return commit if codesets.find_codeset(session, project, codeset) else None
 
 
-def _current(session: sqlmodel.Session, name: str) -> tuple[int, workflow.Workflow]:
+def _current(session: sqlmodel.Session, name: str) -> tuple[int, Workflow]:
     row = workflows.revision(session, name)
-    return row.revision, workflow.Workflow.model_validate(row.document)
+    return row.revision, Workflow.model_validate(row.document)
 
 
 def _takers(

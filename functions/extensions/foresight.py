@@ -1,4 +1,4 @@
-"""What a change of a record would do to the workflows: gathers from the store what `domain.impact` judges, and refuses what it may not.
+"""What a change of a record would do to the workflows: gathers from the store what `domain.workflows.impact` judges, and refuses what it may not.
 
 A workflow is judged for the projects that its assignments name. A pattern may leave the project open, and nobody knows who will push:
 therefore also for the projects and users of its latest runs, and for no project and nobody in particular.
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import sqlmodel
 
-from fuseml.domain import errors, impact, workflow
+from fuseml.domain import errors
 from fuseml.domain.registry import extension
+from fuseml.domain.workflows import ExtensionRequirement, Workflow, impact
 from fuseml.store import extensions, paging, runs, workflows
 from fuseml.store.tables import workflow_rows
 
@@ -23,10 +24,10 @@ _NAMED = 3
 def assess(session: sqlmodel.Session, before: extension.Extension | None, after: extension.Extension | None, *, home: str) -> impact.Impact:
     """The impact of changing one record; None is a record that does not exist."""
     uses: list[impact.Use] = []
-    wanted: dict[workflow.ExtensionRequirement, None] = {}
+    wanted: dict[ExtensionRequirement, None] = {}
     assigned = workflows.assignments(session)
     for row in workflows.current(session, _EVERYTHING).rows:
-        document = workflow.Workflow.model_validate(row.document)
+        document = Workflow.model_validate(row.document)
         concerned = impact.concerned(document, before, after)
         wanted |= dict.fromkeys(requirement for step in concerned for requirement in step.extensions)
         uses += _uses(session, row, document, [item for item in assigned if item.workflow == row.workflow], known=bool(concerned))
@@ -38,7 +39,7 @@ def assess(session: sqlmodel.Session, before: extension.Extension | None, after:
 def _uses(
     session: sqlmodel.Session,
     row: workflow_rows.WorkflowRevision,
-    document: workflow.Workflow,
+    document: Workflow,
     assignments: Sequence[workflow_rows.Assignment],
     *,
     known: bool,

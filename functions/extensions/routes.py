@@ -9,9 +9,9 @@ import flask
 import pydantic
 
 from functions.extensions import discovery, hooks, rotation, service
-from fuseml.domain import impact
 from fuseml.domain.documents import document
 from fuseml.domain.registry import extension, selector
+from fuseml.domain.workflows import impact
 from fuseml.runtime import http
 
 if TYPE_CHECKING:

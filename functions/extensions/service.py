@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import sqlmodel
 
 from functions.extensions import foresight, sealing
-from fuseml.domain import errors, events, impact
+from fuseml.domain import errors, events
 from fuseml.domain.registry import constraint, extension, registry, selector
+from fuseml.domain.workflows import impact
 from fuseml.runtime import clock, cloudevents, http
 from fuseml.store import extensions, paging, webhooks
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import sqlmodel
 
-from fuseml.domain import events, schedule, workflow
+from fuseml.domain import events
+from fuseml.domain.workflows import Workflow, schedule
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import milestones, workflows
 from fuseml.store.tables import workflow_rows
@@ -51,5 +52,5 @@ def _reached(session: sqlmodel.Session, row: workflow_rows.WorkflowRevision, due
     for assignment in assigned:
         if assignment.created <= moment:
             yield events.ScheduleReached(workflow=row.workflow, due=minute, assignment=assignment.id)
-    if not assigned and not any(item.is_codeset for item in workflow.Workflow.model_validate(row.document).inputs):
+    if not assigned and not any(item.is_codeset for item in Workflow.model_validate(row.document).inputs):
         yield events.ScheduleReached(workflow=row.workflow, due=minute)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from functions.runs import consequences, views
 from fuseml import contents, engines
-from fuseml.domain import approval, errors, events, run, workflow
+from fuseml.domain import approval, errors, events, run
+from fuseml.domain.workflows import Workflow
 from fuseml.runtime import cloudevents, http, planner, requests, steering
 from fuseml.store import archive, codesets, paging, runs, workflows
 
@@ -136,12 +137,12 @@ def original(deps: Deps, filters: Mapping[str, str | None], status: str | None) 
     with deps.store.read() as session:
         rows = runs.page(session, paging.Page(_ORIGINAL_LIMIT), **filters).rows
         urls = {f"{row.project}/{row.name}": row.url for row in codesets.all_codesets(session)}
-        documents: dict[tuple[str, int], workflow.Workflow] = {}
+        documents: dict[tuple[str, int], Workflow] = {}
         shown: list[views.OriginalRun] = []
         for row in rows:
             key = (row.workflow, row.revision)
             if key not in documents:
                 stored = workflows.stored_revision(session, *key)
-                documents[key] = workflow.Workflow.model_validate(stored.document)
+                documents[key] = Workflow.model_validate(stored.document)
             shown.append(views.original(row, documents[key], f"{deps.public_url}/runs/{row.name}", urls))
     return [item for item in shown if not status or item.status == status]

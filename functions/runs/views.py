@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 
-from fuseml.domain import approval, plan, run, workflow
+from fuseml.domain import approval, plan, run, workflows
 from fuseml.domain.registry import selector
 from fuseml.runtime import clock
 from fuseml.store import runs
@@ -163,7 +163,7 @@ def duration(started: str | None, finished: str | None) -> float | None:
     return round(clock.seconds(finished or clock.now()) - clock.seconds(started), 3) if started else None
 
 
-def original(row: run_rows.Run, document: workflow.Workflow, url: str, codeset_urls: Mapping[str, str]) -> OriginalRun:
+def original(row: run_rows.Run, document: workflows.Workflow, url: str, codeset_urls: Mapping[str, str]) -> OriginalRun:
     """The run as the original API showed it: a codeset's value is `<git url>:<revision>`."""
     planned = plan.Plan.model_validate(row.plan) if row.plan else None
     values = {**(planned.inputs if planned else {}), **row.inputs}

@@ -8,8 +8,9 @@ import flask
 import pydantic
 
 from functions.workflows import service
-from fuseml.domain import errors, events, plan, workflow
+from fuseml.domain import errors, events, plan, workflows
 from fuseml.domain.documents import document
+from fuseml.domain.workflows import loading
 from fuseml.runtime import http
 from fuseml.store.tables import workflow_rows
 
@@ -120,35 +121,35 @@ class NewAssignment(Target):
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
-    @api.route("GET", "/workflows", query=WorkflowQuery, returns=[workflow.Workflow])
+    @api.route("GET", "/workflows", query=WorkflowQuery, returns=[workflows.Workflow])
     def list_workflows(query: WorkflowQuery) -> http.Listed[dict[str, Any]]:
         """List workflows, by name."""
         found = service.page(deps, query.limit, query.cursor, query.name)
         return http.Listed([_wire(row) for row in found.rows], found.next_cursor)
 
-    @api.route("POST", "/workflows", query=WriteQuery, document=workflow.Workflow, returns=workflow.Workflow, status=201)
+    @api.route("POST", "/workflows", query=WriteQuery, document=workflows.Workflow, returns=workflows.Workflow, status=201)
     def create_workflow(query: WriteQuery) -> dict[str, Any] | flask.Response:
         """Create a workflow from its document."""
         if query.dry_run:
             return _looked_at(query.project)
-        return _wire(service.create(deps, workflow.check(http.read_document())))
+        return _wire(service.create(deps, loading.check(http.read_document())))
 
     @api.route("GET", "/workflows/schema")
     def get_schema() -> dict[str, object]:
         """Show the JSON Schema of workflow documents, for editors."""
-        return workflow.json_schema()
+        return loading.json_schema()
 
-    @api.route("GET", "/workflows/<name>", query=RevisionQuery, returns=workflow.Workflow)
+    @api.route("GET", "/workflows/<name>", query=RevisionQuery, returns=workflows.Workflow)
     def get_workflow(name: str, query: RevisionQuery) -> dict[str, Any]:
         """Show a workflow, as it is or as it was."""
         return _wire(service.get(deps, name, query.revision))
 
-    @api.route("PUT", "/workflows/<name>", query=WriteQuery, document=workflow.Workflow, returns=workflow.Workflow)
+    @api.route("PUT", "/workflows/<name>", query=WriteQuery, document=workflows.Workflow, returns=workflows.Workflow)
     def update_workflow(name: str, query: WriteQuery) -> dict[str, Any] | flask.Response:
         """Change a workflow: makes a new revision, assignments stay."""
         if query.dry_run:
             return _looked_at(query.project, name)
-        return _wire(service.update(deps, name, workflow.check(http.read_document())))
+        return _wire(service.update(deps, name, loading.check(http.read_document())))
 
     @api.route("DELETE", "/workflows/<name>", query=DeleteQuery, status=204)
     def delete_workflow(name: str, query: DeleteQuery) -> None:

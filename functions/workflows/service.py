@@ -8,9 +8,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fuseml.domain import artifact, errors, events, lint, workflow
+from fuseml.domain import artifact, errors, events
 from fuseml.domain import plan as plans
 from fuseml.domain.documents import document
+from fuseml.domain.workflows import Workflow, lint, loading
 from fuseml.runtime import clock, cloudevents, planner, requests
 from fuseml.store import codesets, paging, runs, workflows
 from fuseml.store.tables import codeset_rows, workflow_rows
@@ -52,7 +53,7 @@ def diff(deps: Deps, name: str, before: int | None, after: int | None) -> str:
     return "".join(difflib.unified_diff(old, new, *labels, older.created, newer.created))
 
 
-def create(deps: Deps, checked: workflow.Workflow) -> workflow_rows.WorkflowRevision:
+def create(deps: Deps, checked: Workflow) -> workflow_rows.WorkflowRevision:
     """Raises ConflictError when the name is taken."""
     with deps.store.write() as session:
         row = workflows.add(session, checked.name, stored(checked), clock.now())
@@ -61,16 +62,14 @@ def create(deps: Deps, checked: workflow.Workflow) -> workflow_rows.WorkflowRevi
     return row
 
 
-def _check_name(checked: workflow.Workflow, name: str) -> None:
+def _check_name(checked: Workflow, name: str) -> None:
     if checked.name != name:
         told = f"the document is named {checked.name!r}, the address says {name!r}; a workflow cannot be renamed"
         problem = errors.Problem("name", told)
         raise errors.InvalidError(str(problem), [problem])
 
 
-def look_at(
-    deps: Deps, read: Callable[[], document.Parsed], project: str, name: str | None
-) -> tuple[workflow.Workflow | None, list[lint.Finding]]:
+def look_at(deps: Deps, read: Callable[[], document.Parsed], project: str, name: str | None) -> tuple[Workflow | None, list[lint.Finding]]:
     """The workflow that a document describes, if it does, and what there is to say about it; nothing is stored.
 
     `name` is given where a stored workflow would be changed. Raises NotFoundError when that does not exist.
@@ -80,7 +79,7 @@ def look_at(
             workflows.workflow(session, name)
         try:
             parsed = read()
-            checked = workflow.check(parsed)
+            checked = loading.check(parsed)
             if name is not None:
                 _check_name(checked, name)
         except errors.InvalidError as error:
@@ -97,7 +96,7 @@ def plan(deps: Deps, wish: events.RunRequested) -> plans.Plan:
         return requests.plan_of(session, wish, order, "", following, site, deps.git.digest)
 
 
-def update(deps: Deps, name: str, checked: workflow.Workflow) -> workflow_rows.WorkflowRevision:
+def update(deps: Deps, name: str, checked: Workflow) -> workflow_rows.WorkflowRevision:
     """Raises NotFoundError, InvalidError when the document has another name."""
     _check_name(checked, name)
     with deps.store.write() as session:
@@ -109,7 +108,7 @@ def update(deps: Deps, name: str, checked: workflow.Workflow) -> workflow_rows.W
     return row
 
 
-def stored(checked: workflow.Workflow) -> dict[str, Any]:
+def stored(checked: Workflow) -> dict[str, Any]:
     """The document as it is kept and shown: without what says nothing."""
     return checked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 

@@ -16,9 +16,10 @@ from collections.abc import Callable
 
 import yaml
 
-from fuseml.domain import planning, workflow
+from fuseml.domain import planning, workflows
 from fuseml.domain.documents import document
 from fuseml.domain.registry import selector
+from fuseml.domain.workflows import loading
 
 SIZES = (10, 100, 1_000)
 BUDGET_MS = 10.0
@@ -58,7 +59,7 @@ def text(steps: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plan_of(checked: workflow.Workflow) -> object:
+def plan_of(checked: workflows.Workflow) -> object:
     """The plan of a workflow whose selectors all come to one store."""
     binding = selector.Binding(
         name="store",
@@ -108,11 +109,11 @@ def main() -> None:
     for size in SIZES:
         source = text(size)
         parsed = document.parse(source)
-        checked = workflow.check(parsed)
+        checked = loading.check(parsed)
         repeats = max(5, 500 // size)
         baseline = milliseconds(functools.partial(yaml.load, source, Loader=loader), repeats)
         parse = milliseconds(functools.partial(document.parse, source), repeats)
-        check = milliseconds(functools.partial(workflow.check, parsed), repeats)
+        check = milliseconds(functools.partial(loading.check, parsed), repeats)
         build = milliseconds(functools.partial(plan_of, checked), repeats)
         whole = parse + check + build
         print(

@@ -13,8 +13,9 @@ from functions.artifacts import app as artifacts_app
 from functions.dispatcher import app as dispatcher_app
 from functions.gitea_ingress import app as gitea_ingress_app
 from fuseml import engines
-from fuseml.domain import events, plan, workflow
+from fuseml.domain import events, plan
 from fuseml.domain.documents.document import load
+from fuseml.domain.workflows import Workflow
 from fuseml.embedded import broker, composition, gateway, redelivery, triggers
 from fuseml.githosts import embedded as embedded_git
 from fuseml.runtime import auth, clock, secrets
@@ -74,7 +75,7 @@ class Backbone:
 
     def _register(self) -> None:
         moment = clock.now()
-        document = load(workflow.Workflow, small.one_step("nothing"))
+        document = load(Workflow, small.one_step("nothing"))
         with self.store.write() as session:
             codesets.ensure_project(session, "p", moment)
             if codesets.find_codeset(session, "p", "code"):

@@ -12,7 +12,8 @@ import flask
 from werkzeug.serving import make_server
 
 from functions.extensions.app import Deps, create_app
-from fuseml.domain import events, workflow
+from fuseml.domain import events
+from fuseml.domain.workflows import Workflow
 from fuseml.runtime import auth, clock, secrets
 from fuseml.store import database, workflows
 
@@ -43,7 +44,7 @@ class Registry:
     def add_workflow(self, name: str, *selectors: Mapping[str, Any], assigned: str | None = "code://demo/code") -> None:
         """Store a workflow of one step, `trainer`, assigned to a pattern unless that is None."""
         step = {"name": "trainer", "image": "trainer:1", "extensions": list(selectors)}
-        document = workflow.Workflow.model_validate({"name": name, "steps": [step]})
+        document = Workflow.model_validate({"name": name, "steps": [step]})
         with self.store.write() as session:
             workflows.add(session, name, document.model_dump(mode="json", by_alias=True, exclude_defaults=True), clock.now())
             if assigned:

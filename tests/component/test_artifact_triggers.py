@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import sqlmodel
 
-from fuseml.domain import events, lint
+from fuseml.domain import events
+from fuseml.domain.workflows import lint
 from fuseml.store.tables import decision_rows, outbox_rows, run_rows
 from tests.component import triggering
 

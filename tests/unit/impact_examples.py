@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from fuseml.domain import workflow
+from fuseml.domain import workflows
 from fuseml.domain.registry import extension, registry
 
 NOW, LATER = "2026-01-01T00:00:00.000000Z", "2026-01-02T00:00:00.000000Z"
@@ -31,7 +31,7 @@ def changed(stored: extension.Extension, patch: Mapping[str, Any]) -> extension.
     return registry.update(stored, extension.Extension.model_validate(patch), LATER, NEW_ID)
 
 
-def steps(*selectors: Mapping[str, Any], env: Mapping[str, str] | None = None, name: str = "train", **more: Any) -> workflow.Workflow:
+def steps(*selectors: Mapping[str, Any], env: Mapping[str, str] | None = None, name: str = "train", **more: Any) -> workflows.Workflow:
     step = {
         **more,
         "name": "trainer",
@@ -39,7 +39,7 @@ def steps(*selectors: Mapping[str, Any], env: Mapping[str, str] | None = None, n
         "extensions": list(selectors),
         "env": [{"name": key, "value": value} for key, value in (env or {}).items()],
     }
-    return workflow.Workflow.model_validate({"name": name, "steps": [step]})
+    return workflows.Workflow.model_validate({"name": name, "steps": [step]})
 
 
 STORE = {"name": "store", "service_resource": "s3"}

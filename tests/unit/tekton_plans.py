@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuseml.domain import plan, workflow
+from fuseml.domain import plan
+from fuseml.domain.workflows import loading
 from tests.contract import engines
 from tests.unit import workflow_examples
 
@@ -38,7 +39,7 @@ def secrets_of(planned: plan.Plan) -> dict[str, str]:
 
 
 def _shipped() -> plan.Plan:
-    return workflow_examples.planned(workflow.load((workflow_examples.SHIPPED[0]).read_text()))
+    return workflow_examples.planned(loading.load((workflow_examples.SHIPPED[0]).read_text()))
 
 
 def _secrets() -> plan.Plan:

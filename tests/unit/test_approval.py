@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import approval, errors, plan, workflow
+from fuseml.domain import approval, errors, plan, workflows
 
 NOON, LATER, EVENING = "2026-11-21T12:00:00.000000Z", "2026-11-21T12:59:59.999999Z", "2026-11-21T13:00:00.000000Z"
 OPEN = approval.ask(plan.Approval(message="really?", expires=3_600), NOON)
@@ -47,7 +47,7 @@ def test_past_the_deadline_only_time_answers() -> None:
 
 @given(st.integers(1, 366 * 86_400))
 def test_a_duration_is_spelled_as_workflows_spell_it(seconds: int) -> None:
-    assert workflow.seconds(approval.duration(seconds)) == seconds
+    assert workflows.seconds(approval.duration(seconds)) == seconds
 
 
 def test_durations_leave_out_what_is_nothing() -> None:

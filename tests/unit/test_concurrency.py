@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import concurrency, errors, workflow
+from fuseml.domain import errors, workflows
+from fuseml.domain.workflows import concurrency, loading
 
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,8}", fullmatch=True)
 
@@ -28,12 +29,12 @@ steps:
 
 
 def group(text: str, *, name: str = "deploy", project: str = "p", codeset: str | None = "code", **inputs: str) -> str | None:
-    loaded = workflow.load(document(text).replace("name: deploy", f"name: {name}", 1))
+    loaded = loading.load(document(text).replace("name: deploy", f"name: {name}", 1))
     return concurrency.group_of(loaded, project=project, codeset=codeset, commit="c0ffee", inputs=inputs)
 
 
 def test_without_concurrency_a_run_belongs_to_no_group() -> None:
-    plain = workflow.Workflow(name="w", steps=[])
+    plain = workflows.Workflow(name="w", steps=[])
     assert concurrency.group_of(plain, project="p", codeset="c", commit="1", inputs={}) is None
 
 
@@ -79,7 +80,7 @@ def test_a_named_group_is_never_that_of_a_workflow_on_a_codeset(workflow_name: s
 )
 def test_a_group_that_cannot_be_named_is_refused(text: str, told: str) -> None:
     with pytest.raises(errors.InvalidError) as refused:
-        workflow.load(document(text))
+        loading.load(document(text))
     [problem] = refused.value.problems
     assert told in str(problem)
     assert (problem.path, problem.line) == ("concurrency.group", 7)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fuseml.domain import impact
 from fuseml.domain.registry import extension
+from fuseml.domain.workflows import impact
 from tests.unit.impact_examples import S3_KEYS, STORE, changed, record, steps
 
 USE = impact.Use(steps(STORE))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import impact
 from fuseml.domain.registry import extension, registry, selector
+from fuseml.domain.workflows import impact
 from tests.unit.impact_examples import NEW_ID, NOW, steps
 
 # Small worlds, so that records meet selectors often.

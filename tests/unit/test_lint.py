@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fuseml.domain import lint, workflow
 from fuseml.domain.registry import selector
+from fuseml.domain.workflows import lint, loading
 from tests.unit import workflow_examples as examples
 
 USED = "inputs:\n- {name: p, value: '{{ inputs.predictor }}'}\n- {codeset: {name: code}}\n"
@@ -171,5 +171,5 @@ def test_errors_are_findings_too_and_hide_the_warnings() -> None:
 
 
 def test_without_positions_findings_keep_the_order_of_the_rules() -> None:
-    checked = workflow.load("name: x\nsteps:\n- {name: a, image: python}\n")
+    checked = loading.load("name: x\nsteps:\n- {name: a, image: python}\n")
     assert [finding.line for finding in lint.lint(checked)] == [None]

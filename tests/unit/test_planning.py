@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, plan, planning, workflow
+from fuseml.domain import errors, plan, planning, workflows
 from fuseml.domain.documents import document
 from fuseml.domain.registry import selector
+from fuseml.domain.workflows import loading
 from tests.unit import workflow_examples as examples
 
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -19,7 +20,7 @@ STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 def planned_step(body: str, **options: object) -> plan.StepPlan:
     """The plan of the one step that `body` describes."""
-    return examples.planned(workflow.load(examples.step(body)), **options).steps[-1]  # type: ignore[arg-type]
+    return examples.planned(loading.load(examples.step(body)), **options).steps[-1]  # type: ignore[arg-type]
 
 
 def secret(key: str, **ids: str) -> plan.SecretPart:
@@ -29,7 +30,7 @@ def secret(key: str, **ids: str) -> plan.SecretPart:
 
 @pytest.mark.parametrize("path", [*examples.DOCUMENTS, *examples.SHIPPED], ids=lambda path: path.stem)
 def test_every_example_is_planned_and_survives_the_store(path: Path) -> None:
-    checked = workflow.load(path.read_text())
+    checked = loading.load(path.read_text())
     values = {item.name: "given" for item in checked.inputs if item.default is None and not item.is_codeset}
     built = examples.planned(checked, inputs=values)
     assert plan.Plan.model_validate_json(built.model_dump_json()) == built
@@ -159,7 +160,7 @@ def test_a_step_without_a_codeset_is_told_of_the_first_one_of_the_workflow() -> 
     found = examples.variables(planned_step("outputs: []"))
     assert found["FUSEML_ENV_CODESET"] == plan.text("mlflow-test")
     assert "TASK_RESULT" not in found
-    bare = examples.planned(workflow.load(examples.step(header=""))).steps[0]
+    bare = examples.planned(loading.load(examples.step(header=""))).steps[0]
     assert "FUSEML_ENV_CODESET" not in examples.variables(bare)
     assert examples.variables(bare)["FUSEML_ENV_PROJECT"] == plan.text("workspace")
 
@@ -204,7 +205,7 @@ def test_every_optional_field_reaches_the_plan() -> None:
 
 def test_steps_come_in_the_order_in_which_they_can_run() -> None:
     text = "name: example\nsteps:\n- {name: a, image: 'i:1', needs: [c]}\n- {name: b, image: 'i:1'}\n- {name: c, image: 'i:1'}\n"
-    assert [step.name for step in examples.planned(workflow.load(text)).steps] == ["b", "c", "a"]
+    assert [step.name for step in examples.planned(loading.load(text)).steps] == ["b", "c", "a"]
 
 
 def test_an_expression_in_a_given_value_is_only_text() -> None:
@@ -220,7 +221,7 @@ def test_what_must_be_resolved_is_listed_by_step() -> None:
 
 
 def test_missing_and_unknown_inputs_are_named_together() -> None:
-    checked = workflow.load(examples.step(header="inputs: [{name: predictor}, {name: rate}, {name: level, default: 1}]"))
+    checked = loading.load(examples.step(header="inputs: [{name: predictor}, {name: rate}, {name: level, default: 1}]"))
     with pytest.raises(errors.InvalidError) as caught:
         examples.planned(checked, inputs={"predictr": "x", "rate": "0.1"})
     assert [str(problem) for problem in caught.value.problems] == [
@@ -231,7 +232,7 @@ def test_missing_and_unknown_inputs_are_named_together() -> None:
 
 
 def test_missing_and_unknown_codesets_are_named() -> None:
-    checked = workflow.load(examples.step(header="inputs: [{name: code, type: codeset}]"))
+    checked = loading.load(examples.step(header="inputs: [{name: code, type: codeset}]"))
     version = planning.CodesetVersion(project="p", codeset="c", url="u", ref="refs/heads/main", commit="0")
     with pytest.raises(errors.InvalidError) as caught:
         planning.build(checked, revision=1, run_id="0", run_name="x-1", project="p", codesets={"cod": version}, inputs={}, bindings={})
@@ -265,13 +266,13 @@ def test_what_only_this_run_shows_to_be_wrong_is_refused_with_its_place() -> Non
 
 
 def test_an_unsound_workflow_is_refused_and_not_planned_wrongly() -> None:
-    unsound = workflow.Workflow.model_validate({"name": "x", "steps": [{"name": "a", "image": "{{ steps.b.outputs.c }}"}]})
+    unsound = workflows.Workflow.model_validate({"name": "x", "steps": [{"name": "a", "image": "{{ steps.b.outputs.c }}"}]})
     with pytest.raises(errors.InvalidError, match="there is no step 'b'"):
         examples.planned(unsound)
     early = {"name": "a", "image": "i:1", "outputs": [{"name": "c"}]}
     late = {"name": "b", "image": "i:1", "resources": {"limits": {"cpu": "{{ steps.a.outputs.c }}"}}}
     with pytest.raises(errors.InvalidError, match="must be known before the run starts"):
-        examples.planned(workflow.Workflow.model_validate({"name": "x", "steps": [early, late]}))
+        examples.planned(workflows.Workflow.model_validate({"name": "x", "steps": [early, late]}))
 
 
 _NAMES = st.lists(st.text(string.ascii_lowercase, min_size=1, max_size=6), min_size=1, max_size=8, unique=True)
@@ -306,12 +307,12 @@ def _workflows(draw: st.DrawFn) -> dict[str, object]:
 @given(_workflows())
 def test_plans_are_deterministic_acyclic_complete_and_survive_the_store(data: dict[str, object]) -> None:
     try:
-        checked = workflow.check(document.Parsed(data))
+        checked = loading.check(document.Parsed(data))
     except errors.InvalidError as error:
         assert all("looks ahead" in problem.message for problem in error.problems)
         return
     built = examples.planned(checked)
-    assert examples.planned(workflow.Workflow.model_validate_json(checked.model_dump_json())) == built
+    assert examples.planned(workflows.Workflow.model_validate_json(checked.model_dump_json())) == built
     assert plan.Plan.model_validate_json(built.model_dump_json()) == built
     done: set[str] = set()
     for step in built.steps:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fuseml.domain import errors, plan, planning, workflow
+from fuseml.domain import errors, plan, planning, workflows
 from fuseml.domain.registry import extension, selector
+from fuseml.domain.workflows import loading
 from tests.unit import seed_records, workflow_examples
 
 SEED = [seed_records.load(text) for name, text in seed_records.TEXTS.items() if name != "overview"]
@@ -31,7 +32,7 @@ KSERVE_110 = extension.Extension.model_validate(
 def environment(step: str, records: Sequence[extension.Extension], context: selector.Context) -> dict[str, str]:
     """The variables that the registry gives to one step of the examples, secrets in clear, as the process will see them."""
     only = next(candidate for candidate in EXAMPLES.steps if candidate.name == step)
-    document = workflow.Workflow.model_validate({**EXAMPLES.model_dump(by_alias=True), "steps": [only.model_dump(by_alias=True)]})
+    document = workflows.Workflow.model_validate({**EXAMPLES.model_dump(by_alias=True), "steps": [only.model_dump(by_alias=True)]})
     bound = {binding.name: binding for binding in selector.resolve(only.extensions, records, context).bindings}
     planned = planning.build(
         document, revision=1, run_id="0" * 32, run_name="run-1", project="workspace", codesets={}, inputs={}, bindings={step: bound}
@@ -475,12 +476,12 @@ def test_selectors_need_no_names_to_be_told_apart() -> None:
 @pytest.mark.parametrize("version", [">=1.0 && <2", "not a version", "~1..2"])
 def test_a_malformed_constraint_is_refused_when_it_is_written(version: str) -> None:
     with pytest.raises(errors.InvalidError, match="is not a version constraint"):
-        workflow.load(f"name: w\nsteps:\n  - name: s\n    image: i\n    extensions:\n      - name: e\n        version: '{version}'\n")
+        loading.load(f"name: w\nsteps:\n  - name: s\n    image: i\n    extensions:\n      - name: e\n        version: '{version}'\n")
 
 
 def test_a_version_that_is_no_semantic_one_may_be_asked_for() -> None:
     text = "name: w\nsteps:\n  - name: s\n    image: i\n    extensions:\n      - name: e\n        version: RELEASE.2021-06-17\n"
-    (wanted,) = workflow.load(text).steps[0].extensions
+    (wanted,) = loading.load(text).steps[0].extensions
     assert resolved(store(version="RELEASE.2021-06-17"), wanted=wanted).version == "RELEASE.2021-06-17"
     assert reasons(refusal(store(version="2.0"), wanted=wanted))[0][1] == "version"
 

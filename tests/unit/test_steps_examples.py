@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import fuseml
-from fuseml.domain import lint, workflow
+from fuseml.domain.workflows import lint, loading
 from fuseml.steps import mlproject, requirements
 
 EXAMPLES = Path(fuseml.__file__).parent / "examples"
@@ -16,7 +16,7 @@ EXAMPLES = Path(fuseml.__file__).parent / "examples"
 
 @pytest.mark.parametrize("file", sorted((EXAMPLES / "workflows").glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_workflow_loads_without_a_warning_and_pins_its_images(file: Path) -> None:
-    loaded = workflow.load(file.read_text())
+    loaded = loading.load(file.read_text())
     assert lint.lint(loaded) == []
     assert loaded.name == file.stem
     for step in loaded.steps:

@@ -9,28 +9,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, trigger, workflow
+from fuseml.domain import errors, workflows
+from fuseml.domain.workflows import triggers
 
 MAIN = "refs/heads/main"
 
 
-def on_push(refs: Sequence[str] = (), paths: Sequence[str] = ()) -> workflow.On:
-    return workflow.On(push=workflow.Push(refs=list(refs), paths=list(paths)))
+def on_push(refs: Sequence[str] = (), paths: Sequence[str] = ()) -> workflows.On:
+    return workflows.On(push=workflows.Push(refs=list(refs), paths=list(paths)))
 
 
 def test_without_a_trigger_every_branch_counts_and_no_tag() -> None:
-    for on in (None, workflow.On(), on_push()):
-        assert trigger.matches_push(on, MAIN, ["a"]) == (True, "refs/heads/main was pushed")
-        assert trigger.matches_push(on, "refs/heads/feature/x", None)[0]
-        assert trigger.matches_push(on, "refs/tags/v1", ["a"]) == (False, "refs/tags/v1 is not a branch")
-        assert not trigger.matches_push(on, "refs/notes/commits", ["a"])[0]
+    for on in (None, workflows.On(), on_push()):
+        assert triggers.matches_push(on, MAIN, ["a"]) == (True, "refs/heads/main was pushed")
+        assert triggers.matches_push(on, "refs/heads/feature/x", None)[0]
+        assert triggers.matches_push(on, "refs/tags/v1", ["a"]) == (False, "refs/tags/v1 is not a branch")
+        assert not triggers.matches_push(on, "refs/notes/commits", ["a"])[0]
 
 
 def test_a_workflow_for_other_triggers_is_not_started_by_pushes() -> None:
-    assert trigger.matches_push(workflow.On(schedule="0 3 * * *"), MAIN, ["a"]) == (False, "the workflow is started by a schedule")
-    assert trigger.matches_push(workflow.On(patterns=["model://*"]), MAIN, ["a"]) == (False, "the workflow is started by artifacts")
-    both = workflow.On(push=workflow.Push(), schedule="0 3 * * *")
-    assert trigger.matches_push(both, MAIN, ["a"])[0]
+    assert triggers.matches_push(workflows.On(schedule="0 3 * * *"), MAIN, ["a"]) == (False, "the workflow is started by a schedule")
+    assert triggers.matches_push(workflows.On(patterns=["model://*"]), MAIN, ["a"]) == (False, "the workflow is started by artifacts")
+    both = workflows.On(push=workflows.Push(), schedule="0 3 * * *")
+    assert triggers.matches_push(both, MAIN, ["a"])[0]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_a_workflow_for_other_triggers_is_not_started_by_pushes() -> None:
     ],
 )
 def test_refs_match_globs(glob: str, ref: str, wanted: bool) -> None:
-    assert trigger.matches_push(on_push([glob]), ref, [])[0] is wanted
+    assert triggers.matches_push(on_push([glob]), ref, [])[0] is wanted
 
 
 @pytest.mark.parametrize(
@@ -80,22 +81,22 @@ def test_refs_match_globs(glob: str, ref: str, wanted: bool) -> None:
     ],
 )
 def test_paths_match_globs(glob: str, path: str, wanted: bool) -> None:
-    assert trigger.matches_push(on_push(paths=[glob]), MAIN, [path])[0] is wanted
+    assert triggers.matches_push(on_push(paths=[glob]), MAIN, [path])[0] is wanted
 
 
 def test_a_path_filter_says_which_file_decided() -> None:
     on = on_push(["main"], ["conda.yaml", "MLproject"])
-    assert trigger.matches_push(on, MAIN, ["README.md", "conda.yaml"]) == (
+    assert triggers.matches_push(on, MAIN, ["README.md", "conda.yaml"]) == (
         True,
         "refs/heads/main was pushed and conda.yaml matches conda.yaml",
     )
-    assert trigger.matches_push(on, MAIN, ["README.md"]) == (False, "no changed file matches conda.yaml, MLproject")
-    assert trigger.matches_push(on, MAIN, []) == (False, "no changed file matches conda.yaml, MLproject")
-    assert trigger.matches_push(on, "refs/heads/x", ["conda.yaml"]) == (False, "refs/heads/x is none of main")
+    assert triggers.matches_push(on, MAIN, ["README.md"]) == (False, "no changed file matches conda.yaml, MLproject")
+    assert triggers.matches_push(on, MAIN, []) == (False, "no changed file matches conda.yaml, MLproject")
+    assert triggers.matches_push(on, "refs/heads/x", ["conda.yaml"]) == (False, "refs/heads/x is none of main")
 
 
 def test_unknown_paths_pass_every_filter_and_the_reason_says_so() -> None:
-    assert trigger.matches_push(on_push(paths=["conda.yaml"]), MAIN, None) == (
+    assert triggers.matches_push(on_push(paths=["conda.yaml"]), MAIN, None) == (
         True,
         "refs/heads/main was pushed; which files changed is not known",
     )
@@ -103,8 +104,8 @@ def test_unknown_paths_pass_every_filter_and_the_reason_says_so() -> None:
 
 def test_a_hostile_glob_costs_no_more_than_its_length() -> None:
     glob = "/".join(["**", "*a*a*a*a*a*b"] * 15)
-    assert len(glob) <= trigger.MAX_GLOB
-    assert not trigger.matches_push(on_push(paths=[glob]), MAIN, ["/".join(["a" * 60] * 60)])[0]
+    assert len(glob) <= triggers.MAX_GLOB
+    assert not triggers.matches_push(on_push(paths=[glob]), MAIN, ["/".join(["a" * 60] * 60)])[0]
 
 
 _SEGMENT = st.text("ab.", min_size=1, max_size=3)
@@ -115,26 +116,26 @@ def test_globs_agree_with_a_regular_expression(glob: list[str], path: list[str])
     # One optional group for each segment, each path segment ends in a slash: the plain meaning of `**`, written another way.
     parts = {"**": "(?:[^/]+/)*", "*": "[^/]+/"}
     expected = re.fullmatch("".join(parts.get(part, re.escape(part) + "/") for part in glob), "/".join(path) + "/") is not None
-    assert trigger.matches_push(on_push(paths=["/".join(glob)]), MAIN, ["/".join(path)])[0] is expected
+    assert triggers.matches_push(on_push(paths=["/".join(glob)]), MAIN, ["/".join(path)])[0] is expected
 
 
 @pytest.mark.parametrize("glob", ["main", "release/*", "refs/tags/v*", "**", "feature-[ab]"])
 def test_legal_refs_are_accepted(glob: str) -> None:
-    trigger.check_ref(glob)
+    triggers.check_ref(glob)
 
 
 @pytest.mark.parametrize("glob", ["", "a b", "!main", "a..b", "a~1", "/main", "main/", "x.lock", "a//b", "v[0", "-x", "a" * 300])
 def test_refs_that_no_branch_can_have_are_refused(glob: str) -> None:
     with pytest.raises(errors.InvalidError):
-        trigger.check_ref(glob)
+        triggers.check_ref(glob)
 
 
 @pytest.mark.parametrize("glob", ["conda.yaml", "src/**", "src/", "a b.txt", "**/*.py"])
 def test_legal_paths_are_accepted(glob: str) -> None:
-    trigger.check_path(glob)
+    triggers.check_path(glob)
 
 
 @pytest.mark.parametrize("glob", ["", "/conda.yaml", "./x", "../x", "a/../b", "!x", "a//b", "src/[a", "a\\b", "a" * 300])
 def test_paths_that_no_file_can_have_are_refused(glob: str) -> None:
     with pytest.raises(errors.InvalidError):
-        trigger.check_path(glob)
+        triggers.check_path(glob)

@@ -16,8 +16,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, references, workflow
+from fuseml.domain import errors, workflows
 from fuseml.domain.documents import document
+from fuseml.domain.workflows import loading, references
 from tests.unit import workflow_examples as examples
 
 REFUSED = sorted((examples.ROOT / "tests/golden/workflow_errors").glob("*.yaml"))
@@ -26,7 +27,7 @@ REFUSED = sorted((examples.ROOT / "tests/golden/workflow_errors").glob("*.yaml")
 @pytest.mark.parametrize("path", REFUSED, ids=lambda path: path.stem)
 def test_each_refusal_lists_every_problem_as_in_its_golden_text(path: Path) -> None:
     with pytest.raises(errors.InvalidError) as caught:
-        workflow.load(path.read_text())
+        loading.load(path.read_text())
     text = "".join(f"{problem}\n" for problem in caught.value.problems)
     golden = path.with_suffix(".txt")
     if os.environ.get("UPDATE_GOLDEN"):
@@ -40,7 +41,7 @@ def test_every_golden_text_has_its_document() -> None:
 
 def test_a_refusal_names_the_first_problem_and_counts_the_others() -> None:
     with pytest.raises(errors.InvalidError) as caught:
-        workflow.load("name: example\nzzz: 1\nsteps: []\n")
+        loading.load("name: example\nzzz: 1\nsteps: []\n")
     assert caught.value.message.startswith("the workflow is not valid: line 2, column 1: zzz: unknown key 'zzz'")
     assert caught.value.message.endswith("(and 1 more)")
     assert len(caught.value.problems) == 2
@@ -48,17 +49,17 @@ def test_a_refusal_names_the_first_problem_and_counts_the_others() -> None:
 
 @pytest.mark.parametrize("path", [*examples.DOCUMENTS, *examples.SHIPPED], ids=lambda path: path.stem)
 def test_every_example_loads_and_survives_the_store(path: Path) -> None:
-    loaded = workflow.load(path.read_text())
+    loaded = loading.load(path.read_text())
     assert loaded.name
     stored = json.loads(json.dumps(loaded.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
-    assert workflow.Workflow.model_validate(stored) == loaded
-    assert workflow.check(document.Parsed(stored)) == loaded
-    assert workflow.Workflow.model_validate_json(loaded.model_dump_json()) == loaded
+    assert workflows.Workflow.model_validate(stored) == loaded
+    assert loading.check(document.Parsed(stored)) == loaded
+    assert workflows.Workflow.model_validate_json(loaded.model_dump_json()) == loaded
 
 
 @pytest.mark.parametrize("path", [*examples.DOCUMENTS, *examples.SHIPPED], ids=lambda path: path.stem)
 def test_every_example_fits_the_schema_for_editors(path: Path) -> None:
-    jsonschema.validate(yaml.load(path.read_text(), Loader=yaml.BaseLoader), _schema_of_text(workflow.json_schema()))
+    jsonschema.validate(yaml.load(path.read_text(), Loader=yaml.BaseLoader), _schema_of_text(loading.json_schema()))
 
 
 def _schema_of_text(schema: Any) -> Any:
@@ -73,9 +74,9 @@ def _schema_of_text(schema: Any) -> Any:
 
 
 def test_the_schema_refuses_unknown_keys_and_describes_itself() -> None:
-    schema = workflow.json_schema()
+    schema = loading.json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    assert schema["$id"] == workflow.SCHEMA_ID
+    assert schema["$id"] == loading.SCHEMA_ID
     assert schema["additionalProperties"] is False
     definitions = schema["$defs"]
     assert isinstance(definitions, dict)
@@ -89,29 +90,29 @@ def test_the_schema_refuses_unknown_keys_and_describes_itself() -> None:
 
 def test_scalars_keep_the_characters_that_were_typed() -> None:
     body = "inputs:\n- {name: a, value: false}\n- {name: b, value: 1}\n- {name: c, value: 1.10}\n- {name: d, value: 2021-11-22}\n- {name: e, value: yes}"
-    step = workflow.load(examples.step(body)).steps[0]
+    step = loading.load(examples.step(body)).steps[0]
     assert [item.value for item in step.inputs] == ["false", "1", "1.10", "2021-11-22", "yes"]
 
 
 def test_a_version_keeps_its_zero() -> None:
     body = "extensions:\n- {name: store, version: 1.10}"
-    assert workflow.load(examples.step(body)).steps[0].extensions[0].version == "1.10"
+    assert loading.load(examples.step(body)).steps[0].extensions[0].version == "1.10"
 
 
 def test_the_word_on_is_a_key_like_any_other() -> None:
-    loaded = workflow.load("on:\n  push:\n    refs: [main]\n" + examples.step())
-    assert loaded.on == workflow.On(push=workflow.Push(refs=["main"]))
+    loaded = loading.load("on:\n  push:\n    refs: [main]\n" + examples.step())
+    assert loaded.on == workflows.On(push=workflows.Push(refs=["main"]))
 
 
 def test_empty_lists_may_be_left_empty() -> None:
-    loaded = workflow.load(examples.step("inputs:\nenv:\noutputs:", header="inputs:\noutputs:"))
+    loaded = loading.load(examples.step("inputs:\nenv:\noutputs:", header="inputs:\noutputs:"))
     assert (loaded.inputs, loaded.outputs, loaded.steps[0].env) == ([], [], [])
 
 
 def test_what_the_server_sets_is_ignored_in_a_document() -> None:
     header = 'created: "2021-11-22T11:19:46+01:00"\nrevision: 7'
-    loaded = workflow.load(examples.step("extensions:\n- {name: store, status: {url: 'http://x'}}", header=header))
-    assert loaded == workflow.load(examples.step("extensions:\n- {name: store}", header=""))
+    loaded = loading.load(examples.step("extensions:\n- {name: store, status: {url: 'http://x'}}", header=header))
+    assert loaded == loading.load(examples.step("extensions:\n- {name: store}", header=""))
     assert "created" not in loaded.model_dump()
     assert "status" not in loaded.model_dump()["steps"][0]["extensions"][0]
 
@@ -120,18 +121,18 @@ def test_what_the_server_sets_is_ignored_in_a_document() -> None:
     ("text", "expected"), [("30s", 30), ("10m", 600), ("1h30m", 5400), ("2d", 172_800), ("90", 90), ("1d2h3m4s", 93_784), ("'45'", 45)]
 )
 def test_durations_become_seconds(text: str, expected: int) -> None:
-    assert workflow.load(examples.step(f"timeout: {text}")).steps[0].timeout == expected
+    assert loading.load(examples.step(f"timeout: {text}")).steps[0].timeout == expected
 
 
 @pytest.mark.parametrize("value", ["", "h", "1h30", "30 s", "-1", "1.5h", True, None, 1.5, "0s", 0, "367d", "s30"])
 def test_other_durations_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match="is not"):
-        workflow.seconds(value)
+        workflows.seconds(value)
 
 
 def test_a_codeset_needs_no_name_and_is_named_in_any_way() -> None:
     for name in ("'{{ inputs.code }}'", "'{{inputs.code}}'", "inputs.code", "code"):
-        loaded = workflow.load(examples.step(f"inputs:\n- codeset: {{name: {name}}}"))
+        loaded = loading.load(examples.step(f"inputs:\n- codeset: {{name: {name}}}"))
         mount = loaded.steps[0].mounts[0]
         assert references.mounted_input(mount, {"code": True}) == "code"
         assert mount.path == "/project"
@@ -157,10 +158,10 @@ def test_the_order_holds_whatever_waits_for_whatever_stands_above(case: tuple[in
 
 
 _KEYS = [
-    *workflow.Workflow.model_fields,
-    *workflow.Step.model_fields,
-    *workflow.When.model_fields,
-    *workflow.StepInput.model_fields,
+    *workflows.Workflow.model_fields,
+    *workflows.Step.model_fields,
+    *workflows.When.model_fields,
+    *workflows.StepInput.model_fields,
     "push",
     "refs",
     "zzz",
@@ -196,12 +197,12 @@ _DOCUMENTS = st.fixed_dictionaries(
 @given(_DOCUMENTS | _DATA)
 def test_any_data_is_a_workflow_or_an_invalid_error_with_problems(data: object) -> None:
     try:
-        loaded = workflow.check(document.Parsed(data))
+        loaded = loading.check(document.Parsed(data))
     except errors.InvalidError as error:
         assert error.problems
         assert all("\0" not in problem.path + problem.message for problem in error.problems if "\0" not in repr(data))
     else:
-        assert workflow.check(document.Parsed(loaded.model_dump(mode="json"))) == loaded
+        assert loading.check(document.Parsed(loaded.model_dump(mode="json"))) == loaded
 
 
 def test_hostile_nesting_is_refused_like_any_other_mistake() -> None:
@@ -210,14 +211,14 @@ def test_hostile_nesting_is_refused_like_any_other_mistake() -> None:
         deep = [deep]
     data = {"name": "x", "steps": [{"name": "a", "image": "i:1", "inputs": [{"name": "v", "value": deep}]}], "zzz": deep}
     with pytest.raises(errors.InvalidError) as caught:
-        workflow.check(document.Parsed(data))
+        loading.check(document.Parsed(data))
     assert {problem.path for problem in caught.value.problems} == {"steps[0].inputs[0].value", "zzz"}
 
 
 def test_more_problems_than_anybody_reads_are_not_listed() -> None:
     steps = "".join(f"- {{name: S{number}, image: 'i:1'}}\n" for number in range(document.MAX_PROBLEMS + 20))
     with pytest.raises(errors.InvalidError) as caught:
-        workflow.load(f"name: x\nsteps:\n{steps}")
+        loading.load(f"name: x\nsteps:\n{steps}")
     assert len(caught.value.problems) == document.MAX_PROBLEMS + 1
     assert caught.value.problems[-1].message == "there are more problems; mend these first, then look again"
 
@@ -235,26 +236,26 @@ def test_a_huge_document_full_of_mistakes_is_refused_in_reasonable_time(step: st
     steps = "\n".join(step % (number, number, number) for number in range(1_500))
     inputs = "\n".join(f"- {{name: input-{number}}}" for number in range(4_000))
     with pytest.raises(errors.InvalidError):
-        workflow.load(f"name: x\ninputs:\n{inputs}\nsteps:\n{steps}\n")
+        loading.load(f"name: x\ninputs:\n{inputs}\nsteps:\n{steps}\n")
 
 
 @pytest.mark.timeout(20)
 def test_a_thousand_circles_are_refused_in_reasonable_time() -> None:
     pairs = [f"- {{name: {name}{n}, image: 'i:1', needs: [{other}{n}]}}" for n in range(900) for name, other in ("ab", "ba")]
     with pytest.raises(errors.InvalidError):
-        workflow.load("name: x\nsteps:\n" + "\n".join(pairs))
+        loading.load("name: x\nsteps:\n" + "\n".join(pairs))
 
 
 def test_a_workflow_has_a_largest_number_of_steps() -> None:
     steps = "".join(f"- {{name: s{number}, image: 'i:1'}}\n" for number in range(2_001))
     with pytest.raises(errors.InvalidError, match="at most 2000 steps, and these are 2001"):
-        workflow.load(f"name: x\nsteps:\n{steps}")
+        loading.load(f"name: x\nsteps:\n{steps}")
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet="name:steps-image \n{}[]'\"|>&*!#?x1", max_size=80))
 def test_any_text_is_a_workflow_or_an_invalid_error(text: str) -> None:
     try:
-        workflow.load(text)
+        loading.load(text)
     except errors.InvalidError as error:
         assert error.message

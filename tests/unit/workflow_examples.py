@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fuseml.domain import plan, planning, workflow
+from fuseml.domain import plan, planning, workflows
 from fuseml.domain.registry import selector
+from fuseml.domain.workflows import loading
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted((ROOT / "tests/golden/workflows").glob("*.yaml"))
@@ -14,9 +15,9 @@ SHIPPED = sorted((ROOT / "shared/fuseml/examples/workflows").glob("*.yaml"))
 COMMIT = "5f2d7c1e9a40b3866c1d2f0e7a9b4c3d2e1f0a9b"
 
 
-def named(name: str) -> workflow.Workflow:
+def named(name: str) -> workflows.Workflow:
     """The example of that name."""
-    return workflow.load((ROOT / f"tests/golden/workflows/{name}.yaml").read_text())
+    return loading.load((ROOT / f"tests/golden/workflows/{name}.yaml").read_text())
 
 
 def step(body: str = "", *, header: str = "inputs: [{name: predictor, default: auto}, {name: code, type: codeset}]") -> str:
@@ -48,7 +49,7 @@ def binding(name: str, **fields: object) -> selector.Binding:
 
 
 def planned(
-    checked: workflow.Workflow,
+    checked: workflows.Workflow,
     *,
     inputs: Mapping[str, str] | None = None,
     bindings: Mapping[str, Mapping[str, selector.Binding]] | None = None,

@@ -53,9 +53,9 @@ def lint(
 
 
 def _here(text: str) -> list[shapes.Finding]:
-    from fuseml.domain import lint as rules
+    from fuseml.domain.workflows.lint import lint_text
 
-    return [dataclasses.asdict(finding) for finding in rules.lint_text(text)]  # type: ignore[misc]  # the same fields, checked by a test
+    return [dataclasses.asdict(finding) for finding in lint_text(text)]  # type: ignore[misc]  # the same fields, checked by a test
 
 
 def _line(item: dict[str, object]) -> str:

@@ -38,7 +38,7 @@ def _schedule(workflow: Mapping[str, object]) -> str:
 
 def _next_time(client: Client, workflow: shapes.Workflow) -> str:
     """When the schedule starts the workflow next, if anything lets it."""
-    from fuseml.domain import schedule
+    from fuseml.domain.workflows import schedule
 
     following = schedule.following(schedule.parse(_schedule(workflow)), datetime.datetime.now(datetime.UTC))
     on_codesets = any(item.get("type") == "codeset" for item in workflow.get("inputs", []))

@@ -14,7 +14,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fuseml.domain import plan, repair, trigger
+from fuseml.domain import plan, repair
+from fuseml.domain.workflows import triggers
 
 Outputs = Mapping[str, Mapping[str, str]]
 """Step -> output -> text."""
@@ -40,7 +41,7 @@ def digest(files: Iterable[tuple[str, int, str]], paths: Sequence[str]) -> str:
     The order of the files does not matter. Empty when no file matches: a glob that was mistyped must not look like content that never
     changes.
     """
-    kept = sorted(file for file in files if not paths or any(trigger.matches_path(glob, file[0]) for glob in paths))
+    kept = sorted(file for file in files if not paths or any(triggers.matches_path(glob, file[0]) for glob in paths))
     return _hash(kept) if kept else ""
 
 

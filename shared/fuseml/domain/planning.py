@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fuseml.domain import errors, plan, references, workflow, workflow_rules
+from fuseml.domain import errors, plan, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry import selector
+from fuseml.domain.workflows import references, rules
 
 NAMESPACE = "fuseml-workloads"
 """What the original calls the place where workloads run; the images of its predictors read it."""
@@ -29,18 +30,18 @@ class CodesetVersion(document.Model):
     commit: str
 
 
-def selectors(checked: workflow.Workflow) -> dict[str, Sequence[selector.Selector]]:
+def selectors(checked: workflows.Workflow) -> dict[str, Sequence[selector.Selector]]:
     """What has to be resolved before a plan can be built: step -> its selectors, in order. Steps without selectors are left out."""
     return {step.name: step.extensions for step in checked.steps if step.extensions}
 
 
-def codeset_inputs(checked: workflow.Workflow) -> list[str]:
+def codeset_inputs(checked: workflows.Workflow) -> list[str]:
     """The names of the inputs that are codesets, in order."""
     return [item.name for item in checked.inputs if item.is_codeset]
 
 
 def build(
-    checked: workflow.Workflow,
+    checked: workflows.Workflow,
     *,
     revision: int,
     run_id: str,
@@ -82,7 +83,7 @@ def build(
     )
 
 
-def _check_codesets(checked: workflow.Workflow, codesets: Mapping[str, CodesetVersion]) -> None:
+def _check_codesets(checked: workflows.Workflow, codesets: Mapping[str, CodesetVersion]) -> None:
     wanted = codeset_inputs(checked)
     problems = [errors.Problem(f"inputs.{name}", "this input is a codeset, and none was given") for name in wanted if name not in codesets]
     problems += [
@@ -96,7 +97,7 @@ def _check_codesets(checked: workflow.Workflow, codesets: Mapping[str, CodesetVe
         raise errors.InvalidError(f"the codesets do not fit the workflow: {problems[0]}", problems)
 
 
-def _input_values(checked: workflow.Workflow, given: Mapping[str, str]) -> dict[str, str]:
+def _input_values(checked: workflows.Workflow, given: Mapping[str, str]) -> dict[str, str]:
     known = [item for item in checked.inputs if not item.is_codeset]
     names = [item.name for item in known]
     problems = [
@@ -114,7 +115,7 @@ def _input_values(checked: workflow.Workflow, given: Mapping[str, str]) -> dict[
     return {item.name: given.get(item.name, item.default or "") for item in known}
 
 
-def _check_bindings(checked: workflow.Workflow, bindings: Bindings) -> None:
+def _check_bindings(checked: workflows.Workflow, bindings: Bindings) -> None:
     missing = [
         f"{step.name}/{requirement.name}"
         for step in checked.steps
@@ -130,7 +131,7 @@ class _Run:
 
     def __init__(
         self,
-        checked: workflow.Workflow,
+        checked: workflows.Workflow,
         project: str,
         name: str,
         namespace: str,
@@ -166,7 +167,7 @@ class _StepPlanner:
     """Plans one step, and notes on the way which steps it waits for."""
 
     def __init__(
-        self, run: _Run, index: int, step: workflow.Step, scope: expression.Scope, bindings: Mapping[str, selector.Binding]
+        self, run: _Run, index: int, step: workflows.Step, scope: expression.Scope, bindings: Mapping[str, selector.Binding]
     ) -> None:
         self._run = run
         self._index = index
@@ -208,11 +209,11 @@ class _StepPlanner:
         where = document.render_path(("steps", self._index, *path))
         self._run.problems.append(errors.Problem(where, message, suggestion=suggestion))
 
-    def _checkout(self, index: int, mount: workflow.CodesetMount) -> plan.Checkout:
+    def _checkout(self, index: int, mount: workflows.CodesetMount) -> plan.Checkout:
         name = references.mounted_input(mount, self._scope.inputs)
         version = self._run.codesets[name]
         path = self._fixed(mount.path)
-        if not workflow_rules.is_checkout_path(path):
+        if not rules.is_checkout_path(path):
             self._problem(("inputs", index, "codeset", "path"), f"{path!r} is not an absolute path below /, such as /project")
         return plan.Checkout(
             name=name,
@@ -227,15 +228,15 @@ class _StepPlanner:
     def _quantities(self, kind: str, quantities: Mapping[str, str]) -> dict[str, str]:
         found = {resource: self._fixed(quantity) for resource, quantity in quantities.items()}
         for resource, quantity in found.items():
-            if not workflow_rules.is_quantity(quantity):
+            if not rules.is_quantity(quantity):
                 self._problem(("resources", kind, resource), f"{quantity!r} is not a quantity; examples: 500m, 2, 2Gi")
         return found
 
-    def _output(self, output: workflow.StepOutput) -> plan.Output:
+    def _output(self, output: workflows.StepOutput) -> plan.Output:
         image = output.image and plan.ImageBuild(name=self._value(output.image.name), dockerfile=self._value(output.image.dockerfile))
         return plan.Output(name=output.name, image=image)
 
-    def _condition(self, when: workflow.When) -> plan.Condition:
+    def _condition(self, when: workflows.When) -> plan.Condition:
         return plan.Condition(
             input=self._value(when.input), operator=when.operator, values=tuple(self._value(text) for text in when.values)
         )

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import sqlmodel
 
-from fuseml.domain import artifact, errors, lint, plan, planning, workflow
+from fuseml.domain import artifact, errors, plan, planning, workflows
 from fuseml.domain.registry import selector
+from fuseml.domain.workflows import lint
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import codesets, resolution
 
@@ -30,7 +31,7 @@ class Site:
 class Order:
     """What is to run, on what, for whom. Selectors are resolved for `project` and `user`; `inputs` holds no codesets."""
 
-    document: workflow.Workflow
+    document: workflows.Workflow
     revision: int
     project: str
     codeset: str | None = None
@@ -82,7 +83,7 @@ def _bindings(session: sqlmodel.Session, order: Order, site: Site) -> planning.B
     return bindings
 
 
-def findings(session: sqlmodel.Session, checked: workflow.Workflow, project: str, site: Site, locate: lint.Locate) -> list[lint.Finding]:
+def findings(session: sqlmodel.Session, checked: workflows.Workflow, project: str, site: Site, locate: lint.Locate) -> list[lint.Finding]:
     """The lint of a workflow, with its selectors resolved for the project as the registry stands now."""
     context = selector.Context(project=project, zone=site.zone)
     bindings: dict[str, dict[str, selector.Binding]] = {}

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import sqlmodel
 
-from fuseml.domain import errors, events, plan, planning, repair, run, workflow
+from fuseml.domain import errors, events, plan, planning, repair, run
+from fuseml.domain.workflows import Workflow
 from fuseml.runtime import planner, reuse
 from fuseml.store import codesets, runs, workflows
 from fuseml.store.tables import run_rows
@@ -118,8 +119,8 @@ def _invalid(path: str, message: str) -> errors.InvalidError:
     return errors.InvalidError(f"the request is not valid: {problem}", [problem])
 
 
-def _document(session: sqlmodel.Session, name: str, number: int) -> workflow.Workflow:
-    return workflow.Workflow.model_validate(workflows.stored_revision(session, name, number).document)
+def _document(session: sqlmodel.Session, name: str, number: int) -> Workflow:
+    return Workflow.model_validate(workflows.stored_revision(session, name, number).document)
 
 
 def _head(session: sqlmodel.Session, project: str, codeset: str) -> str | None:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from fuseml.domain import errors, references, workflow
+from fuseml.domain import errors, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry import selector
+from fuseml.domain.workflows import loading, references
 
 Bindings = Mapping[str, Mapping[str, selector.Binding]]
 Locate = Callable[[document.Path], document.Position | None]
@@ -50,7 +51,7 @@ def lint_text(text: str, bindings: Bindings | None = None, unresolved: Iterable[
     """Errors of a document or, when there are none, its warnings."""
     try:
         parsed = document.parse(text)
-        checked = workflow.check(parsed)
+        checked = loading.check(parsed)
     except errors.InvalidError as error:
         return refusals(error)
     return lint(checked, bindings, unresolved, locate=parsed.position)
@@ -63,7 +64,7 @@ def refusals(error: errors.InvalidError) -> list[Finding]:
 
 
 def lint(
-    checked: workflow.Workflow,
+    checked: workflows.Workflow,
     bindings: Bindings | None = None,
     unresolved: Iterable[Unresolved] = (),
     *,
@@ -89,7 +90,7 @@ def lint(
 Warning = tuple[document.Path, str]
 
 
-def _unused_inputs(checked: workflow.Workflow) -> Iterator[Warning]:
+def _unused_inputs(checked: workflows.Workflow) -> Iterator[Warning]:
     inputs = {item.name: item.is_codeset for item in checked.inputs}
     used: set[str] = set()
     for step, scope in references.scopes(checked):
@@ -104,14 +105,14 @@ def _unused_inputs(checked: workflow.Workflow) -> Iterator[Warning]:
             yield ("inputs", index, "name"), f"no step uses the input {item.name!r}"
 
 
-def _unmade_outputs(checked: workflow.Workflow) -> Iterator[Warning]:
+def _unmade_outputs(checked: workflows.Workflow) -> Iterator[Warning]:
     made = {output.name for step in checked.steps for output in step.outputs}
     for index, output in enumerate(checked.outputs):
         if output.name not in made:
             yield ("outputs", index, "name"), f"no step has an output named {output.name!r}, so this output of the workflow stays empty"
 
 
-def _steps(checked: workflow.Workflow, bindings: Bindings) -> Iterator[Warning]:
+def _steps(checked: workflows.Workflow, bindings: Bindings) -> Iterator[Warning]:
     for index, (step, scope) in enumerate(references.scopes(checked)):
         path: document.Path = ("steps", index)
         bound = bindings.get(step.name, {})
@@ -119,7 +120,7 @@ def _steps(checked: workflow.Workflow, bindings: Bindings) -> Iterator[Warning]:
             yield (*path, *warning[0]), warning[1]
 
 
-def _image(step: workflow.Step) -> Iterator[Warning]:
+def _image(step: workflows.Step) -> Iterator[Warning]:
     if expression.may_refer(step.image) or "@" in step.image:
         return
     tag = step.image.rpartition("/")[2].partition(":")[2]
@@ -128,7 +129,7 @@ def _image(step: workflow.Step) -> Iterator[Warning]:
         yield ("image",), f"the image {step.image!r} has {what}: runs of the same revision may run different code"
 
 
-def _secrets(step: workflow.Step, scope: expression.Scope, bound: Mapping[str, selector.Binding]) -> Iterator[Warning]:
+def _secrets(step: workflows.Step, scope: expression.Scope, bound: Mapping[str, selector.Binding]) -> Iterator[Warning]:
     for index, item in enumerate(step.inputs):
         for node in expression.parse(item.value or "", scope.knows):
             if isinstance(node, expression.ExtensionReference) and node.key and _may_be_secret(bound.get(node.selector), node.key):
@@ -150,7 +151,7 @@ def _may_be_secret(binding: selector.Binding | None, key: str) -> bool:
     return key in binding.secret_keys if binding else _SECRET_NAME.search(key.upper()) is not None
 
 
-def _selectors(step: workflow.Step, bound: Mapping[str, selector.Binding]) -> Iterator[Warning]:
+def _selectors(step: workflows.Step, bound: Mapping[str, selector.Binding]) -> Iterator[Warning]:
     for index, requirement in enumerate(step.extensions):
         asked = (requirement.extension_id, requirement.service_id, requirement.product, requirement.service_resource)
         if not any((*asked, requirement.version, requirement.zone, requirement.service_category)):
@@ -165,7 +166,7 @@ def _selectors(step: workflow.Step, bound: Mapping[str, selector.Binding]) -> It
             )
 
 
-def _conflicts(step: workflow.Step, bound: Mapping[str, selector.Binding]) -> Iterator[Warning]:
+def _conflicts(step: workflows.Step, bound: Mapping[str, selector.Binding]) -> Iterator[Warning]:
     overridden = {variable.name for variable in step.env}
     setters: dict[str, tuple[str, object]] = {}
     for index, requirement in enumerate(step.extensions):
@@ -183,7 +184,7 @@ def _conflicts(step: workflow.Step, bound: Mapping[str, selector.Binding]) -> It
             setters[key] = (requirement.name, value)
 
 
-def _unresolved(checked: workflow.Workflow, unresolved: Iterable[Unresolved]) -> Iterator[Warning]:
+def _unresolved(checked: workflows.Workflow, unresolved: Iterable[Unresolved]) -> Iterator[Warning]:
     places = {
         (step.name, requirement.name): ("steps", index, "extensions", number)
         for index, step in enumerate(checked.steps)
@@ -194,7 +195,7 @@ def _unresolved(checked: workflow.Workflow, unresolved: Iterable[Unresolved]) ->
         yield places.get((item.step, item.selector), ("steps",)), f"the selector {item.selector!r} matches nothing now{reason}"
 
 
-def _listed_artifacts(checked: workflow.Workflow) -> Iterator[Warning]:
+def _listed_artifacts(checked: workflows.Workflow) -> Iterator[Warning]:
     takes_code = any(item.is_codeset for item in checked.inputs)
     for index, pattern in enumerate(checked.on.patterns if checked.on else ()):
         kind = pattern.partition(":")[0]
@@ -204,7 +205,7 @@ def _listed_artifacts(checked: workflow.Workflow) -> Iterator[Warning]:
             yield ("on", "patterns", index), f"no input has the type {kind!r}, so runs do not learn which {kind} has started them"
 
 
-def _scheduled_inputs(checked: workflow.Workflow) -> Iterator[Warning]:
+def _scheduled_inputs(checked: workflows.Workflow) -> Iterator[Warning]:
     if checked.on and checked.on.schedule:
         for index, item in enumerate(checked.inputs):
             if not item.is_codeset and item.default is None:
@@ -212,7 +213,7 @@ def _scheduled_inputs(checked: workflow.Workflow) -> Iterator[Warning]:
                 yield ("inputs", index, "name"), message
 
 
-def _never_reused(checked: workflow.Workflow) -> Iterator[Warning]:
+def _never_reused(checked: workflows.Workflow) -> Iterator[Warning]:
     """Steps with a cache that never does anything: a step is reused only if it asks nobody, and if all that it waits for is reused."""
     executed = {step.name for step in checked.steps if step.approval or not step.cache}
     for index, (step, scope) in enumerate(references.scopes(checked)):

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fuseml.domain import references, workflow
+from fuseml.domain import workflows
 from fuseml.domain.documents import expression
 from fuseml.domain.registry import extension, registry, selector
+from fuseml.domain.workflows import references
 
 
 class Value(NamedTuple):
@@ -45,7 +46,7 @@ class World:
         self._home = home
         self._known: dict[tuple[selector.Selector, str, str], selector.Resolution] = {}
 
-    def outlook(self, checked: workflow.Workflow, step: workflow.Step, project: str, user: str) -> Outlook:
+    def outlook(self, checked: workflows.Workflow, step: workflows.Step, project: str, user: str) -> Outlook:
         """What `step` of the workflow would get in a run of this project and user."""
         bindings: dict[str, selector.Binding] = {}
         reasons: dict[str, str] = {}
@@ -83,7 +84,7 @@ class World:
                 yield key, Value(binding.name, True, (binding.extension_id, *place, sealed[key]))
 
 
-def _keys_read(checked: workflow.Workflow, step: workflow.Step) -> dict[tuple[str, str], None]:
+def _keys_read(checked: workflows.Workflow, step: workflows.Step) -> dict[tuple[str, str], None]:
     """(selector, key) of every `{{ extension.NAME.cfg.KEY }}` in the texts of the step."""
     scope = next(scope for known, scope in references.scopes(checked) if known.name == step.name)
     nodes = (node for use in references.texts(step) if expression.may_refer(use.text) for node in expression.parse(use.text, scope.knows))

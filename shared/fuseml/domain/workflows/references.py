@@ -14,7 +14,7 @@ from fuseml.domain import errors
 from fuseml.domain.documents import document, expression
 
 if TYPE_CHECKING:
-    from fuseml.domain import workflow
+    from fuseml.domain import workflows
 
 Place = Literal["value", "plain", "fixed"]
 """Where a text stands. `value`: it only reaches the environment of the step, and may hold secrets. `plain`: others can read it, so it
@@ -29,7 +29,7 @@ class Use(NamedTuple):
     place: Place
 
 
-def texts(step: workflow.Step) -> Iterator[Use]:
+def texts(step: workflows.Step) -> Iterator[Use]:
     """Every text of a step in which expressions are meant."""
     yield Use(("image",), step.image, "plain")
     for index, item in enumerate(step.inputs):
@@ -58,7 +58,7 @@ def texts(step: workflow.Step) -> Iterator[Use]:
         yield Use(("approval", "message"), step.approval.message, "fixed")
 
 
-def scopes(checked: workflow.Workflow) -> Iterator[tuple[workflow.Step, expression.Scope]]:
+def scopes(checked: workflows.Workflow) -> Iterator[tuple[workflows.Step, expression.Scope]]:
     """Each step with the names that its texts may refer to."""
     inputs = {item.name: item.is_codeset for item in checked.inputs}
     outputs = {step.name: [output.name for output in step.outputs] for step in checked.steps}
@@ -66,7 +66,7 @@ def scopes(checked: workflow.Workflow) -> Iterator[tuple[workflow.Step, expressi
         yield step, expression.Scope(inputs, outputs, [requirement.name for requirement in step.extensions])
 
 
-def mounted_input(mount: workflow.CodesetMount, inputs: Mapping[str, bool]) -> str:
+def mounted_input(mount: workflows.CodesetMount, inputs: Mapping[str, bool]) -> str:
     """The name of the input that a step's codeset means: `{{ inputs.NAME }}`, `inputs.NAME` or the plain name.
 
     Raises InvalidError when it is another expression.

@@ -1,6 +1,6 @@
 """What a change of the registry does to the workflows: every selector is resolved in the world before and in the world after.
 
-Pure, and by the rules of a run (`domain.outlook`). Credentials values are opaque (sealed): that one changed is told, its value never
+Pure, and by the rules of a run (`domain.workflows.preview`). Credentials values are opaque (sealed): that one changed is told, its value never
 is. A step's environment is compared as a whole, and each change told with the selector that the key comes from.
 """
 
@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fuseml.domain import outlook, workflow
+from fuseml.domain import workflows
 from fuseml.domain.documents import document
 from fuseml.domain.registry import difference, extension, selector
+from fuseml.domain.workflows import preview
 
 Kind = Literal["unchanged", "changes", "rebinds", "breaks", "resolves"]
 """`changes`: bound to the same, which says something else. `breaks`: finds nothing any more. `resolves`: finds something now."""
@@ -25,7 +26,7 @@ _DESCRIBED = ("product", "version", "zone", "service_resource", "service_categor
 class Use:
     """The current revision of a workflow, and on whose behalf its selectors are resolved; an unassigned one runs for nobody yet."""
 
-    workflow: workflow.Workflow
+    workflow: workflows.Workflow
     revision: int = 1
     assigned: bool = True
     project: str = ""
@@ -86,7 +87,7 @@ class Impact(document.Model):
         return [effect for effect in self.effects if effect.effect == "breaks" and effect.assigned]
 
 
-def concerned(checked: workflow.Workflow, *records: extension.Extension | None) -> list[workflow.Step]:
+def concerned(checked: workflows.Workflow, *records: extension.Extension | None) -> list[workflows.Step]:
     """The steps that one of the records might mean something to. Narrows, never decides."""
     given = [record for record in records if record]
     return [step for step in checked.steps if any(_may_mean(wanted, record) for wanted in step.extensions for record in given)]
@@ -112,7 +113,7 @@ def assess(
 
     `others` are the other records that selectors might mean; `home` is the control plane's own zone, where runs are.
     """
-    worlds = [outlook.World([*others, *([record] if record else [])], home) for record in (before, after)]
+    worlds = [preview.World([*others, *([record] if record else [])], home) for record in (before, after)]
     told: list[Effect] = []
     everybody: dict[tuple[str, str], list[Effect]] = {}
     for use in sorted(uses, key=lambda use: (use.workflow.name, use.project, use.user)):
@@ -141,7 +142,7 @@ def _alike(one: Effect, other: Effect) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in ("effect", "before", "after", "environment", "reason"))
 
 
-def _compared(use: Use, step: workflow.Step, before: outlook.Outlook, after: outlook.Outlook) -> Iterator[Effect]:
+def _compared(use: Use, step: workflows.Step, before: preview.Outlook, after: preview.Outlook) -> Iterator[Effect]:
     environment = _environment(before.environment, after.environment)
     for wanted in step.extensions:
         name = wanted.name
@@ -165,7 +166,7 @@ def _compared(use: Use, step: workflow.Step, before: outlook.Outlook, after: out
 
 def _effect(
     use: Use,
-    step: workflow.Step,
+    step: workflows.Step,
     name: str,
     kind: Kind = "unchanged",
     said: str = "stays as it is",
@@ -198,7 +199,7 @@ def _bound(binding: selector.Binding | None) -> Bound | None:
     return Bound(extension_id=binding.extension_id, service_id=binding.service_id, url=binding.url, credentials_id=binding.credentials_id)
 
 
-def _environment(before: Mapping[str, outlook.Value], after: Mapping[str, outlook.Value]) -> Mapping[str, list[KeyChange]]:
+def _environment(before: Mapping[str, preview.Value], after: Mapping[str, preview.Value]) -> Mapping[str, list[KeyChange]]:
     """What differs, by the selector that the key comes from; a key that vanishes came from the one before."""
     found: dict[str, list[KeyChange]] = collections.defaultdict(list)
     for key in sorted({*before, *after}):

@@ -6,6 +6,6 @@ In one transaction it fixes the workflow's revision, the inputs and the commit, 
 reused, and stores the run with its plan; then it submits the plan to the engine. A run is its meaning (workflow revision, inputs,
 assignment), so however often and by whichever path a push is told, it makes one run. Submitting is idempotent and repeated until it is
 recorded; a run of a concurrency group is submitted when every earlier one has finished, and one that waits for people in several
-executions (domain.course).
+executions (domain.runs.lifecycle).
 Depends on the store, the git host (the content that steps watch), the keyring (secrets for the engine), an engine and a publisher.
 """

@@ -7,14 +7,16 @@ from typing import Any
 
 import sqlmodel
 
-from fuseml.domain import course, errors, events, plan, run
+from fuseml.domain import errors, events, plans
+from fuseml.domain.plans import identity
+from fuseml.domain.runs import FINISHED, Observation, State, advance, lifecycle
 from fuseml.domain.workflows import concurrency
 from fuseml.runtime import clock, planner, steering
 from fuseml.runtime.telemetry import trace
 from fuseml.store import codesets, decisions, runs, workflows
 from fuseml.store.tables import run_rows
 
-Planning = Callable[[str, str], plan.Plan]
+Planning = Callable[[str, str], plans.Plan]
 """From the run's id and name to its plan."""
 
 
@@ -35,7 +37,7 @@ def create(
     `because` is a clause for people: what speaks for the run. `caused_by` is the run whose artifact it takes.
     """
     given = order.given()
-    run_id = run.identity(order.document.name, order.revision, given or {"trigger": order.code}, meaning)
+    run_id = identity.identity(order.document.name, order.revision, given or {"trigger": order.code}, meaning)
     existing = runs.find(session, run_id)
     if existing:
         told = f"{existing.name} was there already, for the same revision and inputs"
@@ -90,15 +92,15 @@ def create(
         # In a group people are asked when it is the run's turn, which comes after a commit (submission.py).
         *(steering.settled(session, row) if row.execution == 0 and not runs.waits_for(session, [row]) else ()),
     ]
-    return announced if left or row.state in run.FINISHED else [*announced, _completed(session, row, planned)]
+    return announced if left or row.state in FINISHED else [*announced, _completed(session, row, planned)]
 
 
-def _completed(session: sqlmodel.Session, row: run_rows.Run, planned: plan.Plan) -> events.Payload:
+def _completed(session: sqlmodel.Session, row: run_rows.Run, planned: plans.Plan) -> events.Payload:
     """Finish a run that has nothing to execute: every step of it is reused, so that its outputs are known."""
     moment = clock.now()
-    outputs = {name: "".join(part.text for part in value if isinstance(part, plan.TextPart)) for name, value in planned.outputs.items()}
-    seen = run.Observation(row.id, None, "succeeded", moment, started=moment, outputs=outputs)
-    runs.record(session, row, run.advance(runs.progress(row), seen))
+    outputs = {name: "".join(part.text for part in value if isinstance(part, plans.TextPart)) for name, value in planned.outputs.items()}
+    seen = Observation(row.id, None, "succeeded", moment, started=moment, outputs=outputs)
+    runs.record(session, row, advance(runs.progress(row), seen))
     return steering.finished(session, row)
 
 
@@ -136,8 +138,8 @@ def is_with_engine(row: run_rows.Run) -> bool:
     return row.submitted is not None and row.execution > row.executed
 
 
-def end(session: sqlmodel.Session, row: run_rows.Run, state: run.State, cause: str) -> list[events.Payload]:
+def end(session: sqlmodel.Session, row: run_rows.Run, state: State, cause: str) -> list[events.Payload]:
     """Finish a run that no engine will ever tell about."""
     current = runs.course(session, row, [step.name for step in runs.steps(session, [row.id])])
-    runs.record_course(session, row, course.stopped(current, state, cause, clock.now()))
+    runs.record_course(session, row, lifecycle.stopped(current, state, cause, clock.now()))
     return [steering.finished(session, row)]

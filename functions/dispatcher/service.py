@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import sqlmodel
 
 from functions.dispatcher import creation, takers
-from fuseml.domain import events, plan, run
+from fuseml.domain import events, plans
+from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow, triggers
 from fuseml.runtime import clock, planner, requests, reuse, steering
 from fuseml.store import codesets, decisions, runs, workflows
@@ -153,7 +154,7 @@ def on_cancel_requested(session: sqlmodel.Session, event: events.Event) -> Seque
     """
     requested = events.RunCancelRequested.model_validate(event.data)
     row = runs.get(session, requested.run)
-    if row.state in run.FINISHED:
+    if row.state in FINISHED:
         return []
     if creation.is_with_engine(row):
         row.cancelled = row.cancelled or requested.reason
@@ -208,7 +209,7 @@ def _create(
     request: str | None = None,
     caused_by: str | None = None,
 ) -> list[events.Payload]:
-    def planning(run_id: str, run_name: str) -> plan.Plan:
+    def planning(run_id: str, run_name: str) -> plans.Plan:
         planned = planner.build(session, order, run_id, run_name, planner.Site(deps.zone, deps.namespace))
         return reuse.decide(session, order, planned, deps.git.digest)
 

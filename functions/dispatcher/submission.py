@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import sqlmodel
 
 from functions.dispatcher import creation
-from fuseml.domain import errors, events, plan, repair, run
+from fuseml.domain import errors, events, plans
+from fuseml.domain.plans import identity, replan
+from fuseml.domain.runs import FINISHED
 from fuseml.runtime import clock, cloudevents, steering
 from fuseml.runtime.telemetry import trace
 from fuseml.store import extensions, outbox, runs
@@ -43,7 +45,7 @@ def _cancel(deps: Deps, event: events.Event, reason: str) -> None:
         row = runs.get(session, event.data["run"])
     # A run that waits for people is over without the engine, which may be away now.
     if row.execution > row.executed:
-        deps.engine.cancel(run.execution_id(row.id, row.execution), reason)
+        deps.engine.cancel(identity.execution_id(row.id, row.execution), reason)
 
 
 def _begin(deps: Deps, row: run_rows.Run) -> run_rows.Run:
@@ -65,7 +67,7 @@ def _submit(deps: Deps, row: run_rows.Run) -> None:
     try:
         with deps.store.read() as session:
             now = runs.get(session, row.name)
-            if now.submitted is not None or now.execution != row.execution or now.state in run.FINISHED:
+            if now.submitted is not None or now.execution != row.execution or now.state in FINISHED:
                 # Another dispatcher has seen to it: after a burst of pushes all of them hold the same list.
                 return
             submitted = _execution(row, runs.steps(session, [row.id]))
@@ -73,7 +75,7 @@ def _submit(deps: Deps, row: run_rows.Run) -> None:
     except errors.PermanentError as error:
         with deps.store.write() as session:
             stored = runs.get(session, row.name)
-            open_still = stored.state not in run.FINISHED and stored.execution == row.execution
+            open_still = stored.state not in FINISHED and stored.execution == row.execution
             announced = _announce(session, creation.end(session, stored, "failed", error.message) if open_still else [])
         cloudevents.relay(deps.store, deps.publisher, announced)
         return
@@ -82,21 +84,21 @@ def _submit(deps: Deps, row: run_rows.Run) -> None:
         if stored.execution == row.execution:
             stored.submitted = clock.now()
             session.add(stored)
-        ended = stored.cause if stored.state in run.FINISHED else None
+        ended = stored.cause if stored.state in FINISHED else None
     if ended is not None:
         # It was cancelled while it was handed over.
         deps.engine.cancel(submitted.id, ended)
 
 
-def _execution(row: run_rows.Run, steps: Sequence[run_rows.StepRun]) -> plan.Plan:
+def _execution(row: run_rows.Run, steps: Sequence[run_rows.StepRun]) -> plans.Plan:
     """The part of the run's plan that is next."""
-    planned = plan.Plan.model_validate(row.plan)
+    planned = plans.Plan.model_validate(row.plan)
     wanted = [step.name for step in steps if step.execution == row.execution and step.reused_from is None]
-    succeeded = {step.name: repair.Done(row.name, step.outputs) for step in steps if step.name not in wanted and step.state == "succeeded"}
-    return repair.execution(planned, row.execution, wanted, succeeded)
+    succeeded = {step.name: replan.Done(row.name, step.outputs) for step in steps if step.name not in wanted and step.state == "succeeded"}
+    return replan.execution(planned, row.execution, wanted, succeeded)
 
 
-def _secrets(deps: Deps, submitted: plan.Plan) -> dict[str, str]:
+def _secrets(deps: Deps, submitted: plans.Plan) -> dict[str, str]:
     """The secrets that the plan names, read now: a key that was rotated since the plan was made counts. And who may read its codesets.
 
     Raises PermanentError when credentials, or a codeset, have vanished since; TemporaryError when the git host cannot be reached.
@@ -107,6 +109,6 @@ def _secrets(deps: Deps, submitted: plan.Plan) -> dict[str, str]:
         password = deps.keyring.git_password(checkout.project, checkout.codeset)
         found[checkout.account] = f"{deps.git.admit(checkout.project, checkout.codeset, password)}:{password}"
     with deps.store.read() as session:
-        for part in plan.secret_refs(submitted):
+        for part in plans.secret_refs(submitted):
             found[part.ref] = deps.keyring.unseal(extensions.sealed_secret(session, part))
     return found

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fuseml import contents, engines
-from fuseml.domain import errors, events, run
+from fuseml.domain import errors, events
+from fuseml.domain.plans import identity
 from fuseml.runtime import clock
 from fuseml.store import archive, runs
 from fuseml.store.tables import run_rows
@@ -57,7 +58,7 @@ def _archive(engine: engines.Engine, kept: contents.Contents, row: run_rows.Run,
     """Where the log is; None when it cannot be had yet. Raises what the contents refuse."""
     key = f"runs/{row.id}/{step.name}.log"
     try:
-        kept.put(key, _blocks(engine, run.execution_id(row.id, step.execution), step.name))
+        kept.put(key, _blocks(engine, identity.execution_id(row.id, step.execution), step.name))
     except _NotGivenError as error:
         if isinstance(error.why, errors.NotFoundError):
             # Unless it was put before, and whoever did it died before it was noted.
@@ -106,7 +107,7 @@ def forget_runs(deps: Deps, _tick: events.Event) -> None:
 def _forget(deps: Deps, row: run_rows.Run) -> None:
     try:
         for number in range(1, row.execution + 1):
-            deps.engine.forget(run.execution_id(row.id, number))
+            deps.engine.forget(identity.execution_id(row.id, number))
     except errors.ConflictError as error:
         _log.warning("the engine cannot forget run %s: %s", row.name, error.message)
         return

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from functions.housekeeper import archive, health, models, pushes, schedules
 from fuseml import servings
-from fuseml.domain import errors, events, run
+from fuseml.domain import errors, events
+from fuseml.domain.plans import identity
 from fuseml.runtime import clock, cloudevents, steering
 from fuseml.servings import record
 from fuseml.store import applications, decisions, deliveries, outbox, runs, webhooks
@@ -81,7 +82,7 @@ def expire_approvals(deps: Deps, _tick: events.Event) -> None:
 def observe_runs(deps: Deps, _tick: events.Event) -> None:
     """Tell the state of unfinished runs again, as the engine sees it: its own events may be lost. Of runs that wait for people it has told all."""
     with deps.store.read() as session:
-        unfinished = [run.execution_id(row.id, row.execution) for row in runs.untold(session)]
+        unfinished = [identity.execution_id(row.id, row.execution) for row in runs.untold(session)]
     for execution in unfinished:
         observed = deps.engine.observe(execution)
         with deps.store.read() as session:

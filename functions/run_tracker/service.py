@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import sqlmodel
 
-from fuseml.domain import events, run
+from fuseml.domain import events
+from fuseml.engines.tekton.events import observe
 from fuseml.runtime import reuse, steering
 from fuseml.store import runs
 
 
 def track(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
     """Apply what an engine saw. Events about things that are not ours, or that say nothing new, announce nothing."""
-    seen = run.observe(event)
+    seen = observe(event)
     row = runs.find(session, seen.run_id) if seen else None
     if seen is None or row is None:
         return []

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlmodel
 
-from fuseml.domain import events, run
+from fuseml.domain import events, runs
 from fuseml.runtime import clock
 from fuseml.store import artifacts, outbox
 from fuseml.store.tables import artifact_rows, run_rows
@@ -22,7 +22,7 @@ PATIENCE = 60.0
 
 def settled(session: sqlmodel.Session, rows: Sequence[run_rows.Run], steps: Mapping[str, Sequence[run_rows.StepRun]]) -> set[str]:
     """The ids of those of `rows` that have finished and have begun all that they lead to. `steps` is by run id."""
-    ended = [row for row in rows if row.state in run.FINISHED]
+    ended = [row for row in rows if row.state in runs.FINISHED]
     long_ago = clock.ago(PATIENCE)
     recent = [row for row in ended if (row.finished or row.created) > long_ago]
     told = {row.id: [_step_event(row, step) for step in steps.get(row.id, ()) if _has_told(step)] for row in recent}
@@ -42,12 +42,12 @@ def settled(session: sqlmodel.Session, rows: Sequence[run_rows.Run], steps: Mapp
 
 
 def _has_told(step: run_rows.StepRun) -> bool:
-    return step.reused_from is None and step.state in run.FINISHED and step.state != "skipped"
+    return step.reused_from is None and step.state in runs.FINISHED and step.state != "skipped"
 
 
 def _is_expected(row: run_rows.Run, step: run_rows.StepRun) -> bool:
     """Whether a step of a finished run is yet to be heard of: events come in any order. In a run that failed, others never begin."""
-    return step.state not in run.FINISHED and (row.state == "succeeded" or step.state == "running")
+    return step.state not in runs.FINISHED and (row.state == "succeeded" or step.state == "running")
 
 
 def _step_event(row: run_rows.Run, step: run_rows.StepRun) -> events.Event:

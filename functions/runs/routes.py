@@ -8,8 +8,9 @@ import flask
 import pydantic
 
 from functions.runs import service, views
-from fuseml.domain import approval, events, run
+from fuseml.domain import events, runs
 from fuseml.domain.documents import document
+from fuseml.domain.runs import approval
 from fuseml.runtime import http
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class RunQuery(http.PageQuery):
     workflow: str | None = None
     project: str | None = None
     codeset: str | None = None
-    state: run.State | None = None
+    state: runs.State | None = None
     commit: str | None = None
     caused_by: Annotated[str | None, pydantic.Field(description="the run whose artifacts started them")] = None
     request: Annotated[str | None, pydantic.Field(description="what POST /runs, rerun and resume answer with")] = None

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from functions.runs import consequences, views
 from fuseml import contents, engines
-from fuseml.domain import approval, errors, events, run
+from fuseml.domain import errors, events
+from fuseml.domain.plans import identity
+from fuseml.domain.runs import FINISHED, approval
 from fuseml.domain.workflows import Workflow
 from fuseml.runtime import cloudevents, http, planner, requests, steering
 from fuseml.store import archive, codesets, paging, runs, workflows
@@ -65,10 +67,10 @@ def log(deps: Deps, name: str, step: str, offset: int) -> engines.LogChunk:
     archived = steps[step].archived
     if archived is not None:
         return _kept(deps.contents, archived, offset)
-    over = steps[step].state in run.FINISHED or row.state in run.FINISHED
+    over = steps[step].state in FINISHED or row.state in FINISHED
     if steps[step].execution:
         with contextlib.suppress(errors.NotFoundError):
-            return deps.engine.logs(run.execution_id(row.id, steps[step].execution), step, offset)
+            return deps.engine.logs(identity.execution_id(row.id, steps[step].execution), step, offset)
     # Nothing was written yet, or ever will be; or it is lost.
     lost = over and steps[step].execution and steps[step].started
     return _gone(offset) if lost else engines.LogChunk(b"", offset, complete=over)
@@ -95,7 +97,7 @@ def cancel(deps: Deps, name: str, reason: str) -> views.Run:
     """Ask for the run to be stopped. Raises NotFoundError, ConflictError when it has finished."""
     with deps.store.write() as session:
         row = runs.get(session, name)
-        if row.state in run.FINISHED:
+        if row.state in FINISHED:
             raise errors.ConflictError(f"run {name} has finished already: {row.state}")
         announced = cloudevents.announce(session, events.RunCancelRequested(run=name, reason=reason or "cancelled by request"))
     cloudevents.relay(deps.store, deps.publisher, announced)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pydantic
 
-from fuseml.domain import approval, plan, run, workflows
+from fuseml.domain import plans, workflows
 from fuseml.domain.registry import selector
+from fuseml.domain.runs import FINISHED, approval, blame
 from fuseml.runtime import clock
 from fuseml.store import runs
 from fuseml.store.tables import run_rows
@@ -111,8 +112,8 @@ class OriginalRun(pydantic.BaseModel):
 
 def of(row: run_rows.Run, steps: Sequence[run_rows.StepRun], waits_for: str | None, *, settled: bool) -> Run:
     """The run as the API shows it."""
-    planned = plan.Plan.model_validate(row.plan) if row.plan else None
-    known: Sequence[plan.StepPlan | plan.ReusedStep] = (*planned.reused, *planned.steps) if planned else ()
+    planned = plans.Plan.model_validate(row.plan) if row.plan else None
+    known: Sequence[plans.StepPlan | plans.ReusedStep] = (*planned.reused, *planned.steps) if planned else ()
     by_name = {step.name: step for step in known}
     return Run(
         **{
@@ -120,7 +121,7 @@ def of(row: run_rows.Run, steps: Sequence[run_rows.StepRun], waits_for: str | No
             for name in Run.model_fields
             if name not in ("cause", "duration", "waits_for", "settled", "steps", "bindings")
         },
-        cause=run.blame(row.cause, {step.name: runs.progress(step) for step in steps}),
+        cause=blame(row.cause, {step.name: runs.progress(step) for step in steps}),
         waits_for=waits_for,
         settled=settled,
         duration=duration(row.started, row.finished),
@@ -129,9 +130,9 @@ def of(row: run_rows.Run, steps: Sequence[run_rows.StepRun], waits_for: str | No
     )
 
 
-def _step(row: run_rows.Run, step: run_rows.StepRun, planned: plan.StepPlan | plan.ReusedStep | None) -> StepRun:
+def _step(row: run_rows.Run, step: run_rows.StepRun, planned: plans.StepPlan | plans.ReusedStep | None) -> StepRun:
     # A step that a finished run never reached will not start any more.
-    state = "skipped" if step.state == "queued" and row.state in run.FINISHED else step.state
+    state = "skipped" if step.state == "queued" and row.state in FINISHED else step.state
     return StepRun(
         name=step.name,
         image=_image(planned) if planned else "",
@@ -144,17 +145,17 @@ def _step(row: run_rows.Run, step: run_rows.StepRun, planned: plan.StepPlan | pl
         needs=list(planned.needs) if planned else [],
         outputs=step.outputs,
         reused_from=step.reused_from,
-        not_reused=planned.cache.not_reused or None if isinstance(planned, plan.StepPlan) and planned.cache else None,
+        not_reused=planned.cache.not_reused or None if isinstance(planned, plans.StepPlan) and planned.cache else None,
         approval=approval.Approval.model_validate(step.approval) if step.approval else None,
         log=f"/runs/{step.reused_from or row.name}/logs/{step.name}",
     )
 
 
-def _image(step: plan.StepPlan | plan.ReusedStep) -> str:
+def _image(step: plans.StepPlan | plans.ReusedStep) -> str:
     return "".join(
-        part.text if isinstance(part, plan.TextPart) else f"{{{{ steps.{part.step}.outputs.{part.output} }}}}"
+        part.text if isinstance(part, plans.TextPart) else f"{{{{ steps.{part.step}.outputs.{part.output} }}}}"
         for part in step.image
-        if not isinstance(part, plan.SecretPart)
+        if not isinstance(part, plans.SecretPart)
     )
 
 
@@ -165,7 +166,7 @@ def duration(started: str | None, finished: str | None) -> float | None:
 
 def original(row: run_rows.Run, document: workflows.Workflow, url: str, codeset_urls: Mapping[str, str]) -> OriginalRun:
     """The run as the original API showed it: a codeset's value is `<git url>:<revision>`."""
-    planned = plan.Plan.model_validate(row.plan) if row.plan else None
+    planned = plans.Plan.model_validate(row.plan) if row.plan else None
     values = {**(planned.inputs if planned else {}), **row.inputs}
     address = f"{row.project}/{row.codeset}"
     inputs = [

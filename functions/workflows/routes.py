@@ -8,7 +8,7 @@ import flask
 import pydantic
 
 from functions.workflows import service
-from fuseml.domain import errors, events, plan, workflows
+from fuseml.domain import errors, events, plans, workflows
 from fuseml.domain.documents import document
 from fuseml.domain.workflows import loading
 from fuseml.runtime import http
@@ -167,8 +167,8 @@ def register(api: http.Api, deps: Deps) -> None:
         """Compare two revisions, as a unified diff of their YAML."""
         return flask.Response(service.diff(deps, name, query.from_, query.to), content_type="text/x-diff; charset=utf-8")
 
-    @api.route("POST", "/workflows/<name>/plan", body=Planned, returns=plan.Plan)
-    def plan_workflow(name: str, body: Planned) -> plan.Plan:
+    @api.route("POST", "/workflows/<name>/plan", body=Planned, returns=plans.Plan)
+    def plan_workflow(name: str, body: Planned) -> plans.Plan:
         """Show the plan that a run would have now. Nothing is stored."""
         return service.plan(deps, events.RunRequested(request="", action="start", workflow=name, **body.model_dump()))
 

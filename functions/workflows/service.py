@@ -8,8 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fuseml.domain import artifact, errors, events
-from fuseml.domain import plan as plans
+from fuseml.domain import artifact, errors, events, plans
 from fuseml.domain.documents import document
 from fuseml.domain.workflows import Workflow, lint, loading
 from fuseml.runtime import clock, cloudevents, planner, requests

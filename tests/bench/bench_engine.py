@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fuseml.domain import events, plan
+from fuseml.domain import events, plans
 from tests.contract import engines
 
 COMMANDS = {"true": ("/bin/true",), "python -c pass": (sys.executable, "-S", "-c", "pass")}
@@ -24,8 +24,8 @@ def timed(action: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def step(name: str, command: tuple[str, ...], needs: tuple[str, ...] = ()) -> plan.StepPlan:
-    return plan.StepPlan(name=name, image=plan.text("fuseml.local/shell"), command=tuple(map(plan.text, command)), needs=needs)
+def step(name: str, command: tuple[str, ...], needs: tuple[str, ...] = ()) -> plans.StepPlan:
+    return plans.StepPlan(name=name, image=plans.text("fuseml.local/shell"), command=tuple(map(plans.text, command)), needs=needs)
 
 
 def bare(command: tuple[str, ...], steps: int) -> float:
@@ -44,7 +44,7 @@ class Engine:
         if event.type.endswith(("pipelinerun.successful.v1", "pipelinerun.failed.v1")):
             self._finished.set()
 
-    def run(self, *steps: plan.StepPlan) -> None:
+    def run(self, *steps: plans.StepPlan) -> None:
         self._finished.clear()
         self._engine.submit(engines.make_plan(*steps), {})
         self._finished.wait()

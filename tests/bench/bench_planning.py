@@ -16,8 +16,9 @@ from collections.abc import Callable
 
 import yaml
 
-from fuseml.domain import planning, workflows
+from fuseml.domain import workflows
 from fuseml.domain.documents import document
+from fuseml.domain.plans import planning
 from fuseml.domain.registry import selector
 from fuseml.domain.workflows import loading
 

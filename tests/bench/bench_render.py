@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 
-from fuseml.domain import plan
+from fuseml.domain import plans
 from fuseml.domain.workflows import loading
 from fuseml.engines.tekton import Settings, admission, render
 from tests.bench import bench_planning
@@ -22,7 +22,7 @@ def main() -> None:
     print(f"{'steps':>6} {'admit ms':>10} {'render ms':>10} {'json.dumps ms':>14} {'render/dumps':>13} {'KiB':>8}")
     for size in SIZES:
         planned = workflow_examples.planned(loading.load(bench_planning.text(size)))
-        secrets = {part.ref: "s3cret" for part in plan.secret_refs(planned)}
+        secrets = {part.ref: "s3cret" for part in plans.secret_refs(planned)}
         rendered = render.render(planned, secrets, Settings()).pipeline_run
         repeats = max(5, 500 // size)
         admit = bench_planning.milliseconds(functools.partial(admission.admit, planned, secrets), repeats)

@@ -10,7 +10,7 @@ import pytest
 
 from functions.housekeeper import archive
 from fuseml.contents import s3
-from fuseml.domain import plan
+from fuseml.domain import plans
 from fuseml.store import database
 from tests import s3 as servers
 from tests.component import archiving
@@ -45,7 +45,7 @@ def test_the_log_is_the_same_when_the_pod_is_deleted_and_when_the_run_is_forgott
 ) -> None:
     key = engines.secret("AWS_SECRET_ACCESS_KEY")
     flaky = engines.shell("flaky", "test -e tried && echo better || { touch tried; exit 1; }", image=under.image, retries=2)
-    checkout = plan.Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="main", commit="a" * 40, path="/project")
+    checkout = plans.Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="main", commit="a" * 40, path="/project")
     flaky = flaky.model_copy(update={"checkouts": (checkout,)})
     planned = engines.make_plan(engines.shell("train", SCRIPT, image=under.image, env={"KEY": (key,)}), flaky)
     under.engine.submit(planned, {key.ref: CANARY})

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from fuseml.domain import run
+from fuseml.domain import labels
 from fuseml.store import database, runs
 from tests.embedded import test_first_light
 from tests.images import image
@@ -123,7 +123,7 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(story: Stor
     said.append(f"{len(asked.answers)} predictions meanwhile, none failed")
 
     second = story.run(2)
-    created = found("pipelineruns", f"--selector={run.NAME_LABEL}={second['name']}", namespace=WORKLOADS)[0]["metadata"][
+    created = found("pipelineruns", f"--selector={labels.NAME_LABEL}={second['name']}", namespace=WORKLOADS)[0]["metadata"][
         "creationTimestamp"
     ]
     said.append(
@@ -152,7 +152,7 @@ def test_logs_stay_when_the_pods_are_gone(story: Story, store: database.Database
     if not json.loads(kubectl("get", "configmap", "fuseml", "--namespace=fuseml", "--output=json"))["data"]["FUSEML_CONTENTS_URL"]:
         pytest.skip("needs contents: FUSEML_CONTENTS_URL")
     wait_until(lambda: _archived(story, store), 180, "the sweep keeps the logs")
-    kubectl("delete", "pods", f"--selector={run.NAME_LABEL}={story.workflow}-2", f"--namespace={WORKLOADS}", "--wait=true")
+    kubectl("delete", "pods", f"--selector={labels.NAME_LABEL}={story.workflow}-2", f"--namespace={WORKLOADS}", "--wait=true")
     assert story.deployment.fuseml("run", "logs", f"{story.workflow}-2", "trainer") == before
 
 

@@ -13,7 +13,7 @@ from functions.artifacts import app as artifacts_app
 from functions.dispatcher import app as dispatcher_app
 from functions.gitea_ingress import app as gitea_ingress_app
 from fuseml import engines
-from fuseml.domain import events, plan
+from fuseml.domain import events, plans
 from fuseml.domain.documents.document import load
 from fuseml.domain.workflows import Workflow
 from fuseml.embedded import broker, composition, gateway, redelivery, triggers
@@ -35,7 +35,7 @@ class Nothing:
 
     submitted: dict[str, float] = field(default_factory=dict)
 
-    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+    def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         self.submitted.setdefault(plan.id, time.perf_counter())
 
     def cancel(self, run_id: str, reason: str) -> None:

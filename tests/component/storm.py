@@ -27,7 +27,8 @@ from typing import Any
 import sqlmodel
 import urllib3
 
-from fuseml.domain import events, run
+from fuseml.domain import events
+from fuseml.domain.labels import RUN_LABEL
 from fuseml.embedded import chaos
 from fuseml.runtime import clock, secrets
 from fuseml.store import database, deliveries
@@ -258,7 +259,7 @@ class Storm:
         assert set(made.values()) == {1}, f"{sum(count > 1 for count in made.values())} were run more than once"
         assert len({row.trigger["assignment"] for row in runs}) == len(CODESETS) * len(WORKFLOWS)
         assert {row.state for row in runs} == {"succeeded"}
-        executed = Counter(found["metadata"]["labels"][run.RUN_LABEL] for found in cluster.all("pipelineruns"))
+        executed = Counter(found["metadata"]["labels"][RUN_LABEL] for found in cluster.all("pipelineruns"))
         assert executed == Counter(row.id for row in runs), "the engine was asked for something else than one PipelineRun for each run"
         told = Counter(row.type for row in ledger)
         assert told[events.CodesetPushed.TYPE] == len(commits)

@@ -12,7 +12,9 @@ import pytest
 
 from functions.housekeeper import app as housekeeper_app
 from functions.run_tracker import app as tracker_app
-from fuseml.domain import errors, events, plan, run
+from fuseml.domain import errors, events, plans
+from fuseml.domain.labels import RUN_LABEL
+from fuseml.engines.tekton.events import STEP_LABEL
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import clock, cloudevents, secrets
 from fuseml.store import database, runs
@@ -48,7 +50,7 @@ class Engine(requests_tests.Engine):
         self.observed: list[str] = []
         self.is_away = False
 
-    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+    def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         if self.is_away:
             raise errors.TemporaryError("the engine is away")
         super().submit(plan, secrets)
@@ -111,7 +113,7 @@ class System(requests_tests.System):
         status |= {"startTime": clock.now(), "taskResults" if step else "pipelineResults": results}
         if skipped:
             status["skippedTasks"] = [{"name": name} for name in skipped]
-        labels = {run.RUN_LABEL: execution} | ({run.STEP_LABEL: step} if step else {})
+        labels = {RUN_LABEL: execution} | ({STEP_LABEL: step} if step else {})
         kind = "taskRun" if step else "pipelineRun"
         data = {kind: {"metadata": {"labels": labels}, "status": status}}
         event = events.Event(
@@ -189,8 +191,8 @@ def test_the_engine_gets_what_needs_no_approval_and_the_rest_when_it_was_given(s
     second = system.engine.plans[1]
     assert (second.id, [step.name for step in second.steps], second.steps[0].approval) == (f"{run_id}.2", ["fit"], None)
     read = {variable.name: variable.value for variable in second.steps[0].variables}
-    assert read["FUSEML_DATA"] == plan.text("d1")
-    assert read["FUSEML_ENV_RUN"] == plan.text("train-1")
+    assert read["FUSEML_DATA"] == plans.text("d1")
+    assert read["FUSEML_ENV_RUN"] == plans.text("train-1")
     # The secret of the first part is not handed over with the second.
     assert system.engine.secrets == [{"minio/store/default/AWS_SECRET_ACCESS_KEY": "canary"}, {}]
 

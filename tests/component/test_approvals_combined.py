@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fuseml.domain import events, plan
+from fuseml.domain import events, plans
 from fuseml.store import database, runs
 from tests.component import test_approvals as approvals
 from tests.component.test_runs_requests import refused
@@ -204,7 +204,7 @@ class Slow(approvals.Engine):
         super().__init__()
         self.meanwhile: Callable[[], object] = lambda: None
 
-    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+    def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         self.meanwhile()
         super().submit(plan, secrets)
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from functions.run_tracker import app as run_tracker_app
-from fuseml.domain import events, run
+from fuseml.domain import events
+from fuseml.domain.labels import RUN_LABEL
+from fuseml.engines.tekton.events import STEP_LABEL
 from fuseml.store import archive, codesets, runs
 from tests.component import triggering
 
@@ -57,7 +59,7 @@ class World(triggering.World):
         """The engine tells that a step has succeeded."""
         with self.store.read() as session:
             run_id = runs.get(session, name).id
-        labels = {run.RUN_LABEL: run_id, run.STEP_LABEL: step}
+        labels = {RUN_LABEL: run_id, STEP_LABEL: step}
         status = {
             "conditions": [{"type": "Succeeded", "status": "True"}],
             "taskResults": [{"name": key, "value": value} for key, value in outputs.items()],

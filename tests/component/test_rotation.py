@@ -16,7 +16,7 @@ import sqlmodel
 
 from functions.extensions import app as extensions_app
 from functions.extensions import rotation
-from fuseml.domain import errors, plan
+from fuseml.domain import errors, plans
 from fuseml.domain.registry import extension
 from fuseml.runtime import auth, secrets
 from fuseml.store import codesets, database, extensions
@@ -71,7 +71,7 @@ class Server:
         ring = keyring or self.keyring
         with self.store.read() as session:
             parts = [
-                plan.SecretPart(extension=f"e{n:04}", service="s", credentials="c", key=key)
+                plans.SecretPart(extension=f"e{n:04}", service="s", credentials="c", key=key)
                 for n in range(records)
                 for key in ("KEY", "ID")
             ]
@@ -177,5 +177,5 @@ def test_what_no_key_opens_is_named_and_left_alone(server: Server) -> None:
         row.document = document
     assert server.rotate() == {"credentials": 5, "webhook_secrets": 1, "unreadable": ["extension e0001"]}
     with server.store.read() as session:
-        part = plan.SecretPart(extension="e0001", service="s", credentials="c", key="ID")
+        part = plans.SecretPart(extension="e0001", service="s", credentials="c", key="ID")
         assert extensions.sealed_secret(session, part) == stranger

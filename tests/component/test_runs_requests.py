@@ -14,7 +14,7 @@ from functions.dispatcher import app as dispatcher_app
 from functions.runs import app as runs_app
 from functions.workflows import app as workflows_app
 from fuseml import engines
-from fuseml.domain import errors, events, plan
+from fuseml.domain import errors, events, plans
 from fuseml.domain.registry import extension
 from fuseml.githosts import embedded
 from fuseml.runtime import auth, cloudevents, secrets
@@ -59,11 +59,11 @@ class Engine:
     """Takes plans and remembers them with their secrets."""
 
     def __init__(self) -> None:
-        self.plans: list[plan.Plan] = []
+        self.plans: list[plans.Plan] = []
         self.secrets: list[Mapping[str, str]] = []
         self.refusal = ""
 
-    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+    def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         if self.refusal:
             raise errors.PermanentError(self.refusal)
         self.plans.append(plan)
@@ -153,8 +153,8 @@ class System:
                     step.state = "succeeded" if step.name in succeeded else "failed"
                     step.outputs = dict(succeeded.get(step.name, {}))
 
-    def plan_of(self, run: Mapping[str, Any]) -> plan.Plan:
-        return plan.Plan.model_validate(self.runs.get(f"/runs/{run['name']}/plan").json)
+    def plan_of(self, run: Mapping[str, Any]) -> plans.Plan:
+        return plans.Plan.model_validate(self.runs.get(f"/runs/{run['name']}/plan").json)
 
 
 @pytest.fixture
@@ -298,7 +298,7 @@ def test_a_resumed_run_executes_what_failed_on_what_succeeded(system: System) ->
     )
     assert (fit["state"], fit["reused_from"], fit["image"]) == ("queued", None, "shell:9")
     [step] = system.engine.plans[-1].steps
-    assert {variable.name: variable.value for variable in step.variables}["FUSEML_DATA"] == plan.text("s3://data")
+    assert {variable.name: variable.value for variable in step.variables}["FUSEML_DATA"] == plans.text("s3://data")
     assert [checkout.commit for checkout in step.checkouts] == [SECOND]
     assert system.engine.secrets[-1] == {}
     # The log of a step is where it was executed.
@@ -355,9 +355,9 @@ def test_what_the_engine_refuses_is_a_failed_run(system: System) -> None:
 
 def test_a_plan_is_shown_without_running_and_names_secrets_only(system: System) -> None:
     answer = system.workflows.post("/workflows/train/plan", json={"project": "p", "codeset": "code", "inputs": {"alpha": "3"}})
-    shown = plan.Plan.model_validate(answer.json)
+    shown = plans.Plan.model_validate(answer.json)
     assert (shown.run, shown.inputs, [step.name for step in shown.steps]) == ("train-1", {"alpha": "3"}, ["prepare", "fit"])
-    assert [part.key for part in plan.secret_refs(shown)] == ["AWS_SECRET_ACCESS_KEY"]
+    assert [part.key for part in plans.secret_refs(shown)] == ["AWS_SECRET_ACCESS_KEY"]
     assert "canary" not in answer.text
     assert system.runs.get("/runs").json == []
     assert "no codeset p/nothing" in refused(

@@ -19,7 +19,9 @@ import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, run
+from fuseml.domain import errors
+from fuseml.domain.plans import identity
+from fuseml.domain.runs import Progress
 from fuseml.runtime import clock
 from fuseml.store import applications, artifacts, codesets, database, deliveries, paging, runs, workflows
 from fuseml.store.tables import artifact_rows, codeset_rows, run_rows
@@ -271,7 +273,7 @@ def new_run(store: database.Database, name: str, state: str = "queued") -> run_r
     with store.write() as session:
         made = workflows.next_run_name(session, name)
         row = run_rows.Run(
-            id=run.identity(made, 1, {}, ""),
+            id=identity.identity(made, 1, {}, ""),
             name=made,
             sequence=0,
             workflow=name,
@@ -367,12 +369,12 @@ def test_progress_is_stored_and_read_back(store: database.Database) -> None:
     row = new_run(store, "w")
     with store.write() as session:
         stored = runs.get(session, "w-1")
-        assert runs.progress(stored) == run.Progress()
-        now = run.Progress("failed", NOON, NOON, "why", 1, {"model": "models:/m/1"})
+        assert runs.progress(stored) == Progress()
+        now = Progress("failed", NOON, NOON, "why", 1, {"model": "models:/m/1"})
         runs.record(session, stored, now)
         first, second = runs.steps(session, [row.id])
-        runs.record(session, second, run.Progress("skipped", None, NOON, None, 0, {}))
-        runs.record(session, first, run.Progress("failed", NOON, NOON, "why", 3, {}))
+        runs.record(session, second, Progress("skipped", None, NOON, None, 0, {}))
+        runs.record(session, first, Progress("failed", NOON, NOON, "why", 3, {}))
     with store.read() as session:
         assert runs.progress(runs.get(session, "w-1")) == now
         assert [runs.progress(step).attempts for step in runs.steps(session, [row.id])] == [3, 0]

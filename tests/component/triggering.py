@@ -13,7 +13,7 @@ from functions.dispatcher import app as dispatcher_app
 from functions.runs import app as runs_app
 from functions.workflows import app as workflows_app
 from fuseml import engines
-from fuseml.domain import events, plan
+from fuseml.domain import events, plans
 from fuseml.embedded import composition, triggers
 from fuseml.githosts import embedded as embedded_git
 from fuseml.runtime import auth, clock, cloudevents, secrets
@@ -33,7 +33,7 @@ class Engine:
         self.given: list[str] = []
         self.meanwhile: Callable[[], None] | None = None
 
-    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+    def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         self.given.append(plan.run)
         if plan.id not in self.submitted:
             self.submitted.append(plan.id)

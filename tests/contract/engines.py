@@ -15,21 +15,22 @@ import pytest
 from cryptography import fernet
 
 from fuseml import engines
-from fuseml.domain import events, plan, run
+from fuseml.domain import events, plans, runs
 from fuseml.engines import local
+from fuseml.engines.tekton.events import observe
 
 PATIENCE = 30.0
 """Seconds that a run of these tests may take on a busy machine."""
 
 
-def out(step: str, output: str) -> plan.Value:
+def out(step: str, output: str) -> plans.Value:
     """The value of another step's output."""
-    return (plan.OutputPart(step=step, output=output),)
+    return (plans.OutputPart(step=step, output=output),)
 
 
-def secret(key: str) -> plan.SecretPart:
+def secret(key: str) -> plans.SecretPart:
     """One key of a set of credentials."""
-    return plan.SecretPart(extension="mlflow", service="tracking", credentials="default", key=key)
+    return plans.SecretPart(extension="mlflow", service="tracking", credentials="default", key=key)
 
 
 def shell(
@@ -38,17 +39,19 @@ def shell(
     *,
     image: str = "fuseml.local/shell",
     outputs: Iterable[str] = (),
-    env: Mapping[str, plan.Value | str] | None = None,
+    env: Mapping[str, plans.Value | str] | None = None,
     **more: object,
-) -> plan.StepPlan:
+) -> plans.StepPlan:
     """A step that runs a script; `env` values may be plain text."""
-    variables = [plan.Variable(name=key, value=plan.text(value) if isinstance(value, str) else value) for key, value in (env or {}).items()]
-    return plan.StepPlan.model_validate(
+    variables = [
+        plans.Variable(name=key, value=plans.text(value) if isinstance(value, str) else value) for key, value in (env or {}).items()
+    ]
+    return plans.StepPlan.model_validate(
         {
             "name": name,
-            "image": plan.text(image),
-            "script": plan.text(script),
-            "outputs": [plan.Output(name=output) for output in outputs],
+            "image": plans.text(image),
+            "script": plans.text(script),
+            "outputs": [plans.Output(name=output) for output in outputs],
             "variables": variables,
             **more,
         }
@@ -56,11 +59,11 @@ def shell(
 
 
 def make_plan(
-    *steps: plan.StepPlan, run_id: str | None = None, outputs: Mapping[str, plan.Value] | None = None, timeout: int | None = None
-) -> plan.Plan:
+    *steps: plans.StepPlan, run_id: str | None = None, outputs: Mapping[str, plans.Value] | None = None, timeout: int | None = None
+) -> plans.Plan:
     """A plan with an id of its own."""
     run_id = run_id or os.urandom(8).hex()
-    return plan.Plan(
+    return plans.Plan(
         id=run_id, run=f"wf-{run_id[:6]}", project="p", workflow="wf", revision=1, steps=steps, outputs=dict(outputs or {}), timeout=timeout
     )
 
@@ -69,8 +72,8 @@ def make_plan(
 class Folded:
     """What the events of a run say when they are applied one after the other, as `run_tracker` does it."""
 
-    run: run.Progress = field(default_factory=run.Progress)
-    steps: dict[str, run.Progress] = field(default_factory=dict)
+    run: runs.Progress = field(default_factory=runs.Progress)
+    steps: dict[str, runs.Progress] = field(default_factory=dict)
 
     @property
     def states(self) -> dict[str, str]:
@@ -81,16 +84,16 @@ def fold(told: Iterable[events.Event]) -> Folded:
     """Apply events in the order given. Every one of them must be understood."""
     folded = Folded()
     for event in told:
-        seen = run.observe(event)
+        seen = observe(event)
         assert seen is not None, event
         for name in seen.skipped:
-            skipped = run.Observation(seen.run_id, name, "skipped", seen.time)
-            folded.steps[name] = run.advance(folded.steps.get(name, run.Progress()), skipped)
+            skipped = runs.Observation(seen.run_id, name, "skipped", seen.time)
+            folded.steps[name] = runs.advance(folded.steps.get(name, runs.Progress()), skipped)
         if seen.step is None:
-            folded.run = run.advance(folded.run, seen)
+            folded.run = runs.advance(folded.run, seen)
         else:
-            folded.steps[seen.step] = run.advance(folded.steps.get(seen.step, run.Progress()), seen)
-    folded.run = dataclasses.replace(folded.run, cause=run.blame(folded.run.cause, folded.steps))
+            folded.steps[seen.step] = runs.advance(folded.steps.get(seen.step, runs.Progress()), seen)
+    folded.run = dataclasses.replace(folded.run, cause=runs.blame(folded.run.cause, folded.steps))
     return folded
 
 
@@ -110,7 +113,7 @@ class Inbox:
     def of(self, run_id: str) -> list[events.Event]:
         """The events about one run, in the order in which they came."""
         with self._changed:
-            return [event for event in self._events if (seen := run.observe(event)) and seen.run_id == run_id]
+            return [event for event in self._events if (seen := observe(event)) and seen.run_id == run_id]
 
     def wait(self, run_id: str, condition: Callable[[Folded], bool]) -> Folded:
         """Wait until the events add up to what the condition asks for."""
@@ -123,7 +126,7 @@ class Inbox:
 
     def finished(self, run_id: str) -> Folded:
         """Wait for the run's end."""
-        return self.wait(run_id, lambda folded: folded.run.state in run.FINISHED)
+        return self.wait(run_id, lambda folded: folded.run.state in runs.FINISHED)
 
 
 @dataclass(frozen=True)
@@ -142,17 +145,17 @@ class UnderTest:
     quotes: bool = True
     keeps_ended: bool = True
 
-    def run(self, planned: plan.Plan, secrets: Mapping[str, str] | None = None) -> Folded:
+    def run(self, planned: plans.Plan, secrets: Mapping[str, str] | None = None) -> Folded:
         """Submit the plan and wait for its end."""
         self.engine.submit(planned, secrets or {})
         return self.inbox.finished(planned.id)
 
-    def log(self, planned: plan.Plan, step: str) -> str:
+    def log(self, planned: plans.Plan, step: str) -> str:
         """The whole log of a step."""
         return self.engine.logs(planned.id, step).data.decode()
 
 
-def write_checkout(checkout: plan.Checkout, directory: Path) -> None:
+def write_checkout(checkout: plans.Checkout, directory: Path) -> None:
     """A codeset that holds its own commit."""
     directory.mkdir(exist_ok=True)
     (directory / "commit").write_text(checkout.commit)

@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from fuseml.domain import plan
+from fuseml.domain import plans
 from tests.contract import engines
 
 
@@ -14,8 +14,8 @@ def main() -> None:
     engine = engines.make_local(Path(sys.argv[1]), lambda event: None)
     engine.start()
     if len(sys.argv) > 2:
-        planned = plan.Plan.model_validate_json(Path(sys.argv[2]).read_text())
-        engine.submit(planned, {part.ref: "host-secret-4711" for part in plan.secret_refs(planned)})
+        planned = plans.Plan.model_validate_json(Path(sys.argv[2]).read_text())
+        engine.submit(planned, {part.ref: "host-secret-4711" for part in plans.secret_refs(planned)})
     print("ready", flush=True)
     threading.Event().wait()
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from fuseml.domain import events, plan
+from fuseml.domain import events, plans
 from fuseml.engines import LogChunk
 from fuseml.engines.tekton import Cluster, Settings, TektonEngine
 from tests.contract.engines import Inbox, UnderTest
@@ -105,7 +105,7 @@ class Watched:
         self._runs: dict[str, set[tuple[str, str]]] = {}
         self._stopping = threading.Event()
 
-    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+    def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         """Submit the plan with checkouts of real commits."""
         steps = tuple(step.model_copy(update={"checkouts": tuple(map(self._real, step.checkouts))}) for step in plan.steps)
         self._engine.submit(plan.model_copy(update={"steps": steps}), secrets)
@@ -147,7 +147,7 @@ class Watched:
                         known.add((event.source, event.id))
                         self._inbox.put(event)
 
-    def _real(self, checkout: plan.Checkout) -> plan.Checkout:
+    def _real(self, checkout: plans.Checkout) -> plans.Checkout:
         """A codeset that holds, in a file, the commit that the test made up."""
         name = f"{checkout.project}-{checkout.codeset}-{checkout.commit}"
         work = self._folder / "work" / name

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fuseml.domain import errors, plan
+from fuseml.domain import errors, plans
+from fuseml.domain.plans import Checkout
 from tests.contract import engines
 from tests.contract.engines import UnderTest
 
@@ -30,7 +31,7 @@ def test_outputs_are_passed_on_and_become_the_outputs_of_the_run(under: UnderTes
         image=under.image,
         outputs=["value"],
         needs=("first",),
-        env={"VALUE": (*plan.text("<"), *engines.out("first", "value"), *plan.text(">"))},
+        env={"VALUE": (*plans.text("<"), *engines.out("first", "value"), *plans.text(">"))},
     )
     planned = engines.make_plan(first, second, outputs={"greeting": engines.out("second", "value")})
     ended = under.run(planned)
@@ -117,14 +118,14 @@ def test_a_step_is_retried_as_often_as_it_may_be(under: UnderTest) -> None:
 
 def test_a_retry_that_succeeds_makes_the_step_succeed(under: UnderTest) -> None:
     # The codeset's files are shared by the steps and attempts of a run.
-    checkout = plan.Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="main", commit="a" * 40, path="/project")
+    checkout = Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="main", commit="a" * 40, path="/project")
     flaky = engines.shell("flaky", "test -e tried || { touch tried; exit 1; }", image=under.image, retries=3, checkouts=(checkout,))
     ended = under.run(engines.make_plan(flaky))
     assert (ended.run.state, ended.steps["flaky"].attempts) == ("succeeded", 2)
 
 
 def test_steps_share_the_checkout_at_the_planned_commit(under: UnderTest) -> None:
-    checkout = plan.Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="main", commit="b" * 40, path="/project")
+    checkout = Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="main", commit="b" * 40, path="/project")
     build = engines.shell("build", "cp commit built", image=under.image, checkouts=(checkout,))
     train = engines.shell(
         "train", 'cp built "$FUSEML_ENV_RESULTS/it"', image=under.image, checkouts=(checkout,), needs=("build",), outputs=["it"]
@@ -150,7 +151,7 @@ def test_a_run_that_takes_too_long_is_ended(under: UnderTest) -> None:
     ("operator", "values", "state"), [("in", ["yes", "on"], "succeeded"), ("notin", ["yes"], "skipped"), ("in", ["no"], "skipped")]
 )
 def test_a_condition_decides_whether_a_step_runs(under: UnderTest, operator: str, values: list[str], state: str) -> None:
-    condition = {"input": engines.out("ask", "value"), "operator": operator, "values": [plan.text(value) for value in values]}
+    condition = {"input": engines.out("ask", "value"), "operator": operator, "values": [plans.text(value) for value in values]}
     planned = engines.make_plan(
         engines.shell("ask", RESULT, image=under.image, outputs=["value"], env={"VALUE": "yes"}),
         engines.shell("deploy", RESULT, image=under.image, outputs=["value"], env={"VALUE": "url"}, needs=("ask",), when=(condition,)),
@@ -269,7 +270,7 @@ def test_a_secret_reaches_the_environment_of_the_step_and_nothing_else(under: Un
         'test "$KEY" = "key=$EXPECTED" && printf %s "${#KEY}" > "$FUSEML_ENV_RESULTS/length"; sleep 0.5',
         image=under.image,
         outputs=["length"],
-        env={"KEY": (*plan.text("key="), key), "EXPECTED": (key,)},
+        env={"KEY": (*plans.text("key="), key), "EXPECTED": (key,)},
     )
     printing = engines.shell("printing", 'echo "the key is $KEY."; exit 1', image=under.image, env={"KEY": (key,)}, needs=("user",))
     planned = engines.make_plan(user, printing)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuseml.domain import events, plan, run
+from fuseml.domain import events, plans
+from fuseml.domain.runs import FINISHED
 from tests.contract import engines
 
 
@@ -17,7 +18,7 @@ from tests.contract import engines
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[events.Event]]]:
     """The events of three runs that have everything in them: outputs, a retry, skips, a failure, a cancelled step."""
     with engines.ENGINES[request.param](tmp_path_factory.mktemp("engine")) as under:
-        condition = plan.Condition(input=plan.text("a"), values=(plan.text("b"),))
+        condition = plans.Condition(input=plans.text("a"), values=(plans.text("b"),))
         write = 'echo 1 > "$FUSEML_ENV_RESULTS/o"'
         good = engines.make_plan(
             engines.shell("make", write, image=under.image, outputs=["o"]),
@@ -74,4 +75,4 @@ def test_states_told_before_the_end_never_move_backward(told: dict[str, list[eve
     for history in told.values():
         for length in range(1, len(history)):
             before, after = engines.fold(history[:length]), engines.fold(history[: length + 1])
-            assert before.run.state not in run.FINISHED or before.run == after.run
+            assert before.run.state not in FINISHED or before.run == after.run

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fuseml.domain import caching, errors
+from fuseml.domain import errors
+from fuseml.domain.plans import step_cache
 from tests.component import githost as users
 from tests.contract import githosts
 from tests.contract.githosts import UnderTest
@@ -191,7 +192,7 @@ def test_a_digest_changes_with_the_files_that_are_watched_and_with_nothing_else(
     assert digests("conda.yml") == ["", "", ""]
     # The same on every host, for a key that was made with the one must not be lost with the other.
     listed = [line.split(maxsplit=3) for line in clone.git("-c", "core.quotepath=off", "ls-tree", "-r", code).splitlines()]
-    assert digests()[1] == caching.digest([(path, int(mode, 8), sha) for mode, _, sha, path in listed], ())
+    assert digests()[1] == step_cache.digest([(path, int(mode, 8), sha) for mode, _, sha, path in listed], ())
     with pytest.raises(errors.NotFoundError):
         under_test.host.digest("demo", "watched", "1" * 40, ())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuseml.domain import plan
+from fuseml.domain import plans
 from fuseml.domain.workflows import loading
 from tests.contract import engines
 from tests.unit import workflow_examples
@@ -13,13 +13,13 @@ CANARY = "canary-7f3a9c51e2"
 RUN_ID = "0123456789abcdef0123456789abcdef"
 
 
-def make(*steps: plan.StepPlan, **more: object) -> plan.Plan:
+def make(*steps: plans.StepPlan, **more: object) -> plans.Plan:
     """A plan of these steps under a fixed id."""
     known: dict[str, object] = {"id": RUN_ID, "run": "example-7", "project": "workspace", "workflow": "example", "revision": 3}
-    return plan.Plan.model_validate({**known, "steps": steps, **more})
+    return plans.Plan.model_validate({**known, "steps": steps, **more})
 
 
-def codeset(name: str = "mlflow-test", path: str = "/project", **more: str) -> plan.Checkout:
+def codeset(name: str = "mlflow-test", path: str = "/project", **more: str) -> plans.Checkout:
     """A codeset at some commit."""
     known = {
         "name": name,
@@ -30,38 +30,38 @@ def codeset(name: str = "mlflow-test", path: str = "/project", **more: str) -> p
         "commit": workflow_examples.COMMIT,
         "path": path,
     }
-    return plan.Checkout.model_validate({**known, **more})
+    return plans.Checkout.model_validate({**known, **more})
 
 
-def secrets_of(planned: plan.Plan) -> dict[str, str]:
+def secrets_of(planned: plans.Plan) -> dict[str, str]:
     """Every secret that a plan names: a canary each."""
-    return {part.ref: f"{CANARY}-{part.key}" for part in plan.secret_refs(planned)}
+    return {part.ref: f"{CANARY}-{part.key}" for part in plans.secret_refs(planned)}
 
 
-def _shipped() -> plan.Plan:
+def _shipped() -> plans.Plan:
     return workflow_examples.planned(loading.load((workflow_examples.SHIPPED[0]).read_text()))
 
 
-def _secrets() -> plan.Plan:
+def _secrets() -> plans.Plan:
     key, user = engines.secret("AWS_SECRET_ACCESS_KEY"), engines.secret("AWS_ACCESS_KEY_ID")
-    login = (*plan.text("https://"), user, *plan.text(":"), key, *plan.text("@store.example.com"))
-    more: dict[str, plan.Value | str] = {"AWS_SECRET_ACCESS_KEY": (key,), "STORE": login, "PRICE": "5$ or $(HOME)"}
+    login = (*plans.text("https://"), user, *plans.text(":"), key, *plans.text("@store.example.com"))
+    more: dict[str, plans.Value | str] = {"AWS_SECRET_ACCESS_KEY": (key,), "STORE": login, "PRICE": "5$ or $(HOME)"}
     return make(engines.shell("upload", "upload --all", image="registry.example.com/upload:1", env=more))
 
 
-def _texts() -> plan.Plan:
+def _texts() -> plans.Plan:
     script = 'echo "$(params.x)" "$(date)"\n'
     command = ("sh", "-c", "echo $(date) $(context.taskRun.name)")
     return make(
         engines.shell("carried", script, image="registry.example.com/tool:1", env={"X": "$(params.x)", "Y": "at $(date)"}),
-        plan.StepPlan(name="command", image=plan.text("registry.example.com/tool:1"), command=tuple(map(plan.text, command))),
+        plans.StepPlan(name="command", image=plans.text("registry.example.com/tool:1"), command=tuple(map(plans.text, command))),
     )
 
 
-def _conditions() -> plan.Plan:
-    asked = {"input": engines.out("ask", "verdict"), "values": [plan.text("good"), plan.text("better")]}
-    here = {"input": plan.text("main"), "operator": "in", "values": [plan.text("main")]}
-    never = {"input": plan.text("a"), "operator": "notin", "values": [plan.text("a")]}
+def _conditions() -> plans.Plan:
+    asked = {"input": engines.out("ask", "verdict"), "values": [plans.text("good"), plans.text("better")]}
+    here = {"input": plans.text("main"), "operator": "in", "values": [plans.text("main")]}
+    never = {"input": plans.text("a"), "operator": "notin", "values": [plans.text("a")]}
     return make(
         engines.shell("ask", "decide", image="registry.example.com/ask:1", outputs=["verdict"]),
         engines.shell("deploy", "deploy", image="registry.example.com/deploy:1", needs=("ask",), when=(asked, here)),
@@ -70,39 +70,39 @@ def _conditions() -> plan.Plan:
     )
 
 
-def _limits() -> plan.Plan:
+def _limits() -> plans.Plan:
     resources = {"requests": {"cpu": "500m"}, "limits": {"memory": "2Gi", "nvidia.com/gpu": "1"}}
     train = engines.shell("train", "train", image="registry.example.com/train:1", retries=2, timeout=5400, resources=resources)
     return make(train, engines.shell("report", "report", image="registry.example.com/tool:1", needs=("train",)), timeout=21600)
 
 
-def _image() -> plan.Plan:
-    built = plan.ImageBuild(
-        name=plan.text("registry.example.com/mlflow/test:5f2d7c1e"), dockerfile=plan.text("/project/.fuseml/Dockerfile")
+def _image() -> plans.Plan:
+    built = plans.ImageBuild(
+        name=plans.text("registry.example.com/mlflow/test:5f2d7c1e"), dockerfile=plans.text("/project/.fuseml/Dockerfile")
     )
     builder = engines.shell("builder", "", image="registry.example.com/builder:1", checkouts=(codeset(),))
-    builder = builder.model_copy(update={"outputs": (plan.Output(name="environment", image=built),)})
+    builder = builder.model_copy(update={"outputs": (plans.Output(name="environment", image=built),)})
     trainer = engines.shell(
         "trainer", "train", image="registry.example.com/mlflow/test:5f2d7c1e", needs=("builder",), checkouts=(codeset(),)
     )
     return make(builder, trainer, outputs={"image": built.name})
 
 
-def _said_image() -> plan.Plan:
+def _said_image() -> plans.Plan:
     key = engines.secret("AWS_SECRET_ACCESS_KEY")
-    built = plan.Output(
-        name="environment", image=plan.ImageBuild(name=(*plan.text("registry.example.com/test:"), *engines.out("tag", "tag")))
+    built = plans.Output(
+        name="environment", image=plans.ImageBuild(name=(*plans.text("registry.example.com/test:"), *engines.out("tag", "tag")))
     )
     resources = {"limits": {"memory": "4Gi"}}
-    env: dict[str, plan.Value | str] = {"BASE": "python:3.12", "STORE": (*plan.text("key="), key)}
+    env: dict[str, plans.Value | str] = {"BASE": "python:3.12", "STORE": (*plans.text("key="), key)}
     builder = engines.shell("builder", "", image="registry.example.com/builder:1", checkouts=(codeset(),), env=env, resources=resources)
     return make(
         engines.shell("tag", "tag", image="registry.example.com/tool:1", outputs=["tag"]),
-        builder.model_copy(update={"outputs": (built,), "needs": ("tag",), "args": (plan.text("--quiet"),)}),
+        builder.model_copy(update={"outputs": (built,), "needs": ("tag",), "args": (plans.text("--quiet"),)}),
     )
 
 
-def _codesets() -> plan.Plan:
+def _codesets() -> plans.Plan:
     model, data = codeset("model-code", "/project"), codeset("data-code", "/data")
     return make(
         engines.shell("prepare", "prepare", image="registry.example.com/tool:1", checkouts=(data,), outputs=["table"]),
@@ -112,12 +112,12 @@ def _codesets() -> plan.Plan:
             image="registry.example.com/train:1",
             checkouts=(model, data),
             needs=("prepare",),
-            env={"TABLE": (*plan.text("file://"), *engines.out("prepare", "table"))},
+            env={"TABLE": (*plans.text("file://"), *engines.out("prepare", "table"))},
         ),
     )
 
 
-def _names() -> plan.Plan:
+def _names() -> plans.Plan:
     planned = make(
         engines.shell("Prepare Data", "true", image="registry.example.com/tool:1", outputs=["table"]),
         engines.shell(
@@ -131,15 +131,15 @@ def _names() -> plan.Plan:
     return planned.model_copy(update={"workflow": "Nightly: Trainings für alle", "run": "Nightly: Trainings für alle-7", "project": "π"})
 
 
-def _original_image() -> plan.Plan:
+def _original_image() -> plans.Plan:
     return workflow_examples.planned(workflow_examples.named("image-output"))
 
 
-def _no_codeset() -> plan.Plan:
+def _no_codeset() -> plans.Plan:
     return make(engines.shell("one", "true", image="registry.example.com/tool:1"))
 
 
-PLANS: dict[str, Callable[[], plan.Plan]] = {
+PLANS: dict[str, Callable[[], plans.Plan]] = {
     "conditions": _conditions,
     "image": _image,
     "image-said-by-step": _said_image,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fuseml.domain import plan
+from fuseml.domain import plans
 from fuseml.engines.tekton import Cluster, TektonEngine
 from tests.unit import kubernetes_api, tekton_plans
 from tests.unit.kubernetes_api import Api
@@ -38,7 +38,7 @@ def engine(api: Api) -> Iterator[TektonEngine]:
         yield made
 
 
-def started(api: Api, engine: TektonEngine, planned: plan.Plan, secrets: dict[str, str] | None = None) -> dict[str, Any]:
+def started(api: Api, engine: TektonEngine, planned: plans.Plan, secrets: dict[str, str] | None = None) -> dict[str, Any]:
     """The submitted run, with the first condition that Tekton gives it."""
     engine.submit(planned, secrets or {})
     [found] = api.all("pipelineruns")

@@ -6,15 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import approval, errors, plan, workflows
+from fuseml.domain import errors, plans, workflows
+from fuseml.domain.runs import approval
 
 NOON, LATER, EVENING = "2026-11-21T12:00:00.000000Z", "2026-11-21T12:59:59.999999Z", "2026-11-21T13:00:00.000000Z"
-OPEN = approval.ask(plan.Approval(message="really?", expires=3_600), NOON)
+OPEN = approval.ask(plans.Approval(message="really?", expires=3_600), NOON)
 
 
 def test_a_question_says_what_is_asked_and_until_when() -> None:
     assert (OPEN.message, OPEN.asked, OPEN.deadline, OPEN.is_open) == ("really?", NOON, EVENING, True)
-    assert approval.ask(plan.Approval(), NOON).deadline is None
+    assert approval.ask(plans.Approval(), NOON).deadline is None
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import caching, plan, repair
+from fuseml.domain import plans
+from fuseml.domain.plans import replan, step_cache
 from fuseml.domain.registry import selector
 from tests.unit import workflow_examples as examples
 
-SECRET = plan.SecretPart(extension="minio", service="s3", credentials="default", key="KEY")
+SECRET = plans.SecretPart(extension="minio", service="s3", credentials="default", key="KEY")
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "image": st.sampled_from(["builder:1", "builder:2"]),
     "command": st.lists(st.sampled_from(["run", "fast", ""]), max_size=2),
@@ -40,50 +41,50 @@ PER_RUN: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def planned(made: Mapping[str, Any]) -> plan.Plan:
+def planned(made: Mapping[str, Any]) -> plans.Plan:
     """A plan of one caching step, of what is drawn for it."""
-    checkout = plan.Checkout(
+    checkout = plans.Checkout(
         name="code", project="p", codeset="c", url=made["url"], ref=made["ref"], commit=made["commit"], path="/project"
     )
-    step = plan.StepPlan(
+    step = plans.StepPlan(
         name="fit",
-        image=plan.text(made["image"]),
-        command=tuple(map(plan.text, made["command"])),
-        args=tuple(map(plan.text, made["args"])),
-        script=plan.text(made["script"]),
+        image=plans.text(made["image"]),
+        command=tuple(map(plans.text, made["command"])),
+        args=tuple(map(plans.text, made["args"])),
+        script=plans.text(made["script"]),
         variables=(
-            plan.Variable(name="FUSEML_ALPHA", value=plan.text(made["alpha"])),
-            plan.Variable(name="KEY", value=(SECRET.model_copy(update={"key": made["key"]}),)),
-            plan.Variable(name="FUSEML_ENV_RUN", value=plan.text(made["run"])),
-            plan.Variable(name="FUSEML_ENV_COMMIT", value=plan.text(made["commit"])),
+            plans.Variable(name="FUSEML_ALPHA", value=plans.text(made["alpha"])),
+            plans.Variable(name="KEY", value=(SECRET.model_copy(update={"key": made["key"]}),)),
+            plans.Variable(name="FUSEML_ENV_RUN", value=plans.text(made["run"])),
+            plans.Variable(name="FUSEML_ENV_COMMIT", value=plans.text(made["commit"])),
         ),
         checkouts=(checkout,),
-        outputs=tuple(plan.Output(name=name) for name in sorted(made["outputs"])),
-        when=(plan.Condition(input=plan.text("1"), values=(plan.text(made["wanted"]),)),),
+        outputs=tuple(plans.Output(name=name) for name in sorted(made["outputs"])),
+        when=(plans.Condition(input=plans.text("1"), values=(plans.text(made["wanted"]),)),),
         retries=made["retries"],
         timeout=made["timeout"],
-        resources=plan.Resources(requests={"cpu": made["cpu"]}),
-        cache=plan.Caching(content={"/project": made["content"]}),
+        resources=plans.Resources(requests={"cpu": made["cpu"]}),
+        cache=plans.Caching(content={"/project": made["content"]}),
     )
     binding = examples.binding(
         "store", version=made["version"], credentials_id=made["credentials"], url=made["url"], revision=made["revision"]
     )
-    return plan.Plan(
+    return plans.Plan(
         id="1",
         run=made["run"],
         project="p",
         workflow="train",
         revision=made["revision"],
         steps=(step,),
-        bindings=(plan.StepBinding(step="fit", binding=binding),),
+        bindings=(plans.StepBinding(step="fit", binding=binding),),
     )
 
 
 def key_of(made: Mapping[str, Any]) -> str:
     built = planned(made)
-    found = caching.ingredients(built, built.steps[0], {})
+    found = step_cache.ingredients(built, built.steps[0], {})
     assert found is not None
-    return caching.key(found)
+    return step_cache.key(found)
 
 
 @given(st.fixed_dictionaries(FIELDS), st.fixed_dictionaries(FIELDS), st.fixed_dictionaries(PER_RUN), st.fixed_dictionaries(PER_RUN))
@@ -97,7 +98,7 @@ def test_two_keys_are_equal_if_and_only_if_the_ingredients_are(
 @given(st.fixed_dictionaries({**FIELDS, **PER_RUN}))
 def test_secrets_count_by_what_they_are_called(made: dict[str, Any]) -> None:
     built = planned(made)
-    found = caching.ingredients(built, built.steps[0], {})
+    found = step_cache.ingredients(built, built.steps[0], {})
     assert found is not None
     assert found["variable KEY"] == [[f"minio/s3/default/{made['key']}"]]
     # Text that looks like the reference of a secret is not one.
@@ -105,38 +106,38 @@ def test_secrets_count_by_what_they_are_called(made: dict[str, Any]) -> None:
     assert "FUSEML_ENV" not in json.dumps(found)
 
 
-def step(name: str, *reads: str, **fields: object) -> plan.StepPlan:
+def step(name: str, *reads: str, **fields: object) -> plans.StepPlan:
     """A caching step that reads the output `out` of others."""
-    values = [plan.Variable(name=f"FROM_{read}", value=(plan.OutputPart(step=read, output="out"),)) for read in reads]
-    known = {"image": plan.text(f"{name}:1"), "variables": values, "outputs": [{"name": "out"}], "needs": reads, "cache": plan.Caching()}
-    return plan.StepPlan.model_validate({"name": name, **known, **fields})
+    values = [plans.Variable(name=f"FROM_{read}", value=(plans.OutputPart(step=read, output="out"),)) for read in reads]
+    known = {"image": plans.text(f"{name}:1"), "variables": values, "outputs": [{"name": "out"}], "needs": reads, "cache": plans.Caching()}
+    return plans.StepPlan.model_validate({"name": name, **known, **fields})
 
 
-def chain(*steps: plan.StepPlan, **outputs: plan.Value) -> plan.Plan:
-    return plan.Plan(id="2", run="w-2", project="p", workflow="w", revision=1, steps=steps, outputs=outputs)
+def chain(*steps: plans.StepPlan, **outputs: plans.Value) -> plans.Plan:
+    return plans.Plan(id="2", run="w-2", project="p", workflow="w", revision=1, steps=steps, outputs=outputs)
 
 
 class Past:
     """What one earlier run has executed."""
 
-    def __init__(self, before: plan.Plan, **outputs: str) -> None:
+    def __init__(self, before: plans.Plan, **outputs: str) -> None:
         written = {name: {"out": text} for name, text in outputs.items()}
-        self._keys = {caching.executed(before, name, written): repair.Done("w-1", written[name]) for name in written}
-        self._last = {name: caching.ingredients(before, before.step(name), written) for name in written}
+        self._keys = {step_cache.executed(before, name, written): replan.Done("w-1", written[name]) for name in written}
+        self._last = {name: step_cache.ingredients(before, before.step(name), written) for name in written}
 
-    def decide(self, planned: plan.Plan) -> plan.Plan:
-        return caching.decide(planned, self._keys.get, self._execution)
+    def decide(self, planned: plans.Plan) -> plans.Plan:
+        return step_cache.decide(planned, self._keys.get, self._execution)
 
-    def _execution(self, name: str) -> caching.Execution | None:
+    def _execution(self, name: str) -> step_cache.Execution | None:
         made = self._last.get(name)
-        return caching.Execution("w-1", made) if made is not None else None
+        return step_cache.Execution("w-1", made) if made is not None else None
 
 
-def reasons(decided: plan.Plan) -> dict[str, str]:
+def reasons(decided: plans.Plan) -> dict[str, str]:
     return {step.name: step.cache.not_reused for step in decided.steps if step.cache}
 
 
-CHAIN = chain(step("a"), step("b", "a"), answer=(plan.OutputPart(step="b", output="out"),))
+CHAIN = chain(step("a"), step("b", "a"), answer=(plans.OutputPart(step="b", output="out"),))
 
 
 def test_a_plan_for_which_nothing_has_changed_is_reused_from_end_to_end() -> None:
@@ -146,11 +147,11 @@ def test_a_plan_for_which_nothing_has_changed_is_reused_from_end_to_end() -> Non
         ("a", "w-1", {"out": "from a"}),
         ("b", "w-1", {"out": "from b"}),
     ]
-    assert decided.outputs == {"answer": plan.text("from b")}
+    assert decided.outputs == {"answer": plans.text("from b")}
 
 
 def test_a_step_behind_one_that_runs_is_executed_and_says_so() -> None:
-    changed = chain(step("a", image=plan.text("a:2")), step("b", "a"), step("c", needs=("b",)), step("d"))
+    changed = chain(step("a", image=plans.text("a:2")), step("b", "a"), step("c", needs=("b",)), step("d"))
     decided = Past(chain(*CHAIN.steps, step("c", needs=("b",)), step("d")), a="from a", b="from b", c="", d="from d").decide(changed)
     assert reasons(decided) == {
         "a": "changed since w-1: image",
@@ -164,19 +165,19 @@ def test_a_step_that_reads_what_was_reused_runs_on_it() -> None:
     decided = Past(CHAIN, a="from a").decide(CHAIN)
     [left] = decided.steps
     assert (left.name, left.needs) == ("b", ())
-    assert left.variables[0].value == plan.text("from a")
+    assert left.variables[0].value == plans.text("from a")
     assert reasons(decided) == {"b": "it has not succeeded here with a cache before"}
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"image": plan.text("a:2"), "script": plan.text("other")}, "image, script"),
-        ({"variables": (plan.Variable(name="FUSEML_ALPHA", value=plan.text("2")),)}, "variable FUSEML_ALPHA"),
-        ({"command": tuple(map(plan.text, "ab")), "args": (plan.text("c"),)}, "command, args"),
-        ({"outputs": (plan.Output(name="out"), plan.Output(name="more"))}, "outputs"),
+        ({"image": plans.text("a:2"), "script": plans.text("other")}, "image, script"),
+        ({"variables": (plans.Variable(name="FUSEML_ALPHA", value=plans.text("2")),)}, "variable FUSEML_ALPHA"),
+        ({"command": tuple(map(plans.text, "ab")), "args": (plans.text("c"),)}, "command, args"),
+        ({"outputs": (plans.Output(name="out"), plans.Output(name="more"))}, "outputs"),
         (
-            {"variables": tuple(plan.Variable(name=f"V{n}", value=()) for n in range(7))},
+            {"variables": tuple(plans.Variable(name=f"V{n}", value=()) for n in range(7))},
             "variable V0, variable V1, variable V2, variable V3, variable V4 and 2 more",
         ),
     ],
@@ -186,10 +187,10 @@ def test_the_reason_names_what_has_changed(change: dict[str, object], told: str)
     assert reasons(decided) == {"a": f"changed since w-1: {told}"}
 
 
-def watching(content: Callable[[str], str], *paths: str) -> plan.Plan:
-    checkout = plan.Checkout(name="c", project="p", codeset="c", url="", ref="", commit="f" * 40, path="/project")
-    built = chain(step("a", checkouts=(checkout,), cache=plan.Caching(paths=paths)))
-    return caching.with_content(built, lambda item, globs: content(item.commit + ",".join(globs)))
+def watching(content: Callable[[str], str], *paths: str) -> plans.Plan:
+    checkout = plans.Checkout(name="c", project="p", codeset="c", url="", ref="", commit="f" * 40, path="/project")
+    built = chain(step("a", checkouts=(checkout,), cache=plans.Caching(paths=paths)))
+    return step_cache.with_content(built, lambda item, globs: content(item.commit + ",".join(globs)))
 
 
 def test_the_content_counts_as_far_as_it_is_watched() -> None:
@@ -202,32 +203,32 @@ def test_the_content_counts_as_far_as_it_is_watched() -> None:
 
 def test_globs_that_match_no_file_never_make_a_step_look_unchanged() -> None:
     built = watching(lambda _: "", "conda.yml")
-    assert caching.executed(built, "a", {"a": {"out": "x"}}) is None
+    assert step_cache.executed(built, "a", {"a": {"out": "x"}}) is None
     assert reasons(Past(CHAIN).decide(built)) == {"a": "no file of p/c matches conda.yml"}
 
 
 def test_what_was_not_written_whole_is_not_found_again() -> None:
-    assert caching.executed(CHAIN, "a", {"a": {}}) is None
-    assert caching.executed(CHAIN, "b", {"b": {"out": "x"}}) is None
-    assert caching.executed(CHAIN, "b", {"a": {"out": "x"}, "b": {"out": "x"}}) is not None
+    assert step_cache.executed(CHAIN, "a", {"a": {}}) is None
+    assert step_cache.executed(CHAIN, "b", {"b": {"out": "x"}}) is None
+    assert step_cache.executed(CHAIN, "b", {"a": {"out": "x"}, "b": {"out": "x"}}) is not None
 
 
 def test_a_step_that_asks_people_asks_them_each_time() -> None:
-    asking = chain(step("a", approval=plan.Approval()))
+    asking = chain(step("a", approval=plans.Approval()))
     assert reasons(Past(asking, a="x").decide(asking)) == {"a": "it asks for an approval each time"}
 
 
 def test_a_step_without_a_cache_is_left_alone() -> None:
     plain = chain(step("a", cache=None))
     assert Past(CHAIN, a="x").decide(plain) == plain
-    assert caching.declined(plain, "no") == plain
-    assert reasons(caching.declined(CHAIN, "no")) == {"a": "no", "b": "no"}
+    assert step_cache.declined(plain, "no") == plain
+    assert reasons(step_cache.declined(CHAIN, "no")) == {"a": "no", "b": "no"}
 
 
 def test_identity_and_version_of_a_binding_count() -> None:
-    def bound(**fields: object) -> plan.Plan:
+    def bound(**fields: object) -> plans.Plan:
         found: selector.Binding = examples.binding("store", **fields)
-        return chain(step("a")).model_copy(update={"bindings": (plan.StepBinding(step="a", binding=found),)})
+        return chain(step("a")).model_copy(update={"bindings": (plans.StepBinding(step="a", binding=found),)})
 
     past = Past(bound(), a="x")
     assert past.decide(bound(url="http://elsewhere", revision=9)).steps == ()
@@ -243,7 +244,7 @@ _files = st.dictionaries(
 @given(_files, _files)
 def test_a_digest_tells_files_apart_by_path_mode_and_content(one: dict[str, tuple[int, str]], other: dict[str, tuple[int, str]]) -> None:
     def digest(files: dict[str, tuple[int, str]], *globs: str) -> str:
-        return caching.digest([(path, *rest) for path, rest in files.items()], globs)
+        return step_cache.digest([(path, *rest) for path, rest in files.items()], globs)
 
     assert (digest(one) == digest(other)) == (one == other)
     assert (digest(one, "b/*") == digest(other, "b/*")) == (one.get("b/c") == other.get("b/c"))

@@ -10,28 +10,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import approval, course, errors, plan, run
+from fuseml.domain import errors, runs
+from fuseml.domain.plans import Approval, Condition, OutputPart, StepPlan, holds, text
+from fuseml.domain.runs import approval, lifecycle
 
 NOW = "2026-11-21T12:00:00.000000Z"
 RANK = {"queued": 0, "waiting": 1, "running": 1, "succeeded": 2, "failed": 2, "cancelled": 2, "skipped": 2}
 
 
-def step(name: str, *needs: str, asks: bool = False, when: bool | None = None) -> plan.StepPlan:
-    conditions = () if when is None else (plan.Condition(input=plan.text("a"), values=(plan.text("a" if when else "b"),)),)
-    asked = plan.Approval(message=f"{name}?", expires=60) if asks else None
-    return plan.StepPlan(name=name, image=plan.text("i"), needs=needs, approval=asked, when=conditions)
+def step(name: str, *needs: str, asks: bool = False, when: bool | None = None) -> StepPlan:
+    conditions = () if when is None else (Condition(input=text("a"), values=(text("a" if when else "b"),)),)
+    asked = Approval(message=f"{name}?", expires=60) if asks else None
+    return StepPlan(name=name, image=text("i"), needs=needs, approval=asked, when=conditions)
 
 
-def begin(*steps: plan.StepPlan) -> course.Course:
-    return course.settle(course.Course(run.Progress(), {item.name: course.Step() for item in steps}), steps, NOW)
+def begin(*steps: StepPlan) -> lifecycle.Course:
+    return lifecycle.settle(lifecycle.Course(runs.Progress(), {item.name: lifecycle.Step() for item in steps}), steps, NOW)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
     """What will happen: how each step ends once an engine has it, and how each question is answered."""
 
-    steps: tuple[plan.StepPlan, ...]
-    ends: Mapping[str, run.State]
+    steps: tuple[StepPlan, ...]
+    ends: Mapping[str, runs.State]
     answers: Mapping[str, approval.Decision]
 
     @property
@@ -56,25 +58,25 @@ class World:
 
     def __init__(self, scenario: Scenario, chance: random.Random | None) -> None:
         self.scenario, self._chance = scenario, chance
-        self.course = course.Course(run.Progress(), {item.name: course.Step() for item in scenario.steps})
-        self.sent: list[run.Observation] = []
-        self.waiting: list[run.Observation] = []
+        self.course = lifecycle.Course(runs.Progress(), {item.name: lifecycle.Step() for item in scenario.steps})
+        self.sent: list[runs.Observation] = []
+        self.waiting: list[runs.Observation] = []
         self.given: list[set[str]] = []
         self.change(lambda current: current)
 
-    def change(self, apply: Callable[[course.Course], course.Course]) -> None:
+    def change(self, apply: Callable[[lifecycle.Course], lifecycle.Course]) -> None:
         before = self.course
-        self.course = course.settle(apply(before), self.scenario.steps, NOW)
-        assert course.settle(self.course, self.scenario.steps, NOW) == self.course, "settling has to come to rest"
+        self.course = lifecycle.settle(apply(before), self.scenario.steps, NOW)
+        assert lifecycle.settle(self.course, self.scenario.steps, NOW) == self.course, "settling has to come to rest"
         self._check(before, self.course)
         if self.course.execution > before.execution:
             self._execute()
 
-    def _check(self, before: course.Course, after: course.Course) -> None:
+    def _check(self, before: lifecycle.Course, after: lifecycle.Course) -> None:
         pairs = [(before.run, after.run), *((before.steps[name].progress, item.progress) for name, item in after.steps.items())]
         for was, now in pairs:
             assert RANK[now.state] >= RANK[was.state], "a state moved backward"
-            assert was.state not in run.FINISHED or now.state == was.state, "a finish was changed"
+            assert was.state not in runs.FINISHED or now.state == was.state, "a finish was changed"
         if {before.run.state, after.run.state} == {"running", "waiting"}:
             assert self._facts(after) > self._facts(before), "to and fro without a new fact"
         if after.run.state == "waiting":
@@ -83,8 +85,8 @@ class World:
         assert after.execution - after.executed in (0, 1), "more than one execution at a time"
 
     @staticmethod
-    def _facts(current: course.Course) -> int:
-        finished = sum(item.progress.state in run.FINISHED for item in current.steps.values())
+    def _facts(current: lifecycle.Course) -> int:
+        finished = sum(item.progress.state in runs.FINISHED for item in current.steps.values())
         answered = sum(item.approval is not None and not item.approval.is_open for item in current.steps.values())
         return current.execution + current.executed + answered + finished
 
@@ -100,11 +102,11 @@ class World:
                 for need in plans[name].needs
             ), "given too early"
         self.given.append(set(names))
-        told: list[run.Observation] = [self._seen(None, "queued"), self._seen(None, "running")]
-        ended: dict[str, run.State] = {}
+        told: list[runs.Observation] = [self._seen(None, "queued"), self._seen(None, "running")]
+        ended: dict[str, runs.State] = {}
         for name in names:
             needed = {ended[need] for need in plans[name].needs if need in ended}
-            if "failed" in ended.values() or "skipped" in needed or (plans[name].when and not plan.holds(plans[name].when[0], {})):
+            if "failed" in ended.values() or "skipped" in needed or (plans[name].when and not holds(plans[name].when[0], {})):
                 ended[name] = "skipped"
             else:
                 ended[name] = self.scenario.ends[name]
@@ -118,17 +120,17 @@ class World:
         self.sent += told
         self.waiting += told
 
-    def _seen(self, name: str | None, state: run.State, **more: object) -> run.Observation:
+    def _seen(self, name: str | None, state: runs.State, **more: object) -> runs.Observation:
         known = {"started": None if state == "queued" else NOW, "cause": "why" if state == "failed" else None, **more}
-        return run.Observation("id", name, state, NOW, execution=self.course.execution, **known)  # type: ignore[arg-type]
+        return runs.Observation("id", name, state, NOW, execution=self.course.execution, **known)  # type: ignore[arg-type]
 
-    def deliver(self, seen: run.Observation) -> None:
-        self.change(lambda current: course.observe(current, self.scenario.steps, seen))
+    def deliver(self, seen: runs.Observation) -> None:
+        self.change(lambda current: lifecycle.observe(current, self.scenario.steps, seen))
 
     def decide(self, name: str) -> None:
         decision = self.scenario.answers[name]
         by = None if decision == "expired" else "ada"
-        self.change(lambda current: course.answer(current, name, decision, by=by, comment="", now=NOW)[1])
+        self.change(lambda current: lifecycle.answer(current, name, decision, by=by, comment="", now=NOW)[1])
 
     def moves(self) -> Iterator[Callable[[], None]]:
         """What can happen next: an event arrives, for good or as one of several copies, or somebody answers."""
@@ -158,9 +160,9 @@ def summary(world: World) -> object:
 @given(scenarios(), st.randoms(use_true_random=False))
 def test_any_order_and_any_repetition_come_to_the_same_end(scenario: Scenario, chance: random.Random) -> None:
     orderly, wild = World(scenario, None).live(), World(scenario, chance).live()
-    assert wild.course.run.state in run.FINISHED
+    assert wild.course.run.state in runs.FINISHED
     assert wild.course.run.state == orderly.course.run.state
-    assert all(item.progress.state in run.FINISHED for item in wild.course.steps.values() if item.execution == 0)
+    assert all(item.progress.state in runs.FINISHED for item in wild.course.steps.values() if item.execution == 0)
     if scenario.is_faultless:
         # What has not begun when something fails depends on who was quicker; without a fault nothing does.
         assert summary(wild) == summary(orderly)
@@ -178,11 +180,11 @@ def test_a_run_that_is_cancelled_begins_nothing_more(scenario: Scenario, chance:
         possible = list(world.moves())
         if possible:
             chance.choice(possible)()
-    if world.course.run.state in run.FINISHED:
+    if world.course.run.state in runs.FINISHED:
         return
     executions = world.course.execution
     if not world.course.is_active:
-        world.change(lambda current: course.stopped(current, "cancelled", "wrong data", NOW))
+        world.change(lambda current: lifecycle.stopped(current, "cancelled", "wrong data", NOW))
         assert (world.course.run.state, world.course.run.cause) == ("cancelled", "wrong data")
         assert not world.course.questions
     world.change(lambda current: dataclasses.replace(current, cancelled="wrong data"))
@@ -191,7 +193,7 @@ def test_a_run_that_is_cancelled_begins_nothing_more(scenario: Scenario, chance:
             world.decide(name)
     while world.waiting:
         world.deliver(world.waiting.pop(chance.randrange(len(world.waiting))))
-    assert world.course.run.state in run.FINISHED
+    assert world.course.run.state in runs.FINISHED
     assert world.course.execution == executions
 
 
@@ -199,8 +201,8 @@ def test_a_run_that_asks_nobody_is_one_execution_and_ends_with_it() -> None:
     steps = (step("a"), step("b", "a"))
     begun = begin(*steps)
     assert (begun.run.state, begun.execution, [item.execution for item in begun.steps.values()]) == ("queued", 1, [1, 1])
-    end = run.Observation("id", None, "succeeded", NOW, started=NOW, finished=NOW, outputs={"x": "1"})
-    after = course.settle(course.observe(begun, steps, end), steps, NOW)
+    end = runs.Observation("id", None, "succeeded", NOW, started=NOW, finished=NOW, outputs={"x": "1"})
+    after = lifecycle.settle(lifecycle.observe(begun, steps, end), steps, NOW)
     assert (after.run.state, after.run.outputs, after.executed) == ("succeeded", {"x": "1"}, 0)
 
 
@@ -215,7 +217,7 @@ def test_nobody_is_asked_about_what_will_not_happen() -> None:
     begun = begin(step("a", asks=True, when=False), step("b", "a"))
     assert begun.run.state == "succeeded"
     assert {item.progress.state for item in begun.steps.values()} == {"skipped"}
-    unknown = plan.Condition(input=(plan.OutputPart(step="x", output="o"),), values=())
+    unknown = Condition(input=(OutputPart(step="x", output="o"),), values=())
     failed = begin(step("a", asks=True).model_copy(update={"when": (unknown,)}))
     assert (failed.run.state, failed.run.cause) == ("failed", "step 'a' failed: step 'x' finished without writing its output 'o'")
 
@@ -224,30 +226,30 @@ def test_a_run_with_other_steps_under_way_is_running_while_one_of_them_waits() -
     steps = (step("a"), step("long"), step("b", "a", asks=True))
     now = begin(*steps)
     for seen in (
-        run.Observation("id", "a", "succeeded", NOW, started=NOW),
-        run.Observation("id", "long", "running", NOW, started=NOW),
+        runs.Observation("id", "a", "succeeded", NOW, started=NOW),
+        runs.Observation("id", "long", "running", NOW, started=NOW),
     ):
-        now = course.settle(course.observe(now, steps, seen), steps, NOW)
+        now = lifecycle.settle(lifecycle.observe(now, steps, seen), steps, NOW)
     assert (now.run.state, now.questions) == ("running", ["b"])
 
-    _, now = course.answer(now, None, "approved", by="ada", comment="", now=NOW)
-    now = course.settle(now, steps, NOW)
+    _, now = lifecycle.answer(now, None, "approved", by="ada", comment="", now=NOW)
+    now = lifecycle.settle(now, steps, NOW)
     assert (now.run.state, now.execution, now.steps["b"].progress.state) == ("running", 1, "waiting")
-    for seen in (run.Observation("id", None, "succeeded", NOW), run.Observation("id", "long", "succeeded", NOW)):
-        now = course.settle(course.observe(now, steps, seen), steps, NOW)
+    for seen in (runs.Observation("id", None, "succeeded", NOW), runs.Observation("id", "long", "succeeded", NOW)):
+        now = lifecycle.settle(lifecycle.observe(now, steps, seen), steps, NOW)
     assert (now.run.state, now.execution, now.executed, now.steps["b"].execution) == ("running", 2, 1, 2)
 
 
 def test_a_rejection_fails_the_run_once_what_runs_has_ended() -> None:
     steps = (step("a"), step("long"), step("b", "a", asks=True), step("c", "b"))
     now = begin(*steps)
-    now = course.settle(course.observe(now, steps, run.Observation("id", "a", "succeeded", NOW, started=NOW)), steps, NOW)
-    _, now = course.answer(now, "b", "rejected", by="ada", comment="too slow", now=NOW)
-    now = course.settle(now, steps, NOW)
+    now = lifecycle.settle(lifecycle.observe(now, steps, runs.Observation("id", "a", "succeeded", NOW, started=NOW)), steps, NOW)
+    _, now = lifecycle.answer(now, "b", "rejected", by="ada", comment="too slow", now=NOW)
+    now = lifecycle.settle(now, steps, NOW)
     assert (now.run.state, now.steps["b"].progress.state, now.steps["c"].progress.state) == ("running", "failed", "skipped")
     # The engine was asked to stop; whatever it says, the rejection is why.
     for end in ("cancelled", "succeeded", "failed"):
-        ended = course.observe(now, steps, run.Observation("id", None, end, NOW, cause="Cancelled"))  # type: ignore[arg-type]
+        ended = lifecycle.observe(now, steps, runs.Observation("id", None, end, NOW, cause="Cancelled"))  # type: ignore[arg-type]
         assert (ended.run.state, ended.run.cause) == ("failed", "step 'b' failed: rejected by ada: too slow")
 
 
@@ -264,13 +266,13 @@ WAITING = begin(step("a", asks=True), step("b", asks=True), step("c", "b"))
 )
 def test_an_answer_that_nobody_waits_for_is_refused(name: str | None, error: type[errors.FusemlError], message: str) -> None:
     with pytest.raises(error, match=message):
-        course.answer(WAITING, name, "approved", by="ada", comment="", now=NOW)
+        lifecycle.answer(WAITING, name, "approved", by="ada", comment="", now=NOW)
 
 
 def test_a_second_answer_is_told_the_first() -> None:
     steps = (step("a", asks=True),)
-    _, now = course.answer(begin(*steps), "a", "approved", by="ada", comment="", now=NOW)
+    _, now = lifecycle.answer(begin(*steps), "a", "approved", by="ada", comment="", now=NOW)
     with pytest.raises(errors.ConflictError, match=f"step 'a' cannot be rejected: it was approved by ada at {NOW}"):
-        course.answer(now, "a", "rejected", by="bob", comment="", now=NOW)
+        lifecycle.answer(now, "a", "rejected", by="bob", comment="", now=NOW)
     with pytest.raises(errors.ConflictError, match=f"no step of it waits for an approval; step 'a' was approved by ada at {NOW}"):
-        course.answer(course.settle(now, steps, NOW), None, "approved", by="bob", comment="", now=NOW)
+        lifecycle.answer(lifecycle.settle(now, steps, NOW), None, "approved", by="bob", comment="", now=NOW)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fuseml.domain import errors, plan
+from fuseml.domain import errors, plans
 from fuseml.engines.local import images
 from tests.contract import engines
 
@@ -104,16 +104,16 @@ def test_a_runtime_that_is_installed_but_does_not_answer_is_named(tmp_path: Path
 
 
 def test_other_images_run_in_a_container_that_gets_secrets_by_environment_only(tmp_path: Path) -> None:
-    checkout = plan.Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
+    checkout = plans.Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
     key = engines.secret("KEY")
-    step = plan.StepPlan(
+    step = plans.StepPlan(
         name="train",
-        image=plan.text("some/trainer:1"),
-        args=(plan.text("--fast"),),
+        image=plans.text("some/trainer:1"),
+        args=(plans.text("--fast"),),
         checkouts=(checkout,),
-        outputs=(plan.Output(name="length"),),
-        variables=(plan.Variable(name="KEY", value=(key,)), plan.Variable(name="FUSEML_LR", value=plan.text("0.1"))),
-        resources=plan.Resources(limits={"cpu": "500m", "memory": "1Gi"}),
+        outputs=(plans.Output(name="length"),),
+        variables=(plans.Variable(name="KEY", value=(key,)), plans.Variable(name="FUSEML_LR", value=plans.text("0.1"))),
+        resources=plans.Resources(limits={"cpu": "500m", "memory": "1Gi"}),
     )
     planned = engines.make_plan(step)
     with engines.local_engine(tmp_path, environment=runtime(tmp_path)) as under:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fuseml.domain import errors, events, plan, run
+from fuseml.domain import errors, events, plans, runs
 from fuseml.engines import local
 from fuseml.engines.local import process
 from tests.contract import engines
@@ -24,7 +24,7 @@ INTERRUPTED = "interrupted: the server was stopped"
 
 
 @contextlib.contextmanager
-def server(folder: Path, planned: plan.Plan | None = None) -> Iterator[None]:
+def server(folder: Path, planned: plans.Plan | None = None) -> Iterator[None]:
     """A process with an engine on `folder`, killed with SIGKILL at the end."""
     arguments = [str(folder)]
     if planned is not None:
@@ -49,11 +49,11 @@ def until(path: Path, text: str = "") -> None:
         time.sleep(0.01)
 
 
-def group_of(folder: Path, planned: plan.Plan, step: str) -> int:
+def group_of(folder: Path, planned: plans.Plan, step: str) -> int:
     return int((folder / "runs" / planned.id / "steps" / step / "pid").read_text())
 
 
-def alive(folder: Path, planned: plan.Plan, step: str) -> bool:
+def alive(folder: Path, planned: plans.Plan, step: str) -> bool:
     return process.held(folder / "runs" / planned.id / "steps" / step)
 
 
@@ -165,7 +165,7 @@ def test_servers_killed_again_and_again_run_no_step_twice(tmp_path: Path) -> Non
     with engines.local_engine(tmp_path) as under:
         # Not the inbox: one of the killed servers may have seen the run through and told everything.
         deadline = time.monotonic() + engines.PATIENCE
-        while (ended := engines.fold(under.engine.observe(planned.id))).run.state not in run.FINISHED:
+        while (ended := engines.fold(under.engine.observe(planned.id))).run.state not in runs.FINISHED:
             assert time.monotonic() < deadline
             time.sleep(0.02)
     ran = trace.read_text().split()
@@ -288,7 +288,7 @@ def test_a_finished_run_can_be_forgotten_and_an_unfinished_one_cannot(tmp_path: 
 
 
 def test_nothing_of_secrets_and_checkouts_is_left_when_a_run_has_finished(tmp_path: Path) -> None:
-    checkout = plan.Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
+    checkout = plans.Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
     key = engines.secret("KEY")
     planned = engines.make_plan(engines.shell("one", "cat commit; sleep 0.3", checkouts=(checkout,), env={"KEY": (key,)}))
     folder = tmp_path / "runs" / planned.id

@@ -8,25 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, plan
+from fuseml.domain import errors, plans
 from fuseml.engines.local import journal, resources, schedule
 from tests.contract import engines
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> plan.Plan:
+def graphs(draw: st.DrawFn) -> plans.Plan:
     """Plans whose steps need some earlier ones, in any document order; some steps are not wanted."""
     steps = []
     for number in range(draw(st.integers(1, 7))):
         needs = draw(st.sets(st.sampled_from([step.name for step in steps]))) if steps else set()
         wanted = draw(st.sampled_from(["yes", "yes", "yes", "no"]))
-        when = (plan.Condition(input=plan.text(wanted), values=(plan.text("yes"),)),)
+        when = (plans.Condition(input=plans.text(wanted), values=(plans.text("yes"),)),)
         steps.append(engines.shell(f"s{number}", "true", needs=tuple(sorted(needs)), when=when))
     return engines.make_plan(*draw(st.permutations(steps)))
 
 
 @given(graphs(), st.data())
-def test_every_step_of_any_graph_ends_and_none_before_what_it_needs(planned: plan.Plan, data: st.DataObject) -> None:
+def test_every_step_of_any_graph_ends_and_none_before_what_it_needs(planned: plans.Plan, data: st.DataObject) -> None:
     records = {step.name: journal.StepRecord() for step in planned.steps}
     for _ in range(100):
         found = schedule.moves(planned, records, 0.0)
@@ -40,7 +40,7 @@ def test_every_step_of_any_graph_ends_and_none_before_what_it_needs(planned: pla
             records[name] = journal.StepRecord(state="running")
         for name in data.draw(st.sets(st.sampled_from(sorted(running)), min_size=1)) if running else set():
             records[name] = journal.StepRecord(state="succeeded")
-    unwanted = {step.name for step in planned.steps if step.when[0].input == plan.text("no")}
+    unwanted = {step.name for step in planned.steps if step.when[0].input == plans.text("no")}
     for step in planned.steps:
         skipped = step.name in unwanted or any(records[need].state == "skipped" for need in step.needs)
         assert records[step.name].state == ("skipped" if skipped else "succeeded")
@@ -58,7 +58,7 @@ def test_the_pause_before_a_retry_doubles_up_to_a_minute() -> None:
 
 
 def test_a_condition_on_an_output_that_was_not_written_fails_the_step() -> None:
-    condition = plan.Condition(input=engines.out("a", "o"), values=(plan.text("x"),))
+    condition = plans.Condition(input=engines.out("a", "o"), values=(plans.text("x"),))
     planned = engines.make_plan(engines.shell("s", "true", when=(condition,)))
     assert "'o'" in schedule.moves(planned, {"s": journal.StepRecord()}, 0.0).fail["s"]
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from fuseml.domain import errors, plan
+from fuseml.domain import errors
+from fuseml.domain.plans import Checkout, ImageBuild, Output, OutputPart, Resources, StepPlan, text
 from fuseml.engines.local import process
 from tests.contract import engines
 
-SHELL = plan.text("fuseml.local/shell")
-CHECKOUT = plan.Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
+SHELL = text("fuseml.local/shell")
+CHECKOUT = Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
 
 
-def run_one(tmp_path: Path, step: plan.StepPlan, **options: object) -> tuple[engines.Folded, str]:
+def run_one(tmp_path: Path, step: StepPlan, **options: object) -> tuple[engines.Folded, str]:
     """Run a plan of one step; its end and its log."""
     planned = engines.make_plan(step)
     with engines.local_engine(tmp_path, **options) as under:
@@ -54,9 +55,7 @@ def test_a_step_starts_in_its_first_checkout_or_in_a_folder_of_its_own(tmp_path:
 
 
 def test_command_and_arguments_are_passed_unchanged(tmp_path: Path) -> None:
-    step = plan.StepPlan(
-        name="say", image=SHELL, command=(plan.text("printf"), plan.text("[%s]")), args=(plan.text("a b"), plan.text("$HOME 'x'"), ())
-    )
+    step = StepPlan(name="say", image=SHELL, command=(text("printf"), text("[%s]")), args=(text("a b"), text("$HOME 'x'"), ()))
     assert run_one(tmp_path, step)[1] == "[a b][$HOME 'x'][]"
 
 
@@ -66,15 +65,15 @@ def test_a_command_with_a_built_in_image_sees_its_interpreter_first(tmp_path: Pa
 
 
 def test_a_given_image_runs_its_own_command(tmp_path: Path) -> None:
-    step = plan.StepPlan(name="own", image=plan.text("my/step:1"), args=(plan.text("arg"),))
+    step = StepPlan(name="own", image=text("my/step:1"), args=(text("arg"),))
     assert run_one(tmp_path, step, images={"my/step": ["echo", "mine"]})[1] == "mine arg\n"
 
 
 @pytest.mark.parametrize(
     ("step", "cause"),
     [
-        (plan.StepPlan(name="s", image=SHELL), "give the step a command or a script"),
-        (plan.StepPlan(name="s", image=SHELL, command=(plan.text("no-such-program"),)), "exited with code 127: "),
+        (StepPlan(name="s", image=SHELL), "give the step a command or a script"),
+        (StepPlan(name="s", image=SHELL, command=(text("no-such-program"),)), "exited with code 127: "),
         (engines.shell("s", "kill -9 $$"), "exited with code 137 (SIGKILL)"),
         (engines.shell("s", "kill -9 0"), "killed from outside (out of memory?)"),
         (engines.shell("s", "kill -9 $(cat ../pid); sleep 60"), "killed from outside (out of memory?)"),
@@ -83,10 +82,10 @@ def test_a_given_image_runs_its_own_command(tmp_path: Path) -> None:
         (engines.shell("s", "printf '\\377' > \"$FUSEML_ENV_RESULTS/o\"", outputs=["o"]), "not UTF-8"),
         (engines.shell("s", 'mkdir "$FUSEML_ENV_RESULTS/o"', outputs=["o"]), "Is a directory"),
         (engines.shell("s", "true", env={"A": "a\0b"}), "null byte"),
-        (engines.shell("s", "true", env={"A": (plan.OutputPart(step="x", output="y"),)}), "without writing its output"),
+        (engines.shell("s", "true", env={"A": (OutputPart(step="x", output="y"),)}), "without writing its output"),
     ],
 )
-def test_the_cause_of_a_failure_is_told(tmp_path: Path, step: plan.StepPlan, cause: str) -> None:
+def test_the_cause_of_a_failure_is_told(tmp_path: Path, step: StepPlan, cause: str) -> None:
     ended, _ = run_one(tmp_path, step)
     assert ended.run.state == "failed"
     assert cause in (ended.steps["s"].cause or "")
@@ -103,7 +102,7 @@ def test_the_cause_of_a_retried_step_is_that_of_its_last_attempt(tmp_path: Path)
 def test_a_failed_checkout_is_tried_again_only_if_that_can_help(tmp_path: Path) -> None:
     refusals = iter([errors.TemporaryError("the git host is away")])
 
-    def moody(checkout: plan.Checkout, directory: Path) -> None:
+    def moody(checkout: Checkout, directory: Path) -> None:
         (directory / "half").touch()
         for refusal in refusals:
             raise refusal
@@ -113,7 +112,7 @@ def test_a_failed_checkout_is_tried_again_only_if_that_can_help(tmp_path: Path) 
     assert (ended.run.state, ended.steps["s"].attempts) == ("succeeded", 2)
     assert log.startswith("fuseml: codeset p/c could not be checked out at aaaaaaaaaaaa: the git host is away\n")
 
-    def never(checkout: plan.Checkout, directory: Path) -> None:
+    def never(checkout: Checkout, directory: Path) -> None:
         raise errors.NotFoundError("no such commit")
 
     ended, _ = run_one(tmp_path / "other", engines.shell("s", "ls", retries=1, checkouts=(CHECKOUT,)), checkout=never)
@@ -123,7 +122,7 @@ def test_a_failed_checkout_is_tried_again_only_if_that_can_help(tmp_path: Path) 
 def test_a_codeset_is_checked_out_once_for_all_steps_of_a_run(tmp_path: Path) -> None:
     seen: list[str] = []
 
-    def count(checkout: plan.Checkout, directory: Path) -> None:
+    def count(checkout: Checkout, directory: Path) -> None:
         seen.append(checkout.commit)
         time.sleep(0.1)
 
@@ -145,17 +144,17 @@ def test_what_a_step_leaves_running_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_a_memory_limit_holds(tmp_path: Path) -> None:
-    greedy = plan.StepPlan(
+    greedy = StepPlan(
         name="s",
         image=SHELL,
-        command=(plan.text(sys.executable), plan.text("-c"), plan.text("len(bytearray(300 << 20))")),
-        resources=plan.Resources(limits={"memory": "200Mi"}),
+        command=(text(sys.executable), text("-c"), text("len(bytearray(300 << 20))")),
+        resources=Resources(limits={"memory": "200Mi"}),
     )
     if sys.platform != "linux":
         pytest.skip("only Linux counts all private memory as data")
     ended, _ = run_one(tmp_path, greedy)
     assert "MemoryError" in (ended.steps["s"].cause or "")
-    modest = greedy.model_copy(update={"resources": plan.Resources(limits={"memory": "1Gi"})})
+    modest = greedy.model_copy(update={"resources": Resources(limits={"memory": "1Gi"})})
     assert run_one(tmp_path / "other", modest)[0].run.state == "succeeded"
 
 
@@ -184,14 +183,14 @@ def test_no_more_steps_run_at_once_than_allowed_over_all_runs(tmp_path: Path) ->
         (engines.shell("s", "true", outputs=["../../o"]), "cannot be a name"),
         (engines.shell("s", "true", resources={"limits": {"memory": "lots"}}), "'lots' is not a quantity"),
         (
-            plan.StepPlan(name="s", image=SHELL, command=(plan.text("login"), (engines.secret("PASSWORD"),))),
+            StepPlan(name="s", image=SHELL, command=(text("login"), (engines.secret("PASSWORD"),))),
             "uses the secret 'PASSWORD' in its",
         ),
         (engines.shell("s", "true", env={"A": (engines.secret("PASSWORD"),)}), "came without the secret mlflow/tracking/default/PASSWORD"),
-        (plan.StepPlan(name="s", image=SHELL, outputs=(plan.Output(name="o", image=plan.ImageBuild(name=SHELL)),)), "builds no images"),
+        (StepPlan(name="s", image=SHELL, outputs=(Output(name="o", image=ImageBuild(name=SHELL)),)), "builds no images"),
     ],
 )
-def test_plans_that_can_never_run_are_refused_at_once(tmp_path: Path, step: plan.StepPlan, message: str) -> None:
+def test_plans_that_can_never_run_are_refused_at_once(tmp_path: Path, step: StepPlan, message: str) -> None:
     engine = engines.make_local(tmp_path, lambda event: None)
     planned = engines.make_plan(step)
     with pytest.raises(errors.PermanentError, match=message):

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, plan, planning, workflows
+from fuseml.domain import errors, plans, workflows
 from fuseml.domain.documents import document
+from fuseml.domain.plans import planning
 from fuseml.domain.registry import selector
 from fuseml.domain.workflows import loading
 from tests.unit import workflow_examples as examples
@@ -18,14 +19,14 @@ from tests.unit import workflow_examples as examples
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
-def planned_step(body: str, **options: object) -> plan.StepPlan:
+def planned_step(body: str, **options: object) -> plans.StepPlan:
     """The plan of the one step that `body` describes."""
     return examples.planned(loading.load(examples.step(body)), **options).steps[-1]  # type: ignore[arg-type]
 
 
-def secret(key: str, **ids: str) -> plan.SecretPart:
+def secret(key: str, **ids: str) -> plans.SecretPart:
     known = {"extension": "mlflow-0001", "service": "mlflow-store", "credentials": "default-s3-account"}
-    return plan.SecretPart(**{**known, **ids}, key=key)
+    return plans.SecretPart(**{**known, **ids}, key=key)
 
 
 @pytest.mark.parametrize("path", [*examples.DOCUMENTS, *examples.SHIPPED], ids=lambda path: path.stem)
@@ -33,7 +34,7 @@ def test_every_example_is_planned_and_survives_the_store(path: Path) -> None:
     checked = loading.load(path.read_text())
     values = {item.name: "given" for item in checked.inputs if item.default is None and not item.is_codeset}
     built = examples.planned(checked, inputs=values)
-    assert plan.Plan.model_validate_json(built.model_dump_json()) == built
+    assert plans.Plan.model_validate_json(built.model_dump_json()) == built
     assert {step.name for step in built.steps} == {step.name for step in checked.steps}
     assert [(item.step, item.binding.name) for item in built.bindings] == [
         (step.name, requirement.name) for step in checked.steps for requirement in step.extensions
@@ -44,25 +45,25 @@ def test_a_plan_carries_the_identity_of_its_run() -> None:
     built = examples.planned(examples.named("mlflow-e2e"), inputs={"predictor": "sklearn"})
     assert (built.run, built.workflow, built.revision, built.project) == ("mlflow-e2e-7", "mlflow-e2e", 3, "workspace")
     assert built.inputs == {"predictor": "sklearn"}
-    assert built.outputs == {"prediction-url": (plan.OutputPart(step="predictor", output="prediction-url"),)}
+    assert built.outputs == {"prediction-url": (plans.OutputPart(step="predictor", output="prediction-url"),)}
 
 
 def test_references_become_typed_parts() -> None:
     builder, trainer, predictor = examples.planned(examples.named("mlflow-e2e")).steps
-    assert builder.image == plan.text("ghcr.io/fuseml/mlflow-builder:v0.1")
-    assert trainer.image == (plan.OutputPart(step="builder", output="image"),)
+    assert builder.image == plans.text("ghcr.io/fuseml/mlflow-builder:v0.1")
+    assert trainer.image == (plans.OutputPart(step="builder", output="image"),)
     found = examples.variables(predictor)
-    assert found["FUSEML_MODEL"] == (plan.OutputPart(step="trainer", output="mlflow-model-url"),)
-    assert found["FUSEML_PREDICTOR"] == plan.text("auto")
+    assert found["FUSEML_MODEL"] == (plans.OutputPart(step="trainer", output="mlflow-model-url"),)
+    assert found["FUSEML_PREDICTOR"] == plans.text("auto")
     assert [step.needs for step in (builder, trainer, predictor)] == [(), ("builder",), ("trainer",)]
 
 
 def test_an_output_keeps_the_text_around_it() -> None:
     converter = examples.planned(examples.named("mlflow-ovms-e2e")).step("converter")
-    model = plan.OutputPart(step="trainer", output="mlflow-model-url")
-    assert examples.variables(converter)["FUSEML_OUTPUT_MODEL"] == (model, plan.TextPart(text="/ovms"))
-    assert examples.variables(converter)["S3_ENDPOINT"] == plan.text("http://mlflow-minio.mlflow:9000")
-    assert examples.variables(converter)["FUSEML_BATCH"] == plan.text("1")
+    model = plans.OutputPart(step="trainer", output="mlflow-model-url")
+    assert examples.variables(converter)["FUSEML_OUTPUT_MODEL"] == (model, plans.TextPart(text="/ovms"))
+    assert examples.variables(converter)["S3_ENDPOINT"] == plans.text("http://mlflow-minio.mlflow:9000")
+    assert examples.variables(converter)["FUSEML_BATCH"] == plans.text("1")
 
 
 @pytest.mark.parametrize(
@@ -90,16 +91,16 @@ def test_an_output_keeps_the_text_around_it() -> None:
 def test_what_is_known_before_the_run_becomes_one_text(text: str, expected: str) -> None:
     quoted = "'" + text.replace("'", "''") + "'"
     step = planned_step(f"extensions:\n- name: store\ninputs:\n- name: x\n  value: {quoted}")
-    assert examples.variables(step)["FUSEML_X"] == plan.text(expected)
+    assert examples.variables(step)["FUSEML_X"] == plans.text(expected)
 
 
 def test_a_secret_key_becomes_a_secret_part_wherever_it_is_allowed() -> None:
     built = examples.planned(examples.named("seed-004-selectors"), bindings=_seed_bindings())
     mapped = examples.variables(built.step("mapped-to-variables"))
     assert mapped["S3_SECRET_ACCESS_KEY"] == mapped["AWS_SECRET_ACCESS_KEY"] == (secret("AWS_SECRET_ACCESS_KEY"),)
-    assert mapped["MLFLOW_TRACKER_URL"] == plan.text("http://mlflow.mlflow")
+    assert mapped["MLFLOW_TRACKER_URL"] == plans.text("http://mlflow.mlflow")
     assert examples.variables(built.step("mapped-to-inputs"))["FUSEML_S3_ACCESS_KEY"] == (secret("AWS_ACCESS_KEY_ID"),)
-    assert {part.key for part in plan.secret_refs(built)} == set(STORE_KEYS)
+    assert {part.key for part in plans.secret_refs(built)} == set(STORE_KEYS)
 
 
 def _seed_bindings() -> dict[str, dict[str, selector.Binding]]:
@@ -138,10 +139,10 @@ def test_the_environment_lists_each_variable_once_in_a_fixed_order() -> None:
         "LEVEL",
     ]
     found = examples.variables(step)
-    assert found["TASK_RESULT"] == plan.text("model")
-    assert found["FUSEML_ENV_RUN"] == plan.text("example-7")
-    assert found["FUSEML_ENV_WORKFLOW_NAMESPACE"] == plan.text("fuseml-workloads")
-    assert found["FUSEML_ENV_COMMIT"] == plan.text(examples.COMMIT)
+    assert found["TASK_RESULT"] == plans.text("model")
+    assert found["FUSEML_ENV_RUN"] == plans.text("example-7")
+    assert found["FUSEML_ENV_WORKFLOW_NAMESPACE"] == plans.text("fuseml-workloads")
+    assert found["FUSEML_ENV_COMMIT"] == plans.text(examples.COMMIT)
 
 
 def test_a_later_selector_overrides_an_earlier_one_and_env_overrides_all() -> None:
@@ -150,19 +151,19 @@ def test_a_later_selector_overrides_an_earlier_one_and_env_overrides_all() -> No
     two = examples.binding("two", credentials_id="other", configuration={"B": "2", "C": "2"}, secret_keys=["S", "A"])
     found = examples.variables(planned_step(body, bindings={"train": {"one": one, "two": two}}))
     assert found["A"] == (secret("A", credentials="other"),)
-    assert found["B"] == plan.text("2")
-    assert found["C"] == plan.text("step")
+    assert found["B"] == plans.text("2")
+    assert found["C"] == plans.text("step")
     assert found["S"] == (secret("S", credentials="other"),)
-    assert found["FUSEML_X"] == plan.text("step")
+    assert found["FUSEML_X"] == plans.text("step")
 
 
 def test_a_step_without_a_codeset_is_told_of_the_first_one_of_the_workflow() -> None:
     found = examples.variables(planned_step("outputs: []"))
-    assert found["FUSEML_ENV_CODESET"] == plan.text("mlflow-test")
+    assert found["FUSEML_ENV_CODESET"] == plans.text("mlflow-test")
     assert "TASK_RESULT" not in found
     bare = examples.planned(loading.load(examples.step(header=""))).steps[0]
     assert "FUSEML_ENV_CODESET" not in examples.variables(bare)
-    assert examples.variables(bare)["FUSEML_ENV_PROJECT"] == plan.text("workspace")
+    assert examples.variables(bare)["FUSEML_ENV_PROJECT"] == plans.text("workspace")
 
 
 def test_a_codeset_is_checked_out_at_its_commit() -> None:
@@ -173,10 +174,10 @@ def test_a_codeset_is_checked_out_at_its_commit() -> None:
 
 def test_an_image_output_is_built_and_referred_to_by_its_name() -> None:
     builder, trainer = examples.planned(examples.named("image-output")).steps
-    name = plan.text(f"registry.fuseml-registry/mlflow/mlflow-test:{examples.COMMIT}")
+    name = plans.text(f"registry.fuseml-registry/mlflow/mlflow-test:{examples.COMMIT}")
     image = builder.outputs[0].image
     assert image is not None
-    assert (image.name, image.dockerfile) == (name, plan.text("/project/.fuseml/Dockerfile"))
+    assert (image.name, image.dockerfile) == (name, plans.text("/project/.fuseml/Dockerfile"))
     assert trainer.image == name
     assert trainer.needs == ("builder",), "a step waits for its image although the image's name is known"
     assert "TASK_RESULT" not in examples.variables(builder)
@@ -186,20 +187,20 @@ def test_every_optional_field_reaches_the_plan() -> None:
     built = examples.planned(examples.named("every-field"))
     check, release = built.step("check"), built.step("release")
     assert built.timeout == 6 * 3600
-    assert (check.command, check.args) == ((plan.text("python"), plan.text("-c")), (plan.text("print('ok')"), plan.text("0.9")))
+    assert (check.command, check.args) == ((plans.text("python"), plans.text("-c")), (plans.text("print('ok')"), plans.text("0.9")))
     assert check.timeout == 90
-    assert built.step("notes").script == plan.text(f'echo "mlflow-test at {examples.COMMIT}"\n')
-    assert built.step("notes").cache == plan.Caching(paths=("conda.yaml",))
-    assert check.cache == plan.Caching()
+    assert built.step("notes").script == plans.text(f'echo "mlflow-test at {examples.COMMIT}"\n')
+    assert built.step("notes").cache == plans.Caching(paths=("conda.yaml",))
+    assert check.cache == plans.Caching()
     assert release.cache is None
     assert release.needs == ("notes", "check")
     assert release.when == (
-        plan.Condition(
-            input=(plan.OutputPart(step="check", output="verdict"),), operator="in", values=(plan.text("good"), plan.text("0.9"))
+        plans.Condition(
+            input=(plans.OutputPart(step="check", output="verdict"),), operator="in", values=(plans.text("good"), plans.text("0.9"))
         ),
     )
     assert (release.retries, release.timeout) == (2, 5400)
-    assert release.approval == plan.Approval(message="release mlflow-test?", expires=172_800)
+    assert release.approval == plans.Approval(message="release mlflow-test?", expires=172_800)
     assert release.resources.limits == {"cpu": "2", "memory": "2Gi", "nvidia.com/gpu": "1"}
 
 
@@ -210,7 +211,7 @@ def test_steps_come_in_the_order_in_which_they_can_run() -> None:
 
 def test_an_expression_in_a_given_value_is_only_text() -> None:
     step = planned_step("inputs:\n- {name: x, value: '{{ inputs.predictor }}'}", inputs={"predictor": "{{ extension.store.cfg.TOKEN }}"})
-    assert examples.variables(step)["FUSEML_X"] == plan.text("{{ extension.store.cfg.TOKEN }}")
+    assert examples.variables(step)["FUSEML_X"] == plans.text("{{ extension.store.cfg.TOKEN }}")
 
 
 def test_what_must_be_resolved_is_listed_by_step() -> None:
@@ -313,11 +314,11 @@ def test_plans_are_deterministic_acyclic_complete_and_survive_the_store(data: di
         return
     built = examples.planned(checked)
     assert examples.planned(workflows.Workflow.model_validate_json(checked.model_dump_json())) == built
-    assert plan.Plan.model_validate_json(built.model_dump_json()) == built
+    assert plans.Plan.model_validate_json(built.model_dump_json()) == built
     done: set[str] = set()
     for step in built.steps:
         assert done >= set(step.needs)
-        assert done >= {part.step for part in plan.parts_of(step) if isinstance(part, plan.OutputPart)}
+        assert done >= {part.step for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)}
         names = [variable.name for variable in step.variables]
         assert len(names) == len(set(names))
         done.add(step.name)

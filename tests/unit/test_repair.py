@@ -8,63 +8,80 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, plan, repair
+from fuseml.domain import errors
+from fuseml.domain.plans import (
+    Approval,
+    Checkout,
+    ImageBuild,
+    Output,
+    OutputPart,
+    Part,
+    Plan,
+    SecretPart,
+    StepPlan,
+    TextPart,
+    Value,
+    Variable,
+    evaluate,
+    parts_of,
+    replan,
+    secret_refs,
+    text,
+)
 
 OLD, NEW = "a" * 40, "b" * 40
-SECRET = plan.SecretPart(extension="mlflow", service="store", credentials="default", key="AWS_SECRET_ACCESS_KEY")
+SECRET = SecretPart(extension="mlflow", service="store", credentials="default", key="AWS_SECRET_ACCESS_KEY")
 
 
-def output(step: str, name: str = "out") -> plan.OutputPart:
-    return plan.OutputPart(step=step, output=name)
+def output(step: str, name: str = "out") -> OutputPart:
+    return OutputPart(step=step, output=name)
 
 
-def step(name: str, *reads: str, **fields: object) -> plan.StepPlan:
+def step(name: str, *reads: str, **fields: object) -> StepPlan:
     """A step on a codeset, with a secret, that reads the output `out` of other steps and writes its own."""
     values = [
-        plan.Variable(name="FUSEML_ENV_RUN", value=plan.text("w-1")),
-        plan.Variable(name="FUSEML_ENV_COMMIT", value=plan.text(OLD)),
-        plan.Variable(name="KEY", value=(SECRET,)),
-        *(plan.Variable(name=f"FROM_{read}", value=(plan.TextPart(text="<"), output(read), plan.TextPart(text=">"))) for read in reads),
+        Variable(name="FUSEML_ENV_RUN", value=text("w-1")),
+        Variable(name="FUSEML_ENV_COMMIT", value=text(OLD)),
+        Variable(name="KEY", value=(SECRET,)),
+        *(Variable(name=f"FROM_{read}", value=(TextPart(text="<"), output(read), TextPart(text=">"))) for read in reads),
     ]
-    checkout = plan.Checkout(
-        name="code", project="p", codeset="c", url="http://git/p/c.git", ref="refs/heads/main", commit=OLD, path="/project"
-    )
+    checkout = Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="refs/heads/main", commit=OLD, path="/project")
     known: dict[str, object] = {
-        "image": plan.text("trainer:1"),
+        "image": text("trainer:1"),
         "variables": tuple(values),
         "checkouts": (checkout,),
-        "outputs": (plan.Output(name="out"),),
+        "outputs": (Output(name="out"),),
         "needs": reads,
     }
-    return plan.StepPlan.model_validate({"name": name, **known, **fields})
+    return StepPlan.model_validate({"name": name, **known, **fields})
 
 
-def planned(*steps: plan.StepPlan, **outputs: plan.Value) -> plan.Plan:
-    return plan.Plan(id="1", run="w-1", project="p", workflow="w", revision=1, steps=steps, outputs=outputs)
+def planned(*steps: StepPlan, **outputs: Value) -> Plan:
+    return Plan(id="1", run="w-1", project="p", workflow="w", revision=1, steps=steps, outputs=outputs)
 
 
-def done(*names: str) -> dict[str, repair.Done]:
-    return {name: repair.Done("w-1", {"out": f"value of {name}"}) for name in names}
+def done(*names: str) -> dict[str, replan.Done]:
+    return {name: replan.Done("w-1", {"out": f"value of {name}"}) for name in names}
 
 
 CHAIN = planned(step("a"), step("b", "a"), step("c", "b", "a"), answer=(output("c"),), first=(output("a"),))
 
 
-def variables(found: plan.StepPlan) -> Mapping[str, plan.Value]:
+def variables(found: StepPlan) -> Mapping[str, Value]:
     return {variable.name: variable.value for variable in found.variables}
 
 
-def parts(found: plan.Plan) -> Iterator[plan.Part]:
+def parts(found: Plan) -> Iterator[Part]:
     for item in found.steps:
-        yield from plan.parts_of(item)
+        yield from parts_of(item)
     for value in found.outputs.values():
         yield from value
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> plan.Plan:
+def plans(draw: st.DrawFn) -> Plan:
     """Plans of up to seven steps that read from, or only wait for, steps before them."""
-    steps: list[plan.StepPlan] = []
+    steps: list[StepPlan] = []
     for number in range(draw(st.integers(1, 7))):
         before = [item.name for item in steps]
         reads = draw(st.lists(st.sampled_from(before), unique=True)) if before else []
@@ -75,7 +92,7 @@ def plans(draw: st.DrawFn) -> plan.Plan:
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> tuple[plan.Plan, list[str]]:
+def stories(draw: st.DrawFn) -> tuple[Plan, list[str]]:
     """A plan, and the steps that had succeeded when its run ended: never one whose needs had not."""
     whole = draw(plans())
     succeeded: list[str] = []
@@ -86,72 +103,72 @@ def stories(draw: st.DrawFn) -> tuple[plan.Plan, list[str]]:
 
 
 @given(stories())
-def test_a_resumed_plan_executes_exactly_what_had_not_succeeded_and_holds_what_had(story: tuple[plan.Plan, list[str]]) -> None:
+def test_a_resumed_plan_executes_exactly_what_had_not_succeeded_and_holds_what_had(story: tuple[Plan, list[str]]) -> None:
     whole, succeeded = story
     names = [item.name for item in whole.steps]
     if len(succeeded) == len(names):
         with pytest.raises(errors.ConflictError, match="every step of w-1 has succeeded"):
-            repair.resume(whole, done(*succeeded))
+            replan.resume(whole, done(*succeeded))
         return
-    resumed = repair.resume(whole, done(*succeeded))
+    resumed = replan.resume(whole, done(*succeeded))
 
     executed = [item.name for item in resumed.steps]
     assert executed == [name for name in names if name not in succeeded]
     assert [(item.name, item.run) for item in resumed.reused] == [(name, "w-1") for name in names if name in succeeded]
     # It can run: nothing is read or waited for that is not executed.
     assert {need for item in resumed.steps for need in item.needs} <= set(executed)
-    assert {part.step for part in parts(resumed) if isinstance(part, plan.OutputPart)} <= set(executed)
+    assert {part.step for part in parts(resumed) if isinstance(part, OutputPart)} <= set(executed)
     assert set(resumed.outputs) == set(whole.outputs)
     # Steps that are executed get what they would have got.
     recorded = {name: {"out": f"value of {name}"} for name in names}
     for item in resumed.steps:
         before, after = variables(whole.step(item.name)), variables(item)
-        assert {name: plan.evaluate(value, recorded, _called) for name, value in after.items()} == {
-            name: plan.evaluate(value, recorded, _called) for name, value in before.items()
+        assert {name: evaluate(value, recorded, _called) for name, value in after.items()} == {
+            name: evaluate(value, recorded, _called) for name, value in before.items()
         }
         assert after["KEY"] == (SECRET,)
-    assert plan.secret_refs(resumed) == (SECRET,)
+    assert secret_refs(resumed) == (SECRET,)
 
 
-def _called(part: plan.SecretPart) -> str:
+def _called(part: SecretPart) -> str:
     return f"secret {part.ref}"
 
 
 @given(plans(), st.data())
-def test_whatever_is_said_to_have_succeeded_what_comes_out_can_run(whole: plan.Plan, data: st.DataObject) -> None:
+def test_whatever_is_said_to_have_succeeded_what_comes_out_can_run(whole: Plan, data: st.DataObject) -> None:
     names = [item.name for item in whole.steps]
     claimed = data.draw(st.dictionaries(st.sampled_from(names), st.booleans()))
-    succeeded = {name: repair.Done("w-1", {"out": "x"} if wrote else {}) for name, wrote in claimed.items()}
+    succeeded = {name: replan.Done("w-1", {"out": "x"} if wrote else {}) for name, wrote in claimed.items()}
     try:
-        resumed = repair.resume(whole, succeeded)
+        resumed = replan.resume(whole, succeeded)
     except errors.ConflictError:
         assert set(claimed) == set(names)
         return
     executed = {item.name for item in resumed.steps}
-    assert {part.step for part in parts(resumed) if isinstance(part, plan.OutputPart)} <= executed
+    assert {part.step for part in parts(resumed) if isinstance(part, OutputPart)} <= executed
     assert executed >= set(names) - set(claimed)
     assert executed.isdisjoint(item.name for item in resumed.reused)
     assert executed | {item.name for item in resumed.reused} == set(names)
 
 
 @given(plans(), st.text("abc0", min_size=1), st.text("xyz-1", min_size=1))
-def test_a_relocked_plan_differs_in_its_identity_only(whole: plan.Plan, run_id: str, name: str) -> None:
-    locked = repair.relock(whole, run_id, name)
+def test_a_relocked_plan_differs_in_its_identity_only(whole: Plan, run_id: str, name: str) -> None:
+    locked = replan.relock(whole, run_id, name)
     assert (locked.id, locked.run) == (run_id, name)
-    assert all(variables(item)["FUSEML_ENV_RUN"] == plan.text(name) for item in locked.steps)
-    assert repair.relock(locked, whole.id, whole.run) == whole
+    assert all(variables(item)["FUSEML_ENV_RUN"] == text(name) for item in locked.steps)
+    assert replan.relock(locked, whole.id, whole.run) == whole
     assert whole.model_dump_json().replace('"w-1"', f'"{name}"').replace('"id":"1"', f'"id":"{run_id}"') == locked.model_dump_json()
 
 
 def test_a_run_variable_that_the_workflow_sets_itself_stays() -> None:
-    own = planned(step("a", variables=(plan.Variable(name="FUSEML_ENV_RUN", value=plan.text("nightly")),)))
-    assert variables(repair.relock(own, "2", "w-2").steps[0])["FUSEML_ENV_RUN"] == plan.text("nightly")
+    own = planned(step("a", variables=(Variable(name="FUSEML_ENV_RUN", value=text("nightly")),)))
+    assert variables(replan.relock(own, "2", "w-2").steps[0])["FUSEML_ENV_RUN"] == text("nightly")
 
 
 @given(plans(), st.data())
-def test_until_keeps_a_step_and_all_that_it_waits_for(whole: plan.Plan, data: st.DataObject) -> None:
+def test_until_keeps_a_step_and_all_that_it_waits_for(whole: Plan, data: st.DataObject) -> None:
     last = data.draw(st.sampled_from([item.name for item in whole.steps]))
-    cut = repair.until(whole, last)
+    cut = replan.until(whole, last)
     kept = {item.name for item in cut.steps}
     assert last in kept
     assert all(set(item.needs) <= kept for item in cut.steps)
@@ -161,23 +178,23 @@ def test_until_keeps_a_step_and_all_that_it_waits_for(whole: plan.Plan, data: st
 
 
 def test_one_step_alone_takes_the_outputs_that_it_reads() -> None:
-    alone = repair.only(CHAIN, "c", done("a", "b"))
+    alone = replan.only(CHAIN, "c", done("a", "b"))
     assert [item.name for item in alone.steps] == ["c"]
-    assert variables(alone.steps[0])["FROM_b"] == plan.text("<value of b>")
+    assert variables(alone.steps[0])["FROM_b"] == text("<value of b>")
     assert alone.steps[0].needs == ()
     assert [item.name for item in alone.reused] == ["a", "b"]
-    assert alone.outputs == {"answer": (output("c"),), "first": plan.text("value of a")}
+    assert alone.outputs == {"answer": (output("c"),), "first": text("value of a")}
 
 
 def test_one_step_alone_without_the_outputs_that_it_reads_is_refused() -> None:
     with pytest.raises(errors.ConflictError) as refused:
-        repair.only(CHAIN, "c", {"a": repair.Done("w-1", {"out": "x"}), "b": repair.Done("w-1")})
+        replan.only(CHAIN, "c", {"a": replan.Done("w-1", {"out": "x"}), "b": replan.Done("w-1")})
     assert "step 'c' cannot run alone: it reads 'out' of step 'b'" in refused.value.message
-    assert repair.only(CHAIN, "a", {}).steps == (CHAIN.steps[0],)
+    assert replan.only(CHAIN, "a", {}).steps == (CHAIN.steps[0],)
 
 
 @pytest.mark.parametrize(
-    "change", [lambda: repair.until(CHAIN, "z"), lambda: repair.only(CHAIN, "z", {}), lambda: repair.resume(CHAIN, {}, images={"z": "x"})]
+    "change", [lambda: replan.until(CHAIN, "z"), lambda: replan.only(CHAIN, "z", {}), lambda: replan.resume(CHAIN, {}, images={"z": "x"})]
 )
 def test_a_step_that_does_not_exist_is_told_with_those_that_do(change: object) -> None:
     assert callable(change)
@@ -186,63 +203,63 @@ def test_a_step_that_does_not_exist_is_told_with_those_that_do(change: object) -
 
 
 def test_a_step_that_succeeded_without_writing_what_another_reads_is_executed_again() -> None:
-    assert [item.name for item in repair.resume(CHAIN, {"a": repair.Done("w-1"), "b": done("b")["b"]}).steps] == ["a", "b", "c"]
-    unwritten = {**done("a", "b"), "c": repair.Done("w-1")}
-    assert [item.name for item in repair.resume(CHAIN, unwritten).steps] == ["c"]
+    assert [item.name for item in replan.resume(CHAIN, {"a": replan.Done("w-1"), "b": done("b")["b"]}).steps] == ["a", "b", "c"]
+    unwritten = {**done("a", "b"), "c": replan.Done("w-1")}
+    assert [item.name for item in replan.resume(CHAIN, unwritten).steps] == ["c"]
 
 
 def test_a_repaired_run_can_be_repaired_again() -> None:
-    second = repair.relock(repair.resume(CHAIN, done("a")), "2", "w-2")
-    third = repair.resume(second, {"b": repair.Done("w-2", {"out": "from w-2"})})
+    second = replan.relock(replan.resume(CHAIN, done("a")), "2", "w-2")
+    third = replan.resume(second, {"b": replan.Done("w-2", {"out": "from w-2"})})
     assert [item.name for item in third.steps] == ["c"]
-    assert variables(third.steps[0])["FROM_a"] == plan.text("<value of a>")
-    assert variables(third.steps[0])["FROM_b"] == plan.text("<from w-2>")
+    assert variables(third.steps[0])["FROM_a"] == text("<value of a>")
+    assert variables(third.steps[0])["FROM_b"] == text("<from w-2>")
     assert [(item.name, item.run) for item in third.reused] == [("a", "w-1"), ("b", "w-2")]
-    assert third.outputs == {"answer": (output("c"),), "first": plan.text("value of a")}
+    assert third.outputs == {"answer": (output("c"),), "first": text("value of a")}
 
 
 def test_another_image_is_for_the_step_that_is_named() -> None:
-    resumed = repair.resume(CHAIN, done("a"), images={"b": "trainer:2"})
-    assert [item.image for item in resumed.steps] == [plan.text("trainer:2"), plan.text("trainer:1")]
+    resumed = replan.resume(CHAIN, done("a"), images={"b": "trainer:2"})
+    assert [item.image for item in resumed.steps] == [text("trainer:2"), text("trainer:1")]
     with pytest.raises(errors.ConflictError, match="step 'a' of w-1 has succeeded and is not executed again"):
-        repair.resume(CHAIN, done("a"), images={"a": "trainer:2"})
+        replan.resume(CHAIN, done("a"), images={"a": "trainer:2"})
 
 
 def test_another_commit_reaches_the_steps_that_are_executed_and_no_recorded_value() -> None:
-    recorded = {"a": repair.Done("w-1", {"out": f"model of {OLD}"})}
-    resumed = repair.resume(CHAIN, recorded, commit=NEW)
+    recorded = {"a": replan.Done("w-1", {"out": f"model of {OLD}"})}
+    resumed = replan.resume(CHAIN, recorded, commit=NEW)
     assert {checkout.commit for item in resumed.steps for checkout in item.checkouts} == {NEW}
-    assert {variables(item)["FUSEML_ENV_COMMIT"] for item in resumed.steps} == {plan.text(NEW)}
-    assert variables(resumed.steps[0])["FROM_a"] == plan.text(f"<model of {OLD}>")
+    assert {variables(item)["FUSEML_ENV_COMMIT"] for item in resumed.steps} == {text(NEW)}
+    assert variables(resumed.steps[0])["FROM_a"] == text(f"<model of {OLD}>")
     assert OLD not in resumed.model_copy(update={"reused": ()}).model_dump_json().replace(f"model of {OLD}", "")
 
 
 def test_an_image_that_was_built_already_keeps_the_name_of_its_commit() -> None:
-    name = plan.text(f"registry/trainer:{OLD}")
-    build = step("build", outputs=(plan.Output(name="image", image=plan.ImageBuild(name=name)),))
-    train = step("train", image=name, needs=("build",), args=(plan.text(f"--tag={OLD}"),))
-    left = repair.resume(planned(build, train), {"build": repair.Done("w-1")}, commit=NEW).steps[0]
-    assert (left.image, left.args) == (name, (plan.text(f"--tag={NEW}"),))
-    assert repair.resume(planned(build, train), {}, commit=NEW).steps[1].image == plan.text(f"registry/trainer:{NEW}")
+    name = text(f"registry/trainer:{OLD}")
+    build = step("build", outputs=(Output(name="image", image=ImageBuild(name=name)),))
+    train = step("train", image=name, needs=("build",), args=(text(f"--tag={OLD}"),))
+    left = replan.resume(planned(build, train), {"build": replan.Done("w-1")}, commit=NEW).steps[0]
+    assert (left.image, left.args) == (name, (text(f"--tag={NEW}"),))
+    assert replan.resume(planned(build, train), {}, commit=NEW).steps[1].image == text(f"registry/trainer:{NEW}")
 
 
 def test_a_commit_for_steps_without_a_codeset_is_refused() -> None:
     with pytest.raises(errors.ConflictError, match="none of the steps that are left of w-1 has a codeset"):
-        repair.resume(planned(step("a"), step("b", checkouts=())), done("a"), commit=NEW)
+        replan.resume(planned(step("a"), step("b", checkouts=())), done("a"), commit=NEW)
 
 
 def test_a_run_that_asks_nobody_is_handed_over_as_it_is() -> None:
-    assert repair.execution(CHAIN, 1, ["a", "b", "c"], {}) is CHAIN
+    assert replan.execution(CHAIN, 1, ["a", "b", "c"], {}) is CHAIN
 
 
 def test_an_execution_holds_its_steps_on_what_the_ones_before_have_put_out() -> None:
-    asking = CHAIN.model_copy(update={"steps": (*CHAIN.steps[:2], step("c", "b", "a", approval=plan.Approval(message="c?")))})
-    first = repair.execution(asking, 1, ["a", "b"], {})
+    asking = CHAIN.model_copy(update={"steps": (*CHAIN.steps[:2], step("c", "b", "a", approval=Approval(message="c?")))})
+    first = replan.execution(asking, 1, ["a", "b"], {})
     assert (first.id, [item.name for item in first.steps], list(first.outputs)) == ("1", ["a", "b"], ["first"])
-    second = repair.execution(asking, 2, ["c"], done("a", "b"))
+    second = replan.execution(asking, 2, ["c"], done("a", "b"))
     assert (second.id, second.run, [item.approval for item in second.steps]) == ("1.2", "w-1", [None])
     assert second.steps[0].needs == ()
-    assert variables(second.steps[0])["FROM_b"] == plan.text("<value of b>")
-    assert second.outputs == {"answer": (output("c"),), "first": plan.text("value of a")}
+    assert variables(second.steps[0])["FROM_b"] == text("<value of b>")
+    assert second.outputs == {"answer": (output("c"),), "first": text("value of a")}
     with pytest.raises(errors.PermanentError, match="step 'b' finished without writing its output 'out'"):
-        repair.execution(asking, 2, ["c"], {**done("a"), "b": repair.Done("w-1")})
+        replan.execution(asking, 2, ["c"], {**done("a"), "b": replan.Done("w-1")})

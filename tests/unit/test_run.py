@@ -13,7 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, events, outputs, run
+from fuseml.domain import errors, events, runs
+from fuseml.domain.labels import RUN_LABEL
+from fuseml.domain.plans import identity, outputs
+from fuseml.domain.plans.identity import execution_id, execution_of
+from fuseml.engines.tekton.events import CHECK_CONTAINER, OUTPUTS_TOO_LARGE, STEP_LABEL, observe
 
 SHARED = pathlib.Path(os.environ.get("FUSEML_SHARED", pathlib.Path(__file__).parents[2].parent / "shared"))
 DELIVERIES = SHARED / "payloads" / "tekton"
@@ -24,12 +28,12 @@ def at(second: int) -> str:
     return f"2026-11-21T12:00:{second:02}.000000Z"
 
 
-def step(state: run.State, second: int, **more: object) -> run.Observation:
-    return dataclasses.replace(run.Observation("id", "trainer", state, at(second)), **more)  # type: ignore[arg-type]
+def step(state: runs.State, second: int, **more: object) -> runs.Observation:
+    return dataclasses.replace(runs.Observation("id", "trainer", state, at(second)), **more)  # type: ignore[arg-type]
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[run.Observation]:
+def histories(draw: st.DrawFn) -> list[runs.Observation]:
     """What an engine can see of one step, in the order in which it happens."""
     end = draw(st.sampled_from(("succeeded", "failed", "cancelled", "skipped", "cancelled-before-start")))
     seen = [step("queued", 0)] if draw(st.booleans()) else []
@@ -44,17 +48,17 @@ def histories(draw: st.DrawFn) -> list[run.Observation]:
         seen.append(step("running", number + 1, started=at(number), attempts=number))
     outputs = {"model": "models:/m/1"} if end == "succeeded" else {}
     cause = None if end == "succeeded" else "why"
-    final: run.State = "succeeded" if end == "succeeded" else "failed" if end == "failed" else "cancelled"
+    final: runs.State = "succeeded" if end == "succeeded" else "failed" if end == "failed" else "cancelled"
     last = step(final, 9, started=at(attempts), finished=at(8), attempts=attempts, outputs=outputs, cause=cause)
     return [*seen, last]
 
 
-def fold(seen: Sequence[run.Observation], progress: run.Progress | None = None) -> run.Progress:
-    progress = progress or run.Progress()
+def fold(seen: Sequence[runs.Observation], progress: runs.Progress | None = None) -> runs.Progress:
+    progress = progress or runs.Progress()
     for observation in seen:
-        after = run.advance(progress, observation)
+        after = runs.advance(progress, observation)
         assert RANK.get(after.state, 2) >= RANK.get(progress.state, 2), "a state moved backward"
-        assert progress.state not in run.FINISHED or (after.state, after.finished, after.cause, after.outputs) == (
+        assert progress.state not in runs.FINISHED or (after.state, after.finished, after.cause, after.outputs) == (
             progress.state,
             progress.finished,
             progress.cause,
@@ -66,7 +70,7 @@ def fold(seen: Sequence[run.Observation], progress: run.Progress | None = None) 
 
 
 @given(histories(), st.randoms(use_true_random=False), st.integers(1, 3))
-def test_any_order_and_any_repetition_end_in_the_same_state(seen: list[run.Observation], chance: random.Random, copies: int) -> None:
+def test_any_order_and_any_repetition_end_in_the_same_state(seen: list[runs.Observation], chance: random.Random, copies: int) -> None:
     wanted = fold(seen)
     shuffled = seen * copies
     chance.shuffle(shuffled)
@@ -74,33 +78,33 @@ def test_any_order_and_any_repetition_end_in_the_same_state(seen: list[run.Obser
 
 
 @given(histories())
-def test_telling_everything_again_changes_nothing(seen: list[run.Observation]) -> None:
+def test_telling_everything_again_changes_nothing(seen: list[runs.Observation]) -> None:
     once = fold(seen)
     assert fold(seen, once) == once
 
 
 @given(histories(), st.randoms(use_true_random=False))
-def test_the_finish_alone_is_enough_to_finish(seen: list[run.Observation], chance: random.Random) -> None:
+def test_the_finish_alone_is_enough_to_finish(seen: list[runs.Observation], chance: random.Random) -> None:
     kept = [observation for observation in seen[:-1] if chance.random() < 0.5] + seen[-1:]
     assert fold(kept).state == seen[-1].state
     assert fold(kept).outputs == fold(seen).outputs
 
 
 def test_a_start_that_is_known_late_is_filled_in() -> None:
-    finished = run.advance(run.Progress(), step("failed", 9, finished=at(9), cause="broken"))
+    finished = runs.advance(runs.Progress(), step("failed", 9, finished=at(9), cause="broken"))
     assert (finished.started, finished.attempts) == (None, 0)
-    filled = run.advance(finished, step("running", 3, started=at(2), attempts=1))
+    filled = runs.advance(finished, step("running", 3, started=at(2), attempts=1))
     assert (filled.state, filled.started, filled.attempts, filled.cause) == ("failed", at(2), 1, "broken")
 
 
 def test_the_first_finish_wins() -> None:
-    finished = run.advance(run.Progress(), step("failed", 8, finished=at(8), cause="broken"))
+    finished = runs.advance(runs.Progress(), step("failed", 8, finished=at(8), cause="broken"))
     for second in (step("succeeded", 9, finished=at(9), outputs={"a": "1"}), step("skipped", 9), step("cancelled", 7, finished=at(7))):
-        assert run.advance(finished, second) == finished
+        assert runs.advance(finished, second) == finished
 
 
 def test_what_never_ran_has_no_start_and_no_attempt() -> None:
-    skipped = run.advance(run.Progress(), step("skipped", 5))
+    skipped = runs.advance(runs.Progress(), step("skipped", 5))
     assert (skipped.state, skipped.started, skipped.finished, skipped.attempts) == ("skipped", None, at(5), 0)
 
 
@@ -111,7 +115,7 @@ def test_a_run_waits_for_a_person_and_goes_on() -> None:
 
 
 def tekton(kind: str, status: object, labels: object = None, name: str = "taskrun", **event: str) -> events.Event:
-    body = {"metadata": {"labels": {run.RUN_LABEL: "id", run.STEP_LABEL: "trainer"} if labels is None else labels}, "status": status}
+    body = {"metadata": {"labels": {RUN_LABEL: "id", STEP_LABEL: "trainer"} if labels is None else labels}, "status": status}
     return events.Event(f"{events.TEKTON_PREFIX}{name}.running.v1", "/s", "1", None, event.get("time", at(1)), {kind: body})
 
 
@@ -122,22 +126,22 @@ def delivery(name: str) -> events.Event:
     head, _, body = (DELIVERIES / name).read_bytes().partition(b"\r\n\r\n")
     headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
     data = json.loads(body)
-    next(iter(data.values()))["metadata"]["labels"][run.RUN_LABEL] = "id"
+    next(iter(data.values()))["metadata"]["labels"][RUN_LABEL] = "id"
     return events.Event(headers["Ce-Type"], headers["Ce-Source"], headers["Ce-Id"], headers["Ce-Subject"], headers["Ce-Time"], data)
 
 
-def _whole(state: run.State, **more: object) -> run.Observation:
-    return dataclasses.replace(run.Observation("id", None, state, ""), started="2026-11-20T10:00:00.000000Z", **more)  # type: ignore[arg-type]
+def _whole(state: runs.State, **more: object) -> runs.Observation:
+    return dataclasses.replace(runs.Observation("id", None, state, ""), started="2026-11-20T10:00:00.000000Z", **more)  # type: ignore[arg-type]
 
 
-def _step(state: run.State, **more: object) -> run.Observation:
-    return dataclasses.replace(run.Observation("id", "trainer", state, ""), started="2026-11-20T10:00:01.000000Z", **more)  # type: ignore[arg-type]
+def _step(state: runs.State, **more: object) -> runs.Observation:
+    return dataclasses.replace(runs.Observation("id", "trainer", state, ""), started="2026-11-20T10:00:01.000000Z", **more)  # type: ignore[arg-type]
 
 
 _RUN_END, _STEP_END = {"finished": "2026-11-20T10:02:00.000000Z"}, {"finished": "2026-11-20T10:01:55.000000Z"}
 _MODEL = {"outputs": {"model-uri": "models:/m-9b3a3cf55b7d4337a3d028bf9bf29a41"}}
 RECORDED = {
-    "pipelinerun.queued.http": run.Observation("id", None, "queued", ""),
+    "pipelinerun.queued.http": runs.Observation("id", None, "queued", ""),
     "pipelinerun.started.http": _whole("running"),
     "pipelinerun.running.http": _whole("running"),
     "pipelinerun.successful.http": _whole("succeeded", **_RUN_END, **_MODEL),
@@ -168,7 +172,7 @@ RECORDED = {
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_delivery_of_tekton_is_understood(name: str) -> None:
     event, wanted = delivery(name), RECORDED[name]
-    seen = run.observe(event)
+    seen = observe(event)
     assert seen == (wanted and dataclasses.replace(wanted, time=event.time[:26] + "Z"))
 
 
@@ -182,9 +186,9 @@ def test_every_recorded_delivery_is_in_the_table() -> None:
     ("event", "why"),
     [
         (tekton("taskRun", {}, labels={}), "a run of somebody else"),
-        (tekton("taskRun", {}, labels={run.RUN_LABEL: "id"}), "a TaskRun outside of a pipeline"),
+        (tekton("taskRun", {}, labels={RUN_LABEL: "id"}), "a TaskRun outside of a pipeline"),
         (
-            tekton("taskRun", {}, labels={run.RUN_LABEL: "id", run.STEP_LABEL: "fuseml-clone"}),
+            tekton("taskRun", {}, labels={RUN_LABEL: "id", STEP_LABEL: "fuseml-clone"}),
             "a task of the engine's own that has not failed",
         ),
         (tekton("customRun", {}), "a kind without meaning"),
@@ -193,11 +197,11 @@ def test_every_recorded_delivery_is_in_the_table() -> None:
     ],
 )
 def test_what_says_nothing_about_our_runs_is_passed_over(event: events.Event, why: str) -> None:
-    assert run.observe(event) is None, why
+    assert observe(event) is None, why
 
 
 def test_a_clone_that_fails_is_why_the_run_does() -> None:
-    labels = {run.RUN_LABEL: "id", run.STEP_LABEL: "fuseml-clone-x-0123"}
+    labels = {RUN_LABEL: "id", STEP_LABEL: "fuseml-clone-x-0123"}
     refused = {"type": "Succeeded", "status": "False", "reason": "TaskRunImagePullFailed", "message": "no such image"}
     counted = {
         "type": "Succeeded",
@@ -205,13 +209,13 @@ def test_a_clone_that_fails_is_why_the_run_does() -> None:
         "reason": "Failed",
         "message": "Tasks Completed: 1 (Failed: 1, Cancelled 0), Skipped: 3",
     }
-    seen = run.observe(tekton("taskRun", {"conditions": [refused]}, labels=labels))
-    after = run.observe(tekton("pipelineRun", {"conditions": [counted]}, labels=labels))
+    seen = observe(tekton("taskRun", {"conditions": [refused]}, labels=labels))
+    after = observe(tekton("pipelineRun", {"conditions": [counted]}, labels=labels))
     assert seen is not None and after is not None
     assert (seen.step, seen.state) == (None, "failed")
     assert fold([seen, after]).cause == "fuseml-clone-x-0123 failed: TaskRunImagePullFailed: no such image"
     given_up = {**refused, "reason": "TaskRunCancelled"}
-    assert run.observe(tekton("taskRun", {"conditions": [given_up]}, labels=labels)) is None
+    assert observe(tekton("taskRun", {"conditions": [given_up]}, labels=labels)) is None
 
 
 @pytest.mark.parametrize(
@@ -228,28 +232,28 @@ def test_a_clone_that_fails_is_why_the_run_does() -> None:
 )
 def test_data_of_another_shape_is_refused_and_not_retried(event: events.Event) -> None:
     with pytest.raises(errors.InvalidError, match="is not shaped as Tekton's"):
-        run.observe(event)
+        observe(event)
 
 
 def test_results_that_are_no_text_are_told_as_json() -> None:
     status = {"conditions": [{"type": "Succeeded", "status": "True"}], "taskResults": [{"name": "a", "value": ["x", "y"]}]}
-    seen = run.observe(tekton("taskRun", status))
+    seen = observe(tekton("taskRun", status))
     assert seen is not None
     assert seen.outputs == {"a": '["x", "y"]'}
 
 
 def test_the_same_meaning_is_the_same_run() -> None:
-    identity = run.identity("w", 1, {"a": "1", "b": "2"}, "t")
-    assert identity == run.identity("w", 1, {"b": "2", "a": "1"}, "t")
+    same = identity.identity("w", 1, {"a": "1", "b": "2"}, "t")
+    assert same == identity.identity("w", 1, {"b": "2", "a": "1"}, "t")
     others = [
         ("v", 1, {"a": "1", "b": "2"}, "t"),
         ("w", 2, {"a": "1", "b": "2"}, "t"),
         ("w", 1, {"a": "1"}, "t"),
         ("w", 1, {"a": "1", "b": "2"}, "u"),
     ]
-    assert len({identity, *(run.identity(*other) for other in others)}) == 5
-    assert len(identity) == 32
-    assert int(identity, 16)
+    assert len({same, *(identity.identity(*other) for other in others)}) == 5
+    assert len(same) == 32
+    assert int(same, 16)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +262,8 @@ def test_the_same_meaning_is_the_same_run() -> None:
         (0, 1, "the step finished without writing its output 'model'"),
         (0, 2, "the step finished without writing its output 'metrics'"),
         (0, 9, "the step finished without writing its output 'of some name'"),
-        (0, run.OUTPUTS_TOO_LARGE, outputs.TOO_LARGE),
-        (1, run.OUTPUTS_TOO_LARGE, outputs.TOO_LARGE),
+        (0, OUTPUTS_TOO_LARGE, outputs.TOO_LARGE),
+        (1, OUTPUTS_TOO_LARGE, outputs.TOO_LARGE),
         (3, 1, "exited with code 3"),
         (3, 0, "exited with code 3"),
     ],
@@ -269,34 +273,34 @@ def test_what_is_wrong_with_outputs_is_told(own: int, number: int, told: str) ->
         "conditions": [{"type": "Succeeded", "status": "False", "reason": "StepFailed", "message": f"exited with code {own or number}"}],
         "steps": [
             {"name": "run", "terminated": {"exitCode": own}},
-            {"name": run.CHECK_CONTAINER, "terminated": {"exitCode": number}},
+            {"name": CHECK_CONTAINER, "terminated": {"exitCode": number}},
         ],
         "taskSpec": {"results": [{"name": "model"}, {"name": "metrics"}]},
     }
-    labels = {run.RUN_LABEL: "r1", run.STEP_LABEL: "train"}
+    labels = {RUN_LABEL: "r1", STEP_LABEL: "train"}
     data = {"taskRun": {"metadata": {"labels": labels}, "status": status}}
     event = events.Event("dev.tekton.event.taskrun.failed.v1", "/", "1", None, "2026-11-21T12:00:00Z", data)
-    seen = run.observe(event)
+    seen = observe(event)
     assert seen is not None
     assert seen.cause == told
 
 
 def test_a_run_is_blamed_on_the_first_step_that_failed() -> None:
     counted = "Tasks Completed: 2 (Failed: 1, Cancelled 0), Skipped: 1"
-    failed = run.Progress("failed", cause="exited with code 3")
+    failed = runs.Progress("failed", cause="exited with code 3")
     assert (
-        run.blame(counted, {"a": run.Progress("succeeded"), "b": failed, "c": run.Progress("skipped")})
+        runs.blame(counted, {"a": runs.Progress("succeeded"), "b": failed, "c": runs.Progress("skipped")})
         == "step 'b' failed: exited with code 3"
     )
-    assert run.blame(counted, {"a": run.Progress("running")}) == counted
-    assert run.blame("cancelled by Ada", {"b": failed}) == "cancelled by Ada"
-    assert run.blame(None, {"b": failed}) is None
+    assert runs.blame(counted, {"a": runs.Progress("running")}) == counted
+    assert runs.blame("cancelled by Ada", {"b": failed}) == "cancelled by Ada"
+    assert runs.blame(None, {"b": failed}) is None
 
 
 def test_an_execution_is_known_by_its_name_and_the_first_bears_the_run_s() -> None:
-    assert [run.execution_id("0a1b", number) for number in (0, 1, 2, 12)] == ["0a1b", "0a1b", "0a1b.2", "0a1b.12"]
+    assert [execution_id("0a1b", number) for number in (0, 1, 2, 12)] == ["0a1b", "0a1b", "0a1b.2", "0a1b.12"]
     for name, wanted in {"0a1b": ("0a1b", 1), "0a1b.2": ("0a1b", 2), "a.b.3": ("a.b", 3), "a.b": ("a.b", 1), "a.02": ("a.02", 1)}.items():
-        assert run.execution_of(name) == wanted
-    seen = run.observe(tekton("taskRun", {}, labels={run.RUN_LABEL: "id.3", run.STEP_LABEL: "trainer"}))
+        assert execution_of(name) == wanted
+    seen = observe(tekton("taskRun", {}, labels={RUN_LABEL: "id.3", STEP_LABEL: "trainer"}))
     assert seen is not None
     assert (seen.run_id, seen.execution) == ("id", 3)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fuseml.domain import errors, plan, planning, workflows
+from fuseml.domain import errors, plans, workflows
+from fuseml.domain.plans import planning
 from fuseml.domain.registry import extension, selector
 from fuseml.domain.workflows import loading
 from tests.unit import seed_records, workflow_examples
@@ -45,7 +46,7 @@ def environment(step: str, records: Sequence[extension.Extension], context: sele
         for key, value in credentials.configuration.items()
     }
     values = {
-        name: plan.evaluate(value, {}, lambda part: secrets[part.ref])
+        name: plans.evaluate(value, {}, lambda part: secrets[part.ref])
         for name, value in workflow_examples.variables(planned.steps[0]).items()
     }
     return {name: value for name, value in values.items() if not name.startswith("FUSEML_ENV_")}

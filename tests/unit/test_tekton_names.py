@@ -7,7 +7,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import plan, run
+from fuseml.domain import labels, plans
+from fuseml.domain.plans import identity
 from fuseml.engines.tekton import names
 from tests.unit import tekton_plans
 
@@ -43,7 +44,7 @@ def test_tasks_have_legal_names_of_their_own_from_which_the_steps_are_read_back(
     assert len(set(named.values())) == len(steps)
     for task in named.values():
         assert LABEL.fullmatch(task)
-        assert not task.startswith(run.AUXILIARY_PREFIX)
+        assert not task.startswith(labels.AUXILIARY_PREFIX)
     back = names.steps(names.renamed(named))
     assert {back.get(task, task): task for task in named.values()} == named
 
@@ -64,23 +65,23 @@ def test_a_step_may_be_called_like_another_ones_task() -> None:
 def test_clones_have_legal_names_that_no_step_can_have(project: str, codeset: str, commit: str) -> None:
     checkout = tekton_plans.codeset(project=project, codeset=codeset, commit=commit)
     assert LABEL.fullmatch(names.clone(checkout))
-    assert names.clone(checkout).startswith(run.AUXILIARY_PREFIX)
+    assert names.clone(checkout).startswith(labels.AUXILIARY_PREFIX)
     other = tekton_plans.codeset(project=project, codeset=codeset, commit=commit + "0")
     assert names.clone(other) != names.clone(checkout)
 
 
-SECRET = st.builds(plan.SecretPart, extension=ANY, service=ANY, credentials=ANY, key=ANY)
+SECRET = st.builds(plans.SecretPart, extension=ANY, service=ANY, credentials=ANY, key=ANY)
 
 
 @given(first=SECRET, second=SECRET)
-def test_keys_of_secrets_are_legal_and_different_for_different_secrets(first: plan.SecretPart, second: plan.SecretPart) -> None:
+def test_keys_of_secrets_are_legal_and_different_for_different_secrets(first: plans.SecretPart, second: plans.SecretPart) -> None:
     assert KEY.fullmatch(names.secret_key(first))
     assert (names.secret_key(first) == names.secret_key(second)) == (first.ref == second.ref)
 
 
 def test_dots_do_not_make_two_secrets_one() -> None:
-    first = plan.SecretPart(extension="a.b", service="c", credentials="d", key="e")
-    second = plan.SecretPart(extension="a", service="b.c", credentials="d", key="e")
+    first = plans.SecretPart(extension="a.b", service="c", credentials="d", key="e")
+    second = plans.SecretPart(extension="a", service="b.c", credentials="d", key="e")
     assert names.secret_key(first) != names.secret_key(second)
 
 
@@ -93,7 +94,7 @@ def test_a_label_value_is_what_kubernetes_says_it_is(text: str) -> None:
 
 def test_the_executions_of_a_run_have_names_and_labels_of_their_own() -> None:
     run_id = "0123456789abcdef" * 2
-    executions = [run.execution_id(run_id, number) for number in (1, 2, 3)]
+    executions = [identity.execution_id(run_id, number) for number in (1, 2, 3)]
     assert len({names.run_name("train", execution) for execution in executions}) == 3
     assert all(names.is_label_value(execution) for execution in executions)
     assert names.run_name("train", executions[0]) == "train-0123456789abcdef"

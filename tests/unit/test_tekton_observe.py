@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from fuseml.domain import events, plan, run
+from fuseml.domain import events, plans
+from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines.tekton import TektonEngine
+from fuseml.engines.tekton.events import observe
 from tests.contract import engines
 from tests.unit import tekton_plans
 from tests.unit.kubernetes_api import Api
@@ -100,7 +102,7 @@ def test_steps_are_told_by_their_own_names(api: Api, engine: TektonEngine) -> No
 
 def test_the_outputs_of_a_run_hold_those_that_were_known_before(api: Api, engine: TektonEngine) -> None:
     step = engines.shell("a", "true", outputs=["o"])
-    planned = tekton_plans.make(step, outputs={"x": engines.out("a", "o"), "y": plan.text("m")})
+    planned = tekton_plans.make(step, outputs={"x": engines.out("a", "o"), "y": plans.text("m")})
     found = started(api, engine, planned)
     found["status"] |= {"conditions": [condition("True", "Succeeded")], "results": [{"name": "x", "value": "1"}]}
     assert engines.fold(engine.observe(planned.id)).run.outputs == {"x": "1", "y": "m"}
@@ -120,7 +122,7 @@ def test_what_is_observed_says_the_same_as_the_events_that_tekton_sends(name: st
     head, _, body = recorded(name).partition(b"\r\n\r\n")
     sent = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
     [(kind, original)] = json.loads(body).items()
-    original["metadata"]["labels"][run.RUN_LABEL] = tekton_plans.RUN_ID
+    original["metadata"]["labels"][RUN_LABEL] = tekton_plans.RUN_ID
     child = {"metadata": {"name": "child", "labels": {**original["metadata"]["labels"], "tekton.dev/pipelineTask": "trainer"}}}
     parent = {"metadata": {"name": "parent", "labels": original["metadata"]["labels"]}}
     api.put("taskruns", as_v1(original if kind == "taskRun" else child))
@@ -128,7 +130,7 @@ def test_what_is_observed_says_the_same_as_the_events_that_tekton_sends(name: st
     theirs = events.Event(sent["Ce-Type"], sent["Ce-Source"], sent["Ce-Id"], sent["Ce-Subject"], sent["Ce-Time"], {kind: original})
     ours = [event for event in engine.observe(tekton_plans.RUN_ID) if kind in event.data][-1]
     assert (ours.type, ours.source, ours.subject) == (theirs.type, theirs.source, theirs.subject)
-    told, expected = run.observe(ours), run.observe(theirs)
+    told, expected = observe(ours), observe(theirs)
     assert told is not None
     assert expected is not None
     assert dataclasses.replace(told, time=expected.time) == expected

@@ -9,35 +9,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, plan, repair, run
-from fuseml.engines.tekton import Settings, admission, names, render
+from fuseml.domain import errors, plans
+from fuseml.domain.labels import AUXILIARY_PREFIX, NAME_LABEL, RUN_LABEL
+from fuseml.domain.plans import replan
+from fuseml.engines.tekton import Settings, admission, events, names, render
 from tests.contract import engines
 from tests.unit import tekton_model, tekton_plans
 from tests.unit.tekton_plans import CANARY
 
 
-def rendered(planned: plan.Plan, **settings: object) -> render.Rendered:
+def rendered(planned: plans.Plan, **settings: object) -> render.Rendered:
     secrets = tekton_plans.secrets_of(planned)
     admission.admit(planned, secrets)
     return render.render(planned, secrets, Settings(**settings))  # type: ignore[arg-type]
 
 
-def tasks_of(planned: plan.Plan) -> dict[str, dict[str, Any]]:
+def tasks_of(planned: plans.Plan) -> dict[str, dict[str, Any]]:
     return {task["name"]: task for task in rendered(planned).pipeline_run["spec"]["pipelineSpec"]["tasks"]}
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> plan.Plan:
+def graphs(draw: st.DrawFn) -> plans.Plan:
     """Steps that each write `o`, and wait for earlier ones: for their output, for one that a condition asks for, or merely for their end."""
-    steps: list[plan.StepPlan] = []
+    steps: list[plans.StepPlan] = []
     for number in range(draw(st.integers(1, 7))):
         earlier = [step.name for step in steps]
         pick = st.lists(st.sampled_from(earlier), unique=True, max_size=2) if earlier else st.just([])
         taken, asked, awaited = draw(pick), draw(pick), draw(pick)
-        values = st.lists(st.sampled_from(["yes", "no"]), max_size=2).map(lambda listed: [plan.text(text) for text in listed])
-        inputs = [engines.out(name, "o") for name in asked] + ([plan.text("yes")] if draw(st.booleans()) else [])
+        values = st.lists(st.sampled_from(["yes", "no"]), max_size=2).map(lambda listed: [plans.text(text) for text in listed])
+        inputs = [engines.out(name, "o") for name in asked] + ([plans.text("yes")] if draw(st.booleans()) else [])
         when = [
-            plan.Condition(input=value, operator=draw(st.sampled_from(["in", "notin"])), values=tuple(draw(values))) for value in inputs
+            plans.Condition(input=value, operator=draw(st.sampled_from(["in", "notin"])), values=tuple(draw(values))) for value in inputs
         ]
         steps.append(
             engines.shell(
@@ -55,24 +57,24 @@ def graphs(draw: st.DrawFn) -> plan.Plan:
 
 @given(planned=graphs(), data=st.data())
 @settings(max_examples=400, deadline=None)
-def test_tekton_runs_exactly_the_steps_that_the_rule_of_plans_says(planned: plan.Plan, data: st.DataObject) -> None:
+def test_tekton_runs_exactly_the_steps_that_the_rule_of_plans_says(planned: plans.Plan, data: st.DataObject) -> None:
     written = {step.name: {"o": data.draw(st.sampled_from(["yes", "no", "other"]))} for step in planned.steps}
     outcome = tekton_model.run_pipeline(list(tasks_of(planned).values()), written)
     ran: set[str] = set()
     for step in sorted(planned.steps, key=lambda step: step.name):
         if set(step.needs) <= ran and all(holds(condition, written) for condition in step.when):
             ran.add(step.name)
-    assert {name for name in outcome.ran if not name.startswith(run.AUXILIARY_PREFIX)} == ran
+    assert {name for name in outcome.ran if not name.startswith(AUXILIARY_PREFIX)} == ran
 
 
-def holds(condition: plan.Condition, written: dict[str, dict[str, str]]) -> bool:
-    texts = [plan.evaluate(value, written, str) for value in (condition.input, *condition.values)]
+def holds(condition: plans.Condition, written: dict[str, dict[str, str]]) -> bool:
+    texts = [plans.evaluate(value, written, str) for value in (condition.input, *condition.values)]
     return (texts[0] in texts[1:]) is (condition.operator == "in")
 
 
 @given(planned=graphs())
 @settings(max_examples=200, deadline=None)
-def test_every_edge_of_the_plan_is_an_edge_of_the_pipeline_once(planned: plan.Plan) -> None:
+def test_every_edge_of_the_plan_is_an_edge_of_the_pipeline_once(planned: plans.Plan) -> None:
     tasks = tasks_of(planned)
     above = {name: ancestors(name, tasks) for name in tasks}
     for step in planned.steps:
@@ -80,8 +82,8 @@ def test_every_edge_of_the_plan_is_an_edge_of_the_pipeline_once(planned: plan.Pl
         assert set(step.needs) <= tekton_model.behind(task)
         implied = {name for name, _ in tekton_model.references([task.get("params", []), task.get("when", [])])}
         assert not implied & set(task.get("runAfter", []))
-        assert {name for name in tekton_model.behind(task) if not name.startswith(run.AUXILIARY_PREFIX)} <= above_of(step, planned)
-        clones = {name for name in above[step.name] if name.startswith(run.AUXILIARY_PREFIX)}
+        assert {name for name in tekton_model.behind(task) if not name.startswith(AUXILIARY_PREFIX)} <= above_of(step, planned)
+        clones = {name for name in above[step.name] if name.startswith(AUXILIARY_PREFIX)}
         assert bool(step.checkouts) <= bool(clones)
 
 
@@ -90,7 +92,7 @@ def ancestors(name: str, tasks: dict[str, dict[str, Any]]) -> set[str]:
     return direct.union(*(ancestors(parent, tasks) for parent in direct))
 
 
-def above_of(step: plan.StepPlan, planned: plan.Plan) -> set[str]:
+def above_of(step: plans.StepPlan, planned: plans.Plan) -> set[str]:
     return set(step.needs).union(*(above_of(planned.step(need), planned) for need in step.needs))
 
 
@@ -103,7 +105,7 @@ def test_a_step_behind_another_one_with_the_same_codeset_waits_for_that_one_only
             engines.shell("aside", "true", checkouts=code),
         )
     )
-    [clone] = [name for name in tasks if name.startswith(run.AUXILIARY_PREFIX)]
+    [clone] = [name for name in tasks if name.startswith(AUXILIARY_PREFIX)]
     assert [tasks[name].get("runAfter") for name in ("first", "second", "aside")] == [[clone], ["first"], [clone]]
 
 
@@ -130,7 +132,7 @@ def test_who_may_read_a_codeset_is_named_and_not_told() -> None:
     found = render.render(planned, {account: f"keeper:{CANARY}-{account}" for account in checkouts}, Settings())
     assert found.secret is not None
     assert CANARY not in json.dumps(found.pipeline_run)
-    clones = [task for task in found.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"].startswith(run.AUXILIARY_PREFIX)]
+    clones = [task for task in found.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"].startswith(AUXILIARY_PREFIX)]
     told = set()
     for task in clones:
         [container] = task["taskSpec"]["steps"]
@@ -197,8 +199,8 @@ def test_rendering_changes_nothing_and_gives_the_same_again() -> None:
         assert rendered(planned) == rendered(planned)
 
 
-OUTPUT = plan.Output(name="image", image=plan.ImageBuild(name=plan.text("registry.example.com/x:1")))
-REFUSED: dict[str, tuple[plan.Plan, str]] = {
+OUTPUT = plans.Output(name="image", image=plans.ImageBuild(name=plans.text("registry.example.com/x:1")))
+REFUSED: dict[str, tuple[plans.Plan, str]] = {
     "id": (tekton_plans.make(engines.shell("a", "true"), id="no/label"), r"'no/label' cannot be a run's id"),
     "twins": (tekton_plans.make(engines.shell("a", "true"), engines.shell("a", "true")), "two steps of one name"),
     "output": (tekton_plans.make(engines.shell("a", "true", outputs=["a.b"])), "'a.b' cannot be the name of an output"),
@@ -221,8 +223,8 @@ REFUSED: dict[str, tuple[plan.Plan, str]] = {
             engines.shell("a", "", checkouts=(tekton_plans.codeset(),)).model_copy(
                 update={
                     "outputs": (
-                        plan.Output(name="tag"),
-                        plan.Output(name="image", image=plan.ImageBuild(name=plan.text("x"), dockerfile=plan.text("Dockerfile"))),
+                        plans.Output(name="tag"),
+                        plans.Output(name="image", image=plans.ImageBuild(name=plans.text("x"), dockerfile=plans.text("Dockerfile"))),
                     )
                 }
             )
@@ -238,7 +240,7 @@ REFUSED: dict[str, tuple[plan.Plan, str]] = {
         tekton_plans.make(
             engines.shell("a", "true", outputs=["o"]),
             engines.shell(
-                "b", "true", needs=("a",), when=({"input": engines.out("a", "o"), "values": [plan.text("$(tasks.a.results.o)")]},)
+                "b", "true", needs=("a",), when=({"input": engines.out("a", "o"), "values": [plans.text("$(tasks.a.results.o)")]},)
             ),
         ),
         "step 'b': its condition holds text",
@@ -257,7 +259,7 @@ REFUSED: dict[str, tuple[plan.Plan, str]] = {
         "the steps a -> b -> a wait for one another|the steps b -> a -> b wait for one another",
     ),
     "put together": (
-        tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": (*engines.out("a", "o"), *plan.text("/x"))}),
+        tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": (*engines.out("a", "o"), *plans.text("/x"))}),
         "Tekton can hand out only what one step has written",
     ),
     "name of output": (
@@ -284,7 +286,7 @@ def test_what_tekton_can_never_run_is_refused_with_the_place_and_the_reason(name
 
 
 def test_outputs_that_are_known_before_the_run_are_noted_because_tekton_cannot_hand_them_out() -> None:
-    planned = tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": engines.out("a", "o"), "y": plan.text("m")})
+    planned = tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": engines.out("a", "o"), "y": plans.text("m")})
     found = rendered(planned).pipeline_run
     assert found["metadata"]["annotations"] == {"fuseml.io/outputs": '{"y": "m"}'}
     assert found["spec"]["pipelineSpec"]["results"] == [{"name": "x", "type": "string", "value": "$(tasks.a.results.o)"}]
@@ -294,16 +296,16 @@ def test_the_parts_of_a_run_that_asks_are_objects_of_their_own_with_what_each_ne
     code = tekton_plans.codeset()
     first = engines.shell("a", "true", outputs=["o"], checkouts=(code,), env={"A": (engines.secret("FIRST"),)})
     behind = engines.shell("b", "true", checkouts=(code,), env={"B": (engines.secret("SECOND"),), "O": engines.out("a", "o")}, needs=("a",))
-    asking = behind.model_copy(update={"approval": plan.Approval(message="go on?")})
+    asking = behind.model_copy(update={"approval": plans.Approval(message="go on?")})
     whole = tekton_plans.make(first, asking, outputs={"o": engines.out("a", "o")})
-    succeeded = {"a": repair.Done("example-7", {"o": "made before"})}
-    parts = [repair.execution(whole, 1, ["a"], {}), repair.execution(whole, 2, ["b"], succeeded)]
+    succeeded = {"a": replan.Done("example-7", {"o": "made before"})}
+    parts = [replan.execution(whole, 1, ["a"], {}), replan.execution(whole, 2, ["b"], succeeded)]
     one, two = (rendered(part) for part in parts)
 
     assert one.name != two.name
     labels = [found.pipeline_run["metadata"]["labels"] for found in (one, two)]
-    assert [label[run.RUN_LABEL] for label in labels] == [tekton_plans.RUN_ID, f"{tekton_plans.RUN_ID}.2"]
-    assert {label[run.NAME_LABEL] for label in labels} == {"example-7"}
+    assert [label[RUN_LABEL] for label in labels] == [tekton_plans.RUN_ID, f"{tekton_plans.RUN_ID}.2"]
+    assert {label[NAME_LABEL] for label in labels} == {"example-7"}
     assert one.secret is not None and two.secret is not None
     # Each part clones for itself: nothing of the first one's volume is left when somebody answers.
     cloned = [
@@ -316,22 +318,22 @@ def test_the_parts_of_a_run_that_asks_are_objects_of_their_own_with_what_each_ne
     [task] = [task for task in two.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"] == "b"]
     assert "made before" in json.dumps(task) and "runAfter" in task and task["runAfter"] == [names.clone(code)]
     # What the run puts out is known by the end of the last part, whichever made it.
-    assert two.pipeline_run["metadata"]["annotations"][run.OUTPUTS_ANNOTATION] == '{"o": "made before"}'
+    assert two.pipeline_run["metadata"]["annotations"][events.OUTPUTS_ANNOTATION] == '{"o": "made before"}'
 
 
 def test_what_a_step_writes_beside_the_image_that_it_describes_is_looked_for() -> None:
-    outputs = (plan.Output(name="tag"), OUTPUT)
+    outputs = (plans.Output(name="tag"), OUTPUT)
     described = engines.shell("a", "", checkouts=(tekton_plans.codeset(),)).model_copy(update={"outputs": outputs})
     task = rendered(tekton_plans.make(described)).pipeline_run["spec"]["pipelineSpec"]["tasks"][-1]
     containers = task["taskSpec"]["steps"]
-    assert [item["name"] for item in containers] == ["prepare", "build", run.CHECK_CONTAINER]
+    assert [item["name"] for item in containers] == ["prepare", "build", events.CHECK_CONTAINER]
     # The exit code of the last one is the number of a result.
     assert containers[-1]["command"][-3:] == [result["name"] for result in task["taskSpec"]["results"]]
 
 
 def test_the_image_that_a_run_puts_out_is_the_one_that_was_built() -> None:
-    name = (*plan.text("registry.example.com/x:"), *engines.out("a", "tag"))
-    output = plan.Output(name="image", image=plan.ImageBuild(name=name, dockerfile=plan.text("Dockerfile")))
+    name = (*plans.text("registry.example.com/x:"), *engines.out("a", "tag"))
+    output = plans.Output(name="image", image=plans.ImageBuild(name=name, dockerfile=plans.text("Dockerfile")))
     build = engines.shell("b", "", checkouts=(tekton_plans.codeset(),), needs=("a",)).model_copy(update={"outputs": (output,)})
     planned = tekton_plans.make(engines.shell("a", "true", outputs=["tag"]), build, outputs={"x": name})
     assert rendered(planned).pipeline_run["spec"]["pipelineSpec"]["results"] == [

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fuseml.domain import plan, run
+from fuseml.domain import labels, plans
 from fuseml.engines.tekton import Settings, render
 from tests.component.githost import PASSWORD, Clone, Server, clone, server
 from tests.unit import tekton_model, tekton_plans
@@ -30,13 +30,13 @@ def execute(seen: tekton_model.Seen, directory: Path, **environment: str) -> sub
     )
 
 
-def cloning(checkout: plan.Checkout, folder: Path, **secret: str) -> subprocess.CompletedProcess[str]:
+def cloning(checkout: plans.Checkout, folder: Path, **secret: str) -> subprocess.CompletedProcess[str]:
     """Execute the clone task for a codeset, with the account that may read it."""
-    planned = tekton_plans.make(plan.StepPlan(name="a", image=plan.text("x"), checkouts=(checkout,)))
+    planned = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
     secrets = {checkout.account: f"{secret['username']}:{secret['password']}"} if secret else {}
     rendered = render.render(planned, secrets, Settings())
     task = rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
-    assert task["name"].startswith(run.AUXILIARY_PREFIX)
+    assert task["name"].startswith(labels.AUXILIARY_PREFIX)
     [container] = task["taskSpec"]["steps"]
     contents = (rendered.secret or {"stringData": {}})["stringData"]
     folder.mkdir(exist_ok=True)
@@ -90,7 +90,7 @@ def test_a_host_that_does_not_hand_out_commits_is_asked_for_the_branch(tmp_path:
     (tmp_path / "bin/git").write_text(script)
     (tmp_path / "bin/git").chmod(0o755)
     checkout = tekton_plans.codeset("mnist", url=f"file://{work.folder}", commit=first)
-    planned = tekton_plans.make(plan.StepPlan(name="a", image=plan.text("x"), checkouts=(checkout,)))
+    planned = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
     task = render.render(planned, {}, Settings()).pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
     (tmp_path / "volume").mkdir()
     seen = tekton_model.run_container(task, task["taskSpec"]["steps"][0], {}, {})
@@ -107,7 +107,7 @@ def git() -> str:
 
 def test_a_branch_called_like_a_variable_of_tekton_is_still_that_branch() -> None:
     checkout = tekton_plans.codeset("mnist", ref="refs/heads/$(params.x)-$(HOME)")
-    planned = tekton_plans.make(plan.StepPlan(name="a", image=plan.text("x"), checkouts=(checkout,)))
+    planned = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
     rendered = render.render(planned, {}, Settings())
     task = rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
     assert rendered.secret is not None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fuseml.domain import plan, planning, workflows
+from fuseml.domain import plans, workflows
+from fuseml.domain.plans import planning
 from fuseml.domain.registry import selector
 from fuseml.domain.workflows import loading
 
@@ -53,7 +54,7 @@ def planned(
     *,
     inputs: Mapping[str, str] | None = None,
     bindings: Mapping[str, Mapping[str, selector.Binding]] | None = None,
-) -> plan.Plan:
+) -> plans.Plan:
     """The plan of a workflow on one commit for every codeset and, unless given, the same store for every selector."""
     version = planning.CodesetVersion(
         project="workspace",
@@ -75,6 +76,6 @@ def planned(
     )
 
 
-def variables(step: plan.StepPlan) -> dict[str, plan.Value]:
+def variables(step: plans.StepPlan) -> dict[str, plans.Value]:
     """A step's environment by name."""
     return {variable.name: variable.value for variable in step.variables}

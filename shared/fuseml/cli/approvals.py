@@ -28,12 +28,12 @@ def told(step: Mapping[str, object]) -> str:
 
 def asks(step: Mapping[str, object]) -> str:
     """What a planned step will ask, and for how long; nothing for one that asks nobody."""
-    from fuseml.domain import approval as rules
+    from fuseml.domain.runs.approval import duration
 
     approval = step.get("approval")
     if not isinstance(approval, dict):
         return ""
-    within = f" (within {rules.duration(approval['expires'])})" if approval.get("expires") else ""
+    within = f" (within {duration(approval['expires'])})" if approval.get("expires") else ""
     return f"{_line(approval.get('message')) or 'an approval is needed'}{within}"
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from fuseml.client import shapes, transport
-from fuseml.domain import errors
-from fuseml.domain import run as run_rules
+from fuseml.domain import errors, runs
 
 INTERVAL = 0.5
 """Seconds between two looks at something that is being followed."""
@@ -31,7 +30,7 @@ class LogChunk:
 
 def is_finished(run: shapes.Run | shapes.StepRun) -> bool:
     """Whether the state is one that never changes again."""
-    return run.get("state", "") in run_rules.FINISHED
+    return run.get("state", "") in runs.FINISHED
 
 
 class Runs:

@@ -28,7 +28,7 @@ from functions.run_tracker import app as run_tracker_app
 from functions.runs import app as runs_app
 from functions.workflows import app as workflows_app
 from fuseml.contents import filesystem
-from fuseml.domain import application, errors, events, plan
+from fuseml.domain import application, errors, events, plans
 from fuseml.embedded import broker, gateway, model_servers, redelivery, serving, tracking, triggers
 from fuseml.embedded import chaos as misbehaviour
 from fuseml.engines import local
@@ -246,7 +246,7 @@ def _subscriber(functions: Mapping[str, flask.Flask], name: str) -> broker.Subsc
     return lambda headers, body: gateway.call(functions[name], "POST", "/", headers, body)
 
 
-def _checkout(git: embedded_git.EmbeddedGitHost, wanted: plan.Checkout, directory: pathlib.Path) -> None:
+def _checkout(git: embedded_git.EmbeddedGitHost, wanted: plans.Checkout, directory: pathlib.Path) -> None:
     git.export(wanted.project, wanted.codeset, wanted.commit, directory)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fuseml.domain import events, plan
+from fuseml.domain import events, plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class LogChunk:
 class Engine(Protocol):
     """What dispatching, tracking and log reading need from whatever executes plans. Runs are named by the plan's `id`, which names one execution."""
 
-    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+    def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         """Start the plan. Idempotent by `plan.id`: submitting again, also after a crash in between, changes nothing.
 
         Whatever is in the plan may run at once: steps that somebody has yet to approve come later, in a plan of their own
-        (`domain.repair.execution`).
+        (`domain.plans.replan.execution`).
 
         `secrets` maps `SecretPart.ref` to the secret, and `Checkout.account` to the account that reads the codeset where not everybody may;
         what the engine has no use for it leaves alone. Raises PermanentError when the plan can never run, TemporaryError when

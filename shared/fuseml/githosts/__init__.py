@@ -70,7 +70,7 @@ class GitHost(Protocol):
         """The files that differ between two commits, sorted; None where one of them is not there (a new ref has no `before`)."""
 
     def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
-        """What stands for the files of `commit` that a glob of `paths` matches, for all its files without globs (domain.caching.digest).
+        """What stands for the files of `commit` that a glob of `paths` matches, for all its files without globs (domain.plans.step_cache.digest).
 
         It is made of the path, mode and object id of each, as `git ls-tree -r` lists them: equal for equal files, on any host. Empty
         when no file matches. Raises NotFoundError for an unknown commit.

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuseml import githosts
-from fuseml.domain import caching, errors
+from fuseml.domain import errors
 from fuseml.domain.documents import document
+from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, history, payload
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class EmbeddedGitHost:
 
     def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
         with self.open(project, codeset) as repository:
-            return caching.digest(history.files(repository, _commit(repository, project, codeset, commit)), paths)
+            return step_cache.digest(history.files(repository, _commit(repository, project, codeset, commit)), paths)
 
     def record_push(self, project: str, codeset: str, pusher: str, change: payload.Change) -> None:
         """Write down that a branch or tag is about to move; on stable storage when this returns. Deletions are of no interest."""

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuseml.domain import caching, errors
+from fuseml.domain import errors
 from fuseml.domain.documents import document
+from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, gitea_api, history
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class GiteaHost:
     def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
         if not self._knows(project, codeset, commit):
             raise _unknown(project, codeset, commit)
-        return caching.digest(((path, int(mode, 8), sha) for path, (mode, sha) in self._tree(project, codeset, commit)), paths)
+        return step_cache.digest(((path, int(mode, 8), sha) for path, (mode, sha) in self._tree(project, codeset, commit)), paths)
 
     def _knows(self, project: str, codeset: str, commit: str) -> bool:
         commits = f"{_repository(project, codeset)}/git/commits/{commit}?stat=false&verification=false&files=false"

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import sqlmodel
 
-from fuseml.domain import artifact, errors, plan, planning, workflows
+from fuseml.domain import artifact, errors, plans, workflows
+from fuseml.domain.plans import planning
 from fuseml.domain.registry import selector
 from fuseml.domain.workflows import lint
 from fuseml.runtime.telemetry import metrics
@@ -50,7 +51,7 @@ class Order:
         return {**(dict.fromkeys(planning.codeset_inputs(self.document), self.code) if self.code else {}), **self.inputs}
 
 
-def build(session: sqlmodel.Session, order: Order, run_id: str, run_name: str, site: Site) -> plan.Plan:
+def build(session: sqlmodel.Session, order: Order, run_id: str, run_name: str, site: Site) -> plans.Plan:
     """The plan of the order. Raises NotFoundError for its codeset, UnresolvedError that names the step, InvalidError for its inputs."""
     versions: dict[str, planning.CodesetVersion] = {}
     if order.codeset and order.commit:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 
 import sqlmodel
 
-from fuseml.domain import errors, events, plan, planning, repair, run
+from fuseml.domain import errors, events, plans
+from fuseml.domain.plans import planning, replan
+from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow
 from fuseml.runtime import planner, reuse
 from fuseml.store import codesets, runs, workflows
@@ -63,7 +65,7 @@ def plan_of(
     run_name: str,
     site: planner.Site,
     digest: reuse.Digest | None = None,
-) -> plan.Plan:
+) -> plans.Plan:
     """The plan of a run of that identity. Raises NotFoundError, ConflictError, InvalidError, UnresolvedError when it cannot be run now.
 
     With `digest`, which tells content apart, only what the cache does not hold is left of it.
@@ -72,16 +74,16 @@ def plan_of(
     source = runs.get(session, requested.run) if requested.run else None
     succeeded = _succeeded(session, source) if source else {}
     if source and requested.action == "resume":
-        planned = repair.resume(_resumable(source), succeeded, commit=requested.commit, images=requested.images)
+        planned = replan.resume(_resumable(source), succeeded, commit=requested.commit, images=requested.images)
     elif source and requested.locked:
         planned = _stored(source)
     else:
         planned = planner.build(session, ordered, run_id, run_name, site)
     if requested.until:
-        planned = repair.until(planned, requested.until)
+        planned = replan.until(planned, requested.until)
     elif requested.only:
-        planned = repair.only(planned, requested.only, succeeded)
-    locked = repair.relock(planned, run_id, run_name)
+        planned = replan.only(planned, requested.only, succeeded)
+    locked = replan.relock(planned, run_id, run_name)
     return reuse.decide(session, ordered, locked, digest, _declined(requested)) if digest else locked
 
 
@@ -134,23 +136,23 @@ def _ref(session: sqlmodel.Session, project: str, codeset: str | None, commit: s
     return planner.DEFAULT_REF if not at or planner.DEFAULT_REF in at else at[0]
 
 
-def _succeeded(session: sqlmodel.Session, source: run_rows.Run) -> Mapping[str, repair.Done]:
+def _succeeded(session: sqlmodel.Session, source: run_rows.Run) -> Mapping[str, replan.Done]:
     return {
-        step.name: repair.Done(step.reused_from or source.name, step.outputs)
+        step.name: replan.Done(step.reused_from or source.name, step.outputs)
         for step in runs.steps(session, [source.id])
         if step.state == "succeeded"
     }
 
 
-def _stored(source: run_rows.Run) -> plan.Plan:
+def _stored(source: run_rows.Run) -> plans.Plan:
     if source.plan is None:
         why = f" ({source.cause})" if source.cause else ""
         raise errors.ConflictError(f"run {source.name} was never planned{why}; `fuseml run rerun {source.name}` plans it anew")
-    return plan.Plan.model_validate(source.plan)
+    return plans.Plan.model_validate(source.plan)
 
 
-def _resumable(source: run_rows.Run) -> plan.Plan:
-    if source.state not in run.FINISHED:
+def _resumable(source: run_rows.Run) -> plans.Plan:
+    if source.state not in FINISHED:
         raise errors.ConflictError(f"run {source.name} is {source.state}; only one that has failed or was cancelled can be resumed")
     if source.state == "succeeded":
         raise errors.ConflictError(f"run {source.name} has succeeded, so there is nothing to resume; `fuseml run rerun` repeats it")

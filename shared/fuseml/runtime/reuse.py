@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import sqlmodel
 
-from fuseml.domain import caching, plan, repair
+from fuseml.domain import plans
+from fuseml.domain.plans import replan, step_cache
 from fuseml.store import executions, runs
 from fuseml.store.tables import run_rows
 
@@ -23,7 +24,7 @@ Digest = Callable[[str, str, str, Sequence[str]], str]
 """Project, codeset, commit and globs -> digest of the files, as a git host gives it."""
 
 
-def decide(session: sqlmodel.Session, order: planner.Order, planned: plan.Plan, digest: Digest, declined: str = "") -> plan.Plan:
+def decide(session: sqlmodel.Session, order: planner.Order, planned: plans.Plan, digest: Digest, declined: str = "") -> plans.Plan:
     """What has to be executed of the plan; `declined` is why nothing may be reused, if so.
 
     The host of the code is asked only when a step uses the cache. Raises NotFoundError when it does not know the commit.
@@ -35,24 +36,24 @@ def decide(session: sqlmodel.Session, order: planner.Order, planned: plan.Plan, 
     def content(project: str, codeset: str, commit: str, paths: tuple[str, ...]) -> str:
         return digest(project, codeset, commit, paths)
 
-    known = caching.with_content(planned, lambda item, paths: content(item.project, item.codeset, item.commit, tuple(paths)))
+    known = step_cache.with_content(planned, lambda item, paths: content(item.project, item.codeset, item.commit, tuple(paths)))
     if declined:
-        return caching.declined(known, declined)
-    return caching.decide(known, functools.partial(_found, session, order), functools.partial(_last, session, order))
+        return step_cache.declined(known, declined)
+    return step_cache.decide(known, functools.partial(_found, session, order), functools.partial(_last, session, order))
 
 
-def _found(session: sqlmodel.Session, order: planner.Order, key: str) -> repair.Done | None:
+def _found(session: sqlmodel.Session, order: planner.Order, key: str) -> replan.Done | None:
     found = executions.find(session, order.project, key)
-    return repair.Done(found[0].name, found[1].outputs) if found else None
+    return replan.Done(found[0].name, found[1].outputs) if found else None
 
 
-def _last(session: sqlmodel.Session, order: planner.Order, step: str) -> caching.Execution | None:
+def _last(session: sqlmodel.Session, order: planner.Order, step: str) -> step_cache.Execution | None:
     row = executions.last(session, order.document.name, order.project, order.codeset, step)
     if row is None:
         return None
-    planned = plan.Plan.model_validate(row.plan)
-    made = caching.ingredients(planned, planned.step(step), _outputs(session, row))
-    return caching.Execution(row.name, made) if made is not None else None
+    planned = plans.Plan.model_validate(row.plan)
+    made = step_cache.ingredients(planned, planned.step(step), _outputs(session, row))
+    return step_cache.Execution(row.name, made) if made is not None else None
 
 
 def keep(session: sqlmodel.Session, row: run_rows.Run) -> None:
@@ -60,11 +61,11 @@ def keep(session: sqlmodel.Session, row: run_rows.Run) -> None:
     steps = executions.without_key(session, row.id)
     if not steps:
         return
-    planned, outputs = plan.Plan.model_validate(row.plan), _outputs(session, row)
+    planned, outputs = plans.Plan.model_validate(row.plan), _outputs(session, row)
     for step in steps:
-        step.cache_key = caching.executed(planned, step.name, outputs) or executions.UNKNOWN
+        step.cache_key = step_cache.executed(planned, step.name, outputs) or executions.UNKNOWN
         session.add(step)
 
 
-def _outputs(session: sqlmodel.Session, row: run_rows.Run) -> caching.Outputs:
+def _outputs(session: sqlmodel.Session, row: run_rows.Run) -> step_cache.Outputs:
     return {step.name: step.outputs for step in runs.steps(session, [row.id]) if step.state == "succeeded"}

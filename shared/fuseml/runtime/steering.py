@@ -11,25 +11,27 @@ from collections.abc import Callable, Iterator, Sequence
 import pydantic
 import sqlmodel
 
-from fuseml.domain import approval, course, errors, events, plan, run
+from fuseml.domain import errors, events, plans
+from fuseml.domain.plans import identity
+from fuseml.domain.runs import FINISHED, Observation, approval, lifecycle
 from fuseml.runtime import clock
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import runs
 from fuseml.store.tables import run_rows
 
-_STEPS = pydantic.TypeAdapter(tuple[plan.StepPlan, ...], config=pydantic.ConfigDict(defer_build=True))
+_STEPS = pydantic.TypeAdapter(tuple[plans.StepPlan, ...], config=pydantic.ConfigDict(defer_build=True))
 
-_Change = Callable[[course.Course, course.Planned], course.Course]
+_Change = Callable[[lifecycle.Course, lifecycle.Planned], lifecycle.Course]
 
 
-def observed(session: sqlmodel.Session, row: run_rows.Run, seen: run.Observation) -> list[events.Payload]:
+def observed(session: sqlmodel.Session, row: run_rows.Run, seen: Observation) -> list[events.Payload]:
     """Apply what an engine saw of the run. When a new execution follows from it, `run.requested` has it submitted."""
     number = row.execution
     # In a run that asks nobody, only the steps that the observation names can change.
     named = [seen.step] if seen.step is not None else seen.skipped
-    announced = _applied(session, row, named, lambda current, planned: course.observe(current, planned, seen))
+    announced = _applied(session, row, named, lambda current, planned: lifecycle.observe(current, planned, seen))
     if row.execution > number:
-        announced.append(events.RunRequested(request=run.execution_id(row.name, row.execution), run=row.name))
+        announced.append(events.RunRequested(request=identity.execution_id(row.name, row.execution), run=row.name))
     return announced
 
 
@@ -47,7 +49,7 @@ def answered(
     """
     try:
         current = runs.course(session, row, [item.name for item in runs.steps(session, [row.id]) if item.reused_from is None])
-        name, after = course.answer(current, step, decision, by=by, comment=comment, now=clock.now())
+        name, after = lifecycle.answer(current, step, decision, by=by, comment=comment, now=clock.now())
     except errors.ConflictError as error:
         raise errors.ConflictError(f"run {row.name}: {error.message}") from None
     runs.record_course(session, row, after)
@@ -66,18 +68,20 @@ def _applied(session: sqlmodel.Session, row: run_rows.Run, named: Sequence[str],
     steps = row.plan["steps"] if row.plan else []
     planned = _STEPS.validate_python(steps) if any(step.get("approval") for step in steps) else ()
     before = runs.course(session, row, [step.name for step in planned] or named)
-    after = course.settle(change(before, planned), planned, clock.now())
+    after = lifecycle.settle(change(before, planned), planned, clock.now())
     runs.record_course(session, row, after)
     return list(_announcements(session, row, before, after))
 
 
-def _announcements(session: sqlmodel.Session, row: run_rows.Run, before: course.Course, after: course.Course) -> Iterator[events.Payload]:
+def _announcements(
+    session: sqlmodel.Session, row: run_rows.Run, before: lifecycle.Course, after: lifecycle.Course
+) -> Iterator[events.Payload]:
     # A run that began with a question has been waiting before it starts.
-    if before.run.started is None and after.run.started is not None and after.run.state not in run.FINISHED:
+    if before.run.started is None and after.run.started is not None and after.run.state not in FINISHED:
         yield events.RunStarted(run=row.name, workflow=row.workflow, project=row.project)
     for name, step in after.steps.items():
         now, known = step.progress, before.steps[name].progress
-        if now.state in run.FINISHED and known.state not in run.FINISHED:
+        if now.state in FINISHED and known.state not in FINISHED:
             yield events.RunStepFinished(
                 run=row.name,
                 workflow=row.workflow,
@@ -96,7 +100,7 @@ def _announcements(session: sqlmodel.Session, row: run_rows.Run, before: course.
                 message=step.approval.message,
                 deadline=step.approval.deadline,
             )
-    if after.run.state in run.FINISHED and before.run.state not in run.FINISHED:
+    if after.run.state in FINISHED and before.run.state not in FINISHED:
         yield finished(session, row)
 
 

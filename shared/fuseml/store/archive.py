@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlmodel import Session, col, select
 
-from fuseml.domain import run
+from fuseml.domain import runs
 from fuseml.store.tables import run_rows
 
 NOWHERE = ""
@@ -22,7 +22,7 @@ def unarchived(session: Session, limit: int) -> Sequence[tuple[run_rows.Run, run
         # Of a step that nothing was heard of any more, the run tells that it has ended.
         .where(
             col(run_rows.StepRun.state).in_(_EXECUTED)
-            | ((col(run_rows.StepRun.state) == "running") & col(run_rows.Run.state).in_(run.FINISHED))
+            | ((col(run_rows.StepRun.state) == "running") & col(run_rows.Run.state).in_(runs.FINISHED))
         )
         .order_by(col(run_rows.StepRun.finished), col(run_rows.StepRun.run_id), col(run_rows.StepRun.position))
         .limit(limit)

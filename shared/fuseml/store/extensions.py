@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy
 from sqlmodel import Session, col, select
 
-from fuseml.domain import errors, plan
+from fuseml.domain import errors, plans
 from fuseml.domain.registry import extension, registry, selector, versions
 from fuseml.store import paging
 from fuseml.store.tables import extension_rows
@@ -172,7 +172,7 @@ def with_resource(session: Session, resource: str) -> list[extension.Extension]:
     ]
 
 
-def sealed_secret(session: Session, part: plan.SecretPart) -> str:
+def sealed_secret(session: Session, part: plans.SecretPart) -> str:
     """The sealed value of one key of one set of credentials. Raises NotFoundError when it is not there any more."""
     record = get(session, part.extension)
     for service in record.services:

@@ -9,8 +9,8 @@ from sqlalchemy import and_, exists, or_
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
-from fuseml.domain import approval, errors, plan, run
-from fuseml.domain import course as courses
+from fuseml.domain import errors, plans, runs
+from fuseml.domain.runs import approval, lifecycle
 from fuseml.store import archive, executions, paging
 from fuseml.store.tables import run_rows
 
@@ -44,7 +44,7 @@ def add(
     session: Session,
     row: run_rows.Run,
     steps: Sequence[str],
-    reused: Mapping[str, plan.ReusedStep] | None = None,
+    reused: Mapping[str, plans.ReusedStep] | None = None,
     cached: Collection[str] = (),
 ) -> None:
     """Store a new run with its steps queued; those of `steps` that are `reused` have succeeded already, those `cached` are to get a key."""
@@ -177,14 +177,14 @@ def waits_for(session: Session, rows: Sequence[run_rows.Run]) -> dict[str, str]:
     return found
 
 
-def progress(row: run_rows.Run | run_rows.StepRun) -> run.Progress:
+def progress(row: run_rows.Run | run_rows.StepRun) -> runs.Progress:
     """The domain's view of a row."""
     attempts = row.attempts if isinstance(row, run_rows.StepRun) else 1 if row.started else 0
     state: Any = row.state
-    return run.Progress(state, row.started, row.finished, row.cause, attempts, row.outputs)
+    return runs.Progress(state, row.started, row.finished, row.cause, attempts, row.outputs)
 
 
-def record(session: Session, row: run_rows.Run | run_rows.StepRun, now: run.Progress) -> None:
+def record(session: Session, row: run_rows.Run | run_rows.StepRun, now: runs.Progress) -> None:
     """Store progress."""
     row.state, row.started, row.finished, row.cause, row.outputs = now.state, now.started, now.finished, now.cause, dict(now.outputs)
     if isinstance(row, run_rows.StepRun):
@@ -192,16 +192,16 @@ def record(session: Session, row: run_rows.Run | run_rows.StepRun, now: run.Prog
     session.add(row)
 
 
-def course(session: Session, row: run_rows.Run, steps: Collection[str]) -> courses.Course:
+def course(session: Session, row: run_rows.Run, steps: Collection[str]) -> lifecycle.Course:
     """The domain's view of a run and those of its step runs that are named and exist."""
     found = session.exec(
         select(run_rows.StepRun)
         .where(run_rows.StepRun.run_id == row.id, col(run_rows.StepRun.name).in_(steps))
         .order_by(col(run_rows.StepRun.position))
     ).all()
-    return courses.Course(
+    return lifecycle.Course(
         progress(row),
-        {step.name: courses.Step(progress(step), step.execution, _approval(step)) for step in found},
+        {step.name: lifecycle.Step(progress(step), step.execution, _approval(step)) for step in found},
         row.execution,
         row.executed,
         row.cancelled,
@@ -212,7 +212,7 @@ def _approval(step: run_rows.StepRun) -> approval.Approval | None:
     return approval.Approval.model_validate(step.approval) if step.approval else None
 
 
-def record_course(session: Session, row: run_rows.Run, now: courses.Course) -> None:
+def record_course(session: Session, row: run_rows.Run, now: lifecycle.Course) -> None:
     """Store how far the run and its steps have come. An execution that was just begun has not been submitted."""
     record(session, row, now.run)
     if now.execution != row.execution:

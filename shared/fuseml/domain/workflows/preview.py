@@ -1,6 +1,6 @@
 """What a step of a workflow would get from the registry at one moment: bindings, the environment, and what it would miss.
 
-By the rules of a run: `domain.registry.selector` chooses, and as in `domain.planning` a later selector overrides an earlier one, `env` overrides
+By the rules of a run: `domain.registry.selector` chooses, and as in `domain.plans.planning` a later selector overrides an earlier one, `env` overrides
 all of them, and a key that the step reads as `{{ extension.NAME.cfg.KEY }}` must be there. Credentials values are opaque.
 """
 

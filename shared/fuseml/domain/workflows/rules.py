@@ -12,8 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fuseml.domain import artifact, errors, run
+from fuseml.domain import artifact, errors
 from fuseml.domain.documents import document, expression
+from fuseml.domain.labels import AUXILIARY_PREFIX
 from fuseml.domain.workflows import references, schedule, triggers
 
 if TYPE_CHECKING:
@@ -160,8 +161,8 @@ def _check_names(
 
 
 def _check_step(step: workflows.Step, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
-    if step.name.startswith(run.AUXILIARY_PREFIX):
-        report.add((*path, "name"), f"names that begin with {run.AUXILIARY_PREFIX!r} are kept for the steps that engines add")
+    if step.name.startswith(AUXILIARY_PREFIX):
+        report.add((*path, "name"), f"names that begin with {AUXILIARY_PREFIX!r} are kept for the steps that engines add")
     _check_inputs(step, path, inputs, report)
     _check_names((*path, "outputs"), "output", (item.name for item in step.outputs), _OUTPUT_NAME, _OUTPUT_RULE, report)
     _check_names((*path, "extensions"), "extension", (item.name for item in step.extensions), document.IDENTIFIER, _IDENTIFIER_RULE, report)

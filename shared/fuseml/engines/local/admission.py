@@ -5,11 +5,11 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Mapping
 
-from fuseml.domain import errors, plan
+from fuseml.domain import errors, plans
 from fuseml.engines.local import journal, resources
 
 
-def admit(planned: plan.Plan, secrets: Mapping[str, str]) -> dict[str, str]:
+def admit(planned: plans.Plan, secrets: Mapping[str, str]) -> dict[str, str]:
     """Those of `secrets` that the plan uses. Raises PermanentError when the plan can never run on this engine."""
     if not journal.is_name(planned.id):
         raise errors.PermanentError(f"{planned.id!r} cannot be a run's id: letters, digits, '-', '_' and '.' only")
@@ -23,15 +23,15 @@ def admit(planned: plan.Plan, secrets: Mapping[str, str]) -> dict[str, str]:
     except graphlib.CycleError as error:
         raise errors.PermanentError(f"run {planned.run}: the steps {' -> '.join(error.args[1])} wait for one another") from error
     for name, value in planned.outputs.items():
-        if any(isinstance(part, plan.SecretPart) for part in value):
+        if any(isinstance(part, plans.SecretPart) for part in value):
             raise errors.PermanentError(f"run {planned.run}: the output {name!r} would publish a secret")
-    for part in plan.secret_refs(planned):
+    for part in plans.secret_refs(planned):
         if part.ref not in secrets:
             raise errors.PermanentError(f"run {planned.run} came without the secret {part.ref}")
-    return {part.ref: secrets[part.ref] for part in plan.secret_refs(planned)}
+    return {part.ref: secrets[part.ref] for part in plans.secret_refs(planned)}
 
 
-def _check_step(step: plan.StepPlan, names: list[str]) -> None:
+def _check_step(step: plans.StepPlan, names: list[str]) -> None:
     where = f"step {step.name!r}"
     for name in (step.name, *(output.name for output in step.outputs)):
         if not journal.is_name(name):
@@ -52,7 +52,7 @@ def _check_step(step: plan.StepPlan, names: list[str]) -> None:
         )
     # Everybody on the machine can read command lines, and a script is a file.
     for value in (step.image, step.script, *step.command, *step.args, *(v for c in step.when for v in (c.input, *c.values))):
-        secret = next((part for part in value if isinstance(part, plan.SecretPart)), None)
+        secret = next((part for part in value if isinstance(part, plans.SecretPart)), None)
         if secret is not None:
             raise errors.PermanentError(
                 f"{where} uses the secret {secret.key!r} in its image, command, script or condition; pass it as an input or in env, and read the variable"

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fuseml.domain import errors, outputs, plan
+from fuseml.domain import errors, plans
+from fuseml.domain.plans import outputs
 from fuseml.engines.local import images, journal, launch, process, schedule, transcript
 
 _LOG = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 class Host:
     """What this machine offers to every step."""
 
-    checkout: Callable[[plan.Checkout, Path], None]
+    checkout: Callable[[plans.Checkout, Path], None]
     unseal: Callable[[bytes], bytes]
     images: images.Images
     environments: Path
@@ -68,7 +69,7 @@ class Attempt:
         self,
         host: Host,
         folder: journal.RunFolder,
-        step: plan.StepPlan,
+        step: plans.StepPlan,
         number: int,
         *,
         run_id: str,
@@ -165,7 +166,7 @@ class Attempt:
                     )
             return self._process
 
-    def _check_out(self, checkout: plan.Checkout) -> None:
+    def _check_out(self, checkout: plans.Checkout) -> None:
         target = self._folder.checkout_path(checkout)
         with self._checkouts:
             if target.exists():

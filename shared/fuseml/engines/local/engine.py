@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from fuseml import engines
-from fuseml.domain import errors, events, plan, run
+from fuseml.domain import errors, events, plans, runs
 from fuseml.engines.local import admission, announcer, attempt, journal, report, schedule, scheduler, transcript
 from fuseml.engines.local import images as implementations
 from fuseml.runtime.telemetry import trace
@@ -42,7 +42,7 @@ class LocalEngine:
         self,
         root: Path,
         emit: Callable[[events.Event], None],
-        checkout: Callable[[plan.Checkout, Path], None],
+        checkout: Callable[[plans.Checkout, Path], None],
         seal: Callable[[bytes], bytes],
         unseal: Callable[[bytes], bytes],
         *,
@@ -93,7 +93,7 @@ class LocalEngine:
             self._lock.close()
             self._lock = None
 
-    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+    def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         """See `Engine.submit`. Returns when the run is on disk; it starts on the engine's threads."""
         needed = admission.admit(plan, secrets)
         sealed = self._seal(json.dumps(needed).encode()) if needed else None
@@ -123,7 +123,7 @@ class LocalEngine:
             raise errors.NotFoundError(f"the local engine knows no run {run_id!r}")
         folder.read_plan().step(step)
         # In this order: a step that has finished by now has its whole log.
-        finished = folder.step(step).state in run.FINISHED
+        finished = folder.step(step).state in runs.FINISHED
         data, whole = transcript.read(folder.log(step), offset, limit)
         return engines.LogChunk(data, offset + len(data), finished and whole)
 
@@ -132,6 +132,6 @@ class LocalEngine:
         folder = self._journal.folder(run_id)
         if folder is None:
             return
-        if folder.record().state not in run.FINISHED:
+        if folder.record().state not in runs.FINISHED:
             raise errors.ConflictError(f"run {folder.read_plan().run} has not finished; cancel it first")
         self._journal.remove(folder)

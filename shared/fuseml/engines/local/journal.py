@@ -22,7 +22,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from fuseml.domain import errors, plan, run
+from fuseml.domain import errors, plans, runs
 from fuseml.domain.documents import document
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
@@ -54,7 +54,7 @@ class AttemptRecord(document.Model):
 class StepRecord(document.Model):
     """Where a step stands. `reason` is Tekton's word for a finish or a skip; `retry_at` is when its next attempt is due."""
 
-    state: run.State = "queued"
+    state: runs.State = "queued"
     attempts: tuple[AttemptRecord, ...] = ()
     retry_at: float | None = None
     finished: float | None = None
@@ -69,7 +69,7 @@ class RunRecord(document.Model):
     `traceparent` (W3C) is of what started it.
     """
 
-    state: run.State = "queued"
+    state: runs.State = "queued"
     created: float
     started: float | None = None
     finished: float | None = None
@@ -88,10 +88,10 @@ class RunFolder:
     def exists(self) -> bool:
         return self.path.is_dir()
 
-    def read_plan(self) -> plan.Plan:
+    def read_plan(self) -> plans.Plan:
         """The plan. Raises PermanentError when it cannot be read, for example when a newer release wrote it."""
         try:
-            return plan.Plan.model_validate_json((self.path / "plan.json").read_bytes())
+            return plans.Plan.model_validate_json((self.path / "plan.json").read_bytes())
         except (OSError, ValueError) as error:
             raise errors.PermanentError(f"the plan in {self.path} cannot be read: {error}") from error
 
@@ -119,7 +119,7 @@ class RunFolder:
         """Write the step's record, durably when it ends a step that ran; a skip follows from the other records."""
         folder = self.step_path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / "step.json", record.model_dump_json().encode(), durable=record.state in run.FINISHED and bool(record.attempts))
+        _replace(folder / "step.json", record.model_dump_json().encode(), durable=record.state in runs.FINISHED and bool(record.attempts))
 
     def step_path(self, name: str) -> Path:
         return self.path / "steps" / name
@@ -127,7 +127,7 @@ class RunFolder:
     def log(self, name: str) -> Path:
         return self.step_path(name) / "log"
 
-    def checkout_path(self, checkout: plan.Checkout) -> Path:
+    def checkout_path(self, checkout: plans.Checkout) -> Path:
         """Where the codeset lies for every step of this run that uses this commit."""
         return self.path / "checkouts" / checkout.project / f"{checkout.codeset}@{checkout.commit}"
 
@@ -175,7 +175,7 @@ class Journal:
         for path in sorted(found, key=lambda path: (path / "plan.json").stat().st_mtime if (path / "plan.json").exists() else 0.0):
             yield RunFolder(path)
 
-    def create(self, planned: plan.Plan, sealed: bytes | None, record: RunRecord) -> RunFolder | None:
+    def create(self, planned: plans.Plan, sealed: bytes | None, record: RunRecord) -> RunFolder | None:
         """Write a new run, whole or not at all. Returns None when the run is there already."""
         target = self.root / planned.id
         if target.exists():

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuseml.domain import errors, plan
+from fuseml.domain import errors, plans
 from fuseml.engines.local import images, journal, resources
 
 CONTAINER_RESULTS = "/tekton/results"
@@ -43,11 +43,11 @@ class Evaluated:
     variables: Mapping[str, str]
 
 
-def evaluate(step: plan.StepPlan, outputs: Mapping[str, Mapping[str, str]], secrets: Mapping[str, str]) -> Evaluated:
+def evaluate(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], secrets: Mapping[str, str]) -> Evaluated:
     """Put recorded outputs and secrets into the step's values. Raises PermanentError when an output is missing."""
 
-    def text(value: plan.Value) -> str:
-        return plan.evaluate(value, outputs, lambda part: secrets[part.ref])
+    def text(value: plans.Value) -> str:
+        return plans.evaluate(value, outputs, lambda part: secrets[part.ref])
 
     return Evaluated(
         image=text(step.image),
@@ -64,7 +64,7 @@ def container_name(run_id: str, step: str, number: int) -> str:
 
 
 def native(
-    step: plan.StepPlan, values: Evaluated, found: images.Native, folder: journal.RunFolder, host: Mapping[str, str], environments: Path
+    step: plans.StepPlan, values: Evaluated, found: images.Native, folder: journal.RunFolder, host: Mapping[str, str], environments: Path
 ) -> Launch:
     """The step as a plain process. Raises PermanentError when there is nothing to execute."""
     place = folder.step_path(step.name)
@@ -102,7 +102,7 @@ def native(
 
 
 def container(
-    step: plan.StepPlan, values: Evaluated, runtime: str, folder: journal.RunFolder, name: str, host: Mapping[str, str]
+    step: plans.StepPlan, values: Evaluated, runtime: str, folder: journal.RunFolder, name: str, host: Mapping[str, str]
 ) -> Launch:
     """The step in a container. Values of variables go through the runtime's own environment, their names through its arguments."""
     place = folder.step_path(step.name)

@@ -10,15 +10,17 @@ import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 
-from fuseml.domain import events, plan, run
+from fuseml.domain import events, plans
+from fuseml.domain.labels import NAME_LABEL, RUN_LABEL
 from fuseml.engines.local import journal, schedule
+from fuseml.engines.tekton.events import STEP_LABEL
 
 NAMESPACE = "local"
 PIPELINE_LABEL = "tekton.dev/pipelineRun"
 _TYPE_OF = {"succeeded": "successful", "failed": "failed", "cancelled": "failed"}
 
 
-def run_events(planned: plan.Plan, record: journal.RunRecord, steps: Mapping[str, journal.StepRecord]) -> list[events.Event]:
+def run_events(planned: plans.Plan, record: journal.RunRecord, steps: Mapping[str, journal.StepRecord]) -> list[events.Event]:
     """The events about the run as a whole. A `running` event with a new number follows each skipped step, which has no event of its own."""
     told = []
     if record.started is not None:
@@ -39,7 +41,7 @@ def run_events(planned: plan.Plan, record: journal.RunRecord, steps: Mapping[str
     return told
 
 
-def step_events(planned: plan.Plan, name: str, record: journal.StepRecord) -> list[events.Event]:
+def step_events(planned: plans.Plan, name: str, record: journal.StepRecord) -> list[events.Event]:
     """The events about one step: one for each attempt, one for the finish."""
     told = []
     for number, attempt in enumerate(record.attempts, start=1):
@@ -57,7 +59,7 @@ def step_events(planned: plan.Plan, name: str, record: journal.StepRecord) -> li
     return told
 
 
-def all_events(planned: plan.Plan, record: journal.RunRecord, steps: Mapping[str, journal.StepRecord]) -> list[events.Event]:
+def all_events(planned: plans.Plan, record: journal.RunRecord, steps: Mapping[str, journal.StepRecord]) -> list[events.Event]:
     """Everything there is to tell about a run, in the order in which it happened."""
     told = run_events(planned, record, steps)
     for name, step in steps.items():
@@ -77,7 +79,13 @@ def rfc3339(moment: float) -> str:
 
 
 def _run_event(
-    planned: plan.Plan, record: journal.RunRecord, word: str, number: int, moment: float, condition: dict[str, str], more: dict[str, object]
+    planned: plans.Plan,
+    record: journal.RunRecord,
+    word: str,
+    number: int,
+    moment: float,
+    condition: dict[str, str],
+    more: dict[str, object],
 ) -> events.Event:
     status = {"conditions": [{**condition, "lastTransitionTime": rfc3339(moment)}], "startTime": rfc3339(record.started or moment), **more}
     metadata = {
@@ -85,7 +93,7 @@ def _run_event(
         "namespace": NAMESPACE,
         "uid": planned.id,
         "creationTimestamp": rfc3339(record.created),
-        "labels": {run.RUN_LABEL: planned.id, run.NAME_LABEL: planned.run, PIPELINE_LABEL: planned.run},
+        "labels": {RUN_LABEL: planned.id, NAME_LABEL: planned.run, PIPELINE_LABEL: planned.run},
     }
     return _event(
         "pipelinerun",
@@ -98,7 +106,7 @@ def _run_event(
 
 
 def _step_event(
-    planned: plan.Plan,
+    planned: plans.Plan,
     step: str,
     attempts: Sequence[journal.AttemptRecord],
     word: str,
@@ -117,7 +125,7 @@ def _step_event(
         "namespace": NAMESPACE,
         "uid": f"{planned.id}-{step}",
         "creationTimestamp": started,
-        "labels": {run.RUN_LABEL: planned.id, run.NAME_LABEL: planned.run, PIPELINE_LABEL: planned.run, run.STEP_LABEL: step},
+        "labels": {RUN_LABEL: planned.id, NAME_LABEL: planned.run, PIPELINE_LABEL: planned.run, STEP_LABEL: step},
     }
     identity = f"{planned.id}:{step}:{word}:{len(attempts)}"
     return _event("taskrun", identity, word, moment, {"taskRun": {"metadata": metadata, "status": status}}, name)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fuseml.domain import errors, plan, run
+from fuseml.domain import errors, plans, runs
 from fuseml.engines.local import journal
 
 # Tekton's words for why a task was skipped, and its reasons for the ends of a run.
@@ -29,7 +29,7 @@ class Moves:
     due: float = math.inf
 
 
-def moves(planned: plan.Plan, steps: Mapping[str, journal.StepRecord], now: float) -> Moves:
+def moves(planned: plans.Plan, steps: Mapping[str, journal.StepRecord], now: float) -> Moves:
     """The moves of a run that is not ending. A step that needs a skipped step is skipped as well."""
     outputs = {name: record.outputs for name, record in steps.items()}
     found = Moves()
@@ -49,9 +49,9 @@ def moves(planned: plan.Plan, steps: Mapping[str, journal.StepRecord], now: floa
     return found
 
 
-def _consider(step: plan.StepPlan, outputs: Mapping[str, Mapping[str, str]], found: Moves) -> None:
+def _consider(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], found: Moves) -> None:
     try:
-        wanted = all(plan.holds(condition, outputs) for condition in step.when)
+        wanted = all(plans.holds(condition, outputs) for condition in step.when)
     except errors.PermanentError as error:
         found.fail[step.name] = error.message
         return
@@ -66,32 +66,32 @@ def backoff(first: float, failed: int) -> float:
     return min(first * 2.0 ** min(failed - 1, 30), _LONGEST_BACKOFF)
 
 
-def outcome(planned: plan.Plan, steps: Mapping[str, journal.StepRecord]) -> journal.Ending | None:
+def outcome(planned: plans.Plan, steps: Mapping[str, journal.StepRecord]) -> journal.Ending | None:
     """The ending that the steps' records lead to, None while steps can still change it. The first failure in plan order names the run's cause."""
     for step in planned.steps:
         record = steps[step.name]
         if record.state == "failed":
             return journal.Ending(reason=FAILED, message=f"step {step.name!r} failed: {record.cause}")
-    if not all(record.state in run.FINISHED for record in steps.values()):
+    if not all(record.state in runs.FINISHED for record in steps.values()):
         return None
     counts = {state: sum(record.state == state for record in steps.values()) for state in ("succeeded", "skipped")}
     message = f"Tasks Completed: {counts['succeeded']} (Failed: 0, Cancelled 0), Skipped: {counts['skipped']}"
     return journal.Ending(reason=COMPLETED if counts["skipped"] else SUCCEEDED, message=message)
 
 
-def state(ending: journal.Ending) -> run.State:
+def state(ending: journal.Ending) -> runs.State:
     """The run's final state after an ending."""
     if ending.reason in (SUCCEEDED, COMPLETED):
         return "succeeded"
     return "cancelled" if ending.reason == CANCELLED else "failed"
 
 
-def run_outputs(planned: plan.Plan, steps: Mapping[str, journal.StepRecord]) -> dict[str, str]:
+def run_outputs(planned: plans.Plan, steps: Mapping[str, journal.StepRecord]) -> dict[str, str]:
     """The run's outputs. Like Tekton, it leaves out those that hang on a step that was skipped."""
     written = {name: record.outputs for name, record in steps.items()}
     skipped = {name for name, record in steps.items() if record.state == "skipped"}
     return {
-        name: plan.evaluate(value, written, plan.no_secret)
+        name: plans.evaluate(value, written, plans.no_secret)
         for name, value in planned.outputs.items()
-        if not any(isinstance(part, plan.OutputPart) and part.step in skipped for part in value)
+        if not any(isinstance(part, plans.OutputPart) and part.step in skipped for part in value)
     }

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from fuseml.domain import errors, run
+from fuseml.domain import errors, runs
 from fuseml.engines.local import active, announcer, attempt, journal, report, schedule
 
 _LOG = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Scheduler:
         """Begin with a new run; one that was recorded while the scheduler is stopped is found by its start."""
         with self._changed:
             run_id = folder.path.name
-            if not self._closed and run_id not in self._active and folder.record().state not in run.FINISHED:
+            if not self._closed and run_id not in self._active and folder.record().state not in runs.FINISHED:
                 self._active[run_id] = active.ActiveRun(folder)
                 self._changed.notify_all()
 
@@ -94,7 +94,7 @@ class Scheduler:
         """Give an unfinished run an ending. While the scheduler is stopped it is only recorded, and acted on by the next start."""
         with self._changed:
             current = self._active.get(folder.path.name)
-            if current is None and self._closed and folder.record().state not in run.FINISHED:
+            if current is None and self._closed and folder.record().state not in runs.FINISHED:
                 current = active.ActiveRun(folder)
             if current is not None:
                 current.end(ending)
@@ -102,7 +102,7 @@ class Scheduler:
 
     def _recover(self, folder: journal.RunFolder) -> None:
         current = active.ActiveRun(folder)
-        if current.record.state in run.FINISHED:
+        if current.record.state in runs.FINISHED:
             folder.clean()
             if not folder.announced:
                 self._tell_all(current)
@@ -235,5 +235,5 @@ class Scheduler:
         self._announcer.tell(current.plan.id, report.traced(current.record, told))
 
     def _tell_all(self, current: active.ActiveRun) -> None:
-        done = current.folder.mark_announced if current.record.state in run.FINISHED else None
+        done = current.folder.mark_announced if current.record.state in runs.FINISHED else None
         self._announcer.tell(current.plan.id, report.all_events(current.plan, current.record, current.steps), done)

@@ -11,9 +11,11 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from fuseml import engines
-from fuseml.domain import errors, events, plan, run
+from fuseml.domain import errors, events, plans
+from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines.tekton import admission, cluster, logs, names, render, report
 from fuseml.engines.tekton import settings as installation
+from fuseml.engines.tekton.events import CANCEL_ANNOTATION, STEP_LABEL
 from fuseml.engines.tekton.values import Object
 from fuseml.runtime.telemetry import trace
 
@@ -27,7 +29,7 @@ class TektonEngine:
         self._cluster = cluster
         self._settings = settings or installation.Settings()
 
-    def submit(self, plan: plan.Plan, secrets: Mapping[str, str]) -> None:
+    def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         """See `Engine.submit`."""
         admission.admit(plan, secrets)
         rendered = render.render(plan, secrets, self._settings, trace.outgoing().get("traceparent", ""))
@@ -47,7 +49,7 @@ class TektonEngine:
         found = self._find(run_id)
         if found is None or report.is_finished(found):
             return
-        patch = {"metadata": {"annotations": {run.CANCEL_ANNOTATION: reason}}, "spec": {"status": "Cancelled"}}
+        patch = {"metadata": {"annotations": {CANCEL_ANNOTATION: reason}}, "spec": {"status": "Cancelled"}}
         try:
             self._cluster.patch_pipeline_run(found["metadata"]["name"], patch)
         except errors.PermanentError:
@@ -69,7 +71,7 @@ class TektonEngine:
         steps = report.tasks_of(found)
         if step not in steps:
             raise errors.NotFoundError(f"the run has no step {step!r}; its steps are {', '.join(steps)}")
-        task_runs = self._cluster.task_runs(f"{_selector(run_id)},{run.STEP_LABEL}={steps[step]['name']}")
+        task_runs = self._cluster.task_runs(f"{_selector(run_id)},{STEP_LABEL}={steps[step]['name']}")
         if not task_runs:
             return engines.LogChunk(b"", offset, complete=report.is_finished(found))
         secret = found["metadata"].get("annotations", {}).get(render.SECRET_ANNOTATION)
@@ -91,12 +93,12 @@ class TektonEngine:
     def _find(self, run_id: str) -> Object | None:
         return next(iter(self._cluster.pipeline_runs(_selector(run_id))), None) if names.is_label_value(run_id) else None
 
-    def _create(self, rendered: render.Rendered, plan: plan.Plan) -> Object:
+    def _create(self, rendered: render.Rendered, plan: plans.Plan) -> Object:
         try:
             return self._cluster.create_pipeline_run(rendered.pipeline_run)
         except errors.ConflictError:
             stored = self._cluster.pipeline_run(rendered.name)
-        if stored["metadata"].get("labels", {}).get(run.RUN_LABEL) != plan.id:
+        if stored["metadata"].get("labels", {}).get(RUN_LABEL) != plan.id:
             raise errors.PermanentError(f"run {plan.run} needs a PipelineRun called {rendered.name}, and there is another one of this name")
         return stored
 
@@ -136,4 +138,4 @@ def _is_pending(pipeline_run: Object) -> bool:
 
 
 def _selector(run_id: str) -> str:
-    return f"{run.RUN_LABEL}={run_id}"
+    return f"{RUN_LABEL}={run_id}"

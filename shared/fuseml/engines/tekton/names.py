@@ -11,7 +11,8 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
-from fuseml.domain import plan, run
+from fuseml.domain import labels, plans
+from fuseml.engines.tekton import events
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _TASK = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -45,7 +46,7 @@ def run_name(workflow: str, run_id: str) -> str:
 def tasks(steps: Iterable[str]) -> dict[str, str]:
     """Step -> name of its task: the same where that is a DNS label and none of those kept for tasks that engines add."""
     listed = list(steps)
-    named = {step: step for step in listed if _TASK.fullmatch(step) and not step.startswith(run.AUXILIARY_PREFIX)}
+    named = {step: step for step in listed if _TASK.fullmatch(step) and not step.startswith(labels.AUXILIARY_PREFIX)}
     taken = set(named)
     for step in listed:
         if step in named:
@@ -61,33 +62,33 @@ def tasks(steps: Iterable[str]) -> dict[str, str]:
 def renamed(named: Mapping[str, str]) -> dict[str, str]:
     """The annotation from which `steps` reads the names back; none when every task is called like its step."""
     other = {task: step for step, task in named.items() if task != step}
-    return {run.STEPS_ANNOTATION: json.dumps(other, sort_keys=True)} if other else {}
+    return {events.STEPS_ANNOTATION: json.dumps(other, sort_keys=True)} if other else {}
 
 
 def steps(annotations: Mapping[str, str]) -> Mapping[str, str]:
     """Task -> step, for the tasks that are called otherwise than their steps."""
-    found: dict[str, str] = json.loads(annotations.get(run.STEPS_ANNOTATION, "{}"))
+    found: dict[str, str] = json.loads(annotations.get(events.STEPS_ANNOTATION, "{}"))
     return found
 
 
 def constants(known: Mapping[str, str]) -> dict[str, str]:
     """The annotation from which `outputs` reads them back; none when there are none."""
-    return {run.OUTPUTS_ANNOTATION: json.dumps(known, sort_keys=True)} if known else {}
+    return {events.OUTPUTS_ANNOTATION: json.dumps(known, sort_keys=True)} if known else {}
 
 
 def outputs(annotations: Mapping[str, str]) -> Mapping[str, str]:
     """The outputs of the run that were known before it started."""
-    found: dict[str, str] = json.loads(annotations.get(run.OUTPUTS_ANNOTATION, "{}"))
+    found: dict[str, str] = json.loads(annotations.get(events.OUTPUTS_ANNOTATION, "{}"))
     return found
 
 
-def clone(checkout: plan.Checkout) -> str:
+def clone(checkout: plans.Checkout) -> str:
     """The name of the task that clones a codeset, and of the folder on the run's volume where it puts it."""
     identity = json.dumps([checkout.url, checkout.project, checkout.codeset, checkout.commit])
-    return f"{run.AUXILIARY_PREFIX}clone-{_slug(checkout.codeset, 24, 'codeset')}-{_digest(identity, 8)}"
+    return f"{labels.AUXILIARY_PREFIX}clone-{_slug(checkout.codeset, 24, 'codeset')}-{_digest(identity, 8)}"
 
 
-def secret_key(part: plan.SecretPart) -> str:
+def secret_key(part: plans.SecretPart) -> str:
     """The key under which a secret lies in the run's Secret; different secrets have different keys."""
     key = part.ref.replace("/", ".")
     return f"secret.{key}" if _KEY.fullmatch(key) and key.count(".") == 3 else f"secret.{_digest(part.ref, 32)}"

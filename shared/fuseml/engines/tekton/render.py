@@ -12,7 +12,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fuseml.domain import plan, run
+from fuseml.domain import plans
+from fuseml.domain.labels import RUN_LABEL, TRACE_ANNOTATION
 from fuseml.engines.tekton import names, settings, tasks, values
 from fuseml.engines.tekton.values import Object
 
@@ -35,7 +36,7 @@ class Rendered:
     secret: Object | None
 
 
-def render(plan: plan.Plan, secrets: Mapping[str, str], settings: settings.Settings, traceparent: str = "") -> Rendered:
+def render(plan: plans.Plan, secrets: Mapping[str, str], settings: settings.Settings, traceparent: str = "") -> Rendered:
     """The objects of a plan that `admission.admit` has let in. `secrets` is keyed by `SecretPart.ref`; `traceparent` (W3C) is of what
     started the run: Tekton hands annotations on to TaskRuns and events.
     """
@@ -56,7 +57,7 @@ def render(plan: plan.Plan, secrets: Mapping[str, str], settings: settings.Setti
     known = {output: values.constant(value) for output, value in plan.outputs.items() if not values.is_dynamic(value)}
     annotations |= names.renamed(writing.tasks) | names.constants(known) | ({SECRET_ANNOTATION: name} if contents else {})
     if traceparent:
-        annotations |= {run.TRACE_ANNOTATION: traceparent, SPAN_CONTEXT_ANNOTATION: json.dumps({"traceparent": traceparent})}
+        annotations |= {TRACE_ANNOTATION: traceparent, SPAN_CONTEXT_ANNOTATION: json.dumps({"traceparent": traceparent})}
     metadata: Object = {"name": name, "labels": labels}
     described = {**metadata, "annotations": annotations} if annotations else metadata
     pipeline_run = {"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": described, "spec": _filled(spec)}
@@ -82,7 +83,7 @@ class _Behind:
 class _Run:
     """Writes the tasks of one run."""
 
-    def __init__(self, plan: plan.Plan, settings: settings.Settings, cargo: values.Cargo) -> None:
+    def __init__(self, plan: plans.Plan, settings: settings.Settings, cargo: values.Cargo) -> None:
         self.cargo = cargo
         self.tasks = names.tasks(step.name for step in plan.steps)
         self.clones = {names.clone(checkout): checkout for step in plan.steps for checkout in step.checkouts}
@@ -104,7 +105,7 @@ class _Run:
         declared = [{"name": tasks.WORKSPACE}] if clones else []
         return _filled({"workspaces": declared, "results": results, "tasks": clones + [written[name] for name in steps]})
 
-    def _task(self, step: plan.StepPlan) -> Object:
+    def _task(self, step: plans.StepPlan) -> Object:
         parameters = values.Parameters(self.tasks)
         task = tasks.step(step, self.tasks[step.name], parameters, self.cargo, self._settings)
         behind = self._behind[step.name] = self._stand_behind(step, parameters.steps)
@@ -113,7 +114,7 @@ class _Run:
         after += [self.tasks[need] for need in step.needs if need not in parameters.steps | behind.asked]
         return _filled({"name": task["name"], "when": behind.when, "runAfter": after}) | task
 
-    def _stand_behind(self, step: plan.StepPlan, taken: set[str]) -> _Behind:
+    def _stand_behind(self, step: plans.StepPlan, taken: set[str]) -> _Behind:
         conditions = values.undecided(step.when)
         asked = values.asked(conditions or ())
         behind = _Behind(values.when(conditions, self.tasks), set(asked), set(_clones(step)), [], set())
@@ -129,15 +130,15 @@ class _Run:
         behind.decisive_asked.update(behind.asked)
         return behind
 
-    def _output(self, value: plan.Value) -> str:
+    def _output(self, value: plans.Value) -> str:
         match value:
-            case (plan.OutputPart(step=step, output=output),):
+            case (plans.OutputPart(step=step, output=output),):
                 return values.result(self.tasks[step], output)
         step, output = tasks.image_of(self._plan, value)
         return values.result(self.tasks[step], output)
 
 
-def _clones(step: plan.StepPlan) -> list[str]:
+def _clones(step: plans.StepPlan) -> list[str]:
     return list(dict.fromkeys(names.clone(checkout) for checkout in step.checkouts))
 
 
@@ -154,13 +155,13 @@ def _pod(settings: settings.Settings) -> Object:
     return {"securityContext": context}
 
 
-def _facts(plan: plan.Plan) -> tuple[dict[str, str], dict[str, str]]:
+def _facts(plan: plans.Plan) -> tuple[dict[str, str], dict[str, str]]:
     """What people want to find runs by: labels, and annotations for what cannot be one."""
     checkout = next((checkout for step in plan.steps for checkout in step.checkouts), None)
     facts = {"run": plan.run, "workflow": plan.workflow, "revision": str(plan.revision), "project": plan.project}
     if checkout is not None:
         facts |= {"codeset": checkout.codeset, "commit": checkout.commit}
-    labels = {run.RUN_LABEL: plan.id, MANAGED_BY: "fuseml"}
+    labels = {RUN_LABEL: plan.id, MANAGED_BY: "fuseml"}
     annotations: dict[str, str] = {}
     for name, text in facts.items():
         (labels if names.is_label_value(text) else annotations)[f"fuseml.io/{name}"] = text

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fuseml.domain import events, run
+from fuseml.domain import events, labels
 from fuseml.engines.tekton import names
+from fuseml.engines.tekton.events import CANCEL_REASONS, STEP_LABEL
 from fuseml.engines.tekton.values import Object
 
 _METADATA = ("name", "namespace", "uid", "creationTimestamp", "labels", "annotations")
@@ -34,20 +35,20 @@ def tasks_of(pipeline_run: Mapping[str, Any]) -> dict[str, Object]:
     """The steps of a run, by their own names, as the tasks of its pipeline. Tasks that the engine added are left out."""
     called = names.steps(pipeline_run["metadata"].get("annotations", {}))
     listed: list[Object] = pipeline_run["spec"]["pipelineSpec"]["tasks"]
-    return {called.get(task["name"], task["name"]): task for task in listed if not task["name"].startswith(run.AUXILIARY_PREFIX)}
+    return {called.get(task["name"], task["name"]): task for task in listed if not task["name"].startswith(labels.AUXILIARY_PREFIX)}
 
 
 def _has_failed(auxiliary: Mapping[str, Any]) -> bool:
     condition = condition_of(auxiliary)
-    return condition.get("status") == "False" and condition.get("reason") not in run.CANCEL_REASONS
+    return condition.get("status") == "False" and condition.get("reason") not in CANCEL_REASONS
 
 
 def all_events(pipeline_run: Mapping[str, Any], task_runs: Sequence[Mapping[str, Any]]) -> list[events.Event]:
     """Everything there is to tell about a run, in the order in which it happened."""
     steps = {task["name"]: step for step, task in tasks_of(pipeline_run).items()}
-    ours = {step: found for found in task_runs if (step := steps.get(found["metadata"]["labels"].get(run.STEP_LABEL, ""))) is not None}
-    called = [(found, str(found["metadata"]["labels"].get(run.STEP_LABEL, ""))) for found in task_runs]
-    broken = [(found, task) for found, task in called if task.startswith(run.AUXILIARY_PREFIX) and _has_failed(found)]
+    ours = {step: found for found in task_runs if (step := steps.get(found["metadata"]["labels"].get(STEP_LABEL, ""))) is not None}
+    called = [(found, str(found["metadata"]["labels"].get(STEP_LABEL, ""))) for found in task_runs]
+    broken = [(found, task) for found, task in called if task.startswith(labels.AUXILIARY_PREFIX) and _has_failed(found)]
     # First, and sorting keeps it so: a clone that failed is why the run did.
     told = [_step_events(found, task)[-1] for found, task in broken]
     told += _run_events(pipeline_run, steps, ours)
@@ -83,7 +84,7 @@ def _run_events(found: Mapping[str, Any], steps: Mapping[str, str], started: Map
 def _step_events(found: Mapping[str, Any], step: str) -> list[events.Event]:
     status, condition = found.get("status", {}), condition_of(found)
     metadata = {key: found["metadata"][key] for key in _METADATA if key in found["metadata"]}
-    metadata["labels"] = {**metadata["labels"], run.STEP_LABEL: step}
+    metadata["labels"] = {**metadata["labels"], STEP_LABEL: step}
     before = [_attempt(attempt) for attempt in status.get("retriesStatus") or []]
     told = []
     for number, attempt in enumerate([*before, status] if is_finished(found) else before):

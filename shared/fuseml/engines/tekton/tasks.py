@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fuseml.domain import errors, outputs, plan, run
-from fuseml.engines.tekton import names, settings, values
+from fuseml.domain import errors, plans
+from fuseml.domain.plans import outputs
+from fuseml.engines.tekton import events, names, settings, values
 from fuseml.engines.tekton.values import Object
 
 WORKSPACE = "source"
@@ -66,7 +67,7 @@ done
 if [ "$size" -gt {outputs.LIMIT} ]; then
   echo '{outputs.TOO_LARGE}' >&2
   for output; do rm -f "{RESULTS}/$output"; done
-  exit {run.OUTPUTS_TOO_LARGE}
+  exit {events.OUTPUTS_TOO_LARGE}
 fi
 for output; do
   text=$(cat "{RESULTS}/$output"; printf .)
@@ -80,7 +81,7 @@ done
 _LISTEN = f'"$@" > {_BUILD_FOLDER}/said; cat {_BUILD_FOLDER}/said'
 
 
-def clone(checkout: plan.Checkout, cargo: values.Cargo, settings: settings.Settings) -> Object:
+def clone(checkout: plans.Checkout, cargo: values.Cargo, settings: settings.Settings) -> Object:
     """Places the codeset at its commit on the run's volume, with the files that tell its identity (step contract)."""
     configuration = {"safe.directory": "*"}
     credentials: list[Object] = []
@@ -100,7 +101,7 @@ def clone(checkout: plan.Checkout, cargo: values.Cargo, settings: settings.Setti
     }
     for number, (key, value) in enumerate(configuration.items()):
         variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    writer = values.Writer(cargo, values.Parameters({}), {name: plan.text(value) for name, value in variables.items()})
+    writer = values.Writer(cargo, values.Parameters({}), {name: plans.text(value) for name, value in variables.items()})
     container = {
         "name": "clone",
         "image": settings.git_image,
@@ -117,7 +118,7 @@ def clone(checkout: plan.Checkout, cargo: values.Cargo, settings: settings.Setti
     }
 
 
-def step(planned: plan.StepPlan, task: str, parameters: values.Parameters, cargo: values.Cargo, settings: settings.Settings) -> Object:
+def step(planned: plans.StepPlan, task: str, parameters: values.Parameters, cargo: values.Cargo, settings: settings.Settings) -> Object:
     """Runs a step, or builds the image that it describes. What it waits for and its conditions are the run's business."""
     results = [output.name for output in planned.outputs]
     built = next((output for output in planned.outputs if output.image is not None), None)
@@ -149,7 +150,7 @@ def step(planned: plan.StepPlan, task: str, parameters: values.Parameters, cargo
     return {key: value for key, value in found.items() if value}
 
 
-def image_of(planned: plan.Plan, name: plan.Value) -> tuple[str, str]:
+def image_of(planned: plans.Plan, name: plans.Value) -> tuple[str, str]:
     """The step and the output that is the image of this name. Raises PermanentError: Tekton has no outputs that no task writes."""
     for step in planned.steps:
         for output in step.outputs:
@@ -159,7 +160,7 @@ def image_of(planned: plan.Plan, name: plan.Value) -> tuple[str, str]:
 
 
 def _run(
-    planned: plan.StepPlan, task: str, parameters: values.Parameters, cargo: values.Cargo, settings: settings.Settings
+    planned: plans.StepPlan, task: str, parameters: values.Parameters, cargo: values.Cargo, settings: settings.Settings
 ) -> tuple[list[Object], list[Object]]:
     """The container of a step, and the volumes that it needs."""
     writer = values.Writer(cargo, parameters, _variables(planned, settings))
@@ -183,9 +184,9 @@ def _run(
 
 
 def _build(
-    planned: plan.StepPlan,
+    planned: plans.StepPlan,
     output: str,
-    image: plan.ImageBuild,
+    image: plans.ImageBuild,
     parameters: values.Parameters,
     cargo: values.Cargo,
     settings: settings.Settings,
@@ -202,8 +203,8 @@ def _build(
     variables = {
         "IMAGE": image.name,
         "DOCKERFILE": image.dockerfile,
-        "OUTPUT": plan.text(output),
-        "VERIFY_REGISTRY": plan.text("true" if settings.verify_registry else "false"),
+        "OUTPUT": plans.text(output),
+        "VERIFY_REGISTRY": plans.text("true" if settings.verify_registry else "false"),
     }
     building = {
         "name": "build",
@@ -220,27 +221,27 @@ def _build(
 
 def _check(written: Sequence[str], settings: settings.Settings) -> Object:
     return {
-        "name": run.CHECK_CONTAINER,
+        "name": events.CHECK_CONTAINER,
         "image": settings.git_image,
         "command": ["/bin/sh", "-euc", CHECK, "check", *written],
         "env": [{"name": "NEWLINE", "value": "\n"}, {"name": "RETURN", "value": "\r"}],
     }
 
 
-def _container(planned: plan.StepPlan, writer: values.Writer, name: str) -> Object:
+def _container(planned: plans.StepPlan, writer: values.Writer, name: str) -> Object:
     container = {"name": name, "image": writer.plain(planned.image)}
     return container | {"workingDir": planned.checkouts[0].path} if planned.checkouts else container
 
 
-def _command(planned: plan.StepPlan) -> Sequence[plan.Value]:
-    return planned.command or (plan.text("run"),)
+def _command(planned: plans.StepPlan) -> Sequence[plans.Value]:
+    return planned.command or (plans.text("run"),)
 
 
-def _variables(planned: plan.StepPlan, settings: settings.Settings) -> dict[str, plan.Value]:
-    installed = {name: plan.text(value) for name, value in settings.variables.items()}
-    return {**installed, **{variable.name: variable.value for variable in planned.variables}, "FUSEML_ENV_RESULTS": plan.text(RESULTS)}
+def _variables(planned: plans.StepPlan, settings: settings.Settings) -> dict[str, plans.Value]:
+    installed = {name: plans.text(value) for name, value in settings.variables.items()}
+    return {**installed, **{variable.name: variable.value for variable in planned.variables}, "FUSEML_ENV_RESULTS": plans.text(RESULTS)}
 
 
-def _resources(planned: plan.StepPlan) -> Object:
+def _resources(planned: plans.StepPlan) -> Object:
     found = {"requests": dict(planned.resources.requests), "limits": dict(planned.resources.limits)}
     return {"computeResources": {kind: amounts for kind, amounts in found.items() if amounts}} if any(found.values()) else {}

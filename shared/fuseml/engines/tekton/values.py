@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fuseml.domain import plan
+from fuseml.domain import plans
 from fuseml.engines.tekton import names
 
 Object = dict[str, Any]
@@ -30,30 +30,30 @@ SECRET_PREFIX = "secret."  # noqa: S105 - the beginning of keys, see names.secre
 _VARIABLE_OF_TEKTON = re.compile(r"\$\((params|inputs|outputs|context|results|steps?|artifacts|workspaces|credentials|tasks|finally)[.\[]")
 
 
-def merged(value: plan.Value) -> plan.Value:
+def merged(value: plans.Value) -> plans.Value:
     """The value with neighbouring texts made one: what two of them mean together, they must not mean unseen."""
     if len(value) < 2:
         return value
-    found: list[plan.Part] = []
-    for is_text, parts in itertools.groupby(value, key=lambda part: isinstance(part, plan.TextPart)):
+    found: list[plans.Part] = []
+    for is_text, parts in itertools.groupby(value, key=lambda part: isinstance(part, plans.TextPart)):
         if is_text:
-            found.append(plan.TextPart(text="".join(part.text for part in parts if isinstance(part, plan.TextPart))))
+            found.append(plans.TextPart(text="".join(part.text for part in parts if isinstance(part, plans.TextPart))))
         else:
             found += parts
     return tuple(found)
 
 
-def is_dynamic(value: plan.Value) -> bool:
+def is_dynamic(value: plans.Value) -> bool:
     """Whether the value holds outputs of other steps."""
-    return any(isinstance(part, plan.OutputPart) for part in value)
+    return any(isinstance(part, plans.OutputPart) for part in value)
 
 
-def is_variable(value: plan.Value) -> bool:
+def is_variable(value: plans.Value) -> bool:
     """Whether Tekton would, or might, take a text of the value for a variable."""
-    return any(isinstance(part, plan.TextPart) and _VARIABLE_OF_TEKTON.search(part.text) for part in merged(value))
+    return any(isinstance(part, plans.TextPart) and _VARIABLE_OF_TEKTON.search(part.text) for part in merged(value))
 
 
-def is_carried(script: plan.Value) -> bool:
+def is_carried(script: plans.Value) -> bool:
     """Whether a script has to reach its step as a file from the Secret, where Tekton replaces nothing."""
     return is_variable(script) and not is_dynamic(script)
 
@@ -67,13 +67,13 @@ class Cargo:
         self._secrets = secrets
         self._texts: dict[str, str] = {}
 
-    def secret(self, part: plan.SecretPart) -> str:
+    def secret(self, part: plans.SecretPart) -> str:
         """The key under which a secret is to be found."""
         key = names.secret_key(part)
         self.contents[key] = self._secrets[part.ref]
         return key
 
-    def account(self, checkout: plan.Checkout) -> tuple[str, str] | None:
+    def account(self, checkout: plans.Checkout) -> tuple[str, str] | None:
         """The keys of the user name and the password that read a codeset; None where everybody may."""
         known = self._secrets.get(checkout.account)
         if known is None:
@@ -117,7 +117,7 @@ class Parameters:
         """The steps whose outputs the task takes, and so waits for."""
         return {step for step, _ in self._names}
 
-    def variable(self, part: plan.OutputPart) -> str:
+    def variable(self, part: plans.OutputPart) -> str:
         """How the task's texts speak of the output."""
         name = self._names.setdefault((part.step, part.output), f"output-{len(self._names)}")
         return f"$(params.{name})"
@@ -126,17 +126,17 @@ class Parameters:
 class Writer:
     """Writes the values of one container of a task. `variables` is its environment."""
 
-    def __init__(self, cargo: Cargo, parameters: Parameters, variables: Mapping[str, plan.Value]) -> None:
+    def __init__(self, cargo: Cargo, parameters: Parameters, variables: Mapping[str, plans.Value]) -> None:
         self._cargo = cargo
         self._parameters = parameters
         self._variables = variables
         self._parts: dict[str, str] = {}
 
-    def plain(self, value: plan.Value) -> str:
+    def plain(self, value: plans.Value) -> str:
         """A value where only Tekton replaces variables: the image, and scripts. `admission` has kept secrets and its variables out."""
-        return "".join(part.text if isinstance(part, plan.TextPart) else self._output(part) for part in merged(value))
+        return "".join(part.text if isinstance(part, plans.TextPart) else self._output(part) for part in merged(value))
 
-    def argument(self, value: plan.Value) -> str:
+    def argument(self, value: plans.Value) -> str:
         """A value where the kubelet expands variables: in arguments and in the environment."""
         return "".join(self._expanded(part) for part in merged(value))
 
@@ -145,22 +145,22 @@ class Writer:
         own = [self._variable(name, value) for name, value in self._variables.items()]
         return [{"name": name, "valueFrom": self._cargo.reference(key)} for key, name in self._parts.items()] + own
 
-    def _variable(self, name: str, value: plan.Value) -> Object:
+    def _variable(self, name: str, value: plans.Value) -> Object:
         parts = merged(value)
         if len(parts) == 1 and (key := self._key(parts[0])) is not None:
             return {"name": name, "valueFrom": self._cargo.reference(key)}
         return {"name": name, "value": self.argument(parts)}
 
-    def _expanded(self, part: plan.Part) -> str:
+    def _expanded(self, part: plans.Part) -> str:
         key = self._key(part)
         if key is not None:
             return f"$({self._part(key)})"
-        return part.text.replace("$", "$$") if isinstance(part, plan.TextPart) else self._output(part)
+        return part.text.replace("$", "$$") if isinstance(part, plans.TextPart) else self._output(part)
 
-    def _key(self, part: plan.Part) -> str | None:
-        if isinstance(part, plan.SecretPart):
+    def _key(self, part: plans.Part) -> str | None:
+        if isinstance(part, plans.SecretPart):
             return self._cargo.secret(part)
-        return self._cargo.text(part.text) if isinstance(part, plan.TextPart) and is_variable((part,)) else None
+        return self._cargo.text(part.text) if isinstance(part, plans.TextPart) and is_variable((part,)) else None
 
     def _part(self, key: str) -> str:
         if key not in self._parts:
@@ -168,8 +168,8 @@ class Writer:
             self._parts[key] = next(name for number in itertools.count() if (name := f"FUSEML_PART_{number}") not in taken)
         return self._parts[key]
 
-    def _output(self, part: plan.Part) -> str:
-        assert isinstance(part, plan.OutputPart)
+    def _output(self, part: plans.Part) -> str:
+        assert isinstance(part, plans.OutputPart)
         return self._parameters.variable(part)
 
 
@@ -178,7 +178,7 @@ def result(task: str, name: str) -> str:
     return f"$(tasks.{task}.results.{name})"
 
 
-def holds(condition: plan.Condition) -> bool | None:
+def holds(condition: plans.Condition) -> bool | None:
     """Whether a condition holds, as far as it is known before the run: None when it hangs on an output."""
     if any(map(is_dynamic, (condition.input, *condition.values))):
         # An empty list decides without looking, and Tekton does not accept one.
@@ -187,29 +187,29 @@ def holds(condition: plan.Condition) -> bool | None:
     return listed is (condition.operator == "in")
 
 
-def undecided(conditions: Sequence[plan.Condition]) -> Sequence[plan.Condition] | None:
+def undecided(conditions: Sequence[plans.Condition]) -> Sequence[plans.Condition] | None:
     """The conditions that only the run can decide: none when all the others hold, None when one of them does not."""
     known = [(condition, holds(condition)) for condition in conditions]
     return None if any(decided is False for _, decided in known) else [condition for condition, decided in known if decided is None]
 
 
-def asked(conditions: Sequence[plan.Condition]) -> set[str]:
+def asked(conditions: Sequence[plans.Condition]) -> set[str]:
     """The steps whose outputs conditions ask for."""
     values = [value for condition in conditions for value in (condition.input, *condition.values)]
-    return {part.step for value in values for part in value if isinstance(part, plan.OutputPart)}
+    return {part.step for value in values for part in value if isinstance(part, plans.OutputPart)}
 
 
-def when(conditions: Sequence[plan.Condition] | None, tasks: Mapping[str, str]) -> list[Object]:
+def when(conditions: Sequence[plans.Condition] | None, tasks: Mapping[str, str]) -> list[Object]:
     """What `undecided` gives, in Tekton's form. The others are not left to Tekton, because it replaces variables in them too."""
     if conditions is None:
         return [{"input": "false", "operator": "in", "values": ["true"]}]
 
-    def text(value: plan.Value) -> str:
-        return "".join(result(tasks[p.step], p.output) if isinstance(p, plan.OutputPart) else constant((p,)) for p in value)
+    def text(value: plans.Value) -> str:
+        return "".join(result(tasks[p.step], p.output) if isinstance(p, plans.OutputPart) else constant((p,)) for p in value)
 
     return [{"input": text(item.input), "operator": item.operator, "values": [text(value) for value in item.values]} for item in conditions]
 
 
-def constant(value: plan.Value) -> str:
+def constant(value: plans.Value) -> str:
     """The text of a value that holds nothing else."""
-    return "".join(part.text for part in value if isinstance(part, plan.TextPart))
+    return "".join(part.text for part in value if isinstance(part, plans.TextPart))

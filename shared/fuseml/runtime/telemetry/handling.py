@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Literal
 
-from fuseml.domain import events, run
+from fuseml.domain import events
+from fuseml.domain.labels import NAME_LABEL, RUN_LABEL, TRACE_ANNOTATION
 from fuseml.runtime.telemetry import metrics, trace
 
 Outcome = Literal["handled", "duplicate", "unknown", "refused", "failed"]
@@ -91,7 +92,7 @@ def label(type: str) -> str:
 def cause(event: events.Event) -> trace.Trace | None:
     """The trace that an event goes on: its own, that of the engine's object that it tells of, else that of the request that brought it."""
     noted = _metadata(event).get("annotations") or {}
-    told = trace.read(event.extensions) or trace.read({"traceparent": str(noted.get(run.TRACE_ANNOTATION, ""))})
+    told = trace.read(event.extensions) or trace.read({"traceparent": str(noted.get(TRACE_ANNOTATION, ""))})
     present = trace.current()
     # The request belongs to the event's trace already: the handling is a part of it.
     return present if told is None or (present and present.id == told.id) else told
@@ -103,7 +104,7 @@ def run_of(event: events.Event, announced: Sequence[events.Event]) -> str | None
         if isinstance(known.data.get("run"), str):
             return str(known.data["run"])
     labels = _metadata(event).get("labels") or {}
-    return next((str(labels[name]) for name in (run.NAME_LABEL, run.RUN_LABEL) if name in labels), None)
+    return next((str(labels[name]) for name in (NAME_LABEL, RUN_LABEL) if name in labels), None)
 
 
 def _metadata(event: events.Event) -> Mapping[str, Mapping[str, object]]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fuseml.domain import errors, run
+from fuseml.domain import errors, labels
 from fuseml.servings import Revision, Wanted
 
 Object = dict[str, Any]
@@ -169,7 +169,7 @@ def _image(application: str, runtime: str, settings: Settings) -> str:
 
 
 def _labels(application: str, revision: Revision) -> dict[str, str]:
-    about = {APPLICATION_LABEL: application, "fuseml.io/project": revision.document.project, run.NAME_LABEL: revision.document.run}
+    about = {APPLICATION_LABEL: application, "fuseml.io/project": revision.document.project, labels.NAME_LABEL: revision.document.run}
     return {**MANAGED, **{label: value for label, value in about.items() if value and _LABEL_VALUE.fullmatch(value)}}
 
 

@@ -11,11 +11,11 @@ from fuseml.store.tables import columns
 
 
 class Run(columns.Row, table=True):
-    """`id` is the run's identity (domain.run.identity): the same meaning cannot be inserted twice. `request` is the one that asked for it.
+    """`id` is the run's identity (domain.plans.identity): the same meaning cannot be inserted twice. `request` is the one that asked for it.
 
     `caused_by` is the run whose artifact started this one.
     `submitted` is when the engine got the execution of number `execution`; `executed` is the last that is known to have succeeded where
-    others may follow; `cancelled` is why the engine was asked to stop (domain.course).
+    others may follow; `cancelled` is why the engine was asked to stop (domain.runs.lifecycle).
     `forgotten` is when the engine was told to forget the run, `expired` when its logs were removed (store.archive).
     """
 
@@ -53,10 +53,10 @@ class Run(columns.Row, table=True):
 class StepRun(columns.Row, table=True):
     """`reused_from` is the run that executed the step, where this one only takes its outputs.
 
-    `cache_key` is where others find what the step has put out (domain.caching): none for one that is not to be found, empty until it
+    `cache_key` is where others find what the step has put out (domain.plans.step_cache): none for one that is not to be found, empty until it
     has succeeded.
     `execution` is the number of the run's execution that the step belongs to, 0 as long as it belongs to none; `approval` is what people
-    were asked and answered (domain.approval.Approval).
+    were asked and answered (domain.runs.approval.Approval).
     `archived` is the key of its log in the contents: none while the engine alone has it, empty for one that is kept nowhere.
     """
 

@@ -15,9 +15,10 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fuseml.domain import approval, errors, plan, run
+from fuseml.domain import errors, plans, runs
+from fuseml.domain.runs import approval
 
-Planned = Sequence[plan.StepPlan]
+Planned = Sequence[plans.StepPlan]
 """The steps of a plan in their order, each behind those that it needs. Rules look only at those that are still open."""
 
 
@@ -25,14 +26,14 @@ Planned = Sequence[plan.StepPlan]
 class Step:
     """A step run. `execution` is the number of the execution that it belongs to, 0 as long as it belongs to none."""
 
-    progress: run.Progress = field(default_factory=run.Progress)
+    progress: runs.Progress = field(default_factory=runs.Progress)
     execution: int = 0
     approval: approval.Approval | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether it is still to be decided if the step is executed."""
-        return self.execution == 0 and self.progress.state not in run.FINISHED
+        return self.execution == 0 and self.progress.state not in runs.FINISHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Course:
     `cancelled` is the reason for which somebody wants the run to stop, while an engine still has to say that it did.
     """
 
-    run: run.Progress
+    run: runs.Progress
     steps: Mapping[str, Step]
     execution: int = 0
     executed: int = 0
@@ -51,7 +52,7 @@ class Course:
     @property
     def is_active(self) -> bool:
         """Whether an engine has something to do for the run."""
-        return self.execution > self.executed and self.run.state not in run.FINISHED
+        return self.execution > self.executed and self.run.state not in runs.FINISHED
 
     @property
     def is_open(self) -> bool:
@@ -64,18 +65,18 @@ class Course:
         return [name for name, step in self.steps.items() if step.progress.state == "waiting" and step.approval and step.approval.is_open]
 
 
-def observe(course: Course, planned: Planned, seen: run.Observation) -> Course:
+def observe(course: Course, planned: Planned, seen: runs.Observation) -> Course:
     """The course after an observation of an engine; `settle` says what follows."""
     if seen.execution > course.execution:
         return course  # nobody asked an engine for it
     if seen.step is not None:
         if seen.state != "queued" and course.run.started is None:
             # A step that moves proves that the run does; the run's own event may be late.
-            course = _noted(course, run.Observation(seen.run_id, None, "running", seen.time, started=seen.started))
+            course = _noted(course, runs.Observation(seen.run_id, None, "running", seen.time, started=seen.started))
         return _seen(course, seen.step, seen)
     for name in seen.skipped:
-        course = _seen(course, name, run.Observation(seen.run_id, name, "skipped", seen.time, execution=seen.execution))
-    if seen.state not in run.FINISHED or seen.execution <= course.executed or course.run.state in run.FINISHED:
+        course = _seen(course, name, runs.Observation(seen.run_id, name, "skipped", seen.time, execution=seen.execution))
+    if seen.state not in runs.FINISHED or seen.execution <= course.executed or course.run.state in runs.FINISHED:
         return _noted(course, seen)
     return _ended(_skipped(course, planned, seen.time), seen)
 
@@ -114,7 +115,7 @@ def answer(course: Course, step: str | None, decision: approval.Decision, *, by:
 
 def settle(course: Course, planned: Planned, now: str) -> Course:
     """What follows from the facts: steps skipped, asked for or refused, the next execution begun, the run's state, its end."""
-    if course.run.state in run.FINISHED:
+    if course.run.state in runs.FINISHED:
         return _closed(course, now)
     course = _decided(course, planned, now)
     refused = refusal(course)
@@ -127,7 +128,7 @@ def settle(course: Course, planned: Planned, now: str) -> Course:
     if course.cancelled is not None:
         return _closed(_finished(course, "cancelled", course.cancelled, now), now)
     # A step's events may come after the end of its execution; the next one needs what it has put out.
-    if all(step.execution == 0 or step.progress.state in run.FINISHED for step in course.steps.values()):
+    if all(step.execution == 0 or step.progress.state in runs.FINISHED for step in course.steps.values()):
         ready = set(_ready(course, planned))
         if ready:
             return _begun(course, ready)
@@ -138,10 +139,10 @@ def settle(course: Course, planned: Planned, now: str) -> Course:
     return _in_state(course, "running") if course.run.state == "waiting" else course
 
 
-def stopped(course: Course, state: run.State, cause: str, now: str) -> Course:
+def stopped(course: Course, state: runs.State, cause: str, now: str) -> Course:
     """The end of a run of which no engine has anything, or will have: it was cancelled while it waited, or cannot be executed."""
     for name, step in course.steps.items():
-        if step.progress.state not in run.FINISHED:
+        if step.progress.state not in runs.FINISHED:
             course = _left(course, name, now)
     return _finished(course, state, cause, now)
 
@@ -152,7 +153,7 @@ def refusal(course: Course) -> str | None:
     return next((f"step {name!r} failed: {step.progress.cause}" for name, step in failed), None)
 
 
-def _ended(course: Course, seen: run.Observation) -> Course:
+def _ended(course: Course, seen: runs.Observation) -> Course:
     """An execution has ended, and the run with it, unless it succeeded and steps are left."""
     refused = refusal(course)
     verdict = dataclasses.replace(seen, outputs={**course.run.outputs, **seen.outputs})
@@ -163,18 +164,18 @@ def _ended(course: Course, seen: run.Observation) -> Course:
             known = dataclasses.replace(_noted(course, seen).run, outputs=verdict.outputs)
             return dataclasses.replace(course, run=known, executed=seen.execution)
         verdict = dataclasses.replace(verdict, state="cancelled", cause=course.cancelled)
-    return dataclasses.replace(course, run=run.advance(course.run, verdict))
+    return dataclasses.replace(course, run=runs.advance(course.run, verdict))
 
 
-def _noted(course: Course, seen: run.Observation) -> Course:
+def _noted(course: Course, seen: runs.Observation) -> Course:
     """The run's start, if that is news. Its end, and whether it waits, do not follow from one observation alone."""
-    before, after = course.run, run.advance(course.run, seen)
-    if before.state != "queued" or seen.state in run.FINISHED:
+    before, after = course.run, runs.advance(course.run, seen)
+    if before.state != "queued" or seen.state in runs.FINISHED:
         after = dataclasses.replace(after, state=before.state, finished=before.finished, cause=before.cause, outputs=before.outputs)
     return dataclasses.replace(course, run=after)
 
 
-def _seen(course: Course, name: str, seen: run.Observation) -> Course:
+def _seen(course: Course, name: str, seen: runs.Observation) -> Course:
     step = course.steps.get(name)
     if step is None or step.execution != seen.execution:
         return course
@@ -205,11 +206,11 @@ def _decided(course: Course, planned: Planned, now: str) -> Course:
     return course
 
 
-def _asked(course: Course, step: plan.StepPlan, wanted: plan.Approval, now: str) -> Course:
+def _asked(course: Course, step: plans.StepPlan, wanted: plans.Approval, now: str) -> Course:
     """Ask for a step, unless its conditions decide already that it does not run: nobody shall think about what will not happen."""
     outputs = {name: item.progress.outputs for name, item in course.steps.items()}
     try:
-        if not all(plan.holds(condition, outputs) for condition in step.when):
+        if not all(plans.holds(condition, outputs) for condition in step.when):
             return _moved(course, step.name, "skipped", now)
     except errors.PermanentError as error:
         return _moved(course, step.name, "failed", now, error.message)
@@ -251,22 +252,22 @@ def _left(course: Course, name: str, now: str) -> Course:
     return _with(course, name, dataclasses.replace(step, approval=None)) if step.approval and step.approval.is_open else course
 
 
-def _finished(course: Course, state: run.State, cause: str | None, now: str) -> Course:
-    seen = run.Observation("", None, state, now, cause=cause, outputs=course.run.outputs)
-    return dataclasses.replace(course, run=run.advance(course.run, seen))
+def _finished(course: Course, state: runs.State, cause: str | None, now: str) -> Course:
+    seen = runs.Observation("", None, state, now, cause=cause, outputs=course.run.outputs)
+    return dataclasses.replace(course, run=runs.advance(course.run, seen))
 
 
-def _in_state(course: Course, state: run.State) -> Course:
+def _in_state(course: Course, state: runs.State) -> Course:
     return dataclasses.replace(course, run=dataclasses.replace(course.run, state=state))
 
 
-def _moved(course: Course, name: str, state: run.State, now: str, cause: str | None = None) -> Course:
-    return _advanced(course, name, run.Observation("", name, state, now, cause=cause))
+def _moved(course: Course, name: str, state: runs.State, now: str, cause: str | None = None) -> Course:
+    return _advanced(course, name, runs.Observation("", name, state, now, cause=cause))
 
 
-def _advanced(course: Course, name: str, seen: run.Observation) -> Course:
+def _advanced(course: Course, name: str, seen: runs.Observation) -> Course:
     step = course.steps[name]
-    return _with(course, name, dataclasses.replace(step, progress=run.advance(step.progress, seen)))
+    return _with(course, name, dataclasses.replace(step, progress=runs.advance(step.progress, seen)))
 
 
 def _with(course: Course, name: str, step: Step) -> Course:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fuseml.domain import errors, plan, run
+from fuseml.domain import errors, plans
+from fuseml.domain.plans import identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +22,14 @@ class Done:
     outputs: Mapping[str, str] = field(default_factory=dict)
 
 
-def relock(planned: plan.Plan, run_id: str, name: str) -> plan.Plan:
+def relock(planned: plans.Plan, run_id: str, name: str) -> plans.Plan:
     """The same plan under another identity. Besides id and name only the variable that tells steps the run's name changes."""
-    before, after = plan.text(planned.run), plan.text(name)
+    before, after = plans.text(planned.run), plans.text(name)
 
-    def renamed(step: plan.StepPlan) -> plan.StepPlan:
+    def renamed(step: plans.StepPlan) -> plans.StepPlan:
         variables = (
             # A workflow may set the variable itself; what it says stays.
-            variable.model_copy(update={"value": after}) if variable.name == plan.RUN_VARIABLE and variable.value == before else variable
+            variable.model_copy(update={"value": after}) if variable.name == plans.RUN_VARIABLE and variable.value == before else variable
             for variable in step.variables
         )
         return step.model_copy(update={"variables": tuple(variables)})
@@ -36,7 +37,7 @@ def relock(planned: plan.Plan, run_id: str, name: str) -> plan.Plan:
     return planned.model_copy(update={"id": run_id, "run": name, "steps": tuple(renamed(step) for step in planned.steps)})
 
 
-def until(planned: plan.Plan, step: str) -> plan.Plan:
+def until(planned: plans.Plan, step: str) -> plans.Plan:
     """`step` and what it waits for, directly or not. Raises NotFoundError when there is no such step."""
     kept: set[str] = set()
     wanted = [planned.step(step).name]
@@ -46,7 +47,7 @@ def until(planned: plan.Plan, step: str) -> plan.Plan:
     return _narrowed(planned, kept, ())
 
 
-def only(planned: plan.Plan, step: str, succeeded: Mapping[str, Done]) -> plan.Plan:
+def only(planned: plans.Plan, step: str, succeeded: Mapping[str, Done]) -> plans.Plan:
     """`step` alone, on outputs that other steps have put out before.
 
     Raises NotFoundError when there is no such step, ConflictError when it reads an output that no step of `succeeded` has written.
@@ -63,8 +64,8 @@ def only(planned: plan.Plan, step: str, succeeded: Mapping[str, Done]) -> plan.P
 
 
 def resume(
-    planned: plan.Plan, succeeded: Mapping[str, Done], *, commit: str | None = None, images: Mapping[str, str] | None = None
-) -> plan.Plan:
+    planned: plans.Plan, succeeded: Mapping[str, Done], *, commit: str | None = None, images: Mapping[str, str] | None = None
+) -> plans.Plan:
     """What is left to do of a run: its steps but those of `succeeded`, whose outputs are put in.
 
     A step that succeeded without writing what a later one reads is executed again, and so is what waited for it. `commit` replaces the
@@ -84,20 +85,20 @@ def resume(
     reused = _reused(planned, {step.name for step in planned.steps} - again, succeeded)
     changed = _recommitted(planned, again, commit) if commit else planned
     steps = tuple(
-        step.model_copy(update={"image": plan.text(images[step.name])}) if images and step.name in images else step
+        step.model_copy(update={"image": plans.text(images[step.name])}) if images and step.name in images else step
         for step in changed.steps
     )
     return _narrowed(changed.model_copy(update={"steps": steps}), again, reused)
 
 
-def reuse(planned: plan.Plan, found: Mapping[str, Done]) -> plan.Plan:
+def reuse(planned: plans.Plan, found: Mapping[str, Done]) -> plans.Plan:
     """The plan without the steps of `found`, on what they have put out. Every step that one of them waits for must be among them."""
     if not found:
         return planned
     return _narrowed(planned, {step.name for step in planned.steps if step.name not in found}, _reused(planned, found, found))
 
 
-def execution(planned: plan.Plan, number: int, steps: Collection[str], succeeded: Mapping[str, Done]) -> plan.Plan:
+def execution(planned: plans.Plan, number: int, steps: Collection[str], succeeded: Mapping[str, Done]) -> plans.Plan:
     """What an engine gets of a run as its execution `number`: `steps`, which nobody need approve any more, on what others have put out.
 
     A run that asks nobody is one execution, and its plan is handed over as it is. The timeout is that of each execution: people take
@@ -110,19 +111,19 @@ def execution(planned: plan.Plan, number: int, steps: Collection[str], succeeded
             raise errors.PermanentError(f"step {part.step!r} finished without writing its output {part.output!r}")
     narrowed = _narrowed(planned, steps, _reused(planned, succeeded, succeeded))
     approved = tuple(step.model_copy(update={"approval": None}) for step in narrowed.steps)
-    return narrowed.model_copy(update={"id": run.execution_id(planned.id, number), "steps": approved})
+    return narrowed.model_copy(update={"id": identity.execution_id(planned.id, number), "steps": approved})
 
 
 def _outputs(succeeded: Mapping[str, Done], step: str) -> Mapping[str, str]:
     return succeeded[step].outputs if step in succeeded else {}
 
 
-def _reads(steps: Iterable[plan.StepPlan]) -> list[plan.OutputPart]:
-    return [part for step in steps for part in plan.parts_of(step) if isinstance(part, plan.OutputPart)]
+def _reads(steps: Iterable[plans.StepPlan]) -> list[plans.OutputPart]:
+    return [part for step in steps for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)]
 
 
-def _again(planned: plan.Plan, succeeded: Mapping[str, Done]) -> set[str]:
-    promised = [part for value in planned.outputs.values() for part in value if isinstance(part, plan.OutputPart)]
+def _again(planned: plans.Plan, succeeded: Mapping[str, Done]) -> set[str]:
+    promised = [part for value in planned.outputs.values() for part in value if isinstance(part, plans.OutputPart)]
     again = {step.name for step in planned.steps if step.name not in succeeded}
     while True:
         left = [step for step in planned.steps if step.name in again]
@@ -133,9 +134,9 @@ def _again(planned: plan.Plan, succeeded: Mapping[str, Done]) -> set[str]:
         again |= more
 
 
-def _reused(planned: plan.Plan, names: Collection[str], succeeded: Mapping[str, Done]) -> tuple[plan.ReusedStep, ...]:
+def _reused(planned: plans.Plan, names: Collection[str], succeeded: Mapping[str, Done]) -> tuple[plans.ReusedStep, ...]:
     return tuple(
-        plan.ReusedStep(
+        plans.ReusedStep(
             name=step.name, run=succeeded[step.name].run, image=step.image, needs=step.needs, outputs=dict(succeeded[step.name].outputs)
         )
         for step in planned.steps
@@ -143,7 +144,7 @@ def _reused(planned: plan.Plan, names: Collection[str], succeeded: Mapping[str, 
     )
 
 
-def _recommitted(planned: plan.Plan, again: Collection[str], commit: str) -> plan.Plan:
+def _recommitted(planned: plans.Plan, again: Collection[str], commit: str) -> plans.Plan:
     """The plan with another commit wherever the text of a step that is executed holds the old one.
 
     An image that another step has built already is named after the old commit, perhaps; that name stays.
@@ -153,7 +154,7 @@ def _recommitted(planned: plan.Plan, again: Collection[str], commit: str) -> pla
     if not before:
         raise errors.ConflictError(f"none of the steps that are left of {planned.run} has a codeset, so they take no other commit")
     built = {
-        "".join(part.text for part in output.image.name if isinstance(part, plan.TextPart))
+        "".join(part.text for part in output.image.name if isinstance(part, plans.TextPart))
         for step in planned.steps
         if step.name not in again
         for output in step.outputs
@@ -162,12 +163,12 @@ def _recommitted(planned: plan.Plan, again: Collection[str], commit: str) -> pla
     # The alternatives are tried in their order at each place, so a name is found before the commit inside it.
     pattern = re.compile("|".join(map(re.escape, [*sorted(filter(None, built), key=len, reverse=True), *before])))
 
-    def moved(part: plan.Part) -> plan.Part:
-        if not isinstance(part, plan.TextPart):
+    def moved(part: plans.Part) -> plans.Part:
+        if not isinstance(part, plans.TextPart):
             return part
-        return plan.TextPart(text=pattern.sub(lambda match: commit if match[0] in before else match[0], part.text))
+        return plans.TextPart(text=pattern.sub(lambda match: commit if match[0] in before else match[0], part.text))
 
-    def step_moved(step: plan.StepPlan) -> plan.StepPlan:
+    def step_moved(step: plans.StepPlan) -> plans.StepPlan:
         checkouts = tuple(checkout.model_copy(update={"commit": commit}) for checkout in step.checkouts)
         return _rewritten(step, moved).model_copy(update={"checkouts": checkouts})
 
@@ -177,19 +178,19 @@ def _recommitted(planned: plan.Plan, again: Collection[str], commit: str) -> pla
     )
 
 
-def _narrowed(planned: plan.Plan, kept: Collection[str], reused: tuple[plan.ReusedStep, ...]) -> plan.Plan:
+def _narrowed(planned: plans.Plan, kept: Collection[str], reused: tuple[plans.ReusedStep, ...]) -> plans.Plan:
     """Only the steps `kept`, with the outputs of `reused` put in, and those outputs of the run that are still made."""
     recorded = {step.name: step.outputs for step in reused}
     makers = {output.name: step.name for step in planned.steps for output in step.outputs}
 
-    def known(part: plan.Part) -> plan.Part:
-        if isinstance(part, plan.OutputPart) and part.step in recorded:
-            return plan.TextPart(text=recorded[part.step][part.output])
+    def known(part: plans.Part) -> plans.Part:
+        if isinstance(part, plans.OutputPart) and part.step in recorded:
+            return plans.TextPart(text=recorded[part.step][part.output])
         return part
 
-    def is_made(name: str, value: plan.Value) -> bool:
+    def is_made(name: str, value: plans.Value) -> bool:
         written = all(
-            part.step in kept or part.output in recorded.get(part.step, {}) for part in value if isinstance(part, plan.OutputPart)
+            part.step in kept or part.output in recorded.get(part.step, {}) for part in value if isinstance(part, plans.OutputPart)
         )
         # The output of a step that was reused before has no maker any more: it is text.
         return written and (name not in makers or makers[name] in kept or makers[name] in recorded)
@@ -208,19 +209,19 @@ def _narrowed(planned: plan.Plan, kept: Collection[str], reused: tuple[plan.Reus
     )
 
 
-_Change = Callable[[plan.Part], plan.Part]
+_Change = Callable[[plans.Part], plans.Part]
 
 
-def _rewritten(step: plan.StepPlan, change: _Change) -> plan.StepPlan:
+def _rewritten(step: plans.StepPlan, change: _Change) -> plans.StepPlan:
     """The step with every part of every value changed."""
 
-    def output(item: plan.Output) -> plan.Output:
+    def output(item: plans.Output) -> plans.Output:
         if item.image is None:
             return item
-        image = plan.ImageBuild(name=_value(item.image.name, change), dockerfile=_value(item.image.dockerfile, change))
+        image = plans.ImageBuild(name=_value(item.image.name, change), dockerfile=_value(item.image.dockerfile, change))
         return item.model_copy(update={"image": image})
 
-    def condition(when: plan.Condition) -> plan.Condition:
+    def condition(when: plans.Condition) -> plans.Condition:
         return when.model_copy(
             update={"input": _value(when.input, change), "values": tuple(_value(value, change) for value in when.values)}
         )
@@ -238,13 +239,13 @@ def _rewritten(step: plan.StepPlan, change: _Change) -> plan.StepPlan:
     )
 
 
-def _value(value: plan.Value, change: _Change) -> plan.Value:
+def _value(value: plans.Value, change: _Change) -> plans.Value:
     """The changed value, in the form that planning gives values: no empty text, and no two texts side by side."""
-    parts: list[plan.Part] = []
+    parts: list[plans.Part] = []
     for part in map(change, value):
         last = parts[-1] if parts else None
-        if isinstance(part, plan.TextPart) and isinstance(last, plan.TextPart):
-            parts[-1] = plan.TextPart(text=last.text + part.text)
-        elif part != plan.TextPart(text=""):
+        if isinstance(part, plans.TextPart) and isinstance(last, plans.TextPart):
+            parts[-1] = plans.TextPart(text=last.text + part.text)
+        elif part != plans.TextPart(text=""):
             parts.append(part)
     return tuple(parts)

@@ -14,7 +14,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fuseml.domain import plan, repair
+from fuseml.domain import plans
+from fuseml.domain.plans import replan
 from fuseml.domain.workflows import triggers
 
 Outputs = Mapping[str, Mapping[str, str]]
@@ -23,7 +24,7 @@ Outputs = Mapping[str, Mapping[str, str]]
 Ingredients = Mapping[str, object]
 """What a key is made of, by the names that people know."""
 
-_PER_RUN = frozenset({plan.RUN_VARIABLE, plan.COMMIT_VARIABLE})
+_PER_RUN = frozenset({plans.RUN_VARIABLE, plans.COMMIT_VARIABLE})
 _MAX_NAMED = 5
 
 
@@ -45,10 +46,10 @@ def digest(files: Iterable[tuple[str, int, str]], paths: Sequence[str]) -> str:
     return _hash(kept) if kept else ""
 
 
-def with_content(planned: plan.Plan, content: Callable[[plan.Checkout, Sequence[str]], str]) -> plan.Plan:
+def with_content(planned: plans.Plan, content: Callable[[plans.Checkout, Sequence[str]], str]) -> plans.Plan:
     """The plan, with the digests of what its caching steps watch. `content` gives that of a checkout for the globs of a step."""
 
-    def watching(step: plan.StepPlan) -> plan.StepPlan:
+    def watching(step: plans.StepPlan) -> plans.StepPlan:
         if step.cache is None:
             return step
         found = {checkout.path: content(checkout, step.cache.paths) for checkout in step.checkouts}
@@ -57,14 +58,14 @@ def with_content(planned: plan.Plan, content: Callable[[plan.Checkout, Sequence[
     return planned.model_copy(update={"steps": tuple(map(watching, planned.steps))})
 
 
-def ingredients(planned: plan.Plan, step: plan.StepPlan, outputs: Outputs) -> Ingredients | None:
+def ingredients(planned: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> Ingredients | None:
     """What the step's outputs depend on; None where that cannot be told: an output that it reads is not there, or it watches no file."""
     watched = step.cache.content if step.cache else {}
-    reads = [part for part in plan.parts_of(step) if isinstance(part, plan.OutputPart)]
+    reads = [part for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)]
     if any(part.output not in outputs.get(part.step, {}) for part in reads) or not all(watched.get(item.path) for item in step.checkouts):
         return None
 
-    def settled(value: plan.Value) -> list[object]:
+    def settled(value: plans.Value) -> list[object]:
         return _settled(value, outputs)
 
     found: dict[str, object] = {
@@ -89,7 +90,7 @@ def key(made: Ingredients) -> str:
     return _hash(sorted(made.items()))
 
 
-def executed(planned: plan.Plan, name: str, outputs: Outputs) -> str | None:
+def executed(planned: plans.Plan, name: str, outputs: Outputs) -> str | None:
     """The key under which others find what the step has put out; None when it cannot be told, or when something was not put out."""
     step = planned.step(name)
     made = ingredients(planned, step, outputs)
@@ -97,12 +98,12 @@ def executed(planned: plan.Plan, name: str, outputs: Outputs) -> str | None:
     return key(made) if made is not None and promised <= outputs.get(name, {}).keys() else None
 
 
-def decide(planned: plan.Plan, find: Callable[[str], repair.Done | None], last: Callable[[str], Execution | None]) -> plan.Plan:
+def decide(planned: plans.Plan, find: Callable[[str], replan.Done | None], last: Callable[[str], Execution | None]) -> plans.Plan:
     """What is left to execute of a plan whose content is known; each caching step that is left tells why.
 
     `find` gives what was put out under a key, `last` the last execution of the step of that name.
     """
-    reused: dict[str, repair.Done] = {}
+    reused: dict[str, replan.Done] = {}
     reasons: dict[str, str] = {}
     for step in planned.steps:
         if step.cache is None:
@@ -114,18 +115,18 @@ def decide(planned: plan.Plan, find: Callable[[str], repair.Done | None], last: 
             reused[step.name] = done
         else:
             reasons[step.name] = reason or _difference(made or {}, last(step.name))
-    return repair.reuse(_reasoned(planned, reasons), reused)
+    return replan.reuse(_reasoned(planned, reasons), reused)
 
 
-def declined(planned: plan.Plan, reason: str) -> plan.Plan:
+def declined(planned: plans.Plan, reason: str) -> plans.Plan:
     """The plan as it is: nothing of it may be reused, and `reason` says why."""
     return _reasoned(planned, {step.name: reason for step in planned.steps if step.cache is not None})
 
 
-def _obstacle(step: plan.StepPlan, reused: Mapping[str, repair.Done]) -> str:
+def _obstacle(step: plans.StepPlan, reused: Mapping[str, replan.Done]) -> str:
     if step.approval:
         return "it asks for an approval each time"
-    read = {part.step for part in plan.parts_of(step) if isinstance(part, plan.OutputPart)}
+    read = {part.step for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)}
     for name in step.needs:
         if name not in reused:
             return f"it needs the outputs of step {name}, which runs" if name in read else f"it waits for step {name}, which runs"
@@ -145,7 +146,7 @@ def _difference(made: Ingredients, before: Execution | None) -> str:
     return f"changed since {before.run}: {', '.join(names[:_MAX_NAMED])}{more}"
 
 
-def _reasoned(planned: plan.Plan, reasons: Mapping[str, str]) -> plan.Plan:
+def _reasoned(planned: plans.Plan, reasons: Mapping[str, str]) -> plans.Plan:
     steps = (
         step.model_copy(update={"cache": step.cache.model_copy(update={"not_reused": reasons[step.name]})})
         if step.cache is not None and step.name in reasons
@@ -155,19 +156,19 @@ def _reasoned(planned: plan.Plan, reasons: Mapping[str, str]) -> plan.Plan:
     return planned.model_copy(update={"steps": tuple(steps)})
 
 
-def _watched(step: plan.StepPlan, checkout: plan.Checkout) -> str:
+def _watched(step: plans.StepPlan, checkout: plans.Checkout) -> str:
     globs = step.cache.paths if step.cache else ()
     return f"{', '.join(globs)} in {checkout.path}" if globs else checkout.path
 
 
-def _settled(value: plan.Value, outputs: Outputs) -> list[object]:
+def _settled(value: plans.Value, outputs: Outputs) -> list[object]:
     """The value with its outputs put in: texts, no two side by side, and references of secrets, each in a list of its own."""
     pieces: list[object] = []
     for part in value:
-        if isinstance(part, plan.SecretPart):
+        if isinstance(part, plans.SecretPart):
             pieces.append([part.ref])
             continue
-        text = part.text if isinstance(part, plan.TextPart) else outputs[part.step][part.output]
+        text = part.text if isinstance(part, plans.TextPart) else outputs[part.step][part.output]
         if pieces and isinstance(pieces[-1], str):
             pieces[-1] += text
         elif text:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fuseml.domain import errors, plan, workflows
+from fuseml.domain import errors, plans, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry import selector
 from fuseml.domain.workflows import references, rules
@@ -51,7 +51,7 @@ def build(
     inputs: Mapping[str, str],
     bindings: Bindings,
     namespace: str = NAMESPACE,
-) -> plan.Plan:
+) -> plans.Plan:
     """The plan of one run. `codesets` and `inputs` are keyed by the workflow's inputs; inputs that are left out take their defaults.
 
     Raises InvalidError that lists the inputs that are missing or unknown, the configuration keys that a binding does not have and
@@ -65,7 +65,7 @@ def build(
     if run.problems:
         raise errors.InvalidError(f"the run cannot be planned: {run.problems[0]}", run.problems)
     makers = {output.name: step.name for step in checked.steps for output in step.outputs}
-    return plan.Plan(
+    return plans.Plan(
         id=run_id,
         run=run_name,
         project=project,
@@ -75,7 +75,7 @@ def build(
         steps=tuple(steps[name] for name in references.ordered({name: step.needs for name, step in steps.items()})),
         outputs={output.name: run.output(makers[output.name], output.name) for output in checked.outputs if output.name in makers},
         bindings=tuple(
-            plan.StepBinding(step=step.name, binding=bindings[step.name][requirement.name])
+            plans.StepBinding(step=step.name, binding=bindings[step.name][requirement.name])
             for step in checked.steps
             for requirement in step.extensions
         ),
@@ -146,21 +146,21 @@ class _Run:
         self.codesets = codesets
         self.inputs = inputs
         self.problems: list[errors.Problem] = []
-        self._texts: dict[str, plan.Value] = {}
+        self._texts: dict[str, plans.Value] = {}
         self.planners = {
             step.name: _StepPlanner(self, index, step, scope, bindings.get(step.name, {}))
             for index, (step, scope) in enumerate(references.scopes(checked))
         }
 
-    def text(self, text: str) -> plan.Value:
+    def text(self, text: str) -> plans.Value:
         """A value that is just text. Steps repeat each other's values, and a part costs more than a look-up."""
         if text not in self._texts:
-            self._texts[text] = plan.text(text)
+            self._texts[text] = plans.text(text)
         return self._texts[text]
 
-    def output(self, step: str, output: str) -> plan.Value:
+    def output(self, step: str, output: str) -> plans.Value:
         """What a reference to an output stands for: the name of the image if it is one, else what the step will have written."""
-        return self.planners[step].image_of(output) or (plan.OutputPart(step=step, output=output),)
+        return self.planners[step].image_of(output) or (plans.OutputPart(step=step, output=output),)
 
 
 class _StepPlanner:
@@ -176,32 +176,32 @@ class _StepPlanner:
         self._bindings = bindings
         self._waits = dict.fromkeys(step.needs)
 
-    def planned(self) -> plan.StepPlan:
+    def planned(self) -> plans.StepPlan:
         """The step, fully resolved."""
         step = self._step
         checkouts = tuple(self._checkout(index, item.codeset) for index, item in enumerate(step.inputs) if item.codeset)
-        resources = plan.Resources(
+        resources = plans.Resources(
             requests=self._quantities("requests", step.resources.requests), limits=self._quantities("limits", step.resources.limits)
         )
-        return plan.StepPlan(
+        return plans.StepPlan(
             name=step.name,
             image=self._value(step.image),
             command=tuple(self._value(text) for text in step.command),
             args=tuple(self._value(text) for text in step.args),
             script=self._value(step.script),
-            variables=tuple(plan.Variable(name=name, value=value) for name, value in self._variables(checkouts).items()),
+            variables=tuple(plans.Variable(name=name, value=value) for name, value in self._variables(checkouts).items()),
             checkouts=checkouts,
             outputs=tuple(self._output(output) for output in step.outputs),
             when=tuple(self._condition(when) for when in step.when),
             retries=step.retries,
             timeout=step.timeout,
             resources=resources,
-            approval=plan.Approval(message=self._fixed(step.approval.message), expires=step.approval.expires) if step.approval else None,
-            cache=plan.Caching(paths=tuple(step.watched)) if step.cache else None,
+            approval=plans.Approval(message=self._fixed(step.approval.message), expires=step.approval.expires) if step.approval else None,
+            cache=plans.Caching(paths=tuple(step.watched)) if step.cache else None,
             needs=tuple(self._waits),  # last: the values above are what steps wait for
         )
 
-    def image_of(self, output: str) -> plan.Value:
+    def image_of(self, output: str) -> plans.Value:
         """The name of the image that an output is; empty when the output is text."""
         return next((self._value(item.image.name) for item in self._step.outputs if item.name == output and item.image), ())
 
@@ -209,13 +209,13 @@ class _StepPlanner:
         where = document.render_path(("steps", self._index, *path))
         self._run.problems.append(errors.Problem(where, message, suggestion=suggestion))
 
-    def _checkout(self, index: int, mount: workflows.CodesetMount) -> plan.Checkout:
+    def _checkout(self, index: int, mount: workflows.CodesetMount) -> plans.Checkout:
         name = references.mounted_input(mount, self._scope.inputs)
         version = self._run.codesets[name]
         path = self._fixed(mount.path)
         if not rules.is_checkout_path(path):
             self._problem(("inputs", index, "codeset", "path"), f"{path!r} is not an absolute path below /, such as /project")
-        return plan.Checkout(
+        return plans.Checkout(
             name=name,
             project=version.project,
             codeset=version.codeset,
@@ -232,16 +232,16 @@ class _StepPlanner:
                 self._problem(("resources", kind, resource), f"{quantity!r} is not a quantity; examples: 500m, 2, 2Gi")
         return found
 
-    def _output(self, output: workflows.StepOutput) -> plan.Output:
-        image = output.image and plan.ImageBuild(name=self._value(output.image.name), dockerfile=self._value(output.image.dockerfile))
-        return plan.Output(name=output.name, image=image)
+    def _output(self, output: workflows.StepOutput) -> plans.Output:
+        image = output.image and plans.ImageBuild(name=self._value(output.image.name), dockerfile=self._value(output.image.dockerfile))
+        return plans.Output(name=output.name, image=image)
 
-    def _condition(self, when: workflows.When) -> plan.Condition:
-        return plan.Condition(
+    def _condition(self, when: workflows.When) -> plans.Condition:
+        return plans.Condition(
             input=self._value(when.input), operator=when.operator, values=tuple(self._value(text) for text in when.values)
         )
 
-    def _variables(self, checkouts: Sequence[plan.Checkout]) -> dict[str, plan.Value]:
+    def _variables(self, checkouts: Sequence[plans.Checkout]) -> dict[str, plans.Value]:
         """The step's environment; a later source overrides an earlier one, and the first one gives the place (reference, section 4.4)."""
         step = self._step
         found = {references.variable(item.name): self._value(item.value) for item in step.inputs if item.value is not None}
@@ -256,44 +256,44 @@ class _StepPlanner:
         found |= {variable.name: self._value(variable.value) for variable in step.env}
         return found
 
-    def _identity(self, checkouts: Sequence[plan.Checkout]) -> dict[str, str]:
+    def _identity(self, checkouts: Sequence[plans.Checkout]) -> dict[str, str]:
         """Where the step runs, in whose name, and on which code (step contract)."""
         run = self._run
         codeset = checkouts[0] if checkouts else next((run.codesets[name] for name in codeset_inputs(run.workflow)), None)
         found = {
             "FUSEML_ENV_WORKFLOW_NAMESPACE": run.namespace,
             "FUSEML_ENV_WORKFLOW_NAME": run.workflow.name,
-            plan.RUN_VARIABLE: run.name,
+            plans.RUN_VARIABLE: run.name,
             "FUSEML_ENV_STEP": self._step.name,
             "FUSEML_ENV_PROJECT": codeset.project if codeset else run.project,
         }
-        return found | ({"FUSEML_ENV_CODESET": codeset.codeset, plan.COMMIT_VARIABLE: codeset.commit} if codeset else {})
+        return found | ({"FUSEML_ENV_CODESET": codeset.codeset, plans.COMMIT_VARIABLE: codeset.commit} if codeset else {})
 
     @staticmethod
-    def _secret(binding: selector.Binding, key: str) -> plan.SecretPart:
-        return plan.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
+    def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:
+        return plans.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
 
     def _fixed(self, text: str) -> str:
         """The text of a value that is known before the run. Raises InvalidError for one that is not (the rules refuse it earlier)."""
         value = self._value(text)
-        if not all(isinstance(part, plan.TextPart) for part in value):
+        if not all(isinstance(part, plans.TextPart) for part in value):
             raise errors.InvalidError(f"step {self._step.name!r}: {text!r} must be known before the run starts")
-        return "".join(part.text for part in value if isinstance(part, plan.TextPart))
+        return "".join(part.text for part in value if isinstance(part, plans.TextPart))
 
-    def _value(self, text: str) -> plan.Value:
+    def _value(self, text: str) -> plans.Value:
         if not expression.may_refer(text):
             return self._run.text(text)
-        parts: list[plan.Part] = []
+        parts: list[plans.Part] = []
         for node in expression.parse(text, self._scope.knows):
             for part in self._parts(node):
                 before = parts[-1] if parts else None
-                if isinstance(part, plan.TextPart) and isinstance(before, plan.TextPart):
-                    parts[-1] = plan.TextPart(text=before.text + part.text)
+                if isinstance(part, plans.TextPart) and isinstance(before, plans.TextPart):
+                    parts[-1] = plans.TextPart(text=before.text + part.text)
                 else:
                     parts.append(part)
         return tuple(parts)
 
-    def _parts(self, node: expression.Node) -> plan.Value:
+    def _parts(self, node: expression.Node) -> plans.Value:
         if isinstance(node, expression.Literal):
             return self._run.text(node.text)
         refusal = self._scope.refusal(node)
@@ -310,7 +310,7 @@ class _StepPlanner:
         binding = self._bindings[node.selector]
         return self._configured(binding, node.key) if node.key is not None else self._run.text(getattr(binding, node.attribute))
 
-    def _configured(self, binding: selector.Binding, key: str) -> plan.Value:
+    def _configured(self, binding: selector.Binding, key: str) -> plans.Value:
         if key in binding.secret_keys:
             return (self._secret(binding, key),)
         if key in binding.configuration:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 from typing import Literal
 
-from fuseml.domain import errors, plan
+from fuseml.domain import errors, plans
 from fuseml.domain.documents import document
 
 Decision = Literal["approved", "rejected", "expired"]
@@ -51,7 +51,7 @@ class Approval(document.Model):
         return duration(round((_moment(self.deadline or self.asked) - _moment(self.asked)).total_seconds()))
 
 
-def ask(wanted: plan.Approval, now: str) -> Approval:
+def ask(wanted: plans.Approval, now: str) -> Approval:
     """The question of a step that waits from `now` on."""
     deadline = _moment(now) + datetime.timedelta(seconds=wanted.expires) if wanted.expires is not None else None
     return Approval(message=wanted.message, asked=now, deadline=deadline and deadline.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))

@@ -114,7 +114,7 @@ class Approval(document.Model):
 
 
 class Caching(document.Model):
-    """The step may be reused (domain.caching). `paths` are globs of the files that count of each of its codesets; none: all count.
+    """The step may be reused (domain.plans.step_cache). `paths` are globs of the files that count of each of its codesets; none: all count.
 
     `content` is the digest of these files by the path of the checkout; `not_reused` says why the step is executed all the same.
     """

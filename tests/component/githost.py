@@ -175,10 +175,6 @@ def parsed(delivery: payload.Delivery) -> webhook.Push:
     return found
 
 
-def shared() -> Path:
-    return Path(os.environ.get("FUSEML_SHARED", Path(__file__).parents[2].parent / "shared"))
-
-
 def packet(content: bytes) -> bytes:
     return f"{len(content) + 4:04x}".encode() + content
 

@@ -6,12 +6,9 @@ import base64
 import hashlib
 import hmac
 import json
-import os
-import pathlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pytest
 from cryptography import fernet
 
 from functions.gitea_ingress import app as gitea_app
@@ -19,9 +16,9 @@ from functions.mlflow_ingress import app as mlflow_app
 from fuseml.runtime import secrets
 from fuseml.store import codesets, database, webhooks
 from fuseml.store.tables import codeset_rows
+from tests import deliveries
 from tests.component import endpoint
 
-SHARED = pathlib.Path(os.environ.get("FUSEML_SHARED", pathlib.Path(__file__).parents[2].parent / "shared"))
 SECRET = "s3cret"
 TRACKER_SECRET = "of the tracking server"
 NOW = 1_795_225_217
@@ -107,10 +104,5 @@ def delivery(host: str, body: object, secret: str, *, event: str = "push", at: i
 
 
 def recorded(host: str, name: str) -> Delivery:
-    """A delivery as it was recorded; skips where the recordings are missing."""
-    path = SHARED / "payloads" / host / name
-    if not path.exists():
-        pytest.skip(f"no recorded delivery {path}")
-    head, _, body = path.read_bytes().partition(b"\r\n\r\n")
-    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
-    return Delivery(host, headers, body)
+    """A delivery of tests/events."""
+    return Delivery(host, *deliveries.read(host, name))

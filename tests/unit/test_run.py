@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import pathlib
 import random
 from collections.abc import Sequence
 
@@ -18,9 +16,8 @@ from fuseml.domain.labels import RUN_LABEL
 from fuseml.domain.plans import identity, outputs
 from fuseml.domain.plans.identity import execution_id, execution_of
 from fuseml.engines.tekton.events import CHECK_CONTAINER, OUTPUTS_TOO_LARGE, STEP_LABEL, observe
+from tests import deliveries
 
-SHARED = pathlib.Path(os.environ.get("FUSEML_SHARED", pathlib.Path(__file__).parents[2].parent / "shared"))
-DELIVERIES = SHARED / "payloads" / "tekton"
 RANK = {"queued": 0, "waiting": 1, "running": 1}
 
 
@@ -121,10 +118,7 @@ def tekton(kind: str, status: object, labels: object = None, name: str = "taskru
 
 def delivery(name: str) -> events.Event:
     """A delivery that was made by Tekton's own code, with the labels of one of our runs."""
-    if not DELIVERIES.is_dir():
-        pytest.skip(f"no recorded deliveries at {DELIVERIES}; set FUSEML_SHARED")
-    head, _, body = (DELIVERIES / name).read_bytes().partition(b"\r\n\r\n")
-    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    headers, body = deliveries.read("tekton", name)
     data = json.loads(body)
     next(iter(data.values()))["metadata"]["labels"][RUN_LABEL] = "id"
     return events.Event(headers["Ce-Type"], headers["Ce-Source"], headers["Ce-Id"], headers["Ce-Subject"], headers["Ce-Time"], data)
@@ -177,9 +171,7 @@ def test_a_delivery_of_tekton_is_understood(name: str) -> None:
 
 
 def test_every_recorded_delivery_is_in_the_table() -> None:
-    if not DELIVERIES.is_dir():
-        pytest.skip(f"no recorded deliveries at {DELIVERIES}; set FUSEML_SHARED")
-    assert {path.name for path in DELIVERIES.glob("*.http")} == RECORDED.keys()
+    assert deliveries.names("tekton") == sorted(RECORDED)
 
 
 @pytest.mark.parametrize(

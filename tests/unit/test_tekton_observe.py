@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +13,7 @@ from fuseml.domain import events, plans
 from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines.tekton import TektonEngine
 from fuseml.engines.tekton.events import observe
+from tests import deliveries
 from tests.contract import engines
 from tests.unit import tekton_plans
 from tests.unit.kubernetes_api import Api
@@ -119,8 +118,7 @@ EVENTS = [
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_what_is_observed_says_the_same_as_the_events_that_tekton_sends(name: str, api: Api, engine: TektonEngine) -> None:
-    head, _, body = recorded(name).partition(b"\r\n\r\n")
-    sent = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    sent, body = deliveries.read("tekton", f"{name}.http")
     [(kind, original)] = json.loads(body).items()
     original["metadata"]["labels"][RUN_LABEL] = tekton_plans.RUN_ID
     child = {"metadata": {"name": "child", "labels": {**original["metadata"]["labels"], "tekton.dev/pipelineTask": "trainer"}}}
@@ -134,15 +132,6 @@ def test_what_is_observed_says_the_same_as_the_events_that_tekton_sends(name: st
     assert told is not None
     assert expected is not None
     assert dataclasses.replace(told, time=expected.time) == expected
-
-
-def recorded(name: str) -> bytes:
-    """An event that Tekton's own code made."""
-    shared = Path(os.environ.get("FUSEML_SHARED", Path(__file__).parents[3] / "shared"))
-    path = shared / f"payloads/tekton/{name}.http"
-    if not path.exists():
-        pytest.skip(f"there is no recorded event {path}")
-    return path.read_bytes()
 
 
 def as_v1(found: dict[str, Any]) -> dict[str, Any]:

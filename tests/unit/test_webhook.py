@@ -1,4 +1,4 @@
-"""Webhooks: who may speak, and what was said. The recorded deliveries are real ones of MLflow, and Gitea's own structures."""
+"""Webhooks: who may speak, and what was said. The deliveries are those of tests/events."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fuseml.domain import errors, webhook
+from tests import deliveries
 
 SECRET = "s3cret"
 BODY = b'{"ref": "refs/heads/main"}'
 NOW = 1_795_225_217
-SHARED = Path(os.environ.get("FUSEML_SHARED", Path(__file__).parents[2].parent / "shared"))
 OLD, NEW, ZERO = "a" * 40, "b" * 40, "0" * 40
 
 
@@ -148,15 +146,6 @@ def test_an_empty_secret_is_an_error_of_the_configuration() -> None:
 # --- recorded deliveries -----------------------------------------------------------------------------------------------------
 
 
-def recorded(host: str, name: str) -> tuple[dict[str, str], bytes]:
-    path = SHARED / "payloads" / host / name
-    if not path.exists():
-        pytest.skip(f"no recorded delivery {path}")
-    head, _, body = path.read_bytes().partition(b"\r\n\r\n")
-    lines = head.decode().split("\r\n")[1:]
-    return dict(line.split(": ", 1) for line in lines), body
-
-
 REFUSED_BY = {
     "create.branch.http": "the push that is delivered next to it",
     "create.tag.http": "the push that is delivered next to it",
@@ -169,55 +158,55 @@ REFUSED_BY = {
 
 @pytest.mark.parametrize("name", REFUSED_BY)
 def test_recorded_events_that_start_nothing_say_why(name: str) -> None:
-    headers, body = recorded("gitea", name)
+    headers, body = deliveries.read("gitea", name)
     webhook.verify_gitea(SECRET, headers, body)
     ignored = webhook.parse_push(headers, body)
     assert isinstance(ignored, webhook.Ignored)
     assert REFUSED_BY[name] in ignored.reason
 
 
-@pytest.mark.parametrize(
-    ("name", "ref", "before", "commit", "paths"),
-    [
-        ("push.branch.http", "refs/heads/main", OLD, NEW, ("data.csv", "train.py")),
-        ("push.new-branch.http", "refs/heads/feature", None, NEW, None),
-        ("push.tag.http", "refs/tags/v1.0.0", None, NEW, None),
-        ("push.truncated-12-commits.http", "refs/heads/main", OLD, NEW, None),
-    ],
-)
-def test_recorded_pushes_are_understood(name: str, ref: str, before: str | None, commit: str, paths: tuple[str, ...] | None) -> None:
-    headers, body = recorded("gitea", name)
+PUSHES = {
+    "push.branch.http": ("refs/heads/main", OLD, NEW, ("data.csv", "train.py")),
+    "push.new-branch.http": ("refs/heads/feature", None, NEW, None),
+    "push.tag.http": ("refs/tags/v1.0.0", None, NEW, None),
+    "push.truncated-12-commits.http": ("refs/heads/main", OLD, NEW, None),
+}
+
+
+@pytest.mark.parametrize("name", PUSHES)
+def test_recorded_pushes_are_understood(name: str) -> None:
+    headers, body = deliveries.read("gitea", name)
     webhook.verify_gitea(SECRET, headers, body)
     push = webhook.parse_push(headers, body)
     assert isinstance(push, webhook.Push)
     assert (push.project, push.codeset, push.pusher) == ("workspace", "mnist", "dev")
-    assert (push.ref, push.before, push.commit, push.paths) == (ref, before, commit, paths)
+    assert (push.ref, push.before, push.commit, push.paths) == PUSHES[name]
     assert push.delivery_id == headers["X-Gitea-Delivery"]
 
 
+def test_every_delivery_of_gitea_is_in_a_table() -> None:
+    assert deliveries.names("gitea") == sorted([*REFUSED_BY, *PUSHES])
+
+
 def test_every_recorded_delivery_of_mlflow_is_genuine_and_understood() -> None:
-    paths = sorted((SHARED / "payloads" / "mlflow").glob("*.http"))
-    if not paths:
-        pytest.skip(f"no recorded deliveries in {SHARED / 'payloads' / 'mlflow'}")
     kinds = set()
-    for path in paths:
-        headers, body = recorded("mlflow", path.name)
-        if "X-MLflow-Signature" in headers:
-            webhook.verify_mlflow(SECRET, headers, body, now=int(headers["X-MLflow-Timestamp"]) + 1)
+    for name in deliveries.names("mlflow"):
+        headers, body = deliveries.read("mlflow", name)
+        webhook.verify_mlflow(SECRET, headers, body, now=int(headers["X-MLflow-Timestamp"]) + 1)
         event = webhook.parse_registry_event(headers, body)
-        if path.name.startswith("budget_policy"):
+        if name.startswith("budget_policy"):
             assert isinstance(event, webhook.Ignored)
             continue
         assert isinstance(event, webhook.RegistryEvent)
-        assert path.name.startswith(event.kind)
+        assert name.startswith(event.kind)
         assert event.delivery_id == headers["X-MLflow-Delivery-Id"]
-        assert event.test == path.name.endswith(".test.http")
+        assert event.test == name.endswith(".test.http")
         kinds.add(event.kind)
     assert len(kinds) == 14
 
 
 def test_a_registered_version_is_read_with_its_source_run_and_tags() -> None:
-    event = webhook.parse_registry_event(*recorded("mlflow", "model_version.created.register_model_runs_uri.http"))
+    event = webhook.parse_registry_event(*deliveries.read("mlflow", "model_version.created.register_model_runs_uri.http"))
     assert isinstance(event, webhook.RegistryEvent)
     assert (event.kind, event.name, event.version, event.tags) == ("model_version.created", "rm2", "1", {"a": "b"})
     assert event.source is not None

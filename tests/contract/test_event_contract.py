@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import functools
 import json
-import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,10 +20,10 @@ from functions.events import recording
 from fuseml.domain import events
 from fuseml.embedded import triggers
 from fuseml.runtime import catalog
+from tests import crds
 
 ROOT = pathlib.Path(__file__).parents[2]
 EVENTING = ROOT / "eventing"
-SHARED = pathlib.Path(os.environ.get("FUSEML_SHARED", ROOT.parent / "shared"))
 SAMPLE_TIME = "2026-11-21T02:41:41.000000Z"
 
 CATALOGUE: dict[str, dict[str, Any]] = {entry["type"]: entry for entry in yaml.safe_load((EVENTING / "catalog.yaml").read_text())["events"]}
@@ -173,10 +172,7 @@ def test_a_function_sends_and_takes_what_the_catalogue_says(function: str) -> No
 @functools.cache
 def definition(kind: str) -> tuple[str, dict[str, Any]]:
     """(apiVersion, schema) of the newest version of a resource, closed where its definition does not say that it is open."""
-    folder = SHARED / "crds"
-    if not folder.is_dir():
-        pytest.skip(f"no resource definitions at {folder}; set FUSEML_SHARED")
-    for path in sorted(folder.rglob("*.yaml")):
+    for path in sorted(crds.at().rglob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
             if (
                 isinstance(document, dict)

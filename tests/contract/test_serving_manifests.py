@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from fuseml.domain import application, errors
 from fuseml.servings import Revision, Wanted, knative
 from fuseml.servings.knative import render
-from tests.contract.test_tekton_manifests import SHARED, closed
+from tests import crds
+from tests.contract.test_tekton_manifests import closed
 
 GOLDEN = Path(__file__).parents[1] / "golden/knative"
 SETTINGS = knative.Settings(image="ghcr.io/fuseml/model-server:v1")
@@ -66,9 +67,7 @@ def test_an_application_is_rendered_as_in_its_golden_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(WANTED))
 def test_a_service_is_valid_by_the_schema_of_knative(name: str) -> None:
-    path = SHARED / "crds/knative-serving/service.yaml"
-    if not path.exists():
-        pytest.skip(f"there is no schema {path}")
+    path = crds.at("knative-serving/service.yaml")
     (version,) = [version for version in yaml.safe_load(path.read_text())["spec"]["versions"] if version["name"] == "v1"]
     schema: dict[str, Any] = closed(version["schema"]["openAPIV3Schema"])
     schema["properties"] |= {"apiVersion": {"const": "serving.knative.dev/v1"}, "kind": {"const": "Service"}}

@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from fuseml.engines.tekton import Settings, render
+from tests import crds
 from tests.unit import tekton_model, tekton_plans
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/golden/tekton"
-SHARED = Path(os.environ.get("FUSEML_SHARED", ROOT.parent / "shared"))
 NAMES = sorted(tekton_plans.PLANS)
 
 
@@ -59,9 +59,7 @@ def test_every_golden_file_has_its_plan() -> None:
 
 def crd(kind: str) -> dict[str, Any]:
     """The schema of a kind's version v1."""
-    path = SHARED / f"crds/tekton-pipelines/300-{kind}.yaml"
-    if not path.exists():
-        pytest.skip(f"there is no schema {path}")
+    path = crds.at(f"tekton-pipelines/300-{kind}.yaml")
     versions = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["spec"]["versions"]
     schema: dict[str, Any] = next(version for version in versions if version["name"] == "v1")["schema"]["openAPIV3Schema"]
     return schema

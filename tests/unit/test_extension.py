@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.domain.registry import extension
-from tests.unit import seed_records
+from tests.unit import registry_examples
 
 
 def problems(data: object) -> dict[str, str]:
@@ -30,10 +30,10 @@ def record(**service: Any) -> extension.Extension:
 # What loads
 
 
-@pytest.mark.parametrize("text", seed_records.TEXTS.values(), ids=seed_records.TEXTS)
+@pytest.mark.parametrize("text", registry_examples.TEXTS.values(), ids=registry_examples.TEXTS)
 def test_every_example_of_the_specification_loads_unchanged(text: str) -> None:
     written: dict[str, Any] = yaml.safe_load(text)
-    loaded = seed_records.load(text).model_dump(mode="json")
+    loaded = registry_examples.load(text).model_dump(mode="json")
 
     def compare(data: Any, found: Any, path: str) -> None:
         if isinstance(data, dict):
@@ -50,9 +50,9 @@ def test_every_example_of_the_specification_loads_unchanged(text: str) -> None:
     compare(written, loaded, "")
 
 
-@pytest.mark.parametrize("text", seed_records.TEXTS.values(), ids=seed_records.TEXTS)
+@pytest.mark.parametrize("text", registry_examples.TEXTS.values(), ids=registry_examples.TEXTS)
 def test_what_is_shown_loads_again_and_is_the_same(text: str) -> None:
-    loaded = seed_records.load(text)
+    loaded = registry_examples.load(text)
     assert document.load(extension.Extension, json.dumps(loaded.model_dump(mode="json"))) == loaded
     assert document.load(extension.Extension, yaml.safe_dump(loaded.model_dump(mode="json"))) == loaded
 

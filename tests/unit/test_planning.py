@@ -95,7 +95,7 @@ def test_what_is_known_before_the_run_becomes_one_text(text: str, expected: str)
 
 
 def test_a_secret_key_becomes_a_secret_part_wherever_it_is_allowed() -> None:
-    built = examples.planned(examples.named("seed-004-selectors"), bindings=_seed_bindings())
+    built = examples.planned(examples.named("registry-selectors"), bindings=_example_bindings())
     mapped = examples.variables(built.step("mapped-to-variables"))
     assert mapped["S3_SECRET_ACCESS_KEY"] == mapped["AWS_SECRET_ACCESS_KEY"] == (secret("AWS_SECRET_ACCESS_KEY"),)
     assert mapped["MLFLOW_TRACKER_URL"] == plans.text("http://mlflow.mlflow")
@@ -103,7 +103,7 @@ def test_a_secret_key_becomes_a_secret_part_wherever_it_is_allowed() -> None:
     assert {part.key for part in plans.secret_refs(built)} == set(STORE_KEYS)
 
 
-def _seed_bindings() -> dict[str, dict[str, selector.Binding]]:
+def _example_bindings() -> dict[str, dict[str, selector.Binding]]:
     tracking = {
         "service_id": "mlflow-tracking",
         "service_resource": "mlflow-tracking",
@@ -113,7 +113,7 @@ def _seed_bindings() -> dict[str, dict[str, selector.Binding]]:
         "secret_keys": [],
     }
     bound = {}
-    for step in examples.named("seed-004-selectors").steps:
+    for step in examples.named("registry-selectors").steps:
         names = [item.name for item in step.extensions]
         bound[step.name] = {name: examples.binding(name, **(tracking if name == "experiment-tracking" else {})) for name in names}
     return bound

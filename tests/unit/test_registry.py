@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.domain.registry import extension, registry
-from tests.unit import seed_records
+from tests.unit import registry_examples
 
 NOON, LATER = "2026-01-01T12:00:00.000000Z", "2026-01-01T13:00:00.000000Z"
 NEW_ID = registry.id_source(random.Random(1))
@@ -27,7 +27,7 @@ def created(data: Mapping[str, Any]) -> extension.Extension:
 
 
 def mlflow() -> extension.Extension:
-    return registry.create(seed_records.load(seed_records.MLFLOW), NOON, NEW_ID)
+    return registry.create(registry_examples.load(registry_examples.MLFLOW), NOON, NEW_ID)
 
 
 def updated(stored: extension.Extension, patch: Mapping[str, Any]) -> extension.Extension:
@@ -54,9 +54,9 @@ def bare(record: extension.Extension) -> dict[str, Any]:
 # Registering
 
 
-@pytest.mark.parametrize("text", seed_records.TEXTS.values(), ids=seed_records.TEXTS)
+@pytest.mark.parametrize("text", registry_examples.TEXTS.values(), ids=registry_examples.TEXTS)
 def test_every_example_is_registered_as_it_is_written(text: str) -> None:
-    written = seed_records.load(text)
+    written = registry_examples.load(text)
     record = registry.create(written, NOON, NEW_ID)
     below = {"__all__": {"extension_id": True, "service_id": True, "status": True}}
     parts = {"services": {"__all__": {"extension_id": True, "status": True, "endpoints": below, "credentials": below}}}
@@ -191,7 +191,7 @@ def test_named_parts_are_updated_and_new_ones_are_added() -> None:
 
 
 def test_configuration_and_lists_of_names_are_replaced_as_a_whole() -> None:
-    before = registry.create(seed_records.load(seed_records.SELDON), NOON, NEW_ID)
+    before = registry.create(registry_examples.load(registry_examples.SELDON), NOON, NEW_ID)
     after = updated(
         before,
         {
@@ -216,9 +216,9 @@ def test_hidden_keeps_what_is_stored_and_the_rest_is_replaced() -> None:
     }
 
 
-@pytest.mark.parametrize("text", seed_records.TEXTS.values(), ids=seed_records.TEXTS)
+@pytest.mark.parametrize("text", registry_examples.TEXTS.values(), ids=registry_examples.TEXTS)
 def test_sending_back_what_is_shown_changes_nothing(text: str) -> None:
-    stored = registry.create(seed_records.load(text), NOON, NEW_ID)
+    stored = registry.create(registry_examples.load(text), NOON, NEW_ID)
     shown = extension.Extension.model_validate(extension.hidden(stored).model_dump(mode="json"))
     assert registry.update(stored, shown, LATER, NEW_ID) is stored
 

@@ -11,10 +11,10 @@ from fuseml.domain import errors, plans, workflows
 from fuseml.domain.plans import planning
 from fuseml.domain.registry import extension, selector
 from fuseml.domain.workflows import loading
-from tests.unit import seed_records, workflow_examples
+from tests.unit import registry_examples, workflow_examples
 
-SEED = [seed_records.load(text) for name, text in seed_records.TEXTS.items() if name != "overview"]
-EXAMPLES = workflow_examples.named("seed-004-selectors")
+RECORDS = [registry_examples.load(text) for name, text in registry_examples.TEXTS.items() if name != "overview"]
+EXAMPLES = workflow_examples.named("registry-selectors")
 ALPHA = selector.Context(project="workspace", zone="cluster-alpha")
 S3_SECRETS = {"AWS_ACCESS_KEY_ID": "24oT0SfbJPEu6kUbUKsH", "AWS_SECRET_ACCESS_KEY": "cMGiZff8KqS5xWQ4eagRujh1tDcbQyRP0bEJSBOf"}
 
@@ -56,7 +56,7 @@ def environment(step: str, records: Sequence[extension.Extension], context: sele
 
 
 def test_example_1_names_the_services_and_gets_the_internal_endpoints() -> None:
-    assert environment("by-id", SEED, ALPHA) == {
+    assert environment("by-id", RECORDS, ALPHA) == {
         "MLFLOW_TRACKING_URI": "http://mlflow.mlflow",
         "MLFLOW_S3_ENDPOINT_URL": "http://mlflow-minio.mlflow:9000",
         **S3_SECRETS,
@@ -64,7 +64,7 @@ def test_example_1_names_the_services_and_gets_the_internal_endpoints() -> None:
 
 
 def test_example_1_from_another_zone_gets_the_external_endpoints() -> None:
-    assert environment("by-id", SEED, selector.Context(zone="elsewhere")) == {
+    assert environment("by-id", RECORDS, selector.Context(zone="elsewhere")) == {
         "MLFLOW_TRACKING_URI": "http://mlflow.10.110.120.130.nip.io",
         "MLFLOW_S3_ENDPOINT_URL": "http://minio.10.110.120.130.nip.io",
         **S3_SECRETS,
@@ -72,30 +72,30 @@ def test_example_1_from_another_zone_gets_the_external_endpoints() -> None:
 
 
 def test_example_2_asks_for_a_product_in_a_range_of_versions() -> None:
-    (found,) = selector.resolve(EXAMPLES.steps[1].extensions, [*SEED, KSERVE_110], ALPHA).bindings
+    (found,) = selector.resolve(EXAMPLES.steps[1].extensions, [*RECORDS, KSERVE_110], ALPHA).bindings
     assert (found.extension_id, found.service_id, found.version, found.url) == (
         "kserve-new",
         "API",
         "1.10.3",
         "https://kubernetes.default.svc",
     )
-    assert environment("by-version", [*SEED, KSERVE_110], ALPHA) == {}
+    assert environment("by-version", [*RECORDS, KSERVE_110], ALPHA) == {}
 
 
 def test_example_2_without_such_a_version_is_told_what_there_is() -> None:
     with pytest.raises(errors.UnresolvedError) as refused:
-        selector.resolve(EXAMPLES.steps[1].extensions, SEED, ALPHA)
+        selector.resolve(EXAMPLES.steps[1].extensions, RECORDS, ALPHA)
     (explanation,) = explanations(refused.value)
     assert ("kserve-local", "rejected", "version", "version 0.7.0 does not satisfy ~1.10.0") in verdicts(explanation)
 
 
 def test_example_3_asks_for_resources_only() -> None:
     tracking, store = selector.resolve(
-        EXAMPLES.steps[2].extensions, [record for record in SEED if record.product == "mlflow"], ALPHA
+        EXAMPLES.steps[2].extensions, [record for record in RECORDS if record.product == "mlflow"], ALPHA
     ).bindings
     assert (tracking.service_id, store.service_id) == ("mlflow-tracking", "mlflow-store")
     # With the same store registered a second time, as MinIO 4.1.3, the higher version wins.
-    _, store = selector.resolve(EXAMPLES.steps[2].extensions, SEED, ALPHA).bindings
+    _, store = selector.resolve(EXAMPLES.steps[2].extensions, RECORDS, ALPHA).bindings
     assert (store.extension_id, store.ambiguous_with) == ("mlflow-model-store-0001", [])
 
 
@@ -108,12 +108,12 @@ def test_example_3_asks_for_resources_only() -> None:
     ],
 )
 def test_one_selector_gets_the_store_of_the_zone_that_it_runs_in(zone: str, extension_id: str, url: str) -> None:
-    (found,) = selector.resolve([selector.Selector(service_resource="s3")], SEED, selector.Context(zone=zone)).bindings
+    (found,) = selector.resolve([selector.Selector(service_resource="s3")], RECORDS, selector.Context(zone=zone)).bindings
     assert (found.extension_id, found.url) == (extension_id, url)
 
 
 def test_example_4_maps_configuration_to_variables() -> None:
-    assert environment("mapped-to-variables", SEED, ALPHA) == {
+    assert environment("mapped-to-variables", RECORDS, ALPHA) == {
         "MLFLOW_TRACKING_URI": "http://mlflow.mlflow",
         "MLFLOW_S3_ENDPOINT_URL": "http://mlflow-minio.mlflow:9000",
         **S3_SECRETS,
@@ -126,7 +126,7 @@ def test_example_4_maps_configuration_to_variables() -> None:
 
 
 def test_example_5_maps_configuration_to_inputs() -> None:
-    records = [record for record in SEED if record.product == "minio" and record.zone == "development-cluster"]
+    records = [record for record in RECORDS if record.product == "minio" and record.zone == "development-cluster"]
     assert environment("mapped-to-inputs", records, selector.Context(zone="development-cluster")) == {
         "FUSEML_S3_ACCESS_KEY": S3_SECRETS["AWS_ACCESS_KEY_ID"],
         "FUSEML_S3_SECRET_ACCESS_KEY": S3_SECRETS["AWS_SECRET_ACCESS_KEY"],
@@ -141,7 +141,7 @@ def test_example_5_maps_configuration_to_inputs() -> None:
 )
 def test_record_example_6_serves_its_projects_and_users(project: str, user: str, credentials: str) -> None:
     context = selector.Context(project=project, user=user)
-    (found,) = selector.resolve([selector.Selector(product="seldon")], SEED, context).bindings
+    (found,) = selector.resolve([selector.Selector(product="seldon")], RECORDS, context).bindings
     assert (found.credentials_id, found.credentials_scope) == (credentials, credentials.partition("-")[0])
     assert found.environment() == {
         "INSECURE": "false",

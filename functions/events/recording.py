@@ -22,7 +22,7 @@ from fuseml.store import database, deliveries, ledger
 
 DEAD_LETTERS = "/dead-letters"
 
-# What Knative adds to a dead letter: where it could not be delivered, the status, the answer's body (base64, cut).
+# What Knative adds to a dead letter: the address, the status, the answer's body in Base64, cut (infra/platform-facts.md 3.2).
 _DESTINATION, _CODE, _DATA = "knativeerrordest", "knativeerrorcode", "knativeerrordata"
 
 

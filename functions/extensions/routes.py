@@ -165,7 +165,7 @@ class EndpointPatch(extension.Endpoint):
 def _place(collection: str, ids: dict[str, str], *address: str) -> tuple[str, tuple[str, ...]]:
     """(extension id, path of the part or of the list)."""
     above = ("services", ids["service_id"]) if "service_id" in ids else ()
-    # The original CLI escapes endpoint URLs twice; the server has undone the first.
+    # The original CLI escapes endpoint URLs twice (infra/platform-facts.md 6.1); the server has undone the first.
     return ids["extension_id"], (*above, collection, *(urllib.parse.unquote(part) for part in address))
 
 

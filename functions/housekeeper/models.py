@@ -55,7 +55,10 @@ class _Reading:
 
 
 def announce_missed_models(deps: Deps, tick: events.Event) -> None:
-    """What registered tracking servers have and nobody was told. A server that is away or slow is asked again with the next tick."""
+    """What registered tracking servers have and nobody was told, because their webhooks get lost (infra/platform-facts.md 1.4).
+
+    A server that is away or slow is asked again with the next tick.
+    """
     known = [tracker for record in _records(deps) if (tracker := _tracker(deps, record))]
     for tracker, reading in crowd.ask(functools.partial(_read, deps), known, _SECONDS):
         if reading is not None:

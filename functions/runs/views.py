@@ -14,7 +14,7 @@ from fuseml.runtime import clock
 from fuseml.store import runs
 from fuseml.store.tables import run_rows
 
-# What the original sent for a time that has not come.
+# What the original sent for a time that has not come (infra/platform-facts.md 6.5).
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 _ORIGINAL_STATUS = {
     "queued": "Pending",

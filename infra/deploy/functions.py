@@ -102,7 +102,7 @@ def migrate(images: Mapping[str, str]) -> None:
 
 
 def deploy_service(service: cluster.Object, mark: str) -> None:
-    """By kn, which reads one document from a file, and says nothing about changes when there are none."""
+    """By kn, which reads one document from a file (infra/platform-facts.md 3.5), and says nothing about changes when there are none."""
     annotations = service["spec"]["template"]["metadata"]["annotations"]
     annotations[CONFIGURATION] = mark
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:

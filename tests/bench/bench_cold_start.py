@@ -3,7 +3,7 @@
     python -m tests.bench.bench_cold_start [FUNCTION ...]
 
 Each start is gunicorn with the image's own configuration; the first answer is that of the readiness probe, which makes the whole application.
-The design's budget is 300 ms of CPU over hello world. CPU is that of all processes of the function when it has answered; the starts of
+The budget is 300 ms of CPU over hello world. CPU is that of all processes of the function when it has answered; the starts of
 all take turns, so that what else the machine does meets all alike, and of each the quietest start counts.
 """
 

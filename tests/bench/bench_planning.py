@@ -2,7 +2,7 @@
 
     python -m tests.bench.bench_planning
 
-The design's budget: 100 steps compiled (read and checked) in 10 ms of CPU time. The loading of the same text with PyYAML's C loader,
+The budget: 100 steps compiled (read and checked) in 10 ms of CPU time. The loading of the same text with PyYAML's C loader,
 measured in the same run, is the baseline that says how fast the machine is.
 """
 

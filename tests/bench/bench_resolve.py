@@ -2,7 +2,7 @@
 
     python -m tests.bench.bench_resolve
 
-Through the Flask application, on SQLite, without a network. The design's budget: 10 ms at 10,000 extensions, and no worse than twice
+Through the Flask application, on SQLite, without a network. The budget: 10 ms at 10,000 extensions, and no worse than twice
 the time at 100. The baseline, measured in the same run, is a plain SELECT of one record by its primary key for each selector.
 """
 

@@ -1,7 +1,7 @@
 """Tekton for tests: takes up the PipelineRuns of a small Kubernetes API, brings every one to its end, and tells of it as it really does.
 
 Its events come late and in any order, some more than once under another id (a controller that starts again sends what it sees once more),
-and some never (platform facts 2.2).
+and some never (infra/platform-facts.md 2.4).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tekton engine under test, on the cluster that KUBECONFIG names.
 
 Runs are told by asking the engine again and again, as the sweep does it, so that the suite needs no sink for Tekton's own events. Pods have
-to reach this process for their codesets: as FUSEML_TEST_HOST (`host.local` on a cluster that `shared/cluster` brought up).
+to reach this process for their codesets: as FUSEML_TEST_HOST (`host.local`).
 FUSEML_TEST_IMAGE_SHELL is an image with a POSIX shell, FUSEML_TEST_IMAGE_GIT one with git besides.
 """
 

@@ -67,7 +67,7 @@ def crd(kind: str) -> dict[str, Any]:
 
 @functools.cache
 def pipeline_run_schema() -> dict[str, Any]:
-    """The schema of a PipelineRun with that of pipelines and tasks grafted in, where Tekton's own leaves everything open (facts 2.1)."""
+    """The schema of a PipelineRun with that of pipelines and tasks grafted in, where it is open (infra/platform-facts.md 2.1)."""
     schema, pipeline, task = crd("pipelinerun"), crd("pipeline")["properties"]["spec"], crd("task")["properties"]["spec"]
     task["properties"]["metadata"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     pipeline["properties"]["tasks"]["items"]["properties"]["taskSpec"] = task

@@ -1,4 +1,4 @@
-"""The extension records of the registry's specification (seed 004), as they are written there: the overview and examples 1 to 6."""
+"""The extension records of the original's specification of the registry, as they are written there: the overview and examples 1 to 6."""
 
 from __future__ import annotations
 

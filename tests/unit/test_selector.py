@@ -1,4 +1,4 @@
-"""Resolution: the selector examples of the specification (seed 004), every rule of design section 5, and how a choice is explained."""
+"""Resolution: the selector examples of the original's specification, every rule, and how a choice is explained."""
 
 from __future__ import annotations
 

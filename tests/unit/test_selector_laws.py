@@ -1,4 +1,4 @@
-"""Resolution against a second, slow implementation: design section 5 written down word by word; and laws that any answer obeys."""
+"""Resolution against a second, slow implementation: its five steps, one after the other; and laws that any answer obeys."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Event:
         return (source, id) if source and id else None
 
 
-# Extension attributes, so that they survive every broker.
+# Extension attributes, because brokers drop other headers (infra/platform-facts.md 3.4).
 _CAUSE = ("causesource", "causeid")
 
 

@@ -27,15 +27,15 @@ Headers = Mapping[str, str]
 # GitHub documents "The array includes a maximum of 2048 commits" for push payloads and sends no total.
 GITHUB_COMMITS = 2048
 
-# What MLflow 3.17 puts into its own test deliveries (mlflow/webhooks/types.py, the `example` payloads).
+# The models and prompts of MLflow's own test deliveries (infra/platform-facts.md 1.2).
 _MLFLOW_EXAMPLES = frozenset({"example_model", "example_prompt"})
 
-# The signatures that Gitea sends side by side (platform facts 6.1), each with what stands before the hexadecimal digits.
+# The signatures that Gitea sends side by side (infra/platform-facts.md 5.1), each with what stands before the hexadecimal digits.
 _GIT_SIGNATURES = {"x-gitea-signature": "", "x-gogs-signature": "", "x-hub-signature-256": "sha256="}
 
 _GIT_DELIVERIES = ("x-gitea-delivery", "x-gogs-delivery", "x-github-delivery")
 
-# Every registry event of MLflow 3.17 (platform facts 1.1) and the fields without which it says nothing.
+# Every registry event of MLflow (infra/platform-facts.md 1.2) and the fields without which it says nothing.
 _REGISTRY_EVENTS: Mapping[str, tuple[str, ...]] = {
     "registered_model.created": (),
     "model_version.created": ("version", "source"),
@@ -88,8 +88,8 @@ class Push:
 class RegistryEvent:
     """A change in MLflow's model or prompt registry; `kind` is `<entity>.<action>` in MLflow's words.
 
-    `delivery_id` stays the same when MLflow retries. `run_id` may be missing although the version has a run (platform facts 1.1,
-    gotcha 3): read the version again. `test` marks MLflow's own test deliveries, whose model does not exist.
+    `delivery_id` stays the same when MLflow retries. `run_id` may be missing although the version has a run (infra/platform-facts.md 1.3):
+    read the version again. `test` marks MLflow's own test deliveries, whose model does not exist.
     """
 
     kind: str
@@ -140,7 +140,7 @@ def verify_gitea(secret: str, headers: Headers, body: bytes) -> None:
 def verify_mlflow(secret: str, headers: Headers, body: bytes, now: float, max_age: float = 300) -> None:
     """Accept a body that MLflow signed with `secret` at most `max_age` seconds before or after `now` (Unix seconds).
 
-    The rule is the one of platform facts 1.1. Raises UnauthenticatedError with the reason, PermanentError without a secret.
+    The rule is that of infra/platform-facts.md 1.1. Raises UnauthenticatedError with the reason, PermanentError without a secret.
     """
     _require_secret(secret)
     given = _lower(headers)
@@ -200,7 +200,8 @@ def accept(secrets: Sequence[str], verify: Callable[[str], None]) -> None:
 def parse_push(headers: Headers, body: bytes) -> Push | Ignored:
     """Read a webhook of Gitea or GitHub. Raises InvalidError where the body or its headers break the format.
 
-    Gitea does not mark forced pushes: `paths` then holds what the new commits touched, without what the dropped ones did.
+    Gitea does not mark forced pushes (infra/platform-facts.md 5.2): `paths` then holds what the new commits touched, without what the
+    dropped ones did.
     """
     given = _lower(headers)
     event = _first(given, "x-gitea-event", "x-gogs-event", "x-github-event")

@@ -29,7 +29,7 @@ from fuseml.store import database, deliveries
 
 _log = logging.getLogger("fuseml.broker")
 
-# What Knative's dispatcher repeats (platform facts 3.2); other statuses are given up at once.
+# What Knative's dispatcher repeats (infra/platform-facts.md 3.2); other statuses are given up at once.
 _RETRIED = frozenset({404, 408, 409, 429})
 _CONCURRENCY = 4
 # Threads of one trigger that may be stuck, besides those that work.
@@ -310,7 +310,7 @@ class Broker:
 
 
 def _judge(answer: Answer) -> tuple[int, str | None, events.Event | None]:
-    """(status, error, reply) by the rules of Knative's broker filter: an answer is empty or one CloudEvent, else it counts as 502."""
+    """(status, error, reply) by the rules of Knative's broker filter (infra/platform-facts.md 3.1): empty, one CloudEvent, or else a 502."""
     if not 200 <= answer.status < 300:
         return answer.status, f"status {answer.status}: {answer.body.decode(errors='replace').strip()[:500]}", None
     headers = {name.lower(): value for name, value in answer.headers.items()}

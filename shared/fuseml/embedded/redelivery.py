@@ -1,4 +1,4 @@
-"""How often, after which pauses and for how long a delivery is tried: Knative's delivery spec (platform facts 3.2).
+"""How often, after which pauses and for how long a delivery is tried: Knative's delivery spec (infra/platform-facts.md 3.2).
 
 A trigger's own spec replaces its broker's as a whole, as in Knative's controller: what it leaves out has no default from there.
 """

@@ -166,7 +166,8 @@ class TrackingServer:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             # One runner and seven consumers of jobs that nobody uses here: 1.5 GB.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            # Webhooks go to this very process on loopback, which MLflow refuses by default; the key must outlive a restart.
+            # Webhooks go to this very process on loopback, which MLflow refuses by default; the key must outlive a restart
+            # (infra/platform-facts.md 1.5).
             "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
             "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
             "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key,

@@ -1,4 +1,4 @@
-"""Reads the production Trigger files and matches events against them as Knative does (platform facts 3.2)."""
+"""Reads the production Trigger files and matches events against them as Knative does (infra/platform-facts.md 3.3)."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class GiteaHost:
 
     def sign_webhooks(self, project: str, codeset: str, secret: str) -> None:
         hooks = f"{_repository(project, codeset)}/hooks"
-        # Gitea never tells a webhook's secret, and cannot change it: its address says which secret it was made with.
+        # Gitea returns no webhook's secret, and cannot change it (infra/platform-facts.md 5.4): the address says which secret it has.
         target = f"{self._webhooks}?key={hashlib.sha256(secret.encode()).hexdigest()[:12]}"
         ours = [hook for hook in self._api.pages(hooks) if hook["config"].get("url", "").partition("?")[0] == self._webhooks]
         right = [hook for hook in ours if hook["config"]["url"] == target and hook["active"]]

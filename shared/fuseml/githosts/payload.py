@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 ZERO = "0" * 40
 """The id that stands for "no object": `before` of a new ref, `after` of a deleted one."""
 
-# Gitea, [ui] FEED_MAX_COMMIT_NUM: the commits that one push names; `total_commits` counts all of them.
+# The most commits that one push names (infra/platform-facts.md 5.2); `total_commits` counts all of them.
 FEED_MAX_COMMIT_NUM = 5
-# Gitea, push.go, `CommitsBeforeLimit(10)`: of a new branch only the newest commits are looked at, and counted.
+# Of a new branch only the newest commits are looked at, and counted (infra/platform-facts.md 5.2).
 NEW_BRANCH_COMMITS = 10
 
 
@@ -174,7 +174,7 @@ def _headers(event: str, identity: str, secret: str, body: bytes) -> dict[str, s
 
 
 def signatures(secret: str, body: bytes) -> dict[str, str]:
-    """The headers by which Gitea proves that it knows the secret."""
+    """The headers by which Gitea proves that it knows the secret (infra/platform-facts.md 5.1)."""
     signature = webhook.sign_gitea(secret, body)
     # Gitea sends SHA-1 next to SHA-256 for old receivers; ours never reads it.
     legacy = hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()

@@ -1,4 +1,4 @@
-"""Draft records, in the words of the registry's own examples (seed 004): one place, so that all tools propose alike."""
+"""Draft records, in the words of the original's example records: one place, so that all tools propose alike."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""CloudEvents in and out over HTTP, and the rules of an event endpoint (design section 4).
+"""CloudEvents in and out over HTTP, and the rules of an event endpoint.
 
-An event endpoint answers 204, or 200 with exactly one CloudEvent; any other body makes Knative's filter fail the delivery.
-The handled-event record, with the reply, is written in the transaction of the effect. What the SDK gets wrong is put right
-here: broken JSON is refused instead of handed on as bytes, attributes are percent-decoded, a reply always says what it holds.
+An event endpoint answers 204, or 200 with exactly one CloudEvent; any other body makes Knative's filter fail the delivery
+(infra/platform-facts.md 3.1). The handled-event record, with the reply, is written in the transaction of the effect. What the SDK gets
+wrong (infra/platform-facts.md 4.1) is put right here: broken JSON is refused instead of handed on as bytes, attributes are
+percent-decoded, a reply always says what it holds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fuseml.store import database, outbox
 STATUS: Mapping[type[errors.FusemlError], int] = types.MappingProxyType(
     {errors.TemporaryError: 503, errors.TooLargeError: 413, errors.PermanentError: 400}
 )
-"""Statuses for brokers: Knative retries 404, 408, 409, 429 and 5xx, and dead-letters other 4xx at once (platform facts 3.2)."""
+"""Statuses for brokers: Knative retries 404, 408, 409, 429 and 5xx, and dead-letters other 4xx at once (infra/platform-facts.md 3.2)."""
 
 _REQUIRED = ("type", "source", "id")
 _BATCH = 100

@@ -55,7 +55,7 @@ STATUS: Mapping[type[errors.FusemlError], int] = types.MappingProxyType(
 
 
 class Query(pydantic.BaseModel):
-    """The parent of query models. An empty value means absent, as the original CLI sends it."""
+    """The parent of query models. An empty value means absent, as the original CLI sends it (infra/platform-facts.md 6.1)."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
@@ -340,7 +340,8 @@ _HTTP_NAMES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 41
 
 def as_function(make: Callable[[], flask.Flask], settings: Settings) -> Callable[[flask.Request], flask.Response]:
     """A functions-framework http target that passes requests to the application. `make` runs at the first request:
-    functions-framework imports a function before gunicorn forks, when nothing may connect yet. Telemetry begins then, too.
+    functions-framework imports a function before gunicorn forks (infra/platform-facts.md 4.2), when nothing may connect yet. Telemetry begins
+    then, too.
     """
     app: flask.Flask | None = None
     making = threading.Lock()

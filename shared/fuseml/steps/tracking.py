@@ -1,8 +1,8 @@
 """MLflow's tracking server and model registry, as far as the trainer needs them, through its REST API.
 
-Importing mlflow costs seconds, these calls cost milliseconds. What MLflow's documentation does not say and was found by asking a real
-server (3.17): an empty result is `{}`, a thing that exists already is a 400 with `RESOURCE_ALREADY_EXISTS`, and a version that
-`log_model(registered_model_name=...)` registered is found under its run, although its webhook says that it has none.
+Importing mlflow costs seconds, these calls cost milliseconds. MLflow's documentation does not say that an empty result is `{}` and that a
+thing that exists already is a 400 with `RESOURCE_ALREADY_EXISTS` (infra/platform-facts.md 1.6), nor that a version that
+`log_model(registered_model_name=...)` registered is found under its run, although its event has none (infra/platform-facts.md 1.3).
 """
 
 from __future__ import annotations

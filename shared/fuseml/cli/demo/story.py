@@ -213,7 +213,7 @@ class Story:
 
 
 def mlflow_record(url: str, version: str) -> dict[str, object]:
-    """The extension record of an MLflow server that keeps artifacts itself (seed 004: one extension, two services)."""
+    """The extension record of an MLflow server that keeps artifacts itself (one extension, two services)."""
 
     def service(name: str, resource: str, category: str, endpoint: str, variable: str) -> dict[str, object]:
         return {

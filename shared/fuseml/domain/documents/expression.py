@@ -9,7 +9,7 @@
 
 The spacing is free. As in the original implementation, a whole value such as `inputs.predictor`, without braces, is a reference
 too, provided that it names something; where it does not, it is plain text. Other text, JSON above all, passes through untouched.
-The original put an empty text in place of everything that it did not know; here that is an error.
+The original put an empty text in place of everything that it did not know (infra/platform-facts.md 6.3); here that is an error.
 """
 
 from __future__ import annotations

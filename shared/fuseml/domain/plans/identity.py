@@ -12,7 +12,9 @@ _NUMBERED = re.compile(r"(?P<run>.+)\.(?P<number>[1-9][0-9]{0,8})")
 
 
 def identity(workflow: str, revision: int, inputs: Mapping[str, str], trigger: str) -> str:
-    """The meaning of a run: the same workflow revision on the same inputs for the same trigger is one run (design section 4).
+    """The meaning of a run: the same workflow revision on the same inputs for the same trigger is one run.
+
+    A push that is delivered ten times, in any order and on any path, therefore starts one run.
 
     Returns 32 hex digits; also the run's id.
     """

@@ -1,8 +1,8 @@
 """What a step may put out: names and addresses, not contents. The limit is the same on every engine, and the narrowest of them gives it.
 
 Tekton hands outputs on as JSON in the termination message of a container. Tekton takes 4 KiB of it; the kubelet shares 12 KiB among all
-containers of a pod, and cuts off the rest, whereupon Tekton reports success without outputs. There are five containers at most, or seven
-where others add theirs (service meshes): 1755 bytes each.
+containers of a pod, and cuts off the rest, whereupon Tekton reports success without outputs (infra/platform-facts.md 2.5). There are five
+containers at most, or seven where others add theirs (service meshes): 1755 bytes each.
 """
 
 from __future__ import annotations

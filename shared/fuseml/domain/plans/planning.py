@@ -242,7 +242,7 @@ class _StepPlanner:
         )
 
     def _variables(self, checkouts: Sequence[plans.Checkout]) -> dict[str, plans.Value]:
-        """The step's environment; a later source overrides an earlier one, and the first one gives the place (reference, section 4.4)."""
+        """The step's environment; a later source overrides an earlier one (infra/platform-facts.md 6.4), and the first one gives the place."""
         step = self._step
         found = {references.variable(item.name): self._value(item.value) for item in step.inputs if item.value is not None}
         written = [output.name for output in step.outputs if not output.image]

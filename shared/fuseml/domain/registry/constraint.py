@@ -1,4 +1,5 @@
-"""Version constraints in the Masterminds syntax, version 3 semantics: `~1.10.0`, `^0.2.3`, `1.2.x`, `1.2 - 1.4.5`, `>=1.0, <2 || 3.x`.
+"""Version constraints in the Masterminds syntax, version 3 semantics: `~1.10.0`, `^0.2.3`, `1.2.x`, `1.2 - 1.4.5`, `>=1.0, <2 || 3.x`
+(infra/platform-facts.md 6.6).
 
 Every comparator is one interval of the total order of versions; its ends are cuts (`domain.registry.versions`).
 Three rules come from Masterminds alone and look odd: a pre-release satisfies only a group of comparators of which one names a

@@ -1,7 +1,7 @@
 """The extension record: what one registered installation of a product offers, and how to reach it.
 
 One family of models is the document that people write, the patch of a PUT (a field that is not named keeps its value) and the
-stored record; `domain.registry.registry` changes them. Field names are the original API's; the seed's examples load unchanged.
+stored record; `domain.registry.registry` changes them. Field names are the original API's, and its example records load unchanged.
 
 Credentials values are opaque here: in the store they are sealed. Only the placeholder `<hidden>` has a meaning: "what is stored".
 Where nothing is stored the placeholder stays, the value counts as missing, and resolution refuses the credentials for that reason.
@@ -95,7 +95,7 @@ class _Record(document.Model):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _read_original_spellings(cls, data: object) -> object:
-        """`authrequired`, `AuthRequired` (the original's documentation, tables and installer) and null, which is "nothing"."""
+        """`authrequired`, `AuthRequired` (infra/platform-facts.md 6.2) and null, which is "nothing"."""
         if not isinstance(data, Mapping):
             return data
         fields = cls.model_fields

@@ -1,4 +1,4 @@
-"""The rules of resolution (design section 5, steps 1 to 5), each written once: None, or the reason for a rejection.
+"""The rules of resolution, each written once: None, or the reason for a rejection.
 
 Choosing asks only whether there is a reason, explaining tells it. A record or a consumer without a zone is in the control plane's
 own zone; internal endpoints are reached from their own zone only.

@@ -30,7 +30,10 @@ NewId = Callable[[str], str]
 
 
 def id_source(source: random.Random) -> NewId:
-    """Ids as the original generates them: `<prefix>-` and eight characters. Illegal characters of a prefix become `-`."""
+    """Ids as the original generates them (infra/platform-facts.md 6.2): `<prefix>-` and eight characters.
+
+    Illegal characters of a prefix become `-`.
+    """
 
     def new_id(prefix: str) -> str:
         legal = re.sub(r"[^A-Za-z0-9_-]+", "-", prefix).strip("-")[: 99 - _SUFFIX]

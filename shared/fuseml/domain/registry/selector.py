@@ -1,4 +1,4 @@
-"""From selectors to bindings: which registered tool a step gets, by rules that anybody can repeat (design section 5, seed 004).
+"""From selectors to bindings: which registered tool a step gets, by rules that anybody can repeat.
 
 Pure: the same records, selectors and context give the same answer, in whatever order the records come. The rules are in
 `domain.registry.matching`; here is what is asked, what is answered, and how a choice is explained.

@@ -31,7 +31,7 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def observe(event: events.Event) -> Observation | None:
-    """Read a Tekton event (data is v1beta1-shaped whatever the object's version, platform facts 2.2).
+    """Read a Tekton event (data is v1beta1-shaped whatever the object's version, infra/platform-facts.md 2.3).
 
     An auxiliary task that fails, a clone, fails the run: the engine's own word on the run only counts its tasks. Returns None for what says
     nothing about our runs: other people's PipelineRuns, other news of auxiliary tasks, kinds without meaning.

@@ -1,7 +1,8 @@
 """Names that Kubernetes and Tekton accept, for whatever projects, workflows and steps are called.
 
 What is legal stays as it is, so that people find it again. Names of objects follow from the run's id: submitting a plan again meets
-the same objects, and no name is ever used twice, because Tekton drops the events of a name that it knew in the last two hours.
+the same objects, and no name is ever used twice, because Tekton drops the events of a name that it knew in the last two hours
+(infra/platform-facts.md 2.4).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the cluster knows of a run, told as the events that Tekton itself sends (platform facts 2.2; recorded ones are in the tests).
+"""What the cluster knows of a run, told as the events that Tekton itself sends (recorded ones are in tests/events).
 
-Tekton's events may be lost for ever; these are the same facts, read from the objects. They have the shape that Tekton gives to the data of
-its events, that of v1beta1, but no `spec`: that holds the environment of the steps. Ids follow from what is told, so that telling it again
-is a duplicate.
+Tekton's events may be lost for ever (infra/platform-facts.md 2.4); these are the same facts, read from the objects. They have the shape
+that Tekton gives to the data of its events (infra/platform-facts.md 2.3), but no `spec`: that holds the environment of the steps. Ids
+follow from what is told, so that telling it again is a duplicate.
 """
 
 from __future__ import annotations

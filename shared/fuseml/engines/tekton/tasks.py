@@ -191,7 +191,9 @@ def _build(
     cargo: values.Cargo,
     settings: settings.Settings,
 ) -> tuple[list[Object], list[Object]]:
-    """As in the original: where no Dockerfile is named, the step's own program runs first, and its last line says which one to take."""
+    """As in the original (infra/platform-facts.md 6.3): where no Dockerfile is named, the step's own program runs first, and its
+    last line says which one to take.
+    """
     mounts = [{"name": "build", "mountPath": _BUILD_FOLDER}]
     containers: list[Object] = []
     if not image.dockerfile:

@@ -1,8 +1,8 @@
 """How the values of a plan are written where Tekton and Kubernetes look for variables of their own.
 
 Tekton replaces `$(params.x)`, `$(context.taskRun.name)` and their like in every text of a task, in several passes, and has no escape
-(pkg/substitution; `$$(params.x)` becomes `$` and the value). Then the kubelet replaces `$(NAME)` in the environment and in arguments,
-where `$$` stands for `$`. Neither looks into what an environment variable takes from a Secret. Hence:
+(infra/platform-facts.md 2.6): `$$(params.x)` becomes `$` and the value. Then the kubelet replaces `$(NAME)` in the environment and in
+arguments, where `$$` stands for `$`. Neither looks into what an environment variable takes from a Secret. Hence:
 
 - secrets, and text that Tekton would take for a variable of its own, travel in the run's Secret;
 - every other text is escaped for the kubelet where it reads it;

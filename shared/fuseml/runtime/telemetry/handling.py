@@ -17,7 +17,7 @@ from fuseml.runtime.telemetry import metrics, trace
 Outcome = Literal["handled", "duplicate", "unknown", "refused", "failed"]
 
 _log = logging.getLogger("fuseml.events")
-# The types of Tekton's events (platform facts 2.2) are many, but not without end.
+# The types of Tekton's events (infra/platform-facts.md 2.2) are many, but not without end.
 _TEKTON = re.compile(
     re.escape(events.TEKTON_PREFIX) + r"(pipelinerun|taskrun|customrun)\.(queued|started|running|successful|failed|unknown)\.v1"
 )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-# Section 3.3.1.5 of the specification asks for at least 512 characters to be handed on.
+# W3C trace context 3.3.1.5 asks for at least 512 characters to be handed on.
 _STATE = re.compile(r"[\x20-\x7e]{1,512}")
 
 Kind = Literal["server", "consumer"]
@@ -73,7 +73,7 @@ def record_with(recorder: Recorder | None) -> None:
 
 
 def read(carrier: Mapping[str, str]) -> Trace | None:
-    """The trace that headers or extensions tell of; None where they tell of none, or not by the rules (section 3.2)."""
+    """The trace that headers or extensions tell of; None where they tell of none, or not by the rules (W3C trace context 3.2)."""
     found = _PARENT.fullmatch(carrier.get("traceparent", "").strip())
     if found is None:
         return None

@@ -112,7 +112,8 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
     ]
     if document.tracking_uri:
         environment.append({"name": "MLFLOW_TRACKING_URI", "value": document.tracking_uri})
-    # Complete: Knative fills in nothing when a revision that is there is applied again, and refuses what then differs.
+    # Complete: Knative fills in nothing when a revision that is there is applied again, and refuses what then differs
+    # (infra/platform-facts.md 3.5).
     container: Object = {
         "name": "model-server",
         "image": _image(application, document.runtime or "", settings),

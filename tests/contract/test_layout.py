@@ -147,3 +147,79 @@ def test_no_file_tells_where_it_was_written_or_where_packages_came_from() -> Non
         if path.name != "uv.lock":
             found += [f"{relative(path)}: {place}" for place in places if place in text]
     assert found == []
+
+
+# What comments and documents cite
+
+FACTS = ROOT / "infra/platform-facts.md"
+# The licence cites itself; uv writes uv.lock for itself.
+TEXTS = {
+    relative(path): path.read_text(errors="replace")
+    for path in SOURCES
+    if path.name not in ("LICENSE", "uv.lock") and path.suffix != ".http"
+}
+CITED = re.compile(r"infra/platform-facts\.md\s+(?:#\s*)?(\d+\.\d+)")
+
+# Standards are cited by name and number (W3C trace context 3.2), public sources by repository and path.
+UNREADABLE = re.compile(
+    r"\bthe design\b|\bdesign (document|section|\d)|\bsections? \d|\breferences?,? (section )?\d|\bfacts,? \d|\b(platform|cluster) facts\b"
+    r"|(?<!--)\bseeds?[ _-]\d|\bseed's |\bseed (document|example|record)|\bshared/(cluster|compat|design|hooks|payloads|reference)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("the rules (design section 5)", True),
+        ("The design's budget is 10 ms", True),
+        ("an example of seed 004", True),
+        ("named seed-004", True),
+        ("its environment (reference, section 4.4)", True),
+        ("as Knative does (platform facts 3.2)", True),
+        ("see section 3.13", True),
+        ("counters are shared by design", False),
+        ("the same seed does the same; --seed 1", False),
+        ("W3C trace context 3.2, infra/platform-facts.md 3.2", False),
+    ],
+)
+def test_a_citation_that_a_reader_cannot_open_is_recognised(text: str, refused: bool) -> None:
+    assert bool(UNREADABLE.search(text)) is refused
+
+
+def test_no_file_cites_a_document_that_its_reader_cannot_open() -> None:
+    own = relative(pathlib.Path(__file__))  # it holds the examples above
+    found = [(name, match.group()) for name, text in TEXTS.items() if name != own for match in UNREADABLE.finditer(text)]
+    assert found == []
+
+
+def test_every_document_that_a_file_names_is_in_the_repository() -> None:
+    named = re.compile(r"(?<![\w./-])(?:infra|docs|tests)/[\w./-]+\.md\b")
+    found = [(name, path) for name, text in TEXTS.items() for path in named.findall(text) if not (ROOT / path).is_file()]
+    assert found == []
+
+
+def test_every_platform_fact_is_cited_and_every_citation_leads_to_one() -> None:
+    sections = re.findall(r"^### (\d+\.\d+) \S", FACTS.read_text(), re.MULTILINE)
+    assert len(sections) == len(set(sections))
+    own = (relative(FACTS), relative(pathlib.Path(__file__)))
+    assert {number for name, text in TEXTS.items() if name not in own for number in CITED.findall(text)} == set(sections)
+
+
+CLIMB = re.compile(r"\.parents\[(\d+)\]((?:\.parent\b)*)")
+
+
+def leaves(name: str, text: str) -> bool:
+    """Whether a test climbs out of the checkout: above its root, or by more folders than its own path has."""
+    climbs = [int(index) + 1 + more.count(".parent") for index, more in CLIMB.findall(text)]
+    return "ROOT.parent" in text or any(levels > len(pathlib.PurePath(name).parts) for levels in climbs)
+
+
+def test_no_test_reads_beside_the_checkout_but_for_the_resource_definitions() -> None:
+    assert leaves("tests/unit/test_a.py", "Path(__file__).parents[3]")
+    assert leaves("tests/unit/test_a.py", "Path(__file__).parents[2].parent")
+    assert not leaves("tests/unit/test_a.py", "Path(__file__).parents[2]")
+    # This module checks that no file names what is beside the checkout.
+    own = relative(pathlib.Path(__file__))
+    found = [name for name, text in TEXTS.items() if name.startswith("tests/") and name.endswith(".py") and leaves(name, text)]
+    assert sorted({*found} - {own}) == ["tests/crds.py"]

@@ -1,6 +1,6 @@
 """Tekton's events, as observations of runs. The local engine emits the same ones.
 
-Engines report at least once and in any order (tektoncd/pipeline docs/events.md); an event carries the whole object as it was.
+Engines report at least once and in any order (infra/platform-facts.md 2.4); an event carries the whole object as it was.
 """
 
 from __future__ import annotations

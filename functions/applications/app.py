@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import flask
 
 from functions.applications import routes
-from fuseml import servings
-from fuseml.runtime import auth, http, secrets
-from fuseml.store import database
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deps:
-    """What applications need from the outside."""
-
-    store: database.Database
-    tokens: auth.Tokens
-    keyring: secrets.Keyring
-    serving: servings.Servings
+from functions.applications.deps import Deps
+from fuseml.runtime import http
 
 
 def create_app(deps: Deps) -> flask.Flask:

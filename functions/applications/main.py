@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from functions.applications.app import Deps, create_app
+from functions.applications.app import create_app
+from functions.applications.deps import Deps
 from fuseml import servings
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from functions.applications import service
+from functions.applications.deps import Deps
 from fuseml.domain import application
 from fuseml.domain.documents import document
 from fuseml.domain.registry import extension
 from fuseml.runtime import http
 from fuseml.servings import State
-
-if TYPE_CHECKING:
-    from functions.applications.app import Deps
 
 
 class ApplicationQuery(http.PageQuery):

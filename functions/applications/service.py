@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlmodel
 
+from functions.applications.deps import Deps
 from fuseml import servings
 from fuseml.domain import application, errors
 from fuseml.domain.registry import extension
@@ -15,9 +16,6 @@ from fuseml.runtime import clock
 from fuseml.servings import Status, Wanted
 from fuseml.store import applications, paging
 from fuseml.store.tables import application_rows
-
-if TYPE_CHECKING:
-    from functions.applications.app import Deps
 
 _Choice = Callable[[Wanted, list[int]], Mapping[int, int]]
 

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import flask
 
 from functions.artifacts import routes, service
+from functions.artifacts.deps import Deps
 from fuseml.domain import events
-from fuseml.runtime import auth, cloudevents, http
-from fuseml.store import database
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deps:
-    """What artifacts need from the outside."""
-
-    store: database.Database
-    publisher: cloudevents.Publisher
-    tokens: auth.Tokens
+from fuseml.runtime import cloudevents, http
 
 
 def create_app(deps: Deps) -> flask.Flask:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from functions.artifacts.app import Deps, create_app
+from functions.artifacts.app import create_app
+from functions.artifacts.deps import Deps
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import pydantic
 
 from functions.artifacts import service
+from functions.artifacts.deps import Deps
 from fuseml.runtime import http
-
-if TYPE_CHECKING:
-    from functions.artifacts.app import Deps
 
 
 class Artifact(pydantic.BaseModel):

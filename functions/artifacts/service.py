@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlmodel
 
+from functions.artifacts.deps import Deps
 from fuseml.domain import artifact, events
 from fuseml.runtime import clock
 from fuseml.store import artifacts, paging, runs
 from fuseml.store.tables import artifact_rows
-
-if TYPE_CHECKING:
-    from functions.artifacts.app import Deps
 
 # Lineage is walked this far in both directions: code, model, what was made of the model.
 _MAX_DISTANCE = 10

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import flask
 
 from functions.codesets import routes
-from fuseml import githosts
-from fuseml.runtime import auth, cloudevents, http, secrets
-from fuseml.store import database
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deps:
-    """What projects and codesets need from the outside."""
-
-    store: database.Database
-    publisher: cloudevents.Publisher
-    git: githosts.GitHost
-    keyring: secrets.Keyring
-    tokens: auth.Tokens
+from functions.codesets.deps import Deps
+from fuseml.runtime import http
 
 
 def create_app(deps: Deps) -> flask.Flask:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from functions.codesets.app import Deps, create_app
+from functions.codesets.app import create_app
+from functions.codesets.deps import Deps
 from fuseml import githosts
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings

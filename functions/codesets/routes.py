@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import pydantic
 
 from functions.codesets import service
+from functions.codesets.deps import Deps
 from fuseml.runtime import http
-
-if TYPE_CHECKING:
-    from functions.codesets.app import Deps
 
 Name = Annotated[str, pydantic.Field(description="letters, digits, '-' and '_', at most 100")]
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from functions.codesets.deps import Deps
 from fuseml.domain import events
 from fuseml.domain.documents import document
 from fuseml.runtime import clock, cloudevents, secrets
 from fuseml.store import codesets, paging, webhooks
 from fuseml.store.tables import codeset_rows
-
-if TYPE_CHECKING:
-    from functions.codesets.app import Deps
 
 
 def list_projects(deps: Deps, limit: int, cursor: str | None) -> paging.Slice[codeset_rows.Project]:

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import flask
 
 from functions.dispatcher import service, submission
-from fuseml import engines, githosts
+from functions.dispatcher.deps import Deps
 from fuseml.domain import events
-from fuseml.runtime import cloudevents, http, secrets
-from fuseml.store import database
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deps:
-    """What dispatching needs from the outside. `zone` is where the engine runs its steps; `clones` tells that it gets codesets over the
-    network, and so needs an account for each.
-    """
-
-    store: database.Database
-    publisher: cloudevents.Publisher
-    git: githosts.GitHost
-    engine: engines.Engine
-    keyring: secrets.Keyring
-    zone: str
-    namespace: str
-    clones: bool = False
+from fuseml.runtime import cloudevents, http
 
 
 def create_app(deps: Deps) -> flask.Flask:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from functions.dispatcher.app import Deps, create_app
+from functions.dispatcher.app import create_app
+from functions.dispatcher.deps import Deps
 from fuseml import engines, githosts
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import sqlmodel
 
 from functions.dispatcher import creation, takers
+from functions.dispatcher.deps import Deps
 from fuseml.domain import events, plans
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow, triggers
 from fuseml.runtime import clock, planner, requests, reuse, steering
 from fuseml.store import codesets, decisions, runs, workflows
-
-if TYPE_CHECKING:
-    from functions.dispatcher.app import Deps
 
 
 def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import sqlmodel
 
 from functions.dispatcher import creation
+from functions.dispatcher.deps import Deps
 from fuseml.domain import errors, events, plans
 from fuseml.domain.plans import identity, replan
 from fuseml.domain.runs import FINISHED
@@ -15,9 +15,6 @@ from fuseml.runtime import clock, cloudevents, steering
 from fuseml.runtime.telemetry import trace
 from fuseml.store import extensions, outbox, runs
 from fuseml.store.tables import run_rows
-
-if TYPE_CHECKING:
-    from functions.dispatcher.app import Deps
 
 
 def make_good(deps: Deps, event: events.Event) -> None:

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import flask
 
 from functions.events import recording, routes
-from fuseml.runtime import auth, cloudevents, http
-from fuseml.store import database
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deps:
-    """What the ledger needs from the outside. `queued`: the deliveries in the store are the broker's queue, as in the embedded server."""
-
-    store: database.Database
-    publisher: cloudevents.Publisher
-    tokens: auth.Tokens
-    queued: bool = False
+from functions.events.deps import Deps
+from fuseml.runtime import http
 
 
 def create_app(deps: Deps) -> flask.Flask:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from functions.events.app import Deps, create_app
+from functions.events.app import create_app
+from functions.events.deps import Deps
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import pydantic
 
 from functions.events import service, story
+from functions.events.deps import Deps
 from fuseml.domain.documents import document
 from fuseml.runtime import clock, http
-
-if TYPE_CHECKING:
-    from functions.events.app import Deps
 
 
 class Delivery(pydantic.BaseModel):

@@ -6,21 +6,19 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlmodel
 
 from functions.events import story
 from functions.events import why as explanation
+from functions.events.deps import Deps
 from fuseml.domain import errors, events
 from fuseml.domain.documents import document
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
 from fuseml.store import deliveries, ledger, outbox, paging
 from fuseml.store.tables import ledger_rows
-
-if TYPE_CHECKING:
-    from functions.events.app import Deps
 
 # What led to an event that somebody sends by hand.
 BY_HAND = ("/events", "send")

@@ -7,20 +7,18 @@ listens there than its product and version.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import pydantic
 
 from functions.extensions import service
+from functions.extensions.deps import Deps
 from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.probes import discovery
 from fuseml.probes import target as targets
 from fuseml.probes.target import Target
 from fuseml.store import extensions
-
-if TYPE_CHECKING:
-    from functions.extensions.app import Deps
 
 
 def _check_url(url: str) -> str:

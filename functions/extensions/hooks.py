@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from functions.extensions.deps import Deps
 from fuseml.contents import trackers
 from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.runtime import clock, secrets
 from fuseml.store import extensions, webhooks
-
-if TYPE_CHECKING:
-    from functions.extensions.app import Deps
 
 NAME = "fuseml"
 """How the webhook is called on the tracking server."""

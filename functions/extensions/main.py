@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from functions.extensions.app import Deps, create_app
+from functions.extensions.app import create_app
+from functions.extensions.deps import Deps
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings
 

@@ -6,14 +6,10 @@ one completes it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from functions.extensions.deps import Deps
 from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.store import extensions, webhooks
-
-if TYPE_CHECKING:
-    from functions.extensions.app import Deps
 
 _PORTION = 100
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import urllib.parse
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import flask
 import pydantic
 
 from functions.extensions import discovery, hooks, rotation, service
+from functions.extensions.deps import Deps
 from fuseml.domain.documents import document
 from fuseml.domain.registry import extension, selector
 from fuseml.domain.workflows import impact
 from fuseml.runtime import http
-
-if TYPE_CHECKING:
-    from functions.extensions.app import Deps
 
 
 class ExtensionQuery(http.PageQuery):

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import sqlmodel
 
 from functions.extensions import foresight, sealing
+from functions.extensions.deps import Deps
 from fuseml.domain import errors, events
 from fuseml.domain.registry import constraint, extension, registry, selector
 from fuseml.domain.workflows import impact
 from fuseml.runtime import clock, cloudevents, http
 from fuseml.store import extensions, paging, webhooks
-
-if TYPE_CHECKING:
-    from functions.extensions.app import Deps
 
 _new_id = registry.id_source(random.SystemRandom())
 Change = Callable[[extension.Extension], extension.Extension]

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import flask
 
 import fuseml
 from functions.gateway import description, forward
+from functions.gateway.deps import Deps
 from fuseml.domain import errors
 from fuseml.runtime import catalog, http
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deps:
-    """`functions_url` is the address of a function, `{function}` standing for its service; `timeout` is in seconds."""
-
-    functions_url: str
-    timeout: float = 60.0
 
 
 def create_app(deps: Deps) -> flask.Flask:

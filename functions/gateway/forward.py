@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import flask
@@ -11,9 +11,6 @@ import werkzeug.exceptions
 
 from fuseml.domain import errors
 from fuseml.runtime import catalog
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # What is between two neighbours only (RFC 9110, 7.6.1), and what the next hop writes anew.
 _OWN = frozenset(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from functions.gateway.app import Deps, create_app
+from functions.gateway.app import create_app
+from functions.gateway.deps import Deps
 from fuseml.runtime import http
 from fuseml.runtime.settings import Settings
 

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import flask
 
 from functions.gitea_ingress import routes
-from fuseml.runtime import cloudevents, http, secrets
-from fuseml.store import database
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deps:
-    """What taking webhooks needs from the outside."""
-
-    store: database.Database
-    publisher: cloudevents.Publisher
-    keyring: secrets.Keyring
+from functions.gitea_ingress.deps import Deps
+from fuseml.runtime import http
 
 
 def create_app(deps: Deps) -> flask.Flask:

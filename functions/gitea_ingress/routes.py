@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import flask
 import pydantic
 
 from functions.gitea_ingress import service
+from functions.gitea_ingress.deps import Deps
 from fuseml.runtime import http
-
-if TYPE_CHECKING:
-    from functions.gitea_ingress.app import Deps
 
 
 class Accepted(pydantic.BaseModel):

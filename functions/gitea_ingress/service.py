@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from functions.gitea_ingress.deps import Deps
 from fuseml.domain import errors, events, webhook
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import codesets, decisions, deliveries, webhooks
-
-if TYPE_CHECKING:
-    from functions.gitea_ingress.app import Deps
-
 
 _INGRESS = "gitea"
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")

@@ -9,17 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from functions.housekeeper.deps import Deps
 from fuseml import contents, engines
 from fuseml.domain import errors, events
 from fuseml.domain.plans import identity
 from fuseml.runtime import clock
 from fuseml.store import archive, runs
 from fuseml.store.tables import run_rows
-
-if TYPE_CHECKING:
-    from functions.housekeeper.app import Deps
 
 _log = logging.getLogger("fuseml.housekeeper")
 

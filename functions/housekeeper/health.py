@@ -10,8 +10,8 @@ import functools
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from functions.housekeeper.deps import Deps
 from fuseml.domain import errors, events
 from fuseml.domain.registry import extension, registry
 from fuseml.probes import crowd
@@ -19,9 +19,6 @@ from fuseml.probes import target as targets
 from fuseml.probes.target import Target
 from fuseml.runtime import clock
 from fuseml.store import extensions
-
-if TYPE_CHECKING:
-    from functions.housekeeper.app import Deps
 
 _log = logging.getLogger("fuseml.housekeeper")
 

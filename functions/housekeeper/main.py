@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from functions.housekeeper.app import Deps, create_app
+from functions.housekeeper.app import create_app
+from functions.housekeeper.deps import Deps
 from fuseml import contents, engines, githosts, servings
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings

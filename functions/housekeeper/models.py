@@ -13,17 +13,14 @@ import functools
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from functions.housekeeper.deps import Deps
 from fuseml.contents import mlflow, trackers
 from fuseml.domain import errors, events
 from fuseml.domain.registry import extension
 from fuseml.probes import crowd
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import deliveries, extensions, model_versions
-
-if TYPE_CHECKING:
-    from functions.housekeeper.app import Deps
 
 _log = logging.getLogger("fuseml.housekeeper")
 

@@ -7,18 +7,15 @@ Their ids follow from what they say, so a webhook that is only late is a duplica
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import sqlmodel
 
+from functions.housekeeper.deps import Deps
 from fuseml import githosts
 from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import codesets, deliveries, outbox
 from fuseml.store.tables import codeset_rows
-
-if TYPE_CHECKING:
-    from functions.housekeeper.app import Deps
 
 
 def announce_missed_pushes(deps: Deps, tick: events.Event) -> None:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import sqlmodel
 
+from functions.housekeeper.deps import Deps
 from fuseml.domain import events
 from fuseml.domain.workflows import Workflow, schedule
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import milestones, workflows
 from fuseml.store.tables import workflow_rows
-
-if TYPE_CHECKING:
-    from functions.housekeeper.app import Deps
 
 MADE_UP_FOR = datetime.timedelta(hours=1)
 

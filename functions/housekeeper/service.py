@@ -5,18 +5,15 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from functions.housekeeper import archive, health, models, pushes, schedules
+from functions.housekeeper.deps import Deps
 from fuseml import servings
 from fuseml.domain import errors, events
 from fuseml.domain.plans import identity
 from fuseml.runtime import clock, cloudevents, steering
 from fuseml.servings import record
 from fuseml.store import applications, decisions, deliveries, outbox, runs, webhooks
-
-if TYPE_CHECKING:
-    from functions.housekeeper.app import Deps
 
 _log = logging.getLogger("fuseml.housekeeper")
 

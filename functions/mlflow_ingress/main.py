@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from functions.mlflow_ingress.app import Deps, create_app
+from functions.mlflow_ingress.app import create_app
+from functions.mlflow_ingress.deps import Deps
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from functions.mlflow_ingress.deps import Deps
 from fuseml.contents import trackers
 from fuseml.domain import errors, events, webhook
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import decisions, deliveries, extensions, model_versions, webhooks
-
-if TYPE_CHECKING:
-    from functions.mlflow_ingress.app import Deps
-
 
 _INGRESS = "mlflow"
 

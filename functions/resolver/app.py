@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import flask
 
 from functions.resolver import routes
-from fuseml.runtime import auth, http
-from fuseml.store import database
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deps:
-    """What resolution needs from the outside. `zone` is the control plane's own."""
-
-    store: database.Database
-    tokens: auth.Tokens
-    zone: str
+from functions.resolver.deps import Deps
+from fuseml.runtime import http
 
 
 def create_app(deps: Deps) -> flask.Flask:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import pydantic
 
 from functions.resolver import service
+from functions.resolver.deps import Deps
 from fuseml.domain.documents import document
 from fuseml.domain.registry import selector
 from fuseml.runtime import http
-
-if TYPE_CHECKING:
-    from functions.resolver.app import Deps
 
 
 class Request(document.Model):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from functions.resolver.deps import Deps
 from fuseml.domain.registry import selector
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import resolution
-
-if TYPE_CHECKING:
-    from functions.resolver.app import Deps
 
 
 def resolve(deps: Deps, selectors: Sequence[selector.Selector], context: selector.Context, *, explain: bool) -> selector.Resolution:

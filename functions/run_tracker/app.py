@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import flask
 
 from functions.run_tracker import service
+from functions.run_tracker.deps import Deps
 from fuseml.domain import events
 from fuseml.runtime import cloudevents, http
-from fuseml.store import database
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deps:
-    """What tracking needs from the outside."""
-
-    store: database.Database
-    publisher: cloudevents.Publisher
 
 
 def create_app(deps: Deps) -> flask.Flask:

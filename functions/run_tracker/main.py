@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from functions.run_tracker.app import Deps, create_app
+from functions.run_tracker.app import create_app
+from functions.run_tracker.deps import Deps
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings
 

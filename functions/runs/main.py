@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from functions.runs.app import Deps, create_app
+from functions.runs.app import create_app
+from functions.runs.deps import Deps
 from fuseml import contents, engines
 from fuseml.runtime import http, wiring
 from fuseml.runtime.settings import Settings

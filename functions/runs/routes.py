@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import flask
 import pydantic
 
 from functions.runs import service, views
+from functions.runs.deps import Deps
 from fuseml.domain import events, runs
 from fuseml.domain.documents import document
 from fuseml.domain.runs import approval
 from fuseml.runtime import http
-
-if TYPE_CHECKING:
-    from functions.runs.app import Deps
 
 
 class RunQuery(http.PageQuery):

@@ -6,9 +6,10 @@ import contextlib
 import itertools
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from functions.runs import consequences, views
+from functions.runs.deps import Deps
 from fuseml import contents, engines
 from fuseml.domain import errors, events
 from fuseml.domain.plans import identity
@@ -16,9 +17,6 @@ from fuseml.domain.runs import FINISHED, approval
 from fuseml.domain.workflows import Workflow
 from fuseml.runtime import cloudevents, http, planner, requests, steering
 from fuseml.store import archive, codesets, paging, runs, workflows
-
-if TYPE_CHECKING:
-    from functions.runs.app import Deps
 
 _ORIGINAL_LIMIT = 500
 _LOG_CHUNK = 1 << 20

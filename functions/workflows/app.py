@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import flask
 
 from functions.workflows import routes
-from fuseml import githosts
-from fuseml.runtime import auth, cloudevents, http
-from fuseml.store import database
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deps:
-    """What workflows need from the outside. `zone` is where the engine runs its steps."""
-
-    store: database.Database
-    publisher: cloudevents.Publisher
-    git: githosts.GitHost
-    tokens: auth.Tokens
-    public_url: str
-    zone: str
-    namespace: str
+from functions.workflows.deps import Deps
+from fuseml.runtime import http
 
 
 def create_app(deps: Deps) -> flask.Flask:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import flask
 import pydantic
 
 from functions.workflows import service
+from functions.workflows.deps import Deps
 from fuseml.domain import errors, events, plans, workflows
 from fuseml.domain.documents import document
 from fuseml.domain.workflows import loading
 from fuseml.runtime import http
 from fuseml.store.tables import workflow_rows
-
-if TYPE_CHECKING:
-    from functions.workflows.app import Deps
 
 
 class Codeset(pydantic.BaseModel):

@@ -6,17 +6,15 @@ import difflib
 import itertools
 import uuid
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from functions.workflows.deps import Deps
 from fuseml.domain import artifact, errors, events, plans
 from fuseml.domain.documents import document
 from fuseml.domain.workflows import Workflow, lint, loading
 from fuseml.runtime import clock, cloudevents, planner, requests
 from fuseml.store import codesets, paging, runs, workflows
 from fuseml.store.tables import codeset_rows, workflow_rows
-
-if TYPE_CHECKING:
-    from functions.workflows.app import Deps
 
 
 def page(deps: Deps, limit: int, cursor: str | None, name: str | None) -> paging.Slice[workflow_rows.WorkflowRevision]:

@@ -21,6 +21,7 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from functions.resolver import app as resolver
+from functions.resolver import deps as resolver_deps
 from fuseml.domain.registry import extension, registry
 from fuseml.runtime import auth
 from fuseml.store import database, extensions
@@ -124,7 +125,7 @@ def measure(size: int, folder: pathlib.Path) -> float:
     path = folder / f"{size}.db"
     store = database.Database(f"sqlite:///{path}")
     fill(store, size)
-    client = resolver.create_app(resolver.Deps(store=store, tokens=auth.Tokens({}, anonymous=True), zone="")).test_client()
+    client = resolver.create_app(resolver_deps.Deps(store=store, tokens=auth.Tokens({}, anonymous=True), zone="")).test_client()
     first = milliseconds(lambda: resolve(client, TEN), 1)[0]
     warm = milliseconds(lambda: resolve(client, TEN))
     median = statistics.median(warm)

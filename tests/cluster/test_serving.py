@@ -23,7 +23,8 @@ import pytest
 import urllib3
 from flask.testing import FlaskClient
 
-from functions.applications.app import Deps, create_app
+from functions.applications.app import create_app
+from functions.applications.deps import Deps
 from fuseml.domain import application
 from fuseml.runtime import auth, secrets
 from fuseml.servings import knative

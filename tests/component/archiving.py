@@ -5,8 +5,9 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from functions.housekeeper import app as housekeeper_app
+from functions.housekeeper import deps as housekeeper_deps
 from functions.runs import app as runs_app
+from functions.runs import deps as runs_deps
 from fuseml import engines
 from fuseml.contents import filesystem
 from fuseml.domain import errors, events
@@ -56,7 +57,7 @@ class World:
         self.published = endpoint.Publisher()
         self.options = {"contents": self.kept} | options
         tokens = auth.Tokens({}, anonymous=True)
-        deps = runs_app.Deps(
+        deps = runs_deps.Deps(
             store=store,
             publisher=self.published,
             engine=self.engine,
@@ -68,8 +69,8 @@ class World:
         )
         self.client = runs_app.create_app(deps).test_client()
 
-    def house(self, **options: Any) -> housekeeper_app.Deps:
-        return housekeeper_app.Deps(
+    def house(self, **options: Any) -> housekeeper_deps.Deps:
+        return housekeeper_deps.Deps(
             store=self.store,
             publisher=self.published,
             git=EmbeddedGitHost(self.folder, "http://git"),

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 import flask
 
 from functions.artifacts import app as artifacts_app
+from functions.artifacts import deps as artifacts_deps
 from functions.dispatcher import app as dispatcher_app
+from functions.dispatcher import deps as dispatcher_deps
 from functions.gitea_ingress import app as gitea_ingress_app
+from functions.gitea_ingress import deps as gitea_ingress_deps
 from fuseml import engines
 from fuseml.domain import events, plans
 from fuseml.domain.documents.document import load
@@ -62,15 +65,15 @@ class Backbone:
         subscribers = {name: _subscriber(functions, name) for name in TAKERS}
         self.queue = broker.Broker(self.store, [trigger for trigger in wanted if trigger.subscriber in TAKERS], subscribers)
         functions["artifacts"] = artifacts_app.create_app(
-            artifacts_app.Deps(store=self.store, publisher=self.queue, tokens=auth.Tokens({}, anonymous=True))
+            artifacts_deps.Deps(store=self.store, publisher=self.queue, tokens=auth.Tokens({}, anonymous=True))
         )
         git = embedded_git.EmbeddedGitHost(folder, "http://127.0.0.1:1/git")
         functions["dispatcher"] = dispatcher_app.create_app(
-            dispatcher_app.Deps(
+            dispatcher_deps.Deps(
                 store=self.store, publisher=self.queue, git=git, engine=self.engine, keyring=self.keyring, zone="", namespace="workloads"
             )
         )
-        self.ingress = gitea_ingress_app.create_app(gitea_ingress_app.Deps(store=self.store, publisher=self.queue, keyring=self.keyring))
+        self.ingress = gitea_ingress_app.create_app(gitea_ingress_deps.Deps(store=self.store, publisher=self.queue, keyring=self.keyring))
         self._register()
 
     def _register(self) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import flask
 from werkzeug.serving import make_server
 
-from functions.extensions.app import Deps, create_app
+from functions.extensions.app import create_app
+from functions.extensions.deps import Deps
 from fuseml.domain import events
 from fuseml.domain.workflows import Workflow
 from fuseml.runtime import auth, clock, secrets

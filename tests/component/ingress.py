@@ -12,7 +12,9 @@ from typing import Any
 from cryptography import fernet
 
 from functions.gitea_ingress import app as gitea_app
+from functions.gitea_ingress import deps as gitea_deps
 from functions.mlflow_ingress import app as mlflow_app
+from functions.mlflow_ingress import deps as mlflow_deps
 from fuseml.runtime import secrets
 from fuseml.store import codesets, database, webhooks
 from fuseml.store.tables import codeset_rows
@@ -40,8 +42,8 @@ class Ingress:
             sealed = self.keyring.seal(TRACKER_SECRET)
             webhooks.replace_of_tracker(session, "mlflow", sealed, endpoint.NOON)
         self.register("mnist", SECRET)
-        git = gitea_app.Deps(store=self.store, publisher=self.publisher, keyring=self.keyring)
-        mlflow = mlflow_app.Deps(store=self.store, publisher=self.publisher, keyring=self.keyring, now=lambda: self.now)
+        git = gitea_deps.Deps(store=self.store, publisher=self.publisher, keyring=self.keyring)
+        mlflow = mlflow_deps.Deps(store=self.store, publisher=self.publisher, keyring=self.keyring, now=lambda: self.now)
         self._git, self._mlflow = gitea_app.create_app(git).test_client(), mlflow_app.create_app(mlflow).test_client()
 
     def register(self, name: str, secret: str) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from functions.applications.app import Deps, create_app
+from functions.applications.app import create_app
+from functions.applications.deps import Deps
 from fuseml import servings
 from fuseml.domain import application, errors
 from fuseml.runtime import auth, secrets

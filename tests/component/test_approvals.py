@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from functions.housekeeper import app as housekeeper_app
+from functions.housekeeper import deps as housekeeper_deps
 from functions.run_tracker import app as tracker_app
+from functions.run_tracker import deps as tracker_deps
 from fuseml.domain import errors, events, plans
 from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines.tekton.events import STEP_LABEL
@@ -70,9 +72,9 @@ class System(requests_tests.System):
         folder = pathlib.Path(store.url.removeprefix("sqlite:///")).parent
         super().__init__(store, folder)
         self.engine: Engine
-        self.tracker = tracker_app.create_app(tracker_app.Deps(store=store, publisher=self)).test_client()
+        self.tracker = tracker_app.create_app(tracker_deps.Deps(store=store, publisher=self)).test_client()
         self.housekeeper = housekeeper_app.create_app(
-            housekeeper_app.Deps(
+            housekeeper_deps.Deps(
                 store=store,
                 publisher=self,
                 git=EmbeddedGitHost(folder / "git", "http://127.0.0.1:1/git"),

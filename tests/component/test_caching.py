@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from functions.run_tracker import app as run_tracker_app
+from functions.run_tracker import deps as run_tracker_deps
 from fuseml.domain import events
 from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines.tekton.events import STEP_LABEL
@@ -41,7 +42,7 @@ class World(triggering.World):
 
     def __init__(self, folder: pathlib.Path) -> None:
         super().__init__(folder)
-        self.functions["run_tracker"] = run_tracker_app.create_app(run_tracker_app.Deps(store=self.store, publisher=self))
+        self.functions["run_tracker"] = run_tracker_app.create_app(run_tracker_deps.Deps(store=self.store, publisher=self))
         self.told: list[events.Event] = []
         self.workflow(WORKFLOW)
 

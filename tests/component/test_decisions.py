@@ -14,8 +14,11 @@ import sqlmodel
 from cryptography import fernet
 
 from functions.dispatcher import app as dispatcher_app
+from functions.dispatcher import deps as dispatcher_deps
 from functions.gitea_ingress import app as gitea_app
+from functions.gitea_ingress import deps as gitea_deps
 from functions.mlflow_ingress import app as mlflow_app
+from functions.mlflow_ingress import deps as mlflow_deps
 from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts import embedded
@@ -53,7 +56,7 @@ def dispatcher(store: database.Database, keyring: secrets.Keyring, tmp_path: pat
         environments=tmp_path / "environments",
         environment={},
     )
-    deps = dispatcher_app.Deps(
+    deps = dispatcher_deps.Deps(
         store=store,
         publisher=endpoint.Publisher(),
         git=embedded.EmbeddedGitHost(tmp_path, "http://git"),
@@ -155,7 +158,7 @@ def told(body: bytes, secret: str = "s3cret", event: str = "push", delivery: str
 
 @pytest.fixture
 def ingress(store: database.Database, keyring: secrets.Keyring) -> Any:
-    return gitea_app.create_app(gitea_app.Deps(store=store, publisher=endpoint.Publisher(), keyring=keyring)).test_client()
+    return gitea_app.create_app(gitea_deps.Deps(store=store, publisher=endpoint.Publisher(), keyring=keyring)).test_client()
 
 
 def declined(store: database.Database) -> list[tuple[str, str, str | None]]:
@@ -194,7 +197,7 @@ def test_a_push_that_was_told_before_is_a_duplicate(store: database.Database, in
 
 def test_an_event_says_which_delivery_led_to_it(store: database.Database, keyring: secrets.Keyring) -> None:
     publisher = endpoint.Publisher()
-    client = gitea_app.create_app(gitea_app.Deps(store=store, publisher=publisher, keyring=keyring)).test_client()
+    client = gitea_app.create_app(gitea_deps.Deps(store=store, publisher=publisher, keyring=keyring)).test_client()
     assert client.post("/webhooks/gitea", **told(push_body())).status_code == 202
     assert [event.cause for event in publisher.taken] == [("/webhooks/gitea", "d-1")]
 
@@ -212,7 +215,7 @@ def test_strangers_push_out_only_strangers(store: database.Database, ingress: An
 
 
 def test_a_tracking_server_s_declined_deliveries_are_remembered_too(store: database.Database, keyring: secrets.Keyring) -> None:
-    deps = mlflow_app.Deps(store=store, publisher=endpoint.Publisher(), keyring=keyring, now=lambda: 0.0)
+    deps = mlflow_deps.Deps(store=store, publisher=endpoint.Publisher(), keyring=keyring, now=lambda: 0.0)
     client = mlflow_app.create_app(deps).test_client()
     answer = client.post("/webhooks/mlflow/tracker", data=b"{}", headers={"X-MLflow-Delivery-Id": "d-9"})
     assert answer.status_code == 401

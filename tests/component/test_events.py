@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from functions.events import app as events_app
+from functions.events import deps as events_deps
 from functions.events import recording
 from fuseml.domain import events
 from fuseml.runtime import auth, cloudevents
@@ -31,7 +32,7 @@ def publisher() -> endpoint.Publisher:
 
 def client_of(store: database.Database, publisher: endpoint.Publisher, *, queued: bool) -> Any:
     known = {auth.digest_of("admin"): auth.Caller("admin", "admin"), auth.digest_of("step"): auth.Caller("step", "workload")}
-    deps = events_app.Deps(store=store, publisher=publisher, tokens=auth.Tokens(known), queued=queued)
+    deps = events_deps.Deps(store=store, publisher=publisher, tokens=auth.Tokens(known), queued=queued)
     return events_app.create_app(deps).test_client()
 
 

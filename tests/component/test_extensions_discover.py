@@ -96,7 +96,8 @@ def test_what_cannot_be_asked_is_refused_with_its_place(
 
 
 def test_only_administrators_may_let_the_server_ask(tmp_path: Path) -> None:
-    from functions.extensions.app import Deps, create_app
+    from functions.extensions.app import create_app
+    from functions.extensions.deps import Deps
 
     registry = extensions_app.Registry(tmp_path)
     tokens = auth.Tokens({auth.digest_of("step"): auth.Caller("workload", "workload")})

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis import checks
 
 from functions.resolver import app as resolver
+from functions.resolver import deps as resolver_deps
 from fuseml.runtime import auth
 from tests.component import extensions_app
 
@@ -21,7 +22,7 @@ ENDPOINT = "http:%2F%2Fminio:9000"
 
 _FOLDER = tempfile.TemporaryDirectory()
 REGISTRY = extensions_app.Registry(pathlib.Path(_FOLDER.name))
-RESOLVER = resolver.create_app(resolver.Deps(store=REGISTRY.store, tokens=auth.Tokens({}, anonymous=True), zone=""))
+RESOLVER = resolver.create_app(resolver_deps.Deps(store=REGISTRY.store, tokens=auth.Tokens({}, anonymous=True), zone=""))
 STORE: dict[str, Any] = {
     "id": "store",
     "product": "minio",

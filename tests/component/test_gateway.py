@@ -12,8 +12,11 @@ import werkzeug.serving
 from flask.testing import FlaskClient
 
 from functions.artifacts import app as artifacts_app
+from functions.artifacts import deps as artifacts_deps
 from functions.extensions import app as extensions_app
+from functions.extensions import deps as extensions_deps
 from functions.gateway import app as gateway_app
+from functions.gateway import deps as gateway_deps
 from functions.gateway import description
 from fuseml.domain import events
 from fuseml.runtime import auth, catalog, http, openapi, secrets
@@ -69,9 +72,9 @@ def cluster() -> Iterator[Cluster]:
     found = Cluster(
         {
             "extensions": extensions_app.create_app(
-                extensions_app.Deps(store=store, publisher=Nowhere(), keyring=keyring, tokens=tokens, zone="")
+                extensions_deps.Deps(store=store, publisher=Nowhere(), keyring=keyring, tokens=tokens, zone="")
             ).wsgi_app,
-            "artifacts": artifacts_app.create_app(artifacts_app.Deps(store=store, publisher=Nowhere(), tokens=tokens)).wsgi_app,
+            "artifacts": artifacts_app.create_app(artifacts_deps.Deps(store=store, publisher=Nowhere(), tokens=tokens)).wsgi_app,
             "runs": echo().wsgi_app,
         }
     )
@@ -85,7 +88,7 @@ def client(cluster: Cluster) -> Iterator[FlaskClient]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        deps = gateway_app.Deps(functions_url=f"http://127.0.0.1:{server.server_port}/{{function}}", timeout=5)
+        deps = gateway_deps.Deps(functions_url=f"http://127.0.0.1:{server.server_port}/{{function}}", timeout=5)
         yield gateway_app.create_app(deps).test_client()
     finally:
         server.shutdown()
@@ -130,7 +133,7 @@ def test_the_gateway_speaks_for_itself(client: FlaskClient, cluster: Cluster) ->
 
 
 def test_a_function_that_cannot_be_reached_is_told_as_temporary() -> None:
-    gateway = gateway_app.create_app(gateway_app.Deps(functions_url="http://127.0.0.1:9/{function}", timeout=1)).test_client()
+    gateway = gateway_app.create_app(gateway_deps.Deps(functions_url="http://127.0.0.1:9/{function}", timeout=1)).test_client()
     answer = gateway.get("/runs")
     assert (answer.status_code, answer.get_json()["temporary"], "runs" in answer.get_json()["message"]) == (503, True, True)
     assert answer.headers["Retry-After"]
@@ -145,8 +148,8 @@ def test_the_documents_of_functions_make_one(cluster: Cluster) -> None:
     store, tokens = database.Database("sqlite://"), auth.Tokens({})
     keyring = secrets.Keyring([secrets.new_key()])
     apps = [
-        extensions_app.create_app(extensions_app.Deps(store=store, publisher=Nowhere(), keyring=keyring, tokens=tokens, zone="")),
-        artifacts_app.create_app(artifacts_app.Deps(store=store, publisher=Nowhere(), tokens=tokens)),
+        extensions_app.create_app(extensions_deps.Deps(store=store, publisher=Nowhere(), keyring=keyring, tokens=tokens, zone="")),
+        artifacts_app.create_app(artifacts_deps.Deps(store=store, publisher=Nowhere(), tokens=tokens)),
     ]
     apis = [app.extensions["fuseml"] for app in apps]
     store.close()

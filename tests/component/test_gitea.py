@@ -10,7 +10,9 @@ import pytest
 from werkzeug import Response
 
 from functions.codesets import app as codesets_app
+from functions.codesets import deps as codesets_deps
 from functions.gitea_ingress import app as gitea_ingress_app
+from functions.gitea_ingress import deps as gitea_ingress_deps
 from fuseml import githosts
 from fuseml.domain import errors
 from fuseml.runtime import auth, secrets
@@ -173,10 +175,10 @@ def test_registering_a_codeset_makes_everything_on_gitea_and_a_push_is_accepted_
     store = database.Database(f"sqlite:///{tmp_path / 'fuseml.db'}")
     store.migrate()
     keyring = secrets.Keyring([secrets.new_key()])
-    ingress = gitea_ingress_app.create_app(gitea_ingress_app.Deps(store=store, publisher=Collected(), keyring=keyring))
+    ingress = gitea_ingress_app.create_app(gitea_ingress_deps.Deps(store=store, publisher=Collected(), keyring=keyring))
     with gitea.listening(ingress) as server:
         git = githosts.connect(fake.url, gitea.TOKEN, f"http://127.0.0.1:{server.port}")
-        deps = codesets_app.Deps(store=store, publisher=Collected(), git=git, keyring=keyring, tokens=auth.Tokens({}, anonymous=True))
+        deps = codesets_deps.Deps(store=store, publisher=Collected(), git=git, keyring=keyring, tokens=auth.Tokens({}, anonymous=True))
         client = codesets_app.create_app(deps).test_client()
         answers = [client.post("/codesets?project=p&name=c") for _ in range(2)]
         registered, again = [answer.get_json() for answer in answers]

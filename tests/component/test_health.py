@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from functions.housekeeper import app as housekeeper
+from functions.housekeeper import deps as housekeeper_deps
 from fuseml import probes
 from fuseml.cli import main
 from fuseml.domain import events
@@ -46,7 +47,7 @@ class House:
 
     def tick(self, interval: float = 0, zone: str = "", check: probes.Check = probes.check) -> None:
         """One PingSource event, through the housekeeper's application."""
-        deps = housekeeper.Deps(
+        deps = housekeeper_deps.Deps(
             store=self.registry.store,
             publisher=self.registry.published,
             git=EmbeddedGitHost(self.folder, "http://127.0.0.1:1/git"),

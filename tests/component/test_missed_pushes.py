@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlmodel
 
-from functions.housekeeper import app as housekeeper
+from functions.housekeeper import deps as housekeeper_deps
 from functions.housekeeper import pushes, service
 from fuseml import githosts
 from fuseml.domain import events
@@ -135,7 +135,7 @@ class House:
             environments=folder / "environments",
         )
         self.published = endpoint.Publisher()
-        self.deps = housekeeper.Deps(
+        self.deps = housekeeper_deps.Deps(
             store=self.store,
             publisher=self.published,
             git=server.host,

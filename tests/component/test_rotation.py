@@ -15,6 +15,7 @@ import pytest
 import sqlmodel
 
 from functions.extensions import app as extensions_app
+from functions.extensions import deps as extensions_deps
 from functions.extensions import rotation
 from fuseml.domain import errors, plans
 from fuseml.domain.registry import extension
@@ -35,7 +36,7 @@ class Server:
         self.store = store or database.Database(f"sqlite:///{folder / 'registry.db'}")
         self.store.migrate()
         self.published = Collected()
-        self.deps = extensions_app.Deps(
+        self.deps = extensions_deps.Deps(
             store=self.store,
             publisher=self.published,
             keyring=self.keyring,
@@ -162,7 +163,7 @@ def test_a_rotation_that_is_interrupted_half_way_leaves_everything_readable(tmp_
 def test_where_keys_are_configured_only_what_an_older_one_sealed_is_sealed_anew(server: Server, tmp_path: Path) -> None:
     old = (tmp_path / "keys").read_text().split()[0]
     keyring = secrets.Keyring([secrets.new_key(), old])
-    deps = extensions_app.Deps(store=server.store, publisher=server.published, keyring=keyring, tokens=server.deps.tokens)
+    deps = extensions_deps.Deps(store=server.store, publisher=server.published, keyring=keyring, tokens=server.deps.tokens)
     assert rotation.rotate(deps).credentials == 6
     assert rotation.rotate(deps) == rotation.Rotated(credentials=0, webhook_secrets=0, unreadable=[])
 

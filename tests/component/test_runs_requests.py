@@ -11,8 +11,11 @@ import sqlmodel
 from flask.testing import FlaskClient
 
 from functions.dispatcher import app as dispatcher_app
+from functions.dispatcher import deps as dispatcher_deps
 from functions.runs import app as runs_app
+from functions.runs import deps as runs_deps
 from functions.workflows import app as workflows_app
+from functions.workflows import deps as workflows_deps
 from fuseml import engines
 from fuseml.domain import errors, events, plans
 from fuseml.domain.registry import extension
@@ -93,13 +96,13 @@ class System:
         common = {"store": store, "publisher": self}
         git = embedded.EmbeddedGitHost(folder / "git", "http://git")
         self.runs = runs_app.create_app(
-            runs_app.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **site)
+            runs_deps.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **site)
         ).test_client()
         self.workflows = workflows_app.create_app(
-            workflows_app.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **site)
+            workflows_deps.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **site)
         ).test_client()
         self.dispatcher = dispatcher_app.create_app(
-            dispatcher_app.Deps(**common, git=git, engine=self.engine, keyring=keyring, **site)
+            dispatcher_deps.Deps(**common, git=git, engine=self.engine, keyring=keyring, **site)
         ).test_client()
         self._register(keyring)
 

@@ -11,6 +11,7 @@ import pytest
 import sqlmodel
 
 from functions.housekeeper import app as housekeeper_app
+from functions.housekeeper import deps as housekeeper_deps
 from fuseml.domain import events
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.store import codesets
@@ -41,7 +42,7 @@ class World(triggering.World):
         super().__init__(folder)
         self.now = ""
         self._ticks = itertools.count()
-        deps = housekeeper_app.Deps(
+        deps = housekeeper_deps.Deps(
             store=self.store,
             publisher=self,
             git=EmbeddedGitHost(folder, "http://git"),

@@ -10,7 +10,9 @@ import pytest
 from sqlmodel import select
 
 from functions.codesets import app as codesets_app
+from functions.codesets import deps as codesets_deps
 from functions.extensions import app as extensions_app
+from functions.extensions import deps as extensions_deps
 from fuseml.domain import errors, webhook
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, clock, secrets
@@ -37,10 +39,10 @@ class Server:
         git.create_repository("workspace", "mnist")
         roles = {auth.digest_of("admin"): auth.Caller("a", "admin"), auth.digest_of("work"): auth.Caller("w", "workload")}
         keyring, publisher, tokens = self.ingress.keyring, self.ingress.publisher, auth.Tokens(roles)
-        registry = extensions_app.Deps(store=self.store, publisher=publisher, keyring=keyring, tokens=tokens, public_url="http://api/")
+        registry = extensions_deps.Deps(store=self.store, publisher=publisher, keyring=keyring, tokens=tokens, public_url="http://api/")
         self.registry = registry
         self._codesets = codesets_app.create_app(
-            codesets_app.Deps(store=self.store, publisher=publisher, git=git, keyring=keyring, tokens=tokens)
+            codesets_deps.Deps(store=self.store, publisher=publisher, git=git, keyring=keyring, tokens=tokens)
         ).test_client()
         self._extensions = extensions_app.create_app(registry).test_client()
 

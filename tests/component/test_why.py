@@ -9,6 +9,7 @@ import pytest
 import sqlmodel
 
 from functions.events import app as events_app
+from functions.events import deps as events_deps
 from fuseml.domain import events
 from fuseml.runtime import auth, cloudevents
 from fuseml.store import codesets, database, decisions, deliveries, outbox, workflows
@@ -26,7 +27,7 @@ def client(store: database.Database) -> Any:
         codesets.create_project(session, "demo", "", NOON)
         codesets.add_codeset(session, codeset_rows.Codeset(project="demo", name="x", url="u", webhook_secret="", created=NOON))
     tokens = auth.Tokens({auth.digest_of("admin"): auth.Caller("admin", "admin")})
-    return events_app.create_app(events_app.Deps(store=store, publisher=endpoint.Publisher(), tokens=tokens, queued=True)).test_client()
+    return events_app.create_app(events_deps.Deps(store=store, publisher=endpoint.Publisher(), tokens=tokens, queued=True)).test_client()
 
 
 def why(client: Any, of: str, status: int = 200, **query: str) -> Any:

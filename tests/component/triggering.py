@@ -9,9 +9,13 @@ from typing import Any
 import flask
 
 from functions.artifacts import app as artifacts_app
+from functions.artifacts import deps as artifacts_deps
 from functions.dispatcher import app as dispatcher_app
+from functions.dispatcher import deps as dispatcher_deps
 from functions.runs import app as runs_app
+from functions.runs import deps as runs_deps
 from functions.workflows import app as workflows_app
+from functions.workflows import deps as workflows_deps
 from fuseml import engines
 from fuseml.domain import events, plans
 from fuseml.embedded import composition, triggers
@@ -66,14 +70,14 @@ class World:
         site = {"zone": "", "namespace": "workloads"}
         common = {"store": self.store, "publisher": self}
         git = embedded_git.EmbeddedGitHost(folder / "git", "http://git")
-        runs_deps = runs_app.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **site)
-        workflows_deps = workflows_app.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **site)
+        of_runs = runs_deps.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **site)
+        of_workflows = workflows_deps.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **site)
         self.functions: dict[str, flask.Flask] = {
-            "runs": runs_app.create_app(runs_deps),
-            "workflows": workflows_app.create_app(workflows_deps),
-            "artifacts": artifacts_app.create_app(artifacts_app.Deps(**common, tokens=tokens)),
+            "runs": runs_app.create_app(of_runs),
+            "workflows": workflows_app.create_app(of_workflows),
+            "artifacts": artifacts_app.create_app(artifacts_deps.Deps(**common, tokens=tokens)),
             "dispatcher": dispatcher_app.create_app(
-                dispatcher_app.Deps(**common, git=git, engine=self.engine, keyring=self.keyring, **site)
+                dispatcher_deps.Deps(**common, git=git, engine=self.engine, keyring=self.keyring, **site)
             ),
         }
         self._triggers = triggers.load(composition.contract_folder() / "triggers")

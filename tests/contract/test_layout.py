@@ -81,8 +81,8 @@ def test_every_function_is_in_the_catalogue_and_the_other_way_round() -> None:
 def test_a_function_has_its_files(function: catalog.Function) -> None:
     folder = ROOT / "functions" / function.name
     found = {path.name for path in folder.glob("*.py")}
-    wanted = {"__init__.py", "app.py", "main.py", "service.py"}
-    # One that takes events only has no routes: the types are beside its dependencies, in app.py.
+    wanted = {"__init__.py", "deps.py", "app.py", "main.py", "service.py"}
+    # One that takes events only has no routes: its handlers by type are in app.py.
     assert wanted | ({"routes.py"} if function.paths else set()) <= found
     assert function.paths or "routes.py" not in found
     assert function.paths or function.events
@@ -94,6 +94,11 @@ def test_a_function_s_docstring_is_its_contract(function: catalog.Function) -> N
     for path in function.paths:
         assert path in text, f"the contract does not name {path}"
     assert "epends on" in text
+
+
+def test_no_function_hides_an_import_from_the_interpreter() -> None:
+    hiding = [relative(path) for path in MODULES if path.relative_to(ROOT).parts[0] == "functions" and "TYPE_CHECKING" in path.read_text()]
+    assert hiding == [], "an import that only type checkers see hides an import circle"
 
 
 def test_paths_belong_to_one_function() -> None:

@@ -15,18 +15,31 @@ from typing import Any
 import flask
 
 from functions.applications import app as applications_app
+from functions.applications import deps as applications_deps
 from functions.artifacts import app as artifacts_app
+from functions.artifacts import deps as artifacts_deps
 from functions.codesets import app as codesets_app
+from functions.codesets import deps as codesets_deps
 from functions.dispatcher import app as dispatcher_app
+from functions.dispatcher import deps as dispatcher_deps
 from functions.events import app as events_app
+from functions.events import deps as events_deps
 from functions.extensions import app as extensions_app
+from functions.extensions import deps as extensions_deps
 from functions.gitea_ingress import app as gitea_ingress_app
+from functions.gitea_ingress import deps as gitea_ingress_deps
 from functions.housekeeper import app as housekeeper_app
+from functions.housekeeper import deps as housekeeper_deps
 from functions.mlflow_ingress import app as mlflow_ingress_app
+from functions.mlflow_ingress import deps as mlflow_ingress_deps
 from functions.resolver import app as resolver_app
+from functions.resolver import deps as resolver_deps
 from functions.run_tracker import app as run_tracker_app
+from functions.run_tracker import deps as run_tracker_deps
 from functions.runs import app as runs_app
+from functions.runs import deps as runs_deps
 from functions.workflows import app as workflows_app
+from functions.workflows import deps as workflows_deps
 from fuseml.contents import filesystem
 from fuseml.domain import application, errors, events, plans
 from fuseml.embedded import broker, gateway, model_servers, redelivery, serving, tracking, triggers
@@ -149,7 +162,7 @@ def compose(
     served = {application.BUILT_IN: serving.EmbeddedServing(apps, url)}
     functions |= {
         "extensions": extensions_app.create_app(
-            extensions_app.Deps(
+            extensions_deps.Deps(
                 store=store,
                 publisher=queue,
                 keyring=keyring,
@@ -158,13 +171,13 @@ def compose(
                 renew=functools.partial(keys.renew, keyring),
             )
         ),
-        "resolver": resolver_app.create_app(resolver_app.Deps(store=store, tokens=tokens, zone="")),
-        "codesets": codesets_app.create_app(codesets_app.Deps(store=store, publisher=queue, git=git, keyring=keyring, tokens=tokens)),
+        "resolver": resolver_app.create_app(resolver_deps.Deps(store=store, tokens=tokens, zone="")),
+        "codesets": codesets_app.create_app(codesets_deps.Deps(store=store, publisher=queue, git=git, keyring=keyring, tokens=tokens)),
         "workflows": workflows_app.create_app(
-            workflows_app.Deps(store=store, publisher=queue, git=git, tokens=tokens, public_url=url, zone="", namespace=_NAMESPACE)
+            workflows_deps.Deps(store=store, publisher=queue, git=git, tokens=tokens, public_url=url, zone="", namespace=_NAMESPACE)
         ),
         "runs": runs_app.create_app(
-            runs_app.Deps(
+            runs_deps.Deps(
                 store=store,
                 publisher=queue,
                 engine=engine,
@@ -175,19 +188,19 @@ def compose(
                 namespace=_NAMESPACE,
             )
         ),
-        "applications": applications_app.create_app(applications_app.Deps(store=store, tokens=tokens, keyring=keyring, serving=served)),
-        "artifacts": artifacts_app.create_app(artifacts_app.Deps(store=store, publisher=queue, tokens=tokens)),
-        "events": events_app.create_app(events_app.Deps(store=store, publisher=queue, tokens=tokens, queued=True)),
-        "gitea_ingress": gitea_ingress_app.create_app(gitea_ingress_app.Deps(store=store, publisher=queue, keyring=keyring)),
+        "applications": applications_app.create_app(applications_deps.Deps(store=store, tokens=tokens, keyring=keyring, serving=served)),
+        "artifacts": artifacts_app.create_app(artifacts_deps.Deps(store=store, publisher=queue, tokens=tokens)),
+        "events": events_app.create_app(events_deps.Deps(store=store, publisher=queue, tokens=tokens, queued=True)),
+        "gitea_ingress": gitea_ingress_app.create_app(gitea_ingress_deps.Deps(store=store, publisher=queue, keyring=keyring)),
         "mlflow_ingress": mlflow_ingress_app.create_app(
-            mlflow_ingress_app.Deps(store=store, publisher=queue, keyring=keyring, now=time.time)
+            mlflow_ingress_deps.Deps(store=store, publisher=queue, keyring=keyring, now=time.time)
         ),
         "dispatcher": dispatcher_app.create_app(
-            dispatcher_app.Deps(store=store, publisher=queue, git=git, engine=engine, keyring=keyring, zone="", namespace=_NAMESPACE)
+            dispatcher_deps.Deps(store=store, publisher=queue, git=git, engine=engine, keyring=keyring, zone="", namespace=_NAMESPACE)
         ),
-        "run_tracker": run_tracker_app.create_app(run_tracker_app.Deps(store=store, publisher=queue)),
+        "run_tracker": run_tracker_app.create_app(run_tracker_deps.Deps(store=store, publisher=queue)),
         "housekeeper": housekeeper_app.create_app(
-            housekeeper_app.Deps(
+            housekeeper_deps.Deps(
                 store=store,
                 publisher=queue,
                 git=git,

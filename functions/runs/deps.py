@@ -1,0 +1,23 @@
+"""Dependencies of `runs`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fuseml import contents, engines
+from fuseml.runtime import auth, cloudevents
+from fuseml.store import database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deps:
+    """What reading and steering runs needs from the outside. `zone` is where the engine runs its steps, `contents` where logs stay."""
+
+    store: database.Database
+    publisher: cloudevents.Publisher
+    engine: engines.Engine
+    tokens: auth.Tokens
+    public_url: str
+    zone: str
+    namespace: str
+    contents: contents.Contents | None = None

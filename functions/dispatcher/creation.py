@@ -11,10 +11,12 @@ from fuseml.domain import errors, events, plans
 from fuseml.domain.plans import identity
 from fuseml.domain.runs import FINISHED, Observation, State, advance, lifecycle
 from fuseml.domain.workflows import concurrency
-from fuseml.runtime import clock, planner, steering
+from fuseml.runtime import clock
 from fuseml.runtime.telemetry import trace
 from fuseml.store import codesets, decisions, runs, workflows
 from fuseml.store.tables import run_rows
+from fuseml.usecases import planner
+from fuseml.usecases.lifecycle import finished, settled
 
 Planning = Callable[[str, str], plans.Plan]
 """From the run's id and name to its plan."""
@@ -90,7 +92,7 @@ def create(
         created,
         *(_supersede(session, row) if order.document.concurrency and order.document.concurrency.policy == "cancel" else ()),
         # In a group people are asked when it is the run's turn, which comes after a commit (submission.py).
-        *(steering.settled(session, row) if row.execution == 0 and not runs.waits_for(session, [row]) else ()),
+        *(settled(session, row) if row.execution == 0 and not runs.waits_for(session, [row]) else ()),
     ]
     return announced if left or row.state in FINISHED else [*announced, _completed(session, row, planned)]
 
@@ -101,7 +103,7 @@ def _completed(session: sqlmodel.Session, row: run_rows.Run, planned: plans.Plan
     outputs = {name: "".join(part.text for part in value if isinstance(part, plans.TextPart)) for name, value in planned.outputs.items()}
     seen = Observation(row.id, None, "succeeded", moment, started=moment, outputs=outputs)
     runs.record(session, row, advance(runs.progress(row), seen))
-    return steering.finished(session, row)
+    return finished(session, row)
 
 
 def _supersede(session: sqlmodel.Session, row: run_rows.Run) -> list[events.Payload]:
@@ -142,4 +144,4 @@ def end(session: sqlmodel.Session, row: run_rows.Run, state: State, cause: str) 
     """Finish a run that no engine will ever tell about."""
     current = runs.course(session, row, [step.name for step in runs.steps(session, [row.id])])
     runs.record_course(session, row, lifecycle.stopped(current, state, cause, clock.now()))
-    return [steering.finished(session, row)]
+    return [finished(session, row)]

@@ -12,8 +12,9 @@ from functions.dispatcher.deps import Deps
 from fuseml.domain import events, plans
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow, triggers
-from fuseml.runtime import clock, planner, requests, reuse, steering
+from fuseml.runtime import clock
 from fuseml.store import codesets, decisions, runs, workflows
+from fuseml.usecases import lifecycle, planner, requests, step_reuse
 
 
 def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -162,7 +163,7 @@ def on_cancel_requested(session: sqlmodel.Session, event: events.Event) -> Seque
 
 def on_answered(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
     """A step was approved or rejected: what is stored with the answer leads to the next execution, or to the run's end."""
-    return steering.settled(session, runs.get(session, event.data["run"]))
+    return lifecycle.settled(session, runs.get(session, event.data["run"]))
 
 
 def _newest(session: sqlmodel.Session, project: str, codeset: str) -> str | None:
@@ -208,7 +209,7 @@ def _create(
 ) -> list[events.Payload]:
     def planning(run_id: str, run_name: str) -> plans.Plan:
         planned = planner.build(session, order, run_id, run_name, planner.Site(deps.zone, deps.namespace))
-        return reuse.decide(session, order, planned, deps.git.digest)
+        return step_reuse.decide(session, order, planned, deps.git.digest)
 
     return creation.create(
         session, order, planning, event, meaning=meaning, trigger=trigger, because=because, request=request, caused_by=caused_by

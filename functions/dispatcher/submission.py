@@ -11,10 +11,11 @@ from functions.dispatcher.deps import Deps
 from fuseml.domain import errors, events, plans
 from fuseml.domain.plans import identity, replan
 from fuseml.domain.runs import FINISHED
-from fuseml.runtime import clock, cloudevents, steering
+from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
 from fuseml.store import extensions, outbox, runs
 from fuseml.store.tables import run_rows
+from fuseml.usecases import lifecycle
 
 
 def make_good(deps: Deps, event: events.Event) -> None:
@@ -50,7 +51,7 @@ def _begin(deps: Deps, row: run_rows.Run) -> run_rows.Run:
     with deps.store.write() as session:
         stored = runs.get(session, row.name)
         waits = stored.execution == 0 and stored.state == "queued"
-        announced = _announce(session, steering.settled(session, stored) if waits else [])
+        announced = _announce(session, lifecycle.settled(session, stored) if waits else [])
     cloudevents.relay(deps.store, deps.publisher, announced)
     return stored
 

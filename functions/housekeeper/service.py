@@ -11,9 +11,10 @@ from functions.housekeeper.deps import Deps
 from fuseml import servings
 from fuseml.domain import errors, events
 from fuseml.domain.plans import identity
-from fuseml.runtime import clock, cloudevents, steering
+from fuseml.runtime import clock, cloudevents
 from fuseml.servings import record
 from fuseml.store import applications, decisions, deliveries, outbox, runs, webhooks
+from fuseml.usecases import lifecycle
 
 _log = logging.getLogger("fuseml.housekeeper")
 
@@ -66,11 +67,11 @@ def request_submissions(deps: Deps, tick: events.Event) -> None:
 def expire_approvals(deps: Deps, _tick: events.Event) -> None:
     """Steps that nobody has approved or rejected in time. Whoever is quicker, the person or the sweep, has decided."""
     with deps.store.read() as session:
-        waiting = [(row.name, step.name) for row, step in runs.waiting(session) if steering.is_late(step)]
+        waiting = [(row.name, step.name) for row, step in runs.waiting(session) if lifecycle.is_late(step)]
     for name, step in waiting:
         try:
             with deps.store.write() as session:
-                announced = cloudevents.announce(session, steering.answered(session, runs.get(session, name), step, "expired"))
+                announced = cloudevents.announce(session, lifecycle.answered(session, runs.get(session, name), step, "expired"))
             cloudevents.relay(deps.store, deps.publisher, announced)
         except errors.ConflictError as error:
             _log.info("an approval did not expire: %s", error.message)

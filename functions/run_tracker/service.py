@@ -8,8 +8,8 @@ import sqlmodel
 
 from fuseml.domain import events
 from fuseml.engines.tekton.events import observe
-from fuseml.runtime import reuse, steering
 from fuseml.store import runs
+from fuseml.usecases import lifecycle, step_reuse
 
 
 def track(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -18,7 +18,7 @@ def track(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Pay
     row = runs.find(session, seen.run_id) if seen else None
     if seen is None or row is None:
         return []
-    announced = steering.observed(session, row, seen)
+    announced = lifecycle.observed(session, row, seen)
     if seen.step is not None and seen.state == "succeeded":
-        reuse.keep(session, row)
+        step_reuse.keep(session, row)
     return announced

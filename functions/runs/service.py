@@ -15,8 +15,9 @@ from fuseml.domain import errors, events
 from fuseml.domain.plans import identity
 from fuseml.domain.runs import FINISHED, approval
 from fuseml.domain.workflows import Workflow
-from fuseml.runtime import cloudevents, http, planner, requests, steering
+from fuseml.runtime import cloudevents, http
 from fuseml.store import archive, codesets, paging, runs, workflows
+from fuseml.usecases import lifecycle, planner, requests
 
 _ORIGINAL_LIMIT = 500
 _LOG_CHUNK = 1 << 20
@@ -108,7 +109,7 @@ def answer(deps: Deps, name: str, step: str | None, decision: approval.Decision,
     """
     with deps.store.write() as session:
         announced = cloudevents.announce(
-            session, steering.answered(session, runs.get(session, name), step, decision, by=by, comment=comment)
+            session, lifecycle.answered(session, runs.get(session, name), step, decision, by=by, comment=comment)
         )
     cloudevents.relay(deps.store, deps.publisher, announced)
     return get(deps, name)

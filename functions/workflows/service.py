@@ -12,9 +12,10 @@ from functions.workflows.deps import Deps
 from fuseml.domain import artifact, errors, events, plans
 from fuseml.domain.documents import document
 from fuseml.domain.workflows import Workflow, lint, loading
-from fuseml.runtime import clock, cloudevents, planner, requests
+from fuseml.runtime import clock, cloudevents
 from fuseml.store import codesets, paging, runs, workflows
 from fuseml.store.tables import codeset_rows, workflow_rows
+from fuseml.usecases import planner, requests
 
 
 def page(deps: Deps, limit: int, cursor: str | None, name: str | None) -> paging.Slice[workflow_rows.WorkflowRevision]:

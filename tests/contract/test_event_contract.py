@@ -128,17 +128,17 @@ def payloads(tree: ast.AST) -> Iterator[tuple[ast.Attribute, str]]:
 
 STEERING = {
     node.name: node
-    for node in ast.parse((ROOT / "shared" / "fuseml" / "runtime" / "steering.py").read_text()).body
+    for node in ast.parse((ROOT / "shared" / "fuseml" / "usecases" / "lifecycle.py").read_text()).body
     if isinstance(node, ast.FunctionDef)
 }
 
 
 def steered(tree: ast.AST) -> set[str]:
-    """The types that the code announces through `fuseml.runtime.steering`, where functions share how a run goes on."""
+    """The types that the code announces through `fuseml.usecases.lifecycle`, where functions share how a run goes on."""
     wanted = [
         node.attr
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "steering"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "lifecycle"
     ]
     reached = set[str]()
     while wanted:

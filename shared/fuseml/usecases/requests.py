@@ -14,9 +14,9 @@ from fuseml.domain import errors, events, plans
 from fuseml.domain.plans import planning, replan
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow
-from fuseml.runtime import planner, reuse
 from fuseml.store import codesets, runs, workflows
 from fuseml.store.tables import run_rows
+from fuseml.usecases import planner, step_reuse
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -64,7 +64,7 @@ def plan_of(
     run_id: str,
     run_name: str,
     site: planner.Site,
-    digest: reuse.Digest | None = None,
+    digest: step_reuse.Digest | None = None,
 ) -> plans.Plan:
     """The plan of a run of that identity. Raises NotFoundError, ConflictError, InvalidError, UnresolvedError when it cannot be run now.
 
@@ -84,7 +84,7 @@ def plan_of(
     elif requested.only:
         planned = replan.only(planned, requested.only, succeeded)
     locked = replan.relock(planned, run_id, run_name)
-    return reuse.decide(session, ordered, locked, digest, _declined(requested)) if digest else locked
+    return step_reuse.decide(session, ordered, locked, digest, _declined(requested)) if digest else locked
 
 
 def _declined(requested: events.RunRequested) -> str:

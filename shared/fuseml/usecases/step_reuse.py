@@ -18,7 +18,7 @@ from fuseml.store import executions, runs
 from fuseml.store.tables import run_rows
 
 if TYPE_CHECKING:
-    from fuseml.runtime import planner
+    from fuseml.usecases import planner
 
 Digest = Callable[[str, str, str, Sequence[str]], str]
 """Project, codeset, commit and globs -> digest of the files, as a git host gives it."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlmodel
 
-from functions.dispatcher import creation, takers
+from functions.dispatcher import creation, subscriptions
 from functions.dispatcher.deps import Deps
 from fuseml.domain import events, plans
 from fuseml.domain.runs import FINISHED
@@ -98,7 +98,7 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
     announced: list[events.Payload] = []
     found = _takers(session, event, recorded.kind, recorded.project, recorded.name)
     for name, assignment in {taker.workflow: taker.assignment for taker in reversed(found)}.items():
-        circle = takers.cause_of(session, recorded.run, name)
+        circle = subscriptions.cause_of(session, recorded.run, name)
         if circle:
             _decline(session, event, f"{recorded.address} comes of {circle}, a run of this very workflow", workflow=name)
             continue
@@ -179,9 +179,9 @@ def _current(session: sqlmodel.Session, name: str) -> tuple[int, Workflow]:
 
 def _takers(
     session: sqlmodel.Session, event: events.Event, kind: str, project: str, name: str, commit: str | None = None
-) -> list[takers.Taker]:
+) -> list[subscriptions.Taker]:
     """Who takes what the event tells of; that nobody does is a decision too."""
-    found = takers.takers(session, kind, project, name)
+    found = subscriptions.takers(session, kind, project, name)
     if not found:
         _decline(session, event, f"no workflow is assigned to {kind}://{project}/{name}", commit=commit)
     return found

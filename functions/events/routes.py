@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import pydantic
 
-from functions.events import service, story
+from functions.events import service, timeline
 from functions.events.deps import Deps
 from fuseml.domain.documents import document
 from fuseml.runtime import clock, http
@@ -122,8 +122,8 @@ def register(api: http.Api, deps: Deps) -> None:
         """Deliver a dead letter again."""
         return _shown(service.replay(deps, id, query.source, everybody=query.all))
 
-    @api.route("GET", "/why", query=Why, returns=story.Answer)
-    def explain(query: Why) -> story.Answer:
+    @api.route("GET", "/why", query=Why, returns=timeline.Answer)
+    def explain(query: Why) -> timeline.Answer:
         """Tell which event started a run, and what came of a commit or an event, or why nothing did."""
         return service.why(deps, query.of, query.source)
 

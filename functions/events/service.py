@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlmodel
 
-from functions.events import story
+from functions.events import timeline
 from functions.events import why as explanation
 from functions.events.deps import Deps
 from fuseml.domain import errors, events
@@ -51,7 +51,7 @@ def _entries(session: sqlmodel.Session, rows: Sequence[ledger_rows.LedgerEvent])
     return [Entry(row, became.get(row.sequence or 0, [])) for row in rows]
 
 
-def why(deps: Deps, of: str, source: str | None) -> story.Answer:
+def why(deps: Deps, of: str, source: str | None) -> timeline.Answer:
     """Why something started or did not. Raises NotFoundError, ConflictError."""
     with deps.store.read() as session:
         return explanation.explain(session, of, source)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import sqlmodel
 
-from functions.events import story
+from functions.events import timeline
 from fuseml.domain import errors, events
 from fuseml.store import decisions, ledger, outbox
 from fuseml.store.tables import decision_rows, ledger_rows, run_rows
@@ -25,7 +25,7 @@ _LONGEST_CHAIN = 30
 _LATELY = 5
 
 
-def explain(session: sqlmodel.Session, of: str, source: str | None) -> story.Answer:
+def explain(session: sqlmodel.Session, of: str, source: str | None) -> timeline.Answer:
     """The story of a run (its name), a commit (at least 7 hex digits) or an event (id or number).
 
     Raises NotFoundError for what is none of them, ConflictError for what is several.
@@ -34,11 +34,11 @@ def explain(session: sqlmodel.Session, of: str, source: str | None) -> story.Ans
     if run is not None:
         told = _of_run(session, run)
         reason = next((outcome.reason for outcome in told.outcomes if outcome.run == of), "")
-        return story.Answer(of=of, kind="run", answer=f"{of} was started: {reason}." if reason else f"{of} was started.", stories=[told])
+        return timeline.Answer(of=of, kind="run", answer=f"{of} was started: {reason}." if reason else f"{of} was started.", stories=[told])
     is_commit = _COMMIT.fullmatch(of) is not None
     stories = _of_commit(session, of) if is_commit else []
     if stories:
-        return story.Answer(of=of, kind="commit", answer=story.sentence(f"Commit {of[:12]}", stories), stories=stories)
+        return timeline.Answer(of=of, kind="commit", answer=timeline.sentence(f"Commit {of[:12]}", stories), stories=stories)
     try:
         row = ledger.find(session, of, source)
     except errors.NotFoundError:
@@ -46,60 +46,62 @@ def explain(session: sqlmodel.Session, of: str, source: str | None) -> story.Ans
             return _unknown_commit(session, of)
         raise errors.NotFoundError(f"{of!r} is no run, no commit (7 or more hex digits) and no event (its id or number)") from None
     told = _of_event(session, row)
-    return story.Answer(of=of, kind="event", answer=story.sentence(f"Event {row.sequence}", [told]), stories=[told])
+    return timeline.Answer(of=of, kind="event", answer=timeline.sentence(f"Event {row.sequence}", [told]), stories=[told])
 
 
 def _run(session: sqlmodel.Session, name: str | None) -> run_rows.Run | None:
     return session.exec(sqlmodel.select(run_rows.Run).where(run_rows.Run.name == name)).first() if name else None
 
 
-def _of_run(session: sqlmodel.Session, run: run_rows.Run) -> story.Story:
+def _of_run(session: sqlmodel.Session, run: run_rows.Run) -> timeline.Story:
     row = ledger.at(session, run.trigger.get("source") or "", run.trigger.get("event") or "")
     if row is None:
-        chain = [story.Link(kind="origin", text=f"{run.trigger.get('kind')}, which the ledger does not hold any more")]
+        chain = [timeline.Link(kind="origin", text=f"{run.trigger.get('kind')}, which the ledger does not hold any more")]
         told: Sequence[decision_rows.Decision] = []
     else:
         chain = _chain(session, row)
         told = decisions.of_event(session, row.source, row.id)
-    found = [story.decided(decision, run) for decision in told if decision.run == run.name]
-    return story.Story(chain=chain, outcomes=found[:1] or [story.Outcome(state=run.state, reason="", run=run.name, workflow=run.workflow)])
+    found = [timeline.decided(decision, run) for decision in told if decision.run == run.name]
+    return timeline.Story(
+        chain=chain, outcomes=found[:1] or [timeline.Outcome(state=run.state, reason="", run=run.name, workflow=run.workflow)]
+    )
 
 
-def _of_event(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> story.Story:
-    return story.Story(chain=_chain(session, row), outcomes=_outcomes(session, row))
+def _of_event(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> timeline.Story:
+    return timeline.Story(chain=_chain(session, row), outcomes=_outcomes(session, row))
 
 
-def _chain(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> list[story.Link]:
+def _chain(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> list[timeline.Link]:
     """What led to the event, first cause first, and the event itself."""
     event = outbox.from_document(row.event)
-    links = [story.event_link(event, row.sequence)]
+    links = [timeline.event_link(event, row.sequence)]
     while len(links) < _LONGEST_CHAIN:
         # What a run's steps did, the run did: the engine's own events in between say nothing to people.
         made_by = _run(session, event.data.get("run")) if event.type in (events.RunStepFinished.TYPE, events.RunFinished.TYPE) else None
         if made_by:
-            links.insert(0, story.run_link(made_by))
+            links.insert(0, timeline.run_link(made_by))
         cause = (made_by.trigger.get("source", ""), made_by.trigger.get("event", "")) if made_by else event.cause
         before = ledger.at(session, *cause) if cause else None
         if before is None or before.type == events.TICK:
-            first = story.origin(*cause) if cause and not made_by else story.untold(event) if not cause else None
+            first = timeline.origin(*cause) if cause and not made_by else timeline.untold(event) if not cause else None
             return [first, *links] if first else links
         event = outbox.from_document(before.event)
-        links.insert(0, story.event_link(event, before.sequence))
+        links.insert(0, timeline.event_link(event, before.sequence))
     return links
 
 
-def _outcomes(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> list[story.Outcome]:
-    found = [story.decided(decision, _run(session, decision.run)) for decision in decisions.of_event(session, row.source, row.id)]
+def _outcomes(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> list[timeline.Outcome]:
+    found = [timeline.decided(decision, _run(session, decision.run)) for decision in decisions.of_event(session, row.source, row.id)]
     became = ledger.consumptions(session, [row]).get(row.sequence or 0, [])
     for reply in outbox.replies(session, row.source, row.id):
         # What a consumer made of it may start something in its turn.
         following = ledger.at(session, reply.source, reply.id)
         if following is not None and _is_decided(reply):
             found += _outcomes(session, following)
-    found += [story.undelivered(item, row.sequence or 0) for item in became if item.state != "done"]
+    found += [timeline.undelivered(item, row.sequence or 0) for item in became if item.state != "done"]
     is_handled = any(item.consumer == "dispatcher" for item in became)
     if not found and not is_handled and _is_decided(outbox.from_document(row.event)):
-        found.append(story.Outcome(state="pending", reason="dispatcher has not handled it yet", event=row.sequence))
+        found.append(timeline.Outcome(state="pending", reason="dispatcher has not handled it yet", event=row.sequence))
     # Two assignments of a workflow may say the same.
     return list({outcome.model_dump_json(): outcome for outcome in found}.values())
 
@@ -109,7 +111,7 @@ def _is_decided(event: events.Event) -> bool:
     return event.type in _DECIDED and not is_code
 
 
-def _of_commit(session: sqlmodel.Session, prefix: str) -> list[story.Story]:
+def _of_commit(session: sqlmodel.Session, prefix: str) -> list[timeline.Story]:
     pushed, decided = ledger.pushes(session, prefix), decisions.of_commit(session, prefix)
     refused = decisions.declined(session, commit=prefix)
     announced = [item.event for item in outbox.waiting(session, 0, 1000) if _commit(item.event).startswith(prefix)]
@@ -124,21 +126,21 @@ def _of_commit(session: sqlmodel.Session, prefix: str) -> list[story.Story]:
     waiting = "it is announced, and waits to be handed to the broker"
     for event in announced:
         if (event.source, event.id) not in on_disk:
-            outcome = story.Outcome(state="pending", reason=waiting)
-            found.append(story.Story(chain=[story.event_link(event, None)], outcomes=[outcome]))
+            outcome = timeline.Outcome(state="pending", reason=waiting)
+            found.append(timeline.Story(chain=[timeline.event_link(event, None)], outcomes=[outcome]))
     if not found:
         # Older than the ledger's memory.
         query = sqlmodel.select(run_rows.Run).where(sqlmodel.col(run_rows.Run.commit).startswith(prefix))
         found = [_of_run(session, run) for run in session.exec(query.order_by(sqlmodel.col(run_rows.Run.sequence)))]
-    return found + [story.declined(row) for row in reversed(refused)]
+    return found + [timeline.declined(row) for row in reversed(refused)]
 
 
 def _commit(event: events.Event) -> str:
     return str(event.data.get("commit", "")) if event.type == events.CodesetPushed.TYPE else ""
 
 
-def _unknown_commit(session: sqlmodel.Session, of: str) -> story.Answer:
+def _unknown_commit(session: sqlmodel.Session, of: str) -> timeline.Answer:
     refused = [row for row in decisions.declined(session) if row.outcome == "refused"][:_LATELY]
     answer = f"FuseML has not heard of commit {of[:12]}: was it pushed, to a codeset that is registered, and does its webhook reach FuseML?"
     lately = " These deliveries were refused lately; one of them may have been it." if refused else ""
-    return story.Answer(of=of, kind="commit", answer=answer + lately, stories=[story.declined(row) for row in refused])
+    return timeline.Answer(of=of, kind="commit", answer=answer + lately, stories=[timeline.declined(row) for row in refused])

@@ -15,9 +15,8 @@ from functions.extensions import service
 from functions.extensions.deps import Deps
 from fuseml.domain import errors
 from fuseml.domain.documents import document
-from fuseml.probes import discovery
-from fuseml.probes import target as targets
-from fuseml.probes.target import Target
+from fuseml.probes import discovery, targets
+from fuseml.probes.targets import Target
 from fuseml.store import extensions
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import sqlmodel
 
-from functions.extensions import foresight, sealing
+from functions.extensions import sealing
 from functions.extensions.deps import Deps
+from functions.extensions.impact import assess, refuse_breaking
 from fuseml.domain import errors, events
 from fuseml.domain.registry import constraint, extension, registry, selector
 from fuseml.domain.workflows import impact
@@ -69,7 +70,7 @@ def delete(deps: Deps, extension_id: str, expected: int | None, *, force: bool) 
     with deps.store.write() as session:
         stored = _expected(session, extension_id, expected)
         if not force:
-            foresight.refuse_breaking(foresight.assess(session, stored, None, home=deps.zone), f"extension {extension_id}")
+            refuse_breaking(assess(session, stored, None, home=deps.zone), f"extension {extension_id}")
         removed = extensions.remove(session, extension_id)
         webhooks.forget_tracker(session, extension_id)
         announced = cloudevents.announce(session, events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
@@ -86,20 +87,20 @@ def plan(deps: Deps, given: extension.Extension, *, whole: bool) -> impact.Impac
         if whole:
             registry.refuse_anonymous(given)
         planned = _updated(deps, stored, given, whole) if stored else registry.create(given, clock.now(), _new_id)
-        return foresight.assess(session, stored, planned, home=deps.zone)
+        return assess(session, stored, planned, home=deps.zone)
 
 
 def plan_update(deps: Deps, extension_id: str, given: extension.Extension, expected: int | None, *, whole: bool) -> impact.Impact:
     """What `update` would do. Raises as it does."""
     with deps.store.read() as session:
         stored = _expected(session, extension_id, expected)
-        return foresight.assess(session, stored, _updated(deps, stored, given, whole), home=deps.zone)
+        return assess(session, stored, _updated(deps, stored, given, whole), home=deps.zone)
 
 
 def plan_deletion(deps: Deps, extension_id: str, expected: int | None) -> impact.Impact:
     """What `delete` would do, forced. Raises NotFoundError, StaleError."""
     with deps.store.read() as session:
-        return foresight.assess(session, _expected(session, extension_id, expected), None, home=deps.zone)
+        return assess(session, _expected(session, extension_id, expected), None, home=deps.zone)
 
 
 def parts(deps: Deps, extension_id: str, collection: registry.Path) -> list[extension.Part]:
@@ -155,7 +156,7 @@ def _change(deps: Deps, extension_id: str, expected: int | None, change: Change,
         if changed is stored:
             return stored
         if needed:
-            foresight.refuse_breaking(foresight.assess(session, stored, changed, home=deps.zone), needed)
+            refuse_breaking(assess(session, stored, changed, home=deps.zone), needed)
         extensions.replace(session, changed, clock.now())
         announced = cloudevents.announce(session, events.ExtensionUpdated(extension=changed.id, revision=changed.revision))
     cloudevents.relay(deps.store, deps.publisher, announced)

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functions.housekeeper.deps import Deps
 from fuseml.domain import errors, events
 from fuseml.domain.registry import extension, registry
-from fuseml.probes import crowd
-from fuseml.probes import target as targets
-from fuseml.probes.target import Target
+from fuseml.probes import fan_out, targets
+from fuseml.probes.targets import Target
 from fuseml.runtime import clock
 from fuseml.store import extensions
 
@@ -54,7 +53,7 @@ def check_health(deps: Deps, _tick: events.Event) -> None:
     for probes in (_endpoint_probes, functools.partial(_credentials_probes, started=started)):
         wanted = [probe for record in records.values() for probe in probes(record, deps.zone) if probe.seen < due]
         longest = sorted(wanted, key=lambda probe: probe.seen)[:_MOST_PROBES]
-        for probe, health in crowd.ask(functools.partial(_ask, deps), longest, _SECONDS):
+        for probe, health in fan_out.ask(functools.partial(_ask, deps), longest, _SECONDS):
             if health is not None:
                 records[probe.record] = _observed(records[probe.record], probe, health)
                 probed.add(probe.record)

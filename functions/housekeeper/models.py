@@ -18,7 +18,7 @@ from functions.housekeeper.deps import Deps
 from fuseml.contents import mlflow, trackers
 from fuseml.domain import errors, events
 from fuseml.domain.registry import extension
-from fuseml.probes import crowd
+from fuseml.probes import fan_out
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import deliveries, extensions, model_versions
 
@@ -57,7 +57,7 @@ def announce_missed_models(deps: Deps, tick: events.Event) -> None:
     A server that is away or slow is asked again with the next tick.
     """
     known = [tracker for record in _records(deps) if (tracker := _tracker(deps, record))]
-    for tracker, reading in crowd.ask(functools.partial(_read, deps), known, _SECONDS):
+    for tracker, reading in fan_out.ask(functools.partial(_read, deps), known, _SECONDS):
         if reading is not None:
             _announce(deps, tracker, reading, tick)
 

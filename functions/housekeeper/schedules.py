@@ -15,7 +15,7 @@ from functions.housekeeper.deps import Deps
 from fuseml.domain import events
 from fuseml.domain.workflows import Workflow, schedule
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import milestones, workflows
+from fuseml.store import watermarks, workflows
 from fuseml.store.tables import workflow_rows
 
 MADE_UP_FOR = datetime.timedelta(hours=1)
@@ -25,7 +25,7 @@ def start_scheduled(deps: Deps, _tick: events.Event) -> None:
     """Announce what became due after the last look, up to now. The first look of all only begins the count."""
     now = deps.now()
     with deps.store.write() as session:
-        before = milestones.move(session, "schedules", now)
+        before = watermarks.move(session, "schedules", now)
         if before is None:
             return
         until = datetime.datetime.fromisoformat(now)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from functions.runs import consequences, views
+from functions.runs import settlement, views
 from functions.runs.deps import Deps
 from fuseml import contents, engines
 from fuseml.domain import errors, events
@@ -30,7 +30,7 @@ def page(deps: Deps, limit: int, cursor: str | None, filters: Mapping[str, str |
         steps = itertools.groupby(runs.steps(session, [row.id for row in found.rows]), key=lambda step: step.run_id)
         by_run = {run_id: list(group) for run_id, group in steps}
         waits = runs.waits_for(session, found.rows)
-        over = consequences.settled(session, found.rows, by_run)
+        over = settlement.settled(session, found.rows, by_run)
     shown = [views.of(row, by_run.get(row.id, []), waits.get(row.id), settled=row.id in over) for row in found.rows]
     return http.Listed(shown, found.next_cursor)
 
@@ -40,7 +40,7 @@ def get(deps: Deps, name: str) -> views.Run:
     with deps.store.read() as session:
         row = runs.get(session, name)
         steps = runs.steps(session, [row.id])
-        over = consequences.settled(session, [row], {row.id: steps})
+        over = settlement.settled(session, [row], {row.id: steps})
         return views.of(row, steps, runs.waits_for(session, [row]).get(row.id), settled=row.id in over)
 
 

@@ -21,7 +21,7 @@ from concurrent import futures
 
 import flask
 
-from fuseml.embedded import gateway
+from fuseml.embedded import mount
 from tests.bench import bench_server
 from tests.component import backbone
 
@@ -46,7 +46,7 @@ def bare(folder: pathlib.Path) -> Callable[[bytes, Mapping[str, str]], int]:
             connection.execute("INSERT INTO told VALUES (?)", (flask.request.get_data(as_text=True),))
         return {}, 202
 
-    return lambda body, headers: gateway.call(app, "POST", "/", headers, body).status
+    return lambda body, headers: mount.call(app, "POST", "/", headers, body).status
 
 
 def measured(take: Callable[[bytes, Mapping[str, str]], int], count: int) -> list[float]:

@@ -19,7 +19,7 @@ from fuseml import engines
 from fuseml.domain import events, plans
 from fuseml.domain.documents.document import load
 from fuseml.domain.workflows import Workflow
-from fuseml.embedded import broker, composition, gateway, redelivery, triggers
+from fuseml.embedded import broker, composition, mount, redelivery, triggers
 from fuseml.githosts import embedded as embedded_git
 from fuseml.runtime import auth, clock, secrets
 from fuseml.store import codesets, database, workflows
@@ -91,8 +91,8 @@ class Backbone:
             workflows.assign(session, "assignment", document.name, "code://p/code", moment)
 
     def take(self, body: bytes, headers: Mapping[str, str]) -> int:
-        return gateway.call(self.ingress, "POST", "/webhooks/gitea", headers, body).status
+        return mount.call(self.ingress, "POST", "/webhooks/gitea", headers, body).status
 
 
 def _subscriber(functions: Mapping[str, flask.Flask], name: str) -> broker.Subscriber:
-    return lambda headers, body: gateway.call(functions[name], "POST", "/", headers, body)
+    return lambda headers, body: mount.call(functions[name], "POST", "/", headers, body)

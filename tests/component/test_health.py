@@ -19,7 +19,7 @@ from fuseml.cli import main
 from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts.embedded import EmbeddedGitHost
-from fuseml.probes.target import Target
+from fuseml.probes.targets import Target
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import extensions
 

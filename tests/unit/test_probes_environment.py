@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fuseml.domain import errors
 from fuseml.probes import environment
-from fuseml.probes.target import Target
+from fuseml.probes.targets import Target
 
 CANARY = "canary-5ecret"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": CANARY}

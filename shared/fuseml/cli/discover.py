@@ -82,7 +82,7 @@ def _around(context: typer.Context, client: Client, apply: bool) -> list[shapes.
 
 def _of_environment(client: Client, variables: Mapping[str, str], seen: set[str], apply: bool) -> Sequence[shapes.Proposal]:
     from fuseml.domain.registry import extension
-    from fuseml.probes import discovery, environment, target
+    from fuseml.probes import discovery, environment, targets
 
     wanted = environment.find(
         variables,
@@ -94,12 +94,12 @@ def _of_environment(client: Client, variables: Mapping[str, str], seen: set[str]
         return extension.Extension.model_validate(client.extensions.register(draft.model_dump(mode="json", exclude_defaults=True)))
 
     registered = {
-        target.normal(endpoint["url"]): record["id"]
+        targets.normal(endpoint["url"]): record["id"]
         for record in client.extensions.list()
         for service in record["services"]
         for endpoint in service["endpoints"]
     }
-    proposals = discovery.propose([tool for tool in wanted if target.normal(tool.url) not in seen], registered)
+    proposals = discovery.propose([tool for tool in wanted if targets.normal(tool.url) not in seen], registered)
     if apply:
         proposals = [discovery.register(proposal, create) for proposal in proposals]
     return [cast("shapes.Proposal", discovery.hidden(proposal).model_dump(mode="json")) for proposal in proposals]

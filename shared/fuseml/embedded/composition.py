@@ -42,7 +42,7 @@ from functions.workflows import app as workflows_app
 from functions.workflows import deps as workflows_deps
 from fuseml.contents import filesystem
 from fuseml.domain import application, errors, events, plans
-from fuseml.embedded import broker, gateway, model_servers, redelivery, serving, tracking, triggers
+from fuseml.embedded import broker, model_servers, mount, redelivery, serving, tracking, triggers
 from fuseml.embedded import chaos as misbehaviour
 from fuseml.engines import local
 from fuseml.githosts import embedded as embedded_git
@@ -64,7 +64,7 @@ _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 class Parts:
     """What the server is made of."""
 
-    gateway: gateway.Gateway
+    gateway: mount.Gateway
     broker: broker.Broker
     engine: local.LocalEngine
     apps: model_servers.ModelServers
@@ -236,9 +236,9 @@ def compose(
         return {"status": "ready", "components": {"mlflow": mlflow_state}}
 
     record.register(store, keyring, url, f"{url}/apps")
-    own = gateway.own_app(apps, functions, tokens, state, store)
+    own = mount.own_app(apps, functions, tokens, state, store)
     return Parts(
-        gateway=gateway.Gateway(functions, smart, own),
+        gateway=mount.Gateway(functions, smart, own),
         broker=queue,
         engine=engine,
         apps=apps,
@@ -256,7 +256,7 @@ def contract_folder() -> pathlib.Path:
 
 
 def _subscriber(functions: Mapping[str, flask.Flask], name: str) -> broker.Subscriber:
-    return lambda headers, body: gateway.call(functions[name], "POST", "/", headers, body)
+    return lambda headers, body: mount.call(functions[name], "POST", "/", headers, body)
 
 
 def _checkout(git: embedded_git.EmbeddedGitHost, wanted: plans.Checkout, directory: pathlib.Path) -> None:
@@ -274,7 +274,7 @@ def _authorise(keyring: secrets.Keyring, tokens: auth.Tokens, project: str, code
 
 
 def _deliver(ingress: flask.Flask, delivery: payload.Delivery) -> None:
-    answer = gateway.call(ingress, "POST", "/webhooks/gitea", delivery.headers, delivery.body)
+    answer = mount.call(ingress, "POST", "/webhooks/gitea", delivery.headers, delivery.body)
     if answer.status >= 300:
         raise errors.TemporaryError(f"the webhook {delivery.id} of {delivery.project}/{delivery.codeset} was answered with {answer.status}")
 

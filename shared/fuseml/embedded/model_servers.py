@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import urllib3
 
 from fuseml.domain import errors
-from fuseml.embedded import leash
+from fuseml.embedded import child_process
 from fuseml.store import applications, database
 from fuseml.store.tables import application_rows
 
@@ -73,7 +73,7 @@ class _Server:
     """One process that serves one revision of an application."""
 
     revision: int
-    child: leash.Leashed
+    child: child_process.Leashed
     scratch: pathlib.Path
     url: str = ""
     busy: int = 0
@@ -259,7 +259,7 @@ class ModelServers:
         scratch = pathlib.Path(tempfile.mkdtemp(dir=self._folder, prefix=_SCRATCH))
         own = {name: self._unseal(value) for name, value in (document.get("environment") or {}).items()}
         environment = {**own, **self._environment, "MLFLOW_TRACKING_URI": document.get("tracking_uri") or "", "TMPDIR": str(scratch)}
-        server = _Server(application.revision, leash.Leashed(argv, env=environment, cwd=self._folder, log=log, pipe=True), scratch)
+        server = _Server(application.revision, child_process.Leashed(argv, env=environment, cwd=self._folder, log=log, pipe=True), scratch)
         watchdog = threading.Timer(_START_SECONDS, server.close)
         watchdog.start()
         try:
@@ -268,7 +268,7 @@ class ModelServers:
             watchdog.cancel()
         if not line:
             server.close()
-            raise errors.PermanentError(f"its model server did not start: {leash.tail(log)}")
+            raise errors.PermanentError(f"its model server did not start: {child_process.tail(log)}")
         server.url, server.last_used = f"http://127.0.0.1:{json.loads(line)['port']}", time.monotonic()
         return server
 

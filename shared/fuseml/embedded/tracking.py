@@ -18,7 +18,7 @@ import urllib3
 
 from fuseml.contents import mlflow
 from fuseml.domain import errors
-from fuseml.embedded import leash
+from fuseml.embedded import child_process
 from fuseml.runtime import secrets
 
 _log = logging.getLogger("fuseml.mlflow")
@@ -90,7 +90,7 @@ class TrackingServer:
         url = f"http://127.0.0.1:{port}"
         self.state = Status("starting", url)
         log = self._folder / "server.log"
-        child = leash.Leashed(self._command(port), env=self._environment(), cwd=self._folder, log=log)
+        child = child_process.Leashed(self._command(port), env=self._environment(), cwd=self._folder, log=log)
         try:
             self._wait_until_ready(child, url, log)
             told = self._tell_secret(url, None)
@@ -100,7 +100,7 @@ class TrackingServer:
                 if time.monotonic() - asked > _SECRET_SECONDS:
                     told, asked = self._tell_secret(url, told), time.monotonic()
             if not self._stopping.is_set():
-                raise errors.TemporaryError(f"the MLflow server ended by itself: {leash.tail(log)}")
+                raise errors.TemporaryError(f"the MLflow server ended by itself: {child_process.tail(log)}")
         finally:
             child.stop()
 
@@ -111,17 +111,17 @@ class TrackingServer:
             mlflow.Tracking(url).ensure_webhook("fuseml", self._webhook_url, secret)
         return secret
 
-    def _wait_until_ready(self, child: leash.Leashed, url: str, log: pathlib.Path) -> None:
+    def _wait_until_ready(self, child: child_process.Leashed, url: str, log: pathlib.Path) -> None:
         pool = urllib3.PoolManager(retries=False)
         for _ in range(_START_SECONDS * 5):
             if self._stopping.wait(0.2) or not child.running:
-                raise errors.TemporaryError(f"the MLflow server did not start: {leash.tail(log)}")
+                raise errors.TemporaryError(f"the MLflow server did not start: {child_process.tail(log)}")
             try:
                 if pool.request("GET", f"{url}/health", timeout=2).status == 200:
                     return
             except urllib3.exceptions.HTTPError:
                 continue
-        raise errors.TemporaryError(f"the MLflow server was not ready after {_START_SECONDS} seconds: {leash.tail(log)}")
+        raise errors.TemporaryError(f"the MLflow server was not ready after {_START_SECONDS} seconds: {child_process.tail(log)}")
 
     def _port(self) -> int:
         # Registered records hold the address, so the port must outlive a restart.

@@ -91,7 +91,7 @@ class SmartHttp:
                 return self._push(project, codeset, username or "token", body)
 
     def _push(self, project: str, codeset: str, pusher: str, body: IO[bytes]) -> wrappers.Response:
-        from fuseml.githosts import exchange
+        from fuseml.githosts import git_protocol
 
         # Opened again: what another push changed while this one waited for its turn must be seen.
         with self._host.pushing(project, codeset), self._host.open(project, codeset) as repository, _spool() as answer:
@@ -101,7 +101,7 @@ class SmartHttp:
                     self._announce(repository, change, payload.Place(project, codeset, self._host.clone_url(project, codeset)), pusher)
 
             record = functools.partial(self._host.record_push, project, codeset, pusher)
-            exchange.receive_pack(repository, body, answer, record, announce)
+            git_protocol.receive_pack(repository, body, answer, record, announce)
             answer.seek(0)
             return _result(_PUSH, "result", answer.read())
 
@@ -136,23 +136,23 @@ class SmartHttp:
 
 
 def _advertisement(request: wrappers.Request, repository: Repo) -> wrappers.Response:
-    from fuseml.githosts import exchange
+    from fuseml.githosts import git_protocol
 
     service = request.args.get("service", "")
     if service not in (_FETCH, _PUSH):
         return _refusal(403, "only git's smart protocol is served here: use git 1.6.6 or newer")
     with _spool() as answer:
-        exchange.advertise(repository, service, answer)
+        git_protocol.advertise(repository, service, answer)
         answer.seek(0)
         return _result(service, "advertisement", answer.read())
 
 
 def _fetch(repository: Repo, body: IO[bytes]) -> wrappers.Response:
-    from fuseml.githosts import exchange
+    from fuseml.githosts import git_protocol
 
     with contextlib.ExitStack() as until_sent:
         answer = until_sent.enter_context(_spool())
-        exchange.upload_pack(repository, body, answer)
+        git_protocol.upload_pack(repository, body, answer)
         size = answer.tell()
         answer.seek(0)
         until_sent.pop_all()

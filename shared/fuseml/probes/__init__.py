@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 from fuseml.domain import errors
 from fuseml.domain.registry import extension
-from fuseml.probes import gitea, inference, mlflow, oci, s3
-from fuseml.probes import target as targets
-from fuseml.probes.target import Target
+from fuseml.probes import gitea, inference, mlflow, oci, s3, targets
+from fuseml.probes.targets import Target
 from fuseml.probes.tool import Tool
 
 TOOLS: tuple[Tool, ...] = (mlflow.TOOL, gitea.TOOL, inference.TOOL, oci.TOOL, s3.TOOL)

@@ -10,9 +10,8 @@ from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.domain.registry import extension as records
 from fuseml.domain.registry.extension import Extension
-from fuseml.probes import crowd
-from fuseml.probes import target as targets
-from fuseml.probes.target import Target
+from fuseml.probes import fan_out, targets
+from fuseml.probes.targets import Target
 
 _SECONDS = 10.0
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -43,7 +42,7 @@ def propose(wanted: Sequence[Target], registered: Mapping[str, str]) -> list[Pro
     `registered` maps the `addresses` of the registry's records to their ids; these are not asked again.
     """
     asked = {targets.normal(target.url): target for target in wanted}
-    answers = dict(crowd.ask(lambda url: _look(url, asked[url]), [url for url in asked if url not in registered], _SECONDS))
+    answers = dict(fan_out.ask(lambda url: _look(url, asked[url]), [url for url in asked if url not in registered], _SECONDS))
     late = f"it was not clear within {_SECONDS:g} seconds what answers there; try again"
     return [
         Proposal(url=url, state="known", id=registered[url], message=f"registered as {registered[url]}")

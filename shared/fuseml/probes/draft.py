@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from fuseml.domain.registry import extension
-from fuseml.probes import target as targets
-from fuseml.probes.target import Target
+from fuseml.probes import targets
+from fuseml.probes.targets import Target
 
 _VERSION = re.compile(r"v?\d[\w.+~-]{0,63}")
 _PRIVATE_NAMES = (".svc", ".local", ".internal", ".localhost")

@@ -10,8 +10,8 @@ import configparser
 from collections.abc import Mapping, Sequence
 
 from fuseml.domain import errors
-from fuseml.probes import target as targets
-from fuseml.probes.target import Target
+from fuseml.probes import targets
+from fuseml.probes.targets import Target
 
 _MLFLOW = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _ACCOUNT = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fuseml.domain.registry import extension
-from fuseml.probes import draft, tool
-from fuseml.probes import target as targets
-from fuseml.probes.target import Target
+from fuseml.probes import draft, targets, tool
+from fuseml.probes.targets import Target
 
 _KEYS = ("username", "password", "token")
 _NAMES = "username and password, or token"

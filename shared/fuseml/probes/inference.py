@@ -6,7 +6,7 @@ import re
 
 from fuseml.domain.registry import extension
 from fuseml.probes import draft, tool
-from fuseml.probes.target import Target
+from fuseml.probes.targets import Target
 
 _PRODUCT = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
 

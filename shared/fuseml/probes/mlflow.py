@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fuseml.domain.registry import extension
-from fuseml.probes import draft, tool
-from fuseml.probes import target as targets
-from fuseml.probes.target import Answer, Target
+from fuseml.probes import draft, targets, tool
+from fuseml.probes.targets import Answer, Target
 
 _KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _NAMES = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"

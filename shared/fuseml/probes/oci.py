@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fuseml.domain.registry import extension
 from fuseml.probes import draft, tool
-from fuseml.probes.target import Target
+from fuseml.probes.targets import Target
 
 
 def _detect(target: Target) -> extension.Extension | None:

@@ -10,7 +10,7 @@ import re
 
 from fuseml.domain.registry import extension
 from fuseml.probes import draft, tool
-from fuseml.probes.target import Answer, Target
+from fuseml.probes.targets import Answer, Target
 
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _PRODUCTS = {"AmazonS3": "aws-s3", "MinIO": "minio", "SeaweedFS": "seaweedfs", "Ceph": "ceph"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fuseml.domain import errors
 from fuseml.domain.registry import extension
-from fuseml.probes.target import Answer, Target
+from fuseml.probes.targets import Answer, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 
 from fuseml.domain import errors
-from fuseml.engines.local import attempt, journal, schedule
+from fuseml.engines.local import attempt, decisions, journal
 
 
 class ActiveRun:
@@ -61,8 +61,8 @@ class ActiveRun:
         attempts = (*record.attempts[:-1], last)
         retried = len(attempts) <= self.plan.step(step).retries and outcome.state == "failed" and not outcome.hopeless
         # Once the run is ending nothing starts any more, not even a retry.
-        if retried and self.record.ending is None and schedule.outcome(self.plan, self.steps) is None:
-            due = now + schedule.backoff(pause, len(attempts))
+        if retried and self.record.ending is None and decisions.outcome(self.plan, self.steps) is None:
+            due = now + decisions.backoff(pause, len(attempts))
             self._save_step(step, record.model_copy(update={"state": "queued", "attempts": attempts, "retry_at": due}))
             return
         self._save_step(
@@ -82,7 +82,7 @@ class ActiveRun:
     def fail(self, step: str, cause: str, now: float) -> None:
         """The step cannot begin. It counts as one attempt, because that is how its failure is told."""
         self.begin(step, now)
-        self.settle(step, attempt.Outcome("failed", schedule.FAILED, cause, hopeless=True), now, 0.0)
+        self.settle(step, attempt.Outcome("failed", decisions.FAILED, cause, hopeless=True), now, 0.0)
 
     def skip(self, step: str, reason: str, now: float) -> None:
         """The step will not run."""
@@ -91,43 +91,43 @@ class ActiveRun:
     def end(self, ending: journal.Ending) -> None:
         """Start nothing more. A failure that is known already stays the cause, unless a person cancels; a halt stops what runs in any case."""
         known = self.record.ending
-        if known is None or (ending.reason == schedule.CANCELLED and not known.halt):
+        if known is None or (ending.reason == decisions.CANCELLED and not known.halt):
             self._save(self.record.model_copy(update={"ending": ending}))
         elif ending.halt and not known.halt:
             self._save(self.record.model_copy(update={"ending": known.model_copy(update={"halt": True})}))
 
     def finish(self, now: float) -> None:
         """Nothing runs and nothing will: settle the steps that are left, then the run, then remove secrets and checkouts."""
-        ending = self.record.ending or journal.Ending(reason=schedule.FAILED, message="the run ended without a reason")
+        ending = self.record.ending or journal.Ending(reason=decisions.FAILED, message="the run ended without a reason")
         for name, record in self.steps.items():
             if record.state in ("queued", "waiting", "running"):
                 self._leave(name, record, ending, now)
         outputs: dict[str, str] = {}
-        if schedule.state(ending) == "succeeded":
+        if decisions.state(ending) == "succeeded":
             try:
-                outputs = schedule.run_outputs(self.plan, self.steps)
+                outputs = decisions.run_outputs(self.plan, self.steps)
             except errors.PermanentError as error:
-                ending = journal.Ending(reason=schedule.FAILED, message=error.message)
-        finished = {"state": schedule.state(ending), "finished": now, "ending": ending, "outputs": outputs}
+                ending = journal.Ending(reason=decisions.FAILED, message=error.message)
+        finished = {"state": decisions.state(ending), "finished": now, "ending": ending, "outputs": outputs}
         self._save(self.record.model_copy(update=finished))
         self.folder.clean()
 
     def stop_of(self, ending: journal.Ending) -> attempt.Stop:
         """What the end of the run means to a step that runs."""
-        if ending.reason == schedule.TIMED_OUT:
-            return attempt.Stop("cancelled", schedule.STEP_CANCELLED, f"the run {ending.message}")
-        if ending.reason == schedule.CANCELLED:
-            return attempt.Stop("cancelled", schedule.STEP_CANCELLED, ending.message)
-        return attempt.Stop("failed", schedule.FAILED, ending.message)
+        if ending.reason == decisions.TIMED_OUT:
+            return attempt.Stop("cancelled", decisions.STEP_CANCELLED, f"the run {ending.message}")
+        if ending.reason == decisions.CANCELLED:
+            return attempt.Stop("cancelled", decisions.STEP_CANCELLED, ending.message)
+        return attempt.Stop("failed", decisions.FAILED, ending.message)
 
     def _leave(self, name: str, record: journal.StepRecord, ending: journal.Ending, now: float) -> None:
         if not record.attempts:
-            self.skip(name, schedule.SKIP_STOPPING, now)
+            self.skip(name, decisions.SKIP_STOPPING, now)
             return
         # It was tried before, and the run ended before the next try; its last cause stands.
         stopped = self.stop_of(ending)
         cause = record.attempts[-1].cause
-        state, reason, text = ("failed", schedule.FAILED, cause) if cause else (stopped.state, stopped.reason, stopped.message)
+        state, reason, text = ("failed", decisions.FAILED, cause) if cause else (stopped.state, stopped.reason, stopped.message)
         self._save_step(
             name, record.model_copy(update={"state": state, "reason": reason, "cause": text, "finished": now, "retry_at": None})
         )

@@ -16,7 +16,7 @@ from typing import Literal
 
 from fuseml.domain import errors, plans
 from fuseml.domain.plans import outputs
-from fuseml.engines.local import images, journal, launch, process, schedule, transcript
+from fuseml.engines.local import decisions, images, journal, launch, process, transcript
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Outcome:
     """How an attempt ended. `hopeless` says that another one would end the same."""
 
     state: Literal["succeeded", "failed", "cancelled"]
-    reason: str = schedule.SUCCEEDED
+    reason: str = decisions.SUCCEEDED
     cause: str | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     hopeless: bool = False
@@ -188,15 +188,15 @@ class Attempt:
         if self._stop is not None:
             return Outcome(self._stop.state, self._stop.reason, self._stop.message)
         if code is None and self._adopted:
-            return Outcome("failed", schedule.FAILED, "the process vanished (was the machine restarted?)")
+            return Outcome("failed", decisions.FAILED, "the process vanished (was the machine restarted?)")
         if code is None:
-            return Outcome("failed", schedule.FAILED, self._with_last_lines("the process was killed from outside (out of memory?)"))
+            return Outcome("failed", decisions.FAILED, self._with_last_lines("the process was killed from outside (out of memory?)"))
         if code != 0:
-            return Outcome("failed", schedule.FAILED, self._with_last_lines(f"exited with code {code}{_signal_name(code)}"))
+            return Outcome("failed", decisions.FAILED, self._with_last_lines(f"exited with code {code}{_signal_name(code)}"))
         try:
             return Outcome("succeeded", outputs=self._read_outputs())
         except (errors.PermanentError, OSError, ValueError) as error:
-            return Outcome("failed", schedule.FAILED, str(error))
+            return Outcome("failed", decisions.FAILED, str(error))
 
     def _read_outputs(self) -> dict[str, str]:
         written = {output.name: self._read_output(output.name) for output in self._step.outputs}
@@ -218,7 +218,7 @@ class Attempt:
         if self._stop is not None:
             return Outcome(self._stop.state, self._stop.reason, self._stop.message)
         self._say(message)
-        return Outcome("failed", schedule.FAILED, message, hopeless=hopeless)
+        return Outcome("failed", decisions.FAILED, message, hopeless=hopeless)
 
     def _remove_container(self) -> None:
         # The client was killed, or the machine went down: the container may live on without it.

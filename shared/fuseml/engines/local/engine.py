@@ -20,7 +20,7 @@ from typing import IO
 
 from fuseml import engines
 from fuseml.domain import errors, events, plans, runs
-from fuseml.engines.local import admission, announcer, attempt, journal, report, schedule, scheduler, transcript
+from fuseml.engines.local import admission, announcer, attempt, decisions, journal, report, scheduler, transcript
 from fuseml.engines.local import images as implementations
 from fuseml.runtime.telemetry import trace
 
@@ -106,7 +106,7 @@ class LocalEngine:
         """See `Engine.cancel`."""
         folder = self._journal.folder(run_id)
         if folder is not None:
-            self._scheduler.end(folder, journal.Ending(reason=schedule.CANCELLED, message=reason, halt=True))
+            self._scheduler.end(folder, journal.Ending(reason=decisions.CANCELLED, message=reason, halt=True))
 
     def observe(self, run_id: str) -> Sequence[events.Event]:
         """See `Engine.observe`. Read from disk, so it tells what a restart would know."""

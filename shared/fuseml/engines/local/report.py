@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from fuseml.domain import events, plans
 from fuseml.domain.labels import NAME_LABEL, RUN_LABEL
-from fuseml.engines.local import journal, schedule
+from fuseml.engines.local import decisions, journal
 from fuseml.engines.tekton.events import STEP_LABEL
 
 NAMESPACE = "local"
@@ -52,7 +52,7 @@ def step_events(planned: plans.Plan, name: str, record: journal.StepRecord) -> l
         if record.outputs:
             final["taskResults"] = _results(record.outputs)
         if record.state == "succeeded":
-            condition = _condition("True", schedule.SUCCEEDED, "All Steps have completed executing")
+            condition = _condition("True", decisions.SUCCEEDED, "All Steps have completed executing")
         else:
             condition = _condition("False", record.reason, record.cause or "")
         told.append(_step_event(planned, name, record.attempts, record.state, record.finished, condition, final))
@@ -132,7 +132,7 @@ def _step_event(
 
 
 def _retry(attempt: journal.AttemptRecord) -> dict[str, object]:
-    condition = _condition("False", schedule.FAILED, attempt.cause or "")
+    condition = _condition("False", decisions.FAILED, attempt.cause or "")
     return {
         "conditions": [condition],
         "startTime": rfc3339(attempt.started),

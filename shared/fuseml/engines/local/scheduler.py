@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fuseml.domain import errors, runs
-from fuseml.engines.local import active, announcer, attempt, journal, report, schedule
+from fuseml.engines.local import active, announcer, attempt, decisions, journal, report
 
 _LOG = logging.getLogger(__name__)
 
@@ -137,10 +137,10 @@ class Scheduler:
     def _advance(self, current: active.ActiveRun, now: float) -> float:
         """Do what is due in one run. Returns when to look again."""
         if self._stopping and current.attempts:
-            current.end(journal.Ending(reason=schedule.FAILED, message=INTERRUPTED, halt=True))
+            current.end(journal.Ending(reason=decisions.FAILED, message=INTERRUPTED, halt=True))
         if current.expires <= now:
-            current.end(journal.Ending(reason=schedule.TIMED_OUT, message=f"timed out after {current.plan.timeout} s", halt=True))
-        if current.record.ending is None and (ending := schedule.outcome(current.plan, current.steps)) is not None:
+            current.end(journal.Ending(reason=decisions.TIMED_OUT, message=f"timed out after {current.plan.timeout} s", halt=True))
+        if current.record.ending is None and (ending := decisions.outcome(current.plan, current.steps)) is not None:
             current.end(ending)
         due = self._move(current, now) if current.record.ending is None and not self._stopping else math.inf
         due = min(due, current.expires)
@@ -154,7 +154,7 @@ class Scheduler:
 
     def _move(self, current: active.ActiveRun, now: float) -> float:
         """Skip, refuse and start steps. Returns when to look again: at once when that may have changed what can follow."""
-        found = schedule.moves(current.plan, current.steps, now)
+        found = decisions.moves(current.plan, current.steps, now)
         free = max(0, self._pace.max_parallel - sum(len(other.attempts) for other in self._active.values()))
         settled = bool(found.skip or found.fail)
         if settled or (found.start and free):
@@ -178,7 +178,7 @@ class Scheduler:
         if ending is not None and ending.halt:
             running.stop(current.stop_of(ending), now + self._grace)
         elif expires <= now:
-            running.stop(attempt.Stop("failed", schedule.STEP_TIMED_OUT, f"timed out after {timeout} s"), now + self._grace)
+            running.stop(attempt.Stop("failed", decisions.STEP_TIMED_OUT, f"timed out after {timeout} s"), now + self._grace)
         return min(running.enforce(now), expires if expires > now else math.inf)
 
     def _perform(self, current: active.ActiveRun, step: str, adopted: journal.AttemptRecord | None = None) -> None:
@@ -203,7 +203,7 @@ class Scheduler:
             outcome = begun.perform()
         except Exception as error:
             _LOG.exception("step %s of run %s ended with an error of the engine", step, current.plan.run)
-            outcome = attempt.Outcome("failed", schedule.FAILED, f"an error of the engine: {error}")
+            outcome = attempt.Outcome("failed", decisions.FAILED, f"an error of the engine: {error}")
         while not self._ended(current, step, outcome):
             time.sleep(_AFTER_TROUBLE)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fuseml.embedded import leash
+from fuseml.embedded import child_process
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
@@ -39,12 +39,12 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 
 @pytest.fixture
-def start(tmp_path: pathlib.Path) -> Iterator[Callable[..., leash.Leashed]]:
-    started: list[leash.Leashed] = []
+def start(tmp_path: pathlib.Path) -> Iterator[Callable[..., child_process.Leashed]]:
+    started: list[child_process.Leashed] = []
 
-    def begin(script: str, *arguments: str, pipe: bool = True, env: dict[str, str] | None = None) -> leash.Leashed:
+    def begin(script: str, *arguments: str, pipe: bool = True, env: dict[str, str] | None = None) -> child_process.Leashed:
         argv = ["/bin/sh", "-c", script, "child", *arguments]
-        child = leash.Leashed(argv, env=env or ENVIRONMENT, cwd=tmp_path, log=tmp_path / "log", pipe=pipe)
+        child = child_process.Leashed(argv, env=env or ENVIRONMENT, cwd=tmp_path, log=tmp_path / "log", pipe=pipe)
         started.append(child)
         return child
 
@@ -53,10 +53,10 @@ def start(tmp_path: pathlib.Path) -> Iterator[Callable[..., leash.Leashed]]:
         child.stop(0)
 
 
-Start = Callable[..., leash.Leashed]
+Start = Callable[..., child_process.Leashed]
 
 
-def pids(child: leash.Leashed) -> list[int]:
+def pids(child: child_process.Leashed) -> list[int]:
     return [int(pid) for pid in child.stdout.readline().split()]
 
 
@@ -96,10 +96,10 @@ def test_a_child_that_ends_by_itself_takes_its_family_along(start: Start) -> Non
 
 
 def test_a_command_that_does_not_exist_is_told_in_the_log(tmp_path: pathlib.Path) -> None:
-    child = leash.Leashed(["./missing"], env=ENVIRONMENT, cwd=tmp_path, log=tmp_path / "log")
+    child = child_process.Leashed(["./missing"], env=ENVIRONMENT, cwd=tmp_path, log=tmp_path / "log")
     assert within(2, lambda: not child.running)
     child.stop()
-    assert "not found" in leash.tail(tmp_path / "log")
+    assert "not found" in child_process.tail(tmp_path / "log")
 
 
 def test_a_child_gets_its_arguments_and_environment_and_no_input(start: Start) -> None:
@@ -112,9 +112,9 @@ def test_without_a_pipe_everything_is_appended_to_the_log(start: Start, tmp_path
     (tmp_path / "log").write_text("before\n")
     child = start("echo out; echo err >&2; exec sleep 300", pipe=False)
     assert within(2, lambda: (tmp_path / "log").read_text() == "before\nout\nerr\n")
-    assert leash.tail(tmp_path / "log", 2) == "out | err"
+    assert child_process.tail(tmp_path / "log", 2) == "out | err"
     child.stop()
-    assert leash.tail(tmp_path / "missing") == ""
+    assert child_process.tail(tmp_path / "missing") == ""
 
 
 OWNER = """
@@ -151,7 +151,7 @@ def test_nobody_outlives_us_when_we_are_killed(tmp_path: pathlib.Path, script: s
 
 def grace(leader: int) -> int | None:
     """The process of the leader's group that counts the grace."""
-    wanted = ["sleep", str(leash._GRACE_SECONDS)]
+    wanted = ["sleep", str(child_process._GRACE_SECONDS)]
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             group = int((process / "stat").read_text().rpartition(")")[2].split()[2])

@@ -13,7 +13,8 @@ from fuseml import servings
 from fuseml.domain import application, errors
 from fuseml.domain.registry import extension
 from fuseml.runtime import clock
-from fuseml.servings import Status, Wanted
+from fuseml.servings import ServingSpec as Wanted
+from fuseml.servings import Status
 from fuseml.store import applications, paging
 from fuseml.store.tables import application_rows
 
@@ -43,7 +44,7 @@ def put(deps: Deps, registered: application.Application) -> Shown:
         before = applications.find(session, registered.name)
         document = _document(deps, registered, before.document if before else {})
         row = applications.put(session, registered.name, document, clock.now())
-        wanted = servings.wanted(session, row, deps.keyring.unseal)
+        wanted = servings.serving_spec(session, row, deps.keyring.unseal)
         shown = Shown(row, _models(session, row))
     if serving is None or wanted is None:
         return shown
@@ -92,7 +93,7 @@ def _route(deps: Deps, name: str, choose: _Choice) -> Shown:
         if row.revision != shown.row.revision:
             raise errors.ConflictError(f"application {name!r} was replaced by revision {row.revision} meanwhile; look at it and try again")
         applications.route(session, row, traffic, clock.now())
-        changed = servings.wanted(session, row, deps.keyring.unseal)
+        changed = servings.serving_spec(session, row, deps.keyring.unseal)
         shown = Shown(row, _models(session, row))
     if changed is None:
         return shown
@@ -103,7 +104,7 @@ def _route(deps: Deps, name: str, choose: _Choice) -> Shown:
 def _read(deps: Deps, name: str) -> tuple[Shown, Wanted | None]:
     with deps.store.read() as session:
         row = applications.get(session, name)
-        return Shown(row, _models(session, row)), servings.wanted(session, row, deps.keyring.unseal)
+        return Shown(row, _models(session, row)), servings.serving_spec(session, row, deps.keyring.unseal)
 
 
 def _models(session: sqlmodel.Session, row: application_rows.Application) -> dict[int, str | None]:

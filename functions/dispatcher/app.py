@@ -31,6 +31,6 @@ def create_app(deps: Deps) -> flask.Flask:
             events.RunApproved.TYPE: service.on_answered,
             events.RunRejected.TYPE: service.on_answered,
         },
-        after=functools.partial(submission.make_good, deps),
+        after=functools.partial(submission.submit_pending, deps),
     )
     return api.app

@@ -9,14 +9,13 @@ import sqlmodel
 
 from fuseml.domain import errors, events, plans
 from fuseml.domain.plans import identity
-from fuseml.domain.runs import FINISHED, Observation, State, advance, lifecycle
+from fuseml.domain.runs import FINISHED, Observation, advance
 from fuseml.domain.workflows import concurrency
 from fuseml.runtime import clock
 from fuseml.runtime.telemetry import trace
 from fuseml.store import codesets, decisions, runs, workflows
 from fuseml.store.tables import run_rows
-from fuseml.usecases import planner
-from fuseml.usecases.lifecycle import finished, settled
+from fuseml.usecases import lifecycle, planner
 
 Planning = Callable[[str, str], plans.Plan]
 """From the run's id and name to its plan."""
@@ -24,7 +23,7 @@ Planning = Callable[[str, str], plans.Plan]
 
 def create(
     session: sqlmodel.Session,
-    order: planner.Order,
+    spec: planner.RunSpec,
     planning: Planning,
     event: events.Event,
     *,
@@ -34,32 +33,32 @@ def create(
     request: str | None = None,
     caused_by: str | None = None,
 ) -> list[events.Payload]:
-    """One run of the order, unless there is one. `meaning` tells apart what else asks for the same workflow on the same inputs.
+    """One run of the spec, unless there is one. `meaning` tells apart what else asks for the same workflow on the same inputs.
 
     `because` is a clause for people: what speaks for the run. `caused_by` is the run whose artifact it takes.
     """
-    given = order.given()
-    run_id = identity.identity(order.document.name, order.revision, given or {"trigger": order.code}, meaning)
+    given = spec.given()
+    run_id = identity.identity(spec.document.name, spec.revision, given or {"trigger": spec.code}, meaning)
     existing = runs.find(session, run_id)
     if existing:
         told = f"{existing.name} was there already, for the same revision and inputs"
-        decisions.record(session, event, told, clock.now(), workflow=existing.workflow, run=existing.name, commit=order.commit)
+        decisions.record(session, event, told, clock.now(), workflow=existing.workflow, run=existing.name, commit=spec.commit)
         return []
-    group = concurrency.group_of(order.document, project=order.project, codeset=order.codeset, commit=order.commit, inputs=order.inputs)
+    group = concurrency.group_of(spec.document, project=spec.project, codeset=spec.codeset, commit=spec.commit, inputs=spec.inputs)
     row = run_rows.Run(
         id=run_id,
-        name=workflows.next_run_name(session, order.document.name),
+        name=workflows.next_run_name(session, spec.document.name),
         sequence=0,
-        workflow=order.document.name,
-        revision=order.revision,
-        project=order.project,
-        codeset=order.codeset,
-        commit=order.commit,
+        workflow=spec.document.name,
+        revision=spec.revision,
+        project=spec.project,
+        codeset=spec.codeset,
+        commit=spec.commit,
         trigger={
             "kind": event.type.removeprefix(events.PREFIX).removesuffix(".v1"),
             "event": event.id,
             "source": event.source,
-            "user": order.user,
+            "user": spec.user,
             **trace.outgoing(),
             **trigger,
         },
@@ -74,13 +73,13 @@ def create(
     created = events.RunCreated(
         run=row.name, workflow=row.workflow, revision=row.revision, project=row.project, codeset=row.codeset, commit=row.commit
     )
-    names = [step.name for step in order.document.steps]
+    names = [step.name for step in spec.document.steps]
     try:
         planned = planning(row.id, row.name)
     except errors.PermanentError as error:
         # What asked for the run must not vanish: the run is there, and says why it could not start.
         runs.add(session, row, names)
-        return [created, *end(session, row, "failed", error.message)]
+        return [created, *lifecycle.end(session, row, "failed", error.message)]
     row.plan = planned.model_dump(mode="json")
     reused = {step.name: step for step in planned.reused}
     left = {step.name: step for step in planned.steps}
@@ -90,9 +89,9 @@ def create(
     runs.add(session, row, [name for name in names if name in reused or name in left], reused, cached)
     announced = [
         created,
-        *(_supersede(session, row) if order.document.concurrency and order.document.concurrency.policy == "cancel" else ()),
+        *(_supersede(session, row) if spec.document.concurrency and spec.document.concurrency.policy == "cancel" else ()),
         # In a group people are asked when it is the run's turn, which comes after a commit (submission.py).
-        *(settled(session, row) if row.execution == 0 and not runs.waits_for(session, [row]) else ()),
+        *(lifecycle.advance(session, row) if row.execution == 0 and not runs.waits_for(session, [row]) else ()),
     ]
     return announced if left or row.state in FINISHED else [*announced, _completed(session, row, planned)]
 
@@ -103,7 +102,7 @@ def _completed(session: sqlmodel.Session, row: run_rows.Run, planned: plans.Plan
     outputs = {name: "".join(part.text for part in value if isinstance(part, plans.TextPart)) for name, value in planned.outputs.items()}
     seen = Observation(row.id, None, "succeeded", moment, started=moment, outputs=outputs)
     runs.record(session, row, advance(runs.progress(row), seen))
-    return finished(session, row)
+    return lifecycle.finished_event(session, row)
 
 
 def _supersede(session: sqlmodel.Session, row: run_rows.Run) -> list[events.Payload]:
@@ -115,7 +114,7 @@ def _supersede(session: sqlmodel.Session, row: run_rows.Run) -> list[events.Payl
         head = codesets.announced(session, row.project, row.codeset or "").get(row.trigger["ref"])
         newer = [other for other in runs.group(session, group, since=announced) if _is_newer_push(other, row, head)]
         if newer:
-            return end(session, row, "cancelled", f"superseded by {newer[-1].name}")
+            return lifecycle.end(session, row, "cancelled", f"superseded by {newer[-1].name}")
     cause = f"superseded by {row.name}"
     told: list[events.Payload] = []
     for other in runs.group(session, group):
@@ -123,7 +122,7 @@ def _supersede(session: sqlmodel.Session, row: run_rows.Run) -> list[events.Payl
             told += (
                 [events.RunCancelRequested(run=other.name, reason=cause)]
                 if is_with_engine(other)
-                else end(session, other, "cancelled", cause)
+                else lifecycle.end(session, other, "cancelled", cause)
             )
     return told
 
@@ -138,10 +137,3 @@ def _is_newer_push(other: run_rows.Run, row: run_rows.Run, head: str | None) -> 
 def is_with_engine(row: run_rows.Run) -> bool:
     """Whether an engine has something of the run that may still be under way; it has nothing of one that waits for people or its turn."""
     return row.submitted is not None and row.execution > row.executed
-
-
-def end(session: sqlmodel.Session, row: run_rows.Run, state: State, cause: str) -> list[events.Payload]:
-    """Finish a run that no engine will ever tell about."""
-    current = runs.course(session, row, [step.name for step in runs.steps(session, [row.id])])
-    runs.record_course(session, row, lifecycle.stopped(current, state, cause, clock.now()))
-    return [finished(session, row)]

@@ -18,20 +18,20 @@ from fuseml.usecases import lifecycle, planner, requests, step_reuse
 
 
 def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """One run for each taker of the codeset whose workflow wants this ref and these paths."""
+    """One run for each match of the codeset whose workflow wants this ref and these paths."""
     pushed = events.CodesetPushed.model_validate(event.data)
     codeset = codesets.find_codeset(session, pushed.project, pushed.codeset)
     if codeset is None or (pushed.registered and pushed.registered != codeset.created):
         # The codeset is gone, or it is another one of the same name by now.
         return _decline(session, event, f"codeset {pushed.subject} is not registered any more, or anew since", commit=pushed.commit)
     announced: list[events.Payload] = []
-    for taker in _takers(session, event, "code", pushed.project, pushed.codeset, pushed.commit):
-        revision, document = _current(session, taker.workflow)
+    for match in _takers(session, event, "code", pushed.project, pushed.codeset, pushed.commit):
+        revision, document = _current(session, match.workflow)
         wanted, because = triggers.matches_push(document.on, pushed.ref, pushed.paths)
         if not wanted:
-            _decline(session, event, because, workflow=taker.workflow, commit=pushed.commit)
+            _decline(session, event, because, workflow=match.workflow, commit=pushed.commit)
             continue
-        order = planner.Order(
+        spec = planner.RunSpec(
             document=document,
             revision=revision,
             project=pushed.project,
@@ -40,8 +40,8 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
             commit=pushed.commit,
             user=pushed.pusher,
         )
-        details = {"assignment": taker.assignment, "ref": pushed.ref, "announced": clock.fixed(event.time)}
-        announced += _create(deps, session, order, event, because, meaning=taker.meaning, trigger=details)
+        details = {"assignment": match.assignment, "ref": pushed.ref, "announced": clock.fixed(event.time)}
+        announced += _create(deps, session, spec, event, because, meaning=match.meaning, trigger=details)
     return announced
 
 
@@ -63,9 +63,9 @@ def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Ev
     wanted, because = triggers.matches_push(document.on, planner.DEFAULT_REF, None)
     if not wanted:
         return _decline(session, event, because, workflow=assigned.workflow)
-    order = planner.Order(document=document, revision=revision, project=project, codeset=name, commit=commit)
+    spec = planner.RunSpec(document=document, revision=revision, project=project, codeset=name, commit=commit)
     because = f"it was assigned to {assigned.pattern}"
-    return _create(deps, session, order, event, because, meaning=assignment.id, trigger={"assignment": assignment.id})
+    return _create(deps, session, spec, event, because, meaning=assignment.id, trigger={"assignment": assignment.id})
 
 
 def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -82,10 +82,10 @@ def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Eve
         told = f"nothing was pushed to the main branch of {project}/{codeset} yet"
         return _decline(session, event, told, workflow=reached.workflow)
     revision, document = _current(session, reached.workflow)
-    order = planner.Order(document=document, revision=revision, project=project, codeset=codeset or None, commit=commit)
+    spec = planner.RunSpec(document=document, revision=revision, project=project, codeset=codeset or None, commit=commit)
     because = f"its schedule came to {reached.due}"
     details = {"assignment": reached.assignment, "due": reached.due}
-    return _create(deps, session, order, event, because, meaning=event.id, trigger=details, request=event.id)
+    return _create(deps, session, spec, event, because, meaning=event.id, trigger=details, request=event.id)
 
 
 def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -97,7 +97,7 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
     made_by = runs.find_named(session, recorded.run) if recorded.run else None
     announced: list[events.Payload] = []
     found = _takers(session, event, recorded.kind, recorded.project, recorded.name)
-    for name, assignment in {taker.workflow: taker.assignment for taker in reversed(found)}.items():
+    for name, assignment in {match.workflow: match.assignment for match in reversed(found)}.items():
         circle = subscriptions.cause_of(session, recorded.run, name)
         if circle:
             _decline(session, event, f"{recorded.address} comes of {circle}, a run of this very workflow", workflow=name)
@@ -109,7 +109,7 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
         announced += _create(
             deps,
             session,
-            planner.Order(document=document, revision=revision, project=recorded.project, inputs=inputs),
+            planner.RunSpec(document=document, revision=revision, project=recorded.project, inputs=inputs),
             event,
             f"{recorded.address} was recorded",
             meaning=f"artifact:{recorded.address}",
@@ -130,12 +130,12 @@ def on_run_requested(deps: Deps, session: sqlmodel.Session, event: events.Event)
         return []
     if runs.of_request(session, requested.request):
         return []
-    order = requests.order(session, requested)
-    site = planner.Site(deps.zone, deps.namespace)
-    planning = functools.partial(requests.plan_of, session, requested, order, site=site, digest=deps.git.digest)
+    spec = requests.run_spec(session, requested)
+    placement = planner.Placement(deps.zone, deps.namespace)
+    planning = functools.partial(requests.plan_of, session, requested, spec, placement=placement, digest=deps.git.digest)
     return creation.create(
         session,
-        order,
+        spec,
         planning,
         event,
         meaning=f"request:{requested.request}",
@@ -158,12 +158,12 @@ def on_cancel_requested(session: sqlmodel.Session, event: events.Event) -> Seque
         row.cancelled = row.cancelled or requested.reason
         session.add(row)
         return []
-    return creation.end(session, row, "cancelled", requested.reason)
+    return lifecycle.end(session, row, "cancelled", requested.reason)
 
 
 def on_answered(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
     """A step was approved or rejected: what is stored with the answer leads to the next execution, or to the run's end."""
-    return lifecycle.settled(session, runs.get(session, event.data["run"]))
+    return lifecycle.advance(session, runs.get(session, event.data["run"]))
 
 
 def _newest(session: sqlmodel.Session, project: str, codeset: str) -> str | None:
@@ -179,9 +179,9 @@ def _current(session: sqlmodel.Session, name: str) -> tuple[int, Workflow]:
 
 def _takers(
     session: sqlmodel.Session, event: events.Event, kind: str, project: str, name: str, commit: str | None = None
-) -> list[subscriptions.Taker]:
+) -> list[subscriptions.Match]:
     """Who takes what the event tells of; that nobody does is a decision too."""
-    found = subscriptions.takers(session, kind, project, name)
+    found = subscriptions.matches(session, kind, project, name)
     if not found:
         _decline(session, event, f"no workflow is assigned to {kind}://{project}/{name}", commit=commit)
     return found
@@ -198,7 +198,7 @@ def _decline(
 def _create(
     deps: Deps,
     session: sqlmodel.Session,
-    order: planner.Order,
+    spec: planner.RunSpec,
     event: events.Event,
     because: str,
     *,
@@ -208,9 +208,9 @@ def _create(
     caused_by: str | None = None,
 ) -> list[events.Payload]:
     def planning(run_id: str, run_name: str) -> plans.Plan:
-        planned = planner.build(session, order, run_id, run_name, planner.Site(deps.zone, deps.namespace))
-        return step_reuse.decide(session, order, planned, deps.git.digest)
+        planned = planner.build(session, spec, run_id, run_name, planner.Placement(deps.zone, deps.namespace))
+        return step_reuse.decide(session, spec, planned, deps.git.digest)
 
     return creation.create(
-        session, order, planning, event, meaning=meaning, trigger=trigger, because=because, request=request, caused_by=caused_by
+        session, spec, planning, event, meaning=meaning, trigger=trigger, because=because, request=request, caused_by=caused_by
     )

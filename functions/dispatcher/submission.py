@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import sqlmodel
 
-from functions.dispatcher import creation
 from functions.dispatcher.deps import Deps
 from fuseml.domain import errors, events, plans
 from fuseml.domain.plans import identity, replan
@@ -18,7 +17,7 @@ from fuseml.store.tables import run_rows
 from fuseml.usecases import lifecycle
 
 
-def make_good(deps: Deps, event: events.Event) -> None:
+def submit_pending(deps: Deps, event: events.Event) -> None:
     """Begin the runs whose turn has come, submit every stored execution that the engine has not got, and pass on what `event` asks of it.
 
     Raises TemporaryError when the engine cannot be reached: the event will be delivered again.
@@ -51,7 +50,7 @@ def _begin(deps: Deps, row: run_rows.Run) -> run_rows.Run:
     with deps.store.write() as session:
         stored = runs.get(session, row.name)
         waits = stored.execution == 0 and stored.state == "queued"
-        announced = _announce(session, lifecycle.settled(session, stored) if waits else [])
+        announced = _announce(session, lifecycle.advance(session, stored) if waits else [])
     cloudevents.relay(deps.store, deps.publisher, announced)
     return stored
 
@@ -74,7 +73,7 @@ def _submit(deps: Deps, row: run_rows.Run) -> None:
         with deps.store.write() as session:
             stored = runs.get(session, row.name)
             open_still = stored.state not in FINISHED and stored.execution == row.execution
-            announced = _announce(session, creation.end(session, stored, "failed", error.message) if open_still else [])
+            announced = _announce(session, lifecycle.end(session, stored, "failed", error.message) if open_still else [])
         cloudevents.relay(deps.store, deps.publisher, announced)
         return
     with deps.store.write() as session:
@@ -92,8 +91,10 @@ def _execution(row: run_rows.Run, steps: Sequence[run_rows.StepRun]) -> plans.Pl
     """The part of the run's plan that is next."""
     planned = plans.Plan.model_validate(row.plan)
     wanted = [step.name for step in steps if step.execution == row.execution and step.reused_from is None]
-    succeeded = {step.name: replan.Done(row.name, step.outputs) for step in steps if step.name not in wanted and step.state == "succeeded"}
-    return replan.execution(planned, row.execution, wanted, succeeded)
+    succeeded = {
+        step.name: replan.StepResult(row.name, step.outputs) for step in steps if step.name not in wanted and step.state == "succeeded"
+    }
+    return replan.partition(planned, row.execution, wanted, succeeded)
 
 
 def _secrets(deps: Deps, submitted: plans.Plan) -> dict[str, str]:

@@ -13,7 +13,7 @@ from fuseml.domain import artifact
 from fuseml.store import runs, workflows
 
 
-class Taker(NamedTuple):
+class Match(NamedTuple):
     """A workflow that takes an artifact; without an assignment its own document says so."""
 
     workflow: str
@@ -25,12 +25,12 @@ class Taker(NamedTuple):
         return self.assignment or "pattern"
 
 
-def takers(session: sqlmodel.Session, kind: str, project: str, name: str) -> list[Taker]:
+def matches(session: sqlmodel.Session, kind: str, project: str, name: str) -> list[Match]:
     """One for each assignment, then the workflows that list the artifact and are not assigned to it."""
-    assigned = [Taker(row.workflow, row.id) for row in workflows.assignments(session) if artifact.matches(row.pattern, kind, project, name)]
-    known = {taker.workflow for taker in assigned}
+    assigned = [Match(row.workflow, row.id) for row in workflows.assignments(session) if artifact.matches(row.pattern, kind, project, name)]
+    known = {match.workflow for match in assigned}
     listed = [
-        Taker(row.workflow, None)
+        Match(row.workflow, None)
         for row in workflows.triggered_by(session, "patterns")
         if row.workflow not in known and any(artifact.matches(pattern, kind, project, name) for pattern in row.document["on"]["patterns"])
     ]

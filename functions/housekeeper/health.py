@@ -53,7 +53,7 @@ def check_health(deps: Deps, _tick: events.Event) -> None:
     for probes in (_endpoint_probes, functools.partial(_credentials_probes, started=started)):
         wanted = [probe for record in records.values() for probe in probes(record, deps.zone) if probe.seen < due]
         longest = sorted(wanted, key=lambda probe: probe.seen)[:_MOST_PROBES]
-        for probe, health in fan_out.ask(functools.partial(_ask, deps), longest, _SECONDS):
+        for probe, health in fan_out.fan_out(functools.partial(_ask, deps), longest, _SECONDS):
             if health is not None:
                 records[probe.record] = _observed(records[probe.record], probe, health)
                 probed.add(probe.record)

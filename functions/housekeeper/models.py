@@ -57,7 +57,7 @@ def announce_missed_models(deps: Deps, tick: events.Event) -> None:
     A server that is away or slow is asked again with the next tick.
     """
     known = [tracker for record in _records(deps) if (tracker := _tracker(deps, record))]
-    for tracker, reading in fan_out.ask(functools.partial(_read, deps), known, _SECONDS):
+    for tracker, reading in fan_out.fan_out(functools.partial(_read, deps), known, _SECONDS):
         if reading is not None:
             _announce(deps, tracker, reading, tick)
 

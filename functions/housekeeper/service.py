@@ -71,7 +71,7 @@ def expire_approvals(deps: Deps, _tick: events.Event) -> None:
     for name, step in waiting:
         try:
             with deps.store.write() as session:
-                announced = cloudevents.announce(session, lifecycle.answered(session, runs.get(session, name), step, "expired"))
+                announced = cloudevents.announce(session, lifecycle.record_decision(session, runs.get(session, name), step, "expired"))
             cloudevents.relay(deps.store, deps.publisher, announced)
         except errors.ConflictError as error:
             _log.info("an approval did not expire: %s", error.message)
@@ -94,7 +94,7 @@ def serve(deps: Deps, _tick: events.Event) -> None:
     if deps.serving and deps.api_url:
         record.register(deps.store, deps.keyring, deps.api_url)
     with deps.store.read() as session:
-        found = [servings.wanted(session, row, deps.keyring.unseal) for row in applications.everything(session)]
+        found = [servings.serving_spec(session, row, deps.keyring.unseal) for row in applications.everything(session)]
     for resource, serving in deps.serving.items():
         serving.reconcile([wanted for wanted in found if wanted is not None and wanted.newest.document.served_by == resource])
 

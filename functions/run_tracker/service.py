@@ -18,7 +18,7 @@ def track(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Pay
     row = runs.find(session, seen.run_id) if seen else None
     if seen is None or row is None:
         return []
-    announced = lifecycle.observed(session, row, seen)
+    announced = lifecycle.apply_observation(session, row, seen)
     if seen.step is not None and seen.state == "succeeded":
         step_reuse.keep(session, row)
     return announced

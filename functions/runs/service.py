@@ -109,7 +109,7 @@ def answer(deps: Deps, name: str, step: str | None, decision: approval.Decision,
     """
     with deps.store.write() as session:
         announced = cloudevents.announce(
-            session, lifecycle.answered(session, runs.get(session, name), step, decision, by=by, comment=comment)
+            session, lifecycle.record_decision(session, runs.get(session, name), step, decision, by=by, comment=comment)
         )
     cloudevents.relay(deps.store, deps.publisher, announced)
     return get(deps, name)
@@ -123,10 +123,10 @@ def request(deps: Deps, wish: events.RunRequested) -> str:
     """
     asked = wish.model_copy(update={"request": uuid.uuid4().hex})
     with deps.store.read() as session:
-        order = requests.order(session, asked)
-        requests.plan_of(session, asked, order, "", "", planner.Site(deps.zone, deps.namespace))
+        spec = requests.run_spec(session, asked)
+        requests.plan_of(session, asked, spec, "", "", planner.Placement(deps.zone, deps.namespace))
     if asked.action == "start":
-        asked = asked.model_copy(update={"commit": order.commit})
+        asked = asked.model_copy(update={"commit": spec.commit})
     with deps.store.write() as session:
         announced = cloudevents.announce(session, asked)
     cloudevents.relay(deps.store, deps.publisher, announced)

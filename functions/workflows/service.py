@@ -82,16 +82,16 @@ def look_at(deps: Deps, read: Callable[[], document.Parsed], project: str, name:
                 _check_name(checked, name)
         except errors.InvalidError as error:
             return None, lint.refusals(error)
-        return checked, planner.findings(session, checked, project, planner.Site(deps.zone, deps.namespace), parsed.position)
+        return checked, planner.findings(session, checked, project, planner.Placement(deps.zone, deps.namespace), parsed.position)
 
 
 def plan(deps: Deps, wish: events.RunRequested) -> plans.Plan:
     """The plan that a run would have now. Raises as asking for the run does."""
     with deps.store.read() as session:
-        order = requests.order(session, wish)
-        following = f"{wish.workflow}-{workflows.workflow(session, order.document.name).runs + 1}"
-        site = planner.Site(deps.zone, deps.namespace)
-        return requests.plan_of(session, wish, order, "", following, site, deps.git.digest)
+        spec = requests.run_spec(session, wish)
+        following = f"{wish.workflow}-{workflows.workflow(session, spec.document.name).runs + 1}"
+        placement = planner.Placement(deps.zone, deps.namespace)
+        return requests.plan_of(session, wish, spec, "", following, placement, deps.git.digest)
 
 
 def update(deps: Deps, name: str, checked: Workflow) -> workflow_rows.WorkflowRevision:

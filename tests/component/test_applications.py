@@ -86,9 +86,9 @@ class Server:
     def register(self, **fields: object) -> Any:
         return self.call("POST", "/applications", {**WINE, **fields}, 201)
 
-    def wanted(self) -> list[servings.Wanted]:
+    def wanted(self) -> list[servings.ServingSpec]:
         with self.deps.store.read() as session:
-            found = [servings.wanted(session, row, self.deps.keyring.unseal) for row in applications.everything(session)]
+            found = [servings.serving_spec(session, row, self.deps.keyring.unseal) for row in applications.everything(session)]
         return [wanted for wanted in found if wanted is not None]
 
     def sweep(self) -> None:

@@ -39,12 +39,12 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 
 @pytest.fixture
-def start(tmp_path: pathlib.Path) -> Iterator[Callable[..., child_process.Leashed]]:
-    started: list[child_process.Leashed] = []
+def start(tmp_path: pathlib.Path) -> Iterator[Callable[..., child_process.SupervisedProcess]]:
+    started: list[child_process.SupervisedProcess] = []
 
-    def begin(script: str, *arguments: str, pipe: bool = True, env: dict[str, str] | None = None) -> child_process.Leashed:
+    def begin(script: str, *arguments: str, pipe: bool = True, env: dict[str, str] | None = None) -> child_process.SupervisedProcess:
         argv = ["/bin/sh", "-c", script, "child", *arguments]
-        child = child_process.Leashed(argv, env=env or ENVIRONMENT, cwd=tmp_path, log=tmp_path / "log", pipe=pipe)
+        child = child_process.SupervisedProcess(argv, env=env or ENVIRONMENT, cwd=tmp_path, log=tmp_path / "log", pipe=pipe)
         started.append(child)
         return child
 
@@ -53,10 +53,10 @@ def start(tmp_path: pathlib.Path) -> Iterator[Callable[..., child_process.Leashe
         child.stop(0)
 
 
-Start = Callable[..., child_process.Leashed]
+Start = Callable[..., child_process.SupervisedProcess]
 
 
-def pids(child: child_process.Leashed) -> list[int]:
+def pids(child: child_process.SupervisedProcess) -> list[int]:
     return [int(pid) for pid in child.stdout.readline().split()]
 
 
@@ -96,7 +96,7 @@ def test_a_child_that_ends_by_itself_takes_its_family_along(start: Start) -> Non
 
 
 def test_a_command_that_does_not_exist_is_told_in_the_log(tmp_path: pathlib.Path) -> None:
-    child = child_process.Leashed(["./missing"], env=ENVIRONMENT, cwd=tmp_path, log=tmp_path / "log")
+    child = child_process.SupervisedProcess(["./missing"], env=ENVIRONMENT, cwd=tmp_path, log=tmp_path / "log")
     assert within(2, lambda: not child.running)
     child.stop()
     assert "not found" in child_process.tail(tmp_path / "log")

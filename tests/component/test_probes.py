@@ -346,6 +346,6 @@ def test_a_taken_name_gives_way_to_a_generated_one() -> None:
 
 def test_a_crowd_is_asked_at_once_and_not_waited_for_beyond_the_limit() -> None:
     started = time.monotonic()
-    slept = dict(fan_out.ask(lambda seconds: time.sleep(seconds) or seconds, [0.2, 0.1, 0.0, 1.5], 0.6))
+    slept = dict(fan_out.fan_out(lambda seconds: time.sleep(seconds) or seconds, [0.2, 0.1, 0.0, 1.5], 0.6))
     assert slept == {0.0: 0.0, 0.1: 0.1, 0.2: 0.2}
     assert time.monotonic() - started < 1.2

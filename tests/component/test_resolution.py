@@ -110,7 +110,7 @@ def test_many_that_are_equal_are_not_all_read(store: database.Database, statemen
     fill(store, [minio(f"e{number:03}") for number in range(300)])
     statements.clear()
     (found,) = attempt(store, selector.Selector(service_resource="s3")).bindings
-    assert found.ambiguous_with == [f"e{number:03}/s3" for number in range(1, selector.MAX_RIVALS + 1)]
+    assert found.ambiguous_with == [f"e{number:03}/s3" for number in range(1, selector.MAX_TIES + 1)]
     assert len([statement for statement in statements if "extension" in statement]) == 3
 
 

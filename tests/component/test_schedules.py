@@ -198,7 +198,7 @@ def test_what_is_assigned_or_scheduled_later_than_the_minute_is_not_due(world: W
     assert world.functions["workflows"].test_client().put("/workflows/train", data=changed).status_code == 200
     world.age({1: "08:00", 2: "08:30", 3: "09:00:30"})
     with world.store.write() as session:
-        session.get(watermark_rows.Milestone, "schedules").moment = moment("08:59")
+        session.get(watermark_rows.Watermark, "schedules").moment = moment("08:59")
     world.tick("09:02")
     assert world.due() == ["09:00"]
 

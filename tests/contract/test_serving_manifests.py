@@ -18,7 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuseml.domain import application, errors
-from fuseml.servings import Revision, Wanted, knative
+from fuseml.servings import Revision, knative
+from fuseml.servings import ServingSpec as Wanted
 from fuseml.servings.knative import render
 from tests import crds
 from tests.contract.test_tekton_manifests import closed

@@ -24,8 +24,8 @@ def step(name: str, *needs: str, asks: bool = False, when: bool | None = None) -
     return StepPlan(name=name, image=text("i"), needs=needs, approval=asked, when=conditions)
 
 
-def begin(*steps: StepPlan) -> lifecycle.Course:
-    return lifecycle.settle(lifecycle.Course(runs.Progress(), {item.name: lifecycle.Step() for item in steps}), steps, NOW)
+def begin(*steps: StepPlan) -> lifecycle.Lifecycle:
+    return lifecycle.settle(lifecycle.Lifecycle(runs.Progress(), {item.name: lifecycle.Step() for item in steps}), steps, NOW)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +58,13 @@ class World:
 
     def __init__(self, scenario: Scenario, chance: random.Random | None) -> None:
         self.scenario, self._chance = scenario, chance
-        self.course = lifecycle.Course(runs.Progress(), {item.name: lifecycle.Step() for item in scenario.steps})
+        self.course = lifecycle.Lifecycle(runs.Progress(), {item.name: lifecycle.Step() for item in scenario.steps})
         self.sent: list[runs.Observation] = []
         self.waiting: list[runs.Observation] = []
         self.given: list[set[str]] = []
         self.change(lambda current: current)
 
-    def change(self, apply: Callable[[lifecycle.Course], lifecycle.Course]) -> None:
+    def change(self, apply: Callable[[lifecycle.Lifecycle], lifecycle.Lifecycle]) -> None:
         before = self.course
         self.course = lifecycle.settle(apply(before), self.scenario.steps, NOW)
         assert lifecycle.settle(self.course, self.scenario.steps, NOW) == self.course, "settling has to come to rest"
@@ -72,7 +72,7 @@ class World:
         if self.course.execution > before.execution:
             self._execute()
 
-    def _check(self, before: lifecycle.Course, after: lifecycle.Course) -> None:
+    def _check(self, before: lifecycle.Lifecycle, after: lifecycle.Lifecycle) -> None:
         pairs = [(before.run, after.run), *((before.steps[name].progress, item.progress) for name, item in after.steps.items())]
         for was, now in pairs:
             assert RANK[now.state] >= RANK[was.state], "a state moved backward"
@@ -85,7 +85,7 @@ class World:
         assert after.execution - after.executed in (0, 1), "more than one execution at a time"
 
     @staticmethod
-    def _facts(current: lifecycle.Course) -> int:
+    def _facts(current: lifecycle.Lifecycle) -> int:
         finished = sum(item.progress.state in runs.FINISHED for item in current.steps.values())
         answered = sum(item.approval is not None and not item.approval.is_open for item in current.steps.values())
         return current.execution + current.executed + answered + finished

@@ -29,7 +29,7 @@ def graphs(draw: st.DrawFn) -> plans.Plan:
 def test_every_step_of_any_graph_ends_and_none_before_what_it_needs(planned: plans.Plan, data: st.DataObject) -> None:
     records = {step.name: journal.StepRecord() for step in planned.steps}
     for _ in range(100):
-        found = decisions.moves(planned, records, 0.0)
+        found = decisions.actions(planned, records, 0.0)
         for name in found.skip:
             records[name] = journal.StepRecord(state="skipped")
         running = [name for name, record in records.items() if record.state == "running"]
@@ -49,8 +49,8 @@ def test_every_step_of_any_graph_ends_and_none_before_what_it_needs(planned: pla
 def test_a_retry_waits_for_its_time() -> None:
     planned = engines.make_plan(engines.shell("s", "true"))
     records = {"s": journal.StepRecord(retry_at=10.0)}
-    assert decisions.moves(planned, records, 9.0) == decisions.Moves(due=10.0)
-    assert decisions.moves(planned, records, 10.0) == decisions.Moves(start=["s"])
+    assert decisions.actions(planned, records, 9.0) == decisions.Actions(due=10.0)
+    assert decisions.actions(planned, records, 10.0) == decisions.Actions(start=["s"])
 
 
 def test_the_pause_before_a_retry_doubles_up_to_a_minute() -> None:
@@ -60,7 +60,7 @@ def test_the_pause_before_a_retry_doubles_up_to_a_minute() -> None:
 def test_a_condition_on_an_output_that_was_not_written_fails_the_step() -> None:
     condition = plans.Condition(input=engines.out("a", "o"), values=(plans.text("x"),))
     planned = engines.make_plan(engines.shell("s", "true", when=(condition,)))
-    assert "'o'" in decisions.moves(planned, {"s": journal.StepRecord()}, 0.0).fail["s"]
+    assert "'o'" in decisions.actions(planned, {"s": journal.StepRecord()}, 0.0).fail["s"]
 
 
 @pytest.mark.parametrize(

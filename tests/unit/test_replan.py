@@ -60,8 +60,8 @@ def planned(*steps: StepPlan, **outputs: Value) -> Plan:
     return Plan(id="1", run="w-1", project="p", workflow="w", revision=1, steps=steps, outputs=outputs)
 
 
-def done(*names: str) -> dict[str, replan.Done]:
-    return {name: replan.Done("w-1", {"out": f"value of {name}"}) for name in names}
+def done(*names: str) -> dict[str, replan.StepResult]:
+    return {name: replan.StepResult("w-1", {"out": f"value of {name}"}) for name in names}
 
 
 CHAIN = planned(step("a"), step("b", "a"), step("c", "b", "a"), answer=(output("c"),), first=(output("a"),))
@@ -138,7 +138,7 @@ def _called(part: SecretPart) -> str:
 def test_whatever_is_said_to_have_succeeded_what_comes_out_can_run(whole: Plan, data: st.DataObject) -> None:
     names = [item.name for item in whole.steps]
     claimed = data.draw(st.dictionaries(st.sampled_from(names), st.booleans()))
-    succeeded = {name: replan.Done("w-1", {"out": "x"} if wrote else {}) for name, wrote in claimed.items()}
+    succeeded = {name: replan.StepResult("w-1", {"out": "x"} if wrote else {}) for name, wrote in claimed.items()}
     try:
         resumed = replan.resume(whole, succeeded)
     except errors.ConflictError:
@@ -153,22 +153,22 @@ def test_whatever_is_said_to_have_succeeded_what_comes_out_can_run(whole: Plan, 
 
 @given(plans(), st.text("abc0", min_size=1), st.text("xyz-1", min_size=1))
 def test_a_relocked_plan_differs_in_its_identity_only(whole: Plan, run_id: str, name: str) -> None:
-    locked = replan.relock(whole, run_id, name)
+    locked = replan.rename(whole, run_id, name)
     assert (locked.id, locked.run) == (run_id, name)
     assert all(variables(item)["FUSEML_ENV_RUN"] == text(name) for item in locked.steps)
-    assert replan.relock(locked, whole.id, whole.run) == whole
+    assert replan.rename(locked, whole.id, whole.run) == whole
     assert whole.model_dump_json().replace('"w-1"', f'"{name}"').replace('"id":"1"', f'"id":"{run_id}"') == locked.model_dump_json()
 
 
 def test_a_run_variable_that_the_workflow_sets_itself_stays() -> None:
     own = planned(step("a", variables=(Variable(name="FUSEML_ENV_RUN", value=text("nightly")),)))
-    assert variables(replan.relock(own, "2", "w-2").steps[0])["FUSEML_ENV_RUN"] == text("nightly")
+    assert variables(replan.rename(own, "2", "w-2").steps[0])["FUSEML_ENV_RUN"] == text("nightly")
 
 
 @given(plans(), st.data())
 def test_until_keeps_a_step_and_all_that_it_waits_for(whole: Plan, data: st.DataObject) -> None:
     last = data.draw(st.sampled_from([item.name for item in whole.steps]))
-    cut = replan.until(whole, last)
+    cut = replan.up_to(whole, last)
     kept = {item.name for item in cut.steps}
     assert last in kept
     assert all(set(item.needs) <= kept for item in cut.steps)
@@ -188,13 +188,13 @@ def test_one_step_alone_takes_the_outputs_that_it_reads() -> None:
 
 def test_one_step_alone_without_the_outputs_that_it_reads_is_refused() -> None:
     with pytest.raises(errors.ConflictError) as refused:
-        replan.only(CHAIN, "c", {"a": replan.Done("w-1", {"out": "x"}), "b": replan.Done("w-1")})
+        replan.only(CHAIN, "c", {"a": replan.StepResult("w-1", {"out": "x"}), "b": replan.StepResult("w-1")})
     assert "step 'c' cannot run alone: it reads 'out' of step 'b'" in refused.value.message
     assert replan.only(CHAIN, "a", {}).steps == (CHAIN.steps[0],)
 
 
 @pytest.mark.parametrize(
-    "change", [lambda: replan.until(CHAIN, "z"), lambda: replan.only(CHAIN, "z", {}), lambda: replan.resume(CHAIN, {}, images={"z": "x"})]
+    "change", [lambda: replan.up_to(CHAIN, "z"), lambda: replan.only(CHAIN, "z", {}), lambda: replan.resume(CHAIN, {}, images={"z": "x"})]
 )
 def test_a_step_that_does_not_exist_is_told_with_those_that_do(change: object) -> None:
     assert callable(change)
@@ -203,14 +203,14 @@ def test_a_step_that_does_not_exist_is_told_with_those_that_do(change: object) -
 
 
 def test_a_step_that_succeeded_without_writing_what_another_reads_is_executed_again() -> None:
-    assert [item.name for item in replan.resume(CHAIN, {"a": replan.Done("w-1"), "b": done("b")["b"]}).steps] == ["a", "b", "c"]
-    unwritten = {**done("a", "b"), "c": replan.Done("w-1")}
+    assert [item.name for item in replan.resume(CHAIN, {"a": replan.StepResult("w-1"), "b": done("b")["b"]}).steps] == ["a", "b", "c"]
+    unwritten = {**done("a", "b"), "c": replan.StepResult("w-1")}
     assert [item.name for item in replan.resume(CHAIN, unwritten).steps] == ["c"]
 
 
 def test_a_repaired_run_can_be_repaired_again() -> None:
-    second = replan.relock(replan.resume(CHAIN, done("a")), "2", "w-2")
-    third = replan.resume(second, {"b": replan.Done("w-2", {"out": "from w-2"})})
+    second = replan.rename(replan.resume(CHAIN, done("a")), "2", "w-2")
+    third = replan.resume(second, {"b": replan.StepResult("w-2", {"out": "from w-2"})})
     assert [item.name for item in third.steps] == ["c"]
     assert variables(third.steps[0])["FROM_a"] == text("<value of a>")
     assert variables(third.steps[0])["FROM_b"] == text("<from w-2>")
@@ -226,7 +226,7 @@ def test_another_image_is_for_the_step_that_is_named() -> None:
 
 
 def test_another_commit_reaches_the_steps_that_are_executed_and_no_recorded_value() -> None:
-    recorded = {"a": replan.Done("w-1", {"out": f"model of {OLD}"})}
+    recorded = {"a": replan.StepResult("w-1", {"out": f"model of {OLD}"})}
     resumed = replan.resume(CHAIN, recorded, commit=NEW)
     assert {checkout.commit for item in resumed.steps for checkout in item.checkouts} == {NEW}
     assert {variables(item)["FUSEML_ENV_COMMIT"] for item in resumed.steps} == {text(NEW)}
@@ -238,7 +238,7 @@ def test_an_image_that_was_built_already_keeps_the_name_of_its_commit() -> None:
     name = text(f"registry/trainer:{OLD}")
     build = step("build", outputs=(Output(name="image", image=ImageBuild(name=name)),))
     train = step("train", image=name, needs=("build",), args=(text(f"--tag={OLD}"),))
-    left = replan.resume(planned(build, train), {"build": replan.Done("w-1")}, commit=NEW).steps[0]
+    left = replan.resume(planned(build, train), {"build": replan.StepResult("w-1")}, commit=NEW).steps[0]
     assert (left.image, left.args) == (name, (text(f"--tag={NEW}"),))
     assert replan.resume(planned(build, train), {}, commit=NEW).steps[1].image == text(f"registry/trainer:{NEW}")
 
@@ -249,17 +249,17 @@ def test_a_commit_for_steps_without_a_codeset_is_refused() -> None:
 
 
 def test_a_run_that_asks_nobody_is_handed_over_as_it_is() -> None:
-    assert replan.execution(CHAIN, 1, ["a", "b", "c"], {}) is CHAIN
+    assert replan.partition(CHAIN, 1, ["a", "b", "c"], {}) is CHAIN
 
 
 def test_an_execution_holds_its_steps_on_what_the_ones_before_have_put_out() -> None:
     asking = CHAIN.model_copy(update={"steps": (*CHAIN.steps[:2], step("c", "b", "a", approval=Approval(message="c?")))})
-    first = replan.execution(asking, 1, ["a", "b"], {})
+    first = replan.partition(asking, 1, ["a", "b"], {})
     assert (first.id, [item.name for item in first.steps], list(first.outputs)) == ("1", ["a", "b"], ["first"])
-    second = replan.execution(asking, 2, ["c"], done("a", "b"))
+    second = replan.partition(asking, 2, ["c"], done("a", "b"))
     assert (second.id, second.run, [item.approval for item in second.steps]) == ("1.2", "w-1", [None])
     assert second.steps[0].needs == ()
     assert variables(second.steps[0])["FROM_b"] == text("<value of b>")
     assert second.outputs == {"answer": (output("c"),), "first": text("value of a")}
     with pytest.raises(errors.PermanentError, match="step 'b' finished without writing its output 'out'"):
-        replan.execution(asking, 2, ["c"], {**done("a"), "b": replan.Done("w-1")})
+        replan.partition(asking, 2, ["c"], {**done("a"), "b": replan.StepResult("w-1")})

@@ -327,7 +327,7 @@ def test_endpoints_of_one_service_are_no_ambiguity() -> None:
 
 def test_not_more_rivals_are_listed_than_a_person_reads() -> None:
     found = resolved(*(store(f"s{index:02}") for index in range(40)))
-    assert found.ambiguous_with == [f"s{index:02}/s3" for index in range(1, selector.MAX_RIVALS + 1)]
+    assert found.ambiguous_with == [f"s{index:02}/s3" for index in range(1, selector.MAX_TIES + 1)]
 
 
 def test_a_selector_may_refuse_ambiguity() -> None:

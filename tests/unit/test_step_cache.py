@@ -82,7 +82,7 @@ def planned(made: Mapping[str, Any]) -> plans.Plan:
 
 def key_of(made: Mapping[str, Any]) -> str:
     built = planned(made)
-    found = step_cache.ingredients(built, built.steps[0], {})
+    found = step_cache.fingerprint(built, built.steps[0], {})
     assert found is not None
     return step_cache.key(found)
 
@@ -98,7 +98,7 @@ def test_two_keys_are_equal_if_and_only_if_the_ingredients_are(
 @given(st.fixed_dictionaries({**FIELDS, **PER_RUN}))
 def test_secrets_count_by_what_they_are_called(made: dict[str, Any]) -> None:
     built = planned(made)
-    found = step_cache.ingredients(built, built.steps[0], {})
+    found = step_cache.fingerprint(built, built.steps[0], {})
     assert found is not None
     assert found["variable KEY"] == [[f"minio/s3/default/{made['key']}"]]
     # Text that looks like the reference of a secret is not one.
@@ -122,8 +122,8 @@ class Past:
 
     def __init__(self, before: plans.Plan, **outputs: str) -> None:
         written = {name: {"out": text} for name, text in outputs.items()}
-        self._keys = {step_cache.executed(before, name, written): replan.Done("w-1", written[name]) for name in written}
-        self._last = {name: step_cache.ingredients(before, before.step(name), written) for name in written}
+        self._keys = {step_cache.executed(before, name, written): replan.StepResult("w-1", written[name]) for name in written}
+        self._last = {name: step_cache.fingerprint(before, before.step(name), written) for name in written}
 
     def decide(self, planned: plans.Plan) -> plans.Plan:
         return step_cache.decide(planned, self._keys.get, self._execution)

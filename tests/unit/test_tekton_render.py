@@ -298,8 +298,8 @@ def test_the_parts_of_a_run_that_asks_are_objects_of_their_own_with_what_each_ne
     behind = engines.shell("b", "true", checkouts=(code,), env={"B": (engines.secret("SECOND"),), "O": engines.out("a", "o")}, needs=("a",))
     asking = behind.model_copy(update={"approval": plans.Approval(message="go on?")})
     whole = tekton_plans.make(first, asking, outputs={"o": engines.out("a", "o")})
-    succeeded = {"a": replan.Done("example-7", {"o": "made before"})}
-    parts = [replan.execution(whole, 1, ["a"], {}), replan.execution(whole, 2, ["b"], succeeded)]
+    succeeded = {"a": replan.StepResult("example-7", {"o": "made before"})}
+    parts = [replan.partition(whole, 1, ["a"], {}), replan.partition(whole, 2, ["b"], succeeded)]
     one, two = (rendered(part) for part in parts)
 
     assert one.name != two.name

@@ -29,14 +29,14 @@ kill -KILL 0
 """
 
 
-class Leashed:
+class SupervisedProcess:
     """A running child and its group."""
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: pathlib.Path, log: pathlib.Path, pipe: bool = False) -> None:
         """Start `argv`. Its errors (and its output, unless `pipe`, where `stdout` reads it) are appended to `log`."""
         with log.open("ab") as errors_to:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _SHELL, "leash", *argv],
+                ["/bin/sh", "-c", _SHELL, "supervised", *argv],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if pipe else errors_to,
                 stderr=errors_to,

@@ -73,7 +73,7 @@ class _Server:
     """One process that serves one revision of an application."""
 
     revision: int
-    child: child_process.Leashed
+    child: child_process.SupervisedProcess
     scratch: pathlib.Path
     url: str = ""
     busy: int = 0
@@ -259,7 +259,9 @@ class ModelServers:
         scratch = pathlib.Path(tempfile.mkdtemp(dir=self._folder, prefix=_SCRATCH))
         own = {name: self._unseal(value) for name, value in (document.get("environment") or {}).items()}
         environment = {**own, **self._environment, "MLFLOW_TRACKING_URI": document.get("tracking_uri") or "", "TMPDIR": str(scratch)}
-        server = _Server(application.revision, child_process.Leashed(argv, env=environment, cwd=self._folder, log=log, pipe=True), scratch)
+        server = _Server(
+            application.revision, child_process.SupervisedProcess(argv, env=environment, cwd=self._folder, log=log, pipe=True), scratch
+        )
         watchdog = threading.Timer(_START_SECONDS, server.close)
         watchdog.start()
         try:

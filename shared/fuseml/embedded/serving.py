@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fuseml.embedded import model_servers
-from fuseml.servings import Status, Wanted
+from fuseml.servings import ServingSpec as Wanted
+from fuseml.servings import Status
 
 
 class EmbeddedServing:

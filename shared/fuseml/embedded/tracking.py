@@ -90,7 +90,7 @@ class TrackingServer:
         url = f"http://127.0.0.1:{port}"
         self.state = Status("starting", url)
         log = self._folder / "server.log"
-        child = child_process.Leashed(self._command(port), env=self._environment(), cwd=self._folder, log=log)
+        child = child_process.SupervisedProcess(self._command(port), env=self._environment(), cwd=self._folder, log=log)
         try:
             self._wait_until_ready(child, url, log)
             told = self._tell_secret(url, None)
@@ -111,7 +111,7 @@ class TrackingServer:
             mlflow.Tracking(url).ensure_webhook("fuseml", self._webhook_url, secret)
         return secret
 
-    def _wait_until_ready(self, child: child_process.Leashed, url: str, log: pathlib.Path) -> None:
+    def _wait_until_ready(self, child: child_process.SupervisedProcess, url: str, log: pathlib.Path) -> None:
         pool = urllib3.PoolManager(retries=False)
         for _ in range(_START_SECONDS * 5):
             if self._stopping.wait(0.2) or not child.running:

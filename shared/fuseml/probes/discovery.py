@@ -42,7 +42,7 @@ def propose(wanted: Sequence[Target], registered: Mapping[str, str]) -> list[Pro
     `registered` maps the `addresses` of the registry's records to their ids; these are not asked again.
     """
     asked = {targets.normal(target.url): target for target in wanted}
-    answers = dict(fan_out.ask(lambda url: _look(url, asked[url]), [url for url in asked if url not in registered], _SECONDS))
+    answers = dict(fan_out.fan_out(lambda url: _look(url, asked[url]), [url for url in asked if url not in registered], _SECONDS))
     late = f"it was not clear within {_SECONDS:g} seconds what answers there; try again"
     return [
         Proposal(url=url, state="known", id=registered[url], message=f"registered as {registered[url]}")

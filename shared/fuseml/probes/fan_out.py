@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 _MOST_THREADS = 16
 
 
-def ask(question: Callable[[Item], Result], items: Sequence[Item], seconds: float) -> Iterator[tuple[Item, Result]]:
+def fan_out(question: Callable[[Item], Result], items: Sequence[Item], seconds: float) -> Iterator[tuple[Item, Result]]:
     """Every item with what `question` said of it, as the answers come. What is not answered in time is left out.
 
     A question in progress is not interrupted: it must have a time limit of its own.

@@ -28,7 +28,7 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ServingSpec:
     """What is to be served: the kept revisions, in ascending order, and the traffic of those that are served."""
 
     name: str
@@ -65,19 +65,19 @@ class Serving(Protocol):
     splits: bool
     """Whether it can share requests among revisions."""
 
-    def apply(self, wanted: Wanted) -> None:
+    def apply(self, wanted: ServingSpec) -> None:
         """Serve this. Idempotent; returns before it is ready. What is served goes on until the new is."""
 
     def remove(self, name: str) -> None:
         """Serve it no longer. Does nothing when there is nothing."""
 
-    def status(self, wanted: Wanted) -> Status:
+    def status(self, wanted: ServingSpec) -> Status:
         """How it is served now."""
 
-    def servable(self, wanted: Wanted) -> Collection[int]:
+    def servable(self, wanted: ServingSpec) -> Collection[int]:
         """Which of the revisions may get requests: a serving may have forgotten older ones."""
 
-    def reconcile(self, wanted: Sequence[Wanted]) -> None:
+    def reconcile(self, wanted: Sequence[ServingSpec]) -> None:
         """Make it so that these are served, and nothing else. Raises the last refusal, after it has tried them all."""
 
 
@@ -85,14 +85,14 @@ Servings = Mapping[str, Serving]
 """By `Application.served_by`."""
 
 
-def wanted(session: sqlmodel.Session, row: application_rows.Application, unseal: Callable[[str], str]) -> Wanted | None:
+def serving_spec(session: sqlmodel.Session, row: application_rows.Application, unseal: Callable[[str], str]) -> ServingSpec | None:
     """What the database says about an application; None when it is served by somebody else."""
     if not row.document.get("model"):
         return None
     kept = [
         Revision(former.revision, _opened(former.document, unseal), former.created) for former in applications.revisions(session, row.name)
     ]
-    return Wanted(row.name, tuple(kept), {int(revision): percent for revision, percent in row.traffic.items()})
+    return ServingSpec(row.name, tuple(kept), {int(revision): percent for revision, percent in row.traffic.items()})
 
 
 def chosen(servings: Servings, served_by: str) -> Serving:

@@ -53,9 +53,9 @@ def attempt(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Services in the order of the domain: all that one statement with these arguments finds. None has a better `standing`."""
+    """Services in the order of the domain: all that one statement with these arguments finds. None has a better `rank`."""
 
-    standing: matching.Standing
+    rank: matching.Rank
     statement: sqlalchemy.Select[str, str, bytes, str]
     arguments: Mapping[str, object]
 
@@ -66,7 +66,7 @@ def _choose(session: Session, wanted: selector.Selector, context: selector.Conte
     records: dict[str, extension.Extension] = {}
     choice = selector.choose(wanted, [], context, home=home)
     for run in _runs(session, wanted, context, home):
-        if choice.is_final(selector.Edge(run.standing, matching.Identity("", ""))):
+        if choice.is_final(selector.Edge(run.rank, matching.TieBreak("", ""))):
             break
         start, limit = 0, page
         while True:
@@ -87,7 +87,7 @@ def _named(session: Session, extension_id: str) -> list[extension.Extension]:
 
 
 def _edge(run: _Run, last: sqlalchemy.Row[str, str, bytes, str]) -> selector.Edge:
-    return selector.Edge(run.standing._replace(version=last.version), matching.Identity(last.extension_id, last.service_id))
+    return selector.Edge(run.rank._replace(version=last.version), matching.TieBreak(last.extension_id, last.service_id))
 
 
 def _runs(session: Session, wanted: selector.Selector, context: selector.Context, home: str) -> Iterator[_Run]:
@@ -105,8 +105,8 @@ def _runs(session: Session, wanted: selector.Selector, context: selector.Context
         for versions in ranges:
             newest, beyond = versions or (b"", b"")
             statement = _statement(tuple(asked), reach, bool(wanted.zone), versions is not None, dialect)
-            standing = matching.Standing(reach == "elsewhere", reach != "internal", newest)
-            yield _Run(standing, statement, {**arguments, "newest": newest, "beyond": beyond} if versions else arguments)
+            rank = matching.Rank(reach == "elsewhere", reach != "internal", newest)
+            yield _Run(rank, statement, {**arguments, "newest": newest, "beyond": beyond} if versions else arguments)
 
 
 def _spellings(zone: str, home: str) -> list[str]:

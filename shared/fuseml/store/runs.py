@@ -192,14 +192,14 @@ def record(session: Session, row: run_rows.Run | run_rows.StepRun, now: runs.Pro
     session.add(row)
 
 
-def course(session: Session, row: run_rows.Run, steps: Collection[str]) -> lifecycle.Course:
+def lifecycle_of(session: Session, row: run_rows.Run, steps: Collection[str]) -> lifecycle.Lifecycle:
     """The domain's view of a run and those of its step runs that are named and exist."""
     found = session.exec(
         select(run_rows.StepRun)
         .where(run_rows.StepRun.run_id == row.id, col(run_rows.StepRun.name).in_(steps))
         .order_by(col(run_rows.StepRun.position))
     ).all()
-    return lifecycle.Course(
+    return lifecycle.Lifecycle(
         progress(row),
         {step.name: lifecycle.Step(progress(step), step.execution, _approval(step)) for step in found},
         row.execution,
@@ -212,7 +212,7 @@ def _approval(step: run_rows.StepRun) -> approval.Approval | None:
     return approval.Approval.model_validate(step.approval) if step.approval else None
 
 
-def record_course(session: Session, row: run_rows.Run, now: lifecycle.Course) -> None:
+def record_lifecycle(session: Session, row: run_rows.Run, now: lifecycle.Lifecycle) -> None:
     """Store how far the run and its steps have come. An execution that was just begun has not been submitted."""
     record(session, row, now.run)
     if now.execution != row.execution:

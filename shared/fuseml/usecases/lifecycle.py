@@ -13,7 +13,7 @@ import sqlmodel
 
 from fuseml.domain import errors, events, plans
 from fuseml.domain.plans import identity
-from fuseml.domain.runs import FINISHED, Observation, approval, lifecycle
+from fuseml.domain.runs import FINISHED, Observation, State, approval, lifecycle
 from fuseml.runtime import clock
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import runs
@@ -21,10 +21,10 @@ from fuseml.store.tables import run_rows
 
 _STEPS = pydantic.TypeAdapter(tuple[plans.StepPlan, ...], config=pydantic.ConfigDict(defer_build=True))
 
-_Change = Callable[[lifecycle.Course, lifecycle.Planned], lifecycle.Course]
+_Change = Callable[[lifecycle.Lifecycle, lifecycle.Planned], lifecycle.Lifecycle]
 
 
-def observed(session: sqlmodel.Session, row: run_rows.Run, seen: Observation) -> list[events.Payload]:
+def apply_observation(session: sqlmodel.Session, row: run_rows.Run, seen: Observation) -> list[events.Payload]:
     """Apply what an engine saw of the run. When a new execution follows from it, `run.requested` has it submitted."""
     number = row.execution
     # In a run that asks nobody, only the steps that the observation names can change.
@@ -35,12 +35,12 @@ def observed(session: sqlmodel.Session, row: run_rows.Run, seen: Observation) ->
     return announced
 
 
-def settled(session: sqlmodel.Session, row: run_rows.Run) -> list[events.Payload]:
+def advance(session: sqlmodel.Session, row: run_rows.Run) -> list[events.Payload]:
     """Draw the consequences of what is stored: ask for steps, begin an execution, end the run."""
     return _applied(session, row, (), lambda current, _: current)
 
 
-def answered(
+def record_decision(
     session: sqlmodel.Session, row: run_rows.Run, step: str | None, decision: approval.Decision, *, by: str | None = None, comment: str = ""
 ) -> events.Payload:
     """Record the answer for `step`, or for the only step that waits. What follows from it, follows from the event.
@@ -48,15 +48,22 @@ def answered(
     Raises ConflictError when nothing waits for this answer, NotFoundError for an unknown step, InvalidError when several steps wait.
     """
     try:
-        current = runs.course(session, row, [item.name for item in runs.steps(session, [row.id]) if item.reused_from is None])
+        current = runs.lifecycle_of(session, row, [item.name for item in runs.steps(session, [row.id]) if item.reused_from is None])
         name, after = lifecycle.answer(current, step, decision, by=by, comment=comment, now=clock.now())
     except errors.ConflictError as error:
         raise errors.ConflictError(f"run {row.name}: {error.message}") from None
-    runs.record_course(session, row, after)
+    runs.record_lifecycle(session, row, after)
     answer = after.steps[name].approval
     if answer is not None and answer.refusal is not None:
         return events.RunRejected(run=row.name, step=name, by=by, comment=comment, cause=answer.refusal)
     return events.RunApproved(run=row.name, step=name, by=by or "", comment=comment)
+
+
+def end(session: sqlmodel.Session, row: run_rows.Run, state: State, cause: str) -> list[events.Payload]:
+    """Finish a run of which no engine will report."""
+    current = runs.lifecycle_of(session, row, [step.name for step in runs.steps(session, [row.id])])
+    runs.record_lifecycle(session, row, lifecycle.stopped(current, state, cause, clock.now()))
+    return [finished_event(session, row)]
 
 
 def is_late(step: run_rows.StepRun) -> bool:
@@ -67,14 +74,14 @@ def is_late(step: run_rows.StepRun) -> bool:
 def _applied(session: sqlmodel.Session, row: run_rows.Run, named: Sequence[str], change: _Change) -> list[events.Payload]:
     steps = row.plan["steps"] if row.plan else []
     planned = _STEPS.validate_python(steps) if any(step.get("approval") for step in steps) else ()
-    before = runs.course(session, row, [step.name for step in planned] or named)
+    before = runs.lifecycle_of(session, row, [step.name for step in planned] or named)
     after = lifecycle.settle(change(before, planned), planned, clock.now())
-    runs.record_course(session, row, after)
+    runs.record_lifecycle(session, row, after)
     return list(_announcements(session, row, before, after))
 
 
 def _announcements(
-    session: sqlmodel.Session, row: run_rows.Run, before: lifecycle.Course, after: lifecycle.Course
+    session: sqlmodel.Session, row: run_rows.Run, before: lifecycle.Lifecycle, after: lifecycle.Lifecycle
 ) -> Iterator[events.Payload]:
     # A run that began with a question has been waiting before it starts.
     if before.run.started is None and after.run.started is not None and after.run.state not in FINISHED:
@@ -101,10 +108,10 @@ def _announcements(
                 deadline=step.approval.deadline,
             )
     if after.run.state in FINISHED and before.run.state not in FINISHED:
-        yield finished(session, row)
+        yield finished_event(session, row)
 
 
-def finished(session: sqlmodel.Session, row: run_rows.Run) -> events.RunFinished:
+def finished_event(session: sqlmodel.Session, row: run_rows.Run) -> events.RunFinished:
     """The event of a run that has just ended as its row says; it is counted, too."""
     metrics.run_finished(session, row)
     state = "succeeded" if row.state == "succeeded" else "cancelled" if row.state == "cancelled" else "failed"

@@ -1,4 +1,4 @@
-"""From an order to a plan: finds the codeset, resolves every selector as the registry stands now, and builds.
+"""From an spec to a plan: finds the codeset, resolves every selector as the registry stands now, and builds.
 
 Dispatching stores the plan that comes out; showing a plan beforehand and checking a request make the very same one and drop it.
 """
@@ -21,7 +21,7 @@ DEFAULT_REF = "refs/heads/main"
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Placement:
     """Where steps run: the engine's zone, and the namespace of the workloads."""
 
     zone: str
@@ -29,7 +29,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class RunSpec:
     """What is to run, on what, for whom. Selectors are resolved for `project` and `user`; `inputs` holds no codesets."""
 
     document: workflows.Workflow
@@ -51,46 +51,48 @@ class Order:
         return {**(dict.fromkeys(planning.codeset_inputs(self.document), self.code) if self.code else {}), **self.inputs}
 
 
-def build(session: sqlmodel.Session, order: Order, run_id: str, run_name: str, site: Site) -> plans.Plan:
-    """The plan of the order. Raises NotFoundError for its codeset, UnresolvedError that names the step, InvalidError for its inputs."""
+def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, placement: Placement) -> plans.Plan:
+    """The plan of the spec. Raises NotFoundError for its codeset, UnresolvedError that names the step, InvalidError for its inputs."""
     versions: dict[str, planning.CodesetVersion] = {}
-    if order.codeset and order.commit:
-        url = codesets.codeset(session, order.project, order.codeset).url
-        version = planning.CodesetVersion(project=order.project, codeset=order.codeset, url=url, ref=order.ref, commit=order.commit)
-        versions = dict.fromkeys(planning.codeset_inputs(order.document), version)
+    if spec.codeset and spec.commit:
+        url = codesets.codeset(session, spec.project, spec.codeset).url
+        version = planning.CodesetVersion(project=spec.project, codeset=spec.codeset, url=url, ref=spec.ref, commit=spec.commit)
+        versions = dict.fromkeys(planning.codeset_inputs(spec.document), version)
     return planning.build(
-        order.document,
-        revision=order.revision,
+        spec.document,
+        revision=spec.revision,
         run_id=run_id,
         run_name=run_name,
-        project=order.project,
+        project=spec.project,
         codesets=versions,
-        inputs=order.inputs,
-        bindings=_bindings(session, order, site),
-        namespace=site.namespace,
+        inputs=spec.inputs,
+        bindings=_bindings(session, spec, placement),
+        namespace=placement.namespace,
     )
 
 
-def _bindings(session: sqlmodel.Session, order: Order, site: Site) -> planning.Bindings:
-    context = selector.Context(project=order.project, user=order.user, zone=site.zone)
+def _bindings(session: sqlmodel.Session, spec: RunSpec, placement: Placement) -> planning.Bindings:
+    context = selector.Context(project=spec.project, user=spec.user, zone=placement.zone)
     bindings: dict[str, dict[str, selector.Binding]] = {}
-    for step, wanted in planning.selectors(order.document).items():
+    for step, wanted in planning.selectors(spec.document).items():
         try:
             with metrics.RESOLVE_SECONDS.timed():
-                found = resolution.resolve(session, wanted, context, home=site.zone)
+                found = resolution.resolve(session, wanted, context, home=placement.zone)
         except errors.UnresolvedError as error:
             raise errors.UnresolvedError(f"step {step!r}: {error.message}", details=error.details) from error
         bindings[step] = {binding.name: binding for binding in found.bindings}
     return bindings
 
 
-def findings(session: sqlmodel.Session, checked: workflows.Workflow, project: str, site: Site, locate: lint.Locate) -> list[lint.Finding]:
+def findings(
+    session: sqlmodel.Session, checked: workflows.Workflow, project: str, placement: Placement, locate: lint.Locate
+) -> list[lint.Finding]:
     """The lint of a workflow, with its selectors resolved for the project as the registry stands now."""
-    context = selector.Context(project=project, zone=site.zone)
+    context = selector.Context(project=project, zone=placement.zone)
     bindings: dict[str, dict[str, selector.Binding]] = {}
     unresolved: list[lint.Unresolved] = []
     for step, wanted in planning.selectors(checked).items():
-        found = resolution.attempt(session, wanted, context, home=site.zone)
+        found = resolution.attempt(session, wanted, context, home=placement.zone)
         bindings[step] = {binding.name: binding for binding in found.bindings}
         unresolved += [lint.Unresolved(step, name, why) for name, why in _explained(found)]
     return lint.lint(checked, bindings, unresolved, locate=locate)

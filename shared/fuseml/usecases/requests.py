@@ -21,7 +21,7 @@ from fuseml.usecases import planner, step_reuse
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
-def order(session: sqlmodel.Session, requested: events.RunRequested) -> planner.Order:
+def run_spec(session: sqlmodel.Session, requested: events.RunRequested) -> planner.RunSpec:
     """What the request comes to. Raises NotFoundError for a run or workflow that never was."""
     if requested.run is None:
         return _start(session, requested)
@@ -29,7 +29,7 @@ def order(session: sqlmodel.Session, requested: events.RunRequested) -> planner.
     is_kept = requested.action == "resume" or requested.locked
     number = source.revision if is_kept else workflows.latest(session, source.workflow)
     codeset_inputs = planning.codeset_inputs(_document(session, source.workflow, source.revision))
-    return planner.Order(
+    return planner.RunSpec(
         document=_document(session, source.workflow, number),
         revision=number,
         project=source.project,
@@ -42,11 +42,11 @@ def order(session: sqlmodel.Session, requested: events.RunRequested) -> planner.
     )
 
 
-def _start(session: sqlmodel.Session, requested: events.RunRequested) -> planner.Order:
+def _start(session: sqlmodel.Session, requested: events.RunRequested) -> planner.RunSpec:
     name, project = requested.workflow or "", requested.project or ""
     number = workflows.latest(session, name)
     commit = requested.commit or (_head(session, project, requested.codeset) if requested.codeset else None)
-    return planner.Order(
+    return planner.RunSpec(
         document=_document(session, name, number),
         revision=number,
         project=project,
@@ -60,17 +60,17 @@ def _start(session: sqlmodel.Session, requested: events.RunRequested) -> planner
 def plan_of(
     session: sqlmodel.Session,
     requested: events.RunRequested,
-    ordered: planner.Order,
+    spec: planner.RunSpec,
     run_id: str,
     run_name: str,
-    site: planner.Site,
+    placement: planner.Placement,
     digest: step_reuse.Digest | None = None,
 ) -> plans.Plan:
     """The plan of a run of that identity. Raises NotFoundError, ConflictError, InvalidError, UnresolvedError when it cannot be run now.
 
     With `digest`, which tells content apart, only what the cache does not hold is left of it.
     """
-    _check(session, requested, ordered)
+    _check(session, requested, spec)
     source = runs.get(session, requested.run) if requested.run else None
     succeeded = _succeeded(session, source) if source else {}
     if source and requested.action == "resume":
@@ -78,13 +78,13 @@ def plan_of(
     elif source and requested.locked:
         planned = _stored(source)
     else:
-        planned = planner.build(session, ordered, run_id, run_name, site)
+        planned = planner.build(session, spec, run_id, run_name, placement)
     if requested.until:
-        planned = replan.until(planned, requested.until)
+        planned = replan.up_to(planned, requested.until)
     elif requested.only:
         planned = replan.only(planned, requested.only, succeeded)
-    locked = replan.relock(planned, run_id, run_name)
-    return step_reuse.decide(session, ordered, locked, digest, _declined(requested)) if digest else locked
+    locked = replan.rename(planned, run_id, run_name)
+    return step_reuse.decide(session, spec, locked, digest, _declined(requested)) if digest else locked
 
 
 def _declined(requested: events.RunRequested) -> str:
@@ -98,21 +98,21 @@ def _declined(requested: events.RunRequested) -> str:
     return "a locked run executes what it repeats" if requested.locked else ""
 
 
-def _check(session: sqlmodel.Session, requested: events.RunRequested, ordered: planner.Order) -> None:
-    workflows.workflow(session, ordered.document.name)
+def _check(session: sqlmodel.Session, requested: events.RunRequested, spec: planner.RunSpec) -> None:
+    workflows.workflow(session, spec.document.name)
     if requested.until and requested.only:
         raise _invalid("only", "give `until` or `only`, not both")
     if requested.locked and requested.no_cache:
         raise _invalid("no_cache", "a locked run repeats its plan with the steps that it has reused; give `locked` or `no_cache`, not both")
     if requested.commit and not _COMMIT.fullmatch(requested.commit):
         raise _invalid("commit", f"{requested.commit[:80]!r} is not a commit; it takes all 40 (or 64) hex digits")
-    if ordered.codeset is None:
-        if planning.codeset_inputs(ordered.document):
-            raise _invalid("codeset", f"workflow {ordered.document.name!r} runs on a codeset, and none was given")
+    if spec.codeset is None:
+        if planning.codeset_inputs(spec.document):
+            raise _invalid("codeset", f"workflow {spec.document.name!r} runs on a codeset, and none was given")
         return
-    codesets.codeset(session, ordered.project, ordered.codeset)
-    if ordered.commit is None:
-        where = f"{ordered.project}/{ordered.codeset}"
+    codesets.codeset(session, spec.project, spec.codeset)
+    if spec.commit is None:
+        where = f"{spec.project}/{spec.codeset}"
         raise errors.ConflictError(f"nothing was pushed to the main branch of {where} yet; push to it, or name a commit")
 
 
@@ -136,9 +136,9 @@ def _ref(session: sqlmodel.Session, project: str, codeset: str | None, commit: s
     return planner.DEFAULT_REF if not at or planner.DEFAULT_REF in at else at[0]
 
 
-def _succeeded(session: sqlmodel.Session, source: run_rows.Run) -> Mapping[str, replan.Done]:
+def _succeeded(session: sqlmodel.Session, source: run_rows.Run) -> Mapping[str, replan.StepResult]:
     return {
-        step.name: replan.Done(step.reused_from or source.name, step.outputs)
+        step.name: replan.StepResult(step.reused_from or source.name, step.outputs)
         for step in runs.steps(session, [source.id])
         if step.state == "succeeded"
     }

@@ -24,7 +24,7 @@ Digest = Callable[[str, str, str, Sequence[str]], str]
 """Project, codeset, commit and globs -> digest of the files, as a git host gives it."""
 
 
-def decide(session: sqlmodel.Session, order: planner.Order, planned: plans.Plan, digest: Digest, declined: str = "") -> plans.Plan:
+def decide(session: sqlmodel.Session, spec: planner.RunSpec, planned: plans.Plan, digest: Digest, declined: str = "") -> plans.Plan:
     """What has to be executed of the plan; `declined` is why nothing may be reused, if so.
 
     The host of the code is asked only when a step uses the cache. Raises NotFoundError when it does not know the commit.
@@ -39,20 +39,20 @@ def decide(session: sqlmodel.Session, order: planner.Order, planned: plans.Plan,
     known = step_cache.with_content(planned, lambda item, paths: content(item.project, item.codeset, item.commit, tuple(paths)))
     if declined:
         return step_cache.declined(known, declined)
-    return step_cache.decide(known, functools.partial(_found, session, order), functools.partial(_last, session, order))
+    return step_cache.decide(known, functools.partial(_found, session, spec), functools.partial(_last, session, spec))
 
 
-def _found(session: sqlmodel.Session, order: planner.Order, key: str) -> replan.Done | None:
-    found = executions.find(session, order.project, key)
-    return replan.Done(found[0].name, found[1].outputs) if found else None
+def _found(session: sqlmodel.Session, spec: planner.RunSpec, key: str) -> replan.StepResult | None:
+    found = executions.find(session, spec.project, key)
+    return replan.StepResult(found[0].name, found[1].outputs) if found else None
 
 
-def _last(session: sqlmodel.Session, order: planner.Order, step: str) -> step_cache.Execution | None:
-    row = executions.last(session, order.document.name, order.project, order.codeset, step)
+def _last(session: sqlmodel.Session, spec: planner.RunSpec, step: str) -> step_cache.Execution | None:
+    row = executions.last(session, spec.document.name, spec.project, spec.codeset, step)
     if row is None:
         return None
     planned = plans.Plan.model_validate(row.plan)
-    made = step_cache.ingredients(planned, planned.step(step), _outputs(session, row))
+    made = step_cache.fingerprint(planned, planned.step(step), _outputs(session, row))
     return step_cache.Execution(row.name, made) if made is not None else None
 
 

@@ -17,7 +17,7 @@ _ROUNDS = 4
 _DEPTH = 16
 
 
-def salvage(model: type[M], data: object, failure: BaseException | None, *, hole: str, lists: Collection[str]) -> M | None:
+def recover(model: type[M], data: object, failure: BaseException | None, *, hole: str, lists: Collection[str]) -> M | None:
     """`data` without what the schema refused, and with holes where something was meant; None where that is hopeless.
 
     `failure` is pydantic's refusal of `data`. Text that is missing or is no text becomes `hole`; a list that is no list, and a missing

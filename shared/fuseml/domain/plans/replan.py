@@ -15,14 +15,14 @@ from fuseml.domain.plans import identity
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class StepResult:
     """A step that has succeeded: the run that executed it, and what it put out."""
 
     run: str
     outputs: Mapping[str, str] = field(default_factory=dict)
 
 
-def relock(planned: plans.Plan, run_id: str, name: str) -> plans.Plan:
+def rename(planned: plans.Plan, run_id: str, name: str) -> plans.Plan:
     """The same plan under another identity. Besides id and name only the variable that tells steps the run's name changes."""
     before, after = plans.text(planned.run), plans.text(name)
 
@@ -37,7 +37,7 @@ def relock(planned: plans.Plan, run_id: str, name: str) -> plans.Plan:
     return planned.model_copy(update={"id": run_id, "run": name, "steps": tuple(renamed(step) for step in planned.steps)})
 
 
-def until(planned: plans.Plan, step: str) -> plans.Plan:
+def up_to(planned: plans.Plan, step: str) -> plans.Plan:
     """`step` and what it waits for, directly or not. Raises NotFoundError when there is no such step."""
     kept: set[str] = set()
     wanted = [planned.step(step).name]
@@ -47,7 +47,7 @@ def until(planned: plans.Plan, step: str) -> plans.Plan:
     return _narrowed(planned, kept, ())
 
 
-def only(planned: plans.Plan, step: str, succeeded: Mapping[str, Done]) -> plans.Plan:
+def only(planned: plans.Plan, step: str, succeeded: Mapping[str, StepResult]) -> plans.Plan:
     """`step` alone, on outputs that other steps have put out before.
 
     Raises NotFoundError when there is no such step, ConflictError when it reads an output that no step of `succeeded` has written.
@@ -64,7 +64,7 @@ def only(planned: plans.Plan, step: str, succeeded: Mapping[str, Done]) -> plans
 
 
 def resume(
-    planned: plans.Plan, succeeded: Mapping[str, Done], *, commit: str | None = None, images: Mapping[str, str] | None = None
+    planned: plans.Plan, succeeded: Mapping[str, StepResult], *, commit: str | None = None, images: Mapping[str, str] | None = None
 ) -> plans.Plan:
     """What is left to do of a run: its steps but those of `succeeded`, whose outputs are put in.
 
@@ -91,14 +91,14 @@ def resume(
     return _narrowed(changed.model_copy(update={"steps": steps}), again, reused)
 
 
-def reuse(planned: plans.Plan, found: Mapping[str, Done]) -> plans.Plan:
+def reuse(planned: plans.Plan, found: Mapping[str, StepResult]) -> plans.Plan:
     """The plan without the steps of `found`, on what they have put out. Every step that one of them waits for must be among them."""
     if not found:
         return planned
     return _narrowed(planned, {step.name for step in planned.steps if step.name not in found}, _reused(planned, found, found))
 
 
-def execution(planned: plans.Plan, number: int, steps: Collection[str], succeeded: Mapping[str, Done]) -> plans.Plan:
+def partition(planned: plans.Plan, number: int, steps: Collection[str], succeeded: Mapping[str, StepResult]) -> plans.Plan:
     """What an engine gets of a run as its execution `number`: `steps`, which nobody need approve any more, on what others have put out.
 
     A run that asks nobody is one execution, and its plan is handed over as it is. The timeout is that of each execution: people take
@@ -114,7 +114,7 @@ def execution(planned: plans.Plan, number: int, steps: Collection[str], succeede
     return narrowed.model_copy(update={"id": identity.execution_id(planned.id, number), "steps": approved})
 
 
-def _outputs(succeeded: Mapping[str, Done], step: str) -> Mapping[str, str]:
+def _outputs(succeeded: Mapping[str, StepResult], step: str) -> Mapping[str, str]:
     return succeeded[step].outputs if step in succeeded else {}
 
 
@@ -122,7 +122,7 @@ def _reads(steps: Iterable[plans.StepPlan]) -> list[plans.OutputPart]:
     return [part for step in steps for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)]
 
 
-def _again(planned: plans.Plan, succeeded: Mapping[str, Done]) -> set[str]:
+def _again(planned: plans.Plan, succeeded: Mapping[str, StepResult]) -> set[str]:
     promised = [part for value in planned.outputs.values() for part in value if isinstance(part, plans.OutputPart)]
     again = {step.name for step in planned.steps if step.name not in succeeded}
     while True:
@@ -134,7 +134,7 @@ def _again(planned: plans.Plan, succeeded: Mapping[str, Done]) -> set[str]:
         again |= more
 
 
-def _reused(planned: plans.Plan, names: Collection[str], succeeded: Mapping[str, Done]) -> tuple[plans.ReusedStep, ...]:
+def _reused(planned: plans.Plan, names: Collection[str], succeeded: Mapping[str, StepResult]) -> tuple[plans.ReusedStep, ...]:
     return tuple(
         plans.ReusedStep(
             name=step.name, run=succeeded[step.name].run, image=step.image, needs=step.needs, outputs=dict(succeeded[step.name].outputs)

@@ -21,7 +21,7 @@ from fuseml.domain.workflows import triggers
 Outputs = Mapping[str, Mapping[str, str]]
 """Step -> output -> text."""
 
-Ingredients = Mapping[str, object]
+Fingerprint = Mapping[str, object]
 """What a key is made of, by the names that people know."""
 
 _PER_RUN = frozenset({plans.RUN_VARIABLE, plans.COMMIT_VARIABLE})
@@ -33,7 +33,7 @@ class Execution:
     """A run that executed a step, and what the step was made of then."""
 
     run: str
-    ingredients: Ingredients
+    fingerprint: Fingerprint
 
 
 def digest(files: Iterable[tuple[str, int, str]], paths: Sequence[str]) -> str:
@@ -58,7 +58,7 @@ def with_content(planned: plans.Plan, content: Callable[[plans.Checkout, Sequenc
     return planned.model_copy(update={"steps": tuple(map(watching, planned.steps))})
 
 
-def ingredients(planned: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> Ingredients | None:
+def fingerprint(planned: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> Fingerprint | None:
     """What the step's outputs depend on; None where that cannot be told: an output that it reads is not there, or it watches no file."""
     watched = step.cache.content if step.cache else {}
     reads = [part for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)]
@@ -85,31 +85,31 @@ def ingredients(planned: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> 
     return found
 
 
-def key(made: Ingredients) -> str:
-    """64 hex digits that are equal for equal ingredients, and for no others."""
+def key(made: Fingerprint) -> str:
+    """64 hex digits that are equal for equal fingerprint, and for no others."""
     return _hash(sorted(made.items()))
 
 
 def executed(planned: plans.Plan, name: str, outputs: Outputs) -> str | None:
     """The key under which others find what the step has put out; None when it cannot be told, or when something was not put out."""
     step = planned.step(name)
-    made = ingredients(planned, step, outputs)
+    made = fingerprint(planned, step, outputs)
     promised = {output.name for output in step.outputs if output.image is None}
     return key(made) if made is not None and promised <= outputs.get(name, {}).keys() else None
 
 
-def decide(planned: plans.Plan, find: Callable[[str], replan.Done | None], last: Callable[[str], Execution | None]) -> plans.Plan:
+def decide(planned: plans.Plan, find: Callable[[str], replan.StepResult | None], last: Callable[[str], Execution | None]) -> plans.Plan:
     """What is left to execute of a plan whose content is known; each caching step that is left tells why.
 
     `find` gives what was put out under a key, `last` the last execution of the step of that name.
     """
-    reused: dict[str, replan.Done] = {}
+    reused: dict[str, replan.StepResult] = {}
     reasons: dict[str, str] = {}
     for step in planned.steps:
         if step.cache is None:
             continue
         reason = _obstacle(step, reused)
-        made = None if reason else ingredients(planned, step, {name: done.outputs for name, done in reused.items()})
+        made = None if reason else fingerprint(planned, step, {name: done.outputs for name, done in reused.items()})
         done = find(key(made)) if made is not None else None
         if done is not None:
             reused[step.name] = done
@@ -123,7 +123,7 @@ def declined(planned: plans.Plan, reason: str) -> plans.Plan:
     return _reasoned(planned, {step.name: reason for step in planned.steps if step.cache is not None})
 
 
-def _obstacle(step: plans.StepPlan, reused: Mapping[str, replan.Done]) -> str:
+def _obstacle(step: plans.StepPlan, reused: Mapping[str, replan.StepResult]) -> str:
     if step.approval:
         return "it asks for an approval each time"
     read = {part.step for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)}
@@ -137,10 +137,10 @@ def _obstacle(step: plans.StepPlan, reused: Mapping[str, replan.Done]) -> str:
     return ""
 
 
-def _difference(made: Ingredients, before: Execution | None) -> str:
+def _difference(made: Fingerprint, before: Execution | None) -> str:
     if before is None:
         return "it has not succeeded here with a cache before"
-    changed = [name for name in (*made, *before.ingredients) if made.get(name) != before.ingredients.get(name)]
+    changed = [name for name in (*made, *before.fingerprint) if made.get(name) != before.fingerprint.get(name)]
     names = list(dict.fromkeys(changed))
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return f"changed since {before.run}: {', '.join(names[:_MAX_NAMED])}{more}"

@@ -23,7 +23,7 @@ class Rejection(NamedTuple):
     sentence: str
 
 
-class Place(NamedTuple):
+class Candidate(NamedTuple):
     """How far into a record a judgement goes."""
 
     record: extension.Extension
@@ -37,16 +37,16 @@ class Place(NamedTuple):
         return sum(part is not None for part in self[1:])
 
 
-class Standing(NamedTuple):
-    """What the order looks at before ids; the smaller one is better. `version` is the version's place (`versions.place`)."""
+class Rank(NamedTuple):
+    """What the order looks at before ids; the smaller one is better. `version` is the version's candidate (`versions.candidate`)."""
 
     elsewhere: bool
     external: bool
     version: bytes = b""
 
 
-class Identity(NamedTuple):
-    """What orders candidates of equal standing, so that there is always a first one."""
+class TieBreak(NamedTuple):
+    """What orders candidates of equal rank, so that there is always a first one."""
 
     extension: str
     service: str
@@ -57,12 +57,12 @@ class Identity(NamedTuple):
 class Match:
     """A candidate that satisfies every rule."""
 
-    place: Place
-    standing: Standing
-    identity: Identity
+    candidate: Candidate
+    rank: Rank
+    tie_break: TieBreak
 
 
-Note = Callable[[Place, Rejection], None]
+Note = Callable[[Candidate, Rejection], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,39 +75,39 @@ class Rules:
 
     def ranked(self, records: Iterable[extension.Extension], note: Note) -> list[Match]:
         """Every candidate that is left, the best first; `note` hears of every rejection."""
-        return sorted(self._matches(records, note), key=lambda match: (match.standing, match.identity))
+        return sorted(self._matches(records, note), key=lambda match: (match.rank, match.tie_break))
 
     def _matches(self, records: Iterable[extension.Extension], note: Note) -> Iterator[Match]:
         for record in records:
             rejection = self._extension(record)
             if rejection:
-                note(Place(record), rejection)
+                note(Candidate(record), rejection)
                 continue
             if not record.services:
-                note(Place(record), Rejection("service", "it has no services"))
+                note(Candidate(record), Rejection("service", "it has no services"))
             for service in record.services:
                 yield from self._service_matches(record, service, note)
 
     def _service_matches(self, record: extension.Extension, service: extension.Service, note: Note) -> Iterator[Match]:
-        place = Place(record, service)
+        candidate = Candidate(record, service)
         rejection = self._service(service)
         if rejection:
-            note(place, rejection)
+            note(candidate, rejection)
             return
-        credentials = self._credentials(place, service, note)
+        credentials = self._credentials(candidate, service, note)
         if credentials is None and service.auth_required:
-            note(place, Rejection("auth_required", f"it needs credentials, and none are for {self._consumer()}"))
+            note(candidate, Rejection("auth_required", f"it needs credentials, and none are for {self._consumer()}"))
             return
         if not service.endpoints:
-            note(place, Rejection("endpoint", "it has no endpoints"))
+            note(candidate, Rejection("endpoint", "it has no endpoints"))
         for endpoint in service.endpoints:
             rejection = self._endpoint(record, endpoint)
             if rejection:
-                note(place._replace(endpoint=endpoint), rejection)
+                note(candidate._replace(endpoint=endpoint), rejection)
                 continue
             elsewhere = self._zone(record.zone) != self._zone(self.context.zone)
-            standing = Standing(elsewhere, endpoint.type == "external", versions.place(record.version))
-            yield Match(Place(record, service, endpoint, credentials), standing, Identity(record.id, service.id, endpoint.url))
+            rank = Rank(elsewhere, endpoint.type == "external", versions.place(record.version))
+            yield Match(Candidate(record, service, endpoint, credentials), rank, TieBreak(record.id, service.id, endpoint.url))
 
     def _extension(self, record: extension.Extension) -> Rejection | None:
         wanted = self.wanted
@@ -138,13 +138,13 @@ class Rules:
             return Rejection("zone", f"it is internal to {where}, and the consumer is in {ours or 'the control plane'}")
         return self._health(endpoint.status.health)
 
-    def _credentials(self, place: Place, service: extension.Service, note: Note) -> extension.Credentials | None:
+    def _credentials(self, candidate: Candidate, service: extension.Service, note: Note) -> extension.Credentials | None:
         """The credentials that fit best: user before project before global, then the default, then the id."""
         fitting: list[extension.Credentials] = []
         for credentials in service.credentials:
             rejection = self._credentials_rejection(credentials)
             if rejection:
-                note(place._replace(credentials=credentials), rejection)
+                note(candidate._replace(credentials=credentials), rejection)
             else:
                 fitting.append(credentials)
         return min(fitting, key=lambda found: (_SCOPES[found.scope], not found.default, found.id), default=None)

@@ -20,7 +20,7 @@ from fuseml.domain.registry import constraint, extension, matching, versions
 MAX_EXPLAINED = 200
 """Candidates that one explanation lists at most; the rest are counted."""
 
-MAX_RIVALS = 10
+MAX_TIES = 10
 """Services that `ambiguous_with` lists at most."""
 
 _Name = Annotated[document.Text, pydantic.Field(max_length=100)]
@@ -65,7 +65,7 @@ class Context(document.Model):
 class Binding(document.Model):
     """What a selector resolved to. `secret_keys` are the keys of the credentials; `configuration` holds the other keys with their values.
 
-    `ambiguous_with` lists the services (`extension/service`) that only the id put behind this one, the first `MAX_RIVALS` of them.
+    `ambiguous_with` lists the services (`extension/service`) that only the id put behind this one, the first `MAX_TIES` of them.
     """
 
     name: str
@@ -171,8 +171,8 @@ def choose(wanted: Selector, records: Sequence[extension.Extension], context: Co
 class Edge:
     """Where a reader of services stopped who takes them in order: nothing behind it is better, or comes earlier among equals."""
 
-    standing: matching.Standing
-    identity: matching.Identity
+    rank: matching.Rank
+    tie_break: matching.TieBreak
 
 
 @dataclass(frozen=True)
@@ -184,18 +184,18 @@ class Choice:
     ranked: Sequence[matching.Match]
 
     @functools.cached_property
-    def rivals(self) -> list[str]:
-        """Other services that are as good as the first: only the id decided. Endpoints of one service are equivalent, no rivals."""
-        same = [match for match in self.ranked if match.standing == self.ranked[0].standing]
-        names = dict.fromkeys("/".join(match.identity[:2]) for match in same)
-        return list(names)[1 : MAX_RIVALS + 1]
+    def ties(self) -> list[str]:
+        """Other services that are as good as the first: only the id decided. Endpoints of one service are equivalent, no ties."""
+        same = [match for match in self.ranked if match.rank == self.ranked[0].rank]
+        names = dict.fromkeys("/".join(match.tie_break[:2]) for match in same)
+        return list(names)[1 : MAX_TIES + 1]
 
     @functools.cached_property
     def binding(self) -> Binding | None:
         """What the selector is bound to; None when there is nothing, or nothing unambiguous where that is asked for."""
-        if not self.ranked or (self.rivals and self.rules.wanted.ambiguity == "error"):
+        if not self.ranked or (self.ties and self.rules.wanted.ambiguity == "error"):
             return None
-        record, service, endpoint, credentials = self.ranked[0].place
+        record, service, endpoint, credentials = self.ranked[0].candidate
         assert service is not None and endpoint is not None
         secrets = credentials.configuration if credentials else {}
         merged = {**record.configuration, **service.configuration, **endpoint.configuration}
@@ -215,27 +215,25 @@ class Choice:
             configuration={key: value for key, value in merged.items() if key not in secrets},
             secret_keys=list(secrets),
             revision=record.revision,
-            ambiguous_with=self.rivals,
+            ambiguous_with=self.ties,
         )
 
     def is_final(self, edge: Edge) -> bool:
         """Whether no record behind the edge could change the binding."""
-        if not self.ranked or self.ranked[0].standing > edge.standing:
+        if not self.ranked or self.ranked[0].rank > edge.rank:
             return False
-        if self.ranked[0].standing < edge.standing:
+        if self.ranked[0].rank < edge.rank:
             return True
         # Services as good as these may follow, but not before these: that is enough once no more of them would be listed.
-        equals = {
-            match.identity[:2] for match in self.ranked if match.standing == edge.standing and match.identity[:2] <= edge.identity[:2]
-        }
-        return len(equals) > MAX_RIVALS
+        equals = {match.tie_break[:2] for match in self.ranked if match.rank == edge.rank and match.tie_break[:2] <= edge.tie_break[:2]}
+        return len(equals) > MAX_TIES
 
     def explanation(self, unseen: int = 0) -> Explanation:
         """Every candidate and what became of it. `unseen` are candidates that are not among the records."""
-        rejected: list[tuple[matching.Place, matching.Rejection]] = []
+        rejected: list[tuple[matching.Candidate, matching.Rejection]] = []
         self.rules.ranked(self.records, lambda place, why: rejected.append((place, why)))
         rejected.sort(key=lambda item: (-item[0].depth, item[0].record.id))
-        told = [_candidate(match.place, *self._verdict(position)) for position, match in enumerate(self.ranked[:MAX_EXPLAINED])]
+        told = [_candidate(match.candidate, *self._verdict(position)) for position, match in enumerate(self.ranked[:MAX_EXPLAINED])]
         told += [_candidate(place, "rejected", why) for place, why in rejected[: MAX_EXPLAINED - len(told)]]
         omitted = len(self.ranked) + len(rejected) - len(told) + unseen
         return Explanation(selector=self.rules.wanted.name, candidates=told, omitted=omitted)
@@ -245,22 +243,22 @@ class Choice:
         match, first = self.ranked[position], self.ranked[0]
         chosen: Verdict = "chosen" if position == 0 and self.binding is not None else "eligible"
         rule, sentence = self._standing(match, first)
-        sick = [part.status.health for part in (match.place.endpoint, match.place.credentials) if part]
+        sick = [part.status.health for part in (match.candidate.endpoint, match.candidate.credentials) if part]
         notes = [matching.unhealthy(health) for health in sick if health is not None and health.state == "unhealthy"]
         return chosen, matching.Rejection(rule, "; ".join((sentence, *(f"it is {note}" for note in notes))))
 
     def _standing(self, match: matching.Match, first: matching.Match) -> tuple[str, str]:
         if match is first:
             if self.binding is None:
-                return "ambiguity", f"it is as good as {', '.join(self.rivals)}, and the selector refuses to choose by id"
+                return "ambiguity", f"it is as good as {', '.join(self.ties)}, and the selector refuses to choose by id"
             if len(self.ranked) == 1:
                 return "only", "it is the only one that fits"
-            return "first", "it is the best that fits" + (f", by its id alone before {self.rivals[0]}" if self.rivals else "")
-        name = "/".join(first.identity[:2])
-        for (rule, words), theirs, ours in zip(_MERITS, first.standing, match.standing, strict=True):
+            return "first", "it is the best that fits" + (f", by its id alone before {self.ties[0]}" if self.ties else "")
+        name = "/".join(first.tie_break[:2])
+        for (rule, words), theirs, ours in zip(_MERITS, first.rank, match.rank, strict=True):
             if theirs != ours:
                 return rule, f"it fits, but {name} {words}"
-        if match.identity[:2] == first.identity[:2]:
+        if match.tie_break[:2] == first.tie_break[:2]:
             return "url", "it fits as well, and is another endpoint of the same service"
         return "id", f"it fits as well as {name}, which comes first by its id"
 
@@ -268,7 +266,7 @@ class Choice:
 _MERITS = (("zone", "is in the consumer's own zone"), ("endpoint", "is internal"), ("version", "has the higher version"))
 
 
-def _candidate(place: matching.Place, verdict: Verdict, why: matching.Rejection) -> Candidate:
+def _candidate(place: matching.Candidate, verdict: Verdict, why: matching.Rejection) -> Candidate:
     return Candidate(
         extension_id=place.record.id,
         service_id=place.service.id if place.service else "",

@@ -1,4 +1,4 @@
-"""What a change of the registry does to the workflows: every selector is resolved in the world before and in the world after.
+"""What a change of the registry does to the workflows: every selector is resolved in the snapshot before and in the snapshot after.
 
 Pure, and by the rules of a run (`domain.workflows.preview`). Credentials values are opaque (sealed): that one changed is told, its value never
 is. A step's environment is compared as a whole, and each change told with the selector that the key comes from.
@@ -113,7 +113,7 @@ def assess(
 
     `others` are the other records that selectors might mean; `home` is the control plane's own zone, where runs are.
     """
-    worlds = [preview.World([*others, *([record] if record else [])], home) for record in (before, after)]
+    snapshots = [preview.RegistrySnapshot([*others, *([record] if record else [])], home) for record in (before, after)]
     told: list[Effect] = []
     everybody: dict[tuple[str, str], list[Effect]] = {}
     for use in sorted(uses, key=lambda use: (use.workflow.name, use.project, use.user)):
@@ -121,7 +121,7 @@ def assess(
         found: list[Effect] = []
         for step in use.workflow.steps:
             if step.name in touched:
-                found += _compared(use, step, *(world.outlook(use.workflow, step, use.project, use.user) for world in worlds))
+                found += _compared(use, step, *(snapshot.preview(use.workflow, step, use.project, use.user) for snapshot in snapshots))
             else:
                 found += [_effect(use, step, wanted.name) for wanted in step.extensions]
         shared = everybody.setdefault((use.workflow.name, use.project), found)
@@ -142,7 +142,7 @@ def _alike(one: Effect, other: Effect) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in ("effect", "before", "after", "environment", "reason"))
 
 
-def _compared(use: Use, step: workflows.Step, before: preview.Outlook, after: preview.Outlook) -> Iterator[Effect]:
+def _compared(use: Use, step: workflows.Step, before: preview.StepPreview, after: preview.StepPreview) -> Iterator[Effect]:
     environment = _environment(before.environment, after.environment)
     for wanted in step.extensions:
         name = wanted.name

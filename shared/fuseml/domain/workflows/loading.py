@@ -22,7 +22,7 @@ def check(parsed: document.Parsed) -> Workflow:
     try:
         workflow = document.validate(Workflow, parsed.data, position=parsed.position, kind="workflow")
     except errors.InvalidError as error:
-        rest = recovery.salvage(Workflow, parsed.data, error.__cause__, hole=expression.HOLE, lists=("steps", "values"))
+        rest = recovery.recover(Workflow, parsed.data, error.__cause__, hole=expression.HOLE, lists=("steps", "values"))
         broken = rules.problems(rest, parsed.position) if rest else []
         raise _refusal([*error.problems, *recovery.unrelated(broken, error.problems)]) from error
     problems = rules.problems(workflow, parsed.position)

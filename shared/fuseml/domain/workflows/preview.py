@@ -30,7 +30,7 @@ class Value(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class StepPreview:
     """Of one step: bindings by selector, the reason for each selector without one that serves, values by key."""
 
     bindings: Mapping[str, selector.Binding]
@@ -38,7 +38,7 @@ class Outlook:
     environment: Mapping[str, Value]
 
 
-class World:
+class RegistrySnapshot:
     """The registry at one moment. Workflows ask alike, so answers are kept. `home` is the control plane's own zone, where runs are."""
 
     def __init__(self, records: Sequence[extension.Extension], home: str) -> None:
@@ -46,7 +46,7 @@ class World:
         self._home = home
         self._known: dict[tuple[selector.Selector, str, str], selector.Resolution] = {}
 
-    def outlook(self, checked: workflows.Workflow, step: workflows.Step, project: str, user: str) -> Outlook:
+    def preview(self, checked: workflows.Workflow, step: workflows.Step, project: str, user: str) -> StepPreview:
         """What `step` of the workflow would get in a run of this project and user."""
         bindings: dict[str, selector.Binding] = {}
         reasons: dict[str, str] = {}
@@ -65,7 +65,7 @@ class World:
                 bindings[wanted.name] = binding
         values = {key: value for binding in bindings.values() for key, value in self._values(binding)}
         overridden = {variable.name for variable in step.env}
-        return Outlook(bindings, reasons, {key: value for key, value in values.items() if key not in overridden})
+        return StepPreview(bindings, reasons, {key: value for key, value in values.items() if key not in overridden})
 
     def _resolve(self, wanted: selector.Selector, project: str, user: str) -> selector.Resolution:
         asked = wanted, project, user

@@ -59,7 +59,7 @@ class ActiveRun:
         record = self.steps[step]
         last = record.attempts[-1].model_copy(update={"finished": now, "cause": outcome.cause})
         attempts = (*record.attempts[:-1], last)
-        retried = len(attempts) <= self.plan.step(step).retries and outcome.state == "failed" and not outcome.hopeless
+        retried = len(attempts) <= self.plan.step(step).retries and outcome.state == "failed" and outcome.retryable
         # Once the run is ending nothing starts any more, not even a retry.
         if retried and self.record.ending is None and decisions.outcome(self.plan, self.steps) is None:
             due = now + decisions.backoff(pause, len(attempts))
@@ -82,7 +82,7 @@ class ActiveRun:
     def fail(self, step: str, cause: str, now: float) -> None:
         """The step cannot begin. It counts as one attempt, because that is how its failure is told."""
         self.begin(step, now)
-        self.settle(step, attempt.Outcome("failed", decisions.FAILED, cause, hopeless=True), now, 0.0)
+        self.settle(step, attempt.Outcome("failed", decisions.FAILED, cause, retryable=False), now, 0.0)
 
     def skip(self, step: str, reason: str, now: float) -> None:
         """The step will not run."""

@@ -49,13 +49,13 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended. `hopeless` says that another one would end the same."""
+    """How an attempt ended. `retryable` is false where another attempt would end the same."""
 
     state: Literal["succeeded", "failed", "cancelled"]
     reason: str = decisions.SUCCEEDED
     cause: str | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
-    hopeless: bool = False
+    retryable: bool = True
 
 
 class Attempt:
@@ -123,9 +123,9 @@ class Attempt:
         try:
             running = self._process or self._launch()
         except errors.PermanentError as error:
-            return self._could_not_start(error.message, hopeless=True)
+            return self._could_not_start(error.message, retryable=False)
         except (errors.FusemlError, OSError, ValueError) as error:
-            return self._could_not_start(str(error), hopeless=False)
+            return self._could_not_start(str(error), retryable=True)
         code = running.wait() if running is not None else None
         if self._runtime is not None and code is None:
             self._remove_container()
@@ -214,11 +214,11 @@ class Attempt:
                 f"it ended well but did not write its output {name!r}, the file {name} in the folder $FUSEML_ENV_RESULTS"
             ) from None
 
-    def _could_not_start(self, message: str, *, hopeless: bool) -> Outcome:
+    def _could_not_start(self, message: str, *, retryable: bool) -> Outcome:
         if self._stop is not None:
             return Outcome(self._stop.state, self._stop.reason, self._stop.message)
         self._say(message)
-        return Outcome("failed", decisions.FAILED, message, hopeless=hopeless)
+        return Outcome("failed", decisions.FAILED, message, retryable=retryable)
 
     def _remove_container(self) -> None:
         # The client was killed, or the machine went down: the container may live on without it.

@@ -20,7 +20,7 @@ _LONGEST_BACKOFF = 60.0
 
 
 @dataclass(slots=True)
-class Moves:
+class Actions:
     """What to do now: steps to start, steps to skip with the reason, steps that cannot start with the cause; `due` is the next time to look again."""
 
     start: list[str] = field(default_factory=list)
@@ -29,10 +29,10 @@ class Moves:
     due: float = math.inf
 
 
-def moves(planned: plans.Plan, steps: Mapping[str, journal.StepRecord], now: float) -> Moves:
+def actions(planned: plans.Plan, steps: Mapping[str, journal.StepRecord], now: float) -> Actions:
     """The moves of a run that is not ending. A step that needs a skipped step is skipped as well."""
     outputs = {name: record.outputs for name, record in steps.items()}
-    found = Moves()
+    found = Actions()
     for step in planned.steps:
         record = steps[step.name]
         needed = ["skipped" if need in found.skip else steps[need].state for need in step.needs]
@@ -49,7 +49,7 @@ def moves(planned: plans.Plan, steps: Mapping[str, journal.StepRecord], now: flo
     return found
 
 
-def _consider(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], found: Moves) -> None:
+def _consider(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], found: Actions) -> None:
     try:
         wanted = all(plans.holds(condition, outputs) for condition in step.when)
     except errors.PermanentError as error:

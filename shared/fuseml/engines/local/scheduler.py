@@ -154,7 +154,7 @@ class Scheduler:
 
     def _move(self, current: active.ActiveRun, now: float) -> float:
         """Skip, refuse and start steps. Returns when to look again: at once when that may have changed what can follow."""
-        found = decisions.moves(current.plan, current.steps, now)
+        found = decisions.actions(current.plan, current.steps, now)
         free = max(0, self._pace.max_parallel - sum(len(other.attempts) for other in self._active.values()))
         settled = bool(found.skip or found.fail)
         if settled or (found.start and free):

@@ -41,7 +41,7 @@ def render(plan: plans.Plan, secrets: Mapping[str, str], settings: settings.Sett
     started the run: Tekton hands annotations on to TaskRuns and events.
     """
     name = names.run_name(plan.workflow, plan.id)
-    writing = _Run(plan, settings, values.Cargo(name, secrets))
+    writing = _Run(plan, settings, values.SecretBundle(name, secrets))
     spec: Object = {
         "status": "",
         # Tekton's own default would be one hour.
@@ -50,7 +50,7 @@ def render(plan: plans.Plan, secrets: Mapping[str, str], settings: settings.Sett
         "workspaces": [_volume(settings)] if writing.clones else [],
         "pipelineSpec": writing.pipeline(),
     }
-    contents = writing.cargo.contents
+    contents = writing.bundle.contents
     if contents:
         spec["status"] = PENDING
     labels, annotations = _facts(plan)
@@ -83,8 +83,8 @@ class _Behind:
 class _Run:
     """Writes the tasks of one run."""
 
-    def __init__(self, plan: plans.Plan, settings: settings.Settings, cargo: values.Cargo) -> None:
-        self.cargo = cargo
+    def __init__(self, plan: plans.Plan, settings: settings.Settings, bundle: values.SecretBundle) -> None:
+        self.bundle = bundle
         self.tasks = names.tasks(step.name for step in plan.steps)
         self.clones = {names.clone(checkout): checkout for step in plan.steps for checkout in step.checkouts}
         self._plan = plan
@@ -96,7 +96,7 @@ class _Run:
         steps = {step.name: step for step in self._plan.steps}
         order = graphlib.TopologicalSorter({step.name: step.needs for step in self._plan.steps}).static_order()
         written = {name: self._task(steps[name]) for name in order}
-        clones = [tasks.clone(checkout, self.cargo, self._settings) for checkout in self.clones.values()]
+        clones = [tasks.clone(checkout, self.bundle, self._settings) for checkout in self.clones.values()]
         results = [
             {"name": name, "type": "string", "value": self._output(value)}
             for name, value in self._plan.outputs.items()
@@ -107,7 +107,7 @@ class _Run:
 
     def _task(self, step: plans.StepPlan) -> Object:
         parameters = values.Parameters(self.tasks)
-        task = tasks.step(step, self.tasks[step.name], parameters, self.cargo, self._settings)
+        task = tasks.step(step, self.tasks[step.name], parameters, self.bundle, self._settings)
         behind = self._behind[step.name] = self._stand_behind(step, parameters.steps)
         needed = [self._behind[need] for need in step.needs]
         after = [clone for clone in _clones(step) if not any(clone in other.cloned for other in needed)]

@@ -81,15 +81,15 @@ done
 _LISTEN = f'"$@" > {_BUILD_FOLDER}/said; cat {_BUILD_FOLDER}/said'
 
 
-def clone(checkout: plans.Checkout, cargo: values.Cargo, settings: settings.Settings) -> Object:
+def clone(checkout: plans.Checkout, bundle: values.SecretBundle, settings: settings.Settings) -> Object:
     """Places the codeset at its commit on the run's volume, with the files that tell its identity (step contract)."""
     configuration = {"safe.directory": "*"}
     credentials: list[Object] = []
-    account = cargo.account(checkout)
+    account = bundle.account(checkout)
     if account is not None:
         configuration["credential.helper"] = _CREDENTIAL_HELPER
         for name, key in zip(("GIT_USERNAME", "GIT_PASSWORD"), account, strict=True):
-            credentials.append({"name": name, "valueFrom": cargo.reference(key)})
+            credentials.append({"name": name, "valueFrom": bundle.reference(key)})
     variables = {
         "GIT_URL": checkout.url,
         "GIT_COMMIT": checkout.commit,
@@ -101,7 +101,7 @@ def clone(checkout: plans.Checkout, cargo: values.Cargo, settings: settings.Sett
     }
     for number, (key, value) in enumerate(configuration.items()):
         variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    writer = values.Writer(cargo, values.Parameters({}), {name: plans.text(value) for name, value in variables.items()})
+    writer = values.Writer(bundle, values.Parameters({}), {name: plans.text(value) for name, value in variables.items()})
     container = {
         "name": "clone",
         "image": settings.git_image,
@@ -118,15 +118,17 @@ def clone(checkout: plans.Checkout, cargo: values.Cargo, settings: settings.Sett
     }
 
 
-def step(planned: plans.StepPlan, task: str, parameters: values.Parameters, cargo: values.Cargo, settings: settings.Settings) -> Object:
+def step(
+    planned: plans.StepPlan, task: str, parameters: values.Parameters, bundle: values.SecretBundle, settings: settings.Settings
+) -> Object:
     """Runs a step, or builds the image that it describes. What it waits for and its conditions are the run's business."""
     results = [output.name for output in planned.outputs]
     built = next((output for output in planned.outputs if output.image is not None), None)
     if built is not None and built.image is not None:
-        containers, volumes = _build(planned, built.name, built.image, parameters, cargo, settings)
+        containers, volumes = _build(planned, built.name, built.image, parameters, bundle, settings)
         results.append(f"{built.name}{DIGEST_SUFFIX}")
     else:
-        containers, volumes = _run(planned, task, parameters, cargo, settings)
+        containers, volumes = _run(planned, task, parameters, bundle, settings)
     if any(output.image is None for output in planned.outputs):
         containers.append(_check(results, settings))
     spec: Object = {
@@ -160,17 +162,17 @@ def image_of(planned: plans.Plan, name: plans.Value) -> tuple[str, str]:
 
 
 def _run(
-    planned: plans.StepPlan, task: str, parameters: values.Parameters, cargo: values.Cargo, settings: settings.Settings
+    planned: plans.StepPlan, task: str, parameters: values.Parameters, bundle: values.SecretBundle, settings: settings.Settings
 ) -> tuple[list[Object], list[Object]]:
     """The container of a step, and the volumes that it needs."""
-    writer = values.Writer(cargo, parameters, _variables(planned, settings))
+    writer = values.Writer(bundle, parameters, _variables(planned, settings))
     container = _container(planned, writer, "run")
     volumes: list[Object] = []
     if planned.script and values.is_carried(planned.script):
         text = writer.plain(planned.script)
-        key = cargo.script(task, text if text.startswith("#!") else f"#!/bin/sh\nset -e\n{text}")
+        key = bundle.script(task, text if text.startswith("#!") else f"#!/bin/sh\nset -e\n{text}")
         items = [{"key": key, "path": "script", "mode": 0o555}]
-        volumes = [{"name": "script", "secret": {"secretName": cargo.name, "items": items}}]
+        volumes = [{"name": "script", "secret": {"secretName": bundle.name, "items": items}}]
         container["volumeMounts"] = [{"name": "script", "mountPath": _SCRIPT_FOLDER, "readOnly": True}]
         container["command"] = [f"{_SCRIPT_FOLDER}/script"]
     elif planned.script:
@@ -188,7 +190,7 @@ def _build(
     output: str,
     image: plans.ImageBuild,
     parameters: values.Parameters,
-    cargo: values.Cargo,
+    bundle: values.SecretBundle,
     settings: settings.Settings,
 ) -> tuple[list[Object], list[Object]]:
     """As in the original (infra/platform-facts.md 6.3): where no Dockerfile is named, the step's own program runs first, and its
@@ -197,7 +199,7 @@ def _build(
     mounts = [{"name": "build", "mountPath": _BUILD_FOLDER}]
     containers: list[Object] = []
     if not image.dockerfile:
-        writer = values.Writer(cargo, parameters, _variables(planned, settings))
+        writer = values.Writer(bundle, parameters, _variables(planned, settings))
         preparing = _container(planned, writer, "prepare")
         said = [writer.argument(value) for value in (*_command(planned), *planned.args)]
         preparing |= {"command": ["/bin/sh", "-ec", _LISTEN, "prepare", *said], "env": writer.environment(), "volumeMounts": mounts}
@@ -213,7 +215,7 @@ def _build(
         "image": settings.build_image,
         "workingDir": planned.checkouts[0].path,
         "script": BUILD,
-        "env": values.Writer(cargo, parameters, variables).environment(),
+        "env": values.Writer(bundle, parameters, variables).environment(),
         "volumeMounts": mounts,
         "securityContext": {"privileged": True},
         **_resources(planned),

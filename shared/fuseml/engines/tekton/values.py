@@ -58,7 +58,7 @@ def is_carried(script: plans.Value) -> bool:
     return is_variable(script) and not is_dynamic(script)
 
 
-class Cargo:
+class SecretBundle:
     """What travels in the run's Secret. `contents` grows while the run's tasks are written."""
 
     def __init__(self, name: str, secrets: Mapping[str, str]) -> None:
@@ -126,8 +126,8 @@ class Parameters:
 class Writer:
     """Writes the values of one container of a task. `variables` is its environment."""
 
-    def __init__(self, cargo: Cargo, parameters: Parameters, variables: Mapping[str, plans.Value]) -> None:
-        self._cargo = cargo
+    def __init__(self, bundle: SecretBundle, parameters: Parameters, variables: Mapping[str, plans.Value]) -> None:
+        self._cargo = bundle
         self._parameters = parameters
         self._variables = variables
         self._parts: dict[str, str] = {}

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fuseml.domain import errors, labels
-from fuseml.servings import Revision, Wanted
+from fuseml.servings import Revision
+from fuseml.servings import ServingSpec as Wanted
 
 Object = dict[str, Any]
 

@@ -8,7 +8,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from fuseml.domain import application, errors
-from fuseml.servings import Status, Wanted
+from fuseml.servings import ServingSpec as Wanted
+from fuseml.servings import Status
 from fuseml.servings.knative import render
 from fuseml.servings.knative.cluster import Cluster, Object
 

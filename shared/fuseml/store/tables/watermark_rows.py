@@ -7,7 +7,7 @@ from sqlmodel import Field
 from fuseml.store.tables import columns
 
 
-class Milestone(columns.Row, table=True):
+class Watermark(columns.Row, table=True):
     """Up to which moment a job that looks at times has looked."""
 
     __tablename__ = "milestone"

@@ -16,7 +16,6 @@ from fuseml.runtime import clock
 from fuseml.servings import ServingSpec as Wanted
 from fuseml.servings import Status
 from fuseml.store import applications, paging
-from fuseml.store.tables import application_rows
 
 _Choice = Callable[[Wanted, list[int]], Mapping[int, int]]
 
@@ -25,7 +24,7 @@ _Choice = Callable[[Wanted, list[int]], Mapping[int, int]]
 class Shown:
     """An application, the models of the revisions that get requests, and how it is served where somebody looked."""
 
-    row: application_rows.Application
+    row: applications.Application
     models: Mapping[int, str | None] = field(default_factory=dict)
     status: Status | None = None
 
@@ -107,7 +106,7 @@ def _read(deps: Deps, name: str) -> tuple[Shown, Wanted | None]:
         return Shown(row, _models(session, row)), servings.serving_spec(session, row, deps.keyring.unseal)
 
 
-def _models(session: sqlmodel.Session, row: application_rows.Application) -> dict[int, str | None]:
+def _models(session: sqlmodel.Session, row: applications.Application) -> dict[int, str | None]:
     if list(row.traffic) == [str(row.revision)]:
         return {row.revision: row.document.get("model")}
     return {former.revision: former.document.get("model") for former in applications.revisions(session, row.name)}

@@ -12,24 +12,23 @@ from functions.artifacts.deps import Deps
 from fuseml.domain import artifact, events
 from fuseml.runtime import clock
 from fuseml.store import artifacts, paging, runs
-from fuseml.store.tables import artifact_rows
 
 # Lineage is walked this far in both directions: code, model, what was made of the model.
 _MAX_DISTANCE = 10
 
 
-def page(deps: Deps, limit: int, cursor: str | None, **filters: str | None) -> paging.Slice[artifact_rows.Artifact]:
+def page(deps: Deps, limit: int, cursor: str | None, **filters: str | None) -> paging.Slice[artifacts.Artifact]:
     """A page of artifacts."""
     with deps.store.read() as session:
         return artifacts.page(session, paging.Page(limit, cursor), **filters)
 
 
-def lineage(deps: Deps, address: str) -> list[artifact_rows.ArtifactEdge]:
+def lineage(deps: Deps, address: str) -> list[artifacts.ArtifactEdge]:
     """Every edge connected with the artifact. Raises InvalidError, NotFoundError."""
     artifact.Address.parse(address)
     with deps.store.read() as session:
         artifacts.get(session, address)
-        known: dict[tuple[str, str, str], artifact_rows.ArtifactEdge] = {}
+        known: dict[tuple[str, str, str], artifacts.ArtifactEdge] = {}
         frontier, seen = [address], {address}
         for _ in range(_MAX_DISTANCE):
             for edge in artifacts.edges(session, frontier):
@@ -82,7 +81,7 @@ def _metrics(text: str) -> dict[str, Any]:
 
 
 def _record(session: sqlmodel.Session, address: artifact.Address, run: str | None, details: dict[str, Any]) -> list[events.Payload]:
-    row = artifact_rows.Artifact(
+    row = artifacts.Artifact(
         address=str(address),
         kind=address.kind,
         project=address.project,

@@ -9,23 +9,22 @@ from fuseml.domain import events
 from fuseml.domain.documents import document
 from fuseml.runtime import clock, cloudevents, secrets
 from fuseml.store import codesets, paging, webhooks
-from fuseml.store.tables import codeset_rows
 
 
-def list_projects(deps: Deps, limit: int, cursor: str | None) -> paging.Slice[codeset_rows.Project]:
+def list_projects(deps: Deps, limit: int, cursor: str | None) -> paging.Slice[codesets.Project]:
     """A page of projects."""
     with deps.store.read() as session:
         return codesets.projects(session, paging.Page(limit, cursor))
 
 
-def create_project(deps: Deps, name: str, description: str) -> codeset_rows.Project:
+def create_project(deps: Deps, name: str, description: str) -> codesets.Project:
     """Raises InvalidError for the name, ConflictError when it is taken."""
     document.check_identifier("name", name)
     with deps.store.write() as session:
         return codesets.create_project(session, name, description, clock.now())
 
 
-def get_project(deps: Deps, name: str) -> codeset_rows.Project:
+def get_project(deps: Deps, name: str) -> codesets.Project:
     """Raises NotFoundError."""
     with deps.store.read() as session:
         return codesets.project(session, name)
@@ -37,7 +36,7 @@ def delete_project(deps: Deps, name: str) -> None:
         codesets.delete_project(session, name)
 
 
-def list_codesets(deps: Deps, project: str | None, limit: int, cursor: str | None) -> paging.Slice[codeset_rows.Codeset]:
+def list_codesets(deps: Deps, project: str | None, limit: int, cursor: str | None) -> paging.Slice[codesets.Codeset]:
     """A page of codesets. Raises NotFoundError for an unknown project."""
     with deps.store.read() as session:
         if project:
@@ -45,13 +44,13 @@ def list_codesets(deps: Deps, project: str | None, limit: int, cursor: str | Non
         return codesets.codesets(session, paging.Page(limit, cursor), project=project)
 
 
-def get_codeset(deps: Deps, project: str, name: str) -> codeset_rows.Codeset:
+def get_codeset(deps: Deps, project: str, name: str) -> codesets.Codeset:
     """Raises NotFoundError."""
     with deps.store.read() as session:
         return codesets.codeset(session, project, name)
 
 
-def register_codeset(deps: Deps, project: str, name: str, description: str, labels: Sequence[str]) -> tuple[codeset_rows.Codeset, str, str]:
+def register_codeset(deps: Deps, project: str, name: str, description: str, labels: Sequence[str]) -> tuple[codesets.Codeset, str, str]:
     """The codeset with the user name and password that git pushes with. Raises InvalidError.
 
     The repository comes first and its webhook last, with the secret that is stored: what a crash in between leaves, the next call
@@ -66,7 +65,7 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
         row = codesets.find_codeset(session, project, name)
         if row is None:
             codesets.ensure_project(session, project, clock.now())
-            row = codeset_rows.Codeset(
+            row = codesets.Codeset(
                 project=project,
                 name=name,
                 description=description,
@@ -78,9 +77,7 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
             codesets.add_codeset(session, row)
             news = [events.CodesetRegistered(project=project, codeset=name, url=row.url)]
         else:
-            row.labels = list(dict.fromkeys([*row.labels, *labels]))
-            row.url = deps.git.clone_url(project, name)
-            session.add(row)
+            codesets.update_codeset(session, row, labels=list(dict.fromkeys([*row.labels, *labels])), url=deps.git.clone_url(project, name))
             news = []
         announced = cloudevents.announce(session, *news)
     cloudevents.relay(deps.store, deps.publisher, announced)

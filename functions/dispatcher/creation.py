@@ -14,7 +14,6 @@ from fuseml.domain.workflows import concurrency
 from fuseml.runtime import clock
 from fuseml.runtime.telemetry import trace
 from fuseml.store import codesets, decisions, runs, workflows
-from fuseml.store.tables import run_rows
 from fuseml.usecases import lifecycle, planner
 
 Planning = Callable[[str, str], plans.Plan]
@@ -45,7 +44,7 @@ def create(
         decisions.record(session, event, told, clock.now(), workflow=existing.workflow, run=existing.name, commit=spec.commit)
         return []
     group = concurrency.group_of(spec.document, project=spec.project, codeset=spec.codeset, commit=spec.commit, inputs=spec.inputs)
-    row = run_rows.Run(
+    row = runs.Run(
         id=run_id,
         name=workflows.next_run_name(session, spec.document.name),
         sequence=0,
@@ -96,7 +95,7 @@ def create(
     return announced if left or row.state in FINISHED else [*announced, _completed(session, row, planned)]
 
 
-def _completed(session: sqlmodel.Session, row: run_rows.Run, planned: plans.Plan) -> events.Payload:
+def _completed(session: sqlmodel.Session, row: runs.Run, planned: plans.Plan) -> events.Payload:
     """Finish a run that has nothing to execute: every step of it is reused, so that its outputs are known."""
     moment = clock.now()
     outputs = {name: "".join(part.text for part in value if isinstance(part, plans.TextPart)) for name, value in planned.outputs.items()}
@@ -105,7 +104,7 @@ def _completed(session: sqlmodel.Session, row: run_rows.Run, planned: plans.Plan
     return lifecycle.finished_event(session, row)
 
 
-def _supersede(session: sqlmodel.Session, row: run_rows.Run) -> list[events.Payload]:
+def _supersede(session: sqlmodel.Session, row: runs.Run) -> list[events.Payload]:
     """The new run cancels every unfinished one of its group, unless its push came late: then a newer one has superseded it already."""
     group = row.concurrency_group or ""
     announced = row.trigger.get("announced")
@@ -127,13 +126,13 @@ def _supersede(session: sqlmodel.Session, row: run_rows.Run) -> list[events.Payl
     return told
 
 
-def _is_newer_push(other: run_rows.Run, row: run_rows.Run, head: str | None) -> bool:
+def _is_newer_push(other: runs.Run, row: runs.Run, head: str | None) -> bool:
     if (other.codeset, other.trigger.get("ref")) != (row.codeset, row.trigger["ref"]) or other.commit == row.commit:
         return False
     # Pushes whose webhooks were lost are announced together; then only the branch's head tells which one is the newest.
     return other.commit == head or other.trigger["announced"] > row.trigger["announced"]
 
 
-def is_with_engine(row: run_rows.Run) -> bool:
+def is_with_engine(row: runs.Run) -> bool:
     """Whether an engine has something of the run that may still be under way; it has nothing of one that waits for people or its turn."""
     return row.submitted is not None and row.execution > row.executed

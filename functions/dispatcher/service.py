@@ -148,15 +148,14 @@ def on_run_requested(deps: Deps, session: sqlmodel.Session, event: events.Event)
 def on_cancel_requested(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
     """A run of which the engine has nothing is cancelled here; the engine cancels the others, after the commit.
 
-    It may be too late to stop what it has; the wish is kept, so that nothing follows.
+    It may be too late to stop what the engine has; the request is stored, so that no further execution follows.
     """
     requested = events.RunCancelRequested.model_validate(event.data)
     row = runs.get(session, requested.run)
     if row.state in FINISHED:
         return []
     if creation.is_with_engine(row):
-        row.cancelled = row.cancelled or requested.reason
-        session.add(row)
+        runs.request_cancel(session, row, requested.reason)
         return []
     return lifecycle.end(session, row, "cancelled", requested.reason)
 

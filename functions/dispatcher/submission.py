@@ -13,7 +13,6 @@ from fuseml.domain.runs import FINISHED
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
 from fuseml.store import extensions, outbox, runs
-from fuseml.store.tables import run_rows
 from fuseml.usecases import lifecycle
 
 
@@ -45,7 +44,7 @@ def _cancel(deps: Deps, event: events.Event, reason: str) -> None:
         deps.engine.cancel(identity.execution_id(row.id, row.execution), reason)
 
 
-def _begin(deps: Deps, row: run_rows.Run) -> run_rows.Run:
+def _begin(deps: Deps, row: runs.Run) -> runs.Run:
     """Ask for the first steps of a run that had to wait for its turn, and begin with those that need no approval."""
     with deps.store.write() as session:
         stored = runs.get(session, row.name)
@@ -60,7 +59,7 @@ def _announce(session: sqlmodel.Session, payloads: Sequence[events.Payload]) -> 
     return outbox.add(session, [events.event(payload, moment, trace.outgoing()) for payload in payloads], moment)
 
 
-def _submit(deps: Deps, row: run_rows.Run) -> None:
+def _submit(deps: Deps, row: runs.Run) -> None:
     try:
         with deps.store.read() as session:
             now = runs.get(session, row.name)
@@ -79,15 +78,14 @@ def _submit(deps: Deps, row: run_rows.Run) -> None:
     with deps.store.write() as session:
         stored = runs.get(session, row.name)
         if stored.execution == row.execution:
-            stored.submitted = clock.now()
-            session.add(stored)
+            runs.mark_submitted(session, stored, clock.now())
         ended = stored.cause if stored.state in FINISHED else None
     if ended is not None:
         # It was cancelled while it was handed over.
         deps.engine.cancel(submitted.id, ended)
 
 
-def _execution(row: run_rows.Run, steps: Sequence[run_rows.StepRun]) -> plans.Plan:
+def _execution(row: runs.Run, steps: Sequence[runs.StepRun]) -> plans.Plan:
     """The part of the run's plan that is next."""
     planned = plans.Plan.model_validate(row.plan)
     wanted = [step.name for step in steps if step.execution == row.execution and step.reused_from is None]

@@ -18,7 +18,6 @@ from fuseml.domain.documents import document
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
 from fuseml.store import deliveries, ledger, outbox, paging
-from fuseml.store.tables import ledger_rows
 
 # What led to an event that somebody sends by hand.
 BY_HAND = ("/events", "send")
@@ -28,7 +27,7 @@ BY_HAND = ("/events", "send")
 class Entry:
     """An event of the ledger, and what became of it with each consumer."""
 
-    row: ledger_rows.LedgerEvent
+    row: ledger.LedgerEvent
     consumptions: Sequence[ledger.Consumption]
 
 
@@ -46,7 +45,7 @@ def get(deps: Deps, id: str, source: str | None) -> Entry:
         return _entries(session, [ledger.find(session, id, source)])[0]
 
 
-def _entries(session: sqlmodel.Session, rows: Sequence[ledger_rows.LedgerEvent]) -> list[Entry]:
+def _entries(session: sqlmodel.Session, rows: Sequence[ledger.LedgerEvent]) -> list[Entry]:
     became = ledger.consumptions(session, rows)
     return [Entry(row, became.get(row.sequence or 0, [])) for row in rows]
 
@@ -75,7 +74,7 @@ def replay(deps: Deps, id: str, source: str | None, *, everybody: bool) -> Entry
     return get(deps, row.id, row.source)
 
 
-def _state(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> str:
+def _state(session: sqlmodel.Session, row: ledger.LedgerEvent) -> str:
     [entry] = _entries(session, [row])
     told = [f"{item.consumer}: {item.state}" for item in entry.consumptions]
     return f" ({', '.join(told)})" if told else ""

@@ -8,8 +8,7 @@ from typing import Literal
 import pydantic
 
 from fuseml.domain import events
-from fuseml.store import ledger
-from fuseml.store.tables import decision_rows, run_rows
+from fuseml.store import decisions, ledger, runs
 
 
 class Link(pydantic.BaseModel):
@@ -99,12 +98,12 @@ def short(type: str) -> str:
     return type.removeprefix(events.PREFIX).removesuffix(".v1") if type.startswith(events.PREFIX) else type
 
 
-def run_link(run: run_rows.Run) -> Link:
+def run_link(run: runs.Run) -> Link:
     """A run as a step of the chain."""
     return Link(kind="run", text=f"{run.name} of workflow {run.workflow}", time=run.created, run=run.name, state=run.state)
 
 
-def decided(decision: decision_rows.Decision, run: run_rows.Run | None) -> Outcome:
+def decided(decision: decisions.Decision, run: runs.Run | None) -> Outcome:
     """What was decided, with what has become of the run since."""
     how = {"failed": "failed", "cancelled": "was cancelled"}.get(run.state) if run else None
     ended = f"; it {how}: {run.cause}" if run and how and run.cause else ""
@@ -126,7 +125,7 @@ def undelivered(consumption: ledger.Consumption, number: int) -> Outcome:
     return Outcome(state=consumption.state, reason=reason, event=number)
 
 
-def declined(row: decision_rows.DeclinedDelivery) -> Story:
+def declined(row: decisions.DeclinedDelivery) -> Story:
     """A webhook's delivery that became no event."""
     sender = "a webhook of the git host" if row.ingress == "gitea" else f"a webhook of {row.ingress}"
     text = f"{sender}, delivery {row.delivery or 'without a name'}" + (f", for {row.subject}" if row.subject else "")

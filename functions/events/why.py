@@ -9,8 +9,7 @@ import sqlmodel
 
 from functions.events import timeline
 from fuseml.domain import errors, events
-from fuseml.store import decisions, ledger, outbox
-from fuseml.store.tables import decision_rows, ledger_rows, run_rows
+from fuseml.store import decisions, ledger, outbox, runs
 
 _COMMIT = re.compile("[0-9a-f]{7,64}")
 # What `dispatcher` decides on.
@@ -49,15 +48,15 @@ def explain(session: sqlmodel.Session, of: str, source: str | None) -> timeline.
     return timeline.Answer(of=of, kind="event", answer=timeline.sentence(f"Event {row.sequence}", [told]), stories=[told])
 
 
-def _run(session: sqlmodel.Session, name: str | None) -> run_rows.Run | None:
-    return session.exec(sqlmodel.select(run_rows.Run).where(run_rows.Run.name == name)).first() if name else None
+def _run(session: sqlmodel.Session, name: str | None) -> runs.Run | None:
+    return runs.find_named(session, name) if name else None
 
 
-def _of_run(session: sqlmodel.Session, run: run_rows.Run) -> timeline.Story:
+def _of_run(session: sqlmodel.Session, run: runs.Run) -> timeline.Story:
     row = ledger.at(session, run.trigger.get("source") or "", run.trigger.get("event") or "")
     if row is None:
         chain = [timeline.Link(kind="origin", text=f"{run.trigger.get('kind')}, which the ledger does not hold any more")]
-        told: Sequence[decision_rows.Decision] = []
+        told: Sequence[decisions.Decision] = []
     else:
         chain = _chain(session, row)
         told = decisions.of_event(session, row.source, row.id)
@@ -67,11 +66,11 @@ def _of_run(session: sqlmodel.Session, run: run_rows.Run) -> timeline.Story:
     )
 
 
-def _of_event(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> timeline.Story:
+def _of_event(session: sqlmodel.Session, row: ledger.LedgerEvent) -> timeline.Story:
     return timeline.Story(chain=_chain(session, row), outcomes=_outcomes(session, row))
 
 
-def _chain(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> list[timeline.Link]:
+def _chain(session: sqlmodel.Session, row: ledger.LedgerEvent) -> list[timeline.Link]:
     """What led to the event, first cause first, and the event itself."""
     event = outbox.from_document(row.event)
     links = [timeline.event_link(event, row.sequence)]
@@ -90,7 +89,7 @@ def _chain(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> list[time
     return links
 
 
-def _outcomes(session: sqlmodel.Session, row: ledger_rows.LedgerEvent) -> list[timeline.Outcome]:
+def _outcomes(session: sqlmodel.Session, row: ledger.LedgerEvent) -> list[timeline.Outcome]:
     found = [timeline.decided(decision, _run(session, decision.run)) for decision in decisions.of_event(session, row.source, row.id)]
     became = ledger.consumptions(session, [row]).get(row.sequence or 0, [])
     for reply in outbox.replies(session, row.source, row.id):
@@ -130,8 +129,7 @@ def _of_commit(session: sqlmodel.Session, prefix: str) -> list[timeline.Story]:
             found.append(timeline.Story(chain=[timeline.event_link(event, None)], outcomes=[outcome]))
     if not found:
         # Older than the ledger's memory.
-        query = sqlmodel.select(run_rows.Run).where(sqlmodel.col(run_rows.Run.commit).startswith(prefix))
-        found = [_of_run(session, run) for run in session.exec(query.order_by(sqlmodel.col(run_rows.Run.sequence)))]
+        found = [_of_run(session, run) for run in runs.of_commit(session, prefix)]
     return found + [timeline.declined(row) for row in reversed(refused)]
 
 

@@ -14,7 +14,6 @@ from fuseml.domain import errors
 from fuseml.domain.registry import extension
 from fuseml.domain.workflows import ExtensionRequirement, Workflow, impact
 from fuseml.store import extensions, paging, runs, workflows
-from fuseml.store.tables import workflow_rows
 
 _LATEST = paging.Page(limit=20)
 _EVERYTHING = paging.Page(limit=1_000_000)
@@ -38,9 +37,9 @@ def assess(session: sqlmodel.Session, before: extension.Extension | None, after:
 
 def _uses(
     session: sqlmodel.Session,
-    row: workflow_rows.WorkflowRevision,
+    row: workflows.WorkflowRevision,
     document: Workflow,
-    assignments: Sequence[workflow_rows.Assignment],
+    assignments: Sequence[workflows.Assignment],
     *,
     known: bool,
 ) -> list[impact.Use]:

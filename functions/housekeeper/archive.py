@@ -16,7 +16,6 @@ from fuseml.domain import errors, events
 from fuseml.domain.plans import identity
 from fuseml.runtime import clock
 from fuseml.store import archive, runs
-from fuseml.store.tables import run_rows
 
 _log = logging.getLogger("fuseml.housekeeper")
 
@@ -51,7 +50,7 @@ class _NotGivenError(Exception):
         self.why = why
 
 
-def _archive(engine: engines.Engine, kept: contents.Contents, row: run_rows.Run, step: run_rows.StepRun) -> str | None:
+def _archive(engine: engines.Engine, kept: contents.Contents, row: runs.Run, step: runs.StepRun) -> str | None:
     """Where the log is; None when it cannot be had yet. Raises what the contents refuse."""
     key = f"runs/{row.id}/{step.name}.log"
     try:
@@ -101,7 +100,7 @@ def forget_runs(deps: Deps, _tick: events.Event) -> None:
             _forget(deps, row)
 
 
-def _forget(deps: Deps, row: run_rows.Run) -> None:
+def _forget(deps: Deps, row: runs.Run) -> None:
     try:
         for number in range(1, row.execution + 1):
             deps.engine.forget(identity.execution_id(row.id, number))

@@ -15,7 +15,6 @@ from fuseml import githosts
 from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import codesets, deliveries, outbox
-from fuseml.store.tables import codeset_rows
 
 
 def announce_missed_pushes(deps: Deps, tick: events.Event) -> None:
@@ -41,7 +40,7 @@ def announce_missed_pushes(deps: Deps, tick: events.Event) -> None:
 
 def _announce(
     session: sqlmodel.Session,
-    known: codeset_rows.Codeset,
+    known: codesets.Codeset,
     missed: Sequence[events.CodesetPushed],
     moved: dict[str, str],
     position: int,
@@ -50,8 +49,7 @@ def _announce(
     row = codesets.find_codeset(session, known.project, known.name)
     if row is None or row.created != known.created:
         return []  # deleted since
-    row.pushes_seen = position
-    session.add(row)
+    codesets.record_position(session, row, position)
     moment = clock.now()
     for ref, commit in moved.items():
         codesets.announce(session, row, ref, commit, moment)
@@ -59,7 +57,7 @@ def _announce(
     return cloudevents.announce(session, *fresh, cause=(tick.source, tick.id))
 
 
-def _payloads(deps: Deps, row: codeset_rows.Codeset, pushes: Sequence[githosts.Push]) -> Iterator[events.CodesetPushed]:
+def _payloads(deps: Deps, row: codesets.Codeset, pushes: Sequence[githosts.Push]) -> Iterator[events.CodesetPushed]:
     for push in pushes:
         branch = push.ref.startswith("refs/heads/")
         yield events.CodesetPushed(

@@ -16,7 +16,6 @@ from fuseml.domain import events
 from fuseml.domain.workflows import Workflow, schedule
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import watermarks, workflows
-from fuseml.store.tables import workflow_rows
 
 MADE_UP_FOR = datetime.timedelta(hours=1)
 
@@ -39,7 +38,7 @@ def start_scheduled(deps: Deps, _tick: events.Event) -> None:
     cloudevents.relay(deps.store, deps.publisher, announced)
 
 
-def _reached(session: sqlmodel.Session, row: workflow_rows.WorkflowRevision, due: datetime.datetime) -> Iterator[events.ScheduleReached]:
+def _reached(session: sqlmodel.Session, row: workflows.WorkflowRevision, due: datetime.datetime) -> Iterator[events.ScheduleReached]:
     """One for each codeset that the workflow is assigned to; one in no project when it is assigned to none and needs none."""
     moment = clock.fixed(due.isoformat())
     if moment < workflows.scheduled_since(session, row):

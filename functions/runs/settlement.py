@@ -14,13 +14,13 @@ import sqlmodel
 from fuseml.domain import events, runs
 from fuseml.runtime import clock
 from fuseml.store import artifacts, outbox
-from fuseml.store.tables import artifact_rows, run_rows
+from fuseml.store.runs import Run, StepRun
 
 PATIENCE = 60.0
 """Seconds."""
 
 
-def settled(session: sqlmodel.Session, rows: Sequence[run_rows.Run], steps: Mapping[str, Sequence[run_rows.StepRun]]) -> set[str]:
+def settled(session: sqlmodel.Session, rows: Sequence[Run], steps: Mapping[str, Sequence[StepRun]]) -> set[str]:
     """The ids of those of `rows` that have finished and have begun all that they lead to. `steps` is by run id."""
     ended = [row for row in rows if row.state in runs.FINISHED]
     long_ago = clock.ago(PATIENCE)
@@ -41,21 +41,21 @@ def settled(session: sqlmodel.Session, rows: Sequence[run_rows.Run], steps: Mapp
     return {row.id for row in ended} - open_
 
 
-def _has_told(step: run_rows.StepRun) -> bool:
+def _has_told(step: StepRun) -> bool:
     return step.reused_from is None and step.state in runs.FINISHED and step.state != "skipped"
 
 
-def _is_expected(row: run_rows.Run, step: run_rows.StepRun) -> bool:
+def _is_expected(row: Run, step: StepRun) -> bool:
     """Whether a step of a finished run is yet to be heard of: events come in any order. In a run that failed, others never begin."""
     return step.state not in runs.FINISHED and (row.state == "succeeded" or step.state == "running")
 
 
-def _step_event(row: run_rows.Run, step: run_rows.StepRun) -> events.Event:
+def _step_event(row: Run, step: StepRun) -> events.Event:
     payload = events.RunStepFinished(run=row.name, workflow=row.workflow, project=row.project, step=step.name, state=step.state)
     return events.event(payload, "")
 
 
-def _artifact_event(item: artifact_rows.Artifact) -> events.Event:
+def _artifact_event(item: artifacts.Artifact) -> events.Event:
     told = events.ArtifactRecorded(
         address=item.address, kind=item.kind, project=item.project, name=item.name, version=item.version, run=item.run
     )

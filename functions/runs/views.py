@@ -12,7 +12,6 @@ from fuseml.domain.registry import selector
 from fuseml.domain.runs import FINISHED, approval, blame
 from fuseml.runtime import clock
 from fuseml.store import runs
-from fuseml.store.tables import run_rows
 
 # What the original sent for a time that has not come (infra/platform-facts.md 6.5).
 _ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -110,7 +109,7 @@ class OriginalRun(pydantic.BaseModel):
     URL: str
 
 
-def of(row: run_rows.Run, steps: Sequence[run_rows.StepRun], waits_for: str | None, *, settled: bool) -> Run:
+def of(row: runs.Run, steps: Sequence[runs.StepRun], waits_for: str | None, *, settled: bool) -> Run:
     """The run as the API shows it."""
     planned = plans.Plan.model_validate(row.plan) if row.plan else None
     known: Sequence[plans.StepPlan | plans.ReusedStep] = (*planned.reused, *planned.steps) if planned else ()
@@ -130,7 +129,7 @@ def of(row: run_rows.Run, steps: Sequence[run_rows.StepRun], waits_for: str | No
     )
 
 
-def _step(row: run_rows.Run, step: run_rows.StepRun, planned: plans.StepPlan | plans.ReusedStep | None) -> StepRun:
+def _step(row: runs.Run, step: runs.StepRun, planned: plans.StepPlan | plans.ReusedStep | None) -> StepRun:
     # A step that a finished run never reached will not start any more.
     state = "skipped" if step.state == "queued" and row.state in FINISHED else step.state
     return StepRun(
@@ -164,7 +163,7 @@ def duration(started: str | None, finished: str | None) -> float | None:
     return round(clock.seconds(finished or clock.now()) - clock.seconds(started), 3) if started else None
 
 
-def original(row: run_rows.Run, document: workflows.Workflow, url: str, codeset_urls: Mapping[str, str]) -> OriginalRun:
+def original(row: runs.Run, document: workflows.Workflow, url: str, codeset_urls: Mapping[str, str]) -> OriginalRun:
     """The run as the original API showed it: a codeset's value is `<git url>:<revision>`."""
     planned = plans.Plan.model_validate(row.plan) if row.plan else None
     values = {**(planned.inputs if planned else {}), **row.inputs}

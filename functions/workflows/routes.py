@@ -13,7 +13,7 @@ from fuseml.domain import errors, events, plans, workflows
 from fuseml.domain.documents import document
 from fuseml.domain.workflows import loading
 from fuseml.runtime import http
-from fuseml.store.tables import workflow_rows
+from fuseml.store.workflows import WorkflowRevision
 
 
 class Codeset(pydantic.BaseModel):
@@ -200,5 +200,5 @@ def register(api: http.Api, deps: Deps) -> None:
         service.unassign(deps, name, query.address())
 
 
-def _wire(row: workflow_rows.WorkflowRevision) -> dict[str, Any]:
+def _wire(row: WorkflowRevision) -> dict[str, Any]:
     return {"created": row.created, **row.document, "revision": row.revision}

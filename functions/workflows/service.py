@@ -14,23 +14,22 @@ from fuseml.domain.documents import document
 from fuseml.domain.workflows import Workflow, lint, loading
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import codesets, paging, runs, workflows
-from fuseml.store.tables import codeset_rows, workflow_rows
 from fuseml.usecases import planner, requests
 
 
-def page(deps: Deps, limit: int, cursor: str | None, name: str | None) -> paging.Slice[workflow_rows.WorkflowRevision]:
+def page(deps: Deps, limit: int, cursor: str | None, name: str | None) -> paging.Slice[workflows.WorkflowRevision]:
     """A page of current revisions."""
     with deps.store.read() as session:
         return workflows.current(session, paging.Page(limit, cursor), name=name)
 
 
-def get(deps: Deps, name: str, number: int | None = None) -> workflow_rows.WorkflowRevision:
+def get(deps: Deps, name: str, number: int | None = None) -> workflows.WorkflowRevision:
     """One revision, the current one by default. Raises NotFoundError."""
     with deps.store.read() as session:
         return workflows.revision(session, name, number)
 
 
-def revisions(deps: Deps, name: str, limit: int, cursor: str | None) -> paging.Slice[workflow_rows.WorkflowRevision]:
+def revisions(deps: Deps, name: str, limit: int, cursor: str | None) -> paging.Slice[workflows.WorkflowRevision]:
     """A page of revisions, newest first. Raises NotFoundError."""
     with deps.store.read() as session:
         return workflows.revisions(session, name, paging.Page(limit, cursor))
@@ -51,7 +50,7 @@ def diff(deps: Deps, name: str, before: int | None, after: int | None) -> str:
     return "".join(difflib.unified_diff(old, new, *labels, older.created, newer.created))
 
 
-def create(deps: Deps, checked: Workflow) -> workflow_rows.WorkflowRevision:
+def create(deps: Deps, checked: Workflow) -> workflows.WorkflowRevision:
     """Raises ConflictError when the name is taken."""
     with deps.store.write() as session:
         row = workflows.add(session, checked.name, stored(checked), clock.now())
@@ -94,7 +93,7 @@ def plan(deps: Deps, wish: events.RunRequested) -> plans.Plan:
         return requests.plan_of(session, wish, spec, "", following, placement, deps.git.digest)
 
 
-def update(deps: Deps, name: str, checked: Workflow) -> workflow_rows.WorkflowRevision:
+def update(deps: Deps, name: str, checked: Workflow) -> workflows.WorkflowRevision:
     """Raises NotFoundError, InvalidError when the document has another name."""
     _check_name(checked, name)
     with deps.store.write() as session:
@@ -140,7 +139,7 @@ def unassign(deps: Deps, name: str, pattern: str) -> None:
         workflows.unassign(session, name, pattern)
 
 
-def assignments(deps: Deps, name: str | None) -> list[tuple[str, Sequence[codeset_rows.Codeset], list[str]]]:
+def assignments(deps: Deps, name: str | None) -> list[tuple[str, Sequence[codesets.Codeset], list[str]]]:
     """(workflow, its codesets, its other patterns) by workflow."""
     with deps.store.read() as session:
         known = {f"code://{row.project}/{row.name}": row for row in codesets.all_codesets(session)}

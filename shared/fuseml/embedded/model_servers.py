@@ -23,7 +23,6 @@ import urllib3
 from fuseml.domain import errors
 from fuseml.embedded import child_process
 from fuseml.store import applications, database
-from fuseml.store.tables import application_rows
 
 _log = logging.getLogger("fuseml.apps")
 _START_SECONDS = 180.0
@@ -194,7 +193,7 @@ class ModelServers:
         with self._lock:
             return self._slots.setdefault(name, _Slot())
 
-    def _acquire(self, application: application_rows.ApplicationRevision, slot: _Slot) -> _Server:
+    def _acquire(self, application: applications.ApplicationRevision, slot: _Slot) -> _Server:
         deadline = time.monotonic() + _START_SECONDS
         with slot.changed:
             while True:
@@ -226,7 +225,7 @@ class ModelServers:
             # Not here: the caller's answer must not wait for the end of a process.
             threading.Thread(target=server.close, name=f"stop-{name}", daemon=True).start()
 
-    def _launch(self, application: application_rows.ApplicationRevision, slot: _Slot) -> None:
+    def _launch(self, application: applications.ApplicationRevision, slot: _Slot) -> None:
         try:
             fresh, problem = self._start(application), None
         except (errors.FusemlError, OSError) as error:
@@ -249,7 +248,7 @@ class ModelServers:
         if fresh is not None and forgotten:
             fresh.close()
 
-    def _start(self, application: application_rows.ApplicationRevision) -> _Server:
+    def _start(self, application: applications.ApplicationRevision) -> _Server:
         document = application.document
         if not document.get("model"):
             raise errors.PermanentError("it was registered without a model")

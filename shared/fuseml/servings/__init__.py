@@ -15,7 +15,6 @@ import sqlmodel
 from fuseml.domain import application, errors
 from fuseml.domain.registry import extension
 from fuseml.store import applications
-from fuseml.store.tables import application_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ Servings = Mapping[str, Serving]
 """By `Application.served_by`."""
 
 
-def serving_spec(session: sqlmodel.Session, row: application_rows.Application, unseal: Callable[[str], str]) -> ServingSpec | None:
+def serving_spec(session: sqlmodel.Session, row: applications.Application, unseal: Callable[[str], str]) -> ServingSpec | None:
     """What the database says about an application; None when it is served by somebody else."""
     if not row.document.get("model"):
         return None

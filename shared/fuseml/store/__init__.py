@@ -1,5 +1,6 @@
-"""What FuseML remembers: SQLModel tables on SQLite (embedded) or PostgreSQL, and the queries over them.
+"""The database: SQLModel tables on SQLite (embedded) or PostgreSQL, and the queries over them.
 
-Functions of this package take a session and return domain objects or plain rows; only they import tables. Writing happens
-inside `Database.write()`, one transaction that holds the state, the handled-event record and the outbox rows together.
+Only this package imports its tables; a row crosses the border as the query returned it, named by the query's module (`runs.Run`), and is changed
+only by functions of this package. Writing happens inside `Database.write()`: one transaction holds the state, the handled-event record and
+the outbox rows.
 """

@@ -8,47 +8,47 @@ from sqlmodel import Session, col, select
 
 from fuseml.domain import errors
 from fuseml.store import paging
-from fuseml.store.tables import codeset_rows
+from fuseml.store.tables.codeset_rows import Codeset, CodesetRef, Project
 
 
-def create_project(session: Session, name: str, description: str, now: str) -> codeset_rows.Project:
+def create_project(session: Session, name: str, description: str, now: str) -> Project:
     """Raises ConflictError when the name is taken."""
-    if session.get(codeset_rows.Project, name):
+    if session.get(Project, name):
         raise errors.ConflictError(f"a project named {name!r} exists already")
-    project = codeset_rows.Project(name=name, description=description, created=now)
+    project = Project(name=name, description=description, created=now)
     session.add(project)
     session.flush()
     return project
 
 
-def ensure_project(session: Session, name: str, now: str) -> codeset_rows.Project:
+def ensure_project(session: Session, name: str, now: str) -> Project:
     """The project, made now if it was not there."""
-    return session.get(codeset_rows.Project, name) or create_project(session, name, "", now)
+    return session.get(Project, name) or create_project(session, name, "", now)
 
 
-def project(session: Session, name: str) -> codeset_rows.Project:
+def project(session: Session, name: str) -> Project:
     """Raises NotFoundError."""
-    found = session.get(codeset_rows.Project, name)
+    found = session.get(Project, name)
     if found is None:
         raise errors.NotFoundError(f"there is no project named {name!r}; `fuseml project list` shows those that exist")
     return found
 
 
-def projects(session: Session, page: paging.Page) -> paging.Slice[codeset_rows.Project]:
+def projects(session: Session, page: paging.Page) -> paging.Slice[Project]:
     """Projects by name."""
-    return paging.fetch(session, select(codeset_rows.Project), page, codeset_rows.Project.name)
+    return paging.fetch(session, select(Project), page, Project.name)
 
 
 def delete_project(session: Session, name: str) -> None:
     """Raises NotFoundError, and ConflictError while codesets are left in it."""
     row = project(session, name)
-    left = session.exec(select(codeset_rows.Codeset.name).where(codeset_rows.Codeset.project == name).limit(4)).all()
+    left = session.exec(select(Codeset.name).where(Codeset.project == name).limit(4)).all()
     if left:
         raise errors.ConflictError(f"project {name!r} still has codesets ({', '.join(left)}); delete them first")
     session.delete(row)
 
 
-def codeset(session: Session, project: str, name: str) -> codeset_rows.Codeset:
+def codeset(session: Session, project: str, name: str) -> Codeset:
     """Raises NotFoundError."""
     found = find_codeset(session, project, name)
     if found is None:
@@ -56,22 +56,34 @@ def codeset(session: Session, project: str, name: str) -> codeset_rows.Codeset:
     return found
 
 
-def find_codeset(session: Session, project: str, name: str) -> codeset_rows.Codeset | None:
+def find_codeset(session: Session, project: str, name: str) -> Codeset | None:
     """The codeset, or None."""
-    return session.get(codeset_rows.Codeset, (project, name))
+    return session.get(Codeset, (project, name))
 
 
-def codesets(session: Session, page: paging.Page, *, project: str | None = None) -> paging.Slice[codeset_rows.Codeset]:
+def codesets(session: Session, page: paging.Page, *, project: str | None = None) -> paging.Slice[Codeset]:
     """Codesets by project and name."""
-    query = select(codeset_rows.Codeset)
+    query = select(Codeset)
     if project:
-        query = query.where(codeset_rows.Codeset.project == project)
-    return paging.fetch(session, query, page, codeset_rows.Codeset.project, codeset_rows.Codeset.name)
+        query = query.where(Codeset.project == project)
+    return paging.fetch(session, query, page, Codeset.project, Codeset.name)
 
 
-def add_codeset(session: Session, row: codeset_rows.Codeset) -> None:
+def add_codeset(session: Session, row: Codeset) -> None:
     session.add(row)
     session.flush()
+
+
+def update_codeset(session: Session, row: Codeset, *, labels: list[str], url: str) -> None:
+    """Replace the labels and the clone address of a codeset."""
+    row.labels, row.url = labels, url
+    session.add(row)
+
+
+def record_position(session: Session, row: Codeset, position: int) -> None:
+    """Note up to which push of the git host's own record all pushes are published."""
+    row.pushes_seen = position
+    session.add(row)
 
 
 def delete_codeset(session: Session, project: str, name: str) -> None:
@@ -87,10 +99,8 @@ def delete_codeset(session: Session, project: str, name: str) -> None:
     session.delete(row)
 
 
-def _refs(session: Session, project: str, name: str) -> Sequence[codeset_rows.CodesetRef]:
-    return session.exec(
-        select(codeset_rows.CodesetRef).where(codeset_rows.CodesetRef.project == project, codeset_rows.CodesetRef.codeset == name)
-    ).all()
+def _refs(session: Session, project: str, name: str) -> Sequence[CodesetRef]:
+    return session.exec(select(CodesetRef).where(CodesetRef.project == project, CodesetRef.codeset == name)).all()
 
 
 def announced(session: Session, project: str, name: str) -> Mapping[str, str]:
@@ -98,19 +108,19 @@ def announced(session: Session, project: str, name: str) -> Mapping[str, str]:
     return {row.ref: row.commit for row in _refs(session, project, name)}
 
 
-def announce(session: Session, codeset: codeset_rows.Codeset, ref: str, commit: str, now: str) -> None:
+def announce(session: Session, codeset: Codeset, ref: str, commit: str, now: str) -> None:
     """Remember that `ref` was seen at `commit`."""
-    row = session.get(codeset_rows.CodesetRef, (codeset.project, codeset.name, ref))
+    row = session.get(CodesetRef, (codeset.project, codeset.name, ref))
     if row is None:
-        session.add(codeset_rows.CodesetRef(project=codeset.project, codeset=codeset.name, ref=ref, commit=commit, updated=now))
+        session.add(CodesetRef(project=codeset.project, codeset=codeset.name, ref=ref, commit=commit, updated=now))
     else:
         row.commit, row.updated = commit, now
         session.add(row)
 
 
-def all_codesets(session: Session) -> Sequence[codeset_rows.Codeset]:
+def all_codesets(session: Session) -> Sequence[Codeset]:
     """Every codeset, for the sweep."""
-    return session.exec(select(codeset_rows.Codeset).order_by(col(codeset_rows.Codeset.project), col(codeset_rows.Codeset.name))).all()
+    return session.exec(select(Codeset).order_by(col(Codeset.project), col(Codeset.name))).all()
 
 
 def reseal(session: Session, change: Callable[[str, str], str]) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy
 from sqlmodel import Session, col, select
 
 from fuseml.domain import events
-from fuseml.store.tables import decision_rows
+from fuseml.store.tables.decision_rows import Decision, DeclinedDelivery
 
 PER_BUCKET = 100
 """Declined deliveries that are kept of one registered subject, and of all that are not registered together: a stranger fills no disk."""
@@ -28,21 +28,19 @@ def record(
     commit: str | None = None,
 ) -> None:
     """Remember what was decided on an event, in its transaction: `run` (a name) and why it was started, or why none was."""
-    session.add(
-        decision_rows.Decision(source=event.source, event=event.id, workflow=workflow, run=run, reason=reason, commit=commit, made=now)
-    )
+    session.add(Decision(source=event.source, event=event.id, workflow=workflow, run=run, reason=reason, commit=commit, made=now))
 
 
-def of_event(session: Session, source: str, id: str) -> Sequence[decision_rows.Decision]:
+def of_event(session: Session, source: str, id: str) -> Sequence[Decision]:
     """What was decided on the event, in that order."""
-    query = select(decision_rows.Decision).where(decision_rows.Decision.source == source, decision_rows.Decision.event == id)
-    return session.exec(query.order_by(col(decision_rows.Decision.sequence))).all()
+    query = select(Decision).where(Decision.source == source, Decision.event == id)
+    return session.exec(query.order_by(col(Decision.sequence))).all()
 
 
-def of_commit(session: Session, prefix: str) -> Sequence[decision_rows.Decision]:
+def of_commit(session: Session, prefix: str) -> Sequence[Decision]:
     """What was decided about commits that begin with these hex digits, in that order."""
-    query = select(decision_rows.Decision).where(col(decision_rows.Decision.commit).startswith(prefix))
-    return session.exec(query.order_by(col(decision_rows.Decision.sequence))).all()
+    query = select(Decision).where(col(Decision.commit).startswith(prefix))
+    return session.exec(query.order_by(col(Decision.sequence))).all()
 
 
 def decline(
@@ -59,7 +57,7 @@ def decline(
 ) -> None:
     """Remember a webhook delivery that became no event. Texts are cut, and the oldest rows of the bucket give way (`PER_BUCKET`)."""
     bucket = subject if registered else ""
-    row = decision_rows.DeclinedDelivery(
+    row = DeclinedDelivery(
         ingress=ingress,
         subject=subject[:_LONGEST],
         bucket=bucket[:_LONGEST],
@@ -71,29 +69,24 @@ def decline(
     )
     session.add(row)
     session.flush()
-    same = col(decision_rows.DeclinedDelivery.bucket) == row.bucket
-    kept = (
-        select(decision_rows.DeclinedDelivery.sequence)
-        .where(same)
-        .order_by(col(decision_rows.DeclinedDelivery.sequence).desc())
-        .limit(PER_BUCKET)
-    )
-    session.exec(sqlalchemy.delete(decision_rows.DeclinedDelivery).where(same, col(decision_rows.DeclinedDelivery.sequence).not_in(kept)))
+    same = col(DeclinedDelivery.bucket) == row.bucket
+    kept = select(DeclinedDelivery.sequence).where(same).order_by(col(DeclinedDelivery.sequence).desc()).limit(PER_BUCKET)
+    session.exec(sqlalchemy.delete(DeclinedDelivery).where(same, col(DeclinedDelivery.sequence).not_in(kept)))
 
 
 def declined(
     session: Session, *, commit: str | None = None, subject: str | None = None, limit: int = PER_BUCKET
-) -> Sequence[decision_rows.DeclinedDelivery]:
+) -> Sequence[DeclinedDelivery]:
     """Declined deliveries, newest first: of commits that begin with these hex digits, of a subject, or all."""
-    query = select(decision_rows.DeclinedDelivery)
+    query = select(DeclinedDelivery)
     if commit:
-        query = query.where(col(decision_rows.DeclinedDelivery.commit).startswith(commit))
+        query = query.where(col(DeclinedDelivery.commit).startswith(commit))
     if subject:
-        query = query.where(decision_rows.DeclinedDelivery.subject == subject)
-    return session.exec(query.order_by(col(decision_rows.DeclinedDelivery.sequence).desc()).limit(limit)).all()
+        query = query.where(DeclinedDelivery.subject == subject)
+    return session.exec(query.order_by(col(DeclinedDelivery.sequence).desc()).limit(limit)).all()
 
 
 def forget(session: Session, before: str) -> None:
     """Forget what was decided and declined before a time."""
-    session.exec(sqlalchemy.delete(decision_rows.Decision).where(col(decision_rows.Decision.made) < before))
-    session.exec(sqlalchemy.delete(decision_rows.DeclinedDelivery).where(col(decision_rows.DeclinedDelivery.received) < before))
+    session.exec(sqlalchemy.delete(Decision).where(col(Decision.made) < before))
+    session.exec(sqlalchemy.delete(DeclinedDelivery).where(col(DeclinedDelivery.received) < before))

@@ -37,6 +37,12 @@ def last(session: Session, workflow: str, project: str, codeset: str | None, ste
     return found.first()
 
 
+def record_key(session: Session, step: run_rows.StepRun, key: str | None) -> None:
+    """Let later runs find the step by its key; without one it stays unfound until its outputs are known."""
+    step.cache_key = key or UNKNOWN
+    session.add(step)
+
+
 def without_key(session: Session, run_id: str) -> Sequence[run_rows.StepRun]:
     """The steps of the run that have succeeded and are to have a key."""
     return session.exec(

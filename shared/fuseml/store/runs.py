@@ -12,22 +12,22 @@ from sqlmodel import Session, col, func, select
 from fuseml.domain import errors, plans, runs
 from fuseml.domain.runs import approval, lifecycle
 from fuseml.store import archive, executions, paging
-from fuseml.store.tables import run_rows
+from fuseml.store.tables.run_rows import Run, StepRun
 
 ACTIVE = ("queued", "running", "waiting")
 
 
-def find(session: Session, run_id: str) -> run_rows.Run | None:
+def find(session: Session, run_id: str) -> Run | None:
     """The run with this identity, or None."""
-    return session.get(run_rows.Run, run_id)
+    return session.get(Run, run_id)
 
 
-def find_named(session: Session, name: str) -> run_rows.Run | None:
+def find_named(session: Session, name: str) -> Run | None:
     """The run of this name, or None."""
-    return session.exec(select(run_rows.Run).where(run_rows.Run.name == name)).first()
+    return session.exec(select(Run).where(Run.name == name)).first()
 
 
-def get(session: Session, name: str) -> run_rows.Run:
+def get(session: Session, name: str) -> Run:
     """Raises NotFoundError."""
     row = find_named(session, name)
     if row is None:
@@ -35,24 +35,29 @@ def get(session: Session, name: str) -> run_rows.Run:
     return row
 
 
-def of_request(session: Session, request: str) -> run_rows.Run | None:
+def of_commit(session: Session, prefix: str) -> Sequence[Run]:
+    """The runs of the commits that begin with `prefix`, oldest first."""
+    return session.exec(select(Run).where(col(Run.commit).startswith(prefix)).order_by(col(Run.sequence))).all()
+
+
+def of_request(session: Session, request: str) -> Run | None:
     """The run that a request has led to, or None."""
-    return session.exec(select(run_rows.Run).where(run_rows.Run.request == request)).first()
+    return session.exec(select(Run).where(Run.request == request)).first()
 
 
 def add(
     session: Session,
-    row: run_rows.Run,
+    row: Run,
     steps: Sequence[str],
     reused: Mapping[str, plans.ReusedStep] | None = None,
     cached: Collection[str] = (),
 ) -> None:
     """Store a new run with its steps queued; those of `steps` that are `reused` have succeeded already, those `cached` are to get a key."""
-    row.sequence = (session.exec(select(func.max(run_rows.Run.sequence))).one() or 0) + 1
+    row.sequence = (session.exec(select(func.max(Run.sequence))).one() or 0) + 1
     session.add(row)
     session.flush()
     for position, name in enumerate(steps):
-        step = run_rows.StepRun(run_id=row.id, name=name, position=position, state=row.state, execution=row.execution)
+        step = StepRun(run_id=row.id, name=name, position=position, state=row.state, execution=row.execution)
         step.cache_key = executions.UNKNOWN if name in cached else None
         if reused and name in reused:
             step.state, step.outputs, step.reused_from = "succeeded", dict(reused[name].outputs), reused[name].run
@@ -62,98 +67,106 @@ def add(
         session.add(step)
 
 
-def steps(session: Session, run_ids: Sequence[str]) -> Sequence[run_rows.StepRun]:
+def steps(session: Session, run_ids: Sequence[str]) -> Sequence[StepRun]:
     """The step runs of the given runs, in the order of the workflow."""
-    return session.exec(
-        select(run_rows.StepRun)
-        .where(col(run_rows.StepRun.run_id).in_(run_ids))
-        .order_by(col(run_rows.StepRun.run_id), col(run_rows.StepRun.position))
-    ).all()
+    return session.exec(select(StepRun).where(col(StepRun.run_id).in_(run_ids)).order_by(col(StepRun.run_id), col(StepRun.position))).all()
 
 
-def page(session: Session, page: paging.Page, **filters: str | None) -> paging.Slice[run_rows.Run]:
+def page(session: Session, page: paging.Page, **filters: str | None) -> paging.Slice[Run]:
     """Runs, newest first, whose columns (workflow, project, codeset, commit, state, request) equal what is given."""
-    query = select(run_rows.Run)
+    query = select(Run)
     for name, value in filters.items():
         if value:
-            query = query.where(getattr(run_rows.Run, name) == value)
-    return paging.fetch(session, query, page, run_rows.Run.sequence, descending=True)
+            query = query.where(getattr(Run, name) == value)
+    return paging.fetch(session, query, page, Run.sequence, descending=True)
 
 
-def active(session: Session, *, workflow: str | None = None) -> Sequence[run_rows.Run]:
+def active(session: Session, *, workflow: str | None = None) -> Sequence[Run]:
     """Every run, of the workflow if one is given, that has not finished, oldest first."""
-    query = select(run_rows.Run).where(col(run_rows.Run.state).in_(ACTIVE)).order_by(col(run_rows.Run.sequence))
-    return session.exec(query.where(run_rows.Run.workflow == workflow) if workflow else query).all()
+    query = select(Run).where(col(Run.state).in_(ACTIVE)).order_by(col(Run.sequence))
+    return session.exec(query.where(Run.workflow == workflow) if workflow else query).all()
 
 
-_UNTOLD = select(run_rows.Run).where(
-    col(run_rows.Run.submitted).is_not(None),
-    col(run_rows.Run.state).in_(ACTIVE),
+_UNTOLD = select(Run).where(
+    col(Run.submitted).is_not(None),
+    col(Run.state).in_(ACTIVE),
     or_(
-        col(run_rows.Run.execution) > col(run_rows.Run.executed),
+        col(Run.execution) > col(Run.executed),
         exists().where(
-            col(run_rows.StepRun.run_id) == run_rows.Run.id,
-            col(run_rows.StepRun.execution) > 0,
-            col(run_rows.StepRun.state).in_(ACTIVE),
+            col(StepRun.run_id) == Run.id,
+            col(StepRun.execution) > 0,
+            col(StepRun.state).in_(ACTIVE),
         ),
     ),
 )
 
 
-def untold(session: Session) -> Sequence[run_rows.Run]:
+def untold(session: Session) -> Sequence[Run]:
     """Unfinished runs of which an engine has yet to tell something: not those that only wait for people. Oldest first."""
-    return session.exec(_UNTOLD.order_by(col(run_rows.Run.sequence))).all()
+    return session.exec(_UNTOLD.order_by(col(Run.sequence))).all()
 
 
 def count_active(session: Session) -> dict[str, int]:
     """How many runs are in each of the states in which one has not finished."""
-    query = select(run_rows.Run.state, func.count()).where(col(run_rows.Run.state).in_(ACTIVE)).group_by(run_rows.Run.state)
+    query = select(Run.state, func.count()).where(col(Run.state).in_(ACTIVE)).group_by(Run.state)
     return dict.fromkeys(ACTIVE, 0) | dict(session.exec(query).all())
 
 
-_earlier = aliased(run_rows.Run)
+_earlier = aliased(Run)
 # Made once: it is executed after every event that `dispatcher` handles, and making it costs more than that.
 _UNSUBMITTED = (
-    select(run_rows.Run)
+    select(Run)
     .where(
-        col(run_rows.Run.submitted).is_(None),
-        col(run_rows.Run.state).in_(ACTIVE),
+        col(Run.submitted).is_(None),
+        col(Run.state).in_(ACTIVE),
         or_(
-            col(run_rows.Run.execution) > col(run_rows.Run.executed),
-            and_(col(run_rows.Run.execution) == 0, col(run_rows.Run.state) == "queued"),
+            col(Run.execution) > col(Run.executed),
+            and_(col(Run.execution) == 0, col(Run.state) == "queued"),
         ),
-        col(run_rows.Run.plan).is_not(None),
+        col(Run.plan).is_not(None),
         ~exists().where(
-            col(_earlier.concurrency_group) == run_rows.Run.concurrency_group,
-            col(_earlier.sequence) < run_rows.Run.sequence,
+            col(_earlier.concurrency_group) == Run.concurrency_group,
+            col(_earlier.sequence) < Run.sequence,
             col(_earlier.state).in_(ACTIVE),
         ),
     )
-    .order_by(col(run_rows.Run.sequence))
+    .order_by(col(Run.sequence))
 )
 
 
-def unsubmitted(session: Session) -> Sequence[run_rows.Run]:
+def unsubmitted(session: Session) -> Sequence[Run]:
     """Planned runs with an execution that no engine has got yet, or of which none was begun and nobody was asked, and that wait for no
     other run of their group, oldest first.
     """
     return session.exec(_UNSUBMITTED).all()
 
 
-def waiting(session: Session) -> Sequence[tuple[run_rows.Run, run_rows.StepRun]]:
+def mark_submitted(session: Session, row: Run, now: str) -> None:
+    """Note that the engine has the run's current execution."""
+    row.submitted = now
+    session.add(row)
+
+
+def request_cancel(session: Session, row: Run, reason: str) -> None:
+    """Note that the run is to be cancelled; the first reason stays."""
+    row.cancelled = row.cancelled or reason
+    session.add(row)
+
+
+def waiting(session: Session) -> Sequence[tuple[Run, StepRun]]:
     """The steps that wait for a person, or for their turn after one has approved, with their runs."""
-    query = select(run_rows.Run, run_rows.StepRun).where(run_rows.Run.id == run_rows.StepRun.run_id, run_rows.StepRun.state == "waiting")
-    return session.exec(query.order_by(col(run_rows.Run.sequence), col(run_rows.StepRun.position))).all()
+    query = select(Run, StepRun).where(Run.id == StepRun.run_id, StepRun.state == "waiting")
+    return session.exec(query.order_by(col(Run.sequence), col(StepRun.position))).all()
 
 
-def group(session: Session, name: str, *, since: str | None = None) -> Sequence[run_rows.Run]:
+def group(session: Session, name: str, *, since: str | None = None) -> Sequence[Run]:
     """The unfinished runs of a concurrency group or, of those created `since` then, all; oldest first."""
-    wanted = col(run_rows.Run.state).in_(ACTIVE) if since is None else col(run_rows.Run.created) >= since
-    query = select(run_rows.Run).where(run_rows.Run.concurrency_group == name, wanted).order_by(col(run_rows.Run.sequence))
+    wanted = col(Run.state).in_(ACTIVE) if since is None else col(Run.created) >= since
+    query = select(Run).where(Run.concurrency_group == name, wanted).order_by(col(Run.sequence))
     return session.exec(query).all()
 
 
-def waits_for(session: Session, rows: Sequence[run_rows.Run]) -> dict[str, str]:
+def waits_for(session: Session, rows: Sequence[Run]) -> dict[str, str]:
     """Run id -> the name of the run after which its turn comes, for those of `rows` that wait in their concurrency group."""
     waiting = {
         row.id: row.concurrency_group
@@ -165,39 +178,37 @@ def waits_for(session: Session, rows: Sequence[run_rows.Run]) -> dict[str, str]:
     }
     if not waiting:
         return {}
-    query = select(run_rows.Run.id, run_rows.Run.name, run_rows.Run.concurrency_group).where(
-        col(run_rows.Run.concurrency_group).in_(set(waiting.values())), col(run_rows.Run.state).in_(ACTIVE)
+    query = select(Run.id, Run.name, Run.concurrency_group).where(
+        col(Run.concurrency_group).in_(set(waiting.values())), col(Run.state).in_(ACTIVE)
     )
     found: dict[str, str] = {}
     last: dict[str | None, str] = {}
-    for run_id, name, group_name in session.exec(query.order_by(col(run_rows.Run.sequence))):
+    for run_id, name, group_name in session.exec(query.order_by(col(Run.sequence))):
         if run_id in waiting and group_name in last:
             found[run_id] = last[group_name]
         last[group_name] = name
     return found
 
 
-def progress(row: run_rows.Run | run_rows.StepRun) -> runs.Progress:
+def progress(row: Run | StepRun) -> runs.Progress:
     """The domain's view of a row."""
-    attempts = row.attempts if isinstance(row, run_rows.StepRun) else 1 if row.started else 0
+    attempts = row.attempts if isinstance(row, StepRun) else 1 if row.started else 0
     state: Any = row.state
     return runs.Progress(state, row.started, row.finished, row.cause, attempts, row.outputs)
 
 
-def record(session: Session, row: run_rows.Run | run_rows.StepRun, now: runs.Progress) -> None:
+def record(session: Session, row: Run | StepRun, now: runs.Progress) -> None:
     """Store progress."""
     row.state, row.started, row.finished, row.cause, row.outputs = now.state, now.started, now.finished, now.cause, dict(now.outputs)
-    if isinstance(row, run_rows.StepRun):
+    if isinstance(row, StepRun):
         row.attempts = now.attempts
     session.add(row)
 
 
-def lifecycle_of(session: Session, row: run_rows.Run, steps: Collection[str]) -> lifecycle.Lifecycle:
+def lifecycle_of(session: Session, row: Run, steps: Collection[str]) -> lifecycle.Lifecycle:
     """The domain's view of a run and those of its step runs that are named and exist."""
     found = session.exec(
-        select(run_rows.StepRun)
-        .where(run_rows.StepRun.run_id == row.id, col(run_rows.StepRun.name).in_(steps))
-        .order_by(col(run_rows.StepRun.position))
+        select(StepRun).where(StepRun.run_id == row.id, col(StepRun.name).in_(steps)).order_by(col(StepRun.position))
     ).all()
     return lifecycle.Lifecycle(
         progress(row),
@@ -208,18 +219,18 @@ def lifecycle_of(session: Session, row: run_rows.Run, steps: Collection[str]) ->
     )
 
 
-def _approval(step: run_rows.StepRun) -> approval.Approval | None:
+def _approval(step: StepRun) -> approval.Approval | None:
     return approval.Approval.model_validate(step.approval) if step.approval else None
 
 
-def record_lifecycle(session: Session, row: run_rows.Run, now: lifecycle.Lifecycle) -> None:
+def record_lifecycle(session: Session, row: Run, now: lifecycle.Lifecycle) -> None:
     """Store how far the run and its steps have come. An execution that was just begun has not been submitted."""
     record(session, row, now.run)
     if now.execution != row.execution:
         row.submitted = None
     row.execution, row.executed, row.cancelled = now.execution, now.executed, now.cancelled
     for name, step in now.steps.items():
-        stored = session.get_one(run_rows.StepRun, (row.id, name))
+        stored = session.get_one(StepRun, (row.id, name))
         record(session, stored, step.progress)
         stored.execution = step.execution
         stored.approval = step.approval.model_dump(mode="json") if step.approval else None

@@ -11,22 +11,23 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from fuseml.domain import errors
 from fuseml.store import paging
-from fuseml.store.tables import run_rows, workflow_rows
+from fuseml.store.tables import run_rows
+from fuseml.store.tables.workflow_rows import Assignment, Workflow, WorkflowRevision
 
 
-def add(session: Session, name: str, document: dict[str, Any], now: str) -> workflow_rows.WorkflowRevision:
+def add(session: Session, name: str, document: dict[str, Any], now: str) -> WorkflowRevision:
     """Store a new workflow; revisions of a deleted one of that name count on. Raises ConflictError when the name is taken."""
-    row = session.get(workflow_rows.Workflow, name)
+    row = session.get(Workflow, name)
     if row is not None and row.deleted is None:
         raise errors.ConflictError(f"a workflow named {name!r} exists already; change it with `fuseml workflow update`")
-    row = row or workflow_rows.Workflow(name=name, revision=0, created=now, updated=now)
+    row = row or Workflow(name=name, revision=0, created=now, updated=now)
     row.revision, row.updated, row.deleted = row.revision + 1, now, None
     session.add(row)
     session.flush()
     return _add_revision(session, name, row.revision, document, now)
 
 
-def revise(session: Session, name: str, document: dict[str, Any], now: str) -> workflow_rows.WorkflowRevision:
+def revise(session: Session, name: str, document: dict[str, Any], now: str) -> WorkflowRevision:
     """Store a changed document as the next revision; the same document again stays the same revision. Raises NotFoundError."""
     row = workflow(session, name)
     current = revision(session, name, row.revision)
@@ -37,16 +38,16 @@ def revise(session: Session, name: str, document: dict[str, Any], now: str) -> w
     return _add_revision(session, name, row.revision, document, now)
 
 
-def _add_revision(session: Session, name: str, number: int, document: dict[str, Any], now: str) -> workflow_rows.WorkflowRevision:
-    row = workflow_rows.WorkflowRevision(workflow=name, revision=number, document=document, created=now)
+def _add_revision(session: Session, name: str, number: int, document: dict[str, Any], now: str) -> WorkflowRevision:
+    row = WorkflowRevision(workflow=name, revision=number, document=document, created=now)
     session.add(row)
     session.flush()
     return row
 
 
-def workflow(session: Session, name: str) -> workflow_rows.Workflow:
+def workflow(session: Session, name: str) -> Workflow:
     """Raises NotFoundError."""
-    row = session.get(workflow_rows.Workflow, name)
+    row = session.get(Workflow, name)
     if row is None or row.deleted is not None:
         raise _unknown(name)
     return row
@@ -58,56 +59,56 @@ def _unknown(name: str) -> errors.NotFoundError:
 
 def is_deleted(session: Session, name: str) -> bool:
     """Whether there is no such workflow, or no longer."""
-    row = session.get(workflow_rows.Workflow, name)
+    row = session.get(Workflow, name)
     return row is None or row.deleted is not None
 
 
 def latest(session: Session, name: str) -> int:
     """The number of the newest revision, also of a deleted workflow. Raises NotFoundError when there never was one."""
-    row = session.get(workflow_rows.Workflow, name)
+    row = session.get(Workflow, name)
     if row is None:
         raise _unknown(name)
     return row.revision
 
 
-def revision(session: Session, name: str, number: int | None = None) -> workflow_rows.WorkflowRevision:
+def revision(session: Session, name: str, number: int | None = None) -> WorkflowRevision:
     """One revision, the current one by default. Raises NotFoundError."""
     return stored_revision(session, name, workflow(session, name).revision if number is None else number)
 
 
-def stored_revision(session: Session, name: str, number: int) -> workflow_rows.WorkflowRevision:
+def stored_revision(session: Session, name: str, number: int) -> WorkflowRevision:
     """One revision, also of a deleted workflow: its runs still show it. Raises NotFoundError."""
-    row = session.get(workflow_rows.WorkflowRevision, (name, number))
+    row = session.get(WorkflowRevision, (name, number))
     if row is None:
         raise errors.NotFoundError(f"workflow {name!r} has no revision {number}")
     return row
 
 
-def current(session: Session, page: paging.Page, *, name: str | None = None) -> paging.Slice[workflow_rows.WorkflowRevision]:
+def current(session: Session, page: paging.Page, *, name: str | None = None) -> paging.Slice[WorkflowRevision]:
     """The current revision of each workflow, by name."""
     query = _current()
     if name:
-        query = query.where(workflow_rows.WorkflowRevision.workflow == name)
-    return paging.fetch(session, query, page, workflow_rows.WorkflowRevision.workflow)
+        query = query.where(WorkflowRevision.workflow == name)
+    return paging.fetch(session, query, page, WorkflowRevision.workflow)
 
 
-def _current() -> SelectOfScalar[workflow_rows.WorkflowRevision]:
+def _current() -> SelectOfScalar[WorkflowRevision]:
     return (
-        select(workflow_rows.WorkflowRevision)
-        .join(workflow_rows.Workflow, col(workflow_rows.Workflow.name) == workflow_rows.WorkflowRevision.workflow)
-        .where(workflow_rows.Workflow.revision == workflow_rows.WorkflowRevision.revision, col(workflow_rows.Workflow.deleted).is_(None))
+        select(WorkflowRevision)
+        .join(Workflow, col(Workflow.name) == WorkflowRevision.workflow)
+        .where(Workflow.revision == WorkflowRevision.revision, col(Workflow.deleted).is_(None))
     )
 
 
-def triggered_by(session: Session, kind: Literal["schedule", "patterns"]) -> Sequence[workflow_rows.WorkflowRevision]:
+def triggered_by(session: Session, kind: Literal["schedule", "patterns"]) -> Sequence[WorkflowRevision]:
     """The current revisions of the workflows whose `on` says something of this kind, by name."""
     # The text only narrows down what is read.
-    mentioned = sqlalchemy.cast(col(workflow_rows.WorkflowRevision.document), sqlalchemy.Text).contains(f'"{kind}"')
-    rows = session.exec(_current().where(mentioned).order_by(col(workflow_rows.WorkflowRevision.workflow))).all()
+    mentioned = sqlalchemy.cast(col(WorkflowRevision.document), sqlalchemy.Text).contains(f'"{kind}"')
+    rows = session.exec(_current().where(mentioned).order_by(col(WorkflowRevision.workflow))).all()
     return [row for row in rows if (row.document.get("on") or {}).get(kind)]
 
 
-def scheduled_since(session: Session, row: workflow_rows.WorkflowRevision) -> str:
+def scheduled_since(session: Session, row: WorkflowRevision) -> str:
     """When the revision's schedule became that of the workflow."""
     since, plan = row.created, row.document["on"]["schedule"]
     for number in range(row.revision - 1, 0, -1):
@@ -118,11 +119,11 @@ def scheduled_since(session: Session, row: workflow_rows.WorkflowRevision) -> st
     return since
 
 
-def revisions(session: Session, name: str, page: paging.Page) -> paging.Slice[workflow_rows.WorkflowRevision]:
+def revisions(session: Session, name: str, page: paging.Page) -> paging.Slice[WorkflowRevision]:
     """Every revision, newest first. Raises NotFoundError."""
     workflow(session, name)
-    query = select(workflow_rows.WorkflowRevision).where(workflow_rows.WorkflowRevision.workflow == name)
-    return paging.fetch(session, query, page, workflow_rows.WorkflowRevision.revision, descending=True)
+    query = select(WorkflowRevision).where(WorkflowRevision.workflow == name)
+    return paging.fetch(session, query, page, WorkflowRevision.revision, descending=True)
 
 
 def delete(session: Session, name: str, now: str, *, force: bool = False) -> None:
@@ -146,24 +147,24 @@ def delete(session: Session, name: str, now: str, *, force: bool = False) -> Non
 
 def next_run_name(session: Session, name: str) -> str:
     """The next run's name, `<workflow>-<number>`. Names are never used twice: the count stays when runs are removed."""
-    row = session.exec(select(workflow_rows.Workflow).where(workflow_rows.Workflow.name == name).with_for_update()).one()
+    row = session.exec(select(Workflow).where(Workflow.name == name).with_for_update()).one()
     row.runs += 1
     session.add(row)
     return f"{name}-{row.runs}"
 
 
-def assignments(session: Session, *, workflow: str | None = None, pattern: str | None = None) -> Sequence[workflow_rows.Assignment]:
+def assignments(session: Session, *, workflow: str | None = None, pattern: str | None = None) -> Sequence[Assignment]:
     """Assignments, oldest first."""
-    query = select(workflow_rows.Assignment).order_by(col(workflow_rows.Assignment.created), col(workflow_rows.Assignment.id))
-    for column, value in ((workflow_rows.Assignment.workflow, workflow), (workflow_rows.Assignment.pattern, pattern)):
+    query = select(Assignment).order_by(col(Assignment.created), col(Assignment.id))
+    for column, value in ((Assignment.workflow, workflow), (Assignment.pattern, pattern)):
         if value:
             query = query.where(column == value)
     return session.exec(query).all()
 
 
-def find_assignment(session: Session, assignment_id: str) -> workflow_rows.Assignment | None:
+def find_assignment(session: Session, assignment_id: str) -> Assignment | None:
     """The assignment, or None when it was taken back."""
-    return session.get(workflow_rows.Assignment, assignment_id)
+    return session.get(Assignment, assignment_id)
 
 
 def is_one_codeset(pattern: str) -> bool:
@@ -171,12 +172,12 @@ def is_one_codeset(pattern: str) -> bool:
     return pattern.startswith("code://") and "*" not in pattern
 
 
-def assign(session: Session, assignment_id: str, workflow_name: str, pattern: str, now: str) -> workflow_rows.Assignment | None:
+def assign(session: Session, assignment_id: str, workflow_name: str, pattern: str, now: str) -> Assignment | None:
     """Bind a workflow to a pattern. Returns None when they were bound already. Raises NotFoundError for the workflow."""
     workflow(session, workflow_name)
     if assignments(session, workflow=workflow_name, pattern=pattern):
         return None
-    row = workflow_rows.Assignment(id=assignment_id, workflow=workflow_name, pattern=pattern, created=now)
+    row = Assignment(id=assignment_id, workflow=workflow_name, pattern=pattern, created=now)
     session.add(row)
     session.flush()
     return row

@@ -17,14 +17,13 @@ from fuseml.domain.runs import FINISHED, Observation, State, approval, lifecycle
 from fuseml.runtime import clock
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import runs
-from fuseml.store.tables import run_rows
 
 _STEPS = pydantic.TypeAdapter(tuple[plans.StepPlan, ...], config=pydantic.ConfigDict(defer_build=True))
 
 _Change = Callable[[lifecycle.Lifecycle, lifecycle.Planned], lifecycle.Lifecycle]
 
 
-def apply_observation(session: sqlmodel.Session, row: run_rows.Run, seen: Observation) -> list[events.Payload]:
+def apply_observation(session: sqlmodel.Session, row: runs.Run, seen: Observation) -> list[events.Payload]:
     """Apply what an engine saw of the run. When a new execution follows from it, `run.requested` has it submitted."""
     number = row.execution
     # In a run that asks nobody, only the steps that the observation names can change.
@@ -35,13 +34,13 @@ def apply_observation(session: sqlmodel.Session, row: run_rows.Run, seen: Observ
     return announced
 
 
-def advance(session: sqlmodel.Session, row: run_rows.Run) -> list[events.Payload]:
+def advance(session: sqlmodel.Session, row: runs.Run) -> list[events.Payload]:
     """Draw the consequences of what is stored: ask for steps, begin an execution, end the run."""
     return _applied(session, row, (), lambda current, _: current)
 
 
 def record_decision(
-    session: sqlmodel.Session, row: run_rows.Run, step: str | None, decision: approval.Decision, *, by: str | None = None, comment: str = ""
+    session: sqlmodel.Session, row: runs.Run, step: str | None, decision: approval.Decision, *, by: str | None = None, comment: str = ""
 ) -> events.Payload:
     """Record the answer for `step`, or for the only step that waits. What follows from it, follows from the event.
 
@@ -59,19 +58,19 @@ def record_decision(
     return events.RunApproved(run=row.name, step=name, by=by or "", comment=comment)
 
 
-def end(session: sqlmodel.Session, row: run_rows.Run, state: State, cause: str) -> list[events.Payload]:
+def end(session: sqlmodel.Session, row: runs.Run, state: State, cause: str) -> list[events.Payload]:
     """Finish a run of which no engine will report."""
     current = runs.lifecycle_of(session, row, [step.name for step in runs.steps(session, [row.id])])
     runs.record_lifecycle(session, row, lifecycle.stopped(current, state, cause, clock.now()))
     return [finished_event(session, row)]
 
 
-def is_late(step: run_rows.StepRun) -> bool:
+def is_late(step: runs.StepRun) -> bool:
     """Whether the time to answer is over, and nobody has."""
     return step.approval is not None and approval.Approval.model_validate(step.approval).is_late(clock.now())
 
 
-def _applied(session: sqlmodel.Session, row: run_rows.Run, named: Sequence[str], change: _Change) -> list[events.Payload]:
+def _applied(session: sqlmodel.Session, row: runs.Run, named: Sequence[str], change: _Change) -> list[events.Payload]:
     steps = row.plan["steps"] if row.plan else []
     planned = _STEPS.validate_python(steps) if any(step.get("approval") for step in steps) else ()
     before = runs.lifecycle_of(session, row, [step.name for step in planned] or named)
@@ -81,7 +80,7 @@ def _applied(session: sqlmodel.Session, row: run_rows.Run, named: Sequence[str],
 
 
 def _announcements(
-    session: sqlmodel.Session, row: run_rows.Run, before: lifecycle.Lifecycle, after: lifecycle.Lifecycle
+    session: sqlmodel.Session, row: runs.Run, before: lifecycle.Lifecycle, after: lifecycle.Lifecycle
 ) -> Iterator[events.Payload]:
     # A run that began with a question has been waiting before it starts.
     if before.run.started is None and after.run.started is not None and after.run.state not in FINISHED:
@@ -111,7 +110,7 @@ def _announcements(
         yield finished_event(session, row)
 
 
-def finished_event(session: sqlmodel.Session, row: run_rows.Run) -> events.RunFinished:
+def finished_event(session: sqlmodel.Session, row: runs.Run) -> events.RunFinished:
     """The event of a run that has just ended as its row says; it is counted, too."""
     metrics.run_finished(session, row)
     state = "succeeded" if row.state == "succeeded" else "cancelled" if row.state == "cancelled" else "failed"

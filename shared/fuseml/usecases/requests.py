@@ -15,7 +15,6 @@ from fuseml.domain.plans import planning, replan
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow
 from fuseml.store import codesets, runs, workflows
-from fuseml.store.tables import run_rows
 from fuseml.usecases import planner, step_reuse
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -136,7 +135,7 @@ def _ref(session: sqlmodel.Session, project: str, codeset: str | None, commit: s
     return planner.DEFAULT_REF if not at or planner.DEFAULT_REF in at else at[0]
 
 
-def _succeeded(session: sqlmodel.Session, source: run_rows.Run) -> Mapping[str, replan.StepResult]:
+def _succeeded(session: sqlmodel.Session, source: runs.Run) -> Mapping[str, replan.StepResult]:
     return {
         step.name: replan.StepResult(step.reused_from or source.name, step.outputs)
         for step in runs.steps(session, [source.id])
@@ -144,14 +143,14 @@ def _succeeded(session: sqlmodel.Session, source: run_rows.Run) -> Mapping[str, 
     }
 
 
-def _stored(source: run_rows.Run) -> plans.Plan:
+def _stored(source: runs.Run) -> plans.Plan:
     if source.plan is None:
         why = f" ({source.cause})" if source.cause else ""
         raise errors.ConflictError(f"run {source.name} was never planned{why}; `fuseml run rerun {source.name}` plans it anew")
     return plans.Plan.model_validate(source.plan)
 
 
-def _resumable(source: run_rows.Run) -> plans.Plan:
+def _resumable(source: runs.Run) -> plans.Plan:
     if source.state not in FINISHED:
         raise errors.ConflictError(f"run {source.name} is {source.state}; only one that has failed or was cancelled can be resumed")
     if source.state == "succeeded":

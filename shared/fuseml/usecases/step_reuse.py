@@ -15,7 +15,6 @@ import sqlmodel
 from fuseml.domain import plans
 from fuseml.domain.plans import replan, step_cache
 from fuseml.store import executions, runs
-from fuseml.store.tables import run_rows
 
 if TYPE_CHECKING:
     from fuseml.usecases import planner
@@ -56,16 +55,15 @@ def _last(session: sqlmodel.Session, spec: planner.RunSpec, step: str) -> step_c
     return step_cache.Execution(row.name, made) if made is not None else None
 
 
-def keep(session: sqlmodel.Session, row: run_rows.Run) -> None:
+def keep(session: sqlmodel.Session, row: runs.Run) -> None:
     """Let later runs find the steps of this one that have succeeded. Steps that read an output wait until it is known."""
     steps = executions.without_key(session, row.id)
     if not steps:
         return
     planned, outputs = plans.Plan.model_validate(row.plan), _outputs(session, row)
     for step in steps:
-        step.cache_key = step_cache.executed(planned, step.name, outputs) or executions.UNKNOWN
-        session.add(step)
+        executions.record_key(session, step, step_cache.executed(planned, step.name, outputs))
 
 
-def _outputs(session: sqlmodel.Session, row: run_rows.Run) -> step_cache.Outputs:
+def _outputs(session: sqlmodel.Session, row: runs.Run) -> step_cache.Outputs:
     return {step.name: step.outputs for step in runs.steps(session, [row.id]) if step.state == "succeeded"}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlmodel
     from prometheus_client import Metric
 
-    from fuseml.store.tables import run_rows
+    from fuseml.store import runs
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _RUN_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0, 86400.0)
@@ -115,7 +115,7 @@ COUNTED: tuple[Counter | Histogram, ...] = (EVENTS, EVENT_SECONDS, REQUESTS, REQ
 """Everything that is counted by the process itself; `telemetry.scrape` adds what is read from the store."""
 
 
-def run_finished(session: sqlmodel.Session, row: run_rows.Run) -> None:
+def run_finished(session: sqlmodel.Session, row: runs.Run) -> None:
     """Count a run that has just come to its end, once the transaction has, too."""
     import sqlalchemy
 

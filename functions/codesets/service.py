@@ -79,7 +79,7 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
         else:
             codesets.update_codeset(session, row, labels=list(dict.fromkeys([*row.labels, *labels])), url=deps.git.clone_url(project, name))
             news = []
-        announced = cloudevents.announce(session, *news)
+        announced = cloudevents.enqueue(session, *news)
     cloudevents.relay(deps.store, deps.publisher, announced)
     deps.git.sign_webhooks(project, name, deps.keyring.unseal(row.webhook_secret))
     password = deps.keyring.git_password(project, name)
@@ -106,5 +106,5 @@ def delete_codeset(deps: Deps, project: str, name: str) -> None:
     with deps.store.write() as session:
         codesets.delete_codeset(session, project, name)
         webhooks.forget_codeset(session, project, name)
-        announced = cloudevents.announce(session, events.CodesetRemoved(project=project, codeset=name))
+        announced = cloudevents.enqueue(session, events.CodesetRemoved(project=project, codeset=name))
     cloudevents.relay(deps.store, deps.publisher, announced)

@@ -50,7 +50,7 @@ def create(deps: Deps, draft: extension.Extension) -> extension.Extension:
     record = registry.create(extension.map_secrets(draft, deps.keyring.seal), now, _new_id)
     with deps.store.write() as session:
         extensions.add(session, record, now)
-        announced = cloudevents.announce(session, events.ExtensionRegistered(extension=record.id, revision=record.revision))
+        announced = cloudevents.enqueue(session, events.ExtensionRegistered(extension=record.id, revision=record.revision))
     cloudevents.relay(deps.store, deps.publisher, announced)
     return extension.hidden(record)
 
@@ -73,7 +73,7 @@ def delete(deps: Deps, extension_id: str, expected: int | None, *, force: bool) 
             refuse_breaking(assess(session, stored, None, home=deps.zone), f"extension {extension_id}")
         removed = extensions.remove(session, extension_id)
         webhooks.forget_tracker(session, extension_id)
-        announced = cloudevents.announce(session, events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
+        announced = cloudevents.enqueue(session, events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
     cloudevents.relay(deps.store, deps.publisher, announced)
 
 
@@ -158,7 +158,7 @@ def _change(deps: Deps, extension_id: str, expected: int | None, change: Change,
         if needed:
             refuse_breaking(assess(session, stored, changed, home=deps.zone), needed)
         extensions.replace(session, changed, clock.now())
-        announced = cloudevents.announce(session, events.ExtensionUpdated(extension=changed.id, revision=changed.revision))
+        announced = cloudevents.enqueue(session, events.ExtensionUpdated(extension=changed.id, revision=changed.revision))
     cloudevents.relay(deps.store, deps.publisher, announced)
     return changed
 

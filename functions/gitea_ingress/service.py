@@ -58,7 +58,7 @@ def _take(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | No
     with deps.store.write() as session:
         known = deliveries.is_known(session, event)
         codesets.announce(session, row, push.ref, push.commit, event.time)
-        announced = cloudevents.announce(session, payload, cause=(f"/webhooks/{_INGRESS}", push.delivery_id))
+        announced = cloudevents.enqueue(session, payload, cause=(f"/webhooks/{_INGRESS}", push.delivery_id))
     cloudevents.relay(deps.store, deps.publisher, announced)
     if known:
         _decline(deps, headers, body, "duplicate", f"this push was told before: event {event.id}")

@@ -129,6 +129,6 @@ def _announce(deps: Deps, tracker: _Tracker, reading: _Reading, tick: events.Eve
             if not told and not deliveries.is_known(session, events.event(payload, moment)):
                 fresh.append(payload)
             model_versions.announce(session, tracker.extension, payload.name, payload.version)
-        announced = cloudevents.announce(session, *fresh, cause=(tick.source, tick.id))
+        announced = cloudevents.enqueue(session, *fresh, cause=(tick.source, tick.id))
         model_versions.move(session, tracker.extension, tracker.seen, reading.newest, reading.token)
     cloudevents.relay(deps.store, deps.publisher, announced)

@@ -54,7 +54,7 @@ def _announce(
     for ref, commit in moved.items():
         codesets.announce(session, row, ref, commit, moment)
     fresh = [payload for payload in missed if not deliveries.is_known(session, events.event(payload, moment))]
-    return cloudevents.announce(session, *fresh, cause=(tick.source, tick.id))
+    return cloudevents.enqueue(session, *fresh, cause=(tick.source, tick.id))
 
 
 def _payloads(deps: Deps, row: codesets.Codeset, pushes: Sequence[githosts.Push]) -> Iterator[events.CodesetPushed]:

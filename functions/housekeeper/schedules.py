@@ -34,7 +34,7 @@ def start_scheduled(deps: Deps, _tick: events.Event) -> None:
             due = schedule.latest(schedule.parse(row.document["on"]["schedule"]), after, until)
             if due is not None:
                 reached += _reached(session, row, due)
-        announced = cloudevents.announce(session, *reached)
+        announced = cloudevents.enqueue(session, *reached)
     cloudevents.relay(deps.store, deps.publisher, announced)
 
 

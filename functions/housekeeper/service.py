@@ -60,7 +60,7 @@ def request_submissions(deps: Deps, tick: events.Event) -> None:
     if waiting:
         with deps.store.write() as session:
             asked = (events.RunRequested(request=f"{tick.id}/{name}", run=name) for name in waiting)
-            announced = cloudevents.announce(session, *asked)
+            announced = cloudevents.enqueue(session, *asked)
         cloudevents.relay(deps.store, deps.publisher, announced)
 
 
@@ -71,7 +71,7 @@ def expire_approvals(deps: Deps, _tick: events.Event) -> None:
     for name, step in waiting:
         try:
             with deps.store.write() as session:
-                announced = cloudevents.announce(session, lifecycle.record_decision(session, runs.get(session, name), step, "expired"))
+                announced = cloudevents.enqueue(session, lifecycle.record_decision(session, runs.get(session, name), step, "expired"))
             cloudevents.relay(deps.store, deps.publisher, announced)
         except errors.ConflictError as error:
             _log.info("an approval did not expire: %s", error.message)

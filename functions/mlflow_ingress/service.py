@@ -50,7 +50,7 @@ def _take(deps: Deps, extension: str, headers: Mapping[str, str], body: bytes) -
         known = deliveries.is_known(session, event)
         if isinstance(payload, events.ModelRegistered):
             model_versions.announce(session, extension, payload.name, payload.version)
-        announced = cloudevents.announce(session, payload, cause=(f"/webhooks/{_INGRESS}/{extension}", told.delivery_id))
+        announced = cloudevents.enqueue(session, payload, cause=(f"/webhooks/{_INGRESS}/{extension}", told.delivery_id))
     cloudevents.relay(deps.store, deps.publisher, announced)
     if known:
         _decline(deps, extension, headers, "duplicate", f"this was told before: event {event.id}")

@@ -98,7 +98,7 @@ def cancel(deps: Deps, name: str, reason: str) -> views.Run:
         row = runs.get(session, name)
         if row.state in FINISHED:
             raise errors.ConflictError(f"run {name} has finished already: {row.state}")
-        announced = cloudevents.announce(session, events.RunCancelRequested(run=name, reason=reason or "cancelled by request"))
+        announced = cloudevents.enqueue(session, events.RunCancelRequested(run=name, reason=reason or "cancelled by request"))
     cloudevents.relay(deps.store, deps.publisher, announced)
     return get(deps, name)
 
@@ -108,7 +108,7 @@ def answer(deps: Deps, name: str, step: str | None, decision: approval.Decision,
     InvalidError when several steps wait and none is named.
     """
     with deps.store.write() as session:
-        announced = cloudevents.announce(
+        announced = cloudevents.enqueue(
             session, lifecycle.record_decision(session, runs.get(session, name), step, decision, by=by, comment=comment)
         )
     cloudevents.relay(deps.store, deps.publisher, announced)
@@ -128,7 +128,7 @@ def request(deps: Deps, wish: events.RunRequested) -> str:
     if asked.action == "start":
         asked = asked.model_copy(update={"commit": spec.commit})
     with deps.store.write() as session:
-        announced = cloudevents.announce(session, asked)
+        announced = cloudevents.enqueue(session, asked)
     cloudevents.relay(deps.store, deps.publisher, announced)
     return asked.request
 

@@ -54,7 +54,7 @@ def create(deps: Deps, checked: Workflow) -> workflows.WorkflowRevision:
     """Raises ConflictError when the name is taken."""
     with deps.store.write() as session:
         row = workflows.add(session, checked.name, stored(checked), clock.now())
-        announced = cloudevents.announce(session, events.WorkflowUpdated(workflow=checked.name, revision=row.revision))
+        announced = cloudevents.enqueue(session, events.WorkflowUpdated(workflow=checked.name, revision=row.revision))
     cloudevents.relay(deps.store, deps.publisher, announced)
     return row
 
@@ -100,7 +100,7 @@ def update(deps: Deps, name: str, checked: Workflow) -> workflows.WorkflowRevisi
         before = workflows.workflow(session, name).revision
         row = workflows.revise(session, name, stored(checked), clock.now())
         news = [events.WorkflowUpdated(workflow=name, revision=row.revision)] if row.revision != before else []
-        announced = cloudevents.announce(session, *news)
+        announced = cloudevents.enqueue(session, *news)
     cloudevents.relay(deps.store, deps.publisher, announced)
     return row
 
@@ -116,7 +116,7 @@ def delete(deps: Deps, name: str, *, force: bool) -> None:
         workflows.delete(session, name, clock.now(), force=force)
         reason = f"workflow {name} was deleted"
         active = runs.active(session, workflow=name)
-        announced = cloudevents.announce(session, *(events.RunCancelRequested(run=row.name, reason=reason) for row in active))
+        announced = cloudevents.enqueue(session, *(events.RunCancelRequested(run=row.name, reason=reason) for row in active))
     cloudevents.relay(deps.store, deps.publisher, announced)
 
 
@@ -129,7 +129,7 @@ def assign(deps: Deps, name: str, pattern: str) -> None:
             codesets.codeset(session, *rest.split("/", 1))
         row = workflows.assign(session, uuid.uuid4().hex, name, pattern, clock.now())
         news = [events.WorkflowAssigned(workflow=name, pattern=pattern, assignment=row.id)] if row is not None else []
-        announced = cloudevents.announce(session, *news)
+        announced = cloudevents.enqueue(session, *news)
     cloudevents.relay(deps.store, deps.publisher, announced)
 
 

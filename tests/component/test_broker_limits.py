@@ -141,7 +141,7 @@ def test_nothing_is_announced_while_the_outbox_is_full(store: database.Database)
         outbox.add(session, [events.event(started, queues.NOON)] * outbox.FULL, queues.NOON)
     with pytest.raises(errors.TemporaryError, match="10000 events wait for the broker"), store.write() as session:
         session.add(codeset_rows.Project(name="p", created=queues.NOON))
-        cloudevents.announce(session, started)
+        cloudevents.enqueue(session, started)
     assert endpoint.count(store, codeset_rows.Project) == 0
     assert endpoint.count(store, outbox_rows.Outbox) == outbox.FULL
 

@@ -33,7 +33,7 @@ FUTURE = "2999-01-01T00:00:00.000000Z"
 def announce(store: database.Database, number: int) -> list[str]:
     payloads = [events.RunStarted(run=f"w-{index}", workflow="w", project="demo") for index in range(number)]
     with store.write() as session:
-        cloudevents.announce(session, *payloads)
+        cloudevents.enqueue(session, *payloads)
     return [payload.run for payload in payloads]
 
 
@@ -46,7 +46,7 @@ def test_the_relay_publishes_everything_in_order_and_once(store: database.Databa
 
 def test_nothing_that_was_rolled_back_is_ever_published(store: database.Database, publisher: endpoint.Publisher) -> None:
     with pytest.raises(errors.ConflictError), store.write() as session:
-        cloudevents.announce(session, events.RunStarted(run="w-1", workflow="w", project="demo"))
+        cloudevents.enqueue(session, events.RunStarted(run="w-1", workflow="w", project="demo"))
         raise errors.ConflictError("no")
     assert cloudevents.sweep(store, publisher, FUTURE) == 0
 

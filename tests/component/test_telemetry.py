@@ -356,7 +356,7 @@ def test_what_a_request_announces_belongs_to_its_trace(store: database.Database,
     def announce() -> None:
         """Announce something."""
         with store.write() as session:
-            announced = cloudevents.announce(session, events.RunStarted(run="w-1", workflow="w", project="demo"))
+            announced = cloudevents.enqueue(session, events.RunStarted(run="w-1", workflow="w", project="demo"))
         cloudevents.relay(store, publisher, announced)
 
     client = api.app.test_client()

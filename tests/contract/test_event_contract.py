@@ -157,7 +157,7 @@ def test_a_function_sends_and_takes_what_the_catalogue_says(function: str) -> No
         types = {node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "TYPE"}
         mentioned |= {type for node, type in payloads(tree) if node not in {attribute.value for attribute in types}} | steered(tree)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "announce":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "enqueue":
                 announced |= {type for argument in node.args for _, type in payloads(argument)}
             if isinstance(node, ast.Dict):
                 handled |= {type for key in node.keys if key in types for _, type in payloads(key)}

@@ -249,7 +249,7 @@ def _publish(store: database.Database, publisher: Publisher, announced: Sequence
     return len(done), reached
 
 
-def announce(session: sqlmodel.Session, *payloads: events.Payload, cause: tuple[str, str] | None = None) -> list[outbox.Waiting]:
+def enqueue(session: sqlmodel.Session, *payloads: events.Payload, cause: tuple[str, str] | None = None) -> list[outbox.Waiting]:
     """Put events into the outbox of the running transaction; `relay` takes what it returns, after the commit. They belong to the trace of
     the request; `cause` is what led to them (`Event.cause`).
 

@@ -161,7 +161,7 @@ def settings_table() -> str:
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
-    path = ROOT / "ARCHITECTURE.md"
+    path = ROOT / "docs/settings.md"
     head, _, rest = path.read_text().partition("<!-- settings -->\n")
     told, mark, tail = rest.partition("<!-- /settings -->")
     if os.environ.get("UPDATE_GOLDEN"):

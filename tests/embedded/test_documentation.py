@@ -1,4 +1,4 @@
-"""Every command of the README is run, in its order, as it stands there (`uv run fuseml` is the installed command here)."""
+"""Every command of the README and of the pages in docs/ runs, in reading order, as it stands there (`uv run fuseml` is the installed command here)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ import pytest
 from tests.embedded import server as embedded
 
 ROOT = pathlib.Path(__file__).parents[2]
-TEXT = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / path for path in dict.fromkeys(re.findall(r"\((docs/[a-z-]+\.md)\)", README))]
+TEXT = "\n".join([README, *(page.read_text() for page in PAGES)])
 COMMANDS = [line.split("#")[0].strip() for line in re.findall(r"^ {4}uv run (fuseml .+)$", TEXT, re.MULTILINE)]
-# Run elsewhere: `up` is the server of this very test, `demo` and the test command are what CI and test_demo run.
-ELSEWHERE = ("fuseml up",)
-# What must be refused in the story that the commands tell, and why.
+# Run elsewhere: `up` is the server of this very test; CI and test_demo run `demo`.
+ELSEWHERE = ("fuseml up", "fuseml demo")
+# Commands that the server refuses in this order, with a word of the refusal.
 REFUSED = {"fuseml run resume mlflow-e2e-2": "succeeded"}
 
 pytest.importorskip("mlflow.version", reason="needs MLflow: install fuseml[mlflow]")
 
 
 def _files(folder: pathlib.Path) -> None:
-    """The documents that the README shows, under the names that their first lines give, and the folder of records."""
+    """The documents that the pages show, under the names that their first lines give, and the folder of records."""
     for name, content in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", TEXT, re.DOTALL):
         (folder / name).write_text(content)
     (folder / "registry").mkdir()
@@ -33,8 +35,9 @@ def _files(folder: pathlib.Path) -> None:
     (folder / "shared").symlink_to(ROOT / "shared")
 
 
-def test_the_commands_of_the_readme_do_what_it_says(tmp_path: pathlib.Path) -> None:
+def test_the_commands_of_the_documentation_work(tmp_path: pathlib.Path) -> None:
     _files(tmp_path)
+    assert len(COMMANDS) > 20
     with embedded.running(tmp_path / "home") as server:
         embedded.wait_for(lambda: server.get("/readyz")["components"]["mlflow"]["status"] == "ready", 120, "MLflow to be ready")
         environment = {
@@ -50,18 +53,18 @@ def test_the_commands_of_the_readme_do_what_it_says(tmp_path: pathlib.Path) -> N
             done = subprocess.run(
                 shlex.split(command), cwd=tmp_path, env=environment, input="y\n", capture_output=True, text=True, timeout=120, check=False
             )
-            told = f"{command}\n{done.stdout}\n{done.stderr}"
+            output = f"{command}\n{done.stdout}\n{done.stderr}"
             if command in REFUSED:
-                assert (done.returncode, REFUSED[command] in done.stderr) == (1, True), told
+                assert (done.returncode, REFUSED[command] in done.stderr) == (1, True), output
             else:
-                assert done.returncode == 0, told
+                assert done.returncode == 0, output
             if command.startswith("fuseml workflow run"):
                 server.settled()
         server.settled()
         assert server.get("/runs?limit=10")[0]["state"] == "succeeded"
 
 
-def test_the_readme_names_the_two_commands_that_everybody_begins_with() -> None:
-    assert "    pip install uv && uv run fuseml demo     # sets everything up and runs the main job\n" in TEXT
-    assert "    pip install uv && uv run task test       # sets everything up and passes the tests\n" in TEXT
+def test_the_readme_names_the_two_first_commands() -> None:
+    assert "    pip install uv && uv run fuseml demo     # sets everything up and runs the main job\n" in README
+    assert "    pip install uv && uv run task test       # sets everything up and passes the tests\n" in README
     assert "pip install uv && uv run task test\n" in (ROOT / ".ci" / "run").read_text()

@@ -40,7 +40,7 @@ class Gauge:
         return family
 
 
-REACHABLE = Gauge("fuseml_store_reachable", "1 if the database answered this scrape; 0 if it did not, and what is read from it is missing")
+REACHABLE = Gauge("fuseml_store_reachable", "1 if the database answered this scrape; 0 if it did not, and the other gauges are missing")
 QUEUE = Gauge("fuseml_queue_depth", "Deliveries that wait in the embedded broker")
 QUEUE_AGE = Gauge("fuseml_queue_oldest_seconds", "Age of the oldest event that is not delivered everywhere; 0 if there is none")
 DEAD = Gauge("fuseml_dead_letters", "Deliveries of the embedded broker that were given up")

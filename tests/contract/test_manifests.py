@@ -204,7 +204,7 @@ def test_an_image_is_named_with_a_version(path: str, document: Object) -> None:
 
 def event_types() -> str:
     """An EventType for each type of the catalogue: what Knative's own tools show."""
-    head = "# What the broker carries, for `kn eventtype list` and other catalogues. Generated from catalog.yaml (UPDATE_GOLDEN=1 with the contract tests).\n"
+    head = "# Event types of the broker, for `kn eventtype list` and other catalogues. Generated from catalog.yaml (UPDATE_GOLDEN=1 with the contract tests).\n"
     found = [
         {
             "apiVersion": "eventing.knative.dev/v1beta2",
@@ -217,7 +217,7 @@ def event_types() -> str:
             "spec": {
                 "type": entry["type"],
                 "reference": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "fuseml"},
-                "description": f"From {', '.join(entry['producers'])}, about things such as {entry['subject']}",
+                "description": f"Producers: {', '.join(entry['producers'])}; example of a subject: {entry['subject']}",
             },
         }
         for entry in test_event_contract.CATALOGUE.values()

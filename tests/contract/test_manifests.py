@@ -286,7 +286,7 @@ def routes() -> str:
         "spec": {"parentRefs": [{"name": "gateway", "namespace": "gateway-system"}], "hostnames": ["fuseml.example.com"], "rules": rules},
     }
     head = (
-        "# One address by the Gateway API, for clusters that have it: by the catalogue's prefixes to Knative's internal ingress, under the name\n"
+        "# One address by the Gateway API, for clusters that have it: the catalogue's prefixes lead to Knative's internal ingress, with the host name\n"
         "# of each function. Set parent and host by a patch. Generated from the catalogue (UPDATE_GOLDEN=1 with the contract tests).\n"
     )
     return head + yaml.safe_dump(route, sort_keys=False, width=140)

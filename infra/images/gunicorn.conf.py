@@ -7,7 +7,7 @@ bind = f"0.0.0.0:{os.environ.get('PORT', '8080')}"
 workers = 1
 worker_class = "gthread"
 threads = int(os.environ.get("THREADS", "10"))
-# Bounds the heartbeat that a gthread worker sends every second; the service's `timeoutSeconds` bounds requests.
+# Seconds without a heartbeat after which the worker is restarted; gthread sends one every second. The service's `timeoutSeconds` bounds requests.
 timeout = 30
 # Seconds for requests in progress at SIGTERM. Knative has drained the pod before, and waits `timeoutSeconds` in total.
 graceful_timeout = 25

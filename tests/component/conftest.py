@@ -1,4 +1,4 @@
-"""What component tests share: one real MLflow server and one real PostgreSQL server for the whole session, because starting them takes time."""
+"""Fixtures of the component tests. The MLflow server and the PostgreSQL server are real; one of each serves the whole session."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from . import ingress as ingress_functions
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[postgresql.Server]:
-    """A PostgreSQL server."""
+    """A running PostgreSQL server. Skips the test if its programs are not installed."""
     bin = postgresql.programs()
     if bin is None:
         pytest.skip("needs PostgreSQL's server programs, such as Debian's package postgresql")
@@ -36,7 +36,7 @@ def postgresql_server() -> Iterator[postgresql.Server]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a new, empty database, of every kind that the store knows."""
+    """The URL of a new, empty database, once for each kind that the store supports."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/fuseml.db"
     server: postgresql.Server = request.getfixturevalue("postgresql_server")
@@ -45,7 +45,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(database_url: str) -> Iterator[database.Database]:
-    """A store with its schema, on every kind of database."""
+    """A migrated store, once for each kind of database."""
     store = database.Database(database_url)
     store.migrate()
     yield store
@@ -54,7 +54,7 @@ def store(database_url: str) -> Iterator[database.Database]:
 
 @pytest.fixture
 def sqlite_store(tmp_path: Path) -> Iterator[database.Database]:
-    """A store with its schema on SQLite, for what does not depend on the kind of database."""
+    """A migrated store on SQLite, for tests that do not depend on the kind of database."""
     store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
     store.migrate()
     yield store
@@ -73,7 +73,7 @@ def function(store: database.Database, publisher: endpoint.Publisher) -> endpoin
 
 @pytest.fixture
 def ingress(sqlite_store: database.Database) -> ingress_functions.Ingress:
-    """The functions that take webhooks."""
+    """The functions that receive webhooks."""
     return ingress_functions.Ingress(sqlite_store)
 
 

@@ -22,6 +22,8 @@ _log = logging.getLogger("fuseml.housekeeper")
 _SUBMISSION_GRACE = 15
 # Seconds that who has announced an event may take to publish it, before the sweep does.
 _PUBLICATION_GRACE = 30
+# Seconds after the end of a run for which the sweep asks for reports of its steps that are missing.
+_LATE_REPORTS = 3600
 
 
 def sweep(deps: Deps, tick: events.Event) -> None:
@@ -78,10 +80,10 @@ def expire_approvals(deps: Deps, _tick: events.Event) -> None:
 
 
 def observe_runs(deps: Deps, _tick: events.Event) -> None:
-    """Tell the state of unfinished runs again, as the engine sees it: its own events may be lost. Of runs that wait for people it has told all."""
+    """Publish again what the engine reports of runs, unfinished ones and those of which the end of a step is missing: its events may be lost."""
     with deps.store.read() as session:
-        unfinished = [identity.execution_id(row.id, row.execution) for row in runs.untold(session)]
-    for execution in unfinished:
+        executions = [identity.execution_id(row.id, row.execution) for row in runs.unreported(session, _ago(seconds=_LATE_REPORTS))]
+    for execution in executions:
         observed = deps.engine.observe(execution)
         with deps.store.read() as session:
             fresh = [event for event in observed if not deliveries.is_known(session, event)]

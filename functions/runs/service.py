@@ -66,7 +66,7 @@ def log(deps: Deps, name: str, step: str, offset: int) -> engines.LogChunk:
     archived = steps[step].archived
     if archived is not None:
         return _kept(deps.contents, archived, offset)
-    over = steps[step].state in FINISHED or row.state in FINISHED
+    over = steps[step].state in FINISHED
     if steps[step].execution:
         with contextlib.suppress(errors.NotFoundError):
             return deps.engine.logs(identity.execution_id(row.id, steps[step].execution), step, offset)

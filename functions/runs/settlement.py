@@ -36,18 +36,18 @@ def settled(session: sqlmodel.Session, rows: Sequence[Run], steps: Mapping[str, 
         row.id
         for row in recent
         if any((event.source, event.id) not in known for event in (*told[row.id], *recorded[row.id]))
-        or any(_is_expected(row, step) for step in steps.get(row.id, ()))
+        or any(_is_expected(step) for step in steps.get(row.id, ()))
     }
     return {row.id for row in ended} - open_
 
 
 def _has_told(step: StepRun) -> bool:
-    return step.reused_from is None and step.state in runs.FINISHED and step.state != "skipped"
+    return step.finished is not None and step.state != "skipped"
 
 
-def _is_expected(row: Run, step: StepRun) -> bool:
-    """Whether a step of a finished run is yet to be heard of: events come in any order. In a run that failed, others never begin."""
-    return step.state not in runs.FINISHED and (row.state == "succeeded" or step.state == "running")
+def _is_expected(step: StepRun) -> bool:
+    """Whether the end of a step is only inferred from that of its run: events come in any order. A step that never began has no event."""
+    return step.reused_from is None and step.finished is None and step.state != "skipped"
 
 
 def _step_event(row: Run, step: StepRun) -> events.Event:

@@ -9,7 +9,7 @@ import pydantic
 
 from fuseml.domain import plans, workflows
 from fuseml.domain.registry import selector
-from fuseml.domain.runs import FINISHED, approval, blame
+from fuseml.domain.runs import approval, blame
 from fuseml.runtime import clock
 from fuseml.store import runs
 
@@ -27,6 +27,9 @@ _ORIGINAL_STATUS = {
 
 class StepRun(pydantic.BaseModel):
     """`duration` is in seconds, up to now while the step runs; `log` is the path of its log in this API.
+
+    When a run has finished and the engine has not reported the end of a step, its state and its `finished` follow from those of the run, and
+    its outputs are still missing.
 
     `reused_from` is the run that executed the step, where this one only took its outputs; `not_reused` is why a step that uses the cache
     was executed. `approval` is what people were asked before the step could begin, and their answer; null for a step that asks nobody, or
@@ -130,15 +133,14 @@ def of(row: runs.Run, steps: Sequence[runs.StepRun], waits_for: str | None, *, s
 
 
 def _step(row: runs.Run, step: runs.StepRun, planned: plans.StepPlan | plans.ReusedStep | None) -> StepRun:
-    # A step that a finished run never reached will not start any more.
-    state = "skipped" if step.state == "queued" and row.state in FINISHED else step.state
+    finished = step.finished or (row.finished if step.execution else None)
     return StepRun(
         name=step.name,
         image=_image(planned) if planned else "",
-        state=state,
+        state=step.state,
         started=step.started,
-        finished=step.finished,
-        duration=duration(step.started, step.finished),
+        finished=finished,
+        duration=duration(step.started, finished),
         attempts=step.attempts,
         cause=step.cause,
         needs=list(planned.needs) if planned else [],

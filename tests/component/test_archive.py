@@ -64,8 +64,10 @@ def test_the_log_of_a_step_that_runs_stays_with_the_engine(world: World) -> None
     assert world.log("w-1", "train")[0] == b"train\n" + LINES
 
 
-def test_a_step_that_nothing_was_heard_of_any_more_is_kept_with_its_run(world: World) -> None:
-    world.run("w-1", state="failed", train="running")
+def test_the_log_of_a_step_whose_end_is_not_reported_is_kept_with_its_run(world: World) -> None:
+    run_id = world.run("w-1", state="failed", train="cancelled")
+    with world.store.write() as session:
+        runs.steps(session, [run_id])[0].finished = None
     archive.archive_logs(world.house(), TICK)
     assert world.archived() == {"w-1/train": "runs/id-w-1/train.log"}
 

@@ -187,14 +187,14 @@ def test_a_run_that_never_began_is_settled(world: triggering.World) -> None:
     assert (run["state"], run["settled"]) == ("cancelled", True)
 
 
-def test_a_step_that_is_not_heard_of_yet_keeps_a_run_from_being_settled_but_not_for_ever(world: triggering.World) -> None:
+def test_a_step_whose_end_is_not_reported_yet_keeps_a_run_from_being_settled_but_not_for_ever(world: triggering.World) -> None:
     world.pushed(A)
     world.settle()
     world.finish("train-1")
     world.events.clear()
     with world.store.write() as session:
         [step] = session.exec(sqlmodel.select(run_rows.StepRun))
-        step.state = "queued"
+        step.finished = None
     assert world.run("train-1")["settled"] is False
     with world.store.write() as session:
         [row] = session.exec(sqlmodel.select(run_rows.Run))

@@ -20,7 +20,7 @@ from fuseml import engines
 from fuseml.domain import errors, events, plans
 from fuseml.domain.registry import extension
 from fuseml.githosts import embedded
-from fuseml.runtime import auth, cloudevents, secrets
+from fuseml.runtime import auth, clock, cloudevents, secrets
 from fuseml.store import codesets, database, extensions, runs
 from fuseml.store.tables import codeset_rows, outbox_rows
 
@@ -153,7 +153,7 @@ class System:
             row.state, row.cause = state, "it was too hard"
             for step in runs.steps(session, [row.id]):
                 if step.reused_from is None:
-                    step.state = "succeeded" if step.name in succeeded else "failed"
+                    step.state, step.finished = "succeeded" if step.name in succeeded else "failed", clock.now()
                     step.outputs = dict(succeeded.get(step.name, {}))
 
     def plan_of(self, run: Mapping[str, Any]) -> plans.Plan:

@@ -381,6 +381,23 @@ def test_progress_is_stored_and_read_back(store: database.Database) -> None:
         assert runs.active(session) == []
 
 
+def test_an_engine_is_asked_for_reports_that_are_missing_of_runs_that_it_still_has(store: database.Database) -> None:
+    workflow(store, "w")
+    for state in ("running", "succeeded", "cancelled", "cancelled", "succeeded", "running"):
+        new_run(store, "w", state)
+    with store.write() as session:
+        rows = [runs.get(session, f"w-{number}") for number in range(1, 7)]
+        for number, row in enumerate(rows, start=1):
+            row.submitted = None if number == 6 else NOON
+            row.finished = None if row.state == "running" else NOON
+            for step in runs.steps(session, [row.id]):
+                step.finished = NOON if number == 2 or (step.name == "a" and row.finished) else None
+        rows[3].forgotten = NOON
+        rows[4].finished = "2026-11-21T11:00:00.000000Z"
+    with store.read() as session:
+        assert [row.name for row in runs.unreported(session, "2026-11-21T11:30:00.000000Z")] == ["w-1", "w-3"]
+
+
 def test_runs_are_found_by_what_they_are_about(store: database.Database) -> None:
     workflow(store, "v")
     workflow(store, "w")

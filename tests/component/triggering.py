@@ -29,13 +29,18 @@ MAIN = "refs/heads/main"
 
 
 class Engine:
-    """Takes plans, once each, and runs nothing. `given` are the runs of all plans that came; `meanwhile` happens while the next one does."""
+    """Takes plans, once each, and runs nothing. `given` are the runs of all plans that came; `meanwhile` happens while the next one does.
+
+    `reports` are the events that it derives anew, by run id, when it is asked; `observed` are the runs that it was asked for.
+    """
 
     def __init__(self) -> None:
         self.submitted: list[str] = []
         self.cancelled: dict[str, str] = {}
         self.given: list[str] = []
         self.meanwhile: Callable[[], None] | None = None
+        self.reports: dict[str, Sequence[events.Event]] = {}
+        self.observed: list[str] = []
 
     def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         self.given.append(plan.run)
@@ -49,7 +54,8 @@ class Engine:
         self.cancelled.setdefault(run_id, reason)
 
     def observe(self, run_id: str) -> Sequence[events.Event]:
-        return []
+        self.observed.append(run_id)
+        return self.reports.get(run_id, [])
 
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
         return engines.LogChunk(b"", 0, complete=True)
@@ -136,7 +142,7 @@ class World:
             row.state, row.finished = state, clock.now()
             session.add(row)
             for step in runs.steps(session, [row.id]):
-                step.state, step.outputs = "succeeded" if state == "succeeded" else "failed", outputs
+                step.state, step.outputs, step.finished = "succeeded" if state == "succeeded" else "failed", outputs, row.finished
                 told = events.RunStepFinished(run=name, workflow=row.workflow, project=row.project, step=step.name, state=step.state)
                 self.events.append(events.event(told.model_copy(update={"outputs": outputs}), clock.now()))
             ended = events.RunFinished.model_validate({**row.model_dump(), "run": name})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -76,7 +76,11 @@ class World:
         pairs = [(before.run, after.run), *((before.steps[name].progress, item.progress) for name, item in after.steps.items())]
         for was, now in pairs:
             assert RANK[now.state] >= RANK[was.state], "a state moved backward"
-            assert was.state not in runs.FINISHED or now.state == was.state, "a finish was changed"
+            assert not was.is_final or now == dataclasses.replace(was, started=now.started, attempts=now.attempts), (
+                "a reported end was changed"
+            )
+        if after.run.state in runs.FINISHED:
+            assert {item.progress.state for item in after.steps.values()} <= runs.FINISHED, "a finished run has an open step"
         if {before.run.state, after.run.state} == {"running", "waiting"}:
             assert self._facts(after) > self._facts(before), "to and fro without a new fact"
         if after.run.state == "waiting":
@@ -162,7 +166,7 @@ def test_any_order_and_any_repetition_come_to_the_same_end(scenario: Scenario, c
     orderly, wild = World(scenario, None).live(), World(scenario, chance).live()
     assert wild.course.run.state in runs.FINISHED
     assert wild.course.run.state == orderly.course.run.state
-    assert all(item.progress.state in runs.FINISHED for item in wild.course.steps.values() if item.execution == 0)
+    assert all(item.progress.is_final for item in wild.course.steps.values())
     if scenario.is_faultless:
         # What has not begun when something fails depends on who was quicker; without a fault nothing does.
         assert summary(wild) == summary(orderly)
@@ -195,6 +199,102 @@ def test_a_run_that_is_cancelled_begins_nothing_more(scenario: Scenario, chance:
         world.deliver(world.waiting.pop(chance.randrange(len(world.waiting))))
     assert world.course.run.state in runs.FINISHED
     assert world.course.execution == executions
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """The observations of a run without approvals, in their order, and the end of each step.
+
+    Tekton does not name the steps that a cancelled run skips.
+    """
+
+    seen: tuple[runs.Observation, ...]
+    ends: Mapping[str, runs.Progress]
+
+    def after(self, observations: Sequence[runs.Observation]) -> lifecycle.Lifecycle:
+        """The run after these observations. At no moment has a finished one an open step, and no reported end is changed."""
+        current = begin(*(step(name) for name in self.ends))
+        for observation in observations:
+            before, current = current, lifecycle.settle(lifecycle.observe(current, (), observation), (), NOW)
+            if current.run.state in runs.FINISHED:
+                assert {item.progress.state for item in current.steps.values()} <= runs.FINISHED, "a finished run has an open step"
+            for name, item in current.steps.items():
+                known = before.steps[name].progress
+                assert RANK[item.progress.state] >= RANK[known.state], "a state moved backward"
+                assert not known.is_final or item.progress.outputs == known.outputs, "a reported end was changed"
+        return current
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    end: runs.State = draw(st.sampled_from(("succeeded", "failed", "cancelled")))
+    others: tuple[runs.State, ...] = ("succeeded", "skipped") if end == "succeeded" else ("succeeded", "skipped", end)
+    names = "abcd"[: draw(st.integers(1, 4))]
+    ends = {name: draw(st.sampled_from(others)) for name in names}
+    seen = [runs.Observation("id", None, "running", NOW, started=NOW)]
+    for name in names:
+        if ends[name] != "skipped":
+            seen.append(runs.Observation("id", name, "running", NOW, started=NOW))
+            outputs = {"model": f"models:/{name}/1"} if ends[name] == "succeeded" else {}
+            seen.append(runs.Observation("id", name, ends[name], NOW, started=NOW, finished=NOW, outputs=outputs))
+    skipped = tuple(name for name in names if ends[name] == "skipped") if end != "cancelled" else ()
+    seen.append(runs.Observation("id", None, end, NOW, started=NOW, finished=NOW, skipped=skipped))
+    return History(tuple(seen), {name: runs.Progress(state) for name, state in ends.items()})
+
+
+@given(histories(), st.data())
+def test_the_end_of_a_run_settles_its_steps_whatever_order_events_come_in(history: History, data: st.DataObject) -> None:
+    orderly = history.after(history.seen)
+    shuffled = data.draw(st.permutations(history.seen))
+    assert history.after([*shuffled, *data.draw(st.lists(st.sampled_from(history.seen)))]) == orderly
+    assert {name: item.progress.state for name, item in orderly.steps.items()} == {name: item.state for name, item in history.ends.items()}
+    for name, item in orderly.steps.items():
+        assert item.progress.outputs == ({"model": f"models:/{name}/1"} if item.progress.state == "succeeded" else {})
+
+
+@given(histories(), st.data())
+def test_the_end_of_a_run_settles_the_steps_of_which_everything_else_is_lost(history: History, data: st.DataObject) -> None:
+    kept = data.draw(st.lists(st.sampled_from(history.seen)))
+    lossy = history.after([*kept, history.seen[-1]])
+    assert lossy.run.state == history.seen[-1].state
+    reported = {item.step for item in kept if item.state in runs.FINISHED} | set(history.seen[-1].skipped)
+    assert {name for name, item in lossy.steps.items() if item.progress.is_final} == reported - {None}
+    # The sweep has the engine report everything again.
+    assert history.after([*kept, history.seen[-1], *history.seen]) == history.after(history.seen)
+
+
+@pytest.mark.parametrize(
+    ("end", "started", "state", "attempts"),
+    [
+        ("succeeded", None, "succeeded", 1),
+        ("succeeded", NOW, "succeeded", 2),
+        ("failed", None, "skipped", 0),
+        ("failed", NOW, "cancelled", 2),
+        ("cancelled", None, "skipped", 0),
+        ("cancelled", NOW, "cancelled", 2),
+    ],
+)
+def test_an_end_that_is_not_reported_is_inferred_and_the_report_replaces_it(
+    end: runs.State, started: str | None, state: runs.State, attempts: int
+) -> None:
+    open_ = runs.Progress("running", started, attempts=2) if started else runs.Progress()
+    inferred = runs.infer(open_, end)
+    assert inferred == runs.Progress(state, started, None, None, attempts)
+    late = runs.Observation("id", "a", "failed", NOW, started=NOW, finished=NOW, cause="why", attempts=2)
+    reported = runs.advance(inferred, late)
+    assert reported == runs.Progress("failed", NOW, NOW, "why", 2)
+    assert runs.infer(reported, end) == reported
+
+
+def test_a_step_of_an_execution_that_has_succeeded_counts_as_succeeded_however_its_run_ends() -> None:
+    steps = (step("a"), step("b", "a", asks=True))
+    done = runs.Observation("id", "a", "succeeded", NOW, started=NOW)
+    asked = lifecycle.settle(lifecycle.observe(begin(*steps), steps, runs.Observation("id", None, "succeeded", NOW)), steps, NOW)
+    assert (asked.run.state, asked.executed, asked.steps["a"].progress.state) == ("queued", 1, "queued")
+    cancelled = lifecycle.stopped(asked, "cancelled", "wrong data", NOW)
+    assert {name: item.progress.state for name, item in cancelled.steps.items()} == {"a": "succeeded", "b": "skipped"}
+    assert [item.progress.is_final for item in cancelled.steps.values()] == [False, True]
+    assert lifecycle.settle(lifecycle.observe(cancelled, steps, done), steps, NOW).steps["a"].progress.is_final
 
 
 def test_a_run_that_asks_nobody_is_one_execution_and_ends_with_it() -> None:

@@ -44,9 +44,9 @@ def record_key(session: Session, step: run_rows.StepRun, key: str | None) -> Non
 
 
 def without_key(session: Session, run_id: str) -> Sequence[run_rows.StepRun]:
-    """The steps of the run that have succeeded and are to have a key."""
+    """The steps of the run that are reported to have succeeded and are to have a key."""
     return session.exec(
-        select(run_rows.StepRun).where(
-            run_rows.StepRun.run_id == run_id, run_rows.StepRun.cache_key == UNKNOWN, run_rows.StepRun.state == "succeeded"
-        )
+        select(run_rows.StepRun)
+        .where(run_rows.StepRun.run_id == run_id, run_rows.StepRun.cache_key == UNKNOWN)
+        .where(run_rows.StepRun.state == "succeeded", col(run_rows.StepRun.finished).is_not(None))
     ).all()

@@ -87,23 +87,18 @@ def active(session: Session, *, workflow: str | None = None) -> Sequence[Run]:
     return session.exec(query.where(Run.workflow == workflow) if workflow else query).all()
 
 
-_UNTOLD = select(Run).where(
-    col(Run.submitted).is_not(None),
-    col(Run.state).in_(ACTIVE),
-    or_(
-        col(Run.execution) > col(Run.executed),
-        exists().where(
-            col(StepRun.run_id) == Run.id,
-            col(StepRun.execution) > 0,
-            col(StepRun.state).in_(ACTIVE),
-        ),
-    ),
-)
+_UNREPORTED = exists().where(col(StepRun.run_id) == Run.id, col(StepRun.execution) > 0, col(StepRun.finished).is_(None))
 
 
-def untold(session: Session) -> Sequence[Run]:
-    """Unfinished runs of which an engine has yet to tell something: not those that only wait for people. Oldest first."""
-    return session.exec(_UNTOLD.order_by(col(Run.sequence))).all()
+def unreported(session: Session, since: str) -> Sequence[Run]:
+    """Runs of which an engine has yet to report something, oldest first: not those that only wait for people.
+
+    Among them are those that finished after `since` and of which the end of a step is only inferred.
+    """
+    is_active = and_(col(Run.state).in_(ACTIVE), or_(col(Run.execution) > col(Run.executed), _UNREPORTED))
+    is_recent = and_(col(Run.forgotten).is_(None), col(Run.finished) > since, _UNREPORTED)
+    query = select(Run).where(col(Run.submitted).is_not(None), or_(is_active, is_recent))
+    return session.exec(query.order_by(col(Run.sequence))).all()
 
 
 def count_active(session: Session) -> dict[str, int]:
@@ -205,11 +200,10 @@ def record(session: Session, row: Run | StepRun, now: runs.Progress) -> None:
     session.add(row)
 
 
-def lifecycle_of(session: Session, row: Run, steps: Collection[str]) -> lifecycle.Lifecycle:
-    """The domain's view of a run and those of its step runs that are named and exist."""
-    found = session.exec(
-        select(StepRun).where(StepRun.run_id == row.id, col(StepRun.name).in_(steps)).order_by(col(StepRun.position))
-    ).all()
+def lifecycle_of(session: Session, row: Run, steps: Collection[str] | None = None) -> lifecycle.Lifecycle:
+    """The domain's view of a run and of its step runs, or of those among them that are named in `steps`."""
+    query = select(StepRun).where(StepRun.run_id == row.id).order_by(col(StepRun.position))
+    found = session.exec(query if steps is None else query.where(col(StepRun.name).in_(steps))).all()
     return lifecycle.Lifecycle(
         progress(row),
         {step.name: lifecycle.Step(progress(step), step.execution, _approval(step)) for step in found},

@@ -26,8 +26,8 @@ _Change = Callable[[lifecycle.Lifecycle, lifecycle.Planned], lifecycle.Lifecycle
 def apply_observation(session: sqlmodel.Session, row: runs.Run, seen: Observation) -> list[events.Payload]:
     """Apply what an engine saw of the run. When a new execution follows from it, `run.requested` has it submitted."""
     number = row.execution
-    # In a run that asks nobody, only the steps that the observation names can change.
-    named = [seen.step] if seen.step is not None else seen.skipped
+    # In a run that asks nobody only the steps that the observation names can change; its end settles all of them.
+    named = None if seen.step is None and seen.state in FINISHED else [seen.step] if seen.step is not None else seen.skipped
     announced = _applied(session, row, named, lambda current, planned: lifecycle.observe(current, planned, seen))
     if row.execution > number:
         announced.append(events.RunRequested(request=identity.execution_id(row.name, row.execution), run=row.name))
@@ -60,8 +60,7 @@ def record_decision(
 
 def end(session: sqlmodel.Session, row: runs.Run, state: State, cause: str) -> list[events.Payload]:
     """Finish a run of which no engine will report."""
-    current = runs.lifecycle_of(session, row, [step.name for step in runs.steps(session, [row.id])])
-    runs.record_lifecycle(session, row, lifecycle.stopped(current, state, cause, clock.now()))
+    runs.record_lifecycle(session, row, lifecycle.stopped(runs.lifecycle_of(session, row), state, cause, clock.now()))
     return [finished_event(session, row)]
 
 
@@ -70,7 +69,7 @@ def is_late(step: runs.StepRun) -> bool:
     return step.approval is not None and approval.Approval.model_validate(step.approval).is_late(clock.now())
 
 
-def _applied(session: sqlmodel.Session, row: runs.Run, named: Sequence[str], change: _Change) -> list[events.Payload]:
+def _applied(session: sqlmodel.Session, row: runs.Run, named: Sequence[str] | None, change: _Change) -> list[events.Payload]:
     steps = row.plan["steps"] if row.plan else []
     planned = _STEPS.validate_python(steps) if any(step.get("approval") for step in steps) else ()
     before = runs.lifecycle_of(session, row, [step.name for step in planned] or named)
@@ -87,7 +86,7 @@ def _announcements(
         yield events.RunStarted(run=row.name, workflow=row.workflow, project=row.project)
     for name, step in after.steps.items():
         now, known = step.progress, before.steps[name].progress
-        if now.state in FINISHED and known.state not in FINISHED:
+        if now.is_final and not known.is_final:
             yield events.RunStepFinished(
                 run=row.name,
                 workflow=row.workflow,

@@ -117,8 +117,13 @@ def answer(
 
 def settle(lifecycle: Lifecycle, planned: Planned, now: str) -> Lifecycle:
     """What follows from the facts: steps skipped, asked for or refused, the next execution begun, the run's state, its end."""
-    if lifecycle.run.state in runs.FINISHED:
-        return _closed(lifecycle, now)
+    if lifecycle.run.state not in runs.FINISHED:
+        lifecycle = _continued(lifecycle, planned, now)
+    return _inferred(_closed(lifecycle, now)) if lifecycle.run.state in runs.FINISHED else lifecycle
+
+
+def _continued(lifecycle: Lifecycle, planned: Planned, now: str) -> Lifecycle:
+    """What follows while the run has not finished."""
     lifecycle = _decided(lifecycle, planned, now)
     refused = refusal(lifecycle)
     if refused is not None:
@@ -128,7 +133,7 @@ def settle(lifecycle: Lifecycle, planned: Planned, now: str) -> Lifecycle:
     if refused is not None:
         return _finished(lifecycle, "failed", refused, now)
     if lifecycle.cancelled is not None:
-        return _closed(_finished(lifecycle, "cancelled", lifecycle.cancelled, now), now)
+        return _finished(lifecycle, "cancelled", lifecycle.cancelled, now)
     # A step's events may come after the end of its execution; the next one needs what it has put out.
     if all(step.execution == 0 or step.progress.state in runs.FINISHED for step in lifecycle.steps.values()):
         ready = set(_ready(lifecycle, planned))
@@ -142,11 +147,12 @@ def settle(lifecycle: Lifecycle, planned: Planned, now: str) -> Lifecycle:
 
 
 def stopped(lifecycle: Lifecycle, state: runs.State, cause: str, now: str) -> Lifecycle:
-    """The end of a run of which no engine has anything, or will have: it was cancelled while it waited, or cannot be executed."""
-    for name, step in lifecycle.steps.items():
-        if step.progress.state not in runs.FINISHED:
-            lifecycle = _left(lifecycle, name, now)
-    return _finished(lifecycle, state, cause, now)
+    """The end of a run of which no engine has anything, or will have: it was cancelled while it waited, or cannot be executed.
+
+    An engine may have got the last execution all the same, from a process that died before it wrote that down; what it reports of the
+    steps then still counts.
+    """
+    return _inferred(_closed(_finished(lifecycle, state, cause, now), now))
 
 
 def refusal(lifecycle: Lifecycle) -> str | None:
@@ -244,6 +250,15 @@ def _closed(lifecycle: Lifecycle, now: str) -> Lifecycle:
     """Nothing will start any more: what is open is skipped."""
     for name in [name for name, step in lifecycle.steps.items() if step.is_open]:
         lifecycle = _left(lifecycle, name, now)
+    return lifecycle
+
+
+def _inferred(lifecycle: Lifecycle) -> Lifecycle:
+    """The run has finished: the steps whose own end was not reported have ended with their execution."""
+    for name, step in lifecycle.steps.items():
+        if step.execution:
+            end = "succeeded" if step.execution <= lifecycle.executed else lifecycle.run.state
+            lifecycle = _with(lifecycle, name, dataclasses.replace(step, progress=runs.infer(step.progress, end)))
     return lifecycle
 
 

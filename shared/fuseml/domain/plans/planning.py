@@ -84,11 +84,11 @@ def build(
 
 
 def _check_codesets(checked: workflows.Workflow, codesets: Mapping[str, CodesetVersion]) -> None:
-    wanted = codeset_inputs(checked)
+    wanted, suggestions = codeset_inputs(checked), document.Suggestions()
     problems = [errors.Problem(f"inputs.{name}", "this input is a codeset, and none was given") for name in wanted if name not in codesets]
     problems += [
         errors.Problem(
-            f"inputs.{name}", f"workflow {checked.name!r} has no codeset input of this name", suggestion=document.nearest(name, wanted)
+            f"inputs.{name}", f"workflow {checked.name!r} has no codeset input of this name", suggestion=suggestions.nearest(name, wanted)
         )
         for name in codesets
         if name not in wanted
@@ -99,14 +99,14 @@ def _check_codesets(checked: workflows.Workflow, codesets: Mapping[str, CodesetV
 
 def _input_values(checked: workflows.Workflow, given: Mapping[str, str]) -> dict[str, str]:
     known = [item for item in checked.inputs if not item.is_codeset]
-    names = [item.name for item in known]
+    names, suggestions = [item.name for item in known], document.Suggestions()
     problems = [
         errors.Problem(f"inputs.{item.name}", "this input has no default, and no value was given")
         for item in known
         if item.default is None and item.name not in given
     ]
     problems += [
-        errors.Problem(f"inputs.{name}", f"workflow {checked.name!r} has no such input", suggestion=document.nearest(name, names))
+        errors.Problem(f"inputs.{name}", f"workflow {checked.name!r} has no such input", suggestion=suggestions.nearest(name, names))
         for name in given
         if name not in names
     ]

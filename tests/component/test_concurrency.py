@@ -318,5 +318,5 @@ TestQueueing = Queueing.TestCase
 TestQueueingToAsk = QueueingToAsk.TestCase
 TestCancellingWhileAsking = CancellingWhileAsking.TestCase
 TestCancelling = Cancelling.TestCase
-TestQueueing.settings = TestCancelling.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
-TestQueueingToAsk.settings = TestCancellingWhileAsking.settings = settings(max_examples=5, stateful_step_count=25, deadline=None)
+TestQueueing.settings = TestCancelling.settings = settings(max_examples=10, stateful_step_count=25)
+TestQueueingToAsk.settings = TestCancellingWhileAsking.settings = settings(max_examples=5, stateful_step_count=25)

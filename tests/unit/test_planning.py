@@ -304,7 +304,7 @@ def _workflows(draw: st.DrawFn) -> dict[str, object]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_workflows())
 def test_plans_are_deterministic_acyclic_complete_and_survive_the_store(data: dict[str, object]) -> None:
     try:

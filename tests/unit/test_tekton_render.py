@@ -56,7 +56,7 @@ def graphs(draw: st.DrawFn) -> plans.Plan:
 
 
 @given(planned=graphs(), data=st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_tekton_runs_exactly_the_steps_that_the_rule_of_plans_says(planned: plans.Plan, data: st.DataObject) -> None:
     written = {step.name: {"o": data.draw(st.sampled_from(["yes", "no", "other"]))} for step in planned.steps}
     outcome = tekton_model.run_pipeline(list(tasks_of(planned).values()), written)
@@ -73,7 +73,7 @@ def holds(condition: plans.Condition, written: dict[str, dict[str, str]]) -> boo
 
 
 @given(planned=graphs())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_edge_of_the_plan_is_an_edge_of_the_pipeline_once(planned: plans.Plan) -> None:
     tasks = tasks_of(planned)
     above = {name: ancestors(name, tasks) for name in tasks}

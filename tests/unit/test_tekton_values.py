@@ -72,7 +72,7 @@ def meant(value: plans.Value) -> str:
     args=st.lists(parts(OUTPUT), max_size=2),
 )
 @example(variables={"X": (*plans.text("$"), *plans.text("(params.output-0)"))}, command=[plans.text("$")], args=[])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_environment_and_arguments_arrive_as_the_plan_says(
     variables: dict[str, plans.Value], command: list[plans.Value], args: list[plans.Value]
 ) -> None:
@@ -85,7 +85,7 @@ def test_environment_and_arguments_arrive_as_the_plan_says(
 
 
 @given(script=parts(OUTPUT))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_script_arrives_as_the_plan_says_or_is_refused(script: plans.Value) -> None:
     step = plans.StepPlan(name="it", image=plans.text("image:1"), script=script)
     if values.is_variable(script) and values.is_dynamic(script):

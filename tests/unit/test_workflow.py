@@ -194,7 +194,7 @@ _DOCUMENTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_DOCUMENTS | _DATA)
 def test_any_data_is_a_workflow_or_an_invalid_error_with_problems(data: object) -> None:
     try:
@@ -266,7 +266,7 @@ def test_a_workflow_has_a_largest_number_of_steps() -> None:
         loading.load(f"name: x\nsteps:\n{steps}")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(alphabet="name:steps-image \n{}[]'\"|>&*!#?x1", max_size=80))
 def test_any_text_is_a_workflow_or_an_invalid_error(text: str) -> None:
     try:

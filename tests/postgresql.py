@@ -10,13 +10,13 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy
 
-_READY_SECONDS = 60.0
+from tests.waiting import PATIENCE, wait_until_ready
+
 # The server refuses to run as root; Debian's package makes this account.
 _ACCOUNT = "postgres"
 
@@ -71,21 +71,21 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
-            try:
-                with self._administration() as connection:
-                    connection.execute(sqlalchemy.text("SELECT 1"))
-                return
-            except sqlalchemy.exc.OperationalError:
-                assert time.monotonic() < deadline and self._process.poll() is None, (self._folder / "log").read_text()
-                time.sleep(0.05)
+        wait_until_ready(self._process, self._answers, "PostgreSQL", (self._folder / "log").read_text)
+
+    def _answers(self) -> bool:
+        try:
+            with self._administration() as connection:
+                connection.execute(sqlalchemy.text("SELECT 1"))
+        except sqlalchemy.exc.OperationalError:
+            return False
+        return True
 
     def stop(self) -> None:
         """Stop the server at once, as a crash does: connections break."""
         if self._process:
             self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(20)
+            self._process.wait(PATIENCE)
             self._process = None
 
     def close(self) -> None:

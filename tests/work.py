@@ -24,3 +24,19 @@ def at_most(calls: int) -> Iterator[None]:
         yield
     finally:
         sys.setprofile(None)
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[object]]:
+    """The C functions that the block calls in this thread: what it asks of the network, for one."""
+    calls: list[object] = []
+
+    def note(_frame: FrameType, event: str, argument: object) -> None:
+        if event == "c_call":
+            calls.append(argument)
+
+    sys.setprofile(note)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)

@@ -12,7 +12,6 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,9 @@ from typing import Any
 import pytest
 import urllib3
 
+from tests import commands, waiting
 from tests.images import image
+from tests.waiting import CLUSTER_PATIENCE, PATIENCE
 
 ROOT = pathlib.Path(__file__).parents[2]
 DEPLOYED = {
@@ -39,7 +40,7 @@ DEPLOYED = {
 
 
 def kubectl(*arguments: str, given: str | None = None) -> str:
-    return subprocess.run(["kubectl", *arguments], input=given, capture_output=True, text=True, check=True).stdout
+    return commands.run(["kubectl", *arguments], text=given or "", patience=CLUSTER_PATIENCE).stdout
 
 
 def found(kind: str, *arguments: str, namespace: str = "fuseml") -> list[dict[str, Any]]:
@@ -47,13 +48,11 @@ def found(kind: str, *arguments: str, namespace: str = "fuseml") -> list[dict[st
     return items
 
 
-def wait_until(true: Callable[[], object], seconds: float, what: str) -> float:
-    """Seconds that it took."""
-    started = time.monotonic()
-    while not true():
-        assert time.monotonic() - started < seconds, f"not after {seconds} s: {what}"
-        time.sleep(0.2)
-    return time.monotonic() - started
+def wait_until(condition: Callable[[], object], what: str | Callable[[], str]) -> float:
+    """As tests.waiting has it, with the patience that a cluster needs. Returns the seconds that it took."""
+    begun = time.monotonic()
+    waiting.wait_until(condition, what, patience=CLUSTER_PATIENCE, interval=0.2)
+    return time.monotonic() - begun
 
 
 def deploy(*arguments: str) -> str:
@@ -73,9 +72,7 @@ def undeploy() -> None:
 
 
 def _task(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "infra.deploy", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return commands.run([sys.executable, "-m", "infra.deploy", *arguments], cwd=ROOT, patience=2 * CLUSTER_PATIENCE).stdout
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class Deployment:
 
     def get(self, path: str, *, token: str | None = None) -> urllib3.BaseHTTPResponse:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return urllib3.request("GET", self.url + path, headers=headers, timeout=60.0, retries=False)
+        return urllib3.request("GET", self.url + path, headers=headers, timeout=PATIENCE, retries=False)
 
     def told(self, path: str) -> Any:
         """What the API tells the administrator. Skips the test without the token."""
@@ -101,13 +98,11 @@ class Deployment:
         """Of the command."""
         return {**os.environ, "FUSEML_SERVER_URL": self.url, "FUSEML_TOKEN": self.token, "FUSEML_HOME": str(self.home)}
 
-    def fuseml(self, *arguments: str, code: int = 0, timeout: float = 600) -> str:
+    def fuseml(self, *arguments: str, code: int = 0, patience: float = CLUSTER_PATIENCE) -> str:
         """What the command prints."""
         if not self.token:
             pytest.skip("needs FUSEML_TOKEN")
-        command = [sys.executable, "-m", "fuseml.cli.main", "--timeout", "120", *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False)
-        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+        done = commands.fuseml("--timeout", f"{PATIENCE}", *arguments, environment=self.environment, code=code, patience=patience)
         return done.stdout + done.stderr
 
 

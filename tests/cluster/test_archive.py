@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from fuseml.store import database
 from tests import s3 as servers
 from tests.component import archiving
 from tests.contract import engines, on_cluster
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -69,10 +69,11 @@ def test_the_log_is_the_same_when_the_pod_is_deleted_and_when_the_run_is_forgott
     assert under.engine.observe(planned.id), "it has only just finished"
     world.finished(planned.run, days_ago=8)
     archive.forget_runs(world.house(), archiving.TICK)
-    deadline = time.monotonic() + 60
-    while under.engine.observe(planned.id) or on_cluster.leftovers(under):
-        assert time.monotonic() < deadline, on_cluster.leftovers(under)
-        time.sleep(0.5)
+    wait_until(
+        lambda: not under.engine.observe(planned.id) and not on_cluster.leftovers(under),
+        lambda: f"nothing to be left of the run, not {on_cluster.leftovers(under)}",
+        interval=0.5,
+    )
     assert {step: whole(world, planned.run, step) for step in before} == before
 
 

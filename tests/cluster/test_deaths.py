@@ -20,6 +20,7 @@ import urllib3
 from fuseml.domain import events
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import database
+from tests.waiting import PATIENCE
 
 from .deployment import Deployment, found, kubectl, wait_until
 
@@ -37,7 +38,7 @@ def pods() -> dict[str, str]:
 
 def _tell(sink: str, headers: Mapping[str, str], body: bytes) -> None:
     with contextlib.suppress(urllib3.exceptions.HTTPError):
-        urllib3.request("POST", sink, body=body, headers=headers, timeout=120.0, retries=False)
+        urllib3.request("POST", sink, body=body, headers=headers, timeout=PATIENCE, retries=False)
 
 
 def test_a_pod_that_is_killed_in_the_middle_of_an_event_leaves_one_effect(
@@ -59,14 +60,14 @@ def test_a_pod_that_is_killed_in_the_middle_of_an_event_leaves_one_effect(
                 waiting = set(connection.execute(_WAITING).scalars())
             return {name for name, address in pods().items() if address in waiting}
 
-        wait_until(in_the_middle, 120, f"{FUNCTION} handles the event")
+        wait_until(in_the_middle, f"{FUNCTION} to handle the event")
         killed = in_the_middle()
         kubectl("delete", "pod", *killed, "--namespace=fuseml", "--grace-period=0", "--force")
-        wait_until(lambda: not killed & pods().keys(), 60, "the pod is gone")
+        wait_until(lambda: not killed & pods().keys(), "the pod to be gone")
     begun = time.monotonic()
     telling.join()
 
-    wait_until(lambda: deployment.told(f"/artifacts?project={project}"), 180, "the event is handled again")
+    wait_until(lambda: deployment.told(f"/artifacts?project={project}"), "the event to be handled again")
     with capsys.disabled():
         sys.stderr.write(
             f"\n{', '.join(killed)} killed, the effect is there {time.monotonic() - begun:.1f} s after the database could go on\n"

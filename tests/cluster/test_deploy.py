@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 
 import pytest
 
 from fuseml.runtime import catalog
+from tests import commands
 
 from .deployment import Deployment, deploy, found, kubectl, wait_until
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 def test_every_function_is_a_ready_service(deployment: Deployment) -> None:
-    listed = subprocess.run(["kn", "service", "list", "--namespace=fuseml", "--output=json"], capture_output=True, text=True, check=True)
+    listed = commands.run(["kn", "service", "list", "--namespace=fuseml", "--output=json"])
     services = json.loads(listed.stdout)["items"]
     assert sorted(service["metadata"]["name"] for service in services) == NAMES
     assert {service["metadata"]["labels"]["app.kubernetes.io/part-of"] for service in services} == {"fuseml"}
@@ -71,14 +71,12 @@ def test_an_account_may_do_what_its_function_does(
 ) -> None:
     resource, _, subresource = resource.partition("/")
     asked = ["auth", "can-i", verb, resource, f"--as=system:serviceaccount:fuseml:{account}", f"--namespace={namespace}"]
-    done = subprocess.run(
-        ["kubectl", *asked, *([f"--subresource={subresource}"] if subresource else [])], capture_output=True, text=True, check=False
-    )
+    done = commands.run(["kubectl", *asked, *([f"--subresource={subresource}"] if subresource else [])], code=None)
     assert done.stdout.strip() == ("yes" if allowed else "no")
 
 
 def test_a_function_goes_to_sleep_and_wakes_with_a_call(deployment: Deployment) -> None:
-    wait_until(lambda: not found("pods", "--selector=serving.knative.dev/service=resolver"), 240, "the resolver scales to zero")
+    wait_until(lambda: not found("pods", "--selector=serving.knative.dev/service=resolver"), "the resolver to scale to zero")
     begun = time.monotonic()
     answer = deployment.get("/resolve")
     print(f"woken in {time.monotonic() - begun:.2f} s")

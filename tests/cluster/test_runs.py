@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import commands
 from tests.images import image
 
 from .deployment import Deployment, wait_until
@@ -80,7 +79,7 @@ class World:
         return {step["name"]: step["state"] for step in self.run(name)["steps"]}
 
     def wait_for(self, name: str, *states: str) -> dict[str, Any]:
-        wait_until(lambda: self.run(name)["state"] in states, 240, f"{name} is {states}: {self.run(name)}")
+        wait_until(lambda: self.run(name)["state"] in states, lambda: f"{name} to be {states}: {self.run(name)}")
         return self.run(name)
 
 
@@ -96,8 +95,8 @@ def world(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def test_a_log_is_followed_while_it_is_written(world: World) -> None:
     name = world.start(lines="12")
-    wait_until(lambda: world.states(name)["train"] == "running", 120, "the step runs")
-    command = [sys.executable, "-m", "fuseml.cli.main", "run", "logs", name, "train", "-f"]
+    wait_until(lambda: world.states(name)["train"] == "running", "the step to run")
+    command = [*commands.FUSEML, "run", "logs", name, "train", "-f"]
     with subprocess.Popen(command, env=world.deployment.environment, stdout=subprocess.PIPE, text=True) as following:
         assert following.stdout is not None
         seen = [following.stdout.readline()]
@@ -151,10 +150,8 @@ def test_a_step_that_takes_too_long_is_stopped_and_fails_the_run(world: World) -
 
 def test_a_run_is_cancelled_with_its_pods(world: World) -> None:
     name = world.start(lines="600")
-    wait_until(lambda: "line 1" in world.fuseml("run", "logs", name, "train"), 120, "the step writes")
-    begun = time.monotonic()
+    wait_until(lambda: "line 1" in world.fuseml("run", "logs", name, "train"), "the step to write")
     world.fuseml("run", "cancel", name)
     ended = world.wait_for(name, "cancelled", "failed", "succeeded")
     assert (ended["state"], world.states(name)["train"]) == ("cancelled", "cancelled"), ended
-    assert time.monotonic() - begun < 120
     assert "line 0" in world.fuseml("run", "logs", name, "train")

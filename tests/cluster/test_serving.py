@@ -29,8 +29,10 @@ from fuseml.domain import application
 from fuseml.runtime import auth, secrets
 from fuseml.servings import knative
 from fuseml.store import database
+from tests import commands
 from tests.contract import on_cluster
 from tests.images import image
+from tests.waiting import PATIENCE, answers, wait_until_ready
 
 from .deployment import wait_until
 
@@ -75,19 +77,12 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server = subprocess.Popen(command, env={**bare, "MLFLOW_DISABLE_TELEMETRY": "true"}, stdout=log, stderr=log, start_new_session=True)
     try:
         here = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(f"{here}/health"), 300, f"MLflow\n{(folder / 'log').read_text()}")
-        subprocess.run([sys.executable, "-c", TRAIN, here], env=bare, check=True, capture_output=True)
+        wait_until_ready(server, lambda: answers(f"{here}/health"), "MLflow", (folder / "log").read_text)
+        commands.python(TRAIN, here, environment=bare)
         yield f"http://{HOST}:{port}"
     finally:
         os.killpg(server.pid, signal.SIGKILL)
-        server.wait(30)
-
-
-def answers(url: str) -> bool:
-    try:
-        return urllib3.request("GET", url, retries=False, timeout=2).status == 200
-    except urllib3.exceptions.HTTPError:
-        return False
+        server.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +124,8 @@ class Fuseml:
     def shown(self) -> Any:
         return self.call("GET", f"/applications/{NAME}")
 
-    def wait_for(self, status: str, seconds: float = 300) -> float:
-        return wait_until(lambda: self.shown()["status"] == status, seconds, f"{status}: {self.shown()}")
+    def wait_for(self, status: str) -> float:
+        return wait_until(lambda: self.shown()["status"] == status, lambda: f"{status}: {self.shown()}")
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +140,7 @@ def fuseml(namespace: str, tracking: str, tmp_path_factory: pytest.TempPathFacto
         yield Fuseml(create_app(deps).test_client(), serving, namespace, tracking)
 
 
-def predict(url: str, timeout: float = 120) -> tuple[int, Any]:
+def predict(url: str, timeout: float = PATIENCE) -> tuple[int, Any]:
     answer = POOL.request("POST", url, body=ROW, headers={"Content-Type": "application/json"}, retries=False, timeout=timeout)
     return answer.status, json.loads(answer.data)["outputs"][0]["data"][0] if answer.status == 200 else answer.data
 
@@ -197,7 +192,7 @@ def test_an_application_lives_on_knative(fuseml: Fuseml, capsys: pytest.CaptureF
     with caller.asking():
         fuseml.register(2)
         said.append(f"replaced to ready {fuseml.wait_for('ready'):.1f} s")
-        wait_until(lambda: caller.answers[-1] == (200, 2.0), 60, "the new model answers")
+        wait_until(lambda: caller.answers[-1] == (200, 2.0), "the new model to answer")
         time.sleep(2)
     assert {answer for answer in caller.answers if answer[0] != 200} == set()
     assert {value for _, value in caller.answers} == {1.0, 2.0}
@@ -206,7 +201,7 @@ def test_an_application_lives_on_knative(fuseml: Fuseml, capsys: pytest.CaptureF
     # Shared, and back.
     fuseml.call("PUT", f"/applications/{NAME}/traffic", {"traffic": {"current": 50, "previous": 50}})
     fuseml.wait_for("ready")
-    wait_until(lambda: {predict(shown["url"])[1] for _ in range(12)} == {1.0, 2.0}, 60, "both answer")
+    wait_until(lambda: {predict(shown["url"])[1] for _ in range(12)} == {1.0, 2.0}, "both to answer")
     caller = Client(shown["url"])
     with caller.asking():
         rolled = fuseml.call("POST", f"/applications/{NAME}/rollback")
@@ -236,7 +231,7 @@ def test_it_sleeps_and_wakes(fuseml: Fuseml, capsys: pytest.CaptureFixture[str])
     fuseml.wait_for("ready")
     core = client.CoreV1Api()
     asleep = wait_until(
-        lambda: not core.list_namespaced_pod(fuseml.namespace, label_selector=f"fuseml.io/application={NAME}").items, 300, "no pods"
+        lambda: not core.list_namespaced_pod(fuseml.namespace, label_selector=f"fuseml.io/application={NAME}").items, "no pods"
     )
     started = time.monotonic()
     assert predict(fuseml.shown()["url"]) == (200, 2.0)

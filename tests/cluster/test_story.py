@@ -24,6 +24,7 @@ from fuseml.domain import labels
 from fuseml.store import database, runs
 from tests.embedded import test_first_light
 from tests.images import image
+from tests.waiting import CLUSTER_PATIENCE, PATIENCE
 
 from .deployment import ROOT, Deployment, found, kubectl, wait_until
 
@@ -66,16 +67,16 @@ class Story:
         return told
 
     def push(self) -> str:
-        return self.deployment.fuseml("push", str(self.code), "-p", self.project, "-n", "diabetes", "--wait", timeout=1200)
+        return self.deployment.fuseml("push", str(self.code), "-p", self.project, "-n", "diabetes", "--wait", patience=2 * CLUSTER_PATIENCE)
 
     def predict(self, rows: list[list[float]]) -> list[float]:
         url = self.deployment.told(f"/applications/{self.application}")["url"]
-        model = urllib3.request("GET", url.removesuffix("/infer"), timeout=120.0, retries=False).json()
+        model = urllib3.request("GET", url.removesuffix("/infer"), timeout=PATIENCE, retries=False).json()
         columns = [
             {"name": column["name"], "shape": [len(rows)], "datatype": column["datatype"], "data": [row[index] for row in rows]}
             for index, column in enumerate(model["inputs"])
         ]
-        answer = urllib3.request("POST", url, json={"inputs": columns}, timeout=120.0, retries=False)
+        answer = urllib3.request("POST", url, json={"inputs": columns}, timeout=PATIENCE, retries=False)
         assert answer.status == 200, answer.data
         return [float(value) for value in answer.json()["outputs"][0]["data"]]
 
@@ -106,7 +107,7 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(story: Stor
     said: list[str] = []
     begun = time.monotonic()
     assigned = ("workflow", "assign", "-n", story.workflow, "-p", story.project, "-c", "diabetes", "--wait")
-    story.deployment.fuseml(*assigned, timeout=1200)
+    story.deployment.fuseml(*assigned, patience=2 * CLUSTER_PATIENCE)
     said.append(f"assigned to served {time.monotonic() - begun:.1f} s")
     _check(story, 1, 0.1)
 
@@ -117,7 +118,7 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(story: Stor
         begun, pushed = time.monotonic(), time.time()
         story.push()
         said.append(f"push to served {time.monotonic() - begun:.1f} s")
-        wait_until(lambda: len({answer[0] for answer in asked.answers}) == 2, 60, "the new model answers")
+        wait_until(lambda: len({answer[0] for answer in asked.answers}) == 2, "the new model to answer")
     _check(story, 2, 2.5)
     assert asked.failures == []
     said.append(f"{len(asked.answers)} predictions meanwhile, none failed")
@@ -151,7 +152,7 @@ def test_logs_stay_when_the_pods_are_gone(story: Story, store: database.Database
     assert "train.py --alpha 2.5" in before
     if not json.loads(kubectl("get", "configmap", "fuseml", "--namespace=fuseml", "--output=json"))["data"]["FUSEML_CONTENTS_URL"]:
         pytest.skip("needs contents: FUSEML_CONTENTS_URL")
-    wait_until(lambda: _archived(story, store), 180, "the sweep keeps the logs")
+    wait_until(lambda: _archived(story, store), "the sweep to keep the logs")
     kubectl("delete", "pods", f"--selector={labels.NAME_LABEL}={story.workflow}-2", f"--namespace={WORKLOADS}", "--wait=true")
     assert story.deployment.fuseml("run", "logs", f"{story.workflow}-2", "trainer") == before
 

@@ -6,9 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ import pytest
 
 from fuseml.store import database
 from tests import postgresql
+from tests.waiting import PATIENCE, answers, wait_until_ready
 
 from . import endpoint, steps
 from . import ingress as ingress_functions
@@ -95,42 +93,29 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_until_healthy(url, process, home / "log")
+        wait_until_ready(process, lambda: answers(f"{url}/health"), "MLflow", (home / "log").read_text)
         yield url
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    pytest.fail(f"the MLflow server did not start:\n{log.read_text()}")
-
-
 @dataclass(frozen=True)
 class Trained:
-    """The shipped example, trained once by the trainer step against `mlflow`; `seconds` is how long the step took."""
+    """The shipped example, trained once by the trainer step against `mlflow`."""
 
     mlflow: str
     folder: Path
     ended: steps.Ended
-    seconds: float
 
 
 @pytest.fixture(scope="session")
 def trained(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("codesets") / "sklearn-diabetes"
     shutil.copytree(steps.EXAMPLE, folder)
-    started = time.monotonic()
     ended = steps.run("mlflow_trainer", folder, TASK_RESULT="mlflow-model-url", FUSEML_ALPHA="1", MLFLOW_TRACKING_URI=mlflow_server)
-    return Trained(mlflow_server, folder, ended, time.monotonic() - started)
+    return Trained(mlflow_server, folder, ended)

@@ -21,6 +21,8 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from fuseml.domain import webhook
 from fuseml.githosts import payload, smart_http
 from fuseml.githosts.embedded import EmbeddedGitHost
+from tests import commands
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication as Application
@@ -144,7 +146,7 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
 
 
 def run_git(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+    return commands.run(["git", *arguments], cwd=cwd, environment=ENVIRONMENT, code=None)
 
 
 def history(folder: Path, length: int, seed: int) -> list[str]:
@@ -155,7 +157,7 @@ def history(folder: Path, length: int, seed: int) -> list[str]:
         f"data <<END\n{folder.name} {number} {seed}\nEND\nM 644 inline train.py\ndata <<END\nprint({number})\nEND\n"
         for number in range(length)
     ]
-    subprocess.run(["git", "fast-import", "--quiet"], cwd=folder, env=ENVIRONMENT, input="\n".join(told), text=True, check=True)
+    commands.run(["git", "fast-import", "--quiet"], cwd=folder, environment=ENVIRONMENT, text="\n".join(told))
     return git("rev-list", "--reverse", "main", cwd=folder).split()
 
 
@@ -194,7 +196,7 @@ def post(server: Server, service: str, body: bytes | Iterator[bytes], **headers:
 def _request(
     server: Server, method: str, path: str, body: bytes | Iterator[bytes] | None, headers: Mapping[str, str]
 ) -> tuple[int, Mapping[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     try:
         connection.request(method, path, body=body, headers=dict(headers), encode_chunked=True)
         answer = connection.getresponse()

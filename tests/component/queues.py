@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import sqlalchemy
 import sqlmodel
 
 from fuseml.domain import events
@@ -16,6 +17,7 @@ from fuseml.embedded import broker, redelivery, triggers
 from fuseml.runtime import cloudevents
 from fuseml.store import database, deliveries
 from fuseml.store.tables import ledger_rows
+from tests.waiting import PATIENCE, wait_until
 
 NOON = "2026-11-21T12:00:00.000000Z"
 EMPTY = broker.Answer(204, {}, b"")
@@ -54,7 +56,7 @@ class Subscriber:
         try:
             time.sleep(self.pause)
             if self.gate is not None:
-                self.gate.wait(10)
+                self.gate.wait(PATIENCE)
             if isinstance(answer, Exception):
                 raise answer
             return answer
@@ -65,15 +67,6 @@ class Subscriber:
     @property
     def numbers(self) -> list[int]:
         return [taken.data["number"] for taken in self.taken]
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.002)
-    return True
 
 
 Begin = Callable[..., broker.Broker]
@@ -113,5 +106,28 @@ def rows(store: database.Database) -> Sequence[ledger_rows.Delivery]:
         return session.exec(sqlmodel.select(ledger_rows.Delivery).order_by(sqlmodel.col(ledger_rows.Delivery.event_sequence))).all()
 
 
-def done(store: database.Database, number: int) -> bool:
-    return within(10, lambda: counted(store, "done") == number and not counted(store, "pending"))
+def wait_for_done(store: database.Database, number: int) -> None:
+    """Until so many deliveries are done, and none waits."""
+    wait_until(lambda: counted(store, "done") == number and not counted(store, "pending"), f"{number} deliveries to be done")
+
+
+def wait_for_dead(store: database.Database, number: int = 1) -> None:
+    """Until so many deliveries are dead letters."""
+    wait_until(lambda: counted(store, "dead") == number, f"{number} dead letters")
+
+
+def wait_for_sleep(store: database.Database, seconds: float) -> None:
+    """Until nothing has asked the database for anything for so many seconds."""
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    def is_silent() -> bool:
+        statements.clear()
+        time.sleep(seconds)
+        return not statements
+
+    sqlalchemy.event.listen(store.engine, "before_cursor_execute", note)
+    wait_until(is_silent, lambda: f"the broker to sleep; it still asks {statements}")
+    sqlalchemy.event.remove(store.engine, "before_cursor_execute", note)

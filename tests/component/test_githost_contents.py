@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from dulwich import objects
 
 from fuseml.domain import errors
 from fuseml.githosts import payload
+from tests import commands
 
 from . import githost
 
@@ -119,4 +118,4 @@ def test_illegal_names_make_no_repository(server: githost.Server, name: str) -> 
 
 def test_the_application_starts_without_dulwich() -> None:
     code = "import sys, fuseml.githosts.smart_http; sys.exit('dulwich' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    commands.python(code)

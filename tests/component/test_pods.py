@@ -6,7 +6,6 @@ import contextlib
 import pathlib
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -19,6 +18,7 @@ from fuseml.runtime import clock, cloudevents
 from fuseml.store import database
 from fuseml.store.tables import artifact_rows
 from tests import postgresql
+from tests.waiting import PATIENCE, wait_until
 
 from . import endpoint, pods
 
@@ -103,13 +103,6 @@ def waiting(store: database.Database) -> Callable[[], bool]:
     return look
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @contextlib.contextmanager
 def handling(artifacts: pods.Pod, store: database.Database) -> Iterator[Slowly]:
     """The process runs and handles the event; it can go on when this ends."""
@@ -118,7 +111,7 @@ def handling(artifacts: pods.Pod, store: database.Database) -> Iterator[Slowly]:
     with store.write() as session:
         session.connection()
         delivery = Slowly(artifacts)
-        until(waiting(store))
+        wait_until(waiting(store), "the event to be handled")
         yield delivery
 
 
@@ -129,7 +122,7 @@ def test_what_is_handled_when_a_process_is_asked_to_end_is_answered_first(artifa
             artifacts.ended(1)
     answer = delivery.ended()
     assert answer is not None and answer.status == 200, artifacts.log.read_text()
-    assert artifacts.ended(30) == 0
+    assert artifacts.ended(PATIENCE) == 0
     assert endpoint.count(store, artifact_rows.Artifact) == 1
 
 
@@ -152,7 +145,7 @@ def test_a_process_that_is_asked_to_end_does_not_wait_for_ever(artifacts: pods.P
     artifacts.arguments = ("--graceful-timeout", "1")
     with handling(artifacts, store) as delivery:
         artifacts.terminate()
-        artifacts.ended(30)
+        artifacts.ended(PATIENCE)
         # It gives no answer, so the broker tells the event again.
         assert delivery.ended() is None
     assert endpoint.count(store, artifact_rows.Artifact) == 0

@@ -18,9 +18,7 @@ from fuseml import engines
 from fuseml.domain import events, plans, runs
 from fuseml.engines import local
 from fuseml.engines.tekton.events import observe
-
-PATIENCE = 30.0
-"""Seconds that a run of these tests may take on a busy machine."""
+from tests.waiting import PATIENCE
 
 
 def out(step: str, output: str) -> plans.Value:
@@ -98,10 +96,9 @@ def fold(told: Iterable[events.Event]) -> Folded:
 
 
 class Inbox:
-    """Receives events; `patience` is how many seconds it waits for what has to come."""
+    """Receives events."""
 
-    def __init__(self, patience: float = PATIENCE) -> None:
-        self._patience = patience
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._events: list[events.Event] = []
 
@@ -117,11 +114,11 @@ class Inbox:
 
     def wait(self, run_id: str, condition: Callable[[Folded], bool]) -> Folded:
         """Wait until the events add up to what the condition asks for."""
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + PATIENCE
         with self._changed:
             while not condition(folded := fold(self.of(run_id))):
                 if not self._changed.wait(deadline - time.monotonic()):
-                    raise AssertionError(f"still not so after {self._patience} s: {folded}")
+                    raise AssertionError(f"still not so after {PATIENCE:g} s: {folded}")
             return folded
 
     def finished(self, run_id: str) -> Folded:

@@ -12,6 +12,7 @@ from fuseml.domain import errors, plans
 from fuseml.domain.plans import Checkout
 from tests.contract import engines
 from tests.contract.engines import UnderTest
+from tests.waiting import wait_until
 
 
 @pytest.fixture(params=engines.PARAMS)
@@ -169,7 +170,7 @@ def test_cancelling_ends_the_running_step_and_starts_nothing_more(under: UnderTe
         engines.shell("next", "true", image=under.image, needs=("long",)),
     )
     under.engine.submit(planned, {})
-    until(lambda: "working" in under.log(planned, "long"))
+    wait_until(lambda: "working" in under.log(planned, "long"), "the step to work")
     under.engine.cancel(planned.id, "superseded by a newer commit")
     ended = under.inbox.finished(planned.id)
     assert (ended.run.state, ended.states) == ("cancelled", {"long": "cancelled", "next": "skipped"})
@@ -184,7 +185,7 @@ def test_the_log_of_a_step_that_was_ended_can_still_be_read(under: UnderTest, en
     step = engines.shell("long", "echo working; sleep 60", image=under.image, timeout=seconds if end == "its own timeout" else None)
     planned = engines.make_plan(step, timeout=seconds if end == "the timeout of the run" else None)
     under.engine.submit(planned, {})
-    until(lambda: "working" in under.log(planned, "long"))
+    wait_until(lambda: "working" in under.log(planned, "long"), "the step to work")
     if end == "cancelled":
         under.engine.cancel(planned.id, "superseded by a newer commit")
     assert under.inbox.finished(planned.id).run.state in ("failed", "cancelled")
@@ -217,7 +218,7 @@ def test_submitting_a_plan_again_changes_nothing(under: UnderTest) -> None:
 def test_logs_can_be_read_from_any_offset_while_the_step_runs(under: UnderTest) -> None:
     planned = engines.make_plan(engines.shell("talk", f"echo one; echo two >&2; sleep {under.beat}; echo three", image=under.image))
     under.engine.submit(planned, {})
-    until(lambda: under.log(planned, "talk") == "one\ntwo\n")
+    wait_until(lambda: under.log(planned, "talk") == "one\ntwo\n", "the first lines")
     assert not under.engine.logs(planned.id, "talk").complete
     under.inbox.finished(planned.id)
     pieces, offset, complete = [], 0, False
@@ -250,12 +251,12 @@ def test_a_step_that_never_ran_has_an_empty_complete_log(under: UnderTest) -> No
 def test_a_finished_run_can_be_forgotten_and_no_other(under: UnderTest) -> None:
     planned = engines.make_plan(engines.shell("one", f"echo one; sleep {under.beat}", image=under.image))
     under.engine.submit(planned, {})
-    until(lambda: under.log(planned, "one") == "one\n")
+    wait_until(lambda: under.log(planned, "one") == "one\n", "the first line")
     with pytest.raises(errors.ConflictError, match="has not finished"):
         under.engine.forget(planned.id)
     under.inbox.finished(planned.id)
     under.engine.forget(planned.id)
-    until(lambda: under.engine.observe(planned.id) == [])
+    wait_until(lambda: under.engine.observe(planned.id) == [], "the run to be forgotten")
     with pytest.raises(errors.NotFoundError):
         under.engine.logs(planned.id, "one")
     under.engine.forget(planned.id)
@@ -281,7 +282,7 @@ def test_a_secret_reaches_the_environment_of_the_step_and_nothing_else(under: Un
     ended = under.inbox.finished(planned.id)
     assert ended.steps["user"].outputs == {"length": str(len("key=" + canary))}
     assert under.log(planned, "printing") == "the key is <hidden>.\n"
-    until(lambda: canary not in everything_below(under.root))
+    wait_until(lambda: canary not in everything_below(under.root), "the secrets to be removed")
     assert canary not in repr([under.inbox.of(planned.id), under.engine.observe(planned.id)])
 
 
@@ -317,11 +318,3 @@ def test_events_are_typed_and_named_like_those_of_tekton(under: UnderTest) -> No
 def everything_below(root: Path | None) -> str:
     files = [path for path in root.rglob("*") if path.is_file()] if root else []
     return "".join(path.read_bytes().decode(errors="replace") + str(path) for path in files if path.exists())
-
-
-def until(condition: object, patience: float = engines.PATIENCE) -> None:
-    deadline = time.monotonic() + patience
-    assert callable(condition)
-    while not condition():
-        assert time.monotonic() < deadline, "it does not become true"
-        time.sleep(0.02)

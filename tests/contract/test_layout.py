@@ -6,12 +6,11 @@ import ast
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
 from fuseml.runtime import catalog
+from tests import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -134,10 +133,7 @@ for name in NAMES:
 
 def test_the_import_of_a_function_needs_no_environment_and_has_no_effect() -> None:
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "shared"))), "PYTHONDONTWRITEBYTECODE": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", IMPORTS, str(ROOT), *FUNCTIONS], env=bare, cwd="/", capture_output=True, text=True, timeout=60, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    commands.python(IMPORTS, ROOT, *FUNCTIONS, environment=bare, cwd="/")
 
 
 # Texts

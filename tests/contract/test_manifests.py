@@ -9,7 +9,6 @@ import ast
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ import yaml
 
 from fuseml.client import transport
 from fuseml.runtime import catalog, settings
+from tests import commands
 from tests.contract import test_event_contract
 from tests.contract.manifests import (
     DEPLOYED,
@@ -370,7 +370,7 @@ def test_kustomize_puts_a_folder_together(folder: str) -> None:
     assert all((ROOT / folder / resource).exists() for resource in resources)
     if shutil.which("kubectl") is None:
         pytest.skip("the files are all there; putting them together needs kubectl")
-    built = subprocess.run(["kubectl", "kustomize", str(ROOT / folder)], capture_output=True, text=True, check=True).stdout
+    built = commands.run(["kubectl", "kustomize", ROOT / folder]).stdout
     assert len([document for document in yaml.safe_load_all(built) if document]) >= len(resources)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.embedded import server as embedded
+from tests.waiting import wait_until
 
 WORKFLOW = """
 name: train
@@ -62,13 +63,13 @@ class Codeset:
         for name, text in files.items():
             (self._checkout.folder / name.replace("_", ".")).write_text(text)
         commit = self._checkout.push("change")
-        embedded.wait_for(lambda: self._server.get(f"/runs?commit={commit}"), 30, "the push to start a run")
+        wait_until(lambda: self._server.get(f"/runs?commit={commit}"), "the push to start a run")
         return self._server.finished_run(self._server.get(f"/runs?commit={commit}")[0]["name"])
 
 
 def asked(server: embedded.Server, path: str, body: object = None) -> dict[str, Any]:
     request = server.post(path, body)["request"]
-    embedded.wait_for(lambda: server.get(f"/runs?request={request}"), 30, "the request to become a run")
+    wait_until(lambda: server.get(f"/runs?request={request}"), "the request to become a run")
     return server.finished_run(server.get(f"/runs?request={request}")[0]["name"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from fuseml.domain import errors, plans
 from fuseml.engines.local import images
 from tests.contract import engines
+from tests.waiting import wait_until
 
 # Notes its arguments, and plays `run`: writes an output where /tekton/results is mounted, prints a secret's length, obeys a script.
 RUNTIME = """#!/bin/sh
@@ -134,10 +134,7 @@ def test_a_container_that_ignores_the_signal_is_killed_through_its_runtime(tmp_p
     planned = engines.make_plan(engines.shell("train", "", image="some/sleeper:1"))
     with engines.local_engine(tmp_path, environment=runtime(tmp_path), grace=0.1) as under:
         under.engine.submit(planned, {})
-        deadline = time.monotonic() + engines.PATIENCE
-        while "contained" not in under.log(planned, "train"):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: "contained" in under.log(planned, "train"), "the container to run")
         under.engine.cancel(planned.id, "no")
         assert under.inbox.finished(planned.id).run.state == "cancelled"
     assert (tmp_path / "calls").read_text().splitlines()[-1] == f"kill fuseml-{planned.id}-train-1"

@@ -13,6 +13,7 @@ from fuseml.domain import errors
 from fuseml.domain.plans import Checkout, ImageBuild, Output, OutputPart, Resources, StepPlan, text
 from fuseml.engines.local import process
 from tests.contract import engines
+from tests.waiting import wait_until
 
 SHELL = text("fuseml.local/shell")
 CHECKOUT = Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
@@ -137,10 +138,7 @@ def test_what_a_step_leaves_running_ends_with_it(tmp_path: Path) -> None:
     with engines.local_engine(tmp_path) as under:
         assert under.run(planned).run.state == "succeeded"
     # It was killed; how soon the kernel has taken it down is the kernel's business.
-    deadline = time.monotonic() + 5
-    while process.held(tmp_path / "runs" / planned.id / "steps" / "s"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not process.held(tmp_path / "runs" / planned.id / "steps" / "s"), "what the step left running to end")
 
 
 def test_a_memory_limit_holds(tmp_path: Path) -> None:

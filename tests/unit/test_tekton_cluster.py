@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from fuseml.domain import errors
 from fuseml.engines.tekton import Cluster
+from tests import commands
 from tests.unit import kubernetes_api
 from tests.unit.kubernetes_api import Api, Fault
 
@@ -141,13 +140,13 @@ def test_without_a_pod_or_kubeconfig_it_is_said_what_is_missing(tmp_path: object
         "try:\n    Cluster('workloads').task_runs('a=b')\n"
         "except errors.PermanentError as error:\n    print(error.message)\n"
     )
-    found = subprocess.run([sys.executable, "-c", script], env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=True)
+    found = commands.python(script, environment={"HOME": str(tmp_path)})
     assert found.stdout.startswith("there is no cluster to run on: this process has neither the service account of a pod nor a kubeconfig")
 
 
 def test_importing_the_engine_does_not_import_the_client_of_kubernetes() -> None:
     script = "import sys; from fuseml.engines import tekton; tekton.TektonEngine(tekton.Cluster('n')); print('kubernetes' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert commands.python(script).stdout == "False\n"
 
 
 def everything(error: BaseException | None) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from fuseml.domain import labels, plans
 from fuseml.engines.tekton import Settings, render
+from tests import commands
 from tests.component.githost import PASSWORD, Clone, Server, clone, server
 from tests.unit import tekton_model, tekton_plans
 
@@ -25,9 +26,7 @@ def execute(seen: tekton_model.Seen, directory: Path, **environment: str) -> sub
     if seen.script is not None:
         script.write_text(seen.script)
     command = ["/bin/sh", str(script)] if seen.script is not None else seen.arguments
-    return subprocess.run(
-        command, cwd=directory, env={**known, **seen.environment, **environment}, capture_output=True, text=True, timeout=60, check=False
-    )
+    return commands.run(command, cwd=directory, environment={**known, **seen.environment, **environment}, code=None)
 
 
 def cloning(checkout: plans.Checkout, folder: Path, **secret: str) -> subprocess.CompletedProcess[str]:
@@ -101,8 +100,7 @@ def test_a_host_that_does_not_hand_out_commits_is_asked_for_the_branch(tmp_path:
 
 
 def git() -> str:
-    found = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True)
-    return found.stdout.strip()
+    return commands.run(["sh", "-c", "command -v git"]).stdout.strip()
 
 
 def test_a_branch_called_like_a_variable_of_tekton_is_still_that_branch() -> None:

@@ -9,7 +9,7 @@ import sqlmodel
 
 from functions.dispatcher import creation, subscriptions
 from functions.dispatcher.deps import Deps
-from fuseml.domain import events, plans
+from fuseml.domain import events, plans, times
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow, triggers
 from fuseml.runtime import clock
@@ -40,7 +40,7 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
             commit=pushed.commit,
             user=pushed.pusher,
         )
-        details = {"assignment": match.assignment, "ref": pushed.ref, "announced": clock.fixed(event.time)}
+        details = {"assignment": match.assignment, "ref": pushed.ref, "announced": times.normalize(event.time)}
         announced += _create(deps, session, spec, event, because, meaning=match.meaning, trigger=details)
     return announced
 

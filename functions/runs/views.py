@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 
-from fuseml.domain import plans, workflows
+from fuseml.domain import plans, times, workflows
 from fuseml.domain.registry import selector
 from fuseml.domain.runs import approval, blame
 from fuseml.runtime import clock
@@ -162,7 +162,7 @@ def _image(step: plans.StepPlan | plans.ReusedStep) -> str:
 
 def duration(started: str | None, finished: str | None) -> float | None:
     """Seconds from start to finish, or to now."""
-    return round(clock.seconds(finished or clock.now()) - clock.seconds(started), 3) if started else None
+    return round(times.between(started, finished or clock.now()), 3) if started else None
 
 
 def original(row: runs.Run, document: workflows.Workflow, url: str, codeset_urls: Mapping[str, str]) -> OriginalRun:

@@ -14,7 +14,7 @@ from functions.housekeeper import app as housekeeper_app
 from functions.housekeeper import deps as housekeeper_deps
 from functions.run_tracker import app as tracker_app
 from functions.run_tracker import deps as tracker_deps
-from fuseml.domain import errors, events, plans
+from fuseml.domain import errors, events, plans, times
 from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines.tekton.events import STEP_LABEL
 from fuseml.githosts.embedded import EmbeddedGitHost
@@ -180,7 +180,7 @@ def test_the_engine_gets_what_needs_no_approval_and_the_rest_when_it_was_given(s
     assert (first.id, [step.name for step in first.steps], first.outputs) == (run_id, ["prepare"], {})
     asked = system.step("fit")["approval"]
     assert (asked["message"], asked["decision"], asked["by"]) == ("really fit?", None, None)
-    assert clock.seconds(asked["deadline"]) - clock.seconds(asked["asked"]) == 3_600
+    assert times.between(asked["asked"], asked["deadline"]) == 3_600
     [requested] = system.told(events.RunApprovalRequested)
     assert (requested["step"], requested["message"], requested["deadline"]) == ("fit", "really fit?", asked["deadline"])
     assert [item["name"] for item in system.runs.get("/runs?state=waiting").json] == ["train-1"]

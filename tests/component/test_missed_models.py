@@ -15,7 +15,7 @@ import urllib3
 from werkzeug import Request, Response
 
 from functions.housekeeper import models
-from fuseml.domain import events
+from fuseml.domain import events, times
 from fuseml.runtime import clock
 from tests.component import gitea
 from tests.component.ingress import NOW, TRACKER_SECRET, Ingress, delivery
@@ -90,7 +90,7 @@ def fake(swept: Swept) -> Iterator[FakeRegistry]:
 
 
 def now() -> int:
-    return int(clock.seconds(clock.now()) * 1000) + 1
+    return int(times.unix(clock.now()) * 1000) + 1
 
 
 def test_versions_of_one_moment_are_told_once_each_over_all_pages(swept: Swept, fake: FakeRegistry) -> None:

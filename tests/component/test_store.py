@@ -459,18 +459,6 @@ def test_the_next_delivery_is_the_next_one_that_is_not_due_yet(store: database.D
         assert [due.event.id for due in deliveries.due(session, "a", 9, 1, [1])] == ["2"]
 
 
-# Times
-
-
-def test_times_sort_as_text_and_are_read_back() -> None:
-    earlier, now = clock.ago(60), clock.now()
-    assert earlier < now
-    assert len(earlier) == len(now) == 27
-    assert 59 < clock.seconds(now) - clock.seconds(earlier) < 61
-    for text in ("2026-11-21T02:41:41Z", "2026-11-21T02:41:41.000000999Z", "2026-11-21T03:41:41+01:00", "2026-11-20T21:41:41.000-05:00"):
-        assert clock.seconds(text) == 1795228901
-
-
 def test_a_write_inside_of_a_write_is_refused_and_not_a_deadlock(store: database.Database, hasty: database.Database) -> None:
     told: list[Exception] = []
 

@@ -5,10 +5,9 @@ A question is put when the step could begin, and settled for ever by the first a
 
 from __future__ import annotations
 
-import datetime
 from typing import Literal
 
-from fuseml.domain import errors, plans
+from fuseml.domain import errors, plans, times
 from fuseml.domain.documents import document
 
 Decision = Literal["approved", "rejected", "expired"]
@@ -48,13 +47,13 @@ class Approval(document.Model):
         return f"expired at {self.decided}" if self.decision == "expired" else f"{self.decision} by {self.by} at {self.decided}"
 
     def _patience(self) -> str:
-        return duration(round((_moment(self.deadline or self.asked) - _moment(self.asked)).total_seconds()))
+        return duration(round(times.between(self.asked, self.deadline or self.asked)))
 
 
 def ask(wanted: plans.Approval, now: str) -> Approval:
     """The question of a step that waits from `now` on."""
-    deadline = _moment(now) + datetime.timedelta(seconds=wanted.expires) if wanted.expires is not None else None
-    return Approval(message=wanted.message, asked=now, deadline=deadline and deadline.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    deadline = times.shift(now, wanted.expires) if wanted.expires is not None else None
+    return Approval(message=wanted.message, asked=now, deadline=deadline)
 
 
 def answer(question: Approval, decision: Decision, *, by: str | None, comment: str, now: str) -> Approval:
@@ -73,7 +72,3 @@ def duration(seconds: int) -> str:
         count, seconds = divmod(seconds, size)
         pieces += [f"{count}{unit}"] if count else []
     return "".join(pieces) or "0s"
-
-
-def _moment(time: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(time)

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuseml.domain import errors
-from fuseml.runtime import clock
+from fuseml.domain import errors, times
 from fuseml.runtime.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -98,4 +97,4 @@ def _readings(store: database.Database) -> Iterator[Metric]:
 
 
 def _age(moment: str | None) -> float:
-    return max(0.0, time.time() - clock.seconds(moment)) if moment else 0.0
+    return max(0.0, time.time() - times.unix(moment)) if moment else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import sqlmodel
 
@@ -20,55 +20,33 @@ Planning = Callable[[str, str], plans.Plan]
 """From the run's id and name to its plan."""
 
 
-def create(
-    session: sqlmodel.Session,
-    spec: planner.RunSpec,
-    planning: Planning,
-    event: events.Event,
-    *,
-    meaning: str,
-    trigger: Mapping[str, Any],
-    because: str,
-    request: str | None = None,
-    caused_by: str | None = None,
-) -> list[events.Payload]:
-    """One run of the spec, unless there is one. `meaning` tells apart what else asks for the same workflow on the same inputs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """The cause of a run: the event, and how the event leads to this run.
 
-    `because` is a clause for people: what speaks for the run. `caused_by` is the run whose artifact it takes.
+    `meaning` is the part of the run's identity that separates runs of one workflow on the same inputs. `reason` is a clause for people.
+    `trigger` holds the details that the run records beside those of the event, `request` the id of the request that the run answers, `run`
+    the name of the run whose artifact it takes.
     """
-    given = spec.given()
-    run_id = identity.identity(spec.document.name, spec.revision, given or {"trigger": spec.code}, meaning)
+
+    event: events.Event
+    meaning: str
+    reason: str
+    trigger: Mapping[str, str | None]
+    request: str | None = None
+    run: str | None = None
+
+
+def create(session: sqlmodel.Session, spec: planner.RunSpec, planning: Planning, cause: Cause) -> list[events.Payload]:
+    """Store one run of the spec, unless it exists. Returns the events to publish."""
+    run_id = identity.identity(spec.document.name, spec.revision, spec.given() or {"trigger": spec.code}, cause.meaning)
     existing = runs.find(session, run_id)
     if existing:
         told = f"{existing.name} was there already, for the same revision and inputs"
-        decisions.record(session, event, told, clock.now(), workflow=existing.workflow, run=existing.name, commit=spec.commit)
+        decisions.record(session, cause.event, told, clock.now(), workflow=existing.workflow, run=existing.name, commit=spec.commit)
         return []
-    group = concurrency.group_of(spec.document, project=spec.project, codeset=spec.codeset, commit=spec.commit, inputs=spec.inputs)
-    row = runs.Run(
-        id=run_id,
-        name=workflows.next_run_name(session, spec.document.name),
-        sequence=0,
-        workflow=spec.document.name,
-        revision=spec.revision,
-        project=spec.project,
-        codeset=spec.codeset,
-        commit=spec.commit,
-        trigger={
-            "kind": event.type.removeprefix(events.PREFIX).removesuffix(".v1"),
-            "event": event.id,
-            "source": event.source,
-            "user": spec.user,
-            **trace.outgoing(),
-            **trigger,
-        },
-        request=request,
-        caused_by=caused_by,
-        concurrency_group=group,
-        inputs=given,
-        state="queued",
-        created=clock.now(),
-    )
-    decisions.record(session, event, because, row.created, workflow=row.workflow, run=row.name, commit=row.commit)
+    row = _row(session, run_id, spec, cause)
+    decisions.record(session, cause.event, cause.reason, row.created, workflow=row.workflow, run=row.name, commit=row.commit)
     created = events.RunCreated(
         run=row.name, workflow=row.workflow, revision=row.revision, project=row.project, codeset=row.codeset, commit=row.commit
     )
@@ -93,6 +71,36 @@ def create(
         *(lifecycle.advance(session, row) if row.execution == 0 and not runs.waits_for(session, [row]) else ()),
     ]
     return announced if left or row.state in FINISHED else [*announced, _completed(session, row, planned)]
+
+
+def _row(session: sqlmodel.Session, run_id: str, spec: planner.RunSpec, cause: Cause) -> runs.Run:
+    event = cause.event
+    return runs.Run(
+        id=run_id,
+        name=workflows.next_run_name(session, spec.document.name),
+        sequence=0,
+        workflow=spec.document.name,
+        revision=spec.revision,
+        project=spec.project,
+        codeset=spec.codeset,
+        commit=spec.commit,
+        trigger={
+            "kind": event.type.removeprefix(events.PREFIX).removesuffix(".v1"),
+            "event": event.id,
+            "source": event.source,
+            "user": spec.user,
+            **trace.outgoing(),
+            **cause.trigger,
+        },
+        request=cause.request,
+        caused_by=cause.run,
+        concurrency_group=concurrency.group_of(
+            spec.document, project=spec.project, codeset=spec.codeset, commit=spec.commit, inputs=spec.inputs
+        ),
+        inputs=spec.given(),
+        state="queued",
+        created=clock.now(),
+    )
 
 
 def _completed(session: sqlmodel.Session, row: runs.Run, planned: plans.Plan) -> events.Payload:

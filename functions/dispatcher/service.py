@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import sqlmodel
 
@@ -41,7 +41,7 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
             user=pushed.pusher,
         )
         details = {"assignment": match.assignment, "ref": pushed.ref, "announced": times.normalize(event.time)}
-        announced += _create(deps, session, spec, event, because, meaning=match.meaning, trigger=details)
+        announced += _create(deps, session, spec, creation.Cause(event=event, meaning=match.meaning, reason=because, trigger=details))
     return announced
 
 
@@ -64,8 +64,10 @@ def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Ev
     if not wanted:
         return _decline(session, event, because, workflow=assigned.workflow)
     spec = planner.RunSpec(document=document, revision=revision, project=project, codeset=name, commit=commit)
-    because = f"it was assigned to {assigned.pattern}"
-    return _create(deps, session, spec, event, because, meaning=assignment.id, trigger={"assignment": assignment.id})
+    cause = creation.Cause(
+        event=event, meaning=assignment.id, reason=f"it was assigned to {assigned.pattern}", trigger={"assignment": assignment.id}
+    )
+    return _create(deps, session, spec, cause)
 
 
 def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -83,9 +85,14 @@ def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Eve
         return _decline(session, event, told, workflow=reached.workflow)
     revision, document = _current(session, reached.workflow)
     spec = planner.RunSpec(document=document, revision=revision, project=project, codeset=codeset or None, commit=commit)
-    because = f"its schedule came to {reached.due}"
-    details = {"assignment": reached.assignment, "due": reached.due}
-    return _create(deps, session, spec, event, because, meaning=event.id, trigger=details, request=event.id)
+    cause = creation.Cause(
+        event=event,
+        meaning=event.id,
+        reason=f"its schedule came to {reached.due}",
+        trigger={"assignment": reached.assignment, "due": reached.due},
+        request=event.id,
+    )
+    return _create(deps, session, spec, cause)
 
 
 def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -106,16 +113,15 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
         by_type = [item.name for item in document.inputs if item.type == recorded.kind]
         by_name = [item.name for item in document.inputs if item.name == recorded.kind]
         inputs = dict.fromkeys([*by_type, *by_name][:1], uri)
-        announced += _create(
-            deps,
-            session,
-            planner.RunSpec(document=document, revision=revision, project=recorded.project, inputs=inputs),
-            event,
-            f"{recorded.address} was recorded",
+        spec = planner.RunSpec(document=document, revision=revision, project=recorded.project, inputs=inputs)
+        cause = creation.Cause(
+            event=event,
             meaning=f"artifact:{recorded.address}",
+            reason=f"{recorded.address} was recorded",
             trigger={"assignment": assignment, "artifact": recorded.address},
-            caused_by=made_by.name if made_by else None,
+            run=made_by.name if made_by else None,
         )
+        announced += _create(deps, session, spec, cause)
     return announced
 
 
@@ -133,16 +139,14 @@ def on_run_requested(deps: Deps, session: sqlmodel.Session, event: events.Event)
     spec = requests.run_spec(session, requested)
     placement = planner.Placement(deps.zone, deps.namespace)
     planning = functools.partial(requests.plan_of, session, requested, spec, placement=placement, digest=deps.git.digest)
-    return creation.create(
-        session,
-        spec,
-        planning,
-        event,
+    cause = creation.Cause(
+        event=event,
         meaning=f"request:{requested.request}",
+        reason=f"a {requested.action} of {requested.run} was asked for" if requested.run else "it was asked for",
         trigger={"action": requested.action, "of": requested.run},
-        because=f"a {requested.action} of {requested.run} was asked for" if requested.run else "it was asked for",
         request=requested.request,
     )
+    return creation.create(session, spec, planning, cause)
 
 
 def on_cancel_requested(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -194,22 +198,9 @@ def _decline(
     return []
 
 
-def _create(
-    deps: Deps,
-    session: sqlmodel.Session,
-    spec: planner.RunSpec,
-    event: events.Event,
-    because: str,
-    *,
-    meaning: str,
-    trigger: Mapping[str, str | None],
-    request: str | None = None,
-    caused_by: str | None = None,
-) -> list[events.Payload]:
+def _create(deps: Deps, session: sqlmodel.Session, spec: planner.RunSpec, cause: creation.Cause) -> list[events.Payload]:
     def planning(run_id: str, run_name: str) -> plans.Plan:
         planned = planner.build(session, spec, run_id, run_name, planner.Placement(deps.zone, deps.namespace))
         return step_reuse.decide(session, spec, planned, deps.git.digest)
 
-    return creation.create(
-        session, spec, planning, event, meaning=meaning, trigger=trigger, because=because, request=request, caused_by=caused_by
-    )
+    return creation.create(session, spec, planning, cause)

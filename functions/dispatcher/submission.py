@@ -60,29 +60,55 @@ def _announce(session: sqlmodel.Session, payloads: Sequence[events.Payload]) -> 
 
 
 def _submit(deps: Deps, row: runs.Run) -> None:
+    """Hand the run's current execution to the engine. Each part may be repeated: after a crash the next event or sweep begins anew."""
     try:
-        with deps.store.read() as session:
-            now = runs.get(session, row.name)
-            if now.submitted is not None or now.execution != row.execution or now.state in FINISHED:
-                # Another dispatcher has seen to it: after a burst of pushes all of them hold the same list.
-                return
-            submitted = _execution(row, runs.steps(session, [row.id]))
-        deps.engine.submit(submitted, _secrets(deps, submitted))
+        execution = _claim(deps, row)
+        if execution is None:
+            return
+        deps.engine.submit(execution, _secrets(deps, execution))
     except errors.PermanentError as error:
-        with deps.store.write() as session:
-            stored = runs.get(session, row.name)
-            open_still = stored.state not in FINISHED and stored.execution == row.execution
-            announced = _announce(session, lifecycle.end(session, stored, "failed", error.message) if open_still else [])
-        cloudevents.relay(deps.store, deps.publisher, announced)
+        _fail(deps, row, error.message)
         return
+    _cancel_late(deps, execution, _record(deps, row))
+
+
+def _claim(deps: Deps, row: runs.Run) -> plans.Plan | None:
+    """The plan of the execution to submit; None when the run has moved on, or another dispatcher has submitted it.
+
+    After a burst of pushes all dispatchers hold the same list.
+    """
+    with deps.store.read() as session:
+        stored = runs.get(session, row.name)
+        if stored.submitted is not None or not _is_current(stored, row):
+            return None
+        return _execution(row, runs.steps(session, [row.id]))
+
+
+def _record(deps: Deps, row: runs.Run) -> str | None:
+    """Record that the engine has the execution. Returns the cause of the run's end, if it has ended meanwhile."""
     with deps.store.write() as session:
         stored = runs.get(session, row.name)
         if stored.execution == row.execution:
             runs.mark_submitted(session, stored, clock.now())
-        ended = stored.cause if stored.state in FINISHED else None
-    if ended is not None:
-        # It was cancelled while it was handed over.
-        deps.engine.cancel(submitted.id, ended)
+        return stored.cause if stored.state in FINISHED else None
+
+
+def _cancel_late(deps: Deps, execution: plans.Plan, cause: str | None) -> None:
+    """Cancel an execution whose run was cancelled while the engine took it."""
+    if cause is not None:
+        deps.engine.cancel(execution.id, cause)
+
+
+def _fail(deps: Deps, row: runs.Run, cause: str) -> None:
+    """End a run whose current execution no engine can take."""
+    with deps.store.write() as session:
+        stored = runs.get(session, row.name)
+        announced = _announce(session, lifecycle.end(session, stored, "failed", cause) if _is_current(stored, row) else [])
+    cloudevents.relay(deps.store, deps.publisher, announced)
+
+
+def _is_current(stored: runs.Run, row: runs.Run) -> bool:
+    return stored.state not in FINISHED and stored.execution == row.execution
 
 
 def _execution(row: runs.Run, steps: Sequence[runs.StepRun]) -> plans.Plan:

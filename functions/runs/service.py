@@ -124,7 +124,7 @@ def request(deps: Deps, wish: events.RunRequested) -> str:
     asked = wish.model_copy(update={"request": uuid.uuid4().hex})
     with deps.store.read() as session:
         spec = requests.run_spec(session, asked)
-        requests.plan_of(session, asked, spec, "", "", planner.Placement(deps.zone, deps.namespace))
+        requests.check(session, asked, spec, planner.Placement(deps.zone, deps.namespace))
     if asked.action == "start":
         asked = asked.model_copy(update={"commit": spec.commit})
     with deps.store.write() as session:

@@ -63,12 +63,29 @@ def plan_of(
     run_id: str,
     run_name: str,
     placement: planner.Placement,
-    digest: step_reuse.Digest | None = None,
+    digest: step_reuse.Digest,
 ) -> plans.Plan:
-    """The plan of a run of that identity. Raises NotFoundError, ConflictError, InvalidError, UnresolvedError when it cannot be run now.
+    """The plan of a run of that identity, without the steps that the cache holds.
 
-    With `digest`, which tells content apart, only what the cache does not hold is left of it.
+    Raises NotFoundError, ConflictError, InvalidError, UnresolvedError when it cannot be run now.
     """
+    plan = _build(session, requested, spec, run_id, run_name, placement)
+    return step_reuse.decide(session, spec, plan, digest, _declined(requested))
+
+
+def check(session: sqlmodel.Session, requested: events.RunRequested, spec: planner.RunSpec, placement: planner.Placement) -> None:
+    """Raises what `plan_of` raises when the request cannot be run now."""
+    _build(session, requested, spec, "", "", placement)
+
+
+def _build(
+    session: sqlmodel.Session,
+    requested: events.RunRequested,
+    spec: planner.RunSpec,
+    run_id: str,
+    run_name: str,
+    placement: planner.Placement,
+) -> plans.Plan:
     _check(session, requested, spec)
     source = runs.get(session, requested.run) if requested.run else None
     succeeded = _succeeded(session, source) if source else {}
@@ -82,8 +99,7 @@ def plan_of(
         planned = replan.up_to(planned, requested.until)
     elif requested.only:
         planned = replan.only(planned, requested.only, succeeded)
-    locked = replan.rename(planned, run_id, run_name)
-    return step_reuse.decide(session, spec, locked, digest, _declined(requested)) if digest else locked
+    return replan.rename(planned, run_id, run_name)
 
 
 def _declined(requested: events.RunRequested) -> str:

@@ -14,8 +14,10 @@ from fuseml.domain.documents import document
 from fuseml.domain.plans import planning
 from fuseml.domain.registry import selector
 from fuseml.domain.workflows import loading
+from tests.unit import model_fields
 from tests.unit import workflow_examples as examples
 
+STEP_FIELDS = sorted(model_fields.names(workflows.Step))
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -202,6 +204,28 @@ def test_every_optional_field_reaches_the_plan() -> None:
     assert (release.retries, release.timeout) == (2, 5400)
     assert release.approval == plans.Approval(message="release mlflow-test?", expires=172_800)
     assert release.resources.limits == {"cpu": "2", "memory": "2Gi", "nvidia.com/gpu": "1"}
+
+
+def test_every_field_of_a_step_is_checked_for_its_effect() -> None:
+    assert {"needs", "when.operator", "inputs.codeset.path", "cache.paths", "extensions.healthy"} <= set(STEP_FIELDS)
+
+
+@pytest.mark.parametrize("name", STEP_FIELDS)
+def test_every_field_of_a_step_changes_its_plan(name: str) -> None:
+    data = document.parse((examples.ROOT / "tests/golden/workflows/every-field.yaml").read_text()).data
+    changed = list(model_fields.changed(data, f"steps.{name}"))
+    assert changed, f"tests/golden/workflows/every-field.yaml sets {name} in no step"
+    results = [result for result in map(selectors_and_plan, changed) if result is not None]
+    assert any(result != selectors_and_plan(data) for result in results), f"nothing obeys the field {name} of a step"
+
+
+def selectors_and_plan(data: dict[str, object]) -> object:
+    """Everything that a run takes from the workflow; None for a workflow that is refused."""
+    try:
+        workflow = loading.check(document.Parsed(data))
+        return planning.selectors(workflow), examples.planned(workflow)
+    except errors.InvalidError:
+        return None
 
 
 def test_steps_come_in_the_order_in_which_they_can_run() -> None:

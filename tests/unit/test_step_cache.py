@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from fuseml.domain import plans
 from fuseml.domain.plans import replan, step_cache
 from fuseml.domain.registry import selector
+from tests.unit import model_fields
 from tests.unit import workflow_examples as examples
 
 SECRET = plans.SecretPart(extension="minio", service="s3", credentials="default", key="KEY")
@@ -104,6 +107,66 @@ def test_secrets_count_by_what_they_are_called(made: dict[str, Any]) -> None:
     # Text that looks like the reference of a secret is not one.
     assert found["variable FUSEML_ALPHA"] == ([made["alpha"]] if made["alpha"] else [])
     assert "FUSEML_ENV" not in json.dumps(found)
+
+
+DIGESTS = {"/project": "c" * 64, "/projectx": "c" * 64}
+FULL = plans.StepPlan(
+    name="fit",
+    image=plans.text("builder:1"),
+    command=(plans.text("python"), plans.text("fit.py")),
+    args=(plans.text("--fast"),),
+    script=plans.text("run"),
+    variables=(plans.Variable(name="FUSEML_ALPHA", value=plans.text("1")),),
+    checkouts=(plans.Checkout(name="code", project="p", codeset="c", url="http://one", ref="main", commit="a" * 40, path="/project"),),
+    outputs=(plans.Output(name="out", image=plans.ImageBuild(name=plans.text("model:1"), dockerfile=plans.text("Dockerfile"))),),
+    needs=("prepare",),
+    when=(plans.Condition(input=plans.text("1"), operator="notin", values=(plans.text("2"),)),),
+    retries=1,
+    timeout=60,
+    resources=plans.Resources(requests={"cpu": "1"}, limits={"cpu": "2"}),
+    approval=plans.Approval(message="fit?", expires=60),
+    cache=plans.Caching(paths=("src/**",), content=DIGESTS, not_reused="it has not succeeded here with a cache before"),
+)
+STEP_FIELDS = sorted(model_fields.names(plans.StepPlan, plans.TextPart, plans.OutputPart, plans.SecretPart))
+
+
+def keys_of_changes(name: str) -> set[str | None]:
+    """The keys of the full step with one field changed in each way that the models allow."""
+    keys: set[str | None] = set()
+    for data in model_fields.changed(FULL.model_dump(mode="json"), name):
+        with contextlib.suppress(pydantic.ValidationError):
+            keys.add(step_key(plans.StepPlan.model_validate(data)))
+    return keys
+
+
+def step_key(changed: plans.StepPlan) -> str | None:
+    made = step_cache.fingerprint(chain(changed), changed, {})
+    return step_cache.key(made) if made is not None else None
+
+
+@pytest.mark.parametrize("name", STEP_FIELDS)
+def test_every_field_of_a_step_s_plan_is_in_the_key_or_listed_with_a_reason(name: str) -> None:
+    parts = name.split(".")
+    listed = any(".".join(parts[:length]) in step_cache.NOT_IN_KEY for length in range(1, len(parts) + 1))
+    keys = keys_of_changes(name)
+    assert keys, f"FULL does not set {name}"
+    if listed:
+        assert keys == {step_key(FULL)}
+    else:
+        assert step_key(FULL) not in keys, f"{name} is neither in the key nor in NOT_IN_KEY"
+
+
+def test_the_reasons_name_fields_that_exist() -> None:
+    assert step_cache.NOT_IN_KEY.keys() <= set(STEP_FIELDS)
+    assert all(step_cache.NOT_IN_KEY.values())
+
+
+def test_a_key_of_another_version_is_given_as_the_reason() -> None:
+    built = chain(step("a"))
+    made = step_cache.fingerprint(built, built.steps[0], {})
+    assert made is not None
+    decided = step_cache.decide(built, lambda _: None, lambda _: step_cache.Execution("w-1", made))
+    assert reasons(decided) == {"a": "the key of w-1 was made by another version of FuseML"}
 
 
 def step(name: str, *reads: str, **fields: object) -> plans.StepPlan:

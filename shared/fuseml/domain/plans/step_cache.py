@@ -1,8 +1,10 @@
 """Steps that need not be executed again: what a step's outputs depend on, as a key, and which steps of a plan find theirs.
 
-A key is made of all that a step is given: image, command, environment, conditions, the outputs that it declares, identity and version of
-its bindings, and the content that it watches of its codesets. Secrets count by what they are called. What differs from run to run does not
-count (the run's name, and the commit: its content does), nor what only says how to execute (resources, retries, timeout).
+A key is made by exclusion: every field of the step's plan is in it, except those of `NOT_IN_KEY` and the variables that differ from run to
+run. Beside the plan of the step count the content that it watches of its codesets, and identity and version of its bindings. A secret
+counts by its reference, not by its value. An engine's own defaults are no part of a plan and no part of the key: a cluster that gets
+another `FUSEML_TRAINER_IMAGE` goes on reusing images that were built on the former one, until the content changes or a run is requested
+without the cache.
 
 A step is reused only when every step that it waits for is: its outputs are known then, and nothing that is executed is overtaken.
 """
@@ -11,10 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fuseml.domain import plans
+from fuseml.domain.documents import document
 from fuseml.domain.plans import replan
 from fuseml.domain.workflows import triggers
 
@@ -24,7 +27,29 @@ Outputs = Mapping[str, Mapping[str, str]]
 Fingerprint = Mapping[str, object]
 """What a key is made of, by the names that people know."""
 
+_OF_EXECUTION = "how the step is executed does not change its outputs"
+_OF_CONTENT = "the content of the codeset is in the key, wherever and under whichever commit it is found"
+
+NOT_IN_KEY: Mapping[str, str] = {
+    "name": "the step reads its name from a variable, which is in the key",
+    "needs": "the values of the step hold the outputs that it reads of other steps, and they are in the key",
+    "retries": _OF_EXECUTION,
+    "timeout": _OF_EXECUTION,
+    "resources": _OF_EXECUTION,
+    "approval": "a step that asks for an approval is never reused",
+    "checkouts.name": _OF_CONTENT,
+    "checkouts.project": _OF_CONTENT,
+    "checkouts.codeset": _OF_CONTENT,
+    "checkouts.url": _OF_CONTENT,
+    "checkouts.ref": _OF_CONTENT,
+    "checkouts.commit": _OF_CONTENT,
+    "cache.not_reused": "it is the result of the look-up",
+}
+"""Fields of a step's plan that are not in its key -> the reason."""
+
 _PER_RUN = frozenset({plans.RUN_VARIABLE, plans.COMMIT_VARIABLE})
+# Fields whose entries get a name of their own, for people.
+_NAMED_APART = frozenset({"variables", "checkouts", "cache"})
 _MAX_NAMED = 5
 
 
@@ -65,24 +90,15 @@ def fingerprint(planned: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> 
     if any(part.output not in outputs.get(part.step, {}) for part in reads) or not all(watched.get(item.path) for item in step.checkouts):
         return None
 
-    def settled(value: plans.Value) -> list[object]:
-        return _settled(value, outputs)
-
-    found: dict[str, object] = {
-        "image": settled(step.image),
-        "command": [settled(value) for value in step.command],
-        "args": [settled(value) for value in step.args],
-        "script": settled(step.script),
-        "when": [[settled(item.input), item.operator, [settled(value) for value in item.values]] for item in step.when],
-        "outputs": [[item.name, item.image and [settled(item.image.name), settled(item.image.dockerfile)]] for item in step.outputs],
-    }
-    found |= {f"variable {item.name}": settled(item.value) for item in step.variables if item.name not in _PER_RUN}
+    made = {name: _settled(value, outputs, name) for name, value in _counted(step) if name not in _NAMED_APART}
+    made |= {f"variable {item.name}": _text(item.value, outputs) for item in step.variables if item.name not in _PER_RUN}
     for index, checkout in enumerate(step.checkouts):
-        found[f"content of {_watched(step, checkout)}"] = [index, watched[checkout.path]]
+        others = [value for name, value in _counted(checkout, "checkouts") if name != "path"]
+        made[f"content of {_watched(step, checkout)}"] = [index, watched[checkout.path], *others]
     for bound in (item.binding for item in planned.bindings if item.step == step.name):
-        found[f"extension {bound.name}"] = [bound.extension_id, bound.service_id, bound.credentials_id]
-        found[f"version of extension {bound.name}"] = bound.version
-    return found
+        made[f"extension {bound.name}"] = [bound.extension_id, bound.service_id, bound.credentials_id]
+        made[f"version of extension {bound.name}"] = bound.version
+    return made
 
 
 def key(made: Fingerprint) -> str:
@@ -142,6 +158,8 @@ def _difference(made: Fingerprint, before: Execution | None) -> str:
         return "it has not succeeded here with a cache before"
     changed = [name for name in (*made, *before.fingerprint) if made.get(name) != before.fingerprint.get(name)]
     names = list(dict.fromkeys(changed))
+    if not names:
+        return f"the key of {before.run} was made by another version of FuseML"
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return f"changed since {before.run}: {', '.join(names[:_MAX_NAMED])}{more}"
 
@@ -161,8 +179,24 @@ def _watched(step: plans.StepPlan, checkout: plans.Checkout) -> str:
     return f"{', '.join(globs)} in {checkout.path}" if globs else checkout.path
 
 
-def _settled(value: plans.Value, outputs: Outputs) -> list[object]:
-    """The value with its outputs put in: texts, no two side by side, and references of secrets, each in a list of its own."""
+def _counted(model: document.Model, path: str = "") -> Iterator[tuple[str, object]]:
+    """The fields of the model at `path` of the step's plan that are in the key, in the order of the model, with their values."""
+    names = type(model).model_fields
+    return ((name, getattr(model, name)) for name in names if (f"{path}.{name}" if path else name) not in NOT_IN_KEY)
+
+
+def _settled(item: object, outputs: Outputs, path: str) -> object:
+    """The value at `path` of the step's plan as JSON: models and tuples become lists, and outputs are put in."""
+    if isinstance(item, document.Model):
+        return [_settled(value, outputs, f"{path}.{name}") for name, value in _counted(item, path)]
+    if isinstance(item, tuple):
+        is_value = all(isinstance(part, plans.TextPart | plans.OutputPart | plans.SecretPart) for part in item)
+        return _text(item, outputs) if is_value else [_settled(value, outputs, path) for value in item]
+    return item
+
+
+def _text(value: plans.Value, outputs: Outputs) -> list[object]:
+    """A value with its outputs put in: texts, no two side by side, and references of secrets, each in a list of its own."""
     pieces: list[object] = []
     for part in value:
         if isinstance(part, plans.SecretPart):

@@ -42,7 +42,7 @@ def create(session: sqlmodel.Session, spec: planner.RunSpec, planning: Planning,
     run_id = identity.identity(spec.document.name, spec.revision, spec.given() or {"trigger": spec.code}, cause.meaning)
     existing = runs.find(session, run_id)
     if existing:
-        told = f"{existing.name} was there already, for the same revision and inputs"
+        told = f"{existing.name} exists already for the same revision and inputs"
         decisions.record(session, cause.event, told, clock.now(), workflow=existing.workflow, run=existing.name, commit=spec.commit)
         return []
     row = _row(session, run_id, spec, cause)

@@ -23,7 +23,7 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
     codeset = codesets.find_codeset(session, pushed.project, pushed.codeset)
     if codeset is None or (pushed.registered and pushed.registered != codeset.created):
         # The codeset is gone, or it is another one of the same name by now.
-        return _decline(session, event, f"codeset {pushed.subject} is not registered any more, or anew since", commit=pushed.commit)
+        return _decline(session, event, f"codeset {pushed.subject} was removed, or removed and registered again", commit=pushed.commit)
     announced: list[events.Payload] = []
     for match in _takers(session, event, "code", pushed.project, pushed.codeset, pushed.commit):
         revision, document = _current(session, match.workflow)
@@ -52,9 +52,9 @@ def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Ev
     kind, _, rest = assigned.pattern.partition("://")
     project, _, name = rest.partition("/")
     if assignment is None:
-        return _decline(session, event, "the assignment was taken back since", workflow=assigned.workflow)
+        return _decline(session, event, "the assignment was removed", workflow=assigned.workflow)
     if kind != "code" or "*" in rest:
-        return _decline(session, event, f"it starts with the next artifact that fits {assigned.pattern}", workflow=assigned.workflow)
+        return _decline(session, event, f"it starts with the next artifact that matches {assigned.pattern}", workflow=assigned.workflow)
     commit = _newest(session, project, name)
     if commit is None:
         told = f"nothing was pushed to the main branch of {rest} yet; the first push starts it"
@@ -77,7 +77,7 @@ def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Eve
         return []
     assignment = workflows.find_assignment(session, reached.assignment) if reached.assignment else None
     if workflows.is_deleted(session, reached.workflow) or (reached.assignment and assignment is None):
-        return _decline(session, event, "the workflow was deleted or its assignment taken back since", workflow=reached.workflow)
+        return _decline(session, event, "the workflow was deleted or its assignment removed", workflow=reached.workflow)
     project, _, codeset = assignment.pattern.removeprefix("code://").partition("/") if assignment else ("", "", "")
     commit = _newest(session, project, codeset) if assignment else None
     if assignment and commit is None:
@@ -88,7 +88,7 @@ def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Eve
     cause = creation.Cause(
         event=event,
         meaning=event.id,
-        reason=f"its schedule came to {reached.due}",
+        reason=f"its schedule reached {reached.due}",
         trigger={"assignment": reached.assignment, "due": reached.due},
         request=event.id,
     )
@@ -107,7 +107,7 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
     for name, assignment in {match.workflow: match.assignment for match in reversed(found)}.items():
         circle = subscriptions.cause_of(session, recorded.run, name)
         if circle:
-            _decline(session, event, f"{recorded.address} comes of {circle}, a run of this very workflow", workflow=name)
+            _decline(session, event, f"{recorded.address} derives from {circle}, a run of the same workflow", workflow=name)
             continue
         revision, document = _current(session, name)
         by_type = [item.name for item in document.inputs if item.type == recorded.kind]
@@ -142,7 +142,7 @@ def on_run_requested(deps: Deps, session: sqlmodel.Session, event: events.Event)
     cause = creation.Cause(
         event=event,
         meaning=f"request:{requested.request}",
-        reason=f"a {requested.action} of {requested.run} was asked for" if requested.run else "it was asked for",
+        reason=f"a {requested.action} of {requested.run} was requested" if requested.run else "it was requested",
         trigger={"action": requested.action, "of": requested.run},
         request=requested.request,
     )

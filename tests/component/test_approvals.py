@@ -290,9 +290,9 @@ def test_what_nobody_approves_in_time_fails_at_a_tick_and_once(store: database.D
     assert "the time to answer was over at 2026-11-20T13:00" in system.answer("approve", 409)["message"]
     system.tick()
     system.tick()
-    assert (system.run()["state"], system.step("fit")["cause"]) == ("failed", "nobody approved within 1h")
+    assert (system.run()["state"], system.step("fit")["cause"]) == ("failed", "not approved within 1h")
     [told] = system.told(events.RunRejected)
-    assert (told["by"], told["cause"]) == (None, "nobody approved within 1h")
+    assert (told["by"], told["cause"]) == (None, "not approved within 1h")
     assert len(system.engine.plans) == 1
 
 

@@ -101,7 +101,7 @@ def test_what_a_locked_run_reuses_cannot_be_its_end_or_its_only_step(store: data
     approve(system, "train-2")
     for wish in ("until", "only"):
         told = refused(system.runs.post("/runs/train-2/rerun", json={"locked": True, wish: "prepare"}), 404)
-        assert told == "run train-2 does not execute step 'prepare': it takes what train-1 has put out"
+        assert told == "run train-2 does not execute step 'prepare': it reuses the outputs of train-1"
 
 
 def test_a_cancelled_run_is_resumed_on_what_its_parts_and_others_have_put_out(store: database.Database) -> None:

@@ -116,7 +116,7 @@ def test_workflows_that_feed_one_another_stop_where_the_circle_closes(world: tri
     assert sorted(str(cause).partition("-")[0] for cause in chains.values()) == ["None", "prune", "train", "train", "tune"]
     with world.store.read() as session:
         told = {row.reason for row in session.exec(sqlmodel.select(decision_rows.Decision)) if row.run is None}
-    assert any("comes of tune-1, a run of this very workflow" in reason for reason in told)
+    assert any("derives from tune-1, a run of the same workflow" in reason for reason in told)
 
 
 def test_a_listed_codeset_starts_the_workflow_by_pushes(world: triggering.World) -> None:

@@ -126,13 +126,13 @@ def test_another_project_reuses_nothing(world: World) -> None:
     world.executed("builder", "trainer")
     with world.store.write() as session:
         codesets.create_project(session, "q", "", triggering.NOON)
-    assert {reason for *_, reason in told(world.start(project="q"))[:1]} == {"it has not succeeded here with a cache before"}
+    assert {reason for *_, reason in told(world.start(project="q"))[:1]} == {"no cached execution of this step exists"}
 
 
 def test_a_step_that_did_not_write_what_it_promised_is_executed_again(world: World) -> None:
     first = world.start()
     world.succeed(first["name"], "builder")
-    assert told(world.start())[0] == ("builder", "queued", None, "it has not succeeded here with a cache before")
+    assert told(world.start())[0] == ("builder", "queued", None, "no cached execution of this step exists")
 
 
 def test_a_schedule_reuses_steps_too(world: World) -> None:

@@ -104,7 +104,7 @@ def test_a_path_filter_is_the_reason(store: database.Database, dispatcher: Any) 
 
 def test_a_codeset_that_is_gone_is_the_reason(store: database.Database, dispatcher: Any) -> None:
     gone = PUSHED.model_copy(update={"codeset": "gone"})
-    assert decided(store, deliver(dispatcher, gone)) == [(None, None, "codeset demo/gone is not registered any more, or anew since")]
+    assert decided(store, deliver(dispatcher, gone)) == [(None, None, "codeset demo/gone was removed, or removed and registered again")]
 
 
 def test_a_run_is_named_with_what_spoke_for_it_and_the_second_way_to_it_too(store: database.Database, dispatcher: Any) -> None:
@@ -113,14 +113,14 @@ def test_a_run_is_named_with_what_spoke_for_it_and_the_second_way_to_it_too(stor
     other = PUSHED.model_copy(update={"ref": "refs/heads/other"})
     [(workflow, run, reason)] = decided(store, deliver(dispatcher, other))
     assert (workflow, run) == ("train", "train-1")
-    assert reason == "train-1 was there already, for the same revision and inputs"
+    assert reason == "train-1 exists already for the same revision and inputs"
 
 
 @pytest.mark.parametrize(
     ("pattern", "reason"),
     [
         ("code://demo/x", "nothing was pushed to the main branch of demo/x yet; the first push starts it"),
-        ("model://*", "it starts with the next artifact that fits model://*"),
+        ("model://*", "it starts with the next artifact that matches model://*"),
     ],
 )
 def test_an_assignment_that_starts_nothing_yet_says_what_will(pattern: str, reason: str, store: database.Database, dispatcher: Any) -> None:
@@ -128,7 +128,7 @@ def test_an_assignment_that_starts_nothing_yet_says_what_will(pattern: str, reas
     event = deliver(dispatcher, events.WorkflowAssigned(workflow="train", pattern=pattern, assignment="a1"))
     assert decided(store, event) == [("train", None, reason)]
     event = deliver(dispatcher, events.WorkflowAssigned(workflow="train", pattern=pattern, assignment="a2"))
-    assert decided(store, event) == [("train", None, "the assignment was taken back since")]
+    assert decided(store, event) == [("train", None, "the assignment was removed")]
 
 
 def test_a_model_starts_what_is_assigned_to_it_or_says_why_not(store: database.Database, dispatcher: Any) -> None:

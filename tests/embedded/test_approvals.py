@@ -114,7 +114,7 @@ def test_who_rejects_says_why_and_the_run_fails(server: embedded.Server) -> None
 def test_what_nobody_approves_in_time_fails(server: embedded.Server) -> None:
     run = waiting(server, "hasty")
     done = server.finished_run(run["name"])
-    assert done["cause"] == "step 'serve' failed: nobody approved within 5s"
+    assert done["cause"] == "step 'serve' failed: not approved within 5s"
     # And it can be taken up again, where it asks again.
     request = server.post(f"/runs/{run['name']}/resume")["request"]
     wait_until(lambda: server.get(f"/runs?request={request}&state=waiting"), "the resumed run to wait")

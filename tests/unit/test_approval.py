@@ -24,7 +24,7 @@ def test_a_question_says_what_is_asked_and_until_when() -> None:
         ("approved", "ada", "looks good", None, f"approved by ada at {LATER}"),
         ("rejected", "ada", "too slow", "rejected by ada: too slow", f"rejected by ada at {LATER}"),
         ("rejected", "ada", "", "rejected by ada", f"rejected by ada at {LATER}"),
-        ("expired", None, "", "nobody approved within 1h", f"expired at {LATER}"),
+        ("expired", None, "", "not approved within 1h", f"expired at {LATER}"),
     ],
 )
 def test_an_answer_is_kept_with_who_when_and_why(

@@ -359,7 +359,7 @@ WAITING = begin(step("a", asks=True), step("b", asks=True), step("c", "b"))
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        (None, errors.InvalidError, "several steps wait for an approval: a, b; say which one is meant"),
+        (None, errors.InvalidError, "several steps wait for an approval: a, b; name one of them"),
         ("x", errors.NotFoundError, "the run has no step 'x'; its steps are a, b, c"),
         ("c", errors.ConflictError, "step 'c' cannot be approved: it is queued and does not wait for an approval"),
     ],

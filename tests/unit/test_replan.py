@@ -244,7 +244,7 @@ def test_an_image_that_was_built_already_keeps_the_name_of_its_commit() -> None:
 
 
 def test_a_commit_for_steps_without_a_codeset_is_refused() -> None:
-    with pytest.raises(errors.ConflictError, match="none of the steps that are left of w-1 has a codeset"):
+    with pytest.raises(errors.ConflictError, match="no remaining step of w-1 has a codeset"):
         replan.resume(planned(step("a"), step("b", checkouts=())), done("a"), commit=NEW)
 
 

@@ -125,7 +125,7 @@ FULL = plans.StepPlan(
     timeout=60,
     resources=plans.Resources(requests={"cpu": "1"}, limits={"cpu": "2"}),
     approval=plans.Approval(message="fit?", expires=60),
-    cache=plans.Caching(paths=("src/**",), content=DIGESTS, not_reused="it has not succeeded here with a cache before"),
+    cache=plans.Caching(paths=("src/**",), content=DIGESTS, not_reused="no cached execution of this step exists"),
 )
 STEP_FIELDS = sorted(model_fields.names(plans.StepPlan, plans.TextPart, plans.OutputPart, plans.SecretPart))
 
@@ -185,7 +185,7 @@ class Past:
 
     def __init__(self, before: plans.Plan, **outputs: str) -> None:
         written = {name: {"out": text} for name, text in outputs.items()}
-        self._keys = {step_cache.executed(before, name, written): replan.StepResult("w-1", written[name]) for name in written}
+        self._keys = {step_cache.key_of_executed(before, name, written): replan.StepResult("w-1", written[name]) for name in written}
         self._last = {name: step_cache.fingerprint(before, before.step(name), written) for name in written}
 
     def decide(self, planned: plans.Plan) -> plans.Plan:
@@ -229,7 +229,7 @@ def test_a_step_that_reads_what_was_reused_runs_on_it() -> None:
     [left] = decided.steps
     assert (left.name, left.needs) == ("b", ())
     assert left.variables[0].value == plans.text("from a")
-    assert reasons(decided) == {"b": "it has not succeeded here with a cache before"}
+    assert reasons(decided) == {"b": "no cached execution of this step exists"}
 
 
 @pytest.mark.parametrize(
@@ -266,14 +266,14 @@ def test_the_content_counts_as_far_as_it_is_watched() -> None:
 
 def test_globs_that_match_no_file_never_make_a_step_look_unchanged() -> None:
     built = watching(lambda _: "", "conda.yml")
-    assert step_cache.executed(built, "a", {"a": {"out": "x"}}) is None
+    assert step_cache.key_of_executed(built, "a", {"a": {"out": "x"}}) is None
     assert reasons(Past(CHAIN).decide(built)) == {"a": "no file of p/c matches conda.yml"}
 
 
 def test_what_was_not_written_whole_is_not_found_again() -> None:
-    assert step_cache.executed(CHAIN, "a", {"a": {}}) is None
-    assert step_cache.executed(CHAIN, "b", {"b": {"out": "x"}}) is None
-    assert step_cache.executed(CHAIN, "b", {"a": {"out": "x"}, "b": {"out": "x"}}) is not None
+    assert step_cache.key_of_executed(CHAIN, "a", {"a": {}}) is None
+    assert step_cache.key_of_executed(CHAIN, "b", {"b": {"out": "x"}}) is None
+    assert step_cache.key_of_executed(CHAIN, "b", {"a": {"out": "x"}, "b": {"out": "x"}}) is not None
 
 
 def test_a_step_that_asks_people_asks_them_each_time() -> None:
@@ -284,8 +284,8 @@ def test_a_step_that_asks_people_asks_them_each_time() -> None:
 def test_a_step_without_a_cache_is_left_alone() -> None:
     plain = chain(step("a", cache=None))
     assert Past(CHAIN, a="x").decide(plain) == plain
-    assert step_cache.declined(plain, "no") == plain
-    assert reasons(step_cache.declined(CHAIN, "no")) == {"a": "no", "b": "no"}
+    assert step_cache.without_reuse(plain, "no") == plain
+    assert reasons(step_cache.without_reuse(CHAIN, "no")) == {"a": "no", "b": "no"}
 
 
 def test_identity_and_version_of_a_binding_count() -> None:

@@ -105,12 +105,12 @@ def _build(
 def _declined(requested: events.RunRequested) -> str:
     """Why a request executes all that it asks for, if it does."""
     if requested.no_cache:
-        return "the run was asked for without the cache"
+        return "the run was requested without the cache"
     if requested.only:
-        return "the step was asked for"
+        return "the step was requested"
     if requested.action == "resume":
-        return "a resumed run executes what is left"
-    return "a locked run executes what it repeats" if requested.locked else ""
+        return "a resumed run executes the remaining steps"
+    return "a locked run repeats the steps of its plan" if requested.locked else ""
 
 
 def _check(session: sqlmodel.Session, requested: events.RunRequested, spec: planner.RunSpec) -> None:

@@ -37,7 +37,7 @@ def decide(session: sqlmodel.Session, spec: planner.RunSpec, planned: plans.Plan
 
     known = step_cache.with_content(planned, lambda item, paths: content(item.project, item.codeset, item.commit, tuple(paths)))
     if declined:
-        return step_cache.declined(known, declined)
+        return step_cache.without_reuse(known, declined)
     return step_cache.decide(known, functools.partial(_found, session, spec), functools.partial(_last, session, spec))
 
 
@@ -62,7 +62,7 @@ def keep(session: sqlmodel.Session, row: runs.Run) -> None:
         return
     planned, outputs = plans.Plan.model_validate(row.plan), _outputs(session, row)
     for step in steps:
-        executions.record_key(session, step, step_cache.executed(planned, step.name, outputs))
+        executions.record_key(session, step, step_cache.key_of_executed(planned, step.name, outputs))
 
 
 def _outputs(session: sqlmodel.Session, row: runs.Run) -> step_cache.Outputs:

@@ -1,12 +1,12 @@
-"""Steps that need not be executed again: what a step's outputs depend on, as a key, and which steps of a plan find theirs.
+"""The cache of steps: the key of a step covers everything that its outputs depend on, and a step with a known key is reused.
 
-A key is made by exclusion: every field of the step's plan is in it, except those of `NOT_IN_KEY` and the variables that differ from run to
-run. Beside the plan of the step count the content that it watches of its codesets, and identity and version of its bindings. A secret
-counts by its reference, not by its value. An engine's own defaults are no part of a plan and no part of the key: a cluster that gets
-another `FUSEML_TRAINER_IMAGE` goes on reusing images that were built on the former one, until the content changes or a run is requested
-without the cache.
+A key is made by exclusion: it covers every field of the step's plan, except those of `NOT_IN_KEY` and the variables that differ from run to
+run. It also covers the watched content of the step's codesets, and identity and version of its bindings. A secret counts by its reference,
+not by its value. Defaults of an engine belong neither to a plan nor to a key: after a change of `FUSEML_TRAINER_IMAGE` in the settings of a
+cluster, images that were built on the former one are reused until the content changes or a run is requested without the cache.
 
-A step is reused only when every step that it waits for is: its outputs are known then, and nothing that is executed is overtaken.
+A step is reused only when every step that it waits for is reused: then the outputs that it reads are known, and no executed step is
+overtaken.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Outputs = Mapping[str, Mapping[str, str]]
 """Step -> output -> text."""
 
 Fingerprint = Mapping[str, object]
-"""What a key is made of, by the names that people know."""
+"""The content of a key, by names for people."""
 
 _OF_EXECUTION = "how the step is executed does not change its outputs"
 _OF_CONTENT = "the content of the codeset is in the key, wherever and under whichever commit it is found"
@@ -55,36 +55,35 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A run that executed a step, and what the step was made of then."""
+    """A run that executed a step, and the step's fingerprint in that run."""
 
     run: str
     fingerprint: Fingerprint
 
 
 def digest(files: Iterable[tuple[str, int, str]], paths: Sequence[str]) -> str:
-    """SHA-256 in hex over those of `files` (path, git mode, object id) that a glob of `paths` matches; without globs, over all.
+    """SHA-256 in hex over those of `files` (path, git mode, object id) that match a glob of `paths`; without globs, over all.
 
-    The order of the files does not matter. Empty when no file matches: a glob that was mistyped must not look like content that never
-    changes.
+    The order of the files does not matter. Empty when no file matches: a mistyped glob must not look like content that never changes.
     """
     kept = sorted(file for file in files if not paths or any(triggers.matches_path(glob, file[0]) for glob in paths))
     return _hash(kept) if kept else ""
 
 
-def with_content(planned: plans.Plan, content: Callable[[plans.Checkout, Sequence[str]], str]) -> plans.Plan:
-    """The plan, with the digests of what its caching steps watch. `content` gives that of a checkout for the globs of a step."""
+def with_content(plan: plans.Plan, content: Callable[[plans.Checkout, Sequence[str]], str]) -> plans.Plan:
+    """The plan with the digests of the watched content. `content` returns the digest of a checkout for the globs of a step."""
 
-    def watching(step: plans.StepPlan) -> plans.StepPlan:
+    def with_digests(step: plans.StepPlan) -> plans.StepPlan:
         if step.cache is None:
             return step
-        found = {checkout.path: content(checkout, step.cache.paths) for checkout in step.checkouts}
-        return step.model_copy(update={"cache": step.cache.model_copy(update={"content": found, "not_reused": ""})})
+        digests = {checkout.path: content(checkout, step.cache.paths) for checkout in step.checkouts}
+        return step.model_copy(update={"cache": step.cache.model_copy(update={"content": digests, "not_reused": ""})})
 
-    return planned.model_copy(update={"steps": tuple(map(watching, planned.steps))})
+    return plan.model_copy(update={"steps": tuple(map(with_digests, plan.steps))})
 
 
-def fingerprint(planned: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> Fingerprint | None:
-    """What the step's outputs depend on; None where that cannot be told: an output that it reads is not there, or it watches no file."""
+def fingerprint(plan: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> Fingerprint | None:
+    """Everything that the step's outputs depend on; None when an output that it reads is unknown, or when it watches no file."""
     watched = step.cache.content if step.cache else {}
     reads = [part for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)]
     if any(part.output not in outputs.get(part.step, {}) for part in reads) or not all(watched.get(item.path) for item in step.checkouts):
@@ -95,48 +94,48 @@ def fingerprint(planned: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> 
     for index, checkout in enumerate(step.checkouts):
         others = [value for name, value in _counted(checkout, "checkouts") if name != "path"]
         made[f"content of {_watched(step, checkout)}"] = [index, watched[checkout.path], *others]
-    for bound in (item.binding for item in planned.bindings if item.step == step.name):
+    for bound in (item.binding for item in plan.bindings if item.step == step.name):
         made[f"extension {bound.name}"] = [bound.extension_id, bound.service_id, bound.credentials_id]
         made[f"version of extension {bound.name}"] = bound.version
     return made
 
 
-def key(made: Fingerprint) -> str:
-    """64 hex digits that are equal for equal fingerprint, and for no others."""
-    return _hash(sorted(made.items()))
+def key(fingerprint: Fingerprint) -> str:
+    """64 hex digits, equal for equal fingerprints only."""
+    return _hash(sorted(fingerprint.items()))
 
 
-def executed(planned: plans.Plan, name: str, outputs: Outputs) -> str | None:
-    """The key under which others find what the step has put out; None when it cannot be told, or when something was not put out."""
-    step = planned.step(name)
-    made = fingerprint(planned, step, outputs)
-    promised = {output.name for output in step.outputs if output.image is None}
-    return key(made) if made is not None and promised <= outputs.get(name, {}).keys() else None
+def key_of_executed(plan: plans.Plan, name: str, outputs: Outputs) -> str | None:
+    """The key under which later runs find the outputs of the step; None without a fingerprint, or when an output was not written."""
+    step = plan.step(name)
+    made = fingerprint(plan, step, outputs)
+    declared = {output.name for output in step.outputs if output.image is None}
+    return key(made) if made is not None and declared <= outputs.get(name, {}).keys() else None
 
 
-def decide(planned: plans.Plan, find: Callable[[str], replan.StepResult | None], last: Callable[[str], Execution | None]) -> plans.Plan:
-    """What is left to execute of a plan whose content is known; each caching step that is left tells why.
+def decide(plan: plans.Plan, find: Callable[[str], replan.StepResult | None], last: Callable[[str], Execution | None]) -> plans.Plan:
+    """The plan with only the steps to execute, each caching step with the reason. The digests of the content must be in it (`with_content`).
 
-    `find` gives what was put out under a key, `last` the last execution of the step of that name.
+    `find` returns the result that is cached under a key, `last` the last execution of the step of that name.
     """
     reused: dict[str, replan.StepResult] = {}
     reasons: dict[str, str] = {}
-    for step in planned.steps:
+    for step in plan.steps:
         if step.cache is None:
             continue
         reason = _obstacle(step, reused)
-        made = None if reason else fingerprint(planned, step, {name: done.outputs for name, done in reused.items()})
-        done = find(key(made)) if made is not None else None
-        if done is not None:
-            reused[step.name] = done
+        made = None if reason else fingerprint(plan, step, {name: result.outputs for name, result in reused.items()})
+        result = find(key(made)) if made is not None else None
+        if result is not None:
+            reused[step.name] = result
         else:
             reasons[step.name] = reason or _difference(made or {}, last(step.name))
-    return replan.reuse(_reasoned(planned, reasons), reused)
+    return replan.reuse(_with_reasons(plan, reasons), reused)
 
 
-def declined(planned: plans.Plan, reason: str) -> plans.Plan:
-    """The plan as it is: nothing of it may be reused, and `reason` says why."""
-    return _reasoned(planned, {step.name: reason for step in planned.steps if step.cache is not None})
+def without_reuse(plan: plans.Plan, reason: str) -> plans.Plan:
+    """The whole plan, with `reason` in each caching step."""
+    return _with_reasons(plan, {step.name: reason for step in plan.steps if step.cache is not None})
 
 
 def _obstacle(step: plans.StepPlan, reused: Mapping[str, replan.StepResult]) -> str:
@@ -155,7 +154,7 @@ def _obstacle(step: plans.StepPlan, reused: Mapping[str, replan.StepResult]) -> 
 
 def _difference(made: Fingerprint, before: Execution | None) -> str:
     if before is None:
-        return "it has not succeeded here with a cache before"
+        return "no cached execution of this step exists"
     changed = [name for name in (*made, *before.fingerprint) if made.get(name) != before.fingerprint.get(name)]
     names = list(dict.fromkeys(changed))
     if not names:
@@ -164,14 +163,14 @@ def _difference(made: Fingerprint, before: Execution | None) -> str:
     return f"changed since {before.run}: {', '.join(names[:_MAX_NAMED])}{more}"
 
 
-def _reasoned(planned: plans.Plan, reasons: Mapping[str, str]) -> plans.Plan:
+def _with_reasons(plan: plans.Plan, reasons: Mapping[str, str]) -> plans.Plan:
     steps = (
         step.model_copy(update={"cache": step.cache.model_copy(update={"not_reused": reasons[step.name]})})
         if step.cache is not None and step.name in reasons
         else step
-        for step in planned.steps
+        for step in plan.steps
     )
-    return planned.model_copy(update={"steps": tuple(steps)})
+    return plan.model_copy(update={"steps": tuple(steps)})
 
 
 def _watched(step: plans.StepPlan, checkout: plans.Checkout) -> str:

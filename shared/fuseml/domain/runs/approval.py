@@ -36,7 +36,7 @@ class Approval(document.Model):
         """Why the step must not run, as the cause of its failure; None unless it was rejected or nobody answered in time."""
         if self.decision == "rejected":
             return f"rejected by {self.by}: {self.comment}" if self.comment else f"rejected by {self.by}"
-        return f"nobody approved within {self._patience()}" if self.decision == "expired" else None
+        return f"not approved within {self._patience()}" if self.decision == "expired" else None
 
     def is_late(self, now: str) -> bool:
         """Whether the deadline has passed without an answer."""

@@ -91,7 +91,7 @@ def answer(
     """
     questions = lifecycle.questions
     if step is None and len(questions) > 1:
-        problem = errors.Problem("step", f"several steps wait for an approval: {', '.join(questions)}; say which one is meant")
+        problem = errors.Problem("step", f"several steps wait for an approval: {', '.join(questions)}; name one of them")
         raise errors.InvalidError(problem.message, [problem])
     name = step or next(iter(questions), None)
     if name is None:

@@ -333,7 +333,7 @@ def test_a_run_that_was_never_planned_can_be_repeated_but_not_resumed(system: Sy
         extensions.add(session, record, NOON)
 
     for path, body in (("resume", {}), ("rerun", {"locked": True})):
-        assert "run train-1 was never planned" in refused(system.runs.post(f"/runs/train-1/{path}", json=body), 409)
+        assert "run train-1 has no plan" in refused(system.runs.post(f"/runs/train-1/{path}", json=body), 409)
     assert system.ask("/runs/train-1/rerun")["state"] == "queued"
 
 

@@ -54,7 +54,7 @@ def _begin(deps: Deps, row: runs.Run) -> runs.Run:
     return stored
 
 
-def _enqueue(session: sqlmodel.Session, payloads: Sequence[events.Payload]) -> list[outbox.Waiting]:
+def _enqueue(session: sqlmodel.Session, payloads: Sequence[events.Payload]) -> list[outbox.PendingEvent]:
     moment = clock.now()
     return outbox.add(session, [events.event(payload, moment, trace.outgoing()) for payload in payloads], moment)
 

@@ -45,7 +45,7 @@ def _announce(
     moved: dict[str, str],
     position: int,
     tick: events.Event,
-) -> list[outbox.Waiting]:
+) -> list[outbox.PendingEvent]:
     row = codesets.find_codeset(session, known.project, known.name)
     if row is None or row.created != known.created:
         return []  # deleted since

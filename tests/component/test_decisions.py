@@ -239,4 +239,4 @@ def test_what_is_old_is_forgotten(store: database.Database) -> None:
     assert [reason for _, _, reason in decided(store, event)] == ["new"]
     with store.read() as session:
         assert [row.reason[:4] for row in decisions.declined(session)] == ["2021"]
-        assert outbox.waiting(session, 0, 9) == []
+        assert outbox.pending(session, 0, 9) == []

@@ -1,4 +1,4 @@
-"""Questions and answers: one answer counts, in time, and says who gave it."""
+"""Approvals: one decision counts, in time, and records its author."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NOON, LATER, EVENING = "2026-11-21T12:00:00.000000Z", "2026-11-21T12:59:59.99999
 OPEN = approval.ask(plans.Approval(message="really?", expires=3_600), NOON)
 
 
-def test_a_question_says_what_is_asked_and_until_when() -> None:
+def test_an_open_approval_has_a_message_and_a_deadline() -> None:
     assert (OPEN.message, OPEN.asked, OPEN.deadline, OPEN.is_open) == ("really?", NOON, EVENING, True)
     assert approval.ask(plans.Approval(), NOON).deadline is None
 
 
 @pytest.mark.parametrize(
-    ("decision", "by", "comment", "refusal", "told"),
+    ("decision", "by", "comment", "refusal", "outcome"),
     [
         ("approved", "ada", "looks good", None, f"approved by ada at {LATER}"),
         ("rejected", "ada", "too slow", "rejected by ada: too slow", f"rejected by ada at {LATER}"),
@@ -27,17 +27,17 @@ def test_a_question_says_what_is_asked_and_until_when() -> None:
         ("expired", None, "", "not approved within 1h", f"expired at {LATER}"),
     ],
 )
-def test_an_answer_is_kept_with_who_when_and_why(
-    decision: approval.Decision, by: str | None, comment: str, refusal: str | None, told: str
+def test_a_decision_is_recorded_with_author_time_and_comment(
+    decision: approval.Decision, by: str | None, comment: str, refusal: str | None, outcome: str
 ) -> None:
-    answered = approval.answer(OPEN, decision, by=by, comment=comment, now=LATER)
-    assert (answered.decision, answered.by, answered.comment, answered.decided) == (decision, by, comment, LATER)
-    assert (answered.refusal, answered.told(), answered.is_open) == (refusal, told, False)
+    answer = approval.answer(OPEN, decision, by=by, comment=comment, now=LATER)
+    assert (answer.decision, answer.by, answer.comment, answer.decided) == (decision, by, comment, LATER)
+    assert (answer.refusal, answer.outcome(), answer.is_open) == (refusal, outcome, False)
     with pytest.raises(errors.ConflictError, match="it was "):
-        approval.answer(answered, "approved", by="bob", comment="", now=LATER)
+        approval.answer(answer, "approved", by="bob", comment="", now=LATER)
 
 
-def test_past_the_deadline_only_time_answers() -> None:
+def test_past_the_deadline_an_approval_can_only_expire() -> None:
     assert not OPEN.is_late(LATER)
     assert OPEN.is_late(EVENING)
     with pytest.raises(errors.ConflictError, match=f"the time to answer was over at {EVENING}"):
@@ -47,9 +47,9 @@ def test_past_the_deadline_only_time_answers() -> None:
 
 
 @given(st.integers(1, 366 * 86_400))
-def test_a_duration_is_spelled_as_workflows_spell_it(seconds: int) -> None:
+def test_a_duration_has_the_form_of_workflows(seconds: int) -> None:
     assert workflows.seconds(approval.duration(seconds)) == seconds
 
 
-def test_durations_leave_out_what_is_nothing() -> None:
+def test_durations_leave_out_zeros() -> None:
     assert [approval.duration(seconds) for seconds in (0, 90, 3_600, 90_061)] == ["0s", "1m30s", "1h", "1d1h1m1s"]

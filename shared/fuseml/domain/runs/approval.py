@@ -42,8 +42,8 @@ class Approval(document.Model):
         """Whether the deadline has passed without an answer."""
         return self.is_open and self.deadline is not None and self.deadline <= now
 
-    def told(self) -> str:
-        """The answer as the end of a sentence: `approved by ada at TIME`."""
+    def outcome(self) -> str:
+        """The decision as the end of a sentence: `approved by ada at TIME`."""
         return f"expired at {self.decided}" if self.decision == "expired" else f"{self.decision} by {self.by} at {self.decided}"
 
     def _patience(self) -> str:
@@ -59,7 +59,7 @@ def ask(wanted: plans.Approval, now: str) -> Approval:
 def answer(question: Approval, decision: Decision, *, by: str | None, comment: str, now: str) -> Approval:
     """The question with its answer. Raises ConflictError when there is one already, or when people answer past the deadline."""
     if not question.is_open:
-        raise errors.ConflictError(f"it was {question.told()}")
+        raise errors.ConflictError(f"it was {question.outcome()}")
     if decision != "expired" and question.is_late(now):
         raise errors.ConflictError(f"the time to answer was over at {question.deadline}")
     return question.model_copy(update={"decision": decision, "by": by, "comment": comment, "decided": now})

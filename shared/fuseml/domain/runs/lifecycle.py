@@ -96,7 +96,7 @@ def answer(
     name = step or next(iter(questions), None)
     if name is None:
         told = [
-            f"step {name!r} was {item.approval.told()}"
+            f"step {name!r} was {item.approval.outcome()}"
             for name, item in lifecycle.steps.items()
             if item.approval and not item.approval.is_open
         ]

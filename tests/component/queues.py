@@ -1,4 +1,4 @@
-"""The embedded broker with subscribers that remember: what its tests share."""
+"""The embedded broker with recording subscribers, for its tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def trigger(name: str, *types: str, retry: int = 10, delay: float = 0.01, timeou
 
 @dataclass
 class Subscriber:
-    """Answers with `answers`, one after the other, then with `last`; remembers what it got, when, and how many came at once."""
+    """Answers with `answers`, one after the other, then with `last`. Records events, their times, and the largest number of concurrent calls."""
 
     answers: list[broker.Answer | Exception] = field(default_factory=list)
     last: broker.Answer = EMPTY
@@ -79,21 +79,21 @@ def store(sqlite_store: database.Database) -> database.Database:
 
 @pytest.fixture
 def begin(store: database.Database) -> Iterator[Begin]:
-    """Makes brokers for subscribers by name; `started` ones are stopped at the end."""
+    """A constructor of brokers for subscribers by name; those that are `started` are stopped at the end."""
     running: list[broker.Broker] = []
 
     def make(
-        subscribers: Mapping[str, broker.Subscriber], *wanted: triggers.Trigger, started: bool = True, **options: Any
+        subscribers: Mapping[str, broker.Subscriber], *of_triggers: triggers.Trigger, started: bool = True, **options: Any
     ) -> broker.Broker:
-        made = broker.Broker(store, wanted or [trigger(name) for name in subscribers], subscribers, **options)
+        instance = broker.Broker(store, of_triggers or [trigger(name) for name in subscribers], subscribers, **options)
         if started:
-            made.start()
-            running.append(made)
-        return made
+            instance.start()
+            running.append(instance)
+        return instance
 
     yield make
-    for made in running:
-        made.stop()
+    for instance in running:
+        instance.stop()
 
 
 def counted(store: database.Database, state: str) -> int:

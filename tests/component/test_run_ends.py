@@ -28,25 +28,25 @@ ORDERS = list(itertools.permutations(range(4)))
 @pytest.fixture
 def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
     """`train` has a run with the engine; `serve` takes the model that it makes. The functions that follow runs are there, too."""
-    made = triggering.World(tmp_path)
-    common: dict[str, Any] = {"store": made.store, "publisher": made}
-    made.functions["run-tracker"] = tracker_app.create_app(tracker_deps.Deps(**common))
-    made.functions["housekeeper"] = housekeeper_app.create_app(
+    system = triggering.World(tmp_path)
+    common: dict[str, Any] = {"store": system.store, "publisher": system}
+    system.functions["run-tracker"] = tracker_app.create_app(tracker_deps.Deps(**common))
+    system.functions["housekeeper"] = housekeeper_app.create_app(
         housekeeper_deps.Deps(
             **common,
             git=EmbeddedGitHost(tmp_path / "git", "http://git"),
-            engine=made.engine,
+            engine=system.engine,
             keyring=secrets.Keyring([secrets.new_key()]),
             check=lambda *_: (),  # type: ignore[arg-type]
         )
     )
-    made.workflow(test_artifact_triggers.document("train", takes="codeset"))
-    made.assign("train", "code://p/code")
-    made.workflow(test_artifact_triggers.document("serve", "model://*"))
-    made.pushed(COMMIT)
-    made.settle()
-    yield made
-    made.store.close()
+    system.workflow(test_artifact_triggers.document("train", takes="codeset"))
+    system.assign("train", "code://p/code")
+    system.workflow(test_artifact_triggers.document("serve", "model://*"))
+    system.push(COMMIT)
+    system.settle()
+    yield system
+    system.store.close()
 
 
 def reported(world: triggering.World, ending: str = decisions.SUCCEEDED) -> list[events.Event]:
@@ -67,7 +67,7 @@ def reported(world: triggering.World, ending: str = decisions.SUCCEEDED) -> list
 def deliver(world: triggering.World, reports: Sequence[events.Event]) -> None:
     """After each delivery a finished run has no open step."""
     for event in reports:
-        world.hand("run-tracker", event)
+        world.deliver_to("run-tracker", event)
         shown = world.run("train-1")
         if shown["state"] in FINISHED:
             assert [step["state"] for step in shown["steps"]] == [shown["state"]], event.id
@@ -92,7 +92,7 @@ def test_whatever_order_events_come_in_the_step_ends_and_its_model_starts_what_t
 def test_a_cancelled_run_shows_no_open_step_whatever_order_events_come_in(world: triggering.World, order: tuple[int, ...]) -> None:
     reports = reported(world, decisions.CANCELLED)
     for event in [reports[index] for index in order]:
-        world.hand("run-tracker", event)
+        world.deliver_to("run-tracker", event)
         shown = world.run("train-1")
         if shown["state"] == "cancelled":
             assert shown["steps"][0]["state"] in ("cancelled", "skipped"), event.id
@@ -115,12 +115,12 @@ def test_an_end_that_is_lost_is_asked_for_by_the_sweep_and_its_outputs_count(wor
     assert (world.run("train-1")["settled"], list(world.states())) == (False, ["train-1"])
 
     world.engine.reports = {row.id: reports}
-    world.hand("housekeeper", events.Event(events.TICK, "/tick", "1", None, clock.now(), {}))
+    world.deliver_to("housekeeper", events.Event(events.TICK, "/tick", "1", None, clock.now(), {}))
     world.settle()
     [step] = world.run("train-1")["steps"]
     assert (step["state"], step["outputs"]) == ("succeeded", {"model": "models:/m/1"})
     assert world.states() == {"train-1": "succeeded", "serve-1": "queued"}
 
     world.engine.observed.clear()
-    world.hand("housekeeper", events.Event(events.TICK, "/tick", "2", None, clock.now(), {}))
+    world.deliver_to("housekeeper", events.Event(events.TICK, "/tick", "2", None, clock.now(), {}))
     assert row.id not in world.engine.observed, "everything is reported"

@@ -40,7 +40,7 @@ def test_a_decision_is_recorded_with_author_time_and_comment(
 def test_past_the_deadline_an_approval_can_only_expire() -> None:
     assert not OPEN.is_late(LATER)
     assert OPEN.is_late(EVENING)
-    with pytest.raises(errors.ConflictError, match=f"the time to answer was over at {EVENING}"):
+    with pytest.raises(errors.ConflictError, match=f"the approval expired at {EVENING}"):
         approval.answer(OPEN, "approved", by="ada", comment="", now=EVENING)
     expired = approval.answer(OPEN, "expired", by=None, comment="", now=EVENING)
     assert not expired.is_late(EVENING)

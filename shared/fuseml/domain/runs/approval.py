@@ -61,7 +61,7 @@ def answer(question: Approval, decision: Decision, *, by: str | None, comment: s
     if not question.is_open:
         raise errors.ConflictError(f"it was {question.outcome()}")
     if decision != "expired" and question.is_late(now):
-        raise errors.ConflictError(f"the time to answer was over at {question.deadline}")
+        raise errors.ConflictError(f"the approval expired at {question.deadline}")
     return question.model_copy(update={"decision": decision, "by": by, "comment": comment, "decided": now})
 
 

@@ -75,7 +75,7 @@ class Resume(document.Model):
     images: dict[str, str] = {}
 
 
-class Answer(document.Model):
+class DecisionBody(document.Model):
     """The step, required only if several wait, and the reason."""
 
     step: Annotated[str | None, pydantic.Field(description="Required only if several steps wait.")] = None
@@ -145,19 +145,19 @@ def register(api: http.Api, deps: Deps) -> None:
         """Request the cancellation of a run."""
         return service.cancel(deps, name, query.reason)
 
-    @api.route("POST", "/runs/<name>/approve", document=Answer, returns=views.Run, status=202)
+    @api.route("POST", "/runs/<name>/approve", document=DecisionBody, returns=views.Run, status=202)
     def approve(name: str) -> views.Run:
         """Approve a step that waits for an approval."""
-        return _answer(name, "approved")
+        return _decide(name, "approved")
 
-    @api.route("POST", "/runs/<name>/reject", document=Answer, returns=views.Run, status=202)
+    @api.route("POST", "/runs/<name>/reject", document=DecisionBody, returns=views.Run, status=202)
     def reject(name: str) -> views.Run:
         """Reject a step that waits for an approval: it fails, and the run with it."""
-        return _answer(name, "rejected")
+        return _decide(name, "rejected")
 
-    def _answer(name: str, decision: approval.Decision) -> views.Run:
-        answer = _optional(Answer)
-        return service.answer(deps, name, answer.step, decision, by=http.caller().name, comment=answer.comment)
+    def _decide(name: str, decision: approval.Decision) -> views.Run:
+        body = _optional(DecisionBody)
+        return service.decide(deps, name, body.step, decision, by=http.caller().name, comment=body.comment)
 
     @api.route("GET", "/workflows/runs", query=OriginalRunQuery, returns=[views.OriginalRun])
     def list_workflow_runs(query: OriginalRunQuery) -> list[views.OriginalRun]:

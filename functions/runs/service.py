@@ -103,7 +103,7 @@ def cancel(deps: Deps, name: str, reason: str) -> views.Run:
     return get(deps, name)
 
 
-def answer(deps: Deps, name: str, step: str | None, decision: approval.Decision, *, by: str, comment: str) -> views.Run:
+def decide(deps: Deps, name: str, step: str | None, decision: approval.Decision, *, by: str, comment: str) -> views.Run:
     """Record the decision on a waiting step. Raises NotFoundError, ConflictError when no step waits for it, InvalidError when several steps
     wait and none is named.
     """

@@ -1,4 +1,4 @@
-"""The end of a run, in the order in which a broker may deliver it: no open step is left, and no output that is reported late is lost."""
+"""The end of a run, in every order of deliveries: no open step is left, and no late output is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ORDERS = list(itertools.permutations(range(4)))
 
 @pytest.fixture
 def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
-    """`train` has a run with the engine; `serve` takes the model that it makes. The functions that follow runs are there, too."""
+    """A run of `train` in the engine; `serve` consumes its model. Also with `run_tracker` and `housekeeper`."""
     system = triggering.World(tmp_path)
     common: dict[str, Any] = {"store": system.store, "publisher": system}
     system.functions["run-tracker"] = tracker_app.create_app(tracker_deps.Deps(**common))
@@ -49,61 +49,61 @@ def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
     system.store.close()
 
 
-def reported(world: triggering.World, ending: str = decisions.SUCCEEDED) -> list[events.Event]:
-    """What the engine reports of the run of `train`, in the order in which it happens: two events of the run, two of its step."""
+def reports_of_train(world: triggering.World, ending: str = decisions.SUCCEEDED) -> list[events.Event]:
+    """The reports of the engine on the run of `train`, in their order: two events of the run, two of its step."""
     with world.store.read() as session:
-        planned = plans.Plan.model_validate(runs.get(session, "train-1").plan)
+        plan = plans.Plan.model_validate(runs.get(session, "train-1").plan)
     state: State = "succeeded" if ending == decisions.SUCCEEDED else "cancelled"
     outputs = {"model": "models:/m/1"} if state == "succeeded" else {}
-    made = journal.RunRecord(
+    record = journal.RunRecord(
         state=state, created=1.0, started=2.0, finished=5.0, ending=journal.Ending(reason=ending, message="wrong data"), outputs=outputs
     )
     step = journal.StepRecord(
         state=state, attempts=(journal.AttemptRecord(started=3.0, finished=4.0),), finished=4.0, reason=ending, outputs=outputs
     )
-    return report.all_events(planned, made, {"step": step})
+    return report.all_events(plan, record, {"step": step})
 
 
 def deliver(world: triggering.World, reports: Sequence[events.Event]) -> None:
-    """After each delivery a finished run has no open step."""
+    """Deliver the reports; after each one a finished run has no open step."""
     for event in reports:
         world.deliver_to("run-tracker", event)
-        shown = world.run("train-1")
-        if shown["state"] in FINISHED:
-            assert [step["state"] for step in shown["steps"]] == [shown["state"]], event.id
+        run = world.run("train-1")
+        if run["state"] in FINISHED:
+            assert [step["state"] for step in run["steps"]] == [run["state"]], event.id
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_whatever_order_events_come_in_the_step_ends_and_its_model_starts_what_takes_it(
+def test_in_any_order_of_events_the_step_ends_and_its_model_starts_the_consuming_run(
     world: triggering.World, order: tuple[int, ...]
 ) -> None:
-    reports = reported(world)
+    reports = reports_of_train(world)
     assert len(reports) == len(order)
     deliver(world, [reports[index] for index in order])
     world.settle()
-    shown = world.run("train-1")
-    [step] = shown["steps"]
-    assert (shown["state"], shown["outputs"], shown["settled"]) == ("succeeded", {"model": "models:/m/1"}, True)
+    run = world.run("train-1")
+    [step] = run["steps"]
+    assert (run["state"], run["outputs"], run["settled"]) == ("succeeded", {"model": "models:/m/1"}, True)
     assert (step["state"], step["outputs"], step["attempts"], step["duration"]) == ("succeeded", {"model": "models:/m/1"}, 1, 1.0)
     assert world.states() == {"train-1": "succeeded", "serve-1": "queued"}
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_cancelled_run_shows_no_open_step_whatever_order_events_come_in(world: triggering.World, order: tuple[int, ...]) -> None:
-    reports = reported(world, decisions.CANCELLED)
+def test_a_cancelled_run_has_no_open_step_in_any_order_of_events(world: triggering.World, order: tuple[int, ...]) -> None:
+    reports = reports_of_train(world, decisions.CANCELLED)
     for event in [reports[index] for index in order]:
         world.deliver_to("run-tracker", event)
-        shown = world.run("train-1")
-        if shown["state"] == "cancelled":
-            assert shown["steps"][0]["state"] in ("cancelled", "skipped"), event.id
+        run = world.run("train-1")
+        if run["state"] == "cancelled":
+            assert run["steps"][0]["state"] in ("cancelled", "skipped"), event.id
     world.settle()
-    shown = world.run("train-1")
-    assert [(step["state"], step["finished"]) for step in shown["steps"]] == [("cancelled", "1970-01-01T00:00:04.000000Z")]
+    run = world.run("train-1")
+    assert [(step["state"], step["finished"]) for step in run["steps"]] == [("cancelled", "1970-01-01T00:00:04.000000Z")]
     assert world.states() == {"train-1": "cancelled"}
 
 
-def test_an_end_that_is_lost_is_asked_for_by_the_sweep_and_its_outputs_count(world: triggering.World) -> None:
-    reports = reported(world)
+def test_the_sweep_recovers_a_lost_end_with_its_outputs(world: triggering.World) -> None:
+    reports = reports_of_train(world)
     lost = next(event for event in reports if event.type.endswith("taskrun.successful.v1"))
     deliver(world, [event for event in reports if event is not lost])
     with world.store.write() as session:

@@ -10,12 +10,12 @@ from fuseml.domain import errors, plans, workflows
 from fuseml.domain.runs import approval
 
 NOON, LATER, EVENING = "2026-11-21T12:00:00.000000Z", "2026-11-21T12:59:59.999999Z", "2026-11-21T13:00:00.000000Z"
-OPEN = approval.ask(plans.Approval(message="really?", expires=3_600), NOON)
+OPEN = approval.request(plans.Approval(message="really?", expires=3_600), NOON)
 
 
 def test_an_open_approval_has_a_message_and_a_deadline() -> None:
     assert (OPEN.message, OPEN.asked, OPEN.deadline, OPEN.is_open) == ("really?", NOON, EVENING, True)
-    assert approval.ask(plans.Approval(), NOON).deadline is None
+    assert approval.request(plans.Approval(), NOON).deadline is None
 
 
 @pytest.mark.parametrize(
@@ -30,19 +30,19 @@ def test_an_open_approval_has_a_message_and_a_deadline() -> None:
 def test_a_decision_is_recorded_with_author_time_and_comment(
     decision: approval.Decision, by: str | None, comment: str, refusal: str | None, outcome: str
 ) -> None:
-    answer = approval.answer(OPEN, decision, by=by, comment=comment, now=LATER)
-    assert (answer.decision, answer.by, answer.comment, answer.decided) == (decision, by, comment, LATER)
-    assert (answer.refusal, answer.outcome(), answer.is_open) == (refusal, outcome, False)
+    decided = approval.decide(OPEN, decision, by=by, comment=comment, now=LATER)
+    assert (decided.decision, decided.by, decided.comment, decided.decided) == (decision, by, comment, LATER)
+    assert (decided.refusal, decided.outcome(), decided.is_open) == (refusal, outcome, False)
     with pytest.raises(errors.ConflictError, match="it was "):
-        approval.answer(answer, "approved", by="bob", comment="", now=LATER)
+        approval.decide(decided, "approved", by="bob", comment="", now=LATER)
 
 
 def test_past_the_deadline_an_approval_can_only_expire() -> None:
     assert not OPEN.is_late(LATER)
     assert OPEN.is_late(EVENING)
     with pytest.raises(errors.ConflictError, match=f"the approval expired at {EVENING}"):
-        approval.answer(OPEN, "approved", by="ada", comment="", now=EVENING)
-    expired = approval.answer(OPEN, "expired", by=None, comment="", now=EVENING)
+        approval.decide(OPEN, "approved", by="ada", comment="", now=EVENING)
+    expired = approval.decide(OPEN, "expired", by=None, comment="", now=EVENING)
     assert not expired.is_late(EVENING)
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     """Print one line for each size."""
     print(f"{'steps':>6} {'admit ms':>10} {'render ms':>10} {'json.dumps ms':>14} {'render/dumps':>13} {'KiB':>8}")
     for size in SIZES:
-        plan = workflow_examples.planned(loading.load(bench_planning.text(size)))
+        plan = workflow_examples.plan_of(loading.load(bench_planning.text(size)))
         secrets = {part.ref: "s3cret" for part in plans.secret_refs(plan)}
         pipeline_run = render.render(plan, secrets, Settings()).pipeline_run
         repeats = max(5, 500 // size)

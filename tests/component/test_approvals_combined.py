@@ -9,8 +9,8 @@ import pytest
 
 from fuseml.domain import events, plans
 from fuseml.store import database, runs
-from tests.component import test_approvals as approvals
-from tests.component.test_runs_requests import refused
+from tests.component import approving
+from tests.component.requesting import refused
 
 CACHED = """
 name: train
@@ -41,23 +41,23 @@ def store(sqlite_store: database.Database) -> database.Database:
     return sqlite_store
 
 
-def start(system: approvals.System) -> dict[str, Any]:
+def start(system: approving.System) -> dict[str, Any]:
     return system.request("/runs", {"workflow": "train", "project": "p"})
 
 
-def run_of(system: approvals.System, name: str) -> dict[str, Any]:
+def run_of(system: approving.System, name: str) -> dict[str, Any]:
     return dict(system.runs.get(f"/runs/{name}").json)
 
 
-def approve(system: approvals.System, name: str) -> None:
+def approve(system: approving.System, name: str) -> None:
     response = system.runs.post(f"/runs/{name}/approve")
     assert response.status_code == 202, response.text
     system.deliver()
 
 
-def cached(store: database.Database) -> approvals.System:
+def cached(store: database.Database) -> approving.System:
     """A system with a succeeded run of two executions."""
-    system = approvals.System(store, CACHED)
+    system = approving.System(store, CACHED)
     run_id = start(system)["id"]
     system.report(run_id, "prepare", "succeeded", data="d")
     system.report(run_id, None, "succeeded")
@@ -122,7 +122,7 @@ def test_a_cancelled_run_is_resumed_on_the_outputs_of_its_executions_and_of_othe
 
 
 def test_an_approval_is_requested_when_the_turn_of_the_run_comes(store: database.Database) -> None:
-    system = approvals.System(store, GROUPED.replace("POLICY", "queue"))
+    system = approving.System(store, GROUPED.replace("POLICY", "queue"))
     first, second = start(system), start(system)
     assert [(run["state"], run["waits_for"]) for run in (first, second)] == [("waiting", None), ("queued", "train-1")]
     assert run_of(system, "train-2")["steps"][0]["approval"] is None
@@ -142,7 +142,7 @@ def test_an_approval_is_requested_when_the_turn_of_the_run_comes(store: database
 
 
 def test_the_sweep_begins_a_run_whose_turn_was_missed(store: database.Database) -> None:
-    system = approvals.System(store, GROUPED.replace("POLICY", "queue"))
+    system = approving.System(store, GROUPED.replace("POLICY", "queue"))
     start(system)
     start(system)
     system.decide("reject")
@@ -154,7 +154,7 @@ def test_the_sweep_begins_a_run_whose_turn_was_missed(store: database.Database) 
 
 
 def test_a_newer_run_supersedes_a_waiting_one_and_withdraws_its_approval(store: database.Database) -> None:
-    system = approvals.System(store, GROUPED.replace("POLICY", "cancel"))
+    system = approving.System(store, GROUPED.replace("POLICY", "cancel"))
     start(system)
     second = start(system)
     first = run_of(system, "train-1")
@@ -165,8 +165,8 @@ def test_a_newer_run_supersedes_a_waiting_one_and_withdraws_its_approval(store: 
 
 
 def test_a_newer_run_supersedes_one_that_waits_between_two_executions_at_once(store: database.Database) -> None:
-    system = approvals.System(
-        store, approvals.FORKED.replace("inputs:\n  - {name: code, type: codeset}\n", "concurrency: {policy: cancel}\n")
+    system = approving.System(
+        store, approving.FORKED.replace("inputs:\n  - {name: code, type: codeset}\n", "concurrency: {policy: cancel}\n")
     )
     run_id = start(system)["id"]
     for step in ("report", "prepare"):
@@ -180,7 +180,7 @@ def test_a_newer_run_supersedes_one_that_waits_between_two_executions_at_once(st
 
 
 def test_the_sweep_observes_no_run_that_only_waits(store: database.Database) -> None:
-    system, run_id = approvals.waiting(store)
+    system, run_id = approving.waiting(store)
     system.tick()
     assert system.engine.observed == []
     system.decide("approve")
@@ -190,14 +190,14 @@ def test_the_sweep_observes_no_run_that_only_waits(store: database.Database) -> 
 
 
 def test_the_sweep_observes_a_step_without_a_reported_end_after_its_execution(store: database.Database) -> None:
-    system = approvals.System(store, approvals.GATED)
+    system = approving.System(store, approving.GATED)
     run_id = system.start()["id"]
     system.report(run_id, None, "succeeded")
     system.tick()
     assert system.engine.observed == [run_id]
 
 
-class Slow(approvals.Engine):
+class Slow(approving.Engine):
     """Refuses a plan after something else has happened."""
 
     def __init__(self) -> None:
@@ -209,15 +209,15 @@ class Slow(approvals.Engine):
         super().submit(plan, secrets)
 
 
-class SlowSystem(approvals.System):
+class SlowSystem(approving.System):
     engine: Slow
 
-    def make_engine(self) -> approvals.Engine:
+    def make_engine(self) -> approving.Engine:
         return Slow()
 
 
 def test_a_run_that_is_cancelled_while_its_plan_is_refused_ends_once(store: database.Database) -> None:
-    system = SlowSystem(store, approvals.GATED)
+    system = SlowSystem(store, approving.GATED)
     requested = events.event(events.RunCancelRequested(run="train-1", reason="wrong data"), "2026-11-21T12:00:00.000000Z")
 
     def cancel() -> None:

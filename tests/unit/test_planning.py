@@ -24,7 +24,7 @@ STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 def planned_step(body: str, **options: object) -> plans.StepPlan:
     """The plan of the one step that `body` describes."""
-    return examples.planned(loading.load(examples.step(body)), **options).steps[-1]  # type: ignore[arg-type]
+    return examples.plan_of(loading.load(examples.step(body)), **options).steps[-1]  # type: ignore[arg-type]
 
 
 def secret(key: str, **ids: str) -> plans.SecretPart:
@@ -36,7 +36,7 @@ def secret(key: str, **ids: str) -> plans.SecretPart:
 def test_every_example_is_planned_and_survives_the_store(path: Path) -> None:
     workflow = loading.load(path.read_text())
     values = {item.name: "given" for item in workflow.inputs if item.default is None and not item.is_codeset}
-    plan = examples.planned(workflow, inputs=values)
+    plan = examples.plan_of(workflow, inputs=values)
     assert plans.Plan.model_validate_json(plan.model_dump_json()) == plan
     assert {step.name for step in plan.steps} == {step.name for step in workflow.steps}
     assert [(item.step, item.binding.name) for item in plan.bindings] == [
@@ -45,14 +45,14 @@ def test_every_example_is_planned_and_survives_the_store(path: Path) -> None:
 
 
 def test_a_plan_carries_the_identity_of_its_run() -> None:
-    plan = examples.planned(examples.named("mlflow-e2e"), inputs={"predictor": "sklearn"})
+    plan = examples.plan_of(examples.named("mlflow-e2e"), inputs={"predictor": "sklearn"})
     assert (plan.run, plan.workflow, plan.revision, plan.project) == ("mlflow-e2e-7", "mlflow-e2e", 3, "workspace")
     assert plan.inputs == {"predictor": "sklearn"}
     assert plan.outputs == {"prediction-url": (plans.OutputPart(step="predictor", output="prediction-url"),)}
 
 
 def test_references_become_typed_parts() -> None:
-    builder, trainer, predictor = examples.planned(examples.named("mlflow-e2e")).steps
+    builder, trainer, predictor = examples.plan_of(examples.named("mlflow-e2e")).steps
     assert builder.image == plans.text("ghcr.io/fuseml/mlflow-builder:v0.1")
     assert trainer.image == (plans.OutputPart(step="builder", output="image"),)
     variables = examples.variables(predictor)
@@ -62,7 +62,7 @@ def test_references_become_typed_parts() -> None:
 
 
 def test_an_output_keeps_the_text_around_it() -> None:
-    converter = examples.planned(examples.named("mlflow-ovms-e2e")).step("converter")
+    converter = examples.plan_of(examples.named("mlflow-ovms-e2e")).step("converter")
     model = plans.OutputPart(step="trainer", output="mlflow-model-url")
     assert examples.variables(converter)["FUSEML_OUTPUT_MODEL"] == (model, plans.TextPart(text="/ovms"))
     assert examples.variables(converter)["S3_ENDPOINT"] == plans.text("http://mlflow-minio.mlflow:9000")
@@ -98,7 +98,7 @@ def test_a_value_that_is_known_before_the_run_becomes_one_text(text: str, expect
 
 
 def test_a_secret_key_becomes_a_secret_part_wherever_it_is_allowed() -> None:
-    plan = examples.planned(examples.named("registry-selectors"), bindings=_example_bindings())
+    plan = examples.plan_of(examples.named("registry-selectors"), bindings=_example_bindings())
     mapped = examples.variables(plan.step("mapped-to-variables"))
     assert mapped["S3_SECRET_ACCESS_KEY"] == mapped["AWS_SECRET_ACCESS_KEY"] == (secret("AWS_SECRET_ACCESS_KEY"),)
     assert mapped["MLFLOW_TRACKER_URL"] == plans.text("http://mlflow.mlflow")
@@ -164,7 +164,7 @@ def test_a_step_without_a_codeset_gets_the_variables_of_the_first_codeset_of_the
     variables = examples.variables(planned_step("outputs: []"))
     assert variables["FUSEML_ENV_CODESET"] == plans.text("mlflow-test")
     assert "TASK_RESULT" not in variables
-    bare = examples.planned(loading.load(examples.step(header=""))).steps[0]
+    bare = examples.plan_of(loading.load(examples.step(header=""))).steps[0]
     assert "FUSEML_ENV_CODESET" not in examples.variables(bare)
     assert examples.variables(bare)["FUSEML_ENV_PROJECT"] == plans.text("workspace")
 
@@ -176,7 +176,7 @@ def test_a_codeset_is_checked_out_at_its_commit() -> None:
 
 
 def test_an_image_output_is_built_and_referred_to_by_its_name() -> None:
-    builder, trainer = examples.planned(examples.named("image-output")).steps
+    builder, trainer = examples.plan_of(examples.named("image-output")).steps
     name = plans.text(f"registry.fuseml-registry/mlflow/mlflow-test:{examples.COMMIT}")
     image = builder.outputs[0].image
     assert image is not None
@@ -187,7 +187,7 @@ def test_an_image_output_is_built_and_referred_to_by_its_name() -> None:
 
 
 def test_every_optional_field_reaches_the_plan() -> None:
-    plan = examples.planned(examples.named("every-field"))
+    plan = examples.plan_of(examples.named("every-field"))
     check, release = plan.step("check"), plan.step("release")
     assert plan.timeout == 6 * 3600
     assert (check.command, check.args) == ((plans.text("python"), plans.text("-c")), (plans.text("print('ok')"), plans.text("0.9")))
@@ -224,14 +224,14 @@ def selectors_and_plan(data: dict[str, object]) -> object:
     """Everything that a run takes from the workflow; None for a workflow that is refused."""
     try:
         workflow = loading.check(document.Parsed(data))
-        return planning.selectors(workflow), examples.planned(workflow)
+        return planning.selectors(workflow), examples.plan_of(workflow)
     except errors.InvalidError:
         return None
 
 
 def test_steps_come_in_the_order_in_which_they_can_run() -> None:
     text = "name: example\nsteps:\n- {name: a, image: 'i:1', needs: [c]}\n- {name: b, image: 'i:1'}\n- {name: c, image: 'i:1'}\n"
-    assert [step.name for step in examples.planned(loading.load(text)).steps] == ["b", "c", "a"]
+    assert [step.name for step in examples.plan_of(loading.load(text)).steps] == ["b", "c", "a"]
 
 
 def test_an_expression_in_a_given_value_is_only_text() -> None:
@@ -249,7 +249,7 @@ def test_the_selectors_to_resolve_are_listed_by_step() -> None:
 def test_missing_and_unknown_inputs_are_named_together() -> None:
     workflow = loading.load(examples.step(header="inputs: [{name: predictor}, {name: rate}, {name: level, default: 1}]"))
     with pytest.raises(errors.InvalidError) as caught:
-        examples.planned(workflow, inputs={"predictr": "x", "rate": "0.1"})
+        examples.plan_of(workflow, inputs={"predictr": "x", "rate": "0.1"})
     assert [str(problem) for problem in caught.value.problems] == [
         "inputs.predictor: this input has no default, and no value was given",
         "inputs.predictr: workflow 'example' has no such input (did you mean 'predictor'?)",
@@ -294,11 +294,11 @@ def test_faults_that_only_the_values_of_a_run_reveal_are_refused_with_their_plac
 def test_an_unsound_workflow_is_refused_instead_of_planned_wrongly() -> None:
     unsound = workflows.Workflow.model_validate({"name": "x", "steps": [{"name": "a", "image": "{{ steps.b.outputs.c }}"}]})
     with pytest.raises(errors.InvalidError, match="there is no step 'b'"):
-        examples.planned(unsound)
+        examples.plan_of(unsound)
     early = {"name": "a", "image": "i:1", "outputs": [{"name": "c"}]}
     late = {"name": "b", "image": "i:1", "resources": {"limits": {"cpu": "{{ steps.a.outputs.c }}"}}}
     with pytest.raises(errors.InvalidError, match="must be known before the run starts"):
-        examples.planned(workflows.Workflow.model_validate({"name": "x", "steps": [early, late]}))
+        examples.plan_of(workflows.Workflow.model_validate({"name": "x", "steps": [early, late]}))
 
 
 _NAMES = st.lists(st.text(string.ascii_lowercase, min_size=1, max_size=6), min_size=1, max_size=8, unique=True)
@@ -337,8 +337,8 @@ def test_plans_are_deterministic_acyclic_and_complete_and_survive_the_store(data
     except errors.InvalidError as error:
         assert all("looks ahead" in problem.message for problem in error.problems)
         return
-    plan = examples.planned(workflow)
-    assert examples.planned(workflows.Workflow.model_validate_json(workflow.model_dump_json())) == plan
+    plan = examples.plan_of(workflow)
+    assert examples.plan_of(workflows.Workflow.model_validate_json(workflow.model_dump_json())) == plan
     assert plans.Plan.model_validate_json(plan.model_dump_json()) == plan
     done: set[str] = set()
     for step in plan.steps:

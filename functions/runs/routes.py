@@ -40,7 +40,7 @@ class Cancel(http.Query):
     reason: Annotated[str, pydantic.Field(max_length=500)] = ""
 
 
-Until = Annotated[str | None, pydantic.Field(description="The last step: only what it needs runs with it.")]
+Until = Annotated[str | None, pydantic.Field(description="The last step: only the steps that it needs run with it.")]
 Only = Annotated[str | None, pydantic.Field(description="The one step to run, on the recorded outputs of others.")]
 NoCache = Annotated[bool, pydantic.Field(description="Execute every step, also those that the cache holds.")]
 Commit = Annotated[str | None, pydantic.Field(description="All its hex digits.")]

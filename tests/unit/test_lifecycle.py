@@ -219,9 +219,9 @@ class History:
             if current.run.state in runs.FINISHED:
                 assert {item.progress.state for item in current.steps.values()} <= runs.FINISHED, "a finished run has an open step"
             for name, item in current.steps.items():
-                known = before.steps[name].progress
-                assert RANK[item.progress.state] >= RANK[known.state], "a state moved backward"
-                assert not known.is_final or item.progress.outputs == known.outputs, "a reported end was changed"
+                earlier = before.steps[name].progress
+                assert RANK[item.progress.state] >= RANK[earlier.state], "a state moved backward"
+                assert not earlier.is_final or item.progress.outputs == earlier.outputs, "a reported end was changed"
         return current
 
 

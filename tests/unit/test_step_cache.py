@@ -172,8 +172,14 @@ def test_a_key_of_another_version_is_given_as_the_reason() -> None:
 def step(name: str, *reads: str, **fields: object) -> plans.StepPlan:
     """A caching step that reads the output `out` of others."""
     values = [plans.Variable(name=f"FROM_{read}", value=(plans.OutputPart(step=read, output="out"),)) for read in reads]
-    known = {"image": plans.text(f"{name}:1"), "variables": values, "outputs": [{"name": "out"}], "needs": reads, "cache": plans.Caching()}
-    return plans.StepPlan.model_validate({"name": name, **known, **fields})
+    defaults = {
+        "image": plans.text(f"{name}:1"),
+        "variables": values,
+        "outputs": [{"name": "out"}],
+        "needs": reads,
+        "cache": plans.Caching(),
+    }
+    return plans.StepPlan.model_validate({"name": name, **defaults, **fields})
 
 
 def chain(*steps: plans.StepPlan, **outputs: plans.Value) -> plans.Plan:

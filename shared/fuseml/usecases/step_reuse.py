@@ -48,8 +48,8 @@ def _last(session: sqlmodel.Session, spec: planner.RunSpec, step: str) -> step_c
     if row is None:
         return None
     plan = plans.Plan.model_validate(row.plan)
-    made = step_cache.fingerprint(plan, plan.step(step), _outputs(session, row))
-    return step_cache.Execution(row.name, made) if made is not None else None
+    fingerprint = step_cache.fingerprint(plan, plan.step(step), _outputs(session, row))
+    return step_cache.Execution(row.name, fingerprint) if fingerprint is not None else None
 
 
 def keep(session: sqlmodel.Session, row: runs.Run) -> None:

@@ -1,6 +1,6 @@
 """From a workflow to a plan: expressions become typed parts, steps get their environment, and all names are fixed.
 
-The caller supplies what differs from run to run: commits, inputs and bindings. Equal arguments give equal plans. Credentials become
+The caller supplies the values that differ from run to run: commits, inputs and bindings. Equal arguments give equal plans. Credentials become
 `SecretPart`s, never text.
 """
 

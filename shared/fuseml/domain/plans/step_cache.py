@@ -88,16 +88,15 @@ def fingerprint(plan: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> Fin
     reads = [part for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)]
     if any(part.output not in outputs.get(part.step, {}) for part in reads) or not all(watched.get(item.path) for item in step.checkouts):
         return None
-
-    made = {name: _settled(value, outputs, name) for name, value in _counted(step) if name not in _NAMED_APART}
-    made |= {f"variable {item.name}": _text(item.value, outputs) for item in step.variables if item.name not in _PER_RUN}
+    entries = {name: _settled(value, outputs, name) for name, value in _counted(step) if name not in _NAMED_APART}
+    entries |= {f"variable {item.name}": _text(item.value, outputs) for item in step.variables if item.name not in _PER_RUN}
     for index, checkout in enumerate(step.checkouts):
         others = [value for name, value in _counted(checkout, "checkouts") if name != "path"]
-        made[f"content of {_watched(step, checkout)}"] = [index, watched[checkout.path], *others]
+        entries[f"content of {_watched(step, checkout)}"] = [index, watched[checkout.path], *others]
     for bound in (item.binding for item in plan.bindings if item.step == step.name):
-        made[f"extension {bound.name}"] = [bound.extension_id, bound.service_id, bound.credentials_id]
-        made[f"version of extension {bound.name}"] = bound.version
-    return made
+        entries[f"extension {bound.name}"] = [bound.extension_id, bound.service_id, bound.credentials_id]
+        entries[f"version of extension {bound.name}"] = bound.version
+    return entries
 
 
 def key(fingerprint: Fingerprint) -> str:
@@ -108,9 +107,9 @@ def key(fingerprint: Fingerprint) -> str:
 def key_of_executed(plan: plans.Plan, name: str, outputs: Outputs) -> str | None:
     """The key under which later runs find the outputs of the step; None without a fingerprint, or when an output was not written."""
     step = plan.step(name)
-    made = fingerprint(plan, step, outputs)
+    current = fingerprint(plan, step, outputs)
     declared = {output.name for output in step.outputs if output.image is None}
-    return key(made) if made is not None and declared <= outputs.get(name, {}).keys() else None
+    return key(current) if current is not None and declared <= outputs.get(name, {}).keys() else None
 
 
 def decide(plan: plans.Plan, find: Callable[[str], replan.StepResult | None], last: Callable[[str], Execution | None]) -> plans.Plan:
@@ -124,12 +123,12 @@ def decide(plan: plans.Plan, find: Callable[[str], replan.StepResult | None], la
         if step.cache is None:
             continue
         reason = _obstacle(step, reused)
-        made = None if reason else fingerprint(plan, step, {name: result.outputs for name, result in reused.items()})
-        result = find(key(made)) if made is not None else None
+        current = None if reason else fingerprint(plan, step, {name: result.outputs for name, result in reused.items()})
+        result = find(key(current)) if current is not None else None
         if result is not None:
             reused[step.name] = result
         else:
-            reasons[step.name] = reason or _difference(made or {}, last(step.name))
+            reasons[step.name] = reason or _difference(current or {}, last(step.name))
     return replan.reuse(_with_reasons(plan, reasons), reused)
 
 
@@ -152,10 +151,10 @@ def _obstacle(step: plans.StepPlan, reused: Mapping[str, replan.StepResult]) -> 
     return ""
 
 
-def _difference(made: Fingerprint, before: Execution | None) -> str:
+def _difference(current: Fingerprint, before: Execution | None) -> str:
     if before is None:
         return "no cached execution of this step exists"
-    changed = [name for name in (*made, *before.fingerprint) if made.get(name) != before.fingerprint.get(name)]
+    changed = [name for name in (*current, *before.fingerprint) if current.get(name) != before.fingerprint.get(name)]
     names = list(dict.fromkeys(changed))
     if not names:
         return f"the key of {before.run} was made by another version of FuseML"

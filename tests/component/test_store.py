@@ -22,7 +22,7 @@ from fuseml.domain.plans import identity
 from fuseml.domain.runs import Progress
 from fuseml.runtime import clock
 from fuseml.store import applications, artifacts, codesets, database, deliveries, paging, runs, workflows
-from fuseml.store.tables import artifact_rows, codeset_rows, run_rows
+from fuseml.store.tables import artifact_rows, codeset_rows, run_rows, schema
 from tests import commands
 from tests.waiting import PATIENCE
 
@@ -45,6 +45,16 @@ def projects(store: database.Database) -> list[str]:
 def test_making_a_database_does_nothing_yet(tmp_path: pathlib.Path) -> None:
     database.Database(f"sqlite:///{tmp_path}/missing/fuseml.db").close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_file_gets_every_table_whatever_else_the_process_imported(tmp_path: pathlib.Path) -> None:
+    program = "import sys; from fuseml.store import database; store = database.Database(sys.argv[1]); store.migrate()"
+    subprocess.run([sys.executable, "-c", program, f"sqlite:///{tmp_path}/fuseml.db"], check=True, timeout=60)
+    with contextlib.closing(sqlite3.connect(tmp_path / "fuseml.db")) as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert names - {"sqlite_sequence", "alembic_version"} == set(schema.metadata.tables)
+    modules = {path.stem for path in pathlib.Path(schema.__file__).parent.glob("*_rows.py")}
+    assert {module.__name__.rpartition(".")[2] for module in schema.MODULES} == modules
 
 
 def test_all_of_a_write_is_kept_or_nothing(store: database.Database) -> None:

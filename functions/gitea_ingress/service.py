@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 from functions.gitea_ingress.deps import Deps
-from fuseml.domain import errors, events, webhook
+from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import codesets, decisions, deliveries, webhooks
+from fuseml.webhooks import gitea, signatures, wire
 
 _INGRESS = "gitea"
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -33,15 +34,15 @@ def receive(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | 
 
 
 def _take(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | None, str | None]:
-    project, codeset = webhook.claimed_repository(headers, body)
+    project, codeset = gitea.claimed_repository(headers, body)
     with deps.store.read() as session:
         row = codesets.find_codeset(session, project, codeset)
         sealed = webhooks.of_codeset(session, row, clock.now()) if row else []
     if row is None:
         raise errors.UnauthenticatedError(f"no webhook secret fits: {project}/{codeset} is not registered, or the signature is wrong")
-    webhook.accept([deps.keyring.unseal(each) for each in sealed], lambda secret: webhook.verify_gitea(secret, headers, body))
-    push = webhook.parse_push(headers, body)
-    if isinstance(push, webhook.Ignored):
+    signatures.verify_any([deps.keyring.unseal(each) for each in sealed], lambda secret: gitea.verify(secret, headers, body))
+    push = gitea.parse_push(headers, body)
+    if isinstance(push, wire.Ignored):
         return None, push.reason
     payload = events.CodesetPushed(
         project=project,
@@ -67,7 +68,7 @@ def _take(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | No
 
 def _decline(deps: Deps, headers: Mapping[str, str], body: bytes, outcome: Literal["refused", "ignored", "duplicate"], reason: str) -> None:
     try:
-        project, codeset = webhook.claimed_repository(headers, body)
+        project, codeset = gitea.claimed_repository(headers, body)
     except errors.InvalidError:
         project, codeset = "", ""
     with deps.store.write() as session:
@@ -77,7 +78,7 @@ def _decline(deps: Deps, headers: Mapping[str, str], body: bytes, outcome: Liter
             ingress=_INGRESS,
             subject=f"{project}/{codeset}" if project else "",
             registered=codesets.find_codeset(session, project, codeset) is not None,
-            delivery=webhook.delivery_id(headers),
+            delivery=gitea.delivery_id(headers),
             outcome=outcome,
             reason=reason,
             commit=_commit(body) if project else None,

@@ -8,9 +8,10 @@ from typing import Literal
 
 from functions.mlflow_ingress.deps import Deps
 from fuseml.contents import trackers
-from fuseml.domain import errors, events, webhook
+from fuseml.domain import errors, events
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import decisions, deliveries, extensions, model_versions, webhooks
+from fuseml.webhooks import mlflow, signatures, wire
 
 _INGRESS = "mlflow"
 
@@ -36,9 +37,9 @@ def _take(deps: Deps, extension: str, headers: Mapping[str, str], body: bytes) -
         sealed = webhooks.of_tracker(session, extension, clock.now())
     if not sealed:
         raise errors.UnauthenticatedError(f"no webhook of {extension} is known; `fuseml extension webhook {extension}` makes its secret")
-    webhook.accept([deps.keyring.unseal(each) for each in sealed], lambda secret: webhook.verify_mlflow(secret, headers, body, deps.now()))
-    told = webhook.parse_registry_event(headers, body)
-    if isinstance(told, webhook.Ignored):
+    signatures.verify_any([deps.keyring.unseal(each) for each in sealed], lambda secret: mlflow.verify(secret, headers, body, deps.now()))
+    told = mlflow.parse(headers, body)
+    if isinstance(told, wire.Ignored):
         return None, told.reason
     if told.test:
         return None, "a test delivery: signature and age are right"
@@ -67,13 +68,13 @@ def _decline(
             ingress=_INGRESS,
             subject=extension,
             registered=extensions.is_known(session, extension),
-            delivery=webhook.delivery_id(headers),
+            delivery=mlflow.delivery_id(headers),
             outcome=outcome,
             reason=reason,
         )
 
 
-def _payload(deps: Deps, extension: str, told: webhook.RegistryEvent) -> events.Payload | None:
+def _payload(deps: Deps, extension: str, told: mlflow.RegistryEvent) -> events.Payload | None:
     match told.kind:
         case "model_version.created" if told.version:
             run_id, tags = _enrich(deps, extension, told)
@@ -92,7 +93,7 @@ def _payload(deps: Deps, extension: str, told: webhook.RegistryEvent) -> events.
             return None
 
 
-def _enrich(deps: Deps, extension: str, told: webhook.RegistryEvent) -> tuple[str | None, dict[str, str]]:
+def _enrich(deps: Deps, extension: str, told: mlflow.RegistryEvent) -> tuple[str | None, dict[str, str]]:
     """Run id and tags of the version and of its run; what the delivery itself says when the server is not registered."""
     with deps.store.read() as session:
         record = extensions.get(session, extension) if extensions.is_known(session, extension) else None

@@ -18,9 +18,9 @@ from werkzeug import exceptions
 from werkzeug.middleware import dispatcher
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from fuseml.domain import webhook
 from fuseml.githosts import payload, smart_http
 from fuseml.githosts.embedded import EmbeddedGitHost
+from fuseml.webhooks import gitea
 from tests import commands
 from tests.waiting import PATIENCE
 
@@ -69,7 +69,7 @@ class Server:
         """The deliveries since the last call: event and body, after their signature was checked."""
         taken, self.deliveries[:] = list(self.deliveries), []
         for delivery in taken:
-            webhook.verify_gitea(SECRET, delivery.headers, delivery.body)
+            gitea.verify(SECRET, delivery.headers, delivery.body)
         return [(delivery.event, json.loads(delivery.body)) for delivery in taken]
 
 
@@ -171,9 +171,9 @@ def clone(server: Server, tmp_path: Path) -> Clone:
     return clone
 
 
-def parsed(delivery: payload.Delivery) -> webhook.Push:
-    found = webhook.parse_push(delivery.headers, delivery.body)
-    assert isinstance(found, webhook.Push)
+def parsed(delivery: payload.Delivery) -> gitea.Push:
+    found = gitea.parse_push(delivery.headers, delivery.body)
+    assert isinstance(found, gitea.Push)
     return found
 
 

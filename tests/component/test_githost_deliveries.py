@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fuseml.domain import webhook
 from fuseml.githosts import payload, smart_http
+from fuseml.webhooks import gitea, wire
 from tests import deliveries
 
 from . import githost
@@ -33,7 +33,7 @@ def test_a_push_delivers_what_gitea_would(server: githost.Server, clone: githost
     assert second["timestamp"] == "2026-11-20T10:30:00+01:00"
     assert body["repository"]["owner"]["username"] == "workspace"
     assert body["repository"]["clone_url"] == server.host.clone_url("workspace", "mnist")
-    assert push == webhook.Push(
+    assert push == gitea.Push(
         "workspace",
         "mnist",
         "refs/heads/main",
@@ -126,7 +126,7 @@ def test_deletions_are_delivered_and_ask_for_nothing(server: githost.Server, clo
     clone.git("push", "--quiet", "origin", "main:refs/heads/feature", "main:refs/tags/v1")
     server.taken()
     clone.git("push", "--quiet", "origin", ":refs/heads/feature", ":refs/tags/v1")
-    assert all(isinstance(webhook.parse_push(told.headers, told.body), webhook.Ignored) for told in server.deliveries)
+    assert all(isinstance(gitea.parse_push(told.headers, told.body), wire.Ignored) for told in server.deliveries)
     told = [(event, body["ref"], body.get("after")) for event, body in server.taken()]
     assert told == [("delete", "feature", None), ("push", "refs/tags/v1", payload.ZERO), ("delete", "v1", None)]
     assert list(server.host.heads("workspace", "mnist")) == ["refs/heads/main"]

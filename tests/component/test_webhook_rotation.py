@@ -13,11 +13,12 @@ from functions.codesets import app as codesets_app
 from functions.codesets import deps as codesets_deps
 from functions.extensions import app as extensions_app
 from functions.extensions import deps as extensions_deps
-from fuseml.domain import errors, webhook
+from fuseml.domain import errors
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, clock, secrets
 from fuseml.store import database, webhooks
 from fuseml.store.tables import webhook_rows
+from fuseml.webhooks import gitea, signatures
 from tests.component import endpoint
 from tests.component.ingress import SECRET, TRACKER_SECRET, Delivery, Ingress, delivery
 
@@ -171,4 +172,4 @@ def test_a_real_mlflow_is_told_and_says_why_it_refuses_an_address(server: Server
 
 def test_a_verification_without_any_secret_is_refused() -> None:
     with pytest.raises(errors.PermanentError, match="no webhook secret is configured"):
-        webhook.accept([], lambda secret: webhook.verify_gitea(secret, {}, b""))
+        signatures.verify_any([], lambda secret: gitea.verify(secret, {}, b""))

@@ -18,8 +18,8 @@ from werkzeug import exceptions
 from werkzeug.middleware import dispatcher
 
 from fuseml import githosts
-from fuseml.domain import webhook
 from fuseml.githosts import embedded, payload, smart_http
+from fuseml.webhooks.gitea import Push, parse_push, verify
 from tests import commands
 from tests.component import gitea
 from tests.waiting import PATIENCE, answers, wait_until, wait_until_ready
@@ -48,18 +48,18 @@ class UnderTest:
         self.secrets["demo", codeset] = secret
         self.host.sign_webhooks("demo", codeset, secret)
 
-    def pushes(self, codeset: str, secret: str, count: int) -> list[webhook.Push]:
+    def pushes(self, codeset: str, secret: str, count: int) -> list[Push]:
         """The pushes to the codeset that were told, once there are `count`; all its deliveries are signed with `secret`."""
         wait_until(lambda: len(self._pushes(codeset, secret)) >= count, lambda: f"{count} pushes, not {self._pushes(codeset, secret)}")
         return self._pushes(codeset, secret)
 
-    def _pushes(self, codeset: str, secret: str) -> list[webhook.Push]:
+    def _pushes(self, codeset: str, secret: str) -> list[Push]:
         # Gitea delivers when it likes: what other tests had it tell may still come.
         own = [(headers, body) for headers, body in list(self.deliveries) if json.loads(body)["repository"]["name"] == codeset]
         for headers, body in own:
-            webhook.verify_gitea(secret, headers, body)
-        read = [webhook.parse_push(headers, body) for headers, body in own]
-        return [push for push in read if isinstance(push, webhook.Push)]
+            verify(secret, headers, body)
+        read = [parse_push(headers, body) for headers, body in own]
+        return [push for push in read if isinstance(push, Push)]
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuseml.domain import webhook
 from fuseml.githosts import history
+from fuseml.webhooks import gitea
 
 if TYPE_CHECKING:
     from dulwich.objects import Commit
@@ -175,7 +175,7 @@ def _headers(event: str, identity: str, secret: str, body: bytes) -> dict[str, s
 
 def signatures(secret: str, body: bytes) -> dict[str, str]:
     """The headers by which Gitea proves that it knows the secret (infra/platform-facts.md 5.1)."""
-    signature = webhook.sign_gitea(secret, body)
+    signature = gitea.sign(secret, body)
     # Gitea sends SHA-1 next to SHA-256 for old receivers; ours never reads it.
     legacy = hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()
     return {

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, webhook
+from fuseml.domain import errors
+from fuseml.webhooks import gitea, github, mlflow, wire
 from tests import deliveries
 
 SECRET = "s3cret"
@@ -51,7 +52,7 @@ def mlflow_headers(secret: str = SECRET, body: bytes = BODY, timestamp: int | st
     ids=["right", "lower case header", "upper case header", "gogs", "github", "several"],
 )
 def test_a_right_git_signature_is_accepted(headers: dict[str, str]) -> None:
-    webhook.verify_gitea(SECRET, headers, BODY)
+    gitea.verify(SECRET, headers, BODY)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_a_right_git_signature_is_accepted(headers: dict[str, str]) -> None:
 )
 def test_a_wrong_git_signature_is_refused_with_its_reason(headers: dict[str, str], reason: str) -> None:
     with pytest.raises(errors.UnauthenticatedError, match=reason) as refusal:
-        webhook.verify_gitea(SECRET, headers, BODY)
+        gitea.verify(SECRET, headers, BODY)
     assert digest() not in str(refusal.value)
     assert SECRET not in str(refusal.value)
 
@@ -95,15 +96,15 @@ def test_one_changed_bit_of_the_body_breaks_every_signature(body: bytes, positio
     changed = bytearray(body)
     changed[position % len(body)] ^= 1 << bit
     with pytest.raises(errors.UnauthenticatedError):
-        webhook.verify_gitea(SECRET, {"X-Gitea-Signature": digest(body=body)}, bytes(changed))
+        gitea.verify(SECRET, {"X-Gitea-Signature": digest(body=body)}, bytes(changed))
     with pytest.raises(errors.UnauthenticatedError):
-        webhook.verify_mlflow(SECRET, mlflow_headers(body=body), bytes(changed), NOW)
+        mlflow.verify(SECRET, mlflow_headers(body=body), bytes(changed), NOW)
 
 
 @pytest.mark.parametrize("now", [NOW, NOW - 300, NOW + 300], ids=["now", "oldest", "clock behind"])
 def test_a_right_mlflow_signature_is_accepted(now: float) -> None:
-    webhook.verify_mlflow(SECRET, mlflow_headers(), BODY, now)
-    webhook.verify_mlflow(SECRET, {name.upper(): value for name, value in mlflow_headers().items()}, BODY, now)
+    mlflow.verify(SECRET, mlflow_headers(), BODY, now)
+    mlflow.verify(SECRET, {name.upper(): value for name, value in mlflow_headers().items()}, BODY, now)
 
 
 @pytest.mark.parametrize(
@@ -131,16 +132,16 @@ def test_a_right_mlflow_signature_is_accepted(now: float) -> None:
 )  # fmt: skip
 def test_a_wrong_mlflow_signature_is_refused_with_its_reason(headers: dict[str, str], reason: str) -> None:
     with pytest.raises(errors.UnauthenticatedError, match=reason) as refusal:
-        webhook.verify_mlflow(SECRET, headers, BODY, NOW)
+        mlflow.verify(SECRET, headers, BODY, NOW)
     assert SECRET not in str(refusal.value)
 
 
 def test_an_empty_secret_is_an_error_of_the_configuration() -> None:
     with pytest.raises(errors.PermanentError, match="no webhook secret is configured") as refusal:
-        webhook.verify_gitea("", {"X-Gitea-Signature": digest("")}, BODY)
+        gitea.verify("", {"X-Gitea-Signature": digest("")}, BODY)
     assert not isinstance(refusal.value, errors.UnauthenticatedError)
     with pytest.raises(errors.PermanentError, match="no webhook secret is configured"):
-        webhook.verify_mlflow("", mlflow_headers(secret=""), BODY, NOW)
+        mlflow.verify("", mlflow_headers(secret=""), BODY, NOW)
 
 
 # --- recorded deliveries -----------------------------------------------------------------------------------------------------
@@ -159,9 +160,9 @@ REFUSED_BY = {
 @pytest.mark.parametrize("name", REFUSED_BY)
 def test_recorded_events_that_start_nothing_say_why(name: str) -> None:
     headers, body = deliveries.read("gitea", name)
-    webhook.verify_gitea(SECRET, headers, body)
-    ignored = webhook.parse_push(headers, body)
-    assert isinstance(ignored, webhook.Ignored)
+    gitea.verify(SECRET, headers, body)
+    ignored = gitea.parse_push(headers, body)
+    assert isinstance(ignored, wire.Ignored)
     assert REFUSED_BY[name] in ignored.reason
 
 
@@ -176,9 +177,9 @@ PUSHES = {
 @pytest.mark.parametrize("name", PUSHES)
 def test_recorded_pushes_are_understood(name: str) -> None:
     headers, body = deliveries.read("gitea", name)
-    webhook.verify_gitea(SECRET, headers, body)
-    push = webhook.parse_push(headers, body)
-    assert isinstance(push, webhook.Push)
+    gitea.verify(SECRET, headers, body)
+    push = gitea.parse_push(headers, body)
+    assert isinstance(push, gitea.Push)
     assert (push.project, push.codeset, push.pusher) == ("workspace", "mnist", "dev")
     assert (push.ref, push.before, push.commit, push.paths) == PUSHES[name]
     assert push.delivery_id == headers["X-Gitea-Delivery"]
@@ -192,12 +193,12 @@ def test_every_recorded_delivery_of_mlflow_is_genuine_and_understood() -> None:
     kinds = set()
     for name in deliveries.names("mlflow"):
         headers, body = deliveries.read("mlflow", name)
-        webhook.verify_mlflow(SECRET, headers, body, now=int(headers["X-MLflow-Timestamp"]) + 1)
-        event = webhook.parse_registry_event(headers, body)
+        mlflow.verify(SECRET, headers, body, now=int(headers["X-MLflow-Timestamp"]) + 1)
+        event = mlflow.parse(headers, body)
         if name.startswith("budget_policy"):
-            assert isinstance(event, webhook.Ignored)
+            assert isinstance(event, wire.Ignored)
             continue
-        assert isinstance(event, webhook.RegistryEvent)
+        assert isinstance(event, mlflow.RegistryEvent)
         assert name.startswith(event.kind)
         assert event.delivery_id == headers["X-MLflow-Delivery-Id"]
         assert event.test == name.endswith(".test.http")
@@ -206,8 +207,8 @@ def test_every_recorded_delivery_of_mlflow_is_genuine_and_understood() -> None:
 
 
 def test_a_registered_version_is_read_with_its_source_run_and_tags() -> None:
-    event = webhook.parse_registry_event(*deliveries.read("mlflow", "model_version.created.register_model_runs_uri.http"))
-    assert isinstance(event, webhook.RegistryEvent)
+    event = mlflow.parse(*deliveries.read("mlflow", "model_version.created.register_model_runs_uri.http"))
+    assert isinstance(event, mlflow.RegistryEvent)
     assert (event.kind, event.name, event.version, event.tags) == ("model_version.created", "rm2", "1", {"a": "b"})
     assert event.source is not None
     assert event.source.startswith("models:/m-")
@@ -238,8 +239,8 @@ def push_body(**fields: object) -> dict[str, object]:
     }
 
 
-def parse(headers: Mapping[str, str], body: object) -> webhook.Push | webhook.Ignored:
-    return webhook.parse_push(headers, json.dumps(body).encode())
+def parse(headers: Mapping[str, str], body: object) -> gitea.Push | wire.Ignored:
+    return gitea.parse_push(headers, json.dumps(body).encode())
 
 
 def test_a_github_push_is_understood() -> None:
@@ -250,7 +251,7 @@ def test_a_github_push_is_understood() -> None:
         forced=False,
     )
     del body["total_commits"]
-    assert parse(GITHUB, body) == webhook.Push(
+    assert parse(GITHUB, body) == gitea.Push(
         "workspace", "mnist", "refs/heads/main", OLD, NEW, ("a", "b", "c"), "a change", "octocat", "d2"
     )
 
@@ -264,32 +265,32 @@ def test_a_github_push_is_understood() -> None:
         {"commits": []},
         {"commits": None},
         {"ref": "refs/tags/v1"},
-        {"commits": [commit()] * webhook.GITHUB_COMMITS, "total_commits": None},
+        {"commits": [commit()] * github.MOST_COMMITS, "total_commits": None},
     ],
     ids=["forced", "new branch", "truncated", "reset", "no list", "tag", "GitHub's limit"],
 )
 def test_paths_are_unknown_where_the_body_cannot_tell_them_all(fields: dict[str, object]) -> None:
     push = parse(GITHUB, push_body(**fields))
-    assert isinstance(push, webhook.Push)
+    assert isinstance(push, gitea.Push)
     assert push.paths is None
 
 
 def test_an_empty_list_of_files_may_be_null() -> None:
     push = parse(GITEA, push_body(commits=[commit(added=None, removed=None, modified=["a"])]))
-    assert isinstance(push, webhook.Push)
+    assert isinstance(push, gitea.Push)
     assert push.paths == ("a",)
 
 
 def test_an_annotated_tag_stands_for_its_commit() -> None:
     push = parse(GITEA, push_body(ref="refs/tags/v1", after="c" * 40, before=ZERO))
-    assert isinstance(push, webhook.Push)
+    assert isinstance(push, gitea.Push)
     assert push.commit == NEW
 
 
 def test_a_tag_without_a_head_commit_is_taken_as_it_is() -> None:
     # Older versions of Gitea send null: go-gitea/gitea#18112.
     push = parse(GITEA, push_body(ref="refs/tags/v1", head_commit=None))
-    assert isinstance(push, webhook.Push)
+    assert isinstance(push, gitea.Push)
     assert push.commit == NEW
 
 
@@ -299,12 +300,12 @@ def test_a_tag_without_a_head_commit_is_taken_as_it_is() -> None:
 )
 def test_pushes_without_work_say_why(fields: dict[str, object], reason: str) -> None:
     ignored = parse(GITEA, push_body(**fields))
-    assert isinstance(ignored, webhook.Ignored)
+    assert isinstance(ignored, wire.Ignored)
     assert reason in ignored.reason
 
 
 def test_a_ping_asks_for_nothing() -> None:
-    assert isinstance(parse({**GITHUB, "X-GitHub-Event": "ping"}, {"zen": "Keep it logically awesome."}), webhook.Ignored)
+    assert isinstance(parse({**GITHUB, "X-GitHub-Event": "ping"}, {"zen": "Keep it logically awesome."}), wire.Ignored)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +342,7 @@ def test_a_malformed_push_is_refused_with_the_place(fields: dict[str, object], p
 )
 def test_what_is_no_webhook_is_refused(headers: dict[str, str], body: bytes, reason: str) -> None:
     with pytest.raises(errors.InvalidError, match=reason):
-        webhook.parse_push(headers, body)
+        gitea.parse_push(headers, body)
 
 
 # --- MLflow, field by field --------------------------------------------------------------------------------------------------
@@ -356,25 +357,25 @@ def registry(kind: str, **data: object) -> bytes:
 
 def test_a_registry_event_without_what_it_is_about_is_refused() -> None:
     with pytest.raises(errors.InvalidError, match=r"model_version\.created is not complete") as refusal:
-        webhook.parse_registry_event(MLFLOW, registry("model_version.created", name="m"))
+        mlflow.parse(MLFLOW, registry("model_version.created", name="m"))
     assert [problem.path for problem in refusal.value.problems] == ["data.version", "data.source"]
 
 
 def test_null_tags_and_descriptions_are_no_problem() -> None:
-    event = webhook.parse_registry_event(MLFLOW, registry("registered_model.created", name="m", tags=None, description=None))
-    assert isinstance(event, webhook.RegistryEvent)
+    event = mlflow.parse(MLFLOW, registry("registered_model.created", name="m", tags=None, description=None))
+    assert isinstance(event, mlflow.RegistryEvent)
     assert event.tags == {}
 
 
 def test_an_unknown_event_of_mlflow_is_ignored_with_its_name() -> None:
-    ignored = webhook.parse_registry_event(MLFLOW, registry("experiment.created", name="e"))
-    assert isinstance(ignored, webhook.Ignored)
+    ignored = mlflow.parse(MLFLOW, registry("experiment.created", name="e"))
+    assert isinstance(ignored, wire.Ignored)
     assert "experiment.created" in ignored.reason
 
 
 def test_a_foreign_delivery_is_no_mlflow_webhook() -> None:
     with pytest.raises(errors.InvalidError, match="not a webhook of MLflow"):
-        webhook.parse_registry_event({}, registry("registered_model.created", name="m"))
+        mlflow.parse({}, registry("registered_model.created", name="m"))
 
 
 # --- properties --------------------------------------------------------------------------------------------------------------
@@ -412,7 +413,7 @@ def test_a_push_with_any_json_in_it_is_understood_ignored_or_invalid(fields: dic
         found = parse(GITEA, push_body(**fields))
     except errors.InvalidError:
         return
-    assert isinstance(found, webhook.Push | webhook.Ignored)
+    assert isinstance(found, gitea.Push | wire.Ignored)
 
 
 @given(
@@ -421,8 +422,8 @@ def test_a_push_with_any_json_in_it_is_understood_ignored_or_invalid(fields: dic
 )
 def test_any_body_is_understood_ignored_or_invalid(body: bytes, event: str) -> None:
     for read, headers in (
-        (webhook.parse_push, {"X-GitHub-Event": event, "X-GitHub-Delivery": "d"}),
-        (webhook.parse_registry_event, MLFLOW),
+        (gitea.parse_push, {"X-GitHub-Event": event, "X-GitHub-Delivery": "d"}),
+        (mlflow.parse, MLFLOW),
     ):
         with contextlib.suppress(errors.InvalidError):
             read(headers, body)
@@ -431,8 +432,8 @@ def test_any_body_is_understood_ignored_or_invalid(body: bytes, event: str) -> N
 @given(data=st.dictionaries(st.sampled_from(["name", "version", "source", "run_id", "tags", "alias", "key", "value"]), JSON))
 def test_a_registry_event_with_any_data_is_understood_or_invalid(data: dict[str, object]) -> None:
     try:
-        event = webhook.parse_registry_event(MLFLOW, registry("model_version.created", **data))
+        event = mlflow.parse(MLFLOW, registry("model_version.created", **data))
     except errors.InvalidError:
         return
-    assert isinstance(event, webhook.RegistryEvent)
+    assert isinstance(event, mlflow.RegistryEvent)
     assert event.version

@@ -1,0 +1,192 @@
+"""Webhooks of Gitea, and of Gogs and GitHub, whose bodies have the same shape.
+
+Nothing of a delivery may be believed before `verify` has accepted it. A genuine delivery that starts nothing (a deleted branch, a
+release) is `Ignored` with its reason; only a body that violates its own format is an InvalidError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import pydantic
+
+from fuseml.domain import errors
+from fuseml.domain.documents import document
+from fuseml.webhooks import github, signatures, wire
+
+# The signatures that Gitea sends side by side (infra/platform-facts.md 5.1), each with the prefix of its hexadecimal digits.
+_SIGNATURES = {"x-gitea-signature": "", "x-gogs-signature": "", github.SIGNATURE: github.SIGNATURE_PREFIX}
+_EVENTS = ("x-gitea-event", "x-gogs-event", github.EVENT)
+_DELIVERIES = ("x-gitea-delivery", "x-gogs-delivery", github.DELIVERY)
+
+_IGNORED_EVENTS: Mapping[str, str] = {
+    "create": "a new branch or tag: the push that is delivered next to it starts the runs",
+    "delete": "a branch or tag was deleted: there is no commit to work on",
+    "ping": "the git host only checks that the webhook can be reached",
+    "release": "a release: the push of its tag starts the runs",
+    "repository": "the repository itself was made or changed: its pushes start the runs",
+}
+_REPOSITORY_DELETED = (
+    "the repository was deleted on the git host: its codeset stays registered, with its runs and artifacts, until `fuseml codeset delete`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A ref of a codeset points at a new commit.
+
+    `before` is None for a new ref. `commit` is always a commit, also where an annotated tag was pushed. `paths` are the changed
+    files, sorted, or None where the body cannot tell them all: new refs, tags, forced pushes that it shows, truncated lists.
+    """
+
+    project: str
+    codeset: str
+    ref: str
+    before: str | None
+    commit: str
+    paths: tuple[str, ...] | None
+    message: str
+    pusher: str
+    delivery_id: str
+
+
+def delivery_id(headers: wire.Headers) -> str:
+    """The git host's id of the delivery; empty without one."""
+    return wire.first(wire.lower(headers), *_DELIVERIES)
+
+
+def sign(secret: str, body: bytes) -> str:
+    """Gitea's signature of a body: HMAC-SHA256 in hexadecimal digits. Raises PermanentError for an empty secret."""
+    return signatures.digest(secret, body).hex()
+
+
+def verify(secret: str, headers: wire.Headers, body: bytes) -> None:
+    """Accept a body that was signed with `secret` as Gitea, Gogs or GitHub sign.
+
+    Every signature of the headers must be right. Raises UnauthenticatedError with the reason, PermanentError without a secret.
+    """
+    given = wire.lower(headers)
+    sent = {name: given[name] for name in _SIGNATURES if given.get(name)}
+    if not sent:
+        # Gitea sends the headers empty where the webhook has no secret.
+        raise errors.UnauthenticatedError("the delivery is not signed: give the webhook the codeset's secret on the git host")
+    expected = sign(secret, body)
+    for name, signature in sent.items():
+        if not signatures.same(_SIGNATURES[name] + expected, signature):
+            raise errors.UnauthenticatedError(
+                f"the {name} header does not fit the body: another secret, or the body was changed on its way"
+            )
+
+
+def claimed_repository(headers: wire.Headers, body: bytes) -> tuple[str, str]:
+    """Project and codeset that a git host's delivery says it is about: only to find the secret that it must be signed with.
+
+    Raises InvalidError when it names none.
+    """
+    data = wire.read_json(wire.lower(headers), body)
+    try:
+        repository = data["repository"]  # type: ignore[index]
+        owner = repository["owner"]
+        return str(owner.get("login") or owner.get("username") or owner["name"]), str(repository["name"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise errors.InvalidError("the body is not a webhook of a git host: it names no repository") from error
+
+
+def parse_push(headers: wire.Headers, body: bytes) -> Push | wire.Ignored:
+    """Read a webhook of Gitea or GitHub. Raises InvalidError where the body or its headers break the format.
+
+    Gitea does not mark forced pushes (infra/platform-facts.md 5.2): `paths` then holds what the new commits touched, without what the
+    dropped ones did.
+    """
+    given = wire.lower(headers)
+    event = wire.first(given, *_EVENTS)
+    delivery = wire.first(given, *_DELIVERIES)
+    if not event or not delivery:
+        raise errors.InvalidError(
+            "this is not the webhook of a git host: the X-Gitea-Event or X-Gitea-Delivery header (or GitHub's) is missing"
+        )
+    data = wire.read_json(given, body)
+    if event == "repository" and isinstance(data, dict) and data.get("action") == "deleted":
+        return wire.Ignored(_REPOSITORY_DELETED)
+    if event != "push":
+        return wire.Ignored(_IGNORED_EVENTS.get(event, f"a {event} event of the git host: only pushes start something"))
+    push = document.validate(_PushBody, data, kind="push")
+    if _is_zero(push.after):
+        return wire.Ignored(f"{push.ref} was deleted: there is no commit to work on")
+    if not push.ref.startswith(("refs/heads/", "refs/tags/")):
+        return wire.Ignored(f"{push.ref} is neither a branch nor a tag")
+    tag = push.ref.startswith("refs/tags/")
+    return Push(
+        project=push.repository.owner.login,
+        codeset=push.repository.name,
+        ref=push.ref,
+        before=None if _is_zero(push.before) else push.before,
+        # `after` of an annotated tag is the tag object; the head commit is what it stands for.
+        commit=push.head_commit.id if tag and push.head_commit else push.after,
+        paths=None if tag else _changed_paths(push),
+        message=push.head_commit.message if push.head_commit else "",
+        pusher=push.pusher.login,
+        delivery_id=delivery,
+    )
+
+
+def _none_is_empty(value: object) -> object:
+    return () if value is None else value
+
+
+# Go writes an empty list as null.
+_Paths = Annotated[tuple[str, ...], pydantic.BeforeValidator(_none_is_empty)]
+_ObjectId = Annotated[str, pydantic.StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})\z")]
+_Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,255}\z")]
+
+
+class _Commit(wire.Body):
+    id: _ObjectId
+    message: str = ""
+    added: _Paths = ()
+    removed: _Paths = ()
+    modified: _Paths = ()
+
+
+# Gitea fills login and username, GitHub login, or only name (the pusher of a push).
+_LOGIN = pydantic.AliasChoices("login", "username", "name")
+
+
+class _Pusher(wire.Body):
+    login: str = pydantic.Field("", validation_alias=_LOGIN)
+
+
+class _Owner(wire.Body):
+    login: _Name = pydantic.Field(validation_alias=_LOGIN)
+
+
+class _Repository(wire.Body):
+    name: _Name
+    owner: _Owner
+
+
+class _PushBody(wire.Body):
+    ref: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)]
+    before: _ObjectId
+    after: _ObjectId
+    forced: bool = False
+    commits: Annotated[tuple[_Commit, ...], pydantic.BeforeValidator(_none_is_empty)] = ()
+    total_commits: int | None = None
+    head_commit: _Commit | None = None
+    repository: _Repository
+    pusher: _Pusher = _Pusher()
+
+
+def _changed_paths(push: _PushBody) -> tuple[str, ...] | None:
+    listed = len(push.commits)
+    truncated = listed < push.total_commits if push.total_commits is not None else listed >= github.MOST_COMMITS
+    # A branch that moved without new commits was reset to an older one.
+    if _is_zero(push.before) or push.forced or truncated or not listed:
+        return None
+    return tuple(sorted({path for commit in push.commits for path in (*commit.added, *commit.removed, *commit.modified)}))
+
+
+def _is_zero(object_id: str) -> bool:
+    return not object_id.strip("0")

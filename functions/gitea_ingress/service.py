@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from functions.gitea_ingress.deps import Deps
@@ -14,39 +12,44 @@ from fuseml.store import codesets, decisions, deliveries, webhooks
 from fuseml.webhooks import gitea, signatures, wire
 
 _INGRESS = "gitea"
-_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def receive(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | None, str | None]:
-    """Returns (event id, None), or (None, why the delivery was ignored). What becomes no event is remembered, for `why`.
+    """Returns (event id, None), or (None, the reason why the delivery was ignored). A delivery without an event is recorded for `why`.
 
-    Raises UnauthenticatedError for a missing or wrong signature and for codesets that are not registered, which a stranger cannot
-    tell apart; InvalidError for a body that is no delivery.
+    Raises UnauthenticatedError alike for a missing or wrong signature and for a codeset that is not registered, so that a stranger
+    cannot tell them apart; InvalidError for a body that is no delivery.
     """
+    delivery = gitea.Delivery(id=gitea.delivery_id(headers))
     try:
-        event, ignored = _take(deps, headers, body)
+        delivery = gitea.decode(headers, body)
+        event, ignored = _publish(deps, delivery, lambda secret: gitea.verify(secret, headers, body))
     except errors.PermanentError as error:
-        _decline(deps, headers, body, "refused", error.message)
+        _decline(deps, delivery, "refused", error.message)
         raise
     if ignored is not None:
-        _decline(deps, headers, body, "ignored", ignored)
+        _decline(deps, delivery, "ignored", ignored)
     return event, ignored
 
 
-def _take(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | None, str | None]:
-    project, codeset = gitea.claimed_repository(headers, body)
+def _publish(deps: Deps, delivery: gitea.Delivery, verify: Callable[[str], None]) -> tuple[str | None, str | None]:
+    if not delivery.project:
+        raise errors.InvalidError("the body is not a webhook of a git host: it names no repository")
+    # The claimed repository selects the secret; nothing else of the body is used before the signature is verified.
     with deps.store.read() as session:
-        row = codesets.find_codeset(session, project, codeset)
+        row = codesets.find_codeset(session, delivery.project, delivery.codeset)
         sealed = webhooks.of_codeset(session, row, clock.now()) if row else []
     if row is None:
-        raise errors.UnauthenticatedError(f"no webhook secret fits: {project}/{codeset} is not registered, or the signature is wrong")
-    signatures.verify_any([deps.keyring.unseal(each) for each in sealed], lambda secret: gitea.verify(secret, headers, body))
-    push = gitea.parse_push(headers, body)
+        raise errors.UnauthenticatedError(
+            f"no webhook secret fits: {delivery.project}/{delivery.codeset} is not registered, or the signature is wrong"
+        )
+    signatures.verify_any([deps.keyring.unseal(each) for each in sealed], verify)
+    push = gitea.read_push(delivery)
     if isinstance(push, wire.Ignored):
         return None, push.reason
     payload = events.CodesetPushed(
-        project=project,
-        codeset=codeset,
+        project=row.project,
+        codeset=row.name,
         ref=push.ref,
         before=push.before,
         commit=push.commit,
@@ -57,35 +60,25 @@ def _take(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | No
     )
     event = events.event(payload, clock.now())
     with deps.store.write() as session:
-        known = deliveries.is_known(session, event)
+        duplicate = deliveries.is_known(session, event)
         codesets.announce(session, row, push.ref, push.commit, event.time)
-        announced = cloudevents.enqueue(session, payload, cause=(f"/webhooks/{_INGRESS}", push.delivery_id))
-    cloudevents.relay(deps.store, deps.publisher, announced)
-    if known:
-        _decline(deps, headers, body, "duplicate", f"this push was told before: event {event.id}")
+        enqueued = cloudevents.enqueue(session, payload, cause=(f"/webhooks/{_INGRESS}", push.delivery_id))
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
+    if duplicate:
+        _decline(deps, delivery, "duplicate", f"this push was delivered before: event {event.id}")
     return event.id, None
 
 
-def _decline(deps: Deps, headers: Mapping[str, str], body: bytes, outcome: Literal["refused", "ignored", "duplicate"], reason: str) -> None:
-    try:
-        project, codeset = gitea.claimed_repository(headers, body)
-    except errors.InvalidError:
-        project, codeset = "", ""
+def _decline(deps: Deps, delivery: gitea.Delivery, outcome: Literal["refused", "ignored", "duplicate"], reason: str) -> None:
     with deps.store.write() as session:
         decisions.decline(
             session,
             clock.now(),
             ingress=_INGRESS,
-            subject=f"{project}/{codeset}" if project else "",
-            registered=codesets.find_codeset(session, project, codeset) is not None,
-            delivery=gitea.delivery_id(headers),
+            subject=f"{delivery.project}/{delivery.codeset}" if delivery.project else "",
+            registered=codesets.find_codeset(session, delivery.project, delivery.codeset) is not None,
+            delivery=delivery.id,
             outcome=outcome,
             reason=reason,
-            commit=_commit(body) if project else None,
+            commit=delivery.commit if delivery.project else None,
         )
-
-
-def _commit(body: bytes) -> str | None:
-    """The commit that the delivery claims to be about."""
-    claimed = json.loads(body).get("after")
-    return claimed if isinstance(claimed, str) and _COMMIT.fullmatch(claimed) else None

@@ -172,7 +172,7 @@ def clone(server: Server, tmp_path: Path) -> Clone:
 
 
 def parsed(delivery: payload.Delivery) -> gitea.Push:
-    found = gitea.parse_push(delivery.headers, delivery.body)
+    found = gitea.read_push(gitea.decode(delivery.headers, delivery.body))
     assert isinstance(found, gitea.Push)
     return found
 

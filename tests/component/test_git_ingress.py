@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import urllib.parse
 from typing import Any
 
@@ -159,8 +160,8 @@ OTHERS: list[tuple[str, dict[str, object], str]] = [
     ("repository", {"action": "created"}, "its pushes start"),
     ("repository", {"action": "archived"}, "its pushes start"),
     ("repository", {"action": "deleted"}, "its codeset stays registered"),
-    ("star", {"action": "created", "starred_at": "2026-11-20T10:30:00Z"}, "only pushes start something"),
-    ("pull_request", {"action": "opened", "number": 1}, "only pushes start something"),
+    ("star", {"action": "created", "starred_at": "2026-11-20T10:30:00Z"}, "only pushes start runs"),
+    ("pull_request", {"action": "opened", "number": 1}, "only pushes start runs"),
 ]  # fmt: skip
 
 
@@ -236,3 +237,14 @@ def test_a_signed_push_without_the_host_s_headers_is_refused(ingress: Ingress) -
     answer = ingress.take(Delivery("github", sent.without("X-GitHub-Event", "X-GitHub-Delivery").headers, sent.body))
     assert answer.status_code == 400
     assert "X-Gitea-Event or X-Gitea-Delivery header (or GitHub's) is missing" in answer.json["message"]
+
+
+@pytest.mark.parametrize("secret", [SECRET, "another"], ids=["verified", "refused"])
+def test_a_body_is_decoded_once(ingress: Ingress, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    body = json.dumps(github_push()).encode()
+    decoded: list[object] = []
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda text, **options: (decoded.append(text), loads(text, **options))[1])
+    answer = ingress.take(delivery("github", body, secret))
+    assert answer.status_code == (202 if secret == SECRET else 401)
+    assert decoded.count(body) + decoded.count(body.decode()) == 1

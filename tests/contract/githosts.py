@@ -19,7 +19,7 @@ from werkzeug.middleware import dispatcher
 
 from fuseml import githosts
 from fuseml.githosts import embedded, payload, smart_http
-from fuseml.webhooks.gitea import Push, parse_push, verify
+from fuseml.webhooks.gitea import Push, decode, read_push, verify
 from tests import commands
 from tests.component import gitea
 from tests.waiting import PATIENCE, answers, wait_until, wait_until_ready
@@ -58,7 +58,7 @@ class UnderTest:
         own = [(headers, body) for headers, body in list(self.deliveries) if json.loads(body)["repository"]["name"] == codeset]
         for headers, body in own:
             verify(secret, headers, body)
-        read = [parse_push(headers, body) for headers, body in own]
+        read = [read_push(decode(headers, body)) for headers, body in own]
         return [push for push in read if isinstance(push, Push)]
 
 

@@ -161,7 +161,7 @@ REFUSED_BY = {
 def test_recorded_events_that_start_nothing_say_why(name: str) -> None:
     headers, body = deliveries.read("gitea", name)
     gitea.verify(SECRET, headers, body)
-    ignored = gitea.parse_push(headers, body)
+    ignored = gitea.read_push(gitea.decode(headers, body))
     assert isinstance(ignored, wire.Ignored)
     assert REFUSED_BY[name] in ignored.reason
 
@@ -178,7 +178,7 @@ PUSHES = {
 def test_recorded_pushes_are_understood(name: str) -> None:
     headers, body = deliveries.read("gitea", name)
     gitea.verify(SECRET, headers, body)
-    push = gitea.parse_push(headers, body)
+    push = gitea.read_push(gitea.decode(headers, body))
     assert isinstance(push, gitea.Push)
     assert (push.project, push.codeset, push.pusher) == ("workspace", "mnist", "dev")
     assert (push.ref, push.before, push.commit, push.paths) == PUSHES[name]
@@ -240,7 +240,7 @@ def push_body(**fields: object) -> dict[str, object]:
 
 
 def parse(headers: Mapping[str, str], body: object) -> gitea.Push | wire.Ignored:
-    return gitea.parse_push(headers, json.dumps(body).encode())
+    return gitea.read_push(gitea.decode(headers, json.dumps(body).encode()))
 
 
 def test_a_github_push_is_understood() -> None:
@@ -342,7 +342,7 @@ def test_a_malformed_push_is_refused_with_the_place(fields: dict[str, object], p
 )
 def test_what_is_no_webhook_is_refused(headers: dict[str, str], body: bytes, reason: str) -> None:
     with pytest.raises(errors.InvalidError, match=reason):
-        gitea.parse_push(headers, body)
+        gitea.read_push(gitea.decode(headers, body))
 
 
 # --- MLflow, field by field --------------------------------------------------------------------------------------------------
@@ -422,7 +422,7 @@ def test_a_push_with_any_json_in_it_is_understood_ignored_or_invalid(fields: dic
 )
 def test_any_body_is_understood_ignored_or_invalid(body: bytes, event: str) -> None:
     for read, headers in (
-        (gitea.parse_push, {"X-GitHub-Event": event, "X-GitHub-Delivery": "d"}),
+        (lambda *message: gitea.read_push(gitea.decode(*message)), {"X-GitHub-Event": event, "X-GitHub-Delivery": "d"}),
         (mlflow.parse, MLFLOW),
     ):
         with contextlib.suppress(errors.InvalidError):

@@ -6,6 +6,7 @@ release) is `Ignored` with its reason; only a body that violates its own format 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,6 +21,8 @@ from fuseml.webhooks import github, signatures, wire
 _SIGNATURES = {"x-gitea-signature": "", "x-gogs-signature": "", github.SIGNATURE: github.SIGNATURE_PREFIX}
 _EVENTS = ("x-gitea-event", "x-gogs-event", github.EVENT)
 _DELIVERIES = ("x-gitea-delivery", "x-gogs-delivery", github.DELIVERY)
+
+_OBJECT_ID = "([0-9a-f]{40}|[0-9a-f]{64})"
 
 _IGNORED_EVENTS: Mapping[str, str] = {
     "create": "a new branch or tag: the push that is delivered next to it starts the runs",
@@ -52,6 +55,21 @@ class Push:
     delivery_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery, decoded once; every field is a claim of the sender until `verify` has accepted the body.
+
+    `project` and `codeset` name the repository, both are empty without one; `commit` is the `after` of a push.
+    """
+
+    id: str
+    event: str = ""
+    project: str = ""
+    codeset: str = ""
+    commit: str | None = None
+    data: object = None
+
+
 def delivery_id(headers: wire.Headers) -> str:
     """The git host's id of the delivery; empty without one."""
     return wire.first(wire.lower(headers), *_DELIVERIES)
@@ -80,38 +98,46 @@ def verify(secret: str, headers: wire.Headers, body: bytes) -> None:
             )
 
 
-def claimed_repository(headers: wire.Headers, body: bytes) -> tuple[str, str]:
-    """Project and codeset that a git host's delivery says it is about: only to find the secret that it must be signed with.
+def decode(headers: wire.Headers, body: bytes) -> Delivery:
+    """Decode a body that is not yet verified. Raises InvalidError for a body that is not JSON."""
+    given = wire.lower(headers)
+    data = wire.read_json(given, body)
+    project, codeset = _repository(data)
+    after = data.get("after") if isinstance(data, dict) else None
+    return Delivery(
+        id=wire.first(given, *_DELIVERIES),
+        event=wire.first(given, *_EVENTS),
+        project=project,
+        codeset=codeset,
+        commit=after if isinstance(after, str) and re.fullmatch(_OBJECT_ID, after) else None,
+        data=data,
+    )
 
-    Raises InvalidError when it names none.
-    """
-    data = wire.read_json(wire.lower(headers), body)
+
+def _repository(data: object) -> tuple[str, str]:
     try:
         repository = data["repository"]  # type: ignore[index]
         owner = repository["owner"]
         return str(owner.get("login") or owner.get("username") or owner["name"]), str(repository["name"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise errors.InvalidError("the body is not a webhook of a git host: it names no repository") from error
+    except (KeyError, TypeError, AttributeError):
+        return "", ""
 
 
-def parse_push(headers: wire.Headers, body: bytes) -> Push | wire.Ignored:
-    """Read a webhook of Gitea or GitHub. Raises InvalidError where the body or its headers break the format.
+def read_push(delivery: Delivery) -> Push | wire.Ignored:
+    """The push of a verified delivery. Raises InvalidError where the body or its headers violate the format.
 
-    Gitea does not mark forced pushes (infra/platform-facts.md 5.2): `paths` then holds what the new commits touched, without what the
-    dropped ones did.
+    Gitea does not mark forced pushes (infra/platform-facts.md 5.2): `paths` then holds the files of the new commits, without those of
+    the dropped ones.
     """
-    given = wire.lower(headers)
-    event = wire.first(given, *_EVENTS)
-    delivery = wire.first(given, *_DELIVERIES)
-    if not event or not delivery:
+    event, data = delivery.event, delivery.data
+    if not event or not delivery.id:
         raise errors.InvalidError(
             "this is not the webhook of a git host: the X-Gitea-Event or X-Gitea-Delivery header (or GitHub's) is missing"
         )
-    data = wire.read_json(given, body)
     if event == "repository" and isinstance(data, dict) and data.get("action") == "deleted":
         return wire.Ignored(_REPOSITORY_DELETED)
     if event != "push":
-        return wire.Ignored(_IGNORED_EVENTS.get(event, f"a {event} event of the git host: only pushes start something"))
+        return wire.Ignored(_IGNORED_EVENTS.get(event, f"a {event} event of the git host: only pushes start runs"))
     push = document.validate(_PushBody, data, kind="push")
     if _is_zero(push.after):
         return wire.Ignored(f"{push.ref} was deleted: there is no commit to work on")
@@ -123,12 +149,12 @@ def parse_push(headers: wire.Headers, body: bytes) -> Push | wire.Ignored:
         codeset=push.repository.name,
         ref=push.ref,
         before=None if _is_zero(push.before) else push.before,
-        # `after` of an annotated tag is the tag object; the head commit is what it stands for.
+        # `after` of an annotated tag is the tag object; the head commit is the tagged one.
         commit=push.head_commit.id if tag and push.head_commit else push.after,
         paths=None if tag else _changed_paths(push),
         message=push.head_commit.message if push.head_commit else "",
         pusher=push.pusher.login,
-        delivery_id=delivery,
+        delivery_id=delivery.id,
     )
 
 
@@ -138,7 +164,7 @@ def _none_is_empty(value: object) -> object:
 
 # Go writes an empty list as null.
 _Paths = Annotated[tuple[str, ...], pydantic.BeforeValidator(_none_is_empty)]
-_ObjectId = Annotated[str, pydantic.StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})\z")]
+_ObjectId = Annotated[str, pydantic.StringConstraints(pattern=rf"^{_OBJECT_ID}\z")]
 _Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,255}\z")]
 
 

@@ -28,7 +28,7 @@ def create_app(deps: Deps) -> flask.Flask:
         return http.encode({"name": "FuseML", "version": fuseml.__version__, "api": "/openapi.json", "readiness": "/readyz"}, 200, {})
 
     def passed_on(path: str) -> flask.Response:
-        function = catalog.serving(f"/{path}")
+        function = catalog.find(f"/{path}")
         if function is None:
             raise errors.NotFoundError(f"nothing is served at /{path}")
         return forwarder.forward(function, flask.request)

@@ -173,4 +173,4 @@ def test_schemas_of_one_name_and_two_meanings_stay_two() -> None:
 
 
 def test_every_path_of_the_catalogue_has_a_function_behind_the_gateway() -> None:
-    assert all(catalog.serving(path) is function for function in catalog.FUNCTIONS for path in function.paths)
+    assert all(catalog.find(path) is function for function in catalog.FUNCTIONS for path in function.paths)

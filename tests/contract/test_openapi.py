@@ -30,7 +30,7 @@ def test_the_document_is_valid_and_every_reference_leads_somewhere(described: An
 
 def test_every_path_is_served_by_the_function_that_documents_it(described: Any) -> None:
     for path, methods in described["paths"].items():
-        function = catalog.serving(path)
+        function = catalog.find(path)
         assert function is not None, path
         assert {tuple(operation["tags"]) for operation in methods.values()} == {(function.name,)}
 

@@ -112,5 +112,5 @@ def test_token_hashes_of_another_shape_are_refused(text: str) -> None:
     ],
 )
 def test_the_longest_prefix_serves_a_path(path: str, name: str | None) -> None:
-    found = catalog.serving(path)
+    found = catalog.find(path)
     assert (found.name if found else None) == name

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from fuseml.client import refusals
 from fuseml.domain import errors
+from fuseml.runtime import catalog
 
 if TYPE_CHECKING:
     import urllib3
@@ -25,21 +26,7 @@ Document = str | Mapping[str, object]
 PAGE = 100
 """Items asked for at once at most; also the server's page size when nothing is asked for."""
 
-_FUNCTIONS = (
-    ("/projects", "codesets"),
-    ("/codesets", "codesets"),
-    ("/workflows/runs", "runs"),
-    ("/workflows", "workflows"),
-    ("/runs", "runs"),
-    ("/applications", "applications"),
-    ("/artifacts", "artifacts"),
-    ("/lineage", "artifacts"),
-    ("/events", "events"),
-    ("/why", "events"),
-    ("/extensions", "extensions"),
-    ("/resolve", "resolver"),
-)
-# /version and /readyz are answered by every function; the one that most people talk to first speaks for all.
+# /version and /readyz are answered by every function; the one that most people call first answers for all.
 _ANY_FUNCTION = "workflows"
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")
@@ -108,8 +95,8 @@ class Transport:
 
     def base(self, path: str) -> str:
         """The address of the function that answers `path`."""
-        function = next((name for prefix, name in _FUNCTIONS if path == prefix or path.startswith(prefix + "/")), _ANY_FUNCTION)
-        return self.url.replace("{function}", function)
+        function = catalog.find(path)
+        return self.url.replace("{function}", function.service if function else _ANY_FUNCTION)
 
     def send(
         self,

@@ -34,7 +34,7 @@ class Gateway:
         path = environ.get("PATH_INFO", "/")
         if path.startswith("/git/"):
             return self._git({**environ, "SCRIPT_NAME": "/git", "PATH_INFO": path[4:]}, start_response)
-        function = catalog.serving(path)
+        function = catalog.find(path)
         return (self._functions[function.name] if function else self._own).wsgi_app(environ, start_response)
 
 

@@ -1,4 +1,4 @@
-"""The one list of functions: it drives the embedded mount table, the gateway, the manifests and the client's addresses."""
+"""The table of functions. The embedded mount, the client's addresses, the gateway and the checks of the manifests read it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """`paths` are the HTTP prefixes that it serves; `events` says that it takes CloudEvents at `/` of its own address."""
+    """`paths` are the HTTP prefixes of the function; with `events` it receives CloudEvents at `/` of its own address."""
 
     name: str
     paths: tuple[str, ...] = ()
@@ -37,11 +37,11 @@ FUNCTIONS: tuple[Function, ...] = (
 
 
 GATEWAY = Function("gateway", ("/",))
-"""What passes HTTP requests on to the functions above. The embedded server does that itself."""
+"""Forwards HTTP requests to the functions above. The embedded server mounts them instead."""
 
 
-def serving(path: str) -> Function | None:
-    """The function that serves an HTTP path: the longest prefix wins, as in the gateway."""
+def find(path: str) -> Function | None:
+    """The function that serves an HTTP path: the longest prefix wins. None where no function does."""
     best: tuple[int, Function] | None = None
     for function in FUNCTIONS:
         for prefix in function.paths:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fuseml.platform import Platform
 from fuseml.runtime import auth, cloudevents
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What artifacts need from the outside."""
+    """The database, the broker and API tokens."""
 
     store: database.Database
     publisher: cloudevents.Publisher
     tokens: auth.Tokens
+
+    @classmethod
+    def of(cls, platform: Platform) -> Deps:
+        """The dependencies that the platform has."""
+        return cls(store=platform.store, publisher=platform.publisher, tokens=platform.tokens)

@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fuseml import githosts
+from fuseml.platform import Platform
 from fuseml.runtime import auth, cloudevents, secrets
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What projects and codesets need from the outside."""
+    """The database, the broker, the git host, the keyring that seals webhook secrets, and API tokens."""
 
     store: database.Database
     publisher: cloudevents.Publisher
     git: githosts.GitHost
     keyring: secrets.Keyring
     tokens: auth.Tokens
+
+    @classmethod
+    def of(cls, platform: Platform) -> Deps:
+        """The dependencies that the platform has."""
+        return cls(store=platform.store, publisher=platform.publisher, git=platform.git, keyring=platform.keyring, tokens=platform.tokens)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fuseml import engines, githosts
+from fuseml.platform import Platform
 from fuseml.runtime import cloudevents, secrets
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """The dependencies of dispatching. `zone` is the zone in which the engine runs steps. `clones`: the engine clones codesets over the
-    network, and so needs an account for each.
+    """The database, the broker, the git host, the keyring, and the `engine` that runs steps in `zone` and `namespace`.
+
+    `clones`: the engine clones codesets over the network, and so needs an account for each.
     """
 
     store: database.Database
@@ -23,3 +25,17 @@ class Deps:
     zone: str
     namespace: str
     clones: bool = False
+
+    @classmethod
+    def of(cls, platform: Platform) -> Deps:
+        """The dependencies that the platform has."""
+        return cls(
+            store=platform.store,
+            publisher=platform.publisher,
+            git=platform.git,
+            engine=platform.engine,
+            keyring=platform.keyring,
+            zone=platform.zone,
+            namespace=platform.namespace,
+            clones=platform.clones,
+        )

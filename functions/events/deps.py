@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fuseml.platform import Platform
 from fuseml.runtime import auth, cloudevents
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What the ledger needs from the outside. `queued`: the deliveries in the store are the broker's queue, as in the embedded server."""
+    """The database, the broker and API tokens. `queued`: the deliveries in the store are the broker's queue, as in the embedded server."""
 
     store: database.Database
     publisher: cloudevents.Publisher
     tokens: auth.Tokens
     queued: bool = False
+
+    @classmethod
+    def of(cls, platform: Platform) -> Deps:
+        """The dependencies that the platform has."""
+        return cls(store=platform.store, publisher=platform.publisher, tokens=platform.tokens, queued=platform.queued)

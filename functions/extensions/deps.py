@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fuseml.platform import Platform
 from fuseml.runtime import auth, cloudevents, secrets
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What the registry needs from the outside. `zone` is the control plane's own, where runs are; webhooks come in at `public_url`.
+    """The database, the broker, the keyring and API tokens. `zone` is the control plane's own; webhooks arrive at `public_url`.
 
-    `renew` puts a fresh key into the keyring, where the server keeps its keys itself; else they are configured, a new one first.
+    `renew` puts a fresh key into the keyring, where the server keeps its keys itself; None where keys are configured.
     """
 
     store: database.Database
@@ -23,3 +24,16 @@ class Deps:
     zone: str = ""
     public_url: str = ""
     renew: Callable[[], None] | None = None
+
+    @classmethod
+    def of(cls, platform: Platform) -> Deps:
+        """The dependencies that the platform has."""
+        return cls(
+            store=platform.store,
+            publisher=platform.publisher,
+            keyring=platform.keyring,
+            tokens=platform.tokens,
+            zone=platform.zone,
+            public_url=platform.public_url,
+            renew=platform.renew_keys,
+        )

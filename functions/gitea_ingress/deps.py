@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fuseml.platform import Platform
 from fuseml.runtime import cloudevents, secrets
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What taking webhooks needs from the outside."""
+    """The database, the broker, and the keyring that unseals webhook secrets."""
 
     store: database.Database
     publisher: cloudevents.Publisher
     keyring: secrets.Keyring
+
+    @classmethod
+    def of(cls, platform: Platform) -> Deps:
+        """The dependencies that the platform has."""
+        return cls(store=platform.store, publisher=platform.publisher, keyring=platform.keyring)

@@ -6,14 +6,10 @@ import os
 
 from functions.gitea_ingress.app import create_app
 from functions.gitea_ingress.deps import Deps
-from fuseml.runtime import http, wiring
+from fuseml.platform import Knative
+from fuseml.runtime import http
 from fuseml.runtime.settings import Settings
 
 settings = Settings.from_env(os.environ)
 
-
-def _deps() -> Deps:
-    return Deps(store=wiring.store(settings), publisher=wiring.publisher(settings), keyring=wiring.keyring(settings))
-
-
-handle = http.as_function(lambda: create_app(_deps()), settings)
+handle = http.as_function(lambda: create_app(Deps.of(Knative(settings))), settings)

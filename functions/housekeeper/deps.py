@@ -6,18 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fuseml import contents, engines, githosts, probes, servings
+from fuseml.platform import Platform
 from fuseml.runtime import clock, cloudevents, secrets
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What the sweep needs from the outside.
+    """The database, the broker, the git host, the engine, the contents, the keyring and the servings of the sweep.
 
-    `now` is what schedules go by. `retention_days` is how long handled events are remembered. What is registered gets probed by
-    `check` every `health_interval` seconds; `zone` is the control plane's own. The logs of steps go to `contents`, where there are any, and are
-    kept for `log_days`; the engine forgets a finished run after `engine_days`; 0 is for ever, and never.
-    `api_url` is where steps register applications; empty where the registry has it from somebody else.
+    `now` is the clock of schedules. Handled events are kept for `retention_days`. `check` probes each registered tool every
+    `health_interval` seconds; `zone` is the control plane's own. The logs of steps move to `contents`, if any, and stay for `log_days`;
+    the engine forgets a finished run after `engine_days`; 0 is never. Steps register applications at `api_url`; it is empty where
+    the registry has the address already.
     """
 
     store: database.Database
@@ -35,3 +36,22 @@ class Deps:
     retention_days: int = 30
     engine_days: int = 7
     log_days: int = 365
+
+    @classmethod
+    def of(cls, platform: Platform) -> Deps:
+        """The dependencies that the platform has."""
+        settings = platform.housekeeping
+        return cls(
+            store=platform.store,
+            publisher=platform.publisher,
+            git=platform.git,
+            engine=platform.engine,
+            contents=platform.contents,
+            keyring=platform.keyring,
+            zone=platform.zone,
+            serving=platform.serving,
+            health_interval=settings.health_interval,
+            engine_days=settings.engine_days,
+            log_days=settings.log_days,
+            api_url=settings.api_url,
+        )

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuseml.contents import mlflow, trackers
+from fuseml.platform import Platform
 from fuseml.runtime import cloudevents, secrets
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What taking webhooks needs from the outside. `now` is Unix time in seconds; `zone` is the control plane's own."""
+    """The database, the broker and the keyring. `now` is Unix time in seconds; `zone` is the control plane's own."""
 
     store: database.Database
     publisher: cloudevents.Publisher
     keyring: secrets.Keyring
-    now: Callable[[], float]
+    now: Callable[[], float] = time.time
     zone: str = ""
     tracking: trackers.Connect = mlflow.Tracking
+
+    @classmethod
+    def of(cls, platform: Platform) -> Deps:
+        """The dependencies that the platform has."""
+        return cls(store=platform.store, publisher=platform.publisher, keyring=platform.keyring, zone=platform.zone)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fuseml.platform import Platform
 from fuseml.runtime import auth
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What resolution needs from the outside. `zone` is the control plane's own."""
+    """The database and API tokens. `zone` is the control plane's own."""
 
     store: database.Database
     tokens: auth.Tokens
     zone: str
+
+    @classmethod
+    def of(cls, platform: Platform) -> Deps:
+        """The dependencies that the platform has."""
+        return cls(store=platform.store, tokens=platform.tokens, zone=platform.zone)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fuseml import contents, engines
+from fuseml.platform import Platform
 from fuseml.runtime import auth, cloudevents
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """The dependencies of reading and requesting runs. `zone` is the zone in which the engine runs steps; `contents` holds archived logs."""
+    """The database, the broker, API tokens, the `engine` that runs steps in `zone`, and the `contents` with the logs of finished runs."""
 
     store: database.Database
     publisher: cloudevents.Publisher
@@ -21,3 +22,17 @@ class Deps:
     zone: str
     namespace: str
     contents: contents.Contents | None = None
+
+    @classmethod
+    def of(cls, platform: Platform) -> Deps:
+        """The dependencies that the platform has."""
+        return cls(
+            store=platform.store,
+            publisher=platform.publisher,
+            engine=platform.engine,
+            tokens=platform.tokens,
+            public_url=platform.public_url,
+            zone=platform.zone,
+            namespace=platform.namespace,
+            contents=platform.contents,
+        )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fuseml import githosts
+from fuseml.platform import Platform
 from fuseml.runtime import auth, cloudevents
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What workflows need from the outside. `zone` is where the engine runs its steps."""
+    """The database, the broker, the git host and API tokens. `zone` is where the engine runs steps."""
 
     store: database.Database
     publisher: cloudevents.Publisher
@@ -20,3 +21,16 @@ class Deps:
     public_url: str
     zone: str
     namespace: str
+
+    @classmethod
+    def of(cls, platform: Platform) -> Deps:
+        """The dependencies that the platform has."""
+        return cls(
+            store=platform.store,
+            publisher=platform.publisher,
+            git=platform.git,
+            tokens=platform.tokens,
+            public_url=platform.public_url,
+            zone=platform.zone,
+            namespace=platform.namespace,
+        )

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fuseml.domain import errors
-from fuseml.runtime import settings, wiring
+from fuseml.platform import Knative
+from fuseml.runtime import settings
 from fuseml.store import webhooks
 from fuseml.store.tables import outbox_rows
 from tests.component import endpoint
@@ -126,7 +127,7 @@ def test_a_codeset_with_an_empty_secret_takes_nothing_not_even_what_is_signed_wi
 @pytest.mark.parametrize("keys", ["", " ", ",", "short"])
 def test_without_keys_no_secret_can_be_read(keys: str) -> None:
     with pytest.raises(errors.PermanentError, match="FUSEML_SECRET_KEYS"):
-        wiring.keyring(settings.Settings(secret_keys=keys))
+        _ = Knative(settings.Settings(secret_keys=keys)).keyring
 
 
 def test_every_tracking_server_has_a_secret_of_its_own(ingress: Ingress) -> None:

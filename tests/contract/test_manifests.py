@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import ast
+import importlib
 import os
 import re
 import shutil
@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from fuseml.client import transport
-from fuseml.runtime import catalog, settings
+from fuseml.platform import Knative
+from fuseml.runtime import catalog, secrets, settings
 from tests import commands
 from tests.contract import test_event_contract
 from tests.contract.manifests import (
@@ -108,22 +109,32 @@ def gunicorn_setting(name: str) -> int:
 
 THREADS, GRACE = gunicorn_setting("threads"), gunicorn_setting("graceful_timeout")
 
-# What each maker of `wiring` reads.
-WIRED = {"store": "database_url", "publisher": "broker_url", "tokens": "token_hashes", "keyring": "secret_keys"}
-# What `contents.connect` may find; where it is missing, the process has an identity of its own.
+# Optional credentials of `contents.connect`; without them the process has an identity of its own.
 OF_CONTENTS = {"s3_access_key", "s3_secret_key", "s3_session_token"}
 FIELDS = {field.name: field for field in settings.Settings.__dataclass_fields__.values()}
 
 
 def read_settings(function: catalog.Function) -> set[str]:
-    """The settings that a function's `main` reads, directly or through `wiring`."""
-    found = set[str]()
-    for node in ast.walk(ast.parse((ROOT / "functions" / function.name / "main.py").read_text())):
-        if isinstance(node, ast.Attribute):
-            found |= {WIRED[node.attr]} if isinstance(node.value, ast.Name) and node.value.id == "wiring" and node.attr in WIRED else set()
-            found |= OF_CONTENTS if isinstance(node.value, ast.Name) and (node.value.id, node.attr) == ("contents", "connect") else set()
-            found |= {node.attr} & FIELDS.keys()
-    return found
+    """The settings that a function reads while it picks its dependencies."""
+    if function is catalog.GATEWAY:
+        return set()
+    values = dict.fromkeys(FIELDS, "http://example.com") | {
+        "engine_days": "7",
+        "log_days": "7",
+        "contents_url": "s3://bucket/prefix",
+        "s3_addressing": "path",
+    }
+    values |= {"secret_keys": secrets.new_key(), "token_hashes": f"admin:{64 * 'a'}", "database_url": "sqlite://"}
+    read = set[str]()
+
+    class Recorded(settings.Settings):
+        def __getattribute__(self, name: str) -> object:
+            read.add(name)
+            return super().__getattribute__(name)
+
+    deps = importlib.import_module(f"functions.{function.name}.deps")
+    deps.Deps.of(Knative(Recorded(**values)))
+    return read & FIELDS.keys()
 
 
 @each_function

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fuseml.domain import errors
-from fuseml.runtime import auth, catalog, settings, wiring
+from fuseml.platform import Knative
+from fuseml.runtime import auth, catalog, settings
 
 ENVIRONMENT = {
     "FUSEML_DATABASE_URL": "postgresql+psycopg://fuseml:canary@db/fuseml",
@@ -52,16 +53,20 @@ def test_every_variable_is_described() -> None:
     assert {"K_SINK", "FUSEML_DATABASE_URL"} < settings.DESCRIPTIONS.keys()
 
 
-def test_wiring_names_what_it_misses_before_it_connects() -> None:
-    empty = settings.Settings()
-    for make, variable in (
-        (wiring.store, "FUSEML_DATABASE_URL"),
-        (wiring.publisher, "K_SINK"),
-        (wiring.tokens, "FUSEML_TOKEN_HASHES"),
-        (wiring.keyring, "FUSEML_SECRET_KEYS"),
-    ):
-        with pytest.raises(errors.PermanentError, match=variable):
-            make(empty)
+@pytest.mark.parametrize(
+    ("dependency", "variable"),
+    [
+        ("store", "FUSEML_DATABASE_URL"),
+        ("publisher", "K_SINK"),
+        ("tokens", "FUSEML_TOKEN_HASHES"),
+        ("keyring", "FUSEML_SECRET_KEYS"),
+        ("git", "FUSEML_PUBLIC_URL, FUSEML_GIT_URL, FUSEML_GIT_TOKEN"),
+        ("public_url", "FUSEML_PUBLIC_URL"),
+    ],
+)
+def test_a_missing_setting_is_named_before_anything_connects(dependency: str, variable: str) -> None:
+    with pytest.raises(errors.PermanentError, match=f"missing settings: {variable}"):
+        getattr(Knative(settings.Settings()), dependency)
 
 
 def test_a_token_is_known_by_its_hash() -> None:

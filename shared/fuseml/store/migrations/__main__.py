@@ -6,14 +6,14 @@ import os
 import sys
 
 from fuseml.domain import errors
-from fuseml.runtime import wiring
 from fuseml.runtime.settings import Settings
+from fuseml.store import database
 
 
 def main() -> int:
     """The exit code: 0 when the schema is the newest."""
     try:
-        wiring.store(Settings.from_env(os.environ)).migrate()
+        database.Database(Settings.from_env(os.environ).require("database_url").database_url).migrate()
     except errors.FusemlError as error:
         sys.stderr.write(f"{error.message}\n")
         return 1

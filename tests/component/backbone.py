@@ -19,8 +19,8 @@ from fuseml import engines
 from fuseml.domain import events, plans
 from fuseml.domain.documents.document import load
 from fuseml.domain.workflows import Workflow
-from fuseml.embedded import broker, composition, mount, redelivery, triggers
-from fuseml.githosts import embedded as embedded_git
+from fuseml.embedded import broker, mount, redelivery, triggers
+from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, clock, secrets
 from fuseml.store import codesets, database, workflows
 from fuseml.store.tables import codeset_rows
@@ -59,7 +59,7 @@ class Backbone:
         self.store.migrate()
         self.keyring = secrets.Keyring([_KEY])
         self.engine = Nothing()
-        contract = composition.contract_folder()
+        contract = triggers.contract_folder()
         wanted = triggers.load(contract / "triggers", redelivery.of_broker(contract / "broker.yaml"))
         functions: dict[str, flask.Flask] = {}
         subscribers = {name: _subscriber(functions, name) for name in TAKERS}
@@ -67,7 +67,7 @@ class Backbone:
         functions["artifacts"] = artifacts_app.create_app(
             artifacts_deps.Deps(store=self.store, publisher=self.queue, tokens=auth.Tokens({}, anonymous=True))
         )
-        git = embedded_git.EmbeddedGitHost(folder, "http://127.0.0.1:1/git")
+        git = EmbeddedGitHost(folder, "http://127.0.0.1:1/git")
         functions["dispatcher"] = dispatcher_app.create_app(
             dispatcher_deps.Deps(
                 store=self.store, publisher=self.queue, git=git, engine=self.engine, keyring=self.keyring, zone="", namespace="workloads"

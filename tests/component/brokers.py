@@ -12,7 +12,7 @@ import yaml
 from werkzeug import Request, Response
 
 from fuseml.domain import errors
-from fuseml.embedded import broker, chaos, composition, redelivery, triggers
+from fuseml.embedded import broker, chaos, redelivery, triggers
 from fuseml.runtime import cloudevents
 from fuseml.store import database, deliveries
 
@@ -21,7 +21,7 @@ from . import pods
 
 def production_triggers() -> list[triggers.Trigger]:
     """All of them, also the one that brings every event to the ledger, which the embedded server leaves out."""
-    contract = composition.contract_folder()
+    contract = triggers.contract_folder()
     default = redelivery.of_broker(contract / "broker.yaml")
     ledger = yaml.safe_load((contract / "triggers" / "events.yaml").read_text())
     return [*triggers.load(contract / "triggers", default), triggers._read(ledger, default)]

@@ -18,8 +18,8 @@ from functions.workflows import app as workflows_app
 from functions.workflows import deps as workflows_deps
 from fuseml import engines
 from fuseml.domain import events, plans
-from fuseml.embedded import composition, triggers
-from fuseml.githosts import embedded as embedded_git
+from fuseml.embedded import triggers
+from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, clock, cloudevents, secrets
 from fuseml.store import codesets, database, runs
 from fuseml.store.tables import codeset_rows
@@ -74,7 +74,7 @@ class World:
         tokens = auth.Tokens({}, anonymous=True)
         placement = {"zone": "", "namespace": "workloads"}
         common = {"store": self.store, "publisher": self}
-        git = embedded_git.EmbeddedGitHost(folder / "git", "http://git")
+        git = EmbeddedGitHost(folder / "git", "http://git")
         of_runs = runs_deps.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **placement)
         of_workflows = workflows_deps.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **placement)
         self.functions: dict[str, flask.Flask] = {
@@ -85,7 +85,7 @@ class World:
                 dispatcher_deps.Deps(**common, git=git, engine=self.engine, keyring=self.keyring, **placement)
             ),
         }
-        self._triggers = triggers.load(composition.contract_folder() / "triggers")
+        self._triggers = triggers.load(triggers.contract_folder() / "triggers")
         with self.store.write() as session:
             codesets.create_project(session, "p", "", NOON)
         self.codeset("code")

@@ -21,7 +21,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     answer = werkzeug.test.Client(parts.gateway).get("/openapi.json")
     assert answer.status_code == 200
     yield answer.json
-    parts.database.close()
+    parts.state.store.close()
 
 
 def test_the_document_is_valid_and_every_reference_leads_somewhere(described: Any) -> None:

@@ -42,8 +42,8 @@ def up(
 
     API, git host, engine, broker, MLflow and model servers; the state survives restarts.
     """
-    from fuseml.embedded import chaos as misbehaviour
     from fuseml.embedded import server
+    from fuseml.embedded.chaos import NONE, parse
 
     known = session.settings(context)
     folder = dataclasses.replace(known, home=home or known.home).home_folder().resolve()
@@ -54,7 +54,7 @@ def up(
         mlflow=mlflow,
         anonymous=anonymous,
         environment=known.environment,
-        chaos=misbehaviour.parse(chaos) if chaos else misbehaviour.NONE,
+        chaos=parse(chaos) if chaos else NONE,
         log_format=known.log_format or "text",
         otlp_endpoint=known.otlp_endpoint,
     )

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 import sqlmodel
 
 from fuseml.domain import errors, events
-from fuseml.embedded import chaos as misbehaviour
 from fuseml.embedded import triggers
+from fuseml.embedded.chaos import NONE, Chaos
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
 from fuseml.store import database, deliveries
@@ -86,7 +86,7 @@ class Broker:
         wanted: Sequence[triggers.Trigger],
         subscribers: Mapping[str, Subscriber],
         *,
-        chaos: misbehaviour.Chaos = misbehaviour.NONE,
+        chaos: Chaos = NONE,
         bound: int = _BOUND,
     ) -> None:
         missing = sorted({trigger.subscriber for trigger in wanted} - subscribers.keys())

@@ -21,8 +21,8 @@ from typing import Any
 import waitress.server
 
 from fuseml.domain import errors
-from fuseml.embedded import chaos as misbehaviour
 from fuseml.embedded import composition
+from fuseml.embedded.chaos import NONE, Chaos
 from fuseml.runtime import secrets, telemetry
 from fuseml.runtime.telemetry import logs
 
@@ -46,7 +46,7 @@ class Options:
     port: int = 8000
     mlflow: str = "auto"
     anonymous: bool = False
-    chaos: misbehaviour.Chaos = misbehaviour.NONE
+    chaos: Chaos = NONE
     log_format: str = "text"
     otlp_endpoint: str = ""
 
@@ -70,7 +70,7 @@ def serve(options: Options) -> int:
             mlflow=options.mlflow,
             anonymous=options.anonymous,
             environment=options.environment,
-            chaos=options.chaos,
+            trouble=options.chaos,
         )
         server = waitress.server.create_server(
             parts.gateway,
@@ -88,7 +88,7 @@ def serve(options: Options) -> int:
             try:
                 serving.start()
                 _publish_url(options.home / "url", url)
-                _greet(options, url, parts.state())
+                _greet(options, url, parts.readiness())
                 # A signal that the kernel hands to another thread does not wake this one: look again from time to time.
                 while not stopping.wait(_SIGNAL_SECONDS):
                     if not serving.is_alive():
@@ -180,7 +180,7 @@ def _greet(options: Options, url: str, state: Mapping[str, Any]) -> None:
         f"  mlflow  {' '.join(str(mlflow[key]) for key in ('status', 'url', 'message') if key in mlflow)}",
         "Ctrl-C stops it.",
     ]
-    if options.chaos != misbehaviour.NONE:
+    if options.chaos != NONE:
         lines.insert(
             -1, f"  chaos   {options.chaos}\n          WARNING: events are lost, repeated and late on purpose; not for work that counts"
         )

@@ -64,6 +64,12 @@ def _matches(dialect: Mapping[str, Any], attributes: Mapping[str, str]) -> bool:
             return not _matches(value, attributes)
 
 
+def contract_folder() -> pathlib.Path:
+    """The event contract: `eventing/` in a source tree, packaged beside the library otherwise."""
+    packaged = pathlib.Path(__file__).parents[1] / "eventing"
+    return packaged if packaged.exists() else pathlib.Path(__file__).parents[3] / "eventing"
+
+
 def load(folder: pathlib.Path, default: redelivery.Rules = redelivery.CLUSTER) -> tuple[Trigger, ...]:
     """Every Trigger in the files of `folder` that is not annotated to be left out; `default` is how their broker delivers where they say nothing.
 

@@ -1,0 +1,75 @@
+"""Every function of the catalogue in one process, on the stand-ins."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import flask
+
+from fuseml.contents import Contents
+from fuseml.domain import application
+from fuseml.embedded import serving
+from fuseml.embedded.stand_ins import StandIns
+from fuseml.embedded.state import State
+from fuseml.engines import Engine
+from fuseml.githosts import GitHost
+from fuseml.platform import Housekeeping, Platform
+from fuseml.runtime import auth, catalog
+from fuseml.runtime.cloudevents import Publisher
+from fuseml.runtime.secrets import Keyring
+from fuseml.servings import Servings
+from fuseml.store import database
+
+_HEALTH_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """The embedded server's `Platform`."""
+
+    store: database.Database
+    publisher: Publisher
+    tokens: auth.Tokens
+    keyring: Keyring
+    renew_keys: Callable[[], None]
+    git: GitHost
+    engine: Engine
+    contents: Contents
+    serving: Servings
+    public_url: str
+    housekeeping: Housekeeping
+    clones: bool = False
+    queued: bool = True
+    zone: str = ""
+    namespace: str = "fuseml-workloads"
+
+
+def platform(state: State, parts: StandIns, url: str) -> Platform:
+    """The platform of a server at `url`."""
+    return Embedded(
+        store=state.store,
+        publisher=parts.broker,
+        tokens=state.tokens,
+        keyring=state.keyring,
+        renew_keys=state.renew_keys,
+        git=parts.git,
+        engine=parts.engine,
+        contents=parts.contents,
+        serving={application.BUILT_IN: serving.EmbeddedServing(parts.model_servers, url)},
+        public_url=url,
+        housekeeping=Housekeeping(health_interval=_HEALTH_SECONDS),
+    )
+
+
+def create(platform: Platform) -> dict[str, flask.Flask]:
+    """The application of each function, by the function's name."""
+    return {function.name: _application(function, platform) for function in catalog.FUNCTIONS}
+
+
+def _application(function: catalog.Function, platform: Platform) -> flask.Flask:
+    deps = importlib.import_module(f"functions.{function.name}.deps")
+    app = importlib.import_module(f"functions.{function.name}.app")
+    made: flask.Flask = app.create_app(deps.Deps.of(platform))
+    return made

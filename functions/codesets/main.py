@@ -11,5 +11,6 @@ from fuseml.runtime import http
 from fuseml.runtime.settings import Settings
 
 settings = Settings.from_env(os.environ)
+platform = Knative(settings)
 
-handle = http.as_function(lambda: create_app(Deps.of(Knative(settings))), settings)
+handle = http.as_function(lambda: create_app(Deps.of(platform)), settings, platform.needs)

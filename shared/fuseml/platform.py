@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fuseml.runtime import auth
+from fuseml.runtime.readiness import Need
 from fuseml.store import database
 
 if TYPE_CHECKING:
@@ -93,7 +94,11 @@ class Platform(Protocol):
 
 
 class Knative:
-    """The platform of a pod. Nothing is read of `settings` before the function picks the dependency."""
+    """The platform of a pod. Nothing is read of `settings` before the function picks the dependency.
+
+    `needs` are the dependencies that were picked and that `/readyz` checks. A function stays ready while the broker is away, because its
+    events wait in the outbox; a broker whose name does not exist is a wrong setting.
+    """
 
     renew_keys = None
     clones = True
@@ -101,16 +106,21 @@ class Knative:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.needs: list[Need] = []
 
     @functools.cached_property
     def store(self) -> database.Database:
-        return database.Database(self._settings.require("database_url").database_url)
+        store = database.Database(self._settings.require("database_url").database_url)
+        self.needs.append(Need("database", store.check))
+        return store
 
     @functools.cached_property
     def publisher(self) -> Publisher:
         from fuseml.runtime import broker
 
-        return broker.HttpPublisher(self._settings.require("broker_url").broker_url)
+        publisher = broker.HttpPublisher(self._settings.require("broker_url").broker_url)
+        self.needs.append(Need("broker", publisher.check, outage_tolerated=True))
+        return publisher
 
     @functools.cached_property
     def tokens(self) -> auth.Tokens:

@@ -2,7 +2,8 @@
 
     python -m tests.bench.bench_cold_start [FUNCTION ...]
 
-Each start runs gunicorn with the image's configuration. The first response is that of the readiness probe, which creates the application.
+Each start runs gunicorn with the image's configuration. The first response is that of the readiness probe, which creates the application
+and connects to the database.
 CPU time is that of all processes of the function up to the response; the budget is 300 ms over hello world. The functions are started in
 turns, so that other load on the machine affects all alike. The fastest start of each counts.
 """
@@ -80,7 +81,7 @@ def start(source: pathlib.Path, settings: Mapping[str, str], cache: pathlib.Path
         started = time.perf_counter()
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         try:
-            _wait_for_response(f"http://127.0.0.1:{port}/healthz", process)
+            _wait_for_response(f"http://127.0.0.1:{port}/readyz", process)
             return Start(cpu_of(process.pid), (time.perf_counter() - started) * 1000)
         except TimeoutError:
             log.seek(0)

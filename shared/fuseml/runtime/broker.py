@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
+import urllib.parse
 from typing import TYPE_CHECKING
 
 from fuseml.domain import errors, events
@@ -17,6 +19,7 @@ _FIRST_DELAY = 0.1
 _RETRIED = frozenset({404, 408, 409, 425, 429, 500, 502, 503, 504})
 # As many as a process has threads that publish: a connection beyond that would be made for one event and thrown away.
 _CONNECTIONS = 10
+_CHECK_SECONDS = 2.0
 
 
 class HttpPublisher:
@@ -56,3 +59,16 @@ class HttpPublisher:
             if status not in _RETRIED:
                 raise errors.PermanentError(f"the broker refused event {event.id} of type {event.type}: {cause}")
         raise errors.TemporaryError(f"the broker at {self._url} did not accept event {event.id}: {cause}")
+
+    def check(self) -> None:
+        """Raises PermanentError when the broker's host does not exist, TemporaryError when nothing answers there."""
+        parts = urllib.parse.urlsplit(self._url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            socket.create_connection((parts.hostname or "", port), timeout=_CHECK_SECONDS).close()
+        except (socket.gaierror, UnicodeError) as error:
+            if isinstance(error, UnicodeError) or error.errno == socket.EAI_NONAME:
+                raise errors.PermanentError(f"the broker's host {parts.hostname!r} does not exist; check K_SINK") from error
+            raise errors.TemporaryError(f"the broker's host {parts.hostname!r} cannot be resolved now: {error.strerror}") from error
+        except OSError as error:
+            raise errors.TemporaryError(f"the broker at {parts.hostname}:{port} does not answer: {error.strerror or error}") from error

@@ -25,6 +25,7 @@ import fuseml
 from fuseml.domain import errors
 from fuseml.domain.documents.document import Parsed, parse, validate
 from fuseml.runtime import auth, telemetry
+from fuseml.runtime.readiness import Need, Readiness
 from fuseml.runtime.settings import Settings
 from fuseml.runtime.telemetry import scrape, wsgi
 
@@ -116,11 +117,12 @@ class Api:
         self.app.url_map.strict_slashes = False
         self.name, self.summary, self.operations = name, summary, list[Operation]()
         self._tokens, self._store = tokens, store
+        self.readiness = Readiness()
         self.app.extensions["fuseml"] = self
         self.app.register_error_handler(Exception, error_response)
         self.app.add_url_rule("/healthz", "healthz", lambda: ("ok\n", 200, {"Content-Type": "text/plain"}))
         self.app.add_url_rule("/metrics", "metrics", self._metrics)
-        self.app.add_url_rule("/readyz", "ready", lambda: encode({"status": "ready", "components": {}}, 200, {}))
+        self.app.add_url_rule("/readyz", "ready", self._ready)
         self.app.add_url_rule("/version", "version", lambda: encode(version(), 200, {}))
         self.app.add_url_rule("/openapi.json", "openapi", self._document)
         wsgi.watch(self.app)
@@ -179,6 +181,11 @@ class Api:
             return respond(operation.handler(**arguments), operation.status)
 
         return view
+
+    def _ready(self) -> flask.Response:
+        report = self.readiness.report()
+        status = "ready" if report.ready else "failed"
+        return encode({"status": status, "components": report.components}, 200 if report.ready else 503, {})
 
     def _metrics(self) -> flask.Response:
         text, kind = scrape.answer(self._store)
@@ -338,10 +345,13 @@ def error_response(error: Exception) -> flask.Response:
 _HTTP_NAMES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type", 400: "invalid"}
 
 
-def as_function(make: Callable[[], flask.Flask], settings: Settings) -> Callable[[flask.Request], flask.Response]:
-    """A functions-framework http target that passes requests to the application. `make` runs at the first request:
-    functions-framework imports a function before gunicorn forks (infra/platform-facts.md 4.2), when nothing may connect yet. Telemetry begins
-    then, too.
+def as_function(
+    make: Callable[[], flask.Flask], settings: Settings, needs: Sequence[Need] = ()
+) -> Callable[[flask.Request], flask.Response]:
+    """A functions-framework http target that passes requests to the application; `/readyz` checks its `needs`.
+
+    `make` runs at the first request, and telemetry begins with it: functions-framework imports a function before gunicorn forks
+    (infra/platform-facts.md 4.2), when nothing may connect yet. `needs` are read after `make`.
     """
     app: flask.Flask | None = None
     making = threading.Lock()
@@ -353,6 +363,7 @@ def as_function(make: Callable[[], flask.Flask], settings: Settings) -> Callable
                 if app is None:
                     made = make()
                     telemetry.configure(made.name, settings)
+                    made.extensions["fuseml"].readiness = Readiness(needs)
                     app = made
         return typing.cast(flask.Response, flask.Response.from_app(app, request.environ))
 

@@ -105,6 +105,19 @@ class Database:
 
             migrations.upgrade(self.engine)
 
+    def check(self) -> None:
+        """Raises TemporaryError when the database cannot be reached, PermanentError when its schema is older than this release.
+
+        A newer schema is accepted: a migration works with the previous release still running, while its pods are replaced.
+        """
+        with _translated():
+            version = self._version()
+        if version is None or version < SCHEMA_VERSION:
+            raise errors.PermanentError(
+                f"the database has schema {version or 'none'}, and this release needs {SCHEMA_VERSION}: "
+                "run `python -m fuseml.store.migrations` (the migration Job)"
+            )
+
     def _version(self) -> str | None:
         if not sqlalchemy.inspect(self.engine).has_table("alembic_version"):
             return None

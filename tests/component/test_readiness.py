@@ -1,0 +1,217 @@
+"""`/readyz` of a function on a real database and a real broker that come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any
+
+import flask
+import pytest
+import sqlalchemy
+
+from functions.artifacts import app, deps
+from fuseml.domain import errors
+from fuseml.platform import Knative
+from fuseml.runtime import auth, http, readiness
+from fuseml.runtime.settings import Settings
+from fuseml.store import database
+from tests import postgresql
+
+# Aggressive probes of Knative (infra/platform-facts.md 3.6).
+PROBE_SECONDS, PAUSE_SECONDS, WINDOW_SECONDS = 0.1, 0.05, 10.0
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+class Pod:
+    """The function `artifacts`, as its main module serves it."""
+
+    def __init__(self, database_url: str, broker_url: str) -> None:
+        settings = Settings(database_url=database_url, broker_url=broker_url, token_hashes=f"admin:{auth.digest_of('t')}")
+        self.platform = platform = Knative(settings)
+        self._handle = http.as_function(lambda: app.create_app(deps.Deps.of(platform)), settings, platform.needs)
+        self._outer = flask.Flask("outer")
+
+    def get(self, path: str) -> flask.Response:
+        with self._outer.test_request_context(path):
+            return self._handle(flask.request)
+
+    def probe(self) -> tuple[int, Any]:
+        response = self.get("/readyz")
+        return response.status_code, response.get_json()["components"]
+
+    def becomes(self, status: int) -> Any:
+        """The components, once the probe of one window has the status."""
+        deadline = time.monotonic() + WINDOW_SECONDS
+        while True:
+            found, components = self.probe()
+            if found == status:
+                return components
+            assert time.monotonic() < deadline, components
+            time.sleep(PAUSE_SECONDS)
+
+
+Start = Callable[[str, str], Pod]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    pods: list[Pod] = []
+
+    def start(database_url: str, broker_url: str) -> Pod:
+        pods.append(Pod(database_url, broker_url))
+        return pods[-1]
+
+    yield start
+    for pod in pods:
+        pod.platform.store.close()
+
+
+@contextlib.contextmanager
+def listening(port: int = 0) -> Iterator[int]:
+    """A server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def broker_url() -> Iterator[str]:
+    with listening() as port:
+        yield f"http://127.0.0.1:{port}/fuseml/fuseml"
+
+
+def migrated(url: str) -> str:
+    store = database.Database(url)
+    store.migrate()
+    store.close()
+    return url
+
+
+def test_a_function_is_ready_while_its_database_answers(postgresql_server: postgresql.Server, broker_url: str, start: Start) -> None:
+    pod = start(migrated(postgresql_server.fresh()), broker_url)
+    assert pod.becomes(200) == {"database": {"status": "ready"}, "broker": {"status": "ready"}}
+    postgresql_server.stop()
+    try:
+        components = pod.becomes(503)
+        assert components["database"]["status"] == "failed"
+        assert "the database cannot serve this now" in components["database"]["message"]
+        assert pod.get("/healthz").status_code == 200, "a restart of the pod would not bring the database back"
+    finally:
+        postgresql_server.start()
+    assert pod.becomes(200)["database"] == {"status": "ready"}
+
+
+def test_a_database_without_the_schema_is_not_ready_and_the_cause_says_what_to_run(
+    database_url: str, broker_url: str, start: Start
+) -> None:
+    pod = start(database_url, broker_url)
+    message = pod.becomes(503)["database"]["message"]
+    assert message.startswith(f"the database has schema none, and this release needs {database.SCHEMA_VERSION}")
+    assert "python -m fuseml.store.migrations" in message
+    migrated(database_url)
+    assert pod.becomes(200)["database"] == {"status": "ready"}
+
+
+@pytest.mark.parametrize(("version", "status"), [("0000", 503), ("9999", 200)], ids=["older", "newer"])
+def test_a_newer_schema_is_accepted_because_pods_are_replaced_after_the_migration(
+    database_url: str, broker_url: str, version: str, status: int, start: Start
+) -> None:
+    store = database.Database(migrated(database_url))
+    with store.engine.begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+    store.close()
+    start(database_url, broker_url).becomes(status)
+
+
+def test_a_database_that_does_not_answer_holds_up_one_probe_for_a_second(broker_url: str, start: Start) -> None:
+    with listening() as port:
+        pod = start(f"postgresql+psycopg://fuseml@127.0.0.1:{port}/fuseml", broker_url)
+        pod.get("/healthz")
+        begun = time.monotonic()
+        with futures.ThreadPoolExecutor(8) as threads:
+            results = list(threads.map(lambda _: pod.probe(), range(8)))
+        assert time.monotonic() - begun < 2.5
+        assert {status for status, _ in results} == {503}
+        assert pod.probe()[1]["database"]["message"] == "no answer within 1 s"
+
+
+def test_a_function_stays_ready_while_the_broker_is_away(database_url: str, start: Start) -> None:
+    with listening() as port:
+        pass
+    pod = start(migrated(database_url), f"http://127.0.0.1:{port}")
+    components = pod.becomes(200)
+    assert components["broker"] == {"status": "failed", "message": f"the broker at 127.0.0.1:{port} does not answer: Connection refused"}
+
+
+def test_a_broker_whose_host_does_not_exist_is_a_wrong_setting(database_url: str, start: Start) -> None:
+    pod = start(migrated(database_url), "http://-no-host-.invalid/fuseml")
+    assert pod.becomes(503)["broker"]["message"] == "the broker's host '-no-host-.invalid' does not exist; check K_SINK"
+
+
+# The frequency of checks
+
+
+class Checked:
+    def __init__(self) -> None:
+        self.count = 0
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def check(self) -> None:
+        self.count += 1
+        self.gate.wait(30)
+        if self.error:
+            raise self.error
+
+
+def test_many_probes_are_one_check() -> None:
+    checked = Checked()
+    ready = readiness.Readiness([readiness.Need("thing", checked.check)])
+    assert all(ready.report().ready for _ in range(100))
+    assert checked.count == 1
+
+
+def test_a_check_that_runs_again_leaves_the_last_result_in_force() -> None:
+    checked = Checked()
+    ready = readiness.Readiness([readiness.Need("thing", checked.check)])
+    assert ready.report().ready
+    ready._checks[0]._ended = -100.0
+    checked.gate.clear()
+    with futures.ThreadPoolExecutor(1) as threads:
+        first = threads.submit(ready.report)
+        while checked.count < 2:
+            time.sleep(0.001)
+        assert ready.report().ready, "the check runs for less than a second"
+        checked.gate.set()
+        assert first.result(10).ready
+
+
+def test_a_check_that_fails_otherwise_is_not_ready_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    checked = Checked()
+    checked.error = RuntimeError("c4nary")
+    report = readiness.Readiness([readiness.Need("thing", checked.check, outage_tolerated=False)]).report()
+    assert not report.ready
+    assert report.components["thing"]["message"] == "the check failed with RuntimeError; the log has the cause"
+    assert "c4nary" in caplog.text
+
+
+@pytest.mark.parametrize(("error", "ready"), [(errors.TemporaryError("x"), True), (errors.PermanentError("x"), False)])
+def test_only_an_outage_is_tolerated(error: Exception, ready: bool) -> None:
+    checked: Checked = Checked()
+    checked.error = error
+    check: Callable[[], None] = checked.check
+    assert readiness.Readiness([readiness.Need("thing", check, outage_tolerated=True)]).report().ready is ready

@@ -47,10 +47,10 @@ def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
     @api.route("GET", "/applications", query=ApplicationQuery, returns=[Application], workload=True)
-    def list_applications(query: ApplicationQuery) -> http.Listed[Application]:
+    def list_applications(query: ApplicationQuery) -> http.ListPage[Application]:
         """List applications, by name."""
         found = service.page(deps, query.limit, query.cursor, type=query.type, workflow=query.workflow)
-        return http.Listed([_wire(shown) for shown in found.rows], found.next_cursor)
+        return http.ListPage([_wire(shown) for shown in found.rows], found.next_cursor)
 
     @api.route("POST", "/applications", body=application.Application, returns=Application, status=201, workload=True)
     def register_application(body: application.Application) -> Application:

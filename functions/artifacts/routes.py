@@ -51,10 +51,10 @@ def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
     @api.route("GET", "/artifacts", query=ArtifactQuery, returns=[Artifact])
-    def list_artifacts(query: ArtifactQuery) -> http.Listed[Artifact]:
+    def list_artifacts(query: ArtifactQuery) -> http.ListPage[Artifact]:
         """List artifacts, by address."""
         found = service.page(deps, query.limit, query.cursor, kind=query.kind, project=query.project, name=query.name, run=query.run)
-        return http.Listed([Artifact.model_validate(row) for row in found.rows], found.next_cursor)
+        return http.ListPage([Artifact.model_validate(row) for row in found.rows], found.next_cursor)
 
     @api.route("GET", "/lineage", query=LineageQuery, returns=[Edge])
     def show_lineage(query: LineageQuery) -> list[Edge]:

@@ -36,8 +36,8 @@ class Codeset(Wire):
     url: str
 
 
-class Registered(Wire):
-    """The codeset and what git needs to push to it over HTTP."""
+class Registration(Wire):
+    """The codeset and the account with which git pushes to it over HTTP."""
 
     codeset: Codeset
     username: str
@@ -45,7 +45,7 @@ class Registered(Wire):
 
 
 class NewSecret(Wire):
-    """A secret that is not shown again; the one before is accepted until `former_until` (RFC 3339)."""
+    """A secret that is not shown again; the replaced one is accepted until `former_until` (RFC 3339)."""
 
     secret: str
     former_until: str
@@ -72,10 +72,10 @@ def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
     @api.route("GET", "/projects", query=http.PageQuery, returns=[Project])
-    def list_projects(query: http.PageQuery) -> http.Listed[Project]:
+    def list_projects(query: http.PageQuery) -> http.ListPage[Project]:
         """List projects, by name."""
-        found = service.list_projects(deps, query.limit, query.cursor)
-        return http.Listed([Project.model_validate(row) for row in found.rows], found.next_cursor)
+        page = service.list_projects(deps, query.limit, query.cursor)
+        return http.ListPage([Project.model_validate(row) for row in page.rows], page.next_cursor)
 
     @api.route("POST", "/projects", query=NewProject, returns=Project, status=201)
     def create_project(query: NewProject) -> Project:
@@ -93,17 +93,17 @@ def register(api: http.Api, deps: Deps) -> None:
         service.delete_project(deps, name)
 
     @api.route("GET", "/codesets", query=CodesetQuery, returns=[Codeset])
-    def list_codesets(query: CodesetQuery) -> http.Listed[Codeset]:
+    def list_codesets(query: CodesetQuery) -> http.ListPage[Codeset]:
         """List codesets, by project and name."""
-        found = service.list_codesets(deps, query.project, query.limit, query.cursor)
-        labelled = [row for row in found.rows if not query.label or query.label in row.labels]
-        return http.Listed([Codeset.model_validate(row) for row in labelled], found.next_cursor)
+        page = service.list_codesets(deps, query.project, query.limit, query.cursor)
+        labelled = [row for row in page.rows if not query.label or query.label in row.labels]
+        return http.ListPage([Codeset.model_validate(row) for row in labelled], page.next_cursor)
 
-    @api.route("POST", "/codesets", query=NewCodeset, returns=Registered, status=201)
-    def register_codeset(query: NewCodeset) -> Registered:
-        """Register a codeset: makes its git repository, or adds labels to one that exists. The project is made when it is missing."""
+    @api.route("POST", "/codesets", query=NewCodeset, returns=Registration, status=201)
+    def register_codeset(query: NewCodeset) -> Registration:
+        """Register a codeset: create its git repository, or add labels to an existing one. A missing project is created."""
         row, username, password = service.register_codeset(deps, query.project, query.name, query.description, query.labels)
-        return Registered(codeset=Codeset.model_validate(row), username=username, password=password)
+        return Registration(codeset=Codeset.model_validate(row), username=username, password=password)
 
     @api.route("GET", "/codesets/<project>/<name>", returns=Codeset)
     def get_codeset(project: str, name: str) -> Codeset:
@@ -112,7 +112,7 @@ def register(api: http.Api, deps: Deps) -> None:
 
     @api.route("POST", "/codesets/<project>/<name>/webhook", returns=NewSecret)
     def rotate_codeset_webhook(project: str, name: str) -> NewSecret:
-        """Replace the secret of the codeset's webhooks. The git host is told; it is shown this once, for webhooks made by hand."""
+        """Replace the secret of the codeset's webhooks, also on the git host. It is shown once, for webhooks made by hand."""
         secret, until = service.rotate_webhook(deps, project, name)
         return NewSecret(secret=secret, former_until=until)
 

@@ -53,8 +53,8 @@ def get_codeset(deps: Deps, project: str, name: str) -> codesets.Codeset:
 def register_codeset(deps: Deps, project: str, name: str, description: str, labels: Sequence[str]) -> tuple[codesets.Codeset, str, str]:
     """The codeset with the user name and password that git pushes with. Raises InvalidError.
 
-    The repository comes first and its webhook last, with the secret that is stored: what a crash in between leaves, the next call
-    mends, and whoever registers at the same time agrees on the secret.
+    The repository comes first and its webhook last, with the stored secret: the next call repairs a crash in between, and two
+    registrations at the same time agree on the secret.
     """
     document.check_identifier("project", project)
     document.check_identifier("name", name)
@@ -75,21 +75,21 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
                 created=clock.now(),
             )
             codesets.add_codeset(session, row)
-            news = [events.CodesetRegistered(project=project, codeset=name, url=row.url)]
+            payloads = [events.CodesetRegistered(project=project, codeset=name, url=row.url)]
         else:
             codesets.update_codeset(session, row, labels=list(dict.fromkeys([*row.labels, *labels])), url=deps.git.clone_url(project, name))
-            news = []
-        announced = cloudevents.enqueue(session, *news)
-    cloudevents.relay(deps.store, deps.publisher, announced)
+            payloads = []
+        enqueued = cloudevents.enqueue(session, *payloads)
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
     deps.git.sign_webhooks(project, name, deps.keyring.unseal(row.webhook_secret))
     password = deps.keyring.git_password(project, name)
     return row, deps.git.admit(project, name, password), password
 
 
 def rotate_webhook(deps: Deps, project: str, name: str) -> tuple[str, str]:
-    """A new secret for the codeset's webhooks, and until when the one before is good. Raises NotFoundError.
+    """A new secret for the codeset's webhooks, and the end of the old one's validity. Raises NotFoundError.
 
-    The git host is told at once; what it signed before stays good, and so does the old secret where the host cannot be told now.
+    The git host gets the secret at once. Deliveries with the old secret stay valid meanwhile, also while the host does not answer.
     """
     secret, until = secrets.new_webhook_secret(), clock.ahead(secrets.WEBHOOK_OVERLAP)
     with deps.store.write() as session:
@@ -101,10 +101,10 @@ def rotate_webhook(deps: Deps, project: str, name: str) -> tuple[str, str]:
 def delete_codeset(deps: Deps, project: str, name: str) -> None:
     """Raises NotFoundError."""
     get_codeset(deps, project, name)
-    # The repository first: what a crash in between leaves is a codeset to delete again, not an old repository for a new codeset.
+    # The repository first: after a crash in between the codeset can be deleted again; a new codeset must not get an old repository.
     deps.git.delete_repository(project, name)
     with deps.store.write() as session:
         codesets.delete_codeset(session, project, name)
         webhooks.forget_codeset(session, project, name)
-        announced = cloudevents.enqueue(session, events.CodesetRemoved(project=project, codeset=name))
-    cloudevents.relay(deps.store, deps.publisher, announced)
+        enqueued = cloudevents.enqueue(session, events.CodesetRemoved(project=project, codeset=name))
+    cloudevents.relay(deps.store, deps.publisher, enqueued)

@@ -118,7 +118,7 @@ def _supersede(session: sqlmodel.Session, row: runs.Run) -> list[events.Payload]
     announced = row.trigger.get("announced")
     if announced:
         # The run of a later push was created after this push was published.
-        head = codesets.announced(session, row.project, row.codeset or "").get(row.trigger["ref"])
+        head = codesets.commits(session, row.project, row.codeset or "").get(row.trigger["ref"])
         newer = [other for other in runs.group(session, group, since=announced) if _is_newer_push(other, row, head)]
         if newer:
             return lifecycle.end(session, row, "cancelled", f"superseded by {newer[-1].name}")

@@ -170,7 +170,7 @@ def on_decided(session: sqlmodel.Session, event: events.Event) -> Sequence[event
 
 def _newest(session: sqlmodel.Session, project: str, codeset: str) -> str | None:
     """The commit of the main branch that was published last; None without one, or without the codeset."""
-    commit = codesets.announced(session, project, codeset).get(planner.DEFAULT_REF)
+    commit = codesets.commits(session, project, codeset).get(planner.DEFAULT_REF)
     return commit if codesets.find_codeset(session, project, codeset) else None
 
 

@@ -93,12 +93,12 @@ def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
     @api.route("GET", "/events", query=EventQuery, returns=[Listing])
-    def list_events(query: EventQuery) -> http.Listed[Listing]:
+    def list_events(query: EventQuery) -> http.ListPage[Listing]:
         """List events, newest first, with what became of them. Ticks are listed only where `type` names them."""
         return _listed(query, dead=False)
 
     @api.route("GET", "/events/dead-letters", query=EventQuery, returns=[Listing])
-    def list_dead_letters(query: EventQuery) -> http.Listed[Listing]:
+    def list_dead_letters(query: EventQuery) -> http.ListPage[Listing]:
         """List the events that could not be delivered to a consumer. They stay until they are replayed or dropped."""
         return _listed(query, dead=True)
 
@@ -128,12 +128,12 @@ def register(api: http.Api, deps: Deps) -> None:
         """Tell which event started a run, and what came of a commit or an event, or why nothing did."""
         return service.why(deps, query.of, query.source)
 
-    def _listed(query: EventQuery, *, dead: bool) -> http.Listed[Listing]:
+    def _listed(query: EventQuery, *, dead: bool) -> http.ListPage[Listing]:
         since = times.render(query.since) if query.since else None
         found = service.page(
             deps, query.limit, query.cursor, type=query.type, dead=dead, subject=query.subject, source=query.source, since=since
         )
-        return http.Listed([Listing(**_fields(entry)) for entry in found.rows], found.next_cursor)
+        return http.ListPage([Listing(**_fields(entry)) for entry in found.rows], found.next_cursor)
 
 
 _WORST = ("dead", "pending", "dropped", "done")

@@ -61,7 +61,7 @@ def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
     @api.route("GET", "/extensions", query=ExtensionQuery, returns=[extension.Extension])
-    def list_extensions(query: ExtensionQuery) -> http.Listed[extension.Extension]:
+    def list_extensions(query: ExtensionQuery) -> http.ListPage[extension.Extension]:
         """List extensions, by id. The query may also come as a body, as the original CLI sends it."""
         if flask.request.get_data().strip():
             body: Any = http.read_body(ExtensionQuery)

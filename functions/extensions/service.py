@@ -20,7 +20,7 @@ _new_id = registry.id_source(random.SystemRandom())
 Change = Callable[[extension.Extension], extension.Extension]
 
 
-def page(deps: Deps, wanted: selector.Selector, limit: int, cursor: str | None) -> http.Listed[extension.Extension]:
+def page(deps: Deps, wanted: selector.Selector, limit: int, cursor: str | None) -> http.ListPage[extension.Extension]:
     """A page of records that match; of each only the services that match."""
     with deps.store.read() as session:
         found = extensions.find(session, wanted, paging.Page(limit, cursor))
@@ -30,7 +30,7 @@ def page(deps: Deps, wanted: selector.Selector, limit: int, cursor: str | None) 
         for record in records
         if not wanted.version or constraint.satisfies(record.version, wanted.version)
     ]
-    return http.Listed([extension.hidden(record) for record in matching], found.next_cursor)
+    return http.ListPage([extension.hidden(record) for record in matching], found.next_cursor)
 
 
 def _matches(service: extension.Service, wanted: selector.Selector) -> bool:

@@ -17,22 +17,22 @@ def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
     api = http.Api("gateway", "One address for all functions", tokens=None)
     app = api.app
-    # Paths go on as they came.
+    # Paths are forwarded unchanged.
     app.url_map.merge_slashes = False
     forwarder = forward.Forwarder(deps.functions_url, deps.timeout)
-    # Counters are for the inside, and this function is the way in from outside.
-    app.view_functions["metrics"] = lambda: passed_on("metrics")
-    app.view_functions["openapi"] = lambda: flask.jsonify(description.merged(description.fetched(forwarder)))
+    # Metrics are internal, and this function is open to the outside.
+    app.view_functions["metrics"] = lambda: forwarded("metrics")
+    app.view_functions["openapi"] = lambda: flask.jsonify(description.merge(description.fetch(forwarder)))
 
     def index() -> flask.Response:
         return http.encode({"name": "FuseML", "version": fuseml.__version__, "api": "/openapi.json", "readiness": "/readyz"}, 200, {})
 
-    def passed_on(path: str) -> flask.Response:
+    def forwarded(path: str) -> flask.Response:
         function = catalog.find(f"/{path}")
         if function is None:
             raise errors.NotFoundError(f"nothing is served at /{path}")
         return forwarder.forward(function, flask.request)
 
     app.add_url_rule("/", "index", index)
-    app.add_url_rule("/<path:path>", "passed_on", passed_on, methods=_METHODS, provide_automatic_options=False)
+    app.add_url_rule("/<path:path>", "forwarded", forwarded, methods=_METHODS, provide_automatic_options=False)
     return app

@@ -1,4 +1,4 @@
-"""Passes a request on to a function and its answer back, byte by byte."""
+"""Forwards requests to functions, and their responses back, byte by byte."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import werkzeug.exceptions
 from fuseml.domain import errors
 from fuseml.runtime import catalog
 
-# What is between two neighbours only (RFC 9110, 7.6.1), and what the next hop writes anew.
-_OWN = frozenset(
+# Hop-by-hop headers (RFC 9110, 7.6.1), and headers that the next hop sets itself.
+_HOP_BY_HOP = frozenset(
     {
         "connection",
         "keep-alive",
@@ -26,31 +26,31 @@ _OWN = frozenset(
         "upgrade",
     }
 )
-_WRITTEN_ANEW = _OWN | {"host", "content-length"}
+_NOT_FORWARDED = _HOP_BY_HOP | {"host", "content-length"}
 _SAFE_IN_PATH = "/:@!$&'()*+,;=~"
 _BLOCK = 1 << 16
 _CONNECTIONS = 32
 
 
 class Forwarder:
-    """Keeps connections to functions at `url`, in which `{function}` stands for a service; safe to share between threads."""
+    """Connections to functions at `url`, with `{function}` for a service; safe to share between threads."""
 
     def __init__(self, url: str, timeout: float) -> None:
         self._url, self._timeout = url.rstrip("/"), timeout
         self._pool = urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS, timeout=urllib3.Timeout(connect=5.0, read=timeout))
 
     def forward(self, function: catalog.Function, request: flask.Request) -> flask.Response:
-        """The function's answer, passed on while it comes in. Raises TemporaryError when the function cannot be reached, GatewayTimeout."""
-        headers = urllib3.HTTPHeaderDict((name, value) for name, value in request.headers if name.lower() not in _WRITTEN_ANEW)
+        """The function's response, streamed. Raises TemporaryError when the function cannot be reached, GatewayTimeout."""
+        headers = urllib3.HTTPHeaderDict((name, value) for name, value in request.headers if name.lower() not in _NOT_FORWARDED)
         query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
-        # All of it: a request that breaks off half-way must not reach a function.
+        # The whole body: a request that breaks off must not reach a function.
         body = request.get_data()
         answer = self._request(function, request.method, quote(request.path, safe=_SAFE_IN_PATH) + query, headers, body)
-        passed = [(name, value) for name, value in answer.headers.iteritems() if name.lower() not in _OWN]
-        return flask.Response(_stream(answer), answer.status, passed)
+        headers_back = [(name, value) for name, value in answer.headers.iteritems() if name.lower() not in _HOP_BY_HOP]
+        return flask.Response(_stream(answer), answer.status, headers_back)
 
     def get(self, function: catalog.Function, path: str) -> bytes:
-        """The body of a function's answer. Raises TemporaryError for any other than 200."""
+        """The body of a function's response. Raises TemporaryError for another status than 200."""
         answer = self._request(function, "GET", path, urllib3.HTTPHeaderDict(), b"")
         text: bytes = answer.read()
         if answer.status != 200:
@@ -73,6 +73,6 @@ def _stream(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     try:
         yield from answer.stream(_BLOCK, decode_content=False)
     finally:
-        # What was not read to its end is of no use to the next request.
+        # A connection with an unread rest is of no use to the next request.
         answer.close()
         answer.release_conn()

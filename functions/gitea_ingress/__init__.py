@@ -1,6 +1,6 @@
-"""Webhooks of Gitea (and of GitHub, whose pushes look alike): HTTP `POST /webhooks/gitea`. Announces `codeset.pushed`.
+"""Webhooks of Gitea and GitHub: HTTP `POST /webhooks/gitea`. Publishes `codeset.pushed`.
 
-The signature is checked with the codeset's own secret, or one that it replaced a short while ago, before anything is believed; deletes
-and other events are acknowledged and ignored. Accepting is one transaction: the ref's last seen commit and the event in the outbox.
+The signature is verified with the codeset's current secret, or one that was replaced a short while ago, before the body is used. Deletes and
+other events are acknowledged and ignored. One transaction stores the ref's last published commit and enqueues the event.
 Depends on the store, the keyring and a publisher.
 """

@@ -10,8 +10,8 @@ from functions.gitea_ingress.deps import Deps
 from fuseml.runtime import http
 
 
-class Accepted(pydantic.BaseModel):
-    """The event that the delivery became, or why it was ignored."""
+class Receipt(pydantic.BaseModel):
+    """The id of the event that was published, or the reason why the delivery was ignored."""
 
     event: str | None = None
     ignored: str | None = None
@@ -20,8 +20,8 @@ class Accepted(pydantic.BaseModel):
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
-    @api.route("POST", "/webhooks/gitea", returns=Accepted, status=202, public=True)
-    def receive_git_webhook() -> Accepted:
-        """Take a delivery of a git host; its signature must fit the codeset's webhook secret."""
+    @api.route("POST", "/webhooks/gitea", returns=Receipt, status=202, public=True)
+    def receive_git_webhook() -> Receipt:
+        """Receive a delivery of a git host; its signature must fit the codeset's webhook secret."""
         event, ignored = service.receive(deps, dict(flask.request.headers), flask.request.get_data())
-        return Accepted(event=event, ignored=ignored)
+        return Receipt(event=event, ignored=ignored)

@@ -18,7 +18,7 @@ def receive(deps: Deps, headers: Mapping[str, str], body: bytes) -> tuple[str | 
     """Returns (event id, None), or (None, the reason why the delivery was ignored). A delivery without an event is recorded for `why`.
 
     Raises UnauthenticatedError alike for a missing or wrong signature and for a codeset that is not registered, so that a stranger
-    cannot tell them apart; InvalidError for a body that is no delivery.
+    cannot find out registered codesets; InvalidError for a body that is no delivery.
     """
     delivery = gitea.Delivery(id=gitea.delivery_id(headers))
     try:
@@ -61,7 +61,7 @@ def _publish(deps: Deps, delivery: gitea.Delivery, verify: Callable[[str], None]
     event = events.event(payload, clock.now())
     with deps.store.write() as session:
         duplicate = deliveries.is_known(session, event)
-        codesets.announce(session, row, push.ref, push.commit, event.time)
+        codesets.record_commit(session, row, push.ref, push.commit, event.time)
         enqueued = cloudevents.enqueue(session, payload, cause=(f"/webhooks/{_INGRESS}", push.delivery_id))
     cloudevents.relay(deps.store, deps.publisher, enqueued)
     if duplicate:

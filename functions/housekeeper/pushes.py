@@ -20,7 +20,7 @@ from fuseml.store import codesets, deliveries, outbox
 def announce_missed_pushes(deps: Deps, tick: events.Event) -> None:
     """What the git host knows and nobody was told."""
     with deps.store.read() as session:
-        known = [(row, codesets.announced(session, row.project, row.name)) for row in codesets.all_codesets(session)]
+        known = [(row, codesets.commits(session, row.project, row.name)) for row in codesets.all_codesets(session)]
     for row, announced in known:
         try:
             recorded, position = deps.git.pushes(row.project, row.name, row.pushes_seen)
@@ -52,7 +52,7 @@ def _announce(
     codesets.record_position(session, row, position)
     moment = clock.now()
     for ref, commit in moved.items():
-        codesets.announce(session, row, ref, commit, moment)
+        codesets.record_commit(session, row, ref, commit, moment)
     fresh = [payload for payload in missed if not deliveries.is_known(session, events.event(payload, moment))]
     return cloudevents.enqueue(session, *fresh, cause=(tick.source, tick.id))
 

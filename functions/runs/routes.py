@@ -101,7 +101,7 @@ def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
     @api.route("GET", "/runs", query=RunQuery, returns=[views.Run])
-    def list_runs(query: RunQuery) -> http.Listed[views.Run]:
+    def list_runs(query: RunQuery) -> http.ListPage[views.Run]:
         """List runs, newest first."""
         return service.page(deps, query.limit, query.cursor, query.model_dump(exclude={"limit", "cursor"}))
 

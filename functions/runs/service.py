@@ -23,7 +23,7 @@ _ORIGINAL_LIMIT = 500
 _LOG_CHUNK = 1 << 20
 
 
-def page(deps: Deps, limit: int, cursor: str | None, filters: Mapping[str, str | None]) -> http.Listed[views.Run]:
+def page(deps: Deps, limit: int, cursor: str | None, filters: Mapping[str, str | None]) -> http.ListPage[views.Run]:
     """A page of runs, newest first."""
     with deps.store.read() as session:
         slice_ = runs.page(session, paging.Page(limit, cursor), **filters)
@@ -32,7 +32,7 @@ def page(deps: Deps, limit: int, cursor: str | None, filters: Mapping[str, str |
         waits = runs.waits_for(session, slice_.rows)
         settled = settlement.settled(session, slice_.rows, by_run)
     items = [views.of(row, by_run.get(row.id, []), waits.get(row.id), settled=row.id in settled) for row in slice_.rows]
-    return http.Listed(items, slice_.next_cursor)
+    return http.ListPage(items, slice_.next_cursor)
 
 
 def get(deps: Deps, name: str) -> views.Run:

@@ -120,10 +120,10 @@ def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
     @api.route("GET", "/workflows", query=WorkflowQuery, returns=[workflows.Workflow])
-    def list_workflows(query: WorkflowQuery) -> http.Listed[dict[str, Any]]:
+    def list_workflows(query: WorkflowQuery) -> http.ListPage[dict[str, Any]]:
         """List workflows, by name."""
         found = service.page(deps, query.limit, query.cursor, query.name)
-        return http.Listed([_wire(row) for row in found.rows], found.next_cursor)
+        return http.ListPage([_wire(row) for row in found.rows], found.next_cursor)
 
     @api.route("POST", "/workflows", query=WriteQuery, document=workflows.Workflow, returns=workflows.Workflow, status=201)
     def create_workflow(query: WriteQuery) -> dict[str, Any] | flask.Response:
@@ -155,10 +155,10 @@ def register(api: http.Api, deps: Deps) -> None:
         service.delete(deps, name, force=query.force)
 
     @api.route("GET", "/workflows/<name>/revisions", query=http.PageQuery, returns=[Revision])
-    def list_revisions(name: str, query: http.PageQuery) -> http.Listed[Revision]:
+    def list_revisions(name: str, query: http.PageQuery) -> http.ListPage[Revision]:
         """List the revisions of a workflow, newest first."""
         found = service.revisions(deps, name, query.limit, query.cursor)
-        return http.Listed([Revision.model_validate(row) for row in found.rows], found.next_cursor)
+        return http.ListPage([Revision.model_validate(row) for row in found.rows], found.next_cursor)
 
     @api.route("GET", "/workflows/<name>/diff", query=DiffQuery)
     def compare_revisions(name: str, query: DiffQuery) -> flask.Response:

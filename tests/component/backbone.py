@@ -27,14 +27,14 @@ from fuseml.store.tables import codeset_rows
 from tests import documents as small
 
 SECRET = "s3cret"
-# One for all processes: what one sealed, the next one opens.
+# One key for all processes: each unseals the secrets of the others.
 _KEY = secrets.new_key()
-TAKERS = {"artifacts", "dispatcher"}
+CONSUMERS = {"artifacts", "dispatcher"}
 
 
 @dataclass
 class Nothing:
-    """The engine: takes plans, and remembers when."""
+    """An engine that stores the time of each submission and runs nothing."""
 
     submitted: dict[str, float] = field(default_factory=dict)
 
@@ -62,8 +62,8 @@ class Backbone:
         contract = triggers.contract_folder()
         wanted = triggers.load(contract / "triggers", redelivery.of_broker(contract / "broker.yaml"))
         functions: dict[str, flask.Flask] = {}
-        subscribers = {name: _subscriber(functions, name) for name in TAKERS}
-        self.queue = broker.Broker(self.store, [trigger for trigger in wanted if trigger.subscriber in TAKERS], subscribers)
+        subscribers = {name: _subscriber(functions, name) for name in CONSUMERS}
+        self.queue = broker.Broker(self.store, [trigger for trigger in wanted if trigger.subscriber in CONSUMERS], subscribers)
         functions["artifacts"] = artifacts_app.create_app(
             artifacts_deps.Deps(store=self.store, publisher=self.queue, tokens=auth.Tokens({}, anonymous=True))
         )
@@ -82,7 +82,7 @@ class Backbone:
         with self.store.write() as session:
             codesets.ensure_project(session, "p", moment)
             if codesets.find_codeset(session, "p", "code"):
-                return  # an earlier process did this
+                return  # by an earlier process
             sealed = self.keyring.seal(SECRET)
             codesets.add_codeset(
                 session, codeset_rows.Codeset(project="p", name="code", url="http://x", webhook_secret=sealed, created=moment)

@@ -1,4 +1,4 @@
-"""A collector of spans for tests: takes OTLP over HTTP, as any real one does, and keeps what it was told."""
+"""A collector of spans for tests: receives OTLP over HTTP, as a real one does, and keeps the spans."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class _Handler(server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        told = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
+        request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
         self.server.paths.add(self.path)
-        for resource in told.resource_spans:
+        for resource in request.resource_spans:
             self.server.services.add(str(_plain(resource.resource.attributes).get("service.name")))
             self.server.spans += [_span(span) for scope in resource.scope_spans for span in scope.spans]
         self.send_response(200)

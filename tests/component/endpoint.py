@@ -1,4 +1,4 @@
-"""An event endpoint and a broker for tests: what they do is what a test wants."""
+"""An event endpoint and a broker for tests, with behaviour that a test sets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REGISTERED = events.event(events.CodesetRegistered(project="demo", codeset="diab
 
 
 class Publisher:
-    """Takes events, except those of the ids in `refused`, and only while it is `up`."""
+    """Accepts events while it is `up`, except those with ids in `refused`."""
 
     def __init__(self) -> None:
         self.taken: list[events.Event] = []
@@ -33,11 +33,11 @@ class Publisher:
 
 
 class Function:
-    """An event endpoint whose handler does what a test wants, after it has made a project named by the event."""
+    """An event endpoint. Its handler makes a project named by the event, and then returns `payloads` or raises `trouble`."""
 
     def __init__(self, store: database.Database, publisher: cloudevents.Publisher) -> None:
         self.store = store
-        self.announced: Sequence[events.Payload] = ()
+        self.payloads: Sequence[events.Payload] = ()
         self.trouble: Exception | None = None
         self.trouble_after: Exception | None = None
         self.afters: list[str] = []
@@ -50,7 +50,7 @@ class Function:
         codesets.create_project(session, event.id, "", NOON)
         if self.trouble is not None:
             raise self.trouble
-        return self.announced
+        return self.payloads
 
     def _after(self, event: events.Event) -> None:
         self.afters.append(event.id)

@@ -78,7 +78,7 @@ class Storm:
         self.store = database.Database(self.server.fresh())
         self.store.migrate()
         self.webhooks = gitea.Receiver()
-        self.told, self.lost, self.killed = 0, 0, 0
+        self.delivered, self.lost, self.killed = 0, 0, 0
         self.failures: list[Exception] = []
 
     def say(self, text: str) -> None:
@@ -94,7 +94,7 @@ class Storm:
             remotes = self.prepare(running)
             jobs = [
                 *(lambda codeset=codeset: self.push(codeset, remotes[codeset]) for codeset in CODESETS),
-                lambda: self.tell(running),
+                lambda: self.send_webhook(running),
                 lambda: self.break_things(running),
             ]
             stopping = threading.Event()
@@ -106,7 +106,9 @@ class Storm:
                 for worker in workers:
                     worker.join()
                 assert not self.failures, self.failures
-                self.say(f"{self.told} webhooks told, {self.lost} pushes without one, {self.killed} processes killed; {self.facts(queue)}")
+                self.say(
+                    f"{self.delivered} webhooks delivered, {self.lost} pushes without one, {self.killed} processes killed; {self.facts(queue)}"
+                )
                 while not self.at_rest(queue):
                     self.in_time(f"everything to come to its end: {self.facts(queue)}")
                     time.sleep(0.2)
@@ -171,10 +173,10 @@ class Storm:
         for number, commit in enumerate(self.commits[codeset]):
             githost.git("push", "--quiet", remote, f"{commit}:refs/heads/work-{number // 2}", cwd=self.folder / codeset)
 
-    def tell(self, running: pods.Pods) -> None:
+    def send_webhook(self, running: pods.Pods) -> None:
         """Sends the webhooks on, shuffled. Some of the newest commits of a branch get lost: the git host can still be asked for these.
 
-        Gitea keeps no record from which an overtaken commit could be told, so its webhook is sent until it was taken.
+        Gitea keeps no record of an overtaken commit, so its webhook is sent until it is accepted.
         """
         newest = {
             commits[number]
@@ -201,7 +203,7 @@ class Storm:
             headers, body = waiting.pop(self.chance.randrange(len(waiting)))
             with contextlib.suppress(urllib3.exceptions.HTTPError):
                 if running.send("gitea_ingress", "POST", "/webhooks/gitea?key=1", body, headers).status == 202:
-                    self.told += 1
+                    self.delivered += 1
                     continue
             waiting.append((headers, body))
             time.sleep(0.05)
@@ -247,7 +249,7 @@ class Storm:
         return ended and not facts["pending"] and not facts["outbox"]
 
     def check(self, cluster: kubernetes_api.Api, queue: brokers.Queue, running: pods.Pods) -> None:
-        """Everything was done, nothing twice, and the ledger tells all of it."""
+        """Each effect happened once, and the ledger has every event."""
         commits = {(codeset, commit) for codeset, made in self.commits.items() for commit in made}
         with self.store.read() as session:
             runs = session.exec(sqlmodel.select(run_rows.Run)).all()
@@ -255,18 +257,18 @@ class Storm:
             dead = deliveries.count(session, "dead")
         wanted = {(codeset, commit, workflow) for codeset, commit in commits for workflow in WORKFLOWS}
         made = Counter((row.codeset, row.commit, row.workflow) for row in runs)
-        assert set(made) == wanted, f"{len(wanted - set(made))} runs are missing, {len(set(made) - wanted)} nobody asked for"
+        assert set(made) == wanted, f"{len(wanted - set(made))} runs are missing, {len(set(made) - wanted)} have no cause"
         assert set(made.values()) == {1}, f"{sum(count > 1 for count in made.values())} were run more than once"
         assert len({row.trigger["assignment"] for row in runs}) == len(CODESETS) * len(WORKFLOWS)
         assert {row.state for row in runs} == {"succeeded"}
         executed = Counter(found["metadata"]["labels"][RUN_LABEL] for found in cluster.all("pipelineruns"))
         assert executed == Counter(row.id for row in runs), "the engine was asked for something else than one PipelineRun for each run"
-        told = Counter(row.type for row in ledger)
-        assert told[events.CodesetPushed.TYPE] == len(commits)
+        counts = Counter(row.type for row in ledger)
+        assert counts[events.CodesetPushed.TYPE] == len(commits)
         for type in (events.RunCreated.TYPE, events.RunFinished.TYPE):
             subjects = Counter(row.subject for row in ledger if row.type == type)
             assert subjects == Counter(row.name for row in runs), f"{type} is not in the ledger once for each run"
-        assert told[events.ArtifactRecorded.TYPE] == len(commits)
+        assert counts[events.ArtifactRecorded.TYPE] == len(commits)
         assert queue.facts()["dead"] == dead == 0
         for pod in running.of["runs"]:
             pod.wait()

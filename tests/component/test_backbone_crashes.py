@@ -1,4 +1,4 @@
-"""A process that takes a webhook dies at any point between the request and the run: the next process makes good what was begun.
+"""A process that receives a webhook dies at any point between the request and the run: the next process finishes the work.
 
 Every statement and commit of every thread is such a point. A webhook that was answered has its run, one that was not has it once the
 git host's record was read or the webhook came again; neither has two, and each event is published.
@@ -37,7 +37,7 @@ def webhook() -> tuple[bytes, dict[str, str]]:
 
 
 def work(joined: backbone.Backbone) -> None:
-    """Deliver until nothing waits."""
+    """Deliver until the queue is empty."""
     cloudevents.sweep(joined.store, joined.queue, clock.now())
     joined.queue.start()
 
@@ -105,8 +105,8 @@ def crash_everywhere(folder: pathlib.Path) -> None:
 
 def test_a_death_at_any_point_between_webhook_and_run_loses_nothing_and_does_nothing_twice(tmp_path: pathlib.Path) -> None:
     script = "import pathlib, sys; from tests.component import test_backbone_crashes as t; t.crash_everywhere(pathlib.Path(sys.argv[1]))"
-    told = commands.python(script, tmp_path, cwd=ROOT, patience=STORY_PATIENCE)
-    deaths = [json.loads(line) for line in told.stdout.splitlines() if line.startswith('{"answered"')]
+    child = commands.python(script, tmp_path, cwd=ROOT, patience=STORY_PATIENCE)
+    deaths = [json.loads(line) for line in child.stdout.splitlines() if line.startswith('{"answered"')]
     wanted = sorted([events.CodesetPushed.TYPE, events.ArtifactRecorded.TYPE, events.RunCreated.TYPE])
     assert len(deaths) > 50
     for number, death in enumerate(deaths, start=1):

@@ -1,4 +1,4 @@
-"""The embedded broker: Knative's rules, a queue on disk, and nobody who waits for somebody else."""
+"""The embedded broker: Knative's rules, a queue on disk, and triggers that do not wait for one another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 store, begin = queues.store, queues.begin
 
 
-def test_every_trigger_gets_what_it_wants_and_nothing_else(store: database.Database, begin: queues.Begin) -> None:
+def test_every_trigger_gets_its_events_only(store: database.Database, begin: queues.Begin) -> None:
     first, second = queues.Subscriber(), queues.Subscriber()
     queue = begin({"first": first, "second": second}, queues.trigger("first", "a", "b"), queues.trigger("second", "b", "c"))
     for number, type in enumerate("abcd"):
@@ -37,7 +37,7 @@ def test_every_trigger_gets_what_it_wants_and_nothing_else(store: database.Datab
     assert (sorted(first.numbers), sorted(second.numbers)) == ([0, 1], [1, 2])
 
 
-def test_an_event_comes_as_it_was_published(begin: queues.Begin, store: database.Database) -> None:
+def test_an_event_is_delivered_unchanged(begin: queues.Begin, store: database.Database) -> None:
     subscriber = queues.Subscriber()
     published = events.Event("a", "/a b", "50%", "ü", queues.NOON, {"number": 1, "text": "ü"}, {"traceparent": "00-1-2-01"})
     begin({"s": subscriber}).publish(published)
@@ -56,7 +56,7 @@ def test_source_and_id_together_identify_an_event(begin: queues.Begin, store: da
     assert len(subscriber.taken) == 3
 
 
-def test_a_trigger_for_nobody_is_refused(store: database.Database) -> None:
+def test_a_trigger_without_a_subscriber_is_refused(store: database.Database) -> None:
     with pytest.raises(errors.PermanentError, match="triggers name services that do not exist: b, c"):
         broker.Broker(store, [queues.trigger("a"), queues.trigger("c"), queues.trigger("b")], {"a": queues.Subscriber()})
 
@@ -89,7 +89,7 @@ def test_an_event_in_the_answer_is_published(begin: queues.Begin, store: databas
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "cause"),
     [
         (broker.Answer(200, {"content-type": "text/html"}, b"OK"), "the answer has a body that is not a CloudEvent"),
         (broker.Answer(200, {"content-type": "application/json"}, b"{}"), "the answer has a body that is not a CloudEvent"),
@@ -99,7 +99,7 @@ def test_an_event_in_the_answer_is_published(begin: queues.Begin, store: databas
     ],
 )
 def test_any_other_body_is_a_failed_delivery_that_is_repeated(
-    begin: queues.Begin, store: database.Database, answer: broker.Answer, told: str
+    begin: queues.Begin, store: database.Database, answer: broker.Answer, cause: str
 ) -> None:
     subscriber = queues.Subscriber(last=answer)
     begin({"s": subscriber}, queues.trigger("s", retry=2, delay=0)).publish(queues.event(1))
@@ -107,11 +107,11 @@ def test_any_other_body_is_a_failed_delivery_that_is_repeated(
     (row,) = queues.rows(store)
     assert row.attempts == len(subscriber.taken) == 3
     assert row.error is not None
-    assert row.error.startswith(told)
+    assert row.error.startswith(cause)
 
 
 @pytest.mark.parametrize("status", [404, 408, 409, 429, 500, 502, 503, 599])
-def test_these_statuses_are_tried_again(begin: queues.Begin, store: database.Database, status: int) -> None:
+def test_these_statuses_are_retried(begin: queues.Begin, store: database.Database, status: int) -> None:
     subscriber = queues.Subscriber([broker.Answer(status, {}, b"later")] * 2)
     begin({"s": subscriber}).publish(queues.event(1))
     queues.wait_for_done(store, 1)
@@ -131,7 +131,9 @@ def test_these_statuses_are_dead_letters_at_once(begin: queues.Begin, store: dat
     assert len(row.error) < 600
 
 
-def test_a_subscriber_that_crashes_is_tried_again(begin: queues.Begin, store: database.Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_delivery_to_a_crashed_subscriber_is_retried(
+    begin: queues.Begin, store: database.Database, caplog: pytest.LogCaptureFixture
+) -> None:
     subscriber = queues.Subscriber([RuntimeError("canary"), errors.PermanentError("canary")])
     begin({"s": subscriber}).publish(queues.event(1))
     queues.wait_for_done(store, 1)
@@ -139,7 +141,7 @@ def test_a_subscriber_that_crashes_is_tried_again(begin: queues.Begin, store: da
     assert "canary" in caplog.text
 
 
-def test_pauses_grow_between_the_attempts_and_then_it_is_a_dead_letter(
+def test_pauses_grow_until_the_delivery_is_a_dead_letter(
     begin: queues.Begin, store: database.Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     subscriber = queues.Subscriber(last=broker.Answer(503, {}, b"no"))
@@ -151,10 +153,10 @@ def test_pauses_grow_between_the_attempts_and_then_it_is_a_dead_letter(
         assert wanted <= pause
     (row,) = queues.rows(store)
     assert (row.attempts, row.error) == (5, "status 503: no")
-    wait_until(lambda: "is a dead letter of s: status 503: no" in caplog.text, "the log to tell")
+    wait_until(lambda: "is a dead letter of s: status 503: no" in caplog.text, "the log line")
 
 
-def test_a_dead_letter_of_one_trigger_is_no_trouble_for_another(begin: queues.Begin, store: database.Database) -> None:
+def test_a_dead_letter_of_one_trigger_does_not_affect_another(begin: queues.Begin, store: database.Database) -> None:
     good, bad = queues.Subscriber(), queues.Subscriber(last=broker.Answer(400, {}, b"no"))
     queue = begin({"good": good, "bad": bad})
     for number in range(20):
@@ -167,7 +169,7 @@ def test_a_dead_letter_of_one_trigger_is_no_trouble_for_another(begin: queues.Be
 # Time and order
 
 
-def test_a_slow_subscriber_delays_nobody_and_is_not_flooded(begin: queues.Begin, store: database.Database) -> None:
+def test_a_slow_subscriber_delays_no_other_and_is_not_flooded(begin: queues.Begin, store: database.Database) -> None:
     gate = threading.Event()
     slow, quick = queues.Subscriber(gate=gate), queues.Subscriber()
     queue = begin({"slow": slow, "quick": quick})
@@ -242,7 +244,7 @@ def test_a_broker_that_waits_for_a_retry_sleeps_too(begin: queues.Begin, store: 
 # Trouble and restarts
 
 
-def test_what_is_left_at_a_stop_is_delivered_after_the_next_start(begin: queues.Begin, store: database.Database) -> None:
+def test_deliveries_left_at_a_stop_follow_after_the_next_start(begin: queues.Begin, store: database.Database) -> None:
     subscriber = queues.Subscriber(last=broker.Answer(503, {}, b""))
     queue = begin({"s": subscriber}, queues.trigger("s", delay=0.2), started=False)
     for number in range(5):
@@ -261,7 +263,7 @@ def test_what_is_left_at_a_stop_is_delivered_after_the_next_start(begin: queues.
     assert all(row.attempts >= 2 for row in queues.rows(store))
 
 
-def test_stopping_waits_for_what_is_in_flight(begin: queues.Begin, store: database.Database) -> None:
+def test_a_stop_waits_for_deliveries_in_flight(begin: queues.Begin, store: database.Database) -> None:
     gate = threading.Event()
     subscriber = queues.Subscriber(gate=gate)
     queue = begin({"s": subscriber}, started=False)
@@ -277,7 +279,7 @@ def test_stopping_waits_for_what_is_in_flight(begin: queues.Begin, store: databa
     assert (subscriber.busy, queues.counted(store, "done")) == (0, 1)
 
 
-def test_a_queue_that_cannot_be_read_or_written_for_a_while_is_served_later(
+def test_the_queue_is_served_after_an_outage_of_the_database(
     begin: queues.Begin, store: database.Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = threading.Event()
@@ -301,7 +303,7 @@ def test_a_queue_that_cannot_be_read_or_written_for_a_while_is_served_later(
     assert len(subscriber.taken) == 2
 
 
-def test_old_events_are_forgotten_but_none_that_waits_for_its_turn_or_for_people(store: database.Database) -> None:
+def test_old_events_are_deleted_but_no_pending_one_and_no_dead_letter(store: database.Database) -> None:
     with store.write() as session:
         for number, state in enumerate(("done", "dead", "pending", "done")):
             received = "2020-01-01T00:00:00.000000Z" if number < 3 else clock.now()
@@ -316,7 +318,7 @@ def test_old_events_are_forgotten_but_none_that_waits_for_its_turn_or_for_people
 
 
 def publish_and_die(folder: pathlib.Path) -> None:
-    """Publishes without end, and says each time that it was done; somebody will kill it."""
+    """Publish without end and print each published number, until the process is killed."""
     store = database.Database(f"sqlite:///{folder}/fuseml.db")
     queue = broker.Broker(store, [queues.trigger("s")], {"s": lambda _headers, _body: broker.Answer(503, {}, b"")})
     queue.start()
@@ -325,16 +327,16 @@ def publish_and_die(folder: pathlib.Path) -> None:
         os.write(1, f"{number}\n".encode())
 
 
-def test_what_was_published_survives_a_kill(begin: queues.Begin, store: database.Database, tmp_path: pathlib.Path) -> None:
+def test_published_events_survive_a_kill(begin: queues.Begin, store: database.Database, tmp_path: pathlib.Path) -> None:
     script = "import pathlib, sys; from tests.component import test_broker as t; t.publish_and_die(pathlib.Path(sys.argv[1]))"
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    told = [int(process.stdout.readline()) for _ in range(40)]
+    published = [int(process.stdout.readline()) for _ in range(40)]
     process.send_signal(signal.SIGKILL)
-    told += [int(line) for line in process.stdout.read().split()]
+    published += [int(line) for line in process.stdout.read().split()]
     process.wait()
     process.stdout.close()
     subscriber = queues.Subscriber()
     begin({"s": subscriber})
-    wait_until(lambda: set(told) <= set(subscriber.numbers), "all that was published")
+    wait_until(lambda: set(published) <= set(subscriber.numbers), "all published events")
     wait_until(lambda: not queues.counted(store, "pending"), "the queue to be empty")

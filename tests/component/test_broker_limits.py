@@ -1,4 +1,4 @@
-"""The embedded broker's bounds: how long an answer may take, how many threads may hang, how long the queue may be, how much is kept."""
+"""Limits of the embedded broker: duration of a call, number of stuck threads, length of the queue, retention."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ store, begin = queues.store, queues.begin
 
 
 class Stuck(queues.Subscriber):
-    """Hangs at its first `hang` calls until the gate opens; then answers like any other."""
+    """Hangs in its first `hang` calls until the gate opens, then answers."""
 
     def __init__(self, gate: threading.Event, hang: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Stuck(queues.Subscriber):
         return answer
 
 
-def test_no_answer_in_time_is_no_answer_and_is_tried_again(
+def test_a_late_answer_counts_as_none_and_the_delivery_is_retried(
     begin: queues.Begin, store: database.Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = threading.Event()
@@ -51,7 +51,7 @@ def test_no_answer_in_time_is_no_answer_and_is_tried_again(
     assert (row.state, row.attempts, row.error) == ("done", 3, None)
 
 
-def test_who_never_answers_in_time_gets_a_dead_letter_with_the_cause(begin: queues.Begin, store: database.Database) -> None:
+def test_a_subscriber_that_is_always_late_has_a_dead_letter_with_the_cause(begin: queues.Begin, store: database.Database) -> None:
     gate = threading.Event()
     begin({"s": Stuck(gate, 9)}, queues.trigger("s", retry=2, timeout=0.05)).publish(queues.event(1))
     queues.wait_for_dead(store)
@@ -60,7 +60,7 @@ def test_who_never_answers_in_time_gets_a_dead_letter_with_the_cause(begin: queu
     gate.set()
 
 
-def test_stuck_calls_do_not_keep_later_events_of_their_trigger_waiting(begin: queues.Begin, store: database.Database) -> None:
+def test_stuck_calls_do_not_block_later_events_of_their_trigger(begin: queues.Begin, store: database.Database) -> None:
     gate = threading.Event()
     subscriber = Stuck(gate, broker._CONCURRENCY)
     queue = begin({"s": subscriber}, queues.trigger("s", timeout=0.2))
@@ -71,7 +71,7 @@ def test_stuck_calls_do_not_keep_later_events_of_their_trigger_waiting(begin: qu
     gate.set()
 
 
-def test_threads_that_hang_are_bounded_and_what_waits_is_not_lost(
+def test_stuck_threads_are_bounded_and_waiting_deliveries_are_not_lost(
     begin: queues.Begin, store: database.Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = threading.Event()
@@ -92,9 +92,7 @@ def test_threads_that_hang_are_bounded_and_what_waits_is_not_lost(
     assert set(hanging.numbers) == set(range(30))
 
 
-def test_a_hanging_subscriber_does_not_keep_the_broker_from_stopping(
-    begin: queues.Begin, store: database.Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stuck_subscriber_does_not_prevent_a_stop(begin: queues.Begin, store: database.Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker, "_STOP_SECONDS", 3600.0)
     gate = threading.Event()
     queue = begin({"s": Stuck(gate, 9)}, queues.trigger("s", timeout=0.05, delay=3600))
@@ -109,7 +107,7 @@ def test_a_hanging_subscriber_does_not_keep_the_broker_from_stopping(
 # Back-pressure
 
 
-def test_a_queue_that_is_too_long_takes_nothing_new_but_replies(begin: queues.Begin, store: database.Database) -> None:
+def test_a_full_queue_accepts_replies_only(begin: queues.Begin, store: database.Database) -> None:
     gate = threading.Event()
     headers, body = cloudevents.encode(queues.event(99, "b"))
     slow, second = queues.Subscriber([broker.Answer(200, headers, body)], gate=gate), queues.Subscriber()
@@ -127,7 +125,7 @@ def test_a_queue_that_is_too_long_takes_nothing_new_but_replies(begin: queues.Be
     queues.wait_for_done(store, 5)
 
 
-def test_the_depth_counts_what_an_earlier_process_left(begin: queues.Begin, store: database.Database) -> None:
+def test_the_depth_includes_deliveries_of_an_earlier_process(begin: queues.Begin, store: database.Database) -> None:
     left = begin({"s": queues.Subscriber()}, started=False)
     for number in range(3):
         left.publish(queues.event(number))
@@ -140,7 +138,7 @@ def test_the_depth_counts_what_an_earlier_process_left(begin: queues.Begin, stor
     wait_until(lambda: queue.depth == 0, "the queue to be empty")
 
 
-def test_nothing_is_announced_while_the_outbox_is_full(store: database.Database) -> None:
+def test_nothing_is_enqueued_while_the_outbox_is_full(store: database.Database) -> None:
     started = events.RunStarted(run="w-1", workflow="w", project="demo")
     with store.write() as session:
         outbox.add(session, [events.event(started, queues.NOON)] * outbox.FULL, queues.NOON)
@@ -154,7 +152,7 @@ def test_nothing_is_announced_while_the_outbox_is_full(store: database.Database)
 # What is kept
 
 
-def test_a_tick_leaves_nothing_behind_once_everybody_heard_it(begin: queues.Begin, store: database.Database) -> None:
+def test_a_delivered_tick_is_deleted(begin: queues.Begin, store: database.Database) -> None:
     first, second = queues.Subscriber(), queues.Subscriber([broker.Answer(503, {}, b"")])
     queue = begin({"first": first, "second": second})
     queue.publish(events.Event(events.TICK, "/ticks", "1", None, queues.NOON, {}))
@@ -164,7 +162,7 @@ def test_a_tick_leaves_nothing_behind_once_everybody_heard_it(begin: queues.Begi
     assert [row.state for row in queues.rows(store)] == ["done", "done"]
 
 
-def test_a_tick_that_nobody_could_hear_is_kept_as_a_dead_letter(begin: queues.Begin, store: database.Database) -> None:
+def test_a_tick_that_cannot_be_delivered_is_a_dead_letter(begin: queues.Begin, store: database.Database) -> None:
     good, bad = queues.Subscriber(), queues.Subscriber(last=broker.Answer(400, {}, b"no"))
     queue = begin({"good": good, "bad": bad})
     queue.publish(events.Event(events.TICK, "/ticks", "1", None, queues.NOON, {}))
@@ -183,7 +181,7 @@ def _ledger(store: database.Database) -> list[ledger_rows.LedgerEvent]:
 # Chaos
 
 
-def test_the_broker_repeats_and_shuffles_on_purpose_and_loses_nothing(begin: queues.Begin, store: database.Database) -> None:
+def test_chaos_repeats_and_reorders_events_and_loses_none(begin: queues.Begin, store: database.Database) -> None:
     subscriber = queues.Subscriber()
     trouble = chaos.Chaos(seed=7, duplicate=0.5, reorder=1.0, drop=1.0)
     queue = begin({"s": subscriber}, chaos=trouble)

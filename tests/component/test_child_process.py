@@ -86,7 +86,7 @@ def test_a_child_that_ends_by_itself_takes_its_family_along(start: Start) -> Non
     wait_until(lambda: not alive(orphan), "the orphan to end")
 
 
-def test_a_command_that_does_not_exist_is_told_in_the_log(tmp_path: pathlib.Path) -> None:
+def test_a_command_that_does_not_exist_is_reported_in_the_log(tmp_path: pathlib.Path) -> None:
     child = child_process.SupervisedProcess(["./missing"], env=ENVIRONMENT, cwd=tmp_path, log=tmp_path / "log")
     wait_until(lambda: not child.running, "the child to end")
     child.stop()
@@ -118,7 +118,7 @@ time.sleep(300)
 
 
 @pytest.mark.parametrize("script", [FAMILY, STUBBORN], ids=["polite", "stubborn"])
-def test_nobody_outlives_us_when_we_are_killed(tmp_path: pathlib.Path, script: str) -> None:
+def test_no_process_outlives_a_killed_parent(tmp_path: pathlib.Path, script: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "shared")}
     owner = subprocess.Popen([sys.executable, "-c", OWNER, script], stdout=subprocess.PIPE, cwd=tmp_path, env=environment, text=True)
     assert owner.stdout is not None

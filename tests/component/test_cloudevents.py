@@ -67,7 +67,7 @@ def test_headers_are_percent_encoded_both_ways() -> None:
     assert (headers["ce-source"], headers["ce-id"], headers["ce-subject"]) == ("/a%20b", "50%25%20%22%C3%BC%22%20%E2%82%AC", "x/y")
 
 
-def test_a_delivery_as_tekton_makes_it_is_read() -> None:
+def test_a_delivery_of_tekton_is_decoded() -> None:
     headers = {
         "Ce-Id": "1",
         "Ce-Source": "/apis///x",
@@ -84,7 +84,7 @@ def structured(**attributes: object) -> bytes:
     return json.dumps({"specversion": "1.0", "type": "t", "source": "/s", "id": "1", "time": endpoint.NOON, **attributes}).encode()
 
 
-def test_attributes_of_the_structured_mode_are_text_whatever_json_type_they_have() -> None:
+def test_attributes_of_the_structured_mode_become_text() -> None:
     body = structured(subject=None, attempts=3, final=True, datacontenttype="application/json", data=None)
     event = cloudevents.decode({"Content-Type": "application/cloudevents+json"}, body)
     assert event == events.Event("t", "/s", "1", None, endpoint.NOON, {}, {"attempts": "3", "final": "true"})
@@ -95,7 +95,7 @@ JSON = {"content-type": "application/cloudevents+json"}
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "told"),
+    ("headers", "body", "cause"),
     [
         ({"content-type": "application/json"}, b"{}", "this is not a CloudEvent: it has no specversion, type, source, id"),
         ({**BINARY, "ce-id": ""}, b"{}", "this is not a CloudEvent: it has no id"),
@@ -103,7 +103,7 @@ JSON = {"content-type": "application/cloudevents+json"}
         (BINARY, b"{", "the event's data is not valid JSON: "),
         (BINARY, b"[1]", "the event's data must be a JSON object"),
         (BINARY, b'{"a": "\\ud800"}', "the event's data is not valid JSON: "),
-        (BINARY, b'{"a": NaN}', "the event's data is not valid JSON: NaN is no JSON"),
+        (BINARY, b'{"a": NaN}', "the event's data is not valid JSON: NaN is not JSON"),
         (BINARY, b"[" * 100_000, "the event's data is not valid JSON: "),
         ({**BINARY, "content-type": "text/plain"}, b"hello", "the event's data is not valid JSON: "),
         (
@@ -120,16 +120,16 @@ JSON = {"content-type": "application/cloudevents+json"}
         (JSON, structured(source={"a": 1}), "the event's attribute 'source' must be text, a whole number or a boolean"),
     ],
 )
-def test_what_is_no_event_is_refused_for_good_with_a_sentence(
-    function: endpoint.Function, headers: dict[str, str], body: bytes, told: str
+def test_a_message_that_is_no_event_is_refused_with_its_cause(
+    function: endpoint.Function, headers: dict[str, str], body: bytes, cause: str
 ) -> None:
     answer = function.client.post("/", headers=headers, data=body)
     assert (answer.status_code, answer.content_type) == (400, "text/plain; charset=utf-8")
-    assert answer.text.startswith(told)
+    assert answer.text.startswith(cause)
     assert function.afters == []
 
 
-def test_a_body_that_is_too_large_is_refused_for_good(function: endpoint.Function) -> None:
+def test_a_body_that_is_too_large_is_refused(function: endpoint.Function) -> None:
     answer = function.client.post("/", headers=BINARY, data=bytes(http.MAX_BODY + 1))
     assert (answer.status_code, answer.content_type) == (413, "text/plain; charset=utf-8")
 
@@ -137,14 +137,14 @@ def test_a_body_that_is_too_large_is_refused_for_good(function: endpoint.Functio
 # Answers
 
 
-def test_an_event_that_announces_nothing_is_answered_with_nothing(function: endpoint.Function) -> None:
+def test_a_handler_without_events_gives_an_empty_response(function: endpoint.Function) -> None:
     answer = function.deliver()
     assert (answer.status_code, answer.data) == (204, b"")
     assert function.effects() == 1
 
 
-def test_one_announced_event_is_the_reply(function: endpoint.Function, publisher: endpoint.Publisher) -> None:
-    function.announced = [events.RunStarted(run="w-1", workflow="w", project="demo")]
+def test_one_event_of_a_handler_is_the_reply(function: endpoint.Function, publisher: endpoint.Publisher) -> None:
+    function.payloads = [events.RunStarted(run="w-1", workflow="w", project="demo")]
     answer = function.deliver(
         events.Event(
             endpoint.REGISTERED.type, "/s", "1", None, endpoint.NOON, endpoint.REGISTERED.data, {"traceparent": TRACEPARENT, "other": "x"}
@@ -153,27 +153,27 @@ def test_one_announced_event_is_the_reply(function: endpoint.Function, publisher
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
     reply = cloudevents.decode(answer.headers, answer.data)
-    assert events.read(reply) == function.announced[0]
+    assert events.read(reply) == function.payloads[0]
     assert reply.extensions == {"traceparent": TRACEPARENT, "causesource": "/s", "causeid": "1"}
     assert publisher.taken == []
     assert endpoint.count(function.store, outbox_rows.Outbox) == 0
 
 
-def test_several_announced_events_go_out_in_order_and_the_answer_is_empty(
+def test_several_events_of_a_handler_are_published_in_order_and_the_response_is_empty(
     function: endpoint.Function, publisher: endpoint.Publisher
 ) -> None:
-    function.announced = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(3)]
+    function.payloads = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(3)]
     assert function.deliver().status_code == 204
-    assert [events.read(event) for event in publisher.taken] == function.announced
+    assert [events.read(event) for event in publisher.taken] == function.payloads
     assert endpoint.count(function.store, outbox_rows.Outbox) == 0
 
 
 def test_a_duplicate_gets_the_same_reply_and_has_no_effect(function: endpoint.Function) -> None:
-    function.announced = [events.CodesetRemoved(project="demo", codeset="diabetes")]
+    function.payloads = [events.CodesetRemoved(project="demo", codeset="diabetes")]
     first, again = function.deliver(), function.deliver()
     assert (again.status_code, again.data, again.headers["ce-id"]) == (200, first.data, first.headers["ce-id"])
     assert function.effects() == 1
-    function.announced = []
+    function.payloads = []
     assert (
         function.deliver(
             events.Event(endpoint.REGISTERED.type, "/other", endpoint.REGISTERED.id + "x", None, endpoint.NOON, endpoint.REGISTERED.data)
@@ -183,40 +183,40 @@ def test_a_duplicate_gets_the_same_reply_and_has_no_effect(function: endpoint.Fu
     assert function.effects() == 2
 
 
-def test_what_follows_the_commit_is_done_at_every_delivery(function: endpoint.Function) -> None:
+def test_the_work_after_the_commit_is_done_at_every_delivery(function: endpoint.Function) -> None:
     function.trouble_after = errors.TemporaryError("the engine is away")
-    function.announced = [events.RunStarted(run="w-1", workflow="w", project="demo")]
+    function.payloads = [events.RunStarted(run="w-1", workflow="w", project="demo")]
     assert function.deliver().status_code == 503
     assert function.effects() == 1
     function.trouble_after = None
     answer = function.deliver()
     assert answer.status_code == 200
-    assert events.read(cloudevents.decode(answer.headers, answer.data)) == function.announced[0]
+    assert events.read(cloudevents.decode(answer.headers, answer.data)) == function.payloads[0]
     assert function.afters == [endpoint.REGISTERED.id] * 2
 
 
-def test_trouble_after_the_commit_does_not_keep_back_what_was_announced(function: endpoint.Function, publisher: endpoint.Publisher) -> None:
+def test_an_error_after_the_commit_does_not_hold_back_the_events(function: endpoint.Function, publisher: endpoint.Publisher) -> None:
     function.trouble_after = errors.TemporaryError("the engine is away")
-    function.announced = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(2)]
+    function.payloads = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(2)]
     assert function.deliver().status_code == 503
     assert len(publisher.taken) == 2
 
 
 def test_the_same_event_in_eight_threads_has_one_effect_and_one_reply(function: endpoint.Function) -> None:
-    function.announced = [events.CodesetRemoved(project="demo", codeset="diabetes")]
+    function.payloads = [events.CodesetRemoved(project="demo", codeset="diabetes")]
     with futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: function.deliver(), range(8)))
     assert {(answer.status_code, answer.headers["ce-id"]) for answer in answers} == {(200, answers[0].headers["ce-id"])}
     assert function.effects() == 1
 
 
-def test_types_that_nobody_handles_are_accepted_and_forgotten(function: endpoint.Function) -> None:
+def test_types_without_a_handler_are_accepted_and_not_recorded(function: endpoint.Function) -> None:
     answer = function.deliver(events.Event("org.other.v1", "/s", "1", None, endpoint.NOON, {}))
     assert (answer.status_code, answer.data) == (204, b"")
     assert endpoint.count(function.store, outbox_rows.HandledEvent) == 0
 
 
-def test_a_star_takes_every_type_that_begins_so(function: endpoint.Function) -> None:
+def test_a_star_matches_every_type_with_the_prefix(function: endpoint.Function) -> None:
     assert function.deliver(events.Event("dev.tekton.event.taskrun.running.v1", "/s", "1", None, endpoint.NOON, {})).status_code == 204
     assert function.effects() == 1
 
@@ -233,9 +233,7 @@ def test_a_star_takes_every_type_that_begins_so(function: endpoint.Function) -> 
         (errors.TooLargeError("big"), 413),
     ],
 )
-def test_trouble_is_told_in_the_statuses_of_brokers_and_leaves_nothing(
-    function: endpoint.Function, trouble: errors.FusemlError, status: int
-) -> None:
+def test_an_error_has_a_status_for_brokers_and_no_effect(function: endpoint.Function, trouble: errors.FusemlError, status: int) -> None:
     function.trouble = trouble
     answer = function.deliver()
     assert (answer.status_code, answer.text, answer.content_type) == (status, trouble.message + "\n", "text/plain; charset=utf-8")
@@ -254,7 +252,9 @@ def test_trouble_is_told_in_the_statuses_of_brokers_and_leaves_nothing(
     assert function.effects() == 1
 
 
-def test_a_surprise_is_tried_again_and_only_the_log_has_the_cause(function: endpoint.Function, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_retried_and_only_the_log_has_the_cause(
+    function: endpoint.Function, caplog: pytest.LogCaptureFixture
+) -> None:
     function.trouble = RuntimeError("canary: the cause")
     answer = function.deliver()
     assert (answer.status_code, answer.content_type) == (500, "text/plain; charset=utf-8")
@@ -264,7 +264,7 @@ def test_a_surprise_is_tried_again_and_only_the_log_has_the_cause(function: endp
     assert function.effects() == 0
 
 
-def test_one_of_our_own_events_with_wrong_data_never_reaches_the_handler(function: endpoint.Function) -> None:
+def test_a_fuseml_event_with_wrong_data_never_reaches_the_handler(function: endpoint.Function) -> None:
     answer = function.deliver(events.Event(endpoint.REGISTERED.type, "/s", "1", None, endpoint.NOON, {"project": "demo"}))
     assert answer.status_code == 400
     assert answer.text == "the data of org.fuseml.codeset.registered.v1 is not valid: codeset: is required (and 1 more)\n"

@@ -1,4 +1,4 @@
-"""The gateway function before real functions: what goes through it is what they would have got, and have answered."""
+"""The gateway in front of real functions: it changes neither requests nor responses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECORD = {"id": "minio", "product": "minio", "services": [{"id": "s3", "resource
 
 class Nowhere:
     def publish(self, event: events.Event) -> None:
-        """Nobody listens."""
+        """No consumer."""
 
 
 class Cluster:
@@ -52,7 +52,7 @@ def echo() -> flask.Flask:
     app = flask.Flask("echo")
 
     @app.route("/<path:path>", methods=["GET", "POST", "PUT", "DELETE"])
-    def tell(path: str) -> flask.Response:
+    def echo(path: str) -> flask.Response:
         request = flask.request
         answer = flask.jsonify(
             path=request.path, query=request.query_string.decode(), method=request.method, body=request.get_data(as_text=True)
@@ -97,35 +97,35 @@ def client(cluster: Cluster) -> Iterator[FlaskClient]:
         server.server_close()
 
 
-def test_a_request_arrives_as_it_was_sent_and_so_does_its_answer(client: FlaskClient) -> None:
+def test_requests_and_responses_are_forwarded_unchanged(client: FlaskClient) -> None:
     answer = client.put("/runs/a%20b//c?x=%2F&x=2", data="text", headers={"X-Kept": "yes", "Connection": "close"})
-    told: dict[str, Any] = answer.get_json()
+    request: dict[str, Any] = answer.get_json()
     assert (answer.status_code, answer.headers.getlist("Set-Cookie"), answer.headers["X-Kept"]) == (418, ["a=1", "b=2"], "yes")
-    assert told == {"path": "/runs/a b//c", "query": "x=%2F&x=2", "method": "PUT", "body": "text"}
+    assert request == {"path": "/runs/a b//c", "query": "x=%2F&x=2", "method": "PUT", "body": "text"}
 
 
-def test_the_host_of_a_function_is_its_own(client: FlaskClient, cluster: Cluster) -> None:
+def test_a_function_gets_its_own_host_header(client: FlaskClient, cluster: Cluster) -> None:
     client.get("/runs/1", headers={"Host": "fuseml.example"})
     assert cluster.seen[0]["HTTP_HOST"].startswith("127.0.0.1:")
 
 
-def test_a_refusal_of_a_function_is_the_refusal(client: FlaskClient) -> None:
+def test_an_error_of_a_function_is_forwarded(client: FlaskClient) -> None:
     answer = client.get("/extensions")
     assert (answer.status_code, answer.get_json()["name"], answer.headers["WWW-Authenticate"]) == (401, "unauthenticated", "Bearer")
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/metrics", "/extensionsx", "/nothing//", "/favicon"])
-def test_what_no_function_serves_is_not_found(client: FlaskClient, path: str) -> None:
+def test_a_path_that_no_function_serves_is_not_found(client: FlaskClient, path: str) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.get_json()["name"]) == (404, "not_found")
 
 
-def test_events_have_no_way_in(client: FlaskClient, cluster: Cluster) -> None:
+def test_events_cannot_be_posted_from_outside(client: FlaskClient, cluster: Cluster) -> None:
     assert client.post("/", headers={"ce-type": "x"}).status_code == 405
     assert cluster.seen == []
 
 
-def test_the_gateway_speaks_for_itself(client: FlaskClient, cluster: Cluster) -> None:
+def test_the_gateway_answers_its_own_paths(client: FlaskClient, cluster: Cluster) -> None:
     assert client.get("/").get_json()["name"] == "FuseML"
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").get_json()["status"] == "ready"
@@ -133,7 +133,7 @@ def test_the_gateway_speaks_for_itself(client: FlaskClient, cluster: Cluster) ->
     assert cluster.seen == []
 
 
-def test_a_function_that_cannot_be_reached_is_told_as_temporary() -> None:
+def test_a_function_that_cannot_be_reached_is_a_temporary_error() -> None:
     gateway = gateway_app.create_app(gateway_deps.Deps(functions_url="http://127.0.0.1:9/{function}", timeout=PATIENCE)).test_client()
     answer = gateway.get("/runs")
     assert (answer.status_code, answer.get_json()["temporary"], "runs" in answer.get_json()["message"]) == (503, True, True)
@@ -145,7 +145,7 @@ def test_a_body_that_is_too_large_reaches_no_function(client: FlaskClient, clust
     assert cluster.seen == []
 
 
-def test_the_documents_of_functions_make_one(cluster: Cluster) -> None:
+def test_the_documents_of_all_functions_are_merged(cluster: Cluster) -> None:
     store, tokens = database.Database("sqlite://"), auth.Tokens({})
     keyring = secrets.Keyring([secrets.new_key()])
     apps = [
@@ -154,10 +154,10 @@ def test_the_documents_of_functions_make_one(cluster: Cluster) -> None:
     ]
     apis = [app.extensions["fuseml"] for app in apps]
     store.close()
-    assert description.merged([(api.name, openapi.document([api])) for api in apis]) == openapi.document(apis)
+    assert description.merge([(api.name, openapi.document([api])) for api in apis]) == openapi.document(apis)
 
 
-def test_schemas_of_one_name_and_two_meanings_stay_two() -> None:
+def test_two_schemas_of_one_name_stay_two() -> None:
     def document(kind: str) -> dict[str, Any]:
         reference = {"schema": {"$ref": "#/components/schemas/Thing"}}
         return {
@@ -167,7 +167,7 @@ def test_schemas_of_one_name_and_two_meanings_stay_two() -> None:
             "components": {"schemas": {"Thing": {"type": kind}}},
         }
 
-    whole = description.merged([("one", document("string")), ("two", document("integer"))])
+    whole = description.merge([("one", document("string")), ("two", document("integer"))])
     assert whole["components"]["schemas"] == {"Thing": {"type": "string"}, "two_Thing": {"type": "integer"}}
     assert whole["paths"]["/integer"]["get"]["schema"]["$ref"] == "#/components/schemas/two_Thing"
 

@@ -1,4 +1,4 @@
-"""What git hosts tell: GitHub's pushes as GitHub makes them, Gitea's recorded deliveries, and everything that is not a push."""
+"""Deliveries of git hosts: GitHub's pushes, Gitea's recorded deliveries, and events that are no pushes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def take(ingress: Ingress, body: object, event: str = "push", **headers: str) ->
     return ingress.take(delivery("github", body, SECRET, event=event, id="72d3162e-cc78-11e3-81ab-4c9367dc0958").having(**headers))
 
 
-def test_a_push_from_github_starts_what_one_from_gitea_would(ingress: Ingress) -> None:
+def test_a_push_from_github_has_the_effect_of_one_from_gitea(ingress: Ingress) -> None:
     answer = take(ingress, github_push())
     assert (answer.status_code, set(answer.json)) == (202, {"event", "ignored"})
     (event,) = ingress.publisher.taken
@@ -109,7 +109,7 @@ def test_a_push_from_github_starts_what_one_from_gitea_would(ingress: Ingress) -
     assert (push.project, push.codeset, push.ref, push.before, push.commit) == ("workspace", "mnist", "refs/heads/main", OLD, NEW)
     assert (push.paths, push.message, push.pusher) == (["data.csv", "old.py", "train.py"], "train harder", "octocat")
     with ingress.store.read() as session:
-        assert codesets.announced(session, "workspace", "mnist") == {"refs/heads/main": NEW}
+        assert codesets.commits(session, "workspace", "mnist") == {"refs/heads/main": NEW}
 
 
 def test_the_paths_of_all_commits_of_a_push_count(ingress: Ingress) -> None:
@@ -137,11 +137,11 @@ FORCED = {"forced": True, "compare": "https://github.com/workspace/mnist/compare
     ],
     ids=["new branch", "tag", "annotated tag", "forced", "reset", "slashes"],
 )
-def test_every_kind_of_push_is_understood(ingress: Ingress, fields: dict[str, object], ref: str, before: str | None) -> None:
+def test_every_kind_of_push_is_read(ingress: Ingress, fields: dict[str, object], ref: str, before: str | None) -> None:
     assert take(ingress, github_push(**fields)).status_code == 202
     (push,) = pushed(ingress)
     assert (push.ref, push.before, push.commit) == (ref, before, NEW)
-    assert (push.paths is None) == (ref != "refs/heads/feature/with/slashes"), "all that the body cannot tell runs everything"
+    assert (push.paths is None) == (ref != "refs/heads/feature/with/slashes"), "without the paths every workflow runs"
 
 
 @pytest.mark.parametrize("ref", ["refs/heads/feature", "refs/tags/v1"])
@@ -166,9 +166,7 @@ OTHERS: list[tuple[str, dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("event", "fields", "reason"), OTHERS)
-def test_what_is_no_push_is_acknowledged_with_the_reason_why_nothing_starts(
-    ingress: Ingress, event: str, fields: dict[str, object], reason: str
-) -> None:
+def test_an_event_that_is_no_push_is_ignored_with_its_reason(ingress: Ingress, event: str, fields: dict[str, object], reason: str) -> None:
     answer = take(ingress, {**fields, "repository": REPOSITORY, "sender": user("octocat")}, event)
     assert (answer.status_code, answer.json["event"], ingress.publisher.taken) == (202, None, [])
     assert reason in answer.json["ignored"]
@@ -176,8 +174,8 @@ def test_what_is_no_push_is_acknowledged_with_the_reason_why_nothing_starts(
         assert codesets.find_codeset(session, "workspace", "mnist") is not None
 
 
-def test_a_form_is_refused_with_what_to_change_on_github(ingress: Ingress) -> None:
-    # What GitHub sends unless it is told otherwise.
+def test_a_form_is_refused_with_the_setting_to_change_on_github(ingress: Ingress) -> None:
+    # GitHub's default content type.
     body = b"payload=" + urllib.parse.quote_plus('{"repository": {}}').encode()
     sent = delivery("github", body, SECRET)
     mac = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
@@ -217,7 +215,7 @@ def test_recorded_pushes_of_gitea_become_events(ingress: Ingress, name: str, ref
         ("repository.deleted.http", "until `fuseml codeset delete`"),
     ],
 )
-def test_gitea_s_other_deliveries_are_acknowledged(ingress: Ingress, name: str, reason: str) -> None:
+def test_other_deliveries_of_gitea_are_ignored_with_their_reason(ingress: Ingress, name: str, reason: str) -> None:
     answer = ingress.take(recorded("gitea", name))
     assert (answer.status_code, ingress.publisher.taken) == (202, [])
     assert reason in answer.json["ignored"]
@@ -227,7 +225,7 @@ def test_gitea_s_other_deliveries_are_acknowledged(ingress: Ingress, name: str, 
     "body",
     [b"", b"[]", b"{}", b"null", b'{"repository": null}', b'{"repository": {"name": "mnist", "owner": []}}', b"\xff", b"[" * 100_000],
 )
-def test_a_body_that_is_no_delivery_is_refused_as_such(ingress: Ingress, body: bytes) -> None:
+def test_a_body_that_is_no_delivery_is_invalid(ingress: Ingress, body: bytes) -> None:
     answer = ingress.take(delivery("gitea", body, SECRET))
     assert (answer.status_code, answer.json["name"]) == (400, "invalid")
 

@@ -188,7 +188,7 @@ def test_registering_a_codeset_makes_everything_on_gitea_and_a_push_is_accepted_
         commit = githost.Clone.fresh(url, tmp_path / "work").commit("first", {"a": "1"})
         assert githost.Clone(tmp_path / "work").push("origin", "main").returncode == 0
         with store.read() as session:
-            assert codesets.announced(session, "p", "c") == {"refs/heads/main": commit}
+            assert codesets.commits(session, "p", "c") == {"refs/heads/main": commit}
         assert client.delete("/codesets/p/c").status_code == 204
         assert (fake.hooks, fake.users) == ({}, {})
     store.close()

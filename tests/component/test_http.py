@@ -1,4 +1,4 @@
-"""The HTTP application of a function: what clients get, right or wrong, and the document that describes it."""
+"""The HTTP application of a function: responses, errors, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def make() -> runtime_http.Api:
     api = runtime_http.Api("things", "Things", tokens=TOKENS)
 
     @api.route("GET", "/things", query=Search, returns=[Thing])
-    def list_things(query: Search) -> runtime_http.Listed[Thing]:
+    def list_things(query: Search) -> runtime_http.ListPage[Thing]:
         """The things.
 
         In pages.
         """
         names = [name for name in ("a", "b", "c", "d", "e") if not query.cursor or name > query.cursor]
         more = names[query.limit - 1] if len(names) > query.limit else None
-        return runtime_http.Listed([Thing(name=name) for name in names[: query.limit]], more)
+        return runtime_http.ListPage([Thing(name=name) for name in names[: query.limit]], more)
 
     @api.route("POST", "/things", query=Search, body=Thing, returns=Stored, status=201)
     def create_thing(query: Search, body: Thing) -> Stored:
@@ -126,7 +126,7 @@ def problems(answer: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_every_refusal_has_the_one_body(client: FlaskClient, name: str) -> None:
+def test_every_error_has_the_one_body(client: FlaskClient, name: str) -> None:
     error, status = REFUSALS[name]
     answer = client.get(f"/refusals/{name}")
     body = answer.json
@@ -140,11 +140,11 @@ def test_every_refusal_has_the_one_body(client: FlaskClient, name: str) -> None:
     assert answer.headers.get("Retry-After") == ("7" if status == 503 else None)
 
 
-def test_each_refusal_has_an_id_of_its_own(client: FlaskClient) -> None:
+def test_each_error_has_its_own_id(client: FlaskClient) -> None:
     assert len({client.get("/refusals/conflict").json["id"] for _ in range(5)}) == 5  # type: ignore[index]
 
 
-def test_a_surprise_is_told_by_id_and_the_log_has_the_cause(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_has_an_id_and_the_log_has_the_cause(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         answer = client.get("/refusals/surprise")
     body = answer.json
@@ -160,7 +160,7 @@ def test_a_surprise_is_told_by_id_and_the_log_has_the_cause(client: FlaskClient,
     assert "canary: the cause" in caplog.text
 
 
-def test_every_violation_of_query_and_body_is_told_at_once(client: FlaskClient) -> None:
+def test_all_violations_of_query_and_body_are_reported_at_once(client: FlaskClient) -> None:
     answer = client.post("/things?limit=0&sise=1&limit=900", json={"nmae": "x", "parts": [{"name": [], "size": "big"}]})
     assert problems(answer) == [
         "limit: input should be less than or equal to 500",
@@ -195,7 +195,7 @@ def test_problems_in_yaml_have_line_and_column(client: FlaskClient) -> None:
         ('{"name": "x", "parts": [{"name": "1.10"}]}', None),
     ],
 )
-def test_json_and_yaml_are_taken_by_header_or_by_guess(client: FlaskClient, body: str, content_type: str | None) -> None:
+def test_json_and_yaml_are_read_by_content_type_or_by_guess(client: FlaskClient, body: str, content_type: str | None) -> None:
     answer = client.post("/things", data=body, content_type=content_type)
     assert answer.status_code == 201, answer.text
     assert answer.json == {"name": "x", "parts": [{"name": "1.10", "size": 1}], "revision": 7}
@@ -203,7 +203,7 @@ def test_json_and_yaml_are_taken_by_header_or_by_guess(client: FlaskClient, body
 
 
 @pytest.mark.parametrize("accept", ["application/x-yaml", "text/yaml, */*", "application/yaml"])
-def test_yaml_is_given_to_who_asks_for_it_errors_too(client: FlaskClient, accept: str) -> None:
+def test_yaml_is_returned_to_clients_that_accept_it_errors_too(client: FlaskClient, accept: str) -> None:
     answer = client.get("/things/größe", headers={"Accept": accept})
     assert answer.content_type == "application/x-yaml"
     assert answer.text == "name: größe\nparts: []\nrevision: 1\n"
@@ -239,7 +239,7 @@ def test_an_empty_body_and_a_body_that_is_no_text_are_refused(client: FlaskClien
 @pytest.mark.parametrize(
     "body", ['{"name": "\\ud800"}', '{"name": "x", "\\ud800": 1}', '{"name": NaN}', '{"name": 1, "parts": [-Infinity]}']
 )
-def test_json_that_no_strict_reader_takes_is_refused(client: FlaskClient, body: str) -> None:
+def test_json_that_strict_readers_refuse_is_refused(client: FlaskClient, body: str) -> None:
     (problem,) = problems(client.post("/things", data=body, content_type="application/json"))
     assert problem.startswith("the body is not valid JSON: ")
 
@@ -254,7 +254,7 @@ def test_an_empty_parameter_is_an_absent_one_and_lists_take_several(client: Flas
     assert client.get("/things?label=a&label=b").status_code == 200
 
 
-def test_who_has_no_token_is_told_what_to_send(client: FlaskClient) -> None:
+def test_a_missing_token_is_refused_with_the_header_to_send(client: FlaskClient) -> None:
     answer = client.get("/things", headers={"Authorization": ""})
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert "Authorization: Bearer <token>" in answer.json["message"]  # type: ignore[index]
@@ -263,18 +263,18 @@ def test_who_has_no_token_is_told_what_to_send(client: FlaskClient) -> None:
     assert "canary" not in wrong.text
 
 
-def test_a_workload_may_do_only_what_is_meant_for_it(client: FlaskClient) -> None:
+def test_a_workload_may_use_its_routes_only(client: FlaskClient) -> None:
     workload = {"Authorization": f"Bearer {WORKLOAD}"}
     assert client.get("/things", headers=workload).status_code == 403
     assert client.delete("/things/a", headers=workload).status_code == 204
     assert client.delete("/things/a").data == b""
 
 
-def test_the_token_is_asked_for_before_anything_is_read(client: FlaskClient) -> None:
+def test_the_token_is_checked_before_the_body_is_read(client: FlaskClient) -> None:
     assert client.post("/things?limit=x", data="{", headers={"Authorization": ""}).status_code == 401
 
 
-def test_what_is_not_served_is_told_in_the_one_body(client: FlaskClient) -> None:
+def test_an_unknown_path_has_the_one_error_body(client: FlaskClient) -> None:
     missing = client.get("/nothing")
     assert (missing.status_code, missing.json["name"], missing.json["message"]) == (404, "not_found", "nothing is served at /nothing")  # type: ignore[index]
     wrong = client.post("/things/a", json={})
@@ -282,7 +282,7 @@ def test_what_is_not_served_is_told_in_the_one_body(client: FlaskClient) -> None
     assert {"GET", "DELETE", "PUT"} < set(wrong.headers["Allow"].split(", "))
 
 
-def test_a_slash_at_the_end_changes_nothing(client: FlaskClient) -> None:
+def test_a_trailing_slash_changes_nothing(client: FlaskClient) -> None:
     assert client.get("/things/").status_code == 200
 
 
@@ -308,7 +308,7 @@ def test_health_and_the_document_are_public(api: runtime_http.Api) -> None:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """A real server, which knows nothing of test clients."""
+    """A real server instead of a test client."""
     server: Any = waitress.server.create_server(make().app, host="127.0.0.1", port=0, threads=2)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -366,7 +366,7 @@ SCHEMA_OF_OPENAPI: dict[str, Any] = {
 
 
 def check_document(described: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The operations by id, after everything that a reader of OpenAPI 3.1 relies on has been checked."""
+    """The operations by id, after a check of the document by the rules of OpenAPI 3.1."""
     jsonschema.validate(described, SCHEMA_OF_OPENAPI)
     for schema in described["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
@@ -410,7 +410,7 @@ def test_the_document_describes_every_route(api: runtime_http.Api) -> None:
     }
 
 
-def test_the_document_tells_parameters_bodies_answers_and_who_may_call(api: runtime_http.Api) -> None:
+def test_the_document_has_parameters_bodies_responses_and_security(api: runtime_http.Api) -> None:
     operations = check_document(openapi.document([api]))
     listed = operations["list_things"]
     assert (listed["summary"], listed["description"]) == ("The things.", "In pages.")

@@ -158,7 +158,7 @@ class House:
 
     def announced(self) -> dict[str, str]:
         with self.store.read() as session:
-            return dict(codesets.announced(session, "workspace", "mnist"))
+            return dict(codesets.commits(session, "workspace", "mnist"))
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_what_was_told_is_not_told_again_and_a_stale_ref_is_put_right(house: Hou
     )
     with house.store.write() as session:
         deliveries.accept(session, events.event(payload, endpoint.NOON), [], endpoint.NOON, 0)
-        codesets.announce(session, codesets.codeset(session, "workspace", "mnist"), "refs/heads/main", first, endpoint.NOON)
+        codesets.record_commit(session, codesets.codeset(session, "workspace", "mnist"), "refs/heads/main", first, endpoint.NOON)
     assert [push.commit for push in house.sweep()] == [second]
     assert house.announced() == {"refs/heads/main": third}
 

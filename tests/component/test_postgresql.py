@@ -1,4 +1,4 @@
-"""What only a server can do to the store: restart, freeze a client, and count connections."""
+"""The store on a PostgreSQL server: restarts, frozen clients, and the number of connections."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def names(store: database.Database) -> list[str]:
         return [row.name for row in codesets.projects(session, paging.Page()).rows]
 
 
-def test_a_restart_of_the_server_is_a_temporary_trouble_and_then_over(
-    store: database.Database, postgresql_server: postgresql.Server
-) -> None:
+def test_a_restart_of_the_server_is_a_temporary_error(store: database.Database, postgresql_server: postgresql.Server) -> None:
     add(store, "a")
     postgresql_server.stop()
     for use in (lambda: add(store, "b"), lambda: names(store), store.migrate):
@@ -78,7 +76,7 @@ def test_a_writer_that_was_frozen_does_not_hold_up_the_others_for_ever(store: da
 
 def test_an_address_where_no_server_is_tells_so_without_the_password(postgresql_server: postgresql.Server) -> None:
     away = database.Database("postgresql+psycopg://fuseml:c4nary-secret@127.0.0.1:1/fuseml")
-    with pytest.raises(errors.TemporaryError) as told:
+    with pytest.raises(errors.TemporaryError) as caught:
         names(away)
-    assert "c4nary" not in str(told.value)
+    assert "c4nary" not in str(caught.value)
     away.close()

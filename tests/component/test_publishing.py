@@ -1,4 +1,4 @@
-"""Events out: nothing lost and nothing invented between commit and publication."""
+"""Events out: none is lost and none is invented between commit and publication."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_the_relay_publishes_everything_in_order_and_once(store: database.Databa
     assert cloudevents.sweep(store, publisher, FUTURE) == 0
 
 
-def test_nothing_that_was_rolled_back_is_ever_published(store: database.Database, publisher: endpoint.Publisher) -> None:
+def test_an_event_of_a_rollback_is_never_published(store: database.Database, publisher: endpoint.Publisher) -> None:
     with pytest.raises(errors.ConflictError), store.write() as session:
         cloudevents.enqueue(session, events.RunStarted(run="w-1", workflow="w", project="demo"))
         raise errors.ConflictError("no")
     assert cloudevents.sweep(store, publisher, FUTURE) == 0
 
 
-def test_a_broker_that_goes_away_in_the_middle_gets_the_rest_later(store: database.Database, publisher: endpoint.Publisher) -> None:
+def test_the_rest_is_published_after_an_outage_of_the_broker(store: database.Database, publisher: endpoint.Publisher) -> None:
     class Leaving(endpoint.Publisher):
         def publish(self, event: events.Event) -> None:
             self.up = len(self.taken) < 130
@@ -84,7 +84,7 @@ def test_two_relays_at_once_lose_nothing(store: database.Database, publisher: en
     assert endpoint.count(store, outbox_rows.Outbox) == 0
 
 
-def test_a_slow_relay_takes_nothing_away_that_came_after_it_looked(store: database.Database) -> None:
+def test_a_slow_relay_removes_no_event_that_was_enqueued_after_its_query(store: database.Database) -> None:
     class Slow(endpoint.Publisher):
         """While it publishes for the first time, another relay publishes the same, and something new is announced."""
 
@@ -99,10 +99,10 @@ def test_a_slow_relay_takes_nothing_away_that_came_after_it_looked(store: databa
     assert endpoint.count(store, outbox_rows.Outbox) == 1
 
 
-def test_a_broker_that_delivers_again_while_it_takes_nothing_is_not_told_more(
+def test_a_redelivery_while_the_broker_accepts_nothing_publishes_no_more(
     function: endpoint.Function, publisher: endpoint.Publisher
 ) -> None:
-    function.announced = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(3)]
+    function.payloads = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(3)]
     publisher.up = False
     function.deliver()
     publisher.up = True
@@ -113,9 +113,7 @@ def test_a_broker_that_delivers_again_while_it_takes_nothing_is_not_told_more(
     assert cloudevents.sweep(function.store, publisher, FUTURE) == 3
 
 
-def test_the_sweep_leaves_what_was_announced_just_now_to_who_has_announced_it(
-    store: database.Database, publisher: endpoint.Publisher
-) -> None:
+def test_the_sweep_leaves_fresh_events_to_the_process_that_enqueued_them(store: database.Database, publisher: endpoint.Publisher) -> None:
     announce(store, 2)
     assert cloudevents.sweep(store, publisher, clock.ago(30)) == 0
     assert cloudevents.sweep(store, publisher, clock.ahead(1)) == 2
@@ -135,7 +133,7 @@ def test_handled_events_are_forgotten_after_their_time(function: endpoint.Functi
 
 
 class Ledger:
-    """A broker whose memory is a file: what was written is written, whoever dies."""
+    """A broker on a file, which survives the death of every process."""
 
     def __init__(self, path: pathlib.Path, point: Callable[[], None]) -> None:
         self._file, self._point = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), point
@@ -153,7 +151,7 @@ def die_at(folder: pathlib.Path, wanted: int) -> None:
     for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
         sqlalchemy.event.listen(store.engine, moment, point)
     function = endpoint.Function(store, Ledger(folder / "ledger", point))
-    function.announced = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(3)]
+    function.payloads = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(3)]
     assert function.deliver().status_code == 204
 
 
@@ -192,7 +190,7 @@ def crash_everywhere(folder: pathlib.Path) -> None:
 
 def _redeliver(store: database.Database, place: pathlib.Path) -> None:
     function = endpoint.Function(store, Ledger(place / "ledger", lambda: None))
-    function.announced = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(3)]
+    function.payloads = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(3)]
     assert function.deliver().status_code == 204
 
 
@@ -200,10 +198,10 @@ def _lines(path: pathlib.Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_a_death_at_any_point_loses_nothing_and_announces_nothing_that_did_not_happen(tmp_path: pathlib.Path) -> None:
+def test_a_crash_at_any_point_loses_no_event_and_publishes_none_of_a_rollback(tmp_path: pathlib.Path) -> None:
     script = "import pathlib, sys; from tests.component import test_publishing as t; t.crash_everywhere(pathlib.Path(sys.argv[1]))"
-    told = commands.python(script, tmp_path, cwd=ROOT)
-    deaths = [json.loads(line) for line in told.stdout.splitlines()]
+    child = commands.python(script, tmp_path, cwd=ROOT)
+    deaths = [json.loads(line) for line in child.stdout.splitlines()]
     wanted = [f"run.started:w-{number}:started" for number in range(3)]
     assert [death["killed"] for death in deaths] == [True] * (len(deaths) - 1) + [False]
     assert len(deaths) > 20
@@ -218,7 +216,7 @@ def test_a_death_at_any_point_loses_nothing_and_announces_nothing_that_did_not_h
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Answers with the statuses of its server, one after the other."""
+    """Responds with the statuses of its server, one after the other."""
 
     protocol_version = "HTTP/1.1"
 
@@ -263,20 +261,20 @@ def test_an_event_arrives_at_the_broker_as_it_was(sink: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 413])
-def test_a_broker_that_refuses_is_not_asked_again(sink: Any, status: int) -> None:
+def test_a_refusal_of_the_broker_is_not_retried(sink: Any, status: int) -> None:
     sink.statuses = [status]
     with pytest.raises(errors.PermanentError, match=f"the broker refused event 1: 50% of type t: status {status}"):
         broker.HttpPublisher(f"http://127.0.0.1:{sink.server_port}/").publish(EVENT)
 
 
-def test_a_broker_that_stays_away_is_a_temporary_trouble(sink: Any) -> None:
+def test_an_outage_of_the_broker_is_a_temporary_error(sink: Any) -> None:
     sink.statuses = [500, 502, 429, 404, 503]
     with pytest.raises(errors.TemporaryError, match="did not accept event 1: 50%: status 503"):
         broker.HttpPublisher(f"http://127.0.0.1:{sink.server_port}/").publish(EVENT)
     assert len(sink.taken) == 5
 
 
-def test_a_broker_that_is_slow_is_not_waited_for_longer_than_a_broker_waits_for_us(sink: Any) -> None:
+def test_the_wait_for_a_slow_broker_is_shorter_than_a_broker_waits_for_a_function(sink: Any) -> None:
     sink.together = threading.Barrier(2)
     # Who has been left alone with an answer says so.
     sink.handle_error = lambda *_: None

@@ -90,7 +90,7 @@ def moment(time: str) -> str:
 def world(tmp_path: pathlib.Path) -> Iterator[World]:
     made = World(tmp_path)
     with made.store.write() as session:
-        codesets.announce(session, codesets.codeset(session, "p", "code"), triggering.MAIN, A, triggering.NOON)
+        codesets.record_commit(session, codesets.codeset(session, "p", "code"), triggering.MAIN, A, triggering.NOON)
     yield made
     made.store.close()
 
@@ -158,7 +158,7 @@ def test_each_codeset_has_a_run_of_its_own_and_one_without_a_commit_none(world: 
     for name in ("other", "empty"):
         world.codeset(name)
     with world.store.write() as session:
-        codesets.announce(session, codesets.codeset(session, "p", "other"), triggering.MAIN, B, triggering.NOON)
+        codesets.record_commit(session, codesets.codeset(session, "p", "other"), triggering.MAIN, B, triggering.NOON)
     world.made(document(), "code://p/code", "code://p/other", "code://p/empty", "code://*")
     world.tick("08:59")
     world.tick("09:00")

@@ -1,4 +1,4 @@
-"""Who may speak: every way in which a webhook's proof can be right or wrong, for each sender, through HTTP."""
+"""Signatures of webhooks: every right and wrong form, for each sender, through HTTP."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ TABLE: list[tuple[str, Make, tuple[str, ...], int, str]] = [
     ("no time", lambda _, sent: sent.without("X-MLflow-Timestamp"), ("mlflow",), 401, "missing or malformed"),
     ("no delivery id", lambda _, sent: sent.without("X-MLflow-Delivery-Id"), ("mlflow",), 401, "missing or malformed"),
 ]  # fmt: skip
-ROWS = [pytest.param(make, host, status, told, id=f"{host}: {case}") for case, make, hosts, status, told in TABLE for host in hosts]
+ROWS = [pytest.param(make, host, status, message, id=f"{host}: {case}") for case, make, hosts, status, message in TABLE for host in hosts]
 
 
-@pytest.mark.parametrize(("make", "host", "status", "told"), ROWS)
-def test_a_webhook_is_taken_if_its_proof_is_right(ingress: Ingress, make: Make, host: str, status: int, told: str) -> None:
+@pytest.mark.parametrize(("make", "host", "status", "message"), ROWS)
+def test_a_webhook_is_accepted_if_its_signature_is_right(ingress: Ingress, make: Make, host: str, status: int, message: str) -> None:
     answer = ingress.take(make(ingress, delivery(host, body(host), ingress.secret(host))))
     assert answer.status_code == status, answer.text
     assert len(ingress.publisher.taken) == (1 if status == 202 else 0)
@@ -85,12 +85,12 @@ def test_a_webhook_is_taken_if_its_proof_is_right(ingress: Ingress, make: Make, 
         assert answer.json["event"] == ingress.publisher.taken[0].id
         return
     assert answer.json["name"] == "unauthenticated"
-    assert told in answer.json["message"]
+    assert message in answer.json["message"]
     assert ingress.secret(host) not in answer.text
     assert endpoint.count(ingress.store, outbox_rows.Outbox) == 0
 
 
-def test_what_gitea_really_sends_is_taken_as_it_is(ingress: Ingress) -> None:
+def test_a_recorded_delivery_of_gitea_is_accepted(ingress: Ingress) -> None:
     answer = ingress.take(recorded("gitea", "push.branch.http"))
     assert answer.status_code == 202, answer.text
 
@@ -107,7 +107,7 @@ def test_a_replay_outside_of_the_window_is_refused(ingress: Ingress) -> None:
 
 @pytest.mark.parametrize("host", GIT)
 def test_a_replay_of_a_push_is_the_same_event_whenever_it_comes(ingress: Ingress, host: str) -> None:
-    # Git hosts sign no time: a replay cannot be told from a retry, and must change nothing.
+    # Git hosts sign no time: a replay looks like a retry, and must change nothing.
     sent = delivery(host, body(host), ingress.secret(host))
     answers = [ingress.take(sent).json["event"] for _ in range(3)]
     assert len(set(answers)) == 1
@@ -115,7 +115,7 @@ def test_a_replay_of_a_push_is_the_same_event_whenever_it_comes(ingress: Ingress
 
 
 @pytest.mark.parametrize("host", GIT)
-def test_a_codeset_with_an_empty_secret_takes_nothing_not_even_what_is_signed_with_it(ingress: Ingress, host: str) -> None:
+def test_a_codeset_with_an_empty_secret_accepts_no_delivery(ingress: Ingress, host: str) -> None:
     ingress.register("open", "")
     push = json.loads(body(host))
     push["repository"]["name"] = "open"
@@ -137,7 +137,7 @@ def test_every_tracking_server_has_a_secret_of_its_own(ingress: Ingress) -> None
     assert answer.status_code == 401
 
 
-def test_a_tracking_server_without_a_secret_is_told_how_to_get_one(ingress: Ingress) -> None:
+def test_a_tracking_server_without_a_secret_is_refused_with_the_command_to_run(ingress: Ingress) -> None:
     with ingress.store.write() as session:
         webhooks.forget_tracker(session, "mlflow")
     answer = ingress.take(delivery("mlflow", body("mlflow"), ""))
@@ -145,7 +145,7 @@ def test_a_tracking_server_without_a_secret_is_told_how_to_get_one(ingress: Ingr
     assert "`fuseml extension webhook mlflow`" in answer.json["message"]
 
 
-def test_a_stranger_cannot_tell_which_codesets_there_are(ingress: Ingress) -> None:
+def test_a_stranger_cannot_find_out_registered_codesets(ingress: Ingress) -> None:
     push: dict[str, Any] = json.loads(body("gitea"))
     push["repository"]["name"] = "unheard-of"
     answer = ingress.take(delivery("gitea", push, "guess"))

@@ -48,7 +48,7 @@ def event(id: str, flags: str) -> events.Event:
 
 
 def test_requests_and_events_become_spans_below_their_cause(received: collector.Collector, function: endpoint.Function) -> None:
-    function.announced = [events.RunStarted(run="w-1", workflow="w", project="demo")]
+    function.payloads = [events.RunStarted(run="w-1", workflow="w", project="demo")]
     reply = cloudevents.decode(*_answer(function, event("1", "01")))
     function.trouble = errors.TemporaryError("the engine is away: canary")
     function.deliver(event("2", "01"))
@@ -76,8 +76,8 @@ def test_requests_and_events_become_spans_below_their_cause(received: collector.
     assert "canary" not in repr(received.spans)
 
 
-def test_a_trace_that_is_not_sampled_is_carried_on_and_not_recorded(received: collector.Collector, function: endpoint.Function) -> None:
-    function.announced = [events.RunStarted(run="w-1", workflow="w", project="demo")]
+def test_an_unsampled_trace_is_passed_on_and_not_recorded(received: collector.Collector, function: endpoint.Function) -> None:
+    function.payloads = [events.RunStarted(run="w-1", workflow="w", project="demo")]
     reply = cloudevents.decode(*_answer(function, event("1", "00")))
     received.flush()  # type: ignore[attr-defined]
     assert received.spans == []
@@ -86,7 +86,7 @@ def test_a_trace_that_is_not_sampled_is_carried_on_and_not_recorded(received: co
     assert (carried.id, carried.flags, carried.state) == (TRACE, "00", "vendor=1")
 
 
-def test_a_collector_that_is_away_delays_nothing(function: endpoint.Function, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_of_the_collector_delays_no_request(function: endpoint.Function, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     otlp = pytest.importorskip("fuseml.runtime.telemetry.otlp", reason="needs fuseml[telemetry]")
     exporter = otlp.Exporter("a-function", "http://127.0.0.1:9")

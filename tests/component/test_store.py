@@ -1,4 +1,4 @@
-"""What is remembered: transactions, pages, and names that are never used twice."""
+"""The store: transactions, pages, and names that are used once."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def projects(store: database.Database) -> list[str]:
 # Transactions
 
 
-def test_making_a_database_does_nothing_yet(tmp_path: pathlib.Path) -> None:
+def test_the_constructor_of_a_database_does_no_io(tmp_path: pathlib.Path) -> None:
     database.Database(f"sqlite:///{tmp_path}/missing/fuseml.db").close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_file_gets_every_table_whatever_else_the_process_imported(tmp_path: pathlib.Path) -> None:
     program = "import sys; from fuseml.store import database; store = database.Database(sys.argv[1]); store.migrate()"
-    subprocess.run([sys.executable, "-c", program, f"sqlite:///{tmp_path}/fuseml.db"], check=True, timeout=60)
+    commands.python(program, f"sqlite:///{tmp_path}/fuseml.db")
     with contextlib.closing(sqlite3.connect(tmp_path / "fuseml.db")) as connection:
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert names - {"sqlite_sequence", "alembic_version"} == set(schema.metadata.tables)
@@ -57,7 +57,7 @@ def test_a_new_file_gets_every_table_whatever_else_the_process_imported(tmp_path
     assert {module.__name__.rpartition(".")[2] for module in schema.MODULES} == modules
 
 
-def test_all_of_a_write_is_kept_or_nothing(store: database.Database) -> None:
+def test_a_write_is_atomic(store: database.Database) -> None:
     with pytest.raises(RuntimeError), store.write() as session:
         codesets.create_project(session, "a", "", NOON)
         codesets.create_project(session, "b", "", NOON)
@@ -65,7 +65,7 @@ def test_all_of_a_write_is_kept_or_nothing(store: database.Database) -> None:
     assert projects(store) == []
 
 
-def test_what_a_read_changes_is_lost(store: database.Database) -> None:
+def test_changes_in_a_read_are_lost(store: database.Database) -> None:
     with store.read() as session:
         codesets.create_project(session, "a", "", NOON)
     assert projects(store) == []
@@ -141,7 +141,7 @@ def hasty(database_url: str, store: database.Database) -> Iterator[database.Data
 BUSY = "the database cannot serve this now: (database is locked|canceling statement due to lock timeout)"
 
 
-def test_a_database_that_another_process_holds_is_a_temporary_trouble(store: database.Database, hasty: database.Database) -> None:
+def test_a_database_that_another_process_holds_is_a_temporary_error(store: database.Database, hasty: database.Database) -> None:
     with store.write() as session:
         codesets.create_project(session, "a", "", NOON)
         with pytest.raises(errors.TemporaryError, match=BUSY):
@@ -150,7 +150,7 @@ def test_a_database_that_another_process_holds_is_a_temporary_trouble(store: dat
     assert projects(store) == ["a", "b"]
 
 
-def test_a_file_that_cannot_be_opened_is_a_temporary_trouble(tmp_path: pathlib.Path) -> None:
+def test_a_file_that_cannot_be_opened_is_a_temporary_error(tmp_path: pathlib.Path) -> None:
     missing = database.Database(f"sqlite:///{tmp_path}/missing/fuseml.db")
     for use in (missing.read, missing.write):
         with pytest.raises(errors.TemporaryError, match="unable to open database file"), use() as session:
@@ -160,7 +160,7 @@ def test_a_file_that_cannot_be_opened_is_a_temporary_trouble(tmp_path: pathlib.P
     missing.close()
 
 
-def test_a_rule_of_the_tables_that_is_broken_is_a_bug_and_no_temporary_trouble(store: database.Database) -> None:
+def test_a_rule_of_the_tables_that_is_broken_is_a_bug_and_no_temporary_error(store: database.Database) -> None:
     with pytest.raises(sqlalchemy.exc.IntegrityError), store.write() as session:
         session.add(codeset_rows.Codeset(project="missing", name="a", url="", webhook_secret="", created=NOON))
     with pytest.raises(sqlalchemy.exc.IntegrityError), store.write() as session:
@@ -224,14 +224,14 @@ def test_pages_by_two_columns_are_ordered_by_both(store: database.Database) -> N
         assert len(pages(lambda page: codesets.codesets(session, page, project="b"), 2)) == 3
 
 
-def test_what_is_new_moves_nothing_to_another_page(store: database.Database) -> None:
+def test_new_rows_move_no_row_to_another_page(store: database.Database) -> None:
     workflow(store, "w")
     made = [new_run(store, "w").name for _ in range(10)]
     with_new = pages(lambda page: _read(store, lambda session: runs.page(session, page)), 3, between=lambda: (new_run(store, "w"), None)[1])
     assert [row.name for row in with_new] == list(reversed(made))
 
 
-def test_what_is_removed_takes_nothing_else_along(store: database.Database) -> None:
+def test_removed_rows_hide_no_other_row(store: database.Database) -> None:
     for name in "abcdef":
         project(store, name)
     first = _read(store, lambda session: codesets.projects(session, paging.Page(2)))
@@ -253,7 +253,7 @@ NESTED = "W1tb" * 20_000
 @pytest.mark.parametrize(
     "cursor", ["", "a", "ä", "bm9uZQ", "W10", "WzFd", "WyJhIiwiYiJd", "W251bGxd", "W3RydWVd", "eyJhIjoxfQ", NESTED, "WyJhXHUwMDAwIl0"]
 )
-def test_a_cursor_that_no_list_gave_out_is_refused(store: database.Database, cursor: str) -> None:
+def test_an_invented_cursor_is_refused(store: database.Database, cursor: str) -> None:
     with pytest.raises(errors.InvalidError, match="the cursor is not one that this"), store.read() as session:
         codesets.projects(session, paging.Page(1, cursor))
 
@@ -265,7 +265,7 @@ def test_a_cursor_of_another_list_is_refused(store: database.Database, cursor: s
 
 
 @given(st.text(max_size=30))
-def test_no_cursor_is_a_surprise(cursor: str) -> None:
+def test_every_cursor_is_valid_or_invalid(cursor: str) -> None:
     with contextlib.suppress(errors.InvalidError):
         paging._decode(cursor, [sqlalchemy.column("a", sqlalchemy.String())])
 
@@ -322,7 +322,7 @@ def test_runs_that_begin_together_have_names_and_places_of_their_own(store: data
     assert sorted(row.sequence for row in made) == list(range(1, 41))
 
 
-def test_the_same_meaning_cannot_be_stored_twice(store: database.Database) -> None:
+def test_a_run_of_the_same_identity_cannot_be_stored_twice(store: database.Database) -> None:
     workflow(store, "w")
     row = new_run(store, "w")
     assert _read(store, lambda session: runs.find(session, row.id)).name == "w-1"
@@ -357,7 +357,7 @@ def test_an_assignment_is_made_once_and_goes_with_its_codeset(store: database.Da
     with store.write() as session:
         codesets.create_project(session, "demo", "", NOON)
         codesets.add_codeset(session, codeset_rows.Codeset(project="demo", name="a", url="", webhook_secret="", created=NOON))
-        codesets.announce(session, codesets.codeset(session, "demo", "a"), "refs/heads/main", "b" * 40, NOON)
+        codesets.record_commit(session, codesets.codeset(session, "demo", "a"), "refs/heads/main", "b" * 40, NOON)
         assert workflows.assign(session, "1", "w", "code://demo/a", NOON) is not None
         assert workflows.assign(session, "2", "w", "code://demo/a", NOON) is None
         assert workflows.assign(session, "3", "w", "code://demo/*", NOON) is not None
@@ -368,7 +368,7 @@ def test_an_assignment_is_made_once_and_goes_with_its_codeset(store: database.Da
         codesets.delete_project(session, "demo")
     with store.read() as session:
         assert [row.id for row in workflows.assignments(session)] == ["3"]
-        assert codesets.announced(session, "demo", "a") == {}
+        assert codesets.commits(session, "demo", "a") == {}
     with pytest.raises(errors.NotFoundError, match="is not assigned to code://demo/a"), store.write() as session:
         workflows.unassign(session, "w", "code://demo/a")
 
@@ -390,7 +390,7 @@ def test_progress_is_stored_and_read_back(store: database.Database) -> None:
         assert runs.active(session) == []
 
 
-def test_an_engine_is_asked_for_reports_that_are_missing_of_runs_that_it_still_has(store: database.Database) -> None:
+def test_runs_with_missing_reports_are_found_while_the_engine_has_them(store: database.Database) -> None:
     workflow(store, "w")
     for state in ("running", "succeeded", "cancelled", "cancelled", "succeeded", "running"):
         new_run(store, "w", state)
@@ -407,7 +407,7 @@ def test_an_engine_is_asked_for_reports_that_are_missing_of_runs_that_it_still_h
         assert [row.name for row in runs.unreported(session, "2026-11-21T11:30:00.000000Z")] == ["w-1", "w-3"]
 
 
-def test_runs_are_found_by_what_they_are_about(store: database.Database) -> None:
+def test_runs_are_found_by_their_filters(store: database.Database) -> None:
     workflow(store, "v")
     workflow(store, "w")
     for name, state in (("v", "failed"), ("w", "failed"), ("w", "queued")):
@@ -470,7 +470,7 @@ def test_the_next_delivery_is_the_next_one_that_is_not_due_yet(store: database.D
 
 
 def test_a_write_inside_of_a_write_is_refused_and_not_a_deadlock(store: database.Database, hasty: database.Database) -> None:
-    told: list[Exception] = []
+    raised: list[Exception] = []
 
     def nest() -> None:
         try:
@@ -478,11 +478,11 @@ def test_a_write_inside_of_a_write_is_refused_and_not_a_deadlock(store: database
                 codesets.create_project(session, "a", "", NOON)
                 project(hasty, "b")
         except errors.TemporaryError as error:
-            told.append(error)
+            raised.append(error)
 
     thread = threading.Thread(target=nest, daemon=True)
     thread.start()
     thread.join(PATIENCE)
-    assert len(told) == 1
-    assert re.fullmatch(BUSY, str(told[0]))
+    assert len(raised) == 1
+    assert re.fullmatch(BUSY, str(raised[0]))
     assert projects(store) == []

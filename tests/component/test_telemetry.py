@@ -1,4 +1,4 @@
-"""What can be seen of a function: its metrics by HTTP, its log by line."""
+"""Metrics and log lines of a function."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_requests_are_counted_by_the_template_of_their_route(function: endpoint.
     assert "canary" not in client.get("/metrics").text.lower()
 
 
-def test_what_waits_is_read_from_the_store_at_each_scrape(store: database.Database, publisher: endpoint.Publisher) -> None:
+def test_depths_are_read_from_the_store_at_each_scrape(store: database.Database, publisher: endpoint.Publisher) -> None:
     client = http.Api("one", "Speaks for all", tokens=None, store=store).app.test_client()
     empty = scraped(client)
     waiting = {gauge.name: empty[named(gauge.name)] for gauge in scrape.READ if not gauge.labels}
@@ -135,7 +135,7 @@ def test_what_waits_is_read_from_the_store_at_each_scrape(store: database.Databa
     assert all(3600 <= full[named(f"fuseml_{name}_oldest_seconds")] < 3660 for name in ("queue", "outbox"))
 
 
-def test_a_store_that_is_away_is_told_and_the_rest_as_well(tmp_path: pathlib.Path) -> None:
+def test_an_outage_of_the_store_is_reported_with_all_other_metrics(tmp_path: pathlib.Path) -> None:
     away = database.Database(f"sqlite:///{tmp_path}/no/such/folder/fuseml.db")
     client = http.Api("two", "Speaks for all", tokens=None, store=away).app.test_client()
     client.get("/healthz")
@@ -145,7 +145,7 @@ def test_a_store_that_is_away_is_told_and_the_rest_as_well(tmp_path: pathlib.Pat
     assert found[named("fuseml_http_requests_total", function="two", method="GET", route="/healthz", status="200")] == 1
 
 
-def test_health_and_metrics_of_a_function_touch_no_database_unless_it_speaks_for_all(store: database.Database) -> None:
+def test_health_and_metrics_touch_the_database_only_where_depths_are_reported(store: database.Database) -> None:
     statements: list[str] = []
     connections: list[object] = []
     sqlalchemy.event.listen(store.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
@@ -192,7 +192,7 @@ def test_a_run_is_timed_when_its_transaction_is_committed(store: database.Databa
     assert after[named("fuseml_run_duration_seconds_bucket", state="cancelled", le="60.0")] >= 1
 
 
-def test_the_table_of_metrics_says_what_there_is() -> None:
+def test_the_table_of_metrics_is_complete() -> None:
     text = (pathlib.Path(__file__).parents[2] / "infra" / "observability.md").read_text()
     rows = [
         f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.text} |" for metric in (*metrics.COUNTED, *scrape.READ)
@@ -204,8 +204,8 @@ def test_the_table_of_metrics_says_what_there_is() -> None:
 # Logs
 
 
-def test_each_event_is_one_line_of_json_that_says_all_there_is_to_know(function: endpoint.Function, lines: Any) -> None:
-    function.announced = [events.RunStarted(run="w-1", workflow="w", project="demo")]
+def test_each_event_is_one_line_of_json_with_all_fields(function: endpoint.Function, lines: Any) -> None:
+    function.payloads = [events.RunStarted(run="w-1", workflow="w", project="demo")]
     event = events.Event(endpoint.REGISTERED.type, "/s", "1", "demo/diabetes", endpoint.NOON, endpoint.REGISTERED.data, TRACED)
     function.deliver(event)
     function.deliver(event)
@@ -256,7 +256,7 @@ def test_the_run_of_an_engine_s_event_is_named(function: endpoint.Function, line
 @pytest.mark.parametrize(
     "data", [{}, {"taskRun": None}, {"taskRun": {"metadata": []}}, {"taskRun": {"metadata": {"labels": None, "annotations": 1}}}]
 )
-def test_an_engine_s_event_of_another_shape_is_no_trouble(function: endpoint.Function, lines: Any, data: dict[str, Any]) -> None:
+def test_an_engine_s_event_of_another_shape_is_handled(function: endpoint.Function, lines: Any, data: dict[str, Any]) -> None:
     assert function.deliver(events.Event("dev.tekton.event.taskrun.started.v1", "/s", "1", None, endpoint.NOON, data)).status_code == 204
     (line,) = lines()
     assert "run" not in line
@@ -267,7 +267,7 @@ def record(message: str, level: int = logging.INFO) -> logging.LogRecord:
     return logging.LogRecord("fuseml.test", level, __file__, 1, message, None, None)
 
 
-def test_people_get_a_line_that_cannot_steer_their_terminal() -> None:
+def test_control_characters_of_a_message_are_escaped_for_people() -> None:
     line = logs.Text().format(record("ü \x1b[2J\n12:00:00 forged", logging.WARNING))
     assert re.fullmatch(r"\d\d:\d\d:\d\d fuseml\.test: warning: ü \\x1b\[2J\\x0a12:00:00 forged", line)
 
@@ -297,15 +297,15 @@ def configured(code: str, *environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_all_lines_of_a_function_are_json_also_those_of_its_server() -> None:
-    told = configured("server.error('from the server'); logging.getLogger('x').info('from %s', 'a library')")
-    assert (told.returncode, told.stdout) == (0, "")
-    assert [json.loads(line)["message"] for line in told.stderr.splitlines()] == ["from the server", "from a library"]
-    assert [sorted(json.loads(line)) for line in told.stderr.splitlines()] == [["level", "logger", "message", "time"]] * 2
+    process = configured("server.error('from the server'); logging.getLogger('x').info('from %s', 'a library')")
+    assert (process.returncode, process.stdout) == (0, "")
+    assert [json.loads(line)["message"] for line in process.stderr.splitlines()] == ["from the server", "from a library"]
+    assert [sorted(json.loads(line)) for line in process.stderr.splitlines()] == [["level", "logger", "message", "time"]] * 2
 
 
-def test_lines_for_people_can_be_asked_for_and_nothing_else() -> None:
-    told = configured("logging.getLogger('x').info('hello')", "FUSEML_LOG_FORMAT=text")
-    assert re.fullmatch(r"\d\d:\d\d:\d\d x: hello\n", told.stderr)
+def test_the_log_format_is_json_or_text() -> None:
+    process = configured("logging.getLogger('x').info('hello')", "FUSEML_LOG_FORMAT=text")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d x: hello\n", process.stderr)
     with pytest.raises(errors.PermanentError, match="FUSEML_LOG_FORMAT is 'xml'; it must be json or text"):
         logs.to_stderr("xml")
 
@@ -313,21 +313,21 @@ def test_lines_for_people_can_be_asked_for_and_nothing_else() -> None:
 MISSING = "import sys; sys.modules['opentelemetry.exporter.otlp.proto.http'] = None\n"
 
 
-def test_a_missing_exporter_is_told_once_and_stops_nothing() -> None:
+def test_a_missing_exporter_is_logged_once_and_stops_nothing() -> None:
     code = MISSING + CONFIGURED + "\nfrom fuseml.runtime.telemetry import trace\nwith trace.span('x', 'server', None): print('works')"
-    told = commands.python(code, "", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9")
-    assert told.stdout == "works\n"
-    (line,) = [json.loads(line) for line in told.stderr.splitlines()]
+    process = commands.python(code, "", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9")
+    assert process.stdout == "works\n"
+    (line,) = [json.loads(line) for line in process.stderr.splitlines()]
     assert line["level"] == "warning"
     assert "install fuseml[telemetry], or unset it" in line["message"]
 
 
-def test_what_is_not_asked_for_is_not_imported() -> None:
-    told = configured("print(sorted(name for name in sys.modules if name.split('.')[0] in ('opentelemetry', 'prometheus_client')))")
-    assert told.stdout == "[]\n"
+def test_unused_packages_are_not_imported() -> None:
+    process = configured("print(sorted(name for name in sys.modules if name.split('.')[0] in ('opentelemetry', 'prometheus_client')))")
+    assert process.stdout == "[]\n"
 
 
-def test_an_error_of_the_database_tells_no_values(store: database.Database) -> None:
+def test_an_error_of_the_database_shows_no_values(store: database.Database) -> None:
     with pytest.raises(sqlalchemy.exc.IntegrityError) as caught, store.write() as session:
         for _ in range(2):
             session.add(codeset_rows.Project(name="canary-7", created=endpoint.NOON))
@@ -344,12 +344,12 @@ def carried(event: events.Event) -> dict[str, str]:
     return {name: text for name, text in event.extensions.items() if name.startswith("trace")}
 
 
-def test_what_a_request_announces_belongs_to_its_trace(store: database.Database, publisher: endpoint.Publisher) -> None:
+def test_events_of_a_request_belong_to_its_trace(store: database.Database, publisher: endpoint.Publisher) -> None:
     api = http.Api("announcer", "Announces", tokens=None)
 
     @api.route("POST", "/announce")
     def announce() -> None:
-        """Announce something."""
+        """Publish an event."""
         with store.write() as session:
             announced = cloudevents.enqueue(session, events.RunStarted(run="w-1", workflow="w", project="demo"))
         cloudevents.relay(store, publisher, announced)
@@ -365,23 +365,23 @@ def test_what_a_request_announces_belongs_to_its_trace(store: database.Database,
     assert second != third
 
 
-def test_what_an_event_leads_to_belongs_to_its_trace_in_the_reply_and_through_the_outbox(
+def test_events_of_a_handler_belong_to_its_trace_in_the_reply_and_through_the_outbox(
     function: endpoint.Function, publisher: endpoint.Publisher
 ) -> None:
     event = events.Event(endpoint.REGISTERED.type, "/s", "1", None, endpoint.NOON, endpoint.REGISTERED.data, TRACED)
-    function.announced = [events.RunStarted(run="w-1", workflow="w", project="demo")]
+    function.payloads = [events.RunStarted(run="w-1", workflow="w", project="demo")]
     headers, body = cloudevents.encode(event)
     for _ in range(2):
         answer = function.client.post("/", headers={**headers, "traceparent": f"00-{'c' * 32}-{'d' * 16}-01"}, data=body)
         assert carried(cloudevents.decode(dict(answer.headers), answer.data)) == TRACED, "the event's own trace, not the broker's"
-    function.announced = [*function.announced, events.RunStarted(run="w-2", workflow="w", project="demo")]
+    function.payloads = [*function.payloads, events.RunStarted(run="w-2", workflow="w", project="demo")]
     structured = {"specversion": "1.0", "type": event.type, "source": "/s", "id": "2", "data": dict(event.data), **TRACED}
     assert function.client.post("/", json=structured, headers={"content-type": "application/cloudevents+json"}).status_code == 204
     assert [carried(announced) for announced in publisher.taken] == [TRACED, TRACED]
 
 
-def test_an_event_without_a_trace_goes_on_the_one_of_its_delivery(function: endpoint.Function) -> None:
-    function.announced = [events.RunStarted(run="w-1", workflow="w", project="demo")]
+def test_an_event_without_a_trace_continues_that_of_its_delivery(function: endpoint.Function) -> None:
+    function.payloads = [events.RunStarted(run="w-1", workflow="w", project="demo")]
     headers, body = cloudevents.encode(endpoint.REGISTERED)
     answer = function.client.post("/", headers={**headers, **TRACED}, data=body)
     assert carried(cloudevents.decode(dict(answer.headers), answer.data)) == TRACED

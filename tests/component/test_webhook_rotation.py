@@ -1,4 +1,4 @@
-"""Webhook secrets that are made, replaced and forgotten; a replaced one stays good for a while."""
+"""Creation, rotation and deletion of webhook secrets; a replaced secret stays valid for a while."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Server:
         return bool(status == 202)
 
     def pass_time(self) -> None:
-        """All former secrets have had their time."""
+        """End the validity of all former secrets."""
         with self.store.write() as session:
             for row in session.exec(select(webhook_rows.FormerSecret)):
                 row.until = clock.ago(1)
@@ -102,7 +102,7 @@ ROTATIONS: list[tuple[str, str, Callable[[Server], str]]] = [
 
 
 @pytest.mark.parametrize(("host", "first", "rotate"), ROTATIONS)
-def test_replaced_secrets_stay_good_for_a_while(server: Server, host: str, first: str, rotate: Callable[[Server], str]) -> None:
+def test_replaced_secrets_stay_valid_for_a_while(server: Server, host: str, first: str, rotate: Callable[[Server], str]) -> None:
     # Also the one before the one before: the sender may not have heard of the second.
     second, third = rotate(server), rotate(server)
     assert len({first, second, third}) == 3
@@ -134,16 +134,16 @@ def test_only_tracking_servers_have_webhooks_and_only_administrators_make_them(s
     server.post("/extensions/unknown/webhook", status=404)
     for path in ("/extensions/mlflow/webhook?rotate=true", "/codesets/workspace/mnist/webhook"):
         server.post(path, token="work", status=403)
-        server.post(path, token="nobody", status=401)
+        server.post(path, token="unknown", status=401)
     assert server.takes("mlflow", TRACKER_SECRET)
 
 
-def test_a_server_that_cannot_be_told_keeps_the_secret_that_it_has(server: Server) -> None:
+def test_a_server_that_cannot_be_reached_keeps_its_secret(server: Server) -> None:
     server.post("/extensions/mlflow/webhook?rotate=true&register=true", status=503)
     assert server.takes("mlflow", TRACKER_SECRET)
 
 
-def test_what_is_deleted_takes_nothing_any_more(server: Server) -> None:
+def test_a_deleted_codeset_or_server_accepts_no_delivery(server: Server) -> None:
     newer = rotate_codeset(server)
     tracker = rotate_tracker(server)
     server.delete("/codesets/workspace/mnist")
@@ -164,7 +164,7 @@ def test_rotating_the_keys_seals_all_webhook_secrets_anew(server: Server) -> Non
     assert all(server.ingress.keyring.reseal(value) == value for value in sealed)
 
 
-def test_a_real_mlflow_is_told_and_says_why_it_refuses_an_address(server: Server, mlflow_server: str) -> None:
+def test_a_real_mlflow_refuses_an_address_with_its_reason(server: Server, mlflow_server: str) -> None:
     server.post("/extensions", {"id": "real", "services": [{**TRACKER["services"][0], "endpoints": [{"url": mlflow_server}]}]})  # type: ignore[index,dict-item]
     refused = server.post("/extensions/real/webhook?register=true", status=400)
     assert "Invalid webhook URL scheme" in refused["message"]

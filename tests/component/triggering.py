@@ -110,7 +110,7 @@ class World:
         """The event that the webhook of a push publishes, in transit."""
         moment = time or clock.now()
         with self.store.write() as session:
-            codesets.announce(session, codesets.codeset(session, "p", codeset), ref, commit, moment)
+            codesets.record_commit(session, codesets.codeset(session, "p", codeset), ref, commit, moment)
         event = events.event(events.CodesetPushed(project="p", codeset=codeset, ref=ref, commit=commit, registered=NOON), moment)
         self.events.append(event)
         return event
@@ -126,7 +126,7 @@ class World:
     def deliver(self, event: events.Event) -> None:
         """Deliver an event to every function here that consumes it."""
         for trigger in self._triggers:
-            if trigger.subscriber in self.functions and trigger.wants(event):
+            if trigger.subscriber in self.functions and trigger.matches(event):
                 self.deliver_to(trigger.subscriber, event)
 
     def settle(self) -> None:

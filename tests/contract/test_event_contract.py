@@ -69,7 +69,7 @@ def test_a_sample_is_an_event_of_its_type(type: str) -> None:
 
 
 def consumers(trigger: triggers.Trigger, event: events.Event) -> Iterator[str]:
-    if trigger.wants(event):
+    if trigger.matches(event):
         yield from (name for name, function in FUNCTIONS.items() if function.service == trigger.subscriber)
 
 

@@ -1,4 +1,4 @@
-"""What is deployed is what the code is: one list of functions, one of settings, one of event types, rights that somebody uses.
+"""The manifests agree with the code: one list of functions, one of settings, one of event types, no unused rights.
 
 `UPDATE_GOLDEN=1` writes anew what is generated. The resource definitions are not part of the project; without them their tests are skipped.
 """
@@ -38,26 +38,26 @@ EVENT_TYPES = ROOT / "eventing/types.yaml"
 ROUTES = ROOT / "knative/gateway/routes.yaml"
 
 KNOWN = {"Namespace", "ConfigMap", "Secret", "ServiceAccount", "Service", "Role", "RoleBinding", "NetworkPolicy", "Job", "StatefulSet"}
-"""Kinds of Kubernetes itself, whose definitions are not at hand."""
+"""Kinds of Kubernetes itself, without a definition in FUSEML_CRDS."""
 OPTIONAL = {
     "HTTPRoute": "gateway.networking.k8s.io/",
     "ReferenceGrant": "gateway.networking.k8s.io/",
     "PodMonitor": "monitoring.coreos.com/",
 }
-"""Kinds of what a cluster may have besides, whose definitions are not at hand either."""
+"""Kinds of optional software of a cluster, without a definition in FUSEML_CRDS."""
 TEKTONS = {"config-events", "feature-flags"}
-"""ConfigMaps that are Tekton's own, and not ours."""
+"""ConfigMaps of Tekton."""
 
 
 # Services
 
 
-def test_every_function_has_its_service_and_the_other_way_round() -> None:
+def test_functions_and_services_correspond() -> None:
     assert sorted(path.name for path in SERVICES.iterdir()) == sorted(f"{function.service}.yaml" for function in DEPLOYED)
 
 
 @each_function
-def test_a_file_is_one_valid_service_because_kn_reads_no_second_and_checks_nothing(function: catalog.Function) -> None:
+def test_a_file_is_one_valid_service(function: catalog.Function) -> None:
     assert not re.search(r"^(---|\.\.\.)", (SERVICES / f"{function.service}.yaml").read_text(), re.MULTILINE)
     found = service(function)
     assert (found["kind"], found["metadata"]["name"], found["metadata"]["namespace"]) == ("Service", function.service, "fuseml")
@@ -176,11 +176,11 @@ def settings_table() -> str:
 def test_the_table_of_settings_is_that_of_the_code() -> None:
     path = ROOT / "docs/settings.md"
     head, _, rest = path.read_text().partition("<!-- settings -->\n")
-    told, mark, tail = rest.partition("<!-- /settings -->")
+    table, mark, tail = rest.partition("<!-- /settings -->")
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(f"{head}<!-- settings -->\n{settings_table()}\n{mark}{tail}")
-        told = settings_table() + "\n"
-    assert told == settings_table() + "\n"
+        table = settings_table() + "\n"
+    assert table == settings_table() + "\n"
 
 
 def test_no_secret_is_in_a_configuration() -> None:
@@ -265,7 +265,7 @@ def test_deliveries_end_at_functions_that_exist() -> None:
             assert "backoffDelay" in spec["delivery"], path
 
 
-def test_who_publishes_may_publish() -> None:
+def test_functions_that_publish_are_bound_to_the_broker() -> None:
     policy = next(document for _, document in MANIFESTS if document["kind"] == "EventPolicy")
     allowed = {entry["sub"].rpartition(":")[2] for entry in policy["spec"]["from"] if "sub" in entry}
     publishing = {function for function in DEPLOYED if "broker_url" in read_settings(function)}
@@ -281,7 +281,7 @@ def test_who_publishes_may_publish() -> None:
 
 
 def routes() -> str:
-    """Gateway API: a rule for each function, and the gateway function for what belongs to none."""
+    """Gateway API: a rule for each function, and the gateway function for all other paths."""
     rules = [
         {
             "matches": [{"path": {"type": "PathPrefix", "value": path}} for path in function.paths],
@@ -312,7 +312,7 @@ def test_the_routes_are_those_of_the_catalogue() -> None:
     assert len(documents(ROUTES)[0]["spec"]["rules"]) <= 16, "the Gateway API takes no more in one route"
 
 
-def test_the_client_knows_the_functions_of_its_paths() -> None:
+def test_the_client_has_the_address_of_each_function() -> None:
     client = transport.Transport("http://{function}.fuseml.example.com", None, 1)
     for function in catalog.FUNCTIONS:
         for path in function.paths:
@@ -341,7 +341,7 @@ def test_a_cluster_would_accept_the_manifest(path: str, document: Object) -> Non
 
 
 @pytest.mark.parametrize("folder", KUSTOMIZATIONS)
-def test_what_is_ours_is_found_by_one_label(folder: str) -> None:
+def test_every_resource_has_the_label(folder: str) -> None:
     kustomization = documents(ROOT / folder / "kustomization.yaml")[0]
     given = {name: value for label in kustomization.get("labels", ()) for name, value in label["pairs"].items()}
     for resource in kustomization["resources"]:
@@ -350,7 +350,7 @@ def test_what_is_ours_is_found_by_one_label(folder: str) -> None:
             assert labels.get("app.kubernetes.io/part-of") == "fuseml" or document["metadata"]["name"] in TEKTONS, resource
 
 
-def test_every_reference_leads_to_something() -> None:
+def test_every_reference_resolves() -> None:
     there = {(document["kind"], document["metadata"].get("namespace"), document["metadata"]["name"]) for _, document in MANIFESTS}
     # Made by `task deploy`.
     there |= {("Secret", "fuseml", name) for name in ("fuseml", "postgresql", "s3")}
@@ -378,7 +378,7 @@ def entries(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("folder", KUSTOMIZATIONS)
-def test_kustomize_puts_a_folder_together(folder: str) -> None:
+def test_kustomize_builds_the_folder(folder: str) -> None:
     resources = documents(ROOT / folder / "kustomization.yaml")[0]["resources"]
     assert all((ROOT / folder / resource).exists() for resource in resources)
     if shutil.which("kubectl") is None:
@@ -387,7 +387,7 @@ def test_kustomize_puts_a_folder_together(folder: str) -> None:
     assert len([document for document in yaml.safe_load_all(built) if document]) >= len(resources)
 
 
-def test_what_a_push_passes_through_is_kept_warm_by_the_patch() -> None:
+def test_the_patch_keeps_the_functions_of_a_push_warm() -> None:
     (patch,) = documents(ROOT / "infra/kubernetes/warm/kustomization.yaml")[0]["patches"]
     warm = {function.name for function in DEPLOYED if re.fullmatch(patch["target"]["name"], function.service)}
     assert warm == {"gateway", "gitea_ingress", "mlflow_ingress", "dispatcher"}

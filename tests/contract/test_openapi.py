@@ -1,4 +1,4 @@
-"""The document of all functions together, as the embedded server gives it out."""
+"""The OpenAPI document of all functions, from the embedded server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     parts.state.store.close()
 
 
-def test_the_document_is_valid_and_every_reference_leads_somewhere(described: Any) -> None:
+def test_the_document_is_valid_and_every_reference_resolves(described: Any) -> None:
     assert len(test_http.check_document(described)) > 40
 
 
@@ -35,7 +35,7 @@ def test_every_path_is_served_by_the_function_that_documents_it(described: Any) 
         assert {tuple(operation["tags"]) for operation in methods.values()} == {(function.name,)}
 
 
-def test_only_what_proves_itself_otherwise_is_open_to_all(described: Any) -> None:
+def test_only_webhooks_need_no_token(described: Any) -> None:
     public = {path for path, methods in described["paths"].items() for operation in methods.values() if "security" not in operation}
     assert all(path.startswith("/webhooks/") for path in public)
 

@@ -1,9 +1,9 @@
-"""Many pushes to a server that misbehaves on purpose and is killed again and again; in the end everything was done, and nothing twice.
+"""Many pushes to a server with injected faults that is killed repeatedly; in the end each effect happened once.
 
     python -m tests.embedded.chaos [--pushes 500] [--kills 20] [--seed N]
 
 Webhooks come one to four times, shuffled, and every tenth is lost, as are the engine's events; the broker repeats and reorders what it
-delivers (`fuseml up --chaos`). Some events are poison, so that there are dead letters to tell from those that must not be.
+delivers (`fuseml up --chaos`). Some events are poison, so that expected dead letters are distinct from others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.waiting import wait_until
 CODESETS = [f"code{number}" for number in range(5)]
 WORKFLOWS = [f"nothing{number}" for number in range(3)]
 # Each is refused by the two functions that want pushes.
-POISON, TAKERS = 3, 2
+POISON, CONSUMERS = 3, 2
 
 
 @dataclass
@@ -108,12 +108,12 @@ class Storm:
         """A repository with that many commits, one on the other; returns them, oldest first. The same for the same seed."""
         folder.mkdir()
         embedded.git(folder, "init", "--quiet", "--initial-branch=main")
-        told = [
+        stream = [
             f"commit refs/heads/main\ncommitter Ada <ada@example.com> {1_790_000_000 + number} +0000\ndata <<END\n{folder.name} {number} {self.seed}\nEND\n"
             f"M 644 inline train.py\ndata <<END\nprint({number})\nEND\n"
             for number in range(length)
         ]
-        commands.run(["git", "fast-import", "--quiet"], cwd=folder, environment=embedded.GIT_ENVIRONMENT, text="\n".join(told))
+        commands.run(["git", "fast-import", "--quiet"], cwd=folder, environment=embedded.GIT_ENVIRONMENT, text="\n".join(stream))
         return embedded.git(folder, "rev-list", "--reverse", "main").split()
 
     def push(self, codeset: str, remote: str) -> None:
@@ -168,7 +168,7 @@ class Storm:
         return finished >= wanted and finished == sum(runs.values()) and not deliveries.get("pending") and facts["outbox"] == 0
 
     def check(self) -> None:
-        """Everything was done, nothing twice, and the ledger tells all of it."""
+        """Each effect happened once, and the ledger has every event."""
         commits = {(codeset, commit) for codeset, made in self.commits.items() for commit in made}
         with self.reading() as connection:
             runs = connection.execute(
@@ -183,20 +183,20 @@ class Storm:
             )
         wanted = {(codeset, commit, workflow) for codeset, commit in commits for workflow in WORKFLOWS}
         made = Counter((codeset, commit, workflow) for _, codeset, commit, workflow, _, _ in runs)
-        assert set(made) == wanted, f"{len(wanted - set(made))} runs are missing, {len(set(made) - wanted)} nobody asked for"
+        assert set(made) == wanted, f"{len(wanted - set(made))} runs are missing, {len(set(made) - wanted)} have no cause"
         assert set(made.values()) == {1}, f"{sum(count > 1 for count in made.values())} were run more than once"
         assert len({assignment for *_, assignment in runs}) == len(CODESETS) * len(WORKFLOWS)
         assert causes == [], f"runs that did not succeed: {causes}"
         executed = {path.name for path in (self.server.home / "runs").iterdir() if not path.name.startswith(".")}
         assert len(executed) == len(runs), "the engine executed something else than what was asked of it"
-        told = Counter(type for type, _, _ in ledger)
-        assert told[events.CodesetPushed.TYPE] == len(commits) + POISON
+        counts = Counter(type for type, _, _ in ledger)
+        assert counts[events.CodesetPushed.TYPE] == len(commits) + POISON
         for type in (events.RunCreated.TYPE, events.RunFinished.TYPE):
             subjects = Counter(subject for found, subject, _ in ledger if found == type)
             assert subjects == Counter(name for name, *_ in runs), f"{type} is not in the ledger once for each run"
-        assert told[events.ArtifactRecorded.TYPE] == len(commits)
-        assert told[events.TICK] == 0
-        assert sum(dead.values()) == POISON * TAKERS, f"dead letters: {dead}"
+        assert counts[events.ArtifactRecorded.TYPE] == len(commits)
+        assert counts[events.TICK] == 0
+        assert sum(dead.values()) == POISON * CONSUMERS, f"dead letters: {dead}"
         assert {source for source, _ in dead} == {"/poison"}
 
 

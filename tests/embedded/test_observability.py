@@ -1,4 +1,4 @@
-"""What can be seen of a real server from outside: one trace from a push to the end of its run, spans, metrics, lines."""
+"""Observability of a real server: one trace from a push to the end of its run, spans, metrics, log lines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def spans() -> Iterator[collector.Collector]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, spans: collector.Collector) -> Iterator[embedded.Server]:
-    """A server that ran a workflow after a push and again because somebody asked for it."""
+    """A server that ran a workflow after a push and again by hand."""
     folder = tmp_path_factory.mktemp("observed")
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": spans.url, "OTEL_BSP_SCHEDULE_DELAY": "200", "FUSEML_LOG_FORMAT": "json"}
     with embedded.running(folder / "home", "--mlflow", "none", environment=environment) as running:
@@ -64,9 +64,9 @@ def traces(server: embedded.Server) -> dict[str, list[events.Event]]:
     found: dict[str, list[events.Event]] = {}
     for event in ledger(server):
         if event.type != events.TICK:
-            told = trace.read(event.extensions)
-            assert told is not None, f"{event.type} {event.id} belongs to no trace"
-            found.setdefault(told.id, []).append(event)
+            context = trace.read(event.extensions)
+            assert context is not None, f"{event.type} {event.id} belongs to no trace"
+            found.setdefault(context.id, []).append(event)
     return found
 
 
@@ -74,8 +74,8 @@ def lines(server: embedded.Server) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (server.home / "logs" / "server.log").read_text().splitlines()]
 
 
-def test_a_push_and_all_that_follows_share_one_trace(server: embedded.Server) -> None:
-    (pushed,) = [told for told in traces(server).values() if any(event.type == events.CodesetPushed.TYPE for event in told)]
+def test_a_push_and_its_effects_share_one_trace(server: embedded.Server) -> None:
+    (pushed,) = [group for group in traces(server).values() if any(event.type == events.CodesetPushed.TYPE for event in group)]
     types = {event.type for event in pushed}
     assert types >= {*CHAIN, events.CodesetPushed.TYPE, events.ArtifactRecorded.TYPE}
     assert {type for type in types if type.startswith(events.TEKTON_PREFIX)}, "the engine's events, too"
@@ -91,7 +91,7 @@ def test_a_caller_s_trace_goes_on_to_the_end_of_the_run(server: embedded.Server)
     assert set(types) >= CHAIN
 
 
-def test_spans_tell_the_same_story(server: embedded.Server, spans: collector.Collector) -> None:
+def test_spans_have_the_same_traces(server: embedded.Server, spans: collector.Collector) -> None:
     last = "handle dev.tekton.event.pipelinerun.successful.v1"
     wait_until(lambda: any(span.trace == TRACE for span in spans.named(last)), "the spans of the run's end")
     asked = {span.id: span for span in spans.spans if span.trace == TRACE}
@@ -107,10 +107,10 @@ def test_spans_tell_the_same_story(server: embedded.Server, spans: collector.Col
 
 
 def test_every_event_handled_is_one_line_with_its_trace(server: embedded.Server) -> None:
-    told = [line for line in lines(server) if line["logger"] == "fuseml.events" and line.get("trace") == TRACE]
-    assert {"dispatcher", "run_tracker"} <= {line["function"] for line in told}
-    assert {line["outcome"] for line in told} == {"handled"}
-    assert {line["run"] for line in told} == {"hello-2"}
+    handled = [line for line in lines(server) if line["logger"] == "fuseml.events" and line.get("trace") == TRACE]
+    assert {"dispatcher", "run_tracker"} <= {line["function"] for line in handled}
+    assert {line["outcome"] for line in handled} == {"handled"}
+    assert {line["run"] for line in handled} == {"hello-2"}
 
 
 def test_the_terminal_of_a_container_gets_the_same_lines(server: embedded.Server) -> None:
@@ -118,10 +118,10 @@ def test_the_terminal_of_a_container_gets_the_same_lines(server: embedded.Server
     assert {line["message"] for line in printed} >= {line["message"] for line in lines(server)[:20]}
 
 
-def test_one_scrape_tells_of_all_functions(server: embedded.Server) -> None:
+def test_one_scrape_covers_all_functions(server: embedded.Server) -> None:
     server.post("/resolve", {"selectors": [{"product": "fuseml"}], "context": {}})
     answer = urllib3.request("GET", server.url + "/metrics", retries=False)
-    assert answer.status == 200, "nobody on this machine needs a token"
+    assert answer.status == 200, "no token is needed on this machine"
     samples = [sample for family in parser.text_string_to_metric_families(answer.data.decode()) for sample in family.samples]
 
     def value(name: str, **labels: str) -> float:
@@ -137,10 +137,10 @@ def test_one_scrape_tells_of_all_functions(server: embedded.Server) -> None:
     assert value("process_resident_memory_bytes") > 0
 
 
-def test_people_are_told_of_trouble_on_their_terminal_and_of_no_more(tmp_path: pathlib.Path) -> None:
+def test_the_terminal_shows_warnings_and_errors_only(tmp_path: pathlib.Path) -> None:
     with embedded.running(tmp_path / "home", "--mlflow", "none") as server:
         server.post("/projects?name=quiet")
         server.stop()
-        told = [line for line in server.output.read_text().splitlines() if line.startswith(("{", "0", "1", "2"))]
-        assert [line for line in told if " warning: " not in line and " error: " not in line] == []
+        shown = [line for line in server.output.read_text().splitlines() if line.startswith(("{", "0", "1", "2"))]
+        assert [line for line in shown if " warning: " not in line and " error: " not in line] == []
         assert f"  log     {server.home / 'logs' / 'server.log'}\n" in server.output.read_text()

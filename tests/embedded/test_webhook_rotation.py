@@ -1,4 +1,4 @@
-"""Webhook secrets of a running server are replaced, and so are the keys that seal them: every push and every model is still told."""
+"""Rotation of webhook secrets and sealing keys of a running server: no push and no model gets lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.embedded import server as embedded
 from tests.waiting import wait_until
 
 
-def test_pushes_and_models_are_told_before_and_after_every_rotation(tmp_path: pathlib.Path) -> None:
+def test_pushes_and_models_are_published_before_and_after_every_rotation(tmp_path: pathlib.Path) -> None:
     with embedded.running(tmp_path / "home") as server:
         registered = server.post("/codesets?project=p&name=code")
         checkout = embedded.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
@@ -27,7 +27,7 @@ def test_pushes_and_models_are_told_before_and_after_every_rotation(tmp_path: pa
 
         def push(number: int) -> None:
             commit = checkout.push(f"number {number}")
-            wait_until(lambda: _ids(server, f"codeset.pushed:p/code:refs/heads/main@{commit}") == 1, "the push to be told")
+            wait_until(lambda: _ids(server, f"codeset.pushed:p/code:refs/heads/main@{commit}") == 1, "the event of the push")
 
         def register(number: int) -> None:
             api = f"{mlflow()}/api/2.0/mlflow"
@@ -35,11 +35,11 @@ def test_pushes_and_models_are_told_before_and_after_every_rotation(tmp_path: pa
                 urllib3.request("POST", f"{api}/registered-models/create", json={"name": "m"})
             made = urllib3.request("POST", f"{api}/model-versions/create", json={"name": "m", "source": "s3://b/m"})
             assert made.status == 200, made.data
-            wait_until(lambda: _ids(server, f"model.registered:m/{number}:registered") == 1, "the model to be told")
+            wait_until(lambda: _ids(server, f"model.registered:m/{number}:registered") == 1, "the event of the model")
 
         push(1)
         register(1)
-        # Without an endpoint: what is told below, webhooks told.
+        # Without an endpoint: the events below come from webhooks.
         server.post("/extensions", {"id": "mlflow", "services": [{"id": "tracking", "resource": "mlflow-tracking"}]})
         before = webhooks()
         first = server.post("/extensions/mlflow/webhook?rotate=true")
@@ -56,7 +56,7 @@ def test_pushes_and_models_are_told_before_and_after_every_rotation(tmp_path: pa
 
 
 def _ids(server: embedded.Server, prefix: str) -> int:
-    """How many events of the ledger have an id that begins so."""
+    """The number of events of the ledger whose id has the prefix."""
     with sqlite3.connect(server.home / "fuseml.db") as database:
         rows = database.execute("SELECT id FROM ledger_event").fetchall()
     return sum(id.startswith(prefix) for (id,) in rows)

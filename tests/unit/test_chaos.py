@@ -1,4 +1,4 @@
-"""Trouble on purpose: what is asked for, as often as is asked, and the same again for the same seed."""
+"""Fault injection: the given kinds at the given rates, reproducible by the seed."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from tests.waiting import wait_until
 EVENTS = [events.Event("t", "/s", str(number), None, "2026-11-21T12:00:00Z", {}) for number in range(1000)]
 
 
-def test_each_kind_has_its_share_or_the_usual_one() -> None:
+def test_each_kind_has_its_share_or_the_default() -> None:
     found = chaos.parse("duplicate, reorder=1,drop=0.25,delay=0,seed=42")
     assert found == chaos.Chaos(seed=42, duplicate=0.5, reorder=1.0, drop=0.25, delay=0.0)
     assert str(found) == "duplicate=0.5,reorder=1,drop=0.25,seed=42"
     assert chaos.parse(str(found)) == found
 
 
-def test_without_a_seed_one_is_chosen_and_told() -> None:
+def test_without_a_seed_one_is_chosen_and_shown() -> None:
     found = chaos.parse("drop")
     assert str(found) == f"drop=0.1,seed={found.seed}"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("crash", "--chaos knows no 'crash'; there are duplicate, reorder, drop, delay, each with a share such as drop=0.1, and seed=N"),
-        ("", "--chaos knows no ''"),
+        ("crash", "--chaos has no kind 'crash'; use duplicate, reorder, drop, delay, each with a share such as drop=0.1, and seed=N"),
+        ("", "--chaos has no kind ''"),
         ("drop=", "--chaos drop=: a share from 0 to 1 is needed"),
         ("drop=much", "--chaos drop=much: a share from 0 to 1 is needed"),
         ("drop=1.5", "--chaos drop=1.5: a share is from 0 to 1, for example drop=0.1"),
@@ -40,19 +40,19 @@ def test_without_a_seed_one_is_chosen_and_told() -> None:
         ("drop,seed=x", "--chaos seed=x: a whole number is needed"),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused(text: str, told: str) -> None:
+def test_an_unknown_kind_or_share_is_refused(text: str, message: str) -> None:
     with pytest.raises(errors.InvalidError) as caught:
         chaos.parse(text)
-    assert told in caught.value.message
+    assert message in caught.value.message
 
 
-def test_without_trouble_everything_is_as_it_was() -> None:
-    assert not any(chaos.NONE.postponed(event.id) or chaos.NONE.copies(event.id) or chaos.NONE.lost(event.id) for event in EVENTS)
+def test_without_faults_nothing_changes() -> None:
+    assert not any(chaos.NONE.delay_of(event.id) or chaos.NONE.copies(event.id) or chaos.NONE.lost(event.id) for event in EVENTS)
     published: list[events.Event] = []
     assert chaos.NONE.source(published.append) == published.append
 
 
-def test_a_share_is_what_it_says_and_the_seed_decides_whom_it_befalls() -> None:
+def test_the_share_holds_and_the_seed_selects_the_events() -> None:
     trouble = chaos.Chaos(seed=1, drop=0.1, duplicate=0.5, reorder=0.3)
     lost = [event.id for event in EVENTS if trouble.lost(event.id)]
     assert 70 < len(lost) < 130
@@ -61,12 +61,12 @@ def test_a_share_is_what_it_says_and_the_seed_decides_whom_it_befalls() -> None:
     copies = Counter(trouble.copies(event.id) for event in EVENTS)
     assert set(copies) == {0, 1, 2, 3}
     assert 430 < copies[0] < 570
-    postponed = [trouble.postponed(event.id) for event in EVENTS]
-    assert 230 < sum(seconds > 0 for seconds in postponed) < 370
-    assert max(postponed) < 0.3
+    delays = [trouble.delay_of(event.id) for event in EVENTS]
+    assert 230 < sum(seconds > 0 for seconds in delays) < 370
+    assert max(delays) < 0.3
 
 
-def test_a_troubled_source_loses_events_and_repeats_them_under_new_ids() -> None:
+def test_a_faulty_source_loses_events_and_repeats_them_under_new_ids() -> None:
     published: list[events.Event] = []
     publish = chaos.Chaos(seed=3, drop=0.2, duplicate=0.5).source(published.append)
     for event in EVENTS:
@@ -77,7 +77,7 @@ def test_a_troubled_source_loses_events_and_repeats_them_under_new_ids() -> None
     assert len({event.id for event in published}) == len(published)
 
 
-def test_a_troubled_ingress_loses_webhooks_and_gets_them_again() -> None:
+def test_a_faulty_ingress_loses_and_repeats_webhooks() -> None:
     taken: list[bytes] = []
 
     @wrappers.Request.application
@@ -100,7 +100,7 @@ def test_a_troubled_ingress_loses_webhooks_and_gets_them_again() -> None:
     assert wsgi_client.Client(application).get("/webhooks/gitea").status_code == 202
 
 
-def test_late_webhooks_come_in_another_order_and_all_of_them() -> None:
+def test_late_webhooks_are_reordered_and_none_is_lost() -> None:
     taken: list[bytes] = []
 
     @wrappers.Request.application

@@ -1,4 +1,4 @@
-"""Settings from the environment, and what they make: tokens and keys."""
+"""Settings from the environment, tokens, and the table of functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENVIRONMENT = {
 }
 
 
-def test_known_variables_are_taken_and_the_rest_of_the_environment_is_not() -> None:
+def test_only_known_variables_are_read() -> None:
     found = settings.Settings.from_env(ENVIRONMENT)
     assert (found.zone, found.broker_url, found.public_url, found.namespace) == ("eu", "http://broker", "", "fuseml-workloads")
     assert found.keys() == ["canary-1", "canary-2"]
@@ -27,24 +27,24 @@ def test_secrets_are_not_shown() -> None:
     assert "canary" not in repr(settings.Settings.from_env(ENVIRONMENT))
 
 
-def test_a_typing_error_in_a_name_is_told_and_the_rest_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_variable_is_logged_and_the_others_are_read(caplog: pytest.LogCaptureFixture) -> None:
     found = settings.Settings.from_env({"FUSEML_ZOO": "canary", "FUSEML_ZONES": "canary", "FUSEML_ZONE": "eu"})
     assert found.zone == "eu"
     assert caplog.messages == ["settings FUSEML_ZONES, FUSEML_ZOO are not known to this version and have no effect"]
 
 
-def test_everything_that_is_missing_is_named_at_once() -> None:
+def test_all_missing_settings_are_named_at_once() -> None:
     empty = settings.Settings.from_env({"FUSEML_DATABASE_URL": ""})
     with pytest.raises(errors.PermanentError, match="missing settings: FUSEML_DATABASE_URL, K_SINK"):
         empty.require("broker_url", "database_url")
     assert empty.require("namespace") is empty
 
 
-def test_steps_are_told_what_they_read_and_nothing_else() -> None:
-    told = settings.Settings.from_env(
+def test_steps_get_their_own_settings_only() -> None:
+    variables = settings.Settings.from_env(
         {**ENVIRONMENT, "FUSEML_TRAINER_IMAGE": "registry.example.com/trainer:1", "FUSEML_IMAGE_REPOSITORY": ""}
     ).for_steps()
-    assert told == {"FUSEML_TRAINER_IMAGE": "registry.example.com/trainer:1"}
+    assert variables == {"FUSEML_TRAINER_IMAGE": "registry.example.com/trainer:1"}
     assert settings.Settings(trainer_image="").for_steps() == {}
 
 
@@ -75,18 +75,18 @@ def test_a_token_is_known_by_its_hash() -> None:
     assert known.caller("bearer  two ").role == "workload"
 
 
-def test_a_token_may_say_whose_it_is() -> None:
+def test_a_token_may_have_a_name() -> None:
     known = auth.Tokens.parse(f"ada@example.com:admin:{auth.digest_of('one')}")
     assert known.caller("Bearer one") == auth.Caller("ada@example.com", "admin")
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Bearer three", "Basic b25l", "one", "Bearer " + "ä" * 3])
-def test_everybody_else_is_refused(header: str | None) -> None:
+def test_other_callers_are_refused(header: str | None) -> None:
     with pytest.raises(errors.UnauthenticatedError):
         auth.Tokens.parse(f"admin:{auth.digest_of('one')}").caller(header)
 
 
-def test_anonymous_callers_are_let_in_only_where_asked_for_and_never_with_a_wrong_token() -> None:
+def test_anonymous_access_is_optional_and_refuses_a_wrong_token() -> None:
     open_to_all = auth.Tokens({}, anonymous=True)
     assert open_to_all.caller(None).role == "admin"
     with pytest.raises(errors.UnauthenticatedError, match="not valid"):

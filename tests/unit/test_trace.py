@@ -1,4 +1,4 @@
-"""Trace context: what is understood of it, and what is handed on."""
+"""Trace context: reading, validation and propagation."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def hexadecimal(length: int) -> st.SearchStrategy[str]:
 
 
 @given(hexadecimal(32), hexadecimal(16), st.sampled_from(["00", "01"]), st.sampled_from(["", "vendor=1,other=a b"]))
-def test_what_is_written_is_read_again(id: str, span: str, flags: str, state: str) -> None:
+def test_a_written_trace_is_read_again(id: str, span: str, flags: str, state: str) -> None:
     written = trace.Trace(id, span, flags, state)
     assert trace.read(written.carrier()) == written
 
 
 @given(st.text(string.printable))
-def test_nonsense_is_no_trace_and_no_error(text: str) -> None:
+def test_an_arbitrary_header_is_no_trace_and_no_error(text: str) -> None:
     found = trace.read({"traceparent": text, "tracestate": text})
     assert found is None or trace.read(found.carrier()) == found
 
@@ -44,11 +44,11 @@ def test_nonsense_is_no_trace_and_no_error(text: str) -> None:
         PARENT + "\n" + PARENT,
     ],
 )
-def test_what_breaks_the_rules_is_no_trace(parent: str) -> None:
+def test_an_invalid_header_is_no_trace(parent: str) -> None:
     assert trace.read({"traceparent": parent}) is None
 
 
-def test_of_a_later_version_the_part_that_we_know_is_read() -> None:
+def test_the_known_part_of_a_later_version_is_read() -> None:
     assert trace.read({"traceparent": f"cc-{ID}-{SPAN}-03-what-the-future-will-be-like"}) == trace.Trace(ID, SPAN, "01")
 
 

@@ -1,4 +1,4 @@
-"""Webhooks: who may speak, and what was said. The deliveries are those of tests/events."""
+"""Webhooks: signatures and bodies, also of the recorded deliveries in tests/events."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_wrong_mlflow_signature_is_refused_with_its_reason(headers: dict[str, 
     assert SECRET not in str(refusal.value)
 
 
-def test_an_empty_secret_is_an_error_of_the_configuration() -> None:
+def test_an_empty_secret_is_a_configuration_error() -> None:
     with pytest.raises(errors.PermanentError, match="no webhook secret is configured") as refusal:
         gitea.verify("", {"X-Gitea-Signature": digest("")}, BODY)
     assert not isinstance(refusal.value, errors.UnauthenticatedError)
@@ -158,7 +158,7 @@ REFUSED_BY = {
 
 
 @pytest.mark.parametrize("name", REFUSED_BY)
-def test_recorded_events_that_start_nothing_say_why(name: str) -> None:
+def test_recorded_events_that_start_nothing_have_a_reason(name: str) -> None:
     headers, body = deliveries.read("gitea", name)
     gitea.verify(SECRET, headers, body)
     ignored = gitea.read_push(gitea.decode(headers, body))
@@ -175,7 +175,7 @@ PUSHES = {
 
 
 @pytest.mark.parametrize("name", PUSHES)
-def test_recorded_pushes_are_understood(name: str) -> None:
+def test_recorded_pushes_are_read(name: str) -> None:
     headers, body = deliveries.read("gitea", name)
     gitea.verify(SECRET, headers, body)
     push = gitea.read_push(gitea.decode(headers, body))
@@ -189,7 +189,7 @@ def test_every_delivery_of_gitea_is_in_a_table() -> None:
     assert deliveries.names("gitea") == sorted([*REFUSED_BY, *PUSHES])
 
 
-def test_every_recorded_delivery_of_mlflow_is_genuine_and_understood() -> None:
+def test_every_recorded_delivery_of_mlflow_is_verified_and_read() -> None:
     kinds = set()
     for name in deliveries.names("mlflow"):
         headers, body = deliveries.read("mlflow", name)
@@ -243,7 +243,7 @@ def parse(headers: Mapping[str, str], body: object) -> gitea.Push | wire.Ignored
     return gitea.read_push(gitea.decode(headers, json.dumps(body).encode()))
 
 
-def test_a_github_push_is_understood() -> None:
+def test_a_github_push_is_read() -> None:
     body = push_body(
         repository={"name": "mnist", "full_name": "workspace/mnist", "owner": {"name": "workspace", "email": "w@example.com"}},
         pusher={"name": "octocat", "email": "o@example.com"},
@@ -269,7 +269,7 @@ def test_a_github_push_is_understood() -> None:
     ],
     ids=["forced", "new branch", "truncated", "reset", "no list", "tag", "GitHub's limit"],
 )
-def test_paths_are_unknown_where_the_body_cannot_tell_them_all(fields: dict[str, object]) -> None:
+def test_paths_are_unknown_where_the_body_does_not_list_them_all(fields: dict[str, object]) -> None:
     push = parse(GITHUB, push_body(**fields))
     assert isinstance(push, gitea.Push)
     assert push.paths is None
@@ -298,13 +298,13 @@ def test_a_tag_without_a_head_commit_is_taken_as_it_is() -> None:
     ("fields", "reason"),
     [({"after": ZERO}, "refs/heads/main was deleted"), ({"ref": "refs/notes/commits"}, "neither a branch nor a tag")],
 )
-def test_pushes_without_work_say_why(fields: dict[str, object], reason: str) -> None:
+def test_pushes_that_start_nothing_have_a_reason(fields: dict[str, object], reason: str) -> None:
     ignored = parse(GITEA, push_body(**fields))
     assert isinstance(ignored, wire.Ignored)
     assert reason in ignored.reason
 
 
-def test_a_ping_asks_for_nothing() -> None:
+def test_a_ping_is_ignored() -> None:
     assert isinstance(parse({**GITHUB, "X-GitHub-Event": "ping"}, {"zen": "Keep it logically awesome."}), wire.Ignored)
 
 
@@ -340,7 +340,7 @@ def test_a_malformed_push_is_refused_with_the_place(fields: dict[str, object], p
     ],
     ids=["no headers", "no delivery", "empty", "not text", "deep", "huge number", "a form"],
 )
-def test_what_is_no_webhook_is_refused(headers: dict[str, str], body: bytes, reason: str) -> None:
+def test_a_message_that_is_no_webhook_is_refused(headers: dict[str, str], body: bytes, reason: str) -> None:
     with pytest.raises(errors.InvalidError, match=reason):
         gitea.read_push(gitea.decode(headers, body))
 
@@ -355,13 +355,13 @@ def registry(kind: str, **data: object) -> bytes:
     return json.dumps({"entity": entity, "action": action, "timestamp": "2026-11-21T01:40:17+00:00", "data": data}).encode()
 
 
-def test_a_registry_event_without_what_it_is_about_is_refused() -> None:
+def test_an_incomplete_registry_event_is_refused() -> None:
     with pytest.raises(errors.InvalidError, match=r"model_version\.created is not complete") as refusal:
         mlflow.parse(MLFLOW, registry("model_version.created", name="m"))
     assert [problem.path for problem in refusal.value.problems] == ["data.version", "data.source"]
 
 
-def test_null_tags_and_descriptions_are_no_problem() -> None:
+def test_null_tags_and_descriptions_are_accepted() -> None:
     event = mlflow.parse(MLFLOW, registry("registered_model.created", name="m", tags=None, description=None))
     assert isinstance(event, mlflow.RegistryEvent)
     assert event.tags == {}
@@ -373,7 +373,7 @@ def test_an_unknown_event_of_mlflow_is_ignored_with_its_name() -> None:
     assert "experiment.created" in ignored.reason
 
 
-def test_a_foreign_delivery_is_no_mlflow_webhook() -> None:
+def test_a_foreign_delivery_is_no_webhook_of_mlflow() -> None:
     with pytest.raises(errors.InvalidError, match="not a webhook of MLflow"):
         mlflow.parse({}, registry("registered_model.created", name="m"))
 
@@ -408,7 +408,7 @@ JSON = st.recursive(
 
 @given(fields=st.dictionaries(st.sampled_from(list(push_body())), JSON, max_size=4))
 @example(fields={"head_commit": {"id": NEW, "message": "\ud800"}})
-def test_a_push_with_any_json_in_it_is_understood_ignored_or_invalid(fields: dict[str, object]) -> None:
+def test_a_push_with_any_json_in_it_is_read_ignored_or_invalid(fields: dict[str, object]) -> None:
     try:
         found = parse(GITEA, push_body(**fields))
     except errors.InvalidError:
@@ -420,7 +420,7 @@ def test_a_push_with_any_json_in_it_is_understood_ignored_or_invalid(fields: dic
     body=JSON.map(lambda value: json.dumps(value).encode()) | st.binary(),
     event=st.sampled_from(["push", "create", "delete", "release", "\u00fc"]),
 )
-def test_any_body_is_understood_ignored_or_invalid(body: bytes, event: str) -> None:
+def test_any_body_is_read_ignored_or_invalid(body: bytes, event: str) -> None:
     for read, headers in (
         (lambda *message: gitea.read_push(gitea.decode(*message)), {"X-GitHub-Event": event, "X-GitHub-Delivery": "d"}),
         (mlflow.parse, MLFLOW),
@@ -430,7 +430,7 @@ def test_any_body_is_understood_ignored_or_invalid(body: bytes, event: str) -> N
 
 
 @given(data=st.dictionaries(st.sampled_from(["name", "version", "source", "run_id", "tags", "alias", "key", "value"]), JSON))
-def test_a_registry_event_with_any_data_is_understood_or_invalid(data: dict[str, object]) -> None:
+def test_a_registry_event_with_any_data_is_read_or_invalid(data: dict[str, object]) -> None:
     try:
         event = mlflow.parse(MLFLOW, registry("model_version.created", **data))
     except errors.InvalidError:

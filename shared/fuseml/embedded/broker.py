@@ -1,12 +1,12 @@
 """The embedded broker: a queue in the database, delivered by the production triggers under Knative's rules.
 
-- An event is safe once `publish` has returned. Memory holds only what is in flight, however long the queue is; a queue that is too
-  long takes nothing new until it is shorter, and its producers keep what they have (infra/decisions/0005).
-- Each trigger has a lane of its own with a bounded number of deliveries in flight: a slow subscriber delays nobody else.
-- An attempt that takes longer than its trigger allows counts as not answered and is repeated. Nobody can end a call inside this
-  process, so its thread stays, and is counted: a lane with too many of them rests until some come back.
-- A reply that is a CloudEvent is published in the transaction that settles the delivery; after a crash in between the delivery is
-  repeated, and the subscriber gives the same reply.
+- An event is stored once `publish` has returned. Memory holds only deliveries in flight, whatever the length of the queue. A full queue
+  accepts no event until it is shorter, and producers keep theirs (infra/decisions/0005).
+- Each trigger has a lane with a bounded number of deliveries in flight: a slow subscriber delays no other.
+- An attempt that takes longer than its trigger allows has no answer and is repeated. A call inside this process cannot be ended, so its
+  thread stays and is counted: a lane with too many stuck threads pauses until some return.
+- A CloudEvent in the reply is published in the transaction that settles the delivery; after a crash in between the delivery is repeated,
+  and the subscriber gives the same reply.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from dataclasses import dataclass, field
 import sqlmodel
 
 from fuseml.domain import errors, events
-from fuseml.embedded import triggers
 from fuseml.embedded.chaos import NONE, Chaos
+from fuseml.embedded.triggers import Trigger
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
 from fuseml.store import database, deliveries
 
 _log = logging.getLogger("fuseml.broker")
 
-# What Knative's dispatcher repeats (infra/platform-facts.md 3.2); other statuses are given up at once.
+# Statuses that Knative's dispatcher retries, beside 5xx (infra/platform-facts.md 3.2); others are dead letters at once.
 _RETRIED = frozenset({404, 408, 409, 429})
 _CONCURRENCY = 4
-# Threads of one trigger that may be stuck, besides those that work.
+# Stuck threads that one trigger may have, beside the working ones.
 _STUCK = 12
 _BOUND = 100_000
 _IDLE_SECONDS = 5.0
@@ -43,7 +43,7 @@ _RECOUNT_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a subscriber answered."""
+    """The response of a subscriber."""
 
     status: int
     headers: Mapping[str, str]
@@ -51,12 +51,12 @@ class Answer:
 
 
 Subscriber = Callable[[Mapping[str, str], bytes], Answer]
-"""Delivers headers and body of an event to one function's `/`."""
+"""Delivers headers and body of an event to `/` of one function."""
 
 
 @dataclass(eq=False, slots=True)
 class _Attempt:
-    """One call of a subscriber. `deadline` is on the monotonic clock; it is over when it was answered or given up, by whom that was first."""
+    """One call of a subscriber. `deadline` is on the monotonic clock; the attempt is over with the first of response and deadline."""
 
     delivery: deliveries.DueDelivery
     deadline: float
@@ -65,9 +65,9 @@ class _Attempt:
 
 @dataclass(slots=True)
 class _Lane:
-    """What is under way to one trigger. The queue is to be read again at `look_at` (Unix seconds); `stuck` counts threads that were given up."""
+    """The deliveries in flight to one trigger. `look_at` (Unix seconds) is the next reading of the queue; `stuck` counts abandoned threads."""
 
-    trigger: triggers.Trigger
+    trigger: Trigger
     attempts: dict[int, _Attempt] = field(default_factory=dict)
     stuck: int = 0
     look_at: float = 0.0
@@ -78,36 +78,36 @@ class _Lane:
 
 
 class Broker:
-    """A publisher, and the threads that deliver. `subscribers` maps a service's name to its function; `bound` is how many deliveries may wait."""
+    """A publisher, and the threads that deliver. `subscribers` maps a service's name to its function; `bound` limits the waiting deliveries."""
 
     def __init__(
         self,
         store: database.Database,
-        wanted: Sequence[triggers.Trigger],
+        triggers: Sequence[Trigger],
         subscribers: Mapping[str, Subscriber],
         *,
         chaos: Chaos = NONE,
         bound: int = _BOUND,
     ) -> None:
-        missing = sorted({trigger.subscriber for trigger in wanted} - subscribers.keys())
+        missing = sorted({trigger.subscriber for trigger in triggers} - subscribers.keys())
         if missing:
             raise errors.PermanentError(f"triggers name services that do not exist: {', '.join(missing)}")
         self._store, self._subscribers, self._chaos, self._bound = store, subscribers, chaos, bound
-        self._lanes = {trigger.name: _Lane(trigger) for trigger in wanted}
+        self._lanes = {trigger.name: _Lane(trigger) for trigger in triggers}
         self._changed = threading.Condition()
         self._depth = 0
-        self._news, self._running = True, False
+        self._woken, self._running = True, False
         self._thread: threading.Thread | None = None
 
     @property
     def depth(self) -> int:
-        """How many deliveries wait or are under way."""
+        """The number of deliveries that wait or are in flight."""
         return self._depth
 
     def publish(self, event: events.Event) -> None:
-        """Accept an event; an event whose source and id are known is accepted and changes nothing.
+        """Accept an event; a second event with the same source and id changes nothing.
 
-        Raises TemporaryError when too many deliveries wait already. Replies are exempt: a full queue must be able to empty itself.
+        Raises TemporaryError while too many deliveries wait. Replies are exempt: a full queue must be able to empty itself.
         """
         if self._depth >= self._bound:
             raise errors.TemporaryError(f"the queue is full: {self._depth} deliveries wait; try again later", delay=_IDLE_SECONDS)
@@ -116,23 +116,23 @@ class Broker:
         if accepted:
             self._note(accepted)
         else:
-            # Whoever set a known event back in the queue, to have it delivered again, tells so by publishing it.
+            # A replay sets the event back to pending in the queue and publishes it, so that every lane looks.
             self._note(dict.fromkeys(self._lanes, time.time()), added=0)
 
     def _accept(self, session: sqlmodel.Session, event: events.Event) -> Mapping[str, float]:
-        """When the triggers are to look for it; nothing for an event that is known."""
-        due = time.time() + self._chaos.postponed(event.source, event.id)
-        wanted = [name for name, lane in self._lanes.items() if lane.trigger.wants(event)]
-        return dict.fromkeys(wanted, due) if deliveries.accept(session, event, wanted, clock.now(), due) else {}
+        """The time at which each matching trigger looks for the event; empty for a duplicate."""
+        due = time.time() + self._chaos.delay_of(event.source, event.id)
+        names = [name for name, lane in self._lanes.items() if lane.trigger.matches(event)]
+        return dict.fromkeys(names, due) if deliveries.accept(session, event, names, clock.now(), due) else {}
 
     def start(self) -> None:
-        """Begin to deliver, with what was left over from before."""
+        """Begin to deliver, left-over deliveries included."""
         self._running = True
         self._thread = threading.Thread(target=self._schedule, name="broker", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Wait for the deliveries in flight, for a while, and begin no more. What is left stays on disk."""
+        """Begin no more deliveries and wait a while for those in flight. The queue stays on disk."""
         with self._changed:
             self._running = False
             self._changed.notify_all()
@@ -142,19 +142,19 @@ class Broker:
             self._changed.wait_for(lambda: not any(lane.attempts for lane in self._lanes.values()), _STOP_SECONDS)
 
     def _note(self, look_at: Mapping[str, float], added: int | None = None) -> None:
-        """Tell the scheduler that there is something to do, and count how many more deliveries wait."""
+        """Wake the scheduler, and count the deliveries that were added."""
         with self._changed:
             for name, moment in look_at.items():
                 self._lanes[name].look_at = min(self._lanes[name].look_at, moment)
             self._depth += len(look_at) if added is None else added
-            self._news = True
+            self._woken = True
             self._changed.notify_all()
 
     def _schedule(self) -> None:
         counted = -math.inf
         while True:
             with self._changed:
-                self._news = False
+                self._woken = False
                 if not self._running:
                     return
             try:
@@ -165,24 +165,24 @@ class Broker:
                 self._dispatch()
                 pause = self._pause()
             except Exception as error:
-                # This thread must live; without it nothing is delivered any more.
+                # This thread must survive: it delivers everything.
                 _log.warning("the queue cannot be served now: %s", error, exc_info=not isinstance(error, errors.TemporaryError))
                 pause = _TROUBLE_SECONDS
             with self._changed:
-                if self._running and not self._news:
+                if self._running and not self._woken:
                     self._changed.wait(pause)
 
     def _recount(self) -> None:
-        # What others do to the queue (a replay) is not told here.
+        # Other changes of the queue (a replay) are not counted here.
         with self._store.read() as session:
             self._depth = deliveries.count(session, "pending")
 
     def _dispatch(self) -> None:
-        """Hand out what is due."""
+        """Start the attempts that are due."""
         moment = time.time()
         with self._changed:
-            # Before the queue is read: what is settled in between must not look as if it were still to be delivered, and news
-            # that come in between must not be forgotten.
+            # Before the queue is read: a delivery that is settled in between must not start again, and a wake-up in between must not
+            # get lost.
             looking = {
                 lane.trigger.name: (lane.free, list(lane.attempts)) for lane in self._lanes.values() if lane.free and lane.look_at <= moment
             }
@@ -191,12 +191,12 @@ class Broker:
         if not looking:
             return
         upcoming = dict.fromkeys(looking, moment)
-        found: list[deliveries.DueDelivery] = []
+        pending: list[deliveries.DueDelivery] = []
         try:
             with self._store.read() as session:
                 for name, (free, busy) in looking.items():
                     due = deliveries.due(session, name, moment, free, busy)
-                    found += due
+                    pending += due
                     if len(due) < free:
                         later = deliveries.next_due(session, name, moment)
                         upcoming[name] = min(moment + _IDLE_SECONDS, math.inf if later is None else later)
@@ -204,16 +204,16 @@ class Broker:
             with self._changed:
                 for name, when in upcoming.items():
                     self._lanes[name].look_at = min(self._lanes[name].look_at, when)
-        for delivery in found:
+        for delivery in pending:
             lane = self._lanes[delivery.trigger]
             attempt = _Attempt(delivery, time.monotonic() + lane.trigger.delivery.timeout)
             with self._changed:
                 lane.attempts[delivery.sequence] = attempt
-            # A thread each: a pool would wait at its end for threads that may never come back.
+            # A thread each: a pool would wait at its end for threads that may never return.
             threading.Thread(target=self._deliver, args=(lane, attempt), name=f"broker-{delivery.trigger}", daemon=True).start()
 
     def _pause(self) -> float:
-        """Seconds until there is something to do that nobody will tell of."""
+        """Seconds until the next deadline or reading of the queue."""
         now, clock_now = time.monotonic(), time.time()
         with self._changed:
             deadlines = [attempt.deadline - now for lane in self._lanes.values() for attempt in lane.attempts.values() if not attempt.over]
@@ -226,15 +226,15 @@ class Broker:
             late, attempt.over = attempt.over, True
             if late:
                 lane.stuck -= 1
-                self._news = True
+                self._woken = True
                 self._changed.notify_all()
         if late:
-            _log.warning("%s answered %s after it was given up; the answer is not used", lane.trigger.name, attempt.delivery.event.id)
+            _log.warning("%s answered %s after the deadline; the answer is not used", lane.trigger.name, attempt.delivery.event.id)
         else:
             self._conclude(lane, attempt, answer)
 
     def _give_up(self) -> None:
-        """End the attempts whose time is over, as if the subscriber had not answered."""
+        """End the attempts after their deadline, as without an answer."""
         now = time.monotonic()
         with self._changed:
             late = [
@@ -248,9 +248,9 @@ class Broker:
                 lane.stuck += 1
         for lane, attempt in late:
             if lane.stuck == _STUCK:
-                _log.error("%s gets nothing more for now: %d deliveries to it do not come back", lane.trigger.name, lane.stuck)
-            told = f"no answer within {lane.trigger.delivery.timeout:g} s"
-            self._conclude(lane, attempt, Answer(504, {}, told.encode()))
+                _log.error("%s gets no deliveries for now: %d of its calls do not return", lane.trigger.name, lane.stuck)
+            cause = f"no answer within {lane.trigger.delivery.timeout:g} s"
+            self._conclude(lane, attempt, Answer(504, {}, cause.encode()))
 
     def _conclude(self, lane: _Lane, attempt: _Attempt, answer: Answer) -> None:
         delivery, look_at, settled = attempt.delivery, dict[str, float](), 0
@@ -258,7 +258,7 @@ class Broker:
             with trace.continued(trace.read(delivery.event.extensions)):
                 look_at, settled = self._settle(delivery, lane.trigger, answer)
         except Exception as error:
-            # Nothing is recorded, so the delivery is still due; a pause keeps the trouble from becoming a loop.
+            # Nothing is recorded, so the delivery is still due; the pause avoids a busy loop.
             _log.warning("the outcome of a delivery to %s could not be stored, it will be repeated: %s", lane.trigger.name, error)
             look_at = {lane.trigger.name: time.time() + _TROUBLE_SECONDS}
         finally:
@@ -266,16 +266,16 @@ class Broker:
                 del lane.attempts[delivery.sequence]
             self._note(look_at, settled)
 
-    def _call(self, trigger: triggers.Trigger, delivery: deliveries.DueDelivery) -> Answer:
+    def _call(self, trigger: Trigger, delivery: deliveries.DueDelivery) -> Answer:
         try:
             return self._subscribers[trigger.subscriber](*cloudevents.encode(delivery.event))
         except Exception:
-            # Whatever a subscriber raises is what a crashed pod is to Knative: no answer, to be tried again.
+            # An exception of a subscriber counts as a crashed pod: no answer, so the delivery is retried.
             _log.exception("delivery of %s to %s failed", delivery.event.id, trigger.name)
             return Answer(500, {}, b"the subscriber failed")
 
-    def _settle(self, delivery: deliveries.DueDelivery, trigger: triggers.Trigger, answer: Answer) -> tuple[dict[str, float], int]:
-        """Record the outcome. Returns which triggers have to look at the queue, and how many more deliveries wait in it."""
+    def _settle(self, delivery: deliveries.DueDelivery, trigger: Trigger, answer: Answer) -> tuple[dict[str, float], int]:
+        """Record the outcome. Returns the time at which triggers look at the queue, and the number of added deliveries."""
         status, error, reply = _judge(answer)
         attempt = delivery.attempts + 1
         retried = error is not None and (status in _RETRIED or status >= 500) and attempt <= trigger.delivery.retry
@@ -294,7 +294,7 @@ class Broker:
             else:
                 deliveries.settle(session, delivery, state="done", due=0, error=None)
                 if delivery.event.type == events.TICK:
-                    # Thousands a day, and of no interest once they were heard.
+                    # Thousands a day, without a use after their delivery.
                     deliveries.erase(session, delivery.sequence)
         if error is not None and not retried:
             fields = {"type": delivery.event.type, "id": delivery.event.id, "trigger": trigger.name, "cause": error}

@@ -1,7 +1,7 @@
-"""Child processes that never outlive us, however we end.
+"""Child processes that never outlive this process, even after kill -9.
 
-The child's group hangs on a pipe to us: when we die, even by kill -9, the pipe closes, and a small shell that waits at its other
-end ends the whole group. Nothing has to be remembered, and nothing is ended by name.
+A pipe joins the child's group to this process. When this process ends, the pipe closes, and a small shell at its other end ends the whole
+group. No process id has to be stored, and no process is ended by name.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import IO
 
 _GRACE_SECONDS = 10
 
-# The shell leads the group and waits for the child; `cat` waits for the pipe to close. Whichever ends first ends the rest of the group,
-# for good in the end, and the shell goes with the last of it, so that waiting for it is waiting for all.
+# The shell leads the group and waits for the child; `cat` waits for the pipe to close. The first of both to end ends the rest of the group,
+# at last by SIGKILL. The shell ends with the last process, so that a wait for the shell is a wait for the group.
 _SHELL = f"""
 exec 3<&0
 trap : TERM
@@ -56,7 +56,7 @@ class SupervisedProcess:
         return self._process.poll() is None
 
     def stop(self, grace: float = _GRACE_SECONDS) -> None:
-        """End the group: politely first, then for good after `grace` seconds."""
+        """End the group: SIGTERM first, SIGKILL after `grace` seconds."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -76,5 +76,5 @@ def tail(log: pathlib.Path, lines: int = 3) -> str:
         return ""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
-        kept = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return " | ".join(kept[-lines:])
+        texts = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return " | ".join(texts[-lines:])

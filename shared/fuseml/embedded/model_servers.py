@@ -1,7 +1,7 @@
-"""Serves applications at `/apps/<name>/`: one process for each, started by its first request and stopped when nobody asks.
+"""Serves applications at `/apps/<name>/`: one process for each, started by its first request and stopped when it is idle.
 
-A new version is started next to the old one, which goes on answering; when it is ready it takes over, and the old one ends after
-its last answer. So a replacement fails no request, and a version that cannot start leaves the old one in place.
+A new version starts beside the old one, which still answers. When it is ready it takes over, and the old one ends after its last
+response. So a replacement fails no request, and a version that cannot start leaves the old one in place.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _REQUEST_SECONDS = 60.0
 _SWEEP_SECONDS = 2.0
 # MLflow copies each model that it loads into the folder for temporary files, and leaves it there.
 _SCRATCH = ".scratch-"
-# Headers that belong to one connection (RFC 9110 7.6.1), and what the client's server sets itself. The token is for us, not for the model.
-_NOT_PASSED_ON = frozenset(
+# Hop-by-hop headers (RFC 9110 7.6.1), and headers that the next hop sets itself. The token is not for the model.
+_NOT_FORWARDED = frozenset(
     {
         "connection",
         "keep-alive",
@@ -49,7 +49,7 @@ _NOT_PASSED_ON = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model server answered."""
+    """The response of a model server."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -58,7 +58,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """`revision` of an application is to be served, `serving` is, if any; `failed` says why it cannot be."""
+    """`revision` is the newest one of the application, `serving` the one that answers, if any; `failed` is the cause why the newest cannot."""
 
     name: str
     model: str | None
@@ -80,14 +80,14 @@ class _Server:
     retired: bool = False
 
     def close(self) -> None:
-        """End the process and remove what it has downloaded."""
+        """End the process and remove its downloads."""
         self.child.stop()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 @dataclass
 class _Slot:
-    """An application: what serves it now, and what is being started for it."""
+    """An application: its present server, and the revision that is being started."""
 
     serving: _Server | None = None
     starting: int | None = None
@@ -96,7 +96,7 @@ class _Slot:
 
 
 class ModelServers:
-    """`runtimes` is the folder of the environments that builder steps made; `idle` is in seconds."""
+    """`runtimes` is the folder of the environments of builder steps; `idle` is in seconds."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class ModelServers:
         self._sweeper = threading.Thread(target=self._sweep, name="model-servers", daemon=True)
 
     def start(self) -> None:
-        """Begin to stop what is idle."""
+        """Begin to stop idle servers."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for left_over in self._folder.glob(f"{_SCRATCH}*"):
             shutil.rmtree(left_over, ignore_errors=True)
@@ -134,7 +134,7 @@ class ModelServers:
             server.close()
 
     def request(self, name: str, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> Reply:
-        """Pass a request on to the application, starting it if need be.
+        """Forward a request to the application; the first one starts it.
 
         Raises NotFoundError for an unknown application, TemporaryError while it cannot answer, PermanentError when its model
         cannot be served at all.
@@ -144,12 +144,12 @@ class ModelServers:
         slot = self._slot(name)
         server = self._acquire(application, slot)
         try:
-            passed = [(key, value) for key, value in headers if key.lower() not in _NOT_PASSED_ON]
+            forwarded = [(key, value) for key, value in headers if key.lower() not in _NOT_FORWARDED]
             answer = self._pool.request(
                 method,
                 server.url + path,
                 body=body,
-                headers=urllib3.HTTPHeaderDict(passed),
+                headers=urllib3.HTTPHeaderDict(forwarded),
                 timeout=_REQUEST_SECONDS,
                 redirect=False,
                 decode_content=False,
@@ -158,11 +158,11 @@ class ModelServers:
             raise errors.TemporaryError(f"application {name!r} did not answer: {type(error).__name__}") from error
         finally:
             self._release(name, slot, server)
-        kept = [(key, value) for key, value in answer.headers.items() if key.lower() not in _NOT_PASSED_ON | {"content-length"}]
-        return Reply(answer.status, kept, answer.data)
+        returned = [(key, value) for key, value in answer.headers.items() if key.lower() not in _NOT_FORWARDED | {"content-length"}]
+        return Reply(answer.status, returned, answer.data)
 
     def forget(self, name: str) -> None:
-        """End what serves an application that is no more; another one of its name begins anew."""
+        """End the server of a deleted application; another application of its name gets its own."""
         with self._lock:
             slot = self._slots.pop(name, None)
         if slot is None:
@@ -175,7 +175,7 @@ class ModelServers:
             server.close()
 
     def status(self, name: str) -> Condition:
-        """What serves the application now, and why its newest revision does not if it cannot. Starts nothing. Raises NotFoundError."""
+        """The condition of the application. Starts nothing. Raises NotFoundError."""
         with self._store.read() as session:
             application = applications.served(session, name)
         slot = self._slot(name)
@@ -198,7 +198,7 @@ class ModelServers:
         with slot.changed:
             while True:
                 if slot.serving is not None and not slot.serving.child.running:
-                    _log.warning("the model server of %s ended by itself; it is started again", application.application)
+                    _log.warning("the model server of %s ended unexpectedly; it is started again", application.application)
                     slot.serving.close()
                     slot.serving = None
                 current = slot.serving is not None and slot.serving.revision == application.revision
@@ -222,7 +222,7 @@ class ModelServers:
             server.last_used = time.monotonic()
             over = server.retired and server.busy == 0
         if over:
-            # Not here: the caller's answer must not wait for the end of a process.
+            # In a thread: the response must not wait for the end of a process.
             threading.Thread(target=server.close, name=f"stop-{name}", daemon=True).start()
 
     def _launch(self, application: applications.ApplicationRevision, slot: _Slot) -> None:
@@ -276,14 +276,14 @@ class ModelServers:
     def _python(self, runtime: str) -> list[str]:
         repository, _, tag = runtime.rpartition(":")
         if not repository or tag == "host":
-            # -P: a module of the working folder must not be taken for an installed one.
+            # -P: a module of the working folder must not shadow an installed one.
             return [sys.executable, "-P"]
         python = self._runtimes / tag / "bin" / "python"
         if "/" in tag or not python.exists():
             raise errors.PermanentError(
                 f"its runtime {runtime!r} is not an environment on this machine; run its workflow again to build it"
             )
-        # -I: nothing but the environment; the builder has put the model server into it.
+        # -I: only the environment; the builder has installed the model server there.
         return [str(python), "-I"]
 
     def _sweep(self) -> None:

@@ -1,7 +1,6 @@
 """One address for everything: HTTP paths to functions by the catalogue, git, applications, and the server's own health.
 
-Event endpoints are at `/` of a function's own address on Knative; here they have no path at all, so nothing from outside can
-reach them: events come through the broker only.
+On Knative event endpoints are at `/` of a function's own address. Here they have no path, so that events come through the broker only.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ class Gateway:
 
 
 def call(app: flask.Flask, method: str, path: str, headers: Mapping[str, str], body: bytes) -> broker.Answer:
-    """One HTTP request to an application of this process, without a network in between."""
+    """One HTTP request to an application of this process, without a network."""
     environ = wsgi_client.create_environ(path, method=method, headers=dict(headers), data=body)
-    chunks, status, answered = wsgi_client.run_wsgi_app(app.wsgi_app, environ, buffered=True)
-    return broker.Answer(int(status.split(" ", 1)[0]), {name.lower(): value for name, value in answered}, b"".join(chunks))
+    chunks, status, fields = wsgi_client.run_wsgi_app(app.wsgi_app, environ, buffered=True)
+    return broker.Answer(int(status.split(" ", 1)[0]), {name.lower(): value for name, value in fields}, b"".join(chunks))
 
 
 def own_app(
@@ -52,7 +51,7 @@ def own_app(
     readiness: Callable[[], dict[str, Any]],
     store: database.Database,
 ) -> flask.Flask:
-    """What belongs to the embedded server itself: `/`, `/readyz`, `/version`, `/metrics`, `/openapi.json`, `/apps/<name>/`."""
+    """The paths of the embedded server itself: `/`, `/readyz`, `/version`, `/metrics`, `/openapi.json`, `/apps/<name>/`."""
     api = http.Api("embedded", "The embedded server", tokens=None, store=store)
     app = api.app
     app.config["MAX_CONTENT_LENGTH"] = 64 << 20
@@ -60,7 +59,7 @@ def own_app(
 
     @app.before_request
     def guard_metrics() -> None:
-        # Who is on this machine may look; a server that listens for others asks them for a token.
+        # Processes of this machine need no token; callers from other machines do.
         if flask.request.path == "/metrics" and not ipaddress.ip_address(flask.request.remote_addr or "::").is_loopback:
             tokens.caller(flask.request.headers.get("Authorization"))
 
@@ -93,7 +92,7 @@ def own_app(
 
 
 def _unservable(error: errors.PermanentError) -> flask.Response:
-    # A model that cannot be served is the server's condition, not the caller's mistake; waiting does not mend it.
+    # A model that cannot be served is a fault of the server, not of the request, and waiting does not repair it.
     response = http.error_response(error)
     if type(error) is errors.PermanentError:
         response.status_code = 502

@@ -1,6 +1,6 @@
-"""How often, after which pauses and for how long a delivery is tried: Knative's delivery spec (infra/platform-facts.md 3.2).
+"""Retries, pauses and timeout of a delivery: Knative's delivery spec (infra/platform-facts.md 3.2).
 
-A trigger's own spec replaces its broker's as a whole, as in Knative's controller: what it leaves out has no default from there.
+A trigger's own spec replaces its broker's as a whole, as in Knative's controller: a missing field has no default from the broker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 
 from fuseml.domain import errors
 
-# What a spec may say. Dead letters stay in the queue's own table, whatever sink a cluster has for them.
+# The fields of a spec. Dead letters stay in the queue's own table, whatever sink a cluster has for them.
 _FIELDS = frozenset({"retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink"})
 _DURATION = re.compile(r"PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?")
 # Knative waits without end where no spec names a timeout; in one process that would let a stuck subscriber block its trigger.
@@ -24,7 +24,7 @@ _TIMEOUT = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The first attempt is followed by `retry` others. Times are seconds; `timeout` is what one attempt may take."""
+    """The first attempt is followed by up to `retry` others. Times are seconds; `timeout` limits one attempt."""
 
     retry: int = 0
     policy: Literal["linear", "exponential"] = "exponential"
@@ -37,29 +37,29 @@ class Rules:
 
 
 CLUSTER = Rules(retry=10, policy="exponential", delay=0.2)
-"""Knative's own default (config-br-defaults), where neither a trigger nor its broker says anything."""
+"""Knative's own default (config-br-defaults), for a trigger and broker without a spec."""
 
 
 def read(spec: Mapping[str, Any] | None, default: Rules) -> Rules:
-    """The delivery of a trigger's or broker's `spec.delivery`. Raises PermanentError, ValueError for what cannot be honoured."""
+    """The rules of a trigger's or broker's `spec.delivery`. Raises PermanentError, ValueError for an unsupported spec."""
     if spec is None:
         return default
     unknown = sorted(spec.keys() - _FIELDS)
     if unknown:
-        raise errors.PermanentError(f"{', '.join(unknown)} cannot be honoured here")
+        raise errors.PermanentError(f"{', '.join(unknown)}: unsupported in a delivery spec; use {', '.join(sorted(_FIELDS))}")
     policy = spec.get("backoffPolicy", "exponential")
     if policy not in ("linear", "exponential"):
         raise errors.PermanentError(f"the backoff policy {policy!r} is neither linear nor exponential")
     retry, timeout = int(spec.get("retry", 0)), seconds(spec["timeout"]) if "timeout" in spec else _TIMEOUT
     if retry < 0 or timeout <= 0:
         raise errors.PermanentError("retry must not be negative, and timeout must be longer than nothing")
-    # Who sets the retries without both policy and delay gets retries without pause, also from Knative.
+    # Retries without both policy and delay have no pause, also on Knative.
     delay = seconds(spec["backoffDelay"]) if {"backoffPolicy", "backoffDelay"} <= spec.keys() else 0.0
     return Rules(retry, policy, delay, timeout)
 
 
 def of_broker(path: pathlib.Path) -> Rules:
-    """The delivery that the Broker in the file gives its triggers. Raises PermanentError that names the file."""
+    """The rules that the Broker in the file gives its triggers. Raises PermanentError that names the file."""
     document = yaml.safe_load(path.read_text())
     try:
         return read(document["spec"].get("delivery"), CLUSTER)

@@ -1,4 +1,4 @@
-"""`fuseml up`: wires the functions and their stand-ins together, serves them, and takes everything down with it."""
+"""`fuseml up`: composes the functions and their stand-ins, serves them, and ends all of them with itself."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _MAX_BODY = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to run. `mlflow` is auto, none or a URL; `environment` is what child processes may inherit from. `log_format` (json or text) is
-    that of the standard error, `otlp_endpoint` where spans are sent to.
+    """Options of the server. `mlflow` is auto, none or a URL; child processes inherit from `environment`. `log_format` (json or text) is
+    that of the standard error; spans go to `otlp_endpoint`.
     """
 
     home: pathlib.Path
@@ -52,9 +52,9 @@ class Options:
 
 
 def serve(options: Options) -> int:
-    """Run until SIGINT or SIGTERM; returns the exit code. Raises PermanentError for what keeps it from starting."""
+    """Run until SIGINT or SIGTERM; returns the exit code. Raises PermanentError when it cannot start."""
     if options.anonymous and options.host not in ("127.0.0.1", "::1", "localhost"):
-        raise errors.PermanentError("--anonymous lets everybody in and is only for loopback; leave it out, or use --host 127.0.0.1")
+        raise errors.PermanentError("--anonymous needs no token and is only for loopback; leave it out, or use --host 127.0.0.1")
     options.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     (options.home / "logs").mkdir(exist_ok=True)
     _allow_many_files()
@@ -89,10 +89,10 @@ def serve(options: Options) -> int:
                 serving.start()
                 _publish_url(options.home / "url", url)
                 _greet(options, url, parts.readiness())
-                # A signal that the kernel hands to another thread does not wake this one: look again from time to time.
+                # A signal that the kernel delivers to another thread does not wake this one, so the wait is bounded.
                 while not stopping.wait(_SIGNAL_SECONDS):
                     if not serving.is_alive():
-                        raise errors.PermanentError("the HTTP server has ended, which it should not; the log has the cause")
+                        raise errors.PermanentError("the HTTP server has ended unexpectedly; the log has the cause")
                 print("Stopping...", flush=True)  # noqa: T201
             finally:
                 (options.home / "url").unlink(missing_ok=True)
@@ -102,7 +102,7 @@ def serve(options: Options) -> int:
 
 
 def _publish_url(path: pathlib.Path, url: str) -> None:
-    # Who waits for the file must never see it empty.
+    # A reader of the file must never see it empty.
     partial = path.with_name(".url.partial")
     partial.write_text(url + "\n")
     partial.replace(path)
@@ -112,17 +112,17 @@ def _run(server: Any, stopping: threading.Event) -> None:
     try:
         server.run()
     except Exception:
-        # Closing the server from another thread makes its loop fail on the closed socket; that is how it ends.
+        # The close from another thread ends the loop with an error on the closed socket.
         if not stopping.is_set():
             _log.exception("the HTTP server failed")
 
 
 def _allow_many_files() -> None:
-    # Shells allow 1,024; a repository that was pushed to a hundred times takes two hundred while it is read.
+    # Shells allow 1,024; the reading of a repository after a hundred pushes opens two hundred.
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
-    if allowed != resource.RLIM_INFINITY and allowed < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    limit = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if allowed != resource.RLIM_INFINITY and allowed < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
 
 
 def _stop_on_signals() -> threading.Event:
@@ -138,7 +138,7 @@ def _stop_on_signals() -> threading.Event:
 
 @contextlib.contextmanager
 def _owning(home: pathlib.Path) -> Iterator[None]:
-    """Hold the home: two servers on one state would deliver everything twice. Raises PermanentError when it stays taken."""
+    """Lock the home: two servers on one state would deliver every event twice. Raises PermanentError when another server has the lock."""
     with (home / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,15 +23,15 @@ from fuseml.runtime import secrets
 
 _log = logging.getLogger("fuseml.mlflow")
 _START_SECONDS = 180
-# How often to look whether the webhook's secret was rotated; the one before stays good much longer.
+# Interval of looks at the webhook's secret, which may be rotated; the old one stays valid much longer.
 _SECRET_SECONDS = 5.0
 EXTENSION = "mlflow"
-"""The id under which its webhooks arrive, and under which it is meant to be registered."""
+"""The extension id under which its webhooks arrive, and under which people register it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What `/readyz` says of it."""
+    """Its component in `/readyz`."""
 
     status: Literal["off", "starting", "ready", "failed"]
     url: str | None = None
@@ -39,14 +39,14 @@ class Status:
 
 
 class TrackingServer:
-    """Starts in the background; a server that ends by itself is started again, with growing pauses."""
+    """Starts in the background; a server that ends is started again, with growing pauses."""
 
     def __init__(
         self, home: pathlib.Path, *, webhook_url: str, webhook_secret: Callable[[], str], environment: Mapping[str, str], mode: str
     ) -> None:
-        """`mode` is auto (run one where the package is installed), none, or the URL of one that is there already.
+        """`mode` is auto (run a server if the package is installed), none, or the URL of an existing server.
 
-        `webhook_secret` is asked again and again: it may be rotated.
+        `webhook_secret` is called periodically, because the secret may be rotated.
         """
         self._inherited = dict(environment)
         self._folder, self._webhook_url, self._webhook_secret = home / "mlflow", webhook_url, webhook_secret
@@ -56,7 +56,7 @@ class TrackingServer:
         self.state = Status("off") if mode in ("auto", "none") else Status("ready", mode)
 
     def start(self) -> None:
-        """Begin; `state` tells how it goes on."""
+        """Start in the background; `state` follows the progress."""
         if self._mode != "auto":
             return
         if importlib.util.find_spec("mlflow") is None:
@@ -93,21 +93,21 @@ class TrackingServer:
         child = child_process.SupervisedProcess(self._command(port), env=self._environment(), cwd=self._folder, log=log)
         try:
             self._wait_until_ready(child, url, log)
-            told = self._tell_secret(url, None)
+            secret = self._register_webhook(url, None)
             self.state = Status("ready", url)
-            asked = time.monotonic()
+            checked = time.monotonic()
             while child.running and not self._stopping.wait(1.0):
-                if time.monotonic() - asked > _SECRET_SECONDS:
-                    told, asked = self._tell_secret(url, told), time.monotonic()
+                if time.monotonic() - checked > _SECRET_SECONDS:
+                    secret, checked = self._register_webhook(url, secret), time.monotonic()
             if not self._stopping.is_set():
-                raise errors.TemporaryError(f"the MLflow server ended by itself: {child_process.tail(log)}")
+                raise errors.TemporaryError(f"the MLflow server ended unexpectedly: {child_process.tail(log)}")
         finally:
             child.stop()
 
-    def _tell_secret(self, url: str, told: str | None) -> str:
-        """Have the server sign with the current secret, unless it was told already."""
+    def _register_webhook(self, url: str, registered: str | None) -> str:
+        """Register the webhook with the current secret, if it is not the registered one."""
         secret = self._webhook_secret()
-        if secret != told:
+        if secret != registered:
             mlflow.Tracking(url).ensure_webhook("fuseml", self._webhook_url, secret)
         return secret
 
@@ -124,24 +124,24 @@ class TrackingServer:
         raise errors.TemporaryError(f"the MLflow server was not ready after {_START_SECONDS} seconds: {child_process.tail(log)}")
 
     def _port(self) -> int:
-        # Registered records hold the address, so the port must outlive a restart.
-        remembered = self._folder / "port"
-        if remembered.exists():
-            port = int(remembered.read_text())
+        # Records of the registry hold the address, so the port must survive a restart.
+        file = self._folder / "port"
+        if file.exists():
+            port = int(file.read_text())
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind(("127.0.0.1", port))
                 except OSError as error:
                     raise errors.TemporaryError(
-                        f"port {port}, which MLflow had before, is in use by another process; end that process, or delete {remembered} "
+                        f"port {port} of the former MLflow server is in use by another process; end that process, or delete {file} "
                         "and register the new address"
                     ) from error
             return port
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        remembered.write_text(f"{port}\n")
+        file.write_text(f"{port}\n")
         return port
 
     def _command(self, port: int) -> list[str]:
@@ -152,7 +152,7 @@ class TrackingServer:
         ]
 
     def _scratch(self) -> pathlib.Path:
-        """A fresh folder for temporary files; what a server before this one left in it is gone."""
+        """An empty folder for temporary files."""
         folder = self._folder / "tmp"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -164,9 +164,9 @@ class TrackingServer:
             **self._inherited,
             "TMPDIR": str(self._scratch()),
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            # One runner and seven consumers of jobs that nobody uses here: 1.5 GB.
+            # One runner and seven consumers of unused jobs: 1.5 GB.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            # Webhooks go to this very process on loopback, which MLflow refuses by default; the key must outlive a restart
+            # Webhooks go to this process on loopback, which MLflow refuses by default; the key must survive a restart
             # (infra/platform-facts.md 1.5).
             "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
             "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",

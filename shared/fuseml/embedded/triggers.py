@@ -1,4 +1,4 @@
-"""Reads the production Trigger files and matches events against them as Knative does (infra/platform-facts.md 3.3)."""
+"""The production triggers, read from their files, and the match of events by Knative's rules (infra/platform-facts.md 3.3)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fuseml.domain import errors, events
 from fuseml.embedded import redelivery
 
 EMBEDDED = "fuseml.io/embedded"
-"""The annotation of a trigger that the embedded broker leaves out (`none`), because it does itself what the trigger is there for."""
+"""The annotation (`none`) of a trigger that the embedded broker leaves out, because the broker does the work of its subscriber itself."""
 
 _ATTRIBUTE = re.compile("[a-z][a-z0-9]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Which events go to `subscriber` (a service's name), and how deliveries are repeated."""
+    """The events for `subscriber` (a service's name), and the rules of their delivery."""
 
     name: str
     subscriber: str
@@ -32,7 +32,7 @@ class Trigger:
         for item in self.filters:
             check(item)
 
-    def wants(self, event: events.Event) -> bool:
+    def matches(self, event: events.Event) -> bool:
         """Filters see attributes and extensions only, never data; a missing attribute fails the match."""
         attributes = {
             **event.extensions,
@@ -51,16 +51,16 @@ def _matches(dialect: Mapping[str, Any], attributes: Mapping[str, str]) -> bool:
     ((name, value),) = dialect.items()
     match name:
         case "exact":
-            return all(attributes.get(key) == wanted for key, wanted in value.items())
+            return all(attributes.get(key) == text for key, text in value.items())
         case "prefix":
-            return all(attributes.get(key, "").startswith(wanted) and key in attributes for key, wanted in value.items())
+            return all(attributes.get(key, "").startswith(text) and key in attributes for key, text in value.items())
         case "suffix":
-            return all(attributes.get(key, "").endswith(wanted) and key in attributes for key, wanted in value.items())
+            return all(attributes.get(key, "").endswith(text) and key in attributes for key, text in value.items())
         case "all":
             return all(_matches(item, attributes) for item in value)
         case "any":
             return any(_matches(item, attributes) for item in value)
-        case _:  # `check` lets only "not" through to here
+        case _:  # only "not" passes `check`
             return not _matches(value, attributes)
 
 
@@ -71,20 +71,20 @@ def contract_folder() -> pathlib.Path:
 
 
 def load(folder: pathlib.Path, default: redelivery.Rules = redelivery.CLUSTER) -> tuple[Trigger, ...]:
-    """Every Trigger in the files of `folder` that is not annotated to be left out; `default` is how their broker delivers where they say nothing.
+    """Every Trigger in the files of `folder` without the annotation `EMBEDDED`; `default` are the delivery rules of their broker.
 
-    Raises PermanentError that names the file for what cannot be honoured.
+    Raises PermanentError that names the file of an unsupported trigger.
     """
-    found: list[Trigger] = []
+    loaded: list[Trigger] = []
     for path in sorted(folder.glob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
             if not document or document.get("kind") != "Trigger" or _is_left_out(document):
                 continue
             try:
-                found.append(_read(document, default))
+                loaded.append(_read(document, default))
             except (errors.PermanentError, KeyError, TypeError, ValueError) as error:
                 raise errors.PermanentError(f"{path.name}: {error}") from error
-    return tuple(found)
+    return tuple(loaded)
 
 
 def _is_left_out(document: Mapping[str, Any]) -> bool:
@@ -95,7 +95,7 @@ def _read(document: Mapping[str, Any], default: redelivery.Rules) -> Trigger:
     spec = document["spec"]
     unknown = sorted(spec["subscriber"].keys() - {"ref"})
     if unknown:
-        raise errors.PermanentError(f"{', '.join(unknown)} cannot be honoured here")
+        raise errors.PermanentError(f"{', '.join(unknown)}: unsupported in a subscriber; use ref")
     filters = list(spec.get("filters") or [])
     if not filters and (spec.get("filter") or {}).get("attributes"):
         filters = [{"exact": spec["filter"]["attributes"]}]
@@ -108,7 +108,7 @@ def _read(document: Mapping[str, Any], default: redelivery.Rules) -> Trigger:
 
 
 def check(dialect: Mapping[str, Any]) -> None:
-    """Raises PermanentError for a filter that `Trigger.wants` could not evaluate."""
+    """Raises PermanentError for a filter that `Trigger.matches` cannot evaluate."""
     if len(dialect) != 1:
         raise errors.PermanentError("each filter has exactly one dialect")
     ((name, value),) = dialect.items()
@@ -120,6 +120,6 @@ def check(dialect: Mapping[str, Any]) -> None:
     elif name not in ("exact", "prefix", "suffix"):
         raise errors.PermanentError(f"the filter dialect {name!r} is not supported here; use exact, prefix, suffix, all, any or not")
     else:
-        for key, wanted in value.items():
-            if not _ATTRIBUTE.fullmatch(key) or not isinstance(wanted, str) or not wanted:
-                raise errors.PermanentError(f"the filter {name} {key}: {wanted!r} compares no attribute of events with a text")
+        for key, text in value.items():
+            if not _ATTRIBUTE.fullmatch(key) or not isinstance(text, str) or not text:
+                raise errors.PermanentError(f"the filter {name} {key}: {text!r} compares no attribute of events with a text")

@@ -1,1 +1,1 @@
-"""What every function needs to run: settings, the HTTP application, CloudEvents in and out, secrets, logs."""
+"""Infrastructure of a function: settings, the HTTP application, CloudEvents in and out, secrets, telemetry."""

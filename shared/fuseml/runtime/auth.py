@@ -1,4 +1,4 @@
-"""Who calls. Bearer tokens are compared by hash; nothing here keeps or shows a token."""
+"""Authentication of callers by bearer tokens. Tokens are compared by hash; none is kept or shown."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ENTRY = re.compile(r"(?:(?P<name>[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}):)?(?P<role>
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`name` is what the records of decisions say. `admin` may do everything; `workload` is a step of a run and may register applications."""
+    """`name` appears in the records of decisions. `admin` may do everything; `workload` is a step of a run and may register applications."""
 
     name: str
     role: Role
 
 
 class Tokens:
-    """Knows the hashes of the accepted tokens. `anonymous` lets everybody in as admin; only ever for loopback."""
+    """The hashes of the accepted tokens. With `anonymous` a caller without a token is admin; only for loopback."""
 
     def __init__(self, hashes: Mapping[str, Caller], *, anonymous: bool = False) -> None:
         self._hashes = dict(hashes)
@@ -32,7 +32,7 @@ class Tokens:
 
     @staticmethod
     def parse(text: str) -> Tokens:
-        """From `[name:]role:sha256` entries, comma separated; without a name, people appear by their role. Raises PermanentError."""
+        """From `[name:]role:sha256` entries, comma separated; the role is the name where none is given. Raises PermanentError."""
         hashes: dict[str, Caller] = {}
         for entry in filter(None, (part.strip() for part in text.split(","))):
             match = _ENTRY.fullmatch(entry)
@@ -45,12 +45,12 @@ class Tokens:
         return Tokens(hashes)
 
     def caller(self, authorization: str | None) -> Caller:
-        """Who sent this Authorization header. Raises UnauthenticatedError."""
+        """The caller with this Authorization header. Raises UnauthenticatedError."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() == "bearer" and token:
             digest = digest_of(token.strip())
-            for known, caller in self._hashes.items():
-                if hmac.compare_digest(known, digest):
+            for accepted, caller in self._hashes.items():
+                if hmac.compare_digest(accepted, digest):
                     return caller
             raise errors.UnauthenticatedError("the token is not valid")
         if self._anonymous:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ATTEMPTS = 5
 _FIRST_DELAY = 0.1
 _RETRIED = frozenset({404, 408, 409, 425, 429, 500, 502, 503, 504})
-# As many as a process has threads that publish: a connection beyond that would be made for one event and thrown away.
+# One for each thread that publishes: a further connection would be made for one event and thrown away.
 _CONNECTIONS = 10
 _CHECK_SECONDS = 2.0
 
@@ -25,8 +25,8 @@ _CHECK_SECONDS = 2.0
 class HttpPublisher:
     """Posts events to `url` (Knative sets it as K_SINK).
 
-    After `patience` seconds it gives up: whoever waits for an answer meanwhile is a broker too, which would deliver again, and what is
-    not published is swept later.
+    After `patience` seconds it gives up and leaves the event to the sweep: the caller that waits for this function may be a broker, too,
+    which would deliver again.
     """
 
     def __init__(self, url: str, *, patience: float = 8.0) -> None:
@@ -39,7 +39,7 @@ class HttpPublisher:
 
         self._pool = self._pool or urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS)
         headers, body = cloudevents.encode(event)
-        # The broker's own spans, if it records any, belong below what announced the event.
+        # Spans of the broker belong below the span that published the event.
         headers |= {name: event.extensions[name] for name in ("traceparent", "tracestate") if name in event.extensions}
         deadline, cause = time.monotonic() + self._patience, "no attempt was made"
         for attempt in range(_ATTEMPTS):

@@ -1,9 +1,9 @@
 """CloudEvents in and out over HTTP, and the rules of an event endpoint.
 
 An event endpoint answers 204, or 200 with exactly one CloudEvent; any other body makes Knative's filter fail the delivery
-(infra/platform-facts.md 3.1). The handled-event record, with the reply, is written in the transaction of the effect. What the SDK gets
-wrong (infra/platform-facts.md 4.1) is put right here: broken JSON is refused instead of handed on as bytes, attributes are
-percent-decoded, a reply always says what it holds.
+(infra/platform-facts.md 3.1). The handled-event record, with the reply, is written in the transaction of the effect. This module corrects
+the SDK (infra/platform-facts.md 4.1): broken JSON is refused instead of passed on as bytes, attributes are percent-decoded, a reply always
+has a content type.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _FULL_SECONDS = 10.0
 _log = logging.getLogger("fuseml.events")
 
 Handler = Callable[[sqlmodel.Session, events.Event], Sequence[events.Payload]]
-"""Applies an event inside the given transaction and returns what it announces. Runs once for each (source, id)."""
+"""Applies an event inside the given transaction and returns the payloads to publish. Runs once for each (source, id)."""
 
 
 def nothing(_session: sqlmodel.Session, _event: events.Event) -> Sequence[events.Payload]:
-    """The handler of events that have no effect but what runs after them, on every delivery: nothing is remembered of them."""
+    """The handler of events whose only effect is `after`, on every delivery: no handled-event record is written."""
     return ()
 
 
 class Publisher(Protocol):
-    """Where events go: Knative's broker by HTTP, or the embedded one."""
+    """A broker: Knative's by HTTP, or the embedded one."""
 
     def publish(self, event: events.Event) -> None:
-        """Hand the event over; when this returns it is safe. Raises TemporaryError, PermanentError."""
+        """Hand the event over; after the return it is stored. Raises TemporaryError, PermanentError."""
 
 
 def decode(headers: Mapping[str, str], body: bytes) -> events.Event:
@@ -75,7 +75,7 @@ def decode(headers: Mapping[str, str], body: bytes) -> events.Event:
         raise errors.InvalidError(f"CloudEvents {attributes['specversion']} is not understood; send version 1.0")
     if data is not None and not isinstance(data, dict):
         raise errors.InvalidError("the event's data must be a JSON object")
-    known = {"specversion", "type", "source", "id", "subject", "time", "datacontenttype", "dataschema"}
+    standard = {"specversion", "type", "source", "id", "subject", "time", "datacontenttype", "dataschema"}
     return events.Event(
         type=attributes["type"],
         source=attributes["source"],
@@ -83,7 +83,7 @@ def decode(headers: Mapping[str, str], body: bytes) -> events.Event:
         subject=attributes.get("subject"),
         time=attributes.get("time") or clock.now(),
         data=data or {},
-        extensions={name: value for name, value in attributes.items() if name not in known},
+        extensions={name: value for name, value in attributes.items() if name not in standard},
     )
 
 
@@ -96,11 +96,11 @@ def _attribute(name: str, value: object) -> str:
     return str(value)
 
 
-def _json(body: bytes, what: str) -> object:
+def _json(body: bytes, part: str) -> object:
     try:
         return http.parse_json(body)
     except (ValueError, RecursionError) as error:
-        raise errors.InvalidError(f"{what} is not valid JSON: {error}") from error
+        raise errors.InvalidError(f"{part} is not valid JSON: {error}") from error
 
 
 def encode(event: events.Event) -> tuple[dict[str, str], bytes]:
@@ -116,7 +116,7 @@ class Receiver:
     """The event endpoint of one function at `/`: decodes, dispatches by type, handles each event once, answers by Knative's rules.
 
     `handlers` maps a type, or a prefix ending in `*`, to its handler. `after(event)` runs when the transaction is committed, on
-    every delivery, and must be idempotent: it is where effects outside the database are made good.
+    every delivery, and must be idempotent: it has the effects outside the database.
     """
 
     def __init__(
@@ -132,27 +132,27 @@ class Receiver:
 
     def _receive(self) -> flask.Response:
         event: events.Event | None = None
-        with handling.Handling(self._consumer) as seen:
+        with handling.Handling(self._consumer) as delivery:
             try:
                 event = decode(dict(flask.request.headers), flask.request.get_data())
-                seen.begin(event)
-                return _reply(self._handle(event, seen))
+                delivery.begin(event)
+                return _reply(self._handle(event, delivery))
             except errors.FusemlError as error:
-                seen.outcome, seen.cause = "refused", error.message
-                return _told(error.message, next(code for kind, code in STATUS.items() if isinstance(error, kind)))
+                delivery.outcome, delivery.cause = "refused", error.message
+                return _refusal(error.message, next(code for kind, code in STATUS.items() if isinstance(error, kind)))
             except werkzeug.exceptions.HTTPException as error:
-                seen.outcome, seen.cause = "refused", error.description or str(error)
-                return _told(seen.cause, error.code or 500)
+                delivery.outcome, delivery.cause = "refused", error.description or str(error)
+                return _refusal(delivery.cause, error.code or 500)
             except Exception:
-                # Whatever it is, the broker must hear of it in a way that makes it try again, and people must find the cause.
-                seen.outcome = "failed"
+                # The broker must try again, and the log must have the cause.
+                delivery.outcome = "failed"
                 _log.exception("handling %s failed", event.id if event else "an event that could not be read")
-                return _told(f"{self._consumer} failed on this event; its log has the cause", 500)
+                return _refusal(f"{self._consumer} failed on this event; its log has the cause", 500)
 
-    def _handle(self, event: events.Event, seen: handling.Handling) -> events.Event | None:
+    def _handle(self, event: events.Event, delivery: handling.Handling) -> events.Event | None:
         handler = self._find(event.type)
         if handler is None:
-            seen.outcome = "unknown"
+            delivery.outcome = "unknown"
             return None
         if event.type in events.PAYLOADS:
             events.read(event)
@@ -160,24 +160,24 @@ class Receiver:
             if self._after is not None:
                 self._after(event)
             return None
-        waiting: list[outbox.PendingEvent] = []
+        enqueued: list[outbox.PendingEvent] = []
         with self._store.write() as session:
             before = outbox.handled(session, self._consumer, event)
             if before is None:
-                announced = [events.event(payload, clock.now(), _context(event)) for payload in handler(session, event)]
+                caused = [events.event(payload, clock.now(), _context(event)) for payload in handler(session, event)]
                 # A reply can carry one event; several go through the outbox, all of them, to keep one order.
-                reply = announced[0] if len(announced) == 1 else None
-                waiting = outbox.add(session, announced if reply is None else [], clock.now())
+                reply = caused[0] if len(caused) == 1 else None
+                enqueued = outbox.add(session, caused if reply is None else [], clock.now())
                 outbox.record_handled(session, self._consumer, event, reply, clock.now())
-                seen.announced = announced
-        # What a process that died right here has left is for the sweep. A duplicate that published it would answer a broker that is slow,
-        # and delivers again, with more events.
-        relay(self._store, self._publisher, waiting)
+                delivery.caused = caused
+        # After a crash here the sweep publishes the events. A duplicate does not: it would answer a slow broker, which delivers again,
+        # with more events.
+        relay(self._store, self._publisher, enqueued)
         if self._after is not None:
             self._after(event)
         if before is not None:
-            seen.outcome, seen.announced = "duplicate", [before.event] if before.event else []
-            return before.event
+            delivery.outcome, delivery.caused = "duplicate", [before.reply] if before.reply else []
+            return before.reply
         return reply
 
     def _find(self, type: str) -> Handler | None:
@@ -187,12 +187,12 @@ class Receiver:
         )
 
 
-def _told(text: str, status: int) -> flask.Response:
+def _refusal(text: str, status: int) -> flask.Response:
     return flask.Response(text.encode(errors="backslashreplace") + b"\n", status, content_type="text/plain; charset=utf-8")
 
 
 def _context(event: events.Event) -> dict[str, str]:
-    # W3C trace context travels from cause to effect; so does the cause itself, for `why`.
+    # The W3C trace context goes from cause to effect, and so does the cause itself, for `why`.
     return {**trace.outgoing(), **events.caused_by(event.source, event.id)}
 
 
@@ -203,36 +203,36 @@ def _reply(event: events.Event | None) -> flask.Response:
     return flask.Response(body, 200, headers)
 
 
-def relay(store: database.Database, publisher: Publisher, announced: Sequence[outbox.PendingEvent]) -> None:
-    """Publish, in order, what a transaction has announced, once it is committed. A broker that does not answer leaves the rest for the sweep."""
-    _publish(store, publisher, announced)
+def relay(store: database.Database, publisher: Publisher, enqueued: Sequence[outbox.PendingEvent]) -> None:
+    """Publish the events of a committed transaction, in order. While the broker does not answer, the rest waits for the sweep."""
+    _publish(store, publisher, enqueued)
 
 
 def sweep(store: database.Database, publisher: Publisher, before: str) -> int:
-    """Publish, oldest first, what was announced before a time and is still in the outbox: who announced it has died, or met no broker.
+    """Publish, oldest first, the events that are in the outbox since before a time: after a crash, or an outage of the broker.
 
-    Returns how many events went out. Two sweeps at once publish an event twice at worst, and consumers know it by its id.
+    Returns the number of published events. Two sweeps at once publish an event twice at worst; consumers recognise it by its id.
     """
     sent = last = 0
     while True:
         with store.read() as session:
-            found = outbox.pending(session, last, _BATCH, before)
-        done, reached = _publish(store, publisher, found)
+            batch = outbox.pending(session, last, _BATCH, before)
+        done, reached = _publish(store, publisher, batch)
         sent += done
-        if not reached or len(found) < _BATCH:
+        if not reached or len(batch) < _BATCH:
             return sent
-        last = found[-1].sequence
+        last = batch[-1].sequence
 
 
-def _publish(store: database.Database, publisher: Publisher, announced: Sequence[outbox.PendingEvent]) -> tuple[int, bool]:
-    """How many events went out, and whether the broker was there to the end.
+def _publish(store: database.Database, publisher: Publisher, enqueued: Sequence[outbox.PendingEvent]) -> tuple[int, bool]:
+    """The number of published events, and whether the broker answered to the end.
 
-    An event that the broker refuses stays in the outbox, for people to look at; the others do not wait behind it.
+    An event that the broker refuses stays in the outbox for an operator; the others do not wait behind it.
     """
     done: list[int] = []
     reached = True
-    for waiting in announced:
-        event = waiting.event
+    for entry in enqueued:
+        event = entry.event
         try:
             publisher.publish(event)
         except errors.PermanentError as error:
@@ -242,7 +242,7 @@ def _publish(store: database.Database, publisher: Publisher, announced: Sequence
             reached = False
             break
         else:
-            done.append(waiting.sequence)
+            done.append(entry.sequence)
     if done:
         with store.write() as session:
             outbox.remove(session, done)
@@ -250,14 +250,16 @@ def _publish(store: database.Database, publisher: Publisher, announced: Sequence
 
 
 def enqueue(session: sqlmodel.Session, *payloads: events.Payload, cause: tuple[str, str] | None = None) -> list[outbox.PendingEvent]:
-    """Put events into the outbox of the running transaction; `relay` takes what it returns, after the commit. They belong to the trace of
-    the request; `cause` is what led to them (`Event.cause`).
+    """Put events into the outbox of the running transaction and return their entries for `relay` after the commit. They belong to the
+    trace of the request; `cause` names their cause (`Event.cause`).
 
-    Raises TemporaryError, so that nothing of the transaction is stored, while the broker is away or full and too many events wait
-    for it. What event handlers announce is exempt: what was accepted must be able to come to its end.
+    Raises TemporaryError, so that nothing of the transaction is stored, while too many events wait for the broker. Events of event
+    handlers are exempt: accepted work must be able to finish.
     """
     if payloads and outbox.is_full(session):
-        raise errors.TemporaryError(f"{outbox.FULL} events wait for the broker, which takes none now; try again later", delay=_FULL_SECONDS)
+        raise errors.TemporaryError(
+            f"{outbox.FULL} events wait for the broker, which accepts none now; try again later", delay=_FULL_SECONDS
+        )
     moment = clock.now()
     extensions = {**trace.outgoing(), **(events.caused_by(*cause) if cause else {})}
     return outbox.add(session, [events.event(payload, moment, extensions) for payload in payloads], moment)

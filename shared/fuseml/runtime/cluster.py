@@ -1,8 +1,7 @@
-"""A connection to Kubernetes, and what the failures of its calls mean.
+"""A connection to Kubernetes, and the meaning of its failures.
 
-The `kubernetes` package takes longer to import than everything else a function does (1.4 s), so it is imported with the first call, and
-with it the HTTP client that it uses.
-Nothing that is sent or received gets into a message but what the server says is wrong, and not even that where a Secret is sent.
+The import of the `kubernetes` package takes longer than the rest of a function's start (1.4 s), so it happens with the first call.
+Messages hold nothing that is sent or received, except the server's own reason, and not even that where a Secret is sent.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Connection:
     """One namespace of a cluster: that of the pod's service account, else of the current kubeconfig; or one whose API is at `host`.
 
     Every call of its children raises TemporaryError when the cluster cannot be reached or is busy, and PermanentError (NotFoundError,
-    ConflictError, InvalidError, TooLargeError) when the same call cannot succeed. `needs` is what a cluster lacks that knows no such objects.
+    ConflictError, InvalidError, TooLargeError) when the same call cannot succeed. `needs` names the software that defines the objects.
     """
 
     needs = "Kubernetes"
@@ -46,10 +45,10 @@ class Connection:
         import urllib3
         from kubernetes import client, config
 
-        # At the level DEBUG it logs whole answers, Secrets among them.
+        # At the level DEBUG it logs whole responses, Secrets among them.
         logging.getLogger("kubernetes.client.rest").setLevel(logging.INFO)
         configuration = client.Configuration()
-        # Once more where a kept connection turns out to be dead; longer waits, and how long, are for the caller to decide.
+        # One retry, for a kept connection that is dead; the caller decides on longer waits.
         configuration.retries = urllib3.Retry(1, respect_retry_after_header=False)
         if self._host is not None:
             configuration.host = self._host
@@ -61,13 +60,13 @@ class Connection:
                 config.load_kube_config(client_configuration=configuration)
             except config.ConfigException as error:
                 raise errors.PermanentError(
-                    "there is no cluster to run on: this process has neither the service account of a pod nor a kubeconfig"
+                    "no cluster to run on: this process has neither the service account of a pod nor a kubeconfig; run it in a pod or set KUBECONFIG"
                 ) from error
         return client.ApiClient(configuration)
 
     @contextlib.contextmanager
     def _refusals(self, verb: str, resource: str, *, sent_secret: bool = False) -> Iterator[None]:
-        """Tell what the failure of a call means. `from None`: the client's own errors hold whole answers."""
+        """Translate the failures of a call. `from None`: the client's own errors hold whole responses."""
         import urllib3.exceptions
         from kubernetes import client
 
@@ -78,39 +77,39 @@ class Connection:
         except urllib3.exceptions.HTTPError as error:
             raise errors.TemporaryError(f"the cluster cannot be reached to {verb} {resource}: {type(error).__name__}") from None
 
-    def _refusal(self, error: Any, what: str, *, sent_secret: bool) -> errors.FusemlError:
+    def _refusal(self, error: Any, action: str, *, sent_secret: bool) -> errors.FusemlError:
         reason, message = _status(error.body)
-        said = f": {reason if sent_secret else message or reason}".removesuffix(": ")
+        cause = f": {reason if sent_secret else message or reason}".removesuffix(": ")
         details: dict[str, object] = {"status": error.status, "reason": reason}
         match error.status:
             case 400 | 422:
-                return errors.InvalidError(f"the cluster refuses to {what}{said}", details=details)
+                return errors.InvalidError(f"the cluster refuses to {action}{cause}", details=details)
             case 401:
                 return errors.PermanentError(
-                    f"the cluster does not know us, so we may not {what}: check the token of the service account", details=details
+                    f"the cluster does not know us, so we may not {action}: check the token of the service account", details=details
                 )
             case 403:
-                return errors.PermanentError(f"the service account may not {what}; grant it{said}", details=details)
+                return errors.PermanentError(f"the service account may not {action}; grant it{cause}", details=details)
             case 404:
                 return errors.NotFoundError(
-                    f"the cluster has nothing there to {what}: is {self.needs} installed, is the namespace there?{said}", details=details
+                    f"the cluster has nothing there to {action}: is {self.needs} installed, is the namespace there?{cause}", details=details
                 )
             case 409:
-                return errors.ConflictError(f"the cluster finds a conflict when asked to {what}{said}", details=details)
+                return errors.ConflictError(f"the cluster finds a conflict when asked to {action}{cause}", details=details)
             case 413:
-                return errors.TooLargeError(f"it is too large to {what}{said}", details=details)
+                return errors.TooLargeError(f"it is too large to {action}{cause}", details=details)
             case 0:
-                return errors.PermanentError(f"the cluster's certificate is not trusted, so we do not {what}", details=details)
+                return errors.PermanentError(f"the cluster's certificate is not trusted, so we do not {action}", details=details)
             case status if status in (408, 429) or status >= 500:
                 return errors.TemporaryError(
-                    f"the cluster cannot {what} now (status {status}){said}", details=details, delay=_delay(error.headers)
+                    f"the cluster cannot {action} now (status {status}){cause}", details=details, delay=_delay(error.headers)
                 )
             case status:
-                return errors.PermanentError(f"the cluster answers {status} when asked to {what}{said}", details=details)
+                return errors.PermanentError(f"the cluster answers {status} when asked to {action}{cause}", details=details)
 
 
 def _status(body: object) -> tuple[str, str]:
-    """Reason and message of the `Status` object that Kubernetes answers failures with; other answers (of proxies) say nothing."""
+    """Reason and message of the `Status` object of a failure; both are empty for the responses of proxies."""
     try:
         status = json.loads(body if isinstance(body, str | bytes) else "")
         return str(status["reason"]), str(status["message"])[:_LONGEST_MESSAGE]
@@ -119,6 +118,6 @@ def _status(body: object) -> tuple[str, str]:
 
 
 def _delay(headers: Any) -> float:
-    """Seconds that the server asks to wait."""
-    said = str((headers or {}).get("Retry-After", ""))
-    return float(said) if said.isdecimal() else 1.0
+    """Seconds to wait, by the server's Retry-After."""
+    text = str((headers or {}).get("Retry-After", ""))
+    return float(text) if text.isdecimal() else 1.0

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fuseml.store import database
 
 MAX_BODY = 4 << 20
-"""Bytes. Documents are small; code and artifacts take other ways."""
+"""Bytes. Documents are small; code and artifacts do not pass through the API."""
 
 _log = logging.getLogger("fuseml.http")
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class ErrorBody(pydantic.BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed(Generic[T]):
+class ListPage(Generic[T]):
     """A page of results; `next_cursor` becomes the Link header."""
 
     items: Sequence[T]
@@ -106,8 +106,8 @@ class Operation:
 class Api:
     """A function's Flask application and the routes on it.
 
-    `tokens` None means that every route is public: webhooks and event endpoints have their own proof. `/healthz` and `/metrics` need
-    no token; the latter tells what waits in `store`, too, where one is given: for the one function that speaks for all.
+    With `tokens` None every route is public: webhooks and event endpoints have their own proof. `/healthz`, `/readyz` and `/metrics` need
+    no token. `/metrics` reports the depths in `store`, too, if it is given: by one function for the whole installation.
     """
 
     def __init__(self, name: str, summary: str, *, tokens: auth.Tokens | None, store: database.Database | None = None) -> None:
@@ -142,9 +142,8 @@ class Api:
     ) -> Callable[[Callable[..., object]], Callable[..., object]]:
         """Serve `handler(path variables..., query=, body=)`. Its docstring documents the operation.
 
-        `document` only describes a body that the handler reads itself (`read_document`), because its checks need positions.
-
-        The handler returns a model, `Listed`, plain data, a Flask response, or None for an empty answer.
+        `document` describes a body that the handler reads itself (`read_document`), because its checks need positions. The handler
+        returns a model, `ListPage`, plain data, a Flask response, or None for an empty response.
         """
 
         def register(handler: Callable[..., object]) -> Callable[..., object]:
@@ -198,13 +197,13 @@ class Api:
 
 
 def caller() -> auth.Caller:
-    """Who sent the request that is being handled. Only where a token was asked for."""
-    found: auth.Caller = flask.g.caller
-    return found
+    """The caller of the request that is being handled; only on routes that need a token."""
+    caller: auth.Caller = flask.g.caller
+    return caller
 
 
 def version() -> dict[str, str]:
-    """What every server answers at `/version`; the fields are the original API's."""
+    """The response of every server to `/version`; the fields are the original API's."""
     return {
         "version": fuseml.__version__,
         "gitCommit": "",
@@ -220,14 +219,14 @@ def read_query(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:
     data: dict[str, object] = {}
     lists = {info.alias or name for name, info in model.model_fields.items() if typing.get_origin(info.annotation) is list}
     for name, values in flask.request.args.lists():
-        given = [value for value in values if value != ""]
-        if given:
-            data[name] = given if name in lists else given[-1]
+        present = [value for value in values if value != ""]
+        if present:
+            data[name] = present if name in lists else present[-1]
     return validate(model, data, kind="query")
 
 
 def read_document() -> Parsed:
-    """The request's body as data with positions; JSON, or YAML where the header says so or says nothing. Raises InvalidError."""
+    """The request's body as data with positions: JSON by its content type, else YAML. Raises InvalidError."""
     raw = flask.request.get_data()
     if not raw.strip():
         raise errors.InvalidError("the request needs a body (JSON or YAML)", [errors.Problem("", "the body is empty")])
@@ -246,7 +245,7 @@ def read_document() -> Parsed:
 
 
 def parse_json(raw: bytes) -> object:
-    """JSON text as data. Raises RecursionError, and ValueError also for what a strict reader could not take back: NaN, half a character."""
+    """JSON text as data. Raises RecursionError, and ValueError also for values that strict JSON cannot express: NaN, half a surrogate pair."""
     data = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
     if b"\\u" in raw:
         json.dumps(data, ensure_ascii=False).encode()
@@ -254,7 +253,7 @@ def parse_json(raw: bytes) -> object:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def read_body(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:
@@ -268,7 +267,7 @@ def _is_json(content_type: str | None) -> bool:
 
 
 def respond(result: object, status: int) -> flask.Response:
-    """Encode what a handler returned, as YAML when the client prefers it, else as JSON."""
+    """Encode the result of a handler, as YAML where the client accepts it, else as JSON."""
     if isinstance(result, flask.Response):
         return result
     if result is None:
@@ -277,10 +276,10 @@ def respond(result: object, status: int) -> flask.Response:
     revision = getattr(result, "revision", None)
     if isinstance(revision, int):
         headers["ETag"] = f'"{revision}"'
-    if isinstance(result, Listed):
+    if isinstance(result, ListPage):
         if result.next_cursor:
             arguments = {**flask.request.args.to_dict(flat=False), "cursor": [result.next_cursor]}
-            # Relative, because who asked may know this function by another address.
+            # Relative, because the client may use another address of this function.
             headers["Link"] = f'<{flask.request.path}?{urllib.parse.urlencode(arguments, doseq=True)}>; rel="next"'
         result = list(result.items)
     return encode(_plain(result), status, headers)
@@ -304,12 +303,12 @@ def encode(data: object, status: int, headers: Mapping[str, str]) -> flask.Respo
         text, kind = yaml.safe_dump(data, sort_keys=False, allow_unicode=True), "application/x-yaml"
     else:
         text, kind = json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n", "application/json"
-    # Half characters that came in as JSON escapes go out as such; UTF-8 cannot hold them.
+    # Lone surrogates came in as JSON escapes and go out as such; UTF-8 cannot hold them.
     return flask.Response(text.encode(errors="backslashreplace"), status, headers, content_type=kind)
 
 
 def error_response(error: Exception) -> flask.Response:
-    """Every failure in the one error body. What we did not foresee is logged with its traceback and told without it."""
+    """Every failure in the one error body. An unexpected one is logged with its traceback, and the body has its id only."""
     status, headers = 500, dict[str, str]()
     if isinstance(error, errors.FusemlError):
         status = next(code for kind, code in STATUS.items() if isinstance(error, kind))
@@ -325,7 +324,7 @@ def error_response(error: Exception) -> flask.Response:
         elif isinstance(error, werkzeug.exceptions.NotFound):
             message = f"nothing is served at {flask.request.path}"
     else:
-        name, message, details = "fault", "something went wrong inside FuseML; the server's log has the cause under this id", {}
+        name, message, details = "fault", "FuseML failed on this request; the server's log has the cause under this id", {}
     body = ErrorBody(
         name=name,
         id=uuid.uuid4().hex[:12],

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, generated from the routes that are served. Imported only when somebody asks for the document."""
+"""OpenAPI 3.1, generated from the routes that are served. Imported with the first request for the document."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fuseml.runtime import http
 _REF = "#/components/schemas/{model}"
 
 Schemas = Mapping[type, dict[str, Any]]
-"""How the document refers to a model: models of one name in two functions are two schemas."""
+"""References of the document to models: two models of one name are two schemas."""
 
 
 def document(apis: Sequence[http.Api]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _operation(api: http.Api, operation: http.Operation, path: str, schemas: Sch
         "parameters": parameters,
         "responses": {
             str(204 if operation.returns is None and operation.status == 200 else operation.status): _response(operation.returns, schemas),
-            "default": _content("a refusal", schemas[http.ErrorBody]),
+            "default": _content("an error", schemas[http.ErrorBody]),
         },
     }
     if description.strip():

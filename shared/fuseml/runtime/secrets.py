@@ -17,14 +17,14 @@ from cryptography import fernet
 from fuseml.domain import errors
 
 WEBHOOK_OVERLAP = 24 * 3600.0
-"""Seconds for which a replaced webhook secret is still accepted: time to tell the other side."""
+"""Seconds for which a replaced webhook secret is still accepted: time to give the sender the new one."""
 
 
 class Keyring:
     """Seals and unseals. Its keys appear in no representation of it."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        """`keys` are Fernet keys, the newest first. Raises PermanentError when there is none, or something else among them."""
+        """`keys` are Fernet keys, the newest first. Raises PermanentError for none, and for a key of another format."""
         if not keys:
             raise errors.PermanentError("no secret keys are configured; set FUSEML_SECRET_KEYS to at least one Fernet key")
         try:
@@ -33,7 +33,7 @@ class Keyring:
             raise errors.PermanentError(
                 "FUSEML_SECRET_KEYS holds something that is not a Fernet key (32 bytes, url-safe base64)"
             ) from error
-        # Derived values must outlive a rotation, so they hang on the oldest key.
+        # Derived values must survive a rotation, so they depend on the oldest key.
         self._oldest = keys[-1].encode()
 
     def adopt(self, key: str) -> None:
@@ -60,7 +60,7 @@ class Keyring:
         return sealed
 
     def derive(self, purpose: str) -> str:
-        """A token for `purpose` that needs no storage: the same keyring always derives the same."""
+        """A token for `purpose` that needs no storage: one keyring derives one token."""
         return hmac.new(self._oldest, purpose.encode(), hashlib.sha256).hexdigest()
 
     def git_password(self, project: str, codeset: str) -> str:
@@ -80,7 +80,7 @@ class KeyFile:
         return Keyring(read_or_create(self._path, new_key()).split())
 
     def renew(self, keyring: Keyring) -> None:
-        """Put a fresh key in front, in the file and then in the keyring that was made of it. Nothing is sealed with it before it is safe."""
+        """Put a fresh key in front, in the file and then in its keyring: no secret is sealed with a key that is not on disk."""
         with self._turn:
             key = new_key()
             with tempfile.NamedTemporaryFile("w", dir=self._path.parent, prefix=f".{self._path.name}.", delete=False) as file:
@@ -96,13 +96,13 @@ def new_webhook_secret() -> str:
     return random_secrets.token_hex(32)
 
 
-def same(given: str, wanted: str) -> bool:
+def same(given: str, expected: str) -> bool:
     """Compare in constant time."""
-    return hmac.compare_digest(given.encode(), wanted.encode())
+    return hmac.compare_digest(given.encode(), expected.encode())
 
 
 def read_or_create(path: pathlib.Path, make: str) -> str:
-    """The text of a secret file; when it is missing, it is created with `make` as text, readable by its owner only."""
+    """The text of a secret file; a missing file is created with the text `make`, readable by its owner only."""
     try:
         return path.read_text().strip()
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def read_or_create(path: pathlib.Path, make: str) -> str:
             file.write(make + "\n")
             file.flush()
             os.fsync(file.fileno())
-            # A link, not a rename: whoever comes first wins, and both read the same.
+            # A link, not a rename: the first of two processes creates the file, and both read the same.
             with contextlib.suppress(FileExistsError):
                 path.hardlink_to(file.name)
         return path.read_text().strip()

@@ -1,4 +1,4 @@
-"""The one place that gives meaning to environment variables. `main.py` of a function hands `os.environ` in; nothing else reads it."""
+"""Meaning of the environment variables. `main.py` of a function passes `os.environ`; no other module reads it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _setting(name: str, text: str, default: str = "", *, secret: bool = False, s
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A function's configuration. Every field is text; what is unset is empty. `DESCRIPTIONS` is the table for people."""
+    """A function's configuration. Every field is text; an unset variable is empty. `DESCRIPTIONS` is the table for people."""
 
     database_url: str = _setting("FUSEML_DATABASE_URL", "SQLAlchemy URL of the database", secret=True)
     broker_url: str = _setting("K_SINK", "where events are sent; Knative's SinkBinding sets it")
@@ -93,25 +93,25 @@ class Settings:
     def from_env(env: Mapping[str, str]) -> Settings:
         """Read the known variables of `env`. A log record names unknown `FUSEML_` variables: typing errors, or of another version.
 
-        They are no failure: while a new version is deployed, pods of the one before start with its configuration.
+        They are no failure: during a deployment, pods of the previous version start with the new configuration.
         """
-        known = {f.metadata["variable"]: f.name for f in dataclasses.fields(Settings)}
-        unknown = sorted(name for name in env if name.startswith(PREFIX) and name not in known)
+        fields = {f.metadata["variable"]: f.name for f in dataclasses.fields(Settings)}
+        unknown = sorted(name for name in env if name.startswith(PREFIX) and name not in fields)
         if unknown:
             _LOG.warning("settings %s are not known to this version and have no effect", ", ".join(unknown))
-        return Settings(**{known[name]: value for name, value in env.items() if name in known})
+        return Settings(**{fields[name]: value for name, value in env.items() if name in fields})
 
     def require(self, *names: str) -> Settings:
-        """This object, when all the named fields are set. Raises PermanentError that names the missing variables."""
+        """This object, if all the named fields are set. Raises PermanentError that names the missing variables."""
         missing = [f.metadata["variable"] for f in dataclasses.fields(self) if f.name in names and not getattr(self, f.name)]
         if missing:
             raise errors.PermanentError(f"missing settings: {', '.join(missing)}")
         return self
 
     def for_steps(self) -> dict[str, str]:
-        """What the built-in steps read of it, as the environment of a step's container."""
-        told = {f.metadata["variable"]: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["steps"]}
-        return {variable: value for variable, value in told.items() if value}
+        """The settings of the built-in steps, as the environment of a step's container."""
+        values = {f.metadata["variable"]: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["steps"]}
+        return {variable: value for variable, value in values.items() if value}
 
     def days(self, name: str) -> int:
         """The named field as a number of days. Raises PermanentError that names the variable."""
@@ -127,4 +127,4 @@ class Settings:
 
 
 DESCRIPTIONS: Mapping[str, str] = types.MappingProxyType({f.metadata["variable"]: f.metadata["text"] for f in dataclasses.fields(Settings)})
-"""Environment variable -> what it means."""
+"""Environment variable -> its meaning."""

@@ -1,4 +1,4 @@
-"""Projects, codesets, and the last announced commit of each ref."""
+"""Projects, codesets, and the last published commit of each ref."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def create_project(session: Session, name: str, description: str, now: str) -> P
 
 
 def ensure_project(session: Session, name: str, now: str) -> Project:
-    """The project, made now if it was not there."""
+    """The project; it is created if it is missing."""
     return session.get(Project, name) or create_project(session, name, "", now)
 
 
 def project(session: Session, name: str) -> Project:
     """Raises NotFoundError."""
-    found = session.get(Project, name)
-    if found is None:
+    row = session.get(Project, name)
+    if row is None:
         raise errors.NotFoundError(f"there is no project named {name!r}; `fuseml project list` shows those that exist")
-    return found
+    return row
 
 
 def projects(session: Session, page: paging.Page) -> paging.Slice[Project]:
@@ -50,10 +50,10 @@ def delete_project(session: Session, name: str) -> None:
 
 def codeset(session: Session, project: str, name: str) -> Codeset:
     """Raises NotFoundError."""
-    found = find_codeset(session, project, name)
-    if found is None:
+    row = find_codeset(session, project, name)
+    if row is None:
         raise errors.NotFoundError(f"there is no codeset {project}/{name}; `fuseml codeset list` shows those that exist")
-    return found
+    return row
 
 
 def find_codeset(session: Session, project: str, name: str) -> Codeset | None:
@@ -70,6 +70,7 @@ def codesets(session: Session, page: paging.Page, *, project: str | None = None)
 
 
 def add_codeset(session: Session, row: Codeset) -> None:
+    """Store a new codeset."""
     session.add(row)
     session.flush()
 
@@ -81,14 +82,14 @@ def update_codeset(session: Session, row: Codeset, *, labels: list[str], url: st
 
 
 def record_position(session: Session, row: Codeset, position: int) -> None:
-    """Note up to which push of the git host's own record all pushes are published."""
+    """Store the position in the git host's record up to which all pushes are published."""
     row.pushes_seen = position
     session.add(row)
 
 
 def delete_codeset(session: Session, project: str, name: str) -> None:
     """Removes the codeset, its refs and its assignments. Raises NotFoundError."""
-    # Only here: whoever else asks for codesets need not map workflows.
+    # Imported here: other queries of codesets need no mapping of workflows.
     from fuseml.store.tables import workflow_rows
 
     row = codeset(session, project, name)
@@ -103,13 +104,13 @@ def _refs(session: Session, project: str, name: str) -> Sequence[CodesetRef]:
     return session.exec(select(CodesetRef).where(CodesetRef.project == project, CodesetRef.codeset == name)).all()
 
 
-def announced(session: Session, project: str, name: str) -> Mapping[str, str]:
-    """ref -> commit, as last announced."""
+def commits(session: Session, project: str, name: str) -> Mapping[str, str]:
+    """The last published commit of each ref: ref -> commit."""
     return {row.ref: row.commit for row in _refs(session, project, name)}
 
 
-def announce(session: Session, codeset: Codeset, ref: str, commit: str, now: str) -> None:
-    """Remember that `ref` was seen at `commit`."""
+def record_commit(session: Session, codeset: Codeset, ref: str, commit: str, now: str) -> None:
+    """Store `commit` as the last published one of `ref`."""
     row = session.get(CodesetRef, (codeset.project, codeset.name, ref))
     if row is None:
         session.add(CodesetRef(project=codeset.project, codeset=codeset.name, ref=ref, commit=commit, updated=now))

@@ -1,6 +1,6 @@
-"""The secrets that webhooks are signed with, sealed: the current one of a codeset or tracking server, and those that it replaced.
+"""Sealed secrets of webhooks: the current one of each codeset and tracking server, and replaced ones.
 
-A replaced one stays good for a while: who signs with it, a git host or an MLflow server, may learn of the new one later.
+A replaced secret stays valid for a while, because the git host or MLflow server may get the new one later.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 
 def of_codeset(session: Session, row: codeset_rows.Codeset, now: str) -> Sequence[str]:
-    """What the codeset's deliveries may be signed with at `now`, the current secret first."""
+    """The valid secrets of the codeset at `now`, the current one first."""
     return [row.webhook_secret, *_former(session, _codeset(row), now)]
 
 
 def of_tracker(session: Session, extension: str, now: str) -> Sequence[str]:
-    """What the tracking server's deliveries may be signed with at `now`, the current secret first; nothing where it never got one."""
+    """The valid secrets of the tracking server at `now`, the current one first; empty if it has none."""
     current = session.get(webhook_rows.TrackerWebhook, extension)
     return [current.secret, *_former(session, _tracker(extension), now)] if current else []
 
 
 def replace_of_codeset(session: Session, row: codeset_rows.Codeset, sealed: str, until: str) -> None:
-    """A new secret; the one so far is good `until` then."""
+    """Store a new secret; the current one stays valid `until` then."""
     session.add(webhook_rows.FormerSecret(owner=_codeset(row), secret=row.webhook_secret, until=until))
     row.webhook_secret = sealed
     session.add(row)
 
 
 def replace_of_tracker(session: Session, extension: str, sealed: str, until: str) -> bool:
-    """A new secret, or the first one; one that there was is good `until` then. Returns whether there was one."""
+    """Store a new secret; a current one stays valid `until` then. Returns whether there was one."""
     current = session.get(webhook_rows.TrackerWebhook, extension)
     if current is None:
         session.add(webhook_rows.TrackerWebhook(extension=extension, secret=sealed))
@@ -48,12 +48,12 @@ def replace_of_tracker(session: Session, extension: str, sealed: str, until: str
 
 
 def forget_codeset(session: Session, project: str, name: str) -> None:
-    """All former secrets of a codeset, which is deleted."""
+    """Delete all former secrets of a deleted codeset."""
     _delete(session, webhook_rows.FormerSecret.owner == f"codeset {project}/{name}")
 
 
 def forget_tracker(session: Session, extension: str) -> None:
-    """All secrets of a tracking server, which is deleted."""
+    """Delete all secrets of a deleted tracking server."""
     _delete(session, webhook_rows.FormerSecret.owner == _tracker(extension))
     current = session.get(webhook_rows.TrackerWebhook, extension)
     if current is not None:
@@ -61,7 +61,7 @@ def forget_tracker(session: Session, extension: str) -> None:
 
 
 def forget_former(session: Session, now: str) -> None:
-    """Those whose time is over."""
+    """Delete former secrets that are not valid any more."""
     _delete(session, col(webhook_rows.FormerSecret.until) <= now)
 
 

@@ -141,12 +141,12 @@ def _document(session: sqlmodel.Session, name: str, number: int) -> Workflow:
 
 
 def _head(session: sqlmodel.Session, project: str, codeset: str) -> str | None:
-    return codesets.announced(session, project, codeset).get(planner.DEFAULT_REF)
+    return codesets.commits(session, project, codeset).get(planner.DEFAULT_REF)
 
 
 def _ref(session: sqlmodel.Session, project: str, codeset: str | None, commit: str | None) -> str:
     """A branch or tag at the commit, else the main branch. It is for people: code is checked out by commit."""
-    heads = codesets.announced(session, project, codeset) if codeset else {}
+    heads = codesets.commits(session, project, codeset) if codeset else {}
     at = [ref for ref, head in sorted(heads.items()) if head == commit]
     return planner.DEFAULT_REF if not at or planner.DEFAULT_REF in at else at[0]
 

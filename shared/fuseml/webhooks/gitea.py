@@ -41,7 +41,7 @@ class Push:
     """A ref of a codeset points at a new commit.
 
     `before` is None for a new ref. `commit` is always a commit, also where an annotated tag was pushed. `paths` are the changed
-    files, sorted, or None where the body cannot tell them all: new refs, tags, forced pushes that it shows, truncated lists.
+    files, sorted, or None where the body does not list them all: new refs, tags, forced pushes that it shows, truncated lists.
     """
 
     project: str

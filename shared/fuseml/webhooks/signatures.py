@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from fuseml.domain import errors
 
-_UNCONFIGURED = "no webhook secret is configured: without one, anybody could start runs; set a secret, on both sides"
+_UNCONFIGURED = "no webhook secret is configured: without one, any sender could start runs; set a secret on both sides"
 
 
 def digest(secret: str, signed: bytes) -> bytes:

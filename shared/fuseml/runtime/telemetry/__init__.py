@@ -1,6 +1,6 @@
-"""What can be seen of a running function: logs, traces and metrics. Configured here, once a process.
+"""Logs, traces and metrics of a running function, configured once a process.
 
-Nothing of it may carry a secret: logs name events and causes, never data; labels of metrics come from bounded sets.
+None may carry a secret: logs name events and causes, never data; labels of metrics come from bounded sets.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _log = logging.getLogger("fuseml.telemetry")
 
 
 def configure(service: str, settings: Settings) -> None:
-    """Logs of a function go to its standard error. Spans go out where `OTEL_EXPORTER_OTLP_ENDPOINT` says so. Raises PermanentError."""
+    """Logs of a function go to its standard error, spans to `OTEL_EXPORTER_OTLP_ENDPOINT` if it is set. Raises PermanentError."""
     logs.to_stderr(settings.log_format or "json")
     export(service, settings.otlp_endpoint)
 
 
 def export(service: str, endpoint: str) -> None:
-    """Send spans by OTLP to `endpoint`; none where it is empty. Without the packages for it one warning is logged and none are sent:
-    a function must not stand still because nobody can watch it.
+    """Send spans by OTLP to `endpoint`; none if it is empty. Without the packages of OpenTelemetry one warning is logged and none are
+    sent: a function works without observers.
     """
     if not endpoint:
         return

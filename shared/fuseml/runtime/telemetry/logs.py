@@ -1,6 +1,6 @@
-"""Log lines, for machines (one JSON object a line) and for people. All of a process go one way; nothing else sets handlers.
+"""Log lines, for machines (one JSON object a line) and for people. This module alone sets the handlers of a process.
 
-What belongs to a line besides its message is given as `extra={"fields": {...}}`: machines get it by name, people get the message.
+Fields of a line come as `extra={"fields": {...}}`: machines get them by name, people get the message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fuseml.runtime.telemetry import trace
 FORMATS = ("json", "text")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-# They write past the root's handlers.
+# Their loggers bypass the root's handlers.
 _SERVERS = ("gunicorn.error", "gunicorn.access", "werkzeug")
 
 
@@ -41,22 +41,24 @@ class JsonLines(logging.Formatter):
 
 
 class Text(logging.Formatter):
-    """For people: time of day, level where it matters, message. A message stays on its line and cannot steer the terminal."""
+    """For people: time of day, level from warning on, message. Control characters are escaped: a message stays on its line and cannot
+    control the terminal.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
-        message = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", record.getMessage())
+        message = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", record.getMessage())
         line = f"{self.formatTime(record, '%H:%M:%S')} {record.name}: {level}{message}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 def to_stderr(format: str, level: int = logging.INFO) -> None:
-    """Send everything to the standard error, and only there. Raises PermanentError for an unknown format."""
+    """Write all records to the standard error only. Raises PermanentError for an unknown format."""
     _handle([_stream(format, level)])
 
 
 def to_file(path: pathlib.Path, format: str) -> None:
-    """Everything goes to a file as JSON lines. The standard error shows people what is a warning at least, and machines (`json`) all.
+    """Write all records to a file as JSON lines. The standard error gets warnings and errors as `text`, all records as `json`.
 
     Raises PermanentError for an unknown format.
     """

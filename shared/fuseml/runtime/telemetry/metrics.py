@@ -1,5 +1,5 @@
-"""What is counted and timed. Counting is a dictionary's work; the Prometheus client, which takes 55 ms to import, only writes the answer
-to a scrape.
+"""Counters and histograms. A count is a change of a dictionary; the Prometheus client, which takes 55 ms to import, only writes the
+response to a scrape.
 
 Labels come from bounded sets: functions, templates of routes, our event types (`other` for foreign ones), states, outcomes.
 """
@@ -26,7 +26,7 @@ _RUN_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 1440
 
 
 class Counter:
-    """How often something happened, since the process started."""
+    """Number of occurrences since the process started."""
 
     kind = "counter"
 
@@ -36,12 +36,12 @@ class Counter:
         self._lock = threading.Lock()
 
     def count(self, *values: str) -> None:
-        """Once more, with a value for each label."""
+        """Add one, with a value for each label."""
         with self._lock:
             self._counts[values] = self._counts.get(values, 0) + 1
 
     def collect(self) -> Metric:
-        """As the Prometheus client has it."""
+        """In the form of the Prometheus client."""
         from prometheus_client.core import CounterMetricFamily
 
         family = CounterMetricFamily(self.name, self.text, labels=self.labels)
@@ -52,7 +52,7 @@ class Counter:
 
 
 class Histogram:
-    """How long something took, in seconds: how often not longer than each of `bounds`, and in all."""
+    """Durations in seconds: the number up to each of `bounds`, and their sum."""
 
     kind = "histogram"
 
@@ -63,7 +63,7 @@ class Histogram:
         self._lock = threading.Lock()
 
     def observe(self, seconds: float, *values: str) -> None:
-        """One more, with a value for each label."""
+        """Add a duration, with a value for each label."""
         with self._lock:
             buckets = self._seen.setdefault(values, [0] * (len(self._bounds) + 1))
             buckets[bisect.bisect_left(self._bounds, seconds)] += 1
@@ -71,7 +71,7 @@ class Histogram:
 
     @contextlib.contextmanager
     def timed(self, *values: str) -> Iterator[None]:
-        """Observe how long the block takes, also where it fails."""
+        """Observe the duration of the block, also if it fails."""
         begun = time.perf_counter()
         try:
             yield
@@ -79,7 +79,7 @@ class Histogram:
             self.observe(time.perf_counter() - begun, *values)
 
     def collect(self) -> Metric:
-        """As the Prometheus client has it."""
+        """In the form of the Prometheus client."""
         from prometheus_client.core import HistogramMetricFamily
 
         family = HistogramMetricFamily(self.name, self.text, labels=self.labels)
@@ -112,11 +112,11 @@ RUN_SECONDS = Histogram(
 RESOLVE_SECONDS = Histogram("fuseml_resolve_duration_seconds", "Time to resolve the selectors of a step or of a request")
 
 COUNTED: tuple[Counter | Histogram, ...] = (EVENTS, EVENT_SECONDS, REQUESTS, REQUEST_SECONDS, RUN_SECONDS, RESOLVE_SECONDS)
-"""Everything that is counted by the process itself; `telemetry.scrape` adds what is read from the store."""
+"""The metrics of the process itself; `telemetry.scrape` adds readings of the store."""
 
 
 def run_finished(session: sqlmodel.Session, row: runs.Run) -> None:
-    """Count a run that has just come to its end, once the transaction has, too."""
+    """Count a finished run after the commit of the transaction."""
     import sqlalchemy
 
     state, seconds = row.state, times.between(row.created, row.finished or row.created)

@@ -27,27 +27,27 @@ class Exporter:
         self._provider.add_span_processor(export.BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("fuseml")
 
-    def begin(self, name: str, kind: trace.Kind, cause: trace.Trace | None) -> trace.Recorded:
+    def begin(self, name: str, kind: trace.Kind, cause: trace.Trace | None) -> trace.Span:
         """See `trace.Recorder.begin`."""
         return _Span(self._tracer.start_span(name, context=_context(cause), kind=_KINDS[kind]), cause)
 
     def close(self) -> None:
-        """Send what is left; done at the end of the process in any case."""
+        """Send the remaining spans; also done at the end of the process."""
         self._provider.shutdown()
 
 
 class _Span:
     def __init__(self, span: api.Span, cause: trace.Trace | None) -> None:
         self._span = span
-        found = span.get_span_context()
-        state = found.trace_state.to_header() if found.trace_state else cause.state if cause else ""
-        self.trace = trace.Trace(f"{found.trace_id:032x}", f"{found.span_id:016x}", f"{int(found.trace_flags):02x}", state)
+        current = span.get_span_context()
+        state = current.trace_state.to_header() if current.trace_state else cause.state if cause else ""
+        self.trace = trace.Trace(f"{current.trace_id:032x}", f"{current.span_id:016x}", f"{int(current.trace_flags):02x}", state)
 
-    def end(self, done: trace.Open) -> None:
-        """See `trace.Recorded.end`."""
-        self._span.update_name(done.name)
-        self._span.set_attributes(done.attributes)
-        if "error.type" in done.attributes:
+    def end(self, work: trace.Work) -> None:
+        """See `trace.Span.end`."""
+        self._span.update_name(work.name)
+        self._span.set_attributes(work.attributes)
+        if "error.type" in work.attributes:
             self._span.set_status(api.StatusCode.ERROR)
         self._span.end()
 

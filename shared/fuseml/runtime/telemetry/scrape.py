@@ -1,7 +1,7 @@
-"""The answer to a scrape: what this process counted and, where it stands for the whole installation, what waits in the store.
+"""The response to a scrape: the metrics of the process and, from one function of an installation, readings of the store.
 
-Depths and ages are the same for everybody, so only one place tells them (`housekeeper`, and the embedded server): a sum over all
-functions is then right. Nothing here is remembered: a scrape reads it by a few indexed queries.
+Depths and ages belong to the whole installation, so only `housekeeper` and the embedded server report them: a sum over all functions is
+then right. A scrape reads them by a few indexed queries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """Something that goes up and down."""
+    """A reading that goes up and down."""
 
     name: str
     text: str
@@ -30,7 +30,7 @@ class Gauge:
     kind: str = "gauge"
 
     def collect(self, values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
-        """As the Prometheus client has it."""
+        """In the form of the Prometheus client."""
         from prometheus_client.core import GaugeMetricFamily
 
         family = GaugeMetricFamily(self.name, self.text, labels=self.labels)
@@ -41,18 +41,18 @@ class Gauge:
 
 REACHABLE = Gauge("fuseml_store_reachable", "1 if the database answered this scrape; 0 if it did not, and the other gauges are missing")
 QUEUE = Gauge("fuseml_queue_depth", "Deliveries that wait in the embedded broker")
-QUEUE_AGE = Gauge("fuseml_queue_oldest_seconds", "Age of the oldest event that is not delivered everywhere; 0 if there is none")
-DEAD = Gauge("fuseml_dead_letters", "Deliveries of the embedded broker that were given up")
+QUEUE_AGE = Gauge("fuseml_queue_oldest_seconds", "Age of the oldest event with an open delivery; 0 if there is none")
+DEAD = Gauge("fuseml_dead_letters", "Dead letters of the embedded broker")
 OUTBOX = Gauge("fuseml_outbox_depth", "Events that are committed and not yet published")
 OUTBOX_AGE = Gauge("fuseml_outbox_oldest_seconds", "Age of the oldest event that is not yet published; 0 if there is none")
 RUNS = Gauge("fuseml_runs", "Runs that have not finished", ("state",))
 
 READ: tuple[Gauge, ...] = (REACHABLE, QUEUE, QUEUE_AGE, DEAD, OUTBOX, OUTBOX_AGE, RUNS)
-"""Everything that is read from the store."""
+"""The readings of the store."""
 
 
 def answer(store: database.Database | None) -> tuple[bytes, str]:
-    """The text of a scrape and its content type; with the store's readings where one is given."""
+    """The text of a scrape and its content type, with the readings of `store` if it is given."""
     import prometheus_client
 
     registry = prometheus_client.CollectorRegistry(auto_describe=False)
@@ -73,7 +73,7 @@ class _Collector:
 
 
 def _readings(store: database.Database) -> Iterator[Metric]:
-    # Only here: every function imports this module, and few of them need the queue and its dialects of SQL.
+    # Imported here: every function imports this module, and few need the queue and its dialects of SQL.
     from fuseml.store import deliveries, outbox, runs
 
     try:
@@ -87,7 +87,7 @@ def _readings(store: database.Database) -> Iterator[Metric]:
             }
             unfinished = runs.count_active(session)
     except errors.TemporaryError:
-        # Whoever scrapes must hear of this, and of everything else.
+        # The outage is a reading, too, and must not cost the other metrics.
         yield REACHABLE.collect([((), 0)])
         return
     yield REACHABLE.collect([((), 1)])

@@ -1,4 +1,4 @@
-"""Every HTTP request of a function: its trace, its span, its count and its time."""
+"""Observation of HTTP requests: trace, span, count and duration of each."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 def watch(app: flask.Flask) -> None:
-    """Watch the requests of an application."""
+    """Observe the requests of an application."""
     inner = app.wsgi_app
 
-    def watched(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def observed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         begun = time.perf_counter()
         status = "500"
 
@@ -45,7 +45,7 @@ def watch(app: flask.Flask) -> None:
                 metrics.REQUEST_SECONDS.observe(time.perf_counter() - begun, app.name, method, route)
 
     app.before_request(_note_route)
-    app.wsgi_app = watched  # type: ignore[method-assign]
+    app.wsgi_app = observed  # type: ignore[method-assign]
 
 
 _Failure = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
@@ -57,6 +57,6 @@ def _note_route() -> None:
 
 
 def _carrier(environ: WSGIEnvironment) -> dict[str, str]:
-    # What an event says of itself counts more than what the broker that brought it says of its own work.
+    # The trace of an event precedes that of the broker that delivers it.
     prefix = "HTTP_CE_" if "HTTP_CE_TRACEPARENT" in environ else "HTTP_"
     return {name: environ[key] for name in ("traceparent", "tracestate") if (key := prefix + name.upper()) in environ}

@@ -11,6 +11,6 @@ from fuseml.runtime import http
 
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
-    api = http.Api("applications", "Served things that runs produced", tokens=deps.tokens)
+    api = http.Api("applications", "Applications that serve models", tokens=deps.tokens)
     routes.register(api, deps)
     return api.app

@@ -14,7 +14,7 @@ from fuseml.runtime import cloudevents, http
 
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
-    api = http.Api("dispatcher", "Starts runs", tokens=None)
+    api = http.Api("dispatcher", "The start of runs", tokens=None)
     cloudevents.Receiver(
         api,
         deps.store,
@@ -26,7 +26,7 @@ def create_app(deps: Deps) -> flask.Flask:
             events.ScheduleReached.TYPE: functools.partial(service.on_schedule_reached, deps),
             events.RunRequested.TYPE: functools.partial(service.on_run_requested, deps),
             events.RunCancelRequested.TYPE: service.on_cancel_requested,
-            # Nothing is stored. After the commit, as after every event, the runs that waited for this one are submitted.
+            # No handler: the runs that waited for this one are submitted after the commit, as after every event.
             events.RunFinished.TYPE: lambda *_: (),
             events.RunApproved.TYPE: service.on_decided,
             events.RunRejected.TYPE: service.on_decided,

@@ -12,7 +12,7 @@ from fuseml.runtime import http
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
     api = http.Api("extensions", "The extension registry", tokens=deps.tokens)
-    # Endpoints are addressed by URL: `http://` in a path is meant.
+    # A path may hold the URL of an endpoint, whose `//` must stay.
     api.app.url_map.merge_slashes = False
     routes.register(api, deps)
     return api.app

@@ -14,7 +14,7 @@ from fuseml.runtime import cloudevents, http
 
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
-    api = http.Api("housekeeper", "Repairs what was lost", tokens=None, store=deps.store)
-    # The tick itself changes nothing: the sweep runs after it, step by step, each step a transaction of its own.
+    api = http.Api("housekeeper", "The periodic sweep", tokens=None, store=deps.store)
+    # The tick itself has no effect: the sweep runs after it, each repair in its own transaction.
     cloudevents.Receiver(api, deps.store, deps.publisher, {events.TICK: cloudevents.nothing}, after=functools.partial(service.sweep, deps))
     return api.app

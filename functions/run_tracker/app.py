@@ -12,6 +12,6 @@ from fuseml.runtime import cloudevents, http
 
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
-    api = http.Api("run_tracker", "Keeps the state of runs", tokens=None)
+    api = http.Api("run_tracker", "The state of runs", tokens=None)
     cloudevents.Receiver(api, deps.store, deps.publisher, {f"{events.TEKTON_PREFIX}*": service.track})
     return api.app

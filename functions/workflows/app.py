@@ -11,6 +11,6 @@ from fuseml.runtime import http
 
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
-    api = http.Api("workflows", "Workflows and what they are assigned to", tokens=deps.tokens)
+    api = http.Api("workflows", "Workflows, their revisions and assignments", tokens=deps.tokens)
     routes.register(api, deps)
     return api.app

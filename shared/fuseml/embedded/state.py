@@ -15,7 +15,7 @@ from fuseml.store import codesets, database, webhooks
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """The folder `home`, and what is read of it at the start."""
+    """The folder `home`, with its database, keys and tokens."""
 
     home: pathlib.Path
     store: database.Database

@@ -86,26 +86,26 @@ class Connection:
                 return errors.InvalidError(f"the cluster refuses to {action}{cause}", details=details)
             case 401:
                 return errors.PermanentError(
-                    f"the cluster does not know us, so we may not {action}: check the token of the service account", details=details
+                    f"the cluster refuses the credentials to {action}: check the token of the service account", details=details
                 )
             case 403:
-                return errors.PermanentError(f"the service account may not {action}; grant it{cause}", details=details)
+                return errors.PermanentError(f"the service account may not {action}; grant the right{cause}", details=details)
             case 404:
                 return errors.NotFoundError(
-                    f"the cluster has nothing there to {action}: is {self.needs} installed, is the namespace there?{cause}", details=details
+                    f"the cluster has no object to {action}: is {self.needs} installed, does the namespace exist?{cause}", details=details
                 )
             case 409:
-                return errors.ConflictError(f"the cluster finds a conflict when asked to {action}{cause}", details=details)
+                return errors.ConflictError(f"the cluster reports a conflict on the attempt to {action}{cause}", details=details)
             case 413:
-                return errors.TooLargeError(f"it is too large to {action}{cause}", details=details)
+                return errors.TooLargeError(f"the object is too large to {action}{cause}", details=details)
             case 0:
-                return errors.PermanentError(f"the cluster's certificate is not trusted, so we do not {action}", details=details)
+                return errors.PermanentError(f"the cluster's certificate is not trusted, so it is not asked to {action}; check the certificate authority", details=details)
             case status if status in (408, 429) or status >= 500:
                 return errors.TemporaryError(
                     f"the cluster cannot {action} now (status {status}){cause}", details=details, delay=_delay(error.headers)
                 )
             case status:
-                return errors.PermanentError(f"the cluster answers {status} when asked to {action}{cause}", details=details)
+                return errors.PermanentError(f"the cluster answers {status} to the attempt to {action}{cause}", details=details)
 
 
 def _status(body: object) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Counters and histograms. A count is a change of a dictionary; the Prometheus client, which takes 55 ms to import, only writes the
 response to a scrape.
 
-Labels come from bounded sets: functions, templates of routes, our event types (`other` for foreign ones), states, outcomes.
+Labels come from bounded sets: functions, templates of routes, event types of FuseML (`other` for foreign ones), states, outcomes.
 """
 
 from __future__ import annotations

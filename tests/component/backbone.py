@@ -42,7 +42,7 @@ class Nothing:
         self.submitted.setdefault(plan.id, time.perf_counter())
 
     def cancel(self, run_id: str, reason: str) -> None:
-        """Nothing runs."""
+        """No effect: no step runs."""
 
     def observe(self, run_id: str) -> Sequence[events.Event]:
         return []

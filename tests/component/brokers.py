@@ -1,4 +1,4 @@
-"""Knative's broker for tests: the embedded one, with a queue of its own, that takes events over HTTP and delivers them to `pods`."""
+"""Knative's broker for tests: the embedded one with its own queue, which receives events over HTTP and delivers them to `pods`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import pods
 
 
 def production_triggers() -> list[triggers.Trigger]:
-    """All of them, also the one that brings every event to the ledger, which the embedded server leaves out."""
+    """All of them, also the trigger of the ledger, which the embedded server leaves out."""
     contract = triggers.contract_folder()
     default = redelivery.of_broker(contract / "broker.yaml")
     ledger = yaml.safe_load((contract / "triggers" / "events.yaml").read_text())
@@ -28,15 +28,15 @@ def production_triggers() -> list[triggers.Trigger]:
 
 
 class Queue:
-    """The broker: takes events at its address, delivers them to `pods`. What it has not delivered is on a disk of its own."""
+    """The broker: receives events at its address and delivers them to `pods`. Its queue is on its own disk."""
 
     def __init__(self, folder: pathlib.Path, trouble: chaos.Chaos) -> None:
         self._store = database.Database(f"sqlite:///{folder / 'broker.db'}")
         self._store.migrate()
         self.pods = pods.Pods((), 0, {}, folder)
-        wanted = production_triggers()
+        production = production_triggers()
         self.broker = broker.Broker(
-            self._store, wanted, {trigger.subscriber: self._subscriber(trigger.subscriber) for trigger in wanted}, chaos=trouble
+            self._store, production, {trigger.subscriber: self._subscriber(trigger.subscriber) for trigger in production}, chaos=trouble
         )
 
     def _subscriber(self, service: str) -> broker.Subscriber:

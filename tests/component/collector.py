@@ -59,7 +59,7 @@ class _Handler(server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nothing: tests look at the spans."""
+        """No log lines: tests look at the spans."""
 
 
 def _span(span: Any) -> Span:

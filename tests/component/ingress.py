@@ -82,7 +82,7 @@ SIGNATURES = {
 
 
 def delivery(host: str, body: object, secret: str, *, event: str = "push", at: int = NOW, id: str = "d1") -> Delivery:
-    """What the host would send."""
+    """A delivery as the host signs and sends it."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     mac = hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
     old = hmac.new(secret.encode(), raw, hashlib.sha1).hexdigest()

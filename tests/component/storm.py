@@ -1,4 +1,4 @@
-"""Two processes of every function, as they run on Knative, against one PostgreSQL: many pushes, and everything that can go wrong on the way.
+"""Two processes of every function, as on Knative, on one PostgreSQL: many pushes, lost webhooks, and killed processes.
 
     python -m tests.component.storm [--pushes 40] [--kills 8] [--seed N]
 
@@ -62,7 +62,7 @@ steps:
 
 @dataclass
 class Storm:
-    """One proof. `pushes` commits are spread over the codesets, two on each branch; processes die `kills` times."""
+    """One storm. `pushes` commits are spread over the codesets, two on each branch; processes die `kills` times."""
 
     folder: pathlib.Path
     server: postgresql.Server
@@ -85,7 +85,7 @@ class Storm:
         print(f"{time.monotonic() - self.begun:6.1f} s  {text}", flush=True)
 
     def prove(self) -> None:
-        """Raises AssertionError with what is wrong."""
+        """Raises AssertionError with the violation."""
         self.say(
             f"seed {self.seed}: {self.pushes} pushes to {len(CODESETS)} codesets with {len(WORKFLOWS)} assignments, {self.kills} kills"
         )
@@ -156,14 +156,14 @@ class Storm:
             yield api, queue, queue.pods
 
     def prepare(self, running: pods.Pods) -> dict[str, str]:
-        """Registers everything through the API, and makes the commits. Returns the remote of each codeset."""
+        """Register codesets and workflows through the API, and make the commits. Returns the remote of each codeset."""
         remotes = {}
         for workflow in WORKFLOWS:
-            ask(running, "workflows", "POST", "/workflows", WORKFLOW.format(name=workflow).encode())
+            request(running, "workflows", "POST", "/workflows", WORKFLOW.format(name=workflow).encode())
         for number, codeset in enumerate(CODESETS):
-            registered = ask(running, "codesets", "POST", f"/codesets?project=p&name={codeset}")
+            registered = request(running, "codesets", "POST", f"/codesets?project=p&name={codeset}")
             for workflow in WORKFLOWS:
-                ask(running, "workflows", "POST", f"/workflows/assignments?name={workflow}&codesetProject=p&codesetName={codeset}")
+                request(running, "workflows", "POST", f"/workflows/assignments?name={workflow}&codesetProject=p&codesetName={codeset}")
             scheme, rest = registered["codeset"]["url"].split("://")
             remotes[codeset] = f"{scheme}://{registered['username']}:{registered['password']}@{rest}"
             self.commits[codeset] = githost.history(self.folder / codeset, len(range(number, self.pushes, len(CODESETS))), self.seed)
@@ -174,7 +174,7 @@ class Storm:
             githost.git("push", "--quiet", remote, f"{commit}:refs/heads/work-{number // 2}", cwd=self.folder / codeset)
 
     def send_webhook(self, running: pods.Pods) -> None:
-        """Sends the webhooks on, shuffled. Some of the newest commits of a branch get lost: the git host can still be asked for these.
+        """Send the webhooks in random order. Some webhooks of newest commits get lost: the git host still has those commits.
 
         Gitea keeps no record of an overtaken commit, so its webhook is sent until it is accepted.
         """
@@ -210,7 +210,7 @@ class Storm:
         self.lost = len(dropped)
 
     def break_things(self, running: pods.Pods) -> None:
-        """Kills processes at random, starts them again, and takes the database away once in the middle."""
+        """Kill processes at random, start them again, and stop the database once."""
         for number in range(self.kills):
             time.sleep(self.chance.uniform(0.2, 1.0))
             if number == self.kills // 2:
@@ -225,18 +225,18 @@ class Storm:
             pod.start()
 
     def tick(self, queue: brokers.Queue, stopping: threading.Event) -> None:
-        """What the PingSource does."""
+        """The work of the PingSource."""
         while not stopping.wait(_TICK_SECONDS):
             queue.broker.publish(
                 events.Event(events.TICK, "/apis/v1/namespaces/fuseml/pingsources/housekeeper", str(uuid.uuid4()), None, clock.now(), {})
             )
 
-    def in_time(self, what: str) -> None:
+    def in_time(self, goal: str) -> None:
         assert not self.failures, self.failures
-        assert time.monotonic() - self.begun < self.limit, f"waited {self.limit} s for {what}"
+        assert time.monotonic() - self.begun < self.limit, f"waited {self.limit} s for {goal}"
 
     def facts(self, queue: brokers.Queue) -> dict[str, Any]:
-        """How far it is."""
+        """The progress, for messages."""
         with self.store.read() as session:
             states = session.exec(sqlmodel.select(run_rows.Run.state, sqlmodel.func.count()).group_by(run_rows.Run.state)).all()
             outbox = session.exec(sqlmodel.select(sqlmodel.func.count()).select_from(outbox_rows.Outbox)).one()
@@ -262,7 +262,7 @@ class Storm:
         assert len({row.trigger["assignment"] for row in runs}) == len(CODESETS) * len(WORKFLOWS)
         assert {row.state for row in runs} == {"succeeded"}
         executed = Counter(found["metadata"]["labels"][RUN_LABEL] for found in cluster.all("pipelineruns"))
-        assert executed == Counter(row.id for row in runs), "the engine was asked for something else than one PipelineRun for each run"
+        assert executed == Counter(row.id for row in runs), "there is not one PipelineRun for each run"
         counts = Counter(row.type for row in ledger)
         assert counts[events.CodesetPushed.TYPE] == len(commits)
         for type in (events.RunCreated.TYPE, events.RunFinished.TYPE):
@@ -279,7 +279,7 @@ class Storm:
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 
-def ask(running: pods.Pods, function: str, method: str, path: str, body: bytes = b"") -> Any:
+def request(running: pods.Pods, function: str, method: str, path: str, body: bytes = b"") -> Any:
     answer = running.send(function, method, path, body, {**AUTHORIZED, "Content-Type": "application/x-yaml"} if body else AUTHORIZED)
     assert answer.status in (200, 201), answer
     return json.loads(answer.body) if answer.body else None

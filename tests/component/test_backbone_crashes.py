@@ -91,7 +91,7 @@ def crash_everywhere(folder: pathlib.Path) -> None:
         place.mkdir()
         killed = in_a_process(live_and_die, place, wanted)
         answered = (place / "answered").exists()
-        # Who got no answer asks again; who got one never does.
+        # A client without a response repeats its request; a client with one does not.
         in_a_process(repair, place, not answered)
         store = database.Database(f"sqlite:///{place}/fuseml.db")
         with store.read() as session:

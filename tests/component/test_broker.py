@@ -241,7 +241,7 @@ def test_a_broker_that_waits_for_a_retry_sleeps_too(begin: queues.Begin, store: 
     gate.set()
 
 
-# Trouble and restarts
+# Outages and restarts
 
 
 def test_deliveries_left_at_a_stop_follow_after_the_next_start(begin: queues.Begin, store: database.Database) -> None:

@@ -149,7 +149,7 @@ def test_nothing_is_enqueued_while_the_outbox_is_full(store: database.Database) 
     assert endpoint.count(store, outbox_rows.Outbox) == outbox.FULL
 
 
-# What is kept
+# Retention
 
 
 def test_a_delivered_tick_is_deleted(begin: queues.Begin, store: database.Database) -> None:

@@ -1,4 +1,4 @@
-"""Child processes that never outlive us: real processes, really killed."""
+"""Child processes that never outlive their parent: real processes, really killed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.waiting import wait_until
 
 ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
-# Says its name and the names of its children, then stays.
+# Prints its pid and those of its children, then stays.
 FAMILY = "sleep 300 & echo $$ $!; sleep 300"
 STUBBORN = "trap '' TERM; (trap '' TERM; exec sleep 300) & echo $$ $!; while :; do sleep 0.1; done"
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs. What is dead and waits for its parent's notice is dead."""
+    """Whether a process runs. A zombie does not."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def pids(child: child_process.SupervisedProcess) -> list[int]:
     return [int(pid) for pid in child.stdout.readline().split()]
 
 
-def test_stopping_ends_the_whole_family(start: Start) -> None:
+def test_a_stop_ends_the_whole_group(start: Start) -> None:
     child = start(FAMILY)
     family = pids(child)
     assert all(map(alive, family))
@@ -63,14 +63,14 @@ def test_stopping_ends_the_whole_family(start: Start) -> None:
     child.stop()
 
 
-def test_a_child_may_take_its_time_to_end_in_order(start: Start, tmp_path: pathlib.Path) -> None:
+def test_a_child_may_use_the_grace_to_end(start: Start, tmp_path: pathlib.Path) -> None:
     child = start("trap 'sleep 0.5; echo done > ended; exit' TERM; echo $$; while :; do sleep 0.05; done")
     pids(child)
     child.stop()
     assert (tmp_path / "ended").read_text() == "done\n"
 
 
-def test_who_does_not_listen_is_killed_after_the_grace(start: Start) -> None:
+def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(start: Start) -> None:
     child = start(STUBBORN)
     family = pids(child)
     begun = time.monotonic()
@@ -79,7 +79,7 @@ def test_who_does_not_listen_is_killed_after_the_grace(start: Start) -> None:
     wait_until(lambda: not any(map(alive, family)), "the family to end")
 
 
-def test_a_child_that_ends_by_itself_takes_its_family_along(start: Start) -> None:
+def test_the_end_of_a_child_ends_its_group(start: Start) -> None:
     child = start("(trap '' TERM; exec sleep 300) & echo $!; exit 3")
     (orphan,) = pids(child)
     wait_until(lambda: not child.running, "the child to end")
@@ -99,7 +99,7 @@ def test_a_child_gets_its_arguments_and_environment_and_no_input(start: Start) -
     child.stop()
 
 
-def test_without_a_pipe_everything_is_appended_to_the_log(start: Start, tmp_path: pathlib.Path) -> None:
+def test_without_a_pipe_all_output_is_appended_to_the_log(start: Start, tmp_path: pathlib.Path) -> None:
     (tmp_path / "log").write_text("before\n")
     child = start("echo out; echo err >&2; exec sleep 300", pipe=False)
     wait_until(lambda: (tmp_path / "log").read_text() == "before\nout\nerr\n", "the log")

@@ -1,4 +1,4 @@
-"""A small storm over two processes of every function in every test run; `task pairs` makes a larger one."""
+"""A small storm over two processes of every function; `task pairs` runs a larger one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,5 @@ from tests.waiting import STORY_PATIENCE
 from . import storm
 
 
-def test_two_processes_of_every_function_do_everything_and_nothing_twice(
-    postgresql_server: postgresql.Server, tmp_path: pathlib.Path
-) -> None:
+def test_two_processes_of_every_function_have_each_effect_once(postgresql_server: postgresql.Server, tmp_path: pathlib.Path) -> None:
     storm.Storm(tmp_path, postgresql_server, seed=random.randrange(1_000_000), pushes=24, kills=6, limit=STORY_PATIENCE).prove()

@@ -43,9 +43,7 @@ def test_a_restart_of_the_server_is_a_temporary_error(store: database.Database, 
     assert names(store) == ["a", "b"]
 
 
-def test_a_connection_that_breaks_in_the_middle_of_a_write_keeps_nothing_of_it(
-    store: database.Database, postgresql_server: postgresql.Server
-) -> None:
+def test_a_connection_that_breaks_during_a_write_rolls_it_back(store: database.Database, postgresql_server: postgresql.Server) -> None:
     with pytest.raises(errors.TemporaryError), store.write() as session:
         codesets.create_project(session, "a", "", NOON)
         session.flush()
@@ -56,7 +54,7 @@ def test_a_connection_that_breaks_in_the_middle_of_a_write_keeps_nothing_of_it(
     assert names(store) == []
 
 
-def test_a_writer_that_was_frozen_does_not_hold_up_the_others_for_ever(store: database.Database) -> None:
+def test_a_frozen_writer_does_not_block_others_for_ever(store: database.Database) -> None:
     frozen = database.Database(store.url)
 
     @sqlalchemy.event.listens_for(frozen.engine, "connect")
@@ -74,7 +72,7 @@ def test_a_writer_that_was_frozen_does_not_hold_up_the_others_for_ever(store: da
     assert names(store) == ["b"]
 
 
-def test_an_address_where_no_server_is_tells_so_without_the_password(postgresql_server: postgresql.Server) -> None:
+def test_an_address_without_a_server_is_reported_without_the_password(postgresql_server: postgresql.Server) -> None:
     away = database.Database("postgresql+psycopg://fuseml:c4nary-secret@127.0.0.1:1/fuseml")
     with pytest.raises(errors.TemporaryError) as caught:
         names(away)

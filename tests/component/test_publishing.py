@@ -172,7 +172,7 @@ def crash_everywhere(folder: pathlib.Path) -> None:
         _, status = os.waitpid(child, 0)
         committed = endpoint.count(store, codeset_rows.Project)
         before = _lines(place / "ledger")
-        # The sweep repairs what was committed; a redelivery the rest. Both are sure to come, in this order or the other.
+        # The sweep publishes the committed events, a redelivery causes the others. Both follow, in either order.
         repairs: list[Callable[[], object]] = [
             lambda: cloudevents.sweep(store, Ledger(place / "ledger", lambda: None), FUTURE),  # noqa: B023 - called at once
             lambda: _redeliver(store, place),  # noqa: B023
@@ -276,7 +276,7 @@ def test_an_outage_of_the_broker_is_a_temporary_error(sink: Any) -> None:
 
 def test_the_wait_for_a_slow_broker_is_shorter_than_a_broker_waits_for_a_function(sink: Any) -> None:
     sink.together = threading.Barrier(2)
-    # Who has been left alone with an answer says so.
+    # A server whose client has gone reports it.
     sink.handle_error = lambda *_: None
     begun = time.monotonic()
     with pytest.raises(errors.TemporaryError, match="did not accept event 1: 50%: ReadTimeoutError"):

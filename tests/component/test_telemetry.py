@@ -35,7 +35,7 @@ def store(sqlite_store: database.Database) -> database.Database:
 
 @pytest.fixture
 def lines() -> Iterator[Any]:
-    """Reads what was logged, as JSON lines."""
+    """The records of the log, as JSON lines."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.JsonLines())

@@ -216,7 +216,7 @@ def test_an_image_is_named_with_a_version(path: str, document: Object) -> None:
 
 
 def event_types() -> str:
-    """An EventType for each type of the catalogue: what Knative's own tools show."""
+    """An EventType for each type of the catalogue, for Knative's own tools."""
     head = "# Event types of the broker, for `kn eventtype list` and other catalogues. Generated from catalog.yaml (UPDATE_GOLDEN=1 with the contract tests).\n"
     found = [
         {
@@ -270,7 +270,7 @@ def test_functions_that_publish_are_bound_to_the_broker() -> None:
     allowed = {entry["sub"].rpartition(":")[2] for entry in policy["spec"]["from"] if "sub" in entry}
     publishing = {function for function in DEPLOYED if "broker_url" in read_settings(function)}
     assert allowed == {service(function)["spec"]["template"]["spec"]["serviceAccountName"] for function in publishing}
-    # A trigger sends what its function answers.
+    # A trigger publishes the reply of its function.
     senders = {
         (document["kind"], document["metadata"]["name"]) for _, document in MANIFESTS if document["kind"] in ("Trigger", "PingSource")
     }

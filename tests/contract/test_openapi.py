@@ -16,7 +16,7 @@ from tests.component import test_http
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     home = tmp_path_factory.mktemp("home")
-    # Composing starts nothing.
+    # The composition starts no part.
     parts = composition.compose(home, "http://127.0.0.1:1", "token", mlflow="none", anonymous=False, environment={})
     answer = werkzeug.test.Client(parts.gateway).get("/openapi.json")
     assert answer.status_code == 200

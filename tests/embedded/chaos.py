@@ -30,13 +30,13 @@ from tests.waiting import wait_until
 
 CODESETS = [f"code{number}" for number in range(5)]
 WORKFLOWS = [f"nothing{number}" for number in range(3)]
-# Each is refused by the two functions that want pushes.
+# Both consumers of pushes refuse each of them.
 POISON, CONSUMERS = 3, 2
 
 
 @dataclass
 class Storm:
-    """One proof. `pushes` commits, each pushed on its own, spread over the codesets; the server dies `kills` times."""
+    """One storm. `pushes` commits, each pushed on its own, are spread over the codesets; the server dies `kills` times."""
 
     folder: pathlib.Path
     seed: int
@@ -53,7 +53,7 @@ class Storm:
         self.chance = random.Random(self.seed)
 
     def prove(self) -> None:
-        """Raises AssertionError with what is wrong."""
+        """Raises AssertionError with the violation."""
         self.say(
             f"seed {self.seed}: {self.pushes} pushes to {len(CODESETS)} codesets with {len(WORKFLOWS)} assignments, {self.kills} kills"
         )
@@ -83,7 +83,7 @@ class Storm:
         print(f"{time.monotonic() - self.begun:6.1f} s  {text}", flush=True)
 
     def prepare(self) -> dict[str, str]:
-        """Registers everything, and makes the commits, all of them before the first push. Returns the remote of each codeset."""
+        """Register codesets and workflows, and make all commits before the first push. Returns the remote of each codeset."""
         remotes = {}
         for workflow in WORKFLOWS:
             self.server.post("/workflows", raw=documents.one_step(workflow, code=documents.COMMIT).encode())
@@ -105,7 +105,7 @@ class Storm:
         return remotes
 
     def history(self, folder: pathlib.Path, length: int) -> list[str]:
-        """A repository with that many commits, one on the other; returns them, oldest first. The same for the same seed."""
+        """A repository with a line of `length` commits; returns them, oldest first. One seed makes one repository."""
         folder.mkdir()
         embedded.git(folder, "init", "--quiet", "--initial-branch=main")
         stream = [
@@ -118,7 +118,7 @@ class Storm:
 
     def push(self, codeset: str, remote: str) -> None:
         for commit in self.commits[codeset]:
-            # Who pushes tries again until it has worked; what happened to the attempts before, only the server knows.
+            # A failed push is repeated until it succeeds; the server may have accepted an earlier attempt.
             while time.monotonic() - self.begun < self.limit:
                 command = ["git", "push", "--quiet", remote, f"{commit}:refs/heads/main"]
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -131,7 +131,7 @@ class Storm:
                 time.sleep(0.2)
 
     def kill_often(self) -> None:
-        """At random, two thirds while pushes come in, the rest while what they started goes on."""
+        """At random times, two thirds during the pushes, the rest during the work that follows."""
         moments = sorted(self.chance.randrange(1, self.pushes) for _ in range(self.kills - self.kills // 3))
         for count, moment in enumerate([*moments, *[self.pushes] * (self.kills // 3)]):
             while self.pushed < moment and time.monotonic() - self.begun < self.limit:
@@ -151,7 +151,7 @@ class Storm:
             connection.close()
 
     def facts(self) -> dict[str, object]:
-        """How far it is."""
+        """The progress, for messages."""
         with self.reading() as connection:
             return {
                 "runs": dict(connection.execute("SELECT state, count(*) FROM run GROUP BY state")),
@@ -188,7 +188,7 @@ class Storm:
         assert len({assignment for *_, assignment in runs}) == len(CODESETS) * len(WORKFLOWS)
         assert causes == [], f"runs that did not succeed: {causes}"
         executed = {path.name for path in (self.server.home / "runs").iterdir() if not path.name.startswith(".")}
-        assert len(executed) == len(runs), "the engine executed something else than what was asked of it"
+        assert len(executed) == len(runs), "the engine did not execute each run once"
         counts = Counter(type for type, _, _ in ledger)
         assert counts[events.CodesetPushed.TYPE] == len(commits) + POISON
         for type in (events.RunCreated.TYPE, events.RunFinished.TYPE):

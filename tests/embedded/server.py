@@ -70,7 +70,7 @@ class Server:
 
     @property
     def output(self) -> pathlib.Path:
-        """What it prints."""
+        """The output of the server."""
         return self.home.parent / f"{self.home.name}.out"
 
     @property
@@ -142,7 +142,7 @@ class Server:
         return found
 
     def settled(self) -> None:
-        """Wait until no event is on its way."""
+        """Wait until all runs have finished."""
         wait_until(lambda: not self.get("/runs?state=queued") and not self.get("/runs?state=running"), "all runs to finish")
 
     @property
@@ -185,7 +185,7 @@ class Checkout:
         git(folder, "remote", "add", "origin", f"{scheme}://{username}:{password}@{rest}")
 
     def push(self, message: str, ref: str = "main") -> str:
-        """Commit everything and push. Returns the commit."""
+        """Commit all files and push. Returns the commit."""
         git(self.folder, "add", "--all")
         git(self.folder, "commit", "--quiet", "--allow-empty", "--message", message)
         git(self.folder, "push", "--quiet", "origin", f"HEAD:refs/heads/{ref}")

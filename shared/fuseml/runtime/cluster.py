@@ -99,7 +99,10 @@ class Connection:
             case 413:
                 return errors.TooLargeError(f"the object is too large to {action}{cause}", details=details)
             case 0:
-                return errors.PermanentError(f"the cluster's certificate is not trusted, so it is not asked to {action}; check the certificate authority", details=details)
+                return errors.PermanentError(
+                    f"the cluster's certificate is not trusted, so it is not asked to {action}; check the certificate authority",
+                    details=details,
+                )
             case status if status in (408, 429) or status >= 500:
                 return errors.TemporaryError(
                     f"the cluster cannot {action} now (status {status}){cause}", details=details, delay=_delay(error.headers)

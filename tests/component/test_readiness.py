@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pathlib
 import socket
 import threading
 import time
@@ -14,9 +15,11 @@ from typing import Any
 import flask
 import pytest
 import sqlalchemy
+import werkzeug.test
 
 from functions.artifacts import app, deps
 from fuseml.domain import errors
+from fuseml.embedded import composition
 from fuseml.platform import Knative
 from fuseml.runtime import auth, http, readiness
 from fuseml.runtime.settings import Settings
@@ -57,8 +60,8 @@ class Pod:
         """The components, once the probe of one window has the status."""
         deadline = time.monotonic() + WINDOW_SECONDS
         while True:
-            found, components = self.probe()
-            if found == status:
+            current, components = self.probe()
+            if current == status:
                 return components
             assert time.monotonic() < deadline, components
             time.sleep(PAUSE_SECONDS)
@@ -159,6 +162,19 @@ def test_a_function_stays_ready_while_the_broker_is_away(database_url: str, star
 def test_a_broker_whose_host_does_not_exist_is_a_wrong_setting(database_url: str, start: Start) -> None:
     pod = start(migrated(database_url), "http://-no-host-.invalid/fuseml")
     assert pod.becomes(503)["broker"]["message"] == "the broker's host '-no-host-.invalid' does not exist; check K_SINK"
+
+
+@pytest.mark.parametrize(("version", "status"), [("0000", 503), (database.SCHEMA_VERSION, 200)])
+def test_the_embedded_server_checks_its_database(tmp_path: pathlib.Path, version: str, status: int) -> None:
+    parts = composition.compose(tmp_path, "http://127.0.0.1:1", "token", mlflow="none", anonymous=False, environment={})
+    with parts.state.store.engine.begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+    response = werkzeug.test.Client(parts.gateway).get("/readyz")
+    parts.state.store.close()
+    assert response.status_code == status
+    assert response.json is not None
+    assert response.json["components"].keys() == {"database", "mlflow"}
+    assert response.json["components"]["database"]["status"] == ("ready" if status == 200 else "failed")
 
 
 # The frequency of checks

@@ -12,9 +12,10 @@ from typing import Any
 import flask
 
 from fuseml.domain import errors
-from fuseml.embedded import broker, chaos, functions, mount, stand_ins, state, ticker
+from fuseml.embedded import broker, chaos, functions, mount, stand_ins, state, ticker, tracking
 from fuseml.githosts import payload, smart_http
 from fuseml.runtime import auth, catalog, clock, cloudevents, secrets
+from fuseml.runtime.readiness import Need, Readiness
 from fuseml.servings import record
 
 
@@ -62,7 +63,7 @@ def compose(
     for name in ("gitea_ingress", "mlflow_ingress"):
         mounted[name].wsgi_app = trouble.webhooks(mounted[name].wsgi_app)  # type: ignore[method-assign, assignment]
     record.register(opened.store, opened.keyring, url, f"{url}/apps")
-    readiness = functools.partial(_readiness, parts)
+    readiness = functools.partial(_readiness, Readiness([Need("database", opened.store.check)]), parts.tracking)
     own = mount.own_app(parts.model_servers, mounted, opened.tokens, readiness, opened.store)
     return Parts(
         gateway=mount.Gateway(mounted, _smart_http(opened, parts, mounted["gitea_ingress"]), own),
@@ -77,10 +78,10 @@ def _subscriber(mounted: Mapping[str, flask.Flask], function: catalog.Function) 
     return lambda headers, body: mount.call(mounted[function.name], "POST", "/", headers, body)
 
 
-def _readiness(parts: stand_ins.StandIns) -> dict[str, Any]:
-    status = parts.tracking.state
+def _readiness(checks: Readiness, server: tracking.TrackingServer) -> dict[str, Any]:
+    report, status = checks.report(), server.state
     mlflow = {name: value for name, value in (("status", status.status), ("url", status.url), ("message", status.message)) if value}
-    return {"status": "ready", "components": {"mlflow": mlflow}}
+    return {"status": "ready" if report.ready else "failed", "components": {**report.components, "mlflow": mlflow}}
 
 
 def _smart_http(opened: state.State, parts: stand_ins.StandIns, ingress: flask.Flask) -> smart_http.SmartHttp:

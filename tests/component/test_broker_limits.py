@@ -45,7 +45,7 @@ def test_a_late_answer_counts_as_none_and_the_delivery_is_retried(
     assert subscriber.times[1] - subscriber.times[0] >= 1.0
     assert not gate.is_set(), "the delivery is settled although two calls still hang"
     gate.set()
-    late = "s answered 1 after it was given up; the answer is not used"
+    late = "s answered 1 after the deadline; the answer is not used"
     wait_until(lambda: caplog.text.count(late) == 2, "the late answers")
     (row,) = queues.rows(store)
     assert (row.state, row.attempts, row.error) == ("done", 3, None)
@@ -81,7 +81,7 @@ def test_stuck_threads_are_bounded_and_waiting_deliveries_are_not_lost(
     )
     for number in range(30):
         queue.publish(queues.event(number))
-    full = "hanging gets nothing more for now: 12 deliveries to it do not come back"
+    full = "hanging gets no deliveries for now: 12 of its calls do not return"
     wait_until(lambda: full in caplog.text, "the bound to be reached")
     wait_until(lambda: len(quick.taken) == 30, "the quick one to have all")
     time.sleep(0.3)

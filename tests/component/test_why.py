@@ -219,7 +219,7 @@ def test_a_refused_delivery_is_the_answer_for_its_commit(client: Any, store: dat
 def test_a_duplicate_does_not_hide_what_came_first(client: Any, store: database.Database, dispatcher: Any) -> None:
     accept(store, WEBHOOK)
     handled(dispatcher, WEBHOOK)
-    decline(store, "duplicate", "this push was told before")
+    decline(store, "duplicate", "this push was delivered before")
     answer = why(client, COMMIT)
     assert answer["answer"] == f"Commit {COMMIT[:12]} started nothing: no workflow is assigned to code://demo/x."
     assert [outcomes[0][0] for _, outcomes in told(answer)] == ["nothing", "duplicate"]

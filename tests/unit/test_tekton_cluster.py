@@ -141,7 +141,7 @@ def test_without_a_pod_or_kubeconfig_it_is_said_what_is_missing(tmp_path: object
         "except errors.PermanentError as error:\n    print(error.message)\n"
     )
     found = commands.python(script, environment={"HOME": str(tmp_path)})
-    assert found.stdout.startswith("there is no cluster to run on: this process has neither the service account of a pod nor a kubeconfig")
+    assert found.stdout.startswith("no cluster to run on: this process has neither the service account of a pod nor a kubeconfig")
 
 
 def test_importing_the_engine_does_not_import_the_client_of_kubernetes() -> None:

@@ -113,7 +113,7 @@ class System:
             codesets.create_project(session, "p", "", NOON)
             codeset = codeset_rows.Codeset(project="p", name="code", url="http://git/p/code.git", webhook_secret="x", created=NOON)
             codesets.add_codeset(session, codeset)
-            codesets.announce(session, codeset, "refs/heads/main", FIRST, NOON)
+            codesets.record_commit(session, codeset, "refs/heads/main", FIRST, NOON)
             extensions.add(session, extension.Extension(id="minio", services=(service,)), NOON)
         assert self.workflows.post("/workflows", data=DOCUMENT).status_code == 201
         self.events.clear()

@@ -176,8 +176,8 @@ class Receiver:
         if self._after is not None:
             self._after(event)
         if before is not None:
-            delivery.outcome, delivery.caused = "duplicate", [before.reply] if before.reply else []
-            return before.reply
+            delivery.outcome, delivery.caused = "duplicate", [before.event] if before.event else []
+            return before.event
         return reply
 
     def _find(self, type: str) -> Handler | None:

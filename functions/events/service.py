@@ -10,8 +10,7 @@ from typing import Any
 
 import sqlmodel
 
-from functions.events import timeline
-from functions.events import why as explanation
+from functions.events import explanation, timeline
 from functions.events.deps import Deps
 from fuseml.domain import errors, events
 from fuseml.domain.documents import document

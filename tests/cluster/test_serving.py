@@ -1,26 +1,18 @@
-"""Applications on a real cluster: made, called, replaced under load, shared, rolled back, asleep, awake, gone.
+"""Applications on a real cluster: registered, called, replaced under load, split, rolled back, scaled to zero and back, deleted.
 
-FUSEML_TEST_IMAGE_SERVING is an image with the model server. Pods have to reach this process for their models: as FUSEML_TEST_HOST
-(`host.local`).
+FUSEML_TEST_IMAGE_SERVING is an image with the model server. Pods reach this process for their models as FUSEML_TEST_HOST (`host.local`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import signal
-import socket
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import urllib3
 from flask.testing import FlaskClient
 
 from functions.applications.app import create_app
@@ -29,60 +21,21 @@ from fuseml.domain import application
 from fuseml.runtime import auth, secrets
 from fuseml.servings import knative
 from fuseml.store import database
-from tests import commands
-from tests.contract import on_cluster
+from tests.contract import mlflow_models, on_cluster, servings
 from tests.images import image
-from tests.waiting import PATIENCE, answers, wait_until_ready
 
 from .deployment import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
-HOST = os.environ.get("FUSEML_TEST_HOST", "host.local")
 NAME = "tiny"
-POOL = urllib3.PoolManager(maxsize=4, retries=False)
-# Two versions that tell themselves by what they predict.
-TRAIN = """
-import mlflow, numpy, sys
-from sklearn.dummy import DummyRegressor
-mlflow.set_tracking_uri(sys.argv[1])
-x = numpy.array([[0.0], [1.0]])
-for answer in (1.0, 2.0):
-    with mlflow.start_run():
-        model = DummyRegressor(strategy="constant", constant=answer).fit(x, [0.0, 1.0])
-        mlflow.sklearn.log_model(model, name="model", registered_model_name="tiny", input_example=x)
-"""
-ROW = json.dumps({"inputs": [{"name": "input-0", "datatype": "FP64", "shape": [1, 1], "data": [0.5]}]})
 
 
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an MLflow server with the models, as pods see it."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.create_server(("", 0)) as free:
-        port = free.getsockname()[1]
-    bare = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "0.0.0.0", "--port", str(port), "--workers", "1"),
-        *(
-            "--allowed-hosts",
-            "*",
-            "--backend-store-uri",
-            f"sqlite:///{folder}/mlflow.db",
-            "--artifacts-destination",
-            str(folder / "artifacts"),
-        ),
-    ]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, env={**bare, "MLFLOW_DISABLE_TELEMETRY": "true"}, stdout=log, stderr=log, start_new_session=True)
-    try:
-        here = f"http://127.0.0.1:{port}"
-        wait_until_ready(server, lambda: answers(f"{here}/health"), "MLflow", (folder / "log").read_text)
-        commands.python(TRAIN, here, environment=bare)
-        yield f"http://{HOST}:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait(PATIENCE)
+    with mlflow_models.tracking_server(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +46,7 @@ def namespace() -> Iterator[str]:
 
 @dataclass
 class Fuseml:
-    """The function, and what it is about."""
+    """The function, its serving and its tracking server."""
 
     client: FlaskClient
     serving: knative.KnativeServing
@@ -121,11 +74,14 @@ class Fuseml:
             },
         )
 
-    def shown(self) -> Any:
+    def get(self) -> Any:
         return self.call("GET", f"/applications/{NAME}")
 
+    def url(self) -> str:
+        return str(self.get()["url"].partition("/v2/")[0])
+
     def wait_for(self, status: str) -> float:
-        return wait_until(lambda: self.shown()["status"] == status, lambda: f"{status}: {self.shown()}")
+        return wait_until(lambda: self.get()["status"] == status, lambda: f"{status}: {self.get()}")
 
 
 @pytest.fixture(scope="module")
@@ -140,91 +96,58 @@ def fuseml(namespace: str, tracking: str, tmp_path_factory: pytest.TempPathFacto
         yield Fuseml(create_app(deps).test_client(), serving, namespace, tracking)
 
 
-def predict(url: str, timeout: float = PATIENCE) -> tuple[int, Any]:
-    answer = POOL.request("POST", url, body=ROW, headers={"Content-Type": "application/json"}, retries=False, timeout=timeout)
-    return answer.status, json.loads(answer.data)["outputs"][0]["data"][0] if answer.status == 200 else answer.data
+def test_an_application_is_served_replaced_split_and_rolled_back(fuseml: Fuseml, capsys: pytest.CaptureFixture[str]) -> None:
+    report: list[str] = []
 
+    # Registered and called.
+    assert fuseml.register(1)["revision"] == 1
+    report.append(f"registered to ready {fuseml.wait_for('ready'):.1f} s")
+    view = fuseml.get()
+    assert view["environment"] == {"MLFLOW_TRACKING_TOKEN": "<hidden>"}
+    assert view["k8s_namespace"] == fuseml.namespace
+    assert [resource["kind"] for resource in view["k8s_resources"]] == ["Service.serving.knative.dev", "Secret"]
+    url = fuseml.url()
+    assert view["url"] == f"{url}/v2/models/{NAME}/infer"
+    assert servings.predict(url, NAME) == (200, 1.0)
 
-@dataclass
-class Client:
-    """Asks again and again, and remembers every answer."""
-
-    url: str
-    answers: list[tuple[int, Any]] = field(default_factory=list)
-    stopping: threading.Event = field(default_factory=threading.Event)
-
-    def _ask(self) -> None:
-        while not self.stopping.wait(0.05):
-            try:
-                self.answers.append(predict(self.url, 30))
-            except urllib3.exceptions.HTTPError as error:
-                self.answers.append((0, str(error)))
-
-    @contextlib.contextmanager
-    def asking(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self._ask) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self.stopping.set()
-            for thread in threads:
-                thread.join()
-
-
-def test_an_application_lives_on_knative(fuseml: Fuseml, capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
-
-    # Made and called.
-    made = fuseml.register(1)
-    assert made["revision"] == 1
-    said.append(f"registered to ready {fuseml.wait_for('ready'):.1f} s")
-    shown = fuseml.shown()
-    assert shown["environment"] == {"MLFLOW_TRACKING_TOKEN": "<hidden>"}
-    assert shown["k8s_namespace"] == fuseml.namespace
-    assert [resource["kind"] for resource in shown["k8s_resources"]] == ["Service.serving.knative.dev", "Secret"]
-    assert shown["url"].endswith(f"/v2/models/{NAME}/infer")
-    assert predict(shown["url"]) == (200, 1.0)
-
-    # Replaced while somebody keeps asking.
-    caller = Client(shown["url"])
-    with caller.asking():
+    # Replaced under load.
+    caller = servings.Caller(url, NAME)
+    with caller.calling():
         fuseml.register(2)
-        said.append(f"replaced to ready {fuseml.wait_for('ready'):.1f} s")
+        report.append(f"replaced to ready {fuseml.wait_for('ready'):.1f} s")
         wait_until(lambda: caller.answers[-1] == (200, 2.0), "the new model to answer")
         time.sleep(2)
-    assert {answer for answer in caller.answers if answer[0] != 200} == set()
+    assert caller.failures == []
     assert {value for _, value in caller.answers} == {1.0, 2.0}
-    said.append(f"{len(caller.answers)} requests meanwhile, none failed")
+    report.append(f"{len(caller.answers)} requests meanwhile, none failed")
 
-    # Shared, and back.
+    # Split, and rolled back.
     fuseml.call("PUT", f"/applications/{NAME}/traffic", {"traffic": {"current": 50, "previous": 50}})
     fuseml.wait_for("ready")
-    wait_until(lambda: {predict(shown["url"])[1] for _ in range(12)} == {1.0, 2.0}, "both to answer")
-    caller = Client(shown["url"])
-    with caller.asking():
+    wait_until(lambda: {servings.predict(url, NAME)[1] for _ in range(12)} == {1.0, 2.0}, "both to answer")
+    caller = servings.Caller(url, NAME)
+    with caller.calling():
         rolled = fuseml.call("POST", f"/applications/{NAME}/rollback")
         assert [(share["revision"], share["percent"], share["model"]) for share in rolled["traffic"]] == [(1, 100, "models:/tiny/1")]
-        said.append(f"rolled back in {fuseml.wait_for('ready'):.1f} s")
+        report.append(f"rolled back in {fuseml.wait_for('ready'):.1f} s")
         time.sleep(2)
-    assert {answer for answer in caller.answers if answer[0] != 200} == set()
-    assert {predict(shown["url"])[1] for _ in range(8)} == {1.0}
+    assert caller.failures == []
+    assert {servings.predict(url, NAME)[1] for _ in range(8)} == {1.0}
 
-    # A model that cannot be loaded changes nothing for those who ask.
+    # A model that cannot be loaded changes no answer.
     fuseml.register(3)
-    said.append(f"broken model told after {fuseml.wait_for('failed'):.1f} s")
-    told = fuseml.shown()["cause"]
-    assert "cannot load" in told, told
-    assert predict(shown["url"]) == (200, 1.0)
+    report.append(f"broken model reported after {fuseml.wait_for('failed'):.1f} s")
+    cause = fuseml.get()["cause"]
+    assert "cannot load" in cause, cause
+    assert servings.predict(url, NAME) == (200, 1.0)
     fuseml.call("PUT", f"/applications/{NAME}/traffic", {"traffic": {"1": 100}})
     fuseml.wait_for("ready")
 
     with capsys.disabled():
-        sys.stderr.write("\n" + "\n".join(said) + "\n")
+        sys.stderr.write("\n" + "\n".join(report) + "\n")
 
 
-def test_it_sleeps_and_wakes(fuseml: Fuseml, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_idle_application_scales_to_zero_and_answers_again(fuseml: Fuseml, capsys: pytest.CaptureFixture[str]) -> None:
     from kubernetes import client
 
     fuseml.register(2)
@@ -234,24 +157,24 @@ def test_it_sleeps_and_wakes(fuseml: Fuseml, capsys: pytest.CaptureFixture[str])
         lambda: not core.list_namespaced_pod(fuseml.namespace, label_selector=f"fuseml.io/application={NAME}").items, "no pods"
     )
     started = time.monotonic()
-    assert predict(fuseml.shown()["url"]) == (200, 2.0)
+    assert servings.predict(fuseml.url(), NAME) == (200, 2.0)
     with capsys.disabled():
-        sys.stderr.write(f"\nasleep after {asleep:.0f} s, answered from zero in {time.monotonic() - started:.1f} s\n")
+        sys.stderr.write(f"\nscaled to zero after {asleep:.0f} s, answered from zero in {time.monotonic() - started:.1f} s\n")
     core.api_client.close()
 
 
-def test_deleting_it_leaves_nothing_also_where_a_hand_was_faster(fuseml: Fuseml) -> None:
+def test_deleting_an_application_leaves_no_object_even_if_its_service_was_deleted_before(fuseml: Fuseml) -> None:
     from kubernetes import client
 
     core, custom = client.CoreV1Api(), client.CustomObjectsApi()
     where = ("serving.knative.dev", "v1", fuseml.namespace, "services")
     custom.delete_namespaced_custom_object(*where, NAME)
-    assert fuseml.shown()["status"] == "starting"
+    assert fuseml.get()["status"] == "starting"
     fuseml.call("DELETE", f"/applications/{NAME}")
     assert custom.list_namespaced_custom_object(*where)["items"] == []
     assert [secret.metadata.name for secret in core.list_namespaced_secret(fuseml.namespace).items] == []
     fuseml.register(1)
-    # Where a process died between the cluster and the database, the sweep deletes what has no record.
+    # A process can die between the cluster and the database: the sweep deletes a Service without a record.
     fuseml.serving.reconcile([])
     assert custom.list_namespaced_custom_object(*where)["items"] == []
     core.api_client.close()

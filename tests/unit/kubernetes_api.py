@@ -36,12 +36,14 @@ class Fault:
 
 @dataclass
 class Api:
-    """`faults` is called with the number (from 0), method and path of each request. `changed` is called after every creation."""
+    """`faults` is called with the number (from 0), method and path of each request. `changed` is called after every creation, `deleted` with
+    kind and name after every deletion."""
 
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     pods: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
     faults: Callable[[int, str, str], Fault | None] = lambda number, method, path: None
     changed: Callable[[Api, dict[str, Any]], None] = lambda api, created: None
+    deleted: Callable[[str, str], None] = lambda kind, name: None
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     _versions: int = 0
@@ -65,9 +67,11 @@ class Api:
         """Delete an object and what it alone owns."""
         with self.lock:
             uid = self.objects.pop((kind, name))["metadata"]["uid"]
+            self.deleted(kind, name)
             for (plural, owned), found in list(self.objects.items()):
                 if [owner["uid"] for owner in found["metadata"].get("ownerReferences", [])] == [uid]:
                     del self.objects[plural, owned]
+                    self.deleted(plural, owned)
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         """Status and document (bytes for a log)."""

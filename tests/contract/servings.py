@@ -1,0 +1,262 @@
+"""The servings under test: the embedded server's, Knative's over `knative_pods`, and Knative's on the cluster that KUBECONFIG names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from fuseml import servings
+from fuseml.domain import application
+from fuseml.embedded import model_servers, mount
+from fuseml.embedded.serving import EmbeddedServing
+from fuseml.runtime import auth, clock, secrets
+from fuseml.servings import knative
+from fuseml.store import applications, database
+from tests import waiting
+from tests.component import gitea
+from tests.contract import knative_pods, mlflow_models, on_cluster
+from tests.images import image
+from tests.unit import kubernetes_api
+
+_TOKEN = "t"
+_ROW = json.dumps({"inputs": [{"name": "input-0", "datatype": "FP64", "shape": [1, 1], "data": [0.5]}]})
+_POOL = urllib3.PoolManager(maxsize=8, retries=False)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that predicts `answer`, whatever the data; None for one that cannot be loaded."""
+
+    address: str
+    answer: float | None
+    tracking_uri: str = ""
+
+
+@dataclass(frozen=True)
+class Models:
+    """Two versions of a model, and one that cannot be loaded."""
+
+    first: Model
+    second: Model
+    broken: Model
+
+
+@dataclass
+class UnderTest:
+    """A serving, the records that it serves, and models that its model servers can reach."""
+
+    serving: servings.Serving
+    store: database.Database
+    keyring: secrets.Keyring
+    models: Models
+    patience: float = waiting.PATIENCE
+
+    def record(self, name: str, model: Model) -> servings.ServingSpec:
+        """Commit an application, as `applications` does it; the serving gets no call."""
+        document = application.Application(
+            name=name,
+            type="predictor",
+            workflow="w",
+            model=model.address,
+            tracking_uri=model.tracking_uri,
+            environment={"MLFLOW_TRACKING_TOKEN": self.keyring.seal("secret")},
+        )
+        with self.store.write() as session:
+            row = applications.put(session, name, document.model_dump(mode="json"), clock.now())
+            return self._spec(session, row)
+
+    def register(self, name: str, model: Model) -> servings.ServingSpec:
+        """Commit an application, and serve it."""
+        spec = self.record(name, model)
+        self.serving.apply(spec)
+        return spec
+
+    def route(self, name: str, traffic: Mapping[int, int]) -> servings.ServingSpec:
+        """Commit the shares of revisions, and serve them."""
+        with self.store.write() as session:
+            row = applications.get(session, name)
+            applications.route(session, row, traffic, clock.now())
+            spec = self._spec(session, row)
+        self.serving.apply(spec)
+        return spec
+
+    def forget(self, name: str) -> None:
+        """Delete the record; the serving gets no call."""
+        with self.store.write() as session:
+            applications.delete(session, name)
+
+    def clear(self) -> None:
+        """Delete every record, and serve nothing."""
+        with self.store.read() as session:
+            names = [row.name for row in applications.everything(session)]
+        for name in names:
+            self.serving.remove(name)
+            self.forget(name)
+        self.serving.reconcile([])
+
+    def wait(self, spec: servings.ServingSpec, state: servings.State) -> servings.Status:
+        """The status, once it has this state."""
+
+        def reached() -> list[servings.Status]:
+            status = self.serving.status(spec)
+            return [status] if status.state == state else []
+
+        [status] = waiting.wait_until(reached, lambda: f"{state}: {self.serving.status(spec)}", patience=self.patience, interval=0.1)
+        return status
+
+    def wait_for_answer(self, url: str, name: str, model: Model) -> None:
+        """Ask until the prediction is the model's. An application that waits for its first request gets it by this."""
+        waiting.wait_until(
+            lambda: predict(url, name) == (200, model.answer),
+            lambda: f"an answer of {model.address}: {predict(url, name)}",
+            patience=self.patience,
+            interval=0.1,
+        )
+
+    def _spec(self, session: Any, row: applications.Application) -> servings.ServingSpec:
+        spec = servings.serving_spec(session, row, self.keyring.unseal)
+        assert spec is not None
+        return spec
+
+
+def predict(url: str, name: str, timeout: float = waiting.PATIENCE) -> tuple[int, Any]:
+    """Status, and the prediction or the body of another answer. `url` is the application's. Raises urllib3's HTTPError."""
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {_TOKEN}"}
+    answer = _POOL.request("POST", f"{url}/v2/models/{name}/infer", body=_ROW, headers=headers, timeout=timeout)
+    return answer.status, json.loads(answer.data)["outputs"][0]["data"][0] if answer.status == 200 else answer.data
+
+
+@dataclass
+class Caller:
+    """Sends requests without a pause, and keeps each answer; a request without one is (0, reason)."""
+
+    url: str
+    name: str
+    answers: list[tuple[int, Any]] = field(default_factory=list)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def _call(self) -> None:
+        while not self._stopping.wait(0.02):
+            try:
+                self.answers.append(predict(self.url, self.name))
+            except urllib3.exceptions.HTTPError as error:
+                self.answers.append((0, str(error)))
+
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[None]:
+        """Two threads of requests, until the end of the block."""
+        threads = [threading.Thread(target=self._call) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            for thread in threads:
+                thread.join()
+
+    @property
+    def failures(self) -> list[tuple[int, Any]]:
+        """The answers that are no prediction."""
+        return [answer for answer in self.answers if answer[0] != 200]
+
+
+@contextlib.contextmanager
+def records(folder: Path) -> Iterator[tuple[database.Database, secrets.Keyring]]:
+    """An empty database and its keys."""
+    store = database.Database(f"sqlite:///{folder}/fuseml.db")
+    store.migrate()
+    with contextlib.closing(store):
+        yield store, secrets.Keyring([secrets.new_key()])
+
+
+def models_in(folder: Path) -> Models:
+    """Models in folders of this machine."""
+
+    def model(number: int, load: str) -> Model:
+        path = folder / f"model-{number}"
+        (path / "code").mkdir(parents=True)
+        (path / "code" / f"constant_{number}.py").write_text(_CONSTANT.format(load=load, answer=float(number)))
+        (path / "MLmodel").write_text(f"flavors: {{python_function: {{loader_module: constant_{number}, code: code}}}}\n")
+        return Model(str(path), float(number) if load == "pass" else None)
+
+    return Models(model(1, "pass"), model(2, "pass"), model(3, "raise ModuleNotFoundError('no module named torch')"))
+
+
+_CONSTANT = """
+class Constant:
+    def predict(self, data):
+        return data * 0 + {answer}
+
+def _load_pyfunc(path):
+    {load}
+    return Constant()
+"""
+
+
+@contextlib.contextmanager
+def embedded_serving(folder: Path) -> Iterator[UnderTest]:
+    """The serving of `fuseml up`, with its model servers and its routes."""
+    with records(folder) as (store, keyring):
+        apps = model_servers.ModelServers(
+            store,
+            folder / "apps",
+            runtimes=folder / "environments",
+            environment={"PATH": os.environ["PATH"], "HOME": str(folder)},
+            unseal=keyring.unseal,
+            idle=600.0,
+        )
+        tokens = auth.Tokens({auth.digest_of(_TOKEN): auth.Caller("admin", "admin")})
+        routes = mount.own_app(apps, {}, tokens, lambda: {"status": "ready"}, store)
+        apps.start()
+        try:
+            with gitea.listening(routes) as server:
+                yield UnderTest(EmbeddedServing(apps, f"http://127.0.0.1:{server.port}"), store, keyring, models_in(folder))
+        finally:
+            apps.stop()
+
+
+@contextlib.contextmanager
+def knative_serving(folder: Path) -> Iterator[UnderTest]:
+    """Knative's serving over processes of this machine."""
+    with (
+        records(folder) as (store, keyring),
+        knative_pods.running(folder) as (_, url),
+        contextlib.closing(knative.Cluster(kubernetes_api.NAMESPACE, url)) as cluster,
+    ):
+        serving = knative.KnativeServing(cluster, knative.Settings(image="ghcr.io/fuseml/model-server:v1"))
+        yield UnderTest(serving, store, keyring, models_in(folder))
+
+
+@contextlib.contextmanager
+def real_knative_serving(folder: Path) -> Iterator[UnderTest]:
+    """Knative's serving on a cluster, in a namespace of its own. Skips the test without a cluster."""
+    with (
+        on_cluster.own_namespace("serving-contract") as (namespace, _),
+        records(folder) as (store, keyring),
+        mlflow_models.tracking_server(folder) as tracking,
+        contextlib.closing(knative.Cluster(namespace)) as cluster,
+    ):
+        serving = knative.KnativeServing(cluster, knative.Settings(image=image("SERVING"), timeout=60, patience=60, cpu="25m"))
+        first, second, broken = (Model(f"models:/tiny/{version}", answer, tracking) for version, answer in ((1, 1.0), (2, 2.0), (3, None)))
+        yield UnderTest(serving, store, keyring, Models(first, second, broken), patience=waiting.CLUSTER_PATIENCE)
+
+
+SERVINGS: dict[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {
+    "embedded": embedded_serving,
+    "knative": knative_serving,
+    "real knative": real_knative_serving,
+}
+"""How to bring up each serving, given an empty folder."""
+
+PARAMS = [pytest.param("embedded"), pytest.param("knative"), pytest.param("real knative", marks=pytest.mark.cluster)]
+"""The servings for a fixture's `params`."""

@@ -104,11 +104,33 @@ def chosen(servings: Servings, served_by: str) -> Serving:
     return servings[served_by]
 
 
-def connect(namespace: str, image: str) -> Servings:
-    """Those of the cluster that this process runs in, or that KUBECONFIG names. Connects at the first use. None without an image."""
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Configuration of the servings of a cluster.
+
+    `namespace` holds the workloads. `image` holds the model server; empty: Knative serves nothing here.
+    """
+
+    namespace: str
+    image: str = ""
+
+
+def _knative(settings: Settings) -> Serving | None:
     from fuseml.servings import knative
 
-    return {application.BUILT_IN: knative.KnativeServing(knative.Cluster(namespace), knative.Settings(image=image))} if image else {}
+    return knative.KnativeServing(knative.Cluster(settings.namespace), knative.Settings(image=settings.image)) if settings.image else None
+
+
+CONNECTORS: Mapping[str, Callable[[Settings], Serving | None]] = {
+    application.BUILT_IN: _knative,
+}
+"""`Application.served_by` -> constructor of the serving; None where it is not configured. Another serving is one more line."""
+
+
+def connect(settings: Settings) -> Servings:
+    """The configured servings of the cluster that this process runs in, or that KUBECONFIG names. Each connects at its first call."""
+    connected = {resource: connector(settings) for resource, connector in CONNECTORS.items()}
+    return {resource: serving for resource, serving in connected.items() if serving is not None}
 
 
 def _opened(document: Mapping[str, object], unseal: Callable[[str], str]) -> application.Application:

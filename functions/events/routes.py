@@ -14,7 +14,7 @@ from fuseml.runtime import http
 
 
 class Delivery(pydantic.BaseModel):
-    """`state` is pending, done, dead (given up, with the last `error`) or dropped; `attempts` are those made, where known."""
+    """`state` is pending, done, dead (given up, with the last `error`) or dropped; `attempts` counts the attempts, where known."""
 
     model_config = pydantic.ConfigDict(from_attributes=True)
 
@@ -25,7 +25,7 @@ class Delivery(pydantic.BaseModel):
 
 
 class Listing(pydantic.BaseModel):
-    """`number` is its place in the ledger, and may stand for the id; `outcome` is the worst state of its deliveries, empty without any."""
+    """`number` is the position in the ledger and an alias of the id; `outcome` is the worst state of the deliveries, empty without any."""
 
     number: int
     type: str
@@ -43,8 +43,8 @@ class Event(Listing):
     extensions: dict[str, str]
 
 
-class Sent(pydantic.BaseModel):
-    """`duplicate`: an event of this source and id was there already, so nothing happens."""
+class Receipt(pydantic.BaseModel):
+    """`duplicate`: the ledger already held an event of this source and id, so nothing happens."""
 
     type: str
     source: str
@@ -54,30 +54,30 @@ class Sent(pydantic.BaseModel):
 
 
 class NewEvent(document.Model):
-    """`type` may be said in short, `run.requested`. Without an `id` it follows from the data: the same fact told twice is one event."""
+    """`type` may be short, `run.requested`. The default `id` is derived from the data: the same data twice is one event."""
 
     type: str
     data: dict[str, Any] = {}
     id: Annotated[str, pydantic.Field(min_length=1, max_length=500)] | None = None
 
 
-Source = Annotated[str | None, pydantic.Field(description="of the event, where its id alone is not unique")]
+Source = Annotated[str | None, pydantic.Field(description="source of the event, where its id alone is not unique")]
 
 
 class EventQuery(http.PageQuery):
-    type: Annotated[str | None, pydantic.Field(description="whole, in short (run.finished), or the beginning of it (run.*)")] = None
+    type: Annotated[str | None, pydantic.Field(description="full, short (run.finished), or a prefix (run.*)")] = None
     subject: str | None = None
     source: str | None = None
-    since: Annotated[pydantic.AwareDatetime | None, pydantic.Field(description="RFC 3339: only what came then or later")] = None
+    since: Annotated[pydantic.AwareDatetime | None, pydantic.Field(description="RFC 3339: only events received then or later")] = None
 
 
-class One(http.Query):
+class EventReference(http.Query):
     source: Source = None
 
 
 class Replay(http.Query):
     source: Source = None
-    all: Annotated[bool, pydantic.Field(description="also to those who have not failed")] = False
+    all: Annotated[bool, pydantic.Field(description="also to consumers that have not failed")] = False
 
 
 class Why(http.Query):
@@ -85,7 +85,7 @@ class Why(http.Query):
     source: Source = None
 
 
-# Slashes belong to ids; the number needs no escapes.
+# Ids hold slashes; the number needs no escapes.
 _ID = "<path:id>"
 
 
@@ -94,46 +94,46 @@ def register(api: http.Api, deps: Deps) -> None:
 
     @api.route("GET", "/events", query=EventQuery, returns=[Listing])
     def list_events(query: EventQuery) -> http.ListPage[Listing]:
-        """List events, newest first, with what became of them. Ticks are listed only where `type` names them."""
+        """List events, newest first, with their deliveries. Ticks are listed only where `type` names them."""
         return _listed(query, dead=False)
 
     @api.route("GET", "/events/dead-letters", query=EventQuery, returns=[Listing])
     def list_dead_letters(query: EventQuery) -> http.ListPage[Listing]:
-        """List the events that could not be delivered to a consumer. They stay until they are replayed or dropped."""
+        """List the events with a dead letter. They stay until they are replayed or dropped."""
         return _listed(query, dead=True)
 
-    @api.route("DELETE", f"/events/dead-letters/{_ID}", query=One, returns=Event)
-    def drop_dead_letter(id: str, query: One) -> Event:
-        """Give up an event's dead letters; the event stays in the ledger."""
-        return _shown(service.drop(deps, id, query.source))
+    @api.route("DELETE", f"/events/dead-letters/{_ID}", query=EventReference, returns=Event)
+    def drop_dead_letter(id: str, query: EventReference) -> Event:
+        """Drop an event's dead letters; the event stays in the ledger."""
+        return _event(service.drop(deps, id, query.source))
 
-    @api.route("POST", "/events", body=NewEvent, returns=Sent, status=202)
-    def send_event(body: NewEvent) -> Sent:
+    @api.route("POST", "/events", body=NewEvent, returns=Receipt, status=202)
+    def send_event(body: NewEvent) -> Receipt:
         """Send one event of FuseML's own types."""
         event, duplicate = service.send(deps, body.type, body.data, body.id)
-        return Sent(type=event.type, source=event.source, id=event.id, subject=event.subject, duplicate=duplicate)
+        return Receipt(type=event.type, source=event.source, id=event.id, subject=event.subject, duplicate=duplicate)
 
-    @api.route("GET", f"/events/{_ID}", query=One, returns=Event)
-    def get_event(id: str, query: One) -> Event:
+    @api.route("GET", f"/events/{_ID}", query=EventReference, returns=Event)
+    def get_event(id: str, query: EventReference) -> Event:
         """Show an event with its data; `id` may be its number."""
-        return _shown(service.get(deps, id, query.source))
+        return _event(service.get(deps, id, query.source))
 
     @api.route("POST", f"/events/{_ID}/replay", query=Replay, returns=Event, status=202)
     def replay_event(id: str, query: Replay) -> Event:
-        """Deliver a dead letter again."""
-        return _shown(service.replay(deps, id, query.source, everybody=query.all))
+        """Deliver an event again to the consumers that failed on it."""
+        return _event(service.replay(deps, id, query.source, all=query.all))
 
     @api.route("GET", "/why", query=Why, returns=timeline.Answer)
     def explain(query: Why) -> timeline.Answer:
-        """Tell which event started a run, and what came of a commit or an event, or why nothing did."""
+        """Explain a run by the event that started it, a commit or an event by its outcomes, or by the reason for none."""
         return service.why(deps, query.of, query.source)
 
     def _listed(query: EventQuery, *, dead: bool) -> http.ListPage[Listing]:
         since = times.render(query.since) if query.since else None
-        found = service.page(
+        entries = service.page(
             deps, query.limit, query.cursor, type=query.type, dead=dead, subject=query.subject, source=query.source, since=since
         )
-        return http.ListPage([Listing(**_fields(entry)) for entry in found.rows], found.next_cursor)
+        return http.ListPage([Listing(**_fields(entry)) for entry in entries.rows], entries.next_cursor)
 
 
 _WORST = ("dead", "pending", "dropped", "done")
@@ -150,5 +150,5 @@ def _fields(entry: service.Entry) -> dict[str, Any]:
     }
 
 
-def _shown(entry: service.Entry) -> Event:
+def _event(entry: service.Entry) -> Event:
     return Event(**_fields(entry), data=entry.row.event["data"], extensions=entry.row.event["extensions"])

@@ -1,4 +1,4 @@
-"""What `GET /why` answers, and the sentences in it."""
+"""The response of `GET /why`, and its sentences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fuseml.store import decisions, ledger, runs
 
 
 class Link(pydantic.BaseModel):
-    """One step of what led here. `event` is its number in the ledger; `state` that of a run."""
+    """One link of a causal chain. `event` is a number in the ledger; `state` that of a run."""
 
     kind: Literal["origin", "event", "run"]
     text: str
@@ -23,7 +23,7 @@ class Link(pydantic.BaseModel):
 
 
 class Outcome(pydantic.BaseModel):
-    """What came of it: `state` is that of the run, else nothing, pending, dead, dropped, refused, ignored or duplicate; `reason` says why."""
+    """The end of a causal chain. `state` is that of the run, else nothing, pending, dead, dropped, refused, ignored or duplicate."""
 
     state: str
     reason: str
@@ -32,20 +32,20 @@ class Outcome(pydantic.BaseModel):
     event: int | None = None
 
 
-class Story(pydantic.BaseModel):
-    """From the first known cause to what came of it."""
+class Timeline(pydantic.BaseModel):
+    """From the first known cause to its outcomes."""
 
     chain: list[Link]
     outcomes: list[Outcome]
 
 
 class Answer(pydantic.BaseModel):
-    """`answer` is the whole in one sentence; `kind` says what `of` was taken for."""
+    """`answer` is the summary in one sentence; `kind` is the interpretation of `of`."""
 
     of: str
     kind: Literal["run", "commit", "event"]
     answer: str
-    stories: list[Story]
+    stories: list[Timeline]
 
 
 _ORIGINS = {
@@ -56,30 +56,30 @@ _ORIGINS = {
 
 
 def origin(source: str, id: str) -> Link:
-    """A cause that is no event of the ledger."""
+    """The link for a cause that is no event of the ledger."""
     if "/pingsources/" in source:
-        text = "the sweep found it: its webhook was lost or late"
+        text = "the sweep detected it: its webhook was lost or late"
     else:
-        told = next((text for prefix, text in _ORIGINS.items() if source.startswith(prefix)), "{name}, {id}")
-        text = told.format(id=id or "without a name", name=source.rpartition("/")[2] or source)
+        template = next((text for prefix, text in _ORIGINS.items() if source.startswith(prefix)), "{name}, {id}")
+        text = template.format(id=id or "without an id", name=source.rpartition("/")[2] or source)
     return Link(kind="origin", text=text)
 
 
-def untold(event: events.Event) -> Link | None:
-    """What is behind an event that names no cause, where its type tells."""
+def implied_origin(event: events.Event) -> Link | None:
+    """The link for an event that names no cause, where its type implies one."""
     match event.type:
         case events.RunRequested.TYPE:
-            return Link(kind="origin", text="somebody asked for a run")
+            return Link(kind="origin", text="a request for a run")
         case events.ScheduleReached.TYPE:
-            return Link(kind="origin", text="the schedule of the workflow")
+            return Link(kind="origin", text="the workflow's schedule")
         case events.WorkflowAssigned.TYPE:
-            return Link(kind="origin", text="somebody assigned the workflow")
+            return Link(kind="origin", text="an assignment of the workflow")
         case _:
             return None
 
 
 def event_link(event: events.Event, number: int | None) -> Link:
-    """An event as a step of the chain."""
+    """The link for an event of the ledger."""
     return Link(kind="event", text=f"{short(event.type)} {_about(event)}", time=event.time, event=number)
 
 
@@ -94,54 +94,54 @@ def _about(event: events.Event) -> str:
 
 
 def short(type: str) -> str:
-    """A type as people say it."""
+    """A type without prefix and version."""
     return type.removeprefix(events.PREFIX).removesuffix(".v1") if type.startswith(events.PREFIX) else type
 
 
 def run_link(run: runs.Run) -> Link:
-    """A run as a step of the chain."""
+    """The link for a run."""
     return Link(kind="run", text=f"{run.name} of workflow {run.workflow}", time=run.created, run=run.name, state=run.state)
 
 
-def decided(decision: decisions.Decision, run: runs.Run | None) -> Outcome:
-    """What was decided, with what has become of the run since."""
-    how = {"failed": "failed", "cancelled": "was cancelled"}.get(run.state) if run else None
-    ended = f"; it {how}: {run.cause}" if run and how and run.cause else ""
-    return Outcome(state=run.state if run else "nothing", reason=decision.reason + ended, run=decision.run, workflow=decision.workflow)
+def decision_outcome(decision: decisions.Decision, run: runs.Run | None) -> Outcome:
+    """The outcome of a decision, with the state of its run."""
+    end = {"failed": "failed", "cancelled": "was cancelled"}.get(run.state) if run else None
+    suffix = f"; it {end}: {run.cause}" if run and end and run.cause else ""
+    return Outcome(state=run.state if run else "nothing", reason=decision.reason + suffix, run=decision.run, workflow=decision.workflow)
 
 
-def undelivered(consumption: ledger.Consumption, number: int) -> Outcome:
-    """A delivery that is not done."""
-    who, error = consumption.consumer, consumption.error or "no cause was told"
+def delivery_outcome(consumption: ledger.Consumption, number: int) -> Outcome:
+    """The outcome of a delivery that is not done."""
+    consumer, error = consumption.consumer, consumption.error or "no cause reported"
     match consumption.state:
         case "dead":
-            reason = f"{who} gave up on it: {error}; `fuseml events replay {number}` delivers it again"
+            reason = f"delivery to {consumer} failed for good: {error}; `fuseml events replay {number}` delivers it again"
         case "dropped":
-            reason = f"{who} gave up on it, and it was dropped: {error}"
+            reason = f"delivery to {consumer} failed for good, and its dead letter was dropped: {error}"
         case _ if consumption.attempts:
-            reason = f"{who} could not handle it yet: {error}; it will be delivered again"
+            reason = f"delivery to {consumer} failed: {error}; it will be retried"
         case _:
-            reason = f"it waits for its delivery to {who}"
+            reason = f"delivery to {consumer} is pending"
     return Outcome(state=consumption.state, reason=reason, event=number)
 
 
-def declined(row: decisions.DeclinedDelivery) -> Story:
-    """A webhook's delivery that became no event."""
+def declined_delivery(row: decisions.DeclinedDelivery) -> Timeline:
+    """The timeline of a webhook's delivery that became no event."""
     sender = "a webhook of the git host" if row.ingress == "gitea" else f"a webhook of {row.ingress}"
-    text = f"{sender}, delivery {row.delivery or 'without a name'}" + (f", for {row.subject}" if row.subject else "")
+    text = f"{sender}, delivery {row.delivery or 'without an id'}" + (f", for {row.subject}" if row.subject else "")
     link = Link(kind="origin", text=text, time=row.received)
-    return Story(chain=[link], outcomes=[Outcome(state=row.outcome, reason=row.reason)])
+    return Timeline(chain=[link], outcomes=[Outcome(state=row.outcome, reason=row.reason)])
 
 
-def sentence(subject: str, stories: Sequence[Story]) -> str:
-    """The whole in one sentence."""
-    outcomes = [outcome for story in stories for outcome in story.outcomes]
+def sentence(subject: str, timelines: Sequence[Timeline]) -> str:
+    """The summary in one sentence."""
+    outcomes = [outcome for timeline in timelines for outcome in timeline.outcomes]
     started = list(dict.fromkeys(outcome.run for outcome in outcomes if outcome.run))
     if started:
         return f"{subject} started {', '.join(started)}."
     waiting = next((outcome for outcome in outcomes if outcome.state == "pending"), None)
     if waiting:
         return f"{subject} has started nothing yet: {waiting.reason}."
-    # A duplicate or an ignored delivery is seldom what somebody asks for.
+    # A duplicate or an ignored delivery is seldom the reason that the question is about.
     worst = sorted(outcomes, key=lambda outcome: outcome.state in ("duplicate", "ignored"))
     return f"{subject} started nothing" + (f": {worst[0].reason}." if worst else ".")

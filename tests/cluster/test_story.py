@@ -142,7 +142,7 @@ def test_lineage_and_cause_are_known(story: Story) -> None:
     told = story.deployment.fuseml("why", second["name"])
     # From zero, the webhook may take longer than the git host waits; then the sweep tells.
     assert "refs/heads/main was pushed" in told
-    assert "a webhook of the git host" in told or "the sweep found it" in told
+    assert "a webhook of the git host" in told or "the sweep detected it" in told
     bound = {(binding["step"], binding["name"]): binding["url"] for binding in second["bindings"]}
     assert bound["trainer", "mlflow-tracking"] == MLFLOW
 

@@ -187,7 +187,7 @@ def test_an_event_that_is_no_dead_letter_is_replayed_on_explicit_demand_only(
     dead_letter(store)
     post(embedded, "/events/1/replay")
     refused = post(embedded, "/events/1/replay", 409)
-    assert refused["message"] == ("event 1 is no dead letter (artifacts: done, dispatcher: pending); --all delivers it again all the same")
+    assert refused["message"] == ("event 1 is no dead letter (artifacts: done, dispatcher: pending); --all delivers it again anyway")
     assert len(publisher.taken) == 1
     replayed = post(embedded, "/events/1/replay?all=true")
     assert {item["state"] for item in replayed["deliveries"]} == {"pending"}
@@ -297,7 +297,7 @@ def test_the_address_tells_whose_dead_letter_it_is(destination: str, name: str) 
 @pytest.mark.parametrize(
     ("extensions", "error"),
     [
-        ({}, "no cause was told"),
+        ({}, "no cause reported"),
         ({"knativeerrorcode": "503"}, "status 503"),
         ({"knativeerrordata": "plain, as older channels send it"}, "plain, as older channels send it"),
         ({"knativeerrordata": base64.b64encode(b"cut off here").decode()[:-2]}, "cut off h"),

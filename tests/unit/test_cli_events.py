@@ -57,7 +57,7 @@ WHY: dict[str, Any] = {
             "outcomes": [
                 {"state": "succeeded", "run": "mlflow-e2e-1", "workflow": "mlflow-e2e", "reason": "refs/heads/main was pushed"},
                 {"state": "nothing", "run": None, "workflow": "train", "reason": "no changed file matches src/**"},
-                {"state": "dead", "run": None, "workflow": None, "reason": "artifacts gave up on it: status 400: no"},
+                {"state": "dead", "run": None, "workflow": None, "reason": "delivery to artifacts failed for good: status 400: no"},
             ],
         }
     ],
@@ -200,7 +200,7 @@ def test_why_is_a_sentence_and_a_tree(server: CannedApi, tmp_path: Path, capsys:
         "└── codeset.pushed demo/x refs/heads/main at 3f2a91c4  (event 42, 1d ago)",
         "    ├── → mlflow-e2e-1 succeeded: refs/heads/main was pushed",
         "    ├── ✗ train: no changed file matches src/**",
-        "    └── ✗ dead: artifacts gave up on it: status 400: no",
+        "    └── ✗ dead: delivery to artifacts failed for good: status 400: no",
     ]
     assert server.requests[0].query == {"of": ["3f2a91c4"]}
 

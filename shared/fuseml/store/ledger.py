@@ -119,13 +119,13 @@ def record_dead_letter(session: Session, event: events.Event, consumer: str, err
     session.add(known)
 
 
-def revive(session: Session, row: LedgerEvent, now: float, *, everybody: bool, queued: bool) -> list[str]:
+def revive(session: Session, row: LedgerEvent, now: float, *, all: bool, queued: bool) -> list[str]:
     """Let the event be delivered again to those who have failed, or to `everybody`. Returns who they are.
 
     `queued`: our deliveries are the queue, and begin anew. Else another broker will be given the event again, and what it cannot
     deliver comes back as a new dead letter.
     """
-    states = ("dead", "dropped", "done") if everybody else ("dead",)
+    states = ("dead", "dropped", "done") if all else ("dead",)
     chosen = (col(Delivery.event_sequence) == row.sequence, col(Delivery.state).in_(states))
     consumers = list(session.exec(select(Delivery.trigger).where(*chosen).order_by(col(Delivery.trigger))))
     if queued:

@@ -17,7 +17,7 @@ class ApplicationQuery(http.PageQuery):
 
 
 class Share(document.Model):
-    """A revision that gets requests, and what it serves."""
+    """A revision that gets requests, and its model."""
 
     revision: int
     percent: int
@@ -25,8 +25,8 @@ class Share(document.Model):
 
 
 class Application(application.Application):
-    """A registered application; `revision` counts how often it was replaced, `traffic` says where requests are to go. Where one is
-    shown alone, `status` says whether they do, and `cause` why not.
+    """A registered application; `revision` counts its registrations, `traffic` is the desired traffic. `status` and `cause` are the observed
+    state; lists leave them out.
     """
 
     revision: int
@@ -49,44 +49,44 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("GET", "/applications", query=ApplicationQuery, returns=[Application], workload=True)
     def list_applications(query: ApplicationQuery) -> http.ListPage[Application]:
         """List applications, by name."""
-        found = service.page(deps, query.limit, query.cursor, type=query.type, workflow=query.workflow)
-        return http.ListPage([_wire(shown) for shown in found.rows], found.next_cursor)
+        views = service.page(deps, query.limit, query.cursor, type=query.type, workflow=query.workflow)
+        return http.ListPage([_wire(view) for view in views.rows], views.next_cursor)
 
     @api.route("POST", "/applications", body=application.Application, returns=Application, status=201, workload=True)
     def register_application(body: application.Application) -> Application:
-        """Register an application, or replace the one of the same name. It is served from now on; what was served before goes on until then."""
+        """Register an application, or replace the one of its name. The former revision answers until the new one is ready."""
         return _wire(service.put(deps, body))
 
     @api.route("GET", "/applications/<name>", returns=Application, workload=True)
     def get_application(name: str) -> Application:
-        """Show an application, and how it is served."""
+        """Show an application, and its status."""
         return _wire(service.get(deps, name))
 
     @api.route("DELETE", "/applications/<name>", status=204)
     def delete_application(name: str) -> None:
-        """Delete an application; what serves it stops."""
+        """Delete an application, and stop serving it."""
         service.delete(deps, name)
 
     @api.route("PUT", "/applications/<name>/traffic", body=Split, returns=Application)
     def route_traffic(name: str, body: Split) -> Application:
-        """Share the requests among revisions. The next registration gets them all again."""
+        """Split the requests among revisions. The next registration gets all requests again."""
         return _wire(service.route(deps, name, body.traffic))
 
     @api.route("POST", "/applications/<name>/rollback", returns=Application)
     def roll_back(name: str) -> Application:
-        """Send all requests to the revision before the one that gets them now."""
+        """Send all requests to the previous revision."""
         return _wire(service.roll_back(deps, name))
 
 
-def _wire(shown: service.Shown) -> Application:
-    row, status = shown.row, shown.status
+def _wire(view: service.ApplicationView) -> Application:
+    row, status = view.row, view.status
     return Application.model_validate(
         {
             **row.document,
             "environment": dict.fromkeys(row.document.get("environment") or {}, extension.HIDDEN),
             "revision": row.revision,
             "traffic": [
-                Share(revision=int(revision), percent=percent, model=shown.models.get(int(revision)))
+                Share(revision=int(revision), percent=percent, model=view.models.get(int(revision)))
                 for revision, percent in row.traffic.items()
             ],
             "status": status.state if status else None,

@@ -1,4 +1,4 @@
-"""Use cases of `applications`. What is wanted is committed first; then whoever serves the application is told."""
+"""Use cases of `applications`. A change is committed first; then the serving applies it."""
 
 from __future__ import annotations
 
@@ -13,97 +13,98 @@ from fuseml import servings
 from fuseml.domain import application, errors
 from fuseml.domain.registry import extension
 from fuseml.runtime import clock
-from fuseml.servings import ServingSpec as Wanted
-from fuseml.servings import Status
+from fuseml.servings import ServingSpec, Status
 from fuseml.store import applications, paging
 
-_Choice = Callable[[Wanted, list[int]], Mapping[int, int]]
+_TrafficRule = Callable[[ServingSpec, list[int]], Mapping[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """An application, the models of the revisions that get requests, and how it is served where somebody looked."""
+class ApplicationView:
+    """An application, the models of the revisions that get requests, and its observed state; lists have no `status`."""
 
     row: applications.Application
     models: Mapping[int, str | None] = field(default_factory=dict)
     status: Status | None = None
 
 
-def page(deps: Deps, limit: int, cursor: str | None, *, type: str | None, workflow: str | None) -> paging.Slice[Shown]:
-    """A page of applications; nobody looks how they are served."""
+def page(deps: Deps, limit: int, cursor: str | None, *, type: str | None, workflow: str | None) -> paging.Slice[ApplicationView]:
+    """A page of applications, without their status."""
     with deps.store.read() as session:
-        found = applications.page(session, paging.Page(limit, cursor), type=type, workflow=workflow)
-        return paging.Slice([Shown(row, _models(session, row)) for row in found.rows], found.next_cursor)
+        rows = applications.page(session, paging.Page(limit, cursor), type=type, workflow=workflow)
+        return paging.Slice([ApplicationView(row, _models(session, row)) for row in rows.rows], rows.next_cursor)
 
 
-def put(deps: Deps, registered: application.Application) -> Shown:
-    """Register or replace. Raises InvalidError when nobody can serve it."""
-    serving = servings.chosen(deps.serving, registered.served_by) if registered.model else None
+def put(deps: Deps, registered: application.Application) -> ApplicationView:
+    """Register or replace an application. Raises InvalidError when no serving can serve it."""
+    serving = servings.select(deps.serving, registered.served_by) if registered.model else None
     with deps.store.write() as session:
         before = applications.find(session, registered.name)
         document = _document(deps, registered, before.document if before else {})
         row = applications.put(session, registered.name, document, clock.now())
-        wanted = servings.serving_spec(session, row, deps.keyring.unseal)
-        shown = Shown(row, _models(session, row))
-    if serving is None or wanted is None:
-        return shown
-    serving.apply(wanted)
-    return _seen(deps, wanted, shown)
+        spec = servings.serving_spec(session, row, deps.keyring.unseal)
+        view = ApplicationView(row, _models(session, row))
+    if serving is None or spec is None:
+        return view
+    serving.apply(spec)
+    return _observed(deps, spec, view)
 
 
-def get(deps: Deps, name: str) -> Shown:
+def get(deps: Deps, name: str) -> ApplicationView:
     """Raises NotFoundError."""
-    shown, wanted = _read(deps, name)
-    return _seen(deps, wanted, shown) if wanted is not None else shown
+    view, spec = _read(deps, name)
+    return _observed(deps, spec, view) if spec is not None else view
 
 
 def delete(deps: Deps, name: str) -> None:
-    """Stop serving it, and forget it. Raises NotFoundError."""
-    shown, wanted = _read(deps, name)
-    serving = deps.serving.get(shown.row.document["served_by"]) if wanted is not None else None
+    """Stop serving the application, and delete it. Raises NotFoundError."""
+    view, spec = _read(deps, name)
+    serving = deps.serving.get(view.row.document["served_by"]) if spec is not None else None
     if serving is not None:
         serving.remove(name)
     with deps.store.write() as session:
         applications.delete(session, name)
 
 
-def route(deps: Deps, name: str, shares: Mapping[str, int]) -> Shown:
-    """Share the requests. Raises NotFoundError, InvalidError."""
+def route(deps: Deps, name: str, shares: Mapping[str, int]) -> ApplicationView:
+    """Split the requests. Raises NotFoundError, InvalidError."""
     return _route(deps, name, lambda _, servable: application.shares(shares, servable))
 
 
-def roll_back(deps: Deps, name: str) -> Shown:
-    """Back to the revision before. Raises NotFoundError, ConflictError when there is none."""
-    return _route(deps, name, lambda wanted, servable: application.rolled_back(wanted.traffic, servable))
+def roll_back(deps: Deps, name: str) -> ApplicationView:
+    """Send all requests to the previous revision. Raises NotFoundError, and ConflictError when there is none."""
+    return _route(deps, name, lambda spec, servable: application.rolled_back(spec.traffic, servable))
 
 
-def _route(deps: Deps, name: str, choose: _Choice) -> Shown:
-    shown, wanted = _read(deps, name)
-    if wanted is None:
-        raise errors.ConflictError(f"application {name!r} has no model that FuseML serves, so it cannot say where requests go")
-    serving = servings.chosen(deps.serving, wanted.newest.document.served_by)
-    traffic = choose(wanted, sorted(serving.servable(wanted)))
+def _route(deps: Deps, name: str, rule: _TrafficRule) -> ApplicationView:
+    view, spec = _read(deps, name)
+    if spec is None:
+        raise errors.ConflictError(f"application {name!r} has no model that FuseML serves, so FuseML cannot route its requests")
+    serving = servings.select(deps.serving, spec.newest.document.served_by)
+    traffic = rule(spec, sorted(serving.servable(spec)))
     if len(traffic) > 1 and not serving.splits:
         raise errors.InvalidError(
-            "requests cannot be shared here: the embedded server serves one revision at a time; give 100 percent to one of them"
+            "requests cannot be split here: the embedded server serves one revision at a time; give 100 percent to one of them"
         )
     with deps.store.write() as session:
         row = applications.get(session, name)
-        if row.revision != shown.row.revision:
-            raise errors.ConflictError(f"application {name!r} was replaced by revision {row.revision} meanwhile; look at it and try again")
+        if row.revision != view.row.revision:
+            raise errors.ConflictError(
+                f"application {name!r} was replaced by revision {row.revision} meanwhile; check that revision and try again"
+            )
         applications.route(session, row, traffic, clock.now())
-        changed = servings.serving_spec(session, row, deps.keyring.unseal)
-        shown = Shown(row, _models(session, row))
-    if changed is None:
-        return shown
-    serving.apply(changed)
-    return _seen(deps, changed, shown)
+        routed = servings.serving_spec(session, row, deps.keyring.unseal)
+        view = ApplicationView(row, _models(session, row))
+    if routed is None:
+        return view
+    serving.apply(routed)
+    return _observed(deps, routed, view)
 
 
-def _read(deps: Deps, name: str) -> tuple[Shown, Wanted | None]:
+def _read(deps: Deps, name: str) -> tuple[ApplicationView, ServingSpec | None]:
     with deps.store.read() as session:
         row = applications.get(session, name)
-        return Shown(row, _models(session, row)), servings.serving_spec(session, row, deps.keyring.unseal)
+        return ApplicationView(row, _models(session, row)), servings.serving_spec(session, row, deps.keyring.unseal)
 
 
 def _models(session: sqlmodel.Session, row: applications.Application) -> dict[int, str | None]:
@@ -112,40 +113,40 @@ def _models(session: sqlmodel.Session, row: applications.Application) -> dict[in
     return {former.revision: former.document.get("model") for former in applications.revisions(session, row.name)}
 
 
-def _seen(deps: Deps, wanted: Wanted, shown: Shown) -> Shown:
-    """How it is served now; its address is noted when it has become known."""
-    serving = deps.serving.get(wanted.newest.document.served_by)
+def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> ApplicationView:
+    """The view with the observed state; a new address is stored."""
+    serving = deps.serving.get(spec.newest.document.served_by)
     if serving is None:
-        return shown
+        return view
     try:
-        status = serving.status(wanted)
+        status = serving.status(spec)
     except errors.FusemlError as error:
-        return Shown(shown.row, shown.models, Status("starting", f"how it is served is not known: {error.message}"))
-    found = {
-        "url": f"{status.url}/v2/models/{wanted.name}/infer" if status.url else shown.row.document["url"],
+        return ApplicationView(view.row, view.models, Status("starting", f"its status is not known: {error.message}"))
+    location = {
+        "url": f"{status.url}/v2/models/{spec.name}/infer" if status.url else view.row.document["url"],
         "k8s_namespace": status.namespace,
         "k8s_resources": [resource.model_dump() for resource in status.resources],
     }
-    if any(shown.row.document.get(key) != value for key, value in found.items()):
+    row = view.row
+    if any(row.document.get(key) != value for key, value in location.items()):
         with deps.store.write() as session:
-            located = applications.located(session, wanted.name, found)
-        shown = Shown(located or shown.row, shown.models)
-    return Shown(shown.row, shown.models, status)
+            row = applications.record_location(session, spec.name, location) or row
+    return ApplicationView(row, view.models, status)
 
 
 def _document(deps: Deps, registered: application.Application, before: Mapping[str, Any]) -> dict[str, Any]:
-    """What is stored: secrets sealed, unchanged ones as they are, and what only the serving knows as it was."""
+    """The document to store: secrets sealed, unchanged ones as stored, and the fields that only the serving determines."""
     document = registered.model_dump(mode="json")
-    known: dict[str, str] = before.get("environment") or {}
-    hidden = sorted(name for name, value in registered.environment.items() if value == extension.HIDDEN and name not in known)
+    stored: dict[str, str] = before.get("environment") or {}
+    hidden = sorted(name for name, value in registered.environment.items() if value == extension.HIDDEN and name not in stored)
     if hidden:
-        raise errors.InvalidError(f"nothing is stored that could stay as it is for {', '.join(hidden)}")
+        raise errors.InvalidError(f"environment: no stored value for {', '.join(hidden)}; send the value instead of {extension.HIDDEN}")
 
     def sealed(name: str, value: str) -> str:
-        kept = name in known and (value == extension.HIDDEN or deps.keyring.unseal(known[name]) == value)
-        return known[name] if kept else deps.keyring.seal(value)
+        kept = name in stored and (value == extension.HIDDEN or deps.keyring.unseal(stored[name]) == value)
+        return stored[name] if kept else deps.keyring.seal(value)
 
     document["environment"] = {name: sealed(name, value) for name, value in registered.environment.items()}
-    for learned in ("url", "k8s_namespace", "k8s_resources"):
-        document[learned] = document[learned] or before.get(learned) or document[learned]
+    for field_name in ("url", "k8s_namespace", "k8s_resources"):
+        document[field_name] = document[field_name] or before.get(field_name) or document[field_name]
     return document

@@ -1,6 +1,6 @@
 """Artifacts and lineage: HTTP `/artifacts`, `/lineage`; events `codeset.pushed`, `model.registered`, `run.step_finished` in,
 `artifact.recorded` out.
 
-An artifact is recorded once, whichever path tells of it first. What a run made is read from the outputs of its steps as they
+An artifact is recorded once, by the first event about it. The artifacts of a run are read from the outputs of its steps as they
 finish (infra/decisions/0003-artifacts-from-steps.md). Depends on the store and a publisher.
 """

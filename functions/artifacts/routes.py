@@ -12,7 +12,7 @@ from fuseml.runtime import http
 
 
 class Artifact(pydantic.BaseModel):
-    """`address` is `kind://project/name/version`; `metadata` holds what is known of the contents (uri, metrics, message)."""
+    """`address` is `kind://project/name/version`; `metadata` describes the contents (uri, metrics, message)."""
 
     model_config = pydantic.ConfigDict(from_attributes=True)
 
@@ -27,7 +27,7 @@ class Artifact(pydantic.BaseModel):
 
 
 class Edge(pydantic.BaseModel):
-    """`target` was made from `source` by `run`."""
+    """`run` produced `target` from `source`."""
 
     model_config = pydantic.ConfigDict(from_attributes=True)
 
@@ -53,10 +53,10 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("GET", "/artifacts", query=ArtifactQuery, returns=[Artifact])
     def list_artifacts(query: ArtifactQuery) -> http.ListPage[Artifact]:
         """List artifacts, by address."""
-        found = service.page(deps, query.limit, query.cursor, kind=query.kind, project=query.project, name=query.name, run=query.run)
-        return http.ListPage([Artifact.model_validate(row) for row in found.rows], found.next_cursor)
+        artifacts = service.page(deps, query.limit, query.cursor, kind=query.kind, project=query.project, name=query.name, run=query.run)
+        return http.ListPage([Artifact.model_validate(row) for row in artifacts.rows], artifacts.next_cursor)
 
     @api.route("GET", "/lineage", query=LineageQuery, returns=[Edge])
     def show_lineage(query: LineageQuery) -> list[Edge]:
-        """Show how an artifact came to be and what was made from it, as edges, nearest first."""
+        """Show the sources of an artifact and its products, as edges, nearest first."""
         return [Edge.model_validate(row) for row in service.lineage(deps, query.address)]

@@ -13,7 +13,7 @@ from fuseml.domain import artifact, events
 from fuseml.runtime import clock
 from fuseml.store import artifacts, paging, runs
 
-# Lineage is walked this far in both directions: code, model, what was made of the model.
+# Lineage is walked this far in both directions: code, model, products of the model.
 _MAX_DISTANCE = 10
 
 
@@ -24,31 +24,31 @@ def page(deps: Deps, limit: int, cursor: str | None, **filters: str | None) -> p
 
 
 def lineage(deps: Deps, address: str) -> list[artifacts.ArtifactEdge]:
-    """Every edge connected with the artifact. Raises InvalidError, NotFoundError."""
+    """Every edge that is connected with the artifact, nearest first. Raises InvalidError, NotFoundError."""
     artifact.Address.parse(address)
     with deps.store.read() as session:
         artifacts.get(session, address)
-        known: dict[tuple[str, str, str], artifacts.ArtifactEdge] = {}
+        edges: dict[tuple[str, str, str], artifacts.ArtifactEdge] = {}
         frontier, seen = [address], {address}
         for _ in range(_MAX_DISTANCE):
             for edge in artifacts.edges(session, frontier):
-                known.setdefault((edge.source, edge.target, edge.run), edge)
-            frontier = sorted({end for edge in known.values() for end in (edge.source, edge.target)} - seen)
+                edges.setdefault((edge.source, edge.target, edge.run), edge)
+            frontier = sorted({end for edge in edges.values() for end in (edge.source, edge.target)} - seen)
             seen.update(frontier)
             if not frontier:
                 break
-        return list(known.values())
+        return list(edges.values())
 
 
 def on_codeset_pushed(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """A commit is a codeset artifact."""
+    """Record a commit as a codeset artifact."""
     pushed = events.CodesetPushed.model_validate(event.data)
     address = artifact.code(pushed.project, pushed.codeset, pushed.commit)
     return _record(session, address, None, {"ref": pushed.ref, "message": pushed.message, "pusher": pushed.pusher})
 
 
 def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """A model version that a run of ours made belongs to the run's project; any other to the tracking server's own name."""
+    """Record a model version: under the project of the run that produced it, or else under the tracking server's own name."""
     model = events.ModelRegistered.model_validate(event.data)
     project = model.tags.get("fuseml.project") or model.extension
     address = artifact.Address("model", project, model.name, model.version)
@@ -57,25 +57,25 @@ def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Seque
 
 
 def on_step_finished(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """What a step put out as `models:/name/version` is a model, made from the run's codeset; its `metrics` output describes it."""
+    """Record an output of the form `models:/name/version` as a model from the run's codeset; the output `metrics` describes it."""
     step = events.RunStepFinished.model_validate(event.data)
-    announced: list[events.Payload] = []
+    recorded: list[events.Payload] = []
     for value in step.outputs.values():
         address = artifact.model_of(step.project, value)
         if address is None:
             continue
-        announced += _record(session, address, step.run, {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))})
-        made_by = runs.get(session, step.run)
-        if made_by.codeset and made_by.commit:
-            artifacts.link(session, str(artifact.code(made_by.project, made_by.codeset, made_by.commit)), str(address), step.run)
-    return announced
+        recorded += _record(session, address, step.run, {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))})
+        run = runs.get(session, step.run)
+        if run.codeset and run.commit:
+            artifacts.link(session, str(artifact.code(run.project, run.codeset, run.commit)), str(address), step.run)
+    return recorded
 
 
 def _metrics(text: str) -> dict[str, Any]:
     try:
         metrics = json.loads(text or "{}")
     except ValueError:
-        # The output is the step's own business; only the conventional shape is metadata.
+        # An output of another shape is valid; only a JSON object is metadata.
         return {}
     return metrics if isinstance(metrics, dict) else {}
 

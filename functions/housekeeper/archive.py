@@ -37,7 +37,7 @@ def archive_logs(deps: Deps, _tick: events.Event) -> None:
         place = _archive(deps.engine, deps.contents, row, step)
         if place is not None:
             with deps.store.write() as session:
-                archive.archived(session, step, place)
+                archive.record(session, step, place)
         if time.monotonic() > deadline:
             return
 

@@ -96,7 +96,7 @@ def serve(deps: Deps, _tick: events.Event) -> None:
     if deps.serving and deps.api_url:
         record.register(deps.store, deps.keyring, deps.api_url)
     with deps.store.read() as session:
-        found = [servings.serving_spec(session, row, deps.keyring.unseal) for row in applications.everything(session)]
+        found = [servings.serving_spec(session, row, deps.keyring.unseal) for row in applications.all_applications(session)]
     for resource, serving in deps.serving.items():
         serving.reconcile([wanted for wanted in found if wanted is not None and wanted.newest.document.served_by == resource])
 

@@ -50,7 +50,7 @@ def _publish(deps: Deps, extension: str, headers: Mapping[str, str], body: bytes
     with deps.store.write() as session:
         duplicate = deliveries.is_known(session, event)
         if isinstance(payload, events.ModelRegistered):
-            model_versions.announce(session, extension, payload.name, payload.version)
+            model_versions.record_published(session, extension, payload.name, payload.version)
         enqueued = cloudevents.enqueue(session, payload, cause=(f"/webhooks/{_INGRESS}/{extension}", change.delivery_id))
     cloudevents.relay(deps.store, deps.publisher, enqueued)
     if duplicate:

@@ -26,7 +26,7 @@ def settled(session: sqlmodel.Session, rows: Sequence[Run], steps: Mapping[str, 
     long_ago = clock.ago(PATIENCE)
     recent = [row for row in ended if (row.finished or row.created) > long_ago]
     step_events = {row.id: [_step_event(row, step) for step in steps.get(row.id, ()) if _is_reported(step)] for row in recent}
-    products = artifacts.made_by(session, [row.name for row in recent]) if recent else {}
+    products = artifacts.produced_by(session, [row.name for row in recent]) if recent else {}
     artifact_events = {row.id: [_artifact_event(item) for item in products.get(row.name, ())] for row in recent}
     handled = {
         *outbox.handled_among(session, "artifacts", [event for group in step_events.values() for event in group]),

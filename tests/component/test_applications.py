@@ -1,4 +1,4 @@
-"""Applications from their API to Knative's, over real HTTP: what is recorded is served, whatever breaks in between."""
+"""Applications from their API to Knative's, over real HTTP: every record is served, also after a failure in between."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ WINE = {
 
 @dataclass
 class Cluster:
-    """Fake Kubernetes with as much of Knative as it takes: revisions are made at once, and are `loading`, broken or ready."""
+    """Knative's controller over the Kubernetes API stand-in: a revision is created at once, and is `loading`, `broken` or ready."""
 
     api: Api
     loading: bool = False
     broken: str = ""
 
-    def changed(self, api: Api, found: dict[str, Any]) -> None:
-        """What Knative's controller does about a Service."""
-        if found.get("kind") != "Service":
+    def changed(self, api: Api, service: dict[str, Any]) -> None:
+        """Reconcile a Service."""
+        if service.get("kind") != "Service":
             return
-        template = found["spec"]["template"]
+        template = service["spec"]["template"]
         name = template["metadata"]["name"]
         if ("revisions", name) not in api.objects:
             api.put("revisions", {"metadata": {"name": name, "labels": template["metadata"]["labels"]}})
-        well = "Unknown" if self.loading else "False" if self.broken else "True"
+        condition = "Unknown" if self.loading else "False" if self.broken else "True"
         message = f'Revision "{name}" failed with message: {self.broken}.' if self.broken else ""
-        before = found.get("status", {}).get("traffic", [])
-        found["status"] = {
-            "observedGeneration": found["metadata"]["generation"],
-            "url": f"http://{found['metadata']['name']}.{NAMESPACE}.example.com",
-            "traffic": found["spec"]["traffic"] if well == "True" else before,
+        before = service.get("status", {}).get("traffic", [])
+        service["status"] = {
+            "observedGeneration": service["metadata"]["generation"],
+            "url": f"http://{service['metadata']['name']}.{NAMESPACE}.example.com",
+            "traffic": service["spec"]["traffic"] if condition == "True" else before,
             "conditions": [
-                {"type": "ConfigurationsReady", "status": well, "message": message},
-                {"type": "RoutesReady", "status": well, "reason": "RevisionMissing"},
+                {"type": "ConfigurationsReady", "status": condition, "message": message},
+                {"type": "RoutesReady", "status": condition, "reason": "RevisionMissing"},
             ],
         }
 
@@ -86,13 +86,13 @@ class Server:
     def register(self, **fields: object) -> Any:
         return self.call("POST", "/applications", {**WINE, **fields}, 201)
 
-    def wanted(self) -> list[servings.ServingSpec]:
+    def specs(self) -> list[servings.ServingSpec]:
         with self.deps.store.read() as session:
-            found = [servings.serving_spec(session, row, self.deps.keyring.unseal) for row in applications.everything(session)]
-        return [wanted for wanted in found if wanted is not None]
+            specs = [servings.serving_spec(session, row, self.deps.keyring.unseal) for row in applications.all_applications(session)]
+        return [spec for spec in specs if spec is not None]
 
     def sweep(self) -> None:
-        self.deps.serving[application.BUILT_IN].reconcile(self.wanted())
+        self.deps.serving[application.BUILT_IN].reconcile(self.specs())
 
 
 @pytest.fixture
@@ -109,40 +109,40 @@ def server(tmp_path: pathlib.Path) -> Iterator[Server]:
         yield Server(create_app(deps).test_client(), deps, cluster)
 
 
-def test_what_is_registered_is_served_and_its_record_tells_where(server: Server) -> None:
-    made = server.register()
-    assert (made["status"], made["revision"], made["url"]) == (
+def test_a_registered_application_is_served_and_its_record_holds_the_address(server: Server) -> None:
+    response = server.register()
+    assert (response["status"], response["revision"], response["url"]) == (
         "ready",
         1,
         f"http://wine.{NAMESPACE}.example.com/v2/models/wine/infer",
     )
-    assert made["k8s_namespace"] == NAMESPACE
-    assert made["k8s_resources"] == [{"name": "wine", "kind": "Service.serving.knative.dev"}, {"name": "wine", "kind": "Secret"}]
-    assert made["traffic"] == [{"revision": 1, "percent": 100, "model": "models:/wine/1"}]
-    assert server.call("GET", "/applications")[0]["url"] == made["url"]
+    assert response["k8s_namespace"] == NAMESPACE
+    assert response["k8s_resources"] == [{"name": "wine", "kind": "Service.serving.knative.dev"}, {"name": "wine", "kind": "Secret"}]
+    assert response["traffic"] == [{"revision": 1, "percent": 100, "model": "models:/wine/1"}]
+    assert server.call("GET", "/applications")[0]["url"] == response["url"]
     assert server.cluster.secret() == {"1.MLFLOW_TRACKING_PASSWORD": "canary-1"}
 
 
-def test_secrets_are_sealed_and_shown_to_nobody(server: Server) -> None:
-    shown = server.register()
-    assert shown["environment"] == {"MLFLOW_TRACKING_PASSWORD": "<hidden>"}
+def test_secrets_are_sealed_and_hidden(server: Server) -> None:
+    response = server.register()
+    assert response["environment"] == {"MLFLOW_TRACKING_PASSWORD": "<hidden>"}
     with server.deps.store.read() as session:
         row = applications.get(session, "wine")
         assert "canary" not in str([row.document, *(former.document for former in applications.revisions(session, "wine"))])
     assert "canary" not in str(server.cluster.service())
 
 
-def test_the_same_again_changes_nothing_and_hidden_keeps_what_is_stored(server: Server) -> None:
+def test_the_same_registration_changes_nothing_and_hidden_keeps_the_stored_value(server: Server) -> None:
     server.register()
     generation = server.cluster.service()["metadata"]["generation"]
     assert server.register()["revision"] == 1
     assert server.register(environment={"MLFLOW_TRACKING_PASSWORD": "<hidden>"})["revision"] == 1
     assert server.cluster.service()["metadata"]["generation"] == generation
     refused = server.call("POST", "/applications", {**WINE, "environment": {"OTHER": "<hidden>"}}, 400)
-    assert "nothing is stored" in refused["message"]
+    assert refused["message"] == "environment: no stored value for OTHER; send the value instead of <hidden>"
 
 
-def test_a_new_model_gets_the_requests_by_name_when_it_is_ready(server: Server) -> None:
+def test_traffic_targets_a_new_model_by_revision_name(server: Server) -> None:
     server.register()
     server.cluster.loading = True
     waiting = server.register(model="models:/wine/2", environment={"MLFLOW_TRACKING_PASSWORD": "canary-2"})
@@ -152,14 +152,14 @@ def test_a_new_model_gets_the_requests_by_name_when_it_is_ready(server: Server) 
     assert server.cluster.secret() == {"1.MLFLOW_TRACKING_PASSWORD": "canary-1", "2.MLFLOW_TRACKING_PASSWORD": "canary-2"}
 
 
-def test_a_model_that_cannot_be_loaded_is_told_with_its_reason(server: Server) -> None:
+def test_a_model_that_cannot_be_loaded_is_reported_with_its_cause(server: Server) -> None:
     server.register()
     server.cluster.broken = "Container failed with: no module named torch"
-    told = server.register(model="models:/wine/2")
-    assert (told["status"], told["cause"]) == ("failed", "Container failed with: no module named torch.")
+    response = server.register(model="models:/wine/2")
+    assert (response["status"], response["cause"]) == ("failed", "Container failed with: no module named torch.")
 
 
-def test_requests_are_shared_and_rolled_back_to_revisions_that_there_are(server: Server) -> None:
+def test_requests_are_split_and_rolled_back_among_servable_revisions(server: Server) -> None:
     server.register()
     server.register(model="models:/wine/2")
     shared = server.call("PUT", "/applications/wine/traffic", {"traffic": {"current": 90, "previous": 10}})
@@ -177,7 +177,7 @@ def test_requests_are_shared_and_rolled_back_to_revisions_that_there_are(server:
     assert "there are current, previous, 2, 3" in refused["message"]
 
 
-def test_deleting_leaves_nothing_also_when_somebody_was_faster(server: Server) -> None:
+def test_deleting_leaves_no_object_even_if_the_service_was_deleted_before(server: Server) -> None:
     server.register()
     server.cluster.api.delete("services", "wine")
     assert server.call("GET", "/applications/wine")["status"] == "starting"
@@ -186,13 +186,13 @@ def test_deleting_leaves_nothing_also_when_somebody_was_faster(server: Server) -
     server.call("DELETE", "/applications/wine", status=404)
 
 
-def test_the_sweep_makes_good_what_was_lost_and_ends_what_nobody_wants(server: Server) -> None:
+def test_the_sweep_restores_lost_services_and_deletes_those_without_a_record(server: Server) -> None:
     server.cluster.api.faults = lambda number, method, path: Fault(503)
     assert server.call("POST", "/applications", WINE, 503)["temporary"]
     server.cluster.api.faults = lambda number, method, path: None
     server.sweep()
     assert server.call("GET", "/applications/wine")["status"] == "ready"
-    # Nothing to do is one question.
+    # A sweep without changes takes one request.
     server.cluster.api.requests.clear()
     server.sweep()
     assert [(method, path.rpartition("/")[2]) for method, path, _ in server.cluster.api.requests] == [("GET", "services")]
@@ -205,7 +205,7 @@ def test_the_sweep_makes_good_what_was_lost_and_ends_what_nobody_wants(server: S
     assert [kind for kind, _ in server.cluster.api.objects if kind != "revisions"] == []
 
 
-def test_one_application_that_cannot_be_served_does_not_keep_the_others_from_it(server: Server) -> None:
+def test_an_unservable_application_does_not_block_the_others(server: Server) -> None:
     server.call("POST", "/applications", {**WINE, "name": "beer", "runtime": "fuseml.local/mlflow-trainer:3f2a"}, 400)
     server.register()
     server.cluster.api.delete("services", "wine")
@@ -214,38 +214,38 @@ def test_one_application_that_cannot_be_served_does_not_keep_the_others_from_it(
     assert ("services", "wine") in server.cluster.api.objects
 
 
-def test_a_cluster_that_is_away_is_told_with_the_record(server: Server) -> None:
+def test_an_unreachable_cluster_is_the_cause_in_the_record(server: Server) -> None:
     server.register()
     server.cluster.api.faults = lambda number, method, path: Fault(503)
-    shown = server.call("GET", "/applications/wine")
-    assert shown["status"] == "starting"
-    assert "how it is served is not known" in shown["cause"]
+    response = server.call("GET", "/applications/wine")
+    assert response["status"] == "starting"
+    assert "its status is not known" in response["cause"]
 
 
-def test_another_way_of_serving_is_refused_with_those_that_there_are(server: Server) -> None:
+def test_an_unknown_serving_is_refused_with_the_configured_ones(server: Server) -> None:
     refused = server.call("POST", "/applications", {**WINE, "served_by": "kserve-api"}, 400)
-    assert "nothing here serves applications by 'kserve-api'" in refused["message"]
+    assert "no serving 'kserve-api' is configured" in refused["message"]
     assert "fuseml-serving" in refused["message"]
     assert server.call("GET", "/applications") == []
 
 
-def test_what_others_serve_is_only_recorded(server: Server) -> None:
-    made = server.register(model=None, served_by="kserve-api", url="http://kserve.example.com/wine", environment={})
-    assert (made["status"], made["url"]) == (None, "http://kserve.example.com/wine")
+def test_an_application_without_a_model_is_only_recorded(server: Server) -> None:
+    response = server.register(model=None, served_by="kserve-api", url="http://kserve.example.com/wine", environment={})
+    assert (response["status"], response["url"]) == (None, "http://kserve.example.com/wine")
     assert server.cluster.api.objects == {}
     refused = server.call("POST", "/applications/wine/rollback", status=409)
     assert "no model that FuseML serves" in refused["message"]
     server.call("DELETE", "/applications/wine", status=204)
 
 
-def test_steps_find_who_serves_in_the_registry_and_a_new_address_takes_the_old_ones_place(server: Server) -> None:
+def test_steps_find_the_serving_in_the_registry_and_a_new_address_replaces_the_old_one(server: Server) -> None:
     store, keyring = server.deps.store, server.deps.keyring
     for url, revision in (("http://one", 1), ("http://one", 1), ("http://other", 2)):
         record.register(store, keyring, url)
         with store.read() as session:
-            found = extensions.get(session, record.EXTENSION)
-        assert found.revision == revision
-        (service,) = found.services
+            registered = extensions.get(session, record.EXTENSION)
+        assert registered.revision == revision
+        (service,) = registered.services
         assert (service.resource, service.category) == (application.BUILT_IN, "prediction-serving")
         assert service.endpoints[0].configuration == {"FUSEML_API_URL": url}
         assert keyring.unseal(service.credentials[0].configuration["FUSEML_API_TOKEN"]) == keyring.derive(record.WORKLOAD_TOKEN)

@@ -137,7 +137,7 @@ def test_an_id_of_two_sources_is_ambiguous_until_one_is_named(store: database.Da
     for source in ("/b", "/a"):
         accept(store, events.Event("x", source, "same", None, MODEL.time, {"from": source}))
     refused = get(embedded, "/events/same", 409)
-    assert refused["message"] == "2 events have the id 'same'; say which one is meant by its source: /a, /b"
+    assert refused["message"] == "2 events have the id 'same'; give the source of one of them: /a, /b"
     assert get(embedded, "/events/same?source=/b")["data"] == {"from": "/b"}
     post(embedded, "/events/same/replay", 409)
 

@@ -97,7 +97,7 @@ class UnderTest:
     def clear(self) -> None:
         """Delete every record, and serve nothing."""
         with self.store.read() as session:
-            names = [row.name for row in applications.everything(session)]
+            names = [row.name for row in applications.all_applications(session)]
         for name in names:
             self.serving.remove(name)
             self.forget(name)

@@ -125,7 +125,7 @@ def test_a_file_of_a_newer_release_is_refused(empty: database.Database) -> None:
     empty.migrate()
     with empty.write() as session:
         session.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(errors.PermanentError, match=r"identified by '9999'\); if a newer release was here, use that one"):
+    with pytest.raises(errors.PermanentError, match=r"identified by '9999'\); if a newer release has migrated it, use that release"):
         empty.migrate()
 
 

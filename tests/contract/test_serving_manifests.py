@@ -1,4 +1,4 @@
-"""What applications become on Knative: as in tests/golden/knative, and valid by Knative's own schema.
+"""Knative manifests of applications: equal to tests/golden/knative, and valid by Knative's own schema.
 
 `UPDATE_GOLDEN=1` writes the files anew. The schema is not part of the project; without it its tests are skipped.
 """
@@ -18,8 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuseml.domain import application, errors
-from fuseml.servings import Revision, knative
-from fuseml.servings import ServingSpec as Wanted
+from fuseml.servings import Revision, ServingSpec, knative
 from fuseml.servings.knative import render
 from tests import crds
 from tests.contract.test_tekton_manifests import closed
@@ -47,18 +46,18 @@ def revision(number: int, **fields: object) -> Revision:
 
 SECRET = {"environment": {"MLFLOW_TRACKING_USERNAME": "reader", "MLFLOW_TRACKING_PASSWORD": "canary-7f3a"}}
 FORMER = {1: "demo-wine-00001-0a1b2c3d"}
-WANTED = {
-    "first": Wanted("demo-wine", [revision(1)], {1: 100}),
-    "shared": Wanted("demo-wine", [revision(1, **SECRET), revision(2, **SECRET)], {1: 10, 2: 90}),
-    "own-image": Wanted("demo-wine", [revision(1, runtime="registry.example.com/wine:3f2a")], {1: 100}),
-    "long-name": Wanted("0" + "x" * 62, [revision(1, name="0" + "x" * 62, project="a project: with signs")], {1: 100}),
+SPECS = {
+    "first": ServingSpec("demo-wine", [revision(1)], {1: 100}),
+    "shared": ServingSpec("demo-wine", [revision(1, **SECRET), revision(2, **SECRET)], {1: 10, 2: 90}),
+    "own-image": ServingSpec("demo-wine", [revision(1, runtime="registry.example.com/wine:3f2a")], {1: 100}),
+    "long-name": ServingSpec("0" + "x" * 62, [revision(1, name="0" + "x" * 62, project="a project: with signs")], {1: 100}),
 }
 
 
-@pytest.mark.parametrize("name", sorted(WANTED))
+@pytest.mark.parametrize("name", sorted(SPECS))
 def test_an_application_is_rendered_as_in_its_golden_file(name: str) -> None:
-    wanted = WANTED[name]
-    documents = [document for document in (render.service(wanted, SETTINGS, FORMER), render.secret(wanted)) if document is not None]
+    spec = SPECS[name]
+    documents = [document for document in (render.service(spec, SETTINGS, FORMER), render.secret(spec)) if document is not None]
     text = yaml.safe_dump_all(documents, sort_keys=False, width=140)
     golden = GOLDEN / f"{name}.yaml"
     if os.environ.get("UPDATE_GOLDEN"):
@@ -66,39 +65,39 @@ def test_an_application_is_rendered_as_in_its_golden_file(name: str) -> None:
     assert text == golden.read_text()
 
 
-@pytest.mark.parametrize("name", sorted(WANTED))
+@pytest.mark.parametrize("name", sorted(SPECS))
 def test_a_service_is_valid_by_the_schema_of_knative(name: str) -> None:
     path = crds.at("knative-serving/service.yaml")
     (version,) = [version for version in yaml.safe_load(path.read_text())["spec"]["versions"] if version["name"] == "v1"]
     schema: dict[str, Any] = closed(version["schema"]["openAPIV3Schema"])
     schema["properties"] |= {"apiVersion": {"const": "serving.knative.dev/v1"}, "kind": {"const": "Service"}}
     schema["properties"]["metadata"]["additionalProperties"] = True
-    found = render.service(WANTED[name], SETTINGS, FORMER)
-    assert [f"{error.json_path}: {error.message}" for error in jsonschema.Draft7Validator(schema).iter_errors(found)] == []
+    service = render.service(SPECS[name], SETTINGS, FORMER)
+    assert [f"{error.json_path}: {error.message}" for error in jsonschema.Draft7Validator(schema).iter_errors(service)] == []
 
 
 @example("00000-e7042ac7", 1)
 @given(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True), st.integers(1, 99_999))
 @example("00000", 1)
-def test_every_application_gets_names_that_knative_takes_and_its_revisions_tell_their_number(name: str, number: int) -> None:
-    """Services are DNS labels that begin with a letter; a revision's name begins with its Service's and is one too."""
-    body = render.service(Wanted(name, [revision(number, name=name)], {number: 100}), SETTINGS, {})
-    service, made = body["metadata"]["name"], body["spec"]["template"]["metadata"]["name"]
+def test_every_application_gets_valid_names_and_its_revisions_hold_their_number(name: str, number: int) -> None:
+    """A Service's name is a DNS label that begins with a letter; a revision's name is one too and begins with its Service's."""
+    body = render.service(ServingSpec(name, [revision(number, name=name)], {number: 100}), SETTINGS, {})
+    service, named = body["metadata"]["name"], body["spec"]["template"]["metadata"]["name"]
     assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", service)
-    assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", made)
-    assert made.startswith(f"{service}-")
-    assert render.number(made) == number
-    assert body["spec"]["traffic"] == [{"revisionName": made, "percent": 100}]
+    assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", named)
+    assert named.startswith(f"{service}-")
+    assert render.number(named) == number
+    assert body["spec"]["traffic"] == [{"revisionName": named, "percent": 100}]
 
 
-def test_another_image_or_registration_makes_another_revision_and_the_same_makes_the_same() -> None:
+def test_a_revision_name_changes_with_the_image_and_the_registration_only() -> None:
     names = [
-        render.service(wanted, settings, {})["spec"]["template"]["metadata"]["name"]
-        for wanted, settings in (
-            (WANTED["first"], SETTINGS),
-            (WANTED["first"], knative.Settings(image="ghcr.io/fuseml/model-server:v2")),
-            (Wanted("demo-wine", [Revision(1, WANTED["first"].newest.document, "2026-11-20T11:00:00.000000Z")], {1: 100}), SETTINGS),
-            (WANTED["first"], SETTINGS),
+        render.service(spec, settings, {})["spec"]["template"]["metadata"]["name"]
+        for spec, settings in (
+            (SPECS["first"], SETTINGS),
+            (SPECS["first"], knative.Settings(image="ghcr.io/fuseml/model-server:v2")),
+            (ServingSpec("demo-wine", [Revision(1, SPECS["first"].newest.document, "2026-11-20T11:00:00.000000Z")], {1: 100}), SETTINGS),
+            (SPECS["first"], SETTINGS),
         )
     ]
     assert len(set(names)) == 3
@@ -106,25 +105,25 @@ def test_another_image_or_registration_makes_another_revision_and_the_same_makes
 
 
 def test_no_secret_is_in_a_service() -> None:
-    assert "canary" not in str(render.service(WANTED["shared"], SETTINGS, FORMER))
-    secret = render.secret(WANTED["shared"])
+    assert "canary" not in str(render.service(SPECS["shared"], SETTINGS, FORMER))
+    secret = render.secret(SPECS["shared"])
     assert secret is not None
     assert base64.b64decode(secret["data"]["2.MLFLOW_TRACKING_PASSWORD"]) == b"canary-7f3a"
-    assert "canary" not in repr(WANTED["shared"])
+    assert "canary" not in repr(SPECS["shared"])
 
 
-def test_a_share_for_a_revision_that_knative_forgot_is_refused() -> None:
+def test_a_share_for_a_revision_that_knative_dropped_is_refused() -> None:
     with pytest.raises(errors.ConflictError, match="revision 1 of 'demo-wine' is no longer on the cluster"):
-        render.service(WANTED["shared"], SETTINGS, {})
+        render.service(SPECS["shared"], SETTINGS, {})
 
 
-def test_a_builders_image_is_started_as_the_model_server() -> None:
+def test_an_image_of_a_builder_starts_the_model_server() -> None:
     image = "ghcr.io/fuseml/mlflow-trainer:v1"  # its own `run` is the trainer
-    body = render.service(Wanted("demo-wine", [revision(1, runtime=image)], {1: 100}), SETTINGS, {})
+    body = render.service(ServingSpec("demo-wine", [revision(1, runtime=image)], {1: 100}), SETTINGS, {})
     (container,) = body["spec"]["template"]["spec"]["containers"]
     assert (container["image"], container["command"]) == (image, ["python", "-I", "-u", "-m", "fuseml.steps.model_server"])
 
 
-def test_an_environment_of_a_laptop_is_no_image() -> None:
+def test_a_runtime_without_an_image_is_refused() -> None:
     with pytest.raises(errors.InvalidError, match="environment on another machine"):
-        render.service(Wanted("demo-wine", [revision(1, runtime="fuseml.local/mlflow-trainer:3f2a")], {1: 100}), SETTINGS, {})
+        render.service(ServingSpec("demo-wine", [revision(1, runtime="fuseml.local/mlflow-trainer:3f2a")], {1: 100}), SETTINGS, {})

@@ -1,4 +1,4 @@
-"""Which revisions of an application get the requests."""
+"""The traffic of an application's revisions."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from hypothesis import strategies as st
 
 from fuseml.domain import application, errors
 
-kept = st.lists(st.integers(1, 50), min_size=1, max_size=10, unique=True).map(sorted)
+revisions = st.lists(st.integers(1, 50), min_size=1, max_size=10, unique=True).map(sorted)
 
 
-@given(kept, st.data())
-def test_what_is_shared_adds_up_and_goes_to_revisions_that_there_are(servable: list[int], data: st.DataObject) -> None:
+@given(revisions, st.data())
+def test_shares_add_up_to_100_percent_of_servable_revisions(servable: list[int], data: st.DataObject) -> None:
     names = [str(number) for number in servable] + ["current", "previous"][: len(servable)]
-    chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
-    cut = data.draw(st.lists(st.integers(0, 100), min_size=len(chosen) - 1, max_size=len(chosen) - 1).map(sorted))
+    requested = data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
+    cut = data.draw(st.lists(st.integers(0, 100), min_size=len(requested) - 1, max_size=len(requested) - 1).map(sorted))
     percents = [after - before for before, after in zip([0, *cut], [*cut, 100], strict=True)]
-    shared = application.shares(dict(zip(chosen, percents, strict=True)), servable)
+    shared = application.shares(dict(zip(requested, percents, strict=True)), servable)
     assert sum(shared.values()) == 100
     assert set(shared) <= set(servable)
     assert all(percent > 0 for percent in shared.values())
 
 
-@given(kept, st.data())
-def test_rolling_back_goes_to_an_older_revision_and_ends_at_the_oldest(servable: list[int], data: st.DataObject) -> None:
+@given(revisions, st.data())
+def test_a_roll_back_goes_to_the_next_older_revision_down_to_the_oldest(servable: list[int], data: st.DataObject) -> None:
     served: dict[int, int] = {data.draw(st.sampled_from(servable)): 100}
     for _ in range(servable.index(next(iter(served)))):
         before = min(served)
@@ -35,7 +35,7 @@ def test_rolling_back_goes_to_an_older_revision_and_ends_at_the_oldest(servable:
         application.rolled_back(served, servable)
 
 
-def test_rolling_back_a_split_ends_it_at_the_older_revision() -> None:
+def test_a_roll_back_of_a_split_ends_at_its_older_revision() -> None:
     assert application.rolled_back({4: 10, 3: 90}, [2, 3, 4]) == {3: 100}
 
 
@@ -44,7 +44,7 @@ def test_current_and_previous_are_the_newest_two() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "servable", "message"),
+    ("requested", "servable", "message"),
     [
         ({"current": 90}, [1, 2], "add up to 90, not 100"),
         ({"previous": 100}, [1], "no such revision; there are current, 1"),
@@ -53,13 +53,13 @@ def test_current_and_previous_are_the_newest_two() -> None:
         ({}, [1], "add up to 0"),
     ],
 )
-def test_traffic_that_makes_no_sense_is_refused(wanted: dict[str, int], servable: list[int], message: str) -> None:
+def test_invalid_traffic_is_refused(requested: dict[str, int], servable: list[int], message: str) -> None:
     with pytest.raises(errors.InvalidError, match=message):
-        application.shares(wanted, servable)
+        application.shares(requested, servable)
 
 
-def test_names_that_knative_keeps_for_itself_are_refused_and_values_are_shown_nowhere() -> None:
-    given_ = {"name": "a", "type": "predictor", "workflow": "w"}
-    with pytest.raises(ValueError, match="K_SERVICE, PORT: these names are the platform's own"):
-        application.Application.model_validate({**given_, "environment": {"PORT": "1", "K_SERVICE": "x"}})
-    assert "pa55" not in repr(application.Application.model_validate({**given_, "environment": {"PASSWORD": "pa55"}}))
+def test_names_reserved_by_knative_are_refused_and_values_are_hidden() -> None:
+    fields = {"name": "a", "type": "predictor", "workflow": "w"}
+    with pytest.raises(ValueError, match="K_SERVICE, PORT: these names are reserved by Knative"):
+        application.Application.model_validate({**fields, "environment": {"PORT": "1", "K_SERVICE": "x"}})
+    assert "pa55" not in repr(application.Application.model_validate({**fields, "environment": {"PASSWORD": "pa55"}}))

@@ -13,7 +13,7 @@ _path = st.lists(_name, min_size=1, max_size=3).map("/".join)
 
 
 @given(st.sampled_from(artifact.KINDS), _name, _path, _name)
-def test_an_address_is_read_as_it_was_written(kind: str, project: str, name: str, version: str) -> None:
+def test_an_address_is_parsed_as_it_is_printed(kind: str, project: str, name: str, version: str) -> None:
     address = artifact.Address(kind, project, name, version)
     assert artifact.Address.parse(str(address)) == address
 
@@ -32,8 +32,8 @@ def test_an_address_is_read_as_it_was_written(kind: str, project: str, name: str
         " code://demo/a/1",
     ],
 )
-def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(errors.InvalidError, match="it looks like code://project/name/commit"):
+def test_an_invalid_address_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(errors.InvalidError, match="examples: code://project/name/commit"):
         artifact.Address.parse(text)
 
 
@@ -41,7 +41,7 @@ def test_a_commit_is_an_artifact() -> None:
     assert str(artifact.code("demo", "diabetes", "b" * 40)) == f"code://demo/diabetes/{'b' * 40}"
 
 
-def test_a_registered_model_version_is_an_artifact_and_nothing_else_is() -> None:
+def test_only_a_registered_model_version_is_a_model_artifact() -> None:
     assert str(artifact.model_of("demo", "models:/sklearn diabetes/12")) == "model://demo/sklearn diabetes/12"
     for text in (
         "models:/m-9b3a3cf55b7d4337",
@@ -56,7 +56,7 @@ def test_a_registered_model_version_is_an_artifact_and_nothing_else_is() -> None
 
 
 @pytest.mark.parametrize(
-    ("pattern", "fits", "not_"),
+    ("pattern", "matching", "other"),
     [
         ("code://demo/diabetes", ["demo/diabetes"], ["demo/diabetes2", "demo2/diabetes", "demo/x/diabetes"]),
         ("code://demo/*", ["demo/diabetes", "demo/a/b"], ["prod/diabetes"]),
@@ -66,22 +66,22 @@ def test_a_registered_model_version_is_an_artifact_and_nothing_else_is() -> None
         ("code://demo/a.c", ["demo/a.c"], ["demo/abc"]),
     ],
 )
-def test_only_stars_are_special_in_patterns(pattern: str, fits: list[str], not_: list[str]) -> None:
+def test_only_stars_are_special_in_patterns(pattern: str, matching: list[str], other: list[str]) -> None:
     artifact.check_pattern(pattern)
-    for place, wanted in [*((place, True) for place in fits), *((place, False) for place in not_)]:
-        project, name = place.split("/", 1)
-        assert artifact.matches(pattern, "code", project, name) is wanted, place
+    for path, expected in [*((path, True) for path in matching), *((path, False) for path in other)]:
+        project, name = path.split("/", 1)
+        assert artifact.matches(pattern, "code", project, name) is expected, path
         assert not artifact.matches(pattern, "model", project, name)
 
 
 @given(st.sampled_from(artifact.KINDS), _name, _path)
-def test_an_artifact_fits_its_own_name_and_the_stars_above_it(kind: str, project: str, name: str) -> None:
+def test_an_artifact_matches_its_own_name_and_the_patterns_above_it(kind: str, project: str, name: str) -> None:
     for pattern in (f"{kind}://{project}/{name}", f"{kind}://{project}/*", f"{kind}://*"):
         assert artifact.check_pattern(pattern) == pattern
         assert artifact.matches(pattern, kind, project, name)
 
 
 @pytest.mark.parametrize("text", ["", "*", "code", "code://", "code://demo", "code://demo/", "image://*", "code://demo/a\n", "code:///a"])
-def test_a_pattern_that_could_never_fit_is_refused(text: str) -> None:
+def test_a_pattern_that_matches_nothing_is_refused(text: str) -> None:
     with pytest.raises(errors.InvalidError, match="is not a pattern; examples: "):
         artifact.check_pattern(text)

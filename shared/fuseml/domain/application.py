@@ -1,6 +1,6 @@
-"""Applications: served things that a run produced, usually prediction services. Fields of the original API, and what serving needs.
+"""Applications: the served products of runs, usually prediction services. The fields are those of the original API, and those of serving.
 
-An application keeps its former revisions for a while, and says which of them are served: one, or several with their share of the requests.
+An application keeps its newest revisions; its traffic names the served ones: one, or several with their share of the requests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pydantic
 from fuseml.domain import errors
 from fuseml.domain.documents import document
 
-# A name becomes a part of an address and of objects on a cluster.
+# A name is part of an address and of the names of objects on a cluster.
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Variable = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
 
@@ -32,9 +32,10 @@ class Resource(document.Model):
 
 
 class Application(document.Model):
-    """`model` is the address that the tracking server gives the model, `runtime` the image (environment) that can load it; without a model
-    it is served by whoever registered it. `served_by` is the resource of the service that the step's selector for `prediction-serving`
-    found. `environment` is what the model's server needs besides, such as credentials of the tracking server; it is sealed at rest.
+    """`model` is the model's address on the tracking server, `runtime` the image (environment) that can load it. An application without a
+    model is only recorded: another product serves it. `served_by` is the resource of the service to which the step's selector for
+    `prediction-serving` resolved. `environment` holds variables of the model server, such as credentials of the tracking server; it is
+    sealed at rest.
     """
 
     name: Name
@@ -56,41 +57,39 @@ class Application(document.Model):
     @pydantic.field_validator("environment")
     @classmethod
     def _not_reserved(cls, value: dict[str, str]) -> dict[str, str]:
-        # Knative sets these, and refuses a service that does.
+        # Knative sets these, and refuses a Service that sets them.
         reserved = sorted(name for name in value if name == "PORT" or name.startswith("K_"))
         if reserved:
-            raise ValueError(f"{', '.join(reserved)}: these names are the platform's own")
+            raise ValueError(f"{', '.join(reserved)}: these names are reserved by Knative")
         return value
 
 
-def shares(wanted: Mapping[str, int], servable: Sequence[int]) -> dict[int, int]:
-    """The traffic that is asked for. Revisions are named by their number, or as `current` (the newest) and `previous` (the one before).
+def shares(requested: Mapping[str, int], servable: Sequence[int]) -> dict[int, int]:
+    """The requested traffic by revision number. `requested` names revisions by number, or as `current` (the newest) and `previous`.
 
-    `servable` are the revisions that can be served, in ascending order. What gets nothing is left out. Raises InvalidError.
+    `servable` are the revisions that can be served, in ascending order. Revisions without a share are left out. Raises InvalidError.
     """
     names = dict(zip(("current", "previous"), reversed(servable), strict=False)) | {str(number): number for number in servable}
     problems = [
-        errors.Problem(f"traffic.{name}", f"there is no such revision; there are {', '.join(names)}")
-        for name in wanted
-        if name not in names
+        errors.Problem(f"traffic.{name}", f"no such revision; there are {', '.join(names)}") for name in requested if name not in names
     ]
     problems += [
-        errors.Problem(f"traffic.{name}", "a share is 0 to 100 percent") for name, percent in wanted.items() if not 0 <= percent <= 100
+        errors.Problem(f"traffic.{name}", "a share is 0 to 100 percent") for name, percent in requested.items() if not 0 <= percent <= 100
     ]
-    if sum(wanted.values()) != 100:
-        problems.append(errors.Problem("traffic", f"the shares add up to {sum(wanted.values())}, not 100"))
+    if sum(requested.values()) != 100:
+        problems.append(errors.Problem("traffic", f"the shares add up to {sum(requested.values())}, not 100"))
     if problems:
         raise errors.InvalidError(f"the traffic is not valid: {problems[0]}", problems)
-    found: dict[int, int] = {}
-    for name, percent in wanted.items():
+    traffic: dict[int, int] = {}
+    for name, percent in requested.items():
         if percent:
-            found[names[name]] = found.get(names[name], 0) + percent
-    return found
+            traffic[names[name]] = traffic.get(names[name], 0) + percent
+    return traffic
 
 
 def rolled_back(traffic: Traffic, servable: Sequence[int]) -> dict[int, int]:
-    """All requests to the newest revision before those that are served. Raises ConflictError when there is none."""
+    """All requests to the newest revision before the served ones. Raises ConflictError when there is none."""
     former = [number for number in servable if number < min(traffic)] if len(traffic) == 1 else sorted(traffic)[:-1]
     if not former:
-        raise errors.ConflictError(f"there is no revision before {min(traffic)} to go back to")
+        raise errors.ConflictError(f"there is no revision before {min(traffic)} to roll back to")
     return {former[-1]: 100}

@@ -1,4 +1,4 @@
-"""Artifacts: immutable things with an address, `kind://project/name/version`, and the patterns that assignments match them with."""
+"""Addresses of artifacts, `kind://project/name/version`, and the patterns of assignments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MODEL_VERSION = re.compile(r"models:/([^/@]+)/(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Identifies an artifact. A name may hold slashes; a version (commit, model version) does not."""
+    """The identity of an artifact. A name may hold slashes; a version (commit, model version) may not."""
 
     kind: str
     project: str
@@ -27,11 +27,11 @@ class Address:
 
     @staticmethod
     def parse(text: str) -> Address:
-        """Raises InvalidError that shows what an address looks like."""
+        """Raises InvalidError with examples of addresses."""
         match = _ADDRESS.fullmatch(text)
         if not match:
             raise errors.InvalidError(
-                f"{text!r} is not an artifact's address; it looks like code://project/name/commit or model://project/name/version"
+                f"{text!r} is not an artifact's address; examples: code://project/name/commit, model://project/name/version"
             )
         return Address(*match.groups())
 
@@ -48,13 +48,13 @@ def model_of(project: str, value: str) -> Address | None:
 
 
 def check_pattern(text: str) -> str:
-    """Return `text` when it is a pattern: `code://project/codeset`, `model://project/*`, `code://*`. Raises InvalidError."""
+    """Return `text` if it is a pattern: `code://project/codeset`, `model://project/*`, `code://*`. Raises InvalidError."""
     if not _PATTERN.fullmatch(text):
         raise errors.InvalidError(f"{text!r} is not a pattern; examples: code://project/codeset, code://project/*, model://*")
     return text
 
 
 def matches(pattern: str, kind: str, project: str, name: str) -> bool:
-    """Whether an artifact of this kind, project and name fits the pattern. `*` spans any characters."""
+    """Whether an artifact of this kind, project and name matches the pattern. `*` matches any characters."""
     expression = ".*".join(re.escape(part) for part in pattern.split("*"))
     return re.fullmatch(expression, f"{kind}://{project}/{name}", re.DOTALL) is not None

@@ -1,7 +1,7 @@
-"""Serves applications at `/apps/<name>/`: one process for each, started by its first request and stopped when it is idle.
+"""Model servers of applications, reached at `/apps/<name>/`: one process for each, started by its first request, stopped when idle.
 
-A new version starts beside the old one, which still answers. When it is ready it takes over, and the old one ends after its last
-response. So a replacement fails no request, and a version that cannot start leaves the old one in place.
+A new revision starts beside the old one, which answers until the new one is ready and ends after its last response. So a replacement
+fails no request, and a revision that cannot start leaves the old one in place.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _log = logging.getLogger("fuseml.apps")
 _START_SECONDS = 180.0
 _REQUEST_SECONDS = 60.0
 _SWEEP_SECONDS = 2.0
-# MLflow copies each model that it loads into the folder for temporary files, and leaves it there.
+# MLflow copies each loaded model into the folder for temporary files and never deletes it.
 _SCRATCH = ".scratch-"
-# Hop-by-hop headers (RFC 9110 7.6.1), and headers that the next hop sets itself. The token is not for the model.
+# Headers of one connection (RFC 9110 7.6.1), and those that the HTTP client sets itself. The token is FuseML's, not the model's.
 _NOT_FORWARDED = frozenset(
     {
         "connection",
@@ -49,7 +49,7 @@ _NOT_FORWARDED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The response of a model server."""
+    """Response of a model server."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -57,8 +57,8 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
-    """`revision` is the newest one of the application, `serving` the one that answers, if any; `failed` is the cause why the newest cannot."""
+class ApplicationStatus:
+    """`revision` is the one to serve, `serving` the one that answers, if any; `failed` is the cause if `revision` cannot start."""
 
     name: str
     model: str | None
@@ -87,7 +87,7 @@ class _Server:
 
 @dataclass
 class _Slot:
-    """An application: its present server, and the revision that is being started."""
+    """The model server of an application, and the revision that is starting."""
 
     serving: _Server | None = None
     starting: int | None = None
@@ -96,7 +96,7 @@ class _Slot:
 
 
 class ModelServers:
-    """`runtimes` is the folder of the environments of builder steps; `idle` is in seconds."""
+    """`runtimes` is the folder of the environments of builder steps; a model server ends after `idle` seconds without a request."""
 
     def __init__(
         self,
@@ -117,14 +117,14 @@ class ModelServers:
         self._sweeper = threading.Thread(target=self._sweep, name="model-servers", daemon=True)
 
     def start(self) -> None:
-        """Begin to stop idle servers."""
+        """Start the sweep of idle model servers."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for left_over in self._folder.glob(f"{_SCRATCH}*"):
-            shutil.rmtree(left_over, ignore_errors=True)
+        for leftover in self._folder.glob(f"{_SCRATCH}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         self._sweeper.start()
 
     def stop(self) -> None:
-        """End every model server and wait for it."""
+        """End every model server and wait for its process."""
         self._stopping.set()
         self._sweeper.join()
         with self._lock:
@@ -134,10 +134,10 @@ class ModelServers:
             server.close()
 
     def request(self, name: str, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> Reply:
-        """Forward a request to the application; the first one starts it.
+        """Forward a request to the application; start its model server if necessary.
 
-        Raises NotFoundError for an unknown application, TemporaryError while it cannot answer, PermanentError when its model
-        cannot be served at all.
+        Raises NotFoundError for an unknown application, TemporaryError while it cannot answer, PermanentError for a model that cannot be
+        served.
         """
         with self._store.read() as session:
             application = applications.served(session, name)
@@ -145,7 +145,7 @@ class ModelServers:
         server = self._acquire(application, slot)
         try:
             forwarded = [(key, value) for key, value in headers if key.lower() not in _NOT_FORWARDED]
-            answer = self._pool.request(
+            response = self._pool.request(
                 method,
                 server.url + path,
                 body=body,
@@ -158,11 +158,11 @@ class ModelServers:
             raise errors.TemporaryError(f"application {name!r} did not answer: {type(error).__name__}") from error
         finally:
             self._release(name, slot, server)
-        returned = [(key, value) for key, value in answer.headers.items() if key.lower() not in _NOT_FORWARDED | {"content-length"}]
-        return Reply(answer.status, returned, answer.data)
+        kept = [(key, value) for key, value in response.headers.items() if key.lower() not in _NOT_FORWARDED | {"content-length"}]
+        return Reply(response.status, kept, response.data)
 
     def forget(self, name: str) -> None:
-        """End the server of a deleted application; another application of its name gets its own."""
+        """End the model server of a deleted application; a new one of its name starts anew."""
         with self._lock:
             slot = self._slots.pop(name, None)
         if slot is None:
@@ -174,14 +174,14 @@ class ModelServers:
         if server is not None and not server.busy:
             server.close()
 
-    def status(self, name: str) -> Condition:
-        """The condition of the application. Starts nothing. Raises NotFoundError."""
+    def status(self, name: str) -> ApplicationStatus:
+        """The state of the application. Starts nothing. Raises NotFoundError."""
         with self._store.read() as session:
             application = applications.served(session, name)
         slot = self._slot(name)
         with slot.changed:
             failed = slot.failed[1] if slot.failed and slot.failed[0] == application.revision else None
-            return Condition(
+            return ApplicationStatus(
                 name=name,
                 model=application.document.get("model"),
                 revision=application.revision,
@@ -198,7 +198,7 @@ class ModelServers:
         with slot.changed:
             while True:
                 if slot.serving is not None and not slot.serving.child.running:
-                    _log.warning("the model server of %s ended unexpectedly; it is started again", application.application)
+                    _log.warning("model server of %s ended unexpectedly and is started again", application.application)
                     slot.serving.close()
                     slot.serving = None
                 current = slot.serving is not None and slot.serving.revision == application.revision
@@ -220,8 +220,8 @@ class ModelServers:
         with slot.changed:
             server.busy -= 1
             server.last_used = time.monotonic()
-            over = server.retired and server.busy == 0
-        if over:
+            idle = server.retired and server.busy == 0
+        if idle:
             # In a thread: the response must not wait for the end of a process.
             threading.Thread(target=server.close, name=f"stop-{name}", daemon=True).start()
 
@@ -239,9 +239,9 @@ class ModelServers:
                 slot.serving, slot.failed = fresh, None
                 if old is not None:
                     old.retired = True
-            over = fresh is not None and old is not None and old.busy == 0
+            idle = fresh is not None and old is not None and old.busy == 0
             slot.changed.notify_all()
-        if over and old is not None:
+        if idle and old is not None:
             old.close()
         with self._lock:
             forgotten = self._slots.get(application.application) is not slot
@@ -251,7 +251,7 @@ class ModelServers:
     def _start(self, application: applications.ApplicationRevision) -> _Server:
         document = application.document
         if not document.get("model"):
-            raise errors.PermanentError("it was registered without a model")
+            raise errors.PermanentError("it is registered without a model")
         log = self._folder / f"{application.application}.log"
         python = self._python(document.get("runtime") or "")
         argv = [*python, "-m", "fuseml.steps.model_server", "--model", document["model"], "--name", application.application, "--port", "0"]
@@ -283,13 +283,13 @@ class ModelServers:
             raise errors.PermanentError(
                 f"its runtime {runtime!r} is not an environment on this machine; run its workflow again to build it"
             )
-        # -I: only the environment; the builder has installed the model server there.
+        # -I: isolated; the builder has installed the model server in the environment.
         return [str(python), "-I"]
 
     def _sweep(self) -> None:
         while not self._stopping.wait(_SWEEP_SECONDS):
             for name, server in list(self._unused()):
-                _log.info("the model server of %s was idle and is stopped", name)
+                _log.info("model server of %s is idle and is stopped", name)
                 server.close()
 
     def _unused(self) -> Iterator[tuple[str, _Server]]:

@@ -9,7 +9,7 @@ from fuseml.servings import ServingSpec, Status
 
 
 class EmbeddedServing:
-    """Model servers read the records with every request and periodically, so that a change needs no call."""
+    """The model servers read the records themselves, with every request and periodically, so `apply` and `reconcile` have no work."""
 
     splits = False
 
@@ -25,23 +25,18 @@ class EmbeddedServing:
 
     def status(self, spec: ServingSpec) -> Status:
         """See `Serving.status`. An idle application is ready: its first request starts it."""
-        condition = self._apps.status(spec.name)
+        state = self._apps.status(spec.name)
         (revision,) = spec.traffic
         url = f"{self._url}/apps/{spec.name}"
-        if condition.failed is not None:
-            return Status("failed", condition.failed, url, {condition.serving: 100} if condition.serving else {})
-        if condition.serving not in (None, revision):
-            return Status(
-                "starting",
-                f"revision {condition.serving} serves until the next request has started the new one",
-                url,
-                {condition.serving: 100},
-            )
+        if state.failed is not None:
+            return Status("failed", state.failed, url, {state.serving: 100} if state.serving else {})
+        if state.serving not in (None, revision):
+            return Status("starting", f"revision {state.serving} answers until the next request has started it", url, {state.serving: 100})
         return Status("ready", "", url, {revision: 100})
 
     def servable(self, spec: ServingSpec) -> Collection[int]:
         """See `Serving.servable`."""
         return [revision.number for revision in spec.revisions]
 
-    def reconcile(self, spec: Sequence[ServingSpec]) -> None:
+    def reconcile(self, specs: Sequence[ServingSpec]) -> None:
         """See `Serving.reconcile`."""

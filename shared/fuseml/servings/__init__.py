@@ -1,7 +1,7 @@
-"""Servings keep in service what applications say. Two are real: the embedded server's model servers, and Knative.
+"""Servings run the model servers of applications: the embedded server's own processes, and Knative Services.
 
-What is wanted is in the database; a serving is told it after every change, and all of it again by the sweep, so that a crash in between,
-or a hand that deleted something, is made good. KServe and Seldon Core would be two more, chosen by `Application.served_by`.
+The database holds the desired state. A serving gets it after every commit, and the sweep reconciles all of it, which repairs a crash in
+between and a manual deletion. `Application.served_by` selects the serving.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fuseml.store import applications
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One revision of an application, and when it was registered; `document.environment` is in the open."""
+    """One revision of an application, and the time of its registration; `document.environment` is unsealed."""
 
     number: int
     document: application.Application
@@ -28,7 +28,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class ServingSpec:
-    """What is to be served: the kept revisions, in ascending order, and the traffic of those that are served."""
+    """The desired state of an application: its kept revisions, in ascending order, and the traffic of the served ones."""
 
     name: str
     revisions: Sequence[Revision]
@@ -36,7 +36,7 @@ class ServingSpec:
 
     @property
     def newest(self) -> Revision:
-        """What was registered last."""
+        """The last registration."""
         return self.revisions[-1]
 
 
@@ -45,9 +45,9 @@ State = Literal["ready", "starting", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How it is. `ready` means that requests go where they are wanted; `cause` says why they do not; `traffic` is where they do go.
+    """The observed state of an application. `ready`: requests go to the revisions of the spec; otherwise `cause` is the reason.
 
-    `url` is the address below which it is served, as its users reach it; empty while nobody knows.
+    `traffic` is the observed traffic: revision -> percent. `url` is the address of the application for its users; empty while unknown.
     """
 
     state: State
@@ -59,25 +59,25 @@ class Status:
 
 
 class Serving(Protocol):
-    """Serves the models of applications. Calls raise TemporaryError when it cannot be reached and PermanentError when it refuses."""
+    """Serves the models of applications. Calls raise TemporaryError when it cannot be reached, and PermanentError when it refuses."""
 
     splits: bool
-    """Whether it can share requests among revisions."""
+    """Whether it can split requests among revisions."""
 
-    def apply(self, wanted: ServingSpec) -> None:
-        """Serve this. Idempotent; returns before it is ready. What is served goes on until the new is."""
+    def apply(self, spec: ServingSpec) -> None:
+        """Serve the application as specified. Idempotent; returns before it is ready. Until then the former revisions keep their requests."""
 
     def remove(self, name: str) -> None:
-        """Serve it no longer. Does nothing when there is nothing."""
+        """Stop serving the application. Does nothing for an unknown one."""
 
-    def status(self, wanted: ServingSpec) -> Status:
-        """How it is served now."""
+    def status(self, spec: ServingSpec) -> Status:
+        """The observed state."""
 
-    def servable(self, wanted: ServingSpec) -> Collection[int]:
-        """Which of the revisions may get requests: a serving may have forgotten older ones."""
+    def servable(self, spec: ServingSpec) -> Collection[int]:
+        """The revisions that may get requests: a serving may have dropped older ones."""
 
-    def reconcile(self, wanted: Sequence[ServingSpec]) -> None:
-        """Make it so that these are served, and nothing else. Raises the last refusal, after it has tried them all."""
+    def reconcile(self, specs: Sequence[ServingSpec]) -> None:
+        """Serve exactly these applications. Tries all of them before it raises the last refusal."""
 
 
 Servings = Mapping[str, Serving]
@@ -85,20 +85,21 @@ Servings = Mapping[str, Serving]
 
 
 def serving_spec(session: sqlmodel.Session, row: applications.Application, unseal: Callable[[str], str]) -> ServingSpec | None:
-    """What the database says about an application; None when it is served by somebody else."""
+    """The desired state of an application; None for one without a model, which FuseML only records."""
     if not row.document.get("model"):
         return None
-    kept = [
-        Revision(former.revision, _opened(former.document, unseal), former.created) for former in applications.revisions(session, row.name)
+    revisions = [
+        Revision(former.revision, _unsealed(former.document, unseal), former.created)
+        for former in applications.revisions(session, row.name)
     ]
-    return ServingSpec(row.name, tuple(kept), {int(revision): percent for revision, percent in row.traffic.items()})
+    return ServingSpec(row.name, tuple(revisions), {int(revision): percent for revision, percent in row.traffic.items()})
 
 
-def chosen(servings: Servings, served_by: str) -> Serving:
-    """Raises InvalidError that names those that there are."""
+def select(servings: Servings, served_by: str) -> Serving:
+    """The serving of this resource. Raises InvalidError with the configured ones."""
     if served_by not in servings:
         raise errors.InvalidError(
-            f"nothing here serves applications by {served_by!r}; let the step's selector for prediction-serving find one of: "
+            f"no serving {served_by!r} is configured; the step's selector for prediction-serving must resolve to one of: "
             f"{', '.join(sorted(servings)) or 'none is configured (FUSEML_SERVING_IMAGE)'}"
         )
     return servings[served_by]
@@ -133,7 +134,7 @@ def connect(settings: Settings) -> Servings:
     return {resource: serving for resource, serving in connected.items() if serving is not None}
 
 
-def _opened(document: Mapping[str, object], unseal: Callable[[str], str]) -> application.Application:
+def _unsealed(document: Mapping[str, object], unseal: Callable[[str], str]) -> application.Application:
     stored = application.Application.model_validate(document)
-    opened = {name: unseal(value) for name, value in stored.environment.items() if value != extension.HIDDEN}
-    return stored.model_copy(update={"environment": opened})
+    environment = {name: unseal(value) for name, value in stored.environment.items() if value != extension.HIDDEN}
+    return stored.model_copy(update={"environment": environment})

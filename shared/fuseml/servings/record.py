@@ -1,4 +1,4 @@
-"""FuseML's own record in the registry: where predictor steps find who serves a model."""
+"""FuseML's own record in the registry: predictor steps resolve `prediction-serving` to it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from fuseml.runtime import clock, secrets
 from fuseml.store import database, extensions
 
 EXTENSION = "fuseml"
-WORKLOAD_TOKEN = "token:workload"  # noqa: S105 - what it is derived for
-"""The purpose for which the token of steps is derived from the keys."""
+WORKLOAD_TOKEN = "token:workload"  # noqa: S105 - a purpose, no token
+"""The purpose under which the token of steps is derived from the keys."""
 
 
 def register(store: database.Database, keyring: secrets.Keyring, url: str, apps_url: str = "") -> None:
-    """Put the record into the registry, or bring its address up to date. `url` is the API's for steps; applications are below `apps_url`
-    where that is known before they are served."""
+    """Register the record, or update its address. `url` is the API's for steps; `apps_url` is that of the applications, where it is known
+    before they are served."""
     configuration = {"FUSEML_API_URL": url, "FUSEML_APPS_URL": apps_url} if apps_url else {"FUSEML_API_URL": url}
     document = {
         "id": EXTENSION,
@@ -36,15 +36,15 @@ def register(store: database.Database, keyring: secrets.Keyring, url: str, apps_
     record = extension.Extension.model_validate(document)
     with store.write() as session:
         try:
-            known = extensions.get(session, EXTENSION)
+            registered = extensions.get(session, EXTENSION)
         except errors.NotFoundError:
-            known = None
-        if known is not None and [e.url for service in known.services for e in service.endpoints] == [url]:
+            registered = None
+        if registered is not None and [e.url for service in registered.services for e in service.endpoints] == [url]:
             return
         now = clock.now()
-        revision = known.revision + 1 if known else 1
+        revision = registered.revision + 1 if registered else 1
         sealed = extension.map_secrets(record, keyring.seal).model_copy(update={"revision": revision})
-        if known is None:
+        if registered is None:
             extensions.add(session, sealed, now)
         else:
             extensions.replace(session, sealed, now)

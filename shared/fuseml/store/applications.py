@@ -1,4 +1,4 @@
-"""Applications: served things that runs produced, and what they were before."""
+"""Applications and their former revisions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fuseml.store import paging
 from fuseml.store.tables.application_rows import Application, ApplicationRevision
 
 _KEPT = 10
-"""Revisions that one can go back to."""
+"""Revisions of an application that a roll back can reach."""
 
 
 def find(session: Session, name: str) -> Application | None:
-    """The application, if there is one."""
+    """The application; None for an unknown name."""
     return session.get(Application, name)
 
 
@@ -30,7 +30,7 @@ def get(session: Session, name: str) -> Application:
 
 
 def put(session: Session, name: str, document: dict[str, Any], now: str) -> Application:
-    """Register the application, or replace what was registered under its name. The same document again changes nothing.
+    """Register an application, or replace its document. The same document again changes nothing.
 
     A new revision gets all the traffic.
     """
@@ -50,7 +50,7 @@ def put(session: Session, name: str, document: dict[str, Any], now: str) -> Appl
 
 
 def revisions(session: Session, name: str) -> Sequence[ApplicationRevision]:
-    """What is kept of an application, in ascending order; the last one is what it is now."""
+    """The kept revisions of an application, in ascending order; the last one is the current one."""
     table = ApplicationRevision
     return session.exec(select(table).where(table.application == name).order_by(col(table.revision))).all()
 
@@ -70,16 +70,16 @@ def route(session: Session, row: Application, traffic: Mapping[int, int], now: s
     session.add(row)
 
 
-def located(session: Session, name: str, found: Mapping[str, object]) -> Application | None:
-    """Note where the application turned out to be served; that makes no revision. None when it is gone."""
+def record_location(session: Session, name: str, fields: Mapping[str, object]) -> Application | None:
+    """Store fields of the document that the serving determines, such as `url`, without a new revision. None for a deleted application."""
     row = find(session, name)
     if row is not None:
-        row.document = {**row.document, **found}
+        row.document = {**row.document, **fields}
         session.add(row)
     return row
 
 
-def everything(session: Session) -> Sequence[Application]:
+def all_applications(session: Session) -> Sequence[Application]:
     """All applications, by name."""
     return session.exec(select(Application).order_by(col(Application.name))).all()
 
@@ -103,13 +103,13 @@ def delete(session: Session, name: str) -> None:
 def reseal(session: Session, change: Callable[[str, str], str]) -> None:
     """Replace each sealed value of the applications' environments by `change(application, sealed)`."""
     rows: Sequence[Application | ApplicationRevision] = [
-        *everything(session),
+        *all_applications(session),
         *session.exec(select(ApplicationRevision)).all(),
     ]
     for row in rows:
         owner = row.name if isinstance(row, Application) else row.application
         sealed = row.document.get("environment") or {}
-        again = {name: change(owner, value) for name, value in sealed.items()}
-        if again != sealed:
-            row.document = {**row.document, "environment": again}
+        resealed = {name: change(owner, value) for name, value in sealed.items()}
+        if resealed != sealed:
+            row.document = {**row.document, "environment": resealed}
             session.add(row)

@@ -12,20 +12,20 @@ from fuseml.store.tables.artifact_rows import Artifact, ArtifactEdge
 
 
 def record(session: Session, row: Artifact) -> bool:
-    """Remember an artifact. Returns False, and only fills in what was missing, when it is known already: artifacts do not change."""
-    known = session.get(Artifact, row.address)
-    if known is None:
+    """Store an artifact. Returns False for a known one, which is immutable: only its missing fields are filled in."""
+    stored = session.get(Artifact, row.address)
+    if stored is None:
         session.add(row)
         session.flush()
         return True
-    known.run = known.run or row.run
-    known.details = {**row.details, **known.details}
-    session.add(known)
+    stored.run = stored.run or row.run
+    stored.details = {**row.details, **stored.details}
+    session.add(stored)
     return False
 
 
 def link(session: Session, source: str, target: str, run: str) -> None:
-    """Remember that `target` was made from `source` by `run`."""
+    """Store a lineage edge: `run` produced `target` from `source`."""
     if session.get(ArtifactEdge, (source, target, run)) is None:
         session.add(ArtifactEdge(source=source, target=target, run=run))
 
@@ -39,7 +39,7 @@ def get(session: Session, address: str) -> Artifact:
 
 
 def page(session: Session, page: paging.Page, **filters: str | None) -> paging.Slice[Artifact]:
-    """Artifacts by address, whose columns (kind, project, name, run) equal what is given."""
+    """Artifacts by address. `filters` are values of the columns kind, project, name and run."""
     query = select(Artifact)
     for name, value in filters.items():
         if value:
@@ -47,16 +47,16 @@ def page(session: Session, page: paging.Page, **filters: str | None) -> paging.S
     return paging.fetch(session, query, page, Artifact.address)
 
 
-def made_by(session: Session, runs: Sequence[str]) -> dict[str, list[Artifact]]:
-    """The artifacts of each of the runs, by the run's name."""
-    found: dict[str, list[Artifact]] = {}
+def produced_by(session: Session, runs: Sequence[str]) -> dict[str, list[Artifact]]:
+    """Run name -> the artifacts that the run produced."""
+    produced: dict[str, list[Artifact]] = {}
     for row in session.exec(select(Artifact).where(col(Artifact.run).in_(runs))):
-        found.setdefault(row.run or "", []).append(row)
-    return found
+        produced.setdefault(row.run or "", []).append(row)
+    return produced
 
 
 def edges(session: Session, addresses: Sequence[str]) -> Sequence[ArtifactEdge]:
-    """Every edge that touches one of the addresses."""
+    """Every edge that starts or ends at one of the addresses."""
     return session.exec(
         select(ArtifactEdge).where(or_(col(ArtifactEdge.source).in_(addresses), col(ArtifactEdge.target).in_(addresses)))
     ).all()

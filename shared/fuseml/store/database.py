@@ -1,8 +1,8 @@
-"""Connections and transactions. One way to read, one way to write; nothing connects before the first use.
+"""Connections and transactions: one way to read, one way to write. The first use connects.
 
-One writer at a time, in either database: `write()` takes a lock when it begins, so that what was read inside is still true when it
-commits, and nobody has to try again. A read sees one state, waits for no writer and holds up none. (Why PostgreSQL gets a lock
-and not SERIALIZABLE: infra/decisions.)
+Either database has one writer at a time: `write()` takes a lock when it begins, so its reads are still true at the commit, and no
+transaction has to be retried. A read sees one state, waits for no writer and blocks none. The decision for a lock instead of
+SERIALIZABLE on PostgreSQL is in infra/decisions.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import sqlmodel
 
 from fuseml.domain import errors
 
-# The newest migration. A constant, so that a start with an up-to-date database need not import Alembic (a second of CPU);
-# a test compares it with the migrations.
+# The newest migration. A constant: a start with an up-to-date database does not import Alembic (a second of CPU).
+# A test compares it with the migrations.
 SCHEMA_VERSION = "0001"
 
 _BUSY_SECONDS = 30
 _CONNECT_SECONDS = 10
 
-# Any number does, as long as every release takes the same one and nothing else in the database uses it.
+# An arbitrary number, the same in every release and used by no other lock of the database.
 _WRITERS = 7_205_759_403
 
 _SQLITE = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
-# A writer that was frozen (a scale to zero, a lost network) must not hold the lock for ever; the server ends it.
+# The server ends the transaction of a frozen writer (a scale to zero, a lost network), which would hold the lock for ever.
 _POSTGRESQL = {
     "connect_timeout": _CONNECT_SECONDS,
     "keepalives_idle": _BUSY_SECONDS,
@@ -42,7 +42,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self._sqlite = url.startswith("sqlite")
-        # Errors come into logs, so they show no parameters: documents, claims of strangers, sealed secrets.
+        # Errors reach logs, so they hide parameters: documents, unverified claims, sealed secrets.
         if self._sqlite:
             self.engine = sqlalchemy.create_engine(url, connect_args=_SQLITE, hide_parameters=True)
             self._reading = self.engine
@@ -57,22 +57,21 @@ class Database:
             self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
             self._writing = self.engine.execution_options(isolation_level="READ COMMITTED", fuseml_write=True)
             sqlalchemy.event.listen(self.engine, "begin", _begin_postgresql)
-        # SQLite's own queue for the write lock is a poll, and a connection that waits in PostgreSQL's is one that nobody can read by.
-        # Threads of this process wait here for their turn instead, before they take a connection; reentrant, so that a mistaken
-        # write inside a write is refused after a while and not a deadlock.
+        # SQLite polls for the write lock, and a connection that waits in PostgreSQL's queue is lost to readers. Threads of this process
+        # wait here instead, before they take a connection. Reentrant: a mistaken write inside a write times out instead of a deadlock.
         self._turn = threading.RLock()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlmodel.Session]:
-        """A session that sees one consistent state. What it changes is lost. Raises TemporaryError when the database cannot be reached."""
+        """A session that sees one consistent state. Its changes are discarded. Raises TemporaryError when the database cannot be reached."""
         with _translated(), sqlmodel.Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlmodel.Session]:
-        """One transaction: all of it is committed at the end, or nothing is.
+        """One transaction: committed as a whole at the end, or rolled back.
 
-        Raises TemporaryError when the database is away or busy for too long.
+        Raises TemporaryError when the database cannot be reached or is busy for too long.
         """
         with self._taking_turn(), _translated(), sqlmodel.Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
@@ -80,14 +79,14 @@ class Database:
     @contextlib.contextmanager
     def _taking_turn(self) -> Iterator[None]:
         if not self._turn.acquire(timeout=_BUSY_SECONDS):
-            raise errors.TemporaryError("the database cannot serve this now: another request of this process is writing for too long")
+            raise errors.TemporaryError("the database cannot serve this now: another request of this process has been writing for too long")
         try:
             yield
         finally:
             self._turn.release()
 
     def migrate(self) -> None:
-        """Bring the schema up to date. Does nothing, and imports nothing, when it already is."""
+        """Bring the schema up to date. Imports nothing when it already is."""
         with _translated():
             version = self._version()
             if version == SCHEMA_VERSION:
@@ -95,7 +94,7 @@ class Database:
             if version is None and self._sqlite:
                 from fuseml.store.tables import schema
 
-                # An empty file: the tables as they are now, instead of every step that led to them.
+                # An empty file gets the current tables at once, without the migrations.
                 with self._writing.begin() as connection:
                     schema.metadata.create_all(connection)
                     connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
@@ -130,11 +129,11 @@ class Database:
 
 
 def _prepare_sqlite(connection: object, _record: object) -> None:
-    # Transactions are begun by _begin_sqlite, not by the driver's guesses.
+    # _begin_sqlite begins the transactions, not the driver.
     connection.isolation_level = None  # type: ignore[attr-defined]
     cursor = connection.cursor()  # type: ignore[attr-defined]
     cursor.execute("PRAGMA journal_mode=WAL")
-    # With WAL this loses nothing when the process is killed; only a power cut may cost the last transactions.
+    # With WAL a killed process loses nothing; only a power cut may lose the last transactions.
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
@@ -147,7 +146,7 @@ def _begin_sqlite(connection: sqlalchemy.Connection) -> None:
 
 def _begin_postgresql(connection: sqlalchemy.Connection) -> None:
     if connection.get_execution_options().get("fuseml_write"):
-        # In READ COMMITTED each statement sees what was committed before it: after this one, everything is, and stays so until the end.
+        # A statement in READ COMMITTED sees every commit before it. The lock comes first, so no later commit of another writer exists.
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
 
 

@@ -1,7 +1,7 @@
-"""The ledger as people look at it: which events came, what became of them with each consumer, and what is to be delivered again.
+"""The ledger: the events that came, their delivery to each consumer, and replay.
 
-It is written by `deliveries` (the embedded broker's queue), or on Knative by what the broker sends to the function `events`: there only
-dead letters are deliveries of ours, and who has handled an event is told by the record that each consumer keeps.
+`deliveries` (the embedded broker's queue) writes it, or on Knative the function `events`: there only dead letters have deliveries here, and
+a consumption that succeeded is read from the consumer's own record of handled events.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fuseml.store.tables.ledger_rows import Delivery, LedgerEvent
 
 @dataclass(frozen=True, slots=True)
 class Consumption:
-    """What became of an event with one consumer (its service's name); `attempts` are those made, where they are known."""
+    """The delivery of an event to one consumer (its service's name); `attempts` is 0 where the number is not known."""
 
     consumer: str
     state: str
@@ -39,7 +39,7 @@ def page(
     since: str | None = None,
     dead: bool = False,
 ) -> paging.Slice[LedgerEvent]:
-    """Events, newest first; those with a dead letter only, if `dead`. `type` may end in `*`; ticks are shown only where it names them."""
+    """Events, newest first; with `dead`, only those with a dead letter. `type` may end in `*`; ticks are listed only where it names them."""
     query = select(LedgerEvent)
     if type is None:
         query = query.where(LedgerEvent.type != events.TICK)
@@ -53,39 +53,39 @@ def page(
     if since is not None:
         query = query.where(LedgerEvent.received >= since)
     if dead:
-        given_up = select(Delivery.event_sequence).where(Delivery.state == "dead")
-        query = query.where(col(LedgerEvent.sequence).in_(given_up))
+        dead_letters = select(Delivery.event_sequence).where(Delivery.state == "dead")
+        query = query.where(col(LedgerEvent.sequence).in_(dead_letters))
     return paging.fetch(session, query, page, LedgerEvent.sequence, descending=True)
 
 
 def find(session: Session, id: str, source: str | None = None) -> LedgerEvent:
     """The event of this id, or of this number in the ledger.
 
-    Raises NotFoundError, and ConflictError where several sources have used the id and none is given.
+    Raises NotFoundError, and ConflictError when several sources use the id and no source is given.
     """
     query = select(LedgerEvent).where(LedgerEvent.id == id)
-    found = session.exec(query.where(LedgerEvent.source == source) if source else query).all()
-    if not found and source is None and id.isdecimal() and len(id) < 19:
+    rows = session.exec(query.where(LedgerEvent.source == source) if source else query).all()
+    if not rows and source is None and id.isdecimal() and len(id) < 19:
         numbered = session.get(LedgerEvent, int(id))
-        found = [numbered] if numbered else []
-    if not found:
+        rows = [numbered] if numbered else []
+    if not rows:
         raise errors.NotFoundError(
-            f"there is no event {id!r}{f' of {source}' if source else ''}; `fuseml events list` shows those there are"
+            f"there is no event {id!r}{f' of {source}' if source else ''}; `fuseml events list` shows those that exist"
         )
-    if len(found) > 1:
-        sources = ", ".join(sorted(row.source for row in found))
-        raise errors.ConflictError(f"{len(found)} events have the id {id!r}; say which one is meant by its source: {sources}")
-    return found[0]
+    if len(rows) > 1:
+        sources = ", ".join(sorted(row.source for row in rows))
+        raise errors.ConflictError(f"{len(rows)} events have the id {id!r}; give the source of one of them: {sources}")
+    return rows[0]
 
 
 def at(session: Session, source: str, id: str) -> LedgerEvent | None:
-    """The event that these two identify, or None."""
+    """The event of this source and id, or None."""
     query = select(LedgerEvent).where(LedgerEvent.source == source, LedgerEvent.id == id)
     return session.exec(query).first()
 
 
 def pushes(session: Session, prefix: str) -> Sequence[LedgerEvent]:
-    """Pushes of commits that begin with these hex digits, oldest first."""
+    """The pushes of commits with this prefix, oldest first."""
     query = select(LedgerEvent).where(
         LedgerEvent.type == events.CodesetPushed.TYPE, col(LedgerEvent.id).contains(f"@{prefix}", autoescape=True)
     )
@@ -94,51 +94,51 @@ def pushes(session: Session, prefix: str) -> Sequence[LedgerEvent]:
 
 
 def consumptions(session: Session, rows: Sequence[LedgerEvent]) -> Mapping[int, list[Consumption]]:
-    """What became of the events, by their number."""
-    found: dict[int, list[Consumption]] = collections.defaultdict(list)
+    """Number of the event -> its consumptions."""
+    by_number: dict[int, list[Consumption]] = collections.defaultdict(list)
     numbers = {(row.source, row.id): row.sequence or 0 for row in rows}
-    chosen = select(Delivery).where(col(Delivery.event_sequence).in_(numbers.values()))
-    for delivery in session.exec(chosen.order_by(col(Delivery.trigger))):
-        found[delivery.event_sequence].append(Consumption(delivery.trigger, delivery.state, delivery.attempts, delivery.error))
+    recorded = select(Delivery).where(col(Delivery.event_sequence).in_(numbers.values()))
+    for delivery in session.exec(recorded.order_by(col(Delivery.trigger))):
+        by_number[delivery.event_sequence].append(Consumption(delivery.trigger, delivery.state, delivery.attempts, delivery.error))
     key = sqlalchemy.tuple_(col(outbox_rows.HandledEvent.source), col(outbox_rows.HandledEvent.id))
     for handled in session.exec(
         select(outbox_rows.HandledEvent).where(key.in_(list(numbers))).order_by(col(outbox_rows.HandledEvent.consumer))
     ):
-        known, consumer = found[numbers[handled.source, handled.id]], handled.consumer.replace("_", "-")
-        if all(item.consumer != consumer for item in known):
-            known.append(Consumption(consumer, "done", 0, None))
-    return found
+        of_event, consumer = by_number[numbers[handled.source, handled.id]], handled.consumer.replace("_", "-")
+        if all(item.consumer != consumer for item in of_event):
+            of_event.append(Consumption(consumer, "done", 0, None))
+    return by_number
 
 
 def record_dead_letter(session: Session, event: events.Event, consumer: str, error: str, now: str) -> None:
-    """A broker has given up delivering the event to the consumer. Told again, it is the same dead letter with the newer cause."""
+    """Record that a broker gave up a delivery. A repeated dead letter keeps the newer cause."""
     deliveries.accept(session, event, [], now, 0)
     row = find(session, event.id, event.source)
-    known = session.get(Delivery, (row.sequence, consumer)) or Delivery(event_sequence=row.sequence or 0, trigger=consumer, due=0)
-    known.state, known.error = "dead", error
-    session.add(known)
+    delivery = session.get(Delivery, (row.sequence, consumer)) or Delivery(event_sequence=row.sequence or 0, trigger=consumer, due=0)
+    delivery.state, delivery.error = "dead", error
+    session.add(delivery)
 
 
 def revive(session: Session, row: LedgerEvent, now: float, *, all: bool, queued: bool) -> list[str]:
-    """Let the event be delivered again to those who have failed, or to `everybody`. Returns who they are.
+    """Prepare the event's delivery to the consumers that failed, or to `all`. Returns their names.
 
-    `queued`: our deliveries are the queue, and begin anew. Else another broker will be given the event again, and what it cannot
-    deliver comes back as a new dead letter.
+    `queued`: the deliveries here are the broker's queue, and begin anew. Else the caller publishes the event to the broker again, and a
+    delivery that fails comes back as a new dead letter.
     """
     states = ("dead", "dropped", "done") if all else ("dead",)
-    chosen = (col(Delivery.event_sequence) == row.sequence, col(Delivery.state).in_(states))
-    consumers = list(session.exec(select(Delivery.trigger).where(*chosen).order_by(col(Delivery.trigger))))
+    selected = (col(Delivery.event_sequence) == row.sequence, col(Delivery.state).in_(states))
+    consumers = list(session.exec(select(Delivery.trigger).where(*selected).order_by(col(Delivery.trigger))))
     if queued:
-        again = sqlalchemy.update(Delivery).where(*chosen)
+        again = sqlalchemy.update(Delivery).where(*selected)
         session.exec(again.values(state="pending", attempts=0, due=now, error=None))
     else:
-        session.exec(sqlalchemy.delete(Delivery).where(*chosen))
+        session.exec(sqlalchemy.delete(Delivery).where(*selected))
     return consumers
 
 
 def drop(session: Session, row: LedgerEvent) -> list[str]:
-    """Give the event's dead letters up for good. Returns whose they were."""
-    chosen = (col(Delivery.event_sequence) == row.sequence, col(Delivery.state) == "dead")
-    consumers = list(session.exec(select(Delivery.trigger).where(*chosen).order_by(col(Delivery.trigger))))
-    session.exec(sqlalchemy.update(Delivery).where(*chosen).values(state="dropped"))
+    """Drop the event's dead letters. Returns the names of their consumers."""
+    selected = (col(Delivery.event_sequence) == row.sequence, col(Delivery.state) == "dead")
+    consumers = list(session.exec(select(Delivery.trigger).where(*selected).order_by(col(Delivery.trigger))))
+    session.exec(sqlalchemy.update(Delivery).where(*selected).values(state="dropped"))
     return consumers

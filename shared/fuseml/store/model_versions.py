@@ -1,4 +1,4 @@
-"""Which model versions of which tracking server were announced, and how far its registry was read."""
+"""The published model versions of each tracking server, and the watermark of the sweep in its registry."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from sqlmodel import Session
 from fuseml.store.tables import model_rows
 
 
-def is_announced(session: Session, extension: str, name: str, version: str) -> bool:
-    """Whether somebody was told of it, by a webhook or by the sweep."""
+def is_published(session: Session, extension: str, name: str, version: str) -> bool:
+    """Whether a webhook or the sweep has enqueued its event."""
     return session.get(model_rows.ModelVersion, (extension, name, version)) is not None
 
 
-def announce(session: Session, extension: str, name: str, version: str) -> None:
-    """Remember that it is told of in this transaction."""
-    if not is_announced(session, extension, name, version):
+def record_published(session: Session, extension: str, name: str, version: str) -> None:
+    """Record that this transaction enqueues its event."""
+    if not is_published(session, extension, name, version):
         session.add(model_rows.ModelVersion(extension=extension, name=name, version=version))
 
 
 def cursor(session: Session, extension: str, start: int) -> model_rows.TrackerCursor:
-    """How far the registry of `extension` was read; up to `start` (Unix milliseconds) when never."""
+    """The watermark in the registry of `extension`; `start` (Unix milliseconds) for one that was never read."""
     return session.get(model_rows.TrackerCursor, extension) or model_rows.TrackerCursor(extension=extension, seen=start)
 
 
 def move(session: Session, extension: str, start: int, newest: int, token: str | None) -> None:
-    """A walk went on to page `token`, or is done (None): then all up to `newest` was compared. `start` is as for `cursor`."""
+    """Store the progress of a walk: it continues at page `token`, or is complete (None) up to `newest`. `start` is as for `cursor`."""
     row = cursor(session, extension, start)
     row.seen = row.seen if token else max(row.seen, newest)
     row.newest, row.token = newest if token else 0, token

@@ -1,4 +1,4 @@
-"""Pages of lists by key, not by offset: the cost of a page does not grow with its number, and nothing is shown twice."""
+"""Keyset pagination: the cost of a page does not grow with its number, and no row appears twice."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Slice(Generic[Row]):
-    """One page of rows, and the cursor of the next one if there is more."""
+    """One page of rows, and the cursor of the next page, if any."""
 
     rows: Sequence[Row]
     next_cursor: str | None = None
 
 
 def fetch(session: Session, query: SelectOfScalar[Row], page: Page, *columns: Any, descending: bool = False) -> Slice[Row]:
-    """Run `query` ordered by `columns`, which together are unique. Raises InvalidError for a cursor that we did not make."""
+    """Run `query` ordered by `columns`, which together are unique. Raises InvalidError for a cursor of another list or server."""
     if page.cursor is not None:
         after = _decode(page.cursor, columns)
         edge = sqlalchemy.tuple_(*columns)
@@ -55,10 +55,10 @@ def _decode(cursor: str, columns: Sequence[Any]) -> tuple[Any, ...]:
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, RecursionError) as error:
-        raise errors.InvalidError("the cursor is not one that this server gave out; begin again without it") from error
+        raise errors.InvalidError("the cursor is not one of this server; begin again without it") from error
     kinds = [int if isinstance(column.type, sqlalchemy.Integer) else str for column in columns]
     if not isinstance(values, list) or [type(value) for value in values] != kinds or not all(_storable(value) for value in values):
-        raise errors.InvalidError("the cursor is not one that this list gave out; begin again without it")
+        raise errors.InvalidError("the cursor is not one of this list; begin again without it")
     return tuple(values)
 
 

@@ -1,4 +1,4 @@
-"""How far jobs have come that look at times: what one has looked at, no other looks at again."""
+"""High-water marks of time-driven jobs: each interval is processed once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fuseml.store.tables import watermark_rows
 
 
 def move(session: Session, job: str, now: str) -> str | None:
-    """Look from the last moment on up to `now`. Returns that last moment; None when there was none, or it is not before `now`."""
+    """Move the job's watermark to `now`. Returns the former one; None when there was none, or when it is not before `now`."""
     row = session.get(watermark_rows.Watermark, job)
     before = row.moment if row else None
     if before is None or before < now:

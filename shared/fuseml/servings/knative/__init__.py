@@ -1,4 +1,4 @@
-"""Applications as Knative Services: one each, scaled to zero when nobody asks, a Knative revision for each of the application's."""
+"""Applications as Knative Services: one for each, scaled to zero when idle, with a Knative revision for each of its revisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The few calls that serving makes to Kubernetes. Writing is server-side apply: one call, whether the object is there or not."""
+"""The calls of the serving to Kubernetes. Writes are server-side apply: one call creates or updates an object."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _APPLY = {"field_manager": "fuseml", "force": True, "_content_type": "applicatio
 
 
 class Cluster(cluster.Connection):
-    """The applications in one namespace of a cluster. What its calls raise: see `cluster.Connection`."""
+    """The applications in one namespace of a cluster. Errors as in `cluster.Connection`."""
 
     needs = "Knative Serving"
 
     def apply_service(self, body: Object) -> None:
-        """Create the Service, or bring it to what `body` says."""
+        """Create the Service, or update it to `body`."""
         with self._refusals("patch", "services.serving.knative.dev"):
             self._custom("patch", "services", name=body["metadata"]["name"], body=body, **_APPLY)
 
@@ -43,7 +43,7 @@ class Cluster(cluster.Connection):
             return list(self._custom("list", "revisions", label_selector=selector)["items"])
 
     def apply_secret(self, body: Object) -> None:
-        """Create the Secret, or bring it to what `body` says."""
+        """Create the Secret, or update it to `body`."""
         with self._refusals("patch", "secrets", sent_secret=True):
             self._core().patch_namespaced_secret(body["metadata"]["name"], self.namespace, body, _request_timeout=cluster.TIMEOUT, **_APPLY)
 
@@ -61,5 +61,5 @@ class Cluster(cluster.Connection):
         from kubernetes import client
 
         call = getattr(client.CustomObjectsApi(self._client), f"{verb}_namespaced_custom_object")
-        found: Object = call(*_KNATIVE, self.namespace, plural, **arguments, _request_timeout=cluster.TIMEOUT)
-        return found
+        response: Object = call(*_KNATIVE, self.namespace, plural, **arguments, _request_timeout=cluster.TIMEOUT)
+        return response

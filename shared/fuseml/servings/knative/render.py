@@ -1,7 +1,7 @@
-"""What an application becomes on Knative: a Service, and a Secret when its model server needs something that must not be seen.
+"""Rendering of an application for Knative: a Service, and a Secret for the environment of its model servers.
 
-A Knative revision is named after the application's revision and after what it is made of: the same always gets the same name, a new image
-of the model server a new one. Requests are sent to revisions by name, so that nothing moves before the new one is ready.
+The name of a Knative revision holds the application's revision and a digest of its template: equal templates share a name, a new image
+of the model server makes a new one. Traffic targets revisions by name, so no request moves before the new revision is ready.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from fuseml.domain import errors, labels
-from fuseml.servings import Revision
-from fuseml.servings import ServingSpec as Wanted
+from fuseml.servings import Revision, ServingSpec
 
 Object = dict[str, Any]
 
 APPLICATION_LABEL = "fuseml.io/application"
 REVISION_LABEL = "fuseml.io/revision"
 DESIRED_ANNOTATION = "fuseml.io/desired"
-"""A digest of everything else: whether there is something to change is seen without comparing what Knative filled in."""
+"""A digest of the rest of the Service: a change is detected without a comparison of the fields that Knative fills in."""
 MANAGED = {"app.kubernetes.io/part-of": "fuseml", "app.kubernetes.io/component": "application"}
 PORT = 8080
-# What is left of 63 characters for the name of a Service by `-00001-` and the digest of a revision.
+# 63 characters minus `-00001-` and the digest of a revision.
 _LONGEST_NAME = 48
 _REVISION = re.compile(r"-(\d{5,})-[0-9a-f]{8}\Z")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -34,10 +33,9 @@ _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`image` holds the model server. A pod gets `concurrency` requests at a time. Each has `timeout` seconds, in which the one that wakes a
-    model also waits for it to load; so long may a pod that is no longer needed take to end. The last pod stays for `retention` when nobody
-    asks. What is not ready after `patience` seconds has failed; of a model that makes its server crash Knative tells no earlier. `memory`
-    bounds a pod.
+    """`image` holds the model server. A pod gets `concurrency` requests at a time. `timeout` in seconds bounds a request, including the load
+    of the model for the first one, and the end of a surplus pod. An idle application keeps its last pod for `retention`. A revision that is
+    not ready after `patience` seconds has failed; Knative reports a crashing model server no earlier. `memory` limits a pod.
     """
 
     image: str
@@ -51,7 +49,7 @@ class Settings:
 
 
 def object_name(application: str) -> str:
-    """The name of the application's Service and Secret: its own where Knative takes it, else one that begins like it."""
+    """The name of the application's Service and Secret: its own where Knative accepts it, else a prefix of it with a digest."""
     if re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", application) and len(application) <= _LONGEST_NAME:
         return application
     digest = hashlib.sha256(application.encode()).hexdigest()[:8]
@@ -59,48 +57,48 @@ def object_name(application: str) -> str:
 
 
 def number(revision: str) -> int | None:
-    """The application's revision that a Knative revision is; None for one that is not of ours."""
+    """The application's revision of a Knative revision's name; None for a foreign name."""
     match = _REVISION.search(revision)
     return int(match[1]) if match else None
 
 
-def service(wanted: Wanted, settings: Settings, former: Mapping[int, str]) -> Object:
-    """The Knative Service. `former` names the Knative revisions of the application's older ones.
+def service(spec: ServingSpec, settings: Settings, former: Mapping[int, str]) -> Object:
+    """The Knative Service. `former` maps older revisions of the application to Knative revisions.
 
-    Raises ConflictError when a share is for one that is no longer there, InvalidError when the runtime is no image.
+    Raises ConflictError when the traffic names a revision that Knative no longer has, InvalidError when the runtime is no image.
     """
-    name, newest = object_name(wanted.name), wanted.newest
-    template = _template(wanted.name, newest, settings)
-    known = {**former, newest.number: f"{name}-{newest.number:05}-{_digest(template)}"}
-    lost = sorted(wanted.traffic.keys() - known.keys())
-    if lost:
+    name, newest = object_name(spec.name), spec.newest
+    template = _template(spec.name, newest, settings)
+    names = {**former, newest.number: f"{name}-{newest.number:05}-{_digest(template)}"}
+    missing = sorted(spec.traffic.keys() - names.keys())
+    if missing:
         raise errors.ConflictError(
-            f"revision {lost[0]} of {wanted.name!r} is no longer on the cluster; give its share to another: fuseml application traffic"
+            f"revision {missing[0]} of {spec.name!r} is no longer on the cluster; assign its share to another: fuseml application traffic"
         )
-    template["metadata"]["name"] = known[newest.number]
+    template["metadata"]["name"] = names[newest.number]
     body: Object = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": {"name": name, "labels": _labels(wanted.name, newest)},
+        "metadata": {"name": name, "labels": _labels(spec.name, newest)},
         "spec": {
             "template": template,
-            "traffic": [{"revisionName": known[revision], "percent": percent} for revision, percent in sorted(wanted.traffic.items())],
+            "traffic": [{"revisionName": names[revision], "percent": percent} for revision, percent in sorted(spec.traffic.items())],
         },
     }
     body["metadata"]["annotations"] = {DESIRED_ANNOTATION: _digest(body)}
     return body
 
 
-def secret(wanted: Wanted) -> Object | None:
-    """The Secret: what the model servers of all kept revisions need, so that any of them can start. None when they need nothing."""
-    data = {_key(revision, name): value for revision in wanted.revisions for name, value in revision.document.environment.items()}
+def secret(spec: ServingSpec) -> Object | None:
+    """The Secret with the environments of all kept revisions, so any of them can start. None when all are empty."""
+    data = {_key(revision, name): value for revision in spec.revisions for name, value in revision.document.environment.items()}
     if not data:
         return None
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": object_name(wanted.name), "labels": _labels(wanted.name, wanted.newest)},
-        # Not as `stringData`: keys that are no longer applied would stay.
+        "metadata": {"name": object_name(spec.name), "labels": _labels(spec.name, spec.newest)},
+        # `data`, because keys of `stringData` stay when they are no longer applied.
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
     }
 
@@ -113,18 +111,18 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
     ]
     if document.tracking_uri:
         environment.append({"name": "MLFLOW_TRACKING_URI", "value": document.tracking_uri})
-    # Complete: Knative fills in nothing when a revision that is there is applied again, and refuses what then differs
+    # Complete: Knative fills in no default when an existing revision is applied again, and refuses the difference
     # (infra/platform-facts.md 3.5).
     container: Object = {
         "name": "model-server",
         "image": _image(application, document.runtime or "", settings),
-        # -I, because a codeset's own Python may be too old for -P.
+        # -I, because the Python of a codeset's image may be too old for -P.
         "command": ["python", "-I", "-u", "-m", "fuseml.steps.model_server"],
         "args": ["--model", document.model, "--name", application, "--host", "0.0.0.0", "--port", str(PORT)],  # noqa: S104 - in a pod
         "ports": [{"name": "http1", "containerPort": PORT}],
-        # Libraries keep things below the home.
+        # Libraries write caches below HOME.
         "env": [*environment, {"name": "HOME", "value": "/tmp"}],  # noqa: S108 - a volume of its own
-        # It listens as soon as the model is loaded.
+        # It listens once the model is loaded.
         "readinessProbe": {"httpGet": {"path": "/v2/health/ready"}, "successThreshold": 1},
         "resources": {"requests": {"cpu": settings.cpu, "memory": "256Mi"}, "limits": {"memory": settings.memory}},
         "securityContext": {
@@ -144,7 +142,7 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
                 "autoscaling.knative.dev/max-scale": str(settings.most_pods),
                 "autoscaling.knative.dev/scale-to-zero-pod-retention-period": settings.retention,
                 "serving.knative.dev/progress-deadline": f"{settings.patience}s",
-                # An application that is deleted and made again gets other revisions: Knative forgets the names of the old ones only later.
+                # An application that is deleted and registered again gets new revision names: Knative frees the old ones only later.
                 "fuseml.io/registered": revision.registered,
             },
         },
@@ -159,13 +157,13 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
 
 
 def _image(application: str, runtime: str, settings: Settings) -> str:
-    """A builder's image, or ours for a model that needs no more than that holds."""
+    """The image of a builder step, or the image of the model server for a model of the host's environment."""
     repository, _, tag = runtime.rpartition(":")
     if not runtime or (repository.startswith("fuseml.local/") and tag == "host"):
         return settings.image
     if repository.startswith("fuseml.local/"):
         raise errors.InvalidError(
-            f"application {application!r} cannot be served on a cluster: its runtime {runtime!r} is an environment on another machine, no image"
+            f"application {application!r} cannot be served on a cluster: its runtime {runtime!r} is no image but an environment on another machine"
         )
     return runtime
 

@@ -1,4 +1,4 @@
-"""Keeps Knative Services as the applications want them, and reads from them how it is going."""
+"""Reconciles Knative Services with the specs of applications, and reads their status."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from fuseml.domain import application, errors
-from fuseml.servings import ServingSpec as Wanted
-from fuseml.servings import Status
+from fuseml.servings import ServingSpec, Status
 from fuseml.servings.knative import render
 from fuseml.servings.knative.cluster import Cluster, Object
 
@@ -18,77 +17,78 @@ _MANAGED = ",".join(f"{label}={value}" for label, value in render.MANAGED.items(
 
 
 class KnativeServing:
-    """Serves applications in the namespace of `cluster`, which holds those of one FuseML only."""
+    """Serves applications in the namespace of `cluster`, which belongs to one FuseML only."""
 
     splits = True
 
     def __init__(self, cluster: Cluster, settings: render.Settings) -> None:
         self._cluster, self._settings = cluster, settings
 
-    def apply(self, wanted: Wanted) -> None:
+    def apply(self, spec: ServingSpec) -> None:
         """See `Serving.apply`."""
-        former = self._former(wanted) if wanted.traffic.keys() - {wanted.newest.number} else {}
-        self._apply(wanted, render.service(wanted, self._settings, former))
+        former = self._former(spec) if spec.traffic.keys() - {spec.newest.number} else {}
+        self._apply(spec, render.service(spec, self._settings, former))
 
     def remove(self, name: str) -> None:
         """See `Serving.remove`."""
         self._remove(render.object_name(name))
 
-    def status(self, wanted: Wanted) -> Status:
+    def status(self, spec: ServingSpec) -> Status:
         """See `Serving.status`."""
-        name = render.object_name(wanted.name)
+        name = render.object_name(spec.name)
         owned = [application.Resource(name=name, kind="Service.serving.knative.dev")]
-        if render.secret(wanted) is not None:
+        if render.secret(spec) is not None:
             owned.append(application.Resource(name=name, kind="Secret"))
         try:
-            found = self._cluster.service(name)
+            service = self._cluster.service(name)
         except errors.NotFoundError:
-            return Status("starting", "it is not on the cluster (again) yet", namespace=self._cluster.namespace, resources=owned)
-        reported = found.get("status", {})
+            cause = "its Knative Service does not exist; the sweep creates it"
+            return Status("starting", cause, namespace=self._cluster.namespace, resources=owned)
+        reported = service.get("status", {})
         conditions = {condition["type"]: condition for condition in reported.get("conditions", ())}
         traffic: dict[int, int] = {}
         for target in reported.get("traffic", ()):
             revision = render.number(target.get("revisionName", ""))
             if revision is not None and target.get("percent"):
                 traffic[revision] = traffic.get(revision, 0) + target["percent"]
-        up_to_date = reported.get("observedGeneration") == found["metadata"]["generation"]
+        up_to_date = reported.get("observedGeneration") == service["metadata"]["generation"]
         routes, revisions = conditions.get("RoutesReady", {}), conditions.get("ConfigurationsReady", {})
         url = reported.get("url", "")
-        if up_to_date and routes.get("status") == "True" and traffic == dict(wanted.traffic):
+        if up_to_date and routes.get("status") == "True" and traffic == dict(spec.traffic):
             return Status("ready", "", url, traffic, self._cluster.namespace, owned)
-        failed = up_to_date and revisions.get("status") == "False" and wanted.newest.number in wanted.traffic
-        cause = next((told for told in map(_told, (revisions, routes)) if told), "Knative has not looked at it yet")
+        failed = up_to_date and revisions.get("status") == "False" and spec.newest.number in spec.traffic
+        cause = next((message for message in map(_problem, (revisions, routes)) if message), "Knative has not reconciled it yet")
         return Status("failed" if failed else "starting", cause, url, traffic, self._cluster.namespace, owned)
 
-    def servable(self, wanted: Wanted) -> Collection[int]:
+    def servable(self, spec: ServingSpec) -> Collection[int]:
         """See `Serving.servable`."""
-        return {wanted.newest.number, *self._former(wanted)} & {revision.number for revision in wanted.revisions}
+        return {spec.newest.number, *self._former(spec)} & {revision.number for revision in spec.revisions}
 
-    def reconcile(self, wanted: Sequence[Wanted]) -> None:
+    def reconcile(self, specs: Sequence[ServingSpec]) -> None:
         """See `Serving.reconcile`."""
-        there = {found["metadata"]["name"]: found["metadata"] for found in self._cluster.services(_MANAGED)}
+        existing = {service["metadata"]["name"]: service["metadata"] for service in self._cluster.services(_MANAGED)}
         refusal: errors.FusemlError | None = None
-        for one in wanted:
-            present = there.pop(render.object_name(one.name), {})
+        for spec in specs:
+            present = existing.pop(render.object_name(spec.name), {})
             try:
-                former = self._former(one) if one.traffic.keys() - {one.newest.number} else {}
-                body = render.service(one, self._settings, former)
+                former = self._former(spec) if spec.traffic.keys() - {spec.newest.number} else {}
+                body = render.service(spec, self._settings, former)
                 desired = body["metadata"]["annotations"][render.DESIRED_ANNOTATION]
                 if present.get("annotations", {}).get(render.DESIRED_ANNOTATION) != desired:
-                    _log.info("application %s is brought to what is wanted of it", one.name)
-                    self._apply(one, body)
+                    _log.info("application %s differs from its spec and is applied", spec.name)
+                    self._apply(spec, body)
             except errors.PermanentError as error:
-                _log.warning("application %s cannot be served as it is wanted: %s", one.name, error.message)
+                _log.warning("application %s cannot be served as specified: %s", spec.name, error.message)
                 refusal = error
-        for name in there:
-            _log.info("the Knative Service %s belongs to no application and is deleted", name)
+        for name in existing:
+            _log.info("Knative Service %s belongs to no application and is deleted", name)
             self._remove(name)
         if refusal is not None:
             raise refusal
 
-    def _apply(self, wanted: Wanted, body: Object) -> None:
-        # The Secret first: pods look for it as soon as there are any.
-        secret = render.secret(wanted)
+    def _apply(self, spec: ServingSpec, body: Object) -> None:
+        # The Secret first: the first pod of the Service mounts it.
+        secret = render.secret(spec)
         if secret is not None:
             self._cluster.apply_secret(secret)
         self._cluster.apply_service(body)
@@ -99,18 +99,16 @@ class KnativeServing:
         with contextlib.suppress(errors.NotFoundError):
             self._cluster.delete_secret(name)
 
-    def _former(self, wanted: Wanted) -> dict[int, str]:
-        """The newest Knative revision of each of the application's, the newest left out."""
-        found = self._cluster.revisions(f"{_MANAGED},{render.APPLICATION_LABEL}={wanted.name}")
-        found.sort(key=lambda revision: str(revision["metadata"]["creationTimestamp"]))
-        named = {render.number(revision["metadata"]["name"]): revision["metadata"]["name"] for revision in found}
-        return {number: name for number, name in named.items() if number is not None and number != wanted.newest.number}
+    def _former(self, spec: ServingSpec) -> dict[int, str]:
+        """Older revision of the application -> its newest Knative revision."""
+        revisions = self._cluster.revisions(f"{_MANAGED},{render.APPLICATION_LABEL}={spec.name}")
+        revisions.sort(key=lambda revision: str(revision["metadata"]["creationTimestamp"]))
+        names = {render.number(revision["metadata"]["name"]): revision["metadata"]["name"] for revision in revisions}
+        return {number: name for number, name in names.items() if number is not None and number != spec.newest.number}
 
 
-def _told(condition: Mapping[str, str]) -> str:
-    """What a condition says is missing; Knative's own prefix and the name of its revision tell nobody anything. Of the last lines that a
-    model server wrote the very last is the reason.
-    """
+def _problem(condition: Mapping[str, str]) -> str:
+    """The cause in a condition that is not True, without Knative's prefix. Of a model server's output it is the last line."""
     if condition.get("status") == "True":
         return ""
     message = condition.get("message") or condition.get("reason") or ""

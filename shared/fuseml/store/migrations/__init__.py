@@ -1,4 +1,4 @@
-"""Schema migrations by Alembic. A released migration is never edited, and each works with the previous release still running."""
+"""Schema migrations by Alembic. A released migration is never edited, and each works while the previous release is still running."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def config() -> alembic.config.Config:
 
 
 def upgrade(engine: sqlalchemy.Engine) -> None:
-    """Apply every migration that the database has not seen. Raises PermanentError for a database that a newer release has changed."""
+    """Apply the missing migrations. Raises PermanentError for a database that a newer release has migrated."""
     settings = config()
     with engine.begin() as connection:
         settings.attributes["connection"] = connection
@@ -28,5 +28,5 @@ def upgrade(engine: sqlalchemy.Engine) -> None:
             alembic.command.upgrade(settings, "head")
         except alembic.util.CommandError as error:
             raise errors.PermanentError(
-                f"the database cannot be brought up to date ({error}); if a newer release was here, use that one"
+                f"the database cannot be migrated ({error}); if a newer release has migrated it, use that release"
             ) from error

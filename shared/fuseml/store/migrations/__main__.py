@@ -1,4 +1,4 @@
-"""Brings the database at FUSEML_DATABASE_URL up to date: `python -m fuseml.store.migrations`. The migration Job of a cluster runs it."""
+"""Migrates the database at FUSEML_DATABASE_URL: `python -m fuseml.store.migrations`, as the migration Job of a cluster runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alembic's entry: it runs on the connection that `migrations.upgrade` (or a test) hands over."""
+"""Alembic's entry point: it runs on the connection of `migrations.upgrade` (or of a test)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The tables, a module a concept. A change here needs a migration; a test upgrades an empty database and compares it with these classes.
+"""The tables, one module for each concept. A change needs a migration; a test upgrades an empty database and compares it with these classes.
 
-Whoever queries a table imports its module, and tables refer to those of their own module only: to map a class takes some 4 ms of CPU,
-and a function's cold start pays for those that it uses. `schema` has all of them.
+A query imports only the modules of its tables, and a table refers only to tables of its own module: mapping a class takes some 4 ms of
+CPU, which a function's cold start pays for. `schema` has all tables.
 
-Times are RFC 3339 text in UTC with a fixed width, so that text order is time order in every database.
+Times are RFC 3339 text in UTC with a fixed width: text order is time order in every database.
 """

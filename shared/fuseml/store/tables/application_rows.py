@@ -1,4 +1,4 @@
-"""Applications, and what one can go back to."""
+"""Applications and their revisions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fuseml.store.tables import columns
 
 
 class Application(columns.Row, table=True):
-    """A served thing. `document` is what was registered last; `revision` counts how often. `traffic` is revision -> percent."""
+    """`document` is the newest registration, `revision` their number. `traffic` is revision -> percent."""
 
     __tablename__ = "application"
 
@@ -25,7 +25,7 @@ class Application(columns.Row, table=True):
 
 
 class ApplicationRevision(columns.Row, table=True):
-    """What an application was registered as once, for as long as one can go back to it."""
+    """A registration of an application, kept while a roll back can reach it."""
 
     __tablename__ = "application_revision"
 

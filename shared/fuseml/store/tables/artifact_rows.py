@@ -23,7 +23,7 @@ class Artifact(columns.Row, table=True):
 
 
 class ArtifactEdge(columns.Row, table=True):
-    """Lineage: `target` was made from `source`, by `run`."""
+    """Lineage: `run` produced `target` from `source`."""
 
     __tablename__ = "artifact_edge"
 

@@ -1,4 +1,4 @@
-"""Projects, their codesets, and how far each of these was announced."""
+"""Projects, their codesets, and the published commit of each ref."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Project(columns.Row, table=True):
 
 
 class Codeset(columns.Row, table=True):
-    """`webhook_secret` is sealed with the server's keys. `pushes_seen` is how far the sweep has read the git host's record of pushes."""
+    """`webhook_secret` is sealed with the server's keys. `pushes_seen` is the sweep's position in the git host's record of pushes."""
 
     __tablename__ = "codeset"
 
@@ -31,7 +31,7 @@ class Codeset(columns.Row, table=True):
 
 
 class CodesetRef(columns.Row, table=True):
-    """The last commit of each ref that was announced; the sweep compares it with the git host."""
+    """The last published commit of each ref; the sweep compares it with the git host."""
 
     __tablename__ = "codeset_ref"
 

@@ -1,16 +1,16 @@
-"""What the tables are declared with."""
+"""Column types and options that the tables share."""
 
 from __future__ import annotations
 
 import sqlalchemy
 import sqlmodel
 
-# Without this, SQLite gives the number of the newest row again once that row is deleted.
+# Without this, SQLite reuses the number of a deleted newest row.
 NEVER_REUSED = {"sqlite_autoincrement": True}
 
 
 class Row(sqlmodel.SQLModel):
-    """The parent of all rows. What is stored was checked before, so their validators are hardly ever wanted and made only then."""
+    """The parent of all rows. Its validators are built at their first use: stored data was validated before, so most processes need none."""
 
     model_config = {"defer_build": True}
 

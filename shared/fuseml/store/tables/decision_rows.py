@@ -1,4 +1,4 @@
-"""What became of events and of webhook deliveries, for people who ask why."""
+"""The decisions on events and webhook deliveries, for `GET /why`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fuseml.store.tables import columns
 
 
 class Decision(columns.Row, table=True):
-    """What `dispatcher` made of an event, for one workflow or (None) for all: the run that it led to, or why there is none."""
+    """A decision of `dispatcher` on an event, for one workflow or (None) for all: the run, or the reason for none."""
 
     __tablename__ = "decision"
     __table_args__ = (sqlalchemy.Index("decision_event", "source", "event"),)
@@ -25,10 +25,10 @@ class Decision(columns.Row, table=True):
 
 
 class DeclinedDelivery(columns.Row, table=True):
-    """A webhook delivery that became no event; outcome: refused, ignored, duplicate. Never its body or its signature.
+    """A webhook delivery that became no event; outcome: refused, ignored, duplicate. Holds neither its body nor its signature.
 
-    `subject` (project/codeset, or an extension) and `commit` are what a refused delivery claims: nobody vouches for them. `bucket` is
-    the subject where that is registered, empty otherwise: each bucket holds a bounded number of rows.
+    `subject` (project/codeset, or an extension) and `commit` are unverified claims of a refused delivery. `bucket` is the subject where that
+    is registered, empty otherwise: each bucket holds a bounded number of rows.
     """
 
     __tablename__ = "declined_delivery"

@@ -11,7 +11,7 @@ from fuseml.store.tables import columns
 
 
 class ExtensionRecord(columns.Row, table=True):
-    """One extension with all its services as a document; credentials values in it are sealed one by one."""
+    """One extension with all its services as a document; each value of its credentials is sealed."""
 
     __tablename__ = "extension"
 
@@ -25,16 +25,16 @@ class ExtensionRecord(columns.Row, table=True):
 
 
 class ExtensionService(columns.Row, table=True):
-    """What selectors ask for and rank by, as columns: narrows the candidates and puts the best first, never decides.
+    """The attributes of selectors and of their ranking, as columns: an index narrows and orders the candidates, the domain decides.
 
-    `internal` and `external`: whether it has such an endpoint; `version` is the place of the extension's version (domain.registry.versions).
+    `internal` and `external`: whether it has such an endpoint; `version` is the sort key of the extension's version (domain.registry.versions).
     """
 
     __tablename__ = "extension_service"
-    # Services of the consumer's own zone are read in the order of (internal first, version), those of all zones in that of the version.
+    # Services of the consumer's zone are read in the order (internal first, version), those of all zones by version.
     __table_args__ = tuple(
-        sqlalchemy.Index(f"extension_service_{name}", *asked, *order, "version", "extension_id")
-        for field, asked in (("resource", ["resource"]), ("category", ["category"]), ("product", ["product"]), ("any", []))
+        sqlalchemy.Index(f"extension_service_{name}", *keys, *order, "version", "extension_id")
+        for field, keys in (("resource", ["resource"]), ("category", ["category"]), ("product", ["product"]), ("any", []))
         for name, order in ((f"{field}_in_zone", ["zone", "internal"]), (f"{field}_anywhere", ["external"]))
     )
 

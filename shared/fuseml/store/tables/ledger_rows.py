@@ -11,7 +11,7 @@ from fuseml.store.tables import columns
 
 
 class LedgerEvent(columns.Row, table=True):
-    """Every event that the broker accepted: written by the embedded broker itself, on Knative by the function `events`."""
+    """Every event that the broker accepted. The embedded broker writes it itself; on Knative the function `events` does."""
 
     __tablename__ = "ledger_event"
     __table_args__ = (sqlalchemy.UniqueConstraint("source", "id"), columns.NEVER_REUSED)
@@ -28,7 +28,7 @@ class LedgerEvent(columns.Row, table=True):
 class Delivery(columns.Row, table=True):
     """One event on its way to one trigger's subscriber. `due` is a Unix time in seconds; state: pending, done, dead, dropped.
 
-    The embedded broker's queue. On Knative, whose broker has its own, only dead letters are here.
+    The embedded broker's queue. On Knative the broker has its own queue, and only dead letters are here.
     """
 
     __tablename__ = "delivery"

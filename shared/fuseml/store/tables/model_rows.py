@@ -1,4 +1,4 @@
-"""How far the registries of the tracking servers were announced."""
+"""The published model versions of tracking servers, and the watermarks of the sweep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fuseml.store.tables import columns
 
 
 class ModelVersion(columns.Row, table=True):
-    """A model version of a tracking server that was announced."""
+    """A model version of a tracking server whose event was enqueued."""
 
     __tablename__ = "model_version"
 
@@ -19,9 +19,10 @@ class ModelVersion(columns.Row, table=True):
 
 
 class TrackerCursor(columns.Row, table=True):
-    """How far the sweep has read a tracking server's registry, newest first, in milliseconds of the versions' creation.
+    """The sweep's watermark in a tracking server's registry, in Unix milliseconds of the versions' creation.
 
-    All up to `seen` was compared. A walk that did not come down there in time goes on from page `token`, and ends in `seen = newest`.
+    Versions up to `seen` are complete. A walk begins with the newest version; one that ran out of time continues at page `token`, and sets
+    `seen` to `newest` at its end.
     """
 
     __tablename__ = "tracker_cursor"

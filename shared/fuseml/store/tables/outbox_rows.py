@@ -1,4 +1,4 @@
-"""What goes with the state that a function writes: the events that it announces, and those that it has handled."""
+"""The events that a function enqueues with its state, and those that it has handled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fuseml.store.tables import columns
 
 
 class Outbox(columns.Row, table=True):
-    """Events that are committed and not yet published. A sequence number is never used twice: relays forget by number what they published."""
+    """Committed events that are not yet published. Relays delete by sequence number, so no number is used twice."""
 
     __tablename__ = "outbox"
     __table_args__ = columns.NEVER_REUSED
@@ -21,7 +21,7 @@ class Outbox(columns.Row, table=True):
 
 
 class HandledEvent(columns.Row, table=True):
-    """Which function has handled which event, and what it answered: a redelivery gets the same reply and has no effect."""
+    """An event that a function has handled, with its reply: a redelivery gets the same reply and has no effect."""
 
     __tablename__ = "handled_event"
 

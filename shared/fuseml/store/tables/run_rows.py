@@ -11,12 +11,12 @@ from fuseml.store.tables import columns
 
 
 class Run(columns.Row, table=True):
-    """`id` is the run's identity (domain.plans.identity): the same meaning cannot be inserted twice. `request` is the one that asked for it.
+    """`id` is the run's identity (domain.plans.identity): a duplicate cannot be inserted. `request` is the id of its request.
 
     `caused_by` is the run whose artifact started this one.
-    `submitted` is when the engine got the execution of number `execution`; `executed` is the last that is known to have succeeded where
-    others may follow; `cancelled` is why the engine was asked to stop (domain.runs.lifecycle).
-    `forgotten` is when the engine was told to forget the run, `expired` when its logs were removed (store.archive).
+    `submitted` is the time at which the engine got the execution of number `execution`; `executed` is the number of the last execution that
+    succeeded where others may follow; `cancelled` is the reason of a cancellation (domain.runs.lifecycle).
+    `forgotten` is the time at which the engine forgot the run, `expired` that at which its logs were removed (store.archive).
     """
 
     __tablename__ = "run"
@@ -51,13 +51,12 @@ class Run(columns.Row, table=True):
 
 
 class StepRun(columns.Row, table=True):
-    """`reused_from` is the run that executed the step, where this one only takes its outputs.
+    """`reused_from` is the run that executed the step, where this one reuses its outputs.
 
-    `cache_key` is where others find what the step has put out (domain.plans.step_cache): none for one that is not to be found, empty until it
-    has succeeded.
-    `execution` is the number of the run's execution that the step belongs to, 0 as long as it belongs to none; `approval` is what people
-    were asked and answered (domain.runs.approval.Approval).
-    `archived` is the key of its log in the contents: none while the engine alone has it, empty for one that is kept nowhere.
+    `cache_key` makes the outputs reusable (domain.plans.step_cache): None for a step that is not cached, empty until it has succeeded.
+    `execution` is the number of the run's execution that the step belongs to, 0 while it belongs to none; `approval` is a document of
+    domain.runs.approval.Approval.
+    `archived` is the key of its log in the contents: None while only the engine has it, empty for a log that is not kept.
     `finished` is when it ended as the engine reported it; none for an end that is only inferred from that of the run (domain.runs.infer).
     """
 

@@ -1,4 +1,4 @@
-"""How far jobs that look at times have come."""
+"""High-water marks of time-driven jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fuseml.store.tables import columns
 
 
 class Watermark(columns.Row, table=True):
-    """Up to which moment a job that looks at times has looked."""
+    """The moment up to which a time-driven job has processed."""
 
     __tablename__ = "milestone"
 

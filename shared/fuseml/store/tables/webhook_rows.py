@@ -1,4 +1,4 @@
-"""How webhooks are signed, where that is not told by the codeset's own row."""
+"""Webhook secrets beside those of the codesets' own rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fuseml.store.tables import columns
 
 
 class TrackerWebhook(columns.Row, table=True):
-    """How a tracking server signs its webhooks; `extension` is the id under which they come in, registered or not yet. Sealed."""
+    """The secret of a tracking server's webhooks, sealed; `extension` is the id in their path, registered or not yet."""
 
     __tablename__ = "tracker_webhook"
 
@@ -17,7 +17,7 @@ class TrackerWebhook(columns.Row, table=True):
 
 
 class FormerSecret(columns.Row, table=True):
-    """A webhook secret that was replaced and is good until a moment, because who signs with it may not know yet. Sealed."""
+    """A replaced webhook secret, sealed. It stays valid for a while, because the sender may not have the new one yet."""
 
     __tablename__ = "former_secret"
 

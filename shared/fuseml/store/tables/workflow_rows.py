@@ -1,4 +1,4 @@
-"""Workflows, all their revisions, and what triggers them."""
+"""Workflows, their revisions and their assignments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fuseml.store.tables import columns
 class Workflow(columns.Row, table=True):
     """`revision` is the current one, `runs` counts the runs ever created: their names are `<workflow>-<number>`.
 
-    A deleted workflow keeps its row: its runs still need its revisions, and a new one of its name must not use their names again.
+    A deleted workflow keeps its row: its runs need its revisions, and a new workflow of its name must not reuse their names.
     """
 
     __tablename__ = "workflow"
@@ -36,7 +36,7 @@ class WorkflowRevision(columns.Row, table=True):
 
 
 class Assignment(columns.Row, table=True):
-    """Binds a workflow to what triggers it: `pattern` is an address without version (`code://project/codeset`), `*` matches any."""
+    """Binds a workflow to its triggers: `pattern` is an address without version (`code://project/codeset`), `*` matches any."""
 
     __tablename__ = "assignment"
     __table_args__ = (sqlalchemy.UniqueConstraint("workflow", "pattern"),)

@@ -1,4 +1,4 @@
-"""The images that tests on a cluster take: each is named by FUSEML_TEST_IMAGE_NAME."""
+"""The images for tests on a cluster; FUSEML_TEST_IMAGE_<NAME> sets one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 
 
 def image(name: str, default: str = "") -> str:
-    """The image of this name. Skips the test where nobody has named it, and there is no default."""
+    """The image of this name. Skips the test if it is not set and has no default."""
     variable = f"FUSEML_TEST_IMAGE_{name}"
-    found = os.environ.get(variable) or default
-    if not found:
+    reference = os.environ.get(variable) or default
+    if not reference:
         pytest.skip(f"needs {variable}")
-    return found
+    return reference

@@ -1,5 +1,4 @@
-"""S3 servers for tests: moto's, as a process of its own on a free port, which checks signatures and policies as Amazon does, and the one
-that FUSEML_S3 names."""
+"""S3 servers for tests: moto's, a process on a free port that checks signatures and policies as Amazon does, and the server at FUSEML_S3."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ from fuseml.contents import s3
 from tests.waiting import PATIENCE, wait_until_ready
 
 BUCKET = "fuseml"
-_NOBODY = {"aws_access_key_id": "setup", "aws_secret_access_key": "setup", "region_name": "us-east-1"}
-# The calls that need no account: those that make the bucket and the two users.
+_ANONYMOUS = {"aws_access_key_id": "setup", "aws_secret_access_key": "setup", "region_name": "us-east-1"}
+# The unauthenticated calls: creation of the bucket and the two users.
 _PREPARATIONS = 7
 
 
@@ -30,7 +29,7 @@ def _policy(*actions: str) -> str:
 
 
 class Server:
-    """A running server with one bucket. `account` may do everything in it, `reader` nothing but look."""
+    """A running server with one bucket. `account` has full access, `reader` may only list."""
 
     def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -58,10 +57,10 @@ class Server:
         return True
 
     def client(self, service: str) -> Any:
-        """A client of boto3's own, for what the product does not do."""
+        """A client of boto3, for operations that the product lacks."""
         import boto3.session
 
-        return boto3.session.Session().client(service, endpoint_url=self.url, **_NOBODY)
+        return boto3.session.Session().client(service, endpoint_url=self.url, **_ANONYMOUS)
 
     def _user(self, name: str, *actions: str) -> s3.Account:
         iam = self.client("iam")
@@ -71,7 +70,7 @@ class Server:
         return s3.Account(endpoint=self.url, region="us-east-1", access_key=key["AccessKeyId"], secret_key=key["SecretAccessKey"])
 
     def unfinished(self) -> int:
-        """How many uploads were begun and neither completed nor aborted."""
+        """The number of incomplete uploads."""
         import boto3.session
 
         names = {"aws_access_key_id": self.account.access_key, "aws_secret_access_key": self.account.secret_key}
@@ -79,7 +78,7 @@ class Server:
         return len(client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []))
 
     def fetch(self, url: str) -> bytes:
-        """What is behind a link. Moto stumbles over links where it checks accounts, so it does not do so here; it never checks their signature."""
+        """The content of a link. Moto fails on links while it checks accounts, so the checks are off here; it never checks the signatures of links."""
         self._check_accounts_after("inf")
         try:
             with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
@@ -92,14 +91,14 @@ class Server:
         urllib.request.urlopen(request, timeout=PATIENCE).close()
 
     def kill(self) -> None:
-        """End it at once: connections break."""
+        """Kill the process; connections break."""
         self._process.kill()
         self._process.wait(PATIENCE)
 
 
 @contextmanager
 def server(folder: Path) -> Iterator[Server]:
-    """A server for as long as the block runs."""
+    """A server until the end of the block."""
     started = Server(folder)
     try:
         yield started
@@ -109,7 +108,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def bucket() -> Iterator[tuple[str, s3.Account]]:
-    """A bucket of its own at the server whose address is FUSEML_S3, removed with all that is in it. Skips the test without one."""
+    """A new bucket at the server at FUSEML_S3, deleted with its content at the end. Skips the test without that server."""
     import boto3.session
 
     url = os.environ.get("FUSEML_S3")
@@ -121,7 +120,7 @@ def bucket() -> Iterator[tuple[str, s3.Account]]:
         access_key=os.environ["AWS_ACCESS_KEY_ID"],
         secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
     )
-    # The session finds the keys where the account has them from.
+    # The session finds the keys in the same variables.
     client = boto3.session.Session().client("s3", endpoint_url=url, region_name=account.region)
     name = f"fuseml-contract-{os.urandom(4).hex()}"
     client.create_bucket(Bucket=name)

@@ -66,7 +66,7 @@ def test_an_image_is_made_once_and_runs_in_the_trainers_place(under: engines.Und
     assert answer == "42 /opt/fuseml/environment/bin/run"
     again, log, _ = run(under, "# the same\ntiny-ml == 1.2.0", USE)
     assert again == image
-    assert "is there already; nothing to build" in log
+    assert "exists; nothing to build" in log
 
 
 def test_the_trainers_own_image_is_said_where_it_has_everything(under: engines.UnderTest) -> None:

@@ -1,4 +1,4 @@
-"""A housekeeper and `runs` over one store, one engine and one place for contents: for tests of logs that stay."""
+"""`housekeeper` and `runs` over one store, one engine and one folder of contents, for tests of archived logs."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ LINES = b"one\ntwo\nh\xc3\xa9llo\n"
 
 
 class Engine(triggering.Engine):
-    """Has the logs in `written`, in full, and does what one does whose pods may be gone."""
+    """An engine with the logs in `written`; one without a log has lost its pod."""
 
     def __init__(self) -> None:
         super().__init__()
         self.written: dict[tuple[str, str], bytes] = {}
         self.complete, self.away = True, ""
         self.forgotten: list[str] = []
-        self.asked = 0
+        self.log_requests = 0
 
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
-        self.asked += 1
+        self.log_requests += 1
         if self.away:
             raise errors.PermanentError(self.away)
         if (run_id, step) not in self.written:
@@ -47,8 +47,8 @@ class Engine(triggering.Engine):
             del self.written[key]
 
 
-class World:
-    """Contents are in a folder, unless `options` (of the housekeeper) say otherwise."""
+class Installation:
+    """The functions with contents in a folder; `options` override those of the housekeeper."""
 
     def __init__(self, store: database.Database, folder: pathlib.Path, engine: engines.Engine | None = None, **options: Any) -> None:
         self.store, self.folder = store, folder
@@ -69,7 +69,7 @@ class World:
         )
         self.client = runs_app.create_app(deps).test_client()
 
-    def house(self, **options: Any) -> housekeeper_deps.Deps:
+    def housekeeper(self, **options: Any) -> housekeeper_deps.Deps:
         return housekeeper_deps.Deps(
             store=self.store,
             publisher=self.published,
@@ -80,7 +80,7 @@ class World:
         )
 
     def run(self, name: str, state: str = "succeeded", finished: str | None = None, run_id: str = "", **steps: str) -> str:
-        """A run whose steps are in these states; its id. An engine of our own has a log for each step."""
+        """Add a run whose steps are in these states. Returns its id. The stand-in engine gets a log for each step."""
         run_id = run_id or f"id-{name}"
         moment = finished or clock.now()
         row = run_rows.Run(
@@ -111,7 +111,7 @@ class World:
         return run_id
 
     def finished(self, name: str, days_ago: float = 0) -> None:
-        """The run and its steps have succeeded, so many days ago."""
+        """Mark the run and its steps as succeeded `days_ago`."""
         moment = clock.ago(days_ago * 86400)
         with self.store.write() as session:
             row = runs.get(session, name)

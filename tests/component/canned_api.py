@@ -1,4 +1,4 @@
-"""A tiny real HTTP server that answers with the contract's shapes: what the client and the command are tested against."""
+"""A small HTTP server with canned responses of the API's shapes, for tests of the client and the command line."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ CONTRACT: Mapping[tuple[str, str], Route] = {
 
 
 class CannedApi:
-    """A running server; `requests` holds what arrived, in order."""
+    """A running server; `requests` holds the received ones, in order."""
 
     def __init__(self, routes: Mapping[tuple[str, str], Route], token: str | None) -> None:
         self.requests: list[Request] = []
@@ -268,7 +268,7 @@ class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
 
 class _Quiet(simple_server.WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the requests are recorded."""
+        """Silent: the requests are recorded."""
 
 
 @contextlib.contextmanager

@@ -1,5 +1,5 @@
-"""An image registry: the part of the OCI distribution specification (v1.1) that pushing an image takes, as strict as registries are, and
-with the trouble that they make when asked for it. It knows token and basic authentication; tokens are for the scopes that were asked for.
+"""A stand-in of an image registry: pull and push of the OCI distribution specification (v1.1), as strict as real registries, with their
+failures on request. It has token and basic authentication; tokens are valid for the requested scopes.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ def digest_of(data: bytes) -> str:
 
 @dataclass
 class Registry:
-    """What it holds, what it was asked, and how it behaves."""
+    """The content, the requests, and the behaviour of the registry."""
 
     host: str = ""
     auth: str = ""
-    """`token`, `basic`, or nothing."""
+    """`token`, `basic`, or empty for none."""
     mounts: bool = True
     lost: int = 0
-    """How many uploads of a blob are broken off in the middle."""
+    """The number of uploads of a blob that lose their connection."""
     statuses: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)
-    """By `METHOD kind`, the answers that it gives first, each once."""
+    """`METHOD kind` -> the first responses, each used once."""
     elsewhere: str = ""
-    """Another host, to which the readers of blobs are sent."""
+    """Another host, to which reads of blobs are redirected."""
     denied: set[str] = field(default_factory=set)
-    """Scopes that nobody gets."""
+    """Scopes that are never granted."""
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
     manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     tokens: dict[str, set[str]] = field(default_factory=dict)
     uploads: dict[str, str] = field(default_factory=dict)
     foreign: list[str] = field(default_factory=list)
-    """Authorization headers that came to it, although it is `elsewhere`."""
+    """Authorization headers of redirected reads."""
 
     def put_image(self, name: str, tag: str, *layers: bytes, kind: str = "oci", **config: object) -> str:
-        """An image of these layers under a tag; its digest."""
+        """Store an image of these layers under a tag. Returns its digest."""
         vendor = {"oci": "vnd.oci.image", "docker": "vnd.docker.distribution"}[kind]
         of_layer = "application/vnd.oci.image.layer.v1.tar+gzip" if kind == "oci" else "application/vnd.docker.image.rootfs.diff.tar.gzip"
         configuration = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}, "config": config}
@@ -71,14 +71,14 @@ class Registry:
         return digest_of(data)
 
     def manifest(self, name: str, version: str) -> dict[str, object]:
-        found: dict[str, object] = json.loads(self.manifests[name, version][1])
-        return found
+        manifest: dict[str, object] = json.loads(self.manifests[name, version][1])
+        return manifest
 
     def tags(self, name: str) -> list[str]:
         return [version for repository, version in self.manifests if repository == name and not version.startswith("sha256:")]
 
     def config_file(self, user: str = USER, password: str = PASSWORD) -> str:
-        """docker's configuration with an account here."""
+        """docker's configuration with an account for this registry."""
         return json.dumps({"auths": {f"http://{self.host}": {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}}})
 
 
@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        self.it.asked.append(f"{self.command} {self.path}")
+        self.it.requests.append(f"{self.command} {self.path}")
         url = urllib.parse.urlsplit(self.path)
         query = urllib.parse.parse_qs(url.query)
         if url.path == "/token":
@@ -131,55 +131,55 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path.startswith("/elsewhere/"):
             self.it.foreign += [self.headers["Authorization"]] if "Authorization" in self.headers else []
             name, digest = url.path.removeprefix("/elsewhere/").rsplit("/", 1)
-            self._tell(200, self.it.blobs[name, digest])
+            self._respond(200, self.it.blobs[name, digest])
             return
         parts = url.path.removeprefix("/v2/").split("/")
         at = next(index for index, part in enumerate(parts) if part in ("blobs", "manifests"))
         name, kind, rest = "/".join(parts[:at]), parts[at], "/".join(parts[at + 1 :])
         kind = "uploads" if rest.startswith("uploads/") else kind
-        planned = self.it.statuses.get(f"{self.command} {kind}")
-        if planned:
-            status, headers = planned.pop(0)
-            self._tell(status, b'{"errors": [{"code": "DENIED", "message": "not now", "detail": "x"}]}', **headers)
+        responses = self.it.statuses.get(f"{self.command} {kind}")
+        if responses:
+            status, headers = responses.pop(0)
+            self._respond(status, b'{"errors": [{"code": "DENIED", "message": "not now", "detail": "x"}]}', **headers)
             return
         right = "pull" if self.command in ("GET", "HEAD") else "push"
-        if not self._may(f"repository:{name}:{right}"):
+        if not self._authorised(f"repository:{name}:{right}"):
             return
         getattr(self, f"_{kind}")(name, rest, query)
 
-    def _may(self, scope: str) -> bool:
-        scheme, _, shown = self.headers.get("Authorization", "").partition(" ")
+    def _authorised(self, scope: str) -> bool:
+        scheme, _, credentials = self.headers.get("Authorization", "").partition(" ")
         if not self.it.auth:
             return True
         if self.it.auth == "basic":
-            if scheme == "Basic" and base64.b64decode(shown).decode() == f"{USER}:{PASSWORD}":
+            if scheme == "Basic" and base64.b64decode(credentials).decode() == f"{USER}:{PASSWORD}":
                 return True
             self._error(401, "UNAUTHORIZED", "authentication required", **{"WWW-Authenticate": 'Basic realm="here"'})
             return False
-        if scheme == "Bearer" and scope in self.it.tokens.get(shown, ()):
+        if scheme == "Bearer" and scope in self.it.tokens.get(credentials, ()):
             return True
         name, right = scope.split(":")[1:]
-        asked = f'Bearer realm="http://{self.it.host}/token",service="registry",scope="repository:{name}:{right}"'
-        self._error(401, "UNAUTHORIZED", "authentication required", **{"WWW-Authenticate": asked})
+        challenge = f'Bearer realm="http://{self.it.host}/token",service="registry",scope="repository:{name}:{right}"'
+        self._error(401, "UNAUTHORIZED", "authentication required", **{"WWW-Authenticate": challenge})
         return False
 
     def _token(self, query: dict[str, list[str]]) -> None:
-        scheme, _, shown = self.headers.get("Authorization", "").partition(" ")
-        known = scheme == "Basic" and base64.b64decode(shown).decode() == f"{USER}:{PASSWORD}"
+        scheme, _, credentials = self.headers.get("Authorization", "").partition(" ")
+        authenticated = scheme == "Basic" and base64.b64decode(credentials).decode() == f"{USER}:{PASSWORD}"
         if self.command == "POST":
             query = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            scheme, known = query["grant_type"][0], query["refresh_token"] == [PASSWORD]
+            scheme, authenticated = query["grant_type"][0], query["refresh_token"] == [PASSWORD]
             query["scope"] = query["scope"][0].split()
-        if scheme and not known:
+        if scheme and not authenticated:
             self._error(401, "UNAUTHORIZED", "wrong user name or password")
             return
         granted = set()
         for scope in query.get("scope", []):
             kind, name, rights = scope.split(":")
-            granted |= {f"{kind}:{name}:{right}" for right in rights.split(",") if right == "pull" or known}
+            granted |= {f"{kind}:{name}:{right}" for right in rights.split(",") if right == "pull" or authenticated}
         token = secrets.token_hex(8)
         self.it.tokens[token] = granted - self.it.denied
-        self._tell(200, json.dumps({"token": token}).encode())
+        self._respond(200, json.dumps({"token": token}).encode())
 
     def _manifests(self, name: str, version: str, _: dict[str, list[str]]) -> None:
         if self.command == "PUT":
@@ -192,11 +192,11 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self.it.put_manifest(name, version, manifest)
             self.it.manifests[name, version] = self.it.manifests[name, digest_of(data)] = (manifest["mediaType"], data)
-            self._tell(201, Location=f"/v2/{name}/manifests/{version}")
+            self._respond(201, Location=f"/v2/{name}/manifests/{version}")
         elif (name, version) in self.it.manifests:
             media_type, data = self.it.manifests[name, version]
             assert media_type in self.headers["Accept"]
-            self._tell(200, data, **{"Content-Type": media_type})
+            self._respond(200, data, **{"Content-Type": media_type})
         else:
             self._error(404, "MANIFEST_UNKNOWN", "manifest unknown")
 
@@ -204,21 +204,21 @@ class _Handler(BaseHTTPRequestHandler):
         if (name, digest) not in self.it.blobs:
             self._error(404, "BLOB_UNKNOWN", "blob unknown to registry")
         elif self.it.elsewhere and self.command == "GET":
-            self._tell(307, Location=f"http://{self.it.elsewhere}/elsewhere/{name}/{digest}")
+            self._respond(307, Location=f"http://{self.it.elsewhere}/elsewhere/{name}/{digest}")
         else:
-            self._tell(200, self.it.blobs[name, digest])
+            self._respond(200, self.it.blobs[name, digest])
 
     def _uploads(self, name: str, rest: str, query: dict[str, list[str]]) -> None:
         if self.command == "POST":
             origin, mounted = query.get("from", [""])[0], query.get("mount", [""])[0]
-            if self.it.mounts and (origin, mounted) in self.it.blobs and self._reads(origin):
+            if self.it.mounts and (origin, mounted) in self.it.blobs and self._may_read(origin):
                 self.it.blobs[name, mounted] = self.it.blobs[origin, mounted]
-                self._tell(201, Location=f"/v2/{name}/blobs/{mounted}")
+                self._respond(201, Location=f"/v2/{name}/blobs/{mounted}")
                 return
             upload = secrets.token_hex(8)
             self.it.uploads[upload] = name
-            # A relative address with a state of its own, as some registries have it.
-            self._tell(202, Location=f"/v2/{name}/blobs/uploads/{upload}?_state=canary-state")
+            # A relative address with a query, as in some registries.
+            self._respond(202, Location=f"/v2/{name}/blobs/uploads/{upload}?_state=canary-state")
             return
         upload = rest.removeprefix("uploads/")
         length = int(self.headers["Content-Length"])
@@ -238,16 +238,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         else:
             self.it.blobs[name, digest_of(data)] = data
-            self._tell(201, Location=f"/v2/{name}/blobs/{digest_of(data)}")
+            self._respond(201, Location=f"/v2/{name}/blobs/{digest_of(data)}")
 
-    def _reads(self, name: str) -> bool:
-        shown = self.headers.get("Authorization", "").partition(" ")[2]
-        return self.it.auth != "token" or f"repository:{name}:pull" in self.it.tokens.get(shown, ())
+    def _may_read(self, name: str) -> bool:
+        credentials = self.headers.get("Authorization", "").partition(" ")[2]
+        return self.it.auth != "token" or f"repository:{name}:pull" in self.it.tokens.get(credentials, ())
 
     def _error(self, status: int, code: str, message: str, **headers: str) -> None:
-        self._tell(status, json.dumps({"errors": [{"code": code, "message": message}]}).encode(), **headers)
+        self._respond(status, json.dumps({"errors": [{"code": code, "message": message}]}).encode(), **headers)
 
-    def _tell(self, status: int, data: bytes = b"", **headers: str) -> None:
+    def _respond(self, status: int, data: bytes = b"", **headers: str) -> None:
         unread = int(self.headers.get("Content-Length") or 0) if self.command in ("POST", "PUT") and status >= 400 else 0
         self.send_response(status)
         for header, value in {"Content-Length": str(len(data)), **headers}.items():

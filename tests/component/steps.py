@@ -1,4 +1,4 @@
-"""Runs a built-in step as the engine does: a process of its own, in a checkout, with the step contract's variables."""
+"""Runs a built-in step as an engine does: a process in a checkout, with the variables of the step contract."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.waiting import PATIENCE
 PACKAGES = Path(fuseml.__file__).parents[1]
 EXAMPLE = PACKAGES / "fuseml" / "examples" / "codesets" / "sklearn-diabetes"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-# Nothing but this reaches a step: no variable of the developer's own may decide a test.
+# The only inherited variables: none of the developer's own may decide a test.
 BARE = {
     **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")},
     "PYTHONPATH": str(PACKAGES),
@@ -29,7 +29,7 @@ BARE = {
 
 @dataclass(frozen=True)
 class Ended:
-    """How a step ended, and the outputs that it left."""
+    """Exit code, output and results of a step."""
 
     code: int
     out: str
@@ -68,7 +68,7 @@ def codeset(folder: Path, **files: str) -> Path:
 
 
 def call(url: str, body: object = None, **query: str) -> Any:
-    """A JSON API's answer, whatever its status."""
+    """The response of a JSON API. Raises HTTPError."""
     data = None if body is None else json.dumps(body).encode()
     address = url + ("?" + urllib.parse.urlencode(query) if query else "")
     with urllib.request.urlopen(urllib.request.Request(address, data, {"Content-Type": "application/json"}), timeout=PATIENCE) as answer:

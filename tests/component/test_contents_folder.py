@@ -1,4 +1,4 @@
-"""Contents in a folder, where things go wrong: links that lead out, processes that die, disks that refuse."""
+"""Failures of contents in a folder: symbolic links, killed writers, full disks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_symbolic_link_does_not_lead_out(tmp_path: Path) -> None:
     assert files(outside) == ["secret"]
 
 
-def test_a_killed_writer_leaves_what_was_there_and_its_rest_is_cleared_away(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_the_former_contents_and_its_partial_file_is_deleted_later(tmp_path: Path) -> None:
     store = filesystem.FileContents(tmp_path)
     store.put(KEY, [b"old"])
     program = f"""
@@ -47,17 +47,17 @@ filesystem.FileContents(pathlib.Path({str(tmp_path)!r})).put({KEY!r}, blocks())
 """
     commands.python(program, code=-9)
     assert b"".join(store.get(KEY)) == b"old"
-    [rest] = [path for path in files(tmp_path) if path != KEY]
-    # Somebody else may still be writing.
+    [partial] = [path for path in files(tmp_path) if path != KEY]
+    # The partial file of a running writer must stay.
     filesystem.FileContents(tmp_path).put(KEY, [b"newer"])
-    assert rest in files(tmp_path)
+    assert partial in files(tmp_path)
     yesterday = time.time() - 90_000
-    os.utime(tmp_path / rest, (yesterday, yesterday))
+    os.utime(tmp_path / partial, (yesterday, yesterday))
     filesystem.FileContents(tmp_path).put(KEY, [b"newest"])
     assert files(tmp_path) == [KEY]
 
 
-def test_a_place_that_is_taken_is_refused(tmp_path: Path) -> None:
+def test_a_key_below_a_file_or_above_one_is_refused(tmp_path: Path) -> None:
     store = filesystem.FileContents(tmp_path)
     store.put("runs/a", [b"x"])
     for key in ("runs/a/b", "runs"):
@@ -66,7 +66,7 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path) -> None:
     assert files(tmp_path) == ["runs/a"]
 
 
-def test_a_disk_that_takes_no_more_may_be_tried_again(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_temporary_error(tmp_path: Path) -> None:
     program = f"""
 import pathlib, resource, signal
 from fuseml.contents import filesystem
@@ -78,12 +78,12 @@ try:
 except errors.TemporaryError as error:
     print(error.message)
 """
-    said = commands.python(program).stdout
-    assert said == "the folder of contents cannot be used for 'a' now: File too large\n"
+    output = commands.python(program).stdout
+    assert output == "the folder of contents cannot be used for 'a' now: File too large\n"
     assert files(tmp_path) == []
 
 
-def test_nobody_else_reads_what_is_kept(tmp_path: Path) -> None:
+def test_other_users_cannot_read_contents(tmp_path: Path) -> None:
     def blocks() -> Iterator[bytes]:
         yield b"x"
 

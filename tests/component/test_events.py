@@ -1,4 +1,4 @@
-"""The ledger over HTTP, dead letters as Knative sends them, and what replay does with either broker."""
+"""The ledger over HTTP, dead letters in Knative's form, and replay with either broker."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def publisher() -> endpoint.Publisher:
 
 
 def client_of(store: database.Database, publisher: endpoint.Publisher, *, queued: bool) -> Any:
-    known = {auth.digest_of("admin"): auth.Caller("admin", "admin"), auth.digest_of("step"): auth.Caller("step", "workload")}
-    deps = events_deps.Deps(store=store, publisher=publisher, tokens=auth.Tokens(known), queued=queued)
+    callers = {auth.digest_of("admin"): auth.Caller("admin", "admin"), auth.digest_of("step"): auth.Caller("step", "workload")}
+    deps = events_deps.Deps(store=store, publisher=publisher, tokens=auth.Tokens(callers), queued=queued)
     return events_app.create_app(deps).test_client()
 
 
@@ -73,7 +73,7 @@ def quoted(id: str) -> str:
     return urllib.parse.quote(id, safe="")
 
 
-def test_events_are_listed_newest_first_with_what_became_of_them(store: database.Database, embedded: Any) -> None:
+def test_events_are_listed_newest_first_with_their_deliveries(store: database.Database, embedded: Any) -> None:
     accept(store, MODEL, "dispatcher")
     accept(store, TICK, "housekeeper")
     accept(store, CANCEL, "dispatcher", "other")
@@ -103,7 +103,7 @@ def test_events_are_listed_newest_first_with_what_became_of_them(store: database
         ("since=2026-11-21T12:00:00Z&type=run.*", [3]),
     ],
 )
-def test_lists_are_narrowed(query: str, numbers: list[int], store: database.Database, embedded: Any) -> None:
+def test_lists_are_filtered(query: str, numbers: list[int], store: database.Database, embedded: Any) -> None:
     for event in (MODEL, TICK, CANCEL):
         accept(store, event)
     assert [item["number"] for item in get(embedded, f"/events?{query}")] == numbers
@@ -122,12 +122,12 @@ def test_lists_come_in_pages(store: database.Database, embedded: Any) -> None:
     assert [item["id"] for item in get(embedded, following)] == ["e1", "e0"]
 
 
-def test_an_id_with_slashes_finds_its_event_and_so_does_its_number(store: database.Database, embedded: Any) -> None:
+def test_an_event_is_found_by_an_id_with_slashes_and_by_its_number(store: database.Database, embedded: Any) -> None:
     accept(store, MODEL)
     assert "//" in MODEL.id
     for path in (f"/events/{quoted(MODEL.id)}", f"/events/{MODEL.id}", "/events/1", f"/events/{quoted(MODEL.id)}?source=/artifacts"):
-        found = get(embedded, path)
-        assert (found["id"], found["data"], found["number"]) == (MODEL.id, MODEL.data, 1)
+        event = get(embedded, path)
+        assert (event["id"], event["data"], event["number"]) == (MODEL.id, MODEL.data, 1)
     assert "there is no event 'nothing'" in get(embedded, "/events/nothing", 404)["message"]
     assert "there is no event '1' of /x" in get(embedded, "/events/1?source=/x", 404)["message"]
     get(embedded, "/events/99999999999999999999999", 404)
@@ -142,7 +142,7 @@ def test_an_id_of_two_sources_is_ambiguous_until_one_is_named(store: database.Da
     post(embedded, "/events/same/replay", 409)
 
 
-def test_steps_may_neither_look_nor_send(embedded: Any) -> None:
+def test_the_token_of_a_step_may_neither_read_nor_send_events(embedded: Any) -> None:
     step = {"Authorization": "Bearer step"}
     assert embedded.get("/events", headers=step).status_code == 403
     assert embedded.post("/events", headers=step, json={"type": "run.started"}).status_code == 403
@@ -175,13 +175,13 @@ def test_a_dead_letter_is_shown_with_its_cause_and_delivered_again(
     with store.read() as session:
         assert [due.event for due in deliveries.due(session, "dispatcher", 1e12, 9, [])] == [MODEL, CANCEL]
     assert get(embedded, "/events/dead-letters") == []
-    # It fails again, of something else.
+    # It fails again, with another cause.
     settle(store, "dispatcher", "dead", "status 400: something else")
     [letter] = get(embedded, "/events/dead-letters?type=run.*")
     assert [item["error"] for item in letter["deliveries"] if item["state"] == "dead"] == ["status 400: something else"]
 
 
-def test_an_event_that_is_no_dead_letter_is_replayed_on_explicit_demand_only(
+def test_an_event_without_a_dead_letter_is_replayed_only_with_all(
     store: database.Database, embedded: Any, publisher: endpoint.Publisher
 ) -> None:
     dead_letter(store)
@@ -193,7 +193,7 @@ def test_an_event_that_is_no_dead_letter_is_replayed_on_explicit_demand_only(
     assert {item["state"] for item in replayed["deliveries"]} == {"pending"}
 
 
-def test_a_dropped_dead_letter_is_gone_from_the_list_and_kept_in_the_ledger(store: database.Database, embedded: Any) -> None:
+def test_a_dropped_dead_letter_leaves_the_list_and_stays_in_the_ledger(store: database.Database, embedded: Any) -> None:
     dead_letter(store)
     path = f"/events/dead-letters/{quoted(CANCEL.id)}"
     dropped = embedded.delete(path, headers=ADMIN)
@@ -207,14 +207,14 @@ def test_a_dropped_dead_letter_is_gone_from_the_list_and_kept_in_the_ledger(stor
 # Knative
 
 
-def told(client: Any, path: str, event: events.Event, **extensions: str) -> None:
+def deliver(client: Any, path: str, event: events.Event, **extensions: str) -> None:
     headers, body = cloudevents.encode(event)
     answer = client.post(path, headers={**headers, **{f"ce-{name}": value for name, value in extensions.items()}}, data=body)
     assert (answer.status_code, answer.data) == (204, b"")
 
 
-def died(client: Any, event: events.Event, cause: str, uid: str = "5d0a") -> None:
-    told(
+def deliver_dead_letter(client: Any, event: events.Event, cause: str, uid: str = "5d0a") -> None:
+    deliver(
         client,
         recording.DEAD_LETTERS,
         event,
@@ -224,18 +224,18 @@ def died(client: Any, event: events.Event, cause: str, uid: str = "5d0a") -> Non
     )
 
 
-def test_every_event_is_written_down_once_whatever_it_says(store: database.Database, knative: Any) -> None:
+def test_every_event_is_recorded_once_without_validation(store: database.Database, knative: Any) -> None:
     broken = events.Event(CANCEL.type, "/s", "broken", None, CANCEL.time, {"unreadable": True}, {"causesource": "/x"})
     for event in (MODEL, MODEL, broken):
-        told(knative, "/", event)
+        deliver(knative, "/", event)
     listed = get(knative, "/events")
     assert [(item["id"], item["outcome"], item["deliveries"]) for item in listed] == [("broken", "", []), (MODEL.id, "", [])]
     assert get(knative, "/events/broken")["extensions"] == {"causesource": "/x"}
     assert endpoint.count(store, outbox_rows.HandledEvent) == 0
 
 
-def test_who_has_handled_an_event_is_told_by_the_consumers(store: database.Database, knative: Any) -> None:
-    told(knative, "/", MODEL)
+def test_a_handled_event_is_read_from_the_records_of_the_consumers(store: database.Database, knative: Any) -> None:
+    deliver(knative, "/", MODEL)
     with store.write() as session:
         outbox.record_handled(session, "run_tracker", MODEL, None, MODEL.time)
         outbox.record_handled(session, "run_tracker", CANCEL, None, MODEL.time)
@@ -244,27 +244,27 @@ def test_who_has_handled_an_event_is_told_by_the_consumers(store: database.Datab
     assert item["outcome"] == "done"
 
 
-def test_what_knative_gives_up_is_a_dead_letter_with_its_cause(store: database.Database, knative: Any) -> None:
-    died(knative, CANCEL, "there is no run named 'w-1'\n")
+def test_a_delivery_that_knative_gives_up_is_a_dead_letter_with_its_cause(store: database.Database, knative: Any) -> None:
+    deliver_dead_letter(knative, CANCEL, "there is no run named 'w-1'\n")
     [letter] = get(knative, "/events/dead-letters")
     assert letter["deliveries"] == [
         {"consumer": "dispatcher", "state": "dead", "attempts": 0, "error": "status 400: there is no run named 'w-1'"}
     ]
-    # The ledger holds the event itself, also when it comes later.
-    told(knative, "/", CANCEL)
+    # The ledger has the event once, also when it comes after its dead letter.
+    deliver(knative, "/", CANCEL)
     assert get(knative, "/events/1")["extensions"] == {}
     assert len(get(knative, "/events")) == 1
 
 
-def test_a_replay_gives_the_event_to_the_broker_again_and_a_new_failure_is_a_new_cause(
+def test_a_replay_publishes_the_event_again_and_a_new_failure_has_a_new_cause(
     store: database.Database, knative: Any, publisher: endpoint.Publisher
 ) -> None:
-    died(knative, CANCEL, "first")
+    deliver_dead_letter(knative, CANCEL, "first")
     replayed = post(knative, "/events/1/replay")
     assert (replayed["outcome"], publisher.taken) == ("", [CANCEL])
     post(knative, "/events/1/replay", 409)
-    died(knative, CANCEL, "second")
-    died(knative, CANCEL, "second")
+    deliver_dead_letter(knative, CANCEL, "second")
+    deliver_dead_letter(knative, CANCEL, "second")
     [letter] = get(knative, "/events/dead-letters")
     assert [item["error"] for item in letter["deliveries"]] == ["status 400: second"]
     post(knative, "/events/1/replay?all=true")
@@ -272,8 +272,10 @@ def test_a_replay_gives_the_event_to_the_broker_again_and_a_new_failure_is_a_new
     assert publisher.taken == [CANCEL] * 3
 
 
-def test_a_replay_while_the_broker_is_away_is_kept(store: database.Database, knative: Any, publisher: endpoint.Publisher) -> None:
-    died(knative, CANCEL, "first")
+def test_a_replay_while_the_broker_is_unreachable_stays_in_the_outbox(
+    store: database.Database, knative: Any, publisher: endpoint.Publisher
+) -> None:
+    deliver_dead_letter(knative, CANCEL, "first")
     publisher.up = False
     post(knative, "/events/1/replay")
     publisher.up = True
@@ -290,7 +292,7 @@ def test_a_replay_while_the_broker_is_away_is_kept(store: database.Database, kna
         ("", "unknown"),
     ],
 )
-def test_the_address_tells_whose_dead_letter_it_is(destination: str, name: str) -> None:
+def test_the_consumer_is_read_from_the_address(destination: str, name: str) -> None:
     assert recording.consumer(destination) == name
 
 
@@ -303,13 +305,13 @@ def test_the_address_tells_whose_dead_letter_it_is(destination: str, name: str) 
         ({"knativeerrordata": base64.b64encode(b"cut off here").decode()[:-2]}, "cut off h"),
     ],
 )
-def test_a_cause_is_told_as_far_as_it_is_known(extensions: dict[str, str], error: str, knative: Any) -> None:
-    told(knative, recording.DEAD_LETTERS, CANCEL, **extensions)
+def test_the_cause_is_made_of_the_reported_parts(extensions: dict[str, str], error: str, knative: Any) -> None:
+    deliver(knative, recording.DEAD_LETTERS, CANCEL, **extensions)
     [letter] = get(knative, "/events/dead-letters")
     assert [item["error"] for item in letter["deliveries"]] == [error]
 
 
-def test_what_is_no_event_is_refused(knative: Any) -> None:
+def test_an_invalid_event_is_refused(knative: Any) -> None:
     for path in ("/", recording.DEAD_LETTERS):
         assert knative.post(path, data=b"x").status_code == 400
 
@@ -317,7 +319,9 @@ def test_what_is_no_event_is_refused(knative: Any) -> None:
 # Sending
 
 
-def test_an_event_is_sent_with_the_id_that_follows_from_it(store: database.Database, embedded: Any, publisher: endpoint.Publisher) -> None:
+def test_an_event_is_sent_with_an_id_that_is_derived_from_its_data(
+    store: database.Database, embedded: Any, publisher: endpoint.Publisher
+) -> None:
     sent = post(embedded, "/events", body={"type": "run.cancel_requested", "data": {"run": "w-1", "reason": "enough"}})
     [event] = publisher.taken
     assert (event.type, event.source, event.data["reason"]) == (CANCEL.type, "/runs/w-1", "enough")
@@ -325,7 +329,7 @@ def test_an_event_is_sent_with_the_id_that_follows_from_it(store: database.Datab
     assert event.cause == ("/events", "send")
 
 
-def test_a_fact_that_was_told_before_is_a_duplicate_unless_it_gets_another_id(store: database.Database, embedded: Any) -> None:
+def test_an_event_with_the_same_data_is_a_duplicate_unless_it_gets_another_id(store: database.Database, embedded: Any) -> None:
     accept(store, MODEL)
     body = {"type": MODEL.type, "data": MODEL.data}
     assert post(embedded, "/events", body=body)["duplicate"] is True
@@ -334,7 +338,7 @@ def test_a_fact_that_was_told_before_is_a_duplicate_unless_it_gets_another_id(st
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         ({"type": "run.exploded"}, "'run.exploded' is not a type of FuseML's events; they are artifact.recorded, "),
         ({"type": "run.finished", "data": {"run": "w-1"}}, "data of org.fuseml.run.finished.v1 is not valid"),
@@ -342,6 +346,6 @@ def test_a_fact_that_was_told_before_is_a_duplicate_unless_it_gets_another_id(st
         ({"type": "run.started", "dta": {}}, "dta"),
     ],
 )
-def test_what_is_no_event_of_ours_is_not_sent(body: Any, told: str, embedded: Any, publisher: endpoint.Publisher) -> None:
-    assert told in post(embedded, "/events", 400, body=body)["message"]
+def test_an_event_of_another_type_or_shape_is_not_sent(body: Any, message: str, embedded: Any, publisher: endpoint.Publisher) -> None:
+    assert message in post(embedded, "/events", 400, body=body)["message"]
     assert publisher.taken == []

@@ -1,4 +1,4 @@
-"""Health of what is registered: the housekeeper's tick against tools that come and go, and a registry that is edited meanwhile."""
+"""Health checks of the registry: the housekeeper's tick against tools that come and go, and a registry that is edited meanwhile."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from .tools import CANARY
 _ticks = itertools.count()
 
 
-class House:
-    """The registry and the housekeeper on one database. `interval` 0 makes everything due at every tick."""
+class Installation:
+    """The registry and the housekeeper on one database. `interval` 0 makes every part due at every tick."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,108 +82,108 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    found = House(tmp_path)
-    yield found
-    found.registry.store.close()
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    under_test = Installation(tmp_path)
+    yield under_test
+    under_test.registry.store.close()
 
 
-def test_an_endpoint_that_goes_away_is_unhealthy_since_then_and_healthy_again_when_it_is_back(house: House) -> None:
+def test_an_endpoint_is_unhealthy_while_its_tool_is_away(installation: Installation) -> None:
     with tools.serve(tools.gitea()) as git:
-        house.register(git.url)
-        assert house.health() is None
-        house.tick()
-        well = house.health()
-        assert (well["state"], well["cause"], well["since"]) == ("healthy", "", well["seen"])
-        house.tick()
-        assert house.health()["since"] == well["since"]
-        assert house.health()["seen"] > well["seen"]
-    house.tick()
-    gone = house.health()
+        installation.register(git.url)
+        assert installation.health() is None
+        installation.tick()
+        healthy = installation.health()
+        assert (healthy["state"], healthy["cause"], healthy["since"]) == ("healthy", "", healthy["seen"])
+        installation.tick()
+        assert installation.health()["since"] == healthy["since"]
+        assert installation.health()["seen"] > healthy["seen"]
+    installation.tick()
+    gone = installation.health()
     assert (gone["state"], gone["cause"]) == ("unhealthy", f"nothing answers at {git.url}; start the tool, or correct the URL")
-    assert gone["since"] > well["since"]
-    house.tick()
-    assert house.health()["since"] == gone["since"]
+    assert gone["since"] > healthy["since"]
+    installation.tick()
+    assert installation.health()["since"] == gone["since"]
     with tools.serve(tools.gitea(), git.port):
-        house.tick()
-    back = house.health()
+        installation.tick()
+    back = installation.health()
     assert (back["state"], back["cause"]) == ("healthy", "")
     assert back["since"] > gone["since"]
 
 
-def test_a_probe_is_no_change_of_the_record(house: House) -> None:
+def test_a_probe_does_not_change_the_record(installation: Installation) -> None:
     with tools.serve(tools.gitea()) as git:
-        house.register(git.url, username="fuseml", password=CANARY)
-        before, announced = house.record(), len(house.registry.published.events)
-        house.tick()
-    after = house.record()
-    assert house.health()["state"] == house.health("credentials")["state"] == "healthy"
+        installation.register(git.url, username="fuseml", password=CANARY)
+        before, published = installation.record(), len(installation.registry.published.events)
+        installation.tick()
+    after = installation.record()
+    assert installation.health()["state"] == installation.health("credentials")["state"] == "healthy"
     assert (after["revision"], after["status"]) == (before["revision"], before["status"])
     for part in (after["services"][0]["endpoints"][0], after["services"][0]["credentials"][0]):
         part["status"]["health"] = None
     assert after == before
-    assert len(house.registry.published.events) == announced
+    assert len(installation.registry.published.events) == published
 
 
-def test_wrong_credentials_are_told_apart_from_a_dead_endpoint(house: House) -> None:
+def test_wrong_credentials_and_a_dead_endpoint_are_reported_apart(installation: Installation) -> None:
     with tools.serve(tools.gitea()) as git:
-        house.register(git.url, username="fuseml", password="old")
-        house.tick()
-        wrong = house.health("credentials")
-        assert house.health()["state"] == "healthy"
+        installation.register(git.url, username="fuseml", password="old")
+        installation.tick()
+        wrong = installation.health("credentials")
+        assert installation.health()["state"] == "healthy"
         assert (wrong["state"], wrong["cause"]) == (
             "unhealthy",
             f"the git host at {git.url} refuses these credentials; correct username and password, or token",
         )
-        house.put("/services/api/credentials/account", {"configuration": {"username": "fuseml", "password": CANARY}})
-        house.tick()
-        right = house.health("credentials")
+        installation.put("/services/api/credentials/account", {"configuration": {"username": "fuseml", "password": CANARY}})
+        installation.tick()
+        right = installation.health("credentials")
         assert right["state"] == "healthy"
-    house.tick()
-    assert house.health()["state"] == "unhealthy"
-    assert house.health("credentials") == right, "nobody knows anything new about the credentials"
+    installation.tick()
+    assert installation.health()["state"] == "unhealthy"
+    assert installation.health("credentials") == right, "a dead endpoint is no result for its credentials"
 
 
-def test_an_s3_account_is_tried_with_the_region_of_its_service(house: House) -> None:
+def test_an_s3_account_is_checked_with_the_region_of_its_service(installation: Installation) -> None:
     with tools.s3_server() as store:
-        house.register(store.url, resource="s3", **store.guest)
-        house.put("/services/api", {"configuration": {"AWS_DEFAULT_REGION": "eu-central-1"}})
-        house.tick()
-        assert house.health("credentials")["state"] == "healthy"
+        installation.register(store.url, resource="s3", **store.guest)
+        installation.put("/services/api", {"configuration": {"AWS_DEFAULT_REGION": "eu-central-1"}})
+        installation.tick()
+        assert installation.health("credentials")["state"] == "healthy"
         assert ["/eu-central-1/s3/" in signature for signature in store.server.authorizations] == [True]
 
 
-def test_what_was_seen_a_moment_ago_is_left_in_peace_until_it_is_changed(house: House) -> None:
+def test_a_recent_result_is_kept_until_the_record_changes(installation: Installation) -> None:
     with tools.serve(tools.gitea()) as git:
-        house.register(git.url, username="fuseml", password="old")
-        house.tick(interval=300)
-        asked = len(git.asked)
-        house.tick(interval=300)
-        assert len(git.asked) == asked
-        house.put("/services/api/credentials/account", {"configuration": {"username": "fuseml", "password": CANARY}})
-        house.tick(interval=300)
-        assert [path for path, _ in git.asked[asked:]] == ["/api/v1/user"]
-        assert house.health("credentials")["state"] == "healthy"
+        installation.register(git.url, username="fuseml", password="old")
+        installation.tick(interval=300)
+        requests = len(git.asked)
+        installation.tick(interval=300)
+        assert len(git.asked) == requests
+        installation.put("/services/api/credentials/account", {"configuration": {"username": "fuseml", "password": CANARY}})
+        installation.tick(interval=300)
+        assert [path for path, _ in git.asked[requests:]] == ["/api/v1/user"]
+        assert installation.health("credentials")["state"] == "healthy"
 
 
-def test_credentials_that_nobody_can_try_are_not_judged_and_asked_about_only_with_their_endpoint(house: House) -> None:
-    tried: list[str] = []
+def test_credentials_without_a_check_have_no_health_and_are_tried_only_with_their_endpoint(installation: Installation) -> None:
+    checks: list[str] = []
 
     def check(resource: str, target: Target) -> str | None:
-        tried.append("credentials" if target.credentials else "endpoint")
+        checks.append("credentials" if target.credentials else "endpoint")
         return probes.check(resource, target)
 
     with tools.serve(tools.gitea()) as git:
-        house.register(git.url, resource="seldon-core-api", CLIENT_KEY=CANARY)
-        house.tick(interval=300, check=check)
-        house.tick(interval=300, check=check)
-    assert tried == ["endpoint", "credentials"]
-    assert house.health()["state"] == "healthy"
-    assert house.health("credentials") is None
+        installation.register(git.url, resource="seldon-core-api", CLIENT_KEY=CANARY)
+        installation.tick(interval=300, check=check)
+        installation.tick(interval=300, check=check)
+    assert checks == ["endpoint", "credentials"]
+    assert installation.health()["state"] == "healthy"
+    assert installation.health("credentials") is None
 
 
 @pytest.mark.parametrize(
-    ("url", "type", "zone", "own", "asked"),
+    ("url", "type", "zone", "own", "reachable"),
     [
         ("http", "internal", "", "", True),
         ("http", "internal", "east", "east", True),
@@ -194,59 +194,63 @@ def test_credentials_that_nobody_can_try_are_not_judged_and_asked_about_only_wit
         ("grpc", "external", "", "", False),
     ],
 )
-def test_only_what_can_be_reached_from_here_is_asked(url: str, type: str, zone: str, own: str, asked: bool, house: House) -> None:
+def test_only_reachable_endpoints_are_checked(
+    url: str, type: str, zone: str, own: str, reachable: bool, installation: Installation
+) -> None:
     with tools.serve(tools.gitea()) as git:
-        house.register(git.url.replace("http", url), type=type, zone=zone)
-        house.tick(zone=own)
-        assert bool(git.asked) is asked
-    assert (house.health() is not None) is asked
+        installation.register(git.url.replace("http", url), type=type, zone=zone)
+        installation.tick(zone=own)
+        assert bool(git.asked) is reachable
+    assert (installation.health() is not None) is reachable
 
 
 def test_secrets_appear_in_no_message_log_or_stored_health(
-    house: House, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    installation: Installation, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with tools.serve(tools.gitea(password="other")) as git:
-        house.register(f"http://ada:{CANARY}@127.0.0.1:{git.port}/", username=CANARY, password=CANARY)
-        house.tick()
-        house.put("/services/api/credentials/account", {"configuration": {"token": f"{CANARY}\n"}})
-        house.tick()
-        assert "line break" in house.health("credentials")["cause"]
+        installation.register(f"http://ada:{CANARY}@127.0.0.1:{git.port}/", username=CANARY, password=CANARY)
+        installation.tick()
+        installation.put("/services/api/credentials/account", {"configuration": {"token": f"{CANARY}\n"}})
+        installation.tick()
+        assert "line break" in installation.health("credentials")["cause"]
         assert git.authorizations == [tools.basic(CANARY, CANARY)]
-    house.tick()
-    health = [house.health(collection) for collection in ("endpoints", "credentials")]
+    installation.tick()
+    health = [installation.health(collection) for collection in ("endpoints", "credentials")]
     assert {item["state"] for item in health} == {"unhealthy"}
-    told = json.dumps(health) + caplog.text + "".join(capfd.readouterr())
-    assert "tool/api/account is unhealthy now" in told
-    assert CANARY not in told
+    output = json.dumps(health) + caplog.text + "".join(capfd.readouterr())
+    assert "tool/api/account is unhealthy now" in output
+    assert CANARY not in output
 
 
-def rotate(house: House) -> None:
-    house.put("/services/api/credentials/account", {"configuration": {"username": "new", "password": "new"}})
+def rotate(installation: Installation) -> None:
+    installation.put("/services/api/credentials/account", {"configuration": {"username": "new", "password": "new"}})
 
 
-def remove(house: House) -> None:
-    assert house.registry.client.delete("/extensions/tool/services/api/credentials/account").status_code == 204
+def remove(installation: Installation) -> None:
+    assert installation.registry.client.delete("/extensions/tool/services/api/credentials/account").status_code == 204
 
 
-def describe(house: House) -> None:
-    house.put("", {"description": "edited", "services": [{"id": "other", "resource": "s3"}]})
+def describe(installation: Installation) -> None:
+    installation.put("", {"description": "edited", "services": [{"id": "other", "resource": "s3"}]})
 
 
 @pytest.mark.parametrize(("edit", "states"), [(rotate, ["unknown"]), (remove, []), (describe, ["unhealthy"])])
-def test_an_edit_during_the_probes_is_not_overwritten(edit: Callable[[House], None], states: list[str], house: House) -> None:
+def test_an_edit_during_the_probes_is_not_overwritten(
+    edit: Callable[[Installation], None], states: list[str], installation: Installation
+) -> None:
     edited: list[dict[str, Any]] = []
 
     def check(_: str, target: Target) -> str | None:
         if not target.credentials:
             return None
-        edit(house)
-        edited.append(house.record())
+        edit(installation)
+        edited.append(installation.record())
         return "it is broken"
 
-    house.register("http://127.0.0.1:1", username="old", password="old")
-    house.tick(check=check)
-    record = house.record()
+    installation.register("http://127.0.0.1:1", username="old", password="old")
+    installation.tick(check=check)
+    record = installation.record()
     [endpoint], credentials = record["services"][0]["endpoints"], record["services"][0]["credentials"]
     assert endpoint["status"]["health"]["state"] == "healthy"
     assert [(item["status"]["health"] or {"state": "unknown"})["state"] for item in credentials] == states
@@ -255,33 +259,33 @@ def test_an_edit_during_the_probes_is_not_overwritten(edit: Callable[[House], No
     assert [record] == edited
 
 
-def test_a_record_that_is_deleted_during_the_probes_stays_deleted(house: House) -> None:
+def test_a_record_that_is_deleted_during_the_probes_stays_deleted(installation: Installation) -> None:
     def check(_resource: str, _target: Target) -> str | None:
-        assert house.registry.client.delete("/extensions/tool").status_code == 204
+        assert installation.registry.client.delete("/extensions/tool").status_code == 204
         return None
 
-    house.register("http://127.0.0.1:1")
-    house.tick(check=check)
-    assert house.registry.client.get("/extensions/tool").status_code == 404
+    installation.register("http://127.0.0.1:1")
+    installation.tick(check=check)
+    assert installation.registry.client.get("/extensions/tool").status_code == 404
 
 
-def test_an_older_finding_does_not_replace_a_newer_one(house: House) -> None:
+def test_an_older_result_does_not_replace_a_newer_one(installation: Installation) -> None:
     with tools.serve(tools.gitea()) as git:
-        house.register(git.url)
-        house.tick()
-        with house.registry.store.read() as session:
+        installation.register(git.url)
+        installation.tick()
+        with installation.registry.store.read() as session:
             older = extensions.get(session, "tool")
-        house.tick()
-        newer = house.health()
-    with house.registry.store.write() as session:
+        installation.tick()
+        newer = installation.health()
+    with installation.registry.store.write() as session:
         extensions.store_health(session, older)
-    assert house.health() == newer
+    assert installation.health() == newer
 
 
-def test_many_endpoints_are_asked_side_by_side(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoints_are_checked_concurrently(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     urls = [f"http://127.0.0.1:{port}" for port in range(1, 41)]
     service = {"id": "api", "endpoints": [{"url": url} for url in urls]}
-    house.registry.client.post("/extensions", json={"id": "tool", "services": [service]})
+    installation.registry.client.post("/extensions", json={"id": "tool", "services": [service]})
 
     # Nothing is answered before so many have been asked.
     together = threading.Barrier(8, timeout=PATIENCE)
@@ -291,30 +295,30 @@ def test_many_endpoints_are_asked_side_by_side(house: House, monkeypatch: pytest
         return None
 
     monkeypatch.setattr("functions.housekeeper.health._SECONDS", PATIENCE)
-    house.tick(check=answered_together)
-    assert {endpoint["status"]["health"]["state"] for endpoint in house.record()["services"][0]["endpoints"]} == {"healthy"}
+    installation.tick(check=answered_together)
+    assert {endpoint["status"]["health"]["state"] for endpoint in installation.record()["services"][0]["endpoints"]} == {"healthy"}
 
 
-def test_what_was_not_seen_for_longest_comes_first(house: House) -> None:
+def test_the_least_recently_checked_endpoint_comes_first(installation: Installation) -> None:
     dead, alive = f"http://127.0.0.1:{closed_port()}", "http://127.0.0.1:1"
-    house.register(dead)
-    house.tick(check=lambda *_: None)
-    house.put("/services/api", {"endpoints": [{"url": alive}]})
-    asked: list[str] = []
+    installation.register(dead)
+    installation.tick(check=lambda *_: None)
+    installation.put("/services/api", {"endpoints": [{"url": alive}]})
+    checked: list[str] = []
 
     def check(_: str, target: Target) -> str | None:
-        asked.append(target.url)
+        checked.append(target.url)
         return None
 
-    house.tick(check=check)
-    assert asked == [alive, dead]
+    installation.tick(check=check)
+    assert checked == [alive, dead]
 
 
-def test_the_command_shows_state_last_seen_and_trouble(house: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_state_time_and_cause(installation: Installation, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with tools.serve(tools.gitea()) as git:
-        house.register(git.url, username="fuseml", password="old")
-        house.tick()
-    with extensions_app.serve(house.registry.app) as url:
+        installation.register(git.url, username="fuseml", password="old")
+        installation.tick()
+    with extensions_app.serve(installation.registry.app) as url:
         assert main.run(["extension", "get", "tool"], {"FUSEML_SERVER_URL": url, "FUSEML_CONFIG": str(tmp_path / "none")}) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:4] for line in lines if "HEALTH" in line] == [

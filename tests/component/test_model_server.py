@@ -1,4 +1,4 @@
-"""The model server, as a process, with the model that the trainer step made: both protocols, the same numbers as scikit-learn's."""
+"""The model server as a process, with a model of the trainer step: both protocols predict as scikit-learn does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from . import conftest, steps
 
 
 @dataclass(frozen=True)
-class Serving:
+class ModelServer:
     """A running model server."""
 
     url: str
@@ -32,7 +32,7 @@ class Serving:
     process: subprocess.Popen[str]
 
     def call(self, path: str, body: object = None, content_type: str = "application/json") -> tuple[int, Any]:
-        """Status and decoded body of any answer."""
+        """Status and decoded body of any response."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": content_type})
         try:
@@ -48,7 +48,7 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serve(model: str, log: Path, *arguments: str, **variables: str) -> Iterator[Serving]:
+def serve(model: str, log: Path, *arguments: str, **variables: str) -> Iterator[ModelServer]:
     command = [*steps.command("model_server"), "--model", model, "--name", "wine", *arguments]
     with (
         log.open("w") as errors,
@@ -58,15 +58,15 @@ def serve(model: str, log: Path, *arguments: str, **variables: str) -> Iterator[
         try:
             line = process.stdout.readline()
             assert line, log.read_text()
-            announced = json.loads(line)
-            yield Serving(f"http://127.0.0.1:{announced['port']}", announced["model"], process)
+            report = json.loads(line)
+            yield ModelServer(f"http://127.0.0.1:{report['port']}", report["model"], process)
         finally:
             process.terminate()
             process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
-def server(trained: conftest.Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+def server(trained: conftest.Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     log = tmp_path_factory.mktemp("served") / "log"
     with serve(trained.ended.outputs["model"], log, "--max-body", "100000", MLFLOW_TRACKING_URI=trained.mlflow) as running:
         yield running
@@ -74,7 +74,7 @@ def server(trained: conftest.Trained, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def direct() -> tuple[Any, list[float]]:
-    """Rows of the example's data, and what scikit-learn predicts for them when it fits the same model itself."""
+    """Rows of the example's data, and the predictions of the same model in scikit-learn."""
     from sklearn.datasets import load_diabetes
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import train_test_split
@@ -88,7 +88,7 @@ def columns(rows: Any) -> list[dict[str, object]]:
     return [{"name": name, "shape": [len(rows)], "datatype": "FP64", "data": rows[name].tolist()} for name in rows]
 
 
-def test_it_announces_what_it_serves_once_it_is_ready(server: Serving, trained: conftest.Trained) -> None:
+def test_it_reports_its_model_once_it_is_ready(server: ModelServer, trained: conftest.Trained) -> None:
     assert server.model == trained.ended.outputs["model"]
     assert server.call("/v2/health/live") == (200, {"live": True})
     assert server.call("/v2/health/ready") == (200, {"ready": True})
@@ -97,7 +97,7 @@ def test_it_announces_what_it_serves_once_it_is_ready(server: Serving, trained: 
 
 
 def test_the_metadata_names_model_version_and_signature(
-    server: Serving, trained: conftest.Trained, direct: tuple[Any, list[float]]
+    server: ModelServer, trained: conftest.Trained, direct: tuple[Any, list[float]]
 ) -> None:
     version = trained.ended.outputs["model-version"]
     status, metadata = server.call("/v2/models/wine")
@@ -109,7 +109,7 @@ def test_the_metadata_names_model_version_and_signature(
     assert server.call(f"/v2/models/wine/versions/{version}") == (200, metadata)
 
 
-def test_the_open_inference_protocol_predicts_as_scikit_learn_does(server: Serving, direct: tuple[Any, list[float]]) -> None:
+def test_the_open_inference_protocol_predicts_as_scikit_learn_does(server: ModelServer, direct: tuple[Any, list[float]]) -> None:
     rows, expected = direct
     status, answer = server.call("/v2/models/wine/infer", {"id": "42", "inputs": columns(rows)})
     assert (status, answer["id"], answer["model_name"]) == (200, "42", "wine")
@@ -120,7 +120,7 @@ def test_the_open_inference_protocol_predicts_as_scikit_learn_does(server: Servi
     assert server.call("/v2/models/wine/infer", matrix)[1]["outputs"] == answer["outputs"]
 
 
-def test_mlflows_own_protocol_gives_the_same(server: Serving, direct: tuple[Any, list[float]]) -> None:
+def test_mlflows_own_protocol_predicts_the_same(server: ModelServer, direct: tuple[Any, list[float]]) -> None:
     rows, expected = direct
     status, answer = server.call("/invocations", {"dataframe_split": {"columns": list(rows), "data": rows.to_numpy().tolist()}})
     assert status == 200
@@ -133,7 +133,7 @@ def test_mlflows_own_protocol_gives_the_same(server: Serving, direct: tuple[Any,
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "status", "complaint"),
+    ("path", "body", "status", "message"),
     [
         ("/v2/models/wine/infer", b"{", 400, "the body is not JSON"),
         ("/v2/models/wine/infer", b"[" * 50_000, 400, "the body is not JSON"),
@@ -141,18 +141,18 @@ def test_mlflows_own_protocol_gives_the_same(server: Serving, direct: tuple[Any,
         ("/v2/models/wine/infer", {"inputs": [{"name": "age", "shape": [1], "datatype": "FP64", "data": [1]}]}, 400, "'sex' is missing"),
         ("/v2/models/wine/infer", b"x" * 200_000, 413, "larger than 100000 bytes"),
         ("/v2/models/wine/infer", None, 405, "Method Not Allowed"),
-        ("/v2/models/beer/infer", {"inputs": []}, 404, "there is no model 'beer'"),
+        ("/v2/models/beer/infer", {"inputs": []}, 404, "no model 'beer'"),
         ("/v2/models/wine/versions/99", None, 404, "version 99"),
         ("/nowhere", None, 404, "Not Found"),
     ],
 )
-def test_what_cannot_be_answered_is_explained(path: str, body: object, status: int, complaint: str, server: Serving) -> None:
+def test_an_invalid_request_is_explained(path: str, body: object, status: int, message: str, server: ModelServer) -> None:
     code, answer = server.call(path, body)
     assert code == status
-    assert complaint in answer["error"]
+    assert message in answer["error"]
 
 
-def test_a_model_that_is_not_there_ends_the_server_with_one_reason(mlflow_server: str, tmp_path: Path) -> None:
+def test_a_missing_model_ends_the_server_with_its_reason(mlflow_server: str, tmp_path: Path) -> None:
     command = [*steps.command("model_server"), "--model", "models:/no-such-model/1", "--name", "wine"]
     environment = {**steps.BARE, "MLFLOW_TRACKING_URI": mlflow_server}
     ended = commands.run(command, environment=environment, code=1)
@@ -184,7 +184,7 @@ SLOW = textwrap.dedent(
 )
 
 
-def test_requests_run_side_by_side_and_are_finished_when_the_server_is_stopped(tmp_path: Path) -> None:
+def test_requests_run_concurrently_and_are_finished_before_the_server_ends(tmp_path: Path) -> None:
     (tmp_path / "model" / "code").mkdir(parents=True)
     (tmp_path / "model" / "code" / "slow_model.py").write_text(
         SLOW.replace("FOLDER", repr(str(tmp_path))).replace("PATIENCE", str(PATIENCE))
@@ -208,4 +208,4 @@ def test_requests_run_side_by_side_and_are_finished_when_the_server_is_stopped(t
         assert last.result()[1]["outputs"][0]["data"] == [6.0]
         assert running.process.wait(PATIENCE) == 0
         assert running.process.stdout is not None
-        assert running.process.stdout.read() == ""  # the announcement stays the only line
+        assert running.process.stdout.read() == ""  # the report stays the only line

@@ -1,4 +1,4 @@
-"""Contents in a bucket, where things go wrong: credentials, buckets, connections. Against a real S3 server, and ones that misbehave."""
+"""Failures of contents in a bucket: credentials, buckets, connections. Against a real S3 server, and servers of one failure."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def bucket(account: s3.Account, name: str = servers.BUCKET) -> Iterator[s3.S3Con
 
 
 @each_call
-def test_a_wrong_secret_is_refused_and_in_no_message(server: servers.Server, call: Call) -> None:
+def test_a_wrong_secret_key_is_refused_and_kept_out_of_messages(server: servers.Server, call: Call) -> None:
     with bucket(dataclasses.replace(server.account, secret_key=CANARY)) as store:
-        with pytest.raises(errors.PermanentError, match=r"does not accept our credentials .*AWS_SECRET_ACCESS_KEY") as refused:
+        with pytest.raises(errors.PermanentError, match=r"does not accept the credentials .*AWS_SECRET_ACCESS_KEY") as refused:
             call(store)
         assert CANARY not in repr([refused.value, refused.value.details, refused.value.__cause__, server.account])
 
@@ -55,13 +55,16 @@ def test_a_wrong_secret_is_refused_and_in_no_message(server: servers.Server, cal
 @each_call
 def test_an_unknown_account_is_refused(server: servers.Server, call: Call) -> None:
     unknown = dataclasses.replace(server.account, access_key="AKIAUNKNOWN")
-    with bucket(unknown) as store, pytest.raises(errors.PermanentError, match=r"does not accept our credentials .*AWS_ACCESS_KEY_ID"):
+    with bucket(unknown) as store, pytest.raises(errors.PermanentError, match=r"does not accept the credentials .*AWS_ACCESS_KEY_ID"):
         call(store)
 
 
 @pytest.mark.parametrize(("call", "verb"), [(CALLS["put"], "write"), (CALLS["get"], "read"), (CALLS["delete"], "delete")])
-def test_who_may_not_is_told_what_to_grant(server: servers.Server, call: Call, verb: str) -> None:
-    with bucket(server.reader) as store, pytest.raises(errors.PermanentError, match=f"does not let us {verb} 'a' in the bucket 'fuseml'"):
+def test_a_missing_permission_is_reported_with_the_grant(server: servers.Server, call: Call, verb: str) -> None:
+    with (
+        bucket(server.reader) as store,
+        pytest.raises(errors.PermanentError, match=f"the account may not {verb} 'a' in the bucket 'fuseml'"),
+    ):
         call(store)
 
 
@@ -75,7 +78,7 @@ def test_a_missing_bucket_is_named(server: servers.Server, call: Call) -> None:
     assert not isinstance(missing.value, errors.NotFoundError)
 
 
-def test_an_upload_that_fails_leaves_no_parts_behind(server: servers.Server) -> None:
+def test_a_failed_upload_leaves_no_parts(server: servers.Server) -> None:
     def failing() -> Iterator[bytes]:
         yield b"x" * (2 * s3.PART)
         raise errors.TemporaryError("the engine is away")
@@ -85,7 +88,7 @@ def test_an_upload_that_fails_leaves_no_parts_behind(server: servers.Server) -> 
     assert server.unfinished() == 0
 
 
-def test_a_connection_that_breaks_in_the_middle_may_be_tried_again(tmp_path: Path) -> None:
+def test_a_broken_connection_is_a_temporary_error(tmp_path: Path) -> None:
     with servers.server(tmp_path) as server, bucket(server.account) as store:
         store.put("large", (b"x" * s3.PART for _ in range(6)))
         reading = store.get("large")
@@ -106,7 +109,7 @@ def test_a_connection_that_breaks_in_the_middle_may_be_tried_again(tmp_path: Pat
 
 @contextlib.contextmanager
 def answering(status: int, code: str) -> Iterator[s3.Account]:
-    """A server that gives everybody one answer."""
+    """A server with one response to every request."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -121,7 +124,7 @@ def answering(status: int, code: str) -> Iterator[s3.Account]:
         do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _answer
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Silent."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -132,25 +135,25 @@ def answering(status: int, code: str) -> Iterator[s3.Account]:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "kind", "told"),
+    ("status", "code", "kind", "message"),
     [
         (503, "SlowDown", errors.TemporaryError, r"cannot read 'a' now \(SlowDown\)"),
         (429, "TooManyRequests", errors.TemporaryError, "now"),
         (403, "RequestTimeTooSkewed", errors.TemporaryError, "now"),
-        (403, "ExpiredToken", errors.PermanentError, "does not accept our credentials"),
+        (403, "ExpiredToken", errors.PermanentError, "does not accept the credentials"),
         (400, "AuthorizationHeaderMalformed", errors.PermanentError, "another region .*AWS_REGION"),
         (418, "Teapot", errors.PermanentError, r"refuses to read 'a' \(Teapot\)"),
     ],
 )
-def test_what_a_server_says_is_told_by_what_it_means(status: int, code: str, kind: type[errors.FusemlError], told: str) -> None:
+def test_each_code_of_a_refusal_is_raised_as_its_error(status: int, code: str, kind: type[errors.FusemlError], message: str) -> None:
     with answering(status, code) as account, bucket(account) as store:
         for name in ("get", "size"):
-            with pytest.raises(kind, match=told) as refused:
+            with pytest.raises(kind, match=message) as refused:
                 CALLS[name](store)
             assert CANARY not in refused.value.message
 
 
-def test_an_account_is_whole_and_a_bucket_addressed_by_a_known_way() -> None:
+def test_an_invalid_account_is_refused() -> None:
     with pytest.raises(errors.PermanentError, match="both, or neither"):
         s3.S3Contents("b", "", s3.Account(access_key="a"))
     with pytest.raises(errors.PermanentError, match="'path' or 'virtual', not 'sideways'"):
@@ -169,7 +172,7 @@ def test_an_account_is_whole_and_a_bucket_addressed_by_a_known_way() -> None:
         ("", "", "models.s3.eu-central-1.amazonaws.com", "/p/a"),
     ],
 )
-def test_buckets_are_addressed_as_the_server_wants_it(addressing: str, endpoint: str, host: str, path: str) -> None:
+def test_a_link_has_the_addressing_of_the_server(addressing: str, endpoint: str, host: str, path: str) -> None:
     account = s3.Account(endpoint=endpoint, region="eu-central-1", addressing=addressing, access_key="a", secret_key=CANARY)
     store = s3.S3Contents("models", "p", account)
     url = urlsplit(store.link("a", 60))
@@ -179,19 +182,19 @@ def test_buckets_are_addressed_as_the_server_wants_it(addressing: str, endpoint:
     assert CANARY not in url.query
 
 
-# Where contents are
+# Settings
 
 
 @pytest.mark.parametrize(
     "url", ["http://x", "bucket", "s3://", "s3:///x", "file://host/x", "file:x", "s3://b/p?x=1", f"s3://me:{CANARY}@b/p", "s3://[b"]
 )
-def test_a_url_that_names_no_store_is_refused_unseen(url: str) -> None:
+def test_an_invalid_url_is_refused_and_kept_out_of_the_message(url: str) -> None:
     with pytest.raises(errors.PermanentError, match="FUSEML_CONTENTS_URL") as refused:
         contents.connect(Settings(contents_url=url))
     assert CANARY not in refused.value.message
 
 
-def test_stores_are_made_from_settings(server: servers.Server, tmp_path: Path) -> None:
+def test_stores_are_connected_from_settings(server: servers.Server, tmp_path: Path) -> None:
     assert contents.connect(Settings()) is None
     folder = contents.connect(Settings(contents_url=f"file://{tmp_path}/a%20b"))
     assert isinstance(folder, filesystem.FileContents)
@@ -205,15 +208,15 @@ def test_stores_are_made_from_settings(server: servers.Server, tmp_path: Path) -
     }
     settings = Settings.from_env(variables)
     assert server.account.secret_key not in repr(settings)
-    made = contents.connect(settings)
-    assert isinstance(made, s3.S3Contents)
-    made.put("x", [b"1"])
-    made.close()
+    connected = contents.connect(settings)
+    assert isinstance(connected, s3.S3Contents)
+    connected.put("x", [b"1"])
+    connected.close()
     with bucket(server.account) as whole:
         assert list(whole.get("deep/prefix/x")) == [b"1"]
 
 
-def test_nothing_heavy_is_imported_before_the_first_call() -> None:
+def test_boto3_is_not_imported_before_the_first_call() -> None:
     program = """
 import sys
 from fuseml import contents

@@ -1,4 +1,4 @@
-"""The steps' HTTP client: it waits for a server that is just starting, repeats nothing that may have been done, follows no redirect."""
+"""The steps' HTTP client: it waits for a starting server, repeats no request that may have been processed, follows no redirect."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fuseml.steps import sdk, tracking
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers with `statuses` in turn and keeps the requests' methods and credentials."""
+    """Responds with `statuses` in turn, and records the requests' methods and credentials."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.statuses: list[int] = []
-        self.seen: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
 
     @property
     def url(self) -> str:
@@ -31,7 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"] or 0))
-        self.server.seen.append((self.command, self.headers["Authorization"]))
+        self.server.requests.append((self.command, self.headers["Authorization"]))
         self.send_response(self.server.statuses.pop(0) if self.server.statuses else 200)
         self.send_header("Location", "http://127.0.0.1:9/elsewhere")
         self.send_header("Content-Length", "14")
@@ -54,10 +54,10 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def test_a_server_that_is_briefly_unavailable_is_asked_again(server: Server) -> None:
+def test_a_briefly_unavailable_server_is_retried(server: Server) -> None:
     server.statuses = [503]
     assert sdk.http("GET", server.url) == {"error": "e"}
-    assert len(server.seen) == 2
+    assert len(server.requests) == 2
 
 
 def test_a_post_is_not_repeated(server: Server) -> None:
@@ -65,37 +65,44 @@ def test_a_post_is_not_repeated(server: Server) -> None:
     with pytest.raises(sdk.HttpError, match="503: e") as raised:
         sdk.http("POST", server.url, {"a": 1})
     assert raised.value.status == 503
-    assert len(server.seen) == 1
+    assert len(server.requests) == 1
 
 
-def test_a_server_that_is_not_up_yet_is_waited_for_even_by_a_post() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def test_every_method_waits_for_a_starting_server() -> None:
+    # Bound and never listened on: connections are refused, and no other process gets the port.
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
+
+    class Late(http.server.HTTPServer):
+        allow_reuse_port = True
 
     def start() -> None:
         time.sleep(0.2)
-        with http.server.HTTPServer(("127.0.0.1", port), Handler) as late:
-            late.statuses, late.seen = [], []  # type: ignore[attr-defined]
+        with Late(("127.0.0.1", port), Handler) as late:
+            late.statuses, late.requests = [], []  # type: ignore[attr-defined]
             late.handle_request()
 
     thread = threading.Thread(target=start)
     thread.start()
-    assert sdk.http("POST", f"http://127.0.0.1:{port}/", {}) == {"error": "e"}
+    with held:
+        assert sdk.http("POST", f"http://127.0.0.1:{port}/", {}) == {"error": "e"}
     thread.join()
 
 
-def test_a_redirect_is_refused_because_the_token_would_go_with_it(server: Server) -> None:
+def test_a_redirect_is_refused_because_it_would_forward_the_token(server: Server) -> None:
     server.statuses = [302]
     with pytest.raises(sdk.HttpError, match="302"):
         sdk.http("GET", server.url, token="t0ken")
-    assert server.seen == [("GET", "Bearer t0ken")]
+    assert server.requests == [("GET", "Bearer t0ken")]
 
 
-def test_credentials_in_a_url_are_sent_but_never_shown(server: Server) -> None:
+def test_credentials_in_a_url_are_sent_and_kept_out_of_messages(server: Server) -> None:
     server.statuses = [404]
     with pytest.raises(sdk.HttpError) as raised:
         sdk.http("GET", server.url.replace("//", "//ada:s3cret@") + "?key=hidden")
-    assert server.seen == [("GET", "Basic YWRhOnMzY3JldA==")]
+    assert server.requests == [("GET", "Basic YWRhOnMzY3JldA==")]
     assert str(raised.value) == f"GET {server.url}: 404: e"
 
 
@@ -107,11 +114,11 @@ def test_credentials_in_a_url_are_sent_but_never_shown(server: Server) -> None:
         ({"MLFLOW_TRACKING_TOKEN": "t0ken", "MLFLOW_TRACKING_USERNAME": "ada"}, "Bearer t0ken"),
     ],
 )
-def test_mlflows_own_credential_variables_are_respected(credentials: dict[str, str], header: str | None, server: Server) -> None:
+def test_mlflows_credential_variables_are_used(credentials: dict[str, str], header: str | None, server: Server) -> None:
     tracking.Tracking({"MLFLOW_TRACKING_URI": server.url, **credentials}).end_run("r1", "FINISHED")
-    assert server.seen == [("POST", header)]
+    assert server.requests == [("POST", header)]
 
 
-def test_only_http_is_spoken() -> None:
+def test_only_http_urls_are_accepted() -> None:
     with pytest.raises(sdk.HttpError, match="'file:///etc/passwd' is not an http or https URL"):
         sdk.http("GET", "file:///etc/passwd")

@@ -1,4 +1,4 @@
-"""The builder step: it reuses what is there, builds what is not, once, whole or not at all. No network: packages come from a folder."""
+"""The builder step: it reuses an existing environment or builds it, once and atomically. Packages come from a folder, not the network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRAINER = "registry.example.com/fuseml/mlflow-trainer:v1"
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """A folder with the wheel of a package that no environment of ours has."""
+    """A folder with the wheel of a package that is not installed here."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     info = "tiny_ml-1.2.0.dist-info"
@@ -44,17 +44,19 @@ def test_the_running_environment_is_reused_for_the_shipped_example(tmp_path: Pat
     assert "mlflow 3.17" in ended.out
 
 
-def test_on_a_cluster_the_trainers_image_is_said_where_it_holds_everything(tmp_path: Path) -> None:
+def test_on_a_cluster_the_trainers_image_is_reused_if_it_satisfies_the_file(tmp_path: Path) -> None:
     folder = steps.codeset(tmp_path / "codeset", requirements__txt="mlflow>=3\n")
     ended = steps.run("mlflow_builder", folder, TASK_RESULT="image", FUSEML_TRAINER_IMAGE=TRAINER)
     assert (ended.code, ended.outputs) == (0, {"image": TRAINER}), ended.err
 
 
-def test_on_a_cluster_what_the_trainers_image_lacks_is_told(tmp_path: Path) -> None:
+def test_on_a_cluster_the_unmet_requirements_of_the_trainers_image_are_reported(tmp_path: Path) -> None:
     folder = steps.codeset(tmp_path / "codeset", requirements__txt="mlflow>=3\ntiny-ml==1.2.0\n")
     ended = steps.run("mlflow_builder", folder, FUSEML_TRAINER_IMAGE=TRAINER)
     assert (ended.code, ended.outputs) == (1, {})
-    assert ended.err.startswith(f"the image {TRAINER} lacks tiny-ml==1.2.0 (not installed), and nothing says where an image ")
+    assert ended.err.startswith(
+        f"the image {TRAINER} lacks tiny-ml==1.2.0 (not installed), and no repository for a new image is configured"
+    )
     assert "FUSEML_IMAGE_REPOSITORY" in ended.err
 
 
@@ -68,17 +70,17 @@ def test_an_environment_is_built_once_for_a_content(tmp_path: Path, wheels: Path
     (folder / "requirements.txt").write_text("# the same, in other words\ntiny-ml == 1.2.0\n")
     second = steps.run("mlflow_builder", folder, **variables(tmp_path, wheels))
     assert second.outputs["image"] == image
-    assert f"environment {key} is there already; nothing to build" in second.out
+    assert f"environment {key} exists; nothing to build" in second.out
 
     environment = tmp_path / "environments" / key
     program = "import fuseml.steps.sdk, sys, tiny_ml; print(tiny_ml.ANSWER, sys.prefix)"
-    found = commands.run([environment / "bin" / "python", "-I", "-c", program], environment={})
-    assert found.stdout.split() == ["42", str(environment)]
+    installed = commands.run([environment / "bin" / "python", "-I", "-c", program], environment={})
+    assert installed.stdout.split() == ["42", str(environment)]
     run = commands.run([environment / "bin" / "run"], environment={}, cwd=folder, code=1)
-    assert run.stderr == (f"there is no MLproject file in {folder}; add one with an entry point 'main'\n")
+    assert run.stderr == (f"no MLproject file in {folder}; add one with an entry point 'main'\n")
 
 
-def test_two_builders_at_once_make_one_environment(tmp_path: Path, wheels: Path) -> None:
+def test_concurrent_builders_build_one_environment(tmp_path: Path, wheels: Path) -> None:
     folders = [steps.codeset(tmp_path / name, requirements__txt="tiny-ml") for name in ("one", "two")]
     started = [
         subprocess.Popen(
@@ -91,23 +93,23 @@ def test_two_builders_at_once_make_one_environment(tmp_path: Path, wheels: Path)
         )
         for folder in folders
     ]
-    said = [process.communicate(timeout=PATIENCE)[0] for process in started]
+    logs = [process.communicate(timeout=PATIENCE)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0]
-    assert sum("environment with Python" in out for out in said) == 1
+    assert sum("environment with Python" in log for log in logs) == 1
     assert len({(steps.results_of(folder) / "image").read_text() for folder in folders}) == 1
     assert [path.name for path in (tmp_path / "environments").iterdir() if path.suffix == ".partial"] == []
 
 
-def test_a_build_that_fails_explains_itself_and_leaves_nothing(tmp_path: Path, wheels: Path) -> None:
+def test_a_failed_build_reports_its_cause_and_leaves_no_folder(tmp_path: Path, wheels: Path) -> None:
     folder = steps.codeset(tmp_path / "codeset", conda__yaml="dependencies: [{pip: [tiny-ml, no-such-thing==9]}]")
     ended = steps.run("mlflow_builder", folder, **variables(tmp_path, wheels))
     assert (ended.code, ended.outputs, ended.err.count("\n")) == (1, {}, 1)
-    assert ended.err.startswith("cannot install what conda.yaml asks for: ")
+    assert ended.err.startswith("cannot install the requirements of conda.yaml: ")
     assert "no-such-thing" in ended.err
     assert [path for path in (tmp_path / "environments").iterdir() if path.suffix != ".lock"] == []
 
 
-def test_conda_packages_are_taken_from_python_and_noted(tmp_path: Path, wheels: Path) -> None:
+def test_conda_packages_are_read_as_python_packages_and_noted(tmp_path: Path, wheels: Path) -> None:
     folder = steps.codeset(tmp_path / "codeset", conda__yaml="channels: [mine]\ndependencies: [tiny-ml=1.2]", requirements__txt="ignored")
     ended = steps.run("mlflow_builder", folder, **variables(tmp_path, wheels))
     assert ended.code == 0, ended.err
@@ -120,22 +122,22 @@ def test_conda_packages_are_taken_from_python_and_noted(tmp_path: Path, wheels: 
     [
         ({}, "no dependency file in wrong: add one of conda.yaml, python_env.yaml, requirements.txt"),
         ({"MLproject": "python_env: env.yaml"}, "cannot read the file 'env.yaml' of the codeset: No such file or directory"),
-        ({"MLproject": "conda_env: ../../env.yaml"}, "'../../env.yaml' lies outside of the codeset"),
-        ({"MLproject": "docker_env: {image: busybox}"}, "MLproject: docker_env: there is nothing to build for the image busybox"),
+        ({"MLproject": "conda_env: ../../env.yaml"}, "'../../env.yaml' is outside the codeset"),
+        ({"MLproject": "docker_env: {image: busybox}"}, "MLproject: docker_env: the image busybox needs no build"),
         ({"MLproject": "python_env: [env.yaml]"}, "MLproject: python_env: must be text, not a list"),
         ({"conda__yaml": "dependencies: {a: b}"}, "conda.yaml: dependencies: must be a list"),
-        ({"requirements__txt": "no-such-thing"}, "FUSEML_ENVIRONMENTS does not say in which folder"),
+        ({"requirements__txt": "no-such-thing"}, "FUSEML_ENVIRONMENTS is not set"),
     ],
 )
-def test_what_is_wrong_is_one_line(files: dict[str, str], cause: str, tmp_path: Path) -> None:
+def test_an_invalid_codeset_is_reported_in_one_line(files: dict[str, str], cause: str, tmp_path: Path) -> None:
     ended = steps.run("mlflow_builder", steps.codeset(tmp_path / "wrong", **files))
     assert (ended.code, ended.err.count("\n"), ended.outputs) == (1, 1, {})
     assert cause in ended.err
 
 
-def test_without_uv_the_message_says_what_to_install(tmp_path: Path, wheels: Path) -> None:
+def test_a_missing_uv_is_reported_with_its_installation(tmp_path: Path, wheels: Path) -> None:
     folder = steps.codeset(tmp_path / "codeset", requirements__txt="tiny-ml")
-    # -S hides the site packages, where the uv package may be; what the step needs of them is put on the path by hand.
+    # -S hides the site packages, which may hold uv; the step's own dependencies are put on the path by hand.
     import packaging
     import yaml
 
@@ -147,4 +149,4 @@ def test_without_uv_the_message_says_what_to_install(tmp_path: Path, wheels: Pat
     settings = {**variables(tmp_path, wheels), "PATH": "/nowhere", "PYTHONPATH": f"{steps.PACKAGES}:{tmp_path / 'few'}"}
     command = [steps.command("mlflow_builder")[0], "-S", "-m", "fuseml.steps.mlflow_builder"]
     ended = commands.run(command, cwd=folder, environment=steps.environment(folder, settings), code=None)
-    assert ended.stderr == "the program 'uv' is needed to make an environment and is not there: install it with 'pip install uv'\n"
+    assert ended.stderr == "the program 'uv' is missing, which builds environments: install it with 'pip install uv'\n"

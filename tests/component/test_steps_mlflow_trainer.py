@@ -1,4 +1,4 @@
-"""The trainer step against a real MLflow server: what it runs, what it records, which model it finds, how it fails."""
+"""The trainer step against a real MLflow server: command, records, selection of the model, failures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tags(item: Any) -> dict[str, str]:
     return {tag["key"]: tag["value"] for tag in item["tags"]}
 
 
-def test_the_shipped_example_is_trained_as_scikit_learn_would(trained: conftest.Trained) -> None:
+def test_the_shipped_example_has_the_metrics_of_scikit_learn(trained: conftest.Trained) -> None:
     from sklearn.datasets import load_diabetes
     from sklearn.linear_model import Ridge
     from sklearn.metrics import r2_score, root_mean_squared_error
@@ -57,21 +57,21 @@ def test_the_model_of_the_run_is_the_result(trained: conftest.Trained) -> None:
     }
 
 
-def test_the_run_in_mlflow_says_where_it_comes_from(trained: conftest.Trained) -> None:
+def test_the_run_in_mlflow_records_its_origin(trained: conftest.Trained) -> None:
     run = steps.call(f"{trained.mlflow}{API}/runs/get", run_id=trained.ended.outputs["mlflow-run"])["run"]
     assert run["info"]["status"] == "FINISHED"
     assert {(item["key"], item["value"]) for item in run["data"]["params"]} == {("alpha", "1.0")}
-    found = tags(run["data"])
-    assert found["mlflow.runName"] == found["fuseml.run"] == "mlflow-e2e-1"
-    assert found["mlflow.source.name"] == "workspace/sklearn-diabetes"
-    assert found["mlflow.source.type"] == "PROJECT"
-    assert found["mlflow.project.entryPoint"] == "main"
-    assert found["mlflow.source.git.commit"] == found["fuseml.commit"] == steps.COMMIT
-    assert found["fuseml.workflow"] == "mlflow-e2e"
+    run_tags = tags(run["data"])
+    assert run_tags["mlflow.runName"] == run_tags["fuseml.run"] == "mlflow-e2e-1"
+    assert run_tags["mlflow.source.name"] == "workspace/sklearn-diabetes"
+    assert run_tags["mlflow.source.type"] == "PROJECT"
+    assert run_tags["mlflow.project.entryPoint"] == "main"
+    assert run_tags["mlflow.source.git.commit"] == run_tags["fuseml.commit"] == steps.COMMIT
+    assert run_tags["fuseml.workflow"] == "mlflow-e2e"
 
 
-def test_the_log_says_how_long_the_training_took(trained: conftest.Trained) -> None:
-    assert re.search(r"the command ended with 0 after [\d.]+ s", trained.ended.out)
+def test_the_log_reports_the_duration_of_the_training(trained: conftest.Trained) -> None:
+    assert re.search(r"the command exited with code 0 after [\d.]+ s", trained.ended.out)
 
 
 def test_a_failing_command_fails_the_step_and_the_mlflow_run(mlflow_server: str, tmp_path: Path) -> None:
@@ -103,13 +103,13 @@ LOGS_WITHOUT_MLFLOW = textwrap.dedent(
         return json.load(urllib.request.urlopen(request))
     run, experiment = os.environ["MLFLOW_RUN_ID"], os.environ["MLFLOW_EXPERIMENT_ID"]
     for name in ("model", "other"):
-        made = post("logged-models", {"experiment_id": experiment, "name": name, "source_run_id": run})
-        print(name, made["model"]["info"]["model_id"])
+        created = post("logged-models", {"experiment_id": experiment, "name": name, "source_run_id": run})
+        print(name, created["model"]["info"]["model_id"])
     """
 )
 
 
-def test_a_model_that_is_only_logged_is_found_by_its_name(mlflow_server: str, tmp_path: Path) -> None:
+def test_an_unregistered_model_is_found_by_its_name(mlflow_server: str, tmp_path: Path) -> None:
     folder = steps.codeset(tmp_path / "logged", MLproject="name: logged", train__py=LOGS_WITHOUT_MLFLOW)
     ended = steps.run(
         "mlflow_trainer",
@@ -119,12 +119,12 @@ def test_a_model_that_is_only_logged_is_found_by_its_name(mlflow_server: str, tm
         FUSEML_MLFLOW_ARTIFACT_PATH="model",
     )
     assert ended.code == 0, ended.err
-    made = dict(line.split() for line in ended.out.splitlines() if re.match(r"(model|other) m-", line))
-    assert ended.outputs["model"] == f"models:/{made['model']}"
+    logged = dict(line.split() for line in ended.out.splitlines() if re.match(r"(model|other) m-", line))
+    assert ended.outputs["model"] == f"models:/{logged['model']}"
     assert "model-version" not in ended.outputs
 
 
-def test_a_training_that_logs_no_model_is_no_success(mlflow_server: str, tmp_path: Path) -> None:
+def test_a_training_without_a_model_fails(mlflow_server: str, tmp_path: Path) -> None:
     folder = steps.codeset(tmp_path / "forgetful", MLproject="entry_points: {main: {command: 'true'}}")
     ended = steps.run("mlflow_trainer", folder, MLFLOW_TRACKING_URI=mlflow_server)
     assert ended.code == 1
@@ -141,12 +141,12 @@ def test_a_training_that_logs_no_model_is_no_success(mlflow_server: str, tmp_pat
             "the entry point 'main' has no parameter 'beta'",
         ),
         ("entry_points: {main: {command: a}}", {"FUSEML_MLFLOW_ENTRYPOINT_ARGS": "beta"}, "must be name=value pairs"),
-        ("entry_points: {main: {command: a, parameters: {f: path}}}", {"FUSEML_F": "x.csv"}, "there is no file 'x.csv' in the codeset"),
+        ("entry_points: {main: {command: a, parameters: {f: path}}}", {"FUSEML_F": "x.csv"}, "no file 'x.csv' in the codeset"),
         ("entry_points: {main: {command: a}}", {}, "MLFLOW_TRACKING_URI must be the http(s) URL of an MLflow server"),
         ("entry_points: {main: {command: a}}", {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "no answer"),
     ],
 )
-def test_what_is_wrong_is_one_line(project: str, variables: dict[str, str], cause: str, tmp_path: Path) -> None:
+def test_an_invalid_project_or_input_is_reported_in_one_line(project: str, variables: dict[str, str], cause: str, tmp_path: Path) -> None:
     ended = steps.run("mlflow_trainer", steps.codeset(tmp_path / "wrong", MLproject=project), **variables)
     assert (ended.code, ended.err.count("\n"), ended.outputs) == (1, 1, {})
     assert cause in ended.err

@@ -1,4 +1,4 @@
-"""The predictor step against an API and an application that behave as the real ones do while a model is being replaced."""
+"""The predictor step against stand-ins of the API and of an application whose model is being replaced."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ MODEL = "models:/wine/2"
 
 
 class Platform(http.server.ThreadingHTTPServer):
-    """Registers applications; serves `answers` one after the other for an application's metadata, and `told` for the application, the last one for ever."""
+    """Registers applications. Responds with `answers` in turn for the metadata, and with `records` in turn for the application; the last one is
+    repeated."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.applications: list[Any] = []
         self.tokens: list[str | None] = []
         self.answers: list[tuple[int, object]] = []
-        self.told: list[object] = []
+        self.records: list[object] = []
         self.refusal: tuple[int, object] | None = None
 
     @property
@@ -48,7 +49,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == f"/apps/{NAME}/v2/models/{NAME}":
             self.answer(*(self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]))
         elif self.path == f"/applications/{NAME}":
-            self.answer(200, self.server.told.pop(0) if len(self.server.told) > 1 else self.server.told[0])
+            self.answer(200, self.server.records.pop(0) if len(self.server.records) > 1 else self.server.records[0])
         else:
             self.answer(404, {"message": f"nothing at {self.path}"})
 
@@ -91,7 +92,7 @@ def predict(platform: Platform, tmp_path: Path, **variables: str) -> steps.Ended
     return steps.run("predictor", steps.codeset(tmp_path / "wine"), **{**settings, **variables})
 
 
-def test_the_step_ends_when_the_new_model_has_taken_over(platform: Platform, tmp_path: Path) -> None:
+def test_the_step_ends_once_the_new_model_is_served(platform: Platform, tmp_path: Path) -> None:
     starting = 503, {"name": "unavailable", "message": "the model server is starting", "temporary": True}
     platform.answers = [serving("models:/wine/1"), starting, serving(MODEL)]
     ended = predict(platform, tmp_path, FUSEML_RUNTIME="fuseml.local/mlflow-trainer:0123")
@@ -121,9 +122,9 @@ def test_the_step_ends_when_the_new_model_has_taken_over(platform: Platform, tmp
     assert "t0ken" not in ended.out + ended.err
 
 
-def test_where_the_address_is_not_known_before_the_record_tells_it(platform: Platform, tmp_path: Path) -> None:
+def test_the_record_provides_an_address_that_is_not_known_before(platform: Platform, tmp_path: Path) -> None:
     url = f"http://{NAME}.models.example.com/v2/models/{NAME}/infer"
-    platform.told = [
+    platform.records = [
         {"revision": 2, "status": "starting", "cause": "the model is being loaded"},
         {"revision": 2, "status": "ready", "url": url},
     ]
@@ -138,18 +139,21 @@ def test_where_the_address_is_not_known_before_the_record_tells_it(platform: Pla
 
 
 @pytest.mark.parametrize(
-    ("told", "cause"),
+    ("record", "cause"),
     [
         (
             {"revision": 2, "status": "failed", "cause": "no module named torch"},
             f"the application '{NAME}' cannot serve {MODEL}: no module named torch",
         ),
-        ({"revision": 3, "status": "starting"}, f"the application '{NAME}' was registered anew by somebody else; this one is revision 2"),
+        (
+            {"revision": 3, "status": "starting"},
+            f"the application '{NAME}' was replaced by another registration; this run registered revision 2",
+        ),
     ],
     ids=["it failed", "it was replaced"],
 )
-def test_what_the_record_says_ends_the_waiting(platform: Platform, tmp_path: Path, told: object, cause: str) -> None:
-    platform.told = [told]
+def test_a_permanent_problem_in_the_record_ends_the_step(platform: Platform, tmp_path: Path, record: object, cause: str) -> None:
+    platform.records = [record]
     ended = predict(platform, tmp_path, FUSEML_APPS_URL="")
     assert (ended.code, ended.err) == (1, f"{cause}\n")
 
@@ -161,14 +165,14 @@ def test_the_token_does_not_go_to_another_host(platform: Platform, tmp_path: Pat
     assert platform.tokens == ["Bearer t0ken", None, None]
 
 
-def test_a_model_that_cannot_be_served_fails_at_once_with_the_servers_words(platform: Platform, tmp_path: Path) -> None:
+def test_an_unservable_model_fails_at_once_with_the_servers_message(platform: Platform, tmp_path: Path) -> None:
     platform.answers = [(500, {"name": "fault", "message": "cannot load models:/wine/2: no module named torch", "temporary": False})]
     ended = predict(platform, tmp_path)
     assert (ended.code, ended.outputs) == (1, {})
     assert ended.err == f"the application '{NAME}' cannot serve models:/wine/2: cannot load models:/wine/2: no module named torch\n"
 
 
-def test_waiting_has_an_end_and_says_what_was_missing(platform: Platform, tmp_path: Path) -> None:
+def test_a_timeout_reports_the_last_problem(platform: Platform, tmp_path: Path) -> None:
     platform.answers = [serving("models:/wine/1")]
     ended = predict(platform, tmp_path, FUSEML_TIMEOUT="1")
     assert ended.code == 1
@@ -191,7 +195,7 @@ def test_a_refused_registration_is_the_cause(platform: Platform, tmp_path: Path)
         ({"FUSEML_API_URL": ""}, "FUSEML_API_URL is not set: give the workflow step an extension"),
     ],
 )
-def test_what_is_wrong_is_one_line(platform: Platform, variables: dict[str, str], cause: str, tmp_path: Path) -> None:
+def test_an_invalid_input_is_reported_in_one_line(platform: Platform, variables: dict[str, str], cause: str, tmp_path: Path) -> None:
     ended = predict(platform, tmp_path, **variables)
     assert (ended.code, ended.err.count("\n"), platform.applications) == (1, 1, [])
     assert cause in ended.err

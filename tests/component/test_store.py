@@ -260,7 +260,7 @@ def test_an_invented_cursor_is_refused(store: database.Database, cursor: str) ->
 
 @pytest.mark.parametrize("cursor", ["WyJhIl0", "WzFlOTld", "WzEuNV0", paging._encode([1 << 70])])
 def test_a_cursor_of_another_list_is_refused(store: database.Database, cursor: str) -> None:
-    with pytest.raises(errors.InvalidError, match="the cursor is not one that this"), store.read() as session:
+    with pytest.raises(errors.InvalidError, match="the cursor is not one of this"), store.read() as session:
         runs.page(session, paging.Page(1, cursor))
 
 

@@ -1,4 +1,4 @@
-"""What every store of contents must do: a folder, a bucket of moto's server, and one of the server that FUSEML_S3 names."""
+"""Contract of contents: a folder, a bucket of moto's server, and a bucket of the server at FUSEML_S3."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
 
 @pytest.fixture(scope="module")
 def named() -> Iterator[tuple[str, s3.Account]]:
-    with servers.bucket() as made:
-        yield made
+    with servers.bucket() as bucket:
+        yield bucket
 
 
 Fetch = Callable[[str], bytes]
@@ -34,18 +34,18 @@ Fetch = Callable[[str], bytes]
 
 @pytest.fixture(params=["folder", "bucket", "named"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Contents, Fetch]]:
-    """A new store, and how to open its links."""
+    """A new store, and a function that opens its links."""
     if request.param == "folder":
         yield filesystem.FileContents(tmp_path / "contents"), fetch
         return
     if request.param == "named":
         name, account = request.getfixturevalue("named")
-        made, opened = s3.S3Contents(name, tmp_path.name, account), fetch
+        bucket, fetcher = s3.S3Contents(name, tmp_path.name, account), fetch
     else:
         server: servers.Server = request.getfixturevalue("server")
-        made, opened = s3.S3Contents(servers.BUCKET, tmp_path.name, server.account), server.fetch
-    yield made, opened
-    made.close()
+        bucket, fetcher = s3.S3Contents(servers.BUCKET, tmp_path.name, server.account), server.fetch
+    yield bucket, fetcher
+    bucket.close()
 
 
 @pytest.fixture
@@ -62,13 +62,13 @@ def read(contents: Contents, key: str = KEY, offset: int = 0, limit: int | None 
     return b"".join(contents.get(key, offset, limit))
 
 
-def test_what_was_put_is_there_byte_by_byte(contents: Contents) -> None:
+def test_stored_bytes_are_read_unchanged(contents: Contents) -> None:
     every = bytes(range(256)) * 3
     assert contents.put(KEY, [every[:1], b"", every[1:]]) == len(every)
     assert (read(contents), contents.size(KEY)) == (every, len(every))
 
 
-def test_any_part_can_be_read_and_nothing_is_behind_the_end(contents: Contents) -> None:
+def test_any_range_can_be_read_and_is_empty_behind_the_end(contents: Contents) -> None:
     contents.put(KEY, [b"0123456789"])
     parts = [(0, None), (3, None), (3, 4), (8, 9), (0, 0), (3, 0), (10, None), (10, 5), (99, None), (99, 1)]
     assert [read(contents, KEY, *part) for part in parts] == [
@@ -85,18 +85,18 @@ def test_any_part_can_be_read_and_nothing_is_behind_the_end(contents: Contents) 
     ]
 
 
-def test_an_empty_body_is_something(contents: Contents) -> None:
+def test_empty_contents_exist(contents: Contents) -> None:
     assert contents.put(KEY, []) == 0
     assert (read(contents), read(contents, offset=1), contents.size(KEY)) == (b"", b"", 0)
 
 
-def test_putting_again_replaces(contents: Contents) -> None:
+def test_a_second_put_replaces_the_contents(contents: Contents) -> None:
     contents.put(KEY, [b"long and old"])
     contents.put(KEY, [b"new"])
     assert (read(contents), contents.size(KEY)) == (b"new", 3)
 
 
-def test_what_is_not_there_is_not_found_and_can_be_deleted(contents: Contents) -> None:
+def test_missing_contents_are_not_found_and_can_be_deleted(contents: Contents) -> None:
     for call in (lambda: read(contents), lambda: read(contents, limit=0), lambda: read(contents, offset=5), lambda: contents.size(KEY)):
         with pytest.raises(errors.NotFoundError, match=KEY):
             call()
@@ -112,7 +112,7 @@ def test_what_is_not_there_is_not_found_and_can_be_deleted(contents: Contents) -
 @pytest.mark.parametrize(
     "key", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".", "a/.hidden", "a\\b", "a\0b", "a\nb", "-a", "x" * 501, "ä"]
 )
-def test_what_could_lead_out_is_no_key(contents: Contents, key: str) -> None:
+def test_an_invalid_key_is_refused(contents: Contents, key: str) -> None:
     for call in (
         lambda: contents.put(key, [b"x"]),
         lambda: read(contents, key),
@@ -124,7 +124,7 @@ def test_what_could_lead_out_is_no_key(contents: Contents, key: str) -> None:
             call()
 
 
-def test_a_body_that_fails_in_the_middle_leaves_what_was_there(contents: Contents) -> None:
+def test_a_failed_put_leaves_the_former_contents(contents: Contents) -> None:
     contents.put(KEY, [b"old"])
 
     def failing(size: int) -> Iterator[bytes]:
@@ -137,14 +137,14 @@ def test_a_body_that_fails_in_the_middle_leaves_what_was_there(contents: Content
         assert read(contents) == b"old"
 
 
-def test_a_large_body_passes_through_in_pieces(contents: Contents) -> None:
+def test_large_contents_are_streamed(contents: Contents) -> None:
     block, count = b"0123456789abcdef" * 4096 + b"!", 300
-    taken = 0
+    consumed = 0
 
     def blocks() -> Iterator[bytes]:
-        nonlocal taken
+        nonlocal consumed
         for _ in range(count):
-            taken += 1
+            consumed += 1
             yield block
 
     size = contents.put(KEY, blocks())
@@ -158,7 +158,7 @@ def test_a_large_body_passes_through_in_pieces(contents: Contents) -> None:
     assert read(contents, KEY, len(block) * 200, 5) == b"01234"
 
 
-def test_who_puts_at_the_same_time_leaves_one_of_the_bodies_whole(contents: Contents) -> None:
+def test_concurrent_puts_leave_one_of_the_contents_complete(contents: Contents) -> None:
     bodies = [bytes([65 + number]) * 100_000 for number in range(8)]
     threads = [threading.Thread(target=contents.put, args=(KEY, [body[:50_000], body[50_000:]])) for body in bodies] + [
         threading.Thread(target=contents.put, args=(f"runs/other/{number}", [body])) for number, body in enumerate(bodies)

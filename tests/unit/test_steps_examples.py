@@ -1,4 +1,4 @@
-"""The shipped examples are valid documents of their kinds. That they run is shown with a real MLflow, in the component tests."""
+"""The shipped examples are valid documents. The component tests run them with a real MLflow."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ EXAMPLES = Path(fuseml.__file__).parent / "examples"
 
 @pytest.mark.parametrize("file", sorted((EXAMPLES / "workflows").glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_workflow_loads_without_a_warning_and_pins_its_images(file: Path) -> None:
-    loaded = loading.load(file.read_text())
-    assert lint.lint(loaded) == []
-    assert loaded.name == file.stem
-    for step in loaded.steps:
+    workflow = loading.load(file.read_text())
+    assert lint.lint(workflow) == []
+    assert workflow.name == file.stem
+    for step in workflow.steps:
         assert "{{" in step.image or (":" in step.image and not step.image.endswith(":latest"))
 
 
@@ -31,6 +31,6 @@ def test_the_dependency_files_of_a_codeset_agree(folder: Path) -> None:
     project = mlproject.parse(read("MLproject"))
     assert project.name == folder.name
     assert project.entry_point("main").command_line(project.entry_point("main").values({})).startswith("python train.py")
-    found = [requirements.parse(name, read(name), read) for name in ("python_env.yaml", "conda.yaml", "requirements.txt")]
-    assert len({environment.requirements for environment in found}) == 1
+    environments = [requirements.parse(name, read(name), read) for name in ("python_env.yaml", "conda.yaml", "requirements.txt")]
+    assert len({environment.requirements for environment in environments}) == 1
     assert yaml.safe_load(read("MLproject"))["python_env"] == "python_env.yaml"

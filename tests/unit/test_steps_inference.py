@@ -38,7 +38,7 @@ def test_named_tensors_become_the_columns_of_a_frame() -> None:
     assert frame["age"].dtype == "float64"
 
 
-def test_one_matrix_as_wide_as_the_columns_is_enough() -> None:
+def test_one_matrix_becomes_all_columns() -> None:
     frame = decode(tensor("predict", "FP64", [[1, 2], [3, 4.5]], [2, 2]), fields=NUMBERS)
     assert frame.to_dict("list") == {"a": [1.0, 3.0], "b": [2.0, 4.5]}
     assert frame["b"].dtype == "float32"
@@ -52,7 +52,7 @@ def test_a_model_without_columns_gets_arrays() -> None:
 
 
 @given(st.lists(st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.none()), min_size=1, max_size=20))
-def test_numbers_survive_the_way_in_and_out(values: list[float | None]) -> None:
+def test_numbers_round_trip(values: list[float | None]) -> None:
     array = decode(tensor("x", "FP64", values), fields=[])
     assert array.dtype == "float64"
     [out] = inference.encode(array, [])
@@ -60,7 +60,7 @@ def test_numbers_survive_the_way_in_and_out(values: list[float | None]) -> None:
 
 
 @given(st.sampled_from(["INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]), st.data())
-def test_whole_numbers_keep_their_width(datatype: str, data: st.DataObject) -> None:
+def test_integers_keep_their_width(datatype: str, data: st.DataObject) -> None:
     bits, unsigned = int(datatype.rpartition("T")[2]), datatype.startswith("U")
     low, high = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     values = data.draw(st.lists(st.integers(low, high), min_size=1, max_size=10))
@@ -71,7 +71,7 @@ def test_whole_numbers_keep_their_width(datatype: str, data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize(
-    ("request_body", "complaint"),
+    ("request_body", "message"),
     [
         ([], "must be a JSON object"),
         ({"inputs": []}, "must be a JSON object"),
@@ -84,14 +84,14 @@ def test_whole_numbers_keep_their_width(datatype: str, data: st.DataObject) -> N
         ({"inputs": [tensor("age", "INT32", [1.5])]}, "inputs[0].data: holds values that are not INT32"),
         ({"inputs": [tensor("age", "BYTES", [1])]}, "inputs[0].data: BYTES must be text"),
         ({"inputs": [tensor("age", "FP64", [[1], [1, 2]])]}, "inputs[0].data: the rows differ in length"),
-        ({"inputs": [tensor("age", "FP64", [1]), tensor("age", "FP64", [1])]}, "inputs[1].name: 'age' stands there twice"),
+        ({"inputs": [tensor("age", "FP64", [1]), tensor("age", "FP64", [1])]}, "inputs[1].name: 'age' is used twice"),
         (
             {"inputs": [tensor("age", "FP64", [1]), tensor("town", "BYTES", ["x"])]},
-            "the input 'city' is missing; the model takes: age, city",
+            "the input 'city' is missing; the model's inputs are: age, city",
         ),
         (
             {"inputs": [tensor("age", "FP64", [1]), tensor("city", "BYTES", ["x"]), tensor("sex", "INT8", [1])]},
-            "the model has no input 'sex'; the model takes: age, city, rank",
+            "the model has no input 'sex'; the model's inputs are: age, city, rank",
         ),
         ({"inputs": [tensor("age", "FP64", [1]), tensor("city", "BYTES", ["x", "y"])]}, "the inputs differ in their number of rows"),
         ({"inputs": [tensor("age", "FP64", [1, 2], [1, 2]), tensor("city", "BYTES", ["x"])]}, "the input 'age' is a column"),
@@ -101,10 +101,10 @@ def test_whole_numbers_keep_their_width(datatype: str, data: st.DataObject) -> N
         ),
     ],
 )
-def test_a_wrong_request_is_explained(request_body: object, complaint: str) -> None:
+def test_an_invalid_request_is_explained(request_body: object, message: str) -> None:
     with pytest.raises(inference.RequestError) as raised:
         inference.decode(json.loads(json.dumps(request_body)), COLUMNS)
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_a_tensor_model_names_its_inputs_when_one_is_unknown() -> None:
@@ -129,9 +129,9 @@ def test_a_tensor_model_names_its_inputs_when_one_is_unknown() -> None:
         (numpy.array(["2026-01-02"], dtype="datetime64[D]"), [("output-0", "BYTES", [1], ["2026-01-02"])]),
     ],
 )
-def test_a_prediction_of_any_kind_becomes_tensors(prediction: object, tensors: list[tuple[str, str, list[int], list[object]]]) -> None:
-    made = inference.encode(prediction, [])
-    assert [(item["name"], item["datatype"], item["shape"], item["data"]) for item in made] == tensors
+def test_every_kind_of_prediction_becomes_tensors(prediction: object, tensors: list[tuple[str, str, list[int], list[object]]]) -> None:
+    encoded = inference.encode(prediction, [])
+    assert [(item["name"], item["datatype"], item["shape"], item["data"]) for item in encoded] == tensors
 
 
 def test_only_the_requested_outputs_are_returned() -> None:

@@ -1,4 +1,4 @@
-"""The bytes of a layer, and the documents of an image with one more."""
+"""The bytes of a layer, and the documents of an image with an added layer."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def packed(folder: Path) -> tuple[layers.Layer, bytes]:
     return layers.pack(folder, "/opt/it", file), file.getvalue()
 
 
-def plant(folder: Path, tree: Any, time: int, *, backwards: bool) -> None:
+def write_tree(folder: Path, tree: Any, time: int, *, backwards: bool) -> None:
     folder.mkdir(mode=0o700)
     for name, content in sorted(tree.items(), reverse=backwards):
         if isinstance(content, dict):
-            plant(folder / name, content, time, backwards=backwards)
+            write_tree(folder / name, content, time, backwards=backwards)
         else:
             (folder / name).write_bytes(content)
             (folder / name).chmod(0o600)
@@ -39,28 +39,28 @@ def plant(folder: Path, tree: Any, time: int, *, backwards: bool) -> None:
 
 @given(tree=TREE, time=st.integers(1, 2**31))
 @settings(max_examples=50)
-def test_the_same_content_is_the_same_layer_whenever_and_wherever_it_was_made(tree: Any, time: int) -> None:
+def test_equal_contents_give_equal_layers_whatever_their_times_and_places(tree: Any, time: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         one, other = Path(scratch, "one"), Path(scratch, "other")
-        plant(one, tree, time, backwards=False)
-        plant(other, tree, 1, backwards=True)
+        write_tree(one, tree, time, backwards=False)
+        write_tree(other, tree, 1, backwards=True)
         layer, data = packed(one)
         assert (layer, data) == packed(other)
     content = gzip.decompress(data)
     assert layer == layers.Layer(layers.Blob(layers.digest(data), len(data)), layers.digest(content))
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        found = {entry.name.removeprefix("opt/it").removeprefix("/"): entry for entry in archive.getmembers()}
+        entries = {entry.name.removeprefix("opt/it").removeprefix("/"): entry for entry in archive.getmembers()}
         for name, given in tree.items():
             for path, expected in (
                 {f"{name}/{inner}": more for inner, more in given.items()}.items() if isinstance(given, dict) else [(name, given)]
             ):
-                kept = archive.extractfile(found[path])
-                assert kept is not None
-                assert kept.read() == expected
-    assert {(entry.uid, entry.gid, entry.uname, entry.gname, entry.mtime) for entry in found.values()} == {(0, 0, "", "", 0)}
+                content_of = archive.extractfile(entries[path])
+                assert content_of is not None
+                assert content_of.read() == expected
+    assert {(entry.uid, entry.gid, entry.uname, entry.gname, entry.mtime) for entry in entries.values()} == {(0, 0, "", "", 0)}
 
 
-def test_what_an_entry_is_stays_and_links_within_stay_within(tmp_path: Path) -> None:
+def test_entries_keep_their_types_and_links_within_the_folder_stay_within(tmp_path: Path) -> None:
     folder = tmp_path / "it"
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "run").write_text("#!/bin/sh\n")
@@ -70,9 +70,9 @@ def test_what_an_entry_is_stays_and_links_within_stay_within(tmp_path: Path) -> 
         (folder / "bin" / name).symlink_to(target)
     os.mkfifo(folder / "pipe")
     with tarfile.open(fileobj=io.BytesIO(packed(folder)[1])) as archive:
-        found = {entry.name: (entry.mode, entry.type, entry.linkname) for entry in archive}
+        entries = {entry.name: (entry.mode, entry.type, entry.linkname) for entry in archive}
     link = (0o777, tarfile.SYMTYPE)
-    assert found == {
+    assert entries == {
         "opt/it": (0o755, tarfile.DIRTYPE, ""),
         "opt/it/bin": (0o755, tarfile.DIRTYPE, ""),
         "opt/it/bin/run": (0o755, tarfile.REGTYPE, ""),
@@ -102,7 +102,7 @@ CONFIGURATION = {
 }
 
 
-def test_the_documents_of_an_image_with_one_more_layer() -> None:
+def test_the_documents_of_an_image_with_an_added_layer() -> None:
     manifest, written = layers.appended(MANIFEST, CONFIGURATION, LAYER, "/opt/it/bin", {"base": "other"})
     assert json.loads(written) == {
         **CONFIGURATION,
@@ -122,7 +122,7 @@ def test_the_documents_of_an_image_with_one_more_layer() -> None:
     assert CONFIGURATION["rootfs"] == {"type": "layers", "diff_ids": ["sha256:old-unpacked"]}
 
 
-def test_a_configuration_that_says_little_and_a_manifest_of_docker() -> None:
+def test_a_minimal_configuration_and_a_manifest_of_docker() -> None:
     manifest, written = layers.appended({**MANIFEST, "mediaType": layers.DOCKER_MANIFEST}, {"rootfs": {"diff_ids": []}}, LAYER, "/p", {})
     assert json.loads(written) == {
         "config": {"Env": ["PATH=/p:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Labels": {}},
@@ -131,12 +131,12 @@ def test_a_configuration_that_says_little_and_a_manifest_of_docker() -> None:
     assert manifest["layers"][-1]["mediaType"] == "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
-def test_an_index_has_an_image_for_each_machine() -> None:
+def test_the_manifest_of_a_machine_is_selected_from_an_index() -> None:
     entries = [{"digest": name, "platform": {"os": "linux", "architecture": name}} for name in ("arm64", "amd64")]
     index = {"manifests": [{"digest": "attestation", "platform": {"os": "unknown", "architecture": "unknown"}}, *entries]}
     assert layers.platform_manifest(index, "x86_64", "it") == "amd64"
     assert layers.platform_manifest(index, "aarch64", "it") == "arm64"
     with pytest.raises(
-        sdk.StepError, match="the image it is not there for linux/riscv64, only for unknown/unknown, linux/arm64, linux/amd64"
+        sdk.StepError, match="the image it has no manifest for linux/riscv64, only for unknown/unknown, linux/arm64, linux/amd64"
     ):
         layers.platform_manifest(index, "riscv64", "it")

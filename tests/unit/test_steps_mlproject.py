@@ -1,4 +1,4 @@
-"""MLproject files: what they say, the command that an entry point becomes, and complaints that name the key."""
+"""MLproject files: their content, the command line of an entry point, and errors that name the key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_project_has_an_environment_and_entry_points() -> None:
     assert project.entry_point("main").parameters["data"] == mlproject.Parameter("data", "path")
 
 
-def test_given_values_come_before_defaults() -> None:
+def test_given_values_override_defaults() -> None:
     main = mlproject.parse(FILE).entry_point("main")
     assert main.values({"data": "a.csv", "alpha": "0.1"}) == {"alpha": "0.1", "data": "a.csv", "rounds": "10"}
 
@@ -48,7 +48,7 @@ def test_a_script_is_an_entry_point_too() -> None:
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-def test_a_value_is_one_argument_of_the_command_whatever_it_holds(value: str) -> None:
+def test_every_value_is_one_argument_of_the_command(value: str) -> None:
     point = entry_point("train --name {name}", "{name: string}")
     assert shlex.split(point.command_line({"name": value})) == ["train", "--name", value]
 
@@ -66,7 +66,7 @@ def test_the_file_name_is_found_in_any_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("entry_points: [main]", "MLproject: entry_points: must be a mapping of keys to values, not a list"),
         ("entry_points: {main: {parameters: {}}}", "MLproject: entry_points.main.command: is missing"),
@@ -79,21 +79,21 @@ def test_the_file_name_is_found_in_any_case() -> None:
         ("- a", "MLproject: must be a mapping of keys to values, not a list"),
     ],
 )
-def test_a_broken_file_is_explained_by_file_and_key(text: str, complaint: str) -> None:
+def test_a_broken_file_is_explained_by_file_and_key(text: str, message: str) -> None:
     with pytest.raises(sdk.StepError) as raised:
         mlproject.parse(text)
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("command", "parameters", "given", "complaint"),
+    ("command", "parameters", "given", "message"),
     [
         ("a", "{x: string}", {}, "entry_points.main.parameters.x: no value: set the step input 'x'"),
         (
             "a",
             "{x: string}",
             {"x": "1", "y": "2"},
-            "the entry point 'main' has no parameter 'y'; MLproject: entry_points.main.parameters knows: x",
+            "the entry point 'main' has no parameter 'y'; MLproject: entry_points.main.parameters declares: x",
         ),
         ("a", "{x: float}", {"x": "one"}, "entry_points.main.parameters.x: the value 'one' is not a number"),
         ("a", "{x: uri}", {"x": "data.csv"}, "entry_points.main.parameters.x: the value 'data.csv' is not a URI"),
@@ -101,13 +101,13 @@ def test_a_broken_file_is_explained_by_file_and_key(text: str, complaint: str) -
         ("a {x", "{x: string}", {"x": "1"}, "entry_points.main.command: expected '}'"),
     ],
 )
-def test_a_command_that_cannot_be_made_is_explained(command: str, parameters: str, given: dict[str, str], complaint: str) -> None:
+def test_invalid_parameters_are_explained(command: str, parameters: str, given: dict[str, str], message: str) -> None:
     point = entry_point(command, parameters)
     with pytest.raises(sdk.StepError) as raised:
         point.command_line(point.values(given))
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
 
 
-def test_an_unknown_entry_point_names_the_known_ones() -> None:
-    with pytest.raises(sdk.StepError, match=r"there is no 'trian' \(known: main, test\)"):
+def test_an_unknown_entry_point_is_refused_with_the_declared_ones() -> None:
+    with pytest.raises(sdk.StepError, match=r"no 'trian' \(declared: main, test\)"):
         mlproject.parse(FILE).entry_point("trian")

@@ -1,4 +1,4 @@
-"""Names of images, and the accounts for them."""
+"""Image references, and the accounts of registries."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def auth(text: str) -> str:
         ("fuseml/trainer", "docker.io", "fuseml/trainer", ""),
     ],
 )
-def test_a_name_says_registry_repository_and_version(text: str, registry: str, repository: str, version: str) -> None:
+def test_a_name_is_parsed_into_registry_repository_and_version(text: str, registry: str, repository: str, version: str) -> None:
     assert references.parse(text, "it") == references.Reference(registry, repository, version)
 
 
 @pytest.mark.parametrize("text", ["", "Upper/case", "a//b", "a:", "a@sha256:12", "https://registry.example.com/a", "a b", "a:" + "x" * 129])
-def test_other_texts_are_no_names(text: str) -> None:
+def test_an_invalid_name_is_refused(text: str) -> None:
     with pytest.raises(sdk.StepError, match=r"the image is '.*', which is no image name such as"):
         references.parse(text, "the image")
 
@@ -50,11 +50,11 @@ def test_other_texts_are_no_names(text: str) -> None:
         ("localhost.example.com/a", "https://localhost.example.com"),
     ],
 )
-def test_plain_http_is_for_those_that_are_named_and_for_this_machine(text: str, url: str) -> None:
+def test_plain_http_is_for_listed_registries_and_for_this_machine(text: str, url: str) -> None:
     assert references.parse(text, "it").url(["registry.local:5000"]) == url
 
 
-def test_the_account_is_that_of_the_entry_that_says_most(tmp_path: Path) -> None:
+def test_the_most_specific_entry_is_the_account(tmp_path: Path) -> None:
     accounts = {
         "https://index.docker.io/v1/": {"auth": auth("hub:1")},
         "registry.example.com": {"auth": auth("host:with:colons")},
@@ -66,24 +66,24 @@ def test_the_account_is_that_of_the_entry_that_says_most(tmp_path: Path) -> None
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"auths": accounts, "credsStore": "desktop"}))
 
-    def found(image: str) -> tuple[str, str] | None:
+    def account_of(image: str) -> tuple[str, str] | None:
         account = references.account([tmp_path / "none.json", file], references.parse(image, "it"))
         return (account.user, account.password or account.identity) if account else None
 
-    assert found("python") == ("hub", "1")
-    assert found("registry.example.com/mine") == ("host", "with:colons")
-    assert found("registry.example.com/team/mine") == ("team", "2")
-    assert found("registry.example.com/team/other") == ("other", "3")
-    assert found("registry.example.com/teams/other") == ("host", "with:colons")
-    assert found("tokens.example.com/a") == ("<token>", "4")
-    assert found("empty.example.com/a") is None
-    assert found("elsewhere.example.com/a") is None
+    assert account_of("python") == ("hub", "1")
+    assert account_of("registry.example.com/mine") == ("host", "with:colons")
+    assert account_of("registry.example.com/team/mine") == ("team", "2")
+    assert account_of("registry.example.com/team/other") == ("other", "3")
+    assert account_of("registry.example.com/teams/other") == ("host", "with:colons")
+    assert account_of("tokens.example.com/a") == ("<token>", "4")
+    assert account_of("empty.example.com/a") is None
+    assert account_of("elsewhere.example.com/a") is None
 
 
 @pytest.mark.parametrize(
     "text", ["canary", '{"auths": ["canary"]}', '{"auths": {"a.b": {"auth": "canary!"}}}', '{"auths": {"a.b": "canary"}}']
 )
-def test_a_broken_file_is_named_and_not_shown(text: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_named_without_its_content(text: str, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(text)
     with pytest.raises(sdk.StepError) as caught:
@@ -92,11 +92,11 @@ def test_a_broken_file_is_named_and_not_shown(text: str, tmp_path: Path) -> None
     assert "canary" not in str(caught.value)
 
 
-def test_accounts_are_looked_for_where_docker_and_tekton_have_them() -> None:
-    found = references.places({"DOCKER_CONFIG": "/a", "HOME": "/b"})
-    assert [str(file) for file in found] == ["/a/config.json", "/b/.docker/config.json", "/tekton/creds/.docker/config.json"]
-    assert [str(file) for file in references.places({})] == ["/tekton/creds/.docker/config.json"]
+def test_accounts_are_read_from_the_files_of_docker_and_tekton() -> None:
+    files = references.account_files({"DOCKER_CONFIG": "/a", "HOME": "/b"})
+    assert [str(file) for file in files] == ["/a/config.json", "/b/.docker/config.json", "/tekton/creds/.docker/config.json"]
+    assert [str(file) for file in references.account_files({})] == ["/tekton/creds/.docker/config.json"]
 
 
-def test_no_password_is_shown() -> None:
+def test_the_representation_of_an_account_hides_its_password() -> None:
     assert "canary" not in repr(references.Account("me", "canary", "canary"))

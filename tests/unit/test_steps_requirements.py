@@ -1,4 +1,4 @@
-"""Dependency files: three formats, one normalised environment, one key for one content, and what a running environment lacks."""
+"""Dependency files: three formats, one normalised environment, one key for one content, and the unmet requirements of an environment."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from fuseml.steps import requirements, sdk
 
 
-def nothing_else(name: str) -> str:
+def missing(name: str) -> str:
     raise sdk.StepError(f"there is no file {name}")
 
 
 def parse(name: str, text: str, **others: str) -> requirements.Environment:
     files = {key.replace("_", "."): value for key, value in others.items()}
-    return requirements.parse(name, text, lambda file: files[file] if file in files else nothing_else(file))
+    return requirements.parse(name, text, lambda file: files[file] if file in files else missing(file))
 
 
-def test_the_three_formats_mean_the_same() -> None:
+def test_the_three_formats_are_equivalent() -> None:
     plain = parse("requirements.txt", "mlflow>=3.17\nscikit-learn==1.9.1\n")
     python_env = parse("python_env.yaml", "dependencies: [scikit-learn==1.9.1, mlflow>=3.17]\nbuild_dependencies: [pip]")
     conda = parse("conda.yaml", "channels: [conda-forge]\ndependencies: [pip, scikit-learn==1.9.1, {pip: [mlflow>=3.17]}]")
@@ -30,13 +30,13 @@ LINES = ["Scikit_Learn == 1.9.1", "mlflow[auth]>=3.17,<4", 'tomli; python_versio
 
 
 @given(st.permutations(LINES), st.lists(st.sampled_from(["", "  # a comment", "\t"]), max_size=3))
-def test_order_comments_and_doubles_do_not_change_the_key(lines: list[str], noise: list[str]) -> None:
+def test_order_comments_and_duplicates_do_not_change_the_key(lines: list[str], noise: list[str]) -> None:
     reference = parse("requirements.txt", "\n".join(LINES))
     assert parse("requirements.txt", "\n".join([*noise, *lines, lines[0] + "  # again"])).key() == reference.key()
 
 
 @pytest.mark.parametrize("changed", ["mlflow==3.17.1", "mlflow==3.17.2\nnumpy", "--pre\nmlflow==3.17.2", "mlflow==3.17.2\n-c limits"])
-def test_another_content_is_another_key(changed: str) -> None:
+def test_another_content_has_another_key(changed: str) -> None:
     first, second = parse("requirements.txt", "mlflow==3.17.2"), parse("requirements.txt", changed, limits="numpy<3")
     assert first.key() != second.key()
     assert first.key(index="a") != first.key(index="b")
@@ -63,7 +63,7 @@ def test_conda_requirements_are_read_as_python_requirements_and_noted(conda: str
     assert "instead of conda" in environment.notes[0]
 
 
-def test_channels_that_do_not_count_are_noted() -> None:
+def test_unused_channels_and_variables_are_noted() -> None:
     notes = parse("conda.yaml", "channels: [pytorch, defaults]\nvariables: {A: b}\ndependencies: []").notes
     assert "'pytorch' is not used" in notes[0]
     assert "variables are not set" in notes[1]
@@ -84,14 +84,14 @@ def test_included_files_are_followed() -> None:
     assert environment.constraints == ("c<2",)
 
 
-def test_hashes_and_continued_lines_are_kept_together() -> None:
+def test_hashes_on_continued_lines_belong_to_their_requirement() -> None:
     environment = parse("requirements.txt", "a==1 \\\n  --hash=sha256:bb \\\n  --hash=sha256:aa\n")
     assert environment.requirements == ("a==1 --hash=sha256:aa --hash=sha256:bb",)
     assert environment.file() == "a==1 --hash=sha256:aa --hash=sha256:bb\n"
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "complaint"),
+    ("name", "text", "message"),
     [
         ("python_env.yaml", "python: 3.10", 'python_env.yaml: python: write the version in quotes, as in python: "3.11"'),
         ("python_env.yaml", 'python: "new"', "python_env.yaml: python: 'new' is not a Python version"),
@@ -106,10 +106,10 @@ def test_hashes_and_continued_lines_are_kept_together() -> None:
         ("requirements.txt", "-r a.txt", "there is no file a.txt"),
     ],
 )
-def test_a_broken_file_is_explained_by_file_and_key(name: str, text: str, complaint: str) -> None:
+def test_an_invalid_file_is_explained_by_file_and_key(name: str, text: str, message: str) -> None:
     with pytest.raises(sdk.StepError) as raised:
         parse(name, text)
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_files_that_include_one_another_are_refused() -> None:
@@ -133,18 +133,18 @@ INSTALLED: dict[str, tuple[str, list[str]]] = {
         ('torch; python_version < "3"', []),
         ("nightly>=1", []),
         ("mlflow[auth]", ['flask-wtf>=1; extra == "auth" (not installed)']),
-        ("mlflow @ https://a.example/mlflow.whl", ["mlflow@ https://a.example/mlflow.whl (installed is 3.17.2, from where is not known)"]),
+        ("mlflow @ https://a.example/mlflow.whl", ["mlflow@ https://a.example/mlflow.whl (installed is 3.17.2 of unknown origin)"]),
         ("mlflow==3.17.2 --hash=sha256:aa", []),
         ("mlflow\n-c limits.txt", ["scikit-learn<1.9 (installed is 1.9.1)"]),
     ],
 )
-def test_what_a_running_environment_lacks_is_named(text: str, unmet: list[str]) -> None:
+def test_unmet_requirements_of_an_environment_are_listed(text: str, unmet: list[str]) -> None:
     environment = parse("requirements.txt", text, limits_txt="scikit-learn<1.9\nabsent<3")
-    found = requirements.unmet(environment, "3.11.9", INSTALLED.get)
-    assert [phrase.replace(" @", "@") for phrase in found] == unmet
+    phrases = requirements.unmet(environment, "3.11.9", INSTALLED.get)
+    assert [phrase.replace(" @", "@") for phrase in phrases] == unmet
 
 
-def test_another_python_is_lacking_too() -> None:
+def test_another_python_version_is_unmet() -> None:
     environment = parse("python_env.yaml", 'python: "3.12"')
     assert requirements.unmet(environment, "3.11.9", INSTALLED.get) == ["Python ==3.12.* (this is 3.11.9)"]
     assert requirements.unmet(environment, "3.12.1", INSTALLED.get) == []

@@ -1,4 +1,4 @@
-"""The step contract from a step's side: inputs, outputs, context, one line for a failure, and a valid name for an application."""
+"""The step contract in the SDK: inputs, outputs, context, one line for a failure; and the name of an application."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_an_input_is_an_environment_variable(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("FUSEML_EMPTY", "")
     assert sdk.input("app-name") == "wine"
     assert sdk.input("empty", "default") == "default"
-    with pytest.raises(sdk.StepError, match="the input 'model' is missing: give it in the workflow step, or set FUSEML_MODEL"):
+    with pytest.raises(sdk.StepError, match="the input 'model' is missing: add it to the workflow step, or set FUSEML_MODEL"):
         sdk.input("model")
 
 
@@ -35,7 +35,7 @@ def test_an_output_cannot_leave_its_folder(name: str, tmp_path: Path, monkeypatc
         sdk.output(name, "x")
 
 
-def test_the_identity_files_stand_in_for_a_silent_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_identity_files_replace_missing_variables_of_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("PROJECT", "CODESET", "RUN", "COMMIT", "STEP", "WORKFLOW_NAME"):
         monkeypatch.delenv(f"FUSEML_ENV_{name}", raising=False)
@@ -65,7 +65,7 @@ def test_an_application_name_is_always_a_dns_label(parts: list[str]) -> None:
     assert predictor.application_name(name) == name
 
 
-def test_an_application_name_is_readable_and_two_names_stay_two() -> None:
+def test_an_application_name_is_readable_and_unique() -> None:
     assert predictor.application_name("team", "", "mlflow-e2e") == "team-mlflow-e2e"
     assert predictor.application_name("a_b", "c") != predictor.application_name("a-b", "c")
     long = "y" * 70

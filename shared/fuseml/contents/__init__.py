@@ -1,4 +1,4 @@
-"""Where contents live that are too large for the database: logs of runs. Models stay in stores of their own, such as MLflow's."""
+"""Storage of contents that are too large for the database: logs of runs. Models stay in stores of their own, such as MLflow's."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _LONGEST_KEY = 500
 
 BLOCK = 1 << 18
-"""Bytes that are read at a time."""
+"""Bytes of one read."""
 
 
 class Contents(Protocol):
-    """Keeps bytes under keys such as `runs/1f0c/trainer.log`.
+    """Stores bytes under keys such as `runs/1f0c/trainer.log`, as streams.
 
-    Nothing is ever held in memory as a whole. Every call raises InvalidError for what cannot be a key, TemporaryError when the store cannot
-    be reached or is busy, and PermanentError when the same call cannot succeed.
+    Every call raises InvalidError for an invalid key, TemporaryError when the store cannot be reached or is busy, and PermanentError when
+    the same call cannot succeed.
     """
 
     def put(self, key: str, blocks: Iterable[bytes]) -> int:
-        """Keep what the blocks hold, instead of what was there; the number of bytes.
+        """Store the blocks in place of former contents. Returns the number of bytes.
 
-        Whole or not at all: nobody ever reads a part, also when the process dies, or when `blocks` raises, which is passed on.
+        Atomic: no reader sees a part, also when the process dies or when `blocks` raises. That error is passed on.
         """
 
     def get(self, key: str, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
-        """The bytes from `offset` on, at most `limit`, in blocks; none behind the end. Raises NotFoundError, with the first block at the latest."""
+        """The bytes from `offset` on, at most `limit`, in blocks; none behind the end. Raises NotFoundError by the first block."""
 
     def size(self, key: str) -> int:
         """The number of bytes. Raises NotFoundError."""
 
     def delete(self, key: str) -> None:
-        """Forget what is there, if anything is."""
+        """Delete the contents, if any."""
 
     def link(self, key: str, seconds: int) -> str:
-        """A URL that needs no account for so many seconds; of a folder, one that this machine can open. Whether anything is there is not looked at."""
+        """A URL that needs no account for that many seconds; of a folder, one for this machine. Does not check that contents exist."""
 
 
-def checked(key: str) -> str:
-    """The key. Raises InvalidError for one that not every store could keep, or that would lead out of a folder."""
+def valid_key(key: str) -> str:
+    """The key. Raises InvalidError for one that some store cannot keep, or that would lead out of a folder."""
     if len(key) > _LONGEST_KEY or not _KEY.fullmatch(key):
         raise errors.InvalidError(
             f"{key[:100]!r} cannot be a key of contents: parts of letters, digits, '_', '-' and '.', none of which begins with '-' or '.',"
@@ -55,18 +55,16 @@ def checked(key: str) -> str:
 
 
 def connect(settings: Settings) -> Contents | None:
-    """The store at `FUSEML_CONTENTS_URL`, None where that is unset. Connects at the first use. Raises PermanentError for a wrong URL."""
+    """The store at `FUSEML_CONTENTS_URL`; None if that is unset. Connects at the first use. Raises PermanentError for an invalid URL."""
     if not settings.contents_url:
         return None
-    # The URL is in no message: somebody may have written a password into it.
+    # No message contains the URL: it may hold a password.
     try:
         url = urllib.parse.urlsplit(settings.contents_url)
     except ValueError:
         raise errors.PermanentError("FUSEML_CONTENTS_URL is no URL") from None
     if url.query or url.fragment or "@" in url.netloc:
-        raise errors.PermanentError(
-            "FUSEML_CONTENTS_URL must hold no account and nothing behind the path; credentials have variables of their own"
-        )
+        raise errors.PermanentError("FUSEML_CONTENTS_URL must have no account, query or fragment; credentials have variables of their own")
     if url.scheme == "file" and not url.netloc and url.path.startswith("/"):
         from fuseml.contents import filesystem
 

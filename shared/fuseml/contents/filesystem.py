@@ -1,7 +1,6 @@
 """Contents in a folder: of the embedded server, and of a single machine.
 
-What is being written is in a folder of its own and gets its place by a rename. What a killed process left there is cleared away
-by the first writer that comes a day later.
+A file is written in a folder of its own and renamed to its place. The first writer after a day deletes the files of killed processes.
 """
 
 from __future__ import annotations
@@ -18,29 +17,29 @@ from fuseml.domain import errors
 
 _PARTIAL = ".partial"
 _STALE = 86400.0
-"""Seconds after which nobody writes any more."""
+"""Seconds after which a partial file belongs to a dead process."""
 
 
 class FileContents:
-    """See `Contents`. The folder is made by the first `put`."""
+    """See `Contents`. The first `put` creates the folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
 
     def put(self, key: str, blocks: Iterable[bytes]) -> int:
-        """See `Contents.put`. What was put survives a power failure."""
+        """See `Contents.put`. Stored contents survive a power failure."""
         path, size = self._path(key), 0
-        with _told(key):
+        with _translated(key):
             partial = self._partials / os.urandom(16).hex()
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            # Closing writes too: a full disk may only be heard of there.
-            with _told(key), os.fdopen(descriptor, "wb") as file:
+            # Closing writes too, and may be the first call that reports a full disk.
+            with _translated(key), os.fdopen(descriptor, "wb") as file:
                 for block in blocks:
                     size += file.write(block)
                 file.flush()
                 os.fsync(descriptor)
-            with _told(key):
+            with _translated(key):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 partial.replace(path)
                 _sync(path.parent)
@@ -52,7 +51,7 @@ class FileContents:
     def get(self, key: str, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
         """See `Contents.get`."""
         path, left = self._path(key), limit
-        with _told(key), path.open("rb") as file:
+        with _translated(key), path.open("rb") as file:
             file.seek(offset)
             while block := file.read(contents.BLOCK if left is None else min(left, contents.BLOCK)):
                 left = None if left is None else left - len(block)
@@ -61,7 +60,7 @@ class FileContents:
     def size(self, key: str) -> int:
         """See `Contents.size`."""
         path = self._path(key)
-        with _told(key):
+        with _translated(key):
             if not path.is_file():
                 raise FileNotFoundError
             return path.stat().st_size
@@ -69,16 +68,16 @@ class FileContents:
     def delete(self, key: str) -> None:
         """See `Contents.delete`."""
         path = self._path(key)
-        with _told(key), contextlib.suppress(FileNotFoundError):
+        with _translated(key), contextlib.suppress(FileNotFoundError):
             path.unlink()
 
     def link(self, key: str, seconds: int) -> str:
-        """A `file:` URL. It stays valid, and whoever may read the folder can open it."""
+        """A `file:` URL. It does not expire, and needs read access to the folder."""
         return self._path(key).as_uri()
 
     def _path(self, key: str) -> Path:
-        path = self._root / contents.checked(key)
-        # A key cannot lead out; a symbolic link that somebody put into the folder could.
+        path = self._root / contents.valid_key(key)
+        # A valid key cannot lead out, but a symbolic link in the folder could.
         if not path.resolve().is_relative_to(self._root.resolve()):
             raise errors.PermanentError(f"the place of {key!r} in {self._root} is a symbolic link that leads out of it")
         return path
@@ -95,8 +94,8 @@ class FileContents:
 
 
 @contextlib.contextmanager
-def _told(key: str) -> Iterator[None]:
-    """Tell what the failure of a file system means."""
+def _translated(key: str) -> Iterator[None]:
+    """Raise failures of the file system as FuseML's errors."""
     try:
         yield
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Reads models and runs from an MLflow tracking server by its REST API (importing `mlflow` would cost seconds)."""
+"""A client for models and runs of an MLflow tracking server, by its REST API: importing `mlflow` costs seconds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class TrackedRun:
-    """A run of the tracking server (not one of ours)."""
+    """A run of the tracking server, not of FuseML."""
 
     run_id: str
     status: str
@@ -42,7 +42,7 @@ class TrackedRun:
 
 
 class Tracking:
-    """A tracking server at `url`; `credentials` are what MLflow's own client reads from its environment. Redirects are not followed."""
+    """A tracking server at `url`; `credentials` are the variables of MLflow's own client. Redirects are not followed."""
 
     def __init__(self, url: str, credentials: Mapping[str, str] | None = None) -> None:
         self._api = url.rstrip("/") + "/api/2.0/mlflow"
@@ -59,49 +59,48 @@ class Tracking:
 
     def newest_versions(self, token: str | None = None) -> tuple[list[ModelVersion], str | None]:
         """A page of all model versions, the newest first, and the token of the next page. Raises TemporaryError, PermanentError."""
-        asked = {"max_results": _PAGE, "order_by": "creation_timestamp DESC", **({"page_token": token} if token else {})}
-        found = self._call("GET", "/model-versions/search", asked)
-        return [_version(item) for item in found.get("model_versions", [])], found.get("next_page_token") or None
+        query = {"max_results": _PAGE, "order_by": "creation_timestamp DESC", **({"page_token": token} if token else {})}
+        answer = self._call("GET", "/model-versions/search", query)
+        return [_version(item) for item in answer.get("model_versions", [])], answer.get("next_page_token") or None
 
     def origin(self, version: ModelVersion) -> tuple[str | None, dict[str, str]]:
-        """The run that made a version, and the tags of both; what MLflow itself wrote there is left out. Raises TemporaryError."""
+        """The run that produced a version, and the tags of both without MLflow's own. Raises TemporaryError."""
         tags = dict(version.tags)
         if version.run_id:
-            # A run may be deleted, and its models stay.
+            # A deleted run leaves its models.
             with contextlib.suppress(errors.NotFoundError):
                 tags = {**self.run(version.run_id).tags, **tags}
         return version.run_id, {name: value for name, value in tags.items() if not name.startswith("mlflow.")}
 
     def model_version(self, name: str, version: str) -> ModelVersion:
         """Raises NotFoundError, TemporaryError."""
-        found = self._call("GET", "/model-versions/get", {"name": name, "version": version})["model_version"]
-        return _version(found)
+        return _version(self._call("GET", "/model-versions/get", {"name": name, "version": version})["model_version"])
 
     def run(self, run_id: str) -> TrackedRun:
         """Raises NotFoundError, TemporaryError."""
-        found = self._call("GET", "/runs/get", {"run_id": run_id})["run"]
-        data = found.get("data", {})
+        run = self._call("GET", "/runs/get", {"run_id": run_id})["run"]
+        data = run.get("data", {})
         metrics = {item["key"]: float(item["value"]) for item in data.get("metrics", [])}
-        return TrackedRun(run_id, found["info"]["status"], _pairs(data.get("tags")), metrics, _pairs(data.get("params")))
+        return TrackedRun(run_id, run["info"]["status"], _pairs(data.get("tags")), metrics, _pairs(data.get("params")))
 
     def ensure_webhook(self, name: str, url: str, secret: str) -> None:
-        """Make the server deliver its registry events to `url`, signed with `secret`; replaces a webhook of that name.
+        """Create the webhook that delivers registry events to `url`, signed with `secret`; replaces one of that name.
 
-        Raises InvalidError without a secret, PermanentError where the server refuses: its administrators only may do this.
+        Raises InvalidError without a secret, PermanentError when the server refuses: only its administrators may do this.
         """
         if not secret:
-            raise errors.InvalidError("a webhook needs a secret: without one, anybody could announce models")
+            raise errors.InvalidError("a webhook needs a secret: without one, anyone could send events of models")
         for webhook in self._call("GET", "/webhooks", {}).get("webhooks", []):
             if webhook["name"] == name:
                 self._call("DELETE", f"/webhooks/{webhook['webhook_id']}", {})
-        wanted = [
+        subscribed = [
             ("REGISTERED_MODEL", "CREATED"),
             ("MODEL_VERSION", "CREATED"),
             ("MODEL_VERSION_TAG", "SET"),
             ("MODEL_VERSION_TAG", "DELETED"),
         ]
-        wanted += [("MODEL_VERSION_ALIAS", "CREATED"), ("MODEL_VERSION_ALIAS", "DELETED")]
-        listed = [{"entity": entity, "action": action} for entity, action in wanted]
+        subscribed += [("MODEL_VERSION_ALIAS", "CREATED"), ("MODEL_VERSION_ALIAS", "DELETED")]
+        listed = [{"entity": entity, "action": action} for entity, action in subscribed]
         self._call("POST", "/webhooks", {"name": name, "url": url, "events": listed, "secret": secret, "status": "ACTIVE"})
 
     def _call(self, method: str, path: str, data: Mapping[str, object]) -> dict[str, Any]:
@@ -116,7 +115,7 @@ class Tracking:
         except urllib3.exceptions.HTTPError as error:
             raise errors.TemporaryError(f"the tracking server at {self._api} does not answer ({type(error).__name__})") from error
         if response.status == 404:
-            raise errors.NotFoundError(f"the tracking server knows no {path.rsplit('/', 1)[0].strip('/')} like {dict(data)}")
+            raise errors.NotFoundError(f"the tracking server has no {path.rsplit('/', 1)[0].strip('/')} like {dict(data)}")
         if response.status >= 500 or response.status == 429:
             raise errors.TemporaryError(f"the tracking server answered {response.status} to {path}")
         if response.status in (401, 403):
@@ -128,7 +127,7 @@ class Tracking:
         try:
             answer = response.json() if response.data else {}
         except json.JSONDecodeError as error:
-            raise errors.PermanentError(f"what answers at {self._api} is not an MLflow server") from error
+            raise errors.PermanentError(f"the server at {self._api} is not an MLflow server") from error
         return answer if isinstance(answer, dict) else {}
 
 
@@ -140,7 +139,7 @@ def _version(item: Mapping[str, Any]) -> ModelVersion:
 
 
 def _authentication(credentials: Mapping[str, str]) -> dict[str, str]:
-    # As MLflow's own client: a user name and password go before a token.
+    # As in MLflow's own client, user name and password take precedence over a token.
     username, password, token = (credentials.get(key) for key in _KEYS)
     if username and password:
         import urllib3

@@ -1,8 +1,8 @@
-"""Contents in a bucket of S3, or of any server that speaks its protocol (MinIO, SeaweedFS, Ceph).
+"""Contents in a bucket of S3, or of another server of its protocol (MinIO, SeaweedFS, Ceph).
 
-boto3 takes longer to import than a function to start, so it is imported with the first call. No message holds what the server said: only
-the code of its refusal, and what to do about it. A process that is killed in the middle of a large upload leaves parts that cost
-space and that nobody sees: give the bucket a lifecycle rule that aborts incomplete multipart uploads.
+The first call imports boto3, which takes longer than the start of a function. Messages hold the code of a refusal and the remedy, not the
+server's text. A process that is killed during a large upload leaves invisible parts in the bucket: give the bucket a lifecycle rule that
+aborts incomplete multipart uploads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 PART = 8 << 20
-"""Bytes. What is larger is uploaded in parts of this size, one at a time: that much is in memory."""
+"""Bytes. Larger contents are uploaded in parts of this size, one at a time, so memory holds one part."""
 
 _CONNECT, _ANSWER, _ATTEMPTS = 5.0, 30.0, 3
 _CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidClientTokenId", "AuthFailure"}
@@ -33,10 +33,10 @@ _KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Where the server is and who we are to it.
+    """The server and its credentials.
 
-    Without an endpoint it is Amazon's. Without keys they are looked for where AWS's own tools do, for example at the identity of the pod.
-    `addressing` is how a bucket is named: `path` or `virtual` (as a part of the host); unset, `path` where there is an endpoint.
+    The default endpoint is Amazon's. The default keys are those that AWS's own tools find, for example the identity of the pod.
+    `addressing` is the place of the bucket's name: `path` or `virtual` (in the host); the default is `path` for an explicit endpoint.
     """
 
     endpoint: str = ""
@@ -48,7 +48,7 @@ class Account:
 
 
 class S3Contents:
-    """See `Contents`: the keys are below `prefix` in the bucket. Raises PermanentError for an account that cannot be."""
+    """See `Contents`: the keys are below `prefix` in the bucket. Raises PermanentError for an invalid account."""
 
     def __init__(self, bucket: str, prefix: str = "", account: Account | None = None) -> None:
         self._bucket = bucket
@@ -72,19 +72,19 @@ class S3Contents:
         body = _Body(blocks)
         in_parts = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, use_threads=False)
         with self._refusals("write", key):
-            # A buffer, because a piece that is too short would count as the last one.
+            # Buffered, because a short read would count as the last part.
             self._client.upload_fileobj(io.BufferedReader(body, PART), self._bucket, self._key(key), Config=in_parts)
         return body.size
 
     def get(self, key: str, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
         """See `Contents.get`."""
-        wanted = {"Range": f"bytes={offset}-{'' if limit is None else offset + limit - 1}"} if offset or limit is not None else {}
+        range_header = {"Range": f"bytes={offset}-{'' if limit is None else offset + limit - 1}"} if offset or limit is not None else {}
         if limit == 0:
             self.size(key)
             return
         with self._refusals("read", key):
             try:
-                answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **wanted)
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **range_header)
             except self._client.exceptions.ClientError as error:
                 if error.response["Error"]["Code"] in ("InvalidRange", "416"):
                     return
@@ -94,13 +94,13 @@ class S3Contents:
 
     def size(self, key: str) -> int:
         """See `Contents.size`."""
-        place = self._key(key)
+        name = self._key(key)
         with self._refusals("read", key):
             try:
-                return int(self._client.head_object(Bucket=self._bucket, Key=place)["ContentLength"])
+                return int(self._client.head_object(Bucket=self._bucket, Key=name)["ContentLength"])
             except self._client.exceptions.ClientError:
-                # A refusal of HEAD has no words; this is refused in words, unless it is the key that is missing.
-                self._client.list_objects_v2(Bucket=self._bucket, Prefix=place, MaxKeys=1)
+                # A refused HEAD has no body; the refusal of this call has one, unless only the key is missing.
+                self._client.list_objects_v2(Bucket=self._bucket, Prefix=name, MaxKeys=1)
                 raise
 
     def delete(self, key: str) -> None:
@@ -109,13 +109,13 @@ class S3Contents:
             self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
 
     def link(self, key: str, seconds: int) -> str:
-        """A presigned URL. Its address is that of the endpoint, which may be known to the cluster only."""
+        """A presigned URL at the endpoint, which may be reachable from the cluster only."""
         with self._refusals("sign a link to", key):
             parameters = {"Bucket": self._bucket, "Key": self._key(key)}
             return str(self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds))
 
     def _key(self, key: str) -> str:
-        return f"{self._prefix}{contents.checked(key)}"
+        return f"{self._prefix}{contents.valid_key(key)}"
 
     @functools.cached_property
     def _client(self) -> Any:
@@ -136,24 +136,24 @@ class S3Contents:
                     connect_timeout=_CONNECT,
                     read_timeout=_ANSWER,
                     retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-                    # Not `auto`: links would lead to the one host of all regions, which sends on those who call it.
+                    # Not `auto`: its links lead to the host of all regions, which redirects.
                     s3={"addressing_style": account.addressing or ("path" if account.endpoint else "virtual")},
-                    # Other servers than Amazon's do not all know the checksums that newer clients add.
+                    # Some servers other than Amazon's reject the checksums of newer clients.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 ),
             )
         except (exceptions.BotoCoreError, ValueError) as error:
             raise errors.PermanentError(
-                f"there is no way to the S3 store ({type(error).__name__}): check AWS_ENDPOINT_URL_S3 and AWS_REGION"
+                f"no connection to the S3 store is possible ({type(error).__name__}): check AWS_ENDPOINT_URL_S3 and AWS_REGION"
             ) from None
 
     @contextlib.contextmanager
     def _refusals(self, verb: str, key: str) -> Iterator[None]:
-        """Tell what the failure of a call means. `from None`: the client's own errors hold whole answers."""
+        """Raise failures of a call as FuseML's errors. `from None`: the client's own errors hold whole responses."""
         from botocore import exceptions
 
-        # Only the host of an endpoint: somebody may have written a password into it.
+        # Only the host of an endpoint: its URL may hold a password.
         host = self._account.endpoint.rpartition("//")[2].rpartition("@")[2]
         at = f"the S3 store at {host}" if host else "the S3 store"
         try:
@@ -167,18 +167,16 @@ class S3Contents:
         except (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
             raise errors.TemporaryError(f"{at} cannot be reached to {verb} {key!r} ({type(error).__name__})") from None
         except exceptions.BotoCoreError as error:
-            raise errors.PermanentError(f"{at} cannot be asked to {verb} {key!r} ({type(error).__name__})") from None
+            raise errors.PermanentError(f"{at} failed to {verb} {key!r} ({type(error).__name__})") from None
 
     def _refusal(self, error: Any, at: str, verb: str, key: str) -> errors.FusemlError:
         code, status = str(error.response["Error"].get("Code", "")), _status(error)
         if code == "NoSuchBucket":
             return errors.PermanentError(f"{at} has no bucket {self._bucket!r}: create it, or correct FUSEML_CONTENTS_URL")
         if code in _CREDENTIALS:
-            return errors.PermanentError(f"{at} does not accept our credentials ({code}): check {_KEYS}")
+            return errors.PermanentError(f"{at} does not accept the credentials ({code}): check {_KEYS}")
         if code in _FORBIDDEN:
-            return errors.PermanentError(
-                f"{at} does not let us {verb} {key!r} in the bucket {self._bucket!r}: grant it to the account ({code})"
-            )
+            return errors.PermanentError(f"the account may not {verb} {key!r} in the bucket {self._bucket!r} of {at}: grant it ({code})")
         if code in _REGION:
             return errors.PermanentError(f"the bucket {self._bucket!r} is in another region ({code}): set AWS_REGION to its own")
         if code in _BUSY or status == 429 or status >= 500:
@@ -189,7 +187,7 @@ class S3Contents:
 
 
 class _Body(io.RawIOBase):
-    """Blocks as a file that can be read once, from its beginning to its end. `size` is what was read so far."""
+    """Blocks as a file for one sequential read. `size` is the number of bytes read."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = iter(blocks)

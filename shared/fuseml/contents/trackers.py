@@ -1,4 +1,4 @@
-"""The tracking servers of the registry: from a record to a client that reaches the server and is let in."""
+"""Clients for the tracking servers of the registry, with endpoint and credentials of their records."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Connect = Callable[[str, Mapping[str, str]], mlflow.Tracking]
 def of_record(
     record: extension.Extension, unseal: Callable[[str], str], zone: str = "", connect: Connect = mlflow.Tracking
 ) -> mlflow.Tracking | None:
-    """The record's tracking server as it is reached from `zone`; None where it has none that can be reached.
+    """The record's tracking server for a client in `zone`; None without a reachable endpoint.
 
-    With the service's global credentials, the default ones first: those of a project or user are not for the server's own business.
+    It uses the service's global credentials, the default ones first: those of a project or user are not for the control plane.
     """
     for service in record.services:
         reachable = (
@@ -28,10 +28,10 @@ def of_record(
         if reachable:
             endpoint = min(reachable, key=lambda e: e.type != "internal")
             usable = sorted((c for c in service.credentials if c.scope == "global"), key=lambda c: (not c.default, c.id))
-            return connect(endpoint.url, _opened(usable[0], unseal) if usable else {})
+            return connect(endpoint.url, _unsealed(usable[0], unseal) if usable else {})
     return None
 
 
-def _opened(credentials: extension.Credentials, unseal: Callable[[str], str]) -> Mapping[str, str]:
-    opened = extension.map_secrets(credentials, unseal).configuration
-    return {key: value for key, value in opened.items() if value != extension.HIDDEN}
+def _unsealed(credentials: extension.Credentials, unseal: Callable[[str], str]) -> Mapping[str, str]:
+    configuration = extension.map_secrets(credentials, unseal).configuration
+    return {key: value for key, value in configuration.items() if value != extension.HIDDEN}

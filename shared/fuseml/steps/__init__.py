@@ -1,6 +1,5 @@
-"""The built-in steps: each is a process of its own, started in a codeset's checkout, in an environment that may hold nothing of ours.
+"""The built-in steps: each is a process of its own, started in a codeset's checkout, in an environment that may lack the rest of FuseML.
 
-So nothing here imports the rest of fuseml: the standard library, PyYAML and what MLflow brings must do. The builder copies this
-package into every environment that it makes, which is how the trainer and the model server come to be there; it therefore
-keeps to what Python 3.10 understands.
+So this package imports only the standard library, PyYAML and MLflow's dependencies. The builder copies it into every environment, which
+brings the trainer and the model server there; it therefore supports Python 3.10.
 """

@@ -1,6 +1,6 @@
-"""Who one is to a registry: what it wants to see, and the tokens that it wants instead of passwords (OCI distribution, token authentication).
+"""Authentication at an image registry: basic, or by the tokens of its token service (OCI distribution, token authentication).
 
-A password goes to the registry that asks for one, or to the token service that it names, over https unless the registry speaks plain HTTP.
+A password goes only to the registry that challenges for one, or to its token service, over https unless the registry speaks plain HTTP.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
-class Refused(sdk.StepError):
-    """The registry does not do what it was asked to."""
+class RefusalError(sdk.StepError):
+    """The registry refuses a request."""
 
 
-class PassingError(Exception):
-    """A failure that may be over soon; `pause` is what the registry asked for, in seconds."""
+class TransientError(Exception):
+    """A failure that a retry may resolve; `pause` is the delay that the registry requested, in seconds."""
 
     def __init__(self, cause: str, pause: float = 0.0) -> None:
         super().__init__(cause)
@@ -33,18 +33,18 @@ class PassingError(Exception):
 
 
 class Access:
-    """The rights that `scopes` names (`repository:team/name:pull`) at the registry at `url`, on behalf of `account`, or of nobody."""
+    """Authorisation at the registry at `url` for `scopes` (`repository:team/name:pull`), as `account`, or anonymous."""
 
     def __init__(self, pool: urllib3.PoolManager, url: str, account: references.Account | None, scopes: Sequence[str]) -> None:
         self.header: str | None = None
-        """What to show; nothing until the registry has asked for something."""
+        """The Authorization header; None until the registry has sent a challenge."""
         self._pool = pool
         self._url = url
         self._account = account
         self._scopes = scopes
 
-    def take_up(self, challenges: Sequence[str]) -> bool:
-        """Prepare what the registry wants to see; False if there is nothing, or nothing new, to show. Raises Refused and PassingError."""
+    def answer(self, challenges: Sequence[str]) -> bool:
+        """Set `header` for one of the challenges; False if none can be answered, or only as before. Raises RefusalError and TransientError."""
         for challenge in challenges:
             scheme, _, rest = challenge.partition(" ")
             if scheme.lower() == "bearer":
@@ -58,18 +58,18 @@ class Access:
     def _token(self, challenge: dict[str, str]) -> str:
         realm, host = challenge.get("realm", ""), urllib.parse.urlsplit(self._url).netloc
         if not realm.startswith(("https://", "http://") if self._url.startswith("http://") else "https://"):
-            raise Refused(f"the registry {host} names no token service that can be asked over https")
-        answer = self._ask(realm, challenge.get("service", ""), self._scopes or [challenge.get("scope", "")])
+            raise RefusalError(f"the registry {host} names no token service with an https URL")
+        answer = self._request(realm, challenge.get("service", ""), self._scopes or [challenge.get("scope", "")])
         if answer.status == 429 or answer.status >= 500:
-            raise PassingError(f"its token service: {answer.status}")
-        told = parsed(answer.data)
-        token = told.get("token") or told.get("access_token")
+            raise TransientError(f"its token service: {answer.status}")
+        document = parsed(answer.data)
+        token = document.get("token") or document.get("access_token")
         if answer.status != 200 or not token:
-            who = f"the account '{self._account.user}'" if self._account is not None else "those without an account"
-            raise Refused(f"the token service of the registry {host} refuses {who}: {answer.status} {words(answer.data)}".rstrip())
+            who = f"the account '{self._account.user}'" if self._account is not None else "anonymous access"
+            raise RefusalError(f"the token service of the registry {host} refuses {who}: {answer.status} {reasons(answer.data)}".rstrip())
         return str(token)
 
-    def _ask(self, realm: str, service: str, scopes: Sequence[str]) -> urllib3.BaseHTTPResponse:
+    def _request(self, realm: str, service: str, scopes: Sequence[str]) -> urllib3.BaseHTTPResponse:
         account = self._account
         if account is not None and account.identity:
             form = {"grant_type": "refresh_token", "refresh_token": account.identity, "client_id": "fuseml"}
@@ -86,16 +86,16 @@ def _basic(account: references.Account) -> str:
 
 
 def parsed(data: bytes) -> dict[str, Any]:
-    """A body that is a JSON object; of anything else, nothing."""
+    """A body that is a JSON object; any other body is an empty one."""
     try:
-        told = json.loads(data)
+        document = json.loads(data)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
-def words(data: bytes) -> str:
-    """The reasons in a registry's error body; of anything else, a page of a proxy for instance, nothing."""
+def reasons(data: bytes) -> str:
+    """The reasons in a registry's error body; empty for any other body, such as a proxy's page."""
     listed = parsed(data).get("errors")
-    found = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
-    return "; ".join(": ".join(str(error[key]) for key in ("code", "message") if error.get(key)) for error in found)[:300]
+    refusals = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
+    return "; ".join(": ".join(str(error[key]) for key in ("code", "message") if error.get(key)) for error in refusals)[:300]

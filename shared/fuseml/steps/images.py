@@ -1,9 +1,9 @@
-"""Makes an image that holds an environment, without a container runtime: the trainer's image and one layer on top.
+"""Builds an image with an environment, without a container runtime: the trainer's image and one layer on top.
 
-The layer is a folder, `/opt/fuseml`, with the environment, which goes first on the PATH and brings its own `run`, and a Python of its own where
-the codeset asks for another than the image has. It was made somewhere else: it is relocatable, and the few absolute paths in it are rewritten.
-An image is known by the key of its content, which is its tag: what is there is not made again. Its manifest comes last, so that it
-appears whole or not at all.
+The layer is the folder `/opt/fuseml`: the environment, first on the PATH with its own `run`, and a Python of its own where the codeset needs
+another version than the image has. It is built elsewhere: it is relocatable, and the few absolute paths in it are rewritten.
+The tag of an image is its content key, so an existing image is not built again. The manifest is pushed last, so no incomplete image
+is visible.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ _ENVIRONMENT, _PYTHON = "environment", "python"
 
 
 def make(
-    wanted: requirements.Environment, base: str, repository: str, *, plain: Sequence[str] = (), index: str = "", find_links: str = ""
+    spec: requirements.Environment, base: str, repository: str, *, plain: Sequence[str] = (), index: str = "", find_links: str = ""
 ) -> str:
-    """The image with `wanted`, made from the image `base` and pushed to `repository` if it is not there, by its digest.
+    """The image of the environment on top of `base`, by its digest. Builds it and pushes it to `repository` unless it exists.
 
     `plain` are the registries that speak plain HTTP; `index` and `find_links` are those of `environments.make`. Raises StepError.
     """
     with contextlib.ExitStack() as stack:
-        source, target = (stack.enter_context(contextlib.closing(one)) for one in _opened(base, repository, plain))
-        return _made(wanted, source, target, index, find_links)
+        source, target = (stack.enter_context(contextlib.closing(one)) for one in _repositories(base, repository, plain))
+        return _image(spec, source, target, index, find_links)
 
 
-def _made(wanted: requirements.Environment, source: registry.Repository, target: registry.Repository, index: str, find_links: str) -> str:
+def _image(spec: requirements.Environment, source: registry.Repository, target: registry.Repository, index: str, find_links: str) -> str:
     digest, manifest = _manifest(source)
-    key = wanted.key(
+    key = spec.key(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         base=digest,
         index=index,
         links=find_links,
         steps=environments.own_content(),
     )
-    found = target.find(key)
-    if found is not None:
-        sdk.say(f"image {target.image.name}:{key} is there already; nothing to build")
-        return f"{target.image.name}@{found}"
+    existing = target.find(key)
+    if existing is not None:
+        sdk.say(f"image {target.image.name}:{key} exists; nothing to build")
+        return f"{target.image.name}@{existing}"
     configuration = source.document(_blob(manifest["config"]))
-    _check_python(wanted, configuration, source.image.name)
+    _check_python(spec, configuration, source.image.name)
     with tempfile.TemporaryDirectory(prefix="fuseml-") as scratch:
         root, packed = Path(scratch).resolve() / "root", Path(scratch) / "layer.tar.gz"
         started = time.monotonic()
-        _fill(root, wanted, index, find_links)
+        _fill(root, spec, index, find_links)
         with packed.open("wb") as file:
             layer = layers.pack(root, PLACE, file)
-        sdk.say(f"environment {key} made in {time.monotonic() - started:.1f} s, a layer of {layer.blob.size / 1e6:.1f} MB")
+        sdk.say(f"environment {key} built in {time.monotonic() - started:.1f} s, a layer of {layer.blob.size / 1e6:.1f} MB")
         labels = {"org.opencontainers.image.base.name": source.image.name, "org.opencontainers.image.base.digest": digest}
-        made = layers.appended(manifest, configuration, layer, f"{PLACE}/{_ENVIRONMENT}/bin", labels)
-        return f"{target.image.name}@{_pushed(source, target, key, *made, layer.blob, packed)}"
+        image = layers.appended(manifest, configuration, layer, f"{PLACE}/{_ENVIRONMENT}/bin", labels)
+        return f"{target.image.name}@{_pushed(source, target, key, *image, layer.blob, packed)}"
 
 
 def _pushed(
@@ -73,26 +73,26 @@ def _pushed(
     top: layers.Blob,
     packed: Path,
 ) -> str:
-    """The digest of the image, once all that it names is there."""
+    """Push the layers, the configuration and the manifest. Returns the digest of the image."""
     started = time.monotonic()
     origin = source.image.repository if source.image.registry == target.image.registry else ""
     *below, _ = [_blob(entry) for entry in manifest["layers"]]
-    sent = [blob for blob in below if target.push(blob, functools.partial(source.open, blob), origin)]
+    copied = [blob for blob in below if target.push(blob, functools.partial(source.open, blob), origin)]
     target.push(top, lambda: packed.open("rb"))
     target.push_bytes(configuration)
     digest = target.tag(tag, manifest)
-    copied = f", {sum(blob.size for blob in sent) / 1e6:.1f} MB of it copied from {source.image.name}" if sent else ""
-    sdk.say(f"image {target.image.name}:{tag} pushed in {time.monotonic() - started:.1f} s{copied}")
+    size = f", {sum(blob.size for blob in copied) / 1e6:.1f} MB of it copied from {source.image.name}" if copied else ""
+    sdk.say(f"image {target.image.name}:{tag} pushed in {time.monotonic() - started:.1f} s{size}")
     return digest
 
 
-def _opened(base: str, repository: str, plain: Sequence[str]) -> tuple[registry.Repository, registry.Repository]:
-    """Where the base is read and where the image goes, each with its account and the rights that it takes."""
+def _repositories(base: str, repository: str, plain: Sequence[str]) -> tuple[registry.Repository, registry.Repository]:
+    """The repositories of the base and of the image, each with its account and its scopes."""
     below = references.parse(base, "the trainer's image (FUSEML_TRAINER_IMAGE)")
     above = references.parse(repository, "the repository for images (FUSEML_IMAGE_REPOSITORY)")
     if above.version:
-        raise sdk.StepError(f"FUSEML_IMAGE_REPOSITORY is '{repository}': leave out the tag, which says what is in an image")
-    files = references.places(os.environ)
+        raise sdk.StepError(f"FUSEML_IMAGE_REPOSITORY is '{repository}': remove the tag; each image is tagged with its content key")
+    files = references.account_files(os.environ)
     reading, writing = f"repository:{below.repository}:pull", f"repository:{above.repository}:pull,push"
     source = registry.Repository(below, account=references.account(files, below), plain=plain, scopes=[reading])
     scopes = [writing, reading] if below.registry == above.registry else [writing]
@@ -100,50 +100,50 @@ def _opened(base: str, repository: str, plain: Sequence[str]) -> tuple[registry.
 
 
 def _manifest(source: registry.Repository) -> tuple[str, layers.Document]:
-    """Of an index, the manifest for this machine."""
-    digest, found = source.manifest(source.image.version or "latest")
-    if found["mediaType"] in (layers.OCI_INDEX, layers.DOCKER_LIST):
-        digest, found = source.manifest(layers.platform_manifest(found, platform.machine(), source.image.name))
-    if found["mediaType"] not in (layers.OCI_MANIFEST, layers.DOCKER_MANIFEST):
-        raise sdk.StepError(f"{source.image.name} is no image that a layer can be put on: its manifest is of the type {found['mediaType']}")
-    return digest, found
+    """Digest and manifest of the base; of an index, those for this machine."""
+    digest, manifest = source.manifest(source.image.version or "latest")
+    if manifest["mediaType"] in (layers.OCI_INDEX, layers.DOCKER_LIST):
+        digest, manifest = source.manifest(layers.platform_manifest(manifest, platform.machine(), source.image.name))
+    if manifest["mediaType"] not in (layers.OCI_MANIFEST, layers.DOCKER_MANIFEST):
+        raise sdk.StepError(f"cannot add a layer to {source.image.name}: its manifest is of the type {manifest['mediaType']}")
+    return digest, manifest
 
 
-def _blob(described: layers.Document) -> layers.Blob:
-    return layers.Blob(described["digest"], described["size"])
+def _blob(descriptor: layers.Document) -> layers.Blob:
+    return layers.Blob(descriptor["digest"], descriptor["size"])
 
 
-def _check_python(wanted: requirements.Environment, configuration: layers.Document, base: str) -> None:
-    """An environment with this process's Python stands on that of the image, which says its version where it is made from Docker's own."""
+def _check_python(spec: requirements.Environment, configuration: layers.Document, base: str) -> None:
+    """Compare this process's Python with the image's, which an environment without its own Python runs on. Docker's images name theirs."""
     variables = dict(variable.partition("=")[::2] for variable in (configuration.get("config") or {}).get("Env") or [])
-    there, here = variables.get("PYTHON_VERSION"), platform.python_version()
-    if environments.fits(wanted) and there and there.split(".")[:2] != here.split(".")[:2]:
+    base_version, version = variables.get("PYTHON_VERSION"), platform.python_version()
+    if environments.fits(spec) and base_version and base_version.split(".")[:2] != version.split(".")[:2]:
         raise sdk.StepError(
-            f"the image {base} has Python {there} and this builder {here}: FUSEML_TRAINER_IMAGE and the builder's image must be of one make"
+            f"the image {base} has Python {base_version} and this builder {version}: FUSEML_TRAINER_IMAGE and the builder's image must match"
         )
 
 
-def _fill(root: Path, wanted: requirements.Environment, index: str, find_links: str) -> None:
-    """Make the folder that becomes the layer."""
+def _fill(root: Path, spec: requirements.Environment, index: str, find_links: str) -> None:
+    """Build the folder of the layer."""
     root.mkdir()
     environment = root / _ENVIRONMENT
     settings = {"UV_CACHE_DIR": str(root.with_name("cache")), "UV_PYTHON_INSTALL_DIR": str(root / _PYTHON)}
-    if not environments.fits(wanted):
-        settings["UV_PYTHON_PREFERENCE"] = "only-managed"  # another one of this machine would not be in the image
-    environments.build(wanted, environment, index=index, find_links=find_links, settings=settings)
+    if not environments.fits(spec):
+        settings["UV_PYTHON_PREFERENCE"] = "only-managed"  # a Python of this machine would be missing in the image
+    environments.build(spec, environment, index=index, find_links=find_links, settings=settings)
     configuration = environment / "pyvenv.cfg"
     configuration.write_text(configuration.read_text(encoding="utf-8").replace(str(root), PLACE), encoding="utf-8")
-    for name in ("requirements.txt", "constraints.txt"):  # the addresses in them may hold passwords
+    for name in ("requirements.txt", "constraints.txt"):  # their URLs may hold passwords
         (environment / name).unlink(missing_ok=True)
-    for stamp in environment.glob("lib/python*/site-packages/*.dist-info/uv_cache.json"):  # holds a time
+    for stamp in environment.glob("lib/python*/site-packages/*.dist-info/uv_cache.json"):  # holds a timestamp
         stamp.unlink()
     _compile(root)
 
 
 def _compile(root: Path) -> None:
-    """Now, because whoever runs in the image cannot keep what it compiles. The same sources always give the same bytes."""
-    kept = [path for path in (root / _ENVIRONMENT / "lib", root / _PYTHON) if path.is_dir()]
+    """Compile the modules, because pods cannot write into the image. Equal sources give equal bytes."""
+    folders = [path for path in (root / _ENVIRONMENT / "lib", root / _PYTHON) if path.is_dir()]
     program = [str(root / _ENVIRONMENT / "bin" / "python"), "-m", "compileall", "-qq", "-f", "--invalidation-mode", "unchecked-hash"]
-    paths = ["-s", str(root), "-p", PLACE, *map(str, kept)]
-    # Packages may hold files that are no Python; what cannot be compiled is not imported either.
+    paths = ["-s", str(root), "-p", PLACE, *map(str, folders)]
+    # Packages may hold files that are not valid Python; a file that cannot be compiled is not imported either.
     subprocess.run([*program, *paths], cwd=root, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False)

@@ -1,8 +1,8 @@
-"""The Open Inference Protocol's tensors (v2, JSON form) on one side, what MLflow models take and give on the other.
+"""Conversion between tensors of the Open Inference Protocol (v2, JSON form) and the inputs and outputs of MLflow models.
 
-Pure functions. A model whose signature has columns gets a data frame, from tensors named like the columns or from one matrix as wide as
-the columns; a model of tensors gets arrays. What a client sent wrongly raises RequestError. Specification: kserve/open-inference-protocol,
-"Inference REST"; of its extensions, binary tensor data is not offered.
+Pure functions. A model whose signature has columns gets a data frame: from one tensor for each column, or from one matrix [rows, columns];
+a model of tensors gets arrays. An invalid request raises RequestError. Specification: kserve/open-inference-protocol, "Inference REST";
+its extension for binary tensor data is not supported.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _UNNAMED = "output-0"
 
 
 class RequestError(Exception):
-    """The request is not what the protocol or the model's signature asks for."""
+    """The request violates the protocol or the model's signature."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A named input or output of a model. `dims` has -1 where any size is allowed; `column` is MLflow's column type, empty for tensors."""
+    """A named input or output of a model. `dims` has -1 for any size; `column` is MLflow's column type, empty for tensors."""
 
     name: str
     datatype: str
@@ -47,17 +47,17 @@ class Field:
 
 
 def fields(schema: Sequence[Mapping[str, object]] | None, unnamed: str) -> list[Field]:
-    """The fields of one side of a signature, given as MLflow writes it (`Schema.to_dict()`); without names they are called `unnamed`."""
-    found = []
+    """The fields of one side of a signature, in MLflow's form (`Schema.to_dict()`); `unnamed` is the name of a field without one."""
+    named = []
     for index, item in enumerate(schema or ()):
         name = str(item.get("name") or (unnamed if index == 0 else f"{unnamed}-{index}"))
         spec = item.get("tensor-spec")
         if isinstance(spec, Mapping):
-            found.append(Field(name, datatype(numpy.dtype(str(spec["dtype"]))), tuple(spec["shape"])))
+            named.append(Field(name, datatype(numpy.dtype(str(spec["dtype"]))), tuple(spec["shape"])))
         else:
             column = str(item["type"])
-            found.append(Field(name, _COLUMN_DATATYPES.get(column, "BYTES"), (-1,), column, bool(item.get("required", True))))
-    return found
+            named.append(Field(name, _COLUMN_DATATYPES.get(column, "BYTES"), (-1,), column, bool(item.get("required", True))))
+    return named
 
 
 def datatype(dtype: numpy.dtype[numpy.generic]) -> str:
@@ -65,7 +65,7 @@ def datatype(dtype: numpy.dtype[numpy.generic]) -> str:
     return next((name for name, ours in _DATATYPES.items() if dtype == ours), "BYTES")
 
 
-def decode(request: object, wanted: Sequence[Field]) -> object:
+def decode(request: object, signature: Sequence[Field]) -> object:
     """What `model.predict` takes, for an inference request: a data frame, an array, or a mapping of arrays. Raises RequestError."""
     if not isinstance(request, Mapping) or not isinstance(request.get("inputs"), list) or not request["inputs"]:
         raise RequestError('the request must be a JSON object with a list of tensors under "inputs"')
@@ -73,15 +73,15 @@ def decode(request: object, wanted: Sequence[Field]) -> object:
     for index, item in enumerate(request["inputs"]):
         name, array = _tensor(item, f"inputs[{index}]")
         if name in tensors:
-            raise RequestError(f"inputs[{index}].name: '{name}' stands there twice")
+            raise RequestError(f"inputs[{index}].name: '{name}' is used twice")
         tensors[name] = array
-    if any(field.column for field in wanted):
-        return _frame(tensors, wanted)
-    if len(tensors) == 1 and len(wanted) < 2:
+    if any(field.column for field in signature):
+        return _frame(tensors, signature)
+    if len(tensors) == 1 and len(signature) < 2:
         return next(iter(tensors.values()))
-    unknown = [name for name in tensors if wanted and name not in {field.name for field in wanted}]
+    unknown = [name for name in tensors if signature and name not in {field.name for field in signature}]
     if unknown:
-        raise RequestError(f"the model has no input '{unknown[0]}'; it has: {', '.join(field.name for field in wanted)}")
+        raise RequestError(f"the model has no input '{unknown[0]}'; it has: {', '.join(field.name for field in signature)}")
     return tensors
 
 
@@ -106,10 +106,10 @@ def _tensor(item: object, where: str) -> tuple[str, numpy.ndarray]:
 
 
 def _array(data: list[object], kind: str, where: str) -> numpy.ndarray:
-    """Flat or nested values as an array of exactly that type; a value that would be changed by it is refused."""
+    """Flat or nested values as an array of exactly that type. Raises RequestError for a value that the type cannot represent."""
     dtype = numpy.dtype(_DATATYPES[kind])
     try:
-        # numpy reads whole numbers on both sides of 2**63 as floats; as objects they stay what they are.
+        # numpy reads integers on both sides of 2**63 as floats; as objects they stay integers.
         read = numpy.array(data, dtype=object if kind in ("BYTES", "UINT64") else None)
     except (ValueError, OverflowError):
         raise RequestError(f"{where}: the rows differ in length, or a number is too large") from None
@@ -124,7 +124,7 @@ def _array(data: list[object], kind: str, where: str) -> numpy.ndarray:
             raise RequestError(f"{where}: holds values that are not {kind}")
         return read.astype(dtype)
     if read.dtype == object and kind.startswith("FP") and all(value is None or _number(value) for value in read.flat):
-        read = read.astype("float64")  # null is "no number"
+        read = read.astype("float64")  # null is NaN
     allowed = "b" if kind == "BOOL" else "iuf" if kind.startswith("FP") else "iu"
     if read.dtype.kind not in allowed:
         raise RequestError(f"{where}: holds values that are not {kind}")
@@ -139,8 +139,8 @@ def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _frame(tensors: Mapping[str, numpy.ndarray], wanted: Sequence[Field]) -> pandas.DataFrame:
-    names = [field.name for field in wanted]
+def _frame(tensors: Mapping[str, numpy.ndarray], signature: Sequence[Field]) -> pandas.DataFrame:
+    names = [field.name for field in signature]
     if len(tensors) == 1 and not set(tensors) & set(names):
         [(name, matrix)] = tensors.items()
         if matrix.ndim != 2 or matrix.shape[1] != len(names):
@@ -148,13 +148,13 @@ def _frame(tensors: Mapping[str, numpy.ndarray], wanted: Sequence[Field]) -> pan
                 f"the model has no input '{name}'; send one tensor for each of {', '.join(names)}, or one of shape [rows, {len(names)}]"
             )
         tensors = {column: matrix[:, index] for index, column in enumerate(names)}
-    missing = [field.name for field in wanted if field.required and field.name not in tensors]
+    missing = [field.name for field in signature if field.required and field.name not in tensors]
     unknown = [name for name in tensors if name not in names]
     if missing or unknown:
         problem = f"the input '{missing[0]}' is missing" if missing else f"the model has no input '{unknown[0]}'"
-        raise RequestError(f"{problem}; the model takes: {', '.join(names)}")
+        raise RequestError(f"{problem}; the model's inputs are: {', '.join(names)}")
     columns = {}
-    for field in wanted:
+    for field in signature:
         if field.name in tensors:
             columns[field.name] = _column(tensors[field.name], field)
     if len({len(column) for column in columns.values()}) > 1:
@@ -163,7 +163,7 @@ def _frame(tensors: Mapping[str, numpy.ndarray], wanted: Sequence[Field]) -> pan
 
 
 def _column(array: numpy.ndarray, field: Field) -> Sequence[object] | numpy.ndarray | pandas.Index:
-    """One column: a vector, or a matrix of one column. Wider and narrower numbers of the same kind are as good as the signature's."""
+    """One column: a vector, or a matrix of one column. Numbers of the same kind are cast to the signature's width."""
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
@@ -176,12 +176,12 @@ def _column(array: numpy.ndarray, field: Field) -> Sequence[object] | numpy.ndar
     if field.column == "binary":
         return [value.encode() for value in array]
     target = numpy.dtype(_DATATYPES[field.datatype])
-    # What numpy would have to bend (text, fractions into whole numbers) is left for MLflow to refuse by name.
+    # An unsafe cast (text, fractions to integers) is left out: MLflow refuses the value by name.
     return array.astype(target) if numpy.can_cast(array.dtype, target, "same_kind") else array
 
 
 def encode(prediction: object, named: Sequence[Field]) -> list[dict[str, object]]:
-    """The tensors of an inference response for what `model.predict` gave; `named` are the signature's outputs."""
+    """The tensors of an inference response for a result of `model.predict`; `named` are the signature's outputs."""
     if isinstance(prediction, pandas.DataFrame):
         return [_output(str(name), prediction[name].to_numpy()) for name in prediction.columns]
     if isinstance(prediction, Mapping):
@@ -191,19 +191,19 @@ def encode(prediction: object, named: Sequence[Field]) -> list[dict[str, object]
 
 
 def selected(tensors: list[dict[str, object]], requested: object) -> list[dict[str, object]]:
-    """The tensors that a request's `outputs` name, in its order; all of them if it names none. Raises RequestError for unknown names."""
-    made = {str(tensor["name"]): tensor for tensor in tensors}
+    """The tensors in a request's `outputs`, in its order; all of them if it names none. Raises RequestError for unknown names."""
+    by_name = {str(tensor["name"]): tensor for tensor in tensors}
     names = [str(item.get("name")) for item in requested if isinstance(item, Mapping)] if isinstance(requested, list) else []
     for name in names:
-        if name not in made:
-            raise RequestError(f"the model has no output '{name}'; it has: {', '.join(made)}")
-    return [made[name] for name in names] or tensors
+        if name not in by_name:
+            raise RequestError(f"the model has no output '{name}'; it has: {', '.join(by_name)}")
+    return [by_name[name] for name in names] or tensors
 
 
 def _any_array(prediction: object) -> numpy.ndarray:
     try:
         return numpy.atleast_1d(numpy.asarray(prediction))
-    except ValueError:  # rows of different lengths: each becomes a text of its own
+    except ValueError:  # rows of different lengths: each becomes a text
         rows = list(prediction) if isinstance(prediction, Sequence) else [prediction]
         array = numpy.empty(len(rows), dtype=object)
         array[:] = rows

@@ -1,6 +1,6 @@
-"""An image with one more layer: the layer's bytes, and the configuration and manifest that name it (OCI image specification v1.1).
+"""Addition of a layer to an image: the layer's bytes, the new configuration and manifest (OCI image specification v1.1).
 
-The same folder always gives the same bytes: entries are sorted, belong to nobody, and have no times.
+Equal folders give equal bytes: entries are sorted, and have neither owners nor times.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686"
 
 @dataclass(frozen=True)
 class Blob:
-    """Content by its digest, `size` bytes long."""
+    """A blob of `size` bytes by its digest."""
 
     digest: str
     size: int
@@ -45,19 +45,19 @@ class Blob:
 
 @dataclass(frozen=True)
 class Layer:
-    """A packed layer; `content` is the digest before compression, by which configurations name it (`diff_id`)."""
+    """A packed layer; `content` is the digest before compression, its `diff_id` in configurations."""
 
     blob: Blob
     content: str
 
 
 def digest(data: bytes) -> str:
-    """The name that registries have for these bytes."""
+    """The digest by which registries identify these bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-class _Measured:
-    """A file that is written, with the digest and the size of what was."""
+class _DigestWriter:
+    """A file for writing that computes digest and size of its content."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -77,10 +77,10 @@ class _Measured:
 
 
 def pack(folder: Path, place: str, file: IO[bytes]) -> Layer:
-    """Write the layer that puts what is in `folder` at the absolute path `place` of an image. Links within the folder stay within the place."""
-    written = _Measured(file)
+    """Write a layer with the content of `folder` at the absolute path `place` of an image. Links within the folder become links within `place`."""
+    written = _DigestWriter(file)
     with gzip.GzipFile(filename="", mode="wb", compresslevel=_COMPRESSION, fileobj=cast("IO[bytes]", written), mtime=0) as compressed:
-        unpacked = _Measured(cast("IO[bytes]", compressed))
+        unpacked = _DigestWriter(cast("IO[bytes]", compressed))
         with tarfile.open(fileobj=cast("IO[bytes]", unpacked), mode="w|", format=tarfile.PAX_FORMAT) as archive:
             for path in _walk(folder):
                 entry = _entry(path, folder, place)
@@ -103,61 +103,61 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _entry(path: Path, folder: Path, place: str) -> tarfile.TarInfo:
-    """Not as `tarfile` makes it from a file: a file with two names would be a link to the first of them."""
-    found = path.lstat()
+    """Built by hand: `tarfile` makes the second name of a hard-linked file a link to the first."""
+    status = path.lstat()
     entry = tarfile.TarInfo(posixpath.normpath(posixpath.join(place, path.relative_to(folder).as_posix())).strip("/"))
-    entry.mode = 0o755 if found.st_mode & (stat.S_IFDIR | stat.S_IXUSR) else 0o644
-    if stat.S_ISDIR(found.st_mode):
+    entry.mode = 0o755 if status.st_mode & (stat.S_IFDIR | stat.S_IXUSR) else 0o644
+    if stat.S_ISDIR(status.st_mode):
         entry.type = tarfile.DIRTYPE
-    elif stat.S_ISLNK(found.st_mode):
+    elif stat.S_ISLNK(status.st_mode):
         entry.type, entry.mode, entry.linkname = tarfile.SYMTYPE, 0o777, _target(path, folder, place)
     else:
-        entry.size = found.st_size
+        entry.size = status.st_size
     return entry
 
 
 def _target(link: Path, folder: Path, place: str) -> str:
-    target = Path(os.readlink(link))  # noqa: PTH115 - as it is written
+    target = Path(os.readlink(link))  # noqa: PTH115 - the unresolved target
     return (
         posixpath.normpath(posixpath.join(place, target.relative_to(folder).as_posix())) if target.is_relative_to(folder) else str(target)
     )
 
 
 def platform_manifest(index: Document, machine: str, image: str) -> str:
-    """The digest of an index's manifest for Linux on a `machine` (as `uname -m` calls it). Raises StepError that names those that there are."""
-    wanted = _ARCHITECTURES.get(machine, machine)
+    """The digest of an index's manifest for Linux on `machine` (as in `uname -m`). Raises StepError with the available platforms."""
+    architecture = _ARCHITECTURES.get(machine, machine)
     offered = [(_platform(entry), entry["digest"]) for entry in index.get("manifests", [])]
-    for name, found in offered:
-        if name == f"linux/{wanted}":
-            return str(found)
+    for name, manifest in offered:
+        if name == f"linux/{architecture}":
+            return str(manifest)
     raise sdk.StepError(
-        f"the image {image} is not there for linux/{wanted}, only for {', '.join(name for name, _ in offered) or 'nothing'}"
+        f"the image {image} has no manifest for linux/{architecture}, only for {', '.join(name for name, _ in offered) or 'no platform'}"
     )
 
 
 def _platform(entry: Mapping[str, Any]) -> str:
-    told = entry.get("platform") or {}
-    return f"{told.get('os')}/{told.get('architecture')}"
+    platform = entry.get("platform") or {}
+    return f"{platform.get('os')}/{platform.get('architecture')}"
 
 
 def appended(manifest: Document, configuration: Document, layer: Layer, programs: str, labels: Mapping[str, str]) -> tuple[Document, bytes]:
-    """The manifest and the configuration of the image with the layer on top and the folder `programs` first on its PATH.
+    """Manifest and configuration of the image with the layer on top and the folder `programs` first on its PATH.
 
-    `manifest` is of one of the two kinds, OCI's or docker's (its `mediaType` says which), and so is the result.
+    The result has the `mediaType` of `manifest`, OCI's or docker's.
     """
-    made = copy.deepcopy(configuration)
-    inner = made.setdefault("config", {})
+    extended = copy.deepcopy(configuration)
+    inner = extended.setdefault("config", {})
     variables = dict(variable.partition("=")[::2] for variable in inner.get("Env") or [])
     variables["PATH"] = f"{programs}:{variables.get('PATH') or _PATH}"
     inner["Env"] = [f"{name}={value}" for name, value in variables.items()]
     inner["Labels"] = {**(inner.get("Labels") or {}), **labels}
-    made["rootfs"]["diff_ids"].append(layer.content)
-    if made.get("history"):  # it has one entry for each layer, or it is not there
-        made["history"].append({"created_by": "fuseml mlflow-builder", "comment": f"environment in {programs}"})
-    written = json.dumps(made, sort_keys=True, separators=(",", ":")).encode()
-    described = {"mediaType": _LAYERS[manifest["mediaType"]], "digest": layer.blob.digest, "size": layer.blob.size}
+    extended["rootfs"]["diff_ids"].append(layer.content)
+    if extended.get("history"):  # one entry for each layer, or absent
+        extended["history"].append({"created_by": "fuseml mlflow-builder", "comment": f"environment in {programs}"})
+    written = json.dumps(extended, sort_keys=True, separators=(",", ":")).encode()
+    descriptor = {"mediaType": _LAYERS[manifest["mediaType"]], "digest": layer.blob.digest, "size": layer.blob.size}
     return {
         **{key: value for key, value in manifest.items() if key not in ("annotations", "subject")},
         "config": {**manifest["config"], "digest": digest(written), "size": len(written)},
-        "layers": [*manifest["layers"], described],
+        "layers": [*manifest["layers"], descriptor],
     }, written

@@ -1,13 +1,14 @@
-"""Builder step (`ghcr.io/fuseml/mlflow-builder`): the codeset's dependency file in, the reference of an environment that fits it out.
+"""Builder step (`ghcr.io/fuseml/mlflow-builder`): builds the environment of the codeset's dependency file, and outputs its reference.
 
-Inputs, all optional: FUSEML_INDEX_URL (package index; `none` for none), FUSEML_FIND_LINKS (a folder or page of wheels). The engine says where
-environments are kept: a local one FUSEML_ENVIRONMENTS, a folder; on a cluster FUSEML_TRAINER_IMAGE, the image that holds the same environment
-as this step's own, FUSEML_IMAGE_REPOSITORY, where images with others go, and FUSEML_PLAIN_REGISTRIES, those that speak plain HTTP. Output `image`:
+Inputs, all optional: FUSEML_INDEX_URL (package index; `none` for none), FUSEML_FIND_LINKS (a folder or page of wheels). The engine sets the
+place of environments: a local engine FUSEML_ENVIRONMENTS, a folder; on a cluster FUSEML_TRAINER_IMAGE, an image with the same environment as
+this step's own, FUSEML_IMAGE_REPOSITORY for images with other environments, and FUSEML_PLAIN_REGISTRIES, registries that speak plain HTTP.
+Output `image`:
 
-- the trainer's image, for a local engine `fuseml.local/mlflow-trainer:host`, when the environment that this step itself runs in has everything;
-- else `fuseml.local/mlflow-trainer:<key>`, an environment at $FUSEML_ENVIRONMENTS/<key>, or an image with one, by its digest.
+- the trainer's image (`fuseml.local/mlflow-trainer:host` on a local engine), if this step's own environment satisfies the file;
+- else `fuseml.local/mlflow-trainer:<key>`, an environment at $FUSEML_ENVIRONMENTS/<key>, or an image with it, by its digest.
 
-The key is that of the content, so an unchanged file builds nothing.
+The key is derived from the content, so an unchanged file builds nothing.
 """
 
 from __future__ import annotations
@@ -26,32 +27,32 @@ from fuseml.steps import environments, mlproject, requirements, sdk
 REPOSITORY = "fuseml.local/mlflow-trainer"
 # The original builder's order, with MLflow's newer file in between.
 _FILES = ("conda.yaml", "python_env.yaml", "requirements.txt")
-# Inputs of the original builder that are about images; a workflow written for it still runs.
+# Inputs of the original builder about images; a workflow that was written for it still runs.
 _IMAGE_INPUTS = ("miniconda-version", "intel-optimized", "base-image", "compressed-caching")
 
 
 def main() -> None:
-    """Build, or find, the environment of the codeset in the current folder."""
+    """Build the environment of the codeset in the current folder, or reuse an existing one."""
     checkout = Path.cwd()
     for name in _IMAGE_INPUTS:
         if sdk.input(name, "") not in ("", "false"):
-            sdk.say(f"note: the input '{name}' is about container images and has no effect here")
-    wanted = environment_of(checkout)
-    for note in wanted.notes:
+            sdk.say(f"note: the input '{name}' has no effect: this builder needs no container images")
+    spec = environment_of(checkout)
+    for note in spec.notes:
         sdk.say(f"note: {note}")
-    image = _image_of(wanted)
+    image = _image_of(spec)
     sdk.output("image", image)
     sdk.output(sdk.first_output("image"), image)
     sdk.say(f"image: {image}")
 
 
 def environment_of(checkout: Path) -> requirements.Environment:
-    """What the codeset asks for: the file that its MLproject names, else the first of the usual ones. Raises StepError naming the file."""
+    """The environment of the file that the codeset's MLproject names, else of the first usual one. Raises StepError naming the file."""
 
     def read(name: str) -> str:
         file = checkout / name
         if not file.resolve().is_relative_to(checkout.resolve()):
-            raise sdk.StepError(f"'{name}' lies outside of the codeset; dependency files must be part of it")
+            raise sdk.StepError(f"'{name}' is outside the codeset; dependency files must be part of it")
         try:
             return file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -59,11 +60,11 @@ def environment_of(checkout: Path) -> requirements.Environment:
                 f"cannot read the file '{name}' of the codeset: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
             ) from error
 
-    found = mlproject.file_name(file.name for file in checkout.iterdir())
-    project = mlproject.parse(read(found), found) if found else mlproject.Project({})
+    project_file = mlproject.file_name(file.name for file in checkout.iterdir())
+    project = mlproject.parse(read(project_file), project_file) if project_file else mlproject.Project({})
     if project.docker_image:
         raise sdk.StepError(
-            f"{found}: docker_env: there is nothing to build for the image {project.docker_image}: make it the trainer step's image and drop the builder"
+            f"{project_file}: docker_env: the image {project.docker_image} needs no build: use it as the trainer step's image and remove the builder"
         )
     named = project.python_env or project.conda_env
     for name in [named] if named else _FILES:
@@ -75,15 +76,15 @@ def environment_of(checkout: Path) -> requirements.Environment:
     )
 
 
-def _image_of(wanted: requirements.Environment) -> str:
-    unmet = requirements.unmet(wanted, platform.python_version(), _installed)
+def _image_of(spec: requirements.Environment) -> str:
+    unmet = requirements.unmet(spec, platform.python_version(), _installed)
     trainer, repository = sdk.input("trainer-image", ""), sdk.input("image-repository", "")
     if not unmet:
-        _tell_what_is_there(wanted)
+        _log_versions(spec)
         return trainer or f"{REPOSITORY}:host"
     if trainer and not repository:
         raise sdk.StepError(
-            f"the image {trainer} lacks {', '.join(unmet)}, and nothing says where an image that holds it may be put: "
+            f"the image {trainer} lacks {', '.join(unmet)}, and no repository for a new image is configured: "
             "set FUSEML_IMAGE_REPOSITORY of the installation (task deploy -- --image-repository registry.example.com/team/environments)"
         )
     sdk.say(f"the running environment lacks {', '.join(unmet)}")
@@ -91,18 +92,18 @@ def _image_of(wanted: requirements.Environment) -> str:
     if links and "://" not in links:
         links = str(Path(links).absolute())
     if not trainer:
-        return f"{REPOSITORY}:{_built(wanted, index, links)}"
+        return f"{REPOSITORY}:{_built(spec, index, links)}"
     from fuseml.steps import images
 
     plain = [name.strip() for name in sdk.input("plain-registries", "").split(",") if name.strip()]
-    return images.make(wanted, trainer, repository, plain=plain, index=index, find_links=links)
+    return images.make(spec, trainer, repository, plain=plain, index=index, find_links=links)
 
 
-def _tell_what_is_there(wanted: requirements.Environment) -> None:
-    names = sorted({packaging.requirements.Requirement(line.partition(" --hash")[0]).name for line in wanted.requirements})
-    versions = [f"{name} {found[0]}" for name in names if (found := _installed(name))]
+def _log_versions(spec: requirements.Environment) -> None:
+    names = sorted({packaging.requirements.Requirement(line.partition(" --hash")[0]).name for line in spec.requirements})
+    versions = [f"{name} {installed[0]}" for name in names if (installed := _installed(name))]
     sdk.say(
-        f"the running environment already satisfies {wanted.source}: Python {platform.python_version()}{''.join(', ' + text for text in versions)}"
+        f"the running environment already satisfies {spec.source}: Python {platform.python_version()}{''.join(', ' + text for text in versions)}"
     )
 
 
@@ -114,18 +115,16 @@ def _installed(name: str) -> tuple[str, list[str]] | None:
     return distribution.version, list(distribution.requires or [])
 
 
-def _built(wanted: requirements.Environment, index: str, links: str) -> str:
+def _built(spec: requirements.Environment, index: str, links: str) -> str:
     folder = os.environ.get("FUSEML_ENVIRONMENTS", "")
     if not folder:
-        raise sdk.StepError("an environment has to be made, and FUSEML_ENVIRONMENTS does not say in which folder")
-    key = wanted.key(
-        python=f"{sys.version_info.major}.{sys.version_info.minor}", index=index, links=links, steps=environments.own_content()
-    )
+        raise sdk.StepError("FUSEML_ENVIRONMENTS is not set: the engine must set it to the folder of environments")
+    key = spec.key(python=f"{sys.version_info.major}.{sys.version_info.minor}", index=index, links=links, steps=environments.own_content())
     started = time.monotonic()
-    if environments.make(wanted, Path(folder).absolute() / key, index=index, find_links=links):
-        sdk.say(f"environment {key} made in {time.monotonic() - started:.1f} s")
+    if environments.make(spec, Path(folder).absolute() / key, index=index, find_links=links):
+        sdk.say(f"environment {key} built in {time.monotonic() - started:.1f} s")
     else:
-        sdk.say(f"environment {key} is there already; nothing to build")
+        sdk.say(f"environment {key} exists; nothing to build")
     return key
 
 

@@ -1,10 +1,10 @@
-"""Trainer step (`fuseml.local/mlflow-trainer:*`): runs the codeset's MLproject entry point and gives the model that it logged.
+"""Trainer step (`fuseml.local/mlflow-trainer:*`): runs the codeset's MLproject entry point, and outputs the model that it logged.
 
-Does what `mlflow run --env-manager local` does, without importing mlflow: one MLflow run with the project's tags and parameters, the
-command in a shell with this environment's Python first on the PATH, the run closed if the command left it open.
+Equivalent to `mlflow run --env-manager local`, without importing mlflow: one MLflow run with the project's tags and parameters, the command
+in a shell with this environment's Python first on the PATH, and the run closed if the command left it open.
 
 Inputs, all optional: FUSEML_MLFLOW_EXPERIMENT (default `<project>.<codeset>`), FUSEML_MLFLOW_ENTRYPOINT (`main`),
-FUSEML_MLFLOW_ENTRYPOINT_ARGS (`name=value name=value`, which go before FUSEML_<PARAMETER>), FUSEML_MLFLOW_ARTIFACT_PATH (`model`). Needs
+FUSEML_MLFLOW_ENTRYPOINT_ARGS (`name=value name=value`; override FUSEML_<PARAMETER>), FUSEML_MLFLOW_ARTIFACT_PATH (`model`). Requires
 MLFLOW_TRACKING_URI. Outputs: `model` and the first declared one (model URI), `metrics` (JSON object), `mlflow-run`, `model-version`.
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from fuseml.steps import mlproject, sdk, tracking
 
-_PATIENCE = 10  # seconds that a command has to end after it was told to
+_GRACE = 10  # seconds between SIGTERM and SIGKILL of the command
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     folder = Path.cwd()
     context = sdk.context()
     entry_point = _project(folder).entry_point(sdk.input("mlflow-entrypoint", "main"))
-    values = entry_point.values(_given(entry_point))
+    values = entry_point.values(_parameters(entry_point))
     command = entry_point.command_line(_resolved(entry_point, values, folder))
     server = tracking.Tracking(os.environ)
     experiment = sdk.input("mlflow-experiment", ".".join(filter(None, (context.project, context.codeset))) or folder.name)
@@ -47,7 +47,7 @@ def main() -> None:
         try:
             _close(server, run_id, "KILLED" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "FAILED")
         except sdk.StepError as second:
-            sdk.say(f"the MLflow run {run_id} stays open: {second}")  # and the first failure stays the cause
+            sdk.say(f"cannot close the MLflow run {run_id}: {second}")  # the first failure stays the cause
         raise
     run = _close(server, run_id, "FINISHED")
     _report(server, run_id, run, _lineage(context), _model(server, experiment_id, run_id, run))
@@ -60,16 +60,16 @@ def _stopped(number: int, _: object) -> None:
 def _project(folder: Path) -> mlproject.Project:
     name = mlproject.file_name(file.name for file in folder.iterdir())
     if name is None:
-        raise sdk.StepError(f"there is no MLproject file in {folder}; add one with an entry point 'main'")
+        raise sdk.StepError(f"no MLproject file in {folder}; add one with an entry point 'main'")
     try:
         return mlproject.parse((folder / name).read_text(encoding="utf-8"), name)
     except (OSError, UnicodeDecodeError) as error:
         raise sdk.StepError(f"{name}: cannot be read: {error}") from error
 
 
-def _given(entry_point: mlproject.EntryPoint) -> dict[str, str]:
-    """Parameters by step inputs of their names, overridden by the explicit ones; an unknown explicit one is refused later."""
-    given = {name: os.environ[sdk.variable(name)] for name in entry_point.parameters if os.environ.get(sdk.variable(name))}
+def _parameters(entry_point: mlproject.EntryPoint) -> dict[str, str]:
+    """Parameters from step inputs of their names, overridden by the explicit ones; `values` refuses an unknown one."""
+    values = {name: os.environ[sdk.variable(name)] for name in entry_point.parameters if os.environ.get(sdk.variable(name))}
     try:
         explicit = shlex.split(sdk.input("mlflow-entrypoint-args", ""))
     except ValueError as error:
@@ -80,12 +80,12 @@ def _given(entry_point: mlproject.EntryPoint) -> dict[str, str]:
             raise sdk.StepError(
                 f"the input 'mlflow-entrypoint-args' must be name=value pairs, separated by spaces; '{argument}' is not one"
             )
-        given[name] = value
-    return given
+        values[name] = value
+    return values
 
 
 def _resolved(entry_point: mlproject.EntryPoint, values: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The values with each `path` made an absolute path of the file; a remote one is fetched by MLflow."""
+    """The values with each `path` as an absolute path; MLflow downloads a remote one."""
     resolved = dict(values)
     for name, parameter in entry_point.parameters.items():
         if parameter.type != "path":
@@ -111,7 +111,7 @@ def _resolved(entry_point: mlproject.EntryPoint, values: Mapping[str, str], fold
             continue
         path = (folder / values[name]).resolve()
         if not path.exists():
-            raise sdk.StepError(f"{entry_point.key}.parameters.{name}: there is no file '{values[name]}' in the codeset")
+            raise sdk.StepError(f"{entry_point.key}.parameters.{name}: no file '{values[name]}' in the codeset")
         resolved[name] = str(path)
     return resolved
 
@@ -139,26 +139,26 @@ def _lineage(context: sdk.Context) -> dict[str, str]:
 
 
 def _execute(command: str, folder: Path, variables: Mapping[str, str]) -> None:
-    """Run the command with its output in this step's log. Raises StepError if it fails; passes a stop on to it."""
-    # `absolute`, not `resolve`: the interpreter of a virtual environment is a link, and its own folder is the one that counts.
+    """Run the command with its output in this step's log. Raises StepError if it fails; forwards a stop to it."""
+    # `absolute`, not `resolve`: the interpreter of a virtual environment is a link, and the folder of the link is the right one.
     programs = str(Path(sys.executable).absolute().parent)
-    surroundings = {**os.environ, **variables, "PATH": programs + os.pathsep + os.environ.get("PATH", os.defpath)}
-    surroundings.setdefault("PYTHONUNBUFFERED", "1")
+    environment = {**os.environ, **variables, "PATH": programs + os.pathsep + os.environ.get("PATH", os.defpath)}
+    environment.setdefault("PYTHONUNBUFFERED", "1")
     sdk.say(f"running: {command}")
     started = time.monotonic()
     shell = shutil.which("bash") or "/bin/sh"
-    process = subprocess.Popen([shell, "-c", command], cwd=folder, env=surroundings)
+    process = subprocess.Popen([shell, "-c", command], cwd=folder, env=environment)
     try:
         code = process.wait()
     except BaseException:
         process.terminate()
         try:
-            process.wait(_PATIENCE)
+            process.wait(_GRACE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
         raise
-    sdk.say(f"the command ended with {code} after {time.monotonic() - started:.1f} s")
+    sdk.say(f"the command exited with code {code} after {time.monotonic() - started:.1f} s")
     if code != 0:
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         raise sdk.StepError(f"the training command failed with {cause}: {command}")
@@ -172,7 +172,7 @@ def _close(server: tracking.Tracking, run_id: str, status: str) -> tracking.Run:
 
 
 def _model(server: tracking.Tracking, experiment_id: str, run_id: str, run: tracking.Run) -> str | tracking.Version:
-    """What the run made: a registered version before a logged model before the folder where older training code puts its files."""
+    """The model of the run: a registered version, else a logged model, else the artifact folder of older training code."""
     path = sdk.input("mlflow-artifact-path", "model")
     version = server.version_of(run_id)
     if version is not None:

@@ -1,7 +1,7 @@
-"""The MLproject file: which environment a project wants, its entry points, and the command line that an entry point becomes.
+"""The MLproject file: the environment of a project, its entry points and their command lines.
 
-Pure rules, the same as MLflow's (`mlflow.projects`), without the seconds that importing MLflow takes. Two things are stricter here: a
-`float` parameter must be a number, as MLflow's documentation promises, and every complaint names the file and the key.
+Pure rules, equal to MLflow's (`mlflow.projects`), whose import takes seconds. Two are stricter: a `float` parameter must be a number, as
+MLflow's documentation promises, and every error names the file and the key.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from fuseml.steps import sdk
 
-# What MLflow runs an entry point with that is a file instead of a name in MLproject.
+# The interpreter of an entry point that is a file instead of a name in MLproject.
 _INTERPRETERS = {".py": "python", ".sh": "bash"}
 
 
@@ -28,7 +28,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class EntryPoint:
-    """A command with `{name}` placeholders. `key` is where it stands in the file, for messages."""
+    """A command with `{name}` placeholders. `key` is its place in the file, for messages."""
 
     name: str
     command: str
@@ -36,11 +36,13 @@ class EntryPoint:
     key: str = "MLproject"
 
     def values(self, given: Mapping[str, str]) -> dict[str, str]:
-        """The value of every parameter: the given one or the default. Raises StepError for unknown, missing and ill-typed ones."""
+        """The value of every parameter: given or the default. Raises StepError for unknown, missing and ill-typed ones."""
         unknown = [name for name in given if name not in self.parameters]
         if unknown:
-            known = ", ".join(self.parameters) or "none"
-            raise sdk.StepError(f"the entry point '{self.name}' has no parameter '{unknown[0]}'; {self.key}.parameters knows: {known}")
+            declared = ", ".join(self.parameters) or "none"
+            raise sdk.StepError(
+                f"the entry point '{self.name}' has no parameter '{unknown[0]}'; {self.key}.parameters declares: {declared}"
+            )
         values: dict[str, str] = {}
         for parameter in self.parameters.values():
             value = given.get(parameter.name, parameter.default)
@@ -62,12 +64,11 @@ class EntryPoint:
             raise sdk.StepError(f"{where}: the value '{value}' is not a URI, and the parameter is a uri")
 
     def logged(self, values: Mapping[str, str]) -> dict[str, str]:
-        """The values as they go to MLflow. Numbers are written as Python prints them: `1` for a float would contradict the `1.0`
-        that the training code logs under the same name, and MLflow refuses a parameter that changes."""
+        """The values to log. A float has Python's form: MLflow refuses a parameter that changes, and the training code logs `1.0` for `1`."""
         return {name: str(float(value)) if self.parameters[name].type == "float" else value for name, value in values.items()}
 
     def command_line(self, values: Mapping[str, str]) -> str:
-        """The command for the shell; every value is quoted, so a value can never become a command."""
+        """The command for the shell. Every value is quoted, so no value becomes a command."""
         quoted = {name: shlex.quote(value) for name, value in values.items()}
         try:
             return self.command.format(**quoted)
@@ -98,12 +99,12 @@ class Project:
         for suffix, interpreter in _INTERPRETERS.items():
             if name.endswith(suffix):
                 return EntryPoint(name, f"{interpreter} " + shlex.quote(name).replace("{", "{{").replace("}", "}}"))
-        known = ", ".join(self.entry_points) or "none"
-        raise sdk.StepError(f"MLproject: entry_points: there is no '{name}' (known: {known}), and it is not a .py or .sh file")
+        declared = ", ".join(self.entry_points) or "none"
+        raise sdk.StepError(f"MLproject: entry_points: no '{name}' (declared: {declared}), and it is not a .py or .sh file")
 
 
 def file_name(names: Iterable[str]) -> str | None:
-    """Which of the files of a folder is the MLproject file; like MLflow, in any case."""
+    """The name of the MLproject file among those of a folder, in any case, as in MLflow."""
     return next((name for name in sorted(names) if name.lower() == "mlproject"), None)
 
 
@@ -149,9 +150,7 @@ def load(text: str, source: str) -> object:
     try:
         import yaml
     except ImportError:
-        raise sdk.StepError(
-            "PyYAML, which comes with MLflow, is not in this environment: add mlflow to the codeset's dependencies"
-        ) from None
+        raise sdk.StepError("PyYAML, a dependency of MLflow, is not installed here: add mlflow to the codeset's dependencies") from None
     try:
         data: object = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
@@ -164,7 +163,7 @@ def load(text: str, source: str) -> object:
 
 
 def mapping(value: object, key: str) -> dict[str, object]:
-    """The value as a mapping; nothing at all is an empty one. Raises StepError naming `key`."""
+    """The value as a mapping; None is an empty one. Raises StepError naming `key`."""
     if value is None:
         return {}
     if not isinstance(value, dict):

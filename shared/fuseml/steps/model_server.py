@@ -2,10 +2,10 @@
 
     python -m fuseml.steps.model_server --model models:/diabetes/3 --name diabetes --port 0
 
-It loads the model before it listens, so a connection means that it is ready, and then prints one line of JSON,
-`{"port": ..., "model": ...}`, the only thing on its stdout. SIGTERM lets requests in progress finish. It is MLflow's scoring application with routes added, on
-uvicorn as MLflow runs it: `/invocations` is not like MLflow's, it is MLflow's. Requests are computed in threads. One process, because a
-model must not be forked once it is loaded: the thread pools of numerical libraries do not survive that.
+It loads the model before it listens, so a server that accepts connections is ready. Then it prints its only line on stdout, the JSON
+`{"port": ..., "model": ...}`. SIGTERM lets requests in progress finish. The application is MLflow's own scoring server with more routes, on
+uvicorn as in MLflow. Requests run in threads of one process: a loaded model must not be forked, because the thread pools of numerical
+libraries do not survive it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _MAX_BODY = 32 * 1024 * 1024
 _DRAINED = 4  # times the largest body
-_GRACE = 30  # seconds that requests in progress have after SIGTERM
+_GRACE = 30  # seconds for requests in progress after SIGTERM
 
 Message = MutableMapping[str, object]
 Receive = Callable[[], Awaitable[Message]]
@@ -41,8 +41,8 @@ Application = Callable[[MutableMapping[str, object], Receive, Send], Awaitable[N
 
 
 @dataclass(frozen=True)
-class Served:
-    """A loaded model and how it is called from outside."""
+class LoadedModel:
+    """A loaded model with its public name and version."""
 
     name: str
     uri: str
@@ -51,11 +51,11 @@ class Served:
 
     def fields(self) -> tuple[list[inference.Field], list[inference.Field]]:
         """The inputs and outputs of its signature; empty without one."""
-        given = self.model.metadata.get_input_schema()  # type: ignore[no-untyped-call]
-        made = self.model.metadata.get_output_schema()  # type: ignore[no-untyped-call]
+        inputs = self.model.metadata.get_input_schema()  # type: ignore[no-untyped-call]
+        outputs = self.model.metadata.get_output_schema()  # type: ignore[no-untyped-call]
         return (
-            inference.fields(given.to_dict() if given is not None else None, "input-0"),
-            inference.fields(made.to_dict() if made is not None else None, "output-0"),
+            inference.fields(inputs.to_dict() if inputs is not None else None, "input-0"),
+            inference.fields(outputs.to_dict() if outputs is not None else None, "output-0"),
         )
 
     def metadata(self) -> dict[str, object]:
@@ -71,7 +71,7 @@ class Served:
         }
 
     def infer(self, body: bytes) -> dict[str, object]:
-        """The inference response for an inference request. Raises RequestError and MlflowException for what the model does not take."""
+        """The response to an inference request. Raises RequestError and MlflowException for an invalid one."""
         try:
             request = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -85,32 +85,32 @@ class Served:
         return {**answer, "outputs": inference.selected(tensors, request.get("outputs"))}
 
     def _parameters(self, request: Mapping[str, object]) -> dict[str, object] | None:
-        """Those of the request's parameters that the model's signature knows; others may be meant for something on the way."""
+        """The request's parameters that the signature declares; others may be for a proxy."""
         schema = self.model.metadata.get_params_schema()  # type: ignore[no-untyped-call]
-        given = request.get("parameters")
-        if schema is None or not isinstance(given, dict):
+        sent = request.get("parameters")
+        if schema is None or not isinstance(sent, dict):
             return None
-        return {parameter.name: given[parameter.name] for parameter in schema.params if parameter.name in given} or None
+        return {parameter.name: sent[parameter.name] for parameter in schema.params if parameter.name in sent} or None
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Load, announce, serve until SIGTERM."""
+    """Load the model, report the port, serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m fuseml.steps.model_server", description="Serve one MLflow model over HTTP.")
-    parser.add_argument("--model", required=True, help="model URI, e.g. models:/diabetes/3; MLFLOW_TRACKING_URI says where")
+    parser.add_argument("--model", required=True, help="model URI, e.g. models:/diabetes/3; MLFLOW_TRACKING_URI is its server")
     parser.add_argument("--name", required=True, help="the model's name in /v2/models/<name>")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
     parser.add_argument("--max-body", type=int, default=_MAX_BODY, help="largest request body in bytes (default: %(default)s)")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _end)  # uvicorn answers the signal while it serves and hands it back when it is done
-    announcements = _stdout_for_announcements()
-    served = load(options.model, options.name)
-    application = bounded(create_app(served), options.max_body)
+    signal.signal(signal.SIGTERM, _end)  # uvicorn handles the signal while it serves, and raises it again afterwards
+    stdout = _reserve_stdout()
+    loaded = load(options.model, options.name)
+    application = bounded(create_app(loaded), options.max_body)
     try:
         listener = socket.create_server((options.host, options.port), backlog=128)
     except OSError as error:
         raise sdk.StepError(f"cannot listen on {options.host}:{options.port}: {error.strerror}; choose another --port") from error
-    os.write(announcements, json.dumps({"port": listener.getsockname()[1], "model": served.uri}).encode() + b"\n")
+    os.write(stdout, json.dumps({"port": listener.getsockname()[1], "model": loaded.uri}).encode() + b"\n")
     _serve(application, listener)
 
 
@@ -118,28 +118,28 @@ def _end(*_: object) -> None:
     raise SystemExit(0)
 
 
-def _stdout_for_announcements() -> int:
-    """A descriptor of the real stdout; everything else that prints, models and libraries included, goes to stderr from now on."""
-    announcements = os.dup(1)
+def _reserve_stdout() -> int:
+    """A descriptor of the real stdout. Other output, also of models and libraries, goes to stderr from now on."""
+    stdout = os.dup(1)
     os.dup2(2, 1)
-    return announcements
+    return stdout
 
 
-def load(uri: str, name: str) -> Served:
-    """Load the model. Raises StepError with the reason; its traceback goes to stderr, because the cause often lies in the model's code."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with MLflow's own default a server that is down costs minutes
+def load(uri: str, name: str) -> LoadedModel:
+    """Load the model. Raises StepError with the reason; the traceback goes to stderr, because the cause is often in the model's code."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with MLflow's default an unreachable server costs minutes
     try:
         import mlflow.pyfunc
 
-        return Served(name, uri, _version(uri), mlflow.pyfunc.load_model(uri))
+        return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(uri))
     except Exception as error:
         traceback.print_exc()
-        hint = "; the runtime must hold the packages that the model was trained with" if isinstance(error, ImportError) else ""
+        hint = "; the runtime must contain the packages of the training" if isinstance(error, ImportError) else ""
         raise sdk.StepError(f"cannot load {uri}: {type(error).__name__}: {error}{hint}") from error
 
 
 def _version(uri: str) -> str:
-    """The version that a model URI names: of a registered model, behind an alias, or the id of a logged model; `1` for other places."""
+    """The version of a model URI: of a registered model, of an alias, or the id of a logged model; `1` for any other URI."""
     kind, _, rest = uri.partition(":/")
     if kind != "models":
         return "1"
@@ -151,7 +151,7 @@ def _version(uri: str) -> str:
     return rest.rpartition("/")[2]
 
 
-def create_app(served: Served) -> Application:
+def create_app(loaded: LoadedModel) -> Application:
     """MLflow's scoring application for the model, with the Open Inference Protocol's routes."""
     from mlflow.exceptions import MlflowException
     from mlflow.pyfunc import scoring_server
@@ -163,12 +163,10 @@ def create_app(served: Served) -> Application:
         return JSONResponse({"error": " ".join(message.split())}, status)
 
     def unknown(request: Request) -> JSONResponse | None:
-        name, version = request.path_params["name"], request.path_params.get("version", served.version)
-        if (name, version) == (served.name, served.version):
+        name, version = request.path_params["name"], request.path_params.get("version", loaded.version)
+        if (name, version) == (loaded.name, loaded.version):
             return None
-        return refusal(
-            404, f"there is no model '{name}' with version {version} here; this is '{served.name}' with version {served.version}"
-        )
+        return refusal(404, f"no model '{name}' with version {version}; this server has '{loaded.name}' with version {loaded.version}")
 
     async def server(_: Request) -> JSONResponse:
         return JSONResponse({"name": "fuseml-model-server", "version": _mlflow_version(), "extensions": []})
@@ -180,29 +178,29 @@ def create_app(served: Served) -> Application:
         return JSONResponse({"ready": True})
 
     async def metadata(request: Request) -> JSONResponse:
-        return unknown(request) or JSONResponse(served.metadata())
+        return unknown(request) or JSONResponse(loaded.metadata())
 
     async def model_ready(request: Request) -> JSONResponse:
-        return unknown(request) or JSONResponse({"name": served.name, "ready": True})
+        return unknown(request) or JSONResponse({"name": loaded.name, "ready": True})
 
     async def infer(request: Request) -> JSONResponse:
-        stranger = unknown(request)
-        if stranger is not None:
-            return stranger
+        not_found = unknown(request)
+        if not_found is not None:
+            return not_found
         if "inference-header-content-length" in request.headers:
             return refusal(400, "binary tensor data is not supported; send the tensors as JSON")
         body = await request.body()
         try:
-            return JSONResponse(await asyncio.to_thread(served.infer, body))
+            return JSONResponse(await asyncio.to_thread(loaded.infer, body))
         except inference.RequestError as error:
             return refusal(400, str(error))
         except MlflowException as error:
-            return refusal(400, error.message)  # what `predict` raises of this kind is about data that the signature does not allow
-        except Exception as error:  # a model's own code may raise anything: the traceback is for the log
+            return refusal(400, error.message)  # `predict` raises it for data that violate the signature
+        except Exception as error:  # a model's code may raise anything: the log gets the traceback
             traceback.print_exc()
             return refusal(500, f"the model failed: {type(error).__name__}: {error}")
 
-    app: Starlette = scoring_server.init(served.model)  # type: ignore[no-untyped-call,unused-ignore]
+    app: Starlette = scoring_server.init(loaded.model)  # type: ignore[no-untyped-call,unused-ignore]
     one = "/v2/models/{name}"
 
     async def other(_: Request, error: Exception) -> JSONResponse:
@@ -232,19 +230,19 @@ def _mlflow_version() -> str:
 
 
 def bounded(application: Application, limit: int) -> Application:
-    """The application with request bodies of at most `limit` bytes; larger ones get 413 before the application sees anything of them."""
+    """The application with request bodies of at most `limit` bytes; a larger one gets 413 and does not reach the application."""
 
     async def wrapped(scope: MutableMapping[str, object], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await application(scope, receive, send)
             return
         body, size, more = bytearray(), 0, True
-        # What is too large is read on for a while and dropped: a client that is cut off while it sends never sees the answer.
+        # A larger body is read up to a bound and dropped: a client that is cut off while it sends never reads the response.
         while more and size <= _DRAINED * limit:
             message = await receive()
             part = message.get("body", b"")
             if message["type"] != "http.request" or not isinstance(part, bytes):
-                return  # the client is gone
+                return  # the client has disconnected
             size += len(part)
             more = bool(message.get("more_body"))
             if size <= limit:

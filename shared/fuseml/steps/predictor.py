@@ -1,11 +1,11 @@
-"""Predictor step (`ghcr.io/fuseml/predictor`): makes or updates the application that serves a model, and waits until it does.
+"""Predictor step (`ghcr.io/fuseml/predictor`): registers the application that serves a model, and waits until it is ready.
 
-Inputs: FUSEML_MODEL (model URI), FUSEML_APP_NAME (default `<project>-<codeset>-<workflow>`), FUSEML_RUNTIME (the environment that
-the model needs, as the builder gives it; default the running one), FUSEML_TIMEOUT (seconds, default 300). From its prediction-serving
-extension: FUSEML_API_URL, FUSEML_API_TOKEN, and FUSEML_APPS_URL where applications are below an address that is known before (the embedded
-server); FUSEML_SERVING is the resource of the service that is to serve it, default FuseML's own. From the tracking one: MLFLOW_TRACKING_URI,
-and what its clients need besides (MLFLOW_TRACKING_..., AWS_..., AZURE_STORAGE_...), which the model's server gets too.
-Output: the prediction URL. The application keeps its name from run to run, so its URL stays and the new model takes the old one's place.
+Inputs: FUSEML_MODEL (model URI), FUSEML_APP_NAME (default `<project>-<codeset>-<workflow>`), FUSEML_RUNTIME (the model's environment, an
+output of the builder; default the running one), FUSEML_TIMEOUT (seconds, default 300). From its prediction-serving extension:
+FUSEML_API_URL, FUSEML_API_TOKEN, and FUSEML_APPS_URL where the address of applications is known before they are served (the embedded
+server); FUSEML_SERVING is the resource of the serving, default FuseML's own. From the tracking extension: MLFLOW_TRACKING_URI and the
+variables of its clients (MLFLOW_TRACKING_..., AWS_..., AZURE_STORAGE_...), which the model server gets too.
+Output: the prediction URL. The application keeps its name from run to run, so its URL is stable and the new model replaces the old one.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _BUILT_IN = "fuseml-serving"
 _HOST_RUNTIME = "fuseml.local/mlflow-trainer:host"
 _PAUSE = 0.5
 _REPORT_EVERY = 5.0
-# Where models are read from, and by whom. What MLflow's own server is told by variables is none of a client's business.
-_PASSED_ON = ("MLFLOW_TRACKING_", "MLFLOW_S3_", "AWS_", "AZURE_STORAGE_")
+# Variables of the clients of a tracking server and its artifact store; those of MLflow's own server are left out.
+_FORWARDED = ("MLFLOW_TRACKING_", "MLFLOW_S3_", "AWS_", "AZURE_STORAGE_")
 
 
 def main() -> None:
-    """Register the application and wait for it."""
+    """Register the application and wait until it is ready."""
     context = sdk.context()
     model = sdk.input("model")
     name = sdk.input("app-name", application_name(context.project, context.codeset, context.workflow))
@@ -58,19 +58,19 @@ def main() -> None:
         "environment": {
             variable: value
             for variable, value in os.environ.items()
-            if variable.startswith(_PASSED_ON) and variable != "MLFLOW_TRACKING_URI"
+            if variable.startswith(_FORWARDED) and variable != "MLFLOW_TRACKING_URI"
         },
     }
     sdk.say(f"application {name}: {model}")
     registered = sdk.http("POST", f"{api}/applications", application, token=token)
     if apps:
-        # The token is for the API; applications may be served by another host, which must not see it.
+        # The token is for the API: another host that serves applications must not get it.
         own = token if urllib.parse.urlsplit(api)[:2] == urllib.parse.urlsplit(apps)[:2] else None
-        served: Served | Recorded = Served(f"{apps}/{name}", name, own)
+        probe: ClientProbe | ApiProbe = ClientProbe(f"{apps}/{name}", name, own)
     else:
-        served = Recorded(f"{api}/applications/{name}", name, _revision(registered), token)
-    wait_for(served, name, model, timeout)
-    prediction_url = served.prediction_url()
+        probe = ApiProbe(f"{api}/applications/{name}", name, _revision(registered), token)
+    wait_for(probe, name, model, timeout)
+    prediction_url = probe.prediction_url()
     sdk.output(sdk.first_output("prediction-url"), prediction_url)
     sdk.say(f"ready: {prediction_url}")
 
@@ -78,7 +78,7 @@ def main() -> None:
 def application_name(*parts: str) -> str:
     """The parts as one DNS label: at most 63 lower-case letters, digits and `-`, beginning with a letter (RFC 1123, Kubernetes services).
 
-    Parts that are empty are left out. A name that had to be changed ends in a hash of the whole: the projects `a_b` and `a-b` are two.
+    Empty parts are left out. A changed name ends in a hash of the original, which keeps the projects `a_b` and `a-b` apart.
     """
     whole = "-".join(part for part in parts if part)
     if re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", whole) and len(whole) <= _LONGEST_NAME:
@@ -88,12 +88,12 @@ def application_name(*parts: str) -> str:
     return f"{name[: _LONGEST_NAME - 9].rstrip('-')}-{digest}"
 
 
-def wait_for(application: Served | Recorded, name: str, model: str, timeout: float) -> None:
-    """Return as soon as the application serves this very model. Raises StepError after `timeout` seconds, or at once when waiting is
-    of no use."""
+def wait_for(probe: ClientProbe | ApiProbe, name: str, model: str, timeout: float) -> None:
+    """Return once the application serves exactly this model. Raises StepError after `timeout` seconds, or at once for a permanent
+    problem."""
     started = reported = time.monotonic()
     while True:
-        problem = application.problem(model)
+        problem = probe.problem(model)
         waited = time.monotonic() - started
         if problem is None:
             return
@@ -106,8 +106,8 @@ def wait_for(application: Served | Recorded, name: str, model: str, timeout: flo
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """An application as the API at `url` tells of it. Where a step runs, what is served cannot always be reached."""
+class ApiProbe:
+    """Reads the state of an application from the API, because a step cannot always reach the application."""
 
     url: str
     name: str
@@ -115,43 +115,45 @@ class Recorded:
     token: str | None = None
 
     def prediction_url(self) -> str:
-        """Where predictions are asked for; known once it is served."""
-        return str(self._told().get("url") or "")
+        """The URL of predictions; empty until the application is served."""
+        return str(self._record().get("url") or "")
 
     def problem(self, model: str) -> str | None:
-        """What still is missing; None when the model is served. Raises StepError when it never will be."""
+        """The reason why the model is not served yet; None when it is. Raises StepError for a permanent problem."""
         try:
-            told = self._told()
+            record = self._record()
         except sdk.HttpError as error:
             answer = error.answer if isinstance(error.answer, dict) else {}
             if answer.get("temporary") is False:
                 raise
             return str(error)
-        if told.get("revision") != self.revision:
-            raise sdk.StepError(f"the application '{self.name}' was registered anew by somebody else; this one is revision {self.revision}")
-        if told.get("status") == "failed":
-            raise sdk.StepError(f"the application '{self.name}' cannot serve {model}: {told.get('cause')}")
-        return None if told.get("status") == "ready" else str(told.get("cause") or "it is not known how it is served")
+        if record.get("revision") != self.revision:
+            raise sdk.StepError(
+                f"the application '{self.name}' was replaced by another registration; this run registered revision {self.revision}"
+            )
+        if record.get("status") == "failed":
+            raise sdk.StepError(f"the application '{self.name}' cannot serve {model}: {record.get('cause')}")
+        return None if record.get("status") == "ready" else str(record.get("cause") or "its status is not known")
 
-    def _told(self) -> dict[str, object]:
-        told = sdk.http("GET", self.url, token=self.token, patient=False)
-        return told if isinstance(told, dict) else {}
+    def _record(self) -> dict[str, object]:
+        record = sdk.http("GET", self.url, token=self.token, patient=False)
+        return record if isinstance(record, dict) else {}
 
 
 @dataclass(frozen=True)
-class Served:
-    """An application seen from its clients' side, at `url`."""
+class ClientProbe:
+    """Reads the state of an application as its clients do, at its own `url`."""
 
     url: str
     name: str
     token: str | None = None
 
     def prediction_url(self) -> str:
-        """Where predictions are asked for."""
+        """The URL of predictions."""
         return f"{self.url}/v2/models/{self.name}/infer"
 
     def problem(self, model: str) -> str | None:
-        """What still is missing; None when the model is served. Raises StepError when the server says that waiting is of no use
+        """The reason why the model is not served yet; None when it is. Raises StepError when the server reports a permanent problem
         (`temporary: false` in its error body)."""
         try:
             metadata = sdk.http("GET", f"{self.url}/v2/models/{self.name}", token=self.token, patient=False)
@@ -159,7 +161,7 @@ class Served:
             served = parameters.get("model_uri") if isinstance(parameters, dict) else None
             if served != model:
                 self._check_replacement(model)
-                return f"it still serves {served}" if served else "it does not say which model it serves"
+                return f"it still serves {served}" if served else "its metadata names no model_uri"
             sdk.http("GET", f"{self.url}/v2/health/ready", token=self.token, patient=False)
         except sdk.HttpError as error:
             answer = error.answer if isinstance(error.answer, dict) else {}
@@ -169,20 +171,20 @@ class Served:
         return None
 
     def _check_replacement(self, model: str) -> None:
-        """Raises StepError when the server says that the new model cannot be served and the old one stays."""
+        """Raises StepError when the server reports that the new model cannot be served and the old one stays."""
         try:
             status = sdk.http("GET", self.url, token=self.token, patient=False)
         except sdk.HttpError:
-            return  # other servers than ours do not tell; then time does
+            return  # other servers have no such status; then the timeout decides
         failed = status.get("failed") if isinstance(status, dict) else None
         if failed:
-            raise sdk.StepError(f"the application '{self.name}' cannot serve {model} and goes on with the model before: {failed}")
+            raise sdk.StepError(f"the application '{self.name}' cannot serve {model} and keeps the former model: {failed}")
 
 
 def _revision(registered: object) -> int:
     revision = registered.get("revision") if isinstance(registered, dict) else None
     if not isinstance(revision, int):
-        raise sdk.StepError(f"the API did not say which revision of the application it made: {registered}")
+        raise sdk.StepError(f"the API returned no revision of the application: {registered}")
     return revision
 
 

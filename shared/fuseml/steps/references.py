@@ -1,6 +1,6 @@
-"""Names of images: which registry holds one, under which repository, in which version; and the account there, from docker's configuration.
+"""Image references: registry, repository and version; and the account for a registry from docker's configuration files.
 
-Pure rules but for the reading of files. A name without a registry is Docker Hub's, as for every container runtime.
+A name without a registry is Docker Hub's, as for every container runtime.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from fuseml.steps import sdk
 
 _HUB = "docker.io"
-# The names that docker's configuration has for it.
+# Docker Hub's keys in docker's configuration.
 _HUB_KEYS = ("index.docker.io", "registry-1.docker.io", _HUB)
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(
@@ -28,7 +28,7 @@ _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 
 @dataclass(frozen=True)
 class Reference:
-    """An image's name; `version` is a digest or a tag, and empty where the name has neither."""
+    """An image's name; `version` is a digest or a tag, or empty."""
 
     registry: str
     repository: str
@@ -40,16 +40,16 @@ class Reference:
         return f"{self.registry}/{self.repository}"
 
     def url(self, plain: Iterable[str] = ()) -> str:
-        """Where the registry's API is. Plain HTTP is spoken by those that `plain` lists and by those on this machine."""
+        """The URL of the registry's API: plain HTTP for the registries in `plain` and for those on this machine."""
         scheme = "http" if self.registry in plain or _LOOPBACK.fullmatch(self.registry) else "https"
         return f"{scheme}://{'registry-1.docker.io' if self.registry == _HUB else self.registry}"
 
 
-def parse(text: str, what: str) -> Reference:
-    """Read an image's name. Raises StepError, which says `what` was to be one."""
+def parse(text: str, subject: str) -> Reference:
+    """Parse an image's name. Raises StepError, whose message begins with `subject`."""
     match = _NAME.fullmatch(text)
     if match is None:
-        raise sdk.StepError(f"{what} is '{sdk.redact(text)}', which is no image name such as registry.example.com/team/name:1")
+        raise sdk.StepError(f"{subject} is '{sdk.redact(text)}', which is no image name such as registry.example.com/team/name:1")
     registry, repository = match["registry"] or _HUB, match["repository"]
     if registry == _HUB and "/" not in repository:
         repository = f"library/{repository}"
@@ -58,15 +58,15 @@ def parse(text: str, what: str) -> Reference:
 
 @dataclass(frozen=True)
 class Account:
-    """Who one is to a registry: a password, or a token that is changed for another one (`identity`)."""
+    """Credentials for a registry: a password, or a refresh token (`identity`)."""
 
     user: str
     password: str = field(default="", repr=False)
     identity: str = field(default="", repr=False)
 
 
-def places(environment: Mapping[str, str]) -> list[Path]:
-    """Where accounts are looked for. Tekton writes those of the pod's service account to the last one, and copies them home if it can."""
+def account_files(environment: Mapping[str, str]) -> list[Path]:
+    """The configuration files with accounts. Tekton writes those of the pod's service account to the last one, and copies them to HOME if it can."""
     folders = [
         environment.get("DOCKER_CONFIG", ""),
         environment.get("HOME", "") and f"{environment['HOME']}/.docker",
@@ -76,9 +76,9 @@ def places(environment: Mapping[str, str]) -> list[Path]:
 
 
 def account(files: Iterable[Path], image: Reference) -> Account | None:
-    """The account for an image's repository: of the first file that has one, the entry that says most of its name.
+    """The account for an image's repository: the longest matching entry of the first file with one; None without a match.
 
-    Raises StepError that names a file which cannot be read.
+    Raises StepError for an unreadable file.
     """
     for file in files:
         try:
@@ -87,9 +87,9 @@ def account(files: Iterable[Path], image: Reference) -> Account | None:
             continue
         except (OSError, UnicodeDecodeError) as error:
             raise sdk.StepError(f"cannot read the registry accounts in {file}: {error}") from error
-        found = _entry(_entries(text, file), image)
-        if found is not None:
-            return _account(found, file)
+        entry = _entry(_entries(text, file), image)
+        if entry is not None:
+            return _account(entry, file)
     return None
 
 

@@ -1,8 +1,8 @@
-"""A repository of a registry, by the OCI distribution API (specification v1.1): what is pulled and pushed to put a layer on an image.
+"""A repository of a registry, by the OCI distribution API (specification v1.1): pull and push of an image's blobs and manifest.
 
-Blobs are streamed, from a file or from another registry, and never held. What may have failed in passing is asked again: a lost connection,
-429, 5xx. Nobody sees half an image: blobs are of no use without the manifest, which the caller pushes last.
-Accounts and tokens go to the registry's own host and to the token service that it names, and get into no message.
+Blobs are streamed from a file or from another registry. Transient failures are retried: a lost connection, 429, 5xx. No incomplete image is
+visible, because the caller pushes the manifest last.
+Accounts and tokens go only to the registry's own host and its token service, and into no message.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Content = Callable[[], "AbstractContextManager[IO[bytes]]"]
 """Opens a blob's bytes, from the beginning at each call."""
 
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
-_LONGEST_PAUSE = 60.0  # that a registry may ask for
-_TIMEOUT = urllib3.Timeout(connect=10, read=300)  # a registry looks through a large blob before it answers
-_LARGEST = 4 * 1024 * 1024  # of what is read as a whole; the specification lets registries refuse larger manifests
+_LONGEST_PAUSE = 60.0  # limit of Retry-After
+_TIMEOUT = urllib3.Timeout(connect=10, read=300)  # a registry verifies a large blob before it answers
+_LARGEST = 4 * 1024 * 1024  # limit of a manifest; the specification lets registries refuse larger ones
 _REDIRECTS = 5
 _MANIFESTS = (layers.OCI_MANIFEST, layers.OCI_INDEX, layers.DOCKER_MANIFEST, layers.DOCKER_LIST)
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Repository:
-    """The repository of `image`, with the rights that `scopes` names (`repository:team/name:pull`) on behalf of `account`, or of nobody."""
+    """The repository of `image`, accessed with `scopes` (`repository:team/name:pull`) as `account`, or anonymously."""
 
     def __init__(
         self,
@@ -53,105 +53,105 @@ class Repository:
         self._access = access.Access(self._pool, self._url, account, scopes)
 
     def close(self) -> None:
-        """Close the connections that are kept for the next question."""
+        """Close the idle connections."""
         self._pool.clear()
 
     def manifest(self, version: str) -> tuple[str, layers.Document]:
-        """The digest and the manifest or index of a tag or digest, with its media type in it. Raises StepError when there is none."""
+        """Digest and manifest (or index) of a tag or digest; the document includes its media type. Raises StepError for an unknown one."""
 
-        def ask() -> tuple[str, layers.Document]:
+        def request() -> tuple[str, layers.Document]:
             with self._exchange("GET", self._of(f"manifests/{version}"), accept=_MANIFESTS) as answer:
-                self._expect(answer, (200,), f"give the image {self.image.name}:{version}")
+                self._expect(answer, (200,), f"serve the image {self.image.name}:{version}")
                 data = answer.read(_LARGEST)
-                found = layers.digest(data)
-                if version.startswith("sha256:") and found != version:
-                    raise access.Refused(f"{self._host} gave another manifest than {self.image.name}@{version}, one of digest {found}")
+                digest = layers.digest(data)
+                if version.startswith("sha256:") and digest != version:
+                    raise access.RefusalError(f"{self._host} served the manifest {digest} instead of {self.image.name}@{version}")
                 document = self._document(data)
-                return found, {**document, "mediaType": document.get("mediaType") or answer.headers.get("Content-Type")}
+                return digest, {**document, "mediaType": document.get("mediaType") or answer.headers.get("Content-Type")}
 
-        return self._patiently(ask)
+        return self._retry(request)
 
     def find(self, tag: str) -> str | None:
-        """The digest of the image under this tag, if there is one."""
+        """The digest of the image with this tag; None without one."""
 
-        def ask() -> str | None:
+        def request() -> str | None:
             with self._exchange("GET", self._of(f"manifests/{tag}"), accept=_MANIFESTS) as answer:
                 if answer.status == 404:
                     return None
-                self._expect(answer, (200,), f"tell whether there is an image {self.image.name}:{tag}")
+                self._expect(answer, (200,), f"look up the image {self.image.name}:{tag}")
                 return layers.digest(answer.read(_LARGEST))
 
-        return self._patiently(ask)
+        return self._retry(request)
 
     def document(self, blob: layers.Blob) -> layers.Document:
         """A small blob that is a JSON object."""
 
-        def ask() -> layers.Document:
+        def request() -> layers.Document:
             with self.open(blob) as content:
                 data = content.read(_LARGEST)
             if layers.digest(data) != blob.digest:
-                raise access.Refused(f"{self._host} gave another blob of {self.image.name} than {blob.digest}")
+                raise access.RefusalError(f"{self._host} served another blob of {self.image.name} than {blob.digest}")
             return self._document(data)
 
-        return self._patiently(ask)
+        return self._retry(request)
 
     @contextlib.contextmanager
     def open(self, blob: layers.Blob) -> Iterator[IO[bytes]]:
-        """The bytes of a blob, as they come. They may stop in between, with an error that `push` knows to begin anew for."""
+        """The bytes of a blob, as a stream. It may end early with an error, for which `push` starts again."""
         with self._exchange("GET", self._of(f"blobs/{blob.digest}")) as answer:
-            self._expect(answer, (200,), f"give a layer of {self.image.name}")
+            self._expect(answer, (200,), f"serve a layer of {self.image.name}")
             yield answer  # type: ignore[misc]  # it reads like a file
 
     def push(self, blob: layers.Blob, content: Content, origin: str = "") -> bool:
-        """Bring a blob here, and tell whether its bytes had to be sent: it may be there, or in the repository `origin` of this registry."""
-        return self._patiently(lambda: self._push(blob, content, origin))
+        """Push a blob. Returns whether its bytes were sent: it may exist here, or in the repository `origin` of this registry."""
+        return self._retry(lambda: self._push(blob, content, origin))
 
     def push_bytes(self, data: bytes) -> None:
-        """`push` for what is at hand."""
+        """Push a blob from memory."""
         self.push(layers.Blob(layers.digest(data), len(data)), lambda: contextlib.closing(io.BytesIO(data)))
 
     def tag(self, tag: str, manifest: layers.Document) -> str:
-        """Let the image be seen, under `tag`; all that its manifest names must be there. Returns its digest."""
+        """Push the manifest under `tag`, which makes the image visible; its blobs must exist. Returns its digest."""
         data = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
 
-        def ask() -> str:
+        def request() -> str:
             sent = self._exchange("PUT", self._of(f"manifests/{tag}"), media_type=manifest["mediaType"], body=data)
             with sent as answer:
-                self._expect(answer, (201,), f"take the image {self.image.name}:{tag}")
+                self._expect(answer, (201,), f"accept the image {self.image.name}:{tag}")
             return layers.digest(data)
 
-        return self._patiently(ask)
+        return self._retry(request)
 
     def _push(self, blob: layers.Blob, content: Content, origin: str) -> bool:
         with self._exchange("HEAD", self._of(f"blobs/{blob.digest}")) as answer:
             if answer.status == 200:
                 return False
-            self._expect(answer, (404,), f"tell what {self.image.name} holds")
+            self._expect(answer, (404,), f"look up a layer of {self.image.name}")
         address = None
         if origin:
             query = urllib.parse.urlencode({"mount": blob.digest, "from": origin})
             with self._exchange("POST", self._of(f"blobs/uploads/?{query}")) as answer:
                 if answer.status == 201:
                     return False
-                # Registries that do not mount begin an upload instead, or refuse.
+                # A registry without support for mounts starts an upload instead, or refuses.
                 address = answer.headers.get("Location") if answer.status == 202 else None
         if address is None:
             with self._exchange("POST", self._of("blobs/uploads/")) as answer:
-                self._expect(answer, (202,), f"take an image for {self.image.name}")
+                self._expect(answer, (202,), f"accept an image for {self.image.name}")
                 address = answer.headers.get("Location", "")
         target = urllib.parse.urljoin(f"{self._url}/", address)
         target += ("&" if urllib.parse.urlsplit(target).query else "?") + urllib.parse.urlencode({"digest": blob.digest})
         with self._exchange("PUT", target, media_type="application/octet-stream", body=content, size=blob.size) as answer:
-            self._expect(answer, (201,), f"take a layer of {self.image.name}")
+            self._expect(answer, (201,), f"accept a layer of {self.image.name}")
         return True
 
     def _document(self, data: bytes) -> layers.Document:
-        found = access.parsed(data)
-        if not found:
-            raise access.Refused(f"{self._host} gave something else for {self.image.name} than what describes an image: is it a registry?")
-        return found
+        document = access.parsed(data)
+        if not document:
+            raise access.RefusalError(f"{self._host} served no manifest for {self.image.name}: is it a registry?")
+        return document
 
-    # What is asked, and who asks
+    # Requests
 
     @property
     def _host(self) -> str:
@@ -160,15 +160,15 @@ class Repository:
     def _of(self, path: str) -> str:
         return f"{self._url}/v2/{self.image.repository}/{path}"
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
+    def _retry(self, request: Callable[[], T]) -> T:
         for pause in (*self._pauses, None):
             try:
-                return ask()
-            except (access.PassingError, urllib3.exceptions.HTTPError, OSError) as error:
-                cause = str(error) if isinstance(error, access.PassingError) else _plain_words(error)
+                return request()
+            except (access.TransientError, urllib3.exceptions.HTTPError, OSError) as error:
+                cause = str(error) if isinstance(error, access.TransientError) else _reason(error)
                 if pause is None:
-                    raise sdk.StepError(f"the registry {self._host} does not answer as it should: {cause}") from None
-                sdk.say(f"the registry {self._host} does not answer as it should ({cause}); asking again")
+                    raise sdk.StepError(f"the registry {self._host} does not answer correctly: {cause}") from None
+                sdk.say(f"the registry {self._host} does not answer correctly ({cause}); retrying")
                 time.sleep(max(pause, getattr(error, "pause", 0.0)))
         raise AssertionError("the last attempt returns or raises")
 
@@ -176,7 +176,7 @@ class Repository:
     def _exchange(
         self, method: str, url: str, *, accept: Sequence[str] = (), media_type: str = "", body: bytes | Content | None = None, size: int = 0
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """One question, again with a new token if the one before has expired. Redirections are followed for what is only read."""
+        """One request, repeated with a new token after an expired one. Redirections of reads are followed."""
         headers = {name: value for name, value in (("Accept", ", ".join(accept)), ("Content-Type", media_type)) if value}
         with contextlib.ExitStack() as stack:
 
@@ -184,7 +184,7 @@ class Repository:
                 return stack.enter_context(contextlib.closing(self._send(method, url, headers, body, size)))
 
             answer = send()
-            if answer.status == 401 and self._is_own(url) and self._access.take_up(answer.headers.getlist("WWW-Authenticate")):
+            if answer.status == 401 and self._is_own(url) and self._access.answer(answer.headers.getlist("WWW-Authenticate")):
                 answer = send()
             for _ in range(_REDIRECTS):
                 if method not in ("GET", "HEAD") or answer.status not in (301, 302, 303, 307, 308):
@@ -206,28 +206,28 @@ class Repository:
     def _is_own(self, url: str) -> bool:
         return urllib.parse.urlsplit(url)[:2] == urllib.parse.urlsplit(self._url)[:2]
 
-    def _expect(self, answer: urllib3.BaseHTTPResponse, statuses: tuple[int, ...], what: str) -> None:
-        """Raises Refused with the registry's own words, and PassingError where it may change its mind."""
+    def _expect(self, answer: urllib3.BaseHTTPResponse, statuses: tuple[int, ...], action: str) -> None:
+        """Raises RefusalError with the registry's reasons, and TransientError for 429 and 5xx."""
         if answer.status in statuses:
             return
-        words = access.words(answer.read(_LARGEST))
+        reasons = access.reasons(answer.read(_LARGEST))
         if answer.status == 429 or answer.status >= 500:
-            asked = answer.headers.get("Retry-After", "")
-            raise access.PassingError(f"{answer.status} {words}".strip(), min(float(asked), _LONGEST_PAUSE) if asked.isdigit() else 0.0)
-        told = f"the registry {self._host} does not {what}: {answer.status} {words}".rstrip()
+            delay = answer.headers.get("Retry-After", "")
+            raise access.TransientError(f"{answer.status} {reasons}".strip(), min(float(delay), _LONGEST_PAUSE) if delay.isdigit() else 0.0)
+        message = f"the registry {self._host} does not {action}: {answer.status} {reasons}".rstrip()
         if answer.status in (401, 403):
             who = f"as '{self._account.user}'" if self._account is not None else "without an account"
-            told += f" (asked {who}): link a Secret with an account that may do this to the service account of the step's pod"
-        raise access.Refused(told)
+            message += f" (requested {who}): link a Secret with an account that may do this to the service account of the step's pod"
+        raise access.RefusalError(message)
 
 
-def _plain_words(error: Exception) -> str:
-    """Why there was no answer. The text of a urllib3 error may hold the address of an upload, which is a secret of its own."""
+def _reason(error: Exception) -> str:
+    """The reason of a failed request. The text of a urllib3 error may hold the URL of an upload, which is a secret."""
     match error:
         case urllib3.exceptions.NameResolutionError():
-            return "its name is not known here"
+            return "its name cannot be resolved"
         case urllib3.exceptions.SSLError():
-            return "its certificate is not known here, or it speaks plain HTTP (FUSEML_PLAIN_REGISTRIES)"
+            return "its certificate is not trusted, or it speaks plain HTTP (FUSEML_PLAIN_REGISTRIES)"
         case urllib3.exceptions.NewConnectionError():
             return "no connection"
         case urllib3.exceptions.TimeoutError():

@@ -1,8 +1,7 @@
-"""What an environment must hold, read from conda.yaml, python_env.yaml or requirements.txt, and whether an environment already does.
+"""Environment specifications from conda.yaml, python_env.yaml and requirements.txt, and their comparison with an installed environment.
 
-Pure rules: text in, a normalised `Environment` out. Two files that ask for the same thing give the same `Environment` and so the same
-key, whatever their order, spelling and comments. conda packages are taken for Python packages of the same name; every such
-reading is a note for the person who wrote the file.
+Pure rules: text in, a normalised `Environment` out. Equivalent files give equal `Environment`s and so equal keys, whatever their order,
+spelling and comments. A conda package is read as the Python package of its name, with a note for the author of the file.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ import packaging.version
 from fuseml.steps import mlproject, sdk
 
 Read = Callable[[str], str]
-"""Gives the text of another file that a file includes. Raises StepError where it cannot."""
+"""Reads an included file. Raises StepError."""
 
 Installed = Callable[[str], "tuple[str, list[str]] | None"]
-"""Version and own requirements of an installed distribution, by normalised name; None where it is not installed."""
+"""Normalised name -> version and requirements of an installed distribution; None for one that is not installed."""
 
-# Channels whose packages are, for Python packages, those of the Python package index.
+# Channels whose Python packages correspond to those of the Python package index.
 _KNOWN_CHANNELS = {"defaults", "conda-forge", "anaconda", "main", "nodefaults"}
 _INCLUDES = ("-r", "--requirement", "-c", "--constraint")
 _OPTION = re.compile(r"^(-\S+?)(?:[ =]\s*(.*))?$")
@@ -36,7 +35,7 @@ _CONDA_PIN = re.compile(r"(?P<sign>={0,2})\s*(?P<number>[\w.!+]*\*?)(?P<build>[=
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python version (a specifier such as `==3.11.*`; empty for any), and requirements and installer options, sorted, without doubles."""
+    """A Python version (a specifier such as `==3.11.*`; empty for any), and requirements and installer options, sorted, without duplicates."""
 
     source: str
     python: str = ""
@@ -46,19 +45,19 @@ class Environment:
     notes: tuple[str, ...] = ()
 
     def key(self, **inputs: str) -> str:
-        """16 hexadecimal digits for the content of this environment and the inputs that its build depends on."""
+        """16 hexadecimal digits of a digest of this environment and the inputs of its build."""
         content = [self.python, self.requirements, self.constraints, self.options, sorted(inputs.items())]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     def file(self) -> str:
-        """The text of a requirements file that an installer takes."""
+        """The text of a requirements file."""
         return "".join(f"{line}\n" for line in (*self.options, *self.requirements))
 
 
 def parse(name: str, text: str, read: Read) -> Environment:
-    """Read an environment file of any of the three kinds; the content, not the name, tells python_env.yaml from conda.yaml.
+    """Parse an environment file of any of the three kinds; the content, not the name, distinguishes python_env.yaml and conda.yaml.
 
-    Raises StepError naming the file and the key or line that is wrong.
+    Raises StepError naming the file and the wrong key or line.
     """
     if name.endswith((".yaml", ".yml")):
         data = mlproject.mapping(mlproject.load(text, name), name)
@@ -75,12 +74,12 @@ def _python_env(name: str, data: Mapping[str, object], read: Read) -> Environmen
             f'{name}: python: write the version in quotes, as in python: "3.11"; YAML reads {python} as a number and loses zeros'
         )
     environment = Environment(name, python=_python(python or "", f"{name}: python"))
-    # Build dependencies are not installed: with uv every build is isolated and brings its own.
+    # Build dependencies are not installed: uv isolates every build with its own.
     lines = [_line(item, f"{name}: dependencies") for item in _list(data, "dependencies", name)]
     unknown = set(data) - {"python", "build_dependencies", "dependencies"}
     if unknown:
         raise sdk.StepError(
-            f"{name}: {min(unknown)}: is not a key of a python_env file; it knows python, build_dependencies and dependencies"
+            f"{name}: {min(unknown)}: is not a key of a python_env file; the keys are python, build_dependencies and dependencies"
         )
     return _lines(environment, lines, f"{name}: dependencies", read)
 
@@ -122,7 +121,7 @@ def _conda_package(text: str, name: str) -> tuple[str, str]:
     package, version = match["name"].lower(), match["version"].strip()
     pinned = _CONDA_PIN.fullmatch(version)
     if pinned is None:
-        return package, version.replace(" ", "")  # nothing, or comparisons, which both worlds write the same way
+        return package, version.replace(" ", "")  # empty, or comparisons, which conda and Python spell alike
     number = re.sub(r"\.?\*$", "", pinned["number"])
     if not number:
         return package, ""
@@ -131,7 +130,7 @@ def _conda_package(text: str, name: str) -> tuple[str, str]:
 
 
 def _python(version: str, key: str) -> str:
-    """`3.11` is any 3.11, `3.11.4` is that release, and a specifier is itself."""
+    """The specifier: `3.11` matches any 3.11, `3.11.4` that release."""
     version = version.strip()
     if re.fullmatch(r"\d+(\.\d+)?", version):
         version = f"=={version}.*"
@@ -176,7 +175,7 @@ def _lines(environment: Environment, lines: Iterable[str], key: str, read: Read,
 
 
 def _joined(lines: Iterable[str]) -> list[str]:
-    """The lines with a trailing backslash joined to their next one, as pip reads them."""
+    """The lines with continuations (a trailing backslash) joined, as in pip."""
     return "\n".join(lines).replace("\\\n", " ").splitlines()
 
 
@@ -192,7 +191,7 @@ def _normal(line: str, key: str) -> str:
 
 
 def unmet(environment: Environment, python: str, installed: Installed) -> list[str]:
-    """What a running environment lacks: a phrase for each, empty where it satisfies everything. `python` is its version, e.g. 3.11.9."""
+    """A phrase for each unmet requirement of a running environment. `python` is its version, e.g. 3.11.9."""
     phrases = []
     if not packaging.specifiers.SpecifierSet(environment.python).contains(python, prereleases=True):
         phrases.append(f"Python {environment.python} (this is {python})")
@@ -206,28 +205,28 @@ def unmet(environment: Environment, python: str, installed: Installed) -> list[s
 
 
 def _unmet(
-    requirement: packaging.requirements.Requirement, installed: Installed, asked: frozenset[tuple[str, str]], extra: str = ""
+    requirement: packaging.requirements.Requirement, installed: Installed, visited: frozenset[tuple[str, str]], extra: str = ""
 ) -> list[str]:
-    """The phrases for one requirement and, where it names extras, for what these bring."""
+    """The phrases for one requirement and for the requirements of its extras."""
     if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
         return []
     distribution = packaging.utils.canonicalize_name(requirement.name)
-    found = installed(distribution)
-    if found is None:
+    present = installed(distribution)
+    if present is None:
         return [f"{requirement} (not installed)"]
-    version, own = found
+    version, own = present
     if requirement.url is not None:
-        return [f"{requirement} (installed is {version}, from where is not known)"]
+        return [f"{requirement} (installed is {version} of unknown origin)"]
     if not requirement.specifier.contains(version, prereleases=True):
         return [f"{requirement} (installed is {version})"]
     phrases = []
     for name in sorted(requirement.extras):
-        if (distribution, name) in asked:
+        if (distribution, name) in visited:
             continue
         for line in own:
             part = packaging.requirements.Requirement(line)
             if part.marker is not None and not part.marker.evaluate({"extra": ""}):
-                phrases += _unmet(part, installed, asked | {(distribution, name)}, name)
+                phrases += _unmet(part, installed, visited | {(distribution, name)}, name)
     return phrases
 
 

@@ -1,7 +1,6 @@
-"""What a step needs to talk to the engine: inputs from the environment, outputs as files, one line on stderr as the cause of a failure.
+"""The step contract in code: inputs from the environment, outputs as files, one line on stderr as the cause of a failure.
 
-This is the step contract in code and the only thing that an author of a step has to know. It stands on the standard library alone, so
-that it can be copied into any image. A secret (token, password in a URL) never gets into a message.
+It needs only the standard library, so it can be copied into any image. No message contains a secret (a token, a password in a URL).
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ _MAX_ANSWER = 32 * 1024 * 1024
 
 
 class StepError(Exception):
-    """The step cannot go on; the message says what was wrong, where, and what to do, for a person to read."""
+    """The step failed; the message names the problem, its place and the remedy."""
 
 
 class HttpError(StepError):
-    """A server refused or did not answer. `status` is 0 where no answer came; `answer` is its decoded body."""
+    """A server refused or did not answer. `status` is 0 without an answer; `answer` is its decoded body."""
 
     def __init__(self, message: str, status: int = 0, answer: object = None) -> None:
         super().__init__(message)
@@ -42,7 +41,7 @@ class HttpError(StepError):
 
 @dataclass(frozen=True)
 class Context:
-    """Where this step runs. What the engine did not say is empty, as when the step is started by hand."""
+    """The run of this step. A field without a variable of the engine is empty, as in a step that is started by hand."""
 
     run: str
     workflow: str
@@ -53,20 +52,20 @@ class Context:
 
 
 def variable(name: str) -> str:
-    """The environment variable that carries the input `name`: `app-name` is FUSEML_APP_NAME."""
+    """The environment variable of the input `name`: `app-name` is FUSEML_APP_NAME."""
     return "FUSEML_" + name.upper().replace("-", "_")
 
 
 def input(name: str, default: str | None = None) -> str:
-    """The value of an input; an empty one counts as none, because a workflow cannot leave an input out. Raises StepError without default."""
+    """The value of an input, or `default` for an empty one: a workflow cannot omit an input. Raises StepError without either."""
     value = os.environ.get(variable(name), "") or default
     if value is None:
-        raise StepError(f"the input '{name}' is missing: give it in the workflow step, or set {variable(name)}")
+        raise StepError(f"the input '{name}' is missing: add it to the workflow step, or set {variable(name)}")
     return value
 
 
 def output(name: str, value: str) -> None:
-    """Write an output for the engine; readers see the old value or the whole new one. Raises StepError if the folder cannot be written."""
+    """Write an output for the engine, atomically. Raises StepError if the folder cannot be written."""
     folder = Path(os.environ.get("FUSEML_ENV_RESULTS", "") or RESULTS)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise StepError(f"'{name}' cannot be the name of an output: use letters, digits, '-', '_' and '.'")
@@ -82,23 +81,23 @@ def output(name: str, value: str) -> None:
 
 
 def first_output(default: str) -> str:
-    """The name of the output that the workflow declares first, where a step leaves its main result."""
+    """The name of the first output in the workflow, which gets the main result of a step."""
     return os.environ.get("TASK_RESULT", "") or default
 
 
 def context() -> Context:
-    """What the engine says about this step; project and codeset fall back to the identity files of the checkout."""
+    """The engine's variables of this step; project and codeset fall back to the identity files of the checkout."""
 
-    def said(name: str) -> str:
+    def value(name: str) -> str:
         return os.environ.get(f"FUSEML_ENV_{name}", "")
 
     return Context(
-        run=said("RUN"),
-        workflow=said("WORKFLOW_NAME"),
-        step=said("STEP"),
-        project=said("PROJECT") or _identity("_org"),
-        codeset=said("CODESET") or _identity("_project"),
-        commit=said("COMMIT"),
+        run=value("RUN"),
+        workflow=value("WORKFLOW_NAME"),
+        step=value("STEP"),
+        project=value("PROJECT") or _identity("_org"),
+        codeset=value("CODESET") or _identity("_project"),
+        commit=value("COMMIT"),
     )
 
 
@@ -110,13 +109,13 @@ def _identity(name: str) -> str:
 
 
 def say(message: str) -> None:
-    """One line of progress, visible at once in the step's log."""
+    """Log one line of progress, at once."""
     sys.stdout.write(redact(message) + "\n")
     sys.stdout.flush()
 
 
 def fail(message: str) -> NoReturn:
-    """End the step as failed. The message becomes the run's cause, so it is one line whatever it is made of."""
+    """Fail the step. The message becomes the run's cause, so it is written as one line."""
     sys.stdout.flush()
     sys.stderr.write(redact(" ".join(message.split())) + "\n")
     raise SystemExit(1)
@@ -131,7 +130,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def redact(text: str) -> str:
-    """The text with the user and password of every URL in it masked."""
+    """The text with user and password of every URL masked."""
     return re.sub(r"(?<=://)[^/\s@]+@", "***@", text)
 
 
@@ -146,16 +145,16 @@ def http(
     patient: bool = True,
     verify: ssl.SSLContext | None = None,
 ) -> object:
-    """Call an HTTP API and return its JSON answer decoded, or its text where it is not JSON.
+    """Call an HTTP API. Returns its decoded JSON answer, or its text where it is not JSON.
 
-    `payload` is sent as JSON; credentials may stand in the URL; `timeout` is in seconds. If `patient`, a server that refuses connections
-    or is briefly unavailable is tried again for a few seconds; a request that may have been carried out is not repeated. Redirects are
-    refused, because they would carry the token to another host. Raises HttpError with the server's own message.
+    `payload` is sent as JSON; the URL may hold credentials; `timeout` is in seconds. If `patient`, a server that refuses connections or is
+    briefly unavailable is retried for a few seconds; a request that may have been processed is not repeated. Redirects are refused, because
+    they would carry the token to another host. Raises HttpError with the server's own message.
     """
     parts = urllib.parse.urlsplit(url)
-    shown = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    public = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise HttpError(f"'{shown}' is not an http or https URL")
+        raise HttpError(f"'{public}' is not an http or https URL")
     sent = dict(headers or {})
     if token:
         sent["Authorization"] = f"Bearer {token}"
@@ -177,11 +176,11 @@ def http(
             with error:
                 answer = _decoded(error.read(_MAX_ANSWER))
             if pause is None or error.code not in (429, 502, 503, 504) or method not in ("GET", "PUT", "DELETE"):
-                raise HttpError(f"{method} {shown}: {error.code}: {_message(answer) or error.reason}", error.code, answer) from None
+                raise HttpError(f"{method} {public}: {error.code}: {_message(answer) or error.reason}", error.code, answer) from None
         except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors; HTTPException is a garbled answer
             reason = getattr(error, "reason", error)
             if pause is None or not (isinstance(reason, ConnectionRefusedError) or method == "GET"):
-                raise HttpError(f"{method} {shown}: no answer ({reason}): is the server running, and reachable from here?") from error
+                raise HttpError(f"{method} {public}: no answer ({reason}): is the server running, and reachable from here?") from error
         time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
 
@@ -200,8 +199,7 @@ def _decoded(body: bytes) -> object:
 
 
 def _message(answer: object) -> str:
-    """The sentence in an error body: ours and MLflow's say `message`, the Open Inference Protocol says `error`."""
+    """The message in an error body: `message` in FuseML's and MLflow's, `error` in the Open Inference Protocol's."""
     if isinstance(answer, dict):
-        found = answer.get("message") or answer.get("error") or answer.get("detail") or ""
-        return str(found)
+        return str(answer.get("message") or answer.get("error") or answer.get("detail") or "")
     return " ".join(str(answer or "").split())[:300]

@@ -1,8 +1,8 @@
-"""MLflow's tracking server and model registry, as far as the trainer needs them, through its REST API.
+"""The trainer's client for the REST API of MLflow's tracking server and model registry.
 
-Importing mlflow costs seconds, these calls cost milliseconds. MLflow's documentation does not say that an empty result is `{}` and that a
-thing that exists already is a 400 with `RESOURCE_ALREADY_EXISTS` (infra/platform-facts.md 1.6), nor that a version that
-`log_model(registered_model_name=...)` registered is found under its run, although its event has none (infra/platform-facts.md 1.3).
+Importing mlflow costs seconds, these calls milliseconds. Undocumented: an empty result is `{}`, and a conflict is a 400 with
+`RESOURCE_ALREADY_EXISTS` (infra/platform-facts.md 1.6); a version of `log_model(registered_model_name=...)` is found by its run, although
+its event names none (infra/platform-facts.md 1.3).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from fuseml.steps import sdk
 
 _API = "/api/2.0/mlflow/"
-_BATCH = 100  # the most parameters that one log-batch call takes
+_BATCH = 100  # limit of parameters in one log-batch call
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as the server has it. A metric that is not finite is the text MLflow writes for it."""
+    """A run of the server. A metric that is not finite is MLflow's text for it."""
 
     status: str
     artifact_uri: str
@@ -66,7 +66,7 @@ class Tracking:
         return answer
 
     def experiment(self, name: str) -> str:
-        """The id of the experiment, made now if there is none."""
+        """The id of the experiment, which is created if necessary."""
         try:
             return self._experiment(name)
         except sdk.HttpError as error:
@@ -75,20 +75,20 @@ class Tracking:
         try:
             return str(self._call("POST", "experiments/create", {"name": name})["experiment_id"])
         except sdk.HttpError as error:
-            if _code(error) != "RESOURCE_ALREADY_EXISTS":  # another run of the same codeset was faster
+            if _code(error) != "RESOURCE_ALREADY_EXISTS":  # another run of the codeset created it meanwhile
                 raise
         return self._experiment(name)
 
     def _experiment(self, name: str) -> str:
-        found = _mapping(self._call("GET", "experiments/get-by-name", experiment_name=name).get("experiment"))
-        if found.get("lifecycle_stage") == "deleted":
+        experiment = _mapping(self._call("GET", "experiments/get-by-name", experiment_name=name).get("experiment"))
+        if experiment.get("lifecycle_stage") == "deleted":
             raise sdk.StepError(
                 f"the MLflow experiment '{name}' is deleted: restore it, or name another in the step input 'mlflow-experiment'"
             )
-        return str(found["experiment_id"])
+        return str(experiment["experiment_id"])
 
     def start_run(self, experiment_id: str, name: str, tags: Mapping[str, str], parameters: Mapping[str, str]) -> str:
-        """Make a run that is RUNNING and has these tags and parameters, and return its id. Empty tags are left out."""
+        """Create a RUNNING run with these tags and parameters. Returns its id. Empty tags are left out."""
         listed = [{"key": key, "value": value} for key, value in tags.items() if value]
         payload = {"experiment_id": experiment_id, "run_name": name, "start_time": _now(), "tags": listed}
         run = _mapping(_mapping(self._call("POST", "runs/create", payload).get("run")).get("info"))
@@ -99,9 +99,9 @@ class Tracking:
         return run_id
 
     def run(self, run_id: str) -> Run:
-        """The run as it is now."""
-        found = _mapping(self._call("GET", "runs/get", run_id=run_id).get("run"))
-        info, data = _mapping(found.get("info")), _mapping(found.get("data"))
+        """The current state of the run."""
+        run = _mapping(self._call("GET", "runs/get", run_id=run_id).get("run"))
+        info, data = _mapping(run.get("info")), _mapping(run.get("data"))
         metrics = {str(item["key"]): item.get("value", 0.0) for item in _list(data.get("metrics"))}
         return Run(str(info.get("status", "")), str(info.get("artifact_uri", "")), metrics)
 
@@ -110,16 +110,16 @@ class Tracking:
         self._call("POST", "runs/update", {"run_id": run_id, "status": status, "end_time": _now()})
 
     def version_of(self, run_id: str) -> Version | None:
-        """The version of a registered model that the run made; the newest if there are several."""
-        found = _list(self._call("GET", "model-versions/search", filter=f"run_id = '{run_id}'", max_results="100").get("model_versions"))
-        newest = max(found, key=_created, default=None)
+        """The newest version of a registered model from the run, if any."""
+        versions = _list(self._call("GET", "model-versions/search", filter=f"run_id = '{run_id}'", max_results="100").get("model_versions"))
+        newest = max(versions, key=_created, default=None)
         return Version(str(newest["name"]), str(newest["version"])) if newest else None
 
     def logged_model(self, experiment_id: str, run_id: str, name: str) -> str | None:
-        """The id of the model that the run logged without registering it: the one called `name`, else the newest."""
+        """The id of an unregistered model of the run: the one called `name`, else the newest, if any."""
         payload = {"experiment_ids": [experiment_id], "filter": f"source_run_id = '{run_id}'", "max_results": 50}
-        found = [_mapping(item.get("info")) for item in _list(self._call("POST", "logged-models/search", payload).get("models"))]
-        newest = max(found, key=lambda info: (info.get("name") == name, _created(info)), default=None)
+        models = [_mapping(item.get("info")) for item in _list(self._call("POST", "logged-models/search", payload).get("models"))]
+        newest = max(models, key=lambda info: (info.get("name") == name, _created(info)), default=None)
         return str(newest["model_id"]) if newest else None
 
     def has_artifact(self, run_id: str, path: str) -> bool:
@@ -136,7 +136,7 @@ class Tracking:
 
 
 def _verification(environment: Mapping[str, str]) -> ssl.SSLContext | None:
-    """MLflow's TLS variables: no check at all, or a certificate authority of one's own; None for the usual check."""
+    """The context for MLflow's TLS variables: without verification, or with another certificate authority; None for the default."""
     if environment.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -163,7 +163,7 @@ def _list(value: object) -> list[dict[str, object]]:
 
 
 def _created(item: Mapping[str, object]) -> int:
-    """Milliseconds; MLflow's JSON has 64-bit numbers as text in some answers and as numbers in others."""
+    """Milliseconds. MLflow's JSON encodes 64-bit numbers as text in some answers and as numbers in others."""
     return int(str(item.get("creation_timestamp") or item.get("creation_timestamp_ms") or 0))
 
 

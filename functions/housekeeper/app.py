@@ -15,6 +15,6 @@ from fuseml.runtime import cloudevents, http
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
     api = http.Api("housekeeper", "The periodic sweep", tokens=None, store=deps.store)
-    # The tick itself has no effect: the sweep runs after it, each repair in its own transaction.
+    # The handler of the tick has no effect: the sweep runs after it, and each repair has its own transactions.
     cloudevents.Receiver(api, deps.store, deps.publisher, {events.TICK: cloudevents.nothing}, after=functools.partial(service.sweep, deps))
     return api.app

@@ -1,7 +1,7 @@
-"""What becomes of finished runs: their logs go to the contents, then the engine forgets them, in the end the logs are removed.
+"""Retention of finished runs: their logs are archived in the contents, then the engine forgets the runs, finally the logs are removed.
 
-A log is put whole under a key that follows from run and step, and then noted. Whoever dies in between, or does it at the same time, puts
-the same bytes under the same key again. Nothing is forgotten whose log is not kept, where logs are kept at all.
+A log is stored under a key of run and step, and then recorded. A crash in between or a concurrent sweep stores the same bytes under the
+same key again. Where logs are archived, the engine keeps a run until its logs are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fuseml.store import archive, runs
 
 _log = logging.getLogger("fuseml.housekeeper")
 
-# A tick stays short, however much there is to do; the next one goes on.
+# Bounds of one tick; the next one continues.
 _SECONDS = 5.0
 _MOST = 200
 _CHUNK = 4 << 20
@@ -27,45 +27,45 @@ _DAY = 86400.0
 
 
 def archive_logs(deps: Deps, _tick: events.Event) -> None:
-    """Keep the logs of steps that have ended. One that the engine cannot give now is tried again; one that it lost is noted as lost."""
+    """Archive the logs of finished steps. A log that the engine cannot serve now is retried; a lost one is recorded as lost."""
     if deps.contents is None:
         return
     with deps.store.read() as session:
-        ended = archive.unarchived(session, _MOST)
+        finished = archive.unarchived(session, _MOST)
     deadline = time.monotonic() + _SECONDS
-    for row, step in ended:
-        place = _archive(deps.engine, deps.contents, row, step)
-        if place is not None:
+    for row, step in finished:
+        key = _archive(deps.engine, deps.contents, row, step)
+        if key is not None:
             with deps.store.write() as session:
-                archive.record(session, step, place)
+                archive.record(session, step, key)
         if time.monotonic() > deadline:
             return
 
 
-class _NotGivenError(Exception):
-    """What the engine answers instead of a log: one step's trouble, whereas what the contents refuse is that of all."""
+class _EngineError(Exception):
+    """The engine failed to serve one log. Errors of the contents are not wrapped: they concern all logs."""
 
-    def __init__(self, why: errors.FusemlError) -> None:
-        super().__init__(why.message)
-        self.why = why
+    def __init__(self, cause: errors.FusemlError) -> None:
+        super().__init__(cause.message)
+        self.cause = cause
 
 
-def _archive(engine: engines.Engine, kept: contents.Contents, row: runs.Run, step: runs.StepRun) -> str | None:
-    """Where the log is; None when it cannot be had yet. Raises what the contents refuse."""
+def _archive(engine: engines.Engine, store: contents.Contents, row: runs.Run, step: runs.StepRun) -> str | None:
+    """Key of the archived log; None if it cannot be archived yet. Raises the errors of the contents."""
     key = f"runs/{row.id}/{step.name}.log"
     try:
-        kept.put(key, _blocks(engine, identity.execution_id(row.id, step.execution), step.name))
-    except _NotGivenError as error:
-        if isinstance(error.why, errors.NotFoundError):
-            # Unless it was put before, and whoever did it died before it was noted.
-            return key if _is_there(kept, key) else archive.NOWHERE
-        _log.warning("the log of step %s of run %s cannot be kept yet: %s", step.name, row.name, error)
+        store.put(key, _blocks(engine, identity.execution_id(row.id, step.execution), step.name))
+    except _EngineError as error:
+        if isinstance(error.cause, errors.NotFoundError):
+            # A former sweep may have stored it and died before it was recorded.
+            return key if _exists(store, key) else archive.NOWHERE
+        _log.warning("the log of step %s of run %s cannot be archived yet: %s", step.name, row.name, error)
         return None
     return key
 
 
 def _blocks(engine: engines.Engine, execution: str, step: str) -> Iterator[bytes]:
-    """The whole log of a step. Raises _NotGivenError."""
+    """The whole log of a step. Raises _EngineError."""
     offset, complete = 0, False
     while not complete:
         try:
@@ -73,14 +73,14 @@ def _blocks(engine: engines.Engine, execution: str, step: str) -> Iterator[bytes
             if not chunk.data and not chunk.complete:
                 raise errors.TemporaryError("the engine has not written all of it")
         except errors.FusemlError as error:
-            raise _NotGivenError(error) from error
+            raise _EngineError(error) from error
         yield chunk.data
         offset, complete = chunk.next_offset, chunk.complete
 
 
-def _is_there(kept: contents.Contents, key: str) -> bool:
+def _exists(store: contents.Contents, key: str) -> bool:
     try:
-        kept.size(key)
+        store.size(key)
     except errors.NotFoundError:
         return False
     return True
@@ -91,12 +91,12 @@ def forget_runs(deps: Deps, _tick: events.Event) -> None:
     if not deps.engine_days:
         return
     with deps.store.read() as session:
-        old = archive.with_engine(session, clock.ago(deps.engine_days * _DAY), _MOST)
-        steps = runs.steps(session, [row.id for row in old]) if deps.contents else []
-    not_kept = {step.run_id for step in steps if step.archived is None and step.execution and step.state not in ("queued", "skipped")}
+        expired = archive.with_engine(session, clock.ago(deps.engine_days * _DAY), _MOST)
+        steps = runs.steps(session, [row.id for row in expired]) if deps.contents else []
+    unarchived = {step.run_id for step in steps if step.archived is None and step.execution and step.state not in ("queued", "skipped")}
     deadline = time.monotonic() + _SECONDS
-    for row in old:
-        if row.id not in not_kept and time.monotonic() < deadline:
+    for row in expired:
+        if row.id not in unarchived and time.monotonic() < deadline:
             _forget(deps, row)
 
 
@@ -112,12 +112,12 @@ def _forget(deps: Deps, row: runs.Run) -> None:
 
 
 def remove_logs(deps: Deps, _tick: events.Event) -> None:
-    """Remove the kept logs of the runs that finished `log_days` ago."""
+    """Remove the archived logs of the runs that finished `log_days` ago."""
     if deps.contents is None or not deps.log_days:
         return
     with deps.store.read() as session:
-        old = [(row, runs.steps(session, [row.id])) for row in archive.with_logs(session, clock.ago(deps.log_days * _DAY), _MOST)]
-    for row, steps in old:
+        expired = [(row, runs.steps(session, [row.id])) for row in archive.with_logs(session, clock.ago(deps.log_days * _DAY), _MOST)]
+    for row, steps in expired:
         for step in steps:
             if step.archived:
                 deps.contents.delete(step.archived)

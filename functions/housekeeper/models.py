@@ -1,10 +1,10 @@
-"""Model versions whose webhook was lost: told again, as the events that the webhooks would have become.
+"""Publication of model versions whose webhook was lost, as the same events.
 
-MLflow drops a delivery that fails in the end, and all that are on their way when it stops. Its registry is read page by page, the newest
-versions first, down to where the last reading began and a little further: versions made at the same moment, or written down late, are
-seen again, and those that were told already are known by name. Versions older than the record of their server were never ours to tell.
+MLflow drops a delivery after its last retry, and pending deliveries when it stops. The sweep reads its registry page by page, the newest
+versions first, down to a margin below its watermark: versions of the same moment and late ones are read again, and published ones are
+known by name. Versions older than the record of their server are not published.
 
-Tags and aliases are not told again: MLflow keeps no history of them, and what they are now is read where it is needed.
+Changes of tags and aliases are not published again: MLflow keeps no history of them, and their consumers read the current values.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from fuseml.store import deliveries, extensions, model_versions
 
 _log = logging.getLogger("fuseml.housekeeper")
 
-# Of all servers together, and of one; one that hangs takes a request's time limit longer.
+# Time limits for all servers together, and for one; an unresponsive server takes one request timeout longer.
 _SECONDS = 8.0
 _SECONDS_EACH = 4.0
-# How far behind the newest version that was seen one may still turn up.
+# A version may appear this late behind the newest one.
 _LATE_MILLISECONDS = 10 * 60 * 1000
 
 
 @dataclass(frozen=True)
 class _Tracker:
-    """A registered server: how far it was read, and the versions above that which are known."""
+    """A registered server with its watermark (`seen`), and the state of an unfinished walk (`newest`, `token`)."""
 
     extension: str
     tracking: mlflow.Tracking
@@ -43,23 +43,23 @@ class _Tracker:
 
 
 @dataclass
-class _Reading:
-    """What a server told: versions with their event, and where the next reading goes on (`token`) or that all was compared."""
+class _Walk:
+    """The missed versions as events, and the page for the next tick (`token`); None after a complete walk."""
 
     missed: list[events.ModelRegistered]
     newest: int
     token: str | None
 
 
-def announce_missed_models(deps: Deps, tick: events.Event) -> None:
-    """What registered tracking servers have and nobody was told, because their webhooks get lost (infra/platform-facts.md 1.4).
+def publish_missed_models(deps: Deps, tick: events.Event) -> None:
+    """Publish model versions of registered tracking servers whose webhook was lost (infra/platform-facts.md 1.4).
 
-    A server that is away or slow is asked again with the next tick.
+    A server that is unreachable or slow is read again with the next tick.
     """
-    known = [tracker for record in _records(deps) if (tracker := _tracker(deps, record))]
-    for tracker, reading in fan_out.fan_out(functools.partial(_read, deps), known, _SECONDS):
-        if reading is not None:
-            _announce(deps, tracker, reading, tick)
+    registered = [tracker for record in _records(deps) if (tracker := _tracker(deps, record))]
+    for tracker, walk in fan_out.fan_out(functools.partial(_walk, deps), registered, _SECONDS):
+        if walk is not None:
+            _publish(deps, tracker, walk, tick)
 
 
 def _records(deps: Deps) -> list[extension.Extension]:
@@ -78,37 +78,37 @@ def _tracker(deps: Deps, record: extension.Extension) -> _Tracker | None:
     begin = int(times.unix(record.status.registered) * 1000) if record.status.registered else 0
     with deps.store.read() as session:
         cursor = model_versions.cursor(session, record.id, begin)
-        # A record that was made anew begins anew.
+        # A record that was registered again starts anew.
         return _Tracker(record.id, tracking, max(cursor.seen - _LATE_MILLISECONDS, begin), cursor.newest, cursor.token)
 
 
-def _read(deps: Deps, tracker: _Tracker) -> _Reading | None:
-    """Walk down from the newest version, or from where the last walk ran out of time. None where the server cannot be asked."""
+def _walk(deps: Deps, tracker: _Tracker) -> _Walk | None:
+    """Walk down from the newest version, or from the page at which the last walk ran out of time. None for an unreachable server."""
     deadline = time.monotonic() + _SECONDS_EACH
-    reading = _Reading([], tracker.newest, tracker.token)
+    walk = _Walk([], tracker.newest, tracker.token)
     try:
         while True:
-            versions, following = tracker.tracking.newest_versions(reading.token)
+            versions, following = tracker.tracking.newest_versions(walk.token)
             for version in versions:
-                reading.newest = max(reading.newest, version.created)
-                if version.created >= tracker.seen and not _is_known(deps, tracker, version):
+                walk.newest = max(walk.newest, version.created)
+                if version.created >= tracker.seen and not _is_published(deps, tracker, version):
                     run_id, tags = tracker.tracking.origin(version)
-                    reading.missed.append(_event(tracker.extension, version, run_id, tags))
-            reading.token = following
+                    walk.missed.append(_event(tracker.extension, version, run_id, tags))
+            walk.token = following
             if following is None or (versions and versions[-1].created < tracker.seen):
-                reading.token = None
-                return reading
+                walk.token = None
+                return walk
             if time.monotonic() > deadline:
-                return reading
+                return walk
     except errors.FusemlError as error:
         _log.warning("the models of %s were not compared: %s", tracker.extension, error.message)
-        # A page token of a server that was set up anew leads nowhere: begin at the top with the next tick.
-        return _Reading(reading.missed, 0, None) if tracker.token and isinstance(error, errors.PermanentError) else None
+        # A new installation of the server refuses the old page token: the next tick starts with the newest version.
+        return _Walk(walk.missed, 0, None) if tracker.token and isinstance(error, errors.PermanentError) else None
 
 
-def _is_known(deps: Deps, tracker: _Tracker, version: mlflow.ModelVersion) -> bool:
+def _is_published(deps: Deps, tracker: _Tracker, version: mlflow.ModelVersion) -> bool:
     with deps.store.read() as session:
-        return model_versions.is_announced(session, tracker.extension, version.name, version.version)
+        return model_versions.is_published(session, tracker.extension, version.name, version.version)
 
 
 def _event(tracker: str, version: mlflow.ModelVersion, run_id: str | None, tags: dict[str, str]) -> events.ModelRegistered:
@@ -117,18 +117,18 @@ def _event(tracker: str, version: mlflow.ModelVersion, run_id: str | None, tags:
     )
 
 
-def _announce(deps: Deps, tracker: _Tracker, reading: _Reading, tick: events.Event) -> None:
+def _publish(deps: Deps, tracker: _Tracker, walk: _Walk, tick: events.Event) -> None:
     moment = clock.now()
     with deps.store.write() as session:
         if not extensions.is_known(session, tracker.extension):
             return  # deleted since
         fresh: list[events.ModelRegistered] = []
-        for payload in reversed(reading.missed):
-            # Asked again: its webhook may have come while the server was read.
-            told = model_versions.is_announced(session, tracker.extension, payload.name, payload.version)
-            if not told and not deliveries.is_known(session, events.event(payload, moment)):
+        for payload in reversed(walk.missed):
+            # Checked again: its webhook may have come during the walk.
+            published = model_versions.is_published(session, tracker.extension, payload.name, payload.version)
+            if not published and not deliveries.is_known(session, events.event(payload, moment)):
                 fresh.append(payload)
-            model_versions.announce(session, tracker.extension, payload.name, payload.version)
-        announced = cloudevents.enqueue(session, *fresh, cause=(tick.source, tick.id))
-        model_versions.move(session, tracker.extension, tracker.seen, reading.newest, reading.token)
-    cloudevents.relay(deps.store, deps.publisher, announced)
+            model_versions.record_published(session, tracker.extension, payload.name, payload.version)
+        enqueued = cloudevents.enqueue(session, *fresh, cause=(tick.source, tick.id))
+        model_versions.move(session, tracker.extension, tracker.seen, walk.newest, walk.token)
+    cloudevents.relay(deps.store, deps.publisher, enqueued)

@@ -1,7 +1,7 @@
-"""Scheduled workflows: tells which of their minutes have come since the last tick.
+"""Scheduled workflows: publishes `schedule.reached` for each scheduled minute since the last tick.
 
-A minute that was missed, because no tick came, is made up for once, if it is not longer ago than `MADE_UP_FOR`; of several missed
-minutes only the last one. What is told has an id of workflow, assignment and minute, so whoever tells it again tells nothing new.
+A minute that passed without a tick is made up for once, within `CATCH_UP`; of several missed minutes only the last one. The id of the event
+is derived from workflow, assignment and minute, so a repeated event is a duplicate.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from fuseml.domain.workflows import Workflow, schedule
 from fuseml.runtime import cloudevents
 from fuseml.store import watermarks, workflows
 
-MADE_UP_FOR = datetime.timedelta(hours=1)
+CATCH_UP = datetime.timedelta(hours=1)
 
 
 def start_scheduled(deps: Deps, _tick: events.Event) -> None:
-    """Announce what became due after the last look, up to now. The first look of all only begins the count."""
+    """Publish the schedules that are due between the watermark and now. The first tick only sets the watermark."""
     now = deps.now()
     with deps.store.write() as session:
         before = watermarks.move(session, "schedules", now)
         if before is None:
             return
         until = times.parse(now)
-        after = max(times.parse(before), until - MADE_UP_FOR)
+        after = max(times.parse(before), until - CATCH_UP)
         reached: list[events.ScheduleReached] = []
         for row in workflows.triggered_by(session, "schedule"):
             due = schedule.latest(schedule.parse(row.document["on"]["schedule"]), after, until)
             if due is not None:
                 reached += _reached(session, row, due)
-        announced = cloudevents.enqueue(session, *reached)
-    cloudevents.relay(deps.store, deps.publisher, announced)
+        enqueued = cloudevents.enqueue(session, *reached)
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
 
 
 def _reached(session: sqlmodel.Session, row: workflows.WorkflowRevision, due: datetime.datetime) -> Iterator[events.ScheduleReached]:
-    """One for each codeset that the workflow is assigned to; one in no project when it is assigned to none and needs none."""
+    """One event for each codeset that the workflow is assigned to; one without a project for a workflow without codesets."""
     moment = times.render(due)
     if moment < workflows.scheduled_since(session, row):
         return
     minute = times.render_seconds(due)
-    assigned = [item for item in workflows.assignments(session, workflow=row.workflow) if workflows.is_one_codeset(item.pattern)]
-    for assignment in assigned:
+    assignments = [item for item in workflows.assignments(session, workflow=row.workflow) if workflows.is_one_codeset(item.pattern)]
+    for assignment in assignments:
         if assignment.created <= moment:
             yield events.ScheduleReached(workflow=row.workflow, due=minute, assignment=assignment.id)
-    if not assigned and not any(item.is_codeset for item in Workflow.model_validate(row.document).inputs):
+    if not assignments and not any(item.is_codeset for item in Workflow.model_validate(row.document).inputs):
         yield events.ScheduleReached(workflow=row.workflow, due=minute)

@@ -1,4 +1,4 @@
-"""Use cases of `housekeeper`. Each repair stands alone: one that fails is logged and does not keep the others from their work."""
+"""Use cases of `housekeeper`. The repairs are independent: a failed one is logged, and the others run."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from fuseml.usecases import lifecycle
 
 _log = logging.getLogger("fuseml.housekeeper")
 
-# Seconds that a run may wait for its submission before the sweep asks for it.
+# Seconds before the sweep requests the submission of an execution.
 _SUBMISSION_GRACE = 15
-# Seconds that who has announced an event may take to publish it, before the sweep does.
+# Seconds before the sweep publishes an event of the outbox. Until then its own process does.
 _PUBLICATION_GRACE = 30
-# Seconds after the end of a run for which the sweep asks for reports of its steps that are missing.
+# Seconds after the end of a run during which the sweep looks for missing events of its steps.
 _LATE_REPORTS = 3600
 _DAY = 86_400
 
 
 def sweep(deps: Deps, tick: events.Event) -> None:
-    """All repairs, once."""
+    """Run each repair once."""
     repairs: tuple[Callable[[Deps, events.Event], None], ...] = (
-        pushes.announce_missed_pushes,
+        pushes.publish_missed_pushes,
         schedules.start_scheduled,
         request_submissions,
         expire_approvals,
@@ -37,50 +37,50 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         serve,
         forget,
         publish,
-        # Last: they wait for others.
+        # Last, because they wait for other servers.
         archive.archive_logs,
         archive.forget_runs,
         archive.remove_logs,
-        models.announce_missed_models,
+        models.publish_missed_models,
         health.check_health,
     )
     for repair in repairs:
         try:
             repair(deps, tick)
         except errors.FusemlError as error:
-            _log.warning("repair %s failed and will be tried again with the next tick: %s", repair.__name__, error.message)
+            _log.warning("repair %s failed and is retried with the next tick: %s", repair.__name__, error.message)
         except Exception:
-            # A mistake in one repair must not end the others; it is in the log with its place.
+            # A defect in one repair must not stop the others; the log has its traceback.
             _log.exception("repair %s failed; the others go on", repair.__name__)
 
 
 def request_submissions(deps: Deps, tick: events.Event) -> None:
-    """Executions that were stored and, because a process died, never handed to the engine."""
+    """Request the submission of executions that were stored and, after a crash, never handed to the engine."""
     late = clock.ago(_SUBMISSION_GRACE)
     with deps.store.read() as session:
         waiting = [row.name for row in runs.unsubmitted(session) if row.created < late]
     if waiting:
         with deps.store.write() as session:
-            asked = (events.RunRequested(request=f"{tick.id}/{name}", run=name) for name in waiting)
-            announced = cloudevents.enqueue(session, *asked)
-        cloudevents.relay(deps.store, deps.publisher, announced)
+            requests = (events.RunRequested(request=f"{tick.id}/{name}", run=name) for name in waiting)
+            enqueued = cloudevents.enqueue(session, *requests)
+        cloudevents.relay(deps.store, deps.publisher, enqueued)
 
 
 def expire_approvals(deps: Deps, _tick: events.Event) -> None:
-    """Steps that nobody has approved or rejected in time. Whoever is quicker, the person or the sweep, has decided."""
+    """Expire approvals past their deadline. The first decision stands, a user's or the sweep's."""
     with deps.store.read() as session:
         waiting = [(row.name, step.name) for row, step in runs.waiting(session) if lifecycle.is_late(step)]
     for name, step in waiting:
         try:
             with deps.store.write() as session:
-                announced = cloudevents.enqueue(session, lifecycle.record_decision(session, runs.get(session, name), step, "expired"))
-            cloudevents.relay(deps.store, deps.publisher, announced)
+                enqueued = cloudevents.enqueue(session, lifecycle.record_decision(session, runs.get(session, name), step, "expired"))
+            cloudevents.relay(deps.store, deps.publisher, enqueued)
         except errors.ConflictError as error:
             _log.info("an approval did not expire: %s", error.message)
 
 
 def observe_runs(deps: Deps, _tick: events.Event) -> None:
-    """Publish again what the engine reports of runs, unfinished ones and those of which the end of a step is missing: its events may be lost."""
+    """Publish the engine's events again, which may be lost: of unfinished runs, and of recently finished ones with an open step."""
     with deps.store.read() as session:
         executions = [identity.execution_id(row.id, row.execution) for row in runs.unreported(session, clock.ago(_LATE_REPORTS))]
     for execution in executions:
@@ -92,17 +92,17 @@ def observe_runs(deps: Deps, _tick: events.Event) -> None:
 
 
 def serve(deps: Deps, _tick: events.Event) -> None:
-    """What applications want and whoever serves them was not told, because a process died, or what a hand has changed since."""
+    """Reconcile the servings with the applications: after a crash, or a manual change on the cluster."""
     if deps.serving and deps.api_url:
         record.register(deps.store, deps.keyring, deps.api_url)
     with deps.store.read() as session:
-        found = [servings.serving_spec(session, row, deps.keyring.unseal) for row in applications.all_applications(session)]
+        specs = [servings.serving_spec(session, row, deps.keyring.unseal) for row in applications.all_applications(session)]
     for resource, serving in deps.serving.items():
-        serving.reconcile([wanted for wanted in found if wanted is not None and wanted.newest.document.served_by == resource])
+        serving.reconcile([spec for spec in specs if spec is not None and spec.newest.document.served_by == resource])
 
 
 def forget(deps: Deps, _tick: events.Event) -> None:
-    """Events, their handling and what was decided on them, past their retention; a duplicate that comes later is a new event."""
+    """Delete events, their handling and the decisions on them, past their retention. A later duplicate counts as a new event."""
     before = clock.ago(deps.retention_days * _DAY)
     with deps.store.write() as session:
         outbox.forget_handled(session, before)
@@ -112,5 +112,5 @@ def forget(deps: Deps, _tick: events.Event) -> None:
 
 
 def publish(deps: Deps, _tick: events.Event) -> None:
-    """What was committed and never published. Whoever has announced it just now is about to do so."""
+    """Publish the events of the outbox whose process died before it published them."""
     cloudevents.sweep(deps.store, deps.publisher, clock.ago(_PUBLICATION_GRACE))

@@ -11,7 +11,7 @@ from functions.housekeeper import archive
 from fuseml.contents import s3
 from fuseml.domain import plans
 from fuseml.store import database
-from tests import s3 as servers
+from tests import s3_servers
 from tests.component import archiving
 from tests.contract import engines, on_cluster
 from tests.waiting import wait_until
@@ -33,8 +33,8 @@ def under(tmp_path: Path) -> Iterator[engines.UnderTest]:
 def installation(under: engines.UnderTest, tmp_path: Path) -> Iterator[archiving.Installation]:
     store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
     store.migrate()
-    with servers.server(tmp_path) as server:
-        contents = s3.S3Contents(servers.BUCKET, "logs", server.account)
+    with s3_servers.server(tmp_path) as server:
+        contents = s3.S3Contents(s3_servers.BUCKET, "logs", server.account)
         yield archiving.Installation(store, tmp_path, under.engine, contents=contents)
         contents.close()
     store.close()

@@ -16,8 +16,7 @@ from fuseml import contents
 from fuseml.contents import filesystem, s3
 from fuseml.domain import errors
 from fuseml.runtime.settings import Settings
-from tests import commands
-from tests import s3 as servers
+from tests import commands, s3_servers
 
 CANARY = "canary-7f3a9c51e2"
 Call = Callable[[contents.Contents], object]
@@ -32,20 +31,20 @@ each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
-    with servers.server(tmp_path_factory.mktemp("s3")) as started:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.Server]:
+    with s3_servers.server(tmp_path_factory.mktemp("s3")) as started:
         yield started
 
 
 @contextlib.contextmanager
-def bucket(account: s3.Account, name: str = servers.BUCKET) -> Iterator[s3.S3Contents]:
+def bucket(account: s3.Account, name: str = s3_servers.BUCKET) -> Iterator[s3.S3Contents]:
     store = s3.S3Contents(name, "", account)
     yield store
     store.close()
 
 
 @each_call
-def test_a_wrong_secret_key_is_refused_and_kept_out_of_messages(server: servers.Server, call: Call) -> None:
+def test_a_wrong_secret_key_is_refused_and_kept_out_of_messages(server: s3_servers.Server, call: Call) -> None:
     with bucket(dataclasses.replace(server.account, secret_key=CANARY)) as store:
         with pytest.raises(errors.PermanentError, match=r"does not accept the credentials .*AWS_SECRET_ACCESS_KEY") as refused:
             call(store)
@@ -53,14 +52,14 @@ def test_a_wrong_secret_key_is_refused_and_kept_out_of_messages(server: servers.
 
 
 @each_call
-def test_an_unknown_account_is_refused(server: servers.Server, call: Call) -> None:
+def test_an_unknown_account_is_refused(server: s3_servers.Server, call: Call) -> None:
     unknown = dataclasses.replace(server.account, access_key="AKIAUNKNOWN")
     with bucket(unknown) as store, pytest.raises(errors.PermanentError, match=r"does not accept the credentials .*AWS_ACCESS_KEY_ID"):
         call(store)
 
 
 @pytest.mark.parametrize(("call", "verb"), [(CALLS["put"], "write"), (CALLS["get"], "read"), (CALLS["delete"], "delete")])
-def test_a_missing_permission_is_reported_with_the_grant(server: servers.Server, call: Call, verb: str) -> None:
+def test_a_missing_permission_is_reported_with_the_grant(server: s3_servers.Server, call: Call, verb: str) -> None:
     with (
         bucket(server.reader) as store,
         pytest.raises(errors.PermanentError, match=f"the account may not {verb} 'a' in the bucket 'fuseml'"),
@@ -69,7 +68,7 @@ def test_a_missing_permission_is_reported_with_the_grant(server: servers.Server,
 
 
 @each_call
-def test_a_missing_bucket_is_named(server: servers.Server, call: Call) -> None:
+def test_a_missing_bucket_is_named(server: s3_servers.Server, call: Call) -> None:
     with (
         bucket(server.account, "nowhere") as store,
         pytest.raises(errors.PermanentError, match="has no bucket 'nowhere': create it") as missing,
@@ -78,7 +77,7 @@ def test_a_missing_bucket_is_named(server: servers.Server, call: Call) -> None:
     assert not isinstance(missing.value, errors.NotFoundError)
 
 
-def test_a_failed_upload_leaves_no_parts(server: servers.Server) -> None:
+def test_a_failed_upload_leaves_no_parts(server: s3_servers.Server) -> None:
     def failing() -> Iterator[bytes]:
         yield b"x" * (2 * s3.PART)
         raise errors.TemporaryError("the engine is away")
@@ -89,7 +88,7 @@ def test_a_failed_upload_leaves_no_parts(server: servers.Server) -> None:
 
 
 def test_a_broken_connection_is_a_temporary_error(tmp_path: Path) -> None:
-    with servers.server(tmp_path) as server, bucket(server.account) as store:
+    with s3_servers.server(tmp_path) as server, bucket(server.account) as store:
         store.put("large", (b"x" * s3.PART for _ in range(6)))
         reading = store.get("large")
         next(reading)
@@ -194,14 +193,14 @@ def test_an_invalid_url_is_refused_and_kept_out_of_the_message(url: str) -> None
     assert CANARY not in refused.value.message
 
 
-def test_stores_are_connected_from_settings(server: servers.Server, tmp_path: Path) -> None:
+def test_stores_are_connected_from_settings(server: s3_servers.Server, tmp_path: Path) -> None:
     assert contents.connect(Settings()) is None
     folder = contents.connect(Settings(contents_url=f"file://{tmp_path}/a%20b"))
     assert isinstance(folder, filesystem.FileContents)
     folder.put("x", [b"1"])
     assert (tmp_path / "a b" / "x").read_bytes() == b"1"
     variables = {
-        "FUSEML_CONTENTS_URL": f"s3://{servers.BUCKET}/deep/prefix/",
+        "FUSEML_CONTENTS_URL": f"s3://{s3_servers.BUCKET}/deep/prefix/",
         "AWS_ENDPOINT_URL_S3": server.url,
         "AWS_ACCESS_KEY_ID": server.account.access_key,
         "AWS_SECRET_ACCESS_KEY": server.account.secret_key,

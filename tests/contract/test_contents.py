@@ -12,20 +12,20 @@ import pytest
 
 from fuseml.contents import Contents, filesystem, s3
 from fuseml.domain import errors
-from tests import s3 as servers
+from tests import s3_servers
 
 KEY = "runs/1f0c/trainer.log"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
-    with servers.server(tmp_path_factory.mktemp("s3")) as started:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.Server]:
+    with s3_servers.server(tmp_path_factory.mktemp("s3")) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def named() -> Iterator[tuple[str, s3.Account]]:
-    with servers.bucket() as bucket:
+    with s3_servers.bucket() as bucket:
         yield bucket
 
 
@@ -42,8 +42,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Cont
         name, account = request.getfixturevalue("named")
         bucket, fetcher = s3.S3Contents(name, tmp_path.name, account), fetch
     else:
-        server: servers.Server = request.getfixturevalue("server")
-        bucket, fetcher = s3.S3Contents(servers.BUCKET, tmp_path.name, server.account), server.fetch
+        server: s3_servers.Server = request.getfixturevalue("server")
+        bucket, fetcher = s3.S3Contents(s3_servers.BUCKET, tmp_path.name, server.account), server.fetch
     yield bucket, fetcher
     bucket.close()
 

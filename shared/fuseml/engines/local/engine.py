@@ -21,7 +21,7 @@ from typing import IO
 from fuseml import engines
 from fuseml.domain import errors, events, plans, runs
 from fuseml.engines.local import admission, announcer, attempt, decisions, journal, report, scheduler, transcript
-from fuseml.engines.local import images as implementations
+from fuseml.engines.local.images import Images
 from fuseml.runtime.telemetry import trace
 
 _TELL = 5.0
@@ -60,7 +60,7 @@ class LocalEngine:
         self._clock = clock
         surroundings = dict(environment) if environment is not None else {"PATH": os.defpath}
         self._environments = environments.absolute()
-        found = implementations.Images(images or {}, self._environments, surroundings)
+        found = Images(images or {}, self._environments, surroundings)
         host = attempt.Host(checkout, unseal, found, self._environments, surroundings)
         self._announcer = announcer.Announcer(emit)
         self._scheduler = scheduler.Scheduler(host, self._announcer, scheduler.Pace(clock, max_parallel, backoff, grace))

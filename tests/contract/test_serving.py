@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fuseml.domain import application
+from fuseml.servings import CONNECTORS, Settings, connect
 from tests.contract import servings
 from tests.contract.servings import UnderTest
 
@@ -103,3 +104,8 @@ def test_the_sweep_serves_what_was_only_recorded_and_ends_what_has_no_record(und
     assert servings.predict(lost_url, "lost")[0] == 404
     url = under_test.wait(kept, "ready").url
     under_test.wait_for_answer(url, "kept", under_test.models.first)
+
+
+def test_every_configured_serving_is_connected_and_no_other() -> None:
+    assert connect(Settings("workloads")) == {}
+    assert connect(Settings("workloads", image="ghcr.io/fuseml/model-server:v1")).keys() == CONNECTORS.keys()

@@ -98,10 +98,12 @@ def serving_spec(session: sqlmodel.Session, row: applications.Application, unsea
 def select(servings: Servings, served_by: str) -> Serving:
     """The serving of this resource. Raises InvalidError with the configured ones."""
     if served_by not in servings:
-        raise errors.InvalidError(
-            f"no serving {served_by!r} is configured; the step's selector for prediction-serving must resolve to one of: "
-            f"{', '.join(sorted(servings)) or 'none is configured (FUSEML_SERVING_IMAGE)'}"
+        remedy = (
+            f"the step's selector for prediction-serving must resolve to one of: {', '.join(sorted(servings))}"
+            if servings
+            else "this installation has none; set FUSEML_SERVING_IMAGE"
         )
+        raise errors.InvalidError(f"no serving {served_by!r} is configured; {remedy}")
     return servings[served_by]
 
 

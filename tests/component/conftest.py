@@ -110,7 +110,7 @@ class Trained:
 
     mlflow: str
     folder: Path
-    ended: steps.Ended
+    ended: steps.CompletedStep
 
 
 @pytest.fixture(scope="session")

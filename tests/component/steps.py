@@ -28,7 +28,7 @@ BARE = {
 
 
 @dataclass(frozen=True)
-class Ended:
+class CompletedStep:
     """Exit code, output and results of a step."""
 
     code: int
@@ -51,12 +51,12 @@ def command(module: str) -> list[str]:
     return [sys.executable, "-P", "-m", f"fuseml.steps.{module}"]
 
 
-def run(module: str, folder: Path, **variables: str) -> Ended:
+def run(module: str, folder: Path, **variables: str) -> CompletedStep:
     results = results_of(folder)
     shutil.rmtree(results, ignore_errors=True)
     ended = commands.run(command(module), cwd=folder, environment=environment(folder, variables), code=None)
     outputs = {file.name: file.read_text() for file in results.iterdir()} if results.exists() else {}
-    return Ended(ended.returncode, ended.stdout, ended.stderr, outputs)
+    return CompletedStep(ended.returncode, ended.stdout, ended.stderr, outputs)
 
 
 def codeset(folder: Path, **files: str) -> Path:

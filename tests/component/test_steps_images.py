@@ -42,7 +42,7 @@ def build(
     target: oci_registry.Registry | None = None,
     account: str = "",
     **more: str,
-) -> steps.Ended:
+) -> steps.CompletedStep:
     """Run the builder with an empty HOME, as in a pod; `account` is docker's configuration in it."""
     home = folder.with_name(f"{folder.name}.home")
     shutil.rmtree(home, ignore_errors=True)
@@ -137,7 +137,7 @@ def test_layers_of_another_registry_are_copied_and_equal_contents_give_equal_ima
 
 def test_concurrent_builders_push_the_same_image(tmp_path: Path, registry: oci_registry.Registry, wheels: Path) -> None:
     folders = [steps.codeset(tmp_path / name, requirements__txt="tiny-ml") for name in ("one", "two")]
-    ended: list[steps.Ended] = []
+    ended: list[steps.CompletedStep] = []
     threads = [threading.Thread(target=lambda folder=folder: ended.append(build(folder, registry, wheels))) for folder in folders]  # type: ignore[misc]
     for thread in threads:
         thread.start()

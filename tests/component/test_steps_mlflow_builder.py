@@ -149,4 +149,4 @@ def test_a_missing_uv_is_reported_with_its_installation(tmp_path: Path, wheels: 
     settings = {**variables(tmp_path, wheels), "PATH": "/nowhere", "PYTHONPATH": f"{steps.PACKAGES}:{tmp_path / 'few'}"}
     command = [steps.command("mlflow_builder")[0], "-S", "-m", "fuseml.steps.mlflow_builder"]
     ended = commands.run(command, cwd=folder, environment=steps.environment(folder, settings), code=None)
-    assert ended.stderr == "the program 'uv' is missing, which builds environments: install it with 'pip install uv'\n"
+    assert ended.stderr == "the program 'uv', which builds environments, is missing: install it with 'pip install uv'\n"

@@ -79,7 +79,7 @@ def serving(model: str) -> tuple[int, object]:
     return 200, {"name": NAME, "versions": ["1"], "platform": "mlflow", "parameters": {"model_uri": model}}
 
 
-def predict(platform: Platform, tmp_path: Path, **variables: str) -> steps.Ended:
+def predict(platform: Platform, tmp_path: Path, **variables: str) -> steps.CompletedStep:
     settings = {
         "FUSEML_API_URL": platform.url,
         "FUSEML_APPS_URL": f"{platform.url}/apps/",

@@ -42,7 +42,7 @@ def uv() -> str:
 
         return str(find_uv_bin())
     except (ImportError, FileNotFoundError):
-        raise sdk.StepError("the program 'uv' is missing, which builds environments: install it with 'pip install uv'") from None
+        raise sdk.StepError("the program 'uv', which builds environments, is missing: install it with 'pip install uv'") from None
 
 
 def make(spec: requirements.Environment, folder: Path, *, index: str = "", find_links: str = "") -> bool:

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml import githosts
 from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, history, payload
+from fuseml.githosts.port import Push
 
 if TYPE_CHECKING:
     from dulwich.objects import Commit
@@ -120,7 +120,7 @@ class EmbeddedGitHost:
             record.flush()
             os.fsync(record.fileno())
 
-    def pushes(self, project: str, codeset: str, after: int) -> tuple[list[githosts.Push], int]:
+    def pushes(self, project: str, codeset: str, after: int) -> tuple[list[Push], int]:
         try:
             with (self._folder(project, codeset) / _PUSHES).open("rb") as record:
                 record.seek(after)
@@ -139,7 +139,7 @@ class EmbeddedGitHost:
                     continue
                 commit = history.commit_of(repository, told["after"])
                 if commit is not None:
-                    found.append(githosts.Push(told["ref"], told["before"], commit.id.decode(), told["pusher"]))
+                    found.append(Push(told["ref"], told["before"], commit.id.decode(), told["pusher"]))
         return found, after + len(whole)
 
     @contextlib.contextmanager

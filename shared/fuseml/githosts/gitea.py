@@ -19,14 +19,13 @@ from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, gitea_api, history
+from fuseml.githosts.port import Push
 
 if TYPE_CHECKING:
     from dulwich.client import DetermineWantsFunc
     from dulwich.objects import ObjectID
     from dulwich.refs import Ref
     from dulwich.repo import Repo
-
-    from fuseml.githosts import Push
 
 log = logging.getLogger(__name__)
 

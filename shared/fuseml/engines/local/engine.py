@@ -18,10 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from fuseml import engines
 from fuseml.domain import errors, events, plans, runs
 from fuseml.engines.local import admission, announcer, attempt, decisions, journal, report, scheduler, transcript
 from fuseml.engines.local import images as implementations
+from fuseml.engines.port import LogChunk
 from fuseml.runtime.telemetry import trace
 
 _TELL = 5.0
@@ -116,7 +116,7 @@ class LocalEngine:
         planned = folder.read_plan()
         return report.all_events(planned, folder.record(), {step.name: folder.step(step.name) for step in planned.steps})
 
-    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
+    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """See `Engine.logs`. Secrets that the step printed were replaced by `<hidden>` when it did."""
         folder = self._journal.folder(run_id)
         if folder is None:
@@ -125,7 +125,7 @@ class LocalEngine:
         # In this order: a step that has finished by now has its whole log.
         finished = folder.step(step).state in runs.FINISHED
         data, whole = transcript.read(folder.log(step), offset, limit)
-        return engines.LogChunk(data, offset + len(data), finished and whole)
+        return LogChunk(data, offset + len(data), finished and whole)
 
     def forget(self, run_id: str) -> None:
         """See `Engine.forget`."""

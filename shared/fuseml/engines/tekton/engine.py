@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from fuseml import engines
 from fuseml.domain import errors, events, plans
 from fuseml.domain.labels import RUN_LABEL
+from fuseml.engines.port import LogChunk
 from fuseml.engines.tekton import admission, cluster, logs, names, render, report
 from fuseml.engines.tekton import settings as installation
 from fuseml.engines.tekton.events import CANCEL_ANNOTATION, STEP_LABEL
@@ -63,7 +63,7 @@ class TektonEngine:
         found = self._find(run_id)
         return report.all_events(found, self._cluster.task_runs(_selector(run_id))) if found is not None else []
 
-    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
+    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """See `Engine.logs`. Secrets that the step printed are replaced by `<hidden>`; offsets are those of the text so masked."""
         found = self._find(run_id)
         if found is None:
@@ -73,7 +73,7 @@ class TektonEngine:
             raise errors.NotFoundError(f"the run has no step {step!r}; its steps are {', '.join(steps)}")
         task_runs = self._cluster.task_runs(f"{_selector(run_id)},{STEP_LABEL}={steps[step]['name']}")
         if not task_runs:
-            return engines.LogChunk(b"", offset, complete=report.is_finished(found))
+            return LogChunk(b"", offset, complete=report.is_finished(found))
         secret = found["metadata"].get("annotations", {}).get(render.SECRET_ANNOTATION)
         # Without the Secret nobody could tell what to hide, so its absence is an error.
         contents = self._cluster.secret(secret) if secret is not None else {}

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fuseml import engines
 from fuseml.domain import errors
 from fuseml.engines import masking
+from fuseml.engines.port import LogChunk
 from fuseml.engines.tekton import cluster, report, values
 
 
@@ -23,7 +23,7 @@ def read(
     *,
     offset: int,
     limit: int,
-) -> engines.LogChunk:
+) -> LogChunk:
     """A piece of the log of a TaskRun, which runs `task` of the pipeline. Raises NotFoundError when its last pod is gone."""
     mask = masking.Mask(text for key, text in secrets.items() if key.startswith(values.SECRET_PREFIX))
     finished = report.is_finished(task_run)
@@ -32,8 +32,8 @@ def read(
         collected += piece[max(0, offset - position) :]
         position += len(piece)
         if len(collected) > limit:
-            return engines.LogChunk(bytes(collected[:limit]), offset + limit, complete=False)
-    return engines.LogChunk(bytes(collected), offset + len(collected), complete=finished)
+            return LogChunk(bytes(collected[:limit]), offset + limit, complete=False)
+    return LogChunk(bytes(collected), offset + len(collected), complete=finished)
 
 
 def _pieces(

@@ -16,7 +16,7 @@ from typing import Literal
 
 from fuseml.domain import errors, plans
 from fuseml.domain.plans import outputs
-from fuseml.engines.local import decisions, images, journal, launch, process, transcript
+from fuseml.engines.local import decisions, implementations, journal, launch, process, step_log
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Host:
 
     checkout: Callable[[plans.Checkout, Path], None]
     unseal: Callable[[bytes], bytes]
-    images: images.Images
+    implementations: implementations.Implementations
     environments: Path
     environment: Mapping[str, str]
 
@@ -82,7 +82,7 @@ class Attempt:
         self._folder = folder
         self._place = folder.step_path(step.name)
         self._log = folder.log(step.name)
-        self._transcript = transcript.Transcript(self._place, self._log)
+        self._step_log = step_log.StepLog(self._place, self._log)
         self._step = step
         self._number = number
         self._container = launch.container_name(run_id, step.name, number)
@@ -129,7 +129,7 @@ class Attempt:
         code = running.wait() if running is not None else None
         if self._runtime is not None and code is None:
             self._remove_container()
-        self._transcript.finish()
+        self._step_log.finish()
         outcome = self._judge(code)
         shutil.rmtree(self._place / "work", ignore_errors=True)
         return outcome
@@ -143,8 +143,8 @@ class Attempt:
             self._check_out(checkout)
         secrets = self._folder.secrets(self._host.unseal)
         values = launch.evaluate(self._step, self._outputs, secrets)
-        found = self._host.images.find(values.image)
-        if isinstance(found, images.Container):
+        found = self._host.implementations.find(values.image)
+        if isinstance(found, implementations.Container):
             ready = launch.container(self._step, values, found.runtime, self._folder, self._container, self._host.environment)
         else:
             ready = launch.native(self._step, values, found, self._folder, self._host.environment, self._host.environments)
@@ -155,7 +155,7 @@ class Attempt:
         self._runtime = ready.runtime
         with self._guard:
             if self._stop is None:
-                with self._transcript.written(secrets.values()) as output:
+                with self._step_log.written(secrets.values()) as output:
                     self._process = process.start(
                         self._place,
                         ready.command,

@@ -1,10 +1,10 @@
 """The engine's face: submit, cancel, observe, logs.
 
-- Every fact is on disk before it is told (`journal`), and told as Tekton's events (`report`, `announcer`).
+- Every fact is on disk before it is told (`journal`), and told as Tekton's events (`report`, `publisher`).
 - Steps live in sessions of their own (`process`) and survive the death of the server. The next one takes them over where they are: it
   collects what has ended, watches what still runs, and counts as lost what vanished. No attempt is made twice.
 - A clean stop ends running steps; their runs fail as interrupted. Runs without a running step go on after the next start.
-- Secrets are handed to processes in their environment. On disk they are sealed, and only until the run has finished (`transcript`
+- Secrets are handed to processes in their environment. On disk they are sealed, and only until the run has finished (`step_log`
   says what happens when a step prints one). What a step writes as an output is published, secret or not.
 """
 
@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from fuseml.domain import errors, events, plans, runs
-from fuseml.engines.local import admission, announcer, attempt, decisions, journal, report, scheduler, transcript
-from fuseml.engines.local import images as implementations
+from fuseml.engines.local import admission, attempt, decisions, implementations, journal, publisher, report, scheduler, step_log
 from fuseml.engines.port import LogChunk
 from fuseml.runtime.telemetry import trace
 
@@ -60,10 +59,10 @@ class LocalEngine:
         self._clock = clock
         surroundings = dict(environment) if environment is not None else {"PATH": os.defpath}
         self._environments = environments.absolute()
-        found = implementations.Images(images or {}, self._environments, surroundings)
+        found = implementations.Implementations(images or {}, self._environments, surroundings)
         host = attempt.Host(checkout, unseal, found, self._environments, surroundings)
-        self._announcer = announcer.Announcer(emit)
-        self._scheduler = scheduler.Scheduler(host, self._announcer, scheduler.Pace(clock, max_parallel, backoff, grace))
+        self._publisher = publisher.Publisher(emit)
+        self._scheduler = scheduler.Scheduler(host, self._publisher, scheduler.Pace(clock, max_parallel, backoff, grace))
         self._lock: IO[bytes] | None = None
 
     def start(self) -> None:
@@ -79,7 +78,7 @@ class LocalEngine:
                 f"another server already runs the runs in {self._root}; stop it first, or use another home"
             ) from None
         self._lock = lock
-        self._announcer.start()
+        self._publisher.start()
         self._scheduler.start(self._journal.folders())
 
     def stop(self, timeout: float = 10.0) -> None:
@@ -88,7 +87,7 @@ class LocalEngine:
         Their runs fail as interrupted. What could not be told is told by the next start.
         """
         self._scheduler.stop(timeout)
-        self._announcer.stop(_TELL)
+        self._publisher.stop(_TELL)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -124,7 +123,7 @@ class LocalEngine:
         folder.read_plan().step(step)
         # In this order: a step that has finished by now has its whole log.
         finished = folder.step(step).state in runs.FINISHED
-        data, whole = transcript.read(folder.log(step), offset, limit)
+        data, whole = step_log.read(folder.log(step), offset, limit)
         return LogChunk(data, offset + len(data), finished and whole)
 
     def forget(self, run_id: str) -> None:

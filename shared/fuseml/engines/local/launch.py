@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseml.domain import errors, plans
-from fuseml.engines.local import images, journal, resources
+from fuseml.engines.local import implementations, journal, resources
 
 CONTAINER_RESULTS = "/tekton/results"
 _CONTAINER_SCRIPT = "/tekton/scripts/script"
@@ -64,7 +64,12 @@ def container_name(run_id: str, step: str, number: int) -> str:
 
 
 def native(
-    step: plans.StepPlan, values: Evaluated, found: images.Native, folder: journal.RunFolder, host: Mapping[str, str], environments: Path
+    step: plans.StepPlan,
+    values: Evaluated,
+    found: implementations.Native,
+    folder: journal.RunFolder,
+    host: Mapping[str, str],
+    environments: Path,
 ) -> Launch:
     """The step as a plain process. Raises PermanentError when there is nothing to execute."""
     place = folder.step_path(step.name)

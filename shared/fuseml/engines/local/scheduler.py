@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fuseml.domain import errors, runs
-from fuseml.engines.local import active, announcer, attempt, decisions, journal, report
+from fuseml.engines.local import active, attempt, decisions, journal, publisher, report
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,9 +40,9 @@ class Pace:
 class Scheduler:
     """Owns the runs that have not finished. Every method may be called from any thread."""
 
-    def __init__(self, host: attempt.Host, told: announcer.Announcer, pace: Pace) -> None:
+    def __init__(self, host: attempt.Host, told: publisher.Publisher, pace: Pace) -> None:
         self._host = host
-        self._announcer = told
+        self._publisher = told
         self._pace = pace
         self._changed = threading.Condition()
         self._active: dict[str, active.ActiveRun] = {}
@@ -232,8 +232,8 @@ class Scheduler:
         told = report.run_events(current.plan, current.record, current.steps)
         if step is not None:
             told += report.step_events(current.plan, step, current.steps[step])
-        self._announcer.tell(current.plan.id, report.traced(current.record, told))
+        self._publisher.tell(current.plan.id, report.traced(current.record, told))
 
     def _tell_all(self, current: active.ActiveRun) -> None:
         done = current.folder.mark_announced if current.record.state in runs.FINISHED else None
-        self._announcer.tell(current.plan.id, report.all_events(current.plan, current.record, current.steps), done)
+        self._publisher.tell(current.plan.id, report.all_events(current.plan, current.record, current.steps), done)

@@ -46,7 +46,7 @@ class Container:
     runtime: str
 
 
-class Images:
+class Implementations:
     """Finds implementations. `extra` maps image names (then any tag fits) or whole references to commands, before the built-in ones."""
 
     def __init__(self, extra: Mapping[str, Sequence[str]], environments: Path, environment: Mapping[str, str]) -> None:

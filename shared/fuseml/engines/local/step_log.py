@@ -26,7 +26,7 @@ _PATIENCE = 5.0
 """Seconds for the last lines to arrive after the step has ended: what left its process group may hold its output open for ever."""
 
 
-class Transcript:
+class StepLog:
     """The log of the step in `folder`."""
 
     def __init__(self, folder: Path, log: Path) -> None:

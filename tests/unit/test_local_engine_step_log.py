@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.engines.local import transcript
+from fuseml.engines.local import step_log
 
 SECRETS = ["canary-4711-abc", "-----BEGIN KEY-----\nMIIabcdef\n-----END KEY-----"]
 
 
 def printed(folder: Path, script: str, secrets: Sequence[str] = SECRETS, *, patience: float = 10) -> str:
     """What is in the log when a script has ended."""
-    log = transcript.Transcript(folder, folder / "log")
+    log = step_log.StepLog(folder, folder / "log")
     with log.written(secrets) as output:
         process = subprocess.Popen(["/bin/sh", "-c", script], stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     process.wait()
@@ -32,7 +32,7 @@ def test_secrets_are_hidden_on_their_way(tmp_path: Path) -> None:
 
 
 def test_a_secret_is_never_in_the_file(tmp_path: Path) -> None:
-    log = transcript.Transcript(tmp_path, tmp_path / "log")
+    log = step_log.StepLog(tmp_path, tmp_path / "log")
     with log.written(SECRETS) as output:
         process = subprocess.Popen(["/bin/sh", "-c", "while echo canary-4711-abc; do sleep 0.01; done"], stdout=output)
     deadline = time.monotonic() + 10
@@ -65,7 +65,7 @@ def test_what_keeps_the_output_open_keeps_nobody_waiting(tmp_path: Path) -> None
 
 
 def test_a_step_that_cannot_be_started_leaves_nothing_behind(tmp_path: Path) -> None:
-    log = transcript.Transcript(tmp_path, tmp_path / "log")
+    log = step_log.StepLog(tmp_path, tmp_path / "log")
     with pytest.raises(FileNotFoundError), log.written(SECRETS) as output:
         subprocess.Popen([tmp_path / "missing"], stdout=output)
     assert (tmp_path / "log").read_bytes() == b""
@@ -77,11 +77,11 @@ def test_a_log_can_be_read_in_pieces(tmp_path_factory: pytest.TempPathFactory, t
     log.write_text(text, newline="")
     collected, whole = b"", False
     while not whole:
-        data, whole = transcript.read(log, len(collected), limit)
+        data, whole = step_log.read(log, len(collected), limit)
         assert len(data) <= limit
         collected += data
     assert collected == text.encode()
 
 
 def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
-    assert transcript.read(tmp_path / "log", 0, 10) == (b"", True)
+    assert step_log.read(tmp_path / "log", 0, 10) == (b"", True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fuseml.domain import errors, plans
-from fuseml.engines.local import images
+from fuseml.engines.local import implementations
 from tests.contract import engines
 
 # Notes its arguments, and plays `run`: writes an output where /tekton/results is mounted, prints a secret's length, obeys a script.
@@ -27,8 +27,10 @@ esac
 """
 
 
-def find(tmp_path: Path, image: str) -> images.Native | images.Container:
-    return images.Images({"my/image": ["my", "program"], "my/image:2": ["other"]}, tmp_path, {"PATH": str(tmp_path)}).find(image)
+def find(tmp_path: Path, image: str) -> implementations.Native | implementations.Container:
+    return implementations.Implementations(
+        {"my/image": ["my", "program"], "my/image:2": ["other"]}, tmp_path, {"PATH": str(tmp_path)}
+    ).find(image)
 
 
 def runtime(folder: Path, name: str = "podman", *, answer: int = 0) -> dict[str, str]:
@@ -51,14 +53,14 @@ def runtime(folder: Path, name: str = "podman", *, answer: int = 0) -> dict[str,
 )
 def test_built_in_images_run_their_module_safe_from_the_files_of_the_codeset(tmp_path: Path, image: str, module: str) -> None:
     found = find(tmp_path, image)
-    assert isinstance(found, images.Native)
+    assert isinstance(found, implementations.Native)
     assert found.command == (sys.executable, "-P", "-m", f"fuseml.steps.{module}")
     assert found.programs == Path(sys.executable).parent
 
 
 def test_what_the_builder_downloads_outlives_the_step(tmp_path: Path) -> None:
     found = find(tmp_path, "ghcr.io/fuseml/mlflow-builder:1")
-    assert isinstance(found, images.Native)
+    assert isinstance(found, implementations.Native)
     assert {"UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR"} <= set(found.environment)
 
 
@@ -66,7 +68,7 @@ def test_a_trainer_runs_in_the_environment_that_its_tag_names(tmp_path: Path) ->
     (tmp_path / "0a1b" / "bin").mkdir(parents=True)
     (tmp_path / "0a1b" / "bin" / "python").touch()
     found = find(tmp_path, "fuseml.local/mlflow-trainer:0a1b")
-    assert isinstance(found, images.Native)
+    assert isinstance(found, implementations.Native)
     assert found.command == (str(tmp_path / "0a1b/bin/python"), "-I", "-m", "fuseml.steps.mlflow_trainer")
     for missing in ("fuseml.local/mlflow-trainer:ffff", "fuseml.local/mlflow-trainer"):
         with pytest.raises(errors.PermanentError, match="let a builder step"):
@@ -74,9 +76,9 @@ def test_a_trainer_runs_in_the_environment_that_its_tag_names(tmp_path: Path) ->
 
 
 def test_given_images_come_first_and_a_whole_reference_before_a_name(tmp_path: Path) -> None:
-    assert find(tmp_path, "my/image:1") == images.Native(("my", "program"))
-    assert find(tmp_path, "my/image:2") == images.Native(("other",))
-    assert find(tmp_path, "fuseml.local/shell:any") == images.Native(())
+    assert find(tmp_path, "my/image:1") == implementations.Native(("my", "program"))
+    assert find(tmp_path, "my/image:2") == implementations.Native(("other",))
+    assert find(tmp_path, "fuseml.local/shell:any") == implementations.Native(())
 
 
 @pytest.mark.parametrize("image", ["", "two words", "a b:1"])

@@ -12,7 +12,7 @@ _LOG = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 
 
-class Announcer:
+class Publisher:
     """One thread that calls `emit`. An event that was handed over is not told again by this process."""
 
     def __init__(self, emit: Callable[[events.Event], None]) -> None:
@@ -26,7 +26,7 @@ class Announcer:
 
     def start(self) -> None:
         self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="fuseml-announcer", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="fuseml-publisher", daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float) -> None:

@@ -19,6 +19,18 @@ STEP_CANCELLED, STEP_TIMED_OUT = "TaskRunCancelled", "TaskRunTimeout"
 _LONGEST_BACKOFF = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of an engine: `max_parallel` attempts at once over all runs; times in seconds.
+
+    `backoff` is the pause before the first retry, `grace` the time between SIGTERM and SIGKILL.
+    """
+
+    max_parallel: int
+    backoff: float
+    grace: float
+
+
 @dataclass(slots=True)
 class Actions:
     """What to do now: steps to start, steps to skip with the reason, steps that cannot start with the cause; `due` is the next time to look again."""

@@ -62,7 +62,7 @@ class LocalEngine:
         found = implementations.Implementations(images or {}, self._environments, surroundings)
         host = attempt.Host(checkout, unseal, found, self._environments, surroundings)
         self._publisher = publisher.Publisher(emit)
-        self._scheduler = scheduler.Scheduler(host, self._publisher, scheduler.Pace(clock, max_parallel, backoff, grace))
+        self._scheduler = scheduler.Scheduler(host, self._publisher, decisions.Limits(max_parallel, backoff, grace), clock)
         self._lock: IO[bytes] | None = None
 
     def start(self) -> None:

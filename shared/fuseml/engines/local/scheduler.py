@@ -11,7 +11,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from fuseml.domain import errors, runs
 from fuseml.engines.local import active, attempt, decisions, journal, publisher, report
@@ -27,29 +26,22 @@ _LONGEST_WAIT = 60.0
 """Seconds. Deadlines are on the wall clock, which may leap; so the thread never sleeps long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """`max_parallel` attempts at once over all runs; `backoff` seconds before the first retry; `grace` seconds between SIGTERM and SIGKILL."""
-
-    clock: Callable[[], float]
-    max_parallel: int
-    backoff: float
-    grace: float
-
-
 class Scheduler:
     """Owns the runs that have not finished. Every method may be called from any thread."""
 
-    def __init__(self, host: attempt.Host, told: publisher.Publisher, pace: Pace) -> None:
+    def __init__(
+        self, host: attempt.Host, event_publisher: publisher.Publisher, limits: decisions.Limits, clock: Callable[[], float]
+    ) -> None:
         self._host = host
-        self._publisher = told
-        self._pace = pace
+        self._publisher = event_publisher
+        self._limits = limits
+        self._clock = clock
         self._changed = threading.Condition()
         self._active: dict[str, active.ActiveRun] = {}
         self._thread: threading.Thread | None = None
         self._closed = True
         self._stopping = False
-        self._grace = pace.grace
+        self._grace = limits.grace
         self._give_up = math.inf
 
     @property
@@ -60,7 +52,7 @@ class Scheduler:
         """Take over the runs in `folders`, whatever became of them, and go on."""
         with self._changed:
             self._closed = self._stopping = False
-            self._grace, self._give_up = self._pace.grace, math.inf
+            self._grace, self._give_up = self._limits.grace, math.inf
             self._active.clear()
             for folder in folders:
                 try:
@@ -77,7 +69,7 @@ class Scheduler:
         with self._changed:
             self._stopping = True
             self._grace = timeout
-            self._give_up = self._pace.clock() + timeout + _COLLECT
+            self._give_up = self._clock() + timeout + _COLLECT
             self._changed.notify_all()
         self._thread.join()
         self._thread = None
@@ -119,7 +111,7 @@ class Scheduler:
     def _work(self) -> None:
         with self._changed:
             while True:
-                now = self._pace.clock()
+                now = self._clock()
                 due = min((self._safely(current, now) for current in list(self._active.values())), default=math.inf)
                 if self._stopping and (now >= self._give_up or not any(current.attempts for current in self._active.values())):
                     self._closed = True
@@ -155,7 +147,7 @@ class Scheduler:
     def _move(self, current: active.ActiveRun, now: float) -> float:
         """Skip, refuse and start steps. Returns when to look again: at once when that may have changed what can follow."""
         found = decisions.actions(current.plan, current.steps, now)
-        free = max(0, self._pace.max_parallel - sum(len(other.attempts) for other in self._active.values()))
+        free = max(0, self._limits.max_parallel - sum(len(other.attempts) for other in self._active.values()))
         settled = bool(found.skip or found.fail)
         if settled or (found.start and free):
             current.start(now)
@@ -219,7 +211,7 @@ class Scheduler:
             if self._closed:
                 return True  # too late: the next start finds the attempt by its files
             try:
-                current.settle(step, outcome, self._pace.clock(), self._pace.backoff)
+                current.settle(step, outcome, self._clock(), self._limits.backoff)
             except OSError:
                 _LOG.exception("the end of step %s of run %s cannot be written; trying again", step, current.plan.run)
                 return False

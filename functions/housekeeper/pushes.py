@@ -1,7 +1,7 @@
-"""Pushes whose webhook was lost: told again, as the events that the webhooks would have become.
+"""Recovery of pushes whose webhook was lost: they are published as the same events.
 
-Their ids follow from what they say, so a webhook that is only late is a duplicate. A host that keeps a record of its pushes
-(`githosts.GitHost.pushes`) lets none get lost; of any other the newest commit of each branch and tag is found.
+Ids of events are derived from their content, so a late webhook is a duplicate. A host with a record of its pushes
+(`githosts.GitHost.pushes`) loses none; for other hosts, the newest commit of each branch and tag is recovered.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from fuseml.runtime import clock, cloudevents
 from fuseml.store import codesets, deliveries, outbox
 
 
-def announce_missed_pushes(deps: Deps, tick: events.Event) -> None:
-    """What the git host knows and nobody was told."""
+def report_missed_pushes(deps: Deps, tick: events.Event) -> None:
+    """Publish the pushes of the git host that no webhook has reported."""
     with deps.store.read() as session:
-        known = [(row, codesets.announced(session, row.project, row.name)) for row in codesets.all_codesets(session)]
-    for row, announced in known:
+        rows = [(row, codesets.announced(session, row.project, row.name)) for row in codesets.all_codesets(session)]
+    for row, reported in rows:
         try:
             recorded, position = deps.git.pushes(row.project, row.name, row.pushes_seen)
             heads = deps.git.heads(row.project, row.name)
         except errors.NotFoundError:
-            continue  # the repository is being made or was just deleted
-        moved = [ref for ref, commit in sorted(heads.items()) if announced.get(ref) != commit]
-        told = {(push.ref, push.commit) for push in recorded}
-        # Where a ref is now was pushed as well, also by means that leave no record.
-        newest = [githosts.Push(ref, announced.get(ref), heads[ref], "") for ref in moved if (ref, heads[ref]) not in told]
+            continue  # the repository is being created or was just deleted
+        moved = [ref for ref, commit in sorted(heads.items()) if reported.get(ref) != commit]
+        recorded_commits = {(push.ref, push.commit) for push in recorded}
+        # The present commit of a ref was pushed, too, even if the host did not record it.
+        newest = [githosts.Push(ref, reported.get(ref), heads[ref], "") for ref in moved if (ref, heads[ref]) not in recorded_commits]
         if moved or position != row.pushes_seen:
             missed = list(_payloads(deps, row, [*recorded, *newest]))
             with deps.store.write() as session:
-                announced_now = _announce(session, row, missed, {ref: heads[ref] for ref in moved}, position, tick)
-            cloudevents.relay(deps.store, deps.publisher, announced_now)
+                pending = _enqueue(session, row, missed, {ref: heads[ref] for ref in moved}, position, tick)
+            cloudevents.relay(deps.store, deps.publisher, pending)
 
 
-def _announce(
+def _enqueue(
     session: sqlmodel.Session,
-    known: codesets.Codeset,
+    codeset: codesets.Codeset,
     missed: Sequence[events.CodesetPushed],
     moved: dict[str, str],
     position: int,
     tick: events.Event,
 ) -> list[outbox.Waiting]:
-    row = codesets.find_codeset(session, known.project, known.name)
-    if row is None or row.created != known.created:
+    row = codesets.find_codeset(session, codeset.project, codeset.name)
+    if row is None or row.created != codeset.created:
         return []  # deleted since
     codesets.record_position(session, row, position)
     moment = clock.now()
     for ref, commit in moved.items():
         codesets.announce(session, row, ref, commit, moment)
-    fresh = [payload for payload in missed if not deliveries.is_known(session, events.event(payload, moment))]
-    return cloudevents.enqueue(session, *fresh, cause=(tick.source, tick.id))
+    new = [payload for payload in missed if not deliveries.is_known(session, events.event(payload, moment))]
+    return cloudevents.enqueue(session, *new, cause=(tick.source, tick.id))
 
 
 def _payloads(deps: Deps, row: codesets.Codeset, pushes: Sequence[githosts.Push]) -> Iterator[events.CodesetPushed]:

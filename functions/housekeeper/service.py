@@ -27,7 +27,7 @@ _PUBLICATION_GRACE = 30
 def sweep(deps: Deps, tick: events.Event) -> None:
     """All repairs, once."""
     repairs: tuple[Callable[[Deps, events.Event], None], ...] = (
-        pushes.announce_missed_pushes,
+        pushes.report_missed_pushes,
         schedules.start_scheduled,
         request_submissions,
         expire_approvals,

@@ -24,56 +24,56 @@ SCRIPT = f'echo "the key is $KEY."; i=0; while [ $i -lt {LINES} ]; do echo "line
 
 
 @pytest.fixture
-def under(tmp_path: Path) -> Iterator[engines.UnderTest]:
+def under_test(tmp_path: Path) -> Iterator[engines.UnderTest]:
     with on_cluster.tekton_engine(tmp_path) as started:
         yield started
 
 
 @pytest.fixture
-def world(under: engines.UnderTest, tmp_path: Path) -> Iterator[archiving.World]:
+def world(under_test: engines.UnderTest, tmp_path: Path) -> Iterator[archiving.World]:
     store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
     store.migrate()
     with servers.server(tmp_path) as server:
         kept = s3.S3Contents(servers.BUCKET, "logs", server.account)
-        yield archiving.World(store, tmp_path, under.engine, contents=kept)
+        yield archiving.World(store, tmp_path, under_test.engine, contents=kept)
         kept.close()
     store.close()
 
 
 def test_the_log_is_the_same_when_the_pod_is_deleted_and_when_the_run_is_forgotten(
-    world: archiving.World, under: engines.UnderTest
+    world: archiving.World, under_test: engines.UnderTest
 ) -> None:
     key = engines.secret("AWS_SECRET_ACCESS_KEY")
-    flaky = engines.shell("flaky", "test -e tried && echo better || { touch tried; exit 1; }", image=under.image, retries=2)
+    flaky = engines.shell("flaky", "test -e tried && echo better || { touch tried; exit 1; }", image=under_test.image, retries=2)
     checkout = plans.Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="main", commit="a" * 40, path="/project")
     flaky = flaky.model_copy(update={"checkouts": (checkout,)})
-    planned = engines.make_plan(engines.shell("train", SCRIPT, image=under.image, env={"KEY": (key,)}), flaky)
-    under.engine.submit(planned, {key.ref: CANARY})
-    world.run(planned.run, run_id=planned.id, state="running", train="running", flaky="running")
-    ended = under.inbox.finished(planned.id)
-    assert ended.run.state == "succeeded", ended
+    plan = engines.make_plan(engines.shell("train", SCRIPT, image=under_test.image, env={"KEY": (key,)}), flaky)
+    under_test.engine.submit(plan, {key.ref: CANARY})
+    world.run(plan.run, run_id=plan.id, state="running", train="running", flaky="running")
+    result = under_test.inbox.finished(plan.id)
+    assert result.run.state == "succeeded", result
 
-    world.finished(planned.run)
-    before = {step: whole(world, planned.run, step) for step in ("train", "flaky")}
+    world.finished(plan.run)
+    before = {step: whole(world, plan.run, step) for step in ("train", "flaky")}
     assert before["train"].startswith(b"the key is <hidden>.\nline 0 of h\xc3\xa9llo\n")
     assert before["train"].count(b"\n") == LINES + 2
     assert before["flaky"] == b"=== attempt 2 ===\nbetter\n"
     archive.archive_logs(world.house(), archiving.TICK)
-    assert set(world.archived().values()) == {f"runs/{planned.id}/{step}.log" for step in before}
+    assert set(world.archived().values()) == {f"runs/{plan.id}/{step}.log" for step in before}
 
-    on_cluster.delete_pods(under)
-    assert {step: whole(world, planned.run, step) for step in before} == before
-    assert world.log(planned.run, "train", 21)[0] == before["train"][21:]
+    on_cluster.delete_pods(under_test)
+    assert {step: whole(world, plan.run, step) for step in before} == before
+    assert world.log(plan.run, "train", 21)[0] == before["train"][21:]
 
     archive.forget_runs(world.house(), archiving.TICK)
-    assert under.engine.observe(planned.id), "it has only just finished"
-    world.finished(planned.run, days_ago=8)
+    assert under_test.engine.observe(plan.id), "it has only just finished"
+    world.finished(plan.run, days_ago=8)
     archive.forget_runs(world.house(), archiving.TICK)
     deadline = time.monotonic() + 60
-    while under.engine.observe(planned.id) or on_cluster.leftovers(under):
-        assert time.monotonic() < deadline, on_cluster.leftovers(under)
+    while under_test.engine.observe(plan.id) or on_cluster.leftovers(under_test):
+        assert time.monotonic() < deadline, on_cluster.leftovers(under_test)
         time.sleep(0.5)
-    assert {step: whole(world, planned.run, step) for step in before} == before
+    assert {step: whole(world, plan.run, step) for step in before} == before
 
 
 def whole(world: archiving.World, run: str, step: str) -> bytes:

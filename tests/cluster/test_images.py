@@ -42,33 +42,33 @@ command -v run >> "$FUSEML_ENV_RESULTS/answer"
 
 
 @pytest.fixture
-def under(tmp_path: Path) -> Iterator[engines.UnderTest]:
+def under_test(tmp_path: Path) -> Iterator[engines.UnderTest]:
     variables = {"FUSEML_TRAINER_IMAGE": image("TRAINER"), "FUSEML_IMAGE_REPOSITORY": REPOSITORY, "FUSEML_PLAIN_REGISTRIES": REGISTRY}
     with on_cluster.tekton_engine(tmp_path, variables) as started:
         yield started
 
 
-def run(under: engines.UnderTest, requirement: str, use: str) -> tuple[str, str, str]:
+def run(under_test: engines.UnderTest, requirement: str, use: str) -> tuple[str, str, str]:
     """The image that the builder says, its log, and what a step in that image puts out."""
     build = engines.shell("build", BUILD, image=image("BUILDER"), outputs=["image"], env={"REQUIREMENT": requirement})
     answer = engines.shell("use", use, outputs=["answer"], needs=("build",)).model_copy(update={"image": engines.out("build", "image")})
-    planned = engines.make_plan(build, answer)
-    under.engine.submit(planned, {})
-    ended = under.inbox.finished(planned.id)
-    log = under.engine.logs(planned.id, "build").data.decode()
-    assert ended.run.state == "succeeded", f"{ended.run.cause}\n{log}"
-    return ended.steps["build"].outputs["image"], log, ended.steps["use"].outputs["answer"]
+    plan = engines.make_plan(build, answer)
+    under_test.engine.submit(plan, {})
+    result = under_test.inbox.finished(plan.id)
+    log = under_test.engine.logs(plan.id, "build").data.decode()
+    assert result.run.state == "succeeded", f"{result.run.cause}\n{log}"
+    return result.steps["build"].outputs["image"], log, result.steps["use"].outputs["answer"]
 
 
-def test_an_image_is_made_once_and_runs_in_the_trainers_place(under: engines.UnderTest) -> None:
-    image, log, answer = run(under, "tiny-ml==1.2.0", USE)
+def test_an_image_is_made_once_and_runs_in_the_trainers_place(under_test: engines.UnderTest) -> None:
+    image, log, answer = run(under_test, "tiny-ml==1.2.0", USE)
     assert image.startswith(f"{REPOSITORY}@sha256:"), log
     assert answer == "42 /opt/fuseml/environment/bin/run"
-    again, log, _ = run(under, "# the same\ntiny-ml == 1.2.0", USE)
+    again, log, _ = run(under_test, "# the same\ntiny-ml == 1.2.0", USE)
     assert again == image
     assert "is there already; nothing to build" in log
 
 
-def test_the_trainers_own_image_is_said_where_it_has_everything(under: engines.UnderTest) -> None:
-    said, _, answer = run(under, "mlflow>=3", 'command -v run > "$FUSEML_ENV_RESULTS/answer"')
+def test_the_trainers_own_image_is_said_where_it_has_everything(under_test: engines.UnderTest) -> None:
+    said, _, answer = run(under_test, "mlflow>=3", 'command -v run > "$FUSEML_ENV_RESULTS/answer"')
     assert (said, answer) == (image("TRAINER"), "/usr/local/bin/run")

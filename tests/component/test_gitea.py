@@ -38,7 +38,7 @@ def host(fake: gitea.FakeGitea) -> githosts.GitHost:
 CALLS: dict[str, Callable[[githosts.GitHost], object]] = {
     "create": lambda host: host.create_repository("p", "c"),
     "sign": lambda host: host.sign_webhooks("p", "c", "secret-canary"),
-    "admit": lambda host: host.admit("p", "c", "password-canary"),
+    "admit": lambda host: host.grant_push("p", "c", "password-canary"),
     "delete": lambda host: host.delete_repository("p", "c"),
     "changed paths": lambda host: host.changed_paths("p", "c", "1" * 40, "2" * 40),
 }
@@ -49,8 +49,8 @@ CALLS: dict[str, Callable[[githosts.GitHost], object]] = {
     ("status", "error", "said"),
     [
         (401, errors.PermanentError, "FUSEML_GIT_TOKEN"),
-        (403, errors.PermanentError, "FUSEML_GIT_TOKEN must be an administrator's"),
-        (429, errors.TemporaryError, "answered 429"),
+        (403, errors.PermanentError, "FUSEML_GIT_TOKEN must be the token of an administrator"),
+        (429, errors.TemporaryError, "returned 429"),
         (500, errors.TemporaryError, "the fake is told to fail"),
         (418, errors.PermanentError, "FUSEML_GIT_URL"),
     ],
@@ -102,11 +102,11 @@ def test_a_project_name_that_gitea_does_not_take_is_explained(fake: gitea.FakeGi
 
 def test_a_user_of_ours_with_another_password_is_not_touched(fake: gitea.FakeGitea, host: githosts.GitHost) -> None:
     host.create_repository("p", "c")
-    username = host.admit("p", "c", "first")
-    with pytest.raises(errors.ConflictError, match=f"a user {username} with another password"):
-        host.admit("p", "c", "second")
+    username = host.grant_push("p", "c", "first")
+    with pytest.raises(errors.ConflictError, match=f"a user {username} with a different password"):
+        host.grant_push("p", "c", "second")
     assert fake.users[username] == "first"
-    assert host.admit("p", "c", "first") == username
+    assert host.grant_push("p", "c", "first") == username
 
 
 def test_user_names_fit_gitea_and_are_unique(host: githosts.GitHost) -> None:
@@ -114,7 +114,7 @@ def test_user_names_fit_gitea_and_are_unique(host: githosts.GitHost) -> None:
     names = []
     for project, codeset in places:
         host.create_repository(project, codeset)
-        names.append(host.admit(project, codeset, "password"))
+        names.append(host.grant_push(project, codeset, "password"))
     assert len(set(names)) == len(places)
     assert all(len(name) <= 40 and not {"--", "__", "-_", "_-"} & {name[i : i + 2] for i in range(len(name))} for name in names)
 
@@ -123,7 +123,7 @@ def test_a_second_registration_asks_little_and_changes_nothing(fake: gitea.FakeG
     def register() -> None:
         host.create_repository("p", "c")
         host.sign_webhooks("p", "c", "secret")
-        host.admit("p", "c", "password")
+        host.grant_push("p", "c", "password")
 
     register()
     before = (list(fake.hooks["p", "c"]), dict(fake.users))
@@ -158,7 +158,7 @@ def test_a_webhook_that_somebody_switched_off_is_made_anew(fake: gitea.FakeGitea
 def test_trees_are_read_page_by_page(fake: gitea.FakeGitea, host: githosts.GitHost, tmp_path: Path) -> None:
     fake.page = 7
     host.create_repository("p", "c")
-    username = host.admit("p", "c", "password")
+    username = host.grant_push("p", "c", "password")
     url = host.clone_url("p", "c").replace("://", f"://{username}:password@")
     host.sign_webhooks("p", "c", "secret")
     fake.hooks["p", "c"].clear()

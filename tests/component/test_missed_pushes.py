@@ -150,7 +150,7 @@ class House:
     def sweep(self) -> list[events.CodesetPushed]:
         """The pushes that one tick tells; they are in the ledger from then on, as with a broker."""
         self.published.taken.clear()
-        pushes.announce_missed_pushes(self.deps, TICK)
+        pushes.report_missed_pushes(self.deps, TICK)
         with self.store.write() as session:
             for event in self.published.taken:
                 deliveries.accept(session, event, [], endpoint.NOON, 0)
@@ -197,7 +197,7 @@ def test_a_repair_that_breaks_does_not_keep_the_others_from_their_work(
     broken = Broken(server.root, "http://127.0.0.1:1/git")
     service.sweep(dataclasses.replace(house.deps, git=broken), TICK)
     assert [event.type for event in house.published.taken] == [events.RunStarted.TYPE]
-    assert "repair announce_missed_pushes failed; the others go on" in caplog.text
+    assert "repair report_missed_pushes failed; the others go on" in caplog.text
 
 
 def test_what_was_told_is_not_told_again_and_a_stale_ref_is_put_right(house: House, clone: githost.Clone) -> None:
@@ -231,7 +231,7 @@ def test_nothing_is_taken_as_told_while_the_outbox_is_full(house: House, clone: 
     with house.store.write() as session:
         outbox.add(session, [started] * outbox.FULL, endpoint.NOON)
     with pytest.raises(Exception, match="10000 events wait for the broker"):
-        pushes.announce_missed_pushes(house.deps, TICK)
+        pushes.report_missed_pushes(house.deps, TICK)
     with house.store.write() as session:
         session.exec(sqlmodel.delete(outbox_rows.Outbox))
     assert [push.commit for push in house.sweep()] == [clone.git("rev-parse", "HEAD")]

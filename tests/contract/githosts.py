@@ -42,7 +42,7 @@ class UnderTest:
         """A repository of project `demo` as `codesets` makes it; returns the URL to push to."""
         self.host.create_repository("demo", codeset)
         self.sign(codeset, secret)
-        username = self.host.admit("demo", codeset, password)
+        username = self.host.grant_push("demo", codeset, password)
         return self.host.clone_url("demo", codeset).replace("://", f"://{username}:{password}@")
 
     def sign(self, codeset: str, secret: str) -> None:
@@ -96,9 +96,9 @@ class _Remembering(embedded.EmbeddedGitHost):
         super().__init__(root, url)
         self._passwords = passwords
 
-    def admit(self, project: str, codeset: str, password: str) -> str:
+    def grant_push(self, project: str, codeset: str, password: str) -> str:
         self._passwords[project, codeset] = password
-        return super().admit(project, codeset, password)
+        return super().grant_push(project, codeset, password)
 
 
 @contextlib.contextmanager

@@ -207,7 +207,7 @@ def test_a_deleted_repository_is_gone_with_its_history(under_test: UnderTest, tm
         lambda: under_test.host.heads("demo", "deleted"),
         lambda: under_test.host.pushes("demo", "deleted", 0),
         lambda: under_test.host.sign_webhooks("demo", "deleted", githosts.SECRET),
-        lambda: under_test.host.admit("demo", "deleted", githosts.PASSWORD),
+        lambda: under_test.host.grant_push("demo", "deleted", githosts.PASSWORD),
         lambda: under_test.host.export("demo", "deleted", commit, tmp_path / "out"),
     ):
         with pytest.raises(errors.NotFoundError):

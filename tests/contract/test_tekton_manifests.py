@@ -38,9 +38,9 @@ Readable.add_representer(
 
 
 @functools.cache
-def rendered(name: str) -> render.Rendered:
-    planned = tekton_plans.PLANS[name]()
-    return render.render(planned, tekton_plans.secrets_of(planned), Settings())
+def rendered(name: str) -> render.Manifests:
+    plan = tekton_plans.PLANS[name]()
+    return render.render(plan, tekton_plans.secrets_of(plan), Settings())
 
 
 @pytest.mark.parametrize("name", NAMES)

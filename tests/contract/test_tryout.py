@@ -1,4 +1,4 @@
-"""What `task deploy` brings for trying out: when, and that it is where the functions look for it."""
+"""The services that `task deploy` adds for trying out: the conditions, and their addresses in the settings of the functions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ S3_MANIFEST = "infra/integrations/s3/s3.yaml"
 
 
 def manifest(path: str, kind: str) -> Object:
-    (found,) = (document for where, document in MANIFESTS if (where, document["kind"]) == (path, kind))
-    return found
+    (document,) = (document for file, document in MANIFESTS if (file, document["kind"]) == (path, kind))
+    return document
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ def manifest(path: str, kind: str) -> Object:
         (S3_MANIFEST, tryout.S3_IMAGE),
     ],
 )
-def test_the_image_that_can_be_replaced_is_that_of_the_manifest(path: str, image: str) -> None:
+def test_the_replaceable_image_is_the_image_of_the_manifest(path: str, image: str) -> None:
     pod = manifest(path, "StatefulSet")["spec"]["template"]["spec"]
     assert {container["image"] for container in (*pod["containers"], *pod.get("initContainers", ()))} == {image}
 
 
-def test_the_s3_server_is_where_the_functions_look_for_it_and_has_their_bucket() -> None:
+def test_the_s3_server_has_the_address_and_bucket_of_the_functions_settings() -> None:
     address = urllib.parse.urlsplit(tryout.S3_SETTINGS["AWS_ENDPOINT_URL_S3"])
     service = manifest(S3_MANIFEST, "Service")
     assert address.hostname == f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
@@ -46,7 +46,7 @@ OWN = {"AWS_ACCESS_KEY_ID": "ada", "AWS_SECRET_ACCESS_KEY": "hers"}
 
 
 @pytest.mark.parametrize(
-    ("configured", "given", "there", "wanted"),
+    ("configured", "given", "there", "expected"),
     [
         ({}, {}, False, True),
         ({}, {}, True, True),
@@ -57,13 +57,13 @@ OWN = {"AWS_ACCESS_KEY_ID": "ada", "AWS_SECRET_ACCESS_KEY": "hers"}
         ({}, OWN, True, True),
     ],
 )
-def test_an_s3_server_is_brought_where_nobody_has_one(
-    configured: dict[str, str], given: dict[str, str], *, there: bool, wanted: bool
+def test_an_s3_server_is_deployed_when_none_is_configured(
+    configured: dict[str, str], given: dict[str, str], *, there: bool, expected: bool
 ) -> None:
-    assert tryout.wants_s3(configured, given, there=there) is wanted
+    assert tryout.wants_s3(configured, given, there=there) is expected
 
 
-def test_what_we_have_filled_in_is_taken_back_as_a_whole_and_nothing_else_is() -> None:
+def test_default_s3_settings_are_removed_only_as_a_whole() -> None:
     others = {"FUSEML_ZONE": "here", "AWS_REGION": "us-east-1"}
     assert tryout.without(others | tryout.S3_SETTINGS, tryout.S3_SETTINGS) == others
     theirs = others | tryout.S3_SETTINGS | {"AWS_ENDPOINT_URL_S3": "https://minio.example.com"}

@@ -33,9 +33,9 @@ def codeset(name: str = "mlflow-test", path: str = "/project", **more: str) -> p
     return plans.Checkout.model_validate({**known, **more})
 
 
-def secrets_of(planned: plans.Plan) -> dict[str, str]:
+def secrets_of(plan: plans.Plan) -> dict[str, str]:
     """Every secret that a plan names: a canary each."""
-    return {part.ref: f"{CANARY}-{part.key}" for part in plans.secret_refs(planned)}
+    return {part.ref: f"{CANARY}-{part.key}" for part in plans.secret_refs(plan)}
 
 
 def _shipped() -> plans.Plan:
@@ -118,7 +118,7 @@ def _codesets() -> plans.Plan:
 
 
 def _names() -> plans.Plan:
-    planned = make(
+    plan = make(
         engines.shell("Prepare Data", "true", image="registry.example.com/tool:1", outputs=["table"]),
         engines.shell(
             "fuseml-mine",
@@ -128,7 +128,7 @@ def _names() -> plans.Plan:
             env={"T": engines.out("Prepare Data", "table")},
         ),
     )
-    return planned.model_copy(update={"workflow": "Nightly: Trainings für alle", "run": "Nightly: Trainings für alle-7", "project": "π"})
+    return plan.model_copy(update={"workflow": "Nightly: Trainings für alle", "run": "Nightly: Trainings für alle-7", "project": "π"})
 
 
 def _original_image() -> plans.Plan:
@@ -142,7 +142,7 @@ def _no_codeset() -> plans.Plan:
 PLANS: dict[str, Callable[[], plans.Plan]] = {
     "conditions": _conditions,
     "image": _image,
-    "image-said-by-step": _said_image,
+    "image-dockerfile-from-step": _said_image,
     "limits": _limits,
     "names": _names,
     "no-codeset": _no_codeset,

@@ -13,8 +13,8 @@ from fuseml.engines.tekton import Cluster, TektonEngine
 from tests.unit import kubernetes_api, tekton_plans
 from tests.unit.kubernetes_api import Api
 
-PLANNED = tekton_plans.PLANS["secrets-in-text"]()
-SECRETS = tekton_plans.secrets_of(PLANNED)
+PLAN = tekton_plans.PLANS["secrets-in-text"]()
+SECRETS = tekton_plans.secrets_of(PLAN)
 NAME = "example-0123456789abcdef"
 
 
@@ -38,9 +38,9 @@ def engine(api: Api) -> Iterator[TektonEngine]:
         yield made
 
 
-def started(api: Api, engine: TektonEngine, planned: plans.Plan, secrets: dict[str, str] | None = None) -> dict[str, Any]:
+def started(api: Api, engine: TektonEngine, plan: plans.Plan, secrets: dict[str, str] | None = None) -> dict[str, Any]:
     """The submitted run, with the first condition that Tekton gives it."""
-    engine.submit(planned, secrets or {})
+    engine.submit(plan, secrets or {})
     [found] = api.all("pipelineruns")
     found["status"] = {"conditions": [condition("Unknown", "Running")], "startTime": "2026-11-20T10:00:00Z"}
     return found

@@ -223,7 +223,7 @@ def test_a_clone_that_fails_is_why_the_run_does() -> None:
     ],
 )
 def test_data_of_another_shape_is_refused_and_not_retried(event: events.Event) -> None:
-    with pytest.raises(errors.InvalidError, match="is not shaped as Tekton's"):
+    with pytest.raises(errors.InvalidError, match="does not have Tekton's"):
         observe(event)
 
 

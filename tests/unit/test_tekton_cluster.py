@@ -152,8 +152,8 @@ def test_importing_the_engine_does_not_import_the_client_of_kubernetes() -> None
 
 def everything(error: BaseException | None) -> str:
     """What a log of the error would hold, its causes included."""
-    told = ""
+    reported = ""
     while error is not None:
-        told += repr(error) + str(error) + repr(getattr(error, "details", ""))
+        reported += repr(error) + str(error) + repr(getattr(error, "details", ""))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return told
+    return reported

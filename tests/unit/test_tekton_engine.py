@@ -14,13 +14,13 @@ from fuseml.engines.tekton import TektonEngine
 from tests.unit import kubernetes_api, tekton_plans
 from tests.unit.kubernetes_api import Api, Fault
 from tests.unit.tekton_plans import CANARY
-from tests.unit.tekton_runs import NAME, PLANNED, SECRETS, api, condition, engine, engine_on, started
+from tests.unit.tekton_runs import NAME, PLAN, SECRETS, api, condition, engine, engine_on, started
 
 __all__ = ["api", "engine"]
 
 
 def state(api: Api) -> dict[str, Any]:
-    """What is there, without what the server made up; who owns what is told by name."""
+    """What is there, without what the server made up; who owns what is reported by name."""
     uids = {found["metadata"]["uid"]: name for (_, name), found in api.objects.items()}
     found = json.loads(json.dumps([[*key, value] for key, value in sorted(api.objects.items())]))
     for _, _, document in found:
@@ -44,7 +44,7 @@ def clean() -> tuple[dict[str, Any], int]:
     """The state after an undisturbed submission, and how many requests it takes."""
     api = Api()
     with engine_on(api) as engine:
-        engine.submit(PLANNED, SECRETS)
+        engine.submit(PLAN, SECRETS)
     return state(api), len(api.requests)
 
 
@@ -66,19 +66,19 @@ def test_a_submission_that_broke_anywhere_is_completed_by_the_next_one(number: i
     api.faults = lambda current, method, path: broken if current == number else None
     with engine_on(api) as engine:
         with pytest.raises(errors.TemporaryError):
-            engine.submit(PLANNED, SECRETS)
+            engine.submit(PLAN, SECRETS)
         check(api)
     with engine_on(api) as another:
-        another.submit(PLANNED, SECRETS)
+        another.submit(PLAN, SECRETS)
         check(api)
         assert state(api) == clean()[0]
-        another.submit(PLANNED, SECRETS)
+        another.submit(PLAN, SECRETS)
         assert state(api) == clean()[0]
 
 
 def test_many_that_submit_at_once_make_one_run(api: Api, engine: TektonEngine) -> None:
     with futures.ThreadPoolExecutor(8) as threads:
-        for done in [threads.submit(engine.submit, PLANNED, SECRETS) for _ in range(24)]:
+        for done in [threads.submit(engine.submit, PLAN, SECRETS) for _ in range(24)]:
             done.result()
     assert state(api) == clean()[0]
 
@@ -93,9 +93,9 @@ def test_a_run_without_secrets_takes_one_request(api: Api, engine: TektonEngine)
 
 
 def test_secrets_are_sent_in_the_body_of_the_secret_only(api: Api, engine: TektonEngine) -> None:
-    engine.submit(PLANNED, SECRETS)
-    told = [json.dumps(request) for request in api.requests]
-    assert [CANARY in text for text in told] == [False, True, False]
+    engine.submit(PLAN, SECRETS)
+    reported = [json.dumps(request) for request in api.requests]
+    assert [CANARY in text for text in reported] == [False, True, False]
 
 
 def test_changes_by_tekton_do_not_keep_a_run_from_being_released(api: Api, engine: TektonEngine) -> None:
@@ -108,7 +108,7 @@ def test_changes_by_tekton_do_not_keep_a_run_from_being_released(api: Api, engin
             api.put("pipelineruns", api.objects["pipelineruns", NAME])
 
     api.faults = reconcile
-    engine.submit(PLANNED, SECRETS)
+    engine.submit(PLAN, SECRETS)
     assert "status" not in api.objects["pipelineruns", NAME]["spec"]
 
 
@@ -119,7 +119,7 @@ def test_a_run_that_changes_all_the_time_is_released_later(api: Api, engine: Tek
 
     api.faults = reconcile
     with pytest.raises(errors.TemporaryError, match="changes too often"):
-        engine.submit(PLANNED, SECRETS)
+        engine.submit(PLAN, SECRETS)
     assert api.objects["pipelineruns", NAME]["spec"]["status"] == "PipelineRunPending"
 
 
@@ -130,37 +130,37 @@ def test_a_run_that_was_cancelled_before_its_release_stays_cancelled(api: Api, e
             api.put("pipelineruns", api.objects["pipelineruns", NAME])
 
     api.faults = cancelled
-    engine.submit(PLANNED, SECRETS)
+    engine.submit(PLAN, SECRETS)
     assert api.objects["pipelineruns", NAME]["spec"]["status"] == "Cancelled"
     check(api)
 
 
 def test_the_secret_of_a_deleted_run_is_not_taken_for_that_of_its_successor(api: Api, engine: TektonEngine) -> None:
-    engine.submit(PLANNED, SECRETS)
+    engine.submit(PLAN, SECRETS)
     del api.objects["pipelineruns", NAME]  # the garbage collector comes later
-    with pytest.raises(errors.TemporaryError, match="belongs to a PipelineRun that was deleted"):
-        engine.submit(PLANNED, SECRETS)
+    with pytest.raises(errors.TemporaryError, match="of a deleted PipelineRun still exists"):
+        engine.submit(PLAN, SECRETS)
     del api.objects["secrets", NAME]
-    engine.submit(PLANNED, SECRETS)
+    engine.submit(PLAN, SECRETS)
     assert state(api) == clean()[0]
 
 
 def test_deleting_a_run_deletes_its_secret(api: Api, engine: TektonEngine) -> None:
-    engine.submit(PLANNED, SECRETS)
+    engine.submit(PLAN, SECRETS)
     api.delete("pipelineruns", NAME)
     assert not api.objects
 
 
 def test_somebody_elses_pipeline_run_of_the_name_is_not_touched(api: Api, engine: TektonEngine) -> None:
     api.put("pipelineruns", {"metadata": {"name": NAME}, "spec": {"status": "PipelineRunPending"}})
-    with pytest.raises(errors.PermanentError, match=f"needs a PipelineRun called {NAME}, and there is another one"):
-        engine.submit(PLANNED, SECRETS)
+    with pytest.raises(errors.PermanentError, match=f"needs the name {NAME} for its PipelineRun, but another PipelineRun has this name"):
+        engine.submit(PLAN, SECRETS)
     assert not api.all("secrets")
 
 
 def test_a_plan_that_can_never_run_creates_nothing(api: Api, engine: TektonEngine) -> None:
-    with pytest.raises(errors.PermanentError, match="came without the secret"):
-        engine.submit(PLANNED, {})
+    with pytest.raises(errors.PermanentError, match="was submitted without the secret"):
+        engine.submit(PLAN, {})
     assert api.requests == []
 
 
@@ -168,7 +168,7 @@ def test_what_the_webhook_refuses_is_permanent_and_leaves_nothing(api: Api, engi
     status, body = kubernetes_api.refusal(400, "BadRequest", "admission webhook denied the request: spec.pipelineSpec")
     api.faults = lambda number, method, path: Fault(status, json.dumps(body))
     with pytest.raises(errors.InvalidError, match="denied the request"):
-        engine.submit(PLANNED, SECRETS)
+        engine.submit(PLAN, SECRETS)
     assert not api.objects
 
 
@@ -176,7 +176,7 @@ def test_a_run_whose_secret_is_refused_does_not_wait_for_ever(api: Api, engine: 
     status, body = kubernetes_api.refusal(403, "Forbidden", f"exceeded quota, and here is your secret: {CANARY}")
     api.faults = lambda number, method, path: Fault(status, json.dumps(body)) if path.endswith("/secrets") else None
     with pytest.raises(errors.PermanentError, match="may not create secrets") as caught:
-        engine.submit(PLANNED, SECRETS)
+        engine.submit(PLAN, SECRETS)
     [left] = api.all("pipelineruns")
     assert left["spec"]["status"] == "Cancelled"
     assert CANARY not in json.dumps(left) + str(caught.value)
@@ -220,19 +220,19 @@ def test_a_refused_cancellation_is_told(api: Api, engine: TektonEngine) -> None:
 
 
 def test_what_is_forgotten_is_gone_with_all_that_it_owns(api: Api, engine: TektonEngine) -> None:
-    engine.submit(PLANNED, SECRETS)
+    engine.submit(PLAN, SECRETS)
     with pytest.raises(errors.ConflictError, match="has not finished; cancel the run first"):
-        engine.forget(PLANNED.id)
+        engine.forget(PLAN.id)
     [found] = api.all("pipelineruns")
     found["status"] = {"conditions": [condition("True", "Succeeded", "")]}
-    engine.forget(PLANNED.id)
+    engine.forget(PLAN.id)
     assert api.objects == {}
     assert api.requests[-1][:2] == ("DELETE", f"/apis/tekton.dev/v1/namespaces/{kubernetes_api.NAMESPACE}/pipelineruns/{NAME}")
-    engine.forget(PLANNED.id)
+    engine.forget(PLAN.id)
 
 
 def test_a_run_that_somebody_else_deletes_meanwhile_is_forgotten(api: Api, engine: TektonEngine) -> None:
-    engine.submit(PLANNED, SECRETS)
+    engine.submit(PLAN, SECRETS)
     [found] = api.all("pipelineruns")
     found["status"] = {"conditions": [condition("False", "Failed", "")]}
 
@@ -241,4 +241,4 @@ def test_a_run_that_somebody_else_deletes_meanwhile_is_forgotten(api: Api, engin
             api.delete("pipelineruns", NAME)
 
     api.faults = overtake
-    engine.forget(PLANNED.id)
+    engine.forget(PLAN.id)

@@ -23,17 +23,17 @@ __all__ = ["api", "engine"]
 
 
 def test_a_run_is_observed_from_its_start_to_its_end(api: Api, engine: TektonEngine) -> None:
-    planned = tekton_plans.PLANS["conditions"]()
-    engine.submit(planned, {})
-    assert engine.observe(planned.id) == []
+    plan = tekton_plans.PLANS["conditions"]()
+    engine.submit(plan, {})
+    assert engine.observe(plan.id) == []
     [found] = api.all("pipelineruns")
     found["status"] = {"conditions": [condition("Unknown", "Started")], "startTime": "2026-11-20T10:00:00Z"}
-    assert types(engine.observe(planned.id)) == ["pipelinerun.started.v1"]
+    assert types(engine.observe(plan.id)) == ["pipelinerun.started.v1"]
     found["status"] |= {"conditions": [condition("Unknown", "Running")], "skippedTasks": [{"name": "never", "reason": "When"}]}
     task_run(api, found, "ask", conditions=[condition("Unknown", "Pending")], startTime="2026-11-20T10:00:01Z")
     task_run(api, found, "fuseml-clone-x-0123", conditions=[condition("Unknown", "Running")], startTime="2026-11-20T10:00:01Z")
-    folded = engines.fold(engine.observe(planned.id))
-    assert (folded.run.state, folded.states) == ("running", {"ask": "queued", "never": "skipped"})
+    progress = engines.fold(engine.observe(plan.id))
+    assert (progress.run.state, progress.states) == ("running", {"ask": "queued", "never": "skipped"})
     task_run(
         api,
         found,
@@ -50,63 +50,63 @@ def test_a_run_is_observed_from_its_start_to_its_end(api: Api, engine: TektonEng
         "completionTime": "2026-11-20T10:02:00Z",
         "skippedTasks": [{"name": "never", "reason": "When"}, {"name": "announce", "reason": "PipelineRun was stopping"}],
     }
-    told = engine.observe(planned.id)
-    folded = engines.fold(told)
-    assert folded.states == {"ask": "succeeded", "deploy": "failed", "announce": "skipped", "never": "skipped"}
-    assert (folded.run.state, folded.run.cause) == ("failed", "step 'deploy' failed: exited with code 3")
-    asked = folded.steps["ask"]
+    reported = engine.observe(plan.id)
+    progress = engines.fold(reported)
+    assert progress.states == {"ask": "succeeded", "deploy": "failed", "announce": "skipped", "never": "skipped"}
+    assert (progress.run.state, progress.run.cause) == ("failed", "step 'deploy' failed: exited with code 3")
+    asked = progress.steps["ask"]
     assert (asked.attempts, asked.outputs, asked.started) == (2, {"verdict": "good"}, "2026-11-20T10:00:01.000000Z")
-    assert folded == engines.fold(reversed(told))
-    assert told == engine.observe(planned.id)
-    assert len({(event.source, event.id) for event in told}) == len(told)
-    assert "env" not in json.dumps([event.data for event in told])
+    assert progress == engines.fold(reversed(reported))
+    assert reported == engine.observe(plan.id)
+    assert len({(event.source, event.id) for event in reported}) == len(reported)
+    assert "env" not in json.dumps([event.data for event in reported])
 
 
 def test_a_clone_that_failed_is_told_before_the_run_that_failed_with_it(api: Api, engine: TektonEngine) -> None:
-    planned = tekton_plans.PLANS["conditions"]()
-    engine.submit(planned, {})
+    plan = tekton_plans.PLANS["conditions"]()
+    engine.submit(plan, {})
     [found] = api.all("pipelineruns")
     end = "2026-11-20T10:00:09Z"
     refused = condition("False", "TaskRunImagePullFailed", "no such image")
     task_run(api, found, "fuseml-clone-x-0123", conditions=[refused], startTime="2026-11-20T10:00:01Z", completionTime=end)
     counted = condition("False", "Failed", "Tasks Completed: 1 (Failed: 1, Cancelled 0), Skipped: 3")
     found["status"] = {"conditions": [counted], "startTime": "2026-11-20T10:00:00Z", "completionTime": end}
-    folded = engines.fold(engine.observe(planned.id))
-    assert (folded.run.state, folded.run.cause) == ("failed", "fuseml-clone-x-0123 failed: TaskRunImagePullFailed: no such image")
-    assert set(folded.states.values()) == {"skipped"}
+    progress = engines.fold(engine.observe(plan.id))
+    assert (progress.run.state, progress.run.cause) == ("failed", "fuseml-clone-x-0123 failed: TaskRunImagePullFailed: no such image")
+    assert set(progress.states.values()) == {"skipped"}
 
 
-def types(told: Iterable[events.Event]) -> list[str]:
-    return [event.type.removeprefix("dev.tekton.event.") for event in told]
+def types(reported: Iterable[events.Event]) -> list[str]:
+    return [event.type.removeprefix("dev.tekton.event.") for event in reported]
 
 
 def test_what_a_cancelled_run_never_began_is_skipped(api: Api, engine: TektonEngine) -> None:
-    planned = tekton_plans.PLANS["conditions"]()
-    found = started(api, engine, planned)
+    plan = tekton_plans.PLANS["conditions"]()
+    found = started(api, engine, plan)
     task_run(api, found, "ask", conditions=[condition("False", "TaskRunCancelled")], startTime="2026-11-20T10:00:01Z")
     found["status"] |= {"conditions": [condition("False", "Cancelled", "was cancelled")], "completionTime": "2026-11-20T10:02:00Z"}
-    folded = engines.fold(engine.observe(planned.id))
-    assert folded.run.state == "cancelled"
-    assert folded.states == {"ask": "cancelled", "deploy": "skipped", "announce": "skipped", "never": "skipped"}
+    progress = engines.fold(engine.observe(plan.id))
+    assert progress.run.state == "cancelled"
+    assert progress.states == {"ask": "cancelled", "deploy": "skipped", "announce": "skipped", "never": "skipped"}
 
 
 def test_steps_are_told_by_their_own_names(api: Api, engine: TektonEngine) -> None:
-    planned = tekton_plans.PLANS["names"]()
-    found = started(api, engine, planned)
+    plan = tekton_plans.PLANS["names"]()
+    found = started(api, engine, plan)
     first, second = (task["name"] for task in found["spec"]["pipelineSpec"]["tasks"])
     task_run(api, found, first, conditions=[condition("True", "Succeeded")], startTime="2026-11-20T10:00:01Z")
     found["status"] |= {"skippedTasks": [{"name": second, "reason": "x"}]}
-    assert engines.fold(engine.observe(planned.id)).states == {"Prepare Data": "succeeded", "fuseml-mine": "skipped"}
+    assert engines.fold(engine.observe(plan.id)).states == {"Prepare Data": "succeeded", "fuseml-mine": "skipped"}
 
 
 def test_the_outputs_of_a_run_hold_those_that_were_known_before(api: Api, engine: TektonEngine) -> None:
     step = engines.shell("a", "true", outputs=["o"])
-    planned = tekton_plans.make(step, outputs={"x": engines.out("a", "o"), "y": plans.text("m")})
-    found = started(api, engine, planned)
+    plan = tekton_plans.make(step, outputs={"x": engines.out("a", "o"), "y": plans.text("m")})
+    found = started(api, engine, plan)
     found["status"] |= {"conditions": [condition("True", "Succeeded")], "results": [{"name": "x", "value": "1"}]}
-    assert engines.fold(engine.observe(planned.id)).run.outputs == {"x": "1", "y": "m"}
+    assert engines.fold(engine.observe(plan.id)).run.outputs == {"x": "1", "y": "m"}
     found["status"] |= {"conditions": [condition("False", "Failed")], "results": []}
-    assert engines.fold(engine.observe(planned.id)).run.outputs == {}
+    assert engines.fold(engine.observe(plan.id)).run.outputs == {}
 
 
 EVENTS = [
@@ -128,10 +128,10 @@ def test_what_is_observed_says_the_same_as_the_events_that_tekton_sends(name: st
     theirs = events.Event(sent["Ce-Type"], sent["Ce-Source"], sent["Ce-Id"], sent["Ce-Subject"], sent["Ce-Time"], {kind: original})
     ours = [event for event in engine.observe(tekton_plans.RUN_ID) if kind in event.data][-1]
     assert (ours.type, ours.source, ours.subject) == (theirs.type, theirs.source, theirs.subject)
-    told, expected = observe(ours), observe(theirs)
-    assert told is not None
+    reported, expected = observe(ours), observe(theirs)
+    assert reported is not None
     assert expected is not None
-    assert dataclasses.replace(told, time=expected.time) == expected
+    assert dataclasses.replace(reported, time=expected.time) == expected
 
 
 def as_v1(found: dict[str, Any]) -> dict[str, Any]:

@@ -18,14 +18,14 @@ from tests.unit import tekton_model, tekton_plans
 from tests.unit.tekton_plans import CANARY
 
 
-def rendered(planned: plans.Plan, **settings: object) -> render.Rendered:
-    secrets = tekton_plans.secrets_of(planned)
-    admission.admit(planned, secrets)
-    return render.render(planned, secrets, Settings(**settings))  # type: ignore[arg-type]
+def rendered(plan: plans.Plan, **settings: object) -> render.Manifests:
+    secrets = tekton_plans.secrets_of(plan)
+    admission.admit(plan, secrets)
+    return render.render(plan, secrets, Settings(**settings))  # type: ignore[arg-type]
 
 
-def tasks_of(planned: plans.Plan) -> dict[str, dict[str, Any]]:
-    return {task["name"]: task for task in rendered(planned).pipeline_run["spec"]["pipelineSpec"]["tasks"]}
+def tasks_of(plan: plans.Plan) -> dict[str, dict[str, Any]]:
+    return {task["name"]: task for task in rendered(plan).pipeline_run["spec"]["pipelineSpec"]["tasks"]}
 
 
 @st.composite
@@ -55,13 +55,13 @@ def graphs(draw: st.DrawFn) -> plans.Plan:
     return tekton_plans.make(*draw(st.permutations(steps)))
 
 
-@given(planned=graphs(), data=st.data())
+@given(plan=graphs(), data=st.data())
 @settings(max_examples=400, deadline=None)
-def test_tekton_runs_exactly_the_steps_that_the_rule_of_plans_says(planned: plans.Plan, data: st.DataObject) -> None:
-    written = {step.name: {"o": data.draw(st.sampled_from(["yes", "no", "other"]))} for step in planned.steps}
-    outcome = tekton_model.run_pipeline(list(tasks_of(planned).values()), written)
+def test_tekton_runs_exactly_the_steps_that_the_rule_of_plans_says(plan: plans.Plan, data: st.DataObject) -> None:
+    written = {step.name: {"o": data.draw(st.sampled_from(["yes", "no", "other"]))} for step in plan.steps}
+    outcome = tekton_model.run_pipeline(list(tasks_of(plan).values()), written)
     ran: set[str] = set()
-    for step in sorted(planned.steps, key=lambda step: step.name):
+    for step in sorted(plan.steps, key=lambda step: step.name):
         if set(step.needs) <= ran and all(holds(condition, written) for condition in step.when):
             ran.add(step.name)
     assert {name for name in outcome.ran if not name.startswith(AUXILIARY_PREFIX)} == ran
@@ -72,17 +72,17 @@ def holds(condition: plans.Condition, written: dict[str, dict[str, str]]) -> boo
     return (texts[0] in texts[1:]) is (condition.operator == "in")
 
 
-@given(planned=graphs())
+@given(plan=graphs())
 @settings(max_examples=200, deadline=None)
-def test_every_edge_of_the_plan_is_an_edge_of_the_pipeline_once(planned: plans.Plan) -> None:
-    tasks = tasks_of(planned)
+def test_every_edge_of_the_plan_is_an_edge_of_the_pipeline_once(plan: plans.Plan) -> None:
+    tasks = tasks_of(plan)
     above = {name: ancestors(name, tasks) for name in tasks}
-    for step in planned.steps:
+    for step in plan.steps:
         task = tasks[step.name]
         assert set(step.needs) <= tekton_model.behind(task)
         implied = {name for name, _ in tekton_model.references([task.get("params", []), task.get("when", [])])}
         assert not implied & set(task.get("runAfter", []))
-        assert {name for name in tekton_model.behind(task) if not name.startswith(AUXILIARY_PREFIX)} <= above_of(step, planned)
+        assert {name for name in tekton_model.behind(task) if not name.startswith(AUXILIARY_PREFIX)} <= above_of(step, plan)
         clones = {name for name in above[step.name] if name.startswith(AUXILIARY_PREFIX)}
         assert bool(step.checkouts) <= bool(clones)
 
@@ -92,8 +92,8 @@ def ancestors(name: str, tasks: dict[str, dict[str, Any]]) -> set[str]:
     return direct.union(*(ancestors(parent, tasks) for parent in direct))
 
 
-def above_of(step: plans.StepPlan, planned: plans.Plan) -> set[str]:
-    return set(step.needs).union(*(above_of(planned.step(need), planned) for need in step.needs))
+def above_of(step: plans.StepPlan, plan: plans.Plan) -> set[str]:
+    return set(step.needs).union(*(above_of(plan.step(need), plan) for need in step.needs))
 
 
 def test_a_step_behind_another_one_with_the_same_codeset_waits_for_that_one_only() -> None:
@@ -127,20 +127,20 @@ def test_secrets_are_in_the_secret_and_nowhere_else() -> None:
 
 
 def test_who_may_read_a_codeset_is_named_and_not_told() -> None:
-    planned = tekton_plans.PLANS["two-codesets"]()
-    checkouts = {checkout.account: checkout for step in planned.steps for checkout in step.checkouts}
-    found = render.render(planned, {account: f"keeper:{CANARY}-{account}" for account in checkouts}, Settings())
+    plan = tekton_plans.PLANS["two-codesets"]()
+    checkouts = {checkout.account: checkout for step in plan.steps for checkout in step.checkouts}
+    found = render.render(plan, {account: f"keeper:{CANARY}-{account}" for account in checkouts}, Settings())
     assert found.secret is not None
     assert CANARY not in json.dumps(found.pipeline_run)
     clones = [task for task in found.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"].startswith(AUXILIARY_PREFIX)]
-    told = set()
+    reported = set()
     for task in clones:
         [container] = task["taskSpec"]["steps"]
         keys = [variable["valueFrom"]["secretKeyRef"]["key"] for variable in container["env"][:2]]
-        told.add(tuple(found.secret["stringData"][key] for key in keys))
+        reported.add(tuple(found.secret["stringData"][key] for key in keys))
         assert [variable["name"] for variable in container["env"][:2]] == ["GIT_USERNAME", "GIT_PASSWORD"]
         assert "args" not in container
-    assert told == {("keeper", f"{CANARY}-{account}") for account in checkouts}
+    assert reported == {("keeper", f"{CANARY}-{account}") for account in checkouts}
 
 
 def test_an_installation_can_choose_images_account_and_volume() -> None:
@@ -184,9 +184,9 @@ NAME = st.text(min_size=1, max_size=70)
 def test_labels_are_legal_whatever_things_are_called_and_no_name_is_lost(
     project: str, codeset: str, workflow: str, name: str, step: str
 ) -> None:
-    planned = tekton_plans.make(engines.shell(step, "true", checkouts=(tekton_plans.codeset(codeset=codeset, project=project),)))
-    planned = planned.model_copy(update={"project": project, "workflow": workflow, "run": name})
-    metadata = rendered(planned).pipeline_run["metadata"]
+    plan = tekton_plans.make(engines.shell(step, "true", checkouts=(tekton_plans.codeset(codeset=codeset, project=project),)))
+    plan = plan.model_copy(update={"project": project, "workflow": workflow, "run": name})
+    metadata = rendered(plan).pipeline_run["metadata"]
     for value in metadata["labels"].values():
         assert names.is_label_value(value)
     known = {**metadata.get("annotations", {}), **metadata["labels"]}
@@ -195,28 +195,31 @@ def test_labels_are_legal_whatever_things_are_called_and_no_name_is_lost(
 
 def test_rendering_changes_nothing_and_gives_the_same_again() -> None:
     for make in tekton_plans.PLANS.values():
-        planned = make()
-        assert rendered(planned) == rendered(planned)
+        plan = make()
+        assert rendered(plan) == rendered(plan)
 
 
 OUTPUT = plans.Output(name="image", image=plans.ImageBuild(name=plans.text("registry.example.com/x:1")))
 REFUSED: dict[str, tuple[plans.Plan, str]] = {
-    "id": (tekton_plans.make(engines.shell("a", "true"), id="no/label"), r"'no/label' cannot be a run's id"),
-    "twins": (tekton_plans.make(engines.shell("a", "true"), engines.shell("a", "true")), "two steps of one name"),
-    "output": (tekton_plans.make(engines.shell("a", "true", outputs=["a.b"])), "'a.b' cannot be the name of an output"),
-    "variable": (tekton_plans.make(engines.shell("a", "true", env={"A B": "x"})), "no environment variable called 'A B'"),
-    "path": (tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(path="/tekton/x"),))), "'/tekton/x'; an example"),
+    "id": (tekton_plans.make(engines.shell("a", "true"), id="no/label"), r"'no/label' is not a valid run id"),
+    "twins": (tekton_plans.make(engines.shell("a", "true"), engines.shell("a", "true")), "two steps of the same name"),
+    "output": (tekton_plans.make(engines.shell("a", "true", outputs=["a.b"])), "'a.b' is not a valid name of an output"),
+    "variable": (tekton_plans.make(engines.shell("a", "true", env={"A B": "x"})), "'A B' is not a valid name of an environment variable"),
+    "path": (
+        tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(path="/tekton/x"),))),
+        "'/tekton/x' is not a valid path for a codeset; an example",
+    ),
     "two images": (
         tekton_plans.make(engines.shell("a", "").model_copy(update={"outputs": (OUTPUT, OUTPUT.model_copy(update={"name": "other"}))})),
-        "builds the images 'image' and 'other'; make it one step for each",
+        r"builds more than one image \('image', 'other'\); use one step for each",
     ),
     "nothing": (
         tekton_plans.make(engines.shell("a", "").model_copy(update={"outputs": (OUTPUT,)})),
-        "builds the image 'image' from nothing",
+        "builds the image 'image' without a codeset",
     ),
     "build script": (
         tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(),)).model_copy(update={"outputs": (OUTPUT,)})),
-        "a script cannot say which Dockerfile to take",
+        "a script cannot select the Dockerfile",
     ),
     "nobody writes": (
         tekton_plans.make(
@@ -229,13 +232,16 @@ REFUSED: dict[str, tuple[plans.Plan, str]] = {
                 }
             )
         ),
-        "step 'a' builds the image 'image' from a Dockerfile that is named, so no program of its own writes 'tag'",
+        "step 'a' cannot write the output 'tag': with a dockerfile, it only builds the image 'image' and runs no program",
     ),
     "secret": (
         tekton_plans.make(engines.shell("a", "true", args=((engines.secret("KEY"),),))),
         "step 'a' uses the secret 'KEY' in its image, command, script or condition; pass it as an input or in env",
     ),
-    "image": (tekton_plans.make(engines.shell("a", "true", image="$(params.x)")), r"its image holds text that Tekton takes for a variable"),
+    "image": (
+        tekton_plans.make(engines.shell("a", "true", image="$(params.x)")),
+        r"its image contains text that Tekton would replace as a variable",
+    ),
     "condition": (
         tekton_plans.make(
             engines.shell("a", "true", outputs=["o"]),
@@ -243,51 +249,51 @@ REFUSED: dict[str, tuple[plans.Plan, str]] = {
                 "b", "true", needs=("a",), when=({"input": engines.out("a", "o"), "values": [plans.text("$(tasks.a.results.o)")]},)
             ),
         ),
-        "step 'b': its condition holds text",
+        "step 'b': its condition contains text",
     ),
     "folder": (
         tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(path="/$(context.task.name)"),))),
-        "codeset's path holds",
+        "codeset's path contains",
     ),
-    "need": (tekton_plans.make(engines.shell("a", "true", needs=("b",))), "step 'a' needs 'b', which is no step of the run"),
+    "need": (tekton_plans.make(engines.shell("a", "true", needs=("b",))), "step 'a' needs 'b', which is not a step of the run"),
     "unmade": (
         tekton_plans.make(engines.shell("a", "true", env={"X": engines.out("b", "o")})),
-        "takes the output 'o' of 'b', which no step",
+        "uses the output 'o' of step 'b', which the run does not have",
     ),
     "circle": (
         tekton_plans.make(engines.shell("a", "true", needs=("b",)), engines.shell("b", "true", needs=("a",))),
-        "the steps a -> b -> a wait for one another|the steps b -> a -> b wait for one another",
+        "the steps a -> b -> a form a cycle|the steps b -> a -> b form a cycle",
     ),
     "put together": (
         tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": (*engines.out("a", "o"), *plans.text("/x"))}),
-        "Tekton can hand out only what one step has written",
+        "Tekton cannot combine texts in an output of the run",
     ),
     "name of output": (
         tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x y": engines.out("a", "o")}),
-        "'x y' cannot be the name",
+        "'x y' is not a valid name",
     ),
     "published secret": (
         tekton_plans.make(engines.shell("a", "true"), outputs={"x": (engines.secret("KEY"),)}),
-        "'x' would publish a secret",
+        "'x' contains a secret, which it would publish",
     ),
-    "nothing to run": (tekton_plans.make(), "run example-7 has no step to run"),
+    "nothing to run": (tekton_plans.make(), "run example-7 has no steps"),
     "unmade output": (
         tekton_plans.make(engines.shell("a", "true"), outputs={"x": engines.out("a", "o")}),
-        "run example-7 takes the output 'o' of 'a'",
+        "run example-7 uses the output 'o' of step 'a'",
     ),
 }
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_tekton_can_never_run_is_refused_with_the_place_and_the_reason(name: str) -> None:
-    planned, expected = REFUSED[name]
+    plan, expected = REFUSED[name]
     with pytest.raises(errors.PermanentError, match=expected):
-        rendered(planned)
+        rendered(plan)
 
 
 def test_outputs_that_are_known_before_the_run_are_noted_because_tekton_cannot_hand_them_out() -> None:
-    planned = tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": engines.out("a", "o"), "y": plans.text("m")})
-    found = rendered(planned).pipeline_run
+    plan = tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": engines.out("a", "o"), "y": plans.text("m")})
+    found = rendered(plan).pipeline_run
     assert found["metadata"]["annotations"] == {"fuseml.io/outputs": '{"y": "m"}'}
     assert found["spec"]["pipelineSpec"]["results"] == [{"name": "x", "type": "string", "value": "$(tasks.a.results.o)"}]
 
@@ -335,13 +341,13 @@ def test_the_image_that_a_run_puts_out_is_the_one_that_was_built() -> None:
     name = (*plans.text("registry.example.com/x:"), *engines.out("a", "tag"))
     output = plans.Output(name="image", image=plans.ImageBuild(name=name, dockerfile=plans.text("Dockerfile")))
     build = engines.shell("b", "", checkouts=(tekton_plans.codeset(),), needs=("a",)).model_copy(update={"outputs": (output,)})
-    planned = tekton_plans.make(engines.shell("a", "true", outputs=["tag"]), build, outputs={"x": name})
-    assert rendered(planned).pipeline_run["spec"]["pipelineSpec"]["results"] == [
+    plan = tekton_plans.make(engines.shell("a", "true", outputs=["tag"]), build, outputs={"x": name})
+    assert rendered(plan).pipeline_run["spec"]["pipelineSpec"]["results"] == [
         {"name": "x", "type": "string", "value": "$(tasks.b.results.image)"}
     ]
 
 
 def test_a_missing_secret_is_named() -> None:
-    planned = tekton_plans.PLANS["secrets-in-text"]()
-    with pytest.raises(errors.PermanentError, match="came without the secret mlflow/tracking/default/AWS_"):
-        admission.admit(planned, {})
+    plan = tekton_plans.PLANS["secrets-in-text"]()
+    with pytest.raises(errors.PermanentError, match="was submitted without the secret mlflow/tracking/default/AWS_"):
+        admission.admit(plan, {})

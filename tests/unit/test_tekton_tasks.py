@@ -32,9 +32,9 @@ def execute(seen: tekton_model.Seen, directory: Path, **environment: str) -> sub
 
 def cloning(checkout: plans.Checkout, folder: Path, **secret: str) -> subprocess.CompletedProcess[str]:
     """Execute the clone task for a codeset, with the account that may read it."""
-    planned = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
+    plan = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
     secrets = {checkout.account: f"{secret['username']}:{secret['password']}"} if secret else {}
-    rendered = render.render(planned, secrets, Settings())
+    rendered = render.render(plan, secrets, Settings())
     task = rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
     assert task["name"].startswith(labels.AUXILIARY_PREFIX)
     [container] = task["taskSpec"]["steps"]
@@ -90,8 +90,8 @@ def test_a_host_that_does_not_hand_out_commits_is_asked_for_the_branch(tmp_path:
     (tmp_path / "bin/git").write_text(script)
     (tmp_path / "bin/git").chmod(0o755)
     checkout = tekton_plans.codeset("mnist", url=f"file://{work.folder}", commit=first)
-    planned = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
-    task = render.render(planned, {}, Settings()).pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
+    plan = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
+    task = render.render(plan, {}, Settings()).pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
     (tmp_path / "volume").mkdir()
     seen = tekton_model.run_container(task, task["taskSpec"]["steps"][0], {}, {})
     done = execute(seen, tmp_path / "volume", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -107,8 +107,8 @@ def git() -> str:
 
 def test_a_branch_called_like_a_variable_of_tekton_is_still_that_branch() -> None:
     checkout = tekton_plans.codeset("mnist", ref="refs/heads/$(params.x)-$(HOME)")
-    planned = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
-    rendered = render.render(planned, {}, Settings())
+    plan = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
+    rendered = render.render(plan, {}, Settings())
     task = rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
     assert rendered.secret is not None
     seen = tekton_model.run_container(task, task["taskSpec"]["steps"][0], {}, rendered.secret["stringData"])
@@ -127,8 +127,8 @@ done
 
 @pytest.mark.parametrize("said", [True, False])
 def test_an_image_is_built_from_the_dockerfile_and_pushed_and_named(said: bool, tmp_path: Path) -> None:
-    planned = tekton_plans.PLANS["image-said-by-step" if said else "image"]()
-    rendered = render.render(planned, tekton_plans.secrets_of(planned), Settings())
+    plan = tekton_plans.PLANS["image-dockerfile-from-step" if said else "image"]()
+    rendered = render.render(plan, tekton_plans.secrets_of(plan), Settings())
     task = next(task for task in rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"] == "builder")
     secret = rendered.secret["stringData"] if rendered.secret else {}
     programs = tmp_path / "bin"
@@ -176,8 +176,8 @@ def placed(seen: tekton_model.Seen, root: Path) -> tekton_model.Seen:
 
 
 def test_a_build_without_a_dockerfile_fails_when_the_step_fails(tmp_path: Path) -> None:
-    planned = tekton_plans.PLANS["image-said-by-step"]()
-    rendered = render.render(planned, tekton_plans.secrets_of(planned), Settings())
+    plan = tekton_plans.PLANS["image-dockerfile-from-step"]()
+    rendered = render.render(plan, tekton_plans.secrets_of(plan), Settings())
     task = next(task for task in rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"] == "builder")
     assert rendered.secret is not None
     (tmp_path / "bin").mkdir()

@@ -53,10 +53,10 @@ def parts(*kinds: st.SearchStrategy[plans.Part]) -> st.SearchStrategy[plans.Valu
 def seen(step: plans.StepPlan) -> tekton_model.Seen:
     """What the step's program sees, after two steps that wrote OUTPUTS."""
     before = [engines.shell(name, "true", outputs=list(written)) for name, written in OUTPUTS.items()]
-    planned = tekton_plans.make(*before, step)
-    secrets = {part.ref: SECRETS[part.key] for part in plans.secret_refs(planned)}
-    admission.admit(planned, secrets)
-    rendered = render.render(planned, secrets, Settings())
+    plan = tekton_plans.make(*before, step)
+    secrets = {part.ref: SECRETS[part.key] for part in plans.secret_refs(plan)}
+    admission.admit(plan, secrets)
+    rendered = render.render(plan, secrets, Settings())
     task = rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"][-1]
     [container] = task["taskSpec"]["steps"]
     return tekton_model.run_container(task, container, OUTPUTS, rendered.secret["stringData"] if rendered.secret else {})
@@ -89,7 +89,7 @@ def test_environment_and_arguments_arrive_as_the_plan_says(
 def test_a_script_arrives_as_the_plan_says_or_is_refused(script: plans.Value) -> None:
     step = plans.StepPlan(name="it", image=plans.text("image:1"), script=script)
     if values.is_variable(script) and values.is_dynamic(script):
-        with pytest.raises(errors.PermanentError, match=r"its script holds text that Tekton takes for a variable of its own.*as an input"):
+        with pytest.raises(errors.PermanentError, match=r"its script contains text that Tekton would replace as a variable.*as an input"):
             seen(step)
     elif meant(script) and script:
         assert (seen(step).script or "").removeprefix("#!/bin/sh\nset -e\n") == meant(script).removeprefix("#!/bin/sh\nset -e\n")

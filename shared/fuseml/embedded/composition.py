@@ -135,7 +135,7 @@ def compose(
     git_root = home / "git"
     git_root.mkdir(exist_ok=True)
     git = embedded_git.EmbeddedGitHost(git_root, f"{url}/git")
-    git.mend()
+    git.remove_stale_locks()
     functions: dict[str, flask.Flask] = {}
     subscribers = {function.service: _subscriber(functions, function.name) for function in catalog.FUNCTIONS if function.events}
     contract = contract_folder()

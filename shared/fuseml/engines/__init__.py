@@ -1,4 +1,4 @@
-"""Engines run a plan. Both real ones, `local` and `tekton`, keep one small protocol and tell what happens as Tekton's events."""
+"""Engines execute plans. The engines `local` and `tekton` implement one small protocol and report progress as Tekton's events."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["Engine", "LogChunk", "connect"]
 
 
 def connect(namespace: str, git_image: str = "", variables: Mapping[str, str] | None = None) -> Engine:
-    """The engine of the cluster that this process runs in, or that KUBECONFIG names; its runs are in `namespace`. Connects at the first use.
+    """The Tekton engine of the cluster of this process, or of KUBECONFIG; its runs are in `namespace`. Connects at the first use.
 
-    `git_image` clones codesets, `variables` are what the built-in steps must know of the installation; only who submits needs to say them.
+    `git_image` clones codesets; `variables` hold the settings of the installation for the built-in steps. Only `submit` uses both.
     """
     from fuseml.engines import tekton
 

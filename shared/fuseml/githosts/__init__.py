@@ -1,8 +1,8 @@
-"""Where the code of codesets lives: bare repositories that people push to, read by commit.
+"""Git hosts store the code of codesets: bare repositories that users push to and runs read by commit.
 
-Two implementations fit the `GitHost` protocol: `embedded` (repositories on this disk, served over HTTP by `smart_http`) and
-`gitea`. Both tell of a push in the same words, Gitea's webhook, so that `gitea_ingress` cannot tell them apart. One suite of tests
-(`tests/contract/test_githost.py`) holds for both.
+Two git hosts implement the `GitHost` protocol: `embedded` (repositories on the local disk, served over HTTP by `smart_http`) and `gitea`.
+Both report a push by Gitea's webhook, so `gitea_ingress` handles them alike. Both pass one contract suite
+(`tests/contract/test_githost.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["GitHost", "Push", "connect"]
 
 
 def connect(url: str, token: str, public_url: str) -> GitHost:
-    """The Gitea at `url`, managed with an administrator's `token`; pushes are told to the API at `public_url`. Connects at first use."""
+    """The Gitea at `url`, managed with an administrator's `token`; its webhooks go to the API at `public_url`. Connects at the first use."""
     from fuseml.githosts import gitea
 
     return gitea.GiteaHost(url, token, f"{public_url.rstrip('/')}/webhooks/gitea")

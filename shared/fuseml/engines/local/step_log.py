@@ -1,8 +1,8 @@
-"""The log of a step: one file, into which no secret is ever written.
+"""The log of a step: one file that never contains a secret.
 
-A step outlives the server, so what it prints cannot go through the server. Where its run has secrets, it goes through a small
-process of its own that hides them (`masking.main`). That one is told the secrets through a pipe, outlives the server as the step
-does, and ends when nobody has the step's output open any more. Without secrets the step writes straight into the file.
+A step outlives the server, so its output cannot pass through the server. When the run has secrets, the output passes through a small
+process that masks them (`masking.main`). That process reads the secrets from a pipe, outlives the server as the step does, and ends
+when the step's output is closed everywhere. Without secrets the step writes straight to the file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from fuseml.engines.local import process
 
 _LOCK = "log.lock"
 _POLL = 0.005
-_PATIENCE = 5.0
-"""Seconds for the last lines to arrive after the step has ended: what left its process group may hold its output open for ever."""
+_FLUSH_TIMEOUT = 5.0
+"""Seconds for the last lines to arrive after the step has ended: a daemon of the step may keep its output open forever."""
 
 
 class StepLog:
@@ -32,62 +32,62 @@ class StepLog:
     def __init__(self, folder: Path, log: Path) -> None:
         self._folder = folder
         self._log = log
-        self._hiding: subprocess.Popen[bytes] | None = None
+        self._masker: subprocess.Popen[bytes] | None = None
 
     @contextlib.contextmanager
-    def written(self, secrets: Collection[str]) -> Iterator[IO[bytes]]:
-        """A file for the step's output, to be inherited by its process; it is closed here afterwards. Raises OSError."""
+    def open_output(self, secrets: Collection[str]) -> Iterator[IO[bytes]]:
+        """A file for the step's output, to be inherited by its process; this process closes it afterwards. Raises OSError."""
         with self._log.open("ab") as log:
             if not masking.Mask(secrets):
                 yield log
                 return
             try:
-                with self._hidden(secrets, log) as output:
+                with self._masked(secrets, log) as output:
                     yield output
             except BaseException:
-                # Nobody will print anything.
+                # The step did not start, so nothing will be printed.
                 self.finish()
                 raise
 
-    def finish(self, patience: float = _PATIENCE) -> None:
-        """Block until all that the step has printed is in the log, `patience` seconds at most."""
-        deadline = time.monotonic() + patience
+    def finish(self, timeout: float = _FLUSH_TIMEOUT) -> None:
+        """Block until the whole output of the step is in the log, for `timeout` seconds at most."""
+        deadline = time.monotonic() + timeout
         while process.held(self._folder, _LOCK) and time.monotonic() < deadline:
             time.sleep(_POLL)
-        if self._hiding is not None:
-            self._hiding.kill()
-            self._hiding.wait()
+        if self._masker is not None:
+            self._masker.kill()
+            self._masker.wait()
 
     @contextlib.contextmanager
-    def _hidden(self, secrets: Collection[str], log: IO[bytes]) -> Iterator[IO[bytes]]:
+    def _masked(self, secrets: Collection[str], log: IO[bytes]) -> Iterator[IO[bytes]]:
         (self._folder / _LOCK).unlink(missing_ok=True)
-        told, telling = os.pipe()
-        printed, printing = os.pipe()
-        with os.fdopen(telling, "wb") as secretly, os.fdopen(printing, "wb") as output:
+        secrets_read, secrets_write = os.pipe()
+        output_read, output_write = os.pipe()
+        with os.fdopen(secrets_write, "wb") as secrets_pipe, os.fdopen(output_write, "wb") as output:
             try:
                 with (self._folder / _LOCK).open("wb") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX)
-                    # -I -S: it must not matter what is installed, nor what the folder it starts in holds.
-                    self._hiding = subprocess.Popen(
-                        [sys.executable, "-I", "-S", masking.__file__, str(told)],
+                    # -I -S: independent of installed packages and of the files in the working directory.
+                    self._masker = subprocess.Popen(
+                        [sys.executable, "-I", "-S", masking.__file__, str(secrets_read)],
                         env={},
                         cwd="/",
-                        stdin=printed,
+                        stdin=output_read,
                         stdout=log,
                         stderr=log,
                         start_new_session=True,
-                        pass_fds=[told, lock.fileno()],
+                        pass_fds=[secrets_read, lock.fileno()],
                     )
             finally:
-                os.close(told)
-                os.close(printed)
-            secretly.write(b"\0".join(secret.encode() for secret in secrets))
-            secretly.close()
+                os.close(secrets_read)
+                os.close(output_read)
+            secrets_pipe.write(b"\0".join(secret.encode() for secret in secrets))
+            secrets_pipe.close()
             yield output
 
 
 def read(log: Path, offset: int, limit: int) -> tuple[bytes, bool]:
-    """At most `limit` bytes of the log from `offset` on, and whether that is all there is."""
+    """At most `limit` bytes of the log from `offset` on, and whether they reach the end of the log."""
     try:
         with log.open("rb") as file:
             file.seek(offset)

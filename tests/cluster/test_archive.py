@@ -1,4 +1,4 @@
-"""Logs of real pods: kept in a real S3 server, the same when the pods, and then the run, are gone. A namespace of its own."""
+"""Logs of real pods in a real S3 server: unchanged after the pods, and then the run, are deleted. Uses a namespace of its own."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SCRIPT = f'echo "the key is $KEY."; i=0; while [ $i -lt {LINES} ]; do echo "line
 
 @pytest.fixture
 def under_test(tmp_path: Path) -> Iterator[engines.UnderTest]:
-    with on_cluster.tekton_engine(tmp_path) as started:
-        yield started
+    with on_cluster.tekton_engine(tmp_path) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def world(under_test: engines.UnderTest, tmp_path: Path) -> Iterator[archiving.W
     store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
     store.migrate()
     with servers.server(tmp_path) as server:
-        kept = s3.S3Contents(servers.BUCKET, "logs", server.account)
-        yield archiving.World(store, tmp_path, under_test.engine, contents=kept)
-        kept.close()
+        contents = s3.S3Contents(servers.BUCKET, "logs", server.account)
+        yield archiving.World(store, tmp_path, under_test.engine, contents=contents)
+        contents.close()
     store.close()
 
 
@@ -54,7 +54,7 @@ def test_the_log_is_the_same_when_the_pod_is_deleted_and_when_the_run_is_forgott
     assert result.run.state == "succeeded", result
 
     world.finished(plan.run)
-    before = {step: whole(world, plan.run, step) for step in ("train", "flaky")}
+    before = {step: read_log(world, plan.run, step) for step in ("train", "flaky")}
     assert before["train"].startswith(b"the key is <hidden>.\nline 0 of h\xc3\xa9llo\n")
     assert before["train"].count(b"\n") == LINES + 2
     assert before["flaky"] == b"=== attempt 2 ===\nbetter\n"
@@ -62,25 +62,25 @@ def test_the_log_is_the_same_when_the_pod_is_deleted_and_when_the_run_is_forgott
     assert set(world.archived().values()) == {f"runs/{plan.id}/{step}.log" for step in before}
 
     on_cluster.delete_pods(under_test)
-    assert {step: whole(world, plan.run, step) for step in before} == before
+    assert {step: read_log(world, plan.run, step) for step in before} == before
     assert world.log(plan.run, "train", 21)[0] == before["train"][21:]
 
     archive.forget_runs(world.house(), archiving.TICK)
-    assert under_test.engine.observe(plan.id), "it has only just finished"
+    assert under_test.engine.observe(plan.id), "it has just finished"
     world.finished(plan.run, days_ago=8)
     archive.forget_runs(world.house(), archiving.TICK)
     deadline = time.monotonic() + 60
     while under_test.engine.observe(plan.id) or on_cluster.leftovers(under_test):
         assert time.monotonic() < deadline, on_cluster.leftovers(under_test)
         time.sleep(0.5)
-    assert {step: whole(world, plan.run, step) for step in before} == before
+    assert {step: read_log(world, plan.run, step) for step in before} == before
 
 
-def whole(world: archiving.World, run: str, step: str) -> bytes:
-    """The log as somebody who follows it gets it."""
-    seen, complete = b"", False
+def read_log(world: archiving.World, run: str, step: str) -> bytes:
+    """The complete log, read as by a client that follows it."""
+    log, complete = b"", False
     while not complete:
-        data, offset, complete = world.log(run, step, len(seen))
-        seen += data
-        assert offset == len(seen)
-    return seen
+        data, offset, complete = world.log(run, step, len(log))
+        log += data
+        assert offset == len(log)
+    return log

@@ -1,7 +1,6 @@
-"""Applications on a real cluster: made, called, replaced under load, shared, rolled back, asleep, awake, gone.
+"""Applications on a real cluster: create, call, replace under load, split traffic, roll back, scale to zero, delete.
 
-FUSEML_TEST_IMAGE_SERVING is an image with the model server. Pods have to reach this process for their models: as FUSEML_TEST_HOST
-(`host.local`).
+FUSEML_TEST_IMAGE_SERVING is an image with the model server. Pods load their models from this process at FUSEML_TEST_HOST (`host.local`).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 HOST = os.environ.get("FUSEML_TEST_HOST", "host.local")
 NAME = "tiny"
 POOL = urllib3.PoolManager(maxsize=4, retries=False)
-# Two versions that tell themselves by what they predict.
+# Two versions with different predictions.
 TRAIN = """
 import mlflow, numpy, sys
 from sklearn.dummy import DummyRegressor
@@ -55,7 +54,7 @@ ROW = json.dumps({"inputs": [{"name": "input-0", "datatype": "FP64", "shape": [1
 
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an MLflow server with the models, as pods see it."""
+    """The address, as seen by pods, of an MLflow server with the models."""
     folder = tmp_path_factory.mktemp("mlflow")
     with socket.create_server(("", 0)) as free:
         port = free.getsockname()[1]
@@ -98,7 +97,7 @@ def namespace() -> Iterator[str]:
 
 @dataclass
 class Fuseml:
-    """The function, and what it is about."""
+    """The function `applications` with its serving."""
 
     client: FlaskClient
     serving: knative.KnativeServing
@@ -106,9 +105,9 @@ class Fuseml:
     tracking: str
 
     def call(self, method: str, path: str, document: object = None) -> Any:
-        answer = self.client.open(path, method=method, json=document, headers={"Authorization": "Bearer t"})
-        assert answer.status_code < 300, answer.text
-        return answer.json
+        response = self.client.open(path, method=method, json=document, headers={"Authorization": "Bearer t"})
+        assert response.status_code < 300, response.text
+        return response.json
 
     def register(self, version: int) -> Any:
         return self.call(
@@ -126,11 +125,11 @@ class Fuseml:
             },
         )
 
-    def shown(self) -> Any:
+    def application(self) -> Any:
         return self.call("GET", f"/applications/{NAME}")
 
     def wait_for(self, status: str, seconds: float = 300) -> float:
-        return wait_until(lambda: self.shown()["status"] == status, seconds, f"{status}: {self.shown()}")
+        return wait_until(lambda: self.application()["status"] == status, seconds, f"{status}: {self.application()}")
 
 
 @pytest.fixture(scope="module")
@@ -146,28 +145,28 @@ def fuseml(namespace: str, tracking: str, tmp_path_factory: pytest.TempPathFacto
 
 
 def predict(url: str, timeout: float = 120) -> tuple[int, Any]:
-    answer = POOL.request("POST", url, body=ROW, headers={"Content-Type": "application/json"}, retries=False, timeout=timeout)
-    return answer.status, json.loads(answer.data)["outputs"][0]["data"][0] if answer.status == 200 else answer.data
+    response = POOL.request("POST", url, body=ROW, headers={"Content-Type": "application/json"}, retries=False, timeout=timeout)
+    return response.status, json.loads(response.data)["outputs"][0]["data"][0] if response.status == 200 else response.data
 
 
 @dataclass
 class Client:
-    """Asks again and again, and remembers every answer."""
+    """Sends requests continuously and collects the responses."""
 
     url: str
-    answers: list[tuple[int, Any]] = field(default_factory=list)
+    responses: list[tuple[int, Any]] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def _ask(self) -> None:
+    def _request(self) -> None:
         while not self.stopping.wait(0.05):
             try:
-                self.answers.append(predict(self.url, 30))
+                self.responses.append(predict(self.url, 30))
             except urllib3.exceptions.HTTPError as error:
-                self.answers.append((0, str(error)))
+                self.responses.append((0, str(error)))
 
     @contextlib.contextmanager
-    def asking(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self._ask) for _ in range(2)]
+    def requesting(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self._request) for _ in range(2)]
         for thread in threads:
             thread.start()
         try:
@@ -178,58 +177,58 @@ class Client:
                 thread.join()
 
 
-def test_an_application_lives_on_knative(fuseml: Fuseml, capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
+def test_an_application_is_served_replaced_split_and_rolled_back(fuseml: Fuseml, capsys: pytest.CaptureFixture[str]) -> None:
+    figures: list[str] = []
 
-    # Made and called.
-    made = fuseml.register(1)
-    assert made["revision"] == 1
-    said.append(f"registered to ready {fuseml.wait_for('ready'):.1f} s")
-    shown = fuseml.shown()
-    assert shown["environment"] == {"MLFLOW_TRACKING_TOKEN": "<hidden>"}
-    assert shown["k8s_namespace"] == fuseml.namespace
-    assert [resource["kind"] for resource in shown["k8s_resources"]] == ["Service.serving.knative.dev", "Secret"]
-    assert shown["url"].endswith(f"/v2/models/{NAME}/infer")
-    assert predict(shown["url"]) == (200, 1.0)
+    # Create and call.
+    created = fuseml.register(1)
+    assert created["revision"] == 1
+    figures.append(f"registered to ready {fuseml.wait_for('ready'):.1f} s")
+    view = fuseml.application()
+    assert view["environment"] == {"MLFLOW_TRACKING_TOKEN": "<hidden>"}
+    assert view["k8s_namespace"] == fuseml.namespace
+    assert [resource["kind"] for resource in view["k8s_resources"]] == ["Service.serving.knative.dev", "Secret"]
+    assert view["url"].endswith(f"/v2/models/{NAME}/infer")
+    assert predict(view["url"]) == (200, 1.0)
 
-    # Replaced while somebody keeps asking.
-    caller = Client(shown["url"])
-    with caller.asking():
+    # Replace under load.
+    caller = Client(view["url"])
+    with caller.requesting():
         fuseml.register(2)
-        said.append(f"replaced to ready {fuseml.wait_for('ready'):.1f} s")
-        wait_until(lambda: caller.answers[-1] == (200, 2.0), 60, "the new model answers")
+        figures.append(f"replaced to ready {fuseml.wait_for('ready'):.1f} s")
+        wait_until(lambda: caller.responses[-1] == (200, 2.0), 60, "the new model answers")
         time.sleep(2)
-    assert {answer for answer in caller.answers if answer[0] != 200} == set()
-    assert {value for _, value in caller.answers} == {1.0, 2.0}
-    said.append(f"{len(caller.answers)} requests meanwhile, none failed")
+    assert {response for response in caller.responses if response[0] != 200} == set()
+    assert {value for _, value in caller.responses} == {1.0, 2.0}
+    figures.append(f"{len(caller.responses)} requests meanwhile, none failed")
 
-    # Shared, and back.
+    # Split traffic and roll back.
     fuseml.call("PUT", f"/applications/{NAME}/traffic", {"traffic": {"current": 50, "previous": 50}})
     fuseml.wait_for("ready")
-    wait_until(lambda: {predict(shown["url"])[1] for _ in range(12)} == {1.0, 2.0}, 60, "both answer")
-    caller = Client(shown["url"])
-    with caller.asking():
-        rolled = fuseml.call("POST", f"/applications/{NAME}/rollback")
-        assert [(share["revision"], share["percent"], share["model"]) for share in rolled["traffic"]] == [(1, 100, "models:/tiny/1")]
-        said.append(f"rolled back in {fuseml.wait_for('ready'):.1f} s")
+    wait_until(lambda: {predict(view["url"])[1] for _ in range(12)} == {1.0, 2.0}, 60, "both answer")
+    caller = Client(view["url"])
+    with caller.requesting():
+        rollback = fuseml.call("POST", f"/applications/{NAME}/rollback")
+        assert [(share["revision"], share["percent"], share["model"]) for share in rollback["traffic"]] == [(1, 100, "models:/tiny/1")]
+        figures.append(f"rolled back in {fuseml.wait_for('ready'):.1f} s")
         time.sleep(2)
-    assert {answer for answer in caller.answers if answer[0] != 200} == set()
-    assert {predict(shown["url"])[1] for _ in range(8)} == {1.0}
+    assert {response for response in caller.responses if response[0] != 200} == set()
+    assert {predict(view["url"])[1] for _ in range(8)} == {1.0}
 
-    # A model that cannot be loaded changes nothing for those who ask.
+    # A model that cannot be loaded does not affect clients.
     fuseml.register(3)
-    said.append(f"broken model told after {fuseml.wait_for('failed'):.1f} s")
-    told = fuseml.shown()["cause"]
-    assert "cannot load" in told, told
-    assert predict(shown["url"]) == (200, 1.0)
+    figures.append(f"broken model reported after {fuseml.wait_for('failed'):.1f} s")
+    cause = fuseml.application()["cause"]
+    assert "cannot load" in cause, cause
+    assert predict(view["url"]) == (200, 1.0)
     fuseml.call("PUT", f"/applications/{NAME}/traffic", {"traffic": {"1": 100}})
     fuseml.wait_for("ready")
 
     with capsys.disabled():
-        sys.stderr.write("\n" + "\n".join(said) + "\n")
+        sys.stderr.write("\n" + "\n".join(figures) + "\n")
 
 
-def test_it_sleeps_and_wakes(fuseml: Fuseml, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_application_scales_to_zero_and_starts_with_a_request(fuseml: Fuseml, capsys: pytest.CaptureFixture[str]) -> None:
     from kubernetes import client
 
     fuseml.register(2)
@@ -239,25 +238,25 @@ def test_it_sleeps_and_wakes(fuseml: Fuseml, capsys: pytest.CaptureFixture[str])
         lambda: not core.list_namespaced_pod(fuseml.namespace, label_selector=f"fuseml.io/application={NAME}").items, 300, "no pods"
     )
     started = time.monotonic()
-    assert predict(fuseml.shown()["url"]) == (200, 2.0)
+    assert predict(fuseml.application()["url"]) == (200, 2.0)
     with capsys.disabled():
-        sys.stderr.write(f"\nasleep after {asleep:.0f} s, answered from zero in {time.monotonic() - started:.1f} s\n")
+        sys.stderr.write(f"\nscaled to zero after {asleep:.0f} s, answered from zero in {time.monotonic() - started:.1f} s\n")
     core.api_client.close()
 
 
-def test_deleting_it_leaves_nothing_also_where_a_hand_was_faster(fuseml: Fuseml) -> None:
+def test_deleting_an_application_removes_all_its_objects(fuseml: Fuseml) -> None:
     from kubernetes import client
 
     core, custom = client.CoreV1Api(), client.CustomObjectsApi()
-    where = ("serving.knative.dev", "v1", fuseml.namespace, "services")
-    custom.delete_namespaced_custom_object(*where, NAME)
-    assert fuseml.shown()["status"] == "starting"
+    services = ("serving.knative.dev", "v1", fuseml.namespace, "services")
+    custom.delete_namespaced_custom_object(*services, NAME)
+    assert fuseml.application()["status"] == "starting"
     fuseml.call("DELETE", f"/applications/{NAME}")
-    assert custom.list_namespaced_custom_object(*where)["items"] == []
+    assert custom.list_namespaced_custom_object(*services)["items"] == []
     assert [secret.metadata.name for secret in core.list_namespaced_secret(fuseml.namespace).items] == []
     fuseml.register(1)
-    # Where a process died between the cluster and the database, the sweep deletes what has no record.
+    # After a crash between the cluster and the database, the sweep deletes objects without a record.
     fuseml.serving.reconcile([])
-    assert custom.list_namespaced_custom_object(*where)["items"] == []
+    assert custom.list_namespaced_custom_object(*services)["items"] == []
     core.api_client.close()
     custom.api_client.close()

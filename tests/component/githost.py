@@ -165,7 +165,7 @@ def clone(server: Server, tmp_path: Path) -> Clone:
     clone = Clone.fresh(server.url(), tmp_path / "work")
     clone.commit("first", {"train.py": "print(1)\n"})
     clone.git("push", "--quiet", "origin", "main")
-    server.taken()
+    server.new_deliveries()
     return clone
 
 

@@ -29,7 +29,7 @@ def test_the_first_branch_becomes_the_default_whatever_its_name(server: githost.
     clone = githost.Clone.fresh(server.url(), tmp_path / "work", branch="trunk")
     first = clone.commit("first")
     clone.git("push", "--quiet", "origin", "trunk")
-    assert server.taken()[-1][1]["repository"]["default_branch"] == "trunk"
+    assert server.new_deliveries()[-1][1]["repository"]["default_branch"] == "trunk"
     assert githost.Clone.of(server.url(), tmp_path / "other").git("rev-parse", "HEAD", "--abbrev-ref", "HEAD").splitlines() == [
         first,
         "trunk",
@@ -61,12 +61,12 @@ def test_a_shallow_clone_cannot_push_a_history_that_the_repository_does_not_have
     clone.git("push", "--quiet", "origin", "main")
     shallow = githost.Clone.of(server.url(), tmp_path / "shallow", "--depth=1")
     server.host.create_repository("workspace", "empty")
-    server.taken()
+    server.new_deliveries()
     refused = shallow.push(server.url("empty"), "main")
     assert refused.returncode != 0
     assert "its history is incomplete" in refused.stderr
     assert server.host.heads("workspace", "empty") == {}
-    assert server.taken() == []
+    assert server.new_deliveries() == []
 
 
 def test_a_partial_clone_gets_the_whole_repository(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_push_above_the_limit_is_refused_and_changes_nothing(server: githost.S
     assert refused.returncode != 0
     assert "413" in refused.stderr
     assert server.host.heads("workspace", "mnist") == before
-    assert server.taken() == []
+    assert server.new_deliveries() == []
 
 
 def test_pushes_to_different_branches_at_once_all_arrive(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_pushes_to_different_branches_at_once_all_arrive(server: githost.Server,
         commits = list(pool.map(push, range(6)))
     heads = server.host.heads("workspace", "mnist")
     assert [heads[f"refs/heads/b{number}"] for number in range(6)] == commits
-    told = {body["after"] for event, body in server.taken() if event == "push"}
+    told = {body["after"] for event, body in server.new_deliveries() if event == "push"}
     assert told == set(commits)
 
 
@@ -129,13 +129,13 @@ def test_of_pushes_to_one_branch_at_once_exactly_one_wins(server: githost.Server
         done = list(pool.map(lambda mine: mine.push("origin", "main"), clones))
     winners = [commit for commit, push in zip(commits, done, strict=True) if push.returncode == 0]
     assert [server.host.heads("workspace", "mnist")["refs/heads/main"]] == winners
-    assert [body["after"] for _, body in server.taken()] == winners
+    assert [body["after"] for _, body in server.new_deliveries()] == winners
 
 
 def test_the_default_branch_cannot_be_deleted(server: githost.Server, clone: githost.Clone) -> None:
     refused = clone.push("origin", ":main")
     assert "it is the default branch and cannot be deleted" in refused.stderr
-    assert server.taken() == []
+    assert server.new_deliveries() == []
 
 
 def test_a_ref_must_stand_for_a_commit(server: githost.Server, clone: githost.Clone) -> None:
@@ -146,11 +146,11 @@ def test_a_ref_must_stand_for_a_commit(server: githost.Server, clone: githost.Cl
 def test_an_atomic_push_moves_all_refs_or_none(server: githost.Server, clone: githost.Clone) -> None:
     clone.git("push", "--quiet", "origin", "main:feature")
     before = server.host.heads("workspace", "mnist")
-    server.taken()
+    server.new_deliveries()
     clone.commit("second")
     assert clone.push("--atomic", "origin", "HEAD:feature", ":main").returncode != 0
     assert server.host.heads("workspace", "mnist") == before
-    assert server.taken() == []
+    assert server.new_deliveries() == []
 
 
 def test_a_ref_that_moved_meanwhile_stays(server: githost.Server, clone: githost.Clone) -> None:
@@ -172,7 +172,7 @@ def test_a_push_without_a_proper_pack_changes_nothing(server: githost.Server, cl
     status, _, answer = githost.post(server, "git-receive-pack", githost.packet(command) + b"0000" + pack)
     assert status == 400 or b"ok refs/heads/new" not in answer
     assert server.host.heads("workspace", "mnist") == before
-    assert server.taken() == []
+    assert server.new_deliveries() == []
 
 
 def test_a_wrong_password_is_challenged(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ def test_a_push_delivers_what_gitea_would(server: githost.Server, clone: githost
     clone.commit("second", {"data/rows.csv": "1,2\n"})
     after = clone.commit("third\n\nwith a body", {"fit.py": "print(2)\n"})
     clone.git("push", "--quiet", "origin", "main")
-    push = githost.parsed(server.deliveries[0])
-    [(event, body)] = server.taken()
+    push = githost.parse_push(server.deliveries[0])
+    [(event, body)] = server.new_deliveries()
     assert (event, body["ref"], body["before"], body["after"], body["total_commits"]) == ("push", "refs/heads/main", before, after, 2)
     assert [commit["message"] for commit in body["commits"]] == ["third\n\nwith a body\n", "second\n"]
     assert body["commits"][0] == body["head_commit"]
@@ -62,8 +62,8 @@ def test_the_body_has_the_fields_of_a_recorded_delivery(server: githost.Server, 
 def test_only_the_newest_commits_of_a_long_push_are_listed(server: githost.Server, clone: githost.Clone) -> None:
     commits = [clone.commit(f"number {number}") for number in range(7)]
     clone.git("push", "--quiet", "origin", "main")
-    assert githost.parsed(server.deliveries[0]).paths is None
-    [(_, body)] = server.taken()
+    assert githost.parse_push(server.deliveries[0]).paths is None
+    [(_, body)] = server.new_deliveries()
     assert body["total_commits"] == 7
     assert [commit["id"] for commit in body["commits"]] == commits[:1:-1]
     assert body["head_commit"]["id"] == commits[-1]
@@ -73,7 +73,7 @@ def test_a_new_branch_is_created_and_pushed(server: githost.Server, clone: githo
     for number in range(12):
         after = clone.commit(f"number {number}")
     clone.git("push", "--quiet", "origin", "HEAD:refs/heads/feature/a")
-    (created, first), (pushed, second) = server.taken()
+    (created, first), (pushed, second) = server.new_deliveries()
     assert (created, first["ref"], first["ref_type"], first["sha"]) == ("create", "feature/a", "branch", after)
     assert (pushed, second["before"], second["after"], second["total_commits"]) == ("push", payload.ZERO, after, payload.NEW_BRANCH_COMMITS)
 
@@ -83,9 +83,9 @@ def test_a_tag_is_pushed_and_created_and_stands_for_its_commit(server: githost.S
     commit = clone.git("rev-parse", "HEAD")
     clone.git("tag", *options, "v1")
     clone.git("push", "--quiet", "origin", "v1")
-    push = githost.parsed(server.deliveries[0])
+    push = githost.parse_push(server.deliveries[0])
     assert (push.ref, push.commit, push.before, push.paths) == ("refs/tags/v1", commit, None, None)
-    (_, body), (event, created) = server.taken()
+    (_, body), (event, created) = server.new_deliveries()
     assert (body["after"], body["commits"], event, created["ref_type"]) == (clone.git("rev-parse", "v1"), [], "create", "tag")
     assert server.host.heads("workspace", "mnist")["refs/tags/v1"] == commit
 
@@ -98,7 +98,7 @@ def test_a_forced_push_is_delivered_and_the_lost_commit_can_still_be_exported(
     clone.git("reset", "--quiet", "--hard", "HEAD~1")
     kept = clone.commit("better", {"train.py": "print('kept')\n"})
     clone.git("push", "--quiet", "--force", "origin", "main")
-    _, (_, body) = server.taken()
+    _, (_, body) = server.new_deliveries()
     assert (body["before"], body["after"], [commit["id"] for commit in body["commits"]]) == (lost, kept, [kept])
     server.host.export("workspace", "mnist", lost, tmp_path / "lost")
     assert (tmp_path / "lost" / "train.py").read_text() == "print('lost')\n"
@@ -109,7 +109,7 @@ def test_a_branch_that_is_reset_tells_no_paths(server: githost.Server, clone: gi
     clone.commit("second")
     clone.git("push", "--quiet", "origin", "main")
     clone.git("push", "--quiet", "--force", "origin", f"{first}:main")
-    push = githost.parsed(server.deliveries[-1])
+    push = githost.parse_push(server.deliveries[-1])
     assert (push.commit, push.paths) == (first, None)
 
 
@@ -118,16 +118,16 @@ def test_a_strange_date_does_not_cost_the_webhook(server: githost.Server, clone:
     (clone.folder / ".git" / "raw").write_text(raw + "\n")
     commit = clone.git("hash-object", "-t", "commit", "-w", "--literally", ".git/raw")
     clone.git("push", "--quiet", "--force", "origin", f"{commit}:main")
-    [(_, body)] = server.taken()
+    [(_, body)] = server.new_deliveries()
     assert (body["after"], body["head_commit"]["timestamp"]) == (commit, "0001-01-01T00:00:00Z")
 
 
 def test_deletions_are_delivered_and_ask_for_nothing(server: githost.Server, clone: githost.Clone) -> None:
     clone.git("push", "--quiet", "origin", "main:refs/heads/feature", "main:refs/tags/v1")
-    server.taken()
+    server.new_deliveries()
     clone.git("push", "--quiet", "origin", ":refs/heads/feature", ":refs/tags/v1")
     assert all(isinstance(webhook.parse_push(told.headers, told.body), webhook.Ignored) for told in server.deliveries)
-    told = [(event, body["ref"], body.get("after")) for event, body in server.taken()]
+    told = [(event, body["ref"], body.get("after")) for event, body in server.new_deliveries()]
     assert told == [("delete", "feature", None), ("push", "refs/tags/v1", payload.ZERO), ("delete", "v1", None)]
     assert list(server.host.heads("workspace", "mnist")) == ["refs/heads/main"]
 
@@ -135,7 +135,7 @@ def test_deletions_are_delivered_and_ask_for_nothing(server: githost.Server, clo
 def test_refs_that_are_neither_branch_nor_tag_are_kept_quietly(server: githost.Server, clone: githost.Clone) -> None:
     clone.git("notes", "add", "-m", "a note")
     clone.git("push", "--quiet", "--mirror", "origin")
-    assert server.taken() == []
+    assert server.new_deliveries() == []
     assert "refs/notes/commits" in clone.git("ls-remote", "origin")
 
 

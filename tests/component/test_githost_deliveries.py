@@ -1,4 +1,4 @@
-"""What the embedded git host tells about a push: the webhooks that Gitea would deliver."""
+"""Webhooks of the embedded git host: the deliveries that Gitea would send for a push."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import githost
 server, clone = githost.server, githost.clone
 
 
-def test_a_push_delivers_what_gitea_would(server: githost.Server, clone: githost.Clone) -> None:
+def test_a_push_is_delivered_as_by_gitea(server: githost.Server, clone: githost.Clone) -> None:
     before = clone.git("rev-parse", "HEAD")
     (clone.folder / "train.py").rename(clone.folder / "fit.py")
     clone.commit("second", {"data/rows.csv": "1,2\n"})
@@ -51,11 +51,11 @@ def test_the_body_has_the_fields_of_a_recorded_delivery(server: githost.Server, 
     clone.commit("second", {"data.csv": "1"})
     clone.git("push", "--quiet", "origin", "main")
     [delivery] = server.deliveries
-    theirs, ours = json.loads(content), json.loads(delivery.body)
-    assert set(ours) == set(theirs)
-    assert set(ours["commits"][0]) == set(theirs["commits"][0])
+    recorded, body = json.loads(content), json.loads(delivery.body)
+    assert set(body) == set(recorded)
+    assert set(body["commits"][0]) == set(recorded["commits"][0])
     for part in ("repository", "pusher", "sender"):
-        assert set(ours[part]) <= set(theirs[part])
+        assert set(body[part]) <= set(recorded[part])
     assert set(delivery.headers) <= set(headers)
 
 
@@ -79,7 +79,7 @@ def test_a_new_branch_is_created_and_pushed(server: githost.Server, clone: githo
 
 
 @pytest.mark.parametrize("options", [[], ["-a", "-m", "a release"]], ids=["lightweight", "annotated"])
-def test_a_tag_is_pushed_and_created_and_stands_for_its_commit(server: githost.Server, clone: githost.Clone, options: list[str]) -> None:
+def test_a_tag_is_delivered_as_push_and_create_with_its_commit(server: githost.Server, clone: githost.Clone, options: list[str]) -> None:
     commit = clone.git("rev-parse", "HEAD")
     clone.git("tag", *options, "v1")
     clone.git("push", "--quiet", "origin", "v1")
@@ -104,7 +104,7 @@ def test_a_forced_push_is_delivered_and_the_lost_commit_can_still_be_exported(
     assert (tmp_path / "lost" / "train.py").read_text() == "print('lost')\n"
 
 
-def test_a_branch_that_is_reset_tells_no_paths(server: githost.Server, clone: githost.Clone) -> None:
+def test_a_reset_branch_is_delivered_without_paths(server: githost.Server, clone: githost.Clone) -> None:
     first = clone.git("rev-parse", "HEAD")
     clone.commit("second")
     clone.git("push", "--quiet", "origin", "main")
@@ -113,7 +113,7 @@ def test_a_branch_that_is_reset_tells_no_paths(server: githost.Server, clone: gi
     assert (push.commit, push.paths) == (first, None)
 
 
-def test_a_strange_date_does_not_cost_the_webhook(server: githost.Server, clone: githost.Clone) -> None:
+def test_a_commit_with_an_invalid_date_is_delivered(server: githost.Server, clone: githost.Clone) -> None:
     raw = clone.git("cat-file", "commit", "HEAD").replace("+0100", "+51800")
     (clone.folder / ".git" / "raw").write_text(raw + "\n")
     commit = clone.git("hash-object", "-t", "commit", "-w", "--literally", ".git/raw")
@@ -122,17 +122,17 @@ def test_a_strange_date_does_not_cost_the_webhook(server: githost.Server, clone:
     assert (body["after"], body["head_commit"]["timestamp"]) == (commit, "0001-01-01T00:00:00Z")
 
 
-def test_deletions_are_delivered_and_ask_for_nothing(server: githost.Server, clone: githost.Clone) -> None:
+def test_deletions_are_delivered_and_ignored_by_the_ingress(server: githost.Server, clone: githost.Clone) -> None:
     clone.git("push", "--quiet", "origin", "main:refs/heads/feature", "main:refs/tags/v1")
     server.new_deliveries()
     clone.git("push", "--quiet", "origin", ":refs/heads/feature", ":refs/tags/v1")
-    assert all(isinstance(webhook.parse_push(told.headers, told.body), webhook.Ignored) for told in server.deliveries)
-    told = [(event, body["ref"], body.get("after")) for event, body in server.new_deliveries()]
-    assert told == [("delete", "feature", None), ("push", "refs/tags/v1", payload.ZERO), ("delete", "v1", None)]
+    assert all(isinstance(webhook.parse_push(delivery.headers, delivery.body), webhook.Ignored) for delivery in server.deliveries)
+    delivered = [(event, body["ref"], body.get("after")) for event, body in server.new_deliveries()]
+    assert delivered == [("delete", "feature", None), ("push", "refs/tags/v1", payload.ZERO), ("delete", "v1", None)]
     assert list(server.host.heads("workspace", "mnist")) == ["refs/heads/main"]
 
 
-def test_refs_that_are_neither_branch_nor_tag_are_kept_quietly(server: githost.Server, clone: githost.Clone) -> None:
+def test_refs_that_are_neither_branch_nor_tag_are_stored_without_a_delivery(server: githost.Server, clone: githost.Clone) -> None:
     clone.git("notes", "add", "-m", "a note")
     clone.git("push", "--quiet", "--mirror", "origin")
     assert server.new_deliveries() == []

@@ -1,4 +1,4 @@
-"""The git hosts under test: the embedded one, a small Gitea, and the Gitea whose program FUSEML_GITEA names."""
+"""The git hosts under test: the embedded one, the fake Gitea, and the real Gitea of the program FUSEML_GITEA."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ SECRET = "s3cret-of-the-codeset"
 
 @dataclass
 class UnderTest:
-    """A git host, and everything that it told by webhooks."""
+    """A git host and its webhook deliveries."""
 
     host: githosts.GitHost
     deliveries: Sequence[Delivery]
     secrets: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def register(self, codeset: str, *, secret: str = SECRET, password: str = PASSWORD) -> str:
-        """A repository of project `demo` as `codesets` makes it; returns the URL to push to."""
+        """Create a repository of project `demo` as the function `codesets` does; returns the URL for pushes."""
         self.host.create_repository("demo", codeset)
         self.sign(codeset, secret)
         username = self.host.grant_push("demo", codeset, password)
@@ -50,31 +50,31 @@ class UnderTest:
         self.host.sign_webhooks("demo", codeset, secret)
 
     def pushes(self, codeset: str, secret: str, count: int) -> list[webhook.Push]:
-        """The pushes to the codeset that were told, once there are `count`; all its deliveries are signed with `secret`."""
+        """The delivered pushes to the codeset, once there are `count`; checks that all its deliveries are signed with `secret`."""
         deadline = time.monotonic() + 20
-        while len(found := self._pushes(codeset, secret)) < count and time.monotonic() < deadline:
+        while len(pushes := self._pushes(codeset, secret)) < count and time.monotonic() < deadline:
             time.sleep(0.05)
-        return found
+        return pushes
 
     def _pushes(self, codeset: str, secret: str) -> list[webhook.Push]:
-        # Gitea delivers when it likes: what other tests had it tell may still come.
+        # Gitea delivers asynchronously: deliveries of other tests may still arrive.
         own = [(headers, body) for headers, body in list(self.deliveries) if json.loads(body)["repository"]["name"] == codeset]
         for headers, body in own:
             webhook.verify_gitea(secret, headers, body)
-        read = [webhook.parse_push(headers, body) for headers, body in own]
-        return [push for push in read if isinstance(push, webhook.Push)]
+        parsed = [webhook.parse_push(headers, body) for headers, body in own]
+        return [push for push in parsed if isinstance(push, webhook.Push)]
 
 
 @contextlib.contextmanager
 def embedded_host(folder: Path) -> Iterator[UnderTest]:
-    """The git host of `fuseml up`, whose server is told passwords and secrets by a table."""
+    """The git host of `fuseml up`, with passwords and secrets from a table."""
     passwords: dict[tuple[str, str], str] = {}
     deliveries: list[Delivery] = []
     application: dict[str, Any] = {"/git": exceptions.NotFound()}
     with gitea.listening(dispatcher.DispatcherMiddleware(exceptions.NotFound(), application)) as server:
         root = folder / "host"
         root.mkdir()
-        host = _Remembering(root, f"http://127.0.0.1:{server.port}/git", passwords)
+        host = _HostWithPasswords(root, f"http://127.0.0.1:{server.port}/git", passwords)
         under_test = UnderTest(host, deliveries)
 
         def deliver(delivery: payload.Delivery) -> None:
@@ -89,8 +89,8 @@ def embedded_host(folder: Path) -> Iterator[UnderTest]:
         yield under_test
 
 
-class _Remembering(embedded.EmbeddedGitHost):
-    """What the server derives from its keys, a test has to be told."""
+class _HostWithPasswords(embedded.EmbeddedGitHost):
+    """Stores the passwords that the server would derive from its keys."""
 
     def __init__(self, root: Path, url: str, passwords: dict[tuple[str, str], str]) -> None:
         super().__init__(root, url)
@@ -103,7 +103,7 @@ class _Remembering(embedded.EmbeddedGitHost):
 
 @contextlib.contextmanager
 def fake_gitea(folder: Path) -> Iterator[UnderTest]:
-    """Our Gitea over the small one."""
+    """The Gitea git host with the fake Gitea."""
     receiver = gitea.Receiver()
     with gitea.fake_gitea(folder / "gitea") as fake, gitea.listening(receiver) as server:
         host = githosts.connect(fake.url, gitea.TOKEN, f"http://127.0.0.1:{server.port}")
@@ -112,7 +112,7 @@ def fake_gitea(folder: Path) -> Iterator[UnderTest]:
 
 @contextlib.contextmanager
 def real_gitea(folder: Path) -> Iterator[UnderTest]:
-    """Our Gitea over the real one. Skips the test where its program is missing."""
+    """The Gitea git host with the real Gitea. Skips the test without its program."""
     program = os.environ.get("FUSEML_GITEA")
     if not program:
         pytest.skip("needs FUSEML_GITEA, the path of the gitea program")
@@ -139,10 +139,10 @@ def _running(program: str, folder: Path) -> Iterator[tuple[str, str]]:
     run("migrate")
     account = ["--username", "keeper", "--password", "keeper-of-the-keys", "--email", "keeper@fuseml.invalid"]
     run("admin", "user", "create", "--admin", *account, "--must-change-password=false")
-    # The scopes that the setting's description asks for, and no others.
+    # Exactly the scopes that the description of the setting requires.
     scopes = "write:admin,write:organization,write:repository,read:user"
-    told = run("admin", "user", "generate-access-token", "--username", "keeper", "--token-name", "fuseml", "--scopes", scopes, "--raw")
-    token = told.split()[-1]
+    output = run("admin", "user", "generate-access-token", "--username", "keeper", "--token-name", "fuseml", "--scopes", scopes, "--raw")
+    token = output.split()[-1]
     with (home / "server.log").open("wb") as log:
         process = subprocess.Popen([program, "--config", str(configuration), "web"], env=environment, stdout=log, stderr=log)
     try:

@@ -20,7 +20,7 @@ from fuseml.domain import events, plans
 from fuseml.domain.documents.document import load
 from fuseml.domain.workflows import Workflow
 from fuseml.embedded import broker, composition, mount, redelivery, triggers
-from fuseml.githosts import embedded as embedded_git
+from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, clock, secrets
 from fuseml.store import codesets, database, workflows
 from fuseml.store.tables import codeset_rows
@@ -67,7 +67,7 @@ class Backbone:
         functions["artifacts"] = artifacts_app.create_app(
             artifacts_deps.Deps(store=self.store, publisher=self.queue, tokens=auth.Tokens({}, anonymous=True))
         )
-        git = embedded_git.EmbeddedGitHost(folder, "http://127.0.0.1:1/git")
+        git = EmbeddedGitHost(folder, "http://127.0.0.1:1/git")
         functions["dispatcher"] = dispatcher_app.create_app(
             dispatcher_deps.Deps(
                 store=self.store, publisher=self.queue, git=git, engine=self.engine, keyring=self.keyring, zone="", namespace="workloads"

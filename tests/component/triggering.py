@@ -19,7 +19,7 @@ from functions.workflows import deps as workflows_deps
 from fuseml import engines
 from fuseml.domain import events, plans
 from fuseml.embedded import composition, triggers
-from fuseml.githosts import embedded as embedded_git
+from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, clock, cloudevents, secrets
 from fuseml.store import codesets, database, runs
 from fuseml.store.tables import codeset_rows
@@ -69,7 +69,7 @@ class World:
         tokens = auth.Tokens({}, anonymous=True)
         site = {"zone": "", "namespace": "workloads"}
         common = {"store": self.store, "publisher": self}
-        git = embedded_git.EmbeddedGitHost(folder / "git", "http://git")
+        git = EmbeddedGitHost(folder / "git", "http://git")
         of_runs = runs_deps.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **site)
         of_workflows = workflows_deps.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **site)
         self.functions: dict[str, flask.Flask] = {

@@ -45,8 +45,8 @@ from fuseml.domain import application, errors, events, plans
 from fuseml.embedded import broker, model_servers, mount, redelivery, serving, tracking, triggers
 from fuseml.embedded import chaos as misbehaviour
 from fuseml.engines import local
-from fuseml.githosts import embedded as embedded_git
 from fuseml.githosts import payload, smart_http
+from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, catalog, clock, cloudevents, secrets
 from fuseml.servings import record
 from fuseml.store import codesets, database, webhooks
@@ -134,7 +134,7 @@ def compose(
 
     git_root = home / "git"
     git_root.mkdir(exist_ok=True)
-    git = embedded_git.EmbeddedGitHost(git_root, f"{url}/git")
+    git = EmbeddedGitHost(git_root, f"{url}/git")
     git.remove_stale_locks()
     functions: dict[str, flask.Flask] = {}
     subscribers = {function.service: _subscriber(functions, function.name) for function in catalog.FUNCTIONS if function.events}
@@ -259,7 +259,7 @@ def _subscriber(functions: Mapping[str, flask.Flask], name: str) -> broker.Subsc
     return lambda headers, body: mount.call(functions[name], "POST", "/", headers, body)
 
 
-def _checkout(git: embedded_git.EmbeddedGitHost, wanted: plans.Checkout, directory: pathlib.Path) -> None:
+def _checkout(git: EmbeddedGitHost, wanted: plans.Checkout, directory: pathlib.Path) -> None:
     git.export(wanted.project, wanted.codeset, wanted.commit, directory)
 
 

@@ -87,13 +87,13 @@ class GiteaHost:
         hooks = f"{_repository(project, codeset)}/hooks"
         # Gitea neither returns nor changes the secret of a webhook (infra/platform-facts.md 5.4), so its address identifies the secret.
         target = f"{self._webhooks}?key={hashlib.sha256(secret.encode()).hexdigest()[:12]}"
-        ours = [hook for hook in self._api.pages(hooks) if hook["config"].get("url", "").partition("?")[0] == self._webhooks]
-        current = [hook for hook in ours if hook["config"]["url"] == target and hook["active"]]
+        own = [hook for hook in self._api.pages(hooks) if hook["config"].get("url", "").partition("?")[0] == self._webhooks]
+        current = [hook for hook in own if hook["config"]["url"] == target and hook["active"]]
         if not current:
             config = {"url": target, "content_type": "json", "http_method": "post", "secret": secret}
             self._api.send("POST", hooks, {"type": "gitea", "active": True, "events": [*WEBHOOKS], "config": config})
         # Deleted after the new one exists, so that no push is lost; two deliveries of one push are one event.
-        for hook in ours:
+        for hook in own:
             if hook not in current[:1]:
                 with contextlib.suppress(errors.NotFoundError):
                     self._api.send("DELETE", f"{hooks}/{hook['id']}")

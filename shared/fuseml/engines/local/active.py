@@ -49,7 +49,7 @@ class ActiveRun:
         attempts = (*record.attempts, journal.AttemptRecord(started=now))
         self._save_step(step, record.model_copy(update={"state": "running", "attempts": attempts, "retry_at": None}))
 
-    def launched(self, step: str, runtime: str | None) -> None:
+    def record_launch(self, step: str, runtime: str | None) -> None:
         """Record that the attempt's process is about to exist. `runtime` is the container program, if any."""
         record = self.steps[step]
         last = record.attempts[-1].model_copy(update={"launched": True, "runtime": runtime})

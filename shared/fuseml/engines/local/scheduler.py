@@ -203,7 +203,7 @@ class Scheduler:
         with self._changed:
             if self._closed:
                 raise errors.TemporaryError(INTERRUPTED)
-            run.launched(step, runtime)
+            run.record_launch(step, runtime)
 
     def _record_end(self, run: active.ActiveRun, step: str, outcome: Outcome) -> bool:
         """Record the end of an attempt. Returns False when the write failed and must be repeated."""

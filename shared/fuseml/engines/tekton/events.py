@@ -56,10 +56,12 @@ def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Obs
     status = body.get("status") or {}
     condition: Mapping[str, str] = next((c for c in status.get("conditions") or [] if c.get("type") == "Succeeded"), {})
     results = _results(status, is_step=is_step)
-    constants: dict[str, str] = {} if is_step else json.loads(annotations.get(OUTPUTS_ANNOTATION, "{}"))
     state = _state(condition)
     if auxiliary and state != "failed":
         return None
+    constants: dict[str, str] = {}
+    if state == "succeeded" and not is_step:
+        constants = json.loads(annotations.get(OUTPUTS_ANNOTATION, "{}"))
     skipped = [task["name"] for task in status.get("skippedTasks") or []]
     renamed = {*steps, *steps.values()}
     run_id, number = identity.execution_of(execution)

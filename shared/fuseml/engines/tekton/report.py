@@ -46,13 +46,13 @@ def _has_failed(auxiliary: Mapping[str, Any]) -> bool:
 def all_events(pipeline_run: Mapping[str, Any], task_runs: Sequence[Mapping[str, Any]]) -> list[events.Event]:
     """All events of a run, in the order in which they happened."""
     steps = {task["name"]: step for step, task in tasks_of(pipeline_run).items()}
-    ours = {step: task_run for task_run in task_runs if (step := steps.get(task_run["metadata"]["labels"].get(STEP_LABEL, ""))) is not None}
+    own = {step: task_run for task_run in task_runs if (step := steps.get(task_run["metadata"]["labels"].get(STEP_LABEL, ""))) is not None}
     by_task = [(task_run, str(task_run["metadata"]["labels"].get(STEP_LABEL, ""))) for task_run in task_runs]
     failed = [(task_run, task) for task_run, task in by_task if task.startswith(labels.AUXILIARY_PREFIX) and _has_failed(task_run)]
     # First, and sorting is stable: a failed clone is the cause of the run's failure.
     reported = [_step_events(task_run, task)[-1] for task_run, task in failed]
-    reported += _run_events(pipeline_run, steps, ours)
-    for step, task_run in ours.items():
+    reported += _run_events(pipeline_run, steps, own)
+    for step, task_run in own.items():
         reported += _step_events(task_run, step)
     return sorted(reported, key=lambda event: event.time)
 

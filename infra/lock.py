@@ -1,7 +1,8 @@
-"""`task lock`: one resolution decides which versions are installed, everywhere.
+"""`task lock`: one resolution decides the installed versions of every environment.
 
-`requirements.lock` holds the versions with hashes. The constraints in `pyproject.toml` repeat the versions, so that `uv run`, which resolves on its
-own and records registry addresses in a file that is not committed, arrives at the same ones. The images install parts of the same lock."""
+`requirements.lock` holds the versions with hashes. `uv run` resolves on its own, and its lock file is not committed because it holds registry
+addresses; the constraints in `pyproject.toml` repeat the versions, so that its resolution is the same. The images install parts of the lock.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ END = "# End of the versions of requirements.lock."
 _BLOCK = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}\n", re.DOTALL)
 
 _LAPTOP = ("typer", "waitress", "platformdirs", "dulwich")
-"""Only the command and the embedded server need these."""
+"""Packages of the command and the embedded server only."""
 _NOT_IN_STEPS = ("functions-framework", "kubernetes", "sqlmodel", "cloudevents")
 LOCKS: dict[str, tuple[str, ...]] = {
     "requirements.lock": ("--all-extras",),
@@ -33,7 +34,7 @@ LOCKS: dict[str, tuple[str, ...]] = {
     ),
     "infra/images/steps.lock": ("--no-dev", "--extra=mlflow", *(f"--prune={name}" for name in (*_LAPTOP, *_NOT_IN_STEPS))),
 }
-"""Arguments of `uv export` by file."""
+"""Arguments of `uv export` by lock file."""
 
 
 def versions(lock: str) -> list[str]:
@@ -60,7 +61,10 @@ def with_constraints(project: str, packages: Sequence[str], build: Sequence[str]
 
 
 def resolve(project: str, folder: pathlib.Path, *options: str) -> dict[str, str]:
-    """The texts of all locks for a `pyproject.toml`, resolved in an empty `folder`. `options` go to uv. Raises RuntimeError with uv's message."""
+    """The text of each lock by file name, for the text of a `pyproject.toml`, resolved in an empty `folder`. `options` go to uv.
+
+    Raises RuntimeError with uv's message.
+    """
     (folder / "pyproject.toml").write_text(project)
     for name in ("README.md", "LICENSE", "shared/fuseml/__init__.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -71,23 +75,21 @@ def resolve(project: str, folder: pathlib.Path, *options: str) -> dict[str, str]
 
 
 def _build_versions(project: str, folder: pathlib.Path) -> list[str]:
-    wanted = folder / "build.in"
-    wanted.write_text("\n".join(tomllib.loads(project)["build-system"]["requires"]))
-    return versions(_uv("pip", "compile", "--quiet", "--universal", "--no-header", "--no-annotate", str(wanted), folder=folder))
+    requirements = folder / "build.in"
+    requirements.write_text("\n".join(tomllib.loads(project)["build-system"]["requires"]))
+    return versions(_uv("pip", "compile", "--quiet", "--universal", "--no-header", "--no-annotate", str(requirements), folder=folder))
 
 
 def _uv(*arguments: str, folder: pathlib.Path) -> str:
-    done = subprocess.run(["uv", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"uv {arguments[0]} failed:\n{done.stderr}")
-    return done.stdout
+    result = subprocess.run(["uv", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise RuntimeError(f"uv {arguments[0]} failed:\n{result.stderr}")
+    return result.stdout
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="task lock", description="Resolve all dependencies anew, and write the locks and the constraints."
-    )
-    parser.add_argument("--keep", action="store_true", help="keep the locked versions; write only what has been added or removed")
+    parser = argparse.ArgumentParser(prog="task lock", description="Resolve all dependencies, and write the locks and the constraints.")
+    parser.add_argument("--keep", action="store_true", help="keep the locked versions; write only added and removed packages")
     keep = parser.parse_args(arguments).keep
     path = ROOT / "pyproject.toml"
     project = path.read_text()

@@ -1,4 +1,4 @@
-"""Reads tests/events: HTTP requests as MLflow, Tekton and Gitea send them. The README there names their origin."""
+"""Recorded HTTP requests of MLflow, Tekton and Gitea in tests/events; the README there states their origin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FOLDER = Path(__file__).parent / "events"
 
 
 def names(sender: str) -> list[str]:
-    """The deliveries of a sender, by file name."""
+    """The file names of a sender's deliveries, sorted."""
     return sorted(path.name for path in (FOLDER / sender).iterdir())
 
 

@@ -1,4 +1,4 @@
-"""The smallest workflow on a codeset, for tests and benchmarks that care about what happens around a step."""
+"""The smallest workflow on a codeset, for tests and benchmarks of everything around a step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ COMMIT = 'value: "{{ inputs.code.version }}"'
 
 
 def one_step(name: str, program: str = 'command: ["true"]', code: str = MOUNTED) -> str:
-    """A workflow of one step that executes `program` in this machine's shell; `code` is what it gets of the codeset."""
+    """A workflow of one step. `program` is its command in this machine's shell, `code` its input from the codeset (YAML)."""
     return f"""
 name: {name}
 inputs:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests, from the programs that are installed; started at its first use, on a free port, with a folder of its own."""
+"""A real PostgreSQL server for tests, from the installed programs, on a free port and in a folder of its own."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy
 
-_READY_SECONDS = 60.0
+from tests.waiting import PATIENCE, wait_until_ready
+
 # The server refuses to run as root; Debian's package makes this account.
 _ACCOUNT = "postgres"
 
 
 def programs() -> pathlib.Path | None:
-    """The folder of `postgres` and `initdb`, where Debian or PATH has them."""
-    found = shutil.which("initdb")
-    places = [pathlib.Path(found).resolve().parent] if found else []
+    """The folder of `postgres` and `initdb` from PATH or Debian's package; None if they are not installed."""
+    initdb = shutil.which("initdb")
+    places = [pathlib.Path(initdb).resolve().parent] if initdb else []
     places += sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((place for place in places if (place / "postgres").exists() and (place / "initdb").exists()), None)
 
 
 class Server:
-    """One server; `fresh` makes an empty database in it. It can be stopped and started again, as an operator does."""
+    """A server. `fresh` creates an empty database in it; `stop` and `start` restart it, as an operator does."""
 
     def __init__(self, bin: pathlib.Path) -> None:
-        # Not one of pytest's folders: those are closed to the account.
+        # Not one of pytest's folders, because the account cannot read those.
         self._temporary = tempfile.TemporaryDirectory(prefix="fuseml-postgresql-")
         self._folder, self._bin = pathlib.Path(self._temporary.name), bin
         self._numbers = itertools.count(1)
@@ -48,13 +48,13 @@ class Server:
         )
 
     def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(
+        result = subprocess.run(
             [str(self._bin / program), *arguments], cwd="/", user=self._account, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, f"{program} failed:\n{done.stdout}{done.stderr}"
+        assert result.returncode == 0, f"{program} failed:\n{result.stdout}{result.stderr}"
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it accepts connections."""
         options = {
             "port": self._port,
             "listen_addresses": "127.0.0.1",
@@ -71,30 +71,30 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
-            try:
-                with self._administration() as connection:
-                    connection.execute(sqlalchemy.text("SELECT 1"))
-                return
-            except sqlalchemy.exc.OperationalError:
-                assert time.monotonic() < deadline and self._process.poll() is None, (self._folder / "log").read_text()
-                time.sleep(0.05)
+        wait_until_ready(self._process, self._answers, "PostgreSQL", (self._folder / "log").read_text)
+
+    def _answers(self) -> bool:
+        try:
+            with self._administration() as connection:
+                connection.execute(sqlalchemy.text("SELECT 1"))
+        except sqlalchemy.exc.OperationalError:
+            return False
+        return True
 
     def stop(self) -> None:
-        """End it at once, as a crash does: connections break."""
+        """Stop the server at once, as a crash does: connections break."""
         if self._process:
             self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(20)
+            self._process.wait(PATIENCE)
             self._process = None
 
     def close(self) -> None:
-        """End it for good."""
+        """Stop the server and delete its folder."""
         self.stop()
         self._temporary.cleanup()
 
     def fresh(self) -> str:
-        """The URL of an empty database: a schema of its own, which the account in the URL sees as the whole. (A real one takes a second.)"""
+        """The URL of an empty database. It is a schema that the account in the URL has as its search path, because a real database takes a second."""
         name = f"test{next(self._numbers)}"
         with self._administration() as connection:
             for statement in ("CREATE ROLE {0} LOGIN", "CREATE SCHEMA {0} AUTHORIZATION {0}", "ALTER ROLE {0} SET search_path = {0}"):

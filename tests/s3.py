@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +17,9 @@ from typing import Any
 import pytest
 
 from fuseml.contents import s3
+from tests.waiting import PATIENCE, wait_until_ready
 
 BUCKET = "fuseml"
-_READY_SECONDS = 60.0
 _NOBODY = {"aws_access_key_id": "setup", "aws_secret_access_key": "setup", "region_name": "us-east-1"}
 # The calls that need no account: those that make the bucket and the two users.
 _PREPARATIONS = 7
@@ -35,28 +34,28 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+            self._port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
         environment = {"PATH": os.environ["PATH"], "INITIAL_NO_AUTH_ACTION_COUNT": str(_PREPARATIONS)}
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)], env=environment, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", port)):
-                    break
-            except ConnectionRefusedError:
-                assert time.monotonic() < deadline and self._process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.05)
         try:
+            wait_until_ready(self._process, self._listens, "moto", (folder / "log").read_text)
             self.client("s3").create_bucket(Bucket=BUCKET)
             self.account = self._user("fuseml", "s3:*")
             self.reader = self._user("reader", "s3:ListBucket")
         except BaseException:
             self.kill()
             raise
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self._port)).close()
+        except ConnectionRefusedError:
+            return False
+        return True
 
     def client(self, service: str) -> Any:
         """A client of boto3's own, for what the product does not do."""
@@ -83,19 +82,19 @@ class Server:
         """What is behind a link. Moto stumbles over links where it checks accounts, so it does not do so here; it never checks their signature."""
         self._check_accounts_after("inf")
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
                 return bytes(answer.read())
         finally:
             self._check_accounts_after("0")
 
     def _check_accounts_after(self, calls: str) -> None:
         request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", calls.encode(), {"Content-Type": "text/plain"})
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=PATIENCE).close()
 
     def kill(self) -> None:
         """End it at once: connections break."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
 
 
 @contextmanager

@@ -26,10 +26,10 @@ def create_app(deps: Deps) -> flask.Flask:
             events.ScheduleReached.TYPE: functools.partial(service.on_schedule_reached, deps),
             events.RunRequested.TYPE: functools.partial(service.on_run_requested, deps),
             events.RunCancelRequested.TYPE: service.on_cancel_requested,
-            # Nothing is stored: after the commit whatever waited for the run is submitted, as after every event.
+            # Nothing is stored. After the commit, as after every event, the runs that waited for this one are submitted.
             events.RunFinished.TYPE: lambda *_: (),
-            events.RunApproved.TYPE: service.on_answered,
-            events.RunRejected.TYPE: service.on_answered,
+            events.RunApproved.TYPE: service.on_decided,
+            events.RunRejected.TYPE: service.on_decided,
         },
         after=functools.partial(submission.submit_pending, deps),
     )

@@ -1,9 +1,9 @@
-"""Making runs, inside an event's transaction: the row, its steps and its plan; and ending those that cannot start."""
+"""Creation of runs in the transaction of an event: the row, its steps and its plan. A run that cannot start is ended at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import sqlmodel
 
@@ -20,31 +20,62 @@ Planning = Callable[[str, str], plans.Plan]
 """From the run's id and name to its plan."""
 
 
-def create(
-    session: sqlmodel.Session,
-    spec: planner.RunSpec,
-    planning: Planning,
-    event: events.Event,
-    *,
-    meaning: str,
-    trigger: Mapping[str, Any],
-    because: str,
-    request: str | None = None,
-    caused_by: str | None = None,
-) -> list[events.Payload]:
-    """One run of the spec, unless there is one. `meaning` tells apart what else asks for the same workflow on the same inputs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """The cause of a run: the event, and how the event leads to this run.
 
-    `because` is a clause for people: what speaks for the run. `caused_by` is the run whose artifact it takes.
+    `meaning` is the part of the run's identity that separates runs of one workflow on the same inputs. `reason` is a clause for people.
+    `trigger` holds the details that the run records beside those of the event, `request` the id of the request that the run answers, `run`
+    the name of the run whose artifact it takes.
     """
-    given = spec.given()
-    run_id = identity.identity(spec.document.name, spec.revision, given or {"trigger": spec.code}, meaning)
+
+    event: events.Event
+    meaning: str
+    reason: str
+    trigger: Mapping[str, str | None]
+    request: str | None = None
+    run: str | None = None
+
+
+def create(session: sqlmodel.Session, spec: planner.RunSpec, planning: Planning, cause: Cause) -> list[events.Payload]:
+    """Store one run of the spec, unless it exists. Returns the events to publish."""
+    run_id = identity.identity(spec.document.name, spec.revision, spec.recorded_inputs() or {"trigger": spec.code}, cause.meaning)
     existing = runs.find(session, run_id)
     if existing:
-        told = f"{existing.name} was there already, for the same revision and inputs"
-        decisions.record(session, event, told, clock.now(), workflow=existing.workflow, run=existing.name, commit=spec.commit)
+        reason = f"{existing.name} exists already for the same revision and inputs"
+        decisions.record(session, cause.event, reason, clock.now(), workflow=existing.workflow, run=existing.name, commit=spec.commit)
         return []
-    group = concurrency.group_of(spec.document, project=spec.project, codeset=spec.codeset, commit=spec.commit, inputs=spec.inputs)
-    row = runs.Run(
+    row = _row(session, run_id, spec, cause)
+    decisions.record(session, cause.event, cause.reason, row.created, workflow=row.workflow, run=row.name, commit=row.commit)
+    created = events.RunCreated(
+        run=row.name, workflow=row.workflow, revision=row.revision, project=row.project, codeset=row.codeset, commit=row.commit
+    )
+    names = [step.name for step in spec.document.steps]
+    try:
+        plan = planning(row.id, row.name)
+    except errors.PermanentError as error:
+        # A request must not vanish: the run is stored with the reason for which it cannot start.
+        runs.add(session, row, names)
+        return [created, *lifecycle.end(session, row, "failed", error.message)]
+    row.plan = plan.model_dump(mode="json")
+    reused = {step.name: step for step in plan.reused}
+    executed = {step.name: step for step in plan.steps}
+    cached = [name for name, step in executed.items() if step.cache]
+    # A run without approvals is one execution. In any other run, `advance` begins the first execution.
+    row.execution = 0 if any(step.approval for step in plan.steps) else 1
+    runs.add(session, row, [name for name in names if name in reused or name in executed], reused, cached)
+    payloads = [
+        created,
+        *(_supersede(session, row) if spec.document.concurrency and spec.document.concurrency.policy == "cancel" else ()),
+        # In a group, approvals are requested at the run's turn, which comes after a commit (submission.py).
+        *(lifecycle.advance(session, row) if row.execution == 0 and not runs.waits_for(session, [row]) else ()),
+    ]
+    return payloads if executed or row.state in FINISHED else [*payloads, _completed(session, row, plan)]
+
+
+def _row(session: sqlmodel.Session, run_id: str, spec: planner.RunSpec, cause: Cause) -> runs.Run:
+    event = cause.event
+    return runs.Run(
         id=run_id,
         name=workflows.next_run_name(session, spec.document.name),
         sequence=0,
@@ -59,80 +90,57 @@ def create(
             "source": event.source,
             "user": spec.user,
             **trace.outgoing(),
-            **trigger,
+            **cause.trigger,
         },
-        request=request,
-        caused_by=caused_by,
-        concurrency_group=group,
-        inputs=given,
+        request=cause.request,
+        caused_by=cause.run,
+        concurrency_group=concurrency.group_of(
+            spec.document, project=spec.project, codeset=spec.codeset, commit=spec.commit, inputs=spec.inputs
+        ),
+        inputs=spec.recorded_inputs(),
         state="queued",
         created=clock.now(),
     )
-    decisions.record(session, event, because, row.created, workflow=row.workflow, run=row.name, commit=row.commit)
-    created = events.RunCreated(
-        run=row.name, workflow=row.workflow, revision=row.revision, project=row.project, codeset=row.codeset, commit=row.commit
-    )
-    names = [step.name for step in spec.document.steps]
-    try:
-        planned = planning(row.id, row.name)
-    except errors.PermanentError as error:
-        # What asked for the run must not vanish: the run is there, and says why it could not start.
-        runs.add(session, row, names)
-        return [created, *lifecycle.end(session, row, "failed", error.message)]
-    row.plan = planned.model_dump(mode="json")
-    reused = {step.name: step for step in planned.reused}
-    left = {step.name: step for step in planned.steps}
-    cached = [name for name, step in left.items() if step.cache]
-    # What comes before any question is the first execution; a run that asks nobody is nothing else.
-    row.execution = 0 if any(step.approval for step in planned.steps) else 1
-    runs.add(session, row, [name for name in names if name in reused or name in left], reused, cached)
-    announced = [
-        created,
-        *(_supersede(session, row) if spec.document.concurrency and spec.document.concurrency.policy == "cancel" else ()),
-        # In a group people are asked when it is the run's turn, which comes after a commit (submission.py).
-        *(lifecycle.advance(session, row) if row.execution == 0 and not runs.waits_for(session, [row]) else ()),
-    ]
-    return announced if left or row.state in FINISHED else [*announced, _completed(session, row, planned)]
 
 
-def _completed(session: sqlmodel.Session, row: runs.Run, planned: plans.Plan) -> events.Payload:
-    """Finish a run that has nothing to execute: every step of it is reused, so that its outputs are known."""
+def _completed(session: sqlmodel.Session, row: runs.Run, plan: plans.Plan) -> events.Payload:
+    """Finish a run with nothing to execute: every step is reused, so that the outputs are known."""
     moment = clock.now()
-    outputs = {name: "".join(part.text for part in value if isinstance(part, plans.TextPart)) for name, value in planned.outputs.items()}
+    outputs = {name: "".join(part.text for part in value if isinstance(part, plans.TextPart)) for name, value in plan.outputs.items()}
     seen = Observation(row.id, None, "succeeded", moment, started=moment, outputs=outputs)
     runs.record(session, row, advance(runs.progress(row), seen))
     return lifecycle.finished_event(session, row)
 
 
 def _supersede(session: sqlmodel.Session, row: runs.Run) -> list[events.Payload]:
-    """The new run cancels every unfinished one of its group, unless its push came late: then a newer one has superseded it already."""
+    """Cancel the unfinished runs of the group; or the new run itself, when its push is late and a newer one has superseded it."""
     group = row.concurrency_group or ""
     announced = row.trigger.get("announced")
     if announced:
-        # A run of a push that was announced later was also created later than this one was announced.
+        # The run of a later push was created after this push was published.
         head = codesets.announced(session, row.project, row.codeset or "").get(row.trigger["ref"])
         newer = [other for other in runs.group(session, group, since=announced) if _is_newer_push(other, row, head)]
         if newer:
             return lifecycle.end(session, row, "cancelled", f"superseded by {newer[-1].name}")
     cause = f"superseded by {row.name}"
-    told: list[events.Payload] = []
+    payloads: list[events.Payload] = []
     for other in runs.group(session, group):
         if other.id != row.id:
-            told += (
+            payloads += (
                 [events.RunCancelRequested(run=other.name, reason=cause)]
                 if is_with_engine(other)
                 else lifecycle.end(session, other, "cancelled", cause)
             )
-    return told
+    return payloads
 
 
 def _is_newer_push(other: runs.Run, row: runs.Run, head: str | None) -> bool:
     if (other.codeset, other.trigger.get("ref")) != (row.codeset, row.trigger["ref"]) or other.commit == row.commit:
         return False
-    # Pushes whose webhooks were lost are announced together; then only the branch's head tells which one is the newest.
+    # The sweep publishes several lost pushes at one time; then the branch's head decides which one is the newest.
     return other.commit == head or other.trigger["announced"] > row.trigger["announced"]
 
 
 def is_with_engine(row: runs.Run) -> bool:
-    """Whether an engine has something of the run that may still be under way; it has nothing of one that waits for people or its turn."""
+    """Whether an execution of the run may be under way in the engine. A run that waits for an approval or for its turn has none."""
     return row.submitted is not None and row.execution > row.executed

@@ -11,7 +11,7 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What dispatching needs from the outside. `zone` is where the engine runs its steps; `clones` tells that it gets codesets over the
+    """The dependencies of dispatching. `zone` is the zone in which the engine runs steps. `clones`: the engine clones codesets over the
     network, and so needs an account for each.
     """
 

@@ -8,8 +8,9 @@ import pydantic
 
 from functions.events import service, timeline
 from functions.events.deps import Deps
+from fuseml.domain import times
 from fuseml.domain.documents import document
-from fuseml.runtime import clock, http
+from fuseml.runtime import http
 
 
 class Delivery(pydantic.BaseModel):
@@ -128,7 +129,7 @@ def register(api: http.Api, deps: Deps) -> None:
         return service.why(deps, query.of, query.source)
 
     def _listed(query: EventQuery, *, dead: bool) -> http.Listed[Listing]:
-        since = clock.text(query.since) if query.since else None
+        since = times.render(query.since) if query.since else None
         found = service.page(
             deps, query.limit, query.cursor, type=query.type, dead=dead, subject=query.subject, source=query.source, since=since
         )

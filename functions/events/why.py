@@ -113,7 +113,7 @@ def _is_decided(event: events.Event) -> bool:
 def _of_commit(session: sqlmodel.Session, prefix: str) -> list[timeline.Story]:
     pushed, decided = ledger.pushes(session, prefix), decisions.of_commit(session, prefix)
     refused = decisions.declined(session, commit=prefix)
-    announced = [item.event for item in outbox.waiting(session, 0, 1000) if _commit(item.event).startswith(prefix)]
+    announced = [item.event for item in outbox.pending(session, 0, 1000) if _commit(item.event).startswith(prefix)]
     known = {_commit(outbox.from_document(row.event)) for row in pushed}
     known |= {row.commit or "" for row in decided} | {row.commit or "" for row in refused}
     if len(known) > 1:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from functions.housekeeper.deps import Deps
 from fuseml.contents import mlflow, trackers
-from fuseml.domain import errors, events
+from fuseml.domain import errors, events, times
 from fuseml.domain.registry import extension
 from fuseml.probes import fan_out
 from fuseml.runtime import clock, cloudevents
@@ -75,7 +75,7 @@ def _tracker(deps: Deps, record: extension.Extension) -> _Tracker | None:
         return None
     if tracking is None:
         return None
-    begin = int(clock.seconds(record.status.registered) * 1000) if record.status.registered else 0
+    begin = int(times.unix(record.status.registered) * 1000) if record.status.registered else 0
     with deps.store.read() as session:
         cursor = model_versions.cursor(session, record.id, begin)
         # A record that was made anew begins anew.

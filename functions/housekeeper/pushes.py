@@ -45,7 +45,7 @@ def _enqueue(
     moved: dict[str, str],
     position: int,
     tick: events.Event,
-) -> list[outbox.Waiting]:
+) -> list[outbox.PendingEvent]:
     row = codesets.find_codeset(session, codeset.project, codeset.name)
     if row is None or row.created != codeset.created:
         return []  # deleted since

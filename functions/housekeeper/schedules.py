@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import sqlmodel
 
 from functions.housekeeper.deps import Deps
-from fuseml.domain import events
+from fuseml.domain import events, times
 from fuseml.domain.workflows import Workflow, schedule
-from fuseml.runtime import clock, cloudevents
+from fuseml.runtime import cloudevents
 from fuseml.store import watermarks, workflows
 
 MADE_UP_FOR = datetime.timedelta(hours=1)
@@ -27,8 +27,8 @@ def start_scheduled(deps: Deps, _tick: events.Event) -> None:
         before = watermarks.move(session, "schedules", now)
         if before is None:
             return
-        until = datetime.datetime.fromisoformat(now)
-        after = max(datetime.datetime.fromisoformat(before), until - MADE_UP_FOR)
+        until = times.parse(now)
+        after = max(times.parse(before), until - MADE_UP_FOR)
         reached: list[events.ScheduleReached] = []
         for row in workflows.triggered_by(session, "schedule"):
             due = schedule.latest(schedule.parse(row.document["on"]["schedule"]), after, until)
@@ -40,10 +40,10 @@ def start_scheduled(deps: Deps, _tick: events.Event) -> None:
 
 def _reached(session: sqlmodel.Session, row: workflows.WorkflowRevision, due: datetime.datetime) -> Iterator[events.ScheduleReached]:
     """One for each codeset that the workflow is assigned to; one in no project when it is assigned to none and needs none."""
-    moment = clock.fixed(due.isoformat())
+    moment = times.render(due)
     if moment < workflows.scheduled_since(session, row):
         return
-    minute = due.strftime("%Y-%m-%dT%H:%M:%SZ")
+    minute = times.render_seconds(due)
     assigned = [item for item in workflows.assignments(session, workflow=row.workflow) if workflows.is_one_codeset(item.pattern)]
     for assignment in assigned:
         if assignment.created <= moment:

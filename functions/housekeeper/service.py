@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Callable
 
@@ -22,6 +21,9 @@ _log = logging.getLogger("fuseml.housekeeper")
 _SUBMISSION_GRACE = 15
 # Seconds that who has announced an event may take to publish it, before the sweep does.
 _PUBLICATION_GRACE = 30
+# Seconds after the end of a run for which the sweep asks for reports of its steps that are missing.
+_LATE_REPORTS = 3600
+_DAY = 86_400
 
 
 def sweep(deps: Deps, tick: events.Event) -> None:
@@ -54,7 +56,7 @@ def sweep(deps: Deps, tick: events.Event) -> None:
 
 def request_submissions(deps: Deps, tick: events.Event) -> None:
     """Executions that were stored and, because a process died, never handed to the engine."""
-    late = _ago(seconds=_SUBMISSION_GRACE)
+    late = clock.ago(_SUBMISSION_GRACE)
     with deps.store.read() as session:
         waiting = [row.name for row in runs.unsubmitted(session) if row.created < late]
     if waiting:
@@ -78,10 +80,10 @@ def expire_approvals(deps: Deps, _tick: events.Event) -> None:
 
 
 def observe_runs(deps: Deps, _tick: events.Event) -> None:
-    """Tell the state of unfinished runs again, as the engine sees it: its own events may be lost. Of runs that wait for people it has told all."""
+    """Publish again what the engine reports of runs, unfinished ones and those of which the end of a step is missing: its events may be lost."""
     with deps.store.read() as session:
-        unfinished = [identity.execution_id(row.id, row.execution) for row in runs.untold(session)]
-    for execution in unfinished:
+        executions = [identity.execution_id(row.id, row.execution) for row in runs.unreported(session, clock.ago(_LATE_REPORTS))]
+    for execution in executions:
         observed = deps.engine.observe(execution)
         with deps.store.read() as session:
             fresh = [event for event in observed if not deliveries.is_known(session, event)]
@@ -101,7 +103,7 @@ def serve(deps: Deps, _tick: events.Event) -> None:
 
 def forget(deps: Deps, _tick: events.Event) -> None:
     """Events, their handling and what was decided on them, past their retention; a duplicate that comes later is a new event."""
-    before = _ago(days=deps.retention_days)
+    before = clock.ago(deps.retention_days * _DAY)
     with deps.store.write() as session:
         outbox.forget_handled(session, before)
         deliveries.forget(session, before)
@@ -111,9 +113,4 @@ def forget(deps: Deps, _tick: events.Event) -> None:
 
 def publish(deps: Deps, _tick: events.Event) -> None:
     """What was committed and never published. Whoever has announced it just now is about to do so."""
-    cloudevents.sweep(deps.store, deps.publisher, _ago(seconds=_PUBLICATION_GRACE))
-
-
-def _ago(*, days: int = 0, seconds: int = 0) -> str:
-    moment = datetime.datetime.fromisoformat(clock.now()) - datetime.timedelta(days=days, seconds=seconds)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    cloudevents.sweep(deps.store, deps.publisher, clock.ago(_PUBLICATION_GRACE))

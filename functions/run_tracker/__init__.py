@@ -1,6 +1,6 @@
 """Keeps the state of runs: Tekton's own events (or the local engine's, of the same shape) in, `run.started`,
 `run.step_finished`, `run.approval_requested`, `run.finished` out, and `run.requested` for the next execution of a run that was approved.
 
-Tekton's events are duplicated and unordered; `domain.runs.state` and `domain.runs.lifecycle` make any order of them end in the same state. Depends on the
-store and a publisher.
+Tekton's events are duplicated and unordered; with `domain.runs.state` and `domain.runs.lifecycle` any order of them ends in the same state.
+Depends on the store and a publisher.
 """

@@ -10,7 +10,7 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What tracking needs from the outside."""
+    """The dependencies of tracking."""
 
     store: database.Database
     publisher: cloudevents.Publisher

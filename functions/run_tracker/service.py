@@ -13,12 +13,12 @@ from fuseml.usecases import lifecycle, step_reuse
 
 
 def track(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """Apply what an engine saw. Events about things that are not ours, or that say nothing new, announce nothing."""
-    seen = observe(event)
-    row = runs.find(session, seen.run_id) if seen else None
-    if seen is None or row is None:
+    """Apply the observation of an engine. Returns the events to publish: none for objects of others, and for repeated observations."""
+    observation = observe(event)
+    row = runs.find(session, observation.run_id) if observation else None
+    if observation is None or row is None:
         return []
-    announced = lifecycle.apply_observation(session, row, seen)
-    if seen.step is not None and seen.state == "succeeded":
+    payloads = lifecycle.apply_observation(session, row, observation)
+    if observation.step is not None and observation.state == "succeeded":
         step_reuse.keep(session, row)
-    return announced
+    return payloads

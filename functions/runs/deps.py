@@ -11,7 +11,7 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """What reading and steering runs needs from the outside. `zone` is where the engine runs its steps, `contents` where logs stay."""
+    """The dependencies of reading and requesting runs. `zone` is the zone in which the engine runs steps; `contents` holds archived logs."""
 
     store: database.Database
     publisher: cloudevents.Publisher

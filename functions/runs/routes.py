@@ -22,7 +22,7 @@ class RunQuery(http.PageQuery):
     state: runs.State | None = None
     commit: str | None = None
     caused_by: Annotated[str | None, pydantic.Field(description="the run whose artifacts started them")] = None
-    request: Annotated[str | None, pydantic.Field(description="what POST /runs, rerun and resume answer with")] = None
+    request: Annotated[str | None, pydantic.Field(description="the id that POST /runs, rerun and resume return")] = None
 
 
 class OriginalRunQuery(http.Query):
@@ -40,14 +40,14 @@ class Cancel(http.Query):
     reason: Annotated[str, pydantic.Field(max_length=500)] = ""
 
 
-Until = Annotated[str | None, pydantic.Field(description="The last step: only what it needs runs with it.")]
+Until = Annotated[str | None, pydantic.Field(description="The last step: only the steps that it needs run with it.")]
 Only = Annotated[str | None, pydantic.Field(description="The one step to run, on the recorded outputs of others.")]
 NoCache = Annotated[bool, pydantic.Field(description="Execute every step, also those that the cache holds.")]
 Commit = Annotated[str | None, pydantic.Field(description="All its hex digits.")]
 
 
 class NewRun(document.Model):
-    """What to run. Without a commit, the newest one of the codeset's main branch."""
+    """A run of a workflow. Without a commit, the newest one of the codeset's main branch is used."""
 
     workflow: str
     project: str = ""
@@ -60,7 +60,7 @@ class NewRun(document.Model):
 
 
 class Rerun(document.Model):
-    """How to repeat a run: `locked` repeats its plan exactly; else the current workflow runs on the same code and inputs, resolved anew."""
+    """The way to repeat a run: `locked` repeats its plan exactly; else the current workflow runs on the same code and inputs, resolved anew."""
 
     locked: bool = False
     until: Until = None
@@ -69,21 +69,21 @@ class Rerun(document.Model):
 
 
 class Resume(document.Model):
-    """What to repair in the steps that are executed again: their codeset's commit, their images (step -> image)."""
+    """Replacements in the steps that are executed again: their codeset's commit, their images (step -> image)."""
 
     commit: Commit = None
     images: dict[str, str] = {}
 
 
-class Answer(document.Model):
-    """Which step is meant, needed only if several wait, and why."""
+class DecisionBody(document.Model):
+    """The step, required only if several wait, and the reason."""
 
-    step: Annotated[str | None, pydantic.Field(description="Needed only if several steps wait.")] = None
+    step: Annotated[str | None, pydantic.Field(description="Required only if several steps wait.")] = None
     comment: Annotated[str, pydantic.Field(max_length=2000)] = ""
 
 
-class Requested(pydantic.BaseModel):
-    """The run will carry this id: `GET /runs?request=ID`."""
+class Receipt(pydantic.BaseModel):
+    """The id of the request; `GET /runs?request=ID` shows its run."""
 
     request: str
 
@@ -92,7 +92,7 @@ _Body = TypeVar("_Body", bound=document.Model)
 
 
 def _optional(model: type[_Body]) -> _Body:
-    """The request's body; every field of it may be left out, and so may the body."""
+    """The body of the request; every field may be left out, and so may the body."""
     parsed = http.read_document() if flask.request.get_data().strip() else document.Parsed({})
     return document.validate(model, parsed.data, position=parsed.position, kind="body")
 
@@ -117,47 +117,47 @@ def register(api: http.Api, deps: Deps) -> None:
 
     @api.route("GET", "/runs/<name>/logs/<step>", query=LogQuery)
     def read_log(name: str, step: str, query: LogQuery) -> flask.Response:
-        """Read a step's log from a byte offset on, also while it runs; `Fuseml-Log-Offset` says where to go on."""
+        """Read a step's log from a byte offset on, also while it runs; `Fuseml-Log-Offset` is the next offset."""
         chunk = service.log(deps, name, step, query.offset)
         headers = {"Fuseml-Log-Offset": str(chunk.next_offset), "Fuseml-Log-Complete": "true" if chunk.complete else "false"}
         return flask.Response(chunk.data, 200, headers, content_type="text/plain; charset=utf-8")
 
-    @api.route("POST", "/runs", body=NewRun, returns=Requested, status=202)
-    def start_run(body: NewRun) -> Requested:
-        """Ask for a run of a workflow, with inputs of its own."""
-        return _ask(events.RunRequested(request="", action="start", **body.model_dump()))
+    @api.route("POST", "/runs", body=NewRun, returns=Receipt, status=202)
+    def start_run(body: NewRun) -> Receipt:
+        """Request a run of a workflow, with inputs of its own."""
+        return _request(events.RunRequested(request="", action="start", **body.model_dump()))
 
-    @api.route("POST", "/runs/<name>/rerun", document=Rerun, returns=Requested, status=202)
-    def rerun(name: str) -> Requested:
-        """Ask for a run to be repeated, or a part of it."""
-        return _ask(events.RunRequested(request="", action="rerun", run=name, **_optional(Rerun).model_dump()))
+    @api.route("POST", "/runs/<name>/rerun", document=Rerun, returns=Receipt, status=202)
+    def rerun(name: str) -> Receipt:
+        """Request the repetition of a run, or of a part of it."""
+        return _request(events.RunRequested(request="", action="rerun", run=name, **_optional(Rerun).model_dump()))
 
-    @api.route("POST", "/runs/<name>/resume", document=Resume, returns=Requested, status=202)
-    def resume(name: str) -> Requested:
-        """Ask for a failed or cancelled run to go on: what succeeded is reused, the rest runs."""
-        return _ask(events.RunRequested(request="", action="resume", run=name, **_optional(Resume).model_dump()))
+    @api.route("POST", "/runs/<name>/resume", document=Resume, returns=Receipt, status=202)
+    def resume(name: str) -> Receipt:
+        """Request the continuation of a failed or cancelled run: succeeded steps are reused, the others run."""
+        return _request(events.RunRequested(request="", action="resume", run=name, **_optional(Resume).model_dump()))
 
-    def _ask(wish: events.RunRequested) -> Requested:
-        return Requested(request=service.request(deps, wish))
+    def _request(requested: events.RunRequested) -> Receipt:
+        return Receipt(request=service.request(deps, requested))
 
     @api.route("POST", "/runs/<name>/cancel", query=Cancel, returns=views.Run, status=202)
     def cancel_run(name: str, query: Cancel) -> views.Run:
-        """Ask for a run to be stopped."""
+        """Request the cancellation of a run."""
         return service.cancel(deps, name, query.reason)
 
-    @api.route("POST", "/runs/<name>/approve", document=Answer, returns=views.Run, status=202)
+    @api.route("POST", "/runs/<name>/approve", document=DecisionBody, returns=views.Run, status=202)
     def approve(name: str) -> views.Run:
-        """Let a step run that waits for an approval."""
-        return _answer(name, "approved")
+        """Approve a step that waits for an approval."""
+        return _decide(name, "approved")
 
-    @api.route("POST", "/runs/<name>/reject", document=Answer, returns=views.Run, status=202)
+    @api.route("POST", "/runs/<name>/reject", document=DecisionBody, returns=views.Run, status=202)
     def reject(name: str) -> views.Run:
-        """Keep a step from running that waits for an approval: it fails, and the run with it."""
-        return _answer(name, "rejected")
+        """Reject a step that waits for an approval: it fails, and the run with it."""
+        return _decide(name, "rejected")
 
-    def _answer(name: str, decision: approval.Decision) -> views.Run:
-        answer = _optional(Answer)
-        return service.answer(deps, name, answer.step, decision, by=http.caller().name, comment=answer.comment)
+    def _decide(name: str, decision: approval.Decision) -> views.Run:
+        body = _optional(DecisionBody)
+        return service.decide(deps, name, body.step, decision, by=http.caller().name, comment=body.comment)
 
     @api.route("GET", "/workflows/runs", query=OriginalRunQuery, returns=[views.OriginalRun])
     def list_workflow_runs(query: OriginalRunQuery) -> list[views.OriginalRun]:

@@ -26,13 +26,13 @@ _LOG_CHUNK = 1 << 20
 def page(deps: Deps, limit: int, cursor: str | None, filters: Mapping[str, str | None]) -> http.Listed[views.Run]:
     """A page of runs, newest first."""
     with deps.store.read() as session:
-        found = runs.page(session, paging.Page(limit, cursor), **filters)
-        steps = itertools.groupby(runs.steps(session, [row.id for row in found.rows]), key=lambda step: step.run_id)
+        slice_ = runs.page(session, paging.Page(limit, cursor), **filters)
+        steps = itertools.groupby(runs.steps(session, [row.id for row in slice_.rows]), key=lambda step: step.run_id)
         by_run = {run_id: list(group) for run_id, group in steps}
-        waits = runs.waits_for(session, found.rows)
-        over = settlement.settled(session, found.rows, by_run)
-    shown = [views.of(row, by_run.get(row.id, []), waits.get(row.id), settled=row.id in over) for row in found.rows]
-    return http.Listed(shown, found.next_cursor)
+        waits = runs.waits_for(session, slice_.rows)
+        settled = settlement.settled(session, slice_.rows, by_run)
+    items = [views.of(row, by_run.get(row.id, []), waits.get(row.id), settled=row.id in settled) for row in slice_.rows]
+    return http.Listed(items, slice_.next_cursor)
 
 
 def get(deps: Deps, name: str) -> views.Run:
@@ -40,12 +40,12 @@ def get(deps: Deps, name: str) -> views.Run:
     with deps.store.read() as session:
         row = runs.get(session, name)
         steps = runs.steps(session, [row.id])
-        over = settlement.settled(session, [row], {row.id: steps})
-        return views.of(row, steps, runs.waits_for(session, [row]).get(row.id), settled=row.id in over)
+        settled = settlement.settled(session, [row], {row.id: steps})
+        return views.of(row, steps, runs.waits_for(session, [row]).get(row.id), settled=row.id in settled)
 
 
 def plan(deps: Deps, name: str) -> dict[str, Any]:
-    """The stored plan. Raises NotFoundError when the run has none: it failed before it was planned."""
+    """The stored plan. Raises NotFoundError when the run has none, because it could not be planned."""
     with deps.store.read() as session:
         row = runs.get(session, name)
     if row.plan is None:
@@ -65,72 +65,72 @@ def log(deps: Deps, name: str, step: str, offset: int) -> engines.LogChunk:
         return log(deps, executed_by, step, offset)
     archived = steps[step].archived
     if archived is not None:
-        return _kept(deps.contents, archived, offset)
-    over = steps[step].state in FINISHED or row.state in FINISHED
+        return _archived(deps.contents, archived, offset)
+    over = steps[step].state in FINISHED
     if steps[step].execution:
         with contextlib.suppress(errors.NotFoundError):
             return deps.engine.logs(identity.execution_id(row.id, steps[step].execution), step, offset)
-    # Nothing was written yet, or ever will be; or it is lost.
+    # The log is still empty, stays empty, or is lost.
     lost = over and steps[step].execution and steps[step].started
     return _gone(offset) if lost else engines.LogChunk(b"", offset, complete=over)
 
 
-def _kept(kept: contents.Contents | None, key: str, offset: int) -> engines.LogChunk:
-    if kept is None or key == archive.NOWHERE:
+def _archived(store: contents.Contents | None, key: str, offset: int) -> engines.LogChunk:
+    if store is None or key == archive.NOWHERE:
         return _gone(offset)
     try:
-        found = b"".join(kept.get(key, offset, _LOG_CHUNK + 1))
+        rest = b"".join(store.get(key, offset, _LOG_CHUNK + 1))
     except errors.NotFoundError:
         return _gone(offset)
-    data = found[:_LOG_CHUNK]
-    return engines.LogChunk(data, offset + len(data), complete=data == found)
+    data = rest[:_LOG_CHUNK]
+    return engines.LogChunk(data, offset + len(data), complete=data == rest)
 
 
 def _gone(offset: int) -> engines.LogChunk:
-    # Who has read a part of it is told nothing in the middle.
+    # A reader that already has a part of the log gets no message in the middle.
     data = b"" if offset else b"fuseml: the log of this step is kept no longer\n"
     return engines.LogChunk(data, offset + len(data), complete=True)
 
 
 def cancel(deps: Deps, name: str, reason: str) -> views.Run:
-    """Ask for the run to be stopped. Raises NotFoundError, ConflictError when it has finished."""
+    """Request the cancellation of the run. Raises NotFoundError, ConflictError when it has finished."""
     with deps.store.write() as session:
         row = runs.get(session, name)
         if row.state in FINISHED:
             raise errors.ConflictError(f"run {name} has finished already: {row.state}")
-        announced = cloudevents.enqueue(session, events.RunCancelRequested(run=name, reason=reason or "cancelled by request"))
-    cloudevents.relay(deps.store, deps.publisher, announced)
+        pending = cloudevents.enqueue(session, events.RunCancelRequested(run=name, reason=reason or "cancelled by request"))
+    cloudevents.relay(deps.store, deps.publisher, pending)
     return get(deps, name)
 
 
-def answer(deps: Deps, name: str, step: str | None, decision: approval.Decision, *, by: str, comment: str) -> views.Run:
-    """Record who approves or rejects a step that waits, and why. Raises NotFoundError, ConflictError when nothing waits for it,
-    InvalidError when several steps wait and none is named.
+def decide(deps: Deps, name: str, step: str | None, decision: approval.Decision, *, by: str, comment: str) -> views.Run:
+    """Record the decision on a waiting step. Raises NotFoundError, ConflictError when no step waits for it, InvalidError when several steps
+    wait and none is named.
     """
     with deps.store.write() as session:
-        announced = cloudevents.enqueue(
+        pending = cloudevents.enqueue(
             session, lifecycle.record_decision(session, runs.get(session, name), step, decision, by=by, comment=comment)
         )
-    cloudevents.relay(deps.store, deps.publisher, announced)
+    cloudevents.relay(deps.store, deps.publisher, pending)
     return get(deps, name)
 
 
-def request(deps: Deps, wish: events.RunRequested) -> str:
-    """Ask for a run; the id of the request, which the run will carry.
+def request(deps: Deps, requested: events.RunRequested) -> str:
+    """Request a run. Returns the id of the request, which the run will record.
 
-    The commit is fixed now: what runs does not depend on when the request is read. Raises NotFoundError, ConflictError, InvalidError,
-    UnresolvedError when there is nothing to run.
+    The commit is fixed now, so that the run does not depend on the time at which the request is read. Raises NotFoundError, ConflictError,
+    InvalidError, UnresolvedError when the run is impossible.
     """
-    asked = wish.model_copy(update={"request": uuid.uuid4().hex})
+    requested = requested.model_copy(update={"request": uuid.uuid4().hex})
     with deps.store.read() as session:
-        spec = requests.run_spec(session, asked)
-        requests.plan_of(session, asked, spec, "", "", planner.Placement(deps.zone, deps.namespace))
-    if asked.action == "start":
-        asked = asked.model_copy(update={"commit": spec.commit})
+        spec = requests.run_spec(session, requested)
+        requests.check(session, requested, spec, planner.Placement(deps.zone, deps.namespace))
+    if requested.action == "start":
+        requested = requested.model_copy(update={"commit": spec.commit})
     with deps.store.write() as session:
-        announced = cloudevents.enqueue(session, asked)
-    cloudevents.relay(deps.store, deps.publisher, announced)
-    return asked.request
+        pending = cloudevents.enqueue(session, requested)
+    cloudevents.relay(deps.store, deps.publisher, pending)
+    return requested.request
 
 
 def original(deps: Deps, filters: Mapping[str, str | None], status: str | None) -> list[views.OriginalRun]:
@@ -139,11 +139,11 @@ def original(deps: Deps, filters: Mapping[str, str | None], status: str | None) 
         rows = runs.page(session, paging.Page(_ORIGINAL_LIMIT), **filters).rows
         urls = {f"{row.project}/{row.name}": row.url for row in codesets.all_codesets(session)}
         documents: dict[tuple[str, int], Workflow] = {}
-        shown: list[views.OriginalRun] = []
+        originals: list[views.OriginalRun] = []
         for row in rows:
             key = (row.workflow, row.revision)
             if key not in documents:
                 stored = workflows.stored_revision(session, *key)
                 documents[key] = Workflow.model_validate(stored.document)
-            shown.append(views.original(row, documents[key], f"{deps.public_url}/runs/{row.name}", urls))
-    return [item for item in shown if not status or item.status == status]
+            originals.append(views.original(row, documents[key], f"{deps.public_url}/runs/{row.name}", urls))
+    return [item for item in originals if not status or item.status == status]

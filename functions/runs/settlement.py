@@ -1,8 +1,8 @@
-"""Whether all that a run leads to has begun: then nobody who follows it need wait for more.
+"""Settlement of runs: a finished run is settled when every run that it leads to has begun, so that a client need not wait for more.
 
-A run's step says what it put out by `run.step_finished`; `artifacts` records from that what is an artifact and tells it by
-`artifact.recorded`; `dispatcher` starts runs from that. Each remembers the events that it has handled in the transaction of their effect, so a
-run is settled when these are on record. An event that is lost or refused would never be: `PATIENCE` after its end a run counts as settled.
+`run.step_finished` carries the outputs of a step; `artifacts` records the artifacts among them and publishes `artifact.recorded`; `dispatcher`
+starts runs from that. Both record the events that they have handled in the transaction of the effect, so a run is settled when these
+records exist. The record of a lost or refused event never comes: `PATIENCE` after its end a run counts as settled.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ PATIENCE = 60.0
 
 
 def settled(session: sqlmodel.Session, rows: Sequence[Run], steps: Mapping[str, Sequence[StepRun]]) -> set[str]:
-    """The ids of those of `rows` that have finished and have begun all that they lead to. `steps` is by run id."""
+    """The ids of the settled runs among `rows`. `steps` is by run id."""
     ended = [row for row in rows if row.state in runs.FINISHED]
     long_ago = clock.ago(PATIENCE)
     recent = [row for row in ended if (row.finished or row.created) > long_ago]
-    told = {row.id: [_step_event(row, step) for step in steps.get(row.id, ()) if _has_told(step)] for row in recent}
-    made = artifacts.made_by(session, [row.name for row in recent]) if recent else {}
-    recorded = {row.id: [_artifact_event(item) for item in made.get(row.name, ())] for row in recent}
-    known = {
-        *outbox.handled_among(session, "artifacts", [event for found in told.values() for event in found]),
-        *outbox.handled_among(session, "dispatcher", [event for found in recorded.values() for event in found]),
+    step_events = {row.id: [_step_event(row, step) for step in steps.get(row.id, ()) if _is_reported(step)] for row in recent}
+    products = artifacts.made_by(session, [row.name for row in recent]) if recent else {}
+    artifact_events = {row.id: [_artifact_event(item) for item in products.get(row.name, ())] for row in recent}
+    handled = {
+        *outbox.handled_among(session, "artifacts", [event for group in step_events.values() for event in group]),
+        *outbox.handled_among(session, "dispatcher", [event for group in artifact_events.values() for event in group]),
     }
     open_ = {
         row.id
         for row in recent
-        if any((event.source, event.id) not in known for event in (*told[row.id], *recorded[row.id]))
-        or any(_is_expected(row, step) for step in steps.get(row.id, ()))
+        if any((event.source, event.id) not in handled for event in (*step_events[row.id], *artifact_events[row.id]))
+        or any(_is_expected(step) for step in steps.get(row.id, ()))
     }
     return {row.id for row in ended} - open_
 
 
-def _has_told(step: StepRun) -> bool:
-    return step.reused_from is None and step.state in runs.FINISHED and step.state != "skipped"
+def _is_reported(step: StepRun) -> bool:
+    return step.finished is not None and step.state != "skipped"
 
 
-def _is_expected(row: Run, step: StepRun) -> bool:
-    """Whether a step of a finished run is yet to be heard of: events come in any order. In a run that failed, others never begin."""
-    return step.state not in runs.FINISHED and (row.state == "succeeded" or step.state == "running")
+def _is_expected(step: StepRun) -> bool:
+    """Whether the report of a step's end is still missing, because events come in any order. A step that never began gets no report."""
+    return step.reused_from is None and step.finished is None and step.state != "skipped"
 
 
 def _step_event(row: Run, step: StepRun) -> events.Event:
@@ -56,7 +56,7 @@ def _step_event(row: Run, step: StepRun) -> events.Event:
 
 
 def _artifact_event(item: artifacts.Artifact) -> events.Event:
-    told = events.ArtifactRecorded(
+    payload = events.ArtifactRecorded(
         address=item.address, kind=item.kind, project=item.project, name=item.name, version=item.version, run=item.run
     )
-    return events.event(told, "")
+    return events.event(payload, "")

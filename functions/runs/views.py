@@ -1,4 +1,4 @@
-"""What the API says of a run: our own shape, and the original's."""
+"""Runs as the API returns them: in the shape of FuseML, and in that of the original."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import pydantic
 
-from fuseml.domain import plans, workflows
+from fuseml.domain import plans, times, workflows
 from fuseml.domain.registry import selector
-from fuseml.domain.runs import FINISHED, approval, blame
+from fuseml.domain.runs import approval, blame
 from fuseml.runtime import clock
 from fuseml.store import runs
 
-# What the original sent for a time that has not come (infra/platform-facts.md 6.5).
+# The original's value for a time that has not come (infra/platform-facts.md 6.5).
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 _ORIGINAL_STATUS = {
     "queued": "Pending",
@@ -26,11 +26,13 @@ _ORIGINAL_STATUS = {
 
 
 class StepRun(pydantic.BaseModel):
-    """`duration` is in seconds, up to now while the step runs; `log` is the path of its log in this API.
+    """A step of a run. `duration` is in seconds, up to now while the step runs; `log` is the path of the log in this API.
 
-    `reused_from` is the run that executed the step, where this one only took its outputs; `not_reused` is why a step that uses the cache
-    was executed. `approval` is what people were asked before the step could begin, and their answer; null for a step that asks nobody, or
-    has not asked yet.
+    When a run has finished and the engine has not reported the end of a step, its state and its `finished` follow from those of the run, and
+    its outputs are still missing.
+
+    `reused_from` is the run that executed the step, when this one only reused its outputs; `not_reused` is the reason for which a caching
+    step was executed. `approval` is the requested approval and its decision; null for a step without an approval, or before the request.
     """
 
     name: str
@@ -50,15 +52,16 @@ class StepRun(pydantic.BaseModel):
 
 
 class Binding(selector.Binding):
-    """What a selector of a step resolved to for this run. Credentials appear by id and key names only."""
+    """The binding of a selector of a step for this run. Credentials appear by id and key names only."""
 
     step: str
 
 
 class Run(pydantic.BaseModel):
-    """`caused_by` is the run whose artifact started this one, `waits_for` that of the same concurrency group after which it may start.
+    """A run. `caused_by` is the run whose artifact started this one, `waits_for` the run of the same concurrency group after which it may
+    start.
 
-    `settled`: it has finished, and every run that its artifacts start is there.
+    `settled`: it has finished, and every run that its artifacts start exists.
     """
 
     name: str
@@ -110,10 +113,10 @@ class OriginalRun(pydantic.BaseModel):
 
 
 def of(row: runs.Run, steps: Sequence[runs.StepRun], waits_for: str | None, *, settled: bool) -> Run:
-    """The run as the API shows it."""
-    planned = plans.Plan.model_validate(row.plan) if row.plan else None
-    known: Sequence[plans.StepPlan | plans.ReusedStep] = (*planned.reused, *planned.steps) if planned else ()
-    by_name = {step.name: step for step in known}
+    """The run as the API returns it."""
+    plan = plans.Plan.model_validate(row.plan) if row.plan else None
+    planned: Sequence[plans.StepPlan | plans.ReusedStep] = (*plan.reused, *plan.steps) if plan else ()
+    by_name = {step.name: step for step in planned}
     return Run(
         **{
             name: getattr(row, name)
@@ -125,26 +128,25 @@ def of(row: runs.Run, steps: Sequence[runs.StepRun], waits_for: str | None, *, s
         settled=settled,
         duration=duration(row.started, row.finished),
         steps=[_step(row, step, by_name.get(step.name)) for step in steps],
-        bindings=[Binding(step=item.step, **item.binding.model_dump()) for item in planned.bindings] if planned else [],
+        bindings=[Binding(step=item.step, **item.binding.model_dump()) for item in plan.bindings] if plan else [],
     )
 
 
-def _step(row: runs.Run, step: runs.StepRun, planned: plans.StepPlan | plans.ReusedStep | None) -> StepRun:
-    # A step that a finished run never reached will not start any more.
-    state = "skipped" if step.state == "queued" and row.state in FINISHED else step.state
+def _step(row: runs.Run, step: runs.StepRun, plan: plans.StepPlan | plans.ReusedStep | None) -> StepRun:
+    finished = step.finished or (row.finished if step.execution else None)
     return StepRun(
         name=step.name,
-        image=_image(planned) if planned else "",
-        state=state,
+        image=_image(plan) if plan else "",
+        state=step.state,
         started=step.started,
-        finished=step.finished,
-        duration=duration(step.started, step.finished),
+        finished=finished,
+        duration=duration(step.started, finished),
         attempts=step.attempts,
         cause=step.cause,
-        needs=list(planned.needs) if planned else [],
+        needs=list(plan.needs) if plan else [],
         outputs=step.outputs,
         reused_from=step.reused_from,
-        not_reused=planned.cache.not_reused or None if isinstance(planned, plans.StepPlan) and planned.cache else None,
+        not_reused=plan.cache.not_reused or None if isinstance(plan, plans.StepPlan) and plan.cache else None,
         approval=approval.Approval.model_validate(step.approval) if step.approval else None,
         log=f"/runs/{step.reused_from or row.name}/logs/{step.name}",
     )
@@ -160,13 +162,13 @@ def _image(step: plans.StepPlan | plans.ReusedStep) -> str:
 
 def duration(started: str | None, finished: str | None) -> float | None:
     """Seconds from start to finish, or to now."""
-    return round(clock.seconds(finished or clock.now()) - clock.seconds(started), 3) if started else None
+    return round(times.between(started, finished or clock.now()), 3) if started else None
 
 
 def original(row: runs.Run, document: workflows.Workflow, url: str, codeset_urls: Mapping[str, str]) -> OriginalRun:
-    """The run as the original API showed it: a codeset's value is `<git url>:<revision>`."""
-    planned = plans.Plan.model_validate(row.plan) if row.plan else None
-    values = {**(planned.inputs if planned else {}), **row.inputs}
+    """The run in the shape of the original API: a codeset's value is `<git url>:<revision>`."""
+    plan = plans.Plan.model_validate(row.plan) if row.plan else None
+    values = {**(plan.inputs if plan else {}), **row.inputs}
     address = f"{row.project}/{row.codeset}"
     inputs = [
         OriginalInput(

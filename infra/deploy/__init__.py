@@ -1,8 +1,8 @@
 """Deploys FuseML to the cluster of the current kubeconfig, and removes it: `task deploy`, `task undeploy`.
 
-What `kn` can say, it says: the services, each from a document of its own, the broker and the ping source. The rest goes by `kubectl apply`.
-Everything comes from the manifests of this repository, as `kubectl kustomize` puts them together; only four things are filled in: the
-addresses of broker and gateway, which the cluster knows, the images that were asked for, where to find what is deployed for trying out, and a
-mark by which a changed configuration makes new revisions. Deploying again changes what has changed. Secrets are made once, on this machine,
-and handed over by standard input.
+`kn` creates the objects that it supports: services (each from a document of its own), broker and ping source. `kubectl apply` creates the rest.
+All objects come from the manifests of this repository, as `kubectl kustomize` combines them. Four values are filled in: the addresses of broker
+and gateway, which the cluster assigns; the images of the options; the settings of services for trying out; and a digest of the configuration,
+which makes new revisions when the configuration changes. A repeated deployment applies the difference. Secrets are created once, on this
+machine, and passed by standard input.
 """

@@ -1,4 +1,4 @@
-"""What every deployment has: secrets, configuration, broker, schema, and the functions themselves."""
+"""The parts of every deployment: secrets, configuration, broker, database schema, and the functions."""
 
 from __future__ import annotations
 
@@ -16,95 +16,101 @@ from fuseml.runtime import secrets as keys
 from infra.deploy import cluster, tryout
 
 CONFIGURATION = "fuseml.io/configuration"
+"""The annotation of a revision with the digest of its configuration."""
 
-_USUAL = 40.0
-"""Seconds in which functions come up where nothing is wrong."""
+_USUAL_SECONDS = 40.0
+"""The time in which functions become ready without a problem; after it, reasons that concern no pod are reported too."""
 
 
-def make_secrets(given: Mapping[str, str]) -> str | None:
-    """The Secrets: what is `given`, by variable, and what was never made. Returns the administrator's token if it was made just now: nothing
-    keeps it but its hash.
+def create_secrets(given: Mapping[str, str]) -> str | None:
+    """Create or update the Secrets from the `given` values by variable, and generate the missing ones.
+
+    Returns the administrator's token if this call has generated it; only its hash is stored.
     """
-    known = tryout.without(cluster.data("secret", "fuseml"), cluster.data("secret", "s3"))
+    stored = tryout.without_trial(cluster.data("secret", "fuseml"), cluster.data("secret", "s3"))
     contents, token = dict(given), None
-    if "FUSEML_DATABASE_URL" not in {**known, **contents}:
+    if "FUSEML_DATABASE_URL" not in {**stored, **contents}:
         contents["FUSEML_DATABASE_URL"] = tryout.postgresql_url()
-    if "FUSEML_TOKEN_HASHES" not in known:
+    if "FUSEML_TOKEN_HASHES" not in stored:
         contents["FUSEML_SECRET_KEYS"], token = keys.new_key(), secrets.token_urlsafe(32)
         workload = keys.Keyring([contents["FUSEML_SECRET_KEYS"]]).derive("token:workload")
         cluster.create_secret("fuseml-workload", cluster.WORKLOADS, {"token": workload})
         contents["FUSEML_TOKEN_HASHES"] = f"admin:{auth.digest_of(token)},workload:{auth.digest_of(workload)}"
-    cluster.create_secret("fuseml", cluster.NAMESPACE, {**known, **contents})
+    cluster.create_secret("fuseml", cluster.NAMESPACE, {**stored, **contents})
     return token
 
 
 def deploy_broker(broker: cluster.Object) -> str:
-    """Make the broker by kn, if it is not there, and tell its address. Where its dead letters go is said later: to a function."""
+    """Create the broker with kn if it does not exist, and return its address.
+
+    Its dead letter sink is set later, when the function that receives dead letters exists.
+    """
     name = broker["metadata"]["name"]
     if cluster.find("broker", name) is None:
         cluster.kn("broker", "create", name)
+    url = ""
 
-    def addressed() -> str | None:
-        return None if (cluster.find("broker", name) or {}).get("status", {}).get("address", {}).get("url") else "it has no address"
+    def not_ready() -> str | None:
+        nonlocal url
+        url = (cluster.find("broker", name) or {}).get("status", {}).get("address", {}).get("url", "")
+        return None if url else "it has no address"
 
-    cluster.wait(f"broker {name}", addressed)
-    found = cluster.find("broker", name)
-    assert found is not None
-    return str(found["status"]["address"]["url"])
+    cluster.wait(f"broker {name}", not_ready)
+    return url
 
 
 def deploy_ping_source(source: cluster.Object) -> None:
     name, spec = source["metadata"]["name"], source["spec"]
-    said = ["--schedule", spec["schedule"], "--data", spec["data"], "--sink", f"broker:{spec['sink']['ref']['name']}"]
-    cluster.kn("source", "ping", "update" if cluster.find("pingsource", name) else "create", name, *said)
+    options = ["--schedule", spec["schedule"], "--data", spec["data"], "--sink", f"broker:{spec['sink']['ref']['name']}"]
+    cluster.kn("source", "ping", "update" if cluster.find("pingsource", name) else "create", name, *options)
 
 
-def deploy_config(documents: list[cluster.Object], known: Mapping[str, str]) -> dict[str, str]:
-    """Everything that functions need around them. What the file leaves empty is what is `known`. Returns the configuration."""
+def deploy_config(documents: list[cluster.Object], defaults: Mapping[str, str]) -> dict[str, str]:
+    """Apply the surroundings of the functions. `defaults` fill the variables that the ConfigMap leaves empty. Returns the configuration."""
     config = next(document for document in documents if document["kind"] == "ConfigMap")
-    config["data"] = {name: value or known.get(name, "") for name, value in config["data"].items()}
+    config["data"] = {name: value or defaults.get(name, "") for name, value in config["data"].items()}
     cluster.apply(documents)
     return dict(config["data"])
 
 
 def gateway_url() -> str:
-    """Known as soon as the service is, long before its first pod."""
+    """The gateway's address. The cluster assigns it with the service, long before its first pod."""
     url = ""
 
-    def known() -> str | None:
+    def not_ready() -> str | None:
         nonlocal url
         url = (cluster.find("ksvc", "gateway") or {}).get("status", {}).get("url", "")
         return None if url else "it has no address yet"
 
-    cluster.wait("gateway's address", known)
+    cluster.wait("gateway's address", not_ready)
     return url
 
 
-def mark() -> str:
-    """Changes whenever a new start would find another configuration."""
-    told = json.dumps([cluster.data("configmap", "fuseml"), cluster.data("secret", "fuseml")], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+def configuration_digest() -> str:
+    """A digest of the configuration and secrets that a process reads at its start."""
+    configuration = json.dumps([cluster.data("configmap", "fuseml"), cluster.data("secret", "fuseml")], sort_keys=True)
+    return hashlib.sha256(configuration.encode()).hexdigest()[:16]
 
 
 def migrate(images: Mapping[str, str]) -> None:
-    """Run the Job anew."""
+    """Run the migration's Job again and wait for its success. Raises DeployError with the end of its log."""
     cluster.kubectl("delete", "job", "migration", "--namespace", cluster.NAMESPACE, "--ignore-not-found")
-    cluster.apply(cluster.rendered("infra/kubernetes/migration", images))
+    cluster.apply(cluster.render("infra/kubernetes/migration", images))
 
-    def done() -> str | None:
+    def not_ready() -> str | None:
         status = (cluster.find("job", "migration") or {}).get("status", {})
         if any(condition["type"] == "Failed" and condition["status"] == "True" for condition in status.get("conditions", [])):
-            told = cluster.kubectl("logs", "job/migration", "--namespace", cluster.NAMESPACE, "--tail=20")
-            raise cluster.DeployError(f"the migration failed:\n{told}")
+            log = cluster.kubectl("logs", "job/migration", "--namespace", cluster.NAMESPACE, "--tail=20")
+            raise cluster.DeployError(f"the migration failed:\n{log}")
         return None if status.get("succeeded") else "its pod has not succeeded"
 
-    cluster.wait("database schema", done)
+    cluster.wait("database schema", not_ready)
 
 
-def deploy_service(service: cluster.Object, mark: str) -> None:
-    """By kn, which reads one document from a file (infra/platform-facts.md 3.5), and says nothing about changes when there are none."""
+def deploy_service(service: cluster.Object, digest: str) -> None:
+    """Apply the service with kn, from a file of one document (infra/platform-facts.md 3.5). An unchanged service gets no new revision."""
     annotations = service["spec"]["template"]["metadata"]["annotations"]
-    annotations[CONFIGURATION] = mark
+    annotations[CONFIGURATION] = digest
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(service, file)
         file.flush()
@@ -112,24 +118,27 @@ def deploy_service(service: cluster.Object, mark: str) -> None:
 
 
 def wait_for_services(names: Iterable[str]) -> None:
-    """Until all are ready, telling of each, and of what keeps one from running. Raises DeployError with what the others are waiting for."""
-    left, told, begun = sorted(names), dict[str, str](), time.monotonic()
+    """Wait until all services are ready. Report each of them, and failures of their pods.
+
+    Raises DeployError with the reason for each service that is not ready in time.
+    """
+    left, reported, started = sorted(names), dict[str, str](), time.monotonic()
     while left:
-        reasons = {name: cluster.pending("ksvc", name) for name in left}
+        reasons = {name: cluster.not_ready("ksvc", name) for name in left}
         for name in [name for name, reason in reasons.items() if reason is None]:
             left.remove(name)
-            cluster.say(f"function {name}")
-        found = cluster.troubles() if left else {}
-        if time.monotonic() - begun > _USUAL:
-            # Not all that goes wrong gets as far as a pod.
-            found = {name: reasons[name] or "" for name in left} | found
+            cluster.report(f"function {name}")
+        failures = cluster.pod_failures() if left else {}
+        if time.monotonic() - started > _USUAL_SECONDS:
+            # Some problems occur before a pod exists.
+            failures = {name: reasons[name] or "" for name in left} | failures
         for name in left:
-            if name in found and told.get(name) != found[name]:
-                told[name] = found[name]
-                cluster.say(f"function {name}: {found[name]}")
-        if left and time.monotonic() - cluster.STARTED > cluster.PATIENCE:
+            if name in failures and reported.get(name) != failures[name]:
+                reported[name] = failures[name]
+                cluster.report(f"function {name}: {failures[name]}")
+        if left and time.monotonic() - cluster.STARTED > cluster.READY_SECONDS:
             raise cluster.DeployError(
-                "\n".join(f"function {name} did not become ready: {told.get(name) or reasons[name]}" for name in left)
+                "\n".join(f"function {name} did not become ready: {reported.get(name) or reasons[name]}" for name in left)
             )
         if left:
             time.sleep(1.0)

@@ -1,7 +1,7 @@
-"""What is deployed for trying out where nothing of one's own is named: PostgreSQL, Gitea, an S3 server.
+"""Services for trying out, deployed if no own one is configured: PostgreSQL, Gitea, an S3 server.
 
-Each is a pod with a volume in the namespace of the functions. A Secret of the same name holds its password, made once, and says that it is
-there.
+Each is a pod with a volume in the namespace of the functions. A Secret of the same name holds its password, generated once; the Secret's existence
+marks the service as installed.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ S3_SETTINGS = {
     "AWS_ENDPOINT_URL_S3": f"http://s3.{cluster.NAMESPACE}.svc.cluster.local:7070",
     "FUSEML_S3_ADDRESSING": "path",
 }
-"""Where functions find the S3 server. Its manifest makes the bucket."""
+"""The functions' settings for the S3 server. Its manifest creates the bucket."""
 
 
 def postgresql_url() -> str:
-    """Where the database will be, with a password that is made now."""
+    """The URL of the database to be deployed. Generates its password and stores it in a Secret."""
     password = secrets.token_urlsafe(24)
     cluster.create_secret("postgresql", cluster.NAMESPACE, {"password": password})
     return f"postgresql+psycopg://fuseml:{password}@postgresql.{cluster.NAMESPACE}/fuseml"
 
 
 def deploy_postgresql(images: Mapping[str, str]) -> None:
-    """If it is what we made a password for."""
+    """Deploy PostgreSQL if its Secret exists."""
     if cluster.find("secret", "postgresql") is not None:
         _deploy("infra/kubernetes/postgresql", "postgresql", images, "PostgreSQL, for trying out")
 
 
 def deploy_gitea(images: Mapping[str, str]) -> None:
-    """If no token of a git host is known; in the Secret an administrator's token of it, which only Gitea itself can make."""
+    """Deploy Gitea if the Secret `fuseml` has no token of a git host, and store an administrator's token in it, which only Gitea can generate."""
     if "FUSEML_GIT_TOKEN" in cluster.data("secret", "fuseml"):
         return
     _deploy("infra/integrations/gitea", "gitea", images, "Gitea, for trying out")
@@ -52,26 +52,26 @@ def deploy_gitea(images: Mapping[str, str]) -> None:
             *user, "create", "--admin", f"--username={GITEA_ADMIN}", f"--email={GITEA_ADMIN}@fuseml.invalid", "--random-password"
         )
     name = f"--token-name=deployed-{time.time_ns()}"
-    told = cluster.kubectl(*user, "generate-access-token", f"--username={GITEA_ADMIN}", name, f"--scopes={GITEA_SCOPES}", "--raw")
-    patch = json.dumps({"stringData": {"FUSEML_GIT_TOKEN": told.split()[-1]}})
-    cluster.kubectl("patch", "secret", "fuseml", "--namespace", cluster.NAMESPACE, "--patch-file=/dev/stdin", given=patch)
+    output = cluster.kubectl(*user, "generate-access-token", f"--username={GITEA_ADMIN}", name, f"--scopes={GITEA_SCOPES}", "--raw")
+    patch = json.dumps({"stringData": {"FUSEML_GIT_TOKEN": output.split()[-1]}})
+    cluster.kubectl("patch", "secret", "fuseml", "--namespace", cluster.NAMESPACE, "--patch-file=/dev/stdin", stdin=patch)
 
 
-def wants_s3(configured: Mapping[str, str], given: Mapping[str, str], *, there: bool) -> bool:
-    """Whether logs shall stay in the S3 server for trying out, by the settings that somebody has configured and the secrets that somebody gave.
+def needs_s3(configured: Mapping[str, str], given: Mapping[str, str], *, installed: bool) -> bool:
+    """Whether the S3 server for trying out stores the logs, by the `configured` settings and the `given` secrets.
 
-    Whoever names a place or a server has one. So has who gives an account, unless ours is `there` already: then it is one that just happens
-    to be in the environment.
+    A configured place or server excludes it. So does a given account, unless the S3 server is `installed` already: then the account is one that
+    happens to be in the environment.
     """
-    named = configured.get("FUSEML_CONTENTS_URL") or configured.get("AWS_ENDPOINT_URL_S3")
-    return not named and (there or "AWS_ACCESS_KEY_ID" not in given)
+    own = configured.get("FUSEML_CONTENTS_URL") or configured.get("AWS_ENDPOINT_URL_S3")
+    return not own and (installed or "AWS_ACCESS_KEY_ID" not in given)
 
 
 def s3_account(configured: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """The account at the S3 server, made once; empty where it is not wanted."""
+    """The account at the S3 server by variable, generated once; empty if the server is not needed."""
     account = cluster.data("secret", "s3")
-    of_others = {**without(cluster.data("secret", "fuseml"), account), **given}
-    if not wants_s3(configured, of_others, there=bool(account)):
+    own = {**without_trial(cluster.data("secret", "fuseml"), account), **given}
+    if not needs_s3(configured, own, installed=bool(account)):
         return {}
     if not account:
         account = {"AWS_ACCESS_KEY_ID": "fuseml", "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(24), "AWS_SESSION_TOKEN": ""}
@@ -79,25 +79,25 @@ def s3_account(configured: Mapping[str, str], given: Mapping[str, str]) -> dict[
     return account
 
 
-def without(told: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
-    """What others have told the cluster: all of it, but for what we have filled in, which is taken back where it is not wanted any more."""
-    return {name: value for name, value in told.items() if not (name in ours and ours.items() <= told.items())}
+def without_trial(values: Mapping[str, str], trial: Mapping[str, str]) -> dict[str, str]:
+    """The `values` without those of a service for trying out. If any of the `trial` values has been changed, all `values` stay."""
+    return {name: value for name, value in values.items() if not (name in trial and trial.items() <= values.items())}
 
 
 def deploy_s3(images: Mapping[str, str]) -> None:
-    """If it has an account."""
+    """Deploy the S3 server if its Secret exists."""
     if cluster.find("secret", "s3") is not None:
         _deploy("infra/integrations/s3", "s3", images, "S3, for trying out")
 
 
-def _deploy(folder: str, name: str, images: Mapping[str, str], what: str) -> None:
-    cluster.apply(cluster.rendered(folder, images))
+def _deploy(folder: str, name: str, images: Mapping[str, str], label: str) -> None:
+    cluster.apply(cluster.render(folder, images))
 
-    def rolled_out() -> str | None:
+    def not_ready() -> str | None:
         found = cluster.find("statefulset", name) or {"metadata": {"generation": None}}
         status = found.get("status", {})
-        is_known = status.get("observedGeneration") == found["metadata"]["generation"]
-        is_new = status.get("currentRevision") == status.get("updateRevision")
-        return None if is_known and is_new and status.get("readyReplicas") else "its pod is not ready"
+        is_observed = status.get("observedGeneration") == found["metadata"]["generation"]
+        is_current = status.get("currentRevision") == status.get("updateRevision")
+        return None if is_observed and is_current and status.get("readyReplicas") else "its pod is not ready"
 
-    cluster.wait(what, rolled_out, name)
+    cluster.wait(label, not_ready, name)

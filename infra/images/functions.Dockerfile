@@ -1,4 +1,4 @@
-# One image for all functions. Which one a container serves is said by FUNCTION_SOURCE and FUNCTION_TARGET, as functions-framework has it.
+# One image for all functions. FUNCTION_SOURCE and FUNCTION_TARGET, variables of functions-framework, select the function of a container.
 #   docker build -f infra/images/functions.Dockerfile -t ghcr.io/fuseml/functions:0.1.0 .
 ARG BASE=docker.io/library/python:3.11-slim
 
@@ -6,9 +6,9 @@ FROM ${BASE} AS build
 COPY infra/images/functions.lock /tmp/
 RUN python3 -m venv --without-pip /opt/venv \
  && python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --require-hashes -r /tmp/functions.lock \
- # Half of the Kubernetes client is a second one, for asyncio.
+ # Half of the Kubernetes client is a copy for asyncio, which no function imports.
  && rm -rf /opt/venv/lib/python*/site-packages/kubernetes/aio \
- # Nothing can be written later, so the bytecode must be there; by its hash, because copying changes the times.
+ # The file system is read-only at run time, so the image holds the bytecode; unchecked, because copying changes the times of the sources.
  && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib
 COPY functions /app/functions
 COPY shared/fuseml /app/shared/fuseml

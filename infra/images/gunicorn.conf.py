@@ -1,5 +1,5 @@
-# How gunicorn serves a function. A pod answers as many requests at once as its service's `containerConcurrency`, so THREADS is that and
-# a few more, so that probes are answered while all of them are taken. More load makes more pods, not more processes.
+# gunicorn's configuration for every function. A pod answers as many requests at once as its service's `containerConcurrency`. THREADS is
+# slightly higher, so that probes find a free thread. Knative adds pods under load; the number of processes stays one.
 import gc
 import os
 
@@ -7,22 +7,22 @@ bind = f"0.0.0.0:{os.environ.get('PORT', '8080')}"
 workers = 1
 worker_class = "gthread"
 threads = int(os.environ.get("THREADS", "10"))
-# gthread's worker tells every second that it is alive; requests themselves are bounded by the service's `timeoutSeconds`.
+# Seconds without a heartbeat after which the worker is restarted; gthread sends one every second. The service's `timeoutSeconds` bounds requests.
 timeout = 30
-# What is in progress at SIGTERM has this long. Knative has drained the pod before, and waits for `timeoutSeconds` in all.
+# Seconds for requests in progress at SIGTERM. Knative has drained the pod before, and waits `timeoutSeconds` in total.
 graceful_timeout = 25
-# Longer than Knative's own side keeps idle connections, or a request meets a connection that is just being closed.
+# Longer than Knative keeps idle connections; otherwise a request could meet a connection that is being closed.
 keepalive = 120
 # The root file system is read-only; /dev/shm is memory in every container.
 worker_tmp_dir = "/dev/shm"  # noqa: S108
 control_socket_disable = True
 loglevel = "warning"
 
-# Importing makes nothing but what stays, and looking for garbage in it is a fifth of the CPU of a start.
+# Objects made by imports live as long as the process; garbage collection among them takes a fifth of the CPU of a start.
 gc.disable()
 
 
 def post_worker_init(worker):
-    """The function is loaded."""
+    """Called in the worker after the function has been loaded."""
     gc.freeze()
     gc.enable()

@@ -1,4 +1,4 @@
-# PostgreSQL of Debian's packages, started as the official image is: for trying out where that cannot be pulled.
+# PostgreSQL from Debian's packages, with the interface of the official image: for trying out where that image cannot be pulled.
 #   docker build -f infra/images/postgresql.Dockerfile -t postgres:15-debian infra/images
 ARG BASE=docker.io/library/debian:bookworm-slim
 

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes the database in PGDATA at the first start, from POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB, and serves it: `postgres OPTION...`.
+# Creates the database in PGDATA at the first start, from POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB, and serves it: `postgres OPTION...`.
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-    # Whole or not at all: a start that is cut off begins anew.
+    # The rename makes the creation atomic: after an interrupted start the next one begins again.
     rm -rf "$PGDATA.new"
     printf '%s' "$POSTGRES_PASSWORD" > /tmp/password
     initdb --pgdata "$PGDATA.new" --username "$POSTGRES_USER" --pwfile /tmp/password --auth scram-sha-256 --encoding UTF8 --locale C.UTF-8

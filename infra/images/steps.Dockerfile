@@ -1,5 +1,5 @@
-# The built-in steps and the model server. One environment, which holds MLflow and scikit-learn, so that a step whose requirements are met
-# needs no network; what differs is the program that is called `run`.
+# The built-in steps and the model server. They share one environment with MLflow and scikit-learn, so a step whose requirements it meets
+# needs no network. The targets differ in the program `run` only.
 #   docker build -f infra/images/steps.Dockerfile --target predictor -t ghcr.io/fuseml/predictor:v1 .
 # Targets: mlflow-builder, mlflow-trainer, predictor, model-server.
 ARG BASE=docker.io/library/python:3.11-slim
@@ -11,7 +11,7 @@ RUN python3 -m venv --without-pip /opt/venv \
  && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib \
  && echo /opt/steps > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/steps.pth"
 
-# The steps stand alone: of the library they are the only part that is here. A layer of their own, because they change more often.
+# The image holds only fuseml.steps of the library, because steps import nothing else of it. A layer of its own, because it changes more often.
 FROM ${BASE} AS code
 COPY shared/fuseml/__init__.py /opt/steps/fuseml/
 COPY shared/fuseml/steps /opt/steps/fuseml/steps
@@ -20,7 +20,7 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/steps
 FROM ${BASE} AS steps
 COPY --from=build /opt/venv /opt/venv
 COPY --from=code /opt/steps /opt/steps
-# A home that can be written to: libraries keep what they download there, and Tekton puts the accounts at registries there.
+# A writable home: libraries cache downloads there, and Tekton writes registry credentials there.
 ENV PATH=/opt/venv/bin:${PATH} HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR=/tmp
 
 FROM steps AS mlflow-builder
@@ -41,6 +41,6 @@ USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["run"]
 
-# The last one is what a build without a target makes: all of it, and no program of ours called `run`. Its `mlflow server` is for trying out.
+# The image of a build without a target: the whole environment without a program `run`. Its `mlflow server` is for trying out.
 FROM steps
 USER 65532:65532

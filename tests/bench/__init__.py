@@ -1,1 +1,1 @@
-"""Benchmarks: each prints its numbers next to a baseline that was measured in the same run."""
+"""Benchmarks. Each prints its results next to a baseline of the same run."""

@@ -1,4 +1,4 @@
-"""Runs all benchmarks, or those that are named: `python -m tests.bench [bench_engine ...]`."""
+"""Runs all benchmarks, or the named ones: `python -m tests.bench [bench_engine ...]`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import sys
 
 def main() -> int:
     here = pathlib.Path(__file__).parent
-    known = sorted(path.stem for path in here.glob("bench_*.py"))
-    chosen = sys.argv[1:] or known
-    unknown = sorted(set(chosen) - set(known))
+    benchmarks = sorted(path.stem for path in here.glob("bench_*.py"))
+    names = sys.argv[1:] or benchmarks
+    unknown = sorted(set(names) - set(benchmarks))
     if unknown:
-        print(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+        print(f"no benchmark {', '.join(unknown)}; the benchmarks are {', '.join(benchmarks)}", file=sys.stderr)
         return 2
-    worst = 0
-    for name in chosen:
+    code = 0
+    for name in names:
         print(f"\n== {name}", flush=True)
-        # A process each: what one imports or leaves warm must not help the next.
-        worst = max(worst, subprocess.run([sys.executable, "-m", f"tests.bench.{name}"], check=False).returncode)
-    return worst
+        # A process for each, because imports and caches of one must not speed up the next.
+        code = max(code, subprocess.run([sys.executable, "-m", f"tests.bench.{name}"], check=False).returncode)
+    return code
 
 
 if __name__ == "__main__":

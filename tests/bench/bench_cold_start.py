@@ -1,10 +1,10 @@
-"""From the start of a function's process to its first answer, as in its pod, against a hello world of functions-framework in the same run.
+"""Time from the start of a function's process to its first response, as in its pod. Baseline: a hello world of functions-framework.
 
     python -m tests.bench.bench_cold_start [FUNCTION ...]
 
-Each start is gunicorn with the image's own configuration; the first answer is that of the readiness probe, which makes the whole application.
-The budget is 300 ms of CPU over hello world. CPU is that of all processes of the function when it has answered; the starts of
-all take turns, so that what else the machine does meets all alike, and of each the quietest start counts.
+Each start runs gunicorn with the image's configuration. The first response is that of the readiness probe, which creates the application.
+CPU time is that of all processes of the function up to the response; the budget is 300 ms over hello world. The functions are started in
+turns, so that other load on the machine affects all alike. The fastest start of each counts.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Start:
-    """Milliseconds until the first answer."""
+    """CPU and wall time until the first response, in milliseconds."""
 
     cpu: float
     wall: float
 
 
 def cpu_of(group: int) -> float:
-    """Milliseconds of CPU that the processes of a group have used so far, those that they have waited for included."""
+    """CPU time of a process group in milliseconds, including its children that have ended."""
     ticks = 0
     for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -55,13 +55,13 @@ def cpu_of(group: int) -> float:
 
 
 def start(source: pathlib.Path, settings: Mapping[str, str], cache: pathlib.Path) -> Start:
-    """Start a function once. Raises RuntimeError with what it wrote when it does not answer."""
+    """Start a function once. Raises RuntimeError with its output if it does not respond."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "shared"))),
-        # As in the image, where the bytecode is made with it; the first round makes it here.
+        # The image holds the bytecode; here the first round writes it.
         "PYTHONPYCACHEPREFIX": str(cache),
         "FUNCTION_SOURCE": str(source),
         "FUNCTION_TARGET": "handle",
@@ -77,20 +77,20 @@ def start(source: pathlib.Path, settings: Mapping[str, str], cache: pathlib.Path
         "functions_framework:create_app()",
     ]
     with tempfile.TemporaryFile() as log:
-        began = time.perf_counter()
+        started = time.perf_counter()
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         try:
-            _answer(f"http://127.0.0.1:{port}/healthz", process)
-            return Start(cpu_of(process.pid), (time.perf_counter() - began) * 1000)
+            _wait_for_response(f"http://127.0.0.1:{port}/healthz", process)
+            return Start(cpu_of(process.pid), (time.perf_counter() - started) * 1000)
         except TimeoutError:
             log.seek(0)
-            raise RuntimeError(f"{source} does not answer:\n{log.read().decode()}") from None
+            raise RuntimeError(f"{source} does not respond:\n{log.read().decode()}") from None
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def _answer(url: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_response(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -102,7 +102,7 @@ def _answer(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def settings_in(folder: pathlib.Path) -> Mapping[str, str]:
-    """What every function finds on a cluster, with a database that has its schema."""
+    """The environment of every function on a cluster, with a migrated database."""
     url = f"sqlite:///{folder / 'fuseml.db'}"
     store = database.Database(url)
     store.migrate()
@@ -119,24 +119,24 @@ def settings_in(folder: pathlib.Path) -> Mapping[str, str]:
 
 
 def main(names: list[str]) -> int:
-    """Print a table as the README has it. Returns 1 when a function is over the budget."""
+    """Print a Markdown table; docs/deployment.md has its third column. Returns 1 if a function is over the budget."""
     functions = {function.name: ROOT / "functions" / function.name / "main.py" for function in (*catalog.FUNCTIONS, catalog.GATEWAY)}
-    chosen = {name: functions[name] for name in names or functions}
+    measured = {name: functions[name] for name in names or functions}
     with tempfile.TemporaryDirectory() as folder:
         hello = pathlib.Path(folder, "hello.py")
         hello.write_text(HELLO)
         settings = settings_in(pathlib.Path(folder))
-        sources = {BASELINE: hello, **chosen}
+        sources = {BASELINE: hello, **measured}
         starts: dict[str, list[Start]] = {name: [] for name in sources}
         for _ in range(ROUNDS):
             for name, source in sources.items():
                 starts[name].append(start(source, settings, pathlib.Path(folder, "bytecode")))
-    best = {name: Start(min(one.cpu for one in found), min(one.wall for one in found)) for name, found in starts.items()}
+    best = {name: Start(min(one.cpu for one in several), min(one.wall for one in several)) for name, several in starts.items()}
     base = best[BASELINE]
     print("| function | CPU ms | over hello world | wall ms | over hello world |\n|---|---|---|---|---|")
-    for name, found in best.items():
-        print(f"| {name} | {found.cpu:.0f} | {found.cpu - base.cpu:+.0f} | {found.wall:.0f} | {found.wall - base.wall:+.0f} |")
-    over = [name for name, found in best.items() if found.cpu - base.cpu > BUDGET_MS]
+    for name, fastest in best.items():
+        print(f"| {name} | {fastest.cpu:.0f} | {fastest.cpu - base.cpu:+.0f} | {fastest.wall:.0f} | {fastest.wall - base.wall:+.0f} |")
+    over = [name for name, fastest in best.items() if fastest.cpu - base.cpu > BUDGET_MS]
     print(f"over the budget of {BUDGET_MS:.0f} ms CPU: {', '.join(over)}" if over else f"all within {BUDGET_MS:.0f} ms CPU of hello world")
     return 1 if over else 0
 

@@ -1,4 +1,7 @@
-"""What the local engine adds to a step, next to `subprocess.run` of the same command: `python -m tests.bench.bench_engine [STEPS]`."""
+"""Overhead of the local engine for a step. Baseline: `subprocess.run` of the same command.
+
+python -m tests.bench.bench_engine [STEPS]
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ BUDGET_MS = 20.0
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Milliseconds."""
+    """The wall time of `action` in milliseconds."""
     started = time.perf_counter()
     action()
     return (time.perf_counter() - started) * 1000
@@ -33,14 +36,14 @@ def bare(command: tuple[str, ...], steps: int) -> float:
 
 
 class Engine:
-    """A started engine whose runs can be waited for without looking at any other event."""
+    """A started engine. `run` returns when the run has finished."""
 
     def __init__(self, folder: Path) -> None:
         self._finished = threading.Event()
-        self._engine = engines.make_local(folder, self._note)
+        self._engine = engines.make_local(folder, self._receive)
         self._engine.start()
 
-    def _note(self, event: events.Event) -> None:
+    def _receive(self, event: events.Event) -> None:
         if event.type.endswith(("pipelinerun.successful.v1", "pipelinerun.failed.v1")):
             self._finished.set()
 
@@ -54,13 +57,13 @@ class Engine:
 
 
 def chained(engine: Engine, command: tuple[str, ...], steps: int) -> float:
-    """Per step of one run whose steps wait for one another."""
+    """Milliseconds for each step of one run in which every step needs the previous one."""
     chain = [step(f"s{number}", command, (f"s{number - 1}",) if number else ()) for number in range(steps)]
     return timed(lambda: engine.run(*chain)) / steps
 
 
 def alone(engine: Engine, command: tuple[str, ...], runs: int) -> float:
-    """Per run of one step, from before submit to the event that says it has finished."""
+    """Milliseconds for each run of one step, from its submission to the event of its end."""
     return timed(lambda: [engine.run(step("s", command)) for _ in range(runs)]) / runs
 
 

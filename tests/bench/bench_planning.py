@@ -1,9 +1,8 @@
-"""How long it takes to read, check and plan workflows of 10, 100 and 1,000 steps, against PyYAML's own loading of the same text.
+"""Time to parse, check and plan workflows of 10, 100 and 1,000 steps. Baseline: PyYAML's load of the same text.
 
     python -m tests.bench.bench_planning
 
-The budget: 100 steps compiled (read and checked) in 10 ms of CPU time. The loading of the same text with PyYAML's C loader,
-measured in the same run, is the baseline that says how fast the machine is.
+The budget: 100 steps parsed and checked in 10 ms of CPU time. The baseline uses PyYAML's C loader and shows the speed of the machine.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ BUDGET_MS = 10.0
 
 
 def text(steps: int) -> str:
-    """A workflow as people write it: each step takes a codeset, an output of the one before and values, and needs an extension."""
+    """A typical workflow: each step has a codeset, an output of the previous step and values as inputs, and needs an extension."""
     lines = ["name: bench", "inputs:", "  - name: code", "    type: codeset", "  - name: predictor", "    default: auto", "steps:"]
     for index in range(steps):
         model = f"'{{{{ steps.step-{index - 1}.outputs.model }}}}/next'" if index else "none"
@@ -60,8 +59,8 @@ def text(steps: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plan_of(checked: workflows.Workflow) -> object:
-    """The plan of a workflow whose selectors all come to one store."""
+def build_plan(workflow: workflows.Workflow) -> object:
+    """The plan of a workflow whose selectors all resolve to one store."""
     binding = selector.Binding(
         name="store",
         extension_id="minio",
@@ -80,26 +79,26 @@ def plan_of(checked: workflows.Workflow) -> object:
     )
     version = planning.CodesetVersion(project="p", codeset="c", url="http://git/p/c.git", ref="refs/heads/main", commit="0" * 40)
     return planning.build(
-        checked,
+        workflow,
         revision=1,
         run_id="0" * 32,
         run_name="bench-1",
         project="p",
         codesets={"code": version},
         inputs={},
-        bindings={step.name: {"store": binding} for step in checked.steps},
+        bindings={step.name: {"store": binding} for step in workflow.steps},
     )
 
 
 def milliseconds(work: Callable[[], object], repeats: int) -> float:
-    """The median CPU time of a call: the machine is shared, and waiting for it is not our cost."""
+    """The median CPU time of a call in milliseconds. CPU time, because other processes share the machine."""
     work()
     samples = []
     for _ in range(repeats):
         gc.collect()
-        began = time.process_time_ns()
+        started = time.process_time_ns()
         work()
-        samples.append((time.process_time_ns() - began) / 1e6)
+        samples.append((time.process_time_ns() - started) / 1e6)
     return statistics.median(samples)
 
 
@@ -110,21 +109,21 @@ def main() -> None:
     for size in SIZES:
         source = text(size)
         parsed = document.parse(source)
-        checked = loading.check(parsed)
+        workflow = loading.check(parsed)
         repeats = max(5, 500 // size)
         baseline = milliseconds(functools.partial(yaml.load, source, Loader=loader), repeats)
         parse = milliseconds(functools.partial(document.parse, source), repeats)
         check = milliseconds(functools.partial(loading.check, parsed), repeats)
-        build = milliseconds(functools.partial(plan_of, checked), repeats)
+        build = milliseconds(functools.partial(build_plan, workflow), repeats)
         whole = parse + check + build
         print(
             f"{size:>6} {baseline:>10.2f} {parse:>9.2f} {check:>9.2f} {build:>9.2f} {parse + check:>12.2f} {whole:>9.2f} {whole / baseline:>9.2f}"
         )
         if size == 100:
-            verdict = "within" if parse + check <= BUDGET_MS else "over"
+            result = "within" if parse + check <= BUDGET_MS else "over"
             print(
-                f"       {verdict} the budget of {BUDGET_MS} ms for {size} steps (parse+check {parse + check:.2f} ms, "
-                f"{(parse + check) / baseline:.2f} of PyYAML's load alone)"
+                f"       {result} the budget of {BUDGET_MS} ms for {size} steps (parse+check {parse + check:.2f} ms, "
+                f"{(parse + check) / baseline:.2f} times PyYAML's load)"
             )
 
 

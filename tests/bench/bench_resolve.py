@@ -1,9 +1,9 @@
-"""How long one `POST /resolve` with ten selectors takes against registries of 100, 1,000 and 10,000 extensions of three services each.
+"""Time of one `POST /resolve` with ten selectors, in registries of 100, 1,000 and 10,000 extensions with three services each.
 
     python -m tests.bench.bench_resolve
 
-Through the Flask application, on SQLite, without a network. The budget: 10 ms at 10,000 extensions, and no worse than twice
-the time at 100. The baseline, measured in the same run, is a plain SELECT of one record by its primary key for each selector.
+Through the Flask application, on SQLite, without a network. The budget: 10 ms at 10,000 extensions, and at most twice
+the time at 100. Baseline: a plain SELECT of one record by its primary key for each selector.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SIZES = (100, 1_000, 10_000)
 BUDGET_MS = 10.0
 REPEATS = 101
 NOON = "2026-01-01T12:00:00.000000Z"
-SEALED = "gAAAAABpUvQh" + "x" * 108  # as long as a sealed value is
+SEALED = "gAAAAABpUvQh" + "x" * 108  # the length of a sealed value
 HERE = "zone-3"
 
 PRODUCTS = ("mlflow", "minio", "gitea", "seldon", "kserve", "postgresql", "feast", "triton", "airflow", "harbor")
@@ -52,7 +52,7 @@ TEN: Sequence[Mapping[str, Any]] = (
 
 
 def document(number: int) -> dict[str, Any]:
-    """A record as an organisation with ten zones would have many of: everything is there in every zone, in many versions."""
+    """The record of an extension in an organisation with ten zones, where each zone has every product in many versions."""
     services = []
     for index in range(3):
         host = f"{number:05}-{index}"
@@ -78,7 +78,7 @@ def document(number: int) -> dict[str, Any]:
                 ],
             }
         )
-    # Multiples of ten would give every product one zone only.
+    # `number % 10` for the zone, too, would tie every product to one zone.
     return {
         "id": f"extension-{number:05}",
         "product": PRODUCTS[number % 10],
@@ -97,23 +97,23 @@ def fill(store: database.Database, size: int) -> None:
 
 
 def milliseconds(work: Callable[[], object], repeats: int = REPEATS) -> list[float]:
-    """The wall time of each of some calls, sorted."""
+    """The wall times of `repeats` calls in milliseconds, sorted."""
     samples = []
     for _ in range(repeats):
         gc.collect()
-        began = time.perf_counter_ns()
+        started = time.perf_counter_ns()
         work()
-        samples.append((time.perf_counter_ns() - began) / 1e6)
+        samples.append((time.perf_counter_ns() - started) / 1e6)
     return sorted(samples)
 
 
 def resolve(client: FlaskClient, selectors: Sequence[Mapping[str, Any]], expected: int = 200, **body: object) -> None:
-    answer = client.post("/resolve", json={"selectors": selectors, "context": {"project": "alpha", "zone": HERE}, **body})
-    assert answer.status_code == expected, answer.text
+    response = client.post("/resolve", json={"selectors": selectors, "context": {"project": "alpha", "zone": HERE}, **body})
+    assert response.status_code == expected, response.text
 
 
 def plain(path: pathlib.Path) -> Callable[[], object]:
-    """Ten records by their ids, as directly as Python can ask for them."""
+    """A call that reads ten records by id with the sqlite3 module."""
     connection = sqlite3.connect(path)
     return lambda: [
         connection.execute("SELECT document FROM extension WHERE id = ?", (f"extension-{number:05}",)).fetchone() for number in range(10)
@@ -121,7 +121,7 @@ def plain(path: pathlib.Path) -> Callable[[], object]:
 
 
 def measure(size: int, folder: pathlib.Path) -> float:
-    """Print one line. Returns the median in milliseconds."""
+    """Print the line of one size. Returns the median in milliseconds."""
     path = folder / f"{size}.db"
     store = database.Database(f"sqlite:///{path}")
     fill(store, size)
@@ -142,8 +142,8 @@ def measure(size: int, folder: pathlib.Path) -> float:
 
 
 def main() -> None:
-    """Print one line for each size, and what the budget says."""
-    print("ten selectors in one request, milliseconds; the last two columns are ten explanations, and one selector that finds nothing")
+    """Print one line for each size, and the comparison with the budget."""
+    print("ten selectors in one request, milliseconds; the last two columns: ten selectors with explanations, one selector without a match")
     print(f"{'extensions':>10} {'median':>9} {'p95':>9} {'first':>9} {'10 SELECTs':>10} {'ratio':>8} {'explained':>10} {'refused':>10}")
     with tempfile.TemporaryDirectory() as folder:
         medians = [measure(size, pathlib.Path(folder)) for size in SIZES]

@@ -1,8 +1,8 @@
-"""The embedded server: start to ready, memory, and the time from a push to the run's submission.
+"""The embedded server: time from start to ready, memory, and time from a push to the run's submission.
 
     python -m tests.bench.bench_server
 
-Baselines of the same run: a bare Flask application under the same WSGI server; a bare Flask route that writes one SQLite row.
+Baselines: a bare Flask application under the same WSGI server; a bare Flask route that writes one SQLite row.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def rss(pid: int) -> float:
 
 
 def bare(folder: pathlib.Path) -> tuple[subprocess.Popen[str], str, float]:
-    """A started bare application, its URL, and the seconds that its start took."""
+    """A started bare application: its process, its URL, and the seconds of its start."""
     begun = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", BARE, str(folder / "bare.db")], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -62,7 +62,7 @@ def percentile(values: list[float], part: float) -> float:
 
 
 def webhook(secret: str, count: int) -> tuple[bytes, dict[str, str], str]:
-    """A signed push of a commit that nobody has seen."""
+    """Body, headers and commit of the signed delivery of a push with a new commit."""
     commit = hashlib.sha1(f"{time.time()}{count}".encode()).hexdigest()
     repository = {"name": "code", "full_name": "p/code", "owner": {"login": "p", "username": "p"}}
     push = {"ref": "refs/heads/main", "before": "0" * 40, "after": commit, "commits": [], "total_commits": 0, "head_commit": None}
@@ -95,11 +95,11 @@ def measure_pushes(server: embedded.Server, url: str) -> None:
         begun = time.perf_counter()
         assert server.call("POST", "/webhooks/gitea", raw=body, headers=headers).status == 202
         accepted.append((time.perf_counter() - begun) * 1000)
-        # A run is submitted when the engine has its folder; asking the disk costs nothing that would slow the server.
+        # A run is submitted when the engine has its folder; a look at the disk does not slow the server.
         while not any((server.home / "runs").glob("*/plan.json")) or len(list((server.home / "runs").glob("*/plan.json"))) <= count:
             time.sleep(0.002)
         submitted.append((time.perf_counter() - begun) * 1000)
-        # The run that this push started must not be measured with the next push.
+        # The run of this push must not slow the next push.
         time.sleep(PAUSE)
         begun = time.perf_counter()
         pool.request("POST", url, body=body, headers=headers)

@@ -12,7 +12,6 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,9 @@ from typing import Any
 import pytest
 import urllib3
 
+from tests import commands, waiting
 from tests.images import image
+from tests.waiting import CLUSTER_PATIENCE, PATIENCE
 
 ROOT = pathlib.Path(__file__).parents[2]
 DEPLOYED = {
@@ -39,7 +40,7 @@ DEPLOYED = {
 
 
 def kubectl(*arguments: str, manifest: str | None = None) -> str:
-    return subprocess.run(["kubectl", *arguments], input=manifest, capture_output=True, text=True, check=True).stdout
+    return commands.run(["kubectl", *arguments], text=manifest or "", patience=CLUSTER_PATIENCE).stdout
 
 
 def resources(kind: str, *arguments: str, namespace: str = "fuseml") -> list[dict[str, Any]]:
@@ -47,12 +48,10 @@ def resources(kind: str, *arguments: str, namespace: str = "fuseml") -> list[dic
     return items
 
 
-def wait_until(condition: Callable[[], object], seconds: float, description: str) -> float:
-    """Wait until the condition holds; returns the elapsed seconds."""
+def wait_until(condition: Callable[[], object], event: str | Callable[[], str]) -> float:
+    """Wait as `tests.waiting` with the patience for a cluster; returns the elapsed seconds."""
     start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds, f"not after {seconds} s: {description}"
-        time.sleep(0.2)
+    waiting.wait_until(condition, event, patience=CLUSTER_PATIENCE, interval=0.2)
     return time.monotonic() - start
 
 
@@ -73,9 +72,7 @@ def undeploy() -> None:
 
 
 def _task(*arguments: str) -> str:
-    process = subprocess.run([sys.executable, "-m", "infra.deploy", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stdout + process.stderr
-    return process.stdout
+    return commands.run([sys.executable, "-m", "infra.deploy", *arguments], cwd=ROOT, patience=2 * CLUSTER_PATIENCE).stdout
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class Deployment:
 
     def get(self, path: str, *, token: str | None = None) -> urllib3.BaseHTTPResponse:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return urllib3.request("GET", self.url + path, headers=headers, timeout=60.0, retries=False)
+        return urllib3.request("GET", self.url + path, headers=headers, timeout=PATIENCE, retries=False)
 
     def read(self, path: str) -> Any:
         """The response of the API to the administrator. Skips the test without the token."""
@@ -101,13 +98,11 @@ class Deployment:
         """The environment of the CLI."""
         return {**os.environ, "FUSEML_SERVER_URL": self.url, "FUSEML_TOKEN": self.token, "FUSEML_HOME": str(self.home)}
 
-    def fuseml(self, *arguments: str, code: int = 0, timeout: float = 600) -> str:
+    def fuseml(self, *arguments: str, code: int = 0, patience: float = CLUSTER_PATIENCE) -> str:
         """Run the CLI; returns its output."""
         if not self.token:
             pytest.skip("needs FUSEML_TOKEN")
-        command = [sys.executable, "-m", "fuseml.cli.main", "--timeout", "120", *arguments]
-        process = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False)
-        assert process.returncode == code, f"{arguments}: {process.returncode}\n{process.stdout}{process.stderr}"
+        process = commands.fuseml("--timeout", f"{PATIENCE}", *arguments, environment=self.environment, code=code, patience=patience)
         return process.stdout + process.stderr
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from fuseml.store import database
 from tests import s3 as servers
 from tests.component import archiving
 from tests.contract import engines, on_cluster
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 
@@ -69,10 +69,11 @@ def test_the_log_is_the_same_when_the_pod_is_deleted_and_when_the_run_is_forgott
     assert under_test.engine.observe(plan.id), "it has just finished"
     world.finished(plan.run, days_ago=8)
     archive.forget_runs(world.house(), archiving.TICK)
-    deadline = time.monotonic() + 60
-    while under_test.engine.observe(plan.id) or on_cluster.leftovers(under_test):
-        assert time.monotonic() < deadline, on_cluster.leftovers(under_test)
-        time.sleep(0.5)
+    wait_until(
+        lambda: not under_test.engine.observe(plan.id) and not on_cluster.leftovers(under_test),
+        lambda: f"no remains of the run, not {on_cluster.leftovers(under_test)}",
+        interval=0.5,
+    )
     assert {step: read_log(world, plan.run, step) for step in before} == before
 
 

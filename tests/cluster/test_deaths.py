@@ -20,6 +20,7 @@ import urllib3
 from fuseml.domain import events
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import database
+from tests.waiting import PATIENCE
 
 from .deployment import Deployment, kubectl, resources, wait_until
 
@@ -37,7 +38,7 @@ def pods() -> dict[str, str]:
 
 def _send(sink: str, headers: Mapping[str, str], body: bytes) -> None:
     with contextlib.suppress(urllib3.exceptions.HTTPError):
-        urllib3.request("POST", sink, body=body, headers=headers, timeout=120.0, retries=False)
+        urllib3.request("POST", sink, body=body, headers=headers, timeout=PATIENCE, retries=False)
 
 
 def test_an_event_has_one_effect_when_a_pod_is_killed_while_handling_it(
@@ -59,14 +60,14 @@ def test_an_event_has_one_effect_when_a_pod_is_killed_while_handling_it(
                 waiting = set(connection.execute(_WAITING).scalars())
             return {name for name, address in pods().items() if address in waiting}
 
-        wait_until(blocked_pods, 120, f"{FUNCTION} handles the event")
+        wait_until(blocked_pods, f"{FUNCTION} handles the event")
         killed = blocked_pods()
         kubectl("delete", "pod", *killed, "--namespace=fuseml", "--grace-period=0", "--force")
-        wait_until(lambda: not killed & pods().keys(), 60, "the pod is gone")
+        wait_until(lambda: not killed & pods().keys(), "the pod is gone")
     start = time.monotonic()
     sender.join()
 
-    wait_until(lambda: deployment.read(f"/artifacts?project={project}"), 180, "the event is handled again")
+    wait_until(lambda: deployment.read(f"/artifacts?project={project}"), "the event is handled again")
     with capsys.disabled():
         sys.stderr.write(
             f"\n{', '.join(killed)} killed, the effect is there {time.monotonic() - start:.1f} s after the database was unlocked\n"

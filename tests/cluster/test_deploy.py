@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 
 import pytest
 
 from fuseml.runtime import catalog
+from tests import commands
 
 from .deployment import Deployment, deploy, kubectl, resources, wait_until
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 def test_every_function_is_a_ready_service(deployment: Deployment) -> None:
-    process = subprocess.run(["kn", "service", "list", "--namespace=fuseml", "--output=json"], capture_output=True, text=True, check=True)
+    process = commands.run(["kn", "service", "list", "--namespace=fuseml", "--output=json"])
     services = json.loads(process.stdout)["items"]
     assert sorted(service["metadata"]["name"] for service in services) == NAMES
     assert {service["metadata"]["labels"]["app.kubernetes.io/part-of"] for service in services} == {"fuseml"}
@@ -71,14 +71,12 @@ def test_a_service_account_has_the_permissions_of_its_function(
 ) -> None:
     resource, _, subresource = resource.partition("/")
     command = ["auth", "can-i", verb, resource, f"--as=system:serviceaccount:fuseml:{account}", f"--namespace={namespace}"]
-    process = subprocess.run(
-        ["kubectl", *command, *([f"--subresource={subresource}"] if subresource else [])], capture_output=True, text=True, check=False
-    )
+    process = commands.run(["kubectl", *command, *([f"--subresource={subresource}"] if subresource else [])], code=None)
     assert process.stdout.strip() == ("yes" if allowed else "no")
 
 
 def test_a_function_scales_to_zero_and_starts_with_a_request(deployment: Deployment) -> None:
-    wait_until(lambda: not resources("pods", "--selector=serving.knative.dev/service=resolver"), 240, "the resolver scales to zero")
+    wait_until(lambda: not resources("pods", "--selector=serving.knative.dev/service=resolver"), "the resolver scales to zero")
     start = time.monotonic()
     response = deployment.get("/resolve")
     print(f"started in {time.monotonic() - start:.2f} s")

@@ -24,6 +24,7 @@ from fuseml.domain import labels
 from fuseml.store import database, runs
 from tests.embedded import test_first_light
 from tests.images import image
+from tests.waiting import CLUSTER_PATIENCE, PATIENCE
 
 from .deployment import ROOT, Deployment, kubectl, resources, wait_until
 
@@ -66,16 +67,16 @@ class Scenario:
         return run
 
     def push(self) -> str:
-        return self.deployment.fuseml("push", str(self.code), "-p", self.project, "-n", "diabetes", "--wait", timeout=1200)
+        return self.deployment.fuseml("push", str(self.code), "-p", self.project, "-n", "diabetes", "--wait", patience=2 * CLUSTER_PATIENCE)
 
     def predict(self, rows: list[list[float]]) -> list[float]:
         url = self.deployment.read(f"/applications/{self.application}")["url"]
-        model = urllib3.request("GET", url.removesuffix("/infer"), timeout=120.0, retries=False).json()
+        model = urllib3.request("GET", url.removesuffix("/infer"), timeout=PATIENCE, retries=False).json()
         columns = [
             {"name": column["name"], "shape": [len(rows)], "datatype": column["datatype"], "data": [row[index] for row in rows]}
             for index, column in enumerate(model["inputs"])
         ]
-        response = urllib3.request("POST", url, json={"inputs": columns}, timeout=120.0, retries=False)
+        response = urllib3.request("POST", url, json={"inputs": columns}, timeout=PATIENCE, retries=False)
         assert response.status == 200, response.data
         return [float(value) for value in response.json()["outputs"][0]["data"]]
 
@@ -106,7 +107,7 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(scenario: S
     figures: list[str] = []
     start = time.monotonic()
     assigned = ("workflow", "assign", "-n", scenario.workflow, "-p", scenario.project, "-c", "diabetes", "--wait")
-    scenario.deployment.fuseml(*assigned, timeout=1200)
+    scenario.deployment.fuseml(*assigned, patience=2 * CLUSTER_PATIENCE)
     figures.append(f"assigned to served {time.monotonic() - start:.1f} s")
     _check(scenario, 1, 0.1)
 
@@ -117,7 +118,7 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(scenario: S
         start, pushed = time.monotonic(), time.time()
         scenario.push()
         figures.append(f"push to served {time.monotonic() - start:.1f} s")
-        wait_until(lambda: len({prediction[0] for prediction in client.predictions}) == 2, 60, "the new model answers")
+        wait_until(lambda: len({prediction[0] for prediction in client.predictions}) == 2, "the new model answers")
     _check(scenario, 2, 2.5)
     assert client.failures == []
     figures.append(f"{len(client.predictions)} predictions meanwhile, none failed")
@@ -151,7 +152,7 @@ def test_logs_stay_readable_after_the_pods_are_deleted(scenario: Scenario, store
     assert "train.py --alpha 2.5" in before
     if not json.loads(kubectl("get", "configmap", "fuseml", "--namespace=fuseml", "--output=json"))["data"]["FUSEML_CONTENTS_URL"]:
         pytest.skip("needs contents: FUSEML_CONTENTS_URL")
-    wait_until(lambda: _archived(scenario, store), 180, "the sweep keeps the logs")
+    wait_until(lambda: _archived(scenario, store), "the sweep keeps the logs")
     kubectl("delete", "pods", f"--selector={labels.NAME_LABEL}={scenario.workflow}-2", f"--namespace={WORKLOADS}", "--wait=true")
     assert scenario.deployment.fuseml("run", "logs", f"{scenario.workflow}-2", "trainer") == before
 

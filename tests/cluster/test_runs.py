@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import commands
 from tests.images import image
 
 from .deployment import Deployment, wait_until
@@ -80,7 +79,7 @@ class DeployedWorkflow:
         return {step["name"]: step["state"] for step in self.run(name)["steps"]}
 
     def wait_for(self, name: str, *states: str) -> dict[str, Any]:
-        wait_until(lambda: self.run(name)["state"] in states, 240, f"{name} is {states}: {self.run(name)}")
+        wait_until(lambda: self.run(name)["state"] in states, lambda: f"{name} to be {states}: {self.run(name)}")
         return self.run(name)
 
 
@@ -96,8 +95,8 @@ def workflow(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_a_log_can_be_followed_while_the_step_writes_it(workflow: DeployedWorkflow) -> None:
     name = workflow.start(lines="12")
-    wait_until(lambda: workflow.states(name)["train"] == "running", 120, "the step runs")
-    command = [sys.executable, "-m", "fuseml.cli.main", "run", "logs", name, "train", "-f"]
+    wait_until(lambda: workflow.states(name)["train"] == "running", "the step runs")
+    command = [*commands.FUSEML, "run", "logs", name, "train", "-f"]
     with subprocess.Popen(command, env=workflow.deployment.environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline()]
@@ -151,10 +150,8 @@ def test_a_step_is_stopped_at_its_timeout_and_fails_the_run(workflow: DeployedWo
 
 def test_a_run_is_cancelled_with_its_pods(workflow: DeployedWorkflow) -> None:
     name = workflow.start(lines="600")
-    wait_until(lambda: "line 1" in workflow.fuseml("run", "logs", name, "train"), 120, "the step writes")
-    start = time.monotonic()
+    wait_until(lambda: "line 1" in workflow.fuseml("run", "logs", name, "train"), "the step writes")
     workflow.fuseml("run", "cancel", name)
     run = workflow.wait_for(name, "cancelled", "failed", "succeeded")
     assert (run["state"], workflow.states(name)["train"]) == ("cancelled", "cancelled"), run
-    assert time.monotonic() - start < 120
     assert "line 0" in workflow.fuseml("run", "logs", name, "train")

@@ -28,8 +28,10 @@ from fuseml.domain import application
 from fuseml.runtime import auth, secrets
 from fuseml.servings import knative
 from fuseml.store import database
+from tests import commands
 from tests.contract import on_cluster
 from tests.images import image
+from tests.waiting import PATIENCE, answers, wait_until_ready
 
 from .deployment import wait_until
 
@@ -74,19 +76,12 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server = subprocess.Popen(command, env={**bare, "MLFLOW_DISABLE_TELEMETRY": "true"}, stdout=log, stderr=log, start_new_session=True)
     try:
         here = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(f"{here}/health"), 300, f"MLflow\n{(folder / 'log').read_text()}")
-        subprocess.run([sys.executable, "-c", TRAIN, here], env=bare, check=True, capture_output=True)
+        wait_until_ready(server, lambda: answers(f"{here}/health"), "MLflow", (folder / "log").read_text)
+        commands.python(TRAIN, here, environment=bare)
         yield f"http://{HOST}:{port}"
     finally:
         os.killpg(server.pid, signal.SIGKILL)
-        server.wait(30)
-
-
-def answers(url: str) -> bool:
-    try:
-        return urllib3.request("GET", url, retries=False, timeout=2).status == 200
-    except urllib3.exceptions.HTTPError:
-        return False
+        server.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +123,8 @@ class Fuseml:
     def application(self) -> Any:
         return self.call("GET", f"/applications/{NAME}")
 
-    def wait_for(self, status: str, seconds: float = 300) -> float:
-        return wait_until(lambda: self.application()["status"] == status, seconds, f"{status}: {self.application()}")
+    def wait_for(self, status: str) -> float:
+        return wait_until(lambda: self.application()["status"] == status, lambda: f"{status}: {self.application()}")
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +139,7 @@ def fuseml(namespace: str, tracking: str, tmp_path_factory: pytest.TempPathFacto
         yield Fuseml(create_app(deps).test_client(), serving, namespace, tracking)
 
 
-def predict(url: str, timeout: float = 120) -> tuple[int, Any]:
+def predict(url: str, timeout: float = PATIENCE) -> tuple[int, Any]:
     response = POOL.request("POST", url, body=ROW, headers={"Content-Type": "application/json"}, retries=False, timeout=timeout)
     return response.status, json.loads(response.data)["outputs"][0]["data"][0] if response.status == 200 else response.data
 
@@ -196,7 +191,7 @@ def test_an_application_is_served_replaced_split_and_rolled_back(fuseml: Fuseml,
     with caller.requesting():
         fuseml.register(2)
         figures.append(f"replaced to ready {fuseml.wait_for('ready'):.1f} s")
-        wait_until(lambda: caller.responses[-1] == (200, 2.0), 60, "the new model answers")
+        wait_until(lambda: caller.responses[-1] == (200, 2.0), "the new model answers")
         time.sleep(2)
     assert {response for response in caller.responses if response[0] != 200} == set()
     assert {value for _, value in caller.responses} == {1.0, 2.0}
@@ -205,7 +200,7 @@ def test_an_application_is_served_replaced_split_and_rolled_back(fuseml: Fuseml,
     # Split traffic and roll back.
     fuseml.call("PUT", f"/applications/{NAME}/traffic", {"traffic": {"current": 50, "previous": 50}})
     fuseml.wait_for("ready")
-    wait_until(lambda: {predict(view["url"])[1] for _ in range(12)} == {1.0, 2.0}, 60, "both answer")
+    wait_until(lambda: {predict(view["url"])[1] for _ in range(12)} == {1.0, 2.0}, "both answer")
     caller = Client(view["url"])
     with caller.requesting():
         rollback = fuseml.call("POST", f"/applications/{NAME}/rollback")
@@ -235,7 +230,7 @@ def test_an_application_scales_to_zero_and_starts_with_a_request(fuseml: Fuseml,
     fuseml.wait_for("ready")
     core = client.CoreV1Api()
     asleep = wait_until(
-        lambda: not core.list_namespaced_pod(fuseml.namespace, label_selector=f"fuseml.io/application={NAME}").items, 300, "no pods"
+        lambda: not core.list_namespaced_pod(fuseml.namespace, label_selector=f"fuseml.io/application={NAME}").items, "no pods"
     )
     started = time.monotonic()
     assert predict(fuseml.application()["url"]) == (200, 2.0)

@@ -1,4 +1,4 @@
-"""What component tests share: one real MLflow server and one real PostgreSQL server for the whole session, because starting them takes time."""
+"""Fixtures of the component tests. The MLflow server and the PostgreSQL server are real; one of each serves the whole session."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ import pytest
 
 from fuseml.store import database
 from tests import postgresql
+from tests.waiting import PATIENCE, answers, wait_until_ready
 
 from . import endpoint, steps
 from . import ingress as ingress_functions
@@ -24,7 +22,7 @@ from . import ingress as ingress_functions
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[postgresql.Server]:
-    """A PostgreSQL server."""
+    """A running PostgreSQL server. Skips the test if its programs are not installed."""
     bin = postgresql.programs()
     if bin is None:
         pytest.skip("needs PostgreSQL's server programs, such as Debian's package postgresql")
@@ -36,7 +34,7 @@ def postgresql_server() -> Iterator[postgresql.Server]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a new, empty database, of every kind that the store knows."""
+    """The URL of a new, empty database, once for each kind that the store supports."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/fuseml.db"
     server: postgresql.Server = request.getfixturevalue("postgresql_server")
@@ -45,7 +43,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(database_url: str) -> Iterator[database.Database]:
-    """A store with its schema, on every kind of database."""
+    """A migrated store, once for each kind of database."""
     store = database.Database(database_url)
     store.migrate()
     yield store
@@ -54,7 +52,7 @@ def store(database_url: str) -> Iterator[database.Database]:
 
 @pytest.fixture
 def sqlite_store(tmp_path: Path) -> Iterator[database.Database]:
-    """A store with its schema on SQLite, for what does not depend on the kind of database."""
+    """A migrated store on SQLite, for tests that do not depend on the kind of database."""
     store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
     store.migrate()
     yield store
@@ -73,7 +71,7 @@ def function(store: database.Database, publisher: endpoint.Publisher) -> endpoin
 
 @pytest.fixture
 def ingress(sqlite_store: database.Database) -> ingress_functions.Ingress:
-    """The functions that take webhooks."""
+    """The functions that receive webhooks."""
     return ingress_functions.Ingress(sqlite_store)
 
 
@@ -95,42 +93,29 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_until_healthy(url, process, home / "log")
+        wait_until_ready(process, lambda: answers(f"{url}/health"), "MLflow", (home / "log").read_text)
         yield url
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    pytest.fail(f"the MLflow server did not start:\n{log.read_text()}")
-
-
 @dataclass(frozen=True)
 class Trained:
-    """The shipped example, trained once by the trainer step against `mlflow`; `seconds` is how long the step took."""
+    """The shipped example, trained once by the trainer step against `mlflow`."""
 
     mlflow: str
     folder: Path
     ended: steps.Ended
-    seconds: float
 
 
 @pytest.fixture(scope="session")
 def trained(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("codesets") / "sklearn-diabetes"
     shutil.copytree(steps.EXAMPLE, folder)
-    started = time.monotonic()
     ended = steps.run("mlflow_trainer", folder, TASK_RESULT="mlflow-model-url", FUSEML_ALPHA="1", MLFLOW_TRACKING_URI=mlflow_server)
-    return Trained(mlflow_server, folder, ended, time.monotonic() - started)
+    return Trained(mlflow_server, folder, ended)

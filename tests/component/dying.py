@@ -1,4 +1,4 @@
-"""A process that dies without a word, at any point that a test names."""
+"""The sudden death of a process at a point that a test chooses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import signal
 from collections.abc import Callable
 
 
-def at(wanted: int) -> Callable[..., None]:
-    """What is called at each point; the `wanted`-th call, counted from 1, kills the process. Takes whatever listeners are given."""
+def at(call: int) -> Callable[..., None]:
+    """A listener for the points of a process: the `call`-th call, counted from 1, kills the process. It accepts any arguments."""
     reached = itertools.count(1)
 
     def point(*_: object) -> None:
-        if next(reached) == wanted:
+        if next(reached) == call:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return point

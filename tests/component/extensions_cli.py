@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from fuseml.cli import main
 from fuseml.store import extensions
+from tests import commands
 from tests.component import extensions_app
 from tests.component.extensions_app import Registry
 
@@ -60,8 +59,7 @@ class Run:
 
     def answering(self, text: str, *arguments: str) -> int:
         """As a process of its own, whose standard input is `text`."""
-        line = [sys.executable, "-m", "fuseml.cli.main", "extension", *arguments]
-        return subprocess.run(line, input=text, text=True, capture_output=True, env=dict(self.variables), check=False).returncode
+        return commands.fuseml("extension", *arguments, environment=self.variables, text=text, code=None).returncode
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from fuseml.githosts import payload, smart_http
 from fuseml.githosts.embedded import EmbeddedGitHost
+from tests.waiting import PATIENCE
 
 TOKEN = "gitea-token-canary"
 _ALLOWED = ("git", "-c", "uploadpack.allowAnySHA1InWant=true", "-c", "safe.directory=*", "upload-pack", "--stateless-rpc")
@@ -235,7 +236,7 @@ class FakeGitea:
             config = hook.body["config"]
             headers = {**delivery.headers, **payload.signatures(config["secret"], delivery.body)}
             request = urllib.request.Request(config["url"], delivery.body, headers, method="POST")
-            with urllib.request.urlopen(request, timeout=10):
+            with urllib.request.urlopen(request, timeout=PATIENCE):
                 pass
 
 

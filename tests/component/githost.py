@@ -21,6 +21,8 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from fuseml.domain import webhook
 from fuseml.githosts import payload, smart_http
 from fuseml.githosts.embedded import EmbeddedGitHost
+from tests import commands
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication as Application
@@ -144,18 +146,18 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
 
 
 def run_git(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+    return commands.run(["git", *arguments], cwd=cwd, environment=ENVIRONMENT, code=None)
 
 
 def history(folder: Path, length: int, seed: int) -> list[str]:
     """Create a repository with a linear history; returns its commits, oldest first. They depend only on the folder's name and the seed."""
     git("init", "--quiet", "--initial-branch=main", str(folder))
-    commands = [
+    stream = [
         f"commit refs/heads/main\ncommitter Ada <ada@example.com> {1_790_000_000 + number} +0000\n"
         f"data <<END\n{folder.name} {number} {seed}\nEND\nM 644 inline train.py\ndata <<END\nprint({number})\nEND\n"
         for number in range(length)
     ]
-    subprocess.run(["git", "fast-import", "--quiet"], cwd=folder, env=ENVIRONMENT, input="\n".join(commands), text=True, check=True)
+    commands.run(["git", "fast-import", "--quiet"], cwd=folder, environment=ENVIRONMENT, text="\n".join(stream))
     return git("rev-list", "--reverse", "main", cwd=folder).split()
 
 
@@ -194,7 +196,7 @@ def post(server: Server, service: str, body: bytes | Iterator[bytes], **headers:
 def _request(
     server: Server, method: str, path: str, body: bytes | Iterator[bytes] | None, headers: Mapping[str, str]
 ) -> tuple[int, Mapping[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     try:
         connection.request(method, path, body=body, headers=dict(headers), encode_chunked=True)
         response = connection.getresponse()

@@ -10,15 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import urllib3
 
 from fuseml.embedded import broker
+from tests.waiting import PATIENCE, wait_until_ready
 
 ROOT = pathlib.Path(__file__).parents[2]
-_READY_SECONDS = 120.0
 # The timeout of a trigger.
 _RESPONSE_SECONDS = 30.0
 
@@ -57,14 +56,14 @@ class Pod:
             )
 
     def wait(self) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
-            assert self._process is not None and self._process.poll() is None, f"{self.function} ended:\n{self.log.read_text()}"
-            with contextlib.suppress(urllib3.exceptions.HTTPError):
-                if self.send("GET", "/healthz", timeout=5.0).status == 200:
-                    return
-            assert time.monotonic() < deadline, f"{self.function} does not respond:\n{self.log.read_text()}"
-            time.sleep(0.05)
+        """Block until it responds."""
+        assert self._process is not None
+        wait_until_ready(self._process, self._responds, self.function, self.log.read_text)
+
+    def _responds(self) -> bool:
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            return self.send("GET", "/healthz", timeout=PATIENCE).status == 200
+        return False
 
     def kill(self) -> None:
         """Kill it with all its processes, as the loss of a node does."""

@@ -1,4 +1,4 @@
-"""The embedded broker with subscribers that remember: what its tests share."""
+"""The embedded broker with recording subscribers, for its tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import sqlalchemy
 import sqlmodel
 
 from fuseml.domain import events
@@ -16,6 +17,7 @@ from fuseml.embedded import broker, redelivery, triggers
 from fuseml.runtime import cloudevents
 from fuseml.store import database, deliveries
 from fuseml.store.tables import ledger_rows
+from tests.waiting import PATIENCE, wait_until
 
 NOON = "2026-11-21T12:00:00.000000Z"
 EMPTY = broker.Answer(204, {}, b"")
@@ -32,7 +34,7 @@ def trigger(name: str, *types: str, retry: int = 10, delay: float = 0.01, timeou
 
 @dataclass
 class Subscriber:
-    """Answers with `answers`, one after the other, then with `last`; remembers what it got, when, and how many came at once."""
+    """Answers with `answers`, one after the other, then with `last`. Records events, their times, and the largest number of concurrent calls."""
 
     answers: list[broker.Answer | Exception] = field(default_factory=list)
     last: broker.Answer = EMPTY
@@ -54,7 +56,7 @@ class Subscriber:
         try:
             time.sleep(self.pause)
             if self.gate is not None:
-                self.gate.wait(10)
+                self.gate.wait(PATIENCE)
             if isinstance(answer, Exception):
                 raise answer
             return answer
@@ -67,15 +69,6 @@ class Subscriber:
         return [taken.data["number"] for taken in self.taken]
 
 
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.002)
-    return True
-
-
 Begin = Callable[..., broker.Broker]
 
 
@@ -86,21 +79,21 @@ def store(sqlite_store: database.Database) -> database.Database:
 
 @pytest.fixture
 def begin(store: database.Database) -> Iterator[Begin]:
-    """Makes brokers for subscribers by name; `started` ones are stopped at the end."""
+    """A constructor of brokers for subscribers by name; those that are `started` are stopped at the end."""
     running: list[broker.Broker] = []
 
     def make(
-        subscribers: Mapping[str, broker.Subscriber], *wanted: triggers.Trigger, started: bool = True, **options: Any
+        subscribers: Mapping[str, broker.Subscriber], *of_triggers: triggers.Trigger, started: bool = True, **options: Any
     ) -> broker.Broker:
-        made = broker.Broker(store, wanted or [trigger(name) for name in subscribers], subscribers, **options)
+        instance = broker.Broker(store, of_triggers or [trigger(name) for name in subscribers], subscribers, **options)
         if started:
-            made.start()
-            running.append(made)
-        return made
+            instance.start()
+            running.append(instance)
+        return instance
 
     yield make
-    for made in running:
-        made.stop()
+    for instance in running:
+        instance.stop()
 
 
 def counted(store: database.Database, state: str) -> int:
@@ -113,5 +106,28 @@ def rows(store: database.Database) -> Sequence[ledger_rows.Delivery]:
         return session.exec(sqlmodel.select(ledger_rows.Delivery).order_by(sqlmodel.col(ledger_rows.Delivery.event_sequence))).all()
 
 
-def done(store: database.Database, number: int) -> bool:
-    return within(10, lambda: counted(store, "done") == number and not counted(store, "pending"))
+def wait_for_done(store: database.Database, number: int) -> None:
+    """Until so many deliveries are done, and none waits."""
+    wait_until(lambda: counted(store, "done") == number and not counted(store, "pending"), f"{number} deliveries to be done")
+
+
+def wait_for_dead(store: database.Database, number: int = 1) -> None:
+    """Until so many deliveries are dead letters."""
+    wait_until(lambda: counted(store, "dead") == number, f"{number} dead letters")
+
+
+def wait_for_sleep(store: database.Database, seconds: float) -> None:
+    """Until nothing has asked the database for anything for so many seconds."""
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    def is_silent() -> bool:
+        statements.clear()
+        time.sleep(seconds)
+        return not statements
+
+    sqlalchemy.event.listen(store.engine, "before_cursor_execute", note)
+    wait_until(is_silent, lambda: f"the broker to sleep; it still asks {statements}")
+    sqlalchemy.event.remove(store.engine, "before_cursor_execute", note)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import urllib.parse
 import urllib.request
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import fuseml
+from tests import commands
+from tests.waiting import PATIENCE
 
 PACKAGES = Path(fuseml.__file__).parents[1]
 EXAMPLE = PACKAGES / "fuseml" / "examples" / "codesets" / "sklearn-diabetes"
@@ -53,9 +54,7 @@ def command(module: str) -> list[str]:
 def run(module: str, folder: Path, **variables: str) -> Ended:
     results = results_of(folder)
     shutil.rmtree(results, ignore_errors=True)
-    ended = subprocess.run(
-        command(module), cwd=folder, env=environment(folder, variables), capture_output=True, text=True, timeout=120, check=False
-    )
+    ended = commands.run(command(module), cwd=folder, environment=environment(folder, variables), code=None)
     outputs = {file.name: file.read_text() for file in results.iterdir()} if results.exists() else {}
     return Ended(ended.returncode, ended.stdout, ended.stderr, outputs)
 
@@ -72,5 +71,5 @@ def call(url: str, body: object = None, **query: str) -> Any:
     """A JSON API's answer, whatever its status."""
     data = None if body is None else json.dumps(body).encode()
     address = url + ("?" + urllib.parse.urlencode(query) if query else "")
-    with urllib.request.urlopen(urllib.request.Request(address, data, {"Content-Type": "application/json"}), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(address, data, {"Content-Type": "application/json"}), timeout=PATIENCE) as answer:
         return json.load(answer)

@@ -1,4 +1,4 @@
-"""Runs that wait for people, together with what else decides when and what a run executes: the cache, concurrency groups, repairs."""
+"""Runs with approvals in combination with the cache, concurrency groups, and resumed runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from fuseml.domain import events, plans
 from fuseml.store import database, runs
-from tests.component import test_approvals as approvals
-from tests.component.test_runs_requests import refused
+from tests.component import approving
+from tests.component.requesting import refused
 
 CACHED = """
 name: train
@@ -41,35 +41,35 @@ def store(sqlite_store: database.Database) -> database.Database:
     return sqlite_store
 
 
-def start(system: approvals.System) -> dict[str, Any]:
-    return system.ask("/runs", {"workflow": "train", "project": "p"})
+def start(system: approving.System) -> dict[str, Any]:
+    return system.request("/runs", {"workflow": "train", "project": "p"})
 
 
-def shown(system: approvals.System, name: str) -> dict[str, Any]:
+def run_of(system: approving.System, name: str) -> dict[str, Any]:
     return dict(system.runs.get(f"/runs/{name}").json)
 
 
-def approve(system: approvals.System, name: str) -> None:
-    answer = system.runs.post(f"/runs/{name}/approve")
-    assert answer.status_code == 202, answer.text
+def approve(system: approving.System, name: str) -> None:
+    response = system.runs.post(f"/runs/{name}/approve")
+    assert response.status_code == 202, response.text
     system.deliver()
 
 
-def cached(store: database.Database) -> approvals.System:
-    """A run that has executed everything, in two parts."""
-    system = approvals.System(store, CACHED)
+def cached(store: database.Database) -> approving.System:
+    """A system with a succeeded run of two executions."""
+    system = approving.System(store, CACHED)
     run_id = start(system)["id"]
-    system.see(run_id, "prepare", "succeeded", data="d")
-    system.see(run_id, None, "succeeded")
+    system.report(run_id, "prepare", "succeeded", data="d")
+    system.report(run_id, None, "succeeded")
     approve(system, "train-1")
-    system.see(f"{run_id}.2", "fit", "succeeded", model="m")
-    system.see(f"{run_id}.2", "report", "succeeded", page="p")
-    system.see(f"{run_id}.2", None, "succeeded")
-    assert shown(system, "train-1")["state"] == "succeeded"
+    system.report(f"{run_id}.2", "fit", "succeeded", model="m")
+    system.report(f"{run_id}.2", "report", "succeeded", page="p")
+    system.report(f"{run_id}.2", None, "succeeded")
+    assert run_of(system, "train-1")["state"] == "succeeded"
     return system
 
 
-def test_what_is_reused_before_a_question_leaves_nothing_to_execute_but_what_is_asked_for(store: database.Database) -> None:
+def test_with_reused_steps_a_run_only_executes_the_steps_from_its_approval_on(store: database.Database) -> None:
     system = cached(store)
     system.engine.plans.clear()
     again = start(system)
@@ -80,39 +80,39 @@ def test_what_is_reused_before_a_question_leaves_nothing_to_execute_but_what_is_
         ("report", "queued", None, "it needs the outputs of step fit, which runs"),
     ]
     approve(system, "train-2")
-    [part] = system.engine.plans
-    assert (part.id, [step.name for step in part.steps]) == (again["id"], ["fit", "report"])
+    [plan] = system.engine.plans
+    assert (plan.id, [step.name for step in plan.steps]) == (again["id"], ["fit", "report"])
 
 
-def test_a_run_that_began_with_a_question_says_once_that_it_has_started(store: database.Database) -> None:
+def test_a_run_that_began_with_an_approval_publishes_its_start_once(store: database.Database) -> None:
     system = cached(store)
     run_id = start(system)["id"]
     system.ledger.clear()
     approve(system, "train-2")
-    system.see(run_id, None, "running")
-    system.see(run_id, "fit", "running")
-    assert [data["run"] for data in system.told(events.RunStarted)] == ["train-2"]
-    assert shown(system, "train-2")["started"] is not None
+    system.report(run_id, None, "running")
+    system.report(run_id, "fit", "running")
+    assert [data["run"] for data in system.published(events.RunStarted)] == ["train-2"]
+    assert run_of(system, "train-2")["started"] is not None
 
 
-def test_what_a_locked_run_reuses_cannot_be_its_end_or_its_only_step(store: database.Database) -> None:
+def test_a_reused_step_cannot_be_the_last_or_only_step_of_a_locked_run(store: database.Database) -> None:
     system = cached(store)
     start(system)
     approve(system, "train-2")
-    for wish in ("until", "only"):
-        told = refused(system.runs.post("/runs/train-2/rerun", json={"locked": True, wish: "prepare"}), 404)
-        assert told == "run train-2 does not execute step 'prepare': it takes what train-1 has put out"
+    for option in ("until", "only"):
+        message = refused(system.runs.post("/runs/train-2/rerun", json={"locked": True, option: "prepare"}), 404)
+        assert message == "run train-2 does not execute step 'prepare': it reuses the outputs of train-1"
 
 
-def test_a_cancelled_run_is_resumed_on_what_its_parts_and_others_have_put_out(store: database.Database) -> None:
+def test_a_cancelled_run_is_resumed_on_the_outputs_of_its_executions_and_of_other_runs(store: database.Database) -> None:
     system = cached(store)
     run_id = start(system)["id"]
     approve(system, "train-2")
-    system.see(run_id, "fit", "succeeded", model="m2")
-    system.see(run_id, "report", "failed")
-    system.see(run_id, None, "failed")
-    resumed = system.ask("/runs/train-2/resume")
-    # Nobody is asked about a step that was approved and has succeeded.
+    system.report(run_id, "fit", "succeeded", model="m2")
+    system.report(run_id, "report", "failed")
+    system.report(run_id, None, "failed")
+    resumed = system.request("/runs/train-2/resume")
+    # No approval is requested for a step that was approved and has succeeded.
     assert [(step["name"], step["state"], step["reused_from"]) for step in resumed["steps"]] == [
         ("prepare", "succeeded", "train-1"),
         ("fit", "succeeded", "train-2"),
@@ -121,84 +121,84 @@ def test_a_cancelled_run_is_resumed_on_what_its_parts_and_others_have_put_out(st
     assert [step.name for step in system.engine.plans[-1].steps] == ["report"]
 
 
-def test_nobody_is_asked_before_it_is_the_runs_turn(store: database.Database) -> None:
-    system = approvals.System(store, GROUPED.replace("POLICY", "queue"))
+def test_an_approval_is_requested_when_the_turn_of_the_run_comes(store: database.Database) -> None:
+    system = approving.System(store, GROUPED.replace("POLICY", "queue"))
     first, second = start(system), start(system)
     assert [(run["state"], run["waits_for"]) for run in (first, second)] == [("waiting", None), ("queued", "train-1")]
-    assert shown(system, "train-2")["steps"][0]["approval"] is None
+    assert run_of(system, "train-2")["steps"][0]["approval"] is None
     assert system.runs.post("/runs/train-2/approve").status_code == 409
 
     approve(system, "train-1")
-    system.see(first["id"], "fit", "succeeded")
-    system.see(first["id"], None, "succeeded")
+    system.report(first["id"], "fit", "succeeded")
+    system.report(first["id"], None, "succeeded")
     finished = events.RunFinished(run="train-1", workflow="train", project="p", codeset=None, commit=None, state="succeeded")
-    system.hand(system.dispatcher, events.event(finished, "2026-11-21T12:00:00.000000Z"))
+    system.deliver_to(system.dispatcher, events.event(finished, "2026-11-21T12:00:00.000000Z"))
     system.deliver()
 
-    asked = shown(system, "train-2")
-    assert (asked["state"], asked["waits_for"]) == ("waiting", None)
-    assert asked["steps"][0]["approval"]["asked"] > shown(system, "train-1")["finished"]
-    assert [data["run"] for data in system.told(events.RunApprovalRequested)] == ["train-1", "train-2"]
+    run = run_of(system, "train-2")
+    assert (run["state"], run["waits_for"]) == ("waiting", None)
+    assert run["steps"][0]["approval"]["asked"] > run_of(system, "train-1")["finished"]
+    assert [data["run"] for data in system.published(events.RunApprovalRequested)] == ["train-1", "train-2"]
 
 
-def test_a_turn_of_which_nobody_heard_is_made_good_by_the_sweep(store: database.Database) -> None:
-    system = approvals.System(store, GROUPED.replace("POLICY", "queue"))
+def test_the_sweep_begins_a_run_whose_turn_was_missed(store: database.Database) -> None:
+    system = approving.System(store, GROUPED.replace("POLICY", "queue"))
     start(system)
     start(system)
-    system.answer("reject")
+    system.decide("reject")
     system.deliver()
     with store.write() as session:
         runs.get(session, "train-2").created = "2026-11-20T12:00:00.000000Z"
     system.tick()
-    assert shown(system, "train-2")["state"] == "waiting"
+    assert run_of(system, "train-2")["state"] == "waiting"
 
 
-def test_a_newer_run_takes_the_place_of_one_that_waits_and_its_question_is_gone(store: database.Database) -> None:
-    system = approvals.System(store, GROUPED.replace("POLICY", "cancel"))
+def test_a_newer_run_supersedes_a_waiting_one_and_withdraws_its_approval(store: database.Database) -> None:
+    system = approving.System(store, GROUPED.replace("POLICY", "cancel"))
     start(system)
     second = start(system)
-    first = shown(system, "train-1")
+    first = run_of(system, "train-1")
     assert (first["state"], first["cause"], first["steps"][0]["approval"]) == ("cancelled", "superseded by train-2", None)
     assert (second["state"], second["waits_for"]) == ("waiting", None)
     assert "the run is cancelled" in refused(system.runs.post("/runs/train-1/approve"), 409)
     assert system.engine.cancelled == []
 
 
-def test_a_newer_run_takes_the_place_of_one_that_waits_between_two_parts_at_once(store: database.Database) -> None:
-    system = approvals.System(
-        store, approvals.FORKED.replace("inputs:\n  - {name: code, type: codeset}\n", "concurrency: {policy: cancel}\n")
+def test_a_newer_run_supersedes_one_that_waits_between_two_executions_at_once(store: database.Database) -> None:
+    system = approving.System(
+        store, approving.FORKED.replace("inputs:\n  - {name: code, type: codeset}\n", "concurrency: {policy: cancel}\n")
     )
     run_id = start(system)["id"]
     for step in ("report", "prepare"):
-        system.see(run_id, step, "succeeded")
-    system.see(run_id, None, "succeeded")
-    assert shown(system, "train-1")["state"] == "waiting"
+        system.report(run_id, step, "succeeded")
+    system.report(run_id, None, "succeeded")
+    assert run_of(system, "train-1")["state"] == "waiting"
     second = start(system)
-    assert shown(system, "train-1")["state"] == "cancelled"
-    # The engine has nothing of the older one, so there is nothing to wait for.
-    assert [part.id for part in system.engine.plans] == [run_id, second["id"]]
+    assert run_of(system, "train-1")["state"] == "cancelled"
+    # No execution of the older run is in the engine, so the newer one need not wait.
+    assert [plan.id for plan in system.engine.plans] == [run_id, second["id"]]
 
 
-def test_the_sweep_asks_the_engine_nothing_about_runs_that_only_wait(store: database.Database) -> None:
-    system, run_id = approvals.waiting(store)
+def test_the_sweep_observes_no_run_that_only_waits(store: database.Database) -> None:
+    system, run_id = approving.waiting(store)
     system.tick()
     assert system.engine.observed == []
-    system.answer("approve")
+    system.decide("approve")
     system.deliver()
     system.tick()
     assert system.engine.observed == [f"{run_id}.2"]
 
 
-def test_a_lost_end_of_a_step_is_asked_for_also_when_its_part_is_over(store: database.Database) -> None:
-    system = approvals.System(store, approvals.GATED)
+def test_the_sweep_observes_a_step_without_a_reported_end_after_its_execution(store: database.Database) -> None:
+    system = approving.System(store, approving.GATED)
     run_id = system.start()["id"]
-    system.see(run_id, None, "succeeded")
+    system.report(run_id, None, "succeeded")
     system.tick()
     assert system.engine.observed == [run_id]
 
 
-class Slow(approvals.Engine):
-    """Refuses what it gets, when something else has happened."""
+class Slow(approving.Engine):
+    """Refuses a plan after something else has happened."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -209,20 +209,20 @@ class Slow(approvals.Engine):
         super().submit(plan, secrets)
 
 
-class SlowSystem(approvals.System):
+class SlowSystem(approving.System):
     engine: Slow
 
-    def make_engine(self) -> approvals.Engine:
+    def make_engine(self) -> approving.Engine:
         return Slow()
 
 
-def test_a_run_that_was_cancelled_while_it_was_refused_ends_once(store: database.Database) -> None:
-    system = SlowSystem(store, approvals.GATED)
+def test_a_run_that_is_cancelled_while_its_plan_is_refused_ends_once(store: database.Database) -> None:
+    system = SlowSystem(store, approving.GATED)
     requested = events.event(events.RunCancelRequested(run="train-1", reason="wrong data"), "2026-11-21T12:00:00.000000Z")
 
     def cancel() -> None:
         system.engine.meanwhile = lambda: None
-        system.hand(system.dispatcher, requested)
+        system.deliver_to(system.dispatcher, requested)
 
     system.engine.refusal, system.engine.meanwhile = "no such image", cancel
     system.start()

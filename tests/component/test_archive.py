@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -15,6 +13,7 @@ from fuseml.contents import filesystem
 from fuseml.domain import errors
 from fuseml.runtime import clock
 from fuseml.store import database, runs
+from tests import commands
 from tests.component.archiving import LINES, TICK, Engine, World
 
 
@@ -64,8 +63,10 @@ def test_the_log_of_a_step_that_runs_stays_with_the_engine(world: World) -> None
     assert world.log("w-1", "train")[0] == b"train\n" + LINES
 
 
-def test_a_step_that_nothing_was_heard_of_any_more_is_kept_with_its_run(world: World) -> None:
-    world.run("w-1", state="failed", train="running")
+def test_the_log_of_a_step_whose_end_is_not_reported_is_kept_with_its_run(world: World) -> None:
+    run_id = world.run("w-1", state="failed", train="cancelled")
+    with world.store.write() as session:
+        runs.steps(session, [run_id])[0].finished = None
     archive.archive_logs(world.house(), TICK)
     assert world.archived() == {"w-1/train": "runs/id-w-1/train.log"}
 
@@ -130,12 +131,8 @@ archive.archive_logs(world.house(), archiving.TICK)
 def test_a_death_between_put_and_mark_is_made_good(world: World, database_url: str, pods: str) -> None:
     world.run("w-1", train="succeeded")
     root = pathlib.Path(__file__).parents[2]
-    died = subprocess.run(
-        [sys.executable, "-c", KILLED, database_url, str(world.folder)],
-        env={**os.environ, "PYTHONPATH": f"{root}:{root / 'shared'}"},
-        check=False,
-    )
-    assert died.returncode == -signal.SIGKILL
+    environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'shared'}"}
+    commands.python(KILLED, database_url, world.folder, environment=environment, code=-signal.SIGKILL)
     assert world.archived() == {"w-1/train": None}
     if pods == "gone":
         world.engine.written.clear()

@@ -1,4 +1,4 @@
-"""Workflows that artifacts start: by assignment or because their document lists them, once each, and never in a circle."""
+"""Workflows that artifacts start: by assignment or by the list in their document, once each, and never in a cycle."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ steps:
 
 @pytest.fixture
 def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
-    made = triggering.World(tmp_path)
-    made.workflow(document("train", takes="codeset"))
-    made.assign("train", "code://p/code")
-    made.settle()
-    yield made
-    made.store.close()
+    system = triggering.World(tmp_path)
+    system.workflow(document("train", takes="codeset"))
+    system.assign("train", "code://p/code")
+    system.settle()
+    yield system
+    system.store.close()
 
 
-def trained(world: triggering.World, commit: str = A, model: str = "models:/m/1") -> None:
-    """A run of `train` makes a model."""
-    world.pushed(commit)
+def train(world: triggering.World, commit: str = A, model: str = "models:/m/1") -> None:
+    """A run of `train` that produces a model."""
+    world.push(commit)
     world.settle()
     [run] = world.get(f"/runs?workflow=train&commit={commit}")
     world.finish(run["name"], model=model)
@@ -55,7 +55,7 @@ def trained(world: triggering.World, commit: str = A, model: str = "models:/m/1"
 def test_a_listed_artifact_starts_the_workflow_without_an_assignment(world: triggering.World, pattern: str) -> None:
     world.workflow(document("serve", pattern))
     world.workflow(document("elsewhere", "model://other/*", "dataset://*"))
-    trained(world)
+    train(world)
     [run] = world.get("/runs?workflow=serve")
     assert (run["project"], run["inputs"], run["caused_by"]) == ("p", {"it": "models:/m/1"}, "train-1")
     assert (run["trigger"]["kind"], run["trigger"]["artifact"]) == ("artifact.recorded", "model://p/m/1")
@@ -63,11 +63,11 @@ def test_a_listed_artifact_starts_the_workflow_without_an_assignment(world: trig
     assert world.get("/runs?workflow=elsewhere") == []
 
 
-def test_one_artifact_is_one_run_of_a_workflow_however_often_it_matches(world: triggering.World) -> None:
+def test_one_artifact_starts_one_run_of_a_workflow_however_often_it_matches(world: triggering.World) -> None:
     world.workflow(document("serve", "model://*", "model://p/*"))
     for pattern in ("model://*", "model://p/m"):
         world.assign("serve", pattern)
-    trained(world)
+    train(world)
     recorded = events.ArtifactRecorded(address="model://p/m/1", kind="model", project="p", name="m", version="1", run="train-1")
     with world.store.write() as session:
         for row in session.exec(sqlmodel.select(outbox_rows.HandledEvent)):
@@ -75,85 +75,85 @@ def test_one_artifact_is_one_run_of_a_workflow_however_often_it_matches(world: t
     world.deliver(events.event(recorded, triggering.NOON))
     world.settle()
     assert len(world.get("/runs?workflow=serve")) == 1
-    trained(world, B, "models:/m/2")
+    train(world, B, "models:/m/2")
     assert [run["inputs"]["it"] for run in world.get("/runs?workflow=serve")] == ["models:/m/2", "models:/m/1"]
 
 
 def test_the_same_version_in_two_projects_is_two_artifacts(world: triggering.World) -> None:
     world.workflow(document("serve", "model://*"))
     for project in ("p", "q"):
-        told = events.ArtifactRecorded(address=f"model://{project}/m/1", kind="model", project=project, name="m", version="1")
-        world.publish(events.event(told, triggering.NOON))
+        recorded = events.ArtifactRecorded(address=f"model://{project}/m/1", kind="model", project=project, name="m", version="1")
+        world.publish(events.event(recorded, triggering.NOON))
     world.settle()
     assert sorted(run["project"] for run in world.get("/runs?workflow=serve")) == ["p", "q"]
 
 
-def test_a_workflow_is_not_started_by_what_it_made_itself(world: triggering.World) -> None:
+def test_a_workflow_is_not_started_by_an_artifact_of_its_own(world: triggering.World) -> None:
     world.workflow(document("tune", "model://*"))
-    trained(world)
+    train(world)
     world.finish("tune-1", model="models:/m/2")
     world.settle()
     assert list(world.states()) == ["train-1", "tune-1"]
 
 
 @pytest.mark.parametrize("by", ["patterns", "assignments"])
-def test_workflows_that_feed_one_another_stop_where_the_circle_closes(world: triggering.World, by: str) -> None:
+def test_workflows_that_start_each_other_stop_when_the_cycle_closes(world: triggering.World, by: str) -> None:
     for name in ("tune", "prune"):
         world.workflow(document(name, *(["model://*"] if by == "patterns" else [])))
         if by == "assignments":
             world.assign(name, "model://*")
     world.settle()
-    trained(world)
+    train(world)
     for version in range(2, 30):
         queued = [name for name, state in world.states().items() if state == "queued"]
         if not queued:
             break
         world.finish(queued[0], model=f"models:/m/{version}")
         world.settle()
-    # Each of them takes the first model, and what the other one made of it.
+    # Each of them consumes the first model, and the one that the other derived from it.
     assert sorted(name.partition("-")[0] for name in world.states()) == ["prune", "prune", "train", "tune", "tune"]
     chains = {run["name"]: run["caused_by"] for run in world.get("/runs")}
     assert sorted(str(cause).partition("-")[0] for cause in chains.values()) == ["None", "prune", "train", "train", "tune"]
     with world.store.read() as session:
-        told = {row.reason for row in session.exec(sqlmodel.select(decision_rows.Decision)) if row.run is None}
-    assert any("comes of tune-1, a run of this very workflow" in reason for reason in told)
+        reasons = {row.reason for row in session.exec(sqlmodel.select(decision_rows.Decision)) if row.run is None}
+    assert any("derives from tune-1, a run of the same workflow" in reason for reason in reasons)
 
 
 def test_a_listed_codeset_starts_the_workflow_by_pushes(world: triggering.World) -> None:
     world.workflow(document("check", "code://p/*", takes="codeset", output="report"))
-    world.pushed(A)
-    world.pushed(B)
+    world.push(A)
+    world.push(B)
     world.settle()
     assert [run["commit"] for run in world.get("/runs?workflow=check")] == [B, A]
 
 
 def test_an_artifact_without_an_input_for_it_still_starts_the_workflow(world: triggering.World) -> None:
     world.workflow(document("notify", "model://*").replace("type: model", "default: x"))
-    trained(world)
+    train(world)
     [run] = world.get("/runs?workflow=notify")
     assert (run["inputs"], run["state"]) == ({}, "queued")
 
 
-def test_lists_that_cannot_do_what_they_say_are_told() -> None:
-    deaf = lint.lint_text(document("w", "model://*", takes="dataset"))
-    assert any("no input has the type 'model'" in finding.message for finding in deaf)
+def test_patterns_without_an_effect_are_linted() -> None:
+    mismatched = lint.lint_text(document("w", "model://*", takes="dataset"))
+    assert any("no input has the type 'model'" in finding.message for finding in mismatched)
     without_code = lint.lint_text(document("w", "model://*", takes="codeset"))
     assert any("a model gives no codeset to the workflow's inputs" in finding.message for finding in without_code)
     for sound in (document("w", "model://*"), document("w", "code://*", takes="codeset")):
         assert [finding for finding in lint.lint_text(sound) if finding.path.startswith("on")] == []
 
 
-# Whether everything has begun that a run leads to.
+# Settlement: every run that a run leads to has begun.
 
 
-def test_a_run_is_settled_when_what_it_made_has_started_what_takes_it(world: triggering.World) -> None:
+def test_a_run_is_settled_when_its_artifacts_have_started_the_runs_that_consume_them(world: triggering.World) -> None:
     world.workflow(document("serve", "model://*"))
-    world.pushed(A)
+    world.push(A)
     world.settle()
     assert world.run("train-1")["settled"] is False, "it runs"
     world.finish("train-1", model="models:/m/1")
     while world.events:
-        # Whatever of this is delivered when: it is not settled before the other run is there.
+        # In any order of deliveries, it is not settled before the other run exists.
         assert world.run("train-1")["settled"] is (world.get("/runs?caused_by=train-1") != []) is False
         event = world.events.pop()
         world.deliver(event)
@@ -163,8 +163,8 @@ def test_a_run_is_settled_when_what_it_made_has_started_what_takes_it(world: tri
     assert [run["settled"] for run in world.get("/runs")] == [False, True]
 
 
-def test_a_run_that_made_nothing_is_settled_when_its_steps_are_handled(world: triggering.World) -> None:
-    world.pushed(A)
+def test_a_run_without_artifacts_is_settled_when_its_steps_are_handled(world: triggering.World) -> None:
+    world.push(A)
     world.settle()
     world.finish("train-1", "failed")
     assert world.run("train-1")["settled"] is False
@@ -173,9 +173,9 @@ def test_a_run_that_made_nothing_is_settled_when_its_steps_are_handled(world: tr
 
 
 def test_a_run_that_never_began_is_settled(world: triggering.World) -> None:
-    world.pushed(A)
+    world.push(A)
     world.settle()
-    world.pushed(B)
+    world.push(B)
     with world.store.write() as session:
         for row in session.exec(sqlmodel.select(run_rows.Run)):
             row.submitted = None
@@ -187,14 +187,14 @@ def test_a_run_that_never_began_is_settled(world: triggering.World) -> None:
     assert (run["state"], run["settled"]) == ("cancelled", True)
 
 
-def test_a_step_that_is_not_heard_of_yet_keeps_a_run_from_being_settled_but_not_for_ever(world: triggering.World) -> None:
-    world.pushed(A)
+def test_a_run_with_an_unreported_step_is_settled_after_a_bounded_time(world: triggering.World) -> None:
+    world.push(A)
     world.settle()
     world.finish("train-1")
     world.events.clear()
     with world.store.write() as session:
         [step] = session.exec(sqlmodel.select(run_rows.StepRun))
-        step.state = "queued"
+        step.finished = None
     assert world.run("train-1")["settled"] is False
     with world.store.write() as session:
         [row] = session.exec(sqlmodel.select(run_rows.Run))

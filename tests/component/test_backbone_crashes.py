@@ -11,9 +11,6 @@ import hmac
 import json
 import os
 import pathlib
-import subprocess
-import sys
-import time
 
 import sqlalchemy
 import sqlmodel
@@ -22,6 +19,8 @@ from fuseml.domain import events
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import database, deliveries
 from fuseml.store.tables import ledger_rows, outbox_rows, run_rows
+from tests import commands
+from tests.waiting import STORY_PATIENCE, wait_until
 
 from . import backbone, dying, endpoint
 
@@ -41,12 +40,12 @@ def work(joined: backbone.Backbone) -> None:
     """Deliver until nothing waits."""
     cloudevents.sweep(joined.store, joined.queue, clock.now())
     joined.queue.start()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+
+    def is_idle() -> bool:
         with joined.store.read() as session:
-            if not deliveries.count(session, "pending") and not joined.queue.depth:
-                break
-        time.sleep(0.005)
+            return not deliveries.count(session, "pending") and not joined.queue.depth
+
+    wait_until(is_idle, "the queue to be empty", interval=0.005)
     joined.queue.stop()
 
 
@@ -106,8 +105,7 @@ def crash_everywhere(folder: pathlib.Path) -> None:
 
 def test_a_death_at_any_point_between_webhook_and_run_loses_nothing_and_does_nothing_twice(tmp_path: pathlib.Path) -> None:
     script = "import pathlib, sys; from tests.component import test_backbone_crashes as t; t.crash_everywhere(pathlib.Path(sys.argv[1]))"
-    told = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
-    assert told.returncode == 0, told.stderr
+    told = commands.python(script, tmp_path, cwd=ROOT, patience=STORY_PATIENCE)
     deaths = [json.loads(line) for line in told.stdout.splitlines() if line.startswith('{"answered"')]
     wanted = sorted([events.CodesetPushed.TYPE, events.ArtifactRecorded.TYPE, events.RunCreated.TYPE])
     assert len(deaths) > 50

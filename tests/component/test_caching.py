@@ -1,4 +1,4 @@
-"""The cache where runs are made and tracked: keys come with the end of a step, in whatever order that is told."""
+"""The cache of steps across creation and tracking of runs: keys come with the end of steps, in any order of reports."""
 
 from __future__ import annotations
 
@@ -38,26 +38,21 @@ steps:
 
 
 class World(triggering.World):
-    """With `run_tracker`, to which an engine tells what it has done."""
+    """Also with `run_tracker`, to which an engine reports."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         super().__init__(folder)
         self.functions["run_tracker"] = run_tracker_app.create_app(run_tracker_deps.Deps(store=self.store, publisher=self))
-        self.told: list[events.Event] = []
         self.workflow(WORKFLOW)
 
-    def publish(self, event: events.Event) -> None:
-        self.told.append(event)
-        super().publish(event)
-
     def start(self, **more: object) -> dict[str, Any]:
-        answer = self.functions["runs"].test_client().post("/runs", json={"workflow": "train", "project": "p", **more})
-        assert answer.status_code == 202, answer.text
+        response = self.functions["runs"].test_client().post("/runs", json={"workflow": "train", "project": "p", **more})
+        assert response.status_code == 202, response.text
         self.settle()
-        return dict(self.get(f"/runs?request={answer.json['request']}")[0])
+        return dict(self.get(f"/runs?request={response.json['request']}")[0])
 
     def succeed(self, name: str, step: str, **outputs: str) -> None:
-        """The engine tells that a step has succeeded."""
+        """The engine reports that a step has succeeded."""
         with self.store.read() as session:
             run_id = runs.get(session, name).id
         labels = {RUN_LABEL: run_id, STEP_LABEL: step}
@@ -66,16 +61,16 @@ class World(triggering.World):
             "taskResults": [{"name": key, "value": value} for key, value in outputs.items()],
         }
         data = {"taskRun": {"metadata": {"labels": labels}, "status": status}}
-        told = events.Event(f"{events.TEKTON_PREFIX}taskrun.successful.v1", "/engine", f"{name}/{step}", None, triggering.NOON, data)
-        self.hand("run_tracker", told)
+        report = events.Event(f"{events.TEKTON_PREFIX}taskrun.successful.v1", "/engine", f"{name}/{step}", None, triggering.NOON, data)
+        self.deliver_to("run_tracker", report)
 
     def executed(self, *steps: str) -> dict[str, Any]:
-        """A run whose steps succeed, told in this order."""
-        made = self.start()
+        """A run whose steps succeed, with reports in this order."""
+        run = self.start()
         outputs = {"builder": {"image": "trainer:1"}, "trainer": {"model": "models:/m/1"}}
         for step in steps:
-            self.succeed(made["name"], step, **outputs[step])
-        return made
+            self.succeed(run["name"], step, **outputs[step])
+        return run
 
 
 @pytest.fixture
@@ -83,12 +78,12 @@ def world(tmp_path: pathlib.Path) -> World:
     return World(tmp_path)
 
 
-def told(run: dict[str, Any]) -> list[tuple[str, str, str | None, str | None]]:
+def summary(run: dict[str, Any]) -> list[tuple[str, str, str | None, str | None]]:
     return [(step["name"], step["state"], step["reused_from"], step["not_reused"]) for step in run["steps"]]
 
 
 @pytest.mark.parametrize("order", [("builder", "trainer"), ("trainer", "builder")])
-def test_a_run_of_which_nothing_has_changed_is_over_without_an_engine(world: World, order: tuple[str, str]) -> None:
+def test_an_unchanged_run_finishes_without_an_engine(world: World, order: tuple[str, str]) -> None:
     first = world.executed(*order)
     submitted = list(world.engine.submitted)
 
@@ -96,14 +91,14 @@ def test_a_run_of_which_nothing_has_changed_is_over_without_an_engine(world: Wor
 
     assert world.engine.submitted == submitted
     assert (second["state"], second["outputs"]) == ("succeeded", {"model": "models:/m/1"})
-    assert told(second) == [("builder", "succeeded", first["name"], None), ("trainer", "succeeded", first["name"], None)]
-    # A third leads to the run that executed the steps, not to the one that reused them.
-    assert [origin for _, _, origin, _ in told(world.start())] == [first["name"]] * 2
+    assert summary(second) == [("builder", "succeeded", first["name"], None), ("trainer", "succeeded", first["name"], None)]
+    # A third run names the run that executed the steps, not the one that reused them.
+    assert [origin for _, _, origin, _ in summary(world.start())] == [first["name"]] * 2
     log = world.functions["runs"].test_client().get(f"/runs/{second['name']}/logs/builder")
     assert log.status_code == 200
 
 
-def test_of_a_reused_step_no_engine_is_asked_for_a_log_of_its_own(world: World) -> None:
+def test_a_reused_step_has_no_log_of_its_own_to_archive(world: World) -> None:
     first = world.executed("builder")
     second = world.start(inputs={"alpha": "2"})
     assert [step["reused_from"] for step in second["steps"]] == [first["name"], None]
@@ -112,11 +107,11 @@ def test_of_a_reused_step_no_engine_is_asked_for_a_log_of_its_own(world: World) 
         assert waiting == [(first["name"], "builder")]
 
 
-def test_what_reads_a_step_that_has_not_been_told_of_is_not_found(world: World) -> None:
+def test_a_step_is_found_once_the_steps_that_it_reads_are_reported(world: World) -> None:
     first = world.executed("trainer")
-    assert told(world.start())[1] == ("trainer", "queued", None, "it needs the outputs of step builder, which runs")
+    assert summary(world.start())[1] == ("trainer", "queued", None, "it needs the outputs of step builder, which runs")
     world.succeed(first["name"], "builder", image="trainer:1")
-    assert told(world.start(inputs={"alpha": "2"})) == [
+    assert summary(world.start(inputs={"alpha": "2"})) == [
         ("builder", "succeeded", first["name"], None),
         ("trainer", "queued", None, f"changed since {first['name']}: variable FUSEML_ALPHA"),
     ]
@@ -126,20 +121,20 @@ def test_another_project_reuses_nothing(world: World) -> None:
     world.executed("builder", "trainer")
     with world.store.write() as session:
         codesets.create_project(session, "q", "", triggering.NOON)
-    assert {reason for *_, reason in told(world.start(project="q"))[:1]} == {"it has not succeeded here with a cache before"}
+    assert {reason for *_, reason in summary(world.start(project="q"))[:1]} == {"no cached execution of this step exists"}
 
 
-def test_a_step_that_did_not_write_what_it_promised_is_executed_again(world: World) -> None:
+def test_a_step_that_did_not_write_its_output_is_executed_again(world: World) -> None:
     first = world.start()
     world.succeed(first["name"], "builder")
-    assert told(world.start())[0] == ("builder", "queued", None, "it has not succeeded here with a cache before")
+    assert summary(world.start())[0] == ("builder", "queued", None, "no cached execution of this step exists")
 
 
 def test_a_schedule_reuses_steps_too(world: World) -> None:
     def reached(due: str) -> dict[str, Any]:
-        world.hand("dispatcher", events.event(events.ScheduleReached(workflow="train", due=due), triggering.NOON))
+        world.deliver_to("dispatcher", events.event(events.ScheduleReached(workflow="train", due=due), triggering.NOON))
         return dict(world.get("/runs?workflow=train&limit=1")[0])
 
     first = reached("2026-11-22T03:00:00Z")
     world.succeed(first["name"], "builder", image="trainer:1")
-    assert told(reached("2026-11-23T03:00:00Z"))[0] == ("builder", "succeeded", first["name"], None)
+    assert summary(reached("2026-11-23T03:00:00Z"))[0] == ("builder", "succeeded", first["name"], None)

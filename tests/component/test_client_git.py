@@ -6,7 +6,6 @@ import base64
 import contextlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from dulwich.server import DictBackend
 
 from fuseml.client import git
 from fuseml.domain import errors
+from tests import commands
 from tests.component import canned_api
 
 PASSWORD = "canary-password-4711"
@@ -35,8 +35,7 @@ class Host:
         return git.Remote(self.url, "fuseml-demo", password, {**_ENVIRONMENT, **environment})
 
     def git(self, *arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=self.folder, env=_ENVIRONMENT, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        return commands.run(["git", *arguments], cwd=self.folder, environment=_ENVIRONMENT).stdout.strip()
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ def test_a_removed_file_is_gone_in_the_next_version_and_history_stays(host: Host
 
 
 def test_the_folder_and_a_repository_in_it_are_left_alone(host: Host, code: Path) -> None:
-    subprocess.run(["git", "init", "--quiet"], cwd=code, env=_ENVIRONMENT, check=True)
+    commands.run(["git", "init", "--quiet"], cwd=code, environment=_ENVIRONMENT)
     before = {path: path.stat().st_mtime_ns for path in sorted(code.rglob("*"))}
     host.remote(GIT_DIR=str(code / ".git")).push_folder(code, "From a checkout")
     assert {path: path.stat().st_mtime_ns for path in sorted(code.rglob("*"))} == before

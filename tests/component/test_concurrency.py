@@ -57,7 +57,7 @@ def submitted(world: triggering.World) -> list[str]:
 def test_runs_of_a_group_wait_for_one_another_and_say_for_whom(world: triggering.World) -> None:
     assigned(world, "queue")
     for commit in (A, B, C):
-        world.pushed(commit)
+        world.push(commit)
     world.settle()
     assert submitted(world) == ["train-1"]
     waiting = [(run["name"], run["waits_for"], run["concurrency_group"]) for run in world.get("/runs")]
@@ -75,12 +75,12 @@ def test_runs_of_a_group_wait_for_one_another_and_say_for_whom(world: triggering
 
 def test_a_run_that_waits_for_approval_keeps_its_place(world: triggering.World) -> None:
     assigned(world, "queue")
-    world.pushed(A)
-    world.pushed(B)
+    world.push(A)
+    world.push(B)
     world.settle()
     with world.store.write() as session:
         runs.get(session, "train-1").state = "waiting"
-    world.pushed(C, ref="refs/heads/other")
+    world.push(C, ref="refs/heads/other")
     world.settle()
     assert submitted(world) == ["train-1"]
     assert world.run("train-2")["waits_for"] == "train-1"
@@ -89,7 +89,7 @@ def test_a_run_that_waits_for_approval_keeps_its_place(world: triggering.World) 
 def test_a_queued_run_that_is_cancelled_gives_its_place_away(world: triggering.World) -> None:
     assigned(world, "queue")
     for commit in (A, B, C):
-        world.pushed(commit)
+        world.push(commit)
     world.settle()
     assert world.functions["runs"].test_client().post("/runs/train-2/cancel").status_code == 202
     world.settle()
@@ -102,7 +102,7 @@ def test_a_queued_run_that_is_cancelled_gives_its_place_away(world: triggering.W
 def test_a_named_group_is_shared_by_the_workflows_of_its_project_and_told_apart_by_inputs(world: triggering.World) -> None:
     assigned(world, "queue", "train", "gpu-{{ inputs.stage }}")
     assigned(world, "queue", "serve", "gpu-{{ inputs.stage }}")
-    world.pushed(A)
+    world.push(A)
     world.settle()
     assert len(submitted(world)) == 1
     assert {run["concurrency_group"] for run in world.get("/runs")} == {"p/gpu-test"}
@@ -114,7 +114,7 @@ def test_a_named_group_is_shared_by_the_workflows_of_its_project_and_told_apart_
 
 def test_a_run_that_somebody_asks_for_waits_like_any_other(world: triggering.World) -> None:
     assigned(world, "queue")
-    world.pushed(A)
+    world.push(A)
     world.settle()
     assert world.functions["runs"].test_client().post("/runs/train-1/rerun").status_code == 202
     world.settle()
@@ -124,7 +124,7 @@ def test_a_run_that_somebody_asks_for_waits_like_any_other(world: triggering.Wor
 def test_a_newer_run_cancels_the_older_ones_and_starts_when_they_have_ended(world: triggering.World) -> None:
     assigned(world, "cancel")
     for commit in (A, B, C):
-        world.pushed(commit)
+        world.push(commit)
     world.settle()
     # The second one never reached the engine; the first one has to be stopped there.
     assert world.states() == {"train-1": "queued", "train-2": "cancelled", "train-3": "queued"}
@@ -139,9 +139,9 @@ def test_a_newer_run_cancels_the_older_ones_and_starts_when_they_have_ended(worl
 @pytest.mark.parametrize("is_over", [False, True], ids=["while it runs", "after its end"])
 def test_a_push_that_comes_late_is_superseded_by_the_newer_one(world: triggering.World, is_over: bool) -> None:
     assigned(world, "cancel")
-    late = world.pushed(A)
+    late = world.push(A)
     world.events.clear()
-    world.pushed(B)
+    world.push(B)
     world.settle()
     if is_over:
         world.finish("train-1")
@@ -157,9 +157,9 @@ def test_a_push_that_comes_late_is_superseded_by_the_newer_one(world: triggering
 
 def test_a_late_push_to_another_branch_is_no_older_one(world: triggering.World) -> None:
     assigned(world, "cancel")
-    late = world.pushed(A, ref="refs/heads/other")
+    late = world.push(A, ref="refs/heads/other")
     world.events.clear()
-    world.pushed(B)
+    world.push(B)
     world.settle()
     world.deliver(late)
     world.settle()
@@ -168,19 +168,19 @@ def test_a_late_push_to_another_branch_is_no_older_one(world: triggering.World) 
 
 def test_a_run_that_cannot_start_supersedes_nothing(world: triggering.World) -> None:
     assigned(world, "cancel")
-    world.pushed(A)
+    world.push(A)
     world.settle()
     changed = document("cancel") + "    extensions: [{name: store, service_resource: s3}]\n"
     assert world.functions["workflows"].test_client().put("/workflows/train", data=changed).status_code == 200
-    world.pushed(B)
+    world.push(B)
     world.settle()
     assert (world.states(), world.engine.cancelled) == ({"train-1": "queued", "train-2": "failed"}, {})
 
 
 def test_a_lost_end_of_a_run_is_made_good_by_the_sweep(world: triggering.World) -> None:
     assigned(world, "queue")
-    world.pushed(A)
-    world.pushed(B)
+    world.push(A)
+    world.push(B)
     world.settle()
     with world.store.read() as session:
         assert runs.unsubmitted(session) == [], "the sweep leaves alone what only waits for its turn"
@@ -218,7 +218,7 @@ class Interleaving(RuleBasedStateMachine):
     @rule()
     def push(self) -> None:
         self.commits += 1
-        self.world.pushed(f"{self.commits:040x}")
+        self.world.push(f"{self.commits:040x}")
 
     @precondition(lambda self: self.world.events)
     @rule(data=st.data())
@@ -318,5 +318,5 @@ TestQueueing = Queueing.TestCase
 TestQueueingToAsk = QueueingToAsk.TestCase
 TestCancellingWhileAsking = CancellingWhileAsking.TestCase
 TestCancelling = Cancelling.TestCase
-TestQueueing.settings = TestCancelling.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
-TestQueueingToAsk.settings = TestCancellingWhileAsking.settings = settings(max_examples=5, stateful_step_count=25, deadline=None)
+TestQueueing.settings = TestCancelling.settings = settings(max_examples=10, stateful_step_count=25)
+TestQueueingToAsk.settings = TestCancellingWhileAsking.settings = settings(max_examples=5, stateful_step_count=25)

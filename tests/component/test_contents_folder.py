@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from fuseml.contents import filesystem
 from fuseml.domain import errors
+from tests import commands
 
 KEY = "runs/1f0c/trainer.log"
 
@@ -46,7 +45,7 @@ def blocks():
     os.kill(os.getpid(), signal.SIGKILL)
 filesystem.FileContents(pathlib.Path({str(tmp_path)!r})).put({KEY!r}, blocks())
 """
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    commands.python(program, code=-9)
     assert b"".join(store.get(KEY)) == b"old"
     [rest] = [path for path in files(tmp_path) if path != KEY]
     # Somebody else may still be writing.
@@ -79,7 +78,7 @@ try:
 except errors.TemporaryError as error:
     print(error.message)
 """
-    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    said = commands.python(program).stdout
     assert said == "the folder of contents cannot be used for 'a' now: File too large\n"
     assert files(tmp_path) == []
 

@@ -1,4 +1,4 @@
-"""Why something started, and why nothing did, is written down when it is decided."""
+"""Decisions: the reasons for which events started runs, or none, are recorded when they are made."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def deliver(client: Any, payload: events.Payload, time: str = NOON) -> events.Ev
     return event
 
 
-def decided(store: database.Database, event: events.Event) -> Sequence[tuple[str | None, str | None, str]]:
+def reasons_of(store: database.Database, event: events.Event) -> Sequence[tuple[str | None, str | None, str]]:
     with store.read() as session:
         return [(row.workflow, row.run, row.reason) for row in decisions.of_event(session, event.source, event.id)]
 
@@ -90,54 +90,56 @@ def assign(store: database.Database, pattern: str = "code://demo/x", **on: Any) 
 PUSHED = events.CodesetPushed(project="demo", codeset="x", ref="refs/heads/main", commit=COMMIT, paths=["README.md"])
 
 
-def test_a_push_that_nothing_is_assigned_to_says_so(store: database.Database, dispatcher: Any) -> None:
+def test_a_push_without_an_assigned_workflow_records_that_reason(store: database.Database, dispatcher: Any) -> None:
     event = deliver(dispatcher, PUSHED)
-    assert decided(store, event) == [(None, None, "no workflow is assigned to code://demo/x")]
+    assert reasons_of(store, event) == [(None, None, "no workflow is assigned to code://demo/x")]
 
 
-def test_a_path_filter_is_the_reason(store: database.Database, dispatcher: Any) -> None:
+def test_a_path_filter_is_recorded_as_the_reason(store: database.Database, dispatcher: Any) -> None:
     assign(store, push={"paths": ["src/**"]})
-    assert decided(store, deliver(dispatcher, PUSHED)) == [("train", None, "no changed file matches src/**")]
+    assert reasons_of(store, deliver(dispatcher, PUSHED)) == [("train", None, "no changed file matches src/**")]
     with store.read() as session:
         assert [row.reason for row in decisions.of_commit(session, COMMIT[:7])] == ["no changed file matches src/**"]
 
 
-def test_a_codeset_that_is_gone_is_the_reason(store: database.Database, dispatcher: Any) -> None:
+def test_a_removed_codeset_is_recorded_as_the_reason(store: database.Database, dispatcher: Any) -> None:
     gone = PUSHED.model_copy(update={"codeset": "gone"})
-    assert decided(store, deliver(dispatcher, gone)) == [(None, None, "codeset demo/gone is not registered any more, or anew since")]
+    assert reasons_of(store, deliver(dispatcher, gone)) == [(None, None, "codeset demo/gone was removed, or removed and registered again")]
 
 
-def test_a_run_is_named_with_what_spoke_for_it_and_the_second_way_to_it_too(store: database.Database, dispatcher: Any) -> None:
+def test_a_run_is_recorded_with_its_reason_and_again_for_a_second_event(store: database.Database, dispatcher: Any) -> None:
     assign(store)
-    assert decided(store, deliver(dispatcher, PUSHED)) == [("train", "train-1", "refs/heads/main was pushed")]
+    assert reasons_of(store, deliver(dispatcher, PUSHED)) == [("train", "train-1", "refs/heads/main was pushed")]
     other = PUSHED.model_copy(update={"ref": "refs/heads/other"})
-    [(workflow, run, reason)] = decided(store, deliver(dispatcher, other))
+    [(workflow, run, reason)] = reasons_of(store, deliver(dispatcher, other))
     assert (workflow, run) == ("train", "train-1")
-    assert reason == "train-1 was there already, for the same revision and inputs"
+    assert reason == "train-1 exists already for the same revision and inputs"
 
 
 @pytest.mark.parametrize(
     ("pattern", "reason"),
     [
         ("code://demo/x", "nothing was pushed to the main branch of demo/x yet; the first push starts it"),
-        ("model://*", "it starts with the next artifact that fits model://*"),
+        ("model://*", "it starts with the next artifact that matches model://*"),
     ],
 )
-def test_an_assignment_that_starts_nothing_yet_says_what_will(pattern: str, reason: str, store: database.Database, dispatcher: Any) -> None:
+def test_an_assignment_that_starts_nothing_yet_records_which_event_will(
+    pattern: str, reason: str, store: database.Database, dispatcher: Any
+) -> None:
     assign(store, pattern)
     event = deliver(dispatcher, events.WorkflowAssigned(workflow="train", pattern=pattern, assignment="a1"))
-    assert decided(store, event) == [("train", None, reason)]
+    assert reasons_of(store, event) == [("train", None, reason)]
     event = deliver(dispatcher, events.WorkflowAssigned(workflow="train", pattern=pattern, assignment="a2"))
-    assert decided(store, event) == [("train", None, "the assignment was taken back since")]
+    assert reasons_of(store, event) == [("train", None, "the assignment was removed")]
 
 
-def test_a_model_starts_what_is_assigned_to_it_or_says_why_not(store: database.Database, dispatcher: Any) -> None:
+def test_a_model_starts_the_assigned_workflow_or_records_the_reason(store: database.Database, dispatcher: Any) -> None:
     recorded = {"kind": "model", "project": "demo", "name": "m"}
     first = deliver(dispatcher, events.ArtifactRecorded(address="model://demo/m/1", version="1", **recorded))
-    assert decided(store, first) == [(None, None, "no workflow is assigned to model://demo/m")]
+    assert reasons_of(store, first) == [(None, None, "no workflow is assigned to model://demo/m")]
     assign(store, "model://demo/*")
     second = deliver(dispatcher, events.ArtifactRecorded(address="model://demo/m/2", version="2", **recorded))
-    assert decided(store, second) == [("train", "train-1", "model://demo/m/2 was recorded")]
+    assert reasons_of(store, second) == [("train", "train-1", "model://demo/m/2 was recorded")]
 
 
 # Deliveries that become no event
@@ -150,7 +152,7 @@ def push_body(codeset: str = "x", after: str = COMMIT) -> bytes:
     ).encode()
 
 
-def told(body: bytes, secret: str = "s3cret", event: str = "push", delivery: str = "d-1") -> dict[str, Any]:
+def signed(body: bytes, secret: str = "s3cret", event: str = "push", delivery: str = "d-1") -> dict[str, Any]:
     signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     headers = {"X-Gitea-Event": event, "X-Gitea-Delivery": delivery, "X-Gitea-Signature": signature, "Content-Type": "application/json"}
     return {"headers": headers, "data": body}
@@ -166,9 +168,9 @@ def declined(store: database.Database) -> list[tuple[str, str, str | None]]:
         return [(row.subject, row.outcome, row.commit) for row in decisions.declined(session)]
 
 
-def test_a_refused_delivery_is_remembered_without_body_and_signature(store: database.Database, ingress: Any) -> None:
+def test_a_refused_delivery_is_recorded_without_body_and_signature(store: database.Database, ingress: Any) -> None:
     body = push_body()
-    assert ingress.post("/webhooks/gitea", **told(body, secret="other")).status_code == 401
+    assert ingress.post("/webhooks/gitea", **signed(body, secret="other")).status_code == 401
     with store.read() as session:
         [row] = decisions.declined(session, commit=COMMIT[:7])
     assert (row.ingress, row.subject, row.delivery, row.outcome, row.commit) == ("gitea", "demo/x", "d-1", "refused", COMMIT)
@@ -178,34 +180,34 @@ def test_a_refused_delivery_is_remembered_without_body_and_signature(store: data
     assert hmac.new(b"other", body, hashlib.sha256).hexdigest() not in stored
 
 
-def test_an_ignored_delivery_is_remembered_with_its_reason(store: database.Database, ingress: Any) -> None:
-    assert ingress.post("/webhooks/gitea", **told(push_body(after="0" * 40))).status_code == 202
+def test_an_ignored_delivery_is_recorded_with_its_reason(store: database.Database, ingress: Any) -> None:
+    assert ingress.post("/webhooks/gitea", **signed(push_body(after="0" * 40))).status_code == 202
     with store.read() as session:
         [row] = decisions.declined(session, subject="demo/x")
     assert (row.outcome, row.reason) == ("ignored", "refs/heads/main was deleted: there is no commit to work on")
 
 
-def test_a_push_that_was_told_before_is_a_duplicate(store: database.Database, ingress: Any) -> None:
-    assert ingress.post("/webhooks/gitea", **told(push_body())).status_code == 202
+def test_a_push_that_was_delivered_before_is_a_duplicate(store: database.Database, ingress: Any) -> None:
+    assert ingress.post("/webhooks/gitea", **signed(push_body())).status_code == 202
     assert declined(store) == []
     with store.write() as session:
         # The publisher of this test writes no ledger.
         deliveries.accept(session, events.event(PUSHED.model_copy(update={"registered": NOON}), NOON), [], NOON, 0)
-    assert ingress.post("/webhooks/gitea", **told(push_body(), delivery="d-2")).status_code == 202
+    assert ingress.post("/webhooks/gitea", **signed(push_body(), delivery="d-2")).status_code == 202
     assert declined(store) == [("demo/x", "duplicate", COMMIT)]
 
 
-def test_an_event_says_which_delivery_led_to_it(store: database.Database, keyring: secrets.Keyring) -> None:
+def test_an_event_names_the_delivery_that_caused_it(store: database.Database, keyring: secrets.Keyring) -> None:
     publisher = endpoint.Publisher()
     client = gitea_app.create_app(gitea_deps.Deps(store=store, publisher=publisher, keyring=keyring)).test_client()
-    assert client.post("/webhooks/gitea", **told(push_body())).status_code == 202
+    assert client.post("/webhooks/gitea", **signed(push_body())).status_code == 202
     assert [event.cause for event in publisher.taken] == [("/webhooks/gitea", "d-1")]
 
 
-def test_strangers_push_out_only_strangers(store: database.Database, ingress: Any) -> None:
-    assert ingress.post("/webhooks/gitea", **told(push_body(), secret="other")).status_code == 401
+def test_deliveries_of_unknown_senders_displace_only_one_another(store: database.Database, ingress: Any) -> None:
+    assert ingress.post("/webhooks/gitea", **signed(push_body(), secret="other")).status_code == 401
     for number in range(decisions.PER_BUCKET + 20):
-        assert ingress.post("/webhooks/gitea", **told(push_body(f"{'y' * 600}{number}"))).status_code == 401
+        assert ingress.post("/webhooks/gitea", **signed(push_body(f"{'y' * 600}{number}"))).status_code == 401
     assert ingress.post("/webhooks/gitea", data=b"no JSON").status_code == 400
     with store.read() as session:
         rows = session.exec(sqlmodel.select(decision_rows.DeclinedDelivery)).all()
@@ -214,18 +216,18 @@ def test_strangers_push_out_only_strangers(store: database.Database, ingress: An
     assert max(len(row.subject) for row in rows) == 500
 
 
-def test_a_tracking_server_s_declined_deliveries_are_remembered_too(store: database.Database, keyring: secrets.Keyring) -> None:
+def test_declined_deliveries_of_a_tracking_server_are_recorded(store: database.Database, keyring: secrets.Keyring) -> None:
     deps = mlflow_deps.Deps(store=store, publisher=endpoint.Publisher(), keyring=keyring, now=lambda: 0.0)
     client = mlflow_app.create_app(deps).test_client()
-    answer = client.post("/webhooks/mlflow/tracker", data=b"{}", headers={"X-MLflow-Delivery-Id": "d-9"})
-    assert answer.status_code == 401
+    response = client.post("/webhooks/mlflow/tracker", data=b"{}", headers={"X-MLflow-Delivery-Id": "d-9"})
+    assert response.status_code == 401
     with store.read() as session:
         [row] = decisions.declined(session)
     assert (row.ingress, row.subject, row.bucket, row.delivery, row.outcome) == ("mlflow", "tracker", "", "d-9", "refused")
     assert "no webhook of tracker is known" in row.reason
 
 
-def test_what_is_old_is_forgotten(store: database.Database) -> None:
+def test_old_decisions_and_deliveries_are_deleted(store: database.Database) -> None:
     event = events.event(PUSHED, NOON)
     with store.write() as session:
         decisions.record(session, event, "old", "2020-01-01T00:00:00.000000Z")
@@ -236,7 +238,7 @@ def test_what_is_old_is_forgotten(store: database.Database) -> None:
             )
     with store.write() as session:
         decisions.forget(session, "2020-06-01T00:00:00.000000Z")
-    assert [reason for _, _, reason in decided(store, event)] == ["new"]
+    assert [reason for _, _, reason in reasons_of(store, event)] == ["new"]
     with store.read() as session:
         assert [row.reason[:4] for row in decisions.declined(session)] == ["2021"]
-        assert outbox.waiting(session, 0, 9) == []
+        assert outbox.pending(session, 0, 9) == []

@@ -39,7 +39,7 @@ STORE: dict[str, Any] = {
 # Discovery asks addresses; whatever is generated for it must not be asked from a test.
 registry_api = schemathesis.openapi.from_wsgi("/openapi.json", REGISTRY.app).exclude(path="/extensions/discover")
 resolver_api = schemathesis.openapi.from_wsgi("/openapi.json", RESOLVER)
-FUZZ = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+FUZZ = settings(max_examples=12, suppress_health_check=list(HealthCheck), derandomize=True)
 PROMISES = [
     checks.not_a_server_error,
     checks.status_code_conformance,

@@ -21,6 +21,7 @@ from functions.gateway import description
 from fuseml.domain import events
 from fuseml.runtime import auth, catalog, http, openapi, secrets
 from fuseml.store import database
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -88,7 +89,7 @@ def client(cluster: Cluster) -> Iterator[FlaskClient]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        deps = gateway_deps.Deps(functions_url=f"http://127.0.0.1:{server.server_port}/{{function}}", timeout=5)
+        deps = gateway_deps.Deps(functions_url=f"http://127.0.0.1:{server.server_port}/{{function}}", timeout=PATIENCE)
         yield gateway_app.create_app(deps).test_client()
     finally:
         server.shutdown()
@@ -133,7 +134,7 @@ def test_the_gateway_speaks_for_itself(client: FlaskClient, cluster: Cluster) ->
 
 
 def test_a_function_that_cannot_be_reached_is_told_as_temporary() -> None:
-    gateway = gateway_app.create_app(gateway_deps.Deps(functions_url="http://127.0.0.1:9/{function}", timeout=1)).test_client()
+    gateway = gateway_app.create_app(gateway_deps.Deps(functions_url="http://127.0.0.1:9/{function}", timeout=PATIENCE)).test_client()
     answer = gateway.get("/runs")
     assert (answer.status_code, answer.get_json()["temporary"], "runs" in answer.get_json()["message"]) == (503, True, True)
     assert answer.headers["Retry-After"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from dulwich import objects
 
 from fuseml.domain import errors
 from fuseml.githosts import payload
+from tests import commands
 
 from . import githost
 
@@ -117,4 +116,4 @@ def test_invalid_names_are_rejected(server: githost.Server, name: str) -> None:
 
 def test_the_application_starts_without_dulwich() -> None:
     code = "import sys, fuseml.githosts.smart_http; sys.exit('dulwich' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    commands.python(code)

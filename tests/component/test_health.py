@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.probes.targets import Target
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import extensions
+from tests.waiting import PATIENCE
 
 from . import extensions_app, tools
 from .test_probes import closed_port
@@ -277,18 +278,20 @@ def test_an_older_finding_does_not_replace_a_newer_one(house: House) -> None:
     assert house.health() == newer
 
 
-def test_many_endpoints_are_asked_side_by_side(house: House) -> None:
+def test_many_endpoints_are_asked_side_by_side(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     urls = [f"http://127.0.0.1:{port}" for port in range(1, 41)]
     service = {"id": "api", "endpoints": [{"url": url} for url in urls]}
     house.registry.client.post("/extensions", json={"id": "tool", "services": [service]})
 
-    def slow(_resource: str, _target: Target) -> str | None:
-        time.sleep(0.1)
+    # Nothing is answered before so many have been asked.
+    together = threading.Barrier(8, timeout=PATIENCE)
+
+    def answered_together(_resource: str, _target: Target) -> str | None:
+        together.wait()
         return None
 
-    started = time.monotonic()
-    house.tick(check=slow)
-    assert time.monotonic() - started < 2
+    monkeypatch.setattr("functions.housekeeper.health._SECONDS", PATIENCE)
+    house.tick(check=answered_together)
     assert {endpoint["status"]["health"]["state"] for endpoint in house.record()["services"][0]["endpoints"]} == {"healthy"}
 
 

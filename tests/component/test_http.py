@@ -23,6 +23,7 @@ from fuseml.domain.documents import document
 from fuseml.runtime import auth, openapi, settings
 from fuseml.runtime import http as runtime_http
 from fuseml.runtime.telemetry import logs
+from tests.waiting import PATIENCE
 
 ADMIN, WORKLOAD = "admin-token", "workload-token"
 TOKENS = auth.Tokens({auth.digest_of(ADMIN): auth.Caller("admin", "admin"), auth.digest_of(WORKLOAD): auth.Caller("workload", "workload")})
@@ -313,13 +314,13 @@ def port() -> Iterator[int]:
     thread.start()
     yield server.effective_port
     server.trigger.pull_trigger(lambda: server.asyncore.close_all(server._map))
-    thread.join(5)
+    thread.join(PATIENCE)
     server.task_dispatcher.shutdown()
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["counted", "chunked"])
 def test_a_body_of_fifty_megabytes_is_refused(port: int, chunked: bool) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     size = 50 << 20
     body = (bytes(1 << 20) for _ in range(50)) if chunked else bytes(size)
     headers = {"Authorization": f"Bearer {ADMIN}", "Content-Type": "application/json", **({} if chunked else {"Content-Length": str(size)})}

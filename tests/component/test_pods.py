@@ -6,7 +6,6 @@ import contextlib
 import pathlib
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -19,6 +18,7 @@ from fuseml.runtime import clock, cloudevents
 from fuseml.store import database
 from fuseml.store.tables import artifact_rows
 from tests import postgresql
+from tests.waiting import PATIENCE, wait_until
 
 from . import endpoint, pods
 
@@ -103,13 +103,6 @@ def waiting(store: database.Database) -> Callable[[], bool]:
     return is_waiting
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @contextlib.contextmanager
 def handling(artifacts: pods.Pod, store: database.Database) -> Iterator[BlockedDelivery]:
     """The process handles the event, blocked until the end of the block."""
@@ -118,7 +111,7 @@ def handling(artifacts: pods.Pod, store: database.Database) -> Iterator[BlockedD
     with store.write() as session:
         session.connection()
         delivery = BlockedDelivery(artifacts)
-        until(waiting(store))
+        wait_until(waiting(store), "the event to be handled")
         yield delivery
 
 
@@ -129,7 +122,7 @@ def test_sigterm_lets_a_process_finish_its_request(artifacts: pods.Pod, store: d
             artifacts.exit_code(1)
     response = delivery.result()
     assert response is not None and response.status == 200, artifacts.log.read_text()
-    assert artifacts.exit_code(30) == 0
+    assert artifacts.exit_code(PATIENCE) == 0
     assert endpoint.count(store, artifact_rows.Artifact) == 1
 
 
@@ -152,7 +145,7 @@ def test_the_graceful_timeout_limits_the_shutdown(artifacts: pods.Pod, store: da
     artifacts.arguments = ("--graceful-timeout", "1")
     with handling(artifacts, store) as delivery:
         artifacts.terminate()
-        artifacts.exit_code(30)
+        artifacts.exit_code(PATIENCE)
         # Without a response, the broker redelivers the event.
         assert delivery.result() is None
     assert endpoint.count(store, artifact_rows.Artifact) == 0

@@ -21,7 +21,7 @@ NOON = "2026-01-01T12:00:00.000000Z"
 NEW_ID = registry.id_source(random.Random(2))
 ANYBODY = selector.Context()
 # One database for all examples of a property: each replaces what is in it.
-SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 
 
 def fill(store: database.Database, records: Sequence[extension.Extension]) -> None:

@@ -1,173 +1,23 @@
-"""Asking for runs: refused at once where nothing can run, one run for each request, and whole plans for the engine."""
+"""Requests for runs: impossible ones are refused at once, each other one makes one run, and the engine gets whole plans."""
 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 import sqlmodel
 from flask.testing import FlaskClient
 
-from functions.dispatcher import app as dispatcher_app
-from functions.dispatcher import deps as dispatcher_deps
-from functions.runs import app as runs_app
-from functions.runs import deps as runs_deps
-from functions.workflows import app as workflows_app
-from functions.workflows import deps as workflows_deps
-from fuseml import engines
-from fuseml.domain import errors, events, plans
-from fuseml.domain.registry import extension
-from fuseml.githosts import embedded
-from fuseml.runtime import auth, cloudevents, secrets
+from fuseml.domain import events, plans
 from fuseml.store import codesets, database, extensions, runs
 from fuseml.store.tables import codeset_rows, outbox_rows
-
-NOON = "2026-11-21T12:00:00.000000Z"
-FIRST, SECOND = "a" * 40, "b" * 40
-DOCUMENT = """
-name: train
-inputs:
-  - name: code
-    type: codeset
-  - name: alpha
-    default: "1"
-outputs:
-  - name: model
-steps:
-  - name: prepare
-    image: shell:1
-    inputs:
-      - codeset: {name: code}
-    extensions:
-      - name: store
-        service_resource: s3
-    outputs:
-      - name: data
-  - name: fit
-    image: shell:1
-    inputs:
-      - codeset: {name: code}
-      - name: alpha
-        value: "{{ inputs.alpha }}"
-      - name: data
-        value: "{{ steps.prepare.outputs.data }}"
-    outputs:
-      - name: model
-"""
-
-
-class Engine:
-    """Takes plans and remembers them with their secrets."""
-
-    def __init__(self) -> None:
-        self.plans: list[plans.Plan] = []
-        self.secrets: list[Mapping[str, str]] = []
-        self.refusal = ""
-
-    def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
-        if self.refusal:
-            raise errors.PermanentError(self.refusal)
-        self.plans.append(plan)
-        self.secrets.append(secrets)
-
-    def cancel(self, run_id: str, reason: str) -> None:
-        """Nothing runs."""
-
-    def observe(self, run_id: str) -> Sequence[events.Event]:
-        return []
-
-    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
-        return engines.LogChunk(f"{step} of {run_id}\n".encode(), 1, complete=True)
-
-    def forget(self, run_id: str) -> None:
-        """Nothing is remembered."""
-
-
-class System:
-    """`runs`, `workflows` and `dispatcher` over one database; `publish` keeps events until `deliver` hands them to `dispatcher`."""
-
-    def __init__(self, store: database.Database, folder: pathlib.Path) -> None:
-        self.store, self.engine, self.events = store, self.make_engine(), list[events.Event]()
-        keyring = secrets.Keyring([secrets.new_key()])
-        tokens = auth.Tokens({}, anonymous=True)
-        site = {"zone": "", "namespace": "workloads"}
-        common = {"store": store, "publisher": self}
-        git = embedded.EmbeddedGitHost(folder / "git", "http://git")
-        self.runs = runs_app.create_app(
-            runs_deps.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **site)
-        ).test_client()
-        self.workflows = workflows_app.create_app(
-            workflows_deps.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **site)
-        ).test_client()
-        self.dispatcher = dispatcher_app.create_app(
-            dispatcher_deps.Deps(**common, git=git, engine=self.engine, keyring=keyring, **site)
-        ).test_client()
-        self._register(keyring)
-
-    def make_engine(self) -> Engine:
-        return Engine()
-
-    def _register(self, keyring: secrets.Keyring) -> None:
-        credentials = extension.Credentials(id="default", configuration={"AWS_SECRET_ACCESS_KEY": keyring.seal("canary")})
-        endpoint = extension.Endpoint(url="http://s3", type="internal", configuration={"S3_ENDPOINT_URL": "http://s3"})
-        service = extension.Service(id="store", resource="s3", endpoints=(endpoint,), credentials=(credentials,))
-        with self.store.write() as session:
-            codesets.create_project(session, "p", "", NOON)
-            codeset = codeset_rows.Codeset(project="p", name="code", url="http://git/p/code.git", webhook_secret="x", created=NOON)
-            codesets.add_codeset(session, codeset)
-            codesets.announce(session, codeset, "refs/heads/main", FIRST, NOON)
-            extensions.add(session, extension.Extension(id="minio", services=(service,)), NOON)
-        assert self.workflows.post("/workflows", data=DOCUMENT).status_code == 201
-        self.events.clear()
-
-    def publish(self, event: events.Event) -> None:
-        self.events.append(event)
-
-    def deliver(self, times: int = 1) -> None:
-        """Hand what was asked to the dispatcher, `times` times each."""
-        waiting = [event for event in self.events if event.type == events.RunRequested.TYPE]
-        self.events.clear()
-        for event in waiting:
-            for _ in range(times):
-                headers, body = cloudevents.encode(event)
-                answer = self.dispatcher.post("/", headers=headers, data=body)
-                assert answer.status_code in (200, 204), answer.text
-
-    def ask(self, path: str, body: object = None) -> dict[str, Any]:
-        """Ask, have it dispatched, and show the run."""
-        answer = self.runs.post(path, json=body) if body is not None else self.runs.post(path)
-        assert answer.status_code == 202, answer.text
-        self.deliver()
-        [run] = self.runs.get(f"/runs?request={answer.json['request']}").json
-        return dict(run)
-
-    def start(self, **more: object) -> dict[str, Any]:
-        return self.ask("/runs", {"workflow": "train", "project": "p", "codeset": "code", **more})
-
-    def finish(self, name: str, state: str, **succeeded: Mapping[str, str]) -> None:
-        """Let the run end in `state`, with the outputs of the steps that have succeeded."""
-        with self.store.write() as session:
-            row = runs.get(session, name)
-            row.state, row.cause = state, "it was too hard"
-            for step in runs.steps(session, [row.id]):
-                if step.reused_from is None:
-                    step.state = "succeeded" if step.name in succeeded else "failed"
-                    step.outputs = dict(succeeded.get(step.name, {}))
-
-    def plan_of(self, run: Mapping[str, Any]) -> plans.Plan:
-        return plans.Plan.model_validate(self.runs.get(f"/runs/{run['name']}/plan").json)
+from tests.component.requesting import DOCUMENT, FIRST, NOON, SECOND, System, refused
 
 
 @pytest.fixture
 def system(store: database.Database, tmp_path: pathlib.Path) -> System:
     return System(store, tmp_path)
-
-
-def refused(answer: Any, status: int) -> str:
-    assert answer.status_code == status, answer.text
-    return str(answer.json["message"])
 
 
 def test_a_run_starts_with_inputs_of_its_own_on_the_newest_commit(system: System) -> None:
@@ -176,17 +26,17 @@ def test_a_run_starts_with_inputs_of_its_own_on_the_newest_commit(system: System
     assert (run["name"], run["commit"], run["state"]) == ("train-1", FIRST, "queued")
     assert run["inputs"] == {"code": f"code://p/code/{FIRST}", "alpha": "0.5"}
     assert (run["trigger"]["kind"], run["trigger"]["action"], run["trigger"]["of"]) == ("run.requested", "start", None)
-    [submitted] = system.engine.plans
-    assert (submitted.id, submitted.inputs) == (run["id"], {"alpha": "0.5"})
+    [plan] = system.engine.plans
+    assert (plan.id, plan.inputs) == (run["id"], {"alpha": "0.5"})
     assert system.engine.secrets == [{"minio/store/default/AWS_SECRET_ACCESS_KEY": "canary"}]
 
 
-def test_a_request_that_is_delivered_again_makes_one_run_and_another_one_makes_another(system: System) -> None:
-    wish = {"workflow": "train", "project": "p", "codeset": "code"}
-    system.runs.post("/runs", json=wish)
+def test_a_repeated_request_makes_one_run_and_another_request_makes_another(system: System) -> None:
+    body = {"workflow": "train", "project": "p", "codeset": "code"}
+    system.runs.post("/runs", json=body)
     [event] = [event for event in system.events if event.type == events.RunRequested.TYPE]
     system.deliver(times=3)
-    # Also when nobody remembers the event: the run remembers the request.
+    # Also without the record of handled events: the run records its request.
     with system.store.write() as session:
         for row in session.exec(sqlmodel.select(outbox_rows.HandledEvent)):
             session.delete(row)
@@ -194,13 +44,13 @@ def test_a_request_that_is_delivered_again_makes_one_run_and_another_one_makes_a
     system.deliver()
     assert [run["name"] for run in system.runs.get("/runs").json] == ["train-1"]
 
-    system.runs.post("/runs", json=wish)
+    system.runs.post("/runs", json=body)
     system.deliver()
     assert [run["name"] for run in system.runs.get("/runs").json] == ["train-2", "train-1"]
 
 
 @pytest.mark.parametrize(
-    ("wish", "status", "told"),
+    ("body", "status", "message"),
     [
         ({"workflow": "nothing"}, 404, "no workflow named 'nothing'"),
         ({"codeset": "nothing"}, 404, "no codeset p/nothing"),
@@ -213,30 +63,30 @@ def test_a_request_that_is_delivered_again_makes_one_run_and_another_one_makes_a
         ({"wrokflow": "train"}, 400, "unknown key 'wrokflow'"),
     ],
 )
-def test_what_cannot_run_is_refused_at_once(system: System, wish: dict[str, object], status: int, told: str) -> None:
-    known = {"workflow": "train", "project": "p", "codeset": "code"}
-    assert told in refused(system.runs.post("/runs", json={**known, **wish}), status)
+def test_an_impossible_run_is_refused_at_once(system: System, body: dict[str, object], status: int, message: str) -> None:
+    defaults = {"workflow": "train", "project": "p", "codeset": "code"}
+    assert message in refused(system.runs.post("/runs", json={**defaults, **body}), status)
     assert system.events == []
 
 
-def test_a_codeset_without_a_commit_is_told(system: System) -> None:
+def test_a_codeset_without_a_commit_is_refused(system: System) -> None:
     with system.store.write() as session:
         empty = codeset_rows.Codeset(project="p", name="empty", url="http://git/p/empty.git", webhook_secret="x", created=NOON)
         codesets.add_codeset(session, empty)
-    wish = {"workflow": "train", "project": "p", "codeset": "empty"}
-    assert "nothing was pushed to the main branch of p/empty yet" in refused(system.runs.post("/runs", json=wish), 409)
-    assert system.runs.post("/runs", json={**wish, "commit": SECOND}).status_code == 202
+    body = {"workflow": "train", "project": "p", "codeset": "empty"}
+    assert "nothing was pushed to the main branch of p/empty yet" in refused(system.runs.post("/runs", json=body), 409)
+    assert system.runs.post("/runs", json={**body, "commit": SECOND}).status_code == 202
 
 
 def test_a_selector_without_a_match_is_refused_at_once(system: System) -> None:
     with system.store.write() as session:
         extensions.remove(session, "minio")
-    answer = system.runs.post("/runs", json={"workflow": "train", "project": "p", "codeset": "code"})
-    assert "step 'prepare': selector 'store' found nothing" in refused(answer, 422)
+    response = system.runs.post("/runs", json={"workflow": "train", "project": "p", "codeset": "code"})
+    assert "step 'prepare': selector 'store' found nothing" in refused(response, 422)
 
 
 @pytest.mark.parametrize("gone", ["workflow", "codeset"])
-def test_a_request_that_became_impossible_makes_a_failed_run_with_its_cause(system: System, gone: str) -> None:
+def test_a_request_that_has_become_impossible_makes_a_failed_run_with_its_cause(system: System, gone: str) -> None:
     request = system.runs.post("/runs", json={"workflow": "train", "project": "p", "codeset": "code"}).json["request"]
     if gone == "workflow":
         system.workflows.delete("/workflows/train")
@@ -251,12 +101,12 @@ def test_a_request_that_became_impossible_makes_a_failed_run_with_its_cause(syst
     assert system.engine.plans == []
 
 
-def test_until_and_only_leave_the_other_steps_out(system: System) -> None:
+def test_until_and_only_leave_out_the_other_steps(system: System) -> None:
     first = system.start(until="prepare")
     assert [step["name"] for step in first["steps"]] == ["prepare"]
     system.finish(first["name"], "succeeded", prepare={"data": "s3://data"})
 
-    alone = system.ask(f"/runs/{first['name']}/rerun", {"only": "fit"})
+    alone = system.request(f"/runs/{first['name']}/rerun", {"only": "fit"})
 
     assert [(step["name"], step["state"], step["reused_from"]) for step in alone["steps"]] == [
         ("prepare", "succeeded", "train-1"),
@@ -266,13 +116,13 @@ def test_until_and_only_leave_the_other_steps_out(system: System) -> None:
     assert alone["steps"][0]["outputs"] == {"data": "s3://data"}
 
 
-def test_a_rerun_is_today_s_workflow_and_a_locked_one_is_the_stored_plan(system: System) -> None:
+def test_a_rerun_uses_the_current_workflow_and_a_locked_one_the_stored_plan(system: System) -> None:
     first = system.start(inputs={"alpha": "2"})
     changed = DOCUMENT.replace("image: shell:1", "image: shell:2")
     assert system.workflows.put("/workflows/train", data=changed).json["revision"] == 2
 
-    latest = system.ask("/runs/train-1/rerun")
-    locked = system.ask("/runs/train-1/rerun", {"locked": True})
+    latest = system.request("/runs/train-1/rerun")
+    locked = system.request("/runs/train-1/rerun", {"locked": True})
 
     assert (latest["revision"], latest["inputs"], latest["commit"]) == (2, first["inputs"], FIRST)
     assert {step["image"] for step in latest["steps"]} == {"shell:2"}
@@ -283,11 +133,11 @@ def test_a_rerun_is_today_s_workflow_and_a_locked_one_is_the_stored_plan(system:
     assert after.model_dump_json().replace("train-3", "train-1").replace(after.id, before.id) == before.model_dump_json()
 
 
-def test_a_resumed_run_executes_what_failed_on_what_succeeded(system: System) -> None:
+def test_a_resumed_run_executes_the_failed_steps_on_the_outputs_of_the_others(system: System) -> None:
     system.start()
     system.finish("train-1", "failed", prepare={"data": "s3://data"})
 
-    run = system.ask("/runs/train-1/resume", {"commit": SECOND, "images": {"fit": "shell:9"}})
+    run = system.request("/runs/train-1/resume", {"commit": SECOND, "images": {"fit": "shell:9"}})
 
     assert (run["name"], run["commit"], run["revision"]) == ("train-2", SECOND, 1)
     assert run["inputs"] == {"code": f"code://p/code/{SECOND}"}
@@ -304,12 +154,12 @@ def test_a_resumed_run_executes_what_failed_on_what_succeeded(system: System) ->
     assert {variable.name: variable.value for variable in step.variables}["FUSEML_DATA"] == plans.text("s3://data")
     assert [checkout.commit for checkout in step.checkouts] == [SECOND]
     assert system.engine.secrets[-1] == {}
-    # The log of a step is where it was executed.
+    # The log of a step belongs to the run that executed it.
     assert prepare["log"] == "/runs/train-1/logs/prepare"
     assert system.runs.get("/runs/train-2/logs/prepare").text == f"prepare of {system.engine.plans[0].id}\n"
 
     system.finish("train-2", "cancelled")
-    again = system.ask("/runs/train-2/resume")
+    again = system.request("/runs/train-2/resume")
     assert [(step["state"], step["reused_from"]) for step in again["steps"]] == [("succeeded", "train-1"), ("queued", None)]
 
 
@@ -324,7 +174,7 @@ def test_a_run_that_is_active_or_has_succeeded_is_not_resumed(system: System) ->
     assert refused(system.runs.post("/runs/nothing-1/resume"), 404)
 
 
-def test_a_run_that_was_never_planned_can_be_repeated_but_not_resumed(system: System) -> None:
+def test_a_run_without_a_plan_can_be_repeated_but_not_resumed(system: System) -> None:
     system.runs.post("/runs", json={"workflow": "train", "project": "p", "codeset": "code"})
     with system.store.write() as session:
         record = extensions.remove(session, "minio")
@@ -333,44 +183,44 @@ def test_a_run_that_was_never_planned_can_be_repeated_but_not_resumed(system: Sy
         extensions.add(session, record, NOON)
 
     for path, body in (("resume", {}), ("rerun", {"locked": True})):
-        assert "run train-1 was never planned" in refused(system.runs.post(f"/runs/train-1/{path}", json=body), 409)
-    assert system.ask("/runs/train-1/rerun")["state"] == "queued"
+        assert "run train-1 has no plan" in refused(system.runs.post(f"/runs/train-1/{path}", json=body), 409)
+    assert system.request("/runs/train-1/rerun")["state"] == "queued"
 
 
-def test_the_sweep_still_has_stored_runs_submitted(system: System) -> None:
+def test_a_submit_request_of_the_sweep_submits_a_stored_run(system: System) -> None:
     system.start()
     with system.store.write() as session:
         runs.get(session, "train-1").submitted = None
     system.publish(events.event(events.RunRequested(request="tick/train-1", run="train-1"), NOON))
     system.deliver()
-    assert [submitted.run for submitted in system.engine.plans] == ["train-1", "train-1"]
+    assert [plan.run for plan in system.engine.plans] == ["train-1", "train-1"]
     assert len(system.runs.get("/runs").json) == 1
 
 
-def test_what_the_engine_refuses_is_a_failed_run(system: System) -> None:
+def test_a_plan_that_the_engine_refuses_makes_a_failed_run(system: System) -> None:
     system.engine.refusal = "step 'fit' builds an image, and this engine builds no images"
     run = system.start()
     assert (run["state"], run["cause"]) == ("failed", system.engine.refusal)
 
 
-# Plans, revisions and lint: the other half of the same machinery.
+# Plans, revisions and lint
 
 
-def test_a_plan_is_shown_without_running_and_names_secrets_only(system: System) -> None:
-    answer = system.workflows.post("/workflows/train/plan", json={"project": "p", "codeset": "code", "inputs": {"alpha": "3"}})
-    shown = plans.Plan.model_validate(answer.json)
-    assert (shown.run, shown.inputs, [step.name for step in shown.steps]) == ("train-1", {"alpha": "3"}, ["prepare", "fit"])
-    assert [part.key for part in plans.secret_refs(shown)] == ["AWS_SECRET_ACCESS_KEY"]
-    assert "canary" not in answer.text
+def test_a_preview_of_a_plan_runs_nothing_and_only_names_secrets(system: System) -> None:
+    response = system.workflows.post("/workflows/train/plan", json={"project": "p", "codeset": "code", "inputs": {"alpha": "3"}})
+    plan = plans.Plan.model_validate(response.json)
+    assert (plan.run, plan.inputs, [step.name for step in plan.steps]) == ("train-1", {"alpha": "3"}, ["prepare", "fit"])
+    assert [part.key for part in plans.secret_refs(plan)] == ["AWS_SECRET_ACCESS_KEY"]
+    assert "canary" not in response.text
     assert system.runs.get("/runs").json == []
     assert "no codeset p/nothing" in refused(
         system.workflows.post("/workflows/train/plan", json={"project": "p", "codeset": "nothing"}), 404
     )
 
 
-def test_a_state_that_no_run_can_be_in_is_refused_with_those_that_it_can(system: System) -> None:
-    told = refused(system.runs.get("/runs?state=done"), 400)
-    assert "state" in told and "'succeeded'" in told
+def test_an_unknown_state_is_refused_with_the_known_ones(system: System) -> None:
+    message = refused(system.runs.get("/runs?state=done"), 400)
+    assert "state" in message and "'succeeded'" in message
 
 
 def test_revisions_can_be_listed_read_and_compared(system: System) -> None:
@@ -384,7 +234,7 @@ def test_revisions_can_be_listed_read_and_compared(system: System) -> None:
     assert "has no revision 0" in refused(system.workflows.get("/workflows/train/diff?to=1"), 404)
 
 
-def test_a_workflow_with_active_runs_is_deleted_by_force_and_its_runs_are_asked_to_stop(system: System) -> None:
+def test_a_workflow_with_active_runs_is_deleted_by_force_and_its_runs_are_cancelled(system: System) -> None:
     system.start()
     assert "has 1 active runs" in refused(system.workflows.delete("/workflows/train"), 409)
     assert system.workflows.delete("/workflows/train?force=true").status_code == 204
@@ -394,29 +244,31 @@ def test_a_workflow_with_active_runs_is_deleted_by_force_and_its_runs_are_asked_
     assert refused(system.workflows.get("/workflows/train"), 404)
 
 
-def _look(client: FlaskClient, text: str, method: str = "POST", path: str = "/workflows") -> dict[str, Any]:
-    answer = client.open(f"{path}?dry_run=true", method=method, data=text)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json)
+def dry_run(client: FlaskClient, text: str, method: str = "POST", path: str = "/workflows") -> dict[str, Any]:
+    response = client.open(f"{path}?dry_run=true", method=method, data=text)
+    assert response.status_code == 200, response.text
+    return dict(response.json)
 
 
-def test_a_dry_run_tells_errors_and_warnings_and_stores_nothing(system: System) -> None:
-    told = _look(system.workflows, DOCUMENT.replace("name: train", "name: other").replace("service_resource: s3", "service_resource: s4"))
-    assert told["workflow"]["name"] == "other"
-    [finding] = told["findings"]
+def test_a_dry_run_reports_errors_and_warnings_and_stores_nothing(system: System) -> None:
+    result = dry_run(
+        system.workflows, DOCUMENT.replace("name: train", "name: other").replace("service_resource: s3", "service_resource: s4")
+    )
+    assert result["workflow"]["name"] == "other"
+    [finding] = result["findings"]
     assert (finding["level"], finding["path"], finding["line"]) == ("warning", "steps[0].extensions[0]", 16)
     assert "matches nothing now: minio/store: its resource is s3, not s4" in finding["message"]
     assert refused(system.workflows.get("/workflows/other"), 404)
 
-    broken = _look(system.workflows, DOCUMENT.replace("image:", "imgae:"), "PUT", "/workflows/train")
+    broken = dry_run(system.workflows, DOCUMENT.replace("image:", "imgae:"), "PUT", "/workflows/train")
     assert broken["workflow"] is None
     assert {finding["suggestion"] for finding in broken["findings"]} == {"image", None}
     assert {finding["level"] for finding in broken["findings"]} == {"error"}
     assert system.workflows.get("/workflows/train").json["revision"] == 1
-    assert _look(system.workflows, "steps: [")["findings"][0]["level"] == "error"
+    assert dry_run(system.workflows, "steps: [")["findings"][0]["level"] == "error"
 
 
-def test_a_workflow_cannot_take_an_address_of_the_api(system: System) -> None:
+def test_a_workflow_cannot_have_the_name_of_an_address_of_the_api(system: System) -> None:
     for name in ("schema", "runs", "assignments"):
         assert "is an address of the API" in refused(
             system.workflows.post("/workflows", data=DOCUMENT.replace("name: train", f"name: {name}")), 400

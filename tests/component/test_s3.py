@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.server
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from fuseml import contents
 from fuseml.contents import filesystem, s3
 from fuseml.domain import errors
 from fuseml.runtime.settings import Settings
+from tests import commands
 from tests import s3 as servers
 
 CANARY = "canary-7f3a9c51e2"
@@ -222,4 +221,4 @@ from fuseml.runtime.settings import Settings
 contents.connect(Settings(contents_url="s3://b/p"))
 assert not {"boto3", "botocore"} & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    commands.python(program)

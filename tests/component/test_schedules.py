@@ -72,7 +72,7 @@ class World(triggering.World):
     def tick(self, time: str) -> None:
         """A housekeeper looks at the clock, and everything that follows happens."""
         self.now = moment(time)
-        self.hand("housekeeper", events.Event(events.TICK, "/test", f"tick-{next(self._ticks)}", None, self.now, {}))
+        self.deliver_to("housekeeper", events.Event(events.TICK, "/test", f"tick-{next(self._ticks)}", None, self.now, {}))
         self.settle()
 
     def due(self) -> list[str]:
@@ -119,13 +119,13 @@ def test_many_housekeepers_and_repeated_events_make_one_run(world: World) -> Non
     told = []
     for time in ("09:00:05", "09:00:04", "09:00:06"):
         world.now = moment(time)
-        world.hand("housekeeper", events.Event(events.TICK, "/test", f"other-{time}", None, world.now, {}))
+        world.deliver_to("housekeeper", events.Event(events.TICK, "/test", f"other-{time}", None, world.now, {}))
         told += world.events
     world.settle()
     for event in told:
         world.deliver(event)
     # Also when nobody remembers the event, and the code has moved on: the minute is the same.
-    world.pushed(B)
+    world.push(B)
     world.settle()
     with world.store.write() as session:
         for row in session.exec(sqlmodel.select(outbox_rows.HandledEvent)):
@@ -168,8 +168,8 @@ def test_each_codeset_has_a_run_of_its_own_and_one_without_a_commit_none(world: 
 def test_the_newest_announced_commit_runs(world: World) -> None:
     world.made(document(), "code://p/code")
     world.tick("08:59")
-    world.pushed(B)
-    world.pushed("c" * 40, ref="refs/heads/other")
+    world.push(B)
+    world.push("c" * 40, ref="refs/heads/other")
     world.tick("09:00")
     assert [run["commit"] for run in world.get("/runs")] == [B]
 
@@ -208,7 +208,7 @@ def test_what_is_gone_when_the_time_is_told_starts_nothing(world: World, gone: s
     world.made(document(), "code://p/code")
     world.tick("08:59")
     world.now = moment("09:00")
-    world.hand("housekeeper", events.Event(events.TICK, "/test", "last", None, world.now, {}))
+    world.deliver_to("housekeeper", events.Event(events.TICK, "/test", "last", None, world.now, {}))
     client = world.functions["workflows"].test_client()
     if gone == "workflow":
         assert client.delete("/workflows/train").status_code == 204

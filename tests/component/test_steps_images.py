@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import shutil
-import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from fuseml.steps import layers
+from tests import commands
 
 from . import oci_registry, steps
 from .test_steps_mlflow_builder import wheels
@@ -99,9 +99,9 @@ def test_the_image_is_the_trainers_with_the_environment_on_top(tmp_path: Path, r
     # `run`, which Tekton starts, is the trainer of the environment, and the model server, which Knative starts, is in it too.
     programs = root / "opt" / "fuseml" / "environment" / "bin"
     program = "import fuseml.steps.sdk, importlib.util, tiny_ml; print(importlib.util.find_spec('fuseml.steps.model_server').cached, tiny_ml.__cached__)"
-    found = subprocess.run([programs / "python", "-I", "-c", program], capture_output=True, text=True, check=True)
+    found = commands.run([programs / "python", "-I", "-c", program])
     assert all(Path(file).is_file() for file in found.stdout.split()), "it is compiled: nobody can write there later"
-    run = subprocess.run(["run"], env={"PATH": f"{programs}:/bin:/usr/bin"}, cwd=folder, capture_output=True, text=True, check=False)
+    run = commands.run([programs / "run"], environment={"PATH": f"{programs}:/bin:/usr/bin"}, cwd=folder, code=1)
     assert run.stderr == f"there is no MLproject file in {folder}; add one with an entry point 'main'\n"
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import commands
+from tests.waiting import PATIENCE
+
 from . import steps
 
 HOST = "fuseml.local/mlflow-trainer:host"
@@ -69,10 +72,10 @@ def test_an_environment_is_built_once_for_a_content(tmp_path: Path, wheels: Path
 
     environment = tmp_path / "environments" / key
     program = "import fuseml.steps.sdk, sys, tiny_ml; print(tiny_ml.ANSWER, sys.prefix)"
-    found = subprocess.run([environment / "bin" / "python", "-I", "-c", program], env={}, capture_output=True, text=True, check=True)
+    found = commands.run([environment / "bin" / "python", "-I", "-c", program], environment={})
     assert found.stdout.split() == ["42", str(environment)]
-    run = subprocess.run([environment / "bin" / "run"], env={}, cwd=folder, capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (1, f"there is no MLproject file in {folder}; add one with an entry point 'main'\n")
+    run = commands.run([environment / "bin" / "run"], environment={}, cwd=folder, code=1)
+    assert run.stderr == (f"there is no MLproject file in {folder}; add one with an entry point 'main'\n")
 
 
 def test_two_builders_at_once_make_one_environment(tmp_path: Path, wheels: Path) -> None:
@@ -88,7 +91,7 @@ def test_two_builders_at_once_make_one_environment(tmp_path: Path, wheels: Path)
         )
         for folder in folders
     ]
-    said = [process.communicate(timeout=60)[0] for process in started]
+    said = [process.communicate(timeout=PATIENCE)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0]
     assert sum("environment with Python" in out for out in said) == 1
     assert len({(steps.results_of(folder) / "image").read_text() for folder in folders}) == 1
@@ -143,5 +146,5 @@ def test_without_uv_the_message_says_what_to_install(tmp_path: Path, wheels: Pat
         (tmp_path / "few" / source.name).symlink_to(source)
     settings = {**variables(tmp_path, wheels), "PATH": "/nowhere", "PYTHONPATH": f"{steps.PACKAGES}:{tmp_path / 'few'}"}
     command = [steps.command("mlflow_builder")[0], "-S", "-m", "fuseml.steps.mlflow_builder"]
-    ended = subprocess.run(command, cwd=folder, env=steps.environment(folder, settings), capture_output=True, text=True, check=False)
+    ended = commands.run(command, cwd=folder, environment=steps.environment(folder, settings), code=None)
     assert ended.stderr == "the program 'uv' is needed to make an environment and is not there: install it with 'pip install uv'\n"

@@ -21,6 +21,7 @@ from fuseml.runtime import clock, cloudevents, http
 from fuseml.runtime.telemetry import logs, metrics, scrape
 from fuseml.store import database, deliveries, outbox
 from fuseml.store.tables import codeset_rows, run_rows
+from tests import commands
 from tests.component import endpoint
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -292,7 +293,7 @@ exec(sys.argv[1])
 
 
 def configured(code: str, *environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", CONFIGURED, code, *environment], capture_output=True, text=True, timeout=60, check=False)
+    return commands.python(CONFIGURED, code, *environment, code=None)
 
 
 def test_all_lines_of_a_function_are_json_also_those_of_its_server() -> None:
@@ -314,14 +315,8 @@ MISSING = "import sys; sys.modules['opentelemetry.exporter.otlp.proto.http'] = N
 
 def test_a_missing_exporter_is_told_once_and_stops_nothing() -> None:
     code = MISSING + CONFIGURED + "\nfrom fuseml.runtime.telemetry import trace\nwith trace.span('x', 'server', None): print('works')"
-    told = subprocess.run(
-        [sys.executable, "-c", code, "", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (told.returncode, told.stdout) == (0, "works\n")
+    told = commands.python(code, "", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9")
+    assert told.stdout == "works\n"
     (line,) = [json.loads(line) for line in told.stderr.splitlines()]
     assert line["level"] == "warning"
     assert "install fuseml[telemetry], or unset it" in line["message"]

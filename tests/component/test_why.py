@@ -139,7 +139,7 @@ def test_a_run_that_somebody_asked_for_says_so(client: Any, store: database.Data
     accept(store, asked)
     handled(dispatcher, asked)
     chain = ["somebody asked for a run", "run.requested rerun of train-1"]
-    assert told(why(client, "train-2")) == [(chain, [("queued", "train-2", "a rerun of train-1 was asked for")])]
+    assert told(why(client, "train-2")) == [(chain, [("queued", "train-2", "a rerun of train-1 was requested")])]
     # The commit tells both.
     assert why(client, COMMIT)["answer"] == f"Commit {COMMIT[:12]} started train-1, train-2."
 
@@ -150,7 +150,7 @@ def test_a_run_of_a_schedule_says_so(client: Any, store: database.Database, disp
     accept(store, reached)
     handled(dispatcher, reached)
     chain = ["the schedule of the workflow", "schedule.reached train at 2026-11-21T03:00:00Z"]
-    assert told(why(client, "train-1")) == [(chain, [("queued", "train-1", "its schedule came to 2026-11-21T03:00:00Z")])]
+    assert told(why(client, "train-1")) == [(chain, [("queued", "train-1", "its schedule reached 2026-11-21T03:00:00Z")])]
 
 
 def test_a_run_of_before_the_ledger_is_told_as_far_as_it_is_known(client: Any, store: database.Database, dispatcher: Any) -> None:

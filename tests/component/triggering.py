@@ -1,4 +1,4 @@
-"""`dispatcher`, `runs`, `workflows` and `artifacts` over one database, with a hand on every event that is on its way."""
+"""`dispatcher`, `runs`, `workflows` and `artifacts` over one database, with control over every event in transit."""
 
 from __future__ import annotations
 
@@ -29,16 +29,20 @@ MAIN = "refs/heads/main"
 
 
 class Engine:
-    """Takes plans, once each, and runs nothing. `given` are the runs of all plans that came; `meanwhile` happens while the next one does."""
+    """Accepts plans, once each, and executes nothing. `submissions` names the runs of all submitted plans, repeated ones included; `meanwhile` is
+    called during the next submission. `reports` holds the events that `observe` returns, by run id; `observed` records its calls.
+    """
 
     def __init__(self) -> None:
         self.submitted: list[str] = []
         self.cancelled: dict[str, str] = {}
-        self.given: list[str] = []
+        self.submissions: list[str] = []
         self.meanwhile: Callable[[], None] | None = None
+        self.reports: dict[str, Sequence[events.Event]] = {}
+        self.observed: list[str] = []
 
     def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
-        self.given.append(plan.run)
+        self.submissions.append(plan.run)
         if plan.id not in self.submitted:
             self.submitted.append(plan.id)
         meanwhile, self.meanwhile = self.meanwhile, None
@@ -49,17 +53,18 @@ class Engine:
         self.cancelled.setdefault(run_id, reason)
 
     def observe(self, run_id: str) -> Sequence[events.Event]:
-        return []
+        self.observed.append(run_id)
+        return self.reports.get(run_id, [])
 
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
         return engines.LogChunk(b"", 0, complete=True)
 
     def forget(self, run_id: str) -> None:
-        """Nothing is remembered."""
+        """Nothing to forget."""
 
 
 class World:
-    """Events stay in `events` until `deliver` hands them to who takes them by the production triggers."""
+    """Events stay in `events` until `deliver` delivers them by the production triggers."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.store = database.Database(f"sqlite:///{folder / 'fuseml.db'}")
@@ -67,17 +72,17 @@ class World:
         self.engine, self.events = Engine(), list[events.Event]()
         self.keyring = secrets.Keyring([secrets.new_key()])
         tokens = auth.Tokens({}, anonymous=True)
-        site = {"zone": "", "namespace": "workloads"}
+        placement = {"zone": "", "namespace": "workloads"}
         common = {"store": self.store, "publisher": self}
         git = EmbeddedGitHost(folder / "git", "http://git")
-        of_runs = runs_deps.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **site)
-        of_workflows = workflows_deps.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **site)
+        of_runs = runs_deps.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **placement)
+        of_workflows = workflows_deps.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **placement)
         self.functions: dict[str, flask.Flask] = {
             "runs": runs_app.create_app(of_runs),
             "workflows": workflows_app.create_app(of_workflows),
             "artifacts": artifacts_app.create_app(artifacts_deps.Deps(**common, tokens=tokens)),
             "dispatcher": dispatcher_app.create_app(
-                dispatcher_deps.Deps(**common, git=git, engine=self.engine, keyring=self.keyring, **site)
+                dispatcher_deps.Deps(**common, git=git, engine=self.engine, keyring=self.keyring, **placement)
             ),
         }
         self._triggers = triggers.load(composition.contract_folder() / "triggers")
@@ -94,15 +99,15 @@ class World:
             codesets.add_codeset(session, row)
 
     def workflow(self, document: str) -> None:
-        answer = self.functions["workflows"].test_client().post("/workflows", data=document)
-        assert answer.status_code == 201, answer.text
+        response = self.functions["workflows"].test_client().post("/workflows", data=document)
+        assert response.status_code == 201, response.text
 
     def assign(self, name: str, pattern: str) -> None:
-        answer = self.functions["workflows"].test_client().post(f"/workflows/assignments?name={name}&pattern={pattern}")
-        assert answer.status_code == 201, answer.text
+        response = self.functions["workflows"].test_client().post(f"/workflows/assignments?name={name}&pattern={pattern}")
+        assert response.status_code == 201, response.text
 
-    def pushed(self, commit: str, time: str = "", codeset: str = "code", ref: str = MAIN) -> events.Event:
-        """What the git host's webhook announces, on its way."""
+    def push(self, commit: str, time: str = "", codeset: str = "code", ref: str = MAIN) -> events.Event:
+        """The event that the webhook of a push publishes, in transit."""
         moment = time or clock.now()
         with self.store.write() as session:
             codesets.announce(session, codesets.codeset(session, "p", codeset), ref, commit, moment)
@@ -110,44 +115,46 @@ class World:
         self.events.append(event)
         return event
 
-    def hand(self, function: str, event: events.Event) -> None:
-        """One delivery of an event to a function; its reply is on its way then."""
+    def deliver_to(self, function: str, event: events.Event) -> None:
+        """One delivery of an event to a function, whose reply is then in transit."""
         headers, body = cloudevents.encode(event)
-        answer = self.functions[function].test_client().post("/", headers=headers, data=body)
-        assert answer.status_code in (200, 204), answer.text
-        if answer.status_code == 200:
-            self.events.append(cloudevents.decode(dict(answer.headers), answer.data))
+        response = self.functions[function].test_client().post("/", headers=headers, data=body)
+        assert response.status_code in (200, 204), response.text
+        if response.status_code == 200:
+            self.events.append(cloudevents.decode(dict(response.headers), response.data))
 
     def deliver(self, event: events.Event) -> None:
-        """Hand an event to every function here that takes it."""
+        """Deliver an event to every function here that consumes it."""
         for trigger in self._triggers:
             if trigger.subscriber in self.functions and trigger.wants(event):
-                self.hand(trigger.subscriber, event)
+                self.deliver_to(trigger.subscriber, event)
 
     def settle(self) -> None:
-        """Deliver until nothing is on its way."""
+        """Deliver until no event is in transit."""
         while self.events:
             self.deliver(self.events.pop(0))
 
     def finish(self, name: str, state: str = "succeeded", **outputs: str) -> None:
-        """The engine is through with a run: what `run_tracker` makes of its events."""
+        """The engine has finished a run: the state and the events that `run_tracker` derives from its reports."""
         with self.store.write() as session:
             row = runs.get(session, name)
             row.state, row.finished = state, clock.now()
             session.add(row)
             for step in runs.steps(session, [row.id]):
-                step.state, step.outputs = "succeeded" if state == "succeeded" else "failed", outputs
-                told = events.RunStepFinished(run=name, workflow=row.workflow, project=row.project, step=step.name, state=step.state)
-                self.events.append(events.event(told.model_copy(update={"outputs": outputs}), clock.now()))
-            ended = events.RunFinished.model_validate({**row.model_dump(), "run": name})
-            self.events.append(events.event(ended, clock.now()))
+                step.state, step.outputs, step.finished = "succeeded" if state == "succeeded" else "failed", outputs, row.finished
+                step_finished = events.RunStepFinished(
+                    run=name, workflow=row.workflow, project=row.project, step=step.name, state=step.state
+                )
+                self.events.append(events.event(step_finished.model_copy(update={"outputs": outputs}), clock.now()))
+            run_finished = events.RunFinished.model_validate({**row.model_dump(), "run": name})
+            self.events.append(events.event(run_finished, clock.now()))
 
     def get(self, path: str) -> Any:
-        """What the API says."""
+        """The response of the API."""
         function = "workflows" if path.startswith("/workflows") else "artifacts" if path.startswith("/artifacts") else "runs"
-        answer = self.functions[function].test_client().get(path)
-        assert answer.status_code == 200, answer.text
-        return answer.json
+        response = self.functions[function].test_client().get(path)
+        assert response.status_code == 200, response.text
+        return response.json
 
     def run(self, name: str) -> dict[str, Any]:
         return dict(self.get(f"/runs/{name}"))

@@ -18,9 +18,7 @@ from fuseml import engines
 from fuseml.domain import events, plans, runs
 from fuseml.engines import local
 from fuseml.engines.tekton.events import observe
-
-TIMEOUT = 30.0
-"""Seconds for one run on a loaded machine."""
+from tests.waiting import PATIENCE
 
 
 def out(step: str, output: str) -> plans.Value:
@@ -98,10 +96,9 @@ def fold(reported: Iterable[events.Event]) -> RunProgress:
 
 
 class Inbox:
-    """Collects events; `timeout` is the number of seconds that it waits for expected events."""
+    """Collects events."""
 
-    def __init__(self, timeout: float = TIMEOUT) -> None:
-        self._timeout = timeout
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._events: list[events.Event] = []
 
@@ -117,11 +114,11 @@ class Inbox:
 
     def wait(self, run_id: str, condition: Callable[[RunProgress], bool]) -> RunProgress:
         """Wait until the state that results from the events meets the condition."""
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + PATIENCE
         with self._changed:
             while not condition(progress := fold(self.of(run_id))):
                 if not self._changed.wait(deadline - time.monotonic()):
-                    raise AssertionError(f"the condition does not hold after {self._timeout} s: {progress}")
+                    raise AssertionError(f"the condition does not hold after {PATIENCE:g} s: {progress}")
             return progress
 
     def finished(self, run_id: str) -> RunProgress:

@@ -8,9 +8,6 @@ import json
 import os
 import socket
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +20,9 @@ from werkzeug.middleware import dispatcher
 from fuseml import githosts
 from fuseml.domain import webhook
 from fuseml.githosts import embedded, payload, smart_http
+from tests import commands
 from tests.component import gitea
+from tests.waiting import PATIENCE, answers, wait_until, wait_until_ready
 
 Delivery = tuple[Mapping[str, str], bytes]
 PASSWORD = "correct-horse-battery"
@@ -51,10 +50,8 @@ class UnderTest:
 
     def pushes(self, codeset: str, secret: str, count: int) -> list[webhook.Push]:
         """The delivered pushes to the codeset, once there are `count`; checks that all its deliveries are signed with `secret`."""
-        deadline = time.monotonic() + 20
-        while len(pushes := self._pushes(codeset, secret)) < count and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return pushes
+        wait_until(lambda: len(self._pushes(codeset, secret)) >= count, lambda: f"{count} pushes, not {self._pushes(codeset, secret)}")
+        return self._pushes(codeset, secret)
 
     def _pushes(self, codeset: str, secret: str) -> list[webhook.Push]:
         # Gitea delivers asynchronously: deliveries of other tests may still arrive.
@@ -133,8 +130,7 @@ def _running(program: str, folder: Path) -> Iterator[tuple[str, str]]:
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "GITEA_WORK_DIR": str(home), "USER": user}
 
     def run(*arguments: str) -> str:
-        command = [program, "--config", str(configuration), *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
+        return commands.run([program, "--config", configuration, *arguments], environment=environment).stdout
 
     run("migrate")
     account = ["--username", "keeper", "--password", "keeper-of-the-keys", "--email", "keeper@fuseml.invalid"]
@@ -146,20 +142,11 @@ def _running(program: str, folder: Path) -> Iterator[tuple[str, str]]:
     with (home / "server.log").open("wb") as log:
         process = subprocess.Popen([program, "--config", str(configuration), "web"], env=environment, stdout=log, stderr=log)
     try:
-        _wait(f"{url}/api/v1/version", process, home / "server.log")
+        wait_until_ready(process, lambda: answers(f"{url}/api/v1/version"), "Gitea", (home / "server.log").read_text)
         yield url, token
     finally:
         process.terminate()
-        process.wait(30)
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), urllib.request.urlopen(url, timeout=5):
-            return
-        time.sleep(0.2)
-    pytest.fail(f"Gitea did not start:\n{log.read_text()}")
+        process.wait(PATIENCE)
 
 
 _CONFIGURATION = """

@@ -11,9 +11,7 @@ import contextlib
 import functools
 import http.server
 import os
-import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,12 @@ import pytest
 from fuseml.domain import events, plans
 from fuseml.engines import LogChunk
 from fuseml.engines.tekton import Cluster, Settings, TektonEngine
+from tests import commands
 from tests.contract.engines import Inbox, UnderTest
 from tests.images import image
+from tests.waiting import wait_until
 
 _PAUSE = 0.5
-_TIMEOUT = 120.0
-"""Seconds for pods on a loaded machine."""
 _GIT = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 _IDENTITY = {
     f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER") for field, value in (("NAME", "Ada"), ("EMAIL", "ada@example.com"))
@@ -62,7 +60,7 @@ def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> I
         shell = image("SHELL", "dev.local/busybox:1")
         git_image = image("GIT", Settings().git_image)
         with _codesets(folder) as url:
-            inbox = Inbox(_TIMEOUT)
+            inbox = Inbox()
             settings = Settings(service_account="contract", git_image=git_image, variables=variables or {})
             engine = PollingEngine(TektonEngine(cluster, settings), inbox, folder, url, namespace)
             with engine.polling():
@@ -77,8 +75,7 @@ def delete_pods(under_test: UnderTest) -> None:
 
     core, namespace = client.CoreV1Api(), under_test.engine.namespace  # type: ignore[attr-defined]
     core.delete_collection_namespaced_pod(namespace, grace_period_seconds=0)
-    while core.list_namespaced_pod(namespace).items:
-        time.sleep(_PAUSE)
+    wait_until(lambda: not core.list_namespaced_pod(namespace).items, "the pods to be gone", interval=_PAUSE)
     core.api_client.close()
 
 
@@ -164,8 +161,7 @@ class PollingEngine:
 
 
 def _git(*arguments: str, folder: Path) -> str:
-    process = subprocess.run(["git", *arguments], cwd=folder, env={**_GIT, **_IDENTITY}, capture_output=True, text=True, check=True)
-    return process.stdout.strip()
+    return commands.run(["git", *arguments], cwd=folder, environment={**_GIT, **_IDENTITY}).stdout.strip()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from fuseml.domain import errors, plans
 from fuseml.domain.plans import Checkout
 from tests.contract import engines
 from tests.contract.engines import UnderTest
+from tests.waiting import wait_until
 
 
 @pytest.fixture(params=engines.PARAMS)
@@ -171,7 +172,7 @@ def test_cancelling_stops_the_running_step_and_starts_no_other(under_test: Under
         engines.shell("next", "true", image=under_test.image, needs=("long",)),
     )
     under_test.engine.submit(plan, {})
-    until(lambda: "working" in under_test.log(plan, "long"))
+    wait_until(lambda: "working" in under_test.log(plan, "long"), "the expected state")
     under_test.engine.cancel(plan.id, "superseded by a newer commit")
     result = under_test.inbox.finished(plan.id)
     assert (result.run.state, result.states) == ("cancelled", {"long": "cancelled", "next": "skipped"})
@@ -186,7 +187,7 @@ def test_the_log_of_a_stopped_step_stays_readable(under_test: UnderTest, end: st
     step = engines.shell("long", "echo working; sleep 60", image=under_test.image, timeout=seconds if end == "its own timeout" else None)
     plan = engines.make_plan(step, timeout=seconds if end == "the timeout of the run" else None)
     under_test.engine.submit(plan, {})
-    until(lambda: "working" in under_test.log(plan, "long"))
+    wait_until(lambda: "working" in under_test.log(plan, "long"), "the expected state")
     if end == "cancelled":
         under_test.engine.cancel(plan.id, "superseded by a newer commit")
     assert under_test.inbox.finished(plan.id).run.state in ("failed", "cancelled")
@@ -219,7 +220,7 @@ def test_submitting_a_plan_again_changes_nothing(under_test: UnderTest) -> None:
 def test_logs_can_be_read_from_any_offset_while_the_step_runs(under_test: UnderTest) -> None:
     plan = engines.make_plan(engines.shell("talk", f"echo one; echo two >&2; sleep {under_test.delay}; echo three", image=under_test.image))
     under_test.engine.submit(plan, {})
-    until(lambda: under_test.log(plan, "talk") == "one\ntwo\n")
+    wait_until(lambda: under_test.log(plan, "talk") == "one\ntwo\n", "the expected state")
     assert not under_test.engine.logs(plan.id, "talk").complete
     under_test.inbox.finished(plan.id)
     pieces, offset, complete = [], 0, False
@@ -252,12 +253,12 @@ def test_a_step_that_never_ran_has_an_empty_complete_log(under_test: UnderTest) 
 def test_only_a_finished_run_can_be_forgotten(under_test: UnderTest) -> None:
     plan = engines.make_plan(engines.shell("one", f"echo one; sleep {under_test.delay}", image=under_test.image))
     under_test.engine.submit(plan, {})
-    until(lambda: under_test.log(plan, "one") == "one\n")
+    wait_until(lambda: under_test.log(plan, "one") == "one\n", "the expected state")
     with pytest.raises(errors.ConflictError, match="has not finished"):
         under_test.engine.forget(plan.id)
     under_test.inbox.finished(plan.id)
     under_test.engine.forget(plan.id)
-    until(lambda: under_test.engine.observe(plan.id) == [])
+    wait_until(lambda: under_test.engine.observe(plan.id) == [], "the expected state")
     with pytest.raises(errors.NotFoundError):
         under_test.engine.logs(plan.id, "one")
     under_test.engine.forget(plan.id)
@@ -283,7 +284,7 @@ def test_a_secret_appears_only_in_the_environment_of_the_step(under_test: UnderT
     result = under_test.inbox.finished(plan.id)
     assert result.steps["user"].outputs == {"length": str(len("key=" + canary))}
     assert under_test.log(plan, "printing") == "the key is <hidden>.\n"
-    until(lambda: canary not in contents_of(under_test.root))
+    wait_until(lambda: canary not in contents_of(under_test.root), "the expected state")
     assert canary not in repr([under_test.inbox.of(plan.id), under_test.engine.observe(plan.id)])
 
 
@@ -320,11 +321,3 @@ def test_events_have_the_types_and_subjects_of_tekton(under_test: UnderTest) -> 
 def contents_of(root: Path | None) -> str:
     files = [path for path in root.rglob("*") if path.is_file()] if root else []
     return "".join(path.read_bytes().decode(errors="replace") + str(path) for path in files if path.exists())
-
-
-def until(condition: object, timeout: float = engines.TIMEOUT) -> None:
-    deadline = time.monotonic() + timeout
-    assert callable(condition)
-    while not condition():
-        assert time.monotonic() < deadline, "the condition does not become true"
-        time.sleep(0.02)

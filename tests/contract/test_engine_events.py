@@ -49,7 +49,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_events_in_any_order_and_with_repeats_lead_to_the_same_state(
     reported: dict[str, list[events.Event]], name: str, data: st.DataObject
 ) -> None:

@@ -1,4 +1,4 @@
-"""The event contract is told in many places; here they are held against one another.
+"""The places of the event contract agree with one another.
 
 Catalogue, schemas, payload models, samples, triggers, sources, the handlers of the functions and the definitions of the platform.
 """
@@ -33,8 +33,8 @@ TYPES = sorted(events.PAYLOADS)
 
 
 def sample(type: str) -> events.Event:
-    told = CATALOGUE[type]
-    return events.Event(type, told["sample"]["source"], told["sample"]["id"], told["subject"], SAMPLE_TIME, told["sample"]["data"])
+    entry = CATALOGUE[type]
+    return events.Event(type, entry["sample"]["source"], entry["sample"]["id"], entry["subject"], SAMPLE_TIME, entry["sample"]["data"])
 
 
 def test_catalogue_schemas_and_models_name_the_same_types() -> None:
@@ -43,7 +43,7 @@ def test_catalogue_schemas_and_models_name_the_same_types() -> None:
 
 
 @pytest.mark.parametrize("type", TYPES)
-def test_an_entry_says_everything(type: str) -> None:
+def test_an_entry_of_the_catalogue_is_complete(type: str) -> None:
     entry = CATALOGUE[type]
     assert list(entry) == ["type", "producers", "consumers", "subject", "schema", "sample"]
     assert entry["producers"]
@@ -53,16 +53,16 @@ def test_an_entry_says_everything(type: str) -> None:
 
 
 @pytest.mark.parametrize("type", TYPES)
-def test_a_schema_is_that_of_its_model(type: str) -> None:
+def test_a_schema_equals_that_of_its_model(type: str) -> None:
     schema = json.loads((EVENTING / "schemas" / f"{type}.json").read_text())
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"{type}.json"}
     assert schema == {**head, **events.PAYLOADS[type].model_json_schema()}
     jsonschema.Draft202012Validator.check_schema(schema)
-    assert schema.get("additionalProperties", True) is True, "readers ignore what they do not know"
+    assert schema.get("additionalProperties", True) is True, "readers ignore unknown fields"
 
 
 @pytest.mark.parametrize("type", TYPES)
-def test_a_sample_is_what_its_producer_would_send(type: str) -> None:
+def test_a_sample_is_an_event_of_its_type(type: str) -> None:
     payload = events.read(sample(type))
     assert events.event(payload, SAMPLE_TIME) == sample(type)
     jsonschema.validate(sample(type).data, json.loads((EVENTING / CATALOGUE[type]["schema"]).read_text()))
@@ -74,19 +74,19 @@ def consumers(trigger: triggers.Trigger, event: events.Event) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("type", TYPES)
-def test_triggers_bring_an_event_to_its_consumers_and_to_nobody_else(type: str) -> None:
+def test_triggers_deliver_an_event_to_its_consumers_only(type: str) -> None:
     assert sorted(name for trigger in TRIGGERS for name in consumers(trigger, sample(type))) == sorted(CATALOGUE[type]["consumers"])
 
 
-def test_every_function_that_takes_events_has_a_trigger_of_its_name() -> None:
-    written = {trigger["metadata"]["name"]: trigger["spec"]["subscriber"]["ref"]["name"] for trigger in of_kind("Trigger")}
-    assert sorted(written) == sorted(function.service for function in FUNCTIONS.values() if function.events)
-    assert all(name == subscriber for name, subscriber in written.items())
-    # The ledger is written by the embedded broker itself.
-    assert {trigger.name for trigger in TRIGGERS} == written.keys() - {"events"}
+def test_every_consumer_has_a_trigger_of_its_name() -> None:
+    subscribers = {trigger["metadata"]["name"]: trigger["spec"]["subscriber"]["ref"]["name"] for trigger in of_kind("Trigger")}
+    assert sorted(subscribers) == sorted(function.service for function in FUNCTIONS.values() if function.events)
+    assert all(name == subscriber for name, subscriber in subscribers.items())
+    # The embedded broker writes the ledger itself.
+    assert {trigger.name for trigger in TRIGGERS} == subscribers.keys() - {"events"}
 
 
-def test_what_is_given_up_goes_to_the_function_that_writes_it_down() -> None:
+def test_dead_letters_go_to_the_function_that_stores_them() -> None:
     sinks = [resource["spec"]["delivery"]["deadLetterSink"] for kind in ("Broker", "Trigger") for resource in of_kind(kind)]
     (sink,) = {json.dumps(sink) for sink in sinks}
     assert json.loads(sink)["ref"]["name"] == FUNCTIONS["events"].service
@@ -94,7 +94,7 @@ def test_what_is_given_up_goes_to_the_function_that_writes_it_down() -> None:
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: trigger.name)
-def test_a_trigger_waits_for_no_type_that_nobody_sends(trigger: triggers.Trigger) -> None:
+def test_a_trigger_filters_for_existing_types_only(trigger: triggers.Trigger) -> None:
     (filter_,) = trigger.filters
     for dialect in filter_["any"]:
         ((name, attributes),) = dialect.items()
@@ -103,9 +103,9 @@ def test_a_trigger_waits_for_no_type_that_nobody_sends(trigger: triggers.Trigger
 
 
 @pytest.mark.parametrize("kind", ["pipelinerun", "taskrun"])
-def test_the_engine_s_own_events_go_to_the_tracker(kind: str) -> None:
-    told = events.Event(f"{events.TEKTON_PREFIX}{kind}.successful.v1", "/apis///namespaces/x//y", "1", "y", SAMPLE_TIME, {})
-    assert [name for trigger in TRIGGERS for name in consumers(trigger, told)] == ["run_tracker"]
+def test_the_events_of_the_engine_go_to_the_run_tracker(kind: str) -> None:
+    event = events.Event(f"{events.TEKTON_PREFIX}{kind}.successful.v1", "/apis///namespaces/x//y", "1", "y", SAMPLE_TIME, {})
+    assert [name for trigger in TRIGGERS for name in consumers(trigger, event)] == ["run_tracker"]
 
 
 def test_the_tick_goes_to_the_housekeeper() -> None:
@@ -120,49 +120,51 @@ NAMES = {model.__name__: type for type, model in events.PAYLOADS.items()}
 
 
 def payloads(tree: ast.AST) -> Iterator[tuple[ast.Attribute, str]]:
-    """Every `events.X` in the code, with the type of event that it stands for."""
+    """Every `events.X` in the code, with the event type of the class `X`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "events" and node.attr in NAMES:
             yield node, NAMES[node.attr]
 
 
-STEERING = {
+LIFECYCLE = {
     node.name: node
     for node in ast.parse((ROOT / "shared" / "fuseml" / "usecases" / "lifecycle.py").read_text()).body
     if isinstance(node, ast.FunctionDef)
 }
 
 
-def steered(tree: ast.AST) -> set[str]:
-    """The types that the code announces through `fuseml.usecases.lifecycle`, where functions share how a run goes on."""
-    wanted = [
+def enqueued_by_lifecycle(tree: ast.AST) -> set[str]:
+    """The types of the events that the code enqueues by calls of `fuseml.usecases.lifecycle`."""
+    pending = [
         node.attr
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "lifecycle"
     ]
     reached = set[str]()
-    while wanted:
-        name = wanted.pop()
-        if name in STEERING and name not in reached:
+    while pending:
+        name = pending.pop()
+        if name in LIFECYCLE and name not in reached:
             reached.add(name)
-            wanted += [node.id for node in ast.walk(STEERING[name]) if isinstance(node, ast.Name)]
-    return {type for name in reached for _, type in payloads(STEERING[name])}
+            pending += [node.id for node in ast.walk(LIFECYCLE[name]) if isinstance(node, ast.Name)]
+    return {type for name in reached for _, type in payloads(LIFECYCLE[name])}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_sends_and_takes_what_the_catalogue_says(function: str) -> None:
-    mentioned, announced, handled = set[str](), set[str](), set[str]()
+def test_a_function_produces_and_consumes_the_types_of_the_catalogue(function: str) -> None:
+    mentioned, enqueued, handled = set[str](), set[str](), set[str]()
     for path in (ROOT / "functions" / function).rglob("*.py"):
         tree = ast.parse(path.read_text())
         types = {node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "TYPE"}
-        mentioned |= {type for node, type in payloads(tree) if node not in {attribute.value for attribute in types}} | steered(tree)
+        mentioned |= {
+            type for node, type in payloads(tree) if node not in {attribute.value for attribute in types}
+        } | enqueued_by_lifecycle(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "enqueue":
-                announced |= {type for argument in node.args for _, type in payloads(argument)}
+                enqueued |= {type for argument in node.args for _, type in payloads(argument)}
             if isinstance(node, ast.Dict):
                 handled |= {type for key in node.keys if key in types for _, type in payloads(key)}
     produced = {type for type, entry in CATALOGUE.items() if function in entry["producers"]}
-    assert announced <= produced <= mentioned
+    assert enqueued <= produced <= mentioned
     assert handled == {type for type, entry in CATALOGUE.items() if function in entry["consumers"]}
 
 
@@ -171,7 +173,7 @@ def test_a_function_sends_and_takes_what_the_catalogue_says(function: str) -> No
 
 @functools.cache
 def definition(kind: str) -> tuple[str, dict[str, Any]]:
-    """(apiVersion, schema) of the newest version of a resource, closed where its definition does not say that it is open."""
+    """(apiVersion, schema) of the stored version of a resource. Objects are closed unless the definition declares them open."""
     for path in sorted(crds.at().rglob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
             if (
@@ -185,18 +187,18 @@ def definition(kind: str) -> tuple[str, dict[str, Any]]:
 
 
 def closed(schema: Mapping[str, Any], *, root: bool = True) -> dict[str, Any]:
-    found = {key: value for key, value in schema.items() if key != "properties"}
+    result = {key: value for key, value in schema.items() if key != "properties"}
     properties = {name: closed(value, root=False) for name, value in schema.get("properties", {}).items()}
     if root:
         properties |= {"apiVersion": {}, "kind": {}, "metadata": {}}
     if properties:
-        found["properties"] = properties
-        # Trigger.spec is open in its definition and has no extra keys in truth: a typing error there would pass a cluster unseen.
+        result["properties"] = properties
+        # The definition declares Trigger.spec open, although it has no extra keys: a cluster would accept a typing error there.
         if not schema.get("x-kubernetes-preserve-unknown-fields") or "broker" in properties:
-            found["additionalProperties"] = False
+            result["additionalProperties"] = False
     if isinstance(schema.get("items"), Mapping):
-        found["items"] = closed(schema["items"], root=False)
-    return found
+        result["items"] = closed(schema["items"], root=False)
+    return result
 
 
 RESOURCES = {
@@ -218,7 +220,7 @@ def test_a_cluster_would_accept_the_resource(resource: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator(schema).validate(resource)
 
 
-def test_a_typing_error_in_a_resource_would_be_seen() -> None:
+def test_a_typing_error_in_a_resource_is_refused() -> None:
     _, schema = definition("Trigger")
     resource = next(resource for resource in RESOURCES.values() if resource["kind"] == "Trigger")
     for path in (("spec",), ("spec", "subscriber"), ("spec", "subscriber", "ref")):
@@ -231,7 +233,7 @@ def test_a_typing_error_in_a_resource_would_be_seen() -> None:
             jsonschema.Draft202012Validator(schema).validate(wrong)
 
 
-def test_everything_hangs_on_the_one_broker() -> None:
+def test_all_resources_use_the_one_broker() -> None:
     brokers = [resource["metadata"] for resource in RESOURCES.values() if resource["kind"] == "Broker"]
     assert len(brokers) == 1
     for resource in RESOURCES.values():

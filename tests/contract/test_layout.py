@@ -1,4 +1,4 @@
-"""Rules of the source tree that no other tool checks: where things are, what they are called, and what an import may do."""
+"""Rules of the source tree that no other tool checks: places and names of files, effects of imports, citations."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import ast
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
 from fuseml.runtime import catalog
+from tests import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 def sources() -> list[pathlib.Path]:
-    """Every file of the repository. Hidden folders hold caches and the environment; .ci is ours and named so by those who read it."""
-    found: list[pathlib.Path] = []
+    """Every file of the repository. Hidden folders but .ci hold caches and the environment."""
+    paths: list[pathlib.Path] = []
     for folder, folders, files in os.walk(ROOT):
         folders[:] = sorted(name for name in folders if name == ".ci" or (not name.startswith(".") and name not in ("__pycache__", "dist")))
-        found += [pathlib.Path(folder, name) for name in sorted(files)]
-    return found
+        paths += [pathlib.Path(folder, name) for name in sorted(files)]
+    return paths
 
 
 SOURCES = sources()
@@ -38,13 +37,13 @@ def relative(path: pathlib.Path) -> str:
 
 
 READERS = re.compile(
-    # Steps are programs of their own in containers of their own; their environment is their contract.
+    # Steps are separate programs in containers; their environment is their interface.
     r"functions/[^/]+/main\.py|shared/fuseml/cli/(main|settings)\.py|shared/fuseml/store/migrations/__main__\.py|shared/fuseml/steps/.*|shared/fuseml/examples/.*"
 )
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if not READERS.fullmatch(relative(path))], ids=relative)
-def test_only_entries_read_the_environment(path: pathlib.Path) -> None:
+def test_only_entry_points_read_the_environment(path: pathlib.Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         read = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
         assert not (read and node.attr in ("environ", "environb", "getenv", "getenvb", "putenv")), f"{relative(path)}:{node.lineno}"  # type: ignore[attr-defined]
@@ -56,67 +55,71 @@ def test_only_entries_read_the_environment(path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["util", "helper", "common", "misc", "base", "manager", "shared"])
-def test_no_module_is_called_after_nothing(word: str) -> None:
-    named = [relative(path) for path in MODULES for part in path.relative_to(ROOT).with_suffix("").parts[1:] if part.rstrip("s") == word]
-    assert named == []
+def test_no_module_has_an_empty_name(word: str) -> None:
+    violations = [
+        relative(path) for path in MODULES for part in path.relative_to(ROOT).with_suffix("").parts[1:] if part.rstrip("s") == word
+    ]
+    assert violations == []
 
 
-def test_every_module_says_why_it_exists() -> None:
-    silent = [relative(path) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text()))]
-    assert [path for path in silent if "/examples/" not in path] == []
+def test_every_module_has_a_docstring() -> None:
+    undocumented = [relative(path) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text()))]
+    assert [path for path in undocumented if "/examples/" not in path] == []
 
 
-def test_no_file_is_longer_than_anybody_reads() -> None:
+def test_no_module_has_more_than_500_lines() -> None:
     assert [relative(path) for path in MODULES if len(path.read_text().splitlines()) > 500] == []
 
 
 # Functions
 
 
-def test_every_function_is_in_the_catalogue_and_the_other_way_round() -> None:
+def test_the_catalogue_lists_exactly_the_functions() -> None:
     assert sorted(function.name for function in (*catalog.FUNCTIONS, catalog.GATEWAY)) == FUNCTIONS
 
 
 @pytest.mark.parametrize("function", catalog.FUNCTIONS, ids=lambda function: function.name)
 def test_a_function_has_its_files(function: catalog.Function) -> None:
     folder = ROOT / "functions" / function.name
-    found = {path.name for path in folder.glob("*.py")}
-    wanted = {"__init__.py", "deps.py", "app.py", "main.py", "service.py"}
-    # One that takes events only has no routes: its handlers by type are in app.py.
-    assert wanted | ({"routes.py"} if function.paths else set()) <= found
-    assert function.paths or "routes.py" not in found
+    names = {path.name for path in folder.glob("*.py")}
+    required = {"__init__.py", "deps.py", "app.py", "main.py", "service.py"}
+    # A function that only consumes events has no routes: its handlers by type are in app.py.
+    assert required | ({"routes.py"} if function.paths else set()) <= names
+    assert function.paths or "routes.py" not in names
     assert function.paths or function.events
 
 
 @pytest.mark.parametrize("function", catalog.FUNCTIONS, ids=lambda function: function.name)
-def test_a_function_s_docstring_is_its_contract(function: catalog.Function) -> None:
+def test_the_docstring_of_a_function_states_its_contract(function: catalog.Function) -> None:
     text = ast.get_docstring(ast.parse((ROOT / "functions" / function.name / "__init__.py").read_text())) or ""
     for path in function.paths:
         assert path in text, f"the contract does not name {path}"
     assert "epends on" in text
 
 
-def test_no_function_hides_an_import_from_the_interpreter() -> None:
-    hiding = [relative(path) for path in MODULES if path.relative_to(ROOT).parts[0] == "functions" and "TYPE_CHECKING" in path.read_text()]
-    assert hiding == [], "an import that only type checkers see hides an import circle"
+def test_no_function_imports_for_type_checkers_only() -> None:
+    violations = [
+        relative(path) for path in MODULES if path.relative_to(ROOT).parts[0] == "functions" and "TYPE_CHECKING" in path.read_text()
+    ]
+    assert violations == [], "an import that only type checkers see hides an import circle"
 
 
-def test_paths_belong_to_one_function() -> None:
+def test_every_path_belongs_to_one_function() -> None:
     paths = [path for function in catalog.FUNCTIONS for path in function.paths]
     assert len(paths) == len(set(paths))
 
 
-WATCHED = """
+IMPORTS = """
 import importlib, os, sys
 
 ROOT, NAMES = sys.argv[1], sys.argv[2:]
-DONE = ("socket.", "sqlite3.", "subprocess.", "os.system", "os.exec", "os.fork", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.")
+EFFECTS = ("socket.", "sqlite3.", "subprocess.", "os.system", "os.exec", "os.fork", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.")
 
 def watch(event, arguments):
-    if event.startswith(DONE):
-        raise AssertionError(f"importing does {event} {arguments}")
+    if event.startswith(EFFECTS):
+        raise AssertionError(f"an import calls {event} {arguments}")
     if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
-        raise AssertionError(f"importing writes {arguments[0]}")
+        raise AssertionError(f"an import writes {arguments[0]}")
 
 assert not [name for name in os.environ if name.startswith("FUSEML")]
 sys.addaudithook(watch)
@@ -124,40 +127,37 @@ for name in NAMES:
     module = importlib.import_module(f"functions.{name}.main")
     assert callable(module.handle)
     heavy = sorted({"kubernetes", "boto3", "botocore", "mlflow", "alembic", "dulwich", "rich", "sklearn", "prometheus_client", "opentelemetry"} & set(sys.modules))
-    assert not heavy, f"importing {name} imports {', '.join(heavy)}"
+    assert not heavy, f"the import of {name} imports {', '.join(heavy)}"
 """
 
 
-def test_importing_functions_needs_no_environment_and_does_nothing() -> None:
+def test_the_import_of_a_function_needs_no_environment_and_has_no_effect() -> None:
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "shared"))), "PYTHONDONTWRITEBYTECODE": "1"}
-    told = subprocess.run(
-        [sys.executable, "-c", WATCHED, str(ROOT), *FUNCTIONS], env=bare, cwd="/", capture_output=True, text=True, timeout=60, check=False
-    )
-    assert told.returncode == 0, told.stderr
+    commands.python(IMPORTS, ROOT, *FUNCTIONS, environment=bare, cwd="/")
 
 
-# What is written down
+# Texts
 
 
-# Built from pieces: this file must not hold them either.
+# Composed here, because this file must not hold them either.
 HOSTS = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("proxy", "golang", "org"))]
 
 
-def test_no_file_tells_where_it_was_written_or_where_packages_came_from() -> None:
+def test_no_file_names_a_path_of_its_machine_or_a_package_registry() -> None:
     places = [str(ROOT) + "/", str(ROOT.parent) + "/shared", *HOSTS, "--index" + "-url"]
-    found = []
+    violations = []
     for path in SOURCES:
         text = path.read_bytes().decode(errors="replace")
-        # uv writes it for itself; it is not in the repository.
+        # uv.lock is not in the repository.
         if path.name != "uv.lock":
-            found += [f"{relative(path)}: {place}" for place in places if place in text]
-    assert found == []
+            violations += [f"{relative(path)}: {place}" for place in places if place in text]
+    assert violations == []
 
 
-# What comments and documents cite
+# Citations
 
 FACTS = ROOT / "infra/platform-facts.md"
-# The licence cites itself; uv writes uv.lock for itself.
+# The licence cites itself; uv.lock is not in the repository.
 TEXTS = {
     relative(path): path.read_text(errors="replace")
     for path in SOURCES
@@ -188,43 +188,43 @@ UNREADABLE = re.compile(
         ("W3C trace context 3.2, infra/platform-facts.md 3.2", False),
     ],
 )
-def test_a_citation_that_a_reader_cannot_open_is_recognised(text: str, refused: bool) -> None:
+def test_the_pattern_matches_citations_of_unavailable_documents(text: str, refused: bool) -> None:
     assert bool(UNREADABLE.search(text)) is refused
 
 
-def test_no_file_cites_a_document_that_its_reader_cannot_open() -> None:
+def test_no_file_cites_an_unavailable_document() -> None:
     own = relative(pathlib.Path(__file__))  # it holds the examples above
-    found = [(name, match.group()) for name, text in TEXTS.items() if name != own for match in UNREADABLE.finditer(text)]
-    assert found == []
+    violations = [(name, match.group()) for name, text in TEXTS.items() if name != own for match in UNREADABLE.finditer(text)]
+    assert violations == []
 
 
-def test_every_document_that_a_file_names_is_in_the_repository() -> None:
-    named = re.compile(r"(?<![\w./-])(?:infra|docs|tests)/[\w./-]+\.md\b")
-    found = [(name, path) for name, text in TEXTS.items() for path in named.findall(text) if not (ROOT / path).is_file()]
-    assert found == []
+def test_every_cited_document_is_in_the_repository() -> None:
+    cited = re.compile(r"(?<![\w./-])(?:infra|docs|tests)/[\w./-]+\.md\b")
+    violations = [(name, path) for name, text in TEXTS.items() for path in cited.findall(text) if not (ROOT / path).is_file()]
+    assert violations == []
 
 
-def test_every_platform_fact_is_cited_and_every_citation_leads_to_one() -> None:
+def test_the_cited_platform_facts_are_exactly_the_existing_ones() -> None:
     sections = re.findall(r"^### (\d+\.\d+) \S", FACTS.read_text(), re.MULTILINE)
     assert len(sections) == len(set(sections))
     own = (relative(FACTS), relative(pathlib.Path(__file__)))
     assert {number for name, text in TEXTS.items() if name not in own for number in CITED.findall(text)} == set(sections)
 
 
-CLIMB = re.compile(r"\.parents\[(\d+)\]((?:\.parent\b)*)")
+PARENTS = re.compile(r"\.parents\[(\d+)\]((?:\.parent\b)*)")
 
 
-def leaves(name: str, text: str) -> bool:
-    """Whether a test climbs out of the checkout: above its root, or by more folders than its own path has."""
-    climbs = [int(index) + 1 + more.count(".parent") for index, more in CLIMB.findall(text)]
-    return "ROOT.parent" in text or any(levels > len(pathlib.PurePath(name).parts) for levels in climbs)
+def leaves_checkout(name: str, text: str) -> bool:
+    """Whether a test names a path outside the checkout: above its root, or by more parents than its own path has."""
+    levels_up = [int(index) + 1 + more.count(".parent") for index, more in PARENTS.findall(text)]
+    return "ROOT.parent" in text or any(levels > len(pathlib.PurePath(name).parts) for levels in levels_up)
 
 
-def test_no_test_reads_beside_the_checkout_but_for_the_resource_definitions() -> None:
-    assert leaves("tests/unit/test_a.py", "Path(__file__).parents[3]")
-    assert leaves("tests/unit/test_a.py", "Path(__file__).parents[2].parent")
-    assert not leaves("tests/unit/test_a.py", "Path(__file__).parents[2]")
-    # This module checks that no file names what is beside the checkout.
+def test_only_the_resource_definitions_are_read_from_outside_the_checkout() -> None:
+    assert leaves_checkout("tests/unit/test_a.py", "Path(__file__).parents[3]")
+    assert leaves_checkout("tests/unit/test_a.py", "Path(__file__).parents[2].parent")
+    assert not leaves_checkout("tests/unit/test_a.py", "Path(__file__).parents[2]")
+    # This module holds the patterns itself.
     own = relative(pathlib.Path(__file__))
-    found = [name for name, text in TEXTS.items() if name.startswith("tests/") and name.endswith(".py") and leaves(name, text)]
-    assert sorted({*found} - {own}) == ["tests/crds.py"]
+    readers = [name for name, text in TEXTS.items() if name.startswith("tests/") and name.endswith(".py") and leaves_checkout(name, text)]
+    assert sorted({*readers} - {own}) == ["tests/crds.py"]

@@ -9,7 +9,6 @@ import ast
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ import yaml
 
 from fuseml.client import transport
 from fuseml.runtime import catalog, settings
+from tests import commands
 from tests.contract import test_event_contract
 from tests.contract.manifests import (
     DEPLOYED,
@@ -204,7 +204,7 @@ def test_an_image_is_named_with_a_version(path: str, document: Object) -> None:
 
 def event_types() -> str:
     """An EventType for each type of the catalogue: what Knative's own tools show."""
-    head = "# What the broker carries, for `kn eventtype list` and other catalogues. Generated from catalog.yaml (UPDATE_GOLDEN=1 with the contract tests).\n"
+    head = "# Event types of the broker, for `kn eventtype list` and other catalogues. Generated from catalog.yaml (UPDATE_GOLDEN=1 with the contract tests).\n"
     found = [
         {
             "apiVersion": "eventing.knative.dev/v1beta2",
@@ -217,7 +217,7 @@ def event_types() -> str:
             "spec": {
                 "type": entry["type"],
                 "reference": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "fuseml"},
-                "description": f"From {', '.join(entry['producers'])}, about things such as {entry['subject']}",
+                "description": f"Producers: {', '.join(entry['producers'])}; example of a subject: {entry['subject']}",
             },
         }
         for entry in test_event_contract.CATALOGUE.values()
@@ -286,7 +286,7 @@ def routes() -> str:
         "spec": {"parentRefs": [{"name": "gateway", "namespace": "gateway-system"}], "hostnames": ["fuseml.example.com"], "rules": rules},
     }
     head = (
-        "# One address by the Gateway API, for clusters that have it: by the catalogue's prefixes to Knative's internal ingress, under the name\n"
+        "# One address by the Gateway API, for clusters that have it: the catalogue's prefixes lead to Knative's internal ingress, with the host name\n"
         "# of each function. Set parent and host by a patch. Generated from the catalogue (UPDATE_GOLDEN=1 with the contract tests).\n"
     )
     return head + yaml.safe_dump(route, sort_keys=False, width=140)
@@ -370,7 +370,7 @@ def test_kustomize_puts_a_folder_together(folder: str) -> None:
     assert all((ROOT / folder / resource).exists() for resource in resources)
     if shutil.which("kubectl") is None:
         pytest.skip("the files are all there; putting them together needs kubectl")
-    built = subprocess.run(["kubectl", "kustomize", str(ROOT / folder)], capture_output=True, text=True, check=True).stdout
+    built = commands.run(["kubectl", "kustomize", ROOT / folder]).stdout
     assert len([document for document in yaml.safe_load_all(built) if document]) >= len(resources)
 
 

@@ -1,4 +1,4 @@
-"""A function may do in the cluster exactly what its code does, and nothing outside the namespace of the workloads."""
+"""The rights of a function in the cluster are exactly those that its code uses, within the namespace of the workloads."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ KNATIVE = ROOT / "shared/fuseml/servings/knative"
 
 
 def calls(tree: ast.AST, *owner: str) -> set[str]:
-    """The methods that are called on `owner`, or on `self.owner` and the like."""
-    found = set[str]()
+    """The methods that the code calls on `owner`, or on an attribute of that name such as `self.owner`."""
+    names = set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             value = node.value
             name = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
-            found |= {node.attr} if name in owner else set()
-    return found
+            names |= {node.attr} if name in owner else set()
+    return names
 
 
 def methods(path: pathlib.Path, owner: str) -> dict[str, ast.FunctionDef]:
@@ -34,27 +34,27 @@ def methods(path: pathlib.Path, owner: str) -> dict[str, ast.FunctionDef]:
 
 
 @functools.cache
-def asked_of_kubernetes(folder: pathlib.Path) -> Mapping[str, set[tuple[str, str]]]:
-    """Method of `Cluster` -> (verb, resource) that it asks for, as it says in its own refusals. To apply is to create what is not there."""
-    found = {
+def rights_of_calls(folder: pathlib.Path) -> Mapping[str, set[tuple[str, str]]]:
+    """Method of `Cluster` -> its (verb, resource) pairs, as its error messages name them. An apply may also create the object."""
+    named = {
         name: set(re.findall(r"_refusals\('(\w+)', '([\w./]+)'", ast.unparse(node)))
         for name, node in methods(folder / "cluster.py", "Cluster").items()
     }
     return {
         name: rights | {("create", resource) for _, resource in rights} if name.startswith("apply") else rights
-        for name, rights in found.items()
+        for name, rights in named.items()
     }
 
 
 def needed_rights(function: catalog.Function) -> set[tuple[str, str]]:
-    """(verb, resource) of what a function makes the engine and the serving ask for."""
-    return asked_by(function, "engine", TEKTON / "engine.py", "TektonEngine") | asked_by(
+    """The (verb, resource) pairs that a function needs for its calls of engine and serving."""
+    return rights_of_port(function, "engine", TEKTON / "engine.py", "TektonEngine") | rights_of_port(
         function, "serving", KNATIVE / "serving.py", "KnativeServing"
     )
 
 
-def asked_by(function: catalog.Function, owner: str, path: pathlib.Path, port: str) -> set[tuple[str, str]]:
-    """The rights behind what a function calls on `owner`, a `port` of ours."""
+def rights_of_port(function: catalog.Function, owner: str, path: pathlib.Path, port: str) -> set[tuple[str, str]]:
+    """The rights that the calls of a function on `owner` need; `port` is the class of `owner` in `path`."""
     engine = methods(path, port)
     logs = ast.parse((TEKTON / "logs.py").read_text())
     trees = [ast.parse(source.read_text()) for source in (ROOT / "functions" / function.name).glob("*.py")]
@@ -65,7 +65,7 @@ def asked_by(function: catalog.Function, owner: str, path: pathlib.Path, port: s
         done.add(name)
         todo |= (calls(engine[name], "self") & engine.keys()) - done
         used = calls(engine[name], "_cluster") | (calls(logs, "cluster") if "read" in calls(engine[name], "logs") else set())
-        rights |= {right for call in used for right in asked_of_kubernetes(path.parent).get(call, ())}
+        rights |= {right for call in used for right in rights_of_calls(path.parent).get(call, ())}
     return rights
 
 
@@ -88,7 +88,7 @@ def granted(account: str) -> set[tuple[str, str]]:
 
 
 @each_function
-def test_a_function_may_do_exactly_what_its_code_does(function: catalog.Function) -> None:
+def test_a_function_has_exactly_the_rights_that_its_code_uses(function: catalog.Function) -> None:
     account = service(function)["spec"]["template"]["spec"]["serviceAccountName"]
     assert granted(account) == needed_rights(function)
     assert account in ("functions", function.service)
@@ -103,7 +103,7 @@ def test_rights_end_at_the_namespace_of_the_workloads() -> None:
             assert "*" not in str(document), path
 
 
-def test_who_has_no_rights_gets_no_token() -> None:
+def test_an_account_without_rights_gets_no_token() -> None:
     for document in documents(ROOT / "infra/kubernetes/accounts.yaml"):
         if document["kind"] == "ServiceAccount":
             name = document["metadata"]["name"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +15,7 @@ from alembic.runtime import migration
 from fuseml.domain import errors
 from fuseml.store import codesets, database, migrations, paging
 from fuseml.store.tables import columns, outbox_rows, schema
+from tests import commands
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_a_new_file_is_what_the_migrations_would_have_made_of_it(empty: database
 def test_the_whole_schema_has_every_module_of_tables() -> None:
     folder = pathlib.Path(schema.__file__).parent
     script = "import sys; from fuseml.store.tables import schema; print(*sys.modules)"
-    imported = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    imported = commands.python(script).stdout.split()
     assert {f"fuseml.store.tables.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"} <= set(imported)
 
 
@@ -137,7 +136,7 @@ def test_an_up_to_date_file_is_opened_without_alembic(empty: database.Database) 
         "store = database.Database(sys.argv[1]); store.migrate(); store.close()\n"
         "assert not any(name.partition('.')[0] in ('alembic', 'mako') for name in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", script, empty.url], check=True)
+    commands.python(script, empty.url)
 
 
 def test_empty_columns_are_null_and_not_a_text_that_says_so(empty: database.Database) -> None:

@@ -46,7 +46,7 @@ OWN = {"AWS_ACCESS_KEY_ID": "ada", "AWS_SECRET_ACCESS_KEY": "hers"}
 
 
 @pytest.mark.parametrize(
-    ("configured", "given", "there", "expected"),
+    ("configured", "given", "installed", "expected"),
     [
         ({}, {}, False, True),
         ({}, {}, True, True),
@@ -58,14 +58,14 @@ OWN = {"AWS_ACCESS_KEY_ID": "ada", "AWS_SECRET_ACCESS_KEY": "hers"}
     ],
 )
 def test_an_s3_server_is_deployed_when_none_is_configured(
-    configured: dict[str, str], given: dict[str, str], *, there: bool, expected: bool
+    configured: dict[str, str], given: dict[str, str], *, installed: bool, expected: bool
 ) -> None:
-    assert tryout.wants_s3(configured, given, there=there) is expected
+    assert tryout.needs_s3(configured, given, installed=installed) is expected
 
 
 def test_default_s3_settings_are_removed_only_as_a_whole() -> None:
     others = {"FUSEML_ZONE": "here", "AWS_REGION": "us-east-1"}
-    assert tryout.without(others | tryout.S3_SETTINGS, tryout.S3_SETTINGS) == others
+    assert tryout.without_trial(others | tryout.S3_SETTINGS, tryout.S3_SETTINGS) == others
     theirs = others | tryout.S3_SETTINGS | {"AWS_ENDPOINT_URL_S3": "https://minio.example.com"}
-    assert tryout.without(theirs, tryout.S3_SETTINGS) == theirs
-    assert tryout.without(others, {}) == others
+    assert tryout.without_trial(theirs, tryout.S3_SETTINGS) == theirs
+    assert tryout.without_trial(others, {}) == others

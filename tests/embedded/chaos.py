@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 from fuseml.domain import events
 from fuseml.runtime import clock
 from fuseml.store import database, outbox
-from tests import documents
+from tests import commands, documents
 from tests.embedded import server as embedded
+from tests.waiting import wait_until
 
 CODESETS = [f"code{number}" for number in range(5)]
 WORKFLOWS = [f"nothing{number}" for number in range(3)]
@@ -67,7 +68,8 @@ class Storm:
                 pusher.join()
             self.say(f"{self.pushed} pushes done")
             assert self.pushed == self.pushes
-            embedded.wait_for(self.at_rest, self.limit - (time.monotonic() - self.begun), "everything to come to its end")
+            left = self.limit - (time.monotonic() - self.begun)
+            wait_until(self.at_rest, "everything to come to its end", patience=left, interval=0.1)
             self.say("at rest")
         except AssertionError:
             self.say(f"after a failure: {self.facts()}")
@@ -111,9 +113,7 @@ class Storm:
             f"M 644 inline train.py\ndata <<END\nprint({number})\nEND\n"
             for number in range(length)
         ]
-        subprocess.run(
-            ["git", "fast-import", "--quiet"], cwd=folder, env=embedded.GIT_ENVIRONMENT, input="\n".join(told), text=True, check=True
-        )
+        commands.run(["git", "fast-import", "--quiet"], cwd=folder, environment=embedded.GIT_ENVIRONMENT, text="\n".join(told))
         return embedded.git(folder, "rev-list", "--reverse", "main").split()
 
     def push(self, codeset: str, remote: str) -> None:

@@ -8,13 +8,16 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import urllib3
+
+from tests import commands
+from tests.waiting import PATIENCE, wait_until, wait_until_ready
+
+FINISHED = {"succeeded", "failed", "cancelled", "skipped"}
 
 GIT_ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")},
@@ -49,17 +52,15 @@ class Server:
         self.port = 0
 
     def start(self) -> Server:
-        command = [sys.executable, "-m", "fuseml.cli.main", "up", "--home", str(self.home), "--port", str(self.port), *self._arguments]
+        command = [*commands.FUSEML, "up", "--home", str(self.home), "--port", str(self.port), *self._arguments]
         log = self.output.open("ab")
         with log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=self._environment)
-        wait_for(self._up, 30, "the server to be ready")
+        wait_until_ready(self._process, self._is_up, "the server", self.output.read_text)
         self.port = int(self.url.rpartition(":")[2])
         return self
 
-    def _up(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.output.read_text()
+    def _is_up(self) -> bool:
         address = self.home / "url"
         if not address.exists():
             return False
@@ -97,7 +98,7 @@ class Server:
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-        return self._process.wait(60)
+        return self._process.wait(PATIENCE)
 
     def call(
         self,
@@ -112,7 +113,7 @@ class Server:
         sent = {"Authorization": f"Bearer {self.token if token is None else token}", **(headers or {})}
         if body is not None:
             raw, sent = json.dumps(body).encode(), {"Content-Type": "application/json", **sent}
-        response = self._pool.request(method, self.url + path, body=raw, headers=sent, timeout=120)
+        response = self._pool.request(method, self.url + path, body=raw, headers=sent, timeout=PATIENCE)
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
 
     def get(self, path: str) -> Any:
@@ -125,24 +126,38 @@ class Server:
         assert answer.status in (200, 201, 202), answer
         return answer.json if answer.body else None
 
-    def finished_run(self, name: str, seconds: float = 120) -> dict[str, Any]:
-        """The run, once it has finished."""
-        wait_for(lambda: self.call("GET", f"/runs/{name}").status == 200, 30, f"{name} to exist")
-        wait_for(lambda: self.get(f"/runs/{name}")["state"] in ("succeeded", "failed", "cancelled"), seconds, f"{name} to finish")
-        run: dict[str, Any] = self.get(f"/runs/{name}")
-        return run
+    def finished_run(self, name: str) -> dict[str, Any]:
+        """The run, once it has finished and its outputs are known. At no moment has a finished run an open step."""
+
+        def settled() -> dict[str, Any] | None:
+            run: dict[str, Any] = self.get(f"/runs/{name}")
+            if run["state"] not in FINISHED:
+                return None
+            assert {step["state"] for step in run["steps"]} <= FINISHED, run
+            return run if run["settled"] else None
+
+        wait_until(lambda: self.call("GET", f"/runs/{name}").status == 200, f"{name} to exist")
+        found = wait_until(settled, f"{name} to finish")
+        assert found is not None
+        return found
 
     def settled(self) -> None:
         """Wait until no event is on its way."""
-        wait_for(lambda: not self.get("/runs?state=queued") and not self.get("/runs?state=running"), 60, "all runs to finish")
+        wait_until(lambda: not self.get("/runs?state=queued") and not self.get("/runs?state=running"), "all runs to finish")
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which the command line finds this server, and nothing of the user's own configuration."""
+        own = {"FUSEML_HOME": str(self.home), "FUSEML_CONFIG": str(self.home / "config.json"), "COLUMNS": "100"}
+        return {**GIT_ENVIRONMENT, **own}
 
-def wait_for(condition: Any, seconds: float, what: str) -> None:
-    """Poll until the condition holds; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.1)
+    def fuseml(self, *arguments: str | pathlib.Path, **options: Unpack[commands.Options]) -> subprocess.CompletedProcess[str]:
+        """Run the command line against this server."""
+        return commands.fuseml(*arguments, environment=self.environment, **options)
+
+    def tracking_ready(self) -> None:
+        """Wait until the MLflow of this server answers."""
+        wait_until(lambda: self.get("/readyz")["components"]["mlflow"]["status"] == "ready", "MLflow to be ready")
 
 
 @contextlib.contextmanager
@@ -156,9 +171,7 @@ def running(home: pathlib.Path, *arguments: str, environment: Mapping[str, str] 
 
 def git(folder: pathlib.Path, *arguments: str) -> str:
     """Run git; fails with its errors."""
-    done = subprocess.run(["git", *arguments], cwd=folder, env=GIT_ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return commands.run(["git", *arguments], cwd=folder, environment=GIT_ENVIRONMENT).stdout.strip()
 
 
 class Checkout:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.embedded import server as embedded
+from tests.waiting import wait_until
 
 WORKFLOW = """
 name: train
@@ -62,13 +63,13 @@ class Codeset:
         for name, text in files.items():
             (self._checkout.folder / name.replace("_", ".")).write_text(text)
         commit = self._checkout.push("change")
-        embedded.wait_for(lambda: self._server.get(f"/runs?commit={commit}"), 30, "the push to start a run")
+        wait_until(lambda: self._server.get(f"/runs?commit={commit}"), "the push to start a run")
         return self._server.finished_run(self._server.get(f"/runs?commit={commit}")[0]["name"])
 
 
 def asked(server: embedded.Server, path: str, body: object = None) -> dict[str, Any]:
     request = server.post(path, body)["request"]
-    embedded.wait_for(lambda: server.get(f"/runs?request={request}"), 30, "the request to become a run")
+    wait_until(lambda: server.get(f"/runs?request={request}"), "the request to become a run")
     return server.finished_run(server.get(f"/runs?request={request}")[0]["name"])
 
 
@@ -81,7 +82,7 @@ def test_a_push_executes_what_it_changes_and_nothing_else(server: embedded.Serve
     codeset = Codeset(server, "changing", tmp_path)
     first = codeset.push(conda_yaml="python: 3.11\n", train_py="BY=one\n")
     assert steps(first) == {
-        "builder": ("succeeded", None, "it has not succeeded here with a cache before"),
+        "builder": ("succeeded", None, "no cached execution of this step exists"),
         "trainer": ("succeeded", None, "it needs the outputs of step builder, which runs"),
     }
     environment = first["steps"][0]["outputs"]["image"]
@@ -120,13 +121,13 @@ def test_a_run_can_do_without_the_cache_and_shows_beforehand_what_it_will_do(ser
     assert {origin for _, origin, _ in steps(again).values()} == {first["name"]}
 
     anew = asked(server, f"/runs/{first['name']}/rerun", {"no_cache": True})
-    assert {reason for *_, reason in steps(anew).values()} == {"the run was asked for without the cache"}
+    assert {reason for *_, reason in steps(anew).values()} == {"the run was requested without the cache"}
     assert anew["outputs"] != first["outputs"]
     # What it has built is what later runs take.
     assert {origin for _, origin, _ in steps(asked(server, "/runs", {"workflow": "train", **wish})).values()} == {anew["name"]}
 
     locked = asked(server, f"/runs/{first['name']}/rerun", {"locked": True})
-    assert {reason for *_, reason in steps(locked).values()} == {"a locked run executes what it repeats"}
+    assert {reason for *_, reason in steps(locked).values()} == {"a locked run repeats the steps of its plan"}
     refused = server.call("POST", f"/runs/{first['name']}/rerun", {"locked": True, "no_cache": True})
     assert (refused.status, "give `locked` or `no_cache`, not both" in refused.json["message"]) == (400, True)
 
@@ -138,4 +139,4 @@ def test_what_succeeded_in_a_failed_run_is_reused(server: embedded.Server, tmp_p
     mended = codeset.push(train_py="BY=me\n")
     assert steps(mended)["builder"] == ("succeeded", failed["name"], None)
     resumed = asked(server, f"/runs/{failed['name']}/resume", {"commit": mended["commit"]})
-    assert steps(resumed)["trainer"] == ("succeeded", None, "a resumed run executes what is left")
+    assert steps(resumed)["trainer"] == ("succeeded", None, "a resumed run executes the remaining steps")

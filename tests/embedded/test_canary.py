@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import pathlib
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests import commands
 from tests.embedded import server as embedded
+from tests.waiting import wait_until
 
 CANARIES = {"everybody": "canary-global-5Kq8zR", "project": "canary-project-9xVt2L", "user": "canary-user-7Jw4mD"}
 
@@ -154,7 +154,7 @@ def spill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spill]:
         checkout = embedded.Checkout(folder / "code", registered["codeset"]["url"], "ada", registered["password"])
         (checkout.folder / "train.py").write_text("print('hello')\n")
         checkout.push("spill")
-        embedded.wait_for(witness.exists, 30, "the step to use its secrets")
+        wait_until(witness.exists, "the step to use its secrets")
         found = Spill(server, {}, while_running=in_files(server.home))
         found.environments = {name for environ in of_processes("environ") for name in environ.split(b"\0") if canaries_in(name)}
         gate.touch()
@@ -275,14 +275,7 @@ def test_the_command_line_tells_no_secret(spill: Spill, tmp_path: pathlib.Path) 
         (1, "resolve", "-r", "vault-user", "--user", "eve"),
         (0, "secrets", "rotate"),
     ):
-        done = fuseml(spill.server, *arguments)
-        assert canaries_in(done.stdout + done.stderr) == [], arguments
-        assert done.returncode == code, (arguments, done.stderr)
-
-
-def fuseml(server: embedded.Server, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run the command line against the server."""
-    environment = {**embedded.GIT_ENVIRONMENT, "FUSEML_SERVER_URL": server.url, "FUSEML_TOKEN": server.token, "FUSEML_DEBUG": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "fuseml.cli.main", *arguments], env=environment, capture_output=True, timeout=60, check=False
-    )
+        environment = {**spill.server.environment, "FUSEML_DEBUG": "1"}
+        done = commands.fuseml(*arguments, environment=environment, code=None)
+        assert canaries_in((done.stdout + done.stderr).encode()) == [], arguments
+        assert done.returncode == code, commands.shown(done)

@@ -9,7 +9,9 @@ import sys
 
 import urllib3
 
+from tests import commands
 from tests.embedded import server as embedded
+from tests.waiting import PATIENCE, wait_until, wait_until_ready
 
 WORKFLOW = """
 name: slow
@@ -56,7 +58,7 @@ def test_a_run_survives_the_death_of_the_server(tmp_path: pathlib.Path) -> None:
     try:
         witness, gate, checkout = _prepare(server, tmp_path)
         commit = checkout.push("think")
-        embedded.wait_for(witness.exists, 30, "the step to start")
+        wait_until(witness.exists, "the step to start")
 
         server.kill()
         gate.touch()
@@ -127,8 +129,7 @@ body = json.dumps({{**push, "repository": repository, "pusher": {{"login": "ada"
 print(hmac.new(secret.encode(), body.encode(), hashlib.sha256).hexdigest())
 print(body)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    signature, body = done.stdout.strip().split("\n", 1)
+    signature, body = commands.python(script).stdout.strip().split("\n", 1)
     return body.encode(), {"Content-Type": "application/json", "X-Gitea-Event": "push", "X-Gitea-Signature": signature}
 
 
@@ -137,10 +138,10 @@ def test_a_clean_stop_ends_running_steps_and_tells_so_after_the_next_start(tmp_p
     try:
         witness, gate, checkout = _prepare(server, tmp_path)
         checkout.push("think")
-        embedded.wait_for(witness.exists, 30, "the step to start")
+        wait_until(witness.exists, "the step to start")
 
         assert server.stop() == 0
-        left = subprocess.run(["ps", "-e", "-o", "args="], capture_output=True, text=True, check=True).stdout
+        left = commands.run(["ps", "-e", "-o", "args="]).stdout
         server.start()
         run = server.finished_run("slow-1")
 
@@ -153,10 +154,9 @@ def test_a_clean_stop_ends_running_steps_and_tells_so_after_the_next_start(tmp_p
 
 def test_two_servers_cannot_share_a_home(tmp_path: pathlib.Path) -> None:
     with embedded.running(tmp_path / "home", "--mlflow", "none") as server:
-        command = [sys.executable, "-m", "fuseml.cli.main", "up", "--home", str(server.home), "--port", "0", "--mlflow", "none"]
-        second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, "NO_COLOR": "1"})
+        arguments = ["up", "--home", server.home, "--port", "0", "--mlflow", "none"]
+        second = commands.fuseml(*arguments, environment={**os.environ, "NO_COLOR": "1"}, code=1)
 
-        assert second.returncode == 1
         assert second.stdout == ""
         assert f"process {server.pid}" in second.stderr
         assert len(second.stderr.strip().splitlines()) == 1
@@ -176,11 +176,12 @@ os.execv(sys.executable, [sys.executable, "-m", "fuseml.cli.main", "up", *sys.ar
 def test_a_server_with_more_than_a_thousand_open_files_answers(tmp_path: pathlib.Path) -> None:
     home = tmp_path / "home"
     command = [sys.executable, "-c", _CROWDED, "--home", str(home), "--port", "0", "--mlflow", "none"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as process:
+    output = tmp_path / "output"
+    with output.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as process:
         try:
-            embedded.wait_for((home / "url").exists, 60, "the server to be ready")
+            wait_until_ready(process, (home / "url").exists, "the server", output.read_text)
             url = (home / "url").read_text().strip()
-            assert urllib3.request("GET", f"{url}/healthz", retries=False, timeout=20.0).status == 200
+            assert urllib3.request("GET", f"{url}/healthz", retries=False, timeout=PATIENCE).status == 200
         finally:
             process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0

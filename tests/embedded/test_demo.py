@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
+
+from tests import commands
+from tests.waiting import STORY_PATIENCE
 
 pytest.importorskip("mlflow.version", reason="needs MLflow: install fuseml[mlflow]")
 
@@ -18,13 +19,10 @@ def test_the_demo_does_what_it_promises_and_leaves_nothing_behind(tmp_path: path
     temporary.mkdir()
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(temporary), "LANG": "C.UTF-8"}
 
-    done = subprocess.run(
-        [sys.executable, "-m", "fuseml.cli.main", "demo"], env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
+    done = commands.fuseml("demo", environment=environment, patience=STORY_PATIENCE)
 
-    assert done.returncode == 0, done.stdout + done.stderr
     assert "mlflow-e2e-2  succeeded" in done.stdout
-    processes = subprocess.run(["ps", "-e", "-o", "args="], capture_output=True, text=True, check=True).stdout
+    processes = commands.run(["ps", "-e", "-o", "args="]).stdout
     assert str(temporary) not in processes
     assert list(temporary.iterdir()) == []
     assert [path for path in home.rglob("*") if path.is_file()] == []

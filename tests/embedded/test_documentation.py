@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import re
 import shlex
 import shutil
-import subprocess
 
 import pytest
 
+from tests import commands
 from tests.embedded import server as embedded
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -39,25 +38,14 @@ def test_the_commands_of_the_documentation_work(tmp_path: pathlib.Path) -> None:
     _files(tmp_path)
     assert len(COMMANDS) > 20
     with embedded.running(tmp_path / "home") as server:
-        embedded.wait_for(lambda: server.get("/readyz")["components"]["mlflow"]["status"] == "ready", 120, "MLflow to be ready")
-        environment = {
-            **embedded.GIT_ENVIRONMENT,
-            "PATH": os.environ["PATH"],
-            "FUSEML_HOME": str(server.home),
-            "MINIO_SECRET": "hunter2hunter2",
-            "COLUMNS": "120",
-        }
+        server.tracking_ready()
+        environment = {**server.environment, "MINIO_SECRET": "hunter2hunter2", "COLUMNS": "120"}
         for command in COMMANDS:
             if command.startswith(ELSEWHERE):
                 continue
-            done = subprocess.run(
-                shlex.split(command), cwd=tmp_path, env=environment, input="y\n", capture_output=True, text=True, timeout=120, check=False
-            )
-            output = f"{command}\n{done.stdout}\n{done.stderr}"
-            if command in REFUSED:
-                assert (done.returncode, REFUSED[command] in done.stderr) == (1, True), output
-            else:
-                assert done.returncode == 0, output
+            code = 1 if command in REFUSED else 0
+            done = commands.run(shlex.split(command), cwd=tmp_path, environment=environment, text="y\n", code=code)
+            assert REFUSED.get(command, "") in done.stderr, commands.shown(done)
             if command.startswith("fuseml workflow run"):
                 server.settled()
         server.settled()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 
 from tests.embedded import server as embedded
 from tests.embedded import test_refusals
+from tests.waiting import wait_until
 
 WORKFLOW = test_refusals.WORKFLOW
 FILTERED = WORKFLOW.replace("name: hello\n", 'name: filtered\non:\n  push:\n    paths: ["src/**"]\n', 1)
@@ -38,36 +37,29 @@ def pushed(checkout: embedded.Checkout, name: str = "README.md") -> str:
 
 def why(server: embedded.Server, of: str) -> Any:
     """The answer, once nothing is on its way any more."""
-    embedded.wait_for(lambda: "pending" not in str(server.get(f"/why?of={of}")), 30, f"the story of {of} to end")
+    wait_until(lambda: "pending" not in str(server.get(f"/why?of={of}")), f"the story of {of} to end")
     return server.get(f"/why?of={of}")
 
 
-def fuseml(server: embedded.Server, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**embedded.GIT_ENVIRONMENT, "FUSEML_HOME": str(server.home), "COLUMNS": "100"}
-    command = [sys.executable, "-m", "fuseml.cli.main", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-
 def test_a_poison_event_becomes_a_dead_letter_and_is_replayed(server: embedded.Server) -> None:
-    sent = fuseml(server, "events", "send", "run.cancel_requested", "run=hello-99", "reason=enough", "--id", "poison")
-    assert (sent.returncode, sent.stdout) == (0, "Sent run.cancel_requested with id poison.\n")
-    embedded.wait_for(lambda: server.get("/events/dead-letters"), 30, "the dead letter")
+    sent = server.fuseml("events", "send", "run.cancel_requested", "run=hello-99", "reason=enough", "--id", "poison")
+    assert sent.stdout == "Sent run.cancel_requested with id poison.\n"
+    wait_until(lambda: server.get("/events/dead-letters"), "the dead letter")
     [letter] = server.get("/events/dead-letters")
     number = str(letter["number"])
     assert [(item["consumer"], item["state"]) for item in letter["deliveries"]] == [("dispatcher", "dead")]
-    shown = fuseml(server, "events", "show", number)
+    shown = server.fuseml("events", "show", number)
     assert "status 400: there is no run named 'hello-99'" in shown.stdout
     assert f"`fuseml events replay {number}`" in server.get(f"/why?of={number}")["answer"]
 
     # What was wrong is still wrong: the new attempt fails again, with its own count.
-    assert fuseml(server, "events", "replay", "poison").returncode == 0
-    embedded.wait_for(lambda: server.get("/events/dead-letters"), 30, "the dead letter to be back")
+    server.fuseml("events", "replay", "poison")
+    wait_until(lambda: server.get("/events/dead-letters"), "the dead letter to be back")
     assert server.get(f"/events/{number}")["deliveries"][0]["attempts"] == 1
 
-    assert fuseml(server, "events", "drop", number).returncode == 0
+    server.fuseml("events", "drop", number)
     assert server.get("/events/dead-letters") == []
-    refused = fuseml(server, "events", "replay", number)
-    assert refused.returncode == 1
+    refused = server.fuseml("events", "replay", number, code=1)
     assert f"event {number} is no dead letter (dispatcher: dropped)" in refused.stderr
 
 
@@ -76,12 +68,12 @@ def test_a_replay_is_handled_when_what_was_wrong_is_mended(server: embedded.Serv
     runs = len(server.get("/runs?workflow=hello"))
     wanted = f"hello-{runs + 1}"
     server.post("/events", {"type": "run.cancel_requested", "data": {"run": wanted, "reason": "too early"}, "id": "early"})
-    embedded.wait_for(lambda: server.get("/events/dead-letters"), 30, "the dead letter")
+    wait_until(lambda: server.get("/events/dead-letters"), "the dead letter")
     commit = pushed(registered(server, "mended", tmp_path))
     server.post("/workflows/assignments?name=hello&codesetProject=p&codesetName=mended")
     server.finished_run(wanted)
     server.post("/events/early/replay")
-    embedded.wait_for(lambda: server.get("/events/early")["outcome"] == "done", 4, "the event to be handled")
+    wait_until(lambda: server.get("/events/early")["outcome"] == "done", "the event to be handled")
     assert server.get("/events/dead-letters") == []
     assert why(server, commit)["answer"] == f"Commit {commit[:12]} started {wanted}."
 
@@ -104,7 +96,7 @@ def test_a_push_tells_the_run_and_the_filter_that_kept_another(server: embedded.
     assert told["filtered"]["reason"] == "no changed file matches src/**"
     run = told["hello"]["run"]
     assert server.finished_run(run)["commit"] == commit
-    shown = fuseml(server, "why", run)
+    shown = server.fuseml("why", run)
     assert f"{run} was started: refs/heads/main was pushed." in shown.stdout
     assert f"codeset.pushed p/both refs/heads/main at {commit[:8]}" in shown.stdout
 

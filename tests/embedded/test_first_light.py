@@ -15,6 +15,7 @@ import pytest
 import urllib3
 
 from tests.embedded import server as embedded
+from tests.waiting import PATIENCE, wait_until
 
 pytest.importorskip("mlflow.version", reason="needs MLflow: install fuseml[mlflow]")
 
@@ -30,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server
 
 
 def _register_mlflow(server: embedded.Server) -> str:
-    embedded.wait_for(lambda: server.get("/readyz")["components"]["mlflow"]["status"] == "ready", 120, "MLflow to be ready")
+    server.tracking_ready()
     url: str = server.get("/readyz")["components"]["mlflow"]["url"]
     tracking = {"url": url, "type": "internal", "configuration": {"MLFLOW_TRACKING_URI": url}}
     store = {"url": f"{url}/api/2.0/mlflow-artifacts", "type": "internal"}
@@ -117,7 +118,7 @@ def _check_a_model_that_cannot_be_loaded(server: embedded.Server) -> None:
     server.post("/applications", {**wanted, "model": "models:/sklearn-diabetes/99"})
 
     server.get(f"/apps/{APP}/v2/health/ready")
-    embedded.wait_for(lambda: server.get(f"/apps/{APP}")["failed"], 60, "the replacement to fail")
+    wait_until(lambda: server.get(f"/apps/{APP}")["failed"], "the replacement to fail")
 
     assert "models:/sklearn-diabetes/99" in server.get(f"/apps/{APP}")["failed"]
     assert server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"] == "models:/sklearn-diabetes/2"
@@ -131,7 +132,7 @@ def _check_that_one_can_go_back(server: embedded.Server) -> None:
         back = server.post(f"/applications/{APP}/rollback", {})
         model = f"models:/sklearn-diabetes/{revision}"
         assert back["traffic"] == [{"revision": revision, "percent": 100, "model": model}]
-        embedded.wait_for(functools.partial(_serves, server, model), 60, "the model of before")
+        wait_until(functools.partial(_serves, server, model), "the model of before")
         assert server.get(f"/applications/{APP}")["status"] == "ready"
     refused = server.call("PUT", f"/applications/{APP}/traffic", {"traffic": {"1": 50, "2": 50}})
     assert (refused.status, b"one revision at a time" in refused.body) == (400, True)
@@ -162,9 +163,7 @@ def _check_the_model_events(server: embedded.Server) -> None:
         "model://demo/sklearn-diabetes/2",
     ]
     model = server.get("/artifacts?name=sklearn-diabetes")[0]
-    embedded.wait_for(
-        lambda: "extension" in server.get("/artifacts?name=sklearn-diabetes")[0]["metadata"], 30, f"the webhook about {model}"
-    )
+    wait_until(lambda: "extension" in server.get("/artifacts?name=sklearn-diabetes")[0]["metadata"], f"the webhook about {model}")
 
 
 class _Asked:
@@ -185,7 +184,7 @@ class _asking_all_the_time:
         pool = urllib3.PoolManager(retries=False)
         while not self._stop.wait(0.02):
             try:
-                answer = pool.request("GET", self._url, headers={"Authorization": f"Bearer {self._token}"}, timeout=30)
+                answer = pool.request("GET", self._url, headers={"Authorization": f"Bearer {self._token}"}, timeout=PATIENCE)
             except urllib3.exceptions.HTTPError as error:
                 self._asked.statuses.add(repr(error))
                 continue

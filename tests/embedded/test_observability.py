@@ -19,6 +19,7 @@ from fuseml.store.tables import ledger_rows
 from tests import documents
 from tests.component import collector
 from tests.embedded import server as embedded
+from tests.waiting import wait_until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CHAIN = {"org.fuseml.run.created.v1", "org.fuseml.run.started.v1", "org.fuseml.run.step_finished.v1", "org.fuseml.run.finished.v1"}
@@ -92,7 +93,7 @@ def test_a_caller_s_trace_goes_on_to_the_end_of_the_run(server: embedded.Server)
 
 def test_spans_tell_the_same_story(server: embedded.Server, spans: collector.Collector) -> None:
     last = "handle dev.tekton.event.pipelinerun.successful.v1"
-    embedded.wait_for(lambda: any(span.trace == TRACE for span in spans.named(last)), 10, "the spans of the run's end")
+    wait_until(lambda: any(span.trace == TRACE for span in spans.named(last)), "the spans of the run's end")
     asked = {span.id: span for span in spans.spans if span.trace == TRACE}
     (request,) = [span for span in asked.values() if span.name == "POST /runs"]
     (handled,) = [span for span in asked.values() if span.name == f"handle {events.RunRequested.TYPE}"]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import sqlite3
-import subprocess
-import sys
 from typing import Any
 
+from tests import commands
 from tests.embedded import server as embedded
 
 WORKFLOW = """
@@ -44,10 +42,7 @@ def _sealed(home: pathlib.Path) -> tuple[str, str]:
 
 
 def _rotate(server: embedded.Server) -> dict[str, Any]:
-    command = [sys.executable, "-m", "fuseml.cli.main", "secrets", "rotate", "-o", "json"]
-    environment = {**os.environ, "FUSEML_HOME": str(server.home)}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    rotated: dict[str, Any] = json.loads(done.stdout)
+    rotated: dict[str, Any] = json.loads(server.fuseml("secrets", "rotate", "-o", "json").stdout)
     return rotated
 
 
@@ -67,12 +62,7 @@ def test_a_rotation_seals_everything_anew_and_survives_a_death_in_the_middle(tmp
 
         # What a death between the new key and the first value sealed with it leaves.
         server.kill()
-        newest = subprocess.run(
-            [sys.executable, "-c", "from fuseml.runtime import secrets; print(secrets.new_key())"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        newest = commands.python("from fuseml.runtime import secrets; print(secrets.new_key())").stdout
         keys.write_text(newest + old)
         server.start()
         checkout.push("one")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.embedded import server as embedded
+from tests.waiting import wait_until
 
 WORKFLOW = """
 name: train
@@ -67,7 +68,7 @@ def pushed(checkout: embedded.Checkout, script: str) -> str:
 def asked(server: embedded.Server, path: str, body: object = None) -> dict[str, Any]:
     """Ask for a run; the run, once it has finished."""
     request = server.post(path, body)["request"]
-    embedded.wait_for(lambda: server.get(f"/runs?request={request}"), 30, "the request to become a run")
+    wait_until(lambda: server.get(f"/runs?request={request}"), "the request to become a run")
     return server.finished_run(server.get(f"/runs?request={request}")[0]["name"])
 
 

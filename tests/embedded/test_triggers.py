@@ -7,14 +7,14 @@ import datetime
 import pathlib
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests import commands
 from tests.embedded import server as embedded
+from tests.waiting import wait_until
 
 
 def document(name: str, policy: str, gate: pathlib.Path) -> str:
@@ -47,9 +47,9 @@ def pushed_twice(server: embedded.Server, name: str, policy: str, folder: pathli
     server.post(f"/workflows/assignments?name={name}&codesetProject=p&codesetName={name}")
     checkout = embedded.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
     checkout.push("first")
-    embedded.wait_for(lambda: [run["state"] for run in runs(server, name)] == ["running"], 30, "the first run to run")
+    wait_until(lambda: [run["state"] for run in runs(server, name)] == ["running"], "the first run to run")
     checkout.push("second")
-    embedded.wait_for(lambda: len(runs(server, name)) == 2, 30, "the second run")
+    wait_until(lambda: len(runs(server, name)) == 2, "the second run")
     return gate
 
 
@@ -159,16 +159,15 @@ def test_waiting_for_a_push_follows_all_that_it_leads_to(server: embedded.Server
         server.post("/workflows", raw=text.encode())
     server.post("/codesets?project=chain&name=code")
     server.post("/workflows/assignments?name=train&codesetProject=chain&codesetName=code")
-    environment = {**embedded.GIT_ENVIRONMENT, "FUSEML_HOME": str(server.home)}
     (tmp_path / "code").mkdir()
 
     def pushed(version: int) -> tuple[int, dict[str, str]]:
         (tmp_path / "code" / "version").write_text(str(version))
-        command = [sys.executable, "-m", "fuseml.cli.main", "push", str(tmp_path / "code"), "-p", "chain", "-n", "code", "--wait"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        done = server.fuseml("push", tmp_path / "code", "-p", "chain", "-n", "code", "--wait", code=None)
         # Nothing was left unfinished when the command ended, and nothing came after it.
         states = {run["name"]: run["state"] for run in server.get("/runs?project=chain")}
-        assert set(re.findall(r"(\S+-\d+)  (?:succeeded|failed)", done.stdout)) == {name for name in states if name in done.stdout}
+        followed = set(re.findall(r"(\S+-\d+)  (?:succeeded|failed)", done.stdout))
+        assert followed == {name for name in states if name in done.stdout}, commands.shown(done)
         return done.returncode, states
 
     code, states = pushed(1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pathlib
 import sqlite3
-import time
 
 import urllib3
 
 from tests.embedded import server as embedded
+from tests.waiting import wait_until
 
 
 def test_pushes_and_models_are_told_before_and_after_every_rotation(tmp_path: pathlib.Path) -> None:
@@ -19,11 +19,15 @@ def test_pushes_and_models_are_told_before_and_after_every_rotation(tmp_path: pa
         def mlflow() -> str:
             return str(server.get("/readyz")["components"]["mlflow"].get("url", ""))
 
-        embedded.wait_for(lambda: server.get("/readyz")["components"]["mlflow"]["status"] == "ready", 180, "MLflow to be ready")
+        def webhooks() -> set[str]:
+            listed = urllib3.request("GET", f"{mlflow()}/api/2.0/mlflow/webhooks").json()
+            return {webhook["webhook_id"] for webhook in listed.get("webhooks", [])}
+
+        server.tracking_ready()
 
         def push(number: int) -> None:
             commit = checkout.push(f"number {number}")
-            embedded.wait_for(lambda: _ids(server, f"codeset.pushed:p/code:refs/heads/main@{commit}") == 1, 30, "the push to be told")
+            wait_until(lambda: _ids(server, f"codeset.pushed:p/code:refs/heads/main@{commit}") == 1, "the push to be told")
 
         def register(number: int) -> None:
             api = f"{mlflow()}/api/2.0/mlflow"
@@ -31,12 +35,13 @@ def test_pushes_and_models_are_told_before_and_after_every_rotation(tmp_path: pa
                 urllib3.request("POST", f"{api}/registered-models/create", json={"name": "m"})
             made = urllib3.request("POST", f"{api}/model-versions/create", json={"name": "m", "source": "s3://b/m"})
             assert made.status == 200, made.data
-            embedded.wait_for(lambda: _ids(server, f"model.registered:m/{number}:registered") == 1, 30, "the model to be told")
+            wait_until(lambda: _ids(server, f"model.registered:m/{number}:registered") == 1, "the model to be told")
 
         push(1)
         register(1)
         # Without an endpoint: what is told below, webhooks told.
         server.post("/extensions", {"id": "mlflow", "services": [{"id": "tracking", "resource": "mlflow-tracking"}]})
+        before = webhooks()
         first = server.post("/extensions/mlflow/webhook?rotate=true")
         server.post("/codesets/p/code/webhook")
         push(2)
@@ -44,8 +49,7 @@ def test_pushes_and_models_are_told_before_and_after_every_rotation(tmp_path: pa
         server.post("/extensions/secrets/rotate")
         push(3)
         register(3)
-        # The embedded MLflow was told of the new secret by now.
-        time.sleep(7)
+        wait_until(lambda: webhooks() and not webhooks() & before, "the embedded MLflow to sign with the new secret")
         register(4)
         assert len(first["secret"]) == 64
         assert first["secret"] not in str(server.get("/extensions/mlflow"))

@@ -39,7 +39,7 @@ def secrets_of(plan: plans.Plan) -> dict[str, str]:
 
 
 def _shipped() -> plans.Plan:
-    return workflow_examples.planned(loading.load((workflow_examples.SHIPPED[0]).read_text()))
+    return workflow_examples.plan_of(loading.load((workflow_examples.SHIPPED[0]).read_text()))
 
 
 def _secrets() -> plans.Plan:
@@ -132,7 +132,7 @@ def _names() -> plans.Plan:
 
 
 def _original_image() -> plans.Plan:
-    return workflow_examples.planned(workflow_examples.named("image-output"))
+    return workflow_examples.plan_of(workflow_examples.named("image-output"))
 
 
 def _no_codeset() -> plans.Plan:

@@ -1,4 +1,4 @@
-"""Questions and answers: one answer counts, in time, and says who gave it."""
+"""Approvals: one decision counts, in time, and records its author."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from fuseml.domain import errors, plans, workflows
 from fuseml.domain.runs import approval
 
 NOON, LATER, EVENING = "2026-11-21T12:00:00.000000Z", "2026-11-21T12:59:59.999999Z", "2026-11-21T13:00:00.000000Z"
-OPEN = approval.ask(plans.Approval(message="really?", expires=3_600), NOON)
+OPEN = approval.request(plans.Approval(message="really?", expires=3_600), NOON)
 
 
-def test_a_question_says_what_is_asked_and_until_when() -> None:
+def test_an_open_approval_has_a_message_and_a_deadline() -> None:
     assert (OPEN.message, OPEN.asked, OPEN.deadline, OPEN.is_open) == ("really?", NOON, EVENING, True)
-    assert approval.ask(plans.Approval(), NOON).deadline is None
+    assert approval.request(plans.Approval(), NOON).deadline is None
 
 
 @pytest.mark.parametrize(
-    ("decision", "by", "comment", "refusal", "told"),
+    ("decision", "by", "comment", "refusal", "outcome"),
     [
         ("approved", "ada", "looks good", None, f"approved by ada at {LATER}"),
         ("rejected", "ada", "too slow", "rejected by ada: too slow", f"rejected by ada at {LATER}"),
         ("rejected", "ada", "", "rejected by ada", f"rejected by ada at {LATER}"),
-        ("expired", None, "", "nobody approved within 1h", f"expired at {LATER}"),
+        ("expired", None, "", "not approved within 1h", f"expired at {LATER}"),
     ],
 )
-def test_an_answer_is_kept_with_who_when_and_why(
-    decision: approval.Decision, by: str | None, comment: str, refusal: str | None, told: str
+def test_a_decision_is_recorded_with_author_time_and_comment(
+    decision: approval.Decision, by: str | None, comment: str, refusal: str | None, outcome: str
 ) -> None:
-    answered = approval.answer(OPEN, decision, by=by, comment=comment, now=LATER)
-    assert (answered.decision, answered.by, answered.comment, answered.decided) == (decision, by, comment, LATER)
-    assert (answered.refusal, answered.told(), answered.is_open) == (refusal, told, False)
+    decided = approval.decide(OPEN, decision, by=by, comment=comment, now=LATER)
+    assert (decided.decision, decided.by, decided.comment, decided.decided) == (decision, by, comment, LATER)
+    assert (decided.refusal, decided.outcome(), decided.is_open) == (refusal, outcome, False)
     with pytest.raises(errors.ConflictError, match="it was "):
-        approval.answer(answered, "approved", by="bob", comment="", now=LATER)
+        approval.decide(decided, "approved", by="bob", comment="", now=LATER)
 
 
-def test_past_the_deadline_only_time_answers() -> None:
+def test_past_the_deadline_an_approval_can_only_expire() -> None:
     assert not OPEN.is_late(LATER)
     assert OPEN.is_late(EVENING)
-    with pytest.raises(errors.ConflictError, match=f"the time to answer was over at {EVENING}"):
-        approval.answer(OPEN, "approved", by="ada", comment="", now=EVENING)
-    expired = approval.answer(OPEN, "expired", by=None, comment="", now=EVENING)
+    with pytest.raises(errors.ConflictError, match=f"the approval expired at {EVENING}"):
+        approval.decide(OPEN, "approved", by="ada", comment="", now=EVENING)
+    expired = approval.decide(OPEN, "expired", by=None, comment="", now=EVENING)
     assert not expired.is_late(EVENING)
 
 
 @given(st.integers(1, 366 * 86_400))
-def test_a_duration_is_spelled_as_workflows_spell_it(seconds: int) -> None:
+def test_a_duration_has_the_form_of_workflows(seconds: int) -> None:
     assert workflows.seconds(approval.duration(seconds)) == seconds
 
 
-def test_durations_leave_out_what_is_nothing() -> None:
+def test_durations_leave_out_zeros() -> None:
     assert [approval.duration(seconds) for seconds in (0, 90, 3_600, 90_061)] == ["0s", "1m30s", "1h", "1d1h1m1s"]

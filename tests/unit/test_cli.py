@@ -8,7 +8,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ import typer
 import yaml
 
 from fuseml.cli import main
+from tests.commands import FUSEML, python
 from tests.component import canned_api
 from tests.component.canned_api import TOKEN, Answer, CannedApi, Request, refused
+from tests.waiting import PATIENCE
 
 Run = Callable[..., int]
 
@@ -87,8 +88,8 @@ def test_help_imports_nothing_that_only_commands_need() -> None:
         "fuseml.embedded",
     ]
     script = f"import sys; from fuseml.cli import main; main.run(['--help'], {{}}); sys.exit(','.join(m for m in {heavy!r} if m in sys.modules) or 0)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = python(script)
+    assert done.stderr == ""
 
 
 READS = {
@@ -378,7 +379,7 @@ def test_the_version_is_told_without_a_server_too(fuseml: Run, capsys: pytest.Ca
 
 def start(server: CannedApi, home: Path, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
     environment: Mapping[str, str] = {**variables(home, server.url), "COLUMNS": "80", "TERM": "xterm"}
-    return subprocess.Popen([sys.executable, "-m", "fuseml.cli.main", *arguments], env=environment, **streams)
+    return subprocess.Popen([*FUSEML, *arguments], env=environment, **streams)
 
 
 def test_an_interrupted_command_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
@@ -392,7 +393,7 @@ def test_an_interrupted_command_ends_with_130_and_no_traceback(tmp_path: Path) -
 
     with canned_api.serve({("GET", "/runs/mlflow-e2e-1"): running}) as server:
         process = start(server, tmp_path, "run", "watch", "mlflow-e2e-1", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        _, complaint = process.communicate(timeout=30)
+        _, complaint = process.communicate(timeout=PATIENCE)
     assert (process.returncode, complaint) == (130, b"")
 
 
@@ -401,7 +402,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(server: CannedApi, tmp
     os.close(reading)
     process = start(server, tmp_path, "run", "list", "-o", "json", stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
-    _, complaint = process.communicate(timeout=30)
+    _, complaint = process.communicate(timeout=PATIENCE)
     assert (process.returncode, complaint) == (1, b"")
 
 
@@ -420,7 +421,7 @@ def in_terminal(server: CannedApi, home: Path, *arguments: str) -> tuple[int, st
             break
         shown += piece
     os.close(ours)
-    return process.wait(30), shown.decode()
+    return process.wait(PATIENCE), shown.decode()
 
 
 def plain(text: str) -> list[str]:

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,10 @@ from fuseml.cli import output
 from fuseml.cli.demo import checkout, screen, server, story
 from fuseml.client import api, git, shapes
 from fuseml.domain import errors
+from tests import commands
 from tests.component import canned_api
 from tests.component.canned_api import Answer, Request
+from tests.waiting import wait_until
 
 _ENVIRONMENT = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
@@ -90,10 +91,7 @@ class World:
         }
 
     def commits(self) -> list[str]:
-        listed = subprocess.run(
-            ["git", "rev-list", "main"], cwd=self.repository, env=_ENVIRONMENT, capture_output=True, text=True, check=True
-        )
-        return listed.stdout.split()
+        return commands.run(["git", "rev-list", "main"], cwd=self.repository, environment=_ENVIRONMENT).stdout.split()
 
     def _readiness(self, _: Request) -> Answer:
         status = next(self.mlflow)
@@ -152,7 +150,7 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     repository = tmp_path / "diabetes.git"
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(repository)], env=_ENVIRONMENT, check=True)
+    commands.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", repository], environment=_ENVIRONMENT)
     world, page = World(repository), Page()
     with canned_api.serve(world.routes(), token=None) as running:
         world.url = running.url
@@ -209,14 +207,7 @@ def test_mlflow_is_registered_with_its_real_urls_and_version(stage: Stage) -> No
 
 def test_the_push_of_the_story_changes_one_default_only(stage: Stage) -> None:
     stage.story.tell()
-    diff = subprocess.run(
-        ["git", "diff", "--unified=0", "main~1", "main"],
-        cwd=stage.world.repository,
-        env=_ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    diff = commands.run(["git", "diff", "--unified=0", "main~1", "main"], cwd=stage.world.repository, environment=_ENVIRONMENT).stdout
     changed = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     assert len(changed) == 2
     assert all("alpha" in line for line in changed)
@@ -303,9 +294,9 @@ import pathlib, signal, subprocess, sys, time
 home = pathlib.Path(sys.argv[-1])
 (home / "token").write_text("home-token\\n")
 {extra}
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 (home / "url").write_text("http://127.0.0.1:1\\n")
 print("up", flush=True)
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 time.sleep(60)
 """
 _CHILD = 'subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(home)], start_new_session=True)'
@@ -332,15 +323,11 @@ def test_what_the_server_leaves_behind_is_told_and_ended(tmp_path: Path) -> None
     left = running.stop()
     assert len(left) == 1
     assert "time.sleep(60)" in left[0]
-    deadline = time.monotonic() + 5
-    while server.processes_of(running.process.pid, tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert server.processes_of(running.process.pid, tmp_path) == {}
+    wait_until(lambda: server.processes_of(running.process.pid, tmp_path) == {}, "its processes to end")
 
 
 def test_a_server_that_does_not_end_is_ended(tmp_path: Path) -> None:
     running = server.start(tmp_path, _ENVIRONMENT, [sys.executable, "-c", _SERVER.format(extra="").replace("sys.exit(0)", "None")])
-    time.sleep(0.2)
     left = running.stop(timeout=0.3)
     assert "did not end" in left[0]
     assert running.process.returncode == -9

@@ -9,8 +9,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,11 @@ from fuseml.cli import main
 from fuseml.client import events as client_events
 from fuseml.client import transport
 from fuseml.domain import errors
+from tests import commands
 from tests.component import canned_api
 from tests.component.canned_api import Answer, CannedApi, Request, refused
 from tests.unit.test_cli import one_line, variables
+from tests.waiting import PATIENCE
 
 ID = "artifact.recorded:model://demo/diabetes/1:recorded"
 EVENT: dict[str, Any] = {
@@ -288,15 +288,13 @@ def test_tail_ends_cleanly_with_ctrl_c_and_fits_the_terminal(tmp_path: Path) -> 
     with canned_api.serve({("GET", "/events"): Answer([long])}) as server:
         parent, child = pty.openpty()
         environment = {**variables(tmp_path, server.url), "COLUMNS": "80", "TERM": "xterm"}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fuseml.cli.main", "events", "tail"], env=environment, stdout=child, stderr=child, stdin=child
-        )
+        process = subprocess.Popen([*commands.FUSEML, "events", "tail"], env=environment, stdout=child, stderr=child, stdin=child)
         os.close(child)
-        deadline, shown = time.monotonic() + 30, b""
-        while b"\n" not in shown and time.monotonic() < deadline:
+        shown = b""
+        while b"\n" not in shown:
             shown += os.read(parent, 4096)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(PATIENCE) == 130
         os.close(parent)
     [line] = shown.decode().strip().splitlines()
     assert "run.cancel_requested" in line
@@ -307,12 +305,12 @@ def test_tail_ends_cleanly_with_ctrl_c_and_fits_the_terminal(tmp_path: Path) -> 
 def test_tail_for_programs_is_an_object_a_line(tmp_path: Path) -> None:
     with canned_api.serve({("GET", "/events"): Answer([EVENT])}) as server:
         process = subprocess.Popen(
-            [sys.executable, "-m", "fuseml.cli.main", "events", "tail", "-o", "json"],
+            [*commands.FUSEML, "events", "tail", "-o", "json"],
             env={**variables(tmp_path, server.url), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
         )
         assert process.stdout is not None
         assert json.loads(process.stdout.readline()) == EVENT
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(PATIENCE)
         process.stdout.close()

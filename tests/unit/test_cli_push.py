@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fuseml.cli import main
+from tests import commands
 from tests.component import canned_api
 from tests.component.canned_api import Answer, Request
 
@@ -31,10 +31,7 @@ class Desk:
         return main.run(arguments, self.environment)
 
     def versions(self) -> list[str]:
-        done = subprocess.run(
-            ["git", "rev-list", "main"], cwd=self.repository, env=self.environment, capture_output=True, text=True, check=False
-        )
-        return done.stdout.split()
+        return commands.run(["git", "rev-list", "main"], cwd=self.repository, environment=self.environment, code=None).stdout.split()
 
 
 @pytest.fixture
@@ -50,7 +47,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         "FUSEML_CONFIG": str(tmp_path / "config.json"),
         "FUSEML_TOKEN": canned_api.TOKEN,
     }
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(repository)], env=environment, check=True)
+    commands.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", repository], environment=environment)
     codeset = {"name": "diabetes", "project": "demo", "url": f"file://{repository}"}
 
     def runs(request: Request) -> Answer:
@@ -100,7 +97,7 @@ def test_a_public_repository_can_be_registered_by_its_url(desk: Desk, tmp_path: 
     desk.fuseml("push", str(desk.code), "-p", "demo", "-n", "diabetes")
     source = tmp_path / "source.git"
     desk.repository.rename(source)
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(desk.repository)], env=desk.environment, check=True)
+    commands.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", desk.repository], environment=desk.environment)
     assert desk.fuseml("codeset", "register", f"file://localhost{source}", "-p", "demo", "-n", "diabetes") == 0
     assert len(desk.versions()) == 1
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 from fuseml.cli import main, options
 from fuseml.cli.settings import DEFAULT_URL, CliSettings
 from fuseml.domain import errors
+from tests import commands
 
 
 @pytest.fixture
@@ -77,8 +76,7 @@ def test_no_secret_is_in_a_representation(home: Path) -> None:
 def test_config_keeps_the_server_and_its_token_where_only_the_user_reads_them(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = home / "sub" / "config.json"
     environment = {"FUSEML_HOME": str(home), "FUSEML_CONFIG": str(file)}
-    line = [sys.executable, "-m", "fuseml.cli.main", "config", "set", "--url", "https://team.example.org", "--token", "-"]
-    subprocess.run(line, env=environment, input=b"canary\n", stdout=subprocess.DEVNULL, check=True)
+    commands.fuseml("config", "set", "--url", "https://team.example.org", "--token", "-", environment=environment, text="canary\n")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert json.loads(file.read_text()) == {"url": "https://team.example.org", "token": "canary"}
     assert main.run(["config", "show"], environment) == 0

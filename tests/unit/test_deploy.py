@@ -1,4 +1,4 @@
-"""What `task deploy` tells of pods that do not come up."""
+"""The failures of pods that `task deploy` reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def pod(waiting: dict[str, Any], **last: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("pod", "failure"),
     [
         ({}, None),
         ({"status": {"phase": "Pending"}}, None),
@@ -31,5 +31,5 @@ def pod(waiting: dict[str, Any], **last: Any) -> dict[str, Any]:
         ({"status": {"initContainerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}}, "ImagePullBackOff"),
     ],
 )  # fmt: skip
-def test_a_pod_that_does_not_run_says_why(found: dict[str, Any], told: str | None) -> None:
-    assert cluster.trouble_of(found) == told
+def test_the_failure_of_a_pod_is_its_reason_and_last_message(pod: dict[str, Any], failure: str | None) -> None:
+    assert cluster.failure_of(pod) == failure

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import string
-import time
 
 import pytest
 import yaml
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from fuseml.domain import errors
 from fuseml.domain.documents import document
+from tests import work
 
 
 class Leaf(document.Model):
@@ -71,11 +71,10 @@ def test_an_unknown_key_that_is_near_to_nothing_shows_what_is_known() -> None:
 
 
 def test_thousands_of_problems_are_cut_to_what_a_person_reads() -> None:
-    begun = time.process_time()
-    told = problems("name: a\n" + "".join(f"leavse{number}: 1\n" for number in range(10_000)))
+    with work.at_most(1_000_000):
+        told = problems("name: a\n" + "".join(f"leavse{number}: 1\n" for number in range(10_000)))
     assert len(told) == document.MAX_PROBLEMS + 1
     assert told[-1] == "9900 more problems; mend the first ones, then look again"
-    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize(
@@ -187,10 +186,8 @@ MERGES = "a: &a {k: v}\n" + "".join(
     ids=["flow", "mappings", "block", "keys", "indented", "laughs", "laughing-key", "merges", "wide", "digits"],
 )
 def test_hostile_text_is_refused_before_it_costs_anything(text: str) -> None:
-    begun = time.process_time()
-    with pytest.raises(errors.InvalidError):
+    with pytest.raises(errors.InvalidError), work.at_most(2_000_000):
         document.parse(text)
-    assert time.process_time() - begun < 2
 
 
 def test_an_empty_text_is_no_data() -> None:

@@ -1,4 +1,4 @@
-"""Payloads and the ids that make a fact, told twice, one event."""
+"""Payloads, and ids that are equal for a repeated fact."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOON, LATER = "2026-11-21T12:00:00.000000Z", "2026-11-21T13:00:00.000000Z"
 PUSHED = events.CodesetPushed(project="demo", codeset="diabetes", ref="refs/heads/main", commit="b" * 40)
 
 
-def test_a_fact_told_twice_is_one_event() -> None:
+def test_a_repeated_fact_is_one_event() -> None:
     first = events.event(PUSHED, NOON)
     again = events.event(PUSHED.model_copy(update={"before": "a" * 40, "message": "known by the webhook only"}), LATER)
     assert (first.source, first.id) == (again.source, again.id)
@@ -35,7 +35,7 @@ def test_another_fact_is_another_event(other: dict[str, str]) -> None:
     assert (first.source, first.id) != (second.source, second.id)
 
 
-def test_what_is_no_repeatable_fact_is_a_new_event_each_time() -> None:
+def test_a_fact_without_an_identity_is_a_new_event_each_time() -> None:
     payload = events.CodesetRemoved(project="demo", codeset="diabetes")
     assert events.event(payload, NOON).id != events.event(payload, LATER).id
 
@@ -51,12 +51,12 @@ _text = st.text(min_size=1, max_size=12)
 
 @given(_text, _text, _text, _text)
 def test_steps_of_runs_never_share_an_id(run: str, step: str, other_run: str, other_step: str) -> None:
-    def told(run: str, step: str) -> tuple[str, str]:
+    def identity(run: str, step: str) -> tuple[str, str]:
         payload = events.RunStepFinished(run=run, workflow="w", project="demo", step=step, state="succeeded")
         event = events.event(payload, NOON)
         return event.source, event.id
 
-    assert (told(run, step) == told(other_run, other_step)) == ((run, step) == (other_run, other_step))
+    assert (identity(run, step) == identity(other_run, other_step)) == ((run, step) == (other_run, other_step))
 
 
 def test_every_type_follows_the_naming_rule_and_names_its_payload() -> None:
@@ -66,7 +66,7 @@ def test_every_type_follows_the_naming_rule_and_names_its_payload() -> None:
         assert (prefix + ".", version) == (events.PREFIX, "v1")
         words = f"{noun}_{verb}".split("_")
         assert "".join(word.capitalize() for word in words) == model.__name__
-        # Past tense, as far as a program can tell.
+        # An approximation of the past tense.
         assert verb.endswith("ed")
 
 
@@ -78,26 +78,26 @@ def test_a_reader_ignores_fields_that_a_newer_writer_sends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "problem"),
     [
         ({}, "project: is required"),
         ({**PUSHED.model_dump(), "commit": None}, "commit: must be text"),
         ({**PUSHED.model_dump(), "paths": "train.py"}, "paths: must be a list"),
     ],
 )
-def test_a_reader_refuses_wrong_fields(data: dict[str, object], told: str) -> None:
+def test_a_reader_refuses_wrong_fields(data: dict[str, object], problem: str) -> None:
     event = events.event(PUSHED, NOON)
     with pytest.raises(errors.InvalidError, match=r"the data of org\.fuseml\.codeset\.pushed\.v1 is not valid") as caught:
         events.read(events.Event(event.type, event.source, event.id, event.subject, event.time, data))
-    assert told in [str(problem) for problem in caught.value.problems]
+    assert problem in map(str, caught.value.problems)
 
 
-def test_a_type_that_is_not_ours_is_refused() -> None:
+def test_an_unknown_type_is_refused() -> None:
     with pytest.raises(errors.InvalidError, match="is not an event type of FuseML"):
         events.read(events.Event("org.fuseml.codeset.pushed.v2", "/a", "1", None, NOON, {}))
 
 
-def test_an_event_survives_the_wire_and_carries_what_it_was_given() -> None:
+def test_an_event_survives_the_wire_with_its_extensions() -> None:
     event = events.event(PUSHED, NOON, {"traceparent": "00-1-2-01"})
     assert json.loads(json.dumps(event.data)) == event.data
     assert (event.type, event.subject, event.time) == (PUSHED.TYPE, "demo/diabetes", NOON)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from fuseml.domain import errors, plans
 from fuseml.engines.local import implementations
 from tests.contract import engines
+from tests.waiting import wait_until
 
 # Records its arguments. For `run`, it writes the length of a secret to the output `length` in the mount of /tekton/results.
 RUNTIME = """#!/bin/sh
@@ -136,10 +136,7 @@ def test_a_container_that_ignores_sigterm_is_killed_by_its_runtime(tmp_path: Pat
     plan = engines.make_plan(engines.shell("train", "", image="some/sleeper:1"))
     with engines.local_engine(tmp_path, environment=runtime(tmp_path), grace=0.1) as under_test:
         under_test.engine.submit(plan, {})
-        deadline = time.monotonic() + engines.TIMEOUT
-        while "contained" not in under_test.log(plan, "train"):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: "contained" in under_test.log(plan, "train"), "the container to run")
         under_test.engine.cancel(plan.id, "no")
         assert under_test.inbox.finished(plan.id).run.state == "cancelled"
     assert (tmp_path / "calls").read_text().splitlines()[-1] == f"kill fuseml-{plan.id}-train-1"

@@ -13,6 +13,7 @@ from fuseml.domain import errors
 from fuseml.domain.plans import Checkout, ImageBuild, Output, OutputPart, Resources, StepPlan, text
 from fuseml.engines.local import process
 from tests.contract import engines
+from tests.waiting import wait_until
 
 SHELL = text("fuseml.local/shell")
 CHECKOUT = Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
@@ -137,10 +138,7 @@ def test_background_processes_of_a_step_end_with_it(tmp_path: Path) -> None:
     with engines.local_engine(tmp_path) as under_test:
         assert under_test.run(plan).run.state == "succeeded"
     # The process was killed; the kernel removes it asynchronously.
-    deadline = time.monotonic() + 5
-    while process.held(tmp_path / "runs" / plan.id / "steps" / "s"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not process.held(tmp_path / "runs" / plan.id / "steps" / "s"), "the background processes to end")
 
 
 def test_a_memory_limit_is_enforced(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Plans made from plans: exactly what is left is executed, recorded outputs are put in, and nothing else moves."""
+"""Plans derived from plans: exactly the remaining steps are executed, recorded outputs are put in, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def step(name: str, *reads: str, **fields: object) -> StepPlan:
         *(Variable(name=f"FROM_{read}", value=(TextPart(text="<"), output(read), TextPart(text=">"))) for read in reads),
     ]
     checkout = Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="refs/heads/main", commit=OLD, path="/project")
-    known: dict[str, object] = {
+    defaults: dict[str, object] = {
         "image": text("trainer:1"),
         "variables": tuple(values),
         "checkouts": (checkout,),
         "outputs": (Output(name="out"),),
         "needs": reads,
     }
-    return StepPlan.model_validate({"name": name, **known, **fields})
+    return StepPlan.model_validate({"name": name, **defaults, **fields})
 
 
-def planned(*steps: StepPlan, **outputs: Value) -> Plan:
+def plan_of(*steps: StepPlan, **outputs: Value) -> Plan:
     return Plan(id="1", run="w-1", project="p", workflow="w", revision=1, steps=steps, outputs=outputs)
 
 
@@ -64,17 +64,17 @@ def done(*names: str) -> dict[str, replan.StepResult]:
     return {name: replan.StepResult("w-1", {"out": f"value of {name}"}) for name in names}
 
 
-CHAIN = planned(step("a"), step("b", "a"), step("c", "b", "a"), answer=(output("c"),), first=(output("a"),))
+CHAIN = plan_of(step("a"), step("b", "a"), step("c", "b", "a"), answer=(output("c"),), first=(output("a"),))
 
 
-def variables(found: StepPlan) -> Mapping[str, Value]:
-    return {variable.name: variable.value for variable in found.variables}
+def variables(planned: StepPlan) -> Mapping[str, Value]:
+    return {variable.name: variable.value for variable in planned.variables}
 
 
-def parts(found: Plan) -> Iterator[Part]:
-    for item in found.steps:
-        yield from parts_of(item)
-    for value in found.outputs.values():
+def parts(plan: Plan) -> Iterator[Part]:
+    for step in plan.steps:
+        yield from parts_of(step)
+    for value in plan.outputs.values():
         yield from value
 
 
@@ -87,13 +87,13 @@ def plans(draw: st.DrawFn) -> Plan:
         reads = draw(st.lists(st.sampled_from(before), unique=True)) if before else []
         waits = draw(st.lists(st.sampled_from(before), unique=True)) if before else []
         steps.append(step(f"s{number}", *reads, needs=tuple(dict.fromkeys([*reads, *waits]))))
-    promised = draw(st.lists(st.sampled_from([item.name for item in steps]), unique=True))
-    return planned(*steps, **{f"of_{name}": (output(name),) for name in promised})
+    declared = draw(st.lists(st.sampled_from([item.name for item in steps]), unique=True))
+    return plan_of(*steps, **{f"of_{name}": (output(name),) for name in declared})
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> tuple[Plan, list[str]]:
-    """A plan, and the steps that had succeeded when its run ended: never one whose needs had not."""
+def plans_with_successes(draw: st.DrawFn) -> tuple[Plan, list[str]]:
+    """A plan, and the succeeded steps of its run; the needs of a succeeded step have succeeded too."""
     whole = draw(plans())
     succeeded: list[str] = []
     for item in whole.steps:
@@ -102,9 +102,9 @@ def stories(draw: st.DrawFn) -> tuple[Plan, list[str]]:
     return whole, succeeded
 
 
-@given(stories())
-def test_a_resumed_plan_executes_exactly_what_had_not_succeeded_and_holds_what_had(story: tuple[Plan, list[str]]) -> None:
-    whole, succeeded = story
+@given(plans_with_successes())
+def test_a_resumed_plan_executes_the_remaining_steps_on_the_recorded_outputs(drawn: tuple[Plan, list[str]]) -> None:
+    whole, succeeded = drawn
     names = [item.name for item in whole.steps]
     if len(succeeded) == len(names):
         with pytest.raises(errors.ConflictError, match="every step of w-1 has succeeded"):
@@ -115,11 +115,11 @@ def test_a_resumed_plan_executes_exactly_what_had_not_succeeded_and_holds_what_h
     executed = [item.name for item in resumed.steps]
     assert executed == [name for name in names if name not in succeeded]
     assert [(item.name, item.run) for item in resumed.reused] == [(name, "w-1") for name in names if name in succeeded]
-    # It can run: nothing is read or waited for that is not executed.
+    # It can run: it reads and waits for executed steps only.
     assert {need for item in resumed.steps for need in item.needs} <= set(executed)
     assert {part.step for part in parts(resumed) if isinstance(part, OutputPart)} <= set(executed)
     assert set(resumed.outputs) == set(whole.outputs)
-    # Steps that are executed get what they would have got.
+    # The executed steps get the same values as in the whole plan.
     recorded = {name: {"out": f"value of {name}"} for name in names}
     for item in resumed.steps:
         before, after = variables(whole.step(item.name)), variables(item)
@@ -135,24 +135,24 @@ def _called(part: SecretPart) -> str:
 
 
 @given(plans(), st.data())
-def test_whatever_is_said_to_have_succeeded_what_comes_out_can_run(whole: Plan, data: st.DataObject) -> None:
+def test_a_resumed_plan_can_run_whatever_steps_are_recorded_as_succeeded(whole: Plan, data: st.DataObject) -> None:
     names = [item.name for item in whole.steps]
-    claimed = data.draw(st.dictionaries(st.sampled_from(names), st.booleans()))
-    succeeded = {name: replan.StepResult("w-1", {"out": "x"} if wrote else {}) for name, wrote in claimed.items()}
+    recorded = data.draw(st.dictionaries(st.sampled_from(names), st.booleans()))
+    succeeded = {name: replan.StepResult("w-1", {"out": "x"} if wrote else {}) for name, wrote in recorded.items()}
     try:
         resumed = replan.resume(whole, succeeded)
     except errors.ConflictError:
-        assert set(claimed) == set(names)
+        assert set(recorded) == set(names)
         return
     executed = {item.name for item in resumed.steps}
     assert {part.step for part in parts(resumed) if isinstance(part, OutputPart)} <= executed
-    assert executed >= set(names) - set(claimed)
+    assert executed >= set(names) - set(recorded)
     assert executed.isdisjoint(item.name for item in resumed.reused)
     assert executed | {item.name for item in resumed.reused} == set(names)
 
 
 @given(plans(), st.text("abc0", min_size=1), st.text("xyz-1", min_size=1))
-def test_a_relocked_plan_differs_in_its_identity_only(whole: Plan, run_id: str, name: str) -> None:
+def test_a_renamed_plan_differs_in_its_identity_only(whole: Plan, run_id: str, name: str) -> None:
     locked = replan.rename(whole, run_id, name)
     assert (locked.id, locked.run) == (run_id, name)
     assert all(variables(item)["FUSEML_ENV_RUN"] == text(name) for item in locked.steps)
@@ -161,12 +161,12 @@ def test_a_relocked_plan_differs_in_its_identity_only(whole: Plan, run_id: str, 
 
 
 def test_a_run_variable_that_the_workflow_sets_itself_stays() -> None:
-    own = planned(step("a", variables=(Variable(name="FUSEML_ENV_RUN", value=text("nightly")),)))
+    own = plan_of(step("a", variables=(Variable(name="FUSEML_ENV_RUN", value=text("nightly")),)))
     assert variables(replan.rename(own, "2", "w-2").steps[0])["FUSEML_ENV_RUN"] == text("nightly")
 
 
 @given(plans(), st.data())
-def test_until_keeps_a_step_and_all_that_it_waits_for(whole: Plan, data: st.DataObject) -> None:
+def test_until_keeps_a_step_and_every_step_that_it_waits_for(whole: Plan, data: st.DataObject) -> None:
     last = data.draw(st.sampled_from([item.name for item in whole.steps]))
     cut = replan.up_to(whole, last)
     kept = {item.name for item in cut.steps}
@@ -196,19 +196,19 @@ def test_one_step_alone_without_the_outputs_that_it_reads_is_refused() -> None:
 @pytest.mark.parametrize(
     "change", [lambda: replan.up_to(CHAIN, "z"), lambda: replan.only(CHAIN, "z", {}), lambda: replan.resume(CHAIN, {}, images={"z": "x"})]
 )
-def test_a_step_that_does_not_exist_is_told_with_those_that_do(change: object) -> None:
+def test_an_unknown_step_is_refused_with_the_names_of_the_known_ones(change: object) -> None:
     assert callable(change)
     with pytest.raises(errors.NotFoundError, match="run w-1 has no step 'z'; its steps are a, b, c"):
         change()
 
 
-def test_a_step_that_succeeded_without_writing_what_another_reads_is_executed_again() -> None:
+def test_a_step_that_succeeded_without_an_output_that_another_reads_is_executed_again() -> None:
     assert [item.name for item in replan.resume(CHAIN, {"a": replan.StepResult("w-1"), "b": done("b")["b"]}).steps] == ["a", "b", "c"]
     unwritten = {**done("a", "b"), "c": replan.StepResult("w-1")}
     assert [item.name for item in replan.resume(CHAIN, unwritten).steps] == ["c"]
 
 
-def test_a_repaired_run_can_be_repaired_again() -> None:
+def test_a_resumed_run_can_be_resumed_again() -> None:
     second = replan.rename(replan.resume(CHAIN, done("a")), "2", "w-2")
     third = replan.resume(second, {"b": replan.StepResult("w-2", {"out": "from w-2"})})
     assert [item.name for item in third.steps] == ["c"]
@@ -218,7 +218,7 @@ def test_a_repaired_run_can_be_repaired_again() -> None:
     assert third.outputs == {"answer": (output("c"),), "first": text("value of a")}
 
 
-def test_another_image_is_for_the_step_that_is_named() -> None:
+def test_another_image_replaces_that_of_the_named_step() -> None:
     resumed = replan.resume(CHAIN, done("a"), images={"b": "trainer:2"})
     assert [item.image for item in resumed.steps] == [text("trainer:2"), text("trainer:1")]
     with pytest.raises(errors.ConflictError, match="step 'a' of w-1 has succeeded and is not executed again"):
@@ -238,21 +238,21 @@ def test_an_image_that_was_built_already_keeps_the_name_of_its_commit() -> None:
     name = text(f"registry/trainer:{OLD}")
     build = step("build", outputs=(Output(name="image", image=ImageBuild(name=name)),))
     train = step("train", image=name, needs=("build",), args=(text(f"--tag={OLD}"),))
-    left = replan.resume(planned(build, train), {"build": replan.StepResult("w-1")}, commit=NEW).steps[0]
+    left = replan.resume(plan_of(build, train), {"build": replan.StepResult("w-1")}, commit=NEW).steps[0]
     assert (left.image, left.args) == (name, (text(f"--tag={NEW}"),))
-    assert replan.resume(planned(build, train), {}, commit=NEW).steps[1].image == text(f"registry/trainer:{NEW}")
+    assert replan.resume(plan_of(build, train), {}, commit=NEW).steps[1].image == text(f"registry/trainer:{NEW}")
 
 
 def test_a_commit_for_steps_without_a_codeset_is_refused() -> None:
-    with pytest.raises(errors.ConflictError, match="none of the steps that are left of w-1 has a codeset"):
-        replan.resume(planned(step("a"), step("b", checkouts=())), done("a"), commit=NEW)
+    with pytest.raises(errors.ConflictError, match="no remaining step of w-1 has a codeset"):
+        replan.resume(plan_of(step("a"), step("b", checkouts=())), done("a"), commit=NEW)
 
 
-def test_a_run_that_asks_nobody_is_handed_over_as_it_is() -> None:
+def test_the_plan_of_a_run_without_approvals_stays_as_it_is() -> None:
     assert replan.partition(CHAIN, 1, ["a", "b", "c"], {}) is CHAIN
 
 
-def test_an_execution_holds_its_steps_on_what_the_ones_before_have_put_out() -> None:
+def test_an_execution_holds_its_steps_on_the_outputs_of_earlier_executions() -> None:
     asking = CHAIN.model_copy(update={"steps": (*CHAIN.steps[:2], step("c", "b", "a", approval=Approval(message="c?")))})
     first = replan.partition(asking, 1, ["a", "b"], {})
     assert (first.id, [item.name for item in first.steps], list(first.outputs)) == ("1", ["a", "b"], ["first"])

@@ -1,4 +1,4 @@
-"""The life of a run, whatever order its observations arrive in."""
+"""The states of a run: any order of observations ends in the same state."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def step(state: runs.State, second: int, **more: object) -> runs.Observation:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[runs.Observation]:
-    """What an engine can see of one step, in the order in which it happens."""
+    """Observations of one step, in the order in which they happen."""
     end = draw(st.sampled_from(("succeeded", "failed", "cancelled", "skipped", "cancelled-before-start")))
     seen = [step("queued", 0)] if draw(st.booleans()) else []
     if end == "skipped":
@@ -40,11 +40,11 @@ def histories(draw: st.DrawFn) -> list[runs.Observation]:
         return [*seen, step("cancelled", 9, finished=at(9), cause="wrong data")]
     attempts = draw(st.integers(1, 3))
     for number in range(1, attempts + 1):
-        # Tekton starts the clock anew with each attempt, and puts an attempt back to pending while its pod is made.
+        # Tekton gives each attempt a start time of its own, and an attempt is pending until its pod exists.
         seen.append(step("queued", number, started=at(number), attempts=number))
         seen.append(step("running", number + 1, started=at(number), attempts=number))
     outputs = {"model": "models:/m/1"} if end == "succeeded" else {}
-    cause = None if end == "succeeded" else "why"
+    cause = None if end == "succeeded" else "broken"
     final: runs.State = "succeeded" if end == "succeeded" else "failed" if end == "failed" else "cancelled"
     last = step(final, 9, started=at(attempts), finished=at(8), attempts=attempts, outputs=outputs, cause=cause)
     return [*seen, last]
@@ -68,26 +68,26 @@ def fold(seen: Sequence[runs.Observation], progress: runs.Progress | None = None
 
 @given(histories(), st.randoms(use_true_random=False), st.integers(1, 3))
 def test_any_order_and_any_repetition_end_in_the_same_state(seen: list[runs.Observation], chance: random.Random, copies: int) -> None:
-    wanted = fold(seen)
+    expected = fold(seen)
     shuffled = seen * copies
     chance.shuffle(shuffled)
-    assert fold(shuffled) == wanted
+    assert fold(shuffled) == expected
 
 
 @given(histories())
-def test_telling_everything_again_changes_nothing(seen: list[runs.Observation]) -> None:
+def test_repeated_observations_change_nothing(seen: list[runs.Observation]) -> None:
     once = fold(seen)
     assert fold(seen, once) == once
 
 
 @given(histories(), st.randoms(use_true_random=False))
-def test_the_finish_alone_is_enough_to_finish(seen: list[runs.Observation], chance: random.Random) -> None:
+def test_the_last_observation_alone_finishes_a_step(seen: list[runs.Observation], chance: random.Random) -> None:
     kept = [observation for observation in seen[:-1] if chance.random() < 0.5] + seen[-1:]
     assert fold(kept).state == seen[-1].state
     assert fold(kept).outputs == fold(seen).outputs
 
 
-def test_a_start_that_is_known_late_is_filled_in() -> None:
+def test_a_late_start_is_filled_in() -> None:
     finished = runs.advance(runs.Progress(), step("failed", 9, finished=at(9), cause="broken"))
     assert (finished.started, finished.attempts) == (None, 0)
     filled = runs.advance(finished, step("running", 3, started=at(2), attempts=1))
@@ -100,12 +100,12 @@ def test_the_first_finish_wins() -> None:
         assert runs.advance(finished, second) == finished
 
 
-def test_what_never_ran_has_no_start_and_no_attempt() -> None:
+def test_a_step_that_never_ran_has_no_start_and_no_attempt() -> None:
     skipped = runs.advance(runs.Progress(), step("skipped", 5))
     assert (skipped.state, skipped.started, skipped.finished, skipped.attempts) == ("skipped", None, at(5), 0)
 
 
-def test_a_run_waits_for_a_person_and_goes_on() -> None:
+def test_a_run_waits_for_an_approval_and_continues() -> None:
     waiting = fold([step("running", 1, started=at(1)), step("waiting", 2)])
     assert waiting.state == "waiting"
     assert fold([step("running", 3, started=at(1))], waiting).state == "running"
@@ -117,7 +117,7 @@ def tekton(kind: str, status: object, labels: object = None, name: str = "taskru
 
 
 def delivery(name: str) -> events.Event:
-    """A delivery that was made by Tekton's own code, with the labels of one of our runs."""
+    """A delivery that was recorded from Tekton's own code, with the labels of a run of FuseML."""
     headers, body = deliveries.read("tekton", name)
     data = json.loads(body)
     next(iter(data.values()))["metadata"]["labels"][RUN_LABEL] = "id"
@@ -164,10 +164,10 @@ RECORDED = {
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_a_delivery_of_tekton_is_understood(name: str) -> None:
-    event, wanted = delivery(name), RECORDED[name]
+def test_a_delivery_of_tekton_becomes_an_observation(name: str) -> None:
+    event, expected = delivery(name), RECORDED[name]
     seen = observe(event)
-    assert seen == (wanted and dataclasses.replace(wanted, time=event.time[:26] + "Z"))
+    assert seen == (expected and dataclasses.replace(expected, time=event.time[:26] + "Z"))
 
 
 def test_every_recorded_delivery_is_in_the_table() -> None:
@@ -175,9 +175,9 @@ def test_every_recorded_delivery_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "why"),
+    ("event", "case"),
     [
-        (tekton("taskRun", {}, labels={}), "a run of somebody else"),
+        (tekton("taskRun", {}, labels={}), "a run of another system"),
         (tekton("taskRun", {}, labels={RUN_LABEL: "id"}), "a TaskRun outside of a pipeline"),
         (
             tekton("taskRun", {}, labels={RUN_LABEL: "id", STEP_LABEL: "fuseml-clone"}),
@@ -188,11 +188,11 @@ def test_every_recorded_delivery_is_in_the_table() -> None:
         (events.Event("org.other.taskrun", "/s", "1", None, at(1), tekton("taskRun", {}).data), "another type"),
     ],
 )
-def test_what_says_nothing_about_our_runs_is_passed_over(event: events.Event, why: str) -> None:
-    assert observe(event) is None, why
+def test_an_event_about_no_run_of_fuseml_is_ignored(event: events.Event, case: str) -> None:
+    assert observe(event) is None, case
 
 
-def test_a_clone_that_fails_is_why_the_run_does() -> None:
+def test_a_failed_clone_is_the_cause_of_the_run_s_failure() -> None:
     labels = {RUN_LABEL: "id", STEP_LABEL: "fuseml-clone-x-0123"}
     refused = {"type": "Succeeded", "status": "False", "reason": "TaskRunImagePullFailed", "message": "no such image"}
     counted = {
@@ -227,7 +227,7 @@ def test_data_of_another_shape_is_refused_and_not_retried(event: events.Event) -
         observe(event)
 
 
-def test_results_that_are_no_text_are_told_as_json() -> None:
+def test_results_that_are_no_text_become_json() -> None:
     status = {"conditions": [{"type": "Succeeded", "status": "True"}], "taskResults": [{"name": "a", "value": ["x", "y"]}]}
     seen = observe(tekton("taskRun", status))
     assert seen is not None
@@ -249,7 +249,7 @@ def test_the_same_meaning_is_the_same_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "number", "told"),
+    ("own", "number", "message"),
     [
         (0, 1, "the step finished without writing its output 'model'"),
         (0, 2, "the step finished without writing its output 'metrics'"),
@@ -260,7 +260,7 @@ def test_the_same_meaning_is_the_same_run() -> None:
         (3, 0, "exited with code 3"),
     ],
 )
-def test_what_is_wrong_with_outputs_is_told(own: int, number: int, told: str) -> None:
+def test_a_fault_of_outputs_is_the_cause(own: int, number: int, message: str) -> None:
     status = {
         "conditions": [{"type": "Succeeded", "status": "False", "reason": "StepFailed", "message": f"exited with code {own or number}"}],
         "steps": [
@@ -274,7 +274,7 @@ def test_what_is_wrong_with_outputs_is_told(own: int, number: int, told: str) ->
     event = events.Event("dev.tekton.event.taskrun.failed.v1", "/", "1", None, "2026-11-21T12:00:00Z", data)
     seen = observe(event)
     assert seen is not None
-    assert seen.cause == told
+    assert seen.cause == message
 
 
 def test_a_run_is_blamed_on_the_first_step_that_failed() -> None:
@@ -289,10 +289,10 @@ def test_a_run_is_blamed_on_the_first_step_that_failed() -> None:
     assert runs.blame(None, {"b": failed}) is None
 
 
-def test_an_execution_is_known_by_its_name_and_the_first_bears_the_run_s() -> None:
+def test_an_execution_has_the_run_s_id_with_a_number_and_the_first_one_the_bare_id() -> None:
     assert [execution_id("0a1b", number) for number in (0, 1, 2, 12)] == ["0a1b", "0a1b", "0a1b.2", "0a1b.12"]
-    for name, wanted in {"0a1b": ("0a1b", 1), "0a1b.2": ("0a1b", 2), "a.b.3": ("a.b", 3), "a.b": ("a.b", 1), "a.02": ("a.02", 1)}.items():
-        assert execution_of(name) == wanted
+    for name, expected in {"0a1b": ("0a1b", 1), "0a1b.2": ("0a1b", 2), "a.b.3": ("a.b", 3), "a.b": ("a.b", 1), "a.02": ("a.02", 1)}.items():
+        assert execution_of(name) == expected
     seen = observe(tekton("taskRun", {}, labels={RUN_LABEL: "id.3", STEP_LABEL: "trainer"}))
     assert seen is not None
     assert (seen.run_id, seen.execution) == ("id", 3)

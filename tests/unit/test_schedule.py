@@ -111,7 +111,7 @@ ANCHORS = st.sampled_from([utc(2028, 2, 27), utc(2027, 2, 26), utc(2100, 2, 26),
 MOMENTS = st.builds(lambda anchor, seconds: anchor + datetime.timedelta(seconds=seconds), ANCHORS, st.integers(0, 4 * 86_400))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(EXPRESSIONS, MOMENTS, st.integers(0, 3 * 86_400))
 def test_the_last_minute_of_a_stretch_is_that_of_a_clock_looked_at_every_minute(text: str, after: datetime.datetime, seconds: int) -> None:
     try:
@@ -123,7 +123,7 @@ def test_the_last_minute_of_a_stretch_is_that_of_a_clock_looked_at_every_minute(
     assert schedule.latest(plan, after, until) == max(Oracle(text).between(after, until), default=None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(EXPRESSIONS, MOMENTS)
 def test_the_next_minute_is_that_of_a_clock_looked_at_every_minute(text: str, after: datetime.datetime) -> None:
     try:

@@ -38,7 +38,7 @@ def plant(folder: Path, tree: Any, time: int, *, backwards: bool) -> None:
 
 
 @given(tree=TREE, time=st.integers(1, 2**31))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_same_content_is_the_same_layer_whenever_and_wherever_it_was_made(tree: Any, time: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         one, other = Path(scratch, "one"), Path(scratch, "other")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from fuseml.domain import errors
 from fuseml.engines.tekton import Cluster
+from tests import commands
 from tests.unit import kubernetes_api
 from tests.unit.kubernetes_api import Api, Fault
 
@@ -141,7 +140,7 @@ def test_the_error_without_a_pod_or_kubeconfig_names_both(tmp_path: object) -> N
         "try:\n    Cluster('workloads').task_runs('a=b')\n"
         "except errors.PermanentError as error:\n    print(error.message)\n"
     )
-    process = subprocess.run([sys.executable, "-c", script], env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=True)
+    process = commands.python(script, environment={"HOME": str(tmp_path)})
     assert process.stdout.startswith(
         "there is no cluster to run on: this process has neither the service account of a pod nor a kubeconfig"
     )
@@ -149,7 +148,7 @@ def test_the_error_without_a_pod_or_kubeconfig_names_both(tmp_path: object) -> N
 
 def test_importing_the_engine_does_not_import_the_client_of_kubernetes() -> None:
     script = "import sys; from fuseml.engines import tekton; tekton.TektonEngine(tekton.Cluster('n')); print('kubernetes' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert commands.python(script).stdout == "False\n"
 
 
 def text_of(error: BaseException | None) -> str:

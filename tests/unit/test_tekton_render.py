@@ -56,7 +56,7 @@ def graphs(draw: st.DrawFn) -> plans.Plan:
 
 
 @given(plan=graphs(), data=st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_tekton_runs_exactly_the_steps_that_the_rules_of_plans_select(plan: plans.Plan, data: st.DataObject) -> None:
     written = {step.name: {"o": data.draw(st.sampled_from(["yes", "no", "other"]))} for step in plan.steps}
     outcome = tekton_model.run_pipeline(list(tasks_of(plan).values()), written)
@@ -73,7 +73,7 @@ def holds(condition: plans.Condition, written: dict[str, dict[str, str]]) -> boo
 
 
 @given(plan=graphs())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_each_edge_of_the_plan_is_one_edge_of_the_pipeline(plan: plans.Plan) -> None:
     tasks = tasks_of(plan)
     all_ancestors = {name: ancestors(name, tasks) for name in tasks}

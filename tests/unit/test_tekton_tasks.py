@@ -12,6 +12,7 @@ import pytest
 
 from fuseml.domain import labels, plans
 from fuseml.engines.tekton import Settings, render
+from tests import commands
 from tests.component.githost import PASSWORD, Clone, Server, clone, server
 from tests.unit import tekton_model, tekton_plans
 
@@ -25,9 +26,7 @@ def execute(view: tekton_model.ContainerView, directory: Path, **environment: st
     if view.script is not None:
         script.write_text(view.script)
     command = ["/bin/sh", str(script)] if view.script is not None else view.arguments
-    return subprocess.run(
-        command, cwd=directory, env={**base, **view.environment, **environment}, capture_output=True, text=True, timeout=60, check=False
-    )
+    return commands.run(command, cwd=directory, environment={**base, **view.environment, **environment}, code=None)
 
 
 def run_clone(checkout: plans.Checkout, folder: Path, **secret: str) -> subprocess.CompletedProcess[str]:
@@ -101,8 +100,7 @@ def test_the_clone_fetches_the_branch_when_the_host_does_not_serve_commits_by_id
 
 
 def git() -> str:
-    process = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True)
-    return process.stdout.strip()
+    return commands.run(["sh", "-c", "command -v git"]).stdout.strip()
 
 
 def test_a_branch_name_like_a_variable_of_tekton_is_not_substituted() -> None:

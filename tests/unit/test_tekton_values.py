@@ -72,7 +72,7 @@ def expected_text(value: plans.Value) -> str:
     args=st.lists(parts(OUTPUT), max_size=2),
 )
 @example(variables={"X": (*plans.text("$"), *plans.text("(params.output-0)"))}, command=[plans.text("$")], args=[])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_environment_and_arguments_equal_the_texts_of_the_plan(
     variables: dict[str, plans.Value], command: list[plans.Value], args: list[plans.Value]
 ) -> None:
@@ -85,7 +85,7 @@ def test_environment_and_arguments_equal_the_texts_of_the_plan(
 
 
 @given(script=parts(OUTPUT))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_script_equals_the_text_of_the_plan_or_is_rejected(script: plans.Value) -> None:
     step = plans.StepPlan(name="it", image=plans.text("image:1"), script=script)
     if values.is_variable(script) and values.is_dynamic(script):

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuseml.domain import errors, webhook
@@ -404,11 +404,7 @@ JSON = st.recursive(
     max_leaves=25,
 )
 
-# Nested JSON is slow to make on a busy machine; that says nothing about the code.
-patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-
-@patiently
 @given(fields=st.dictionaries(st.sampled_from(list(push_body())), JSON, max_size=4))
 @example(fields={"head_commit": {"id": NEW, "message": "\ud800"}})
 def test_a_push_with_any_json_in_it_is_understood_ignored_or_invalid(fields: dict[str, object]) -> None:
@@ -419,7 +415,6 @@ def test_a_push_with_any_json_in_it_is_understood_ignored_or_invalid(fields: dic
     assert isinstance(found, webhook.Push | webhook.Ignored)
 
 
-@patiently
 @given(
     body=JSON.map(lambda value: json.dumps(value).encode()) | st.binary(),
     event=st.sampled_from(["push", "create", "delete", "release", "\u00fc"]),
@@ -433,7 +428,6 @@ def test_any_body_is_understood_ignored_or_invalid(body: bytes, event: str) -> N
             read(headers, body)
 
 
-@patiently
 @given(data=st.dictionaries(st.sampled_from(["name", "version", "source", "run_id", "tags", "alias", "key", "value"]), JSON))
 def test_a_registry_event_with_any_data_is_understood_or_invalid(data: dict[str, object]) -> None:
     try:

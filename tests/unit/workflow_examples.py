@@ -49,8 +49,8 @@ def binding(name: str, **fields: object) -> selector.Binding:
     return selector.Binding.model_validate({**known, **fields})
 
 
-def planned(
-    checked: workflows.Workflow,
+def plan_of(
+    workflow: workflows.Workflow,
     *,
     inputs: Mapping[str, str] | None = None,
     bindings: Mapping[str, Mapping[str, selector.Binding]] | None = None,
@@ -63,14 +63,14 @@ def planned(
         ref="refs/heads/main",
         commit=COMMIT,
     )
-    stores = {step.name: {item.name: binding(item.name) for item in step.extensions} for step in checked.steps}
+    stores = {step.name: {item.name: binding(item.name) for item in step.extensions} for step in workflow.steps}
     return planning.build(
-        checked,
+        workflow,
         revision=3,
         run_id="0123456789abcdef0123456789abcdef",
-        run_name=f"{checked.name}-7",
+        run_name=f"{workflow.name}-7",
         project="workspace",
-        codesets=dict.fromkeys(planning.codeset_inputs(checked), version),
+        codesets=dict.fromkeys(planning.codeset_inputs(workflow), version),
         inputs=inputs or {},
         bindings=stores if bindings is None else bindings,
     )

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fuseml.domain import times
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -202,7 +204,7 @@ def moment(value: object) -> datetime.datetime | None:
     if not isinstance(value, str) or not value or value.startswith("0001-"):
         return None
     try:
-        parsed = datetime.datetime.fromisoformat(value)
+        parsed = times.parse(value)
     except ValueError:
         return None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)

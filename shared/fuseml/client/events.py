@@ -9,7 +9,7 @@ from typing import cast
 
 from fuseml.client import event_shapes as shapes
 from fuseml.client import transport
-from fuseml.domain import errors
+from fuseml.domain import errors, times
 
 # A server that is being restarted is back within this many seconds.
 _PATIENCE = 30.0
@@ -101,7 +101,7 @@ class Events:
                         held.discard(number)
                         told[number] = outcome
                         yield event
-                since = _next(found) or since or _text(datetime.datetime.now(datetime.UTC))
+                since = _next(found) or since or times.render(datetime.datetime.now(datetime.UTC))
                 told = {event["number"]: told[event["number"]] for event in found if event["number"] in told}
             sleep(interval)
 
@@ -110,9 +110,5 @@ def _next(found: list[shapes.Event]) -> str | None:
     """From when on to ask again: what is not settled, or new enough to become something else."""
     if not found:
         return None
-    recent = _text(datetime.datetime.fromisoformat(found[0]["received"]) - _WINDOW)
+    recent = times.render(times.parse(found[0]["received"]) - _WINDOW)
     return min([recent, *(event["received"] for event in found[:_MOST] if event["outcome"] == "pending")])
-
-
-def _text(moment: datetime.datetime) -> str:
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,7 +1,7 @@
-"""The one error taxonomy: every refusal says what was wrong, where, and whether a retry can help.
+"""The taxonomy of errors: each states the fault, its place, and whether a retry can help.
 
-Two status tables stand on it, because an API client and a broker read the same status differently:
-`runtime.http` for APIs, `runtime.cloudevents` for event endpoints, where Knative retries 404 and 409 for ever.
+API clients and brokers read the same status differently, so there are two status tables: `runtime.http` for APIs, `runtime.cloudevents` for
+event endpoints, where Knative retries 404 and 409 for ever.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a document: where (`steps[2].image`, 1-based line and column when known) and what to do."""
+    """A fault in a document: its place (`steps[2].image`, 1-based line and column if known), and the remedy."""
 
     path: str
     message: str
@@ -28,13 +28,13 @@ class Problem:
         return f"{where}{subject}{self.message}{hint}"
 
     def as_dict(self) -> dict[str, object]:
-        """The wire form, without the fields that are not known."""
-        known = {"path": self.path, "message": self.message, "line": self.line, "column": self.column, "suggestion": self.suggestion}
-        return {key: value for key, value in known.items() if value is not None}
+        """The wire form, without unknown fields."""
+        fields = {"path": self.path, "message": self.message, "line": self.line, "column": self.column, "suggestion": self.suggestion}
+        return {key: value for key, value in fields.items() if value is not None}
 
 
 class FusemlError(Exception):
-    """The root of everything that FuseML refuses on purpose. `message` is a sentence for a person, `details` is for programs."""
+    """The root of the errors of FuseML. `message` is a sentence for people, `details` is for programs."""
 
     name: ClassVar[str] = "error"
 
@@ -61,7 +61,7 @@ class TemporaryError(FusemlError):
 
 
 class InvalidError(PermanentError):
-    """Input that breaks a rule; `problems` lists every violation that was found, not only the first."""
+    """Input that violates a rule; `problems` lists every violation, not only the first."""
 
     name = "invalid"
 
@@ -72,19 +72,19 @@ class InvalidError(PermanentError):
 
 
 class UnresolvedError(PermanentError):
-    """A selector found nothing: `details` holds `unresolved` (names) and `explanations`."""
+    """A selector without a matching service: `details` holds `unresolved` (names) and `explanations`."""
 
     name = "unresolved"
 
 
 class NotFoundError(PermanentError):
-    """The named thing does not exist."""
+    """The named resource does not exist."""
 
     name = "not_found"
 
 
 class ConflictError(PermanentError):
-    """The request contradicts what exists: a taken name, a thing in use."""
+    """The request contradicts the present state: a name that is taken, a resource in use."""
 
     name = "conflict"
 
@@ -96,13 +96,13 @@ class StaleError(PermanentError):
 
 
 class UnauthenticatedError(PermanentError):
-    """No valid token or signature came with the request."""
+    """The request carries no valid token or signature."""
 
     name = "unauthenticated"
 
 
 class ForbiddenError(PermanentError):
-    """The caller is known and may not do this."""
+    """The caller is authenticated and lacks the permission."""
 
     name = "forbidden"
 

@@ -1,4 +1,4 @@
-"""The events that FuseML publishes: types, payloads, and the ids that make a repeated fact the same event.
+"""The events that FuseML publishes: types, payloads, and ids that are equal for a repeated fact.
 
 Types are `org.fuseml.<noun>.<past tense>.v1`. A published type never changes shape: a new shape is `v2`. Readers ignore
 unknown fields and refuse wrong ones. `eventing/catalog.yaml` lists the same types for people; a test keeps both equal.
@@ -34,7 +34,7 @@ class Event:
 
     @property
     def cause(self) -> tuple[str, str] | None:
-        """(source, id) of what led to this event: another event, or a webhook's delivery. None where nobody said."""
+        """(source, id) of the cause of this event: another event, or the delivery of a webhook. None when it is unknown."""
         source, id = (self.extensions.get(name) for name in _CAUSE)
         return (source, id) if source and id else None
 
@@ -44,12 +44,12 @@ _CAUSE = ("causesource", "causeid")
 
 
 def caused_by(source: str, id: str) -> dict[str, str]:
-    """The extension attributes of an event that says what led to it."""
+    """The extension attributes that name the cause of an event."""
     return dict(zip(_CAUSE, (source, id), strict=True))
 
 
 class Payload(pydantic.BaseModel):
-    """The parent of every payload; `TYPE` is the event's type. Unknown fields are ignored: an older reader meets a newer writer."""
+    """The parent of every payload; `TYPE` is the event's type. Unknown fields are ignored, so that older readers accept newer writers."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
@@ -57,17 +57,17 @@ class Payload(pydantic.BaseModel):
 
     @property
     def subject(self) -> str:
-        """What the event is about, for filters and ledgers."""
+        """The subject of the event, for filters and the ledger."""
         raise errors.PermanentError(f"{type(self).__name__} names no subject")
 
     @property
     def source(self) -> str:
-        """The thing that changed, as a URI reference."""
+        """The changed resource as a URI reference."""
         return f"/{self.TYPE.split('.')[2]}s/{self.subject}"
 
     @property
     def identity(self) -> str | None:
-        """What makes two events of this type and subject the same fact; None where each event is a fact of its own."""
+        """Equal for two events of this type and subject that report the same fact; None where each event is a fact of its own."""
         return None
 
 
@@ -117,9 +117,9 @@ class CodesetRemoved(_AboutCodeset):
 
 
 class CodesetPushed(_AboutCodeset):
-    """A ref of a codeset points at a new commit. `paths` is null where the changed files could not be told.
+    """A ref of a codeset points at a new commit. `paths` is null when the changed files are unknown.
 
-    `registered` is when the codeset was registered: one that was deleted and made again begins anew.
+    `registered` is the time at which the codeset was registered: a codeset that is deleted and created again is another one.
     """
 
     TYPE: ClassVar[str] = "org.fuseml.codeset.pushed.v1"
@@ -138,7 +138,7 @@ class CodesetPushed(_AboutCodeset):
 
 
 class WorkflowAssigned(_AboutWorkflow):
-    """A workflow is bound to a codeset or to a pattern of artifacts. `assignment` tells repeated assignments apart."""
+    """A workflow is bound to a codeset or to a pattern of artifacts. `assignment` is the id of the assignment."""
 
     TYPE: ClassVar[str] = "org.fuseml.workflow.assigned.v1"
     pattern: str
@@ -159,11 +159,11 @@ class WorkflowUpdated(_AboutWorkflow):
 
 
 class RunRequested(Payload):
-    """Somebody asks for a run. `request` identifies the wish: told twice, it makes one run.
+    """A run is requested. `request` is the id of the request: a repeated request makes one run.
 
-    `submit`: the stored `run` has to be handed to the engine. `start`: `workflow` runs on `codeset` at `commit` with `inputs`.
-    `rerun`: `run` is repeated, its plan exactly if `locked`, else resolved anew. `resume`: `run` goes on where it failed, with another
-    `commit`, or with other `images` (step -> image), if they are given. `until` and `only` name a step: the last one, or the one alone.
+    `submit`: the stored `run` is to be submitted to the engine. `start`: `workflow` runs on `codeset` at `commit` with `inputs`.
+    `rerun`: `run` is repeated, with exactly its plan if `locked`, else resolved anew. `resume`: `run` continues where it failed, with another
+    `commit` and other `images` (step -> image) if given. `until` names the last step, `only` the single step to execute.
     With `no_cache`, no step is reused from the cache.
     """
 
@@ -192,14 +192,14 @@ class RunRequested(Payload):
 
 
 class RunCancelRequested(_AboutRun):
-    """Somebody wants a run to stop."""
+    """The cancellation of a run is requested."""
 
     TYPE: ClassVar[str] = "org.fuseml.run.cancel_requested.v1"
     reason: str
 
 
 class RunApprovalRequested(_AboutRun):
-    """A step waits for a person, who reads `message` and approves or rejects before `deadline` (RFC 3339), if there is one."""
+    """A step waits for an approval. `message` is the question; without a `deadline` (RFC 3339) it stays open."""
 
     TYPE: ClassVar[str] = "org.fuseml.run.approval_requested.v1"
     workflow: str
@@ -214,7 +214,7 @@ class RunApprovalRequested(_AboutRun):
 
 
 class RunApproved(_AboutRun):
-    """`by` has approved a step that waited."""
+    """`by` has approved a waiting step."""
 
     TYPE: ClassVar[str] = "org.fuseml.run.approved.v1"
     step: str
@@ -227,7 +227,7 @@ class RunApproved(_AboutRun):
 
 
 class RunRejected(_AboutRun):
-    """A step that waited must not run: `by` has rejected it or, when `by` is null, nobody has approved it in time. `cause` says it in words."""
+    """A waiting step will not run: `by` has rejected it, or its approval has expired when `by` is null. `cause` is the reason for people."""
 
     TYPE: ClassVar[str] = "org.fuseml.run.rejected.v1"
     step: str
@@ -315,7 +315,7 @@ class ArtifactRecorded(Payload):
 
 
 class ModelRegistered(_FromTracker):
-    """A tracking server (`extension` is its record's id) has a new model version."""
+    """A tracking server has a new model version."""
 
     TYPE: ClassVar[str] = "org.fuseml.model.registered.v1"
     version: str
@@ -366,7 +366,7 @@ class ModelAliased(_FromTracker):
 
 
 class ScheduleReached(_AboutWorkflow):
-    """A scheduled minute of a workflow has come, `due` (`2026-11-21T03:00:00Z`), for one of its `assignment`s or for none."""
+    """The scheduled minute `due` (`2026-11-21T03:00:00Z`) of a workflow is reached, for one of its assignments or for none."""
 
     TYPE: ClassVar[str] = "org.fuseml.schedule.reached.v1"
     due: str
@@ -428,25 +428,25 @@ PAYLOADS: dict[str, type[Payload]] = {
 
 
 def event(payload: Payload, time: str, extensions: Mapping[str, str] | None = None) -> Event:
-    """The event that announces `payload`. Its id follows from type, subject and identity, so that the same fact, told twice, is one event."""
+    """The event with this payload. Its id follows from type, subject and identity, so that a repeated fact is the same event."""
     short = payload.TYPE.removeprefix(PREFIX).removesuffix(".v1")
     identity = f"{short}:{payload.subject}:{payload.identity or time}"
     return Event(payload.TYPE, payload.source, identity, payload.subject, time, payload.model_dump(mode="json"), dict(extensions or {}))
 
 
 def full_type(name: str) -> str:
-    """The type that `name` stands for: `run.finished`, as people say it, is `org.fuseml.run.finished.v1`.
+    """The full type of a short name: `run.finished` is `org.fuseml.run.finished.v1`.
 
-    A name may end in `*` and then stands for all types that begin so. What is written out, of ours or of others, stays as it is.
+    A name that ends in `*` is a prefix. Full types, also those of other publishers, are returned as they are.
     """
-    exact, begun = f"{PREFIX}{name}.v1", f"{PREFIX}{name}"
+    exact, prefix = f"{PREFIX}{name}.v1", f"{PREFIX}{name}"
     if exact in PAYLOADS:
         return exact
-    return begun if name.endswith("*") and any(type.startswith(begun[:-1]) for type in PAYLOADS) else name
+    return prefix if name.endswith("*") and any(type.startswith(prefix[:-1]) for type in PAYLOADS) else name
 
 
 def read(event: Event) -> Payload:
-    """The typed payload of one of our own events. Raises InvalidError when the type is unknown or the data does not fit it."""
+    """The typed payload of an event of FuseML. Raises InvalidError for an unknown type, and for data of another shape."""
     model = PAYLOADS.get(event.type)
     if model is None:
         raise errors.InvalidError(f"{event.type} is not an event type of FuseML")

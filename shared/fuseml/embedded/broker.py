@@ -58,7 +58,7 @@ Subscriber = Callable[[Mapping[str, str], bytes], Answer]
 class _Attempt:
     """One call of a subscriber. `deadline` is on the monotonic clock; it is over when it was answered or given up, by whom that was first."""
 
-    delivery: deliveries.Due
+    delivery: deliveries.DueDelivery
     deadline: float
     over: bool = False
 
@@ -191,7 +191,7 @@ class Broker:
         if not looking:
             return
         upcoming = dict.fromkeys(looking, moment)
-        found: list[deliveries.Due] = []
+        found: list[deliveries.DueDelivery] = []
         try:
             with self._store.read() as session:
                 for name, (free, busy) in looking.items():
@@ -266,7 +266,7 @@ class Broker:
                 del lane.attempts[delivery.sequence]
             self._note(look_at, settled)
 
-    def _call(self, trigger: triggers.Trigger, delivery: deliveries.Due) -> Answer:
+    def _call(self, trigger: triggers.Trigger, delivery: deliveries.DueDelivery) -> Answer:
         try:
             return self._subscribers[trigger.subscriber](*cloudevents.encode(delivery.event))
         except Exception:
@@ -274,7 +274,7 @@ class Broker:
             _log.exception("delivery of %s to %s failed", delivery.event.id, trigger.name)
             return Answer(500, {}, b"the subscriber failed")
 
-    def _settle(self, delivery: deliveries.Due, trigger: triggers.Trigger, answer: Answer) -> tuple[dict[str, float], int]:
+    def _settle(self, delivery: deliveries.DueDelivery, trigger: triggers.Trigger, answer: Answer) -> tuple[dict[str, float], int]:
         """Record the outcome. Returns which triggers have to look at the queue, and how many more deliveries wait in it."""
         status, error, reply = _judge(answer)
         attempt = delivery.attempts + 1

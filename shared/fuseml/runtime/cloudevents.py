@@ -160,7 +160,7 @@ class Receiver:
             if self._after is not None:
                 self._after(event)
             return None
-        waiting: list[outbox.Waiting] = []
+        waiting: list[outbox.PendingEvent] = []
         with self._store.write() as session:
             before = outbox.handled(session, self._consumer, event)
             if before is None:
@@ -176,8 +176,8 @@ class Receiver:
         if self._after is not None:
             self._after(event)
         if before is not None:
-            seen.outcome, seen.announced = "duplicate", [before.reply] if before.reply else []
-            return before.reply
+            seen.outcome, seen.announced = "duplicate", [before.event] if before.event else []
+            return before.event
         return reply
 
     def _find(self, type: str) -> Handler | None:
@@ -203,7 +203,7 @@ def _reply(event: events.Event | None) -> flask.Response:
     return flask.Response(body, 200, headers)
 
 
-def relay(store: database.Database, publisher: Publisher, announced: Sequence[outbox.Waiting]) -> None:
+def relay(store: database.Database, publisher: Publisher, announced: Sequence[outbox.PendingEvent]) -> None:
     """Publish, in order, what a transaction has announced, once it is committed. A broker that does not answer leaves the rest for the sweep."""
     _publish(store, publisher, announced)
 
@@ -216,7 +216,7 @@ def sweep(store: database.Database, publisher: Publisher, before: str) -> int:
     sent = last = 0
     while True:
         with store.read() as session:
-            found = outbox.waiting(session, last, _BATCH, before)
+            found = outbox.pending(session, last, _BATCH, before)
         done, reached = _publish(store, publisher, found)
         sent += done
         if not reached or len(found) < _BATCH:
@@ -224,7 +224,7 @@ def sweep(store: database.Database, publisher: Publisher, before: str) -> int:
         last = found[-1].sequence
 
 
-def _publish(store: database.Database, publisher: Publisher, announced: Sequence[outbox.Waiting]) -> tuple[int, bool]:
+def _publish(store: database.Database, publisher: Publisher, announced: Sequence[outbox.PendingEvent]) -> tuple[int, bool]:
     """How many events went out, and whether the broker was there to the end.
 
     An event that the broker refuses stays in the outbox, for people to look at; the others do not wait behind it.
@@ -245,11 +245,11 @@ def _publish(store: database.Database, publisher: Publisher, announced: Sequence
             done.append(waiting.sequence)
     if done:
         with store.write() as session:
-            outbox.published(session, done)
+            outbox.remove(session, done)
     return len(done), reached
 
 
-def enqueue(session: sqlmodel.Session, *payloads: events.Payload, cause: tuple[str, str] | None = None) -> list[outbox.Waiting]:
+def enqueue(session: sqlmodel.Session, *payloads: events.Payload, cause: tuple[str, str] | None = None) -> list[outbox.PendingEvent]:
     """Put events into the outbox of the running transaction; `relay` takes what it returns, after the commit. They belong to the trace of
     the request; `cause` is what led to them (`Event.cause`).
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from sqlmodel import Session, col, select
 
-from fuseml.domain import runs
 from fuseml.store.tables import run_rows
 
 NOWHERE = ""
@@ -19,11 +18,7 @@ def unarchived(session: Session, limit: int) -> Sequence[tuple[run_rows.Run, run
     query = (
         select(run_rows.Run, run_rows.StepRun)
         .where(run_rows.Run.id == run_rows.StepRun.run_id, col(run_rows.StepRun.archived).is_(None), col(run_rows.StepRun.execution) > 0)
-        # Of a step that nothing was heard of any more, the run tells that it has ended.
-        .where(
-            col(run_rows.StepRun.state).in_(_EXECUTED)
-            | ((col(run_rows.StepRun.state) == "running") & col(run_rows.Run.state).in_(runs.FINISHED))
-        )
+        .where(col(run_rows.StepRun.state).in_(_EXECUTED))
         .order_by(col(run_rows.StepRun.finished), col(run_rows.StepRun.run_id), col(run_rows.StepRun.position))
         .limit(limit)
     )

@@ -1,4 +1,4 @@
-"""Why something started and why nothing did: recorded when it was decided, because later nobody can tell any more."""
+"""Decisions: the reason for which an event started a run, or none; and declined webhook deliveries. Later the reasons cannot be derived."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fuseml.domain import events
 from fuseml.store.tables.decision_rows import Decision, DeclinedDelivery
 
 PER_BUCKET = 100
-"""Declined deliveries that are kept of one registered subject, and of all that are not registered together: a stranger fills no disk."""
+"""Declined deliveries that are kept of each registered subject, and of all unregistered ones together: unknown senders cannot fill the disk."""
 
 _LONGEST = 500
 
@@ -27,18 +27,18 @@ def record(
     run: str | None = None,
     commit: str | None = None,
 ) -> None:
-    """Remember what was decided on an event, in its transaction: `run` (a name) and why it was started, or why none was."""
+    """Record a decision on an event, in its transaction: the reason for which `run` (a name) was started, or for which none was."""
     session.add(Decision(source=event.source, event=event.id, workflow=workflow, run=run, reason=reason, commit=commit, made=now))
 
 
 def of_event(session: Session, source: str, id: str) -> Sequence[Decision]:
-    """What was decided on the event, in that order."""
+    """The decisions on the event, oldest first."""
     query = select(Decision).where(Decision.source == source, Decision.event == id)
     return session.exec(query.order_by(col(Decision.sequence))).all()
 
 
 def of_commit(session: Session, prefix: str) -> Sequence[Decision]:
-    """What was decided about commits that begin with these hex digits, in that order."""
+    """The decisions about commits that begin with these hex digits, oldest first."""
     query = select(Decision).where(col(Decision.commit).startswith(prefix))
     return session.exec(query.order_by(col(Decision.sequence))).all()
 
@@ -55,7 +55,7 @@ def decline(
     reason: str,
     commit: str | None = None,
 ) -> None:
-    """Remember a webhook delivery that became no event. Texts are cut, and the oldest rows of the bucket give way (`PER_BUCKET`)."""
+    """Record a webhook delivery that became no event. Long texts are cut; of a bucket, only the newest `PER_BUCKET` rows are kept."""
     bucket = subject if registered else ""
     row = DeclinedDelivery(
         ingress=ingress,
@@ -87,6 +87,6 @@ def declined(
 
 
 def forget(session: Session, before: str) -> None:
-    """Forget what was decided and declined before a time."""
+    """Delete the decisions and declined deliveries from before a time."""
     session.exec(sqlalchemy.delete(Decision).where(col(Decision.made) < before))
     session.exec(sqlalchemy.delete(DeclinedDelivery).where(col(DeclinedDelivery.received) < before))

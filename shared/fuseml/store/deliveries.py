@@ -14,8 +14,8 @@ from fuseml.store.tables import ledger_rows
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """A delivery whose time has come. `attempts` counts the failed ones."""
+class DueDelivery:
+    """A delivery that is due. `attempts` is the number of failed attempts."""
 
     sequence: int
     trigger: str
@@ -24,8 +24,8 @@ class Due:
 
 
 def accept(session: Session, event: events.Event, triggers: Sequence[str], now: str, due: float) -> bool:
-    """Take an event in, with one delivery for each trigger. Returns False when (source, id) is in the ledger already."""
-    # Both databases have the same clause, in a construct of their own; importing one takes as long as ten tables.
+    """Add an event to the ledger, with one delivery for each trigger. Returns False when (source, id) is in the ledger already."""
+    # Each database has a construct of its own for the same clause; an import takes as long as ten tables.
     if session.get_bind().dialect.name == "postgresql":
         from sqlalchemy.dialects import postgresql as dialect
     else:
@@ -38,8 +38,8 @@ def accept(session: Session, event: events.Event, triggers: Sequence[str], now: 
     if sequence is None:
         return False
     if triggers:
-        wanted = [{"event_sequence": sequence, "trigger": trigger, "state": "pending", "attempts": 0, "due": due} for trigger in triggers]
-        session.connection().execute(_QUEUE, wanted)
+        new = [{"event_sequence": sequence, "trigger": trigger, "state": "pending", "attempts": 0, "due": due} for trigger in triggers]
+        session.connection().execute(_QUEUE, new)
     return True
 
 
@@ -51,9 +51,9 @@ def is_known(session: Session, event: events.Event) -> bool:
     return session.exec(query).first() is not None
 
 
-# The statements of every delivery are made once: making one costs more than executing it.
+# These statements are built once: building one costs more than executing it.
 _QUEUE = sqlalchemy.insert(ledger_rows.Delivery)
-_waiting = sqlalchemy.and_(ledger_rows.Delivery.state == "pending", ledger_rows.Delivery.trigger == sqlalchemy.bindparam("wanted"))  # type: ignore[arg-type]
+_waiting = sqlalchemy.and_(ledger_rows.Delivery.state == "pending", ledger_rows.Delivery.trigger == sqlalchemy.bindparam("of_trigger"))  # type: ignore[arg-type]
 _DUE = (
     sqlalchemy.select(
         col(ledger_rows.Delivery.event_sequence),
@@ -75,7 +75,7 @@ _SETTLE = (
     sqlalchemy.update(ledger_rows.Delivery)
     .where(
         col(ledger_rows.Delivery.event_sequence) == sqlalchemy.bindparam("sequence"),
-        col(ledger_rows.Delivery.trigger) == sqlalchemy.bindparam("wanted"),
+        col(ledger_rows.Delivery.trigger) == sqlalchemy.bindparam("of_trigger"),
     )
     .values(
         state=sqlalchemy.bindparam("new_state"),
@@ -86,27 +86,27 @@ _SETTLE = (
 )
 
 
-def due(session: Session, trigger: str, now: float, limit: int, excluding: Sequence[int]) -> list[Due]:
-    """Deliveries to `trigger` that may be tried now, oldest due first, without those in flight."""
-    given = {"wanted": trigger, "now": now, "most": limit, "excluding": excluding}
-    rows = session.connection().execute(_DUE, given).all()
-    return [Due(sequence, name, outbox.from_document(dict(event)), attempts) for sequence, name, attempts, event in rows]
+def due(session: Session, trigger: str, now: float, limit: int, excluding: Sequence[int]) -> list[DueDelivery]:
+    """Deliveries to `trigger` that are due, longest due first, without those in `excluding` (in flight)."""
+    parameters = {"of_trigger": trigger, "now": now, "most": limit, "excluding": excluding}
+    rows = session.connection().execute(_DUE, parameters).all()
+    return [DueDelivery(sequence, name, outbox.from_document(dict(event)), attempts) for sequence, name, attempts, event in rows]
 
 
 def next_due(session: Session, trigger: str, after: float) -> float | None:
-    """When the next delivery to `trigger` becomes due that is not due at `after` (Unix seconds), or None when none waits for its time."""
-    found: float | None = session.connection().execute(_NEXT, {"wanted": trigger, "now": after}).scalar()
-    return found
+    """The first time after `after` (Unix seconds) at which a delivery to `trigger` becomes due, or None."""
+    first: float | None = session.connection().execute(_NEXT, {"of_trigger": trigger, "now": after}).scalar()
+    return first
 
 
-def settle(session: Session, delivery: Due, *, state: str, due: float, error: str | None) -> None:
-    """Record the outcome of an attempt: `done`, `dead` after the last one, or `pending` again at `due`."""
+def settle(session: Session, delivery: DueDelivery, *, state: str, due: float, error: str | None) -> None:
+    """Record the outcome of an attempt: `done`, `dead` after the last attempt, or `pending` again at `due`."""
     outcome = {"new_state": state, "new_attempts": delivery.attempts + 1, "new_due": due, "new_error": error}
-    session.connection().execute(_SETTLE, {"sequence": delivery.sequence, "wanted": delivery.trigger, **outcome})
+    session.connection().execute(_SETTLE, {"sequence": delivery.sequence, "of_trigger": delivery.trigger, **outcome})
 
 
 def erase(session: Session, sequence: int) -> None:
-    """Forget one event at once, if nobody waits for it any more."""
+    """Delete an event whose deliveries are all done."""
     waiting = select(ledger_rows.Delivery.event_sequence).where(
         ledger_rows.Delivery.event_sequence == sequence, ledger_rows.Delivery.state != "done"
     )
@@ -118,9 +118,9 @@ def erase(session: Session, sequence: int) -> None:
 
 
 def forget(session: Session, before: str) -> None:
-    """Forget events that were accepted before a time, once nothing of them waits; the same event would then be new again.
+    """Delete events that were accepted before a time and whose deliveries are all done. The same event is then new again.
 
-    A dead letter waits for people, who replay or drop it.
+    A dead letter stays until it is replayed or dropped.
     """
     waiting = select(ledger_rows.Delivery.event_sequence).where(col(ledger_rows.Delivery.state).in_(("pending", "dead")))
     session.exec(
@@ -131,11 +131,11 @@ def forget(session: Session, before: str) -> None:
 
 
 def oldest_pending(session: Session) -> str | None:
-    """When the oldest event was accepted that is not delivered everywhere, or None."""
+    """The time at which the oldest event with a pending delivery was accepted, or None."""
     oldest = select(func.min(ledger_rows.Delivery.event_sequence)).where(ledger_rows.Delivery.state == "pending").scalar_subquery()
     return session.exec(select(ledger_rows.LedgerEvent.received).where(ledger_rows.LedgerEvent.sequence == oldest)).first()
 
 
 def count(session: Session, state: str) -> int:
-    """How many deliveries are in a state."""
+    """The number of deliveries in a state."""
     return session.exec(select(func.count()).select_from(ledger_rows.Delivery).where(ledger_rows.Delivery.state == state)).one()

@@ -1,4 +1,4 @@
-"""Events between commit and publication, and the record of what was handled: the two halves of "nothing lost, nothing done twice"."""
+"""The outbox of events between commit and publication, and the record of handled events: no event is lost, none has its effect twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fuseml.domain import events
 from fuseml.store.tables import outbox_rows
 
 FULL = 10_000
-"""How many events may wait here before nothing new is announced."""
+"""The number of pending events at which requests are refused."""
 
 
 def as_document(event: events.Event) -> dict[str, Any]:
@@ -27,82 +27,82 @@ def from_document(document: dict[str, Any]) -> events.Event:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Waiting:
-    """An event that is not yet published."""
+class PendingEvent:
+    """An event of the outbox, not yet published."""
 
     sequence: int
     event: events.Event
 
 
-def add(session: Session, announced: Sequence[events.Event], now: str) -> list[Waiting]:
-    """Announce events with the transaction that made them true. Whoever adds them publishes them, when it is committed."""
-    rows = [outbox_rows.Outbox(event=as_document(event), created=now) for event in announced]
+def add(session: Session, new: Sequence[events.Event], now: str) -> list[PendingEvent]:
+    """Put events into the outbox, in the transaction of their effect. The caller publishes them after the commit."""
+    rows = [outbox_rows.Outbox(event=as_document(event), created=now) for event in new]
     session.add_all(rows)
     session.flush()
-    return [Waiting(row.sequence, event) for row, event in zip(rows, announced, strict=True) if row.sequence is not None]
+    return [PendingEvent(row.sequence, event) for row, event in zip(rows, new, strict=True) if row.sequence is not None]
 
 
 def is_full(session: Session) -> bool:
-    """Whether `FULL` events wait to be published. Looks at no more rows than that."""
+    """Whether `FULL` events are pending. Reads no more rows than that."""
     return (
         session.exec(select(outbox_rows.Outbox.sequence).order_by(col(outbox_rows.Outbox.sequence)).offset(FULL - 1).limit(1)).first()
         is not None
     )
 
 
-def waiting(session: Session, after: int, limit: int, before: str | None = None) -> list[Waiting]:
-    """Events that are not yet published, oldest first: at most `limit` of those behind the sequence number `after`, announced before a time."""
+def pending(session: Session, after: int, limit: int, before: str | None = None) -> list[PendingEvent]:
+    """Pending events, oldest first: at most `limit` of those with a sequence number above `after`, added before a time."""
     query = select(outbox_rows.Outbox).where(col(outbox_rows.Outbox.sequence) > after)
     if before is not None:
         query = query.where(outbox_rows.Outbox.created < before)
     rows = session.exec(query.order_by(col(outbox_rows.Outbox.sequence)).limit(limit)).all()
-    return [Waiting(row.sequence, from_document(row.event)) for row in rows if row.sequence is not None]
+    return [PendingEvent(row.sequence, from_document(row.event)) for row in rows if row.sequence is not None]
 
 
-def published(session: Session, sequences: Sequence[int]) -> None:
-    """Forget events that the broker has accepted."""
+def remove(session: Session, sequences: Sequence[int]) -> None:
+    """Remove events that the broker has accepted."""
     session.exec(sqlalchemy.delete(outbox_rows.Outbox).where(col(outbox_rows.Outbox.sequence).in_(sequences)))
 
 
 def depth(session: Session) -> int:
-    """How many events are not yet published."""
+    """The number of pending events."""
     return session.exec(select(func.count()).select_from(outbox_rows.Outbox)).one()
 
 
 def oldest(session: Session) -> str | None:
-    """When the oldest event was announced that is not yet published, or None."""
+    """The time at which the oldest pending event was added, or None."""
     return session.exec(select(outbox_rows.Outbox.created).order_by(col(outbox_rows.Outbox.sequence)).limit(1)).first()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Handled:
-    """What was answered when the event came first."""
+class Reply:
+    """The answer to the first delivery of an event: at most one event."""
 
-    reply: events.Event | None
+    event: events.Event | None
 
 
-def handled(session: Session, consumer: str, event: events.Event) -> Handled | None:
-    """How `consumer` answered this event before, or None when it is new."""
+def handled(session: Session, consumer: str, event: events.Event) -> Reply | None:
+    """The reply of `consumer` to an earlier delivery of this event, or None when it is new."""
     row = session.get(outbox_rows.HandledEvent, (event.source, event.id, consumer))
-    return Handled(from_document(row.reply) if row.reply else None) if row else None
+    return Reply(from_document(row.reply) if row.reply else None) if row else None
 
 
-def handled_among(session: Session, consumer: str, wanted: Sequence[events.Event]) -> set[tuple[str, str]]:
-    """(source, id) of those of the events that `consumer` has handled."""
-    if not wanted:
+def handled_among(session: Session, consumer: str, among: Sequence[events.Event]) -> set[tuple[str, str]]:
+    """(source, id) of those events that `consumer` has handled."""
+    if not among:
         return set()
     rows = session.exec(
         select(outbox_rows.HandledEvent.source, outbox_rows.HandledEvent.id).where(
             outbox_rows.HandledEvent.consumer == consumer,
-            col(outbox_rows.HandledEvent.source).in_({event.source for event in wanted}),
-            col(outbox_rows.HandledEvent.id).in_({event.id for event in wanted}),
+            col(outbox_rows.HandledEvent.source).in_({event.source for event in among}),
+            col(outbox_rows.HandledEvent.id).in_({event.id for event in among}),
         )
     )
     return {(source, id) for source, id in rows}
 
 
 def record_handled(session: Session, consumer: str, event: events.Event, reply: events.Event | None, now: str) -> None:
-    """Remember the answer, in the transaction of the effect."""
+    """Record the reply to an event, in the transaction of the effect."""
     session.add(
         outbox_rows.HandledEvent(
             consumer=consumer, source=event.source, id=event.id, reply=as_document(reply) if reply else None, handled=now
@@ -111,11 +111,11 @@ def record_handled(session: Session, consumer: str, event: events.Event, reply: 
 
 
 def replies(session: Session, source: str, id: str) -> list[events.Event]:
-    """What consumers answered to an event."""
+    """The replies of all consumers to an event."""
     query = select(outbox_rows.HandledEvent).where(outbox_rows.HandledEvent.source == source, outbox_rows.HandledEvent.id == id)
     return [from_document(row.reply) for row in session.exec(query) if row.reply]
 
 
 def forget_handled(session: Session, before: str) -> None:
-    """Forget what was handled before a time."""
+    """Delete the record of events that were handled before a time."""
     session.exec(sqlalchemy.delete(outbox_rows.HandledEvent).where(col(outbox_rows.HandledEvent.handled) < before))

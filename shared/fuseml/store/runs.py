@@ -18,7 +18,7 @@ ACTIVE = ("queued", "running", "waiting")
 
 
 def find(session: Session, run_id: str) -> Run | None:
-    """The run with this identity, or None."""
+    """The run with this id, or None."""
     return session.get(Run, run_id)
 
 
@@ -41,7 +41,7 @@ def of_commit(session: Session, prefix: str) -> Sequence[Run]:
 
 
 def of_request(session: Session, request: str) -> Run | None:
-    """The run that a request has led to, or None."""
+    """The run of a request, or None."""
     return session.exec(select(Run).where(Run.request == request)).first()
 
 
@@ -52,7 +52,7 @@ def add(
     reused: Mapping[str, plans.ReusedStep] | None = None,
     cached: Collection[str] = (),
 ) -> None:
-    """Store a new run with its steps queued; those of `steps` that are `reused` have succeeded already, those `cached` are to get a key."""
+    """Store a new run with its steps queued. Steps in `reused` have succeeded already; steps in `cached` will get a key."""
     row.sequence = (session.exec(select(func.max(Run.sequence))).one() or 0) + 1
     session.add(row)
     session.flush()
@@ -61,8 +61,8 @@ def add(
         step.cache_key = executions.UNKNOWN if name in cached else None
         if reused and name in reused:
             step.state, step.outputs, step.reused_from = "succeeded", dict(reused[name].outputs), reused[name].run
-            step.execution = 0  # no engine has anything of it: no log, and nothing to wait for
-            # Its log is that of the run which executed it.
+            step.execution = 0  # no engine executes it
+            # Its log belongs to the run that executed it.
             step.archived = archive.NOWHERE
         session.add(step)
 
@@ -73,7 +73,7 @@ def steps(session: Session, run_ids: Sequence[str]) -> Sequence[StepRun]:
 
 
 def page(session: Session, page: paging.Page, **filters: str | None) -> paging.Slice[Run]:
-    """Runs, newest first, whose columns (workflow, project, codeset, commit, state, request) equal what is given."""
+    """Runs, newest first, filtered by equality of columns (workflow, project, codeset, commit, state, request)."""
     query = select(Run)
     for name, value in filters.items():
         if value:
@@ -82,38 +82,33 @@ def page(session: Session, page: paging.Page, **filters: str | None) -> paging.S
 
 
 def active(session: Session, *, workflow: str | None = None) -> Sequence[Run]:
-    """Every run, of the workflow if one is given, that has not finished, oldest first."""
+    """The unfinished runs, of the workflow if one is given, oldest first."""
     query = select(Run).where(col(Run.state).in_(ACTIVE)).order_by(col(Run.sequence))
     return session.exec(query.where(Run.workflow == workflow) if workflow else query).all()
 
 
-_UNTOLD = select(Run).where(
-    col(Run.submitted).is_not(None),
-    col(Run.state).in_(ACTIVE),
-    or_(
-        col(Run.execution) > col(Run.executed),
-        exists().where(
-            col(StepRun.run_id) == Run.id,
-            col(StepRun.execution) > 0,
-            col(StepRun.state).in_(ACTIVE),
-        ),
-    ),
-)
+_UNREPORTED = exists().where(col(StepRun.run_id) == Run.id, col(StepRun.execution) > 0, col(StepRun.finished).is_(None))
 
 
-def untold(session: Session) -> Sequence[Run]:
-    """Unfinished runs of which an engine has yet to tell something: not those that only wait for people. Oldest first."""
-    return session.exec(_UNTOLD.order_by(col(Run.sequence))).all()
+def unreported(session: Session, since: str) -> Sequence[Run]:
+    """Runs on which reports of the engine are missing, oldest first; runs that only wait for an approval are not among them.
+
+    Included are runs that finished after `since` with a step whose end is only inferred.
+    """
+    is_active = and_(col(Run.state).in_(ACTIVE), or_(col(Run.execution) > col(Run.executed), _UNREPORTED))
+    is_recent = and_(col(Run.forgotten).is_(None), col(Run.finished) > since, _UNREPORTED)
+    query = select(Run).where(col(Run.submitted).is_not(None), or_(is_active, is_recent))
+    return session.exec(query.order_by(col(Run.sequence))).all()
 
 
 def count_active(session: Session) -> dict[str, int]:
-    """How many runs are in each of the states in which one has not finished."""
+    """The number of runs in each unfinished state."""
     query = select(Run.state, func.count()).where(col(Run.state).in_(ACTIVE)).group_by(Run.state)
     return dict.fromkeys(ACTIVE, 0) | dict(session.exec(query).all())
 
 
 _earlier = aliased(Run)
-# Made once: it is executed after every event that `dispatcher` handles, and making it costs more than that.
+# Built once: it is executed after every event that `dispatcher` handles, and building it costs more than executing it.
 _UNSUBMITTED = (
     select(Run)
     .where(
@@ -135,39 +130,39 @@ _UNSUBMITTED = (
 
 
 def unsubmitted(session: Session) -> Sequence[Run]:
-    """Planned runs with an execution that no engine has got yet, or of which none was begun and nobody was asked, and that wait for no
-    other run of their group, oldest first.
+    """Planned runs to submit or to begin, oldest first: the current execution is not submitted, or none has begun and no approval was
+    requested; and no earlier run of their group is unfinished.
     """
     return session.exec(_UNSUBMITTED).all()
 
 
 def mark_submitted(session: Session, row: Run, now: str) -> None:
-    """Note that the engine has the run's current execution."""
+    """Record that the engine has the run's current execution."""
     row.submitted = now
     session.add(row)
 
 
 def request_cancel(session: Session, row: Run, reason: str) -> None:
-    """Note that the run is to be cancelled; the first reason stays."""
+    """Record a requested cancellation; the first reason stays."""
     row.cancelled = row.cancelled or reason
     session.add(row)
 
 
 def waiting(session: Session) -> Sequence[tuple[Run, StepRun]]:
-    """The steps that wait for a person, or for their turn after one has approved, with their runs."""
+    """The steps that wait for an approval, or are approved and wait for their execution, with their runs."""
     query = select(Run, StepRun).where(Run.id == StepRun.run_id, StepRun.state == "waiting")
     return session.exec(query.order_by(col(Run.sequence), col(StepRun.position))).all()
 
 
 def group(session: Session, name: str, *, since: str | None = None) -> Sequence[Run]:
-    """The unfinished runs of a concurrency group or, of those created `since` then, all; oldest first."""
-    wanted = col(Run.state).in_(ACTIVE) if since is None else col(Run.created) >= since
-    query = select(Run).where(Run.concurrency_group == name, wanted).order_by(col(Run.sequence))
+    """The unfinished runs of a concurrency group, or all that were created since a time; oldest first."""
+    condition = col(Run.state).in_(ACTIVE) if since is None else col(Run.created) >= since
+    query = select(Run).where(Run.concurrency_group == name, condition).order_by(col(Run.sequence))
     return session.exec(query).all()
 
 
 def waits_for(session: Session, rows: Sequence[Run]) -> dict[str, str]:
-    """Run id -> the name of the run after which its turn comes, for those of `rows` that wait in their concurrency group."""
+    """Run id -> the name of the run that it waits for, for those of `rows` that wait in their concurrency group."""
     waiting = {
         row.id: row.concurrency_group
         for row in rows
@@ -181,13 +176,13 @@ def waits_for(session: Session, rows: Sequence[Run]) -> dict[str, str]:
     query = select(Run.id, Run.name, Run.concurrency_group).where(
         col(Run.concurrency_group).in_(set(waiting.values())), col(Run.state).in_(ACTIVE)
     )
-    found: dict[str, str] = {}
+    predecessors: dict[str, str] = {}
     last: dict[str | None, str] = {}
     for run_id, name, group_name in session.exec(query.order_by(col(Run.sequence))):
         if run_id in waiting and group_name in last:
-            found[run_id] = last[group_name]
+            predecessors[run_id] = last[group_name]
         last[group_name] = name
-    return found
+    return predecessors
 
 
 def progress(row: Run | StepRun) -> runs.Progress:
@@ -205,14 +200,13 @@ def record(session: Session, row: Run | StepRun, now: runs.Progress) -> None:
     session.add(row)
 
 
-def lifecycle_of(session: Session, row: Run, steps: Collection[str]) -> lifecycle.Lifecycle:
-    """The domain's view of a run and those of its step runs that are named and exist."""
-    found = session.exec(
-        select(StepRun).where(StepRun.run_id == row.id, col(StepRun.name).in_(steps)).order_by(col(StepRun.position))
-    ).all()
+def lifecycle_of(session: Session, row: Run, steps: Collection[str] | None = None) -> lifecycle.Lifecycle:
+    """The domain's view of a run and of its step runs, or of those among them that are named in `steps`."""
+    query = select(StepRun).where(StepRun.run_id == row.id).order_by(col(StepRun.position))
+    rows = session.exec(query if steps is None else query.where(col(StepRun.name).in_(steps))).all()
     return lifecycle.Lifecycle(
         progress(row),
-        {step.name: lifecycle.Step(progress(step), step.execution, _approval(step)) for step in found},
+        {step.name: lifecycle.Step(progress(step), step.execution, _approval(step)) for step in rows},
         row.execution,
         row.executed,
         row.cancelled,
@@ -224,7 +218,7 @@ def _approval(step: StepRun) -> approval.Approval | None:
 
 
 def record_lifecycle(session: Session, row: Run, now: lifecycle.Lifecycle) -> None:
-    """Store how far the run and its steps have come. An execution that was just begun has not been submitted."""
+    """Store the lifecycle of a run and its steps. An execution that has just begun is not submitted yet."""
     record(session, row, now.run)
     if now.execution != row.execution:
         row.submitted = None

@@ -1,7 +1,7 @@
-"""How a stored run goes on: what an engine saw, or what a person answered, applied to its rows, and what that announces.
+"""The lifecycle of stored runs: observations of engines and decisions of people are applied to the rows; the result is the events to publish.
 
-A fact and what follows from it are one transaction, so a process that dies leaves both or neither. Handing an execution to the engine
-comes afterwards, and is made good by whoever comes next (functions/dispatcher).
+A fact and its consequences are one transaction, so that a process that dies leaves both or neither. The submission of an execution comes
+after it, and is repeated until it succeeds (functions/dispatcher).
 """
 
 from __future__ import annotations
@@ -20,74 +20,80 @@ from fuseml.store import runs
 
 _STEPS = pydantic.TypeAdapter(tuple[plans.StepPlan, ...], config=pydantic.ConfigDict(defer_build=True))
 
-_Change = Callable[[lifecycle.Lifecycle, lifecycle.Planned], lifecycle.Lifecycle]
+_Change = Callable[[lifecycle.Lifecycle, lifecycle.Steps], lifecycle.Lifecycle]
 
 
-def apply_observation(session: sqlmodel.Session, row: runs.Run, seen: Observation) -> list[events.Payload]:
-    """Apply what an engine saw of the run. When a new execution follows from it, `run.requested` has it submitted."""
+def apply_observation(session: sqlmodel.Session, row: runs.Run, observation: Observation) -> list[events.Payload]:
+    """Apply an observation of an engine. When a new execution begins, `run.requested` causes its submission."""
     number = row.execution
-    # In a run that asks nobody, only the steps that the observation names can change.
-    named = [seen.step] if seen.step is not None else seen.skipped
-    announced = _applied(session, row, named, lambda current, planned: lifecycle.observe(current, planned, seen))
+    payloads = _apply(session, row, _affected(observation), lambda current, steps: lifecycle.observe(current, steps, observation))
     if row.execution > number:
-        announced.append(events.RunRequested(request=identity.execution_id(row.name, row.execution), run=row.name))
-    return announced
+        payloads.append(events.RunRequested(request=identity.execution_id(row.name, row.execution), run=row.name))
+    return payloads
 
 
 def advance(session: sqlmodel.Session, row: runs.Run) -> list[events.Payload]:
-    """Draw the consequences of what is stored: ask for steps, begin an execution, end the run."""
-    return _applied(session, row, (), lambda current, _: current)
+    """Apply the consequences of the stored facts: request approvals, begin an execution, end the run."""
+    return _apply(session, row, (), lambda current, _: current)
 
 
 def record_decision(
     session: sqlmodel.Session, row: runs.Run, step: str | None, decision: approval.Decision, *, by: str | None = None, comment: str = ""
 ) -> events.Payload:
-    """Record the answer for `step`, or for the only step that waits. What follows from it, follows from the event.
+    """Record the decision on `step`, or on the only step that waits. The consumer of the event applies the consequences.
 
-    Raises ConflictError when nothing waits for this answer, NotFoundError for an unknown step, InvalidError when several steps wait.
+    Raises ConflictError when no step waits for it, NotFoundError for an unknown step, InvalidError when several steps wait.
     """
     try:
         current = runs.lifecycle_of(session, row, [item.name for item in runs.steps(session, [row.id]) if item.reused_from is None])
-        name, after = lifecycle.answer(current, step, decision, by=by, comment=comment, now=clock.now())
+        name, after = lifecycle.decide(current, step, decision, by=by, comment=comment, now=clock.now())
     except errors.ConflictError as error:
         raise errors.ConflictError(f"run {row.name}: {error.message}") from None
     runs.record_lifecycle(session, row, after)
-    answer = after.steps[name].approval
-    if answer is not None and answer.refusal is not None:
-        return events.RunRejected(run=row.name, step=name, by=by, comment=comment, cause=answer.refusal)
+    decided = after.steps[name].approval
+    if decided is not None and decided.refusal is not None:
+        return events.RunRejected(run=row.name, step=name, by=by, comment=comment, cause=decided.refusal)
     return events.RunApproved(run=row.name, step=name, by=by or "", comment=comment)
 
 
 def end(session: sqlmodel.Session, row: runs.Run, state: State, cause: str) -> list[events.Payload]:
-    """Finish a run of which no engine will report."""
-    current = runs.lifecycle_of(session, row, [step.name for step in runs.steps(session, [row.id])])
-    runs.record_lifecycle(session, row, lifecycle.stopped(current, state, cause, clock.now()))
+    """Finish a run that no engine will report on."""
+    current = runs.lifecycle_of(session, row)
+    runs.record_lifecycle(session, row, lifecycle.stop(current, state, cause, clock.now()))
     return [finished_event(session, row)]
 
 
 def is_late(step: runs.StepRun) -> bool:
-    """Whether the time to answer is over, and nobody has."""
+    """Whether the deadline of the step's approval has passed without a decision."""
     return step.approval is not None and approval.Approval.model_validate(step.approval).is_late(clock.now())
 
 
-def _applied(session: sqlmodel.Session, row: runs.Run, named: Sequence[str], change: _Change) -> list[events.Payload]:
-    steps = row.plan["steps"] if row.plan else []
-    planned = _STEPS.validate_python(steps) if any(step.get("approval") for step in steps) else ()
-    before = runs.lifecycle_of(session, row, [step.name for step in planned] or named)
-    after = lifecycle.settle(change(before, planned), planned, clock.now())
+def _affected(observation: Observation) -> Sequence[str] | None:
+    """The steps that an observation can change in a run without approvals; None for all of them, which the end of the run settles."""
+    if observation.step is not None:
+        return [observation.step]
+    return None if observation.state in FINISHED else observation.skipped
+
+
+def _apply(session: sqlmodel.Session, row: runs.Run, affected: Sequence[str] | None, change: _Change) -> list[events.Payload]:
+    documents = row.plan["steps"] if row.plan else []
+    # With approvals, every step may change.
+    steps = _STEPS.validate_python(documents) if any(item.get("approval") for item in documents) else ()
+    before = runs.lifecycle_of(session, row, [step.name for step in steps] or affected)
+    after = lifecycle.settle(change(before, steps), steps, clock.now())
     runs.record_lifecycle(session, row, after)
-    return list(_announcements(session, row, before, after))
+    return list(_resulting_events(session, row, before, after))
 
 
-def _announcements(
+def _resulting_events(
     session: sqlmodel.Session, row: runs.Run, before: lifecycle.Lifecycle, after: lifecycle.Lifecycle
 ) -> Iterator[events.Payload]:
-    # A run that began with a question has been waiting before it starts.
+    # A run that began with an approval has been waiting before it starts.
     if before.run.started is None and after.run.started is not None and after.run.state not in FINISHED:
         yield events.RunStarted(run=row.name, workflow=row.workflow, project=row.project)
     for name, step in after.steps.items():
-        now, known = step.progress, before.steps[name].progress
-        if now.state in FINISHED and known.state not in FINISHED:
+        now, earlier = step.progress, before.steps[name].progress
+        if now.is_final and not earlier.is_final:
             yield events.RunStepFinished(
                 run=row.name,
                 workflow=row.workflow,
@@ -111,7 +117,7 @@ def _announcements(
 
 
 def finished_event(session: sqlmodel.Session, row: runs.Run) -> events.RunFinished:
-    """The event of a run that has just ended as its row says; it is counted, too."""
+    """The event of a run that has just ended with the state of its row. Counts the run in the metrics."""
     metrics.run_finished(session, row)
     state = "succeeded" if row.state == "succeeded" else "cancelled" if row.state == "cancelled" else "failed"
     return events.RunFinished(

@@ -1,6 +1,6 @@
-"""From an spec to a plan: finds the codeset, resolves every selector as the registry stands now, and builds.
+"""From the specification of a run to its plan: look up the codeset, resolve every selector against the present registry, build.
 
-Dispatching stores the plan that comes out; showing a plan beforehand and checking a request make the very same one and drop it.
+Dispatching stores the plan. A preview and the check of a request build the same plan and drop it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEFAULT_REF = "refs/heads/main"
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where steps run: the engine's zone, and the namespace of the workloads."""
+    """The place in which steps run: the engine's zone, and the namespace of the workloads."""
 
     zone: str
     namespace: str
@@ -30,7 +30,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """What is to run, on what, for whom. Selectors are resolved for `project` and `user`; `inputs` holds no codesets."""
+    """The specification of a run. Selectors are resolved for `project` and `user`; `inputs` holds no codesets."""
 
     document: workflows.Workflow
     revision: int
@@ -43,16 +43,16 @@ class RunSpec:
 
     @property
     def code(self) -> str:
-        """The address of the codeset version; empty without one."""
+        """The address of the codeset version; empty without a codeset."""
         return str(artifact.code(self.project, self.codeset, self.commit)) if self.codeset and self.commit else ""
 
-    def given(self) -> dict[str, str]:
-        """The inputs as a run records them: codesets by their address."""
+    def recorded_inputs(self) -> dict[str, str]:
+        """The inputs as a run records them: codesets by address."""
         return {**(dict.fromkeys(planning.codeset_inputs(self.document), self.code) if self.code else {}), **self.inputs}
 
 
 def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, placement: Placement) -> plans.Plan:
-    """The plan of the spec. Raises NotFoundError for its codeset, UnresolvedError that names the step, InvalidError for its inputs."""
+    """The plan of the spec. Raises NotFoundError for its codeset, UnresolvedError with the name of the step, InvalidError for its inputs."""
     versions: dict[str, planning.CodesetVersion] = {}
     if spec.codeset and spec.commit:
         url = codesets.codeset(session, spec.project, spec.codeset).url
@@ -74,33 +74,34 @@ def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, 
 def _bindings(session: sqlmodel.Session, spec: RunSpec, placement: Placement) -> planning.Bindings:
     context = selector.Context(project=spec.project, user=spec.user, zone=placement.zone)
     bindings: dict[str, dict[str, selector.Binding]] = {}
-    for step, wanted in planning.selectors(spec.document).items():
+    for step, selectors in planning.selectors(spec.document).items():
         try:
             with metrics.RESOLVE_SECONDS.timed():
-                found = resolution.resolve(session, wanted, context, home=placement.zone)
+                resolved = resolution.resolve(session, selectors, context, home=placement.zone)
         except errors.UnresolvedError as error:
             raise errors.UnresolvedError(f"step {step!r}: {error.message}", details=error.details) from error
-        bindings[step] = {binding.name: binding for binding in found.bindings}
+        bindings[step] = {binding.name: binding for binding in resolved.bindings}
     return bindings
 
 
 def findings(
-    session: sqlmodel.Session, checked: workflows.Workflow, project: str, placement: Placement, locate: lint.Locate
+    session: sqlmodel.Session, workflow: workflows.Workflow, project: str, placement: Placement, locate: lint.Locate
 ) -> list[lint.Finding]:
-    """The lint of a workflow, with its selectors resolved for the project as the registry stands now."""
+    """The lint of a workflow, with its selectors resolved for the project against the present registry."""
     context = selector.Context(project=project, zone=placement.zone)
     bindings: dict[str, dict[str, selector.Binding]] = {}
     unresolved: list[lint.Unresolved] = []
-    for step, wanted in planning.selectors(checked).items():
-        found = resolution.attempt(session, wanted, context, home=placement.zone)
-        bindings[step] = {binding.name: binding for binding in found.bindings}
-        unresolved += [lint.Unresolved(step, name, why) for name, why in _explained(found)]
-    return lint.lint(checked, bindings, unresolved, locate=locate)
+    for step, selectors in planning.selectors(workflow).items():
+        resolved = resolution.attempt(session, selectors, context, home=placement.zone)
+        bindings[step] = {binding.name: binding for binding in resolved.bindings}
+        unresolved += [lint.Unresolved(step, name, reason) for name, reason in _reasons(resolved)]
+    return lint.lint(workflow, bindings, unresolved, locate=locate)
 
 
-def _explained(found: selector.Resolution) -> Iterator[tuple[str, str]]:
-    explanations: Mapping[str, Sequence[selector.Candidate]] = {item.selector: item.candidates for item in found.explanations}
-    for name in found.unresolved:
-        rejected = [candidate for candidate in explanations.get(name, ()) if candidate.verdict == "rejected"]
-        told = [f"{'/'.join(filter(None, (item.extension_id, item.service_id)))}: {item.sentence}" for item in rejected[:3]]
-        yield name, "; ".join(told) or "no extension is registered that could be meant"
+def _reasons(resolved: selector.Resolution) -> Iterator[tuple[str, str]]:
+    """(Selector, reason) of the selectors that nothing matches."""
+    candidates: Mapping[str, Sequence[selector.Candidate]] = {item.selector: item.candidates for item in resolved.explanations}
+    for name in resolved.unresolved:
+        rejected = [candidate for candidate in candidates.get(name, ()) if candidate.verdict == "rejected"]
+        reasons = [f"{'/'.join(filter(None, (item.extension_id, item.service_id)))}: {item.sentence}" for item in rejected[:3]]
+        yield name, "; ".join(reasons) or "no registered extension matches"

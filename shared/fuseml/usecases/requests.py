@@ -1,6 +1,6 @@
-"""What a request for a run asks for: read once to refuse it at once, and again, in its transaction, to execute it.
+"""Requests for runs: read once to refuse an impossible request at once, and again, in its transaction, to execute it.
 
-Between the two the world may change: what `order` finds is still enough to show a run that failed, and `plan` says why.
+The state may change in between. `run_spec` is then still enough to create a run that shows as failed, and `plan_of` raises the reason.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from fuseml.usecases import planner, step_reuse
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
-def run_spec(session: sqlmodel.Session, requested: events.RunRequested) -> planner.RunSpec:
-    """What the request comes to. Raises NotFoundError for a run or workflow that never was."""
-    if requested.run is None:
-        return _start(session, requested)
-    source = runs.get(session, requested.run)
-    is_kept = requested.action == "resume" or requested.locked
+def run_spec(session: sqlmodel.Session, request: events.RunRequested) -> planner.RunSpec:
+    """The specification of the requested run. Raises NotFoundError for an unknown run or workflow."""
+    if request.run is None:
+        return _start(session, request)
+    source = runs.get(session, request.run)
+    is_kept = request.action == "resume" or request.locked
     number = source.revision if is_kept else workflows.latest(session, source.workflow)
     codeset_inputs = planning.codeset_inputs(_document(session, source.workflow, source.revision))
     return planner.RunSpec(
@@ -34,77 +34,93 @@ def run_spec(session: sqlmodel.Session, requested: events.RunRequested) -> plann
         project=source.project,
         codeset=source.codeset,
         ref=_ref(session, source.project, source.codeset, source.commit),
-        commit=requested.commit or source.commit,
+        commit=request.commit or source.commit,
         inputs={name: value for name, value in source.inputs.items() if name not in codeset_inputs},
-        # The credentials of the one who pushed, as in the run that is repeated.
+        # The credentials of the user who pushed, as in the repeated run.
         user=source.trigger.get("user") or "",
     )
 
 
-def _start(session: sqlmodel.Session, requested: events.RunRequested) -> planner.RunSpec:
-    name, project = requested.workflow or "", requested.project or ""
+def _start(session: sqlmodel.Session, request: events.RunRequested) -> planner.RunSpec:
+    name, project = request.workflow or "", request.project or ""
     number = workflows.latest(session, name)
-    commit = requested.commit or (_head(session, project, requested.codeset) if requested.codeset else None)
+    commit = request.commit or (_head(session, project, request.codeset) if request.codeset else None)
     return planner.RunSpec(
         document=_document(session, name, number),
         revision=number,
         project=project,
-        codeset=requested.codeset,
-        ref=_ref(session, project, requested.codeset, commit),
+        codeset=request.codeset,
+        ref=_ref(session, project, request.codeset, commit),
         commit=commit,
-        inputs=requested.inputs,
+        inputs=request.inputs,
     )
 
 
 def plan_of(
     session: sqlmodel.Session,
-    requested: events.RunRequested,
+    request: events.RunRequested,
     spec: planner.RunSpec,
     run_id: str,
     run_name: str,
     placement: planner.Placement,
-    digest: step_reuse.Digest | None = None,
+    digest: step_reuse.Digest,
 ) -> plans.Plan:
-    """The plan of a run of that identity. Raises NotFoundError, ConflictError, InvalidError, UnresolvedError when it cannot be run now.
+    """The plan of the requested run under that identity, without the steps that the cache holds.
 
-    With `digest`, which tells content apart, only what the cache does not hold is left of it.
+    Raises NotFoundError, ConflictError, InvalidError, UnresolvedError when the run is impossible now.
     """
-    _check(session, requested, spec)
-    source = runs.get(session, requested.run) if requested.run else None
+    plan = _whole_plan(session, request, spec, run_id, run_name, placement)
+    return step_reuse.decide(session, spec, plan, digest, _no_reuse(request))
+
+
+def check(session: sqlmodel.Session, request: events.RunRequested, spec: planner.RunSpec, placement: planner.Placement) -> None:
+    """Raises the errors of `plan_of` when the requested run is impossible now."""
+    _whole_plan(session, request, spec, "", "", placement)
+
+
+def _whole_plan(
+    session: sqlmodel.Session,
+    request: events.RunRequested,
+    spec: planner.RunSpec,
+    run_id: str,
+    run_name: str,
+    placement: planner.Placement,
+) -> plans.Plan:
+    _validate(session, request, spec)
+    source = runs.get(session, request.run) if request.run else None
     succeeded = _succeeded(session, source) if source else {}
-    if source and requested.action == "resume":
-        planned = replan.resume(_resumable(source), succeeded, commit=requested.commit, images=requested.images)
-    elif source and requested.locked:
-        planned = _stored(source)
+    if source and request.action == "resume":
+        plan = replan.resume(_resumable(source), succeeded, commit=request.commit, images=request.images)
+    elif source and request.locked:
+        plan = _stored(source)
     else:
-        planned = planner.build(session, spec, run_id, run_name, placement)
-    if requested.until:
-        planned = replan.up_to(planned, requested.until)
-    elif requested.only:
-        planned = replan.only(planned, requested.only, succeeded)
-    locked = replan.rename(planned, run_id, run_name)
-    return step_reuse.decide(session, spec, locked, digest, _declined(requested)) if digest else locked
+        plan = planner.build(session, spec, run_id, run_name, placement)
+    if request.until:
+        plan = replan.up_to(plan, request.until)
+    elif request.only:
+        plan = replan.only(plan, request.only, succeeded)
+    return replan.rename(plan, run_id, run_name)
 
 
-def _declined(requested: events.RunRequested) -> str:
-    """Why a request executes all that it asks for, if it does."""
-    if requested.no_cache:
-        return "the run was asked for without the cache"
-    if requested.only:
-        return "the step was asked for"
-    if requested.action == "resume":
-        return "a resumed run executes what is left"
-    return "a locked run executes what it repeats" if requested.locked else ""
+def _no_reuse(request: events.RunRequested) -> str:
+    """The reason for which a requested run reuses no step; empty when it may."""
+    if request.no_cache:
+        return "the run was requested without the cache"
+    if request.only:
+        return "the step was requested"
+    if request.action == "resume":
+        return "a resumed run executes the remaining steps"
+    return "a locked run repeats the steps of its plan" if request.locked else ""
 
 
-def _check(session: sqlmodel.Session, requested: events.RunRequested, spec: planner.RunSpec) -> None:
+def _validate(session: sqlmodel.Session, request: events.RunRequested, spec: planner.RunSpec) -> None:
     workflows.workflow(session, spec.document.name)
-    if requested.until and requested.only:
+    if request.until and request.only:
         raise _invalid("only", "give `until` or `only`, not both")
-    if requested.locked and requested.no_cache:
+    if request.locked and request.no_cache:
         raise _invalid("no_cache", "a locked run repeats its plan with the steps that it has reused; give `locked` or `no_cache`, not both")
-    if requested.commit and not _COMMIT.fullmatch(requested.commit):
-        raise _invalid("commit", f"{requested.commit[:80]!r} is not a commit; it takes all 40 (or 64) hex digits")
+    if request.commit and not _COMMIT.fullmatch(request.commit):
+        raise _invalid("commit", f"{request.commit[:80]!r} is not a commit; it takes all 40 (or 64) hex digits")
     if spec.codeset is None:
         if planning.codeset_inputs(spec.document):
             raise _invalid("codeset", f"workflow {spec.document.name!r} runs on a codeset, and none was given")
@@ -129,7 +145,7 @@ def _head(session: sqlmodel.Session, project: str, codeset: str) -> str | None:
 
 
 def _ref(session: sqlmodel.Session, project: str, codeset: str | None, commit: str | None) -> str:
-    """A branch or tag that is at the commit, else the main branch: for people, code is found by its commit."""
+    """A branch or tag at the commit, else the main branch. It is for people: code is checked out by commit."""
     heads = codesets.announced(session, project, codeset) if codeset else {}
     at = [ref for ref, head in sorted(heads.items()) if head == commit]
     return planner.DEFAULT_REF if not at or planner.DEFAULT_REF in at else at[0]
@@ -145,14 +161,14 @@ def _succeeded(session: sqlmodel.Session, source: runs.Run) -> Mapping[str, repl
 
 def _stored(source: runs.Run) -> plans.Plan:
     if source.plan is None:
-        why = f" ({source.cause})" if source.cause else ""
-        raise errors.ConflictError(f"run {source.name} was never planned{why}; `fuseml run rerun {source.name}` plans it anew")
+        reason = f" ({source.cause})" if source.cause else ""
+        raise errors.ConflictError(f"run {source.name} has no plan{reason}; `fuseml run rerun {source.name}` plans it anew")
     return plans.Plan.model_validate(source.plan)
 
 
 def _resumable(source: runs.Run) -> plans.Plan:
     if source.state not in FINISHED:
-        raise errors.ConflictError(f"run {source.name} is {source.state}; only one that has failed or was cancelled can be resumed")
+        raise errors.ConflictError(f"run {source.name} is {source.state}; only a failed or cancelled run can be resumed")
     if source.state == "succeeded":
         raise errors.ConflictError(f"run {source.name} has succeeded, so there is nothing to resume; `fuseml run rerun` repeats it")
     return _stored(source)

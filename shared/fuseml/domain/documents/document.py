@@ -142,14 +142,33 @@ def _models_in(annotation: object) -> list[type[pydantic.BaseModel]]:
 
 
 _LONGEST_WORD = 100
+_MOST_WORDS = 1_000
+_MOST_COMPARISONS = 20_000
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word that a person most likely meant, or None when nothing is near."""
+    """The known word that a person most likely meant, or None when nothing is near. Searches the first 1,000 of `known`."""
     if len(word) > _LONGEST_WORD:
         return None
+    known = known[:_MOST_WORDS]
     found = difflib.get_close_matches(word.lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
     return next((name for name in known if found and name.lower() == found[0]), None)
+
+
+class Suggestions:
+    """The suggestions for the mistakes of one document. Their work is bounded: a document may hold thousands of names and of mistakes, and
+    a suggestion compares a mistake with every name.
+    """
+
+    def __init__(self) -> None:
+        self._left = _MOST_COMPARISONS
+
+    def nearest(self, word: str, known: Sequence[str]) -> str | None:
+        """As `nearest`; None once 20,000 words were compared."""
+        if self._left <= 0:
+            return None
+        self._left -= min(len(known), _MOST_WORDS)
+        return nearest(word, known)
 
 
 IDENTIFIER = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")

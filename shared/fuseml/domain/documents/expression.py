@@ -15,9 +15,9 @@ The original put an empty text in place of everything that it did not know (infr
 from __future__ import annotations
 
 import functools
-import itertools
+import heapq
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fuseml.domain import errors
@@ -28,9 +28,6 @@ EXTENSION_ATTRIBUTES = ("product", "service_category", "service_resource", "url"
 
 HOLE = "\0"
 """Stands for a name that the document fails to give (text cannot hold this character): what refers to it is not judged."""
-
-# Names that are searched for the one that was meant; more would make every mistake in a huge document dear.
-_CANDIDATES = 1_000
 
 _EXPRESSION = re.compile(r"\{\{\s*(?:'([^']*)'|\"([^\"]*)\"|([^{}'\"]*?))\s*\}\}")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
@@ -92,6 +89,9 @@ class ExtensionReference:
 Reference = InputReference | OutputReference | ExtensionReference
 Node = Literal | Reference
 
+Nearest = Callable[[str, Sequence[str]], str | None]
+"""From a word and the known ones to the one that was meant (document.nearest)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -103,49 +103,53 @@ class Scope:
 
     def knows(self, reference: Reference) -> bool:
         """Whether the reference names something."""
-        return self.refusal(reference) is None
+        match reference:
+            case InputReference(name, attribute) if name in self.inputs:
+                return self.inputs[name] == bool(attribute)
+            case InputReference():
+                return HOLE in self.inputs
+            case OutputReference(step, output) if step in self.outputs:
+                return output in self.outputs[step] or HOLE in self.outputs[step]
+            case OutputReference():
+                return HOLE in self.outputs
+            case ExtensionReference(selector):
+                return selector in self.selectors or HOLE in self.selectors
 
-    def refusal(self, reference: Reference) -> errors.Problem | None:
-        """Why the reference is wrong, or None. The problem's path is empty: only the caller knows where the text stands."""
+    def refusal(self, reference: Reference, nearest: Nearest = document.nearest) -> errors.Problem | None:
+        """Why the reference is wrong, or None. The problem's path is empty: only the caller knows where the text stands.
+
+        `nearest` finds the name that was meant among those that there are.
+        """
+        if self.knows(reference):
+            return None
         match reference:
             case InputReference(name, attribute):
-                return self._input_refusal(name, attribute)
+                return self._input_refusal(name, attribute, nearest)
             case OutputReference(step, output):
-                return self._output_refusal(step, output)
-            case ExtensionReference(selector) if selector not in self.selectors and HOLE not in self.selectors:
-                near = _near(selector, self.selectors)
+                return self._output_refusal(step, output, nearest)
+            case ExtensionReference(selector):
+                near = _near(selector, self.selectors, nearest)
                 suggestion = str(reference).replace(selector, near, 1) if near else None
                 return errors.Problem("", f"this step has no extension {selector!r}{_known(self.selectors, near)}", suggestion=suggestion)
-        return None
 
-    def _input_refusal(self, name: str, attribute: str | None) -> errors.Problem | None:
-        suffix = f".{attribute}" if attribute else ""
+    def _input_refusal(self, name: str, attribute: str | None, nearest: Nearest) -> errors.Problem:
         if name not in self.inputs:
-            if HOLE in self.inputs:
-                return None
-            near = _near(name, self.inputs)
-            suggestion = f"inputs.{near}{suffix}" if near else None
+            near = _near(name, self.inputs, nearest)
+            suggestion = f"inputs.{near}" + (f".{attribute}" if attribute else "") if near else None
             return errors.Problem("", f"there is no input {name!r}{_known(self.inputs, near)}", suggestion=suggestion)
-        if self.inputs[name] and not attribute:
+        if self.inputs[name]:
             attributes = ", ".join(f"inputs.{name}.{known}" for known in CODESET_ATTRIBUTES)
             return errors.Problem("", f"the input {name!r} is a codeset, not a value; its values are {attributes}")
-        if attribute and not self.inputs[name]:
-            return errors.Problem("", f"the input {name!r} is not a codeset and has no {attribute!r}", suggestion=f"inputs.{name}")
-        return None
+        return errors.Problem("", f"the input {name!r} is not a codeset and has no {attribute!r}", suggestion=f"inputs.{name}")
 
-    def _output_refusal(self, step: str, output: str) -> errors.Problem | None:
+    def _output_refusal(self, step: str, output: str, nearest: Nearest) -> errors.Problem:
         if step not in self.outputs:
-            if HOLE in self.outputs:
-                return None
-            near = _near(step, self.outputs)
+            near = _near(step, self.outputs, nearest)
             suggestion = f"steps.{near}.outputs.{output}" if near else None
             return errors.Problem("", f"there is no step {step!r}{_known(self.outputs, near)}", suggestion=suggestion)
-        outputs = self.outputs[step]
-        if output in outputs or HOLE in outputs:
-            return None
-        near = _near(output, outputs)
+        near = _near(output, self.outputs[step], nearest)
         suggestion = f"steps.{step}.outputs.{near}" if near else None
-        return errors.Problem("", f"step {step!r} has no output {output!r}{_known(outputs, near)}", suggestion=suggestion)
+        return errors.Problem("", f"step {step!r} has no output {output!r}{_known(self.outputs[step], near)}", suggestion=suggestion)
 
 
 def parse(text: str, knows: Callable[[Reference], bool]) -> tuple[Node, ...]:
@@ -251,10 +255,10 @@ def _malformed(path: str, start: int, advice: str, suggestion: str | None = None
     return errors.Problem("", f"'{{{{ {shown} }}}}' is not an expression: {advice}", column=start + 1, suggestion=suggestion)
 
 
-def _near(word: str, names: Collection[str]) -> str | None:
-    return document.nearest(word, [name for name in itertools.islice(names, _CANDIDATES) if name != HOLE])
+def _near(word: str, names: Collection[str], nearest: Nearest) -> str | None:
+    return nearest(word, [name for name in names if name != HOLE])
 
 
 def _known(names: Collection[str], near: str | None) -> str:
-    listed = sorted(name for name in itertools.islice(names, _CANDIDATES) if name != HOLE)
-    return "" if near or not listed else f"; there are {', '.join(listed[:10])}" + (", ..." if len(names) > 10 else "")
+    listed = [] if near else heapq.nsmallest(10, (name for name in names if name != HOLE))
+    return f"; there are {', '.join(listed)}" + (", ..." if len(names) > 10 else "") if listed else ""

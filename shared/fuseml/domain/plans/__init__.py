@@ -1,4 +1,4 @@
-"""Plans: the models of a plan; beside them how it is made, made again, and what identifies it."""
+"""Plans: the models of a plan. The modules beside them build plans, derive plans from plans, and identify runs and steps."""
 
 from fuseml.domain.plans.plan import (
     COMMIT_VARIABLE,

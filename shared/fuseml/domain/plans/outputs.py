@@ -1,8 +1,8 @@
-"""What a step may put out: names and addresses, not contents. The limit is the same on every engine, and the narrowest of them gives it.
+"""The size limit of a step's outputs, which hold names and addresses, not contents. It is the limit of the narrowest engine, on every engine.
 
-Tekton hands outputs on as JSON in the termination message of a container. Tekton takes 4 KiB of it; the kubelet shares 12 KiB among all
-containers of a pod, and cuts off the rest, whereupon Tekton reports success without outputs (infra/platform-facts.md 2.5). There are five
-containers at most, or seven where others add theirs (service meshes): 1755 bytes each.
+Tekton passes outputs on as JSON in the termination message of a container. Tekton accepts 4 KiB of it; the kubelet divides 12 KiB among all
+containers of a pod and cuts off the rest, whereupon Tekton reports success without outputs (infra/platform-facts.md 2.5). A pod has at most
+five containers, or seven with those of a service mesh: 1755 bytes each.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 LIMIT = 1536
-"""Bytes that all outputs of a step may take together, as `size` counts."""
+"""Bytes for all outputs of a step together, as `size` counts them."""
 AROUND = 40
-"""Bytes around the name and the text of each."""
+"""Bytes around the name and the text of each output."""
 LONG = "<>&" + "".join(chr(code) for code in range(32) if chr(code) not in "\t\n\r")
-"""Characters that take six bytes in the JSON that Go writes."""
+"""Characters that take six bytes in the JSON of Go."""
 DOUBLE = '"\\\t\n\r'
-"""Characters that take two."""
+"""Characters that take two bytes."""
 
 TOO_LARGE = "its outputs are larger than 1.5 KiB together; write the content to an artifact store, and its address as the output"
 
 
 def size(written: Mapping[str, bytes]) -> int:
-    """What the files that a step has written, by the names of its outputs, take on their way."""
+    """Bytes that a step's outputs take in transport. `written` is the content of the files by name of the output."""
     return sum(AROUND + len(name) + len(content) + 5 * _count(content, LONG) + _count(content, DOUBLE) for name, content in written.items())
 
 

@@ -1,7 +1,7 @@
 """The plan: one run, fully resolved and engine-neutral; stored with the run as its lock.
 
-Values are tuples of typed parts, never string templates: a secret stays a `SecretPart` (ids only) until an engine hands it to
-a process, so it cannot end up in a literal, a log or a PipelineRun. The secrets themselves travel beside the plan, keyed by `ref`.
+Values are tuples of typed parts, never string templates: a secret stays a `SecretPart` (ids only) until an engine passes it to a process,
+so that it cannot end up in a literal, a log or a PipelineRun. The secrets are submitted beside the plan, by `ref`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class OutputPart(document.Model):
 
 
 class SecretPart(document.Model):
-    """One key of one set of credentials. Only ids are kept here."""
+    """A reference to one key of one set of credentials."""
 
     kind: Literal["secret"] = "secret"
     extension: str
@@ -40,7 +40,7 @@ class SecretPart(document.Model):
 
     @property
     def ref(self) -> str:
-        """The key under which the secret travels beside the plan."""
+        """The name of the secret among those that are submitted beside the plan."""
         return f"{self.extension}/{self.service}/{self.credentials}/{self.key}"
 
 
@@ -48,19 +48,19 @@ Part = Annotated[TextPart | OutputPart | SecretPart, pydantic.Field(discriminato
 Value = tuple[Part, ...]
 
 RUN_VARIABLE = "FUSEML_ENV_RUN"
-"""Tells a step the name of its run (step contract): all that a run's name changes in a plan."""
+"""The variable with the name of the run (step contract): the only part of a plan that depends on the run's name."""
 
 COMMIT_VARIABLE = "FUSEML_ENV_COMMIT"
-"""Tells a step the commit of its first codeset (step contract)."""
+"""The variable with the commit of the step's first codeset (step contract)."""
 
 
 def text(value: str) -> Value:
-    """A value that is just text."""
+    """A value of one text; empty text gives the empty value."""
     return (TextPart(text=value),) if value else ()
 
 
 class Checkout(document.Model):
-    """A codeset's tree at an exact commit, placed at `path` for a step. `name` is the workflow input it came from."""
+    """A codeset's tree at an exact commit, mounted at `path` of a step. `name` is the workflow's input."""
 
     name: str
     project: str
@@ -72,7 +72,7 @@ class Checkout(document.Model):
 
     @property
     def account(self) -> str:
-        """How the secrets of a submission call the account that reads it, `NAME:PASSWORD`; no `SecretPart.ref` is of this form."""
+        """The name of the reading account, `NAME:PASSWORD`, among the secrets of a submission; no `SecretPart.ref` has this form."""
         return f"{self.project}/{self.codeset}"
 
 
@@ -82,7 +82,7 @@ class Variable(document.Model):
 
 
 class ImageBuild(document.Model):
-    """An output that is an image to build: its name and the Dockerfile inside the codeset."""
+    """An image to build: its name and the Dockerfile inside the codeset."""
 
     name: Value
     dockerfile: Value = ()
@@ -94,7 +94,7 @@ class Output(document.Model):
 
 
 class Condition(document.Model):
-    """`when`: the step runs only if `input` is (in) or is not (notin) one of `values`."""
+    """A condition of `when`: the step runs only if `input` is (in) or is not (notin) one of `values`."""
 
     input: Value
     operator: Literal["in", "notin"] = "in"
@@ -107,16 +107,16 @@ class Resources(document.Model):
 
 
 class Approval(document.Model):
-    """The step waits for a person. `expires` is in seconds from the moment it waits; None waits for ever."""
+    """The step waits for an approval. `expires` is in seconds from the moment of the request; None: it waits for ever."""
 
     message: str = ""
     expires: int | None = None
 
 
 class Caching(document.Model):
-    """The step may be reused (domain.plans.step_cache). `paths` are globs of the files that count of each of its codesets; none: all count.
+    """The step may be reused (domain.plans.step_cache). `paths` are globs of the files that count in its codesets; none: all count.
 
-    `content` is the digest of these files by the path of the checkout; `not_reused` says why the step is executed all the same.
+    `content` is the digest of these files by path of the checkout, `not_reused` the reason for which the step is executed nevertheless.
     """
 
     paths: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ class Caching(document.Model):
 
 
 class StepPlan(document.Model):
-    """One step. `needs` holds every step that must have succeeded before, named or implied by a value. Times are seconds."""
+    """One step. `needs` holds every step that must succeed before it, named or implied by a value. Times are in seconds."""
 
     name: str
     image: Value
@@ -145,14 +145,14 @@ class StepPlan(document.Model):
 
 
 class StepBinding(document.Model):
-    """What one selector of one step resolved to."""
+    """The binding of one selector of one step."""
 
     step: str
     binding: selector.Binding
 
 
 class ReusedStep(document.Model):
-    """A step that is not executed: what it put out in an earlier `run` already stands in the values of the others."""
+    """A step that is not executed: its outputs of an earlier `run` stand in the values of the other steps."""
 
     name: str
     run: str
@@ -164,7 +164,7 @@ class ReusedStep(document.Model):
 class Plan(document.Model):
     """One execution. `id` is the run's id (stable, unique for ever), `run` its name `<workflow>-<number>`.
 
-    Engines execute `steps`; `reused` only tells what they stand on.
+    Engines execute `steps`; `reused` records the origin of the outputs that they read.
     """
 
     id: str
@@ -180,18 +180,18 @@ class Plan(document.Model):
     timeout: int | None = None
 
     def step(self, name: str) -> StepPlan:
-        """The step called `name`. Raises NotFoundError, also for one that is reused and not executed."""
+        """The step of that name. Raises NotFoundError, also for a step that is reused."""
         for step in self.steps:
             if step.name == name:
                 return step
         for reused in self.reused:
             if reused.name == name:
-                raise errors.NotFoundError(f"run {self.run} does not execute step {name!r}: it takes what {reused.run} has put out")
+                raise errors.NotFoundError(f"run {self.run} does not execute step {name!r}: it reuses the outputs of {reused.run}")
         raise errors.NotFoundError(f"run {self.run} has no step {name!r}; its steps are {', '.join(s.name for s in self.steps)}")
 
 
 def parts_of(step: StepPlan) -> Iterable[Part]:
-    """Every part that the step's execution reads."""
+    """Every part of the values of the step."""
     values = [step.image, step.script, *step.command, *step.args]
     values += [variable.value for variable in step.variables]
     values += [value for condition in step.when for value in (condition.input, *condition.values)]
@@ -201,15 +201,15 @@ def parts_of(step: StepPlan) -> Iterable[Part]:
 
 
 def secret_refs(plan: Plan) -> tuple[SecretPart, ...]:
-    """Every secret that the plan's steps need, once each."""
-    found = {part.ref: part for step in plan.steps for part in parts_of(step) if isinstance(part, SecretPart)}
-    return tuple(found.values())
+    """The secrets that the steps of the plan need, each once."""
+    secrets = {part.ref: part for step in plan.steps for part in parts_of(step) if isinstance(part, SecretPart)}
+    return tuple(secrets.values())
 
 
 def evaluate(value: Value, outputs: Mapping[str, Mapping[str, str]], secret: Callable[[SecretPart], str]) -> str:
     """The text of a value at execution. `outputs` maps step -> output -> text.
 
-    Raises PermanentError when a needed output was not written.
+    Raises PermanentError for an output that was not written.
     """
     pieces: list[str] = []
     for part in value:
@@ -227,12 +227,12 @@ def evaluate(value: Value, outputs: Mapping[str, Mapping[str, str]], secret: Cal
 
 
 def holds(condition: Condition, outputs: Mapping[str, Mapping[str, str]]) -> bool:
-    """Whether a condition is met. Raises PermanentError when it asks for an output that was not written, or for a secret."""
-    given = evaluate(condition.input, outputs, no_secret)
-    listed = given in [evaluate(value, outputs, no_secret) for value in condition.values]
+    """Whether a condition is met. Raises PermanentError when it reads an output that was not written, or a secret."""
+    text = evaluate(condition.input, outputs, no_secret)
+    listed = text in [evaluate(value, outputs, no_secret) for value in condition.values]
     return listed is (condition.operator == "in")
 
 
 def no_secret(part: SecretPart) -> str:
-    """For `evaluate`, where a secret has no place. Raises PermanentError."""
+    """The `secret` of `evaluate` where secrets are not allowed: raises PermanentError."""
     raise errors.PermanentError(f"the secret {part.key!r} can only be used in the environment of a step")

@@ -1,7 +1,7 @@
-"""From a workflow to a plan: every expression becomes typed parts, every step gets its environment, and all names are fixed.
+"""From a workflow to a plan: expressions become typed parts, steps get their environment, and all names are fixed.
 
-Only what a run must know is asked of the caller: commits, inputs and what the selectors resolved to. The same arguments give the
-same plan. Credentials become `SecretPart`s, never text.
+The caller supplies the values that differ from run to run: commits, inputs and bindings. Equal arguments give equal plans. Credentials become
+`SecretPart`s, never text.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from fuseml.domain.registry import selector
 from fuseml.domain.workflows import references, rules
 
 NAMESPACE = "fuseml-workloads"
-"""What the original calls the place where workloads run; the images of its predictors read it."""
+"""The namespace of the workloads in the original; the images of its predictors read it."""
 
 Bindings = Mapping[str, Mapping[str, selector.Binding]]
-"""Step -> name of the selector -> what it resolved to."""
+"""Step -> name of the selector -> its binding."""
 
 
 class CodesetVersion(document.Model):
-    """A codeset at an exact commit; `ref` is the full name of the branch or tag that led there."""
+    """A codeset at an exact commit; `ref` is the full name of a branch or tag at that commit."""
 
     project: str
     codeset: str
@@ -30,18 +30,18 @@ class CodesetVersion(document.Model):
     commit: str
 
 
-def selectors(checked: workflows.Workflow) -> dict[str, Sequence[selector.Selector]]:
-    """What has to be resolved before a plan can be built: step -> its selectors, in order. Steps without selectors are left out."""
-    return {step.name: step.extensions for step in checked.steps if step.extensions}
+def selectors(workflow: workflows.Workflow) -> dict[str, Sequence[selector.Selector]]:
+    """The selectors to resolve before a plan can be built: step -> its selectors, in order. Steps without selectors are left out."""
+    return {step.name: step.extensions for step in workflow.steps if step.extensions}
 
 
-def codeset_inputs(checked: workflows.Workflow) -> list[str]:
+def codeset_inputs(workflow: workflows.Workflow) -> list[str]:
     """The names of the inputs that are codesets, in order."""
-    return [item.name for item in checked.inputs if item.is_codeset]
+    return [item.name for item in workflow.inputs if item.is_codeset]
 
 
 def build(
-    checked: workflows.Workflow,
+    workflow: workflows.Workflow,
     *,
     revision: int,
     run_id: str,
@@ -54,71 +54,71 @@ def build(
 ) -> plans.Plan:
     """The plan of one run. `codesets` and `inputs` are keyed by the workflow's inputs; inputs that are left out take their defaults.
 
-    Raises InvalidError that lists the inputs that are missing or unknown, the configuration keys that a binding does not have and
-    quantities that an input made illegal; UnresolvedError for selectors without a binding.
+    Raises InvalidError, which lists missing and unknown inputs, configuration keys that a binding lacks, and quantities that an input
+    made illegal; UnresolvedError for selectors without a binding.
     """
-    _check_codesets(checked, codesets)
-    values = _input_values(checked, inputs)
-    _check_bindings(checked, bindings)
-    run = _Run(checked, project, run_name, namespace, codesets, values, bindings)
-    steps = {name: planner.planned() for name, planner in run.planners.items()}
+    _check_codesets(workflow, codesets)
+    values = _input_values(workflow, inputs)
+    _check_bindings(workflow, bindings)
+    run = _Run(workflow, project, run_name, namespace, codesets, values, bindings)
+    steps = {name: planner.plan() for name, planner in run.planners.items()}
     if run.problems:
         raise errors.InvalidError(f"the run cannot be planned: {run.problems[0]}", run.problems)
-    makers = {output.name: step.name for step in checked.steps for output in step.outputs}
+    producers = {output.name: step.name for step in workflow.steps for output in step.outputs}
     return plans.Plan(
         id=run_id,
         run=run_name,
         project=project,
-        workflow=checked.name,
+        workflow=workflow.name,
         revision=revision,
         inputs=values,
         steps=tuple(steps[name] for name in references.ordered({name: step.needs for name, step in steps.items()})),
-        outputs={output.name: run.output(makers[output.name], output.name) for output in checked.outputs if output.name in makers},
+        outputs={output.name: run.output(producers[output.name], output.name) for output in workflow.outputs if output.name in producers},
         bindings=tuple(
             plans.StepBinding(step=step.name, binding=bindings[step.name][requirement.name])
-            for step in checked.steps
+            for step in workflow.steps
             for requirement in step.extensions
         ),
-        timeout=checked.timeout,
+        timeout=workflow.timeout,
     )
 
 
-def _check_codesets(checked: workflows.Workflow, codesets: Mapping[str, CodesetVersion]) -> None:
-    wanted = codeset_inputs(checked)
-    problems = [errors.Problem(f"inputs.{name}", "this input is a codeset, and none was given") for name in wanted if name not in codesets]
+def _check_codesets(workflow: workflows.Workflow, codesets: Mapping[str, CodesetVersion]) -> None:
+    names, suggestions = codeset_inputs(workflow), document.Suggestions()
+    problems = [errors.Problem(f"inputs.{name}", "this input is a codeset, and none was given") for name in names if name not in codesets]
     problems += [
         errors.Problem(
-            f"inputs.{name}", f"workflow {checked.name!r} has no codeset input of this name", suggestion=document.nearest(name, wanted)
+            f"inputs.{name}", f"workflow {workflow.name!r} has no codeset input of this name", suggestion=suggestions.nearest(name, names)
         )
         for name in codesets
-        if name not in wanted
+        if name not in names
     ]
     if problems:
         raise errors.InvalidError(f"the codesets do not fit the workflow: {problems[0]}", problems)
 
 
-def _input_values(checked: workflows.Workflow, given: Mapping[str, str]) -> dict[str, str]:
-    known = [item for item in checked.inputs if not item.is_codeset]
-    names = [item.name for item in known]
+def _input_values(workflow: workflows.Workflow, given: Mapping[str, str]) -> dict[str, str]:
+    texts = [item for item in workflow.inputs if not item.is_codeset]
+    names, suggestions = [item.name for item in texts], document.Suggestions()
     problems = [
         errors.Problem(f"inputs.{item.name}", "this input has no default, and no value was given")
-        for item in known
+        for item in texts
         if item.default is None and item.name not in given
     ]
     problems += [
-        errors.Problem(f"inputs.{name}", f"workflow {checked.name!r} has no such input", suggestion=document.nearest(name, names))
+        errors.Problem(f"inputs.{name}", f"workflow {workflow.name!r} has no such input", suggestion=suggestions.nearest(name, names))
         for name in given
         if name not in names
     ]
     if problems:
         raise errors.InvalidError(f"the inputs do not fit the workflow: {'; '.join(map(str, problems))}", problems)
-    return {item.name: given.get(item.name, item.default or "") for item in known}
+    return {item.name: given.get(item.name, item.default or "") for item in texts}
 
 
-def _check_bindings(checked: workflows.Workflow, bindings: Bindings) -> None:
+def _check_bindings(workflow: workflows.Workflow, bindings: Bindings) -> None:
     missing = [
         f"{step.name}/{requirement.name}"
-        for step in checked.steps
+        for step in workflow.steps
         for requirement in step.extensions
         if requirement.name not in bindings.get(step.name, {})
     ]
@@ -127,11 +127,11 @@ def _check_bindings(checked: workflows.Workflow, bindings: Bindings) -> None:
 
 
 class _Run:
-    """What holds for the whole run. `problems` collects what only the values of this run show to be wrong."""
+    """The state of planning that belongs to the whole run. `problems` collects faults that only the values of this run reveal."""
 
     def __init__(
         self,
-        checked: workflows.Workflow,
+        workflow: workflows.Workflow,
         project: str,
         name: str,
         namespace: str,
@@ -139,7 +139,7 @@ class _Run:
         inputs: Mapping[str, str],
         bindings: Bindings,
     ) -> None:
-        self.workflow = checked
+        self.workflow = workflow
         self.project = project
         self.name = name
         self.namespace = namespace
@@ -149,22 +149,22 @@ class _Run:
         self._texts: dict[str, plans.Value] = {}
         self.planners = {
             step.name: _StepPlanner(self, index, step, scope, bindings.get(step.name, {}))
-            for index, (step, scope) in enumerate(references.scopes(checked))
+            for index, (step, scope) in enumerate(references.scopes(workflow))
         }
 
     def text(self, text: str) -> plans.Value:
-        """A value that is just text. Steps repeat each other's values, and a part costs more than a look-up."""
+        """A value of one text. Steps repeat values of each other, and a part costs more than a look-up."""
         if text not in self._texts:
             self._texts[text] = plans.text(text)
         return self._texts[text]
 
     def output(self, step: str, output: str) -> plans.Value:
-        """What a reference to an output stands for: the name of the image if it is one, else what the step will have written."""
+        """The value of a reference to an output: the name of the image that is built, or else the text that the step will write."""
         return self.planners[step].image_of(output) or (plans.OutputPart(step=step, output=output),)
 
 
 class _StepPlanner:
-    """Plans one step, and notes on the way which steps it waits for."""
+    """Plans one step, and collects the steps that it waits for."""
 
     def __init__(
         self, run: _Run, index: int, step: workflows.Step, scope: expression.Scope, bindings: Mapping[str, selector.Binding]
@@ -176,7 +176,7 @@ class _StepPlanner:
         self._bindings = bindings
         self._waits = dict.fromkeys(step.needs)
 
-    def planned(self) -> plans.StepPlan:
+    def plan(self) -> plans.StepPlan:
         """The step, fully resolved."""
         step = self._step
         checkouts = tuple(self._checkout(index, item.codeset) for index, item in enumerate(step.inputs) if item.codeset)
@@ -198,11 +198,11 @@ class _StepPlanner:
             resources=resources,
             approval=plans.Approval(message=self._fixed(step.approval.message), expires=step.approval.expires) if step.approval else None,
             cache=plans.Caching(paths=tuple(step.watched)) if step.cache else None,
-            needs=tuple(self._waits),  # last: the values above are what steps wait for
+            needs=tuple(self._waits),  # last: the values above add to it
         )
 
     def image_of(self, output: str) -> plans.Value:
-        """The name of the image that an output is; empty when the output is text."""
+        """The name of the image of an output; empty for an output that is text."""
         return next((self._value(item.image.name) for item in self._step.outputs if item.name == output and item.image), ())
 
     def _problem(self, path: document.Path, message: str, suggestion: str | None = None) -> None:
@@ -226,11 +226,11 @@ class _StepPlanner:
         )
 
     def _quantities(self, kind: str, quantities: Mapping[str, str]) -> dict[str, str]:
-        found = {resource: self._fixed(quantity) for resource, quantity in quantities.items()}
-        for resource, quantity in found.items():
+        fixed = {resource: self._fixed(quantity) for resource, quantity in quantities.items()}
+        for resource, quantity in fixed.items():
             if not rules.is_quantity(quantity):
                 self._problem(("resources", kind, resource), f"{quantity!r} is not a quantity; examples: 500m, 2, 2Gi")
-        return found
+        return fixed
 
     def _output(self, output: workflows.StepOutput) -> plans.Output:
         image = output.image and plans.ImageBuild(name=self._value(output.image.name), dockerfile=self._value(output.image.dockerfile))
@@ -242,39 +242,39 @@ class _StepPlanner:
         )
 
     def _variables(self, checkouts: Sequence[plans.Checkout]) -> dict[str, plans.Value]:
-        """The step's environment; a later source overrides an earlier one (infra/platform-facts.md 6.4), and the first one gives the place."""
+        """The step's environment. A later source overrides an earlier one (infra/platform-facts.md 6.4); the first one gives the position."""
         step = self._step
-        found = {references.variable(item.name): self._value(item.value) for item in step.inputs if item.value is not None}
+        variables = {references.variable(item.name): self._value(item.value) for item in step.inputs if item.value is not None}
         written = [output.name for output in step.outputs if not output.image]
         if written:
-            found["TASK_RESULT"] = self._run.text(written[0])
-        found |= {name: self._run.text(value) for name, value in self._identity(checkouts).items()}
+            variables["TASK_RESULT"] = self._run.text(written[0])
+        variables |= {name: self._run.text(value) for name, value in self._identity(checkouts).items()}
         for requirement in step.extensions:
             binding = self._bindings[requirement.name]
-            found |= {key: self._run.text(value) for key, value in sorted(binding.configuration.items())}
-            found |= {key: (self._secret(binding, key),) for key in sorted(binding.secret_keys)}
-        found |= {variable.name: self._value(variable.value) for variable in step.env}
-        return found
+            variables |= {key: self._run.text(value) for key, value in sorted(binding.configuration.items())}
+            variables |= {key: (self._secret(binding, key),) for key in sorted(binding.secret_keys)}
+        variables |= {variable.name: self._value(variable.value) for variable in step.env}
+        return variables
 
     def _identity(self, checkouts: Sequence[plans.Checkout]) -> dict[str, str]:
-        """Where the step runs, in whose name, and on which code (step contract)."""
+        """The variables with the namespace, the run and the code of the step (step contract)."""
         run = self._run
         codeset = checkouts[0] if checkouts else next((run.codesets[name] for name in codeset_inputs(run.workflow)), None)
-        found = {
+        variables = {
             "FUSEML_ENV_WORKFLOW_NAMESPACE": run.namespace,
             "FUSEML_ENV_WORKFLOW_NAME": run.workflow.name,
             plans.RUN_VARIABLE: run.name,
             "FUSEML_ENV_STEP": self._step.name,
             "FUSEML_ENV_PROJECT": codeset.project if codeset else run.project,
         }
-        return found | ({"FUSEML_ENV_CODESET": codeset.codeset, plans.COMMIT_VARIABLE: codeset.commit} if codeset else {})
+        return variables | ({"FUSEML_ENV_CODESET": codeset.codeset, plans.COMMIT_VARIABLE: codeset.commit} if codeset else {})
 
     @staticmethod
     def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:
         return plans.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
 
     def _fixed(self, text: str) -> str:
-        """The text of a value that is known before the run. Raises InvalidError for one that is not (the rules refuse it earlier)."""
+        """The text of a value that must be known before the run. Raises InvalidError for one that is not (the rules refuse it earlier)."""
         value = self._value(text)
         if not all(isinstance(part, plans.TextPart) for part in value):
             raise errors.InvalidError(f"step {self._step.name!r}: {text!r} must be known before the run starts")
@@ -315,8 +315,8 @@ class _StepPlanner:
             return (self._secret(binding, key),)
         if key in binding.configuration:
             return self._run.text(binding.configuration[key])
-        known = sorted({*binding.configuration, *binding.secret_keys})
-        listed = f"it has {', '.join(known)}" if known else "it has no configuration"
-        message = f"extension {binding.name!r} came to {binding.extension_id}/{binding.service_id}, which has no {key!r}; {listed}"
-        self._problem(("extensions",), message, document.nearest(key, known))
+        keys = sorted({*binding.configuration, *binding.secret_keys})
+        listed = f"it has {', '.join(keys)}" if keys else "it has no configuration"
+        message = f"extension {binding.name!r} resolved to {binding.extension_id}/{binding.service_id}, which has no {key!r}; {listed}"
+        self._problem(("extensions",), message, document.nearest(key, keys))
         return ()

@@ -1,7 +1,7 @@
-"""Plans made from plans: a run repeated, taken up where it failed, or a part of it. A question that a step asks is asked again.
+"""Plans derived from plans: for a run that is repeated, resumed where it failed, or executed in part. Approvals are requested again.
 
-What comes out is a plan like any other, so that every engine runs it: the recorded outputs of steps that are not executed again stand
-in the values of the others as text, and `Plan.reused` tells where they came from. Secrets stay `SecretPart`s.
+The result is a plan like any other, so that every engine executes it: the recorded outputs of reused steps stand in the values of the other
+steps as text, and `Plan.reused` records their origin. Secrets stay `SecretPart`s.
 """
 
 from __future__ import annotations
@@ -16,74 +16,70 @@ from fuseml.domain.plans import identity
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """A step that has succeeded: the run that executed it, and what it put out."""
+    """A step that has succeeded: the run that executed it, and its outputs."""
 
     run: str
     outputs: Mapping[str, str] = field(default_factory=dict)
 
 
-def rename(planned: plans.Plan, run_id: str, name: str) -> plans.Plan:
-    """The same plan under another identity. Besides id and name only the variable that tells steps the run's name changes."""
-    before, after = plans.text(planned.run), plans.text(name)
+def rename(plan: plans.Plan, run_id: str, name: str) -> plans.Plan:
+    """The same plan under another identity. Only the id, the name, and the variable with the run's name change."""
+    before, after = plans.text(plan.run), plans.text(name)
 
     def renamed(step: plans.StepPlan) -> plans.StepPlan:
         variables = (
-            # A workflow may set the variable itself; what it says stays.
+            # A workflow may set the variable itself; its value stays.
             variable.model_copy(update={"value": after}) if variable.name == plans.RUN_VARIABLE and variable.value == before else variable
             for variable in step.variables
         )
         return step.model_copy(update={"variables": tuple(variables)})
 
-    return planned.model_copy(update={"id": run_id, "run": name, "steps": tuple(renamed(step) for step in planned.steps)})
+    return plan.model_copy(update={"id": run_id, "run": name, "steps": tuple(renamed(step) for step in plan.steps)})
 
 
-def up_to(planned: plans.Plan, step: str) -> plans.Plan:
-    """`step` and what it waits for, directly or not. Raises NotFoundError when there is no such step."""
+def up_to(plan: plans.Plan, step: str) -> plans.Plan:
+    """`step` and the steps that it waits for, directly or not. Raises NotFoundError for an unknown step."""
     kept: set[str] = set()
-    wanted = [planned.step(step).name]
-    while wanted:
-        kept.add(wanted.pop())
-        wanted += [need for item in planned.steps if item.name in kept for need in item.needs if need not in kept]
-    return _narrowed(planned, kept, ())
+    pending = [plan.step(step).name]
+    while pending:
+        kept.add(pending.pop())
+        pending += [need for item in plan.steps if item.name in kept for need in item.needs if need not in kept]
+    return _narrowed(plan, kept, ())
 
 
-def only(planned: plans.Plan, step: str, succeeded: Mapping[str, StepResult]) -> plans.Plan:
-    """`step` alone, on outputs that other steps have put out before.
+def only(plan: plans.Plan, step: str, succeeded: Mapping[str, StepResult]) -> plans.Plan:
+    """`step` alone, on the recorded outputs of other steps.
 
-    Raises NotFoundError when there is no such step, ConflictError when it reads an output that no step of `succeeded` has written.
+    Raises NotFoundError for an unknown step, ConflictError when it reads an output that no step of `succeeded` has written.
     """
-    missing = [part for part in _reads([planned.step(step)]) if part.output not in _outputs(succeeded, part.step)]
+    missing = [part for part in _reads([plan.step(step)]) if part.output not in _outputs(succeeded, part.step)]
     if missing:
         listed = ", ".join(sorted({f"{part.output!r} of step {part.step!r}" for part in missing}))
         raise errors.ConflictError(
-            f"step {step!r} cannot run alone: it reads {listed}, and there is no run to take that from; "
+            f"step {step!r} cannot run alone: it reads {listed}, and no earlier run provides that; "
             f"`fuseml run rerun RUN --only {step}` takes it from a run whose steps have succeeded"
         )
-    read = {part.step for part in _reads([planned.step(step)])}
-    return _narrowed(planned, {step}, _reused(planned, read, succeeded))
+    read = {part.step for part in _reads([plan.step(step)])}
+    return _narrowed(plan, {step}, _reused(plan, read, succeeded))
 
 
 def resume(
-    planned: plans.Plan, succeeded: Mapping[str, StepResult], *, commit: str | None = None, images: Mapping[str, str] | None = None
+    plan: plans.Plan, succeeded: Mapping[str, StepResult], *, commit: str | None = None, images: Mapping[str, str] | None = None
 ) -> plans.Plan:
-    """What is left to do of a run: its steps but those of `succeeded`, whose outputs are put in.
+    """The remaining steps of a run: all but those of `succeeded`, whose outputs are put in.
 
-    A step that succeeded without writing what a later one reads is executed again, and so is what waited for it. `commit` replaces the
-    one that the run was locked to, `images` (step -> image) the images, both in the steps that are executed.
-    Raises ConflictError when nothing is left or a change does not reach a step that is; NotFoundError for an unknown step.
+    A step that succeeded without an output that a later step reads is executed again, and so are the steps that waited for it. `commit`
+    replaces the commit of the run, `images` (step -> image) the images, both in the steps that are executed.
+    Raises ConflictError when no step remains, or when a replacement concerns none of the remaining steps; NotFoundError for an unknown step.
     """
-    again = _again(planned, succeeded)
+    again = _again(plan, succeeded)
     if not again:
-        raise errors.ConflictError(
-            f"every step of {planned.run} has succeeded, so there is nothing to resume; `fuseml run rerun` repeats it"
-        )
+        raise errors.ConflictError(f"every step of {plan.run} has succeeded, so there is nothing to resume; `fuseml run rerun` repeats it")
     for step in images or ():
-        if planned.step(step).name not in again:
-            raise errors.ConflictError(
-                f"step {step!r} of {planned.run} has succeeded and is not executed again, so it takes no other image"
-            )
-    reused = _reused(planned, {step.name for step in planned.steps} - again, succeeded)
-    changed = _recommitted(planned, again, commit) if commit else planned
+        if plan.step(step).name not in again:
+            raise errors.ConflictError(f"step {step!r} of {plan.run} has succeeded and is not executed again, so it takes no other image")
+    reused = _reused(plan, {step.name for step in plan.steps} - again, succeeded)
+    changed = _recommitted(plan, again, commit) if commit else plan
     steps = tuple(
         step.model_copy(update={"image": plans.text(images[step.name])}) if images and step.name in images else step
         for step in changed.steps
@@ -91,27 +87,27 @@ def resume(
     return _narrowed(changed.model_copy(update={"steps": steps}), again, reused)
 
 
-def reuse(planned: plans.Plan, found: Mapping[str, StepResult]) -> plans.Plan:
-    """The plan without the steps of `found`, on what they have put out. Every step that one of them waits for must be among them."""
-    if not found:
-        return planned
-    return _narrowed(planned, {step.name for step in planned.steps if step.name not in found}, _reused(planned, found, found))
+def reuse(plan: plans.Plan, results: Mapping[str, StepResult]) -> plans.Plan:
+    """The plan without the steps of `results`, whose outputs are put in. Every step that one of them waits for must be among them."""
+    if not results:
+        return plan
+    return _narrowed(plan, {step.name for step in plan.steps if step.name not in results}, _reused(plan, results, results))
 
 
-def partition(planned: plans.Plan, number: int, steps: Collection[str], succeeded: Mapping[str, StepResult]) -> plans.Plan:
-    """What an engine gets of a run as its execution `number`: `steps`, which nobody need approve any more, on what others have put out.
+def partition(plan: plans.Plan, number: int, steps: Collection[str], succeeded: Mapping[str, StepResult]) -> plans.Plan:
+    """The plan of a run's execution `number`: `steps`, which need no further approval, on the outputs of `succeeded`.
 
-    A run that asks nobody is one execution, and its plan is handed over as it is. The timeout is that of each execution: people take
-    their time. Raises PermanentError when a step reads an output that the step of `succeeded` did not write.
+    A run without approvals is one execution, with the plan as it is. The timeout holds for each execution: an approval may take long.
+    Raises PermanentError when a step reads an output that the step of `succeeded` did not write.
     """
-    if len(steps) == len(planned.steps) and not any(step.approval for step in planned.steps):
-        return planned
-    for part in _reads([planned.step(name) for name in steps]):
+    if len(steps) == len(plan.steps) and not any(step.approval for step in plan.steps):
+        return plan
+    for part in _reads([plan.step(name) for name in steps]):
         if part.step not in steps and part.output not in _outputs(succeeded, part.step):
             raise errors.PermanentError(f"step {part.step!r} finished without writing its output {part.output!r}")
-    narrowed = _narrowed(planned, steps, _reused(planned, succeeded, succeeded))
+    narrowed = _narrowed(plan, steps, _reused(plan, succeeded, succeeded))
     approved = tuple(step.model_copy(update={"approval": None}) for step in narrowed.steps)
-    return narrowed.model_copy(update={"id": identity.execution_id(planned.id, number), "steps": approved})
+    return narrowed.model_copy(update={"id": identity.execution_id(plan.id, number), "steps": approved})
 
 
 def _outputs(succeeded: Mapping[str, StepResult], step: str) -> Mapping[str, str]:
@@ -122,40 +118,41 @@ def _reads(steps: Iterable[plans.StepPlan]) -> list[plans.OutputPart]:
     return [part for step in steps for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)]
 
 
-def _again(planned: plans.Plan, succeeded: Mapping[str, StepResult]) -> set[str]:
-    promised = [part for value in planned.outputs.values() for part in value if isinstance(part, plans.OutputPart)]
-    again = {step.name for step in planned.steps if step.name not in succeeded}
+def _again(plan: plans.Plan, succeeded: Mapping[str, StepResult]) -> set[str]:
+    """The steps to execute again when those of `succeeded` need not be."""
+    outputs = [part for value in plan.outputs.values() for part in value if isinstance(part, plans.OutputPart)]
+    again = {step.name for step in plan.steps if step.name not in succeeded}
     while True:
-        left = [step for step in planned.steps if step.name in again]
-        more = {part.step for part in (*_reads(left), *promised) if part.output not in _outputs(succeeded, part.step)}
-        more |= {step.name for step in planned.steps if not again.isdisjoint(step.needs)}
+        left = [step for step in plan.steps if step.name in again]
+        more = {part.step for part in (*_reads(left), *outputs) if part.output not in _outputs(succeeded, part.step)}
+        more |= {step.name for step in plan.steps if not again.isdisjoint(step.needs)}
         if more <= again:
             return again
         again |= more
 
 
-def _reused(planned: plans.Plan, names: Collection[str], succeeded: Mapping[str, StepResult]) -> tuple[plans.ReusedStep, ...]:
+def _reused(plan: plans.Plan, names: Collection[str], succeeded: Mapping[str, StepResult]) -> tuple[plans.ReusedStep, ...]:
     return tuple(
         plans.ReusedStep(
             name=step.name, run=succeeded[step.name].run, image=step.image, needs=step.needs, outputs=dict(succeeded[step.name].outputs)
         )
-        for step in planned.steps
+        for step in plan.steps
         if step.name in names
     )
 
 
-def _recommitted(planned: plans.Plan, again: Collection[str], commit: str) -> plans.Plan:
-    """The plan with another commit wherever the text of a step that is executed holds the old one.
+def _recommitted(plan: plans.Plan, again: Collection[str], commit: str) -> plans.Plan:
+    """The plan with another commit wherever the text of a step to execute holds the old one.
 
-    An image that another step has built already is named after the old commit, perhaps; that name stays.
+    The name of an image that a reused step has built stays, even when it holds the old commit.
     """
-    executed = [step for step in planned.steps if step.name in again]
+    executed = [step for step in plan.steps if step.name in again]
     before = {checkout.commit for step in executed for checkout in step.checkouts}
     if not before:
-        raise errors.ConflictError(f"none of the steps that are left of {planned.run} has a codeset, so they take no other commit")
+        raise errors.ConflictError(f"no remaining step of {plan.run} has a codeset, so there is no commit to replace")
     built = {
         "".join(part.text for part in output.image.name if isinstance(part, plans.TextPart))
-        for step in planned.steps
+        for step in plan.steps
         if step.name not in again
         for output in step.outputs
         if output.image
@@ -172,39 +169,39 @@ def _recommitted(planned: plans.Plan, again: Collection[str], commit: str) -> pl
         checkouts = tuple(checkout.model_copy(update={"commit": commit}) for checkout in step.checkouts)
         return _rewritten(step, moved).model_copy(update={"checkouts": checkouts})
 
-    steps = tuple(step_moved(step) if step.name in again else step for step in planned.steps)
-    return planned.model_copy(
-        update={"steps": steps, "outputs": {name: _value(value, moved) for name, value in planned.outputs.items()}},
+    steps = tuple(step_moved(step) if step.name in again else step for step in plan.steps)
+    return plan.model_copy(
+        update={"steps": steps, "outputs": {name: _value(value, moved) for name, value in plan.outputs.items()}},
     )
 
 
-def _narrowed(planned: plans.Plan, kept: Collection[str], reused: tuple[plans.ReusedStep, ...]) -> plans.Plan:
-    """Only the steps `kept`, with the outputs of `reused` put in, and those outputs of the run that are still made."""
+def _narrowed(plan: plans.Plan, kept: Collection[str], reused: tuple[plans.ReusedStep, ...]) -> plans.Plan:
+    """The plan with only the steps `kept`, the outputs of `reused` put in, and those outputs of the run that are still produced."""
     recorded = {step.name: step.outputs for step in reused}
-    makers = {output.name: step.name for step in planned.steps for output in step.outputs}
+    producers = {output.name: step.name for step in plan.steps for output in step.outputs}
 
-    def known(part: plans.Part) -> plans.Part:
+    def substituted(part: plans.Part) -> plans.Part:
         if isinstance(part, plans.OutputPart) and part.step in recorded:
             return plans.TextPart(text=recorded[part.step][part.output])
         return part
 
-    def is_made(name: str, value: plans.Value) -> bool:
+    def is_produced(name: str, value: plans.Value) -> bool:
         written = all(
             part.step in kept or part.output in recorded.get(part.step, {}) for part in value if isinstance(part, plans.OutputPart)
         )
-        # The output of a step that was reused before has no maker any more: it is text.
-        return written and (name not in makers or makers[name] in kept or makers[name] in recorded)
+        # The output of a step that was reused before has no producer any more: it is text.
+        return written and (name not in producers or producers[name] in kept or producers[name] in recorded)
 
-    return planned.model_copy(
+    return plan.model_copy(
         update={
             "steps": tuple(
-                _rewritten(step, known).model_copy(update={"needs": tuple(need for need in step.needs if need in kept)})
-                for step in planned.steps
+                _rewritten(step, substituted).model_copy(update={"needs": tuple(need for need in step.needs if need in kept)})
+                for step in plan.steps
                 if step.name in kept
             ),
-            "reused": (*planned.reused, *reused),
-            "outputs": {name: _value(value, known) for name, value in planned.outputs.items() if is_made(name, value)},
-            "bindings": tuple(binding for binding in planned.bindings if binding.step in kept),
+            "reused": (*plan.reused, *reused),
+            "outputs": {name: _value(value, substituted) for name, value in plan.outputs.items() if is_produced(name, value)},
+            "bindings": tuple(binding for binding in plan.bindings if binding.step in kept),
         }
     )
 
@@ -240,7 +237,7 @@ def _rewritten(step: plans.StepPlan, change: _Change) -> plans.StepPlan:
 
 
 def _value(value: plans.Value, change: _Change) -> plans.Value:
-    """The changed value, in the form that planning gives values: no empty text, and no two texts side by side."""
+    """The changed value in the normal form of planning: no empty text, and no two texts side by side."""
     parts: list[plans.Part] = []
     for part in map(change, value):
         last = parts[-1] if parts else None

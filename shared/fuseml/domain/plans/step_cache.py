@@ -1,20 +1,23 @@
-"""Steps that need not be executed again: what a step's outputs depend on, as a key, and which steps of a plan find theirs.
+"""The cache of steps: the key of a step covers everything that its outputs depend on, and a step with a known key is reused.
 
-A key is made of all that a step is given: image, command, environment, conditions, the outputs that it declares, identity and version of
-its bindings, and the content that it watches of its codesets. Secrets count by what they are called. What differs from run to run does not
-count (the run's name, and the commit: its content does), nor what only says how to execute (resources, retries, timeout).
+A key is made by exclusion: it covers every field of the step's plan, except those of `NOT_IN_KEY` and the variables that differ from run to
+run. It also covers the watched content of the step's codesets, and identity and version of its bindings. A secret counts by its reference,
+not by its value. Defaults of an engine belong neither to a plan nor to a key: after a change of `FUSEML_TRAINER_IMAGE` in the settings of a
+cluster, images that were built on the former one are reused until the content changes or a run is requested without the cache.
 
-A step is reused only when every step that it waits for is: its outputs are known then, and nothing that is executed is overtaken.
+A step is reused only when every step that it waits for is reused: then the outputs that it reads are known, and no executed step is
+overtaken.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fuseml.domain import plans
+from fuseml.domain.documents import document
 from fuseml.domain.plans import replan
 from fuseml.domain.workflows import triggers
 
@@ -22,105 +25,116 @@ Outputs = Mapping[str, Mapping[str, str]]
 """Step -> output -> text."""
 
 Fingerprint = Mapping[str, object]
-"""What a key is made of, by the names that people know."""
+"""The content of a key, by names for people."""
+
+_OF_EXECUTION = "how the step is executed does not change its outputs"
+_OF_CONTENT = "the content of the codeset is in the key, wherever and under whichever commit it is found"
+
+NOT_IN_KEY: Mapping[str, str] = {
+    "name": "the step reads its name from a variable, which is in the key",
+    "needs": "the values of the step hold the outputs that it reads of other steps, and they are in the key",
+    "retries": _OF_EXECUTION,
+    "timeout": _OF_EXECUTION,
+    "resources": _OF_EXECUTION,
+    "approval": "a step that asks for an approval is never reused",
+    "checkouts.name": _OF_CONTENT,
+    "checkouts.project": _OF_CONTENT,
+    "checkouts.codeset": _OF_CONTENT,
+    "checkouts.url": _OF_CONTENT,
+    "checkouts.ref": _OF_CONTENT,
+    "checkouts.commit": _OF_CONTENT,
+    "cache.not_reused": "it is the result of the look-up",
+}
+"""Fields of a step's plan that are not in its key -> the reason."""
 
 _PER_RUN = frozenset({plans.RUN_VARIABLE, plans.COMMIT_VARIABLE})
+# Fields whose entries get a name of their own, for people.
+_NAMED_APART = frozenset({"variables", "checkouts", "cache"})
 _MAX_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A run that executed a step, and what the step was made of then."""
+    """A run that executed a step, and the step's fingerprint in that run."""
 
     run: str
     fingerprint: Fingerprint
 
 
 def digest(files: Iterable[tuple[str, int, str]], paths: Sequence[str]) -> str:
-    """SHA-256 in hex over those of `files` (path, git mode, object id) that a glob of `paths` matches; without globs, over all.
+    """SHA-256 in hex over those of `files` (path, git mode, object id) that match a glob of `paths`; without globs, over all.
 
-    The order of the files does not matter. Empty when no file matches: a glob that was mistyped must not look like content that never
-    changes.
+    The order of the files does not matter. Empty when no file matches: a mistyped glob must not look like content that never changes.
     """
     kept = sorted(file for file in files if not paths or any(triggers.matches_path(glob, file[0]) for glob in paths))
     return _hash(kept) if kept else ""
 
 
-def with_content(planned: plans.Plan, content: Callable[[plans.Checkout, Sequence[str]], str]) -> plans.Plan:
-    """The plan, with the digests of what its caching steps watch. `content` gives that of a checkout for the globs of a step."""
+def with_content(plan: plans.Plan, content: Callable[[plans.Checkout, Sequence[str]], str]) -> plans.Plan:
+    """The plan with the digests of the watched content. `content` returns the digest of a checkout for the globs of a step."""
 
-    def watching(step: plans.StepPlan) -> plans.StepPlan:
+    def with_digests(step: plans.StepPlan) -> plans.StepPlan:
         if step.cache is None:
             return step
-        found = {checkout.path: content(checkout, step.cache.paths) for checkout in step.checkouts}
-        return step.model_copy(update={"cache": step.cache.model_copy(update={"content": found, "not_reused": ""})})
+        digests = {checkout.path: content(checkout, step.cache.paths) for checkout in step.checkouts}
+        return step.model_copy(update={"cache": step.cache.model_copy(update={"content": digests, "not_reused": ""})})
 
-    return planned.model_copy(update={"steps": tuple(map(watching, planned.steps))})
+    return plan.model_copy(update={"steps": tuple(map(with_digests, plan.steps))})
 
 
-def fingerprint(planned: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> Fingerprint | None:
-    """What the step's outputs depend on; None where that cannot be told: an output that it reads is not there, or it watches no file."""
+def fingerprint(plan: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> Fingerprint | None:
+    """Everything that the step's outputs depend on; None when an output that it reads is unknown, or when it watches no file."""
     watched = step.cache.content if step.cache else {}
     reads = [part for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)]
     if any(part.output not in outputs.get(part.step, {}) for part in reads) or not all(watched.get(item.path) for item in step.checkouts):
         return None
-
-    def settled(value: plans.Value) -> list[object]:
-        return _settled(value, outputs)
-
-    found: dict[str, object] = {
-        "image": settled(step.image),
-        "command": [settled(value) for value in step.command],
-        "args": [settled(value) for value in step.args],
-        "script": settled(step.script),
-        "when": [[settled(item.input), item.operator, [settled(value) for value in item.values]] for item in step.when],
-        "outputs": [[item.name, item.image and [settled(item.image.name), settled(item.image.dockerfile)]] for item in step.outputs],
-    }
-    found |= {f"variable {item.name}": settled(item.value) for item in step.variables if item.name not in _PER_RUN}
+    entries = {name: _settled(value, outputs, name) for name, value in _counted(step) if name not in _NAMED_APART}
+    entries |= {f"variable {item.name}": _text(item.value, outputs) for item in step.variables if item.name not in _PER_RUN}
     for index, checkout in enumerate(step.checkouts):
-        found[f"content of {_watched(step, checkout)}"] = [index, watched[checkout.path]]
-    for bound in (item.binding for item in planned.bindings if item.step == step.name):
-        found[f"extension {bound.name}"] = [bound.extension_id, bound.service_id, bound.credentials_id]
-        found[f"version of extension {bound.name}"] = bound.version
-    return found
+        others = [value for name, value in _counted(checkout, "checkouts") if name != "path"]
+        entries[f"content of {_watched(step, checkout)}"] = [index, watched[checkout.path], *others]
+    for bound in (item.binding for item in plan.bindings if item.step == step.name):
+        entries[f"extension {bound.name}"] = [bound.extension_id, bound.service_id, bound.credentials_id]
+        entries[f"version of extension {bound.name}"] = bound.version
+    return entries
 
 
-def key(made: Fingerprint) -> str:
-    """64 hex digits that are equal for equal fingerprint, and for no others."""
-    return _hash(sorted(made.items()))
+def key(fingerprint: Fingerprint) -> str:
+    """64 hex digits, equal for equal fingerprints only."""
+    return _hash(sorted(fingerprint.items()))
 
 
-def executed(planned: plans.Plan, name: str, outputs: Outputs) -> str | None:
-    """The key under which others find what the step has put out; None when it cannot be told, or when something was not put out."""
-    step = planned.step(name)
-    made = fingerprint(planned, step, outputs)
-    promised = {output.name for output in step.outputs if output.image is None}
-    return key(made) if made is not None and promised <= outputs.get(name, {}).keys() else None
+def key_of_executed(plan: plans.Plan, name: str, outputs: Outputs) -> str | None:
+    """The key under which later runs find the outputs of the step; None without a fingerprint, or when an output was not written."""
+    step = plan.step(name)
+    current = fingerprint(plan, step, outputs)
+    declared = {output.name for output in step.outputs if output.image is None}
+    return key(current) if current is not None and declared <= outputs.get(name, {}).keys() else None
 
 
-def decide(planned: plans.Plan, find: Callable[[str], replan.StepResult | None], last: Callable[[str], Execution | None]) -> plans.Plan:
-    """What is left to execute of a plan whose content is known; each caching step that is left tells why.
+def decide(plan: plans.Plan, find: Callable[[str], replan.StepResult | None], last: Callable[[str], Execution | None]) -> plans.Plan:
+    """The plan with only the steps to execute, each caching step with the reason. The digests of the content must be in it (`with_content`).
 
-    `find` gives what was put out under a key, `last` the last execution of the step of that name.
+    `find` returns the result that is cached under a key, `last` the last execution of the step of that name.
     """
     reused: dict[str, replan.StepResult] = {}
     reasons: dict[str, str] = {}
-    for step in planned.steps:
+    for step in plan.steps:
         if step.cache is None:
             continue
         reason = _obstacle(step, reused)
-        made = None if reason else fingerprint(planned, step, {name: done.outputs for name, done in reused.items()})
-        done = find(key(made)) if made is not None else None
-        if done is not None:
-            reused[step.name] = done
+        current = None if reason else fingerprint(plan, step, {name: result.outputs for name, result in reused.items()})
+        result = find(key(current)) if current is not None else None
+        if result is not None:
+            reused[step.name] = result
         else:
-            reasons[step.name] = reason or _difference(made or {}, last(step.name))
-    return replan.reuse(_reasoned(planned, reasons), reused)
+            reasons[step.name] = reason or _difference(current or {}, last(step.name))
+    return replan.reuse(_with_reasons(plan, reasons), reused)
 
 
-def declined(planned: plans.Plan, reason: str) -> plans.Plan:
-    """The plan as it is: nothing of it may be reused, and `reason` says why."""
-    return _reasoned(planned, {step.name: reason for step in planned.steps if step.cache is not None})
+def without_reuse(plan: plans.Plan, reason: str) -> plans.Plan:
+    """The whole plan, with `reason` in each caching step."""
+    return _with_reasons(plan, {step.name: reason for step in plan.steps if step.cache is not None})
 
 
 def _obstacle(step: plans.StepPlan, reused: Mapping[str, replan.StepResult]) -> str:
@@ -137,23 +151,25 @@ def _obstacle(step: plans.StepPlan, reused: Mapping[str, replan.StepResult]) -> 
     return ""
 
 
-def _difference(made: Fingerprint, before: Execution | None) -> str:
+def _difference(current: Fingerprint, before: Execution | None) -> str:
     if before is None:
-        return "it has not succeeded here with a cache before"
-    changed = [name for name in (*made, *before.fingerprint) if made.get(name) != before.fingerprint.get(name)]
+        return "no cached execution of this step exists"
+    changed = [name for name in (*current, *before.fingerprint) if current.get(name) != before.fingerprint.get(name)]
     names = list(dict.fromkeys(changed))
+    if not names:
+        return f"the key of {before.run} was made by another version of FuseML"
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return f"changed since {before.run}: {', '.join(names[:_MAX_NAMED])}{more}"
 
 
-def _reasoned(planned: plans.Plan, reasons: Mapping[str, str]) -> plans.Plan:
+def _with_reasons(plan: plans.Plan, reasons: Mapping[str, str]) -> plans.Plan:
     steps = (
         step.model_copy(update={"cache": step.cache.model_copy(update={"not_reused": reasons[step.name]})})
         if step.cache is not None and step.name in reasons
         else step
-        for step in planned.steps
+        for step in plan.steps
     )
-    return planned.model_copy(update={"steps": tuple(steps)})
+    return plan.model_copy(update={"steps": tuple(steps)})
 
 
 def _watched(step: plans.StepPlan, checkout: plans.Checkout) -> str:
@@ -161,8 +177,24 @@ def _watched(step: plans.StepPlan, checkout: plans.Checkout) -> str:
     return f"{', '.join(globs)} in {checkout.path}" if globs else checkout.path
 
 
-def _settled(value: plans.Value, outputs: Outputs) -> list[object]:
-    """The value with its outputs put in: texts, no two side by side, and references of secrets, each in a list of its own."""
+def _counted(model: document.Model, path: str = "") -> Iterator[tuple[str, object]]:
+    """The fields of the model at `path` of the step's plan that are in the key, in the order of the model, with their values."""
+    names = type(model).model_fields
+    return ((name, getattr(model, name)) for name in names if (f"{path}.{name}" if path else name) not in NOT_IN_KEY)
+
+
+def _settled(item: object, outputs: Outputs, path: str) -> object:
+    """The value at `path` of the step's plan as JSON: models and tuples become lists, and outputs are put in."""
+    if isinstance(item, document.Model):
+        return [_settled(value, outputs, f"{path}.{name}") for name, value in _counted(item, path)]
+    if isinstance(item, tuple):
+        is_value = all(isinstance(part, plans.TextPart | plans.OutputPart | plans.SecretPart) for part in item)
+        return _text(item, outputs) if is_value else [_settled(value, outputs, path) for value in item]
+    return item
+
+
+def _text(value: plans.Value, outputs: Outputs) -> list[object]:
+    """A value with its outputs put in: texts, no two side by side, and references of secrets, each in a list of its own."""
     pieces: list[object] = []
     for part in value:
         if isinstance(part, plans.SecretPart):

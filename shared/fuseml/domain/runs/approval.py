@@ -1,14 +1,14 @@
-"""What a step that waits for a person was asked, and what was answered: once, by whom, when and why.
+"""Approvals of steps: the request, and one decision with author, time and comment.
 
-A question is put when the step could begin, and settled for ever by the first answer. Nobody's answer in time is an answer too.
+An approval is requested when the step could begin. The first decision is final. Past its deadline an approval expires, which is a decision
+too.
 """
 
 from __future__ import annotations
 
-import datetime
 from typing import Literal
 
-from fuseml.domain import errors, plans
+from fuseml.domain import errors, plans, times
 from fuseml.domain.documents import document
 
 Decision = Literal["approved", "rejected", "expired"]
@@ -17,7 +17,9 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
 class Approval(document.Model):
-    """Times are RFC 3339. Without a `deadline` the question stays open until it is answered; `by` is nobody's name when it expired."""
+    """A requested approval and its decision. Times are RFC 3339. Without a `deadline` it stays open until it is decided; `by` is null when
+    it has expired.
+    """
 
     message: str = ""
     asked: str
@@ -29,51 +31,47 @@ class Approval(document.Model):
 
     @property
     def is_open(self) -> bool:
-        """Whether the step still waits for the answer."""
+        """Whether the step still waits for a decision."""
         return self.decision is None
 
     @property
     def refusal(self) -> str | None:
-        """Why the step must not run, as the cause of its failure; None unless it was rejected or nobody answered in time."""
+        """The cause of the step's failure when the approval was rejected or has expired, else None."""
         if self.decision == "rejected":
             return f"rejected by {self.by}: {self.comment}" if self.comment else f"rejected by {self.by}"
-        return f"nobody approved within {self._patience()}" if self.decision == "expired" else None
+        return f"not approved within {self._time_allowed()}" if self.decision == "expired" else None
 
     def is_late(self, now: str) -> bool:
-        """Whether the deadline has passed without an answer."""
+        """Whether the deadline has passed without a decision."""
         return self.is_open and self.deadline is not None and self.deadline <= now
 
-    def told(self) -> str:
-        """The answer as the end of a sentence: `approved by ada at TIME`."""
+    def outcome(self) -> str:
+        """The decision as the end of a sentence: `approved by ada at TIME`."""
         return f"expired at {self.decided}" if self.decision == "expired" else f"{self.decision} by {self.by} at {self.decided}"
 
-    def _patience(self) -> str:
-        return duration(round((_moment(self.deadline or self.asked) - _moment(self.asked)).total_seconds()))
+    def _time_allowed(self) -> str:
+        return duration(round(times.between(self.asked, self.deadline or self.asked)))
 
 
-def ask(wanted: plans.Approval, now: str) -> Approval:
-    """The question of a step that waits from `now` on."""
-    deadline = _moment(now) + datetime.timedelta(seconds=wanted.expires) if wanted.expires is not None else None
-    return Approval(message=wanted.message, asked=now, deadline=deadline and deadline.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+def request(planned: plans.Approval, now: str) -> Approval:
+    """The open approval of a step that waits from `now` on."""
+    deadline = times.shift(now, planned.expires) if planned.expires is not None else None
+    return Approval(message=planned.message, asked=now, deadline=deadline)
 
 
-def answer(question: Approval, decision: Decision, *, by: str | None, comment: str, now: str) -> Approval:
-    """The question with its answer. Raises ConflictError when there is one already, or when people answer past the deadline."""
-    if not question.is_open:
-        raise errors.ConflictError(f"it was {question.told()}")
-    if decision != "expired" and question.is_late(now):
-        raise errors.ConflictError(f"the time to answer was over at {question.deadline}")
-    return question.model_copy(update={"decision": decision, "by": by, "comment": comment, "decided": now})
+def decide(pending: Approval, decision: Decision, *, by: str | None, comment: str, now: str) -> Approval:
+    """The approval with its decision. Raises ConflictError when it is decided already, and for the decision of a person past the deadline."""
+    if not pending.is_open:
+        raise errors.ConflictError(f"it was {pending.outcome()}")
+    if decision != "expired" and pending.is_late(now):
+        raise errors.ConflictError(f"the approval expired at {pending.deadline}")
+    return pending.model_copy(update={"decision": decision, "by": by, "comment": comment, "decided": now})
 
 
 def duration(seconds: int) -> str:
-    """Whole seconds as workflows spell them: `90s` is `1m30s`."""
+    """Whole seconds in the notation of workflows: `90s` is `1m30s`."""
     pieces = []
     for size, unit in _UNITS:
         count, seconds = divmod(seconds, size)
         pieces += [f"{count}{unit}"] if count else []
     return "".join(pieces) or "0s"
-
-
-def _moment(time: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(time)

@@ -1,4 +1,8 @@
-"""The states of a run and its steps: they only move forward, whatever order and however often observations arrive."""
+"""The states of a run and its steps: they only move forward, in any order and any repetition of observations.
+
+A finished run has no open step: the end of a step is inferred from that of the run (`infer`) until the step's own report comes, which may be
+late or lost.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,10 @@ _COUNTED = "Tasks Completed:"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run or one of its steps has come. Times are RFC 3339, `attempts` counts from 1 once it has started."""
+    """The progress of a run or a step. Times are RFC 3339; `attempts` counts from 1 once it has started.
+
+    An inferred end (`infer`) has no `finished`: the time is unknown.
+    """
 
     state: State = "queued"
     started: str | None = None
@@ -24,12 +31,17 @@ class Progress:
     attempts: int = 0
     outputs: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the end was reported. A report replaces an inferred end."""
+        return self.finished is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one engine event says: of the whole execution, or of `step`. `skipped` names steps of which no event of their own will come.
+    """The content of one engine event, about the whole execution or about `step`. `skipped` names steps that get no event of their own.
 
-    `execution` is its number: an engine gets a run that waits for people in several parts (domain.runs.lifecycle).
+    `execution` is the number of the execution: an engine gets a run with approvals in several ones (domain.runs.lifecycle).
     """
 
     run_id: str
@@ -45,25 +57,46 @@ class Observation:
     execution: int = 1
 
 
-def advance(current: Progress, seen: Observation) -> Progress:
-    """The progress after an observation. An observation of an earlier state only fills in what was missing; the first finish wins."""
-    # The earliest start and the most attempts that anything tells of: so it does not matter what comes first.
-    begun = seen.started or seen.time if seen.state == "running" else seen.started if seen.state in FINISHED else None
-    known = dataclasses.replace(
+def advance(current: Progress, observation: Observation) -> Progress:
+    """The progress after an observation. An observation of an earlier state only fills in missing values; the first reported end counts."""
+    # The earliest start and the largest number of attempts of all observations do not depend on their order.
+    begun = _start(observation)
+    progress = dataclasses.replace(
         current,
         started=min(filter(None, (current.started, begun)), default=None),
-        attempts=max(current.attempts, seen.attempts if begun else 0),
+        attempts=max(current.attempts, observation.attempts if begun else 0),
     )
-    if current.state in FINISHED or _RANK[seen.state] < _RANK[current.state]:
-        return known
-    if seen.state in FINISHED:
-        finished = seen.finished or seen.time
-        return dataclasses.replace(known, state=seen.state, finished=finished, cause=seen.cause, outputs=dict(seen.outputs))
-    return dataclasses.replace(known, state=seen.state)
+    if current.is_final or _RANK[observation.state] < _RANK[current.state]:
+        return progress
+    if observation.state in FINISHED:
+        finished = observation.finished or observation.time
+        return dataclasses.replace(
+            progress, state=observation.state, finished=finished, cause=observation.cause, outputs=dict(observation.outputs)
+        )
+    return dataclasses.replace(progress, state=observation.state)
+
+
+def _start(observation: Observation) -> str | None:
+    if observation.state == "running":
+        return observation.started or observation.time
+    return observation.started if observation.state in FINISHED else None
+
+
+def infer(step: Progress, end: State) -> Progress:
+    """The progress of a step once the run, or its execution, has ended with `end`. A reported end of the step stays as it is.
+
+    Engines name the steps that a successful run skipped, so all others have succeeded. In any other run a step that had started counts as
+    cancelled, one that had not as skipped.
+    """
+    if step.is_final:
+        return step
+    if end == "succeeded":
+        return dataclasses.replace(step, state="succeeded", attempts=max(1, step.attempts))
+    return dataclasses.replace(step, state="cancelled" if step.started else "skipped")
 
 
 def blame(cause: str | None, steps: Mapping[str, Progress]) -> str | None:
-    """The cause of a run's failure, better told: where an engine only counts its tasks, the first step that failed and why."""
+    """The cause of a run's failure: the first failed step and its cause, where an engine only counts its tasks."""
     if cause and cause.startswith(_COUNTED):
         for name, step in steps.items():
             if step.state == "failed":

@@ -45,6 +45,7 @@ class _Report:
     def __init__(self, locate: Locate) -> None:
         self._locate = locate
         self.problems: list[errors.Problem] = []
+        self.nearest = document.Suggestions().nearest
 
     @property
     def full(self) -> bool:
@@ -86,6 +87,8 @@ def problems(checked: workflows.Workflow, locate: Locate) -> list[errors.Problem
     _check_header(checked, report)
     inputs = {item.name: item.is_codeset for item in checked.inputs}
     for index, step in enumerate(checked.steps):
+        if report.full:
+            break
         _check_step(step, ("steps", index), inputs, report)
     _check_references(checked, report)
     return report.problems
@@ -121,7 +124,7 @@ def _check_group(group: str, inputs: Mapping[str, bool], report: _Report) -> Non
         report.add(path, problem.message, problem.suggestion)
     for node in nodes:
         if isinstance(node, expression.InputReference):
-            refusal = scope.refusal(node)
+            refusal = scope.refusal(node, report.nearest)
             if refusal:
                 report.add(path, refusal.message, refusal.suggestion)
         elif not isinstance(node, expression.Literal):
@@ -257,7 +260,7 @@ def _check_mount(mount: workflows.CodesetMount, path: document.Path, inputs: Map
         codesets = [known for known, is_codeset in inputs.items() if is_codeset and known != expression.HOLE]
         what = "is an input, but not of the type codeset" if name in inputs else "is not an input"
         hint = "" if codesets else "; declare one with `type: codeset` under `inputs`"
-        report.add((*path, "name"), f"{name!r} {what}{hint}", document.nearest(name, codesets))
+        report.add((*path, "name"), f"{name!r} {what}{hint}", report.nearest(name, codesets))
 
 
 def is_checkout_path(path: str) -> bool:
@@ -301,7 +304,7 @@ def _sound_references(use: references.Use, path: document.Path, scope: expressio
         if isinstance(node, expression.Literal):
             continue
         where = _line_of(use.text, node.start)
-        refusal = scope.refusal(node)
+        refusal = scope.refusal(node, report.nearest)
         if refusal:
             report.add(path, where + refusal.message, refusal.suggestion)
             continue
@@ -326,7 +329,7 @@ def _sound_needs(step: workflows.Step, path: document.Path, known: Mapping[str, 
         elif name in known:
             sound.append(name)
         elif name != expression.HOLE and expression.HOLE not in known:
-            report.add((*path, "needs", index), f"there is no step {name!r}", document.nearest(name, list(known)))
+            report.add((*path, "needs", index), f"there is no step {name!r}", report.nearest(name, list(known)))
     return sound
 
 

@@ -7,10 +7,9 @@ because Tekton's spec would contain the environment of the steps.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Mapping, Sequence
 
-from fuseml.domain import events, plans
+from fuseml.domain import events, plans, times
 from fuseml.domain.labels import NAME_LABEL, RUN_LABEL
 from fuseml.engines.local import decisions, journal
 from fuseml.engines.tekton.events import STEP_LABEL
@@ -31,7 +30,7 @@ def run_events(plan: plans.Plan, record: journal.RunRecord, steps: Mapping[str, 
         condition = _condition("Unknown", "Running", f"Skipped: {len(skipped)}")
         reported.append(_run_event(plan, record, "running", 1 + len(skipped), moment, condition, {"skippedTasks": skipped}))
     if record.finished is not None and record.ending is not None:
-        final: dict[str, object] = {"completionTime": rfc3339(record.finished)}
+        final: dict[str, object] = {"completionTime": times.from_unix(record.finished)}
         if skipped:
             final["skippedTasks"] = skipped
         if record.outputs:
@@ -48,7 +47,7 @@ def step_events(plan: plans.Plan, name: str, record: journal.StepRecord) -> list
         condition = _condition("Unknown", "Running", "Not all Steps in the Task have finished executing")
         reported.append(_step_event(plan, name, record.attempts[:number], "running", attempt.started, condition, {}))
     if record.attempts and record.finished is not None and record.state in _TYPE_OF:
-        final: dict[str, object] = {"completionTime": rfc3339(record.finished)}
+        final: dict[str, object] = {"completionTime": times.from_unix(record.finished)}
         if record.outputs:
             final["taskResults"] = _results(record.outputs)
         if record.state == "succeeded":
@@ -73,11 +72,6 @@ def traced(record: journal.RunRecord, reported: Sequence[events.Event]) -> list[
     return [dataclasses.replace(event, extensions=extensions) for event in reported]
 
 
-def rfc3339(moment: float) -> str:
-    """Unix seconds as RFC 3339 in UTC with microseconds: fixed width, so that text order is time order."""
-    return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def _run_event(
     plan: plans.Plan,
     record: journal.RunRecord,
@@ -87,12 +81,16 @@ def _run_event(
     condition: dict[str, str],
     more: dict[str, object],
 ) -> events.Event:
-    status = {"conditions": [{**condition, "lastTransitionTime": rfc3339(moment)}], "startTime": rfc3339(record.started or moment), **more}
+    status = {
+        "conditions": [{**condition, "lastTransitionTime": times.from_unix(moment)}],
+        "startTime": times.from_unix(record.started or moment),
+        **more,
+    }
     metadata = {
         "name": plan.run,
         "namespace": NAMESPACE,
         "uid": plan.id,
-        "creationTimestamp": rfc3339(record.created),
+        "creationTimestamp": times.from_unix(record.created),
         "labels": {RUN_LABEL: plan.id, NAME_LABEL: plan.run, PIPELINE_LABEL: plan.run},
     }
     return _event(
@@ -115,8 +113,8 @@ def _step_event(
     more: dict[str, object],
 ) -> events.Event:
     # Tekton resets the start time with each attempt. These events always carry the first start, so that their order does not matter.
-    started = rfc3339(attempts[0].started)
-    status: dict[str, object] = {"conditions": [{**condition, "lastTransitionTime": rfc3339(moment)}], "startTime": started, **more}
+    started = times.from_unix(attempts[0].started)
+    status: dict[str, object] = {"conditions": [{**condition, "lastTransitionTime": times.from_unix(moment)}], "startTime": started, **more}
     if len(attempts) > 1:
         status["retriesStatus"] = [_retry(attempt) for attempt in attempts[:-1]]
     name = f"{plan.run}-{step}"
@@ -135,15 +133,15 @@ def _retry(attempt: journal.AttemptRecord) -> dict[str, object]:
     condition = _condition("False", decisions.FAILED, attempt.cause or "")
     return {
         "conditions": [condition],
-        "startTime": rfc3339(attempt.started),
-        "completionTime": rfc3339(attempt.finished or attempt.started),
+        "startTime": times.from_unix(attempt.started),
+        "completionTime": times.from_unix(attempt.finished or attempt.started),
     }
 
 
 def _event(kind: str, identity: str, word: str, moment: float, data: dict[str, object], name: str) -> events.Event:
     type_ = f"{events.TEKTON_PREFIX}{kind}.{_TYPE_OF.get(word, word)}.v1"
     # Tekton's own source, with its empty group, version and kind.
-    return events.Event(type_, f"/apis///namespaces/{NAMESPACE}//{name}", identity, name, rfc3339(moment), data)
+    return events.Event(type_, f"/apis///namespaces/{NAMESPACE}//{name}", identity, name, times.from_unix(moment), data)
 
 
 def _condition(status: str, reason: str, message: str) -> dict[str, str]:

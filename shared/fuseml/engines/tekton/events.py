@@ -5,13 +5,12 @@ Events arrive at least once and in any order (infra/platform-facts.md 2.4); each
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from fuseml.domain import errors, events
+from fuseml.domain import errors, events, times
 from fuseml.domain.labels import AUXILIARY_PREFIX, RUN_LABEL
 from fuseml.domain.plans import identity, outputs
 from fuseml.domain.runs import Observation, State
@@ -70,9 +69,9 @@ def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Obs
         run_id=run_id,
         step=steps.get(task, task) if task and not auxiliary else None,
         state=state,
-        time=_moment(event.time),
-        started=_moment(status["startTime"]) if status.get("startTime") else None,
-        finished=_moment(status["completionTime"]) if status.get("completionTime") else None,
+        time=times.normalize(event.time),
+        started=times.normalize(status["startTime"]) if status.get("startTime") else None,
+        finished=times.normalize(status["completionTime"]) if status.get("completionTime") else None,
         cause=f"{task} failed: {cause}" if auxiliary else cause,
         attempts=1 + len(status.get("retriesStatus") or []),
         # Tekton reports the results of failed tasks, too.
@@ -80,11 +79,6 @@ def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Obs
         skipped=tuple(steps.get(name, name) for name in skipped if not name.startswith(AUXILIARY_PREFIX) or name in renamed),
         execution=number,
     )
-
-
-def _moment(time: str) -> str:
-    # Tekton writes whole seconds or nanoseconds; a fixed width makes text order time order.
-    return datetime.datetime.fromisoformat(time).astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _state(condition: Mapping[str, str]) -> State:

@@ -5,14 +5,13 @@ What belongs to a line besides its message is given as `extra={"fields": {...}}`
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 import pathlib
 import re
 import sys
 
-from fuseml.domain import errors
+from fuseml.domain import errors, times
 from fuseml.runtime.telemetry import trace
 
 FORMATS = ("json", "text")
@@ -26,9 +25,8 @@ class JsonLines(logging.Formatter):
     """`time` (RFC 3339, UTC), `level`, `logger`, `message`, the fields, `trace`, and `exception` with a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         line: dict[str, object] = {
-            "time": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "time": times.from_unix(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from fuseml.runtime import clock
+from fuseml.domain import times
 
 if TYPE_CHECKING:
     import sqlmodel
@@ -98,7 +98,7 @@ def _cumulated(bounds: Sequence[float], counts: Sequence[int]) -> Iterator[tuple
 
 EVENTS = Counter(
     "fuseml_events_total",
-    "Deliveries of events, by what came of them: handled, duplicate, unknown, refused, failed",
+    "Deliveries of events, by outcome: handled, duplicate, unknown, refused, failed",
     "function",
     "type",
     "outcome",
@@ -119,5 +119,5 @@ def run_finished(session: sqlmodel.Session, row: runs.Run) -> None:
     """Count a run that has just come to its end, once the transaction has, too."""
     import sqlalchemy
 
-    state, seconds = row.state, clock.seconds(row.finished or row.created) - clock.seconds(row.created)
+    state, seconds = row.state, times.between(row.created, row.finished or row.created)
     sqlalchemy.event.listen(session, "after_commit", lambda _: RUN_SECONDS.observe(max(0.0, seconds), state), once=True)

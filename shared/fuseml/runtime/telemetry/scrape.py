@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuseml.domain import errors
-from fuseml.runtime import clock
+from fuseml.domain import errors, times
 from fuseml.runtime.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Gauge:
         return family
 
 
-REACHABLE = Gauge("fuseml_store_reachable", "1 if the database answered this scrape; 0 if it did not, and what is read from it is missing")
+REACHABLE = Gauge("fuseml_store_reachable", "1 if the database answered this scrape; 0 if it did not, and the other gauges are missing")
 QUEUE = Gauge("fuseml_queue_depth", "Deliveries that wait in the embedded broker")
 QUEUE_AGE = Gauge("fuseml_queue_oldest_seconds", "Age of the oldest event that is not delivered everywhere; 0 if there is none")
 DEAD = Gauge("fuseml_dead_letters", "Deliveries of the embedded broker that were given up")
@@ -98,4 +97,4 @@ def _readings(store: database.Database) -> Iterator[Metric]:
 
 
 def _age(moment: str | None) -> float:
-    return max(0.0, time.time() - clock.seconds(moment)) if moment else 0.0
+    return max(0.0, time.time() - times.unix(moment)) if moment else 0.0

@@ -58,6 +58,7 @@ class StepRun(columns.Row, table=True):
     `execution` is the number of the run's execution that the step belongs to, 0 as long as it belongs to none; `approval` is what people
     were asked and answered (domain.runs.approval.Approval).
     `archived` is the key of its log in the contents: none while the engine alone has it, empty for one that is kept nowhere.
+    `finished` is when it ended as the engine reported it; none for an end that is only inferred from that of the run (domain.runs.infer).
     """
 
     __tablename__ = "step_run"

@@ -83,7 +83,7 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
     cloudevents.relay(deps.store, deps.publisher, enqueued)
     deps.git.sign_webhooks(project, name, deps.keyring.unseal(row.webhook_secret))
     password = deps.keyring.git_password(project, name)
-    return row, deps.git.admit(project, name, password), password
+    return row, deps.git.grant_push(project, name, password), password
 
 
 def rotate_webhook(deps: Deps, project: str, name: str) -> tuple[str, str]:

@@ -131,7 +131,7 @@ def _secrets(deps: Deps, execution: plans.Plan) -> dict[str, str]:
     codesets = {checkout.account: checkout for step in execution.steps for checkout in step.checkouts}
     for checkout in codesets.values() if deps.clones else ():
         password = deps.keyring.git_password(checkout.project, checkout.codeset)
-        secrets[checkout.account] = f"{deps.git.admit(checkout.project, checkout.codeset, password)}:{password}"
+        secrets[checkout.account] = f"{deps.git.grant_push(checkout.project, checkout.codeset, password)}:{password}"
     with deps.store.read() as session:
         for part in plans.secret_refs(execution):
             secrets[part.ref] = deps.keyring.unseal(extensions.sealed_secret(session, part))

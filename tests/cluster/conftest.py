@@ -1,4 +1,4 @@
-"""One deployment for all tests that look at FuseML on a real cluster."""
+"""One deployment for all tests of FuseML on a real cluster."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ import pytest
 
 from fuseml.store import database
 
-from . import deployment as deployed
-from .deployment import found, kubectl
+from .deployment import Deployment, kubectl, resources, running
 
 
 @pytest.fixture(scope="session")
-def deployment() -> Iterator[deployed.Deployment]:
-    with deployed.running() as running:
-        yield running
+def deployment() -> Iterator[Deployment]:
+    with running() as current:
+        yield current
 
 
 @pytest.fixture
-def store(deployment: deployed.Deployment) -> Iterator[database.Database]:
-    """The database of the deployment, the one for trying out."""
-    if not any(item["metadata"]["name"] == "postgresql" for item in found("statefulsets")):
+def store(deployment: Deployment) -> Iterator[database.Database]:
+    """The database of the deployment, the PostgreSQL for trying out."""
+    if not any(item["metadata"]["name"] == "postgresql" for item in resources("statefulsets")):
         pytest.skip("needs the PostgreSQL for trying out")
     secret = json.loads(kubectl("get", "secret", "fuseml", "--namespace=fuseml", "--output=json"))["data"]
     url = urllib.parse.urlsplit(base64.b64decode(secret["FUSEML_DATABASE_URL"]).decode())
@@ -36,8 +35,8 @@ def store(deployment: deployed.Deployment) -> Iterator[database.Database]:
             assert process.stdout is not None
             port = re.findall(r"127\.0\.0\.1:(\d+)", process.stdout.readline())[0]
             account = url.netloc.rpartition("@")[0]
-            reached = database.Database(url._replace(netloc=f"{account}@127.0.0.1:{port}").geturl())
-            yield reached
-            reached.close()
+            store = database.Database(url._replace(netloc=f"{account}@127.0.0.1:{port}").geturl())
+            yield store
+            store.close()
         finally:
             process.terminate()

@@ -1,7 +1,7 @@
-"""FuseML as `task deploy` puts it on a real cluster, and what its tests ask of it: kubectl, HTTP, and the command that people use.
+"""FuseML as deployed by `task deploy` on a real cluster, with access by kubectl, HTTP and the CLI.
 
-Needs KUBECONFIG, `kubectl` and `kn`, and to be run where the cluster's addresses can be reached. It takes FuseML as it finds it
-(FUSEML_TOKEN is its administrator's token), or else deploys it, with the images of `DEPLOYED`, and removes it again.
+Requires KUBECONFIG, `kubectl`, `kn`, and access to the addresses of the cluster. The tests use an existing deployment (FUSEML_TOKEN is
+the administrator's token); without one, they deploy FuseML with the images of `DEPLOYED` and remove it at the end.
 """
 
 from __future__ import annotations
@@ -36,39 +36,39 @@ DEPLOYED = {
     "SERVING": "--serving-image",
     "TRAINER": "--trainer-image",
 }
-"""Images that `task deploy` is told, by its options."""
+"""Image -> option of `task deploy`."""
 
 
-def kubectl(*arguments: str, given: str | None = None) -> str:
-    return commands.run(["kubectl", *arguments], text=given or "", patience=CLUSTER_PATIENCE).stdout
+def kubectl(*arguments: str, manifest: str | None = None) -> str:
+    return commands.run(["kubectl", *arguments], text=manifest or "", patience=CLUSTER_PATIENCE).stdout
 
 
-def found(kind: str, *arguments: str, namespace: str = "fuseml") -> list[dict[str, Any]]:
+def resources(kind: str, *arguments: str, namespace: str = "fuseml") -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = json.loads(kubectl("get", kind, f"--namespace={namespace}", "--output=json", *arguments))["items"]
     return items
 
 
-def wait_until(condition: Callable[[], object], what: str | Callable[[], str]) -> float:
-    """As tests.waiting has it, with the patience that a cluster needs. Returns the seconds that it took."""
-    begun = time.monotonic()
-    waiting.wait_until(condition, what, patience=CLUSTER_PATIENCE, interval=0.2)
-    return time.monotonic() - begun
+def wait_until(condition: Callable[[], object], event: str | Callable[[], str]) -> float:
+    """Wait as `tests.waiting` with the patience for a cluster; returns the elapsed seconds."""
+    start = time.monotonic()
+    waiting.wait_until(condition, event, patience=CLUSTER_PATIENCE, interval=0.2)
+    return time.monotonic() - start
 
 
 def deploy(*arguments: str) -> str:
-    """What `task deploy` says."""
+    """The output of `task deploy`."""
     options = [f"{option}={image(name)}" for name, option in DEPLOYED.items()]
     return _task("deploy", *options, *arguments)
 
 
 def undeploy() -> None:
-    """And see that nothing is left."""
+    """Run `task undeploy` and check that no object remains."""
     _task("undeploy", "--yes")
     assert "fuseml" not in kubectl("get", "namespaces,persistentvolumes,clusterroles,clusterrolebindings", "--output=name")
-    # What is Tekton's own is as it was: none of its fields is ours.
+    # Tekton's own objects are restored: FuseML owns none of their fields.
     for name in ("config-events", "feature-flags"):
-        told = json.loads(kubectl("get", "configmap", name, "--namespace=tekton-pipelines", "--output=json", "--show-managed-fields"))
-        assert "fuseml" not in {field["manager"] for field in told["metadata"]["managedFields"]}, name
+        config_map = json.loads(kubectl("get", "configmap", name, "--namespace=tekton-pipelines", "--output=json", "--show-managed-fields"))
+        assert "fuseml" not in {field["manager"] for field in config_map["metadata"]["managedFields"]}, name
 
 
 def _task(*arguments: str) -> str:
@@ -85,40 +85,40 @@ class Deployment:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return urllib3.request("GET", self.url + path, headers=headers, timeout=PATIENCE, retries=False)
 
-    def told(self, path: str) -> Any:
-        """What the API tells the administrator. Skips the test without the token."""
+    def read(self, path: str) -> Any:
+        """The response of the API to the administrator. Skips the test without the token."""
         if not self.token:
             pytest.skip("needs FUSEML_TOKEN")
-        answer = self.get(path, token=self.token)
-        assert answer.status == 200, answer.data
-        return answer.json()
+        response = self.get(path, token=self.token)
+        assert response.status == 200, response.data
+        return response.json()
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the command."""
+        """The environment of the CLI."""
         return {**os.environ, "FUSEML_SERVER_URL": self.url, "FUSEML_TOKEN": self.token, "FUSEML_HOME": str(self.home)}
 
     def fuseml(self, *arguments: str, code: int = 0, patience: float = CLUSTER_PATIENCE) -> str:
-        """What the command prints."""
+        """Run the CLI; returns its output."""
         if not self.token:
             pytest.skip("needs FUSEML_TOKEN")
-        done = commands.fuseml("--timeout", f"{PATIENCE}", *arguments, environment=self.environment, code=code, patience=patience)
-        return done.stdout + done.stderr
+        process = commands.fuseml("--timeout", f"{PATIENCE}", *arguments, environment=self.environment, code=code, patience=patience)
+        return process.stdout + process.stderr
 
 
 @contextlib.contextmanager
 def running() -> Iterator[Deployment]:
-    """FuseML on the cluster. Skips the test without one."""
+    """FuseML on the cluster. Skips the test without a cluster."""
     if not os.environ.get("KUBECONFIG"):
         pytest.skip("needs KUBECONFIG of a cluster with Knative and Tekton")
     for program in ("kubectl", "kn"):
         if shutil.which(program) is None:
             pytest.skip(f"needs the program {program}")
-    there = kubectl("get", "namespace", "fuseml", "--ignore-not-found")
-    told = "" if there else deploy()
-    token = os.environ.get("FUSEML_TOKEN", "") if there else re.findall(r"FUSEML_TOKEN=(\S+)", told)[0]
-    (gateway,) = [service for service in found("ksvc") if service["metadata"]["name"] == "gateway"]
+    existing = kubectl("get", "namespace", "fuseml", "--ignore-not-found")
+    output = "" if existing else deploy()
+    token = os.environ.get("FUSEML_TOKEN", "") if existing else re.findall(r"FUSEML_TOKEN=(\S+)", output)[0]
+    (gateway,) = [service for service in resources("ksvc") if service["metadata"]["name"] == "gateway"]
     with tempfile.TemporaryDirectory() as home:
         yield Deployment(gateway["status"]["url"], token, pathlib.Path(home))
-    if not there:
+    if not existing:
         undeploy()

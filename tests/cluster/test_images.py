@@ -1,7 +1,7 @@
-"""The builder on a real cluster: the image that it makes, in a pod without privileges, is pulled and runs in the trainer's place.
+"""The builder on a real cluster builds an image in an unprivileged pod; the image is pulled and replaces the trainer's image.
 
-FUSEML_TEST_IMAGE_BUILDER and FUSEML_TEST_IMAGE_TRAINER are of one make and, like what is made of them, in the registry CLUSTER_REGISTRY,
-which speaks plain HTTP. What is pushed there stays.
+FUSEML_TEST_IMAGE_BUILDER and FUSEML_TEST_IMAGE_TRAINER belong together. They and the built images are in the registry CLUSTER_REGISTRY,
+which uses plain HTTP. Pushed images are not removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 REGISTRY = os.environ.get("CLUSTER_REGISTRY", "localhost:5000")
 REPOSITORY = f"{REGISTRY}/fuseml-test/environments-{os.urandom(4).hex()}"
 
-# Pods reach no package index, so the wheel of the package is made where it is asked for.
+# Pods reach no package index, so the script creates the wheel of the package.
 BUILD = """
 mkdir /tmp/codeset && cd /tmp/codeset
 echo "$REQUIREMENT" > requirements.txt
@@ -42,33 +42,33 @@ command -v run >> "$FUSEML_ENV_RESULTS/answer"
 
 
 @pytest.fixture
-def under(tmp_path: Path) -> Iterator[engines.UnderTest]:
+def under_test(tmp_path: Path) -> Iterator[engines.UnderTest]:
     variables = {"FUSEML_TRAINER_IMAGE": image("TRAINER"), "FUSEML_IMAGE_REPOSITORY": REPOSITORY, "FUSEML_PLAIN_REGISTRIES": REGISTRY}
-    with on_cluster.tekton_engine(tmp_path, variables) as started:
-        yield started
+    with on_cluster.tekton_engine(tmp_path, variables) as engine:
+        yield engine
 
 
-def run(under: engines.UnderTest, requirement: str, use: str) -> tuple[str, str, str]:
-    """The image that the builder says, its log, and what a step in that image puts out."""
+def run(under_test: engines.UnderTest, requirement: str, use: str) -> tuple[str, str, str]:
+    """The image of the builder, the builder's log, and the output of a step in that image."""
     build = engines.shell("build", BUILD, image=image("BUILDER"), outputs=["image"], env={"REQUIREMENT": requirement})
     answer = engines.shell("use", use, outputs=["answer"], needs=("build",)).model_copy(update={"image": engines.out("build", "image")})
-    planned = engines.make_plan(build, answer)
-    under.engine.submit(planned, {})
-    ended = under.inbox.finished(planned.id)
-    log = under.engine.logs(planned.id, "build").data.decode()
-    assert ended.run.state == "succeeded", f"{ended.run.cause}\n{log}"
-    return ended.steps["build"].outputs["image"], log, ended.steps["use"].outputs["answer"]
+    plan = engines.make_plan(build, answer)
+    under_test.engine.submit(plan, {})
+    result = under_test.inbox.finished(plan.id)
+    log = under_test.engine.logs(plan.id, "build").data.decode()
+    assert result.run.state == "succeeded", f"{result.run.cause}\n{log}"
+    return result.steps["build"].outputs["image"], log, result.steps["use"].outputs["answer"]
 
 
-def test_an_image_is_made_once_and_runs_in_the_trainers_place(under: engines.UnderTest) -> None:
-    image, log, answer = run(under, "tiny-ml==1.2.0", USE)
+def test_an_image_is_built_once_and_runs_instead_of_the_trainers_image(under_test: engines.UnderTest) -> None:
+    image, log, answer = run(under_test, "tiny-ml==1.2.0", USE)
     assert image.startswith(f"{REPOSITORY}@sha256:"), log
     assert answer == "42 /opt/fuseml/environment/bin/run"
-    again, log, _ = run(under, "# the same\ntiny-ml == 1.2.0", USE)
+    again, log, _ = run(under_test, "# the same\ntiny-ml == 1.2.0", USE)
     assert again == image
     assert "exists; nothing to build" in log
 
 
-def test_the_trainers_own_image_is_said_where_it_has_everything(under: engines.UnderTest) -> None:
-    said, _, answer = run(under, "mlflow>=3", 'command -v run > "$FUSEML_ENV_RESULTS/answer"')
-    assert (said, answer) == (image("TRAINER"), "/usr/local/bin/run")
+def test_the_builder_returns_the_trainers_image_when_it_meets_the_requirements(under_test: engines.UnderTest) -> None:
+    built, _, answer = run(under_test, "mlflow>=3", 'command -v run > "$FUSEML_ENV_RESULTS/answer"')
+    assert (built, answer) == (image("TRAINER"), "/usr/local/bin/run")

@@ -1,4 +1,4 @@
-"""Runs on a real cluster, by the commands that people use: logs while they are written, answers, cancelling, repeating, mending, time limits."""
+"""Runs on a real cluster with the CLI: following logs, approvals, cancel, retries, resume, timeouts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ steps:
 
 
 @dataclass(frozen=True)
-class World:
+class DeployedWorkflow:
     deployment: Deployment
     name: str
 
@@ -66,14 +66,14 @@ class World:
         return self.deployment.fuseml(*arguments, code=code)
 
     def start(self, **inputs: str) -> str:
-        """The name of a new run."""
-        given = [part for name, value in inputs.items() for part in ("-i", f"{name}={value}")]
-        name: str = json.loads(self.fuseml("workflow", "run", self.name, *given, "-o", "json"))["name"]
+        """Start a run; returns its name."""
+        options = [part for name, value in inputs.items() for part in ("-i", f"{name}={value}")]
+        name: str = json.loads(self.fuseml("workflow", "run", self.name, *options, "-o", "json"))["name"]
         return name
 
     def run(self, name: str) -> dict[str, Any]:
-        told: dict[str, Any] = self.deployment.told(f"/runs/{name}")
-        return told
+        run: dict[str, Any] = self.deployment.read(f"/runs/{name}")
+        return run
 
     def states(self, name: str) -> dict[str, str]:
         return {step["name"]: step["state"] for step in self.run(name)["steps"]}
@@ -84,74 +84,74 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(deployment, f"steered-{os.urandom(2).hex()}")
+def workflow(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedWorkflow]:
+    deployed = DeployedWorkflow(deployment, f"lifecycle-{os.urandom(2).hex()}")
     file: Path = tmp_path_factory.mktemp("workflow") / "workflow.yaml"
-    file.write_text(WORKFLOW.replace("NAME", made.name).replace("IMAGE", image("SHELL")))
-    made.fuseml("workflow", "create", str(file))
-    yield made
-    made.fuseml("workflow", "delete", made.name, "--force")
+    file.write_text(WORKFLOW.replace("NAME", deployed.name).replace("IMAGE", image("SHELL")))
+    deployed.fuseml("workflow", "create", str(file))
+    yield deployed
+    deployed.fuseml("workflow", "delete", deployed.name, "--force")
 
 
-def test_a_log_is_followed_while_it_is_written(world: World) -> None:
-    name = world.start(lines="12")
-    wait_until(lambda: world.states(name)["train"] == "running", "the step to run")
+def test_a_log_can_be_followed_while_the_step_writes_it(workflow: DeployedWorkflow) -> None:
+    name = workflow.start(lines="12")
+    wait_until(lambda: workflow.states(name)["train"] == "running", "the step runs")
     command = [*commands.FUSEML, "run", "logs", name, "train", "-f"]
-    with subprocess.Popen(command, env=world.deployment.environment, stdout=subprocess.PIPE, text=True) as following:
-        assert following.stdout is not None
-        seen = [following.stdout.readline()]
-        assert world.states(name)["train"] == "running", "the first line is there before the step has ended"
-        seen += list(following.stdout)
-    assert following.returncode == 0
-    assert [line.strip() for line in seen if line.startswith("line ")] == [f"line {number}" for number in range(12)]
-    world.wait_for(name, "waiting")
+    with subprocess.Popen(command, env=workflow.deployment.environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]
+        assert workflow.states(name)["train"] == "running", "the first line is there before the step has finished"
+        lines += list(process.stdout)
+    assert process.returncode == 0
+    assert [line.strip() for line in lines if line.startswith("line ")] == [f"line {number}" for number in range(12)]
+    workflow.wait_for(name, "waiting")
 
 
-def test_a_run_waits_for_an_answer_and_goes_on_in_a_second_execution(world: World) -> None:
-    name = world.start()
-    world.wait_for(name, "waiting")
-    assert world.states(name) == {"train": "succeeded", "judge": "succeeded", "late": "skipped", "serve": "waiting"}
-    world.fuseml("run", "approve", name, "--comment", "looks good")
-    ended = world.wait_for(name, "succeeded", "failed")
-    assert (ended["state"], ended["outputs"]) == ("succeeded", {"served": f"model-7 by {name}"})
-    assert "looks good" in world.fuseml("run", "get", name)
+def test_a_run_waits_for_an_approval_and_continues_in_a_second_execution(workflow: DeployedWorkflow) -> None:
+    name = workflow.start()
+    workflow.wait_for(name, "waiting")
+    assert workflow.states(name) == {"train": "succeeded", "judge": "succeeded", "late": "skipped", "serve": "waiting"}
+    workflow.fuseml("run", "approve", name, "--comment", "looks good")
+    run = workflow.wait_for(name, "succeeded", "failed")
+    assert (run["state"], run["outputs"]) == ("succeeded", {"served": f"model-7 by {name}"})
+    assert "looks good" in workflow.fuseml("run", "get", name)
 
 
-def test_a_rejection_fails_the_run(world: World) -> None:
-    name = world.start()
-    world.wait_for(name, "waiting")
-    world.fuseml("run", "reject", name, "--comment", "not today")
-    ended = world.wait_for(name, "failed", "succeeded")
-    assert (ended["state"], world.states(name)["serve"]) == ("failed", "failed")
-    assert "not today" in ended["cause"]
+def test_a_rejection_fails_the_run(workflow: DeployedWorkflow) -> None:
+    name = workflow.start()
+    workflow.wait_for(name, "waiting")
+    workflow.fuseml("run", "reject", name, "--comment", "not today")
+    run = workflow.wait_for(name, "failed", "succeeded")
+    assert (run["state"], workflow.states(name)["serve"]) == ("failed", "failed")
+    assert "not today" in run["cause"]
 
 
-def test_a_step_that_fails_is_tried_again_and_the_run_resumed_from_it(world: World) -> None:
-    name = world.start(verdict="bad")
-    ended = world.wait_for(name, "failed", "succeeded")
-    steps = {step["name"]: step for step in ended["steps"]}
-    assert (ended["state"], steps["judge"]["attempts"], steps["serve"]["state"]) == ("failed", 2, "skipped")
+def test_a_failing_step_is_retried_and_a_resumed_run_starts_at_it(workflow: DeployedWorkflow) -> None:
+    name = workflow.start(verdict="bad")
+    run = workflow.wait_for(name, "failed", "succeeded")
+    steps = {step["name"]: step for step in run["steps"]}
+    assert (run["state"], steps["judge"]["attempts"], steps["serve"]["state"]) == ("failed", 2, "skipped")
     assert "exited with code 1" in steps["judge"]["cause"]
-    assert world.fuseml("run", "logs", name, "judge").count("model-7 is bad") >= 1
-    resumed = json.loads(world.fuseml("run", "resume", name, "-o", "json"))["name"]
-    again = world.wait_for(resumed, "failed", "succeeded")
-    known = {step["name"]: step for step in again["steps"]}
-    assert known["train"]["reused_from"] == name
-    assert (known["judge"]["state"], again["state"]) == ("failed", "failed")
+    assert workflow.fuseml("run", "logs", name, "judge").count("model-7 is bad") >= 1
+    resumed = json.loads(workflow.fuseml("run", "resume", name, "-o", "json"))["name"]
+    again = workflow.wait_for(resumed, "failed", "succeeded")
+    resumed_steps = {step["name"]: step for step in again["steps"]}
+    assert resumed_steps["train"]["reused_from"] == name
+    assert (resumed_steps["judge"]["state"], again["state"]) == ("failed", "failed")
 
 
-def test_a_step_that_takes_too_long_is_stopped_and_fails_the_run(world: World) -> None:
-    name = world.start(verdict="late")
-    ended = world.wait_for(name, "failed", "succeeded")
-    steps = {step["name"]: step for step in ended["steps"]}
-    assert (ended["state"], steps["late"]["state"], steps["serve"]["state"]) == ("failed", "failed", "skipped")
+def test_a_step_is_stopped_at_its_timeout_and_fails_the_run(workflow: DeployedWorkflow) -> None:
+    name = workflow.start(verdict="late")
+    run = workflow.wait_for(name, "failed", "succeeded")
+    steps = {step["name"]: step for step in run["steps"]}
+    assert (run["state"], steps["late"]["state"], steps["serve"]["state"]) == ("failed", "failed", "skipped")
     assert "timed out after 5 s" in steps["late"]["cause"]
 
 
-def test_a_run_is_cancelled_with_its_pods(world: World) -> None:
-    name = world.start(lines="600")
-    wait_until(lambda: "line 1" in world.fuseml("run", "logs", name, "train"), "the step to write")
-    world.fuseml("run", "cancel", name)
-    ended = world.wait_for(name, "cancelled", "failed", "succeeded")
-    assert (ended["state"], world.states(name)["train"]) == ("cancelled", "cancelled"), ended
-    assert "line 0" in world.fuseml("run", "logs", name, "train")
+def test_a_run_is_cancelled_with_its_pods(workflow: DeployedWorkflow) -> None:
+    name = workflow.start(lines="600")
+    wait_until(lambda: "line 1" in workflow.fuseml("run", "logs", name, "train"), "the step writes")
+    workflow.fuseml("run", "cancel", name)
+    run = workflow.wait_for(name, "cancelled", "failed", "succeeded")
+    assert (run["state"], workflow.states(name)["train"]) == ("cancelled", "cancelled"), run
+    assert "line 0" in workflow.fuseml("run", "logs", name, "train")

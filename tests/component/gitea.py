@@ -1,6 +1,6 @@
-"""A small Gitea on a port: the part of its REST API that we use, as release 1.26 was seen to answer, over real repositories.
+"""Fake Gitea on a port: the used part of its REST API, as observed with release 1.26, over real repositories.
 
-Pushes go through the embedded git host, which makes Gitea's webhooks; fetches are answered by git itself, set up as Gitea sets it up.
+The embedded git host serves pushes and produces Gitea's webhooks; git itself, configured as by Gitea, serves fetches.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Hook:
 
 @dataclass
 class FakeGitea:
-    """`broken` is a status that the API answers with, whatever is asked; `page` the most that it puts on a page."""
+    """`broken` is the status of all responses of the API; `page` is the maximum number of items on a page."""
 
     root: Path
     port: int
@@ -50,7 +50,7 @@ class FakeGitea:
     users: dict[str, str] = field(default_factory=dict)
     hooks: dict[tuple[str, str], list[Hook]] = field(default_factory=dict)
     pushers: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     _numbers: int = 0
 
     def __post_init__(self) -> None:
@@ -88,23 +88,23 @@ class FakeGitea:
             fetch = "git-upload-pack" in (request.path.rpartition("/")[2], request.args.get("service"))
             return (self._fetch(request) if fetch else self._push)(environ, start_response)
         try:
-            status, body = self._answer(request)
+            status, body = self._respond(request)
         except exceptions.HTTPException as error:
             status, body = error.code or 500, {"message": error.description, "url": f"{self.url}/api/swagger"}
         text = json.dumps(body) if body is not None else ""
         return Response(text, status, content_type="application/json")(environ, start_response)
 
-    def _answer(self, request: Request) -> tuple[int, object]:
-        self.asked.append(f"{request.method} {request.path.removeprefix('/api/v1')}")
+    def _respond(self, request: Request) -> tuple[int, object]:
+        self.requests.append(f"{request.method} {request.path.removeprefix('/api/v1')}")
         if self.broken:
-            return self.broken, {"message": "the fake is told to fail"}
+            return self.broken, {"message": "the fake is set to fail"}
         handler, variables = self._rules.bind_to_environ(request.environ).match()
         if request.headers.get("Authorization") != f"token {TOKEN}":
             username, password = _basic(request)
             if handler != self.get_repository or self.users.get(username) != password or not password:
                 raise exceptions.Unauthorized("invalid username, password or token")
-        found: tuple[int, object] = handler(request, **variables)
-        return found
+        response: tuple[int, object] = handler(request, **variables)
+        return response
 
     def get_organisation(self, _: Request, org: str) -> tuple[int, object]:
         if org.lower() not in self.organisations:
@@ -129,49 +129,49 @@ class FakeGitea:
         return 201, {"name": name}
 
     def get_repository(self, request: Request, org: str, repo: str) -> tuple[int, object]:
-        self._known(org, repo)
+        self._require_repository(org, repo)
         username = _basic(request)[0]
         if username and username not in self.pushers[org, repo]:
             raise exceptions.NotFound("The target couldn't be found.")
         return 200, {"name": repo, "permissions": {"admin": not username, "push": True, "pull": True}}
 
     def delete_repository(self, _: Request, org: str, repo: str) -> tuple[int, object]:
-        self._known(org, repo)
+        self._require_repository(org, repo)
         self.repositories.delete_repository(org, repo)
         del self.hooks[org, repo], self.pushers[org, repo]
         return 204, None
 
     def list_hooks(self, request: Request, org: str, repo: str) -> tuple[int, object]:
-        self._known(org, repo)
-        # The secret is never told.
-        shown = [
+        self._require_repository(org, repo)
+        # The secret is never returned.
+        page_items = [
             {"id": hook.id, **hook.body, "config": {k: v for k, v in hook.body["config"].items() if k != "secret"}}
             for hook in self.hooks[org, repo]
         ]
-        return 200, _paged(shown, request, self.page)
+        return 200, _paged(page_items, request, self.page)
 
     def add_hook(self, request: Request, org: str, repo: str) -> tuple[int, object]:
-        self._known(org, repo)
+        self._require_repository(org, repo)
         self._numbers += 1
         self.hooks[org, repo].append(Hook(self._numbers, request.get_json()))
         return 201, {"id": self._numbers}
 
     def delete_hook(self, _: Request, org: str, repo: str, number: int) -> tuple[int, object]:
-        self._known(org, repo)
+        self._require_repository(org, repo)
         self.hooks[org, repo] = [hook for hook in self.hooks[org, repo] if hook.id != number]
         return 204, None
 
     def add_collaborator(self, _: Request, org: str, repo: str, user: str) -> tuple[int, object]:
-        self._known(org, repo)
+        self._require_repository(org, repo)
         self.pushers[org, repo].add(user)
         return 204, None
 
     def add_user(self, request: Request) -> tuple[int, object]:
-        wanted = request.get_json()
-        if wanted["username"] in self.users:
-            raise exceptions.UnprocessableEntity(f"user already exists [name: {wanted['username']}]")
-        self.users[wanted["username"]] = wanted["password"]
-        return 201, {"login": wanted["username"]}
+        user = request.get_json()
+        if user["username"] in self.users:
+            raise exceptions.UnprocessableEntity(f"user already exists [name: {user['username']}]")
+        self.users[user["username"]] = user["password"]
+        return 201, {"login": user["username"]}
 
     def get_user(self, _: Request, user: str) -> tuple[int, object]:
         if user not in self.users:
@@ -195,20 +195,20 @@ class FakeGitea:
             mode, kind, sha = facts.split()
             entries.append({"path": path, "mode": mode, "type": kind, "sha": sha})
         page, size = int(request.args.get("page", 1)), min(int(request.args.get("per_page", self.page)), self.page)
-        shown = entries[(page - 1) * size : page * size]
-        return 200, {"sha": commit, "tree": shown, "truncated": page * size < len(entries), "page": page, "total_count": len(entries)}
+        page_items = entries[(page - 1) * size : page * size]
+        return 200, {"sha": commit, "tree": page_items, "truncated": page * size < len(entries), "page": page, "total_count": len(entries)}
 
-    def _known(self, org: str, repo: str) -> None:
+    def _require_repository(self, org: str, repo: str) -> None:
         if (org, repo) not in self.hooks:
             raise exceptions.NotFound("The target couldn't be found.")
 
     def _git(self, org: str, repo: str, *arguments: str) -> bytes:
-        self._known(org, repo)
+        self._require_repository(org, repo)
         folder = self.root / org / f"{repo}.git"
-        done = subprocess.run(["git", "-C", str(folder), "-c", "safe.directory=*", *arguments], capture_output=True, check=False)
-        if done.returncode:
+        process = subprocess.run(["git", "-C", str(folder), "-c", "safe.directory=*", *arguments], capture_output=True, check=False)
+        if process.returncode:
             raise exceptions.NotFound("The target couldn't be found.")
-        return done.stdout
+        return process.stdout
 
     def _fetch(self, request: Request) -> Response:
         _, org, name, *_ = request.path.split("/")
@@ -223,8 +223,8 @@ class FakeGitea:
             refs = subprocess.run([*_ALLOWED, "--advertise-refs", folder], capture_output=True, check=True).stdout
             body = b"001e# service=git-upload-pack\n0000" + refs
             return Response(body, content_type="application/x-git-upload-pack-advertisement")
-        done = subprocess.run([*_ALLOWED, folder], input=request.get_data(), capture_output=True, check=False)
-        return Response(done.stdout, content_type="application/x-git-upload-pack-result")
+        process = subprocess.run([*_ALLOWED, folder], input=request.get_data(), capture_output=True, check=False)
+        return Response(process.stdout, content_type="application/x-git-upload-pack-result")
 
     def _may_push(self, project: str, codeset: str, username: str, password: str) -> bool:
         return password == TOKEN or (self.users.get(username) == password and username in self.pushers.get((project, codeset), ()))
@@ -234,8 +234,8 @@ class FakeGitea:
             if delivery.event not in hook.body["events"] or not hook.body["active"]:
                 continue
             config = hook.body["config"]
-            signed = {**delivery.headers, **payload.signatures(config["secret"], delivery.body)}
-            request = urllib.request.Request(config["url"], delivery.body, signed, method="POST")
+            headers = {**delivery.headers, **payload.signatures(config["secret"], delivery.body)}
+            request = urllib.request.Request(config["url"], delivery.body, headers, method="POST")
             with urllib.request.urlopen(request, timeout=PATIENCE):
                 pass
 
@@ -253,10 +253,10 @@ def _paged(items: list[dict[str, Any]], request: Request, most: int) -> list[dic
 
 @contextmanager
 def fake_gitea(root: Path) -> Iterator[FakeGitea]:
-    """A Gitea with its repositories under `root`, until the end of the block."""
+    """A fake Gitea with its repositories below `root`, until the end of the block."""
     root.mkdir(parents=True)
     with listening(Response(status=503)) as server:
-        # It tells its own address in what it delivers.
+        # Deliveries contain its own address.
         server.app = fake = FakeGitea(root, server.port)
         yield fake
 
@@ -277,7 +277,7 @@ def listening(application: Callable[..., Any]) -> Iterator[BaseWSGIServer]:
 
 @dataclass
 class Receiver:
-    """Takes webhooks."""
+    """Collects webhooks."""
 
     deliveries: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
 

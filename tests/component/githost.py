@@ -1,4 +1,4 @@
-"""A running embedded git host and the users who work with it: real git, and plain HTTP for what no git client would send."""
+"""A running embedded git host and its clients: real git, and plain HTTP for requests that no git client sends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ nothing: Application = exceptions.NotFound()
 
 @dataclass
 class Server:
-    """The git host behind a port, and everything that it delivered."""
+    """The git host on a port, and its webhook deliveries."""
 
     host: EmbeddedGitHost
     listening: BaseWSGIServer
@@ -65,12 +65,12 @@ class Server:
     def serve(self, application: Application) -> None:
         self.listening.app = dispatcher.DispatcherMiddleware(nothing, {"/git": application})
 
-    def taken(self) -> list[tuple[str, dict[str, Any]]]:
-        """The deliveries since the last call: event and body, after their signature was checked."""
-        taken, self.deliveries[:] = list(self.deliveries), []
-        for delivery in taken:
+    def new_deliveries(self) -> list[tuple[str, dict[str, Any]]]:
+        """The deliveries since the last call, with verified signatures: event and body."""
+        new, self.deliveries[:] = list(self.deliveries), []
+        for delivery in new:
             gitea.verify(SECRET, delivery.headers, delivery.body)
-        return [(delivery.event, json.loads(delivery.body)) for delivery in taken]
+        return [(delivery.event, json.loads(delivery.body)) for delivery in new]
 
 
 class _Quiet(WSGIRequestHandler):
@@ -88,18 +88,18 @@ def server(tmp_path: Path) -> Iterator[Server]:
     listening = make_server("127.0.0.1", 0, nothing, threaded=True, request_handler=_Quiet)
     host = EmbeddedGitHost(root, f"http://127.0.0.1:{listening.port}/git")
     host.create_repository("workspace", "mnist")
-    served = Server(host, listening, root)
+    running = Server(host, listening, root)
     git = smart_http.SmartHttp(
         host,
         authorise=lambda project, codeset, username, password: password == PASSWORD,
-        deliver=served.deliveries.append,
+        deliver=running.deliveries.append,
         secret=lambda project, codeset: SECRET,
         max_body=MAX_BODY,
     )
-    served.serve(git)
+    running.serve(git)
     thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
     thread.start()
-    yield served
+    yield running
     listening.shutdown()
     thread.join()
     listening.server_close()
@@ -140,9 +140,9 @@ class Clone:
 
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
-    done = run_git(*arguments, cwd=cwd)
-    assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr}"
-    return done.stdout.strip()
+    process = run_git(*arguments, cwd=cwd)
+    assert process.returncode == 0, f"git {' '.join(arguments)}: {process.stderr}"
+    return process.stdout.strip()
 
 
 def run_git(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -150,31 +150,31 @@ def run_git(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
 
 
 def history(folder: Path, length: int, seed: int) -> list[str]:
-    """A new repository with that many commits, one on the other; returns them, oldest first. The same for the same folder's name and seed."""
+    """Create a repository with a linear history; returns its commits, oldest first. They depend only on the folder's name and the seed."""
     git("init", "--quiet", "--initial-branch=main", str(folder))
-    told = [
+    stream = [
         f"commit refs/heads/main\ncommitter Ada <ada@example.com> {1_790_000_000 + number} +0000\n"
         f"data <<END\n{folder.name} {number} {seed}\nEND\nM 644 inline train.py\ndata <<END\nprint({number})\nEND\n"
         for number in range(length)
     ]
-    commands.run(["git", "fast-import", "--quiet"], cwd=folder, environment=ENVIRONMENT, text="\n".join(told))
+    commands.run(["git", "fast-import", "--quiet"], cwd=folder, environment=ENVIRONMENT, text="\n".join(stream))
     return git("rev-list", "--reverse", "main", cwd=folder).split()
 
 
 @pytest.fixture
 def clone(server: Server, tmp_path: Path) -> Clone:
-    """A working copy with one commit that is pushed to main."""
+    """A working copy with one commit, pushed to main."""
     clone = Clone.fresh(server.url(), tmp_path / "work")
     clone.commit("first", {"train.py": "print(1)\n"})
     clone.git("push", "--quiet", "origin", "main")
-    server.taken()
+    server.new_deliveries()
     return clone
 
 
-def parsed(delivery: payload.Delivery) -> gitea.Push:
-    found = gitea.read_push(gitea.decode(delivery.headers, delivery.body))
-    assert isinstance(found, gitea.Push)
-    return found
+def parse_push(delivery: payload.Delivery) -> gitea.Push:
+    push = gitea.read_push(gitea.decode(delivery.headers, delivery.body))
+    assert isinstance(push, gitea.Push)
+    return push
 
 
 def packet(content: bytes) -> bytes:
@@ -189,8 +189,8 @@ def get(server: Server, path: str, authorization: str | None = BASIC) -> tuple[i
 
 
 def post(server: Server, service: str, body: bytes | Iterator[bytes], **headers: str) -> tuple[int, Mapping[str, str], bytes]:
-    known = {"Authorization": BASIC, "Content-Type": f"application/x-{service}-request"}
-    return _request(server, "POST", f"/git/workspace/mnist.git/{service}", body, known | headers)
+    defaults = {"Authorization": BASIC, "Content-Type": f"application/x-{service}-request"}
+    return _request(server, "POST", f"/git/workspace/mnist.git/{service}", body, defaults | headers)
 
 
 def _request(
@@ -199,7 +199,7 @@ def _request(
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     try:
         connection.request(method, path, body=body, headers=dict(headers), encode_chunked=True)
-        answer = connection.getresponse()
-        return answer.status, dict(answer.headers), answer.read()
+        response = connection.getresponse()
+        return response.status, dict(response.headers), response.read()
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""Functions as a cluster runs them: a process each, gunicorn with the image's own configuration, everything told by the environment."""
+"""Functions as run by a cluster: one process each, gunicorn with the image's configuration, settings in the environment."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from fuseml.embedded import broker
 from tests.waiting import PATIENCE, wait_until_ready
 
 ROOT = pathlib.Path(__file__).parents[2]
-# The longest that a trigger waits for an answer.
-_ANSWER_SECONDS = 30.0
+# The timeout of a trigger.
+_RESPONSE_SECONDS = 30.0
 
 
 class Pod:
-    """One process of one function, at an address that it keeps over restarts. What it prints is in `log`.
+    """One process of a function with a fixed address; its output is in `log`.
 
-    `arguments` are given to gunicorn on top of its configuration.
+    `arguments` are additional arguments of gunicorn.
     """
 
     def __init__(self, function: str, environment: Mapping[str, str], log: pathlib.Path) -> None:
         self.function, self.log, self.arguments = function, log, tuple[str, ...]()
-        # Kept, and never listened on: nobody else gets the port while the process is dead, and who connects then is refused.
+        # Bound without listening: it reserves the port while the process is dead, and connections are refused then.
         self._held = socket.socket()
         self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._held.bind(("127.0.0.1", 0))
         self.port = self._held.getsockname()[1]
-        # Nothing else comes in from outside: an unknown setting would be refused.
-        known = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+        # No other variables are inherited: an unknown setting would be rejected.
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
         source = {"FUNCTION_SOURCE": f"functions/{function}/main.py", "FUNCTION_TARGET": "handle"}
-        self._environment = {**known, **source, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", **environment}
+        self._environment = {**inherited, **source, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", **environment}
         self._pool = urllib3.PoolManager(retries=False, maxsize=20)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Begin; `wait` until it answers."""
+        """Start the process; `wait` blocks until it responds."""
         gunicorn = [sys.executable, "-m", "gunicorn", "--config", "infra/images/gunicorn.conf.py"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -56,28 +56,28 @@ class Pod:
             )
 
     def wait(self) -> None:
-        """Until it answers."""
+        """Block until it responds."""
         assert self._process is not None
-        wait_until_ready(self._process, self._answers, self.function, self.log.read_text)
+        wait_until_ready(self._process, self._responds, self.function, self.log.read_text)
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         with contextlib.suppress(urllib3.exceptions.HTTPError):
             return self.send("GET", "/healthz", timeout=PATIENCE).status == 200
         return False
 
     def kill(self) -> None:
-        """End it at once, with every process of it, as a node that is lost does."""
+        """Kill it with all its processes, as the loss of a node does."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def terminate(self) -> None:
-        """Ask it to end, as a cluster does before it kills."""
+        """Send SIGTERM, as a cluster does before SIGKILL."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
-    def ended(self, seconds: float) -> int:
-        """The exit code, once it has ended. Raises TimeoutExpired."""
+    def exit_code(self, seconds: float) -> int:
+        """Wait for the exit code. Raises TimeoutExpired."""
         assert self._process is not None
         return self._process.wait(seconds)
 
@@ -88,15 +88,17 @@ class Pod:
         self._held.close()
 
     def send(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, timeout: float = _ANSWER_SECONDS
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, timeout: float = _RESPONSE_SECONDS
     ) -> broker.Answer:
-        """Raises urllib3's HTTPError when it gives no answer."""
-        answer = self._pool.request(method, f"http://127.0.0.1:{self.port}{path}", body=body, headers=dict(headers or {}), timeout=timeout)
-        return broker.Answer(answer.status, dict(answer.headers), answer.data)
+        """Send a request. Raises urllib3's HTTPError without a response."""
+        response = self._pool.request(
+            method, f"http://127.0.0.1:{self.port}{path}", body=body, headers=dict(headers or {}), timeout=timeout
+        )
+        return broker.Answer(response.status, dict(response.headers), response.data)
 
 
 class Pods:
-    """The processes of several functions, `each` of every one."""
+    """The processes of several functions, `each` processes of each function."""
 
     def __init__(self, functions: Sequence[str], each: int, environment: Mapping[str, str], logs: pathlib.Path) -> None:
         self.of = {
@@ -108,13 +110,13 @@ class Pods:
         return [pod for pods in self.of.values() for pod in pods]
 
     def send(self, function: str, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> broker.Answer:
-        """To any of the function's processes, also to one that is dead. Raises urllib3's HTTPError when that gives no answer."""
+        """Send a request to a random process of the function, even to a dead one. Raises urllib3's HTTPError without a response."""
         return random.choice(self.of[function]).send(method, path, body, headers)
 
 
 @contextlib.contextmanager
 def running(functions: Sequence[str], each: int, environment: Mapping[str, str], logs: pathlib.Path) -> Iterator[Pods]:
-    """Processes that answer, until the end of the block."""
+    """Running processes, until the end of the block."""
     logs.mkdir()
     pods = Pods(functions, each, environment, logs)
     try:

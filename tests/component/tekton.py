@@ -1,7 +1,7 @@
-"""Tekton for tests: takes up the PipelineRuns of a small Kubernetes API, brings every one to its end, and tells of it as it really does.
+"""Fake of Tekton: it runs the PipelineRuns of a fake Kubernetes API to their ends and sends events as Tekton does.
 
-Its events come late and in any order, some more than once under another id (a controller that starts again sends what it sees once more),
-and some never (infra/platform-facts.md 2.4).
+Events are late and out of order. Some are sent again with another id (as after a restart of the controller), some are lost
+(infra/platform-facts.md 2.4).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.05
 
 
 class Controller:
-    """`lost` and `repeated` are shares of the events, `slowness` the most seconds that anything takes."""
+    """`lost` and `repeated` are fractions of the events; `slowness` is the maximum delay of an action in seconds."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Controller:
         self._lost, self._repeated, self._slowness = lost, repeated, slowness
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
-        self._taken: set[str] = set()
+        self._started: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tekton")
 
@@ -58,10 +58,10 @@ class Controller:
     def _work(self) -> None:
         while not self._stopping.wait(_POLL_SECONDS):
             with self._api.lock:
-                for found in self._api.all("pipelineruns"):
-                    if found["metadata"]["uid"] not in self._taken and found["spec"].get("status") != "PipelineRunPending":
-                        self._taken.add(found["metadata"]["uid"])
-                        self._begin(found)
+                for pipeline_run in self._api.all("pipelineruns"):
+                    if pipeline_run["metadata"]["uid"] not in self._started and pipeline_run["spec"].get("status") != "PipelineRunPending":
+                        self._started.add(pipeline_run["metadata"]["uid"])
+                        self._start(pipeline_run)
             while self._due and self._due[0][0] <= time.monotonic():
                 heapq.heappop(self._due)[2]()
 
@@ -69,40 +69,40 @@ class Controller:
         moment = time.monotonic() + self._chance.uniform(0, self._slowness)
         heapq.heappush(self._due, (moment, next(self._numbers), job))
 
-    def _begin(self, found: dict[str, Any]) -> None:
-        found["status"] = {"conditions": [_condition("Unknown", "Started")], "startTime": _now()}
-        self._tell("pipelineRun", "started", found)
-        self._later(lambda: self._run(found))
+    def _start(self, pipeline_run: dict[str, Any]) -> None:
+        pipeline_run["status"] = {"conditions": [_condition("Unknown", "Started")], "startTime": _now()}
+        self._report("pipelineRun", "started", pipeline_run)
+        self._later(lambda: self._run(pipeline_run))
 
-    def _run(self, found: dict[str, Any]) -> None:
+    def _run(self, pipeline_run: dict[str, Any]) -> None:
         with self._api.lock:
-            for task in found["spec"]["pipelineSpec"]["tasks"]:
-                tekton_runs.task_run(self._api, found, task["name"], conditions=[_condition("Unknown", "Running")], startTime=_now())
-            made = self._task_runs(found)
-            found["status"]["conditions"] = [_condition("Unknown", "Running")]
-            self._tell("pipelineRun", "running", found)
-            for task_run in made:
-                self._tell("taskRun", "running", task_run)
-        self._later(lambda: self._end(found))
+            for task in pipeline_run["spec"]["pipelineSpec"]["tasks"]:
+                tekton_runs.task_run(self._api, pipeline_run, task["name"], conditions=[_condition("Unknown", "Running")], startTime=_now())
+            task_runs = self._task_runs(pipeline_run)
+            pipeline_run["status"]["conditions"] = [_condition("Unknown", "Running")]
+            self._report("pipelineRun", "running", pipeline_run)
+            for task_run in task_runs:
+                self._report("taskRun", "running", task_run)
+        self._later(lambda: self._end(pipeline_run))
 
-    def _end(self, found: dict[str, Any]) -> None:
+    def _end(self, pipeline_run: dict[str, Any]) -> None:
         with self._api.lock:
-            for task_run in self._task_runs(found):
+            for task_run in self._task_runs(pipeline_run):
                 task_run["status"] |= {"conditions": [_condition("True", "Succeeded")], "completionTime": _now()}
-                self._tell("taskRun", "successful", task_run)
-            found["status"] |= {"conditions": [_condition("True", "Succeeded")], "completionTime": _now()}
-            self._tell("pipelineRun", "successful", found)
+                self._report("taskRun", "successful", task_run)
+            pipeline_run["status"] |= {"conditions": [_condition("True", "Succeeded")], "completionTime": _now()}
+            self._report("pipelineRun", "successful", pipeline_run)
 
-    def _task_runs(self, found: dict[str, Any]) -> list[dict[str, Any]]:
-        begun = f"{found['metadata']['name']}-"
-        return [task_run for task_run in self._api.all("taskruns") if task_run["metadata"]["name"].startswith(begun)]
+    def _task_runs(self, pipeline_run: dict[str, Any]) -> list[dict[str, Any]]:
+        prefix = f"{pipeline_run['metadata']['name']}-"
+        return [task_run for task_run in self._api.all("taskruns") if task_run["metadata"]["name"].startswith(prefix)]
 
-    def _tell(self, kind: str, word: str, found: dict[str, Any]) -> None:
+    def _report(self, kind: str, word: str, resource: dict[str, Any]) -> None:
         if self._chance.random() < self._lost:
             return
-        name = found["metadata"]["name"]
+        name = resource["metadata"]["name"]
         source = f"/apis///namespaces/{kubernetes_api.NAMESPACE}//{name}"
-        data = {kind: copy.deepcopy({key: found[key] for key in ("metadata", "spec", "status") if key in found})}
+        data = {kind: copy.deepcopy({key: resource[key] for key in ("metadata", "spec", "status") if key in resource})}
         for _ in range(2 if self._chance.random() < self._repeated else 1):
             event = events.Event(f"{events.TEKTON_PREFIX}{kind.lower()}.{word}.v1", source, str(uuid.uuid4()), name, clock.now(), data)
             self._later(lambda event=event: self._send(event))  # type: ignore[misc]
@@ -123,7 +123,7 @@ def _condition(status: str, reason: str) -> dict[str, str]:
 
 
 def kubeconfig(folder: pathlib.Path, url: str) -> pathlib.Path:
-    """A file that names the cluster at `url`."""
+    """A kubeconfig file for the cluster at `url`."""
     path = folder / "kubeconfig"
     content = {
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""Gitea as a git host: what goes wrong, what is there already, and lists that are longer than a page."""
+"""Gitea as a git host: errors, existing objects, and lists of several pages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def host(fake: gitea.FakeGitea) -> githosts.GitHost:
 CALLS: dict[str, Callable[[githosts.GitHost], object]] = {
     "create": lambda host: host.create_repository("p", "c"),
     "sign": lambda host: host.sign_webhooks("p", "c", "secret-canary"),
-    "admit": lambda host: host.admit("p", "c", "password-canary"),
+    "grant": lambda host: host.grant_push("p", "c", "password-canary"),
     "delete": lambda host: host.delete_repository("p", "c"),
     "changed paths": lambda host: host.changed_paths("p", "c", "1" * 40, "2" * 40),
 }
@@ -46,94 +46,94 @@ CALLS: dict[str, Callable[[githosts.GitHost], object]] = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize(
-    ("status", "error", "said"),
+    ("status", "error", "message"),
     [
         (401, errors.PermanentError, "FUSEML_GIT_TOKEN"),
-        (403, errors.PermanentError, "FUSEML_GIT_TOKEN must be an administrator's"),
-        (429, errors.TemporaryError, "answered 429"),
-        (500, errors.TemporaryError, "the fake is told to fail"),
+        (403, errors.PermanentError, "FUSEML_GIT_TOKEN must be the token of an administrator"),
+        (429, errors.TemporaryError, "returned 429"),
+        (500, errors.TemporaryError, "the fake is set to fail"),
         (418, errors.PermanentError, "FUSEML_GIT_URL"),
     ],
 )
-def test_a_refusal_says_which_setting_to_mend(
+def test_an_error_names_the_setting_to_correct(
     fake: gitea.FakeGitea,
     host: githosts.GitHost,
     call: Callable[[githosts.GitHost], object],
     status: int,
     error: type[errors.FusemlError],
-    said: str,
+    message: str,
 ) -> None:
     fake.broken = status
     with pytest.raises(error) as caught:
         call(host)
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert "canary" not in f"{caught.value.message} {caught.value.details}"
 
 
-def test_a_wrong_token_is_told_without_showing_it(fake: gitea.FakeGitea) -> None:
-    stranger = githosts.connect(fake.url, "wrong-canary", HOOKS)
-    for call in (lambda: stranger.create_repository("p", "c"), lambda: stranger.heads("p", "c")):
+def test_a_wrong_token_is_reported_without_its_value(fake: gitea.FakeGitea) -> None:
+    host = githosts.connect(fake.url, "wrong-canary", HOOKS)
+    for call in (lambda: host.create_repository("p", "c"), lambda: host.heads("p", "c")):
         with pytest.raises(errors.PermanentError, match="FUSEML_GIT_TOKEN") as caught:
             call()
         assert "canary" not in caught.value.message
-    assert "canary" not in repr(stranger)
+    assert "canary" not in repr(host)
 
 
-def test_a_host_that_is_away_is_asked_again_later() -> None:
-    away = githosts.connect("http://127.0.0.1:9", gitea.TOKEN, HOOKS)
-    for call in (lambda: away.create_repository("p", "c"), lambda: away.heads("p", "c")):
+def test_an_unreachable_host_is_a_temporary_error() -> None:
+    host = githosts.connect("http://127.0.0.1:9", gitea.TOKEN, HOOKS)
+    for call in (lambda: host.create_repository("p", "c"), lambda: host.heads("p", "c")):
         with pytest.raises(errors.TemporaryError, match=r"127\.0\.0\.1:9"):
             call()
 
 
-def test_another_server_at_the_address_is_told() -> None:
+def test_a_server_that_is_not_gitea_is_reported() -> None:
     with gitea.listening(Response("<html>hello</html>")) as server:
-        other = githosts.connect(f"http://127.0.0.1:{server.port}", gitea.TOKEN, HOOKS)
+        host = githosts.connect(f"http://127.0.0.1:{server.port}", gitea.TOKEN, HOOKS)
         with pytest.raises(errors.PermanentError, match="is not Gitea; check FUSEML_GIT_URL"):
-            other.create_repository("p", "c")
+            host.create_repository("p", "c")
 
 
 @pytest.mark.parametrize("project", ["admin", "p" * 41, "taken"])
-def test_a_project_name_that_gitea_does_not_take_is_explained(fake: gitea.FakeGitea, host: githosts.GitHost, project: str) -> None:
+def test_a_project_name_that_gitea_rejects_is_reported(fake: gitea.FakeGitea, host: githosts.GitHost, project: str) -> None:
     fake.users["taken"] = "x"
     with pytest.raises(errors.InvalidError, match="choose another project name"):
         host.create_repository(project, "c")
 
 
-def test_a_user_of_ours_with_another_password_is_not_touched(fake: gitea.FakeGitea, host: githosts.GitHost) -> None:
+def test_an_existing_user_with_another_password_is_not_changed(fake: gitea.FakeGitea, host: githosts.GitHost) -> None:
     host.create_repository("p", "c")
-    username = host.admit("p", "c", "first")
-    with pytest.raises(errors.ConflictError, match=f"a user {username} with another password"):
-        host.admit("p", "c", "second")
+    username = host.grant_push("p", "c", "first")
+    with pytest.raises(errors.ConflictError, match=f"a user {username} with a different password"):
+        host.grant_push("p", "c", "second")
     assert fake.users[username] == "first"
-    assert host.admit("p", "c", "first") == username
+    assert host.grant_push("p", "c", "first") == username
 
 
-def test_user_names_fit_gitea_and_are_unique(host: githosts.GitHost) -> None:
-    places = [("a-b", "c"), ("a", "b-c"), ("a", "b_c"), ("A", "b_c"), ("p" * 40, "c" * 100), ("p", "c__"), ("x_", "_y")]
+def test_user_names_are_valid_for_gitea_and_unique(host: githosts.GitHost) -> None:
+    repositories = [("a-b", "c"), ("a", "b-c"), ("a", "b_c"), ("A", "b_c"), ("p" * 40, "c" * 100), ("p", "c__"), ("x_", "_y")]
     names = []
-    for project, codeset in places:
+    for project, codeset in repositories:
         host.create_repository(project, codeset)
-        names.append(host.admit(project, codeset, "password"))
-    assert len(set(names)) == len(places)
+        names.append(host.grant_push(project, codeset, "password"))
+    assert len(set(names)) == len(repositories)
     assert all(len(name) <= 40 and not {"--", "__", "-_", "_-"} & {name[i : i + 2] for i in range(len(name))} for name in names)
 
 
-def test_a_second_registration_asks_little_and_changes_nothing(fake: gitea.FakeGitea, host: githosts.GitHost) -> None:
+def test_a_second_registration_sends_few_requests_and_changes_nothing(fake: gitea.FakeGitea, host: githosts.GitHost) -> None:
     def register() -> None:
         host.create_repository("p", "c")
         host.sign_webhooks("p", "c", "secret")
-        host.admit("p", "c", "password")
+        host.grant_push("p", "c", "password")
 
     register()
     before = (list(fake.hooks["p", "c"]), dict(fake.users))
-    fake.asked.clear()
+    fake.requests.clear()
     register()
     assert (fake.hooks["p", "c"], fake.users) == before
-    assert len(fake.asked) <= 5
+    assert len(fake.requests) <= 5
 
 
-def test_only_our_webhooks_are_replaced_however_many_there_are(fake: gitea.FakeGitea, host: githosts.GitHost) -> None:
+def test_only_webhooks_of_fuseml_are_replaced(fake: gitea.FakeGitea, host: githosts.GitHost) -> None:
     fake.page = 3
     host.create_repository("p", "c")
     for number in range(10):
@@ -141,13 +141,13 @@ def test_only_our_webhooks_are_replaced_however_many_there_are(fake: gitea.FakeG
         fake.hooks["p", "c"].append(gitea.Hook(1000 + number, {"active": True, "events": ["push"], "config": config}))
     for secret in ("one", "two"):
         host.sign_webhooks("p", "c", secret)
-    ours = [hook.body for hook in fake.hooks["p", "c"] if "elsewhere" not in hook.body["config"]["url"]]
-    assert [(hook["config"]["secret"], hook["config"]["content_type"], hook["active"]) for hook in ours] == [("two", "json", True)]
-    assert ours[0]["events"] == ["push", "create", "delete", "repository", "release"]
+    own = [hook.body for hook in fake.hooks["p", "c"] if "elsewhere" not in hook.body["config"]["url"]]
+    assert [(hook["config"]["secret"], hook["config"]["content_type"], hook["active"]) for hook in own] == [("two", "json", True)]
+    assert own[0]["events"] == ["push", "create", "delete", "repository", "release"]
     assert len(fake.hooks["p", "c"]) == 11
 
 
-def test_a_webhook_that_somebody_switched_off_is_made_anew(fake: gitea.FakeGitea, host: githosts.GitHost) -> None:
+def test_a_disabled_webhook_is_created_again(fake: gitea.FakeGitea, host: githosts.GitHost) -> None:
     host.create_repository("p", "c")
     host.sign_webhooks("p", "c", "secret")
     fake.hooks["p", "c"][0].body["active"] = False
@@ -158,7 +158,7 @@ def test_a_webhook_that_somebody_switched_off_is_made_anew(fake: gitea.FakeGitea
 def test_trees_are_read_page_by_page(fake: gitea.FakeGitea, host: githosts.GitHost, tmp_path: Path) -> None:
     fake.page = 7
     host.create_repository("p", "c")
-    username = host.admit("p", "c", "password")
+    username = host.grant_push("p", "c", "password")
     url = host.clone_url("p", "c").replace("://", f"://{username}:password@")
     host.sign_webhooks("p", "c", "secret")
     fake.hooks["p", "c"].clear()
@@ -169,9 +169,7 @@ def test_trees_are_read_page_by_page(fake: gitea.FakeGitea, host: githosts.GitHo
     assert host.changed_paths("p", "c", before, after) == ["folder4/file49", "zz"]
 
 
-def test_registering_a_codeset_makes_everything_on_gitea_and_a_push_is_accepted_by_the_ingress(
-    fake: gitea.FakeGitea, tmp_path: Path
-) -> None:
+def test_a_registered_codeset_exists_on_gitea_and_the_ingress_accepts_its_pushes(fake: gitea.FakeGitea, tmp_path: Path) -> None:
     store = database.Database(f"sqlite:///{tmp_path / 'fuseml.db'}")
     store.migrate()
     keyring = secrets.Keyring([secrets.new_key()])
@@ -180,8 +178,8 @@ def test_registering_a_codeset_makes_everything_on_gitea_and_a_push_is_accepted_
         git = githosts.connect(fake.url, gitea.TOKEN, f"http://127.0.0.1:{server.port}")
         deps = codesets_deps.Deps(store=store, publisher=Collected(), git=git, keyring=keyring, tokens=auth.Tokens({}, anonymous=True))
         client = codesets_app.create_app(deps).test_client()
-        answers = [client.post("/codesets?project=p&name=c") for _ in range(2)]
-        registered, again = [answer.get_json() for answer in answers]
+        responses = [client.post("/codesets?project=p&name=c") for _ in range(2)]
+        registered, again = [response.get_json() for response in responses]
         assert registered == again
         assert registered["codeset"]["url"] == f"{fake.url}/p/c.git"
         url = registered["codeset"]["url"].replace("://", f"://{registered['username']}:{registered['password']}@")

@@ -1,4 +1,4 @@
-"""What the rest of FuseML asks the embedded git host: exports, changed paths, the life of a repository."""
+"""The embedded git host as used by FuseML: export, changed paths, creation and deletion of repositories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import githost
 server, clone = githost.server, githost.clone
 
 
-def test_an_export_holds_exactly_the_commit(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
+def test_an_export_contains_exactly_the_commit(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
     (clone.folder / "run.sh").write_text("#!/bin/sh\n")
     (clone.folder / "run.sh").chmod(0o755)
     (clone.folder / "link").symlink_to("src/model.py")
@@ -36,7 +36,7 @@ def test_an_export_holds_exactly_the_commit(server: githost.Server, clone: githo
     assert [(out / ".fuseml" / name).read_text() for name in ("_org", "_project")] == ["workspace", "mnist"]
 
 
-def test_the_identity_that_a_commit_brings_is_kept(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
+def test_identity_files_of_a_commit_are_preserved(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
     commit = clone.commit("identity", {".fuseml/_org": "elsewhere"})
     clone.git("push", "--quiet", "origin", "main")
     server.host.export("workspace", "mnist", commit, tmp_path / "out")
@@ -48,7 +48,7 @@ def test_the_identity_that_a_commit_brings_is_kept(server: githost.Server, clone
     [{"out": "/etc/passwd"}, {"out": "../../secret"}, {"a/b/up": "../..", "out": "a/b/up/../secret"}, {"one": "two", "two": ".."}],
     ids=["absolute", "upwards", "through another link", "a chain"],
 )
-def test_links_that_lead_out_are_refused(server: githost.Server, clone: githost.Clone, tmp_path: Path, links: dict[str, str]) -> None:
+def test_links_that_lead_outside_are_rejected(server: githost.Server, clone: githost.Clone, tmp_path: Path, links: dict[str, str]) -> None:
     for name, target in links.items():
         (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (clone.folder / name).symlink_to(target)
@@ -60,7 +60,7 @@ def test_links_that_lead_out_are_refused(server: githost.Server, clone: githost.
 
 
 @pytest.mark.parametrize("name", [b"..", b".git", b".GIT", b"."])
-def test_trees_that_git_would_not_make_are_refused(server: githost.Server, clone: githost.Clone, tmp_path: Path, name: bytes) -> None:
+def test_trees_with_invalid_names_are_rejected(server: githost.Server, clone: githost.Clone, tmp_path: Path, name: bytes) -> None:
     with server.host.open("workspace", "mnist") as repository:
         blob, inner, outer = objects.Blob.from_string(b"evil"), objects.Tree(), objects.Tree()
         inner.add(b"file", 0o100644, blob.id)
@@ -68,16 +68,14 @@ def test_trees_that_git_would_not_make_are_refused(server: githost.Server, clone
         commit = objects.Commit()
         commit.tree, commit.author, commit.committer, commit.message = outer.id, b"E <e@x>", b"E <e@x>", b"evil"
         commit.commit_time = commit.author_time = commit.commit_timezone = commit.author_timezone = 0
-        for made in (blob, inner, outer, commit):
-            repository.object_store.add_object(made)
-    with pytest.raises(errors.InvalidError, match="which no checkout may contain"):
+        for git_object in (blob, inner, outer, commit):
+            repository.object_store.add_object(git_object)
+    with pytest.raises(errors.InvalidError, match="which is not allowed in a checkout"):
         server.host.export("workspace", "mnist", commit.id.decode(), tmp_path / "deep" / "out")
     assert list((tmp_path / "deep").rglob("*")) == [tmp_path / "deep" / "out"]
 
 
-def test_an_export_needs_a_directory_of_its_own_and_a_commit_that_exists(
-    server: githost.Server, clone: githost.Clone, tmp_path: Path
-) -> None:
+def test_an_export_requires_an_empty_directory_and_a_known_commit(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
     commit = clone.git("rev-parse", "HEAD")
     with pytest.raises(errors.ConflictError, match="is not empty"):
         server.host.export("workspace", "mnist", commit, clone.folder)
@@ -97,7 +95,7 @@ def test_changed_paths_compare_two_commits(server: githost.Server, clone: githos
     assert server.host.changed_paths("workspace", "mnist", payload.ZERO, after) is None
 
 
-def test_creating_and_deleting_a_repository_can_be_repeated(server: githost.Server, clone: githost.Clone) -> None:
+def test_creation_and_deletion_of_a_repository_are_idempotent(server: githost.Server, clone: githost.Clone) -> None:
     server.host.create_repository("workspace", "mnist")
     assert server.host.heads("workspace", "mnist")
     server.host.delete_repository("workspace", "mnist")
@@ -110,7 +108,7 @@ def test_creating_and_deleting_a_repository_can_be_repeated(server: githost.Serv
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "/etc", "a.git", "-x", ".hidden"])
-def test_illegal_names_make_no_repository(server: githost.Server, name: str) -> None:
+def test_invalid_names_are_rejected(server: githost.Server, name: str) -> None:
     for project, codeset in ((name, "mnist"), ("workspace", name)):
         with pytest.raises(errors.InvalidError, match="not a valid name"):
             server.host.create_repository(project, codeset)

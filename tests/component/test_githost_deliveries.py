@@ -1,4 +1,4 @@
-"""What the embedded git host tells about a push: the webhooks that Gitea would deliver."""
+"""Webhooks of the embedded git host: the deliveries that Gitea would send for a push."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from . import githost
 server, clone = githost.server, githost.clone
 
 
-def test_a_push_delivers_what_gitea_would(server: githost.Server, clone: githost.Clone) -> None:
+def test_a_push_is_delivered_as_by_gitea(server: githost.Server, clone: githost.Clone) -> None:
     before = clone.git("rev-parse", "HEAD")
     (clone.folder / "train.py").rename(clone.folder / "fit.py")
     clone.commit("second", {"data/rows.csv": "1,2\n"})
     after = clone.commit("third\n\nwith a body", {"fit.py": "print(2)\n"})
     clone.git("push", "--quiet", "origin", "main")
-    push = githost.parsed(server.deliveries[0])
-    [(event, body)] = server.taken()
+    push = githost.parse_push(server.deliveries[0])
+    [(event, body)] = server.new_deliveries()
     assert (event, body["ref"], body["before"], body["after"], body["total_commits"]) == ("push", "refs/heads/main", before, after, 2)
     assert [commit["message"] for commit in body["commits"]] == ["third\n\nwith a body\n", "second\n"]
     assert body["commits"][0] == body["head_commit"]
@@ -51,19 +51,19 @@ def test_the_body_has_the_fields_of_a_recorded_delivery(server: githost.Server, 
     clone.commit("second", {"data.csv": "1"})
     clone.git("push", "--quiet", "origin", "main")
     [delivery] = server.deliveries
-    theirs, ours = json.loads(content), json.loads(delivery.body)
-    assert set(ours) == set(theirs)
-    assert set(ours["commits"][0]) == set(theirs["commits"][0])
+    recorded, body = json.loads(content), json.loads(delivery.body)
+    assert set(body) == set(recorded)
+    assert set(body["commits"][0]) == set(recorded["commits"][0])
     for part in ("repository", "pusher", "sender"):
-        assert set(ours[part]) <= set(theirs[part])
+        assert set(body[part]) <= set(recorded[part])
     assert set(delivery.headers) <= set(headers)
 
 
 def test_only_the_newest_commits_of_a_long_push_are_listed(server: githost.Server, clone: githost.Clone) -> None:
     commits = [clone.commit(f"number {number}") for number in range(7)]
     clone.git("push", "--quiet", "origin", "main")
-    assert githost.parsed(server.deliveries[0]).paths is None
-    [(_, body)] = server.taken()
+    assert githost.parse_push(server.deliveries[0]).paths is None
+    [(_, body)] = server.new_deliveries()
     assert body["total_commits"] == 7
     assert [commit["id"] for commit in body["commits"]] == commits[:1:-1]
     assert body["head_commit"]["id"] == commits[-1]
@@ -73,19 +73,19 @@ def test_a_new_branch_is_created_and_pushed(server: githost.Server, clone: githo
     for number in range(12):
         after = clone.commit(f"number {number}")
     clone.git("push", "--quiet", "origin", "HEAD:refs/heads/feature/a")
-    (created, first), (pushed, second) = server.taken()
+    (created, first), (pushed, second) = server.new_deliveries()
     assert (created, first["ref"], first["ref_type"], first["sha"]) == ("create", "feature/a", "branch", after)
     assert (pushed, second["before"], second["after"], second["total_commits"]) == ("push", payload.ZERO, after, payload.NEW_BRANCH_COMMITS)
 
 
 @pytest.mark.parametrize("options", [[], ["-a", "-m", "a release"]], ids=["lightweight", "annotated"])
-def test_a_tag_is_pushed_and_created_and_stands_for_its_commit(server: githost.Server, clone: githost.Clone, options: list[str]) -> None:
+def test_a_tag_is_delivered_as_push_and_create_with_its_commit(server: githost.Server, clone: githost.Clone, options: list[str]) -> None:
     commit = clone.git("rev-parse", "HEAD")
     clone.git("tag", *options, "v1")
     clone.git("push", "--quiet", "origin", "v1")
-    push = githost.parsed(server.deliveries[0])
+    push = githost.parse_push(server.deliveries[0])
     assert (push.ref, push.commit, push.before, push.paths) == ("refs/tags/v1", commit, None, None)
-    (_, body), (event, created) = server.taken()
+    (_, body), (event, created) = server.new_deliveries()
     assert (body["after"], body["commits"], event, created["ref_type"]) == (clone.git("rev-parse", "v1"), [], "create", "tag")
     assert server.host.heads("workspace", "mnist")["refs/tags/v1"] == commit
 
@@ -98,44 +98,44 @@ def test_a_forced_push_is_delivered_and_the_lost_commit_can_still_be_exported(
     clone.git("reset", "--quiet", "--hard", "HEAD~1")
     kept = clone.commit("better", {"train.py": "print('kept')\n"})
     clone.git("push", "--quiet", "--force", "origin", "main")
-    _, (_, body) = server.taken()
+    _, (_, body) = server.new_deliveries()
     assert (body["before"], body["after"], [commit["id"] for commit in body["commits"]]) == (lost, kept, [kept])
     server.host.export("workspace", "mnist", lost, tmp_path / "lost")
     assert (tmp_path / "lost" / "train.py").read_text() == "print('lost')\n"
 
 
-def test_a_branch_that_is_reset_tells_no_paths(server: githost.Server, clone: githost.Clone) -> None:
+def test_a_reset_branch_is_delivered_without_paths(server: githost.Server, clone: githost.Clone) -> None:
     first = clone.git("rev-parse", "HEAD")
     clone.commit("second")
     clone.git("push", "--quiet", "origin", "main")
     clone.git("push", "--quiet", "--force", "origin", f"{first}:main")
-    push = githost.parsed(server.deliveries[-1])
+    push = githost.parse_push(server.deliveries[-1])
     assert (push.commit, push.paths) == (first, None)
 
 
-def test_a_strange_date_does_not_cost_the_webhook(server: githost.Server, clone: githost.Clone) -> None:
+def test_a_commit_with_an_invalid_date_is_delivered(server: githost.Server, clone: githost.Clone) -> None:
     raw = clone.git("cat-file", "commit", "HEAD").replace("+0100", "+51800")
     (clone.folder / ".git" / "raw").write_text(raw + "\n")
     commit = clone.git("hash-object", "-t", "commit", "-w", "--literally", ".git/raw")
     clone.git("push", "--quiet", "--force", "origin", f"{commit}:main")
-    [(_, body)] = server.taken()
+    [(_, body)] = server.new_deliveries()
     assert (body["after"], body["head_commit"]["timestamp"]) == (commit, "0001-01-01T00:00:00Z")
 
 
-def test_deletions_are_delivered_and_ask_for_nothing(server: githost.Server, clone: githost.Clone) -> None:
+def test_deletions_are_delivered_and_ignored_by_the_ingress(server: githost.Server, clone: githost.Clone) -> None:
     clone.git("push", "--quiet", "origin", "main:refs/heads/feature", "main:refs/tags/v1")
-    server.taken()
+    server.new_deliveries()
     clone.git("push", "--quiet", "origin", ":refs/heads/feature", ":refs/tags/v1")
-    assert all(isinstance(gitea.read_push(gitea.decode(told.headers, told.body)), wire.Ignored) for told in server.deliveries)
-    told = [(event, body["ref"], body.get("after")) for event, body in server.taken()]
-    assert told == [("delete", "feature", None), ("push", "refs/tags/v1", payload.ZERO), ("delete", "v1", None)]
+    assert all(isinstance(gitea.read_push(gitea.decode(delivery.headers, delivery.body)), wire.Ignored) for delivery in server.deliveries)
+    delivered = [(event, body["ref"], body.get("after")) for event, body in server.new_deliveries()]
+    assert delivered == [("delete", "feature", None), ("push", "refs/tags/v1", payload.ZERO), ("delete", "v1", None)]
     assert list(server.host.heads("workspace", "mnist")) == ["refs/heads/main"]
 
 
-def test_refs_that_are_neither_branch_nor_tag_are_kept_quietly(server: githost.Server, clone: githost.Clone) -> None:
+def test_refs_that_are_neither_branch_nor_tag_are_stored_without_a_delivery(server: githost.Server, clone: githost.Clone) -> None:
     clone.git("notes", "add", "-m", "a note")
     clone.git("push", "--quiet", "--mirror", "origin")
-    assert server.taken() == []
+    assert server.new_deliveries() == []
     assert "refs/notes/commits" in clone.git("ls-remote", "origin")
 
 

@@ -1,4 +1,4 @@
-"""Pushes that nobody was told of: what the git host writes down of a push, and what the housekeeper makes of it."""
+"""Missed pushes: the record of pushes of the git host, and their recovery by the housekeeper."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def recorded(server: githost.Server, after: int = 0) -> list[githosts.Push]:
 # The record
 
 
-def test_every_push_is_in_the_record_with_where_its_ref_was(server: githost.Server, clone: githost.Clone) -> None:
+def test_the_record_contains_every_push_with_the_previous_commit(server: githost.Server, clone: githost.Clone) -> None:
     first = clone.git("rev-parse", "HEAD")
     second = clone.commit("second")
     clone.git("push", "--quiet", "origin", "main", "main:refs/heads/feature/a")
@@ -57,38 +57,38 @@ def test_every_push_is_in_the_record_with_where_its_ref_was(server: githost.Serv
     ]
 
 
-def test_the_record_is_read_from_where_one_stopped(server: githost.Server, clone: githost.Clone) -> None:
-    found, position = server.host.pushes("workspace", "mnist", 0)
-    assert (len(found), server.host.pushes("workspace", "mnist", position)) == (1, ([], position))
+def test_the_record_is_read_from_a_position(server: githost.Server, clone: githost.Clone) -> None:
+    first, position = server.host.pushes("workspace", "mnist", 0)
+    assert (len(first), server.host.pushes("workspace", "mnist", position)) == (1, ([], position))
     commit = clone.commit("second")
     clone.git("push", "--quiet", "origin", "main")
     assert [push.commit for push in recorded(server, position)] == [commit]
 
 
-def test_a_push_that_was_refused_is_not_in_the_record(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
+def test_the_record_does_not_contain_rejected_pushes(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
     other = githost.Clone.of(server.url(), tmp_path / "other")
-    theirs = clone.commit("theirs")
+    accepted = clone.commit("accepted")
     clone.git("push", "--quiet", "origin", "main")
-    other.commit("ours")
+    other.commit("rejected")
     assert other.push("origin", "main").returncode != 0
     assert clone.push("origin", ":main").returncode != 0
-    assert [push.commit for push in recorded(server)][1:] == [theirs]
+    assert [push.commit for push in recorded(server)][1:] == [accepted]
 
 
-def test_a_line_that_was_not_finished_is_not_believed(server: githost.Server, clone: githost.Clone) -> None:
+def test_an_incomplete_line_of_the_record_is_ignored(server: githost.Server, clone: githost.Clone) -> None:
     record = server.root / "workspace" / "mnist.git" / "fuseml-pushes"
-    whole = record.read_bytes()
-    record.write_bytes(whole + b'{"ref": "refs/he')
+    complete = record.read_bytes()
+    record.write_bytes(complete + b'{"ref": "refs/he')
     assert len(recorded(server)) == 1
-    assert server.host.pushes("workspace", "mnist", 0)[1] == len(whole)
+    assert server.host.pushes("workspace", "mnist", 0)[1] == len(complete)
     commit = clone.commit("second")
     clone.git("push", "--quiet", "origin", "main")
-    assert [push.commit for push in recorded(server, len(whole))] == [commit]
+    assert [push.commit for push in recorded(server, len(complete))] == [commit]
     assert len(recorded(server)) == 2
 
 
-class Raced(EmbeddedGitHost):
-    """Somebody pushes right after each repository was opened."""
+class ConcurrentPushHost(EmbeddedGitHost):
+    """A host that receives a push right after each repository was opened."""
 
     def __init__(self, root: Path, clone: githost.Clone) -> None:
         super().__init__(root, "http://127.0.0.1:1/git")
@@ -102,17 +102,17 @@ class Raced(EmbeddedGitHost):
             yield repository
 
 
-def test_a_push_that_comes_while_the_record_is_read_is_told_now_or_later(server: githost.Server, clone: githost.Clone) -> None:
-    host, position, found = Raced(server.root, clone), 0, list[githosts.Push]()
+def test_a_push_during_the_read_of_the_record_is_returned_now_or_later(server: githost.Server, clone: githost.Clone) -> None:
+    host, position, collected = ConcurrentPushHost(server.root, clone), 0, list[githosts.Push]()
     for _ in range(3):
-        told, position = host.pushes("workspace", "mnist", position)
-        found += told
+        part, position = host.pushes("workspace", "mnist", position)
+        collected += part
     pushed = clone.git("rev-list", "--reverse", "main").split()
-    assert [push.commit for push in found] == pushed[: len(found)]
-    assert len(found) >= len(pushed) - 1
+    assert [push.commit for push in collected] == pushed[: len(collected)]
+    assert len(collected) >= len(pushed) - 1
 
 
-def test_a_repository_without_a_record_has_no_pushes_to_tell(server: githost.Server) -> None:
+def test_a_repository_without_a_record_has_no_pushes(server: githost.Server) -> None:
     server.host.create_repository("workspace", "new")
     assert server.host.pushes("workspace", "new", 0) == ([], 0)
 
@@ -120,8 +120,8 @@ def test_a_repository_without_a_record_has_no_pushes_to_tell(server: githost.Ser
 # The sweep
 
 
-class House:
-    """The housekeeper's repair over the git host, whose webhooks all get lost, and the events that came of it."""
+class Housekeeper:
+    """The housekeeper with a git host whose webhooks are all lost, and the published events."""
 
     def __init__(self, server: githost.Server, folder: Path) -> None:
         self.store = database.Database(f"sqlite:///{folder}/fuseml.db")
@@ -148,7 +148,7 @@ class House:
             codesets.add_codeset(session, row)
 
     def sweep(self) -> list[events.CodesetPushed]:
-        """The pushes that one tick tells; they are in the ledger from then on, as with a broker."""
+        """The pushes that one tick publishes; afterwards they are in the ledger, as with a broker."""
         self.published.taken.clear()
         pushes.publish_missed_pushes(self.deps, TICK)
         with self.store.write() as session:
@@ -156,82 +156,84 @@ class House:
                 deliveries.accept(session, event, [], endpoint.NOON, 0)
         return [events.CodesetPushed.model_validate(event.data) for event in self.published.taken]
 
-    def announced(self) -> dict[str, str]:
+    def reported(self) -> dict[str, str]:
         with self.store.read() as session:
             return dict(codesets.commits(session, "workspace", "mnist"))
 
 
 @pytest.fixture
-def house(server: githost.Server, tmp_path: Path) -> Iterator[House]:
-    house = House(server, tmp_path)
-    yield house
-    house.store.close()
+def housekeeper(server: githost.Server, tmp_path: Path) -> Iterator[Housekeeper]:
+    housekeeper = Housekeeper(server, tmp_path)
+    yield housekeeper
+    housekeeper.store.close()
 
 
-def test_every_push_is_told_also_those_that_later_ones_overtook(house: House, clone: githost.Clone) -> None:
+def test_every_missed_push_is_published_including_superseded_ones(housekeeper: Housekeeper, clone: githost.Clone) -> None:
     commits = [clone.git("rev-parse", "HEAD")]
     for number in range(3):
         commits.append(clone.commit(f"number {number}", {f"{number}.py": ""}))
         clone.git("push", "--quiet", "origin", "main")
-    told = house.sweep()
-    assert [(push.ref, push.before, push.commit, push.pusher) for push in told] == [
+    published = housekeeper.sweep()
+    assert [(push.ref, push.before, push.commit, push.pusher) for push in published] == [
         ("refs/heads/main", before, commit, "ada") for before, commit in zip([None, *commits], commits, strict=False)
     ]
-    assert [push.paths for push in told] == [None, ["0.py"], ["1.py"], ["2.py"]]
-    assert house.announced() == {"refs/heads/main": commits[-1]}
-    assert house.sweep() == []
+    assert [push.paths for push in published] == [None, ["0.py"], ["1.py"], ["2.py"]]
+    assert housekeeper.reported() == {"refs/heads/main": commits[-1]}
+    assert housekeeper.sweep() == []
 
 
-class Broken(EmbeddedGitHost):
-    """Fails in a way that nobody foresaw."""
+class BrokenHost(EmbeddedGitHost):
+    """A host that fails with an unexpected error."""
 
     def pushes(self, project: str, codeset: str, after: int) -> tuple[list[githosts.Push], int]:
         raise ZeroDivisionError
 
 
-def test_a_repair_that_breaks_does_not_keep_the_others_from_their_work(
-    house: House, server: githost.Server, caplog: pytest.LogCaptureFixture
+def test_a_failing_repair_does_not_prevent_the_others(
+    housekeeper: Housekeeper, server: githost.Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with house.store.write() as session:
+    with housekeeper.store.write() as session:
         outbox.add(session, [events.event(events.RunStarted(run="w-1", workflow="w", project="workspace"), endpoint.NOON)], clock.ago(60))
-    broken = Broken(server.root, "http://127.0.0.1:1/git")
-    service.sweep(dataclasses.replace(house.deps, git=broken), TICK)
-    assert [event.type for event in house.published.taken] == [events.RunStarted.TYPE]
+    broken = BrokenHost(server.root, "http://127.0.0.1:1/git")
+    service.sweep(dataclasses.replace(housekeeper.deps, git=broken), TICK)
+    assert [event.type for event in housekeeper.published.taken] == [events.RunStarted.TYPE]
     assert "repair publish_missed_pushes failed; the others go on" in caplog.text
 
 
-def test_what_was_told_is_not_told_again_and_a_stale_ref_is_put_right(house: House, clone: githost.Clone) -> None:
+def test_reported_pushes_are_not_published_again_and_a_stale_ref_is_corrected(housekeeper: Housekeeper, clone: githost.Clone) -> None:
     first = clone.git("rev-parse", "HEAD")
-    house.sweep()
+    housekeeper.sweep()
     second, third = clone.commit("second"), clone.commit("third")
     for commit in (second, third):
         clone.git("push", "--quiet", "origin", f"{commit}:main")
-    # The third one's webhook came, then a late copy of the first one's.
+    # The webhook of the third push arrived, then a late copy of the first one.
     payload = events.CodesetPushed(
         project="workspace", codeset="mnist", ref="refs/heads/main", before=second, commit=third, registered=endpoint.NOON
     )
-    with house.store.write() as session:
+    with housekeeper.store.write() as session:
         deliveries.accept(session, events.event(payload, endpoint.NOON), [], endpoint.NOON, 0)
         codesets.record_commit(session, codesets.codeset(session, "workspace", "mnist"), "refs/heads/main", first, endpoint.NOON)
-    assert [push.commit for push in house.sweep()] == [second]
-    assert house.announced() == {"refs/heads/main": third}
+    assert [push.commit for push in housekeeper.sweep()] == [second]
+    assert housekeeper.reported() == {"refs/heads/main": third}
 
 
-def test_a_ref_that_moved_without_a_record_is_told_where_it_is(house: House, server: githost.Server, clone: githost.Clone) -> None:
+def test_a_ref_that_moved_without_a_record_is_published_with_its_present_commit(
+    housekeeper: Housekeeper, server: githost.Server, clone: githost.Clone
+) -> None:
     first = clone.git("rev-parse", "HEAD")
-    house.sweep()
+    housekeeper.sweep()
     clone.commit("second")
     third = clone.commit("third")
     clone.git("push", "--quiet", str(server.root / "workspace" / "mnist.git"), "HEAD:refs/heads/main")
-    assert [(push.before, push.commit) for push in house.sweep()] == [(first, third)]
+    assert [(push.before, push.commit) for push in housekeeper.sweep()] == [(first, third)]
 
 
-def test_nothing_is_taken_as_told_while_the_outbox_is_full(house: House, clone: githost.Clone) -> None:
+def test_no_push_counts_as_reported_while_the_outbox_is_full(housekeeper: Housekeeper, clone: githost.Clone) -> None:
     started = events.event(events.RunStarted(run="w-1", workflow="w", project="demo"), endpoint.NOON)
-    with house.store.write() as session:
+    with housekeeper.store.write() as session:
         outbox.add(session, [started] * outbox.FULL, endpoint.NOON)
     with pytest.raises(Exception, match="10000 events wait for the broker"):
-        pushes.publish_missed_pushes(house.deps, TICK)
-    with house.store.write() as session:
+        pushes.publish_missed_pushes(housekeeper.deps, TICK)
+    with housekeeper.store.write() as session:
         session.exec(sqlmodel.delete(outbox_rows.Outbox))
-    assert [push.commit for push in house.sweep()] == [clone.git("rev-parse", "HEAD")]
+    assert [push.commit for push in housekeeper.sweep()] == [clone.git("rev-parse", "HEAD")]

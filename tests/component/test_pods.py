@@ -1,4 +1,4 @@
-"""Functions as processes of gunicorn: they start without a database, outlive its restarts, and end without losing what they are at."""
+"""Functions as gunicorn processes: start without a database, restarts of the database, graceful shutdown."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def store(postgresql_server: postgresql.Server) -> Iterator[database.Database]:
 
 @pytest.fixture
 def artifacts(store: database.Database, tmp_path: pathlib.Path) -> Iterator[pods.Pod]:
-    """One process of `artifacts`, which has an API and takes events, not started yet."""
-    nobody = f"admin:{'0' * 64}"
+    """One process of `artifacts`, which has an API and handles events; not started yet."""
+    token_hashes = f"admin:{'0' * 64}"
     pod = pods.Pod(
         "artifacts",
-        {"FUSEML_DATABASE_URL": store.url, "FUSEML_TOKEN_HASHES": nobody, "K_SINK": "http://127.0.0.1:9/"},
+        {"FUSEML_DATABASE_URL": store.url, "FUSEML_TOKEN_HASHES": token_hashes, "K_SINK": "http://127.0.0.1:9/"},
         tmp_path / "log",
     )
     yield pod
@@ -51,7 +51,7 @@ def deliver(pod: pods.Pod) -> broker.Answer:
     return pod.send("POST", "/", body, headers)
 
 
-def test_a_function_that_starts_without_a_database_asks_for_patience_and_works_once_there_is_one(
+def test_a_function_responds_503_while_the_database_is_down_and_recovers(
     artifacts: pods.Pod, store: database.Database, postgresql_server: postgresql.Server
 ) -> None:
     store.close()
@@ -60,8 +60,8 @@ def test_a_function_that_starts_without_a_database_asks_for_patience_and_works_o
     artifacts.wait()
     for path, method in (("/metrics", "GET"), ("/openapi.json", "GET")):
         assert artifacts.send(method, path).status == 200
-    refused = deliver(artifacts)
-    assert (refused.status, b"the database cannot serve this now" in refused.body) == (503, True)
+    response = deliver(artifacts)
+    assert (response.status, b"the database cannot serve this now" in response.body) == (503, True)
     postgresql_server.start()
     assert deliver(artifacts).status == 200
     postgresql_server.stop()
@@ -74,80 +74,80 @@ def test_a_function_that_starts_without_a_database_asks_for_patience_and_works_o
 _WAITING = sqlalchemy.text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'")
 
 
-class Slowly:
-    """Delivers the event while another holds the database's turn; `answer` is what came of it."""
+class BlockedDelivery:
+    """Delivers the event while the database is locked; `response` is the result."""
 
     def __init__(self, pod: pods.Pod) -> None:
-        self.answer: broker.Answer | None = None
+        self.response: broker.Answer | None = None
         self._thread = threading.Thread(target=self._deliver, args=(pod,))
         self._thread.start()
 
     def _deliver(self, pod: pods.Pod) -> None:
         try:
-            self.answer = deliver(pod)
+            self.response = deliver(pod)
         except urllib3.exceptions.HTTPError:
-            self.answer = None
+            self.response = None
 
-    def ended(self) -> broker.Answer | None:
+    def result(self) -> broker.Answer | None:
         self._thread.join()
-        return self.answer
+        return self.response
 
 
 def waiting(store: database.Database) -> Callable[[], bool]:
-    """Whether a writer waits for its turn."""
+    """Whether a writer waits for the lock."""
 
-    def look() -> bool:
+    def is_waiting() -> bool:
         with store.engine.connect() as connection:
             return bool(connection.execute(_WAITING).scalar())
 
-    return look
+    return is_waiting
 
 
 @contextlib.contextmanager
-def handling(artifacts: pods.Pod, store: database.Database) -> Iterator[Slowly]:
-    """The process runs and handles the event; it can go on when this ends."""
+def handling(artifacts: pods.Pod, store: database.Database) -> Iterator[BlockedDelivery]:
+    """The process handles the event, blocked until the end of the block."""
     artifacts.start()
     artifacts.wait()
     with store.write() as session:
         session.connection()
-        delivery = Slowly(artifacts)
+        delivery = BlockedDelivery(artifacts)
         wait_until(waiting(store), "the event to be handled")
         yield delivery
 
 
-def test_what_is_handled_when_a_process_is_asked_to_end_is_answered_first(artifacts: pods.Pod, store: database.Database) -> None:
+def test_sigterm_lets_a_process_finish_its_request(artifacts: pods.Pod, store: database.Database) -> None:
     with handling(artifacts, store) as delivery:
         artifacts.terminate()
         with pytest.raises(subprocess.TimeoutExpired):
-            artifacts.ended(1)
-    answer = delivery.ended()
-    assert answer is not None and answer.status == 200, artifacts.log.read_text()
-    assert artifacts.ended(PATIENCE) == 0
+            artifacts.exit_code(1)
+    response = delivery.result()
+    assert response is not None and response.status == 200, artifacts.log.read_text()
+    assert artifacts.exit_code(PATIENCE) == 0
     assert endpoint.count(store, artifact_rows.Artifact) == 1
 
 
-def test_what_a_killed_process_was_handling_is_done_once_when_it_is_told_again(artifacts: pods.Pod, store: database.Database) -> None:
+def test_a_redelivered_event_of_a_killed_process_has_one_effect(artifacts: pods.Pod, store: database.Database) -> None:
     with handling(artifacts, store) as delivery:
         artifacts.kill()
-        assert delivery.ended() is None
+        assert delivery.result() is None
         artifacts.start()
-        again = Slowly(artifacts)
+        again = BlockedDelivery(artifacts)
         artifacts.wait()
-    answer = again.ended()
-    # Refused while it started, or taken.
-    assert answer is None or answer.status == 200
+    response = again.result()
+    # Connection refused during the start, or accepted.
+    assert response is None or response.status == 200
     first, second = deliver(artifacts), deliver(artifacts)
     assert (first.status, first.body) == (second.status, second.body) == (200, second.body)
     assert endpoint.count(store, artifact_rows.Artifact) == 1
 
 
-def test_a_process_that_is_asked_to_end_does_not_wait_for_ever(artifacts: pods.Pod, store: database.Database) -> None:
+def test_the_graceful_timeout_limits_the_shutdown(artifacts: pods.Pod, store: database.Database) -> None:
     artifacts.arguments = ("--graceful-timeout", "1")
     with handling(artifacts, store) as delivery:
         artifacts.terminate()
-        artifacts.ended(PATIENCE)
-        # It gives no answer, so the broker tells the event again.
-        assert delivery.ended() is None
+        artifacts.exit_code(PATIENCE)
+        # Without a response, the broker redelivers the event.
+        assert delivery.result() is None
     assert endpoint.count(store, artifact_rows.Artifact) == 0
     artifacts.start()
     artifacts.wait()

@@ -1,4 +1,4 @@
-"""Engines under test, plans for them, and the state that their events add up to."""
+"""Engines under test, plans for them, and the state that results from their events."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def make_plan(
 
 
 @dataclass
-class Folded:
-    """What the events of a run say when they are applied one after the other, as `run_tracker` does it."""
+class RunProgress:
+    """The state of a run and its steps after its events, applied one by one as in `run_tracker`."""
 
     run: runs.Progress = field(default_factory=runs.Progress)
     steps: dict[str, runs.Progress] = field(default_factory=dict)
@@ -78,25 +78,25 @@ class Folded:
         return {name: progress.state for name, progress in self.steps.items()}
 
 
-def fold(told: Iterable[events.Event]) -> Folded:
-    """Apply events in the order given. Every one of them must be understood."""
-    folded = Folded()
-    for event in told:
-        seen = observe(event)
-        assert seen is not None, event
-        for name in seen.skipped:
-            skipped = runs.Observation(seen.run_id, name, "skipped", seen.time)
-            folded.steps[name] = runs.advance(folded.steps.get(name, runs.Progress()), skipped)
-        if seen.step is None:
-            folded.run = runs.advance(folded.run, seen)
+def fold(reported: Iterable[events.Event]) -> RunProgress:
+    """Apply events in the given order. Each event must yield an observation."""
+    progress = RunProgress()
+    for event in reported:
+        observation = observe(event)
+        assert observation is not None, event
+        for name in observation.skipped:
+            skipped = runs.Observation(observation.run_id, name, "skipped", observation.time)
+            progress.steps[name] = runs.advance(progress.steps.get(name, runs.Progress()), skipped)
+        if observation.step is None:
+            progress.run = runs.advance(progress.run, observation)
         else:
-            folded.steps[seen.step] = runs.advance(folded.steps.get(seen.step, runs.Progress()), seen)
-    folded.run = dataclasses.replace(folded.run, cause=runs.blame(folded.run.cause, folded.steps))
-    return folded
+            progress.steps[observation.step] = runs.advance(progress.steps.get(observation.step, runs.Progress()), observation)
+    progress.run = dataclasses.replace(progress.run, cause=runs.blame(progress.run.cause, progress.steps))
+    return progress
 
 
 class Inbox:
-    """Receives events."""
+    """Collects events."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -108,52 +108,53 @@ class Inbox:
             self._changed.notify_all()
 
     def of(self, run_id: str) -> list[events.Event]:
-        """The events about one run, in the order in which they came."""
+        """The events of one run, in order of arrival."""
         with self._changed:
-            return [event for event in self._events if (seen := observe(event)) and seen.run_id == run_id]
+            return [event for event in self._events if (observation := observe(event)) and observation.run_id == run_id]
 
-    def wait(self, run_id: str, condition: Callable[[Folded], bool]) -> Folded:
-        """Wait until the events add up to what the condition asks for."""
+    def wait(self, run_id: str, condition: Callable[[RunProgress], bool]) -> RunProgress:
+        """Wait until the state that results from the events meets the condition."""
         deadline = time.monotonic() + PATIENCE
         with self._changed:
-            while not condition(folded := fold(self.of(run_id))):
+            while not condition(progress := fold(self.of(run_id))):
                 if not self._changed.wait(deadline - time.monotonic()):
-                    raise AssertionError(f"still not so after {PATIENCE:g} s: {folded}")
-            return folded
+                    raise AssertionError(f"the condition does not hold after {PATIENCE:g} s: {progress}")
+            return progress
 
-    def finished(self, run_id: str) -> Folded:
-        """Wait for the run's end."""
-        return self.wait(run_id, lambda folded: folded.run.state in runs.FINISHED)
+    def finished(self, run_id: str) -> RunProgress:
+        """Wait for the end of the run."""
+        return self.wait(run_id, lambda progress: progress.run.state in runs.FINISHED)
 
 
 @dataclass(frozen=True)
 class UnderTest:
-    """An engine, where its events arrive, an image whose scripts it runs, and the folder where it keeps things, if it has one.
+    """An engine, the inbox of its events, an image that runs scripts, and the folder of its state, if it has one.
 
-    `beat` is how many seconds something has to last to be noticed. `quotes` says that causes hold the last words of a step: Tekton's do not.
-    `keeps_ended` says that the log of a step outlives its being cancelled or timed out: on Tekton that is a setting of the whole cluster.
+    `delay` is the shortest observable duration in seconds. With `quotes_output`, causes contain the last lines of a step's log (not on
+    Tekton).
+    With `keeps_stopped_logs`, logs of cancelled and timed-out steps stay readable; on Tekton, this is a setting of the cluster.
     """
 
     engine: engines.Engine
     inbox: Inbox
     image: str
     root: Path | None = None
-    beat: float = 1.0
-    quotes: bool = True
-    keeps_ended: bool = True
+    delay: float = 1.0
+    quotes_output: bool = True
+    keeps_stopped_logs: bool = True
 
-    def run(self, planned: plans.Plan, secrets: Mapping[str, str] | None = None) -> Folded:
+    def run(self, plan: plans.Plan, secrets: Mapping[str, str] | None = None) -> RunProgress:
         """Submit the plan and wait for its end."""
-        self.engine.submit(planned, secrets or {})
-        return self.inbox.finished(planned.id)
+        self.engine.submit(plan, secrets or {})
+        return self.inbox.finished(plan.id)
 
-    def log(self, planned: plans.Plan, step: str) -> str:
+    def log(self, plan: plans.Plan, step: str) -> str:
         """The whole log of a step."""
-        return self.engine.logs(planned.id, step).data.decode()
+        return self.engine.logs(plan.id, step).data.decode()
 
 
 def write_checkout(checkout: plans.Checkout, directory: Path) -> None:
-    """A codeset that holds its own commit."""
+    """Write a codeset that contains its own commit."""
     directory.mkdir(exist_ok=True)
     (directory / "commit").write_text(checkout.commit)
 
@@ -162,16 +163,16 @@ def write_checkout(checkout: plans.Checkout, directory: Path) -> None:
 def local_engine(folder: Path, inbox: Inbox | None = None, **options: object) -> Iterator[UnderTest]:
     """A started local engine with its state below `folder`."""
     inbox = inbox or Inbox()
-    made = make_local(folder, inbox.put, **options)
-    made.start()
+    engine = make_local(folder, inbox.put, **options)
+    engine.start()
     try:
-        yield UnderTest(made, inbox, "fuseml.local/shell", folder / "runs")
+        yield UnderTest(engine, inbox, "fuseml.local/shell", folder / "runs")
     finally:
-        made.stop(2.0)
+        engine.stop(2.0)
 
 
 def make_local(folder: Path, emit: Callable[[events.Event], None], **options: object) -> local.LocalEngine:
-    """A local engine that is not started; engines on one folder share the key of their secrets."""
+    """A local engine, not started; engines on one folder share the key of their secrets."""
     folder.mkdir(parents=True, exist_ok=True)
     key = folder / "key"
     if not key.exists():
@@ -189,14 +190,14 @@ def make_local(folder: Path, emit: Callable[[events.Event], None], **options: ob
 
 
 def tekton_engine(folder: Path) -> contextlib.AbstractContextManager[UnderTest]:
-    """A tekton engine on the cluster that KUBECONFIG names; without one the test is skipped."""
-    from tests.contract import on_cluster  # it is made of what stands here
+    """A Tekton engine on the cluster of KUBECONFIG; skips the test without a cluster."""
+    from tests.contract import on_cluster  # on_cluster imports this module
 
     return on_cluster.tekton_engine(folder)
 
 
 ENGINES: dict[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {"local": local_engine, "tekton": tekton_engine}
-"""How to bring up each engine, given an empty folder."""
+"""Engine -> context manager that starts it in an empty folder."""
 
 PARAMS = [pytest.param("local"), pytest.param("tekton", marks=pytest.mark.cluster)]
-"""The engines for a fixture's `params`."""
+"""The engines, as `params` of a fixture."""

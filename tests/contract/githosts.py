@@ -1,4 +1,4 @@
-"""The git hosts under test: the embedded one, a small Gitea, and the Gitea whose program FUSEML_GITEA names."""
+"""The git hosts under test: the embedded one, the fake Gitea, and the real Gitea of the program FUSEML_GITEA."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ SECRET = "s3cret-of-the-codeset"
 
 @dataclass
 class UnderTest:
-    """A git host, and everything that it told by webhooks."""
+    """A git host and its webhook deliveries."""
 
     host: githosts.GitHost
     deliveries: Sequence[Delivery]
     secrets: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def register(self, codeset: str, *, secret: str = SECRET, password: str = PASSWORD) -> str:
-        """A repository of project `demo` as `codesets` makes it; returns the URL to push to."""
+        """Create a repository of project `demo` as the function `codesets` does; returns the URL for pushes."""
         self.host.create_repository("demo", codeset)
         self.sign(codeset, secret)
-        username = self.host.admit("demo", codeset, password)
+        username = self.host.grant_push("demo", codeset, password)
         return self.host.clone_url("demo", codeset).replace("://", f"://{username}:{password}@")
 
     def sign(self, codeset: str, secret: str) -> None:
@@ -49,29 +49,29 @@ class UnderTest:
         self.host.sign_webhooks("demo", codeset, secret)
 
     def pushes(self, codeset: str, secret: str, count: int) -> list[Push]:
-        """The pushes to the codeset that were told, once there are `count`; all its deliveries are signed with `secret`."""
+        """The delivered pushes to the codeset, once there are `count`; checks that all its deliveries are signed with `secret`."""
         wait_until(lambda: len(self._pushes(codeset, secret)) >= count, lambda: f"{count} pushes, not {self._pushes(codeset, secret)}")
         return self._pushes(codeset, secret)
 
     def _pushes(self, codeset: str, secret: str) -> list[Push]:
-        # Gitea delivers when it likes: what other tests had it tell may still come.
+        # Gitea delivers asynchronously: deliveries of other tests may still arrive.
         own = [(headers, body) for headers, body in list(self.deliveries) if json.loads(body)["repository"]["name"] == codeset]
         for headers, body in own:
             verify(secret, headers, body)
-        read = [read_push(decode(headers, body)) for headers, body in own]
-        return [push for push in read if isinstance(push, Push)]
+        parsed = [read_push(decode(headers, body)) for headers, body in own]
+        return [push for push in parsed if isinstance(push, Push)]
 
 
 @contextlib.contextmanager
 def embedded_host(folder: Path) -> Iterator[UnderTest]:
-    """The git host of `fuseml up`, whose server is told passwords and secrets by a table."""
+    """The git host of `fuseml up`, with passwords and secrets from a table."""
     passwords: dict[tuple[str, str], str] = {}
     deliveries: list[Delivery] = []
     application: dict[str, Any] = {"/git": exceptions.NotFound()}
     with gitea.listening(dispatcher.DispatcherMiddleware(exceptions.NotFound(), application)) as server:
         root = folder / "host"
         root.mkdir()
-        host = _Remembering(root, f"http://127.0.0.1:{server.port}/git", passwords)
+        host = _HostWithPasswords(root, f"http://127.0.0.1:{server.port}/git", passwords)
         under_test = UnderTest(host, deliveries)
 
         def deliver(delivery: payload.Delivery) -> None:
@@ -86,21 +86,21 @@ def embedded_host(folder: Path) -> Iterator[UnderTest]:
         yield under_test
 
 
-class _Remembering(embedded.EmbeddedGitHost):
-    """What the server derives from its keys, a test has to be told."""
+class _HostWithPasswords(embedded.EmbeddedGitHost):
+    """Stores the passwords that the server would derive from its keys."""
 
     def __init__(self, root: Path, url: str, passwords: dict[tuple[str, str], str]) -> None:
         super().__init__(root, url)
         self._passwords = passwords
 
-    def admit(self, project: str, codeset: str, password: str) -> str:
+    def grant_push(self, project: str, codeset: str, password: str) -> str:
         self._passwords[project, codeset] = password
-        return super().admit(project, codeset, password)
+        return super().grant_push(project, codeset, password)
 
 
 @contextlib.contextmanager
 def fake_gitea(folder: Path) -> Iterator[UnderTest]:
-    """Our Gitea over the small one."""
+    """The Gitea git host with the fake Gitea."""
     receiver = gitea.Receiver()
     with gitea.fake_gitea(folder / "gitea") as fake, gitea.listening(receiver) as server:
         host = githosts.connect(fake.url, gitea.TOKEN, f"http://127.0.0.1:{server.port}")
@@ -109,7 +109,7 @@ def fake_gitea(folder: Path) -> Iterator[UnderTest]:
 
 @contextlib.contextmanager
 def real_gitea(folder: Path) -> Iterator[UnderTest]:
-    """Our Gitea over the real one. Skips the test where its program is missing."""
+    """The Gitea git host with the real Gitea. Skips the test without its program."""
     program = os.environ.get("FUSEML_GITEA")
     if not program:
         pytest.skip("needs FUSEML_GITEA, the path of the gitea program")
@@ -135,10 +135,10 @@ def _running(program: str, folder: Path) -> Iterator[tuple[str, str]]:
     run("migrate")
     account = ["--username", "keeper", "--password", "keeper-of-the-keys", "--email", "keeper@fuseml.invalid"]
     run("admin", "user", "create", "--admin", *account, "--must-change-password=false")
-    # The scopes that the setting's description asks for, and no others.
+    # Exactly the scopes that the description of the setting requires.
     scopes = "write:admin,write:organization,write:repository,read:user"
-    told = run("admin", "user", "generate-access-token", "--username", "keeper", "--token-name", "fuseml", "--scopes", scopes, "--raw")
-    token = told.split()[-1]
+    output = run("admin", "user", "generate-access-token", "--username", "keeper", "--token-name", "fuseml", "--scopes", scopes, "--raw")
+    token = output.split()[-1]
     with (home / "server.log").open("wb") as log:
         process = subprocess.Popen([program, "--config", str(configuration), "web"], env=environment, stdout=log, stderr=log)
     try:

@@ -1,4 +1,4 @@
-"""A process that hosts a local engine until it is killed: `python -m tests.contract.host FOLDER [PLAN.json]`."""
+"""A process that runs a local engine until it is killed: `python -m tests.contract.host FOLDER [PLAN.json]`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def main() -> None:
     engine = engines.make_local(Path(sys.argv[1]), lambda event: None)
     engine.start()
     if len(sys.argv) > 2:
-        planned = plans.Plan.model_validate_json(Path(sys.argv[2]).read_text())
-        engine.submit(planned, {part.ref: "host-secret-4711" for part in plans.secret_refs(planned)})
+        plan = plans.Plan.model_validate_json(Path(sys.argv[2]).read_text())
+        engine.submit(plan, {part.ref: "host-secret-4711" for part in plans.secret_refs(plan)})
     print("ready", flush=True)
     threading.Event().wait()
 

@@ -1,4 +1,4 @@
-"""What is deployed: every object that a kustomization of ours names, and the services of the functions."""
+"""The deployed objects: all objects of FuseML's kustomizations, and the services of the functions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def documents(path: pathlib.Path) -> list[Object]:
 
 
 def manifests() -> Iterator[tuple[str, Object]]:
-    """Every object that a kustomization of ours names, with the file that it is in."""
+    """All objects of FuseML's kustomizations, each with its file."""
     for folder in KUSTOMIZATIONS:
         for resource in documents(ROOT / folder / "kustomization.yaml")[0].get("resources", ()):
             path = ROOT / folder / resource
@@ -36,13 +36,13 @@ MANIFESTS = list(manifests())
 
 
 def service(function: catalog.Function) -> Object:
-    (found,) = documents(SERVICES / f"{function.service}.yaml")
-    return found
+    (document,) = documents(SERVICES / f"{function.service}.yaml")
+    return document
 
 
 def container(function: catalog.Function) -> Object:
-    found: Object = service(function)["spec"]["template"]["spec"]["containers"][0]
-    return found
+    first: Object = service(function)["spec"]["template"]["spec"]["containers"][0]
+    return first
 
 
 def each_function(test: Any) -> Any:

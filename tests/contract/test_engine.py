@@ -1,4 +1,4 @@
-"""What every engine must do, whatever it executes steps with."""
+"""The contract of engines, independent of how they execute steps."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from tests.waiting import wait_until
 
 
 @pytest.fixture(params=engines.PARAMS)
-def under(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UnderTest]:
-    with engines.ENGINES[request.param](tmp_path) as started:
-        yield started
+def under_test(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UnderTest]:
+    with engines.ENGINES[request.param](tmp_path) as engine:
+        yield engine
 
 
 RESULT = 'printf "%s\\n" "$VALUE" > "$FUSEML_ENV_RESULTS/value"'
 
 
-def test_outputs_are_passed_on_and_become_the_outputs_of_the_run(under: UnderTest) -> None:
-    first = engines.shell("first", RESULT, image=under.image, outputs=["value"], env={"VALUE": "héllo wörld"})
+def test_outputs_are_passed_on_and_become_the_outputs_of_the_run(under_test: UnderTest) -> None:
+    first = engines.shell("first", RESULT, image=under_test.image, outputs=["value"], env={"VALUE": "héllo wörld"})
     second = engines.shell(
         "second",
         RESULT,
-        image=under.image,
+        image=under_test.image,
         outputs=["value"],
         needs=("first",),
         env={"VALUE": (*plans.text("<"), *engines.out("first", "value"), *plans.text(">"))},
     )
-    planned = engines.make_plan(first, second, outputs={"greeting": engines.out("second", "value")})
-    ended = under.run(planned)
-    assert ended.run.state == "succeeded"
-    assert ended.steps["first"].outputs == {"value": "héllo wörld"}
-    assert ended.run.outputs == {"greeting": "<héllo wörld>"}
-    assert ended.steps["second"].attempts == 1
-    assert ended.steps["first"].finished <= ended.steps["second"].started  # type: ignore[operator]
+    plan = engines.make_plan(first, second, outputs={"greeting": engines.out("second", "value")})
+    result = under_test.run(plan)
+    assert result.run.state == "succeeded"
+    assert result.steps["first"].outputs == {"value": "héllo wörld"}
+    assert result.run.outputs == {"greeting": "<héllo wörld>"}
+    assert result.steps["second"].attempts == 1
+    assert result.steps["first"].finished <= result.steps["second"].started  # type: ignore[operator]
 
 
-def test_steps_without_mutual_needs_run_side_by_side_and_a_join_waits_for_both(under: UnderTest) -> None:
-    planned = engines.make_plan(
-        engines.shell("join", "true", image=under.image, needs=("left", "right")),
-        engines.shell("left", "sleep 0.6", image=under.image, needs=("root",)),
-        engines.shell("right", "sleep 0.6", image=under.image, needs=("root",)),
-        engines.shell("root", "true", image=under.image),
+def test_steps_without_mutual_needs_run_side_by_side_and_a_join_waits_for_both(under_test: UnderTest) -> None:
+    plan = engines.make_plan(
+        engines.shell("join", "true", image=under_test.image, needs=("left", "right")),
+        engines.shell("left", "sleep 0.6", image=under_test.image, needs=("root",)),
+        engines.shell("right", "sleep 0.6", image=under_test.image, needs=("root",)),
+        engines.shell("root", "true", image=under_test.image),
     )
-    steps = under.run(planned).steps
+    steps = under_test.run(plan).steps
     assert {progress.state for progress in steps.values()} == {"succeeded"}
     times = {name: (progress.started or "", progress.finished or "") for name, progress in steps.items()}
     assert times["left"][0] < times["right"][1]
@@ -59,262 +59,265 @@ def test_steps_without_mutual_needs_run_side_by_side_and_a_join_waits_for_both(u
     assert times["root"][1] <= min(times["left"][0], times["right"][0])
 
 
-def test_a_failed_step_fails_the_run_with_its_exit_code_and_last_words(under: UnderTest) -> None:
-    planned = engines.make_plan(
-        engines.shell("train", "echo loading; echo; echo 'no such column: price' >&2; exit 3", image=under.image),
-        engines.shell("serve", "true", image=under.image, needs=("train",)),
+def test_a_failed_step_fails_the_run_with_its_exit_code_and_last_output(under_test: UnderTest) -> None:
+    plan = engines.make_plan(
+        engines.shell("train", "echo loading; echo; echo 'no such column: price' >&2; exit 3", image=under_test.image),
+        engines.shell("serve", "true", image=under_test.image, needs=("train",)),
     )
-    ended = under.run(planned)
-    assert (ended.run.state, ended.states) == ("failed", {"train": "failed", "serve": "skipped"})
-    for text in ("train", "code 3", *(["no such column: price"] if under.quotes else [])):
-        assert text in (ended.run.cause or "")
-    assert "code 3" in (ended.steps["train"].cause or "")
+    result = under_test.run(plan)
+    assert (result.run.state, result.states) == ("failed", {"train": "failed", "serve": "skipped"})
+    for text in ("train", "code 3", *(["no such column: price"] if under_test.quotes_output else [])):
+        assert text in (result.run.cause or "")
+    assert "code 3" in (result.steps["train"].cause or "")
 
 
-def test_siblings_of_a_failed_step_finish_and_nothing_new_starts(under: UnderTest) -> None:
-    planned = engines.make_plan(
-        engines.shell("bad", "exit 1", image=under.image),
-        engines.shell("slow", "sleep 0.6", image=under.image),
-        engines.shell("after", "true", image=under.image, needs=("slow",)),
+def test_siblings_of_a_failed_step_finish_and_no_step_starts(under_test: UnderTest) -> None:
+    plan = engines.make_plan(
+        engines.shell("bad", "exit 1", image=under_test.image),
+        engines.shell("slow", "sleep 0.6", image=under_test.image),
+        engines.shell("after", "true", image=under_test.image, needs=("slow",)),
     )
-    ended = under.run(planned)
-    assert (ended.run.state, ended.states) == ("failed", {"bad": "failed", "slow": "succeeded", "after": "skipped"})
+    result = under_test.run(plan)
+    assert (result.run.state, result.states) == ("failed", {"bad": "failed", "slow": "succeeded", "after": "skipped"})
 
 
-def test_a_declared_output_that_is_not_written_fails_the_step_and_is_named(under: UnderTest) -> None:
-    ended = under.run(engines.make_plan(engines.shell("train", "true", image=under.image, outputs=["model"])))
-    assert ended.run.state == "failed"
-    assert "'model'" in (ended.steps["train"].cause or "")
+def test_a_declared_output_that_is_not_written_fails_the_step_and_is_named(under_test: UnderTest) -> None:
+    result = under_test.run(engines.make_plan(engines.shell("train", "true", image=under_test.image, outputs=["model"])))
+    assert result.run.state == "failed"
+    assert "'model'" in (result.steps["train"].cause or "")
 
 
-def test_a_step_that_fails_is_not_blamed_for_what_it_did_not_write(under: UnderTest) -> None:
-    ended = under.run(engines.make_plan(engines.shell("train", "exit 3", image=under.image, outputs=["model"])))
-    assert "code 3" in (ended.steps["train"].cause or "")
+def test_the_cause_of_a_failed_step_is_its_exit_code_and_not_a_missing_output(under_test: UnderTest) -> None:
+    result = under_test.run(engines.make_plan(engines.shell("train", "exit 3", image=under_test.image, outputs=["model"])))
+    assert "code 3" in (result.steps["train"].cause or "")
 
 
 @pytest.mark.parametrize(("count", "character"), [(1490, "x"), (247, "<"), (744, '"')], ids=["plain", "six bytes each", "two bytes each"])
-def test_outputs_are_handed_on_whole_or_refused(under: UnderTest, count: int, character: str) -> None:
+def test_outputs_are_passed_on_completely_or_rejected(under_test: UnderTest, count: int, character: str) -> None:
     script = 'head -c "$COUNT" /dev/zero | tr \'\\0\' "$CHARACTER" > "$FUSEML_ENV_RESULTS/value"'
     plans = [
         engines.make_plan(
-            engines.shell("say", script, image=under.image, outputs=["value"], env={"COUNT": str(count + more), "CHARACTER": character})
+            engines.shell(
+                "say", script, image=under_test.image, outputs=["value"], env={"COUNT": str(count + more), "CHARACTER": character}
+            )
         )
         for more in (0, 20, 100_000)
     ]
-    for planned in plans:
-        under.engine.submit(planned, {})
-    small, large, huge = (under.inbox.finished(planned.id).steps["say"] for planned in plans)
+    for plan in plans:
+        under_test.engine.submit(plan, {})
+    small, large, huge = (under_test.inbox.finished(plan.id).steps["say"] for plan in plans)
     assert (small.state, small.outputs) == ("succeeded", {"value": character * count})
-    for refused in (large, huge):
-        assert (refused.state, refused.outputs) == ("failed", {})
-        assert "outputs are larger than 1.5 KiB together; write the content to an artifact store" in (refused.cause or "")
+    for step in (large, huge):
+        assert (step.state, step.outputs) == ("failed", {})
+        assert "outputs are larger than 1.5 KiB together; write the content to an artifact store" in (step.cause or "")
 
 
-def test_a_step_is_retried_as_often_as_it_may_be(under: UnderTest) -> None:
-    planned = engines.make_plan(engines.shell("flaky", "echo trying; exit 4", image=under.image, retries=2))
-    ended = under.run(planned)
-    assert (ended.run.state, ended.steps["flaky"].attempts) == ("failed", 3)
-    assert under.log(planned, "flaky").count("trying") == 3
+def test_a_failing_step_is_retried_up_to_its_limit(under_test: UnderTest) -> None:
+    plan = engines.make_plan(engines.shell("flaky", "echo trying; exit 4", image=under_test.image, retries=2))
+    result = under_test.run(plan)
+    assert (result.run.state, result.steps["flaky"].attempts) == ("failed", 3)
+    assert under_test.log(plan, "flaky").count("trying") == 3
 
 
-def test_a_retry_that_succeeds_makes_the_step_succeed(under: UnderTest) -> None:
-    # The codeset's files are shared by the steps and attempts of a run.
+def test_a_step_succeeds_when_a_retry_succeeds(under_test: UnderTest) -> None:
+    # The steps and attempts of a run share the files of the codeset.
     checkout = Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="main", commit="a" * 40, path="/project")
-    flaky = engines.shell("flaky", "test -e tried || { touch tried; exit 1; }", image=under.image, retries=3, checkouts=(checkout,))
-    ended = under.run(engines.make_plan(flaky))
-    assert (ended.run.state, ended.steps["flaky"].attempts) == ("succeeded", 2)
+    flaky = engines.shell("flaky", "test -e tried || { touch tried; exit 1; }", image=under_test.image, retries=3, checkouts=(checkout,))
+    result = under_test.run(engines.make_plan(flaky))
+    assert (result.run.state, result.steps["flaky"].attempts) == ("succeeded", 2)
 
 
-def test_steps_share_the_checkout_at_the_planned_commit(under: UnderTest) -> None:
+def test_steps_share_the_checkout_at_the_planned_commit(under_test: UnderTest) -> None:
     checkout = Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="main", commit="b" * 40, path="/project")
-    build = engines.shell("build", "cp commit built", image=under.image, checkouts=(checkout,))
+    build = engines.shell("build", "cp commit built", image=under_test.image, checkouts=(checkout,))
     train = engines.shell(
-        "train", 'cp built "$FUSEML_ENV_RESULTS/it"', image=under.image, checkouts=(checkout,), needs=("build",), outputs=["it"]
+        "train", 'cp built "$FUSEML_ENV_RESULTS/it"', image=under_test.image, checkouts=(checkout,), needs=("build",), outputs=["it"]
     )
-    assert under.run(engines.make_plan(build, train)).steps["train"].outputs == {"it": "b" * 40}
+    assert under_test.run(engines.make_plan(build, train)).steps["train"].outputs == {"it": "b" * 40}
 
 
-def test_a_step_that_takes_too_long_is_ended(under: UnderTest) -> None:
-    ended = under.run(engines.make_plan(engines.shell("slow", "sleep 60", image=under.image, timeout=1)))
-    assert ended.run.state == "failed"
-    assert "timed out after 1 s" in (ended.steps["slow"].cause or "")
-    assert "slow" in (ended.run.cause or "")
+def test_a_step_is_stopped_at_its_timeout(under_test: UnderTest) -> None:
+    result = under_test.run(engines.make_plan(engines.shell("slow", "sleep 60", image=under_test.image, timeout=1)))
+    assert result.run.state == "failed"
+    assert "timed out after 1 s" in (result.steps["slow"].cause or "")
+    assert "slow" in (result.run.cause or "")
 
 
-def test_a_run_that_takes_too_long_is_ended(under: UnderTest) -> None:
-    steps = [engines.shell("one", "sleep 60", image=under.image), engines.shell("two", "true", image=under.image, needs=("one",))]
-    ended = under.run(engines.make_plan(*steps, timeout=1))
-    assert (ended.run.state, ended.states) == ("failed", {"one": "cancelled", "two": "skipped"})
-    assert "timed out after 1 s" in (ended.run.cause or "")
+def test_a_run_is_stopped_at_its_timeout(under_test: UnderTest) -> None:
+    steps = [engines.shell("one", "sleep 60", image=under_test.image), engines.shell("two", "true", image=under_test.image, needs=("one",))]
+    result = under_test.run(engines.make_plan(*steps, timeout=1))
+    assert (result.run.state, result.states) == ("failed", {"one": "cancelled", "two": "skipped"})
+    assert "timed out after 1 s" in (result.run.cause or "")
 
 
 @pytest.mark.parametrize(
     ("operator", "values", "state"), [("in", ["yes", "on"], "succeeded"), ("notin", ["yes"], "skipped"), ("in", ["no"], "skipped")]
 )
-def test_a_condition_decides_whether_a_step_runs(under: UnderTest, operator: str, values: list[str], state: str) -> None:
+def test_a_condition_decides_whether_a_step_runs(under_test: UnderTest, operator: str, values: list[str], state: str) -> None:
     condition = {"input": engines.out("ask", "value"), "operator": operator, "values": [plans.text(value) for value in values]}
-    planned = engines.make_plan(
-        engines.shell("ask", RESULT, image=under.image, outputs=["value"], env={"VALUE": "yes"}),
-        engines.shell("deploy", RESULT, image=under.image, outputs=["value"], env={"VALUE": "url"}, needs=("ask",), when=(condition,)),
-        engines.shell("announce", "true", image=under.image, needs=("deploy",)),
+    plan = engines.make_plan(
+        engines.shell("ask", RESULT, image=under_test.image, outputs=["value"], env={"VALUE": "yes"}),
+        engines.shell("deploy", RESULT, image=under_test.image, outputs=["value"], env={"VALUE": "url"}, needs=("ask",), when=(condition,)),
+        engines.shell("announce", "true", image=under_test.image, needs=("deploy",)),
         outputs={"url": engines.out("deploy", "value")},
     )
-    ended = under.run(planned)
-    assert (ended.run.state, ended.states) == ("succeeded", {"ask": "succeeded", "deploy": state, "announce": state})
-    assert ended.run.outputs == ({"url": "url"} if state == "succeeded" else {})
+    result = under_test.run(plan)
+    assert (result.run.state, result.states) == ("succeeded", {"ask": "succeeded", "deploy": state, "announce": state})
+    assert result.run.outputs == ({"url": "url"} if state == "succeeded" else {})
 
 
-def test_cancelling_ends_the_running_step_and_starts_nothing_more(under: UnderTest) -> None:
-    planned = engines.make_plan(
-        engines.shell("long", "echo working; sleep 60", image=under.image),
-        engines.shell("next", "true", image=under.image, needs=("long",)),
+def test_cancelling_stops_the_running_step_and_starts_no_other(under_test: UnderTest) -> None:
+    plan = engines.make_plan(
+        engines.shell("long", "echo working; sleep 60", image=under_test.image),
+        engines.shell("next", "true", image=under_test.image, needs=("long",)),
     )
-    under.engine.submit(planned, {})
-    wait_until(lambda: "working" in under.log(planned, "long"), "the step to work")
-    under.engine.cancel(planned.id, "superseded by a newer commit")
-    ended = under.inbox.finished(planned.id)
-    assert (ended.run.state, ended.states) == ("cancelled", {"long": "cancelled", "next": "skipped"})
-    assert "superseded by a newer commit" in (ended.run.cause or "")
+    under_test.engine.submit(plan, {})
+    wait_until(lambda: "working" in under_test.log(plan, "long"), "the expected state")
+    under_test.engine.cancel(plan.id, "superseded by a newer commit")
+    result = under_test.inbox.finished(plan.id)
+    assert (result.run.state, result.states) == ("cancelled", {"long": "cancelled", "next": "skipped"})
+    assert "superseded by a newer commit" in (result.run.cause or "")
 
 
 @pytest.mark.parametrize("end", ["its own timeout", "the timeout of the run", "cancelled"])
-def test_the_log_of_a_step_that_was_ended_can_still_be_read(under: UnderTest, end: str) -> None:
-    if not under.keeps_ended:
-        pytest.skip("needs keep-pod-on-cancel in Tekton's feature-flags, as infra/integrations/tekton sets it")
-    seconds = round(4 * under.beat)
-    step = engines.shell("long", "echo working; sleep 60", image=under.image, timeout=seconds if end == "its own timeout" else None)
-    planned = engines.make_plan(step, timeout=seconds if end == "the timeout of the run" else None)
-    under.engine.submit(planned, {})
-    wait_until(lambda: "working" in under.log(planned, "long"), "the step to work")
+def test_the_log_of_a_stopped_step_stays_readable(under_test: UnderTest, end: str) -> None:
+    if not under_test.keeps_stopped_logs:
+        pytest.skip("needs keep-pod-on-cancel in Tekton's feature flags, which infra/integrations/tekton sets")
+    seconds = round(4 * under_test.delay)
+    step = engines.shell("long", "echo working; sleep 60", image=under_test.image, timeout=seconds if end == "its own timeout" else None)
+    plan = engines.make_plan(step, timeout=seconds if end == "the timeout of the run" else None)
+    under_test.engine.submit(plan, {})
+    wait_until(lambda: "working" in under_test.log(plan, "long"), "the expected state")
     if end == "cancelled":
-        under.engine.cancel(planned.id, "superseded by a newer commit")
-    assert under.inbox.finished(planned.id).run.state in ("failed", "cancelled")
-    chunk = under.engine.logs(planned.id, "long")
+        under_test.engine.cancel(plan.id, "superseded by a newer commit")
+    assert under_test.inbox.finished(plan.id).run.state in ("failed", "cancelled")
+    chunk = under_test.engine.logs(plan.id, "long")
     assert chunk.complete
     assert chunk.data.startswith(b"working\n")
 
 
-def test_cancelling_a_finished_or_unknown_run_does_nothing(under: UnderTest) -> None:
-    planned = engines.make_plan(engines.shell("one", "true", image=under.image))
-    under.run(planned)
-    under.engine.cancel(planned.id, "too late")
-    under.engine.cancel("0123456789abcdef", "never was")
-    assert engines.fold(under.engine.observe(planned.id)).run.state == "succeeded"
-    assert under.engine.observe("0123456789abcdef") == []
+def test_cancelling_a_finished_or_unknown_run_does_nothing(under_test: UnderTest) -> None:
+    plan = engines.make_plan(engines.shell("one", "true", image=under_test.image))
+    under_test.run(plan)
+    under_test.engine.cancel(plan.id, "too late")
+    under_test.engine.cancel("0123456789abcdef", "never was")
+    assert engines.fold(under_test.engine.observe(plan.id)).run.state == "succeeded"
+    assert under_test.engine.observe("0123456789abcdef") == []
 
 
-def test_submitting_a_plan_again_changes_nothing(under: UnderTest) -> None:
-    planned = engines.make_plan(engines.shell("once", "echo once", image=under.image))
+def test_submitting_a_plan_again_changes_nothing(under_test: UnderTest) -> None:
+    plan = engines.make_plan(engines.shell("once", "echo once", image=under_test.image))
     for _ in range(3):
-        under.engine.submit(planned, {})
-    under.inbox.finished(planned.id)
-    under.engine.submit(planned, {})
+        under_test.engine.submit(plan, {})
+    under_test.inbox.finished(plan.id)
+    under_test.engine.submit(plan, {})
     time.sleep(0.1)
-    assert under.log(planned, "once") == "once\n"
-    identities = [(event.source, event.id) for event in under.inbox.of(planned.id)]
+    assert under_test.log(plan, "once") == "once\n"
+    identities = [(event.source, event.id) for event in under_test.inbox.of(plan.id)]
     assert len(identities) == len(set(identities))
 
 
-def test_logs_can_be_read_from_any_offset_while_the_step_runs(under: UnderTest) -> None:
-    planned = engines.make_plan(engines.shell("talk", f"echo one; echo two >&2; sleep {under.beat}; echo three", image=under.image))
-    under.engine.submit(planned, {})
-    wait_until(lambda: under.log(planned, "talk") == "one\ntwo\n", "the first lines")
-    assert not under.engine.logs(planned.id, "talk").complete
-    under.inbox.finished(planned.id)
+def test_logs_can_be_read_from_any_offset_while_the_step_runs(under_test: UnderTest) -> None:
+    plan = engines.make_plan(engines.shell("talk", f"echo one; echo two >&2; sleep {under_test.delay}; echo three", image=under_test.image))
+    under_test.engine.submit(plan, {})
+    wait_until(lambda: under_test.log(plan, "talk") == "one\ntwo\n", "the expected state")
+    assert not under_test.engine.logs(plan.id, "talk").complete
+    under_test.inbox.finished(plan.id)
     pieces, offset, complete = [], 0, False
     while not complete:
-        chunk = under.engine.logs(planned.id, "talk", offset, limit=5)
+        chunk = under_test.engine.logs(plan.id, "talk", offset, limit=5)
         assert len(chunk.data) <= 5
         pieces.append(chunk.data)
         offset, complete = chunk.next_offset, chunk.complete
     assert b"".join(pieces) == b"one\ntwo\nthree\n"
 
 
-def test_logs_of_what_is_not_there_are_not_found(under: UnderTest) -> None:
-    planned = engines.make_plan(engines.shell("one", "true", image=under.image))
-    under.run(planned)
+def test_logs_of_unknown_runs_and_steps_raise_not_found(under_test: UnderTest) -> None:
+    plan = engines.make_plan(engines.shell("one", "true", image=under_test.image))
+    under_test.run(plan)
     with pytest.raises(errors.NotFoundError):
-        under.engine.logs(planned.id, "two")
+        under_test.engine.logs(plan.id, "two")
     with pytest.raises(errors.NotFoundError):
-        under.engine.logs("0123456789abcdef", "one")
+        under_test.engine.logs("0123456789abcdef", "one")
 
 
-def test_a_step_that_never_ran_has_an_empty_complete_log(under: UnderTest) -> None:
-    planned = engines.make_plan(
-        engines.shell("bad", "exit 1", image=under.image), engines.shell("never", "true", image=under.image, needs=("bad",))
+def test_a_step_that_never_ran_has_an_empty_complete_log(under_test: UnderTest) -> None:
+    plan = engines.make_plan(
+        engines.shell("bad", "exit 1", image=under_test.image), engines.shell("never", "true", image=under_test.image, needs=("bad",))
     )
-    under.run(planned)
-    chunk = under.engine.logs(planned.id, "never")
+    under_test.run(plan)
+    chunk = under_test.engine.logs(plan.id, "never")
     assert (chunk.data, chunk.complete) == (b"", True)
 
 
-def test_a_finished_run_can_be_forgotten_and_no_other(under: UnderTest) -> None:
-    planned = engines.make_plan(engines.shell("one", f"echo one; sleep {under.beat}", image=under.image))
-    under.engine.submit(planned, {})
-    wait_until(lambda: under.log(planned, "one") == "one\n", "the first line")
+def test_only_a_finished_run_can_be_forgotten(under_test: UnderTest) -> None:
+    plan = engines.make_plan(engines.shell("one", f"echo one; sleep {under_test.delay}", image=under_test.image))
+    under_test.engine.submit(plan, {})
+    wait_until(lambda: under_test.log(plan, "one") == "one\n", "the expected state")
     with pytest.raises(errors.ConflictError, match="has not finished"):
-        under.engine.forget(planned.id)
-    under.inbox.finished(planned.id)
-    under.engine.forget(planned.id)
-    wait_until(lambda: under.engine.observe(planned.id) == [], "the run to be forgotten")
+        under_test.engine.forget(plan.id)
+    under_test.inbox.finished(plan.id)
+    under_test.engine.forget(plan.id)
+    wait_until(lambda: under_test.engine.observe(plan.id) == [], "the expected state")
     with pytest.raises(errors.NotFoundError):
-        under.engine.logs(planned.id, "one")
-    under.engine.forget(planned.id)
-    under.engine.forget("0123456789abcdef")
+        under_test.engine.logs(plan.id, "one")
+    under_test.engine.forget(plan.id)
+    under_test.engine.forget("0123456789abcdef")
 
 
-def test_a_secret_reaches_the_environment_of_the_step_and_nothing_else(under: UnderTest) -> None:
+def test_a_secret_appears_only_in_the_environment_of_the_step(under_test: UnderTest) -> None:
     canary = "canary-7f3a9c51e2"
     key = engines.secret("AWS_SECRET_ACCESS_KEY")
     user = engines.shell(
         "user",
         'test "$KEY" = "key=$EXPECTED" && printf %s "${#KEY}" > "$FUSEML_ENV_RESULTS/length"; sleep 0.5',
-        image=under.image,
+        image=under_test.image,
         outputs=["length"],
         env={"KEY": (*plans.text("key="), key), "EXPECTED": (key,)},
     )
-    printing = engines.shell("printing", 'echo "the key is $KEY."; exit 1', image=under.image, env={"KEY": (key,)}, needs=("user",))
-    planned = engines.make_plan(user, printing)
-    under.engine.submit(planned, {key.ref: canary})
-    under.inbox.wait(planned.id, lambda folded: "user" in folded.steps)
+    printing = engines.shell("printing", 'echo "the key is $KEY."; exit 1', image=under_test.image, env={"KEY": (key,)}, needs=("user",))
+    plan = engines.make_plan(user, printing)
+    under_test.engine.submit(plan, {key.ref: canary})
+    under_test.inbox.wait(plan.id, lambda progress: "user" in progress.steps)
     time.sleep(0.2)
-    assert canary not in everything_below(under.root)
-    ended = under.inbox.finished(planned.id)
-    assert ended.steps["user"].outputs == {"length": str(len("key=" + canary))}
-    assert under.log(planned, "printing") == "the key is <hidden>.\n"
-    wait_until(lambda: canary not in everything_below(under.root), "the secrets to be removed")
-    assert canary not in repr([under.inbox.of(planned.id), under.engine.observe(planned.id)])
+    assert canary not in contents_of(under_test.root)
+    result = under_test.inbox.finished(plan.id)
+    assert result.steps["user"].outputs == {"length": str(len("key=" + canary))}
+    assert under_test.log(plan, "printing") == "the key is <hidden>.\n"
+    wait_until(lambda: canary not in contents_of(under_test.root), "the expected state")
+    assert canary not in repr([under_test.inbox.of(plan.id), under_test.engine.observe(plan.id)])
 
 
-def test_what_is_observed_is_what_was_told(under: UnderTest) -> None:
-    planned = engines.make_plan(
-        engines.shell("flaky", "exit 1", image=under.image, retries=1), engines.shell("next", "true", image=under.image, needs=("flaky",))
+def test_observed_events_equal_the_emitted_events(under_test: UnderTest) -> None:
+    plan = engines.make_plan(
+        engines.shell("flaky", "exit 1", image=under_test.image, retries=1),
+        engines.shell("next", "true", image=under_test.image, needs=("flaky",)),
     )
-    under.run(planned)
-    told = {(event.source, event.id): event for event in under.inbox.of(planned.id)}
-    observed = {(event.source, event.id): event for event in under.engine.observe(planned.id)}
-    assert observed == {identity: event for identity, event in told.items() if identity in observed}
-    assert engines.fold(observed.values()) == engines.fold(told.values())
+    under_test.run(plan)
+    reported = {(event.source, event.id): event for event in under_test.inbox.of(plan.id)}
+    observed = {(event.source, event.id): event for event in under_test.engine.observe(plan.id)}
+    assert observed == {identity: event for identity, event in reported.items() if identity in observed}
+    assert engines.fold(observed.values()) == engines.fold(reported.values())
 
 
-def test_events_are_typed_and_named_like_those_of_tekton(under: UnderTest) -> None:
-    planned = engines.make_plan(
-        engines.shell("good", "true", image=under.image), engines.shell("bad", "exit 1", image=under.image, needs=("good",))
+def test_events_have_the_types_and_subjects_of_tekton(under_test: UnderTest) -> None:
+    plan = engines.make_plan(
+        engines.shell("good", "true", image=under_test.image), engines.shell("bad", "exit 1", image=under_test.image, needs=("good",))
     )
-    under.run(planned)
-    types = [event.type for event in under.inbox.of(planned.id)]
+    under_test.run(plan)
+    types = [event.type for event in under_test.inbox.of(plan.id)]
     prefix = "dev.tekton.event."
     assert {
         f"{prefix}{name}.v1"
         for name in ("pipelinerun.started", "taskrun.running", "taskrun.successful", "taskrun.failed", "pipelinerun.failed")
     } <= set(types)
-    for event in under.inbox.of(planned.id):
+    for event in under_test.inbox.of(plan.id):
         [body] = event.data.values()
         assert event.source.endswith(f"/{body['metadata']['name']}")
         assert event.subject == body["metadata"]["name"]
         assert "spec" not in body or "env" not in str(body["spec"])
 
 
-def everything_below(root: Path | None) -> str:
+def contents_of(root: Path | None) -> str:
     files = [path for path in root.rglob("*") if path.is_file()] if root else []
     return "".join(path.read_bytes().decode(errors="replace") + str(path) for path in files if path.exists())

@@ -1,4 +1,4 @@
-"""Events may come in any order and more than once; what they add up to must not depend on that."""
+"""The state of a run does not depend on the order and the repetition of its events."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from tests.contract import engines
 
 
 @pytest.fixture(scope="module", params=engines.PARAMS)
-def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[events.Event]]]:
-    """The events of three runs that have everything in them: outputs, a retry, skips, a failure, a cancelled step."""
-    with engines.ENGINES[request.param](tmp_path_factory.mktemp("engine")) as under:
+def reported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[events.Event]]]:
+    """The events of three runs with outputs, a retry, skips, a failure and a cancelled step."""
+    with engines.ENGINES[request.param](tmp_path_factory.mktemp("engine")) as under_test:
         condition = plans.Condition(input=plans.text("a"), values=(plans.text("b"),))
         write = 'echo 1 > "$FUSEML_ENV_RESULTS/o"'
         good = engines.make_plan(
-            engines.shell("make", write, image=under.image, outputs=["o"]),
-            engines.shell("never", "true", image=under.image, when=(condition,)),
-            engines.shell("nor", "true", image=under.image, needs=("never",)),
+            engines.shell("make", write, image=under_test.image, outputs=["o"]),
+            engines.shell("never", "true", image=under_test.image, when=(condition,)),
+            engines.shell("nor", "true", image=under_test.image, needs=("never",)),
             outputs={"o": engines.out("make", "o")},
         )
         bad = engines.make_plan(
-            engines.shell("flaky", "echo no; exit 1", image=under.image, retries=1),
-            engines.shell("next", "true", image=under.image, needs=("flaky",)),
+            engines.shell("flaky", "echo no; exit 1", image=under_test.image, retries=1),
+            engines.shell("next", "true", image=under_test.image, needs=("flaky",)),
         )
-        late = engines.make_plan(engines.shell("slow", "sleep 60", image=under.image), timeout=1)
-        for planned in (good, bad, late):
-            under.engine.submit(planned, {})
+        late = engines.make_plan(engines.shell("slow", "sleep 60", image=under_test.image), timeout=1)
+        for plan in (good, bad, late):
+            under_test.engine.submit(plan, {})
         runs = {}
-        for name, planned in (("good", good), ("bad", bad), ("late", late)):
-            under.inbox.finished(planned.id)
-            runs[name] = under.inbox.of(planned.id)
+        for name, plan in (("good", good), ("bad", bad), ("late", late)):
+            under_test.inbox.finished(plan.id)
+            runs[name] = under_test.inbox.of(plan.id)
         yield runs
 
 
@@ -50,29 +50,29 @@ EXPECTED = {
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 @given(data=st.data())
 @settings(max_examples=60)
-def test_events_in_any_order_and_repeated_add_up_to_the_same_end(
-    told: dict[str, list[events.Event]], name: str, data: st.DataObject
+def test_events_in_any_order_and_with_repeats_lead_to_the_same_state(
+    reported: dict[str, list[events.Event]], name: str, data: st.DataObject
 ) -> None:
-    repeated = told[name] + data.draw(st.lists(st.sampled_from(told[name]), max_size=5))
-    folded = engines.fold(data.draw(st.permutations(repeated)))
-    assert (folded.run.state, folded.states) == EXPECTED[name]
-    assert without_time_of_skip(folded) == without_time_of_skip(engines.fold(told[name]))
+    repeated = reported[name] + data.draw(st.lists(st.sampled_from(reported[name]), max_size=5))
+    progress = engines.fold(data.draw(st.permutations(repeated)))
+    assert (progress.run.state, progress.states) == EXPECTED[name]
+    assert without_skip_times(progress) == without_skip_times(engines.fold(reported[name]))
 
 
-def without_time_of_skip(folded: engines.Folded) -> engines.Folded:
-    # A skipped step has no event of its own: the first event that mentions it gives the time.
-    steps = {name: dataclasses.replace(step, finished=None) if step.state == "skipped" else step for name, step in folded.steps.items()}
-    return engines.Folded(folded.run, steps)
+def without_skip_times(progress: engines.RunProgress) -> engines.RunProgress:
+    # A skipped step has no event of its own; its time is that of the first event that lists it.
+    steps = {name: dataclasses.replace(step, finished=None) if step.state == "skipped" else step for name, step in progress.steps.items()}
+    return engines.RunProgress(progress.run, steps)
 
 
-def test_attempts_and_causes_are_told(told: dict[str, list[events.Event]]) -> None:
-    assert engines.fold(told["bad"]).steps["flaky"].attempts == 2
-    assert "no" in (engines.fold(told["bad"]).steps["flaky"].cause or "")
-    assert engines.fold(told["good"]).run.outputs == {"o": "1"}
+def test_events_contain_attempts_and_causes(reported: dict[str, list[events.Event]]) -> None:
+    assert engines.fold(reported["bad"]).steps["flaky"].attempts == 2
+    assert "no" in (engines.fold(reported["bad"]).steps["flaky"].cause or "")
+    assert engines.fold(reported["good"]).run.outputs == {"o": "1"}
 
 
-def test_states_told_before_the_end_never_move_backward(told: dict[str, list[events.Event]]) -> None:
-    for history in told.values():
+def test_no_event_after_the_end_changes_the_state_of_the_run(reported: dict[str, list[events.Event]]) -> None:
+    for history in reported.values():
         for length in range(1, len(history)):
             before, after = engines.fold(history[:length]), engines.fold(history[: length + 1])
             assert before.run.state not in FINISHED or before.run == after.run

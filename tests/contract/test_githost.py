@@ -1,4 +1,4 @@
-"""What every git host must do, whichever it is: one suite for the embedded one and for Gitea."""
+"""The contract of git hosts, for the embedded git host and for Gitea."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from fuseml.domain import errors
 from fuseml.domain.plans import step_cache
-from tests.component import githost as users
+from tests.component.githost import Clone, run_git
 from tests.contract import githosts
 from tests.contract.githosts import UnderTest
 
@@ -23,16 +23,16 @@ HOSTS: dict[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]]
 
 @pytest.fixture(scope="module", params=list(HOSTS))
 def under_test(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnderTest]:
-    with HOSTS[request.param](tmp_path_factory.mktemp("host")) as running:
-        yield running
+    with HOSTS[request.param](tmp_path_factory.mktemp("host")) as host:
+        yield host
 
 
-def work(under_test: UnderTest, codeset: str, folder: Path) -> users.Clone:
+def work(under_test: UnderTest, codeset: str, folder: Path) -> Clone:
     """A working copy of a new codeset."""
-    return users.Clone.fresh(under_test.register(codeset), folder)
+    return Clone.fresh(under_test.register(codeset), folder)
 
 
-def test_an_empty_repository_has_no_heads_and_stays_as_it_is_when_made_again(under_test: UnderTest, tmp_path: Path) -> None:
+def test_an_empty_repository_has_no_heads_and_creation_is_idempotent(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "again", tmp_path / "work")
     assert under_test.host.heads("demo", "again") == {}
     commit = clone.commit("first", {"train.py": "print(1)\n"})
@@ -41,7 +41,7 @@ def test_an_empty_repository_has_no_heads_and_stays_as_it_is_when_made_again(und
     assert under_test.host.heads("demo", "again") == {"refs/heads/main": commit}
 
 
-def test_heads_are_branches_and_tags_by_the_commit_that_they_stand_for(under_test: UnderTest, tmp_path: Path) -> None:
+def test_heads_map_branches_and_tags_to_their_commits(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "heads", tmp_path / "work")
     first = clone.commit("first", {"a": "1"})
     clone.git("tag", "-a", "v1", "-m", "annotated")
@@ -69,36 +69,36 @@ def test_a_host_records_all_pushes_or_none(under_test: UnderTest, tmp_path: Path
     )
 
 
-def test_the_password_of_a_codeset_opens_this_one_only(under_test: UnderTest, tmp_path: Path) -> None:
+def test_the_password_of_a_codeset_grants_access_to_that_codeset_only(under_test: UnderTest, tmp_path: Path) -> None:
     own = under_test.register("own", password=f"{githosts.PASSWORD}-own")
     under_test.register("other", password=f"{githosts.PASSWORD}-other")
-    clone = users.Clone.fresh(own, tmp_path / "work")
+    clone = Clone.fresh(own, tmp_path / "work")
     clone.commit("first", {"a": "1"})
     assert clone.push("origin", "main").returncode == 0
     assert clone.push(own.replace("/own.git", "/other.git"), "main").returncode != 0
     assert clone.push(own.replace(githosts.PASSWORD, "wrong"), "main").returncode != 0
-    assert users.run_git("ls-remote", under_test.host.clone_url("demo", "own")).returncode != 0
+    assert run_git("ls-remote", under_test.host.clone_url("demo", "own")).returncode != 0
 
 
-def test_a_clone_url_holds_no_credentials(under_test: UnderTest) -> None:
+def test_a_clone_url_contains_no_credentials(under_test: UnderTest) -> None:
     url = under_test.host.clone_url("demo", "any")
     assert url.endswith("/demo/any.git")
     assert "@" not in url
 
 
-def test_a_push_is_told_by_a_signed_webhook(under_test: UnderTest, tmp_path: Path) -> None:
-    clone = work(under_test, "told", tmp_path / "work")
+def test_a_push_is_reported_by_a_signed_webhook(under_test: UnderTest, tmp_path: Path) -> None:
+    clone = work(under_test, "reported", tmp_path / "work")
     first = clone.commit("first", {"train.py": "print(1)\n"})
     clone.git("push", "--quiet", "origin", "main")
-    (push,) = under_test.pushes("told", githosts.SECRET, 1)
-    assert (push.project, push.codeset, push.ref, push.before, push.commit) == ("demo", "told", "refs/heads/main", None, first)
+    (push,) = under_test.pushes("reported", githosts.SECRET, 1)
+    assert (push.project, push.codeset, push.ref, push.before, push.commit) == ("demo", "reported", "refs/heads/main", None, first)
     second = clone.commit("second", {"train.py": "print(2)\n", "new/file": "x"})
     clone.git("push", "--quiet", "origin", "main")
-    push = under_test.pushes("told", githosts.SECRET, 2)[-1]
+    push = under_test.pushes("reported", githosts.SECRET, 2)[-1]
     assert (push.before, push.commit, push.paths, push.message) == (first, second, ("new/file", "train.py"), "second\n")
 
 
-def test_a_new_secret_signs_all_that_follows_and_nothing_is_told_twice(under_test: UnderTest, tmp_path: Path) -> None:
+def test_a_new_secret_signs_later_deliveries_and_each_push_is_delivered_once(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "rotated", tmp_path / "work")
     under_test.register("rotated")
     for _ in range(2):
@@ -109,24 +109,24 @@ def test_a_new_secret_signs_all_that_follows_and_nothing_is_told_twice(under_tes
         assert len(under_test.pushes("rotated", "another-secret", number + 1)) == number + 1
 
 
-def test_an_export_holds_exactly_the_commit(under_test: UnderTest, tmp_path: Path) -> None:
+def test_an_export_contains_exactly_the_commit(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "exported", tmp_path / "work")
     (clone.folder / "run.sh").write_text("#!/bin/sh\n")
     (clone.folder / "run.sh").chmod(0o755)
     (clone.folder / "link").symlink_to("src/model.py")
     (clone.folder / "submodule").mkdir()
     clone.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},submodule")
-    # An archive would leave out the one and write into the other.
+    # git archive would omit the first file and change the second.
     attributes = "src/secret.py export-ignore\nversion.txt export-subst\n"
     files = {"src/model.py": "pass\n", "src/secret.py": "x", "version.txt": "$Format:%H$\n", ".gitattributes": attributes, "ä ö": "umlaut"}
-    dropped = clone.commit("will be dropped", files)
+    unreachable = clone.commit("becomes unreachable", files)
     clone.git("push", "--quiet", "origin", "main")
     clone.git("commit", "--quiet", "--amend", "-m", "rewritten")
     clone.git("push", "--quiet", "--force", "origin", "main")
     out = tmp_path / "out"
-    under_test.host.export("demo", "exported", dropped, out)
-    found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir())
-    assert found == sorted([".fuseml/_org", ".fuseml/_project", "link", "run.sh", *files])
+    under_test.host.export("demo", "exported", unreachable, out)
+    exported = sorted(str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir())
+    assert exported == sorted([".fuseml/_org", ".fuseml/_project", "link", "run.sh", *files])
     assert list((out / "submodule").iterdir()) == []
     assert (out / "link").read_text() == "pass\n"
     assert (out / "version.txt").read_text() == "$Format:%H$\n"
@@ -134,7 +134,7 @@ def test_an_export_holds_exactly_the_commit(under_test: UnderTest, tmp_path: Pat
     assert [(out / ".fuseml" / name).read_text() for name in ("_org", "_project")] == ["demo", "exported"]
 
 
-def test_an_export_writes_nothing_outside_of_its_directory(under_test: UnderTest, tmp_path: Path) -> None:
+def test_an_export_writes_nothing_outside_its_directory(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "escaping", tmp_path / "work")
     (clone.folder / "up").symlink_to("..")
     (clone.folder / "out").symlink_to("up/../secret")
@@ -145,7 +145,7 @@ def test_an_export_writes_nothing_outside_of_its_directory(under_test: UnderTest
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_symlink()]
 
 
-def test_an_export_needs_a_known_commit_and_a_directory_of_its_own(under_test: UnderTest, tmp_path: Path) -> None:
+def test_an_export_requires_a_known_commit_and_an_empty_directory(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "particular", tmp_path / "work")
     commit = clone.commit("first", {"a": "1"})
     clone.git("push", "--quiet", "origin", "main")
@@ -156,7 +156,7 @@ def test_an_export_needs_a_known_commit_and_a_directory_of_its_own(under_test: U
         under_test.host.export("demo", "particular", commit, clone.folder)
 
 
-def test_changed_paths_are_those_that_differ(under_test: UnderTest, tmp_path: Path) -> None:
+def test_changed_paths_are_the_files_that_differ(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "changed", tmp_path / "work")
     before = clone.commit("first", {"kept": "1", "changed": "1", "moved/from": "some text\n", "mode": "x"})
     clone.git("mv", "moved", "elsewhere")
@@ -169,13 +169,13 @@ def test_changed_paths_are_those_that_differ(under_test: UnderTest, tmp_path: Pa
     different = ["changed", "elsewhere/from", "mode", "moved/from", "new/deep/file"]
     assert under_test.host.changed_paths("demo", "changed", before, after) == different
     assert under_test.host.changed_paths("demo", "changed", after, before) == different
-    # Of two branches, what differs, not what one did since they parted.
+    # Two branches are compared directly, not with their merge base.
     assert under_test.host.changed_paths("demo", "changed", after, side) == sorted([*different, "side"])
     assert under_test.host.changed_paths("demo", "changed", after, after) == []
     assert under_test.host.changed_paths("demo", "changed", "1" * 40, after) is None
 
 
-def test_a_digest_changes_with_the_files_that_are_watched_and_with_nothing_else(under_test: UnderTest, tmp_path: Path) -> None:
+def test_a_digest_changes_only_with_the_matched_files(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "watched", tmp_path / "work")
     first = clone.commit("first", {"conda.yaml": "a", "src/deep/model.py": "a", "na\u00efve": "a"})
     code = clone.commit("code", {"src/deep/model.py": "b"})
@@ -190,35 +190,35 @@ def test_a_digest_changes_with_the_files_that_are_watched_and_with_nothing_else(
     builder, trainer = digests("conda.yaml", "requirements.txt"), digests("src/**")
     assert (builder[0] == builder[1] != builder[2], trainer[0] != trainer[1] == trainer[2]) == (True, True)
     assert digests("conda.yml") == ["", "", ""]
-    # The same on every host, for a key that was made with the one must not be lost with the other.
+    # Equal on all hosts: cache keys must stay valid after a change of the host.
     listed = [line.split(maxsplit=3) for line in clone.git("-c", "core.quotepath=off", "ls-tree", "-r", code).splitlines()]
     assert digests()[1] == step_cache.digest([(path, int(mode, 8), sha) for mode, _, sha, path in listed], ())
     with pytest.raises(errors.NotFoundError):
         under_test.host.digest("demo", "watched", "1" * 40, ())
 
 
-def test_a_deleted_repository_is_gone_with_its_history(under_test: UnderTest, tmp_path: Path) -> None:
+def test_a_deleted_repository_is_removed_with_its_history(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "deleted", tmp_path / "work")
     commit = clone.commit("first", {"a": "1"})
     clone.git("push", "--quiet", "origin", "main")
     for _ in range(2):
         under_test.host.delete_repository("demo", "deleted")
-    for ask in (
+    for call in (
         lambda: under_test.host.heads("demo", "deleted"),
         lambda: under_test.host.pushes("demo", "deleted", 0),
         lambda: under_test.host.sign_webhooks("demo", "deleted", githosts.SECRET),
-        lambda: under_test.host.admit("demo", "deleted", githosts.PASSWORD),
+        lambda: under_test.host.grant_push("demo", "deleted", githosts.PASSWORD),
         lambda: under_test.host.export("demo", "deleted", commit, tmp_path / "out"),
     ):
         with pytest.raises(errors.NotFoundError):
-            ask()
+            call()
     assert clone.push("origin", "main").returncode != 0
     under_test.register("deleted", password=f"{githosts.PASSWORD}-new")
     assert under_test.host.heads("demo", "deleted") == {}
 
 
 @pytest.mark.parametrize("name", ["../escape", "a/b", "", "with space", "-dash"])
-def test_names_that_lead_elsewhere_are_refused(under_test: UnderTest, name: str) -> None:
+def test_names_that_lead_outside_are_rejected(under_test: UnderTest, name: str) -> None:
     with pytest.raises(errors.InvalidError):
         under_test.host.create_repository(name, "codeset")
     with pytest.raises(errors.InvalidError):

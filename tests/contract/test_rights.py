@@ -8,7 +8,7 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from fuseml.engines.tekton import settings as tekton_settings
+from fuseml.engines.tekton import Settings
 from fuseml.runtime import catalog
 from tests.contract.manifests import MANIFESTS, ROOT, documents, each_function, service
 
@@ -116,4 +116,4 @@ def test_the_account_of_runs_is_the_one_that_the_engine_names() -> None:
         for _, document in MANIFESTS
         if document["kind"] == "ServiceAccount"
     }
-    assert ("fuseml-workloads", tekton_settings.Settings().service_account) in accounts
+    assert ("fuseml-workloads", Settings().service_account) in accounts

@@ -1,7 +1,8 @@
-"""A small Kubernetes API over real HTTP: objects in memory, with the rules that the tekton engine and the serving rely on.
+"""Fake Kubernetes API over real HTTP: objects in memory, with the rules that the Tekton engine and the serving rely on.
 
-Create (409 when the name is taken), get, list by label, merge patch (409 when it names an old `resourceVersion`), server-side apply, delete, logs of pods. Objects that
-are owned vanish with their last owner, as the garbage collector has it. `faults` break requests, before or after their effect.
+Operations: create (409 for an existing name), get, list by label, merge patch (409 for an outdated `resourceVersion`), server-side apply,
+delete, logs of pods. Owned objects are deleted with their last owner, as by the garbage collector. `faults` break requests, before or
+after their effect.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _PATH = re.compile(
 
 @dataclass(frozen=True)
 class Fault:
-    """Breaks one request: its connection, or with an answer. `after` says that the request has had its effect."""
+    """A fault of one request: a closed connection (no `status`) or an error response. With `after`, the request has had its effect."""
 
     status: int | None = None
     body: str = ""
@@ -50,31 +51,31 @@ class Api:
 
     def all(self, kind: str) -> list[dict[str, Any]]:
         """The objects of a kind (`pipelineruns`, `secrets`, ...)."""
-        return [found for (plural, _), found in self.objects.items() if plural == kind]
+        return [resource for (plural, _), resource in self.objects.items() if plural == kind]
 
-    def put(self, kind: str, found: dict[str, Any]) -> dict[str, Any]:
-        """Store an object as a controller does it."""
+    def put(self, kind: str, resource: dict[str, Any]) -> dict[str, Any]:
+        """Store an object as a controller does."""
         with self.lock:
             self._versions += 1
-            found["metadata"].setdefault("uid", f"uid-{self._versions}")
-            found["metadata"].setdefault("creationTimestamp", "2026-11-20T10:00:00Z")
-            found["metadata"]["namespace"] = NAMESPACE
-            found["metadata"]["resourceVersion"] = str(self._versions)
-            self.objects[kind, found["metadata"]["name"]] = found
-            return found
+            resource["metadata"].setdefault("uid", f"uid-{self._versions}")
+            resource["metadata"].setdefault("creationTimestamp", "2026-11-20T10:00:00Z")
+            resource["metadata"]["namespace"] = NAMESPACE
+            resource["metadata"]["resourceVersion"] = str(self._versions)
+            self.objects[kind, resource["metadata"]["name"]] = resource
+            return resource
 
     def delete(self, kind: str, name: str) -> None:
-        """Delete an object and what it alone owns."""
+        """Delete an object and the objects that only it owns."""
         with self.lock:
             uid = self.objects.pop((kind, name))["metadata"]["uid"]
             self.deleted(kind, name)
-            for (plural, owned), found in list(self.objects.items()):
-                if [owner["uid"] for owner in found["metadata"].get("ownerReferences", [])] == [uid]:
+            for (plural, owned), resource in list(self.objects.items()):
+                if [owner["uid"] for owner in resource["metadata"].get("ownerReferences", [])] == [uid]:
                     del self.objects[plural, owned]
                     self.deleted(plural, owned)
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
-        """Status and document (bytes for a log)."""
+    def respond(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        """Status and body (bytes for a log)."""
         match = _PATH.fullmatch(path)
         if match is None:
             return refusal(404, "NotFound", "the server could not find the requested resource")
@@ -85,11 +86,11 @@ class Api:
             if method == "POST":
                 return self._create(kind, body)
             if name is None:
-                return 200, {"items": [found for found in self.all(kind) if _selected(found, query.get("labelSelector", ""))]}
+                return 200, {"items": [resource for resource in self.all(kind) if _matches(resource, query.get("labelSelector", ""))]}
             if method == "PATCH" and "fieldManager" in query:
                 return self._apply(kind, name, body)
             if (kind, name) not in self.objects:
-                return refusal(404, "NotFound", f'{kind} "{name}" not found')
+                return refusal(404, "NotFound", f'{kind} "{name}" not resource')
             if method == "DELETE":
                 self.delete(kind, name)
                 return 200, {"kind": "Status", "status": "Success"}
@@ -107,52 +108,52 @@ class Api:
         return 201, created
 
     def _apply(self, kind: str, name: str, body: dict[str, Any]) -> tuple[int, Any]:
-        """All of the object is the applier's here; what it applies again unchanged stays the same generation."""
+        """The applier owns the whole object; an unchanged apply keeps the generation."""
         if (kind, name) not in self.objects:
             body["metadata"]["generation"] = 1
             return self._create(kind, body)
-        found = self.objects[kind, name]
-        changed = found.get("spec") != body.get("spec")
-        found["metadata"].pop("annotations", None)
-        whole = {key: value for key, value in body.items() if key in ("spec", "data")}
-        _merge(found, {key: value for key, value in body.items() if key not in whole})
-        found |= whole
-        found["metadata"]["generation"] = found["metadata"].get("generation", 1) + changed
-        self.put(kind, found)
-        self.changed(self, found)
-        return 200, copy.deepcopy(found)
+        resource = self.objects[kind, name]
+        changed = resource.get("spec") != body.get("spec")
+        resource["metadata"].pop("annotations", None)
+        replaced = {key: value for key, value in body.items() if key in ("spec", "data")}
+        _merge(resource, {key: value for key, value in body.items() if key not in replaced})
+        resource |= replaced
+        resource["metadata"]["generation"] = resource["metadata"].get("generation", 1) + changed
+        self.put(kind, resource)
+        self.changed(self, resource)
+        return 200, copy.deepcopy(resource)
 
     def _patch(self, kind: str, name: str, patch: dict[str, Any]) -> tuple[int, Any]:
-        found = self.objects[kind, name]
+        resource = self.objects[kind, name]
         expected = patch.get("metadata", {}).pop("resourceVersion", None)
-        if expected not in (None, found["metadata"]["resourceVersion"]):
+        if expected not in (None, resource["metadata"]["resourceVersion"]):
             return refusal(409, "Conflict", f'Operation cannot be fulfilled on {kind} "{name}": the object has been modified')
-        if _succeeded(found) in ("True", "False") and "spec" in patch:
+        if _succeeded(resource) in ("True", "False") and "spec" in patch:
             return refusal(400, "BadRequest", "validation failed: Once the PipelineRun is complete, no updates are allowed")
-        _merge(found, patch)
-        return 200, copy.deepcopy(self.put(kind, found))
+        _merge(resource, patch)
+        return 200, copy.deepcopy(self.put(kind, resource))
 
     def _log(self, pod: str, container: str) -> tuple[int, Any]:
         if not any(name == pod for name, _ in self.pods):
-            return refusal(404, "NotFound", f'pods "{pod}" not found')
-        written = self.pods.get((pod, container))
-        if written is None:
+            return refusal(404, "NotFound", f'pods "{pod}" not resource')
+        output = self.pods.get((pod, container))
+        if output is None:
             return refusal(400, "BadRequest", f'container "{container}" in pod "{pod}" is waiting to start: PodInitializing')
-        return 200, written
+        return 200, output
 
 
 def refusal(status: int, reason: str, message: str) -> tuple[int, dict[str, object]]:
-    """What Kubernetes answers failures with."""
+    """Status and body of a failed request."""
     return status, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message, "code": status}
 
 
-def _selected(found: dict[str, Any], selector: str) -> bool:
-    wanted = dict(term.split("=", 1) for term in selector.split(",") if term)
-    return bool(wanted.items() <= found["metadata"].get("labels", {}).items())
+def _matches(resource: dict[str, Any], selector: str) -> bool:
+    terms = dict(term.split("=", 1) for term in selector.split(",") if term)
+    return bool(terms.items() <= resource["metadata"].get("labels", {}).items())
 
 
-def _succeeded(found: dict[str, Any]) -> str:
-    return next((condition["status"] for condition in found.get("status", {}).get("conditions", [])), "Unknown")
+def _succeeded(resource: dict[str, Any]) -> str:
+    return next((condition["status"] for condition in resource.get("status", {}).get("conditions", [])), "Unknown")
 
 
 def _merge(target: dict[str, Any], patch: dict[str, Any]) -> None:
@@ -167,11 +168,11 @@ def _merge(target: dict[str, Any], patch: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def serving(api: Api) -> Iterator[str]:
-    """The address of a server that answers for `api`."""
+    """The address of a server for `api`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = -1  # an answer in one piece: in two, each would wait 40 ms for the other
+        wbufsize = -1  # one write per response: two writes would cost 40 ms each (Nagle's algorithm with delayed acknowledgements)
 
         def _serve(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
@@ -181,13 +182,13 @@ def serving(api: Api) -> Iterator[str]:
                 fault = api.faults(len(api.requests), self.command, url.path)
                 api.requests.append((self.command, url.path, copy.deepcopy(body)))
                 if fault is None or fault.after:
-                    status, document = api.answer(self.command, url.path, dict(urllib.parse.parse_qsl(url.query)), body)
-                    # Within the lock: whoever plays a controller goes on changing what is answered.
-                    answered = document if isinstance(document, bytes) else json.dumps(document).encode()
+                    status, document = api.respond(self.command, url.path, dict(urllib.parse.parse_qsl(url.query)), body)
+                    # Encoded under the lock: a fake controller may change the document afterwards.
+                    encoded = document if isinstance(document, bytes) else json.dumps(document).encode()
             if fault is not None and fault.status is None:
                 self.close_connection = True
                 return
-            data = fault.body.encode() if fault is not None else answered
+            data = fault.body.encode() if fault is not None else encoded
             self.send_response(fault.status if fault is not None and fault.status is not None else status)
             for name, value in fault.headers if fault is not None else ():
                 self.send_header(name, value)
@@ -199,7 +200,7 @@ def serving(api: Api) -> Iterator[str]:
         do_GET = do_POST = do_PATCH = do_DELETE = _serve
 
         def log_message(self, *args: object) -> None:
-            """Nothing: tests look at `requests`."""
+            """Log nothing: tests use `requests`."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))

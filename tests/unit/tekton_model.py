@@ -1,6 +1,6 @@
-"""What Tekton and the kubelet make of a rendered PipelineRun, as read from their sources, so far as our objects use them.
+"""Model of how Tekton and the kubelet process a rendered PipelineRun, limited to the features that the engine uses.
 
-Names are those of the Go functions that each part follows (tektoncd/pipeline 1.15, kubernetes third_party/forked/golang/expansion).
+Each part names the Go function that it follows (tektoncd/pipeline 1.15, kubernetes third_party/forked/golang/expansion).
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Results = Mapping[str, Mapping[str, str]]
-"""Task -> result -> what it wrote."""
+"""Task -> result -> text."""
 
 _RESULT_REFERENCE = re.compile(r"\$\(tasks\.([^.)]+)\.results\.([^.)]+)\)")
 
 
 def apply_replacements(text: str, replacements: Mapping[str, str]) -> str:
-    """substitution.ApplyReplacements: all at once, and what comes in is not looked at again."""
-    known = {f"$({name})": value for name, value in replacements.items()}
-    if not known:
+    """substitution.ApplyReplacements: all at once, without further substitution in the inserted text."""
+    variables = {f"$({name})": value for name, value in replacements.items()}
+    if not variables:
         return text
-    return re.sub("|".join(map(re.escape, known)), lambda match: known[match[0]], text)
+    return re.sub("|".join(map(re.escape, variables)), lambda match: variables[match[0]], text)
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
-    """expansion.Expand: `$(NAME)`, where `$$` is `$` and an unknown name stays as it is."""
+    """expansion.Expand: `$(NAME)`; `$$` becomes `$`, and an unknown name stays unchanged."""
     return re.sub(r"\$(\$|\(([^)]*)\))?", lambda match: _expanded(match, environment), text)
 
 
@@ -36,8 +36,8 @@ def _expanded(match: re.Match[str], environment: Mapping[str, str]) -> str:
 
 
 @dataclass
-class Seen:
-    """What the program of a container gets to see."""
+class ContainerView:
+    """A container as its program sees it."""
 
     image: str
     environment: dict[str, str]
@@ -46,13 +46,13 @@ class Seen:
     directory: str | None
 
 
-def run_container(task: Mapping[str, Any], container: Mapping[str, Any], results: Results, secret: Mapping[str, str]) -> Seen:
-    """From a task of the pipeline to the start of one of its containers."""
-    known = {f"tasks.{task}.results.{name}": value for task, written in results.items() for name, value in written.items()}
-    params = {param["name"]: apply_replacements(param["value"], known) for param in task.get("params", [])}
+def run_container(task: Mapping[str, Any], container: Mapping[str, Any], results: Results, secret: Mapping[str, str]) -> ContainerView:
+    """The start of one container of a task."""
+    result_values = {f"tasks.{task}.results.{name}": value for task, written in results.items() for name, value in written.items()}
+    params = {param["name"]: apply_replacements(param["value"], result_values) for param in task.get("params", [])}
     declared = [param["name"] for param in task["taskSpec"].get("params", [])]
-    assert sorted(params) == sorted(declared), "a parameter without a value, or the other way round"
-    applied = passes(task, params, known)
+    assert sorted(params) == sorted(declared), "a parameter without a value, or a value without a parameter"
+    applied = passes(task, params, result_values)
 
     def text(value: str) -> str:
         for replacements in applied:
@@ -61,7 +61,7 @@ def run_container(task: Mapping[str, Any], container: Mapping[str, Any], results
 
     environment: dict[str, str] = {}
     for variable in container.get("env", []):
-        assert variable["name"] not in environment, f"{variable['name']} stands twice"
+        assert variable["name"] not in environment, f"{variable['name']} is set twice"
         if "valueFrom" in variable:
             environment[variable["name"]] = secret[variable["valueFrom"]["secretKeyRef"]["key"]]
         else:
@@ -74,11 +74,11 @@ def run_container(task: Mapping[str, Any], container: Mapping[str, Any], results
             [item] = volume["secret"]["items"]
             assert arguments.pop(0) == f"{mount['mountPath']}/{item['path']}"
             script = secret[item["key"]]
-    return Seen(text(container["image"]), environment, arguments, script, container.get("workingDir"))
+    return ContainerView(text(container["image"]), environment, arguments, script, container.get("workingDir"))
 
 
-def passes(task: Mapping[str, Any], params: Mapping[str, str], known: Mapping[str, str]) -> list[dict[str, str]]:
-    """The passes in which texts of an embedded task are replaced, one after the other."""
+def passes(task: Mapping[str, Any], params: Mapping[str, str], result_values: Mapping[str, str]) -> list[dict[str, str]]:
+    """The substitution passes over the texts of an embedded task, in order."""
     spec = task["taskSpec"]
     patterns = ("params.%s", 'params["%s"]', "params['%s']", "inputs.params.%s")
     results = {f"results.{result['name']}.path": f"/tekton/results/{result['name']}" for result in spec.get("results", [])}
@@ -99,7 +99,7 @@ def passes(task: Mapping[str, Any], params: Mapping[str, str], known: Mapping[st
             "context.pipeline.name": "r",
         },
         {"workspaces.source.bound": "true"},
-        dict(known),
+        dict(result_values),
         {pattern % name: value for name, value in params.items() for pattern in patterns},
         {"context.taskRun.name": "t", "context.task.name": "t", "context.taskRun.namespace": "n", "context.task.retry-count": "0"},
         results,
@@ -111,31 +111,30 @@ def passes(task: Mapping[str, Any], params: Mapping[str, str], known: Mapping[st
 
 
 def references(document: object) -> set[tuple[str, str]]:
-    """The results that texts refer to: (task, result)."""
+    """The references to results in a document: (task, result)."""
     return set(_RESULT_REFERENCE.findall(str(document)))
 
 
-def behind(task: Mapping[str, Any]) -> set[str]:
-    """The tasks that Tekton waits for before it looks at this one (PipelineTask.Deps)."""
-    named = references([task.get("params", []), task.get("when", [])])
-    return {*task.get("runAfter", []), *(name for name, _ in named)}
+def dependencies(task: Mapping[str, Any]) -> set[str]:
+    """The tasks that Tekton waits for before it evaluates this one (PipelineTask.Deps)."""
+    return {*task.get("runAfter", []), *(name for name, _ in _references(task))}
 
 
 @dataclass
 class Outcome:
-    """How a pipeline went: the results of the tasks that ran, and why the others were skipped."""
+    """The end of a pipeline: the results of the tasks that ran, and the reasons of the skipped ones."""
 
     ran: dict[str, Mapping[str, str]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
 
 def run_pipeline(tasks: list[dict[str, Any]], results: Results) -> Outcome:
-    """Run tasks that all succeed, and write `results` (ResolvedPipelineTask.skip, runNextSchedulableTask)."""
+    """Run tasks that all succeed and write `results` (ResolvedPipelineTask.skip, runNextSchedulableTask)."""
     outcome = Outcome()
-    left = {task["name"]: task for task in tasks}
-    while left:
-        name = next(name for name, task in left.items() if not behind(task) & set(left))
-        task = left.pop(name)
+    pending = {task["name"]: task for task in tasks}
+    while pending:
+        name = next(name for name, task in pending.items() if not dependencies(task) & set(pending))
+        task = pending.pop(name)
         reason = _skip(task, outcome)
         if reason:
             outcome.skipped[name] = reason
@@ -152,16 +151,16 @@ def _references(task: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 def _skip(task: Mapping[str, Any], outcome: Outcome) -> str:
     missing = sorted(name for name, _ in _references(task) if name not in outcome.ran)
-    # ApplyTaskResults: either every reference of the task is resolved, or none.
-    known = (
+    # ApplyTaskResults: either all references of the task are resolved, or none.
+    result_values = (
         {} if missing else {f"tasks.{name}.results.{result}": value for name, ran in outcome.ran.items() for result, value in ran.items()}
     )
     for condition in task.get("when", []):
-        given = apply_replacements(condition["input"], known)
-        listed = given in [apply_replacements(value, known) for value in condition["values"]]
-        if listed is not (condition["operator"] == "in"):
+        text = apply_replacements(condition["input"], result_values)
+        contained = text in [apply_replacements(value, result_values) for value in condition["values"]]
+        if contained is not (condition["operator"] == "in"):
             return "when"
-    if any(outcome.skipped.get(parent, "when") != "when" for parent in behind(task)):
+    if any(outcome.skipped.get(parent, "when") != "when" for parent in dependencies(task)):
         return "parent"
     if any(outcome.skipped.get(name) == "when" for name in missing):
         return "results"

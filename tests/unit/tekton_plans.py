@@ -1,4 +1,4 @@
-"""Plans that show what the tekton engine makes of each thing a plan can hold."""
+"""Plans that cover the features of plans, for the rendering of the Tekton engine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ RUN_ID = "0123456789abcdef0123456789abcdef"
 
 
 def make(*steps: plans.StepPlan, **more: object) -> plans.Plan:
-    """A plan of these steps under a fixed id."""
-    known: dict[str, object] = {"id": RUN_ID, "run": "example-7", "project": "workspace", "workflow": "example", "revision": 3}
-    return plans.Plan.model_validate({**known, "steps": steps, **more})
+    """A plan of these steps with a fixed id."""
+    defaults: dict[str, object] = {"id": RUN_ID, "run": "example-7", "project": "workspace", "workflow": "example", "revision": 3}
+    return plans.Plan.model_validate({**defaults, "steps": steps, **more})
 
 
 def codeset(name: str = "mlflow-test", path: str = "/project", **more: str) -> plans.Checkout:
-    """A codeset at some commit."""
-    known = {
+    """A checkout of a codeset."""
+    defaults = {
         "name": name,
         "project": "workspace",
         "codeset": name,
@@ -30,12 +30,12 @@ def codeset(name: str = "mlflow-test", path: str = "/project", **more: str) -> p
         "commit": workflow_examples.COMMIT,
         "path": path,
     }
-    return plans.Checkout.model_validate({**known, **more})
+    return plans.Checkout.model_validate({**defaults, **more})
 
 
-def secrets_of(planned: plans.Plan) -> dict[str, str]:
-    """Every secret that a plan names: a canary each."""
-    return {part.ref: f"{CANARY}-{part.key}" for part in plans.secret_refs(planned)}
+def secrets_of(plan: plans.Plan) -> dict[str, str]:
+    """The secrets of a plan; each contains the canary."""
+    return {part.ref: f"{CANARY}-{part.key}" for part in plans.secret_refs(plan)}
 
 
 def _shipped() -> plans.Plan:
@@ -59,12 +59,12 @@ def _texts() -> plans.Plan:
 
 
 def _conditions() -> plans.Plan:
-    asked = {"input": engines.out("ask", "verdict"), "values": [plans.text("good"), plans.text("better")]}
-    here = {"input": plans.text("main"), "operator": "in", "values": [plans.text("main")]}
+    output = {"input": engines.out("ask", "verdict"), "values": [plans.text("good"), plans.text("better")]}
+    constant = {"input": plans.text("main"), "operator": "in", "values": [plans.text("main")]}
     never = {"input": plans.text("a"), "operator": "notin", "values": [plans.text("a")]}
     return make(
         engines.shell("ask", "decide", image="registry.example.com/ask:1", outputs=["verdict"]),
-        engines.shell("deploy", "deploy", image="registry.example.com/deploy:1", needs=("ask",), when=(asked, here)),
+        engines.shell("deploy", "deploy", image="registry.example.com/deploy:1", needs=("ask",), when=(output, constant)),
         engines.shell("announce", "announce", image="registry.example.com/tool:1", needs=("deploy",)),
         engines.shell("never", "true", image="registry.example.com/tool:1", when=(never,)),
     )
@@ -88,7 +88,7 @@ def _image() -> plans.Plan:
     return make(builder, trainer, outputs={"image": built.name})
 
 
-def _said_image() -> plans.Plan:
+def _image_with_dockerfile_from_step() -> plans.Plan:
     key = engines.secret("AWS_SECRET_ACCESS_KEY")
     built = plans.Output(
         name="environment", image=plans.ImageBuild(name=(*plans.text("registry.example.com/test:"), *engines.out("tag", "tag")))
@@ -118,7 +118,7 @@ def _codesets() -> plans.Plan:
 
 
 def _names() -> plans.Plan:
-    planned = make(
+    plan = make(
         engines.shell("Prepare Data", "true", image="registry.example.com/tool:1", outputs=["table"]),
         engines.shell(
             "fuseml-mine",
@@ -128,7 +128,7 @@ def _names() -> plans.Plan:
             env={"T": engines.out("Prepare Data", "table")},
         ),
     )
-    return planned.model_copy(update={"workflow": "Nightly: Trainings für alle", "run": "Nightly: Trainings für alle-7", "project": "π"})
+    return plan.model_copy(update={"workflow": "Nightly: Trainings für alle", "run": "Nightly: Trainings für alle-7", "project": "π"})
 
 
 def _original_image() -> plans.Plan:
@@ -142,7 +142,7 @@ def _no_codeset() -> plans.Plan:
 PLANS: dict[str, Callable[[], plans.Plan]] = {
     "conditions": _conditions,
     "image": _image,
-    "image-said-by-step": _said_image,
+    "image-dockerfile-from-step": _image_with_dockerfile_from_step,
     "limits": _limits,
     "names": _names,
     "no-codeset": _no_codeset,

@@ -1,4 +1,4 @@
-"""Secrets in logs, however the log is cut."""
+"""Masking of secrets, independent of block boundaries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fuseml.engines import masking
 
-# Secrets that overlap, contain and begin one another, and the mark itself.
+# Secrets that overlap, contain or are a prefix of one another, and the mark itself.
 SECRETS = ["abcabc", "abcabcabd", "cabcab", "hidden", "<hidden>x"]
 texts = st.lists(st.sampled_from([*SECRETS, "a", "b", "c", "abc", "<hid", "\n", "é"]), max_size=12).map("".join)
 
@@ -20,7 +20,7 @@ def masked(text: str, secrets: Sequence[str] = SECRETS) -> bytes:
 
 
 @given(texts, st.lists(st.integers(0, 80)))
-def test_the_masked_stream_does_not_depend_on_where_the_input_is_cut(text: str, cuts: list[int]) -> None:
+def test_the_masked_stream_does_not_depend_on_block_boundaries(text: str, cuts: list[int]) -> None:
     data = text.encode()
     borders = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     blocks = [data[start:end] for start, end in itertools.pairwise(borders)]
@@ -28,19 +28,19 @@ def test_the_masked_stream_does_not_depend_on_where_the_input_is_cut(text: str, 
 
 
 @given(texts)
-def test_no_secret_is_left_and_masking_again_changes_nothing(text: str) -> None:
+def test_no_secret_remains_and_masking_is_idempotent(text: str) -> None:
     once = masked(text).decode()
     assert not any(secret in once.replace("<hidden>", "\n") for secret in SECRETS)
     assert masked(once).decode() == once
 
 
 @given(texts, texts)
-def test_what_is_shown_of_a_growing_log_is_never_taken_back(text: str, more: str) -> None:
-    shown = b"".join(masking.Mask(SECRETS).stream([text.encode()], final=False))
-    assert masked(text + more).startswith(shown)
+def test_the_masked_output_of_a_growing_log_only_grows(text: str, more: str) -> None:
+    output = b"".join(masking.Mask(SECRETS).stream([text.encode()], final=False))
+    assert masked(text + more).startswith(output)
 
 
-def test_short_secrets_are_left_alone_and_lines_of_long_ones_are_masked_one_by_one() -> None:
+def test_short_secrets_are_not_masked_and_lines_of_long_ones_are_masked_separately() -> None:
     secrets = ["true", "-----BEGIN KEY-----\nMIIabcdef\n-----END KEY-----\n"]
     assert masked("it is true: | MIIabcdef |", secrets) == b"it is true: | <hidden> |"
     assert not masking.Mask(["true", ""])

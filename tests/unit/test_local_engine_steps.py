@@ -1,4 +1,4 @@
-"""What a step of the local engine finds, may do, and leaves behind."""
+"""Steps of the local engine: environment, limits, causes of failures, rejected plans."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ SHELL = text("fuseml.local/shell")
 CHECKOUT = Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
 
 
-def run_one(tmp_path: Path, step: StepPlan, **options: object) -> tuple[engines.Folded, str]:
-    """Run a plan of one step; its end and its log."""
-    planned = engines.make_plan(step)
-    with engines.local_engine(tmp_path, **options) as under:
-        return under.run(planned), under.log(planned, step.name)
+def run_one(tmp_path: Path, step: StepPlan, **options: object) -> tuple[engines.RunProgress, str]:
+    """Run a plan of one step; returns its final state and its log."""
+    plan = engines.make_plan(step)
+    with engines.local_engine(tmp_path, **options) as under_test:
+        return under_test.run(plan), under_test.log(plan, step.name)
 
 
-def test_the_environment_is_what_the_step_declares_and_little_else(tmp_path: Path) -> None:
+def test_the_environment_contains_the_declared_variables_and_few_others(tmp_path: Path) -> None:
     script = f"#!{sys.executable}\nimport json, os\nprint(json.dumps(dict(os.environ)))\n"
     step = engines.shell("look", script, env={"FUSEML_LR": "0.1", "PATH": "/opt/mine"}, resources={"limits": {"cpu": "1500m"}})
     _, log = run_one(tmp_path, step, environment={"PATH": "/usr/bin:/bin", "HTTPS_PROXY": "http://proxy"})
-    seen = json.loads(log)
-    threads = {name: seen.pop(name) for name in list(seen) if name.endswith("_THREADS")}
-    own = {seen.pop("HOME"), seen.pop("TMPDIR"), seen.pop("FUSEML_ENV_RESULTS")}
+    environment = json.loads(log)
+    threads = {name: environment.pop(name) for name in list(environment) if name.endswith("_THREADS")}
+    own = {environment.pop("HOME"), environment.pop("TMPDIR"), environment.pop("FUSEML_ENV_RESULTS")}
     for name in ("PWD", "OLDPWD", "_", "SHLVL", "LC_CTYPE"):
-        seen.pop(name, None)
-    assert seen == {
+        environment.pop(name, None)
+    assert environment == {
         "PATH": "/opt/mine",
         "LANG": "C.UTF-8",
         "HTTPS_PROXY": "http://proxy",
@@ -46,7 +46,7 @@ def test_the_environment_is_what_the_step_declares_and_little_else(tmp_path: Pat
     assert threads["OMP_NUM_THREADS"] == "2"
 
 
-def test_a_step_starts_in_its_first_checkout_or_in_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_a_step_starts_in_its_first_checkout_or_in_its_own_folder(tmp_path: Path) -> None:
     other = CHECKOUT.model_copy(update={"codeset": "d", "commit": "d" * 40})
     _, log = run_one(tmp_path, engines.shell("look", "cat commit", checkouts=(CHECKOUT, other)))
     assert log == "a" * 40
@@ -60,12 +60,12 @@ def test_command_and_arguments_are_passed_unchanged(tmp_path: Path) -> None:
     assert run_one(tmp_path, step)[1] == "[a b][$HOME 'x'][]"
 
 
-def test_a_command_with_a_built_in_image_sees_its_interpreter_first(tmp_path: Path) -> None:
+def test_a_built_in_image_puts_its_interpreter_first_on_the_path(tmp_path: Path) -> None:
     step = engines.shell("which", 'command -v python; echo "$PYTHONUNBUFFERED"', image="fuseml.local/mlflow-trainer:host")
     assert run_one(tmp_path, step)[1] == f"{Path(sys.executable).parent / 'python'}\n1\n"
 
 
-def test_a_given_image_runs_its_own_command(tmp_path: Path) -> None:
+def test_a_configured_image_runs_its_command(tmp_path: Path) -> None:
     step = StepPlan(name="own", image=text("my/step:1"), args=(text("arg"),))
     assert run_one(tmp_path, step, images={"my/step": ["echo", "mine"]})[1] == "mine arg\n"
 
@@ -76,8 +76,8 @@ def test_a_given_image_runs_its_own_command(tmp_path: Path) -> None:
         (StepPlan(name="s", image=SHELL), "give the step a command or a script"),
         (StepPlan(name="s", image=SHELL, command=(text("no-such-program"),)), "exited with code 127: "),
         (engines.shell("s", "kill -9 $$"), "exited with code 137 (SIGKILL)"),
-        (engines.shell("s", "kill -9 0"), "killed from outside (out of memory?)"),
-        (engines.shell("s", "kill -9 $(cat ../pid); sleep 60"), "killed from outside (out of memory?)"),
+        (engines.shell("s", "kill -9 0"), "the process was killed (out of memory?)"),
+        (engines.shell("s", "kill -9 $(cat ../pid); sleep 60"), "the process was killed (out of memory?)"),
         (engines.shell("s", "seq 10; printf '\\033[31mred\\033[0m\\r\\n\\n'; exit 2"), "exited with code 2: 9\n10\nred"),
         (engines.shell("s", 'head -c 70000 /dev/zero > "$FUSEML_ENV_RESULTS/o"', outputs=["o"]), "larger than 1.5 KiB together"),
         (engines.shell("s", "printf '\\377' > \"$FUSEML_ENV_RESULTS/o\"", outputs=["o"]), "not UTF-8"),
@@ -86,62 +86,62 @@ def test_a_given_image_runs_its_own_command(tmp_path: Path) -> None:
         (engines.shell("s", "true", env={"A": (OutputPart(step="x", output="y"),)}), "without writing its output"),
     ],
 )
-def test_the_cause_of_a_failure_is_told(tmp_path: Path, step: StepPlan, cause: str) -> None:
-    ended, _ = run_one(tmp_path, step)
-    assert ended.run.state == "failed"
-    assert cause in (ended.steps["s"].cause or "")
-    assert len(ended.steps["s"].cause or "") < 700
+def test_a_failed_step_reports_its_cause(tmp_path: Path, step: StepPlan, cause: str) -> None:
+    result, _ = run_one(tmp_path, step)
+    assert result.run.state == "failed"
+    assert cause in (result.steps["s"].cause or "")
+    assert len(result.steps["s"].cause or "") < 700
 
 
-def test_the_cause_of_a_retried_step_is_that_of_its_last_attempt(tmp_path: Path) -> None:
+def test_the_cause_of_a_retried_step_is_the_cause_of_its_last_attempt(tmp_path: Path) -> None:
     step = engines.shell("s", "test -e tried && exit 5; touch tried; echo early; exit 4", retries=1, checkouts=(CHECKOUT,))
-    ended, log = run_one(tmp_path, step)
-    assert ended.steps["s"].cause == "exited with code 5"
+    result, log = run_one(tmp_path, step)
+    assert result.steps["s"].cause == "exited with code 5"
     assert log == "early\n=== attempt 2 ===\n"
 
 
-def test_a_failed_checkout_is_tried_again_only_if_that_can_help(tmp_path: Path) -> None:
-    refusals = iter([errors.TemporaryError("the git host is away")])
+def test_a_failed_checkout_is_retried_after_temporary_errors_only(tmp_path: Path) -> None:
+    failures = iter([errors.TemporaryError("the git host is away")])
 
-    def moody(checkout: Checkout, directory: Path) -> None:
+    def failing_once(checkout: Checkout, directory: Path) -> None:
         (directory / "half").touch()
-        for refusal in refusals:
-            raise refusal
+        for failure in failures:
+            raise failure
         engines.write_checkout(checkout, directory / "sub")
 
-    ended, log = run_one(tmp_path, engines.shell("s", "ls", retries=1, checkouts=(CHECKOUT,)), checkout=moody)
-    assert (ended.run.state, ended.steps["s"].attempts) == ("succeeded", 2)
+    result, log = run_one(tmp_path, engines.shell("s", "ls", retries=1, checkouts=(CHECKOUT,)), checkout=failing_once)
+    assert (result.run.state, result.steps["s"].attempts) == ("succeeded", 2)
     assert log.startswith("fuseml: codeset p/c could not be checked out at aaaaaaaaaaaa: the git host is away\n")
 
-    def never(checkout: Checkout, directory: Path) -> None:
+    def failing(checkout: Checkout, directory: Path) -> None:
         raise errors.NotFoundError("no such commit")
 
-    ended, _ = run_one(tmp_path / "other", engines.shell("s", "ls", retries=1, checkouts=(CHECKOUT,)), checkout=never)
-    assert (ended.run.state, ended.steps["s"].attempts) == ("failed", 1)
+    result, _ = run_one(tmp_path / "other", engines.shell("s", "ls", retries=1, checkouts=(CHECKOUT,)), checkout=failing)
+    assert (result.run.state, result.steps["s"].attempts) == ("failed", 1)
 
 
 def test_a_codeset_is_checked_out_once_for_all_steps_of_a_run(tmp_path: Path) -> None:
-    seen: list[str] = []
+    commits: list[str] = []
 
     def count(checkout: Checkout, directory: Path) -> None:
-        seen.append(checkout.commit)
+        commits.append(checkout.commit)
         time.sleep(0.1)
 
-    planned = engines.make_plan(*(engines.shell(name, "true", checkouts=(CHECKOUT,)) for name in "abcd"))
-    with engines.local_engine(tmp_path, checkout=count) as under:
-        assert under.run(planned).run.state == "succeeded"
-    assert seen == ["a" * 40]
+    plan = engines.make_plan(*(engines.shell(name, "true", checkouts=(CHECKOUT,)) for name in "abcd"))
+    with engines.local_engine(tmp_path, checkout=count) as under_test:
+        assert under_test.run(plan).run.state == "succeeded"
+    assert commits == ["a" * 40]
 
 
-def test_what_a_step_leaves_running_ends_with_it(tmp_path: Path) -> None:
-    planned = engines.make_plan(engines.shell("s", "sleep 60 & echo done"))
-    with engines.local_engine(tmp_path) as under:
-        assert under.run(planned).run.state == "succeeded"
-    # It was killed; how soon the kernel has taken it down is the kernel's business.
-    wait_until(lambda: not process.held(tmp_path / "runs" / planned.id / "steps" / "s"), "what the step left running to end")
+def test_background_processes_of_a_step_end_with_it(tmp_path: Path) -> None:
+    plan = engines.make_plan(engines.shell("s", "sleep 60 & echo done"))
+    with engines.local_engine(tmp_path) as under_test:
+        assert under_test.run(plan).run.state == "succeeded"
+    # The process was killed; the kernel removes it asynchronously.
+    wait_until(lambda: not process.held(tmp_path / "runs" / plan.id / "steps" / "s"), "the background processes to end")
 
 
-def test_a_memory_limit_holds(tmp_path: Path) -> None:
+def test_a_memory_limit_is_enforced(tmp_path: Path) -> None:
     greedy = StepPlan(
         name="s",
         image=SHELL,
@@ -150,24 +150,24 @@ def test_a_memory_limit_holds(tmp_path: Path) -> None:
     )
     if sys.platform != "linux":
         pytest.skip("only Linux counts all private memory as data")
-    ended, _ = run_one(tmp_path, greedy)
-    assert "MemoryError" in (ended.steps["s"].cause or "")
+    result, _ = run_one(tmp_path, greedy)
+    assert "MemoryError" in (result.steps["s"].cause or "")
     modest = greedy.model_copy(update={"resources": Resources(limits={"memory": "1Gi"})})
     assert run_one(tmp_path / "other", modest)[0].run.state == "succeeded"
 
 
-def test_variables_that_no_shell_hands_on_are_named_in_the_log(tmp_path: Path) -> None:
+def test_variables_that_a_shell_drops_are_named_in_the_log(tmp_path: Path) -> None:
     _, log = run_one(tmp_path, engines.shell("s", "echo ran", env={"spark.master": "local"}))
     assert "spark.master" in log
     assert log.endswith("ran\n")
 
 
-def test_no_more_steps_run_at_once_than_allowed_over_all_runs(tmp_path: Path) -> None:
+def test_max_parallel_limits_the_running_steps_over_all_runs(tmp_path: Path) -> None:
     plans = [engines.make_plan(engines.shell("a", "sleep 0.05"), engines.shell("b", "sleep 0.05")) for _ in range(3)]
-    with engines.local_engine(tmp_path, max_parallel=2) as under:
-        for planned in plans:
-            under.engine.submit(planned, {})
-        spans = [step for planned in plans for step in under.inbox.finished(planned.id).steps.values()]
+    with engines.local_engine(tmp_path, max_parallel=2) as under_test:
+        for plan in plans:
+            under_test.engine.submit(plan, {})
+        spans = [step for plan in plans for step in under_test.inbox.finished(plan.id).steps.values()]
     for span in spans:
         assert sum((other.started or "") <= (span.started or "") < (other.finished or "") for other in spans) <= 2
 
@@ -175,33 +175,36 @@ def test_no_more_steps_run_at_once_than_allowed_over_all_runs(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (engines.shell("s", "true", needs=("t",)), "needs 't', which is no step"),
-        (engines.shell("s", "true", needs=("s",)), "wait for one another"),
-        (engines.shell("../s", "true"), "cannot be a name"),
-        (engines.shell("s", "true", outputs=["../../o"]), "cannot be a name"),
+        (engines.shell("s", "true", needs=("t",)), "needs 't', which is not a step"),
+        (engines.shell("s", "true", needs=("s",)), "the steps s -> s form a cycle"),
+        (engines.shell("../s", "true"), "is not a valid name"),
+        (engines.shell("s", "true", outputs=["../../o"]), "is not a valid name"),
         (engines.shell("s", "true", resources={"limits": {"memory": "lots"}}), "'lots' is not a quantity"),
         (
             StepPlan(name="s", image=SHELL, command=(text("login"), (engines.secret("PASSWORD"),))),
             "uses the secret 'PASSWORD' in its",
         ),
-        (engines.shell("s", "true", env={"A": (engines.secret("PASSWORD"),)}), "came without the secret mlflow/tracking/default/PASSWORD"),
-        (StepPlan(name="s", image=SHELL, outputs=(Output(name="o", image=ImageBuild(name=SHELL)),)), "builds no images"),
+        (
+            engines.shell("s", "true", env={"A": (engines.secret("PASSWORD"),)}),
+            "was submitted without the secret mlflow/tracking/default/PASSWORD",
+        ),
+        (StepPlan(name="s", image=SHELL, outputs=(Output(name="o", image=ImageBuild(name=SHELL)),)), "cannot build the image output 'o'"),
     ],
 )
-def test_plans_that_can_never_run_are_refused_at_once(tmp_path: Path, step: StepPlan, message: str) -> None:
+def test_plans_that_can_never_run_are_rejected_at_submit(tmp_path: Path, step: StepPlan, message: str) -> None:
     engine = engines.make_local(tmp_path, lambda event: None)
-    planned = engines.make_plan(step)
+    plan = engines.make_plan(step)
     with pytest.raises(errors.PermanentError, match=message):
-        engine.submit(planned, {})
-    assert engine.observe(planned.id) == []
+        engine.submit(plan, {})
+    assert engine.observe(plan.id) == []
 
 
 @pytest.mark.parametrize("run_id", ["", "..", "a/b", ".hidden", "x" * 300])
-def test_an_id_that_is_no_name_is_refused_and_unknown(tmp_path: Path, run_id: str) -> None:
+def test_an_invalid_run_id_is_rejected_and_unknown(tmp_path: Path, run_id: str) -> None:
     engine = engines.make_local(tmp_path, lambda event: None)
-    planned = engines.make_plan(engines.shell("s", "true")).model_copy(update={"id": run_id})
-    with pytest.raises(errors.PermanentError, match="cannot be a run's id"):
-        engine.submit(planned, {})
+    plan = engines.make_plan(engines.shell("s", "true")).model_copy(update={"id": run_id})
+    with pytest.raises(errors.PermanentError, match="is not a valid run id"):
+        engine.submit(plan, {})
     assert engine.observe(run_id) == []
     engine.cancel(run_id, "no")
     engine.forget(run_id)

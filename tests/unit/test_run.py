@@ -223,7 +223,7 @@ def test_a_failed_clone_is_the_cause_of_the_run_s_failure() -> None:
     ],
 )
 def test_data_of_another_shape_is_refused_and_not_retried(event: events.Event) -> None:
-    with pytest.raises(errors.InvalidError, match="is not shaped as Tekton's"):
+    with pytest.raises(errors.InvalidError, match="does not have Tekton's"):
         observe(event)
 
 

@@ -1,4 +1,4 @@
-"""What the cluster's answers mean to those who wait, and that nothing but the server's own words gets into a message."""
+"""Errors of the cluster: their types, and their messages, which contain nothing but the message of the server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cluster(api: Api) -> Iterator[Cluster]:
         opened.close()
 
 
-def answering(api: Api, status: int | None, reason: str = "", message: str = "", **headers: str) -> None:
+def respond_with(api: Api, status: int | None, reason: str = "", message: str = "", **headers: str) -> None:
     body = json.dumps({"kind": "Status", "reason": reason, "message": message}) if reason else f"<html>{CANARY}</html>"
     fault = Fault(status=status, body=body, headers=tuple((name.replace("_", "-"), value) for name, value in headers.items()))
     api.faults = lambda number, method, path: fault
@@ -67,64 +67,64 @@ CASES: dict[str, tuple[int, str, str, type[errors.FusemlError], str]] = {
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_each_refusal_is_told_as_what_it_means_and_tells_nothing_else(name: str, api: Api, cluster: Cluster) -> None:
+def test_each_error_status_has_its_type_and_message_and_reveals_no_content(name: str, api: Api, cluster: Cluster) -> None:
     status, reason, message, kind, expected = CASES[name]
-    answering(api, status, reason, message)
+    respond_with(api, status, reason, message)
     with pytest.raises(errors.FusemlError, match=expected) as caught:
         cluster.create_pipeline_run(POD_TEMPLATE)
     assert type(caught.value) is kind
     assert caught.value.details == {"status": status, "reason": reason}
-    assert CANARY not in everything(caught.value)
+    assert CANARY not in text_of(caught.value)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 409, 413, 418, 422, 429, 500])
-def test_where_a_secret_was_sent_not_even_the_words_of_the_server_are_told(status: int, api: Api, cluster: Cluster) -> None:
-    answering(api, status, "Invalid", f"data[secret.k]: Invalid value: {CANARY}")
+def test_errors_of_requests_with_secrets_do_not_contain_the_message_of_the_server(status: int, api: Api, cluster: Cluster) -> None:
+    respond_with(api, status, "Invalid", f"data[secret.k]: Invalid value: {CANARY}")
     with pytest.raises(errors.FusemlError, match="secrets") as caught:
         cluster.create_secret(SECRET)
-    assert CANARY not in everything(caught.value)
+    assert CANARY not in text_of(caught.value)
 
 
-def test_answers_that_do_not_come_from_kubernetes_are_not_repeated(api: Api, cluster: Cluster) -> None:
-    answering(api, 502)
+def test_responses_of_other_servers_are_not_part_of_the_message(api: Api, cluster: Cluster) -> None:
+    respond_with(api, 502)
     with pytest.raises(errors.TemporaryError) as caught:
         cluster.create_pipeline_run(POD_TEMPLATE)
     assert caught.value.message == "the cluster cannot create pipelineruns.tekton.dev in namespace 'fuseml-workloads' now (status 502)"
-    assert CANARY not in everything(caught.value)
+    assert CANARY not in text_of(caught.value)
 
 
-def test_long_words_of_the_server_are_cut(api: Api, cluster: Cluster) -> None:
-    answering(api, 422, "Invalid", "x" * 5000)
+def test_long_messages_of_the_server_are_cut(api: Api, cluster: Cluster) -> None:
+    respond_with(api, 422, "Invalid", "x" * 5000)
     with pytest.raises(errors.InvalidError) as caught:
         cluster.create_pipeline_run(POD_TEMPLATE)
     assert caught.value.message.count("x") < 510
 
 
-def test_the_server_may_say_how_long_to_wait(api: Api, cluster: Cluster) -> None:
-    answering(api, 429, "TooManyRequests", "slow down", Retry_After="7")
+def test_retry_after_sets_the_delay(api: Api, cluster: Cluster) -> None:
+    respond_with(api, 429, "TooManyRequests", "slow down", Retry_After="7")
     with pytest.raises(errors.TemporaryError) as caught:
         cluster.task_runs("a=b")
     assert caught.value.delay == 7.0
 
 
 @pytest.mark.parametrize("call", ["create_pipeline_run", "create_secret"])
-def test_a_connection_that_breaks_is_temporary(call: str, api: Api, cluster: Cluster) -> None:
-    answering(api, None)
+def test_a_broken_connection_is_temporary(call: str, api: Api, cluster: Cluster) -> None:
+    respond_with(api, None)
     with pytest.raises(errors.TemporaryError, match="cannot be reached to create") as caught:
         getattr(cluster, call)({**POD_TEMPLATE, **SECRET})
-    assert CANARY not in everything(caught.value)
+    assert CANARY not in text_of(caught.value)
 
 
-def test_a_cluster_that_is_not_there_is_temporary() -> None:
+def test_an_unreachable_cluster_is_temporary() -> None:
     with kubernetes_api.serving(Api()) as url:
         pass
-    gone = Cluster("workloads", host=url)
+    cluster = Cluster("workloads", host=url)
     with pytest.raises(errors.TemporaryError, match="cannot be reached to list taskruns"):
-        gone.task_runs("a=b")
-    gone.close()
+        cluster.task_runs("a=b")
+    cluster.close()
 
 
-def test_secrets_get_into_no_log_even_where_everything_is_logged(api: Api, cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_are_not_logged_even_at_debug_level(api: Api, cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     cluster.create_secret(SECRET)
     assert cluster.secret("r") == {"secret.k": CANARY}
@@ -133,15 +133,17 @@ def test_secrets_get_into_no_log_even_where_everything_is_logged(api: Api, clust
     assert base64.b64encode(CANARY.encode()).decode() not in caplog.text
 
 
-def test_without_a_pod_or_kubeconfig_it_is_said_what_is_missing(tmp_path: object) -> None:
+def test_the_error_without_a_pod_or_kubeconfig_names_both(tmp_path: object) -> None:
     script = (
         "from fuseml.domain import errors\n"
         "from fuseml.engines.tekton import Cluster\n"
         "try:\n    Cluster('workloads').task_runs('a=b')\n"
         "except errors.PermanentError as error:\n    print(error.message)\n"
     )
-    found = commands.python(script, environment={"HOME": str(tmp_path)})
-    assert found.stdout.startswith("no cluster to run on: this process has neither the service account of a pod nor a kubeconfig")
+    process = commands.python(script, environment={"HOME": str(tmp_path)})
+    assert process.stdout.startswith(
+        "there is no cluster to run on: this process has neither the service account of a pod nor a kubeconfig"
+    )
 
 
 def test_importing_the_engine_does_not_import_the_client_of_kubernetes() -> None:
@@ -149,10 +151,10 @@ def test_importing_the_engine_does_not_import_the_client_of_kubernetes() -> None
     assert commands.python(script).stdout == "False\n"
 
 
-def everything(error: BaseException | None) -> str:
-    """What a log of the error would hold, its causes included."""
-    told = ""
+def text_of(error: BaseException | None) -> str:
+    """The text of an error as a log contains it, with its causes."""
+    text = ""
     while error is not None:
-        told += repr(error) + str(error) + repr(getattr(error, "details", ""))
+        text += repr(error) + str(error) + repr(getattr(error, "details", ""))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return told
+    return text

@@ -1,4 +1,4 @@
-"""What a plan becomes: order, conditions, labels, and what the engine refuses."""
+"""Rendering of plans: order, conditions, labels, and the plans that the engine rejects."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from tests.unit import tekton_model, tekton_plans
 from tests.unit.tekton_plans import CANARY
 
 
-def rendered(planned: plans.Plan, **settings: object) -> render.Rendered:
-    secrets = tekton_plans.secrets_of(planned)
-    admission.admit(planned, secrets)
-    return render.render(planned, secrets, Settings(**settings))  # type: ignore[arg-type]
+def render_plan(plan: plans.Plan, **settings: object) -> render.Manifests:
+    secrets = tekton_plans.secrets_of(plan)
+    admission.admit(plan, secrets)
+    return render.render(plan, secrets, Settings(**settings))  # type: ignore[arg-type]
 
 
-def tasks_of(planned: plans.Plan) -> dict[str, dict[str, Any]]:
-    return {task["name"]: task for task in rendered(planned).pipeline_run["spec"]["pipelineSpec"]["tasks"]}
+def tasks_of(plan: plans.Plan) -> dict[str, dict[str, Any]]:
+    return {task["name"]: task for task in render_plan(plan).pipeline_run["spec"]["pipelineSpec"]["tasks"]}
 
 
 @st.composite
 def graphs(draw: st.DrawFn) -> plans.Plan:
-    """Steps that each write `o`, and wait for earlier ones: for their output, for one that a condition asks for, or merely for their end."""
+    """Plans whose steps write `o` and need earlier steps: for an output, for a condition, or only for their end."""
     steps: list[plans.StepPlan] = []
     for number in range(draw(st.integers(1, 7))):
         earlier = [step.name for step in steps]
         pick = st.lists(st.sampled_from(earlier), unique=True, max_size=2) if earlier else st.just([])
-        taken, asked, awaited = draw(pick), draw(pick), draw(pick)
-        values = st.lists(st.sampled_from(["yes", "no"]), max_size=2).map(lambda listed: [plans.text(text) for text in listed])
-        inputs = [engines.out(name, "o") for name in asked] + ([plans.text("yes")] if draw(st.booleans()) else [])
+        used, compared, awaited = draw(pick), draw(pick), draw(pick)
+        values = st.lists(st.sampled_from(["yes", "no"]), max_size=2).map(lambda texts: [plans.text(text) for text in texts])
+        inputs = [engines.out(name, "o") for name in compared] + ([plans.text("yes")] if draw(st.booleans()) else [])
         when = [
             plans.Condition(input=value, operator=draw(st.sampled_from(["in", "notin"])), values=tuple(draw(values))) for value in inputs
         ]
@@ -46,8 +46,8 @@ def graphs(draw: st.DrawFn) -> plans.Plan:
                 f"s{number}",
                 "true",
                 outputs=["o"],
-                env={f"V{index}": engines.out(name, "o") for index, name in enumerate(taken)},
-                needs=tuple(dict.fromkeys([*taken, *asked, *awaited])),
+                env={f"V{index}": engines.out(name, "o") for index, name in enumerate(used)},
+                needs=tuple(dict.fromkeys([*used, *compared, *awaited])),
                 when=tuple(when),
                 checkouts=(tekton_plans.codeset(),) if draw(st.booleans()) else (),
             )
@@ -55,13 +55,13 @@ def graphs(draw: st.DrawFn) -> plans.Plan:
     return tekton_plans.make(*draw(st.permutations(steps)))
 
 
-@given(planned=graphs(), data=st.data())
+@given(plan=graphs(), data=st.data())
 @settings(max_examples=400)
-def test_tekton_runs_exactly_the_steps_that_the_rule_of_plans_says(planned: plans.Plan, data: st.DataObject) -> None:
-    written = {step.name: {"o": data.draw(st.sampled_from(["yes", "no", "other"]))} for step in planned.steps}
-    outcome = tekton_model.run_pipeline(list(tasks_of(planned).values()), written)
+def test_tekton_runs_exactly_the_steps_that_the_rules_of_plans_select(plan: plans.Plan, data: st.DataObject) -> None:
+    written = {step.name: {"o": data.draw(st.sampled_from(["yes", "no", "other"]))} for step in plan.steps}
+    outcome = tekton_model.run_pipeline(list(tasks_of(plan).values()), written)
     ran: set[str] = set()
-    for step in sorted(planned.steps, key=lambda step: step.name):
+    for step in sorted(plan.steps, key=lambda step: step.name):
         if set(step.needs) <= ran and all(holds(condition, written) for condition in step.when):
             ran.add(step.name)
     assert {name for name in outcome.ran if not name.startswith(AUXILIARY_PREFIX)} == ran
@@ -72,31 +72,31 @@ def holds(condition: plans.Condition, written: dict[str, dict[str, str]]) -> boo
     return (texts[0] in texts[1:]) is (condition.operator == "in")
 
 
-@given(planned=graphs())
+@given(plan=graphs())
 @settings(max_examples=200)
-def test_every_edge_of_the_plan_is_an_edge_of_the_pipeline_once(planned: plans.Plan) -> None:
-    tasks = tasks_of(planned)
-    above = {name: ancestors(name, tasks) for name in tasks}
-    for step in planned.steps:
+def test_each_edge_of_the_plan_is_one_edge_of_the_pipeline(plan: plans.Plan) -> None:
+    tasks = tasks_of(plan)
+    all_ancestors = {name: ancestors(name, tasks) for name in tasks}
+    for step in plan.steps:
         task = tasks[step.name]
-        assert set(step.needs) <= tekton_model.behind(task)
+        assert set(step.needs) <= tekton_model.dependencies(task)
         implied = {name for name, _ in tekton_model.references([task.get("params", []), task.get("when", [])])}
         assert not implied & set(task.get("runAfter", []))
-        assert {name for name in tekton_model.behind(task) if not name.startswith(AUXILIARY_PREFIX)} <= above_of(step, planned)
-        clones = {name for name in above[step.name] if name.startswith(AUXILIARY_PREFIX)}
+        assert {name for name in tekton_model.dependencies(task) if not name.startswith(AUXILIARY_PREFIX)} <= needs_of(step, plan)
+        clones = {name for name in all_ancestors[step.name] if name.startswith(AUXILIARY_PREFIX)}
         assert bool(step.checkouts) <= bool(clones)
 
 
 def ancestors(name: str, tasks: dict[str, dict[str, Any]]) -> set[str]:
-    direct = tekton_model.behind(tasks[name])
+    direct = tekton_model.dependencies(tasks[name])
     return direct.union(*(ancestors(parent, tasks) for parent in direct))
 
 
-def above_of(step: plans.StepPlan, planned: plans.Plan) -> set[str]:
-    return set(step.needs).union(*(above_of(planned.step(need), planned) for need in step.needs))
+def needs_of(step: plans.StepPlan, plan: plans.Plan) -> set[str]:
+    return set(step.needs).union(*(needs_of(plan.step(need), plan) for need in step.needs))
 
 
-def test_a_step_behind_another_one_with_the_same_codeset_waits_for_that_one_only() -> None:
+def test_a_step_after_another_step_with_the_same_codeset_waits_only_for_that_step() -> None:
     code = (tekton_plans.codeset(),)
     tasks = tasks_of(
         tekton_plans.make(
@@ -109,42 +109,42 @@ def test_a_step_behind_another_one_with_the_same_codeset_waits_for_that_one_only
     assert [tasks[name].get("runAfter") for name in ("first", "second", "aside")] == [[clone], ["first"], [clone]]
 
 
-def test_a_run_without_secrets_starts_at_once_and_has_no_secret() -> None:
-    found = rendered(tekton_plans.PLANS["no-codeset"]())
-    assert found.secret is None
-    assert "status" not in found.pipeline_run["spec"]
-    assert "workspaces" not in found.pipeline_run["spec"]
+def test_a_run_without_secrets_starts_immediately_and_has_no_secret() -> None:
+    manifests = render_plan(tekton_plans.PLANS["no-codeset"]())
+    assert manifests.secret is None
+    assert "status" not in manifests.pipeline_run["spec"]
+    assert "workspaces" not in manifests.pipeline_run["spec"]
 
 
-def test_secrets_are_in_the_secret_and_nowhere_else() -> None:
+def test_only_the_secret_contains_secrets() -> None:
     for name in ("secrets-in-text", "shipped"):
-        found = rendered(tekton_plans.PLANS[name]())
-        assert found.secret is not None
-        assert CANARY in json.dumps(found.secret["stringData"])
-        assert CANARY not in json.dumps(found.pipeline_run)
-        assert CANARY not in json.dumps({key: value for key, value in found.secret.items() if key != "stringData"})
-        assert found.pipeline_run["spec"]["status"] == "PipelineRunPending"
+        manifests = render_plan(tekton_plans.PLANS[name]())
+        assert manifests.secret is not None
+        assert CANARY in json.dumps(manifests.secret["stringData"])
+        assert CANARY not in json.dumps(manifests.pipeline_run)
+        assert CANARY not in json.dumps({key: value for key, value in manifests.secret.items() if key != "stringData"})
+        assert manifests.pipeline_run["spec"]["status"] == "PipelineRunPending"
 
 
-def test_who_may_read_a_codeset_is_named_and_not_told() -> None:
-    planned = tekton_plans.PLANS["two-codesets"]()
-    checkouts = {checkout.account: checkout for step in planned.steps for checkout in step.checkouts}
-    found = render.render(planned, {account: f"keeper:{CANARY}-{account}" for account in checkouts}, Settings())
-    assert found.secret is not None
-    assert CANARY not in json.dumps(found.pipeline_run)
-    clones = [task for task in found.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"].startswith(AUXILIARY_PREFIX)]
-    told = set()
+def test_the_account_of_a_codeset_is_referenced_and_not_revealed() -> None:
+    plan = tekton_plans.PLANS["two-codesets"]()
+    checkouts = {checkout.account: checkout for step in plan.steps for checkout in step.checkouts}
+    manifests = render.render(plan, {account: f"keeper:{CANARY}-{account}" for account in checkouts}, Settings())
+    assert manifests.secret is not None
+    assert CANARY not in json.dumps(manifests.pipeline_run)
+    clones = [task for task in manifests.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"].startswith(AUXILIARY_PREFIX)]
+    accounts = set()
     for task in clones:
         [container] = task["taskSpec"]["steps"]
         keys = [variable["valueFrom"]["secretKeyRef"]["key"] for variable in container["env"][:2]]
-        told.add(tuple(found.secret["stringData"][key] for key in keys))
+        accounts.add(tuple(manifests.secret["stringData"][key] for key in keys))
         assert [variable["name"] for variable in container["env"][:2]] == ["GIT_USERNAME", "GIT_PASSWORD"]
         assert "args" not in container
-    assert told == {("keeper", f"{CANARY}-{account}") for account in checkouts}
+    assert accounts == {("keeper", f"{CANARY}-{account}") for account in checkouts}
 
 
 def test_an_installation_can_choose_images_account_and_volume() -> None:
-    chosen = rendered(
+    manifests = render_plan(
         tekton_plans.PLANS["image"](),
         service_account="trainer",
         git_image="git:1",
@@ -153,7 +153,7 @@ def test_an_installation_can_choose_images_account_and_volume() -> None:
         volume_size="10Gi",
         verify_registry=False,
     )
-    spec = chosen.pipeline_run["spec"]
+    spec = manifests.pipeline_run["spec"]
     assert spec["taskRunTemplate"]["serviceAccountName"] == "trainer"
     claim = spec["workspaces"][0]["volumeClaimTemplate"]["spec"]
     assert (claim["storageClassName"], claim["resources"]["requests"]["storage"]) == ("fast", "10Gi")
@@ -162,18 +162,18 @@ def test_an_installation_can_choose_images_account_and_volume() -> None:
     assert {"name": "VERIFY_REGISTRY", "value": "false"} in spec["pipelineSpec"]["tasks"][1]["taskSpec"]["steps"][0]["env"]
 
 
-def test_the_steps_find_what_the_installation_has_where_the_workflow_says_nothing_else() -> None:
+def test_steps_receive_the_variables_of_the_installation_unless_the_workflow_sets_them() -> None:
     installed = {"FUSEML_TRAINER_IMAGE": "registry.example.com/trainer:1", "FUSEML_X": "$(HOME)"}
-    said = engines.shell("said", "true", env={"FUSEML_TRAINER_IMAGE": "mine:2"}, checkouts=(tekton_plans.codeset(),))
-    found = rendered(tekton_plans.make(engines.shell("silent", "true"), said), variables=installed)
+    overriding = engines.shell("overriding", "true", env={"FUSEML_TRAINER_IMAGE": "mine:2"}, checkouts=(tekton_plans.codeset(),))
+    manifests = render_plan(tekton_plans.make(engines.shell("default", "true"), overriding), variables=installed)
     environments = {
         container["name"] + task["name"]: {variable["name"]: variable["value"] for variable in container.get("env", [])}
-        for task in found.pipeline_run["spec"]["pipelineSpec"]["tasks"]
+        for task in manifests.pipeline_run["spec"]["pipelineSpec"]["tasks"]
         for container in task["taskSpec"]["steps"]
     }
-    silent, asked = environments.pop("runsilent"), environments.pop("runsaid")
-    assert (silent["FUSEML_TRAINER_IMAGE"], silent["FUSEML_X"]) == ("registry.example.com/trainer:1", "$$(HOME)")
-    assert asked["FUSEML_TRAINER_IMAGE"] == "mine:2"
+    default, overridden = environments.pop("rundefault"), environments.pop("runoverriding")
+    assert (default["FUSEML_TRAINER_IMAGE"], default["FUSEML_X"]) == ("registry.example.com/trainer:1", "$$(HOME)")
+    assert overridden["FUSEML_TRAINER_IMAGE"] == "mine:2"
     assert not any("FUSEML_TRAINER_IMAGE" in environment for environment in environments.values())
 
 
@@ -181,44 +181,45 @@ NAME = st.text(min_size=1, max_size=70)
 
 
 @given(project=NAME, codeset=NAME, workflow=NAME, name=NAME, step=NAME)
-def test_labels_are_legal_whatever_things_are_called_and_no_name_is_lost(
-    project: str, codeset: str, workflow: str, name: str, step: str
-) -> None:
-    planned = tekton_plans.make(engines.shell(step, "true", checkouts=(tekton_plans.codeset(codeset=codeset, project=project),)))
-    planned = planned.model_copy(update={"project": project, "workflow": workflow, "run": name})
-    metadata = rendered(planned).pipeline_run["metadata"]
+def test_labels_are_valid_for_all_names_and_no_name_is_lost(project: str, codeset: str, workflow: str, name: str, step: str) -> None:
+    plan = tekton_plans.make(engines.shell(step, "true", checkouts=(tekton_plans.codeset(codeset=codeset, project=project),)))
+    plan = plan.model_copy(update={"project": project, "workflow": workflow, "run": name})
+    metadata = render_plan(plan).pipeline_run["metadata"]
     for value in metadata["labels"].values():
         assert names.is_label_value(value)
-    known = {**metadata.get("annotations", {}), **metadata["labels"]}
-    assert [known[f"fuseml.io/{fact}"] for fact in ("project", "codeset", "workflow", "run")] == [project, codeset, workflow, name]
+    facts = {**metadata.get("annotations", {}), **metadata["labels"]}
+    assert [facts[f"fuseml.io/{fact}"] for fact in ("project", "codeset", "workflow", "run")] == [project, codeset, workflow, name]
 
 
-def test_rendering_changes_nothing_and_gives_the_same_again() -> None:
+def test_rendering_is_deterministic() -> None:
     for make in tekton_plans.PLANS.values():
-        planned = make()
-        assert rendered(planned) == rendered(planned)
+        plan = make()
+        assert render_plan(plan) == render_plan(plan)
 
 
 OUTPUT = plans.Output(name="image", image=plans.ImageBuild(name=plans.text("registry.example.com/x:1")))
-REFUSED: dict[str, tuple[plans.Plan, str]] = {
-    "id": (tekton_plans.make(engines.shell("a", "true"), id="no/label"), r"'no/label' cannot be a run's id"),
-    "twins": (tekton_plans.make(engines.shell("a", "true"), engines.shell("a", "true")), "two steps of one name"),
-    "output": (tekton_plans.make(engines.shell("a", "true", outputs=["a.b"])), "'a.b' cannot be the name of an output"),
-    "variable": (tekton_plans.make(engines.shell("a", "true", env={"A B": "x"})), "no environment variable called 'A B'"),
-    "path": (tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(path="/tekton/x"),))), "'/tekton/x'; an example"),
+REJECTED: dict[str, tuple[plans.Plan, str]] = {
+    "id": (tekton_plans.make(engines.shell("a", "true"), id="no/label"), r"'no/label' is not a valid run id"),
+    "repeated name": (tekton_plans.make(engines.shell("a", "true"), engines.shell("a", "true")), "two steps of the same name"),
+    "output": (tekton_plans.make(engines.shell("a", "true", outputs=["a.b"])), "'a.b' is not a valid name of an output"),
+    "variable": (tekton_plans.make(engines.shell("a", "true", env={"A B": "x"})), "'A B' is not a valid name of an environment variable"),
+    "path": (
+        tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(path="/tekton/x"),))),
+        "'/tekton/x' is not a valid path for a codeset; an example",
+    ),
     "two images": (
         tekton_plans.make(engines.shell("a", "").model_copy(update={"outputs": (OUTPUT, OUTPUT.model_copy(update={"name": "other"}))})),
-        "builds the images 'image' and 'other'; make it one step for each",
+        r"builds more than one image \('image', 'other'\); use one step for each",
     ),
-    "nothing": (
+    "no codeset": (
         tekton_plans.make(engines.shell("a", "").model_copy(update={"outputs": (OUTPUT,)})),
-        "builds the image 'image' from nothing",
+        "builds the image 'image' without a codeset",
     ),
     "build script": (
         tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(),)).model_copy(update={"outputs": (OUTPUT,)})),
-        "a script cannot say which Dockerfile to take",
+        "a script cannot select the Dockerfile",
     ),
-    "nobody writes": (
+    "unwritten output": (
         tekton_plans.make(
             engines.shell("a", "", checkouts=(tekton_plans.codeset(),)).model_copy(
                 update={
@@ -229,13 +230,16 @@ REFUSED: dict[str, tuple[plans.Plan, str]] = {
                 }
             )
         ),
-        "step 'a' builds the image 'image' from a Dockerfile that is named, so no program of its own writes 'tag'",
+        "step 'a' cannot write the output 'tag': with a dockerfile, it only builds the image 'image' and runs no program",
     ),
     "secret": (
         tekton_plans.make(engines.shell("a", "true", args=((engines.secret("KEY"),),))),
         "step 'a' uses the secret 'KEY' in its image, command, script or condition; pass it as an input or in env",
     ),
-    "image": (tekton_plans.make(engines.shell("a", "true", image="$(params.x)")), r"its image holds text that Tekton takes for a variable"),
+    "image": (
+        tekton_plans.make(engines.shell("a", "true", image="$(params.x)")),
+        r"its image contains text that Tekton would replace as a variable",
+    ),
     "condition": (
         tekton_plans.make(
             engines.shell("a", "true", outputs=["o"]),
@@ -243,73 +247,74 @@ REFUSED: dict[str, tuple[plans.Plan, str]] = {
                 "b", "true", needs=("a",), when=({"input": engines.out("a", "o"), "values": [plans.text("$(tasks.a.results.o)")]},)
             ),
         ),
-        "step 'b': its condition holds text",
+        "step 'b': its condition contains text",
     ),
     "folder": (
         tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(path="/$(context.task.name)"),))),
-        "codeset's path holds",
+        "codeset's path contains",
     ),
-    "need": (tekton_plans.make(engines.shell("a", "true", needs=("b",))), "step 'a' needs 'b', which is no step of the run"),
-    "unmade": (
+    "need": (tekton_plans.make(engines.shell("a", "true", needs=("b",))), "step 'a' needs 'b', which is not a step of the run"),
+    "unknown output": (
         tekton_plans.make(engines.shell("a", "true", env={"X": engines.out("b", "o")})),
-        "takes the output 'o' of 'b', which no step",
+        "uses the output 'o' of step 'b', which the run does not have",
     ),
-    "circle": (
+    "cycle": (
         tekton_plans.make(engines.shell("a", "true", needs=("b",)), engines.shell("b", "true", needs=("a",))),
-        "the steps a -> b -> a wait for one another|the steps b -> a -> b wait for one another",
+        "the steps a -> b -> a form a cycle|the steps b -> a -> b form a cycle",
     ),
-    "put together": (
+    "combined text": (
         tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": (*engines.out("a", "o"), *plans.text("/x"))}),
-        "Tekton can hand out only what one step has written",
+        "Tekton cannot combine texts in an output of the run",
     ),
     "name of output": (
         tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x y": engines.out("a", "o")}),
-        "'x y' cannot be the name",
+        "'x y' is not a valid name",
     ),
     "published secret": (
         tekton_plans.make(engines.shell("a", "true"), outputs={"x": (engines.secret("KEY"),)}),
-        "'x' would publish a secret",
+        "'x' contains a secret, which it would publish",
     ),
-    "nothing to run": (tekton_plans.make(), "run example-7 has no step to run"),
-    "unmade output": (
+    "no steps": (tekton_plans.make(), "run example-7 has no steps"),
+    "unknown run output": (
         tekton_plans.make(engines.shell("a", "true"), outputs={"x": engines.out("a", "o")}),
-        "run example-7 takes the output 'o' of 'a'",
+        "run example-7 uses the output 'o' of step 'a'",
     ),
 }
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED))
-def test_what_tekton_can_never_run_is_refused_with_the_place_and_the_reason(name: str) -> None:
-    planned, expected = REFUSED[name]
+@pytest.mark.parametrize("name", sorted(REJECTED))
+def test_plans_that_tekton_can_never_run_are_rejected_with_the_place_and_the_reason(name: str) -> None:
+    plan, expected = REJECTED[name]
     with pytest.raises(errors.PermanentError, match=expected):
-        rendered(planned)
+        render_plan(plan)
 
 
-def test_outputs_that_are_known_before_the_run_are_noted_because_tekton_cannot_hand_them_out() -> None:
-    planned = tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": engines.out("a", "o"), "y": plans.text("m")})
-    found = rendered(planned).pipeline_run
-    assert found["metadata"]["annotations"] == {"fuseml.io/outputs": '{"y": "m"}'}
-    assert found["spec"]["pipelineSpec"]["results"] == [{"name": "x", "type": "string", "value": "$(tasks.a.results.o)"}]
+def test_constant_outputs_are_stored_as_an_annotation_because_tekton_cannot_return_them() -> None:
+    plan = tekton_plans.make(engines.shell("a", "true", outputs=["o"]), outputs={"x": engines.out("a", "o"), "y": plans.text("m")})
+    pipeline_run = render_plan(plan).pipeline_run
+    assert pipeline_run["metadata"]["annotations"] == {"fuseml.io/outputs": '{"y": "m"}'}
+    assert pipeline_run["spec"]["pipelineSpec"]["results"] == [{"name": "x", "type": "string", "value": "$(tasks.a.results.o)"}]
 
 
-def test_the_parts_of_a_run_that_asks_are_objects_of_their_own_with_what_each_needs() -> None:
+def test_each_execution_of_a_run_with_an_approval_has_its_own_objects() -> None:
     code = tekton_plans.codeset()
     first = engines.shell("a", "true", outputs=["o"], checkouts=(code,), env={"A": (engines.secret("FIRST"),)})
-    behind = engines.shell("b", "true", checkouts=(code,), env={"B": (engines.secret("SECOND"),), "O": engines.out("a", "o")}, needs=("a",))
-    asking = behind.model_copy(update={"approval": plans.Approval(message="go on?")})
-    whole = tekton_plans.make(first, asking, outputs={"o": engines.out("a", "o")})
+    second = engines.shell("b", "true", checkouts=(code,), env={"B": (engines.secret("SECOND"),), "O": engines.out("a", "o")}, needs=("a",))
+    approved = second.model_copy(update={"approval": plans.Approval(message="go on?")})
+    whole = tekton_plans.make(first, approved, outputs={"o": engines.out("a", "o")})
     succeeded = {"a": replan.StepResult("example-7", {"o": "made before"})}
     parts = [replan.partition(whole, 1, ["a"], {}), replan.partition(whole, 2, ["b"], succeeded)]
-    one, two = (rendered(part) for part in parts)
+    one, two = (render_plan(part) for part in parts)
 
     assert one.name != two.name
-    labels = [found.pipeline_run["metadata"]["labels"] for found in (one, two)]
+    labels = [manifests.pipeline_run["metadata"]["labels"] for manifests in (one, two)]
     assert [label[RUN_LABEL] for label in labels] == [tekton_plans.RUN_ID, f"{tekton_plans.RUN_ID}.2"]
     assert {label[NAME_LABEL] for label in labels} == {"example-7"}
     assert one.secret is not None and two.secret is not None
-    # Each part clones for itself: nothing of the first one's volume is left when somebody answers.
+    # Each execution clones the codeset: the volume of the first one is gone at the time of the approval.
     cloned = [
-        [task["name"].startswith("fuseml-clone") for task in found.pipeline_run["spec"]["pipelineSpec"]["tasks"]] for found in (one, two)
+        [task["name"].startswith("fuseml-clone") for task in manifests.pipeline_run["spec"]["pipelineSpec"]["tasks"]]
+        for manifests in (one, two)
     ]
     assert cloned == [[True, False], [True, False]]
     held = [" ".join(secret["stringData"].values()) for secret in (one.secret, two.secret)]
@@ -317,31 +322,31 @@ def test_the_parts_of_a_run_that_asks_are_objects_of_their_own_with_what_each_ne
     assert ["SECOND" in text for text in held] == [False, True]
     [task] = [task for task in two.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"] == "b"]
     assert "made before" in json.dumps(task) and "runAfter" in task and task["runAfter"] == [names.clone(code)]
-    # What the run puts out is known by the end of the last part, whichever made it.
+    # The last execution holds all outputs of the run, including those of earlier executions.
     assert two.pipeline_run["metadata"]["annotations"][events.OUTPUTS_ANNOTATION] == '{"o": "made before"}'
 
 
-def test_what_a_step_writes_beside_the_image_that_it_describes_is_looked_for() -> None:
+def test_further_outputs_of_an_image_build_are_checked() -> None:
     outputs = (plans.Output(name="tag"), OUTPUT)
-    described = engines.shell("a", "", checkouts=(tekton_plans.codeset(),)).model_copy(update={"outputs": outputs})
-    task = rendered(tekton_plans.make(described)).pipeline_run["spec"]["pipelineSpec"]["tasks"][-1]
+    step = engines.shell("a", "", checkouts=(tekton_plans.codeset(),)).model_copy(update={"outputs": outputs})
+    task = render_plan(tekton_plans.make(step)).pipeline_run["spec"]["pipelineSpec"]["tasks"][-1]
     containers = task["taskSpec"]["steps"]
     assert [item["name"] for item in containers] == ["prepare", "build", events.CHECK_CONTAINER]
-    # The exit code of the last one is the number of a result.
+    # The exit code of the last container is the number of a result.
     assert containers[-1]["command"][-3:] == [result["name"] for result in task["taskSpec"]["results"]]
 
 
-def test_the_image_that_a_run_puts_out_is_the_one_that_was_built() -> None:
+def test_an_image_output_of_a_run_refers_to_the_result_of_its_build() -> None:
     name = (*plans.text("registry.example.com/x:"), *engines.out("a", "tag"))
     output = plans.Output(name="image", image=plans.ImageBuild(name=name, dockerfile=plans.text("Dockerfile")))
     build = engines.shell("b", "", checkouts=(tekton_plans.codeset(),), needs=("a",)).model_copy(update={"outputs": (output,)})
-    planned = tekton_plans.make(engines.shell("a", "true", outputs=["tag"]), build, outputs={"x": name})
-    assert rendered(planned).pipeline_run["spec"]["pipelineSpec"]["results"] == [
+    plan = tekton_plans.make(engines.shell("a", "true", outputs=["tag"]), build, outputs={"x": name})
+    assert render_plan(plan).pipeline_run["spec"]["pipelineSpec"]["results"] == [
         {"name": "x", "type": "string", "value": "$(tasks.b.results.image)"}
     ]
 
 
-def test_a_missing_secret_is_named() -> None:
-    planned = tekton_plans.PLANS["secrets-in-text"]()
-    with pytest.raises(errors.PermanentError, match="came without the secret mlflow/tracking/default/AWS_"):
-        admission.admit(planned, {})
+def test_the_error_names_a_missing_secret() -> None:
+    plan = tekton_plans.PLANS["secrets-in-text"]()
+    with pytest.raises(errors.PermanentError, match="was submitted without the secret mlflow/tracking/default/AWS_"):
+        admission.admit(plan, {})

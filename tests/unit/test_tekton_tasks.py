@@ -1,4 +1,4 @@
-"""The scripts of the tasks that the engine adds, executed: the clone against a real git host over HTTP, the build with a program in buildah's place."""
+"""Execution of the engine's own scripts: the clone with a real git host over HTTP, the build with a fake buildah."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from tests.unit import tekton_model, tekton_plans
 __all__ = ["clone", "server"]
 
 
-def execute(seen: tekton_model.Seen, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a container's script, or its command line, in a folder."""
-    known = {"PATH": os.environ["PATH"], "HOME": str(directory.parent), "GIT_CONFIG_SYSTEM": "/dev/null"}
+def execute(view: tekton_model.ContainerView, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the script or the command of a container in a folder."""
+    base = {"PATH": os.environ["PATH"], "HOME": str(directory.parent), "GIT_CONFIG_SYSTEM": "/dev/null"}
     script = directory.parent / "script"
-    if seen.script is not None:
-        script.write_text(seen.script)
-    command = ["/bin/sh", str(script)] if seen.script is not None else seen.arguments
-    return commands.run(command, cwd=directory, environment={**known, **seen.environment, **environment}, code=None)
+    if view.script is not None:
+        script.write_text(view.script)
+    command = ["/bin/sh", str(script)] if view.script is not None else view.arguments
+    return commands.run(command, cwd=directory, environment={**base, **view.environment, **environment}, code=None)
 
 
-def cloning(checkout: plans.Checkout, folder: Path, **secret: str) -> subprocess.CompletedProcess[str]:
-    """Execute the clone task for a codeset, with the account that may read it."""
-    planned = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
+def run_clone(checkout: plans.Checkout, folder: Path, **secret: str) -> subprocess.CompletedProcess[str]:
+    """Run the clone task of a codeset with the account that may read it."""
+    plan = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
     secrets = {checkout.account: f"{secret['username']}:{secret['password']}"} if secret else {}
-    rendered = render.render(planned, secrets, Settings())
-    task = rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
+    manifests = render.render(plan, secrets, Settings())
+    task = manifests.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
     assert task["name"].startswith(labels.AUXILIARY_PREFIX)
     [container] = task["taskSpec"]["steps"]
-    contents = (rendered.secret or {"stringData": {}})["stringData"]
+    contents = (manifests.secret or {"stringData": {}})["stringData"]
     folder.mkdir(exist_ok=True)
     return execute(tekton_model.run_container(task, container, {}, contents), folder)
 
@@ -46,56 +46,56 @@ def anonymous(server: Server) -> str:
     return f"http://127.0.0.1:{server.port}/git/workspace/mnist.git"
 
 
-def test_a_codeset_is_cloned_at_its_commit_with_the_credentials_and_says_who_it_is(server: Server, clone: Clone, tmp_path: Path) -> None:
+def test_a_codeset_is_cloned_at_its_commit_with_credentials_and_identity_files(server: Server, clone: Clone, tmp_path: Path) -> None:
     first = clone.git("rev-parse", "HEAD")
     clone.commit("second", {"train.py": "print(2)\n"})
     clone.push("--quiet", "origin", "main")
     checkout = tekton_plans.codeset("mnist", url=anonymous(server), commit=first)
-    done = cloning(checkout, tmp_path / "volume", username="ada", password=PASSWORD)
-    assert done.returncode == 0, done.stderr
-    assert PASSWORD not in done.stdout + done.stderr
+    process = run_clone(checkout, tmp_path / "volume", username="ada", password=PASSWORD)
+    assert process.returncode == 0, process.stderr
+    assert PASSWORD not in process.stdout + process.stderr
     assert (tmp_path / "volume/train.py").read_text() == "print(1)\n"
     assert [(tmp_path / "volume/.fuseml" / name).read_text() for name in ("_org", "_project")] == ["workspace", "mnist"]
     assert stat.S_IMODE((tmp_path / "volume/train.py").stat().st_mode) == 0o666
 
 
-def test_a_clone_that_is_tried_again_begins_anew(server: Server, clone: Clone, tmp_path: Path) -> None:
+def test_a_retried_clone_starts_with_an_empty_folder(server: Server, clone: Clone, tmp_path: Path) -> None:
     checkout = tekton_plans.codeset("mnist", url=anonymous(server), commit=clone.git("rev-parse", "HEAD"))
     (tmp_path / "volume/.git").mkdir(parents=True)
     (tmp_path / "volume/.git/config").write_text("half a config")
     (tmp_path / "volume/left over").touch()
-    done = cloning(checkout, tmp_path / "volume", username="ada", password=PASSWORD)
-    assert done.returncode == 0, done.stderr
+    process = run_clone(checkout, tmp_path / "volume", username="ada", password=PASSWORD)
+    assert process.returncode == 0, process.stderr
     assert not (tmp_path / "volume/left over").exists()
 
 
 @pytest.mark.parametrize("secret", [{}, {"username": "ada", "password": "wrong"}])
-def test_without_the_right_credentials_the_clone_fails_and_asks_nobody(
+def test_the_clone_fails_without_a_prompt_when_credentials_are_wrong(
     secret: dict[str, str], server: Server, clone: Clone, tmp_path: Path
 ) -> None:
     checkout = tekton_plans.codeset("mnist", url=anonymous(server), commit=clone.git("rev-parse", "HEAD"))
-    done = cloning(checkout, tmp_path / "volume", **secret)
-    assert done.returncode != 0
-    assert "fatal: " in done.stderr
+    process = run_clone(checkout, tmp_path / "volume", **secret)
+    assert process.returncode != 0
+    assert "fatal: " in process.stderr
 
 
-def test_a_host_that_does_not_hand_out_commits_is_asked_for_the_branch(tmp_path: Path) -> None:
+def test_the_clone_fetches_the_branch_when_the_host_does_not_serve_commits_by_id(tmp_path: Path) -> None:
     work = Clone.fresh("unused", tmp_path / "work")
     first = work.commit("first", {"train.py": "print(1)\n"})
     work.commit("second", {"train.py": "print(2)\n"})
-    # Protocol 0 hands out nothing but the tips of refs.
+    # Protocol 0 serves the tips of refs only.
     script = f'#!/bin/sh\nexec {git()} -c protocol.version=0 "$@"\n'
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/git").write_text(script)
     (tmp_path / "bin/git").chmod(0o755)
     checkout = tekton_plans.codeset("mnist", url=f"file://{work.folder}", commit=first)
-    planned = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
-    task = render.render(planned, {}, Settings()).pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
+    plan = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
+    task = render.render(plan, {}, Settings()).pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
     (tmp_path / "volume").mkdir()
-    seen = tekton_model.run_container(task, task["taskSpec"]["steps"][0], {}, {})
-    done = execute(seen, tmp_path / "volume", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    assert done.returncode == 0, done.stderr
-    assert "not our ref" in done.stderr or "Server does not allow request" in done.stderr
+    view = tekton_model.run_container(task, task["taskSpec"]["steps"][0], {}, {})
+    process = execute(view, tmp_path / "volume", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert process.returncode == 0, process.stderr
+    assert "not our ref" in process.stderr or "Server does not allow request" in process.stderr
     assert (tmp_path / "volume/train.py").read_text() == "print(1)\n"
 
 
@@ -103,14 +103,14 @@ def git() -> str:
     return commands.run(["sh", "-c", "command -v git"]).stdout.strip()
 
 
-def test_a_branch_called_like_a_variable_of_tekton_is_still_that_branch() -> None:
+def test_a_branch_name_like_a_variable_of_tekton_is_not_substituted() -> None:
     checkout = tekton_plans.codeset("mnist", ref="refs/heads/$(params.x)-$(HOME)")
-    planned = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
-    rendered = render.render(planned, {}, Settings())
-    task = rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
-    assert rendered.secret is not None
-    seen = tekton_model.run_container(task, task["taskSpec"]["steps"][0], {}, rendered.secret["stringData"])
-    assert seen.environment["GIT_REF"] == "refs/heads/$(params.x)-$(HOME)"
+    plan = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
+    manifests = render.render(plan, {}, Settings())
+    task = manifests.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]
+    assert manifests.secret is not None
+    view = tekton_model.run_container(task, task["taskSpec"]["steps"][0], {}, manifests.secret["stringData"])
+    assert view.environment["GIT_REF"] == "refs/heads/$(params.x)-$(HOME)"
 
 
 BUILDAH = """\
@@ -123,12 +123,12 @@ done
 """
 
 
-@pytest.mark.parametrize("said", [True, False])
-def test_an_image_is_built_from_the_dockerfile_and_pushed_and_named(said: bool, tmp_path: Path) -> None:
-    planned = tekton_plans.PLANS["image-said-by-step" if said else "image"]()
-    rendered = render.render(planned, tekton_plans.secrets_of(planned), Settings())
-    task = next(task for task in rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"] == "builder")
-    secret = rendered.secret["stringData"] if rendered.secret else {}
+@pytest.mark.parametrize("printed", [True, False])
+def test_an_image_is_built_from_its_dockerfile_and_pushed(printed: bool, tmp_path: Path) -> None:
+    plan = tekton_plans.PLANS["image-dockerfile-from-step" if printed else "image"]()
+    manifests = render.render(plan, tekton_plans.secrets_of(plan), Settings())
+    task = next(task for task in manifests.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"] == "builder")
+    secret = manifests.secret["stringData"] if manifests.secret else {}
     programs = tmp_path / "bin"
     programs.mkdir()
     write(programs / "buildah", BUILDAH)
@@ -136,18 +136,18 @@ def test_an_image_is_built_from_the_dockerfile_and_pushed_and_named(said: bool, 
     for folder in ("project", "build", "results"):
         (tmp_path / folder).mkdir()
     for container in task["taskSpec"]["steps"]:
-        seen = placed(tekton_model.run_container(task, container, {"tag": {"tag": "v1"}}, secret), tmp_path)
-        done = execute(seen, tmp_path / "project", PATH=f"{programs}:{os.environ['PATH']}", CALLS=str(tmp_path / "calls"))
-        assert done.returncode == 0, done.stderr
+        view = relocated(tekton_model.run_container(task, container, {"tag": {"tag": "v1"}}, secret), tmp_path)
+        process = execute(view, tmp_path / "project", PATH=f"{programs}:{os.environ['PATH']}", CALLS=str(tmp_path / "calls"))
+        assert process.returncode == 0, process.stderr
         if container["name"] == "prepare":
             assert (
-                done.stdout
+                process.stdout
                 == f"preparing --quiet from python:3.12 with key={tekton_plans.CANARY}-AWS_SECRET_ACCESS_KEY\n.fuseml/Dockerfile\n"
             )
         else:
-            assert tekton_plans.CANARY not in str(seen)
-    image = "registry.example.com/test:v1" if said else "registry.example.com/mlflow/test:5f2d7c1e"
-    dockerfile = ".fuseml/Dockerfile" if said else "/project/.fuseml/Dockerfile"
+            assert tekton_plans.CANARY not in str(view)
+    image = "registry.example.com/test:v1" if printed else "registry.example.com/mlflow/test:5f2d7c1e"
+    dockerfile = ".fuseml/Dockerfile" if printed else "/project/.fuseml/Dockerfile"
     storage = f"--root {tmp_path}/build/storage --runroot {tmp_path}/build/run --storage-driver vfs"
     assert (tmp_path / "calls").read_text().splitlines() == [
         f"{storage} build --isolation chroot --network host --tls-verify=true --file {dockerfile} --tag {image} .",
@@ -162,26 +162,26 @@ def write(path: Path, content: str) -> None:
     path.chmod(0o755)
 
 
-def placed(seen: tekton_model.Seen, root: Path) -> tekton_model.Seen:
-    """The container's volumes in a folder of the test."""
+def relocated(view: tekton_model.ContainerView, root: Path) -> tekton_model.ContainerView:
+    """The container with its volumes in a folder of the test."""
 
     def text(value: Any) -> Any:
         return value.replace("/fuseml-build", f"{root}/build").replace("/tekton/results", f"{root}/results")
 
-    seen.script = text(seen.script) if seen.script is not None else None
-    seen.arguments = [text(value) for value in seen.arguments]
-    return seen
+    view.script = text(view.script) if view.script is not None else None
+    view.arguments = [text(value) for value in view.arguments]
+    return view
 
 
 def test_a_build_without_a_dockerfile_fails_when_the_step_fails(tmp_path: Path) -> None:
-    planned = tekton_plans.PLANS["image-said-by-step"]()
-    rendered = render.render(planned, tekton_plans.secrets_of(planned), Settings())
-    task = next(task for task in rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"] == "builder")
-    assert rendered.secret is not None
+    plan = tekton_plans.PLANS["image-dockerfile-from-step"]()
+    manifests = render.render(plan, tekton_plans.secrets_of(plan), Settings())
+    task = next(task for task in manifests.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"] == "builder")
+    assert manifests.secret is not None
     (tmp_path / "bin").mkdir()
     write(tmp_path / "bin/run", "#!/bin/sh\necho no conda.yaml >&2\nexit 3\n")
     for folder in ("project", "build"):
         (tmp_path / folder).mkdir()
-    seen = tekton_model.run_container(task, task["taskSpec"]["steps"][0], {"tag": {"tag": "v1"}}, rendered.secret["stringData"])
-    done = execute(placed(seen, tmp_path), tmp_path / "project", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    assert (done.returncode, done.stderr) == (3, "no conda.yaml\n")
+    view = tekton_model.run_container(task, task["taskSpec"]["steps"][0], {"tag": {"tag": "v1"}}, manifests.secret["stringData"])
+    process = execute(relocated(view, tmp_path), tmp_path / "project", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert (process.returncode, process.stderr) == (3, "no conda.yaml\n")

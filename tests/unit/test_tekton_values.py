@@ -1,4 +1,4 @@
-"""Whatever a plan's texts hold, the programs of its steps see what the plan says, although Tekton and the kubelet look for variables."""
+"""Programs of steps receive exactly the texts of the plan, although Tekton and the kubelet substitute variables."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ def parts(*kinds: st.SearchStrategy[plans.Part]) -> st.SearchStrategy[plans.Valu
     return st.lists(st.one_of(TEXT.map(lambda text: plans.TextPart(text=text)), *kinds), max_size=4).map(tuple)
 
 
-def seen(step: plans.StepPlan) -> tekton_model.Seen:
-    """What the step's program sees, after two steps that wrote OUTPUTS."""
+def view_of(step: plans.StepPlan) -> tekton_model.ContainerView:
+    """The step's container, as its program sees it, after two steps that wrote OUTPUTS."""
     before = [engines.shell(name, "true", outputs=list(written)) for name, written in OUTPUTS.items()]
-    planned = tekton_plans.make(*before, step)
-    secrets = {part.ref: SECRETS[part.key] for part in plans.secret_refs(planned)}
-    admission.admit(planned, secrets)
-    rendered = render.render(planned, secrets, Settings())
-    task = rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"][-1]
+    plan = tekton_plans.make(*before, step)
+    secrets = {part.ref: SECRETS[part.key] for part in plans.secret_refs(plan)}
+    admission.admit(plan, secrets)
+    manifests = render.render(plan, secrets, Settings())
+    task = manifests.pipeline_run["spec"]["pipelineSpec"]["tasks"][-1]
     [container] = task["taskSpec"]["steps"]
-    return tekton_model.run_container(task, container, OUTPUTS, rendered.secret["stringData"] if rendered.secret else {})
+    return tekton_model.run_container(task, container, OUTPUTS, manifests.secret["stringData"] if manifests.secret else {})
 
 
-def meant(value: plans.Value) -> str:
+def expected_text(value: plans.Value) -> str:
     return plans.evaluate(value, OUTPUTS, lambda part: SECRETS[part.key])
 
 
@@ -73,70 +73,70 @@ def meant(value: plans.Value) -> str:
 )
 @example(variables={"X": (*plans.text("$"), *plans.text("(params.output-0)"))}, command=[plans.text("$")], args=[])
 @settings(max_examples=300)
-def test_environment_and_arguments_arrive_as_the_plan_says(
+def test_environment_and_arguments_equal_the_texts_of_the_plan(
     variables: dict[str, plans.Value], command: list[plans.Value], args: list[plans.Value]
 ) -> None:
-    listed = tuple(plans.Variable(name=name, value=value) for name, value in variables.items())
-    step = plans.StepPlan(name="it", image=plans.text("image:1"), command=tuple(command), args=tuple(args), variables=listed)
-    got = seen(step)
-    assert {name: got.environment[name] for name in variables} == {name: meant(value) for name, value in variables.items()}
-    assert got.arguments == [meant(value) for value in (*command, *args)]
-    assert got.environment["FUSEML_ENV_RESULTS"] == "/tekton/results"
+    declared = tuple(plans.Variable(name=name, value=value) for name, value in variables.items())
+    step = plans.StepPlan(name="it", image=plans.text("image:1"), command=tuple(command), args=tuple(args), variables=declared)
+    view = view_of(step)
+    assert {name: view.environment[name] for name in variables} == {name: expected_text(value) for name, value in variables.items()}
+    assert view.arguments == [expected_text(value) for value in (*command, *args)]
+    assert view.environment["FUSEML_ENV_RESULTS"] == "/tekton/results"
 
 
 @given(script=parts(OUTPUT))
 @settings(max_examples=200)
-def test_a_script_arrives_as_the_plan_says_or_is_refused(script: plans.Value) -> None:
+def test_a_script_equals_the_text_of_the_plan_or_is_rejected(script: plans.Value) -> None:
     step = plans.StepPlan(name="it", image=plans.text("image:1"), script=script)
     if values.is_variable(script) and values.is_dynamic(script):
-        with pytest.raises(errors.PermanentError, match=r"its script holds text that Tekton takes for a variable of its own.*as an input"):
-            seen(step)
-    elif meant(script) and script:
-        assert (seen(step).script or "").removeprefix("#!/bin/sh\nset -e\n") == meant(script).removeprefix("#!/bin/sh\nset -e\n")
+        with pytest.raises(errors.PermanentError, match=r"its script contains text that Tekton would replace as a variable.*as an input"):
+            view_of(step)
+    elif expected_text(script) and script:
+        assert (view_of(step).script or "").removeprefix("#!/bin/sh\nset -e\n") == expected_text(script).removeprefix("#!/bin/sh\nset -e\n")
 
 
 @given(text=TEXT)
-def test_texts_that_are_not_carried_hold_nothing_that_tekton_replaces(text: str) -> None:
+def test_texts_outside_the_secret_contain_nothing_that_tekton_replaces(text: str) -> None:
     if not values.is_variable(plans.text(text)):
         task = {"taskSpec": {"params": [{"name": "output-0"}], "results": [{"name": "out"}], "workspaces": [{"name": "code-0"}]}}
-        known = {"tasks.first.results.value": "replaced"}
-        for replacements in tekton_model.passes(task, {"output-0": "replaced"}, known):
+        result_values = {"tasks.first.results.value": "replaced"}
+        for replacements in tekton_model.passes(task, {"output-0": "replaced"}, result_values):
             assert tekton_model.apply_replacements(text, replacements) == text
 
 
-def test_an_image_may_be_an_output_and_a_script_may_hold_one() -> None:
-    got = seen(
+def test_an_image_may_be_an_output_and_a_script_may_contain_one() -> None:
+    view = view_of(
         plans.StepPlan(
             name="it",
             image=engines.out("first", "value"),
             script=(*plans.text("use "), *engines.out("first", "other"), *plans.text(" $(date)")),
         )
     )
-    assert (got.image, got.script) == ("models:/m/1", 'use a\'b "c" {d}\\ $(date)')
+    assert (view.image, view.script) == ("models:/m/1", 'use a\'b "c" {d}\\ $(date)')
 
 
-def test_a_secret_that_is_used_many_times_is_carried_once() -> None:
+def test_a_secret_that_is_used_repeatedly_has_one_key() -> None:
     key = engines.secret("KEY")
     step = engines.shell("it", "true", env={"A": (key,), "B": (*plans.text("a"), key, *plans.text("b"), key), "C": (*plans.text("c"), key)})
-    rendered = render.render(tekton_plans.make(step), {key.ref: "s3cret"}, Settings())
-    assert rendered.secret is not None
-    assert rendered.secret["stringData"] == {"secret.mlflow.tracking.default.KEY": "s3cret"}
-    [container] = rendered.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]["taskSpec"]["steps"]
+    manifests = render.render(tekton_plans.make(step), {key.ref: "s3cret"}, Settings())
+    assert manifests.secret is not None
+    assert manifests.secret["stringData"] == {"secret.mlflow.tracking.default.KEY": "s3cret"}
+    [container] = manifests.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]["taskSpec"]["steps"]
     assert [variable["name"] for variable in container["env"]] == ["FUSEML_PART_0", "A", "B", "C", "FUSEML_ENV_RESULTS"]
 
 
 @pytest.mark.parametrize(
-    ("operator", "listed", "expected"),
+    ("operator", "texts", "expected"),
     [("in", ["a"], True), ("in", ["b"], False), ("in", [], False), ("notin", ["a"], False), ("notin", ["b"], True), ("notin", [], True)],
 )
-def test_a_condition_on_texts_is_decided_before_the_run(operator: str, listed: list[str], expected: bool) -> None:
+def test_a_condition_on_texts_is_decided_before_the_run(operator: str, texts: list[str], expected: bool) -> None:
     condition = plans.Condition.model_validate(
-        {"input": plans.text("a"), "operator": operator, "values": [plans.text(text) for text in listed]}
+        {"input": plans.text("a"), "operator": operator, "values": [plans.text(text) for text in texts]}
     )
     assert values.holds(condition) is expected
 
 
-def test_a_condition_on_an_output_is_left_to_tekton_unless_nothing_is_listed() -> None:
+def test_a_condition_on_an_output_is_left_to_tekton_unless_it_has_no_values() -> None:
     condition = plans.Condition(input=engines.out("first", "value"), values=(plans.text("a"),))
     assert values.holds(condition) is None
     assert values.holds(condition.model_copy(update={"values": ()})) is False

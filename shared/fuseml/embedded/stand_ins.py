@@ -81,7 +81,7 @@ def make(
 def _git_host(root: pathlib.Path, url: str) -> EmbeddedGitHost:
     root.mkdir(exist_ok=True)
     git = EmbeddedGitHost(root, url)
-    git.mend()
+    git.remove_stale_locks()
     return git
 
 

@@ -1,7 +1,7 @@
-"""Writes the files of a commit. The tree is foreign input: whatever it holds, nothing is written or linked outside its directory.
+"""Checkout of a commit. The tree is untrusted input: no file or link of it may lead outside the directory.
 
-Links are made after every file, so that no file can be written through one, and are then followed to their end by the
-operating system: reading their text alone misses chains such as `up -> ..` with `out -> up/../secret`.
+Links are created after all files, so that no file is written through a link. Then the operating system resolves each link: checking the
+text of links alone would miss chains such as `up -> ..` with `out -> up/../secret`.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ _EXECUTABLE, _PLAIN = 0o755, 0o644
 
 
 def write_tree(store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str]) -> None:
-    """Write `tree` into the new or empty `directory`, and the `extra` files (path -> text) that it does not bring itself.
+    """Write `tree` into the new or empty `directory`, with the `extra` files (path -> text) that it does not contain.
 
-    Submodules become empty directories, as in git. Raises InvalidError for names and links that lead out, ConflictError for a
-    directory that holds something.
+    Submodules become empty directories, as in git. Raises InvalidError for names and links that lead outside, ConflictError for a
+    directory that is not empty.
     """
     from dulwich import errors as git_errors
     from dulwich import object_store
 
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
-        raise errors.ConflictError(f"{directory} is not empty: a commit is only written into a directory of its own")
+        raise errors.ConflictError(f"{directory} is not empty; use an empty directory for the checkout")
     try:
         _write_entries(store, tree, directory, extra)
     except (KeyError, git_errors.ObjectFormatException, object_store.MaxTreeDepthExceeded) as error:
-        raise errors.InvalidError(f"the files of the commit are not complete or not readable on this git host: {error}") from error
+        raise errors.InvalidError(f"the files of the commit are incomplete or unreadable on this git host: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        taken = Path(error.filename).relative_to(directory)
-        raise errors.InvalidError(f"the commit holds two things that are called {taken} on this file system") from error
+        path = Path(error.filename).relative_to(directory)
+        raise errors.InvalidError(f"the commit has two files of the name {path} on this file system; rename one") from error
 
 
 def _write_entries(store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str]) -> None:
     from dulwich import object_store, objects
 
-    entries = {_checked(entry.path or b""): entry for entry in object_store.iter_tree_contents(store, objects.ObjectID(tree))}
+    entries = {_safe_path(entry.path or b""): entry for entry in object_store.iter_tree_contents(store, objects.ObjectID(tree))}
     links: dict[Path, bytes] = {}
     for path, entry in entries.items():
         target, mode = directory / path, entry.mode or 0
@@ -58,21 +58,23 @@ def _write_entries(store: BaseObjectStore, tree: bytes, directory: Path, extra: 
         else:
             _write(target, content, _EXECUTABLE if mode & stat.S_IXUSR else _PLAIN)
     for path, text in extra.items():
-        if not any(Path(path).is_relative_to(taken) for taken in entries):
+        if not any(Path(path).is_relative_to(entry) for entry in entries):
             _write(directory / path, text.encode(), _PLAIN)
     _link(directory, links)
 
 
-def _checked(path: bytes) -> str:
+def _safe_path(path: bytes) -> str:
     parts = path.split(b"/")
     if any(part in (b"", b".", b"..") or b"\0" in part or part.lower() == b".git" for part in parts):
-        raise errors.InvalidError(f"the commit holds the path {path.decode('utf-8', 'replace')!r}, which no checkout may contain")
+        raise errors.InvalidError(
+            f"the commit has the path {path.decode('utf-8', 'replace')!r}, which is not allowed in a checkout; rename or remove it"
+        )
     return os.fsdecode(path)
 
 
 def _write(target: Path, content: bytes, mode: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Exclusive: names that differ only for git must neither overwrite one another nor be written through.
+    # Exclusive: names that are equal on this file system must neither overwrite one another nor be written through.
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
@@ -83,13 +85,13 @@ def _link(directory: Path, links: Mapping[Path, bytes]) -> None:
     for link, content in links.items():
         link.parent.mkdir(parents=True, exist_ok=True)
         if not content or b"\0" in content or len(content) > _LONGEST_LINK:
-            raise errors.InvalidError(f"the link {link.relative_to(directory)} points to no valid path")
+            raise errors.InvalidError(f"the target of the link {link.relative_to(directory)} is not a valid path")
         link.symlink_to(os.fsdecode(content))
     root = directory.resolve()
     escaping = [link for link in links if not Path(os.path.realpath(link)).is_relative_to(root)]
     if escaping:
-        # All of them: another link may lead out through one of these.
+        # All links are removed: another link may lead outside through one of these.
         for link in links:
             link.unlink()
         names = ", ".join(sorted(str(link.relative_to(directory)) for link in escaping))
-        raise errors.InvalidError(f"links of the commit lead out of the codeset: {names}; link to files inside of it, with relative paths")
+        raise errors.InvalidError(f"links of the commit lead out of the codeset: {names}; use relative links to files of the codeset")

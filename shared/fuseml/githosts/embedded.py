@@ -1,7 +1,7 @@
 """The git host of the embedded server: one bare repository per codeset, `<root>/<project>/<codeset>.git`.
 
-Objects are never collected: a commit that a forced push made unreachable can still be exported, because a run may wait for it.
-One process owns the root; pushes to one repository take their turns (`pushing`), readers never wait.
+Objects are never garbage-collected: a queued run may need a commit that a forced push made unreachable. One process owns the root. Pushes
+to one repository are serialised (`pushing`); readers never block.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml import githosts
 from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, history, payload
+from fuseml.githosts.port import Push
 
 if TYPE_CHECKING:
     from dulwich.objects import Commit
     from dulwich.repo import Repo
 
 DEFAULT_BRANCH = "main"
-# Inside the repository, so that it goes where that goes; no name of git's own.
+# Inside the repository, so that it moves with it; git does not use this name.
 _PUSHES = "fuseml-pushes"
 _PUSHES_AT_ONCE = 1 << 18
 
@@ -37,12 +37,12 @@ class EmbeddedGitHost:
     def __init__(self, root: Path, url: str) -> None:
         self._root = root
         self._url = url.rstrip("/")
-        self._turns: dict[tuple[str, str], threading.Lock] = {}
+        self._locks: dict[tuple[str, str], threading.Lock] = {}
 
-    def mend(self) -> None:
-        """Remove the locks that a process has left which died while it moved a ref: nobody could push there any more. Before anybody does."""
+    def remove_stale_locks(self) -> None:
+        """Remove the locks of a process that died while it moved a ref: they block all pushes. Call this before pushes are served."""
         for repository in self._root.glob("*/*.git"):
-            # No ref is called so (git-check-ref-format).
+            # No ref ends with .lock (git-check-ref-format).
             for lock in (*repository.glob("*.lock"), *(repository / "refs").rglob("*.lock")):
                 lock.unlink()
 
@@ -54,27 +54,27 @@ class EmbeddedGitHost:
             if folder.exists():
                 return
             folder.parent.mkdir(parents=True, exist_ok=True)
-            # Made aside and renamed: a repository is there as a whole or not at all. No project begins with a dot.
-            with tempfile.TemporaryDirectory(dir=self._root, prefix=".new-") as aside:
-                fresh = Path(aside) / folder.name
-                Repo.init_bare(fresh, mkdir=True, default_branch=DEFAULT_BRANCH.encode()).close()
-                fresh.rename(folder)
+            # A rename creates the repository atomically. No project name starts with a dot.
+            with tempfile.TemporaryDirectory(dir=self._root, prefix=".new-") as temporary:
+                new = Path(temporary) / folder.name
+                Repo.init_bare(new, mkdir=True, default_branch=DEFAULT_BRANCH.encode()).close()
+                new.rename(folder)
 
     def delete_repository(self, project: str, codeset: str) -> None:
         folder = self._folder(project, codeset)
         with self.pushing(project, codeset):
             if not folder.exists():
                 return
-            with tempfile.TemporaryDirectory(dir=self._root, prefix=".gone-", ignore_cleanup_errors=True) as aside:
-                folder.rename(Path(aside) / folder.name)
+            with tempfile.TemporaryDirectory(dir=self._root, prefix=".gone-", ignore_cleanup_errors=True) as temporary:
+                folder.rename(Path(temporary) / folder.name)
 
     def sign_webhooks(self, project: str, codeset: str, secret: str) -> None:
-        # `smart_http` asks for the secret with every push.
+        # `smart_http` looks up the secret at each push.
         with self.open(project, codeset):
             pass
 
-    def admit(self, project: str, codeset: str, password: str) -> str:
-        # `smart_http` asks whether a password fits, whatever the user name.
+    def grant_push(self, project: str, codeset: str, password: str) -> str:
+        # `smart_http` checks the password and ignores the user name.
         with self.open(project, codeset):
             return f"fuseml-{project}"
 
@@ -84,18 +84,18 @@ class EmbeddedGitHost:
 
     def heads(self, project: str, codeset: str) -> dict[str, str]:
         with self.open(project, codeset) as repository:
-            found = {}
+            heads = {}
             for ref, value in repository.get_refs().items():
                 commit = history.commit_of(repository, value.decode())
                 if ref.startswith((b"refs/heads/", b"refs/tags/")) and commit is not None:
-                    found[ref.decode("utf-8", "replace")] = commit.id.decode()
-            return dict(sorted(found.items()))
+                    heads[ref.decode("utf-8", "replace")] = commit.id.decode()
+            return dict(sorted(heads.items()))
 
     def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
         with self.open(project, codeset) as repository:
-            found = _commit(repository, project, codeset, commit)
+            stored = _commit(repository, project, codeset, commit)
             identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
-            checkout.write_tree(repository.object_store, found.tree, directory, identity)
+            checkout.write_tree(repository.object_store, stored.tree, directory, identity)
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
         with self.open(project, codeset) as repository:
@@ -110,41 +110,41 @@ class EmbeddedGitHost:
             return step_cache.digest(history.files(repository, _commit(repository, project, codeset, commit)), paths)
 
     def record_push(self, project: str, codeset: str, pusher: str, change: payload.Change) -> None:
-        """Write down that a branch or tag is about to move; on stable storage when this returns. Deletions are of no interest."""
+        """Record on stable storage that a branch or tag is about to move. Deletions are not recorded."""
         if change.deleted or not change.ref.startswith(("refs/heads/", "refs/tags/")):
             return
         line = json.dumps({"ref": change.ref, "before": None if change.created else change.before, "after": change.after, "pusher": pusher})
         with (self._folder(project, codeset) / _PUSHES).open("ab") as record:
-            # Each line on its own, also behind one that a crash or a full disk cut off.
+            # The leading newline separates the line from one that a crash or a full disk cut off.
             record.write(b"\n" + line.encode() + b"\n")
             record.flush()
             os.fsync(record.fileno())
 
-    def pushes(self, project: str, codeset: str, after: int) -> tuple[list[githosts.Push], int]:
+    def pushes(self, project: str, codeset: str, after: int) -> tuple[list[Push], int]:
         try:
             with (self._folder(project, codeset) / _PUSHES).open("rb") as record:
                 record.seek(after)
                 part = record.read(_PUSHES_AT_ONCE)
         except FileNotFoundError:
             part = b""
-        # A line without its end is still being written; one that is cut off belongs to a push that was never answered.
-        whole = part[: part.rfind(b"\n") + 1]
-        found = []
-        # Opened after the record was read: it does not see commits that come later.
+        # A line without its end is still being written; a line that is cut off belongs to a push without a response.
+        complete = part[: part.rfind(b"\n") + 1]
+        pushes = []
+        # Opened after the record was read: an open repository does not see the packs of later pushes.
         with self.open(project, codeset) as repository:
-            for line in whole.splitlines():
+            for line in complete.splitlines():
                 try:
-                    told = json.loads(line)
+                    entry = json.loads(line)
                 except ValueError:
                     continue
-                commit = history.commit_of(repository, told["after"])
+                commit = history.commit_of(repository, entry["after"])
                 if commit is not None:
-                    found.append(githosts.Push(told["ref"], told["before"], commit.id.decode(), told["pusher"]))
-        return found, after + len(whole)
+                    pushes.append(Push(entry["ref"], entry["before"], commit.id.decode(), entry["pusher"]))
+        return pushes, after + len(complete)
 
     @contextlib.contextmanager
     def open(self, project: str, codeset: str) -> Iterator[Repo]:
-        """The repository, freshly opened: an open one does not see packs that later pushes bring. Raises NotFoundError."""
+        """The repository, newly opened: an open one does not see the packs of later pushes. Raises NotFoundError."""
         from dulwich import errors as git_errors
         from dulwich.repo import Repo
 
@@ -157,17 +157,17 @@ class EmbeddedGitHost:
 
     @contextlib.contextmanager
     def pushing(self, project: str, codeset: str) -> Iterator[None]:
-        """Held by whoever changes the repository; everybody else who wants to waits."""
-        with self._turns.setdefault((project, codeset), threading.Lock()):
+        """Exclusive access for changes of the repository; other writers block until its end."""
+        with self._locks.setdefault((project, codeset), threading.Lock()):
             yield
 
     def _folder(self, project: str, codeset: str) -> Path:
-        # Identifiers hold neither dots nor slashes: no name leads out of the root.
+        # Identifiers contain neither dots nor slashes: no path leads outside the root.
         return self._root / document.check_identifier("project", project) / f"{document.check_identifier('codeset', codeset)}.git"
 
 
 def _commit(repository: Repo, project: str, codeset: str, commit: str) -> Commit:
-    found = history.commit_of(repository, commit)
-    if found is None:
-        raise errors.NotFoundError(f"the codeset {project}/{codeset} has no commit {commit}; was it pushed?")
-    return found
+    stored = history.commit_of(repository, commit)
+    if stored is None:
+        raise errors.NotFoundError(f"the codeset {project}/{codeset} has no commit {commit}; push it first")
+    return stored

@@ -1,7 +1,7 @@
-"""The git host of a cluster: Gitea, or Forgejo, which answers alike. A project is a private organisation, a codeset a repository in it.
+"""The git host of a cluster: Gitea, or the compatible Forgejo. A project is a private organisation, a codeset a repository in it.
 
-Management goes over the REST API, code over git's own protocol: what refs there are and what a commit holds is what git says, not an
-archive that the codeset's attributes may change. Every call may be repeated: what is there already is taken as done.
+Management uses the REST API. Code uses git's own protocol, because the attributes of a codeset can change the content of archives. All
+calls are idempotent.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, gitea_api, history
+from fuseml.githosts.port import Push
 
 if TYPE_CHECKING:
     from dulwich.client import DetermineWantsFunc
@@ -26,18 +27,16 @@ if TYPE_CHECKING:
     from dulwich.refs import Ref
     from dulwich.repo import Repo
 
-    from fuseml.githosts import Push
-
 log = logging.getLogger(__name__)
 
 DEFAULT_BRANCH = "main"
 WEBHOOKS = ("push", "create", "delete", "repository", "release")
 
-# Seconds between two parts of an answer while code is fetched.
+# Seconds between two parts of a response while code is fetched.
 _FETCH_TIMEOUT = 120.0
 _TREE_PAGE = 1000
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
-# A user name of Gitea has at most 40 characters, begins and ends with a letter or digit, and has no two others in a row.
+# A user name of Gitea has at most 40 characters, starts and ends with a letter or digit, and has no two other characters in a row.
 _SHORT = 24
 
 
@@ -65,10 +64,10 @@ class GiteaHost:
         try:
             self._api.send("POST", "/orgs", {"username": project, "visibility": "private"})
         except (errors.InvalidError, errors.ConflictError) as error:
-            # Somebody else may have made it just now; else the name is a user's, reserved, too long or malformed for Gitea.
+            # A concurrent request may have created it; otherwise Gitea rejects the name: it is a user's, reserved, too long or malformed.
             if not self._api.exists(gitea_api.path("orgs", project)):
                 raise errors.InvalidError(
-                    f"the git host does not take {project!r} as the name of an organisation ({error.message}); choose another project name"
+                    f"the git host rejects {project!r} as the name of an organisation ({error.message}); choose another project name"
                 ) from None
 
     def delete_repository(self, project: str, codeset: str) -> None:
@@ -81,29 +80,29 @@ class GiteaHost:
         except errors.NotFoundError:
             pass
         except errors.InvalidError as error:
-            # It owns something by now, which is not ours to delete.
-            log.warning("the user %s stays on the git host: %s", pusher, error.message)
+            # The user owns objects meanwhile, which FuseML must not delete.
+            log.warning("the user %s was not deleted from the git host: %s", pusher, error.message)
 
     def sign_webhooks(self, project: str, codeset: str, secret: str) -> None:
         hooks = f"{_repository(project, codeset)}/hooks"
-        # Gitea returns no webhook's secret, and cannot change it (infra/platform-facts.md 5.4): the address says which secret it has.
+        # Gitea neither returns nor changes the secret of a webhook (infra/platform-facts.md 5.4), so its address identifies the secret.
         target = f"{self._webhooks}?key={hashlib.sha256(secret.encode()).hexdigest()[:12]}"
-        ours = [hook for hook in self._api.pages(hooks) if hook["config"].get("url", "").partition("?")[0] == self._webhooks]
-        right = [hook for hook in ours if hook["config"]["url"] == target and hook["active"]]
-        if not right:
+        own = [hook for hook in self._api.pages(hooks) if hook["config"].get("url", "").partition("?")[0] == self._webhooks]
+        current = [hook for hook in own if hook["config"]["url"] == target and hook["active"]]
+        if not current:
             config = {"url": target, "content_type": "json", "http_method": "post", "secret": secret}
             self._api.send("POST", hooks, {"type": "gitea", "active": True, "events": [*WEBHOOKS], "config": config})
-        # After the new one is there, so that no push goes untold; one that both tell of is one event.
-        for hook in ours:
-            if hook not in right[:1]:
+        # Deleted after the new one exists, so that no push is lost; two deliveries of one push are one event.
+        for hook in own:
+            if hook not in current[:1]:
                 with contextlib.suppress(errors.NotFoundError):
                     self._api.send("DELETE", f"{hooks}/{hook['id']}")
 
-    def admit(self, project: str, codeset: str, password: str) -> str:
+    def grant_push(self, project: str, codeset: str, password: str) -> str:
         repository, pusher = _repository(project, codeset), _pusher(project, codeset)
         if self._api.may_push(repository, pusher, password):
             return pusher
-        # No user for a repository that is not there.
+        # Raises NotFoundError before a user is created for a missing repository.
         self._api.get(repository)
         user = {
             "username": pusher,
@@ -114,16 +113,16 @@ class GiteaHost:
             "restricted": True,
             "visibility": "private",
         }
-        known = False
+        existed = False
         try:
             self._api.send("POST", "/admin/users", user)
         except (errors.InvalidError, errors.ConflictError):
             if not self._api.exists(gitea_api.path("users", pusher)):
                 raise
-            known = True
+            existed = True
         self._api.send("PUT", f"{repository}/collaborators/{pusher}", {"permission": "write"})
-        if known and not self._api.may_push(repository, pusher, password):
-            raise errors.ConflictError(f"the git host has a user {pusher} with another password; delete that user there and try again")
+        if existed and not self._api.may_push(repository, pusher, password):
+            raise errors.ConflictError(f"the git host has a user {pusher} with a different password; delete that user there and try again")
         return pusher
 
     def clone_url(self, project: str, codeset: str) -> str:
@@ -132,47 +131,47 @@ class GiteaHost:
 
     def heads(self, project: str, codeset: str) -> dict[str, str]:
         _check(project, codeset)
-        found = self._api.refs(f"{project}/{codeset}")
-        # Of an annotated tag, what it stands for.
-        peeled = {ref: found.get(f"{ref}^{{}}", commit) for ref, commit in found.items() if not ref.endswith("^{}")}
+        refs = self._api.refs(f"{project}/{codeset}")
+        # An annotated tag is replaced by its commit.
+        peeled = {ref: refs.get(f"{ref}^{{}}", commit) for ref, commit in refs.items() if not ref.endswith("^{}")}
         return {ref: commit for ref, commit in sorted(peeled.items()) if ref.startswith(("refs/heads/", "refs/tags/"))}
 
     def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
         from dulwich.objects import ObjectID
         from dulwich.repo import Repo
 
-        if not self._knows(project, codeset, commit):
-            raise _unknown(project, codeset, commit)
+        if not self._has_commit(project, codeset, commit):
+            raise _unknown_commit(project, codeset, commit)
 
-        def wanted(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
+        def determine_wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
             return [ObjectID(commit.encode())]
 
         with tempfile.TemporaryDirectory(prefix="fuseml-export-") as scratch, Repo.init_bare(scratch) as repository:
-            self._fetch(project, codeset, repository, wanted)
-            found = history.commit_of(repository, commit)
-            if found is None:
-                raise _unknown(project, codeset, commit)
+            self._fetch(project, codeset, repository, determine_wants)
+            fetched = history.commit_of(repository, commit)
+            if fetched is None:
+                raise _unknown_commit(project, codeset, commit)
             identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
-            checkout.write_tree(repository.object_store, found.tree, directory, identity)
+            checkout.write_tree(repository.object_store, fetched.tree, directory, identity)
 
     def pushes(self, project: str, codeset: str, after: int) -> tuple[Sequence[Push], int]:
-        # Gitea's own feed of activities is for people: it has no place to go on from, and an operator may switch it off.
+        # Gitea's feed of activities is no record of pushes: it has no positions, and an operator may disable it.
         if not self._api.exists(_repository(project, codeset)):
             raise errors.NotFoundError(f"there is no codeset {project}/{codeset} on the git host at {self._api.url}")
         return (), after
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
-        if not (self._knows(project, codeset, before) and self._knows(project, codeset, after)):
+        if not (self._has_commit(project, codeset, before) and self._has_commit(project, codeset, after)):
             return None
         old, new = dict(self._tree(project, codeset, before)), dict(self._tree(project, codeset, after))
         return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
 
     def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
-        if not self._knows(project, codeset, commit):
-            raise _unknown(project, codeset, commit)
+        if not self._has_commit(project, codeset, commit):
+            raise _unknown_commit(project, codeset, commit)
         return step_cache.digest(((path, int(mode, 8), sha) for path, (mode, sha) in self._tree(project, codeset, commit)), paths)
 
-    def _knows(self, project: str, codeset: str, commit: str) -> bool:
+    def _has_commit(self, project: str, codeset: str, commit: str) -> bool:
         commits = f"{_repository(project, codeset)}/git/commits/{commit}?stat=false&verification=false&files=false"
         return _COMMIT.fullmatch(commit) is not None and self._api.exists(commits)
 
@@ -180,30 +179,30 @@ class GiteaHost:
         """Path -> (mode, object id) of every file, link and submodule of a commit."""
         address, page, more = f"{_repository(project, codeset)}/git/trees/{commit}", 1, True
         while more:
-            answer = self._api.get(address, {"recursive": "true", "page": page, "per_page": _TREE_PAGE})
-            entries: list[dict[str, Any]] = answer.get("tree") or []
+            response = self._api.get(address, {"recursive": "true", "page": page, "per_page": _TREE_PAGE})
+            entries: list[dict[str, Any]] = response.get("tree") or []
             yield from ((entry["path"], (entry["mode"], entry["sha"])) for entry in entries if entry["type"] != "tree")
-            page, more = page + 1, bool(answer.get("truncated")) and bool(entries)
+            page, more = page + 1, bool(response.get("truncated")) and bool(entries)
 
-    def _fetch(self, project: str, codeset: str, repository: Repo, wanted: DetermineWantsFunc) -> None:
+    def _fetch(self, project: str, codeset: str, repository: Repo, determine_wants: DetermineWantsFunc) -> None:
         from dulwich import client
         from dulwich import errors as git_errors
 
         url = self._api.url
-        # For git, a token is the password of any user name.
+        # In git's protocol, the token is the password, with any user name.
         git = client.Urllib3HttpGitClient(
             f"{url}/", pool_manager=self._api.pool, username="token", password=self._token, timeout=_FETCH_TIMEOUT
         )
         try:
-            git.fetch(f"{project}/{codeset}.git".encode(), repository, determine_wants=wanted, depth=1)
+            git.fetch(f"{project}/{codeset}.git".encode(), repository, determine_wants=determine_wants, depth=1)
         except (git_errors.GitProtocolError, git_errors.HangupException, git_errors.NotGitRepository, client.HTTPUnauthorized) as error:
             raise errors.TemporaryError(
-                f"the code of {project}/{codeset} was not fetched from {url} ({error}); it is tried again"
+                f"the code of {project}/{codeset} could not be fetched from {url} ({error}); it will be retried"
             ) from error
 
 
-def _unknown(project: str, codeset: str, commit: str) -> errors.NotFoundError:
-    return errors.NotFoundError(f"the codeset {project}/{codeset} has no commit {commit}; was it pushed?")
+def _unknown_commit(project: str, codeset: str, commit: str) -> errors.NotFoundError:
+    return errors.NotFoundError(f"the codeset {project}/{codeset} has no commit {commit}; push it first")
 
 
 def _check(project: str, codeset: str) -> None:
@@ -217,6 +216,6 @@ def _repository(project: str, codeset: str) -> str:
 
 
 def _pusher(project: str, codeset: str) -> str:
-    """The user who may push to this codeset and to nothing else: people read the front of it, the end makes it unique."""
+    """The user with push access to this codeset only: a readable prefix and a unique suffix."""
     readable = re.sub(r"[-_]+", "-", f"{project}-{codeset}")[:_SHORT].strip("-").lower()
     return f"fuseml-{readable}-{hashlib.sha256(f'{project}/{codeset}'.encode()).hexdigest()[:8]}"

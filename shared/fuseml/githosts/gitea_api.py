@@ -1,7 +1,6 @@
-"""Gitea's REST API, version 1: one request at a time, errors in our words, lists page by page.
+"""Client of Gitea's REST API, version 1: single requests, errors as FusemlError, paged lists.
 
-The token is sent to the configured address only and appears in no message and no representation. Redirects are not followed: they would
-lead elsewhere.
+The token is sent to the configured address only, so redirects are not followed. It appears in no message and no representation.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ if TYPE_CHECKING:
     import urllib3
 
 TIMEOUT = 10.0
-"""Seconds that an answer may take."""
+"""Seconds for one response."""
 
 _API = "/api/v1"
 _PAGE = 50
 _MOST_PAGES = 1000
-# As many as a function has threads that ask: a connection beyond that would be made for one question and thrown away.
+# One for each thread of a function: a further connection would be closed after one request.
 _CONNECTIONS = 10
 
 
 def path(*segments: str) -> str:
-    """An address below `/api/v1`, every segment escaped."""
+    """An address below `/api/v1` with escaped segments."""
     return "/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
 class Api:
-    """The API of the Gitea at `url`, used with an administrator's `token`."""
+    """The API of the Gitea at `url`, with an administrator's `token`."""
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url.rstrip("/")
@@ -44,18 +43,18 @@ class Api:
 
     @functools.cached_property
     def pool(self) -> urllib3.PoolManager:
-        """The connections, made with the first question."""
+        """The connection pool, created at the first request."""
         import urllib3
 
         return urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS, timeout=urllib3.Timeout(TIMEOUT))
 
     def get(self, address: str, query: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """One thing. Raises NotFoundError, TemporaryError, PermanentError."""
-        found: dict[str, Any] = self._call("GET", address + (f"?{urlencode(query)}" if query else ""))
-        return found
+        """One object. Raises NotFoundError, TemporaryError, PermanentError."""
+        resource: dict[str, Any] = self._call("GET", address + (f"?{urlencode(query)}" if query else ""))
+        return resource
 
     def exists(self, address: str) -> bool:
-        """Whether there is something at the address."""
+        """Whether the address exists."""
         try:
             self.get(address)
         except errors.NotFoundError:
@@ -63,40 +62,40 @@ class Api:
         return True
 
     def pages(self, address: str) -> Iterator[dict[str, Any]]:
-        """The items of a list. Raises as `get` does."""
+        """The items of a list. Raises the errors of `get`."""
         for page in range(1, _MOST_PAGES):
-            # The server may give less than was asked for: only an empty page is the end.
+            # The server may return fewer items than the limit: only an empty page is the end.
             items = self._call("GET", f"{address}?{urlencode({'page': page, 'limit': _PAGE})}")
             yield from items
             if not items:
                 return
 
     def send(self, method: str, address: str, body: Mapping[str, object] | None = None) -> None:
-        """Make, change or delete. Raises ConflictError for what is there already, InvalidError for what is refused, and as `get` does."""
+        """Create, change or delete an object. Raises ConflictError if it exists, InvalidError if Gitea rejects it, and the errors of `get`."""
         self._call(method, address, body)
 
     def refs(self, repository: str) -> dict[str, str]:
-        """Every ref that git advertises for `project/codeset`, and as `<tag>^{}` what an annotated tag stands for. Raises as `get` does."""
+        """Ref -> object id of `project/codeset`, as git advertises them; `<tag>^{}` is the commit of an annotated tag. Raises the errors of `get`."""
         address = f"/{repository}.git/info/refs?service=git-upload-pack"
-        # For git, a token is the password of any user name.
-        answer = self._request("GET", address, None, _basic("token", self._token))
-        if answer.status >= 300:
-            self._refuse(answer, "GET", address)
+        # In git's protocol, the token is the password, with any user name.
+        response = self._request("GET", address, None, _basic("token", self._token))
+        if response.status >= 300:
+            self._raise_for_status(response, "GET", address)
         try:
-            return dict(_advertised(answer.data))
+            return dict(_parse_refs(response.data))
         except ValueError:
-            raise errors.PermanentError(f"what answers at {self.url} is not a git host; check FUSEML_GIT_URL") from None
+            raise errors.PermanentError(f"the server at {self.url} is not a git host; check FUSEML_GIT_URL") from None
 
     def may_push(self, address: str, username: str, password: str) -> bool:
-        """Whether this user, not ours, exists with this password and may push to the repository at `address`."""
-        answer = self._request("GET", _API + address, None, _basic(username, password))
-        if answer.status in (401, 403, 404):
+        """Whether a user with this name and password exists and may push to the repository at `address`."""
+        response = self._request("GET", _API + address, None, _basic(username, password))
+        if response.status in (401, 403, 404):
             return False
-        return bool(self._read(answer, "GET", address)["permissions"]["push"])
+        return bool(self._read(response, "GET", address)["permissions"]["push"])
 
     def _call(self, method: str, address: str, body: Mapping[str, object] | None = None) -> Any:
-        answer = self._request(method, _API + address, body, {"Authorization": f"token {self._token}"})
-        return self._read(answer, method, address)
+        response = self._request(method, _API + address, body, {"Authorization": f"token {self._token}"})
+        return self._read(response, method, address)
 
     def _request(
         self, method: str, address: str, body: Mapping[str, object] | None, headers: Mapping[str, str]
@@ -106,35 +105,35 @@ class Api:
         try:
             return self.pool.request(method, self.url + address, json=dict(body) if body else None, headers=headers, redirect=False)
         except urllib3.exceptions.HTTPError as error:
-            raise errors.TemporaryError(f"the git host at {self.url} does not answer ({type(error).__name__})") from None
+            raise errors.TemporaryError(f"the git host at {self.url} does not respond ({type(error).__name__})") from None
 
-    def _read(self, answer: urllib3.BaseHTTPResponse, method: str, address: str) -> Any:
-        if answer.status >= 300:
-            self._refuse(answer, method, address)
+    def _read(self, response: urllib3.BaseHTTPResponse, method: str, address: str) -> Any:
+        if response.status >= 300:
+            self._raise_for_status(response, method, address)
         try:
-            return json.loads(answer.data) if answer.data.strip() else {}
+            return json.loads(response.data) if response.data.strip() else {}
         except ValueError:
-            raise errors.PermanentError(f"what answers at {self.url} is not Gitea; check FUSEML_GIT_URL") from None
+            raise errors.PermanentError(f"the server at {self.url} is not Gitea; check FUSEML_GIT_URL") from None
 
-    def _refuse(self, answer: urllib3.BaseHTTPResponse, method: str, address: str) -> NoReturn:
+    def _raise_for_status(self, response: urllib3.BaseHTTPResponse, method: str, address: str) -> NoReturn:
         where = address.partition("?")[0]
-        asked, said = f"{method} {where}", _message(answer.data)
-        if answer.status == 404:
+        request, detail = f"{method} {where}", _detail(response.data)
+        if response.status == 404:
             raise errors.NotFoundError(f"the git host at {self.url} has no {where}")
-        if answer.status == 401:
-            raise errors.PermanentError(f"the git host at {self.url} does not know the token; set FUSEML_GIT_TOKEN to a valid one")
-        if answer.status == 403:
+        if response.status == 401:
+            raise errors.PermanentError(f"the git host at {self.url} rejects the token; set FUSEML_GIT_TOKEN to a valid one")
+        if response.status == 403:
             raise errors.PermanentError(
-                f"the git host refused {asked}: the token of FUSEML_GIT_TOKEN must be an administrator's, with the scopes "
-                f"write:admin, write:organization, write:repository and read:user{said}"
+                f"the git host rejected {request}: FUSEML_GIT_TOKEN must be the token of an administrator, with the scopes "
+                f"write:admin, write:organization, write:repository and read:user{detail}"
             )
-        if answer.status == 409:
-            raise errors.ConflictError(f"the git host refused {asked}{said}")
-        if answer.status == 422:
-            raise errors.InvalidError(f"the git host refused {asked}{said}")
-        if answer.status >= 500 or answer.status == 429:
-            raise errors.TemporaryError(f"the git host answered {answer.status} to {asked}{said}")
-        raise errors.PermanentError(f"the git host answered {answer.status} to {asked}{said}; is FUSEML_GIT_URL right?")
+        if response.status == 409:
+            raise errors.ConflictError(f"the git host rejected {request}{detail}")
+        if response.status == 422:
+            raise errors.InvalidError(f"the git host rejected {request}{detail}")
+        if response.status >= 500 or response.status == 429:
+            raise errors.TemporaryError(f"the git host returned {response.status} for {request}{detail}")
+        raise errors.PermanentError(f"the git host returned {response.status} for {request}{detail}; check FUSEML_GIT_URL")
 
 
 def _basic(username: str, password: str) -> dict[str, str]:
@@ -143,8 +142,8 @@ def _basic(username: str, password: str) -> dict[str, str]:
     return urllib3.make_headers(basic_auth=f"{username}:{password}")
 
 
-def _advertised(body: bytes) -> Iterator[tuple[str, str]]:
-    """Ref -> object id, out of git's packets: four digits of length, then `<id> <ref>`, of the first one NUL and capabilities."""
+def _parse_refs(body: bytes) -> Iterator[tuple[str, str]]:
+    """Ref -> object id, from git's packets: four digits of length, then `<id> <ref>`; in the first packet, NUL and capabilities follow."""
     position = 0
     while position < len(body):
         length = int(body[position : position + 4], 16)
@@ -154,7 +153,7 @@ def _advertised(body: bytes) -> Iterator[tuple[str, str]]:
             yield ref, object_id
 
 
-def _message(body: bytes) -> str:
+def _detail(body: bytes) -> str:
     try:
         text = json.loads(body)["message"]
     except (ValueError, KeyError, TypeError):

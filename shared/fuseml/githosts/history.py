@@ -1,4 +1,4 @@
-"""Reads the history of one open repository, in the terms that pushes and exports need."""
+"""The history of one open repository, as pushes and exports need it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The files that differ between two trees, by what happened to them; a renamed file was removed and added."""
+    """The files that differ between two trees, by kind of change; a renamed file counts as removed and added."""
 
     added: list[str]
     removed: list[str]
@@ -23,27 +23,27 @@ class Difference:
 
 
 def commit_of(repository: Repo, object_id: str) -> Commit | None:
-    """The commit with that id, or the one that the tag object of that id stands for; None where there is none."""
+    """The commit of this id, or the commit of the tag object of this id; None if there is none."""
     from dulwich import object_store, objects
 
     name = object_id.encode("ascii", "replace")
     if not objects.valid_hexsha(name):
         return None
     try:
-        found = object_store.peel_sha(repository.object_store, objects.ObjectID(name))[1]
+        peeled = object_store.peel_sha(repository.object_store, objects.ObjectID(name))[1]
     except KeyError:
         return None
-    return found if isinstance(found, objects.Commit) else None
+    return peeled if isinstance(peeled, objects.Commit) else None
 
 
 def new_commits(repository: Repo, tip: Commit, known: Sequence[ObjectID], limit: int | None = None) -> list[Commit]:
-    """What `git rev-list tip --not known` lists, newest first. Raises KeyError or MissingCommitError for a hole in the history."""
+    """The commits of `git rev-list tip --not known`, newest first. Raises KeyError or MissingCommitError for an incomplete history."""
     entries = repository.get_walker(include=[tip.id], exclude=known)
     return [entry.commit for entry in itertools.islice(entries, limit)]
 
 
 def difference(repository: Repo, before: Commit | None, after: Commit) -> Difference:
-    """What changed from `before` (None: from nothing) to `after`."""
+    """The changes from `before` (None: an empty tree) to `after`."""
     from dulwich import diff_tree
 
     files = Difference([], [], [])
@@ -65,7 +65,7 @@ def files(repository: Repo, commit: Commit) -> Iterator[tuple[str, int, str]]:
 
 
 def head_ref(repository: Repo) -> str:
-    """The branch that a clone checks out, e.g. `refs/heads/main`, whether it has commits yet or not."""
+    """The branch that a clone checks out, e.g. `refs/heads/main`; it may have no commits yet."""
     from dulwich import refs
 
     return repository.refs.get_symrefs().get(refs.Ref(b"HEAD"), b"").decode("utf-8", "replace")

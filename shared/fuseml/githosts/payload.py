@@ -1,7 +1,7 @@
-"""Gitea's webhooks, written by us: what the embedded git host delivers after a push, byte for byte signed as Gitea signs.
+"""The webhooks that the embedded git host delivers after a push, in Gitea's format and with Gitea's signatures.
 
-Which events follow from which change, and in which order, is Gitea's `services/repository/push.go`; the shape of the bodies is
-its `modules/structs/hook.go`. Fields that describe a whole Gitea (ids, avatars, counters) are left out.
+The events of a change and their order follow Gitea's `services/repository/push.go`, the bodies its `modules/structs/hook.go`. Fields that
+only a Gitea server has (ids, avatars, counters) are omitted.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from dulwich.repo import Repo
 
 ZERO = "0" * 40
-"""The id that stands for "no object": `before` of a new ref, `after` of a deleted one."""
+"""The null object id: `before` of a new ref, `after` of a deleted one."""
 
-# The most commits that one push names (infra/platform-facts.md 5.2); `total_commits` counts all of them.
+# Maximum of listed commits in a push (infra/platform-facts.md 5.2); `total_commits` counts all of them.
 FEED_MAX_COMMIT_NUM = 5
-# Of a new branch only the newest commits are looked at, and counted (infra/platform-facts.md 5.2).
+# Maximum of examined and counted commits of a new branch, newest first (infra/platform-facts.md 5.2).
 NEW_BRANCH_COMMITS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One ref that a push moved; the ids are ZERO where the ref was not there before or is gone after."""
+    """A change of one ref by a push. `before` is ZERO for a new ref, `after` for a deleted one."""
 
     ref: str
     before: str
@@ -50,8 +50,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Whose repository it is, and where people clone it."""
+class CodesetAddress:
+    """The codeset of a repository and its clone address."""
 
     project: str
     codeset: str
@@ -64,7 +64,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One webhook, ready to be posted: `body` is signed, not a byte of it may change."""
+    """One webhook request. `body` is signed, so it must not change."""
 
     project: str
     codeset: str
@@ -74,15 +74,15 @@ class Delivery:
     body: bytes
 
 
-def deliveries(repository: Repo, change: Change, place: Place, pusher: str, secret: str) -> Iterator[Delivery]:
-    """What Gitea delivers when `pusher` moved a ref of `repository`; nothing for refs that are neither branch nor tag."""
-    for event, content in _events(repository, change, place, pusher):
-        body = json.dumps({**content, "repository": _repository(repository, place), "sender": _user(pusher)}, indent=2).encode()
+def deliveries(repository: Repo, change: Change, address: CodesetAddress, pusher: str, secret: str) -> Iterator[Delivery]:
+    """The deliveries that Gitea sends when `pusher` changes a ref of `repository`; none for refs that are neither branch nor tag."""
+    for event, content in _events(repository, change, address, pusher):
+        body = json.dumps({**content, "repository": _repository(repository, address), "sender": _user(pusher)}, indent=2).encode()
         identity = str(uuid.uuid4())
-        yield Delivery(place.project, place.codeset, event, identity, _headers(event, identity, secret, body), body)
+        yield Delivery(address.project, address.codeset, event, identity, _headers(event, identity, secret, body), body)
 
 
-def _events(repository: Repo, change: Change, place: Place, pusher: str) -> Iterator[tuple[str, dict[str, object]]]:
+def _events(repository: Repo, change: Change, address: CodesetAddress, pusher: str) -> Iterator[tuple[str, dict[str, object]]]:
     kind, _, name = change.ref.removeprefix("refs/").partition("/")
     if kind not in ("heads", "tags"):
         return
@@ -92,24 +92,24 @@ def _events(repository: Repo, change: Change, place: Place, pusher: str) -> Iter
     if change.created and not tag:
         yield create
     if tag or not change.deleted:
-        yield "push", _push(repository, change, place, pusher)
+        yield "push", _push(repository, change, address, pusher)
     if change.created and tag:
         yield create
     if change.deleted:
         yield "delete", {**named, "pusher_type": "user"}
 
 
-def _push(repository: Repo, change: Change, place: Place, pusher: str) -> dict[str, object]:
+def _push(repository: Repo, change: Change, address: CodesetAddress, pusher: str) -> dict[str, object]:
     head = None if change.deleted else history.commit_of(repository, change.after)
     new = _pushed_commits(repository, head, change) if head and change.ref.startswith("refs/heads/") else []
     return {
         "ref": change.ref,
         "before": change.before,
         "after": change.after,
-        "compare_url": f"{place.html_url}/compare/{change.before}...{change.after}",
-        "commits": [_commit(repository, commit, place) for commit in new[:FEED_MAX_COMMIT_NUM]],
+        "compare_url": f"{address.html_url}/compare/{change.before}...{change.after}",
+        "commits": [_commit(repository, commit, address) for commit in new[:FEED_MAX_COMMIT_NUM]],
         "total_commits": len(new),
-        "head_commit": _commit(repository, head, place) if head else None,
+        "head_commit": _commit(repository, head, address) if head else None,
         "pusher": _user(pusher),
     }
 
@@ -121,13 +121,13 @@ def _pushed_commits(repository: Repo, head: Commit, change: Change) -> list[Comm
     return history.new_commits(repository, head, known=[before.id] if before else [])
 
 
-def _commit(repository: Repo, commit: Commit, place: Place) -> dict[str, object]:
-    # As `git log -m --first-parent --name-status`, which Gitea asks: a merge changed what it brought to its first parent.
+def _commit(repository: Repo, commit: Commit, address: CodesetAddress) -> dict[str, object]:
+    # As in Gitea's `git log -m --first-parent --name-status`: a merge is compared with its first parent.
     parent = history.commit_of(repository, commit.parents[0].decode()) if commit.parents else None
     return {
         "id": commit.id.decode(),
         "message": _text(commit.message),
-        "url": f"{place.html_url}/commit/{commit.id.decode()}",
+        "url": f"{address.html_url}/commit/{commit.id.decode()}",
         "author": _person(commit.author),
         "committer": _person(commit.committer),
         "verification": None,
@@ -141,7 +141,7 @@ def _timestamp(commit: Commit) -> str:
         zone = datetime.timezone(datetime.timedelta(seconds=commit.author_timezone))
         return datetime.datetime.fromtimestamp(commit.author_time, zone).isoformat()
     except (ValueError, OverflowError):
-        # Broken clocks and zones are part of many histories; a strange date must not cost the webhook. Go's zero time.
+        # Many histories contain invalid dates; they must not prevent the webhook. Go's zero time.
         return "0001-01-01T00:00:00Z"
 
 
@@ -154,29 +154,29 @@ def _user(login: str) -> dict[str, object]:
     return {"login": login, "full_name": "", "email": f"{login}@noreply.localhost", "username": login}
 
 
-def _repository(repository: Repo, place: Place) -> dict[str, object]:
+def _repository(repository: Repo, address: CodesetAddress) -> dict[str, object]:
     return {
-        "owner": _user(place.project),
-        "name": place.codeset,
-        "full_name": f"{place.project}/{place.codeset}",
+        "owner": _user(address.project),
+        "name": address.codeset,
+        "full_name": f"{address.project}/{address.codeset}",
         "private": True,
-        "html_url": place.html_url,
-        "clone_url": place.clone_url,
+        "html_url": address.html_url,
+        "clone_url": address.clone_url,
         "default_branch": history.head_ref(repository).removeprefix("refs/heads/"),
         "object_format_name": "sha1",
     }
 
 
 def _headers(event: str, identity: str, secret: str, body: bytes) -> dict[str, str]:
-    facts = {"Delivery": identity, "Event": event, "Event-Type": event}
-    twins = {f"X-{host}-{fact}": value for host in ("Gitea", "Gogs", "GitHub") for fact, value in facts.items()}
-    return {"Content-Type": "application/json", **twins, **signatures(secret, body)}
+    values = {"Delivery": identity, "Event": event, "Event-Type": event}
+    headers = {f"X-{host}-{name}": value for host in ("Gitea", "Gogs", "GitHub") for name, value in values.items()}
+    return {"Content-Type": "application/json", **headers, **signatures(secret, body)}
 
 
 def signatures(secret: str, body: bytes) -> dict[str, str]:
-    """The headers by which Gitea proves that it knows the secret (infra/platform-facts.md 5.1)."""
+    """Gitea's signature headers (infra/platform-facts.md 5.1)."""
     signature = gitea.sign(secret, body)
-    # Gitea sends SHA-1 next to SHA-256 for old receivers; ours never reads it.
+    # Gitea also sends SHA-1, for old consumers; FuseML does not read it.
     legacy = hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()
     return {
         "X-Gitea-Signature": signature,

@@ -1,8 +1,8 @@
-"""git over HTTP for the embedded git host: a WSGI application that any git client clones from and pushes to.
+"""git over HTTP for the embedded git host: a WSGI application for clone, fetch and push.
 
-It is mounted under a prefix (`/git`), sees `/<project>/<codeset>.git/...`, and answers nothing before the caller is authorised:
-who may not enter cannot learn which repositories exist. A request is read and answered as a whole, through temporary files
-once it is large, so that a failure has a status of its own and a slow client never holds the repository's turn.
+It is mounted under a prefix (`/git`), serves `/<project>/<codeset>.git/...`, and authorises each request first: unauthorised clients
+cannot learn which repositories exist. Requests and responses are buffered, large ones in temporary files, so that a failure has a status
+of its own and a slow client never holds the lock of a repository.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Authorise = Callable[[str, str, str, str], bool]
-"""(project, codeset, username, password or token) -> may this caller read and push?"""
+"""(project, codeset, username, password or token) -> whether the client may read and push."""
 Deliver = Callable[[payload.Delivery], None]
 Secret = Callable[[str, str], str]
 """(project, codeset) -> the secret that signs the codeset's webhooks."""
@@ -49,10 +49,10 @@ _STATUS: dict[type[errors.FusemlError], int] = {errors.NotFoundError: 404, error
 
 
 class SmartHttp:
-    """The WSGI application. `max_body` bounds a request in bytes, as it comes and as it unpacks.
+    """The WSGI application. `max_body` limits a request in bytes, both compressed and decompressed.
 
-    `deliver` gets the webhooks of a push while the repository's turn is held, so in the order of the pushes; it should only
-    store them. What it raises is logged: a push that moved its refs has succeeded.
+    `deliver` receives the webhooks of a push while the repository is locked, and so in the order of the pushes; it should only store
+    them. Its errors are logged: a push that moved its refs has succeeded.
     """
 
     def __init__(self, host: EmbeddedGitHost, *, authorise: Authorise, deliver: Deliver, secret: Secret, max_body: int = MAX_BODY) -> None:
@@ -71,20 +71,20 @@ class SmartHttp:
         return response(environ, start_response)
 
     def _respond(self, request: wrappers.Request) -> wrappers.Response:
-        address = _ADDRESS.fullmatch(request.path)
-        if address is None:
-            return _refusal(404, "this is not the address of a codeset: it looks like <project>/<codeset>.git")
-        project, codeset, resource = address["project"], address["codeset"], address["resource"]
+        match = _ADDRESS.fullmatch(request.path)
+        if match is None:
+            return _refusal(404, "this is not the address of a codeset; use <project>/<codeset>.git")
+        project, codeset, resource = match["project"], match["codeset"], match["resource"]
         username, password = _credentials(request)
         if not password or not self._authorise(project, codeset, username, password):
-            refusal = _refusal(401, "give the user name and password (or token) of the codeset")
+            refusal = _refusal(401, "authentication is required: use the user name and password (or token) of the codeset")
             refusal.headers["WWW-Authenticate"] = 'Basic realm="FuseML", charset="UTF-8"'
             return refusal
         with self._host.open(project, codeset) as repository:
             if resource == "info/refs":
                 return _advertisement(request, repository)
             if request.method != "POST" or request.mimetype != f"application/x-{resource}-request":
-                return _refusal(400, f"{resource} takes a POST of application/x-{resource}-request")
+                return _refusal(400, f"{resource} requires a POST of application/x-{resource}-request")
             with self._body(request) as body:
                 if resource == _FETCH:
                     return _fetch(repository, body)
@@ -93,36 +93,36 @@ class SmartHttp:
     def _push(self, project: str, codeset: str, pusher: str, body: IO[bytes]) -> wrappers.Response:
         from fuseml.githosts import git_protocol
 
-        # Opened again: what another push changed while this one waited for its turn must be seen.
-        with self._host.pushing(project, codeset), self._host.open(project, codeset) as repository, _spool() as answer:
+        # Opened again to see the changes of a push that held the lock before.
+        with self._host.pushing(project, codeset), self._host.open(project, codeset) as repository, _spool() as output:
 
-            def announce(changes: Sequence[payload.Change]) -> None:
+            def deliver(changes: Sequence[payload.Change]) -> None:
                 for change in changes:
-                    self._announce(repository, change, payload.Place(project, codeset, self._host.clone_url(project, codeset)), pusher)
+                    self._deliver_webhooks(
+                        repository, change, payload.CodesetAddress(project, codeset, self._host.clone_url(project, codeset)), pusher
+                    )
 
             record = functools.partial(self._host.record_push, project, codeset, pusher)
-            git_protocol.receive_pack(repository, body, answer, record, announce)
-            answer.seek(0)
-            return _result(_PUSH, "result", answer.read())
+            git_protocol.receive_pack(repository, body, output, record, deliver)
+            output.seek(0)
+            return _result(_PUSH, "result", output.read())
 
-    def _announce(self, repository: Repo, change: payload.Change, place: payload.Place, pusher: str) -> None:
+    def _deliver_webhooks(self, repository: Repo, change: payload.Change, address: payload.CodesetAddress, pusher: str) -> None:
         try:
-            for delivery in payload.deliveries(repository, change, place, pusher, self._secret(place.project, place.codeset)):
+            for delivery in payload.deliveries(repository, change, address, pusher, self._secret(address.project, address.codeset)):
                 self._deliver(delivery)
         except Exception:
-            # The refs have moved: whatever fails now must not tell the pusher otherwise.
-            log.exception("the webhooks of %s in %s/%s were not delivered", change.ref, place.project, place.codeset)
+            # The refs have moved, so the push must not fail now.
+            log.exception("the webhooks of %s in %s/%s were not delivered", change.ref, address.project, address.codeset)
 
     @contextlib.contextmanager
     def _body(self, request: wrappers.Request) -> Iterator[IO[bytes]]:
-        too_large = errors.TooLargeError(
-            f"the push or fetch is larger than the {self._max_body} bytes that this server takes at once; push it in parts"
-        )
+        too_large = errors.TooLargeError(f"the request exceeds the limit of {self._max_body} bytes; push in parts")
         request.max_content_length = self._max_body
         with _spool() as body:
             try:
-                packed = request.headers.get("Content-Encoding") in ("gzip", "x-gzip")
-                read = gzip.GzipFile(fileobj=request.stream).read if packed else request.stream.read
+                compressed = request.headers.get("Content-Encoding") in ("gzip", "x-gzip")
+                read = gzip.GzipFile(fileobj=request.stream).read if compressed else request.stream.read
                 while chunk := read(_CHUNK):
                     body.write(chunk)
                     if body.tell() > self._max_body:
@@ -130,7 +130,7 @@ class SmartHttp:
             except exceptions.RequestEntityTooLarge as error:
                 raise too_large from error
             except (exceptions.ClientDisconnected, gzip.BadGzipFile, zlib.error, EOFError) as error:
-                raise errors.InvalidError("the body of the request is cut off or is not what its headers say") from error
+                raise errors.InvalidError("the body of the request is incomplete or does not match its headers") from error
             body.seek(0)
             yield body
 
@@ -140,23 +140,23 @@ def _advertisement(request: wrappers.Request, repository: Repo) -> wrappers.Resp
 
     service = request.args.get("service", "")
     if service not in (_FETCH, _PUSH):
-        return _refusal(403, "only git's smart protocol is served here: use git 1.6.6 or newer")
-    with _spool() as answer:
-        git_protocol.advertise(repository, service, answer)
-        answer.seek(0)
-        return _result(service, "advertisement", answer.read())
+        return _refusal(403, "only git's smart protocol is supported; use git 1.6.6 or newer")
+    with _spool() as output:
+        git_protocol.advertise(repository, service, output)
+        output.seek(0)
+        return _result(service, "advertisement", output.read())
 
 
 def _fetch(repository: Repo, body: IO[bytes]) -> wrappers.Response:
     from fuseml.githosts import git_protocol
 
     with contextlib.ExitStack() as until_sent:
-        answer = until_sent.enter_context(_spool())
-        git_protocol.upload_pack(repository, body, answer)
-        size = answer.tell()
-        answer.seek(0)
+        output = until_sent.enter_context(_spool())
+        git_protocol.upload_pack(repository, body, output)
+        size = output.tell()
+        output.seek(0)
         until_sent.pop_all()
-        response = _result(_FETCH, "result", wsgi.FileWrapper(answer, _CHUNK))
+        response = _result(_FETCH, "result", wsgi.FileWrapper(output, _CHUNK))
         response.content_length = size
         return response
 
@@ -172,12 +172,12 @@ def _refusal(status: int, message: str) -> wrappers.Response:
 
 
 def _credentials(request: wrappers.Request) -> tuple[str, str]:
-    given = request.authorization
-    if given is None:
+    credentials = request.authorization
+    if credentials is None:
         return "", ""
-    if given.type == "bearer":
-        return "", given.token or ""
-    return given.username or "", given.password or ""
+    if credentials.type == "bearer":
+        return "", credentials.token or ""
+    return credentials.username or "", credentials.password or ""
 
 
 def _spool() -> IO[bytes]:

@@ -1,4 +1,4 @@
-"""The local engine: runs a plan's steps as processes, or as containers where podman or docker is there, on this machine."""
+"""The local engine runs the steps of a plan on this machine: as processes, or as containers where podman or docker is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this engine refuses before it starts anything: plans that can never run here, told with the step and the way out."""
+"""Admission: rejects plans that this engine can never run, with the step and a remedy, before anything starts."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ from fuseml.domain import errors, plans
 from fuseml.engines.local import journal, resources
 
 
-def admit(planned: plans.Plan, secrets: Mapping[str, str]) -> dict[str, str]:
-    """Those of `secrets` that the plan uses. Raises PermanentError when the plan can never run on this engine."""
-    if not journal.is_name(planned.id):
-        raise errors.PermanentError(f"{planned.id!r} cannot be a run's id: letters, digits, '-', '_' and '.' only")
-    names = [step.name for step in planned.steps]
+def admit(plan: plans.Plan, secrets: Mapping[str, str]) -> dict[str, str]:
+    """The secrets that the plan uses. Raises PermanentError when the plan can never run on this engine."""
+    if not journal.is_name(plan.id):
+        raise errors.PermanentError(f"{plan.id!r} is not a valid run id: use letters, digits, '-', '_' and '.' only")
+    names = [step.name for step in plan.steps]
     if len(set(names)) != len(names):
-        raise errors.PermanentError(f"run {planned.run} has two steps of one name")
-    for step in planned.steps:
+        raise errors.PermanentError(f"run {plan.run} has two steps of the same name; rename one")
+    for step in plan.steps:
         _check_step(step, names)
     try:
-        graphlib.TopologicalSorter({step.name: step.needs for step in planned.steps}).prepare()
+        graphlib.TopologicalSorter({step.name: step.needs for step in plan.steps}).prepare()
     except graphlib.CycleError as error:
-        raise errors.PermanentError(f"run {planned.run}: the steps {' -> '.join(error.args[1])} wait for one another") from error
-    for name, value in planned.outputs.items():
+        raise errors.PermanentError(
+            f"run {plan.run}: the steps {' -> '.join(error.args[1])} form a cycle; remove one of their needs"
+        ) from error
+    for name, value in plan.outputs.items():
         if any(isinstance(part, plans.SecretPart) for part in value):
-            raise errors.PermanentError(f"run {planned.run}: the output {name!r} would publish a secret")
-    for part in plans.secret_refs(planned):
+            raise errors.PermanentError(
+                f"run {plan.run}: the output {name!r} contains a secret, which it would publish; remove the secret from it"
+            )
+    for part in plans.secret_refs(plan):
         if part.ref not in secrets:
-            raise errors.PermanentError(f"run {planned.run} came without the secret {part.ref}")
-    return {part.ref: secrets[part.ref] for part in plans.secret_refs(planned)}
+            raise errors.PermanentError(f"run {plan.run} was submitted without the secret {part.ref}")
+    return {part.ref: secrets[part.ref] for part in plans.secret_refs(plan)}
 
 
 def _check_step(step: plans.StepPlan, names: list[str]) -> None:
     where = f"step {step.name!r}"
     for name in (step.name, *(output.name for output in step.outputs)):
         if not journal.is_name(name):
-            raise errors.PermanentError(f"{where}: {name!r} cannot be a name: letters, digits, '-', '_' and '.' only")
+            raise errors.PermanentError(f"{where}: {name!r} is not a valid name: use letters, digits, '-', '_' and '.' only")
     for checkout in step.checkouts:
         for name in (checkout.project, checkout.codeset, checkout.commit):
             if not journal.is_name(name):
                 raise errors.PermanentError(
-                    f"{where}: {name!r} of codeset {checkout.name!r} cannot be a name: letters, digits, '-', '_' and '.' only"
+                    f"{where}: {name!r} of codeset {checkout.name!r} is not a valid name: use letters, digits, '-', '_' and '.' only"
                 )
     unknown = [need for need in step.needs if need not in names]
     if unknown:
-        raise errors.PermanentError(f"{where} needs {unknown[0]!r}, which is no step of the run")
+        raise errors.PermanentError(f"{where} needs {unknown[0]!r}, which is not a step of the run")
     built = next((output.name for output in step.outputs if output.image is not None), None)
     if built is not None:
-        raise errors.PermanentError(
-            f"{where}: the output {built!r} is an image to build, and the local engine builds no images; use the tekton engine"
-        )
-    # Everybody on the machine can read command lines, and a script is a file.
+        raise errors.PermanentError(f"{where}: the local engine cannot build the image output {built!r}; use the tekton engine")
+    # Every user of the machine can read command lines, and a script is a file.
     for value in (step.image, step.script, *step.command, *step.args, *(v for c in step.when for v in (c.input, *c.values))):
         secret = next((part for part in value if isinstance(part, plans.SecretPart)), None)
         if secret is not None:

@@ -16,31 +16,31 @@ from typing import Literal
 
 from fuseml.domain import errors, plans
 from fuseml.domain.plans import outputs
-from fuseml.engines.local import decisions, images, journal, launch, process, transcript
+from fuseml.engines.local import decisions, implementations, journal, launch, process, step_log
 
 _LOG = logging.getLogger(__name__)
 
 _CAUSE_LINES, _CAUSE_BYTES = 3, 500
 _TAIL = 8192
-_RUNTIME_PATIENCE = 30.0
+_RUNTIME_TIMEOUT = 30.0
 _SEPARATOR = "=== attempt {number} ==="
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What this machine offers to every step."""
+    """The environment that this machine gives to all steps."""
 
     checkout: Callable[[plans.Checkout, Path], None]
     unseal: Callable[[bytes], bytes]
-    images: images.Images
+    implementations: implementations.Implementations
     environments: Path
     environment: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why an attempt is ended from outside, and what that makes of its step. `reason` is Tekton's word."""
+    """A request to end an attempt, with the resulting state of its step. `reason` is Tekton's reason."""
 
     state: Literal["failed", "cancelled"]
     reason: str
@@ -49,7 +49,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended. `retryable` is false where another attempt would end the same."""
+    """The end of an attempt. `retryable` is false when another attempt would end the same way."""
 
     state: Literal["succeeded", "failed", "cancelled"]
     reason: str = decisions.SUCCEEDED
@@ -59,10 +59,10 @@ class Outcome:
 
 
 class Attempt:
-    """`perform` does the work, on a thread of its own; `stop` and `enforce` belong to the scheduler's.
+    """`perform` runs on a thread of its own; `stop` and `enforce` are called by the scheduler's thread.
 
-    `adopted` attempts were launched by an earlier server. `on_launch` is called, with the container program if any, before
-    a process exists: from then on the attempt is never made a second time, unless that server died before it made the process.
+    `adopted` attempts were launched by an earlier server. `on_launch` is called with the container program, if any, before the
+    process exists: from then on the attempt is never started again, unless the server dies before it creates the process.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Attempt:
     ) -> None:
         self._host = host
         self._folder = folder
-        self._place = folder.step_path(step.name)
+        self._step_folder = folder.step_path(step.name)
         self._log = folder.log(step.name)
-        self._transcript = transcript.Transcript(self._place, self._log)
+        self._step_log = step_log.StepLog(self._step_folder, self._log)
         self._step = step
         self._number = number
         self._container = launch.container_name(run_id, step.name, number)
@@ -90,14 +90,14 @@ class Attempt:
         self._checkouts = checkouts
         self._on_launch = on_launch
         self._runtime = adopted.runtime if adopted else None
-        self._adopted = adopted is not None and process.has_begun(self._place)
+        self._adopted = adopted is not None and process.has_begun(self._step_folder)
         self._guard = threading.Lock()
-        self._process = process.adopt(self._place) if self._adopted else None
+        self._process = process.adopt(self._step_folder) if self._adopted else None
         self._stop: Stop | None = None
         self._kill_at = math.inf
 
     def stop(self, stop: Stop, kill_at: float) -> None:
-        """Ask the step to end (SIGTERM). The first reason and the earliest `kill_at` count; a process that has told its exit code keeps its outcome."""
+        """Ask the step to end (SIGTERM). The first reason and the earliest `kill_at` count; a process with a recorded exit code keeps its outcome."""
         with self._guard:
             if self._process is not None and self._process.ended:
                 return
@@ -111,7 +111,7 @@ class Attempt:
             running.signal(signal.SIGTERM)
 
     def enforce(self, now: float) -> float:
-        """Kill what did not end in time. Returns when to look again."""
+        """Kill a process that did not end in time. Returns the time of the next check."""
         if self._kill_at <= now:
             self._kill_at = math.inf
             if self._process is not None:
@@ -119,7 +119,7 @@ class Attempt:
         return self._kill_at
 
     def perform(self) -> Outcome:
-        """Do the attempt, or wait for the adopted process; block until it has ended and its log is complete."""
+        """Run the attempt, or wait for the adopted process; block until it has ended and its log is complete."""
         try:
             running = self._process or self._launch()
         except errors.PermanentError as error:
@@ -129,40 +129,42 @@ class Attempt:
         code = running.wait() if running is not None else None
         if self._runtime is not None and code is None:
             self._remove_container()
-        self._transcript.finish()
-        outcome = self._judge(code)
-        shutil.rmtree(self._place / "work", ignore_errors=True)
+        self._step_log.finish()
+        outcome = self._outcome(code)
+        shutil.rmtree(self._step_folder / "work", ignore_errors=True)
         return outcome
 
     def _launch(self) -> process.Process | None:
-        """Start the process; None when the attempt was stopped before."""
-        shutil.rmtree(self._place / "results", ignore_errors=True)
-        (self._place / "results").mkdir(parents=True)
-        self._separate()
+        """Start the process; None when the attempt was stopped first."""
+        shutil.rmtree(self._step_folder / "results", ignore_errors=True)
+        (self._step_folder / "results").mkdir(parents=True)
+        self._write_separator()
         for checkout in self._step.checkouts:
             self._check_out(checkout)
         secrets = self._folder.secrets(self._host.unseal)
         values = launch.evaluate(self._step, self._outputs, secrets)
-        found = self._host.images.find(values.image)
-        if isinstance(found, images.Container):
-            ready = launch.container(self._step, values, found.runtime, self._folder, self._container, self._host.environment)
+        implementation = self._host.implementations.find(values.image)
+        if isinstance(implementation, implementations.Container):
+            prepared = launch.container(self._step, values, implementation.runtime, self._folder, self._container, self._host.environment)
         else:
-            ready = launch.native(self._step, values, found, self._folder, self._host.environment, self._host.environments)
-        if ready.dropped:
-            self._say(f"no shell can hand on variables of these names, so the step does not get them: {', '.join(ready.dropped)}")
-        process.clear(self._place)
-        self._on_launch(ready.runtime)
-        self._runtime = ready.runtime
+            prepared = launch.native(self._step, values, implementation, self._folder, self._host.environment, self._host.environments)
+        if prepared.dropped:
+            self._log_message(
+                f"a shell cannot pass on variables with these names, so the step does not receive them: {', '.join(prepared.dropped)}"
+            )
+        process.clear(self._step_folder)
+        self._on_launch(prepared.runtime)
+        self._runtime = prepared.runtime
         with self._guard:
             if self._stop is None:
-                with self._transcript.written(secrets.values()) as output:
+                with self._step_log.open_output(secrets.values()) as output:
                     self._process = process.start(
-                        self._place,
-                        ready.command,
-                        environment=ready.environment,
-                        directory=ready.directory,
+                        self._step_folder,
+                        prepared.command,
+                        environment=prepared.environment,
+                        directory=prepared.directory,
                         output=output,
-                        data_limit=ready.data_limit,
+                        data_limit=prepared.data_limit,
                     )
             return self._process
 
@@ -177,20 +179,20 @@ class Attempt:
             try:
                 self._host.checkout(checkout, partial)
             except Exception as error:
-                # Git hosts and their libraries fail in many ways; all of them are told as what they mean to the run.
+                # Git hosts and their libraries raise many types; the run distinguishes permanent and temporary failures only.
                 kind = errors.PermanentError if isinstance(error, errors.PermanentError) else errors.TemporaryError
                 raise kind(
                     f"codeset {checkout.project}/{checkout.codeset} could not be checked out at {checkout.commit[:12]}: {error}"
                 ) from error
             partial.rename(target)
 
-    def _judge(self, code: int | None) -> Outcome:
+    def _outcome(self, code: int | None) -> Outcome:
         if self._stop is not None:
             return Outcome(self._stop.state, self._stop.reason, self._stop.message)
         if code is None and self._adopted:
             return Outcome("failed", decisions.FAILED, "the process vanished (was the machine restarted?)")
         if code is None:
-            return Outcome("failed", decisions.FAILED, self._with_last_lines("the process was killed from outside (out of memory?)"))
+            return Outcome("failed", decisions.FAILED, self._with_last_lines("the process was killed (out of memory?)"))
         if code != 0:
             return Outcome("failed", decisions.FAILED, self._with_last_lines(f"exited with code {code}{_signal_name(code)}"))
         try:
@@ -205,23 +207,23 @@ class Attempt:
         return {name: _text(name, content) for name, content in written.items()}
 
     def _read_output(self, name: str) -> bytes:
-        """What the step has written, and not much more of it than is allowed."""
+        """The content of an output, cut off right after the limit."""
         try:
-            with (self._place / "results" / name).open("rb") as file:
+            with (self._step_folder / "results" / name).open("rb") as file:
                 return file.read(outputs.LIMIT + 1)
         except FileNotFoundError:
             raise errors.PermanentError(
-                f"it ended well but did not write its output {name!r}, the file {name} in the folder $FUSEML_ENV_RESULTS"
+                f"it exited with code 0 but did not write its output {name!r}: write the file $FUSEML_ENV_RESULTS/{name}"
             ) from None
 
     def _could_not_start(self, message: str, *, retryable: bool) -> Outcome:
         if self._stop is not None:
             return Outcome(self._stop.state, self._stop.reason, self._stop.message)
-        self._say(message)
+        self._log_message(message)
         return Outcome("failed", decisions.FAILED, message, retryable=retryable)
 
     def _remove_container(self) -> None:
-        # The client was killed, or the machine went down: the container may live on without it.
+        # The client was killed, or the machine went down: the container may still run without it.
         command = [str(self._runtime), "kill", self._container]
         try:
             subprocess.run(
@@ -230,25 +232,25 @@ class Attempt:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                timeout=_RUNTIME_PATIENCE,
+                timeout=_RUNTIME_TIMEOUT,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             _LOG.warning("the container %s could not be stopped: %s", self._container, error)
 
-    def _separate(self) -> None:
+    def _write_separator(self) -> None:
         if self._number > 1:
             self._append(f"{_SEPARATOR.format(number=self._number)}\n")
 
-    def _say(self, message: str) -> None:
+    def _log_message(self, message: str) -> None:
         self._append(f"fuseml: {message}\n")
 
     def _append(self, text: str) -> None:
         with self._log.open("a", encoding="utf-8") as file:
             file.write(text)
 
-    def _with_last_lines(self, what: str) -> str:
-        """`what`, and the end of this attempt's log: at most three lines and 500 bytes."""
+    def _with_last_lines(self, cause: str) -> str:
+        """`cause`, followed by the end of this attempt's log: at most three lines and 500 bytes."""
         with self._log.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _TAIL))
@@ -257,14 +259,14 @@ class Attempt:
         lines = [_CONTROL.sub("", line.rpartition("\r")[2]).rstrip() for line in own.replace("\r\n", "\n").split("\n")]
         kept = "\n".join([line for line in lines if line][-_CAUSE_LINES:])
         kept = kept.encode()[-_CAUSE_BYTES:].decode(errors="ignore")
-        return f"{what}: {kept}" if kept else what
+        return f"{cause}: {kept}" if kept else cause
 
 
 def _text(name: str, content: bytes) -> str:
     try:
         return content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise errors.PermanentError(f"its output {name!r} is not UTF-8 text") from None
+        raise errors.PermanentError(f"its output {name!r} is not UTF-8 text; write text") from None
 
 
 def _signal_name(code: int) -> str:

@@ -1,4 +1,4 @@
-"""What may happen next in a run: pure decisions over the plan and the steps' records."""
+"""Decisions about a run: pure functions of the plan and the records of its steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fuseml.domain import errors, plans, runs
 from fuseml.engines.local import journal
 
-# Tekton's words for why a task was skipped, and its reasons for the ends of a run.
+# Tekton's reasons: for skipped tasks and for the ends of runs and tasks.
 SKIP_WHEN = "When Expressions evaluated to false"
 SKIP_PARENT = "Parent Tasks were skipped"
 SKIP_STOPPING = "PipelineRun was stopping"
@@ -19,9 +19,24 @@ STEP_CANCELLED, STEP_TIMED_OUT = "TaskRunCancelled", "TaskRunTimeout"
 _LONGEST_BACKOFF = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of an engine: `max_parallel` attempts at once over all runs; times in seconds.
+
+    `backoff` is the pause before the first retry, `grace` the time between SIGTERM and SIGKILL.
+    """
+
+    max_parallel: int
+    backoff: float
+    grace: float
+
+
 @dataclass(slots=True)
 class Actions:
-    """What to do now: steps to start, steps to skip with the reason, steps that cannot start with the cause; `due` is the next time to look again."""
+    """Due actions: steps to start, steps to skip (with the reason) and steps that cannot start (with the cause).
+
+    `due` is the time of the next check in Unix seconds.
+    """
 
     start: list[str] = field(default_factory=list)
     skip: dict[str, str] = field(default_factory=dict)
@@ -29,46 +44,46 @@ class Actions:
     due: float = math.inf
 
 
-def actions(planned: plans.Plan, steps: Mapping[str, journal.StepRecord], now: float) -> Actions:
-    """The moves of a run that is not ending. A step that needs a skipped step is skipped as well."""
+def actions(plan: plans.Plan, steps: Mapping[str, journal.StepRecord], now: float) -> Actions:
+    """The due actions of a run without an ending. A step that needs a skipped step is skipped as well."""
     outputs = {name: record.outputs for name, record in steps.items()}
-    found = Actions()
-    for step in planned.steps:
+    result = Actions()
+    for step in plan.steps:
         record = steps[step.name]
-        needed = ["skipped" if need in found.skip else steps[need].state for need in step.needs]
+        needed = ["skipped" if need in result.skip else steps[need].state for need in step.needs]
         if record.state != "queued":
             continue
         if "skipped" in needed:
-            found.skip[step.name] = SKIP_PARENT
+            result.skip[step.name] = SKIP_PARENT
         elif any(state != "succeeded" for state in needed):
             continue
         elif record.retry_at is not None and record.retry_at > now:
-            found.due = min(found.due, record.retry_at)
+            result.due = min(result.due, record.retry_at)
         else:
-            _consider(step, outputs, found)
-    return found
+            _decide(step, outputs, result)
+    return result
 
 
-def _consider(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], found: Actions) -> None:
+def _decide(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], result: Actions) -> None:
     try:
-        wanted = all(plans.holds(condition, outputs) for condition in step.when)
+        runs_now = all(plans.holds(condition, outputs) for condition in step.when)
     except errors.PermanentError as error:
-        found.fail[step.name] = error.message
+        result.fail[step.name] = error.message
         return
-    if wanted:
-        found.start.append(step.name)
+    if runs_now:
+        result.start.append(step.name)
     else:
-        found.skip[step.name] = SKIP_WHEN
+        result.skip[step.name] = SKIP_WHEN
 
 
 def backoff(first: float, failed: int) -> float:
-    """Seconds to wait before the next attempt after `failed` failed ones: doubled each time, at most a minute."""
+    """Seconds before the next attempt after `failed` failed ones: doubled each time, one minute at most."""
     return min(first * 2.0 ** min(failed - 1, 30), _LONGEST_BACKOFF)
 
 
-def outcome(planned: plans.Plan, steps: Mapping[str, journal.StepRecord]) -> journal.Ending | None:
-    """The ending that the steps' records lead to, None while steps can still change it. The first failure in plan order names the run's cause."""
-    for step in planned.steps:
+def outcome(plan: plans.Plan, steps: Mapping[str, journal.StepRecord]) -> journal.Ending | None:
+    """The ending that follows from the records of the steps; None while steps can still change it. The first failure in plan order is the cause."""
+    for step in plan.steps:
         record = steps[step.name]
         if record.state == "failed":
             return journal.Ending(reason=FAILED, message=f"step {step.name!r} failed: {record.cause}")
@@ -80,18 +95,18 @@ def outcome(planned: plans.Plan, steps: Mapping[str, journal.StepRecord]) -> jou
 
 
 def state(ending: journal.Ending) -> runs.State:
-    """The run's final state after an ending."""
+    """The final state of a run with this ending."""
     if ending.reason in (SUCCEEDED, COMPLETED):
         return "succeeded"
     return "cancelled" if ending.reason == CANCELLED else "failed"
 
 
-def run_outputs(planned: plans.Plan, steps: Mapping[str, journal.StepRecord]) -> dict[str, str]:
-    """The run's outputs. Like Tekton, it leaves out those that hang on a step that was skipped."""
+def run_outputs(plan: plans.Plan, steps: Mapping[str, journal.StepRecord]) -> dict[str, str]:
+    """The outputs of a run. Outputs that depend on a skipped step are omitted, as Tekton does."""
     written = {name: record.outputs for name, record in steps.items()}
     skipped = {name for name, record in steps.items() if record.state == "skipped"}
     return {
         name: plans.evaluate(value, written, plans.no_secret)
-        for name, value in planned.outputs.items()
+        for name, value in plan.outputs.items()
         if not any(isinstance(part, plans.OutputPart) and part.step in skipped for part in value)
     }

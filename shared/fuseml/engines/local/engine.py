@@ -1,11 +1,11 @@
-"""The engine's face: submit, cancel, observe, logs.
+"""The local engine: submit, cancel, observe, logs, forget.
 
-- Every fact is on disk before it is told (`journal`), and told as Tekton's events (`report`, `announcer`).
-- Steps live in sessions of their own (`process`) and survive the death of the server. The next one takes them over where they are: it
-  collects what has ended, watches what still runs, and counts as lost what vanished. No attempt is made twice.
-- A clean stop ends running steps; their runs fail as interrupted. Runs without a running step go on after the next start.
-- Secrets are handed to processes in their environment. On disk they are sealed, and only until the run has finished (`transcript`
-  says what happens when a step prints one). What a step writes as an output is published, secret or not.
+- Every fact is written to disk first (`journal`) and then published as Tekton's events (`report`, `publisher`).
+- Steps run in sessions of their own (`process`) and survive a crash of the server. The next server recovers them: it collects ended
+  steps, watches running ones, and fails vanished ones. No attempt runs twice.
+- A clean stop ends running steps; their runs fail as interrupted. Runs without a running step continue after the next start.
+- Processes receive secrets in their environment. On disk, secrets are sealed and removed when the run has finished; `step_log` masks
+  them in logs. Outputs of steps are published, even if they contain a secret.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from fuseml import engines
 from fuseml.domain import errors, events, plans, runs
-from fuseml.engines.local import admission, announcer, attempt, decisions, journal, report, scheduler, transcript
-from fuseml.engines.local.images import Images
+from fuseml.engines.local import admission, decisions, implementations, journal, report, scheduler, step_log
+from fuseml.engines.local.attempt import Host
+from fuseml.engines.local.publisher import Publisher
+from fuseml.engines.port import LogChunk
 from fuseml.runtime.telemetry import trace
 
-_TELL = 5.0
-"""Seconds that the last events have to be handed over in when the engine stops."""
+_PUBLISH_TIMEOUT = 5.0
+"""Seconds for the publication of the last events when the engine stops."""
 
 
 class LocalEngine:
-    """Runs plans below `root`. `start` and `stop` frame its life; everything else may be called at any time, from any thread.
+    """Runs plans in folders below `root`. The methods other than `start` and `stop` may be called at any time, from any thread.
 
-    `emit` receives the events, on a thread of the engine; when it raises, the event comes again. `checkout` writes a codeset's tree into an
-    empty folder. `seal` and `unseal` protect secrets on disk. `environments` is the folder that builder steps fill. `images` maps further
-    image names to commands (an empty command: the step brings one). `environment` is what steps see of the host's environment besides
-    what they declare: PATH above all, proxies, whatever podman and docker need. `backoff` and `grace` are seconds: before the first retry,
-    and between SIGTERM and SIGKILL.
+    `emit` receives the events on a thread of the engine; an event is emitted again when `emit` raises. `checkout` writes the tree of a
+    codeset into an empty folder. `seal` and `unseal` protect secrets on disk. Builder steps write to the folder `environments`. `images`
+    maps further image names to commands; with an empty command, the step must declare one. `environment` holds the host's variables that
+    steps see besides their own: PATH, proxies, the settings of podman and docker. `max_parallel`, `backoff` and `grace`: see
+    `decisions.Limits`.
     """
 
     def __init__(
@@ -58,16 +59,16 @@ class LocalEngine:
         self._journal = journal.Journal(self._root)
         self._seal = seal
         self._clock = clock
-        surroundings = dict(environment) if environment is not None else {"PATH": os.defpath}
+        host_environment = dict(environment) if environment is not None else {"PATH": os.defpath}
         self._environments = environments.absolute()
-        found = Images(images or {}, self._environments, surroundings)
-        host = attempt.Host(checkout, unseal, found, self._environments, surroundings)
-        self._announcer = announcer.Announcer(emit)
-        self._scheduler = scheduler.Scheduler(host, self._announcer, scheduler.Pace(clock, max_parallel, backoff, grace))
+        resolver = implementations.Implementations(images or {}, self._environments, host_environment)
+        host = Host(checkout, unseal, resolver, self._environments, host_environment)
+        self._publisher = Publisher(emit)
+        self._scheduler = scheduler.Scheduler(host, self._publisher, decisions.Limits(max_parallel, backoff, grace), clock)
         self._lock: IO[bytes] | None = None
 
     def start(self) -> None:
-        """Take over what an earlier server left, and go on. Raises ConflictError when a server uses the same folder now."""
+        """Recover the runs of an earlier server and continue them. Raises ConflictError when another server uses the same folder."""
         for folder in (self._root, self._environments):
             folder.mkdir(parents=True, exist_ok=True)
         lock = (self._root / ".lock").open("wb")
@@ -75,26 +76,24 @@ class LocalEngine:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            raise errors.ConflictError(
-                f"another server already runs the runs in {self._root}; stop it first, or use another home"
-            ) from None
+            raise errors.ConflictError(f"another server uses the runs in {self._root}; stop it first, or use another home") from None
         self._lock = lock
-        self._announcer.start()
+        self._publisher.start()
         self._scheduler.start(self._journal.folders())
 
     def stop(self, timeout: float = 10.0) -> None:
-        """End running steps (SIGTERM, after `timeout` seconds SIGKILL) and return when their ends are recorded and, if possible, told.
+        """End running steps (SIGTERM, after `timeout` seconds SIGKILL) and return when their ends are recorded and, if possible, published.
 
-        Their runs fail as interrupted. What could not be told is told by the next start.
+        Their runs fail as interrupted. The next start publishes the remaining events.
         """
         self._scheduler.stop(timeout)
-        self._announcer.stop(_TELL)
+        self._publisher.stop(_PUBLISH_TIMEOUT)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
-        """See `Engine.submit`. Returns when the run is on disk; it starts on the engine's threads."""
+        """See `Engine.submit`. Returns when the run is on disk; the engine's threads start it."""
         needed = admission.admit(plan, secrets)
         sealed = self._seal(json.dumps(needed).encode()) if needed else None
         record = journal.RunRecord(created=self._clock(), traceparent=trace.outgoing().get("traceparent", ""))
@@ -109,23 +108,23 @@ class LocalEngine:
             self._scheduler.end(folder, journal.Ending(reason=decisions.CANCELLED, message=reason, halt=True))
 
     def observe(self, run_id: str) -> Sequence[events.Event]:
-        """See `Engine.observe`. Read from disk, so it tells what a restart would know."""
+        """See `Engine.observe`. Reads the disk, so the events are those that a restart would derive."""
         folder = self._journal.folder(run_id)
         if folder is None:
             return []
-        planned = folder.read_plan()
-        return report.all_events(planned, folder.record(), {step.name: folder.step(step.name) for step in planned.steps})
+        plan = folder.read_plan()
+        return report.all_events(plan, folder.record(), {step.name: folder.step(step.name) for step in plan.steps})
 
-    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
-        """See `Engine.logs`. Secrets that the step printed were replaced by `<hidden>` when it did."""
+    def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
+        """See `Engine.logs`. Printed secrets are replaced by `<hidden>`."""
         folder = self._journal.folder(run_id)
         if folder is None:
-            raise errors.NotFoundError(f"the local engine knows no run {run_id!r}")
+            raise errors.NotFoundError(f"the local engine has no run {run_id!r}")
         folder.read_plan().step(step)
-        # In this order: a step that has finished by now has its whole log.
+        # In this order: the log of a finished step is complete.
         finished = folder.step(step).state in runs.FINISHED
-        data, whole = transcript.read(folder.log(step), offset, limit)
-        return engines.LogChunk(data, offset + len(data), finished and whole)
+        data, at_end = step_log.read(folder.log(step), offset, limit)
+        return LogChunk(data, offset + len(data), finished and at_end)
 
     def forget(self, run_id: str) -> None:
         """See `Engine.forget`."""

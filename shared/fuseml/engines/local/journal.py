@@ -1,15 +1,15 @@
-"""What the engine knows, on disk: one folder for each run, readable after any crash.
+"""The journal: the engine's state on disk, one folder a run, readable after any crash.
 
     <root>/<run id>/plan.json           the plan; holds no secret
                     secrets             sealed, mode 0600, removed when the run has finished
                     run.json            RunRecord
-                    announced           there once every event of the finished run has been handed over
+                    announced           exists when all events of the finished run have been published
                     checkouts/<project>/<codeset>@<commit>/
-                    steps/<step>/step.json, log, results/ and what `process` keeps: lock, pid, exit
+                    steps/<step>/step.json, log, results/ and the files of `process`: lock, pid, exit
 
-A run's folder appears whole, by a rename. Each record is one small file that is replaced atomically. A record is on stable storage
-before anybody is told of a finish; what only a power failure can take (the start of a step) leaves a step that counts as vanished,
-never one that runs twice.
+A rename creates the folder of a run as a whole. Each record is one small file, replaced atomically. The record of a finish is on
+stable storage before its event is published. A power failure can lose the start of a step; that step then counts as vanished and never
+runs twice.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` can be the name of a file or folder here; it cannot lead out of its parent."""
+    """Whether `text` is a valid name of a file or folder here. Such a name cannot escape its parent folder."""
     return _NAME.fullmatch(text) is not None
 
 
 class Ending(document.Model):
-    """Why a run starts nothing more. `reason` is Tekton's word, `halt` says that running steps are stopped too, not left to finish."""
+    """The reason why a run starts no further steps. `reason` is Tekton's reason; with `halt`, running steps are stopped, too."""
 
     reason: str
     message: str
@@ -42,7 +42,7 @@ class Ending(document.Model):
 
 
 class AttemptRecord(document.Model):
-    """One try at a step. Times are Unix seconds. `launched` is written before the process can exist, `runtime` is a container's program."""
+    """One attempt of a step. Times are Unix seconds. `launched` is written before the process can exist; `runtime` is the container program."""
 
     started: float
     finished: float | None = None
@@ -52,7 +52,7 @@ class AttemptRecord(document.Model):
 
 
 class StepRecord(document.Model):
-    """Where a step stands. `reason` is Tekton's word for a finish or a skip; `retry_at` is when its next attempt is due."""
+    """The state of a step. `reason` is Tekton's reason for a finish or a skip; `retry_at` is the time of the next attempt in Unix seconds."""
 
     state: runs.State = "queued"
     attempts: tuple[AttemptRecord, ...] = ()
@@ -64,9 +64,9 @@ class StepRecord(document.Model):
 
 
 class RunRecord(document.Model):
-    """Where a run stands. It starts with its first step; once it has an `ending` it waits only for what still runs.
+    """The state of a run. It starts with its first step; with an `ending` it only waits for running steps.
 
-    `traceparent` (W3C) is of what started it.
+    `traceparent` (W3C) is the trace context of the submission.
     """
 
     state: runs.State = "queued"
@@ -128,11 +128,11 @@ class RunFolder:
         return self.step_path(name) / "log"
 
     def checkout_path(self, checkout: plans.Checkout) -> Path:
-        """Where the codeset lies for every step of this run that uses this commit."""
+        """The checkout of the codeset, shared by all steps of this run that use this commit."""
         return self.path / "checkouts" / checkout.project / f"{checkout.codeset}@{checkout.commit}"
 
     def secrets(self, unseal: Callable[[bytes], bytes]) -> Mapping[str, str]:
-        """The secrets by ref; none after the finish. Raises PermanentError when they cannot be read."""
+        """The secrets by ref; empty after the finish. Raises PermanentError when they cannot be read."""
         try:
             sealed = (self.path / "secrets").read_bytes()
         except FileNotFoundError:
@@ -141,16 +141,16 @@ class RunFolder:
         return values
 
     def clean(self) -> None:
-        """Remove what a finished run does not need any more: its secrets first, then the checkouts."""
+        """Remove the secrets, then the checkouts, of a finished run."""
         (self.path / "secrets").unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkouts", ignore_errors=True)
 
     @property
-    def announced(self) -> bool:
+    def published(self) -> bool:
         return (self.path / "announced").exists()
 
-    def mark_announced(self) -> None:
-        """Remember that every event of this run has been handed over. Does nothing for a run that was forgotten meanwhile."""
+    def mark_published(self) -> None:
+        """Record that all events of this run have been published. Does nothing for a run that was forgotten meanwhile."""
         with contextlib.suppress(FileNotFoundError):
             (self.path / "announced").touch()
 
@@ -162,29 +162,29 @@ class Journal:
         self.root = root
 
     def folder(self, run_id: str) -> RunFolder | None:
-        """The folder of a known run, else None."""
+        """The folder of a run; None for an unknown run."""
         folder = RunFolder(self.root / run_id)
         return folder if is_name(run_id) and folder.exists else None
 
     def folders(self) -> Iterator[RunFolder]:
-        """Every run's folder, the oldest first. What an earlier process left half created or half removed is cleared away."""
+        """The folders of all runs, oldest first. Removes partial folders of an earlier process."""
         for path in self.root.glob(".*.partial"):
             if not path.match(f".*.{os.getpid()}.*.partial"):
                 shutil.rmtree(path, ignore_errors=True)
-        found = [path for path in self.root.iterdir() if path.is_dir() and is_name(path.name)]
-        for path in sorted(found, key=lambda path: (path / "plan.json").stat().st_mtime if (path / "plan.json").exists() else 0.0):
+        paths = [path for path in self.root.iterdir() if path.is_dir() and is_name(path.name)]
+        for path in sorted(paths, key=lambda path: (path / "plan.json").stat().st_mtime if (path / "plan.json").exists() else 0.0):
             yield RunFolder(path)
 
-    def create(self, planned: plans.Plan, sealed: bytes | None, record: RunRecord) -> RunFolder | None:
-        """Write a new run, whole or not at all. Returns None when the run is there already."""
-        target = self.root / planned.id
+    def create(self, plan: plans.Plan, sealed: bytes | None, record: RunRecord) -> RunFolder | None:
+        """Write a new run atomically. Returns None when the run exists already."""
+        target = self.root / plan.id
         if target.exists():
             return None
-        partial = self._partial(planned.id)
-        # A step may write a secret into a file, so nobody else looks into a run's folder.
+        partial = self._partial(plan.id)
+        # A step may write a secret to a file, so other users must not read the folder of a run.
         partial.mkdir(mode=0o700, parents=True)
         try:
-            _write(partial / "plan.json", planned.model_dump_json().encode())
+            _write(partial / "plan.json", plan.model_dump_json().encode())
             _write(partial / "run.json", record.model_dump_json().encode())
             if sealed is not None:
                 _write(partial / "secrets", sealed)
@@ -198,7 +198,7 @@ class Journal:
         return RunFolder(target)
 
     def remove(self, folder: RunFolder) -> None:
-        """Remove a run's folder; seen from outside it is gone at once."""
+        """Remove the folder of a run; for other readers it disappears at once."""
         partial = self._partial(folder.path.name)
         folder.path.rename(partial)
         shutil.rmtree(partial)
@@ -215,7 +215,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _replace(path: Path, content: bytes, *, durable: bool) -> None:
-    # One writer for each record (the engine holds its lock), so a fixed name cannot be taken.
+    # Each record has one writer (the engine holds its lock), so a fixed name is safe.
     partial = path.with_name(f".{path.name}.partial")
     if durable:
         _write(partial, content)

@@ -1,6 +1,6 @@
-"""What exactly is executed for a step: command line, environment and folder of the process, native or through a container runtime.
+"""The command line, environment and folder of the process of a step, native or in a container.
 
-Secrets get into the environment only; `admission` has refused them everywhere else.
+Secrets appear in the environment only; `admission` rejects them everywhere else.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseml.domain import errors, plans
-from fuseml.engines.local import images, journal, resources
+from fuseml.engines.local import implementations, journal, resources
 
 CONTAINER_RESULTS = "/tekton/results"
 _CONTAINER_SCRIPT = "/tekton/scripts/script"
-# What a POSIX shell, and so the one that starts the step, hands on to its children.
+# The names that a POSIX shell, and so the shell that starts the step, passes on to its children.
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Ready to start. `runtime` is the container program, if any; `dropped` are variables no shell can hand on."""
+    """The arguments of a process. `runtime` is the container program, if any; `dropped` are variables that a shell cannot pass on."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -33,8 +33,8 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
-    """A step with its values known."""
+class StepValues:
+    """The values of a step as text."""
 
     image: str
     command: tuple[str, ...]
@@ -43,13 +43,13 @@ class Evaluated:
     variables: Mapping[str, str]
 
 
-def evaluate(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], secrets: Mapping[str, str]) -> Evaluated:
-    """Put recorded outputs and secrets into the step's values. Raises PermanentError when an output is missing."""
+def evaluate(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], secrets: Mapping[str, str]) -> StepValues:
+    """The step's values with outputs and secrets inserted. Raises PermanentError when an output is missing."""
 
     def text(value: plans.Value) -> str:
         return plans.evaluate(value, outputs, lambda part: secrets[part.ref])
 
-    return Evaluated(
+    return StepValues(
         image=text(step.image),
         command=tuple(map(text, step.command)),
         args=tuple(map(text, step.args)),
@@ -59,30 +59,37 @@ def evaluate(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], sec
 
 
 def container_name(run_id: str, step: str, number: int) -> str:
-    """The name of the container of one attempt; it follows from the attempt, so that a later server can stop it."""
+    """The name of the container of one attempt. It is derived from the attempt, so that a later server can stop the container."""
     return f"fuseml-{run_id}-{step}-{number}"
 
 
 def native(
-    step: plans.StepPlan, values: Evaluated, found: images.Native, folder: journal.RunFolder, host: Mapping[str, str], environments: Path
+    step: plans.StepPlan,
+    values: StepValues,
+    implementation: implementations.Native,
+    folder: journal.RunFolder,
+    host: Mapping[str, str],
+    environments: Path,
 ) -> Launch:
-    """The step as a plain process. Raises PermanentError when there is nothing to execute."""
-    place = folder.step_path(step.name)
-    work, home, temporary = (place / name for name in ("work", "work/home", "work/tmp"))
+    """The step as a plain process. Raises PermanentError when the step has no program."""
+    step_folder = folder.step_path(step.name)
+    work, home, temporary = (step_folder / name for name in ("work", "work/home", "work/tmp"))
     for path in (home, temporary):
         path.mkdir(parents=True, exist_ok=True)
     if values.script:
-        script = place / "script"
+        script = step_folder / "script"
         script.write_text(values.script, encoding="utf-8")
         command = [*_interpreter(values.script), str(script), *values.args]
     else:
-        command = [*(values.command or found.command), *values.args]
+        command = [*(values.command or implementation.command), *values.args]
     if not command:
-        raise errors.PermanentError(f"the image {values.image!r} has no program of its own: give the step a command or a script")
-    path_variable = os.pathsep.join(filter(None, (str(found.programs) if found.programs else "", host.get("PATH", os.defpath))))
+        raise errors.PermanentError(f"the image {values.image!r} has no default command; give the step a command or a script")
+    path_variable = os.pathsep.join(
+        filter(None, (str(implementation.programs) if implementation.programs else "", host.get("PATH", os.defpath)))
+    )
     environment = {
         "LANG": "C.UTF-8",
-        **found.environment,
+        **implementation.environment,
         **host,
         "PATH": path_variable,
         "HOME": str(home),
@@ -90,7 +97,7 @@ def native(
         "FUSEML_ENVIRONMENTS": str(environments),
         **resources.thread_variables(step.resources.limits),
         **values.variables,
-        "FUSEML_ENV_RESULTS": str(place / "results"),
+        "FUSEML_ENV_RESULTS": str(step_folder / "results"),
     }
     return Launch(
         command,
@@ -102,15 +109,15 @@ def native(
 
 
 def container(
-    step: plans.StepPlan, values: Evaluated, runtime: str, folder: journal.RunFolder, name: str, host: Mapping[str, str]
+    step: plans.StepPlan, values: StepValues, runtime: str, folder: journal.RunFolder, name: str, host: Mapping[str, str]
 ) -> Launch:
-    """The step in a container. Values of variables go through the runtime's own environment, their names through its arguments."""
-    place = folder.step_path(step.name)
-    # label=disable: without it SELinux keeps a container from the folders that it is given.
+    """The step in a container. The runtime reads the values of variables from its own environment, their names from its arguments."""
+    step_folder = folder.step_path(step.name)
+    # label=disable: without it, SELinux denies a container access to its mounted folders.
     options = ["--rm", "--name", name, "--network", "host", "--security-opt", "label=disable"]
     for checkout in step.checkouts:
         options += ["--volume", f"{folder.checkout_path(checkout)}:{checkout.path}"]
-    options += ["--volume", f"{place / 'results'}:{CONTAINER_RESULTS}"]
+    options += ["--volume", f"{step_folder / 'results'}:{CONTAINER_RESULTS}"]
     if step.checkouts:
         options += ["--workdir", step.checkouts[0].path]
     limits = step.resources.limits
@@ -122,15 +129,15 @@ def container(
     for variable in variables:
         options += ["--env", variable]
     if values.script:
-        (place / "script").write_text(values.script, encoding="utf-8")
-        options += ["--volume", f"{place / 'script'}:{_CONTAINER_SCRIPT}:ro"]
+        (step_folder / "script").write_text(values.script, encoding="utf-8")
+        options += ["--volume", f"{step_folder / 'script'}:{_CONTAINER_SCRIPT}:ro"]
         command = [*_interpreter(values.script), _CONTAINER_SCRIPT, *values.args]
     else:
         command = [*(values.command or ("run",)), *values.args]
     return Launch(
         [runtime, "run", *options, "--entrypoint", command[0], values.image, *command[1:]],
         {**host, **variables},
-        place,
+        step_folder,
         None,
         runtime,
         _dropped(values.variables),
@@ -138,9 +145,9 @@ def container(
 
 
 def _interpreter(script: str) -> list[str]:
-    """What runs a script, as the kernel reads its first line; Tekton's default where there is none.
+    """The interpreter in the first line of a script, as the kernel reads it; by default Tekton's.
 
-    The file itself is never executed: while another thread forks, the kernel may refuse that as `text file busy`.
+    The file itself is never executed: the kernel may refuse that (`text file busy`) while another thread forks.
     """
     first = script.split("\n", 1)[0]
     if not first.startswith("#!") or not first[2:].strip():

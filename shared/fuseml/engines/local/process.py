@@ -1,11 +1,11 @@
-"""One process of a step that outlives the server, found again by its files.
+"""The process of a step. It outlives the server; a later server adopts it by its files.
 
-A small shell is the leader of a session of its own: it writes its pid to `pid`, runs the command, and writes the exit code to `exit`. A
-number without its newline counts as not written, so neither file needs a rename, which would cost a process.
+A small shell leads a session of its own: it writes its pid to `pid`, runs the command, and writes the exit code to `exit`. A number
+without its newline counts as not written, so neither file needs a rename, which would cost a process.
 
-Whether a step still lives is asked of a lock: the shell and everything that it starts inherit an open, locked `lock`, which the
-kernel releases with the last of them. No pid can be mistaken for a newer process of that number, and there is no moment between
-the fork and the first file in which a server that dies would lose sight of the step. A pid is used only while the lock is held.
+A lock shows whether a step is alive: the shell and all its children inherit an open, locked `lock`, and the kernel releases it when the
+last of them exits. So a reused pid is never mistaken for the step, and a server that dies between the fork and the first file does not
+lose the step. A pid is used only while the lock is held.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-# Arguments: pid file, exit file, limit of data in KiB or nothing, the command. The shell itself survives the signals that end the
-# command, to tell the exit code. A limit above the machine's own hard limit is refused by `ulimit`; then the lower one counts.
+# Arguments: pid file, exit file, data limit in KiB or nothing, the command. The shell survives the signals that end the command, so
+# that it can write the exit code. `ulimit` rejects a limit above the hard limit of the machine; then the hard limit applies.
 _SHELL = """\
 echo $$ >"$1"
 trap : TERM INT HUP
@@ -31,13 +31,13 @@ trap : TERM INT HUP
 echo $? >"$2"
 """
 _POLL = 0.015
-"""Seconds between two looks at an adopted process, which cannot be waited for."""
-_PID_PATIENCE = 2.0
-"""Seconds in which a shell whose lock is held must have written its pid."""
+"""Seconds between two checks of an adopted process, which is not a child and cannot be waited for."""
+_PID_TIMEOUT = 2.0
+"""Seconds in which a shell that holds the lock must write its pid."""
 
 
 class Process:
-    """A running or ended process of the step in `folder`. `wait` belongs to one thread; `signal` may be called from any."""
+    """A running or ended process of the step in `folder`. One thread calls `wait`; any thread may call `signal`."""
 
     def __init__(self, folder: Path, child: subprocess.Popen[bytes] | None) -> None:
         self._folder = folder
@@ -47,19 +47,19 @@ class Process:
 
     @property
     def ended(self) -> bool:
-        """Whether the step has told its exit code."""
+        """Whether the exit code is recorded."""
         return _number(self._folder / "exit") is not None
 
     def wait(self) -> int | None:
-        """Block until the step has ended and return its exit code, None when it went without telling one.
+        """Block until the step has ended and return its exit code; None when none was recorded.
 
-        What the step left running in its process group is killed: like a container, a step ends as a whole.
+        The rest of its process group is killed: like a container, a step ends as a whole.
         """
         if self._child is None:
             while not self.ended and held(self._folder):
                 time.sleep(_POLL)
         elif hasattr(os, "waitid"):
-            # Without reaping it: as long as the shell's pid is taken, the group's number belongs to nobody else.
+            # Without reaping it: while the shell's pid is in use, no other group can have its number.
             os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
         else:
             self._child.wait()
@@ -72,19 +72,19 @@ class Process:
         return _number(self._folder / "exit")
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the step's whole process group; nothing happens when it has ended.
+        """Send a signal to the whole process group of the step. Does nothing when it has ended.
 
-        In the first millisecond, between fork and exec, the shell may swallow a SIGTERM; the SIGKILL that follows cannot be missed.
+        In the first millisecond, between fork and exec, the shell may ignore a SIGTERM; it cannot ignore the SIGKILL that follows.
         """
         with self._guard:
             group = None if self._ended else self._child.pid if self._child is not None else self._adopted_pid()
             if group is not None:
-                # macOS refuses to signal a group of zombies, Linux does not mind.
+                # macOS refuses to signal a group of zombies; Linux accepts it.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, number)
 
     def _adopted_pid(self) -> int | None:
-        deadline = time.monotonic() + _PID_PATIENCE
+        deadline = time.monotonic() + _PID_TIMEOUT
         while held(self._folder) and time.monotonic() < deadline:
             pid = _number(self._folder / "pid")
             if pid is not None:
@@ -94,23 +94,23 @@ class Process:
 
 
 def clear(folder: Path) -> None:
-    """Forget the process of an earlier attempt, before the next one is told of: what is there from then on is of that."""
-    # The lock too: a daemon that left the group of the earlier attempt may hold the old one for ever.
+    """Remove the files of an earlier attempt before the next launch is recorded: later files belong to the new attempt."""
+    # The lock, too: a daemon that left the group of the earlier attempt may hold the old one forever.
     for name in ("pid", "exit", "lock"):
         (folder / name).unlink(missing_ok=True)
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether the process of the step in `folder` was ever made: an earlier server may have died just before."""
+    """Whether the process of the step in `folder` was created: an earlier server may have died just before."""
     return held(folder) or _number(folder / "pid") is not None
 
 
 def start(
     folder: Path, command: Sequence[str], *, environment: Mapping[str, str], directory: Path, output: IO[bytes], data_limit: int | None
 ) -> Process:
-    """Start `command` for the step in `folder`, which is clear; it prints to `output`. `data_limit` is bytes of data per process.
+    """Start `command` for the step in `folder`, after `clear`; it prints to `output`. `data_limit` is the data limit of each process in bytes.
 
-    Raises OSError or ValueError when the process cannot be made (no memory, arguments too long, a NUL in a variable).
+    Raises OSError or ValueError when the process cannot be created (no memory, arguments too long, a NUL in a variable).
     """
     limit = "" if data_limit is None else str(max(1, data_limit // 1024))
     shell = ["/bin/sh", "-c", _SHELL, "fuseml", str(folder / "pid"), str(folder / "exit"), limit]
@@ -135,7 +135,7 @@ def adopt(folder: Path) -> Process:
 
 
 def held(folder: Path, name: str = "lock") -> bool:
-    """Whether anything that the step in `folder` started, and that kept its open files, is alive. `name` is the lock that it inherits."""
+    """Whether a process that inherited the lock `name` of the step in `folder` is alive."""
     try:
         with (folder / name).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

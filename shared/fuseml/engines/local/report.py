@@ -1,7 +1,7 @@
-"""The run's records, told as the events that Tekton would send (types, shape and reasons as recorded from Tekton's own code).
+"""The records of a run as the events that Tekton would send: types, shapes and reasons follow Tekton's code.
 
-Everything here is derived from the records, ids included: the same fact told twice is the same event, before and after a restart. Data
-holds no spec, because Tekton's would carry the environment of the steps.
+Events and their ids are derived from the records: the same fact is the same event, before and after a restart. The data has no spec,
+because Tekton's spec would contain the environment of the steps.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ PIPELINE_LABEL = "tekton.dev/pipelineRun"
 _TYPE_OF = {"succeeded": "successful", "failed": "failed", "cancelled": "failed"}
 
 
-def run_events(planned: plans.Plan, record: journal.RunRecord, steps: Mapping[str, journal.StepRecord]) -> list[events.Event]:
-    """The events about the run as a whole. A `running` event with a new number follows each skipped step, which has no event of its own."""
-    told = []
+def run_events(plan: plans.Plan, record: journal.RunRecord, steps: Mapping[str, journal.StepRecord]) -> list[events.Event]:
+    """The events of the run as a whole. A skipped step has no event of its own; instead, a `running` event with a new number lists it."""
+    reported = []
     if record.started is not None:
-        told.append(_run_event(planned, record, "started", 1, record.started, _condition("Unknown", "Started", ""), {}))
+        reported.append(_run_event(plan, record, "started", 1, record.started, _condition("Unknown", "Started", ""), {}))
     skipped = [{"name": name, "reason": step.reason} for name, step in steps.items() if step.state == "skipped"]
     if skipped and record.finished is None:
         moment = max(step.finished or 0.0 for step in steps.values() if step.state == "skipped")
         condition = _condition("Unknown", "Running", f"Skipped: {len(skipped)}")
-        told.append(_run_event(planned, record, "running", 1 + len(skipped), moment, condition, {"skippedTasks": skipped}))
+        reported.append(_run_event(plan, record, "running", 1 + len(skipped), moment, condition, {"skippedTasks": skipped}))
     if record.finished is not None and record.ending is not None:
         final: dict[str, object] = {"completionTime": times.from_unix(record.finished)}
         if skipped:
@@ -36,16 +36,16 @@ def run_events(planned: plans.Plan, record: journal.RunRecord, steps: Mapping[st
         if record.outputs:
             final["pipelineResults"] = _results(record.outputs)
         condition = _condition("True" if record.state == "succeeded" else "False", record.ending.reason, record.ending.message)
-        told.append(_run_event(planned, record, record.state, 1, record.finished, condition, final))
-    return told
+        reported.append(_run_event(plan, record, record.state, 1, record.finished, condition, final))
+    return reported
 
 
-def step_events(planned: plans.Plan, name: str, record: journal.StepRecord) -> list[events.Event]:
-    """The events about one step: one for each attempt, one for the finish."""
-    told = []
+def step_events(plan: plans.Plan, name: str, record: journal.StepRecord) -> list[events.Event]:
+    """The events of one step: one for each attempt, one for the finish."""
+    reported = []
     for number, attempt in enumerate(record.attempts, start=1):
         condition = _condition("Unknown", "Running", "Not all Steps in the Task have finished executing")
-        told.append(_step_event(planned, name, record.attempts[:number], "running", attempt.started, condition, {}))
+        reported.append(_step_event(plan, name, record.attempts[:number], "running", attempt.started, condition, {}))
     if record.attempts and record.finished is not None and record.state in _TYPE_OF:
         final: dict[str, object] = {"completionTime": times.from_unix(record.finished)}
         if record.outputs:
@@ -54,26 +54,26 @@ def step_events(planned: plans.Plan, name: str, record: journal.StepRecord) -> l
             condition = _condition("True", decisions.SUCCEEDED, "All Steps have completed executing")
         else:
             condition = _condition("False", record.reason, record.cause or "")
-        told.append(_step_event(planned, name, record.attempts, record.state, record.finished, condition, final))
-    return told
+        reported.append(_step_event(plan, name, record.attempts, record.state, record.finished, condition, final))
+    return reported
 
 
-def all_events(planned: plans.Plan, record: journal.RunRecord, steps: Mapping[str, journal.StepRecord]) -> list[events.Event]:
-    """Everything there is to tell about a run, in the order in which it happened."""
-    told = run_events(planned, record, steps)
+def all_events(plan: plans.Plan, record: journal.RunRecord, steps: Mapping[str, journal.StepRecord]) -> list[events.Event]:
+    """All events of a run, in the order in which they happened."""
+    reported = run_events(plan, record, steps)
     for name, step in steps.items():
-        told += step_events(planned, name, step)
-    return traced(record, sorted(told, key=lambda event: event.time))
+        reported += step_events(plan, name, step)
+    return traced(record, sorted(reported, key=lambda event: event.time))
 
 
-def traced(record: journal.RunRecord, told: Sequence[events.Event]) -> list[events.Event]:
-    """The events as consequences of what started the run."""
-    carried = {"traceparent": record.traceparent} if record.traceparent else {}
-    return [dataclasses.replace(event, extensions=carried) for event in told]
+def traced(record: journal.RunRecord, reported: Sequence[events.Event]) -> list[events.Event]:
+    """The events with the trace context of the run's submission."""
+    extensions = {"traceparent": record.traceparent} if record.traceparent else {}
+    return [dataclasses.replace(event, extensions=extensions) for event in reported]
 
 
 def _run_event(
-    planned: plans.Plan,
+    plan: plans.Plan,
     record: journal.RunRecord,
     word: str,
     number: int,
@@ -87,24 +87,24 @@ def _run_event(
         **more,
     }
     metadata = {
-        "name": planned.run,
+        "name": plan.run,
         "namespace": NAMESPACE,
-        "uid": planned.id,
+        "uid": plan.id,
         "creationTimestamp": times.from_unix(record.created),
-        "labels": {RUN_LABEL: planned.id, NAME_LABEL: planned.run, PIPELINE_LABEL: planned.run},
+        "labels": {RUN_LABEL: plan.id, NAME_LABEL: plan.run, PIPELINE_LABEL: plan.run},
     }
     return _event(
         "pipelinerun",
-        f"{planned.id}:run:{word}:{number}",
+        f"{plan.id}:run:{word}:{number}",
         word,
         moment,
         {"pipelineRun": {"metadata": metadata, "status": status}},
-        planned.run,
+        plan.run,
     )
 
 
 def _step_event(
-    planned: plans.Plan,
+    plan: plans.Plan,
     step: str,
     attempts: Sequence[journal.AttemptRecord],
     word: str,
@@ -112,20 +112,20 @@ def _step_event(
     condition: dict[str, str],
     more: dict[str, object],
 ) -> events.Event:
-    # Tekton starts the clock anew with each attempt; the first start is told always, so that the order of events cannot matter.
+    # Tekton resets the start time with each attempt. These events always carry the first start, so that their order does not matter.
     started = times.from_unix(attempts[0].started)
     status: dict[str, object] = {"conditions": [{**condition, "lastTransitionTime": times.from_unix(moment)}], "startTime": started, **more}
     if len(attempts) > 1:
         status["retriesStatus"] = [_retry(attempt) for attempt in attempts[:-1]]
-    name = f"{planned.run}-{step}"
+    name = f"{plan.run}-{step}"
     metadata = {
         "name": name,
         "namespace": NAMESPACE,
-        "uid": f"{planned.id}-{step}",
+        "uid": f"{plan.id}-{step}",
         "creationTimestamp": started,
-        "labels": {RUN_LABEL: planned.id, NAME_LABEL: planned.run, PIPELINE_LABEL: planned.run, STEP_LABEL: step},
+        "labels": {RUN_LABEL: plan.id, NAME_LABEL: plan.run, PIPELINE_LABEL: plan.run, STEP_LABEL: step},
     }
-    identity = f"{planned.id}:{step}:{word}:{len(attempts)}"
+    identity = f"{plan.id}:{step}:{word}:{len(attempts)}"
     return _event("taskrun", identity, word, moment, {"taskRun": {"metadata": metadata, "status": status}}, name)
 
 

@@ -1,8 +1,8 @@
-"""Resource limits of a step, as far as a plain process can be held to them.
+"""Resource limits of a step, as far as a plain process supports them.
 
-Memory becomes the limit on a process's data (`ulimit -d`, which on Linux counts all private writable memory). The limit on address
-space would be stricter, but machine learning libraries reserve many times what they use and would not start. CPU cannot be
-limited without control groups; the usual thread pools are told how many threads to start instead. Requests are for schedulers.
+Memory limits the data of each process (`ulimit -d`, which on Linux counts all private writable memory). A limit of the address space
+would be stricter, but machine learning libraries reserve far more than they use and would not start. CPU cannot be limited without
+control groups; instead, variables limit the threads of the usual thread pools. Requests concern schedulers only.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _THREAD_POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 
 
 def quantity(text: str) -> Decimal:
-    """The number that a Kubernetes quantity stands for (`500m`, `2`, `1.5Gi`, `1e3`). Raises PermanentError."""
+    """The value of a Kubernetes quantity (`500m`, `2`, `1.5Gi`, `1e3`). Raises PermanentError."""
     match = _QUANTITY.fullmatch(text.strip())
     if match is None:
-        raise errors.PermanentError(f"{text!r} is not a quantity such as 500m, 2 or 1.5Gi")
+        raise errors.PermanentError(f"{text!r} is not a quantity; examples: 500m, 2, 1.5Gi")
     return Decimal(match["number"]) * (Decimal(10) ** int(match["power"]) if match["power"] else _FACTORS[match["suffix"]])
 
 
 def data_limit(limits: Mapping[str, str]) -> int | None:
-    """Bytes of memory that one process of the step may have, None for no limit."""
+    """Memory limit of each process of the step in bytes; None without a limit."""
     return int(quantity(limits["memory"])) if "memory" in limits else None
 
 
 def thread_variables(limits: Mapping[str, str]) -> dict[str, str]:
-    """What tells numerical libraries to keep to the step's CPUs; half a CPU is still one thread."""
+    """Variables that limit numerical libraries to the step's CPUs, rounded up to whole threads."""
     if "cpu" not in limits:
         return {}
     threads = str(max(1, math.ceil(quantity(limits["cpu"]))))

@@ -1,6 +1,6 @@
-"""Moves active runs on: one thread that decides, one for each attempt, everything under one lock.
+"""Scheduler of active runs: one thread decides, each attempt has a thread of its own, and one lock guards the state.
 
-The deciding thread never waits for a step, a checkout or a receiver of events; it writes records, starts threads, sends signals.
+The deciding thread never blocks on a step, a checkout or an event consumer. It writes records, starts threads and sends signals.
 """
 
 from __future__ import annotations
@@ -11,45 +11,37 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from fuseml.domain import errors, runs
-from fuseml.engines.local import active, announcer, attempt, decisions, journal, report
+from fuseml.engines.local import active, decisions, journal, report
+from fuseml.engines.local.attempt import Attempt, Host, Outcome, Stop
+from fuseml.engines.local.publisher import Publisher
 
 _LOG = logging.getLogger(__name__)
 
 INTERRUPTED = "interrupted: the server was stopped"
 _COLLECT = 5.0
-"""Seconds that killed steps have to be collected in when the engine stops."""
-_AFTER_TROUBLE = 1.0
-"""Seconds until a run is looked at again whose state could not be written."""
+"""Seconds for the collection of killed steps when the engine stops."""
+_WRITE_RETRY = 1.0
+"""Seconds before the state of a run is written again after a failed write."""
 _LONGEST_WAIT = 60.0
-"""Seconds. Deadlines are on the wall clock, which may leap; so the thread never sleeps long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """`max_parallel` attempts at once over all runs; `backoff` seconds before the first retry; `grace` seconds between SIGTERM and SIGKILL."""
-
-    clock: Callable[[], float]
-    max_parallel: int
-    backoff: float
-    grace: float
+"""Seconds between two checks at most: deadlines are wall-clock times, and the wall clock may jump."""
 
 
 class Scheduler:
-    """Owns the runs that have not finished. Every method may be called from any thread."""
+    """Owner of the unfinished runs. All methods are thread-safe."""
 
-    def __init__(self, host: attempt.Host, told: announcer.Announcer, pace: Pace) -> None:
+    def __init__(self, host: Host, publisher: Publisher, limits: decisions.Limits, clock: Callable[[], float]) -> None:
         self._host = host
-        self._announcer = told
-        self._pace = pace
+        self._publisher = publisher
+        self._limits = limits
+        self._clock = clock
         self._changed = threading.Condition()
         self._active: dict[str, active.ActiveRun] = {}
         self._thread: threading.Thread | None = None
         self._closed = True
         self._stopping = False
-        self._grace = pace.grace
+        self._grace = limits.grace
         self._give_up = math.inf
 
     @property
@@ -57,33 +49,33 @@ class Scheduler:
         return self._thread is not None
 
     def start(self, folders: Iterable[journal.RunFolder]) -> None:
-        """Take over the runs in `folders`, whatever became of them, and go on."""
+        """Take over the runs in `folders`, in whatever state an earlier process left them, and continue them."""
         with self._changed:
             self._closed = self._stopping = False
-            self._grace, self._give_up = self._pace.grace, math.inf
+            self._grace, self._give_up = self._limits.grace, math.inf
             self._active.clear()
             for folder in folders:
                 try:
                     self._recover(folder)
                 except (errors.PermanentError, OSError) as error:
-                    _LOG.error("a run is left alone: %s", error)
+                    _LOG.error("a run is skipped, because it cannot be read: %s", error)
         self._thread = threading.Thread(target=self._work, name="fuseml-scheduler", daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Interrupt what runs (SIGTERM, after `timeout` seconds SIGKILL) and return when its end is recorded."""
+        """Interrupt running steps (SIGTERM, after `timeout` seconds SIGKILL) and return when their ends are recorded."""
         if self._thread is None:
             return
         with self._changed:
             self._stopping = True
             self._grace = timeout
-            self._give_up = self._pace.clock() + timeout + _COLLECT
+            self._give_up = self._clock() + timeout + _COLLECT
             self._changed.notify_all()
         self._thread.join()
         self._thread = None
 
     def add(self, folder: journal.RunFolder) -> None:
-        """Begin with a new run; one that was recorded while the scheduler is stopped is found by its start."""
+        """Schedule a new run. A stopped scheduler ignores it: `start` reads it from its folder."""
         with self._changed:
             run_id = folder.path.name
             if not self._closed and run_id not in self._active and folder.record().state not in runs.FINISHED:
@@ -91,149 +83,149 @@ class Scheduler:
                 self._changed.notify_all()
 
     def end(self, folder: journal.RunFolder, ending: journal.Ending) -> None:
-        """Give an unfinished run an ending. While the scheduler is stopped it is only recorded, and acted on by the next start."""
+        """End an unfinished run. A stopped scheduler only records the ending; the next `start` acts on it."""
         with self._changed:
-            current = self._active.get(folder.path.name)
-            if current is None and self._closed and folder.record().state not in runs.FINISHED:
-                current = active.ActiveRun(folder)
-            if current is not None:
-                current.end(ending)
+            run = self._active.get(folder.path.name)
+            if run is None and self._closed and folder.record().state not in runs.FINISHED:
+                run = active.ActiveRun(folder)
+            if run is not None:
+                run.end(ending)
                 self._changed.notify_all()
 
     def _recover(self, folder: journal.RunFolder) -> None:
-        current = active.ActiveRun(folder)
-        if current.record.state in runs.FINISHED:
+        run = active.ActiveRun(folder)
+        if run.record.state in runs.FINISHED:
             folder.clean()
-            if not folder.announced:
-                self._tell_all(current)
+            if not folder.published:
+                self._publish_all(run)
             return
-        self._active[current.plan.id] = current
-        self._tell_all(current)
-        for name, record in current.steps.items():
+        self._active[run.plan.id] = run
+        self._publish_all(run)
+        for name, record in run.steps.items():
             if record.state == "running":
                 last = record.attempts[-1]
-                # Not launched: there never was a process, so this very attempt can still be made.
-                if last.launched or current.record.ending is None:
-                    self._perform(current, name, adopted=last if last.launched else None)
+                # An attempt that was never launched had no process, so the same attempt can still start.
+                if last.launched or run.record.ending is None:
+                    self._start_attempt(run, name, adopted=last if last.launched else None)
 
     def _work(self) -> None:
         with self._changed:
             while True:
-                now = self._pace.clock()
-                due = min((self._safely(current, now) for current in list(self._active.values())), default=math.inf)
-                if self._stopping and (now >= self._give_up or not any(current.attempts for current in self._active.values())):
+                now = self._clock()
+                due = min((self._advance_safely(run, now) for run in list(self._active.values())), default=math.inf)
+                if self._stopping and (now >= self._give_up or not any(run.attempts for run in self._active.values())):
                     self._closed = True
                     return
                 self._changed.wait(min(max(0.0, due - now), _LONGEST_WAIT))
 
-    def _safely(self, current: active.ActiveRun, now: float) -> float:
+    def _advance_safely(self, run: active.ActiveRun, now: float) -> float:
         try:
-            return self._advance(current, now)
+            return self._advance(run, now)
         except Exception:
-            # A full disk, most likely. What is on disk is true; the run goes on from there.
-            _LOG.exception("run %s cannot go on now; trying again", current.plan.run)
-            return now + _AFTER_TROUBLE
+            # The likely cause is a full disk. The records on disk are consistent; the run continues from them.
+            _LOG.exception("run %s cannot continue now; trying again", run.plan.run)
+            return now + _WRITE_RETRY
 
-    def _advance(self, current: active.ActiveRun, now: float) -> float:
-        """Do what is due in one run. Returns when to look again."""
-        if self._stopping and current.attempts:
-            current.end(journal.Ending(reason=decisions.FAILED, message=INTERRUPTED, halt=True))
-        if current.expires <= now:
-            current.end(journal.Ending(reason=decisions.TIMED_OUT, message=f"timed out after {current.plan.timeout} s", halt=True))
-        if current.record.ending is None and (ending := decisions.outcome(current.plan, current.steps)) is not None:
-            current.end(ending)
-        due = self._move(current, now) if current.record.ending is None and not self._stopping else math.inf
-        due = min(due, current.expires)
-        for step, running in list(current.attempts.items()):
-            due = min(due, self._limit(current, step, running, now))
-        if current.record.ending is not None and not current.attempts:
-            current.finish(now)
-            del self._active[current.plan.id]
-            self._tell_all(current)
+    def _advance(self, run: active.ActiveRun, now: float) -> float:
+        """Perform the due actions of one run. Returns the time of its next check."""
+        if self._stopping and run.attempts:
+            run.end(journal.Ending(reason=decisions.FAILED, message=INTERRUPTED, halt=True))
+        if run.expires <= now:
+            run.end(journal.Ending(reason=decisions.TIMED_OUT, message=f"timed out after {run.plan.timeout} s", halt=True))
+        if run.record.ending is None and (ending := decisions.outcome(run.plan, run.steps)) is not None:
+            run.end(ending)
+        due = self._act(run, now) if run.record.ending is None and not self._stopping else math.inf
+        due = min(due, run.expires)
+        for step, attempt in list(run.attempts.items()):
+            due = min(due, self._enforce_limits(run, step, attempt, now))
+        if run.record.ending is not None and not run.attempts:
+            run.finish(now)
+            del self._active[run.plan.id]
+            self._publish_all(run)
         return due
 
-    def _move(self, current: active.ActiveRun, now: float) -> float:
-        """Skip, refuse and start steps. Returns when to look again: at once when that may have changed what can follow."""
-        found = decisions.actions(current.plan, current.steps, now)
-        free = max(0, self._pace.max_parallel - sum(len(other.attempts) for other in self._active.values()))
-        settled = bool(found.skip or found.fail)
-        if settled or (found.start and free):
-            current.start(now)
-        for name, reason in found.skip.items():
-            current.skip(name, reason, now)
-        for name, cause in found.fail.items():
-            current.fail(name, cause, now)
-            self._tell(current, name)
-        for name in found.start[: 0 if found.fail else free]:
-            current.begin(name, now)
-            self._perform(current, name)
-        if settled:
-            self._tell(current)
-        return now if settled else found.due
+    def _act(self, run: active.ActiveRun, now: float) -> float:
+        """Skip, fail and start steps. Returns the time of the next check, `now` when a skip or failure may allow further actions."""
+        actions = decisions.actions(run.plan, run.steps, now)
+        free = max(0, self._limits.max_parallel - sum(len(other.attempts) for other in self._active.values()))
+        changed = bool(actions.skip or actions.fail)
+        if changed or (actions.start and free):
+            run.start(now)
+        for name, reason in actions.skip.items():
+            run.skip(name, reason, now)
+        for name, cause in actions.fail.items():
+            run.fail(name, cause, now)
+            self._publish(run, name)
+        for name in actions.start[: 0 if actions.fail else free]:
+            run.begin(name, now)
+            self._start_attempt(run, name)
+        if changed:
+            self._publish(run)
+        return now if changed else actions.due
 
-    def _limit(self, current: active.ActiveRun, step: str, running: attempt.Attempt, now: float) -> float:
-        """Stop an attempt that has to end. Returns when to look at it again."""
-        ending, timeout = current.record.ending, current.plan.step(step).timeout
-        expires = current.steps[step].attempts[-1].started + timeout if timeout is not None else math.inf
+    def _enforce_limits(self, run: active.ActiveRun, step: str, attempt: Attempt, now: float) -> float:
+        """Stop an attempt that has to end. Returns the time of its next check."""
+        ending, timeout = run.record.ending, run.plan.step(step).timeout
+        expires = run.steps[step].attempts[-1].started + timeout if timeout is not None else math.inf
         if ending is not None and ending.halt:
-            running.stop(current.stop_of(ending), now + self._grace)
+            attempt.stop(run.stop_for(ending), now + self._grace)
         elif expires <= now:
-            running.stop(attempt.Stop("failed", decisions.STEP_TIMED_OUT, f"timed out after {timeout} s"), now + self._grace)
-        return min(running.enforce(now), expires if expires > now else math.inf)
+            attempt.stop(Stop("failed", decisions.STEP_TIMED_OUT, f"timed out after {timeout} s"), now + self._grace)
+        return min(attempt.enforce(now), expires if expires > now else math.inf)
 
-    def _perform(self, current: active.ActiveRun, step: str, adopted: journal.AttemptRecord | None = None) -> None:
-        """Set an attempt, whose record is there already, to work on a thread of its own."""
-        begun = attempt.Attempt(
+    def _start_attempt(self, run: active.ActiveRun, step: str, adopted: journal.AttemptRecord | None = None) -> None:
+        """Start the thread of an attempt; its record exists already."""
+        attempt = Attempt(
             self._host,
-            current.folder,
-            current.plan.step(step),
-            len(current.steps[step].attempts),
-            run_id=current.plan.id,
-            outputs=current.outputs(),
-            checkouts=current.checkouts,
-            on_launch=functools.partial(self._launched, current, step),
+            run.folder,
+            run.plan.step(step),
+            len(run.steps[step].attempts),
+            run_id=run.plan.id,
+            outputs=run.outputs(),
+            checkouts=run.checkouts,
+            on_launch=functools.partial(self._record_launch, run, step),
             adopted=adopted,
         )
-        threading.Thread(target=self._attempt, args=(current, step, begun), name=f"fuseml-step-{step}", daemon=True).start()
-        current.attempts[step] = begun
-        self._tell(current, step)
+        threading.Thread(target=self._run_attempt, args=(run, step, attempt), name=f"fuseml-step-{step}", daemon=True).start()
+        run.attempts[step] = attempt
+        self._publish(run, step)
 
-    def _attempt(self, current: active.ActiveRun, step: str, begun: attempt.Attempt) -> None:
+    def _run_attempt(self, run: active.ActiveRun, step: str, attempt: Attempt) -> None:
         try:
-            outcome = begun.perform()
+            outcome = attempt.perform()
         except Exception as error:
-            _LOG.exception("step %s of run %s ended with an error of the engine", step, current.plan.run)
-            outcome = attempt.Outcome("failed", decisions.FAILED, f"an error of the engine: {error}")
-        while not self._ended(current, step, outcome):
-            time.sleep(_AFTER_TROUBLE)
+            _LOG.exception("step %s of run %s ended with an engine error", step, run.plan.run)
+            outcome = Outcome("failed", decisions.FAILED, f"engine error: {error}")
+        while not self._record_end(run, step, outcome):
+            time.sleep(_WRITE_RETRY)
 
-    def _launched(self, current: active.ActiveRun, step: str, runtime: str | None) -> None:
+    def _record_launch(self, run: active.ActiveRun, step: str, runtime: str | None) -> None:
         with self._changed:
             if self._closed:
                 raise errors.TemporaryError(INTERRUPTED)
-            current.launched(step, runtime)
+            run.record_launch(step, runtime)
 
-    def _ended(self, current: active.ActiveRun, step: str, outcome: attempt.Outcome) -> bool:
-        """Record an attempt's end; False when that has to be tried again."""
+    def _record_end(self, run: active.ActiveRun, step: str, outcome: Outcome) -> bool:
+        """Record the end of an attempt. Returns False when the write failed and must be repeated."""
         with self._changed:
             if self._closed:
-                return True  # too late: the next start finds the attempt by its files
+                return True  # too late: the next start recovers the attempt from its files
             try:
-                current.settle(step, outcome, self._pace.clock(), self._pace.backoff)
+                run.settle(step, outcome, self._clock(), self._limits.backoff)
             except OSError:
-                _LOG.exception("the end of step %s of run %s cannot be written; trying again", step, current.plan.run)
+                _LOG.exception("the end of step %s of run %s cannot be written; trying again", step, run.plan.run)
                 return False
-            del current.attempts[step]
-            self._tell(current, step)
+            del run.attempts[step]
+            self._publish(run, step)
             self._changed.notify_all()
         return True
 
-    def _tell(self, current: active.ActiveRun, step: str | None = None) -> None:
-        told = report.run_events(current.plan, current.record, current.steps)
+    def _publish(self, run: active.ActiveRun, step: str | None = None) -> None:
+        events = report.run_events(run.plan, run.record, run.steps)
         if step is not None:
-            told += report.step_events(current.plan, step, current.steps[step])
-        self._announcer.tell(current.plan.id, report.traced(current.record, told))
+            events += report.step_events(run.plan, step, run.steps[step])
+        self._publisher.enqueue(run.plan.id, report.traced(run.record, events))
 
-    def _tell_all(self, current: active.ActiveRun) -> None:
-        done = current.folder.mark_announced if current.record.state in runs.FINISHED else None
-        self._announcer.tell(current.plan.id, report.all_events(current.plan, current.record, current.steps), done)
+    def _publish_all(self, run: active.ActiveRun) -> None:
+        on_published = run.folder.mark_published if run.record.state in runs.FINISHED else None
+        self._publisher.enqueue(run.plan.id, report.all_events(run.plan, run.record, run.steps), on_published)

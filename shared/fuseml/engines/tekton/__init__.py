@@ -1,4 +1,4 @@
-"""The tekton engine: runs a plan's steps as the tasks of one PipelineRun on a cluster."""
+"""The Tekton engine runs the steps of a plan as the tasks of one PipelineRun on a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The few calls that the engine makes to Kubernetes."""
+"""The Kubernetes API calls of the engine."""
 
 from __future__ import annotations
 
@@ -15,65 +15,65 @@ _BLOCK = 1 << 16
 
 
 class Cluster(cluster.Connection):
-    """The runs in one namespace of a cluster. What its calls raise: see `cluster.Connection`."""
+    """The runs in one namespace of a cluster. For the errors of all calls, see `cluster.Connection`."""
 
     needs = "Tekton"
 
     def create_pipeline_run(self, body: Object) -> Object:
-        """Returns the object as it is stored. Raises ConflictError when there is one of its name."""
+        """Create it and return the stored object. Raises ConflictError when the name exists."""
         with self._refusals("create", "pipelineruns.tekton.dev"):
             return self._custom("create", "pipelineruns", body=body)
 
     def pipeline_run(self, name: str) -> Object:
-        """Raises NotFoundError."""
+        """The PipelineRun of this name. Raises NotFoundError."""
         with self._refusals("get", "pipelineruns.tekton.dev"):
             return self._custom("get", "pipelineruns", name=name)
 
     def pipeline_runs(self, selector: str) -> list[Object]:
-        """The PipelineRuns with these labels."""
+        """The PipelineRuns that match a label selector."""
         with self._refusals("list", "pipelineruns.tekton.dev"):
             return list(self._custom("list", "pipelineruns", label_selector=selector)["items"])
 
     def patch_pipeline_run(self, name: str, patch: Object) -> None:
-        """A merge patch. Raises ConflictError when it names a `resourceVersion` that is not the present one."""
+        """Apply a merge patch. Raises ConflictError when the patch has an outdated `resourceVersion`."""
         with self._refusals("patch", "pipelineruns.tekton.dev"):
             self._custom("patch", "pipelineruns", name=name, body=patch)
 
     def delete_pipeline_run(self, name: str) -> None:
-        """Delete it, and after that what it owns. Raises NotFoundError."""
+        """Delete it and, in the background, its dependents. Raises NotFoundError."""
         with self._refusals("delete", "pipelineruns.tekton.dev"):
             self._custom("delete", "pipelineruns", name=name, propagation_policy="Background")
 
     def task_runs(self, selector: str) -> list[Object]:
-        """The TaskRuns with these labels."""
+        """The TaskRuns that match a label selector."""
         with self._refusals("list", "taskruns.tekton.dev"):
             return list(self._custom("list", "taskruns", label_selector=selector)["items"])
 
     def create_secret(self, body: Object) -> None:
-        """Raises ConflictError when there is one of its name."""
+        """Create a Secret. Raises ConflictError when the name exists."""
         with self._refusals("create", "secrets", sent_secret=True):
             self._core().create_namespaced_secret(self.namespace, body, _request_timeout=cluster.TIMEOUT)
 
     def secret_owners(self, name: str) -> list[str]:
-        """The uids of what owns a Secret. Raises NotFoundError."""
+        """The uids of the owners of a Secret. Raises NotFoundError."""
         with self._refusals("get", "secrets"):
             metadata = self._core().read_namespaced_secret(name, self.namespace, _request_timeout=cluster.TIMEOUT).metadata
         return [owner.uid for owner in metadata.owner_references or []]
 
     def secret(self, name: str) -> dict[str, str]:
-        """The contents of a Secret. Raises NotFoundError."""
+        """The decoded data of a Secret. Raises NotFoundError."""
         with self._refusals("get", "secrets"):
             data = self._core().read_namespaced_secret(name, self.namespace, _request_timeout=cluster.TIMEOUT).data or {}
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
     def log(self, pod: str, container: str) -> Iterator[bytes]:
-        """What a container has written so far, in blocks. Raises NotFoundError without the pod, InvalidError before the container runs."""
+        """The output of a container so far, in blocks. Raises NotFoundError without the pod, InvalidError before the container has started."""
         with self._refusals("get", "pods/log"):
-            answer = self._core().read_namespaced_pod_log(
+            response = self._core().read_namespaced_pod_log(
                 pod, self.namespace, container=container, _preload_content=False, _request_timeout=cluster.TIMEOUT
             )
-            with contextlib.closing(answer):
-                yield from answer.stream(_BLOCK)
+            with contextlib.closing(response):
+                yield from response.stream(_BLOCK)
 
     def _core(self) -> Any:
         from kubernetes import client
@@ -84,5 +84,5 @@ class Cluster(cluster.Connection):
         from kubernetes import client
 
         call = getattr(client.CustomObjectsApi(self._client), f"{verb}_namespaced_custom_object")
-        found: Object = call(*_TEKTON, self.namespace, plural, **arguments, _request_timeout=cluster.TIMEOUT)
-        return found
+        result: Object = call(*_TEKTON, self.namespace, plural, **arguments, _request_timeout=cluster.TIMEOUT)
+        return result

@@ -1,6 +1,6 @@
-"""Tekton's events, as observations of runs. The local engine emits the same ones.
+"""Conversion of Tekton's events, which both engines emit, to observations of runs.
 
-Engines report at least once and in any order (infra/platform-facts.md 2.4); an event carries the whole object as it was.
+Events arrive at least once and in any order (infra/platform-facts.md 2.4); each event contains the whole object at that time.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from fuseml.domain.plans import identity, outputs
 from fuseml.domain.runs import Observation, State
 
 STEP_LABEL = "tekton.dev/pipelineTask"
-# An engine that had to call a task otherwise than its step, knew outputs before, or was asked to cancel, says so on the object.
+# Annotations of the engine on a PipelineRun: names of tasks that differ from their steps, constant outputs, the reason of a cancel.
 STEPS_ANNOTATION = "fuseml.io/steps"
 OUTPUTS_ANNOTATION = "fuseml.io/outputs"
 CANCEL_ANNOTATION = "fuseml.io/cancel-reason"
-# The container that looks, after a step's own, at its outputs; its exit code is the number of the first that is missing, or that they are
-# too large.
+# The container that checks the outputs after a step's own containers. Its exit code is the number of the first missing output, or
+# OUTPUTS_TOO_LARGE.
 CHECK_CONTAINER = f"{AUXILIARY_PREFIX}outputs"
 OUTPUTS_TOO_LARGE = 200
 CANCEL_REASONS = frozenset({"Cancelled", "TaskRunCancelled", "PipelineRunCancelled", "CancelledRunFinally", "StoppedRunFinally"})
-_LATE = re.compile(r'failed to finish within "([^"]+)"')
+_TIMEOUT = re.compile(r'failed to finish within "([^"]+)"')
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def observe(event: events.Event) -> Observation | None:
-    """Read a Tekton event (data is v1beta1-shaped whatever the object's version, infra/platform-facts.md 2.3).
+    """The observation of a Tekton event. Its data has the v1beta1 shape, whatever the object's version (infra/platform-facts.md 2.3).
 
-    An auxiliary task that fails, a clone, fails the run: the engine's own word on the run only counts its tasks. Returns None for what says
-    nothing about our runs: other people's PipelineRuns, other news of auxiliary tasks, kinds without meaning.
-    Raises InvalidError for data that is not shaped as Tekton's.
+    A failed auxiliary task (a clone) yields the failure of its run, with its cause: Tekton's event of the run only counts failed tasks.
+    Returns None for events without an observation: PipelineRuns of other applications, other events of auxiliary tasks, other kinds.
+    Raises InvalidError for data without Tekton's shape.
     """
     kind = next((kind for kind in ("pipelineRun", "taskRun") if kind in event.data), None)
     if not event.type.startswith(events.TEKTON_PREFIX) or kind is None:
@@ -42,7 +42,7 @@ def observe(event: events.Event) -> Observation | None:
     try:
         return _read(event, event.data[kind], is_step=kind == "taskRun")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise errors.InvalidError(f"the data of {event.type} is not shaped as Tekton's: {error}") from error
+        raise errors.InvalidError(f"the data of {event.type} does not have Tekton's shape: {error}") from error
 
 
 def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Observation | None:
@@ -54,17 +54,15 @@ def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Obs
     steps: Mapping[str, str] = json.loads(annotations.get(STEPS_ANNOTATION, "{}"))
     status = body.get("status") or {}
     condition: Mapping[str, str] = next((c for c in status.get("conditions") or [] if c.get("type") == "Succeeded"), {})
-    results = status.get("taskResults" if is_step else "pipelineResults") or status.get("results") or []
-    written = {result["name"]: _result_text(result.get("value")) for result in results}
+    results = _results(status, is_step=is_step)
     state = _state(condition)
     if auxiliary and state != "failed":
         return None
-    # Tekton tells what was written before a step failed, too.
-    outputs_written = written if state == "succeeded" else {}
+    constants: dict[str, str] = {}
     if state == "succeeded" and not is_step:
-        outputs_written |= json.loads(annotations.get(OUTPUTS_ANNOTATION, "{}"))
+        constants = json.loads(annotations.get(OUTPUTS_ANNOTATION, "{}"))
     skipped = [task["name"] for task in status.get("skippedTasks") or []]
-    called = {*steps, *steps.values()}
+    renamed = {*steps, *steps.values()}
     run_id, number = identity.execution_of(execution)
     cause = _cause(condition, status, annotations.get(CANCEL_ANNOTATION, "")) if state in ("failed", "cancelled") else None
     return Observation(
@@ -76,8 +74,9 @@ def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Obs
         finished=times.normalize(status["completionTime"]) if status.get("completionTime") else None,
         cause=f"{task} failed: {cause}" if auxiliary else cause,
         attempts=1 + len(status.get("retriesStatus") or []),
-        outputs=outputs_written,
-        skipped=tuple(steps.get(name, name) for name in skipped if not name.startswith(AUXILIARY_PREFIX) or name in called),
+        # Tekton reports the results of failed tasks, too.
+        outputs=results | constants if state == "succeeded" else {},
+        skipped=tuple(steps.get(name, name) for name in skipped if not name.startswith(AUXILIARY_PREFIX) or name in renamed),
         execution=number,
     )
 
@@ -91,30 +90,35 @@ def _state(condition: Mapping[str, str]) -> State:
     return "queued" if not condition or reason in ("Pending", "PipelineRunPending", "TaskRunPending") else "running"
 
 
-def _cause(condition: Mapping[str, str], status: Mapping[str, Any], asked: str) -> str:
-    reason, message = condition.get("reason", ""), asked or condition.get("message", "")
-    if (late := _LATE.search(message)) and reason.endswith("Timeout"):
-        message = f"timed out after {_seconds(late[1])} s"
-    elif trouble := _trouble_with_outputs(status):
-        return trouble
+def _results(status: Mapping[str, Any], *, is_step: bool) -> dict[str, str]:
+    results = status.get("taskResults" if is_step else "pipelineResults") or status.get("results") or []
+    return {result["name"]: _result_text(result.get("value")) for result in results}
+
+
+def _cause(condition: Mapping[str, str], status: Mapping[str, Any], cancel_reason: str) -> str:
+    reason, message = condition.get("reason", ""), cancel_reason or condition.get("message", "")
+    if (timeout := _TIMEOUT.search(message)) and reason.endswith("Timeout"):
+        message = f"timed out after {_seconds(timeout[1])} s"
+    elif problem := _output_problem(status):
+        return problem
     return message if reason in ("", "Failed", "StepFailed") and message else f"{reason}: {message}".strip(": ")
 
 
-def _trouble_with_outputs(status: Mapping[str, Any]) -> str:
+def _output_problem(status: Mapping[str, Any]) -> str:
     codes = {item.get("name"): (item.get("terminated") or {}).get("exitCode", 0) for item in status.get("steps") or []}
-    found = codes.pop(CHECK_CONTAINER, 0)
-    if found == OUTPUTS_TOO_LARGE:
-        # Of really large ones the step's own container has failed as well.
+    code = codes.pop(CHECK_CONTAINER, 0)
+    if code == OUTPUTS_TOO_LARGE:
+        # Very large outputs make the step's own container fail, too.
         return outputs.TOO_LARGE
-    if not found or any(codes.values()):
-        return ""  # what comes after a container that fails is skipped, with an exit code too
+    if not code or any(codes.values()):
+        return ""  # the containers after a failed one are skipped, with an exit code, too
     declared = [str(result["name"]) for result in (status.get("taskSpec") or {}).get("results") or []]
-    missing = declared[found - 1] if found <= len(declared) else "of some name"
+    missing = declared[code - 1] if code <= len(declared) else "of some name"
     return f"the step finished without writing its output {missing!r}"
 
 
 def _seconds(duration: str) -> float:
-    """Seconds of a duration as Go writes it: 1h0m30s, 1.5s."""
+    """Seconds of a duration in Go's format: 1h0m30s, 1.5s."""
     total = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|h|m|s)", duration))
     return int(total) if total == int(total) else total
 

@@ -1,7 +1,7 @@
-"""The log of a step: what the containers of its attempts have written, one after the other, with secrets hidden.
+"""The log of a step: the output of the containers of its attempts, one after the other, with masked secrets.
 
-Kubernetes keeps no place in a log, so it is read from its beginning each time. Offsets are those of the masked text. A step that is cancelled
-or takes too long goes on for a second or three after Tekton has recorded its end; what it writes then is not waited for.
+Kubernetes has no offsets in logs, so each read starts at the beginning. Offsets refer to the masked text. A cancelled or timed-out step
+runs on for up to three seconds after Tekton has recorded its end; the engine does not wait for that output.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fuseml import engines
 from fuseml.domain import errors
 from fuseml.engines import masking
+from fuseml.engines.port import LogChunk
 from fuseml.engines.tekton import cluster, report, values
 
 
@@ -23,8 +23,8 @@ def read(
     *,
     offset: int,
     limit: int,
-) -> engines.LogChunk:
-    """A piece of the log of a TaskRun, which runs `task` of the pipeline. Raises NotFoundError when its last pod is gone."""
+) -> LogChunk:
+    """A chunk of the log of a TaskRun, which runs `task` of the pipeline. Raises NotFoundError when its last pod is gone."""
     mask = masking.Mask(text for key, text in secrets.items() if key.startswith(values.SECRET_PREFIX))
     finished = report.is_finished(task_run)
     collected, position = bytearray(), 0
@@ -32,8 +32,8 @@ def read(
         collected += piece[max(0, offset - position) :]
         position += len(piece)
         if len(collected) > limit:
-            return engines.LogChunk(bytes(collected[:limit]), offset + limit, complete=False)
-    return engines.LogChunk(bytes(collected), offset + len(collected), complete=finished)
+            return LogChunk(bytes(collected[:limit]), offset + limit, complete=False)
+    return LogChunk(bytes(collected), offset + len(collected), complete=finished)
 
 
 def _pieces(
@@ -48,18 +48,18 @@ def _pieces(
         if not attempt.get("podName"):
             continue
         for container in task["taskSpec"]["steps"]:
-            written = _written(cluster, attempt["podName"], f"step-{container['name']}", needed=last)
-            yield from mask.stream(written, final=finished or not last)
+            output = _output(cluster, attempt["podName"], f"step-{container['name']}", needed=last)
+            yield from mask.stream(output, final=finished or not last)
 
 
-def _written(cluster: cluster.Cluster, pod: str, container: str, *, needed: bool) -> Iterator[bytes]:
+def _output(cluster: cluster.Cluster, pod: str, container: str, *, needed: bool) -> Iterator[bytes]:
     try:
         yield from cluster.log(pod, container)
     except errors.InvalidError:
-        return  # the container has not begun, or never did
+        return  # the container has not started, or never did
     except errors.NotFoundError:
         if needed:
             raise errors.NotFoundError(
-                f"the pod {pod} is gone, and its log with it; Tekton removes the pods of steps that were cancelled or took too long at once,"
-                " unless its feature flag keep-pod-on-cancel is set"
+                f"the log is gone, because the pod {pod} was deleted; to keep the pods of cancelled and timed-out steps,"
+                " set Tekton's feature flag keep-pod-on-cancel"
             ) from None

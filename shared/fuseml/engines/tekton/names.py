@@ -1,7 +1,7 @@
-"""Names that Kubernetes and Tekton accept, for whatever projects, workflows and steps are called.
+"""Names that Kubernetes and Tekton accept, derived from the names of workflows, steps and codesets.
 
-What is legal stays as it is, so that people find it again. Names of objects follow from the run's id: submitting a plan again meets
-the same objects, and no name is ever used twice, because Tekton drops the events of a name that it knew in the last two hours
+Valid names stay unchanged, so that users recognise them. Names of objects are derived from the run's id: another submit of a plan uses
+the same objects, and no name is used twice, because Tekton drops the events of a name that it has seen in the last two hours
 (infra/platform-facts.md 2.4).
 """
 
@@ -17,7 +17,7 @@ from fuseml.engines.tekton import events
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _TASK = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-# Tekton's own rule allows dots, but reads what stands behind one as the key of an object.
+# Tekton allows dots, but reads the text after a dot as the key of an object.
 _RESULT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,200}")
@@ -25,31 +25,31 @@ _HEX_ID = re.compile(r"[0-9a-f]{16,}")
 
 
 def is_label_value(text: str) -> bool:
-    """Whether the text can be the value of a label and be selected by."""
+    """Whether the text is a valid value of a label, and so of a selector."""
     return _LABEL_VALUE.fullmatch(text) is not None
 
 
 def is_result(text: str) -> bool:
-    """Whether Tekton takes the text as the name of a result, and a reference to it as the whole of it."""
+    """Whether Tekton accepts the text as the name of a result, and resolves a reference to it as a whole."""
     return _RESULT.fullmatch(text) is not None
 
 
 def is_variable(text: str) -> bool:
-    """Whether every release of Kubernetes takes the text as the name of an environment variable."""
+    """Whether every release of Kubernetes accepts the text as the name of an environment variable."""
     return _VARIABLE.fullmatch(text) is not None
 
 
 def run_name(workflow: str, run_id: str) -> str:
-    """The name of a run's PipelineRun and Secret. At most 41 characters: the names of TaskRuns and pods begin with it."""
+    """The name of a run's PipelineRun and Secret: at most 41 characters, because the names of TaskRuns and pods begin with it."""
     return f"{_slug(workflow, 24, 'run')}-{run_id[:16] if _HEX_ID.fullmatch(run_id) else _digest(run_id, 16)}"
 
 
 def tasks(steps: Iterable[str]) -> dict[str, str]:
-    """Step -> name of its task: the same where that is a DNS label and none of those kept for tasks that engines add."""
-    listed = list(steps)
-    named = {step: step for step in listed if _TASK.fullmatch(step) and not step.startswith(labels.AUXILIARY_PREFIX)}
+    """Step -> name of its task: the name of the step if it is a DNS label without the prefix that is reserved for auxiliary tasks."""
+    all_steps = list(steps)
+    named = {step: step for step in all_steps if _TASK.fullmatch(step) and not step.startswith(labels.AUXILIARY_PREFIX)}
     taken = set(named)
-    for step in listed:
+    for step in all_steps:
         if step in named:
             continue
         length = 8
@@ -60,37 +60,37 @@ def tasks(steps: Iterable[str]) -> dict[str, str]:
     return named
 
 
-def renamed(named: Mapping[str, str]) -> dict[str, str]:
-    """The annotation from which `steps` reads the names back; none when every task is called like its step."""
-    other = {task: step for step, task in named.items() if task != step}
-    return {events.STEPS_ANNOTATION: json.dumps(other, sort_keys=True)} if other else {}
+def steps_annotation(named: Mapping[str, str]) -> dict[str, str]:
+    """The annotation that `steps` reads; empty when every task has the name of its step."""
+    differing = {task: step for step, task in named.items() if task != step}
+    return {events.STEPS_ANNOTATION: json.dumps(differing, sort_keys=True)} if differing else {}
 
 
 def steps(annotations: Mapping[str, str]) -> Mapping[str, str]:
-    """Task -> step, for the tasks that are called otherwise than their steps."""
-    found: dict[str, str] = json.loads(annotations.get(events.STEPS_ANNOTATION, "{}"))
-    return found
+    """Task -> step, for tasks whose names differ from their steps."""
+    names: dict[str, str] = json.loads(annotations.get(events.STEPS_ANNOTATION, "{}"))
+    return names
 
 
-def constants(known: Mapping[str, str]) -> dict[str, str]:
-    """The annotation from which `outputs` reads them back; none when there are none."""
-    return {events.OUTPUTS_ANNOTATION: json.dumps(known, sort_keys=True)} if known else {}
+def outputs_annotation(constants: Mapping[str, str]) -> dict[str, str]:
+    """The annotation that `outputs` reads; empty without constant outputs."""
+    return {events.OUTPUTS_ANNOTATION: json.dumps(constants, sort_keys=True)} if constants else {}
 
 
 def outputs(annotations: Mapping[str, str]) -> Mapping[str, str]:
-    """The outputs of the run that were known before it started."""
-    found: dict[str, str] = json.loads(annotations.get(events.OUTPUTS_ANNOTATION, "{}"))
-    return found
+    """The outputs of the run that are constant, and so known before its start."""
+    constants: dict[str, str] = json.loads(annotations.get(events.OUTPUTS_ANNOTATION, "{}"))
+    return constants
 
 
 def clone(checkout: plans.Checkout) -> str:
-    """The name of the task that clones a codeset, and of the folder on the run's volume where it puts it."""
+    """The name of the task that clones a codeset, and of its folder on the run's volume."""
     identity = json.dumps([checkout.url, checkout.project, checkout.codeset, checkout.commit])
     return f"{labels.AUXILIARY_PREFIX}clone-{_slug(checkout.codeset, 24, 'codeset')}-{_digest(identity, 8)}"
 
 
 def secret_key(part: plans.SecretPart) -> str:
-    """The key under which a secret lies in the run's Secret; different secrets have different keys."""
+    """The key of a secret in the run's Secret, unique for each secret."""
     key = part.ref.replace("/", ".")
     return f"secret.{key}" if _KEY.fullmatch(key) and key.count(".") == 3 else f"secret.{_digest(part.ref, 32)}"
 

@@ -1,8 +1,8 @@
-"""What the cluster knows of a run, told as the events that Tekton itself sends (recorded ones are in tests/events).
+"""The state of a run on the cluster as the events that Tekton sends (tests/events has recorded ones).
 
-Tekton's events may be lost for ever (infra/platform-facts.md 2.4); these are the same facts, read from the objects. They have the shape
-that Tekton gives to the data of its events (infra/platform-facts.md 2.3), but no `spec`: that holds the environment of the steps. Ids
-follow from what is told, so that telling it again is a duplicate.
+Tekton may lose events (infra/platform-facts.md 2.4); these carry the same facts, read from the objects. Their data has the shape of
+Tekton's events (infra/platform-facts.md 2.3) without `spec`, which contains the environment of the steps. Ids are derived from the facts,
+so that a repeated event is a duplicate.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _WORDS = {"True": "successful", "False": "failed"}
 _NEVER_RAN = "PipelineRun was stopping"
 
 
-def condition_of(found: Mapping[str, Any]) -> Mapping[str, str]:
-    """The condition `Succeeded` of a PipelineRun or TaskRun; empty before Tekton has seen it."""
-    conditions: list[dict[str, str]] = found.get("status", {}).get("conditions") or []
+def condition_of(resource: Mapping[str, Any]) -> Mapping[str, str]:
+    """The condition `Succeeded` of a PipelineRun or TaskRun; empty before Tekton has processed it."""
+    conditions: list[dict[str, str]] = resource.get("status", {}).get("conditions") or []
     return next((condition for condition in conditions if condition.get("type") == "Succeeded"), {})
 
 
-def is_finished(found: Mapping[str, Any]) -> bool:
-    """Whether a PipelineRun or TaskRun has come to its end."""
-    return condition_of(found).get("status") in _WORDS
+def is_finished(resource: Mapping[str, Any]) -> bool:
+    """Whether a PipelineRun or TaskRun has finished."""
+    return condition_of(resource).get("status") in _WORDS
 
 
 def tasks_of(pipeline_run: Mapping[str, Any]) -> dict[str, Object]:
-    """The steps of a run, by their own names, as the tasks of its pipeline. Tasks that the engine added are left out."""
-    called = names.steps(pipeline_run["metadata"].get("annotations", {}))
-    listed: list[Object] = pipeline_run["spec"]["pipelineSpec"]["tasks"]
-    return {called.get(task["name"], task["name"]): task for task in listed if not task["name"].startswith(labels.AUXILIARY_PREFIX)}
+    """Step -> task of the run's pipeline, without the auxiliary tasks of the engine."""
+    steps = names.steps(pipeline_run["metadata"].get("annotations", {}))
+    tasks: list[Object] = pipeline_run["spec"]["pipelineSpec"]["tasks"]
+    return {steps.get(task["name"], task["name"]): task for task in tasks if not task["name"].startswith(labels.AUXILIARY_PREFIX)}
 
 
 def _has_failed(auxiliary: Mapping[str, Any]) -> bool:
@@ -44,78 +44,78 @@ def _has_failed(auxiliary: Mapping[str, Any]) -> bool:
 
 
 def all_events(pipeline_run: Mapping[str, Any], task_runs: Sequence[Mapping[str, Any]]) -> list[events.Event]:
-    """Everything there is to tell about a run, in the order in which it happened."""
+    """All events of a run, in the order in which they happened."""
     steps = {task["name"]: step for step, task in tasks_of(pipeline_run).items()}
-    ours = {step: found for found in task_runs if (step := steps.get(found["metadata"]["labels"].get(STEP_LABEL, ""))) is not None}
-    called = [(found, str(found["metadata"]["labels"].get(STEP_LABEL, ""))) for found in task_runs]
-    broken = [(found, task) for found, task in called if task.startswith(labels.AUXILIARY_PREFIX) and _has_failed(found)]
-    # First, and sorting keeps it so: a clone that failed is why the run did.
-    told = [_step_events(found, task)[-1] for found, task in broken]
-    told += _run_events(pipeline_run, steps, ours)
-    for step, found in ours.items():
-        told += _step_events(found, step)
-    return sorted(told, key=lambda event: event.time)
+    own = {step: task_run for task_run in task_runs if (step := steps.get(task_run["metadata"]["labels"].get(STEP_LABEL, ""))) is not None}
+    by_task = [(task_run, str(task_run["metadata"]["labels"].get(STEP_LABEL, ""))) for task_run in task_runs]
+    failed = [(task_run, task) for task_run, task in by_task if task.startswith(labels.AUXILIARY_PREFIX) and _has_failed(task_run)]
+    # First, and sorting is stable: a failed clone is the cause of the run's failure.
+    reported = [_step_events(task_run, task)[-1] for task_run, task in failed]
+    reported += _run_events(pipeline_run, steps, own)
+    for step, task_run in own.items():
+        reported += _step_events(task_run, step)
+    return sorted(reported, key=lambda event: event.time)
 
 
-def _run_events(found: Mapping[str, Any], steps: Mapping[str, str], started: Mapping[str, object]) -> list[events.Event]:
-    status, condition = found.get("status", {}), condition_of(found)
-    metadata = {key: found["metadata"][key] for key in _METADATA if key in found["metadata"]}
+def _run_events(pipeline_run: Mapping[str, Any], steps: Mapping[str, str], started: Mapping[str, object]) -> list[events.Event]:
+    status, condition = pipeline_run.get("status", {}), condition_of(pipeline_run)
+    metadata = {key: pipeline_run["metadata"][key] for key in _METADATA if key in pipeline_run["metadata"]}
     skipped = [{**task, "name": steps[task["name"]]} for task in status.get("skippedTasks") or [] if task["name"] in steps]
-    if is_finished(found):
-        # Of a run that is cancelled, Tekton does not say what it skipped.
+    if is_finished(pipeline_run):
+        # Tekton does not list the skipped tasks of a cancelled run.
         settled = {task["name"] for task in skipped} | set(started)
         skipped += [{"name": step, "reason": _NEVER_RAN} for step in steps.values() if step not in settled]
     more: Object = {"skippedTasks": skipped} if skipped else {}
-    told = []
+    reported = []
     if status.get("startTime"):
-        begun = {"conditions": [_unknown("Started", status["startTime"])], "startTime": status["startTime"]}
-        told.append(_event("pipelineRun", metadata, "started", "", status["startTime"], begun))
-    if is_finished(found):
-        known = names.outputs(metadata.get("annotations", {})) if condition["status"] == "True" else {}
-        results = [*(status.get("results") or []), *({"name": name, "value": text} for name, text in known.items())]
+        started_status = {"conditions": [_unknown("Started", status["startTime"])], "startTime": status["startTime"]}
+        reported.append(_event("pipelineRun", metadata, "started", "", status["startTime"], started_status))
+    if is_finished(pipeline_run):
+        constants = names.outputs(metadata.get("annotations", {})) if condition["status"] == "True" else {}
+        results = [*(status.get("results") or []), *({"name": name, "value": text} for name, text in constants.items())]
         if results:
             more["pipelineResults"] = results
-        told.append(_present("pipelineRun", metadata, status, condition, "", more))
+        reported.append(_present("pipelineRun", metadata, status, condition, "", more))
     elif condition and (skipped or condition.get("reason") != "Started"):
-        told.append(_present("pipelineRun", metadata, status, condition, str(len(skipped)), more))
-    return told
+        reported.append(_present("pipelineRun", metadata, status, condition, str(len(skipped)), more))
+    return reported
 
 
-def _step_events(found: Mapping[str, Any], step: str) -> list[events.Event]:
-    status, condition = found.get("status", {}), condition_of(found)
-    metadata = {key: found["metadata"][key] for key in _METADATA if key in found["metadata"]}
+def _step_events(task_run: Mapping[str, Any], step: str) -> list[events.Event]:
+    status, condition = task_run.get("status", {}), condition_of(task_run)
+    metadata = {key: task_run["metadata"][key] for key in _METADATA if key in task_run["metadata"]}
     metadata["labels"] = {**metadata["labels"], STEP_LABEL: step}
     before = [_attempt(attempt) for attempt in status.get("retriesStatus") or []]
-    told = []
-    for number, attempt in enumerate([*before, status] if is_finished(found) else before):
+    reported = []
+    for number, attempt in enumerate([*before, status] if is_finished(task_run) else before):
         if attempt.get("startTime"):
             running: Object = {"conditions": [_unknown("Running", attempt["startTime"])], "startTime": attempt["startTime"]}
             if number:
                 running["retriesStatus"] = before[:number]
-            told.append(_event("taskRun", metadata, "running", str(number), attempt["startTime"], running))
+            reported.append(_event("taskRun", metadata, "running", str(number), attempt["startTime"], running))
     if condition:
         more: Object = {"retriesStatus": before} if before else {}
         if status.get("results"):
             more["taskResults"] = status["results"]
         if condition.get("status") == "False":
             more |= _failed(status)
-        told.append(_present("taskRun", metadata, status, condition, str(len(before)), more))
-    return told
+        reported.append(_present("taskRun", metadata, status, condition, str(len(before)), more))
+    return reported
 
 
 def _present(
     kind: str, metadata: Object, status: Mapping[str, Any], condition: Mapping[str, str], number: str, more: Object
 ) -> events.Event:
-    """How things stand now."""
-    known = {key: status[key] for key in ("startTime", "completionTime", "podName") if status.get(key)}
+    """The event of the present state."""
+    present = {key: status[key] for key in ("startTime", "completionTime", "podName") if status.get(key)}
     moment = status.get("completionTime") or condition.get("lastTransitionTime") or metadata["creationTimestamp"]
     reason = condition.get("reason", "")
     word = _WORDS.get(condition.get("status", "")) or (reason.lower() if reason in ("Started", "Running") else "unknown")
-    return _event(kind, metadata, word, f"{reason}:{number}", moment, {"conditions": [dict(condition)], **known, **more})
+    return _event(kind, metadata, word, f"{reason}:{number}", moment, {"conditions": [dict(condition)], **present, **more})
 
 
 def _failed(status: Mapping[str, Any]) -> Object:
-    """What tells which container failed, and which output it may have missed."""
+    """The exit codes of the containers and the declared outputs: they identify the failed container or the missing output."""
     ended = [
         {"name": item["name"], "terminated": {"exitCode": item.get("terminated", {}).get("exitCode", 0)}}
         for item in status.get("steps") or []

@@ -1,4 +1,4 @@
-"""What an installation decides about the pods of its runs."""
+"""Settings of an installation for the pods of its runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`git_image` has git and a shell, in which codesets are cloned and outputs looked at.
+    """`git_image` has git and a shell; it clones codesets and checks outputs.
 
-    Credentials of image registries hang on the service account, as Tekton's documentation has it. `volume_size` and `storage_class` are
-    those of the volume that a run's steps share; `group` owns it, so that steps may run as any user of that group. `verify_registry`
-    is off for registries that speak plain HTTP or bring a certificate that nobody knows. `variables` are for the built-in steps: the
-    container of every step finds them, where the workflow does not say otherwise.
+    The service account holds the credentials of image registries (see Tekton's documentation). `volume_size` and `storage_class` describe
+    the volume that the steps of a run share; `group` owns it, so that steps may run as any user of that group. Set `verify_registry` to
+    False for registries with plain HTTP or an unknown certificate. `variables` are for the built-in steps: every container of a step
+    receives them, unless the workflow sets the same variable.
     """
 
     service_account: str = "fuseml-workloads"

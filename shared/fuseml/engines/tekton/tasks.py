@@ -1,4 +1,4 @@
-"""The tasks that a run is made of: cloning a codeset, running a step, building an image. Scripts of ours read their input from the environment."""
+"""The tasks of a run: clone a codeset, run a step, build an image. FuseML's own scripts read their input from the environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fuseml.engines.tekton.values import Object
 WORKSPACE = "source"
 RESULTS = "/tekton/results"
 DIGEST_SUFFIX = "-digest"
-"""What stands behind the name of an image output in the name of the result that holds the image's digest."""
+"""Suffix of the result with the digest of an image output."""
 
 _SCRIPT_FOLDER = "/fuseml"
 _BUILD_FOLDER = "/fuseml-build"
@@ -23,14 +23,14 @@ def _octal(characters: str) -> str:
     return "".join(f"\\{ord(character):03o}" for character in characters)
 
 
-# A later step may run as another user than the clone, hence the umask.
+# A later step may run as a different user than the clone, hence the umask.
 CLONE = """\
 #!/bin/sh
 set -eu
 umask 0
 find . -mindepth 1 -delete
 git init --quiet .
-# Not every git host hands out a commit by its name; the branch or tag that led to it brings it too.
+# Not every git host serves a commit by its id; its branch or tag contains it, too.
 git fetch --quiet --no-tags --depth 1 -- "$GIT_URL" "$GIT_COMMIT" || git fetch --quiet --no-tags -- "$GIT_URL" "$GIT_REF"
 git checkout --quiet --detach "$GIT_COMMIT"
 mkdir -p .fuseml
@@ -44,15 +44,15 @@ BUILD = f"""\
 #!/bin/sh
 set -eu
 in_storage() {{ buildah --root {_BUILD_FOLDER}/storage --runroot {_BUILD_FOLDER}/run --storage-driver vfs "$@"; }}
-if [ -z "$DOCKERFILE" ]; then DOCKERFILE=$(tail -n 1 {_BUILD_FOLDER}/said); fi
+if [ -z "$DOCKERFILE" ]; then DOCKERFILE=$(tail -n 1 {_BUILD_FOLDER}/output); fi
 in_storage build --isolation chroot --network host --tls-verify="$VERIFY_REGISTRY" --file "$DOCKERFILE" --tag "$IMAGE" .
 in_storage push --tls-verify="$VERIFY_REGISTRY" --digestfile {_BUILD_FOLDER}/digest "$IMAGE" "docker://$IMAGE"
 printf '%s' "$IMAGE" > "{RESULTS}/$OUTPUT"
 cat {_BUILD_FOLDER}/digest > "{RESULTS}/$OUTPUT{DIGEST_SUFFIX}"
 """
-# The rest of the step contract: an output that is declared is written, all of them are small enough to be handed on, and the newline that
-# `echo` leaves is not part of it. The exit code tells what is wrong: a container can say nothing else that Tekton passes on, and not even
-# that while there are outputs that are too large.
+# The rest of the step contract: declared outputs exist, together they do not exceed the size limit, and the newline of `echo` is removed.
+# The exit code identifies the problem: Tekton reports nothing else about a container. While outputs are too large, Tekton does not even
+# report the exit code, so they are removed.
 CHECK = f"""\
 number=0
 size=0
@@ -78,11 +78,11 @@ for output; do
   mv -f "{RESULTS}/.$output" "{RESULTS}/$output"
 done
 """
-_LISTEN = f'"$@" > {_BUILD_FOLDER}/said; cat {_BUILD_FOLDER}/said'
+_CAPTURE = f'"$@" > {_BUILD_FOLDER}/output; cat {_BUILD_FOLDER}/output'
 
 
 def clone(checkout: plans.Checkout, bundle: values.SecretBundle, settings: settings.Settings) -> Object:
-    """Places the codeset at its commit on the run's volume, with the files that tell its identity (step contract)."""
+    """The task that clones a codeset at its commit to the run's volume, with its identity files (step contract)."""
     configuration = {"safe.directory": "*"}
     credentials: list[Object] = []
     account = bundle.account(checkout)
@@ -119,108 +119,110 @@ def clone(checkout: plans.Checkout, bundle: values.SecretBundle, settings: setti
 
 
 def step(
-    planned: plans.StepPlan, task: str, parameters: values.Parameters, bundle: values.SecretBundle, settings: settings.Settings
+    step: plans.StepPlan, task: str, parameters: values.Parameters, bundle: values.SecretBundle, settings: settings.Settings
 ) -> Object:
-    """Runs a step, or builds the image that it describes. What it waits for and its conditions are the run's business."""
-    results = [output.name for output in planned.outputs]
-    built = next((output for output in planned.outputs if output.image is not None), None)
+    """The task that runs a step or builds its image, without `runAfter` and `when`."""
+    results = [output.name for output in step.outputs]
+    built = next((output for output in step.outputs if output.image is not None), None)
     if built is not None and built.image is not None:
-        containers, volumes = _build(planned, built.name, built.image, parameters, bundle, settings)
+        containers, volumes = _build(step, built.name, built.image, parameters, bundle, settings)
         results.append(f"{built.name}{DIGEST_SUFFIX}")
     else:
-        containers, volumes = _run(planned, task, parameters, bundle, settings)
-    if any(output.image is None for output in planned.outputs):
+        containers, volumes = _run(step, task, parameters, bundle, settings)
+    if any(output.image is None for output in step.outputs):
         containers.append(_check(results, settings))
     spec: Object = {
         "params": [{"name": name, "type": "string"} for name in parameters.results],
-        "workspaces": [{"name": f"code-{index}", "mountPath": item.path} for index, item in enumerate(planned.checkouts)],
+        "workspaces": [{"name": f"code-{index}", "mountPath": item.path} for index, item in enumerate(step.checkouts)],
         "results": [{"name": name, "type": "string"} for name in results],
         "volumes": volumes,
         "steps": containers,
     }
-    found: Object = {
+    result: Object = {
         "name": task,
         "params": [{"name": name, "value": reference} for name, reference in parameters.results.items()],
         "workspaces": [
-            {"name": f"code-{index}", "workspace": WORKSPACE, "subPath": names.clone(item)} for index, item in enumerate(planned.checkouts)
+            {"name": f"code-{index}", "workspace": WORKSPACE, "subPath": names.clone(item)} for index, item in enumerate(step.checkouts)
         ],
-        "retries": planned.retries,
+        "retries": step.retries,
         # Without one Tekton ends a task after an hour; a training may take longer.
-        "timeout": f"{planned.timeout or 0}s",
+        "timeout": f"{step.timeout or 0}s",
         "taskSpec": {key: value for key, value in spec.items() if value},
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in result.items() if value}
 
 
-def image_of(planned: plans.Plan, name: plans.Value) -> tuple[str, str]:
-    """The step and the output that is the image of this name. Raises PermanentError: Tekton has no outputs that no task writes."""
-    for step in planned.steps:
+def image_of(plan: plans.Plan, name: plans.Value) -> tuple[str, str]:
+    """The step and output that build the image of this name. Raises PermanentError without one: in Tekton, a task must write each output."""
+    for step in plan.steps:
         for output in step.outputs:
             if output.image is not None and output.image.name == name:
                 return step.name, output.name
-    raise errors.PermanentError(f"run {planned.run}: Tekton can hand out only what one step has written, not a text that is put together")
+    raise errors.PermanentError(f"run {plan.run}: Tekton cannot combine texts in an output of the run; use the output of one step")
 
 
 def _run(
-    planned: plans.StepPlan, task: str, parameters: values.Parameters, bundle: values.SecretBundle, settings: settings.Settings
+    step: plans.StepPlan, task: str, parameters: values.Parameters, bundle: values.SecretBundle, settings: settings.Settings
 ) -> tuple[list[Object], list[Object]]:
-    """The container of a step, and the volumes that it needs."""
-    writer = values.Writer(bundle, parameters, _variables(planned, settings))
-    container = _container(planned, writer, "run")
+    """The containers of a step and their volumes."""
+    writer = values.Writer(bundle, parameters, _variables(step, settings))
+    container = _container(step, writer, "run")
     volumes: list[Object] = []
-    if planned.script and values.is_carried(planned.script):
-        text = writer.plain(planned.script)
+    if step.script and values.needs_mount(step.script):
+        text = writer.plain(step.script)
         key = bundle.script(task, text if text.startswith("#!") else f"#!/bin/sh\nset -e\n{text}")
         items = [{"key": key, "path": "script", "mode": 0o555}]
         volumes = [{"name": "script", "secret": {"secretName": bundle.name, "items": items}}]
         container["volumeMounts"] = [{"name": "script", "mountPath": _SCRIPT_FOLDER, "readOnly": True}]
         container["command"] = [f"{_SCRIPT_FOLDER}/script"]
-    elif planned.script:
-        container["script"] = writer.plain(planned.script)
+    elif step.script:
+        container["script"] = writer.plain(step.script)
     else:
-        container["command"] = [writer.argument(value) for value in _command(planned)]
-    if planned.args:
-        container["args"] = [writer.argument(value) for value in planned.args]
+        container["command"] = [writer.argument(value) for value in _command(step)]
+    if step.args:
+        container["args"] = [writer.argument(value) for value in step.args]
     container["env"] = writer.environment()
-    return [{**container, **_resources(planned)}], volumes
+    return [{**container, **_resources(step)}], volumes
 
 
 def _build(
-    planned: plans.StepPlan,
+    step: plans.StepPlan,
     output: str,
     image: plans.ImageBuild,
     parameters: values.Parameters,
     bundle: values.SecretBundle,
     settings: settings.Settings,
 ) -> tuple[list[Object], list[Object]]:
-    """As in the original (infra/platform-facts.md 6.3): where no Dockerfile is named, the step's own program runs first, and its
-    last line says which one to take.
+    """The containers that build an image, and their volumes.
+
+    As in the original (infra/platform-facts.md 6.3): without a Dockerfile, the program of the step runs first, and the last line of its
+    output is the Dockerfile.
     """
     mounts = [{"name": "build", "mountPath": _BUILD_FOLDER}]
     containers: list[Object] = []
     if not image.dockerfile:
-        writer = values.Writer(bundle, parameters, _variables(planned, settings))
-        preparing = _container(planned, writer, "prepare")
-        said = [writer.argument(value) for value in (*_command(planned), *planned.args)]
-        preparing |= {"command": ["/bin/sh", "-ec", _LISTEN, "prepare", *said], "env": writer.environment(), "volumeMounts": mounts}
-        containers.append(preparing)
+        writer = values.Writer(bundle, parameters, _variables(step, settings))
+        prepare = _container(step, writer, "prepare")
+        program = [writer.argument(value) for value in (*_command(step), *step.args)]
+        prepare |= {"command": ["/bin/sh", "-ec", _CAPTURE, "prepare", *program], "env": writer.environment(), "volumeMounts": mounts}
+        containers.append(prepare)
     variables = {
         "IMAGE": image.name,
         "DOCKERFILE": image.dockerfile,
         "OUTPUT": plans.text(output),
         "VERIFY_REGISTRY": plans.text("true" if settings.verify_registry else "false"),
     }
-    building = {
+    build = {
         "name": "build",
         "image": settings.build_image,
-        "workingDir": planned.checkouts[0].path,
+        "workingDir": step.checkouts[0].path,
         "script": BUILD,
         "env": values.Writer(bundle, parameters, variables).environment(),
         "volumeMounts": mounts,
         "securityContext": {"privileged": True},
-        **_resources(planned),
+        **_resources(step),
     }
-    return [*containers, building], [{"name": "build", "emptyDir": {}}]
+    return [*containers, build], [{"name": "build", "emptyDir": {}}]
 
 
 def _check(written: Sequence[str], settings: settings.Settings) -> Object:
@@ -232,20 +234,20 @@ def _check(written: Sequence[str], settings: settings.Settings) -> Object:
     }
 
 
-def _container(planned: plans.StepPlan, writer: values.Writer, name: str) -> Object:
-    container = {"name": name, "image": writer.plain(planned.image)}
-    return container | {"workingDir": planned.checkouts[0].path} if planned.checkouts else container
+def _container(step: plans.StepPlan, writer: values.Writer, name: str) -> Object:
+    container = {"name": name, "image": writer.plain(step.image)}
+    return container | {"workingDir": step.checkouts[0].path} if step.checkouts else container
 
 
-def _command(planned: plans.StepPlan) -> Sequence[plans.Value]:
-    return planned.command or (plans.text("run"),)
+def _command(step: plans.StepPlan) -> Sequence[plans.Value]:
+    return step.command or (plans.text("run"),)
 
 
-def _variables(planned: plans.StepPlan, settings: settings.Settings) -> dict[str, plans.Value]:
+def _variables(step: plans.StepPlan, settings: settings.Settings) -> dict[str, plans.Value]:
     installed = {name: plans.text(value) for name, value in settings.variables.items()}
-    return {**installed, **{variable.name: variable.value for variable in planned.variables}, "FUSEML_ENV_RESULTS": plans.text(RESULTS)}
+    return {**installed, **{variable.name: variable.value for variable in step.variables}, "FUSEML_ENV_RESULTS": plans.text(RESULTS)}
 
 
-def _resources(planned: plans.StepPlan) -> Object:
-    found = {"requests": dict(planned.resources.requests), "limits": dict(planned.resources.limits)}
-    return {"computeResources": {kind: amounts for kind, amounts in found.items() if amounts}} if any(found.values()) else {}
+def _resources(step: plans.StepPlan) -> Object:
+    resources = {"requests": dict(step.resources.requests), "limits": dict(step.resources.limits)}
+    return {"computeResources": {kind: amounts for kind, amounts in resources.items() if amounts}} if any(resources.values()) else {}

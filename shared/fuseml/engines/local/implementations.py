@@ -1,7 +1,7 @@
-"""From an image reference to what can run it on this machine: a built-in implementation, or a container runtime.
+"""Implementations of images on this machine: a built-in module, or a container runtime.
 
-The built-in ones are Python modules of `fuseml.steps`, started in an isolated way, so that no file of a codeset can take the place
-of a module. `fuseml.local/shell` is no image at all: the step's command or script runs in the host's own shell.
+Built-in implementations are modules of `fuseml.steps`. They start isolated, so that no file of a codeset can shadow a module.
+`fuseml.local/shell` is not an image: the step's command or script runs in the shell of the host.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ BUILDER = "ghcr.io/fuseml/mlflow-builder"
 PREDICTOR = "ghcr.io/fuseml/predictor"
 
 RUNTIMES = ("podman", "docker")
-_ASK_AGAIN = 30.0
-"""Seconds after which a runtime that did not answer is asked again."""
-_ANSWER_WITHIN = 10.0
+_PROBE_INTERVAL = 30.0
+"""Seconds between two probes of the installed runtimes while none responds."""
+_PROBE_TIMEOUT = 10.0
 _REFERENCE = re.compile(r"(?P<name>[^@\s]+?)(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]*))?(?:@(?P<digest>\S+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A program on the host. `command` is empty where the step has to bring one; `programs` goes first on the PATH."""
+    """A program on the host. `command` is empty when the step must declare one; `programs` is prepended to PATH."""
 
     command: tuple[str, ...]
     programs: Path | None = None
@@ -41,13 +41,13 @@ class Native:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container runtime that can pull and run the image."""
+    """A container runtime that can pull and run images."""
 
     runtime: str
 
 
-class Images:
-    """Finds implementations. `extra` maps image names (then any tag fits) or whole references to commands, before the built-in ones."""
+class Implementations:
+    """Resolves image references. `extra` maps image names (any tag) or whole references to commands; it takes precedence over the built-ins."""
 
     def __init__(self, extra: Mapping[str, Sequence[str]], environments: Path, environment: Mapping[str, str]) -> None:
         self._extra = {name: tuple(command) for name, command in extra.items()}
@@ -55,13 +55,13 @@ class Images:
         self._environment = environment
         self._guard = threading.Lock()
         self._runtime: str | None = None
-        self._asked: float | None = None
+        self._probed: float | None = None
 
     def find(self, image: str) -> Native | Container:
-        """What runs `image`. Raises PermanentError that says what to install or to use instead."""
+        """The implementation of `image`. Raises PermanentError with a remedy when there is none."""
         match = _REFERENCE.fullmatch(image)
         if match is None:
-            raise errors.PermanentError(f"{image!r} is not an image reference such as ghcr.io/fuseml/mlflow-builder:v0.1")
+            raise errors.PermanentError(f"{image!r} is not an image reference; an example: ghcr.io/fuseml/mlflow-builder:v0.1")
         name, tag = match["name"], match["tag"] or ""
         command = self._extra.get(image, self._extra.get(name))
         if command is not None:
@@ -83,12 +83,12 @@ class Images:
         return Container(runtime)
 
     def _module(self, module: str, environment: Mapping[str, str] | None = None) -> Native:
-        # -P: the current folder is the codeset's; a file of it must not be taken for a module.
+        # -P: the current folder is the codeset's; its files must not shadow modules.
         command = (sys.executable, "-P", "-m", f"fuseml.steps.{module}")
         return Native(command, Path(sys.executable).parent, {"PYTHONUNBUFFERED": "1", **(environment or {})})
 
     def _caches(self) -> dict[str, str]:
-        # A step's HOME goes away with it; what uv downloads, and the Pythons that environments link to, must stay.
+        # A step's HOME is temporary; uv's downloads, and the Pythons that environments link to, must outlive it.
         return {
             "UV_CACHE_DIR": str(self._environments / ".uv" / "cache"),
             "UV_PYTHON_INSTALL_DIR": str(self._environments / ".uv" / "python"),
@@ -98,41 +98,41 @@ class Images:
         programs = self._environments / key / "bin"
         if not key or not (programs / "python").exists():
             raise errors.PermanentError(
-                f"the environment of image {image!r} is not on this machine (looked for {programs / 'python'}): let a builder step of the same run make it; "
-                "where the builder was reused, `fuseml run rerun RUN --no-cache` makes it again"
+                f"the environment of image {image!r} is not on this machine ({programs / 'python'} is missing): build it in a step of the same run; "
+                "if the builder step was reused, run `fuseml run rerun RUN --no-cache`"
             )
-        # -I: nothing but the environment; the builder has put the trainer into it.
+        # -I: only the environment; the builder has installed the trainer there.
         return Native((str(programs / "python"), "-I", "-m", "fuseml.steps.mlflow_trainer"), programs, {"PYTHONUNBUFFERED": "1"})
 
     def _find_runtime(self) -> str | None:
         with self._guard:
-            if self._runtime is None and (self._asked is None or time.monotonic() - self._asked > _ASK_AGAIN):
-                self._runtime = next((path for path in self._installed() if self._answers(path)), None)
-                self._asked = time.monotonic()
+            if self._runtime is None and (self._probed is None or time.monotonic() - self._probed > _PROBE_INTERVAL):
+                self._runtime = next((path for path in self._installed() if self._responds(path)), None)
+                self._probed = time.monotonic()
             return self._runtime
 
     def _installed(self) -> list[str]:
-        found = (shutil.which(name, path=self._environment.get("PATH", "")) for name in RUNTIMES)
-        return [path for path in found if path]
+        paths = (shutil.which(name, path=self._environment.get("PATH", "")) for name in RUNTIMES)
+        return [path for path in paths if path]
 
-    def _answers(self, path: str) -> bool:
-        # `version` also asks the server (docker's daemon, podman's machine) and fails when that is silent.
+    def _responds(self, path: str) -> bool:
+        # `version` also contacts the server (docker's daemon, podman's machine) and fails when it does not respond.
         try:
-            asked = subprocess.run(
+            result = subprocess.run(
                 [path, "version"],
                 env=dict(self._environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                timeout=_ANSWER_WITHIN,
+                timeout=_PROBE_TIMEOUT,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
             return False
-        return asked.returncode == 0
+        return result.returncode == 0
 
     def _advice(self, image: str) -> str:
-        silent = [Path(path).name for path in self._installed()]
-        way = f"start {' or '.join(silent)} (it is installed but does not answer)" if silent else "install podman or docker"
-        known = ", ".join([BUILDER, PREDICTOR, f"{TRAINER}:host", SHELL, *sorted(self._extra)])
-        return f"nothing on this machine can run the image {image!r}: {way}, or use an image with a built-in implementation ({known})"
+        unresponsive = [Path(path).name for path in self._installed()]
+        remedy = f"start {' or '.join(unresponsive)} (installed, but not responding)" if unresponsive else "install podman or docker"
+        supported = ", ".join([BUILDER, PREDICTOR, f"{TRAINER}:host", SHELL, *sorted(self._extra)])
+        return f"this machine cannot run the image {image!r}: {remedy}, or use an image with a built-in implementation ({supported})"

@@ -1,0 +1,72 @@
+"""The port of git hosts: the protocol that each git host implements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A push moved a branch or tag to `commit`; `before` is None for a new ref."""
+
+    ref: str
+    before: str | None
+    commit: str
+    pusher: str
+
+
+class GitHost(Protocol):
+    """Repositories, one per codeset. The default branch is `main`, unless the first push to an empty repository creates another branch."""
+
+    def create_repository(self, project: str, codeset: str) -> None:
+        """Create an empty repository; an existing one stays unchanged. Raises InvalidError for an invalid name."""
+
+    def delete_repository(self, project: str, codeset: str) -> None:
+        """Remove the repository with its history and its push access. Does nothing for a missing one."""
+
+    def sign_webhooks(self, project: str, codeset: str, secret: str) -> None:
+        """Report pushes by webhooks that are signed with `secret` from now on. Idempotent.
+
+        Raises NotFoundError without a repository. A host that looks up the secret at each push does nothing here.
+        """
+
+    def grant_push(self, project: str, codeset: str, password: str) -> str:
+        """Grant push access to this codeset, and to no other, by a password; returns the user name that belongs to it.
+
+        All calls for a codeset pass the same `password`. Raises NotFoundError without a repository.
+        """
+
+    def clone_url(self, project: str, codeset: str) -> str:
+        """The HTTP address for `git clone` and `git push`, without credentials."""
+
+    def heads(self, project: str, codeset: str) -> dict[str, str]:
+        """Full name of every branch and tag -> its commit. Raises NotFoundError without a repository."""
+
+    def pushes(self, project: str, codeset: str, after: int) -> tuple[Sequence[Push], int]:
+        """Pushes after the position `after` (initially 0) of the host's record, oldest first, and the position after them.
+
+        Long records are returned in parts: repeat until a part is empty. The host records a push before it responds to the client. A host
+        without a record returns no pushes; then only the present commits of its refs are known. Raises NotFoundError without a repository.
+        """
+
+    def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
+        """Write the files of `commit`, reachable from a ref or not, into the new or empty `directory`.
+
+        File modes are preserved. The identity of the codeset is added (`.fuseml/_org`, `.fuseml/_project`), unless the commit contains
+        these files. No file is written outside `directory`, and no link leads out of it. Raises NotFoundError for an unknown commit,
+        InvalidError for a tree that would escape (the directory then holds a partial checkout), ConflictError for a directory that is not
+        empty.
+        """
+
+    def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
+        """The paths of the files that differ between two commits, sorted; None if one of the commits does not exist."""
+
+    def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
+        """A digest of the files of `commit` that match a glob of `paths`, of all files without globs (`domain.plans.step_cache.digest`).
+
+        The digest covers the path, mode and object id of each file, as `git ls-tree -r` lists them: equal for equal files on all hosts.
+        Empty when no file matches. Raises NotFoundError for an unknown commit.
+        """

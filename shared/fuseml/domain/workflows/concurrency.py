@@ -7,18 +7,13 @@ on one codeset. The two kinds cannot be mistaken for one another: the name of a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from fuseml.domain import errors
 from fuseml.domain.documents import expression
-
-if TYPE_CHECKING:
-    from fuseml.domain import workflows
+from fuseml.domain.workflows.models import Workflow
 
 
-def group_of(
-    checked: workflows.Workflow, *, project: str, codeset: str | None, commit: str | None, inputs: Mapping[str, str]
-) -> str | None:
+def group_of(checked: Workflow, *, project: str, codeset: str | None, commit: str | None, inputs: Mapping[str, str]) -> str | None:
     """The group of a run on these inputs, `project/name` or `workflow@project/codeset`; None where runs may overlap.
 
     Inputs that were not given take their defaults; one that has none counts as empty, for its run cannot start anyway.

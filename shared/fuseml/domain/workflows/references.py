@@ -8,13 +8,11 @@ from __future__ import annotations
 import graphlib
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from fuseml.domain import errors
 from fuseml.domain.documents import document, expression
-
-if TYPE_CHECKING:
-    from fuseml.domain import workflows
+from fuseml.domain.workflows.models import CodesetMount, Step, Workflow
 
 Place = Literal["value", "plain", "fixed"]
 """Where a text stands. `value`: it only reaches the environment of the step, and may hold secrets. `plain`: others can read it, so it
@@ -29,7 +27,7 @@ class Use(NamedTuple):
     place: Place
 
 
-def texts(step: workflows.Step) -> Iterator[Use]:
+def texts(step: Step) -> Iterator[Use]:
     """Every text of a step in which expressions are meant."""
     yield Use(("image",), step.image, "plain")
     for index, item in enumerate(step.inputs):
@@ -58,7 +56,7 @@ def texts(step: workflows.Step) -> Iterator[Use]:
         yield Use(("approval", "message"), step.approval.message, "fixed")
 
 
-def scopes(checked: workflows.Workflow) -> Iterator[tuple[workflows.Step, expression.Scope]]:
+def scopes(checked: Workflow) -> Iterator[tuple[Step, expression.Scope]]:
     """Each step with the names that its texts may refer to."""
     inputs = {item.name: item.is_codeset for item in checked.inputs}
     outputs = {step.name: [output.name for output in step.outputs] for step in checked.steps}
@@ -66,7 +64,7 @@ def scopes(checked: workflows.Workflow) -> Iterator[tuple[workflows.Step, expres
         yield step, expression.Scope(inputs, outputs, [requirement.name for requirement in step.extensions])
 
 
-def mounted_input(mount: workflows.CodesetMount, inputs: Mapping[str, bool]) -> str:
+def mounted_input(mount: CodesetMount, inputs: Mapping[str, bool]) -> str:
     """The name of the input that a step's codeset means: `{{ inputs.NAME }}`, `inputs.NAME` or the plain name.
 
     Raises InvalidError when it is another expression.

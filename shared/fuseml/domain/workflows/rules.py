@@ -10,15 +10,12 @@ import graphlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from fuseml.domain import artifact, errors
 from fuseml.domain.documents import document, expression
 from fuseml.domain.labels import AUXILIARY_PREFIX
 from fuseml.domain.workflows import references, schedule, triggers
-
-if TYPE_CHECKING:
-    from fuseml.domain import workflows
+from fuseml.domain.workflows.models import CodesetMount, On, Step, Workflow
 
 Locate = Callable[[document.Path], document.Position | None]
 
@@ -78,7 +75,7 @@ class _Report:
         self.add(path, f"{subject} stands twice, in {self.line(first)} and in {self.line(path)}: it is not clear which one wins")
 
 
-def problems(checked: workflows.Workflow, locate: Locate) -> list[errors.Problem]:
+def problems(checked: Workflow, locate: Locate) -> list[errors.Problem]:
     """Everything that is wrong with a workflow that its schema accepts, in no particular order."""
     report = _Report(locate)
     if len(checked.steps) > MAX_STEPS:
@@ -94,7 +91,7 @@ def problems(checked: workflows.Workflow, locate: Locate) -> list[errors.Problem
     return report.problems
 
 
-def _check_header(checked: workflows.Workflow, report: _Report) -> None:
+def _check_header(checked: Workflow, report: _Report) -> None:
     _check_name(("name",), checked.name, document.IDENTIFIER, _IDENTIFIER_RULE, report)
     if checked.name in RESERVED_NAMES:
         report.add(("name",), f"{checked.name!r} is an address of the API and cannot name a workflow")
@@ -131,7 +128,7 @@ def _check_group(group: str, inputs: Mapping[str, bool], report: _Report) -> Non
             report.add(path, f"'{{{{ {node} }}}}' is not known when a run is created; a group may refer to inputs only")
 
 
-def _check_triggers(on: workflows.On, report: _Report) -> None:
+def _check_triggers(on: On, report: _Report) -> None:
     if on.push:
         for index, glob in enumerate(on.push.refs):
             report.check(("on", "push", "refs", index), triggers.check_ref, glob)
@@ -163,7 +160,7 @@ def _check_names(
             first[name] = place
 
 
-def _check_step(step: workflows.Step, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
+def _check_step(step: Step, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
     if step.name.startswith(AUXILIARY_PREFIX):
         report.add((*path, "name"), f"names that begin with {AUXILIARY_PREFIX!r} are kept for the steps that engines add")
     _check_inputs(step, path, inputs, report)
@@ -185,7 +182,7 @@ def _check_step(step: workflows.Step, path: document.Path, inputs: Mapping[str, 
     _check_cache(step, path, report)
 
 
-def _check_cache(step: workflows.Step, path: document.Path, report: _Report) -> None:
+def _check_cache(step: Step, path: document.Path, report: _Report) -> None:
     if isinstance(step.cache, bool):
         return
     if not step.watched:
@@ -208,7 +205,7 @@ def is_quantity(text: str) -> bool:
     return _QUANTITY.fullmatch(text) is not None
 
 
-def _check_inputs(step: workflows.Step, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
+def _check_inputs(step: Step, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
     paths: dict[str, document.Path] = {}
     for index, item in enumerate(step.inputs):
         place = (*path, "inputs", index)
@@ -225,7 +222,7 @@ def _check_inputs(step: workflows.Step, path: document.Path, inputs: Mapping[str
     _check_input_names(step, path, report)
 
 
-def _check_input_names(step: workflows.Step, path: document.Path, report: _Report) -> None:
+def _check_input_names(step: Step, path: document.Path, report: _Report) -> None:
     names: dict[str, document.Path] = {}
     variables: dict[str, tuple[str, document.Path]] = {}
     for index, item in enumerate(step.inputs):
@@ -246,7 +243,7 @@ def _check_input_names(step: workflows.Step, path: document.Path, report: _Repor
             names[item.name] = place
 
 
-def _check_mount(mount: workflows.CodesetMount, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
+def _check_mount(mount: CodesetMount, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
     if not expression.holds_expression(mount.path) and not is_checkout_path(mount.path):
         report.add((*path, "path"), f"{mount.path!r} is not an absolute path below /, such as /project")
     try:
@@ -268,7 +265,7 @@ def is_checkout_path(path: str) -> bool:
     return path.startswith("/") and path.strip("/") != "" and ".." not in path.split("/") and "\0" not in path
 
 
-def _check_references(checked: workflows.Workflow, report: _Report) -> None:
+def _check_references(checked: Workflow, report: _Report) -> None:
     """Expressions, `needs`, the order of the steps, and who makes the workflow's outputs."""
     index: dict[str, int] = {}
     for number, step in enumerate(checked.steps):
@@ -321,7 +318,7 @@ def _line_of(text: str, start: int) -> str:
     return f"line {text.count(_NEWLINE, 0, start) + 1} of the text: " if _NEWLINE in text.rstrip() else ""
 
 
-def _sound_needs(step: workflows.Step, path: document.Path, known: Mapping[str, int], report: _Report) -> list[str]:
+def _sound_needs(step: Step, path: document.Path, known: Mapping[str, int], report: _Report) -> list[str]:
     sound = []
     for index, name in enumerate(step.needs):
         if name == step.name:
@@ -351,7 +348,7 @@ def _check_cycles(waits: Mapping[str, Sequence[str]], index: Mapping[str, int], 
     return circular
 
 
-def _check_makers(checked: workflows.Workflow, report: _Report) -> None:
+def _check_makers(checked: Workflow, report: _Report) -> None:
     wanted = {output.name for output in checked.outputs} - {expression.HOLE}
     makers: dict[str, str] = {}
     for index, step in enumerate(checked.steps):

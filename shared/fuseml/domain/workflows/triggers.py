@@ -9,12 +9,9 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from fuseml.domain import errors
-
-if TYPE_CHECKING:
-    from fuseml.domain import workflows
+from fuseml.domain.workflows.models import On
 
 MAX_GLOB = 256
 _BRANCHES = "refs/heads/"
@@ -23,7 +20,7 @@ _NEVER_IN_REF = re.compile(r"[\x00-\x20\x7f~^:\\]|\.\.|@\{|//|/$|\.lock$|^[/!-]"
 _NEVER_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\]|//|^[/!]|^\./|(^|/)\.\.(/|$)")
 
 
-def matches_push(on: workflows.On | None, ref: str, paths: Sequence[str] | None) -> tuple[bool, str]:
+def matches_push(on: On | None, ref: str, paths: Sequence[str] | None) -> tuple[bool, str]:
     """Whether a push starts a run, and why (a clause for people). `ref` is full (`refs/heads/main`), `paths` are the changed files.
 
     Without `on`, or with an `on` that names no trigger at all, every push to a branch counts, as in the original; an `on` that names

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from functions.extensions import sealing
-from fuseml.domain.registry import extension, selector
+from fuseml.domain.registry import extension, resolution, selector
 from fuseml.runtime import clock, secrets
 from fuseml.store import extensions, runs
 from fuseml.store.tables import run_rows
@@ -236,5 +236,5 @@ def test_the_plan_agrees_with_what_a_run_would_resolve(used: Registry) -> None:
     send(used, "POST", "/extensions", {**MINIO, "id": "aaa", "version": "9.0.0"}, 201)
     wanted = selector.Selector.model_validate(STORE)
     with used.store.read() as session:
-        resolved = selector.resolve([wanted], extensions.candidates(session, [wanted]), selector.Context(project="demo"))
+        resolved = resolution.resolve([wanted], extensions.candidates(session, [wanted]), selector.Context(project="demo"))
     assert found["effects"][0]["after"]["extension_id"] == resolved.bindings[0].extension_id == "aaa"

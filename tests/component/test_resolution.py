@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fuseml.domain import errors
 from fuseml.domain.registry import extension, registry, selector
+from fuseml.domain.registry.resolution import MAX_EXPLAINED, MAX_TIES, attempt
 from fuseml.store import database, extensions, resolution
 from fuseml.store.tables import extension_rows
 from tests.unit import registries
@@ -31,7 +32,7 @@ def fill(store: database.Database, records: Sequence[extension.Extension]) -> No
             extensions.add(session, record, NOON)
 
 
-def attempt(
+def attempt_stored(
     store: database.Database, wanted: selector.Selector, context: selector.Context = ANYBODY, **options: object
 ) -> selector.Resolution:
     with store.read() as session:
@@ -54,8 +55,8 @@ def test_it_answers_as_the_rules_do_over_everything(
     page: int,
 ) -> None:
     fill(store, records)
-    expected = selector.attempt([wanted], records, context, home=home, explain=True)
-    found = attempt(store, wanted, context, home=home, explain=True, page=page)
+    expected = attempt([wanted], records, context, home=home, explain=True)
+    found = attempt_stored(store, wanted, context, home=home, explain=True, page=page)
     assert (found.bindings, found.unresolved) == (expected.bindings, expected.unresolved)
     (explained,), (complete,) = found.explanations, expected.explanations
     # It may leave out what was rejected for what it is, nothing else.
@@ -74,7 +75,7 @@ def test_what_any_selector_might_mean_is_narrowed_only(
     with store.read() as session:
         narrowed = extensions.candidates(session, wanted)
     for context in (ANYBODY, selector.Context(project="alpha", user="beta", zone="here")):
-        one, other = (selector.attempt(wanted, items, context) for items in (records, narrowed))
+        one, other = (attempt(wanted, items, context) for items in (records, narrowed))
         assert (one.bindings, one.unresolved) == (other.bindings, other.unresolved)
 
 
@@ -98,9 +99,9 @@ def statements(store: database.Database) -> list[str]:
 def test_a_clear_winner_among_many_is_found_with_one_page(store: database.Database, statements: list[str]) -> None:
     fill(store, [minio(f"e{number:03}", version=f"1.{number}") for number in range(300)])
     statements.clear()
-    assert attempt(store, selector.Selector(service_resource="s3")).bindings[0].extension_id == "e299"
-    assert attempt(store, selector.Selector(product="minio", version="~1.50")).bindings[0].extension_id == "e050"
-    assert attempt(store, selector.Selector(extension_id="e007")).bindings[0].extension_id == "e007"
+    assert attempt_stored(store, selector.Selector(service_resource="s3")).bindings[0].extension_id == "e299"
+    assert attempt_stored(store, selector.Selector(product="minio", version="~1.50")).bindings[0].extension_id == "e050"
+    assert attempt_stored(store, selector.Selector(extension_id="e007")).bindings[0].extension_id == "e007"
     asked = [statement for statement in statements if "extension" in statement]
     # Internal endpoints are looked for before, of versions in the range and of one that is spelled like it; there are none.
     assert len(asked) == 2 + 3 + 1
@@ -109,15 +110,17 @@ def test_a_clear_winner_among_many_is_found_with_one_page(store: database.Databa
 def test_many_that_are_equal_are_not_all_read(store: database.Database, statements: list[str]) -> None:
     fill(store, [minio(f"e{number:03}") for number in range(300)])
     statements.clear()
-    (found,) = attempt(store, selector.Selector(service_resource="s3")).bindings
-    assert found.ambiguous_with == [f"e{number:03}/s3" for number in range(1, selector.MAX_TIES + 1)]
+    (found,) = attempt_stored(store, selector.Selector(service_resource="s3")).bindings
+    assert found.ambiguous_with == [f"e{number:03}/s3" for number in range(1, MAX_TIES + 1)]
     assert len([statement for statement in statements if "extension" in statement]) == 3
 
 
 def test_what_is_rejected_is_read_past(store: database.Database) -> None:
     secret: dict[str, Any] = {"auth_required": True, "credentials": [{"id": "c", "scope": "project", "projects": ["alpha"]}]}
     fill(store, [*(minio(f"e{number:03}", version=f"2.{number}", **secret) for number in range(200)), minio("open")])
-    assert attempt(store, selector.Selector(service_resource="s3"), selector.Context(project="beta")).bindings[0].extension_id == "open"
+    assert (
+        attempt_stored(store, selector.Selector(service_resource="s3"), selector.Context(project="beta")).bindings[0].extension_id == "open"
+    )
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -144,18 +147,18 @@ def test_statements_are_found_in_order_by_an_index(store: database.Database) -> 
 def test_what_another_connection_stores_is_seen_at_once(store: database.Database) -> None:
     fill(store, [minio("a")])
     wanted = selector.Selector(service_resource="s3", healthy=True)
-    assert attempt(store, wanted).bindings[0].url == "https://a"
+    assert attempt_stored(store, wanted).bindings[0].url == "https://a"
     other = database.Database(store.url)
     with other.write() as session:
         record = extensions.get(session, "a")
         # Neither the revision nor any time moves with the health.
         extensions.store_health(session, registry.observe(record, ("services", "s3", "endpoints", "https://a"), healthy=False, now=NOON))
-    assert attempt(store, wanted).unresolved == [""]
+    assert attempt_stored(store, wanted).unresolved == [""]
     with other.write() as session:
         extensions.remove(session, "a")
     with other.write() as session:
         extensions.add(session, minio("a", endpoints=[{"url": "https://moved"}]), NOON)
-    assert attempt(store, wanted).bindings[0].url == "https://moved"
+    assert attempt_stored(store, wanted).bindings[0].url == "https://moved"
     other.close()
 
 
@@ -163,8 +166,8 @@ def test_an_index_row_follows_its_record(store: database.Database) -> None:
     fill(store, [minio("a", zone="east")])
     with store.write() as session:
         extensions.replace(session, minio("a", version="3.0", zone="west", resource="git"), NOON)
-    assert attempt(store, selector.Selector(service_resource="s3")).unresolved == [""]
-    assert attempt(store, selector.Selector(service_resource="git", version=">2", zone="west")).bindings[0].zone == "west"
+    assert attempt_stored(store, selector.Selector(service_resource="s3")).unresolved == [""]
+    assert attempt_stored(store, selector.Selector(service_resource="git", version=">2", zone="west")).bindings[0].zone == "west"
 
 
 # Explanations
@@ -198,10 +201,10 @@ def test_near_misses_are_explained(store: database.Database) -> None:
 
 def test_an_explanation_counts_what_it_did_not_read(store: database.Database) -> None:
     fill(store, [minio(f"e{number:03}") for number in range(500)])
-    (missed,) = attempt(store, selector.Selector(service_resource="s3", version=">=2")).explanations
-    assert (len(missed.candidates), missed.omitted) == (selector.MAX_EXPLAINED, 300)
-    (chosen,) = attempt(store, selector.Selector(service_resource="s3"), explain=True).explanations
-    assert (len(chosen.candidates), chosen.omitted, chosen.candidates[0].verdict) == (selector.MAX_EXPLAINED, 300, "chosen")
+    (missed,) = attempt_stored(store, selector.Selector(service_resource="s3", version=">=2")).explanations
+    assert (len(missed.candidates), missed.omitted) == (MAX_EXPLAINED, 300)
+    (chosen,) = attempt_stored(store, selector.Selector(service_resource="s3"), explain=True).explanations
+    assert (len(chosen.candidates), chosen.omitted, chosen.candidates[0].verdict) == (MAX_EXPLAINED, 300, "chosen")
 
 
 def test_a_postgresql_statement_orders_ids_as_the_domain_does() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain.registry import extension, registry, selector
+from fuseml.domain.registry import extension, registry, resolution, selector
 from fuseml.domain.workflows import impact
 from tests.unit.impact_examples import NEW_ID, NOW, steps
 
@@ -64,7 +64,7 @@ def test_no_change_has_no_effect(one: extension.Extension, two: extension.Extens
 def outcome(records: list[extension.Extension], use: impact.Use) -> list[tuple[str, impact.Bound | None]]:
     """What each selector is bound to, by the rules of a run."""
     context = selector.Context(project=use.project)
-    found = {item.name: item for item in selector.attempt(use.workflow.steps[0].extensions, records, context).bindings}
+    found = {item.name: item for item in resolution.attempt(use.workflow.steps[0].extensions, records, context).bindings}
     return [
         (
             wanted.name,

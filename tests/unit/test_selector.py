@@ -9,7 +9,7 @@ import pytest
 
 from fuseml.domain import errors, plans, workflows
 from fuseml.domain.plans import planning
-from fuseml.domain.registry import extension, selector
+from fuseml.domain.registry import extension, resolution, selector
 from fuseml.domain.workflows import loading
 from tests.unit import registry_examples, workflow_examples
 
@@ -34,7 +34,7 @@ def environment(step: str, records: Sequence[extension.Extension], context: sele
     """The variables that the registry gives to one step of the examples, secrets in clear, as the process will see them."""
     only = next(candidate for candidate in EXAMPLES.steps if candidate.name == step)
     document = workflows.Workflow.model_validate({**EXAMPLES.model_dump(by_alias=True), "steps": [only.model_dump(by_alias=True)]})
-    bound = {binding.name: binding for binding in selector.resolve(only.extensions, records, context).bindings}
+    bound = {binding.name: binding for binding in resolution.resolve(only.extensions, records, context).bindings}
     planned = planning.build(
         document, revision=1, run_id="0" * 32, run_name="run-1", project="workspace", codesets={}, inputs={}, bindings={step: bound}
     )
@@ -72,7 +72,7 @@ def test_example_1_from_another_zone_gets_the_external_endpoints() -> None:
 
 
 def test_example_2_asks_for_a_product_in_a_range_of_versions() -> None:
-    (found,) = selector.resolve(EXAMPLES.steps[1].extensions, [*RECORDS, KSERVE_110], ALPHA).bindings
+    (found,) = resolution.resolve(EXAMPLES.steps[1].extensions, [*RECORDS, KSERVE_110], ALPHA).bindings
     assert (found.extension_id, found.service_id, found.version, found.url) == (
         "kserve-new",
         "API",
@@ -84,18 +84,18 @@ def test_example_2_asks_for_a_product_in_a_range_of_versions() -> None:
 
 def test_example_2_without_such_a_version_is_told_what_there_is() -> None:
     with pytest.raises(errors.UnresolvedError) as refused:
-        selector.resolve(EXAMPLES.steps[1].extensions, RECORDS, ALPHA)
+        resolution.resolve(EXAMPLES.steps[1].extensions, RECORDS, ALPHA)
     (explanation,) = explanations(refused.value)
     assert ("kserve-local", "rejected", "version", "version 0.7.0 does not satisfy ~1.10.0") in verdicts(explanation)
 
 
 def test_example_3_asks_for_resources_only() -> None:
-    tracking, store = selector.resolve(
+    tracking, store = resolution.resolve(
         EXAMPLES.steps[2].extensions, [record for record in RECORDS if record.product == "mlflow"], ALPHA
     ).bindings
     assert (tracking.service_id, store.service_id) == ("mlflow-tracking", "mlflow-store")
     # With the same store registered a second time, as MinIO 4.1.3, the higher version wins.
-    _, store = selector.resolve(EXAMPLES.steps[2].extensions, RECORDS, ALPHA).bindings
+    _, store = resolution.resolve(EXAMPLES.steps[2].extensions, RECORDS, ALPHA).bindings
     assert (store.extension_id, store.ambiguous_with) == ("mlflow-model-store-0001", [])
 
 
@@ -108,7 +108,7 @@ def test_example_3_asks_for_resources_only() -> None:
     ],
 )
 def test_one_selector_gets_the_store_of_the_zone_that_it_runs_in(zone: str, extension_id: str, url: str) -> None:
-    (found,) = selector.resolve([selector.Selector(service_resource="s3")], RECORDS, selector.Context(zone=zone)).bindings
+    (found,) = resolution.resolve([selector.Selector(service_resource="s3")], RECORDS, selector.Context(zone=zone)).bindings
     assert (found.extension_id, found.url) == (extension_id, url)
 
 
@@ -141,7 +141,7 @@ def test_example_5_maps_configuration_to_inputs() -> None:
 )
 def test_record_example_6_serves_its_projects_and_users(project: str, user: str, credentials: str) -> None:
     context = selector.Context(project=project, user=user)
-    (found,) = selector.resolve([selector.Selector(product="seldon")], RECORDS, context).bindings
+    (found,) = resolution.resolve([selector.Selector(product="seldon")], RECORDS, context).bindings
     assert (found.credentials_id, found.credentials_scope) == (credentials, credentials.partition("-")[0])
     assert found.environment() == {
         "INSECURE": "false",
@@ -163,13 +163,13 @@ S3 = selector.Selector(name="store", service_resource="s3")
 
 
 def resolved(*records: extension.Extension, wanted: selector.Selector = S3, home: str = "", **context: str) -> selector.Binding:
-    (found,) = selector.resolve([wanted], records, selector.Context(**context), home=home).bindings
+    (found,) = resolution.resolve([wanted], records, selector.Context(**context), home=home).bindings
     return found
 
 
 def refusal(*records: extension.Extension, wanted: selector.Selector = S3, home: str = "", **context: str) -> errors.UnresolvedError:
     with pytest.raises(errors.UnresolvedError) as refused:
-        selector.resolve([wanted], records, selector.Context(**context), home=home)
+        resolution.resolve([wanted], records, selector.Context(**context), home=home)
     return refused.value
 
 
@@ -327,7 +327,7 @@ def test_endpoints_of_one_service_are_no_ambiguity() -> None:
 
 def test_not_more_rivals_are_listed_than_a_person_reads() -> None:
     found = resolved(*(store(f"s{index:02}") for index in range(40)))
-    assert found.ambiguous_with == [f"s{index:02}/s3" for index in range(1, selector.MAX_TIES + 1)]
+    assert found.ambiguous_with == [f"s{index:02}/s3" for index in range(1, resolution.MAX_TIES + 1)]
 
 
 def test_a_selector_may_refuse_ambiguity() -> None:
@@ -355,7 +355,7 @@ def test_a_selector_may_ask_for_what_is_healthy() -> None:
 
 def test_what_is_unhealthy_is_noted_where_it_is_chosen_all_the_same() -> None:
     record = store("a", service={"endpoints": [{"url": "https://a", "status": SICK}]})
-    (explanation,) = selector.resolve([S3], [record], selector.Context(), explain=True).explanations
+    (explanation,) = resolution.resolve([S3], [record], selector.Context(), explain=True).explanations
     assert explanation.candidates[0].sentence.endswith("; it is unhealthy since 2026-01-01T12:00:00Z: connection refused")
 
 
@@ -415,7 +415,7 @@ def test_every_candidate_is_explained() -> None:
         extension.Extension.model_validate({"id": "empty"}),
         KSERVE_110,
     ]
-    (explanation,) = selector.resolve([S3], records, selector.Context(zone="here"), explain=True).explanations
+    (explanation,) = resolution.resolve([S3], records, selector.Context(zone="here"), explain=True).explanations
     assert verdicts(explanation.model_dump()) == [
         ("best/s3/http://in", "chosen", "first", "it is the best that fits, by its id alone before same/s3"),
         ("same/s3/http://in", "eligible", "id", "it fits as well as best/s3, which comes first by its id"),
@@ -430,17 +430,17 @@ def test_every_candidate_is_explained() -> None:
 
 
 def test_the_only_one_is_called_so() -> None:
-    (explanation,) = selector.resolve([S3], [store()], selector.Context(), explain=True).explanations
+    (explanation,) = resolution.resolve([S3], [store()], selector.Context(), explain=True).explanations
     assert verdicts(explanation.model_dump()) == [("store/s3/https://store", "chosen", "only", "it is the only one that fits")]
 
 
 def test_explanations_are_bounded_and_count_what_they_leave_out() -> None:
     records = [store(f"s{index:03}") for index in range(300)]
-    (explanation,) = selector.resolve([S3], records, selector.Context(), explain=True).explanations
-    assert (len(explanation.candidates), explanation.omitted) == (selector.MAX_EXPLAINED, 100)
+    (explanation,) = resolution.resolve([S3], records, selector.Context(), explain=True).explanations
+    assert (len(explanation.candidates), explanation.omitted) == (resolution.MAX_EXPLAINED, 100)
     assert [candidate.verdict for candidate in explanation.candidates[:2]] == ["chosen", "eligible"]
     (missed,) = explanations(refusal(*records, wanted=selector.Selector(product="none")))
-    assert (len(missed["candidates"]), missed["omitted"]) == (selector.MAX_EXPLAINED, 100)
+    assert (len(missed["candidates"]), missed["omitted"]) == (resolution.MAX_EXPLAINED, 100)
 
 
 def test_what_came_furthest_is_named_first() -> None:
@@ -453,7 +453,7 @@ def test_what_came_furthest_is_named_first() -> None:
 def test_all_selectors_that_find_nothing_are_named_with_their_explanations() -> None:
     wanted = [S3, selector.Selector(name="git", service_resource="git"), selector.Selector(name="ui", service_resource="ui")]
     with pytest.raises(errors.UnresolvedError) as refused:
-        selector.resolve(wanted, [store()], selector.Context(), explain=True)
+        resolution.resolve(wanted, [store()], selector.Context(), explain=True)
     assert refused.value.details["unresolved"] == ["git", "ui"]
     assert [explanation["selector"] for explanation in explanations(refused.value)] == ["store", "git", "ui"]
     assert "'git' found nothing (store/s3: its resource is s3, not git)" in refused.value.message
@@ -468,7 +468,7 @@ def test_an_empty_registry_says_so() -> None:
 def test_selectors_need_no_names_to_be_told_apart() -> None:
     wanted = [selector.Selector(service_resource="s3"), selector.Selector(service_resource="git")]
     with pytest.raises(errors.UnresolvedError, match="its resource is s3, not git"):
-        selector.resolve(wanted, [store()], selector.Context(), explain=True)
+        resolution.resolve(wanted, [store()], selector.Context(), explain=True)
 
 
 # What may be asked
@@ -492,4 +492,4 @@ def test_a_refusal_names_what_came_nearest() -> None:
     far = extension.Extension.model_validate({"id": "a-far", "product": "minio", "services": [{"id": "s"}]})
 
     with pytest.raises(errors.UnresolvedError, match=r"z-near: version 1\.19\.0 does not satisfy >=3"):
-        selector.resolve([selector.Selector(name="tracking", product="mlflow", version=">=3")], [near, far], selector.Context())
+        resolution.resolve([selector.Selector(name="tracking", product="mlflow", version=">=3")], [near, far], selector.Context())

@@ -10,7 +10,7 @@ from typing import TypeVar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain.registry import constraint, extension, selector, versions
+from fuseml.domain.registry import constraint, extension, resolution, selector, versions
 from tests.unit import registries
 
 Item = TypeVar("Item")
@@ -108,7 +108,7 @@ def test_it_answers_as_the_design_says(
     records: list[extension.Extension], wanted: selector.Selector, context: selector.Context, home: str
 ) -> None:
     expected = reference(wanted, records, context, home)
-    found = selector.attempt([wanted], records, context, home=home, explain=True)
+    found = resolution.attempt([wanted], records, context, home=home, explain=True)
     # Ties that only the id broke are reported as ambiguous, and refused where the selector says so.
     ties = [other for other in expected if _compare(other, expected[0], context.zone or home, home) == 0]
     rivals = list(dict.fromkeys(f"{other[0].id}/{other[1].id}" for other in ties))[1:]
@@ -148,7 +148,7 @@ def test_the_order_of_the_records_means_nothing(
         )
         for record in _shuffled(records, source)
     ]
-    one, other = (selector.attempt([wanted], items, context, home=home) for items in (records, shuffled))
+    one, other = (resolution.attempt([wanted], items, context, home=home) for items in (records, shuffled))
     assert (one.bindings, one.unresolved) == (other.bindings, other.unresolved)
 
 
@@ -162,7 +162,7 @@ def test_records_that_do_not_match_mean_nothing(
 ) -> None:
     others = [record for record in records if record.id != more.id]
     if not reference(wanted, [more], context, home):
-        one, other = (selector.attempt([wanted], items, context, home=home) for items in (others, [*others, more]))
+        one, other = (resolution.attempt([wanted], items, context, home=home) for items in (others, [*others, more]))
         assert (one.bindings, one.unresolved) == (other.bindings, other.unresolved)
 
 
@@ -170,8 +170,8 @@ def test_records_that_do_not_match_mean_nothing(
 def test_selectors_do_not_disturb_one_another(
     records: list[extension.Extension], wanted: list[selector.Selector], context: selector.Context, home: str
 ) -> None:
-    together = selector.attempt(wanted, records, context, home=home)
-    alone = [selector.attempt([one], records, context, home=home) for one in wanted]
+    together = resolution.attempt(wanted, records, context, home=home)
+    alone = [resolution.attempt([one], records, context, home=home) for one in wanted]
     assert together.bindings == [binding for found in alone for binding in found.bindings]
     assert together.explanations == [explanation for found in alone for explanation in found.explanations]
 
@@ -180,6 +180,6 @@ def test_selectors_do_not_disturb_one_another(
 def test_no_answer_holds_a_secret(
     records: list[extension.Extension], wanted: selector.Selector, context: selector.Context, home: str
 ) -> None:
-    found = selector.attempt([wanted], records, context, home=home, explain=True)
+    found = resolution.attempt([wanted], records, context, home=home, explain=True)
     told = " ".join([*(binding.model_dump_json() for binding in found.bindings), *(item.model_dump_json() for item in found.explanations)])
     assert '"secret"' not in told

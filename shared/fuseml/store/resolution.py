@@ -1,6 +1,6 @@
 """Resolution over the whole registry by reading as few records as prove the answer.
 
-`domain.registry.selector` decides. Here services are read in its order, as far as columns know it, a page at a time, and it is asked again
+`domain.registry.resolution` decides. Here services are read in its order, as far as columns know it, a page at a time, and it is asked again
 until it says that nothing behind could change the choice. So the cost hangs on what matches best, not on how much is registered.
 """
 
@@ -15,7 +15,7 @@ import sqlalchemy
 from sqlalchemy import bindparam
 from sqlmodel import Session, col
 
-from fuseml.domain.registry import constraint, extension, matching, selector
+from fuseml.domain.registry import constraint, extension, matching, resolution, selector
 from fuseml.store import extensions
 from fuseml.store.tables import extension_rows
 
@@ -30,9 +30,9 @@ Reach = Literal["internal", "external", "elsewhere"]
 def resolve(
     session: Session, selectors: Sequence[selector.Selector], context: selector.Context, *, home: str = "", explain: bool = False
 ) -> selector.Resolution:
-    """`selector.resolve` over every record there is. Raises UnresolvedError."""
+    """`domain.registry.resolution.resolve` over every record there is. Raises UnresolvedError."""
     found = attempt(session, selectors, context, home=home, explain=explain)
-    found.require_all()
+    resolution.require_all(found)
     return found
 
 
@@ -45,10 +45,10 @@ def attempt(
     explain: bool = False,
     page: int = _PAGE,
 ) -> selector.Resolution:
-    """`selector.attempt` over every record there is; an explanation takes in the nearest records only and counts the others."""
+    """`domain.registry.resolution.attempt` over every record there is; an explanation takes in the nearest records only and counts the others."""
     choices = [_choose(session, wanted, context, home, page) for wanted in selectors]
     explanations = [_explanation(session, choice) if explain or choice.binding is None else None for choice in choices]
-    return selector.conclude(choices, explanations)
+    return resolution.conclude(choices, explanations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class _Run:
     arguments: Mapping[str, object]
 
 
-def _choose(session: Session, wanted: selector.Selector, context: selector.Context, home: str, page: int) -> selector.Choice:
+def _choose(session: Session, wanted: selector.Selector, context: selector.Context, home: str, page: int) -> resolution.Choice:
     if wanted.extension_id:
-        return selector.choose(wanted, _named(session, wanted.extension_id), context, home=home)
+        return resolution.choose(wanted, _named(session, wanted.extension_id), context, home=home)
     records: dict[str, extension.Extension] = {}
-    choice = selector.choose(wanted, [], context, home=home)
+    choice = resolution.choose(wanted, [], context, home=home)
     for run in _runs(session, wanted, context, home):
-        if choice.is_final(selector.Edge(run.rank, matching.TieBreak("", ""))):
+        if choice.is_final(resolution.Edge(run.rank, matching.TieBreak("", ""))):
             break
         start, limit = 0, page
         while True:
@@ -74,7 +74,7 @@ def _choose(session: Session, wanted: selector.Selector, context: selector.Conte
             for row in rows:
                 if row.extension_id not in records:
                     records[row.extension_id] = extensions.parsed(row.document)
-            choice = selector.choose(wanted, list(records.values()), context, home=home)
+            choice = resolution.choose(wanted, list(records.values()), context, home=home)
             if len(rows) < limit or choice.is_final(_edge(run, rows[-1])):
                 break
             start, limit = start + limit, limit * _GROWTH
@@ -86,8 +86,8 @@ def _named(session: Session, extension_id: str) -> list[extension.Extension]:
     return [extensions.parsed(found.document)] if found else []
 
 
-def _edge(run: _Run, last: sqlalchemy.Row[str, str, bytes, str]) -> selector.Edge:
-    return selector.Edge(run.rank._replace(version=last.version), matching.TieBreak(last.extension_id, last.service_id))
+def _edge(run: _Run, last: sqlalchemy.Row[str, str, bytes, str]) -> resolution.Edge:
+    return resolution.Edge(run.rank._replace(version=last.version), matching.TieBreak(last.extension_id, last.service_id))
 
 
 def _runs(session: Session, wanted: selector.Selector, context: selector.Context, home: str) -> Iterator[_Run]:
@@ -138,7 +138,7 @@ def _statement(asked: tuple[str, ...], reach: Reach, zoned: bool, limited: bool,
     return query.order_by(col(service.version), *ordered).limit(bindparam("limit")).offset(bindparam("start"))
 
 
-def _explanation(session: Session, choice: selector.Choice) -> selector.Explanation:
+def _explanation(session: Session, choice: resolution.Choice) -> selector.Explanation:
     """With the records that were read, and those that are nearest to what is wanted."""
     rules = choice.rules
     records = {record.id: record for record in choice.records}
@@ -148,7 +148,7 @@ def _explanation(session: Session, choice: selector.Choice) -> selector.Explanat
     )
     for row in session.connection().execute(documents):
         records.setdefault(row.id, extensions.parsed(row.document))
-    explained = selector.choose(rules.wanted, list(records.values()), rules.context, home=rules.home)
+    explained = resolution.choose(rules.wanted, list(records.values()), rules.context, home=rules.home)
     return explained.explanation(unseen=max(0, total - len(records)))
 
 
@@ -168,7 +168,7 @@ def _near(session: Session, wanted: selector.Selector, home: str, *, differing: 
         .group_by(col(record.id))
         .having(hits >= len(asked) - differing)
         .order_by(hits.desc(), col(record.id))
-        .limit(selector.MAX_EXPLAINED)
+        .limit(resolution.MAX_EXPLAINED)
     )
     rows = session.connection().execute(query).all()
     return [row.id for row in rows], rows[0].total if rows else 0

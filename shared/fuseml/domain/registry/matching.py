@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from fuseml.domain.registry import constraint, extension, versions
-
-if TYPE_CHECKING:
-    from fuseml.domain.registry import selector
+from fuseml.domain.registry import constraint, extension, selector, versions
 
 _SCOPES = {"user": 0, "project": 1, "global": 2}
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fuseml.domain import workflows
 from fuseml.domain.documents import expression
-from fuseml.domain.registry import extension, registry, selector
+from fuseml.domain.registry import extension, registry, resolution, selector
 from fuseml.domain.workflows import references
 
 
@@ -54,7 +54,7 @@ class RegistrySnapshot:
         for wanted in step.extensions:
             found = self._resolve(wanted, project, user)
             if not found.bindings:
-                near = selector.nearest(found.explanations[0].candidates)
+                near = resolution.nearest(found.explanations[0].candidates)
                 reasons[wanted.name] = near or "no extension is registered that could be meant"
                 continue
             binding = found.bindings[0]
@@ -71,7 +71,7 @@ class RegistrySnapshot:
         asked = wanted, project, user
         if asked not in self._known:
             context = selector.Context(project=project, user=user, zone=self._home)
-            self._known[asked] = selector.attempt([wanted], self._records.values(), context, home=self._home)
+            self._known[asked] = resolution.attempt([wanted], self._records.values(), context, home=self._home)
         return self._known[asked]
 
     def _values(self, binding: selector.Binding) -> Iterator[tuple[str, Value]]:

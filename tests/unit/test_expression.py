@@ -1,4 +1,4 @@
-"""Each documented form of an expression, the original's conformance table, and that nothing but InvalidError ever comes out."""
+"""Expressions: every documented form, the original's conformance table, and InvalidError as the only error."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SCOPE = expression.Scope(
 )
 
 
-def read(text: str) -> tuple[expression.Node, ...]:
+def parse(text: str) -> tuple[expression.Node, ...]:
     return expression.parse(text, SCOPE.knows)
 
 
-def refused(text: str) -> errors.Problem:
+def problem_of(text: str) -> errors.Problem:
     with pytest.raises(errors.InvalidError) as caught:
-        read(text)
+        parse(text)
     return caught.value.problems[0]
 
 
@@ -44,18 +44,18 @@ def refused(text: str) -> errors.Problem:
         ("{{ extensions.store.cfg.AWS_ACCESS_KEY_ID }}", ExtensionReference("store", "cfg", "AWS_ACCESS_KEY_ID")),
     ],
 )
-def test_every_documented_form_is_read(text: str, reference: expression.Reference) -> None:
-    assert read(text) == (reference,)
+def test_every_documented_form_parses(text: str, reference: expression.Reference) -> None:
+    assert parse(text) == (reference,)
     assert SCOPE.knows(reference)
 
 
 @pytest.mark.parametrize("text", ["{{inputs.predictor}}", "{{  inputs.predictor  }}", "{{\tinputs.predictor\n}}", "{{ inputs.predictor}}"])
-def test_the_spacing_is_free(text: str) -> None:
-    assert read(text) == (InputReference("predictor"),)
+def test_spaces_inside_braces_are_optional(text: str) -> None:
+    assert parse(text) == (InputReference("predictor"),)
 
 
-def test_text_and_references_mix_in_order() -> None:
-    assert read("a/{{ steps.trainer.outputs.model }}/b{{inputs.predictor}}") == (
+def test_text_and_references_keep_their_order() -> None:
+    assert parse("a/{{ steps.trainer.outputs.model }}/b{{inputs.predictor}}") == (
         Literal("a/"),
         OutputReference("trainer", "model"),
         Literal("/b"),
@@ -63,8 +63,8 @@ def test_text_and_references_mix_in_order() -> None:
     )
 
 
-def test_references_remember_where_they_begin() -> None:
-    node = read("a/{{ inputs.predictor }}")[1]
+def test_references_keep_their_start() -> None:
+    node = parse("a/{{ inputs.predictor }}")[1]
     assert isinstance(node, InputReference) and node.start == 2
 
 
@@ -86,9 +86,9 @@ def test_references_remember_where_they_begin() -> None:
         "}} {",
     ],
 )
-def test_other_text_passes_through_untouched(text: str) -> None:
-    assert "".join(node.text for node in read(text) if isinstance(node, Literal)) == text
-    assert all(isinstance(node, Literal) for node in read(text))
+def test_other_text_stays_as_it_is(text: str) -> None:
+    assert "".join(node.text for node in parse(text) if isinstance(node, Literal)) == text
+    assert all(isinstance(node, Literal) for node in parse(text))
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,13 @@ def test_other_text_passes_through_untouched(text: str) -> None:
         ("extensions.store.url", ExtensionReference("store", "url")),
     ],
 )
-def test_a_whole_value_without_braces_is_a_reference_when_it_names_something(text: str, reference: expression.Reference) -> None:
-    assert read(text) == (reference,)
+def test_a_whole_value_without_braces_is_a_reference_if_its_target_exists(text: str, reference: expression.Reference) -> None:
+    assert parse(text) == (reference,)
 
 
-@pytest.mark.parametrize(("text", "meaning"), [("{{ '{{' }}.State}}", "{{.State}}"), ('{{ "it\'s" }}', "it's"), ("{{ '' }}", "")])
-def test_braces_are_written_as_a_literal(text: str, meaning: str) -> None:
-    assert "".join(node.text for node in read(text) if isinstance(node, Literal)) == meaning
+@pytest.mark.parametrize(("text", "value"), [("{{ '{{' }}.State}}", "{{.State}}"), ('{{ "it\'s" }}', "it's"), ("{{ '' }}", "")])
+def test_braces_are_written_as_a_literal(text: str, value: str) -> None:
+    assert "".join(node.text for node in parse(text) if isinstance(node, Literal)) == value
 
 
 @pytest.mark.parametrize(
@@ -127,15 +127,15 @@ def test_braces_are_written_as_a_literal(text: str, meaning: str) -> None:
         ("docker inspect -f '{{.State}}'", "a path of names and dots", None),
     ],
 )
-def test_what_is_not_an_expression_is_refused_with_advice(text: str, message: str, suggestion: str | None) -> None:
-    problem = refused(text)
+def test_malformed_expressions_are_refused_with_advice(text: str, message: str, suggestion: str | None) -> None:
+    problem = problem_of(text)
     assert message in problem.message
     assert problem.suggestion == suggestion
 
 
-def test_a_problem_names_its_column_and_the_others_are_listed_too() -> None:
+def test_all_problems_of_a_text_are_listed_with_their_columns() -> None:
     with pytest.raises(errors.InvalidError) as caught:
-        read("ab{{ nothing.x }} {{ inputs }}")
+        parse("ab{{ nothing.x }} {{ inputs }}")
     assert [problem.column for problem in caught.value.problems] == [3, 19]
 
 
@@ -151,23 +151,23 @@ def test_a_problem_names_its_column_and_the_others_are_listed_too() -> None:
         (ExtensionReference("sotre", "url"), "this step has no extension 'sotre'", "extension.store.url"),
     ],
 )
-def test_a_reference_to_nothing_is_explained(reference: expression.Reference, message: str, suggestion: str | None) -> None:
+def test_an_unknown_reference_is_explained(reference: expression.Reference, message: str, suggestion: str | None) -> None:
     problem = SCOPE.refusal(reference)
     assert problem is not None
     assert message in problem.message
     assert problem.suggestion == suggestion
 
 
-def test_nothing_is_said_about_what_may_refer_to_a_hole() -> None:
+def test_references_to_holes_are_not_validated() -> None:
     holed = expression.Scope({expression.HOLE: False}, {"trainer": [expression.HOLE], expression.HOLE: []}, [expression.HOLE])
     for reference in (InputReference("x"), OutputReference("trainer", "x"), OutputReference("x", "y"), ExtensionReference("x", "url")):
         assert holed.knows(reference)
 
 
 @given(st.text(alphabet="{}' \"inputs.predictorcsxfgKEY-_\n", max_size=60) | st.text(max_size=60))
-def test_any_text_is_read_or_refused_and_plain_text_stays_itself(text: str) -> None:
+def test_any_text_parses_or_is_refused_and_plain_text_stays_as_it_is(text: str) -> None:
     try:
-        nodes = read(text)
+        nodes = parse(text)
     except errors.InvalidError as error:
         assert error.problems
         assert "{{" in text
@@ -179,5 +179,5 @@ def test_any_text_is_read_or_refused_and_plain_text_stays_itself(text: str) -> N
 @given(
     st.sampled_from([InputReference("a-b"), OutputReference("s", "o_1"), ExtensionReference("x", "cfg", "K"), InputReference("c", "name")])
 )
-def test_a_reference_reads_back_from_its_text(reference: expression.Reference) -> None:
+def test_a_reference_parses_back_from_its_text(reference: expression.Reference) -> None:
     assert expression.parse(f"{{{{ {reference} }}}}", lambda _: True) == (reference,)

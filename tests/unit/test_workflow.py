@@ -221,7 +221,7 @@ def test_more_problems_than_anybody_reads_are_not_listed() -> None:
     with pytest.raises(errors.InvalidError) as caught:
         loading.load(f"name: x\nsteps:\n{steps}")
     assert len(caught.value.problems) == document.MAX_PROBLEMS + 1
-    assert caught.value.problems[-1].message == "there are more problems; mend these first, then look again"
+    assert caught.value.problems[-1].message == "there are more problems; correct these and validate again"
 
 
 @pytest.mark.parametrize(

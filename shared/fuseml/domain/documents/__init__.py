@@ -1,1 +1,1 @@
-"""Documents that people write: text in, positions kept, models and expressions out."""
+"""Documents in YAML or JSON: parsing with source positions, validation, expressions."""

@@ -1,6 +1,6 @@
-"""Documents that people write (workflows, extension records): YAML or JSON in, frozen models out, all problems at once.
+"""Validation of documents (workflows, extension records): YAML or JSON in, frozen models out, all problems at once.
 
-Every problem carries the path of the field and its line and column, because the writer looks at the text, not at our models.
+Every problem carries the path of the field with its line and column: authors look at the text, not at the models.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ render_path = positions.render_path
 
 
 class Model(pydantic.BaseModel):
-    """The parent of every document and payload: immutable, and an unknown key is an error."""
+    """Parent of all documents and payloads: immutable; an unknown key is an error."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def _as_text(value: object) -> object:
-    # YAML reads `cpu: 1` and `verbose: false` as number and boolean; the writer meant the characters.
+    # YAML reads `cpu: 1` and `verbose: false` as number and boolean; the author means the characters.
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -40,7 +40,7 @@ def _as_text(value: object) -> object:
 Text = Annotated[str, pydantic.BeforeValidator(_as_text)]
 """Text that may be written as any YAML scalar: `1` is "1", `false` is "false"."""
 
-# More is no help to anybody who reads it, and each costs a search for the word that was meant.
+# A longer list helps no reader, and each problem costs a search for the closest name.
 MAX_PROBLEMS = 100
 
 M = TypeVar("M", bound=pydantic.BaseModel)
@@ -49,7 +49,7 @@ M = TypeVar("M", bound=pydantic.BaseModel)
 def parse(text: str) -> Parsed:
     """Read one YAML (or JSON, its subset) document. Raises InvalidError as `source.parse` does.
 
-    The parser is imported here: what programs send, and what is stored, is plain JSON.
+    The YAML parser is imported here: requests of programs and stored documents are plain JSON and do without it.
     """
     from fuseml.domain.documents import source
 
@@ -57,20 +57,23 @@ def parse(text: str) -> Parsed:
 
 
 def load(model: type[M], text: str, *, kind: str = "document") -> M:
-    """Parse and validate in one go. Raises InvalidError that lists every problem with path, line, column and suggestion."""
+    """Parse and validate a document. Raises InvalidError that lists every problem with path, line, column and suggestion."""
     parsed = parse(text)
     return validate(model, parsed.data, position=parsed.position, kind=kind)
 
 
 def validate(model: type[M], data: object, *, position: Callable[[Path], Position | None] | None = None, kind: str = "document") -> M:
-    """Validate already parsed data. `position` tells where a path stood in the text, `kind` names the document in the message."""
+    """Validate parsed data. `position` maps a path to its line and column in the text, `kind` names the document in messages.
+
+    Raises InvalidError that lists the first `MAX_PROBLEMS` problems.
+    """
     try:
         return model.model_validate(data)
     except pydantic.ValidationError as error:
-        found = error.errors(include_url=False, include_context=True)
-        problems = [_problem(model, data, item, position) for item in found[:MAX_PROBLEMS]]
-        if len(found) > MAX_PROBLEMS:
-            problems.append(errors.Problem("", f"{len(found) - MAX_PROBLEMS} more problems; mend the first ones, then look again"))
+        details = error.errors(include_url=False, include_context=True)
+        problems = [_problem(model, data, item, position) for item in details[:MAX_PROBLEMS]]
+        if len(details) > MAX_PROBLEMS:
+            problems.append(errors.Problem("", f"{len(details) - MAX_PROBLEMS} more problems; correct the first ones and validate again"))
         raise errors.InvalidError(_summary(kind, problems), problems) from error
 
 
@@ -111,7 +114,7 @@ _MESSAGES = {
 
 
 def _data_path(location: tuple[int | str, ...], data: object) -> Path:
-    # pydantic puts names of union members and validators into `loc`; only what leads through the data is a path for people.
+    # pydantic puts names of union members and validators into `loc`; the path that messages show has the parts of the data only.
     path: list[str | int] = []
     for index, part in enumerate(location):
         last = index == len(location) - 1
@@ -126,10 +129,10 @@ def _data_path(location: tuple[int | str, ...], data: object) -> Path:
 
 
 def _fields_at(model: type[pydantic.BaseModel], path: Path) -> set[str]:
-    """The keys that `model` knows at `path` of its data."""
+    """The keys that `model` accepts at `path` of its data."""
     annotation: object = model
     for part in path:
-        # An index, or the key of a plain dict, names no field: what stands behind it is found in the annotation as it is.
+        # An index, or the key of a plain dict, names no field: the annotation stays, its models are those of the items.
         named = [info for known in _models_in(annotation) for name, info in known.model_fields.items() if part in (name, info.alias)]
         annotation = named[0].annotation if named else annotation
     return {info.alias or name for known in _models_in(annotation) for name, info in known.model_fields.items()}
@@ -147,24 +150,24 @@ _MOST_COMPARISONS = 20_000
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word that a person most likely meant, or None when nothing is near. Searches the first 1,000 of `known`."""
+    """The closest of the first 1,000 `known` words, or None when none is similar."""
     if len(word) > _LONGEST_WORD:
         return None
     known = known[:_MOST_WORDS]
-    found = difflib.get_close_matches(word.lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
-    return next((name for name in known if found and name.lower() == found[0]), None)
+    matches = difflib.get_close_matches(word.lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
+    return next((name for name in known if matches and name.lower() == matches[0]), None)
 
 
 class Suggestions:
-    """The suggestions for the mistakes of one document. Their work is bounded: a document may hold thousands of names and of mistakes, and
-    a suggestion compares a mistake with every name.
+    """Suggestions for the mistakes of one document, with bounded work: a suggestion compares a mistake with every name, and a document may
+    hold thousands of both.
     """
 
     def __init__(self) -> None:
         self._left = _MOST_COMPARISONS
 
     def nearest(self, word: str, known: Sequence[str]) -> str | None:
-        """As `nearest`; None once 20,000 words were compared."""
+        """As `nearest`; None after 20,000 comparisons."""
         if self._left <= 0:
             return None
         self._left -= min(len(known), _MOST_WORDS)
@@ -176,7 +179,7 @@ IDENTIFIER = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
 
 
 def check_identifier(what: str, value: str, limit: int = 100) -> str:
-    """Return `value` when it is a legal identifier. Raises InvalidError that says which characters are allowed."""
+    """Return `value` if it is a legal identifier. Raises InvalidError that lists the allowed characters."""
     if not IDENTIFIER.fullmatch(value) or len(value) > limit:
         problem = errors.Problem(
             what, f"{value[:limit]!r} is not a valid name: letters, digits, '-' and '_', at most {limit} characters, not beginning with '-'"

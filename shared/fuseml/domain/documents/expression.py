@@ -2,14 +2,14 @@
 
     inputs.NAME                                    the value of a workflow input
     inputs.CODESET.name | project | version        a codeset input: its name, its project, the commit of this run
-    steps.STEP.outputs.OUTPUT                      what another step wrote
+    steps.STEP.outputs.OUTPUT                      an output of another step
     extension.NAME.url | version | zone | product | service_resource | service_category | cfg.KEY
-                                                   what a selector of the same step resolved to; `extensions.` is the same
-    '...' or "..."                                 just these characters: `{{ '{{' }}` is how a literal `{{` is written
+                                                   an attribute of the binding of a selector of the same step; `extensions.` is an alias
+    '...' or "..."                                 a literal: `{{ '{{' }}` is the text `{{`
 
-The spacing is free. As in the original implementation, a whole value such as `inputs.predictor`, without braces, is a reference
-too, provided that it names something; where it does not, it is plain text. Other text, JSON above all, passes through untouched.
-The original put an empty text in place of everything that it did not know (infra/platform-facts.md 6.3); here that is an error.
+Spaces inside the braces are optional. As in the original implementation, a whole value such as `inputs.predictor`, without braces, is
+a reference if its target exists, and plain text otherwise. All other text, such as JSON, stays as it is. The original replaced unknown
+references with the empty text (infra/platform-facts.md 6.3); here they are errors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CODESET_ATTRIBUTES = ("name", "project", "version")
 EXTENSION_ATTRIBUTES = ("product", "service_category", "service_resource", "url", "version", "zone")
 
 HOLE = "\0"
-"""Stands for a name that the document fails to give (text cannot hold this character): what refers to it is not judged."""
+"""Placeholder of a missing name (text cannot hold this character): references to it are not validated."""
 
 _EXPRESSION = re.compile(r"\{\{\s*(?:'([^']*)'|\"([^\"]*)\"|([^{}'\"]*?))\s*\}\}")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
@@ -44,7 +44,7 @@ _LITERAL = "; write {{ '{{' }} for a literal '{{'"
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """Characters that stand for themselves."""
+    """Literal text."""
 
     text: str
 
@@ -75,7 +75,7 @@ class OutputReference:
 
 @dataclass(frozen=True, slots=True)
 class ExtensionReference:
-    """An attribute of what a selector resolved to; with `key`, the attribute is `cfg` and the value may be a secret."""
+    """An attribute of a selector's binding; with `key`, the attribute is `cfg` and the value may be a secret."""
 
     selector: str
     attribute: str
@@ -95,14 +95,16 @@ Nearest = Callable[[str, Sequence[str]], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The names that a text may refer to. `inputs` tells which are codesets, `selectors` are those of the text's own step."""
+    """The names that a text may refer to. `inputs` maps each input to whether it is a codeset, `outputs` each step to its outputs; `selectors` are
+    those of the text's own step.
+    """
 
     inputs: Mapping[str, bool]
     outputs: Mapping[str, Collection[str]]
     selectors: Collection[str] = ()
 
     def knows(self, reference: Reference) -> bool:
-        """Whether the reference names something."""
+        """Whether the target of the reference exists."""
         match reference:
             case InputReference(name, attribute) if name in self.inputs:
                 return self.inputs[name] == bool(attribute)
@@ -116,9 +118,9 @@ class Scope:
                 return selector in self.selectors or HOLE in self.selectors
 
     def refusal(self, reference: Reference, nearest: Nearest = document.nearest) -> errors.Problem | None:
-        """Why the reference is wrong, or None. The problem's path is empty: only the caller knows where the text stands.
+        """The problem of an invalid reference, or None. Its path is empty: only the caller knows the path of the text.
 
-        `nearest` finds the name that was meant among those that there are.
+        `nearest` finds the closest of the existing names.
         """
         if self.knows(reference):
             return None
@@ -155,7 +157,7 @@ class Scope:
 def parse(text: str, knows: Callable[[Reference], bool]) -> tuple[Node, ...]:
     """The nodes of a text, in order. `knows` decides whether a whole value without braces is a reference.
 
-    Raises InvalidError that lists every expression that cannot be read; a problem's column counts from the text's beginning.
+    Raises InvalidError that lists every invalid expression; a problem's column counts from the beginning of the text.
     """
     nodes, problems = read(text, knows)
     if problems:
@@ -164,7 +166,7 @@ def parse(text: str, knows: Callable[[Reference], bool]) -> tuple[Node, ...]:
 
 
 def read(text: str, knows: Callable[[Reference], bool]) -> tuple[tuple[Node, ...], tuple[errors.Problem, ...]]:
-    """As `parse`, but tells the problems next to the nodes that could be read."""
+    """As `parse`, but returns the problems together with the nodes of the valid expressions."""
     if "{{" in text:
         return _read(text)
     bare = _bare(text) if text.startswith(_ROOTS) else None
@@ -173,19 +175,19 @@ def read(text: str, knows: Callable[[Reference], bool]) -> tuple[tuple[Node, ...
 
 @functools.lru_cache(maxsize=4096)
 def _read(text: str) -> tuple[tuple[Node, ...], tuple[errors.Problem, ...]]:
-    # The rules, the lint and the plan of a workflow read the same texts; steps repeat one another's.
+    # Rules, lint and plan of a workflow read the same texts, and steps repeat texts.
     pieces = tuple(_pieces(text))
     problems = tuple(piece for piece in pieces if isinstance(piece, errors.Problem))
     return tuple(piece for piece in pieces if not isinstance(piece, errors.Problem)), problems
 
 
 def may_refer(text: str) -> bool:
-    """False for text that can only be itself: most of a document, and then there is nothing to read."""
+    """Whether the text may be a reference or contain one; false for most texts of a document, which then need no parsing."""
     return "{{" in text or text.startswith(_ROOTS)
 
 
 def holds_expression(text: str) -> bool:
-    """Whether the text is more than its characters, wrong expressions included."""
+    """Whether the text holds an expression in braces, valid or not."""
     return "{{" in text
 
 

@@ -1,4 +1,4 @@
-"""Data that was read from a text, and where in the text each value stood: what mistakes are told by."""
+"""Parsed data with the source position of each value, for problem reports."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Position = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """Plain data (dicts, lists, scalars) and the parser's mark of each value and key; without a text there are no marks."""
+    """Plain data (dicts, lists, scalars) with the parser's mark of each value; data without a source text has no marks."""
 
     data: object
     marks: Mapping[Path, Any] = field(default_factory=dict)
 
     def position(self, path: Path) -> Position | None:
-        """1-based line and column of the value at `path`, or of the nearest parent that stands in the text."""
+        """1-based line and column of the value at `path`, or of its nearest parent in the text; None without a source text."""
         while path and path not in self.marks:
             path = path[:-1]
         return of(self.marks[path]) if path in self.marks else None
 
     def positions(self) -> Iterator[tuple[Path, Position]]:
-        """Every path that stands in the text, with its line and column."""
+        """Every path of the text with its line and column."""
         return ((path, of(mark)) for path, mark in self.marks.items())
 
 
@@ -34,7 +34,7 @@ def of(mark: Any) -> Position:
 
 
 def render_path(path: Path) -> str:
-    """`("steps", 2, "image")` as people write it: `steps[2].image`."""
+    """The dotted form of a path: `("steps", 2, "image")` is `steps[2].image`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)

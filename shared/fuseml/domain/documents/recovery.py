@@ -1,4 +1,4 @@
-"""What is left of a document that breaks its schema, so that the rules behind the schema can judge the rest in the same answer."""
+"""Recovery of a document that violates its schema: the valid rest is validated by the rules in the same pass."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from fuseml.domain import errors
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 
-# Mending one level can bring to light what its absence hid; documents nest no deeper than this.
+# A repair of one level can reveal problems of the level below it; documents nest no deeper than this.
 _ROUNDS = 4
 _DEPTH = 16
 
 
 def recover(model: type[M], data: object, failure: BaseException | None, *, hole: str, lists: Collection[str]) -> M | None:
-    """`data` without what the schema refused, and with holes where something was meant; None where that is hopeless.
+    """The model of the valid part of `data`, with holes in place of invalid values; None when too little is valid.
 
-    `failure` is pydantic's refusal of `data`. Text that is missing or is no text becomes `hole`; a list that is no list, and a missing
-    one of those in `lists`, becomes a list of one item without content.
+    `failure` is pydantic's validation error for `data`. Missing or invalid text becomes `hole`. An invalid list, and a missing list
+    whose key is in `lists`, becomes a list of one empty item.
     """
-    mended = _copied(data)
+    repaired = _copy(data)
     for _ in range(_ROUNDS):
-        if not isinstance(failure, pydantic.ValidationError) or not isinstance(mended, dict):
+        if not isinstance(failure, pydantic.ValidationError) or not isinstance(repaired, dict):
             return None
         for problem in failure.errors(include_url=False, include_context=False, include_input=False):
-            _mend(mended, problem["loc"], problem["type"], hole, lists)
+            _repair(repaired, problem["loc"], problem["type"], hole, lists)
         try:
-            return model.model_validate(mended)
+            return model.model_validate(repaired)
         except pydantic.ValidationError as error:
             failure = error
     return None
 
 
-def unrelated(found: Sequence[errors.Problem], refused: Sequence[errors.Problem]) -> list[errors.Problem]:
-    """What was found outside of everything that the schema refused: inside stand holes, and they are not the writer's."""
+def unrelated(problems: Sequence[errors.Problem], refused: Sequence[errors.Problem]) -> list[errors.Problem]:
+    """The problems outside of the paths in `refused`: inside them the values are holes, not the author's."""
     paths = {problem.path for problem in refused}
-    return [problem for problem in found if not any(part in paths for part in _ancestors(problem.path))]
+    return [problem for problem in problems if not any(part in paths for part in _ancestors(problem.path))]
 
 
 def _ancestors(path: str) -> Iterator[str]:
@@ -48,23 +48,23 @@ def _ancestors(path: str) -> Iterator[str]:
         yield path[: match.start()]
 
 
-def _copied(data: object, depth: int = 0) -> object:
-    # What lies deeper than any model reaches is never mended; hostile JSON is nested until the stack ends.
+def _copy(data: object, depth: int = 0) -> object:
+    # Models do not reach deeper, so nothing there is repaired; hostile JSON could nest until the stack overflows.
     if depth == _DEPTH:
         return data
     if isinstance(data, dict):
-        return {key: _copied(value, depth + 1) for key, value in data.items()}
-    return [_copied(value, depth + 1) for value in data] if isinstance(data, list) else data
+        return {key: _copy(value, depth + 1) for key, value in data.items()}
+    return [_copy(value, depth + 1) for value in data] if isinstance(data, list) else data
 
 
-def _mend(data: object, location: tuple[int | str, ...], kind: str, hole: str, lists: Collection[str]) -> None:
+def _repair(data: object, location: tuple[int | str, ...], kind: str, hole: str, lists: Collection[str]) -> None:
     *parents, last = location or ("",)
     holder, key = data, last
     for part in parents:
         child = _child(data, part)
-        if child is not None:  # what leads nowhere is the name of a validator
+        if child is not None:  # a part without a child is the name of a validator
             holder, key, data = data, part, child
-    if not isinstance(data, dict | list):  # and so is what stands behind a scalar
+    if not isinstance(data, dict | list):  # as is a part behind a scalar
         data, last = holder, key
     if isinstance(data, list) and isinstance(last, int) and last < len(data):
         data[last] = {} if kind == "model_type" else hole

@@ -1,7 +1,7 @@
-"""The text of documents: YAML in, plain data and the position of each value out.
+"""The YAML reader: text in, plain data with the position of each value out.
 
-Text is read from the events of PyYAML's C parser: they carry the positions, repeated keys are still visible in them, and reading
-stops at the limits before hostile text has cost anything.
+It reads the events of PyYAML's C parser: events carry positions and repeated keys, and reading stops at the limits before hostile
+text costs memory or time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import yaml
 from fuseml.domain import errors
 from fuseml.domain.documents import positions
 
-# A document nests shallowly; deeper text is an attack on the parser, not a workflow.
+# Workflows and records nest shallowly; deeper text is an attack on the parser.
 MAX_DEPTH = 40
 MAX_NODES = 50_000
 
@@ -21,7 +21,7 @@ _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAPPING_TAGS = (None, "!", "tag:yaml.org,2002:map")
 _SEQUENCE_TAGS = (None, "!", "tag:yaml.org,2002:seq")
 _TYPED = frozenset(_Loader.yaml_implicit_resolvers)
-"""What an unquoted scalar begins with that may be anything but text; the empty text is in it."""
+"""First characters of unquoted scalars that may be other than text; includes the empty string."""
 
 
 def parse(text: str) -> positions.Parsed:
@@ -36,8 +36,8 @@ def parse(text: str) -> positions.Parsed:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        told = ", ".join(part for part in (error.context, error.problem) if part)
-        raise _refusal(told or "this is not valid YAML", positions.of(error.problem_mark or error.context_mark)) from error
+        message = ", ".join(part for part in (error.context, error.problem) if part)
+        raise _refusal(message or "this is not valid YAML", positions.of(error.problem_mark or error.context_mark)) from error
     except yaml.reader.ReaderError as error:
         before = text.encode()[: error.position].decode(errors="replace") if error.position else ""
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
@@ -56,7 +56,7 @@ def _too_large(event: Any, path: positions.Path) -> errors.InvalidError:
 
 
 class _Composer:
-    """Makes plain data of the parser's events: PyYAML's own composer overflows the stack on hostile text and drops repeated keys."""
+    """Composes plain data from the parser's events: PyYAML's own composer overflows the stack on hostile text and drops repeated keys."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -76,14 +76,14 @@ class _Composer:
         data = self._value(root, ())
         self._next()
         if not self._loader.check_event(yaml.StreamEndEvent):
-            raise _refusal("another document begins here; write one only", positions.of(self._loader.peek_event().start_mark))
+            raise _refusal("a second document begins here; a file holds one document", positions.of(self._loader.peek_event().start_mark))
         if self._repeated:
             more = f" (and {len(self._repeated) - 1} more)" if len(self._repeated) > 1 else ""
             raise errors.InvalidError(f"the document is not valid: {self._repeated[0]}{more}", self._repeated)
         return positions.Parsed(data, self._marks)
 
     def _value(self, event: Any, path: positions.Path) -> object:
-        """The data that begins with `event`. Whoever asks has noted its mark: that of a key stands for its value."""
+        """The value that begins with `event`. The caller records its mark: a value in a mapping has the mark of its key."""
         before = self._size
         self._size += 1
         if self._size > MAX_NODES or len(path) > MAX_DEPTH:
@@ -99,7 +99,7 @@ class _Composer:
         elif kind is yaml.SequenceStartEvent and event.tag in _SEQUENCE_TAGS:
             value = self._sequence(path)
         else:
-            raise _refusal(f"the tag {event.tag} is not understood here", positions.of(event.start_mark), path)
+            raise _refusal(f"the tag {event.tag} is not supported; remove it", positions.of(event.start_mark), path)
         if event.anchor:
             self._anchors[event.anchor] = value, self._size - before
         return value
@@ -111,9 +111,9 @@ class _Composer:
 
     def _alias(self, event: Any, path: positions.Path) -> object:
         if event.anchor not in self._anchors:
-            raise _refusal(f"nothing before this is named &{event.anchor}", positions.of(event.start_mark), path)
+            raise _refusal(f"the alias *{event.anchor} has no anchor &{event.anchor} before it", positions.of(event.start_mark), path)
         value, size = self._anchors[event.anchor]
-        # What an alias stands for counts each time: a few lines of aliases of aliases are worth gigabytes.
+        # The size of the anchored value counts at each alias: a few lines of nested aliases expand to gigabytes.
         self._grow(size, event, path)
         return value
 
@@ -144,7 +144,7 @@ class _Composer:
                     defaults = source | defaults
                 continue
             if key in mapping:
-                message = "the key stands here twice; it is not clear which one is meant"
+                message = "the key is repeated; remove one of its two values"
                 self._repeated.append(errors.Problem(positions.render_path(place), message, *positions.of(event.start_mark)))
             self._marks[place] = event.start_mark
             mapping[key] = self._value(self._next(), place)
@@ -157,7 +157,7 @@ class _Composer:
         try:
             match tag.removeprefix("tag:yaml.org,2002:"):
                 case "str" | "timestamp" | "value" | "merge":
-                    return event.value  # a date stays what the writer typed; no field of ours is a date
+                    return event.value  # no field is a date: dates keep the spelling of the text
                 case "null":
                     return None
                 case "bool":
@@ -169,11 +169,11 @@ class _Composer:
                     return _Float(self._loader.construct_yaml_float(yaml.ScalarNode(tag, event.value)), event.value)
         except (ValueError, IndexError) as error:
             raise _refusal(f"{event.value[:40]!r} cannot be read as a number", positions.of(event.start_mark), path) from error
-        raise _refusal(f"the tag {tag} is not understood here", positions.of(event.start_mark), path)
+        raise _refusal(f"the tag {tag} is not supported; remove it", positions.of(event.start_mark), path)
 
 
 class _Int(int):
-    """A number that remembers its spelling: `version: 1.10` is the text "1.10" in a text field."""
+    """An integer with its spelling: `version: 1.10` is the text "1.10" in a text field."""
 
     spelling: str
 
@@ -187,7 +187,7 @@ class _Int(int):
 
 
 class _Float(float):
-    """As `_Int`."""
+    """A float with its spelling, as `_Int`."""
 
     spelling: str
 

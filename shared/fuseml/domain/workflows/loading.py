@@ -34,7 +34,7 @@ def check(parsed: document.Parsed) -> Workflow:
 def _refusal(problems: Sequence[errors.Problem]) -> errors.InvalidError:
     listed = sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0))
     if len(listed) > document.MAX_PROBLEMS:
-        listed[document.MAX_PROBLEMS :] = [errors.Problem("", "there are more problems; mend these first, then look again")]
+        listed[document.MAX_PROBLEMS :] = [errors.Problem("", "there are more problems; correct these and validate again")]
     rest = f" (and {len(listed) - 1} more)" if len(listed) > 1 else ""
     return errors.InvalidError(f"the workflow is not valid: {listed[0]}{rest}", listed)
 

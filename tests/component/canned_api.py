@@ -139,7 +139,7 @@ BINDING = {
     "secret_keys": ["MLFLOW_TRACKING_TOKEN"],
 }
 REJECTED = {"extension_id": "mlflow-old", "verdict": "rejected", "rule": "version", "sentence": "version 1.10.3 does not satisfy >=2.0"}
-EXPLANATIONS = [{"name": "selector", "candidates": [{"extension_id": "mlflow", "verdict": "chosen", "sentence": "it fits"}, REJECTED]}]
+EXPLANATIONS = [{"name": "selector", "candidates": [{"extension_id": "mlflow", "verdict": "chosen", "sentence": "it matches"}, REJECTED]}]
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def test_prune_keeps_what_a_workflow_needs_unless_it_is_forced(
     assert refusal(capsys).splitlines() == [
         "error: extension minio is needed by assigned workflows: without it train/trainer 'store' would find nothing;"
         " force it if that is meant",
-        "  train/trainer 'store' in project demo no longer resolves: no extension is registered that could be meant",
+        "  train/trainer 'store' in project demo no longer resolves: the registry has no candidate for it",
     ]
     assert "minio" in ids(registry)
     assert fuseml("apply", "-f", more, "--prune", "--yes", "--force") == 0
@@ -173,7 +173,7 @@ def test_missing_secrets_are_told_with_file_record_and_field_before_anything_is_
             f"{MLFLOW}---\n{MINIO}        nonsense: ${{env:MINIO_USER}}\n",
             "27:9: services[0].credentials[0].nonsense: unknown key 'nonsense'",
         ),
-        ("id: x\nservices: [{resource: s3}]\n", "2:12: services[0].id: is required in a record that is the whole truth"),
+        ("id: x\nservices: [{resource: s3}]\n", "2:12: services[0].id: is required in a record that replaces the stored one"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told_with_its_place_before_anything_is_done(

@@ -1,4 +1,4 @@
-"""Resolution over the stored registry: however few records it reads, it answers as the pure rules do over all of them."""
+"""Resolution over the stored registry: it reads few records and agrees with the pure rules over all of them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuseml.domain import errors
-from fuseml.domain.registry import extension, registry, selector
+from fuseml.domain.registry import extension, registry
 from fuseml.domain.registry.resolution import MAX_EXPLAINED, MAX_TIES, attempt
+from fuseml.domain.registry.selector import Context, Resolution, Selector
 from fuseml.store import database, extensions, resolution
 from fuseml.store.tables import extension_rows
 from tests.unit import registries
 
 NOON = "2026-01-01T12:00:00.000000Z"
 NEW_ID = registry.id_source(random.Random(2))
-ANYBODY = selector.Context()
+NO_CONTEXT = Context()
 # One database for all examples of a property: each replaces what is in it.
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 
@@ -32,11 +33,9 @@ def fill(store: database.Database, records: Sequence[extension.Extension]) -> No
             extensions.add(session, record, NOON)
 
 
-def attempt_stored(
-    store: database.Database, wanted: selector.Selector, context: selector.Context = ANYBODY, **options: object
-) -> selector.Resolution:
+def attempt_stored(store: database.Database, selector: Selector, context: Context = NO_CONTEXT, **options: object) -> Resolution:
     with store.read() as session:
-        return resolution.attempt(session, [wanted], context, **options)  # type: ignore[arg-type]
+        return resolution.attempt(session, [selector], context, **options)  # type: ignore[arg-type]
 
 
 def minio(id: str, *, version: str = "1.0", kind: str = "external", zone: str = "", **service: Any) -> extension.Extension:
@@ -46,20 +45,20 @@ def minio(id: str, *, version: str = "1.0", kind: str = "external", zone: str = 
 
 @SHARED
 @given(registries.registries, registries.selectors, registries.contexts, registries.homes, st.integers(1, 5))
-def test_it_answers_as_the_rules_do_over_everything(
+def test_it_agrees_with_the_rules_over_all_records(
     store: database.Database,
     records: list[extension.Extension],
-    wanted: selector.Selector,
-    context: selector.Context,
+    selector: Selector,
+    context: Context,
     home: str,
     page: int,
 ) -> None:
     fill(store, records)
-    expected = attempt([wanted], records, context, home=home, explain=True)
-    found = attempt_stored(store, wanted, context, home=home, explain=True, page=page)
-    assert (found.bindings, found.unresolved) == (expected.bindings, expected.unresolved)
-    (explained,), (complete,) = found.explanations, expected.explanations
-    # It may leave out what was rejected for what it is, nothing else.
+    expected = attempt([selector], records, context, home=home, explain=True)
+    result = attempt_stored(store, selector, context, home=home, explain=True, page=page)
+    assert (result.bindings, result.unresolved) == (expected.bindings, expected.unresolved)
+    (explained,), (complete,) = result.explanations, expected.explanations
+    # It may leave out rejected candidates only.
     assert [candidate for candidate in complete.candidates if candidate.verdict != "rejected"] == [
         candidate for candidate in explained.candidates if candidate.verdict != "rejected"
     ]
@@ -68,25 +67,25 @@ def test_it_answers_as_the_rules_do_over_everything(
 
 @SHARED
 @given(registries.registries, st.lists(registries.selectors, max_size=3))
-def test_what_any_selector_might_mean_is_narrowed_only(
-    store: database.Database, records: list[extension.Extension], wanted: list[selector.Selector]
+def test_candidates_include_every_match_of_the_selectors(
+    store: database.Database, records: list[extension.Extension], selectors: list[Selector]
 ) -> None:
     fill(store, records)
     with store.read() as session:
-        narrowed = extensions.candidates(session, wanted)
-    for context in (ANYBODY, selector.Context(project="alpha", user="beta", zone="here")):
-        one, other = (attempt(wanted, items, context) for items in (records, narrowed))
+        narrowed = extensions.candidates(session, selectors)
+    for context in (NO_CONTEXT, Context(project="alpha", user="beta", zone="here")):
+        one, other = (attempt(selectors, items, context) for items in (records, narrowed))
         assert (one.bindings, one.unresolved) == (other.bindings, other.unresolved)
 
 
-def test_so_many_selectors_that_no_condition_could_hold_them(store: database.Database) -> None:
+def test_candidates_of_more_selectors_than_one_condition_holds(store: database.Database) -> None:
     fill(store, [minio("a")])
     with store.read() as session:
-        many = [selector.Selector(product=f"p{number}") for number in range(2_000)]
-        assert [record.id for record in extensions.candidates(session, [*many, selector.Selector(product="minio")])] == ["a"]
+        many = [Selector(product=f"p{number}") for number in range(2_000)]
+        assert [record.id for record in extensions.candidates(session, [*many, Selector(product="minio")])] == ["a"]
 
 
-# What it reads
+# Records read
 
 
 @pytest.fixture
@@ -96,35 +95,33 @@ def statements(store: database.Database) -> list[str]:
     return seen
 
 
-def test_a_clear_winner_among_many_is_found_with_one_page(store: database.Database, statements: list[str]) -> None:
+def test_a_single_best_match_takes_one_page(store: database.Database, statements: list[str]) -> None:
     fill(store, [minio(f"e{number:03}", version=f"1.{number}") for number in range(300)])
     statements.clear()
-    assert attempt_stored(store, selector.Selector(service_resource="s3")).bindings[0].extension_id == "e299"
-    assert attempt_stored(store, selector.Selector(product="minio", version="~1.50")).bindings[0].extension_id == "e050"
-    assert attempt_stored(store, selector.Selector(extension_id="e007")).bindings[0].extension_id == "e007"
-    asked = [statement for statement in statements if "extension" in statement]
-    # Internal endpoints are looked for before, of versions in the range and of one that is spelled like it; there are none.
-    assert len(asked) == 2 + 3 + 1
+    assert attempt_stored(store, Selector(service_resource="s3")).bindings[0].extension_id == "e299"
+    assert attempt_stored(store, Selector(product="minio", version="~1.50")).bindings[0].extension_id == "e050"
+    assert attempt_stored(store, Selector(extension_id="e007")).bindings[0].extension_id == "e007"
+    reads = [statement for statement in statements if "extension" in statement]
+    # One read each for internal endpoints, for versions in the range, and for the version of that spelling.
+    assert len(reads) == 2 + 3 + 1
 
 
-def test_many_that_are_equal_are_not_all_read(store: database.Database, statements: list[str]) -> None:
+def test_reading_stops_once_the_ties_are_listed(store: database.Database, statements: list[str]) -> None:
     fill(store, [minio(f"e{number:03}") for number in range(300)])
     statements.clear()
-    (found,) = attempt_stored(store, selector.Selector(service_resource="s3")).bindings
-    assert found.ambiguous_with == [f"e{number:03}/s3" for number in range(1, MAX_TIES + 1)]
+    (binding,) = attempt_stored(store, Selector(service_resource="s3")).bindings
+    assert binding.ambiguous_with == [f"e{number:03}/s3" for number in range(1, MAX_TIES + 1)]
     assert len([statement for statement in statements if "extension" in statement]) == 3
 
 
-def test_what_is_rejected_is_read_past(store: database.Database) -> None:
+def test_reading_continues_past_rejected_services(store: database.Database) -> None:
     secret: dict[str, Any] = {"auth_required": True, "credentials": [{"id": "c", "scope": "project", "projects": ["alpha"]}]}
     fill(store, [*(minio(f"e{number:03}", version=f"2.{number}", **secret) for number in range(200)), minio("open")])
-    assert (
-        attempt_stored(store, selector.Selector(service_resource="s3"), selector.Context(project="beta")).bindings[0].extension_id == "open"
-    )
+    assert attempt_stored(store, Selector(service_resource="s3"), Context(project="beta")).bindings[0].extension_id == "open"
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_statements_are_found_in_order_by_an_index(store: database.Database) -> None:
+def test_an_index_gives_the_order_of_every_statement(store: database.Database) -> None:
     fill(store, [minio("a")])
     plans: list[str] = []
 
@@ -134,9 +131,15 @@ def test_statements_are_found_in_order_by_an_index(store: database.Database) -> 
             plans.append("; ".join(str(row[-1]) for row in rows))
 
     sqlalchemy.event.listen(store.engine, "before_cursor_execute", explain)
-    for asked in ({"service_resource": "s3"}, {"service_category": "x"}, {"product": "minio"}, {"product": "minio", "version": ">=1"}, {}):
+    for criteria in (
+        {"service_resource": "s3"},
+        {"service_category": "x"},
+        {"product": "minio"},
+        {"product": "minio", "version": ">=1"},
+        {},
+    ):
         with store.read() as session:
-            resolution._choose(session, selector.Selector.model_validate(asked), selector.Context(zone="elsewhere"), "", 4)
+            resolution._choose(session, Selector.model_validate(criteria), Context(zone="elsewhere"), "", 4)
     assert plans
     assert [plan for plan in plans if "TEMP B-TREE FOR ORDER BY" in plan or "USING INDEX extension_service" not in plan] == []
 
@@ -144,21 +147,21 @@ def test_statements_are_found_in_order_by_an_index(store: database.Database) -> 
 # Freshness
 
 
-def test_what_another_connection_stores_is_seen_at_once(store: database.Database) -> None:
+def test_changes_of_another_connection_are_visible_at_once(store: database.Database) -> None:
     fill(store, [minio("a")])
-    wanted = selector.Selector(service_resource="s3", healthy=True)
-    assert attempt_stored(store, wanted).bindings[0].url == "https://a"
+    selector = Selector(service_resource="s3", healthy=True)
+    assert attempt_stored(store, selector).bindings[0].url == "https://a"
     other = database.Database(store.url)
     with other.write() as session:
         record = extensions.get(session, "a")
-        # Neither the revision nor any time moves with the health.
+        # A health change moves neither the revision nor `updated`.
         extensions.store_health(session, registry.observe(record, ("services", "s3", "endpoints", "https://a"), healthy=False, now=NOON))
-    assert attempt_stored(store, wanted).unresolved == [""]
+    assert attempt_stored(store, selector).unresolved == [""]
     with other.write() as session:
         extensions.remove(session, "a")
     with other.write() as session:
         extensions.add(session, minio("a", endpoints=[{"url": "https://moved"}]), NOON)
-    assert attempt_stored(store, wanted).bindings[0].url == "https://moved"
+    assert attempt_stored(store, selector).bindings[0].url == "https://moved"
     other.close()
 
 
@@ -166,8 +169,8 @@ def test_an_index_row_follows_its_record(store: database.Database) -> None:
     fill(store, [minio("a", zone="east")])
     with store.write() as session:
         extensions.replace(session, minio("a", version="3.0", zone="west", resource="git"), NOON)
-    assert attempt_stored(store, selector.Selector(service_resource="s3")).unresolved == [""]
-    assert attempt_stored(store, selector.Selector(service_resource="git", version=">2", zone="west")).bindings[0].zone == "west"
+    assert attempt_stored(store, Selector(service_resource="s3")).unresolved == [""]
+    assert attempt_stored(store, Selector(service_resource="git", version=">2", zone="west")).bindings[0].zone == "west"
 
 
 # Explanations
@@ -175,10 +178,10 @@ def test_an_index_row_follows_its_record(store: database.Database) -> None:
 
 def test_near_misses_are_explained(store: database.Database) -> None:
     fill(store, [minio("a"), minio("b", zone="east"), extension.Extension.model_validate({"id": "empty", "product": "minio"})])
-    with pytest.raises(errors.UnresolvedError) as refused, store.read() as session:
-        resolution.resolve(session, [selector.Selector(name="store", service_resource="s3", product="mino")], ANYBODY)
-    assert refused.value.message == "selector 'store' found nothing (a: its product is minio, not mino)"
-    explanations: object = refused.value.details["explanations"]
+    with pytest.raises(errors.UnresolvedError) as caught, store.read() as session:
+        resolution.resolve(session, [Selector(name="store", service_resource="s3", product="mino")], NO_CONTEXT)
+    assert caught.value.message == "selector 'store' matches nothing (a: its product is minio, not mino)"
+    explanations: object = caught.value.details["explanations"]
     assert explanations == [
         {
             "selector": "store",
@@ -199,11 +202,11 @@ def test_near_misses_are_explained(store: database.Database) -> None:
     ]
 
 
-def test_an_explanation_counts_what_it_did_not_read(store: database.Database) -> None:
+def test_an_explanation_counts_unread_records(store: database.Database) -> None:
     fill(store, [minio(f"e{number:03}") for number in range(500)])
-    (missed,) = attempt_stored(store, selector.Selector(service_resource="s3", version=">=2")).explanations
+    (missed,) = attempt_stored(store, Selector(service_resource="s3", version=">=2")).explanations
     assert (len(missed.candidates), missed.omitted) == (MAX_EXPLAINED, 300)
-    (chosen,) = attempt_stored(store, selector.Selector(service_resource="s3"), explain=True).explanations
+    (chosen,) = attempt_stored(store, Selector(service_resource="s3"), explain=True).explanations
     assert (len(chosen.candidates), chosen.omitted, chosen.candidates[0].verdict) == (MAX_EXPLAINED, 300, "chosen")
 
 

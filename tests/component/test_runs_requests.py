@@ -82,7 +82,7 @@ def test_a_selector_without_a_match_is_refused_at_once(system: System) -> None:
     with system.store.write() as session:
         extensions.remove(session, "minio")
     response = system.runs.post("/runs", json={"workflow": "train", "project": "p", "codeset": "code"})
-    assert "step 'prepare': selector 'store' found nothing" in refused(response, 422)
+    assert "step 'prepare': selector 'store' matches nothing" in refused(response, 422)
 
 
 @pytest.mark.parametrize("gone", ["workflow", "codeset"])

@@ -104,7 +104,7 @@ def test_a_project_without_an_account_is_told_so(team: Team) -> None:
     run = team.push("gamma", "eve")
     assert (run["state"], run["steps"][0]["state"]) == ("failed", "skipped")
     assert run["cause"] == (
-        "step 'ask': selector 'store' found nothing (store/s3: it needs credentials, and none are for user eve in project gamma)"
+        "step 'ask': selector 'store' matches nothing (store/s3: it needs credentials, and none apply to user eve in project gamma)"
     )
 
 

@@ -1,6 +1,6 @@
-"""Random registries, selectors and consumers for property tests; few names, so that much of it matches.
+"""Random registries, selectors and consumers for property tests; few names, so that many match.
 
-Drawn by a seed and a size: a whole registry costs hypothesis no more than two numbers, and the size is what it shrinks.
+A seed and a size generate a registry: hypothesis draws two numbers only, and shrinks the size.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ def record(source: random.Random, id: str) -> extension.Extension:
 
 
 def registry(seed: int, size: int) -> list[extension.Extension]:
-    """So many records, in no order."""
+    """`size` records in random order."""
     source = random.Random(seed)
     return [record(source, f"e{number}") for number in source.sample(range(size), size)]
 
 
 def _selector(seed: int) -> selector.Selector:
     source = random.Random(seed)
-    wanted = {
+    criteria = {
         "extension_id": source.choice(["e0", "e1", "e2"]) if source.random() < 0.1 else "",
         "product": "minio" if source.random() < 0.3 else "",
         "zone": source.choice(ZONES[1:]) if source.random() < 0.2 else "",
@@ -95,7 +95,7 @@ def _selector(seed: int) -> selector.Selector:
         "healthy": source.random() < 0.3,
         "ambiguity": "error" if source.random() < 0.2 else "first",
     }
-    return selector.Selector.model_validate({"name": "wanted", **wanted})
+    return selector.Selector.model_validate({"name": "wanted", **criteria})
 
 
 registries = st.builds(registry, _seeds, st.integers(0, 25))

@@ -44,7 +44,7 @@ def test_what_is_removed_breaks_its_selectors_for_a_reason() -> None:
     assert effect.reason == "ceph: its product is ceph, not minio"
     assert effect.sentence == f"train/trainer 'store' no longer resolves: {effect.reason}"
     assert found.broken() == [effect]
-    assert only(assess(record(), None)).reason == "no extension is registered that could be meant"
+    assert only(assess(record(), None)).reason == "the registry has no candidate for it"
 
 
 def test_a_better_record_takes_a_selector_over() -> None:

@@ -227,13 +227,13 @@ def test_sending_back_what_is_shown_changes_nothing(text: str) -> None:
     ("path", "patch"), [((), {"id": "other"}), (S3, {"id": "other"}), (ENDPOINT, {"url": "http://other"}), (ACCOUNT, {"id": "other"})]
 )
 def test_nothing_can_be_renamed(path: Sequence[str], patch: Mapping[str, Any]) -> None:
-    with pytest.raises(errors.InvalidError, match=r"cannot be renamed to '.*other'; register it anew and delete the old one"):
+    with pytest.raises(errors.InvalidError, match=r"cannot be renamed to '.*other'; register a new one and delete the old one"):
         changed(mlflow(), path, patch) if path else updated(mlflow(), patch)
 
 
 def test_a_record_does_not_outgrow_its_limits_by_updates() -> None:
     record = created({"id": "e", "services": [{"id": f"s{index}"} for index in range(100)]})
-    with pytest.raises(errors.InvalidError, match="there would be 101; 100 are the limit"):
+    with pytest.raises(errors.InvalidError, match="there would be 101 services; the limit is 100"):
         registry.add(record, ("services",), extension.Service(id="one-more"), LATER, NEW_ID)
 
 
@@ -314,7 +314,7 @@ def test_removing_a_part_removes_nothing_else(path: Sequence[str]) -> None:
 
 def test_a_stale_revision_is_refused() -> None:
     registry.expect_revision(mlflow(), 1)
-    with pytest.raises(errors.StaleError, match="it is at revision 1, not 3; get it again and repeat the change"):
+    with pytest.raises(errors.StaleError, match="extension mlflow-0001 is at revision 1, not 3; get it again and repeat the change"):
         registry.expect_revision(mlflow(), 3)
 
 

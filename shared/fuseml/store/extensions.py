@@ -82,7 +82,7 @@ def replace(session: Session, record: extension.Extension, now: str) -> None:
 
 
 def _index(session: Session, record: extension.Extension) -> None:
-    place = versions.place(record.version)
+    place = versions.sort_key(record.version)
     for service in record.services:
         reaches = {endpoint.type for endpoint in service.endpoints}
         session.add(

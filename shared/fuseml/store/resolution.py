@@ -1,7 +1,7 @@
-"""Resolution over the whole registry by reading as few records as prove the answer.
+"""Resolution over the stored registry, with as few records as prove the result.
 
-`domain.registry.resolution` decides. Here services are read in its order, as far as columns know it, a page at a time, and it is asked again
-until it says that nothing behind could change the choice. So the cost hangs on what matches best, not on how much is registered.
+`domain.registry.resolution` chooses. This module reads services in its order of rank, as far as the index columns have it, page by page
+until the choice is final. The cost depends on the best matches, not on the size of the registry.
 """
 
 from __future__ import annotations
@@ -15,111 +15,112 @@ import sqlalchemy
 from sqlalchemy import bindparam
 from sqlmodel import Session, col
 
-from fuseml.domain.registry import constraint, extension, matching, resolution, selector
+from fuseml.domain.registry import constraint, extension, matching, resolution
+from fuseml.domain.registry.selector import Context, Explanation, Resolution, Selector
 from fuseml.store import extensions
 from fuseml.store.tables import extension_rows
 
 _PAGE, _GROWTH = 6, 6
-"""Services that are read first for one selector, and how many times more with each next page."""
+"""Services in the first page of a selector, and the growth factor of the following pages."""
 
 _NAMED = sqlalchemy.select(extensions.DOCUMENT).where(col(extension_rows.ExtensionRecord.id) == bindparam("id"))
 
 Reach = Literal["internal", "external", "elsewhere"]
 
 
-def resolve(
-    session: Session, selectors: Sequence[selector.Selector], context: selector.Context, *, home: str = "", explain: bool = False
-) -> selector.Resolution:
-    """`domain.registry.resolution.resolve` over every record there is. Raises UnresolvedError."""
-    found = attempt(session, selectors, context, home=home, explain=explain)
-    resolution.require_all(found)
-    return found
+def resolve(session: Session, selectors: Sequence[Selector], context: Context, *, home: str = "", explain: bool = False) -> Resolution:
+    """`domain.registry.resolution.resolve` over all stored records. Raises UnresolvedError."""
+    result = attempt(session, selectors, context, home=home, explain=explain)
+    resolution.require_all(result)
+    return result
 
 
 def attempt(
     session: Session,
-    selectors: Sequence[selector.Selector],
-    context: selector.Context,
+    selectors: Sequence[Selector],
+    context: Context,
     *,
     home: str = "",
     explain: bool = False,
     page: int = _PAGE,
-) -> selector.Resolution:
-    """`domain.registry.resolution.attempt` over every record there is; an explanation takes in the nearest records only and counts the others."""
-    choices = [_choose(session, wanted, context, home, page) for wanted in selectors]
+) -> Resolution:
+    """`domain.registry.resolution.attempt` over all stored records. Explanations list the nearest records and count the others."""
+    choices = [_choose(session, selector, context, home, page) for selector in selectors]
     explanations = [_explanation(session, choice) if explain or choice.binding is None else None for choice in choices]
     return resolution.conclude(choices, explanations)
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """Services in the order of the domain: all that one statement with these arguments finds. None has a better `rank`."""
+class _Segment:
+    """A segment of the services in rank order: the rows of a statement with these arguments. None has a better rank than `rank`."""
 
     rank: matching.Rank
     statement: sqlalchemy.Select[str, str, bytes, str]
     arguments: Mapping[str, object]
 
 
-def _choose(session: Session, wanted: selector.Selector, context: selector.Context, home: str, page: int) -> resolution.Choice:
-    if wanted.extension_id:
-        return resolution.choose(wanted, _named(session, wanted.extension_id), context, home=home)
+def _choose(session: Session, selector: Selector, context: Context, home: str, page: int) -> resolution.Choice:
+    if selector.extension_id:
+        return resolution.choose(selector, _by_id(session, selector.extension_id), context, home=home)
     records: dict[str, extension.Extension] = {}
-    choice = resolution.choose(wanted, [], context, home=home)
-    for run in _runs(session, wanted, context, home):
-        if choice.is_final(resolution.Edge(run.rank, matching.TieBreak("", ""))):
+    choice = resolution.choose(selector, [], context, home=home)
+    for segment in _segments(session, selector, context, home):
+        if choice.is_final(resolution.Edge(segment.rank, matching.TieBreak("", ""))):
             break
         start, limit = 0, page
         while True:
-            rows = session.connection().execute(run.statement, {**run.arguments, "limit": limit, "start": start}).all()
+            rows = session.connection().execute(segment.statement, {**segment.arguments, "limit": limit, "start": start}).all()
             for row in rows:
                 if row.extension_id not in records:
                     records[row.extension_id] = extensions.parsed(row.document)
-            choice = resolution.choose(wanted, list(records.values()), context, home=home)
-            if len(rows) < limit or choice.is_final(_edge(run, rows[-1])):
+            choice = resolution.choose(selector, list(records.values()), context, home=home)
+            if len(rows) < limit or choice.is_final(_edge(segment, rows[-1])):
                 break
             start, limit = start + limit, limit * _GROWTH
     return choice
 
 
-def _named(session: Session, extension_id: str) -> list[extension.Extension]:
-    found = session.connection().execute(_NAMED, {"id": extension_id}).first()
-    return [extensions.parsed(found.document)] if found else []
+def _by_id(session: Session, extension_id: str) -> list[extension.Extension]:
+    row = session.connection().execute(_NAMED, {"id": extension_id}).first()
+    return [extensions.parsed(row.document)] if row else []
 
 
-def _edge(run: _Run, last: sqlalchemy.Row[str, str, bytes, str]) -> resolution.Edge:
-    return resolution.Edge(run.rank._replace(version=last.version), matching.TieBreak(last.extension_id, last.service_id))
+def _edge(segment: _Segment, last: sqlalchemy.Row[str, str, bytes, str]) -> resolution.Edge:
+    return resolution.Edge(segment.rank._replace(version=last.version), matching.TieBreak(last.extension_id, last.service_id))
 
 
-def _runs(session: Session, wanted: selector.Selector, context: selector.Context, home: str) -> Iterator[_Run]:
-    """What can match, best first: the consumer's own zone, there what has internal endpoints; then everything else."""
-    asked = {name: value for name in extensions.SEARCHED if (value := getattr(wanted, name))}
+def _segments(session: Session, selector: Selector, context: Context, home: str) -> Iterator[_Segment]:
+    """The segments that may hold matches, the best rank first: internal endpoints of the consumer's own zone, its external ones, other zones."""
+    criteria = {name: value for name in extensions.SEARCHED if (value := getattr(selector, name))}
     ours = context.zone or home
     reaches: list[Reach] = ["internal", "external", "elsewhere"]
-    arguments: dict[str, object] = {**asked, "ours": _spellings(ours, home)}
-    if wanted.zone:
-        reaches = ["internal", "external"] if wanted.zone == ours else ["elsewhere"]
-        arguments["zones"] = _spellings(wanted.zone, home)
-    ranges = constraint.places(wanted.version) if wanted.version else [None]
+    arguments: dict[str, object] = {**criteria, "ours": _spellings(ours, home)}
+    if selector.zone:
+        reaches = ["internal", "external"] if selector.zone == ours else ["elsewhere"]
+        arguments["zones"] = _spellings(selector.zone, home)
+    ranges = constraint.sort_ranges(selector.version) if selector.version else [None]
     dialect = session.get_bind().dialect.name
     for reach in reaches:
         for versions in ranges:
             newest, beyond = versions or (b"", b"")
-            statement = _statement(tuple(asked), reach, bool(wanted.zone), versions is not None, dialect)
+            statement = _statement(tuple(criteria), reach, bool(selector.zone), versions is not None, dialect)
             rank = matching.Rank(reach == "elsewhere", reach != "internal", newest)
-            yield _Run(rank, statement, {**arguments, "newest": newest, "beyond": beyond} if versions else arguments)
+            yield _Segment(rank, statement, {**arguments, "newest": newest, "beyond": beyond} if versions else arguments)
 
 
 def _spellings(zone: str, home: str) -> list[str]:
-    """How records say that they are in a zone: those of the control plane's own need not say it."""
+    """The spellings of a zone in records: the control plane's own zone may be empty."""
     return [zone, ""] if zone == home else [zone]
 
 
 @functools.lru_cache(maxsize=256)
-def _statement(asked: tuple[str, ...], reach: Reach, zoned: bool, limited: bool, dialect: str) -> sqlalchemy.Select[str, str, bytes, str]:
+def _statement(
+    criteria: tuple[str, ...], reach: Reach, zoned: bool, limited: bool, dialect: str
+) -> sqlalchemy.Select[str, str, bytes, str]:
     service = extension_rows.ExtensionService
     query = sqlalchemy.select(col(service.extension_id), col(service.service_id), col(service.version), extensions.DOCUMENT)
     query = query.join(extension_rows.ExtensionRecord, col(extension_rows.ExtensionRecord.id) == service.extension_id)
-    query = query.where(*(extensions.SEARCHED[name] == bindparam(name) for name in asked))
+    query = query.where(*(extensions.SEARCHED[name] == bindparam(name) for name in criteria))
     own = col(service.zone).in_(bindparam("ours", expanding=True))
     match reach:
         case "internal":
@@ -133,40 +134,40 @@ def _statement(asked: tuple[str, ...], reach: Reach, zoned: bool, limited: bool,
     if limited:
         query = query.where(col(service.version) >= bindparam("newest"), col(service.version) < bindparam("beyond"))
     ids = [col(service.extension_id), col(service.service_id)]
-    # The domain orders ids by their characters, whatever the database's language is.
+    # The domain orders ids by code points; PostgreSQL would use the collation of the database.
     ordered = [column.collate("C") for column in ids] if dialect == "postgresql" else ids
     return query.order_by(col(service.version), *ordered).limit(bindparam("limit")).offset(bindparam("start"))
 
 
-def _explanation(session: Session, choice: resolution.Choice) -> selector.Explanation:
-    """With the records that were read, and those that are nearest to what is wanted."""
+def _explanation(session: Session, choice: resolution.Choice) -> Explanation:
+    """The explanation from the records that the choice has read and the nearest other records."""
     rules = choice.rules
     records = {record.id: record for record in choice.records}
-    near, total = _near(session, rules.wanted, rules.home, differing=0 if choice.binding else 1)
+    near, total = _near(session, rules.selector, rules.home, differing=0 if choice.binding else 1)
     documents = sqlalchemy.select(col(extension_rows.ExtensionRecord.id), extensions.DOCUMENT).where(
         col(extension_rows.ExtensionRecord.id).in_(near)
     )
     for row in session.connection().execute(documents):
         records.setdefault(row.id, extensions.parsed(row.document))
-    explained = resolution.choose(rules.wanted, list(records.values()), rules.context, home=rules.home)
-    return explained.explanation(unseen=max(0, total - len(records)))
+    complete = resolution.choose(rules.selector, list(records.values()), rules.context, home=rules.home)
+    return complete.explanation(unseen=max(0, total - len(records)))
 
 
-def _near(session: Session, wanted: selector.Selector, home: str, *, differing: int) -> tuple[Sequence[str], int]:
-    """Records that are what is asked for in all but `differing` respects, versions aside, the nearest first; and how many there are."""
+def _near(session: Session, selector: Selector, home: str, *, differing: int) -> tuple[Sequence[str], int]:
+    """Ids of records that satisfy all but `differing` of the selector's criteria, versions aside, the nearest first; and their total number."""
     record, service = extension_rows.ExtensionRecord, extension_rows.ExtensionService
-    # What has no services has no row in `service`, but an id and a product.
+    # Extensions without services have no row in `service`, but an id and a product.
     columns = {**extensions.SEARCHED, "extension_id": record.id, "product": record.product}
-    asked = [col(column) == value for name, column in columns.items() if (value := getattr(wanted, name))]
-    if wanted.zone:
-        asked.append(col(record.zone).in_(_spellings(wanted.zone, home)))
-    equal = [sqlalchemy.case((condition, 1), else_=0) for condition in asked]
+    criteria = [col(column) == value for name, column in columns.items() if (value := getattr(selector, name))]
+    if selector.zone:
+        criteria.append(col(record.zone).in_(_spellings(selector.zone, home)))
+    equal = [sqlalchemy.case((condition, 1), else_=0) for condition in criteria]
     hits = sqlalchemy.func.max(sum(equal, sqlalchemy.literal(0)))
     query = (
         sqlalchemy.select(col(record.id), sqlalchemy.func.count().over().label("total"))
         .outerjoin(service, col(service.extension_id) == col(record.id))
         .group_by(col(record.id))
-        .having(hits >= len(asked) - differing)
+        .having(hits >= len(criteria) - differing)
         .order_by(hits.desc(), col(record.id))
         .limit(resolution.MAX_EXPLAINED)
     )

@@ -13,6 +13,7 @@ import sqlmodel
 from fuseml.domain import artifact, errors, plans, workflows
 from fuseml.domain.plans import planning
 from fuseml.domain.registry import selector
+from fuseml.domain.registry.resolution import NO_CANDIDATE
 from fuseml.domain.workflows import lint
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import codesets, resolution
@@ -104,4 +105,4 @@ def _reasons(resolved: selector.Resolution) -> Iterator[tuple[str, str]]:
     for name in resolved.unresolved:
         rejected = [candidate for candidate in candidates.get(name, ()) if candidate.verdict == "rejected"]
         reasons = [f"{'/'.join(filter(None, (item.extension_id, item.service_id)))}: {item.sentence}" for item in rejected[:3]]
-        yield name, "; ".join(reasons) or "no registered extension matches"
+        yield name, "; ".join(reasons) or NO_CANDIDATE

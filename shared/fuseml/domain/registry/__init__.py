@@ -1,1 +1,1 @@
-"""The registry: extension records, their versions, and the choice of a service by selector."""
+"""The extension registry: records, version constraints, and the resolution of selectors."""

@@ -1,12 +1,13 @@
 """Version constraints in the Masterminds syntax, version 3 semantics: `~1.10.0`, `^0.2.3`, `1.2.x`, `1.2 - 1.4.5`, `>=1.0, <2 || 3.x`
 (infra/platform-facts.md 6.6).
 
-Every comparator is one interval of the total order of versions; its ends are cuts (`domain.registry.versions`).
-Three rules come from Masterminds alone and look odd: a pre-release satisfies only a group of comparators of which one names a
-pre-release; `~0.0.0` admits everything; `!=4.1` leaves out the 4.1.x of its own pre-release only. Where that library breaks its own
-documentation, for a lone `*` behind an operator or at an end of a hyphen range, the documentation wins: `*` is every version.
+Each comparator is an interval of the total order of versions; its ends are cuts (`domain.registry.versions`).
+Three rules are specific to Masterminds: a pre-release satisfies a group of comparators only if one of them names a pre-release;
+`~0.0.0` admits every version; `!=4.1` excludes only the 4.1.x with the same pre-release part, here none.
+Where the library contradicts its documentation (a lone `*` after an operator or in a hyphen range), the documentation decides: `*` is
+every version.
 
-A version that is not semantic (`nightly`, `RELEASE.2021-06-17`) satisfies nothing but its own spelling.
+A version that is not semantic (`nightly`, `RELEASE.2021-06-17`) satisfies only its own spelling.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _SPELLING = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:@/-]*")
 
 @dataclass(frozen=True, slots=True)
 class _Comparator:
-    """The versions from `low` up to, but without, `high`; or, `excluded`, all but those."""
+    """The versions of the interval [`low`, `high`) or, if `excluded`, all others."""
 
     low: versions.Cut
     high: versions.Cut
@@ -58,7 +59,7 @@ class _Group:
 
     @property
     def span(self) -> tuple[versions.Cut, versions.Cut]:
-        """The interval that all comparators leave; exclusions are not seen."""
+        """The intersection of the intervals; exclusions are ignored."""
         within = [comparator for comparator in self.comparators if not comparator.excluded]
         lows, highs = [comparator.low for comparator in within], [comparator.high for comparator in within]
         return max(lows, default=versions.BOTTOM), min(highs, default=versions.TOP)
@@ -66,24 +67,24 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A parsed constraint; `str()` gives the text it was read from."""
+    """A parsed constraint; `str()` returns its text."""
 
     text: str
     groups: tuple[_Group, ...]
 
     def check(self, version: versions.Version) -> bool:
-        """Whether the version lies in one of the alternatives."""
+        """Whether the version satisfies one of the alternatives."""
         return any(group.admits(version) for group in self.groups)
 
     @property
     def hull(self) -> tuple[versions.Cut, versions.Cut] | None:
-        """Cuts that enclose every version which satisfies it; None when none can."""
+        """The cuts around all versions that satisfy the constraint; None when no version can."""
         spans = [span for group in self.groups if (span := group.span)[0] < span[1]]
         return (min(low for low, _ in spans), max(high for _, high in spans)) if spans else None
 
     @property
     def names_prerelease(self) -> bool:
-        """Whether any alternative lets pre-releases in."""
+        """Whether any alternative admits pre-releases."""
         return any(group.names_prerelease for group in self.groups)
 
     def __str__(self) -> str:
@@ -92,12 +93,12 @@ class Constraint:
 
 @functools.lru_cache(maxsize=1024)
 def parse(text: str) -> Constraint:
-    """Read a constraint; the empty one means any release.
+    """Parse a constraint; the empty one admits every release.
 
-    Raises InvalidError that names the part which cannot be read.
+    Raises InvalidError that names the malformed part.
     """
     if len(text) > versions.MAX_LENGTH:
-        raise errors.InvalidError(f"the version constraint is {len(text)} characters long; {versions.MAX_LENGTH} are the limit")
+        raise errors.InvalidError(f"the version constraint has {len(text)} characters; the limit is {versions.MAX_LENGTH}")
     return Constraint(text.strip(), tuple(_group(text, part.strip()) for part in (text if text.strip() else "*").split("||")))
 
 
@@ -115,20 +116,20 @@ def _comparators(text: str, part: str) -> Iterator[_Comparator]:
         elif match := _TERM.match(part, position):
             yield _comparator(text, match[1] or "=", match[2])
         else:
-            raise _malformed(text, f"cannot read {part[position:]!r}" if part else "there is nothing on one side of '||'")
+            raise _malformed(text, f"cannot read {part[position:]!r}" if part else "one side of '||' is empty")
         position = match.end()
         if position == len(part):
             return
         separator = _AND.match(part, position)
         if separator is None:
-            raise _malformed(text, f"cannot read {part[position:]!r} behind {part[:position]!r}")
+            raise _malformed(text, f"cannot read {part[position:]!r} after {part[:position]!r}")
         position = separator.end()
 
 
 def _comparator(text: str, operator: str, partial: str) -> _Comparator:
     numbers, prerelease = _partial(text, partial)
     floor: versions.Cut = (*numbers, *(0,) * (3 - len(numbers)), *prerelease)
-    # Behind everything that the partial version covers: behind one key, or below the next 1.3, or 2, or at the very end.
+    # The cut above all versions of the partial one: above one key, below the next 1.3 or 2, or the top.
     end: versions.Cut = (*floor, *versions.TOP) if len(numbers) == 3 else _next(numbers)
     named = not prerelease[0]
     match operator:
@@ -167,27 +168,27 @@ def _partial(text: str, partial: str) -> tuple[tuple[int, ...], versions.Cut]:
 
 
 def _next(numbers: tuple[int, ...]) -> versions.Cut:
-    """Below the first version whose leading numbers are greater than these."""
+    """The cut below the first version with greater leading numbers."""
     return (*numbers[:-1], numbers[-1] + 1) if numbers else versions.TOP
 
 
 def _malformed(text: str, reason: str) -> errors.InvalidError:
-    message = f"{text!r} is not a version constraint: {reason}; write for example '~1.10.0', '^1.2', '1.x' or '>=1.2, <2 || >=3'"
+    message = f"{text!r} is not a version constraint: {reason}; examples: '~1.10.0', '^1.2', '1.x', '>=1.2, <2 || >=3'"
     return errors.InvalidError(message)
 
 
-def accept(wanted: str) -> str:
-    """Return `wanted` if a selector may ask for it: a constraint, or the bare spelling of a version that is not semantic.
+def accept(text: str) -> str:
+    """Return `text` if it is a constraint, or the spelling of a version that is not semantic.
 
-    Raises InvalidError for anything else, so that a malformed constraint is refused when it is written, not found to match nothing.
+    Raises InvalidError otherwise: a malformed constraint is refused with its document instead of matching nothing later.
     """
-    _wanted(wanted.strip())
-    return wanted
+    _limits(text.strip())
+    return text
 
 
 @functools.lru_cache(maxsize=1024)
-def _wanted(text: str) -> Constraint | None:
-    """The constraint, or None when `text` can only be the exact spelling of a version."""
+def _limits(text: str) -> Constraint | None:
+    """The constraint, or None when `text` is the spelling of a version that is not semantic."""
     try:
         return parse(text)
     except errors.InvalidError:
@@ -197,47 +198,47 @@ def _wanted(text: str) -> Constraint | None:
 
 
 def satisfies(version_text: str, constraint_text: str) -> bool:
-    """Whether a registered version is what a selector asks for: the same text, or a semantic version inside the constraint.
+    """Whether a registered version satisfies a selector's constraint: equal text, or a semantic version within the constraint.
 
     Raises InvalidError for a malformed constraint.
     """
-    wanted = constraint_text.strip()
-    if version_text == wanted:
+    spelling = constraint_text.strip()
+    if version_text == spelling:
         return True
-    limits = _wanted(wanted)
+    limits = _limits(spelling)
     version = versions.parse(version_text)
     return limits is not None and version is not None and limits.check(version)
 
 
 def explain(version_text: str, constraint_text: str) -> str:
-    """The outcome of `satisfies` as a clause for people: `version 1.10.3 does not satisfy >=2.0`."""
+    """The result of `satisfies` as a clause: `version 1.10.3 does not satisfy >=2.0`."""
     if satisfies(version_text, constraint_text):
         return f"version {version_text} satisfies {constraint_text}"
     if not version_text:
         return f"no version is registered, so {constraint_text} is not satisfied"
     refused = f"version {version_text} does not satisfy {constraint_text}"
-    limits, version = _wanted(constraint_text.strip()), versions.parse(version_text)
+    limits, version = _limits(constraint_text.strip()), versions.parse(version_text)
     if limits is None:
-        return f"{refused}, which is not a range and matches only this very spelling"
+        return f"{refused}, which is not a range and matches only its own spelling"
     if version is None:
         return f"{refused}: it is not a semantic version and matches only its own spelling"
     if version.is_prerelease and not limits.names_prerelease:
-        return f"{refused}: it is a pre-release, and these are admitted only where the constraint names one (such as >=1.0-0)"
+        return f"{refused}: it is a pre-release; a constraint admits them only if it names one (such as >=1.0-0)"
     return refused
 
 
-def places(constraint_text: str) -> list[tuple[bytes, bytes]]:
-    """Where to look for what `satisfies`: ranges (first place, place behind the last) outside of which no version can.
+def sort_ranges(constraint_text: str) -> list[tuple[bytes, bytes]]:
+    """Half-open ranges of sort keys outside of which no version satisfies the constraint; inside them `satisfies` decides.
 
-    Inside them only `satisfies` knows. Raises InvalidError for a malformed constraint.
+    Raises InvalidError for a malformed constraint.
     """
-    wanted = constraint_text.strip()
-    limits = _wanted(wanted)
-    found: list[tuple[bytes, bytes]] = []
+    spelling = constraint_text.strip()
+    limits = _limits(spelling)
+    ranges: list[tuple[bytes, bytes]] = []
     if limits is not None and limits.hull is not None:
         low, high = limits.hull
-        found.append((versions.edge(high), versions.edge(low)))
-    if versions.parse(wanted) is None:
-        # What is spelled like it satisfies it, although it is no semantic version.
-        found.append((versions.place(wanted), versions.place(wanted) + b"\0"))
-    return found
+        ranges.append((versions.sort_bound(high), versions.sort_bound(low)))
+    if versions.parse(spelling) is None:
+        # A version of the same spelling satisfies the constraint although it is not semantic.
+        ranges.append((versions.sort_key(spelling), versions.sort_key(spelling) + b"\0"))
+    return ranges

@@ -1,6 +1,6 @@
-"""What differs between two versions of an extension record, field by field, as people write the fields.
+"""The difference between two states of an extension record, field by field.
 
-Credentials values are opaque here: sealed, or `<hidden>`. That one differs is told; what it is never is.
+Credentials values are opaque (sealed, or `<hidden>`): a difference reports their change, never the values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Kind = Literal["appears", "vanishes", "changes"]
 
 
 class Change(document.Model):
-    """Something that appears, vanishes or changes; `before` and `after` are text, of a secret `<hidden>`, of a missing thing empty."""
+    """A value that appears, vanishes or changes. `before` and `after` are text: `<hidden>` for secrets, empty for a missing value."""
 
     effect: Kind
     secret: bool = False
@@ -24,15 +24,15 @@ class Change(document.Model):
 
 
 class FieldChange(Change):
-    """A field of a record, or a whole part: `version`, `services[s3].endpoints[http://minio:9000]`."""
+    """The change of a field, or of a whole part: `version`, `services[s3].endpoints[http://minio:9000]`."""
 
     path: str
 
 
 def compare(before: extension.Extension | None, after: extension.Extension | None) -> list[FieldChange]:
-    """Every difference; None is a record that does not exist. What appears is told field by field, a part that vanishes in one line.
+    """All changes; None is a record that does not exist.
 
-    Of a record that vanishes as a whole there is nothing more to tell.
+    A part that appears is listed with its fields, a part that vanishes as a whole. The removal of the record itself has no field changes.
     """
     return list(_fields(before, after, "")) if after else []
 
@@ -46,19 +46,19 @@ def _fields(before: registry.Node | None, after: registry.Node, prefix: str) -> 
             if isinstance(new, Mapping):
                 yield from _configuration(old, new, f"{prefix}{name}.", secret=isinstance(after, extension.Credentials))
             elif old != new:
-                told = _text(old) if before else "", _text(new)
-                kind: Kind = "appears" if not told[0] else "changes" if told[1] else "vanishes"
-                yield FieldChange(path=f"{prefix}{name}", effect=kind, before=told[0], after=told[1])
+                texts = _text(old) if before else "", _text(new)
+                kind: Kind = "appears" if not texts[0] else "changes" if texts[1] else "vanishes"
+                yield FieldChange(path=f"{prefix}{name}", effect=kind, before=texts[0], after=texts[1])
 
 
 def _parts(before: registry.Node | None, after: registry.Node, name: str, prefix: str) -> Iterator[FieldChange]:
-    known = {part.address: part for part in (getattr(before, name) if before else ())}
+    removed = {part.address: part for part in (getattr(before, name) if before else ())}
     for part in getattr(after, name):
-        at = f"{prefix}{name}[{part.address}]"
-        if part.address not in known:
-            yield FieldChange(path=at, effect="appears")
-        yield from _fields(known.pop(part.address, None), part, f"{at}.")
-    for address in known:
+        path = f"{prefix}{name}[{part.address}]"
+        if part.address not in removed:
+            yield FieldChange(path=path, effect="appears")
+        yield from _fields(removed.pop(part.address, None), part, f"{path}.")
+    for address in removed:
         yield FieldChange(path=f"{prefix}{name}[{address}]", effect="vanishes")
 
 
@@ -66,8 +66,8 @@ def _configuration(before: Mapping[str, str], after: Mapping[str, str], prefix: 
     for key in [*after, *(key for key in before if key not in after)]:
         if before.get(key) != after.get(key):
             kind: Kind = "appears" if key not in before else "changes" if key in after else "vanishes"
-            shown = [extension.HIDDEN if secret and key in side else side.get(key, "") for side in (before, after)]
-            yield FieldChange(path=prefix + key, effect=kind, secret=secret, before=shown[0], after=shown[1])
+            texts = [extension.HIDDEN if secret and key in side else side.get(key, "") for side in (before, after)]
+            yield FieldChange(path=prefix + key, effect=kind, secret=secret, before=texts[0], after=texts[1])
 
 
 def _text(value: object) -> str:

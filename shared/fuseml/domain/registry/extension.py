@@ -1,10 +1,10 @@
-"""The extension record: what one registered installation of a product offers, and how to reach it.
+"""The extension record: the services of one registered installation of a product, with their endpoints and credentials.
 
-One family of models is the document that people write, the patch of a PUT (a field that is not named keeps its value) and the
-stored record; `domain.registry.registry` changes them. Field names are the original API's, and its example records load unchanged.
+The same models serve as document, as patch of a PUT (an absent field keeps its value) and as stored record;
+`domain.registry.registry` changes them. Field names are the original API's, and its example records load unchanged.
 
-Credentials values are opaque here: in the store they are sealed. Only the placeholder `<hidden>` has a meaning: "what is stored".
-Where nothing is stored the placeholder stays, the value counts as missing, and resolution refuses the credentials for that reason.
+Credentials values are opaque; the store holds them sealed. The placeholder `<hidden>` stands for the stored value. Without a stored value
+the placeholder stays, the value counts as missing, and resolution rejects the credentials.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import pydantic
 from fuseml.domain.documents import document
 
 HIDDEN = "<hidden>"
-"""Stands for every credentials value outside the store."""
+"""Replaces every credentials value in responses."""
 
 LIMITS: Mapping[str, int] = {"services": 100, "endpoints": 50, "credentials": 200}
-"""How many parts of a kind one owner may have."""
+"""The largest number of parts of each kind under one owner."""
 
 
 def _check_text(value: str) -> str:
-    # Neither an environment variable nor PostgreSQL can hold it.
+    # Neither environment variables nor PostgreSQL can hold NUL.
     if "\0" in value:
         raise ValueError("must not hold the NUL character")
     return value
@@ -43,13 +43,13 @@ _Url = Annotated[_Text, pydantic.Field(min_length=1, max_length=200)]
 _Identifier = Annotated[_Name, pydantic.AfterValidator(_check_identifier)]
 _Key = Annotated[_Identifier, pydantic.Field(min_length=1)]
 _Configuration = Annotated[dict[_Key, Annotated[_Text, pydantic.Field(max_length=65_536)]], pydantic.Field(max_length=200)]
-# A sealed value is longer than what it hides: up to four bytes a character, a third more as base64, and the seal.
+# A sealed value is longer than its plain text: up to four bytes a character, a third more as base64, and the seal.
 _Secrets = Annotated[dict[_Key, Annotated[_Text, pydantic.Field(max_length=400_000)]], pydantic.Field(max_length=200, repr=False)]
 _Names = Annotated[tuple[_Name, ...], pydantic.Field(max_length=1000)]
 
 
 class Health(document.Model):
-    """What the last probes found: the state, since when (RFC 3339), when it was seen last and, if it is unhealthy, why."""
+    """The result of the last probes: the state, its begin and the last probe (RFC 3339), and the cause of an unhealthy state."""
 
     state: Literal["healthy", "unhealthy"]
     since: str
@@ -58,7 +58,7 @@ class Health(document.Model):
 
 
 class Status(document.Model):
-    """When a record or part was registered and last changed (RFC 3339). What a request says here is dropped."""
+    """The times of registration and of the last change (RFC 3339). Read-only: the value in a request is dropped."""
 
     # Read-only, so an unknown key of another version is no error.
     model_config = pydantic.ConfigDict(extra="ignore")
@@ -74,7 +74,7 @@ class EndpointStatus(Status):
 
 
 class CredentialsStatus(document.Model):
-    """As the original API names it: `created` here, `registered` elsewhere."""
+    """As `Status`, with the field names of the original API: `created` for credentials, `registered` elsewhere."""
 
     model_config = pydantic.ConfigDict(extra="ignore")
 
@@ -95,7 +95,7 @@ class _Record(document.Model):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _read_original_spellings(cls, data: object) -> object:
-        """`authrequired`, `AuthRequired` (infra/platform-facts.md 6.2) and null, which is "nothing"."""
+        """Accepts `authrequired`, `AuthRequired` (infra/platform-facts.md 6.2), and null for the default."""
         if not isinstance(data, Mapping):
             return data
         fields = cls.model_fields
@@ -108,7 +108,7 @@ class _Record(document.Model):
 
     @property
     def address(self) -> str:
-        """What distinguishes it among its siblings: the id, of an endpoint the URL."""
+        """The key among its siblings: the id or, of an endpoint, the URL."""
         return str(getattr(self, self.key))
 
 
@@ -118,7 +118,7 @@ def _default(info: pydantic.fields.FieldInfo | None) -> object:
 
 
 class Endpoint(_Record):
-    """A URL of a service; an internal one is reachable only from the extension's own zone."""
+    """A URL of a service; an internal one is reachable from the extension's own zone only."""
 
     key: ClassVar[str] = "url"
 
@@ -131,7 +131,7 @@ class Endpoint(_Record):
 
 
 class Credentials(_Record):
-    """A secret set of key-values of a service, and who may use it."""
+    """A set of secret key-values of a service, with the scope, projects and users that it applies to."""
 
     id: _Identifier = ""
     extension_id: _Identifier = ""
@@ -162,7 +162,7 @@ class Service(_Record):
 
 
 class Extension(_Record):
-    """A registered installation of a product. `revision` counts the changes of the whole record, its parts included."""
+    """A registered installation of a product. `revision` counts the changes of the record and its parts."""
 
     parts: ClassVar[tuple[str, ...]] = ("services",)
 
@@ -179,29 +179,29 @@ class Extension(_Record):
 
 Part = Service | Endpoint | Credentials
 MODELS: Mapping[str, type[Part]] = {"services": Service, "endpoints": Endpoint, "credentials": Credentials}
-"""The model of a part by the name of the list that it stands in."""
+"""The model of a part by the name of its list."""
 
 Record = TypeVar("Record", bound=Extension | Service | Endpoint | Credentials)
 
 
 def replaced(record: Record, values: Mapping[str, object]) -> Record:
     """A copy with some fields replaced."""
-    # The type of what a bound type variable stands for is lost in `model_copy`.
+    # `model_copy` loses the type behind a bound type variable.
     return cast(Record, record.model_copy(update=dict(values)))
 
 
 def map_secrets(record: Record, change_value: Callable[[str], str]) -> Record:
-    """The record with every credentials value in it replaced: seals, unseals, rotates. A placeholder stays one."""
+    """The record with every credentials value passed through `change_value`; placeholders stay."""
     changes: dict[str, object] = {}
     if isinstance(record, Credentials):
         changes["configuration"] = {key: value if value == HIDDEN else change_value(value) for key, value in record.configuration.items()}
     for name in record.parts:
         parts: tuple[Part, ...] = getattr(record, name)
         changes[name] = tuple(map_secrets(part, change_value) for part in parts)
-    # What is empty stays untouched, so that a patch names afterwards exactly what it named before.
+    # Empty fields stay untouched, so that a patch keeps its set of named fields.
     return replaced(record, {name: value for name, value in changes.items() if value})
 
 
 def hidden(record: Record) -> Record:
-    """The record as it may be shown: `<hidden>` for every credentials value."""
+    """The record with `<hidden>` for every credentials value, as responses show it."""
     return map_secrets(record, lambda _: HIDDEN)

@@ -1,7 +1,19 @@
-"""The rules of resolution, each written once: None, or the reason for a rejection.
+"""The rules of resolution, each written once.
 
-Choosing asks only whether there is a reason, explaining tells it. A record or a consumer without a zone is in the control plane's
-own zone; internal endpoints are reached from their own zone only.
+In the order of application; a candidate that violates one of the first five is rejected with a reason:
+
+1. Extension: the id, product and zone equal those of the selector, where given; the version satisfies its constraint.
+2. Service: the id, resource and category equal those of the selector, where given.
+3. Credentials: every value is set. Scope `global` applies to every consumer, `project` to the listed projects, and `user` to the listed
+   users, within the listed projects if there are any. A service gets one set: user before project before global, then `default: true`,
+   then by id.
+4. A service with `auth_required` needs credentials that apply.
+5. Endpoint: an internal one is reachable from the extension's own zone only.
+6. Rank: the consumer's own zone first, then internal before external, then the higher version.
+7. Tie-break: extension id, service id, URL. Services that only their ids separate are ties: reported, or refused with `ambiguity: error`.
+
+With `healthy`, rules 3 and 5 also reject credentials and endpoints of unhealthy status. An extension or a consumer without a zone is in
+the control plane's own zone (`home`).
 """
 
 from __future__ import annotations
@@ -10,18 +22,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fuseml.domain.registry import constraint, extension, selector, versions
+from fuseml.domain.registry import constraint, extension, versions
+from fuseml.domain.registry.selector import Context, Selector
 
 _SCOPES = {"user": 0, "project": 1, "global": 2}
 
 
 class Rejection(NamedTuple):
+    """The rule that rejected a candidate, and the reason as a sentence."""
+
     rule: str
     sentence: str
 
 
 class Candidate(NamedTuple):
-    """How far into a record a judgement goes."""
+    """An extension, or one of its services, or an endpoint or credentials of that service."""
 
     record: extension.Extension
     service: extension.Service | None = None
@@ -30,12 +45,12 @@ class Candidate(NamedTuple):
 
     @property
     def depth(self) -> int:
-        """0 for the record as a whole, 2 for an endpoint or credentials."""
+        """0 for the extension as a whole, 1 for a service, 2 for an endpoint or credentials."""
         return sum(part is not None for part in self[1:])
 
 
 class Rank(NamedTuple):
-    """What the order looks at before ids; the smaller one is better. `version` is the version's candidate (`versions.candidate`)."""
+    """The order of candidates before ids; the smaller one is better. `version` is a sort key, the newest first (`versions.sort_key`)."""
 
     elsewhere: bool
     external: bool
@@ -43,7 +58,7 @@ class Rank(NamedTuple):
 
 
 class TieBreak(NamedTuple):
-    """What orders candidates of equal rank, so that there is always a first one."""
+    """The order of candidates of equal rank, which makes the choice unique."""
 
     extension: str
     service: str
@@ -52,7 +67,7 @@ class TieBreak(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A candidate that satisfies every rule."""
+    """A candidate that satisfies all rules, with its position in the order."""
 
     candidate: Candidate
     rank: Rank
@@ -66,12 +81,12 @@ Note = Callable[[Candidate, Rejection], None]
 class Rules:
     """The rules for one selector. `home` is the control plane's own zone."""
 
-    wanted: selector.Selector
-    context: selector.Context
+    selector: Selector
+    context: Context
     home: str
 
-    def ranked(self, records: Iterable[extension.Extension], note: Note) -> list[Match]:
-        """Every candidate that is left, the best first; `note` hears of every rejection."""
+    def matches(self, records: Iterable[extension.Extension], note: Note) -> list[Match]:
+        """All matches, the best first; `note` gets every rejection."""
         return sorted(self._matches(records, note), key=lambda match: (match.rank, match.tie_break))
 
     def _matches(self, records: Iterable[extension.Extension], note: Note) -> Iterator[Match]:
@@ -93,7 +108,7 @@ class Rules:
             return
         credentials = self._credentials(candidate, service, note)
         if credentials is None and service.auth_required:
-            note(candidate, Rejection("auth_required", f"it needs credentials, and none are for {self._consumer()}"))
+            note(candidate, Rejection("auth_required", f"it needs credentials, and none apply to {self._consumer()}"))
             return
         if not service.endpoints:
             note(candidate, Rejection("endpoint", "it has no endpoints"))
@@ -103,29 +118,29 @@ class Rules:
                 note(candidate._replace(endpoint=endpoint), rejection)
                 continue
             elsewhere = self._zone(record.zone) != self._zone(self.context.zone)
-            rank = Rank(elsewhere, endpoint.type == "external", versions.place(record.version))
+            rank = Rank(elsewhere, endpoint.type == "external", versions.sort_key(record.version))
             yield Match(Candidate(record, service, endpoint, credentials), rank, TieBreak(record.id, service.id, endpoint.url))
 
     def _extension(self, record: extension.Extension) -> Rejection | None:
-        wanted = self.wanted
-        if wanted.extension_id and wanted.extension_id != record.id:
-            return Rejection("extension_id", f"its id is not {wanted.extension_id}")
-        if wanted.product and wanted.product != record.product:
-            return Rejection("product", f"its product is {record.product or 'not given'}, not {wanted.product}")
-        if wanted.zone and wanted.zone != self._zone(record.zone):
-            return Rejection("zone", f"its zone is {self._zone(record.zone) or 'the control plane'}, not {wanted.zone}")
-        if wanted.version and not constraint.satisfies(record.version, wanted.version):
-            return Rejection("version", constraint.explain(record.version, wanted.version))
+        selector = self.selector
+        if selector.extension_id and selector.extension_id != record.id:
+            return Rejection("extension_id", f"its id is not {selector.extension_id}")
+        if selector.product and selector.product != record.product:
+            return Rejection("product", f"its product is {record.product or 'not given'}, not {selector.product}")
+        if selector.zone and selector.zone != self._zone(record.zone):
+            return Rejection("zone", f"its zone is {self._zone(record.zone) or 'the control plane'}, not {selector.zone}")
+        if selector.version and not constraint.satisfies(record.version, selector.version):
+            return Rejection("version", constraint.explain(record.version, selector.version))
         return None
 
     def _service(self, service: extension.Service) -> Rejection | None:
-        for rule, wanted, has in (
-            ("service_id", self.wanted.service_id, service.id),
-            ("service_resource", self.wanted.service_resource, service.resource),
-            ("service_category", self.wanted.service_category, service.category),
+        for rule, expected, actual in (
+            ("service_id", self.selector.service_id, service.id),
+            ("service_resource", self.selector.service_resource, service.resource),
+            ("service_category", self.selector.service_category, service.category),
         ):
-            if wanted and wanted != has:
-                return Rejection(rule, f"its {rule.removeprefix('service_')} is {has or 'not given'}, not {wanted}")
+            if expected and expected != actual:
+                return Rejection(rule, f"its {rule.removeprefix('service_')} is {actual or 'not given'}, not {expected}")
         return None
 
     def _endpoint(self, record: extension.Extension, endpoint: extension.Endpoint) -> Rejection | None:
@@ -136,21 +151,21 @@ class Rules:
         return self._health(endpoint.status.health)
 
     def _credentials(self, candidate: Candidate, service: extension.Service, note: Note) -> extension.Credentials | None:
-        """The credentials that fit best: user before project before global, then the default, then the id."""
-        fitting: list[extension.Credentials] = []
+        """The credentials of the service for this consumer, by rule 3."""
+        applicable: list[extension.Credentials] = []
         for credentials in service.credentials:
             rejection = self._credentials_rejection(credentials)
             if rejection:
                 note(candidate._replace(credentials=credentials), rejection)
             else:
-                fitting.append(credentials)
-        return min(fitting, key=lambda found: (_SCOPES[found.scope], not found.default, found.id), default=None)
+                applicable.append(credentials)
+        return min(applicable, key=lambda item: (_SCOPES[item.scope], not item.default, item.id), default=None)
 
     def _credentials_rejection(self, credentials: extension.Credentials) -> Rejection | None:
         project, user = self.context.project, self.context.user
         missing = sorted(key for key, value in credentials.configuration.items() if value == extension.HIDDEN)
         if missing:
-            return Rejection("credentials", f"no value was ever given for {', '.join(missing)}")
+            return Rejection("credentials", f"they have no value for {', '.join(missing)}")
         not_this_project = Rejection(
             "credentials_scope", f"they are for the projects {_listed(credentials.projects)}, not for {project or 'no project'}"
         )
@@ -163,7 +178,7 @@ class Rules:
         return self._health(credentials.status.health)
 
     def _health(self, health: extension.Health | None) -> Rejection | None:
-        if self.wanted.healthy and health is not None and health.state == "unhealthy":
+        if self.selector.healthy and health is not None and health.state == "unhealthy":
             return Rejection("healthy", f"it is {unhealthy(health)}")
         return None
 
@@ -171,12 +186,12 @@ class Rules:
         return zone or self.home
 
     def _consumer(self) -> str:
-        who = [f"{what} {value}" for what, value in (("user", self.context.user), ("project", self.context.project)) if value]
-        return " in ".join(who) or "a consumer without project"
+        parts = [f"{noun} {value}" for noun, value in (("user", self.context.user), ("project", self.context.project)) if value]
+        return " in ".join(parts) or "a consumer without project"
 
 
 def unhealthy(health: extension.Health) -> str:
-    """`unhealthy since ...`, and why."""
+    """The clause `unhealthy since TIME: CAUSE`."""
     return f"unhealthy since {health.since}" + (f": {health.cause}" if health.cause else "")
 
 

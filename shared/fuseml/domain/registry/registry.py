@@ -1,8 +1,8 @@
-"""Every change of an extension record, as pure functions: records in, records out; time and randomness come as arguments.
+"""The changes of an extension record, as pure functions; time and randomness are arguments.
 
-A record has parts: services, and under each its endpoints and credentials. A part is addressed by a path that reads like its
-URL: `("services", "s3", "endpoints", "http://minio:9000")`. A change of a part is a change of the record that names only this
-part, so PUT means the same at every level. `now` is RFC 3339; messages follow the original's.
+A record has parts: services, and under each its endpoints and credentials. The path of a part reads like its URL:
+`("services", "s3", "endpoints", "http://minio:9000")`. A change of a part is a patch of the record with only this part, so PUT means
+the same at every level. `now` is RFC 3339; messages follow the original's.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Literal
 from fuseml.domain import errors
 from fuseml.domain.registry import extension
 
-# The alphabet of Kubernetes' own generated names: no vowels, so no words; nothing that looks like something else.
+# The alphabet of Kubernetes' generated names: no vowels, so no words; no characters that are easily confused.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX = 8
 READ_ONLY = frozenset({"extension_id", "service_id", "status", "revision"})
-"""Fields that only the registry sets; what a request says in them is ignored."""
+"""Fields that the registry sets; their values in a request are ignored."""
 
 _NOUNS = {"services": "a service", "endpoints": "an endpoint", "credentials": "a set of credentials"}
 
 Path = Sequence[str]
 Node = extension.Extension | extension.Part
 NewId = Callable[[str], str]
-"""Makes an id that nothing else has, beginning with the given prefix (which may be empty)."""
+"""Generates a unique id with the given prefix, which may be empty."""
 
 
 def id_source(source: random.Random) -> NewId:
-    """Ids as the original generates them (infra/platform-facts.md 6.2): `<prefix>-` and eight characters.
+    """A generator of ids in the original's form (infra/platform-facts.md 6.2): `<prefix>-` and eight characters.
 
     Illegal characters of a prefix become `-`.
     """
@@ -43,16 +43,16 @@ def id_source(source: random.Random) -> NewId:
 
 
 def create(draft: extension.Extension, now: str, new_id: NewId) -> extension.Extension:
-    """The first revision of a record: ids generated where none are given, timestamps set. Raises ConflictError for repeated ids."""
+    """The first revision of a record, with generated ids where none are given. Raises ConflictError for repeated ids."""
     _refuse_repeated(draft)
     return _built(draft, (), now, new_id).model_copy(update={"revision": 1})
 
 
 def update(stored: extension.Extension, patch: extension.Extension, now: str, new_id: NewId) -> extension.Extension:
-    """Replace what the patch names and keep the rest; null or an empty list removes parts, named parts are updated alike or added.
+    """Replace the fields of the patch and keep the others; null or an empty list removes parts, listed parts are updated or added.
 
-    `configuration`, `projects` and `users` are replaced as a whole. A patch that changes nothing returns `stored` itself, with its
-    revision. Raises ConflictError for repeated ids, InvalidError for an attempt to rename or for too many parts.
+    `configuration`, `projects` and `users` are replaced as a whole. A patch without a change returns `stored` itself, at its revision.
+    Raises ConflictError for repeated ids, InvalidError for a rename or for too many parts.
     """
     _refuse_rename(stored, patch)
     _refuse_repeated(patch)
@@ -61,21 +61,21 @@ def update(stored: extension.Extension, patch: extension.Extension, now: str, ne
 
 
 def replace(stored: extension.Extension, desired: extension.Extension, now: str, new_id: NewId) -> extension.Extension:
-    """The stored record made equal to what is desired: parts that are not named are removed, fields that are not named are cleared.
+    """Make the stored record equal to `desired`: absent parts are removed, absent fields cleared.
 
-    Only `<hidden>` still means what is stored, and equal records still return `stored` itself. Raises as `update` and
+    `<hidden>` keeps the stored value. Equal records return `stored` itself, at its revision. Raises as `update` and
     `refuse_anonymous` do.
     """
     refuse_anonymous(desired)
-    kept = stored
-    for path in _unnamed(stored, desired, ()):
-        kept = remove(kept, path, now)
-    changed = update(kept, extension.Extension.model_validate(desired.model_dump()), now, new_id)
+    remaining = stored
+    for path in _absent(stored, desired, ()):
+        remaining = remove(remaining, path, now)
+    changed = update(remaining, extension.Extension.model_validate(desired.model_dump()), now, new_id)
     return stored if changed is stored else changed.model_copy(update={"revision": stored.revision + 1})
 
 
 def refuse_anonymous(desired: extension.Extension) -> None:
-    """Raises InvalidError for parts without an id: which stored ones they mean is not known, and each repetition would make others."""
+    """Raises InvalidError for parts without an id: they match no stored part, and each repetition would add new ones."""
     problems = list(_anonymous(desired, ""))
     if problems:
         raise errors.InvalidError(f"the record is not valid: {problems[0]}", problems)
@@ -84,26 +84,26 @@ def refuse_anonymous(desired: extension.Extension) -> None:
 def _anonymous(node: Node, prefix: str) -> Iterator[errors.Problem]:
     for name in node.parts:
         for index, part in enumerate(_parts(node, name)):
-            at = f"{prefix}{name}[{index}]"
+            path = f"{prefix}{name}[{index}]"
             if not part.address:
-                yield errors.Problem(f"{at}.{part.key}", "is required in a record that is the whole truth")
-            yield from _anonymous(part, f"{at}.")
+                yield errors.Problem(f"{path}.{part.key}", "is required in a record that replaces the stored one")
+            yield from _anonymous(part, f"{path}.")
 
 
-def _unnamed(stored: Node, desired: Node, above: tuple[str, ...]) -> Iterator[Path]:
-    """The paths of the parts that only `stored` has; not what stands under them."""
+def _absent(stored: Node, desired: Node, above: tuple[str, ...]) -> Iterator[Path]:
+    """The paths of the topmost parts that only `stored` has."""
     for name in stored.parts:
         named = {part.address: part for part in _parts(desired, name)}
         for part in _parts(stored, name):
             path = (*above, name, part.address)
             if part.address in named:
-                yield from _unnamed(part, named[part.address], path)
+                yield from _absent(part, named[part.address], path)
             else:
                 yield path
 
 
 def find(record: extension.Extension, path: Path) -> extension.Part:
-    """The part at `path`. Raises NotFoundError that says which part of the path is missing."""
+    """The part at `path`. Raises NotFoundError that names the missing part of the path."""
     *above, collection, address = path
     owner = _owner(record, above)
     for part in _parts(owner, collection):
@@ -116,7 +116,7 @@ def find(record: extension.Extension, path: Path) -> extension.Part:
 def add(
     record: extension.Extension, collection: Path, draft: extension.Part, now: str, new_id: NewId
 ) -> tuple[extension.Extension, extension.Part]:
-    """The record with one more part, and the part. `collection` is the path of the list: `("services", "s3", "endpoints")`.
+    """The record with the new part, and the part. `collection` is the path of the list: `("services", "s3", "endpoints")`.
 
     Raises ConflictError when the id or URL is taken, NotFoundError when the owner is missing, InvalidError for too many parts.
     """
@@ -131,7 +131,7 @@ def add(
 def change(
     record: extension.Extension, path: Path, patch: extension.Part, now: str, new_id: NewId
 ) -> tuple[extension.Extension, extension.Part]:
-    """The record with the part at `path` updated (see `update`), and the part. The patch may repeat the id or URL, not change it.
+    """The record with the part at `path` updated (see `update`), and the part. The patch may repeat the id or URL but not change it.
 
     Raises NotFoundError, InvalidError, ConflictError.
     """
@@ -148,7 +148,7 @@ def remove(record: extension.Extension, path: Path, now: str) -> extension.Exten
 
 
 def observe(record: extension.Extension, path: Path, *, healthy: bool, now: str, cause: str = "") -> extension.Extension:
-    """Note what a probe of an endpoint or of credentials found. No change of the record: revision and `updated` stay.
+    """Record the result of a probe of an endpoint or credentials. Revision and `updated` stay.
 
     Raises NotFoundError, InvalidError for a service, which has no health of its own.
     """
@@ -156,17 +156,17 @@ def observe(record: extension.Extension, path: Path, *, healthy: bool, now: str,
     if isinstance(part, extension.Service):
         raise errors.InvalidError("a service has no health of its own; its endpoints and credentials have")
     state: Literal["healthy", "unhealthy"] = "healthy" if healthy else "unhealthy"
-    known = part.status.health
-    since = known.since if known and known.state == state else now
+    previous = part.status.health
+    since = previous.since if previous and previous.state == state else now
     health = extension.Health(state=state, since=since, seen=now, cause="" if healthy else cause)
     return _with(record, path, part.model_copy(update={"status": part.status.model_copy(update={"health": health})}))
 
 
 def expect_revision(record: extension.Extension, revision: int) -> None:
-    """`If-Match`. Raises StaleError unless the record still has the revision that the caller has read."""
+    """The check behind `If-Match`: raises StaleError if the record is at another revision than the caller's."""
     if record.revision != revision:
-        was = f"it is at revision {record.revision}, not {revision}"
-        raise errors.StaleError(f"extension {record.id} has changed: {was}; get it again and repeat the change")
+        message = f"extension {record.id} is at revision {record.revision}, not {revision}; get it again and repeat the change"
+        raise errors.StaleError(message)
 
 
 def _owner(record: extension.Extension, above: Path) -> Node:
@@ -179,14 +179,14 @@ def _parts(owner: Node, collection: str) -> tuple[extension.Part, ...]:
 
 
 def _built(draft: extension.Record, owners: tuple[Node, ...], now: str, new_id: NewId) -> extension.Record:
-    """A new record or part from what a request says. `owners` are the extension and the service that it stands under."""
+    """A new record or part from a draft. `owners` are the extension and the service above it."""
     values: dict[str, object] = {name: owner.address for name, owner in zip(("extension_id", "service_id"), owners, strict=False)}
     if not draft.address:
         values[draft.key] = new_id(_prefix(draft, owners))
     values["status"] = type(draft.status).model_validate({draft.status.begin: now, "updated": now})
-    known = extension.replaced(draft, values)
-    parts = {name: _merged_parts(name, (), _parts(draft, name), (*owners, known), now, new_id) for name in draft.parts}
-    return extension.replaced(known, parts)
+    record = extension.replaced(draft, values)
+    parts = {name: _merged_parts(name, (), _parts(draft, name), (*owners, record), now, new_id) for name in draft.parts}
+    return extension.replaced(record, parts)
 
 
 def _prefix(draft: Node, owners: tuple[Node, ...]) -> str:
@@ -207,8 +207,8 @@ def _merged(stored: extension.Record, patch: extension.Record, owners: tuple[Nod
         if name in stored.parts and value:
             value = _merged_parts(name, _parts(stored, name), value, (*owners, stored), now, new_id)
         elif name == "configuration" and isinstance(stored, extension.Credentials):
-            kept = stored.configuration
-            value = {key: kept.get(key, text) if text == extension.HIDDEN else text for key, text in value.items()}
+            current = stored.configuration
+            value = {key: current.get(key, text) if text == extension.HIDDEN else text for key, text in value.items()}
         if value != getattr(stored, name):
             values[name] = value
     return extension.replaced(stored, {**values, "status": stored.status.model_copy(update={"updated": now})}) if values else stored
@@ -230,13 +230,13 @@ def _merged_parts(
             raise errors.ConflictError(_exists(name, part.address, *(owner.address for owner in owners)))
         parts[part.address] = part
     if len(parts) > extension.LIMITS[name]:
-        problem = errors.Problem(name, f"there would be {len(parts)}; {extension.LIMITS[name]} are the limit")
+        problem = errors.Problem(name, f"there would be {len(parts)} {name}; the limit is {extension.LIMITS[name]}")
         raise errors.InvalidError(str(problem), [problem])
     return tuple(parts.values())
 
 
 def _with(record: extension.Record, path: Path, part: extension.Part | None, now: str | None = None) -> extension.Record:
-    """The record with `part`, or nothing, at `path`; with `now`, what it stands under counts as changed."""
+    """The record with `part`, or none, at `path`; with `now`, its owners count as changed."""
     name, address, *rest = path
     kept: list[extension.Part] = []
     for current in _parts(record, name):
@@ -251,7 +251,7 @@ def _with(record: extension.Record, path: Path, part: extension.Part | None, now
 
 
 def _naming(collection: Path, part: extension.Part) -> extension.Extension:
-    """A patch of the whole record that names this one part only."""
+    """A patch of the record with only this part."""
     patch: dict[str, object] = {collection[-1]: [part]}
     if len(collection) > 1:
         patch = {"services": [extension.Service.model_validate({"id": collection[1], **patch})]}
@@ -260,7 +260,7 @@ def _naming(collection: Path, part: extension.Part) -> extension.Extension:
 
 def _refuse_rename(stored: Node, patch: Node) -> None:
     if patch.address and patch.address != stored.address:
-        message = f"{stored.address!r} cannot be renamed to {patch.address!r}; register it anew and delete the old one"
+        message = f"{stored.address!r} cannot be renamed to {patch.address!r}; register a new one and delete the old one"
         raise errors.InvalidError(message, [errors.Problem(patch.key, message)])
 
 
@@ -274,11 +274,11 @@ def _repeated(node: Node, ids: tuple[str, ...], prefix: str) -> Iterator[errors.
     for name in node.parts:
         seen = {""}
         for index, part in enumerate(_parts(node, name)):
-            at = f"{prefix}{name}[{index}]"
+            path = f"{prefix}{name}[{index}]"
             if part.address in seen - {""}:
-                yield errors.Problem(f"{at}.{part.key}", _exists(name, part.address, *ids))
+                yield errors.Problem(f"{path}.{part.key}", _exists(name, part.address, *ids))
             seen.add(part.address)
-            yield from _repeated(part, (*ids, part.address), f"{at}.")
+            yield from _repeated(part, (*ids, part.address), f"{path}.")
 
 
 def _exists(collection: str, address: str, *owners: str) -> str:

@@ -1,6 +1,6 @@
-"""The choice of a service for each selector, and its explanation.
+"""Resolution: the choice of a service for each selector, with its explanation.
 
-Pure: the same records, selectors and context give the same answer, in any order of the records. The rules are in
+Pure: the same records, selectors and context give the same result, in any order of the records. The rules are in
 `domain.registry.matching`.
 """
 
@@ -15,61 +15,72 @@ from fuseml.domain.registry import extension, matching
 from fuseml.domain.registry.selector import Binding, Candidate, Context, Explanation, Resolution, Selector, Verdict
 
 MAX_EXPLAINED = 200
-"""Candidates that one explanation lists at most; the rest are counted."""
+"""Largest number of candidates in one explanation; the rest are counted."""
 
 MAX_TIES = 10
-"""Services that `ambiguous_with` lists at most."""
+"""Largest number of services in `Binding.ambiguous_with`."""
+
+NO_CANDIDATE = "the registry has no candidate for it"
+"""The reason for an unresolved selector without any rejected candidate."""
 
 
 def resolve(
     selectors: Sequence[Selector], extensions: Iterable[extension.Extension], context: Context, *, home: str = "", explain: bool = False
 ) -> Resolution:
-    """A binding for every selector. Raises UnresolvedError, with explanations in its details, when one finds nothing."""
-    found = attempt(selectors, extensions, context, home=home, explain=explain)
-    require_all(found)
-    return found
+    """A binding for every selector. `home` is the control plane's own zone.
+
+    Raises UnresolvedError, with explanations in its details, for selectors without a match.
+    """
+    resolution = attempt(selectors, extensions, context, home=home, explain=explain)
+    require_all(resolution)
+    return resolution
 
 
 def attempt(
     selectors: Sequence[Selector], extensions: Iterable[extension.Extension], context: Context, *, home: str = "", explain: bool = False
 ) -> Resolution:
-    """As `resolve`, but what finds nothing is told in `unresolved` and explained."""
+    """As `resolve`, but lists selectors without a match in `unresolved`, with explanations."""
     records = list(extensions)
-    choices = [choose(wanted, records, context, home=home) for wanted in selectors]
+    choices = [choose(selector, records, context, home=home) for selector in selectors]
     return conclude(choices, [choice.explanation() if explain or choice.binding is None else None for choice in choices])
 
 
-def require_all(found: Resolution) -> None:
-    """Raises UnresolvedError, with what was looked for and what came nearest, when a selector found nothing."""
-    if not found.unresolved:
+def require_all(resolution: Resolution) -> None:
+    """Raises UnresolvedError that names each unresolved selector with the nearest candidate."""
+    if not resolution.unresolved:
         return
-    missed = [explanation for explanation in found.explanations if not any(item.verdict == "chosen" for item in explanation.candidates)]
-    parts: list[str] = []
-    for name, explanation in zip(found.unresolved, missed, strict=True):
-        near = nearest(explanation.candidates)
-        parts.append(f"{name!r} found nothing" + (f" ({near})" if near else ": no extension is registered that could be meant"))
-    details = {"unresolved": found.unresolved, "explanations": [item.model_dump(mode="json") for item in found.explanations]}
-    raise errors.UnresolvedError(f"selector {'; selector '.join(parts)}", details=details)
+    missed = [
+        explanation for explanation in resolution.explanations if not any(item.verdict == "chosen" for item in explanation.candidates)
+    ]
+    parts = [
+        f"selector {name!r} matches nothing ({nearest(explanation.candidates)})"
+        for name, explanation in zip(resolution.unresolved, missed, strict=True)
+    ]
+    details = {
+        "unresolved": resolution.unresolved,
+        "explanations": [explanation.model_dump(mode="json") for explanation in resolution.explanations],
+    }
+    raise errors.UnresolvedError("; ".join(parts), details=details)
 
 
 def conclude(choices: Sequence[Choice], explanations: Sequence[Explanation | None]) -> Resolution:
-    """The answer that choices come to, each with its explanation where there shall be one."""
+    """The resolution of all selectors from the choice and the explanation, if any, of each."""
     return Resolution(
         [choice.binding for choice in choices if choice.binding is not None],
         [explanation for explanation in explanations if explanation is not None],
-        [choice.rules.wanted.name for choice in choices if choice.binding is None],
+        [choice.rules.selector.name for choice in choices if choice.binding is None],
     )
 
 
-def choose(wanted: Selector, records: Sequence[extension.Extension], context: Context, *, home: str = "") -> Choice:
-    """What one selector comes to among these records. `home` is the control plane's own zone."""
-    rules = matching.Rules(wanted, context, home)
-    return Choice(rules, records, rules.ranked(records, lambda *_: None))
+def choose(selector: Selector, records: Sequence[extension.Extension], context: Context, *, home: str = "") -> Choice:
+    """The choice of one selector among these records. `home` is the control plane's own zone."""
+    rules = matching.Rules(selector, context, home)
+    return Choice(rules, records, rules.matches(records, lambda *_: None))
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Where a reader of services stopped who takes them in order: nothing behind it is better, or comes earlier among equals."""
+    """Position of a reader that reads services in order: services behind it have no better rank, nor an earlier tie-break in this rank."""
 
     rank: matching.Rank
     tie_break: matching.TieBreak
@@ -77,30 +88,30 @@ class Edge:
 
 @dataclass(frozen=True)
 class Choice:
-    """What one selector comes to among some records: every match, the best first."""
+    """The matches of one selector among some records, the best first."""
 
     rules: matching.Rules
     records: Sequence[extension.Extension]
-    ranked: Sequence[matching.Match]
+    matches: Sequence[matching.Match]
 
     @functools.cached_property
     def ties(self) -> list[str]:
-        """Other services that are as good as the first: only the id decided. Endpoints of one service are equivalent, no ties."""
-        same = [match for match in self.ranked if match.rank == self.ranked[0].rank]
-        names = dict.fromkeys("/".join(match.tie_break[:2]) for match in same)
+        """Other services of the best rank, separated by id only. Endpoints of one service are equivalent and no ties."""
+        equals = [match for match in self.matches if match.rank == self.matches[0].rank]
+        names = dict.fromkeys("/".join(match.tie_break[:2]) for match in equals)
         return list(names)[1 : MAX_TIES + 1]
 
     @functools.cached_property
     def binding(self) -> Binding | None:
-        """What the selector is bound to; None when there is nothing, or nothing unambiguous where that is asked for."""
-        if not self.ranked or (self.ties and self.rules.wanted.ambiguity == "error"):
+        """The binding to the best match; None without a match, and for ties if the selector refuses ambiguity."""
+        if not self.matches or (self.ties and self.rules.selector.ambiguity == "error"):
             return None
-        record, service, endpoint, credentials = self.ranked[0].candidate
+        record, service, endpoint, credentials = self.matches[0].candidate
         assert service is not None and endpoint is not None
         secrets = credentials.configuration if credentials else {}
         merged = {**record.configuration, **service.configuration, **endpoint.configuration}
         return Binding(
-            name=self.rules.wanted.name,
+            name=self.rules.selector.name,
             extension_id=record.id,
             service_id=service.id,
             service_resource=service.resource,
@@ -119,66 +130,66 @@ class Choice:
         )
 
     def is_final(self, edge: Edge) -> bool:
-        """Whether no record behind the edge could change the binding."""
-        if not self.ranked or self.ranked[0].rank > edge.rank:
+        """Whether services behind the edge cannot change the binding."""
+        if not self.matches or self.matches[0].rank > edge.rank:
             return False
-        if self.ranked[0].rank < edge.rank:
+        if self.matches[0].rank < edge.rank:
             return True
-        # Services as good as these may follow, but not before these: that is enough once no more of them would be listed.
-        equals = {match.tie_break[:2] for match in self.ranked if match.rank == edge.rank and match.tie_break[:2] <= edge.tie_break[:2]}
+        # Ties may follow behind the edge, but none before these: further ones are not listed once the list is full.
+        equals = {match.tie_break[:2] for match in self.matches if match.rank == edge.rank and match.tie_break[:2] <= edge.tie_break[:2]}
         return len(equals) > MAX_TIES
 
     def explanation(self, unseen: int = 0) -> Explanation:
-        """Every candidate and what became of it. `unseen` are candidates that are not among the records."""
+        """Every candidate with its verdict. `unseen` counts candidates that are not among the records."""
         rejected: list[tuple[matching.Candidate, matching.Rejection]] = []
-        self.rules.ranked(self.records, lambda place, why: rejected.append((place, why)))
+        self.rules.matches(self.records, lambda candidate, reason: rejected.append((candidate, reason)))
         rejected.sort(key=lambda item: (-item[0].depth, item[0].record.id))
-        told = [_candidate(match.candidate, *self._verdict(position)) for position, match in enumerate(self.ranked[:MAX_EXPLAINED])]
-        told += [_candidate(place, "rejected", why) for place, why in rejected[: MAX_EXPLAINED - len(told)]]
-        omitted = len(self.ranked) + len(rejected) - len(told) + unseen
-        return Explanation(selector=self.rules.wanted.name, candidates=told, omitted=omitted)
+        listed = [_candidate(match.candidate, *self._verdict(position)) for position, match in enumerate(self.matches[:MAX_EXPLAINED])]
+        listed += [_candidate(candidate, "rejected", reason) for candidate, reason in rejected[: MAX_EXPLAINED - len(listed)]]
+        omitted = len(self.matches) + len(rejected) - len(listed) + unseen
+        return Explanation(selector=self.rules.selector.name, candidates=listed, omitted=omitted)
 
     def _verdict(self, position: int) -> tuple[Verdict, matching.Rejection]:
-        """Why a match stands where it stands."""
-        match, first = self.ranked[position], self.ranked[0]
-        chosen: Verdict = "chosen" if position == 0 and self.binding is not None else "eligible"
-        rule, sentence = self._standing(match, first)
-        sick = [part.status.health for part in (match.candidate.endpoint, match.candidate.credentials) if part]
-        notes = [matching.unhealthy(health) for health in sick if health is not None and health.state == "unhealthy"]
-        return chosen, matching.Rejection(rule, "; ".join((sentence, *(f"it is {note}" for note in notes))))
+        """The verdict for a match, with the rule that decided its position."""
+        match, first = self.matches[position], self.matches[0]
+        verdict: Verdict = "chosen" if position == 0 and self.binding is not None else "eligible"
+        rule, sentence = self._reason(match, first)
+        healths = [part.status.health for part in (match.candidate.endpoint, match.candidate.credentials) if part]
+        warnings = [f"it is {matching.unhealthy(health)}" for health in healths if health is not None and health.state == "unhealthy"]
+        return verdict, matching.Rejection(rule, "; ".join((sentence, *warnings)))
 
-    def _standing(self, match: matching.Match, first: matching.Match) -> tuple[str, str]:
+    def _reason(self, match: matching.Match, first: matching.Match) -> tuple[str, str]:
         if match is first:
             if self.binding is None:
-                return "ambiguity", f"it is as good as {', '.join(self.ties)}, and the selector refuses to choose by id"
-            if len(self.ranked) == 1:
-                return "only", "it is the only one that fits"
-            return "first", "it is the best that fits" + (f", by its id alone before {self.ties[0]}" if self.ties else "")
+                return "ambiguity", f"it ties with {', '.join(self.ties)}, and the selector refuses a choice by id"
+            if len(self.matches) == 1:
+                return "only", "it is the only match"
+            return "first", "it is the best match" + (f"; only the id puts it before {self.ties[0]}" if self.ties else "")
         name = "/".join(first.tie_break[:2])
-        for (rule, words), theirs, ours in zip(_MERITS, first.rank, match.rank, strict=True):
-            if theirs != ours:
-                return rule, f"it fits, but {name} {words}"
+        for (rule, advantage), best, own in zip(_ADVANTAGES, first.rank, match.rank, strict=True):
+            if best != own:
+                return rule, f"it matches, but {name} {advantage}"
         if match.tie_break[:2] == first.tie_break[:2]:
-            return "url", "it fits as well, and is another endpoint of the same service"
-        return "id", f"it fits as well as {name}, which comes first by its id"
+            return "url", "it matches equally well, as another endpoint of the same service"
+        return "id", f"it matches equally well, but {name} comes first by id"
 
 
-_MERITS = (("zone", "is in the consumer's own zone"), ("endpoint", "is internal"), ("version", "has the higher version"))
+_ADVANTAGES = (("zone", "is in the consumer's own zone"), ("endpoint", "is internal"), ("version", "has the higher version"))
 
 
-def _candidate(place: matching.Candidate, verdict: Verdict, why: matching.Rejection) -> Candidate:
+def _candidate(candidate: matching.Candidate, verdict: Verdict, reason: matching.Rejection) -> Candidate:
     return Candidate(
-        extension_id=place.record.id,
-        service_id=place.service.id if place.service else "",
-        url=place.endpoint.url if place.endpoint else "",
-        credentials_id=place.credentials.id if place.credentials else "",
+        extension_id=candidate.record.id,
+        service_id=candidate.service.id if candidate.service else "",
+        url=candidate.endpoint.url if candidate.endpoint else "",
+        credentials_id=candidate.credentials.id if candidate.credentials else "",
         verdict=verdict,
-        rule=why.rule,
-        sentence=why.sentence,
+        rule=reason.rule,
+        sentence=reason.sentence,
     )
 
 
-# The order in which the rules of a record and its services are asked; one that fails late came further.
+# The rules of a record and its services in the order of their application (`domain.registry.matching`).
 _RULES = (
     *("extension_id", "product", "zone", "version", "service"),
     *("service_id", "service_resource", "service_category", "auth_required", "endpoint"),
@@ -186,10 +197,10 @@ _RULES = (
 
 
 def nearest(candidates: Sequence[Candidate]) -> str:
-    """The candidate that came furthest before it was rejected, and why it was; empty when there was none."""
-    # That one account does not fit rejects nothing; that none does is said of the service.
-    judged = [candidate for candidate in candidates if candidate.url or not candidate.credentials_id]
-    found = max(judged, key=lambda candidate: len(_RULES) if candidate.url else _RULES.index(candidate.rule), default=None)
-    if found is None:
-        return ""
-    return f"{'/'.join(filter(None, (found.extension_id, found.service_id, found.url)))}: {found.sentence}"
+    """The candidate that satisfied the most rules, with the reason for its rejection; `NO_CANDIDATE` when there is none."""
+    # Rejected credentials reject no service: the rejection of the service itself reports that none are left.
+    services = [candidate for candidate in candidates if candidate.url or not candidate.credentials_id]
+    best = max(services, key=lambda candidate: len(_RULES) if candidate.url else _RULES.index(candidate.rule), default=None)
+    if best is None:
+        return NO_CANDIDATE
+    return f"{'/'.join(filter(None, (best.extension_id, best.service_id, best.url)))}: {best.sentence}"

@@ -25,9 +25,9 @@ def _version(text: str) -> str:
 
 
 class Selector(document.Model):
-    """What a step asks for; an empty field asks for nothing.
+    """Criteria for a service; an empty field matches everything.
 
-    `ambiguity: error` refuses a choice that only the id would decide; `healthy` leaves out what was found unhealthy.
+    `ambiguity: error` refuses a choice by id; `healthy` rejects endpoints and credentials of unhealthy status.
     """
 
     name: _Name = ""
@@ -43,7 +43,7 @@ class Selector(document.Model):
 
 
 class Context(document.Model):
-    """On whose behalf, and from where, a selector is resolved. `zone` is where the consumer runs."""
+    """The consumer that selectors are resolved for: its project, its user, and the zone that it runs in."""
 
     project: document.Text = ""
     user: document.Text = ""
@@ -51,9 +51,9 @@ class Context(document.Model):
 
 
 class Binding(document.Model):
-    """What a selector resolved to. `secret_keys` are the keys of the credentials; `configuration` holds the other keys with their values.
+    """The service that a selector resolved to. `secret_keys` are the keys of the credentials; `configuration` holds the other keys and values.
 
-    `ambiguous_with` lists the services (`extension/service`) that only the id put behind this one, the first `resolution.MAX_TIES` of them.
+    `ambiguous_with` lists the first `resolution.MAX_TIES` services (`extension/service`) that only their id puts behind this one.
     """
 
     name: str
@@ -74,12 +74,12 @@ class Binding(document.Model):
     ambiguous_with: list[str] = []
 
     def environment(self) -> dict[str, str]:
-        """What the step's environment gets from it, secrets as `<hidden>`."""
+        """The variables that the binding adds to the step's environment, secrets as `<hidden>`."""
         return {**self.configuration, **dict.fromkeys(self.secret_keys, extension.HIDDEN)}
 
 
 class Candidate(document.Model):
-    """An extension, or a service, endpoint or set of credentials of it, and why it was kept or dropped."""
+    """An extension, or one of its services, endpoints or credentials, with the verdict and the rule behind it."""
 
     extension_id: str
     service_id: str = ""
@@ -91,9 +91,9 @@ class Candidate(document.Model):
 
 
 class Explanation(document.Model):
-    """The candidates of one selector: the chosen one, the eligible ones in order, the rejected ones, those that came furthest first.
+    """The candidates of one selector: the chosen one, the eligible ones in order, then the rejected ones, endpoints and credentials first.
 
-    `omitted` counts those beyond the limit.
+    `omitted` counts the candidates beyond the limit.
     """
 
     selector: str
@@ -103,7 +103,7 @@ class Explanation(document.Model):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Bindings in the order of their selectors, without those of `unresolved`; explanations where they were asked for or are needed."""
+    """The bindings, in the order of the selectors; the names of selectors without one; explanations, of these or, on request, of all."""
 
     bindings: list[Binding]
     explanations: list[Explanation]

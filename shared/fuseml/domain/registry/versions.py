@@ -1,7 +1,7 @@
-"""Versions and their order, as the semantic versioning specification says (point 11); any other text is a version without an order of its own.
+"""Versions and their order, by the semantic versioning specification (point 11).
 
-A version's key is a tuple; so is a cut, a point between versions: `(1, 3)` lies below 1.3.0 and below all of its pre-releases, because
-a shorter tuple comes before everything that it begins. Both have a form as bytes, newest first, for databases (`place`, `edge`).
+The key of a version is a tuple. So is a cut, a point between versions: `(1, 3)` lies below 1.3.0 and all of its pre-releases, because a
+tuple sorts before its extensions. Databases sort by byte forms of both, newest first: `sort_key` of a version, `sort_bound` of a cut.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_LENGTH = 256
-"""Longest version or constraint that is read at all, in characters."""
+"""Longest accepted version or constraint, in characters."""
 
-# Mixed tuples: numbers, then the pre-release as (is a release, identifiers).
+# A mixed tuple: numbers, then the pre-release as (is a release, identifiers).
 Cut = tuple[Any, ...]
 
 BOTTOM: Cut = ()
@@ -28,7 +28,7 @@ _NEWEST_FIRST = bytes(range(255, -1, -1))
 
 @dataclass(frozen=True, slots=True, order=True)
 class Version:
-    """A semantic version; the `v` and the build do not count, missing parts are 0."""
+    """A semantic version. A leading `v` and build metadata are ignored, missing parts are 0."""
 
     key: Cut
     text: str = field(compare=False)
@@ -48,16 +48,16 @@ class Version:
 
 @functools.lru_cache(maxsize=8192)
 def parse(text: str) -> Version | None:
-    """The version that `text` spells, or None when it is not a semantic version."""
+    """The semantic version in `text`, or None."""
     match = _VERSION.fullmatch(text) if len(text) <= MAX_LENGTH else None
-    found = prerelease(match[4]) if match else None
-    if match is None or found is None:
+    suffix = prerelease(match[4]) if match else None
+    if match is None or suffix is None:
         return None
-    return Version((*(int(part or 0) for part in match.groups()[:3]), *found), text)
+    return Version((*(int(part or 0) for part in match.groups()[:3]), *suffix), text)
 
 
 def prerelease(text: str | None) -> Cut | None:
-    """The part of a key behind the numbers. None if a numeric identifier has a leading zero (specification, point 9)."""
+    """The pre-release part of a key. None if a numeric identifier has a leading zero (specification, point 9)."""
     if text is None:
         return True, ()
     identifiers = text.split(".")
@@ -67,20 +67,20 @@ def prerelease(text: str | None) -> Cut | None:
 
 
 @functools.lru_cache(maxsize=8192)
-def place(text: str) -> bytes:
-    """Where a version stands among all, newest first: bytes that a database can sort by. Versions that are equal share a place.
+def sort_key(text: str) -> bytes:
+    """The bytes that databases sort versions by, newest first. Equal versions have equal keys.
 
-    Behind the semantic versions stand the other spellings, the greater text first (dates sort right), and last what has no version.
+    Semantic versions come first, then other spellings in descending order of their text (newest date first), then the empty version.
     """
     version = parse(text)
-    # The last byte keeps any place from being the beginning of another: so the order turns round with the bytes.
+    # The last byte makes no key a prefix of another, so that inverted bytes invert the order.
     key = b"\2" + _bytes(version.key) + b"\1" if version else b"\1" + text.encode() + b"\0"
     return key.translate(_NEWEST_FIRST)
 
 
-def edge(cut: Cut) -> bytes:
-    """What comes before the place of every version below the cut, and after the places of all others."""
-    # No place goes on with this byte: see `_bytes`.
+def sort_bound(cut: Cut) -> bytes:
+    """The bytes between the sort keys of the versions above the cut, which are smaller, and of those below it, which are greater."""
+    # No part of a key begins with the inverse of this byte (`_bytes`).
     return (b"\2" + _bytes(cut)).translate(_NEWEST_FIRST) + b"\xff"
 
 

@@ -55,7 +55,7 @@ class RegistrySnapshot:
             found = self._resolve(wanted, project, user)
             if not found.bindings:
                 near = resolution.nearest(found.explanations[0].candidates)
-                reasons[wanted.name] = near or "no extension is registered that could be meant"
+                reasons[wanted.name] = near or "the registry has no candidate for it"
                 continue
             binding = found.bindings[0]
             missing = [key for name, key in read if name == wanted.name and key not in binding.environment()]

@@ -27,7 +27,7 @@ def assess(session: sqlmodel.Session, before: extension.Extension | None, after:
     assigned = workflows.assignments(session)
     for row in workflows.current(session, _EVERYTHING).rows:
         document = Workflow.model_validate(row.document)
-        concerned = impact.concerned(document, before, after)
+        concerned = impact.candidate_steps(document, before, after)
         wanted |= dict.fromkeys(requirement for step in concerned for requirement in step.extensions)
         uses += _uses(session, row, document, [item for item in assigned if item.workflow == row.workflow], known=bool(concerned))
     changed = {record.id for record in (before, after) if record}

@@ -138,7 +138,7 @@ def test_patterns_without_an_effect_are_linted() -> None:
     mismatched = lint.lint_text(document("w", "model://*", takes="dataset"))
     assert any("no input has the type 'model'" in finding.message for finding in mismatched)
     without_code = lint.lint_text(document("w", "model://*", takes="codeset"))
-    assert any("a model gives no codeset to the workflow's inputs" in finding.message for finding in without_code)
+    assert any("a model provides no codeset for the workflow's inputs" in finding.message for finding in without_code)
     for sound in (document("w", "model://*"), document("w", "code://*", takes="codeset")):
         assert [finding for finding in lint.lint_text(sound) if finding.path.startswith("on")] == []
 

@@ -270,7 +270,7 @@ def test_a_dry_run_reports_errors_and_warnings_and_stores_nothing(system: System
 
 def test_a_workflow_cannot_have_the_name_of_an_address_of_the_api(system: System) -> None:
     for name in ("schema", "runs", "assignments"):
-        assert "is an address of the API" in refused(
+        assert "is reserved for the API" in refused(
             system.workflows.post("/workflows", data=DOCUMENT.replace("name: train", f"name: {name}")), 400
         )
     assert system.workflows.get("/workflows/schema").json["title"] == "FuseML workflow"

@@ -224,7 +224,7 @@ def test_a_deleted_workflow_assignment_or_codeset_starts_no_run(installation: In
 def test_an_input_without_a_value_is_a_finding_and_the_cause_of_its_runs(installation: Installation) -> None:
     text = document(on_code=False).replace("inputs: []\non", "inputs: [{name: stage}]\non")
     answer = installation.functions["workflows"].test_client().post("/workflows?dry_run=true", data=text)
-    assert any("a schedule gives it no value" in finding["message"] for finding in answer.json["findings"])
+    assert any("a schedule provides no value" in finding["message"] for finding in answer.json["findings"])
     installation.create(text)
     installation.tick("08:59")
     installation.tick("09:00")

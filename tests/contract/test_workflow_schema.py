@@ -1,4 +1,4 @@
-"""The JSON Schema that editors get is the one that the code makes."""
+"""The shipped JSON Schema for editors equals the generated one."""
 
 from __future__ import annotations
 

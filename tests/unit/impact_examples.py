@@ -1,4 +1,4 @@
-"""Records of an object store, changes of them, and workflows that ask for one."""
+"""Records of an object store, changes of them, and workflows that select one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The extension records of the original's specification of the registry, as they are written there: the overview and examples 1 to 6."""
+"""The extension records of the original's specification of the registry, unchanged: the overview and examples 1 to 6."""
 
 from __future__ import annotations
 
@@ -250,5 +250,5 @@ TEXTS = {
 
 
 def load(text: str) -> extension.Extension:
-    """The record that a text holds."""
+    """The record in a document."""
     return document.load(extension.Extension, text)

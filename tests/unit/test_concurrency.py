@@ -1,4 +1,4 @@
-"""Which concurrency group a run belongs to, and what a group's name may hold."""
+"""Concurrency groups of runs, and the names of groups."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def group(text: str, *, name: str = "deploy", project: str = "p", codeset: str |
     return concurrency.group_of(loaded, project=project, codeset=codeset, commit="c0ffee", inputs=inputs)
 
 
-def test_without_concurrency_a_run_belongs_to_no_group() -> None:
+def test_without_concurrency_a_run_has_no_group() -> None:
     plain = workflows.Workflow(name="w", steps=[])
     assert concurrency.group_of(plain, project="p", codeset="c", commit="1", inputs={}) is None
 
@@ -50,17 +50,17 @@ def test_without_concurrency_a_run_belongs_to_no_group() -> None:
         ("{{ 'a b' }}", "p/a b"),
     ],
 )
-def test_a_group_is_named_by_text_and_inputs(text: str, name: str) -> None:
+def test_the_name_of_a_group_holds_text_and_inputs(text: str, name: str) -> None:
     assert group(text) == name
 
 
-def test_given_inputs_count_before_defaults() -> None:
+def test_inputs_override_defaults() -> None:
     assert group("{{ inputs.stage }}", stage="live") == "p/live"
     assert group("", codeset=None) == "deploy@p/"
 
 
 @given(NAMES, NAMES, NAMES, NAMES)
-def test_a_named_group_is_never_that_of_a_workflow_on_a_codeset(workflow_name: str, project: str, codeset: str, other: str) -> None:
+def test_named_and_unnamed_groups_never_collide(workflow_name: str, project: str, codeset: str, other: str) -> None:
     names = [group("", name=f"w{workflow_name}", project=project, codeset=codeset), group("x", name="w", project=other)]
     assert names[0] != names[1]
     assert names[1] == group("x", name="another", project=other), "shared by the workflows of a project"
@@ -68,19 +68,19 @@ def test_a_named_group_is_never_that_of_a_workflow_on_a_codeset(workflow_name: s
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("my group", "'my group' is not a valid name"),
         ("{{ inputs.stgae }}", "there is no input 'stgae' (did you mean 'inputs.stage'?)"),
         ("{{ inputs.code }}", "the input 'code' is a codeset, not a value"),
-        ("{{ steps.step.outputs.done }}", "is not known when a run is created; a group may refer to inputs only"),
-        ("{{ extension.store.url }}", "is not known when a run is created"),
+        ("{{ steps.step.outputs.done }}", "has no value when a run is created; a group may refer to inputs only"),
+        ("{{ extension.store.url }}", "has no value when a run is created"),
         ("{{ inputs.stage", "is never closed by '}}'"),
     ],
 )
-def test_a_group_that_cannot_be_named_is_refused(text: str, told: str) -> None:
-    with pytest.raises(errors.InvalidError) as refused:
+def test_an_invalid_group_is_refused(text: str, message: str) -> None:
+    with pytest.raises(errors.InvalidError) as caught:
         loading.load(document(text))
-    [problem] = refused.value.problems
-    assert told in str(problem)
+    [problem] = caught.value.problems
+    assert message in str(problem)
     assert (problem.path, problem.line) == ("concurrency.group", 7)

@@ -1,4 +1,4 @@
-"""Version constraints: Masterminds' own tables, the algebra of the operators, and the order that databases sort by."""
+"""Version constraints: the tables of Masterminds, the algebra of the operators, and the sort keys of databases."""
 
 from __future__ import annotations
 
@@ -64,25 +64,25 @@ terms = st.one_of(
     st.builds("{} - {}".format, partials, partials),
     st.sampled_from(["*", "x", "", "~*"]),
 )
-# Two of them joined are still short enough to be read.
+# Two joined constraints are within the length limit.
 HALF = versions.MAX_LENGTH // 2 - len(" || ")
 groups = st.lists(terms.filter(bool), min_size=1, max_size=3).map(", ".join).filter(lambda text: len(text) <= HALF)
 constraints = st.lists(groups, min_size=1, max_size=3).map(" || ".join).filter(lambda text: len(text) <= HALF)
 
 
-def check(wanted: str, version: str) -> bool:
+def check(text: str, version: str) -> bool:
     parsed = versions.parse(version)
     assert parsed is not None
-    return constraint.parse(wanted).check(parsed)
+    return constraint.parse(text).check(parsed)
 
 
-@pytest.mark.parametrize(("wanted", "version", "fits"), ROWS, ids=[f"{wanted} {version}" for wanted, version, _ in ROWS])
-def test_it_agrees_with_the_library_of_the_original(wanted: str, version: str, fits: str) -> None:
-    assert check(wanted, version) == (fits == "true")
+@pytest.mark.parametrize(("text", "version", "satisfied"), ROWS, ids=[f"{text} {version}" for text, version, _ in ROWS])
+def test_constraints_agree_with_the_library_of_the_original(text: str, version: str, satisfied: str) -> None:
+    assert check(text, version) == (satisfied == "true")
 
 
 @pytest.mark.parametrize(
-    ("wanted", "inside", "outside"),
+    ("text", "inside", "outside"),
     [
         ("~1.10.0", "1.10.0 1.10.9", "1.9.9 1.11.0 2.10.0"),
         ("^0.2.3", "0.2.3 0.2.99", "0.2.2 0.3.0 1.2.3"),
@@ -98,26 +98,26 @@ def test_it_agrees_with_the_library_of_the_original(wanted: str, version: str, f
         ("12.3.4.1234", "12.3.4.1234", "12.3.4"),
     ],
 )
-def test_the_examples_of_the_specification(wanted: str, inside: str, outside: str) -> None:
-    assert [version for version in inside.split() if not constraint.satisfies(version, wanted)] == []
-    assert [version for version in outside.split() if constraint.satisfies(version, wanted)] == []
+def test_the_examples_of_the_specification(text: str, inside: str, outside: str) -> None:
+    assert [version for version in inside.split() if not constraint.satisfies(version, text)] == []
+    assert [version for version in outside.split() if constraint.satisfies(version, text)] == []
 
 
 # The algebra
 
 
 @given(numbers, _suffix, versions_)
-def test_a_tilde_is_its_comparators(core: tuple[int, int, int], suffix: str, version: str) -> None:
+def test_a_tilde_equals_its_comparators(core: tuple[int, int, int], suffix: str, version: str) -> None:
     major, minor, patch = core
     if core == (0, 0, 0):
-        return  # Masterminds: ~0.0.0 admits everything
+        return  # Masterminds: ~0.0.0 admits every version
     floor = f"{major}.{minor}.{patch}{suffix}"
-    # `-0` is the lowest pre-release: nothing of 1.11 gets in, not even its pre-releases.
+    # `-0` is the lowest pre-release: it excludes the pre-releases of the next version, too.
     assert check(f"~{floor}", version) == check(f">={floor}, <{major}.{minor + 1}.0{'-0' if suffix else ''}", version)
 
 
 @given(numbers, _suffix, versions_)
-def test_a_caret_keeps_the_first_number_that_is_not_zero(core: tuple[int, int, int], suffix: str, version: str) -> None:
+def test_a_caret_fixes_the_first_nonzero_number(core: tuple[int, int, int], suffix: str, version: str) -> None:
     major, minor, patch = core
     ceiling = f"{major + 1}.0.0" if major else f"0.{minor + 1}.0" if minor else f"0.0.{patch + 1}"
     floor = f"{major}.{minor}.{patch}{suffix}"
@@ -125,7 +125,7 @@ def test_a_caret_keeps_the_first_number_that_is_not_zero(core: tuple[int, int, i
 
 
 @given(_number, _number, st.sampled_from("xX*"), versions_)
-def test_wildcards_tildes_and_partial_versions_are_the_same_range(major: int, minor: int, wildcard: str, version: str) -> None:
+def test_wildcards_tildes_and_partial_versions_are_equivalent(major: int, minor: int, wildcard: str, version: str) -> None:
     patches = check(f">={major}.{minor}.0, <{major}.{minor + 1}.0", version)
     for spelling in (
         f"{major}.{minor}.{wildcard}",
@@ -141,18 +141,18 @@ def test_wildcards_tildes_and_partial_versions_are_the_same_range(major: int, mi
 
 
 @given(partials, partials, versions_)
-def test_a_hyphen_range_is_both_its_ends(low: str, high: str, version: str) -> None:
+def test_a_hyphen_range_includes_both_ends(low: str, high: str, version: str) -> None:
     assert check(f"{low} - {high}", version) == check(f">={low}, <={high}", version)
 
 
 @given(partials, versions_, st.sampled_from([("=>", ">="), ("=<", "<="), ("~>", "~"), ("=", "")]))
-def test_the_other_spellings_of_operators(partial: str, version: str, pair: tuple[str, str]) -> None:
+def test_alternative_spellings_of_operators_are_equivalent(partial: str, version: str, pair: tuple[str, str]) -> None:
     assert check(pair[0] + partial, version) == check(pair[1] + partial, version)
 
 
 @given(releases, versions_)
-def test_of_less_equal_and_greater_one_is_true(limit: str, version: str) -> None:
-    # With every pre-release let in, a full version divides all the others.
+def test_exactly_one_of_less_equal_and_greater_holds(limit: str, version: str) -> None:
+    # With pre-releases admitted, a full version partitions the others.
     named = f"{limit}-0"
     sides = [check(f"<{named}", version), check(f"={named}", version), check(f">{named}", version)]
     assert sides.count(True) == 1
@@ -176,7 +176,7 @@ def test_and_is_an_intersection_of_releases(one: str, other: str, version: str) 
 
 
 @given(groups, versions_)
-def test_a_prerelease_gets_in_only_where_one_is_named(group: str, version: str) -> None:
+def test_a_prerelease_is_admitted_only_if_the_constraint_names_one(group: str, version: str) -> None:
     parsed = versions.parse(version)
     assert parsed is not None
     if parsed.is_prerelease and not constraint.parse(group).names_prerelease:
@@ -184,15 +184,15 @@ def test_a_prerelease_gets_in_only_where_one_is_named(group: str, version: str) 
 
 
 @given(constraints, versions_)
-def test_neither_the_v_nor_the_build_count(wanted: str, version: str) -> None:
+def test_a_leading_v_and_build_metadata_are_ignored(text: str, version: str) -> None:
     bare = version.removeprefix("v").partition("+")[0]
-    assert check(wanted, version) == check(wanted, bare) == check(wanted, f"v{bare}+other.5")
+    assert check(text, version) == check(text, bare) == check(text, f"v{bare}+other.5")
 
 
 # The order
 
 
-def test_versions_are_ordered_as_the_specification_says() -> None:
+def test_versions_have_the_order_of_the_specification() -> None:
     parsed = [version for text in IN_ORDER if (version := versions.parse(text))]
     assert len(parsed) == len(IN_ORDER)
     assert sorted(parsed) == parsed
@@ -200,30 +200,30 @@ def test_versions_are_ordered_as_the_specification_says() -> None:
 
 
 @given(spellings, spellings)
-def test_places_order_versions_newest_first(one: str, other: str) -> None:
+def test_sort_keys_order_versions_newest_first(one: str, other: str) -> None:
     first, second = versions.parse(one), versions.parse(other)
-    places = versions.sort_key(one), versions.sort_key(other)
+    keys = versions.sort_key(one), versions.sort_key(other)
     if first and second:
-        assert (places[0] < places[1], places[0] == places[1]) == (first > second, first == second)
+        assert (keys[0] < keys[1], keys[0] == keys[1]) == (first > second, first == second)
     elif first or second:
-        assert (places[0] < places[1]) == (first is not None), "a semantic version stands before any other spelling"
+        assert (keys[0] < keys[1]) == (first is not None), "a semantic version precedes any other spelling"
     else:
-        assert (places[0] < places[1], places[0] == places[1]) == (one > other, one == other)
+        assert (keys[0] < keys[1], keys[0] == keys[1]) == (one > other, one == other)
 
 
 @given(spellings, constraints.filter(bool))
-def test_what_satisfies_a_constraint_is_where_it_is_looked_for(version: str, wanted: str) -> None:
-    if constraint.satisfies(version, wanted):
-        assert any(first <= versions.sort_key(version) < behind for first, behind in constraint.sort_ranges(wanted))
+def test_sort_ranges_contain_every_satisfying_version(version: str, text: str) -> None:
+    if constraint.satisfies(version, text):
+        assert any(first <= versions.sort_key(version) < end for first, end in constraint.sort_ranges(text))
 
 
 @given(groups.filter(lambda group: "!" not in group), versions_)
-def test_where_a_group_is_looked_for_is_nothing_else(group: str, version: str) -> None:
+def test_the_sort_ranges_of_a_group_are_exact(group: str, version: str) -> None:
     parsed = versions.parse(version)
     assert parsed is not None
     low, high = constraint.parse(group).groups[0].span
-    looked = any(first <= versions.sort_key(version) < behind for first, behind in constraint.sort_ranges(group))
-    assert looked == (low <= parsed.key < high)
+    contained = any(first <= versions.sort_key(version) < end for first, end in constraint.sort_ranges(group))
+    assert contained == (low <= parsed.key < high)
 
 
 # Any text
@@ -234,23 +234,23 @@ def test_where_a_group_is_looked_for_is_nothing_else(group: str, version: str) -
 @example("1.0", "1.0\n")
 @example("1" * 300, ">=" + "1" * 300)
 @example("1.0", "-" * 200 + "!")
-def test_any_text_is_read_or_refused(version: str, wanted: str) -> None:
+def test_any_text_parses_or_is_refused(version: str, text: str) -> None:
     with contextlib.suppress(errors.InvalidError):
-        constraint.satisfies(version, wanted)
+        constraint.satisfies(version, text)
     with contextlib.suppress(errors.InvalidError):
-        assert constraint.accept(wanted) == wanted
+        assert constraint.accept(text) == text
     versions.sort_key(version)
 
 
 @given(st.text(min_size=1, max_size=40))
-def test_every_version_that_can_be_asked_for_satisfies_itself(text: str) -> None:
+def test_every_accepted_text_satisfies_itself(text: str) -> None:
     with contextlib.suppress(errors.InvalidError):
         constraint.accept(text)
         assert constraint.satisfies(text.strip(), text)
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "text",
     [
         ">=bar",
         "BAR >= 1.2.3",
@@ -266,18 +266,18 @@ def test_every_version_that_can_be_asked_for_satisfies_itself(text: str) -> None
         "~1..2",
     ],
 )
-def test_a_malformed_constraint_is_refused_with_an_example(wanted: str) -> None:
+def test_a_malformed_constraint_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(errors.InvalidError, match=r"is not a version constraint: .*; examples: '~1\.10\.0'"):
-        constraint.accept(wanted)
+        constraint.accept(text)
 
 
-def test_a_constraint_of_any_length_is_refused_quickly() -> None:
+def test_a_too_long_constraint_is_refused() -> None:
     with pytest.raises(errors.InvalidError, match="the limit is 256"):
         constraint.accept(">=1.0, " * 10_000)
 
 
 @pytest.mark.parametrize(
-    ("version", "wanted", "sentence"),
+    ("version", "text", "sentence"),
     [
         ("1.10.3", ">=2.0", "version 1.10.3 does not satisfy >=2.0"),
         ("1.10.3", "~1.10.0", "version 1.10.3 satisfies ~1.10.0"),
@@ -291,5 +291,5 @@ def test_a_constraint_of_any_length_is_refused_quickly() -> None:
         ),
     ],
 )
-def test_the_outcome_is_told_to_people(version: str, wanted: str, sentence: str) -> None:
-    assert constraint.explain(version, wanted) == sentence
+def test_the_result_is_explained(version: str, text: str, sentence: str) -> None:
+    assert constraint.explain(version, text) == sentence

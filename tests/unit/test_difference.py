@@ -1,4 +1,4 @@
-"""What differs between two versions of a record, and records that are the whole truth."""
+"""Differences between two states of a record, and the replacement of a whole record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fuseml.domain.registry import difference, extension, registry
 from tests.unit.impact_examples import LATER, NEW_ID, S3_KEYS, changed, record
 
 
-def test_the_fields_that_differ_are_told_by_their_paths() -> None:
+def test_changed_fields_are_listed_with_their_paths() -> None:
     before = record()
     patch = {
         "version": "4.2",
@@ -19,8 +19,8 @@ def test_the_fields_that_differ_are_told_by_their_paths() -> None:
             {"id": "ui", "category": "UI"},
         ],
     }
-    found = difference.compare(before, changed(before, patch))
-    assert {(item.effect, item.path, item.before, item.after) for item in found} == {
+    changes = difference.compare(before, changed(before, patch))
+    assert {(item.effect, item.path, item.before, item.after) for item in changes} == {
         ("changes", "version", "4.1.3", "4.2"),
         ("appears", "description", "", "x"),
         ("changes", "services[s3].auth_required", "false", "true"),
@@ -35,7 +35,7 @@ def test_the_fields_that_differ_are_told_by_their_paths() -> None:
     assert {item.path for item in difference.compare(None, before)} >= {"product", "services[s3]", "services[s3].resource"}
 
 
-def test_a_whole_record_takes_the_place_of_the_stored_one() -> None:
+def test_a_whole_record_replaces_the_stored_one() -> None:
     before = record(description="old", configuration={"A": "1"})
     file = {
         "id": "minio",
@@ -51,13 +51,13 @@ def test_a_whole_record_takes_the_place_of_the_stored_one() -> None:
     assert registry.replace(before, before, LATER, NEW_ID) is before
 
 
-def test_only_the_removal_of_a_part_is_a_change_too() -> None:
+def test_the_removal_of_a_part_is_a_change() -> None:
     before = record(services=[{"id": "a"}, {"id": "b"}])
     after = registry.replace(before, extension.Extension.model_validate({**before.model_dump(), "services": [{"id": "b"}]}), LATER, NEW_ID)
     assert ([service.id for service in after.services], after.revision, after.status.updated) == (["b"], 2, LATER)
 
 
-def test_a_whole_record_names_its_parts() -> None:
+def test_a_whole_record_must_name_its_parts() -> None:
     draft = extension.Extension.model_validate({"services": [{"credentials": [{}]}, {"id": "x"}]})
     with pytest.raises(errors.InvalidError) as caught:
         registry.replace(record(), draft, LATER, NEW_ID)

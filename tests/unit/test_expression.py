@@ -143,7 +143,7 @@ def test_all_problems_of_a_text_are_listed_with_their_columns() -> None:
     ("reference", "message", "suggestion"),
     [
         (InputReference("predctor"), "there is no input 'predctor'", "inputs.predictor"),
-        (InputReference("zzz"), "there is no input 'zzz'; there are cs, predictor", None),
+        (InputReference("zzz"), "there is no input 'zzz'; known: cs, predictor", None),
         (InputReference("cs"), "is a codeset, not a value", None),
         (InputReference("predictor", "name"), "is not a codeset", "inputs.predictor"),
         (OutputReference("trainr", "model"), "there is no step 'trainr'", "steps.trainer.outputs.model"),

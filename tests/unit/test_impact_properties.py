@@ -1,15 +1,16 @@
-"""The impact of any change agrees with what a run would resolve before and after it."""
+"""The impact of any change agrees with the resolution of a run before and after it."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain.registry import extension, registry, resolution, selector
+from fuseml.domain.registry import extension, registry, resolution
+from fuseml.domain.registry.selector import Context
 from fuseml.domain.workflows import impact
 from tests.unit.impact_examples import NEW_ID, NOW, steps
 
-# Small worlds, so that records meet selectors often.
+# Small registries, so that records match selectors often.
 _versions = st.sampled_from(["1.0.0", "2.0.0", "x"])
 _words = st.sampled_from(["a", "b"])
 _values = st.dictionaries(st.sampled_from(["K", "L"]), st.sampled_from(["1", "2"]), max_size=2)
@@ -48,7 +49,7 @@ _selectors = st.fixed_dictionaries(
     },
 )
 _uses = st.builds(
-    lambda wanted, project: impact.Use(steps(*({**one, "name": f"s{index}"} for index, one in enumerate(wanted))), project=project),
+    lambda selectors, project: impact.Use(steps(*({**one, "name": f"s{index}"} for index, one in enumerate(selectors))), project=project),
     st.lists(_selectors, min_size=1, max_size=3),
     st.sampled_from(["", "a"]),
 )
@@ -56,33 +57,33 @@ _uses = st.builds(
 
 @given(_records("one"), _records("two"), _uses)
 def test_no_change_has_no_effect(one: extension.Extension, two: extension.Extension, use: impact.Use) -> None:
-    found = impact.assess(one, one, [two], [use])
-    assert (found.change, found.changes) == ("none", [])
-    assert {effect.effect for effect in found.effects} == {"unchanged"}
+    result = impact.assess(one, one, [two], [use])
+    assert (result.change, result.changes) == ("none", [])
+    assert {effect.effect for effect in result.effects} == {"unchanged"}
 
 
-def outcome(records: list[extension.Extension], use: impact.Use) -> list[tuple[str, impact.Bound | None]]:
-    """What each selector is bound to, by the rules of a run."""
-    context = selector.Context(project=use.project)
-    found = {item.name: item for item in resolution.attempt(use.workflow.steps[0].extensions, records, context).bindings}
+def outcome(records: list[extension.Extension], use: impact.Use) -> list[tuple[str, impact.BindingSummary | None]]:
+    """The binding of each selector, by the rules of a run."""
+    context = Context(project=use.project)
+    bindings = {item.name: item for item in resolution.attempt(use.workflow.steps[0].extensions, records, context).bindings}
     return [
         (
-            wanted.name,
-            impact.Bound(**found[wanted.name].model_dump(include={"extension_id", "service_id", "url", "credentials_id"}))
-            if wanted.name in found
+            selector.name,
+            impact.BindingSummary(**bindings[selector.name].model_dump(include={"extension_id", "service_id", "url", "credentials_id"}))
+            if selector.name in bindings
             else None,
         )
-        for wanted in use.workflow.steps[0].extensions
+        for selector in use.workflow.steps[0].extensions
     ]
 
 
 @given(st.none() | _records("one"), st.none() | _records("one"), _records("two"), _uses)
-def test_effects_are_what_resolving_before_and_after_shows(
+def test_effects_equal_the_difference_of_two_resolutions(
     before: extension.Extension | None, after: extension.Extension | None, two: extension.Extension, use: impact.Use
 ) -> None:
-    found = impact.assess(before, after, [two], [use])
-    worlds = [outcome([two, *([one] if one else [])], use) for one in (before, after)]
-    for effect, (name, was), (_, now) in zip(found.effects, *worlds, strict=True):
+    result = impact.assess(before, after, [two], [use])
+    outcomes = [outcome([two, *([one] if one else [])], use) for one in (before, after)]
+    for effect, (name, was), (_, now) in zip(result.effects, *outcomes, strict=True):
         assert effect.selector == name
         if effect.effect == "unchanged":
             assert was == now
@@ -92,12 +93,12 @@ def test_effects_are_what_resolving_before_and_after_shows(
 
 
 @given(_records("one"), _records("one"), _records("one"), _records("two"), _uses)
-def test_a_change_and_then_another_is_consistent_with_both_at_once(
+def test_two_changes_are_consistent_with_both_at_once(
     first: extension.Extension, second: extension.Extension, third: extension.Extension, two: extension.Extension, use: impact.Use
 ) -> None:
-    steps_taken = [impact.assess(first, second, [two], [use]), impact.assess(second, third, [two], [use])]
+    successive = [impact.assess(first, second, [two], [use]), impact.assess(second, third, [two], [use])]
     at_once = impact.assess(first, third, [two], [use])
-    for one, other, both in zip(*(found.effects for found in steps_taken), at_once.effects, strict=True):
+    for one, other, both in zip(*(result.effects for result in successive), at_once.effects, strict=True):
         moves = [effect for effect in (one, other) if effect.effect != "unchanged"]
         if not moves:
             assert both.effect == "unchanged"
@@ -105,13 +106,13 @@ def test_a_change_and_then_another_is_consistent_with_both_at_once(
             assert moves[0].before == moves[-1].after
         else:
             assert (both.before, both.after) == (moves[0].before, moves[-1].after)
-    changes = [{change.key: change for effect in found.effects for change in effect.environment} for found in (*steps_taken, at_once)]
+    changes = [{change.key: change for effect in result.effects for change in effect.environment} for result in (*successive, at_once)]
     for key, change in changes[2].items():
         moves = [taken[key] for taken in changes[:2] if key in taken]
         assert (change.before, change.after) == (moves[0].before, moves[-1].after)
     back = impact.assess(third, first, [two], [use])
-    assert impact_of(back) == impact_of(at_once)
+    assert has_effect(back) == has_effect(at_once)
 
 
-def impact_of(found: impact.Impact) -> bool:
-    return any(effect.effect != "unchanged" for effect in found.effects)
+def has_effect(result: impact.Impact) -> bool:
+    return any(effect.effect != "unchanged" for effect in result.effects)

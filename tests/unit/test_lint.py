@@ -1,4 +1,4 @@
-"""Each warning, what silences it, and that errors come as findings too."""
+"""Every warning, its remedy, and errors as findings."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from fuseml.domain.registry import selector
+from fuseml.domain.registry.selector import Binding
 from fuseml.domain.workflows import lint, loading
 from tests.unit import workflow_examples as examples
 
 USED = "inputs:\n- {name: p, value: '{{ inputs.predictor }}'}\n- {codeset: {name: code}}\n"
 
 
-def warnings(
-    body: str, bindings: dict[str, selector.Binding] | None = None, *unresolved: lint.Unresolved, header: str | None = None
-) -> list[str]:
+def warnings(body: str, bindings: dict[str, Binding] | None = None, *unresolved: lint.Unresolved, header: str | None = None) -> list[str]:
     text = examples.step(body) if header is None else examples.step(body, header=header)
     findings = lint.lint_text(text, {"train": bindings} if bindings else None, unresolved)
     assert all(finding.level == "warning" for finding in findings), findings
@@ -23,11 +21,11 @@ def warnings(
 
 
 @pytest.mark.parametrize("path", examples.SHIPPED, ids=lambda path: path.stem)
-def test_shipped_workflows_are_without_a_warning(path: Path) -> None:
+def test_shipped_workflows_have_no_warnings(path: Path) -> None:
     assert lint.lint_text(path.read_text()) == []
 
 
-def test_a_workflow_that_uses_what_it_declares_is_without_a_warning() -> None:
+def test_a_workflow_that_uses_its_inputs_has_no_warnings() -> None:
     assert warnings(USED) == []
 
 
@@ -35,7 +33,7 @@ def test_unused_inputs_are_named() -> None:
     assert warnings("") == ["inputs[0].name: no step uses the input 'predictor'", "inputs[1].name: no step uses the input 'code'"]
 
 
-def test_every_kind_of_use_counts() -> None:
+def test_every_kind_of_use_is_recognised() -> None:
     header = "inputs: [{name: a, default: 1}, {name: b, default: 1}, {name: code, type: codeset}]"
     assert (
         warnings(
@@ -46,35 +44,35 @@ def test_every_kind_of_use_counts() -> None:
     )
 
 
-def test_an_input_may_be_used_by_the_concurrency_group_alone() -> None:
+def test_a_use_in_the_concurrency_group_is_recognised() -> None:
     header = 'inputs: [{name: stage, default: test}]\nconcurrency: {group: "gpu-{{ inputs.stage }}"}'
     assert warnings("", header=header) == []
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ("cache: true", []),
-        ("cache: true\napproval: {}", ["steps[0].cache: the step asks for an approval each time, so it is never reused"]),
+        ("cache: true\napproval: {}", ["steps[0].cache: the step requires an approval in every run, so it is never reused"]),
         ("approval: {}", []),
     ],
 )
-def test_a_cache_that_never_does_anything_is_told(fields: str, told: list[str]) -> None:
-    assert warnings(fields, header="") == told
+def test_a_cache_without_effect_is_reported(fields: str, expected: list[str]) -> None:
+    assert warnings(fields, header="") == expected
 
 
 @pytest.mark.parametrize("use", ["needs: [a]", 'env: [{name: X, value: "{{ steps.a.outputs.o }}"}]'])
-@pytest.mark.parametrize(("fields", "is_told"), [("", True), ("approval: {}, cache: true", True), ("cache: true", False)])
-def test_a_cache_behind_a_step_that_is_always_executed_is_told(use: str, fields: str, is_told: bool) -> None:
+@pytest.mark.parametrize(("fields", "is_reported"), [("", True), ("approval: {}, cache: true", True), ("cache: true", False)])
+def test_a_cache_after_an_always_executed_step_is_reported(use: str, fields: str, is_reported: bool) -> None:
     text = (
         f"name: w\nsteps:\n- {{name: a, image: 'x:1', outputs: [{{name: o}}], {fields}}}\n- {{name: b, image: 'x:1', cache: true, {use}}}\n"
     )
-    told = [str(finding) for finding in lint.lint_text(text) if finding.path.startswith("steps[1]")]
-    assert bool(told) is is_told
-    assert all("the step waits for 'a', which is executed each time" in line for line in told)
+    findings = [str(finding) for finding in lint.lint_text(text) if finding.path.startswith("steps[1]")]
+    assert bool(findings) is is_reported
+    assert all("the step waits for 'a', which every run executes" in line for line in findings)
 
 
-def test_an_output_that_no_step_makes_is_named() -> None:
+def test_an_output_without_a_producer_is_reported() -> None:
     header = "outputs: [{name: url}, {name: model}]"
     assert warnings("outputs: [{name: model}]", header=header) == [
         "outputs[0].name: no step has an output named 'url', so this output of the workflow stays empty"
@@ -93,58 +91,58 @@ def test_an_output_that_no_step_makes_is_named() -> None:
         ("'{{ inputs.image }}'", None),
     ],
 )
-def test_an_image_needs_a_tag_that_stays(image: str, reason: str | None) -> None:
+def test_an_image_without_a_fixed_tag_is_reported(image: str, reason: str | None) -> None:
     text = (
         f"name: x\ninputs: [{{name: image, default: a}}]\nsteps:\n- name: a\n  image: {image}\n  env: [{{name: I, value: inputs.image}}]\n"
     )
-    found = [finding.message for finding in lint.lint_text(text)]
-    assert len(found) == (1 if reason else 0)
-    assert all(str(reason) in message for message in found)
+    messages = [finding.message for finding in lint.lint_text(text)]
+    assert len(messages) == (1 if reason else 0)
+    assert all(str(reason) in message for message in messages)
 
 
-def test_a_secret_in_an_input_is_told_with_what_is_known() -> None:
+def test_a_secret_in_an_input_is_reported() -> None:
     body = (
         USED + "- {name: key, value: '{{ extension.store.cfg.AWS_SECRET_ACCESS_KEY }}'}\nextensions: [{name: store, service_resource: s3}]"
     )
     where = "steps[0].inputs[2].value: 'AWS_SECRET_ACCESS_KEY'"
     (guess,) = warnings(body)
     assert guess.startswith(f"{where} looks like a secret")
-    (known,) = warnings(body, {"store": examples.binding("store")})
-    assert known.startswith(f"{where} is a secret")
+    (certain,) = warnings(body, {"store": examples.binding("store")})
+    assert certain.startswith(f"{where} is a secret")
     assert warnings(body, {"store": examples.binding("store", secret_keys=[])}) == []
 
 
-def test_a_secret_that_is_written_down_is_told() -> None:
-    (found,) = warnings(
+def test_a_secret_in_plain_text_is_reported() -> None:
+    (warning,) = warnings(
         USED + "env:\n- {name: AWS_SECRET_ACCESS_KEY, value: hunter2}\n- {name: AWS_ACCESS_KEY_ID, value: x}\n- {name: TOKEN, value: ''}"
     )
-    assert found.startswith("steps[0].env[0].value: 'AWS_SECRET_ACCESS_KEY' looks like a secret")
-    assert "hunter2" not in found
+    assert warning.startswith("steps[0].env[0].value: 'AWS_SECRET_ACCESS_KEY' looks like a secret")
+    assert "hunter2" not in warning
 
 
-def test_a_selector_that_asks_for_nothing_is_told() -> None:
+def test_a_selector_without_criteria_is_reported() -> None:
     assert warnings(USED + "extensions: [{name: any}]") == [
-        "steps[0].extensions[0]: the selector 'any' asks for nothing, so any service fits it"
+        "steps[0].extensions[0]: the selector 'any' has no criteria, so it matches any service"
     ]
 
 
-def test_an_ambiguous_selector_names_what_else_fits() -> None:
-    rival = examples.binding("store", ambiguous_with=["minio-0002/s3"])
-    (found,) = warnings(USED + "extensions: [{name: store, service_resource: s3}]", {"store": rival})
-    assert "is ambiguous: mlflow-0001/mlflow-store" in found
-    assert "minio-0002/s3" in found
+def test_an_ambiguous_selector_is_reported_with_its_ties() -> None:
+    ambiguous = examples.binding("store", ambiguous_with=["minio-0002/s3"])
+    (warning,) = warnings(USED + "extensions: [{name: store, service_resource: s3}]", {"store": ambiguous})
+    assert "is ambiguous: only its id puts mlflow-0001/mlflow-store before minio-0002/s3" in warning
+    assert "minio-0002/s3" in warning
 
 
-def test_a_selector_that_matches_nothing_now_carries_the_explanation() -> None:
-    found = warnings(
+def test_an_unresolved_selector_is_reported_with_its_explanation() -> None:
+    messages = warnings(
         USED + "extensions: [{name: store, service_resource: s3}]",
         None,
         lint.Unresolved("train", "store", "no service has the resource s3"),
     )
-    assert found == ["steps[0].extensions[0]: the selector 'store' matches nothing now: no service has the resource s3"]
+    assert messages == ["steps[0].extensions[0]: the selector 'store' matches nothing now: no service has the resource s3"]
 
 
-def test_selectors_that_set_a_key_differently_conflict_unless_env_decides() -> None:
+def test_conflicting_selectors_are_reported_unless_env_overrides_them() -> None:
     body = USED + "extensions:\n- {name: one, service_resource: s3}\n- {name: two, service_resource: s3}\n"
     one = examples.binding("one", configuration={"URL": "http://one", "SAME": "x"}, secret_keys=["TOKEN"])
     two = examples.binding("two", credentials_id="other", configuration={"URL": "http://two", "SAME": "x"}, secret_keys=["TOKEN"])
@@ -157,19 +155,19 @@ def test_selectors_that_set_a_key_differently_conflict_unless_env_decides() -> N
     assert warnings(body, {"one": one, "two": examples.binding("two", configuration={"URL": "http://one"}, secret_keys=["TOKEN"])}) == []
 
 
-def test_findings_stand_in_the_order_of_the_document_with_their_lines() -> None:
+def test_findings_are_in_the_order_of_the_document() -> None:
     text = "name: x\ninputs:\n  - name: unused\n    default: 1\nsteps:\n  - name: a\n    image: python\n"
     findings = lint.lint_text(text)
     assert [(finding.line, finding.column) for finding in findings] == [(3, 5), (7, 5)]
     assert str(findings[0]) == "line 3, column 5: inputs[0].name: warning: no step uses the input 'unused'"
 
 
-def test_errors_are_findings_too_and_hide_the_warnings() -> None:
-    (found,) = lint.lint_text("name: x\ninputs: [{name: unused}]\nsteps:\n- {name: a, imag: i, image: python}\n")
-    assert (found.level, found.line, found.suggestion) == ("error", 4, "image")
-    assert str(found) == "line 4, column 13: steps[0].imag: error: unknown key 'imag' (did you mean 'image'?)"
+def test_errors_are_findings_and_hide_the_warnings() -> None:
+    (finding,) = lint.lint_text("name: x\ninputs: [{name: unused}]\nsteps:\n- {name: a, imag: i, image: python}\n")
+    assert (finding.level, finding.line, finding.suggestion) == ("error", 4, "image")
+    assert str(finding) == "line 4, column 13: steps[0].imag: error: unknown key 'imag' (did you mean 'image'?)"
 
 
 def test_without_positions_findings_keep_the_order_of_the_rules() -> None:
-    checked = loading.load("name: x\nsteps:\n- {name: a, image: python}\n")
-    assert [finding.line for finding in lint.lint(checked)] == [None]
+    workflow = loading.load("name: x\nsteps:\n- {name: a, image: python}\n")
+    assert [finding.line for finding in lint.lint(workflow)] == [None]

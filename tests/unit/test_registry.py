@@ -1,4 +1,4 @@
-"""Changes of a record: registering, updating at every level, removing, and what each refuses."""
+"""Changes of a record: registration, updates and removals at every level, and their errors."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ def updated(stored: extension.Extension, patch: Mapping[str, Any]) -> extension.
 
 def changed(stored: extension.Extension, path: Sequence[str], patch: Mapping[str, Any]) -> extension.Extension:
     model = extension.MODELS[path[-2]]
-    known = patch if model is not extension.Endpoint else {"url": path[-1], **patch}
-    return registry.change(stored, path, model.model_validate(known), LATER, NEW_ID)[0]
+    data = patch if model is not extension.Endpoint else {"url": path[-1], **patch}
+    return registry.change(stored, path, model.model_validate(data), LATER, NEW_ID)[0]
 
 
 def service(record: extension.Extension, id: str = "mlflow-store") -> extension.Service:
-    found = registry.find(record, ("services", id))
-    assert isinstance(found, extension.Service)
-    return found
+    part = registry.find(record, ("services", id))
+    assert isinstance(part, extension.Service)
+    return part
 
 
 def bare(record: extension.Extension) -> dict[str, Any]:
-    """The record without what a change moves by itself."""
+    """The record without the fields that the registry sets."""
     return record.model_dump(exclude={"revision": True, "status": True})
 
 
-# Registering
+# Registration
 
 
 @pytest.mark.parametrize("text", registry_examples.TEXTS.values(), ids=registry_examples.TEXTS)
-def test_every_example_is_registered_as_it_is_written(text: str) -> None:
+def test_every_example_is_registered_unchanged(text: str) -> None:
     written = registry_examples.load(text)
     record = registry.create(written, NOON, NEW_ID)
     below = {"__all__": {"extension_id": True, "service_id": True, "status": True}}
@@ -65,7 +65,7 @@ def test_every_example_is_registered_as_it_is_written(text: str) -> None:
     assert record.revision == 1
 
 
-def test_every_part_knows_where_it_stands_and_since_when() -> None:
+def test_every_part_has_the_ids_of_its_owners_and_timestamps() -> None:
     record = mlflow()
     endpoint, account = registry.find(record, ENDPOINT), registry.find(record, ACCOUNT)
     assert not isinstance(endpoint, extension.Service)
@@ -76,7 +76,7 @@ def test_every_part_knows_where_it_stands_and_since_when() -> None:
     assert account.status == extension.CredentialsStatus(created=NOON, updated=NOON)
 
 
-def test_what_a_request_says_of_status_and_revision_is_dropped() -> None:
+def test_read_only_fields_of_a_request_are_dropped() -> None:
     record = created(
         {"id": "e", "revision": 7, "status": {"registered": "1999-01-01T00:00:00Z"}, "services": [{"id": "s", "extension_id": "x"}]}
     )
@@ -98,7 +98,7 @@ def test_what_a_request_says_of_status_and_revision_is_dropped() -> None:
         ({"id": "e", "services": [{"id": "s", "credentials": [{}]}]}, ("services", "credentials"), "creds-"),
     ],
 )
-def test_missing_ids_are_generated_as_the_original_does(data: Mapping[str, Any], part: Sequence[str], prefix: str) -> None:
+def test_missing_ids_are_generated_as_in_the_original(data: Mapping[str, Any], part: Sequence[str], prefix: str) -> None:
     node: Any = created(data)
     for name in part:
         (node,) = getattr(node, name)
@@ -114,11 +114,11 @@ def test_generated_ids_differ() -> None:
     assert len(set(ids)) == 5
 
 
-def test_repeated_ids_are_refused_all_at_once() -> None:
+def test_all_repeated_ids_are_reported_at_once() -> None:
     parts = {"endpoints": [{"url": "http://x"}, {"url": "http://x"}], "credentials": [{"id": "c"}, {"id": "c"}]}
-    with pytest.raises(errors.ConflictError) as refused:
+    with pytest.raises(errors.ConflictError) as caught:
         created({"id": "e", "services": [{"id": "s", **parts}, {"id": "s"}]})
-    problems = refused.value.details["problems"]
+    problems = caught.value.details["problems"]
     assert isinstance(problems, list)
     assert {problem["path"]: problem["message"] for problem in problems} == {
         "services[0].endpoints[1].url": "an endpoint with the same URL already exists under the 'e/s' extension service: http://x",
@@ -127,10 +127,10 @@ def test_repeated_ids_are_refused_all_at_once() -> None:
     }
 
 
-# Updating
+# Updates
 
 
-def test_what_a_patch_does_not_name_stays() -> None:
+def test_absent_fields_of_a_patch_keep_their_values() -> None:
     before = mlflow()
     after = updated(before, {"description": "new"})
     assert bare(after) == {**bare(before), "description": "new"}
@@ -205,7 +205,7 @@ def test_configuration_and_lists_of_names_are_replaced_as_a_whole() -> None:
     assert (project.projects, user.projects, user.users) == (("alpha",), ("gamma",), ("alainturing",))
 
 
-def test_hidden_keeps_what_is_stored_and_the_rest_is_replaced() -> None:
+def test_hidden_keeps_the_stored_value_and_other_values_are_replaced() -> None:
     after = changed(
         mlflow(), ACCOUNT, {"configuration": {"AWS_ACCESS_KEY_ID": extension.HIDDEN, "AWS_SESSION_TOKEN": "new", "NEVER": extension.HIDDEN}}
     )
@@ -217,7 +217,7 @@ def test_hidden_keeps_what_is_stored_and_the_rest_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("text", registry_examples.TEXTS.values(), ids=registry_examples.TEXTS)
-def test_sending_back_what_is_shown_changes_nothing(text: str) -> None:
+def test_a_shown_record_can_be_sent_back_without_a_change(text: str) -> None:
     stored = registry.create(registry_examples.load(text), NOON, NEW_ID)
     shown = extension.Extension.model_validate(extension.hidden(stored).model_dump(mode="json"))
     assert registry.update(stored, shown, LATER, NEW_ID) is stored
@@ -226,12 +226,12 @@ def test_sending_back_what_is_shown_changes_nothing(text: str) -> None:
 @pytest.mark.parametrize(
     ("path", "patch"), [((), {"id": "other"}), (S3, {"id": "other"}), (ENDPOINT, {"url": "http://other"}), (ACCOUNT, {"id": "other"})]
 )
-def test_nothing_can_be_renamed(path: Sequence[str], patch: Mapping[str, Any]) -> None:
+def test_renames_are_refused(path: Sequence[str], patch: Mapping[str, Any]) -> None:
     with pytest.raises(errors.InvalidError, match=r"cannot be renamed to '.*other'; register a new one and delete the old one"):
         changed(mlflow(), path, patch) if path else updated(mlflow(), patch)
 
 
-def test_a_record_does_not_outgrow_its_limits_by_updates() -> None:
+def test_updates_respect_the_limits() -> None:
     record = created({"id": "e", "services": [{"id": f"s{index}"} for index in range(100)]})
     with pytest.raises(errors.InvalidError, match="there would be 101 services; the limit is 100"):
         registry.add(record, ("services",), extension.Service(id="one-more"), LATER, NEW_ID)
@@ -267,10 +267,10 @@ def test_a_part_is_added_with_a_generated_id() -> None:
         ),
     ],
 )
-def test_a_part_that_exists_cannot_be_added(collection: Sequence[str], part: extension.Part, message: str) -> None:
-    with pytest.raises(errors.ConflictError) as refused:
+def test_an_existing_part_cannot_be_added(collection: Sequence[str], part: extension.Part, message: str) -> None:
+    with pytest.raises(errors.ConflictError) as caught:
         registry.add(mlflow(), collection, part, LATER, NEW_ID)
-    assert refused.value.message == message
+    assert caught.value.message == message
 
 
 @pytest.mark.parametrize(
@@ -294,13 +294,13 @@ def test_a_missing_part_is_named(path: Sequence[str], message: str) -> None:
         lambda: changed(mlflow(), path, {}),
         lambda: registry.remove(mlflow(), path, LATER),
     ):
-        with pytest.raises(errors.NotFoundError) as refused:
+        with pytest.raises(errors.NotFoundError) as caught:
             attempt()
-        assert refused.value.message == message
+        assert caught.value.message == message
 
 
 @pytest.mark.parametrize("path", [S3, ENDPOINT, ACCOUNT])
-def test_removing_a_part_removes_nothing_else(path: Sequence[str]) -> None:
+def test_the_removal_of_a_part_keeps_the_others(path: Sequence[str]) -> None:
     before = mlflow()
     after = registry.remove(before, path, LATER)
     with pytest.raises(errors.NotFoundError):
@@ -318,10 +318,10 @@ def test_a_stale_revision_is_refused() -> None:
         registry.expect_revision(mlflow(), 3)
 
 
-def test_health_is_no_change_of_the_record() -> None:
-    sick = registry.observe(mlflow(), ENDPOINT, healthy=False, now=LATER, cause="connection refused")
-    assert (sick.revision, sick.status) == (1, mlflow().status)
-    still = registry.observe(sick, ENDPOINT, healthy=False, now="2026-01-01T14:00:00.000000Z", cause="timeout")
+def test_a_health_result_does_not_change_the_revision() -> None:
+    unhealthy = registry.observe(mlflow(), ENDPOINT, healthy=False, now=LATER, cause="connection refused")
+    assert (unhealthy.revision, unhealthy.status) == (1, mlflow().status)
+    still = registry.observe(unhealthy, ENDPOINT, healthy=False, now="2026-01-01T14:00:00.000000Z", cause="timeout")
     endpoint = registry.find(still, ENDPOINT)
     assert isinstance(endpoint, extension.Endpoint)
     assert endpoint.status.health == extension.Health(state="unhealthy", since=LATER, seen="2026-01-01T14:00:00.000000Z", cause="timeout")
@@ -329,7 +329,7 @@ def test_health_is_no_change_of_the_record() -> None:
         registry.observe(mlflow(), S3, healthy=True, now=LATER)
 
 
-# Laws
+# Properties
 
 _ids = st.sampled_from(["a", "b", "c"])
 _texts = st.sampled_from(["", "x", "y"])
@@ -364,7 +364,7 @@ _patches = _some(
 
 
 def _reference(stored: dict[str, Any], patch: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """PUT, written down a second time: on plain data, without timestamps."""
+    """A second implementation of PUT: on plain data, without timestamps."""
     after = dict(stored)
     for name, value in patch.items():
         if name in ("services", "endpoints", "credentials"):
@@ -398,7 +398,7 @@ def _plain(record: extension.Extension) -> dict[str, Any]:
 
 
 @given(_patches, _patches)
-def test_an_update_is_the_same_as_its_plain_description(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_an_update_agrees_with_the_reference(first: dict[str, Any], second: dict[str, Any]) -> None:
     stored = created({"id": "e", **first})
     after = updated(stored, second)
     assert _plain(after) == _reference(_plain(stored), second, "")
@@ -406,7 +406,7 @@ def test_an_update_is_the_same_as_its_plain_description(first: dict[str, Any], s
 
 
 @given(_patches, _patches)
-def test_an_update_repeated_changes_nothing_more(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_a_repeated_update_changes_nothing(first: dict[str, Any], second: dict[str, Any]) -> None:
     after = updated(created({"id": "e", **first}), second)
     assert updated(after, second) is after
 
@@ -418,10 +418,10 @@ def _unordered(node: Any) -> Any:
 
 
 @given(_patches, _patches)
-def test_a_record_put_as_a_whole_is_what_is_stored(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_a_replacement_stores_the_whole_record(first: dict[str, Any], second: dict[str, Any]) -> None:
     desired = extension.Extension.model_validate({"id": "e", **second})
     stored = created({"id": "e", **first})
     after = registry.replace(stored, desired, LATER, NEW_ID)
-    # In what order parts stand means nothing.
+    # The order of parts has no meaning.
     assert _unordered(_plain(after)) == _unordered(_plain(desired))
     assert after.revision == (1 if after is stored else 2)

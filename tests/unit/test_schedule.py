@@ -1,4 +1,4 @@
-"""Schedules: what can be read, and which minutes they mean, against a clock that is looked at every minute."""
+"""Schedules: parsing, and the matching minutes compared with a minute-by-minute implementation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def utc(*parts: int) -> datetime.datetime:
     return datetime.datetime(*parts, tzinfo=datetime.UTC)  # type: ignore[arg-type]
 
 
-def test_a_schedule_is_read_field_by_field() -> None:
-    plan = schedule.parse("*/15 3,5 1-7 jan-MAR mon")
-    assert plan.minutes == {0, 15, 30, 45}
-    assert plan.hours == {3, 5}
-    assert plan.days == set(range(1, 8))
-    assert plan.months == {1, 2, 3}
-    assert plan.weekdays == {1}
-    assert plan.either_day
+def test_a_schedule_parses_field_by_field() -> None:
+    parsed = schedule.parse("*/15 3,5 1-7 jan-MAR mon")
+    assert parsed.minutes == {0, 15, 30, 45}
+    assert parsed.hours == {3, 5}
+    assert parsed.days == set(range(1, 8))
+    assert parsed.months == {1, 2, 3}
+    assert parsed.weekdays == {1}
+    assert parsed.either_day
 
 
 def test_sunday_is_zero_and_seven() -> None:
@@ -51,11 +51,11 @@ def test_sunday_is_zero_and_seven() -> None:
         ("5-1 * * * *", "'5-1' is not a valid minute"),
         ("*/0 * * * *", "'*/0' is not a valid minute"),
         ("1,,2 * * * *", "'' is not a valid minute"),
-        ("0 0 30 2 *", "never comes: the months have no day 30"),
+        ("0 0 30 2 *", "matches no date: the months have no day 30"),
         ("@daily", "has 1 fields"),
     ],
 )
-def test_a_wrong_schedule_names_its_field(text: str, message: str) -> None:
+def test_an_invalid_schedule_names_the_field(text: str, message: str) -> None:
     with pytest.raises(errors.InvalidError, match=re.escape(message)):
         schedule.parse(text)
 
@@ -63,14 +63,14 @@ def test_a_wrong_schedule_names_its_field(text: str, message: str) -> None:
 @given(st.text("0123456789*/,-adefijmnorstuw ", max_size=30))
 def test_any_text_is_a_schedule_or_refused(text: str) -> None:
     try:
-        plan = schedule.parse(text)
+        parsed = schedule.parse(text)
     except errors.InvalidError:
         return
-    assert all((plan.minutes, plan.hours, plan.days, plan.months, plan.weekdays))
+    assert all((parsed.minutes, parsed.hours, parsed.days, parsed.months, parsed.weekdays))
 
 
 class Oracle:
-    """Cron by the book: every field is looked at for every minute."""
+    """A plain implementation of cron: every field is compared in every minute."""
 
     def __init__(self, text: str) -> None:
         self.fields = text.split()
@@ -106,33 +106,33 @@ def field(low: int, high: int, steps: tuple[int, ...]) -> st.SearchStrategy[str]
 EXPRESSIONS = st.tuples(field(0, 59, (7, 20)), field(0, 23, (5, 6)), field(1, 31, (2, 10)), field(1, 12, (2, 3)), field(0, 6, (2, 3))).map(
     " ".join
 )
-# Where calendars are odd: leap days and the lack of one, ends of months and years.
+# Edges of the calendar: leap days, common years, ends of months and years.
 ANCHORS = st.sampled_from([utc(2028, 2, 27), utc(2027, 2, 26), utc(2100, 2, 26), utc(2026, 4, 28), utc(2026, 12, 29), utc(2026, 11, 21)])
 MOMENTS = st.builds(lambda anchor, seconds: anchor + datetime.timedelta(seconds=seconds), ANCHORS, st.integers(0, 4 * 86_400))
 
 
 @settings(max_examples=60)
 @given(EXPRESSIONS, MOMENTS, st.integers(0, 3 * 86_400))
-def test_the_last_minute_of_a_stretch_is_that_of_a_clock_looked_at_every_minute(text: str, after: datetime.datetime, seconds: int) -> None:
+def test_the_latest_minute_agrees_with_the_plain_implementation(text: str, after: datetime.datetime, seconds: int) -> None:
     try:
-        plan = schedule.parse(text)
-    except errors.InvalidError as refused:
-        assert "never comes" in refused.message
+        parsed = schedule.parse(text)
+    except errors.InvalidError as error:
+        assert "matches no date" in error.message
         return
     until = after + datetime.timedelta(seconds=seconds)
-    assert schedule.latest(plan, after, until) == max(Oracle(text).between(after, until), default=None)
+    assert schedule.latest(parsed, after, until) == max(Oracle(text).between(after, until), default=None)
 
 
 @settings(max_examples=60)
 @given(EXPRESSIONS, MOMENTS)
-def test_the_next_minute_is_that_of_a_clock_looked_at_every_minute(text: str, after: datetime.datetime) -> None:
+def test_the_next_minute_agrees_with_the_plain_implementation(text: str, after: datetime.datetime) -> None:
     try:
-        plan = schedule.parse(text)
+        parsed = schedule.parse(text)
     except errors.InvalidError:
         return
-    found = schedule.following(plan, after)
-    assert Oracle(text).matches(found)
-    assert next(Oracle(text).between(after, min(found, after + 5 * DAY)), found) == found
+    moment = schedule.following(parsed, after)
+    assert Oracle(text).matches(moment)
+    assert next(Oracle(text).between(after, min(moment, after + 5 * DAY)), moment) == moment
 
 
 @pytest.mark.parametrize(
@@ -144,19 +144,19 @@ def test_the_next_minute_is_that_of_a_clock_looked_at_every_minute(text: str, af
         ("0 0 29 2 *", utc(2096, 2, 29), utc(2104, 2, 29)),
         ("0 0 29 2 */7", utc(2026, 1, 1), utc(2032, 2, 29)),
         ("59 23 31 12 *", utc(2026, 12, 31, 23, 59), utc(2027, 12, 31, 23, 59)),
-        # crontab(5): with both days restricted either is enough, whatever begins with * restricts nothing.
+        # crontab(5): if both day fields are restricted, either is enough; a field that begins with * is not restricted.
         ("0 0 13 * fri", utc(2026, 11, 9), utc(2026, 11, 13)),
         ("0 0 13 * fri", utc(2026, 11, 13), utc(2026, 11, 20)),
         ("0 0 */2 * fri", utc(2026, 11, 13), utc(2026, 11, 27)),
     ],
 )
-def test_the_next_time_is_found_across_months_and_years(text: str, after: datetime.datetime, following: datetime.datetime) -> None:
+def test_the_next_minute_can_be_months_or_years_away(text: str, after: datetime.datetime, following: datetime.datetime) -> None:
     assert schedule.following(schedule.parse(text), after) == following
 
 
-def test_any_day_that_february_has_comes_on_every_day_of_the_week() -> None:
+def test_february_29_occurs_on_every_weekday() -> None:
     for weekday in range(7):
-        plan = schedule.Schedule(
+        parsed = schedule.Schedule(
             minutes=frozenset({0}),
             hours=frozenset({0}),
             days=frozenset({29}),
@@ -164,4 +164,4 @@ def test_any_day_that_february_has_comes_on_every_day_of_the_week() -> None:
             weekdays=frozenset({weekday}),
             either_day=False,
         )
-        assert schedule.following(plan, utc(2026, 1, 1)).isoweekday() % 7 == weekday
+        assert schedule.following(parsed, utc(2026, 1, 1)).isoweekday() % 7 == weekday

@@ -1,4 +1,4 @@
-"""Which pushes start a run."""
+"""Push triggers: globs of refs and paths."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def on_push(refs: Sequence[str] = (), paths: Sequence[str] = ()) -> workflows.On
     return workflows.On(push=workflows.Push(refs=list(refs), paths=list(paths)))
 
 
-def test_without_a_trigger_every_branch_counts_and_no_tag() -> None:
+def test_without_a_trigger_every_branch_and_no_tag_matches() -> None:
     for on in (None, workflows.On(), on_push()):
         assert triggers.matches_push(on, MAIN, ["a"]) == (True, "refs/heads/main was pushed")
         assert triggers.matches_push(on, "refs/heads/feature/x", None)[0]
@@ -27,15 +27,15 @@ def test_without_a_trigger_every_branch_counts_and_no_tag() -> None:
         assert not triggers.matches_push(on, "refs/notes/commits", ["a"])[0]
 
 
-def test_a_workflow_for_other_triggers_is_not_started_by_pushes() -> None:
-    assert triggers.matches_push(workflows.On(schedule="0 3 * * *"), MAIN, ["a"]) == (False, "the workflow is started by a schedule")
-    assert triggers.matches_push(workflows.On(patterns=["model://*"]), MAIN, ["a"]) == (False, "the workflow is started by artifacts")
+def test_a_workflow_with_other_triggers_ignores_pushes() -> None:
+    assert triggers.matches_push(workflows.On(schedule="0 3 * * *"), MAIN, ["a"]) == (False, "the workflow is triggered by a schedule")
+    assert triggers.matches_push(workflows.On(patterns=["model://*"]), MAIN, ["a"]) == (False, "the workflow is triggered by artifacts")
     both = workflows.On(push=workflows.Push(), schedule="0 3 * * *")
     assert triggers.matches_push(both, MAIN, ["a"])[0]
 
 
 @pytest.mark.parametrize(
-    ("glob", "ref", "wanted"),
+    ("glob", "ref", "expected"),
     [
         ("main", MAIN, True),
         ("main", "refs/heads/main2", False),
@@ -56,12 +56,12 @@ def test_a_workflow_for_other_triggers_is_not_started_by_pushes() -> None:
         ("v?", "refs/heads/v1", True),
     ],
 )
-def test_refs_match_globs(glob: str, ref: str, wanted: bool) -> None:
-    assert triggers.matches_push(on_push([glob]), ref, [])[0] is wanted
+def test_refs_match_globs(glob: str, ref: str, expected: bool) -> None:
+    assert triggers.matches_push(on_push([glob]), ref, [])[0] is expected
 
 
 @pytest.mark.parametrize(
-    ("glob", "path", "wanted"),
+    ("glob", "path", "expected"),
     [
         ("conda.yaml", "conda.yaml", True),
         ("conda.yaml", "sub/conda.yaml", False),
@@ -80,11 +80,11 @@ def test_refs_match_globs(glob: str, ref: str, wanted: bool) -> None:
         ("x+y.txt", "x+y.txt", True),
     ],
 )
-def test_paths_match_globs(glob: str, path: str, wanted: bool) -> None:
-    assert triggers.matches_push(on_push(paths=[glob]), MAIN, [path])[0] is wanted
+def test_paths_match_globs(glob: str, path: str, expected: bool) -> None:
+    assert triggers.matches_push(on_push(paths=[glob]), MAIN, [path])[0] is expected
 
 
-def test_a_path_filter_says_which_file_decided() -> None:
+def test_a_path_filter_names_the_matching_file() -> None:
     on = on_push(["main"], ["conda.yaml", "MLproject"])
     assert triggers.matches_push(on, MAIN, ["README.md", "conda.yaml"]) == (
         True,
@@ -92,17 +92,17 @@ def test_a_path_filter_says_which_file_decided() -> None:
     )
     assert triggers.matches_push(on, MAIN, ["README.md"]) == (False, "no changed file matches conda.yaml, MLproject")
     assert triggers.matches_push(on, MAIN, []) == (False, "no changed file matches conda.yaml, MLproject")
-    assert triggers.matches_push(on, "refs/heads/x", ["conda.yaml"]) == (False, "refs/heads/x is none of main")
+    assert triggers.matches_push(on, "refs/heads/x", ["conda.yaml"]) == (False, "refs/heads/x does not match main")
 
 
-def test_unknown_paths_pass_every_filter_and_the_reason_says_so() -> None:
+def test_unknown_paths_pass_every_filter() -> None:
     assert triggers.matches_push(on_push(paths=["conda.yaml"]), MAIN, None) == (
         True,
-        "refs/heads/main was pushed; which files changed is not known",
+        "refs/heads/main was pushed; its changed files are unknown",
     )
 
 
-def test_a_hostile_glob_costs_no_more_than_its_length() -> None:
+def test_a_hostile_glob_matches_in_linear_time() -> None:
     glob = "/".join(["**", "*a*a*a*a*a*b"] * 15)
     assert len(glob) <= triggers.MAX_GLOB
     assert not triggers.matches_push(on_push(paths=[glob]), MAIN, ["/".join(["a" * 60] * 60)])[0]
@@ -113,7 +113,7 @@ _SEGMENT = st.text("ab.", min_size=1, max_size=3)
 
 @given(st.lists(_SEGMENT | st.just("**") | st.just("*"), min_size=1, max_size=4), st.lists(_SEGMENT, min_size=1, max_size=4))
 def test_globs_agree_with_a_regular_expression(glob: list[str], path: list[str]) -> None:
-    # One optional group for each segment, each path segment ends in a slash: the plain meaning of `**`, written another way.
+    # The same meaning of `**` as a regular expression over segments that end in a slash.
     parts = {"**": "(?:[^/]+/)*", "*": "[^/]+/"}
     expected = re.fullmatch("".join(parts.get(part, re.escape(part) + "/") for part in glob), "/".join(path) + "/") is not None
     assert triggers.matches_push(on_push(paths=["/".join(glob)]), MAIN, ["/".join(path)])[0] is expected
@@ -125,7 +125,7 @@ def test_legal_refs_are_accepted(glob: str) -> None:
 
 
 @pytest.mark.parametrize("glob", ["", "a b", "!main", "a..b", "a~1", "/main", "main/", "x.lock", "a//b", "v[0", "-x", "a" * 300])
-def test_refs_that_no_branch_can_have_are_refused(glob: str) -> None:
+def test_illegal_refs_are_refused(glob: str) -> None:
     with pytest.raises(errors.InvalidError):
         triggers.check_ref(glob)
 
@@ -136,6 +136,6 @@ def test_legal_paths_are_accepted(glob: str) -> None:
 
 
 @pytest.mark.parametrize("glob", ["", "/conda.yaml", "./x", "../x", "a/../b", "!x", "a//b", "src/[a", "a\\b", "a" * 300])
-def test_paths_that_no_file_can_have_are_refused(glob: str) -> None:
+def test_illegal_paths_are_refused(glob: str) -> None:
     with pytest.raises(errors.InvalidError):
         triggers.check_path(glob)

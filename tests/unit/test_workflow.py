@@ -1,6 +1,6 @@
-"""Documents that load, and those that do not: what each refusal says is in tests/golden/workflow_errors.
+"""Valid and invalid workflow documents; tests/golden/workflow_errors holds the problems of each invalid one.
 
-`UPDATE_GOLDEN=1` writes the texts anew.
+`UPDATE_GOLDEN=1` rewrites the golden texts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REFUSED = sorted((examples.ROOT / "tests/golden/workflow_errors").glob("*.yaml")
 
 
 @pytest.mark.parametrize("path", REFUSED, ids=lambda path: path.stem)
-def test_each_refusal_lists_every_problem_as_in_its_golden_text(path: Path) -> None:
+def test_the_problems_of_each_invalid_document_equal_the_golden_text(path: Path) -> None:
     with pytest.raises(errors.InvalidError) as caught:
         loading.load(path.read_text())
     text = "".join(f"{problem}\n" for problem in caught.value.problems)
@@ -40,7 +40,7 @@ def test_every_golden_text_has_its_document() -> None:
     assert {path.stem for path in REFUSED} == {path.stem for path in REFUSED[0].parent.glob("*.txt")}
 
 
-def test_a_refusal_names_the_first_problem_and_counts_the_others() -> None:
+def test_the_error_names_the_first_problem_and_counts_the_others() -> None:
     with pytest.raises(errors.InvalidError) as caught:
         loading.load("name: example\nzzz: 1\nsteps: []\n")
     assert caught.value.message.startswith("the workflow is not valid: line 2, column 1: zzz: unknown key 'zzz'")
@@ -49,7 +49,7 @@ def test_a_refusal_names_the_first_problem_and_counts_the_others() -> None:
 
 
 @pytest.mark.parametrize("path", [*examples.DOCUMENTS, *examples.SHIPPED], ids=lambda path: path.stem)
-def test_every_example_loads_and_survives_the_store(path: Path) -> None:
+def test_every_example_loads_and_can_be_stored(path: Path) -> None:
     loaded = loading.load(path.read_text())
     assert loaded.name
     stored = json.loads(json.dumps(loaded.model_dump(mode="json", by_alias=True, exclude_defaults=True)))
@@ -59,18 +59,18 @@ def test_every_example_loads_and_survives_the_store(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [*examples.DOCUMENTS, *examples.SHIPPED], ids=lambda path: path.stem)
-def test_every_example_fits_the_schema_for_editors(path: Path) -> None:
+def test_every_example_matches_the_schema_for_editors(path: Path) -> None:
     jsonschema.validate(yaml.load(path.read_text(), Loader=yaml.BaseLoader), _schema_of_text(loading.json_schema()))
 
 
 def _schema_of_text(schema: Any) -> Any:
-    # BaseLoader reads every scalar as text, which is how the dates and versions of a document are meant.
+    # BaseLoader reads every scalar as text, so that dates and versions keep their spelling.
     if isinstance(schema, dict):
-        kept = {key: _schema_of_text(value) for key, value in schema.items() if key not in ("minimum", "maximum")}
+        adapted = {key: _schema_of_text(value) for key, value in schema.items() if key not in ("minimum", "maximum")}
         kinds = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type")
         if isinstance(kinds, list) and {"integer", "number", "boolean", "null"} & set(kinds):
-            kept["type"] = "string"
-        return kept
+            adapted["type"] = "string"
+        return adapted
     return [_schema_of_text(item) for item in schema] if isinstance(schema, list) else schema
 
 
@@ -89,13 +89,13 @@ def test_the_schema_refuses_unknown_keys_and_describes_itself() -> None:
     )
 
 
-def test_scalars_keep_the_characters_that_were_typed() -> None:
+def test_scalars_keep_their_spelling() -> None:
     body = "inputs:\n- {name: a, value: false}\n- {name: b, value: 1}\n- {name: c, value: 1.10}\n- {name: d, value: 2021-11-22}\n- {name: e, value: yes}"
     step = loading.load(examples.step(body)).steps[0]
     assert [item.value for item in step.inputs] == ["false", "1", "1.10", "2021-11-22", "yes"]
 
 
-def test_a_version_keeps_its_zero() -> None:
+def test_a_version_keeps_its_trailing_zero() -> None:
     body = "extensions:\n- {name: store, version: 1.10}"
     assert loading.load(examples.step(body)).steps[0].extensions[0].version == "1.10"
 
@@ -105,12 +105,12 @@ def test_the_word_on_is_a_key_like_any_other() -> None:
     assert loaded.on == workflows.On(push=workflows.Push(refs=["main"]))
 
 
-def test_empty_lists_may_be_left_empty() -> None:
+def test_a_list_without_a_value_is_empty() -> None:
     loaded = loading.load(examples.step("inputs:\nenv:\noutputs:", header="inputs:\noutputs:"))
     assert (loaded.inputs, loaded.outputs, loaded.steps[0].env) == ([], [], [])
 
 
-def test_what_the_server_sets_is_ignored_in_a_document() -> None:
+def test_read_only_fields_of_a_document_are_ignored() -> None:
     header = 'created: "2021-11-22T11:19:46+01:00"\nrevision: 7'
     loaded = loading.load(examples.step("extensions:\n- {name: store, status: {url: 'http://x'}}", header=header))
     assert loaded == loading.load(examples.step("extensions:\n- {name: store}", header=""))
@@ -126,12 +126,12 @@ def test_durations_become_seconds(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "h", "1h30", "30 s", "-1", "1.5h", True, None, 1.5, "0s", 0, "367d", "s30"])
-def test_other_durations_are_refused(value: object) -> None:
+def test_invalid_durations_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match="is not"):
         workflows.seconds(value)
 
 
-def test_a_codeset_needs_no_name_and_is_named_in_any_way() -> None:
+def test_a_codeset_needs_no_name_and_accepts_every_reference_to_its_input() -> None:
     for name in ("'{{ inputs.code }}'", "'{{inputs.code}}'", "inputs.code", "code"):
         loaded = loading.load(examples.step(f"inputs:\n- codeset: {{name: {name}}}"))
         mount = loaded.steps[0].mounts[0]
@@ -139,7 +139,7 @@ def test_a_codeset_needs_no_name_and_is_named_in_any_way() -> None:
         assert mount.path == "/project"
 
 
-def test_steps_are_ordered_by_what_they_wait_for_and_otherwise_stay() -> None:
+def test_steps_follow_their_dependencies_and_otherwise_keep_their_order() -> None:
     assert references.ordered({"a": ["c"], "b": [], "c": ["d"], "d": [], "e": []}) == ["b", "d", "c", "a", "e"]
     assert references.ordered({name: [] for name in "zyxw"}) == list("zyxw")
 
@@ -149,7 +149,7 @@ def test_steps_are_ordered_by_what_they_wait_for_and_otherwise_stay() -> None:
         lambda size: st.lists(st.tuples(st.integers(0, size), st.integers(0, size)), max_size=80).map(lambda e: (size, e))
     )
 )
-def test_the_order_holds_whatever_waits_for_whatever_stands_above(case: tuple[int, list[tuple[int, int]]]) -> None:
+def test_steps_that_wait_for_earlier_ones_keep_their_order(case: tuple[int, list[tuple[int, int]]]) -> None:
     size, edges = case
     waits: dict[str, list[str]] = {str(number): [] for number in range(size + 1)}
     for one, other in edges:
@@ -206,7 +206,7 @@ def test_any_data_is_a_workflow_or_an_invalid_error_with_problems(data: object) 
         assert loading.check(document.Parsed(loaded.model_dump(mode="json"))) == loaded
 
 
-def test_hostile_nesting_is_refused_like_any_other_mistake() -> None:
+def test_hostile_nesting_is_refused() -> None:
     deep: object = "x"
     for _ in range(700):
         deep = [deep]
@@ -216,7 +216,7 @@ def test_hostile_nesting_is_refused_like_any_other_mistake() -> None:
     assert {problem.path for problem in caught.value.problems} == {"steps[0].inputs[0].value", "zzz"}
 
 
-def test_more_problems_than_anybody_reads_are_not_listed() -> None:
+def test_the_list_of_problems_is_bounded() -> None:
     steps = "".join(f"- {{name: S{number}, image: 'i:1'}}\n" for number in range(document.MAX_PROBLEMS + 20))
     with pytest.raises(errors.InvalidError) as caught:
         loading.load(f"name: x\nsteps:\n{steps}")
@@ -242,7 +242,7 @@ def test_a_huge_document_full_of_mistakes_is_refused_with_bounded_work(step: str
         loading.load(f"name: x\ninputs:\n{inputs}\nsteps:\n{steps}\n")
 
 
-def test_a_thousand_circles_are_refused_with_bounded_work() -> None:
+def test_a_thousand_cycles_are_refused_with_bounded_work() -> None:
     pairs = [f"- {{name: {name}{n}, image: 'i:1', needs: [{other}{n}]}}" for n in range(900) for name, other in ("ab", "ba")]
     with pytest.raises(errors.InvalidError), work.at_most(8_000_000):
         loading.load("name: x\nsteps:\n" + "\n".join(pairs))
@@ -260,9 +260,9 @@ def test_suggestions_stop_when_a_document_has_too_many_names_and_mistakes() -> N
     assert 0 < suggestions(steps=1_500, mistakes=document.MAX_PROBLEMS) <= 20
 
 
-def test_a_workflow_has_a_largest_number_of_steps() -> None:
+def test_the_number_of_steps_is_limited() -> None:
     steps = "".join(f"- {{name: s{number}, image: 'i:1'}}\n" for number in range(2_001))
-    with pytest.raises(errors.InvalidError, match="at most 2000 steps, and these are 2001"):
+    with pytest.raises(errors.InvalidError, match="at most 2000 steps; this one has 2001"):
         loading.load(f"name: x\nsteps:\n{steps}")
 
 

@@ -1,4 +1,4 @@
-"""Workflow documents that several tests read, and plans of them with made-up commits and bindings."""
+"""Workflow documents of several tests, and plans of them with fictitious commits and bindings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuseml.domain import plans, workflows
 from fuseml.domain.plans import planning
-from fuseml.domain.registry import selector
+from fuseml.domain.registry.selector import Binding
 from fuseml.domain.workflows import loading
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +27,9 @@ def step(body: str = "", *, header: str = "inputs: [{name: predictor, default: a
     return f"name: example\n{header}\nsteps:\n  - name: train\n    image: registry.example.com/trainer:1\n{lines}"
 
 
-def binding(name: str, **fields: object) -> selector.Binding:
-    """What a selector called `name` came to: by default an object store with two secret keys."""
-    known: dict[str, object] = {
+def binding(name: str, **fields: object) -> Binding:
+    """The binding of a selector: by default an object store with two secret keys."""
+    defaults: dict[str, object] = {
         "name": name,
         "extension_id": "mlflow-0001",
         "service_id": "mlflow-store",
@@ -46,14 +46,14 @@ def binding(name: str, **fields: object) -> selector.Binding:
         "secret_keys": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
         "revision": 1,
     }
-    return selector.Binding.model_validate({**known, **fields})
+    return Binding.model_validate({**defaults, **fields})
 
 
 def plan_of(
     workflow: workflows.Workflow,
     *,
     inputs: Mapping[str, str] | None = None,
-    bindings: Mapping[str, Mapping[str, selector.Binding]] | None = None,
+    bindings: Mapping[str, Mapping[str, Binding]] | None = None,
 ) -> plans.Plan:
     """The plan of a workflow on one commit for every codeset and, unless given, the same store for every selector."""
     version = planning.CodesetVersion(

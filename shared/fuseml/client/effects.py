@@ -16,7 +16,7 @@ class Change(TypedDict, total=False):
     after: str
 
 
-class Bound(TypedDict, total=False):
+class BindingSummary(TypedDict, total=False):
     extension_id: str
     service_id: str
     url: str
@@ -34,8 +34,8 @@ class Effect(TypedDict, total=False):
     step: str
     selector: str
     effect: str
-    before: Bound | None
-    after: Bound | None
+    before: BindingSummary | None
+    after: BindingSummary | None
     environment: list[Change]
     reason: str
     sentence: str

@@ -141,7 +141,7 @@ class Scope:
             return errors.Problem("", f"there is no input {name!r}{_known(self.inputs, near)}", suggestion=suggestion)
         if self.inputs[name]:
             attributes = ", ".join(f"inputs.{name}.{known}" for known in CODESET_ATTRIBUTES)
-            return errors.Problem("", f"the input {name!r} is a codeset, not a value; its values are {attributes}")
+            return errors.Problem("", f"the input {name!r} is a codeset, not a value; its attributes are {attributes}")
         return errors.Problem("", f"the input {name!r} is not a codeset and has no {attribute!r}", suggestion=f"inputs.{name}")
 
     def _output_refusal(self, step: str, output: str, nearest: Nearest) -> errors.Problem:
@@ -263,4 +263,4 @@ def _near(word: str, names: Collection[str], nearest: Nearest) -> str | None:
 
 def _known(names: Collection[str], near: str | None) -> str:
     listed = [] if near else heapq.nsmallest(10, (name for name in names if name != HOLE))
-    return f"; there are {', '.join(listed)}" + (", ..." if len(names) > 10 else "") if listed else ""
+    return f"; known: {', '.join(listed)}" + (", ..." if len(names) > 10 else "") if listed else ""

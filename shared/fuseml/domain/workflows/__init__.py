@@ -1,4 +1,4 @@
-"""Workflows: the models of the document; beside them its loading, rules, triggers, and what the registry would give it."""
+"""Workflows: the models of the document, with its loading, rules, lint, triggers and schedules, and the impact of registry changes."""
 
 from fuseml.domain.workflows.models import (
     CodesetMount,

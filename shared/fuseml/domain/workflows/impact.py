@@ -1,7 +1,7 @@
-"""What a change of the registry does to the workflows: every selector is resolved in the snapshot before and in the snapshot after.
+"""Impact of a registry change on workflows: every selector is resolved in the snapshots before and after the change.
 
-Pure, and by the rules of a run (`domain.workflows.preview`). Credentials values are opaque (sealed): that one changed is told, its value never
-is. A step's environment is compared as a whole, and each change told with the selector that the key comes from.
+Pure, by the rules of a run (`domain.workflows.preview`). Credentials values are opaque (sealed): an effect reports their change, never
+the values. The environment of a step is compared as a whole; each changed key is reported with the selector that sets it.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from typing import Literal
 
 from fuseml.domain import workflows
 from fuseml.domain.documents import document
-from fuseml.domain.registry import difference, extension, selector
+from fuseml.domain.registry import difference, extension
+from fuseml.domain.registry.selector import Binding, Selector
 from fuseml.domain.workflows import preview
 
 Kind = Literal["unchanged", "changes", "rebinds", "breaks", "resolves"]
-"""`changes`: bound to the same, which says something else. `breaks`: finds nothing any more. `resolves`: finds something now."""
+"""`changes`: the same service with other attributes. `rebinds`: another service. `breaks`: no match any more. `resolves`: a match now."""
 
-_DESCRIBED = ("product", "version", "zone", "service_resource", "service_category")
+_ATTRIBUTES = ("product", "version", "zone", "service_resource", "service_category")
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """The current revision of a workflow, and on whose behalf its selectors are resolved; an unassigned one runs for nobody yet."""
+    """The current revision of a workflow, with the project and user that its selectors are resolved for."""
 
     workflow: workflows.Workflow
     revision: int = 1
@@ -33,8 +34,8 @@ class Use:
     user: str = ""
 
 
-class Bound(document.Model):
-    """What a selector is bound to."""
+class BindingSummary(document.Model):
+    """The endpoint and credentials that a selector is bound to."""
 
     extension_id: str
     service_id: str
@@ -46,13 +47,13 @@ class Bound(document.Model):
 
 
 class KeyChange(difference.Change):
-    """A key of a step's environment."""
+    """The change of a key of a step's environment."""
 
     key: str
 
 
 class Effect(document.Model):
-    """What happens to one selector of one step. `before` and `after` are None where it finds nothing, and where nothing happens."""
+    """The effect on one selector of one step. `before` and `after` are None if it is unresolved, and if nothing changes."""
 
     workflow: str
     revision: int
@@ -62,17 +63,17 @@ class Effect(document.Model):
     step: str
     selector: str
     effect: Kind
-    before: Bound | None = None
-    after: Bound | None = None
+    before: BindingSummary | None = None
+    after: BindingSummary | None = None
     environment: list[KeyChange] = []
     reason: str = ""
     sentence: str
 
 
 class Impact(document.Model):
-    """What a change of one record means. `revision` is the record's before the change, 0 when there was none.
+    """The impact of a change of one record. `revision` is that of the record before the change, 0 for a new one.
 
-    `changes` are the fields of the record, `effects` the selectors of workflows; `summary` counts the effects.
+    `changes` lists fields of the record, `effects` selectors of workflows; `summary` counts the effects.
     """
 
     extension_id: str
@@ -83,19 +84,19 @@ class Impact(document.Model):
     summary: str
 
     def broken(self) -> list[Effect]:
-        """What assigned workflows would find no more."""
+        """The selectors of assigned workflows that the change breaks."""
         return [effect for effect in self.effects if effect.effect == "breaks" and effect.assigned]
 
 
-def concerned(checked: workflows.Workflow, *records: extension.Extension | None) -> list[workflows.Step]:
-    """The steps that one of the records might mean something to. Narrows, never decides."""
-    given = [record for record in records if record]
-    return [step for step in checked.steps if any(_may_mean(wanted, record) for wanted in step.extensions for record in given)]
+def candidate_steps(workflow: workflows.Workflow, *records: extension.Extension | None) -> list[workflows.Step]:
+    """The steps with a selector that may match one of the records: a superset of the affected steps."""
+    existing = [record for record in records if record]
+    return [step for step in workflow.steps if any(_may_match(item, record) for item in step.extensions for record in existing)]
 
 
-def _may_mean(wanted: selector.Selector, record: extension.Extension) -> bool:
-    return (wanted.extension_id or record.id, wanted.product or record.product) == (record.id, record.product) and any(
-        (wanted.service_id or service.id, wanted.service_resource or service.resource, wanted.service_category or service.category)
+def _may_match(selector: Selector, record: extension.Extension) -> bool:
+    return (selector.extension_id or record.id, selector.product or record.product) == (record.id, record.product) and any(
+        (selector.service_id or service.id, selector.service_resource or service.resource, selector.service_category or service.category)
         == (service.id, service.resource, service.category)
         for service in record.services
     )
@@ -109,32 +110,34 @@ def assess(
     *,
     home: str = "",
 ) -> Impact:
-    """What changing one record from `before` to `after` does; None is a record that does not exist.
+    """The impact of changing one record from `before` to `after`; None is a record that does not exist.
 
-    `others` are the other records that selectors might mean; `home` is the control plane's own zone, where runs are.
+    `others` are the other records that selectors may match; `home` is the control plane's own zone, where runs are.
     """
     snapshots = [preview.RegistrySnapshot([*others, *([record] if record else [])], home) for record in (before, after)]
-    told: list[Effect] = []
-    everybody: dict[tuple[str, str], list[Effect]] = {}
+    effects: list[Effect] = []
+    first_uses: dict[tuple[str, str], list[Effect]] = {}
     for use in sorted(uses, key=lambda use: (use.workflow.name, use.project, use.user)):
-        touched = [step.name for step in concerned(use.workflow, before, after)] if before != after else []
-        found: list[Effect] = []
+        affected = [step.name for step in candidate_steps(use.workflow, before, after)] if before != after else []
+        of_use: list[Effect] = []
         for step in use.workflow.steps:
-            if step.name in touched:
-                found += _compared(use, step, *(snapshot.preview(use.workflow, step, use.project, use.user) for snapshot in snapshots))
+            if step.name in affected:
+                of_use += _compare(use, step, *(snapshot.preview(use.workflow, step, use.project, use.user) for snapshot in snapshots))
             else:
-                found += [_effect(use, step, wanted.name) for wanted in step.extensions]
-        shared = everybody.setdefault((use.workflow.name, use.project), found)
-        # What happens to a user as it does to everybody in the project is told once.
-        told += found if shared is found else [one for one, other in zip(found, shared, strict=True) if not _alike(one, other)]
+                of_use += [_effect(use, step, requirement.name) for requirement in step.extensions]
+        # An effect on a user is listed only if it differs from the effect on the project (the first use in this order).
+        of_project = first_uses.setdefault((use.workflow.name, use.project), of_use)
+        effects += (
+            of_use if of_project is of_use else [one for one, other in zip(of_use, of_project, strict=True) if not _alike(one, other)]
+        )
     record = after or before
     return Impact(
         extension_id=record.id if record else "",
         change="none" if before == after else "updates" if before and after else "registers" if after else "removes",
         revision=before.revision if before else 0,
         changes=difference.compare(before, after) if before != after else [],
-        effects=told,
-        summary=_summary(told),
+        effects=effects,
+        summary=_summary(effects),
     )
 
 
@@ -142,12 +145,12 @@ def _alike(one: Effect, other: Effect) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in ("effect", "before", "after", "environment", "reason"))
 
 
-def _compared(use: Use, step: workflows.Step, before: preview.StepPreview, after: preview.StepPreview) -> Iterator[Effect]:
+def _compare(use: Use, step: workflows.Step, before: preview.StepPreview, after: preview.StepPreview) -> Iterator[Effect]:
     environment = _environment(before.environment, after.environment)
-    for wanted in step.extensions:
-        name = wanted.name
+    for requirement in step.extensions:
+        name = requirement.name
         old, new, keys = before.bindings.get(name), after.bindings.get(name), environment.get(name, [])
-        was, now = _bound(old), _bound(new)
+        was, now = _summarise(old), _summarise(new)
         if was and now is None:
             reason = after.reasons[name]
             yield _effect(use, step, name, "breaks", f"no longer resolves: {reason}", was, now, keys, reason)
@@ -156,10 +159,10 @@ def _compared(use: Use, step: workflows.Step, before: preview.StepPreview, after
         elif was != now:
             yield _effect(use, step, name, "rebinds", f"re-binds from {was} to {now}", was, now, keys)
         else:
-            described = [what for what in _DESCRIBED if getattr(old, what, "") != getattr(new, what, "")]
-            if described or keys:
-                said = f"stays with {now}, with another {', '.join((*described, *(change.key for change in keys)))}"
-                yield _effect(use, step, name, "changes", said, was, now, keys)
+            attributes = [attribute for attribute in _ATTRIBUTES if getattr(old, attribute, "") != getattr(new, attribute, "")]
+            if attributes or keys:
+                clause = f"stays with {now}, with another {', '.join((*attributes, *(change.key for change in keys)))}"
+                yield _effect(use, step, name, "changes", clause, was, now, keys)
             else:
                 yield _effect(use, step, name)
 
@@ -169,9 +172,9 @@ def _effect(
     step: workflows.Step,
     name: str,
     kind: Kind = "unchanged",
-    said: str = "stays as it is",
-    before: Bound | None = None,
-    after: Bound | None = None,
+    clause: str = "stays as it is",
+    before: BindingSummary | None = None,
+    after: BindingSummary | None = None,
     environment: Sequence[KeyChange] = (),
     reason: str = "",
 ) -> Effect:
@@ -189,31 +192,33 @@ def _effect(
         after=after,
         environment=list(environment),
         reason=reason,
-        sentence=f"{use.workflow.name}/{step.name} {name!r}{where} {said}" + ("" if use.assigned else " (not assigned)"),
+        sentence=f"{use.workflow.name}/{step.name} {name!r}{where} {clause}" + ("" if use.assigned else " (not assigned)"),
     )
 
 
-def _bound(binding: selector.Binding | None) -> Bound | None:
+def _summarise(binding: Binding | None) -> BindingSummary | None:
     if binding is None:
         return None
-    return Bound(extension_id=binding.extension_id, service_id=binding.service_id, url=binding.url, credentials_id=binding.credentials_id)
+    return BindingSummary(
+        extension_id=binding.extension_id, service_id=binding.service_id, url=binding.url, credentials_id=binding.credentials_id
+    )
 
 
 def _environment(before: Mapping[str, preview.Value], after: Mapping[str, preview.Value]) -> Mapping[str, list[KeyChange]]:
-    """What differs, by the selector that the key comes from; a key that vanishes came from the one before."""
-    found: dict[str, list[KeyChange]] = collections.defaultdict(list)
+    """The changed keys by the selector that sets them; of a key that vanishes, the selector that did."""
+    changes: dict[str, list[KeyChange]] = collections.defaultdict(list)
     for key in sorted({*before, *after}):
         old, new = before.get(key), after.get(key)
         source = new or old
-        if source and (old is None or new is None or (old.secret, old.mark) != (new.secret, new.mark)):
+        if source and (old is None or new is None or (old.secret, old.identity) != (new.secret, new.identity)):
             kind: difference.Kind = "appears" if old is None else "vanishes" if new is None else "changes"
             secret = any(value.secret for value in (old, new) if value)
-            shown = [value.shown if value else "" for value in (old, new)]
-            found[source.owner].append(KeyChange(key=key, effect=kind, secret=secret, before=shown[0], after=shown[1]))
-    return found
+            texts = [value.text if value else "" for value in (old, new)]
+            changes[source.selector].append(KeyChange(key=key, effect=kind, secret=secret, before=texts[0], after=texts[1]))
+    return changes
 
 
-_COUNTED: Mapping[Kind, tuple[str, str]] = {
+_PHRASES: Mapping[Kind, tuple[str, str]] = {
     "breaks": ("no longer resolves", "no longer resolve"),
     "rebinds": ("re-binds", "re-bind"),
     "changes": ("gets another environment", "get another environment"),
@@ -224,5 +229,5 @@ _COUNTED: Mapping[Kind, tuple[str, str]] = {
 
 def _summary(effects: Sequence[Effect]) -> str:
     counts = collections.Counter(effect.effect for effect in effects)
-    told = [f"{counts[kind]} {one if counts[kind] == 1 else many}" for kind, (one, many) in _COUNTED.items() if counts[kind]]
-    return f"selectors of workflows: {', '.join(told)}" if told else "no workflow has selectors"
+    parts = [f"{counts[kind]} {one if counts[kind] == 1 else many}" for kind, (one, many) in _PHRASES.items() if counts[kind]]
+    return f"selectors of workflows: {', '.join(parts)}" if parts else "no workflow has selectors"

@@ -1,4 +1,4 @@
-"""Workflow documents become workflows: the schema of the models and the rules behind it, all problems at once."""
+"""Loading of workflow documents: validation by schema and rules, all problems at once."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def check(parsed: document.Parsed) -> Workflow:
         workflow = document.validate(Workflow, parsed.data, position=parsed.position, kind="workflow")
     except errors.InvalidError as error:
         rest = recovery.recover(Workflow, parsed.data, error.__cause__, hole=expression.HOLE, lists=("steps", "values"))
-        broken = rules.problems(rest, parsed.position) if rest else []
-        raise _refusal([*error.problems, *recovery.unrelated(broken, error.problems)]) from error
+        violations = rules.problems(rest, parsed.position) if rest else []
+        raise _refusal([*error.problems, *recovery.unrelated(violations, error.problems)]) from error
     problems = rules.problems(workflow, parsed.position)
     if problems:
         raise _refusal(problems)

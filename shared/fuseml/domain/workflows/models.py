@@ -1,8 +1,7 @@
-"""Workflow documents: inputs, outputs and container steps, in the original's field names plus the optional fields of ours.
+"""The models of workflow documents: inputs, outputs and container steps, with the field names of the original and optional new fields.
 
-These models say what a document may hold; `workflow_rules` says when its parts fit together. `load` applies both and reports all
-problems at once. A `Workflow` that was loaded is sound: its references name something, its steps have an order, its globs, versions
-and quantities can be read.
+The models define the schema, `rules` the consistency of the parts; `loading.load` applies both and reports all problems at once. A loaded
+`Workflow` is valid: its references exist, its steps are ordered, its globs, versions and quantities are well-formed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from fuseml.domain.documents import document
 from fuseml.domain.registry import selector
 
 CODESET = "codeset"
-"""The type of an input that is a codeset; inputs of every other type are text."""
+"""The type of codeset inputs; inputs of all other types are text."""
 
 DEFAULT_CHECKOUT = "/project"
 
@@ -38,7 +37,7 @@ def seconds(value: object) -> object:
 
 
 def _items(value: object) -> object:
-    # `inputs:` with nothing behind it is an empty list, as it was for the original.
+    # `inputs:` without a value is an empty list, as in the original.
     return [] if value is None else value
 
 
@@ -46,7 +45,7 @@ _Item = TypeVar("_Item")
 Items = Annotated[list[_Item], pydantic.BeforeValidator(_items)]
 
 Scalar = Annotated[document.Text, pydantic.WithJsonSchema({"type": ["string", "number", "boolean"]})]
-"""Text that editors let people write as a number or a boolean too."""
+"""Text that the schema for editors also allows as a number or a boolean."""
 
 Duration = Annotated[
     int,
@@ -60,12 +59,12 @@ ReadOnly = Annotated[
     None,
     pydantic.BeforeValidator(lambda _: None),
     pydantic.WithJsonSchema({"readOnly": True}),
-    pydantic.Field(exclude=True, description="Set by the server; what a document says here is ignored."),
+    pydantic.Field(exclude=True, description="Set by the server; the value in a document is ignored."),
 ]
 
 
 class Input(document.Model):
-    """An input of the workflow: a codeset, or text under any other type. Text without a default must be given for each run."""
+    """An input of the workflow: a codeset, or text under any other type. A run must provide every text input without a default."""
 
     name: document.Text
     description: document.Text = ""
@@ -79,7 +78,7 @@ class Input(document.Model):
 
 
 class Output(document.Model):
-    """An output of the workflow: that of the step whose output has this name."""
+    """An output of the workflow: the step output of the same name."""
 
     name: document.Text
     description: document.Text = ""
@@ -87,14 +86,14 @@ class Output(document.Model):
 
 
 class CodesetMount(document.Model):
-    """Which codeset input is checked out, and where. The first one of a step is its working directory."""
+    """The checkout of a codeset input at a path. The first one of a step is its working directory."""
 
     name: Annotated[document.Text, pydantic.Field(description="A codeset input: its name, or {{ inputs.NAME }}.")]
     path: document.Text = DEFAULT_CHECKOUT
 
 
 class StepInput(document.Model):
-    """Either a value, which the step finds as FUSEML_<NAME>, or a codeset. A codeset needs no name."""
+    """Either a value, in the step's environment as FUSEML_<NAME>, or a codeset. A codeset needs no name."""
 
     name: document.Text = ""
     value: Scalar | None = None
@@ -102,42 +101,42 @@ class StepInput(document.Model):
 
 
 class ImageBuild(document.Model):
-    """The image that an output is: its name and, within the codeset, its Dockerfile."""
+    """The image that is an output: its name and its Dockerfile within the codeset."""
 
     name: document.Text
     dockerfile: document.Text = ""
 
 
 class StepOutput(document.Model):
-    """Text that the step writes to a file of this name or, with `image`, an image that is built."""
+    """Text that the step writes to a file of this name or, with `image`, the image that it builds."""
 
     name: document.Text
     image: ImageBuild | None = None
 
 
 class ExtensionRequirement(selector.Selector):
-    """A selector: which service of which extension the step needs. Its configuration becomes the step's environment."""
+    """The selector of a service that the step needs. The service's configuration becomes part of the step's environment."""
 
     name: document.Text
     status: ReadOnly = None
 
 
 class EnvironmentVariable(document.Model):
-    """A variable of the step. It overrides what inputs and extensions set."""
+    """A variable of the step. It overrides inputs and extensions."""
 
     name: document.Text
     value: Scalar
 
 
 class Resources(document.Model):
-    """Compute resources in Kubernetes' quantities: `cpu: 500m`, `memory: 2Gi`."""
+    """Compute resources in Kubernetes quantities: `cpu: 500m`, `memory: 2Gi`."""
 
     requests: dict[str, Scalar] = {}
     limits: dict[str, Scalar] = {}
 
 
 class When(document.Model):
-    """The step runs only if `input` is (in) or is not (notin) one of `values`; otherwise it is skipped."""
+    """A condition: the step runs if `input` is (in) or is not (notin) one of `values`, and is skipped otherwise."""
 
     input: Scalar
     operator: Literal["in", "notin"] = "in"
@@ -145,22 +144,22 @@ class When(document.Model):
 
 
 class Approval(document.Model):
-    """The step waits until a person approves; without `expires` for ever."""
+    """The step waits for an approval, without `expires` for ever."""
 
-    message: Annotated[document.Text, pydantic.Field(description="What people are asked; may hold {{ inputs.NAME }}.")] = ""
-    expires: Annotated[Duration | None, pydantic.Field(description="Time to answer: 1d, 8h. Nobody's answer fails the step.")] = None
+    message: Annotated[document.Text, pydantic.Field(description="The question; may hold {{ inputs.NAME }}.")] = ""
+    expires: Annotated[Duration | None, pydantic.Field(description="Time limit for the answer: 1d, 8h. The step fails without one.")] = None
 
 
 class Cache(document.Model):
-    """What counts of the step's codesets; everything else may change without the step being executed again."""
+    """The files of the step's codesets that decide about reuse; changes of other files do not execute the step again."""
 
-    paths: Annotated[Items[document.Text], pydantic.Field(description="Globs of the files that count: conda.yaml, src/**.")]
+    paths: Annotated[Items[document.Text], pydantic.Field(description="Globs of the relevant files: conda.yaml, src/**.")]
 
 
 def _switch(value: object) -> object:
     if isinstance(value, bool | str) and str(value).lower() in ("true", "false", "yes", "no", "on", "off"):
         return value
-    raise ValueError("must be true, false, or the paths that count: {paths: [conda.yaml]}")
+    raise ValueError("must be true, false, or the relevant paths: {paths: [conda.yaml]}")
 
 
 Caching = Annotated[
@@ -170,7 +169,7 @@ Caching = Annotated[
 
 
 class Step(document.Model):
-    """A container to run. It waits for the steps whose outputs it uses and for those in `needs`; the others run side by side."""
+    """A container to run. It waits for the steps whose outputs it uses and for those in `needs`; independent steps run in parallel."""
 
     name: document.Text
     image: document.Text
@@ -179,13 +178,15 @@ class Step(document.Model):
     extensions: Items[ExtensionRequirement] = []
     env: Items[EnvironmentVariable] = []
     resources: Resources = Resources()
-    needs: Annotated[Items[document.Text], pydantic.Field(description="Steps to wait for although none of their outputs is used.")] = []
+    needs: Annotated[Items[document.Text], pydantic.Field(description="Further steps to wait for.")] = []
     when: Annotated[Items[When], pydantic.Field(description="Conditions; all of them must hold.")] = []
-    retries: Annotated[int, pydantic.Field(ge=0, le=100, description="How often the step is tried again after a failure.")] = 0
+    retries: Annotated[int, pydantic.Field(ge=0, le=100, description="Number of further attempts after a failure.")] = 0
     timeout: Annotated[Duration | None, pydantic.Field(description="For one attempt: 30s, 10m, 1h30m, or seconds.")] = None
     command: Annotated[Items[Scalar], pydantic.Field(description="Replaces `run`, the entry point of step images.")] = []
     args: Annotated[Items[Scalar], pydantic.Field(description="Arguments of the command.")] = []
-    script: Annotated[document.Text, pydantic.Field(description="Runs instead of a command; a shell script unless it begins with #!.")] = ""
+    script: Annotated[
+        document.Text, pydantic.Field(description="Runs instead of a command; a shell script unless its first line begins with #!.")
+    ] = ""
     approval: Approval | None = None
     cache: Annotated[
         Caching, pydantic.Field(description="Reuse the outputs of the last run with the same image, inputs, content and bindings.")
@@ -193,24 +194,24 @@ class Step(document.Model):
 
     @property
     def mounts(self) -> list[CodesetMount]:
-        """The codesets that are checked out for the step, in order."""
+        """The codesets of the step, in order."""
         return [item.codeset for item in self.inputs if item.codeset]
 
     @property
     def watched(self) -> list[str]:
-        """Globs of the files that count for the cache; none: all do."""
+        """Globs of the files that decide about reuse; empty for all files."""
         return self.cache.paths if isinstance(self.cache, Cache) else []
 
 
 class Push(document.Model):
-    """Pushes that start a run. No refs: every branch. No paths: every change."""
+    """Pushes that trigger a run. No refs: every branch. No paths: every change."""
 
     refs: Annotated[Items[document.Text], pydantic.Field(description="Globs: main, release/*, refs/tags/v*.")] = []
     paths: Annotated[Items[document.Text], pydantic.Field(description="Globs of changed files: conda.yaml, src/**.")] = []
 
 
 class On(document.Model):
-    """What starts a run. Without it, every push to a branch of an assigned codeset does."""
+    """The triggers of runs. The default is every push to a branch of an assigned codeset."""
 
     push: Push | None = None
     patterns: Annotated[Items[document.Text], pydantic.Field(description="Artifacts: model://*, dataset://project/*.")] = []
@@ -218,18 +219,19 @@ class On(document.Model):
 
 
 class Concurrency(document.Model):
-    """Runs of one group do not overlap: they queue, or a newer one cancels the older. Without a name, a group is a workflow on a codeset."""
+    """Runs of one group do not overlap: they queue, or a new one cancels the older. Without a name, a group is a workflow on a codeset."""
 
     group: Annotated[
-        document.Text, pydantic.Field(description="Shared by the workflows of a project that name it; may hold {{ inputs.NAME }}.")
+        document.Text, pydantic.Field(description="A name that workflows of a project can share; may hold {{ inputs.NAME }}.")
     ] = ""
     policy: Annotated[
-        Literal["queue", "cancel"], pydantic.Field(description="What a new run does to those of its group: wait, or cancel.")
+        Literal["queue", "cancel"],
+        pydantic.Field(description="The reaction of a new run to earlier runs of its group: wait for them, or cancel them."),
     ] = "queue"
 
 
 class Workflow(document.Model):
-    """What to run, on what, and when."""
+    """A workflow: its steps, inputs, outputs and triggers."""
 
     name: document.Text
     description: document.Text = ""
@@ -240,7 +242,9 @@ class Workflow(document.Model):
     concurrency: Concurrency | None = None
     timeout: Annotated[
         Duration | None,
-        pydantic.Field(description="For the run: 30m, 6h, or seconds. With approvals for each part: people take their time."),
+        pydantic.Field(
+            description="For the run: 30m, 6h, or seconds. Approvals divide a run into parts; the timeout applies to each part."
+        ),
     ] = None
     created: ReadOnly = None
     revision: ReadOnly = None

@@ -1,7 +1,7 @@
-"""What a step of a workflow would get from the registry at one moment: bindings, the environment, and what it would miss.
+"""Preview of the bindings and environment of a workflow step from a snapshot of the registry.
 
-By the rules of a run: `domain.registry.selector` chooses, and as in `domain.plans.planning` a later selector overrides an earlier one, `env` overrides
-all of them, and a key that the step reads as `{{ extension.NAME.cfg.KEY }}` must be there. Credentials values are opaque.
+The rules are those of a run: `domain.registry.resolution` chooses; as in `domain.plans.planning`, later selectors override earlier ones,
+`env` overrides all, and every key that the step reads as `{{ extension.NAME.cfg.KEY }}` must exist. Credentials values are opaque.
 """
 
 from __future__ import annotations
@@ -12,69 +12,69 @@ from typing import NamedTuple
 
 from fuseml.domain import workflows
 from fuseml.domain.documents import expression
-from fuseml.domain.registry import extension, registry, resolution, selector
+from fuseml.domain.registry import extension, registry, resolution
+from fuseml.domain.registry.selector import Binding, Context, Resolution, Selector
 from fuseml.domain.workflows import references
 
 
 class Value(NamedTuple):
-    """A value of the environment: the selector that it comes from, and what tells it from others; of a secret, the sealed value."""
+    """A value of the environment: the selector that sets it, and its identity for comparison (of a secret, its address and sealed value)."""
 
-    owner: str
+    selector: str
     secret: bool
-    mark: tuple[str, ...]
+    identity: tuple[str, ...]
 
     @property
-    def shown(self) -> str:
-        """What may be shown of it."""
-        return extension.HIDDEN if self.secret else self.mark[0]
+    def text(self) -> str:
+        """The value or, of a secret, `<hidden>`."""
+        return extension.HIDDEN if self.secret else self.identity[0]
 
 
 @dataclass(frozen=True, slots=True)
 class StepPreview:
-    """Of one step: bindings by selector, the reason for each selector without one that serves, values by key."""
+    """The bindings of a step by selector, the reasons for selectors without a usable binding, and the values of the environment by key."""
 
-    bindings: Mapping[str, selector.Binding]
+    bindings: Mapping[str, Binding]
     reasons: Mapping[str, str]
     environment: Mapping[str, Value]
 
 
 class RegistrySnapshot:
-    """The registry at one moment. Workflows ask alike, so answers are kept. `home` is the control plane's own zone, where runs are."""
+    """A snapshot of the registry. Workflows share selectors, so resolutions are cached. `home` is the control plane's own zone, where runs are."""
 
     def __init__(self, records: Sequence[extension.Extension], home: str) -> None:
         self._records = {record.id: record for record in records}
         self._home = home
-        self._known: dict[tuple[selector.Selector, str, str], selector.Resolution] = {}
+        self._resolutions: dict[tuple[Selector, str, str], Resolution] = {}
 
-    def preview(self, checked: workflows.Workflow, step: workflows.Step, project: str, user: str) -> StepPreview:
-        """What `step` of the workflow would get in a run of this project and user."""
-        bindings: dict[str, selector.Binding] = {}
+    def preview(self, workflow: workflows.Workflow, step: workflows.Step, project: str, user: str) -> StepPreview:
+        """The preview of `step` for a run of this project and user."""
+        bindings: dict[str, Binding] = {}
         reasons: dict[str, str] = {}
-        read = _keys_read(checked, step)
-        for wanted in step.extensions:
-            found = self._resolve(wanted, project, user)
-            if not found.bindings:
-                near = resolution.nearest(found.explanations[0].candidates)
-                reasons[wanted.name] = near or "the registry has no candidate for it"
+        read = _keys_read(workflow, step)
+        for requirement in step.extensions:
+            resolved = self._resolve(requirement, project, user)
+            if not resolved.bindings:
+                reasons[requirement.name] = resolution.nearest(resolved.explanations[0].candidates)
                 continue
-            binding = found.bindings[0]
-            missing = [key for name, key in read if name == wanted.name and key not in binding.environment()]
+            binding = resolved.bindings[0]
+            missing = [key for name, key in read if name == requirement.name and key not in binding.environment()]
             if missing:
-                reasons[wanted.name] = f"{binding.extension_id}/{binding.service_id} has no {', '.join(missing)}, which the step reads"
+                reasons[requirement.name] = f"{binding.extension_id}/{binding.service_id} has no {', '.join(missing)}, which the step reads"
             else:
-                bindings[wanted.name] = binding
+                bindings[requirement.name] = binding
         values = {key: value for binding in bindings.values() for key, value in self._values(binding)}
         overridden = {variable.name for variable in step.env}
         return StepPreview(bindings, reasons, {key: value for key, value in values.items() if key not in overridden})
 
-    def _resolve(self, wanted: selector.Selector, project: str, user: str) -> selector.Resolution:
-        asked = wanted, project, user
-        if asked not in self._known:
-            context = selector.Context(project=project, user=user, zone=self._home)
-            self._known[asked] = resolution.attempt([wanted], self._records.values(), context, home=self._home)
-        return self._known[asked]
+    def _resolve(self, selector: Selector, project: str, user: str) -> Resolution:
+        key = selector, project, user
+        if key not in self._resolutions:
+            context = Context(project=project, user=user, zone=self._home)
+            self._resolutions[key] = resolution.attempt([selector], self._records.values(), context, home=self._home)
+        return self._resolutions[key]
 
-    def _values(self, binding: selector.Binding) -> Iterator[tuple[str, Value]]:
+    def _values(self, binding: Binding) -> Iterator[tuple[str, Value]]:
         for key, value in binding.configuration.items():
             yield key, Value(binding.name, False, (value,))
         if binding.secret_keys:
@@ -84,8 +84,8 @@ class RegistrySnapshot:
                 yield key, Value(binding.name, True, (binding.extension_id, *place, sealed[key]))
 
 
-def _keys_read(checked: workflows.Workflow, step: workflows.Step) -> dict[tuple[str, str], None]:
+def _keys_read(workflow: workflows.Workflow, step: workflows.Step) -> dict[tuple[str, str], None]:
     """(selector, key) of every `{{ extension.NAME.cfg.KEY }}` in the texts of the step."""
-    scope = next(scope for known, scope in references.scopes(checked) if known.name == step.name)
+    scope = next(scope for other, scope in references.scopes(workflow) if other.name == step.name)
     nodes = (node for use in references.texts(step) if expression.may_refer(use.text) for node in expression.parse(use.text, scope.knows))
     return {(node.selector, node.key): None for node in nodes if isinstance(node, expression.ExtensionReference) and node.key}

@@ -1,6 +1,6 @@
-"""Which texts of a step may refer to what, and the order of steps that follows from it.
+"""The texts of a step that may hold expressions, their scopes, and the order of steps.
 
-The rules of a workflow, its lint and its plan all read the same texts by the same names; this is the one place that lists them.
+Rules, lint and plan of a workflow read the same texts in the same scopes; only this module lists them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from fuseml.domain.documents import document, expression
 from fuseml.domain.workflows.models import CodesetMount, Step, Workflow
 
 Place = Literal["value", "plain", "fixed"]
-"""Where a text stands. `value`: it only reaches the environment of the step, and may hold secrets. `plain`: others can read it, so it
-may not. `fixed`: it must be known before the run starts, so it may not hold outputs either."""
+"""The place of a text. `value`: only the environment of the step has it, so secrets are allowed. `plain`: other people can read it, so they
+are not. `fixed`: the run needs its value at the start, so outputs are not allowed either."""
 
 
 class Use(NamedTuple):
-    """A text of a step that may hold expressions: its path within the step, the text, and where it stands."""
+    """A text of a step that may hold expressions, with its path within the step and its place."""
 
     path: document.Path
     text: str
@@ -28,7 +28,7 @@ class Use(NamedTuple):
 
 
 def texts(step: Step) -> Iterator[Use]:
-    """Every text of a step in which expressions are meant."""
+    """Every text of a step that may hold expressions."""
     yield Use(("image",), step.image, "plain")
     for index, item in enumerate(step.inputs):
         if item.value is not None:
@@ -56,18 +56,18 @@ def texts(step: Step) -> Iterator[Use]:
         yield Use(("approval", "message"), step.approval.message, "fixed")
 
 
-def scopes(checked: Workflow) -> Iterator[tuple[Step, expression.Scope]]:
+def scopes(workflow: Workflow) -> Iterator[tuple[Step, expression.Scope]]:
     """Each step with the names that its texts may refer to."""
-    inputs = {item.name: item.is_codeset for item in checked.inputs}
-    outputs = {step.name: [output.name for output in step.outputs] for step in checked.steps}
-    for step in checked.steps:
+    inputs = {item.name: item.is_codeset for item in workflow.inputs}
+    outputs = {step.name: [output.name for output in step.outputs] for step in workflow.steps}
+    for step in workflow.steps:
         yield step, expression.Scope(inputs, outputs, [requirement.name for requirement in step.extensions])
 
 
 def mounted_input(mount: CodesetMount, inputs: Mapping[str, bool]) -> str:
-    """The name of the input that a step's codeset means: `{{ inputs.NAME }}`, `inputs.NAME` or the plain name.
+    """The name of the input in a step's codeset: from `{{ inputs.NAME }}`, `inputs.NAME` or the plain name.
 
-    Raises InvalidError when it is another expression.
+    Raises InvalidError for any other expression.
     """
     nodes = expression.parse(mount.name, lambda reference: isinstance(reference, expression.InputReference) and reference.name in inputs)
     match nodes:
@@ -79,19 +79,19 @@ def mounted_input(mount: CodesetMount, inputs: Mapping[str, bool]) -> str:
 
 
 def variable(input_name: str) -> str:
-    """The environment variable that carries a step's input (step contract)."""
+    """The environment variable of a step's input (step contract)."""
     return "FUSEML_" + input_name.upper().replace("-", "_")
 
 
 def ordered(waits: Mapping[str, Sequence[str]]) -> list[str]:
-    """The steps so that each stands behind those it waits for; otherwise in the order of `waits`.
+    """A topological order of the steps: each after those it waits for, otherwise in the order of `waits`.
 
-    Raises graphlib.CycleError, whose second argument names a cycle, each step before the one that waits for it.
+    Raises graphlib.CycleError, whose second argument lists a cycle, each step before the one that waits for it.
     """
     names = list(waits)
     index = {name: number for number, name in enumerate(names)}
     if all(index[other] < number for number, others in enumerate(waits.values()) for other in others):
-        return names  # as people mostly write them
+        return names  # the usual case
     sorter = graphlib.TopologicalSorter(waits)
     sorter.prepare()
     ready: list[int] = []

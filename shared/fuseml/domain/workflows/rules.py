@@ -1,7 +1,7 @@
-"""When the parts of a workflow fit together: names, references, order, and what others must be able to read.
+"""The consistency rules of a workflow: names, references, the order of steps, and the formats that engines accept.
 
-Every rule is checked whatever the others found, and every problem names its place. A hole (`expression.HOLE`) stands for something
-that the document's schema missed already: nothing is said about it, nor about what refers to it.
+All rules are checked, whatever the results of the others, and every problem has a position. A hole (`expression.HOLE`) replaces a value
+that violates the schema: neither holes nor references to them are reported again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fuseml.domain.workflows.models import CodesetMount, On, Step, Workflow
 
 Locate = Callable[[document.Path], document.Position | None]
 
-# `/workflows/runs` and `/workflows/assignments` are addresses of their own.
+# `/workflows/runs`, `/workflows/assignments` and `/workflows/schema` are routes of the API.
 RESERVED_NAMES = frozenset({"assignments", "runs", "schema"})
 
 MAX_STEPS = 2_000
@@ -37,7 +37,7 @@ _SELECTOR_FIELDS = ("extension_id", "service_id", "product", "zone", "service_re
 
 
 class _Report:
-    """Collects problems with their places in the text."""
+    """Collects problems with their positions in the text."""
 
     def __init__(self, locate: Locate) -> None:
         self._locate = locate
@@ -46,7 +46,7 @@ class _Report:
 
     @property
     def full(self) -> bool:
-        """Nobody reads more; what costs time for each mistake may stop here."""
+        """Whether the list has reached its limit, so that costly rules can stop."""
         return len(self.problems) > document.MAX_PROBLEMS
 
     def add(self, path: document.Path, message: str, suggestion: str | None = None) -> None:
@@ -59,55 +59,55 @@ class _Report:
         return f"line {place[0]}" if place else document.render_path(path)
 
     def check(self, path: document.Path, read: Callable[[str], object], text: str) -> None:
-        """Report what `read` has to say against `text`."""
+        """Report the problems that `read` raises for `text`."""
         try:
             read(text)
         except errors.InvalidError as error:
             self.refused(path, error)
 
     def refused(self, path: document.Path, error: errors.InvalidError) -> None:
-        """Report what an error says, problem by problem."""
+        """Report each problem of an error."""
         for problem in error.problems or (errors.Problem("", error.message),):
             self.add(path, problem.message, problem.suggestion)
 
-    def twice(self, path: document.Path, first: document.Path, subject: str) -> None:
-        """Report a name that stands at two places."""
-        self.add(path, f"{subject} stands twice, in {self.line(first)} and in {self.line(path)}: it is not clear which one wins")
+    def repeated(self, path: document.Path, first: document.Path, subject: str) -> None:
+        """Report a name that is used twice."""
+        self.add(path, f"{subject} is repeated, in {self.line(first)} and {self.line(path)}; rename or remove one")
 
 
-def problems(checked: Workflow, locate: Locate) -> list[errors.Problem]:
-    """Everything that is wrong with a workflow that its schema accepts, in no particular order."""
+def problems(workflow: Workflow, locate: Locate) -> list[errors.Problem]:
+    """All violations of the rules by a workflow that its schema accepts, in no particular order."""
     report = _Report(locate)
-    if len(checked.steps) > MAX_STEPS:
-        report.add(("steps",), f"a workflow has at most {MAX_STEPS} steps, and these are {len(checked.steps)}")
+    if len(workflow.steps) > MAX_STEPS:
+        report.add(("steps",), f"a workflow has at most {MAX_STEPS} steps; this one has {len(workflow.steps)}")
         return report.problems
-    _check_header(checked, report)
-    inputs = {item.name: item.is_codeset for item in checked.inputs}
-    for index, step in enumerate(checked.steps):
+    _check_header(workflow, report)
+    inputs = {item.name: item.is_codeset for item in workflow.inputs}
+    for index, step in enumerate(workflow.steps):
         if report.full:
             break
         _check_step(step, ("steps", index), inputs, report)
-    _check_references(checked, report)
+    _check_references(workflow, report)
     return report.problems
 
 
-def _check_header(checked: Workflow, report: _Report) -> None:
-    _check_name(("name",), checked.name, document.IDENTIFIER, _IDENTIFIER_RULE, report)
-    if checked.name in RESERVED_NAMES:
-        report.add(("name",), f"{checked.name!r} is an address of the API and cannot name a workflow")
-    _check_names(("inputs",), "input", (item.name for item in checked.inputs), document.IDENTIFIER, _IDENTIFIER_RULE, report)
-    for index, item in enumerate(checked.inputs):
+def _check_header(workflow: Workflow, report: _Report) -> None:
+    _check_name(("name",), workflow.name, document.IDENTIFIER, _IDENTIFIER_RULE, report)
+    if workflow.name in RESERVED_NAMES:
+        report.add(("name",), f"{workflow.name!r} is reserved for the API and cannot name a workflow")
+    _check_names(("inputs",), "input", (item.name for item in workflow.inputs), document.IDENTIFIER, _IDENTIFIER_RULE, report)
+    for index, item in enumerate(workflow.inputs):
         if item.default and expression.holds_expression(item.default):
-            report.add(("inputs", index, "default"), "a default is plain text; an expression cannot stand here")
-    _check_names(("outputs",), "output", (item.name for item in checked.outputs), _OUTPUT_NAME, _OUTPUT_RULE, report)
+            report.add(("inputs", index, "default"), "a default is plain text and cannot hold an expression")
+    _check_names(("outputs",), "output", (item.name for item in workflow.outputs), _OUTPUT_NAME, _OUTPUT_RULE, report)
     rule = "lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit"
-    _check_names(("steps",), "step", (step.name for step in checked.steps), _STEP_NAME, rule, report)
-    if not checked.steps:
+    _check_names(("steps",), "step", (step.name for step in workflow.steps), _STEP_NAME, rule, report)
+    if not workflow.steps:
         report.add(("steps",), "a workflow needs at least one step")
-    if checked.on:
-        _check_triggers(checked.on, report)
-    if checked.concurrency and checked.concurrency.group:
-        _check_group(checked.concurrency.group, {item.name: item.is_codeset for item in checked.inputs}, report)
+    if workflow.on:
+        _check_triggers(workflow.on, report)
+    if workflow.concurrency and workflow.concurrency.group:
+        _check_group(workflow.concurrency.group, {item.name: item.is_codeset for item in workflow.inputs}, report)
 
 
 def _check_group(group: str, inputs: Mapping[str, bool], report: _Report) -> None:
@@ -125,7 +125,7 @@ def _check_group(group: str, inputs: Mapping[str, bool], report: _Report) -> Non
             if refusal:
                 report.add(path, refusal.message, refusal.suggestion)
         elif not isinstance(node, expression.Literal):
-            report.add(path, f"'{{{{ {node} }}}}' is not known when a run is created; a group may refer to inputs only")
+            report.add(path, f"'{{{{ {node} }}}}' has no value when a run is created; a group may refer to inputs only")
 
 
 def _check_triggers(on: On, report: _Report) -> None:
@@ -154,7 +154,7 @@ def _check_names(
         if name == expression.HOLE:
             continue
         if name in first:
-            report.twice(place, first[name], f"the {what} {name!r}")
+            report.repeated(place, first[name], f"the {what} {name!r}")
         else:
             _check_name(place, name, legal, rule, report)
             first[name] = place
@@ -162,7 +162,7 @@ def _check_names(
 
 def _check_step(step: Step, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
     if step.name.startswith(AUXILIARY_PREFIX):
-        report.add((*path, "name"), f"names that begin with {AUXILIARY_PREFIX!r} are kept for the steps that engines add")
+        report.add((*path, "name"), f"names with the prefix {AUXILIARY_PREFIX!r} are reserved for steps that engines add")
     _check_inputs(step, path, inputs, report)
     _check_names((*path, "outputs"), "output", (item.name for item in step.outputs), _OUTPUT_NAME, _OUTPUT_RULE, report)
     _check_names((*path, "extensions"), "extension", (item.name for item in step.extensions), document.IDENTIFIER, _IDENTIFIER_RULE, report)
@@ -171,7 +171,7 @@ def _check_step(step: Step, path: document.Path, inputs: Mapping[str, bool], rep
     for index, requirement in enumerate(step.extensions):
         for field in _SELECTOR_FIELDS:
             if expression.holds_expression(getattr(requirement, field)):
-                report.add((*path, "extensions", index, field), "a selector is plain text; an expression cannot stand here")
+                report.add((*path, "extensions", index, field), "a selector is plain text and cannot hold an expression")
     for kind, quantities in (("requests", step.resources.requests), ("limits", step.resources.limits)):
         for resource, quantity in quantities.items():
             _check_quantity((*path, "resources", kind, resource), resource, quantity, report)
@@ -186,9 +186,9 @@ def _check_cache(step: Step, path: document.Path, report: _Report) -> None:
     if isinstance(step.cache, bool):
         return
     if not step.watched:
-        report.add((*path, "cache", "paths"), "name the files that count, or write `cache: true`: then all of them do")
+        report.add((*path, "cache", "paths"), "list the relevant files, or write `cache: true` for all files")
     elif not step.mounts:
-        report.add((*path, "cache", "paths"), "the step has no codeset, so there are no files to count; write `cache: true`")
+        report.add((*path, "cache", "paths"), "the step has no codeset and thus no relevant files; write `cache: true`")
     for index, glob in enumerate(step.watched):
         report.check((*path, "cache", "paths", index), triggers.check_path, glob)
 
@@ -201,7 +201,7 @@ def _check_quantity(path: document.Path, resource: str, quantity: str, report: _
 
 
 def is_quantity(text: str) -> bool:
-    """Whether Kubernetes reads the text as an amount of a resource (apimachinery, resource.ParseQuantity; negative ones are not)."""
+    """Whether the text is a non-negative quantity of Kubernetes (apimachinery, resource.ParseQuantity)."""
     return _QUANTITY.fullmatch(text) is not None
 
 
@@ -228,7 +228,7 @@ def _check_input_names(step: Step, path: document.Path, report: _Report) -> None
     for index, item in enumerate(step.inputs):
         place = (*path, "inputs", index, "name")
         if item.name in names:
-            report.twice(place, names[item.name], f"the input {item.name!r}")
+            report.repeated(place, names[item.name], f"the input {item.name!r}")
         elif item.codeset and not item.name:
             continue
         else:
@@ -236,7 +236,7 @@ def _check_input_names(step: Step, path: document.Path, report: _Report) -> None
             variable = references.variable(item.name)
             if not item.codeset and variable in variables:
                 other, where = variables[variable]
-                message = f"the inputs {item.name!r} and {other!r} ({report.line(where)}) would both be the variable {variable}"
+                message = f"the inputs {item.name!r} and {other!r} ({report.line(where)}) both become the variable {variable}; rename one"
                 report.add(place, message)
             if not item.codeset:
                 variables.setdefault(variable, (item.name, place))
@@ -254,46 +254,46 @@ def _check_mount(mount: CodesetMount, path: document.Path, inputs: Mapping[str, 
     if name == expression.HOLE or (name not in inputs and expression.HOLE in inputs):
         return
     if not inputs.get(name):
-        codesets = [known for known, is_codeset in inputs.items() if is_codeset and known != expression.HOLE]
-        what = "is an input, but not of the type codeset" if name in inputs else "is not an input"
+        codesets = [other for other, is_codeset in inputs.items() if is_codeset and other != expression.HOLE]
+        reason = "is an input, but not of the type codeset" if name in inputs else "is not an input"
         hint = "" if codesets else "; declare one with `type: codeset` under `inputs`"
-        report.add((*path, "name"), f"{name!r} {what}{hint}", report.nearest(name, codesets))
+        report.add((*path, "name"), f"{name!r} {reason}{hint}", report.nearest(name, codesets))
 
 
 def is_checkout_path(path: str) -> bool:
-    """Whether a codeset can be checked out at the path: absolute, below the top, and not climbing out of anything."""
+    """Whether a codeset can be checked out at the path: absolute, below the root, without `..`."""
     return path.startswith("/") and path.strip("/") != "" and ".." not in path.split("/") and "\0" not in path
 
 
-def _check_references(checked: Workflow, report: _Report) -> None:
-    """Expressions, `needs`, the order of the steps, and who makes the workflow's outputs."""
+def _check_references(workflow: Workflow, report: _Report) -> None:
+    """Expressions, `needs`, the order of the steps, and the producers of the workflow's outputs."""
     index: dict[str, int] = {}
-    for number, step in enumerate(checked.steps):
+    for number, step in enumerate(workflow.steps):
         index.setdefault(step.name, number)
     waits: dict[str, list[str]] = {name: [] for name in index}
     uses: list[tuple[document.Path, str, expression.OutputReference]] = []
-    for number, (step, scope) in enumerate(references.scopes(checked)):
+    for number, (step, scope) in enumerate(references.scopes(workflow)):
         path: document.Path = ("steps", number)
         for use in references.texts(step):
             if report.full or not expression.may_refer(use.text):
                 continue
-            for reference in _sound_references(use, (*path, *use.path), scope, report):
+            for reference in _valid_references(use, (*path, *use.path), scope, report):
                 if not isinstance(reference, expression.OutputReference) or reference.step not in index:
                     continue
                 if reference.step == step.name:
-                    report.add((*path, *use.path), f"'{{{{ {reference} }}}}' is an output of this very step")
+                    report.add((*path, *use.path), f"'{{{{ {reference} }}}}' is an output of the step itself")
                     continue
                 uses.append(((*path, *use.path), step.name, reference))
                 waits[step.name].append(reference.step)
-        waits[step.name] += _sound_needs(step, path, index, report)
+        waits[step.name] += _valid_needs(step, path, index, report)
     circular = _check_cycles(waits, index, report)
     for path, name, reference in uses:
         if (name, reference.step) not in circular and index[reference.step] > index[name]:
-            report.add(path, f"'{{{{ {reference} }}}}' looks ahead: step {reference.step!r} stands below {name!r}; move it above")
-    _check_makers(checked, report)
+            report.add(path, f"'{{{{ {reference} }}}}' refers to a later step; move step {reference.step!r} above {name!r}")
+    _check_producers(workflow, report)
 
 
-def _sound_references(use: references.Use, path: document.Path, scope: expression.Scope, report: _Report) -> Iterator[expression.Reference]:
+def _valid_references(use: references.Use, path: document.Path, scope: expression.Scope, report: _Report) -> Iterator[expression.Reference]:
     nodes, problems = expression.read(use.text, scope.knows)
     for problem in problems:
         report.add(path, _line_of(use.text, (problem.column or 1) - 1) + problem.message, problem.suggestion)
@@ -307,27 +307,27 @@ def _sound_references(use: references.Use, path: document.Path, scope: expressio
             continue
         yield node
         if isinstance(node, expression.ExtensionReference) and node.key and use.place != "value":
-            message = f"'{{{{ {node} }}}}' may be a secret, and a secret may stand in `env` and in the values of `inputs` only"
+            message = f"'{{{{ {node} }}}}' may be a secret; secrets are allowed in `env` and in the values of `inputs` only"
             report.add(path, where + message)
         elif isinstance(node, expression.OutputReference) and use.place == "fixed":
-            report.add(path, f"{where}'{{{{ {node} }}}}' is known only when the run is under way, and this is needed before")
+            report.add(path, f"{where}'{{{{ {node} }}}}' has no value before its step ends, and this field needs one when the run starts")
 
 
 def _line_of(text: str, start: int) -> str:
-    # A long script has one place in the document; which of its lines is meant must be told.
+    # A long script has one position in the document, so the message names the line within it.
     return f"line {text.count(_NEWLINE, 0, start) + 1} of the text: " if _NEWLINE in text.rstrip() else ""
 
 
-def _sound_needs(step: Step, path: document.Path, known: Mapping[str, int], report: _Report) -> list[str]:
-    sound = []
+def _valid_needs(step: Step, path: document.Path, steps: Mapping[str, int], report: _Report) -> list[str]:
+    needs = []
     for index, name in enumerate(step.needs):
         if name == step.name:
             report.add((*path, "needs", index), "a step cannot wait for itself")
-        elif name in known:
-            sound.append(name)
-        elif name != expression.HOLE and expression.HOLE not in known:
-            report.add((*path, "needs", index), f"there is no step {name!r}", report.nearest(name, list(known)))
-    return sound
+        elif name in steps:
+            needs.append(name)
+        elif name != expression.HOLE and expression.HOLE not in steps:
+            report.add((*path, "needs", index), f"there is no step {name!r}", report.nearest(name, list(steps)))
+    return needs
 
 
 def _check_cycles(waits: Mapping[str, Sequence[str]], index: Mapping[str, int], report: _Report) -> set[tuple[str, str]]:
@@ -341,18 +341,20 @@ def _check_cycles(waits: Mapping[str, Sequence[str]], index: Mapping[str, int], 
             first = min(range(len(cycle) - 1), key=lambda number: index[cycle[number]])
             names = [*cycle[first:-1], *cycle[: first + 1]]
             circular |= set(itertools.pairwise(names))
-            circle = ", ".join(f"{name} waits for {other}" for name, other in itertools.pairwise(names))
-            report.add(("steps", index[names[0]]), f"these steps wait for one another in a circle: {circle}")
+            waiting = ", ".join(f"{name} waits for {other}" for name, other in itertools.pairwise(names))
+            report.add(("steps", index[names[0]]), f"these steps form a cycle: {waiting}")
         else:
             break
     return circular
 
 
-def _check_makers(checked: Workflow, report: _Report) -> None:
-    wanted = {output.name for output in checked.outputs} - {expression.HOLE}
-    makers: dict[str, str] = {}
-    for index, step in enumerate(checked.steps):
+def _check_producers(workflow: Workflow, report: _Report) -> None:
+    names = {output.name for output in workflow.outputs} - {expression.HOLE}
+    producers: dict[str, str] = {}
+    for index, step in enumerate(workflow.steps):
         for number, output in enumerate(step.outputs):
-            if output.name in wanted and makers.setdefault(output.name, step.name) != step.name:
-                message = f"the steps {makers[output.name]!r} and {step.name!r} both make the workflow's output {output.name!r}; rename one"
+            if output.name in names and producers.setdefault(output.name, step.name) != step.name:
+                message = (
+                    f"the steps {producers[output.name]!r} and {step.name!r} both produce the workflow's output {output.name!r}; rename one"
+                )
                 report.add(("steps", index, "outputs", number, "name"), message)

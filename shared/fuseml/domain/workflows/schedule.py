@@ -1,7 +1,7 @@
-"""Schedules as crontab(5) writes them, in UTC: five fields, and which minutes they mean.
+"""Schedules: the cron expressions of crontab(5), five fields in UTC, and the minutes that match them.
 
-Where both kinds of days are restricted, either is enough: `0 0 13 * 5` is every 13th and every Friday. A field that begins with `*`
-restricts nothing in this sense, `*/2` included. A day that a month does not have never comes in it.
+If both day fields are restricted, either is enough: `0 0 13 * 5` is every 13th and every Friday. A field that begins with `*`, such as
+`*/2`, is not restricted in this sense. Months without the day are skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fuseml.domain import errors
 
-# After so many years the calendar repeats itself, days of the week included.
+# The calendar repeats after this number of years, weekdays included.
 _CYCLE_YEARS = 400
 _DAY = datetime.timedelta(days=1)
 _MINUTE = datetime.timedelta(minutes=1)
@@ -20,7 +20,7 @@ _MINUTE = datetime.timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A cron expression: the values of each field that match. Days of the week count from Sunday, 0."""
+    """A cron expression: the matching values of each field. Weekdays count from Sunday, 0."""
 
     minutes: frozenset[int]
     hours: frozenset[int]
@@ -28,7 +28,7 @@ class Schedule:
     months: frozenset[int]
     weekdays: frozenset[int]
     either_day: bool
-    """Both kinds of days are restricted, and then either is enough (crontab(5))."""
+    """Both day fields are restricted, so either is enough (crontab(5))."""
 
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -45,9 +45,9 @@ _RANGE = re.compile(r"(?:(\*)|(\w{1,9})(?:-(\w{1,9}))?)(?:/([0-9]{1,4}))?", re.A
 
 
 def parse(text: str) -> Schedule:
-    """Read a cron expression of five fields (crontab(5)): minute, hour, day of the month, month, day of the week.
+    """Parse a cron expression of five fields (crontab(5)): minute, hour, day of the month, month, day of the week.
 
-    Raises InvalidError that names the wrong field, or says that the day never comes (30 February).
+    Raises InvalidError for an invalid field, which it names, and for a day that no month has (30 February).
     """
     fields = text.split()
     if len(fields) != len(_FIELDS):
@@ -57,13 +57,13 @@ def parse(text: str) -> Schedule:
         _values(field, name, low, high, names) for field, (name, low, high, names) in zip(fields, _FIELDS, strict=True)
     )
     if min(days) > max(_LONGEST_MONTH.get(month, 31) for month in months) and fields[4].startswith("*"):
-        raise errors.InvalidError(f"{text!r} never comes: the months have no day {min(days)}")
+        raise errors.InvalidError(f"{text!r} matches no date: the months have no day {min(days)}")
     either_day = not fields[2].startswith("*") and not fields[4].startswith("*")
     return Schedule(minutes, hours, days, months, frozenset(day % 7 for day in weekdays), either_day)
 
 
 def following(schedule: Schedule, after: datetime.datetime) -> datetime.datetime:
-    """The first minute of the schedule that is later than `after` (UTC)."""
+    """The first minute of the schedule later than `after` (UTC)."""
     earliest = after.replace(second=0, microsecond=0) + _MINUTE
     day = earliest.date()
     while True:
@@ -78,11 +78,11 @@ def following(schedule: Schedule, after: datetime.datetime) -> datetime.datetime
                         return moment
         day += _DAY
         if day.year - earliest.year > _CYCLE_YEARS:
-            raise errors.PermanentError("this schedule never comes")
+            raise errors.PermanentError("the schedule matches no date; correct its days and months")
 
 
 def latest(schedule: Schedule, after: datetime.datetime, until: datetime.datetime) -> datetime.datetime | None:
-    """The last minute of the schedule that is later than `after` and not later than `until` (UTC), or None when there is none."""
+    """The last minute of the schedule later than `after` and not later than `until` (UTC), or None."""
     day = until.date()
     while day >= after.date():
         if _is_day(schedule, day):
@@ -103,7 +103,7 @@ def _is_day(schedule: Schedule, day: datetime.date) -> bool:
 
 
 def _values(text: str, name: str, low: int, high: int, names: dict[str, int]) -> frozenset[int]:
-    found: set[int] = set()
+    values: set[int] = set()
     for part in text.split(","):
         match = _RANGE.fullmatch(part)
         first = low if match and match[1] else _number(match[2], names) if match else None
@@ -113,8 +113,8 @@ def _values(text: str, name: str, low: int, high: int, names: dict[str, int]) ->
             raise errors.InvalidError(
                 f"{part!r} is not a valid {name}: use {low}-{high}, *, a range such as {low}-{low + 2}, a step such as */2"
             )
-        found.update(range(first, last + 1, step))
-    return frozenset(found)
+        values.update(range(first, last + 1, step))
+    return frozenset(values)
 
 
 def _number(text: str, names: dict[str, int]) -> int | None:

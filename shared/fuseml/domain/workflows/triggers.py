@@ -1,7 +1,7 @@
-"""Which pushes start a run, as the `on` of a workflow says it by ref and path.
+"""Push triggers: the pushes that start a run, by the globs of refs and paths in the `on` of a workflow.
 
-In a glob `*` and `?` stay within one segment of a path, `**` as a segment is any number of them, `[abc]` is one of these characters.
-A glob of refs that does not begin with `refs/` means branches: tags start a run only where a glob names them, `refs/tags/v*`.
+In a glob, `*` and `?` match within one segment of a path, `**` as a segment matches any number of segments, `[abc]` matches one of these
+characters. A glob of refs without the prefix `refs/` matches branches; tags need an explicit glob, such as `refs/tags/v*`.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from fuseml.domain.workflows.models import On
 
 MAX_GLOB = 256
 _BRANCHES = "refs/heads/"
-# What git refuses in a ref (git-check-ref-format); `*`, `?` and `[` are left to the globs.
+# Illegal in refs (git-check-ref-format), except for the glob characters `*`, `?` and `[`.
 _NEVER_IN_REF = re.compile(r"[\x00-\x20\x7f~^:\\]|\.\.|@\{|//|/$|\.lock$|^[/!-]")
 _NEVER_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\]|//|^[/!]|^\./|(^|/)\.\.(/|$)")
 
 
 def matches_push(on: On | None, ref: str, paths: Sequence[str] | None) -> tuple[bool, str]:
-    """Whether a push starts a run, and why (a clause for people). `ref` is full (`refs/heads/main`), `paths` are the changed files.
+    """Whether a push starts a run, and the reason as a clause. `ref` is full (`refs/heads/main`), `paths` are the changed files.
 
-    Without `on`, or with an `on` that names no trigger at all, every push to a branch counts, as in the original; an `on` that names
-    other triggers only (a schedule, patterns that are not of code) is not meant for pushes. Unknown paths (None) pass every path filter: a run too many
-    is better than a change that nobody builds. The deletion of a ref is no push: it has no commit to run on.
+    Without triggers in `on`, every push to a branch matches, as in the original; with other triggers only (a schedule, patterns of other
+    artifacts than code), none does. Unknown paths (None) pass every path filter: a superfluous run is better than a missing one. The
+    deletion of a ref is no push: it has no commit to run on.
     """
     if on and not on.push and (on.schedule or on.patterns) and not any(pattern.startswith("code:") for pattern in on.patterns):
-        return False, "the workflow is started by " + " and ".join(["a schedule"] * bool(on.schedule) + ["artifacts"] * bool(on.patterns))
+        return False, "the workflow is triggered by " + " and ".join(["a schedule"] * bool(on.schedule) + ["artifacts"] * bool(on.patterns))
     push = on.push if on else None
     if push and push.refs:
         if not any(matches_path(glob if glob.startswith("refs/") else _BRANCHES + glob, ref) for glob in push.refs):
-            return False, f"{ref} is none of {', '.join(push.refs)}"
+            return False, f"{ref} does not match {', '.join(push.refs)}"
     elif not ref.startswith(_BRANCHES):
         return False, f"{ref} is not a branch"
     if not push or not push.paths:
         return True, f"{ref} was pushed"
     if paths is None:
-        return True, f"{ref} was pushed; which files changed is not known"
+        return True, f"{ref} was pushed; its changed files are unknown"
     for path in paths:
         for glob in push.paths:
             if matches_path(glob, path):
@@ -47,8 +47,8 @@ def matches_push(on: On | None, ref: str, paths: Sequence[str] | None) -> tuple[
 
 
 def matches_path(glob: str, path: str) -> bool:
-    """Whether a glob, of paths or of full refs, matches."""
-    # `reached` holds how many segments of the glob can be used up so far: no backtracking, whatever the glob.
+    """Whether a glob matches a path or a full ref."""
+    # `reached` holds the possible numbers of matched segments of the glob: linear, without backtracking.
     parts = (f"{glob}**" if glob.endswith("/") else glob).split("/")
     reached = _past_wildcards(parts, {0})
     for segment in path.split("/"):
@@ -59,11 +59,11 @@ def matches_path(glob: str, path: str) -> bool:
 
 
 def _past_wildcards(parts: Sequence[str], reached: set[int]) -> set[int]:
-    found = set(reached)
+    extended = set(reached)
     for index in range(min(reached, default=len(parts)), len(parts)):
-        if index in found and parts[index] == "**":
-            found.add(index + 1)
-    return found
+        if index in extended and parts[index] == "**":
+            extended.add(index + 1)
+    return extended
 
 
 def check_ref(glob: str) -> None:
@@ -76,7 +76,9 @@ def check_ref(glob: str) -> None:
 def check_path(glob: str) -> None:
     """Raises InvalidError when the glob of paths cannot match any file of a codeset."""
     if not glob or len(glob) > MAX_GLOB or _NEVER_IN_PATH.search(glob):
-        raise errors.InvalidError(f"{glob[:MAX_GLOB]!r} cannot match a file; paths begin at the codeset's top: conda.yaml, src/**, **/*.py")
+        raise errors.InvalidError(
+            f"{glob[:MAX_GLOB]!r} cannot match a file; paths are relative to the root of the codeset: conda.yaml, src/**, **/*.py"
+        )
     _check_brackets(glob)
 
 

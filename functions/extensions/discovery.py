@@ -1,7 +1,7 @@
-"""Discovery: which tools answer at given URLs. What is registered goes through the same use case as any other record.
+"""Discovery of the tools at given URLs. New records are registered by the same use case as any other.
 
-The server asks from where it stands, so this is for administrators, as every route of this function; an answer tells no more of what
-listens there than its product and version.
+The requests come from the server's network, so discovery is for administrators only, like all routes of this function. A response reveals
+no more about a server than product and version.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from fuseml.store import extensions
 
 def _check_url(url: str) -> str:
     try:
-        named = "@" in targets.parse(url).netloc
+        has_user = "@" in targets.parse(url).netloc
     except errors.InvalidError as error:
         raise ValueError(error.message) from None
-    if named:
-        raise ValueError("must not hold a user or a password; credentials are registered with the record")
+    if has_user:
+        raise ValueError("must not hold a user or a password; register credentials with the record")
     return url
 
 
@@ -34,25 +34,24 @@ _Url = Annotated[str, pydantic.Field(max_length=200), pydantic.AfterValidator(_c
 
 
 class Search(document.Model):
-    """Where to look for tools; with `apply` what is new gets registered."""
+    """URLs to probe for tools; with `apply`, new ones are registered."""
 
     urls: Annotated[list[_Url], pydantic.Field(min_length=1, max_length=20)]
     apply: bool = False
 
 
-class Found(document.Model):
-    """One proposal for each address, credentials hidden."""
+class Proposals(document.Model):
+    """One proposal for each URL, with hidden credentials."""
 
     proposals: list[discovery.Proposal]
 
 
-def discover(deps: Deps, search: Search) -> Found:
-    """What answers at each URL; with `apply` the new ones are records afterwards."""
-    wanted = [Target(url) for url in search.urls]
+def discover(deps: Deps, search: Search) -> Proposals:
+    """A proposal for each URL; with `apply`, new ones are registered."""
     with deps.store.read() as session:
-        records = extensions.at_addresses(session, [targets.normal(url) for url in search.urls])
+        records = extensions.at_addresses(session, [targets.normalise(url) for url in search.urls])
     registered = {address: record.id for record in records for address in discovery.addresses(record)}
-    proposals = discovery.propose(wanted, registered)
+    proposals = discovery.propose([Target(url) for url in search.urls], registered)
     if search.apply:
         proposals = [discovery.register(proposal, functools.partial(service.create, deps)) for proposal in proposals]
-    return Found(proposals=[discovery.hidden(proposal) for proposal in proposals])
+    return Proposals(proposals=[discovery.without_secrets(proposal) for proposal in proposals])

@@ -1,4 +1,4 @@
-"""The webhook of a tracking server: its address here, and a secret that is shown once and can be replaced without losing a delivery."""
+"""The webhook of a tracking server: its URL, and a secret that is shown once and replaced without losing a delivery."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from fuseml.runtime import clock, secrets
 from fuseml.store import extensions, webhooks
 
 NAME = "fuseml"
-"""How the webhook is called on the tracking server."""
+"""The name of the webhook on the tracking server."""
 
 
 class Webhook(document.Model):
-    """What to set up on the tracking server. `former_until`: how long the secret before is accepted; `registered`: the server was told."""
+    """The settings for the tracking server. `former_until` is the end of validity of the previous secret; `registered` means that FuseML has set
+    the webhook up there.
+    """
 
     url: str
     secret: str
@@ -23,21 +25,21 @@ class Webhook(document.Model):
 
 
 def renew(deps: Deps, extension_id: str, *, rotate: bool, register: bool) -> Webhook:
-    """The server's first secret or, if `rotate`, another one; if `register`, the server itself is told.
+    """The first secret of the tracking server or, with `rotate`, a new one; with `register`, the webhook is set up on the server.
 
-    Raises NotFoundError, InvalidError for a record that is no tracking server, ConflictError where there is a secret already, and, when the
-    server could not be told, what kept us from it: the secret before stays good.
+    Raises NotFoundError; InvalidError if the record is no tracking server; ConflictError if there is a secret already; and the error of the
+    server if the registration fails, in which case the previous secret stays valid.
     """
     if not deps.public_url:
-        raise errors.PermanentError("missing settings: FUSEML_PUBLIC_URL, the address that the tracking server delivers to")
+        raise errors.PermanentError("missing settings: FUSEML_PUBLIC_URL, the address for deliveries of the tracking server")
     url = f"{deps.public_url.rstrip('/')}/webhooks/mlflow/{extension_id}"
     secret, until = secrets.new_webhook_secret(), clock.ahead(secrets.WEBHOOK_OVERLAP)
     with deps.store.write() as session:
         record = extensions.get(session, extension_id)
         if not any(service.resource == trackers.RESOURCE for service in record.services):
-            raise errors.InvalidError(f"{extension_id} is no tracking server: it has no service with the resource {trackers.RESOURCE}")
+            raise errors.InvalidError(f"{extension_id} is no tracking server: none of its services has the resource {trackers.RESOURCE}")
         if not rotate and webhooks.of_tracker(session, extension_id, clock.now()):
-            raise errors.ConflictError(f"{extension_id} has a webhook secret, which is not shown again; rotate it to get another one")
+            raise errors.ConflictError(f"{extension_id} has a webhook secret already, which is not shown again; rotate it to get a new one")
         replaced = webhooks.replace_of_tracker(session, extension_id, deps.keyring.seal(secret), until)
     if register:
         tracking = trackers.of_record(record, deps.keyring.unseal, deps.zone)
@@ -46,5 +48,5 @@ def renew(deps: Deps, extension_id: str, *, rotate: bool, register: bool) -> Web
         try:
             tracking.ensure_webhook(NAME, url, secret)
         except errors.FusemlError as error:
-            raise type(error)(f"{error.message}; the secret that it signs with stays good: try again, with rotation") from error
+            raise type(error)(f"{error.message}; its present secret stays valid: try again, with rotation") from error
     return Webhook(url=url, secret=secret, former_until=until if replaced else None, registered=register)

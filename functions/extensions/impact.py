@@ -1,7 +1,7 @@
-"""What a change of a record would do to the workflows: gathers from the store what `domain.workflows.impact` judges, and refuses what it may not.
+"""Impact of a record's change on the stored workflows: the input of `domain.workflows.impact`, and the refusal of breaking changes.
 
-A workflow is judged for the projects that its assignments name. A pattern may leave the project open, and nobody knows who will push:
-therefore also for the projects and users of its latest runs, and for no project and nobody in particular.
+The impact covers the projects in the assignments of a workflow. A pattern can leave the project open, and future users are unknown: the
+impact therefore also covers the projects and users of the latest runs, and a run without project and user.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from fuseml.domain.workflows import ExtensionRequirement, Workflow, impact
 from fuseml.store import extensions, paging, runs, workflows
 
 _LATEST = paging.Page(limit=20)
-_EVERYTHING = paging.Page(limit=1_000_000)
-_NAMED = 3
+_ALL = paging.Page(limit=1_000_000)
+_MAX_NAMED = 3
 
 
 def assess(session: sqlmodel.Session, before: extension.Extension | None, after: extension.Extension | None, *, home: str) -> impact.Impact:
     """The impact of changing one record; None is a record that does not exist."""
     uses: list[impact.Use] = []
-    wanted: dict[ExtensionRequirement, None] = {}
+    selectors: dict[ExtensionRequirement, None] = {}
     assigned = workflows.assignments(session)
-    for row in workflows.current(session, _EVERYTHING).rows:
+    for row in workflows.current(session, _ALL).rows:
         document = Workflow.model_validate(row.document)
-        concerned = impact.candidate_steps(document, before, after)
-        wanted |= dict.fromkeys(requirement for step in concerned for requirement in step.extensions)
-        uses += _uses(session, row, document, [item for item in assigned if item.workflow == row.workflow], known=bool(concerned))
+        steps = impact.candidate_steps(document, before, after)
+        selectors |= dict.fromkeys(requirement for step in steps for requirement in step.extensions)
+        uses += _uses(session, row, document, [item for item in assigned if item.workflow == row.workflow], with_runs=bool(steps))
     changed = {record.id for record in (before, after) if record}
-    others = [record for record in extensions.candidates(session, list(wanted)) if record.id not in changed]
+    others = [record for record in extensions.candidates(session, list(selectors)) if record.id not in changed]
     return impact.assess(before, after, others, uses, home=home)
 
 
@@ -41,27 +41,27 @@ def _uses(
     document: Workflow,
     assignments: Sequence[workflows.Assignment],
     *,
-    known: bool,
+    with_runs: bool,
 ) -> list[impact.Use]:
     consumers = {(_project(assignment.pattern), "") for assignment in assignments}
     ids = {assignment.id for assignment in assignments}
-    for run in runs.page(session, _LATEST, workflow=row.workflow).rows if known and ids else ():
+    for run in runs.page(session, _LATEST, workflow=row.workflow).rows if with_runs and ids else ():
         if run.trigger.get("assignment") in ids:
             consumers |= {(run.project, ""), (run.project, run.trigger.get("user", ""))}
     return [impact.Use(document, row.revision, bool(assignments), project, user) for project, user in sorted(consumers) or [("", "")]]
 
 
 def _project(pattern: str) -> str:
-    """The project that a pattern such as `code://project/codeset` names; empty when it fits several."""
+    """The project in a pattern such as `code://project/codeset`; empty if the pattern matches several."""
     project = pattern.partition("://")[2].partition("/")[0]
     return "" if "*" in project else project
 
 
-def refuse_breaking(found: impact.Impact, what: str) -> None:
-    """Raises ConflictError, with the impact in its details, when assigned workflows would find no more what they need."""
-    broken = found.broken()
+def refuse_breaking(result: impact.Impact, subject: str) -> None:
+    """Raises ConflictError, with the impact in its details, if the removal of `subject` breaks assigned workflows."""
+    broken = result.broken()
     if broken:
-        named = [f"{effect.workflow}/{effect.step} {effect.selector!r}" for effect in broken]
-        listed = ", ".join(dict.fromkeys(named[:_NAMED])) + (" and others" if len(set(named)) > _NAMED else "")
-        message = f"{what} is needed by assigned workflows: without it {listed} would find nothing; force it if that is meant"
-        raise errors.ConflictError(message, details={"impact": found.model_dump(mode="json")})
+        selectors = [f"{effect.workflow}/{effect.step} {effect.selector!r}" for effect in broken]
+        listed = ", ".join(dict.fromkeys(selectors[:_MAX_NAMED])) + (" and others" if len(set(selectors)) > _MAX_NAMED else "")
+        message = f"assigned workflows need {subject}: {listed} would match nothing without it; use force to remove it anyway"
+        raise errors.ConflictError(message, details={"impact": result.model_dump(mode="json")})

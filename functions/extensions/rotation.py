@@ -1,7 +1,7 @@
-"""Rotation of the keys that seal secrets: a fresh key where the server owns its keys, then everything is sealed anew with the first one.
+"""Rotation of the sealing keys: a fresh key if the server owns its keys, then all secrets are sealed again with the newest key.
 
-Old keys still unseal, and each portion is a transaction of its own: whatever stops a rotation, all stays readable, and the next
-one completes it.
+Old keys still unseal, and each batch is a transaction: after an interrupted rotation all secrets are readable, and the next rotation
+completes it.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.store import extensions, webhooks
 
-_PORTION = 100
+_BATCH = 100
 
 
-class Rotated(document.Model):
-    """How many values were sealed anew; those that applications hold are credentials too. `unreadable` names what holds values that none of the keys opens; they stay as they are."""
+class RotationResult(document.Model):
+    """The numbers of values sealed again; credentials include those of applications. `unreadable` names the owners of values that no key
+    unseals; these values stay as they are.
+    """
 
     credentials: int
     webhook_secrets: int
     unreadable: list[str]
 
 
-def rotate(deps: Deps) -> Rotated:
-    """Bring everything to the newest key. Doing so again changes nothing, unless there is a newer key."""
-    # Only here: who asks for tools need not map codesets and applications.
+def rotate(deps: Deps) -> RotationResult:
+    """Seal all secrets with the newest key. A repetition changes nothing unless there is a newer key."""
+    # Imported here: no other route needs the tables of codesets and applications.
     from fuseml.store import applications, codesets
 
     if deps.renew is not None:
@@ -34,14 +36,14 @@ def rotate(deps: Deps) -> Rotated:
     last: str | None = ""
     while last is not None:
         with deps.store.write() as session:
-            read = extensions.reseal(session, credentials.change, last, _PORTION)
-        last = read[-1] if read else None
+            ids = extensions.reseal(session, credentials.change, last, _BATCH)
+        last = ids[-1] if ids else None
     with deps.store.write() as session:
         codesets.reseal(session, hooks.change)
         webhooks.reseal(session, others.change)
         applications.reseal(session, served.change)
     unreadable = [*credentials.unreadable, *hooks.unreadable, *others.unreadable, *served.unreadable]
-    return Rotated(
+    return RotationResult(
         credentials=credentials.changed + served.changed,
         webhook_secrets=hooks.changed + others.changed,
         unreadable=list(dict.fromkeys(unreadable)),
@@ -49,7 +51,7 @@ def rotate(deps: Deps) -> Rotated:
 
 
 class _Sealer:
-    """Seals values of one kind of owner, and remembers how it went."""
+    """Seals the values of one kind of owner, and collects the results."""
 
     def __init__(self, deps: Deps, kind: str) -> None:
         self._keyring, self._kind = deps.keyring, kind
@@ -58,9 +60,9 @@ class _Sealer:
 
     def change(self, owner: str, sealed: str) -> str:
         try:
-            again = self._keyring.reseal(sealed)
+            resealed = self._keyring.reseal(sealed)
         except errors.PermanentError:
             self.unreadable[f"{self._kind}{owner}"] = None
             return sealed
-        self.changed += again != sealed
-        return again
+        self.changed += resealed != sealed
+        return resealed

@@ -1,4 +1,4 @@
-"""Seals what requests bring. A value that is stored already keeps its seal, so that sending a secret again is no change."""
+"""Sealing of the credentials in requests. A value that equals the stored one keeps its seal, so that sending it again is no change."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from fuseml.domain.registry import extension
 from fuseml.runtime import secrets
 
 
-def sealed(keyring: secrets.Keyring, given: extension.Record, stored: extension.Record | None) -> extension.Record:
-    """`given` with every credentials value in it sealed; `stored` is what it is to change, None when it is new."""
+def seal(keyring: secrets.Keyring, record: extension.Record, stored: extension.Record | None) -> extension.Record:
+    """The record with all credentials values sealed; `stored` is the record that it changes, None for a new one."""
     values: dict[str, object] = {}
-    if isinstance(given, extension.Credentials):
-        known: Mapping[str, str] = stored.configuration if isinstance(stored, extension.Credentials) else {}
-        values["configuration"] = {key: _seal(keyring, text, known.get(key)) for key, text in given.configuration.items()}
-    for name in given.parts:
+    if isinstance(record, extension.Credentials):
+        present: Mapping[str, str] = stored.configuration if isinstance(stored, extension.Credentials) else {}
+        values["configuration"] = {key: _seal_value(keyring, text, present.get(key)) for key, text in record.configuration.items()}
+    for name in record.parts:
         siblings: Mapping[str, extension.Part] = {part.address: part for part in (getattr(stored, name) if stored else ())}
-        values[name] = tuple(sealed(keyring, part, siblings.get(part.address)) for part in getattr(given, name))
-    # What is empty stays untouched, so that a patch names afterwards exactly what it named before.
-    return extension.replaced(given, {name: value for name, value in values.items() if value})
+        values[name] = tuple(seal(keyring, part, siblings.get(part.address)) for part in getattr(record, name))
+    # Empty fields stay untouched, so that a patch keeps its set of named fields.
+    return extension.replaced(record, {name: value for name, value in values.items() if value})
 
 
-def _seal(keyring: secrets.Keyring, text: str, kept: str | None) -> str:
+def _seal_value(keyring: secrets.Keyring, text: str, stored: str | None) -> str:
     if text == extension.HIDDEN:
         return text
-    return kept if kept is not None and _holds(keyring, kept, text) else keyring.seal(text)
+    return stored if stored is not None and _equals(keyring, stored, text) else keyring.seal(text)
 
 
-def _holds(keyring: secrets.Keyring, kept: str, text: str) -> bool:
+def _equals(keyring: secrets.Keyring, sealed: str, text: str) -> bool:
     try:
-        return kept != extension.HIDDEN and secrets.same(keyring.unseal(kept), text)
+        return sealed != extension.HIDDEN and secrets.same(keyring.unseal(sealed), text)
     except errors.PermanentError:
-        # Sealed with a key that is lost: sending the secret again is how it is mended.
+        # The key of the seal is lost; sending the secret again replaces the value.
         return False

@@ -1,4 +1,4 @@
-"""Use cases of `extensions`: read, apply a pure change of `domain.registry.registry`, seal, store, announce."""
+"""Use cases of `extensions`: read, seal, apply a pure change of `domain.registry.registry`, store, publish."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from functions.extensions import sealing
 from functions.extensions.deps import Deps
 from functions.extensions.impact import assess, refuse_breaking
 from fuseml.domain import errors, events
-from fuseml.domain.registry import constraint, extension, registry, selector
+from fuseml.domain.registry import constraint, extension, registry
+from fuseml.domain.registry.selector import Selector
 from fuseml.domain.workflows import impact
 from fuseml.runtime import clock, cloudevents, http
 from fuseml.store import extensions, paging, webhooks
@@ -20,22 +21,26 @@ _new_id = registry.id_source(random.SystemRandom())
 Change = Callable[[extension.Extension], extension.Extension]
 
 
-def page(deps: Deps, wanted: selector.Selector, limit: int, cursor: str | None) -> http.ListPage[extension.Extension]:
-    """A page of records that match; of each only the services that match."""
+def page(deps: Deps, selector: Selector, limit: int, cursor: str | None) -> http.ListPage[extension.Extension]:
+    """A page of the matching records, each with its matching services only."""
     with deps.store.read() as session:
-        found = extensions.find(session, wanted, paging.Page(limit, cursor))
-    records = [extension.Extension.model_validate(row.document) for row in found.rows]
+        rows = extensions.find(session, selector, paging.Page(limit, cursor))
+    records = [extension.Extension.model_validate(row.document) for row in rows.rows]
     matching = [
-        record.model_copy(update={"services": tuple(service for service in record.services if _matches(service, wanted))})
+        record.model_copy(update={"services": tuple(service for service in record.services if _matches(service, selector))})
         for record in records
-        if not wanted.version or constraint.satisfies(record.version, wanted.version)
+        if not selector.version or constraint.satisfies(record.version, selector.version)
     ]
-    return http.ListPage([extension.hidden(record) for record in matching], found.next_cursor)
+    return http.ListPage([extension.hidden(record) for record in matching], rows.next_cursor)
 
 
-def _matches(service: extension.Service, wanted: selector.Selector) -> bool:
-    asked = ((wanted.service_id, service.id), (wanted.service_resource, service.resource), (wanted.service_category, service.category))
-    return all(not value or value == has for value, has in asked)
+def _matches(service: extension.Service, selector: Selector) -> bool:
+    pairs = (
+        (selector.service_id, service.id),
+        (selector.service_resource, service.resource),
+        (selector.service_category, service.category),
+    )
+    return all(not expected or expected == actual for expected, actual in pairs)
 
 
 def get(deps: Deps, extension_id: str) -> extension.Extension:
@@ -45,66 +50,66 @@ def get(deps: Deps, extension_id: str) -> extension.Extension:
 
 
 def create(deps: Deps, draft: extension.Extension) -> extension.Extension:
-    """Raises ConflictError for taken and repeated ids."""
+    """Register a record. Raises ConflictError for taken and repeated ids."""
     now = clock.now()
     record = registry.create(extension.map_secrets(draft, deps.keyring.seal), now, _new_id)
     with deps.store.write() as session:
         extensions.add(session, record, now)
-        announced = cloudevents.enqueue(session, events.ExtensionRegistered(extension=record.id, revision=record.revision))
-    cloudevents.relay(deps.store, deps.publisher, announced)
+        enqueued = cloudevents.enqueue(session, events.ExtensionRegistered(extension=record.id, revision=record.revision))
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
     return extension.hidden(record)
 
 
-def update(deps: Deps, extension_id: str, given: extension.Extension, expected: int | None, *, whole: bool) -> extension.Extension:
-    """`given` is a patch or, if `whole`, all that the record shall hold. Raises NotFoundError, StaleError, ConflictError, InvalidError."""
-    return extension.hidden(_change(deps, extension_id, expected, lambda stored: _updated(deps, stored, given, whole)))
+def update(deps: Deps, extension_id: str, document: extension.Extension, expected: int | None, *, whole: bool) -> extension.Extension:
+    """Apply `document` as a patch or, if `whole`, as the new record. Raises NotFoundError, StaleError, ConflictError, InvalidError."""
+    return extension.hidden(_change(deps, extension_id, expected, lambda stored: _updated(deps, stored, document, whole)))
 
 
-def _updated(deps: Deps, stored: extension.Extension, given: extension.Extension, whole: bool) -> extension.Extension:
-    rule = registry.replace if whole else registry.update
-    return rule(stored, sealing.sealed(deps.keyring, given, stored), clock.now(), _new_id)
+def _updated(deps: Deps, stored: extension.Extension, document: extension.Extension, whole: bool) -> extension.Extension:
+    change = registry.replace if whole else registry.update
+    return change(stored, sealing.seal(deps.keyring, document, stored), clock.now(), _new_id)
 
 
 def delete(deps: Deps, extension_id: str, expected: int | None, *, force: bool) -> None:
-    """Raises NotFoundError, StaleError; ConflictError when assigned workflows need it, unless it is forced."""
+    """Raises NotFoundError, StaleError and, unless forced, ConflictError if it breaks assigned workflows."""
     with deps.store.write() as session:
         stored = _expected(session, extension_id, expected)
         if not force:
             refuse_breaking(assess(session, stored, None, home=deps.zone), f"extension {extension_id}")
         removed = extensions.remove(session, extension_id)
         webhooks.forget_tracker(session, extension_id)
-        announced = cloudevents.enqueue(session, events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
-    cloudevents.relay(deps.store, deps.publisher, announced)
+        enqueued = cloudevents.enqueue(session, events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
 
 
-def plan(deps: Deps, given: extension.Extension, *, whole: bool) -> impact.Impact:
-    """What registering a record, or updating the one of its id, would do. Raises ConflictError, InvalidError."""
+def plan(deps: Deps, document: extension.Extension, *, whole: bool) -> impact.Impact:
+    """The impact of registering a record, or of updating the one of its id. Raises ConflictError, InvalidError."""
     with deps.store.read() as session:
         try:
-            stored = extensions.get(session, given.id)
+            stored = extensions.get(session, document.id)
         except errors.NotFoundError:
             stored = None
         if whole:
-            registry.refuse_anonymous(given)
-        planned = _updated(deps, stored, given, whole) if stored else registry.create(given, clock.now(), _new_id)
-        return assess(session, stored, planned, home=deps.zone)
+            registry.refuse_anonymous(document)
+        record = _updated(deps, stored, document, whole) if stored else registry.create(document, clock.now(), _new_id)
+        return assess(session, stored, record, home=deps.zone)
 
 
-def plan_update(deps: Deps, extension_id: str, given: extension.Extension, expected: int | None, *, whole: bool) -> impact.Impact:
-    """What `update` would do. Raises as it does."""
+def plan_update(deps: Deps, extension_id: str, document: extension.Extension, expected: int | None, *, whole: bool) -> impact.Impact:
+    """The impact of `update`. Raises as it does."""
     with deps.store.read() as session:
         stored = _expected(session, extension_id, expected)
-        return assess(session, stored, _updated(deps, stored, given, whole), home=deps.zone)
+        return assess(session, stored, _updated(deps, stored, document, whole), home=deps.zone)
 
 
 def plan_deletion(deps: Deps, extension_id: str, expected: int | None) -> impact.Impact:
-    """What `delete` would do, forced. Raises NotFoundError, StaleError."""
+    """The impact of a forced `delete`. Raises NotFoundError, StaleError."""
     with deps.store.read() as session:
         return assess(session, _expected(session, extension_id, expected), None, home=deps.zone)
 
 
 def parts(deps: Deps, extension_id: str, collection: registry.Path) -> list[extension.Part]:
-    """The parts of one list. Raises NotFoundError for what they stand under."""
+    """The parts of one list. Raises NotFoundError for their owners."""
     with deps.store.read() as session:
         record = extension.hidden(extensions.get(session, extension_id))
     *above, name = collection
@@ -124,8 +129,8 @@ def add_part(deps: Deps, extension_id: str, collection: registry.Path, draft: ex
     added: list[extension.Part] = []
 
     def change(stored: extension.Extension) -> extension.Extension:
-        record, fresh = registry.add(stored, collection, sealed, clock.now(), _new_id)
-        added[:] = [fresh]
+        record, part = registry.add(stored, collection, sealed, clock.now(), _new_id)
+        added[:] = [part]
         return record
 
     _change(deps, extension_id, None, change)
@@ -136,30 +141,30 @@ def change_part(deps: Deps, extension_id: str, path: registry.Path, patch: exten
     """Raises NotFoundError, StaleError, InvalidError, ConflictError."""
 
     def change(stored: extension.Extension) -> extension.Extension:
-        sealed = sealing.sealed(deps.keyring, patch, registry.find(stored, path))
+        sealed = sealing.seal(deps.keyring, patch, registry.find(stored, path))
         return registry.change(stored, path, sealed, clock.now(), _new_id)[0]
 
     return extension.hidden(registry.find(_change(deps, extension_id, expected, change), path))
 
 
 def remove_part(deps: Deps, extension_id: str, path: registry.Path, expected: int | None, *, force: bool) -> None:
-    """Raises NotFoundError, StaleError; ConflictError when assigned workflows need it, unless it is forced."""
-    what = "" if force else f"{extension_id}: {'/'.join(path)}"
-    _change(deps, extension_id, expected, lambda stored: registry.remove(stored, path, clock.now()), needed=what)
+    """Raises NotFoundError, StaleError and, unless forced, ConflictError if it breaks assigned workflows."""
+    subject = "" if force else f"{extension_id}: {'/'.join(path)}"
+    _change(deps, extension_id, expected, lambda stored: registry.remove(stored, path, clock.now()), removal=subject)
 
 
-def _change(deps: Deps, extension_id: str, expected: int | None, change: Change, *, needed: str = "") -> extension.Extension:
-    """Store a changed record. `needed` names what is removed: it is refused when workflows need it."""
+def _change(deps: Deps, extension_id: str, expected: int | None, change: Change, *, removal: str = "") -> extension.Extension:
+    """Store a changed record. `removal` names a removed part: the change is refused if it breaks assigned workflows."""
     with deps.store.write() as session:
         stored = _expected(session, extension_id, expected)
         changed = change(stored)
         if changed is stored:
             return stored
-        if needed:
-            refuse_breaking(assess(session, stored, changed, home=deps.zone), needed)
+        if removal:
+            refuse_breaking(assess(session, stored, changed, home=deps.zone), removal)
         extensions.replace(session, changed, clock.now())
-        announced = cloudevents.enqueue(session, events.ExtensionUpdated(extension=changed.id, revision=changed.revision))
-    cloudevents.relay(deps.store, deps.publisher, announced)
+        enqueued = cloudevents.enqueue(session, events.ExtensionUpdated(extension=changed.id, revision=changed.revision))
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
     return changed
 
 
@@ -171,10 +176,10 @@ def _expected(session: sqlmodel.Session, extension_id: str, revision: int | None
 
 
 def revision_of(if_match: str | None) -> int | None:
-    """The revision in an `If-Match` header, `"3"`; None when any will do. Raises InvalidError."""
+    """The revision in an `If-Match` header, `"3"`; None for any. Raises InvalidError."""
     if if_match is None or if_match.strip() == "*":
         return None
     text = if_match.strip().removeprefix("W/").strip('"')
     if not text.isdigit():
-        raise errors.InvalidError(f'If-Match must be the revision that ETag gave, like "3", not {if_match}')
+        raise errors.InvalidError(f'If-Match must be the revision from ETag, such as "3", not {if_match}')
     return int(text)

@@ -82,7 +82,7 @@ def _credentials_probes(record: extension.Extension, zone: str, started: str) ->
 
 def _reachable(record: extension.Extension, service: extension.Service, zone: str) -> Iterable[extension.Endpoint]:
     same_zone = record.zone in ("", zone)
-    return (endpoint for endpoint in service.endpoints if (same_zone or endpoint.type == "external") and targets.askable(endpoint.url))
+    return (endpoint for endpoint in service.endpoints if (same_zone or endpoint.type == "external") and targets.is_http(endpoint.url))
 
 
 def _seen(part: extension.Endpoint | extension.Credentials) -> str:

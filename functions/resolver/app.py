@@ -11,6 +11,6 @@ from fuseml.runtime import http
 
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
-    api = http.Api("resolver", "From selectors to bindings", tokens=deps.tokens)
+    api = http.Api("resolver", "Resolution of selectors", tokens=deps.tokens)
     routes.register(api, deps)
     return api.app

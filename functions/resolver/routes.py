@@ -1,4 +1,4 @@
-"""HTTP of `resolver`."""
+"""HTTP routes of `resolver`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fuseml.runtime import http
 
 
 class Request(document.Model):
-    """`explain` asks for every candidate and the rule that kept or dropped it."""
+    """Selectors and their context. With `explain`, the response lists every candidate with its verdict."""
 
     selectors: Annotated[list[selector.Selector], pydantic.Field(min_length=1, max_length=100)]
     context: selector.Context = selector.Context()
@@ -22,12 +22,12 @@ class Request(document.Model):
 
 
 class Binding(selector.Binding):
-    """`env` is what a step would get, secrets as `<hidden>`."""
+    """A binding with `env`, its variables in the environment of a step, secrets as `<hidden>`."""
 
     env: dict[str, str]
 
 
-class Resolved(pydantic.BaseModel):
+class ResolveResponse(pydantic.BaseModel):
     bindings: list[Binding]
     explanations: list[selector.Explanation]
 
@@ -35,9 +35,9 @@ class Resolved(pydantic.BaseModel):
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
-    @api.route("POST", "/resolve", body=Request, returns=Resolved)
-    def resolve(body: Request) -> Resolved:
-        """Resolve selectors as a run of this project and user would, without running anything."""
-        found = service.resolve(deps, body.selectors, body.context, explain=body.explain)
-        bindings = [Binding(**binding.model_dump(), env=binding.environment()) for binding in found.bindings]
-        return Resolved(bindings=bindings, explanations=list(found.explanations))
+    @api.route("POST", "/resolve", body=Request, returns=ResolveResponse)
+    def resolve(body: Request) -> ResolveResponse:
+        """Resolve selectors as for a run of this project and user."""
+        resolution = service.resolve(deps, body.selectors, body.context, explain=body.explain)
+        bindings = [Binding(**binding.model_dump(), env=binding.environment()) for binding in resolution.bindings]
+        return ResolveResponse(bindings=bindings, explanations=list(resolution.explanations))

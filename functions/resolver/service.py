@@ -11,6 +11,6 @@ from fuseml.store import resolution
 
 
 def resolve(deps: Deps, selectors: Sequence[selector.Selector], context: selector.Context, *, explain: bool) -> selector.Resolution:
-    """Raises UnresolvedError with explanations when a selector finds nothing."""
+    """Resolve selectors. Raises UnresolvedError, with explanations, for selectors without a match."""
     with deps.store.read() as session, metrics.RESOLVE_SECONDS.timed():
         return resolution.resolve(session, selectors, context, home=deps.zone, explain=explain)

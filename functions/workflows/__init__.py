@@ -1,6 +1,6 @@
-"""Workflows and their assignments: HTTP `/workflows`, `/workflows/assignments`. Announces `workflow.updated`, `workflow.assigned`.
+"""Workflows and their assignments: HTTP `/workflows`, `/workflows/assignments`. Publishes `workflow.updated`, `workflow.assigned`.
 
-Every change of a workflow makes a new revision; what is assigned stays assigned. With `dry_run`, a document is only looked at, with its
-selectors resolved as a run would find them now. Deleting by force announces `run.cancel_requested` for the runs that are active.
-Depends on the store, the git host (plans look into the cache) and a publisher.
+Every change of a workflow creates a new revision; assignments stay. With `dry_run`, a document is validated only, with its selectors
+resolved as for a run. A forced deletion publishes `run.cancel_requested` for active runs. Depends on the store, the git host (for the
+reuse of steps in plans) and a publisher.
 """

@@ -1,4 +1,4 @@
-"""HTTP of `workflows`."""
+"""HTTP routes of `workflows`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AssignmentStatus(pydantic.BaseModel):
 
 
 class Assignment(pydantic.BaseModel):
-    """What a workflow is assigned to: codesets by name, and patterns such as `model://*`."""
+    """The assignments of a workflow: codesets, and patterns such as `model://*`."""
 
     workflow: str
     codesets: list[Codeset]
@@ -54,12 +54,12 @@ class DiffQuery(http.Query):
 
 
 class WriteQuery(http.Query):
-    dry_run: Annotated[bool, pydantic.Field(description="only look at the document; answers 200 with its findings")] = False
-    project: Annotated[str, pydantic.Field(description="for whom selectors are resolved in a dry run")] = ""
+    dry_run: Annotated[bool, pydantic.Field(description="only validate the document; responds with 200 and the findings")] = False
+    project: Annotated[str, pydantic.Field(description="the project for the selectors in a dry run")] = ""
 
 
 class DeleteQuery(http.Query):
-    force: Annotated[bool, pydantic.Field(description="although runs are active; they are asked to stop")] = False
+    force: Annotated[bool, pydantic.Field(description="even if runs are active; they are cancelled")] = False
 
 
 class Revision(pydantic.BaseModel):
@@ -70,7 +70,7 @@ class Revision(pydantic.BaseModel):
 
 
 class Finding(pydantic.BaseModel):
-    """One thing to look at; only errors keep a workflow from being stored."""
+    """An error or a warning; only errors prevent storing a workflow."""
 
     model_config = pydantic.ConfigDict(from_attributes=True)
 
@@ -82,8 +82,8 @@ class Finding(pydantic.BaseModel):
     suggestion: str | None
 
 
-class Planned(document.Model):
-    """What the plan is asked for. Without a commit, the newest one of the codeset's main branch."""
+class PlanRequest(document.Model):
+    """The input of a plan. The default commit is the newest one of the codeset's main branch."""
 
     project: str = ""
     codeset: str | None = None
@@ -103,7 +103,7 @@ class Target(http.Query):
     pattern: Annotated[str | None, pydantic.Field(description="such as code://project/*, model://*")] = None
 
     def address(self) -> str:
-        """The pattern that both ways of naming a target come to. Raises InvalidError."""
+        """The target as a pattern. Raises InvalidError."""
         if self.pattern and not (self.project or self.codeset):
             return self.pattern
         if self.project and self.codeset and not self.pattern:
@@ -122,14 +122,14 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("GET", "/workflows", query=WorkflowQuery, returns=[workflows.Workflow])
     def list_workflows(query: WorkflowQuery) -> http.ListPage[dict[str, Any]]:
         """List workflows, by name."""
-        found = service.page(deps, query.limit, query.cursor, query.name)
-        return http.ListPage([_wire(row) for row in found.rows], found.next_cursor)
+        page = service.page(deps, query.limit, query.cursor, query.name)
+        return http.ListPage([_wire(row) for row in page.rows], page.next_cursor)
 
     @api.route("POST", "/workflows", query=WriteQuery, document=workflows.Workflow, returns=workflows.Workflow, status=201)
     def create_workflow(query: WriteQuery) -> dict[str, Any] | flask.Response:
         """Create a workflow from its document."""
         if query.dry_run:
-            return _looked_at(query.project)
+            return _dry_run(query.project)
         return _wire(service.create(deps, loading.check(http.read_document())))
 
     @api.route("GET", "/workflows/schema")
@@ -139,14 +139,14 @@ def register(api: http.Api, deps: Deps) -> None:
 
     @api.route("GET", "/workflows/<name>", query=RevisionQuery, returns=workflows.Workflow)
     def get_workflow(name: str, query: RevisionQuery) -> dict[str, Any]:
-        """Show a workflow, as it is or as it was."""
+        """Show a workflow, at its current or an earlier revision."""
         return _wire(service.get(deps, name, query.revision))
 
     @api.route("PUT", "/workflows/<name>", query=WriteQuery, document=workflows.Workflow, returns=workflows.Workflow)
     def update_workflow(name: str, query: WriteQuery) -> dict[str, Any] | flask.Response:
-        """Change a workflow: makes a new revision, assignments stay."""
+        """Change a workflow: creates a new revision, assignments stay."""
         if query.dry_run:
-            return _looked_at(query.project, name)
+            return _dry_run(query.project, name)
         return _wire(service.update(deps, name, loading.check(http.read_document())))
 
     @api.route("DELETE", "/workflows/<name>", query=DeleteQuery, status=204)
@@ -157,28 +157,30 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("GET", "/workflows/<name>/revisions", query=http.PageQuery, returns=[Revision])
     def list_revisions(name: str, query: http.PageQuery) -> http.ListPage[Revision]:
         """List the revisions of a workflow, newest first."""
-        found = service.revisions(deps, name, query.limit, query.cursor)
-        return http.ListPage([Revision.model_validate(row) for row in found.rows], found.next_cursor)
+        page = service.revisions(deps, name, query.limit, query.cursor)
+        return http.ListPage([Revision.model_validate(row) for row in page.rows], page.next_cursor)
 
     @api.route("GET", "/workflows/<name>/diff", query=DiffQuery)
     def compare_revisions(name: str, query: DiffQuery) -> flask.Response:
         """Compare two revisions, as a unified diff of their YAML."""
         return flask.Response(service.diff(deps, name, query.from_, query.to), content_type="text/x-diff; charset=utf-8")
 
-    @api.route("POST", "/workflows/<name>/plan", body=Planned, returns=plans.Plan)
-    def plan_workflow(name: str, body: Planned) -> plans.Plan:
-        """Show the plan that a run would have now. Nothing is stored."""
+    @api.route("POST", "/workflows/<name>/plan", body=PlanRequest, returns=plans.Plan)
+    def plan_workflow(name: str, body: PlanRequest) -> plans.Plan:
+        """Show the present plan of a run. Nothing is stored."""
         return service.plan(deps, events.RunRequested(request="", action="start", workflow=name, **body.model_dump()))
 
-    def _looked_at(project: str, name: str | None = None) -> flask.Response:
-        checked, findings = service.look_at(deps, http.read_document, project, name)
-        shown = service.stored(checked) if checked else None
-        data = {"workflow": shown, "findings": [Finding.model_validate(finding).model_dump() for finding in findings]}
+    def _dry_run(project: str, name: str | None = None) -> flask.Response:
+        workflow, findings = service.dry_run(deps, http.read_document, project, name)
+        data = {
+            "workflow": service.to_document(workflow) if workflow else None,
+            "findings": [Finding.model_validate(finding).model_dump() for finding in findings],
+        }
         return http.encode(data, 200, {})
 
     @api.route("GET", "/workflows/assignments", query=AssignmentQuery, returns=[Assignment])
     def list_assignments(query: AssignmentQuery) -> list[Assignment]:
-        """List what workflows are assigned to."""
+        """List assignments, by workflow."""
         return [
             Assignment(
                 workflow=name,
@@ -191,12 +193,12 @@ def register(api: http.Api, deps: Deps) -> None:
 
     @api.route("POST", "/workflows/assignments", query=NewAssignment, status=201)
     def assign_workflow(query: NewAssignment) -> None:
-        """Assign a workflow to a codeset or a pattern; the first run starts at once if a push of the newest commit would start one."""
+        """Assign a workflow to a codeset or a pattern; the first run starts at once if a push of the newest commit triggers one."""
         service.assign(deps, query.name, query.address())
 
     @api.route("DELETE", "/workflows/assignments/<name>", query=Target, status=204)
     def unassign_workflow(name: str, query: Target) -> None:
-        """Take an assignment back; its runs go on."""
+        """Remove an assignment; its runs continue."""
         service.unassign(deps, name, query.address())
 
 

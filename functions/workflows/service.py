@@ -36,7 +36,7 @@ def revisions(deps: Deps, name: str, limit: int, cursor: str | None) -> paging.S
 
 
 def diff(deps: Deps, name: str, before: int | None, after: int | None) -> str:
-    """What changed between two revisions, by default the current one and the one before it, as a unified diff of their YAML.
+    """The unified diff between the YAML of two revisions, by default of the current one and the one before it.
 
     Raises NotFoundError.
     """
@@ -50,107 +50,106 @@ def diff(deps: Deps, name: str, before: int | None, after: int | None) -> str:
     return "".join(difflib.unified_diff(old, new, *labels, older.created, newer.created))
 
 
-def create(deps: Deps, checked: Workflow) -> workflows.WorkflowRevision:
-    """Raises ConflictError when the name is taken."""
+def create(deps: Deps, workflow: Workflow) -> workflows.WorkflowRevision:
+    """Store a new workflow. Raises ConflictError when the name is taken."""
     with deps.store.write() as session:
-        row = workflows.add(session, checked.name, stored(checked), clock.now())
-        announced = cloudevents.enqueue(session, events.WorkflowUpdated(workflow=checked.name, revision=row.revision))
-    cloudevents.relay(deps.store, deps.publisher, announced)
+        row = workflows.add(session, workflow.name, to_document(workflow), clock.now())
+        enqueued = cloudevents.enqueue(session, events.WorkflowUpdated(workflow=workflow.name, revision=row.revision))
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
     return row
 
 
-def _check_name(checked: Workflow, name: str) -> None:
-    if checked.name != name:
-        told = f"the document is named {checked.name!r}, the address says {name!r}; a workflow cannot be renamed"
-        problem = errors.Problem("name", told)
+def _check_name(workflow: Workflow, name: str) -> None:
+    if workflow.name != name:
+        problem = errors.Problem("name", f"{workflow.name!r} is not the name of the workflow, {name!r}; workflows cannot be renamed")
         raise errors.InvalidError(str(problem), [problem])
 
 
-def look_at(deps: Deps, read: Callable[[], document.Parsed], project: str, name: str | None) -> tuple[Workflow | None, list[lint.Finding]]:
-    """The workflow that a document describes, if it does, and what there is to say about it; nothing is stored.
+def dry_run(deps: Deps, read: Callable[[], document.Parsed], project: str, name: str | None) -> tuple[Workflow | None, list[lint.Finding]]:
+    """The workflow in a document, None if it is invalid, and the findings; nothing is stored.
 
-    `name` is given where a stored workflow would be changed. Raises NotFoundError when that does not exist.
+    `name` is that of the workflow to change, None for a new one. Raises NotFoundError if the workflow does not exist.
     """
     with deps.store.read() as session:
         if name is not None:
             workflows.workflow(session, name)
         try:
             parsed = read()
-            checked = loading.check(parsed)
+            workflow = loading.check(parsed)
             if name is not None:
-                _check_name(checked, name)
+                _check_name(workflow, name)
         except errors.InvalidError as error:
             return None, lint.refusals(error)
-        return checked, planner.findings(session, checked, project, planner.Placement(deps.zone, deps.namespace), parsed.position)
+        return workflow, planner.findings(session, workflow, project, planner.Placement(deps.zone, deps.namespace), parsed.position)
 
 
-def plan(deps: Deps, wish: events.RunRequested) -> plans.Plan:
-    """The plan that a run would have now. Raises as asking for the run does."""
+def plan(deps: Deps, request: events.RunRequested) -> plans.Plan:
+    """The present plan of a requested run. Raises as the request of the run does."""
     with deps.store.read() as session:
-        spec = requests.run_spec(session, wish)
-        following = f"{wish.workflow}-{workflows.workflow(session, spec.document.name).runs + 1}"
+        spec = requests.run_spec(session, request)
+        following = f"{request.workflow}-{workflows.workflow(session, spec.document.name).runs + 1}"
         placement = planner.Placement(deps.zone, deps.namespace)
-        return requests.plan_of(session, wish, spec, "", following, placement, deps.git.digest)
+        return requests.plan_of(session, request, spec, "", following, placement, deps.git.digest)
 
 
-def update(deps: Deps, name: str, checked: Workflow) -> workflows.WorkflowRevision:
+def update(deps: Deps, name: str, workflow: Workflow) -> workflows.WorkflowRevision:
     """Raises NotFoundError, InvalidError when the document has another name."""
-    _check_name(checked, name)
+    _check_name(workflow, name)
     with deps.store.write() as session:
         before = workflows.workflow(session, name).revision
-        row = workflows.revise(session, name, stored(checked), clock.now())
-        news = [events.WorkflowUpdated(workflow=name, revision=row.revision)] if row.revision != before else []
-        announced = cloudevents.enqueue(session, *news)
-    cloudevents.relay(deps.store, deps.publisher, announced)
+        row = workflows.revise(session, name, to_document(workflow), clock.now())
+        changes = [events.WorkflowUpdated(workflow=name, revision=row.revision)] if row.revision != before else []
+        enqueued = cloudevents.enqueue(session, *changes)
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
     return row
 
 
-def stored(checked: Workflow) -> dict[str, Any]:
-    """The document as it is kept and shown: without what says nothing."""
-    return checked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+def to_document(workflow: Workflow) -> dict[str, Any]:
+    """The document as it is stored and shown: without defaults."""
+    return workflow.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def delete(deps: Deps, name: str, *, force: bool) -> None:
-    """Raises NotFoundError and, unless it is forced, ConflictError while runs are active; by force they are asked to stop."""
+    """Delete a workflow. Raises NotFoundError and, unless forced, ConflictError while runs are active; a forced deletion cancels them."""
     with deps.store.write() as session:
         workflows.delete(session, name, clock.now(), force=force)
         reason = f"workflow {name} was deleted"
         active = runs.active(session, workflow=name)
-        announced = cloudevents.enqueue(session, *(events.RunCancelRequested(run=row.name, reason=reason) for row in active))
-    cloudevents.relay(deps.store, deps.publisher, announced)
+        enqueued = cloudevents.enqueue(session, *(events.RunCancelRequested(run=row.name, reason=reason) for row in active))
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
 
 
 def assign(deps: Deps, name: str, pattern: str) -> None:
-    """Bind a workflow; binding it again changes nothing. Raises NotFoundError for the workflow and for a codeset, InvalidError for the pattern."""
+    """Assign a workflow; a repetition changes nothing. Raises NotFoundError for workflow and codeset, InvalidError for the pattern."""
     artifact.check_pattern(pattern)
     with deps.store.write() as session:
         kind, _, rest = pattern.partition("://")
         if kind == "code" and "*" not in rest:
             codesets.codeset(session, *rest.split("/", 1))
         row = workflows.assign(session, uuid.uuid4().hex, name, pattern, clock.now())
-        news = [events.WorkflowAssigned(workflow=name, pattern=pattern, assignment=row.id)] if row is not None else []
-        announced = cloudevents.enqueue(session, *news)
-    cloudevents.relay(deps.store, deps.publisher, announced)
+        changes = [events.WorkflowAssigned(workflow=name, pattern=pattern, assignment=row.id)] if row is not None else []
+        enqueued = cloudevents.enqueue(session, *changes)
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
 
 
 def unassign(deps: Deps, name: str, pattern: str) -> None:
-    """Raises NotFoundError for the workflow and for the assignment."""
+    """Remove an assignment. Raises NotFoundError for the workflow and for the assignment."""
     with deps.store.write() as session:
         workflows.unassign(session, name, pattern)
 
 
 def assignments(deps: Deps, name: str | None) -> list[tuple[str, Sequence[codesets.Codeset], list[str]]]:
-    """(workflow, its codesets, its other patterns) by workflow."""
+    """(workflow, its codesets, its other patterns), by workflow."""
     with deps.store.read() as session:
-        known = {f"code://{row.project}/{row.name}": row for row in codesets.all_codesets(session)}
+        by_pattern = {f"code://{row.project}/{row.name}": row for row in codesets.all_codesets(session)}
         rows = sorted(workflows.assignments(session, workflow=name), key=lambda row: row.workflow)
     grouped = itertools.groupby(rows, key=lambda row: row.workflow)
     listed = [(workflow_name, [row.pattern for row in group]) for workflow_name, group in grouped]
     return [
         (
             workflow_name,
-            [known[pattern] for pattern in patterns if pattern in known],
-            [pattern for pattern in patterns if pattern not in known],
+            [by_pattern[pattern] for pattern in patterns if pattern in by_pattern],
+            [pattern for pattern in patterns if pattern not in by_pattern],
         )
         for workflow_name, patterns in listed
     ]

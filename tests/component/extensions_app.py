@@ -1,4 +1,4 @@
-"""The registry's own application on a database of its own, for tests of it over HTTP."""
+"""The application of the registry with its own database, for tests over HTTP."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from fuseml.runtime import auth, clock, secrets
 from fuseml.store import database, workflows
 
 
-class Collected:
-    """A publisher that keeps what it is given."""
+class EventRecorder:
+    """A publisher that records events."""
 
     def __init__(self) -> None:
         self.events: list[events.Event] = []
@@ -30,12 +30,12 @@ class Collected:
 
 
 class Registry:
-    """The application with its database; `published` holds the events that it announced."""
+    """The application with its database; `published` records its events."""
 
     def __init__(self, folder: Path, store: database.Database | None = None) -> None:
         self.store = store or database.Database(f"sqlite:///{folder / 'registry.db'}")
         self.store.migrate()
-        self.published = Collected()
+        self.published = EventRecorder()
         self.keyring = secrets.Keyring([secrets.new_key()])
         self.app: flask.Flask = create_app(
             Deps(store=self.store, publisher=self.published, keyring=self.keyring, tokens=auth.Tokens({}, anonymous=True))
@@ -54,7 +54,7 @@ class Registry:
 
 @contextmanager
 def serve(app: flask.Flask) -> Iterator[str]:
-    """Serve the application on a free port of this machine; yields its URL."""
+    """Serve the application on a free local port; yields its URL."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -1,4 +1,4 @@
-"""`fuseml extension`, run as people run it against a registry, and the record files that its tests apply."""
+"""`fuseml extension` against a registry, and record files for its tests."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ STORE = {"name": "store", "service_resource": "s3"}
 
 @dataclass(frozen=True)
 class Run:
-    """Runs `fuseml extension ...` with these variables; the exit code."""
+    """Runs `fuseml extension ...` with these variables and returns the exit code."""
 
     variables: Mapping[str, str]
 
@@ -58,17 +58,17 @@ class Run:
         return main.run(["extension", *arguments], {**self.variables, **more})
 
     def answering(self, text: str, *arguments: str) -> int:
-        """As a process of its own, whose standard input is `text`."""
+        """The same in a process of its own, with `text` as standard input."""
         return commands.fuseml("extension", *arguments, environment=self.variables, text=text, code=None).returncode
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    """A registry that holds the server's own record."""
-    made = Registry(tmp_path)
-    made.client.post("/extensions", json={"id": "fuseml", "product": "fuseml"})
-    yield made
-    made.store.close()
+    """A registry with the server's own record."""
+    running = Registry(tmp_path)
+    running.client.post("/extensions", json={"id": "fuseml", "product": "fuseml"})
+    yield running
+    running.store.close()
 
 
 @pytest.fixture
@@ -81,16 +81,16 @@ def fuseml(registry: Registry, tmp_path: Path) -> Iterator[Run]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three records in two files and two folders, with a secret beside them."""
-    made = tmp_path / "records"
+    """Three records in two files and two folders, and a secret file."""
+    records = tmp_path / "records"
     for name in ("more", "secrets", ".hidden"):
-        (made / name).mkdir(parents=True)
-    (made / "secrets/minio").write_text("canary-one\n")
-    (made / "tools.yaml").write_text(f"{MINIO}---\n{MLFLOW}---\n# nothing more\n")
-    (made / "more/gitea.json").write_text(GITEA)
-    (made / ".hidden/broken.yaml").write_text("[")
-    (made / "README.md").write_text("no record")
-    return made
+        (records / name).mkdir(parents=True)
+    (records / "secrets/minio").write_text("canary-one\n")
+    (records / "tools.yaml").write_text(f"{MINIO}---\n{MLFLOW}---\n# nothing more\n")
+    (records / "more/gitea.json").write_text(GITEA)
+    (records / ".hidden/broken.yaml").write_text("[")
+    (records / "README.md").write_text("no record")
+    return records
 
 
 def stored(registry: Registry, id: str) -> dict[str, Any]:
@@ -110,14 +110,14 @@ def ids(registry: Registry) -> list[str]:
     return [item["id"] for item in registry.client.get("/extensions").get_json()]
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
+def output(capsys: pytest.CaptureFixture[str]) -> str:
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "canary" not in printed.out
     return printed.out
 
 
-def refusal(capsys: pytest.CaptureFixture[str]) -> str:
+def error_output(capsys: pytest.CaptureFixture[str]) -> str:
     printed = capsys.readouterr()
     assert "canary" not in printed.out + printed.err
     return printed.err

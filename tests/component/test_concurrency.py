@@ -1,4 +1,4 @@
-"""Runs of one concurrency group never overlap: they queue, or newer ones cancel older ones, whatever order events come in."""
+"""Runs of one concurrency group never overlap, in any order of events: they queue, or new ones cancel older ones."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ steps:
 
 @pytest.fixture
 def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
-    made = triggering.World(tmp_path)
-    yield made
-    made.store.close()
+    running = triggering.World(tmp_path)
+    yield running
+    running.store.close()
 
 
-def assigned(world: triggering.World, policy: str, name: str = "train", group: str = "", asking: str = "") -> None:
-    world.workflow(document(policy, name, group) + asking)
+def assigned(world: triggering.World, policy: str, name: str = "train", group: str = "", approval: str = "") -> None:
+    world.workflow(document(policy, name, group) + approval)
     world.assign(name, "code://p/code")
     world.settle()
 
 
 def submitted(world: triggering.World) -> list[str]:
     with world.store.read() as session:
-        found = [runs.find(session, run_id) for run_id in world.engine.submitted]
-    return [row.name for row in found if row]
+        rows = [runs.find(session, run_id) for run_id in world.engine.submitted]
+    return [row.name for row in rows if row]
 
 
-def test_runs_of_a_group_wait_for_one_another_and_say_for_whom(world: triggering.World) -> None:
+def test_runs_of_a_group_queue_and_name_the_run_before_them(world: triggering.World) -> None:
     assigned(world, "queue")
     for commit in (A, B, C):
         world.push(commit)
@@ -73,7 +73,7 @@ def test_runs_of_a_group_wait_for_one_another_and_say_for_whom(world: triggering
     assert world.run("train-3")["waits_for"] is None
 
 
-def test_a_run_that_waits_for_approval_keeps_its_place(world: triggering.World) -> None:
+def test_a_run_that_waits_for_approval_blocks_its_group(world: triggering.World) -> None:
     assigned(world, "queue")
     world.push(A)
     world.push(B)
@@ -86,7 +86,7 @@ def test_a_run_that_waits_for_approval_keeps_its_place(world: triggering.World) 
     assert world.run("train-2")["waits_for"] == "train-1"
 
 
-def test_a_queued_run_that_is_cancelled_gives_its_place_away(world: triggering.World) -> None:
+def test_a_cancelled_run_leaves_the_queue(world: triggering.World) -> None:
     assigned(world, "queue")
     for commit in (A, B, C):
         world.push(commit)
@@ -99,20 +99,20 @@ def test_a_queued_run_that_is_cancelled_gives_its_place_away(world: triggering.W
     assert submitted(world) == ["train-1", "train-3"]
 
 
-def test_a_named_group_is_shared_by_the_workflows_of_its_project_and_told_apart_by_inputs(world: triggering.World) -> None:
+def test_a_named_group_is_shared_by_workflows_and_depends_on_inputs(world: triggering.World) -> None:
     assigned(world, "queue", "train", "gpu-{{ inputs.stage }}")
     assigned(world, "queue", "serve", "gpu-{{ inputs.stage }}")
     world.push(A)
     world.settle()
     assert len(submitted(world)) == 1
     assert {run["concurrency_group"] for run in world.get("/runs")} == {"p/gpu-test"}
-    wish = {"workflow": "train", "project": "p", "codeset": "code", "inputs": {"stage": "live"}}
-    assert world.functions["runs"].test_client().post("/runs", json=wish).status_code == 202
+    request = {"workflow": "train", "project": "p", "codeset": "code", "inputs": {"stage": "live"}}
+    assert world.functions["runs"].test_client().post("/runs", json=request).status_code == 202
     world.settle()
     assert submitted(world)[1:] == [run["name"] for run in world.get("/runs") if run["concurrency_group"] == "p/gpu-live"]
 
 
-def test_a_run_that_somebody_asks_for_waits_like_any_other(world: triggering.World) -> None:
+def test_a_requested_run_queues_like_any_other(world: triggering.World) -> None:
     assigned(world, "queue")
     world.push(A)
     world.settle()
@@ -121,12 +121,12 @@ def test_a_run_that_somebody_asks_for_waits_like_any_other(world: triggering.Wor
     assert (submitted(world), world.run("train-2")["waits_for"]) == (["train-1"], "train-1")
 
 
-def test_a_newer_run_cancels_the_older_ones_and_starts_when_they_have_ended(world: triggering.World) -> None:
+def test_a_new_run_cancels_older_ones_and_starts_after_their_end(world: triggering.World) -> None:
     assigned(world, "cancel")
     for commit in (A, B, C):
         world.push(commit)
     world.settle()
-    # The second one never reached the engine; the first one has to be stopped there.
+    # The second one was never submitted; the engine has to cancel the first one.
     assert world.states() == {"train-1": "queued", "train-2": "cancelled", "train-3": "queued"}
     assert world.run("train-2")["cause"] == "superseded by train-3"
     assert list(world.engine.cancelled.values()) == ["superseded by train-2"]
@@ -137,7 +137,7 @@ def test_a_newer_run_cancels_the_older_ones_and_starts_when_they_have_ended(worl
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["while it runs", "after its end"])
-def test_a_push_that_comes_late_is_superseded_by_the_newer_one(world: triggering.World, is_over: bool) -> None:
+def test_a_delayed_push_is_superseded_by_the_newer_one(world: triggering.World, is_over: bool) -> None:
     assigned(world, "cancel")
     late = world.push(A)
     world.events.clear()
@@ -155,7 +155,7 @@ def test_a_push_that_comes_late_is_superseded_by_the_newer_one(world: triggering
     assert (submitted(world), world.engine.cancelled) == (["train-1"], {})
 
 
-def test_a_late_push_to_another_branch_is_no_older_one(world: triggering.World) -> None:
+def test_a_delayed_push_to_another_branch_is_not_superseded(world: triggering.World) -> None:
     assigned(world, "cancel")
     late = world.push(A, ref="refs/heads/other")
     world.events.clear()
@@ -177,13 +177,13 @@ def test_a_run_that_cannot_start_supersedes_nothing(world: triggering.World) -> 
     assert (world.states(), world.engine.cancelled) == ({"train-1": "queued", "train-2": "failed"}, {})
 
 
-def test_a_lost_end_of_a_run_is_made_good_by_the_sweep(world: triggering.World) -> None:
+def test_the_sweep_recovers_a_lost_end_of_a_run(world: triggering.World) -> None:
     assigned(world, "queue")
     world.push(A)
     world.push(B)
     world.settle()
     with world.store.read() as session:
-        assert runs.unsubmitted(session) == [], "the sweep leaves alone what only waits for its turn"
+        assert runs.unsubmitted(session) == [], "the sweep skips queued runs"
     world.finish("train-1")
     world.events.clear()
     with world.store.read() as session:
@@ -197,13 +197,13 @@ class Interleaving(RuleBasedStateMachine):
     """Pushes, ends and duplicates of events in any order, on two workflows of one group."""
 
     policy = "queue"
-    asking = ""
+    approval = ""
 
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
         self.world = triggering.World(pathlib.Path(self._folder.name))
-        self.told: list[events.Event] = []
+        self.delivered: list[events.Event] = []
         self.commits = 0
 
     def teardown(self) -> None:
@@ -213,7 +213,7 @@ class Interleaving(RuleBasedStateMachine):
     @initialize()
     def assign(self) -> None:
         for name in ("train", "serve"):
-            assigned(self.world, self.policy, name, "gpu", self.asking)
+            assigned(self.world, self.policy, name, "gpu", self.approval)
 
     @rule()
     def push(self) -> None:
@@ -224,13 +224,13 @@ class Interleaving(RuleBasedStateMachine):
     @rule(data=st.data())
     def deliver_any(self, data: st.DataObject) -> None:
         event = self.world.events.pop(data.draw(st.integers(0, len(self.world.events) - 1)))
-        self.told.append(event)
+        self.delivered.append(event)
         self.world.deliver(event)
 
-    @precondition(lambda self: self.told)
+    @precondition(lambda self: self.delivered)
     @rule(data=st.data())
     def deliver_again(self, data: st.DataObject) -> None:
-        self.world.deliver(data.draw(st.sampled_from(self.told)))
+        self.world.deliver(data.draw(st.sampled_from(self.delivered)))
 
     @precondition(lambda self: self.active())
     @rule()
@@ -243,17 +243,17 @@ class Interleaving(RuleBasedStateMachine):
             return list(session.exec(sqlmodel.select(run_rows.Run).order_by(run_rows.Run.sequence)))  # type: ignore[arg-type]
 
     def active(self) -> list[run_rows.Run]:
-        """What the engine has and is not through with."""
+        """The unfinished runs of the engine."""
         return [row for row in self.rows() if row.id in self.world.engine.submitted and row.finished is None]
 
-    @precondition(lambda self: self.asked())
+    @precondition(lambda self: self.awaiting_approval())
     @rule()
     def approve_one(self) -> None:
-        [name] = self.asked()
+        [name] = self.awaiting_approval()
         assert self.world.functions["runs"].test_client().post(f"/runs/{name}/approve").status_code == 202
 
-    def asked(self) -> list[str]:
-        """The runs of which people are waited for."""
+    def awaiting_approval(self) -> list[str]:
+        """The runs with an open approval."""
         return [run["name"] for run in self.world.get("/runs?state=waiting") if run["steps"][0]["approval"]["decision"] is None]
 
     @invariant()
@@ -266,10 +266,10 @@ class Interleaving(RuleBasedStateMachine):
         assert order == self.world.engine.submitted
 
     def drained(self) -> list[run_rows.Run]:
-        """Deliver everything and let every run come to its end."""
+        """Deliver all events and finish all runs."""
         self.world.settle()
-        while self.active() or self.asked():
-            if self.asked():
+        while self.active() or self.awaiting_approval():
+            if self.awaiting_approval():
                 self.approve_one()
             else:
                 self.finish_one()
@@ -284,7 +284,7 @@ class Queueing(Interleaving):
     def teardown(self) -> None:
         rows = self.drained()
         assert len(rows) == 2 * self.commits
-        assert self.world.engine.submitted == [row.id for row in rows], "all of them have run, in order"
+        assert self.world.engine.submitted == [row.id for row in rows], "all runs are submitted, in order"
         assert {row.state for row in rows} <= {"succeeded"}
         super().teardown()
 
@@ -298,7 +298,7 @@ class Cancelling(Interleaving):
         if rows:
             causes = {row.cause or "" for row in rows if row.state == "cancelled" and row.id not in self.world.engine.cancelled}
             assert all(cause.startswith("superseded by ") for cause in causes)
-            # Whatever came when: nothing of an older commit starts after a newer one of the same workflow.
+            # In any order of events, no older commit starts after a newer one of the same workflow.
             for name in ("train", "serve"):
                 ran: list[Any] = [row.commit for row in rows if row.workflow == name and row.id in self.world.engine.submitted]
                 assert ran == sorted(ran)
@@ -306,17 +306,17 @@ class Cancelling(Interleaving):
         super().teardown()
 
 
-class QueueingToAsk(Queueing):
-    asking = '    approval: {message: "fit?"}\n'
+class QueueingWithApprovals(Queueing):
+    approval = '    approval: {message: "fit?"}\n'
 
 
-class CancellingWhileAsking(Cancelling):
-    asking = QueueingToAsk.asking
+class CancellingWithApprovals(Cancelling):
+    approval = QueueingWithApprovals.approval
 
 
 TestQueueing = Queueing.TestCase
-TestQueueingToAsk = QueueingToAsk.TestCase
-TestCancellingWhileAsking = CancellingWhileAsking.TestCase
+TestQueueingWithApprovals = QueueingWithApprovals.TestCase
+TestCancellingWithApprovals = CancellingWithApprovals.TestCase
 TestCancelling = Cancelling.TestCase
 TestQueueing.settings = TestCancelling.settings = settings(max_examples=10, stateful_step_count=25)
-TestQueueingToAsk.settings = TestCancellingWhileAsking.settings = settings(max_examples=5, stateful_step_count=25)
+TestQueueingWithApprovals.settings = TestCancellingWithApprovals.settings = settings(max_examples=5, stateful_step_count=25)

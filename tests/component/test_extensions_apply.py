@@ -1,4 +1,4 @@
-"""Registry as code: `fuseml extension apply`, run as people run it, against the registry's own application."""
+"""Registry as code: `fuseml extension apply` as a command, against the application of the registry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from fuseml.domain import events
 from tests.component import extensions_cli
 from tests.component.extensions_app import Registry
-from tests.component.extensions_cli import MINIO, MLFLOW, STORE, Run, ids, refusal, secrets_of, stored, told
+from tests.component.extensions_cli import MINIO, MLFLOW, STORE, Run, error_output, ids, output, secrets_of, stored
 
 registry, fuseml, folder = extensions_cli.registry, extensions_cli.fuseml, extensions_cli.folder
 
@@ -20,7 +20,7 @@ def test_a_folder_is_applied_and_applied_again_without_a_change(
     fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fuseml("apply", "-f", str(folder)) == 0
-    lines = told(capsys).splitlines()
+    lines = output(capsys).splitlines()
     assert [line for line in lines if not line.startswith(" ")] == [
         "+ gitea is registered",
         "+ minio is registered",
@@ -34,14 +34,14 @@ def test_a_folder_is_applied_and_applied_again_without_a_change(
         "AWS_SECRET_ACCESS_KEY": "canary-one",
         "NOTE": "${HOME} and $$ and ${other:thing} stay",
     }
-    announced = len(registry.published.events)
+    published = len(registry.published.events)
     assert fuseml("apply", "-f", str(folder)) == 0
-    assert told(capsys).splitlines() == ["= gitea is unchanged", "= minio is unchanged", "= mlflow is unchanged", "Done: 3 unchanged."]
+    assert output(capsys).splitlines() == ["= gitea is unchanged", "= minio is unchanged", "= mlflow is unchanged", "Done: 3 unchanged."]
     assert {id: stored(registry, id)["revision"] for id in ("gitea", "minio", "mlflow")} == {"gitea": 1, "minio": 1, "mlflow": 1}
-    assert len(registry.published.events) == announced
+    assert len(registry.published.events) == published
 
 
-def test_what_a_file_does_not_name_any_more_is_removed(
+def test_parts_that_a_file_no_longer_names_are_removed(
     fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fuseml("apply", "-f", str(folder))
@@ -52,7 +52,7 @@ def test_what_a_file_does_not_name_any_more_is_removed(
     (folder / "tools.yaml").write_text(changed)
     (folder / "secrets/minio").write_text("canary-two")
     assert fuseml("apply", "-f", str(folder / "tools.yaml")) == 0
-    assert told(capsys).splitlines() == [
+    assert output(capsys).splitlines() == [
         "~ minio is updated",
         "    ~ version: 4.10 -> 4.20",
         "    - services[s3].category: object-storage",
@@ -65,20 +65,20 @@ def test_what_a_file_does_not_name_any_more_is_removed(
     assert registry.published.events[-1].type == events.ExtensionUpdated.TYPE
 
 
-def test_what_was_exported_can_be_applied(fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exported_record_can_be_applied(fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     fuseml("apply", "-f", str(folder))
     capsys.readouterr()
     assert fuseml("get", "minio", "-o", "yaml") == 0
-    exported = told(capsys)
+    exported = output(capsys)
     assert yaml.safe_load(exported)["services"][0]["credentials"][0]["configuration"]["AWS_ACCESS_KEY_ID"] == "<hidden>"
     file = folder.parent / "exported.yaml"
     file.write_text(exported)
     before = stored(registry, "minio"), secrets_of(registry)
     assert fuseml("apply", "-f", str(file)) == 0
-    assert told(capsys) == "= minio is unchanged\nDone: 1 unchanged.\n"
+    assert output(capsys) == "= minio is unchanged\nDone: 1 unchanged.\n"
     file.write_text(exported.replace("version: '4.10'", "version: '4.11'"))
     assert fuseml("apply", "-f", str(file)) == 0
-    assert "~ version: 4.10 -> 4.11" in told(capsys)
+    assert "~ version: 4.10 -> 4.11" in output(capsys)
     assert (stored(registry, "minio")["version"], secrets_of(registry)) == ("4.11", before[1])
 
 
@@ -86,19 +86,19 @@ def test_a_dry_run_changes_nothing(fuseml: Run, folder: Path, registry: Registry
     fuseml("register", "--id", "old")
     capsys.readouterr()
     assert fuseml("apply", "-f", str(folder), "--prune", "--dry-run") == 0
-    lines = told(capsys).splitlines()
+    lines = output(capsys).splitlines()
     assert "- old is deleted" in lines
     assert lines[-1] == "Would be done: 3 registered, 1 deleted."
     assert ids(registry) == ["fuseml", "old"]
 
 
-def test_prune_deletes_what_the_files_do_not_hold_but_never_the_servers_own(
+def test_prune_deletes_other_records_except_the_servers_own(
     fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fuseml("register", "--id", "old")
     assert fuseml("apply", "-f", str(folder), "--prune", "--yes", "-o", "json") == 0
     assert ids(registry) == ["fuseml", "gitea", "minio", "mlflow"]
-    printed = told(capsys).partition("\n")[2]
+    printed = output(capsys).partition("\n")[2]
     assert [(item["extension_id"], item["change"]) for item in json.loads(printed)] == [
         ("gitea", "registers"),
         ("minio", "registers"),
@@ -107,14 +107,14 @@ def test_prune_deletes_what_the_files_do_not_hold_but_never_the_servers_own(
     ]
 
 
-@pytest.mark.parametrize(("answer", "left"), [("y\n", []), ("n\n", ["old"]), ("", ["old"])])
-def test_prune_asks_before_it_deletes(answer: str, left: list[str], fuseml: Run, folder: Path, registry: Registry) -> None:
+@pytest.mark.parametrize(("answer", "remaining"), [("y\n", []), ("n\n", ["old"]), ("", ["old"])])
+def test_prune_asks_for_confirmation(answer: str, remaining: list[str], fuseml: Run, folder: Path, registry: Registry) -> None:
     fuseml("register", "--id", "old")
-    assert fuseml.answering(answer, "apply", "-f", str(folder / "more"), "--prune") == (1 if left else 0)
-    assert ids(registry) == ["fuseml", *([] if left else ["gitea"]), *left]
+    assert fuseml.answering(answer, "apply", "-f", str(folder / "more"), "--prune") == (1 if remaining else 0)
+    assert ids(registry) == ["fuseml", *([] if remaining else ["gitea"]), *remaining]
 
 
-def test_prune_keeps_what_a_workflow_needs_unless_it_is_forced(
+def test_a_breaking_prune_is_refused_unless_forced(
     fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fuseml("apply", "-f", str(folder))
@@ -122,9 +122,9 @@ def test_prune_keeps_what_a_workflow_needs_unless_it_is_forced(
     capsys.readouterr()
     more = str(folder / "more")
     assert fuseml("apply", "-f", more, "--prune", "--yes") == 1
-    assert refusal(capsys).splitlines() == [
-        "error: extension minio is needed by assigned workflows: without it train/trainer 'store' would find nothing;"
-        " force it if that is meant",
+    assert error_output(capsys).splitlines() == [
+        "error: assigned workflows need extension minio: train/trainer 'store' would match nothing without it;"
+        " use force to remove it anyway",
         "  train/trainer 'store' in project demo no longer resolves: the registry has no candidate for it",
     ]
     assert "minio" in ids(registry)
@@ -132,28 +132,28 @@ def test_prune_keeps_what_a_workflow_needs_unless_it_is_forced(
     assert ids(registry) == ["fuseml", "gitea"]
 
 
-def test_effects_on_workflows_stand_below_the_record(
+def test_effects_on_workflows_are_listed_below_the_record(
     fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry.add_workflow("train", STORE)
     fuseml("apply", "-f", str(folder))
-    lines = told(capsys).splitlines()
-    at = lines.index("  + train/trainer 'store' in project demo resolves now, to minio/s3 at http://minio.example.com as admin")
-    assert lines[at + 1 : at + 4] == [
+    lines = output(capsys).splitlines()
+    position = lines.index("  + train/trainer 'store' in project demo resolves now, to minio/s3 at http://minio.example.com as admin")
+    assert lines[position + 1 : position + 4] == [
         "      + AWS_ACCESS_KEY_ID: <hidden>",
         "      + AWS_SECRET_ACCESS_KEY: <hidden>",
         "      + NOTE: <hidden>",
     ]
 
 
-def test_missing_secrets_are_told_with_file_record_and_field_before_anything_is_done(
+def test_missing_secrets_are_reported_with_file_and_field_before_any_change(
     fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "secrets/minio").unlink()
     file = folder / "tools.yaml"
     file.write_text(f"{MLFLOW}---\n{MINIO.replace('MINIO_USER', 'NOWHERE')}")
     assert fuseml("apply", "-f", str(folder)) == 1
-    assert refusal(capsys).splitlines() == [
+    assert error_output(capsys).splitlines() == [
         f"error: {file} is not valid, 2 problems:",
         "  24:11: services[0].credentials[0].configuration.AWS_ACCESS_KEY_ID: minio: the environment variable 'NOWHERE' is not set",
         "  25:11: services[0].credentials[0].configuration.AWS_SECRET_ACCESS_KEY: minio: the file"
@@ -163,7 +163,7 @@ def test_missing_secrets_are_told_with_file_record_and_field_before_anything_is_
 
 
 @pytest.mark.parametrize(
-    ("text", "wrong"),
+    ("text", "problem"),
     [
         ("product: x\n", "1:1: id: is required: a record that is applied again must be known again"),
         ("id: gitea\n", "1:1: id: 'gitea' stands in {folder}/more/gitea.json already"),
@@ -176,17 +176,17 @@ def test_missing_secrets_are_told_with_file_record_and_field_before_anything_is_
         ("id: x\nservices: [{resource: s3}]\n", "2:12: services[0].id: is required in a record that replaces the stored one"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_with_its_place_before_anything_is_done(
-    text: str, wrong: str, fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
+def test_problems_of_a_file_are_reported_with_their_position_before_any_change(
+    text: str, problem: str, fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = folder / "tools.yaml"
     file.write_text(text)
     assert fuseml("apply", "-f", str(folder)) == 1
-    assert refusal(capsys).startswith(f"error: {file}:{wrong.format(folder=folder)}")
+    assert error_output(capsys).startswith(f"error: {file}:{problem.format(folder=folder)}")
     assert ids(registry) == ["fuseml"]
 
 
-def test_records_can_come_from_standard_input(fuseml: Run, registry: Registry) -> None:
+def test_records_are_read_from_standard_input(fuseml: Run, registry: Registry) -> None:
     assert fuseml.answering(MINIO.replace("file:secrets/minio", "env:MINIO_USER"), "apply", "-f", "-") == 0
     assert secrets_of(registry)["AWS_SECRET_ACCESS_KEY"] == "canary-u"
 
@@ -194,12 +194,12 @@ def test_records_can_come_from_standard_input(fuseml: Run, registry: Registry) -
 def test_a_folder_without_records_is_refused_even_with_prune(fuseml: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert fuseml("apply", "-f", str(tmp_path / "empty"), "--prune", "--yes") == 1
-    assert "holds no record" in refusal(capsys)
+    assert "holds no record" in error_output(capsys)
 
 
 def test_a_record_that_changed_meanwhile_is_not_overwritten(folder: Path, registry: Registry, fuseml: Run) -> None:
     fuseml("apply", "-f", str(folder))
-    planned = registry.client.post("/extensions/plan?replace=true", json={"id": "gitea"}).get_json()
+    plan = registry.client.post("/extensions/plan?replace=true", json={"id": "gitea"}).get_json()
     registry.client.put("/extensions/gitea", json={"version": "1.2"})
-    stale = registry.client.put("/extensions/gitea?replace=true", json={"id": "gitea"}, headers={"If-Match": f'"{planned["revision"]}"'})
+    stale = registry.client.put("/extensions/gitea?replace=true", json={"id": "gitea"}, headers={"If-Match": f'"{plan["revision"]}"'})
     assert stale.status_code == 412

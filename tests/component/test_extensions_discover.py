@@ -1,4 +1,4 @@
-"""Discovery over HTTP and by the command: proposals, what is known already, and registering with `apply`."""
+"""Discovery over HTTP and by the command: proposals, known URLs, and registration with `apply`."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def discover(registry: extensions_app.Registry, *urls: str, apply: bool = False)
     return proposals
 
 
-def test_what_is_proposed_is_not_registered_until_it_is_applied(registry: extensions_app.Registry) -> None:
+def test_a_proposal_is_registered_with_apply_only(registry: extensions_app.Registry) -> None:
     with tools.serve(tools.gitea()) as git:
-        [proposed] = discover(registry, git.url)
-        assert (proposed["state"], proposed["extension"]["product"], proposed["extension"]["version"]) == ("new", "gitea", "1.24.6")
+        [proposal] = discover(registry, git.url)
+        assert (proposal["state"], proposal["extension"]["product"], proposal["extension"]["version"]) == ("new", "gitea", "1.24.6")
         assert registry.client.get("/extensions").json == []
 
         [applied] = discover(registry, git.url, apply=True)
@@ -46,29 +46,29 @@ def test_what_is_proposed_is_not_registered_until_it_is_applied(registry: extens
 
 
 @pytest.mark.parametrize("spelling", ["{}", "{}/", "{}/?x=1"])
-def test_an_address_that_is_registered_is_known_in_any_spelling(spelling: str, registry: extensions_app.Registry) -> None:
+def test_a_registered_url_is_known_in_any_spelling(spelling: str, registry: extensions_app.Registry) -> None:
     with tools.serve(tools.gitea()) as git:
         discover(registry, git.url, apply=True)
-        asked = len(git.asked)
+        requests = len(git.requests)
         [again] = discover(registry, spelling.format(git.url.replace("http", "HTTP")), apply=True)
         assert (again["state"], again["id"], again["message"]) == ("known", "gitea", "registered as gitea")
-        assert len(git.asked) == asked
+        assert len(git.requests) == requests
     assert len(registry.client.get("/extensions").json) == 1
 
 
-def test_a_second_installation_of_a_product_gets_an_id_of_its_own(registry: extensions_app.Registry) -> None:
+def test_a_second_installation_of_a_product_gets_a_generated_id(registry: extensions_app.Registry) -> None:
     with tools.serve(tools.gitea()) as one, tools.serve(tools.gitea()) as other:
         first, second = discover(registry, one.url, other.url, apply=True)
     assert first["id"] == "gitea"
     assert second["id"].startswith("gitea-")
 
 
-def test_one_dead_address_does_not_keep_the_others_from_being_found(registry: extensions_app.Registry) -> None:
+def test_a_dead_url_does_not_prevent_other_proposals(registry: extensions_app.Registry) -> None:
     with tools.serve(tools.gitea()) as git:
-        dead, found = discover(registry, f"http://127.0.0.1:{closed_port()}", git.url, apply=True)
+        dead, living = discover(registry, f"http://127.0.0.1:{closed_port()}", git.url, apply=True)
     assert (dead["state"], dead["extension"]) == ("unknown", None)
     assert "nothing answers" in dead["message"]
-    assert found["state"] == "registered"
+    assert living["state"] == "registered"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_one_dead_address_does_not_keep_the_others_from_being_found(registry: ex
         ({"urls": ["http://x"], "aply": True}, "aply", "unknown key"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_with_its_place(
+def test_invalid_urls_are_refused_with_their_path(
     body: dict[str, Any], path: str, complaint: str, registry: extensions_app.Registry
 ) -> None:
     answer = registry.client.post("/extensions/discover", json=body)
@@ -95,7 +95,7 @@ def test_what_cannot_be_asked_is_refused_with_its_place(
     assert CANARY not in answer.text
 
 
-def test_only_administrators_may_let_the_server_ask(tmp_path: Path) -> None:
+def test_discovery_is_for_administrators_only(tmp_path: Path) -> None:
     from functions.extensions.app import create_app
     from functions.extensions.deps import Deps
 
@@ -106,26 +106,26 @@ def test_only_administrators_may_let_the_server_ask(tmp_path: Path) -> None:
         body = {"urls": [git.url]}
         assert app.test_client().post("/extensions/discover", json=body).status_code == 401
         assert app.test_client().post("/extensions/discover", json=body, headers={"Authorization": "Bearer step"}).status_code == 403
-        assert git.asked == []
+        assert git.requests == []
     registry.store.close()
 
 
 @pytest.fixture
 def fuseml(registry: extensions_app.Registry, tmp_path: Path) -> Iterator[Any]:
-    """Run a command line against the registry, with the environment of a person in `tmp_path`."""
+    """Run a command line against the registry, with a user's environment in `tmp_path`."""
     ready: dict[str, Any] = {"status": "ready", "components": {}}
     registry.app.add_url_rule("/readyz", view_func=lambda: ready)
     with extensions_app.serve(registry.app) as url:
 
         def run(*arguments: str, mlflow: str = "", **variables: str) -> int:
             ready["components"] = {"mlflow": {"status": "ready", "url": mlflow}} if mlflow else {}
-            known = {"FUSEML_SERVER_URL": url, "FUSEML_CONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)}
-            return main.run(arguments, {**known, **variables})
+            environment = {"FUSEML_SERVER_URL": url, "FUSEML_CONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)}
+            return main.run(arguments, {**environment, **variables})
 
         yield run
 
 
-def test_the_command_finds_what_the_environment_names_and_registers_it(
+def test_the_command_finds_and_registers_the_tools_of_the_environment(
     fuseml: Any, registry: extensions_app.Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with tools.s3_server() as store:
@@ -156,20 +156,20 @@ def test_the_command_finds_what_the_environment_names_and_registers_it(
     assert registry.keyring.unseal(credentials.configuration["AWS_SECRET_ACCESS_KEY"]) == secret
 
 
-def test_the_servers_own_mlflow_is_asked_by_the_server(fuseml: Any, mlflow_server: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_server_probes_its_own_mlflow(fuseml: Any, mlflow_server: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml("extension", "discover", "--apply", mlflow=mlflow_server, MLFLOW_TRACKING_URI=f"{mlflow_server}/") == 0
     out = capsys.readouterr().out
     assert out.count(mlflow_server) == 1
     assert "mlflow-tracking, mlflow-artifacts" in out
 
 
-def test_given_addresses_are_asked_and_nothing_else(fuseml: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_given_urls_are_probed(fuseml: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with tools.serve(tools.gitea()) as git, tools.serve(tools.pages({})) as other:
         assert fuseml("extension", "discover", git.url, "-o", "yaml", MLFLOW_TRACKING_URI=other.url) == 0
-        assert other.asked == []
+        assert other.requests == []
     assert "product: gitea" in capsys.readouterr().out
 
 
-def test_nothing_to_ask_is_told_with_a_way_out(fuseml: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_any_url_the_command_explains_how_to_give_one(fuseml: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml("extension", "discover") == 0
     assert "give a URL, or set MLFLOW_TRACKING_URI" in capsys.readouterr().err

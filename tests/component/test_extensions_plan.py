@@ -1,4 +1,4 @@
-"""`fuseml extension plan`, dry runs and deletions, and secrets by reference, run as people run them."""
+"""`fuseml extension plan`, dry runs, deletions and secret references, as commands."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import pytest
 
 from tests.component import extensions_cli
 from tests.component.extensions_app import Registry
-from tests.component.extensions_cli import MINIO, STORE, Run, refusal, secrets_of, stored, told
+from tests.component.extensions_cli import MINIO, STORE, Run, error_output, output, secrets_of, stored
 
 registry, fuseml, folder = extensions_cli.registry, extensions_cli.fuseml, extensions_cli.folder
 
 
-def test_references_work_where_records_are_registered_updated_and_planned(
+def test_references_work_for_registration_update_and_plan(
     fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = folder / "minio.yaml"
     file.write_text(MINIO)
     assert fuseml("plan", "-f", str(file)) == 0
-    assert "+ minio is registered" in told(capsys)
+    assert "+ minio is registered" in output(capsys)
     assert fuseml("register", "-f", str(file)) == 0
     assert secrets_of(registry)["AWS_SECRET_ACCESS_KEY"] == "canary-one"
     assert stored(registry, "minio")["version"] == "4.10"
@@ -29,17 +29,17 @@ def test_references_work_where_records_are_registered_updated_and_planned(
     account = folder / "account.yaml"
     account.write_text("id: ci\nconfiguration: {TOKEN: 'Bearer ${env:MINIO_USER}'}\n")
     assert fuseml("credentials", "update", "minio", "s3", "admin", "-f", str(account)) == 1
-    assert "cannot be renamed" in refusal(capsys)
+    assert "cannot be renamed" in error_output(capsys)
     account.write_text("id: admin\nconfiguration: {TOKEN: 'Bearer ${env:MINIO_USER}'}\n")
     assert fuseml("credentials", "update", "minio", "s3", "admin", "-f", str(account)) == 0
     assert secrets_of(registry) == {"TOKEN": "Bearer canary-u"}
     file.write_text(MINIO.replace("resource: s3", "resourse: s3"))
     capsys.readouterr()
     assert fuseml("register", "-f", str(file)) == 1
-    assert refusal(capsys) == f"error: {file}:7:5: services[0].resourse: unknown key 'resourse' (did you mean 'resource'?)\n"
+    assert error_output(capsys) == f"error: {file}:7:5: services[0].resourse: unknown key 'resourse' (did you mean 'resource'?)\n"
 
 
-def test_a_plan_reads_like_a_plan_and_can_be_checked(
+def test_a_plan_lists_changes_and_effects_and_can_be_checked(
     fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fuseml("apply", "-f", str(folder))
@@ -50,7 +50,7 @@ def test_a_plan_reads_like_a_plan_and_can_be_checked(
     capsys.readouterr()
     broken = "train/trainer 'store' in project demo no longer resolves: minio: version 5.0.0 does not satisfy <5"
     assert fuseml("plan", "-f", str(patch)) == 0
-    assert told(capsys).splitlines() == [
+    assert output(capsys).splitlines() == [
         "~ minio is updated",
         "    ~ version: 4.10 -> 5.0.0",
         f"  - {broken}",
@@ -58,7 +58,7 @@ def test_a_plan_reads_like_a_plan_and_can_be_checked(
     ]
     for line in (["plan", "-f", str(patch)], ["update", "minio", "--version", "5.0.0"], ["delete", "minio"]):
         assert fuseml(*line, "--check", "-o", "json") == 1
-        assert {effect["effect"] for effect in json.loads(told(capsys))["effects"]} == {"unchanged", "breaks"}
+        assert {effect["effect"] for effect in json.loads(output(capsys))["effects"]} == {"unchanged", "breaks"}
     assert fuseml("update", "mlflow", "--version", "3", "--check") == 0
     assert fuseml("delete", "mlflow", "--dry-run") == 0
     assert fuseml("update", "minio", "--version", "5.0.0", "--dry-run") == 0
@@ -69,9 +69,7 @@ def test_a_plan_reads_like_a_plan_and_can_be_checked(
     assert (printed.out, printed.err) == ('Extension "minio" successfully updated.\n', f"warning: {broken}\n")
 
 
-def test_what_a_workflow_needs_is_deleted_with_force_only(
-    fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_breaking_deletion_needs_force(fuseml: Run, folder: Path, registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     fuseml("apply", "-f", str(folder))
     registry.add_workflow("train", STORE)
     capsys.readouterr()
@@ -81,7 +79,7 @@ def test_what_a_workflow_needs_is_deleted_with_force_only(
         ["credentials", "delete", "minio", "s3", "admin"],
     ):
         assert fuseml(*line) == 1
-        assert "train/trainer 'store' in project demo no longer resolves" in refusal(capsys)
+        assert "train/trainer 'store' in project demo no longer resolves" in error_output(capsys)
     assert fuseml("endpoint", "delete", "minio", "s3", "http://minio:9000") == 0
     assert fuseml("credentials", "delete", "minio", "s3", "admin", "--force") == 0
     assert fuseml("endpoint", "delete", "minio", "s3", "http://minio.example.com", "--force") == 0

@@ -1,4 +1,4 @@
-"""Whatever the served OpenAPI document allows, and some of what it does not: no fault of ours, the promised answers, and no secret."""
+"""Fuzzing by the served OpenAPI document: no server errors, responses as documented, and no secrets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STORE: dict[str, Any] = {
     ],
 }
 
-# Discovery asks addresses; whatever is generated for it must not be asked from a test.
+# Discovery sends requests to the given URLs; tests must not send any to generated ones.
 registry_api = schemathesis.openapi.from_wsgi("/openapi.json", REGISTRY.app).exclude(path="/extensions/discover")
 resolver_api = schemathesis.openapi.from_wsgi("/openapi.json", RESOLVER)
 FUZZ = settings(max_examples=12, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -58,7 +58,7 @@ def _end() -> Iterator[None]:
 
 @registry_api.hook
 def map_path_parameters(context: schemathesis.HookContext, path_parameters: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Half of the addresses lead to what is there: nobody would guess them."""
+    """Half of the requests address existing records, which random ids never would."""
     if not path_parameters or context.operation is None or sum(map(len, map(str, path_parameters.values()))) % 2:
         return path_parameters
     address = ENDPOINT if "endpoints" in context.operation.path else "account" if "credentials" in context.operation.path else "s3"
@@ -66,7 +66,7 @@ def map_path_parameters(context: schemathesis.HookContext, path_parameters: Mapp
 
 
 def _check(case: schemathesis.Case) -> None:
-    # What an earlier case has deleted or changed is there again.
+    # Restores the changes of earlier cases.
     REGISTRY.client.post("/extensions", json=STORE)
     REGISTRY.client.put("/extensions/store?replace=true", json=STORE)
     response = case.call()
@@ -79,11 +79,11 @@ def _check(case: schemathesis.Case) -> None:
 
 @registry_api.parametrize()
 @FUZZ
-def test_the_registry_answers_anything(case: schemathesis.Case) -> None:
+def test_the_registry_handles_any_request(case: schemathesis.Case) -> None:
     _check(case)
 
 
 @resolver_api.parametrize()
 @FUZZ
-def test_the_resolver_answers_anything(case: schemathesis.Case) -> None:
+def test_the_resolver_handles_any_request(case: schemathesis.Case) -> None:
     _check(case)

@@ -157,12 +157,12 @@ def test_a_recent_result_is_kept_until_the_record_changes(installation: Installa
     with tools.serve(tools.gitea()) as git:
         installation.register(git.url, username="fuseml", password="old")
         installation.tick(interval=300)
-        requests = len(git.asked)
+        requests = len(git.requests)
         installation.tick(interval=300)
-        assert len(git.asked) == requests
+        assert len(git.requests) == requests
         installation.put("/services/api/credentials/account", {"configuration": {"username": "fuseml", "password": CANARY}})
         installation.tick(interval=300)
-        assert [path for path, _ in git.asked[requests:]] == ["/api/v1/user"]
+        assert [path for path, _ in git.requests[requests:]] == ["/api/v1/user"]
         assert installation.health("credentials")["state"] == "healthy"
 
 
@@ -200,7 +200,7 @@ def test_only_reachable_endpoints_are_checked(
     with tools.serve(tools.gitea()) as git:
         installation.register(git.url.replace("http", url), type=type, zone=zone)
         installation.tick(zone=own)
-        assert bool(git.asked) is reachable
+        assert bool(git.requests) is reachable
     assert (installation.health() is not None) is reachable
 
 

@@ -1,4 +1,4 @@
-"""Two writers on one record: one wins and the other is told, or both changes are kept; nothing is lost."""
+"""Concurrent writers on one record: with `If-Match` one wins, without it all changes are kept."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def app(tmp_path: pathlib.Path, store: database.Database) -> flask.Flask:
 
 
 def _together(actions: list[Callable[[], int]]) -> list[int]:
-    """The statuses of calls that begin at the same time."""
+    """The statuses of simultaneous calls."""
     start = threading.Barrier(len(actions))
-    answers: list[int] = []
+    statuses: list[int] = []
 
     def act(action: Callable[[], int]) -> None:
         start.wait()
-        answers.append(action())
+        statuses.append(action())
 
     threads = [threading.Thread(target=act, args=(action,)) for action in actions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sorted(answers)
+    return sorted(statuses)
 
 
 def _put(app: flask.Flask, body: object, revision: str | None) -> Callable[[], int]:
@@ -40,7 +40,7 @@ def _put(app: flask.Flask, body: object, revision: str | None) -> Callable[[], i
     return lambda: app.test_client().put("/extensions/store", json=body, headers=headers).status_code
 
 
-def test_with_if_match_one_writer_wins_and_the_other_hears_that_it_is_late(app: flask.Flask) -> None:
+def test_with_if_match_one_writer_wins_and_the_others_get_412(app: flask.Flask) -> None:
     client = app.test_client()
     client.post("/extensions", json={"id": "store", "product": "minio"})
     for round in range(10):
@@ -51,7 +51,7 @@ def test_with_if_match_one_writer_wins_and_the_other_hears_that_it_is_late(app: 
         assert client.get("/extensions/store").headers["ETag"] == f'"{round + 2}"'
 
 
-def test_without_it_the_changes_of_both_writers_are_kept(app: flask.Flask) -> None:
+def test_without_if_match_the_changes_of_all_writers_are_kept(app: flask.Flask) -> None:
     client = app.test_client()
     client.post("/extensions", json={"id": "store", "product": "minio"})
 
@@ -63,7 +63,7 @@ def test_without_it_the_changes_of_both_writers_are_kept(app: flask.Flask) -> No
     assert record["revision"] == 9
 
 
-def test_of_several_that_register_one_id_one_succeeds(app: flask.Flask) -> None:
+def test_one_of_several_registrations_of_an_id_succeeds(app: flask.Flask) -> None:
     create = [lambda: app.test_client().post("/extensions", json={"id": "new"}).status_code for _ in range(6)]
 
     assert _together(create) == [201, 409, 409, 409, 409, 409]

@@ -1,4 +1,4 @@
-"""Rotation of the keys: everything is sealed anew, nothing is ever unreadable, and an interrupted one can be repeated."""
+"""Key rotation: all secrets are sealed again, none becomes unreadable, and an interrupted rotation can be repeated."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from fuseml.domain.registry import extension
 from fuseml.runtime import auth, secrets
 from fuseml.store import codesets, database, extensions
 from fuseml.store.tables import codeset_rows, extension_rows
-from tests.component.extensions_app import Collected
+from tests.component.extensions_app import EventRecorder
 
 NOON = "2026-01-01T12:00:00.000000Z"
 
 
 class Server:
-    """One life of a server on a folder that keeps its keys and its database."""
+    """One process of a server on a folder with its keys and database."""
 
     def __init__(self, folder: Path, store: database.Database | None = None) -> None:
         keys = secrets.KeyFile(folder / "keys")
         self.keyring = keys.keyring()
         self.store = store or database.Database(f"sqlite:///{folder / 'registry.db'}")
         self.store.migrate()
-        self.published = Collected()
+        self.published = EventRecorder()
         self.deps = extensions_deps.Deps(
             store=self.store,
             publisher=self.published,
@@ -48,8 +48,8 @@ class Server:
     def rotate(self, token: str = "admin", status: int = 200) -> dict[str, Any]:
         answer = self.app.test_client().post("/extensions/secrets/rotate", headers={"Authorization": f"Bearer {token}"})
         assert answer.status_code == status, answer.text
-        found: dict[str, Any] = answer.get_json()
-        return found
+        result: dict[str, Any] = answer.get_json()
+        return result
 
     def fill(self, records: int = 3) -> None:
         """Records with two secrets each, and a codeset."""
@@ -67,7 +67,7 @@ class Server:
             sealed = self.keyring.seal("webhook")
             codesets.add_codeset(session, codeset_rows.Codeset(project="p", name="c", url="", webhook_secret=sealed, created=NOON))
 
-    def opened(self, keyring: secrets.Keyring | None = None, records: int = 3) -> list[str]:
+    def unseal_all(self, keyring: secrets.Keyring | None = None, records: int = 3) -> list[str]:
         """Every secret, unsealed."""
         ring = keyring or self.keyring
         with self.store.read() as session:
@@ -76,8 +76,8 @@ class Server:
                 for n in range(records)
                 for key in ("KEY", "ID")
             ]
-            found = [ring.unseal(extensions.sealed_secret(session, part)) for part in parts]
-            return [*found, ring.unseal(codesets.codeset(session, "p", "c").webhook_secret)]
+            values = [ring.unseal(extensions.sealed_secret(session, part)) for part in parts]
+            return [*values, ring.unseal(codesets.codeset(session, "p", "c").webhook_secret)]
 
 
 SECRETS = ["key-0", "id-0", "key-1", "id-1", "key-2", "id-2", "webhook"]
@@ -85,25 +85,25 @@ SECRETS = ["key-0", "id-0", "key-1", "id-1", "key-2", "id-2", "webhook"]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path)
-    made.fill()
-    yield made
-    made.store.close()
+    running = Server(tmp_path)
+    running.fill()
+    yield running
+    running.store.close()
 
 
-def test_everything_is_sealed_anew_with_a_fresh_key(server: Server, tmp_path: Path) -> None:
+def test_all_secrets_are_sealed_with_a_fresh_key(server: Server, tmp_path: Path) -> None:
     before = server.keyring.derive("git:p/c")
     assert server.rotate() == {"credentials": 6, "webhook_secrets": 1, "unreadable": []}
     newest, oldest = (tmp_path / "keys").read_text().split()
-    assert server.opened(secrets.Keyring([newest])) == SECRETS
+    assert server.unseal_all(secrets.Keyring([newest])) == SECRETS
     with pytest.raises(errors.PermanentError):
-        server.opened(secrets.Keyring([oldest]))
+        server.unseal_all(secrets.Keyring([oldest]))
     assert server.keyring.derive("git:p/c") == Server(tmp_path).keyring.derive("git:p/c") == before
     assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_rotation_is_no_change_of_any_record(server: Server) -> None:
+def test_a_rotation_changes_no_revision(server: Server) -> None:
     server.rotate()
     with server.store.read() as session:
         row = session.get(extension_rows.ExtensionRecord, "e0000")
@@ -113,62 +113,62 @@ def test_a_rotation_is_no_change_of_any_record(server: Server) -> None:
     assert server.published.events == []
 
 
-def test_only_administrators_rotate(server: Server, tmp_path: Path) -> None:
+def test_rotation_is_for_administrators_only(server: Server, tmp_path: Path) -> None:
     server.rotate("work", 403)
-    server.rotate("nobody", 401)
+    server.rotate("unknown", 401)
     assert len((tmp_path / "keys").read_text().split()) == 1
 
 
-def test_a_server_that_died_before_sealing_reads_everything_and_the_next_rotation_completes(server: Server, tmp_path: Path) -> None:
+def test_after_a_crash_before_sealing_the_next_rotation_completes(server: Server, tmp_path: Path) -> None:
     assert server.deps.renew is not None
     server.deps.renew()
-    reborn = Server(tmp_path)
-    assert reborn.opened() == SECRETS
-    assert reborn.rotate()["credentials"] == 6
+    restarted = Server(tmp_path)
+    assert restarted.unseal_all() == SECRETS
+    assert restarted.rotate()["credentials"] == 6
     newest = (tmp_path / "keys").read_text().split()[0]
-    assert reborn.opened(secrets.Keyring([newest])) == SECRETS
+    assert restarted.unseal_all(secrets.Keyring([newest])) == SECRETS
 
 
 class Failing(database.Database):
-    """A database that goes away after some transactions."""
+    """A database that fails after `left` transactions."""
 
     left = 1
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlmodel.Session]:
         if self.left == 0:
-            raise errors.TemporaryError("the database is away")
+            raise errors.TemporaryError("the database is unavailable")
         self.left -= 1
         with super().write() as session:
             yield session
 
 
-def test_a_rotation_that_is_interrupted_half_way_leaves_everything_readable(tmp_path: Path) -> None:
+def test_an_interrupted_rotation_leaves_all_secrets_readable(tmp_path: Path) -> None:
     first = Server(tmp_path)
     first.fill(250)
-    dying = Server(tmp_path, Failing(first.store.url))
-    dying.rotate(status=503)
+    failing = Server(tmp_path, Failing(first.store.url))
+    failing.rotate(status=503)
     newest = (tmp_path / "keys").read_text().split()[0]
     with pytest.raises(errors.PermanentError):
-        first.opened(secrets.Keyring([newest]), 250)
-    reborn = Server(tmp_path)
-    assert len(reborn.opened(records=250)) == 501
-    assert reborn.rotate() == {"credentials": 500, "webhook_secrets": 1, "unreadable": []}
+        first.unseal_all(secrets.Keyring([newest]), 250)
+    restarted = Server(tmp_path)
+    assert len(restarted.unseal_all(records=250)) == 501
+    assert restarted.rotate() == {"credentials": 500, "webhook_secrets": 1, "unreadable": []}
     newest = (tmp_path / "keys").read_text().split()[0]
-    assert len(reborn.opened(secrets.Keyring([newest]), 250)) == 501
-    for each in (first, dying, reborn):
+    assert len(restarted.unseal_all(secrets.Keyring([newest]), 250)) == 501
+    for each in (first, failing, restarted):
         each.store.close()
 
 
-def test_where_keys_are_configured_only_what_an_older_one_sealed_is_sealed_anew(server: Server, tmp_path: Path) -> None:
+def test_with_configured_keys_only_secrets_of_older_keys_are_sealed_again(server: Server, tmp_path: Path) -> None:
     old = (tmp_path / "keys").read_text().split()[0]
     keyring = secrets.Keyring([secrets.new_key(), old])
     deps = extensions_deps.Deps(store=server.store, publisher=server.published, keyring=keyring, tokens=server.deps.tokens)
     assert rotation.rotate(deps).credentials == 6
-    assert rotation.rotate(deps) == rotation.Rotated(credentials=0, webhook_secrets=0, unreadable=[])
+    assert rotation.rotate(deps) == rotation.RotationResult(credentials=0, webhook_secrets=0, unreadable=[])
 
 
-def test_what_no_key_opens_is_named_and_left_alone(server: Server) -> None:
+def test_secrets_without_a_key_are_named_and_unchanged(server: Server) -> None:
     stranger = secrets.Keyring([secrets.new_key()]).seal("lost")
     with server.store.write() as session:
         row = session.get(extension_rows.ExtensionRecord, "e0001")

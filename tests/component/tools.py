@@ -1,4 +1,4 @@
-"""Tools to be probed: real ones where they can be started here, else servers that answer exactly what the tool would."""
+"""Tools for probes: real ones where they can be started, else servers with the exact responses of the tool."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Answer = tuple[int, Headers, bytes]
 
 @dataclass
 class Server:
-    """A running HTTP server, and the paths and headers that it was asked with."""
+    """A running HTTP server, with the paths and headers of its requests."""
 
     port: int
-    asked: list[tuple[str, Headers]] = field(default_factory=list)
+    requests: list[tuple[str, Headers]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -32,17 +32,17 @@ class Server:
 
     @property
     def authorizations(self) -> list[str]:
-        return [headers["authorization"] for _, headers in self.asked if "authorization" in headers]
+        return [headers["authorization"] for _, headers in self.requests if "authorization" in headers]
 
 
 @contextlib.contextmanager
 def serve(answer: Callable[[str, Headers], Answer], port: int = 0) -> Iterator[Server]:
-    """A server that gives `answer` for path and headers (lower case); `port` brings one back where it was."""
+    """A server with the response `answer(path, headers)`, header names in lower case; `port` restarts one at its old address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            running.asked.append((self.path, headers))
+            running.requests.append((self.path, headers))
             status, sent, body = answer(self.path, headers)
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **sent}.items():
@@ -52,7 +52,7 @@ def serve(answer: Callable[[str, Headers], Answer], port: int = 0) -> Iterator[S
                 self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """No log."""
 
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
     running = Server(listening.server_port)
@@ -66,13 +66,13 @@ def serve(answer: Callable[[str, Headers], Answer], port: int = 0) -> Iterator[S
         listening.server_close()
 
 
-def pages(known: Mapping[str, Answer]) -> Callable[[str, Headers], Answer]:
-    """Fixed answers by path; 404 elsewhere."""
-    return lambda path, _: known.get(path, (404, {}, b"not found"))
+def pages(responses: Mapping[str, Answer]) -> Callable[[str, Headers], Answer]:
+    """Fixed responses by path; 404 elsewhere."""
+    return lambda path, _: responses.get(path, (404, {}, b"not found"))
 
 
-def said(status: int, data: Any, **headers: str) -> Answer:
-    """A JSON answer; `_` in a header's name is `-`."""
+def json_response(status: int, data: Any, **headers: str) -> Answer:
+    """A JSON response; `_` in a header's name is `-`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return status, {"Content-Type": "application/json", **named}, json.dumps(data).encode()
 
@@ -82,23 +82,27 @@ def basic(username: str, password: str) -> str:
 
 
 def gitea(version: str = "1.24.6", password: str = CANARY) -> Callable[[str, Headers], Answer]:
-    """Gitea's version and user API, and the OCI registry that it has as well."""
+    """Gitea's version and user API, and its OCI registry."""
 
     def answer(path: str, headers: Headers) -> Answer:
         if path == "/api/v1/version":
-            return said(200, {"version": version})
+            return json_response(200, {"version": version})
         if path == "/api/v1/user":
-            known = headers.get("authorization") in (basic("fuseml", password), f"token {password}")
-            return said(200, {"id": 1, "login": "fuseml"}) if known else said(401, {"message": "user does not exist [uid: 0, name: ]"})
+            is_valid = headers.get("authorization") in (basic("fuseml", password), f"token {password}")
+            return (
+                json_response(200, {"id": 1, "login": "fuseml"})
+                if is_valid
+                else json_response(401, {"message": "user does not exist [uid: 0, name: ]"})
+            )
         if path == "/v2/":
-            return said(401, {"errors": []}, Docker_Distribution_Api_Version="registry/2.0")
+            return json_response(401, {"errors": []}, Docker_Distribution_Api_Version="registry/2.0")
         return 404, {}, b"Not found.\n"
 
     return answer
 
 
 def guarded(url: str, username: str, password: str) -> Callable[[str, Headers], Answer]:
-    """The MLflow at `url` as its basic-auth app shows it: everything but its health needs an account."""
+    """The MLflow at `url` behind the rules of its basic-auth app: every route but /health needs an account."""
 
     def answer(path: str, headers: Headers) -> Answer:
         if path != "/health" and headers.get("authorization") != basic(username, password):
@@ -111,7 +115,7 @@ def guarded(url: str, username: str, password: str) -> Callable[[str, Headers], 
 
 @dataclass(frozen=True)
 class Store:
-    """An S3 server with two accounts, both valid: one may do everything, one may not even list buckets."""
+    """An S3 server with two valid accounts: the owner has all permissions, the guest none."""
 
     server: Server
     owner: Mapping[str, str]
@@ -127,12 +131,12 @@ ACCESS_DENIED = (
     {"Content-Type": "application/xml", "x-amz-request-id": "17A5C2"},
     b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied.</Message><Resource>/</Resource></Error>',
 )
-"""What an S3 server says to a request without an account."""
+"""The response of an S3 server to a request without an account."""
 
 
 @contextlib.contextmanager
 def s3_server() -> Iterator[Store]:
-    """moto, checking accounts and signatures, behind a gate that refuses who has no account: on these moto fails."""
+    """moto with checks of accounts and signatures, behind a gate for requests without an account, on which moto fails."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -147,14 +151,14 @@ def s3_server() -> Iterator[Store]:
         return response.status, {"Content-Type": response.headers.get("Content-Type", "")}, response.data
 
     try:
-        anybody = {"aws_access_key_id": "setup", "aws_secret_access_key": "setup", "region_name": "us-east-1", "endpoint_url": inner}
-        accounts = list(_accounts(boto3.client("iam", **anybody)))
-        boto3.client("s3", **anybody).create_bucket(Bucket="models")
+        admin = {"aws_access_key_id": "setup", "aws_secret_access_key": "setup", "region_name": "us-east-1", "endpoint_url": inner}
+        accounts = list(_accounts(boto3.client("iam", **admin)))
+        boto3.client("s3", **admin).create_bucket(Bucket="models")
         urllib3.request("POST", f"{inner}/moto-api/reset-auth", body=b"0")
         with serve(gate) as outer:
             yield Store(outer, *accounts)
     finally:
-        # Its state is this process's, not the server's.
+        # moto's state belongs to the process, not to the server.
         urllib3.request("POST", f"{inner}/moto-api/reset-auth", body=b"inf")
         urllib3.request("POST", f"{inner}/moto-api/reset")
         moto.stop()

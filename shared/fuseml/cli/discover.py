@@ -94,15 +94,15 @@ def _of_environment(client: Client, variables: Mapping[str, str], seen: set[str]
         return extension.Extension.model_validate(client.extensions.register(draft.model_dump(mode="json", exclude_defaults=True)))
 
     registered = {
-        targets.normal(endpoint["url"]): record["id"]
+        targets.normalise(endpoint["url"]): record["id"]
         for record in client.extensions.list()
         for service in record["services"]
         for endpoint in service["endpoints"]
     }
-    proposals = discovery.propose([tool for tool in wanted if targets.normal(tool.url) not in seen], registered)
+    proposals = discovery.propose([tool for tool in wanted if targets.normalise(tool.url) not in seen], registered)
     if apply:
         proposals = [discovery.register(proposal, create) for proposal in proposals]
-    return [cast("shapes.Proposal", discovery.hidden(proposal).model_dump(mode="json")) for proposal in proposals]
+    return [cast("shapes.Proposal", discovery.without_secrets(proposal).model_dump(mode="json")) for proposal in proposals]
 
 
 def _text_of(variables: Mapping[str, str], variable: str, name: str) -> str:

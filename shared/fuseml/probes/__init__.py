@@ -1,6 +1,6 @@
-"""Asks tools who they are (`detect`) and whether they are well (`check`).
+"""Probes: recognition of tools (`detect`) and health checks (`check`).
 
-Each tool is one small module; `TOOLS` is where a new one is added. Probes only ever read, within the limits of `target`.
+Each tool is one module, listed in `TOOLS`. Probes only send GET requests, within the limits of `targets`.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from fuseml.probes.targets import Target
 from fuseml.probes.tool import Tool
 
 TOOLS: tuple[Tool, ...] = (mlflow.TOOL, gitea.TOOL, inference.TOOL, oci.TOOL, s3.TOOL)
-"""The first that recognises an address names it. Gitea serves an OCI registry as well, so it stands before `oci`."""
+"""The first tool that recognises a URL decides. Gitea serves an OCI registry as well, so it precedes `oci`."""
 
 Check = Callable[[str, Target], str | None]
-"""What `check` is, for who is given another one."""
+"""The type of `check`, for callers that get it as a dependency."""
 
 
 def detect(target: Target) -> extension.Extension | None:
-    """A draft record of what answers at the target; None for what no tool recognises.
+    """A draft record of the tool at the target; None if no probe recognises it.
 
-    Raises TemporaryError when nothing answers, InvalidError for no http(s) URL.
+    Raises TemporaryError when nothing answers, InvalidError for a URL that is not http(s).
     """
-    return next((found for tool in TOOLS if (found := tool.detect(target)) is not None), None)
+    return next((record for tool in TOOLS if (record := tool.detect(target)) is not None), None)
 
 
 def check(resource: str, target: Target) -> str | None:
-    """What is wrong, and what to do about it; None when all is well.
+    """The problem and its remedy; None for a healthy target.
 
-    Without credentials: does the endpoint answer, and not with a fault of its own? With credentials: does the service behind it,
-    which speaks the protocol `resource`, accept them? Raises InvalidError for a URL that is not http(s), PermanentError for
-    credentials that nobody knows how to try, TemporaryError when an endpoint that is away says nothing about them.
+    Without credentials, the endpoint must respond without a server error. With credentials, the service of the protocol `resource` must
+    accept them. Raises InvalidError for a URL that is not http(s), PermanentError for credentials that no probe can check, and
+    TemporaryError when the endpoint gives no answer about them.
     """
     targets.parse(target.url)
     if not target.credentials:
-        return _reach(target)
-    try_credentials = next((tool.check for tool in TOOLS if resource in tool.resources and tool.check), None)
-    if try_credentials is None:
-        raise errors.PermanentError(f"no probe knows how to try credentials of {resource or 'a service without resource'}")
+        return _check_endpoint(target)
+    check_credentials = next((tool.check for tool in TOOLS if resource in tool.resources and tool.check), None)
+    if check_credentials is None:
+        raise errors.PermanentError(f"no probe can check credentials of {resource or 'a service without resource'}")
     try:
-        return try_credentials(target)
+        return check_credentials(target)
     except errors.InvalidError as error:
         return error.message
 
 
-def _reach(target: Target) -> str | None:
+def _check_endpoint(target: Target) -> str | None:
     try:
         status = target.get().status
     except errors.TemporaryError as error:
         return error.message
-    return f"{target.origin} answers with {status}; its own log says why" if status >= 500 else None
+    return f"{target.origin} responds with status {status}; see its log" if status >= 500 else None

@@ -1,4 +1,4 @@
-"""From addresses to proposals: what stands there, and whether the registry has it already."""
+"""Discovery: proposals of records for the tools at given URLs, unless the registry has them already."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Literal
 from fuseml import probes
 from fuseml.domain import errors
 from fuseml.domain.documents import document
-from fuseml.domain.registry import extension as records
-from fuseml.domain.registry.extension import Extension
+from fuseml.domain.registry.extension import Extension, hidden
 from fuseml.probes import fan_out, targets
 from fuseml.probes.targets import Target
 
@@ -18,10 +17,10 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Proposal(document.Model):
-    """What was found at `url`.
+    """The result for one URL.
 
-    `state` is `new` (`extension` is a draft), `registered` (just now; `extension` is the record), `known` (it was there before) or
-    `unknown` (nothing to propose). `id` names the registered record, `message` says what a person should know.
+    `state` is `new` (`extension` is a draft), `registered` (by this request; `extension` is the record), `known` (registered before) or
+    `unknown` (no proposal). `id` is that of the registered record, `message` an explanation.
     """
 
     url: str
@@ -32,28 +31,28 @@ class Proposal(document.Model):
 
 
 def addresses(record: Extension) -> set[str]:
-    """Where the record's services are, in the spelling that `propose` compares."""
-    return {targets.normal(endpoint.url) for service in record.services for endpoint in service.endpoints}
+    """The normalised URLs of the record's endpoints, as `propose` compares them."""
+    return {targets.normalise(endpoint.url) for service in record.services for endpoint in service.endpoints}
 
 
-def propose(wanted: Sequence[Target], registered: Mapping[str, str]) -> list[Proposal]:
-    """One proposal for each address, in the order given, after ten seconds at most.
+def propose(candidates: Sequence[Target], registered: Mapping[str, str]) -> list[Proposal]:
+    """One proposal for each URL, in the given order, after at most ten seconds.
 
-    `registered` maps the `addresses` of the registry's records to their ids; these are not asked again.
+    `registered` maps the `addresses` of registered records to their ids; these URLs are not probed.
     """
-    asked = {targets.normal(target.url): target for target in wanted}
-    answers = dict(fan_out.fan_out(lambda url: _look(url, asked[url]), [url for url in asked if url not in registered], _SECONDS))
-    late = f"it was not clear within {_SECONDS:g} seconds what answers there; try again"
+    by_url = {targets.normalise(target.url): target for target in candidates}
+    proposals = dict(fan_out.fan_out(lambda url: _probe(url, by_url[url]), [url for url in by_url if url not in registered], _SECONDS))
+    late = f"no result within {_SECONDS:g} seconds; try again"
     return [
         Proposal(url=url, state="known", id=registered[url], message=f"registered as {registered[url]}")
         if url in registered
-        else answers.get(url, Proposal(url=url, state="unknown", message=late))
-        for url in asked
+        else proposals.get(url, Proposal(url=url, state="unknown", message=late))
+        for url in by_url
     ]
 
 
 def register(proposal: Proposal, create: Callable[[Extension], Extension]) -> Proposal:
-    """Have a new proposal registered: under the product's name, or a generated id where that is taken. Others stay as they are."""
+    """Register a new proposal, with the product's name as its id, or a generated id if that is taken. Other proposals are unchanged."""
     draft = proposal.extension
     if proposal.state != "new" or draft is None:
         return proposal
@@ -64,27 +63,27 @@ def register(proposal: Proposal, create: Callable[[Extension], Extension]) -> Pr
     return proposal.model_copy(update={"state": "registered", "id": record.id, "extension": record})
 
 
-def hidden(proposal: Proposal) -> Proposal:
-    """The proposal as it may be shown: `<hidden>` for every credentials value."""
-    return proposal.model_copy(update={"extension": records.hidden(proposal.extension)}) if proposal.extension else proposal
+def without_secrets(proposal: Proposal) -> Proposal:
+    """The proposal with `<hidden>` for every credentials value, as responses show it."""
+    return proposal.model_copy(update={"extension": hidden(proposal.extension)}) if proposal.extension else proposal
 
 
-def _look(url: str, target: Target) -> Proposal:
+def _probe(url: str, target: Target) -> Proposal:
     try:
         draft = probes.detect(target)
         if draft is None:
-            return Proposal(url=url, state="unknown", message=_unrecognised(target))
+            return Proposal(url=url, state="unknown", message=_describe_unknown(target))
     except errors.FusemlError as error:
         return Proposal(url=url, state="unknown", message=error.message)
-    trouble = _trouble(draft, target)
-    if trouble:
+    problem = _credentials_problem(draft, target)
+    if problem:
         services = tuple(service.model_copy(update={"credentials": ()}) for service in draft.services)
-        draft, trouble = draft.model_copy(update={"services": services}), f"{trouble}; they are left out"
-    return Proposal(url=url, state="new", extension=draft, message=trouble)
+        draft, problem = draft.model_copy(update={"services": services}), f"{problem}; the proposal omits them"
+    return Proposal(url=url, state="new", extension=draft, message=problem)
 
 
-def _trouble(draft: Extension, target: Target) -> str:
-    """Why the credentials that the draft holds are of no use. Where that cannot be found out, nothing."""
+def _credentials_problem(draft: Extension, target: Target) -> str:
+    """The problem of the draft's credentials; empty if there is none, and if no probe can check them."""
     resource = next((service.resource for service in draft.services if service.credentials), None)
     if resource is None:
         return ""
@@ -94,12 +93,12 @@ def _trouble(draft: Extension, target: Target) -> str:
         return ""
 
 
-def _unrecognised(target: Target) -> str:
+def _describe_unknown(target: Target) -> str:
     answer = target.get()
     try:
         elsewhere = Target(answer.headers.get("location", "")).origin
     except errors.InvalidError:
         elsewhere = target.origin
     if answer.status in _REDIRECTS and elsewhere != target.origin:
-        return f"it sends visitors to {elsewhere}; discover that address"
-    return "it answers, but is no tool that can be recognised; register it with `fuseml extension register`"
+        return f"it redirects to {elsewhere}; discover that URL"
+    return "the server is no recognised tool; register it with `fuseml extension register`"

@@ -1,4 +1,4 @@
-"""Draft records, in the words of the original's example records: one place, so that all tools propose alike."""
+"""Draft records with the names of the original's example records, alike for all tools."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _VERSION = re.compile(r"v?\d[\w.+~-]{0,63}")
 _PRIVATE_NAMES = (".svc", ".local", ".internal", ".localhost")
 
 
-def version(said: object) -> str:
-    """What a tool says its version is, if it looks like one; else nothing."""
-    text = said.strip() if isinstance(said, str) else ""
+def version(value: object) -> str:
+    """The version that a tool reports; empty if it does not look like one."""
+    text = value.strip() if isinstance(value, str) else ""
     return text if _VERSION.fullmatch(text) else ""
 
 
 def record(product: str, version: str, description: str, *services: extension.Service) -> extension.Extension:
-    """A draft under the product's name; who registers it may have to take another id."""
+    """A draft with the product's name as its id, which may be taken."""
     return extension.Extension(id=product, product=product, version=version, description=description, services=services)
 
 
@@ -37,8 +37,10 @@ def service(
     auth_required: bool = False,
     keys: Sequence[str] = (),
 ) -> extension.Service:
-    """A service at `path` below the target. Steps get its URL as each of `variables`; of the target's credentials it takes `keys`."""
-    url = targets.normal(target.url) + path
+    """A service at `path` below the target. Each of `variables` holds its URL in a step's environment; `keys` selects from the target's
+    credentials.
+    """
+    url = targets.normalise(target.url) + path
     secrets = {key: target.credentials[key] for key in keys if target.credentials.get(key)}
     return extension.Service(
         id=id,
@@ -46,14 +48,16 @@ def service(
         category=category,
         auth_required=auth_required,
         endpoints=(
-            extension.Endpoint(url=url, type=_reach(target), configuration={**target.configuration, **dict.fromkeys(variables, url)}),
+            extension.Endpoint(
+                url=url, type=_endpoint_type(target), configuration={**target.configuration, **dict.fromkeys(variables, url)}
+            ),
         ),
         credentials=(extension.Credentials(id="default", configuration=secrets),) if secrets else (),
     )
 
 
-def _reach(target: Target) -> Literal["internal", "external"]:
-    """`internal` for what only the same network can reach."""
+def _endpoint_type(target: Target) -> Literal["internal", "external"]:
+    """`internal` for hosts that only the same network can reach."""
     host = targets.parse(target.url).hostname or ""
     try:
         private = ipaddress.ip_address(host).is_private

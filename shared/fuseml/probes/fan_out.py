@@ -1,4 +1,4 @@
-"""Asks many at once, within a time limit, on a bounded number of threads."""
+"""Concurrent calls for many items, within a time limit, on a bounded number of threads."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_MOST_THREADS = 16
+_MAX_THREADS = 16
 
 
-def fan_out(question: Callable[[Item], Result], items: Sequence[Item], seconds: float) -> Iterator[tuple[Item, Result]]:
-    """Every item with what `question` said of it, as the answers come. What is not answered in time is left out.
+def fan_out(function: Callable[[Item], Result], items: Sequence[Item], seconds: float) -> Iterator[tuple[Item, Result]]:
+    """Each item with the result of `function`, in the order of completion. Items without a result in time are omitted.
 
-    A question in progress is not interrupted: it must have a time limit of its own.
+    A call in progress is not interrupted: it needs a time limit of its own.
     """
     if not items:
         return
-    workers = futures.ThreadPoolExecutor(min(_MOST_THREADS, len(items)), "probe")
+    workers = futures.ThreadPoolExecutor(min(_MAX_THREADS, len(items)), "probe")
     try:
-        asked = {workers.submit(question, item): item for item in items}
-        for done in futures.as_completed(asked, timeout=seconds):
-            yield asked[done], done.result()
+        calls = {workers.submit(function, item): item for item in items}
+        for call in futures.as_completed(calls, timeout=seconds):
+            yield calls[call], call.result()
     except futures.TimeoutError:
         return
     finally:

@@ -1,4 +1,4 @@
-"""Gitea, and Forgejo, which answers with its own version and the one of Gitea that it is compatible with."""
+"""Gitea, and Forgejo, which reports its own version and the compatible one of Gitea."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _NAMES = "username and password, or token"
 
 def _detect(target: Target) -> extension.Extension | None:
     answer = target.get("/api/v1/version")
-    said = draft.version(answer.fields.get("version"))
-    # Others, such as Airflow and Argo Workflows, say more than their version there.
-    if answer.status != 200 or not said or len(answer.fields) > 1:
+    version = draft.version(answer.fields.get("version"))
+    # Airflow and Argo Workflows have the same route, with more fields.
+    if answer.status != 200 or not version or len(answer.fields) > 1:
         return None
-    own, compatible, _ = said.partition("+gitea-")
+    own, compatible, _ = version.partition("+gitea-")
     product = "forgejo" if compatible else "gitea"
     resource = "git+https" if target.url.startswith("https") else "git+http"
     return draft.record(product, own, "Git hosting", draft.service(target, "git", resource, "VCS", keys=_KEYS))
@@ -30,7 +30,7 @@ def _check(target: Target) -> str | None:
     answer = target.get("/api/v1/user", headers)
     if answer.status == 401:
         return tool.refusal("the git host", target, _NAMES)
-    # 403 is for a token that is valid and may not read the user.
+    # 403: the token is valid but may not read the user.
     if answer.status == 403 or (answer.status == 200 and "login" in answer.fields):
         return None
     raise tool.unknown(target, answer)

@@ -1,4 +1,4 @@
-"""Model servers of the Open Inference Protocol (KServe, Triton, MLServer, our own), by their server metadata."""
+"""Model servers of the Open Inference Protocol (KServe, Triton, MLServer, FuseML's own), recognised by their server metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MLflow's tracking server: recognised by its REST API, not by `/version`, which its model servers answer as well."""
+"""MLflow's tracking server, recognised by its REST API: `/version` exists on its model servers, too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fuseml.probes.targets import Answer, Target
 
 _KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _NAMES = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-# Deleted ones too: the answer for no experiment at all is an empty object, which could be anybody's.
+# Includes deleted experiments: without any experiment the response is an empty object, which identifies no tool.
 _SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1&view_type=ALL"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts"
 
@@ -32,7 +32,7 @@ def _detect(target: Target) -> extension.Extension | None:
             keys=_KEYS,
         )
     ]
-    # Without the proxy for artifacts it answers 503, and its steps need the store's own record.
+    # Without the artifacts proxy the status is 503, and steps need a record of the store itself.
     if target.get(f"{_ARTIFACTS}/artifacts", headers).status == 200:
         store = draft.service(
             target,
@@ -56,7 +56,7 @@ def _check(target: Target) -> str | None:
     if answer.status == 200:
         return None
     if _wrong_host(answer):
-        return f"MLflow does not answer to the host name of {target.origin}; start it with --allowed-hosts that includes it"
+        return f"MLflow rejects the host name of {target.origin}; start it with --allowed-hosts that includes it"
     if answer.status in (401, 403):
         return tool.refusal("MLflow", target, _NAMES)
     raise tool.unknown(target, answer)
@@ -67,7 +67,7 @@ def _wrong_host(answer: Answer) -> bool:
 
 
 def _headers(credentials: Mapping[str, str]) -> dict[str, str]:
-    """As MLflow's own client authenticates: a user name and password go before a token."""
+    """The authentication of MLflow's client: user name and password take precedence over a token."""
     username, password, token = (credentials.get(key) for key in _KEYS)
     if username and password:
         return targets.basic(username, password)

@@ -1,4 +1,4 @@
-"""Registries of the OCI distribution protocol. The protocol has no way to ask for product or version."""
+"""Registries of the OCI distribution protocol, which does not report product or version."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""S3 servers, recognised without an account by how they list or refuse to list their buckets.
+"""S3 servers, recognised without an account by their response to a list of buckets.
 
-The request with an account is signed with botocore, which boto3 signs with, and sent like every other probe: a boto3 client would
-take endpoints, proxies and profiles from the environment and home of this process.
+botocore signs the request with an account; it is sent like every other probe. A boto3 client would take endpoints, proxies and profiles
+from the environment and home directory of this process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fuseml.probes.targets import Answer, Target
 
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _PRODUCTS = {"AmazonS3": "aws-s3", "MinIO": "minio", "SeaweedFS": "seaweedfs", "Ceph": "ceph"}
-# Everything else, such as AccessDenied, is said to an account that the server knows.
+# All other codes, such as AccessDenied, imply a valid account.
 _REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidSecurity"}
 _REGION = re.compile(r"//s3[.-]([a-z0-9-]+)\.amazonaws\.com")
 
@@ -25,12 +25,12 @@ def _detect(target: Target) -> extension.Extension | None:
     product = next((product for name, product in _PRODUCTS.items() if server.startswith(name)), "")
     lists = answer.status == 200 and "<ListAllMyBucketsResult" in answer.text
     refuses = answer.status == 403 and _code(answer) != "" and "x-amz-request-id" in answer.headers
-    # Amazon sends everybody without an account to its product page.
+    # AWS redirects requests without an account to its product page.
     if not (lists or refuses or (product == "aws-s3" and answer.status < 400)):
         return None
     variables = [] if product == "aws-s3" else ["MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]
     store = draft.service(target, "s3", "s3", "object-storage", variables=variables, auth_required=not lists, keys=_KEYS)
-    # Anybody else's header is that of a web server in front of the store.
+    # The header of an unknown product may be that of a proxy.
     version = draft.version(re.split("[/ ]", server)[-1]) if product else ""
     return draft.record(product or "s3", version, "S3 object storage", store)
 
@@ -53,14 +53,14 @@ def _check(target: Target) -> str | None:
 
 def _code(answer: Answer) -> str:
     """The code of an S3 error."""
-    found = re.search(r"<Error>.*?<Code>(\w+)</Code>", answer.text, re.DOTALL)
-    return found[1] if found else ""
+    match = re.search(r"<Error>.*?<Code>(\w+)</Code>", answer.text, re.DOTALL)
+    return match[1] if match else ""
 
 
 def _region(target: Target) -> str:
-    said = target.configuration.get("AWS_REGION") or target.configuration.get("AWS_DEFAULT_REGION")
-    named = _REGION.search(target.base)
-    return said or (named[1] if named else "us-east-1")
+    configured = target.configuration.get("AWS_REGION") or target.configuration.get("AWS_DEFAULT_REGION")
+    in_url = _REGION.search(target.base)
+    return configured or (in_url[1] if in_url else "us-east-1")
 
 
 TOOL = tool.Tool(detect=_detect, check=_check, resources=frozenset({"s3"}))

@@ -1,7 +1,7 @@
-"""An address that is probed, and the one way to ask it something: a GET that is bounded in time and size.
+"""Targets of probes, and their only request: a GET with limits of time and size.
 
-Redirects are not followed, so nothing that is sent to a tool ever reaches another host; proxies of the environment are not used.
-No message quotes an answer's body, a URL's user part, path or query, or a credential.
+Redirects are not followed, so credentials never reach another host; proxies of the environment are not used. No message quotes a
+response body, the user, path or query of a URL, or a credential.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 2.0
 _READ_SECONDS = 2.0
-_MOST_BYTES = 64 << 10
+_MAX_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a tool answered: header names in lower case, of the body at most 64 KiB."""
+    """The response of a tool: header names in lower case, at most 64 KiB of the body."""
 
     status: int
     headers: Mapping[str, str]
@@ -34,7 +34,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The body as text, with what is none replaced."""
+        """The body as text, with invalid bytes replaced."""
         return self.body.decode("utf-8", "replace")
 
     @property
@@ -57,50 +57,50 @@ class Target:
 
     @property
     def base(self) -> str:
-        """The URL that paths are appended to. Raises InvalidError."""
+        """The base URL of paths. Raises InvalidError."""
         parts = parse(self.url)
         return f"{parts.scheme}://{_host(parts)}{parts.path.rstrip('/')}"
 
     @property
     def origin(self) -> str:
-        """The URL as messages name it."""
+        """The URL without user, path and query, for messages."""
         parts = parse(self.url)
         return f"{parts.scheme}://{_host(parts)}"
 
     def get(self, path: str = "", headers: Mapping[str, str] | None = None) -> Answer:
-        """Ask for `path` below the URL. Raises TemporaryError that says why there was no answer, InvalidError for what cannot be sent."""
+        """The response for `path` below the URL. Raises TemporaryError with the reason for a missing response, InvalidError for illegal headers."""
         import urllib3
 
         url = self.base + path
-        sent = {"User-Agent": "fuseml-probe", "Accept": "*/*", "Accept-Encoding": "identity", **(headers or {})}
+        all_headers = {"User-Agent": "fuseml-probe", "Accept": "*/*", "Accept-Encoding": "identity", **(headers or {})}
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
         deadline = time.monotonic() + _CONNECT_SECONDS + _READ_SECONDS
         try:
             with (
                 urllib3.PoolManager(retries=False, timeout=timeout) as pool,
-                pool.request("GET", url, headers=sent, redirect=False, preload_content=False) as response,
+                pool.request("GET", url, headers=all_headers, redirect=False, preload_content=False) as response,
             ):
                 return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, _read(response, deadline))
         except urllib3.exceptions.HTTPError as error:
             raise errors.TemporaryError(_reason(error, self.origin)) from None
         except ValueError:
-            # Of a header; the original message quotes it.
+            # An illegal header; the original message quotes it.
             raise errors.InvalidError("the credentials hold characters that cannot be sent, such as a line break; correct them") from None
 
 
 def parse(url: str) -> urllib.parse.SplitResult:
-    """The parts of an http(s) URL. Raises InvalidError, without quoting what might hold a password."""
+    """The parts of an http(s) URL. Raises InvalidError without quoting the URL, which may hold a password."""
     try:
         parts = urllib.parse.urlsplit(url.strip())
-        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        fits = False
-    if not fits:
-        raise errors.InvalidError("this is not a URL that can be asked; write it like http://host:port")
+        is_valid = False
+    if not is_valid:
+        raise errors.InvalidError("this is not an http(s) URL; write it as http://host:port")
     return parts
 
 
-def askable(url: str) -> bool:
+def is_http(url: str) -> bool:
     """Whether it is an http(s) URL."""
     try:
         return bool(parse(url))
@@ -108,9 +108,9 @@ def askable(url: str) -> bool:
         return False
 
 
-def normal(url: str) -> str:
-    """A spelling that is the same for the same address: no user, default port, trailing slash or query. What is not http(s) stays."""
-    if not askable(url):
+def normalise(url: str) -> str:
+    """The canonical form of a URL: without user, default port, trailing slash and query. Other URLs than http(s) are unchanged."""
+    if not is_http(url):
         return url
     parts = parse(url)
     host = _host(parts).lower().removesuffix(":443" if parts.scheme == "https" else ":80")
@@ -127,10 +127,10 @@ def _host(parts: urllib.parse.SplitResult) -> str:
 
 
 def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-    # A server may send one byte now and then for ever: each of them is in time, all together must be, too.
+    # The read timeout applies to each chunk; the deadline bounds a server that sends one byte at a time.
     body = b""
-    while len(body) < _MOST_BYTES and time.monotonic() < deadline:
-        chunk = response.read1(_MOST_BYTES - len(body))
+    while len(body) < _MAX_BYTES and time.monotonic() < deadline:
+        chunk = response.read1(_MAX_BYTES - len(body))
         if not chunk:
             break
         body += chunk
@@ -142,13 +142,13 @@ def _reason(error: Exception, origin: str) -> str:
 
     match error:
         case urllib3.exceptions.NameResolutionError():
-            return f"the host of {origin} is not known here; correct the URL"
+            return f"the host name of {origin} cannot be resolved; correct the URL"
         case urllib3.exceptions.NewConnectionError():
             return f"nothing answers at {origin}; start the tool, or correct the URL"
         case urllib3.exceptions.TimeoutError():
             return f"{origin} did not answer within {_READ_SECONDS:g} seconds; is it overloaded, or behind a firewall?"
         case urllib3.exceptions.SSLError():
-            return f"there is no secure connection to {origin}: its certificate is not trusted here, or it is http:// in truth"
+            return f"the TLS connection to {origin} failed: its certificate is not trusted here, or the server speaks plain http"
         case urllib3.exceptions.LocationParseError():
-            return f"{origin} is not a URL that can be asked; write it like http://host:port"
-    return f"what listens at {origin} broke the connection off or does not speak HTTP; correct the URL"
+            return f"{origin} is not an http(s) URL; write it as http://host:port"
+    return f"the server at {origin} closed the connection or does not speak HTTP; correct the URL"

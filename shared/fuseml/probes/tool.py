@@ -1,4 +1,4 @@
-"""What the registry needs to know of one tool, and the words in which its findings are told."""
+"""The probe of one tool, and the common messages of all probes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fuseml.probes.targets import Answer, Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """`detect` proposes a record when this tool answers at the target; it sends no credentials before it has recognised the tool.
+    """`detect` returns a draft record if the target is this tool; it sends no credentials before it has recognised the tool.
 
-    `check` tries the target's credentials against a service of one of `resources`: None when they are accepted, else a sentence.
-    It reads the credentials under its own keys only. Both raise TemporaryError when there is no answer, `check` raises PermanentError
-    when there is nothing that it could try.
+    `check` sends the target's credentials to a service of one of `resources`: None if they are accepted, else the problem. It reads only
+    the credentials keys of its tool. Both raise TemporaryError without a response, `check` raises PermanentError without credentials to
+    check.
     """
 
     detect: Callable[[Target], extension.Extension | None]
@@ -25,15 +25,15 @@ class Tool:
 
 
 def refusal(product: str, target: Target, keys: str) -> str:
-    """The sentence for credentials that a tool does not accept."""
+    """The problem of credentials that a tool refuses."""
     return f"{product} at {target.origin} refuses these credentials; correct {keys}"
 
 
 def unknown(target: Target, answer: Answer) -> errors.TemporaryError:
-    """The error for an answer that says nothing about the credentials."""
-    return errors.TemporaryError(f"{target.origin} answered {answer.status}, which says nothing about the credentials")
+    """The error for a response that does not decide about the credentials."""
+    return errors.TemporaryError(f"{target.origin} responded with status {answer.status}, which does not decide about the credentials")
 
 
 def no_keys(keys: str) -> errors.PermanentError:
-    """The error for credentials that hold nothing which could be tried."""
-    return errors.PermanentError(f"these credentials cannot be tried, they hold no {keys}")
+    """The error for credentials without the keys of the tool."""
+    return errors.PermanentError(f"these credentials cannot be checked: they have no {keys}")

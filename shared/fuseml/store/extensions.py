@@ -1,4 +1,4 @@
-"""Extension records: one document each, with the columns beside it that selectors narrow by."""
+"""Queries of extension records: one document each, with index columns for the fields of selectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import sqlalchemy
 from sqlmodel import Session, col, select
 
 from fuseml.domain import errors, plans
-from fuseml.domain.registry import extension, registry, selector, versions
+from fuseml.domain.registry import extension, registry, versions
+from fuseml.domain.registry.selector import Selector
 from fuseml.store import paging
 from fuseml.store.tables import extension_rows
 
@@ -21,22 +22,22 @@ SEARCHED: Mapping[str, Any] = {
     "service_resource": extension_rows.ExtensionService.resource,
     "service_category": extension_rows.ExtensionService.category,
 }
-"""The columns that hold what a selector's fields must equal."""
+"""The index columns of a selector's fields."""
 
 DOCUMENT = sqlalchemy.cast(extension_rows.ExtensionRecord.document, sqlalchemy.Text).label("document")
-"""A record's document as the text that it is stored as."""
+"""A record's document as its stored text."""
 
 _CACHED_CHARACTERS = 64 << 10
-_PORTION = 100
+_BATCH = 100
 
 
 def get(session: Session, extension_id: str) -> extension.Extension:
-    """Raises NotFoundError. Credentials values are sealed."""
+    """The record, with sealed credentials values. Raises NotFoundError."""
     return extension.Extension.model_validate(_row(session, extension_id).document)
 
 
 def is_known(session: Session, extension_id: str) -> bool:
-    """Whether there is such a record."""
+    """Whether the record exists."""
     return session.get(extension_rows.ExtensionRecord, extension_id) is not None
 
 
@@ -48,7 +49,7 @@ def _row(session: Session, extension_id: str) -> extension_rows.ExtensionRecord:
 
 
 def add(session: Session, record: extension.Extension, now: str) -> None:
-    """Raises ConflictError when the id is taken."""
+    """Store a new record. Raises ConflictError when the id is taken."""
     if session.get(extension_rows.ExtensionRecord, record.id):
         raise errors.ConflictError(f"an extension with the same ID already exists: {record.id}")
     session.add(
@@ -67,7 +68,7 @@ def add(session: Session, record: extension.Extension, now: str) -> None:
 
 
 def replace(session: Session, record: extension.Extension, now: str) -> None:
-    """Store a changed record."""
+    """Store a changed record. Raises NotFoundError."""
     row = _row(session, record.id)
     row.product, row.zone, row.document, row.revision, row.updated = (
         record.product,
@@ -82,9 +83,9 @@ def replace(session: Session, record: extension.Extension, now: str) -> None:
 
 
 def _index(session: Session, record: extension.Extension) -> None:
-    place = versions.sort_key(record.version)
+    sort_key = versions.sort_key(record.version)
     for service in record.services:
-        reaches = {endpoint.type for endpoint in service.endpoints}
+        types = {endpoint.type for endpoint in service.endpoints}
         session.add(
             extension_rows.ExtensionService(
                 extension_id=record.id,
@@ -93,16 +94,16 @@ def _index(session: Session, record: extension.Extension) -> None:
                 category=service.category,
                 product=record.product,
                 zone=record.zone,
-                internal="internal" in reaches,
-                external="external" in reaches,
-                version=place,
+                internal="internal" in types,
+                external="external" in types,
+                version=sort_key,
             )
         )
     session.flush()
 
 
 def remove(session: Session, extension_id: str) -> extension.Extension:
-    """Returns what was removed. Raises NotFoundError."""
+    """Remove a record and return it. Raises NotFoundError."""
     row = _row(session, extension_id)
     session.exec(
         sqlalchemy.delete(extension_rows.ExtensionService).where(col(extension_rows.ExtensionService.extension_id) == extension_id)
@@ -111,60 +112,62 @@ def remove(session: Session, extension_id: str) -> extension.Extension:
     return extension.Extension.model_validate(row.document)
 
 
-def find(session: Session, wanted: selector.Selector, page: paging.Page) -> paging.Slice[extension_rows.ExtensionRecord]:
-    """Records that may satisfy the selector, by id. Narrows by equality only: `domain.registry.selector` decides."""
+def find(session: Session, selector: Selector, page: paging.Page) -> paging.Slice[extension_rows.ExtensionRecord]:
+    """A page of records that may match the selector, by id. Filters by equality only: `domain.registry.matching` decides."""
     query = select(extension_rows.ExtensionRecord)
-    if wanted.extension_id:
-        query = query.where(extension_rows.ExtensionRecord.id == wanted.extension_id)
-    if wanted.product:
-        query = query.where(extension_rows.ExtensionRecord.product == wanted.product)
-    if wanted.zone:
-        query = query.where(extension_rows.ExtensionRecord.zone == wanted.zone)
+    if selector.extension_id:
+        query = query.where(extension_rows.ExtensionRecord.id == selector.extension_id)
+    if selector.product:
+        query = query.where(extension_rows.ExtensionRecord.product == selector.product)
+    if selector.zone:
+        query = query.where(extension_rows.ExtensionRecord.zone == selector.zone)
     service = select(extension_rows.ExtensionService.extension_id)
-    asked = False
+    by_service = False
     for column, value in (
-        (extension_rows.ExtensionService.service_id, wanted.service_id),
-        (extension_rows.ExtensionService.resource, wanted.service_resource),
-        (extension_rows.ExtensionService.category, wanted.service_category),
+        (extension_rows.ExtensionService.service_id, selector.service_id),
+        (extension_rows.ExtensionService.resource, selector.service_resource),
+        (extension_rows.ExtensionService.category, selector.service_category),
     ):
         if value:
-            service, asked = service.where(column == value), True
-    if asked:
+            service, by_service = service.where(column == value), True
+    if by_service:
         query = query.where(col(extension_rows.ExtensionRecord.id).in_(service))
     return paging.fetch(session, query, page, extension_rows.ExtensionRecord.id)
 
 
-def candidates(session: Session, selectors: Sequence[selector.Selector]) -> list[extension.Extension]:
-    """Every record that any of the selectors might mean, once each. Narrows by equality only: `domain.registry.selector` decides."""
-    found: dict[str, extension.Extension] = {}
+def candidates(session: Session, selectors: Sequence[Selector]) -> list[extension.Extension]:
+    """Every record that may match one of the selectors, without duplicates. Filters by equality only: `domain.registry.matching` decides."""
+    records: dict[str, extension.Extension] = {}
     service = extension_rows.ExtensionService
-    # In portions: a database bounds how long a condition may be.
-    for portion in (selectors[start : start + _PORTION] for start in range(0, len(selectors), _PORTION)):
-        asked = (
-            sqlalchemy.and_(sqlalchemy.true(), *(column == value for name, column in SEARCHED.items() if (value := getattr(wanted, name))))
-            for wanted in portion
+    # In batches: databases limit the length of a condition.
+    for batch in (selectors[start : start + _BATCH] for start in range(0, len(selectors), _BATCH)):
+        conditions = (
+            sqlalchemy.and_(
+                sqlalchemy.true(), *(column == value for name, column in SEARCHED.items() if (value := getattr(selector, name)))
+            )
+            for selector in batch
         )
         query = sqlalchemy.select(col(extension_rows.ExtensionRecord.id), DOCUMENT).where(
-            col(extension_rows.ExtensionRecord.id).in_(select(service.extension_id).where(sqlalchemy.or_(*asked)))
+            col(extension_rows.ExtensionRecord.id).in_(select(service.extension_id).where(sqlalchemy.or_(*conditions)))
         )
         for row in session.connection().execute(query):
-            found.setdefault(row.id, parsed(row.document))
-    return list(found.values())
+            records.setdefault(row.id, parse(row.document))
+    return list(records.values())
 
 
-def parsed(document: str) -> extension.Extension:
-    """The record that a stored document (`DOCUMENT`) holds; the ones that were asked for last are kept."""
+def parse(document: str) -> extension.Extension:
+    """The record of a stored document (`DOCUMENT`); the latest records are cached."""
     return _cached(document) if len(document) <= _CACHED_CHARACTERS else extension.Extension.model_validate_json(document)
 
 
 @functools.lru_cache(maxsize=1024)
 def _cached(document: str) -> extension.Extension:
-    # By its whole text: what another process stores, or a health check, is another text, so nothing here can be out of date.
+    # The key is the whole text: a change by another process or a health check is another text, so no entry is ever stale.
     return extension.Extension.model_validate_json(document)
 
 
 def with_resource(session: Session, resource: str) -> list[extension.Extension]:
-    """Every record with a service of that resource, by id."""
+    """Every record with a service of the resource, by id."""
     service = select(extension_rows.ExtensionService.extension_id).where(extension_rows.ExtensionService.resource == resource)
     query = select(extension_rows.ExtensionRecord.document).where(col(extension_rows.ExtensionRecord.id).in_(service))
     return [
@@ -173,19 +176,19 @@ def with_resource(session: Session, resource: str) -> list[extension.Extension]:
 
 
 def sealed_secret(session: Session, part: plans.SecretPart) -> str:
-    """The sealed value of one key of one set of credentials. Raises NotFoundError when it is not there any more."""
+    """The sealed value of one credentials key. Raises NotFoundError if it no longer exists."""
     record = get(session, part.extension)
     for service in record.services:
         for credentials in service.credentials:
             if (service.id, credentials.id) == (part.service, part.credentials) and part.key in credentials.configuration:
                 return credentials.configuration[part.key]
-    raise errors.NotFoundError(f"the credentials {part.ref} are not in the registry any more")
+    raise errors.NotFoundError(f"the credentials {part.ref} no longer exist in the registry")
 
 
 def reseal(session: Session, change: Callable[[str, str], str], after: str, limit: int) -> Sequence[str]:
-    """Pass every sealed value of the next records behind `after` through `change(record id, value)`. Returns the ids that were read.
+    """Pass every sealed value of the next `limit` records after the id `after` through `change(record id, value)`. Returns their ids.
 
-    No change of the records: neither revision nor `updated` move.
+    Revision and `updated` stay.
     """
     query = (
         select(extension_rows.ExtensionRecord)
@@ -202,15 +205,15 @@ def reseal(session: Session, change: Callable[[str, str], str], after: str, limi
 
 
 def at_addresses(session: Session, urls: Sequence[str]) -> list[extension.Extension]:
-    """Records that may have an endpoint at one of the addresses. Narrows by text only: the caller compares."""
+    """Records that may have an endpoint at one of the URLs. Filters by text only: the caller compares."""
     text = sqlalchemy.cast(extension_rows.ExtensionRecord.document, sqlalchemy.Text)
     query = select(extension_rows.ExtensionRecord.document).where(sqlalchemy.or_(*(text.icontains(url, autoescape=True) for url in urls)))
     return [extension.Extension.model_validate(document) for document in session.exec(query)]
 
 
 def unseen_since(session: Session, moment: str) -> Iterator[extension.Extension]:
-    """Records of which an endpoint or credentials were last probed before `moment`, never, or before their last change."""
-    # Most records are not due, and reading a document as it is costs a fraction of making a record of it.
+    """Records with an endpoint or credentials that were never probed, or not since `moment` or their last change."""
+    # Most records are not due, and plain JSON costs a fraction of a validated record.
     for document in session.exec(select(extension_rows.ExtensionRecord.document).execution_options(yield_per=500)):
         if any(_seen(part) < moment for service in document["services"] for part in (*service["endpoints"], *service["credentials"])):
             yield extension.Extension.model_validate(document)
@@ -222,9 +225,9 @@ def _seen(part: Mapping[str, Any]) -> str:
 
 
 def store_health(session: Session, probed: extension.Extension) -> None:
-    """Note what the parts of `probed` say of their health; no change of the record, so neither revision nor `updated` move.
+    """Store the health of the parts of `probed`; revision and `updated` stay.
 
-    The record may have been edited since it was read for probing: parts that are gone or changed keep what they have now.
+    The record may have changed since the probe read it: parts that were changed or removed are skipped.
     """
     row = session.get(extension_rows.ExtensionRecord, probed.id)
     if row is None:
@@ -244,8 +247,8 @@ def _observed(record: extension.Extension, path: registry.Path, probed: extensio
     except errors.NotFoundError:
         return record
     assert not isinstance(stored, extension.Service)
-    health, known = probed.status.health, stored.status.health
+    health, previous = probed.status.health, stored.status.health
     changed = stored != probed.model_copy(update={"status": stored.status})
-    if health is None or changed or (known is not None and known.seen >= health.seen):
+    if health is None or changed or (previous is not None and previous.seen >= health.seen):
         return record
     return registry.observe(record, path, healthy=health.state == "healthy", now=health.seen, cause=health.cause)

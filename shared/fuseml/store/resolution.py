@@ -72,7 +72,7 @@ def _choose(session: Session, selector: Selector, context: Context, home: str, p
             rows = session.connection().execute(segment.statement, {**segment.arguments, "limit": limit, "start": start}).all()
             for row in rows:
                 if row.extension_id not in records:
-                    records[row.extension_id] = extensions.parsed(row.document)
+                    records[row.extension_id] = extensions.parse(row.document)
             choice = resolution.choose(selector, list(records.values()), context, home=home)
             if len(rows) < limit or choice.is_final(_edge(segment, rows[-1])):
                 break
@@ -82,7 +82,7 @@ def _choose(session: Session, selector: Selector, context: Context, home: str, p
 
 def _by_id(session: Session, extension_id: str) -> list[extension.Extension]:
     row = session.connection().execute(_NAMED, {"id": extension_id}).first()
-    return [extensions.parsed(row.document)] if row else []
+    return [extensions.parse(row.document)] if row else []
 
 
 def _edge(segment: _Segment, last: sqlalchemy.Row[str, str, bytes, str]) -> resolution.Edge:
@@ -148,7 +148,7 @@ def _explanation(session: Session, choice: resolution.Choice) -> Explanation:
         col(extension_rows.ExtensionRecord.id).in_(near)
     )
     for row in session.connection().execute(documents):
-        records.setdefault(row.id, extensions.parsed(row.document))
+        records.setdefault(row.id, extensions.parse(row.document))
     complete = resolution.choose(rules.selector, list(records.values()), rules.context, home=rules.home)
     return complete.explanation(unseen=max(0, total - len(records)))
 

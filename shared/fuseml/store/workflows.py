@@ -1,4 +1,4 @@
-"""Workflows, their revisions and their assignments."""
+"""Queries of workflows, their revisions and their assignments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fuseml.store.tables.workflow_rows import Assignment, Workflow, WorkflowRevi
 
 
 def add(session: Session, name: str, document: dict[str, Any], now: str) -> WorkflowRevision:
-    """Store a new workflow; revisions of a deleted one of that name count on. Raises ConflictError when the name is taken."""
+    """Store a new workflow; the revisions of a deleted one of that name continue. Raises ConflictError when the name is taken."""
     row = session.get(Workflow, name)
     if row is not None and row.deleted is None:
         raise errors.ConflictError(f"a workflow named {name!r} exists already; change it with `fuseml workflow update`")
@@ -28,7 +28,7 @@ def add(session: Session, name: str, document: dict[str, Any], now: str) -> Work
 
 
 def revise(session: Session, name: str, document: dict[str, Any], now: str) -> WorkflowRevision:
-    """Store a changed document as the next revision; the same document again stays the same revision. Raises NotFoundError."""
+    """Store a changed document as the next revision; an equal document keeps the revision. Raises NotFoundError."""
     row = workflow(session, name)
     current = revision(session, name, row.revision)
     if current.document == document:
@@ -46,7 +46,7 @@ def _add_revision(session: Session, name: str, number: int, document: dict[str, 
 
 
 def workflow(session: Session, name: str) -> Workflow:
-    """Raises NotFoundError."""
+    """The workflow. Raises NotFoundError."""
     row = session.get(Workflow, name)
     if row is None or row.deleted is not None:
         raise _unknown(name)
@@ -58,13 +58,13 @@ def _unknown(name: str) -> errors.NotFoundError:
 
 
 def is_deleted(session: Session, name: str) -> bool:
-    """Whether there is no such workflow, or no longer."""
+    """Whether the workflow does not exist, or no longer."""
     row = session.get(Workflow, name)
     return row is None or row.deleted is not None
 
 
 def latest(session: Session, name: str) -> int:
-    """The number of the newest revision, also of a deleted workflow. Raises NotFoundError when there never was one."""
+    """The number of the newest revision, also of a deleted workflow. Raises NotFoundError if it never existed."""
     row = session.get(Workflow, name)
     if row is None:
         raise _unknown(name)
@@ -77,7 +77,7 @@ def revision(session: Session, name: str, number: int | None = None) -> Workflow
 
 
 def stored_revision(session: Session, name: str, number: int) -> WorkflowRevision:
-    """One revision, also of a deleted workflow: its runs still show it. Raises NotFoundError."""
+    """One revision, also of a deleted workflow, whose runs still refer to it. Raises NotFoundError."""
     row = session.get(WorkflowRevision, (name, number))
     if row is None:
         raise errors.NotFoundError(f"workflow {name!r} has no revision {number}")
@@ -85,7 +85,7 @@ def stored_revision(session: Session, name: str, number: int) -> WorkflowRevisio
 
 
 def current(session: Session, page: paging.Page, *, name: str | None = None) -> paging.Slice[WorkflowRevision]:
-    """The current revision of each workflow, by name."""
+    """A page of the current revisions of all workflows, by name."""
     query = _current()
     if name:
         query = query.where(WorkflowRevision.workflow == name)
@@ -101,35 +101,35 @@ def _current() -> SelectOfScalar[WorkflowRevision]:
 
 
 def triggered_by(session: Session, kind: Literal["schedule", "patterns"]) -> Sequence[WorkflowRevision]:
-    """The current revisions of the workflows whose `on` says something of this kind, by name."""
-    # The text only narrows down what is read.
+    """The current revisions of the workflows with a trigger of this kind, by name."""
+    # A filter by text reads fewer rows; the comparison below decides.
     mentioned = sqlalchemy.cast(col(WorkflowRevision.document), sqlalchemy.Text).contains(f'"{kind}"')
     rows = session.exec(_current().where(mentioned).order_by(col(WorkflowRevision.workflow))).all()
     return [row for row in rows if (row.document.get("on") or {}).get(kind)]
 
 
 def scheduled_since(session: Session, row: WorkflowRevision) -> str:
-    """When the revision's schedule became that of the workflow."""
-    since, plan = row.created, row.document["on"]["schedule"]
+    """The time from which the workflow has the revision's schedule."""
+    since, schedule = row.created, row.document["on"]["schedule"]
     for number in range(row.revision - 1, 0, -1):
         before = stored_revision(session, row.workflow, number)
-        if (before.document.get("on") or {}).get("schedule") != plan:
+        if (before.document.get("on") or {}).get("schedule") != schedule:
             break
         since = before.created
     return since
 
 
 def revisions(session: Session, name: str, page: paging.Page) -> paging.Slice[WorkflowRevision]:
-    """Every revision, newest first. Raises NotFoundError."""
+    """A page of the revisions, newest first. Raises NotFoundError."""
     workflow(session, name)
     query = select(WorkflowRevision).where(WorkflowRevision.workflow == name)
     return paging.fetch(session, query, page, WorkflowRevision.revision, descending=True)
 
 
 def delete(session: Session, name: str, now: str, *, force: bool = False) -> None:
-    """Takes the workflow and its assignments back; runs and revisions stay.
+    """Delete the workflow and its assignments; runs and revisions stay.
 
-    Raises NotFoundError and, unless it is forced, ConflictError while runs are active.
+    Raises NotFoundError and, unless forced, ConflictError while runs are active.
     """
     row = workflow(session, name)
     active = session.exec(
@@ -146,7 +146,7 @@ def delete(session: Session, name: str, now: str, *, force: bool = False) -> Non
 
 
 def next_run_name(session: Session, name: str) -> str:
-    """The next run's name, `<workflow>-<number>`. Names are never used twice: the count stays when runs are removed."""
+    """The next run's name, `<workflow>-<number>`. Names are never reused: the counter stays when runs are removed."""
     row = session.exec(select(Workflow).where(Workflow.name == name).with_for_update()).one()
     row.runs += 1
     session.add(row)
@@ -163,17 +163,17 @@ def assignments(session: Session, *, workflow: str | None = None, pattern: str |
 
 
 def find_assignment(session: Session, assignment_id: str) -> Assignment | None:
-    """The assignment, or None when it was taken back."""
+    """The assignment, or None if it no longer exists."""
     return session.get(Assignment, assignment_id)
 
 
 def is_one_codeset(pattern: str) -> bool:
-    """Whether an assignment's pattern means exactly one codeset."""
+    """Whether an assignment's pattern names exactly one codeset."""
     return pattern.startswith("code://") and "*" not in pattern
 
 
 def assign(session: Session, assignment_id: str, workflow_name: str, pattern: str, now: str) -> Assignment | None:
-    """Bind a workflow to a pattern. Returns None when they were bound already. Raises NotFoundError for the workflow."""
+    """Assign a workflow to a pattern. Returns None if the assignment exists already. Raises NotFoundError for the workflow."""
     workflow(session, workflow_name)
     if assignments(session, workflow=workflow_name, pattern=pattern):
         return None
@@ -184,9 +184,9 @@ def assign(session: Session, assignment_id: str, workflow_name: str, pattern: st
 
 
 def unassign(session: Session, workflow_name: str, pattern: str) -> None:
-    """Raises NotFoundError when they are not bound."""
+    """Remove an assignment. Raises NotFoundError for workflow and assignment."""
     workflow(session, workflow_name)
-    found = assignments(session, workflow=workflow_name, pattern=pattern)
-    if not found:
+    rows = assignments(session, workflow=workflow_name, pattern=pattern)
+    if not rows:
         raise errors.NotFoundError(f"workflow {workflow_name!r} is not assigned to {pattern}")
-    session.delete(found[0])
+    session.delete(rows[0])

@@ -42,7 +42,7 @@ def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
     running.store.close()
 
 
-def assigned(world: triggering.World, policy: str, name: str = "train", group: str = "", approval: str = "") -> None:
+def assign_workflow(world: triggering.World, policy: str, name: str = "train", group: str = "", approval: str = "") -> None:
     world.workflow(document(policy, name, group) + approval)
     world.assign(name, "code://p/code")
     world.settle()
@@ -55,7 +55,7 @@ def submitted(world: triggering.World) -> list[str]:
 
 
 def test_runs_of_a_group_queue_and_name_the_run_before_them(world: triggering.World) -> None:
-    assigned(world, "queue")
+    assign_workflow(world, "queue")
     for commit in (A, B, C):
         world.push(commit)
     world.settle()
@@ -74,7 +74,7 @@ def test_runs_of_a_group_queue_and_name_the_run_before_them(world: triggering.Wo
 
 
 def test_a_run_that_waits_for_approval_blocks_its_group(world: triggering.World) -> None:
-    assigned(world, "queue")
+    assign_workflow(world, "queue")
     world.push(A)
     world.push(B)
     world.settle()
@@ -87,7 +87,7 @@ def test_a_run_that_waits_for_approval_blocks_its_group(world: triggering.World)
 
 
 def test_a_cancelled_run_leaves_the_queue(world: triggering.World) -> None:
-    assigned(world, "queue")
+    assign_workflow(world, "queue")
     for commit in (A, B, C):
         world.push(commit)
     world.settle()
@@ -100,8 +100,8 @@ def test_a_cancelled_run_leaves_the_queue(world: triggering.World) -> None:
 
 
 def test_a_named_group_is_shared_by_workflows_and_depends_on_inputs(world: triggering.World) -> None:
-    assigned(world, "queue", "train", "gpu-{{ inputs.stage }}")
-    assigned(world, "queue", "serve", "gpu-{{ inputs.stage }}")
+    assign_workflow(world, "queue", "train", "gpu-{{ inputs.stage }}")
+    assign_workflow(world, "queue", "serve", "gpu-{{ inputs.stage }}")
     world.push(A)
     world.settle()
     assert len(submitted(world)) == 1
@@ -113,7 +113,7 @@ def test_a_named_group_is_shared_by_workflows_and_depends_on_inputs(world: trigg
 
 
 def test_a_requested_run_queues_like_any_other(world: triggering.World) -> None:
-    assigned(world, "queue")
+    assign_workflow(world, "queue")
     world.push(A)
     world.settle()
     assert world.functions["runs"].test_client().post("/runs/train-1/rerun").status_code == 202
@@ -122,7 +122,7 @@ def test_a_requested_run_queues_like_any_other(world: triggering.World) -> None:
 
 
 def test_a_new_run_cancels_older_ones_and_starts_after_their_end(world: triggering.World) -> None:
-    assigned(world, "cancel")
+    assign_workflow(world, "cancel")
     for commit in (A, B, C):
         world.push(commit)
     world.settle()
@@ -138,7 +138,7 @@ def test_a_new_run_cancels_older_ones_and_starts_after_their_end(world: triggeri
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["while it runs", "after its end"])
 def test_a_delayed_push_is_superseded_by_the_newer_one(world: triggering.World, is_over: bool) -> None:
-    assigned(world, "cancel")
+    assign_workflow(world, "cancel")
     late = world.push(A)
     world.events.clear()
     world.push(B)
@@ -156,7 +156,7 @@ def test_a_delayed_push_is_superseded_by_the_newer_one(world: triggering.World, 
 
 
 def test_a_delayed_push_to_another_branch_is_not_superseded(world: triggering.World) -> None:
-    assigned(world, "cancel")
+    assign_workflow(world, "cancel")
     late = world.push(A, ref="refs/heads/other")
     world.events.clear()
     world.push(B)
@@ -167,7 +167,7 @@ def test_a_delayed_push_to_another_branch_is_not_superseded(world: triggering.Wo
 
 
 def test_a_run_that_cannot_start_supersedes_nothing(world: triggering.World) -> None:
-    assigned(world, "cancel")
+    assign_workflow(world, "cancel")
     world.push(A)
     world.settle()
     changed = document("cancel") + "    extensions: [{name: store, service_resource: s3}]\n"
@@ -178,7 +178,7 @@ def test_a_run_that_cannot_start_supersedes_nothing(world: triggering.World) -> 
 
 
 def test_the_sweep_recovers_a_lost_end_of_a_run(world: triggering.World) -> None:
-    assigned(world, "queue")
+    assign_workflow(world, "queue")
     world.push(A)
     world.push(B)
     world.settle()
@@ -213,7 +213,7 @@ class Interleaving(RuleBasedStateMachine):
     @initialize()
     def assign(self) -> None:
         for name in ("train", "serve"):
-            assigned(self.world, self.policy, name, "gpu", self.approval)
+            assign_workflow(self.world, self.policy, name, "gpu", self.approval)
 
     @rule()
     def push(self) -> None:

@@ -133,9 +133,9 @@ def _fields_at(model: type[pydantic.BaseModel], path: Path) -> set[str]:
     annotation: object = model
     for part in path:
         # An index, or the key of a plain dict, names no field: the annotation stays, its models are those of the items.
-        named = [info for known in _models_in(annotation) for name, info in known.model_fields.items() if part in (name, info.alias)]
+        named = [info for inner in _models_in(annotation) for name, info in inner.model_fields.items() if part in (name, info.alias)]
         annotation = named[0].annotation if named else annotation
-    return {info.alias or name for known in _models_in(annotation) for name, info in known.model_fields.items()}
+    return {info.alias or name for inner in _models_in(annotation) for name, info in inner.model_fields.items()}
 
 
 def _models_in(annotation: object) -> list[type[pydantic.BaseModel]]:

@@ -140,7 +140,7 @@ class Scope:
             suggestion = f"inputs.{near}" + (f".{attribute}" if attribute else "") if near else None
             return errors.Problem("", f"there is no input {name!r}{_known(self.inputs, near)}", suggestion=suggestion)
         if self.inputs[name]:
-            attributes = ", ".join(f"inputs.{name}.{known}" for known in CODESET_ATTRIBUTES)
+            attributes = ", ".join(f"inputs.{name}.{item}" for item in CODESET_ATTRIBUTES)
             return errors.Problem("", f"the input {name!r} is a codeset, not a value; its attributes are {attributes}")
         return errors.Problem("", f"the input {name!r} is not a codeset and has no {attribute!r}", suggestion=f"inputs.{name}")
 
@@ -253,8 +253,8 @@ def _reference(path: str, start: int) -> Reference | errors.Problem:
 
 
 def _malformed(path: str, start: int, advice: str, suggestion: str | None = None) -> errors.Problem:
-    shown = path if len(path) <= 60 else path[:57] + "..."
-    return errors.Problem("", f"'{{{{ {shown} }}}}' is not an expression: {advice}", column=start + 1, suggestion=suggestion)
+    excerpt = path if len(path) <= 60 else path[:57] + "..."
+    return errors.Problem("", f"'{{{{ {excerpt} }}}}' is not an expression: {advice}", column=start + 1, suggestion=suggestion)
 
 
 def _near(word: str, names: Collection[str], nearest: Nearest) -> str | None:

@@ -25,7 +25,7 @@ _TYPED = frozenset(_Loader.yaml_implicit_resolvers)
 
 
 def parse(text: str) -> positions.Parsed:
-    """Read one YAML (or JSON, its subset) document. Keys are text, spelled as they stand; several `*alias`es share one value.
+    """Read one YAML (or JSON, its subset) document. Keys are text in their original spelling; several `*alias`es share one value.
 
     Raises InvalidError with line and column for syntax errors, repeated keys, more than one document, and text that is too large.
     """

@@ -238,16 +238,16 @@ def _merged_parts(
 def _with(record: extension.Record, path: Path, part: extension.Part | None, now: str | None = None) -> extension.Record:
     """The record with `part`, or none, at `path`; with `now`, its owners count as changed."""
     name, address, *rest = path
-    kept: list[extension.Part] = []
+    parts: list[extension.Part] = []
     for current in _parts(record, name):
         if current.address != address:
-            kept.append(current)
+            parts.append(current)
         elif rest:
-            kept.append(_with(current, rest, part, now))
+            parts.append(_with(current, rest, part, now))
         elif part is not None:
-            kept.append(part)
+            parts.append(part)
     status = record.status.model_copy(update={"updated": now}) if now else record.status
-    return extension.replaced(record, {name: tuple(kept), "status": status})
+    return extension.replaced(record, {name: tuple(parts), "status": status})
 
 
 def _naming(collection: Path, part: extension.Part) -> extension.Extension:

@@ -46,7 +46,9 @@ class Server:
     """A running server. `start` may be called again after `kill` or `stop`, on the same home."""
 
     def __init__(self, home: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        self.home, self._arguments, self._environment = home, arguments, {**os.environ, **(environment or {})}
+        # Settings of this machine's user for other servers do not reach this one.
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("FUSEML_", "OTEL_"))}
+        self.home, self._arguments, self._environment = home, arguments, {**own, **(environment or {})}
         self._pool = urllib3.PoolManager(retries=False)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0

@@ -251,8 +251,10 @@ def test_without_a_server_one_line_tells_the_way_out(fuseml: Run, capsys: pytest
 def test_a_wrong_token_is_told_without_showing_it(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml("project", "list", token="canary") == 1
     told = one_line(capsys)
-    assert "FUSEML_TOKEN" in told
+    assert "FUSEML_TOKEN is set: correct it for this server" in told
     assert "canary" not in told
+    assert fuseml("--token", "canary", "project", "list", token="") == 1
+    assert "pass --token or set FUSEML_TOKEN" in one_line(capsys)
 
 
 def test_what_does_not_exist_is_told(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,12 +8,12 @@ from fuseml.cli import explanation
 from fuseml.domain import errors
 
 
-def lines(error: errors.FusemlError) -> Iterator[str]:
-    """What to print for an error."""
+def lines(error: errors.FusemlError, *, token_is_set: bool = False) -> Iterator[str]:
+    """The lines to print for an error. `token_is_set`: FUSEML_TOKEN gives the token and overrides that of a local server."""
     if isinstance(error, errors.InvalidError) and error.problems:
         yield from _problems(error)
         return
-    yield f"error: {_one_line(error.message)}{_way_out(error)}"
+    yield f"error: {_one_line(error.message)}{_way_out(error, token_is_set=token_is_set)}"
     if isinstance(error, errors.UnresolvedError):
         for candidate in explanation.candidates(error.details.get("explanations")):
             if candidate.get("verdict") == "rejected":
@@ -46,7 +46,9 @@ def _told(problem: errors.Problem, source: str) -> str:
     return ": ".join(part for part in (place, problem.path, _one_line(problem.message)) if part) + hint
 
 
-def _way_out(error: errors.FusemlError) -> str:
+def _way_out(error: errors.FusemlError, *, token_is_set: bool) -> str:
+    if isinstance(error, errors.UnauthenticatedError) and token_is_set:
+        return "; FUSEML_TOKEN is set: correct it for this server, or unset it for a server started by `fuseml up`, whose token is in HOME/token"
     if isinstance(error, errors.UnauthenticatedError):
         return "; pass --token or set FUSEML_TOKEN (a server started by `fuseml up` keeps it in HOME/token)"
     if isinstance(error, errors.StaleError):

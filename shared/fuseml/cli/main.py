@@ -94,7 +94,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except TyperException as error:
         return _usage(error)
     except Exception as error:
-        return _failed(error, bool(environment.get("FUSEML_DEBUG")))
+        return _failed(error, environment)
 
 
 def _usage(error: TyperException) -> int:
@@ -110,11 +110,11 @@ def _usage(error: TyperException) -> int:
     return error.exit_code
 
 
-def _failed(error: Exception, debug: bool) -> int:
-    if debug:
+def _failed(error: Exception, environment: Mapping[str, str]) -> int:
+    if environment.get("FUSEML_DEBUG"):
         traceback.print_exception(error)
     elif isinstance(error, errors.FusemlError):
-        for line in failure.lines(error):
+        for line in failure.lines(error, token_is_set=bool(environment.get("FUSEML_TOKEN"))):
             typer.echo(line, err=True)
     else:
         told = " ".join(str(error).split()) or type(error).__name__

@@ -136,6 +136,31 @@ def test_the_import_of_a_function_needs_no_environment_and_has_no_effect() -> No
     commands.python(IMPORTS, ROOT, *FUNCTIONS, environment=bare, cwd="/")
 
 
+# Tests
+
+
+TESTS = [path for path in SOURCES if path.suffix == ".py" and path.relative_to(ROOT).parts[0] == "tests" and "bench" not in path.parts]
+# A fake that plans ahead, and the storms, which are commands with a limit of their own.
+BY_THE_CLOCK = {"tests/component/tekton.py", "tests/component/storm.py", "tests/embedded/chaos.py"}
+# Bytes, an account of its own, and a push that may fail.
+BY_THEMSELVES = {"tests/commands.py", "tests/component/gitea.py", "tests/postgresql.py", "tests/embedded/chaos.py"}
+
+
+def calls(node: ast.AST, names: set[str]) -> bool:
+    return any(isinstance(part, ast.Call) and ast.unparse(part.func) in names for part in ast.walk(node))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=relative)
+def test_no_test_has_a_time_limit_of_its_own_and_commands_show_their_output(path: pathlib.Path) -> None:
+    """`tests/waiting.py` holds the one bound of waits, `tests/commands.py` runs commands; only benchmarks measure time."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        limits = isinstance(node, ast.Compare) and any(isinstance(operator, ast.Lt | ast.LtE) for operator in node.ops)
+        if limits and relative(path) not in BY_THE_CLOCK:
+            assert not calls(node, {"time.monotonic", "time.perf_counter", "time.process_time"}), f"{relative(path)}:{node.lineno}"  # type: ignore[attr-defined]
+        if isinstance(node, ast.Call) and relative(path) not in BY_THEMSELVES:
+            assert ast.unparse(node.func) not in {"subprocess.run", "subprocess.check_output"}, f"{relative(path)}:{node.lineno}"
+
+
 # Texts
 
 

@@ -7,11 +7,11 @@ from functions.applications.deps import Deps
 from fuseml.domain import application
 from fuseml.domain.documents import document
 from fuseml.domain.registry import extension
-from fuseml.runtime import http
+from fuseml.runtime import http, operations
 from fuseml.servings import State
 
 
-class ApplicationQuery(http.PageQuery):
+class ApplicationQuery(operations.PageQuery):
     type: str | None = None
     workflow: str | None = None
 

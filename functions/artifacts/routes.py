@@ -8,7 +8,7 @@ import pydantic
 
 from functions.artifacts import service
 from functions.artifacts.deps import Deps
-from fuseml.runtime import http
+from fuseml.runtime import http, operations
 
 
 class Artifact(pydantic.BaseModel):
@@ -36,14 +36,14 @@ class Edge(pydantic.BaseModel):
     run: str
 
 
-class ArtifactQuery(http.PageQuery):
+class ArtifactQuery(operations.PageQuery):
     kind: str | None = None
     project: str | None = None
     name: str | None = None
     run: str | None = None
 
 
-class LineageQuery(http.Query):
+class LineageQuery(operations.Query):
     address: Annotated[str, pydantic.Field(description="an artifact's address")]
 
 

@@ -8,7 +8,7 @@ import pydantic
 
 from functions.codesets import service
 from functions.codesets.deps import Deps
-from fuseml.runtime import http
+from fuseml.runtime import http, operations
 
 Name = Annotated[str, pydantic.Field(description="letters, digits, '-' and '_', at most 100")]
 
@@ -51,19 +51,19 @@ class NewSecret(Wire):
     former_until: str
 
 
-class NewProject(http.Query):
+class NewProject(operations.Query):
     name: Name
     description: Annotated[str, pydantic.Field(max_length=1000)] = ""
 
 
-class NewCodeset(http.Query):
+class NewCodeset(operations.Query):
     name: Name
     project: Name
     description: Annotated[str, pydantic.Field(max_length=1000)] = ""
     labels: list[str] = []
 
 
-class CodesetQuery(http.PageQuery):
+class CodesetQuery(operations.PageQuery):
     project: str | None = None
     label: str | None = None
 
@@ -71,8 +71,8 @@ class CodesetQuery(http.PageQuery):
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
-    @api.route("GET", "/projects", query=http.PageQuery, returns=[Project])
-    def list_projects(query: http.PageQuery) -> http.ListPage[Project]:
+    @api.route("GET", "/projects", query=operations.PageQuery, returns=[Project])
+    def list_projects(query: operations.PageQuery) -> http.ListPage[Project]:
         """List projects, by name."""
         page = service.list_projects(deps, query.limit, query.cursor)
         return http.ListPage([Project.model_validate(row) for row in page.rows], page.next_cursor)

@@ -10,7 +10,7 @@ from functions.events import service, timeline
 from functions.events.deps import Deps
 from fuseml.domain import times
 from fuseml.domain.documents import document
-from fuseml.runtime import http
+from fuseml.runtime import http, operations
 
 
 class Delivery(pydantic.BaseModel):
@@ -64,23 +64,23 @@ class NewEvent(document.Model):
 Source = Annotated[str | None, pydantic.Field(description="source of the event, where its id alone is not unique")]
 
 
-class EventQuery(http.PageQuery):
+class EventQuery(operations.PageQuery):
     type: Annotated[str | None, pydantic.Field(description="full, short (run.finished), or a prefix (run.*)")] = None
     subject: str | None = None
     source: str | None = None
     since: Annotated[pydantic.AwareDatetime | None, pydantic.Field(description="RFC 3339: only events received then or later")] = None
 
 
-class EventReference(http.Query):
+class EventReference(operations.Query):
     source: Source = None
 
 
-class Replay(http.Query):
+class Replay(operations.Query):
     source: Source = None
     all: Annotated[bool, pydantic.Field(description="also to consumers that have not failed")] = False
 
 
-class Why(http.Query):
+class Why(operations.Query):
     of: Annotated[str, pydantic.Field(description="a run's name, a commit (7 or more hex digits), an event's id or number")]
     source: Source = None
 

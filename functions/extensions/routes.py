@@ -14,10 +14,10 @@ from fuseml.domain.documents import document
 from fuseml.domain.registry import extension
 from fuseml.domain.registry.selector import Selector
 from fuseml.domain.workflows import impact
-from fuseml.runtime import http
+from fuseml.runtime import http, operations
 
 
-class ExtensionQuery(http.PageQuery):
+class ExtensionQuery(operations.PageQuery):
     """The filters of the original's query."""
 
     extension_id: str = ""
@@ -33,7 +33,7 @@ class ExtensionQuery(http.PageQuery):
         return document.validate(Selector, self.model_dump(exclude={"limit", "cursor"}), kind="query")
 
 
-class PlanQuery(http.Query):
+class PlanQuery(operations.Query):
     replace: Annotated[bool, pydantic.Field(description="the record replaces the stored one; parts that it does not name are removed")] = (
         False
     )
@@ -43,12 +43,12 @@ class UpdateQuery(PlanQuery):
     dry_run: Annotated[bool, pydantic.Field(description="report the impact without a change")] = False
 
 
-class WebhookQuery(http.Query):
+class WebhookQuery(operations.Query):
     rotate: Annotated[bool, pydantic.Field(description="replace the present secret, which stays valid for a day")] = False
     register_: Annotated[bool, pydantic.Field(alias="register", description="also set the webhook up on the tracking server")] = False
 
 
-class PartDeletion(http.Query):
+class PartDeletion(operations.Query):
     force: Annotated[bool, pydantic.Field(description="even if it breaks assigned workflows")] = False
 
 

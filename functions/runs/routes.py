@@ -12,10 +12,10 @@ from functions.runs.deps import Deps
 from fuseml.domain import events, runs
 from fuseml.domain.documents import document
 from fuseml.domain.runs import approval
-from fuseml.runtime import http
+from fuseml.runtime import http, operations
 
 
-class RunQuery(http.PageQuery):
+class RunQuery(operations.PageQuery):
     workflow: str | None = None
     project: str | None = None
     codeset: str | None = None
@@ -25,18 +25,18 @@ class RunQuery(http.PageQuery):
     request: Annotated[str | None, pydantic.Field(description="the id that POST /runs, rerun and resume return")] = None
 
 
-class OriginalRunQuery(http.Query):
+class OriginalRunQuery(operations.Query):
     name: str | None = None
     codeset_name: Annotated[str | None, pydantic.Field(alias="codesetName")] = None
     codeset_project: Annotated[str | None, pydantic.Field(alias="codesetProject")] = None
     status: str | None = None
 
 
-class LogQuery(http.Query):
+class LogQuery(operations.Query):
     offset: Annotated[int, pydantic.Field(ge=0, description="byte to begin at")] = 0
 
 
-class Cancel(http.Query):
+class Cancel(operations.Query):
     reason: Annotated[str, pydantic.Field(max_length=500)] = ""
 
 

@@ -12,7 +12,7 @@ from functions.workflows.deps import Deps
 from fuseml.domain import errors, events, plans, workflows
 from fuseml.domain.documents import document
 from fuseml.domain.workflows import loading
-from fuseml.runtime import http
+from fuseml.runtime import http, operations
 from fuseml.store.workflows import WorkflowRevision
 
 
@@ -40,25 +40,25 @@ class Assignment(pydantic.BaseModel):
     status: AssignmentStatus
 
 
-class WorkflowQuery(http.PageQuery):
+class WorkflowQuery(operations.PageQuery):
     name: str | None = None
 
 
-class RevisionQuery(http.Query):
+class RevisionQuery(operations.Query):
     revision: Annotated[int | None, pydantic.Field(ge=1, description="the current one by default")] = None
 
 
-class DiffQuery(http.Query):
+class DiffQuery(operations.Query):
     from_: Annotated[int | None, pydantic.Field(alias="from", ge=1, description="the revision before `to` by default")] = None
     to: Annotated[int | None, pydantic.Field(ge=1, description="the current revision by default")] = None
 
 
-class WriteQuery(http.Query):
+class WriteQuery(operations.Query):
     dry_run: Annotated[bool, pydantic.Field(description="only validate the document; responds with 200 and the findings")] = False
     project: Annotated[str, pydantic.Field(description="the project for the selectors in a dry run")] = ""
 
 
-class DeleteQuery(http.Query):
+class DeleteQuery(operations.Query):
     force: Annotated[bool, pydantic.Field(description="even if runs are active; they are cancelled")] = False
 
 
@@ -91,11 +91,11 @@ class PlanRequest(document.Model):
     inputs: dict[str, document.Text] = {}
 
 
-class AssignmentQuery(http.Query):
+class AssignmentQuery(operations.Query):
     name: str | None = None
 
 
-class Target(http.Query):
+class Target(operations.Query):
     """Either a codeset, or a pattern of artifacts."""
 
     project: Annotated[str | None, pydantic.Field(alias="codesetProject")] = None
@@ -154,8 +154,8 @@ def register(api: http.Api, deps: Deps) -> None:
         """Delete a workflow and its assignments; its runs stay."""
         service.delete(deps, name, force=query.force)
 
-    @api.route("GET", "/workflows/<name>/revisions", query=http.PageQuery, returns=[Revision])
-    def list_revisions(name: str, query: http.PageQuery) -> http.ListPage[Revision]:
+    @api.route("GET", "/workflows/<name>/revisions", query=operations.PageQuery, returns=[Revision])
+    def list_revisions(name: str, query: operations.PageQuery) -> http.ListPage[Revision]:
         """List the revisions of a workflow, newest first."""
         page = service.revisions(deps, name, query.limit, query.cursor)
         return http.ListPage([Revision.model_validate(row) for row in page.rows], page.next_cursor)

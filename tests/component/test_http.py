@@ -21,7 +21,8 @@ from flask.testing import FlaskClient
 from fuseml.domain import errors
 from fuseml.domain.documents import document
 from fuseml.runtime import auth, openapi, settings
-from fuseml.runtime import http as runtime_http
+from fuseml.runtime.http import MAX_BODY, Api, ListPage, as_function, read_document
+from fuseml.runtime.operations import PageQuery
 from fuseml.runtime.telemetry import logs
 from tests.waiting import PATIENCE
 
@@ -45,7 +46,7 @@ class Stored(Thing):
     revision: int = 1
 
 
-class Search(runtime_http.PageQuery):
+class Search(PageQuery):
     kind: str | None = None
     labels: Annotated[list[str], pydantic.Field(alias="label")] = []
     size: int = 0
@@ -65,18 +66,18 @@ REFUSALS = {
 }
 
 
-def make() -> runtime_http.Api:
-    api = runtime_http.Api("things", "Things", tokens=TOKENS)
+def make() -> Api:
+    api = Api("things", "Things", tokens=TOKENS)
 
     @api.route("GET", "/things", query=Search, returns=[Thing])
-    def list_things(query: Search) -> runtime_http.ListPage[Thing]:
+    def list_things(query: Search) -> ListPage[Thing]:
         """The things.
 
         In pages.
         """
         names = [name for name in ("a", "b", "c", "d", "e") if not query.cursor or name > query.cursor]
         more = names[query.limit - 1] if len(names) > query.limit else None
-        return runtime_http.ListPage([Thing(name=name) for name in names[: query.limit]], more)
+        return ListPage([Thing(name=name) for name in names[: query.limit]], more)
 
     @api.route("POST", "/things", query=Search, body=Thing, returns=Stored, status=201)
     def create_thing(query: Search, body: Thing) -> Stored:
@@ -95,7 +96,7 @@ def make() -> runtime_http.Api:
     @api.route("PUT", "/things/<name>", document=Thing, returns=Thing)
     def write_thing(name: str) -> Thing:
         """Reads its body itself."""
-        parsed = runtime_http.read_document()
+        parsed = read_document()
         return document.validate(Thing, parsed.data, position=parsed.position)
 
     @api.route("GET", "/refusals/<name>", public=True)
@@ -109,12 +110,12 @@ def make() -> runtime_http.Api:
 
 
 @pytest.fixture(scope="module")
-def api() -> runtime_http.Api:
+def api() -> Api:
     return make()
 
 
 @pytest.fixture
-def client(api: runtime_http.Api) -> FlaskClient:
+def client(api: Api) -> FlaskClient:
     client = api.app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {ADMIN}"
     return client
@@ -300,7 +301,7 @@ def test_pages_are_linked_with_all_parameters_kept(client: FlaskClient) -> None:
     assert names == ["a", "b", "c", "d", "e"]
 
 
-def test_health_and_the_document_are_public(api: runtime_http.Api) -> None:
+def test_health_and_the_document_are_public(api: Api) -> None:
     client = api.app.test_client()
     assert client.get("/healthz").text == "ok\n"
     assert client.get("/openapi.json").json == json.loads(json.dumps(openapi.document([api])))
@@ -329,12 +330,12 @@ def test_a_body_of_fifty_megabytes_is_refused(port: int, chunked: bool) -> None:
     refusal = json.loads(answer.read())
     connection.close()
     assert (answer.status, refusal["name"]) == (413, "too_large")
-    assert refusal["message"] == f"the request body is larger than {runtime_http.MAX_BODY} bytes"
+    assert refusal["message"] == f"the request body is larger than {MAX_BODY} bytes"
 
 
 def test_a_body_at_the_limit_is_read(client: FlaskClient) -> None:
     head, tail = b'{"name": "', b'"}'
-    body = head + b"x" * (runtime_http.MAX_BODY - len(head) - len(tail)) + tail
+    body = head + b"x" * (MAX_BODY - len(head) - len(tail)) + tail
     assert client.post("/things", data=body, content_type="application/json").status_code == 201
     assert client.post("/things", data=body + b" ", content_type="application/json").status_code == 413
 
@@ -395,7 +396,7 @@ def _references(value: object) -> Iterator[str]:
             yield from _references(item)
 
 
-def test_the_document_describes_every_route(api: runtime_http.Api) -> None:
+def test_the_document_describes_every_route(api: Api) -> None:
     described = json.loads(json.dumps(openapi.document([api])))
     operations = check_document(described)
     assert operations.keys() == {operation.handler.__name__ for operation in api.operations}
@@ -410,7 +411,7 @@ def test_the_document_describes_every_route(api: runtime_http.Api) -> None:
     }
 
 
-def test_the_document_has_parameters_bodies_responses_and_security(api: runtime_http.Api) -> None:
+def test_the_document_has_parameters_bodies_responses_and_security(api: Api) -> None:
     operations = check_document(openapi.document([api]))
     listed = operations["list_things"]
     assert (listed["summary"], listed["description"]) == ("The things.", "In pages.")
@@ -427,7 +428,7 @@ def test_the_document_has_parameters_bodies_responses_and_security(api: runtime_
 
 
 def test_models_of_one_name_in_two_functions_stay_apart() -> None:
-    other = runtime_http.Api("others", "Others", tokens=None)
+    other = Api("others", "Others", tokens=None)
 
     class Thing(document.Model):
         colour: str
@@ -457,7 +458,7 @@ def test_a_function_is_made_once_and_at_the_first_request() -> None:
 
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    handle = runtime_http.as_function(make_app, settings.Settings())
+    handle = as_function(make_app, settings.Settings())
     assert (made, root.handlers) == ([], handlers)
     outer = flask.Flask("outer")
     try:

@@ -15,7 +15,7 @@ import urllib.parse
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import flask
 import pydantic
@@ -25,6 +25,7 @@ import fuseml
 from fuseml.domain import errors
 from fuseml.domain.documents.document import Parsed, parse, validate
 from fuseml.runtime import auth, telemetry
+from fuseml.runtime.operations import ErrorBody, Operation, Query
 from fuseml.runtime.readiness import Need, Readiness
 from fuseml.runtime.settings import Settings
 from fuseml.runtime.telemetry import scrape, wsgi
@@ -55,52 +56,12 @@ STATUS: Mapping[type[errors.FusemlError], int] = types.MappingProxyType(
 """Statuses for API clients. Event endpoints have a table of their own (runtime.cloudevents): a broker reads 404 as "try again"."""
 
 
-class Query(pydantic.BaseModel):
-    """The parent of query models. An empty value means absent, as the original CLI sends it (infra/platform-facts.md 6.1)."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
-
-
-class PageQuery(Query):
-    limit: int = pydantic.Field(100, ge=1, le=500, description="rows a page")
-    cursor: str | None = pydantic.Field(None, description="from the Link header of the page before")
-
-
-class ErrorBody(pydantic.BaseModel):
-    """The one error body; the original API's fields and `details`."""
-
-    name: str
-    id: str
-    message: str
-    temporary: bool
-    timeout: bool
-    fault: bool
-    details: dict[str, Any] = {}
-
-
 @dataclass(frozen=True, slots=True)
 class ListPage(Generic[T]):
     """A page of results; `next_cursor` becomes the Link header."""
 
     items: Sequence[T]
     next_cursor: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One documented route."""
-
-    method: str
-    path: str
-    summary: str
-    handler: Callable[..., object]
-    query: type[Query] | None
-    body: type[pydantic.BaseModel] | None
-    document: type[pydantic.BaseModel] | None
-    returns: object
-    status: int
-    public: bool
-    workload: bool
 
 
 class Api:

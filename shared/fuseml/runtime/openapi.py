@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import pydantic
 from pydantic import json_schema
 
-from fuseml.runtime import http
+from fuseml.runtime.operations import ErrorBody, Operation
 
 _REF = "#/components/schemas/{model}"
 
@@ -17,10 +17,18 @@ Schemas = Mapping[type, dict[str, Any]]
 """References of the document to models: two models of one name are two schemas."""
 
 
-def document(apis: Sequence[http.Api]) -> dict[str, Any]:
+class Api(Protocol):
+    """A named group of operations: the API of one function."""
+
+    name: str
+    summary: str
+    operations: list[Operation]
+
+
+def document(apis: Sequence[Api]) -> dict[str, Any]:
     """One document for the given applications."""
     operations = [(api, operation) for api in apis for operation in api.operations]
-    models: dict[type[pydantic.BaseModel], None] = {http.ErrorBody: None}
+    models: dict[type[pydantic.BaseModel], None] = {ErrorBody: None}
     for _, operation in operations:
         for candidate in (operation.body, operation.document, _item(operation.returns)):
             if isinstance(candidate, type) and issubclass(candidate, pydantic.BaseModel):
@@ -44,7 +52,7 @@ def _item(returns: object) -> object:
     return returns[0] if isinstance(returns, list) else returns
 
 
-def _operation(api: http.Api, operation: http.Operation, path: str, schemas: Schemas) -> dict[str, Any]:
+def _operation(api: Api, operation: Operation, path: str, schemas: Schemas) -> dict[str, Any]:
     summary, _, description = operation.summary.partition("\n")
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in re.findall(r"{(\w+)}", path)
@@ -62,7 +70,7 @@ def _operation(api: http.Api, operation: http.Operation, path: str, schemas: Sch
         "parameters": parameters,
         "responses": {
             str(204 if operation.returns is None and operation.status == 200 else operation.status): _response(operation.returns, schemas),
-            "default": _content("an error", schemas[http.ErrorBody]),
+            "default": _content("an error", schemas[ErrorBody]),
         },
     }
     if description.strip():

@@ -1,0 +1,49 @@
+"""Documented operations of the HTTP API: query models, the error body, and the description of a route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+
+
+class Query(pydantic.BaseModel):
+    """The parent of query models. An empty value means absent, as the original CLI sends it (infra/platform-facts.md 6.1)."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
+
+
+class PageQuery(Query):
+    limit: int = pydantic.Field(100, ge=1, le=500, description="rows a page")
+    cursor: str | None = pydantic.Field(None, description="from the Link header of the page before")
+
+
+class ErrorBody(pydantic.BaseModel):
+    """The one error body; the original API's fields and `details`."""
+
+    name: str
+    id: str
+    message: str
+    temporary: bool
+    timeout: bool
+    fault: bool
+    details: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One documented route."""
+
+    method: str
+    path: str
+    summary: str
+    handler: Callable[..., object]
+    query: type[Query] | None
+    body: type[pydantic.BaseModel] | None
+    document: type[pydantic.BaseModel] | None
+    returns: object
+    status: int
+    public: bool
+    workload: bool

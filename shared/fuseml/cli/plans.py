@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from fuseml.cli import approvals, output, runs
+from fuseml.cli import approvals, bindings, output
 
 _PLAN = (
     output.column("Workflow"),
@@ -36,12 +36,11 @@ def show(format: output.Format, plan: Mapping[str, object]) -> None:
         return
     output.fields(plan, _PLAN)
     steps = _items(plan.get("steps"))
-    bindings = [{"step": item["step"], **item["binding"]} for item in _items(plan.get("bindings"))]
     for title, rows, columns in (
         ("Reused", _items(plan.get("reused")), _REUSED),
         ("Steps", steps, _STEPS),
         ("Environment", list(_environment(steps)), _ENVIRONMENT),
-        ("Bindings", bindings, runs.BINDINGS),
+        ("Bindings", [{"step": item["step"], **item["binding"]} for item in _items(plan.get("bindings"))], bindings.COLUMNS),
     ):
         if rows:
             typer.echo(f"\n{title}:")

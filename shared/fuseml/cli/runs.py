@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import approvals, options, output, session
+from fuseml.cli import approvals, bindings, options, output, plans, session
 
 if TYPE_CHECKING:
     from fuseml.client import shapes
@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Runs: executions of workflows, their steps and logs.", **options.GROUP)
 
 RunName = Annotated[str, typer.Argument(help="The run, as `fuseml run list` names it.", metavar="RUN", show_default=False)]
-
-
-def bound_to(binding: Mapping[str, object]) -> str:
-    """`extension/service`, and the credentials where there are any."""
-    return "/".join(str(binding[key]) for key in ("extension_id", "service_id", "credentials_id") if binding.get(key))
 
 
 def _trigger(run: Mapping[str, object]) -> object:
@@ -68,13 +63,6 @@ _STEPS = (
     output.column("Reused from", "reused_from"),
     output.column("Not reused because", "not_reused", cut=True),
 )
-BINDINGS = (
-    output.column("Step"),
-    output.column("Selector", "name"),
-    output.Column("Bound to", bound_to),
-    output.column("URL", "url"),
-)
-
 
 _STATES = "queued, running, waiting (for an approval), succeeded, failed or cancelled"
 
@@ -117,7 +105,7 @@ def show_list(
 def get(context: typer.Context, run: RunName, format: options.Output = output.Format.TABLE) -> None:
     """Show one run: its steps, its bindings, its outputs."""
     found = session.connect(context).runs.get(run)
-    output.record(format, found, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", BINDINGS))
+    output.record(format, found, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", bindings.COLUMNS))
     if format is output.Format.TABLE:
         for line in approvals.advice(found):
             typer.echo(f"\n{run} {line}")
@@ -171,8 +159,6 @@ def plan(
 
     Secrets are shown by what they are called, never by what they are.
     """
-    from fuseml.cli import plans
-
     wish = wanted(project, codeset, input, commit)
     plans.show(format, session.connect(context).workflows.plan(workflow, wish))
 

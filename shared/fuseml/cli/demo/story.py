@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from fuseml.cli import output, runs
+from fuseml.cli import bindings, output
 from fuseml.cli.demo import checkout
 from fuseml.domain import errors
 
@@ -179,7 +179,7 @@ class Story:
         if ended["state"] != "succeeded":
             self._show_logs(ended)
             raise errors.PermanentError(f"run {ended['name']} {ended['state']}: {ended.get('cause') or 'no cause is known'}")
-        bound = [f"{item['step']}: {item['name']} -> {runs.bound_to(item)} at {item['url']}" for item in ended.get("bindings", [])]
+        bound = [f"{item['step']}: {item['name']} -> {bindings.target(item)} at {item['url']}" for item in ended.get("bindings", [])]
         self.screen.lines("Bindings", bound)
         self.screen.table("Metrics", [{"metric": key, "value": f"{value:.4g}"} for key, value in metrics_of(ended).items()], _METRICS)
         self.screen.lines("Models", [model["address"] for model in self._models(ended)])

@@ -20,7 +20,7 @@ import time
 import urllib3
 
 from tests import documents
-from tests.embedded import server as embedded
+from tests.embedded import servers
 
 BARE = """
 import sqlite3, sys, flask, waitress
@@ -81,7 +81,7 @@ def codeset_secret(home: pathlib.Path) -> str:
         return keyring.unseal(codesets.codeset(session, "p", "code").webhook_secret)
 
 
-def measure_pushes(server: embedded.Server, url: str) -> None:
+def measure_pushes(server: servers.Server, url: str) -> None:
     server.post("/workflows", raw=documents.one_step("nothing").encode())
     server.post("/codesets?project=p&name=code")
     server.post("/workflows/assignments?name=nothing&codesetProject=p&codesetName=code")
@@ -117,7 +117,7 @@ def main() -> None:
         path = pathlib.Path(folder)
         process, url, bare_start = bare(path)
         bare_rss = rss(process.pid)
-        server = embedded.Server(path / "home", "--mlflow", "none")
+        server = servers.Server(path / "home", "--mlflow", "none")
         try:
             for label in ("first start", "next start"):
                 begun = time.perf_counter()

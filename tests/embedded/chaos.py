@@ -25,7 +25,7 @@ from fuseml.domain import events
 from fuseml.runtime import clock
 from fuseml.store import database, outbox
 from tests import commands, documents
-from tests.embedded import server as embedded
+from tests.embedded import servers
 from tests.waiting import wait_until
 
 CODESETS = [f"code{number}" for number in range(5)]
@@ -49,7 +49,7 @@ class Storm:
     def __post_init__(self) -> None:
         self.begun = time.monotonic()
         trouble = f"duplicate=0.75,reorder=0.5,delay=0.1,drop=0.1,seed={self.seed}"
-        self.server = embedded.Server(self.folder / "home", "--mlflow", "none", "--chaos", trouble)
+        self.server = servers.Server(self.folder / "home", "--mlflow", "none", "--chaos", trouble)
         self.chance = random.Random(self.seed)
 
     def prove(self) -> None:
@@ -107,14 +107,14 @@ class Storm:
     def history(self, folder: pathlib.Path, length: int) -> list[str]:
         """A repository with a line of `length` commits; returns them, oldest first. One seed makes one repository."""
         folder.mkdir()
-        embedded.git(folder, "init", "--quiet", "--initial-branch=main")
+        servers.git(folder, "init", "--quiet", "--initial-branch=main")
         stream = [
             f"commit refs/heads/main\ncommitter Ada <ada@example.com> {1_790_000_000 + number} +0000\ndata <<END\n{folder.name} {number} {self.seed}\nEND\n"
             f"M 644 inline train.py\ndata <<END\nprint({number})\nEND\n"
             for number in range(length)
         ]
-        commands.run(["git", "fast-import", "--quiet"], cwd=folder, environment=embedded.GIT_ENVIRONMENT, text="\n".join(stream))
-        return embedded.git(folder, "rev-list", "--reverse", "main").split()
+        commands.run(["git", "fast-import", "--quiet"], cwd=folder, environment=servers.GIT_ENVIRONMENT, text="\n".join(stream))
+        return servers.git(folder, "rev-list", "--reverse", "main").split()
 
     def push(self, codeset: str, remote: str) -> None:
         for commit in self.commits[codeset]:
@@ -123,7 +123,7 @@ class Storm:
                 command = ["git", "push", "--quiet", remote, f"{commit}:refs/heads/main"]
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     done = subprocess.run(
-                        command, cwd=self.folder / codeset, env=embedded.GIT_ENVIRONMENT, capture_output=True, timeout=30, check=False
+                        command, cwd=self.folder / codeset, env=servers.GIT_ENVIRONMENT, capture_output=True, timeout=30, check=False
                     )
                     if done.returncode == 0:
                         self.pushed += 1

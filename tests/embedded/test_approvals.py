@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests import commands
-from tests.embedded import server as embedded
+from tests.embedded import servers
 from tests.waiting import PATIENCE, wait_until
 
 WORKFLOW = """
@@ -44,14 +44,14 @@ steps:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
-    with embedded.running(tmp_path_factory.mktemp("approvals") / "home", "--mlflow", "none") as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with servers.running(tmp_path_factory.mktemp("approvals") / "home", "--mlflow", "none") as running:
         running.post("/workflows", raw=WORKFLOW.encode())
         running.post("/workflows", raw=WORKFLOW.replace("name: release", "name: hasty").replace("expires: 1d", "expires: 5s").encode())
         yield running
 
 
-def waiting(server: embedded.Server, workflow: str = "release") -> dict[str, Any]:
+def waiting(server: servers.Server, workflow: str = "release") -> dict[str, Any]:
     """A run of the workflow that waits for an approval."""
     request = server.post("/runs", {"workflow": workflow, "project": "p"})["request"]
     wait_until(lambda: server.get(f"/runs?request={request}&state=waiting"), "the run to wait")
@@ -62,7 +62,7 @@ def states(run: dict[str, Any]) -> dict[str, str]:
     return {step["name"]: step["state"] for step in run["steps"]}
 
 
-def test_a_run_waits_through_the_death_of_the_server_and_goes_on_when_it_is_approved(server: embedded.Server) -> None:
+def test_a_run_waits_through_the_death_of_the_server_and_goes_on_when_it_is_approved(server: servers.Server) -> None:
     run = waiting(server)
     assert states(run) == {"train": "succeeded", "serve": "waiting", "announce": "queued"}
     assert run["steps"][1]["approval"]["message"] == "serve the new model?"
@@ -88,7 +88,7 @@ def test_a_run_waits_through_the_death_of_the_server_and_goes_on_when_it_is_appr
     assert server.call("POST", f"/runs/{run['name']}/approve").status == 409
 
 
-def test_who_rejects_says_why_and_the_run_fails(server: embedded.Server) -> None:
+def test_who_rejects_says_why_and_the_run_fails(server: servers.Server) -> None:
     run = waiting(server)
     watching = subprocess.Popen([*commands.FUSEML, "run", "watch", run["name"]], env=server.environment, stdout=subprocess.PIPE, text=True)
     assert watching.stdout is not None
@@ -111,7 +111,7 @@ def test_who_rejects_says_why_and_the_run_fails(server: embedded.Server) -> None
     assert states(done) == {"train": "succeeded", "serve": "failed", "announce": "skipped"}
 
 
-def test_what_nobody_approves_in_time_fails(server: embedded.Server) -> None:
+def test_what_nobody_approves_in_time_fails(server: servers.Server) -> None:
     run = waiting(server, "hasty")
     done = server.finished_run(run["name"])
     assert done["cause"] == "step 'serve' failed: not approved within 5s"
@@ -123,7 +123,7 @@ def test_what_nobody_approves_in_time_fails(server: embedded.Server) -> None:
     assert server.finished_run(resumed["name"])["outputs"] == {"served": f"model-7 by {resumed['name']}"}
 
 
-def test_a_waiting_run_can_be_cancelled(server: embedded.Server) -> None:
+def test_a_waiting_run_can_be_cancelled(server: servers.Server) -> None:
     run = waiting(server)
     server.post(f"/runs/{run['name']}/cancel?reason=changed+my+mind")
     done = server.finished_run(run["name"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.embedded import server as embedded
+from tests.embedded import servers
 from tests.waiting import wait_until
 
 WORKFLOW = """
@@ -43,8 +43,8 @@ steps:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
-    with embedded.running(tmp_path_factory.mktemp("caching") / "home", "--mlflow", "none") as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with servers.running(tmp_path_factory.mktemp("caching") / "home", "--mlflow", "none") as running:
         running.post("/workflows", raw=WORKFLOW.encode())
         yield running
 
@@ -52,10 +52,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server
 class Codeset:
     """A codeset whose pushes run the workflow."""
 
-    def __init__(self, server: embedded.Server, name: str, folder: pathlib.Path) -> None:
+    def __init__(self, server: servers.Server, name: str, folder: pathlib.Path) -> None:
         self._server, self.name = server, name
         answer = server.post(f"/codesets?project=p&name={name}")
-        self._checkout = embedded.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
+        self._checkout = servers.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
         server.post(f"/workflows/assignments?name=train&codesetProject=p&codesetName={name}")
 
     def push(self, **files: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Codeset:
         return self._server.finished_run(self._server.get(f"/runs?commit={commit}")[0]["name"])
 
 
-def asked(server: embedded.Server, path: str, body: object = None) -> dict[str, Any]:
+def asked(server: servers.Server, path: str, body: object = None) -> dict[str, Any]:
     request = server.post(path, body)["request"]
     wait_until(lambda: server.get(f"/runs?request={request}"), "the request to become a run")
     return server.finished_run(server.get(f"/runs?request={request}")[0]["name"])
@@ -78,7 +78,7 @@ def steps(run: dict[str, Any]) -> dict[str, tuple[str, str | None, str | None]]:
     return {step["name"]: (step["state"], step["reused_from"], step["not_reused"]) for step in run["steps"]}
 
 
-def test_a_push_executes_what_it_changes_and_nothing_else(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_a_push_executes_what_it_changes_and_nothing_else(server: servers.Server, tmp_path: pathlib.Path) -> None:
     codeset = Codeset(server, "changing", tmp_path)
     first = codeset.push(conda_yaml="python: 3.11\n", train_py="BY=one\n")
     assert steps(first) == {
@@ -110,7 +110,7 @@ def test_a_push_executes_what_it_changes_and_nothing_else(server: embedded.Serve
     assert fourth["steps"][0]["outputs"]["image"] != environment
 
 
-def test_a_run_can_do_without_the_cache_and_shows_beforehand_what_it_will_do(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_a_run_can_do_without_the_cache_and_shows_beforehand_what_it_will_do(server: servers.Server, tmp_path: pathlib.Path) -> None:
     codeset = Codeset(server, "repeated", tmp_path)
     first = codeset.push(conda_yaml="python: 3.12\n", train_py="BY=one\n")
     wish = {"project": "p", "codeset": "repeated"}
@@ -132,7 +132,7 @@ def test_a_run_can_do_without_the_cache_and_shows_beforehand_what_it_will_do(ser
     assert (refused.status, "give `locked` or `no_cache`, not both" in refused.json["message"]) == (400, True)
 
 
-def test_what_succeeded_in_a_failed_run_is_reused(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_what_succeeded_in_a_failed_run_is_reused(server: servers.Server, tmp_path: pathlib.Path) -> None:
     codeset = Codeset(server, "failing", tmp_path)
     failed = codeset.push(conda_yaml="python: 3.13\n", train_py="exit 1\n")
     assert failed["state"] == "failed"

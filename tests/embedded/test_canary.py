@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import commands
-from tests.embedded import server as embedded
+from tests.embedded import servers
 from tests.waiting import wait_until
 
 CANARIES = {"everybody": "canary-global-5Kq8zR", "project": "canary-project-9xVt2L", "user": "canary-user-7Jw4mD"}
@@ -92,7 +92,7 @@ def canaries_in(data: bytes) -> list[str]:
 class Spill:
     """A server whose run has used and betrayed all its secrets."""
 
-    server: embedded.Server
+    server: servers.Server
     run: Mapping[str, Any]
     command_lines: set[bytes] = field(default_factory=set)
     while_running: Mapping[str, list[str]] = field(default_factory=dict)
@@ -146,12 +146,12 @@ def in_files(folder: pathlib.Path) -> dict[str, list[str]]:
 def spill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spill]:
     folder = tmp_path_factory.mktemp("canary")
     witness, gate = folder / "witness", folder / "gate"
-    with embedded.running(folder / "home", "--mlflow", "none") as server, Watcher() as watcher:
+    with servers.running(folder / "home", "--mlflow", "none") as server, Watcher() as watcher:
         server.post("/extensions", RECORD)
         server.post("/workflows", raw=WORKFLOW.format(witness=witness, gate=gate).encode())
         registered = server.post("/codesets?project=alpha&name=code")
         server.post("/workflows/assignments?name=spill&codesetProject=alpha&codesetName=code")
-        checkout = embedded.Checkout(folder / "code", registered["codeset"]["url"], "ada", registered["password"])
+        checkout = servers.Checkout(folder / "code", registered["codeset"]["url"], "ada", registered["password"])
         (checkout.folder / "train.py").write_text("print('hello')\n")
         checkout.push("spill")
         wait_until(witness.exists, "the step to use its secrets")

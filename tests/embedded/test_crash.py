@@ -10,7 +10,7 @@ import sys
 import urllib3
 
 from tests import commands
-from tests.embedded import server as embedded
+from tests.embedded import servers
 from tests.waiting import PATIENCE, wait_until, wait_until_ready
 
 WORKFLOW = """
@@ -43,18 +43,18 @@ steps:
 """
 
 
-def _prepare(server: embedded.Server, folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path, embedded.Checkout]:
+def _prepare(server: servers.Server, folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path, servers.Checkout]:
     witness, gate = folder / "witness", folder / "gate"
     server.post("/workflows", raw=WORKFLOW.format(witness=witness, gate=gate).encode())
     registered = server.post("/codesets?project=p&name=code")
-    checkout = embedded.Checkout(folder / "checkout", registered["codeset"]["url"], registered["username"], registered["password"])
+    checkout = servers.Checkout(folder / "checkout", registered["codeset"]["url"], registered["username"], registered["password"])
     (checkout.folder / "train.py").write_text("print('hello')\n")
     server.post("/workflows/assignments?name=slow&codesetProject=p&codesetName=code")
     return witness, gate, checkout
 
 
 def test_a_run_survives_the_death_of_the_server(tmp_path: pathlib.Path) -> None:
-    server = embedded.Server(tmp_path / "home", "--mlflow", "none").start()
+    server = servers.Server(tmp_path / "home", "--mlflow", "none").start()
     try:
         witness, gate, checkout = _prepare(server, tmp_path)
         commit = checkout.push("think")
@@ -77,7 +77,7 @@ def test_a_run_survives_the_death_of_the_server(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_push_whose_webhook_was_lost_is_found_by_the_sweep(tmp_path: pathlib.Path) -> None:
-    with embedded.running(tmp_path / "home", "--mlflow", "none") as server:
+    with servers.running(tmp_path / "home", "--mlflow", "none") as server:
         _, gate, checkout = _prepare(server, tmp_path)
         gate.touch()
         first = checkout.push("first")
@@ -85,9 +85,9 @@ def test_a_push_whose_webhook_was_lost_is_found_by_the_sweep(tmp_path: pathlib.P
         server.kill()
         # A push that reached the disk and nothing else: what a kill between the refs and the webhook leaves.
         (checkout.folder / "train.py").write_text("print('again')\n")
-        embedded.git(checkout.folder, "commit", "--quiet", "--all", "--message", "second")
-        embedded.git(checkout.folder, "push", "--quiet", str(server.home / "git" / "p" / "code.git"), "HEAD:refs/heads/main")
-        second = embedded.git(checkout.folder, "rev-parse", "HEAD")
+        servers.git(checkout.folder, "commit", "--quiet", "--all", "--message", "second")
+        servers.git(checkout.folder, "push", "--quiet", str(server.home / "git" / "p" / "code.git"), "HEAD:refs/heads/main")
+        second = servers.git(checkout.folder, "rev-parse", "HEAD")
         server.start()
 
         run = server.finished_run("slow-2")
@@ -97,7 +97,7 @@ def test_a_push_whose_webhook_was_lost_is_found_by_the_sweep(tmp_path: pathlib.P
 
 
 def test_the_same_webhook_five_times_makes_one_run(tmp_path: pathlib.Path) -> None:
-    with embedded.running(tmp_path / "home", "--mlflow", "none") as server:
+    with servers.running(tmp_path / "home", "--mlflow", "none") as server:
         _, gate, checkout = _prepare(server, tmp_path)
         gate.touch()
         commit = checkout.push("once")
@@ -113,7 +113,7 @@ def test_the_same_webhook_five_times_makes_one_run(tmp_path: pathlib.Path) -> No
         assert [run["name"] for run in server.get("/runs")] == ["slow-1"]
 
 
-def _redelivery(server: embedded.Server, commit: str) -> tuple[bytes, dict[str, str]]:
+def _redelivery(server: servers.Server, commit: str) -> tuple[bytes, dict[str, str]]:
     """The webhook of the push, signed with the codeset's secret as the git host signs it."""
     script = f"""
 import hashlib, hmac, json, pathlib, sys
@@ -134,7 +134,7 @@ print(body)
 
 
 def test_a_clean_stop_ends_running_steps_and_tells_so_after_the_next_start(tmp_path: pathlib.Path) -> None:
-    server = embedded.Server(tmp_path / "home", "--mlflow", "none").start()
+    server = servers.Server(tmp_path / "home", "--mlflow", "none").start()
     try:
         witness, gate, checkout = _prepare(server, tmp_path)
         checkout.push("think")
@@ -153,7 +153,7 @@ def test_a_clean_stop_ends_running_steps_and_tells_so_after_the_next_start(tmp_p
 
 
 def test_two_servers_cannot_share_a_home(tmp_path: pathlib.Path) -> None:
-    with embedded.running(tmp_path / "home", "--mlflow", "none") as server:
+    with servers.running(tmp_path / "home", "--mlflow", "none") as server:
         arguments = ["up", "--home", server.home, "--port", "0", "--mlflow", "none"]
         second = commands.fuseml(*arguments, environment={**os.environ, "NO_COLOR": "1"}, code=1)
 

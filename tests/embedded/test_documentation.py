@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from tests import commands
-from tests.embedded import server as embedded
+from tests.embedded import servers
 
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -37,7 +37,7 @@ def _files(folder: pathlib.Path) -> None:
 def test_the_commands_of_the_documentation_work(tmp_path: pathlib.Path) -> None:
     _files(tmp_path)
     assert len(COMMANDS) > 20
-    with embedded.running(tmp_path / "home") as server:
+    with servers.running(tmp_path / "home") as server:
         server.tracking_ready()
         environment = {**server.environment, "MINIO_SECRET": "hunter2hunter2", "COLUMNS": "120"}
         for command in COMMANDS:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.embedded import server as embedded
-from tests.embedded import test_refusals
+from tests.embedded import servers, test_refusals
 from tests.waiting import wait_until
 
 WORKFLOW = test_refusals.WORKFLOW
@@ -17,31 +16,31 @@ FILTERED = WORKFLOW.replace("name: hello\n", 'name: filtered\non:\n  push:\n    
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
-    with embedded.running(tmp_path_factory.mktemp("events") / "home", "--mlflow", "none") as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with servers.running(tmp_path_factory.mktemp("events") / "home", "--mlflow", "none") as running:
         running.post("/workflows", raw=WORKFLOW.encode())
         running.post("/workflows", raw=FILTERED.encode())
         yield running
 
 
-def registered(server: embedded.Server, name: str, folder: pathlib.Path) -> embedded.Checkout:
+def registered(server: servers.Server, name: str, folder: pathlib.Path) -> servers.Checkout:
     answer = server.post(f"/codesets?project=p&name={name}")
-    return embedded.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
+    return servers.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
 
 
-def pushed(checkout: embedded.Checkout, name: str = "README.md") -> str:
+def pushed(checkout: servers.Checkout, name: str = "README.md") -> str:
     (checkout.folder / name).write_text("x")
     # Two codesets with the same words in the same second would have the same commit.
     return checkout.push(f"change {name} of {checkout.folder.name}")
 
 
-def why(server: embedded.Server, of: str) -> Any:
+def why(server: servers.Server, of: str) -> Any:
     """The answer, once nothing is on its way any more."""
     wait_until(lambda: "pending" not in str(server.get(f"/why?of={of}")), f"the story of {of} to end")
     return server.get(f"/why?of={of}")
 
 
-def test_a_poison_event_becomes_a_dead_letter_and_is_replayed(server: embedded.Server) -> None:
+def test_a_poison_event_becomes_a_dead_letter_and_is_replayed(server: servers.Server) -> None:
     sent = server.fuseml("events", "send", "run.cancel_requested", "run=hello-99", "reason=enough", "--id", "poison")
     assert sent.stdout == "Sent run.cancel_requested with id poison.\n"
     wait_until(lambda: server.get("/events/dead-letters"), "the dead letter")
@@ -63,7 +62,7 @@ def test_a_poison_event_becomes_a_dead_letter_and_is_replayed(server: embedded.S
     assert f"event {number} is no dead letter (dispatcher: dropped)" in refused.stderr
 
 
-def test_a_replay_is_handled_when_what_was_wrong_is_mended(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_a_replay_is_handled_when_what_was_wrong_is_mended(server: servers.Server, tmp_path: pathlib.Path) -> None:
     # The run does not exist yet when somebody wants it cancelled.
     runs = len(server.get("/runs?workflow=hello"))
     wanted = f"hello-{runs + 1}"
@@ -78,14 +77,14 @@ def test_a_replay_is_handled_when_what_was_wrong_is_mended(server: embedded.Serv
     assert why(server, commit)["answer"] == f"Commit {commit[:12]} started {wanted}."
 
 
-def test_a_push_without_an_assignment_says_so(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_a_push_without_an_assignment_says_so(server: servers.Server, tmp_path: pathlib.Path) -> None:
     commit = pushed(registered(server, "lonely", tmp_path))
     answer = why(server, commit[:7])
     assert answer["answer"] == f"Commit {commit[:7]} started nothing: no workflow is assigned to code://p/lonely."
     assert answer["stories"][0]["chain"][0]["text"].startswith("a webhook of the git host, delivery ")
 
 
-def test_a_push_tells_the_run_and_the_filter_that_kept_another(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_a_push_tells_the_run_and_the_filter_that_kept_another(server: servers.Server, tmp_path: pathlib.Path) -> None:
     checkout = registered(server, "both", tmp_path)
     for workflow in ("hello", "filtered"):
         server.post(f"/workflows/assignments?name={workflow}&codesetProject=p&codesetName=both")
@@ -101,7 +100,7 @@ def test_a_push_tells_the_run_and_the_filter_that_kept_another(server: embedded.
     assert f"codeset.pushed p/both refs/heads/main at {commit[:8]}" in shown.stdout
 
 
-def test_a_wrong_signature_is_the_answer_for_its_commit(server: embedded.Server) -> None:
+def test_a_wrong_signature_is_the_answer_for_its_commit(server: servers.Server) -> None:
     server.post("/codesets?project=hooks&name=signed")
     body, headers = test_refusals.signed_push(server, "not the secret")
     assert server.call("POST", "/webhooks/gitea", raw=body, headers=headers).status == 401
@@ -110,7 +109,7 @@ def test_a_wrong_signature_is_the_answer_for_its_commit(server: embedded.Server)
     assert answer["stories"][0]["outcomes"][0]["state"] == "refused"
 
 
-def test_ledger_and_dead_letters_take_no_events_from_outside(server: embedded.Server) -> None:
+def test_ledger_and_dead_letters_take_no_events_from_outside(server: servers.Server) -> None:
     headers = {"ce-specversion": "1.0", "ce-type": "x", "ce-source": "/x", "ce-id": "1", "Content-Type": "application/json"}
     for path in ("/", "/dead-letters"):
         assert server.call("POST", path, raw=b"{}", headers=headers).status in (404, 405)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from tests.embedded import server as embedded
+from tests.embedded import servers
 from tests.waiting import PATIENCE, wait_until
 
 pytest.importorskip("mlflow.version", reason="needs MLflow: install fuseml[mlflow]")
@@ -25,12 +25,12 @@ INFER = f"/apps/{APP}/v2/models/{APP}/infer"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
-    with embedded.running(tmp_path_factory.mktemp("light") / "home") as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with servers.running(tmp_path_factory.mktemp("light") / "home") as running:
         yield running
 
 
-def _register_mlflow(server: embedded.Server) -> str:
+def _register_mlflow(server: servers.Server) -> str:
     server.tracking_ready()
     url: str = server.get("/readyz")["components"]["mlflow"]["url"]
     tracking = {"url": url, "type": "internal", "configuration": {"MLFLOW_TRACKING_URI": url}}
@@ -58,7 +58,7 @@ def trained_by_scikit_learn(alpha: float) -> tuple[dict[str, float], list[list[f
     return metrics, x_test.head(5).to_numpy().tolist(), [float(value) for value in predicted[:5]]
 
 
-def _predict(server: embedded.Server, rows: list[list[float]]) -> list[float]:
+def _predict(server: servers.Server, rows: list[list[float]]) -> list[float]:
     metadata = server.get(f"/apps/{APP}/v2/models/{APP}")
     columns = [
         {"name": column["name"], "shape": [len(rows)], "datatype": column["datatype"], "data": [row[index] for row in rows]}
@@ -68,7 +68,7 @@ def _predict(server: embedded.Server, rows: list[list[float]]) -> list[float]:
     return [float(value) for value in answer["outputs"][0]["data"]]
 
 
-def _check_run(server: embedded.Server, name: str, commit: str, alpha: float, version: str) -> dict[str, Any]:
+def _check_run(server: servers.Server, name: str, commit: str, alpha: float, version: str) -> dict[str, Any]:
     run = server.finished_run(name)
     assert (run["state"], run["cause"], run["commit"]) == ("succeeded", None, commit)
     steps = {step["name"]: step for step in run["steps"]}
@@ -80,10 +80,10 @@ def _check_run(server: embedded.Server, name: str, commit: str, alpha: float, ve
     return run
 
 
-def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(server: servers.Server, tmp_path: pathlib.Path) -> None:
     mlflow_url = _register_mlflow(server)
     registered = server.post("/codesets?project=demo&name=diabetes")
-    checkout = embedded.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
+    checkout = servers.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
     shutil.copytree(str(EXAMPLES / "codesets" / "sklearn-diabetes"), checkout.folder, dirs_exist_ok=True)
     first = checkout.push("train")
     server.post("/workflows", raw=(EXAMPLES / "workflows" / "mlflow-e2e.yaml").read_bytes())
@@ -110,7 +110,7 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(server: emb
     _check_that_one_can_go_back(server)
 
 
-def _check_a_model_that_cannot_be_loaded(server: embedded.Server) -> None:
+def _check_a_model_that_cannot_be_loaded(server: servers.Server) -> None:
     application = server.get(f"/applications/{APP}")
     wanted = {
         key: value for key, value in application.items() if key not in ("revision", "traffic", "status", "cause", "created", "updated")
@@ -124,7 +124,7 @@ def _check_a_model_that_cannot_be_loaded(server: embedded.Server) -> None:
     assert server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"] == "models:/sklearn-diabetes/2"
 
 
-def _check_that_one_can_go_back(server: embedded.Server) -> None:
+def _check_that_one_can_go_back(server: servers.Server) -> None:
     told = server.get(f"/applications/{APP}")
     assert (told["status"], told["revision"]) == ("failed", 3)
     assert "models:/sklearn-diabetes/99" in told["cause"]
@@ -138,11 +138,11 @@ def _check_that_one_can_go_back(server: embedded.Server) -> None:
     assert (refused.status, b"one revision at a time" in refused.body) == (400, True)
 
 
-def _serves(server: embedded.Server, model: str) -> bool:
+def _serves(server: servers.Server, model: str) -> bool:
     return bool(server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"] == model)
 
 
-def _check_artifacts(server: embedded.Server, first: str, second: str) -> None:
+def _check_artifacts(server: servers.Server, first: str, second: str) -> None:
     artifacts = {artifact["address"]: artifact for artifact in server.get("/artifacts?project=demo")}
     assert set(artifacts) == {
         f"code://demo/diabetes/{first}",
@@ -156,7 +156,7 @@ def _check_artifacts(server: embedded.Server, first: str, second: str) -> None:
     assert edges == [{"source": f"code://demo/diabetes/{second}", "target": "model://demo/sklearn-diabetes/2", "run": "mlflow-e2e-2"}]
 
 
-def _check_the_model_events(server: embedded.Server) -> None:
+def _check_the_model_events(server: servers.Server) -> None:
     # MLflow told of both versions by signed webhooks; they name the same artifacts, so nothing was recorded twice.
     assert [artifact["address"] for artifact in server.get("/artifacts?kind=model")] == [
         "model://demo/sklearn-diabetes/1",
@@ -175,7 +175,7 @@ class _Asked:
 class _asking_all_the_time:
     """Asks the application which model it serves, again and again, from another thread."""
 
-    def __init__(self, server: embedded.Server) -> None:
+    def __init__(self, server: servers.Server) -> None:
         self._url, self._token = f"{server.url}/apps/{APP}/v2/models/{APP}", server.token
         self._stop, self._asked = threading.Event(), _Asked()
         self._thread = threading.Thread(target=self._ask)

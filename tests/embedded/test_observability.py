@@ -18,7 +18,7 @@ from fuseml.store import database, outbox
 from fuseml.store.tables import ledger_rows
 from tests import documents
 from tests.component import collector
-from tests.embedded import server as embedded
+from tests.embedded import servers
 from tests.waiting import wait_until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -32,15 +32,15 @@ def spans() -> Iterator[collector.Collector]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, spans: collector.Collector) -> Iterator[embedded.Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, spans: collector.Collector) -> Iterator[servers.Server]:
     """A server that ran a workflow after a push and again by hand."""
     folder = tmp_path_factory.mktemp("observed")
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": spans.url, "OTEL_BSP_SCHEDULE_DELAY": "200", "FUSEML_LOG_FORMAT": "json"}
-    with embedded.running(folder / "home", "--mlflow", "none", environment=environment) as running:
+    with servers.running(folder / "home", "--mlflow", "none", environment=environment) as running:
         running.post("/workflows", raw=documents.one_step("hello", "script: echo hello").encode())
         registered = running.post("/codesets?project=p&name=code")
         running.post("/workflows/assignments?name=hello&codesetProject=p&codesetName=code")
-        checkout = embedded.Checkout(folder / "code", registered["codeset"]["url"], "ada", registered["password"])
+        checkout = servers.Checkout(folder / "code", registered["codeset"]["url"], "ada", registered["password"])
         checkout.push("hello")
         running.finished_run("hello-1")
         asked = {"workflow": "hello", "project": "p", "codeset": "code"}
@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, spans: collector.Collector)
         yield running
 
 
-def ledger(server: embedded.Server) -> list[events.Event]:
+def ledger(server: servers.Server) -> list[events.Event]:
     store = database.Database(f"sqlite:///{server.home / 'fuseml.db'}")
     with store.read() as session:
         rows = session.exec(sqlmodel.select(ledger_rows.LedgerEvent.event).order_by(sqlmodel.col(ledger_rows.LedgerEvent.sequence))).all()
@@ -59,7 +59,7 @@ def ledger(server: embedded.Server) -> list[events.Event]:
     return [outbox.from_document(dict(row)) for row in rows]
 
 
-def traces(server: embedded.Server) -> dict[str, list[events.Event]]:
+def traces(server: servers.Server) -> dict[str, list[events.Event]]:
     """Trace id -> its events, in the order in which the broker took them."""
     found: dict[str, list[events.Event]] = {}
     for event in ledger(server):
@@ -70,11 +70,11 @@ def traces(server: embedded.Server) -> dict[str, list[events.Event]]:
     return found
 
 
-def lines(server: embedded.Server) -> list[dict[str, Any]]:
+def lines(server: servers.Server) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (server.home / "logs" / "server.log").read_text().splitlines()]
 
 
-def test_a_push_and_its_effects_share_one_trace(server: embedded.Server) -> None:
+def test_a_push_and_its_effects_share_one_trace(server: servers.Server) -> None:
     (pushed,) = [group for group in traces(server).values() if any(event.type == events.CodesetPushed.TYPE for event in group)]
     types = {event.type for event in pushed}
     assert types >= {*CHAIN, events.CodesetPushed.TYPE, events.ArtifactRecorded.TYPE}
@@ -85,13 +85,13 @@ def test_a_push_and_its_effects_share_one_trace(server: embedded.Server) -> None
     assert server.get("/runs/hello-1")["trigger"]["traceparent"].split("-")[1] == trace.read(pushed[0].extensions).id  # type: ignore[union-attr]
 
 
-def test_a_caller_s_trace_goes_on_to_the_end_of_the_run(server: embedded.Server) -> None:
+def test_a_caller_s_trace_goes_on_to_the_end_of_the_run(server: servers.Server) -> None:
     types = [event.type for event in traces(server)[TRACE]]
     assert types[0] == events.RunRequested.TYPE
     assert set(types) >= CHAIN
 
 
-def test_spans_have_the_same_traces(server: embedded.Server, spans: collector.Collector) -> None:
+def test_spans_have_the_same_traces(server: servers.Server, spans: collector.Collector) -> None:
     last = "handle dev.tekton.event.pipelinerun.successful.v1"
     wait_until(lambda: any(span.trace == TRACE for span in spans.named(last)), "the spans of the run's end")
     asked = {span.id: span for span in spans.spans if span.trace == TRACE}
@@ -106,19 +106,19 @@ def test_spans_have_the_same_traces(server: embedded.Server, spans: collector.Co
     assert [span for span in spans.named("POST /webhooks/gitea") if span.failed] == []
 
 
-def test_every_event_handled_is_one_line_with_its_trace(server: embedded.Server) -> None:
+def test_every_event_handled_is_one_line_with_its_trace(server: servers.Server) -> None:
     handled = [line for line in lines(server) if line["logger"] == "fuseml.events" and line.get("trace") == TRACE]
     assert {"dispatcher", "run_tracker"} <= {line["function"] for line in handled}
     assert {line["outcome"] for line in handled} == {"handled"}
     assert {line["run"] for line in handled} == {"hello-2"}
 
 
-def test_the_terminal_of_a_container_gets_the_same_lines(server: embedded.Server) -> None:
+def test_the_terminal_of_a_container_gets_the_same_lines(server: servers.Server) -> None:
     printed = [json.loads(line) for line in server.output.read_text().splitlines() if line.startswith("{")]
     assert {line["message"] for line in printed} >= {line["message"] for line in lines(server)[:20]}
 
 
-def test_one_scrape_covers_all_functions(server: embedded.Server) -> None:
+def test_one_scrape_covers_all_functions(server: servers.Server) -> None:
     server.post("/resolve", {"selectors": [{"product": "fuseml"}], "context": {}})
     answer = urllib3.request("GET", server.url + "/metrics", retries=False)
     assert answer.status == 200, "no token is needed on this machine"
@@ -138,7 +138,7 @@ def test_one_scrape_covers_all_functions(server: embedded.Server) -> None:
 
 
 def test_the_terminal_shows_warnings_and_errors_only(tmp_path: pathlib.Path) -> None:
-    with embedded.running(tmp_path / "home", "--mlflow", "none") as server:
+    with servers.running(tmp_path / "home", "--mlflow", "none") as server:
         server.post("/projects?name=quiet")
         server.stop()
         shown = [line for line in server.output.read_text().splitlines() if line.startswith(("{", "0", "1", "2"))]

@@ -13,18 +13,18 @@ import pytest
 import urllib3
 
 from tests import documents
-from tests.embedded import server as embedded
+from tests.embedded import servers
 
 WORKFLOW = documents.one_step("hello", "script: echo hello")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
-    with embedded.running(tmp_path_factory.mktemp("refusals") / "home", "--mlflow", "none") as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with servers.running(tmp_path_factory.mktemp("refusals") / "home", "--mlflow", "none") as running:
         yield running
 
 
-def _refused(answer: embedded.Answer, status: int) -> dict[str, Any]:
+def _refused(answer: servers.Answer, status: int) -> dict[str, Any]:
     assert answer.status == status, answer.body
     body: dict[str, Any] = answer.json
     assert set(body) == {"name", "id", "message", "temporary", "timeout", "fault", "details"}
@@ -32,7 +32,7 @@ def _refused(answer: embedded.Answer, status: int) -> dict[str, Any]:
     return body
 
 
-def test_a_malformed_workflow_is_refused_with_the_place_of_every_problem(server: embedded.Server) -> None:
+def test_a_malformed_workflow_is_refused_with_the_place_of_every_problem(server: servers.Server) -> None:
     text = WORKFLOW.replace("name: hello", "name: broken").replace("image:", "imgae:").replace("inputs.code", "inputs.cod")
 
     body = _refused(server.call("POST", "/workflows", raw=text.encode()), 400)
@@ -43,7 +43,7 @@ def test_a_malformed_workflow_is_refused_with_the_place_of_every_problem(server:
     assert server.call("GET", "/workflows/broken").status == 404
 
 
-def test_an_unknown_codeset_is_refused_and_nothing_is_assigned(server: embedded.Server) -> None:
+def test_an_unknown_codeset_is_refused_and_nothing_is_assigned(server: servers.Server) -> None:
     server.call("POST", "/workflows", raw=WORKFLOW.encode())
 
     body = _refused(server.call("POST", "/workflows/assignments?name=hello&codesetProject=nobody&codesetName=nothing"), 404)
@@ -52,25 +52,25 @@ def test_an_unknown_codeset_is_refused_and_nothing_is_assigned(server: embedded.
     assert server.get("/workflows/assignments?name=hello") == []
 
 
-def test_a_project_name_with_a_slash_is_refused(server: embedded.Server) -> None:
+def test_a_project_name_with_a_slash_is_refused(server: servers.Server) -> None:
     _refused(server.call("POST", "/projects?name=a/b"), 400)
     _refused(server.call("POST", "/codesets?project=a/b&name=c"), 400)
 
     assert [project for project in server.get("/projects") if "/" in project["name"]] == []
 
 
-def test_a_body_of_50_megabytes_is_refused(server: embedded.Server) -> None:
+def test_a_body_of_50_megabytes_is_refused(server: servers.Server) -> None:
     _refused(
         server.call("POST", "/extensions", raw=b'{"id": "' + b"x" * (50 << 20) + b'"}', headers={"Content-Type": "application/json"}), 413
     )
 
 
-def test_every_route_needs_a_token(server: embedded.Server) -> None:
+def test_every_route_needs_a_token(server: servers.Server) -> None:
     for path in ("/projects", "/codesets", "/workflows", "/runs", "/applications", "/artifacts", "/extensions", "/apps/x/v2"):
         _refused(server.call("GET", path, token="wrong"), 401)
 
 
-def test_events_cannot_be_sent_from_outside(server: embedded.Server) -> None:
+def test_events_cannot_be_sent_from_outside(server: servers.Server) -> None:
     headers = {
         "ce-specversion": "1.0",
         "ce-type": "org.fuseml.codeset.pushed.v1",
@@ -82,7 +82,7 @@ def test_events_cannot_be_sent_from_outside(server: embedded.Server) -> None:
     assert server.call("POST", "/", raw=b"{}", headers=headers).status in (404, 405)
 
 
-def signed_push(server: embedded.Server, secret: str) -> tuple[bytes, dict[str, str]]:
+def signed_push(server: servers.Server, secret: str) -> tuple[bytes, dict[str, str]]:
     repository = {"name": "signed", "full_name": "hooks/signed", "owner": {"login": "hooks", "username": "hooks"}}
     push = {"ref": "refs/heads/main", "before": "0" * 40, "after": "c" * 40, "commits": [], "total_commits": 0, "repository": repository}
     body = json.dumps({**push, "head_commit": None, "pusher": {"login": "ada"}, "sender": {"login": "ada"}}).encode()
@@ -90,7 +90,7 @@ def signed_push(server: embedded.Server, secret: str) -> tuple[bytes, dict[str, 
     return body, {"Content-Type": "application/json", "X-Gitea-Event": "push", "X-Gitea-Delivery": "d-1", "X-Gitea-Signature": signature}
 
 
-def test_a_webhook_with_a_wrong_signature_is_refused_and_nothing_is_stored(server: embedded.Server) -> None:
+def test_a_webhook_with_a_wrong_signature_is_refused_and_nothing_is_stored(server: servers.Server) -> None:
     server.post("/codesets?project=hooks&name=signed")
     server.call("POST", "/workflows", raw=WORKFLOW.encode())
     server.call("POST", "/workflows/assignments?name=hello&codesetProject=hooks&codesetName=signed")
@@ -102,7 +102,7 @@ def test_a_webhook_with_a_wrong_signature_is_refused_and_nothing_is_stored(serve
     assert server.get("/artifacts?project=hooks") == []
 
 
-def test_a_webhook_without_a_signature_is_refused(server: embedded.Server) -> None:
+def test_a_webhook_without_a_signature_is_refused(server: servers.Server) -> None:
     server.post("/codesets?project=hooks&name=signed")
     body, headers = signed_push(server, "x")
     del headers["X-Gitea-Signature"]
@@ -110,7 +110,7 @@ def test_a_webhook_without_a_signature_is_refused(server: embedded.Server) -> No
     _refused(server.call("POST", "/webhooks/gitea", raw=body, headers=headers), 401)
 
 
-def test_git_refuses_a_wrong_password(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_git_refuses_a_wrong_password(server: servers.Server, tmp_path: pathlib.Path) -> None:
     registered = server.post("/codesets?project=hooks&name=signed")
     pool = urllib3.PoolManager()
     headers = urllib3.make_headers(basic_auth="fuseml-hooks:wrong")

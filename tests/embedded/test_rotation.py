@@ -8,7 +8,7 @@ import sqlite3
 from typing import Any
 
 from tests import commands
-from tests.embedded import server as embedded
+from tests.embedded import servers
 
 WORKFLOW = """
 name: read
@@ -41,20 +41,20 @@ def _sealed(home: pathlib.Path) -> tuple[str, str]:
     return document["services"][0]["credentials"][0]["configuration"]["SECRET_KEY"], webhook
 
 
-def _rotate(server: embedded.Server) -> dict[str, Any]:
+def _rotate(server: servers.Server) -> dict[str, Any]:
     rotated: dict[str, Any] = json.loads(server.fuseml("secrets", "rotate", "-o", "json").stdout)
     return rotated
 
 
 def test_a_rotation_seals_everything_anew_and_survives_a_death_in_the_middle(tmp_path: pathlib.Path) -> None:
-    server = embedded.Server(tmp_path / "home", "--mlflow", "none").start()
+    server = servers.Server(tmp_path / "home", "--mlflow", "none").start()
     try:
         credentials = [{"id": "account", "configuration": {"SECRET_KEY": SECRET}}]
         service = {"id": "s3", "resource": "s3", "endpoints": [{"url": "http://127.0.0.1:9"}], "credentials": credentials}
         server.post("/extensions", {"id": "store", "services": [service]})
         server.post("/workflows", raw=WORKFLOW.encode())
         registered = server.post("/codesets?project=p&name=code")
-        checkout = embedded.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
+        checkout = servers.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
         server.post("/workflows/assignments?name=read&codesetProject=p&codesetName=code")
         keys = server.home / "keys"
         old = keys.read_text()

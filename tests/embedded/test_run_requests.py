@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.embedded import server as embedded
+from tests.embedded import servers
 from tests.waiting import wait_until
 
 WORKFLOW = """
@@ -46,33 +46,33 @@ steps:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
-    with embedded.running(tmp_path_factory.mktemp("requests") / "home", "--mlflow", "none") as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with servers.running(tmp_path_factory.mktemp("requests") / "home", "--mlflow", "none") as running:
         running.post("/workflows", raw=WORKFLOW.encode())
         yield running
 
 
-def registered(server: embedded.Server, name: str, folder: pathlib.Path, script: str) -> embedded.Checkout:
+def registered(server: servers.Server, name: str, folder: pathlib.Path, script: str) -> servers.Checkout:
     """A codeset of that name with `fit.sh`, pushed."""
     answer = server.post(f"/codesets?project=p&name={name}")
-    checkout = embedded.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
+    checkout = servers.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
     pushed(checkout, script)
     return checkout
 
 
-def pushed(checkout: embedded.Checkout, script: str) -> str:
+def pushed(checkout: servers.Checkout, script: str) -> str:
     (checkout.folder / "fit.sh").write_text(script)
     return checkout.push("another way to fit")
 
 
-def asked(server: embedded.Server, path: str, body: object = None) -> dict[str, Any]:
+def asked(server: servers.Server, path: str, body: object = None) -> dict[str, Any]:
     """Ask for a run; the run, once it has finished."""
     request = server.post(path, body)["request"]
     wait_until(lambda: server.get(f"/runs?request={request}"), "the request to become a run")
     return server.finished_run(server.get(f"/runs?request={request}")[0]["name"])
 
 
-def started(server: embedded.Server, codeset: str, **more: object) -> dict[str, Any]:
+def started(server: servers.Server, codeset: str, **more: object) -> dict[str, Any]:
     return asked(server, "/runs", {"workflow": "train", "project": "p", "codeset": codeset, **more})
 
 
@@ -80,7 +80,7 @@ def states(run: dict[str, Any]) -> list[tuple[str, str, str | None]]:
     return [(step["name"], step["state"], step["reused_from"]) for step in run["steps"]]
 
 
-def test_a_failed_run_goes_on_with_the_commit_that_repairs_it(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_a_failed_run_goes_on_with_the_commit_that_repairs_it(server: servers.Server, tmp_path: pathlib.Path) -> None:
     checkout = registered(server, "broken", tmp_path, "echo it is too hard >&2; exit 1\n")
     failed = started(server, "broken")
     assert failed["state"] == "failed"
@@ -99,7 +99,7 @@ def test_a_failed_run_goes_on_with_the_commit_that_repairs_it(server: embedded.S
     assert (again["state"], again["commit"], again["steps"][1]["state"]) == ("failed", failed["commit"], "failed")
 
 
-def test_a_rerun_uses_today_s_workflow_and_a_locked_one_the_stored_plan(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_a_rerun_uses_today_s_workflow_and_a_locked_one_the_stored_plan(server: servers.Server, tmp_path: pathlib.Path) -> None:
     registered(server, "repeated", tmp_path, "BY=v1\n")
     first = started(server, "repeated", inputs={"alpha": 5})
     assert " alpha=5 by=v1 " in first["outputs"]["answer"]
@@ -116,7 +116,7 @@ def test_a_rerun_uses_today_s_workflow_and_a_locked_one_the_stored_plan(server: 
     assert (locked["revision"], locked["commit"]) == (first["revision"], first["commit"])
 
 
-def test_a_run_can_be_taken_step_by_step(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_a_run_can_be_taken_step_by_step(server: servers.Server, tmp_path: pathlib.Path) -> None:
     registered(server, "stepwise", tmp_path, "BY=me\n")
     prepared = started(server, "stepwise", until="prepare")
     assert (prepared["state"], states(prepared), prepared["outputs"]) == ("succeeded", [("prepare", "succeeded", None)], {})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.embedded import server as embedded
+from tests.embedded import servers
 
 ACCOUNTS = {
     "alpha": {"scope": "project", "projects": ["alpha"]},
@@ -60,7 +60,7 @@ steps:
 class Team:
     """Pushes to codesets and waits for the runs."""
 
-    def __init__(self, server: embedded.Server, folder: pathlib.Path) -> None:
+    def __init__(self, server: servers.Server, folder: pathlib.Path) -> None:
         self.server, self._folder, self._pushed = server, folder, 0
 
     def push(self, project: str, user: str) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Team:
         self._pushed += 1
         place = self._folder / f"{project}-{self._pushed}"
         # Each push is a new history on a branch of its own: nobody has to fetch before.
-        checkout = embedded.Checkout(place, registered["codeset"]["url"], user, registered["password"])
+        checkout = servers.Checkout(place, registered["codeset"]["url"], user, registered["password"])
         (place / "train.py").write_text(f"print({self._pushed})\n")
         checkout.push("ask", ref=f"b{self._pushed}")
         return self.server.finished_run(f"who-{self._pushed}")
@@ -79,7 +79,7 @@ class Team:
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("scopes")
-    with embedded.running(folder / "home", "--mlflow", "none") as server:
+    with servers.running(folder / "home", "--mlflow", "none") as server:
         server.post("/extensions", STORE)
         server.post("/workflows", raw=WORKFLOW.encode())
         yield Team(server, folder)

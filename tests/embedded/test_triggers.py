@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import commands
-from tests.embedded import server as embedded
+from tests.embedded import servers
 from tests.waiting import wait_until
 
 
@@ -34,18 +34,18 @@ steps:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
-    with embedded.running(tmp_path_factory.mktemp("triggers") / "home", "--mlflow", "none") as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with servers.running(tmp_path_factory.mktemp("triggers") / "home", "--mlflow", "none") as running:
         yield running
 
 
-def pushed_twice(server: embedded.Server, name: str, policy: str, folder: pathlib.Path) -> pathlib.Path:
+def pushed_twice(server: servers.Server, name: str, policy: str, folder: pathlib.Path) -> pathlib.Path:
     """Two pushes to a codeset of that name, assigned to a workflow of that name; the file that lets their runs end."""
     gate = folder / "gate"
     server.post("/workflows", raw=document(name, policy, gate).encode())
     answer = server.post(f"/codesets?project=p&name={name}")
     server.post(f"/workflows/assignments?name={name}&codesetProject=p&codesetName={name}")
-    checkout = embedded.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
+    checkout = servers.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
     checkout.push("first")
     wait_until(lambda: [run["state"] for run in runs(server, name)] == ["running"], "the first run to run")
     checkout.push("second")
@@ -53,11 +53,11 @@ def pushed_twice(server: embedded.Server, name: str, policy: str, folder: pathli
     return gate
 
 
-def runs(server: embedded.Server, workflow: str) -> list[dict[str, Any]]:
+def runs(server: servers.Server, workflow: str) -> list[dict[str, Any]]:
     return list(server.get(f"/runs?workflow={workflow}"))
 
 
-def test_a_second_push_waits_until_the_first_run_has_ended(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_a_second_push_waits_until_the_first_run_has_ended(server: servers.Server, tmp_path: pathlib.Path) -> None:
     gate = pushed_twice(server, "queues", "queue", tmp_path)
     second = server.get("/runs/queues-2")
     assert (second["state"], second["waits_for"], second["concurrency_group"]) == ("queued", "queues-1", "queues@p/queues")
@@ -68,7 +68,7 @@ def test_a_second_push_waits_until_the_first_run_has_ended(server: embedded.Serv
     assert second["started"] >= first["finished"]
 
 
-def test_a_second_push_cancels_the_first_run(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_a_second_push_cancels_the_first_run(server: servers.Server, tmp_path: pathlib.Path) -> None:
     gate = pushed_twice(server, "cancels", "cancel", tmp_path)
     first = server.finished_run("cancels-1")
     assert first["state"] == "cancelled"
@@ -96,12 +96,12 @@ steps:
 def test_a_time_that_was_missed_while_the_server_was_down_is_made_up_for_once(tmp_path: pathlib.Path) -> None:
     missed = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=10)).replace(second=0, microsecond=0)
     schedule = f"{missed.minute},{(missed.minute - 5) % 60} * * * *"
-    server = embedded.Server(tmp_path / "home", "--mlflow", "none").start()
+    server = servers.Server(tmp_path / "home", "--mlflow", "none").start()
     try:
         server.post("/workflows", raw=SCHEDULED.format(schedule=schedule).encode())
         answer = server.post("/codesets?project=p&name=code")
         server.post("/workflows/assignments?name=nightly&codesetProject=p&codesetName=code")
-        checkout = embedded.Checkout(tmp_path / "code", answer["codeset"]["url"], answer["username"], answer["password"])
+        checkout = servers.Checkout(tmp_path / "code", answer["codeset"]["url"], answer["username"], answer["password"])
         (checkout.folder / "message").write_text("good night\n")
         commit = checkout.push("say it")
         server.stop()
@@ -149,7 +149,7 @@ steps:
 """
 
 
-def test_waiting_for_a_push_follows_all_that_it_leads_to(server: embedded.Server, tmp_path: pathlib.Path) -> None:
+def test_waiting_for_a_push_follows_all_that_it_leads_to(server: servers.Server, tmp_path: pathlib.Path) -> None:
     """train makes a model, shrink makes a smaller one of it, and check fails on any whose version is 22."""
     shrink = SERVE.replace("NAME", "shrink").replace("SCRIPT", 'printf "${FUSEML_MODEL}2" > "$FUSEML_ENV_RESULTS/quantized"')
     check = SERVE.replace("NAME", "check").replace(

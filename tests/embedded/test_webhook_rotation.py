@@ -7,14 +7,14 @@ import sqlite3
 
 import urllib3
 
-from tests.embedded import server as embedded
+from tests.embedded import servers
 from tests.waiting import wait_until
 
 
 def test_pushes_and_models_are_published_before_and_after_every_rotation(tmp_path: pathlib.Path) -> None:
-    with embedded.running(tmp_path / "home") as server:
+    with servers.running(tmp_path / "home") as server:
         registered = server.post("/codesets?project=p&name=code")
-        checkout = embedded.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
+        checkout = servers.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
 
         def mlflow() -> str:
             return str(server.get("/readyz")["components"]["mlflow"].get("url", ""))
@@ -55,7 +55,7 @@ def test_pushes_and_models_are_published_before_and_after_every_rotation(tmp_pat
         assert first["secret"] not in str(server.get("/extensions/mlflow"))
 
 
-def _ids(server: embedded.Server, prefix: str) -> int:
+def _ids(server: servers.Server, prefix: str) -> int:
     """The number of events of the ledger whose id has the prefix."""
     with sqlite3.connect(server.home / "fuseml.db") as database:
         rows = database.execute("SELECT id FROM ledger_event").fetchall()

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
-from fuseml.cli import events as cli_events
 from fuseml.cli import main
-from fuseml.client import events as client_events
+from fuseml.cli.events import moment
 from fuseml.client import transport
+from fuseml.client.events import Events
 from fuseml.domain import errors
 from tests import commands
 from tests.component import canned_api
@@ -124,7 +124,7 @@ def test_a_list_may_begin_some_time_ago(server: CannedApi, tmp_path: Path) -> No
     [since] = server.requests[0].query["since"]
     ago = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(since)
     assert 600 <= ago.total_seconds() < 660
-    assert cli_events.moment("2026-01-01T00:00:00Z") == "2026-01-01T00:00:00Z"
+    assert moment("2026-01-01T00:00:00Z") == "2026-01-01T00:00:00Z"
 
 
 def test_nothing_to_list_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +234,7 @@ def followed(looks: list[object], **options: Any) -> tuple[list[tuple[int, str]]
 
     told = []
     with canned_api.serve({("GET", "/events"): answer}) as server:
-        events = client_events.Events(transport.Transport(server.url, canned_api.TOKEN, 5))
+        events = Events(transport.Transport(server.url, canned_api.TOKEN, 5))
         with pytest.raises(Stop):
             for event in events.follow(sleep=sleep, **options):
                 told.append((event["number"], event["outcome"]))
@@ -278,7 +278,7 @@ def test_following_waits_out_a_short_absence() -> None:
     assert told == [(1, "done"), (2, "done")]
     moments = iter((0.0, 0.0, 31.0))
     with canned_api.serve({("GET", "/events"): lambda _: away}) as server:
-        events = client_events.Events(transport.Transport(server.url, canned_api.TOKEN, 5))
+        events = Events(transport.Transport(server.url, canned_api.TOKEN, 5))
         with pytest.raises(errors.TemporaryError):
             next(events.follow(sleep=lambda _: None, clock=lambda: next(moments)))
 

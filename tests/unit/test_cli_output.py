@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from fuseml.cli import explanation, output, watch
+from fuseml.cli import explanation, output, progress
 from fuseml.client import shapes
 
 
@@ -77,7 +77,7 @@ def test_without_a_terminal_a_watched_run_is_a_line_for_each_change(capsys: pyte
         _run("running", builder="succeeded", trainer="running"),
         failed,
     ]
-    assert watch.show([look] for look in looks) == [failed]
+    assert progress.show([look] for look in looks) == [failed]
     lines = [re.sub(r"^\d\d:\d\d:\d\d  ", "", line) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         "w-1  running",
@@ -95,7 +95,7 @@ def test_why_a_step_is_executed_or_not_is_told_once(capsys: pytest.CaptureFixtur
     for look in looks:
         look["steps"][0]["reused_from"] = "w-0"
         look["steps"][1]["not_reused"] = "changed since w-0: image"
-    watch.show([look] for look in looks)
+    progress.show([look] for look in looks)
     assert [line[10:] for line in capsys.readouterr().out.splitlines()] == [
         "w-1  running",
         "w-1 builder  succeeded  reused from w-0",
@@ -105,7 +105,7 @@ def test_why_a_step_is_executed_or_not_is_told_once(capsys: pytest.CaptureFixtur
     ]
     console = output.console()
     with console.capture() as captured:
-        console.print(*watch.trees([looks[-1]]))
+        console.print(*progress.trees([looks[-1]]))
     assert [line.split("  ", 1)[1].strip() for line in captured.get().splitlines()[1:]] == [
         "succeeded          reused from w-0",
         "succeeded          not reused: changed since w-0: image",
@@ -119,7 +119,7 @@ def test_runs_stand_below_the_one_that_caused_them_and_fit_a_narrow_terminal() -
     third = {**_run("failed"), "name": "check-1", "caused_by": "serve-1", "cause": "a long story\n" * 20}
     other = {**_run("queued"), "name": "lint-1", "caused_by": "unknown-1", "waits_for": "lint-0", "concurrency_group": "p/g"}
     narrow = Console(width=80, file=io.StringIO(), force_terminal=False, highlight=False)
-    for tree in watch.trees([first, second, third, other]):  # type: ignore[list-item]
+    for tree in progress.trees([first, second, third, other]):  # type: ignore[list-item]
         narrow.print(tree)
     lines = narrow.file.getvalue().splitlines()  # type: ignore[attr-defined]
 

@@ -151,10 +151,10 @@ def _pushed_sentence(pushed: git.Pushed, project: str, name: str) -> str:
 
 
 def _follow(client: Client, project: str, name: str, commit: str) -> None:
-    from fuseml.cli import watch
+    from fuseml.cli import progress
 
-    found = watch.appear(
+    found = progress.appear(
         lambda: client.runs.list(project=project, codeset=name, commit=commit),
         f"the push started no run; is a workflow assigned? `fuseml workflow assign NAME -p {project} -c {name}`",
     )
-    watch.to_end(client, found)
+    progress.to_end(client, found)

@@ -34,13 +34,13 @@ from fuseml.cli import (
     why,
     workflows,
 )
-from fuseml.cli.demo import command as demo
+from fuseml.cli.demo.command import demo
 from fuseml.domain import errors
 
 app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, **options.GROUP)
 
 app.command(epilog=options.examples("fuseml up", "fuseml up --port 0 --mlflow none --home /tmp/try"))(server.up)
-app.command(epilog=options.examples("fuseml demo", "fuseml demo --keep"))(demo.demo)
+app.command(epilog=options.examples("fuseml demo", "fuseml demo --keep"))(demo)
 app.command(epilog=options.examples("fuseml push -p demo -n diabetes", "fuseml push ./model -p demo -n diabetes --wait"))(codesets.push)
 app.command(epilog=options.examples("fuseml status"))(server.status)
 app.command(epilog=options.examples("fuseml version -o json"))(server.version)

@@ -117,9 +117,9 @@ def watch(context: typer.Context, run: RunName) -> None:
 
     A run that waits for an approval is followed until somebody has answered. Exit code 1 if it did not succeed.
     """
-    from fuseml.cli import watch as watching
+    from fuseml.cli import progress
 
-    if watching.follow(session.connect(context), run)["state"] != "succeeded":
+    if progress.follow(session.connect(context), run)["state"] != "succeeded":
         raise typer.Exit(1)
 
 
@@ -192,10 +192,10 @@ def rerun(
     With --locked as it was then, tools included. Credentials that were changed since are read anew either way. Steps that use the cache
     are reused where nothing has changed for them, unless --locked, --only or --no-cache is given.
     """
-    from fuseml.cli import watch as watching
+    from fuseml.cli import progress
 
     client = session.connect(context)
-    watching.requested(client, client.runs.rerun(run, locked=locked, until=until, only=only, no_cache=no_cache), format, wait=wait)
+    progress.requested(client, client.runs.rerun(run, locked=locked, until=until, only=only, no_cache=no_cache), format, wait=wait)
 
 
 @app.command(
@@ -217,11 +217,11 @@ def resume(
 
     Steps that have succeeded are not executed again; a commit or an image given here is for those that are.
     """
-    from fuseml.cli import watch as watching
+    from fuseml.cli import progress
 
     client = session.connect(context)
     request = client.runs.resume(run, commit=with_commit, images=options.named(with_image, "step"))
-    watching.requested(client, request, format, wait=wait)
+    progress.requested(client, request, format, wait=wait)
 
 
 @app.command(epilog=options.examples("fuseml run cancel mlflow-e2e-1", 'fuseml run cancel mlflow-e2e-1 --reason "wrong data"'))

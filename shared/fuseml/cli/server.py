@@ -29,7 +29,7 @@ def up(
     home: Home = "",
     mlflow: Annotated[str, typer.Option("--mlflow", metavar="auto|none|URL", help="Run MLflow, do not, or use the one at URL.")] = "auto",
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Let everybody on this machine in without a token.")] = False,
-    chaos: Annotated[
+    faults: Annotated[
         str,
         typer.Option(
             "--chaos",
@@ -42,8 +42,7 @@ def up(
 
     API, git host, engine, broker, MLflow and model servers; the state survives restarts.
     """
-    from fuseml.embedded import server
-    from fuseml.embedded.chaos import NONE, parse
+    from fuseml.embedded import chaos, server
 
     known = session.settings(context)
     folder = dataclasses.replace(known, home=home or known.home).home_folder().resolve()
@@ -54,7 +53,7 @@ def up(
         mlflow=mlflow,
         anonymous=anonymous,
         environment=known.environment,
-        chaos=parse(chaos) if chaos else NONE,
+        chaos=chaos.parse(faults) if faults else chaos.NONE,
         log_format=known.log_format or "text",
         otlp_endpoint=known.otlp_endpoint,
     )

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fuseml.cli import settings as cli_settings
+from fuseml.cli.settings import CliSettings
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
     from fuseml.client.api import Client
 
 
-def settings(context: typer.Context) -> cli_settings.CliSettings:
+def settings(context: typer.Context) -> CliSettings:
     """The settings that `main` put in, changed by the global flags."""
-    found = context.find_object(cli_settings.CliSettings)
-    return found or cli_settings.CliSettings()
+    found = context.find_object(CliSettings)
+    return found or CliSettings()
 
 
 def connect(context: typer.Context) -> Client:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-    from fuseml.client import event_shapes as shapes
+    from fuseml.client import event_shapes
 
 
 def why(
@@ -38,7 +38,7 @@ def why(
         screen.print(_tree(story))
 
 
-def _tree(story: shapes.Story) -> Tree:
+def _tree(story: event_shapes.Story) -> Tree:
     from rich.tree import Tree
 
     first, *rest = story["chain"]
@@ -50,7 +50,7 @@ def _tree(story: shapes.Story) -> Tree:
     return root
 
 
-def _link(link: shapes.Link) -> Text:
+def _link(link: event_shapes.Link) -> Text:
     from rich.text import Text
 
     label = Text(link["text"])
@@ -67,7 +67,7 @@ def _ago(time: str | None) -> str:
     return f"{age} ago" if age else ""
 
 
-def _outcome(outcome: shapes.Outcome) -> Text:
+def _outcome(outcome: event_shapes.Outcome) -> Text:
     """`→ run state: reason`, or who did not start: reason."""
     from rich.text import Text
 

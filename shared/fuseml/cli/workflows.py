@@ -193,12 +193,12 @@ def run(
 
     The workflow need not be assigned to the codeset.
     """
-    from fuseml.cli import watch
+    from fuseml.cli import progress
 
     client = session.connect(context)
     wish = runs.wanted(codeset_project, codeset_name, input, commit)
     request = client.runs.start(name, {**wish, "until": until, "only": only, "no_cache": no_cache})
-    watch.requested(client, request, format, wait=wait)
+    progress.requested(client, request, format, wait=wait)
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml workflow delete mlflow-e2e", "fuseml workflow delete mlflow-e2e --force"))
@@ -238,14 +238,14 @@ def assign(
     client.workflows.assign(name, codeset_project, codeset_name)
     typer.echo(f'Workflow "{name}" assigned to codeset "{codeset_project}/{codeset_name}".')
     if wait:
-        from fuseml.cli import watch
+        from fuseml.cli import progress
 
         old = [item["name"] for item in before]
-        found = watch.appear(
+        found = progress.appear(
             lambda: [item for item in known() if item["name"] not in old],
             "the assignment started no run: it was assigned before, or nothing was pushed to the codeset's main branch yet",
         )
-        watch.to_end(client, found)
+        progress.to_end(client, found)
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml workflow unassign mlflow-e2e -p demo -c diabetes"))

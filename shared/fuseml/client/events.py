@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
-from fuseml.client import event_shapes as shapes
-from fuseml.client import transport
+from fuseml.client import event_shapes, transport
 from fuseml.domain import errors, times
 
 # A server that is being restarted is back within this many seconds.
@@ -33,33 +32,33 @@ class Events:
         since: str | None = None,
         dead: bool = False,
         limit: int | None = None,
-    ) -> Iterator[shapes.Event]:
+    ) -> Iterator[event_shapes.Event]:
         """Events that match all that is given, newest first; dead letters only, if `dead`. `since` is an RFC 3339 time."""
         query = {"type": type, "subject": subject, "source": source, "since": since}
-        return cast(Iterator[shapes.Event], self._http.pages("/events/dead-letters" if dead else "/events", query, limit))
+        return cast(Iterator[event_shapes.Event], self._http.pages("/events/dead-letters" if dead else "/events", query, limit))
 
-    def get(self, event: str, source: str | None = None) -> shapes.Event:
+    def get(self, event: str, source: str | None = None) -> event_shapes.Event:
         """The event with its data. Raises NotFoundError, ConflictError when several have the id."""
-        return cast(shapes.Event, self._http.get_object(transport.address("events", event), {"source": source}))
+        return cast(event_shapes.Event, self._http.get_object(transport.address("events", event), {"source": source}))
 
-    def replay(self, event: str, source: str | None = None, *, everybody: bool = False) -> shapes.Event:
+    def replay(self, event: str, source: str | None = None, *, everybody: bool = False) -> event_shapes.Event:
         """Deliver a dead letter again. ConflictError when it is none, unless `everybody` is to get the event again."""
         query = {"source": source, "all": "true" if everybody else None}
-        return cast(shapes.Event, self._http.change("POST", transport.address("events", event, "replay"), query=query))
+        return cast(event_shapes.Event, self._http.change("POST", transport.address("events", event, "replay"), query=query))
 
-    def drop(self, event: str, source: str | None = None) -> shapes.Event:
+    def drop(self, event: str, source: str | None = None) -> event_shapes.Event:
         """Give up a dead letter for good. ConflictError when it is none."""
         path = transport.address("events", "dead-letters", event)
-        return cast(shapes.Event, self._http.change("DELETE", path, query={"source": source}))
+        return cast(event_shapes.Event, self._http.change("DELETE", path, query={"source": source}))
 
-    def send(self, type: str, data: Mapping[str, object], id: str | None = None) -> shapes.SentEvent:
+    def send(self, type: str, data: Mapping[str, object], id: str | None = None) -> event_shapes.SentEvent:
         """Publish an event of FuseML's own types. Raises InvalidError for data that do not fit."""
         document: dict[str, object] = {"type": type, "data": dict(data), **({"id": id} if id else {})}
-        return cast(shapes.SentEvent, self._http.change("POST", "/events", document=document))
+        return cast(event_shapes.SentEvent, self._http.change("POST", "/events", document=document))
 
-    def why(self, of: str, source: str | None = None) -> shapes.Explanation:
+    def why(self, of: str, source: str | None = None) -> event_shapes.Explanation:
         """Why a run started, or what came of a commit or an event. Raises NotFoundError, ConflictError for the beginning of several."""
-        return cast(shapes.Explanation, self._http.get_object("/why", {"of": of, "source": source}))
+        return cast(event_shapes.Explanation, self._http.get_object("/why", {"of": of, "source": source}))
 
     def follow(
         self,
@@ -72,7 +71,7 @@ class Events:
         interval: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
-    ) -> Iterator[shapes.Event]:
+    ) -> Iterator[event_shapes.Event]:
         """Events as they come, without end, oldest first; again when what became of one has changed.
 
         Begins with those since a time, or the `last` ones. One that was not yet delivered is yielded at the next look. A short absence
@@ -106,7 +105,7 @@ class Events:
             sleep(interval)
 
 
-def _next(found: list[shapes.Event]) -> str | None:
+def _next(found: list[event_shapes.Event]) -> str | None:
     """From when on to ask again: what is not settled, or new enough to become something else."""
     if not found:
         return None

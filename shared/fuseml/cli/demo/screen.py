@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from fuseml.cli import output, watch
+from fuseml.cli import output, progress
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -84,7 +84,7 @@ class Terminal:
 
         self._number += 1
         self._console.print(Text(f"{self._number:>2}. {title}", style="bold"))
-        return watch.show(([look] for look in looks), indent=4)[0]
+        return progress.show(([look] for look in looks), indent=4)[0]
 
     def table(self, title: str, rows: Sequence[Mapping[str, object]], columns: Sequence[output.Column]) -> None:
         """An indented table under its title."""

@@ -69,6 +69,13 @@ class Revision(pydantic.BaseModel):
     created: str
 
 
+class WorkflowView(workflows.Workflow):
+    """A revision of a workflow: its document, the revision's number and time."""
+
+    created: str
+    revision: int
+
+
 class Finding(pydantic.BaseModel):
     """An error or a warning; only errors prevent storing a workflow."""
 
@@ -119,13 +126,13 @@ class NewAssignment(Target):
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
-    @api.route("GET", "/workflows", query=WorkflowQuery, returns=[workflows.Workflow])
+    @api.route("GET", "/workflows", query=WorkflowQuery, returns=[WorkflowView])
     def list_workflows(query: WorkflowQuery) -> http.ListPage[dict[str, Any]]:
         """List workflows, by name."""
         page = service.page(deps, query.limit, query.cursor, query.name)
         return http.ListPage([_wire(row) for row in page.rows], page.next_cursor)
 
-    @api.route("POST", "/workflows", query=WriteQuery, document=workflows.Workflow, returns=workflows.Workflow, status=201)
+    @api.route("POST", "/workflows", query=WriteQuery, document=workflows.Workflow, returns=WorkflowView, status=201)
     def create_workflow(query: WriteQuery) -> dict[str, Any] | flask.Response:
         """Create a workflow from its document."""
         if query.dry_run:
@@ -137,12 +144,12 @@ def register(api: http.Api, deps: Deps) -> None:
         """Show the JSON Schema of workflow documents, for editors."""
         return loading.json_schema()
 
-    @api.route("GET", "/workflows/<name>", query=RevisionQuery, returns=workflows.Workflow)
+    @api.route("GET", "/workflows/<name>", query=RevisionQuery, returns=WorkflowView)
     def get_workflow(name: str, query: RevisionQuery) -> dict[str, Any]:
         """Show a workflow, at its current or an earlier revision."""
         return _wire(service.get(deps, name, query.revision))
 
-    @api.route("PUT", "/workflows/<name>", query=WriteQuery, document=workflows.Workflow, returns=workflows.Workflow)
+    @api.route("PUT", "/workflows/<name>", query=WriteQuery, document=workflows.Workflow, returns=WorkflowView)
     def update_workflow(name: str, query: WriteQuery) -> dict[str, Any] | flask.Response:
         """Change a workflow: creates a new revision, assignments stay."""
         if query.dry_run:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import werkzeug.test
 
-from fuseml.embedded import composition
 from fuseml.runtime import catalog
+from infra import schema
 from tests.component import test_http
 
 
 @pytest.fixture(scope="module")
-def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    home = tmp_path_factory.mktemp("home")
-    # The composition starts no part.
-    parts = composition.compose(home, "http://127.0.0.1:1", "token", mlflow="none", anonymous=False, environment={})
-    answer = werkzeug.test.Client(parts.gateway).get("/openapi.json")
-    assert answer.status_code == 200
-    yield answer.json
-    parts.state.store.close()
+def described(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return schema.openapi(tmp_path_factory.mktemp("home"))
+
+
+def test_the_committed_document_is_the_generated_one(described: Any) -> None:
+    assert schema.OPENAPI.read_text() == schema.text(described), "run `task schema`"
 
 
 def test_the_document_is_valid_and_every_reference_resolves(described: Any) -> None:

@@ -11,7 +11,7 @@ from fuseml.cli import impact, options, output, records, session
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
-    from fuseml.client import effects
+    from fuseml.client import registry_shapes
     from fuseml.client.extensions import Extensions
 
 OWN = "fuseml"
@@ -57,7 +57,7 @@ def apply(
         output.dump(format, planned)
 
 
-def _planned(extensions: Extensions, record: records.Record) -> effects.Impact:
+def _planned(extensions: Extensions, record: records.Record) -> registry_shapes.Impact:
     with record.blamed():
         return extensions.plan(record.data, replace=True)
 
@@ -69,7 +69,7 @@ def _confirm(unnamed: Sequence[str]) -> None:
         raise errors.PermanentError("nothing was changed; answer y, or pass --yes, to delete what the files do not hold") from None
 
 
-def _do(extensions: Extensions, record: records.Record, plan: effects.Impact) -> None:
+def _do(extensions: Extensions, record: records.Record, plan: registry_shapes.Impact) -> None:
     with record.blamed():
         if plan["change"] == "registers":
             extensions.register(record.data)
@@ -78,7 +78,7 @@ def _do(extensions: Extensions, record: records.Record, plan: effects.Impact) ->
             extensions.update(record.id, record.data, plan["revision"], replace=True)
 
 
-def _summary(planned: Sequence[effects.Impact], *, dry_run: bool) -> str:
+def _summary(planned: Sequence[registry_shapes.Impact], *, dry_run: bool) -> str:
     counts = {kind: sum(plan["change"] == kind for plan in planned) for kind in _DONE}
     told = ", ".join(f"{count} {_DONE[kind]}" for kind, count in counts.items() if count)
     return f"Would be done: {told}." if dry_run else f"Done: {told}."

@@ -16,7 +16,7 @@ from fuseml.cli import options, output, session
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
-    from fuseml.client import shapes
+    from fuseml.client import registry_shapes
     from fuseml.client.api import Client
     from fuseml.domain.registry import extension
 
@@ -28,7 +28,7 @@ def _services(proposal: options.Item) -> list[options.Item]:
 
 
 def _secrets(proposal: options.Item) -> list[str]:
-    credentials = [item for service in _services(proposal) for item in cast("shapes.Service", service).get("credentials", [])]
+    credentials = [item for service in _services(proposal) for item in cast("registry_shapes.Service", service).get("credentials", [])]
     return list(dict.fromkeys(key for item in credentials for key in item.get("configuration", {})))
 
 
@@ -63,7 +63,7 @@ def discover(
     At the given URLs, or else where the server's own MLflow is and where your environment points: MLFLOW_TRACKING_URI, AWS_* and ~/.aws.
     """
     client = session.connect(context)
-    found: list[shapes.Proposal] = list(client.extensions.discover(urls, apply=apply)) if urls else _around(context, client, apply)
+    found: list[registry_shapes.Proposal] = list(client.extensions.discover(urls, apply=apply)) if urls else _around(context, client, apply)
     output.listing(format, found, _COLUMNS, "There is nothing to ask; give a URL, or set MLFLOW_TRACKING_URI or AWS_ENDPOINT_URL.")
     if format is not output.Format.TABLE:
         return
@@ -73,14 +73,14 @@ def discover(
         typer.echo("Credentials are for all projects; `fuseml extension credentials update` narrows that.")
 
 
-def _around(context: typer.Context, client: Client, apply: bool) -> list[shapes.Proposal]:
+def _around(context: typer.Context, client: Client, apply: bool) -> list[registry_shapes.Proposal]:
     mlflow = (client.readiness().get("components") or {}).get("mlflow", {}).get("url")
     found = client.extensions.discover([mlflow], apply=apply) if mlflow else []
     own = _of_environment(client, session.settings(context).environment, {proposal["url"] for proposal in found}, apply)
     return [*found, *own]
 
 
-def _of_environment(client: Client, variables: Mapping[str, str], seen: set[str], apply: bool) -> Sequence[shapes.Proposal]:
+def _of_environment(client: Client, variables: Mapping[str, str], seen: set[str], apply: bool) -> Sequence[registry_shapes.Proposal]:
     from fuseml.domain.registry import extension
     from fuseml.probes import discovery, environment, targets
 
@@ -102,7 +102,7 @@ def _of_environment(client: Client, variables: Mapping[str, str], seen: set[str]
     proposals = discovery.propose([tool for tool in wanted if targets.normalise(tool.url) not in seen], registered)
     if apply:
         proposals = [discovery.register(proposal, create) for proposal in proposals]
-    return [cast("shapes.Proposal", discovery.without_secrets(proposal).model_dump(mode="json")) for proposal in proposals]
+    return [cast("registry_shapes.Proposal", discovery.without_secrets(proposal).model_dump(mode="json")) for proposal in proposals]
 
 
 def _text_of(variables: Mapping[str, str], variable: str, name: str) -> str:

@@ -128,7 +128,7 @@ def tail(
         typer.echo(_line(event) if format is output.Format.TABLE else json.dumps(event, ensure_ascii=False))
 
 
-def _line(event: event_shapes.Event) -> str:
+def _line(event: event_shapes.EventSummary) -> str:
     """`time  number  type  subject  outcome`, and who gave up on it."""
     time = output.moment(event.get("received"))
     told = f"{time.astimezone().strftime('%H:%M:%S') if time else '':<8}  {event.get('number', ''):>5}  {short(event):<22}"

@@ -10,7 +10,7 @@ from fuseml.cli import apply, discover, extension_parts, impact, options, output
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
-    from fuseml.client import shapes
+    from fuseml.client import registry_shapes
 
 app = typer.Typer(help="Extensions: the registered tools that workflows use.", **options.GROUP)
 app.add_typer(extension_parts.services, name="service")
@@ -99,7 +99,7 @@ def list_(
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List extensions, or those that a selector would find."""
-    selector: shapes.Selector = {
+    selector: registry_shapes.Selector = {
         "extension_id": id,
         "product": product or "",
         "version": version,

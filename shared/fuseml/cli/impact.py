@@ -12,7 +12,7 @@ from fuseml.cli import output
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from fuseml.client import effects
+    from fuseml.client import registry_shapes
 
 _SIGNS: Mapping[str, str] = {
     "registers": "+",
@@ -27,18 +27,18 @@ _WORDS: Mapping[str, str] = {"registers": "is registered", "updates": "is update
 _STYLES: Mapping[str, str] = {"+": "green", "-": "red", "~": "yellow", "=": "dim"}
 
 
-def breaks(impact: effects.Impact) -> list[effects.Effect]:
+def breaks(impact: registry_shapes.Impact) -> list[registry_shapes.Effect]:
     """The selectors that would find nothing any more."""
     return [effect for effect in impact.get("effects", ()) if effect.get("effect") == "breaks"]
 
 
-def warn(impact: effects.Impact) -> None:
+def warn(impact: registry_shapes.Impact) -> None:
     """Tell on standard error what breaks, if anything does."""
     for effect in breaks(impact):
         typer.echo(f"warning: {effect['sentence']}", err=True)
 
 
-def show(impacts: Sequence[effects.Impact]) -> None:
+def show(impacts: Sequence[registry_shapes.Impact]) -> None:
     """Print the impact of one or several changes."""
     plain = output.console()
     for impact in impacts:
@@ -46,7 +46,7 @@ def show(impacts: Sequence[effects.Impact]) -> None:
             plain.print(line, soft_wrap=True)
 
 
-def report(impact: effects.Impact, format: output.Format, *, check: bool) -> None:
+def report(impact: registry_shapes.Impact, format: output.Format, *, check: bool) -> None:
     """Print one impact; with `check` the command fails when anything would break."""
     if format is output.Format.TABLE:
         show([impact])
@@ -57,7 +57,7 @@ def report(impact: effects.Impact, format: output.Format, *, check: bool) -> Non
         raise typer.Exit(1)
 
 
-def _lines(impact: effects.Impact) -> Iterator[Text]:
+def _lines(impact: registry_shapes.Impact) -> Iterator[Text]:
     yield _line(impact["change"], 0, f"{impact['extension_id']} {_WORDS[impact['change']]}")
     for change in impact["changes"]:
         yield _line(change["effect"], 4, change["path"] + _values(change))
@@ -75,7 +75,7 @@ def _line(kind: str, indent: int, text: str) -> Text:
     return Text(f"{' ' * indent}{sign} {text}", style=_STYLES[sign])
 
 
-def _values(change: effects.Change) -> str:
+def _values(change: registry_shapes.FieldChange | registry_shapes.KeyChange) -> str:
     before, after = change["before"], change["after"]
     if change["secret"] and change["effect"] == "changes":
         return f": {after} (changed)"

@@ -10,7 +10,7 @@ from fuseml.cli import explanation, options, output, session
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
-    from fuseml.client import shapes
+    from fuseml.client import registry_shapes
 
 _BINDING = (
     output.Column("Extension", lambda item: " ".join(str(item[key]) for key in ("extension_id", "product", "version") if item.get(key))),
@@ -50,8 +50,8 @@ def resolve(
         "service_resource": resource,
         "service_category": category,
     }
-    selector: shapes.Selector = {"name": "selector", **{key: value for key, value in wanted.items() if value}}  # type: ignore[typeddict-item]
-    consumer: shapes.Consumer = {"project": project, "user": user, "zone": consumer_zone}
+    selector: registry_shapes.Selector = {"name": "selector", **{key: value for key, value in wanted.items() if value}}  # type: ignore[typeddict-item]
+    consumer: registry_shapes.Consumer = {"project": project, "user": user, "zone": consumer_zone}
     try:
         found = session.connect(context).resolver.resolve([selector], consumer, explain=explain)
     except errors.UnresolvedError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
@@ -82,23 +82,13 @@ def list_(
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List runs, newest first."""
-    show_list(context, format, workflow=workflow, project=project, codeset=codeset, commit=commit, state=state, limit=limit)
+    show_list(context, format, limit, workflow=workflow, project=project, codeset=codeset, commit=commit, state=state)
 
 
-def show_list(
-    context: typer.Context,
-    format: output.Format,
-    *,
-    workflow: str = "",
-    project: str = "",
-    codeset: str = "",
-    commit: str = "",
-    state: str = "",
-    limit: int | None = None,
-) -> None:
-    """The list behind `run list` and `workflow list-runs`."""
-    found = session.connect(context).runs.list(workflow=workflow, project=project, codeset=codeset, commit=commit, state=state, limit=limit)
-    output.listing(format, found, COLUMNS, "There is no such run; assigning a workflow or pushing code starts one.")
+def show_list(context: typer.Context, format: output.Format, limit: int | None, **filters: Unpack[shapes.RunFilters]) -> None:
+    """List runs, for `run list` and `workflow list-runs`."""
+    runs = session.connect(context).runs.list(limit=limit, **filters)
+    output.listing(format, runs, COLUMNS, "There is no such run; assigning a workflow or pushing code starts one.")
 
 
 @app.command(epilog=options.examples("fuseml run get mlflow-e2e-1", "fuseml run get mlflow-e2e-1 -o json"))
@@ -163,7 +153,7 @@ def plan(
     plans.show(format, session.connect(context).workflows.plan(workflow, wish))
 
 
-def wanted(project: str, codeset: str, input: list[str] | None, commit: str) -> shapes.RunWish:
+def wanted(project: str, codeset: str, input: list[str] | None, commit: str) -> shapes.RunRequest:
     """The wish that the options of `run plan` and `workflow run` spell."""
     return {"project": project, "codeset": codeset, "commit": commit, "inputs": options.named(input, "input")}
 

@@ -38,7 +38,7 @@ def why(
         screen.print(_tree(story))
 
 
-def _tree(story: event_shapes.Story) -> Tree:
+def _tree(story: event_shapes.Timeline) -> Tree:
     from rich.tree import Tree
 
     first, *rest = story["chain"]

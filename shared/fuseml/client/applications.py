@@ -22,7 +22,7 @@ class Applications:
         """Raises NotFoundError."""
         return cast(shapes.Application, self._http.get_object(transport.address("applications", name)))
 
-    def apply(self, application: shapes.Application) -> shapes.Application:
+    def apply(self, application: shapes.ApplicationSpec) -> shapes.Application:
         """Make the application, or replace the one of that name."""
         document = cast(dict[str, object], application)
         return cast(shapes.Application, self._http.change("POST", "/applications", document=document))

@@ -27,9 +27,9 @@ class Codesets:
         """Raises NotFoundError."""
         return cast(shapes.Codeset, self._http.get_object(transport.address("codesets", project, name)))
 
-    def rotate_webhook(self, project: str, name: str) -> shapes.Webhook:
+    def rotate_webhook(self, project: str, name: str) -> shapes.WebhookSecret:
         """Replace the secret that signs the codeset's webhooks; the git host is told. Raises NotFoundError."""
-        return cast(shapes.Webhook, self._http.change("POST", transport.address("codesets", project, name, "webhook")))
+        return cast(shapes.WebhookSecret, self._http.change("POST", transport.address("codesets", project, name, "webhook")))
 
     def delete(self, project: str, name: str) -> None:
         """Removes the repository and its assignments; runs and artifacts stay."""

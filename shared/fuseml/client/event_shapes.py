@@ -1,12 +1,12 @@
-"""What travels over `/events` and `/why`, as dictionaries with known keys (see `shapes`)."""
+"""Documents of `/events` and `/why`, as dictionaries with known keys (see `shapes`)."""
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Required, TypedDict
 
 
 class EventDelivery(TypedDict):
-    """`state` is pending, done, dead or dropped."""
+    """The delivery of an event to one consumer; `state` is pending, done, dead or dropped."""
 
     consumer: str
     state: str
@@ -14,8 +14,8 @@ class EventDelivery(TypedDict):
     error: str | None
 
 
-class Event(TypedDict, total=False):
-    """An event of the ledger; lists come without `data` and `extensions`."""
+class EventSummary(TypedDict):
+    """An event of the ledger as lists contain it."""
 
     number: int
     type: str
@@ -26,11 +26,18 @@ class Event(TypedDict, total=False):
     received: str
     outcome: str
     deliveries: list[EventDelivery]
+
+
+class Event(EventSummary):
+    """An event of the ledger with its data."""
+
     data: dict[str, object]
     extensions: dict[str, str]
 
 
-class SentEvent(TypedDict):
+class PublishedEvent(TypedDict):
+    """A published event; `duplicate`: the ledger had it before."""
+
     type: str
     source: str
     id: str
@@ -39,10 +46,10 @@ class SentEvent(TypedDict):
 
 
 class Link(TypedDict, total=False):
-    """One step of what led somewhere; `kind` is origin, event or run."""
+    """A link of a chain of causes; `kind` is origin, event or run."""
 
-    kind: str
-    text: str
+    kind: Required[str]
+    text: Required[str]
     time: str | None
     event: int | None
     run: str | None
@@ -50,24 +57,26 @@ class Link(TypedDict, total=False):
 
 
 class Outcome(TypedDict, total=False):
-    """What came of it; `state` is that of the run, or nothing, pending, dead, dropped, refused, ignored, duplicate."""
+    """An outcome of a chain; `state` is that of the run, or nothing, pending, dead, dropped, refused, ignored, duplicate."""
 
-    state: str
-    reason: str
+    state: Required[str]
+    reason: Required[str]
     run: str | None
     workflow: str | None
     event: int | None
 
 
-class Story(TypedDict):
+class Timeline(TypedDict):
+    """A chain of causes, first cause first, and its outcomes."""
+
     chain: list[Link]
     outcomes: list[Outcome]
 
 
 class Explanation(TypedDict):
-    """The answer to `why`; `answer` is the whole in one sentence."""
+    """The explanation of a run, a commit or an event; `answer` is the summary in one sentence."""
 
     of: str
     kind: str
     answer: str
-    stories: list[Story]
+    stories: list[Timeline]

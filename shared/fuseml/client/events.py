@@ -32,10 +32,10 @@ class Events:
         since: str | None = None,
         dead: bool = False,
         limit: int | None = None,
-    ) -> Iterator[event_shapes.Event]:
+    ) -> Iterator[event_shapes.EventSummary]:
         """Events that match all that is given, newest first; dead letters only, if `dead`. `since` is an RFC 3339 time."""
         query = {"type": type, "subject": subject, "source": source, "since": since}
-        return cast(Iterator[event_shapes.Event], self._http.pages("/events/dead-letters" if dead else "/events", query, limit))
+        return cast(Iterator[event_shapes.EventSummary], self._http.pages("/events/dead-letters" if dead else "/events", query, limit))
 
     def get(self, event: str, source: str | None = None) -> event_shapes.Event:
         """The event with its data. Raises NotFoundError, ConflictError when several have the id."""
@@ -51,10 +51,10 @@ class Events:
         path = transport.address("events", "dead-letters", event)
         return cast(event_shapes.Event, self._http.change("DELETE", path, query={"source": source}))
 
-    def send(self, type: str, data: Mapping[str, object], id: str | None = None) -> event_shapes.SentEvent:
+    def send(self, type: str, data: Mapping[str, object], id: str | None = None) -> event_shapes.PublishedEvent:
         """Publish an event of FuseML's own types. Raises InvalidError for data that do not fit."""
         document: dict[str, object] = {"type": type, "data": dict(data), **({"id": id} if id else {})}
-        return cast(event_shapes.SentEvent, self._http.change("POST", "/events", document=document))
+        return cast(event_shapes.PublishedEvent, self._http.change("POST", "/events", document=document))
 
     def why(self, of: str, source: str | None = None) -> event_shapes.Explanation:
         """Why a run started, or what came of a commit or an event. Raises NotFoundError, ConflictError for the beginning of several."""
@@ -71,7 +71,7 @@ class Events:
         interval: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
-    ) -> Iterator[event_shapes.Event]:
+    ) -> Iterator[event_shapes.EventSummary]:
         """Events as they come, without end, oldest first; again when what became of one has changed.
 
         Begins with those since a time, or the `last` ones. One that was not yet delivered is yielded at the next look. A short absence
@@ -105,7 +105,7 @@ class Events:
             sleep(interval)
 
 
-def _next(found: list[event_shapes.Event]) -> str | None:
+def _next(found: list[event_shapes.EventSummary]) -> str | None:
     """From when on to ask again: what is not settled, or new enough to become something else."""
     if not found:
         return None

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar, cast
 from urllib.parse import quote
 
-from fuseml.client import effects, shapes, transport
+from fuseml.client import registry_shapes, transport
 
-Part = TypeVar("Part", shapes.Service, shapes.Endpoint, shapes.Credentials)
+Part = TypeVar("Part", registry_shapes.Service, registry_shapes.Endpoint, registry_shapes.Credentials)
 
 
 def _flags(**flags: bool) -> transport.Query:
@@ -58,76 +58,78 @@ class Extensions:
     def __init__(self, http: transport.Transport) -> None:
         self._http = http
 
-    def list(self, selector: shapes.Selector | None = None, limit: int | None = None) -> Iterator[shapes.Extension]:
+    def list(self, selector: registry_shapes.Selector | None = None, limit: int | None = None) -> Iterator[registry_shapes.Extension]:
         """Extensions that have what the selector asks for; all of them without one."""
         query = cast(transport.Query, selector or {})
-        return cast(Iterator[shapes.Extension], self._http.pages("/extensions", query, limit))
+        return cast(Iterator[registry_shapes.Extension], self._http.pages("/extensions", query, limit))
 
-    def register(self, document: transport.Document) -> shapes.Extension:
+    def register(self, document: transport.Document) -> registry_shapes.Extension:
         """Raises InvalidError with every problem of the record, ConflictError when the id is taken."""
-        return cast(shapes.Extension, self._http.change("POST", "/extensions", document=document))
+        return cast(registry_shapes.Extension, self._http.change("POST", "/extensions", document=document))
 
-    def get(self, extension: str) -> shapes.Extension:
+    def get(self, extension: str) -> registry_shapes.Extension:
         """Raises NotFoundError."""
-        return cast(shapes.Extension, self._http.get_object(transport.address("extensions", extension)))
+        return cast(registry_shapes.Extension, self._http.get_object(transport.address("extensions", extension)))
 
     def update(
         self, extension: str, document: transport.Document, revision: int | None = None, *, replace: bool = False
-    ) -> shapes.Extension:
+    ) -> registry_shapes.Extension:
         """Replaces what the document names and keeps the rest; StaleError when the record is no longer at `revision`.
 
         With `replace` the document is all that the record shall hold.
         """
         path = transport.address("extensions", extension)
         query = _flags(replace=replace)
-        return cast(shapes.Extension, self._http.change("PUT", path, query=query, document=document, revision=revision))
+        return cast(registry_shapes.Extension, self._http.change("PUT", path, query=query, document=document, revision=revision))
 
     def delete(self, extension: str, *, force: bool = False) -> None:
         """Raises ConflictError while an assigned workflow needs it, unless it is forced."""
         self._http.change("DELETE", transport.address("extensions", extension), query=_flags(force=force))
 
-    def plan(self, document: transport.Document, *, replace: bool = False) -> effects.Impact:
+    def plan(self, document: transport.Document, *, replace: bool = False) -> registry_shapes.Impact:
         """What registering the record, or updating the one of its id, would do. Nothing is stored."""
-        return cast(effects.Impact, self._http.change("POST", "/extensions/plan", query=_flags(replace=replace), document=document))
+        return cast(registry_shapes.Impact, self._http.change("POST", "/extensions/plan", query=_flags(replace=replace), document=document))
 
-    def plan_update(self, extension: str, document: transport.Document, revision: int | None = None) -> effects.Impact:
+    def plan_update(self, extension: str, document: transport.Document, revision: int | None = None) -> registry_shapes.Impact:
         """What `update` would do. Raises as it does."""
         path = transport.address("extensions", extension)
-        return cast(effects.Impact, self._http.change("PUT", path, query=_flags(dry_run=True), document=document, revision=revision))
+        return cast(
+            registry_shapes.Impact, self._http.change("PUT", path, query=_flags(dry_run=True), document=document, revision=revision)
+        )
 
-    def plan_deletion(self, extension: str) -> effects.Impact:
+    def plan_deletion(self, extension: str) -> registry_shapes.Impact:
         """What `delete` would do, forced. Raises NotFoundError."""
         path = transport.address("extensions", extension)
-        return cast(effects.Impact, self._http.change("DELETE", path, query=_flags(dry_run=True)))
+        return cast(registry_shapes.Impact, self._http.change("DELETE", path, query=_flags(dry_run=True)))
 
-    def discover(self, urls: Sequence[str], *, apply: bool = False) -> Sequence[shapes.Proposal]:
+    def discover(self, urls: Sequence[str], *, apply: bool = False) -> Sequence[registry_shapes.Proposal]:
         """What answers at each URL, as the server sees it; with `apply` what is new gets registered."""
         answer = self._http.change("POST", "/extensions/discover", document={"urls": [*urls], "apply": apply})
-        return cast(Sequence[shapes.Proposal], answer["proposals"])
+        return cast(Sequence[registry_shapes.Proposal], answer["proposals"])
 
-    def webhook(self, extension: str, *, rotate: bool = False, register: bool = False) -> shapes.Webhook:
+    def webhook(self, extension: str, *, rotate: bool = False, register: bool = False) -> registry_shapes.Webhook:
         """Where a tracking server delivers its events to, and the secret to sign them with, shown this once.
 
         ConflictError where there is a secret already, unless it is to `rotate`. With `register` the server itself is told.
         """
         path = transport.address("extensions", extension, "webhook")
-        return cast(shapes.Webhook, self._http.change("POST", path, query=_flags(rotate=rotate, register=register)))
+        return cast(registry_shapes.Webhook, self._http.change("POST", path, query=_flags(rotate=rotate, register=register)))
 
-    def rotate_secrets(self) -> shapes.Rotation:
+    def rotate_secrets(self) -> registry_shapes.RotationResult:
         """Seal everything that is secret anew, with the newest key."""
-        return cast(shapes.Rotation, self._http.change("POST", "/extensions/secrets/rotate"))
+        return cast(registry_shapes.RotationResult, self._http.change("POST", "/extensions/secrets/rotate"))
 
-    def services(self, extension: str) -> Parts[shapes.Service]:
+    def services(self, extension: str) -> Parts[registry_shapes.Service]:
         """The services of one extension."""
         return Parts(self._http, transport.address("extensions", extension, "services"))
 
-    def endpoints(self, extension: str, service: str) -> Parts[shapes.Endpoint]:
+    def endpoints(self, extension: str, service: str) -> Parts[registry_shapes.Endpoint]:
         """The endpoints of one service; their key is the URL."""
         # Escaped twice, as the original's client does: a WSGI server undoes one escape before routing, and a bare // would be a path.
         return Parts(
             self._http, transport.address("extensions", extension, "services", service, "endpoints"), key=lambda url: quote(url, safe="")
         )
 
-    def credentials(self, extension: str, service: str) -> Parts[shapes.Credentials]:
+    def credentials(self, extension: str, service: str) -> Parts[registry_shapes.Credentials]:
         """The credentials of one service."""
         return Parts(self._http, transport.address("extensions", extension, "services", service, "credentials"))

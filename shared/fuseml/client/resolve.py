@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from fuseml.client import shapes, transport
+from fuseml.client import registry_shapes, transport
 
 
 class Resolver:
@@ -14,7 +14,9 @@ class Resolver:
     def __init__(self, http: transport.Transport) -> None:
         self._http = http
 
-    def resolve(self, selectors: Sequence[shapes.Selector], consumer: shapes.Consumer, *, explain: bool = False) -> shapes.Resolution:
+    def resolve(
+        self, selectors: Sequence[registry_shapes.Selector], consumer: registry_shapes.Consumer, *, explain: bool = False
+    ) -> registry_shapes.Resolution:
         """One binding for each selector. Raises UnresolvedError, which always carries the explanations, when one finds nothing."""
         document: dict[str, object] = {"selectors": list(selectors), "context": consumer, "explain": explain}
-        return cast(shapes.Resolution, self._http.change("POST", "/resolve", document=document))
+        return cast(registry_shapes.Resolution, self._http.change("POST", "/resolve", document=document))

@@ -7,7 +7,7 @@ import codecs
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Unpack, cast
 
 from fuseml.client import shapes, transport
 from fuseml.domain import errors, runs
@@ -39,31 +39,15 @@ class Runs:
     def __init__(self, http: transport.Transport) -> None:
         self._http = http
 
-    def list(
-        self,
-        *,
-        workflow: str | None = None,
-        project: str | None = None,
-        codeset: str | None = None,
-        state: str | None = None,
-        commit: str | None = None,
-        request: str | None = None,
-        caused_by: str | None = None,
-        limit: int | None = None,
-    ) -> Iterator[shapes.Run]:
-        """Runs that match all that is given, newest first, at most `limit`.
-
-        `request` is what `start`, `rerun`, `resume` returned, `caused_by` the run whose artifacts have started them.
-        """
-        query = {"workflow": workflow, "project": project, "codeset": codeset, "state": state, "commit": commit}
-        query |= {"request": request, "caused_by": caused_by}
-        return cast(Iterator[shapes.Run], self._http.pages("/runs", query, limit))
+    def list(self, *, limit: int | None = None, **filters: Unpack[shapes.RunFilters]) -> Iterator[shapes.Run]:
+        """Runs that match all filters, newest first, at most `limit`."""
+        return cast(Iterator[shapes.Run], self._http.pages("/runs", cast(transport.Query, filters), limit))
 
     def get(self, name: str) -> shapes.Run:
         """Raises NotFoundError."""
         return cast(shapes.Run, self._http.get_object(transport.address("runs", name)))
 
-    def start(self, workflow: str, wish: shapes.RunWish) -> str:
+    def start(self, workflow: str, wish: shapes.RunRequest) -> str:
         """Ask for a run of the workflow; the id of the request. NotFoundError, ConflictError, InvalidError when it cannot run."""
         return self._ask("/runs", {"workflow": workflow, **wish})
 

@@ -1,26 +1,32 @@
-"""What travels over the API, as dictionaries with known keys.
+"""Documents of the API, except those of the registry and of events, as dictionaries with known keys.
 
-All keys are optional for the type checker where a server may leave them out; unknown keys are kept. Times are RFC 3339 texts,
-durations seconds.
+A test holds every shape equal to the server's OpenAPI document: keys, required keys and types. A newer server may add keys; they pass
+through. Times are RFC 3339 texts, durations seconds.
 """
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Required, TypedDict
 
 
-class User(TypedDict, total=False):
+class User(TypedDict):
+    """A member of a project."""
+
     name: str
     email: str
 
 
 class Project(TypedDict, total=False):
-    name: str
-    description: str
+    """A tenant: owner of codesets, runs and artifacts."""
+
+    name: Required[str]
+    description: Required[str]
     users: list[User]
 
 
-class Codeset(TypedDict, total=False):
+class Codeset(TypedDict):
+    """A git repository of ML code; `url` is the address for git."""
+
     name: str
     project: str
     description: str
@@ -28,46 +34,84 @@ class Codeset(TypedDict, total=False):
     url: str
 
 
-class Registration(TypedDict, total=False):
-    """A registered codeset with the credentials for pushing to it; they are absent when they were handed out before."""
+class Registration(TypedDict):
+    """A registered codeset with the credentials for pushing to it."""
 
     codeset: Codeset
     username: str
     password: str
 
 
-class Parameter(TypedDict, total=False):
-    """An input or output of a workflow."""
+class WebhookSecret(TypedDict):
+    """The new secret of a codeset's webhooks; the former secret stays valid until `former_until`."""
 
-    name: str
+    secret: str
+    former_until: str
+
+
+class Input(TypedDict, total=False):
+    """An input of a workflow."""
+
+    name: Required[str]
     description: str
     type: str
-    default: str
+    default: str | float | bool | None
+    labels: list[str]
+
+
+class Output(TypedDict, total=False):
+    """An output of a workflow."""
+
+    name: Required[str]
+    description: str
+    type: str
 
 
 class Step(TypedDict, total=False):
-    name: str
-    image: str
+    """A step of a workflow's document; the JSON Schema of workflow documents describes the nested parts."""
+
+    name: Required[str]
+    image: Required[str]
+    inputs: list[dict[str, object]]
+    outputs: list[dict[str, object]]
+    extensions: list[dict[str, object]]
+    env: list[dict[str, object]]
+    resources: dict[str, object]
+    needs: list[str]
+    when: list[dict[str, object]]
+    retries: int
+    timeout: int | str | None
+    command: list[str | float | bool]
+    args: list[str | float | bool]
+    script: str
+    approval: dict[str, object] | None
+    cache: bool | dict[str, object]
 
 
 class Workflow(TypedDict, total=False):
-    name: str
+    """A revision of a workflow: its document, the revision's number and time."""
+
+    name: Required[str]
     description: str
-    created: str
+    inputs: list[Input]
+    outputs: list[Output]
+    steps: Required[list[Step]]
+    on: dict[str, object] | None
+    concurrency: dict[str, object] | None
+    timeout: int | str | None
+    created: Required[str]
+    revision: Required[int]
+
+
+class Revision(TypedDict):
+    """A revision of a workflow, without its document."""
+
     revision: int
-    inputs: list[Parameter]
-    outputs: list[Parameter]
-    steps: list[Step]
-    on: dict[str, object]
-
-
-class Revision(TypedDict, total=False):
-    revision: int
     created: str
 
 
-class Finding(TypedDict, total=False):
-    """What lint has to say; `level` is error or warning."""
+class Finding(TypedDict):
+    """A finding of lint; `level` is error or warning."""
 
     level: str
     path: str
@@ -77,34 +121,54 @@ class Finding(TypedDict, total=False):
     suggestion: str | None
 
 
-class RunWish(TypedDict, total=False):
-    """What a run is asked for with; what is empty is left to the server. `until` and `only` name a step."""
+class RunRequest(TypedDict, total=False):
+    """A request for a run of a workflow; the server chooses a value for each absent or empty field. `until` and `only` name a step."""
 
     project: str
-    codeset: str
-    commit: str
+    codeset: str | None
+    commit: str | None
     inputs: dict[str, str]
-    until: str
-    only: str
+    until: str | None
+    only: str | None
     no_cache: bool
 
 
-class Availability(TypedDict, total=False):
+class RunFilters(TypedDict, total=False):
+    """Filters of lists of runs; a run matches all that are given.
+
+    `request` is the id that `start`, `rerun` and `resume` return; `caused_by` is the run whose artifacts started the run.
+    """
+
+    workflow: str | None
+    project: str | None
+    codeset: str | None
+    state: str | None
+    commit: str | None
+    request: str | None
+    caused_by: str | None
+
+
+class Availability(TypedDict):
+    """Whether an assigned workflow can run, and its address in the API."""
+
     available: bool
     URL: str
 
 
-class Assignment(TypedDict, total=False):
+class Assignment(TypedDict):
+    """The codesets and the patterns of artifacts that a workflow is assigned to."""
+
     workflow: str
     codesets: list[Codeset]
-    status: Availability | None
+    patterns: list[str]
+    status: Availability
 
 
-class Approval(TypedDict):
-    """What people were asked before a step could begin, and their answer: approved, rejected, or expired, which is nobody's."""
+class Approval(TypedDict, total=False):
+    """An approval that a step waits or waited for; `decision` is approved, rejected or expired."""
 
     message: str
-    asked: str
+    asked: Required[str]
     deadline: str | None
     decision: str | None
     by: str | None
@@ -112,7 +176,9 @@ class Approval(TypedDict):
     comment: str
 
 
-class StepRun(TypedDict, total=False):
+class StepRun(TypedDict):
+    """The execution of a step in a run; `log` is the path of its log in the API."""
+
     name: str
     image: str
     state: str
@@ -121,36 +187,44 @@ class StepRun(TypedDict, total=False):
     duration: float | None
     attempts: int
     cause: str | None
+    needs: list[str]
     outputs: dict[str, str]
     reused_from: str | None
     not_reused: str | None
     approval: Approval | None
-    log: str | None
+    log: str
 
 
 class Binding(TypedDict, total=False):
-    """What one selector resolved to. `env` and `secret_keys` come from `/resolve` only, secrets as `<hidden>`."""
+    """The service, endpoint and credentials that a selector resolved to."""
 
-    step: str
-    name: str
-    extension_id: str
-    service_id: str
-    service_resource: str
-    service_category: str
-    credentials_id: str | None
-    credentials_scope: str | None
-    product: str
-    version: str
-    zone: str
-    url: str
-    endpoint_type: str
-    env: dict[str, str]
+    name: Required[str]
+    extension_id: Required[str]
+    service_id: Required[str]
+    service_resource: Required[str]
+    service_category: Required[str]
+    product: Required[str]
+    version: Required[str]
+    zone: Required[str]
+    url: Required[str]
+    endpoint_type: Required[str]
+    credentials_id: str
+    credentials_scope: str
+    configuration: dict[str, str]
     secret_keys: list[str]
     revision: int
     ambiguous_with: list[str]
 
 
+class StepBinding(Binding):
+    """The binding of a selector of `step`."""
+
+    step: str
+
+
 class Trigger(TypedDict, total=False):
+    """The cause of a run: an event, an artifact, a scheduled time (`due`), or a request (`action`, of run `of`)."""
+
     kind: str
     event: str | None
     artifact: str
@@ -159,50 +233,57 @@ class Trigger(TypedDict, total=False):
     of: str | None
 
 
-class Run(TypedDict, total=False):
+class Run(TypedDict):
+    """A run. `settled`: it has finished, and every run that its artifacts start exists."""
+
     name: str
     id: str
     workflow: str
     revision: int
     project: str
-    codeset: str
-    commit: str
+    codeset: str | None
+    commit: str | None
     state: str
+    settled: bool
     cause: str | None
     created: str
     started: str | None
     finished: str | None
+    duration: float | None
     trigger: Trigger
     request: str | None
     caused_by: str | None
-    settled: bool
     concurrency_group: str | None
     waits_for: str | None
     inputs: dict[str, str]
     outputs: dict[str, str]
     steps: list[StepRun]
-    bindings: list[Binding]
+    bindings: list[StepBinding]
 
 
 class Resource(TypedDict):
+    """A Kubernetes resource that belongs to an application."""
+
     name: str
     kind: str
 
 
 class Share(TypedDict):
-    """A revision of an application that gets `percent` of the requests, and the model that it serves."""
+    """A revision of an application that receives `percent` of the requests, and the model that it serves."""
 
     revision: int
     percent: int
     model: str | None
 
 
-class Application(TypedDict, total=False):
-    name: str
-    type: str
+class ApplicationSpec(TypedDict, total=False):
+    """The part of an application that its owner sets."""
+
+    name: Required[str]
+    type: Required[str]
     description: str
     url: str
-    workflow: str
+    workflow: Required[str]
     k8s_namespace: str
     k8s_resources: list[Resource]
     project: str | None
@@ -210,13 +291,25 @@ class Application(TypedDict, total=False):
     run: str | None
     model: str | None
     runtime: str | None
-    traffic: list[Share]
+    tracking_uri: str | None
+    served_by: str
+    environment: dict[str, str]
+
+
+class Application(ApplicationSpec, total=False):
+    """An application: a service that runs create, such as predictions. `status` is ready, starting or failed."""
+
+    revision: Required[int]
+    traffic: Required[list[Share]]
     status: str | None
     cause: str | None
-    revision: int | None
+    created: Required[str]
+    updated: Required[str]
 
 
-class Artifact(TypedDict, total=False):
+class Artifact(TypedDict):
+    """An immutable result with an address such as `model://project/name/version`; `run` produced it."""
+
     address: str
     kind: str
     project: str
@@ -228,113 +321,23 @@ class Artifact(TypedDict, total=False):
 
 
 class Edge(TypedDict):
-    """`target` was made from `source` by `run`."""
+    """An edge of the lineage: `run` made `target` from `source`."""
 
     source: str
     target: str
     run: str
 
 
-class Endpoint(TypedDict, total=False):
-    url: str
-    extension_id: str
-    service_id: str
-    type: str
-    configuration: dict[str, str]
-
-
-class Credentials(TypedDict, total=False):
-    id: str
-    extension_id: str
-    service_id: str
-    default: bool
-    scope: str
-    projects: list[str]
-    users: list[str]
-    configuration: dict[str, str]
-
-
-class Service(TypedDict, total=False):
-    id: str
-    extension_id: str
-    resource: str
-    category: str
-    description: str
-    auth_required: bool
-    configuration: dict[str, str]
-    endpoints: list[Endpoint]
-    credentials: list[Credentials]
-
-
-class Extension(TypedDict, total=False):
-    id: str
-    product: str
-    version: str
-    description: str
-    zone: str
-    configuration: dict[str, str]
-    services: list[Service]
-    revision: int
-
-
-class Proposal(TypedDict, total=False):
-    """What was found at an address. `state` is new, registered (just now), known or unknown; see `message`."""
-
-    url: str
-    state: str
-    id: str
-    extension: Extension | None
-    message: str
-
-
-class Webhook(TypedDict, total=False):
-    """A webhook to us. `url` and `registered` are those of a tracking server's."""
-
-    url: str
-    secret: str
-    former_until: str | None
-    registered: bool
-
-
-class Rotation(TypedDict):
-    """How many values were sealed anew; `unreadable` names what holds values that no key opens."""
-
-    credentials: int
-    webhook_secrets: int
-    unreadable: list[str]
-
-
-class Selector(TypedDict, total=False):
-    name: str
-    extension_id: str
-    service_id: str
-    product: str
-    version: str
-    zone: str
-    service_resource: str
-    service_category: str
-    ambiguity: str
-
-
-class Consumer(TypedDict, total=False):
-    """Who asks for a binding, from where."""
-
-    project: str
-    user: str
-    zone: str
-
-
-class Resolution(TypedDict, total=False):
-    bindings: list[Binding]
-    explanations: list[dict[str, object]]
-
-
 class Component(TypedDict, total=False):
+    """A component of a server, such as the embedded MLflow."""
+
     status: str
     url: str | None
     message: str | None
 
 
 class Readiness(TypedDict, total=False):
+    """The readiness of a server and of its components."""
+
     status: str
     components: dict[str, Component]

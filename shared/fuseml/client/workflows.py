@@ -47,7 +47,7 @@ class Workflows:
         answer = self._http.change("POST", "/workflows", query={"dry_run": "true", "project": project}, document=document)
         return cast(builtins.list[shapes.Finding], answer.get("findings") or [])
 
-    def plan(self, name: str, wish: shapes.RunWish) -> dict[str, object]:
+    def plan(self, name: str, wish: shapes.RunRequest) -> dict[str, object]:
         """The plan that a run would have now. Raises what asking for the run raises."""
         given = {key: value for key, value in wish.items() if value}
         return self._http.change("POST", transport.address("workflows", name, "plan"), document=given)

@@ -1,0 +1,250 @@
+"""The client's shapes have the keys, required keys and types of the documents that the server describes in OpenAPI."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pydantic
+import pytest
+import typer
+
+from functions.runs import routes as runs_routes
+from functions.workflows import routes as workflows_routes
+from fuseml.cli import main
+from fuseml.client import event_shapes, registry_shapes, shapes
+from infra import schema
+
+RESPONSES: Mapping[str, Any] = {
+    "GET /projects": list[shapes.Project],
+    "POST /projects": shapes.Project,
+    "GET /projects/{name}": shapes.Project,
+    "GET /codesets": list[shapes.Codeset],
+    "POST /codesets": shapes.Registration,
+    "GET /codesets/{project}/{name}": shapes.Codeset,
+    "POST /codesets/{project}/{name}/webhook": shapes.WebhookSecret,
+    "GET /workflows": list[shapes.Workflow],
+    "POST /workflows": shapes.Workflow,
+    "GET /workflows/{name}": shapes.Workflow,
+    "PUT /workflows/{name}": shapes.Workflow,
+    "GET /workflows/{name}/revisions": list[shapes.Revision],
+    "GET /workflows/assignments": list[shapes.Assignment],
+    "GET /runs": list[shapes.Run],
+    "GET /runs/{name}": shapes.Run,
+    "POST /runs/{name}/cancel": shapes.Run,
+    "POST /runs/{name}/approve": shapes.Run,
+    "POST /runs/{name}/reject": shapes.Run,
+    "GET /applications": list[shapes.Application],
+    "POST /applications": shapes.Application,
+    "GET /applications/{name}": shapes.Application,
+    "PUT /applications/{name}/traffic": shapes.Application,
+    "POST /applications/{name}/rollback": shapes.Application,
+    "GET /artifacts": list[shapes.Artifact],
+    "GET /lineage": list[shapes.Edge],
+    "GET /events": list[event_shapes.EventSummary],
+    "GET /events/dead-letters": list[event_shapes.EventSummary],
+    "GET /events/{id}": event_shapes.Event,
+    "POST /events": event_shapes.PublishedEvent,
+    "POST /events/{id}/replay": event_shapes.Event,
+    "DELETE /events/dead-letters/{id}": event_shapes.Event,
+    "GET /why": event_shapes.Explanation,
+    "GET /extensions": list[registry_shapes.Extension],
+    "POST /extensions": registry_shapes.Extension,
+    "GET /extensions/{id}": registry_shapes.Extension,
+    "PUT /extensions/{id}": registry_shapes.Extension | registry_shapes.Impact,
+    "POST /extensions/plan": registry_shapes.Impact,
+    "POST /extensions/{id}/webhook": registry_shapes.Webhook,
+    "POST /extensions/secrets/rotate": registry_shapes.RotationResult,
+    "POST /resolve": registry_shapes.Resolution,
+    **{
+        operation: shape
+        for collection, key, shape in (
+            ("/extensions/{extension_id}/services", "{address}", registry_shapes.Service),
+            ("/extensions/{extension_id}/services/{service_id}/endpoints", "{address}", registry_shapes.Endpoint),
+            ("/extensions/{extension_id}/services/{service_id}/credentials", "{address}", registry_shapes.Credentials),
+        )
+        for operation, shape in (
+            (f"GET {collection}", list[shape]),  # type: ignore[valid-type]
+            (f"POST {collection}", shape),
+            (f"GET {collection}/{key}", shape),
+            (f"PUT {collection}/{key}", shape),
+        )
+    },
+}
+NO_SHAPE = {
+    "POST /workflows/{name}/plan": "the client passes plans on as they are",
+    "GET /workflows/runs": "the original API's list; the client reads /runs",
+    "POST /runs": "the client returns the request's id",
+    "POST /runs/{name}/rerun": "the client returns the request's id",
+    "POST /runs/{name}/resume": "the client returns the request's id",
+    "POST /extensions/discover": "the client returns the proposals, compared below",
+    "POST /webhooks/gitea": "for git hosts",
+    "POST /webhooks/mlflow/{extension}": "for tracking servers",
+}
+OPEN = {shapes.Trigger: "the server documents a run's trigger as an open object"}
+SCALARS = {"string": str, "integer": int, "number": float, "boolean": bool, "null": type(None)}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    return schema.openapi(tmp_path_factory.mktemp("home"))
+
+
+def response_schemas(api: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every operation that answers with a document, and the document's schema."""
+    for path, methods in api["paths"].items():
+        for method, operation in methods.items():
+            [response] = [response for status, response in operation["responses"].items() if status != "default"]
+            if "content" in response:
+                yield f"{method.upper()} {path}", response["content"]["application/json"]["schema"]
+
+
+def body(api: Mapping[str, Any], method: str, path: str) -> Any:
+    return resolved(api, api["paths"][path][method]["requestBody"]["content"]["application/json"]["schema"])
+
+
+def resolved(api: Mapping[str, Any], part: Any) -> Any:
+    return api["components"]["schemas"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+
+
+def differences(api: Mapping[str, Any], shape: Any, part: Any, where: str) -> list[str]:
+    """Differences between a type and a JSON Schema."""
+    arms, branches = list(alternatives_of_type(shape)), list(alternatives_of_schema(api, part))
+    if len(arms) == len(branches) == 1:
+        return list(differences_of_one(api, arms[0], branches[0], where))
+    matches = {
+        index: [arm for arm in arms if not list(differences_of_one(api, arm, branch, where))] for index, branch in enumerate(branches)
+    }
+    missing = [f"{where}: no alternative of {shape} is {branches[index]}" for index, found in matches.items() if not found]
+    needless = [f"{where}: {arm} is no alternative of {part}" for arm in arms if not any(arm in found for found in matches.values())]
+    return missing + needless
+
+
+def alternatives_of_type(shape: Any) -> Iterator[Any]:
+    if typing.get_origin(shape) in (typing.Union, types.UnionType):
+        for arm in typing.get_args(shape):
+            yield from alternatives_of_type(arm)
+    else:
+        yield shape
+
+
+def alternatives_of_schema(api: Mapping[str, Any], part: Any) -> Iterator[Any]:
+    part = resolved(api, part)
+    for branch in part.get("anyOf") or part.get("oneOf") or ():
+        yield from alternatives_of_schema(api, branch)
+    if isinstance(part.get("type"), list):
+        yield from ({**part, "type": kind} for kind in part["type"])
+    elif "type" in part:
+        yield part
+
+
+def differences_of_one(api: Mapping[str, Any], shape: Any, part: Any, where: str) -> Iterator[str]:
+    kind, origin = part["type"], typing.get_origin(shape)
+    if kind in SCALARS:
+        if shape is not SCALARS[kind]:
+            yield f"{where}: {shape} is {kind} in the server's document"
+    elif kind == "array":
+        if origin is list:
+            yield from differences(api, typing.get_args(shape)[0], part["items"], f"{where}[]")
+        else:
+            yield f"{where}: {shape} is an array in the server's document"
+    elif typing.is_typeddict(shape):
+        if shape not in OPEN:
+            yield from differences_of_keys(api, shape, part, where)
+        elif part.get("properties"):
+            yield f"{where}: {shape} is no longer an open object in the server's document"
+    elif origin is dict:
+        values = typing.get_args(shape)[1]
+        if values is not object:
+            patterns = list(part.get("patternProperties", {}).values())
+            yield from differences(api, values, part["additionalProperties"] if not patterns else patterns[0], f"{where}{{}}")
+    else:
+        yield f"{where}: {shape} is an object in the server's document"
+
+
+def differences_of_keys(api: Mapping[str, Any], shape: Any, part: Any, where: str) -> Iterator[str]:
+    keys, required = typed_keys(shape)
+    properties = part.get("properties", {})
+    yield from (f"{where}.{key}: missing in {shape.__name__}" for key in properties.keys() - keys)
+    yield from (f"{where}.{key}: unknown to the server" for key in keys.keys() - properties.keys())
+    yield from (
+        f"{where}.{key}: required on one side only" for key in (required ^ {*part.get("required", ())}) & keys.keys() & properties.keys()
+    )
+    for key in keys.keys() & properties.keys():
+        yield from differences(api, keys[key], properties[key], f"{where}.{key}")
+
+
+def typed_keys(shape: Any) -> tuple[dict[str, Any], set[str]]:
+    """The types of a TypedDict's keys, and the required keys.
+
+    Python takes `Required` from annotations that are texts for a part of the type, so `__required_keys__` lacks those keys.
+    """
+    hints = typing.get_type_hints(shape, include_extras=True)
+    required = {*shape.__required_keys__} | {key for key, hint in hints.items() if typing.get_origin(hint) is typing.Required}
+    return typing.get_type_hints(shape), required
+
+
+def test_shapes_are_equal_to_the_documents_of_the_api(api: Mapping[str, Any]) -> None:
+    found = [
+        line
+        for operation, part in response_schemas(api)
+        if operation in RESPONSES
+        for line in differences(api, RESPONSES[operation], part, operation)
+    ]
+    assert found == []
+
+
+def test_every_document_of_the_api_has_a_shape_or_a_reason(api: Mapping[str, Any]) -> None:
+    assert {operation for operation, _ in response_schemas(api)} == {*RESPONSES, *NO_SHAPE}
+
+
+def test_shapes_of_requests_are_equal_to_the_bodies_of_the_api(api: Mapping[str, Any]) -> None:
+    start, resolve = body(api, "post", "/runs"), body(api, "post", "/resolve")
+    # The client takes the workflow as an argument of its own.
+    without_workflow = {
+        "type": "object",
+        "properties": {key: part for key, part in start["properties"].items() if key != "workflow"},
+        "required": [key for key in start["required"] if key != "workflow"],
+    }
+    proposals = resolved(api, dict(response_schemas(api))["POST /extensions/discover"])["properties"]["proposals"]
+    finding = pydantic.TypeAdapter(workflows_routes.Finding).json_schema()
+    compared = [
+        (shapes.RunRequest, without_workflow),
+        (list[registry_shapes.Selector], resolve["properties"]["selectors"]),
+        (registry_shapes.Consumer, resolve["properties"]["context"]),
+        (shapes.ApplicationSpec, body(api, "post", "/applications")),
+        (list[registry_shapes.Proposal], proposals),
+        # A dry run's answer, which the document of POST /workflows does not describe.
+        (shapes.Finding, finding),
+    ]
+    assert [line for shape, part in compared for line in differences(api, shape, part, str(shape))] == []
+
+
+def test_a_difference_is_found(api: Mapping[str, Any]) -> None:
+    class Revision(typing.TypedDict, total=False):
+        revision: str
+        author: str
+
+    part = dict(response_schemas(api))["GET /workflows/{name}/revisions"]
+    assert sorted(differences(api, list[Revision], part, "x")) == [
+        "x[].author: unknown to the server",
+        "x[].created: missing in Revision",
+        "x[].revision: <class 'str'> is integer in the server's document",
+        "x[].revision: required on one side only",
+    ]
+
+
+NOT_OFFERED = {
+    "request": "`--wait` follows the run of a request",
+    "caused_by": "`run watch` and `--wait` follow the runs that a run causes",
+}
+
+
+def test_the_filters_of_runs_are_the_same_in_api_client_and_command() -> None:
+    filters = {*shapes.RunFilters.__annotations__}
+    assert filters == runs_routes.RunQuery.model_fields.keys() - {"limit", "cursor"}
+    command: Any = typer.main.get_command(main.app)
+    options = {parameter.name for parameter in command.commands["run"].commands["list"].params}
+    assert options - {"limit", "format"} == filters - NOT_OFFERED.keys()

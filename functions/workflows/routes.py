@@ -72,8 +72,9 @@ class Revision(pydantic.BaseModel):
 class WorkflowView(workflows.Workflow):
     """A revision of a workflow: its document, the revision's number and time."""
 
-    created: str
-    revision: int
+    # In a document that a client writes, both fields are accepted and dropped.
+    created: str  # type: ignore[assignment]
+    revision: int  # type: ignore[assignment]
 
 
 class Finding(pydantic.BaseModel):

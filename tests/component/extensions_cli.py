@@ -57,8 +57,8 @@ class Run:
     def __call__(self, *arguments: str, **more: str) -> int:
         return main.run(["extension", *arguments], {**self.variables, **more})
 
-    def answering(self, text: str, *arguments: str) -> int:
-        """The same in a process of its own, with `text` as standard input."""
+    def with_input(self, text: str, *arguments: str) -> int:
+        """Run the command in a child process with `text` as its standard input."""
         return commands.fuseml("extension", *arguments, environment=self.variables, text=text, code=None).returncode
 
 

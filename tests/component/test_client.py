@@ -26,7 +26,7 @@ def client(server: CannedApi) -> api.Client:
     return api.Client(server.url, TOKEN)
 
 
-def test_objects_come_back_as_they_were_sent_unknown_fields_included(client: api.Client) -> None:
+def test_objects_are_returned_unchanged_with_unknown_fields(client: api.Client) -> None:
     assert client.runs.get("mlflow-e2e-1") == canned_api.RUN
     assert client.applications.get("demo-diabetes") == canned_api.APPLICATION
     assert client.extensions.get("mlflow") == canned_api.EXTENSION
@@ -40,22 +40,22 @@ def test_every_request_carries_the_token_and_asks_for_json(client: api.Client, s
     assert server.requests[0].headers["accept"] == "application/json"
 
 
-def test_the_token_is_nowhere_in_a_representation(client: api.Client) -> None:
+def test_no_representation_contains_the_token(client: api.Client) -> None:
     assert TOKEN not in repr(client) + repr(vars(client)["_transport"])
 
 
-def test_parameters_that_were_not_given_are_not_sent(client: api.Client, server: CannedApi) -> None:
+def test_absent_filters_are_not_sent(client: api.Client, server: CannedApi) -> None:
     list(client.runs.list(project="demo"))
     assert server.requests[0].query == {"project": ["demo"]}
 
 
-def test_labels_are_sent_one_by_one(client: api.Client, server: CannedApi) -> None:
+def test_each_label_is_a_parameter(client: api.Client, server: CannedApi) -> None:
     registration = client.codesets.register("demo", "diabetes", labels=["sklearn", "tabular"])
     assert server.requests[0].query["labels"] == ["sklearn", "tabular"]
     assert (registration["username"], registration["password"]) == ("fuseml-demo", "canary")
 
 
-def test_a_document_is_sent_as_it_was_written(client: api.Client, server: CannedApi) -> None:
+def test_a_document_is_sent_unchanged(client: api.Client, server: CannedApi) -> None:
     client.workflows.create("name: mlflow-e2e  # a comment\n")
     assert server.requests[0].body == b"name: mlflow-e2e  # a comment\n"
     assert "yaml" in server.requests[0].headers["content-type"]
@@ -64,14 +64,14 @@ def test_a_document_is_sent_as_it_was_written(client: api.Client, server: Canned
     assert server.requests[1].headers["if-match"] == '"3"'
 
 
-def test_an_endpoint_is_addressed_by_its_whole_url(client: api.Client, server: CannedApi) -> None:
+def test_an_endpoint_is_addressed_by_its_url(client: api.Client, server: CannedApi) -> None:
     endpoints = client.extensions.endpoints("mlflow", "tracking")
     assert endpoints.update("http://other", {"type": "external"}) == {"url": "http://other"}
     endpoints.delete("http://other")
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
-def test_a_name_that_leads_to_another_path_is_refused_before_anything_is_sent(client: api.Client, server: CannedApi, name: str) -> None:
+def test_a_name_that_changes_the_path_is_refused_without_a_request(client: api.Client, server: CannedApi, name: str) -> None:
     with pytest.raises(errors.InvalidError):
         client.projects.delete(name)
     assert server.requests == []
@@ -80,7 +80,7 @@ def test_a_name_that_leads_to_another_path_is_refused_before_anything_is_sent(cl
 def test_a_name_with_a_slash_stays_one_segment(client: api.Client, server: CannedApi) -> None:
     with pytest.raises(errors.NotFoundError):
         client.projects.get("a/b?c")
-    assert server.requests[0].path == "/projects/a/b?c"  # what a WSGI server makes of %2F and %3F
+    assert server.requests[0].path == "/projects/a/b?c"  # %2F and %3F as a WSGI server decodes them
     assert server.requests[0].query == {}
 
 
@@ -88,19 +88,19 @@ def _paged(request: Request) -> Answer:
     start = int(request.query.get("cursor", ["0"])[0])
     size = int(request.query.get("limit", ["100"])[0])
     items = [{"name": f"run-{number}"} for number in range(start, min(start + size, 250))]
-    following = start + size
-    link = {"Link": f'<http://elsewhere.example.org/runs?limit={size}&cursor={following}>; rel="next"'} if following < 250 else {}
+    end = start + size
+    link = {"Link": f'<http://elsewhere.example.org/runs?limit={size}&cursor={end}>; rel="next"'} if end < 250 else {}
     return Answer(items, headers=link)
 
 
-def test_a_list_is_read_page_after_page_at_the_same_server() -> None:
+def test_all_pages_of_a_list_are_read_from_the_same_server() -> None:
     with canned_api.serve({("GET", "/runs"): _paged}) as paged:
         client = api.Client(paged.url, TOKEN)
         assert [run["name"] for run in client.runs.list()] == [f"run-{number}" for number in range(250)]
         assert len(paged.requests) == 3
 
 
-def test_a_limit_asks_for_no_more_than_is_shown() -> None:
+def test_a_limit_requests_no_more_items_than_it_returns() -> None:
     with canned_api.serve({("GET", "/runs"): _paged}) as paged:
         client = api.Client(paged.url, TOKEN)
         assert len(list(client.runs.list(limit=7))) == 7
@@ -131,9 +131,9 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "kind"), REFUSALS)
-def test_a_refusal_comes_back_as_the_error_that_the_server_raised(answer: Answer, kind: type[errors.FusemlError]) -> None:
-    with canned_api.serve({("GET", "/projects/demo"): answer}) as refusing, pytest.raises(errors.FusemlError) as caught:
+@pytest.mark.parametrize(("response", "kind"), REFUSALS)
+def test_an_error_response_becomes_the_error_that_the_server_raised(response: Answer, kind: type[errors.FusemlError]) -> None:
+    with canned_api.serve({("GET", "/projects/demo"): response}) as refusing, pytest.raises(errors.FusemlError) as caught:
         api.Client(refusing.url, TOKEN).projects.get("demo")
     assert type(caught.value) is kind
     assert TOKEN not in caught.value.message
@@ -148,7 +148,7 @@ def test_problems_keep_their_places_and_suggestions() -> None:
     assert caught.value.details["hint"] == "x"
 
 
-def test_a_fault_of_the_server_names_the_id_that_its_log_has() -> None:
+def test_a_fault_of_the_server_names_the_id_of_its_log_entry() -> None:
     with (
         canned_api.serve({("GET", "/version"): refused(500, "fault", "something went wrong")}) as faulty,
         pytest.raises(errors.PermanentError, match="abc"),
@@ -156,29 +156,29 @@ def test_a_fault_of_the_server_names_the_id_that_its_log_has() -> None:
         api.Client(faulty.url, TOKEN).version()
 
 
-def test_a_server_that_is_not_there_is_temporary_and_the_way_out_is_told() -> None:
+def test_an_unreachable_server_is_a_temporary_error_with_advice() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(errors.TemporaryError, match=rf"no FuseML server answers at http://127\.0\.0\.1:{port}; start one with `fuseml up`"):
         api.Client(f"http://127.0.0.1:{port}").projects.get("demo")
 
 
-def test_a_server_that_does_not_answer_in_time_is_temporary() -> None:
+def test_a_timeout_is_a_temporary_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(errors.TemporaryError, match=r"did not answer within 0\.1 s"):
         api.Client(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1).projects.get("demo")
 
 
-def test_another_program_under_the_url_is_recognised() -> None:
+def test_a_response_of_another_program_is_recognised() -> None:
     with canned_api.serve({("GET", "/projects"): Answer(b"hello"), ("GET", "/version"): Answer([])}) as other:
         client = api.Client(other.url, TOKEN)
-        with pytest.raises(errors.PermanentError, match="not the FuseML API"):
+        with pytest.raises(errors.PermanentError, match="not of the FuseML API"):
             list(client.projects.list())
-        with pytest.raises(errors.PermanentError, match="not the FuseML API"):
+        with pytest.raises(errors.PermanentError, match="not of the FuseML API"):
             client.version()
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "http://", "http://user:secret@host"])
-def test_an_address_that_is_no_servers_is_refused_at_once(url: str) -> None:
+def test_an_invalid_server_url_is_refused(url: str) -> None:
     with pytest.raises(errors.InvalidError) as caught:
         api.Client(url)
     assert "secret" not in caught.value.message
@@ -193,16 +193,16 @@ def test_an_address_that_is_no_servers_is_refused_at_once(url: str) -> None:
         ("http://host/prefix/", "http://host/prefix"),
     ],
 )
-def test_an_address_without_a_scheme_is_secure_except_on_this_machine(given: str, used: str) -> None:
+def test_a_url_without_a_scheme_is_https_except_on_this_machine(given: str, used: str) -> None:
     assert api.Client(given).url == used
 
 
-def test_a_token_that_no_header_can_hold_is_refused() -> None:
+def test_a_token_with_illegal_characters_is_refused() -> None:
     with pytest.raises(errors.InvalidError):
         api.Client("http://host", "two\nlines")
 
 
-def test_functions_with_addresses_of_their_own_get_their_paths() -> None:
+def test_a_url_template_selects_the_function_of_a_path() -> None:
     http = transport.Transport("http://{function}.fuseml.example.org", TOKEN, 1)
     paths = {
         "/projects": "codesets",
@@ -221,7 +221,7 @@ def test_functions_with_addresses_of_their_own_get_their_paths() -> None:
     assert {path: http.base(path) for path in paths} == {path: f"http://{name}.fuseml.example.org" for path, name in paths.items()}
 
 
-def test_functions_below_one_address_are_called_with_the_token() -> None:
+def test_functions_below_one_url_receive_the_token() -> None:
     with canned_api.serve({("GET", "/codesets/projects"): Answer([canned_api.PROJECT])}) as server:
         assert list(api.Client(server.url + "/{function}", TOKEN).projects.list()) == [canned_api.PROJECT]
 
@@ -236,7 +236,7 @@ def test_functions_below_one_address_are_called_with_the_token() -> None:
         ("http://runs-fuseml.example.org/", False),
     ],
 )
-def test_only_hosts_of_the_template_are_the_servers_own(url: str, own: bool) -> None:
+def test_only_hosts_of_the_url_template_receive_the_token(url: str, own: bool) -> None:
     assert transport.Transport("http://{function}.fuseml.example.org", TOKEN, 1)._is_own(url) is own
 
 
@@ -268,7 +268,7 @@ def test_a_log_is_followed_to_its_end_across_split_characters() -> None:
     assert len(waits) == 1
 
 
-def test_a_log_that_still_grows_is_read_as_far_as_it_is() -> None:
+def test_a_growing_log_is_read_up_to_now() -> None:
     with canned_api.serve(_log_in_pieces()) as logging:
         assert "".join(api.Client(logging.url, TOKEN).runs.text("r", "s")) == "s\N{REPLACEMENT CHARACTER}"
 
@@ -281,24 +281,24 @@ def test_watching_ends_with_the_finished_run_and_survives_a_restart() -> None:
         return Answer(state) if state else refused(503, "unavailable", "restarting")
 
     with canned_api.serve({("GET", "/runs/r"): answer}) as server:
-        looks = list(api.Client(server.url, TOKEN).runs.watch("r", sleep=lambda _: None))
-    assert [look["state"] for look in looks] == ["queued", "running", "failed"]
+        snapshots = list(api.Client(server.url, TOKEN).runs.watch("r", sleep=lambda _: None))
+    assert [run["state"] for run in snapshots] == ["queued", "running", "failed"]
 
 
-def test_watching_gives_up_when_the_server_stays_away() -> None:
+def test_watching_fails_when_the_server_stays_unreachable() -> None:
     time = iter(range(0, 1000, 10))
-    with canned_api.serve({("GET", "/runs/r"): refused(503, "unavailable", "away")}) as server, pytest.raises(errors.TemporaryError):
+    with canned_api.serve({("GET", "/runs/r"): refused(503, "unavailable", "unreachable")}) as server, pytest.raises(errors.TemporaryError):
         list(api.Client(server.url, TOKEN).runs.watch("r", sleep=lambda _: None, clock=lambda: float(next(time))))
 
 
-def test_following_goes_on_until_everything_that_was_started_has_ended() -> None:
-    """a leads to b while it runs, b to c between its end and its being settled; d is followed beside it."""
-    looks = {name: iter(states) for name, states in {"a": ["running", "end", "settled"], "b": ["end", "settled"]}.items()}
+def test_following_ends_when_all_caused_runs_have_finished() -> None:
+    """a causes b while it runs; b causes c after it has succeeded and before it is settled; d is followed beside a."""
+    states = {name: iter(sequence) for name, sequence in {"a": ["running", "end", "settled"], "b": ["end", "settled"]}.items()}
     now = {"c": "settled", "d": "settled"}
 
     def one(name: str) -> Callable[[Request], Answer]:
         def answer(_: Request) -> Answer:
-            now[name] = next(looks[name]) if name in looks else now[name]
+            now[name] = next(states[name]) if name in states else now[name]
             state = "running" if now[name] == "running" else "succeeded"
             return Answer({"name": name, "state": state, "settled": now[name] == "settled"})
 
@@ -309,27 +309,27 @@ def test_following_goes_on_until_everything_that_was_started_has_ended() -> None
         caused = {"a": "b", "b": "c" if now.get("b") == "settled" else ""}.get(cause)
         return Answer([{"name": caused, "state": "queued", "caused_by": cause}] if caused else [])
 
-    away = iter([False, True, False, False, False, False, False, False, False, False])
+    unreachable = iter([False, True, False, False, False, False, False, False, False, False])
     served = {("GET", f"/runs/{name}"): one(name) for name in "abcd"}
-    changed = {("GET", "/runs"): lambda request: refused(503, "unavailable", "away") if next(away) else listed(request)}
+    changed = {("GET", "/runs"): lambda request: refused(503, "unavailable", "unreachable") if next(unreachable) else listed(request)}
     with canned_api.serve({**served, **changed}) as server:
         followed = list(api.Client(server.url, TOKEN).runs.follow(["a", "d"], sleep=lambda _: None))
     assert [run["name"] for run in followed[-1]] == ["a", "b", "d", "c"]
     assert {run["state"] for run in followed[-1]} == {"succeeded"}
 
 
-def test_following_gives_up_when_the_server_stays_away() -> None:
+def test_following_fails_when_the_server_stays_unreachable() -> None:
     time = iter(range(0, 1000, 10))
-    with canned_api.serve({("GET", "/runs/r"): refused(503, "unavailable", "away")}) as server, pytest.raises(errors.TemporaryError):
+    with canned_api.serve({("GET", "/runs/r"): refused(503, "unavailable", "unreachable")}) as server, pytest.raises(errors.TemporaryError):
         list(api.Client(server.url, TOKEN).runs.follow(["r"], sleep=lambda _: None, clock=lambda: float(next(time))))
 
 
-def test_unreadiness_is_an_answer() -> None:
+def test_a_server_that_is_not_ready_is_a_result() -> None:
     with canned_api.serve({("GET", "/readyz"): Answer({"status": "starting", "components": {}}, 503)}) as starting:
         assert api.Client(starting.url, TOKEN).readiness()["status"] == "starting"
 
 
-def test_an_artifact_that_does_not_exist_is_told_and_a_wrong_address_explained(client: api.Client) -> None:
+def test_a_missing_artifact_is_not_found_and_a_malformed_address_invalid(client: api.Client) -> None:
     with pytest.raises(errors.NotFoundError):
         client.artifacts.get("model://demo/diabetes/2")
     with pytest.raises(errors.InvalidError, match="model://"):
@@ -339,7 +339,7 @@ def test_an_artifact_that_does_not_exist_is_told_and_a_wrong_address_explained(c
 ROW = {"age": 0.1, "bmi": 0.2}
 
 
-def test_a_model_with_columns_gets_them_by_name_in_its_order() -> None:
+def test_a_model_with_columns_receives_them_by_name_in_its_order() -> None:
     inputs = [{"name": "bmi", "datatype": "FP64", "shape": [-1, 1]}, {"name": "age", "datatype": "FP32", "shape": [-1]}]
     assert predictions.inference_request({"inputs": inputs}, ROW) == {
         "inputs": [
@@ -349,7 +349,7 @@ def test_a_model_with_columns_gets_them_by_name_in_its_order() -> None:
     }
 
 
-def test_a_model_with_one_tensor_gets_the_whole_row() -> None:
+def test_a_model_with_one_tensor_receives_the_whole_row() -> None:
     metadata = {"inputs": [{"name": "input-0", "datatype": "FP64", "shape": [-1, 2]}]}
     assert predictions.inference_request(metadata, ROW) == {
         "inputs": [{"name": "input-0", "datatype": "FP64", "shape": [1, 2], "data": [0.1, 0.2]}]
@@ -364,7 +364,7 @@ def test_a_model_with_one_tensor_gets_the_whole_row() -> None:
         {"inputs": [{"name": "input-0", "shape": [-1, 3]}]},
     ],
 )
-def test_a_row_that_does_not_fit_the_model_is_refused_with_what_is_missing(metadata: dict[str, object]) -> None:
+def test_a_row_that_does_not_fit_the_model_is_refused(metadata: dict[str, object]) -> None:
     with pytest.raises(errors.InvalidError):
         predictions.inference_request(metadata, ROW)
 

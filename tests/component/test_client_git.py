@@ -1,4 +1,4 @@
-"""Pushing with the real git program, to a real git server that asks for credentials."""
+"""Pushes by the real git program to a real git server with authentication."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def code(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_becomes_the_first_version_without_what_it_ignores(host: Host, code: Path) -> None:
-    pushed = host.remote().push_folder(code, "First version")
-    assert pushed.changed
-    assert host.git("rev-parse", "main") == pushed.commit
+def test_a_folder_becomes_the_first_version_without_ignored_files(host: Host, code: Path) -> None:
+    result = host.remote().push_folder(code, "First version")
+    assert result.changed
+    assert host.git("rev-parse", "main") == result.commit
     assert host.git("ls-tree", "-r", "--name-only", "main").splitlines() == [".gitignore", "sub/data.csv", "train.py"]
     assert host.git("show", "main:train.py") == "print('süß')"
     assert host.git("log", "-1", "--format=%an <%ae> %s", "main") == "FuseML <fuseml@localhost> First version"
@@ -79,11 +79,11 @@ def test_a_folder_becomes_the_first_version_without_what_it_ignores(host: Host, 
 
 def test_the_same_content_pushes_nothing(host: Host, code: Path) -> None:
     first = host.remote().push_folder(code, "First version")
-    assert host.remote().push_folder(code, "Again") == git.Pushed(first.commit, False)
+    assert host.remote().push_folder(code, "Again") == git.PushResult(first.commit, False)
     assert host.git("rev-list", "--count", "main") == "1"
 
 
-def test_a_removed_file_is_gone_in_the_next_version_and_history_stays(host: Host, code: Path) -> None:
+def test_a_removed_file_is_absent_in_the_next_version_and_history_stays(host: Host, code: Path) -> None:
     first = host.remote().push_folder(code, "First version")
     (code / "sub" / "data.csv").unlink()
     (code / "train.py").write_text("print('new')\n")
@@ -93,7 +93,7 @@ def test_a_removed_file_is_gone_in_the_next_version_and_history_stays(host: Host
     assert host.git("ls-tree", "-r", "--name-only", "main").splitlines() == [".gitignore", "train.py"]
 
 
-def test_the_folder_and_a_repository_in_it_are_left_alone(host: Host, code: Path) -> None:
+def test_the_folder_and_a_repository_in_it_are_unchanged(host: Host, code: Path) -> None:
     commands.run(["git", "init", "--quiet"], cwd=code, environment=_ENVIRONMENT)
     before = {path: path.stat().st_mtime_ns for path in sorted(code.rglob("*"))}
     host.remote(GIT_DIR=str(code / ".git")).push_folder(code, "From a checkout")
@@ -101,7 +101,7 @@ def test_the_folder_and_a_repository_in_it_are_left_alone(host: Host, code: Path
     assert ".git/config" not in host.git("ls-tree", "-r", "--name-only", "main")
 
 
-def test_the_author_is_the_one_that_git_knows(host: Host, code: Path, tmp_path: Path) -> None:
+def test_the_author_is_the_identity_configured_in_git(host: Host, code: Path, tmp_path: Path) -> None:
     config = tmp_path / "gitconfig"
     config.write_text("[user]\nname = Ada\nemail = ada@example.org\n[commit]\ngpgSign = true\n")
     host.remote(GIT_CONFIG_GLOBAL=str(config)).push_folder(code, "Mine")
@@ -111,26 +111,26 @@ def test_the_author_is_the_one_that_git_knows(host: Host, code: Path, tmp_path: 
 def test_the_password_is_in_no_argument_and_no_file(host: Host, code: Path, tmp_path: Path) -> None:
     real = shutil.which("git")
     trace = tmp_path / "trace"
-    spy = tmp_path / "bin" / "git"
-    spy.parent.mkdir()
-    # Notes its arguments, and afterwards every file of the repository that it worked in.
-    spy.write_text(
+    wrapper = tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    # Records its arguments, and after each command the configuration of the repository.
+    wrapper.write_text(
         f'#!/bin/sh\necho "$@" >> {trace}\n{real} "$@"\ncode=$?\ncat "${{GIT_DIR:-.git}}"/config >> {trace} 2>/dev/null\nexit $code\n'
     )
-    spy.chmod(0o755)
-    remote = host.remote(PATH=f"{spy.parent}:{os.environ['PATH']}")
+    wrapper.chmod(0o755)
+    remote = host.remote(PATH=f"{wrapper.parent}:{os.environ['PATH']}")
     remote.push_folder(code, "First version")
     remote.clone(tmp_path / "checkout")
     (tmp_path / "checkout" / "train.py").write_text("changed\n")
     commit = remote.commit(tmp_path / "checkout", "Change")
     remote.push(tmp_path / "checkout")
     assert host.git("rev-parse", "main") == commit
-    traced = trace.read_text()
+    recorded = trace.read_text()
     secrets = (PASSWORD, base64.b64encode(f"fuseml-demo:{PASSWORD}".encode()).decode())
-    assert "push" in traced
-    assert "[core]" in traced
+    assert "push" in recorded
+    assert "[core]" in recorded
     for text in (
-        traced,
+        recorded,
         repr(remote),
         *(path.read_text(errors="replace") for path in (tmp_path / "checkout").rglob("*") if path.is_file()),
     ):
@@ -151,26 +151,26 @@ def test_wrong_credentials_are_unauthenticated_and_not_shown(host: Host, code: P
     assert "canary" not in caught.value.message
 
 
-def test_a_repository_that_does_not_exist_is_told(host: Host, code: Path) -> None:
+def test_a_missing_repository_is_an_error(host: Host, code: Path) -> None:
     missing = git.Remote(host.url.replace("diabetes", "missing"), "fuseml-demo", PASSWORD, _ENVIRONMENT)
     with pytest.raises(errors.FusemlError, match="missing"):
         missing.push_folder(code, "No")
 
 
-def test_a_git_server_that_is_not_there_is_temporary(code: Path) -> None:
+def test_an_unreachable_git_server_is_a_temporary_error(code: Path) -> None:
     with pytest.raises(errors.TemporaryError, match="no git server answers"):
         git.Remote("http://127.0.0.1:1/demo/diabetes.git", environment=_ENVIRONMENT).push_folder(code, "No")
 
 
 def test_a_folder_without_files_is_refused_with_the_reason(host: Host, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(errors.InvalidError, match="holds no files"):
+    with pytest.raises(errors.InvalidError, match="contains no files"):
         host.remote().push_folder(tmp_path / "empty", "Nothing")
     with pytest.raises(errors.InvalidError, match="is not a folder"):
         host.remote().push_folder(tmp_path / "missing", "Nothing")
 
 
-def test_a_missing_git_program_is_explained(host: Host, code: Path, tmp_path: Path) -> None:
+def test_a_missing_git_program_is_an_error_with_advice(host: Host, code: Path, tmp_path: Path) -> None:
     with pytest.raises(errors.PermanentError, match="install git"):
         git.Remote(host.url, environment={"PATH": str(tmp_path)}).push_folder(code, "No")
 
@@ -183,11 +183,11 @@ def test_a_push_that_lost_a_race_is_a_conflict(host: Host, code: Path, tmp_path:
     remote.push_folder(code, "Meanwhile")
     (tmp_path / "checkout" / "train.py").write_text("too late\n")
     remote.commit(tmp_path / "checkout", "Too late")
-    with pytest.raises(errors.ConflictError, match="try again"):
+    with pytest.raises(errors.ConflictError, match="push again"):
         remote.push(tmp_path / "checkout")
 
 
-def test_somebody_elses_repository_can_be_the_source(host: Host, code: Path, tmp_path: Path) -> None:
+def test_a_public_repository_can_be_the_source(host: Host, code: Path, tmp_path: Path) -> None:
     host.remote().push_folder(code, "First version")
     git.clone_source(f"file://{host.folder}", tmp_path / "source", _ENVIRONMENT)
     assert (tmp_path / "source" / "train.py").read_text() == "print('süß')\n"

@@ -88,7 +88,7 @@ def test_a_dry_run_changes_nothing(fuseml: Run, folder: Path, registry: Registry
     assert fuseml("apply", "-f", str(folder), "--prune", "--dry-run") == 0
     lines = output(capsys).splitlines()
     assert "- old is deleted" in lines
-    assert lines[-1] == "Would be done: 3 registered, 1 deleted."
+    assert lines[-1] == "Dry run: 3 registered, 1 deleted."
     assert ids(registry) == ["fuseml", "old"]
 
 
@@ -110,7 +110,7 @@ def test_prune_deletes_other_records_except_the_servers_own(
 @pytest.mark.parametrize(("answer", "remaining"), [("y\n", []), ("n\n", ["old"]), ("", ["old"])])
 def test_prune_asks_for_confirmation(answer: str, remaining: list[str], fuseml: Run, folder: Path, registry: Registry) -> None:
     fuseml("register", "--id", "old")
-    assert fuseml.answering(answer, "apply", "-f", str(folder / "more"), "--prune") == (1 if remaining else 0)
+    assert fuseml.with_input(answer, "apply", "-f", str(folder / "more"), "--prune") == (1 if remaining else 0)
     assert ids(registry) == ["fuseml", *([] if remaining else ["gitea"]), *remaining]
 
 
@@ -165,8 +165,8 @@ def test_missing_secrets_are_reported_with_file_and_field_before_any_change(
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("product: x\n", "1:1: id: is required: a record that is applied again must be known again"),
-        ("id: gitea\n", "1:1: id: 'gitea' stands in {folder}/more/gitea.json already"),
+        ("product: x\n", "1:1: id: is required: it identifies the record when the file is applied again"),
+        ("id: gitea\n", "1:1: id: 'gitea' is already used in {folder}/more/gitea.json"),
         ("- id: x\n", "1:1: a record must be a mapping of keys to values"),
         ("---\nid: x\n---\nid: [\n", "5:1: "),
         (
@@ -187,14 +187,14 @@ def test_problems_of_a_file_are_reported_with_their_position_before_any_change(
 
 
 def test_records_are_read_from_standard_input(fuseml: Run, registry: Registry) -> None:
-    assert fuseml.answering(MINIO.replace("file:secrets/minio", "env:MINIO_USER"), "apply", "-f", "-") == 0
+    assert fuseml.with_input(MINIO.replace("file:secrets/minio", "env:MINIO_USER"), "apply", "-f", "-") == 0
     assert secrets_of(registry)["AWS_SECRET_ACCESS_KEY"] == "canary-u"
 
 
 def test_a_folder_without_records_is_refused_even_with_prune(fuseml: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert fuseml("apply", "-f", str(tmp_path / "empty"), "--prune", "--yes") == 1
-    assert "holds no record" in error_output(capsys)
+    assert "contains no record" in error_output(capsys)
 
 
 def test_a_record_that_changed_meanwhile_is_not_overwritten(folder: Path, registry: Registry, fuseml: Run) -> None:

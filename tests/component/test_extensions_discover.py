@@ -138,7 +138,7 @@ def test_the_command_finds_and_registers_the_tools_of_the_environment(
         shown = capsys.readouterr().out
         assert store.url in shown
         assert "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in shown
-        assert "Repeat the command with --apply to register what is new." in shown
+        assert "Repeat the command with --apply to register the new tools." in shown
         assert registry.client.get("/extensions").json == []
 
         assert fuseml("extension", "discover", "--apply", "-o", "json") == 0

@@ -1,4 +1,4 @@
-"""A real `fuseml up` for tests: its own process, home and port, reached by HTTP and git only."""
+"""A real `fuseml up` for tests: a child process with its own home and port, used only by HTTP and git."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GIT_ENVIRONMENT = {
 
 
 @dataclass
-class Answer:
+class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -72,7 +72,7 @@ class Server:
 
     @property
     def output(self) -> pathlib.Path:
-        """The output of the server."""
+        """The file of its standard output and standard error."""
         return self.home.parent / f"{self.home.name}.out"
 
     @property
@@ -89,14 +89,14 @@ class Server:
         return (self.home / "token").read_text().strip()
 
     def kill(self) -> None:
-        """kill -9, as an out-of-memory killer would."""
+        """SIGKILL, as by an out-of-memory killer."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         (self.home / "url").unlink(missing_ok=True)
 
     def stop(self) -> int:
-        """Ctrl-C."""
+        """SIGINT, as by Ctrl-C; the exit code."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
@@ -111,25 +111,25 @@ class Server:
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
         raw: bytes | None = None,
-    ) -> Answer:
+    ) -> Response:
         sent = {"Authorization": f"Bearer {self.token if token is None else token}", **(headers or {})}
         if body is not None:
             raw, sent = json.dumps(body).encode(), {"Content-Type": "application/json", **sent}
         response = self._pool.request(method, self.url + path, body=raw, headers=sent, timeout=PATIENCE)
-        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
+        return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
 
     def get(self, path: str) -> Any:
-        answer = self.call("GET", path)
-        assert answer.status == 200, answer
-        return answer.json
+        response = self.call("GET", path)
+        assert response.status == 200, response
+        return response.json
 
     def post(self, path: str, body: object = None, *, raw: bytes | None = None) -> Any:
-        answer = self.call("POST", path, body, raw=raw)
-        assert answer.status in (200, 201, 202), answer
-        return answer.json if answer.body else None
+        response = self.call("POST", path, body, raw=raw)
+        assert response.status in (200, 201, 202), response
+        return response.json if response.body else None
 
     def finished_run(self, name: str) -> dict[str, Any]:
-        """The run, once it has finished and its outputs are known. At no moment has a finished run an open step."""
+        """Wait until the run has finished and its outputs are complete; the run. A finished run never has an open step."""
 
         def settled() -> dict[str, Any] | None:
             run: dict[str, Any] = self.get(f"/runs/{name}")
@@ -139,17 +139,17 @@ class Server:
             return run if run["settled"] else None
 
         wait_until(lambda: self.call("GET", f"/runs/{name}").status == 200, f"{name} to exist")
-        found = wait_until(settled, f"{name} to finish")
-        assert found is not None
-        return found
+        run = wait_until(settled, f"{name} to finish")
+        assert run is not None
+        return run
 
     def settled(self) -> None:
-        """Wait until all runs have finished."""
+        """Wait until no run is queued or running."""
         wait_until(lambda: not self.get("/runs?state=queued") and not self.get("/runs?state=running"), "all runs to finish")
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment in which the command line finds this server, and nothing of the user's own configuration."""
+        """The environment of commands against this server, without the user's own configuration."""
         own = {"FUSEML_HOME": str(self.home), "FUSEML_CONFIG": str(self.home / "config.json"), "COLUMNS": "100"}
         return {**GIT_ENVIRONMENT, **own}
 
@@ -158,7 +158,7 @@ class Server:
         return commands.fuseml(*arguments, environment=self.environment, **options)
 
     def tracking_ready(self) -> None:
-        """Wait until the MLflow of this server answers."""
+        """Wait until the MLflow server is ready."""
         wait_until(lambda: self.get("/readyz")["components"]["mlflow"]["status"] == "ready", "MLflow to be ready")
 
 
@@ -172,12 +172,12 @@ def running(home: pathlib.Path, *arguments: str, environment: Mapping[str, str] 
 
 
 def git(folder: pathlib.Path, *arguments: str) -> str:
-    """Run git; fails with its errors."""
+    """Run git; its standard output. Fails with the output of git when git fails."""
     return commands.run(["git", *arguments], cwd=folder, environment=GIT_ENVIRONMENT).stdout.strip()
 
 
 class Checkout:
-    """A working copy of a codeset, with its push credentials in the remote."""
+    """A git checkout of a codeset, with the credentials for pushing in the remote's URL."""
 
     def __init__(self, folder: pathlib.Path, url: str, username: str, password: str) -> None:
         self.folder = folder
@@ -187,7 +187,7 @@ class Checkout:
         git(folder, "remote", "add", "origin", f"{scheme}://{username}:{password}@{rest}")
 
     def push(self, message: str, ref: str = "main") -> str:
-        """Commit all files and push. Returns the commit."""
+        """Commit all changes and push them; the commit."""
         git(self.folder, "add", "--all")
         git(self.folder, "commit", "--quiet", "--allow-empty", "--message", message)
         git(self.folder, "push", "--quiet", "origin", f"HEAD:refs/heads/{ref}")

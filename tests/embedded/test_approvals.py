@@ -1,4 +1,4 @@
-"""Runs that wait for people, on a real server that is killed while they wait, by the commands that people use."""
+"""Runs that wait for approvals, on a real server that is killed while they wait."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
 
 
 def waiting(server: servers.Server, workflow: str = "release") -> dict[str, Any]:
-    """A run of the workflow that waits for an approval."""
+    """Start a run and wait until it waits for its approval; the run."""
     request = server.post("/runs", {"workflow": workflow, "project": "p"})["request"]
     wait_until(lambda: server.get(f"/runs?request={request}&state=waiting"), "the run to wait")
     return dict(server.get(f"/runs?request={request}")[0])
@@ -62,7 +62,7 @@ def states(run: dict[str, Any]) -> dict[str, str]:
     return {step["name"]: step["state"] for step in run["steps"]}
 
 
-def test_a_run_waits_through_the_death_of_the_server_and_goes_on_when_it_is_approved(server: servers.Server) -> None:
+def test_a_waiting_run_survives_a_crash_of_the_server_and_continues_when_approved(server: servers.Server) -> None:
     run = waiting(server)
     assert states(run) == {"train": "succeeded", "serve": "waiting", "announce": "queued"}
     assert run["steps"][1]["approval"]["message"] == "serve the new model?"
@@ -70,52 +70,52 @@ def test_a_run_waits_through_the_death_of_the_server_and_goes_on_when_it_is_appr
     server.start()
     assert server.get(f"/runs/{run['name']}")["state"] == "waiting"
     engine = server.home / "runs"
-    assert not list(engine.glob(f"{run['id']}*/steps/serve")), "nothing of the step may exist before somebody approves"
+    assert not list(engine.glob(f"{run['id']}*/steps/serve")), "the step must not exist before it is approved"
 
     approved = server.post(f"/runs/{run['name']}/approve", {"comment": "better than model-6"})
-    # The answer is on record with the request; the server may die at once.
+    # The request stores the decision; the server may crash at once.
     server.kill()
     server.start()
 
-    done = server.finished_run(run["name"])
-    assert (done["state"], done["outputs"]) == ("succeeded", {"served": f"model-7 by {run['name']}"})
-    assert states(done) == {"train": "succeeded", "serve": "succeeded", "announce": "succeeded"}
-    answer = done["steps"][1]["approval"]
-    assert (answer["decision"], answer["by"], answer["comment"]) == ("approved", "admin", "better than model-6")
-    assert answer == approved["steps"][1]["approval"]
-    assert answer["asked"] < answer["decided"] < done["steps"][1]["started"]
+    finished = server.finished_run(run["name"])
+    assert (finished["state"], finished["outputs"]) == ("succeeded", {"served": f"model-7 by {run['name']}"})
+    assert states(finished) == {"train": "succeeded", "serve": "succeeded", "announce": "succeeded"}
+    approval = finished["steps"][1]["approval"]
+    assert (approval["decision"], approval["by"], approval["comment"]) == ("approved", "admin", "better than model-6")
+    assert approval == approved["steps"][1]["approval"]
+    assert approval["asked"] < approval["decided"] < finished["steps"][1]["started"]
     assert server.call("GET", f"/runs/{run['name']}/logs/serve").body == b"serving model-7\n"
     assert server.call("POST", f"/runs/{run['name']}/approve").status == 409
 
 
-def test_who_rejects_says_why_and_the_run_fails(server: servers.Server) -> None:
+def test_a_rejected_run_fails_with_the_comment(server: servers.Server) -> None:
     run = waiting(server)
-    watching = subprocess.Popen([*commands.FUSEML, "run", "watch", run["name"]], env=server.environment, stdout=subprocess.PIPE, text=True)
-    assert watching.stdout is not None
+    watch = subprocess.Popen([*commands.FUSEML, "run", "watch", run["name"]], env=server.environment, stdout=subprocess.PIPE, text=True)
+    assert watch.stdout is not None
     advice = f"waits for an approval of serve: fuseml run approve {run['name']}, or reject"
-    assert any(advice in line for line in watching.stdout)
+    assert any(advice in line for line in watch.stdout)
     assert f"{run['name']} {advice}\n" in server.fuseml("run", "get", run["name"]).stdout
     assert run["name"] in server.fuseml("run", "list", "--state", "waiting").stdout
 
-    told = server.fuseml("run", "reject", run["name"], "--comment", "it is too slow")
+    rejection = server.fuseml("run", "reject", run["name"], "--comment", "it is too slow")
 
-    assert told.stdout == f"Run {run['name']} is rejected and fails.\n"
-    rest = watching.communicate(timeout=PATIENCE)[0]
+    assert rejection.stdout == f"Run {run['name']} is rejected and fails.\n"
+    rest = watch.communicate(timeout=PATIENCE)[0]
     assert "failed" in rest
     assert "rejected by admin: it is too slow" in rest
-    assert watching.returncode == 1
-    shown = server.fuseml("run", "get", run["name"]).stdout
-    assert re.search(r"rejected by admin at \d{4}-\d\d-\d\d \d\d:\d\d \w+: it is too slow", shown)
-    done = server.get(f"/runs/{run['name']}")
-    assert (done["state"], done["cause"]) == ("failed", "step 'serve' failed: rejected by admin: it is too slow")
-    assert states(done) == {"train": "succeeded", "serve": "failed", "announce": "skipped"}
+    assert watch.returncode == 1
+    output = server.fuseml("run", "get", run["name"]).stdout
+    assert re.search(r"rejected by admin at \d{4}-\d\d-\d\d \d\d:\d\d \w+: it is too slow", output)
+    finished = server.get(f"/runs/{run['name']}")
+    assert (finished["state"], finished["cause"]) == ("failed", "step 'serve' failed: rejected by admin: it is too slow")
+    assert states(finished) == {"train": "succeeded", "serve": "failed", "announce": "skipped"}
 
 
-def test_what_nobody_approves_in_time_fails(server: servers.Server) -> None:
+def test_an_expired_approval_fails_the_run(server: servers.Server) -> None:
     run = waiting(server, "hasty")
-    done = server.finished_run(run["name"])
-    assert done["cause"] == "step 'serve' failed: not approved within 5s"
-    # And it can be taken up again, where it asks again.
+    finished = server.finished_run(run["name"])
+    assert finished["cause"] == "step 'serve' failed: not approved within 5s"
+    # The run can be resumed, and waits for an approval again.
     request = server.post(f"/runs/{run['name']}/resume")["request"]
     wait_until(lambda: server.get(f"/runs?request={request}&state=waiting"), "the resumed run to wait")
     [resumed] = server.get(f"/runs?request={request}")
@@ -126,5 +126,5 @@ def test_what_nobody_approves_in_time_fails(server: servers.Server) -> None:
 def test_a_waiting_run_can_be_cancelled(server: servers.Server) -> None:
     run = waiting(server)
     server.post(f"/runs/{run['name']}/cancel?reason=changed+my+mind")
-    done = server.finished_run(run["name"])
-    assert (done["state"], done["cause"], states(done)["serve"]) == ("cancelled", "changed my mind", "skipped")
+    finished = server.finished_run(run["name"])
+    assert (finished["state"], finished["cause"], states(finished)["serve"]) == ("cancelled", "changed my mind", "skipped")

@@ -1,4 +1,4 @@
-"""Canaries: secrets planted in the registry, used by a real run in every way it offers, and looked for wherever they must not be."""
+"""Canary secrets: a real run uses them in every supported way; the tests search every output for them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ RECORD = {
             "resource": f"vault-{scope}",
             "auth_required": True,
             "endpoints": [{"url": f"http://vault.example.com/{scope}", "configuration": {"VAULT_URL": "http://vault.example.com"}}],
-            "credentials": [{"id": scope, "configuration": {f"{scope.upper()}_TOKEN": CANARIES[scope]}, **who}],
+            "credentials": [{"id": scope, "configuration": {f"{scope.upper()}_TOKEN": CANARIES[scope]}, **access}],
         }
-        for scope, who in (
+        for scope, access in (
             ("everybody", {"scope": "global"}),
             ("project", {"scope": "project", "projects": ["alpha"]}),
             ("user", {"scope": "user", "users": ["ada"]}),
@@ -38,7 +38,7 @@ RECORD = {
 }
 
 WORKFLOW = """
-name: spill
+name: leak
 inputs:
   - name: code
     type: codeset
@@ -77,20 +77,20 @@ steps:
 
 
 def canaries_in(data: bytes) -> list[str]:
-    """The canaries that some bytes hold, plainly or as base64 at any offset."""
-    found = []
+    """The names of the canaries in the data, in plain text or as base64 at any offset."""
+    names = []
     for name, canary in CANARIES.items():
         plain = canary.encode()
-        # Of each of the three alignments, the part that does not hang on what stands around it.
+        # For each of the three alignments, the part that does not depend on the neighbouring bytes.
         encoded = [base64.b64encode(b"\0" * shift + plain)[4 * (shift > 0) : -4] for shift in range(3)]
         if any(part in data for part in (plain, *encoded)):
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 @dataclass
-class Spill:
-    """A server whose run has used and betrayed all its secrets."""
+class Leak:
+    """A server with a run that used all its secrets and printed them."""
 
     server: servers.Server
     run: Mapping[str, Any]
@@ -100,7 +100,7 @@ class Spill:
 
 
 class Watcher:
-    """Notes every process's arguments as long as it runs."""
+    """Records the arguments of all processes in the background."""
 
     def __init__(self) -> None:
         self.command_lines: set[bytes] = set()
@@ -125,12 +125,12 @@ def of_processes(name: str) -> Iterator[bytes]:
         try:
             yield path.read_bytes()
         except OSError:
-            continue  # it has ended, or is somebody else's
+            continue  # the process has ended, or belongs to another user
 
 
 def in_files(folder: pathlib.Path) -> dict[str, list[str]]:
-    """File -> the canaries in it."""
-    found = {}
+    """The names of the canaries by file."""
+    files = {}
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             try:
@@ -138,38 +138,38 @@ def in_files(folder: pathlib.Path) -> dict[str, list[str]]:
             except FileNotFoundError:
                 continue  # a temporary file
             if hits:
-                found[str(path.relative_to(folder))] = hits
-    return found
+                files[str(path.relative_to(folder))] = hits
+    return files
 
 
 @pytest.fixture(scope="module")
-def spill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spill]:
+def leak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leak]:
     folder = tmp_path_factory.mktemp("canary")
     witness, gate = folder / "witness", folder / "gate"
     with servers.running(folder / "home", "--mlflow", "none") as server, Watcher() as watcher:
         server.post("/extensions", RECORD)
         server.post("/workflows", raw=WORKFLOW.format(witness=witness, gate=gate).encode())
-        registered = server.post("/codesets?project=alpha&name=code")
-        server.post("/workflows/assignments?name=spill&codesetProject=alpha&codesetName=code")
-        checkout = servers.Checkout(folder / "code", registered["codeset"]["url"], "ada", registered["password"])
+        registration = server.post("/codesets?project=alpha&name=code")
+        server.post("/workflows/assignments?name=leak&codesetProject=alpha&codesetName=code")
+        checkout = servers.Checkout(folder / "code", registration["codeset"]["url"], "ada", registration["password"])
         (checkout.folder / "train.py").write_text("print('hello')\n")
-        checkout.push("spill")
+        checkout.push("leak")
         wait_until(witness.exists, "the step to use its secrets")
-        found = Spill(server, {}, while_running=in_files(server.home))
-        found.environments = {name for environ in of_processes("environ") for name in environ.split(b"\0") if canaries_in(name)}
+        leak = Leak(server, {}, while_running=in_files(server.home))
+        leak.environments = {name for environ in of_processes("environ") for name in environ.split(b"\0") if canaries_in(name)}
         gate.touch()
-        found.run = server.finished_run("spill-1")
-        found.command_lines = watcher.command_lines
-        yield found
+        leak.run = server.finished_run("leak-1")
+        leak.command_lines = watcher.command_lines
+        yield leak
 
 
-def test_the_step_had_its_secrets_and_the_run_says_why_it_failed(spill: Spill) -> None:
-    assert (spill.run["state"], [step["state"] for step in spill.run["steps"]]) == ("failed", ["succeeded", "failed"])
-    assert spill.run["steps"][0]["outputs"] == {"length": str(len(CANARIES["everybody"]))}
-    assert {binding["credentials_id"] for binding in spill.run["bindings"]} == set(CANARIES)
-    assert spill.run["steps"][1]["cause"] == "exited with code 3: cannot log in with <hidden>, <hidden> and <hidden>"
-    # The one place where they may be: the environment of the step's own processes.
-    assert {entry.split(b"=", 1)[0] for entry in spill.environments} == {
+def test_the_step_received_its_secrets_and_the_run_has_a_redacted_cause(leak: Leak) -> None:
+    assert (leak.run["state"], [step["state"] for step in leak.run["steps"]]) == ("failed", ["succeeded", "failed"])
+    assert leak.run["steps"][0]["outputs"] == {"length": str(len(CANARIES["everybody"]))}
+    assert {binding["credentials_id"] for binding in leak.run["bindings"]} == set(CANARIES)
+    assert leak.run["steps"][1]["cause"] == "exited with code 3: cannot log in with <hidden>, <hidden> and <hidden>"
+    # Only the environment of the step's processes may contain them.
+    assert {entry.split(b"=", 1)[0] for entry in leak.environments} == {
         b"EVERYBODY_TOKEN",
         b"PROJECT_TOKEN",
         b"USER_TOKEN",
@@ -178,22 +178,22 @@ def test_the_step_had_its_secrets_and_the_run_says_why_it_failed(spill: Spill) -
     }
 
 
-def test_no_answer_of_the_api_holds_a_secret(spill: Spill) -> None:
-    server = spill.server
-    commit = spill.run["commit"]
-    known = {
+def test_no_response_of_the_api_contains_a_secret(leak: Leak) -> None:
+    server = leak.server
+    commit = leak.run["commit"]
+    parameters = {
         "/extensions": {"id": "vault", "extension_id": "vault", "service_id": "user"},
         "/projects": {"name": "alpha"},
         "/codesets": {"project": "alpha", "name": "code"},
-        "/workflows": {"name": "spill"},
-        "/runs": {"name": "spill-1", "step": "fail"},
+        "/workflows": {"name": "leak"},
+        "/runs": {"name": "leak-1", "step": "fail"},
         "/events": {"id": "none"},
     }
-    answered: dict[str, int] = {}
+    statuses: dict[str, int] = {}
     for template, operations in server.get("/openapi.json")["paths"].items():
         if "get" not in operations:
             continue
-        values = known.get(f"/{template.split('/')[1]}", {"name": "none"})
+        values = parameters.get(f"/{template.split('/')[1]}", {"name": "none"})
         address = "http:%2F%2Fvault.example.com%2Fuser" if "endpoints" in template else "user"
         path = template.format_map({**values, "address": address})
         query = {
@@ -202,64 +202,64 @@ def test_no_answer_of_the_api_holds_a_secret(spill: Spill) -> None:
             "/why": f"?of={commit}",
         }.get(template, "")
         for kind in ("application/json", "application/x-yaml"):
-            answer = server.call("GET", path + query, headers={"Accept": kind})
-            answered[template] = answer.status
-            assert canaries_in(answer.body + repr(answer.headers).encode()) == [], path
-    # There is no application and no such event to ask for; everything else was there.
-    missing = {template: status for template, status in answered.items() if status != 200}
+            response = server.call("GET", path + query, headers={"Accept": kind})
+            statuses[template] = response.status
+            assert canaries_in(response.body + repr(response.headers).encode()) == [], path
+    # There is no application and no event of that id; all other objects exist.
+    missing = {template: status for template, status in statuses.items() if status != 200}
     assert missing == {"/applications/{name}": 404, "/events/{id}": 404}
-    assert len(answered) > 20
-    log = server.call("GET", "/runs/spill-1/logs/use").body
+    assert len(statuses) > 20
+    log = server.call("GET", "/runs/leak-1/logs/use").body
     assert b"DATABASE_URL=postgresql://ada:<hidden>@db/alpha" in log
 
 
-def test_no_answer_to_a_change_holds_a_secret(spill: Spill) -> None:
-    server = spill.server
+def test_no_response_to_a_change_contains_a_secret(leak: Leak) -> None:
+    server = leak.server
     credentials = RECORD["services"][2]["credentials"][0]  # type: ignore[index]
-    place = "/extensions/vault/services/user/credentials"
-    sent = [
+    path_of_credentials = "/extensions/vault/services/user/credentials"
+    requests = [
         ("POST", "/extensions", RECORD, 409),
         ("POST", "/extensions", {"id": "other", "services": [{"credentials": [{**credentials, "scope": CANARIES["user"]}]}]}, 400),
         ("POST", "/extensions", {**RECORD, "id": "a b", "version": [CANARIES["user"]]}, 400),
         ("POST", "/extensions/plan", {**RECORD, "version": "2.0"}, 200),
         ("PUT", "/extensions/vault?dry_run=true", {**RECORD, "services": []}, 200),
         ("PUT", "/extensions/vault", RECORD, 200),
-        ("POST", place, credentials, 409),
-        ("PUT", f"{place}/user", credentials, 200),
-        ("PUT", f"{place}/user", {"configuration": [CANARIES["user"]]}, 400),
+        ("POST", path_of_credentials, credentials, 409),
+        ("PUT", f"{path_of_credentials}/user", credentials, 200),
+        ("PUT", f"{path_of_credentials}/user", {"configuration": [CANARIES["user"]]}, 400),
         ("DELETE", "/extensions/vault", None, 409),
         ("POST", "/resolve", {"selectors": [{"service_resource": "vault-user"}], "context": {"user": "ada"}, "explain": True}, 200),
         ("POST", "/resolve", {"selectors": [{"service_resource": "vault-user"}], "context": {"user": "eve"}}, 422),
-        ("POST", "/workflows/spill/plan", {"project": "alpha", "codeset": "code"}, None),
+        ("POST", "/workflows/leak/plan", {"project": "alpha", "codeset": "code"}, None),
         ("POST", "/extensions/secrets/rotate", None, 200),
     ]
-    for method, path, body, status in sent:
-        answer = server.call(method, path, body)
-        assert canaries_in(answer.body) == [], (method, path)
-        assert status in (None, answer.status), (method, path, answer)
+    for method, path, body, status in requests:
+        response = server.call(method, path, body)
+        assert canaries_in(response.body) == [], (method, path)
+        assert status in (None, response.status), (method, path, response)
     broken = server.call(
         "POST", "/extensions", raw=f'{{"id": "x", "version": "{CANARIES["user"]}" "'.encode(), headers={"Content-Type": "application/json"}
     )
     assert broken.status == 400 and canaries_in(broken.body) == []
 
 
-def test_no_file_of_the_server_holds_a_secret(spill: Spill) -> None:
-    assert spill.while_running == {}
-    assert in_files(spill.server.home) == {}
-    assert canaries_in(spill.server.output.read_bytes()) == []
-    assert canaries_in(spill.server.call("GET", "/metrics").body) == []
-    assert b'"type": "org.fuseml.run.step_finished.v1"' in (spill.server.home / "logs" / "server.log").read_bytes(), (
-        "the log tells of the run"
+def test_no_file_of_the_server_contains_a_secret(leak: Leak) -> None:
+    assert leak.while_running == {}
+    assert in_files(leak.server.home) == {}
+    assert canaries_in(leak.server.output.read_bytes()) == []
+    assert canaries_in(leak.server.call("GET", "/metrics").body) == []
+    assert b'"type": "org.fuseml.run.step_finished.v1"' in (leak.server.home / "logs" / "server.log").read_bytes(), (
+        "the log contains the run"
     )
-    assert any(path.name == "fuseml.db" for path in spill.server.home.iterdir()), "there is a database to look into"
+    assert any(path.name == "fuseml.db" for path in leak.server.home.iterdir()), "the database exists"
 
 
-def test_no_process_had_a_secret_in_its_arguments(spill: Spill) -> None:
-    assert any(b"fuseml.cli.main" in line for line in spill.command_lines)
-    assert [line for line in spill.command_lines if canaries_in(line)] == []
+def test_no_process_had_a_secret_in_its_arguments(leak: Leak) -> None:
+    assert any(b"fuseml.cli.main" in line for line in leak.command_lines)
+    assert [line for line in leak.command_lines if canaries_in(line)] == []
 
 
-def test_the_command_line_tells_no_secret(spill: Spill, tmp_path: pathlib.Path) -> None:
+def test_no_output_of_the_command_contains_a_secret(leak: Leak, tmp_path: pathlib.Path) -> None:
     record, broken = tmp_path / "vault.json", tmp_path / "broken.yaml"
     record.write_text(json.dumps(RECORD))
     broken.write_text(json.dumps({**RECORD, "id": "new"}).replace('"scope": "user"', f'"scope": "{CANARIES["user"]}"'))
@@ -269,13 +269,13 @@ def test_the_command_line_tells_no_secret(spill: Spill, tmp_path: pathlib.Path) 
         (0, "extension", "update", "vault", "-f", str(record)),
         (1, "extension", "register", "-f", str(record)),
         (1, "extension", "register", "-f", str(broken)),
-        (0, "run", "get", "spill-1"),
-        (0, "run", "logs", "spill-1"),
+        (0, "run", "get", "leak-1"),
+        (0, "run", "logs", "leak-1"),
         (0, "resolve", "-r", "vault-user", "--user", "ada", "--explain"),
         (1, "resolve", "-r", "vault-user", "--user", "eve"),
         (0, "secrets", "rotate"),
     ):
-        environment = {**spill.server.environment, "FUSEML_DEBUG": "1"}
-        done = commands.fuseml(*arguments, environment=environment, code=None)
-        assert canaries_in((done.stdout + done.stderr).encode()) == [], arguments
-        assert done.returncode == code, commands.shown(done)
+        environment = {**leak.server.environment, "FUSEML_DEBUG": "1"}
+        process = commands.fuseml(*arguments, environment=environment, code=None)
+        assert canaries_in((process.stdout + process.stderr).encode()) == [], arguments
+        assert process.returncode == code, commands.shown(process)

@@ -1,4 +1,4 @@
-"""`fuseml demo` as a new user runs it: it does what it says, and leaves nothing behind."""
+"""`fuseml demo` in the environment of a new user."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.waiting import STORY_PATIENCE
 pytest.importorskip("mlflow.version", reason="needs MLflow: install fuseml[mlflow]")
 
 
-def test_the_demo_does_what_it_promises_and_leaves_nothing_behind(tmp_path: pathlib.Path) -> None:
+def test_the_demo_succeeds_and_leaves_no_process_or_file_behind(tmp_path: pathlib.Path) -> None:
     home, temporary = tmp_path / "user", tmp_path / "tmp"
     home.mkdir()
     temporary.mkdir()
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(temporary), "LANG": "C.UTF-8"}
 
-    done = commands.fuseml("demo", environment=environment, patience=STORY_PATIENCE)
+    process = commands.fuseml("demo", environment=environment, patience=STORY_PATIENCE)
 
-    assert "mlflow-e2e-2  succeeded" in done.stdout
+    assert "mlflow-e2e-2  succeeded" in process.stdout
     processes = commands.run(["ps", "-e", "-o", "args="]).stdout
     assert str(temporary) not in processes
     assert list(temporary.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Dead letters, their replay, and `why`, on a real server: what went wrong is found and mended from outside."""
+"""Dead letters, their replay, and `why`, on a real server."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
         yield running
 
 
-def registered(server: servers.Server, name: str, folder: pathlib.Path) -> servers.Checkout:
-    answer = server.post(f"/codesets?project=p&name={name}")
-    return servers.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
+def register(server: servers.Server, name: str, folder: pathlib.Path) -> servers.Checkout:
+    registration = server.post(f"/codesets?project=p&name={name}")
+    return servers.Checkout(folder / name, registration["codeset"]["url"], registration["username"], registration["password"])
 
 
-def pushed(checkout: servers.Checkout, name: str = "README.md") -> str:
+def push(checkout: servers.Checkout, name: str = "README.md") -> str:
     (checkout.folder / name).write_text("x")
-    # Two codesets with the same words in the same second would have the same commit.
+    # The codeset in the message makes commits of the same second differ.
     return checkout.push(f"change {name} of {checkout.folder.name}")
 
 
 def why(server: servers.Server, of: str) -> Any:
-    """The answer, once nothing is on its way any more."""
-    wait_until(lambda: "pending" not in str(server.get(f"/why?of={of}")), f"the story of {of} to end")
+    """The explanation, once no event is pending."""
+    wait_until(lambda: "pending" not in str(server.get(f"/why?of={of}")), f"the outcomes of {of}")
     return server.get(f"/why?of={of}")
 
 
 def test_a_poison_event_becomes_a_dead_letter_and_is_replayed(server: servers.Server) -> None:
-    sent = server.fuseml("events", "send", "run.cancel_requested", "run=hello-99", "reason=enough", "--id", "poison")
-    assert sent.stdout == "Sent run.cancel_requested with id poison.\n"
+    publication = server.fuseml("events", "send", "run.cancel_requested", "run=hello-99", "reason=enough", "--id", "poison")
+    assert publication.stdout == "Published run.cancel_requested with id poison.\n"
     wait_until(lambda: server.get("/events/dead-letters"), "the dead letter")
     [letter] = server.get("/events/dead-letters")
     number = str(letter["number"])
     assert [(item["consumer"], item["state"]) for item in letter["deliveries"]] == [("dispatcher", "dead")]
-    shown = server.fuseml("events", "show", number)
-    assert "status 400: there is no run named 'hello-99'" in shown.stdout
+    details = server.fuseml("events", "show", number)
+    assert "status 400: there is no run named 'hello-99'" in details.stdout
     assert f"`fuseml events replay {number}`" in server.get(f"/why?of={number}")["answer"]
 
-    # What was wrong is still wrong: the new attempt fails again, with its own count.
+    # The cause persists: the new attempt fails, too, and is counted from one.
     server.fuseml("events", "replay", "poison")
     wait_until(lambda: server.get("/events/dead-letters"), "the dead letter to be back")
     assert server.get(f"/events/{number}")["deliveries"][0]["attempts"] == 1
@@ -62,54 +62,54 @@ def test_a_poison_event_becomes_a_dead_letter_and_is_replayed(server: servers.Se
     assert f"event {number} is no dead letter (dispatcher: dropped)" in refused.stderr
 
 
-def test_a_replay_is_handled_when_what_was_wrong_is_mended(server: servers.Server, tmp_path: pathlib.Path) -> None:
-    # The run does not exist yet when somebody wants it cancelled.
+def test_a_replay_succeeds_when_the_cause_is_fixed(server: servers.Server, tmp_path: pathlib.Path) -> None:
+    # The run to cancel does not exist yet.
     runs = len(server.get("/runs?workflow=hello"))
-    wanted = f"hello-{runs + 1}"
-    server.post("/events", {"type": "run.cancel_requested", "data": {"run": wanted, "reason": "too early"}, "id": "early"})
+    name = f"hello-{runs + 1}"
+    server.post("/events", {"type": "run.cancel_requested", "data": {"run": name, "reason": "too early"}, "id": "early"})
     wait_until(lambda: server.get("/events/dead-letters"), "the dead letter")
-    commit = pushed(registered(server, "mended", tmp_path))
+    commit = push(register(server, "mended", tmp_path))
     server.post("/workflows/assignments?name=hello&codesetProject=p&codesetName=mended")
-    server.finished_run(wanted)
+    server.finished_run(name)
     server.post("/events/early/replay")
     wait_until(lambda: server.get("/events/early")["outcome"] == "done", "the event to be handled")
     assert server.get("/events/dead-letters") == []
-    assert why(server, commit)["answer"] == f"Commit {commit[:12]} started {wanted}."
+    assert why(server, commit)["answer"] == f"Commit {commit[:12]} started {name}."
 
 
-def test_a_push_without_an_assignment_says_so(server: servers.Server, tmp_path: pathlib.Path) -> None:
-    commit = pushed(registered(server, "lonely", tmp_path))
-    answer = why(server, commit[:7])
-    assert answer["answer"] == f"Commit {commit[:7]} started nothing: no workflow is assigned to code://p/lonely."
-    assert answer["stories"][0]["chain"][0]["text"].startswith("a webhook of the git host, delivery ")
+def test_why_explains_a_push_without_an_assignment(server: servers.Server, tmp_path: pathlib.Path) -> None:
+    commit = push(register(server, "lonely", tmp_path))
+    explanation = why(server, commit[:7])
+    assert explanation["answer"] == f"Commit {commit[:7]} started nothing: no workflow is assigned to code://p/lonely."
+    assert explanation["stories"][0]["chain"][0]["text"].startswith("a webhook of the git host, delivery ")
 
 
-def test_a_push_tells_the_run_and_the_filter_that_kept_another(server: servers.Server, tmp_path: pathlib.Path) -> None:
-    checkout = registered(server, "both", tmp_path)
+def test_why_explains_a_push_by_its_run_and_the_filter_of_another_workflow(server: servers.Server, tmp_path: pathlib.Path) -> None:
+    checkout = register(server, "both", tmp_path)
     for workflow in ("hello", "filtered"):
         server.post(f"/workflows/assignments?name={workflow}&codesetProject=p&codesetName=both")
-    pushed(checkout)
-    commit = pushed(checkout, "other.txt")
-    [story] = why(server, commit)["stories"]
-    told = {outcome["workflow"]: outcome for outcome in story["outcomes"]}
-    assert told["filtered"]["reason"] == "no changed file matches src/**"
-    run = told["hello"]["run"]
+    push(checkout)
+    commit = push(checkout, "other.txt")
+    [timeline] = why(server, commit)["stories"]
+    outcomes = {outcome["workflow"]: outcome for outcome in timeline["outcomes"]}
+    assert outcomes["filtered"]["reason"] == "no changed file matches src/**"
+    run = outcomes["hello"]["run"]
     assert server.finished_run(run)["commit"] == commit
-    shown = server.fuseml("why", run)
-    assert f"{run} was started: refs/heads/main was pushed." in shown.stdout
-    assert f"codeset.pushed p/both refs/heads/main at {commit[:8]}" in shown.stdout
+    output = server.fuseml("why", run).stdout
+    assert f"{run} was started: refs/heads/main was pushed." in output
+    assert f"codeset.pushed p/both refs/heads/main at {commit[:8]}" in output
 
 
-def test_a_wrong_signature_is_the_answer_for_its_commit(server: servers.Server) -> None:
+def test_why_explains_a_commit_by_its_wrong_signature(server: servers.Server) -> None:
     server.post("/codesets?project=hooks&name=signed")
     body, headers = test_refusals.signed_push(server, "not the secret")
     assert server.call("POST", "/webhooks/gitea", raw=body, headers=headers).status == 401
-    answer = server.get("/why?of=ccccccc")
-    assert answer["answer"].startswith("Commit ccccccc started nothing: the x-gitea-signature header does not fit the body")
-    assert answer["stories"][0]["outcomes"][0]["state"] == "refused"
+    explanation = server.get("/why?of=ccccccc")
+    assert explanation["answer"].startswith("Commit ccccccc started nothing: the x-gitea-signature header does not fit the body")
+    assert explanation["stories"][0]["outcomes"][0]["state"] == "refused"
 
 
-def test_ledger_and_dead_letters_take_no_events_from_outside(server: servers.Server) -> None:
+def test_ledger_and_dead_letters_accept_no_events_from_outside(server: servers.Server) -> None:
     headers = {"ce-specversion": "1.0", "ce-type": "x", "ce-source": "/x", "ce-id": "1", "Content-Type": "application/json"}
     for path in ("/", "/dead-letters"):
         assert server.call("POST", path, raw=b"{}", headers=headers).status in (404, 405)

@@ -1,4 +1,4 @@
-"""The whole story on real input: push ML code, get a served model; push again, get the next one without a failed request."""
+"""The main job on real input: a push becomes a served model, and the next push replaces it without a failed request."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def _register_mlflow(server: servers.Server) -> str:
     return url
 
 
-def trained_by_scikit_learn(alpha: float) -> tuple[dict[str, float], list[list[float]], list[float]]:
-    """The same model without FuseML: its metrics, some rows, and what it predicts for them."""
+def reference_model(alpha: float) -> tuple[dict[str, float], list[list[float]], list[float]]:
+    """The same model by scikit-learn alone: its metrics, some rows and their predictions."""
     from sklearn.datasets import load_diabetes
     from sklearn.linear_model import Ridge
     from sklearn.metrics import r2_score, root_mean_squared_error
@@ -64,15 +64,15 @@ def _predict(server: servers.Server, rows: list[list[float]]) -> list[float]:
         {"name": column["name"], "shape": [len(rows)], "datatype": column["datatype"], "data": [row[index] for row in rows]}
         for index, column in enumerate(metadata["inputs"])
     ]
-    answer = server.post(INFER, {"inputs": columns})
-    return [float(value) for value in answer["outputs"][0]["data"]]
+    response = server.post(INFER, {"inputs": columns})
+    return [float(value) for value in response["outputs"][0]["data"]]
 
 
 def _check_run(server: servers.Server, name: str, commit: str, alpha: float, version: str) -> dict[str, Any]:
     run = server.finished_run(name)
     assert (run["state"], run["cause"], run["commit"]) == ("succeeded", None, commit)
     steps = {step["name"]: step for step in run["steps"]}
-    metrics, rows, predictions = trained_by_scikit_learn(alpha)
+    metrics, rows, predictions = reference_model(alpha)
     assert json.loads(steps["trainer"]["outputs"]["metrics"]) == pytest.approx(metrics)
     assert steps["trainer"]["outputs"]["model"] == f"models:/sklearn-diabetes/{version}"
     assert run["outputs"] == {"prediction-url": server.url + INFER}
@@ -82,8 +82,8 @@ def _check_run(server: servers.Server, name: str, commit: str, alpha: float, ver
 
 def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(server: servers.Server, tmp_path: pathlib.Path) -> None:
     mlflow_url = _register_mlflow(server)
-    registered = server.post("/codesets?project=demo&name=diabetes")
-    checkout = servers.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
+    registration = server.post("/codesets?project=demo&name=diabetes")
+    checkout = servers.Checkout(tmp_path / "code", registration["codeset"]["url"], registration["username"], registration["password"])
     shutil.copytree(str(EXAMPLES / "codesets" / "sklearn-diabetes"), checkout.folder, dirs_exist_ok=True)
     first = checkout.push("train")
     server.post("/workflows", raw=(EXAMPLES / "workflows" / "mlflow-e2e.yaml").read_bytes())
@@ -91,31 +91,29 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(server: ser
 
     run = _check_run(server, "mlflow-e2e-1", first, 0.1, "1")
 
-    bound = {(binding["step"], binding["name"]): binding for binding in run["bindings"]}
-    assert bound["trainer", "mlflow-tracking"]["url"] == mlflow_url
-    assert bound["predictor", "prediction-serving"]["secret_keys"] == ["FUSEML_API_TOKEN"]
+    bindings = {(binding["step"], binding["name"]): binding for binding in run["bindings"]}
+    assert bindings["trainer", "mlflow-tracking"]["url"] == mlflow_url
+    assert bindings["predictor", "prediction-serving"]["secret_keys"] == ["FUSEML_API_TOKEN"]
     log = server.call("GET", "/runs/mlflow-e2e-1/logs/trainer")
     assert log.headers["fuseml-log-complete"] == "true"
     assert b"sklearn-diabetes" in log.body
-    with _asking_all_the_time(server) as asked:
+    with _Poller(server) as observed:
         manifest = checkout.folder / "MLproject"
         manifest.write_text(manifest.read_text().replace("default: 0.1", "default: 2.5"))
         second = checkout.push("regularise more")
         _check_run(server, "mlflow-e2e-2", second, 2.5, "2")
-    assert asked.statuses == {200}
-    assert asked.models == ["models:/sklearn-diabetes/1", "models:/sklearn-diabetes/2"]
+    assert observed.statuses == {200}
+    assert observed.models == ["models:/sklearn-diabetes/1", "models:/sklearn-diabetes/2"]
     _check_artifacts(server, first, second)
     _check_the_model_events(server)
     _check_a_model_that_cannot_be_loaded(server)
-    _check_that_one_can_go_back(server)
+    _check_rollback(server)
 
 
 def _check_a_model_that_cannot_be_loaded(server: servers.Server) -> None:
     application = server.get(f"/applications/{APP}")
-    wanted = {
-        key: value for key, value in application.items() if key not in ("revision", "traffic", "status", "cause", "created", "updated")
-    }
-    server.post("/applications", {**wanted, "model": "models:/sklearn-diabetes/99"})
+    spec = {key: value for key, value in application.items() if key not in ("revision", "traffic", "status", "cause", "created", "updated")}
+    server.post("/applications", {**spec, "model": "models:/sklearn-diabetes/99"})
 
     server.get(f"/apps/{APP}/v2/health/ready")
     wait_until(lambda: server.get(f"/apps/{APP}")["failed"], "the replacement to fail")
@@ -124,15 +122,15 @@ def _check_a_model_that_cannot_be_loaded(server: servers.Server) -> None:
     assert server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"] == "models:/sklearn-diabetes/2"
 
 
-def _check_that_one_can_go_back(server: servers.Server) -> None:
-    told = server.get(f"/applications/{APP}")
-    assert (told["status"], told["revision"]) == ("failed", 3)
-    assert "models:/sklearn-diabetes/99" in told["cause"]
+def _check_rollback(server: servers.Server) -> None:
+    application = server.get(f"/applications/{APP}")
+    assert (application["status"], application["revision"]) == ("failed", 3)
+    assert "models:/sklearn-diabetes/99" in application["cause"]
     for revision in (2, 1):
-        back = server.post(f"/applications/{APP}/rollback", {})
+        application = server.post(f"/applications/{APP}/rollback", {})
         model = f"models:/sklearn-diabetes/{revision}"
-        assert back["traffic"] == [{"revision": revision, "percent": 100, "model": model}]
-        wait_until(functools.partial(_serves, server, model), "the model of before")
+        assert application["traffic"] == [{"revision": revision, "percent": 100, "model": model}]
+        wait_until(functools.partial(_serves, server, model), "the previous model")
         assert server.get(f"/applications/{APP}")["status"] == "ready"
     refused = server.call("PUT", f"/applications/{APP}/traffic", {"traffic": {"1": 50, "2": 50}})
     assert (refused.status, b"one revision at a time" in refused.body) == (400, True)
@@ -157,7 +155,7 @@ def _check_artifacts(server: servers.Server, first: str, second: str) -> None:
 
 
 def _check_the_model_events(server: servers.Server) -> None:
-    # MLflow told of both versions by signed webhooks; they name the same artifacts, so nothing was recorded twice.
+    # MLflow also published both versions by signed webhooks; they name the same artifacts, which are recorded once.
     assert [artifact["address"] for artifact in server.get("/artifacts?kind=model")] == [
         "model://demo/sklearn-diabetes/1",
         "model://demo/sklearn-diabetes/2",
@@ -166,36 +164,36 @@ def _check_the_model_events(server: servers.Server) -> None:
     wait_until(lambda: "extension" in server.get("/artifacts?name=sklearn-diabetes")[0]["metadata"], f"the webhook about {model}")
 
 
-class _Asked:
+class _Observations:
     def __init__(self) -> None:
         self.statuses: set[int | str] = set()
         self.models: list[str] = []
 
 
-class _asking_all_the_time:
-    """Asks the application which model it serves, again and again, from another thread."""
+class _Poller:
+    """Polls the application for its model in a thread."""
 
     def __init__(self, server: servers.Server) -> None:
         self._url, self._token = f"{server.url}/apps/{APP}/v2/models/{APP}", server.token
-        self._stop, self._asked = threading.Event(), _Asked()
-        self._thread = threading.Thread(target=self._ask)
+        self._stop, self._observations = threading.Event(), _Observations()
+        self._thread = threading.Thread(target=self._poll)
 
-    def _ask(self) -> None:
+    def _poll(self) -> None:
         pool = urllib3.PoolManager(retries=False)
         while not self._stop.wait(0.02):
             try:
-                answer = pool.request("GET", self._url, headers={"Authorization": f"Bearer {self._token}"}, timeout=PATIENCE)
+                response = pool.request("GET", self._url, headers={"Authorization": f"Bearer {self._token}"}, timeout=PATIENCE)
             except urllib3.exceptions.HTTPError as error:
-                self._asked.statuses.add(repr(error))
+                self._observations.statuses.add(repr(error))
                 continue
-            self._asked.statuses.add(answer.status)
-            model = answer.json().get("parameters", {}).get("model_uri")
-            if not self._asked.models or self._asked.models[-1] != model:
-                self._asked.models.append(model)
+            self._observations.statuses.add(response.status)
+            model = response.json().get("parameters", {}).get("model_uri")
+            if not self._observations.models or self._observations.models[-1] != model:
+                self._observations.models.append(model)
 
-    def __enter__(self) -> _Asked:
+    def __enter__(self) -> _Observations:
         self._thread.start()
-        return self._asked
+        return self._observations
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()

@@ -1,4 +1,4 @@
-"""What the server must refuse, in the one error body, with nothing half-written."""
+"""Refused requests: each gets the one error body, and none leaves a partial change."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
         yield running
 
 
-def _refused(answer: servers.Answer, status: int) -> dict[str, Any]:
-    assert answer.status == status, answer.body
-    body: dict[str, Any] = answer.json
+def _refused(response: servers.Response, status: int) -> dict[str, Any]:
+    assert response.status == status, response.body
+    body: dict[str, Any] = response.json
     assert set(body) == {"name", "id", "message", "temporary", "timeout", "fault", "details"}
     assert body["fault"] is False
     return body
@@ -70,7 +70,7 @@ def test_every_route_needs_a_token(server: servers.Server) -> None:
         _refused(server.call("GET", path, token="wrong"), 401)
 
 
-def test_events_cannot_be_sent_from_outside(server: servers.Server) -> None:
+def test_events_cannot_be_published_from_outside(server: servers.Server) -> None:
     headers = {
         "ce-specversion": "1.0",
         "ce-type": "org.fuseml.codeset.pushed.v1",
@@ -111,10 +111,10 @@ def test_a_webhook_without_a_signature_is_refused(server: servers.Server) -> Non
 
 
 def test_git_refuses_a_wrong_password(server: servers.Server, tmp_path: pathlib.Path) -> None:
-    registered = server.post("/codesets?project=hooks&name=signed")
+    registration = server.post("/codesets?project=hooks&name=signed")
     pool = urllib3.PoolManager()
     headers = urllib3.make_headers(basic_auth="fuseml-hooks:wrong")
 
-    answer = pool.request("GET", f"{registered['codeset']['url']}/info/refs?service=git-upload-pack", headers=headers)
+    response = pool.request("GET", f"{registration['codeset']['url']}/info/refs?service=git-upload-pack", headers=headers)
 
-    assert answer.status == 401
+    assert response.status == 401

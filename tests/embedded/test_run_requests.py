@@ -1,4 +1,4 @@
-"""Runs that people ask for, on a real server with real git pushes: started, repeated, repaired, cut short."""
+"""Requested runs on a real server with real git pushes: start, rerun, resume, parts of a workflow."""
 
 from __future__ import annotations
 
@@ -52,62 +52,62 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
         yield running
 
 
-def registered(server: servers.Server, name: str, folder: pathlib.Path, script: str) -> servers.Checkout:
-    """A codeset of that name with `fit.sh`, pushed."""
-    answer = server.post(f"/codesets?project=p&name={name}")
-    checkout = servers.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
-    pushed(checkout, script)
+def register(server: servers.Server, name: str, folder: pathlib.Path, script: str) -> servers.Checkout:
+    """Register a codeset and push `fit.sh`."""
+    registration = server.post(f"/codesets?project=p&name={name}")
+    checkout = servers.Checkout(folder / name, registration["codeset"]["url"], registration["username"], registration["password"])
+    push(checkout, script)
     return checkout
 
 
-def pushed(checkout: servers.Checkout, script: str) -> str:
+def push(checkout: servers.Checkout, script: str) -> str:
     (checkout.folder / "fit.sh").write_text(script)
     return checkout.push("another way to fit")
 
 
-def asked(server: servers.Server, path: str, body: object = None) -> dict[str, Any]:
-    """Ask for a run; the run, once it has finished."""
+def request_run(server: servers.Server, path: str, body: object = None) -> dict[str, Any]:
+    """Request a run and wait until it has finished; the run."""
     request = server.post(path, body)["request"]
     wait_until(lambda: server.get(f"/runs?request={request}"), "the request to become a run")
     return server.finished_run(server.get(f"/runs?request={request}")[0]["name"])
 
 
-def started(server: servers.Server, codeset: str, **more: object) -> dict[str, Any]:
-    return asked(server, "/runs", {"workflow": "train", "project": "p", "codeset": codeset, **more})
+def start(server: servers.Server, codeset: str, **more: object) -> dict[str, Any]:
+    return request_run(server, "/runs", {"workflow": "train", "project": "p", "codeset": codeset, **more})
 
 
 def states(run: dict[str, Any]) -> list[tuple[str, str, str | None]]:
     return [(step["name"], step["state"], step["reused_from"]) for step in run["steps"]]
 
 
-def test_a_failed_run_goes_on_with_the_commit_that_repairs_it(server: servers.Server, tmp_path: pathlib.Path) -> None:
-    checkout = registered(server, "broken", tmp_path, "echo it is too hard >&2; exit 1\n")
-    failed = started(server, "broken")
+def test_a_failed_run_is_resumed_with_a_commit_that_fixes_it(server: servers.Server, tmp_path: pathlib.Path) -> None:
+    checkout = register(server, "broken", tmp_path, "echo it is too hard >&2; exit 1\n")
+    failed = start(server, "broken")
     assert failed["state"] == "failed"
     assert "it is too hard" in failed["cause"]
     data = failed["steps"][0]["outputs"]["data"]
-    fixed = pushed(checkout, "BY=fix\n")
+    fixed = push(checkout, "BY=fix\n")
 
-    resumed = asked(server, f"/runs/{failed['name']}/resume", {"commit": fixed})
+    resumed = request_run(server, f"/runs/{failed['name']}/resume", {"commit": fixed})
 
     assert (resumed["state"], resumed["commit"]) == ("succeeded", fixed)
     assert states(resumed) == [("prepare", "succeeded", failed["name"]), ("fit", "succeeded", None)]
     assert resumed["outputs"] == {"answer": f"{data} alpha=1 by=fix run={resumed['name']}"}
     assert server.call("POST", f"/runs/{resumed['name']}/resume").status == 409
-    # Without the repair it fails again, and only where it failed.
-    again = asked(server, f"/runs/{failed['name']}/resume")
+    # Without the fix, the same step fails again.
+    again = request_run(server, f"/runs/{failed['name']}/resume")
     assert (again["state"], again["commit"], again["steps"][1]["state"]) == ("failed", failed["commit"], "failed")
 
 
-def test_a_rerun_uses_today_s_workflow_and_a_locked_one_the_stored_plan(server: servers.Server, tmp_path: pathlib.Path) -> None:
-    registered(server, "repeated", tmp_path, "BY=v1\n")
-    first = started(server, "repeated", inputs={"alpha": 5})
+def test_a_rerun_uses_the_current_workflow_and_a_locked_one_the_stored_plan(server: servers.Server, tmp_path: pathlib.Path) -> None:
+    register(server, "repeated", tmp_path, "BY=v1\n")
+    first = start(server, "repeated", inputs={"alpha": 5})
     assert " alpha=5 by=v1 " in first["outputs"]["answer"]
     changed = WORKFLOW.replace("alpha=$FUSEML_ALPHA", "beta=$FUSEML_ALPHA")
     assert server.call("PUT", "/workflows/train", raw=changed.encode()).status == 200
 
-    latest = asked(server, f"/runs/{first['name']}/rerun")
-    locked = asked(server, f"/runs/{first['name']}/rerun", {"locked": True})
+    latest = request_run(server, f"/runs/{first['name']}/rerun")
+    locked = request_run(server, f"/runs/{first['name']}/rerun", {"locked": True})
 
     assert " beta=5 by=v1 " in latest["outputs"]["answer"]
     assert latest["revision"] == first["revision"] + 1
@@ -116,12 +116,12 @@ def test_a_rerun_uses_today_s_workflow_and_a_locked_one_the_stored_plan(server: 
     assert (locked["revision"], locked["commit"]) == (first["revision"], first["commit"])
 
 
-def test_a_run_can_be_taken_step_by_step(server: servers.Server, tmp_path: pathlib.Path) -> None:
-    registered(server, "stepwise", tmp_path, "BY=me\n")
-    prepared = started(server, "stepwise", until="prepare")
+def test_a_workflow_can_be_run_step_by_step(server: servers.Server, tmp_path: pathlib.Path) -> None:
+    register(server, "stepwise", tmp_path, "BY=me\n")
+    prepared = start(server, "stepwise", until="prepare")
     assert (prepared["state"], states(prepared), prepared["outputs"]) == ("succeeded", [("prepare", "succeeded", None)], {})
 
-    fitted = asked(server, f"/runs/{prepared['name']}/rerun", {"only": "fit"})
+    fitted = request_run(server, f"/runs/{prepared['name']}/rerun", {"only": "fit"})
 
     assert states(fitted) == [("prepare", "succeeded", prepared["name"]), ("fit", "succeeded", None)]
     assert fitted["outputs"]["answer"].startswith(prepared["steps"][0]["outputs"]["data"])

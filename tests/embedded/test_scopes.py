@@ -1,4 +1,4 @@
-"""Resolution at every run: whose account a step gets, and what changes in the registry reach the next run without touching a workflow."""
+"""Resolution at every run: credentials by project and user, and changes of the registry that the next run uses without a new workflow."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ STORE: dict[str, Any] = {
             "resource": "s3",
             "auth_required": True,
             "endpoints": [{"url": "http://old.example.com:9000", "configuration": {"S3_ENDPOINT_URL": "http://old.example.com:9000"}}],
-            "credentials": [{"id": name, "configuration": {"ACCESS_KEY": f"account-of-{name}"}, **who} for name, who in ACCOUNTS.items()],
+            "credentials": [
+                {"id": name, "configuration": {"ACCESS_KEY": f"account-of-{name}"}, **scope} for name, scope in ACCOUNTS.items()
+            ],
         }
     ],
 }
-# Outputs are published, so they show what the step has got.
+# The outputs show the environment of the step.
 WORKFLOW = """
 name: who
 inputs:
@@ -58,22 +60,22 @@ steps:
 
 
 class Team:
-    """Pushes to codesets and waits for the runs."""
+    """Users who push to codesets of projects."""
 
     def __init__(self, server: servers.Server, folder: pathlib.Path) -> None:
-        self.server, self._folder, self._pushed = server, folder, 0
+        self.server, self._folder, self._pushes = server, folder, 0
 
     def push(self, project: str, user: str) -> dict[str, Any]:
-        """The run of a push by `user` to the codeset `code` of a project."""
-        registered = self.server.post(f"/codesets?project={project}&name=code")
+        """Push as `user` to the codeset `code` of a project; the finished run."""
+        registration = self.server.post(f"/codesets?project={project}&name=code")
         self.server.call("POST", f"/workflows/assignments?name=who&codesetProject={project}&codesetName=code")
-        self._pushed += 1
-        place = self._folder / f"{project}-{self._pushed}"
-        # Each push is a new history on a branch of its own: nobody has to fetch before.
-        checkout = servers.Checkout(place, registered["codeset"]["url"], user, registered["password"])
-        (place / "train.py").write_text(f"print({self._pushed})\n")
-        checkout.push("ask", ref=f"b{self._pushed}")
-        return self.server.finished_run(f"who-{self._pushed}")
+        self._pushes += 1
+        folder = self._folder / f"{project}-{self._pushes}"
+        # Each push is a new history on its own branch, so no push needs a fetch.
+        checkout = servers.Checkout(folder, registration["codeset"]["url"], user, registration["password"])
+        (folder / "train.py").write_text(f"print({self._pushes})\n")
+        checkout.push("ask", ref=f"b{self._pushes}")
+        return self.server.finished_run(f"who-{self._pushes}")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         yield Team(server, folder)
 
 
-def test_two_projects_get_two_accounts_by_one_selector(team: Team) -> None:
+def test_two_projects_receive_different_credentials_by_one_selector(team: Team) -> None:
     for project in ("alpha", "beta"):
         run = team.push(project, f"fuseml-{project}")
         assert (run["state"], run["project"]) == ("succeeded", project)
@@ -94,13 +96,13 @@ def test_two_projects_get_two_accounts_by_one_selector(team: Team) -> None:
         assert (binding["credentials_id"], binding["credentials_scope"]) == (project, "project")
 
 
-def test_who_pushes_gets_an_account_of_their_own(team: Team) -> None:
+def test_a_user_receives_credentials_of_their_own(team: Team) -> None:
     own = team.push("beta", "ada")
     assert (own["outputs"]["account"], own["bindings"][0]["credentials_scope"]) == ("account-of-ada", "user")
     assert team.push("beta", "eve")["outputs"]["account"] == "account-of-beta"
 
 
-def test_a_project_without_an_account_is_told_so(team: Team) -> None:
+def test_a_run_of_a_project_without_credentials_fails_with_the_reason(team: Team) -> None:
     run = team.push("gamma", "eve")
     assert (run["state"], run["steps"][0]["state"]) == ("failed", "skipped")
     assert run["cause"] == (
@@ -108,7 +110,7 @@ def test_a_project_without_an_account_is_told_so(team: Team) -> None:
     )
 
 
-def test_a_run_keeps_ids_and_revisions_and_no_secret(team: Team) -> None:
+def test_a_run_stores_ids_and_revisions_but_no_secret(team: Team) -> None:
     run = team.push("alpha", "eve")
     (binding,) = run["bindings"]
     assert binding == {
@@ -130,34 +132,34 @@ def test_a_run_keeps_ids_and_revisions_and_no_secret(team: Team) -> None:
         "revision": 1,
         "ambiguous_with": [],
     }
-    planned = json.dumps(team.server.get(f"/runs/{run['name']}/plan"))
-    assert "account-of" not in planned and '"kind": "secret"' in planned
+    plan = json.dumps(team.server.get(f"/runs/{run['name']}/plan"))
+    assert "account-of" not in plan and '"kind": "secret"' in plan
 
 
-def test_a_store_that_moves_is_found_by_the_next_run(team: Team) -> None:
+def test_the_next_run_uses_the_new_url_of_a_store(team: Team) -> None:
     before = team.push("alpha", "eve")
-    moved = "http://new.example.com:9000"
-    service = {"id": "s3", "endpoints": [{"url": moved, "configuration": {"S3_ENDPOINT_URL": moved}}]}
+    new_url = "http://new.example.com:9000"
+    service = {"id": "s3", "endpoints": [{"url": new_url, "configuration": {"S3_ENDPOINT_URL": new_url}}]}
     team.server.call("PUT", "/extensions/store", {"services": [service]})
     team.server.call("DELETE", f"/extensions/store/services/s3/endpoints/{before['bindings'][0]['url'].replace('/', '%252F')}")
 
     after = team.push("alpha", "eve")
 
-    assert (before["outputs"]["url"], after["outputs"]["url"]) == ("http://old.example.com:9000", moved)
-    assert (before["revision"], after["revision"]) == (1, 1), "the workflow was not touched"
+    assert (before["outputs"]["url"], after["outputs"]["url"]) == ("http://old.example.com:9000", new_url)
+    assert (before["revision"], after["revision"]) == (1, 1), "the workflow is unchanged"
     assert (before["bindings"][0]["revision"], after["bindings"][0]["revision"]) == (1, 3)
 
 
-def test_a_changed_account_reaches_the_next_run_and_a_rotation_of_keys_does_not_disturb(team: Team) -> None:
-    place = "/extensions/store/services/s3/credentials/alpha"
-    assert team.server.call("PUT", place, {"configuration": {"ACCESS_KEY": "a-fresh-account"}}).status == 200
+def test_the_next_run_uses_changed_credentials_and_works_after_a_rotation_of_keys(team: Team) -> None:
+    path = "/extensions/store/services/s3/credentials/alpha"
+    assert team.server.call("PUT", path, {"configuration": {"ACCESS_KEY": "a-fresh-account"}}).status == 200
     assert team.push("alpha", "eve")["outputs"]["account"] == "a-fresh-account"
 
-    rotated = team.server.post("/extensions/secrets/rotate")
+    rotation = team.server.post("/extensions/secrets/rotate")
 
-    # The server's own record has an account, too.
-    assert (rotated["credentials"], rotated["unreadable"]) == (len(ACCOUNTS) + 1, [])
-    assert rotated["webhook_secrets"] == len(team.server.get("/codesets"))
+    # The server's own extension has credentials, too.
+    assert (rotation["credentials"], rotation["unreadable"]) == (len(ACCOUNTS) + 1, [])
+    assert rotation["webhook_secrets"] == len(team.server.get("/codesets"))
     assert team.push("alpha", "eve")["outputs"]["account"] == "a-fresh-account"
     team.server.kill()
     team.server.start()
@@ -166,8 +168,8 @@ def test_a_changed_account_reaches_the_next_run_and_a_rotation_of_keys_does_not_
 
 def test_a_malformed_constraint_is_refused_when_the_workflow_is_created(team: Team) -> None:
     text = WORKFLOW.replace("name: who", "name: malformed").replace("service_resource: s3", 'version: ">=1.0 && <2"')
-    answer = team.server.call("POST", "/workflows", raw=text.encode())
-    (problem,) = answer.json["details"]["problems"]
-    assert (answer.status, problem["path"], problem["line"]) == (400, "steps[0].extensions[0].version", 17)
+    response = team.server.call("POST", "/workflows", raw=text.encode())
+    (problem,) = response.json["details"]["problems"]
+    assert (response.status, problem["path"], problem["line"]) == (400, "steps[0].extensions[0].version", 17)
     assert "is not a version constraint: cannot read '&& <2'" in problem["message"]
     assert team.server.call("GET", "/workflows/malformed").status == 404

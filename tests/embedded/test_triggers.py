@@ -1,4 +1,4 @@
-"""What starts runs and what keeps them apart, on a real server with real git pushes."""
+"""Triggers and concurrency of runs, on a real server with real git pushes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.waiting import wait_until
 
 
 def document(name: str, policy: str, gate: pathlib.Path) -> str:
-    """A workflow whose one step waits until the file `gate` is there."""
+    """A workflow with one step, which runs until the file `gate` exists."""
     return f"""
 name: {name}
 inputs:
@@ -39,13 +39,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
         yield running
 
 
-def pushed_twice(server: servers.Server, name: str, policy: str, folder: pathlib.Path) -> pathlib.Path:
-    """Two pushes to a codeset of that name, assigned to a workflow of that name; the file that lets their runs end."""
+def push_twice(server: servers.Server, name: str, policy: str, folder: pathlib.Path) -> pathlib.Path:
+    """Push twice to a codeset with an assigned workflow, both of that name; the gate of the runs."""
     gate = folder / "gate"
     server.post("/workflows", raw=document(name, policy, gate).encode())
-    answer = server.post(f"/codesets?project=p&name={name}")
+    registration = server.post(f"/codesets?project=p&name={name}")
     server.post(f"/workflows/assignments?name={name}&codesetProject=p&codesetName={name}")
-    checkout = servers.Checkout(folder / name, answer["codeset"]["url"], answer["username"], answer["password"])
+    checkout = servers.Checkout(folder / name, registration["codeset"]["url"], registration["username"], registration["password"])
     checkout.push("first")
     wait_until(lambda: [run["state"] for run in runs(server, name)] == ["running"], "the first run to run")
     checkout.push("second")
@@ -58,7 +58,7 @@ def runs(server: servers.Server, workflow: str) -> list[dict[str, Any]]:
 
 
 def test_a_second_push_waits_until_the_first_run_has_ended(server: servers.Server, tmp_path: pathlib.Path) -> None:
-    gate = pushed_twice(server, "queues", "queue", tmp_path)
+    gate = push_twice(server, "queues", "queue", tmp_path)
     second = server.get("/runs/queues-2")
     assert (second["state"], second["waits_for"], second["concurrency_group"]) == ("queued", "queues-1", "queues@p/queues")
 
@@ -69,7 +69,7 @@ def test_a_second_push_waits_until_the_first_run_has_ended(server: servers.Serve
 
 
 def test_a_second_push_cancels_the_first_run(server: servers.Server, tmp_path: pathlib.Path) -> None:
-    gate = pushed_twice(server, "cancels", "cancel", tmp_path)
+    gate = push_twice(server, "cancels", "cancel", tmp_path)
     first = server.finished_run("cancels-1")
     assert first["state"] == "cancelled"
     assert "superseded by cancels-2" in first["cause"]
@@ -93,19 +93,19 @@ steps:
 """
 
 
-def test_a_time_that_was_missed_while_the_server_was_down_is_made_up_for_once(tmp_path: pathlib.Path) -> None:
+def test_the_latest_time_missed_while_the_server_was_down_starts_one_run(tmp_path: pathlib.Path) -> None:
     missed = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=10)).replace(second=0, microsecond=0)
     schedule = f"{missed.minute},{(missed.minute - 5) % 60} * * * *"
     server = servers.Server(tmp_path / "home", "--mlflow", "none").start()
     try:
         server.post("/workflows", raw=SCHEDULED.format(schedule=schedule).encode())
-        answer = server.post("/codesets?project=p&name=code")
+        registration = server.post("/codesets?project=p&name=code")
         server.post("/workflows/assignments?name=nightly&codesetProject=p&codesetName=code")
-        checkout = servers.Checkout(tmp_path / "code", answer["codeset"]["url"], answer["username"], answer["password"])
+        checkout = servers.Checkout(tmp_path / "code", registration["codeset"]["url"], registration["username"], registration["password"])
         (checkout.folder / "message").write_text("good night\n")
         commit = checkout.push("say it")
         server.stop()
-        # Half an hour passes in which the server is down: for the store, what has been looked at and made is so much older.
+        # Half an hour of downtime: watermark, workflow and assignment become older in the store.
         with contextlib.closing(sqlite3.connect(server.home / "fuseml.db")) as store, store:
             before = (missed - datetime.timedelta(minutes=20)).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
             for statement in ("milestone SET moment", "workflow_revision SET created", "assignment SET created"):
@@ -117,8 +117,7 @@ def test_a_time_that_was_missed_while_the_server_was_down_is_made_up_for_once(tm
         assert (run["trigger"]["kind"], run["trigger"]["due"]) == ("schedule.reached", missed.strftime("%Y-%m-%dT%H:%M:%SZ"))
         server.kill()
         server.start()
-        ticked = server.get("/runs")
-        assert [item["name"] for item in ticked] == ["nightly-1"], "neither the other missed time nor this one again"
+        assert [item["name"] for item in server.get("/runs")] == ["nightly-1"], "neither the other missed time nor this one again"
     finally:
         server.stop()
 
@@ -149,8 +148,8 @@ steps:
 """
 
 
-def test_waiting_for_a_push_follows_all_that_it_leads_to(server: servers.Server, tmp_path: pathlib.Path) -> None:
-    """train makes a model, shrink makes a smaller one of it, and check fails on any whose version is 22."""
+def test_push_with_wait_follows_all_runs_that_it_causes(server: servers.Server, tmp_path: pathlib.Path) -> None:
+    """train produces a model, shrink produces another model from it, and check fails for version 22."""
     shrink = SERVE.replace("NAME", "shrink").replace("SCRIPT", 'printf "${FUSEML_MODEL}2" > "$FUSEML_ENV_RESULTS/quantized"')
     check = SERVE.replace("NAME", "check").replace(
         "SCRIPT", '[ "$FUSEML_MODEL" != models:/answer/22 ] && echo good > "$FUSEML_ENV_RESULTS/quantized"'
@@ -161,20 +160,20 @@ def test_waiting_for_a_push_follows_all_that_it_leads_to(server: servers.Server,
     server.post("/workflows/assignments?name=train&codesetProject=chain&codesetName=code")
     (tmp_path / "code").mkdir()
 
-    def pushed(version: int) -> tuple[int, dict[str, str]]:
+    def push(version: int) -> tuple[int, dict[str, str]]:
         (tmp_path / "code" / "version").write_text(str(version))
-        done = server.fuseml("push", tmp_path / "code", "-p", "chain", "-n", "code", "--wait", code=None)
-        # Nothing was left unfinished when the command ended, and nothing came after it.
+        process = server.fuseml("push", tmp_path / "code", "-p", "chain", "-n", "code", "--wait", code=None)
+        # The command has waited for all runs, and no run starts after its end.
         states = {run["name"]: run["state"] for run in server.get("/runs?project=chain")}
-        followed = set(re.findall(r"(\S+-\d+)  (?:succeeded|failed)", done.stdout))
-        assert followed == {name for name in states if name in done.stdout}, commands.shown(done)
-        return done.returncode, states
+        followed = set(re.findall(r"(\S+-\d+)  (?:succeeded|failed)", process.stdout))
+        assert followed == {name for name in states if name in process.stdout}, commands.shown(process)
+        return process.returncode, states
 
-    code, states = pushed(1)
+    code, states = push(1)
     assert code == 0
     assert states == dict.fromkeys(["train-1", "shrink-1", "check-1", "check-2"], "succeeded")
 
-    code, states = pushed(2)
+    code, states = push(2)
     assert code == 1
     new = {name: state for name, state in states.items() if name in ("train-2", "shrink-2", "check-3", "check-4")}
     assert sorted(new.values()) == ["failed", "succeeded", "succeeded", "succeeded"]

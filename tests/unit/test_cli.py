@@ -1,4 +1,4 @@
-"""The `fuseml` command, run as people run it, against a real HTTP server with the contract's answers."""
+"""The `fuseml` command against a real HTTP server with canned responses."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def variables(home: Path, url: str, token: str = TOKEN) -> dict[str, str]:
 
 
 def commands() -> Iterator[tuple[str, ...]]:
-    """Every command's path, groups included."""
+    """The paths of all commands, groups included."""
 
     def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield path
@@ -67,13 +67,13 @@ def test_every_help_fits_a_terminal_and_every_command_shows_an_example(
     text = capsys.readouterr().out
     assert max(len(line) for line in text.splitlines()) <= 80
     if "Commands:" in text:
-        # A summary that is cut off says nothing.
+        # No summary is cut off.
         assert not [line for line in text.partition("Commands:")[2].splitlines() if line.endswith("...")]
     else:
         assert f"Example:\n    fuseml {' '.join(path)}" in text
 
 
-def test_help_imports_nothing_that_only_commands_need() -> None:
+def test_help_imports_no_heavy_package() -> None:
     heavy = [
         "rich",
         "urllib3",
@@ -88,8 +88,7 @@ def test_help_imports_nothing_that_only_commands_need() -> None:
         "fuseml.embedded",
     ]
     script = f"import sys; from fuseml.cli import main; main.run(['--help'], {{}}); sys.exit(','.join(m for m in {heavy!r} if m in sys.modules) or 0)"
-    done = python(script)
-    assert done.stderr == ""
+    assert python(script).stderr == ""
 
 
 READS = {
@@ -124,7 +123,7 @@ READS = {
 
 
 @pytest.mark.parametrize("line", READS)
-def test_json_and_yaml_are_the_objects_of_the_api_and_nothing_else(line: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_and_yaml_output_is_the_object_of_the_api(line: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml(*line.split(), "-o", "json") == 0
     assert json.loads(capsys.readouterr().out) == READS[line]
     assert fuseml(*line.split(), "--format", "yaml") == 0
@@ -132,7 +131,7 @@ def test_json_and_yaml_are_the_objects_of_the_api_and_nothing_else(line: str, fu
 
 
 @pytest.mark.parametrize("line", READS)
-def test_every_table_shows_what_it_is_about(line: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_table_shows_values_without_placeholders(line: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml(*line.split()) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -176,7 +175,7 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize("line", SENTENCES)
-def test_every_change_is_told_in_one_sentence(line: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_change_prints_one_sentence(line: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml(*line.split()) == 0
     assert capsys.readouterr().out == SENTENCES[line] + "\n"
 
@@ -204,7 +203,7 @@ def test_flags_become_the_fields_of_the_record(fuseml: Run, server: CannedApi) -
     assert sent(server) == {"projects": ["a", "b"], "default": True}
 
 
-def test_a_file_is_sent_as_it_was_written(fuseml: Run, server: CannedApi, tmp_path: Path) -> None:
+def test_a_file_is_sent_unchanged(fuseml: Run, server: CannedApi, tmp_path: Path) -> None:
     record = tmp_path / "mlflow.yaml"
     record.write_text("product: mlflow # the one\n")
     assert fuseml("extension", "register", "-f", str(record)) == 0
@@ -230,7 +229,7 @@ def test_logs_go_to_standard_output_and_their_titles_do_not(fuseml: Run, capsys:
     assert capsys.readouterr().out == "epoch 1: süß\n"
 
 
-def test_the_explanation_reads_like_sentences(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_explanation_has_a_sentence_for_each_candidate(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml("resolve", "--product", "mlflow", "--explain") == 0
     assert "rejected  mlflow-old: version 1.10.3 does not satisfy >=2.0" in capsys.readouterr().out
 
@@ -243,26 +242,26 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     return printed.err
 
 
-def test_without_a_server_one_line_tells_the_way_out(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_server_is_one_line_with_advice(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml("project", "list", url="http://127.0.0.1:1") == 1
     assert "no FuseML server answers at http://127.0.0.1:1; start one with `fuseml up`" in one_line(capsys)
 
 
-def test_a_wrong_token_is_told_without_showing_it(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_a_wrong_token_does_not_contain_it(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml("project", "list", token="canary") == 1
-    told = one_line(capsys)
-    assert "FUSEML_TOKEN is set: correct it for this server" in told
-    assert "canary" not in told
+    message = one_line(capsys)
+    assert "FUSEML_TOKEN is set: correct it for this server" in message
+    assert "canary" not in message
     assert fuseml("--token", "canary", "project", "list", token="") == 1
     assert "pass --token or set FUSEML_TOKEN" in one_line(capsys)
 
 
-def test_what_does_not_exist_is_told(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_object_is_reported(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml("run", "get", "nothing-1") == 1
     assert "nothing is served at /runs/nothing-1" in one_line(capsys)
 
 
-def test_a_missing_file_is_told(fuseml: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(fuseml: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert fuseml("workflow", "create", str(tmp_path / "missing.yaml")) == 1
     assert "there is no file" in one_line(capsys)
     assert fuseml("workflow", "create", str(tmp_path)) == 1
@@ -271,12 +270,12 @@ def test_a_missing_file_is_told(fuseml: Run, capsys: pytest.CaptureFixture[str],
 
 def test_a_file_and_flags_together_are_refused(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml("extension", "service", "add", "mlflow", "-f", "s.yaml", "--auth-required") == 1
-    assert "leave out --auth-required" in one_line(capsys)
+    assert "remove --auth-required" in one_line(capsys)
 
 
 def test_an_update_without_a_change_is_refused(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml("extension", "update", "mlflow") == 1
-    assert "nothing to change" in one_line(capsys)
+    assert "no change is given" in one_line(capsys)
 
 
 PROBLEMS = [
@@ -286,12 +285,10 @@ PROBLEMS = [
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_the_problems_of_a_document_stand_one_a_line_with_their_places(
-    status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_problem_of_a_document_is_a_line_with_its_place(status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = tmp_path / "w.yaml"
     document.write_text("steps: []\n")
-    for count, told in (
+    for count, message in (
         (1, f"error: {document}:7:5: steps[0].imag: unknown key 'imag' (did you mean 'image'?)\n"),
         (
             2,
@@ -304,21 +301,20 @@ def test_the_problems_of_a_document_stand_one_a_line_with_their_places(
         with canned_api.serve({("POST", "/workflows"): refusal}) as refusing:
             assert main.run(["workflow", "create", str(document)], variables(tmp_path, refusing.url)) == 1
         printed = capsys.readouterr()
-        assert (printed.out, printed.err) == ("", told)
+        assert (printed.out, printed.err) == ("", message)
 
 
-def test_what_no_extension_satisfies_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unresolved_selector_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refusal = refused(
         422, "unresolved", "no extension satisfies the selector", unresolved=["selector"], explanations=canned_api.EXPLANATIONS
     )
     with canned_api.serve({("POST", "/resolve"): refusal}) as refusing:
         assert main.run(["resolve", "--version", ">=2"], variables(tmp_path, refusing.url)) == 1
-    told = capsys.readouterr().err
-    assert told == ("error: no extension satisfies the selector\n  mlflow-old: version 1.10.3 does not satisfy >=2.0\n")
+    assert capsys.readouterr().err == ("error: no extension satisfies the selector\n  mlflow-old: version 1.10.3 does not satisfy >=2.0\n")
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("nonsense", "no such command 'nonsense'"),
         ("project get", "missing argument 'NAME'"),
@@ -329,22 +325,22 @@ def test_what_no_extension_satisfies_is_explained(tmp_path: Path, capsys: pytest
         ("extension register", "give one of --file, --id and --product"),
     ],
 )
-def test_wrong_usage_is_one_line_and_the_way_to_the_help(line: str, told: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_one_line_and_a_hint_at_the_help(line: str, message: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml(*line.split()) == 2
     printed = capsys.readouterr()
     first, second = printed.err.splitlines()
     assert first.startswith("error: ")
-    assert told in first
+    assert message in first
     assert re.fullmatch(r"Try `fuseml.* --help`\.", second)
 
 
 @pytest.mark.parametrize("group", ["", "run", "extension service"])
-def test_a_group_alone_answers_with_its_help(group: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_group_without_a_command_prints_its_help(group: str, fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml(*group.split()) == 2
     assert "Commands:" in capsys.readouterr().err
 
 
-def test_what_nobody_foresaw_is_a_sentence_and_a_traceback_only_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unexpected_error_is_one_line_and_a_traceback_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with canned_api.serve({("POST", "/projects"): Answer({}, 201), ("POST", "/extensions"): Answer({}, 201)}) as odd:
         environment = variables(tmp_path, odd.url)
         line = ["extension", "register", "--id", "x"]
@@ -354,29 +350,29 @@ def test_what_nobody_foresaw_is_a_sentence_and_a_traceback_only_on_demand(tmp_pa
         assert "Traceback" in capsys.readouterr().err
 
 
-def test_an_empty_list_tells_what_to_do_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_list_prints_advice_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with canned_api.serve({("GET", "/projects"): Answer([])}) as empty:
         assert main.run(["project", "list"], variables(tmp_path, empty.url)) == 0
         printed = capsys.readouterr()
-        assert (printed.out, printed.err) == ("", "There is no project yet; `fuseml project create NAME` makes one.\n")
+        assert (printed.out, printed.err) == ("", "There is no project; `fuseml project create NAME` creates one.\n")
         assert main.run(["project", "list", "-o", "json"], variables(tmp_path, empty.url)) == 0
         assert json.loads(capsys.readouterr().out) == []
 
 
-def test_a_server_that_is_not_ready_fails_the_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_fails_for_a_server_that_is_not_ready(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with canned_api.serve({("GET", "/readyz"): Answer({"status": "starting", "components": {}}, 503)}) as starting:
         assert main.run(["status"], variables(tmp_path, starting.url)) == 1
     assert "starting" in capsys.readouterr().out
 
 
-def test_the_version_is_told_without_a_server_too(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_shown_without_a_server(fuseml: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml("version", url="http://127.0.0.1:1") == 0
     assert "Server: not reachable" in capsys.readouterr().out
     assert fuseml("version", "-o", "json") == 0
     assert json.loads(capsys.readouterr().out)["server"] == {"version": "0.1.0"}
 
 
-# In a process of its own: signals, pipes and terminals.
+# In a child process: signals, pipes and terminals.
 
 
 def start(server: CannedApi, home: Path, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
@@ -385,45 +381,45 @@ def start(server: CannedApi, home: Path, *arguments: str, **streams: Any) -> sub
 
 
 def test_an_interrupted_command_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
-    asked = []
+    requests = []
 
     def running(request: Request) -> Answer:
-        asked.append(request)
-        if len(asked) == 2:
+        requests.append(request)
+        if len(requests) == 2:
             process.send_signal(signal.SIGINT)
         return Answer({**canned_api.RUN, "state": "running", "finished": None})
 
     with canned_api.serve({("GET", "/runs/mlflow-e2e-1"): running}) as server:
         process = start(server, tmp_path, "run", "watch", "mlflow-e2e-1", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        _, complaint = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, complaint) == (130, b"")
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (130, b"")
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly(server: CannedApi, tmp_path: Path) -> None:
+def test_a_closed_output_pipe_ends_the_command_quietly(server: CannedApi, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     process = start(server, tmp_path, "run", "list", "-o", "json", stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
-    _, complaint = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, complaint) == (1, b"")
+    _, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (1, b"")
 
 
 def in_terminal(server: CannedApi, home: Path, *arguments: str) -> tuple[int, str]:
     """Exit code and output of a command in a terminal of 80 columns."""
-    ours, theirs = pty.openpty()
-    process = start(server, home, *arguments, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL)
-    os.close(theirs)
-    shown = b""
+    parent, child = pty.openpty()
+    process = start(server, home, *arguments, stdout=child, stderr=child, stdin=subprocess.DEVNULL)
+    os.close(child)
+    screen = b""
     while True:
         try:
-            piece = os.read(ours, 65536)
+            piece = os.read(parent, 65536)
         except OSError:  # Linux: the other side is closed
             break
         if not piece:
             break
-        shown += piece
-    os.close(ours)
-    return process.wait(PATIENCE), shown.decode()
+        screen += piece
+    os.close(parent)
+    return process.wait(PATIENCE), screen.decode()
 
 
 def plain(text: str) -> list[str]:
@@ -434,23 +430,23 @@ def plain(text: str) -> list[str]:
     "line", ["run list", "extension list", "codeset list", "application list", "artifact list", "workflow list", "run get mlflow-e2e-1"]
 )
 def test_a_table_fits_a_narrow_terminal_and_cuts_no_name(line: str, server: CannedApi, tmp_path: Path) -> None:
-    code, shown = in_terminal(server, tmp_path, *line.split())
+    code, screen = in_terminal(server, tmp_path, *line.split())
     assert code == 0
-    assert max(len(text) for text in plain(shown) if not text.startswith(("Inputs", "Outputs", "Version"))) <= 80
-    assert any(name in shown for name in ("mlflow-e2e-1", "mlflow", "diabetes"))
+    assert max(len(text) for text in plain(screen) if not text.startswith(("Inputs", "Outputs", "Version"))) <= 80
+    assert any(name in screen for name in ("mlflow-e2e-1", "mlflow", "diabetes"))
 
 
-def test_long_descriptions_give_way_and_stay_on_one_line(tmp_path: Path) -> None:
+def test_a_long_description_is_cut_to_one_line(tmp_path: Path) -> None:
     long = {**canned_api.PROJECT, "name": "a-project-with-quite-a-long-name", "description": "word " * 60}
     with canned_api.serve({("GET", "/projects"): Answer([long, long])}) as server:
-        _, shown = in_terminal(server, tmp_path, "project", "list")
-    lines = [line for line in plain(shown) if line]
+        _, screen = in_terminal(server, tmp_path, "project", "list")
+    lines = [line for line in plain(screen) if line]
     assert len(lines) == 3
     assert "a-project-with-quite-a-long-name" in lines[1]
     assert lines[1].rstrip().endswith("ada") or "…" in lines[1]
 
 
 def test_a_watched_run_is_a_tree_of_its_steps_in_a_terminal(server: CannedApi, tmp_path: Path) -> None:
-    code, shown = in_terminal(server, tmp_path, "run", "watch", "mlflow-e2e-1")
+    code, screen = in_terminal(server, tmp_path, "run", "watch", "mlflow-e2e-1")
     assert code == 0
-    assert any(re.search(r"── trainer +succeeded +30s +attempt 2", line) for line in plain(shown))
+    assert any(re.search(r"── trainer +succeeded +30s +attempt 2", line) for line in plain(screen))

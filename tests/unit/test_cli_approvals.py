@@ -1,4 +1,4 @@
-"""What the command says of runs that wait for people, and how it answers for them, against a real HTTP server with the contract's answers."""
+"""Runs that wait for approvals: output and decisions of the command, against a real HTTP server with canned responses."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ WAITING: dict[str, object] = {
     "bindings": [],
     "steps": STEPS,
 }
-GOES_ON = {**WAITING, "state": "running", "steps": [STEPS[0], {**STEPS[1], "approval": APPROVED}]}
-DONE = {
+APPROVED_RUN = {**WAITING, "state": "running", "steps": [STEPS[0], {**STEPS[1], "approval": APPROVED}]}
+SUCCEEDED = {
     **WAITING,
     "state": "succeeded",
     "finished": "2026-01-01T10:31:00Z",
@@ -48,15 +48,15 @@ DONE = {
 ADVICE = "mlflow-e2e-2 waits for an approval of predictor: fuseml run approve mlflow-e2e-2, or reject\n"
 
 
-def serving(*looks: Mapping[str, object]) -> dict[tuple[str, str], canned_api.Route]:
-    """A server that shows the run as `looks`, one after the other."""
-    left = list(looks)
+def serving(*snapshots: Mapping[str, object]) -> dict[tuple[str, str], canned_api.Route]:
+    """Routes that answer successive requests with successive snapshots of the run."""
+    left = list(snapshots)
     return {
         **canned_api.CONTRACT,
         ("GET", "/runs/mlflow-e2e-2"): lambda _: Answer(left.pop(0) if len(left) > 1 else left[0]),
-        ("GET", "/runs"): Answer([looks[0]]),
+        ("GET", "/runs"): Answer([snapshots[0]]),
         ("POST", "/runs/mlflow-e2e-1/rerun"): Answer({"request": "r-1"}, 202),
-        ("POST", "/runs/mlflow-e2e-2/approve"): Answer(GOES_ON, 202),
+        ("POST", "/runs/mlflow-e2e-2/approve"): Answer(APPROVED_RUN, 202),
         ("POST", "/runs/mlflow-e2e-2/reject"): Answer(WAITING, 202),
     }
 
@@ -75,9 +75,9 @@ def fuseml(server: CannedApi, home: Path, line: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("line", "path", "body", "told"),
+    ("line", "path", "body", "output"),
     [
-        ("run approve mlflow-e2e-2", "approve", {}, "Run mlflow-e2e-2 is approved and goes on.\n"),
+        ("run approve mlflow-e2e-2", "approve", {}, "Run mlflow-e2e-2 is approved and continues.\n"),
         (
             "run approve mlflow-e2e-2 --step predictor -m better",
             "approve",
@@ -87,21 +87,21 @@ def fuseml(server: CannedApi, home: Path, line: str) -> int:
         ("run reject mlflow-e2e-2 --comment worse", "reject", {"comment": "worse"}, "Run mlflow-e2e-2 is rejected and fails.\n"),
     ],
 )
-def test_an_answer_is_sent_with_its_reason(
-    line: str, path: str, body: object, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_decision_is_sent_with_its_comment(
+    line: str, path: str, body: object, output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with canned_api.serve(serving(WAITING)) as server:
         assert fuseml(server, tmp_path, line) == 0
     [sent] = server.requests
     assert (sent.path, json.loads(sent.body)) == (f"/runs/mlflow-e2e-2/{path}", body)
-    assert capsys.readouterr().out.startswith(told)
+    assert capsys.readouterr().out.startswith(output)
 
 
-def test_a_waiting_run_is_shown_with_what_it_asks_and_how_to_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_waiting_run_is_shown_with_its_question_and_the_commands_that_decide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with canned_api.serve(serving(WAITING)) as server:
         assert fuseml(server, tmp_path, "run get mlflow-e2e-2") == 0
-        shown = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-        assert shown[-6:] == [
+        lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+        assert lines[-6:] == [
             "Steps:",
             "  NAME       STATE      APPROVAL",
             "  trainer    succeeded",
@@ -109,30 +109,28 @@ def test_a_waiting_run_is_shown_with_what_it_asks_and_how_to_answer(tmp_path: Pa
             "",
             ADVICE.strip(),
         ]
-        assert "Cause:    predictor: serve the new model? (until 2026-01-02 10:00 UTC)" in shown
+        assert "Cause:    predictor: serve the new model? (until 2026-01-02 10:00 UTC)" in lines
         assert fuseml(server, tmp_path, "run list") == 0
         assert "waiting  predictor: serve the new model? (until 2026-01-02 10:00 UTC)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("approval", "told"),
+    ("approval", "summary"),
     [
         (APPROVED, "approved by ada at 2026-01-01 10:30 UTC: better"),
         ({**APPROVED, "comment": ""}, "approved by ada at 2026-01-01 10:30 UTC"),
         (EXPIRED, "expired at 2026-01-02 10:00 UTC"),
     ],
 )
-def test_who_answered_when_and_why_stays_with_the_run(
-    approval: object, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    done = {**DONE, "steps": [{"name": "predictor", "state": "succeeded", "approval": approval}]}
-    with canned_api.serve(serving(done)) as server:
+def test_a_run_shows_approver_time_and_comment(approval: object, summary: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = {**SUCCEEDED, "steps": [{"name": "predictor", "state": "succeeded", "approval": approval}]}
+    with canned_api.serve(serving(run)) as server:
         assert fuseml(server, tmp_path, "run get mlflow-e2e-2") == 0
-    assert capsys.readouterr().out.splitlines()[-1].rstrip() == f"  predictor  succeeded  {told}"
+    assert capsys.readouterr().out.splitlines()[-1].rstrip() == f"  predictor  succeeded  {summary}"
 
 
-def test_who_follows_a_run_is_told_what_it_waits_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with canned_api.serve(serving(WAITING, WAITING, GOES_ON, DONE)) as server:
+def test_watch_shows_the_pending_approval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with canned_api.serve(serving(WAITING, WAITING, APPROVED_RUN, SUCCEEDED)) as server:
         assert fuseml(server, tmp_path, "run watch mlflow-e2e-2") == 0
     lines = [re.sub(r"^\d\d:\d\d:\d\d  ", "", line) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
@@ -147,14 +145,14 @@ def test_who_follows_a_run_is_told_what_it_waits_for(tmp_path: Path, capsys: pyt
     ]
 
 
-def test_a_script_that_waits_is_told_on_its_error_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with canned_api.serve(serving(WAITING, WAITING, DONE)) as server:
+def test_a_script_sees_the_pending_approval_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with canned_api.serve(serving(WAITING, WAITING, SUCCEEDED)) as server:
         assert fuseml(server, tmp_path, "run rerun mlflow-e2e-1 --wait -o json") == 0
-    told = capsys.readouterr()
-    assert (json.loads(told.out), told.err) == (DONE, ADVICE)
+    printed = capsys.readouterr()
+    assert (json.loads(printed.out), printed.err) == (SUCCEEDED, ADVICE)
 
 
-def test_the_step_is_named_where_several_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_advice_names_the_step_when_several_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = {**WAITING, "steps": [{**STEPS[1], "name": name, "approval": {**QUESTION, "message": "", "deadline": None}} for name in "ab"]}
     with canned_api.serve(serving(both)) as server:
         assert fuseml(server, tmp_path, "run get mlflow-e2e-2") == 0

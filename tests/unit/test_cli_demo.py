@@ -1,4 +1,4 @@
-"""The demo's story against a small world that behaves as the contract says, and its handling of the server process."""
+"""The demo's scenario against a fake server with canned responses, and its handling of the server's process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fuseml.cli import output
-from fuseml.cli.demo import checkout, screen, server, story
+from fuseml.cli.demo import checkout, scenario, screen, server
 from fuseml.client import api, git, shapes
 from fuseml.domain import errors
 from tests import commands
@@ -26,12 +26,12 @@ _ENVIRONMENT = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GI
 
 
 @dataclass
-class Page:
-    """A screen that remembers what was shown."""
+class Recorder:
+    """A screen that records its output."""
 
     steps: list[str] = field(default_factory=list)
     failed: str = ""
-    told: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[screen.Note]:
@@ -42,28 +42,28 @@ class Page:
             self.failed = title
             raise
         self.steps.append(title)
-        self.told.append(note.result)
+        self.shown.append(note.result)
 
-    def run(self, title: str, looks: Iterable[shapes.Run]) -> shapes.Run:
+    def run(self, title: str, snapshots: Iterable[shapes.Run]) -> shapes.Run:
         self.steps.append(title)
-        return list(looks)[-1]
+        return list(snapshots)[-1]
 
     def table(self, title: str, rows: Sequence[Mapping[str, object]], columns: Sequence[output.Column]) -> None:
-        self.told.append(f"{title}: {[[output.text(column.read(row)) for column in columns] for row in rows]}")
+        self.shown.append(f"{title}: {[[output.text(column.read(row)) for column in columns] for row in rows]}")
 
     def lines(self, title: str, lines: Sequence[str]) -> None:
-        self.told.append(f"{title}: {list(lines)}")
+        self.shown.append(f"{title}: {list(lines)}")
 
 
 @dataclass
-class World:
-    """A FuseML that does what the contract says, as far as the story looks: a push or an assignment makes a run that succeeds."""
+class FakeServer:
+    """A server as far as the scenario needs it: a push or an assignment starts a run, which succeeds."""
 
     repository: Path
     assigned: bool = False
     mlflow: Iterator[str] = field(default_factory=lambda: iter(["starting", "starting", "ready"]))
     run_state: str = "succeeded"
-    deaf_to_pushes: bool = False
+    ignores_pushes: bool = False
     keeps_old_model: bool = False
     same_prediction: bool = False
     extension: dict[str, object] = field(default_factory=dict)
@@ -108,9 +108,9 @@ class World:
         return Answer(status=201)
 
     def _runs(self) -> list[dict[str, object]]:
-        commits = [] if not self.assigned else self.commits()[-1:] if self.deaf_to_pushes else self.commits()
+        commits = [] if not self.assigned else self.commits()[-1:] if self.ignores_pushes else self.commits()
         step = {"name": "trainer", "state": self.run_state, "outputs": {"metrics": '{"rmse": 53.5, "note": "text"}'}}
-        found = [
+        runs = [
             {
                 "name": f"mlflow-e2e-{number}",
                 "workflow": "mlflow-e2e",
@@ -121,7 +121,7 @@ class World:
             }
             for number, commit in enumerate(reversed(commits), 1)
         ]
-        return found[::-1]
+        return runs[::-1]
 
     def _list_runs(self, request: Request) -> Answer:
         commit = request.query.get("commit", [""])[0]
@@ -142,23 +142,23 @@ class World:
 
 @dataclass(frozen=True)
 class Stage:
-    world: World
-    page: Page
-    story: story.Story
+    fake: FakeServer
+    page: Recorder
+    scenario: scenario.Scenario
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     repository = tmp_path / "diabetes.git"
     commands.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", repository], environment=_ENVIRONMENT)
-    world, page = World(repository), Page()
-    with canned_api.serve(world.routes(), token=None) as running:
-        world.url = running.url
+    fake, page = FakeServer(repository), Recorder()
+    with canned_api.serve(fake.routes(), token=None) as running:
+        fake.url = running.url
         ticks = iter(range(1_000_000))
         yield Stage(
-            world,
+            fake,
             page,
-            story.Story(
+            scenario.Scenario(
                 api.Client(running.url),
                 page,
                 tmp_path / "checkout",
@@ -169,10 +169,10 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         )
 
 
-def test_the_story_goes_from_an_empty_server_to_a_second_model(stage: Stage) -> None:
-    first, second = stage.story.tell()
+def test_the_scenario_leads_from_an_empty_server_to_a_second_model(stage: Stage) -> None:
+    first, second = stage.scenario.run()
     assert (first.model, second.model) == ("models:/diabetes/1", "models:/diabetes/2")
-    assert (first.prediction, second.prediction) == (151.0, 152.0)
+    assert (first.value, second.value) == (151.0, 152.0)
     assert stage.page.steps == [
         "Create a project and a codeset",
         "Push the example's code with git",
@@ -187,107 +187,107 @@ def test_the_story_goes_from_an_empty_server_to_a_second_model(stage: Stage) -> 
         "Ask the served model about a patient",
         "Compare both predictions",
     ]
-    told = "\n".join(stage.page.told)
-    assert "[['rmse', '53.5']]" in told
-    assert "model://demo/diabetes/2" in told
+    output = "\n".join(stage.page.shown)
+    assert "[['rmse', '53.5']]" in output
+    assert "model://demo/diabetes/2" in output
 
 
 def test_mlflow_is_registered_with_its_real_urls_and_version(stage: Stage) -> None:
-    stage.story.tell()
-    record = stage.world.extension
-    url = f"{stage.world.url}/mlflow"
+    stage.scenario.run()
+    record = stage.fake.extension
+    url = f"{stage.fake.url}/mlflow"
     assert (record["id"], record["product"], record["version"]) == ("mlflow", "mlflow", "3.17.2")
-    found = {
+    endpoints = {
         (service["resource"], service["category"]): service["endpoints"][0]  # type: ignore[index]
         for service in record["services"]  # type: ignore[attr-defined]
     }
-    assert found["mlflow-tracking", "experiment-tracking"]["configuration"] == {"MLFLOW_TRACKING_URI": url}
-    assert found["mlflow-artifacts", "model-store"]["url"] == f"{url}/api/2.0/mlflow-artifacts"
+    assert endpoints["mlflow-tracking", "experiment-tracking"]["configuration"] == {"MLFLOW_TRACKING_URI": url}
+    assert endpoints["mlflow-artifacts", "model-store"]["url"] == f"{url}/api/2.0/mlflow-artifacts"
 
 
-def test_the_push_of_the_story_changes_one_default_only(stage: Stage) -> None:
-    stage.story.tell()
-    diff = commands.run(["git", "diff", "--unified=0", "main~1", "main"], cwd=stage.world.repository, environment=_ENVIRONMENT).stdout
+def test_the_second_push_changes_only_one_default(stage: Stage) -> None:
+    stage.scenario.run()
+    diff = commands.run(["git", "diff", "--unified=0", "main~1", "main"], cwd=stage.fake.repository, environment=_ENVIRONMENT).stdout
     changed = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     assert len(changed) == 2
     assert all("alpha" in line for line in changed)
 
 
-def test_a_failed_run_ends_the_story_with_its_cause_and_the_end_of_its_log(stage: Stage) -> None:
-    stage.world.run_state = "failed"
+def test_a_failed_run_fails_the_scenario_with_its_cause_and_the_end_of_its_log(stage: Stage) -> None:
+    stage.fake.run_state = "failed"
     with pytest.raises(errors.PermanentError, match="run mlflow-e2e-1 failed: exit code 1"):
-        stage.story.tell()
-    assert "End of the log of trainer: ['one', 'two']" in stage.page.told
+        stage.scenario.run()
+    assert "End of the log of trainer: ['one', 'two']" in stage.page.shown
 
 
-def test_an_mlflow_that_fails_ends_the_story_at_once(stage: Stage) -> None:
-    stage.world.mlflow = iter(["starting", "failed"])
+def test_a_failed_mlflow_fails_the_scenario_at_once(stage: Stage) -> None:
+    stage.fake.mlflow = iter(["starting", "failed"])
     with pytest.raises(errors.PermanentError, match="no disk"):
-        stage.story.tell()
+        stage.scenario.run()
     assert stage.page.failed == "Wait for the embedded MLflow"
 
 
-def test_a_push_that_starts_no_run_fails_the_story(stage: Stage) -> None:
-    stage.world.deaf_to_pushes = True
+def test_a_push_that_starts_no_run_fails_the_scenario(stage: Stage) -> None:
+    stage.fake.ignores_pushes = True
     with pytest.raises(errors.TemporaryError, match="the push started no run"):
-        stage.story.tell()
+        stage.scenario.run()
 
 
-def test_an_application_that_keeps_the_old_model_fails_the_story(stage: Stage) -> None:
-    stage.world.keeps_old_model = True
-    with pytest.raises(errors.TemporaryError, match="no application serves what run mlflow-e2e-2 made"):
-        stage.story.tell()
+def test_an_application_with_the_old_model_fails_the_scenario(stage: Stage) -> None:
+    stage.fake.keeps_old_model = True
+    with pytest.raises(errors.TemporaryError, match="no application serves the model of run mlflow-e2e-2"):
+        stage.scenario.run()
 
 
-def test_a_prediction_that_did_not_change_fails_the_story(stage: Stage) -> None:
-    stage.world.same_prediction = True
-    with pytest.raises(errors.PermanentError, match="predicts what"):
-        stage.story.tell()
+def test_an_unchanged_prediction_fails_the_scenario(stage: Stage) -> None:
+    stage.fake.same_prediction = True
+    with pytest.raises(errors.PermanentError, match="predict the same value"):
+        stage.scenario.run()
     assert stage.page.failed == "Compare both predictions"
 
 
-def test_the_row_of_the_story_is_the_first_of_the_real_data_set() -> None:
+def test_the_row_of_the_scenario_is_the_first_of_the_real_data_set() -> None:
     datasets = pytest.importorskip("sklearn.datasets")
     data = datasets.load_diabetes()
-    assert list(story.ROW) == data.feature_names
-    assert list(story.ROW.values()) == pytest.approx(list(data.data[0]), abs=1e-14)
-    assert data.target[0] == story.MEASURED
+    assert list(scenario.ROW) == data.feature_names
+    assert list(scenario.ROW.values()) == pytest.approx(list(data.data[0]), abs=1e-14)
+    assert data.target[0] == scenario.MEASURED
 
 
-def test_the_shipped_example_has_what_the_story_changes(tmp_path: Path) -> None:
+def test_the_shipped_example_has_the_default_that_the_scenario_changes(tmp_path: Path) -> None:
     checkout.unpack_example(tmp_path)
     before = (tmp_path / "MLproject").read_text()
-    after, old, new = checkout.change_default(before, story.PARAMETER, 10)
+    after, old, new = checkout.change_default(before, scenario.PARAMETER, 10)
     assert float(new) == pytest.approx(10 * float(old))
     assert after == before.replace(f"default: {old}", f"default: {new}")
     assert checkout.workflow_text().startswith(f"name: {checkout.WORKFLOW}")
 
 
 @pytest.mark.parametrize(
-    ("written", "changed"),
+    ("parameter", "changed"),
     [
         ("alpha: {type: float, default: 0.1}  # small", "alpha: {type: float, default: 1}  # small"),
         ("alpha:\n        default: '0.5'\n        type: float", "alpha:\n        default: 5\n        type: float"),
     ],
 )
-def test_a_default_is_changed_wherever_it_is_written_and_nothing_else(written: str, changed: str) -> None:
+def test_only_the_default_is_changed_in_any_notation(parameter: str, changed: str) -> None:
     document = "# é\nentry_points:\n  main:\n    parameters:\n      {}\n    command: train --alpha {{alpha}} # default: 0.1\n"
-    assert checkout.change_default(document.format(written), "alpha", 10)[0] == document.format(changed)
+    assert checkout.change_default(document.format(parameter), "alpha", 10)[0] == document.format(changed)
 
 
 @pytest.mark.parametrize("document", ["", "entry_points: {main: {}}", "entry_points: {main: {parameters: {alpha: {default: big}}}}", "[]"])
-def test_a_project_without_the_hyperparameter_is_told(document: str) -> None:
+def test_a_project_without_the_hyperparameter_is_an_error(document: str) -> None:
     with pytest.raises(errors.InvalidError, match="no numeric default"):
         checkout.change_default(document, "alpha", 10)
 
 
-@pytest.mark.parametrize("answer", [[], [1.0, 2.0], ["high"], [float("nan")], [None]])
-def test_an_answer_that_is_not_one_number_is_refused(answer: list[object]) -> None:
-    with pytest.raises(errors.PermanentError, match="instead of one number"):
-        story.number_in(answer)
+@pytest.mark.parametrize("prediction", [[], [1.0, 2.0], ["high"], [float("nan")], [None]])
+def test_a_prediction_that_is_not_one_number_is_refused(prediction: list[object]) -> None:
+    with pytest.raises(errors.PermanentError, match="not one finite number"):
+        scenario.number_in(prediction)
 
 
-# The server process.
+# The server's process
 
 _SERVER = """
 import pathlib, signal, subprocess, sys, time
@@ -307,8 +307,8 @@ def command(extra: str = "") -> list[str]:
 
 
 def test_a_server_is_started_with_a_clean_environment_and_stopped(tmp_path: Path) -> None:
-    noted = "import os; (home / 'variables').write_text(' '.join(os.environ) + os.environ['TMPDIR'])"
-    running = server.start(tmp_path, {"PATH": os.environ["PATH"], "FUSEML_TOKEN": "mine"}, command(noted))
+    record_variables = "import os; (home / 'variables').write_text(' '.join(os.environ) + os.environ['TMPDIR'])"
+    running = server.start(tmp_path, {"PATH": os.environ["PATH"], "FUSEML_TOKEN": "mine"}, command(record_variables))
     assert (running.url, running.token) == ("http://127.0.0.1:1", "home-token")
     variables = (tmp_path / "variables").read_text()
     assert "FUSEML_TOKEN" not in variables
@@ -318,33 +318,33 @@ def test_a_server_is_started_with_a_clean_environment_and_stopped(tmp_path: Path
     assert running.process.returncode == 0
 
 
-def test_what_the_server_leaves_behind_is_told_and_ended(tmp_path: Path) -> None:
+def test_surviving_processes_of_the_server_are_killed_and_reported(tmp_path: Path) -> None:
     running = server.start(tmp_path, _ENVIRONMENT, command(_CHILD))
-    left = running.stop()
-    assert len(left) == 1
-    assert "time.sleep(60)" in left[0]
+    killed = running.stop()
+    assert len(killed) == 1
+    assert "time.sleep(60)" in killed[0]
     wait_until(lambda: server.processes_of(running.process.pid, tmp_path) == {}, "its processes to end")
 
 
-def test_a_server_that_does_not_end_is_ended(tmp_path: Path) -> None:
+def test_a_server_that_does_not_end_is_killed(tmp_path: Path) -> None:
     running = server.start(tmp_path, _ENVIRONMENT, [sys.executable, "-c", _SERVER.format(extra="").replace("sys.exit(0)", "None")])
-    left = running.stop(timeout=0.3)
-    assert "did not end" in left[0]
+    killed = running.stop(timeout=0.3)
+    assert "did not end" in killed[0]
     assert running.process.returncode == -9
 
 
-def test_a_server_that_ends_at_its_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+def test_a_server_that_ends_at_its_start_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
     with pytest.raises(errors.PermanentError, match=r"ended with exit code 3: .*no port"):
         server.start(tmp_path, _ENVIRONMENT, command("print('no port', flush=True); sys.exit(3)"))
 
 
-def test_a_server_that_does_not_come_up_is_given_up_and_ended(tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_in_time_is_killed(tmp_path: Path) -> None:
     with pytest.raises(errors.TemporaryError, match="within 0"):
         server.start(tmp_path, _ENVIRONMENT, command("time.sleep(60)"), timeout=0.3)
     assert server.processes_of(-1, tmp_path) == {}
 
 
-def test_other_peoples_processes_are_not_counted(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stranger:
+def test_unrelated_processes_are_not_counted(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as unrelated:
         assert server.processes_of(-1, tmp_path) == {}
-        stranger.kill()
+        unrelated.kill()

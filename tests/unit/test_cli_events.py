@@ -1,4 +1,4 @@
-"""`fuseml events` and `fuseml why`, against a real HTTP server with the contract's answers."""
+"""`fuseml events` and `fuseml why` against a real HTTP server with canned responses."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def fuseml(server: CannedApi, home: Path, *arguments: str) -> int:
         ("why 3f2a91c4", WHY),
     ],
 )
-def test_programs_get_the_api_s_objects(
+def test_json_and_yaml_output_is_the_object_of_the_api(
     line: str, answer: object, server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fuseml(server, tmp_path, *line.split(), "-o", "json") == 0
@@ -110,7 +110,7 @@ def test_programs_get_the_api_s_objects(
     assert yaml.safe_load(capsys.readouterr().out) == answer
 
 
-def test_the_list_shows_what_became_of_each_event(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_shows_the_outcome_of_each_event(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuseml(server, tmp_path, "events", "list", "-t", "run.*", "-s", "w-1") == 0
     assert re.search(r"42 +run\.cancel_requested +w-1 +\d+d +dead", capsys.readouterr().out)
     assert server.requests[0].query == {"type": ["run.*"], "subject": ["w-1"], "limit": ["50"]}
@@ -119,7 +119,7 @@ def test_the_list_shows_what_became_of_each_event(server: CannedApi, tmp_path: P
     assert server.requests[1].path == "/events/dead-letters"
 
 
-def test_a_list_may_begin_some_time_ago(server: CannedApi, tmp_path: Path) -> None:
+def test_since_accepts_a_duration(server: CannedApi, tmp_path: Path) -> None:
     assert fuseml(server, tmp_path, "events", "list", "--since", "10m") == 0
     [since] = server.requests[0].query["since"]
     ago = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(since)
@@ -127,7 +127,7 @@ def test_a_list_may_begin_some_time_ago(server: CannedApi, tmp_path: Path) -> No
     assert moment("2026-01-01T00:00:00Z") == "2026-01-01T00:00:00Z"
 
 
-def test_nothing_to_list_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_list_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with canned_api.serve({("GET", "/events/dead-letters"): Answer([]), ("GET", "/events"): Answer([])}) as server:
         assert fuseml(server, tmp_path, "events", "list", "--dead") == 0
         assert capsys.readouterr().err == "There are no dead letters: every event was delivered.\n"
@@ -143,13 +143,13 @@ def test_an_event_is_shown_with_deliveries_and_data(server: CannedApi, tmp_path:
     assert "None" not in shown
 
 
-def test_an_id_with_slashes_travels_whole(tmp_path: Path) -> None:
+def test_an_id_with_slashes_is_one_path_segment(tmp_path: Path) -> None:
     with canned_api.serve({("GET", f"/events/{ID}"): Answer(WHOLE)}) as server:
         assert fuseml(server, tmp_path, "events", "show", ID, "--source", "/artifacts") == 0
         assert server.requests[0].query == {"source": ["/artifacts"]}
 
 
-def test_replaying_says_what_happens(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_prints_the_next_command(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sentence = "Event 42 (run.cancel_requested) is being delivered again; see `fuseml events show 42`.\n"
     for arguments in (("42",), ("--dead",)):
         assert fuseml(server, tmp_path, "events", "replay", *arguments) == 0
@@ -159,7 +159,7 @@ def test_replaying_says_what_happens(server: CannedApi, tmp_path: Path, capsys: 
     capsys.readouterr()
     for arguments in ((), ("42", "--dead")):
         assert fuseml(server, tmp_path, "events", "replay", *arguments) == 1
-        assert one_line(capsys) == "error: name an event, or give --dead for every dead letter\n"
+        assert one_line(capsys) == "error: name one event, or pass --dead for all dead letters\n"
 
 
 def test_a_refused_replay_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,11 +169,11 @@ def test_a_refused_replay_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert one_line(capsys) == "error: event 42 is no dead letter\n"
 
 
-def test_an_event_is_sent_from_fields_and_a_file(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_event_is_published_from_fields_and_a_file(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "data.yaml"
     file.write_text("run: w-1\nreason: from the file\n")
     assert fuseml(server, tmp_path, "events", "send", "run.cancel_requested", "reason=a=b", "-f", str(file), "--id", "again") == 0
-    assert capsys.readouterr().out == "Sent run.cancel_requested with id run.cancel_requested:w-1:1.\n"
+    assert capsys.readouterr().out == "Published run.cancel_requested with id run.cancel_requested:w-1:1.\n"
     assert json.loads(server.requests[0].body) == {
         "type": "run.cancel_requested",
         "data": {"run": "w-1", "reason": "a=b"},
@@ -181,13 +181,13 @@ def test_an_event_is_sent_from_fields_and_a_file(server: CannedApi, tmp_path: Pa
     }
     file.write_text("- a list\n")
     assert fuseml(server, tmp_path, "events", "send", "run.cancel_requested", "-f", str(file)) == 1
-    assert "holds no mapping of the event's fields" in one_line(capsys)
+    assert "must contain a mapping of the event's fields" in one_line(capsys)
 
 
-def test_a_duplicate_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_duplicate_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with canned_api.serve({("POST", "/events"): Answer({**SENT, "duplicate": True}, 202)}) as server:
         assert fuseml(server, tmp_path, "events", "send", "run.cancel_requested", "run=w-1") == 0
-    assert capsys.readouterr().out.startswith("This event was there before, so nothing happens: run.cancel_requested:w-1:1")
+    assert capsys.readouterr().out.startswith("The event run.cancel_requested:w-1:1 exists, so this has no effect")
 
 
 def test_why_is_a_sentence_and_a_tree(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,15 +216,15 @@ class Stop(Exception):
     pass
 
 
-def followed(looks: list[object], **options: Any) -> tuple[list[tuple[int, str]], list[dict[str, list[str]]]]:
-    """What is yielded for what the server answers one look after the other, and what it was asked."""
-    answers = iter(looks)
+def followed(responses: list[object], **options: Any) -> tuple[list[tuple[int, str]], list[dict[str, list[str]]]]:
+    """The events yielded for successive responses of the server, and the queries of the requests."""
+    remaining = iter(responses)
 
     def answer(_: Request) -> Answer:
-        found = next(answers)
-        return found if isinstance(found, Answer) else Answer(found)
+        response = next(remaining)
+        return response if isinstance(response, Answer) else Answer(response)
 
-    left = len(looks)
+    left = len(responses)
 
     def sleep(_: float) -> None:
         nonlocal left
@@ -232,17 +232,17 @@ def followed(looks: list[object], **options: Any) -> tuple[list[tuple[int, str]]
         if not left:
             raise Stop
 
-    told = []
+    yielded = []
     with canned_api.serve({("GET", "/events"): answer}) as server:
         events = Events(transport.Transport(server.url, canned_api.TOKEN, 5))
         with pytest.raises(Stop):
             for event in events.follow(sleep=sleep, **options):
-                told.append((event["number"], event["outcome"]))
-        return told, [request.query for request in server.requests]
+                yielded.append((event["number"], event["outcome"]))
+        return yielded, [request.query for request in server.requests]
 
 
 def test_following_shows_each_event_once_and_again_when_its_outcome_changes() -> None:
-    told, asked = followed(
+    yielded, queries = followed(
         [
             [listed(2, "pending"), listed(1, "done")],
             [listed(3, "done"), listed(2, "pending"), listed(1, "done")],
@@ -250,34 +250,34 @@ def test_following_shows_each_event_once_and_again_when_its_outcome_changes() ->
             [listed(3, "done"), listed(2, "dead")],
         ]
     )
-    assert told == [(1, "done"), (2, "pending"), (3, "done"), (2, "dead")]
-    assert asked[0] == {"limit": ["10"]}
+    assert yielded == [(1, "done"), (2, "pending"), (3, "done"), (2, "dead")]
+    assert queries[0] == {"limit": ["10"]}
     # Ten seconds before the newest.
-    assert asked[1] == {"since": ["2026-01-01T09:59:50.000000Z"]}
+    assert queries[1] == {"since": ["2026-01-01T09:59:50.000000Z"]}
 
 
-def test_following_looks_back_as_far_as_something_waits() -> None:
-    _, asked = followed([[listed(2, "done"), listed(1, "pending", "2026-01-01T08:00:00.000000Z")], []])
-    assert asked[1] == {"since": ["2026-01-01T08:00:00.000000Z"]}
+def test_following_lists_events_since_the_oldest_pending_one() -> None:
+    _, queries = followed([[listed(2, "done"), listed(1, "pending", "2026-01-01T08:00:00.000000Z")], []])
+    assert queries[1] == {"since": ["2026-01-01T08:00:00.000000Z"]}
 
 
-def test_following_shows_nothing_older_than_what_it_began_with() -> None:
-    told, _ = followed([[listed(7, "done")], [listed(8, "done"), listed(7, "done"), listed(6, "done")]], last=1)
-    assert told == [(7, "done"), (8, "done")]
+def test_following_yields_no_event_older_than_the_first_one() -> None:
+    yielded, _ = followed([[listed(7, "done")], [listed(8, "done"), listed(7, "done"), listed(6, "done")]], last=1)
+    assert yielded == [(7, "done"), (8, "done")]
 
 
-def test_following_from_now_on_shows_nothing_old() -> None:
-    told, asked = followed([[listed(1, "done")], []], last=0)
-    assert told == [(1, "done")]
-    assert all("since" in query for query in asked)
+def test_following_from_now_on_yields_only_new_events() -> None:
+    yielded, queries = followed([[listed(1, "done")], []], last=0)
+    assert yielded == [(1, "done")]
+    assert all("since" in query for query in queries)
 
 
-def test_following_waits_out_a_short_absence() -> None:
-    away = refused(503, "unavailable", "the database is busy")
-    told, _ = followed([[listed(1, "done")], away, [listed(2, "done"), listed(1, "done")]])
-    assert told == [(1, "done"), (2, "done")]
+def test_following_retries_while_the_server_is_unreachable() -> None:
+    unavailable = refused(503, "unavailable", "the database is busy")
+    yielded, _ = followed([[listed(1, "done")], unavailable, [listed(2, "done"), listed(1, "done")]])
+    assert yielded == [(1, "done"), (2, "done")]
     moments = iter((0.0, 0.0, 31.0))
-    with canned_api.serve({("GET", "/events"): lambda _: away}) as server:
+    with canned_api.serve({("GET", "/events"): lambda _: unavailable}) as server:
         events = Events(transport.Transport(server.url, canned_api.TOKEN, 5))
         with pytest.raises(errors.TemporaryError):
             next(events.follow(sleep=lambda _: None, clock=lambda: next(moments)))
@@ -290,19 +290,19 @@ def test_tail_ends_cleanly_with_ctrl_c_and_fits_the_terminal(tmp_path: Path) -> 
         environment = {**variables(tmp_path, server.url), "COLUMNS": "80", "TERM": "xterm"}
         process = subprocess.Popen([*commands.FUSEML, "events", "tail"], env=environment, stdout=child, stderr=child, stdin=child)
         os.close(child)
-        shown = b""
-        while b"\n" not in shown:
-            shown += os.read(parent, 4096)
+        screen = b""
+        while b"\n" not in screen:
+            screen += os.read(parent, 4096)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
         os.close(parent)
-    [line] = shown.decode().strip().splitlines()
+    [line] = screen.decode().strip().splitlines()
     assert "run.cancel_requested" in line
     assert line.endswith("…  dead: dispatcher")
     assert len(line) <= 80
 
 
-def test_tail_for_programs_is_an_object_a_line(tmp_path: Path) -> None:
+def test_tail_as_json_is_one_object_a_line(tmp_path: Path) -> None:
     with canned_api.serve({("GET", "/events"): Answer([EVENT])}) as server:
         process = subprocess.Popen(
             [*commands.FUSEML, "events", "tail", "-o", "json"],

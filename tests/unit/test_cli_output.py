@@ -1,4 +1,4 @@
-"""How values look to people: ages, durations, tables, changes of a watched run, explanations."""
+"""Output for people: ages, durations, tables, progress of runs, explanations."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from fuseml.client import shapes
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"),
+    ("seconds", "text"),
     [(0, "0.0s"), (0.44, "0.4s"), (12.3, "12s"), (59.6, "1m00s"), (64, "1m04s"), (3599, "59m59s"), (7500, "2h05m"), (None, "")],
 )
-def test_durations_are_short(seconds: float | None, shown: str) -> None:
-    assert output.duration(seconds) == shown
+def test_durations_are_short(seconds: float | None, text: str) -> None:
+    assert output.duration(seconds) == text
 
 
 @given(st.floats(min_value=0, max_value=1e7))
-def test_every_duration_takes_few_characters(seconds: float) -> None:
+def test_every_duration_is_at_most_8_characters_long(seconds: float) -> None:
     assert re.fullmatch(r"\d+\.\ds|\d+s|\d+m\d\ds|\d+h\d\dm", output.duration(seconds))
     assert len(output.duration(seconds)) <= 8
 
 
-@pytest.mark.parametrize(("back", "shown"), [(5, "5s"), (185, "3m"), (5 * 3600 + 1, "5h"), (2 * 86400 + 1, "2d")])
-def test_an_age_has_one_unit(back: int, shown: str) -> None:
+@pytest.mark.parametrize(("back", "text"), [(5, "5s"), (185, "3m"), (5 * 3600 + 1, "5h"), (2 * 86400 + 1, "2d")])
+def test_an_age_has_one_unit(back: int, text: str) -> None:
     moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=back)
-    assert output.age(moment.isoformat().replace("+00:00", "Z")) == shown
+    assert output.age(moment.isoformat().replace("+00:00", "Z")) == text
 
 
 @pytest.mark.parametrize("value", [None, "", "0001-01-01T00:00:00Z", "yesterday", 5])
-def test_what_is_no_time_has_no_age(value: object) -> None:
+def test_a_malformed_time_has_no_age(value: object) -> None:
     assert output.age(value) == ""
 
 
@@ -49,14 +49,14 @@ def test_values_are_printed_literally(capsys: pytest.CaptureFixture[str]) -> Non
     assert "[red]a[/red] :smile:" in capsys.readouterr().out
 
 
-def test_into_a_pipe_a_row_is_one_whole_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_a_pipe_a_row_is_one_complete_line(capsys: pytest.CaptureFixture[str]) -> None:
     output.table([{"name": "a", "description": "word " * 100}], [output.column("Name"), output.column("Description", cut=True)])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[1].count("word") == 100
 
 
-def test_columns_without_any_value_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_columns_are_omitted(capsys: pytest.CaptureFixture[str]) -> None:
     output.table([{"name": "a", "zone": ""}], [output.column("Name"), output.column("Zone")])
     assert "ZONE" not in capsys.readouterr().out
 
@@ -70,14 +70,14 @@ def _run(state: str, **steps: str) -> shapes.Run:
 def test_without_a_terminal_a_watched_run_is_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
     failed = _run("failed", builder="succeeded", trainer="failed")
     failed["cause"] = "step trainer: exit code 1"
-    looks = [
+    snapshots = [
         _run("queued", builder="queued", trainer="queued"),
         _run("running", builder="running", trainer="queued"),
         _run("running", builder="running", trainer="queued"),
         _run("running", builder="succeeded", trainer="running"),
         failed,
     ]
-    assert progress.show([look] for look in looks) == [failed]
+    assert progress.show([snapshot] for snapshot in snapshots) == [failed]
     lines = [re.sub(r"^\d\d:\d\d:\d\d  ", "", line) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         "w-1  running",
@@ -89,13 +89,13 @@ def test_without_a_terminal_a_watched_run_is_a_line_for_each_change(capsys: pyte
     ]
 
 
-def test_why_a_step_is_executed_or_not_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    looks = [_run("running", builder="succeeded", trainer="queued"), _run("running", builder="succeeded", trainer="running")]
-    looks.append(_run("succeeded", builder="succeeded", trainer="succeeded"))
-    for look in looks:
-        look["steps"][0]["reused_from"] = "w-0"
-        look["steps"][1]["not_reused"] = "changed since w-0: image"
-    progress.show([look] for look in looks)
+def test_the_reason_for_reuse_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    snapshots = [_run("running", builder="succeeded", trainer="queued"), _run("running", builder="succeeded", trainer="running")]
+    snapshots.append(_run("succeeded", builder="succeeded", trainer="succeeded"))
+    for snapshot in snapshots:
+        snapshot["steps"][0]["reused_from"] = "w-0"
+        snapshot["steps"][1]["not_reused"] = "changed since w-0: image"
+    progress.show([snapshot] for snapshot in snapshots)
     assert [line[10:] for line in capsys.readouterr().out.splitlines()] == [
         "w-1  running",
         "w-1 builder  succeeded  reused from w-0",
@@ -105,18 +105,18 @@ def test_why_a_step_is_executed_or_not_is_told_once(capsys: pytest.CaptureFixtur
     ]
     console = output.console()
     with console.capture() as captured:
-        console.print(*progress.trees([looks[-1]]))
+        console.print(*progress.trees([snapshots[-1]]))
     assert [line.split("  ", 1)[1].strip() for line in captured.get().splitlines()[1:]] == [
         "succeeded          reused from w-0",
         "succeeded          not reused: changed since w-0: image",
     ]
 
 
-def test_runs_stand_below_the_one_that_caused_them_and_fit_a_narrow_terminal() -> None:
+def test_runs_are_below_their_cause_and_fit_a_narrow_terminal() -> None:
     long = "a-step-with-a-rather-long-name"
     first = {**_run("succeeded", train="succeeded"), "project": "p", "codeset": "code", "commit": "c" * 40}
     second = {**_run("running", **{long: "running"}), "name": "serve-1", "caused_by": "w-1", "trigger": {"artifact": "model://p/m/1"}}
-    third = {**_run("failed"), "name": "check-1", "caused_by": "serve-1", "cause": "a long story\n" * 20}
+    third = {**_run("failed"), "name": "check-1", "caused_by": "serve-1", "cause": "a long message\n" * 20}
     other = {**_run("queued"), "name": "lint-1", "caused_by": "unknown-1", "waits_for": "lint-0", "concurrency_group": "p/g"}
     narrow = Console(width=80, file=io.StringIO(), force_terminal=False, highlight=False)
     for tree in progress.trees([first, second, third, other]):  # type: ignore[list-item]
@@ -126,14 +126,14 @@ def test_runs_stand_below_the_one_that_caused_them_and_fit_a_narrow_terminal() -
     shape = [line[: line.index(name)] for line, name in zip(lines, ("w-1", "train", "serve-1", long, "check-1", "lint-1"), strict=True)]
     assert shape == ["", "├── ", "└── ", "    ├── ", "    └── ", ""]
     states = ("succeeded", "succeeded", "running", "running", "failed", "queued")
-    assert len({line.index(state) for line, state in zip(lines, states, strict=True)}) == 1, "states stand below each other"
+    assert len({line.index(state) for line, state in zip(lines, states, strict=True)}) == 1, "states are aligned"
     assert all(len(line) <= 80 for line in lines)
     assert "  m/1" in lines[2]
     assert "waits for lint-0" in lines[5]
 
 
 @pytest.mark.parametrize("nothing", [None, [], {}, ["text"], [{"candidates": "text"}]])
-def test_a_missing_explanation_is_no_error(nothing: object) -> None:
+def test_a_malformed_explanation_has_no_candidates(nothing: object) -> None:
     assert not [candidate for candidate in explanation.candidates(nothing) if candidate.get("verdict")]
 
 

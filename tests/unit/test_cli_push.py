@@ -1,4 +1,4 @@
-"""`fuseml push` and `fuseml codeset register`: a registration at the API and a real push with git."""
+"""`fuseml push` and `fuseml codeset register`: a registration by the API and a real git push."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not 
 
 
 @dataclass(frozen=True)
-class Desk:
-    """A folder of code, a server, and the repository behind it."""
+class Workspace:
+    """A folder of code, a codeset's repository, and the environment of the command."""
 
     code: Path
     repository: Path
@@ -35,7 +35,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
     code, repository = tmp_path / "code", tmp_path / "diabetes.git"
     code.mkdir()
     (code / "train.py").write_text("print(1)\n")
@@ -51,11 +51,11 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     codeset = {"name": "diabetes", "project": "demo", "url": f"file://{repository}"}
 
     def runs(request: Request) -> Answer:
-        state = "failed" if len(desk.versions()) > 1 else "succeeded"
+        state = "failed" if len(workspace.versions()) > 1 else "succeeded"
         return Answer([{**canned_api.RUN, "state": state, "commit": request.query["commit"][0]}])
 
     def run(_: Request) -> Answer:
-        return Answer({**canned_api.RUN, "state": "failed" if len(desk.versions()) > 1 else "succeeded"})
+        return Answer({**canned_api.RUN, "state": "failed" if len(workspace.versions()) > 1 else "succeeded"})
 
     routes: dict[tuple[str, str], canned_api.Route] = {
         ("POST", "/codesets"): Answer({"codeset": codeset, "username": "u", "password": "p"}, 201),
@@ -63,53 +63,53 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         ("GET", "/runs/mlflow-e2e-1"): run,
     }
     with canned_api.serve(routes) as server:
-        desk = Desk(code, repository, {**environment, "FUSEML_SERVER_URL": server.url})
-        yield desk
+        workspace = Workspace(code, repository, {**environment, "FUSEML_SERVER_URL": server.url})
+        yield workspace
 
 
-def test_a_folder_is_pushed_and_the_same_content_is_not_pushed_again(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    assert desk.fuseml("push", str(desk.code), "-p", "demo", "-n", "diabetes") == 0
-    (version,) = desk.versions()
+def test_a_folder_is_pushed_and_the_same_content_is_not_pushed_again(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert workspace.fuseml("push", str(workspace.code), "-p", "demo", "-n", "diabetes") == 0
+    (version,) = workspace.versions()
     assert capsys.readouterr().out == f"Pushed version {version[:12]} of demo/diabetes.\n"
-    assert desk.fuseml("push", str(desk.code), "-p", "demo", "-n", "diabetes", "--wait") == 0
-    assert capsys.readouterr().out == f"Nothing to push: demo/diabetes already has exactly these files (version {version[:12]}).\n"
-    assert desk.versions() == [version]
+    assert workspace.fuseml("push", str(workspace.code), "-p", "demo", "-n", "diabetes", "--wait") == 0
+    assert capsys.readouterr().out == f"Nothing to push: demo/diabetes already has these files (version {version[:12]}).\n"
+    assert workspace.versions() == [version]
 
 
-def test_waiting_follows_the_runs_and_fails_with_them(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    assert desk.fuseml("push", str(desk.code), "-p", "demo", "-n", "diabetes", "--wait") == 0
+def test_waiting_follows_the_runs_and_fails_with_them(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert workspace.fuseml("push", str(workspace.code), "-p", "demo", "-n", "diabetes", "--wait") == 0
     assert "mlflow-e2e-1  succeeded" in capsys.readouterr().out
-    (desk.code / "train.py").write_text("print(2)\n")
-    assert desk.fuseml("push", str(desk.code), "-p", "demo", "-n", "diabetes", "--wait") == 1
+    (workspace.code / "train.py").write_text("print(2)\n")
+    assert workspace.fuseml("push", str(workspace.code), "-p", "demo", "-n", "diabetes", "--wait") == 1
     assert "mlflow-e2e-1  failed" in capsys.readouterr().out
 
 
-def test_registering_tells_where_and_pushes(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    assert desk.fuseml("codeset", "register", str(desk.code), "-p", "demo", "-n", "diabetes", "--label", "a,b", "-m", "Mine") == 0
+def test_registering_prints_the_url_and_pushes(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert workspace.fuseml("codeset", "register", str(workspace.code), "-p", "demo", "-n", "diabetes", "--label", "a,b", "-m", "Mine") == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"Codeset file://{desk.repository} successfully registered."
+    assert first == f"Codeset file://{workspace.repository} successfully registered."
     assert second.startswith("Pushed version ")
-    assert desk.fuseml("codeset", "register", str(desk.code), "-p", "demo", "-n", "diabetes", "-o", "json") == 0
+    assert workspace.fuseml("codeset", "register", str(workspace.code), "-p", "demo", "-n", "diabetes", "-o", "json") == 0
     assert json.loads(capsys.readouterr().out)["name"] == "diabetes"
 
 
-def test_a_public_repository_can_be_registered_by_its_url(desk: Desk, tmp_path: Path) -> None:
-    desk.fuseml("push", str(desk.code), "-p", "demo", "-n", "diabetes")
+def test_a_public_repository_can_be_registered_by_its_url(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.fuseml("push", str(workspace.code), "-p", "demo", "-n", "diabetes")
     source = tmp_path / "source.git"
-    desk.repository.rename(source)
-    commands.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", desk.repository], environment=desk.environment)
-    assert desk.fuseml("codeset", "register", f"file://localhost{source}", "-p", "demo", "-n", "diabetes") == 0
-    assert len(desk.versions()) == 1
+    workspace.repository.rename(source)
+    commands.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", workspace.repository], environment=workspace.environment)
+    assert workspace.fuseml("codeset", "register", f"file://localhost{source}", "-p", "demo", "-n", "diabetes") == 0
+    assert len(workspace.versions()) == 1
 
 
-def test_a_folder_that_is_none_is_told_and_no_traceback_shown(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    assert desk.fuseml("push", "nowhere", "-p", "demo", "-n", "diabetes") == 1
+def test_a_missing_folder_is_an_error_without_a_traceback(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert workspace.fuseml("push", "nowhere", "-p", "demo", "-n", "diabetes") == 1
     printed = capsys.readouterr()
     assert printed.err.startswith("error: ")
     assert "nowhere is not a folder" in printed.err
 
 
-def test_the_demo_does_not_touch_a_folder_that_is_in_use(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    assert desk.fuseml("demo", "--home", str(desk.code)) == 1
-    assert capsys.readouterr().err == f"error: {desk.code} is not empty; the demo needs a new folder\n"
-    assert [path.name for path in desk.code.iterdir()] == ["train.py"]
+def test_the_demo_refuses_a_folder_with_files(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert workspace.fuseml("demo", "--home", str(workspace.code)) == 1
+    assert capsys.readouterr().err == f"error: {workspace.code} is not empty; name a new folder\n"
+    assert [path.name for path in workspace.code.iterdir()] == ["train.py"]

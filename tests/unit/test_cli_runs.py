@@ -1,4 +1,4 @@
-"""The commands that ask for runs, follow them and look at what they would do, against a real HTTP server with the contract's answers."""
+"""Commands that request, follow and plan runs, against a real HTTP server with canned responses."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.component.canned_api import Answer, CannedApi, Request, refused
 from tests.unit.test_cli import one_line, variables
 
 SHA = "3f2a91c4" * 5
-MADE = {**canned_api.RUN, "name": "mlflow-e2e-2", "state": "queued", "finished": None}
-ENDED: dict[str, object] = {
-    **MADE,
+QUEUED = {**canned_api.RUN, "name": "mlflow-e2e-2", "state": "queued", "finished": None}
+SUCCEEDED: dict[str, object] = {
+    **QUEUED,
     "state": "succeeded",
     "finished": "2026-01-01T10:01:05Z",
     "steps": [{"name": "builder", "state": "succeeded", "reused_from": "mlflow-e2e-1"}, {"name": "trainer", "state": "succeeded"}],
 }
-FAILED = {**ENDED, "state": "failed", "cause": "step 'trainer' failed: too hard"}
+FAILED = {**SUCCEEDED, "state": "failed", "cause": "step 'trainer' failed: too hard"}
 PLAN = {
     "id": "",
     "run": "mlflow-e2e-2",
@@ -51,19 +51,19 @@ PLAN = {
     "bindings": [{"step": "trainer", "binding": {"name": "store", "extension_id": "minio", "service_id": "s3", "url": "http://s3"}}],
 }
 WARNING = {"level": "warning", "path": "steps[0].image", "message": "the image has no tag", "line": 4, "column": 12, "suggestion": None}
-ASKED = Answer({"request": "r-1"}, 202)
+ACCEPTED = Answer({"request": "r-1"}, 202)
 
 
-def routes(ended: Mapping[str, object] = ENDED) -> dict[tuple[str, str], canned_api.Route]:
+def routes(finished: Mapping[str, object] = SUCCEEDED) -> dict[tuple[str, str], canned_api.Route]:
     return {
         **canned_api.CONTRACT,
-        ("POST", "/runs"): ASKED,
-        ("POST", "/runs/mlflow-e2e-1/rerun"): ASKED,
-        ("POST", "/runs/mlflow-e2e-1/resume"): ASKED,
+        ("POST", "/runs"): ACCEPTED,
+        ("POST", "/runs/mlflow-e2e-1/rerun"): ACCEPTED,
+        ("POST", "/runs/mlflow-e2e-1/resume"): ACCEPTED,
         ("GET", "/runs"): canned_api.leading_nowhere(
-            lambda request: Answer([MADE] if request.query.get("request") == ["r-1"] else [canned_api.RUN])
+            lambda request: Answer([QUEUED] if request.query.get("request") == ["r-1"] else [canned_api.RUN])
         ),
-        ("GET", "/runs/mlflow-e2e-2"): Answer(ended),
+        ("GET", "/runs/mlflow-e2e-2"): Answer(finished),
         ("POST", "/workflows/mlflow-e2e/plan"): Answer(PLAN),
         ("GET", "/workflows/mlflow-e2e/revisions"): Answer([{"revision": 2, "created": "2026-01-02T10:00:00Z"}]),
         ("GET", "/workflows/mlflow-e2e/diff"): Answer(b"--- old\n+++ new\n", headers={"Content-Type": "text/x-diff"}),
@@ -86,7 +86,7 @@ def fuseml(server: CannedApi, home: Path, line: str) -> int:
     return main.run(line.split(), variables(home, server.url))
 
 
-ASKING = [
+REQUESTS = [
     (
         f"workflow run mlflow-e2e -p demo -c diabetes --input predictor=a=b -i x= --commit {SHA}",
         "/runs",
@@ -106,29 +106,29 @@ ASKING = [
 ]
 
 
-@pytest.mark.parametrize(("line", "path", "body"), ASKING, ids=[line for line, *_ in ASKING])
-def test_asking_sends_what_was_given_and_tells_the_run(
+@pytest.mark.parametrize(("line", "path", "body"), REQUESTS, ids=[line for line, *_ in REQUESTS])
+def test_a_request_sends_the_options_and_prints_the_run(
     line: str, path: str, body: object, server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fuseml(server, tmp_path, line) == 0
     assert capsys.readouterr().out == "Run mlflow-e2e-2 of mlflow-e2e is queued.\n"
-    asked = server.requests[0]
-    assert (asked.method, asked.path, json.loads(asked.body)) == ("POST", path, body)
+    request = server.requests[0]
+    assert (request.method, request.path, json.loads(request.body)) == ("POST", path, body)
 
     assert fuseml(server, tmp_path, f"{line} -o json") == 0
-    assert json.loads(capsys.readouterr().out) == MADE
+    assert json.loads(capsys.readouterr().out) == QUEUED
 
 
-@pytest.mark.parametrize(("ended", "code"), [(ENDED, 0), (FAILED, 1)])
-def test_waiting_follows_the_run_and_ends_as_it_does(
-    ended: Mapping[str, object], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("finished", "code"), [(SUCCEEDED, 0), (FAILED, 1)])
+def test_waiting_follows_the_run_and_exits_by_its_state(
+    finished: Mapping[str, object], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with canned_api.serve(routes(ended)) as server:
+    with canned_api.serve(routes(finished)) as server:
         for line in ("run resume mlflow-e2e-1", "run rerun mlflow-e2e-1", "workflow run mlflow-e2e"):
             assert fuseml(server, tmp_path, f"{line} --wait") == code
-            assert f"mlflow-e2e-2  {ended['state']}" in capsys.readouterr().out
+            assert f"mlflow-e2e-2  {finished['state']}" in capsys.readouterr().out
             assert fuseml(server, tmp_path, f"{line} --wait -o yaml") == code
-            assert yaml.safe_load(capsys.readouterr().out) == ended
+            assert yaml.safe_load(capsys.readouterr().out) == finished
 
 
 def test_waiting_for_an_assignment_follows_the_run_that_it_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,36 +138,36 @@ def test_waiting_for_an_assignment_follows_the_run_that_it_starts(tmp_path: Path
         assigned.append(request)
         return Answer(status=201)
 
-    listed = canned_api.leading_nowhere(lambda _: Answer([MADE] if assigned else [canned_api.RUN]))
+    listed = canned_api.leading_nowhere(lambda _: Answer([QUEUED] if assigned else [canned_api.RUN]))
     changed = {("POST", "/workflows/assignments"): assign, ("GET", "/runs"): listed}
     with canned_api.serve({**routes(FAILED), **changed}) as server:
         assert fuseml(server, tmp_path, "workflow assign mlflow-e2e -p demo -c diabetes --wait") == 1
     assert "mlflow-e2e-2  failed" in capsys.readouterr().out
 
 
-def test_waiting_follows_what_the_run_leads_to_and_fails_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The run ends; a moment later what it made starts another one, which fails."""
-    looks: list[str] = []
+def test_waiting_follows_caused_runs_and_fails_with_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The run succeeds; then its artifact starts another run, which fails."""
+    reads: list[str] = []
     caused = {**FAILED, "name": "serve-1", "caused_by": "mlflow-e2e-2", "trigger": {"artifact": "model://demo/m/1"}, "steps": []}
 
     def first(_: Request) -> Answer:
-        looks.append("first")
-        return Answer({**ENDED, "settled": len(looks) > 2})
+        reads.append("first")
+        return Answer({**SUCCEEDED, "settled": len(reads) > 2})
 
     def listed(request: Request) -> Answer:
         if "caused_by" not in request.query:
-            return Answer([MADE])
-        return Answer([caused] if request.query["caused_by"] == ["mlflow-e2e-2"] and len(looks) > 1 else [])
+            return Answer([QUEUED])
+        return Answer([caused] if request.query["caused_by"] == ["mlflow-e2e-2"] and len(reads) > 1 else [])
 
     changed = {("GET", "/runs/mlflow-e2e-2"): first, ("GET", "/runs"): listed, ("GET", "/runs/serve-1"): Answer(caused)}
     with canned_api.serve({**routes(), **changed}) as server:
         assert fuseml(server, tmp_path, "run rerun mlflow-e2e-1 --wait") == 1
-    told = [line[10:] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert told[-2:] == [
+    lines = [line[10:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert lines[-2:] == [
         "serve-1  started by model://demo/m/1 of mlflow-e2e-2",
         "serve-1  failed  1m04s  step 'trainer' failed: too hard",
     ]
-    assert "mlflow-e2e-2  succeeded  1m04s" in told
+    assert "mlflow-e2e-2  succeeded  1m04s" in lines
 
 
 def test_a_refused_request_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +181,7 @@ def test_an_input_without_a_name_is_refused_before_anything_is_sent(
     server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fuseml(server, tmp_path, "workflow run mlflow-e2e --input =x") == 1
-    assert "'=x' does not say which input is meant; write NAME=VALUE" in one_line(capsys)
+    assert "'=x' names no input; write NAME=VALUE" in one_line(capsys)
     assert server.requests == []
 
 
@@ -207,14 +207,14 @@ def test_the_reason_of_a_cancellation_is_sent(server: CannedApi, tmp_path: Path)
     assert server.requests[-1].query == {"reason": ["obsolete"]}
 
 
-def test_a_plan_shows_what_it_reuses_and_why_it_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_shows_reused_steps_and_reasons_for_execution(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     step = {**PLAN["steps"][0], "cache": {"paths": [], "content": {}, "not_reused": "changed since mlflow-e2e-1: image"}}
-    shown = {
+    plan = {
         **PLAN,
         "steps": [step],
         "reused": [{"name": "builder", "run": "mlflow-e2e-1", "image": [], "outputs": {"image": "trainer:1"}}],
     }
-    with canned_api.serve({**routes(), ("POST", "/workflows/mlflow-e2e/plan"): Answer(shown)}) as server:
+    with canned_api.serve({**routes(), ("POST", "/workflows/mlflow-e2e/plan"): Answer(plan)}) as server:
         assert fuseml(server, tmp_path, "run plan mlflow-e2e") == 0
     reused, _, steps = capsys.readouterr().out.partition("\nSteps:")
     assert reused.partition("Reused:")[2].split() == ["NAME", "RUN", "OUTPUTS", "builder", "mlflow-e2e-1", "image:", "trainer:1"]
@@ -222,7 +222,7 @@ def test_a_plan_shows_what_it_reuses_and_why_it_does_not(tmp_path: Path, capsys:
     assert "changed since mlflow-e2e-1: image" in steps
 
 
-def test_a_plan_shows_under_which_condition_a_step_runs_and_what_it_will_ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_shows_conditions_and_questions_of_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     when = {
         "input": [{"kind": "output", "step": "builder", "output": "score"}],
         "operator": "notin",
@@ -252,9 +252,9 @@ def test_revisions_are_listed_read_and_compared(server: CannedApi, tmp_path: Pat
     assert server.requests[-1].query == {"force": ["true"]}
 
 
-@pytest.mark.parametrize(("assignments", "told"), [([canned_api.ASSIGNMENT], "\n"), ([], ", once it is assigned to a codeset\n")])
-def test_a_scheduled_workflow_tells_its_next_time(
-    assignments: list[object], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("assignments", "suffix"), [([canned_api.ASSIGNMENT], "\n"), ([], ", once it is assigned to a codeset\n")])
+def test_a_scheduled_workflow_shows_its_next_time(
+    assignments: list[object], suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scheduled = {**canned_api.WORKFLOW, "on": {"schedule": "0 3 * * *"}, "inputs": [{"name": "code", "type": "codeset"}]}
     changed = {("GET", "/workflows/mlflow-e2e"): Answer(scheduled), ("GET", "/workflows/assignments"): Answer(assignments)}
@@ -262,12 +262,12 @@ def test_a_scheduled_workflow_tells_its_next_time(
         assert fuseml(server, tmp_path, "workflow get mlflow-e2e") == 0
     shown = capsys.readouterr().out
     assert "Schedule:    0 3 * * *\n" in shown
-    assert f" 03:00 UTC{told}" in shown
+    assert f" 03:00 UTC{suffix}" in shown
 
 
-def test_a_run_says_when_it_was_due_and_for_whom_it_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_shows_its_scheduled_time_and_the_run_it_waits_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trigger = {"kind": "schedule.reached", "due": "2026-01-01T03:00:00Z"}
-    waiting = {**MADE, "trigger": trigger, "waits_for": "train-1", "concurrency_group": "demo/gpu"}
+    waiting = {**QUEUED, "trigger": trigger, "waits_for": "train-1", "concurrency_group": "demo/gpu"}
     with canned_api.serve({**routes(), ("GET", "/runs/mlflow-e2e-2"): Answer(waiting), ("GET", "/runs"): Answer([waiting])}) as server:
         assert fuseml(server, tmp_path, "run get mlflow-e2e-2") == 0
         assert "schedule, 2026-01-01 03:00 UTC" in capsys.readouterr().out
@@ -299,13 +299,13 @@ def test_lint_without_a_server_checks_the_document_alone(tmp_path: Path, capsys:
     assert set(found[0]) == {"file", *WARNING}
 
 
-def test_lint_with_a_server_tells_what_it_finds(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lint_with_a_server_shows_its_findings(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = tmp_path / "w.yaml"
     document.write_text(SOUND)
     assert fuseml(server, tmp_path, f"workflow lint {document} -p demo") == 0
     assert capsys.readouterr().out == f"{document}:4:12: warning: steps[0].image: the image has no tag\n"
-    [asked] = server.requests
-    assert (asked.query, asked.body.decode()) == ({"dry_run": ["true"], "project": ["demo"]}, SOUND)
+    [request] = server.requests
+    assert (request.query, request.body.decode()) == ({"dry_run": ["true"], "project": ["demo"]}, SOUND)
     document.write_text(BROKEN)
     assert fuseml(server, tmp_path, f"workflow lint {document}") == 1
     assert len(server.requests) == 1

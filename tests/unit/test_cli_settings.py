@@ -1,4 +1,4 @@
-"""What the command takes from flags, variables, its configuration file and the local server's home, and in which order."""
+"""Settings from flags, environment variables, the configuration file and a local server's home, and their precedence."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def test_the_local_server_is_found_with_its_token(home: Path) -> None:
     assert settings(home).access_token() == "home-token"
 
 
-def test_without_anything_the_default_is_asked_with_the_home_token(tmp_path: Path) -> None:
+def test_without_settings_the_default_url_and_the_home_token_are_used(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("home-token\n")
     assert settings(tmp_path).server_url() == DEFAULT_URL
     assert settings(tmp_path).access_token() == "home-token"
 
 
-def test_a_variable_wins_over_the_home(home: Path) -> None:
-    chosen = settings(home, FUSEML_SERVER_URL="http://other:1", FUSEML_TOKEN="mine")
-    assert (chosen.server_url(), chosen.access_token()) == ("http://other:1", "mine")
+def test_a_variable_takes_precedence_over_the_home(home: Path) -> None:
+    given = settings(home, FUSEML_SERVER_URL="http://other:1", FUSEML_TOKEN="mine")
+    assert (given.server_url(), given.access_token()) == ("http://other:1", "mine")
 
 
-def test_the_home_token_goes_to_the_home_server_only(home: Path) -> None:
+def test_only_the_home_server_receives_the_home_token(home: Path) -> None:
     assert settings(home, FUSEML_SERVER_URL="http://other:1").access_token() is None
     assert settings(home, FUSEML_SERVER_URL="http://127.0.0.1:41000/").access_token() == "home-token"
 
 
-def test_the_configured_token_goes_to_the_configured_server_only(home: Path) -> None:
+def test_only_the_configured_server_receives_the_configured_token(home: Path) -> None:
     (home / "config.json").write_text(json.dumps({"url": "https://team.example.org", "token": "team-token"}))
     assert settings(home).server_url() == "https://team.example.org"
     assert settings(home).access_token() == "team-token"
@@ -56,24 +56,24 @@ def test_the_configured_token_goes_to_the_configured_server_only(home: Path) -> 
     assert settings(home, FUSEML_SERVER_URL="http://127.0.0.1:41000").access_token() == "home-token"
 
 
-def test_a_damaged_configuration_is_told(home: Path) -> None:
+def test_a_damaged_configuration_file_is_an_error(home: Path) -> None:
     (home / "config.json").write_text("{")
     with pytest.raises(errors.InvalidError, match=r"config\.json"):
         settings(home).server_url()
 
 
 @pytest.mark.parametrize("timeout", ["soon", "-1", "0", "inf", "nan"])
-def test_a_timeout_that_is_no_number_of_seconds_is_told(timeout: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_timeout_that_is_not_a_number_of_seconds_is_an_error(timeout: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["project", "list"], {"FUSEML_HTTP_TIMEOUT": timeout}) == 1
-    assert capsys.readouterr().err == f"error: FUSEML_HTTP_TIMEOUT is {timeout!r}; it must be a number of seconds\n"
+    assert capsys.readouterr().err == f"error: FUSEML_HTTP_TIMEOUT is {timeout!r}; set it to a positive number of seconds\n"
 
 
 def test_no_secret_is_in_a_representation(home: Path) -> None:
-    chosen = settings(home, FUSEML_TOKEN="canary-1", FUSEML_PROJECT_PASSWORD="canary-2")
-    assert "canary" not in repr(chosen)
+    given = settings(home, FUSEML_TOKEN="canary-1", FUSEML_PROJECT_PASSWORD="canary-2")
+    assert "canary" not in repr(given)
 
 
-def test_config_keeps_the_server_and_its_token_where_only_the_user_reads_them(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_stores_url_and_token_in_a_private_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = home / "sub" / "config.json"
     environment = {"FUSEML_HOME": str(home), "FUSEML_CONFIG": str(file)}
     commands.fuseml("config", "set", "--url", "https://team.example.org", "--token", "-", environment=environment, text="canary\n")
@@ -92,7 +92,7 @@ KEYS = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]*", fullmatch=True)
 
 
 @given(st.dictionaries(KEYS, st.text()), st.sampled_from("=:"))
-def test_configuration_entries_keep_every_value_as_it_was_given(entries: dict[str, str], sign: str) -> None:
+def test_configuration_entries_keep_their_values(entries: dict[str, str], sign: str) -> None:
     assert options.pairs([f"{key}{sign}{value}" for key, value in entries.items()]) == entries
 
 

@@ -1,5 +1,6 @@
 """The `fuseml` command: the client for people and scripts.
 
-Every module here is cheap to import; what a command needs (urllib3, rich, yaml, the embedded server) is imported when it runs.
-Commands raise errors, `main.run` prints them; `-o json` and `-o yaml` print the API's objects and nothing else.
+`fuseml --help` imports every module here, so heavy packages (urllib3, rich, pydantic, yaml, `fuseml.client`) are imported inside functions,
+and their types under TYPE_CHECKING. A test finds import circles, those imports included.
+Commands raise errors, `main.run` prints them; `-o json` and `-o yaml` print only the API's objects.
 """

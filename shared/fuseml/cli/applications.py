@@ -13,7 +13,7 @@ from fuseml.domain import errors
 if TYPE_CHECKING:
     from fuseml.client import shapes
 
-app = typer.Typer(help="Applications: what runs serve, such as predictions.", **options.GROUP)
+app = typer.Typer(help="Applications: served models and other services of runs.", **options.GROUP)
 
 _COLUMNS = (
     output.column("Name"),
@@ -44,20 +44,20 @@ _RESOURCES = (output.column("Name"), output.column("Kind"))
 @app.command(name="list", epilog=options.examples("fuseml application list", "fuseml application list -w mlflow-e2e -o json"))
 def list_(
     context: typer.Context,
-    type: Annotated[str, options.option("--type", "-t", help="Only of this type.")] = "",
-    workflow: Annotated[str, options.option("--workflow", "-w", help="Only of this workflow.")] = "",
+    type: Annotated[str, options.option("--type", "-t", help="Only applications of this type.")] = "",
+    workflow: Annotated[str, options.option("--workflow", "-w", help="Only applications of this workflow.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List applications."""
-    found = session.connect(context).applications.list(type, workflow)
-    output.listing(format, found, _COLUMNS, "There is no application; a workflow's predictor step makes one.")
+    applications = session.connect(context).applications.list(type, workflow)
+    output.listing(format, applications, _COLUMNS, "There is no matching application; the predictor step of a workflow creates one.")
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml application get demo-diabetes"))
 def get(context: typer.Context, name: options.Name, format: options.Output = output.Format.TABLE) -> None:
-    """Show one application: where it answers and what it serves."""
-    found = session.connect(context).applications.get(name)
-    output.record(format, found, _APPLICATION, ("Traffic", "traffic", _TRAFFIC), ("Resources", "k8s_resources", _RESOURCES))
+    """Show one application: its URL, model and traffic."""
+    application = session.connect(context).applications.get(name)
+    output.record(format, application, _APPLICATION, ("Traffic", "traffic", _TRAFFIC), ("Resources", "k8s_resources", _RESOURCES))
 
 
 @app.command(
@@ -69,19 +69,21 @@ def get(context: typer.Context, name: options.Name, format: options.Output = out
 def traffic(
     context: typer.Context,
     name: options.Name,
-    shares: Annotated[list[str], typer.Argument(metavar="REVISION=PERCENT...", show_default=False, help="current, previous, or a number.")],
+    shares: Annotated[
+        list[str], typer.Argument(metavar="REVISION=PERCENT...", show_default=False, help="Revision: current, previous, or a number.")
+    ],
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Share the requests among revisions, until another is registered."""
-    routed = session.connect(context).applications.route(name, _percents(shares))
-    output.done(format, routed, f"Application {name}: {_told(routed)}.")
+    """Split requests among revisions, until the next revision."""
+    application = session.connect(context).applications.route(name, _percents(shares))
+    output.done(format, application, f"Application {name}: {_traffic(application)}.")
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml application rollback demo-diabetes"))
 def rollback(context: typer.Context, name: options.Name, format: options.Output = output.Format.TABLE) -> None:
-    """Send all requests to the revision before."""
-    routed = session.connect(context).applications.roll_back(name)
-    output.done(format, routed, f"Application {name}: {_told(routed)}.")
+    """Send all requests to the previous revision."""
+    application = session.connect(context).applications.roll_back(name)
+    output.done(format, application, f"Application {name}: {_traffic(application)}.")
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml application delete demo-diabetes"))
@@ -92,14 +94,14 @@ def delete(context: typer.Context, name: options.Name) -> None:
 
 
 def _percents(shares: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
+    percents: dict[str, int] = {}
     for revision, percent in options.named(shares, "revision").items():
         if not percent.removesuffix("%").isdecimal():
-            raise errors.InvalidError(f"{percent!r} is no share of revision {revision}; write a number of percent, such as {revision}=90")
-        found[revision] = int(percent.removesuffix("%"))
-    return found
+            raise errors.InvalidError(f"{percent!r} is not a share of revision {revision}; write percent, such as {revision}=90")
+        percents[revision] = int(percent.removesuffix("%"))
+    return percents
 
 
-def _told(application: shapes.Application) -> str:
-    parts = [f"revision {share['revision']} ({share['model']}) gets {share['percent']} %" for share in application.get("traffic", [])]
+def _traffic(application: shapes.Application) -> str:
+    parts = [f"revision {share['revision']} ({share['model']}) receives {share['percent']} %" for share in application.get("traffic", [])]
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""`fuseml extension apply`: the registry as files say. Everything is read and planned before anything is changed."""
+"""`fuseml extension apply`: make the registry equal to record files. All files are read and planned before the first change."""
 
 from __future__ import annotations
 
@@ -15,70 +15,70 @@ if TYPE_CHECKING:
     from fuseml.client.extensions import Extensions
 
 OWN = "fuseml"
-"""The record that the server keeps of itself; no file of the user's holds it."""
+"""The id of the server's own extension, which record files do not contain."""
 
-_DONE = {"registers": "registered", "updates": "updated", "removes": "deleted", "none": "unchanged"}
+_RESULTS = {"registers": "registered", "updates": "updated", "removes": "deleted", "none": "unchanged"}
 
 
 def apply(
     context: typer.Context,
-    place: Annotated[str, options.option("--file", "-f", metavar="DIR|FILE", help="The records: a file, or a folder with its folders.")],
-    prune: Annotated[bool, typer.Option("--prune", help="Delete the extensions that the files do not hold.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Delete also what assigned workflows need.")] = False,
+    place: Annotated[str, options.option("--file", "-f", metavar="DIR|FILE", help="A record file, or a folder of record files.")],
+    prune: Annotated[bool, typer.Option("--prune", help="Delete extensions that are in no file.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the impact.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete even if assigned workflows need it.")] = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Make the registry hold what files say.
+    """Make the registry equal to record files.
 
-    The files are the whole truth of their records: what they do not name is
-    removed. Secrets stand in them as ${env:NAME} or ${file:PATH}, or as
-    <hidden>, which keeps what is stored. The same files again change nothing.
-    Effects on workflows are told for each record by itself.
+    A file contains its records whole: fields and parts that it lacks are
+    deleted. Secrets are written as ${env:NAME} or ${file:PATH}, or as
+    <hidden>, which keeps the stored value. Applying the same files again
+    changes nothing. The impact on workflows is shown record by record.
     """
-    found = records.load(context, place)
+    loaded = records.load(context, place)
     extensions = session.connect(context).extensions
-    planned = [_planned(extensions, record) for record in found]
-    kept = {OWN, *(record.id for record in found)}
-    unnamed = [str(item["id"]) for item in extensions.list() if item["id"] not in kept] if prune else []
-    planned += [extensions.plan_deletion(extension) for extension in unnamed]
+    impacts = [_plan(extensions, record) for record in loaded]
+    kept = {OWN, *(record.id for record in loaded)}
+    obsolete = [str(item["id"]) for item in extensions.list() if item["id"] not in kept] if prune else []
+    impacts += [extensions.plan_deletion(extension) for extension in obsolete]
     if format is output.Format.TABLE:
-        impact.show(planned)
+        impact.show(impacts)
     if not dry_run:
-        if unnamed and not yes:
-            _confirm(unnamed)
-        for record, plan in zip(found, planned, strict=False):
-            _do(extensions, record, plan)
-        for extension in unnamed:
+        if obsolete and not yes:
+            _confirm(obsolete)
+        for record, plan in zip(loaded, impacts, strict=False):
+            _execute(extensions, record, plan)
+        for extension in obsolete:
             extensions.delete(extension, force=force)
     if format is output.Format.TABLE:
-        typer.echo(_summary(planned, dry_run=dry_run))
+        typer.echo(_summary(impacts, dry_run=dry_run))
     else:
-        output.dump(format, planned)
+        output.dump(format, impacts)
 
 
-def _planned(extensions: Extensions, record: records.Record) -> registry_shapes.Impact:
-    with record.blamed():
+def _plan(extensions: Extensions, record: records.Record) -> registry_shapes.Impact:
+    with record.locating_problems():
         return extensions.plan(record.data, replace=True)
 
 
-def _confirm(unnamed: Sequence[str]) -> None:
+def _confirm(obsolete: Sequence[str]) -> None:
     try:
-        typer.confirm(f"Delete {', '.join(unnamed)}?", abort=True, err=True)
+        typer.confirm(f"Delete {', '.join(obsolete)}?", abort=True, err=True)
     except typer.Abort:
-        raise errors.PermanentError("nothing was changed; answer y, or pass --yes, to delete what the files do not hold") from None
+        raise errors.PermanentError("nothing was changed; answer y or pass --yes to delete the extensions that are in no file") from None
 
 
-def _do(extensions: Extensions, record: records.Record, plan: registry_shapes.Impact) -> None:
-    with record.blamed():
+def _execute(extensions: Extensions, record: records.Record, plan: registry_shapes.Impact) -> None:
+    with record.locating_problems():
         if plan["change"] == "registers":
             extensions.register(record.data)
         elif plan["change"] == "updates":
-            # Only what was shown is done: not when somebody else has changed the record since.
+            # The revision guards the update: a record that changed after its impact was shown is not updated.
             extensions.update(record.id, record.data, plan["revision"], replace=True)
 
 
-def _summary(planned: Sequence[registry_shapes.Impact], *, dry_run: bool) -> str:
-    counts = {kind: sum(plan["change"] == kind for plan in planned) for kind in _DONE}
-    told = ", ".join(f"{count} {_DONE[kind]}" for kind, count in counts.items() if count)
-    return f"Would be done: {told}." if dry_run else f"Done: {told}."
+def _summary(impacts: Sequence[registry_shapes.Impact], *, dry_run: bool) -> str:
+    counts = {kind: sum(plan["change"] == kind for plan in impacts) for kind in _RESULTS}
+    summary = ", ".join(f"{count} {_RESULTS[kind]}" for kind, count in counts.items() if count)
+    return f"Dry run: {summary}." if dry_run else f"Done: {summary}."

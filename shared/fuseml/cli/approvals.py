@@ -1,4 +1,4 @@
-"""How approvals look: what a step asks, who answered when and why, and which commands answer."""
+"""Output of approvals: the question of a step, the decision on it, and the commands that decide."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from fuseml.cli import output
 
 
 def waiting(run: Mapping[str, object]) -> list[Mapping[str, object]]:
-    """The steps of a run that wait for an answer."""
+    """The steps of a run that wait for an approval."""
     steps = run.get("steps")
     return [step for step in steps if _is_open(step)] if isinstance(steps, list) else []
 
 
-def told(step: Mapping[str, object]) -> str:
-    """The question of a step and how long it stays open, or its answer; nothing for a step that was not asked for."""
+def summary(step: Mapping[str, object]) -> str:
+    """The question of a step with its deadline, or the decision on it; empty for a step without an approval."""
     approval = step.get("approval")
     if not isinstance(approval, dict):
         return ""
     by, comment = f" by {approval['by']}" if approval.get("by") else "", _line(approval.get("comment"))
     if approval.get("decision"):
-        answer = f"{approval['decision']}{by} at {_minute(approval.get('decided'))}"
-        return f"{answer}: {comment}" if comment else answer
+        decision = f"{approval['decision']}{by} at {_minute(approval.get('decided'))}"
+        return f"{decision}: {comment}" if comment else decision
     until = f" (until {_minute(approval['deadline'])})" if approval.get("deadline") else ""
     return f"{_line(approval.get('message')) or 'an approval is needed'}{until}"
 
 
-def asks(step: Mapping[str, object]) -> str:
-    """What a planned step will ask, and for how long; nothing for one that asks nobody."""
+def planned_question(step: Mapping[str, object]) -> str:
+    """The question of a planned step with its time limit; empty for a step without an approval."""
     from fuseml.domain.runs.approval import duration
 
     approval = step.get("approval")
@@ -38,16 +38,16 @@ def asks(step: Mapping[str, object]) -> str:
 
 
 def reason(item: Mapping[str, object]) -> str:
-    """Why a run or step is in its state: what `output.reason` says or, when people are waited for, what they are asked."""
+    """The reason for the state of a run or step: as `output.reason`, or the questions of pending approvals."""
     if item.get("state") != "waiting":
         return output.reason(item)
     if "steps" in item:
-        return "; ".join(f"{step.get('name')}: {told(step)}" for step in waiting(item))
-    return told(item)
+        return "; ".join(f"{step.get('name')}: {summary(step)}" for step in waiting(item))
+    return summary(item)
 
 
 def advice(run: Mapping[str, object]) -> Iterator[str]:
-    """The commands that answer, a line each; none when nobody is waited for."""
+    """A line for each pending approval, with the commands that decide on it."""
     steps = waiting(run)
     for step in steps:
         which = f" --step {step.get('name')}" if len(steps) > 1 else ""

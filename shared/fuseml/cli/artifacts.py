@@ -8,7 +8,7 @@ import typer
 
 from fuseml.cli import options, output, session
 
-app = typer.Typer(help="Artifacts: codeset versions, models, what runs make.", **options.GROUP)
+app = typer.Typer(help="Artifacts: codeset versions, models, results of runs.", **options.GROUP)
 
 Address = Annotated[str, typer.Argument(help="kind://project/name/version", metavar="ADDRESS", show_default=False)]
 
@@ -35,14 +35,14 @@ def list_(
     context: typer.Context,
     kind: Annotated[str, options.option("--kind", "-k", help="code, model, dataset or runnable.")] = "",
     project: options.Project = "",
-    name: Annotated[str, options.option("--name", "-n", help="Only of this name.")] = "",
-    run: Annotated[str, options.option("--run", help="Only what this run made.")] = "",
+    name: Annotated[str, options.option("--name", "-n", help="Only artifacts of this name.")] = "",
+    run: Annotated[str, options.option("--run", help="Only artifacts of this run.")] = "",
     limit: options.Limit = None,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List artifacts, by address."""
-    found = session.connect(context).artifacts.list(kind=kind, project=project, name=name, run=run, limit=limit)
-    output.listing(format, found, _COLUMNS, "There is no such artifact; pushed code and finished runs record them.")
+    artifacts = session.connect(context).artifacts.list(kind=kind, project=project, name=name, run=run, limit=limit)
+    output.listing(format, artifacts, _COLUMNS, "There is no matching artifact; pushes and finished runs record artifacts.")
 
 
 @app.command(epilog=options.examples("fuseml artifact get model://demo/diabetes/1"))
@@ -51,7 +51,7 @@ def get(
     address: Address,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Show one artifact and what is recorded about it."""
+    """Show one artifact with its metadata."""
     artifact = session.connect(context).artifacts.get(address)
     output.record(format, artifact, _ARTIFACT)
     metadata = artifact.get("metadata")
@@ -64,6 +64,6 @@ def get(
 
 @app.command(epilog=options.examples("fuseml artifact lineage model://demo/diabetes/1"))
 def lineage(context: typer.Context, address: Address, format: options.Output = output.Format.TABLE) -> None:
-    """Show what an artifact was made from and what was made of it."""
-    found = session.connect(context).artifacts.lineage(address)
-    output.listing(format, found, _EDGES, f"Nothing is known of where {address} came from.")
+    """Show the sources of an artifact, and what was made from it."""
+    edges = session.connect(context).artifacts.lineage(address)
+    output.listing(format, edges, _EDGES, f"No lineage is recorded for {address}.")

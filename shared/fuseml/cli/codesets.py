@@ -25,11 +25,11 @@ _COLUMNS = (
     output.column("URL", "url"),
 )
 
-Location = Annotated[str, typer.Argument(metavar="LOCATION", help="A folder, or the URL of a public git repository.")]
-CodesetName = Annotated[str, options.option("--name", "-n", help="The codeset's name.")]
+Location = Annotated[str, typer.Argument(metavar="LOCATION", help="Folder, or URL of a public git repository.")]
+CodesetName = Annotated[str, options.option("--name", "-n", help="Name of the codeset.")]
 Labels = Annotated[list[str] | None, options.option("--label", help="A label; may be repeated.")]
-Message = Annotated[str, options.option("--message", "-m", help="The commit's message.")]
-Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the runs and all they lead to; exit 1 if one fails.")]
+Message = Annotated[str, options.option("--message", "-m", help="Commit message.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the runs and the runs they cause; exit 1 if one fails.")]
 
 
 @app.command(
@@ -50,15 +50,15 @@ def register(
 ) -> None:
     """Register a codeset and push a folder's files to it.
 
-    Its project is made if need be; what .gitignore excludes is not pushed.
+    Creates the project if it does not exist. Files that .gitignore excludes are not pushed.
     """
     client = session.connect(context)
     registration = client.codesets.register(project, name, desc, [item for entry in label or [] for item in entry.split(",")])
     codeset = registration["codeset"]
     if format is output.Format.TABLE:
         typer.echo(f"Codeset {codeset['url']} successfully registered.")
-    pushed = _push(context, registration, location, message)
-    output.done(format, codeset, _pushed_sentence(pushed, project, name))
+    result = _push(context, registration, location, message)
+    output.done(format, codeset, _push_message(result, project, name))
 
 
 def push(
@@ -71,25 +71,25 @@ def push(
 ) -> None:
     """Push a folder's files as a new codeset version.
 
-    Registers the codeset, and its project, when needed; identical files push nothing.
+    Registers the codeset and its project if they do not exist. Identical files push nothing.
     """
     client = session.connect(context)
-    pushed = _push(context, client.codesets.register(project, name), location, message)
-    typer.echo(_pushed_sentence(pushed, project, name))
-    if wait and pushed.changed:
-        _follow(client, project, name, pushed.commit)
+    result = _push(context, client.codesets.register(project, name), location, message)
+    typer.echo(_push_message(result, project, name))
+    if wait and result.changed:
+        _follow(client, project, name, result.commit)
 
 
 @app.command(name="list", epilog=options.examples("fuseml codeset list", "fuseml codeset list -p demo --label sklearn"))
 def list_(
     context: typer.Context,
     project: options.Project = "",
-    label: Annotated[str, options.option("--label", "-l", help="Only those with this label.")] = "",
+    label: Annotated[str, options.option("--label", "-l", help="Only codesets with this label.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List codesets."""
-    found = session.connect(context).codesets.list(project, label)
-    output.listing(format, found, _COLUMNS, "There is no such codeset yet; `fuseml codeset register` makes one.")
+    codesets = session.connect(context).codesets.list(project, label)
+    output.listing(format, codesets, _COLUMNS, "There is no matching codeset; `fuseml codeset register` creates one.")
 
 
 @app.command(epilog=options.examples("fuseml codeset get -p demo -n diabetes"))
@@ -104,13 +104,13 @@ def rotate_webhook(
 ) -> None:
     """Replace the secret that signs a codeset's webhooks.
 
-    The git host is told, and the old secret stays good for a day. `-o json` shows the new one, for webhooks made by hand.
+    The git host receives the new secret; the old one stays valid for a day. `-o json` shows the secret, for manual webhooks.
     """
-    made = session.connect(context).codesets.rotate_webhook(project, name)
+    secret = session.connect(context).codesets.rotate_webhook(project, name)
     output.done(
         format,
-        made,
-        f"The git host signs the webhooks of {project}/{name} with a new secret; the old one is good until {made['former_until']}.",
+        secret,
+        f"The git host signs the webhooks of {project}/{name} with a new secret; the old one is valid until {secret['former_until']}.",
     )
 
 
@@ -122,16 +122,16 @@ def delete(context: typer.Context, name: CodesetName, project: options.Project) 
 
 
 def _remote(context: typer.Context, registration: shapes.Registration) -> git.Remote:
-    """The way to push: with the credentials that registering handed out, else those of the settings, else the API token."""
+    """The codeset's repository, with the credentials of the registration, of the settings, or the API token, in this order."""
     from fuseml.client import git
 
-    chosen = session.settings(context)
-    user = registration.get("username") or chosen.push_user or "fuseml"
-    password = registration.get("password") or chosen.push_password or chosen.access_token() or ""
-    return git.Remote(registration["codeset"]["url"], user, password, chosen.environment)
+    given = session.settings(context)
+    user = registration.get("username") or given.push_user or "fuseml"
+    password = registration.get("password") or given.push_password or given.access_token() or ""
+    return git.Remote(registration["codeset"]["url"], user, password, given.environment)
 
 
-def _push(context: typer.Context, registration: shapes.Registration, location: str, message: str) -> git.Pushed:
+def _push(context: typer.Context, registration: shapes.Registration, location: str, message: str) -> git.PushResult:
     from fuseml.client import git
 
     destination = _remote(context, registration)
@@ -144,17 +144,17 @@ def _push(context: typer.Context, registration: shapes.Registration, location: s
         return destination.push_folder(source, text)
 
 
-def _pushed_sentence(pushed: git.Pushed, project: str, name: str) -> str:
-    if not pushed.changed:
-        return f"Nothing to push: {project}/{name} already has exactly these files (version {pushed.commit[:12]})."
-    return f"Pushed version {pushed.commit[:12]} of {project}/{name}."
+def _push_message(result: git.PushResult, project: str, name: str) -> str:
+    if not result.changed:
+        return f"Nothing to push: {project}/{name} already has these files (version {result.commit[:12]})."
+    return f"Pushed version {result.commit[:12]} of {project}/{name}."
 
 
 def _follow(client: Client, project: str, name: str, commit: str) -> None:
     from fuseml.cli import progress
 
-    found = progress.appear(
+    runs = progress.await_runs(
         lambda: client.runs.list(project=project, codeset=name, commit=commit),
-        f"the push started no run; is a workflow assigned? `fuseml workflow assign NAME -p {project} -c {name}`",
+        f"the push started no run; assign a workflow: `fuseml workflow assign NAME -p {project} -c {name}`",
     )
-    progress.to_end(client, found)
+    progress.to_end(client, runs)

@@ -1,4 +1,4 @@
-"""`fuseml config`: which server to talk to, kept in a file that only the user can read."""
+"""`fuseml config`: the URL and token of a server, in a file that only the user can read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from fuseml.cli import options, output, session
 
-app = typer.Typer(help="The server to talk to, kept in a file of yours.", **options.GROUP)
+app = typer.Typer(help="The configured server: its URL and token.", **options.GROUP)
 
 _STDIN = "-"
 _COLUMNS = (output.column("File"), output.column("URL", "url"), output.column("Token"))
@@ -24,29 +24,29 @@ _COLUMNS = (output.column("File"), output.column("URL", "url"), output.column("T
 )
 def set_(
     context: typer.Context,
-    url: Annotated[str | None, options.option("--url", help="The server's URL; empty forgets it.")] = None,
-    token: Annotated[str | None, options.option("--token", help="The token; `-` reads it from standard input, empty forgets it.")] = None,
+    url: Annotated[str | None, options.option("--url", help="URL of the server; empty removes it.")] = None,
+    token: Annotated[str | None, options.option("--token", help="Token; `-` reads standard input, empty removes it.")] = None,
 ) -> None:
-    """Remember a server's address and token; a local server needs neither."""
+    """Store a server's URL and token; a local server needs neither."""
     settings = session.settings(context)
     given = {"url": url, "token": token if token != _STDIN else sys.stdin.readline().strip()}
     content = {**settings.configured(), **{key: value for key, value in given.items() if value is not None}}
     file = settings.config_file()
     file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({key: value for key, value in content.items() if value}, indent=2) + "\n"
-    # Written beside and moved: a crash leaves the old file, and nobody else can read the token at any moment.
-    beside = file.with_suffix(".new")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+    # The new file is written beside the old one and renamed: a crash leaves the old file, and the token is private at every moment.
+    new_file = file.with_suffix(".new")
+    with os.fdopen(os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
         stream.write(text)
-    beside.replace(file)
+    new_file.replace(file)
     typer.echo(f"Saved in {file}.")
 
 
 @app.command(name="show", epilog=options.examples("fuseml config show"))
 def show(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:
-    """Show which server is talked to.
+    """Show the configured server.
 
-    And whether there is a token for it.
+    Also shows whether a token is configured for it.
     """
     settings = session.settings(context)
     item = {

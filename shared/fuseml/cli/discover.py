@@ -1,7 +1,7 @@
-"""`fuseml extension discover`: which tools are there, and what their records would be.
+"""`fuseml extension discover`: probes of tools, and proposals of extension records for them.
 
-Addresses that were given, and the server's own MLflow, are asked by the server, which has to reach them. The person's environment is
-read, and what it names is asked, here: the server sees neither, unless the finding is registered.
+The server probes given URLs and its own MLflow, because it has to reach them. The command itself reads the user's environment and probes
+the tools named there: the server receives them only when they are registered.
 """
 
 from __future__ import annotations
@@ -54,37 +54,39 @@ _COLUMNS = (
 
 def discover(
     context: typer.Context,
-    urls: Annotated[list[str] | None, typer.Argument(help="Addresses to ask, 20 at most.", metavar="URL", show_default=False)] = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Register what is new.")] = False,
+    urls: Annotated[list[str] | None, typer.Argument(help="URLs to probe, at most 20.", metavar="URL", show_default=False)] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Register new tools.")] = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Find tools, and propose records for them.
+    """Find tools and propose extension records for them.
 
-    At the given URLs, or else where the server's own MLflow is and where your environment points: MLFLOW_TRACKING_URI, AWS_* and ~/.aws.
+    Probes the given URLs, or else the server's own MLflow and the tools of your environment: MLFLOW_TRACKING_URI, AWS_* and ~/.aws.
     """
     client = session.connect(context)
-    found: list[registry_shapes.Proposal] = list(client.extensions.discover(urls, apply=apply)) if urls else _around(context, client, apply)
-    output.listing(format, found, _COLUMNS, "There is nothing to ask; give a URL, or set MLFLOW_TRACKING_URI or AWS_ENDPOINT_URL.")
+    proposals: list[registry_shapes.Proposal] = (
+        list(client.extensions.discover(urls, apply=apply)) if urls else _without_urls(context, client, apply)
+    )
+    output.listing(format, proposals, _COLUMNS, "There is nothing to probe; give a URL, or set MLFLOW_TRACKING_URI or AWS_ENDPOINT_URL.")
     if format is not output.Format.TABLE:
         return
-    if any(proposal["state"] == "new" for proposal in found):
-        typer.echo("\nRepeat the command with --apply to register what is new.")
-    if any(_secrets(proposal) for proposal in found if proposal["state"] != "known"):
-        typer.echo("Credentials are for all projects; `fuseml extension credentials update` narrows that.")
+    if any(proposal["state"] == "new" for proposal in proposals):
+        typer.echo("\nRepeat the command with --apply to register the new tools.")
+    if any(_secrets(proposal) for proposal in proposals if proposal["state"] != "known"):
+        typer.echo("Credentials are for all projects; `fuseml extension credentials update` restricts them.")
 
 
-def _around(context: typer.Context, client: Client, apply: bool) -> list[registry_shapes.Proposal]:
+def _without_urls(context: typer.Context, client: Client, apply: bool) -> list[registry_shapes.Proposal]:
     mlflow = (client.readiness().get("components") or {}).get("mlflow", {}).get("url")
-    found = client.extensions.discover([mlflow], apply=apply) if mlflow else []
-    own = _of_environment(client, session.settings(context).environment, {proposal["url"] for proposal in found}, apply)
-    return [*found, *own]
+    proposals = client.extensions.discover([mlflow], apply=apply) if mlflow else []
+    own = _of_environment(client, session.settings(context).environment, {proposal["url"] for proposal in proposals}, apply)
+    return [*proposals, *own]
 
 
-def _of_environment(client: Client, variables: Mapping[str, str], seen: set[str], apply: bool) -> Sequence[registry_shapes.Proposal]:
+def _of_environment(client: Client, variables: Mapping[str, str], probed: set[str], apply: bool) -> Sequence[registry_shapes.Proposal]:
     from fuseml.domain.registry import extension
     from fuseml.probes import discovery, environment, targets
 
-    wanted = environment.find(
+    tools = environment.find(
         variables,
         _text_of(variables, "AWS_SHARED_CREDENTIALS_FILE", "credentials"),
         _text_of(variables, "AWS_CONFIG_FILE", "config"),
@@ -99,14 +101,14 @@ def _of_environment(client: Client, variables: Mapping[str, str], seen: set[str]
         for service in record["services"]
         for endpoint in service["endpoints"]
     }
-    proposals = discovery.propose([tool for tool in wanted if targets.normalise(tool.url) not in seen], registered)
+    proposals = discovery.propose([tool for tool in tools if targets.normalise(tool.url) not in probed], registered)
     if apply:
         proposals = [discovery.register(proposal, create) for proposal in proposals]
     return [cast("registry_shapes.Proposal", discovery.without_secrets(proposal).model_dump(mode="json")) for proposal in proposals]
 
 
 def _text_of(variables: Mapping[str, str], variable: str, name: str) -> str:
-    """One of the AWS tools' files; nothing when there is none."""
+    """The text of a file of the AWS tools; empty when it does not exist."""
     file = variables.get(variable) or (str(Path(variables["HOME"], ".aws", name)) if variables.get("HOME") else "")
     try:
         return session.read(file) if file else ""

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Events: the ledger, dead letters, replay.", **options.GROUP)
 
-EventName = Annotated[str, typer.Argument(help="Its number in the list, or its id.", metavar="EVENT", show_default=False)]
-Type = Annotated[str, options.option("--type", "-t", help="Only of this type: run.finished, or run.*")]
-Subject = Annotated[str, options.option("--subject", "-s", help="Only about this, such as demo/diabetes.")]
-Source = Annotated[str, options.option("--source", help="Its source, where the id is not unique.")]
-FromSource = Annotated[str, options.option("--source", help="Only from this source.")]
-Since = Annotated[str, options.option("--since", metavar="TIME", help="Only after this: 10m, 2h, 1d, or RFC 3339.")]
+EventName = Annotated[str, typer.Argument(help="Number or id of the event.", metavar="EVENT", show_default=False)]
+Type = Annotated[str, options.option("--type", "-t", help="Only events of this type: run.finished, or run.*")]
+Subject = Annotated[str, options.option("--subject", "-s", help="Only events of this subject, such as demo/diabetes.")]
+Source = Annotated[str, options.option("--source", help="Source of the event, if its id is ambiguous.")]
+FromSource = Annotated[str, options.option("--source", help="Only events of this source.")]
+Since = Annotated[str, options.option("--since", metavar="TIME", help="Only events since then: 10m, 2h, 1d, or RFC 3339.")]
 
 _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -31,13 +31,13 @@ _LIMIT = 50
 
 
 def short(event: Mapping[str, object]) -> str:
-    """An event's type as people say it: `run.finished`, and of the engine `taskrun.successful`."""
+    """The short form of an event's type: `run.finished`, or of the engine `taskrun.successful`."""
     type = str(event.get("type") or "")
-    known = next((prefix for prefix in ("org.fuseml.", "dev.tekton.event.") if type.startswith(prefix)), None)
-    return type.removeprefix(known).removesuffix(".v1") if known else type
+    prefix = next((prefix for prefix in ("org.fuseml.", "dev.tekton.event.") if type.startswith(prefix)), None)
+    return type.removeprefix(prefix).removesuffix(".v1") if prefix else type
 
 
-def _given_up(event: Mapping[str, object], key: str) -> list[str]:
+def _dead_deliveries(event: Mapping[str, object], key: str) -> list[str]:
     deliveries = event.get("deliveries")
     return [str(item[key]) for item in deliveries if item["state"] == "dead"] if isinstance(deliveries, list) else []
 
@@ -53,8 +53,8 @@ _DEAD = (
     *_COLUMNS[:2],
     output.column("Subject", cut=True),
     _COLUMNS[3],
-    output.Column("Consumer", lambda event: _given_up(event, "consumer")),
-    output.Column("Cause", lambda event: "; ".join(_given_up(event, "error")), cut=True),
+    output.Column("Consumer", lambda event: _dead_deliveries(event, "consumer")),
+    output.Column("Cause", lambda event: "; ".join(_dead_deliveries(event, "error")), cut=True),
 )
 _EVENT = (
     output.column("Event", "number"),
@@ -64,7 +64,7 @@ _EVENT = (
     output.column("Subject"),
     output.Column("Age", lambda event: output.age(event.get("received"))),
     output.column("Outcome", states=True),
-    output.Column("Cause", lambda event: "; ".join(_given_up(event, "error"))),
+    output.Column("Cause", lambda event: "; ".join(_dead_deliveries(event, "error"))),
 )
 _DELIVERIES = (
     output.column("Consumer"),
@@ -89,21 +89,23 @@ def list_(
     limit: options.Limit = _LIMIT,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """List events, newest first, at most 50 unless --limit says more."""
-    found = session.connect(context).events.list(type=type, subject=subject, source=source, since=moment(since), dead=dead, limit=limit)
+    """List events, newest first; at most 50 without --limit."""
+    events = session.connect(context).events.list(type=type, subject=subject, source=source, since=moment(since), dead=dead, limit=limit)
     empty = (
-        "There are no dead letters: every event was delivered." if dead else "There is no such event; `fuseml push` makes the first ones."
+        "There are no dead letters: every event was delivered."
+        if dead
+        else "There is no matching event; `fuseml push` publishes the first ones."
     )
-    output.listing(format, found, _DEAD if dead else _COLUMNS, empty)
+    output.listing(format, events, _DEAD if dead else _COLUMNS, empty)
 
 
 @app.command(epilog=options.examples("fuseml events show 42", "fuseml events show 42 -o json"))
 def show(context: typer.Context, event: EventName, source: Source = "", format: options.Output = output.Format.TABLE) -> None:
-    """Show one event: what it says, and what became of it."""
-    found = session.connect(context).events.get(event, source)
-    output.record(format, found, _EVENT, ("Deliveries", "deliveries", _DELIVERIES))
+    """Show one event with its data and deliveries."""
+    item = session.connect(context).events.get(event, source)
+    output.record(format, item, _EVENT, ("Deliveries", "deliveries", _DELIVERIES))
     if format is output.Format.TABLE:
-        for title, pairs in (("Data", found.get("data")), ("Extensions", found.get("extensions"))):
+        for title, pairs in (("Data", item.get("data")), ("Extensions", item.get("extensions"))):
             if pairs:
                 typer.echo(f"\n{title}:")
                 output.table([{"key": key, "value": value} for key, value in pairs.items()], _PAIRS, indent=2)
@@ -116,12 +118,12 @@ def tail(
     subject: Subject = "",
     source: FromSource = "",
     since: Since = "",
-    last: Annotated[int, typer.Option("--last", "-n", min=0, metavar="N", help="Begin with the last N.")] = 10,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, metavar="N", help="Start with the last N events.")] = 10,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Show events as they come, until Ctrl-C.
+    """Show new events until Ctrl-C.
 
-    An event whose delivery takes longer is shown again with what became of it. With -o json, one object a line.
+    An event is shown again when its outcome changes. With -o json, each line is one object.
     """
     client = session.connect(context)
     for event in client.events.follow(type=type, subject=subject, source=source, since=moment(since), last=last):
@@ -129,38 +131,38 @@ def tail(
 
 
 def _line(event: event_shapes.EventSummary) -> str:
-    """`time  number  type  subject  outcome`, and who gave up on it."""
+    """`time  number  type  subject  outcome`, with the consumers of a dead letter."""
     time = output.moment(event.get("received"))
-    told = f"{time.astimezone().strftime('%H:%M:%S') if time else '':<8}  {event.get('number', ''):>5}  {short(event):<22}"
-    ends = event.get("outcome", "")
-    if ends == "dead":
-        ends = f"dead: {', '.join(_given_up(event, 'consumer'))}"
+    start = f"{time.astimezone().strftime('%H:%M:%S') if time else '':<8}  {event.get('number', ''):>5}  {short(event):<22}"
+    outcome = event.get("outcome", "")
+    if outcome == "dead":
+        outcome = f"dead: {', '.join(_dead_deliveries(event, 'consumer'))}"
     subject = " ".join((event.get("subject") or "").split())
-    screen = output.console()
-    room = screen.width - len(told) - len(ends) - 4
-    if screen.is_terminal and len(subject) > room:
-        subject = f"{subject[: max(room, 10) - 1]}…"
-    return f"{told}  {subject}  {ends}".rstrip()
+    console = output.console()
+    width = console.width - len(start) - len(outcome) - 4
+    if console.is_terminal and len(subject) > width:
+        subject = f"{subject[: max(width, 10) - 1]}…"
+    return f"{start}  {subject}  {outcome}".rstrip()
 
 
 @app.command(epilog=options.examples("fuseml events replay 42", "fuseml events replay --dead", "fuseml events replay 42 --all"))
 def replay(
     context: typer.Context,
-    event: Annotated[str | None, typer.Argument(help="Its number in the list, or its id.", metavar="EVENT", show_default=False)] = None,
+    event: Annotated[str | None, typer.Argument(help="Number or id of the event.", metavar="EVENT", show_default=False)] = None,
     source: Source = "",
-    dead: Annotated[bool, typer.Option("--dead", help="Every dead letter.")] = False,
-    everybody: Annotated[bool, typer.Option("--all", help="Also to those who have not failed on it.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="All dead letters.")] = False,
+    all_consumers: Annotated[bool, typer.Option("--all", help="Deliver any event, to all its consumers.")] = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Deliver a dead letter again.
 
-    Those who have handled the event already know it, and do nothing.
+    Consumers that have handled the event ignore the repetition.
     """
     if bool(event) == dead:
-        raise errors.InvalidError("name an event, or give --dead for every dead letter")
+        raise errors.InvalidError("name one event, or pass --dead for all dead letters")
     client = session.connect(context)
-    wanted = [(event, source)] if event else [(str(item["number"]), "") for item in client.events.list(dead=True)]
-    replayed = [client.events.replay(name, origin, everybody=everybody) for name, origin in wanted]
+    keys = [(event, source)] if event else [(str(item["number"]), "") for item in client.events.list(dead=True)]
+    replayed = [client.events.replay(key, origin, all_consumers=all_consumers) for key, origin in keys]
     if format is not output.Format.TABLE:
         output.dump(format, replayed[0] if event else replayed)
         return
@@ -172,9 +174,9 @@ def replay(
 
 @app.command(epilog=options.examples("fuseml events drop 42"))
 def drop(context: typer.Context, event: EventName, source: Source = "", format: options.Output = output.Format.TABLE) -> None:
-    """Give up a dead letter for good; the event stays in the ledger."""
+    """Drop a dead letter for good; the ledger keeps the event."""
     dropped = session.connect(context).events.drop(event, source)
-    output.done(format, dropped, f"Event {dropped['number']} ({short(dropped)}) is no dead letter any more.")
+    output.done(format, dropped, f"Event {dropped['number']} ({short(dropped)}) is no longer a dead letter.")
 
 
 @app.command(
@@ -185,19 +187,19 @@ def drop(context: typer.Context, event: EventName, source: Source = "", format: 
 )
 def send(
     context: typer.Context,
-    type: Annotated[str, typer.Argument(help="Its type, whole or in short.", metavar="TYPE", show_default=False)],
-    fields: Annotated[list[str] | None, typer.Argument(help="What it says.", metavar="[KEY=VALUE]...", show_default=False)] = None,
-    file: Annotated[str, options.option("--file", "-f", help="Its data, YAML or JSON; `-` is standard input.")] = "",
-    id: Annotated[str, options.option("--id", help="Its id; it follows from the data if not given.")] = "",
+    type: Annotated[str, typer.Argument(help="Type of the event, in full or short.", metavar="TYPE", show_default=False)],
+    fields: Annotated[list[str] | None, typer.Argument(help="Fields of its data.", metavar="[KEY=VALUE]...", show_default=False)] = None,
+    file: Annotated[str, options.option("--file", "-f", help="File with its data, YAML or JSON; `-` is standard input.")] = "",
+    id: Annotated[str, options.option("--id", help="Id; derived from the data by default.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Send an event, as the function would that usually does.
+    """Publish an event in place of the function that owns it.
 
-    The same data have the same id: sent twice, nothing happens the second time.
+    Equal data have an equal id: publishing them again has no effect.
     """
-    sent = session.connect(context).events.send(type, {**_data(file), **options.named(fields, "field")}, id)
-    told = f"This event was there before, so nothing happens: {sent['id']} (another --id makes it another one)."
-    output.done(format, sent, told if sent["duplicate"] else f"Sent {short(sent)} with id {sent['id']}.")
+    event = session.connect(context).events.send(type, {**_data(file), **options.named(fields, "field")}, id)
+    duplicate = f"The event {event['id']} exists, so this has no effect; pass another --id to publish it again."
+    output.done(format, event, duplicate if event["duplicate"] else f"Published {short(event)} with id {event['id']}.")
 
 
 def _data(file: str) -> dict[str, object]:
@@ -208,12 +210,12 @@ def _data(file: str) -> dict[str, object]:
     with session.blaming(file):
         data = document.parse(session.read(file)).data
     if not isinstance(data, dict):
-        raise errors.InvalidError(f"{file} holds no mapping of the event's fields")
+        raise errors.InvalidError(f"{file} must contain a mapping of the event's fields to values")
     return data
 
 
 def moment(text: str) -> str:
-    """An RFC 3339 time for `10m` (so long ago); any other text as it is, for the server to judge."""
+    """The RFC 3339 time `10m` ago; any other text unchanged, which the server validates."""
     match = _AGO.fullmatch(text)
     if not match:
         return text

@@ -1,4 +1,4 @@
-"""Explanations of the resolver as sentences: which candidates a selector had, and why each was kept or dropped."""
+"""Explanations of the resolver as sentences: the candidates of a selector, with verdicts and reasons."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ _STYLES = {"chosen": "green", "eligible": "", "rejected": "dim"}
 
 
 def candidates(explanations: object) -> Iterator[Mapping[str, object]]:
-    """Every candidate of every explanation, whether they come grouped by selector or in one list."""
+    """The candidates of all explanations, grouped by selector or in one list."""
     for explanation in explanations if isinstance(explanations, list) else []:
         if not isinstance(explanation, dict):
             continue
-        grouped = explanation.get("candidates")
-        yield from (item for item in (grouped if isinstance(grouped, list) else [explanation]) if isinstance(item, dict))
+        group = explanation.get("candidates")
+        yield from (item for item in (group if isinstance(group, list) else [explanation]) if isinstance(item, dict))
 
 
 def sentence(candidate: Mapping[str, object]) -> str:
     """`mlflow/mlflow-tracking: version 1.10.3 does not satisfy >=2.0`."""
     parts = (candidate.get(key) for key in ("extension_id", "service_id", "url", "credentials_id"))
     subject = "/".join(str(part) for part in parts if part)
-    said = candidate.get("sentence") or candidate.get("rule") or ""
-    return f"{subject}: {said}" if subject else str(said)
+    reason = candidate.get("sentence") or candidate.get("rule") or ""
+    return f"{subject}: {reason}" if subject else str(reason)
 
 
 def show(explanations: object) -> None:
-    """Print every candidate with its verdict, a line for each."""
+    """Print a line for each candidate, with its verdict."""
     from rich.text import Text
 
     plain = output.console()

@@ -1,4 +1,4 @@
-"""`fuseml extension`: records of the registry. Their services, endpoints and credentials are in `extension_parts`."""
+"""`fuseml extension`: extensions of the registry. The commands of their parts are in `extension_parts`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fuseml.domain import errors
 if TYPE_CHECKING:
     from fuseml.client import registry_shapes
 
-app = typer.Typer(help="Extensions: the registered tools that workflows use.", **options.GROUP)
+app = typer.Typer(help="Extensions: registered tools that workflows use.", **options.GROUP)
 app.add_typer(extension_parts.services, name="service")
 app.add_typer(extension_parts.endpoints, name="endpoint")
 app.add_typer(extension_parts.credentials, name="credentials")
@@ -23,9 +23,9 @@ app.command(epilog=options.examples("fuseml extension discover", "fuseml extensi
     discover.discover
 )
 
-Product = Annotated[str | None, options.option("--product", "-p", help="The product, such as mlflow.")]
-Version = Annotated[str | None, options.option("--version", help="The product's version.")]
-Zone = Annotated[str | None, options.option("--zone", "-z", help="Where it runs.")]
+Product = Annotated[str | None, options.option("--product", "-p", help="Product, such as mlflow.")]
+Version = Annotated[str | None, options.option("--version", help="Version of the product.")]
+Zone = Annotated[str | None, options.option("--zone", "-z", help="Zone that the tool runs in.")]
 
 
 def _services(extension: options.Item) -> list[options.Item]:
@@ -65,7 +65,7 @@ _EXTENSION = (*_COLUMNS[:4], output.column("Description"), output.column("Config
 def register(
     context: typer.Context,
     file: options.File = None,
-    id: Annotated[str | None, options.option("--id", help="Its id; made up from the product when absent.")] = None,
+    id: Annotated[str | None, options.option("--id", help="Id; derived from the product by default.")] = None,
     desc: options.OptionalDescription = None,
     product: Product = None,
     version: Version = None,
@@ -75,8 +75,8 @@ def register(
 ) -> None:
     """Register an extension.
 
-    A whole record from a file, or a bare one from flags. In a file, secrets may
-    stand as ${env:NAME} or ${file:PATH}.
+    From a file with the whole record, or from flags without services. A file
+    may refer to secrets as ${env:NAME} or ${file:PATH}.
     """
     if not (file or id or product):
         raise typer.BadParameter("give one of --file, --id and --product")
@@ -89,16 +89,16 @@ def register(
 @app.command(name="list", epilog=options.examples("fuseml extension list", "fuseml extension list -r s3 -c model-store"))
 def list_(
     context: typer.Context,
-    id: Annotated[str, options.option("--id", help="Only the one of this id.")] = "",
+    id: Annotated[str, options.option("--id", help="Only the extension of this id.")] = "",
     product: Product = None,
-    version: Annotated[str, options.option("--version", help="Only versions that fit, such as `>=1.10`.")] = "",
+    version: Annotated[str, options.option("--version", help="Version constraint, such as `>=1.10`.")] = "",
     zone: Zone = None,
     service_id: Annotated[str, options.option("--service-id", help="Only with a service of this id.")] = "",
-    resource: Annotated[str, options.option("--service-resource", "-r", help="Only with such a service.")] = "",
-    category: Annotated[str, options.option("--service-category", "-c", help="Only with such a service.")] = "",
+    resource: Annotated[str, options.option("--service-resource", "-r", help="Only with a service of this resource.")] = "",
+    category: Annotated[str, options.option("--service-category", "-c", help="Only with a service of this category.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """List extensions, or those that a selector would find."""
+    """List extensions, or those that match a selector."""
     selector: registry_shapes.Selector = {
         "extension_id": id,
         "product": product or "",
@@ -108,17 +108,17 @@ def list_(
         "service_resource": resource,
         "service_category": category,
     }
-    found = session.connect(context).extensions.list(selector)
-    output.listing(format, found, _COLUMNS, "There is no such extension; `fuseml extension register` makes one.")
+    extensions = session.connect(context).extensions.list(selector)
+    output.listing(format, extensions, _COLUMNS, "There is no matching extension; `fuseml extension register` creates one.")
 
 
 @app.command(epilog=options.examples("fuseml extension get mlflow", "fuseml extension get mlflow -o yaml > mlflow.yaml"))
 def get(context: typer.Context, extension: options.Extension, format: options.Output = output.Format.TABLE) -> None:
-    """Show one extension with everything in its record."""
-    found = session.connect(context).extensions.get(extension)
-    output.record(format, found, _EXTENSION)
+    """Show one extension with all its parts."""
+    record = session.connect(context).extensions.get(extension)
+    output.record(format, record, _EXTENSION)
     if format is output.Format.TABLE:
-        for service in _services(found):
+        for service in _services(record):
             extension_parts.show_service(service)
 
 
@@ -132,47 +132,49 @@ def update(
     version: Version = None,
     zone: Zone = None,
     configuration: options.Configuration = None,
-    revision: Annotated[int | None, options.option("--revision", help="Only if it still has this revision.")] = None,
+    revision: Annotated[int | None, options.option("--revision", help="Update only this revision of the record.")] = None,
     dry_run: options.DryRun = False,
     check: options.Check = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Change an extension: replace what is given, keep the rest."""
+    """Change the given fields of an extension."""
     extensions = session.connect(context).extensions
     fields = {"description": desc, "product": product, "version": version, "zone": zone}
     with records.given(context, file, records.EXTENSION, **fields, configuration=options.pairs(configuration)) as document:
         if not document:
-            raise errors.InvalidError("nothing to change was given; see `fuseml extension update --help`")
-        planned = extensions.plan_update(extension, document, revision)
+            raise errors.InvalidError("no change is given; see `fuseml extension update --help`")
+        plan = extensions.plan_update(extension, document, revision)
         if dry_run or check:
-            impact.report(planned, format, check=check)
+            impact.report(plan, format, check=check)
             return
         changed = extensions.update(extension, document, revision)
     output.done(format, changed, f'Extension "{extension}" successfully updated.')
-    impact.warn(planned)
+    impact.warn(plan)
 
 
 @app.command(epilog=options.examples("fuseml extension webhook mlflow --register", "fuseml extension webhook mlflow --rotate --register"))
 def webhook(
     context: typer.Context,
     extension: options.Extension,
-    rotate: Annotated[bool, typer.Option("--rotate", help="Replace the secret that there is; it stays good for a day.")] = False,
-    register: Annotated[bool, typer.Option("--register", help="Set the webhook up on the tracking server as well.")] = False,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Replace the secret; the old one stays valid for a day.")] = False,
+    register: Annotated[bool, typer.Option("--register", help="Also set the webhook up on the tracking server.")] = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Make the webhook by which an MLflow tells of models.
+    """Create the webhook for model events of an MLflow.
 
-    The secret is shown this once. MLflow takes URL and secret where its webhooks are made, or by --register, which needs
-    credentials of an MLflow administrator in the record.
+    The secret is shown only once. Set URL and secret up in MLflow, or pass --register, which needs credentials of an MLflow
+    administrator in the record.
     """
-    made = session.connect(context).extensions.webhook(extension, rotate=rotate, register=register)
+    webhook = session.connect(context).extensions.webhook(extension, rotate=rotate, register=register)
     if format is not output.Format.TABLE:
-        output.dump(format, made)
+        output.dump(format, webhook)
         return
-    typer.echo(f"URL     {made['url']}\nSecret  {made['secret']}")
-    if made.get("former_until"):
-        typer.echo(f"The secret before is good until {made['former_until']}.")
-    typer.echo("The tracking server was told." if made.get("registered") else "Set the webhook up on the tracking server now.")
+    typer.echo(f"URL     {webhook['url']}\nSecret  {webhook['secret']}")
+    if webhook.get("former_until"):
+        typer.echo(f"The old secret is valid until {webhook['former_until']}.")
+    typer.echo(
+        "The webhook is set up on the tracking server." if webhook.get("registered") else "Set the webhook up on the tracking server now."
+    )
 
 
 @app.command(epilog=options.examples("fuseml extension delete mlflow", "fuseml extension delete mlflow --dry-run"))
@@ -184,7 +186,7 @@ def delete(
     check: options.Check = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Delete an extension with everything in its record."""
+    """Delete an extension with all its parts."""
     extensions = session.connect(context).extensions
     if dry_run or check:
         impact.report(extensions.plan_deletion(extension), format, check=check)
@@ -196,15 +198,15 @@ def delete(
 @app.command(epilog=options.examples("fuseml extension plan -f mlflow.yaml", "fuseml extension plan -f mlflow.yaml --check"))
 def plan(
     context: typer.Context,
-    file: Annotated[str, options.option("--file", "-f", help="The record, YAML or JSON; `-` is standard input.", metavar="FILE")],
-    check: Annotated[bool, typer.Option("--check", help="Fail if a selector would break.")] = False,
+    file: Annotated[str, options.option("--file", "-f", help="Record, YAML or JSON; `-` is standard input.", metavar="FILE")],
+    check: Annotated[bool, typer.Option("--check", help="Exit 1 if a selector would break.")] = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Show what a record would do to workflows.
+    """Show the impact of a record on workflows.
 
-    A new record is judged as if it were registered, one that is known as if it
-    were updated. Nothing is changed.
+    The impact of registering a new record, or of updating an existing one.
+    Nothing is changed.
     """
     with records.given(context, file, records.EXTENSION) as document:
-        planned = session.connect(context).extensions.plan(document)
-    impact.report(planned, format, check=check)
+        impacts = session.connect(context).extensions.plan(document)
+    impact.report(impacts, format, check=check)

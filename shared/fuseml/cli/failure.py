@@ -1,4 +1,4 @@
-"""How failures look: one line on standard error with a way out, the problems of a document one a line."""
+"""Error messages: one line for an error, or one line for each problem of a document."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def lines(error: errors.FusemlError, *, token_is_set: bool = False) -> Iterator[
     if isinstance(error, errors.InvalidError) and error.problems:
         yield from _problems(error)
         return
-    yield f"error: {_one_line(error.message)}{_way_out(error, token_is_set=token_is_set)}"
+    yield f"error: {_one_line(error.message)}{_advice(error, token_is_set=token_is_set)}"
     if isinstance(error, errors.UnresolvedError):
         for candidate in explanation.candidates(error.details.get("explanations")):
             if candidate.get("verdict") == "rejected":
                 yield f"  {explanation.sentence(candidate)}"
-    yield from (f"  {sentence}" for sentence in _broken(error.details.get("impact")))
+    yield from (f"  {sentence}" for sentence in _broken_selectors(error.details.get("impact")))
 
 
-def _broken(impact: object) -> Iterator[str]:
-    """What would break, of a change that was refused for that."""
+def _broken_selectors(impact: object) -> Iterator[str]:
+    """The selectors that a refused change would break, a sentence for each."""
     effects = impact.get("effects") if isinstance(impact, dict) else None
     for effect in effects if isinstance(effects, list) else ():
         if isinstance(effect, dict) and effect.get("effect") == "breaks" and effect.get("assigned"):
@@ -32,27 +32,27 @@ def _broken(impact: object) -> Iterator[str]:
 def _problems(error: errors.InvalidError) -> Iterator[str]:
     source = str(error.details.get("source") or "")
     if len(error.problems) == 1:
-        yield f"error: {_told(error.problems[0], source)}"
+        yield f"error: {_located(error.problems[0], source)}"
         return
     yield f"error: {source or 'the request'} is not valid, {len(error.problems)} problems:"
     for problem in error.problems:
-        yield f"  {_told(problem, '')}"
+        yield f"  {_located(problem, '')}"
 
 
-def _told(problem: errors.Problem, source: str) -> str:
-    """`file:line:column: field: what is wrong`, as compilers tell it, so that editors find the place."""
+def _located(problem: errors.Problem, source: str) -> str:
+    """`file:line:column: field: message`, the format of compilers, which editors parse."""
     place = ":".join(str(part) for part in (source, problem.line, problem.column) if part)
     hint = f" (did you mean {problem.suggestion!r}?)" if problem.suggestion else ""
     return ": ".join(part for part in (place, problem.path, _one_line(problem.message)) if part) + hint
 
 
-def _way_out(error: errors.FusemlError, *, token_is_set: bool) -> str:
+def _advice(error: errors.FusemlError, *, token_is_set: bool) -> str:
     if isinstance(error, errors.UnauthenticatedError) and token_is_set:
         return "; FUSEML_TOKEN is set: correct it for this server, or unset it for a server started by `fuseml up`, whose token is in HOME/token"
     if isinstance(error, errors.UnauthenticatedError):
-        return "; pass --token or set FUSEML_TOKEN (a server started by `fuseml up` keeps it in HOME/token)"
+        return "; pass --token or set FUSEML_TOKEN (`fuseml up` stores the token in HOME/token)"
     if isinstance(error, errors.StaleError):
-        return "; get it again and repeat the change"
+        return "; read the record again and repeat the change"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""How the impact of a change looks: a line for each field and each selector, `+` comes, `-` goes, `~` changes, and a summary."""
+"""Output of the impact of a change: a line for each field and selector (`+` added, `-` removed, `~` changed), and a summary."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _STYLES: Mapping[str, str] = {"+": "green", "-": "red", "~": "yellow", "=": "dim
 
 
 def breaks(impact: registry_shapes.Impact) -> list[registry_shapes.Effect]:
-    """The selectors that would find nothing any more."""
+    """The effects on selectors that would no longer resolve."""
     return [effect for effect in impact.get("effects", ()) if effect.get("effect") == "breaks"]
 
 
 def warn(impact: registry_shapes.Impact) -> None:
-    """Tell on standard error what breaks, if anything does."""
+    """Print a warning for each selector that breaks, on standard error."""
     for effect in breaks(impact):
         typer.echo(f"warning: {effect['sentence']}", err=True)
 
@@ -47,7 +47,7 @@ def show(impacts: Sequence[registry_shapes.Impact]) -> None:
 
 
 def report(impact: registry_shapes.Impact, format: output.Format, *, check: bool) -> None:
-    """Print one impact; with `check` the command fails when anything would break."""
+    """Print one impact; with `check` exit with 1 if a selector would break."""
     if format is output.Format.TABLE:
         show([impact])
         typer.echo(f"{impact['summary'][:1].upper()}{impact['summary'][1:]}.")
@@ -79,11 +79,11 @@ def _values(change: registry_shapes.FieldChange | registry_shapes.KeyChange) -> 
     before, after = change["before"], change["after"]
     if change["secret"] and change["effect"] == "changes":
         return f": {after} (changed)"
-    told = f"{_quoted(before)} -> {_quoted(after)}" if before and after else _quoted(before or after)
-    return f": {told}" if told else ""
+    values = f"{_quoted(before)} -> {_quoted(after)}" if before and after else _quoted(before or after)
+    return f": {values}" if values else ""
 
 
 def _quoted(value: str) -> str:
-    # A value is one line, and at most as much as tells it from others.
+    # A value is one line of at most 200 characters.
     text = " ".join(value.split())
     return text if len(text) <= 200 else f"{text[:200]}..."

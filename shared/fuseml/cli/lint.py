@@ -1,4 +1,4 @@
-"""`fuseml workflow lint`: what is wrong with workflow documents, here and, where a server answers, in the light of its registry."""
+"""`fuseml workflow lint`: problems of workflow documents; a reachable server also checks them against its registry."""
 
 from __future__ import annotations
 
@@ -22,51 +22,51 @@ def lint(
     context: typer.Context,
     files: Files,
     project: options.Project = "",
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask no server.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, too.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Check without a server.")] = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Check workflow documents; nothing is stored.
 
-    A server, if one answers, also tells what the selectors find now. Exit code 1 on errors, with --strict on warnings.
+    A reachable server also resolves the selectors. Exit code 1 on errors, with --strict on warnings, too.
     """
     client = None if offline else session.connect(context)
-    found: list[dict[str, object]] = []
+    results: list[dict[str, object]] = []
     for file in files:
         text = session.read(file)
-        findings = _here(text)
+        findings = _offline(text)
         if client and not any(finding["level"] == "error" for finding in findings):
             try:
                 findings = client.workflows.lint(text, project)
             except (errors.TemporaryError, errors.UnauthenticatedError, errors.ForbiddenError) as error:
                 typer.echo(f"Selectors are not checked: {error.message}", err=True)
                 client = None
-        found += [{"file": "<stdin>" if file == "-" else file, **finding} for finding in findings]
+        results += [{"file": "<stdin>" if file == "-" else file, **finding} for finding in findings]
     if format is output.Format.TABLE:
-        for item in found:
+        for item in results:
             typer.echo(_line(item))
-        typer.echo(_summary(found, len(files)), err=True)
+        typer.echo(_summary(results, len(files)), err=True)
     else:
-        output.dump(format, found)
-    if any(strict or item["level"] == "error" for item in found):
+        output.dump(format, results)
+    if any(strict or item["level"] == "error" for item in results):
         raise typer.Exit(1)
 
 
-def _here(text: str) -> list[shapes.Finding]:
+def _offline(text: str) -> list[shapes.Finding]:
     from fuseml.domain.workflows.lint import lint_text
 
     return [dataclasses.asdict(finding) for finding in lint_text(text)]  # type: ignore[misc]  # the same fields, checked by a test
 
 
 def _line(item: dict[str, object]) -> str:
-    """`file:line:column: level: path: message`, as compilers tell it."""
+    """`file:line:column: level: path: message`, the format of compilers, which editors parse."""
     place = ":".join(str(item[key]) for key in ("file", "line", "column") if item.get(key))
-    told = " ".join(str(item["message"]).split())
+    message = " ".join(str(item["message"]).split())
     hint = f" (did you mean {item['suggestion']!r}?)" if item.get("suggestion") else ""
-    return ": ".join(str(part) for part in (place, item["level"], item.get("path"), told) if part) + hint
+    return ": ".join(str(part) for part in (place, item["level"], item.get("path"), message) if part) + hint
 
 
-def _summary(found: list[dict[str, object]], files: int) -> str:
-    count = {level: sum(item["level"] == level for item in found) for level in ("error", "warning")}
-    told = [f"{number} {level}{'' if number == 1 else 's'}" for level, number in count.items() if number]
-    return f"{', '.join(told) or 'No problem'} in {files} {'file' if files == 1 else 'files'}."
+def _summary(results: list[dict[str, object]], files: int) -> str:
+    count = {level: sum(item["level"] == level for item in results) for level in ("error", "warning")}
+    counts = [f"{number} {level}{'' if number == 1 else 's'}" for level, number in count.items() if number]
+    return f"{', '.join(counts) or 'No problem'} in {files} {'file' if files == 1 else 'files'}."

@@ -1,6 +1,6 @@
-"""The entry point of the `fuseml` command: the tree of commands, the global flags, and how every failure ends.
+"""The entry point of the `fuseml` command: the tree of commands, the global flags, and the exit codes.
 
-Exit codes: 0 done, 1 refused or failed (also when nobody reads the output any more), 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 failure (a closed output pipe included), 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -67,26 +67,26 @@ for _name, _group in (
 @app.callback(epilog=options.examples("fuseml up", "fuseml push . -p demo -n diabetes --wait", "fuseml run list -o json"))
 def root(
     context: typer.Context,
-    url: Annotated[str, options.option("--url", "-u", help="The server's URL (FUSEML_SERVER_URL).")] = "",
-    token: Annotated[str, options.option("--token", help="The token (better: FUSEML_TOKEN).")] = "",
+    url: Annotated[str, options.option("--url", "-u", help="URL of the server (FUSEML_SERVER_URL).")] = "",
+    token: Annotated[str, options.option("--token", help="Access token (better: FUSEML_TOKEN).")] = "",
     timeout: Annotated[
-        float | None, options.option("--timeout", min=0.1, metavar="SECONDS", help="Of one request; 30 when not given.")
+        float | None, options.option("--timeout", min=0.1, metavar="SECONDS", help="Limit for one request; 30 by default.")
     ] = None,
 ) -> None:
     """GitOps for machine learning: push code, train, serve, with the tools you choose."""
-    known = session.settings(context)
-    context.obj = dataclasses.replace(known, url=url or known.url, token=token or known.token, timeout=timeout or known.timeout)
+    given = session.settings(context)
+    context.obj = dataclasses.replace(given, url=url or given.url, token=token or given.token, timeout=timeout or given.timeout)
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run one command line; the exit code. Failures are told on standard error, never as a traceback unless FUSEML_DEBUG is set."""
+    """Run one command line; the exit code. Errors are printed on standard error, with a traceback only if FUSEML_DEBUG is set."""
     try:
-        chosen = settings.CliSettings.from_env(environment)
-        code = typer.main.get_command(app).main(args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=chosen)
+        given = settings.CliSettings.from_env(environment)
+        code = typer.main.get_command(app).main(args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=given)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
-        # Python would complain once more when it flushes standard output at the end.
+        # At exit, Python flushes standard output again, which would raise the same error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (KeyboardInterrupt, typer.Abort):
@@ -101,7 +101,7 @@ def _usage(error: TyperException) -> int:
     context: typer.Context | None = getattr(error, "ctx", None)
     message = error.format_message()
     if not message or message.startswith("Usage:"):
-        # No arguments where some are needed: the help is the answer.
+        # Without arguments, a command that needs some prints its help.
         typer.echo(message or (context.get_help() if context else ""), err=True)
         return 2
     typer.echo(f"error: {message[:1].lower()}{message[1:].rstrip('.')}", err=True)
@@ -117,13 +117,13 @@ def _failed(error: Exception, environment: Mapping[str, str]) -> int:
         for line in failure.lines(error, token_is_set=bool(environment.get("FUSEML_TOKEN"))):
             typer.echo(line, err=True)
     else:
-        told = " ".join(str(error).split()) or type(error).__name__
-        typer.echo(f"error: {told} (unforeseen: set FUSEML_DEBUG=1 to see where it comes from)", err=True)
+        message = " ".join(str(error).split()) or type(error).__name__
+        typer.echo(f"error: {message} (unexpected: set FUSEML_DEBUG=1 for a traceback)", err=True)
     return 1
 
 
 def main() -> int:
-    """What the installed `fuseml` runs."""
+    """Run the installed `fuseml` command."""
     return run(sys.argv[1:], os.environ)
 
 

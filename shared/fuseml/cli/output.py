@@ -1,6 +1,6 @@
-"""How results look: tables for people, the API's own objects as JSON or YAML for programs.
+"""Output of results: tables for people, the API's objects as JSON or YAML for programs.
 
-A table fits its terminal: free text gives way first, then the widest column. Into a pipe everything is written whole, one line a row.
+A table fits the terminal: columns of free text shrink first, then the widest column. In a pipe, each row is one complete line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-# Wide enough for any row: in a pipe nothing is cut or wrapped.
+# Wide enough for any row: output to a pipe is neither cut nor wrapped.
 _PIPE_WIDTH = 100_000
 
 _GAP = 2
@@ -50,7 +50,7 @@ STATE_STYLES: Mapping[str, str] = {
 
 
 class Format(enum.StrEnum):
-    """The choices of `-o`."""
+    """The values of `-o`."""
 
     TABLE = "table"
     JSON = "json"
@@ -59,7 +59,7 @@ class Format(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: what stands in it for an item. `cut` lets free text give way on a narrow terminal; `states` colours states."""
+    """A column of a table. `read` returns its value for an item; `cut` marks free text, which shrinks first; `states` colours states."""
 
     title: str
     read: Callable[[Mapping[str, object]], object]
@@ -68,17 +68,17 @@ class Column:
 
 
 def field(key: str) -> Callable[[Mapping[str, object]], object]:
-    """Read one key of an item."""
+    """A reader of one key of an item."""
     return lambda item: item.get(key)
 
 
 def column(title: str, key: str = "", *, cut: bool = False, states: bool = False) -> Column:
-    """A column that shows the key of the same name, or `key`."""
+    """A column of the key with the same name, or of `key`."""
     return Column(title, field(key or title.lower()), cut, states)
 
 
 def console() -> Console:
-    """A console that prints values literally and knows whether a person looks at it."""
+    """A console that prints values literally, and lines of any width into a pipe."""
     from rich.console import Console
 
     plain = Console(highlight=False, markup=False, emoji=False)
@@ -88,18 +88,18 @@ def console() -> Console:
 
 
 def listing(format: Format, items: Iterable[Mapping[str, object]], columns: Sequence[Column], empty: str) -> None:
-    """Print a list. `empty` is the sentence for people when there is nothing, with what to do about it."""
-    found = list(items)
+    """Print a list. `empty` is the message for an empty table; it names a next step."""
+    rows = list(items)
     if format is not Format.TABLE:
-        dump(format, found)
-    elif found:
-        table(found, columns)
+        dump(format, rows)
+    elif rows:
+        table(rows, columns)
     else:
         typer.echo(empty, err=True)
 
 
 def done(format: Format, item: Mapping[str, object], sentence: str) -> None:
-    """Tell that a change is done: the sentence for people, the changed object for programs."""
+    """Print the result of a change: the sentence for people, the changed object for programs."""
     if format is Format.TABLE:
         typer.echo(sentence)
     else:
@@ -107,7 +107,7 @@ def done(format: Format, item: Mapping[str, object], sentence: str) -> None:
 
 
 def record(format: Format, item: Mapping[str, object], columns: Sequence[Column], *parts: tuple[str, str, Sequence[Column]]) -> None:
-    """Print one object: its fields one a line, then a titled table for each of `parts` (title, key, columns) that it has."""
+    """Print one object: a line for each field, then a titled table for each of `parts` (title, key, columns) that is not empty."""
     if format is not Format.TABLE:
         dump(format, item)
         return
@@ -120,17 +120,17 @@ def record(format: Format, item: Mapping[str, object], columns: Sequence[Column]
 
 
 def fields(item: Mapping[str, object], columns: Sequence[Column]) -> None:
-    """`Title:  value` lines, without the fields that are empty."""
-    shown = [(column, text(column.read(item))) for column in columns]
-    width = max((len(column.title) for column, _ in shown), default=0) + 1
+    """Print `Title:  value` lines; empty fields are omitted."""
+    rows = [(column, text(column.read(item))) for column in columns]
+    width = max((len(column.title) for column, _ in rows), default=0) + 1
     plain = console()
-    for column, value in shown:
+    for column, value in rows:
         if value:
             plain.print(f"{column.title + ':':<{width}} ", _styled(column, value), sep="", soft_wrap=True)
 
 
 def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], indent: int = 0) -> None:
-    """Aligned columns under upper-case titles. Columns that are empty in every row are left out."""
+    """Print aligned columns under upper-case titles. Columns that are empty in every row are omitted."""
     from rich.padding import Padding
     from rich.table import Table
 
@@ -148,16 +148,16 @@ def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], inde
 
 def _cell(column: Column, item: Mapping[str, object]) -> str:
     value = column.read(item)
-    # Free text may hold line breaks; a row is one line.
+    # Free text may contain line breaks; a row is one line.
     return " ".join(value.split()) if isinstance(value, str) and column.cut else text(value)
 
 
 def _widths(cells: Sequence[Sequence[str]], kept: Sequence[int], columns: Sequence[Column], available: int) -> list[int]:
-    """Natural widths; on a narrow terminal columns that may be cut give way, the widest first, and the widest of all after them."""
+    """Natural widths. On a narrow terminal, columns of free text shrink first, then all columns, the widest one first."""
     widths = [max(len(line) for cell in column for line in (cell.splitlines() or [""])) for column in cells]
     excess = sum(widths) + _GAP * len(widths) - available
-    everything = range(len(kept))
-    for group in ([position for position in everything if columns[kept[position]].cut], everything):
+    positions = range(len(kept))
+    for group in ([position for position in positions if columns[kept[position]].cut], positions):
         while excess > 0 and any(widths[position] > _NARROWEST for position in group):
             widths[max(group, key=widths.__getitem__)] -= 1
             excess -= 1
@@ -171,7 +171,7 @@ def _styled(column: Column, value: str) -> Text:
 
 
 def text(value: object) -> str:
-    """A cell: lists by commas, mappings by lines, nothing for what is absent."""
+    """The text of a cell: items of lists separated by commas, entries of mappings by line breaks; empty for absent values."""
     if value is None or value is False or value == "":
         return ""
     if value is True:
@@ -184,7 +184,7 @@ def text(value: object) -> str:
 
 
 def dump(format: Format, data: object) -> None:
-    """The API's object, unchanged."""
+    """Print the API's object unchanged."""
     if format is Format.JSON:
         typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
         return
@@ -194,13 +194,13 @@ def dump(format: Format, data: object) -> None:
 
 
 def seconds_between(start: object, end: object, now: datetime.datetime | None = None) -> float | None:
-    """Seconds from one RFC 3339 time to another, or to now; None before the start."""
+    """Seconds from one RFC 3339 time to another, or to now; None without a start."""
     first, last = moment(start), moment(end) or now or datetime.datetime.now(datetime.UTC)
     return max((last - first).total_seconds(), 0.0) if first else None
 
 
 def moment(value: object) -> datetime.datetime | None:
-    """An RFC 3339 time; None for nothing, for what is none, and for the original API's zero time."""
+    """An RFC 3339 time; None for an absent or malformed time, and for the original API's zero time."""
     if not isinstance(value, str) or not value or value.startswith("0001-"):
         return None
     try:
@@ -217,7 +217,7 @@ def minute(value: object) -> str:
 
 
 def age(value: object) -> str:
-    """How long ago a time was: `45s`, `3m`, `5h`, `2d`."""
+    """The age of a time: `45s`, `3m`, `5h`, `2d`."""
     seconds = seconds_between(value, None)
     if seconds is None:
         return ""
@@ -242,12 +242,12 @@ def duration(seconds: float | None) -> str:
 
 
 def reason(item: Mapping[str, object]) -> str:
-    """Why a run or step is in its state: the cause, which may quote several lines of a log, or what a queued run waits for."""
+    """The reason for the state of a run or step: its cause on one line, or the run that a queued run waits for."""
     if item.get("waits_for"):
         return f"waits for {item['waits_for']} of group {item.get('concurrency_group')}"
     return " ".join(str(item.get("cause") or "").split())
 
 
 def spent(item: Mapping[str, object]) -> str:
-    """How long a run or step took, or has been going on."""
+    """The duration of a run or step, up to now while it runs."""
     return duration(seconds_between(item.get("started"), item.get("finished")))

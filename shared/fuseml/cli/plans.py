@@ -1,4 +1,4 @@
-"""How a plan looks: what each step would execute, with what in its environment, and what its selectors came to."""
+"""Output of plans: images, environments, conditions and approvals of the steps, and the bindings of their selectors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STEPS = (
     output.column("Needs"),
     output.Column("Code", lambda step: [f"{item['project']}/{item['codeset']} {item['commit'][:8]}" for item in _items(step["checkouts"])]),
     output.Column("When", lambda step: [_condition(item) for item in _items(step.get("when"))], cut=True),
-    output.Column("Asks", approvals.asks, cut=True),
+    output.Column("Asks", approvals.planned_question, cut=True),
     output.Column("Not reused because", lambda step: _mapping(step.get("cache")).get("not_reused"), cut=True),
 )
 _REUSED = (output.column("Name"), output.column("Run"), output.column("Outputs", cut=True))
@@ -30,7 +30,7 @@ _ENVIRONMENT = (output.column("Step"), output.column("Variable"), output.column(
 
 
 def show(format: output.Format, plan: Mapping[str, object]) -> None:
-    """Print the plan; for programs the API's own object."""
+    """Print the plan: tables for people, the API's object for programs."""
     if format is not output.Format.TABLE:
         output.dump(format, plan)
         return
@@ -54,7 +54,7 @@ def _environment(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]
 
 
 def value(parts: object) -> str:
-    """A typed value: text as it is, outputs as expressions, secrets by what they are called."""
+    """A typed value: text unchanged, outputs as expressions, secrets by name."""
     return "".join(map(_part, _items(parts)))
 
 

@@ -1,4 +1,4 @@
-"""Waiting for runs and following them: live trees of runs and steps in a terminal, a line for each change elsewhere."""
+"""Progress of runs: live trees of runs and steps in a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from fuseml.client.api import Client
 
 
-# What was asked for is a run before this many seconds have passed.
+# Seconds until a request has become a run.
 _RUNS_APPEAR = 15.0
-# Columns that the guides of a tree take for each level.
+# The width of a tree's guides for each level, in columns.
 _GUIDE = 4
 
 
-def appear(look: Callable[[], Iterable[shapes.Run]], otherwise: str) -> list[shapes.Run]:
-    """The runs that `look` finds, waited for. Raises NotFoundError(`otherwise`) when none comes."""
+def await_runs(query: Callable[[], Iterable[shapes.Run]], message: str) -> list[shapes.Run]:
+    """Wait until `query` returns runs. Raises NotFoundError(`message`) after 15 seconds without any."""
     deadline = time.monotonic() + _RUNS_APPEAR
     while True:
-        found = list(look())
-        if found:
-            return found
+        runs = list(query())
+        if runs:
+            return runs
         if time.monotonic() > deadline:
-            raise errors.NotFoundError(otherwise)
+            raise errors.NotFoundError(message)
         time.sleep(0.3)
 
 
 def requested(client: Client, request: str, format: output.Format, *, wait: bool) -> None:
-    """Tell which run a request has become; with `wait` follow it, and exit with 1 if it does not succeed."""
-    [run] = appear(
-        lambda: client.runs.list(request=request), "the request was taken, but no run has come of it yet; see `fuseml run list` later"
+    """Print the run of a request; with `wait` follow it, and exit with 1 unless it succeeds."""
+    [run] = await_runs(
+        lambda: client.runs.list(request=request), "the request was accepted, but its run does not exist yet; see `fuseml run list` later"
     )
     if format is output.Format.TABLE:
         typer.echo(f"Run {run['name']} of {run['workflow']} is {run['state']}.")
@@ -52,43 +52,43 @@ def requested(client: Client, request: str, format: output.Format, *, wait: bool
         output.dump(format, run)
 
 
-def to_end(client: Client, found: Iterable[shapes.Run], format: output.Format = output.Format.TABLE) -> None:
-    """Follow the runs and all that they lead to, or for programs print each as it ended. Exits with 1 unless all of them succeed."""
-    looks = client.runs.follow(run["name"] for run in found)
+def to_end(client: Client, runs: Iterable[shapes.Run], format: output.Format = output.Format.TABLE) -> None:
+    """Follow the runs and the runs that they cause; for programs print each finished run. Exits with 1 unless all succeed."""
+    snapshots = client.runs.follow(run["name"] for run in runs)
     if format is output.Format.TABLE:
-        finished = show(looks)
+        finished = show(snapshots)
     else:
-        finished = _quietly(looks)
+        finished = _wait(snapshots)
         for run in finished:
             output.dump(format, run)
     if any(run["state"] != "succeeded" for run in finished):
         raise typer.Exit(1)
 
 
-def _quietly(looks: Iterable[Sequence[shapes.Run]]) -> Sequence[shapes.Run]:
-    """The last look. Only that people are waited for is told, as an error: a script that hangs would not say why."""
-    told: list[str] = []
+def _wait(snapshots: Iterable[Sequence[shapes.Run]]) -> Sequence[shapes.Run]:
+    """The last snapshot. Pending approvals are printed on standard error: they are why a script hangs."""
+    printed: list[str] = []
     last: Sequence[shapes.Run] = ()
-    for last in looks:
+    for last in snapshots:
         advice = [f"{run['name']} {line}" for run in last for line in approvals.advice(run)]
         for line in advice:
-            if line not in told:
+            if line not in printed:
                 typer.echo(line, err=True)
-        told = advice
+        printed = advice
     return last
 
 
 def follow(client: Client, name: str) -> shapes.Run:
-    """Show the run until it has finished; the run as it ended."""
+    """Show the run until it has finished; the finished run."""
     return show([run] for run in client.runs.watch(name))[0]
 
 
-def show(looks: Iterable[Sequence[shapes.Run]], indent: int = 0) -> Sequence[shapes.Run]:
-    """Show successive looks at runs on standard output; the last one. `looks` must not be empty."""
-    return _live(looks, indent) if output.console().is_terminal else _lines(looks, indent)
+def show(snapshots: Iterable[Sequence[shapes.Run]], indent: int = 0) -> Sequence[shapes.Run]:
+    """Show snapshots of runs on standard output; the last snapshot. `snapshots` must not be empty."""
+    return _live(snapshots, indent) if output.console().is_terminal else _lines(snapshots, indent)
 
 
-def _live(looks: Iterable[Sequence[shapes.Run]], indent: int) -> Sequence[shapes.Run]:
+def _live(snapshots: Iterable[Sequence[shapes.Run]], indent: int) -> Sequence[shapes.Run]:
     from rich.console import Group
     from rich.live import Live
     from rich.padding import Padding
@@ -100,16 +100,16 @@ def _live(looks: Iterable[Sequence[shapes.Run]], indent: int) -> Sequence[shapes
         lines = [Text(f"{run['name']} {line}", style=output.STATE_STYLES["waiting"]) for run in last for line in approvals.advice(run)]
         return Padding(Group(*trees(last), *lines), (0, 0, 0, indent))
 
-    # The durations of running steps count up between two looks.
+    # The live picture counts durations of running steps up between two snapshots.
     with Live(console=output.console(), refresh_per_second=8, get_renderable=picture) as live:
-        for look in looks:
-            last = look
+        for snapshot in snapshots:
+            last = snapshot
             live.refresh()
     return last
 
 
 def trees(runs: Sequence[shapes.Run]) -> Iterator[Tree]:
-    """Each run with its steps and, below them, the runs that it caused; with state, duration and cause."""
+    """A tree for each run: its steps, then the runs that it caused, with state, duration and cause."""
     from rich.tree import Tree
 
     by_cause = collections.defaultdict(list)
@@ -118,7 +118,7 @@ def trees(runs: Sequence[shapes.Run]) -> Iterator[Tree]:
         by_cause[run.get("caused_by") if run.get("caused_by") in names else None].append(run)
 
     def width(run: shapes.Run, depth: int) -> int:
-        # The guides of the tree take four characters; with them, the states stand below each other.
+        # Names are padded by their depth, so that the states are aligned.
         below = [len(step["name"]) + _GUIDE * (depth + 1) for step in run.get("steps", [])]
         return max(len(run["name"]) + _GUIDE * depth, *below, *(width(other, depth + 1) for other in by_cause[run["name"]]), 0)
 
@@ -136,7 +136,7 @@ def trees(runs: Sequence[shapes.Run]) -> Iterator[Tree]:
 
 
 def _subject(run: shapes.Run) -> str:
-    """What the run is about: a codeset at a version, or name and version of the artifact that has started it."""
+    """The subject of a run: its codeset and version, or name and version of the artifact that triggered it."""
     artifact = run.get("trigger", {}).get("artifact")
     if artifact:
         return artifact.partition("://")[2].partition("/")[2]
@@ -144,7 +144,7 @@ def _subject(run: shapes.Run) -> str:
     return f"{subject} {(run.get('commit') or '')[:8]}".strip()
 
 
-def _label(item: shapes.Run | shapes.StepRun, name: str, remark: str) -> Text:
+def _label(item: shapes.Run | shapes.StepRun, name: str, note: str) -> Text:
     from rich.text import Text
 
     state = item.get("state", "")
@@ -153,51 +153,51 @@ def _label(item: shapes.Run | shapes.StepRun, name: str, remark: str) -> Text:
     label.append(f"{name}  ")
     label.append(f"{state:<9}", style=output.STATE_STYLES.get(state, ""))
     label.append(f"  {output.spent(item):>6}")
-    for text in (f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else "", _reuse(item), remark):
+    for text in (f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else "", _reuse(item), note):
         label.append(f"  {text}" if text else "", style="dim")
     if reason := approvals.reason(item):
         label.append(f"  {reason}", style="red" if item.get("cause") else "dim")
     return label
 
 
-def _lines(looks: Iterable[Sequence[shapes.Run]], indent: int) -> Sequence[shapes.Run]:
-    told: dict[str, str] = {}
+def _lines(snapshots: Iterable[Sequence[shapes.Run]], indent: int) -> Sequence[shapes.Run]:
+    printed: dict[str, str] = {}
     last: Sequence[shapes.Run] = ()
-    for last in looks:
+    for last in snapshots:
         names = {run["name"] for run in last}
         for run in last:
-            if run.get("caused_by") in names and run["name"] not in told:
-                told[run["name"]] = ""
-                _tell(run["name"], f"started by {run.get('trigger', {}).get('artifact')} of {run['caused_by']}", indent)
-            for subject, line in _changes(run, told):
-                _tell(subject, line, indent)
+            if run.get("caused_by") in names and run["name"] not in printed:
+                printed[run["name"]] = ""
+                _print(run["name"], f"started by {run.get('trigger', {}).get('artifact')} of {run['caused_by']}", indent)
+            for subject, line in _changes(run, printed):
+                _print(subject, line, indent)
     return last
 
 
-def _tell(subject: str, line: str, indent: int) -> None:
+def _print(subject: str, line: str, indent: int) -> None:
     time = datetime.datetime.now().astimezone().strftime("%H:%M:%S")
     typer.echo(f"{' ' * indent}{time}  {subject}  {line}")
 
 
-def _changes(run: shapes.Run, told: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _changes(run: shapes.Run, printed: dict[str, str]) -> Iterator[tuple[str, str]]:
     items: list[tuple[str, shapes.Run | shapes.StepRun]] = [(f"{run['name']} {step['name']}", step) for step in run.get("steps", [])]
-    # The run's own start comes before its steps' news, its end after them.
+    # The run's start comes before the changes of its steps, its end after them.
     items.insert(len(items) if run.get("finished") else 0, (run["name"], run))
     for subject, item in items:
         spent = output.spent(item) if item.get("finished") else ""
         line = "  ".join(part for part in (item.get("state", ""), spent, approvals.reason(item)) if part)
-        if line not in ("queued", told.get(subject)):
-            # Why a step is executed, or not, is told once.
-            reuse = "" if subject in told else _reuse(item)
-            told[subject] = line
+        if line not in ("queued", printed.get(subject)):
+            # The reason why a step is reused or executed appears once.
+            reuse = "" if subject in printed else _reuse(item)
+            printed[subject] = line
             yield subject, f"{line}  {reuse}".rstrip()
     advice, question = list(approvals.advice(run)), f"{run['name']}?"
-    if "; ".join(advice) != told.get(question, ""):
-        told[question] = "; ".join(advice)
+    if "; ".join(advice) != printed.get(question, ""):
+        printed[question] = "; ".join(advice)
         yield from ((run["name"], line) for line in advice)
 
 
 def _reuse(item: shapes.Run | shapes.StepRun) -> str:
-    """The run that a step was reused from, or why one that uses the cache was not."""
+    """The run that a step was reused from, or the reason why a step with a cache was executed."""
     origin, reason = item.get("reused_from"), item.get("not_reused")
     return f"reused from {origin}" if origin else f"not reused: {reason}" if reason else ""

@@ -6,7 +6,7 @@ import typer
 
 from fuseml.cli import options, output, session
 
-app = typer.Typer(help="Projects: the tenants that own codesets, runs and artifacts.", **options.GROUP)
+app = typer.Typer(help="Projects: tenants that own codesets, runs and artifacts.", **options.GROUP)
 
 _COLUMNS = (
     output.column("Name"),
@@ -24,7 +24,7 @@ def _users(project: options.Item) -> list[dict[str, object]]:
 def create(
     context: typer.Context, name: options.Name, desc: options.Description = "", format: options.Output = output.Format.TABLE
 ) -> None:
-    """Make a project."""
+    """Create a project."""
     project = session.connect(context).projects.create(name, desc)
     output.done(format, project, f"Project {name} successfully created.")
 
@@ -33,7 +33,7 @@ def create(
 def list_(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:
     """List all projects."""
     output.listing(
-        format, session.connect(context).projects.list(), _COLUMNS, "There is no project yet; `fuseml project create NAME` makes one."
+        format, session.connect(context).projects.list(), _COLUMNS, "There is no project; `fuseml project create NAME` creates one."
     )
 
 
@@ -45,6 +45,6 @@ def get(context: typer.Context, name: options.Name, format: options.Output = out
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml project delete demo"))
 def delete(context: typer.Context, name: options.Name) -> None:
-    """Delete a project that holds no codesets any more."""
+    """Delete a project without codesets."""
     session.connect(context).projects.delete(name)
     typer.echo(f"Project {name} successfully deleted.")

@@ -1,8 +1,8 @@
-"""Record files: documents of the registry that refer to secrets, instead of holding them.
+"""Record files: documents of the registry that refer to secrets instead of containing them.
 
-In the configuration of credentials, and nowhere else, `${env:NAME}` stands for an environment variable and `${file:PATH}` for the
-text of a file, its last line break left out; the path is relative to the record file. Other text stays as it is. Nothing but this
-module resolves references: the server gets values, and keeps them sealed.
+Only in the configuration of credentials, `${env:NAME}` stands for an environment variable and `${file:PATH}` for the text of a file
+without its last line break; the path is relative to the record file. Other text is unchanged. Only this module resolves references:
+the server receives values and seals them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fuseml.domain.documents import document
 
 Lists = Sequence[str]
-"""The lists that lead from a document to its credentials."""
+"""The keys of the lists on the path from a document to its credentials."""
 
 EXTENSION: Lists = ("services", "credentials")
 SERVICE: Lists = ("credentials",)
@@ -33,13 +33,13 @@ CREDENTIALS: Lists = ()
 STANDARD_INPUT = "-"
 _SUFFIXES = (".yaml", ".yml", ".json")
 _REFERENCE = re.compile(r"\$\{(env|file):([^{}]*)\}")
-# At the start of a line this ends a YAML document even inside of a text block, so a plain search finds every one.
+# At the start of a line, `---` ends a YAML document even inside a text block, so a plain search finds every separator.
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One document of a file, its references resolved. `data` may hold secrets."""
+    """One document of a file with resolved references. `data` may contain secrets; `places` maps paths to (line, column)."""
 
     file: str
     data: dict[str, object] = field(repr=False)
@@ -47,65 +47,65 @@ class Record:
 
     @property
     def id(self) -> str:
-        """Empty when it has none."""
+        """The record's id; empty when the document has none."""
         return str(self.data.get("id") or "")
 
     @contextlib.contextmanager
-    def blamed(self) -> Iterator[None]:
-        """Problems that the server finds in the record are told with their places in the file."""
+    def locating_problems(self) -> Iterator[None]:
+        """Add file, line and column to the problems of an InvalidError that is raised inside."""
         with session.blaming(self.file):
             try:
                 yield
             except errors.InvalidError as error:
-                error.problems = tuple(self._placed(problem) for problem in error.problems)
+                error.problems = tuple(self._located(problem) for problem in error.problems)
                 raise
 
-    def _placed(self, problem: errors.Problem) -> errors.Problem:
-        # Only the text was in YAML: what was sent has no lines.
+    def _located(self, problem: errors.Problem) -> errors.Problem:
+        # The server received JSON, whose lines are not those of the file.
         path = problem.path
-        above = max((known for known in self.places if path == known or path.startswith((f"{known}.", f"{known}["))), key=len, default="")
-        line, column = self.places.get(above, (None, None))
+        parents = (place for place in self.places if path == place or path.startswith((f"{place}.", f"{place}[")))
+        line, column = self.places.get(max(parents, key=len, default=""), (None, None))
         return errors.Problem(path, problem.message, line, column, problem.suggestion)
 
 
 @contextlib.contextmanager
 def given(context: typer.Context, file: str | None, lists: Lists, **fields: object) -> Iterator[str | dict[str, object]]:
-    """The document to send: what the file holds or the flags say. Problems that are found inside are told with their places in the file.
+    """The document of a request, from a file or from flags. Problems raised inside get their places in the file.
 
-    Raises InvalidError for both at once, and for references to what is not there.
+    Raises InvalidError for a file together with flags, and for unresolvable references.
     """
     document = options.document(file, **fields)
     if not file or isinstance(document, dict):
         yield document
     elif _REFERENCE.search(document):
         record = _record(file, document, lists, session.settings(context).environment)
-        with record.blamed():
+        with record.locating_problems():
             yield record.data
     else:
-        # As it was written: then the server can tell the places itself.
+        # The text is sent unchanged: the server reports lines and columns of the file.
         with session.blaming(file):
             yield document
 
 
 def load(context: typer.Context, place: str) -> list[Record]:
-    """Every extension record of a file, or of the YAML and JSON files of a folder and of its folders, in the order of their names.
+    """The extension records of a file, or of all YAML and JSON files below a folder, ordered by path.
 
-    Raises NotFoundError when there is none, InvalidError for what is no record, for records without an id, for two of one id, and for
-    references to what is not there.
+    Raises NotFoundError when there is none, InvalidError for documents that are not records, for missing and duplicate ids, and for
+    unresolvable references.
     """
     environment = session.settings(context).environment
     records = [_record(file, text, EXTENSION, environment) for file in _files(place) for text in _documents(session.read(file))]
     if not records:
-        raise errors.NotFoundError(f"{place} holds no record; write one into a .yaml, .yml or .json file")
-    known: dict[str, Record] = {}
+        raise errors.NotFoundError(f"{place} contains no record; add one in a .yaml, .yml or .json file")
+    by_id: dict[str, Record] = {}
     for record in records:
         if not record.id:
-            message = "is required: a record that is applied again must be known again"
+            message = "is required: it identifies the record when the file is applied again"
             raise _refusal(record.file, [errors.Problem("id", message, *record.places.get("", (None, None)))])
-        if record.id in known:
-            message = f"{record.id!r} stands in {known[record.id].file} already"
+        if record.id in by_id:
+            message = f"{record.id!r} is already used in {by_id[record.id].file}"
             raise _refusal(record.file, [errors.Problem("id", message, *record.places.get("id", (None, None)))])
-        known[record.id] = record
+        by_id[record.id] = record
     return records
 
 
@@ -113,12 +113,12 @@ def _files(place: str) -> Sequence[str]:
     folder = Path(place)
     if place == STANDARD_INPUT or not folder.is_dir():
         return [place]
-    found = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
-    return [str(path) for path in sorted(found) if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    files = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
+    return [str(path) for path in sorted(files) if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def _documents(text: str) -> Iterator[str]:
-    """The documents of a file that hold something, each on its own lines of the file."""
+    """The documents of a file that are not empty, each preceded by line breaks so that it keeps its line numbers."""
     cuts = [0, *(match.start() for match in _SEPARATOR.finditer(text)), len(text)]
     for start, end in itertools.pairwise(cuts):
         lines = text[start:end].removeprefix("---")
@@ -137,10 +137,12 @@ def _record(file: str, text: str, lists: Lists, environment: Mapping[str, str]) 
     folder = Path() if file == STANDARD_INPUT else Path(file).parent
     problems = [
         errors.Problem(
-            document.render_path((*path, key)), f"{data.get('id') or 'it'}: {wrong}", *(parsed.position((*path, key)) or (None, None))
+            document.render_path((*path, key)),
+            f"{data.get('id') or 'the record'}: {message}",
+            *(parsed.position((*path, key)) or (None, None)),
         )
         for path, configuration in _secrets(data, lists, ())
-        for key, wrong in _resolve(configuration, folder, environment)
+        for key, message in _resolve(configuration, folder, environment)
     ]
     if problems:
         raise _refusal(file, problems)
@@ -152,7 +154,7 @@ def _refusal(file: str, problems: Sequence[errors.Problem]) -> errors.InvalidErr
 
 
 def _plain(value: object) -> object:
-    """A copy as JSON can hold it: numbers as they were spelled, `1.10` stays `1.10`."""
+    """A copy for JSON; numbers become texts, so `1.10` stays `1.10`."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -161,11 +163,11 @@ def _plain(value: object) -> object:
 
 
 def _secrets(node: Mapping[str, object], lists: Lists, path: document.Path) -> Iterator[tuple[document.Path, dict[str, object]]]:
-    """The configurations of all credentials below, with their paths."""
+    """The configurations of all credentials in the document, with their paths."""
     if not lists:
-        held = node.get("configuration")
-        if isinstance(held, dict):
-            yield (*path, "configuration"), held
+        configuration = node.get("configuration")
+        if isinstance(configuration, dict):
+            yield (*path, "configuration"), configuration
         return
     parts = node.get(lists[0])
     for index, part in enumerate(parts if isinstance(parts, list) else ()):
@@ -174,7 +176,7 @@ def _secrets(node: Mapping[str, object], lists: Lists, path: document.Path) -> I
 
 
 def _resolve(configuration: dict[str, object], folder: Path, environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Put values in the place of references; yields (key, what is wrong) where that cannot be done."""
+    """Replace references by values, in place; yields (key, message) for each unresolvable reference."""
     for key, text in configuration.items():
         if isinstance(text, str):
             try:

@@ -27,21 +27,21 @@ _BINDING = (
 
 def resolve(
     context: typer.Context,
-    extension_id: Annotated[str, options.option("--id", help="The extension's id.")] = "",
-    service_id: Annotated[str, options.option("--service-id", help="The service's id.")] = "",
-    product: Annotated[str, options.option("--product", help="The product.")] = "",
-    version: Annotated[str, options.option("--version", help="A version constraint, such as `>=1.10,<2`.")] = "",
-    zone: Annotated[str, options.option("--zone", "-z", help="The extension's zone.")] = "",
-    resource: Annotated[str, options.option("--service-resource", "-r", help="The service's resource.")] = "",
-    category: Annotated[str, options.option("--service-category", "-c", help="The service's category.")] = "",
-    project: Annotated[str, options.option("--project", "-p", help="Ask on behalf of this project.")] = "",
-    user: Annotated[str, options.option("--user", help="Ask on behalf of this user.")] = "",
-    consumer_zone: Annotated[str, options.option("--from-zone", help="Ask from this zone.")] = "",
-    explain: Annotated[bool, typer.Option("--explain", help="Tell of every candidate why it was kept or dropped.")] = False,
+    extension_id: Annotated[str, options.option("--id", help="Id of the extension.")] = "",
+    service_id: Annotated[str, options.option("--service-id", help="Id of the service.")] = "",
+    product: Annotated[str, options.option("--product", help="Product, such as mlflow.")] = "",
+    version: Annotated[str, options.option("--version", help="Version constraint, such as `>=1.10,<2`.")] = "",
+    zone: Annotated[str, options.option("--zone", "-z", help="Zone of the extension.")] = "",
+    resource: Annotated[str, options.option("--service-resource", "-r", help="Resource of the service.")] = "",
+    category: Annotated[str, options.option("--service-category", "-c", help="Category of the service.")] = "",
+    project: Annotated[str, options.option("--project", "-p", help="Resolve for this project.")] = "",
+    user: Annotated[str, options.option("--user", help="Resolve for this user.")] = "",
+    consumer_zone: Annotated[str, options.option("--from-zone", help="Resolve for a consumer in this zone.")] = "",
+    explain: Annotated[bool, typer.Option("--explain", help="Show all candidates, with verdicts and reasons.")] = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Find what a selector would bind to now."""
-    wanted = {
+    """Resolve a selector: show its binding."""
+    criteria = {
         "extension_id": extension_id,
         "service_id": service_id,
         "product": product,
@@ -50,19 +50,19 @@ def resolve(
         "service_resource": resource,
         "service_category": category,
     }
-    selector: registry_shapes.Selector = {"name": "selector", **{key: value for key, value in wanted.items() if value}}  # type: ignore[typeddict-item]
+    selector: registry_shapes.Selector = {"name": "selector", **{key: value for key, value in criteria.items() if value}}  # type: ignore[typeddict-item]
     consumer: registry_shapes.Consumer = {"project": project, "user": user, "zone": consumer_zone}
     try:
-        found = session.connect(context).resolver.resolve([selector], consumer, explain=explain)
+        resolution = session.connect(context).resolver.resolve([selector], consumer, explain=explain)
     except errors.UnresolvedError as error:
         if not explain:
             raise
         explanation.show(error.details.get("explanations"))
         raise errors.NotFoundError(error.message) from None
     if format is not output.Format.TABLE:
-        output.dump(format, found)
+        output.dump(format, resolution)
         return
-    for binding in found["bindings"]:
+    for binding in resolution["bindings"]:
         output.fields(binding, _BINDING)
         environment = binding.get("env") or {}
         if environment:
@@ -71,4 +71,4 @@ def resolve(
             output.table(rows, (output.column("Key"), output.column("Value")), indent=2)
     if explain:
         typer.echo()
-        explanation.show(found.get("explanations"))
+        explanation.show(resolution.get("explanations"))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Runs: executions of workflows, their steps and logs.", **options.GROUP)
 
-RunName = Annotated[str, typer.Argument(help="The run, as `fuseml run list` names it.", metavar="RUN", show_default=False)]
+RunName = Annotated[str, typer.Argument(help="Name of the run.", metavar="RUN", show_default=False)]
 
 
 def _trigger(run: Mapping[str, object]) -> object:
@@ -24,7 +24,7 @@ def _trigger(run: Mapping[str, object]) -> object:
     if trigger.get("due"):
         return f"schedule, {output.minute(trigger['due'])}"
     if trigger.get("artifact"):
-        return f"{trigger['artifact']}, made by {run['caused_by']}" if run.get("caused_by") else trigger["artifact"]
+        return f"{trigger['artifact']}, of {run['caused_by']}" if run.get("caused_by") else trigger["artifact"]
     return trigger.get("kind")
 
 
@@ -58,7 +58,7 @@ _STEPS = (
     output.Column("Duration", output.spent),
     output.Column("Attempts", lambda step: step.get("attempts") if step.get("attempts") not in (0, 1) else None),
     output.column("Cause", cut=True),
-    output.Column("Approval", approvals.told, cut=True),
+    output.Column("Approval", approvals.summary, cut=True),
     output.column("Outputs", cut=True),
     output.column("Reused from", "reused_from"),
     output.column("Not reused because", "not_reused", cut=True),
@@ -73,11 +73,11 @@ _STATES = "queued, running, waiting (for an approval), succeeded, failed or canc
 )
 def list_(
     context: typer.Context,
-    workflow: Annotated[str, options.option("--workflow", "-w", help="Only of this workflow.")] = "",
+    workflow: Annotated[str, options.option("--workflow", "-w", help="Only runs of this workflow.")] = "",
     project: options.Project = "",
-    codeset: Annotated[str, options.option("--codeset", "-c", help="Only of this codeset.")] = "",
-    commit: Annotated[str, options.option("--commit", help="Only of this codeset version.")] = "",
-    state: Annotated[str, options.option("--state", "-s", help=f"Only in this state: {_STATES}.")] = "",
+    codeset: Annotated[str, options.option("--codeset", "-c", help="Only runs of this codeset.")] = "",
+    commit: Annotated[str, options.option("--commit", help="Only runs of this codeset version.")] = "",
+    state: Annotated[str, options.option("--state", "-s", help=f"Only runs in this state: {_STATES}.")] = "",
     limit: options.Limit = None,
     format: options.Output = output.Format.TABLE,
 ) -> None:
@@ -88,16 +88,16 @@ def list_(
 def show_list(context: typer.Context, format: output.Format, limit: int | None, **filters: Unpack[shapes.RunFilters]) -> None:
     """List runs, for `run list` and `workflow list-runs`."""
     runs = session.connect(context).runs.list(limit=limit, **filters)
-    output.listing(format, runs, COLUMNS, "There is no such run; assigning a workflow or pushing code starts one.")
+    output.listing(format, runs, COLUMNS, "There is no matching run; `fuseml workflow run` and `fuseml push` start runs.")
 
 
 @app.command(epilog=options.examples("fuseml run get mlflow-e2e-1", "fuseml run get mlflow-e2e-1 -o json"))
 def get(context: typer.Context, run: RunName, format: options.Output = output.Format.TABLE) -> None:
     """Show one run: its steps, its bindings, its outputs."""
-    found = session.connect(context).runs.get(run)
-    output.record(format, found, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", bindings.COLUMNS))
+    item = session.connect(context).runs.get(run)
+    output.record(format, item, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", bindings.COLUMNS))
     if format is output.Format.TABLE:
-        for line in approvals.advice(found):
+        for line in approvals.advice(item):
             typer.echo(f"\n{run} {line}")
 
 
@@ -105,7 +105,7 @@ def get(context: typer.Context, run: RunName, format: options.Output = output.Fo
 def watch(context: typer.Context, run: RunName) -> None:
     """Follow a run's steps until it has finished.
 
-    A run that waits for an approval is followed until somebody has answered. Exit code 1 if it did not succeed.
+    Waits for approvals, too. Exit code 1 if the run does not succeed.
     """
     from fuseml.cli import progress
 
@@ -117,10 +117,10 @@ def watch(context: typer.Context, run: RunName) -> None:
 def logs(
     context: typer.Context,
     run: RunName,
-    step: Annotated[str | None, typer.Argument(help="Only this step's log.", metavar="STEP", show_default=False)] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the step, or the run, has ended.")] = False,
+    step: Annotated[str | None, typer.Argument(help="Only the log of this step.", metavar="STEP", show_default=False)] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the step, or the run, has ended.")] = False,
 ) -> None:
-    """Print the logs of a run's steps, in their order."""
+    """Print the logs of a run's steps, in order."""
     client = session.connect(context)
     steps = [step] if step else [item["name"] for item in client.runs.get(run).get("steps", [])]
     for name in steps:
@@ -138,23 +138,23 @@ def logs(
 )
 def plan(
     context: typer.Context,
-    workflow: Annotated[str, typer.Argument(help="The workflow.", metavar="WORKFLOW", show_default=False)],
+    workflow: Annotated[str, typer.Argument(help="Name of the workflow.", metavar="WORKFLOW", show_default=False)],
     project: options.Project = "",
     codeset: options.CodesetName = "",
     input: options.Input = None,
     commit: options.Commit = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Show what a run would do now, without running it.
+    """Show the plan of a run, without starting the run.
 
-    Secrets are shown by what they are called, never by what they are.
+    Secrets appear by name, never by value.
     """
-    wish = wanted(project, codeset, input, commit)
-    plans.show(format, session.connect(context).workflows.plan(workflow, wish))
+    request = run_request(project, codeset, input, commit)
+    plans.show(format, session.connect(context).workflows.plan(workflow, request))
 
 
-def wanted(project: str, codeset: str, input: list[str] | None, commit: str) -> shapes.RunRequest:
-    """The wish that the options of `run plan` and `workflow run` spell."""
+def run_request(project: str, codeset: str, input: list[str] | None, commit: str) -> shapes.RunRequest:
+    """The request of the options of `run plan` and `workflow run`."""
     return {"project": project, "codeset": codeset, "commit": commit, "inputs": options.named(input, "input")}
 
 
@@ -177,10 +177,10 @@ def rerun(
     wait: options.Wait = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Run the same code again, with today's workflow and tools.
+    """Repeat a run with the current workflow and tools.
 
-    With --locked as it was then, tools included. Credentials that were changed since are read anew either way. Steps that use the cache
-    are reused where nothing has changed for them, unless --locked, --only or --no-cache is given.
+    --locked repeats its plan exactly, tools included. The current credentials apply in both cases. Steps with a cache are reused if
+    nothing they depend on has changed, except with --locked, --only and --no-cache.
     """
     from fuseml.cli import progress
 
@@ -199,13 +199,15 @@ def resume(
     context: typer.Context,
     run: RunName,
     with_commit: Annotated[str, options.option("--with-commit", metavar="SHA", help="Another codeset version.")] = "",
-    with_image: Annotated[list[str] | None, options.option("--with-image", metavar="STEP=IMAGE", help="Another image; repeatable.")] = None,
+    with_image: Annotated[
+        list[str] | None, options.option("--with-image", metavar="STEP=IMAGE", help="Another image for a step; may be repeated.")
+    ] = None,
     wait: options.Wait = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Go on with a failed or cancelled run.
+    """Continue a failed or cancelled run.
 
-    Steps that have succeeded are not executed again; a commit or an image given here is for those that are.
+    Succeeded steps are not executed again; --with-commit and --with-image apply to the other steps.
     """
     from fuseml.cli import progress
 
@@ -218,18 +220,18 @@ def resume(
 def cancel(
     context: typer.Context,
     run: RunName,
-    reason: Annotated[str, options.option("--reason", "-m", help="Why; it is shown as the run's cause.")] = "",
+    reason: Annotated[str, options.option("--reason", "-m", help="Reason; stored as the cause of the run.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Stop a run and its steps.
 
-    One that waits for an approval, or for its turn, is over at once.
+    A run that waits for an approval or for its concurrency group ends at once.
     """
     output.done(format, session.connect(context).runs.cancel(run, reason=reason), f"Run {run} is being cancelled.")
 
 
-Step = Annotated[str, options.option("--step", "-s", help="The step that is meant, if several wait.")]
-Comment = Annotated[str, options.option("--comment", "-m", help="Why; it is kept with the run.")]
+Step = Annotated[str, options.option("--step", "-s", help="The step; needed if several wait.")]
+Comment = Annotated[str, options.option("--comment", "-m", help="Reason; stored with the run.")]
 
 
 @app.command(
@@ -240,21 +242,21 @@ Comment = Annotated[str, options.option("--comment", "-m", help="Why; it is kept
 def approve(
     context: typer.Context, run: RunName, step: Step = "", comment: Comment = "", format: options.Output = output.Format.TABLE
 ) -> None:
-    """Let a step run that waits for an approval.
+    """Approve a step that waits for an approval.
 
-    Who approves, when and why, is kept with the run.
+    The run records the approver, the time and the comment.
     """
-    found = session.connect(context).runs.approve(run, step=step, comment=comment)
-    output.done(format, found, f"Run {run} is approved and goes on.")
+    item = session.connect(context).runs.approve(run, step=step, comment=comment)
+    output.done(format, item, f"Run {run} is approved and continues.")
 
 
 @app.command(epilog=options.examples('fuseml run reject mlflow-e2e-1 --comment "worse than the last one"'))
 def reject(
     context: typer.Context, run: RunName, step: Step = "", comment: Comment = "", format: options.Output = output.Format.TABLE
 ) -> None:
-    """Keep a step from running that waits for an approval.
+    """Reject a step that waits for an approval.
 
-    It fails, and the run with it; steps beside it that still run are stopped.
+    The step and the run fail; other running steps are stopped.
     """
-    found = session.connect(context).runs.reject(run, step=step, comment=comment)
-    output.done(format, found, f"Run {run} is rejected and fails.")
+    item = session.connect(context).runs.reject(run, step=step, comment=comment)
+    output.done(format, item, f"Run {run} is rejected and fails.")

@@ -11,7 +11,7 @@ from fuseml.cli import options, output, session
 from fuseml.domain import errors
 
 Home = Annotated[
-    str, typer.Option("--home", metavar="DIR", help="Where the state is kept; else FUSEML_HOME, else your data folder.", show_default=False)
+    str, typer.Option("--home", metavar="DIR", help="Folder of the state; FUSEML_HOME or your data folder by default.", show_default=False)
 ]
 
 _COMPONENTS = (
@@ -24,46 +24,46 @@ _COMPONENTS = (
 
 def up(
     context: typer.Context,
-    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, metavar="PORT", help="The port; 0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, metavar="PORT", help="Port; 0 selects a free one.")] = 8000,
     home: Home = "",
-    mlflow: Annotated[str, typer.Option("--mlflow", metavar="auto|none|URL", help="Run MLflow, do not, or use the one at URL.")] = "auto",
-    anonymous: Annotated[bool, typer.Option("--anonymous", help="Let everybody on this machine in without a token.")] = False,
+    mlflow: Annotated[str, typer.Option("--mlflow", metavar="auto|none|URL", help="Run MLflow, run none, or use the one at URL.")] = "auto",
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Accept requests without a token.")] = False,
     faults: Annotated[
         str,
         typer.Option(
             "--chaos",
             metavar="KIND[=SHARE],...,seed=N",
-            help="For tests: misbehave as brokers and git hosts may. Kinds: duplicate, reorder, delay, drop (loses webhooks and the engine's events).",
+            help="For tests: inject faults of brokers and git hosts. Kinds: duplicate, reorder, delay, drop (loses webhooks and events of the engine).",
         ),
     ] = "",
 ) -> None:
-    """Run a whole FuseML on this machine until Ctrl-C.
+    """Run all of FuseML on this machine until Ctrl-C.
 
-    API, git host, engine, broker, MLflow and model servers; the state survives restarts.
+    Includes API, git host, engine, broker, MLflow and model servers. The state survives restarts.
     """
     from fuseml.embedded import chaos, server
 
-    known = session.settings(context)
-    folder = dataclasses.replace(known, home=home or known.home).home_folder().resolve()
-    wanted = server.Options(
+    settings = session.settings(context)
+    folder = dataclasses.replace(settings, home=home or settings.home).home_folder().resolve()
+    server_options = server.Options(
         host=host,
         port=port,
         home=folder,
         mlflow=mlflow,
         anonymous=anonymous,
-        environment=known.environment,
+        environment=settings.environment,
         chaos=chaos.parse(faults) if faults else chaos.NONE,
-        log_format=known.log_format or "text",
-        otlp_endpoint=known.otlp_endpoint,
+        log_format=settings.log_format or "text",
+        otlp_endpoint=settings.otlp_endpoint,
     )
-    raise typer.Exit(server.serve(wanted))
+    raise typer.Exit(server.serve(server_options))
 
 
 def status(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:
-    """Show whether the server is ready.
+    """Show the readiness of the server and its components.
 
-    With its components; exit code 1 if the server is not ready.
+    Exit code 1 if the server is not ready.
     """
     client = session.connect(context)
     readiness = client.readiness()
@@ -85,17 +85,17 @@ def version(context: typer.Context, format: options.Output = output.Format.TABLE
     try:
         versions["server"] = session.connect(context).version()
     except errors.TemporaryError:
-        # Without a server the client's own version is still an answer.
+        # The client's own version is a result without a server, too.
         versions["server"] = None
     if format is not output.Format.TABLE:
         output.dump(format, versions)
         return
     columns = (
-        output.Column("Client", lambda found: _version(found["client"])),
-        output.Column("Server", lambda found: _version(found["server"])),
+        output.Column("Client", lambda item: _version(item["client"])),
+        output.Column("Server", lambda item: _version(item["server"])),
     )
     output.fields(versions, columns)
 
 
-def _version(found: object) -> object:
-    return found.get("version") if isinstance(found, dict) else "not reachable"
+def _version(build: object) -> object:
+    return build.get("version") if isinstance(build, dict) else "not reachable"

@@ -1,4 +1,4 @@
-"""From the command line to a connected client, and from a file to a request's document."""
+"""The client and the documents that a command line names."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ if TYPE_CHECKING:
 
 
 def settings(context: typer.Context) -> CliSettings:
-    """The settings that `main` put in, changed by the global flags."""
-    found = context.find_object(CliSettings)
-    return found or CliSettings()
+    """The settings of the command line: environment and global flags."""
+    return context.find_object(CliSettings) or CliSettings()
 
 
 def connect(context: typer.Context) -> Client:
-    """A client for the configured server. Nothing is sent yet."""
+    """A client of the configured server. Sends no request."""
     from fuseml.client import api
 
-    chosen = settings(context)
-    return api.Client(chosen.server_url(), chosen.access_token(), chosen.timeout)
+    given = settings(context)
+    return api.Client(given.server_url(), given.access_token(), given.timeout)
 
 
 def read(file: str) -> str:
-    """A document's text; `-` is standard input. Raises NotFoundError, InvalidError."""
+    """The text of a file; `-` is standard input. Raises NotFoundError, InvalidError when it is not a text file."""
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text()
     except FileNotFoundError:
@@ -43,7 +42,7 @@ def read(file: str) -> str:
 
 @contextlib.contextmanager
 def blaming(file: str | None) -> Iterator[None]:
-    """Problems that the server finds in a document sent inside are told with the name of its file."""
+    """Add the file's name to an InvalidError that is raised inside: the server does not know it."""
     try:
         yield
     except errors.InvalidError as error:

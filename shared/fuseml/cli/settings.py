@@ -1,7 +1,4 @@
-"""What the command takes from its environment, its configuration file and the local server's home.
-
-Only `main` passes the environment in.
-"""
+"""Settings of the command: from flags, environment variables, the configuration file and the home of a local server."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ DEFAULT_TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class CliSettings:
-    """Explicit settings, from flags or variables; empty where nothing was said. `timeout` is in seconds."""
+    """Settings from flags and environment variables; empty where not given. `timeout` is in seconds."""
 
     url: str = ""
     token: str = field(default="", repr=False)
@@ -34,14 +31,14 @@ class CliSettings:
 
     @staticmethod
     def from_env(environment: Mapping[str, str]) -> CliSettings:
-        """Raises InvalidError for a timeout that is no number of seconds."""
+        """Read the settings. Raises InvalidError when the timeout is not a positive number of seconds."""
         timeout = environment.get("FUSEML_HTTP_TIMEOUT", "") or str(DEFAULT_TIMEOUT)
         try:
             seconds = float(timeout)
         except ValueError:
             seconds = 0.0
         if not 0 < seconds < math.inf:
-            raise errors.InvalidError(f"FUSEML_HTTP_TIMEOUT is {timeout!r}; it must be a number of seconds")
+            raise errors.InvalidError(f"FUSEML_HTTP_TIMEOUT is {timeout!r}; set it to a positive number of seconds")
         return CliSettings(
             url=environment.get("FUSEML_SERVER_URL", ""),
             token=environment.get("FUSEML_TOKEN", ""),
@@ -56,7 +53,7 @@ class CliSettings:
         )
 
     def home_folder(self) -> Path:
-        """Where a local server keeps its state."""
+        """The folder of a local server's state."""
         if self.home:
             return Path(self.home)
         import platformdirs
@@ -64,7 +61,7 @@ class CliSettings:
         return Path(platformdirs.user_data_dir("fuseml"))
 
     def config_file(self) -> Path:
-        """Where `fuseml config set` keeps the server's address and token."""
+        """The file in which `fuseml config set` stores the server's URL and token."""
         if self.config:
             return Path(self.config)
         import platformdirs
@@ -72,7 +69,7 @@ class CliSettings:
         return Path(platformdirs.user_config_dir("fuseml")) / "config.json"
 
     def configured(self) -> Mapping[str, str]:
-        """The configuration file's content. Raises InvalidError when it is damaged."""
+        """The content of the configuration file. Raises InvalidError when it is not a JSON object."""
         file = self.config_file()
         text = _text_of(file)
         try:
@@ -84,11 +81,11 @@ class CliSettings:
         return {str(key): str(value) for key, value in data.items()}
 
     def server_url(self) -> str:
-        """The first of: flag or FUSEML_SERVER_URL, configuration file, the local server's own word, the default."""
+        """The first of: flag or FUSEML_SERVER_URL, configuration file, URL file of the local server, default."""
         return self.url or self.configured().get("url", "") or self._local_url()
 
     def access_token(self) -> str | None:
-        """The token for `server_url`: a local server's file and a configured token are used for their own server only."""
+        """The token for `server_url`. A configured token and that of a local server are used only for their own server."""
         url = self.server_url()
         if self.token:
             return self.token
@@ -113,4 +110,4 @@ def _text_of(file: Path) -> str:
     except FileNotFoundError:
         return ""
     except PermissionError:
-        raise errors.ForbiddenError(f"{file} may not be read by this user") from None
+        raise errors.ForbiddenError(f"{file} is not readable for this user; change its permissions") from None

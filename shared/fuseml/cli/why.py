@@ -1,4 +1,4 @@
-"""`fuseml why`: the story of a run, a commit or an event, as a tree from its first cause to what came of it."""
+"""`fuseml why`: the causes and outcomes of a run, a commit or an event, as a tree."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
 def why(
     context: typer.Context,
     of: Annotated[
-        str, typer.Argument(help="A commit (7 digits will do), a run or an event.", metavar="COMMIT|RUN|EVENT", show_default=False)
+        str, typer.Argument(help="A commit (7 digits suffice), a run or an event.", metavar="COMMIT|RUN|EVENT", show_default=False)
     ],
-    source: Annotated[str, options.option("--source", help="Of the event, where its id is not unique.")] = "",
+    source: Annotated[str, options.option("--source", help="Source of the event, if its id is ambiguous.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Tell what started a run, or why nothing started.
+    """Explain why a run started, or why none started.
 
-    No assignment, a filter, a refused webhook, a dead letter: what was decided was written down then.
+    Reasons are missing assignments, filters, refused webhooks, dead letters: the server recorded each decision when it was made.
     """
-    found = session.connect(context).events.why(of, source)
+    explanation = session.connect(context).events.why(of, source)
     if format is not output.Format.TABLE:
-        output.dump(format, found)
+        output.dump(format, explanation)
         return
-    screen = output.console()
-    screen.print(found["answer"])
-    for story in found["stories"]:
-        screen.print()
-        screen.print(_tree(story))
+    console = output.console()
+    console.print(explanation["answer"])
+    for timeline in explanation["stories"]:
+        console.print()
+        console.print(_tree(timeline))
 
 
-def _tree(story: event_shapes.Timeline) -> Tree:
+def _tree(timeline: event_shapes.Timeline) -> Tree:
     from rich.tree import Tree
 
-    first, *rest = story["chain"]
+    first, *rest = timeline["chain"]
     root = branch = Tree(_link(first), guide_style="dim")
     for link in rest:
         branch = branch.add(_link(link))
-    for outcome in story["outcomes"]:
+    for outcome in timeline["outcomes"]:
         branch.add(_outcome(outcome))
     return root
 
@@ -57,8 +57,8 @@ def _link(link: event_shapes.Link) -> Text:
     event, state = link.get("event"), link.get("state")
     if state:
         label.append(f"  {state}", style=output.STATE_STYLES.get(state, ""))
-    told = ", ".join(part for part in (f"event {event}" if event else "", _ago(link.get("time"))) if part)
-    label.append(f"  ({told})" if told else "", style="dim")
+    reference = ", ".join(part for part in (f"event {event}" if event else "", _ago(link.get("time"))) if part)
+    label.append(f"  ({reference})" if reference else "", style="dim")
     return label
 
 
@@ -68,11 +68,11 @@ def _ago(time: str | None) -> str:
 
 
 def _outcome(outcome: event_shapes.Outcome) -> Text:
-    """`→ run state: reason`, or who did not start: reason."""
+    """`→ run state: reason`, or `✗ workflow: reason` for a workflow that did not start."""
     from rich.text import Text
 
     state, run, workflow = outcome["state"], outcome.get("run"), outcome.get("workflow")
-    # A run is named after its workflow.
+    # A run's name contains the name of its workflow.
     label = Text(f"→ {run} " if run else f"✗ {workflow}: " if workflow and state == "nothing" else "✗ ")
     if run or state != "nothing":
         label.append(state, style=output.STATE_STYLES.get(state, ""))

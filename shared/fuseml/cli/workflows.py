@@ -15,12 +15,10 @@ if TYPE_CHECKING:
     from fuseml.client import shapes
     from fuseml.client.api import Client
 
-app = typer.Typer(help="Workflows: documents of steps, and what starts them.", **options.GROUP)
+app = typer.Typer(help="Workflows: documents of steps and of triggers.", **options.GROUP)
 app.command(epilog=options.examples("fuseml workflow lint mlflow-e2e.yaml", "fuseml workflow lint *.yaml --strict -o json"))(lint.lint)
 
-File = Annotated[
-    str, typer.Argument(help="The workflow's document, YAML or JSON; `-` is standard input.", metavar="FILE", show_default=False)
-]
+File = Annotated[str, typer.Argument(help="Workflow document, YAML or JSON; `-` is standard input.", metavar="FILE", show_default=False)]
 
 
 def _names(key: str) -> output.Column:
@@ -37,13 +35,13 @@ def _schedule(workflow: Mapping[str, object]) -> str:
 
 
 def _next_time(client: Client, workflow: shapes.Workflow) -> str:
-    """When the schedule starts the workflow next, if anything lets it."""
+    """The next scheduled time; a workflow with codeset inputs also needs an assignment."""
     from fuseml.domain.workflows import schedule
 
-    following = schedule.following(schedule.parse(_schedule(workflow)), datetime.datetime.now(datetime.UTC))
+    next_time = schedule.following(schedule.parse(_schedule(workflow)), datetime.datetime.now(datetime.UTC))
     on_codesets = any(item.get("type") == "codeset" for item in workflow.get("inputs", []))
     is_assigned = not on_codesets or any(item.get("codesets") for item in client.workflows.assignments(workflow["name"]))
-    return output.minute(following.isoformat()) + ("" if is_assigned else ", once it is assigned to a codeset")
+    return output.minute(next_time.isoformat()) + ("" if is_assigned else ", once it is assigned to a codeset")
 
 
 def _codesets(assignment: Mapping[str, object]) -> object:
@@ -85,9 +83,9 @@ def create(context: typer.Context, file: File, format: options.Output = output.F
 
 @app.command(epilog=options.examples("fuseml workflow update mlflow-e2e.yaml"))
 def update(context: typer.Context, file: File, format: options.Output = output.Format.TABLE) -> None:
-    """Make a new revision of the workflow in a document.
+    """Create a new revision of a workflow from its document.
 
-    Its name tells which; runs that have begun keep their revision.
+    The document names the workflow. Existing runs keep their revision.
     """
     document = session.read(file)
     with session.blaming(file):
@@ -101,7 +99,7 @@ def _name_in(text: str) -> str:
     data = document.parse(text).data
     name = data.get("name") if isinstance(data, dict) else None
     if not isinstance(name, str) or not name:
-        raise errors.InvalidError("the document names no workflow; it needs a `name`")
+        raise errors.InvalidError("the document has no name; add `name: WORKFLOW`")
     return name
 
 
@@ -111,13 +109,15 @@ def _name_in(text: str) -> str:
 def get(
     context: typer.Context,
     name: options.Name,
-    revision: Annotated[int | None, options.option("--revision", metavar="NUMBER", min=1, help="As it was then.")] = None,
+    revision: Annotated[
+        int | None, options.option("--revision", metavar="NUMBER", min=1, help="This revision; the current one by default.")
+    ] = None,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Show one workflow, its steps and its latest runs."""
     client = session.connect(context)
     workflow = client.workflows.get(name, revision)
-    coming = _next_time(client, workflow) if _schedule(workflow) and format is output.Format.TABLE else ""
+    next_time = _next_time(client, workflow) if _schedule(workflow) and format is output.Format.TABLE else ""
     output.record(
         format,
         workflow,
@@ -125,7 +125,7 @@ def get(
             *_COLUMNS[:3],
             output.Column("Created", lambda item: output.age(item.get("created"))),
             output.Column("Schedule", _schedule),
-            output.Column("Next time", lambda _: coming),
+            output.Column("Next time", lambda _: next_time),
         ),
         ("Inputs", "inputs", _INPUTS),
         ("Outputs", "outputs", _INPUTS),
@@ -141,30 +141,34 @@ def get(
 @app.command(name="list", epilog=options.examples("fuseml workflow list"))
 def list_(
     context: typer.Context,
-    name: Annotated[str, options.option("--name", "-n", help="Only the one of this name.")] = "",
+    name: Annotated[str, options.option("--name", "-n", help="Only the workflow of this name.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List workflows."""
-    found = session.connect(context).workflows.list(name)
-    output.listing(format, found, _COLUMNS, "There is no workflow yet; `fuseml workflow create FILE` makes one.")
+    workflows = session.connect(context).workflows.list(name)
+    output.listing(format, workflows, _COLUMNS, "There is no matching workflow; `fuseml workflow create FILE` creates one.")
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml workflow revisions mlflow-e2e"))
 def revisions(context: typer.Context, name: options.Name, format: options.Output = output.Format.TABLE) -> None:
     """List the revisions of a workflow, newest first."""
-    output.listing(format, session.connect(context).workflows.revisions(name), _REVISIONS, "There is no revision.")
+    output.listing(
+        format, session.connect(context).workflows.revisions(name), _REVISIONS, "There is no revision; see `fuseml workflow list`."
+    )
 
 
 @app.command(epilog=options.examples("fuseml workflow diff mlflow-e2e", "fuseml workflow diff mlflow-e2e 1 3"))
 def diff(
     context: typer.Context,
     name: options.Name,
-    before: Annotated[int | None, typer.Argument(metavar="FROM", show_default=False, help="A revision.")] = None,
-    after: Annotated[int | None, typer.Argument(metavar="TO", show_default=False, help="A later one; the newest if not given.")] = None,
+    before: Annotated[
+        int | None, typer.Argument(metavar="FROM", show_default=False, help="A revision; the previous one by default.")
+    ] = None,
+    after: Annotated[int | None, typer.Argument(metavar="TO", show_default=False, help="A later revision; the newest by default.")] = None,
 ) -> None:
-    """Show what changed between two revisions.
+    """Show the difference of two revisions.
 
-    Without revisions: what the last change was.
+    By default, the last change: the previous and the current revision.
     """
     typer.echo(session.connect(context).workflows.diff(name, before, after), nl=False)
 
@@ -189,23 +193,23 @@ def run(
     wait: options.Wait = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Start a run now, with inputs of its own.
+    """Start a run now, with its own inputs.
 
-    The workflow need not be assigned to the codeset.
+    The workflow does not need to be assigned to the codeset.
     """
     from fuseml.cli import progress
 
     client = session.connect(context)
-    wish = runs.wanted(codeset_project, codeset_name, input, commit)
-    request = client.runs.start(name, {**wish, "until": until, "only": only, "no_cache": no_cache})
-    progress.requested(client, request, format, wait=wait)
+    request = runs.run_request(codeset_project, codeset_name, input, commit)
+    request_id = client.runs.start(name, {**request, "until": until, "only": only, "no_cache": no_cache})
+    progress.requested(client, request_id, format, wait=wait)
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml workflow delete mlflow-e2e", "fuseml workflow delete mlflow-e2e --force"))
 def delete(
     context: typer.Context,
     name: options.Name,
-    force: Annotated[bool, typer.Option("--force", help="Although runs are active; they are cancelled.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Cancel active runs first.")] = False,
 ) -> None:
     """Delete a workflow and its assignments; its runs stay."""
     session.connect(context).workflows.delete(name, force=force)
@@ -225,34 +229,34 @@ def assign(
     codeset_name: options.CodesetName,
     wait: options.Wait = False,
 ) -> None:
-    """Let pushes to a codeset start the workflow.
+    """Assign a workflow to a codeset: pushes start runs.
 
-    The first run starts at once, unless the workflow waits for a schedule or for artifacts.
+    The first run starts at once, except of workflows with a schedule or with triggers by artifacts.
     """
     client = session.connect(context)
 
-    def known() -> list[shapes.Run]:
+    def latest() -> list[shapes.Run]:
         return list(client.runs.list(workflow=name, project=codeset_project, codeset=codeset_name, limit=1))
 
-    before = known() if wait else []
+    before = latest() if wait else []
     client.workflows.assign(name, codeset_project, codeset_name)
     typer.echo(f'Workflow "{name}" assigned to codeset "{codeset_project}/{codeset_name}".')
     if wait:
         from fuseml.cli import progress
 
         old = [item["name"] for item in before]
-        found = progress.appear(
-            lambda: [item for item in known() if item["name"] not in old],
-            "the assignment started no run: it was assigned before, or nothing was pushed to the codeset's main branch yet",
+        started = progress.await_runs(
+            lambda: [item for item in latest() if item["name"] not in old],
+            "the assignment started no run: it existed before, or the codeset's main branch has no commit",
         )
-        progress.to_end(client, found)
+        progress.to_end(client, started)
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml workflow unassign mlflow-e2e -p demo -c diabetes"))
 def unassign(
     context: typer.Context, name: options.Name, codeset_project: options.CodesetProject, codeset_name: options.CodesetName
 ) -> None:
-    """Let pushes to a codeset no longer start the workflow."""
+    """Remove an assignment: pushes no longer start runs."""
     session.connect(context).workflows.unassign(name, codeset_project, codeset_name)
     typer.echo(f'Workflow "{name}" unassigned from codeset "{codeset_project}/{codeset_name}".')
 
@@ -263,9 +267,9 @@ def list_assignments(
     name: Annotated[str, options.option("--name", "-n", help="Only of this workflow.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """List which workflows are assigned to which codesets."""
-    found = session.connect(context).workflows.assignments(name)
-    output.listing(format, found, _ASSIGNMENTS, "No workflow is assigned; `fuseml workflow assign` does it.")
+    """List the assignments of workflows to codesets."""
+    assignments = session.connect(context).workflows.assignments(name)
+    output.listing(format, assignments, _ASSIGNMENTS, "There is no assignment; `fuseml workflow assign` creates one.")
 
 
 @app.command(epilog=options.examples("fuseml workflow list-runs -n mlflow-e2e -p demo", "fuseml workflow list-runs --status failed"))
@@ -274,7 +278,7 @@ def list_runs(
     name: Annotated[str, options.option("--name", "-n", help="Only of this workflow.")] = "",
     codeset_project: options.CodesetProject = "",
     codeset_name: options.CodesetName = "",
-    status: Annotated[str, options.option("--status", "-s", help="Only in this state.")] = "",
+    status: Annotated[str, options.option("--status", "-s", help="Only runs in this state.")] = "",
     limit: options.Limit = None,
     format: options.Output = output.Format.TABLE,
 ) -> None:

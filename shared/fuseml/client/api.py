@@ -1,4 +1,4 @@
-"""One object for the whole API of a server, one attribute for each concept."""
+"""The client of one server: an attribute for each part of the API."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DEFAULT_TIMEOUT = 30.0
 
 
 class Client:
-    """One FuseML server. `url` may hold `{function}` where every function has an address of its own (Knative)."""
+    """A client of one FuseML server. `url` may contain `{function}` where every function has its own address (Knative)."""
 
     def __init__(self, url: str, token: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """`timeout` is in seconds, for each request. Raises InvalidError for a URL that is none."""
+        """`timeout` is in seconds, for each request. Raises InvalidError for an invalid URL."""
         self._transport = transport.Transport(url, token, timeout)
         self.projects = projects.Projects(self._transport)
         self.codesets = codesets.Codesets(self._transport)
@@ -44,18 +44,18 @@ class Client:
 
     @property
     def url(self) -> str:
-        """The server's address without a trailing slash, `{function}` unresolved."""
+        """The server's URL without a trailing slash; `{function}` is kept."""
         return self._transport.url
 
     def version(self) -> dict[str, object]:
-        """What the server says about its build."""
+        """The version of the server, as the server reports it."""
         return self._transport.get_object("/version")
 
     def text_at(self, url: str) -> str:
-        """The text at an address outside the API, such as a tool's version page; the token is not sent there."""
+        """The text at a URL outside the API, such as a tool's version page. The token is not sent to another host."""
         return self._transport.call("GET", url, headers={"Accept": "text/plain"}).body.decode("utf-8", "replace")
 
     def readiness(self) -> shapes.Readiness:
-        """`GET /readyz`: also an answer when the server is not ready yet, which is news and no error."""
-        answer = self._transport.send("GET", "/readyz", expected=(200, 503))
-        return cast(shapes.Readiness, transport.object_of(answer))
+        """The readiness of the server and its components. A server that is not ready (status 503) is a result, not an error."""
+        response = self._transport.send("GET", "/readyz", expected=(200, 503))
+        return cast(shapes.Readiness, transport.object_of(response))

@@ -1,4 +1,4 @@
-"""Applications: what runs serve."""
+"""Applications: services that runs create, such as predictions."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ class Applications:
         self._http = http
 
     def list(self, type: str | None = None, workflow: str | None = None, limit: int | None = None) -> Iterator[shapes.Application]:
-        """Applications, of one type or workflow where given."""
+        """Applications, filtered by type and workflow."""
         return cast(Iterator[shapes.Application], self._http.pages("/applications", {"type": type, "workflow": workflow}, limit))
 
     def get(self, name: str) -> shapes.Application:
-        """Raises NotFoundError."""
+        """The application of that name. Raises NotFoundError."""
         return cast(shapes.Application, self._http.get_object(transport.address("applications", name)))
 
     def apply(self, application: shapes.ApplicationSpec) -> shapes.Application:
-        """Make the application, or replace the one of that name."""
+        """Create the application, or replace the application of the same name."""
         document = cast(dict[str, object], application)
         return cast(shapes.Application, self._http.change("POST", "/applications", document=document))
 
     def route(self, name: str, traffic: Mapping[str, int]) -> shapes.Application:
-        """Share the requests: percent by revision, which is a number, `current` or `previous`."""
+        """Split the requests among revisions: percent by revision number, `current` or `previous`."""
         address = transport.address("applications", name, "traffic")
         return cast(shapes.Application, self._http.change("PUT", address, document={"traffic": dict(traffic)}))
 
     def roll_back(self, name: str) -> shapes.Application:
-        """All requests to the revision before."""
+        """Send all requests to the previous revision."""
         return cast(shapes.Application, self._http.change("POST", transport.address("applications", name, "rollback")))
 
     def delete(self, name: str) -> None:
-        """Stops serving and removes what serves it."""
+        """Stop serving the application and delete it."""
         self._http.change("DELETE", transport.address("applications", name))

@@ -1,4 +1,4 @@
-"""Artifacts: immutable things with an address such as `model://project/name/version`, and where they came from."""
+"""Artifacts: immutable results with an address such as `model://project/name/version`, and their lineage."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class Artifacts:
         run: str | None = None,
         limit: int | None = None,
     ) -> Iterator[shapes.Artifact]:
-        """Artifacts that match all that is given, by address."""
+        """Artifacts that match all filters, ordered by address."""
         query = {"kind": kind, "project": project, "name": name, "run": run}
         return cast(Iterator[shapes.Artifact], self._http.pages("/artifacts", query, limit))
 
     def get(self, address: str) -> shapes.Artifact:
-        """The artifact at `kind://project/name/version`. Raises InvalidError for another spelling, NotFoundError."""
-        wanted = artifact.Address.parse(address)
-        listed = self.list(kind=wanted.kind, project=wanted.project, name=wanted.name)
-        found = next((item for item in listed if item.get("address") == address), None)
-        if found is None:
-            raise errors.NotFoundError(f"there is no artifact {address}")
-        return found
+        """The artifact at `kind://project/name/version`. Raises InvalidError for a malformed address, NotFoundError."""
+        parsed = artifact.Address.parse(address)
+        versions = self.list(kind=parsed.kind, project=parsed.project, name=parsed.name)
+        for version in versions:
+            if version.get("address") == address:
+                return version
+        raise errors.NotFoundError(f"there is no artifact {address}")
 
     def lineage(self, address: str) -> Iterator[shapes.Edge]:
-        """What the artifact was made from and what was made of it, nearest first."""
+        """The edges to the artifact's sources and to the artifacts made from it, nearest first."""
         return cast(Iterator[shapes.Edge], self._http.pages("/lineage", {"address": address}))

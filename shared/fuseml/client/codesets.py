@@ -1,4 +1,4 @@
-"""Codesets: git repositories of ML code. Pushing to them is `fuseml.client.git`'s."""
+"""Codesets: git repositories of ML code. `fuseml.client.git` pushes to them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ class Codesets:
         self._http = http
 
     def list(self, project: str | None = None, label: str | None = None, limit: int | None = None) -> Iterator[shapes.Codeset]:
-        """Codesets, of one project or with one label where given."""
+        """Codesets, filtered by project and label."""
         return cast(Iterator[shapes.Codeset], self._http.pages("/codesets", {"project": project, "label": label}, limit))
 
     def register(self, project: str, name: str, description: str = "", labels: Sequence[str] = ()) -> shapes.Registration:
-        """Make the codeset and its project where they do not exist yet; the answer holds the URL and credentials for pushing."""
+        """Create the codeset and its project if they do not exist; the result has the URL and the credentials for pushing."""
         query = {"name": name, "project": project, "description": description, "labels": labels}
         return cast(shapes.Registration, self._http.change("POST", "/codesets", query=query))
 
     def get(self, project: str, name: str) -> shapes.Codeset:
-        """Raises NotFoundError."""
+        """The codeset of that name. Raises NotFoundError."""
         return cast(shapes.Codeset, self._http.get_object(transport.address("codesets", project, name)))
 
     def rotate_webhook(self, project: str, name: str) -> shapes.WebhookSecret:
-        """Replace the secret that signs the codeset's webhooks; the git host is told. Raises NotFoundError."""
+        """Replace the secret that signs the codeset's webhooks, here and at the git host. Raises NotFoundError."""
         return cast(shapes.WebhookSecret, self._http.change("POST", transport.address("codesets", project, name, "webhook")))
 
     def delete(self, project: str, name: str) -> None:
-        """Removes the repository and its assignments; runs and artifacts stay."""
+        """Delete the repository and its assignments; runs and artifacts stay."""
         self._http.change("DELETE", transport.address("codesets", project, name))

@@ -1,4 +1,4 @@
-"""Events: the ledger, dead letters, and why something started or did not."""
+"""Events: the ledger, dead letters, publishing, and explanations of runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import cast
 from fuseml.client import event_shapes, transport
 from fuseml.domain import errors, times
 
-# A server that is being restarted is back within this many seconds.
-_PATIENCE = 30.0
-# What became of an event is looked at for this many seconds after the newest one, and as long as it is pending, of so many events.
+# `follow` retries for so many seconds while the server is unreachable; a restart takes less.
+_RETRY = 30.0
+# `follow` lists events again for their outcomes: those of this time before the newest one, and pending ones among the newest _MOST_PENDING.
 _WINDOW = datetime.timedelta(seconds=10)
-_MOST = 200
+_MOST_PENDING = 200
 
 
 class Events:
-    """`/events` and `/why`. An event is named by its number or its id, which may need its `source`."""
+    """`/events` and `/why`. An event is addressed by its number or its id; an id may need its `source`."""
 
     def __init__(self, http: transport.Transport) -> None:
         self._http = http
@@ -33,31 +33,34 @@ class Events:
         dead: bool = False,
         limit: int | None = None,
     ) -> Iterator[event_shapes.EventSummary]:
-        """Events that match all that is given, newest first; dead letters only, if `dead`. `since` is an RFC 3339 time."""
+        """Events that match all filters, newest first; only dead letters if `dead`. `since` is an RFC 3339 time."""
         query = {"type": type, "subject": subject, "source": source, "since": since}
         return cast(Iterator[event_shapes.EventSummary], self._http.pages("/events/dead-letters" if dead else "/events", query, limit))
 
     def get(self, event: str, source: str | None = None) -> event_shapes.Event:
-        """The event with its data. Raises NotFoundError, ConflictError when several have the id."""
+        """The event with its data. Raises NotFoundError, ConflictError for an ambiguous id."""
         return cast(event_shapes.Event, self._http.get_object(transport.address("events", event), {"source": source}))
 
-    def replay(self, event: str, source: str | None = None, *, everybody: bool = False) -> event_shapes.Event:
-        """Deliver a dead letter again. ConflictError when it is none, unless `everybody` is to get the event again."""
-        query = {"source": source, "all": "true" if everybody else None}
+    def replay(self, event: str, source: str | None = None, *, all_consumers: bool = False) -> event_shapes.Event:
+        """Deliver a dead letter again, or with `all_consumers` any event to all its consumers.
+
+        Raises ConflictError when the event is not a dead letter.
+        """
+        query = {"source": source, "all": "true" if all_consumers else None}
         return cast(event_shapes.Event, self._http.change("POST", transport.address("events", event, "replay"), query=query))
 
     def drop(self, event: str, source: str | None = None) -> event_shapes.Event:
-        """Give up a dead letter for good. ConflictError when it is none."""
+        """Drop a dead letter; the event stays in the ledger. Raises ConflictError when the event is not a dead letter."""
         path = transport.address("events", "dead-letters", event)
         return cast(event_shapes.Event, self._http.change("DELETE", path, query={"source": source}))
 
     def send(self, type: str, data: Mapping[str, object], id: str | None = None) -> event_shapes.PublishedEvent:
-        """Publish an event of FuseML's own types. Raises InvalidError for data that do not fit."""
+        """Publish an event of a type of FuseML. Raises InvalidError for an unknown type and for invalid data."""
         document: dict[str, object] = {"type": type, "data": dict(data), **({"id": id} if id else {})}
         return cast(event_shapes.PublishedEvent, self._http.change("POST", "/events", document=document))
 
     def why(self, of: str, source: str | None = None) -> event_shapes.Explanation:
-        """Why a run started, or what came of a commit or an event. Raises NotFoundError, ConflictError for the beginning of several."""
+        """The causes of a run, or the outcomes of a commit or an event. Raises NotFoundError, ConflictError for an ambiguous prefix."""
         return cast(event_shapes.Explanation, self._http.get_object("/why", {"of": of, "source": source}))
 
     def follow(
@@ -72,42 +75,42 @@ class Events:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> Iterator[event_shapes.EventSummary]:
-        """Events as they come, without end, oldest first; again when what became of one has changed.
+        """New events without end, oldest first; an event is yielded again when its outcome changes.
 
-        Begins with those since a time, or the `last` ones. One that was not yet delivered is yielded at the next look. A short absence
-        of the server is waited out.
+        Starts with the events since a time, or with the `last` ones. A pending event is yielded with the next list. While the server is
+        unreachable, the iterator retries for half a minute, then raises TemporaryError.
         """
-        told: dict[int, str] = {}
-        held: set[int] = set()
-        answered, first = clock(), None
+        outcomes: dict[int, str] = {}
+        pending: set[int] = set()
+        last_response, first = clock(), None
         limit = None if since else last
         while True:
             try:
-                found = list(self.list(type=type, subject=subject, source=source, since=since, limit=limit)) if limit != 0 else []
+                events = list(self.list(type=type, subject=subject, source=source, since=since, limit=limit)) if limit != 0 else []
             except errors.TemporaryError:
-                if clock() - answered > _PATIENCE:
+                if clock() - last_response > _RETRY:
                     raise
             else:
-                answered, limit = clock(), None
-                # Looking back for what became of an event must not bring up what came before the first one shown.
-                first = first if first is not None else min((event["number"] for event in found), default=0)
-                found = [event for event in found if event["number"] >= first]
-                for event in reversed(found):
+                last_response, limit = clock(), None
+                # The window before the newest event may contain events older than the first one yielded.
+                first = first if first is not None else min((event["number"] for event in events), default=0)
+                events = [event for event in events if event["number"] >= first]
+                for event in reversed(events):
                     number, outcome = event["number"], event["outcome"]
-                    if outcome == "pending" and number not in told and number not in held:
-                        held.add(number)
-                    elif told.get(number) != outcome:
-                        held.discard(number)
-                        told[number] = outcome
+                    if outcome == "pending" and number not in outcomes and number not in pending:
+                        pending.add(number)
+                    elif outcomes.get(number) != outcome:
+                        pending.discard(number)
+                        outcomes[number] = outcome
                         yield event
-                since = _next(found) or since or times.render(datetime.datetime.now(datetime.UTC))
-                told = {event["number"]: told[event["number"]] for event in found if event["number"] in told}
+                since = _next(events) or since or times.render(datetime.datetime.now(datetime.UTC))
+                outcomes = {event["number"]: outcomes[event["number"]] for event in events if event["number"] in outcomes}
             sleep(interval)
 
 
-def _next(found: list[event_shapes.EventSummary]) -> str | None:
-    """From when on to ask again: what is not settled, or new enough to become something else."""
-    if not found:
+def _next(events: list[event_shapes.EventSummary]) -> str | None:
+    """The start time of the next list: it contains pending events and recent ones, whose outcome may change."""
+    if not events:
         return None
-    recent = times.render(times.parse(found[0]["received"]) - _WINDOW)
-    return min([recent, *(event["received"] for event in found[:_MOST] if event["outcome"] == "pending")])
+    recent = times.render(times.parse(events[0]["received"]) - _WINDOW)
+    return min([recent, *(event["received"] for event in events[:_MOST_PENDING] if event["outcome"] == "pending")])

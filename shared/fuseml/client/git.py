@@ -1,7 +1,7 @@
-"""Pushing code with the `git` program: a folder as a codeset version, or a checkout that one works in.
+"""Pushes of code by the `git` program: from a folder, which becomes a codeset version, or from a checkout.
 
-The credentials travel as an HTTP header that git reads from its environment: never in an argument, in a remote's URL or in a file.
-A pushed folder is read and never written to.
+git reads the credentials as an HTTP header from its environment. They never appear in an argument, a remote's URL or a file.
+A pushed folder is only read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from fuseml.domain import errors
 
 BRANCH = "main"
 
-_NOBODY = {"NAME": "FuseML", "EMAIL": "fuseml@localhost"}
-# Set by git for its hooks; inherited, they would point our commands at the repository whose hook we run in.
+_DEFAULT_IDENTITY = {"NAME": "FuseML", "EMAIL": "fuseml@localhost"}
+# git sets these for its hooks. Inherited, they would direct commands to the repository whose hook runs this client.
 _LOCAL_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_NAMESPACE")
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
-    """The codeset version that `main` is at now; `changed` is False when it was there before."""
+class PushResult:
+    """The codeset version that `main` points to after a push; `changed` is False when `main` pointed to it before."""
 
     commit: str
     changed: bool
@@ -32,7 +32,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A codeset's repository and the way in. `environment` is what `git` inherits (PATH, HOME, proxies)."""
+    """A codeset's repository and its credentials. `git` inherits `environment` (PATH, HOME, proxies)."""
 
     url: str
     username: str = field(default="", repr=False)
@@ -40,12 +40,12 @@ class Remote:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def run(self, *arguments: str, folder: Path, extra: Mapping[str, str] | None = None, stdin: str = "") -> str:
-        """Standard output of a git command in `folder`, stripped.
+        """The stripped standard output of a git command in `folder`.
 
-        Raises UnauthenticatedError, NotFoundError, ConflictError, TemporaryError or PermanentError by what git complains about.
+        Raises UnauthenticatedError, ForbiddenError, NotFoundError, ConflictError, TemporaryError or PermanentError by git's error message.
         """
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 ["git", *arguments],
                 cwd=folder,
                 env={**self._variables(), **(extra or {})},
@@ -56,30 +56,30 @@ class Remote:
                 check=False,
             )
         except FileNotFoundError:
-            raise errors.PermanentError("the `git` program is needed to push code and was not found; install git") from None
-        if done.returncode != 0:
-            raise _complaint(arguments[0], self.url, done.stderr)
-        return done.stdout.strip()
+            raise errors.PermanentError("pushing code needs the `git` program, which was not found; install git") from None
+        if process.returncode != 0:
+            raise _error(arguments[0], self.url, process.stderr)
+        return process.stdout.strip()
 
     def clone(self, folder: Path) -> None:
-        """A checkout of `main` in `folder`, ready for commits; also of a repository that is still empty."""
+        """Check `main` out into `folder`; an empty repository is cloned, too."""
         self.run("clone", "--quiet", self.url, str(folder), folder=folder.parent)
         self.run("symbolic-ref", "HEAD", f"refs/heads/{BRANCH}", folder=folder)
 
     def commit(self, folder: Path, message: str) -> str:
-        """Commit everything that changed in the checkout; returns the commit's id."""
+        """Commit all changes in the checkout; the commit's id."""
         self.run("add", "--all", folder=folder)
         self.run("commit", "--quiet", f"--message={message}", folder=folder, extra=self._identity(folder))
         return self.run("rev-parse", "HEAD", folder=folder)
 
     def push(self, folder: Path, revision: str = "HEAD") -> None:
-        """Push a commit to `main`. Raises ConflictError when somebody else pushed meanwhile."""
+        """Push a commit to `main`. Raises ConflictError when `main` has moved meanwhile."""
         self.run("push", "--quiet", self.url, f"{revision}:refs/heads/{BRANCH}", folder=folder)
 
-    def push_folder(self, location: Path, message: str) -> Pushed:
-        """Make the folder's files, as they are, the newest version on `main`: what is not in the folder is not in the version.
+    def push_folder(self, location: Path, message: str) -> PushResult:
+        """Push exactly the files of the folder as the newest version on `main`.
 
-        Respects `.gitignore`; identical content pushes nothing. Raises InvalidError when there is nothing to push.
+        `.gitignore` excludes files. Identical content pushes nothing. Raises InvalidError when there is no file to push.
         """
         if not location.is_dir():
             raise errors.InvalidError(f"{location} is not a folder")
@@ -91,22 +91,22 @@ class Remote:
                 self.run("fetch", "--quiet", "--no-tags", self.url, f"refs/heads/{BRANCH}", folder=repository)
                 head = self.run("rev-parse", "FETCH_HEAD", folder=repository)
             # The folder is the work tree of the scratch repository: its own .git, if any, is neither read nor written.
-            tree_of = {"GIT_DIR": str(repository / ".git"), "GIT_WORK_TREE": str(location)}
-            self.run("add", "--all", ".", folder=location, extra=tree_of)
-            if not self.run("ls-files", "--cached", folder=location, extra=tree_of):
-                raise errors.InvalidError(f"{location} holds no files to push (or .gitignore excludes them all)")
+            work_tree = {"GIT_DIR": str(repository / ".git"), "GIT_WORK_TREE": str(location)}
+            self.run("add", "--all", ".", folder=location, extra=work_tree)
+            if not self.run("ls-files", "--cached", folder=location, extra=work_tree):
+                raise errors.InvalidError(f"{location} contains no files to push (or .gitignore excludes them all)")
             tree = self.run("write-tree", folder=repository)
             if head and tree == self.run("rev-parse", f"{head}^{{tree}}", folder=repository):
-                return Pushed(head, False)
+                return PushResult(head, False)
             parent = ["-p", head] if head else []
             commit = self.run("commit-tree", *parent, tree, folder=repository, extra=self._identity(repository), stdin=message)
             self.push(repository, commit)
-            return Pushed(commit, True)
+            return PushResult(commit, True)
 
     def _variables(self) -> dict[str, str]:
         settings = [
             ("credential.helper", ""),
-            # Hooks and signing of the user's other repositories have no business with a codeset version.
+            # Hooks and signing that the user has configured for other repositories do not apply to a codeset version.
             ("core.hooksPath", "/dev/null"),
             ("commit.gpgSign", "false"),
             ("advice.detachedHead", "false"),
@@ -122,23 +122,23 @@ class Remote:
         return {**variables, "GIT_CONFIG_COUNT": count, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "LC_ALL": "C"}
 
     def _identity(self, folder: Path) -> Mapping[str, str]:
-        """Author and committer for machines whose user never told git a name; nothing where one is configured."""
+        """Variables for a default author and committer; none where the user has configured git's identity."""
         try:
             self.run("config", "user.email", folder=folder)
         except errors.FusemlError:
-            names = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in _NOBODY.items()}
+            names = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in _DEFAULT_IDENTITY.items()}
             return {key: value for key, value in names.items() if key not in self.environment}
         return {}
 
 
 def clone_source(location: str, folder: Path, environment: Mapping[str, str]) -> None:
-    """Fetch the newest version of somebody's public repository, to push it as a codeset."""
+    """Clone the newest version of a public repository, as the source of a codeset."""
     Remote(location, environment=environment).run("clone", "--quiet", "--depth=1", location, str(folder), folder=folder.parent)
 
 
-def _complaint(command: str, url: str, stderr: str) -> errors.FusemlError:
+def _error(command: str, url: str, stderr: str) -> errors.FusemlError:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    told = "; ".join(_told(lines)) or "without saying why"
+    message = "; ".join(_important(lines)) or "git printed no message"
     text = stderr.lower()
     if "authentication failed" in text or "could not read username" in text or "error: 401" in text:
         return errors.UnauthenticatedError(f"{url} refused the credentials for git {command}")
@@ -147,12 +147,12 @@ def _complaint(command: str, url: str, stderr: str) -> errors.FusemlError:
     if "not found" in text and ("repository" in text or "error: 404" in text):
         return errors.NotFoundError(f"there is no git repository at {url}")
     if "[rejected]" in text or "non-fast-forward" in text or "fetch first" in text:
-        return errors.ConflictError(f"somebody else pushed to {url} meanwhile; try again")
+        return errors.ConflictError(f"{url} has received another push meanwhile; push again")
     if "failed to connect" in text or "couldn't connect" in text or "could not resolve host" in text:
-        return errors.TemporaryError(f"no git server answers at {url}: {told}")
-    return errors.PermanentError(f"git {command} failed: {told}")
+        return errors.TemporaryError(f"no git server answers at {url}: {message}")
+    return errors.PermanentError(f"git {command} failed: {message}")
 
 
-def _told(lines: Sequence[str]) -> Sequence[str]:
-    important = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "!"))]
-    return (important or lines)[-3:]
+def _important(lines: Sequence[str]) -> Sequence[str]:
+    messages = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "!"))]
+    return (messages or lines)[-3:]

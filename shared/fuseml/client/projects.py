@@ -15,17 +15,17 @@ class Projects:
         self._http = http
 
     def list(self, limit: int | None = None) -> Iterator[shapes.Project]:
-        """All projects, page after page."""
+        """All projects."""
         return cast(Iterator[shapes.Project], self._http.pages("/projects", limit=limit))
 
     def create(self, name: str, description: str = "") -> shapes.Project:
-        """Raises ConflictError when the name is taken."""
+        """Create a project. Raises ConflictError when the name is taken."""
         return cast(shapes.Project, self._http.change("POST", "/projects", query={"name": name, "description": description}))
 
     def get(self, name: str) -> shapes.Project:
-        """Raises NotFoundError."""
+        """The project of that name. Raises NotFoundError."""
         return cast(shapes.Project, self._http.get_object(transport.address("projects", name)))
 
     def delete(self, name: str) -> None:
-        """Raises ConflictError while the project still holds codesets."""
+        """Delete a project. Raises ConflictError while it has codesets."""
         self._http.change("DELETE", transport.address("projects", name))

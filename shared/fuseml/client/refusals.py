@@ -1,4 +1,4 @@
-"""Errors of the API become the errors that the server raised, by the error body's `name` and, where that says nothing, by status."""
+"""Error responses of the API as the errors that the server raised: by the error body's `name`, else by status."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ _EXCERPT = 200
 
 
 def refusal(status: int, body: bytes, where: str) -> errors.FusemlError:
-    """The error that an answer with `status` stands for; `where` ("GET http://...") is named when the answer is not one of FuseML's."""
+    """The error of a response. The message of a response without FuseML's error body names `where` ("GET http://...")."""
     data = _error_body(body)
     if data is None:
         excerpt = " ".join(body[: _EXCERPT * 4].decode("utf-8", "replace").split())[:_EXCERPT]
-        said = f": {excerpt}" if excerpt and not excerpt.startswith("<") else ""
-        return _BY_STATUS.get(status, errors.PermanentError)(f"{where} was answered with status {status}{said}")
+        quote = f": {excerpt}" if excerpt and not excerpt.startswith("<") else ""
+        return _BY_STATUS.get(status, errors.PermanentError)(f"{where} failed with status {status}{quote}")
     details = data.get("details")
     details = dict(details) if isinstance(details, Mapping) else {}
     message = str(data["message"])
     if data.get("fault") is True and data.get("id"):
-        message = f"{message} (a fault of the server; its log tells more about {data['id']})"
+        message = f"{message} (a fault of the server; see {data['id']} in its log)"
     kind = _BY_NAME.get(str(data.get("name"))) or _BY_STATUS.get(status)
     if kind is None:
         kind = errors.TemporaryError if data.get("temporary") is True else errors.PermanentError
@@ -70,8 +70,8 @@ def _error_body(body: bytes) -> Mapping[str, object] | None:
     return data if isinstance(data, dict) and isinstance(data.get("message"), str) else None
 
 
-def _problems(listed: object) -> Sequence[errors.Problem]:
-    if not isinstance(listed, list):
+def _problems(items: object) -> Sequence[errors.Problem]:
+    if not isinstance(items, list):
         return ()
     return [
         errors.Problem(
@@ -81,7 +81,7 @@ def _problems(listed: object) -> Sequence[errors.Problem]:
             column=_number(item.get("column")),
             suggestion=str(item["suggestion"]) if item.get("suggestion") else None,
         )
-        for item in listed
+        for item in items
         if isinstance(item, Mapping)
     ]
 

@@ -1,4 +1,4 @@
-"""Resolution: what selectors would bind to, and why."""
+"""Resolution of selectors to services and credentials."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ class Resolver:
     def resolve(
         self, selectors: Sequence[registry_shapes.Selector], consumer: registry_shapes.Consumer, *, explain: bool = False
     ) -> registry_shapes.Resolution:
-        """One binding for each selector. Raises UnresolvedError, which always carries the explanations, when one finds nothing."""
+        """One binding for each selector. Raises UnresolvedError with the explanations when a selector matches no service."""
         document: dict[str, object] = {"selectors": list(selectors), "context": consumer, "explain": explain}
         return cast(registry_shapes.Resolution, self._http.change("POST", "/resolve", document=document))

@@ -1,4 +1,4 @@
-"""Runs: start, repeat, list, follow, read their logs, cancel."""
+"""Runs: start, repeat, list, follow, approve, cancel, read logs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fuseml.client import shapes, transport
 from fuseml.domain import errors, runs
 
 INTERVAL = 0.5
-"""Seconds between two looks at something that is being followed."""
+"""Seconds between two requests of a follower."""
 
-# A server that is being restarted is back within this many seconds; a follower waits that long before it gives up.
-_PATIENCE = 30.0
+# Followers retry for so many seconds while the server is unreachable; a restart takes less.
+_RETRY = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:
-    """Bytes of a step's log from the asked offset on; ask again at `offset` until `complete`."""
+    """A part of a step's log. The next part begins at `offset` (bytes) unless the log is `complete`."""
 
     data: bytes
     offset: int
@@ -29,7 +29,7 @@ class LogChunk:
 
 
 def is_finished(run: shapes.Run | shapes.StepRun) -> bool:
-    """Whether the state is one that never changes again."""
+    """Whether the state is final."""
     return run.get("state", "") in runs.FINISHED
 
 
@@ -44,52 +44,52 @@ class Runs:
         return cast(Iterator[shapes.Run], self._http.pages("/runs", cast(transport.Query, filters), limit))
 
     def get(self, name: str) -> shapes.Run:
-        """Raises NotFoundError."""
+        """The run of that name. Raises NotFoundError."""
         return cast(shapes.Run, self._http.get_object(transport.address("runs", name)))
 
-    def start(self, workflow: str, wish: shapes.RunRequest) -> str:
-        """Ask for a run of the workflow; the id of the request. NotFoundError, ConflictError, InvalidError when it cannot run."""
-        return self._ask("/runs", {"workflow": workflow, **wish})
+    def start(self, workflow: str, request: shapes.RunRequest) -> str:
+        """Request a run of the workflow; the request's id. Raises NotFoundError, ConflictError, InvalidError when it cannot run."""
+        return self._request("/runs", {"workflow": workflow, **request})
 
     def rerun(self, name: str, *, locked: bool = False, until: str | None = None, only: str | None = None, no_cache: bool = False) -> str:
-        """Ask for a run to be repeated, its plan exactly if `locked`, else resolved anew; the id of the request."""
-        wish = {"locked": locked, "until": until, "only": only, "no_cache": no_cache}
-        return self._ask(transport.address("runs", name, "rerun"), wish)
+        """Request the repetition of a run: of its exact plan if `locked`, else of a new plan; the request's id."""
+        request = {"locked": locked, "until": until, "only": only, "no_cache": no_cache}
+        return self._request(transport.address("runs", name, "rerun"), request)
 
     def resume(self, name: str, *, commit: str | None = None, images: Mapping[str, str] | None = None) -> str:
-        """Ask for a failed run to go on; the id of the request. ConflictError when it is active or has succeeded."""
-        return self._ask(transport.address("runs", name, "resume"), {"commit": commit, "images": dict(images or {})})
+        """Request the continuation of a failed or cancelled run; the request's id. Raises ConflictError for any other run."""
+        return self._request(transport.address("runs", name, "resume"), {"commit": commit, "images": dict(images or {})})
 
-    def _ask(self, path: str, document: Mapping[str, object]) -> str:
-        given = {key: value for key, value in document.items() if value}
-        return str(self._http.change("POST", path, document=given).get("request", ""))
+    def _request(self, path: str, fields: Mapping[str, object]) -> str:
+        document = {key: value for key, value in fields.items() if value}
+        return str(self._http.change("POST", path, document=document).get("request", ""))
 
     def cancel(self, name: str, *, reason: str = "") -> shapes.Run:
-        """Stop the run's steps; `reason` becomes the run's cause. ConflictError when it has finished already."""
+        """Stop the run and its steps; `reason` becomes the run's cause. Raises ConflictError when the run has finished."""
         query = {"reason": reason} if reason else None
         return cast(shapes.Run, self._http.change("POST", transport.address("runs", name, "cancel"), query=query))
 
     def approve(self, name: str, *, step: str | None = None, comment: str = "") -> shapes.Run:
-        """Let a step run that waits; `step` is needed if several wait. ConflictError when none does."""
-        return self._answer(name, "approve", step, comment)
+        """Approve a waiting step; `step` is needed when several wait. Raises ConflictError when none waits."""
+        return self._decide(name, "approve", step, comment)
 
     def reject(self, name: str, *, step: str | None = None, comment: str = "") -> shapes.Run:
-        """Keep a step from running that waits, which fails the run; otherwise as `approve`."""
-        return self._answer(name, "reject", step, comment)
+        """Reject a waiting step, which fails the run; otherwise as `approve`."""
+        return self._decide(name, "reject", step, comment)
 
-    def _answer(self, name: str, word: str, step: str | None, comment: str) -> shapes.Run:
+    def _decide(self, name: str, decision: str, step: str | None, comment: str) -> shapes.Run:
         document = {key: value for key, value in {"step": step, "comment": comment}.items() if value}
-        return cast(shapes.Run, self._http.change("POST", transport.address("runs", name, word), document=document))
+        return cast(shapes.Run, self._http.change("POST", transport.address("runs", name, decision), document=document))
 
     def log(self, name: str, step: str, offset: int = 0) -> LogChunk:
-        """What the step has written since `offset` (bytes). NotFoundError for an unknown step."""
+        """The step's log from `offset` (bytes) on. Raises NotFoundError for an unknown step."""
         path = transport.address("runs", name, "logs", step)
-        answer = self._http.send("GET", path, query={"offset": offset}, headers={"Accept": "text/plain"})
-        following = answer.headers.get("fuseml-log-offset", "")
+        response = self._http.send("GET", path, query={"offset": offset}, headers={"Accept": "text/plain"})
+        next_offset = response.headers.get("fuseml-log-offset", "")
         return LogChunk(
-            answer.body,
-            int(following) if following.isdigit() else offset + len(answer.body),
-            answer.headers.get("fuseml-log-complete", "true") == "true",
+            response.body,
+            int(next_offset) if next_offset.isdigit() else offset + len(response.body),
+            response.headers.get("fuseml-log-complete", "true") == "true",
         )
 
     def watch(
@@ -100,13 +100,13 @@ class Runs:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> Iterator[shapes.Run]:
-        """The run again and again until it has finished; the last one yielded is final. A short absence of the server is waited out."""
+        """The run at each interval until it has finished; the last item is final. Retries while the server is unreachable."""
         last_seen = clock()
         while True:
             try:
                 run = self.get(name)
             except errors.TemporaryError:
-                if clock() - last_seen > _PATIENCE:
+                if clock() - last_seen > _RETRY:
                     raise
             else:
                 last_seen = clock()
@@ -123,36 +123,36 @@ class Runs:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> Iterator[builtins.list[shapes.Run]]:
-        """The runs, and all that they lead to, again and again until everything has finished; each behind the one that caused it.
+        """The runs, and all runs that they cause, at each interval until all have finished; each run follows its cause.
 
-        A short absence of the server is waited out.
+        Retries while the server is unreachable.
         """
-        open_ = dict.fromkeys(names)
-        known: dict[str, shapes.Run] = {}
+        pending = dict.fromkeys(names)
+        runs_by_name: dict[str, shapes.Run] = {}
         last_seen = clock()
-        while open_:
+        while pending:
             try:
-                for name in list(open_):
-                    # First the run, then what it caused: of a settled run there will be no more.
-                    known[name] = self.get(name)
-                    caused = [run for run in self.list(caused_by=name) if run["name"] not in known]
-                    known |= {run["name"]: run for run in reversed(caused)}
-                    open_ |= {run["name"]: None for run in caused}
-                    if is_finished(known[name]) and known[name].get("settled", True):
-                        del open_[name]
+                for name in list(pending):
+                    # The run is read before its effects: a settled run causes no more runs.
+                    runs_by_name[name] = self.get(name)
+                    caused = [run for run in self.list(caused_by=name) if run["name"] not in runs_by_name]
+                    runs_by_name |= {run["name"]: run for run in reversed(caused)}
+                    pending |= {run["name"]: None for run in caused}
+                    if is_finished(runs_by_name[name]) and runs_by_name[name].get("settled", True):
+                        del pending[name]
             except errors.TemporaryError:
-                if clock() - last_seen > _PATIENCE:
+                if clock() - last_seen > _RETRY:
                     raise
             else:
                 last_seen = clock()
-                yield list(known.values())
-            if open_:
+                yield list(runs_by_name.values())
+            if pending:
                 sleep(interval)
 
     def text(
         self, name: str, step: str, *, follow: bool = False, interval: float = INTERVAL, sleep: Callable[[float], None] = time.sleep
     ) -> Iterator[str]:
-        """A step's log in pieces: what is there now or, with `follow`, also what comes until the step has ended."""
+        """A step's log in pieces: up to now, or with `follow` until the step has ended."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         offset = 0
         while True:

@@ -1,6 +1,6 @@
-"""HTTP as the API speaks it: addresses of functions, the bearer token, error bodies, paging, log offsets.
+"""HTTP of the API: addresses of functions, bearer token, error bodies, paging.
 
-The token goes to the configured server only: redirects are not followed and a `Link` to the next page is read for its path and query.
+Only the configured server receives the token: redirects are not followed, and of a `Link` to the next page only the query is used.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 Query = Mapping[str, str | int | Sequence[str] | None]
 Document = str | Mapping[str, object]
-"""A body: text (YAML or JSON) goes out as it was written, so that the server's problems carry its lines and columns."""
+"""A request body. A text (YAML or JSON) is sent unchanged, so that problems carry its lines and columns."""
 
 PAGE = 100
-"""Items asked for at once at most; also the server's page size when nothing is asked for."""
+"""The most items of one page; also the server's default."""
 
-# /version and /readyz are answered by every function; the one that most people call first answers for all.
+# Every function serves /version and /readyz; the client requests them from this one.
 _ANY_FUNCTION = "workflows"
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")
@@ -34,8 +34,8 @@ _NEXT = re.compile(r'<([^>]*)>\s*;[^,<]*\brel="?next"?')
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A successful answer; header names are lower case."""
+class Response:
+    """A successful response; header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,49 +43,49 @@ class Answer:
 
 
 def normal_url(url: str) -> str:
-    """`url` with a scheme and without trailing slashes. Raises InvalidError for what cannot be a server's address."""
+    """`url` with a scheme and without trailing slashes. Raises InvalidError for an invalid URL and for one with credentials."""
     text = url.strip()
     if "://" not in text:
-        # As in the original: an address without a scheme is a secure one, except where nobody has a certificate.
+        # As in the original: without a scheme, https is meant, except on this machine, which has no certificate.
         text = f"{'http' if text.partition('/')[0].rpartition(':')[0] in _LOCAL_HOSTS or text in _LOCAL_HOSTS else 'https'}://{text}"
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise errors.InvalidError(f"{url!r} is not a server's URL; write it like http://127.0.0.1:8000")
     if "@" in parts.netloc:
-        raise errors.InvalidError("the server's URL holds credentials; give the token by FUSEML_TOKEN instead")
+        raise errors.InvalidError("the server's URL contains credentials; set FUSEML_TOKEN instead")
     return text.rstrip("/")
 
 
 def address(*segments: str) -> str:
-    """A path of the API with every segment escaped. Raises InvalidError for a segment that would lead elsewhere: empty, `.` or `..`."""
+    """A path of the API with escaped segments. Raises InvalidError for an empty segment, `.` and `..`, which would change the path."""
     for segment in segments:
         if segment in ("", ".", ".."):
             raise errors.InvalidError(f"{segment!r} is not a name")
     return "/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
-def object_of(answer: Answer) -> dict[str, object]:
-    """The JSON object of an answer. Raises PermanentError when something else answered."""
-    data = _json(answer)
+def object_of(response: Response) -> dict[str, object]:
+    """The JSON object of a response. Raises PermanentError when the response is anything else."""
+    data = _json(response)
     if not isinstance(data, dict):
-        raise errors.PermanentError("the server answered with something that is not the FuseML API; check its URL")
+        raise errors.PermanentError("the response is not of the FuseML API; check the server's URL")
     return data
 
 
-def _json(answer: Answer) -> object:
+def _json(response: Response) -> object:
     try:
-        return json.loads(answer.body)
+        return json.loads(response.body)
     except ValueError:
-        raise errors.PermanentError("the server answered with something that is not the FuseML API; check its URL") from None
+        raise errors.PermanentError("the response is not of the FuseML API; check the server's URL") from None
 
 
 class Transport:
-    """Requests to one server, over kept connections; safe to share between threads."""
+    """Requests to one server over persistent connections. Threads may share it."""
 
     def __init__(self, url: str, token: str | None, timeout: float) -> None:
         self.url = normal_url(url)
         if token is not None and not (token.isascii() and token.isprintable()):
-            raise errors.InvalidError("the token holds characters that no token has; was another file read?")
+            raise errors.InvalidError("the token contains characters that no token has; check FUSEML_TOKEN and the token's file")
         self._token = token
         self._timeout = timeout
         self._pool: urllib3.PoolManager | None = None
@@ -94,7 +94,7 @@ class Transport:
         return f"Transport({self.url!r})"
 
     def base(self, path: str) -> str:
-        """The address of the function that answers `path`."""
+        """The URL of the function that serves `path`."""
         function = catalog.find(path)
         return self.url.replace("{function}", function.service if function else _ANY_FUNCTION)
 
@@ -107,8 +107,8 @@ class Transport:
         document: Document | None = None,
         headers: Mapping[str, str] | None = None,
         expected: Sequence[int] = (200, 201, 202, 204),
-    ) -> Answer:
-        """One request to the API. Raises what the server raised, or TemporaryError when it cannot be reached."""
+    ) -> Response:
+        """Send a request to the API. Raises the server's error, or TemporaryError when the server is unreachable."""
         text = urlencode([(key, item) for key, value in (query or {}).items() for item in _items(value)])
         url = self.base(path) + path + (f"?{text}" if text else "")
         return self.call(method, url, document=document, headers=headers, expected=expected)
@@ -121,23 +121,23 @@ class Transport:
         document: Document | None = None,
         headers: Mapping[str, str] | None = None,
         expected: Sequence[int] = (200, 201, 202, 204),
-    ) -> Answer:
-        """One request to a whole URL; the token is sent along only where it belongs to this server."""
+    ) -> Response:
+        """Send a request to a URL; only a URL of this server receives the token."""
         body, kind = _encoded(document)
         sent = {"Accept": "application/json", "User-Agent": "fuseml-client", **kind, **(headers or {})}
         if self._token and self._is_own(url):
             sent["Authorization"] = f"Bearer {self._token}"
-        answer = self._request(method, url, body, sent)
-        if answer.status not in expected:
-            raise refusals.refusal(answer.status, answer.body, f"{method} {url}")
-        return answer
+        response = self._request(method, url, body, sent)
+        if response.status not in expected:
+            raise refusals.refusal(response.status, response.body, f"{method} {url}")
+        return response
 
     def _is_own(self, url: str) -> bool:
         own, other = urlsplit(self.url), urlsplit(url)
         hosts = re.escape(own.netloc).replace(re.escape("{function}"), "[a-z0-9-]+")
         return own.scheme == other.scheme and re.fullmatch(hosts, other.netloc) is not None
 
-    def _request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def _request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Response:
         import urllib3
 
         if self._pool is None:
@@ -145,52 +145,52 @@ class Transport:
         try:
             response = self._pool.request(method, url, body=body, headers=headers, redirect=False)
         except urllib3.exceptions.NameResolutionError:
-            raise errors.TemporaryError(f"the host of {url} is not known; check FUSEML_SERVER_URL") from None
+            raise errors.TemporaryError(f"the host of {url} cannot be resolved; check FUSEML_SERVER_URL") from None
         except urllib3.exceptions.NewConnectionError:
             origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
             raise errors.TemporaryError(
                 f"no FuseML server answers at {origin}; start one with `fuseml up`, or set FUSEML_SERVER_URL"
             ) from None
         except urllib3.exceptions.TimeoutError:
-            raise errors.TemporaryError(f"{url} did not answer within {self._timeout:g} s; try again, or allow more by --timeout") from None
+            raise errors.TemporaryError(f"{url} did not answer within {self._timeout:g} s; try again, or raise --timeout") from None
         except urllib3.exceptions.SSLError as error:
-            raise errors.PermanentError(f"no secure connection to {url}: {error}; is it http:// instead?") from None
+            raise errors.PermanentError(f"no secure connection to {url}: {error}; check the certificate, or use http://") from None
         except urllib3.exceptions.ProtocolError:
-            raise errors.TemporaryError(f"the connection to {url} broke off; is the server being restarted? Try again") from None
+            raise errors.TemporaryError(f"the connection to {url} was closed, maybe by a restart of the server; try again") from None
         except (urllib3.exceptions.LocationParseError, UnicodeError):
             raise errors.InvalidError(f"{url!r} is not a server's URL; write it like http://127.0.0.1:8000") from None
-        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
+        return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
 
     def get_object(self, path: str, query: Query | None = None) -> dict[str, object]:
-        """`GET` of one thing."""
+        """`GET` one object."""
         return object_of(self.send("GET", path, query=query))
 
     def change(
         self, method: str, path: str, *, query: Query | None = None, document: Document | None = None, revision: int | None = None
     ) -> dict[str, object]:
-        """A request that makes or changes something, and the thing it answers with (empty when the answer has no body).
+        """Send a request that changes something; the object of the response, empty if the response has no body.
 
-        With `revision` it is done only if the record still has that revision; StaleError otherwise.
+        Raises StaleError if the record is no longer at `revision`.
         """
         headers = {"If-Match": f'"{revision}"'} if revision is not None else None
-        answer = self.send(method, path, query=query, document=document, headers=headers)
-        return object_of(answer) if answer.body.strip() else {}
+        response = self.send(method, path, query=query, document=document, headers=headers)
+        return object_of(response) if response.body.strip() else {}
 
     def pages(self, path: str, query: Query | None = None, limit: int | None = None) -> Iterator[dict[str, object]]:
-        """The items of a list in its order, page after page as they are used, at most `limit` of them."""
+        """The items of a list, at most `limit`; each page is fetched when its first item is needed."""
         left = limit
-        answer = self.send("GET", path, query={**(query or {}), "limit": min(PAGE, limit) if limit is not None else None})
+        response = self.send("GET", path, query={**(query or {}), "limit": min(PAGE, limit) if limit is not None else None})
         while True:
-            data = _json(answer)
+            data = _json(response)
             if not isinstance(data, list):
-                raise errors.PermanentError("the server answered with something that is not the FuseML API; check its URL")
+                raise errors.PermanentError("the response is not of the FuseML API; check the server's URL")
             for item in data if left is None else data[:left]:
                 yield cast(dict[str, object], item)
             left = left - len(data) if left is not None else None
-            following = _NEXT.search(answer.headers.get("link", ""))
+            following = _NEXT.search(response.headers.get("link", ""))
             if following is None or (left is not None and left <= 0):
                 return
-            answer = self.send("GET", f"{path}?{urlsplit(following[1]).query}")
+            response = self.send("GET", f"{path}?{urlsplit(following[1]).query}")
 
 
 def _items(value: str | int | Sequence[str] | None) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""`fuseml demo`: what a data scientist does on the first day, done for real through the public API and `git push` only.
+"""`fuseml demo`: the first day of a data scientist, through the public API and `git push` only.
 
-`story` is what happens, `screen` how it is shown, `server` the child process that it happens in, `command` puts them together.
+`scenario` has the steps and their checks, `screen` the output, `server` the server's process, `command` the command.
 """

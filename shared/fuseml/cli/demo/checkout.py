@@ -1,4 +1,4 @@
-"""The codeset as the demo's data scientist has it on disk: the shipped example, and one changed hyperparameter."""
+"""The demo's codeset on disk: the shipped example, and the change of one hyperparameter."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def unpack_example(folder: Path) -> None:
 
 
 def workflow_text() -> str:
-    """The shipped workflow's document."""
+    """The document of the shipped workflow."""
     return (importlib.resources.files("fuseml.examples") / "workflows" / f"{WORKFLOW}.yaml").read_text()
 
 
 def change_default(project_file: str, parameter: str, factor: float) -> tuple[str, str, str]:
-    """An MLproject's text with the default of a parameter of its main entry point multiplied; also the old and the new default.
+    """Multiply the default of a parameter of an MLproject's main entry point; the new text, the old and the new default.
 
-    Nothing else in the text changes. Raises InvalidError when there is no such numeric default.
+    The rest of the text is unchanged. Raises InvalidError when the parameter has no numeric default.
     """
     import yaml
 

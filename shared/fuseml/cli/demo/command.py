@@ -1,4 +1,4 @@
-"""`fuseml demo`: starts a server of its own, tells the story, and leaves nothing behind unless told to."""
+"""`fuseml demo`: start a server, run the scenario, stop the server and delete its state, unless --keep or --home is given."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _CHECKOUT = "demo-checkout"
 
 def demo(
     context: typer.Context,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the server running and its home in place.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the server running and its state in place.")] = False,
     home: Annotated[
-        str, options.option("--home", metavar="DIR", help="A new folder for the state, which then stays; else a temporary one.")
+        str, options.option("--home", metavar="DIR", help="A new folder for the state, which is kept; a temporary one by default.")
     ] = "",
 ) -> None:
     """Push an example, train, serve, change it, on a new server.
 
-    Everything happens for real, through the API and `git push`; afterwards nothing stays behind.
+    All steps use the API and `git push`. At the end, the server is stopped and its state deleted.
     """
-    from fuseml.cli.demo import screen, server, story
+    from fuseml.cli.demo import scenario, screen, server
     from fuseml.client import api, git
 
     environment = session.settings(context).environment
@@ -42,7 +42,7 @@ def demo(
     def remote(registration: shapes.Registration) -> git.Remote:
         return git.Remote(registration["codeset"]["url"], registration["username"], registration["password"], environment)
 
-    with _ended_by_signals(), contextlib.ExitStack() as clean_up:
+    with _clean_up_on_signals(), contextlib.ExitStack() as clean_up:
         folder = _fresh_folder(home)
         if not home:
             clean_up.callback(shutil.rmtree, folder)
@@ -52,14 +52,14 @@ def demo(
             note.result = f"{running.url}, state in {folder}"
         clean_up.callback(_stop, running, terminal)
         try:
-            story.Story(api.Client(running.url, running.token), terminal, folder / _CHECKOUT, remote).tell()
+            scenario.Scenario(api.Client(running.url, running.token), terminal, folder / _CHECKOUT, remote).run()
         except errors.FusemlError:
             terminal.lines("End of the server's log", server.log_end(folder, 10))
             raise
         if keep:
             clean_up.pop_all()
-            _tell_how_to_go_on(running, folder / _CHECKOUT)
-    typer.echo("The demo did what it promised.")
+            _print_next_steps(running, folder / _CHECKOUT)
+    typer.echo("The demo has succeeded.")
 
 
 def _fresh_folder(home: str) -> Path:
@@ -67,14 +67,14 @@ def _fresh_folder(home: str) -> Path:
         return Path(tempfile.mkdtemp(prefix="fuseml-demo-")).resolve()
     folder = Path(home).resolve()
     if folder.exists() and any(folder.iterdir()):
-        raise errors.InvalidError(f"{folder} is not empty; the demo needs a new folder")
+        raise errors.InvalidError(f"{folder} is not empty; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the demo like Ctrl-C does: through the clean-up."""
+def _clean_up_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the demo through its clean-up, as Ctrl-C does."""
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
@@ -88,19 +88,19 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _stop(running: Server, terminal: Terminal) -> None:
-    # A second Ctrl-C must not interrupt the clean-up that the first one asked for.
+    # A second Ctrl-C must not interrupt the clean-up that the first one started.
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         with terminal.step("Stop the server"):
-            left = running.stop()
-            if left:
-                raise errors.PermanentError(f"processes had to be killed: {'; '.join(left)}")
+            killed = running.stop()
+            if killed:
+                raise errors.PermanentError(f"processes had to be killed: {'; '.join(killed)}")
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _tell_how_to_go_on(running: Server, checkout: Path) -> None:
+def _print_next_steps(running: Server, checkout: Path) -> None:
     rows: Mapping[str, object] = {
         "URL": running.url,
         "Token": running.home / "token",

@@ -1,4 +1,4 @@
-"""How the demo is shown: a line for each step with what it did and how long it took, a spinner while it lasts, the run as a live tree."""
+"""Output of the demo: a line for each step with its result and duration, a spinner while it runs, live trees of runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Note:
-    """What a step has to tell: `say` while it lasts, `result` at its end."""
+    """The note of a step: `say` shows progress while it runs, `result` is shown at its end."""
 
     def __init__(self, title: str, status: Status | None = None) -> None:
         self._title = title
@@ -24,29 +24,29 @@ class Note:
         self.result = ""
 
     def say(self, text: str) -> None:
-        """Show what is being waited for."""
+        """Show what the step waits for."""
         if self._status is not None:
             self._status.update(f"{self._title}: {text}")
 
 
 class Screen(Protocol):
-    """Where the story is shown."""
+    """The output of the scenario."""
 
     def step(self, title: str) -> contextlib.AbstractContextManager[Note]:
-        """A step of the story. It is shown as failed when an exception leaves it."""
+        """Show a step of the scenario; a step that an exception leaves is shown as failed."""
 
-    def run(self, title: str, looks: Iterable[shapes.Run]) -> shapes.Run:
-        """A run while it goes on; the run as it ended."""
+    def run(self, title: str, snapshots: Iterable[shapes.Run]) -> shapes.Run:
+        """Show the progress of a run; the finished run."""
 
     def table(self, title: str, rows: Sequence[Mapping[str, object]], columns: Sequence[output.Column]) -> None:
-        """Facts."""
+        """Show a table under a title."""
 
     def lines(self, title: str, lines: Sequence[str]) -> None:
-        """Text, such as the end of a log."""
+        """Show lines of text under a title, such as the end of a log."""
 
 
 class Terminal:
-    """The screen on standard output."""
+    """Output on standard output."""
 
     def __init__(self) -> None:
         self._console = output.console()
@@ -54,7 +54,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Note]:
-        """A spinner in a terminal, then the step with its time and result."""
+        """Show a spinner in a terminal, then the step with its duration and result."""
         self._number += 1
         began = time.monotonic()
         try:
@@ -78,21 +78,21 @@ class Terminal:
         line.append(f"{state} in {output.duration(time.monotonic() - began)}", style="dim" if state == "done" else "red")
         self._console.print(line)
 
-    def run(self, title: str, looks: Iterable[shapes.Run]) -> shapes.Run:
-        """The tree of `fuseml run watch`."""
+    def run(self, title: str, snapshots: Iterable[shapes.Run]) -> shapes.Run:
+        """Show the tree of `fuseml run watch`."""
         from rich.text import Text
 
         self._number += 1
         self._console.print(Text(f"{self._number:>2}. {title}", style="bold"))
-        return progress.show(([look] for look in looks), indent=4)[0]
+        return progress.show(([snapshot] for snapshot in snapshots), indent=4)[0]
 
     def table(self, title: str, rows: Sequence[Mapping[str, object]], columns: Sequence[output.Column]) -> None:
-        """An indented table under its title."""
+        """Print an indented table under its title."""
         self._console.print(f"    {title}:")
         output.table(rows, columns, indent=6)
 
     def lines(self, title: str, lines: Sequence[str]) -> None:
-        """Indented lines under their title."""
+        """Print indented lines under their title."""
         self._console.print(f"    {title}:")
         self._indented(lines, 6)
 

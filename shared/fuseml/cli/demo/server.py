@@ -1,4 +1,4 @@
-"""The demo's own `fuseml up`: a child process in a session of its own, and the proof that nothing of it stays behind."""
+"""The demo's server: `fuseml up` as a child process in its own session, and the check that none of its processes survives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fuseml.domain import errors
 
-# Seconds. A cold machine imports for long; shutting down includes MLflow and the model servers.
+# Seconds. On a cold machine, imports take long; the stop includes MLflow and the model servers.
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 _PAUSE = 0.05
@@ -24,7 +24,7 @@ COMMAND = (sys.executable, "-P", "-m", "fuseml.cli.main", "up", "--port", "0")
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers at `url`; its state, token and log are in `home`."""
+    """A server at `url`; `home` contains its state, token and log."""
 
     process: subprocess.Popen[bytes]
     home: Path
@@ -32,33 +32,33 @@ class Server:
 
     @property
     def token(self) -> str:
-        """The administrator's token, as the server wrote it."""
+        """The administrator's token, which the server wrote."""
         return (self.home / "token").read_text().strip()
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> Sequence[str]:
-        """Ask the server to end, wait, and make an end of what is left. Returns a line for each process that had not ended by itself."""
+        """Stop the server and kill its surviving processes; a line for each process that was killed."""
         self.process.terminate()
         try:
             self.process.wait(timeout)
-            left = []
+            killed = []
         except subprocess.TimeoutExpired:
-            left = [f"{self.process.pid} (the server itself did not end within {timeout:g} s)"]
+            killed = [f"{self.process.pid} (the server itself did not end within {timeout:g} s)"]
         survivors = processes_of(self.process.pid, self.home)
         for pid, command in survivors.items():
             if pid != self.process.pid:
-                left.append(f"{pid} ({command})")
+                killed.append(f"{pid} ({command})")
             _kill(pid)
         self.process.wait()
-        return left
+        return killed
 
 
 def start(home: Path, environment: Mapping[str, str], command: Sequence[str] = COMMAND, timeout: float = START_TIMEOUT) -> Server:
-    """Start `command --home HOME` and wait until it has written its address there.
+    """Start `command --home HOME` and wait until it has written its URL there.
 
-    Raises PermanentError with the end of its log when it ends before that, TemporaryError after `timeout` seconds.
+    Raises PermanentError with the end of its log when the process ends before that, TemporaryError after `timeout` seconds.
     """
-    # The demo's server is a fresh one: settings of the user's own server are not for it. What its tools write to a temporary
-    # folder (MLflow unpacks models there) goes with the home.
+    # Settings of the user's own server do not apply to the demo's. Its tools write temporary files (MLflow unpacks models) below its
+    # home, which is deleted at the end.
     (home / "tmp").mkdir()
     variables = {key: value for key, value in environment.items() if not key.startswith("FUSEML_")} | {"TMPDIR": str(home / "tmp")}
     with (home / LOG_FILE).open("wb") as log:
@@ -80,7 +80,7 @@ def start(home: Path, environment: Mapping[str, str], command: Sequence[str] = C
             if url:
                 return Server(process, home, url)
             time.sleep(_PAUSE)
-        raise errors.TemporaryError(f"the server has not begun to answer within {timeout:g} s: {' | '.join(log_end(home, 3))}")
+        raise errors.TemporaryError(f"the server has not started within {timeout:g} s: {' | '.join(log_end(home, 3))}")
     except BaseException:
         Server(process, home, "").stop()
         raise
@@ -94,21 +94,21 @@ def _url_in(home: Path) -> str:
 
 
 def log_end(home: Path, lines: int) -> Sequence[str]:
-    """The last lines that the server wrote: in its own log, then on its standard output."""
+    """The last lines of the server's log, then of its standard output."""
     files = [file for file in (home / "logs" / "server.log", home / LOG_FILE) if file.exists()]
     return [line for file in files for line in file.read_text(errors="replace").splitlines()[-lines:]] or ["its log is empty"]
 
 
 def processes_of(session: int, home: Path) -> Mapping[int, str]:
-    """The running processes of a session, or with `home` in their arguments or as their folder: pid to command line.
+    """The running processes of the session, or with `home` in their arguments or as their folder: pid to command line.
 
-    MLflow, model servers and steps may live in sessions of their own, so the session alone would not prove that they are gone.
-    Read from /proc; where there is none (macOS), the process group is all that can be asked for.
+    MLflow, model servers and steps may have their own sessions, so the session alone does not prove that they have ended.
+    The source is /proc; without /proc (macOS), only the process group is checked.
     """
     proc = Path("/proc")
     if not (proc / "self" / "stat").exists():
-        return {session: "its process group"} if _group_lives(session) else {}
-    found: dict[int, str] = {}
+        return {session: "its process group"} if _group_exists(session) else {}
+    processes: dict[int, str] = {}
     for folder in proc.iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
@@ -118,13 +118,13 @@ def processes_of(session: int, home: Path) -> Mapping[int, str]:
             arguments = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             place = (folder / "cwd").readlink() if state != "Z" else Path()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it has ended meanwhile, or is somebody else's
+            continue  # the process has ended meanwhile, or belongs to another user
         if state != "Z" and (int(owner) == session or str(home) in arguments or place.is_relative_to(home)):
-            found[int(folder.name)] = arguments[:100]
-    return found
+            processes[int(folder.name)] = arguments[:100]
+    return processes
 
 
-def _group_lives(group: int) -> bool:
+def _group_exists(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Ridge regression on scikit-learn's diabetes data: ten measurements of a patient, and how far the disease is one year later."""
+"""Ridge regression of scikit-learn's diabetes data: ten measurements of a patient predict the disease's progression after one year."""
 
 import argparse
 

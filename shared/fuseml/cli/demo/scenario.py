@@ -1,4 +1,4 @@
-"""What the demo does and checks. It goes on only over facts: every step raises when what it promises did not happen."""
+"""The scenario of the demo: each step checks its result and raises when it differs from the expected one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROW: Mapping[str, float] = {
 }
 MEASURED = 151
 
-# Seconds to wait for what should be quick, and for MLflow, which takes its time on a cold machine.
+# Seconds to wait for fast steps, and for MLflow, which starts slowly on a cold machine.
 _SOON = 30.0
 _MLFLOW = 180.0
 _LOG_LINES = 15
@@ -50,16 +50,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Served:
-    """What one round of the story led to."""
+class Prediction:
+    """The prediction of a served model."""
 
     model: str
-    prediction: float
+    value: float
 
 
 @dataclass(frozen=True)
-class Story:
-    """The story's means: a server, a screen, a folder for the checkout, and a clock (seconds)."""
+class Scenario:
+    """The scenario on a server: with a screen, a folder for the checkout, git remotes, and a clock (seconds)."""
 
     client: Client
     screen: Screen
@@ -68,8 +68,8 @@ class Story:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def tell(self) -> tuple[Served, Served]:
-        """From an empty server to a second model version in service. Raises FusemlError at the first thing that did not happen."""
+    def run(self) -> tuple[Prediction, Prediction]:
+        """From an empty server to a second served model version. Raises FusemlError for the first step that fails."""
         registration = self.register_codeset()
         remote = self.remote(registration)
         self.push_example(remote)
@@ -83,7 +83,7 @@ class Story:
         return first, second
 
     def register_codeset(self) -> shapes.Registration:
-        """A project with a codeset in it."""
+        """Create a project and a codeset."""
         with self.screen.step("Create a project and a codeset") as note:
             self.client.projects.create(PROJECT, "The demo's project")
             registration = self.client.codesets.register(PROJECT, CODESET, "Progression of diabetes, by ridge regression", ["sklearn"])
@@ -91,7 +91,7 @@ class Story:
         return registration
 
     def push_example(self, remote: git.Remote) -> None:
-        """The shipped example, through a real checkout."""
+        """Push the shipped example from a git checkout."""
         with self.screen.step("Push the example's code with git") as note:
             remote.clone(self.folder)
             checkout.unpack_example(self.folder)
@@ -101,7 +101,7 @@ class Story:
             note.result = f"version {commit[:12]}: {', '.join(files)}"
 
     def create_workflow(self) -> str:
-        """The shipped workflow; its name."""
+        """Create the shipped workflow; its name."""
         with self.screen.step("Create the workflow") as note:
             workflow = self.client.workflows.create(checkout.workflow_text())
             steps = " -> ".join(step["name"] for step in workflow.get("steps", []))
@@ -109,87 +109,88 @@ class Story:
         return workflow["name"]
 
     def await_mlflow(self) -> str:
-        """The embedded MLflow's URL, once it is ready."""
+        """Wait until the embedded MLflow is ready; its URL."""
 
-        def look(note: Note) -> str | None:
+        def ready_url(note: Note) -> str | None:
             component = (self.client.readiness().get("components") or {}).get("mlflow") or {}
             status = component.get("status", "unknown")
             note.say(status)
             if status in ("failed", "off"):
-                raise errors.PermanentError(f"the embedded MLflow is {status}: {component.get('message') or 'the server log says why'}")
+                raise errors.PermanentError(f"the embedded MLflow is {status}: {component.get('message') or 'see the server log'}")
             return component.get("url") if status == "ready" else None
 
         with self.screen.step("Wait for the embedded MLflow") as note:
-            url = self._until("MLflow is not ready", _MLFLOW, lambda: look(note))
+            url = self._until("MLflow is not ready", _MLFLOW, lambda: ready_url(note))
             note.result = url
         return url.rstrip("/")
 
     def register_mlflow(self, url: str) -> None:
-        """MLflow and its artifact store as an extension: a real record with real URLs."""
+        """Register MLflow and its artifact store as an extension."""
         with self.screen.step("Register MLflow as an extension") as note:
             version = self.client.text_at(f"{url}/version").strip()
             self.client.extensions.register(mlflow_record(url, version))
             note.result = f"mlflow {version}: services mlflow-tracking and mlflow-store"
 
     def first_run(self, workflow: str) -> shapes.Run:
-        """Assign the workflow; the assignment starts a run."""
+        """Assign the workflow, which starts a run; the finished run."""
         with self.screen.step("Assign the workflow to the codeset") as note:
             self.client.workflows.assign(workflow, PROJECT, CODESET)
-            found = self._until("the assignment started no run", _SOON, lambda: self._run_with(None))
-            note.result = f"the assignment started run {found['name']}"
-        return self._finish("The first run", found)
+            run = self._until("the assignment started no run", _SOON, lambda: self._latest_run(None))
+            note.result = f"the assignment started run {run['name']}"
+        return self._finish("The first run", run)
 
     def second_run(self, remote: git.Remote) -> shapes.Run:
-        """Change the hyperparameter, commit, push; the push starts a run."""
+        """Push a changed hyperparameter, which starts a run; the finished run."""
         with self.screen.step("Change a hyperparameter and push") as note:
             file = self.folder / "MLproject"
             text, old, new = checkout.change_default(file.read_text(), PARAMETER, _FACTOR)
             file.write_text(text)
             commit = remote.commit(self.folder, f"Set {PARAMETER} to {new}")
             remote.push(self.folder)
-            found = self._until("the push started no run", _SOON, lambda: self._run_with(commit))
-            note.result = f"{PARAMETER} {old} -> {new}, version {commit[:12]}: the push started run {found['name']}"
-        return self._finish("The second run", found)
+            run = self._until("the push started no run", _SOON, lambda: self._latest_run(commit))
+            note.result = f"{PARAMETER} {old} -> {new}, version {commit[:12]}: the push started run {run['name']}"
+        return self._finish("The second run", run)
 
-    def call(self, run: shapes.Run, before: Served | None) -> Served:
-        """Find what the run serves and ask it about one real patient. With `before`, wait until its model has been replaced."""
+    def call(self, run: shapes.Run, before: Prediction | None) -> Prediction:
+        """Request a prediction for one patient from the run's application. With `before`, first wait until its model is replaced."""
 
-        def look() -> shapes.Application | None:
-            mine = (item for item in self.client.applications.list(workflow=run["workflow"]) if item.get("run") == run["name"])
-            found = next(mine, None)
-            return found if found and found.get("model") and (before is None or found["model"] != before.model) else None
+        def served() -> shapes.Application | None:
+            of_run = (item for item in self.client.applications.list(workflow=run["workflow"]) if item.get("run") == run["name"])
+            application = next(of_run, None)
+            model = application.get("model") if application else None
+            return application if model and (before is None or model != before.model) else None
 
         with self.screen.step("Ask the served model about a patient") as note:
-            application = self._until(f"no application serves what run {run['name']} made", _SOON, look)
-            prediction = number_in(self.client.predictions.predict(application["url"], ROW))
-            note.result = f"{application['url']}\n{application['model']} says {prediction:.2f} (measured: {MEASURED})"
-        return Served(str(application["model"]), prediction)
+            application = self._until(f"no application serves the model of run {run['name']}", _SOON, served)
+            value = number_in(self.client.predictions.predict(application["url"], ROW))
+            note.result = f"{application['url']}\n{application['model']} predicts {value:.2f} (measured: {MEASURED})"
+        return Prediction(str(application["model"]), value)
 
-    def compare(self, first: Served, second: Served) -> None:
-        """The second model is another one and answers otherwise. Raises PermanentError."""
+    def compare(self, first: Prediction, second: Prediction) -> None:
+        """Raises PermanentError unless both the models and their predictions differ."""
         with self.screen.step("Compare both predictions") as note:
             if first.model == second.model:
                 raise errors.PermanentError(f"the application still serves {first.model}")
-            if math.isclose(first.prediction, second.prediction, rel_tol=1e-9):
-                raise errors.PermanentError(f"{second.model} predicts what {first.model} did: {first.prediction}")
-            note.result = f"{first.model}: {first.prediction:.2f}   {second.model}: {second.prediction:.2f}"
+            if math.isclose(first.value, second.value, rel_tol=1e-9):
+                raise errors.PermanentError(f"{second.model} and {first.model} predict the same value: {first.value}")
+            note.result = f"{first.model}: {first.value:.2f}   {second.model}: {second.value:.2f}"
 
     def _finish(self, title: str, run: shapes.Run) -> shapes.Run:
-        ended = self.screen.run(title, self.client.runs.watch(run["name"], sleep=self.sleep, clock=self.clock))
-        if ended["state"] != "succeeded":
-            self._show_logs(ended)
-            raise errors.PermanentError(f"run {ended['name']} {ended['state']}: {ended.get('cause') or 'no cause is known'}")
-        bound = [f"{item['step']}: {item['name']} -> {bindings.target(item)} at {item['url']}" for item in ended.get("bindings", [])]
+        finished = self.screen.run(title, self.client.runs.watch(run["name"], sleep=self.sleep, clock=self.clock))
+        if finished["state"] != "succeeded":
+            self._show_logs(finished)
+            raise errors.PermanentError(f"run {finished['name']} {finished['state']}: {finished.get('cause') or 'no cause is recorded'}")
+        bound = [f"{item['step']}: {item['name']} -> {bindings.target(item)} at {item['url']}" for item in finished.get("bindings", [])]
         self.screen.lines("Bindings", bound)
-        self.screen.table("Metrics", [{"metric": key, "value": f"{value:.4g}"} for key, value in metrics_of(ended).items()], _METRICS)
-        self.screen.lines("Models", [model["address"] for model in self._models(ended)])
-        return ended
+        self.screen.table("Metrics", [{"metric": key, "value": f"{value:.4g}"} for key, value in metrics_of(finished).items()], _METRICS)
+        self.screen.lines("Models", [model["address"] for model in self._models(finished)])
+        return finished
 
     def _models(self, run: shapes.Run) -> list[shapes.Artifact]:
-        def look() -> list[shapes.Artifact] | None:
+        def models() -> list[shapes.Artifact] | None:
             return list(self.client.artifacts.list(kind="model", run=run["name"])) or None
 
-        return self._until(f"no model of run {run['name']} was recorded", _SOON, look)
+        return self._until(f"no model of run {run['name']} was recorded", _SOON, models)
 
     def _show_logs(self, run: shapes.Run) -> None:
         for step in run.get("steps", []):
@@ -197,23 +198,23 @@ class Story:
                 text = "".join(self.client.runs.text(run["name"], step["name"]))
                 self.screen.lines(f"End of the log of {step['name']}", text.splitlines()[-_LOG_LINES:])
 
-    def _run_with(self, commit: str | None) -> shapes.Run | None:
+    def _latest_run(self, commit: str | None) -> shapes.Run | None:
         return next(self.client.runs.list(project=PROJECT, codeset=CODESET, commit=commit, limit=1), None)
 
-    def _until(self, complaint: str, seconds: float, look: Callable[[], T | None]) -> T:
-        """What `look` finds, asked for again and again. Raises TemporaryError with the complaint after `seconds`."""
+    def _until(self, message: str, seconds: float, query: Callable[[], T | None]) -> T:
+        """Repeat `query` until it returns a value. Raises TemporaryError with the message after `seconds`."""
         deadline = self.clock() + seconds
         while True:
-            found = look()
-            if found is not None:
-                return found
+            result = query()
+            if result is not None:
+                return result
             if self.clock() > deadline:
-                raise errors.TemporaryError(f"{complaint} within {seconds:g} s")
+                raise errors.TemporaryError(f"{message} within {seconds:g} s")
             self.sleep(0.2)
 
 
 def mlflow_record(url: str, version: str) -> dict[str, object]:
-    """The extension record of an MLflow server that keeps artifacts itself (one extension, two services)."""
+    """The extension record of an MLflow server that also stores artifacts: one extension with two services."""
 
     def service(name: str, resource: str, category: str, endpoint: str, variable: str) -> dict[str, object]:
         return {
@@ -237,11 +238,11 @@ def mlflow_record(url: str, version: str) -> dict[str, object]:
 
 
 def metrics_of(run: shapes.Run) -> dict[str, float]:
-    """The numbers that the run's steps report in an output called `metrics` (a JSON object). Raises PermanentError when there are none."""
-    found = dict(_metrics(run))
-    if not found:
+    """The numbers in the steps' outputs `metrics` (JSON objects). Raises PermanentError when there are none."""
+    metrics = dict(_metrics(run))
+    if not metrics:
         raise errors.PermanentError(f"run {run['name']} reported no metrics")
-    return found
+    return metrics
 
 
 def _metrics(run: shapes.Run) -> Iterator[tuple[str, float]]:
@@ -254,8 +255,8 @@ def _metrics(run: shapes.Run) -> Iterator[tuple[str, float]]:
         yield from ((key, value) for key, value in data.items() if isinstance(value, int | float))
 
 
-def number_in(answer: list[object]) -> float:
-    """The one finite number that a model answered for one row. Raises PermanentError for anything else."""
-    if len(answer) == 1 and isinstance(answer[0], int | float) and math.isfinite(answer[0]):
-        return float(answer[0])
-    raise errors.PermanentError(f"the model answered {answer!r} instead of one number")
+def number_in(prediction: list[object]) -> float:
+    """The only number of a prediction for one row. Raises PermanentError unless it is one finite number."""
+    if len(prediction) == 1 and isinstance(prediction[0], int | float) and math.isfinite(prediction[0]):
+        return float(prediction[0])
+    raise errors.PermanentError(f"the model predicted {prediction!r}, not one finite number")

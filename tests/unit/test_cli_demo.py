@@ -181,10 +181,10 @@ def test_the_scenario_leads_from_an_empty_server_to_a_second_model(stage: Stage)
         "Register MLflow as an extension",
         "Assign the workflow to the codeset",
         "The first run",
-        "Ask the served model about a patient",
+        "Request a prediction for a patient",
         "Change a hyperparameter and push",
         "The second run",
-        "Ask the served model about a patient",
+        "Request a prediction for a patient",
         "Compare both predictions",
     ]
     output = "\n".join(stage.page.shown)

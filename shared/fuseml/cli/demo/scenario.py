@@ -160,7 +160,7 @@ class Scenario:
             model = application.get("model") if application else None
             return application if model and (before is None or model != before.model) else None
 
-        with self.screen.step("Ask the served model about a patient") as note:
+        with self.screen.step("Request a prediction for a patient") as note:
             application = self._until(f"no application serves the model of run {run['name']}", _SOON, served)
             value = number_in(self.client.predictions.predict(application["url"], ROW))
             note.result = f"{application['url']}\n{application['model']} predicts {value:.2f} (measured: {MEASURED})"
@@ -180,8 +180,8 @@ class Scenario:
         if finished["state"] != "succeeded":
             self._show_logs(finished)
             raise errors.PermanentError(f"run {finished['name']} {finished['state']}: {finished.get('cause') or 'no cause is recorded'}")
-        bound = [f"{item['step']}: {item['name']} -> {bindings.target(item)} at {item['url']}" for item in finished.get("bindings", [])]
-        self.screen.lines("Bindings", bound)
+        lines = [f"{item['step']}: {item['name']} -> {bindings.target(item)} at {item['url']}" for item in finished.get("bindings", [])]
+        self.screen.lines("Bindings", lines)
         self.screen.table("Metrics", [{"metric": key, "value": f"{value:.4g}"} for key, value in metrics_of(finished).items()], _METRICS)
         self.screen.lines("Models", [model["address"] for model in self._models(finished)])
         return finished

@@ -1,4 +1,4 @@
-"""A small HTTP server with canned responses of the API's shapes, for tests of the client and the command line."""
+"""A small real HTTP server with canned responses of the API, for tests of the client and the command."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ EXPLANATIONS = [{"name": "selector", "candidates": [{"extension_id": "mlflow", "
 
 @dataclass(frozen=True)
 class Request:
-    """What arrived: header names lower case, the query decoded, the path as it was sent."""
+    """A received request: header names in lower case, the query decoded, the path as sent."""
 
     method: str
     path: str
@@ -155,7 +155,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back; `body` is JSON unless it is bytes."""
+    """A canned response; `body` is sent as JSON unless it is bytes."""
 
     body: object = None
     status: int = 200
@@ -171,8 +171,8 @@ def refused(status: int, name: str, message: str, **details: object) -> Answer:
     return Answer({**body, "details": details}, status)
 
 
-def leading_nowhere(route: Callable[[Request], Answer]) -> Route:
-    """The route of `GET /runs` where no run leads to another one."""
+def causing_no_run(route: Callable[[Request], Answer]) -> Route:
+    """The route of `GET /runs` where no run causes another one."""
     return lambda request: Answer([]) if "caused_by" in request.query else route(request)
 
 
@@ -195,7 +195,7 @@ CONTRACT: Mapping[tuple[str, str], Route] = {
     ("GET", "/workflows/assignments"): Answer([ASSIGNMENT]),
     ("POST", "/workflows/assignments"): Answer(status=201),
     ("DELETE", "/workflows/assignments/mlflow-e2e"): Answer(status=204),
-    ("GET", "/runs"): leading_nowhere(lambda _: Answer([RUN])),
+    ("GET", "/runs"): causing_no_run(lambda _: Answer([RUN])),
     ("GET", "/runs/mlflow-e2e-1"): Answer(RUN),
     ("GET", "/runs/mlflow-e2e-1/logs/trainer"): Answer(
         "epoch 1: süß\n".encode(), headers={"Fuseml-Log-Offset": "14", "Fuseml-Log-Complete": "true"}
@@ -228,11 +228,11 @@ CONTRACT: Mapping[tuple[str, str], Route] = {
     ("DELETE", "/extensions/mlflow/services/tracking/credentials/ci"): Answer(status=204),
     ("POST", "/resolve"): Answer({"bindings": [BINDING], "explanations": EXPLANATIONS}),
 }
-"""(method, path as a WSGI server sees it, unescaped once) -> answer."""
+"""Responses by method and path; the path is decoded once, as a WSGI server does."""
 
 
 class CannedApi:
-    """A running server; `requests` holds the received ones, in order."""
+    """A running server; `requests` are the received requests, in order."""
 
     def __init__(self, routes: Mapping[tuple[str, str], Route], token: str | None) -> None:
         self.requests: list[Request] = []
@@ -268,7 +268,7 @@ class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
 
 class _Quiet(simple_server.WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Silent: the requests are recorded."""
+        """Log nothing: `CannedApi` records the requests."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Tables, migrations and the shortcut for new files end in the same schema."""
+"""Tables, migrations and the shortcut for new files produce the same schema."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def migrated(tmp_path: pathlib.Path) -> Iterator[database.Database]:
 
 
 def described(store: database.Database) -> dict[str, Any]:
-    """Every table with its columns, keys, indexes and rules, as the database tells them."""
+    """All tables with columns, keys, indexes and constraints, as the database reports them."""
     inspector = sqlalchemy.inspect(store.engine)
     return {
         table: {
@@ -58,13 +58,13 @@ def test_migrations_lead_to_the_tables(migrated: database.Database) -> None:
         assert autogenerate.compare_metadata(context, schema.metadata) == []
 
 
-def test_a_new_file_is_what_the_migrations_would_have_made_of_it(empty: database.Database, migrated: database.Database) -> None:
+def test_a_new_file_has_the_schema_of_the_migrations(empty: database.Database, migrated: database.Database) -> None:
     empty.migrate()
     assert described(empty) == described(migrated)
     assert described(empty).keys() == {*schema.metadata.tables, "alembic_version"}
 
 
-def test_the_whole_schema_has_every_module_of_tables() -> None:
+def test_the_schema_imports_every_module_of_tables() -> None:
     folder = pathlib.Path(schema.__file__).parent
     script = "import sys; from fuseml.store.tables import schema; print(*sys.modules)"
     imported = commands.python(script).stdout.split()
@@ -101,7 +101,7 @@ def test_migrating_again_changes_nothing(empty: database.Database) -> None:
         assert [row.name for row in codesets.projects(session, paging.Page()).rows] == ["a"]
 
 
-def test_every_step_can_be_taken_alone_from_an_empty_file(empty: database.Database) -> None:
+def test_migrations_apply_one_by_one_to_an_empty_file(empty: database.Database) -> None:
     script = alembic.script.ScriptDirectory.from_config(migrations.config())
     steps = list(script.walk_revisions())
     assert steps[-1].down_revision is None
@@ -113,7 +113,7 @@ def test_every_step_can_be_taken_alone_from_an_empty_file(empty: database.Databa
     assert described(empty)["alembic_version"]
 
 
-def test_a_migration_that_fails_leaves_the_file_as_it_was(empty: database.Database) -> None:
+def test_a_failed_migration_leaves_the_file_unchanged(empty: database.Database) -> None:
     with empty.write() as session:
         session.execute(sqlalchemy.text("CREATE TABLE run (id TEXT)"))
     with pytest.raises(sqlalchemy.exc.OperationalError, match="already exists"):
@@ -139,7 +139,7 @@ def test_an_up_to_date_file_is_opened_without_alembic(empty: database.Database) 
     commands.python(script, empty.url)
 
 
-def test_empty_columns_are_null_and_not_a_text_that_says_so(empty: database.Database) -> None:
+def test_an_empty_json_column_is_null(empty: database.Database) -> None:
     empty.migrate()
     with empty.write() as session:
         session.add(outbox_rows.HandledEvent(consumer="a", source="/s", id="1", reply=None, handled=""))

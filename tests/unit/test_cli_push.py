@@ -59,7 +59,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
     routes: dict[tuple[str, str], canned_api.Route] = {
         ("POST", "/codesets"): Answer({"codeset": codeset, "username": "u", "password": "p"}, 201),
-        ("GET", "/runs"): canned_api.leading_nowhere(runs),
+        ("GET", "/runs"): canned_api.causing_no_run(runs),
         ("GET", "/runs/mlflow-e2e-1"): run,
     }
     with canned_api.serve(routes) as server:

@@ -60,7 +60,7 @@ def routes(finished: Mapping[str, object] = SUCCEEDED) -> dict[tuple[str, str], 
         ("POST", "/runs"): ACCEPTED,
         ("POST", "/runs/mlflow-e2e-1/rerun"): ACCEPTED,
         ("POST", "/runs/mlflow-e2e-1/resume"): ACCEPTED,
-        ("GET", "/runs"): canned_api.leading_nowhere(
+        ("GET", "/runs"): canned_api.causing_no_run(
             lambda request: Answer([QUEUED] if request.query.get("request") == ["r-1"] else [canned_api.RUN])
         ),
         ("GET", "/runs/mlflow-e2e-2"): Answer(finished),
@@ -138,7 +138,7 @@ def test_waiting_for_an_assignment_follows_the_run_that_it_starts(tmp_path: Path
         assigned.append(request)
         return Answer(status=201)
 
-    listed = canned_api.leading_nowhere(lambda _: Answer([QUEUED] if assigned else [canned_api.RUN]))
+    listed = canned_api.causing_no_run(lambda _: Answer([QUEUED] if assigned else [canned_api.RUN]))
     changed = {("POST", "/workflows/assignments"): assign, ("GET", "/runs"): listed}
     with canned_api.serve({**routes(FAILED), **changed}) as server:
         assert fuseml(server, tmp_path, "workflow assign mlflow-e2e -p demo -c diabetes --wait") == 1

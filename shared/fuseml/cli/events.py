@@ -207,7 +207,7 @@ def _data(file: str) -> dict[str, object]:
         return {}
     from fuseml.domain.documents import document
 
-    with session.blaming(file):
+    with session.naming_source(file):
         data = document.parse(session.read(file)).data
     if not isinstance(data, dict):
         raise errors.InvalidError(f"{file} must contain a mapping of the event's fields to values")

@@ -110,7 +110,7 @@ def add_service(
         "auth_required": auth_required,
         "configuration": options.pairs(configuration),
     }
-    with records.given(context, file, records.SERVICE, **fields) as document:
+    with records.request_document(context, file, records.SERVICE, **fields) as document:
         added = session.connect(context).extensions.services(extension).add(document)
     output.done(format, added, f'Service "{added["id"]}" successfully added to extension "{extension}".')
 
@@ -136,7 +136,7 @@ def update_service(
         "auth_required": auth_required,
         "configuration": options.pairs(configuration),
     }
-    with records.given(context, file, records.SERVICE, **fields) as document:
+    with records.request_document(context, file, records.SERVICE, **fields) as document:
         changed = session.connect(context).extensions.services(extension).update(service, document)
     output.done(format, changed, f'Service "{service}" from extension "{extension}" successfully updated.')
 
@@ -230,7 +230,7 @@ def add_credentials(
     """
     access = {"scope": scope, "projects": project, "users": user, "default": default}
     fields = {"id": id, **access, "configuration": options.pairs(configuration)}
-    with records.given(context, file, records.CREDENTIALS, **fields) as document:
+    with records.request_document(context, file, records.CREDENTIALS, **fields) as document:
         added = session.connect(context).extensions.credentials(extension, service).add(document)
     output.done(format, added, f'Credentials "{added["id"]}" successfully added to service "{service}" from extension "{extension}".')
 
@@ -252,7 +252,7 @@ def update_credentials(
     """Change the given fields of credentials."""
     access = {"scope": scope, "projects": project, "users": user, "default": default}
     fields = {**access, "configuration": options.pairs(configuration)}
-    with records.given(context, file, records.CREDENTIALS, **fields) as document:
+    with records.request_document(context, file, records.CREDENTIALS, **fields) as document:
         changed = session.connect(context).extensions.credentials(extension, service).update(id, document)
     output.done(format, changed, f'Credentials "{id}" of service "{service}" from extension "{extension}" successfully updated.')
 

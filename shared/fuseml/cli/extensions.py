@@ -81,7 +81,7 @@ def register(
     if not (file or id or product):
         raise typer.BadParameter("give one of --file, --id and --product")
     fields = {"id": id, "description": desc, "product": product, "version": version, "zone": zone}
-    with records.given(context, file, records.EXTENSION, **fields, configuration=options.pairs(configuration)) as document:
+    with records.request_document(context, file, records.EXTENSION, **fields, configuration=options.pairs(configuration)) as document:
         extension = session.connect(context).extensions.register(document)
     output.done(format, extension, f'Extension "{extension["id"]}" successfully registered.')
 
@@ -140,7 +140,7 @@ def update(
     """Change the given fields of an extension."""
     extensions = session.connect(context).extensions
     fields = {"description": desc, "product": product, "version": version, "zone": zone}
-    with records.given(context, file, records.EXTENSION, **fields, configuration=options.pairs(configuration)) as document:
+    with records.request_document(context, file, records.EXTENSION, **fields, configuration=options.pairs(configuration)) as document:
         if not document:
             raise errors.InvalidError("no change is given; see `fuseml extension update --help`")
         plan = extensions.plan_update(extension, document, revision)
@@ -207,6 +207,6 @@ def plan(
     The impact of registering a new record, or of updating an existing one.
     Nothing is changed.
     """
-    with records.given(context, file, records.EXTENSION) as document:
+    with records.request_document(context, file, records.EXTENSION) as document:
         impacts = session.connect(context).extensions.plan(document)
     impact.report(impacts, format, check=check)

@@ -39,7 +39,7 @@ def await_runs(query: Callable[[], Iterable[shapes.Run]], message: str) -> list[
         time.sleep(0.3)
 
 
-def requested(client: Client, request: str, format: output.Format, *, wait: bool) -> None:
+def show_run_of_request(client: Client, request: str, format: output.Format, *, wait: bool) -> None:
     """Print the run of a request; with `wait` follow it, and exit with 1 unless it succeeds."""
     [run] = await_runs(
         lambda: client.runs.list(request=request), "the request was accepted, but its run does not exist yet; see `fuseml run list` later"

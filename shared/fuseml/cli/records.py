@@ -53,7 +53,7 @@ class Record:
     @contextlib.contextmanager
     def locating_problems(self) -> Iterator[None]:
         """Add file, line and column to the problems of an InvalidError that is raised inside."""
-        with session.blaming(self.file):
+        with session.naming_source(self.file):
             try:
                 yield
             except errors.InvalidError as error:
@@ -69,7 +69,7 @@ class Record:
 
 
 @contextlib.contextmanager
-def given(context: typer.Context, file: str | None, lists: Lists, **fields: object) -> Iterator[str | dict[str, object]]:
+def request_document(context: typer.Context, file: str | None, lists: Lists, **fields: object) -> Iterator[str | dict[str, object]]:
     """The document of a request, from a file or from flags. Problems raised inside get their places in the file.
 
     Raises InvalidError for a file together with flags, and for unresolvable references.
@@ -83,7 +83,7 @@ def given(context: typer.Context, file: str | None, lists: Lists, **fields: obje
             yield record.data
     else:
         # The text is sent unchanged: the server reports lines and columns of the file.
-        with session.blaming(file):
+        with session.naming_source(file):
             yield document
 
 
@@ -129,7 +129,7 @@ def _documents(text: str) -> Iterator[str]:
 def _record(file: str, text: str, lists: Lists, environment: Mapping[str, str]) -> Record:
     from fuseml.domain.documents import document
 
-    with session.blaming(file):
+    with session.naming_source(file):
         parsed = document.parse(text)
     data = _plain(parsed.data)
     if not isinstance(data, dict):

@@ -185,7 +185,9 @@ def rerun(
     from fuseml.cli import progress
 
     client = session.connect(context)
-    progress.requested(client, client.runs.rerun(run, locked=locked, until=until, only=only, no_cache=no_cache), format, wait=wait)
+    progress.show_run_of_request(
+        client, client.runs.rerun(run, locked=locked, until=until, only=only, no_cache=no_cache), format, wait=wait
+    )
 
 
 @app.command(
@@ -213,7 +215,7 @@ def resume(
 
     client = session.connect(context)
     request = client.runs.resume(run, commit=with_commit, images=options.named(with_image, "step"))
-    progress.requested(client, request, format, wait=wait)
+    progress.show_run_of_request(client, request, format, wait=wait)
 
 
 @app.command(epilog=options.examples("fuseml run cancel mlflow-e2e-1", 'fuseml run cancel mlflow-e2e-1 --reason "wrong data"'))

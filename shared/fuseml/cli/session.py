@@ -41,7 +41,7 @@ def read(file: str) -> str:
 
 
 @contextlib.contextmanager
-def blaming(file: str | None) -> Iterator[None]:
+def naming_source(file: str | None) -> Iterator[None]:
     """Add the file's name to an InvalidError that is raised inside: the server does not know it."""
     try:
         yield

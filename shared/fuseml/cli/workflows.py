@@ -76,7 +76,7 @@ _REVISIONS = (output.column("Revision"), output.Column("Age", lambda item: outpu
 def create(context: typer.Context, file: File, format: options.Output = output.Format.TABLE) -> None:
     """Create a workflow from its document."""
     document = session.read(file)
-    with session.blaming(file):
+    with session.naming_source(file):
         workflow = session.connect(context).workflows.create(document)
     output.done(format, workflow, f'Workflow "{workflow["name"]}" successfully created.')
 
@@ -88,7 +88,7 @@ def update(context: typer.Context, file: File, format: options.Output = output.F
     The document names the workflow. Existing runs keep their revision.
     """
     document = session.read(file)
-    with session.blaming(file):
+    with session.naming_source(file):
         workflow = session.connect(context).workflows.update(_name_in(document), document)
     output.done(format, workflow, f'Workflow "{workflow["name"]}" successfully updated (revision {workflow.get("revision", "?")}).')
 
@@ -202,7 +202,7 @@ def run(
     client = session.connect(context)
     request = runs.run_request(codeset_project, codeset_name, input, commit)
     request_id = client.runs.start(name, {**request, "until": until, "only": only, "no_cache": no_cache})
-    progress.requested(client, request_id, format, wait=wait)
+    progress.show_run_of_request(client, request_id, format, wait=wait)
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml workflow delete mlflow-e2e", "fuseml workflow delete mlflow-e2e --force"))

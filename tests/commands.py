@@ -1,4 +1,4 @@
-"""Commands in tests: run to their end, with their output in the failure when the exit code is not the expected one."""
+"""Commands in tests. An unexpected exit code fails the test, with the output of the command."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TypedDict, Unpack
 from tests.waiting import PATIENCE
 
 FUSEML = (sys.executable, "-m", "fuseml.cli.main")
-"""The command line of FuseML."""
+"""The first arguments of every `fuseml` command."""
 
 
 class Options(TypedDict, total=False):
-    """`code` is the expected exit code, 0 by default; None allows any. `text` is the standard input, `patience` the bound in seconds."""
+    """`code` is the expected exit code, 0 by default; None allows any. `text` is the standard input, empty by default; `patience` is the bound in seconds."""
 
     code: int | None
     environment: Mapping[str, str]
@@ -25,10 +25,10 @@ class Options(TypedDict, total=False):
 
 
 def run(command: Sequence[str | Path], **options: Unpack[Options]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Fails when it ends with an unexpected exit code, or not in time."""
+    """Run a command and wait for its end. Fails if the exit code is unexpected or the bound is exceeded."""
     code, patience = options.get("code", 0), options.get("patience", PATIENCE)
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             env=options.get("environment"),
             cwd=options.get("cwd"),
@@ -40,20 +40,20 @@ def run(command: Sequence[str | Path], **options: Unpack[Options]) -> subprocess
         )
     except subprocess.TimeoutExpired as error:
         raise AssertionError(f"{command} did not end within {patience:g} s\n{error.stdout!r}\n{error.stderr!r}") from None
-    assert code is None or done.returncode == code, shown(done)
-    return done
+    assert code is None or process.returncode == code, describe(process)
+    return process
 
 
 def python(script: str, *arguments: str | Path, **options: Unpack[Options]) -> subprocess.CompletedProcess[str]:
-    """Run a Python program with the interpreter of the tests."""
+    """Run a Python script with the interpreter of the tests; see `run`."""
     return run([sys.executable, "-c", script, *arguments], **options)
 
 
 def fuseml(*arguments: str | Path, **options: Unpack[Options]) -> subprocess.CompletedProcess[str]:
-    """Run the command line of FuseML."""
+    """Run a `fuseml` command; see `run`."""
     return run([*FUSEML, *arguments], **options)
 
 
-def shown(done: subprocess.CompletedProcess[str]) -> str:
-    """A command that has ended, with its output, for the message of an assertion."""
-    return f"{done.args} ended with exit code {done.returncode}\n--- stdout ---\n{done.stdout}\n--- stderr ---\n{done.stderr}"
+def describe(process: subprocess.CompletedProcess[str]) -> str:
+    """The command, its exit code and its output, for the message of an assertion."""
+    return f"{process.args} ended with exit code {process.returncode}\n--- stdout ---\n{process.stdout}\n--- stderr ---\n{process.stderr}"

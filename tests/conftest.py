@@ -1,4 +1,4 @@
-"""What all tests share: Hypothesis searches as far as its number of examples allows, however slow the machine is."""
+"""Settings of all tests: Hypothesis runs all of its examples on a slow machine, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work, measured in calls of functions: unlike seconds, they do not depend on the machine or on what else it does."""
+"""The work of a block, measured in function calls, which do not depend on the speed or the load of the machine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from types import FrameType
 
 @contextlib.contextmanager
 def at_most(calls: int) -> Iterator[None]:
-    """Fails as soon as the block has made more calls of functions, Python's and C's, in this thread."""
+    """Fail as soon as the block makes more function calls, of Python or C, in this thread."""
     left = calls
 
     def count(_frame: FrameType, event: str, _argument: object) -> None:
         nonlocal left
         if event in ("call", "c_call"):
             left -= 1
-            assert left >= 0, f"more than {calls:,} calls of functions"
+            assert left >= 0, f"more than {calls:,} function calls"
 
     sys.setprofile(count)
     try:
@@ -28,7 +28,7 @@ def at_most(calls: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def recorded() -> Iterator[list[object]]:
-    """The C functions that the block calls in this thread: what it asks of the network, for one."""
+    """The C functions that the block calls in this thread, among them those of the network."""
     calls: list[object] = []
 
     def note(_frame: FrameType, event: str, argument: object) -> None:

@@ -20,7 +20,7 @@ from fuseml.runtime import clock, cloudevents
 from fuseml.store import database, deliveries
 from fuseml.store.tables import ledger_rows, outbox_rows, run_rows
 from tests import commands
-from tests.waiting import STORY_PATIENCE, wait_until
+from tests.waiting import SCENARIO_PATIENCE, wait_until
 
 from . import backbone, dying, endpoint
 
@@ -105,7 +105,7 @@ def crash_everywhere(folder: pathlib.Path) -> None:
 
 def test_a_death_at_any_point_between_webhook_and_run_loses_nothing_and_does_nothing_twice(tmp_path: pathlib.Path) -> None:
     script = "import pathlib, sys; from tests.component import test_backbone_crashes as t; t.crash_everywhere(pathlib.Path(sys.argv[1]))"
-    child = commands.python(script, tmp_path, cwd=ROOT, patience=STORY_PATIENCE)
+    child = commands.python(script, tmp_path, cwd=ROOT, patience=SCENARIO_PATIENCE)
     deaths = [json.loads(line) for line in child.stdout.splitlines() if line.startswith('{"answered"')]
     wanted = sorted([events.CodesetPushed.TYPE, events.ArtifactRecorded.TYPE, events.RunCreated.TYPE])
     assert len(deaths) > 50

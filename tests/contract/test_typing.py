@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from tests import commands
-from tests.waiting import STORY_PATIENCE
+from tests.waiting import SCENARIO_PATIENCE
 
 PROGRAM = pathlib.Path(__file__).parents[1] / "typing" / "client_program.py"
 
@@ -16,7 +16,7 @@ PROGRAM = pathlib.Path(__file__).parents[1] / "typing" / "client_program.py"
 def mypy(program: pathlib.Path, code: int) -> subprocess.CompletedProcess[str]:
     """mypy as a user runs it: beside the program, with the installed package and without this repository's configuration."""
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir=.mypy_cache", program.name]
-    return commands.run(command, cwd=program.parent, code=code, patience=STORY_PATIENCE)
+    return commands.run(command, cwd=program.parent, code=code, patience=SCENARIO_PATIENCE)
 
 
 def test_a_typed_program_passes_and_a_mistake_in_it_is_found(tmp_path: pathlib.Path) -> None:

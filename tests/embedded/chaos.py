@@ -162,10 +162,10 @@ class Storm:
     def at_rest(self) -> bool:
         facts = self.facts()
         runs: dict[str, int] = facts["runs"]  # type: ignore[assignment]
-        wanted = self.pushes * len(WORKFLOWS)
+        expected = self.pushes * len(WORKFLOWS)
         finished = sum(runs.get(state, 0) for state in ("succeeded", "failed", "cancelled"))
         deliveries: dict[str, int] = facts["deliveries"]  # type: ignore[assignment]
-        return finished >= wanted and finished == sum(runs.values()) and not deliveries.get("pending") and facts["outbox"] == 0
+        return finished >= expected and finished == sum(runs.values()) and not deliveries.get("pending") and facts["outbox"] == 0
 
     def check(self) -> None:
         """Each effect happened once, and the ledger has every event."""
@@ -181,9 +181,9 @@ class Storm:
                     "SELECT e.source, d.trigger FROM delivery d JOIN ledger_event e ON e.sequence = d.event_sequence WHERE d.state = 'dead'"
                 ).fetchall()
             )
-        wanted = {(codeset, commit, workflow) for codeset, commit in commits for workflow in WORKFLOWS}
+        expected = {(codeset, commit, workflow) for codeset, commit in commits for workflow in WORKFLOWS}
         made = Counter((codeset, commit, workflow) for _, codeset, commit, workflow, _, _ in runs)
-        assert set(made) == wanted, f"{len(wanted - set(made))} runs are missing, {len(set(made) - wanted)} have no cause"
+        assert set(made) == expected, f"{len(expected - set(made))} runs are missing, {len(set(made) - expected)} have no cause"
         assert set(made.values()) == {1}, f"{sum(count > 1 for count in made.values())} were run more than once"
         assert len({assignment for *_, assignment in runs}) == len(CODESETS) * len(WORKFLOWS)
         assert causes == [], f"runs that did not succeed: {causes}"

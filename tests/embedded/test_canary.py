@@ -278,4 +278,4 @@ def test_no_output_of_the_command_contains_a_secret(leak: Leak, tmp_path: pathli
         environment = {**leak.server.environment, "FUSEML_DEBUG": "1"}
         process = commands.fuseml(*arguments, environment=environment, code=None)
         assert canaries_in((process.stdout + process.stderr).encode()) == [], arguments
-        assert process.returncode == code, commands.shown(process)
+        assert process.returncode == code, commands.describe(process)

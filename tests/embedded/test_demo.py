@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from tests import commands
-from tests.waiting import STORY_PATIENCE
+from tests.waiting import SCENARIO_PATIENCE
 
 pytest.importorskip("mlflow.version", reason="needs MLflow: install fuseml[mlflow]")
 
@@ -19,7 +19,7 @@ def test_the_demo_succeeds_and_leaves_no_process_or_file_behind(tmp_path: pathli
     temporary.mkdir()
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(temporary), "LANG": "C.UTF-8"}
 
-    process = commands.fuseml("demo", environment=environment, patience=STORY_PATIENCE)
+    process = commands.fuseml("demo", environment=environment, patience=SCENARIO_PATIENCE)
 
     assert "mlflow-e2e-2  succeeded" in process.stdout
     processes = commands.run(["ps", "-e", "-o", "args="]).stdout

@@ -44,8 +44,8 @@ def test_the_commands_of_the_documentation_work(tmp_path: pathlib.Path) -> None:
             if command.startswith(ELSEWHERE):
                 continue
             code = 1 if command in REFUSED else 0
-            done = commands.run(shlex.split(command), cwd=tmp_path, environment=environment, text="y\n", code=code)
-            assert REFUSED.get(command, "") in done.stderr, commands.shown(done)
+            process = commands.run(shlex.split(command), cwd=tmp_path, environment=environment, text="y\n", code=code)
+            assert REFUSED.get(command, "") in process.stderr, commands.describe(process)
             if command.startswith("fuseml workflow run"):
                 server.settled()
         server.settled()

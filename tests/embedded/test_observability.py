@@ -141,6 +141,6 @@ def test_the_terminal_shows_warnings_and_errors_only(tmp_path: pathlib.Path) -> 
     with servers.running(tmp_path / "home", "--mlflow", "none") as server:
         server.post("/projects?name=quiet")
         server.stop()
-        shown = [line for line in server.output.read_text().splitlines() if line.startswith(("{", "0", "1", "2"))]
-        assert [line for line in shown if " warning: " not in line and " error: " not in line] == []
+        plain = [line for line in server.output.read_text().splitlines() if line.startswith(("{", "0", "1", "2"))]
+        assert [line for line in plain if " warning: " not in line and " error: " not in line] == []
         assert f"  log     {server.home / 'logs' / 'server.log'}\n" in server.output.read_text()

@@ -166,7 +166,7 @@ def test_push_with_wait_follows_all_runs_that_it_causes(server: servers.Server, 
         # The command has waited for all runs, and no run starts after its end.
         states = {run["name"]: run["state"] for run in server.get("/runs?project=chain")}
         followed = set(re.findall(r"(\S+-\d+)  (?:succeeded|failed)", process.stdout))
-        assert followed == {name for name in states if name in process.stdout}, commands.shown(process)
+        assert followed == {name for name in states if name in process.stdout}, commands.describe(process)
         return process.returncode, states
 
     code, states = push(1)

@@ -159,7 +159,7 @@ class Server:
 
     def tracking_ready(self) -> None:
         """Wait until the MLflow server is ready."""
-        wait_until(lambda: self.get("/readyz")["components"]["mlflow"]["status"] == "ready", "MLflow to be ready")
+        wait_until(lambda: self.call("GET", "/readyz").json["components"]["mlflow"]["status"] == "ready", "MLflow to be ready")
 
 
 @contextlib.contextmanager

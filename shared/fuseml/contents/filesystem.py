@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fuseml import contents
+from fuseml.contents.port import BLOCK, valid_key
 from fuseml.domain import errors
 
 _PARTIAL = ".partial"
@@ -53,7 +53,7 @@ class FileContents:
         path, left = self._path(key), limit
         with _translated(key), path.open("rb") as file:
             file.seek(offset)
-            while block := file.read(contents.BLOCK if left is None else min(left, contents.BLOCK)):
+            while block := file.read(BLOCK if left is None else min(left, BLOCK)):
                 left = None if left is None else left - len(block)
                 yield block
 
@@ -76,7 +76,7 @@ class FileContents:
         return self._path(key).as_uri()
 
     def _path(self, key: str) -> Path:
-        path = self._root / contents.valid_key(key)
+        path = self._root / valid_key(key)
         # A valid key cannot lead out, but a symbolic link in the folder could.
         if not path.resolve().is_relative_to(self._root.resolve()):
             raise errors.PermanentError(f"the place of {key!r} in {self._root} is a symbolic link that leads out of it")

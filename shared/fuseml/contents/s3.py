@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fuseml import contents
+from fuseml.contents.port import BLOCK, valid_key
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class S3Contents:
                     return
                 raise
             with contextlib.closing(answer["Body"]) as body:
-                yield from body.iter_chunks(contents.BLOCK)
+                yield from body.iter_chunks(BLOCK)
 
     def size(self, key: str) -> int:
         """See `Contents.size`."""
@@ -115,7 +115,7 @@ class S3Contents:
             return str(self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds))
 
     def _key(self, key: str) -> str:
-        return f"{self._prefix}{contents.valid_key(key)}"
+        return f"{self._prefix}{valid_key(key)}"
 
     @functools.cached_property
     def _client(self) -> Any:

@@ -6,82 +6,29 @@ between and a manual deletion. `Application.served_by` selects the serving.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import sqlmodel
 
 from fuseml.domain import application, errors
 from fuseml.domain.registry import extension
+from fuseml.servings.port import Revision, Serving, Servings, ServingSpec, State, Status
 from fuseml.store import applications
 
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One revision of an application, and the time of its registration; `document.environment` is unsealed."""
-
-    number: int
-    document: application.Application
-    registered: str
-
-
-@dataclass(frozen=True, slots=True)
-class ServingSpec:
-    """The desired state of an application: its kept revisions, in ascending order, and the traffic of the served ones."""
-
-    name: str
-    revisions: Sequence[Revision]
-    traffic: application.Traffic
-
-    @property
-    def newest(self) -> Revision:
-        """The last registration."""
-        return self.revisions[-1]
-
-
-State = Literal["ready", "starting", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The observed state of an application. `ready`: requests go to the revisions of the spec; otherwise `cause` is the reason.
-
-    `traffic` is the observed traffic: revision -> percent. `url` is the address of the application for its users; empty while unknown.
-    """
-
-    state: State
-    cause: str = ""
-    url: str = ""
-    traffic: Mapping[int, int] | None = None
-    namespace: str = ""
-    resources: Sequence[application.Resource] = ()
-
-
-class Serving(Protocol):
-    """Serves the models of applications. Calls raise TemporaryError when it cannot be reached, and PermanentError when it refuses."""
-
-    splits: bool
-    """Whether it can split requests among revisions."""
-
-    def apply(self, spec: ServingSpec) -> None:
-        """Serve the application as specified. Idempotent; returns before it is ready. Until then the former revisions keep their requests."""
-
-    def remove(self, name: str) -> None:
-        """Stop serving the application. Does nothing for an unknown one."""
-
-    def status(self, spec: ServingSpec) -> Status:
-        """The observed state."""
-
-    def servable(self, spec: ServingSpec) -> Collection[int]:
-        """The revisions that may get requests: a serving may have dropped older ones."""
-
-    def reconcile(self, specs: Sequence[ServingSpec]) -> None:
-        """Serve exactly these applications. Tries all of them before it raises the last refusal."""
-
-
-Servings = Mapping[str, Serving]
-"""By `Application.served_by`."""
+__all__ = [
+    "CONNECTORS",
+    "Revision",
+    "Serving",
+    "ServingSpec",
+    "Servings",
+    "Settings",
+    "State",
+    "Status",
+    "connect",
+    "select",
+    "serving_spec",
+]
 
 
 def serving_spec(session: sqlmodel.Session, row: applications.Application, unseal: Callable[[str], str]) -> ServingSpec | None:

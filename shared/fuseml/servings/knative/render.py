@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fuseml.domain import errors, labels
-from fuseml.servings import Revision, ServingSpec
+from fuseml.servings.port import Revision, ServingSpec
 
 Object = dict[str, Any]
 

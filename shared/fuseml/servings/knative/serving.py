@@ -8,9 +8,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from fuseml.domain import application, errors
-from fuseml.servings import ServingSpec, Status
 from fuseml.servings.knative import render
 from fuseml.servings.knative.cluster import Cluster, Object
+from fuseml.servings.port import ServingSpec, Status
 
 _log = logging.getLogger("fuseml.serving")
 _MANAGED = ",".join(f"{label}={value}" for label, value in render.MANAGED.items())

@@ -1,0 +1,51 @@
+"""The port of contents: what every store of contents does, and the keys that all of them accept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from fuseml.domain import errors
+
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_LONGEST_KEY = 500
+
+BLOCK = 1 << 18
+"""Bytes of one read."""
+
+
+class Contents(Protocol):
+    """Stores bytes under keys such as `runs/1f0c/trainer.log`, as streams.
+
+    Every call raises InvalidError for an invalid key, TemporaryError when the store cannot be reached or is busy, and PermanentError when
+    the same call cannot succeed.
+    """
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> int:
+        """Store the blocks in place of former contents. Returns the number of bytes.
+
+        Atomic: no reader sees a part, also when the process dies or when `blocks` raises. That error is passed on.
+        """
+
+    def get(self, key: str, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
+        """The bytes from `offset` on, at most `limit`, in blocks; none behind the end. Raises NotFoundError by the first block."""
+
+    def size(self, key: str) -> int:
+        """The number of bytes. Raises NotFoundError."""
+
+    def delete(self, key: str) -> None:
+        """Delete the contents, if any."""
+
+    def link(self, key: str, seconds: int) -> str:
+        """A URL that needs no account for that many seconds; of a folder, one for this machine. Does not check that contents exist."""
+
+
+def valid_key(key: str) -> str:
+    """The key. Raises InvalidError for one that some store cannot keep, or that would lead out of a folder."""
+    if len(key) > _LONGEST_KEY or not _KEY.fullmatch(key):
+        raise errors.InvalidError(
+            f"{key[:100]!r} cannot be a key of contents: parts of letters, digits, '_', '-' and '.', none of which begins with '-' or '.',"
+            f" joined by '/', at most {_LONGEST_KEY} characters"
+        )
+    return key

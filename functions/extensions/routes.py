@@ -107,7 +107,7 @@ def register(api: http.Api, deps: Deps) -> None:
         change = service.plan_update if query.dry_run else service.update
         return change(deps, id, body, _expected(), whole=query.replace)
 
-    @api.route("DELETE", "/extensions/<id>", query=Deletion, status=204)
+    @api.route("DELETE", "/extensions/<id>", query=Deletion, dry_run=impact.Impact, status=204)
     def delete_extension(id: str, query: Deletion) -> flask.Response | None:
         """Delete an extension. A deletion that breaks assigned workflows is refused (409) unless forced."""
         if query.dry_run:

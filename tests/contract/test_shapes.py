@@ -54,23 +54,22 @@ RESPONSES: Mapping[str, Any] = {
     "POST /extensions": registry_shapes.Extension,
     "GET /extensions/{id}": registry_shapes.Extension,
     "PUT /extensions/{id}": registry_shapes.Extension | registry_shapes.Impact,
+    "DELETE /extensions/{id}": registry_shapes.Impact,
     "POST /extensions/plan": registry_shapes.Impact,
     "POST /extensions/{id}/webhook": registry_shapes.Webhook,
     "POST /extensions/secrets/rotate": registry_shapes.RotationResult,
     "POST /resolve": registry_shapes.Resolution,
+    "GET /extensions/{extension_id}/services": list[registry_shapes.Service],
+    "GET /extensions/{extension_id}/services/{service_id}/endpoints": list[registry_shapes.Endpoint],
+    "GET /extensions/{extension_id}/services/{service_id}/credentials": list[registry_shapes.Credentials],
     **{
-        operation: shape
-        for collection, key, shape in (
-            ("/extensions/{extension_id}/services", "{address}", registry_shapes.Service),
-            ("/extensions/{extension_id}/services/{service_id}/endpoints", "{address}", registry_shapes.Endpoint),
-            ("/extensions/{extension_id}/services/{service_id}/credentials", "{address}", registry_shapes.Credentials),
+        f"{method} {path}": shape
+        for collection, shape in (
+            ("/extensions/{extension_id}/services", registry_shapes.Service),
+            ("/extensions/{extension_id}/services/{service_id}/endpoints", registry_shapes.Endpoint),
+            ("/extensions/{extension_id}/services/{service_id}/credentials", registry_shapes.Credentials),
         )
-        for operation, shape in (
-            (f"GET {collection}", list[shape]),  # type: ignore[valid-type]
-            (f"POST {collection}", shape),
-            (f"GET {collection}/{key}", shape),
-            (f"PUT {collection}/{key}", shape),
-        )
+        for method, path in (("POST", collection), ("GET", f"{collection}/{{address}}"), ("PUT", f"{collection}/{{address}}"))
     },
 }
 NO_SHAPE = {
@@ -96,9 +95,10 @@ def response_schemas(api: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Every operation that answers with a document, and the document's schema."""
     for path, methods in api["paths"].items():
         for method, operation in methods.items():
-            [response] = [response for status, response in operation["responses"].items() if status != "default"]
-            if "content" in response:
-                yield f"{method.upper()} {path}", response["content"]["application/json"]["schema"]
+            responses = [response for status, response in operation["responses"].items() if status != "default"]
+            for response in responses:
+                if "content" in response:
+                    yield f"{method.upper()} {path}", response["content"]["application/json"]["schema"]
 
 
 def body(api: Mapping[str, Any], method: str, path: str) -> Any:

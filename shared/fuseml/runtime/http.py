@@ -97,6 +97,7 @@ class Api:
         body: type[pydantic.BaseModel] | None = None,
         document: type[pydantic.BaseModel] | None = None,
         returns: object = None,
+        dry_run: object = None,
         status: int = 200,
         public: bool = False,
         workload: bool = False,
@@ -104,12 +105,13 @@ class Api:
         """Serve `handler(path variables..., query=, body=)`. Its docstring documents the operation.
 
         `document` describes a body that the handler reads itself (`read_document`), because its checks need positions. The handler
-        returns a model, `ListPage`, plain data, a Flask response, or None for an empty response.
+        returns a model, `ListPage`, plain data, a Flask response, or None for an empty response. `dry_run` describes the body of a
+        dry run, with status 200, where it differs from `status`.
         """
 
         def register(handler: Callable[..., object]) -> Callable[..., object]:
             operation = Operation(
-                method, path, (handler.__doc__ or "").strip(), handler, query, body, document, returns, status, public, workload
+                method, path, (handler.__doc__ or "").strip(), handler, query, body, document, returns, dry_run, status, public, workload
             )
             self.operations.append(operation)
             view = self._view(operation)

@@ -30,7 +30,7 @@ def document(apis: Sequence[Api]) -> dict[str, Any]:
     operations = [(api, operation) for api in apis for operation in api.operations]
     models: dict[type[pydantic.BaseModel], None] = {ErrorBody: None}
     for _, operation in operations:
-        for candidate in (operation.body, operation.document, _item(operation.returns)):
+        for candidate in (operation.body, operation.document, _item(operation.returns), _item(operation.dry_run)):
             if isinstance(candidate, type) and issubclass(candidate, pydantic.BaseModel):
                 models[candidate] = None
     references, definitions = json_schema.models_json_schema([(model, "serialization") for model in models], ref_template=_REF)
@@ -69,6 +69,7 @@ def _operation(api: Api, operation: Operation, path: str, schemas: Schemas) -> d
         "summary": summary.strip(),
         "parameters": parameters,
         "responses": {
+            **({"200": _response(operation.dry_run, schemas)} if operation.dry_run is not None else {}),
             str(204 if operation.returns is None and operation.status == 200 else operation.status): _response(operation.returns, schemas),
             "default": _content("an error", schemas[ErrorBody]),
         },

@@ -44,6 +44,7 @@ class Operation:
     body: type[pydantic.BaseModel] | None
     document: type[pydantic.BaseModel] | None
     returns: object
+    dry_run: object
     status: int
     public: bool
     workload: bool

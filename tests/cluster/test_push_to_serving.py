@@ -113,7 +113,7 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(scenario: S
 
     manifest = scenario.code / "MLproject"
     manifest.write_text(manifest.read_text().replace("default: 0.1", "default: 2.5"))
-    rows = test_first_light.trained_by_scikit_learn(0.1)[1]
+    rows = test_first_light.reference_model(0.1)[1]
     with _Client(scenario, rows) as client:
         start, pushed = time.monotonic(), time.time()
         scenario.push()
@@ -165,7 +165,7 @@ def _archived(scenario: Scenario, store: database.Database) -> bool:
 def _check(scenario: Scenario, number: int, alpha: float) -> None:
     run = scenario.run(number)
     assert (run["state"], run["cause"]) == ("succeeded", None)
-    metrics, rows, predictions = test_first_light.trained_by_scikit_learn(alpha)
+    metrics, rows, predictions = test_first_light.reference_model(alpha)
     steps = {step["name"]: step for step in run["steps"]}
     assert json.loads(steps["trainer"]["outputs"]["metrics"]) == pytest.approx(metrics)
     assert run["outputs"]["prediction-url"] == scenario.deployment.read(f"/applications/{scenario.application}")["url"]

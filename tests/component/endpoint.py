@@ -21,7 +21,7 @@ class Publisher:
     """Accepts events while it is `up`, except those with ids in `refused`."""
 
     def __init__(self) -> None:
-        self.taken: list[events.Event] = []
+        self.events: list[events.Event] = []
         self.up, self.refused = True, set[str]()
 
     def publish(self, event: events.Event) -> None:
@@ -29,7 +29,7 @@ class Publisher:
             raise errors.PermanentError("the broker refused it")
         if not self.up:
             raise errors.TemporaryError("the broker is away")
-        self.taken.append(event)
+        self.events.append(event)
 
 
 class Function:

@@ -13,20 +13,10 @@ from werkzeug.serving import make_server
 
 from functions.extensions.app import create_app
 from functions.extensions.deps import Deps
-from fuseml.domain import events
 from fuseml.domain.workflows import Workflow
 from fuseml.runtime import auth, clock, secrets
 from fuseml.store import database, workflows
-
-
-class EventRecorder:
-    """A publisher that records events."""
-
-    def __init__(self) -> None:
-        self.events: list[events.Event] = []
-
-    def publish(self, event: events.Event) -> None:
-        self.events.append(event)
+from tests.component import endpoint
 
 
 class Registry:
@@ -35,7 +25,7 @@ class Registry:
     def __init__(self, folder: Path, store: database.Database | None = None) -> None:
         self.store = store or database.Database(f"sqlite:///{folder / 'registry.db'}")
         self.store.migrate()
-        self.published = EventRecorder()
+        self.published = endpoint.Publisher()
         self.keyring = secrets.Keyring([secrets.new_key()])
         self.app: flask.Flask = create_app(
             Deps(store=self.store, publisher=self.published, keyring=self.keyring, tokens=auth.Tokens({}, anonymous=True))

@@ -155,7 +155,7 @@ def test_one_event_of_a_handler_is_the_reply(function: endpoint.Function, publis
     reply = cloudevents.decode(answer.headers, answer.data)
     assert events.read(reply) == function.payloads[0]
     assert reply.extensions == {"traceparent": TRACEPARENT, "causesource": "/s", "causeid": "1"}
-    assert publisher.taken == []
+    assert publisher.events == []
     assert endpoint.count(function.store, outbox_rows.Outbox) == 0
 
 
@@ -164,7 +164,7 @@ def test_several_events_of_a_handler_are_published_in_order_and_the_response_is_
 ) -> None:
     function.payloads = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(3)]
     assert function.deliver().status_code == 204
-    assert [events.read(event) for event in publisher.taken] == function.payloads
+    assert [events.read(event) for event in publisher.events] == function.payloads
     assert endpoint.count(function.store, outbox_rows.Outbox) == 0
 
 
@@ -199,7 +199,7 @@ def test_an_error_after_the_commit_does_not_hold_back_the_events(function: endpo
     function.trouble_after = errors.TemporaryError("the engine is away")
     function.payloads = [events.RunStarted(run=f"w-{number}", workflow="w", project="demo") for number in range(2)]
     assert function.deliver().status_code == 503
-    assert len(publisher.taken) == 2
+    assert len(publisher.events) == 2
 
 
 def test_the_same_event_in_eight_threads_has_one_effect_and_one_reply(function: endpoint.Function) -> None:

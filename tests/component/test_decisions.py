@@ -201,7 +201,7 @@ def test_an_event_names_the_delivery_that_caused_it(store: database.Database, ke
     publisher = endpoint.Publisher()
     client = gitea_app.create_app(gitea_deps.Deps(store=store, publisher=publisher, keyring=keyring)).test_client()
     assert client.post("/webhooks/gitea", **signed(push_body())).status_code == 202
-    assert [event.cause for event in publisher.taken] == [("/webhooks/gitea", "d-1")]
+    assert [event.cause for event in publisher.events] == [("/webhooks/gitea", "d-1")]
 
 
 def test_deliveries_of_unknown_senders_displace_only_one_another(store: database.Database, ingress: Any) -> None:

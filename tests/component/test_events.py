@@ -171,7 +171,7 @@ def test_a_dead_letter_is_shown_with_its_cause_and_delivered_again(
         ("artifacts", "done", 1, None),
         ("dispatcher", "pending", 0, None),
     ]
-    assert publisher.taken == [CANCEL]
+    assert publisher.events == [CANCEL]
     with store.read() as session:
         assert [due.event for due in deliveries.due(session, "dispatcher", 1e12, 9, [])] == [MODEL, CANCEL]
     assert get(embedded, "/events/dead-letters") == []
@@ -188,7 +188,7 @@ def test_an_event_without_a_dead_letter_is_replayed_only_with_all(
     post(embedded, "/events/1/replay")
     refused = post(embedded, "/events/1/replay", 409)
     assert refused["message"] == ("event 1 is no dead letter (artifacts: done, dispatcher: pending); --all delivers it again anyway")
-    assert len(publisher.taken) == 1
+    assert len(publisher.events) == 1
     replayed = post(embedded, "/events/1/replay?all=true")
     assert {item["state"] for item in replayed["deliveries"]} == {"pending"}
 
@@ -261,7 +261,7 @@ def test_a_replay_publishes_the_event_again_and_a_new_failure_has_a_new_cause(
 ) -> None:
     deliver_dead_letter(knative, CANCEL, "first")
     replayed = post(knative, "/events/1/replay")
-    assert (replayed["outcome"], publisher.taken) == ("", [CANCEL])
+    assert (replayed["outcome"], publisher.events) == ("", [CANCEL])
     post(knative, "/events/1/replay", 409)
     deliver_dead_letter(knative, CANCEL, "second")
     deliver_dead_letter(knative, CANCEL, "second")
@@ -269,7 +269,7 @@ def test_a_replay_publishes_the_event_again_and_a_new_failure_has_a_new_cause(
     assert [item["error"] for item in letter["deliveries"]] == ["status 400: second"]
     post(knative, "/events/1/replay?all=true")
     assert post(knative, "/events/1/replay?all=true")["outcome"] == ""
-    assert publisher.taken == [CANCEL] * 3
+    assert publisher.events == [CANCEL] * 3
 
 
 def test_a_replay_while_the_broker_is_unreachable_stays_in_the_outbox(
@@ -280,7 +280,7 @@ def test_a_replay_while_the_broker_is_unreachable_stays_in_the_outbox(
     post(knative, "/events/1/replay")
     publisher.up = True
     assert cloudevents.sweep(store, publisher, "2999-01-01T00:00:00.000000Z") == 1
-    assert publisher.taken == [CANCEL]
+    assert publisher.events == [CANCEL]
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_an_event_is_sent_with_an_id_that_is_derived_from_its_data(
     store: database.Database, embedded: Any, publisher: endpoint.Publisher
 ) -> None:
     sent = post(embedded, "/events", body={"type": "run.cancel_requested", "data": {"run": "w-1", "reason": "enough"}})
-    [event] = publisher.taken
+    [event] = publisher.events
     assert (event.type, event.source, event.data["reason"]) == (CANCEL.type, "/runs/w-1", "enough")
     assert sent == {"type": event.type, "source": event.source, "id": event.id, "subject": "w-1", "duplicate": False}
     assert event.cause == ("/events", "send")
@@ -348,4 +348,4 @@ def test_an_event_with_the_same_data_is_a_duplicate_unless_it_gets_another_id(st
 )
 def test_an_event_of_another_type_or_shape_is_not_sent(body: Any, message: str, embedded: Any, publisher: endpoint.Publisher) -> None:
     assert message in post(embedded, "/events", 400, body=body)["message"]
-    assert publisher.taken == []
+    assert publisher.events == []

@@ -16,7 +16,7 @@ from tests.component.ingress import NEW, OLD, SECRET, ZERO, Delivery, Ingress, d
 
 
 def pushed(ingress: Ingress) -> list[events.CodesetPushed]:
-    return [events.CodesetPushed.model_validate(event.data) for event in ingress.publisher.taken]
+    return [events.CodesetPushed.model_validate(event.data) for event in ingress.publisher.events]
 
 
 # GitHub (https://docs.github.com/en/webhooks/webhook-events-and-payloads#push)
@@ -103,7 +103,7 @@ def take(ingress: Ingress, body: object, event: str = "push", **headers: str) ->
 def test_a_push_from_github_has_the_effect_of_one_from_gitea(ingress: Ingress) -> None:
     answer = take(ingress, github_push())
     assert (answer.status_code, set(answer.json)) == (202, {"event", "ignored"})
-    (event,) = ingress.publisher.taken
+    (event,) = ingress.publisher.events
     assert (event.type, event.subject, event.id) == (events.CodesetPushed.TYPE, "workspace/mnist", answer.json["event"])
     (push,) = pushed(ingress)
     assert (push.project, push.codeset, push.ref, push.before, push.commit) == ("workspace", "mnist", "refs/heads/main", OLD, NEW)
@@ -147,7 +147,7 @@ def test_every_kind_of_push_is_read(ingress: Ingress, fields: dict[str, object],
 @pytest.mark.parametrize("ref", ["refs/heads/feature", "refs/tags/v1"])
 def test_a_deleted_ref_starts_nothing(ingress: Ingress, ref: str) -> None:
     answer = take(ingress, github_push(ref=ref, after=ZERO, deleted=True, commits=[], head_commit=None))
-    assert (answer.status_code, answer.json["event"], ingress.publisher.taken) == (202, None, [])
+    assert (answer.status_code, answer.json["event"], ingress.publisher.events) == (202, None, [])
     assert answer.json["ignored"] == f"{ref} was deleted: there is no commit to work on"
 
 
@@ -168,7 +168,7 @@ OTHERS: list[tuple[str, dict[str, object], str]] = [
 @pytest.mark.parametrize(("event", "fields", "reason"), OTHERS)
 def test_an_event_that_is_no_push_is_ignored_with_its_reason(ingress: Ingress, event: str, fields: dict[str, object], reason: str) -> None:
     answer = take(ingress, {**fields, "repository": REPOSITORY, "sender": user("octocat")}, event)
-    assert (answer.status_code, answer.json["event"], ingress.publisher.taken) == (202, None, [])
+    assert (answer.status_code, answer.json["event"], ingress.publisher.events) == (202, None, [])
     assert reason in answer.json["ignored"]
     with ingress.store.read() as session:
         assert codesets.find_codeset(session, "workspace", "mnist") is not None
@@ -217,7 +217,7 @@ def test_recorded_pushes_of_gitea_become_events(ingress: Ingress, name: str, ref
 )
 def test_other_deliveries_of_gitea_are_ignored_with_their_reason(ingress: Ingress, name: str, reason: str) -> None:
     answer = ingress.take(recorded("gitea", name))
-    assert (answer.status_code, ingress.publisher.taken) == (202, [])
+    assert (answer.status_code, ingress.publisher.events) == (202, [])
     assert reason in answer.json["ignored"]
 
 
@@ -242,7 +242,12 @@ def test_a_body_is_decoded_once(ingress: Ingress, monkeypatch: pytest.MonkeyPatc
     body = json.dumps(github_push()).encode()
     decoded: list[object] = []
     loads = json.loads
-    monkeypatch.setattr(json, "loads", lambda text, **options: (decoded.append(text), loads(text, **options))[1])
+
+    def recording(text: str | bytes, **options: Any) -> Any:
+        decoded.append(text)
+        return loads(text, **options)
+
+    monkeypatch.setattr(json, "loads", recording)
     answer = ingress.take(delivery("github", body, secret))
     assert answer.status_code == (202 if secret == SECRET else 401)
     assert decoded.count(body) + decoded.count(body.decode()) == 1

@@ -18,8 +18,7 @@ from fuseml.domain import errors
 from fuseml.runtime import auth, secrets
 from fuseml.store import codesets, database
 
-from . import gitea, githost
-from .extensions_app import EventRecorder
+from . import endpoint, gitea, githost
 
 HOOKS = "http://fuseml.example"
 
@@ -173,10 +172,12 @@ def test_a_registered_codeset_exists_on_gitea_and_the_ingress_accepts_its_pushes
     store = database.Database(f"sqlite:///{tmp_path / 'fuseml.db'}")
     store.migrate()
     keyring = secrets.Keyring([secrets.new_key()])
-    ingress = gitea_ingress_app.create_app(gitea_ingress_deps.Deps(store=store, publisher=EventRecorder(), keyring=keyring))
+    ingress = gitea_ingress_app.create_app(gitea_ingress_deps.Deps(store=store, publisher=endpoint.Publisher(), keyring=keyring))
     with gitea.listening(ingress) as server:
         git = githosts.connect(fake.url, gitea.TOKEN, f"http://127.0.0.1:{server.port}")
-        deps = codesets_deps.Deps(store=store, publisher=EventRecorder(), git=git, keyring=keyring, tokens=auth.Tokens({}, anonymous=True))
+        deps = codesets_deps.Deps(
+            store=store, publisher=endpoint.Publisher(), git=git, keyring=keyring, tokens=auth.Tokens({}, anonymous=True)
+        )
         client = codesets_app.create_app(deps).test_client()
         responses = [client.post("/codesets?project=p&name=c") for _ in range(2)]
         registered, again = [response.get_json() for response in responses]

@@ -167,11 +167,8 @@ def test_the_credentials_of_the_record_are_sent(sweeper: Sweeper, secrets: dict[
 
 def test_a_published_version_is_not_published_again_and_a_late_webhook_is_a_duplicate(tmp_path: Path) -> None:
     sweeper = Sweeper(tmp_path)
-    ingress = Ingress(
-        sweeper.installation.registry.store,
-        publisher=sweeper.installation.registry.published,
-        keyring=sweeper.installation.registry.keyring,
-    )  # type: ignore[arg-type]
+    installed = sweeper.installation.registry
+    ingress = Ingress(installed.store, publisher=installed.published, keyring=installed.keyring)
     registry = FakeRegistry()
     ingress.now = NOW
 

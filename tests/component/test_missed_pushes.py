@@ -149,12 +149,12 @@ class Housekeeper:
 
     def sweep(self) -> list[events.CodesetPushed]:
         """The pushes that one tick publishes; afterwards they are in the ledger, as with a broker."""
-        self.published.taken.clear()
+        self.published.events.clear()
         pushes.publish_missed_pushes(self.deps, TICK)
         with self.store.write() as session:
-            for event in self.published.taken:
+            for event in self.published.events:
                 deliveries.accept(session, event, [], endpoint.NOON, 0)
-        return [events.CodesetPushed.model_validate(event.data) for event in self.published.taken]
+        return [events.CodesetPushed.model_validate(event.data) for event in self.published.events]
 
     def reported(self) -> dict[str, str]:
         with self.store.read() as session:
@@ -196,7 +196,7 @@ def test_a_failing_repair_does_not_prevent_the_others(
         outbox.add(session, [events.event(events.RunStarted(run="w-1", workflow="w", project="workspace"), endpoint.NOON)], clock.ago(60))
     broken = BrokenHost(server.root, "http://127.0.0.1:1/git")
     service.sweep(dataclasses.replace(housekeeper.deps, git=broken), TICK)
-    assert [event.type for event in housekeeper.published.taken] == [events.RunStarted.TYPE]
+    assert [event.type for event in housekeeper.published.events] == [events.RunStarted.TYPE]
     assert "repair publish_missed_pushes failed; the others go on" in caplog.text
 
 

@@ -40,7 +40,7 @@ def announce(store: database.Database, number: int) -> list[str]:
 def test_the_relay_publishes_everything_in_order_and_once(store: database.Database, publisher: endpoint.Publisher) -> None:
     runs = announce(store, 250)
     assert cloudevents.sweep(store, publisher, FUTURE) == 250
-    assert [event.data["run"] for event in publisher.taken] == runs
+    assert [event.data["run"] for event in publisher.events] == runs
     assert cloudevents.sweep(store, publisher, FUTURE) == 0
 
 
@@ -54,13 +54,13 @@ def test_an_event_of_a_rollback_is_never_published(store: database.Database, pub
 def test_the_rest_is_published_after_an_outage_of_the_broker(store: database.Database, publisher: endpoint.Publisher) -> None:
     class Leaving(endpoint.Publisher):
         def publish(self, event: events.Event) -> None:
-            self.up = len(self.taken) < 130
+            self.up = len(self.events) < 130
             super().publish(event)
 
     runs, leaving = announce(store, 150), Leaving()
     assert cloudevents.sweep(store, leaving, FUTURE) == 130
     assert cloudevents.sweep(store, publisher, FUTURE) == 20
-    assert [event.data["run"] for event in (*leaving.taken, *publisher.taken)] == runs
+    assert [event.data["run"] for event in (*leaving.events, *publisher.events)] == runs
 
 
 def test_an_event_that_the_broker_refuses_holds_up_nothing_and_is_not_lost(
@@ -69,7 +69,7 @@ def test_an_event_that_the_broker_refuses_holds_up_nothing_and_is_not_lost(
     runs = announce(store, 230)
     publisher.refused = {f"run.started:w-{number}:started" for number in range(120)}
     assert cloudevents.sweep(store, publisher, FUTURE) == 110
-    assert [event.data["run"] for event in publisher.taken] == runs[120:]
+    assert [event.data["run"] for event in publisher.events] == runs[120:]
     assert "the broker refused run.started:w-0:started, which stays in the outbox" in caplog.text
     publisher.refused = set()
     assert cloudevents.sweep(store, publisher, FUTURE) == 120
@@ -80,7 +80,7 @@ def test_two_relays_at_once_lose_nothing(store: database.Database, publisher: en
     runs = announce(store, 150)
     with futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: cloudevents.sweep(store, publisher, FUTURE), range(4)))
-    assert {event.data["run"] for event in publisher.taken} == set(runs)
+    assert {event.data["run"] for event in publisher.events} == set(runs)
     assert endpoint.count(store, outbox_rows.Outbox) == 0
 
 
@@ -90,7 +90,7 @@ def test_a_slow_relay_removes_no_event_that_was_enqueued_after_its_query(store: 
 
         def publish(self, event: events.Event) -> None:
             super().publish(event)
-            if len(self.taken) == 1:
+            if len(self.events) == 1:
                 cloudevents.sweep(store, endpoint.Publisher(), FUTURE)
                 announce(store, 1)
 
@@ -108,7 +108,7 @@ def test_a_redelivery_while_the_broker_accepts_nothing_publishes_no_more(
     publisher.up = True
     for _ in range(5):
         assert function.deliver().status_code == 204
-    assert publisher.taken == []
+    assert publisher.events == []
     assert endpoint.count(function.store, outbox_rows.Outbox) == 3
     assert cloudevents.sweep(function.store, publisher, FUTURE) == 3
 

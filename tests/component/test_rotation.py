@@ -22,7 +22,7 @@ from fuseml.domain.registry import extension
 from fuseml.runtime import auth, secrets
 from fuseml.store import codesets, database, extensions
 from fuseml.store.tables import codeset_rows, extension_rows
-from tests.component.extensions_app import EventRecorder
+from tests.component import endpoint
 
 NOON = "2026-01-01T12:00:00.000000Z"
 
@@ -35,7 +35,7 @@ class Server:
         self.keyring = keys.keyring()
         self.store = store or database.Database(f"sqlite:///{folder / 'registry.db'}")
         self.store.migrate()
-        self.published = EventRecorder()
+        self.published = endpoint.Publisher()
         self.deps = extensions_deps.Deps(
             store=self.store,
             publisher=self.published,

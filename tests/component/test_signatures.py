@@ -80,9 +80,9 @@ ROWS = [pytest.param(make, host, status, message, id=f"{host}: {case}") for case
 def test_a_webhook_is_accepted_if_its_signature_is_right(ingress: Ingress, make: Make, host: str, status: int, message: str) -> None:
     answer = ingress.take(make(ingress, delivery(host, body(host), ingress.secret(host))))
     assert answer.status_code == status, answer.text
-    assert len(ingress.publisher.taken) == (1 if status == 202 else 0)
+    assert len(ingress.publisher.events) == (1 if status == 202 else 0)
     if status == 202:
-        assert answer.json["event"] == ingress.publisher.taken[0].id
+        assert answer.json["event"] == ingress.publisher.events[0].id
         return
     assert answer.json["name"] == "unauthenticated"
     assert message in answer.json["message"]
@@ -102,7 +102,7 @@ def test_a_replay_outside_of_the_window_is_refused(ingress: Ingress) -> None:
     assert ingress.take(sent).status_code == 202, "a retry"
     ingress.now = NOW + 301
     assert ingress.take(sent).status_code == 401
-    assert len({event.id for event in ingress.publisher.taken}) == 1, "and the retry was the same event"
+    assert len({event.id for event in ingress.publisher.events}) == 1, "and the retry was the same event"
 
 
 @pytest.mark.parametrize("host", GIT)
@@ -111,7 +111,7 @@ def test_a_replay_of_a_push_is_the_same_event_whenever_it_comes(ingress: Ingress
     sent = delivery(host, body(host), ingress.secret(host))
     answers = [ingress.take(sent).json["event"] for _ in range(3)]
     assert len(set(answers)) == 1
-    assert {event.id for event in ingress.publisher.taken} == set(answers)
+    assert {event.id for event in ingress.publisher.events} == set(answers)
 
 
 @pytest.mark.parametrize("host", GIT)
@@ -120,7 +120,7 @@ def test_a_codeset_with_an_empty_secret_accepts_no_delivery(ingress: Ingress, ho
     push = json.loads(body(host))
     push["repository"]["name"] = "open"
     answer = ingress.take(delivery(host, push, ""))
-    assert (answer.status_code, ingress.publisher.taken) == (400, [])
+    assert (answer.status_code, ingress.publisher.events) == (400, [])
     assert "no webhook secret is configured" in answer.json["message"]
 
 

@@ -358,7 +358,7 @@ def test_events_of_a_request_belong_to_its_trace(store: database.Database, publi
     client.post("/announce", headers=TRACED)
     client.post("/announce")
     client.post("/announce", headers={"traceparent": "00-nonsense"})
-    first, second, third = (event.extensions for event in publisher.taken)
+    first, second, third = (event.extensions for event in publisher.events)
     assert first == TRACED
     assert set(second) == set(third) == {"traceparent"}
     assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", second["traceparent"])
@@ -377,7 +377,7 @@ def test_events_of_a_handler_belong_to_its_trace_in_the_reply_and_through_the_ou
     function.payloads = [*function.payloads, events.RunStarted(run="w-2", workflow="w", project="demo")]
     structured = {"specversion": "1.0", "type": event.type, "source": "/s", "id": "2", "data": dict(event.data), **TRACED}
     assert function.client.post("/", json=structured, headers={"content-type": "application/cloudevents+json"}).status_code == 204
-    assert [carried(announced) for announced in publisher.taken] == [TRACED, TRACED]
+    assert [carried(announced) for announced in publisher.events] == [TRACED, TRACED]
 
 
 def test_an_event_without_a_trace_continues_that_of_its_delivery(function: endpoint.Function) -> None:

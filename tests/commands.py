@@ -18,19 +18,20 @@ class Options(TypedDict, total=False):
     """`code` is the expected exit code, 0 by default; None allows any. `text` is the standard input, empty by default; `patience` is the bound in seconds."""
 
     code: int | None
-    environment: Mapping[str, str]
     cwd: str | Path | None
     text: str
     patience: float
 
 
-def run(command: Sequence[str | Path], **options: Unpack[Options]) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[str | Path], environment: Mapping[str, str] | None = None, **options: Unpack[Options]
+) -> subprocess.CompletedProcess[str]:
     """Run a command and wait for its end. Fails if the exit code is unexpected or the bound is exceeded."""
     code, patience = options.get("code", 0), options.get("patience", PATIENCE)
     try:
         process = subprocess.run(
             command,
-            env=options.get("environment"),
+            env=environment,
             cwd=options.get("cwd"),
             input=options.get("text", ""),
             capture_output=True,
@@ -44,14 +45,18 @@ def run(command: Sequence[str | Path], **options: Unpack[Options]) -> subprocess
     return process
 
 
-def python(script: str, *arguments: str | Path, **options: Unpack[Options]) -> subprocess.CompletedProcess[str]:
+def python(
+    script: str, *arguments: str | Path, environment: Mapping[str, str] | None = None, **options: Unpack[Options]
+) -> subprocess.CompletedProcess[str]:
     """Run a Python script with the interpreter of the tests; see `run`."""
-    return run([sys.executable, "-c", script, *arguments], **options)
+    return run([sys.executable, "-c", script, *arguments], environment, **options)
 
 
-def fuseml(*arguments: str | Path, **options: Unpack[Options]) -> subprocess.CompletedProcess[str]:
+def fuseml(
+    *arguments: str | Path, environment: Mapping[str, str] | None = None, **options: Unpack[Options]
+) -> subprocess.CompletedProcess[str]:
     """Run a `fuseml` command; see `run`."""
-    return run([*FUSEML, *arguments], **options)
+    return run([*FUSEML, *arguments], environment, **options)
 
 
 def describe(process: subprocess.CompletedProcess[str]) -> str:

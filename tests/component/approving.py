@@ -127,7 +127,7 @@ class System(requesting.System):
         self.deliver()
 
     def run(self) -> dict[str, Any]:
-        return dict(self.runs.get("/runs/train-1").json)
+        return dict(self.runs.get("/runs/train-1").get_json())
 
     def step(self, name: str) -> dict[str, Any]:
         return next(step for step in self.run()["steps"] if step["name"] == name)

@@ -50,6 +50,9 @@ class Nothing:
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
         return engines.LogChunk(b"", 0, complete=True)
 
+    def forget(self, run_id: str) -> None:
+        """Nothing to forget."""
+
 
 class Backbone:
     """The four parts over one database, as `fuseml up` joins them."""

@@ -88,17 +88,39 @@ class System:
         self.store, self.engine, self.events = store, self.make_engine(), list[events.Event]()
         keyring = secrets.Keyring([secrets.new_key()])
         tokens = auth.Tokens({}, anonymous=True)
-        placement = {"zone": "", "namespace": "workloads"}
-        common = {"store": store, "publisher": self}
         git = embedded.EmbeddedGitHost(folder / "git", "http://git")
         self.runs = runs_app.create_app(
-            runs_deps.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **placement)
+            runs_deps.Deps(
+                store=store,
+                publisher=self,
+                engine=self.engine,
+                tokens=tokens,
+                public_url="http://fuseml",
+                zone="",
+                namespace="workloads",
+            )
         ).test_client()
         self.workflows = workflows_app.create_app(
-            workflows_deps.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **placement)
+            workflows_deps.Deps(
+                store=store,
+                publisher=self,
+                git=git,
+                tokens=tokens,
+                public_url="http://fuseml",
+                zone="",
+                namespace="workloads",
+            )
         ).test_client()
         self.dispatcher = dispatcher_app.create_app(
-            dispatcher_deps.Deps(**common, git=git, engine=self.engine, keyring=keyring, **placement)
+            dispatcher_deps.Deps(
+                store=store,
+                publisher=self,
+                git=git,
+                engine=self.engine,
+                keyring=keyring,
+                zone="",
+                namespace="workloads",
+            )
         ).test_client()
         self._register(keyring)
 
@@ -136,7 +158,7 @@ class System:
         response = self.runs.post(path, json=body) if body is not None else self.runs.post(path)
         assert response.status_code == 202, response.text
         self.deliver()
-        [run] = self.runs.get(f"/runs?request={response.json['request']}").json
+        [run] = self.runs.get(f"/runs?request={response.get_json()['request']}").get_json()
         return dict(run)
 
     def start(self, **more: object) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def test_steps_without_an_approval_are_submitted_at_once_and_the_others_when_app
     assert times.between(pending["asked"], pending["deadline"]) == 3_600
     [requested] = system.published(events.RunApprovalRequested)
     assert (requested["step"], requested["message"], requested["deadline"]) == ("fit", "really fit?", pending["deadline"])
-    assert [item["name"] for item in system.runs.get("/runs?state=waiting").json] == ["train-1"]
+    assert [item["name"] for item in system.runs.get("/runs?state=waiting").get_json()] == ["train-1"]
 
     run = system.decide("approve", comment="looks good")
     assert next(step for step in run["steps"] if step["name"] == "fit")["approval"]["decision"] == "approved"
@@ -243,7 +243,7 @@ def test_a_repeated_run_requests_its_approvals_again(store: database.Database) -
         again = system.request(f"/runs/train-1/{path}", body)
         system.report(again["id"], "prepare", "succeeded", data="d2")
         system.report(again["id"], None, "succeeded")
-        run = system.runs.get(f"/runs/{again['name']}").json
+        run = system.runs.get(f"/runs/{again['name']}").get_json()
         assert (run["state"], run["steps"][1]["approval"]["decision"]) == ("waiting", None)
     alone = system.request("/runs/train-1/rerun", {"only": "fit"})
     assert (alone["state"], [step["state"] for step in alone["steps"]]) == ("waiting", ["succeeded", "waiting"])

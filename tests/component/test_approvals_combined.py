@@ -46,7 +46,7 @@ def start(system: approving.System) -> dict[str, Any]:
 
 
 def run_of(system: approving.System, name: str) -> dict[str, Any]:
-    return dict(system.runs.get(f"/runs/{name}").json)
+    return dict(system.runs.get(f"/runs/{name}").get_json())
 
 
 def approve(system: approving.System, name: str) -> None:

@@ -30,7 +30,14 @@ COMMIT = "c" * 40
 
 def webhook() -> tuple[bytes, dict[str, str]]:
     repository = {"name": "code", "full_name": "p/code", "owner": {"login": "p"}}
-    push = {"ref": "refs/heads/main", "before": "0" * 40, "after": COMMIT, "commits": [], "head_commit": None, "repository": repository}
+    push: dict[str, object] = {
+        "ref": "refs/heads/main",
+        "before": "0" * 40,
+        "after": COMMIT,
+        "commits": [],
+        "head_commit": None,
+        "repository": repository,
+    }
     body = json.dumps({**push, "pusher": {"login": "ada"}}).encode()
     signature = hmac.new(backbone.SECRET.encode(), body, hashlib.sha256).hexdigest()
     return body, {"Content-Type": "application/json", "X-Gitea-Event": "push", "X-Gitea-Delivery": "1", "X-Gitea-Signature": signature}

@@ -49,7 +49,7 @@ class World(triggering.World):
         response = self.functions["runs"].test_client().post("/runs", json={"workflow": "train", "project": "p", **more})
         assert response.status_code == 202, response.text
         self.settle()
-        return dict(self.get(f"/runs?request={response.json['request']}")[0])
+        return dict(self.get(f"/runs?request={response.get_json()['request']}")[0])
 
     def succeed(self, name: str, step: str, **outputs: str) -> None:
         """The engine reports that a step has succeeded."""

@@ -6,14 +6,14 @@ import base64
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from dulwich import repo, web
-from dulwich.server import DictBackend
+from dulwich.server import BackendRepo, DictBackend
 
 from fuseml.client import git
 from fuseml.domain import errors
@@ -22,6 +22,9 @@ from tests.component import canned_api
 
 PASSWORD = "canary-password-4711"
 _ENVIRONMENT = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -44,14 +47,15 @@ def host(tmp_path: Path) -> Iterator[Host]:
     folder = tmp_path / "host"
     folder.mkdir()
     with contextlib.closing(repo.Repo.init_bare(folder, default_branch=b"main")) as repository:
-        served = web.make_wsgi_chain(DictBackend({"/demo/diabetes.git": repository}))
+        repositories: dict[str, BackendRepo] = {"/demo/diabetes.git": repository}
+        served = web.make_wsgi_chain(DictBackend(repositories))
         expected = "Basic " + base64.b64encode(f"fuseml-demo:{PASSWORD}".encode()).decode()
 
-        def guarded(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        def guarded(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
             if environ.get("HTTP_AUTHORIZATION") != expected:
                 start_response("401 Unauthorized", [("WWW-Authenticate", 'Basic realm="git"'), ("Content-Length", "0")])
                 return [b""]
-            return served(environ, start_response)  # type: ignore[no-any-return]
+            return served(environ, start_response)
 
         with canned_api.running(guarded) as url:
             yield Host(f"{url}/demo/diabetes.git", folder)

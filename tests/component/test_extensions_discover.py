@@ -27,7 +27,7 @@ def registry(tmp_path: Path) -> Iterator[extensions_app.Registry]:
 def discover(registry: extensions_app.Registry, *urls: str, apply: bool = False) -> list[dict[str, Any]]:
     answer = registry.client.post("/extensions/discover", json={"urls": urls, "apply": apply})
     assert answer.status_code == 200, answer.text
-    proposals: list[dict[str, Any]] = answer.json["proposals"]
+    proposals: list[dict[str, Any]] = answer.get_json()["proposals"]
     return proposals
 
 
@@ -40,7 +40,7 @@ def test_a_proposal_is_registered_with_apply_only(registry: extensions_app.Regis
         [applied] = discover(registry, git.url, apply=True)
         assert (applied["state"], applied["id"]) == ("registered", "gitea")
         assert [event.type for event in registry.published.events] == ["org.fuseml.extension.registered.v1"]
-        [record] = registry.client.get("/extensions").json
+        [record] = registry.client.get("/extensions").get_json()
         assert record == applied["extension"]
         assert record["services"][0]["endpoints"][0]["url"] == git.url
 
@@ -53,7 +53,7 @@ def test_a_registered_url_is_known_in_any_spelling(spelling: str, registry: exte
         [again] = discover(registry, spelling.format(git.url.replace("http", "HTTP")), apply=True)
         assert (again["state"], again["id"], again["message"]) == ("known", "gitea", "registered as gitea")
         assert len(git.requests) == requests
-    assert len(registry.client.get("/extensions").json) == 1
+    assert len(registry.client.get("/extensions").get_json()) == 1
 
 
 def test_a_second_installation_of_a_product_gets_a_generated_id(registry: extensions_app.Registry) -> None:
@@ -89,7 +89,7 @@ def test_invalid_urls_are_refused_with_their_path(
 ) -> None:
     answer = registry.client.post("/extensions/discover", json=body)
     assert answer.status_code == 400
-    [problem] = answer.json["details"]["problems"]
+    [problem] = answer.get_json()["details"]["problems"]
     assert problem["path"] == path
     assert complaint in problem["message"]
     assert CANARY not in answer.text

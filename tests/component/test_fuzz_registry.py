@@ -65,7 +65,7 @@ def map_path_parameters(context: schemathesis.HookContext, path_parameters: Mapp
     return {name: {"service_id": "s3", "address": address}.get(name, "store") for name in path_parameters}
 
 
-def _check(case: schemathesis.Case) -> None:
+def _check(case: schemathesis.Case[Any]) -> None:
     # Restores the changes of earlier cases.
     REGISTRY.client.post("/extensions", json=STORE)
     REGISTRY.client.put("/extensions/store?replace=true", json=STORE)
@@ -79,11 +79,11 @@ def _check(case: schemathesis.Case) -> None:
 
 @registry_api.parametrize()
 @FUZZ
-def test_the_registry_handles_any_request(case: schemathesis.Case) -> None:
+def test_the_registry_handles_any_request(case: schemathesis.Case[Any]) -> None:
     _check(case)
 
 
 @resolver_api.parametrize()
 @FUZZ
-def test_the_resolver_handles_any_request(case: schemathesis.Case) -> None:
+def test_the_resolver_handles_any_request(case: schemathesis.Case[Any]) -> None:
     _check(case)

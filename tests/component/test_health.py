@@ -74,7 +74,7 @@ class Installation:
         assert answer.status_code == 200, answer.text
 
     def record(self) -> dict[str, Any]:
-        record: dict[str, Any] = self.registry.client.get("/extensions/tool").json
+        record: dict[str, Any] = self.registry.client.get("/extensions/tool").get_json()
         return record
 
     def health(self, collection: str = "endpoints") -> Any:

@@ -150,7 +150,7 @@ def test_redirects_are_not_followed() -> None:
 
 
 def test_an_mlflow_that_rejects_the_host_name_is_recognised_and_explained() -> None:
-    refused = (403, {}, b"Invalid Host header - possible DNS rebinding attack detected")
+    refused: tools.Answer = (403, {}, b"Invalid Host header - possible DNS rebinding attack detected")
     search = "/api/2.0/mlflow/experiments/search?max_results=1&view_type=ALL"
     with tools.serve(tools.pages({search: refused, "/version": (200, {}, b"3.17.2")})) as server:
         assert detect(server.url).version == "3.17.2"

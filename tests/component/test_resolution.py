@@ -211,10 +211,9 @@ def test_an_explanation_counts_unread_records(store: database.Database) -> None:
 
 
 def test_a_postgresql_statement_orders_ids_as_the_domain_does() -> None:
-    from sqlalchemy.dialects import postgresql
-
     statement = resolution._statement(("service_resource",), "internal", False, True, "postgresql")
-    text = str(statement.compile(dialect=postgresql.dialect()))
+    dialect = sqlalchemy.make_url("postgresql+psycopg://").get_dialect()
+    text = str(statement.compile(dialect=dialect()))
     assert (
         'ORDER BY extension_service.version, extension_service.extension_id COLLATE "C", extension_service.service_id COLLATE "C"' in text
     )

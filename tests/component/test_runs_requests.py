@@ -42,11 +42,11 @@ def test_a_repeated_request_makes_one_run_and_another_request_makes_another(syst
             session.delete(row)
     system.publish(event)
     system.deliver()
-    assert [run["name"] for run in system.runs.get("/runs").json] == ["train-1"]
+    assert [run["name"] for run in system.runs.get("/runs").get_json()] == ["train-1"]
 
     system.runs.post("/runs", json=body)
     system.deliver()
-    assert [run["name"] for run in system.runs.get("/runs").json] == ["train-2", "train-1"]
+    assert [run["name"] for run in system.runs.get("/runs").get_json()] == ["train-2", "train-1"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_selector_without_a_match_is_refused_at_once(system: System) -> None:
 
 @pytest.mark.parametrize("gone", ["workflow", "codeset"])
 def test_a_request_that_has_become_impossible_makes_a_failed_run_with_its_cause(system: System, gone: str) -> None:
-    request = system.runs.post("/runs", json={"workflow": "train", "project": "p", "codeset": "code"}).json["request"]
+    request = system.runs.post("/runs", json={"workflow": "train", "project": "p", "codeset": "code"}).get_json()["request"]
     if gone == "workflow":
         system.workflows.delete("/workflows/train")
     else:
@@ -95,7 +95,7 @@ def test_a_request_that_has_become_impossible_makes_a_failed_run_with_its_cause(
             codesets.delete_codeset(session, "p", "code")
     system.deliver()
 
-    [run] = system.runs.get(f"/runs?request={request}").json
+    [run] = system.runs.get(f"/runs?request={request}").get_json()
     assert run["state"] == "failed"
     assert ("no workflow named 'train'" if gone == "workflow" else "no codeset p/code") in run["cause"]
     assert system.engine.plans == []
@@ -119,7 +119,7 @@ def test_until_and_only_leave_out_the_other_steps(system: System) -> None:
 def test_a_rerun_uses_the_current_workflow_and_a_locked_one_the_stored_plan(system: System) -> None:
     first = system.start(inputs={"alpha": "2"})
     changed = DOCUMENT.replace("image: shell:1", "image: shell:2")
-    assert system.workflows.put("/workflows/train", data=changed).json["revision"] == 2
+    assert system.workflows.put("/workflows/train", data=changed).get_json()["revision"] == 2
 
     latest = system.request("/runs/train-1/rerun")
     locked = system.request("/runs/train-1/rerun", {"locked": True})
@@ -194,7 +194,7 @@ def test_a_submit_request_of_the_sweep_submits_a_stored_run(system: System) -> N
     system.publish(events.event(events.RunRequested(request="tick/train-1", run="train-1"), NOON))
     system.deliver()
     assert [plan.run for plan in system.engine.plans] == ["train-1", "train-1"]
-    assert len(system.runs.get("/runs").json) == 1
+    assert len(system.runs.get("/runs").get_json()) == 1
 
 
 def test_a_plan_that_the_engine_refuses_makes_a_failed_run(system: System) -> None:
@@ -225,8 +225,8 @@ def test_an_unknown_state_is_refused_with_the_known_ones(system: System) -> None
 
 def test_revisions_can_be_listed_read_and_compared(system: System) -> None:
     system.workflows.put("/workflows/train", data=DOCUMENT.replace('default: "1"', 'default: "2"'))
-    assert [item["revision"] for item in system.workflows.get("/workflows/train/revisions").json] == [2, 1]
-    assert system.workflows.get("/workflows/train?revision=1").json["inputs"][1]["default"] == "1"
+    assert [item["revision"] for item in system.workflows.get("/workflows/train/revisions").get_json()] == [2, 1]
+    assert system.workflows.get("/workflows/train?revision=1").get_json()["inputs"][1]["default"] == "1"
     difference = system.workflows.get("/workflows/train/diff").text
     assert difference == system.workflows.get("/workflows/train/diff?from=1&to=2").text
     assert [line for line in difference.splitlines() if line[0] in "+-"][2:] == ["-  default: '1'", "+  default: '2'"]
@@ -247,7 +247,7 @@ def test_a_workflow_with_active_runs_is_deleted_by_force_and_its_runs_are_cancel
 def dry_run(client: FlaskClient, text: str, method: str = "POST", path: str = "/workflows") -> dict[str, Any]:
     response = client.open(f"{path}?dry_run=true", method=method, data=text)
     assert response.status_code == 200, response.text
-    return dict(response.json)
+    return dict(response.get_json())
 
 
 def test_a_dry_run_reports_errors_and_warnings_and_stores_nothing(system: System) -> None:
@@ -264,7 +264,7 @@ def test_a_dry_run_reports_errors_and_warnings_and_stores_nothing(system: System
     assert broken["workflow"] is None
     assert {finding["suggestion"] for finding in broken["findings"]} == {"image", None}
     assert {finding["level"] for finding in broken["findings"]} == {"error"}
-    assert system.workflows.get("/workflows/train").json["revision"] == 1
+    assert system.workflows.get("/workflows/train").get_json()["revision"] == 1
     assert dry_run(system.workflows, "steps: [")["findings"][0]["level"] == "error"
 
 
@@ -273,4 +273,4 @@ def test_a_workflow_cannot_have_the_name_of_an_address_of_the_api(system: System
         assert "is reserved for the API" in refused(
             system.workflows.post("/workflows", data=DOCUMENT.replace("name: train", f"name: {name}")), 400
         )
-    assert system.workflows.get("/workflows/schema").json["title"] == "FuseML workflow"
+    assert system.workflows.get("/workflows/schema").get_json()["title"] == "FuseML workflow"

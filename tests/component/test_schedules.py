@@ -198,7 +198,7 @@ def test_a_later_schedule_is_not_due_and_another_change_keeps_the_schedule(insta
     assert installation.functions["workflows"].test_client().put("/workflows/train", data=changed).status_code == 200
     installation.age({1: "08:00", 2: "08:30", 3: "09:00:30"})
     with installation.store.write() as session:
-        session.get(watermark_rows.Watermark, "schedules").moment = moment("08:59")
+        session.get_one(watermark_rows.Watermark, "schedules").moment = moment("08:59")
     installation.tick("09:02")
     assert installation.due() == ["09:00"]
 
@@ -224,7 +224,7 @@ def test_a_deleted_workflow_assignment_or_codeset_starts_no_run(installation: In
 def test_an_input_without_a_value_is_a_finding_and_the_cause_of_its_runs(installation: Installation) -> None:
     text = document(on_code=False).replace("inputs: []\non", "inputs: [{name: stage}]\non")
     answer = installation.functions["workflows"].test_client().post("/workflows?dry_run=true", data=text)
-    assert any("a schedule provides no value" in finding["message"] for finding in answer.json["findings"])
+    assert any("a schedule provides no value" in finding["message"] for finding in answer.get_json()["findings"])
     installation.create(text)
     installation.tick("08:59")
     installation.tick("09:00")

@@ -8,7 +8,7 @@ import json
 import shutil
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,9 @@ def build(
     *,
     target: oci_registry.Registry | None = None,
     account: str = "",
-    **more: str,
+    variables: Mapping[str, str] | None = None,
 ) -> steps.CompletedStep:
-    """Run the builder with an empty HOME, as in a pod; `account` is docker's configuration in it."""
+    """Run the builder with an empty HOME, as in a pod; `account` is docker's configuration in it, `variables` change its environment."""
     home = folder.with_name(f"{folder.name}.home")
     shutil.rmtree(home, ignore_errors=True)
     (home / ".docker").mkdir(parents=True)
@@ -58,7 +58,7 @@ def build(
         "FUSEML_FIND_LINKS": str(wheels),
         "FUSEML_INDEX_URL": "none",
     }
-    ended = steps.run("mlflow_builder", folder, **{**settings, **more})
+    ended = steps.run("mlflow_builder", folder, **{**settings, **(variables or {})})
     assert list((home / "tmp").iterdir()) == []
     return ended
 
@@ -74,7 +74,7 @@ def unpacked(registry: oci_registry.Registry, digest: str, folder: Path) -> tupl
 
 def test_an_image_is_built_once_for_a_content(tmp_path: Path, registry: oci_registry.Registry, wheels: Path) -> None:
     folder = steps.codeset(tmp_path / "codeset", requirements__txt="Tiny_ML==1.2.0\n")
-    first = build(folder, registry, wheels, TASK_RESULT="image")
+    first = build(folder, registry, wheels, variables={"TASK_RESULT": "image"})
     assert first.code == 0, first.err
     name, _, digest = first.outputs["image"].partition("@")
     [tag] = registry.tags(TARGET)
@@ -84,7 +84,7 @@ def test_an_image_is_built_once_for_a_content(tmp_path: Path, registry: oci_regi
 
     (folder / "requirements.txt").write_text("# the same, in other words\ntiny-ml == 1.2.0\n")
     registry.requests.clear()
-    second = build(folder, registry, wheels, TASK_RESULT="image")
+    second = build(folder, registry, wheels, variables={"TASK_RESULT": "image"})
     assert second.outputs == first.outputs
     assert f"{tag} exists; nothing to build" in second.out
     assert {request.split()[0] for request in registry.requests} == {"GET"}
@@ -138,7 +138,7 @@ def test_layers_of_another_registry_are_copied_and_equal_contents_give_equal_ima
 def test_concurrent_builders_push_the_same_image(tmp_path: Path, registry: oci_registry.Registry, wheels: Path) -> None:
     folders = [steps.codeset(tmp_path / name, requirements__txt="tiny-ml") for name in ("one", "two")]
     ended: list[steps.CompletedStep] = []
-    threads = [threading.Thread(target=lambda folder=folder: ended.append(build(folder, registry, wheels))) for folder in folders]  # type: ignore[misc]
+    threads = [threading.Thread(target=lambda folder=folder: ended.append(build(folder, registry, wheels))) for folder in folders]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -191,7 +191,7 @@ def test_a_push_that_fails_leaves_no_image(tmp_path: Path, registry: oci_registr
 def test_an_invalid_setting_is_reported_in_one_line(
     settings: dict[str, str], cause: str, tmp_path: Path, registry: oci_registry.Registry, wheels: Path
 ) -> None:
-    ended = build(steps.codeset(tmp_path / "wrong", requirements__txt="tiny-ml\n"), registry, wheels, **settings)
+    ended = build(steps.codeset(tmp_path / "wrong", requirements__txt="tiny-ml\n"), registry, wheels, variables=settings)
     assert (ended.code, ended.err.count("\n"), ended.outputs) == (1, 1, {})
     assert cause in ended.err
 

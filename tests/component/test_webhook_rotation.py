@@ -22,7 +22,7 @@ from fuseml.webhooks import gitea, signatures
 from tests.component import endpoint
 from tests.component.ingress import SECRET, TRACKER_SECRET, Delivery, Ingress, delivery
 
-TRACKER = {
+TRACKER: dict[str, Any] = {
     "id": "mlflow",
     "services": [{"id": "tracking", "resource": "mlflow-tracking", "endpoints": [{"url": "http://127.0.0.1:9"}]}],
 }
@@ -165,7 +165,7 @@ def test_rotating_the_keys_seals_all_webhook_secrets_anew(server: Server) -> Non
 
 
 def test_a_real_mlflow_refuses_an_address_with_its_reason(server: Server, mlflow_server: str) -> None:
-    server.post("/extensions", {"id": "real", "services": [{**TRACKER["services"][0], "endpoints": [{"url": mlflow_server}]}]})  # type: ignore[index,dict-item]
+    server.post("/extensions", {"id": "real", "services": [{**TRACKER["services"][0], "endpoints": [{"url": mlflow_server}]}]})
     refused = server.post("/extensions/real/webhook?register=true", status=400)
     assert "Invalid webhook URL scheme" in refused["message"]
 

@@ -207,8 +207,17 @@ def test_an_event_in_the_outbox_is_pending(client: Any, store: database.Database
 
 def decline(store: database.Database, outcome: Any, reason: str, commit: str | None = COMMIT, subject: str = "demo/x") -> None:
     with store.write() as session:
-        about = {"ingress": "gitea", "subject": subject, "registered": True, "delivery": "d-2", "commit": commit}
-        decisions.decline(session, NOON, outcome=outcome, reason=reason, **about)
+        decisions.decline(
+            session,
+            NOON,
+            ingress="gitea",
+            subject=subject,
+            registered=True,
+            delivery="d-2",
+            outcome=outcome,
+            reason=reason,
+            commit=commit,
+        )
 
 
 def test_a_refused_delivery_is_the_answer_for_its_commit(client: Any, store: database.Database) -> None:

@@ -72,17 +72,39 @@ class World:
         self.engine, self.events = Engine(), list[events.Event]()
         self.keyring = secrets.Keyring([secrets.new_key()])
         tokens = auth.Tokens({}, anonymous=True)
-        placement = {"zone": "", "namespace": "workloads"}
-        common = {"store": self.store, "publisher": self}
         git = EmbeddedGitHost(folder / "git", "http://git")
-        of_runs = runs_deps.Deps(**common, engine=self.engine, tokens=tokens, public_url="http://fuseml", **placement)
-        of_workflows = workflows_deps.Deps(**common, git=git, tokens=tokens, public_url="http://fuseml", **placement)
+        of_runs = runs_deps.Deps(
+            store=self.store,
+            publisher=self,
+            engine=self.engine,
+            tokens=tokens,
+            public_url="http://fuseml",
+            zone="",
+            namespace="workloads",
+        )
+        of_workflows = workflows_deps.Deps(
+            store=self.store,
+            publisher=self,
+            git=git,
+            tokens=tokens,
+            public_url="http://fuseml",
+            zone="",
+            namespace="workloads",
+        )
         self.functions: dict[str, flask.Flask] = {
             "runs": runs_app.create_app(of_runs),
             "workflows": workflows_app.create_app(of_workflows),
-            "artifacts": artifacts_app.create_app(artifacts_deps.Deps(**common, tokens=tokens)),
+            "artifacts": artifacts_app.create_app(artifacts_deps.Deps(store=self.store, publisher=self, tokens=tokens)),
             "dispatcher": dispatcher_app.create_app(
-                dispatcher_deps.Deps(**common, git=git, engine=self.engine, keyring=self.keyring, **placement)
+                dispatcher_deps.Deps(
+                    store=self.store,
+                    publisher=self,
+                    git=git,
+                    engine=self.engine,
+                    keyring=self.keyring,
+                    zone="",
+                    namespace="workloads",
+                )
             ),
         }
         self._triggers = triggers.load(triggers.contract_folder() / "triggers")

@@ -7,9 +7,10 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import pytest
 from cryptography import fernet
@@ -159,8 +160,20 @@ def write_checkout(checkout: plans.Checkout, directory: Path) -> None:
     (directory / "commit").write_text(checkout.commit)
 
 
+class EngineOptions(TypedDict, total=False):
+    """Arguments of LocalEngine; those that are absent have values for tests."""
+
+    checkout: Callable[[plans.Checkout, Path], None]
+    environment: Mapping[str, str]
+    images: Mapping[str, Sequence[str]]
+    clock: Callable[[], float]
+    max_parallel: int
+    backoff: float
+    grace: float
+
+
 @contextlib.contextmanager
-def local_engine(folder: Path, inbox: Inbox | None = None, **options: object) -> Iterator[UnderTest]:
+def local_engine(folder: Path, inbox: Inbox | None = None, **options: Unpack[EngineOptions]) -> Iterator[UnderTest]:
     """A started local engine with its state below `folder`."""
     inbox = inbox or Inbox()
     engine = make_local(folder, inbox.put, **options)
@@ -171,22 +184,27 @@ def local_engine(folder: Path, inbox: Inbox | None = None, **options: object) ->
         engine.stop(2.0)
 
 
-def make_local(folder: Path, emit: Callable[[events.Event], None], **options: object) -> local.LocalEngine:
+def make_local(folder: Path, emit: Callable[[events.Event], None], **options: Unpack[EngineOptions]) -> local.LocalEngine:
     """A local engine, not started; engines on one folder share the key of their secrets."""
     folder.mkdir(parents=True, exist_ok=True)
     key = folder / "key"
     if not key.exists():
         key.write_bytes(fernet.Fernet.generate_key())
     keyring = fernet.Fernet(key.read_bytes())
-    settings: dict[str, object] = {
-        "checkout": write_checkout,
-        "environments": folder / "environments",
-        "environment": {"PATH": os.environ["PATH"]},
-        "backoff": 0.05,
-        "grace": 2.0,
-        **options,
-    }
-    return local.LocalEngine(folder / "runs", emit, seal=keyring.encrypt, unseal=keyring.decrypt, **settings)  # type: ignore[arg-type]
+    return local.LocalEngine(
+        folder / "runs",
+        emit,
+        checkout=options.get("checkout", write_checkout),
+        seal=keyring.encrypt,
+        unseal=keyring.decrypt,
+        environments=folder / "environments",
+        images=options.get("images"),
+        environment=options.get("environment", {"PATH": os.environ["PATH"]}),
+        clock=options.get("clock", time.time),
+        max_parallel=options.get("max_parallel", 4),
+        backoff=options.get("backoff", 0.05),
+        grace=options.get("grace", 2.0),
+    )
 
 
 def tekton_engine(folder: Path) -> contextlib.AbstractContextManager[UnderTest]:

@@ -72,10 +72,10 @@ def test_the_schema_imports_every_module_of_tables() -> None:
 
 
 def test_tables_refer_to_tables_of_their_own_module_only() -> None:
-    module = {mapper.local_table.name: mapper.class_.__module__ for mapper in columns.Row._sa_registry.mappers}
+    module = {str(mapper.local_table): mapper.class_.__module__ for mapper in columns.Row._sa_registry.mappers}
     for table in schema.metadata.tables.values():
         for key in table.foreign_keys:
-            assert module[key.column.table.name] == module[table.name], table
+            assert module[str(key.column.table)] == module[str(table)], table
 
 
 def test_the_version_in_the_code_is_the_newest_migration(empty: database.Database, migrated: database.Database) -> None:

@@ -154,8 +154,8 @@ def test_a_clean_stop_ends_running_steps_and_tells_so_after_the_next_start(tmp_p
 
 def test_two_servers_cannot_share_a_home(tmp_path: pathlib.Path) -> None:
     with servers.running(tmp_path / "home", "--mlflow", "none") as server:
-        arguments = ["up", "--home", server.home, "--port", "0", "--mlflow", "none"]
-        second = commands.fuseml(*arguments, environment={**os.environ, "NO_COLOR": "1"}, code=1)
+        environment = {**os.environ, "NO_COLOR": "1"}
+        second = commands.fuseml("up", "--home", server.home, "--port", "0", "--mlflow", "none", environment=environment, code=1)
 
         assert second.stdout == ""
         assert f"process {server.pid}" in second.stderr

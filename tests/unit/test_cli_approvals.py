@@ -15,7 +15,7 @@ from tests.component import canned_api
 from tests.component.canned_api import Answer, CannedApi
 from tests.unit.test_cli import variables
 
-QUESTION = {
+QUESTION: dict[str, object] = {
     "message": "serve the\nnew model?",
     "asked": "2026-01-01T10:00:10Z",
     "deadline": "2026-01-02T10:00:10Z",
@@ -26,7 +26,10 @@ QUESTION = {
 }
 APPROVED = {**QUESTION, "decision": "approved", "by": "ada", "decided": "2026-01-01T10:30:00Z", "comment": "better"}
 EXPIRED = {**QUESTION, "decision": "expired", "decided": "2026-01-02T10:00:12Z"}
-STEPS = [{"name": "trainer", "state": "succeeded"}, {"name": "predictor", "state": "waiting", "approval": QUESTION}]
+STEPS: list[dict[str, object]] = [
+    {"name": "trainer", "state": "succeeded"},
+    {"name": "predictor", "state": "waiting", "approval": QUESTION},
+]
 WAITING: dict[str, object] = {
     **canned_api.RUN,
     "name": "mlflow-e2e-2",

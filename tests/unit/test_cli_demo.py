@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ class FakeServer:
     ignores_pushes: bool = False
     keeps_old_model: bool = False
     same_prediction: bool = False
-    extension: dict[str, object] = field(default_factory=dict)
+    extension: dict[str, Any] = field(default_factory=dict)
     url: str = ""
 
     def routes(self) -> dict[tuple[str, str], canned_api.Route]:
@@ -110,7 +111,7 @@ class FakeServer:
     def _runs(self) -> list[dict[str, object]]:
         commits = [] if not self.assigned else self.commits()[-1:] if self.ignores_pushes else self.commits()
         step = {"name": "trainer", "state": self.run_state, "outputs": {"metrics": '{"rmse": 53.5, "note": "text"}'}}
-        runs = [
+        runs: list[dict[str, object]] = [
             {
                 "name": f"mlflow-e2e-{number}",
                 "workflow": "mlflow-e2e",
@@ -197,10 +198,7 @@ def test_mlflow_is_registered_with_its_real_urls_and_version(stage: Stage) -> No
     record = stage.fake.extension
     url = f"{stage.fake.url}/mlflow"
     assert (record["id"], record["product"], record["version"]) == ("mlflow", "mlflow", "3.17.2")
-    endpoints = {
-        (service["resource"], service["category"]): service["endpoints"][0]  # type: ignore[index]
-        for service in record["services"]  # type: ignore[attr-defined]
-    }
+    endpoints = {(service["resource"], service["category"]): service["endpoints"][0] for service in record["services"]}
     assert endpoints["mlflow-tracking", "experiment-tracking"]["configuration"] == {"MLFLOW_TRACKING_URI": url}
     assert endpoints["mlflow-artifacts", "model-store"]["url"] == f"{url}/api/2.0/mlflow-artifacts"
 

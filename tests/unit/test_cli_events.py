@@ -151,8 +151,8 @@ def test_an_id_with_slashes_is_one_path_segment(tmp_path: Path) -> None:
 
 def test_replay_prints_the_next_command(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sentence = "Event 42 (run.cancel_requested) is being delivered again; see `fuseml events show 42`.\n"
-    for arguments in (("42",), ("--dead",)):
-        assert fuseml(server, tmp_path, "events", "replay", *arguments) == 0
+    for selected in ("42", "--dead"):
+        assert fuseml(server, tmp_path, "events", "replay", selected) == 0
         assert capsys.readouterr().out == sentence
     assert fuseml(server, tmp_path, "events", "replay", "42", "--all") == 0
     assert server.requests[-1].query == {"all": ["true"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import re
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -62,9 +63,10 @@ def test_empty_columns_are_omitted(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def _run(state: str, **steps: str) -> shapes.Run:
-    listed: list[shapes.StepRun] = [{"name": name, "state": value} for name, value in steps.items()]
-    ended: shapes.Run = {"finished": "2026-01-01T10:00:10Z"} if state in ("succeeded", "failed") else {}
-    return {"name": "w-1", "state": state, "started": "2026-01-01T10:00:00Z", "steps": listed, **ended}
+    """A run with only the fields that the output reads; hence the cast."""
+    ended = {"finished": "2026-01-01T10:00:10Z"} if state in ("succeeded", "failed") else {}
+    listed = [{"name": name, "state": value} for name, value in steps.items()]
+    return cast(shapes.Run, {"name": "w-1", "state": state, "started": "2026-01-01T10:00:00Z", "steps": listed, **ended})
 
 
 def test_without_a_terminal_a_watched_run_is_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,11 +51,11 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     codeset = {"name": "diabetes", "project": "demo", "url": f"file://{repository}"}
 
     def runs(request: Request) -> Answer:
-        state = "failed" if len(workspace.versions()) > 1 else "succeeded"
+        state = "failed" if len(pushed_from.versions()) > 1 else "succeeded"
         return Answer([{**canned_api.RUN, "state": state, "commit": request.query["commit"][0]}])
 
     def run(_: Request) -> Answer:
-        return Answer({**canned_api.RUN, "state": "failed" if len(workspace.versions()) > 1 else "succeeded"})
+        return Answer({**canned_api.RUN, "state": "failed" if len(pushed_from.versions()) > 1 else "succeeded"})
 
     routes: dict[tuple[str, str], canned_api.Route] = {
         ("POST", "/codesets"): Answer({"codeset": codeset, "username": "u", "password": "p"}, 201),
@@ -63,8 +63,8 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
         ("GET", "/runs/mlflow-e2e-1"): run,
     }
     with canned_api.serve(routes) as server:
-        workspace = Workspace(code, repository, {**environment, "FUSEML_SERVER_URL": server.url})
-        yield workspace
+        pushed_from = Workspace(code, repository, {**environment, "FUSEML_SERVER_URL": server.url})
+        yield pushed_from
 
 
 def test_a_folder_is_pushed_and_the_same_content_is_not_pushed_again(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +24,7 @@ SUCCEEDED: dict[str, object] = {
     "steps": [{"name": "builder", "state": "succeeded", "reused_from": "mlflow-e2e-1"}, {"name": "trainer", "state": "succeeded"}],
 }
 FAILED = {**SUCCEEDED, "state": "failed", "cause": "step 'trainer' failed: too hard"}
-PLAN = {
+PLAN: dict[str, Any] = {
     "id": "",
     "run": "mlflow-e2e-2",
     "workflow": "mlflow-e2e",
@@ -159,7 +160,11 @@ def test_waiting_follows_caused_runs_and_fails_with_them(tmp_path: Path, capsys:
             return Answer([QUEUED])
         return Answer([caused] if request.query["caused_by"] == ["mlflow-e2e-2"] and len(reads) > 1 else [])
 
-    changed = {("GET", "/runs/mlflow-e2e-2"): first, ("GET", "/runs"): listed, ("GET", "/runs/serve-1"): Answer(caused)}
+    changed: dict[tuple[str, str], canned_api.Route] = {
+        ("GET", "/runs/mlflow-e2e-2"): first,
+        ("GET", "/runs"): listed,
+        ("GET", "/runs/serve-1"): Answer(caused),
+    }
     with canned_api.serve({**routes(), **changed}) as server:
         assert fuseml(server, tmp_path, "run rerun mlflow-e2e-1 --wait") == 1
     lines = [line[10:] for line in capsys.readouterr().out.splitlines()[1:]]

@@ -48,8 +48,12 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     for index, name in enumerate(names):
         needs = draw(st.lists(st.sampled_from(names[:index]), unique=True)) if index else []
         steps.append(step(name, *needs, needs_approval=draw(st.booleans()), when=draw(st.sampled_from((None, None, True, False)))))
-    ends = {name: draw(st.sampled_from(("succeeded", "succeeded", "succeeded", "skipped", "failed"))) for name in names}
-    answers = {name: draw(st.sampled_from(("approved", "approved", "approved", "rejected", "expired"))) for name in names}
+    ends: dict[str, runs.State] = {
+        name: draw(st.sampled_from(("succeeded", "succeeded", "succeeded", "skipped", "failed"))) for name in names
+    }
+    answers: dict[str, approval.Decision] = {
+        name: draw(st.sampled_from(("approved", "approved", "approved", "rejected", "expired"))) for name in names
+    }
     return Scenario(tuple(steps), ends, answers)
 
 
@@ -230,7 +234,7 @@ def histories(draw: st.DrawFn) -> History:
     end: runs.State = draw(st.sampled_from(("succeeded", "failed", "cancelled")))
     others: tuple[runs.State, ...] = ("succeeded", "skipped") if end == "succeeded" else ("succeeded", "skipped", end)
     names = "abcd"[: draw(st.integers(1, 4))]
-    ends = {name: draw(st.sampled_from(others)) for name in names}
+    ends: dict[str, runs.State] = {name: draw(st.sampled_from(others)) for name in names}
     observations = [runs.Observation("id", None, "running", NOW, started=NOW)]
     for name in names:
         if ends[name] != "skipped":
@@ -349,7 +353,7 @@ def test_a_rejection_fails_the_run_once_its_running_steps_have_ended() -> None:
     assert (now.run.state, now.steps["b"].progress.state, now.steps["c"].progress.state) == ("running", "failed", "skipped")
     # The execution was cancelled; however it ends, the rejection is the cause.
     for end in ("cancelled", "succeeded", "failed"):
-        ended = lifecycle.observe(now, steps, runs.Observation("id", None, end, NOW, cause="Cancelled"))  # type: ignore[arg-type]
+        ended = lifecycle.observe(now, steps, runs.Observation("id", None, end, NOW, cause="Cancelled"))
         assert (ended.run.state, ended.run.cause) == ("failed", "step 'b' failed: rejected by ada: too slow")
 
 

@@ -16,7 +16,7 @@ from tests.contract import engines
 @st.composite
 def graphs(draw: st.DrawFn) -> plans.Plan:
     """Plans whose steps need some earlier steps, in any document order; the conditions of some steps do not hold."""
-    steps = []
+    steps: list[plans.StepPlan] = []
     for number in range(draw(st.integers(1, 7))):
         needs = draw(st.sets(st.sampled_from([step.name for step in steps]))) if steps else set()
         text = draw(st.sampled_from(["yes", "yes", "yes", "no"]))

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
@@ -19,7 +20,7 @@ SHELL = text("fuseml.local/shell")
 CHECKOUT = Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
 
 
-def run_one(tmp_path: Path, step: StepPlan, **options: object) -> tuple[engines.RunProgress, str]:
+def run_one(tmp_path: Path, step: StepPlan, **options: Unpack[engines.EngineOptions]) -> tuple[engines.RunProgress, str]:
     """Run a plan of one step; returns its final state and its log."""
     plan = engines.make_plan(step)
     with engines.local_engine(tmp_path, **options) as under_test:

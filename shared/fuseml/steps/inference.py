@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
-import pandas  # type: ignore[import-untyped]  # its stubs are a package of their own
+import pandas
 
 _DATATYPES = {
     "BOOL": "bool",

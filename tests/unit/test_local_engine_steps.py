@@ -82,7 +82,7 @@ def test_a_configured_image_runs_its_command(tmp_path: Path) -> None:
         (engines.shell("s", "seq 10; printf '\\033[31mred\\033[0m\\r\\n\\n'; exit 2"), "exited with code 2: 9\n10\nred"),
         (engines.shell("s", 'head -c 70000 /dev/zero > "$FUSEML_ENV_RESULTS/o"', outputs=["o"]), "larger than 1.5 KiB together"),
         (engines.shell("s", "printf '\\377' > \"$FUSEML_ENV_RESULTS/o\"", outputs=["o"]), "not UTF-8"),
-        (engines.shell("s", 'mkdir "$FUSEML_ENV_RESULTS/o"', outputs=["o"]), "Is a directory"),
+        (engines.shell("s", 'mkdir "$FUSEML_ENV_RESULTS/o"', outputs=["o"]), "'o' is a folder, not a regular file"),
         (engines.shell("s", "true", env={"A": "a\0b"}), "null byte"),
         (engines.shell("s", "true", env={"A": (OutputPart(step="x", output="y"),)}), "without writing its output"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import shutil
 import signal
@@ -16,7 +17,7 @@ from typing import Literal
 
 from fuseml.domain import errors, plans
 from fuseml.domain.plans import outputs
-from fuseml.engines.local import decisions, implementations, journal, launch, process, step_log
+from fuseml.engines.local import decisions, implementations, journal, launch, process, step_files, step_log
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,10 +96,16 @@ class Attempt:
         self._process = process.adopt(self._step_folder) if self._adopted else None
         self._stop: Stop | None = None
         self._kill_at = math.inf
+        self._abandonment: Outcome | None = None
+        self._abandon_at = math.inf
 
-    def stop(self, stop: Stop, kill_at: float) -> None:
-        """Ask the step to end (SIGTERM). The first reason and the earliest `kill_at` count; a process with a recorded exit code keeps its outcome."""
+    def stop(self, stop: Stop, kill_at: float, abandon_at: float) -> None:
+        """Ask the step to end (SIGTERM). The first reason and the earliest times count; an ended process keeps its outcome until `abandon_at`."""
         with self._guard:
+            if self._abandonment is None:
+                # No retry: the thread of this attempt still uses the step's folder.
+                self._abandonment = Outcome(stop.state, stop.reason, stop.message, retryable=False)
+            self._abandon_at = min(self._abandon_at, abandon_at)
             if self._process is not None and self._process.ended:
                 return
             if self._stop is not None:
@@ -116,7 +123,11 @@ class Attempt:
             self._kill_at = math.inf
             if self._process is not None:
                 self._process.signal(signal.SIGKILL)
-        return self._kill_at
+        return min(self._kill_at, self._abandon_at)
+
+    def abandonment(self, now: float) -> Outcome | None:
+        """The outcome of a stopped attempt whose thread is still busy at `abandon_at`, whatever it waits for; None before."""
+        return self._abandonment if self._abandon_at <= now else None
 
     def perform(self) -> Outcome:
         """Run the attempt, or wait for the adopted process; block until it has ended and its log is complete."""
@@ -173,6 +184,8 @@ class Attempt:
         with self._checkouts:
             if target.exists():
                 return
+            if self._stop is not None:
+                raise errors.TemporaryError(self._stop.message)
             partial = target.with_name(f".{target.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -208,13 +221,13 @@ class Attempt:
 
     def _read_output(self, name: str) -> bytes:
         """The content of an output, cut off right after the limit."""
+        remedy = f"write the file $FUSEML_ENV_RESULTS/{name}"
         try:
-            with (self._step_folder / "results" / name).open("rb") as file:
-                return file.read(outputs.LIMIT + 1)
+            return step_files.read(self._folder.path, "steps", self._step.name, "results", name, limit=outputs.LIMIT + 1)
         except FileNotFoundError:
-            raise errors.PermanentError(
-                f"it exited with code 0 but did not write its output {name!r}: write the file $FUSEML_ENV_RESULTS/{name}"
-            ) from None
+            raise errors.PermanentError(f"it exited with code 0 but did not write its output {name!r}: {remedy}") from None
+        except OSError as error:
+            raise errors.PermanentError(f"its output {name!r} cannot be read: {error.strerror or error}; {remedy}") from error
 
     def _could_not_start(self, message: str, *, retryable: bool) -> Outcome:
         if self._stop is not None:
@@ -246,15 +259,18 @@ class Attempt:
         self._append(f"fuseml: {message}\n")
 
     def _append(self, text: str) -> None:
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(text)
+        with step_files.open_to_append(self._log) as file:
+            file.write(text.encode())
 
     def _with_last_lines(self, cause: str) -> str:
         """`cause`, followed by the end of this attempt's log: at most three lines and 500 bytes."""
-        with self._log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL))
-            tail = file.read().decode(errors="replace")
+        try:
+            with step_files.open_to_read(self._log.parent, self._log.name) as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - _TAIL))
+                tail = file.read(_TAIL).decode(errors="replace")
+        except OSError as error:
+            return f"{cause}; its log cannot be read: {error.strerror or error}"
         own = tail.rpartition(_SEPARATOR.format(number=self._number))[2]
         lines = [_CONTROL.sub("", line.rpartition("\r")[2]).rstrip() for line in own.replace("\r\n", "\n").split("\n")]
         kept = "\n".join([line for line in lines if line][-_CAUSE_LINES:])
@@ -264,9 +280,12 @@ class Attempt:
 
 def _text(name: str, content: bytes) -> str:
     try:
-        return content.decode().removesuffix("\n").removesuffix("\r")
+        text = content.decode()
     except UnicodeDecodeError:
         raise errors.PermanentError(f"its output {name!r} is not UTF-8 text; write text") from None
+    if "\0" in text:
+        raise errors.PermanentError(f"its output {name!r} contains a NUL character; write text")
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def _signal_name(code: int) -> str:

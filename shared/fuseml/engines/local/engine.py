@@ -4,6 +4,7 @@
 - Steps run in sessions of their own (`process`) and survive a crash of the server. The next server recovers them: it collects ended
   steps, watches running ones, and fails vanished ones. No attempt runs twice.
 - A clean stop ends running steps; their runs fail as interrupted. Runs without a running step continue after the next start.
+- Steps are not trusted: files that they can write are read by `step_files`.
 - Processes receive secrets in their environment. On disk, secrets are sealed and removed when the run has finished; `step_log` masks
   them in logs. Outputs of steps are published, even if they contain a secret.
 """
@@ -25,7 +26,8 @@ from fuseml.engines.local.publisher import Publisher
 from fuseml.engines.port import LogChunk
 from fuseml.runtime.telemetry import trace
 
-_PUBLISH_TIMEOUT = 5.0
+_STOP_TIMEOUT = 6.0
+_PUBLISH_TIMEOUT = 2.0
 """Seconds for the publication of the last events when the engine stops."""
 
 
@@ -81,10 +83,10 @@ class LocalEngine:
         self._publisher.start()
         self._scheduler.start(self._journal.folders())
 
-    def stop(self, timeout: float = 10.0) -> None:
+    def stop(self, timeout: float = _STOP_TIMEOUT) -> None:
         """End running steps (SIGTERM, after `timeout` seconds SIGKILL) and return when their ends are recorded and, if possible, published.
 
-        Their runs fail as interrupted. The next start publishes the remaining events.
+        Their runs fail as interrupted. The next start publishes the remaining events. Takes 6 seconds more than `timeout` at most.
         """
         self._scheduler.stop(timeout)
         self._publisher.stop(_PUBLISH_TIMEOUT)

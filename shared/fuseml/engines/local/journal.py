@@ -7,6 +7,7 @@
                     checkouts/<project>/<codeset>@<commit>/
                     steps/<step>/step.json, log, results/ and the files of `process`: lock, pid, exit
 
+
 A rename creates the folder of a run as a whole. Each record is one small file, replaced atomically. The record of a finish is on
 stable storage before its event is published. A power failure can lose the start of a step; that step then counts as vanished and never
 runs twice.
@@ -24,8 +25,11 @@ from pathlib import Path
 
 from fuseml.domain import errors, plans, runs
 from fuseml.domain.documents import document
+from fuseml.engines.local import step_files
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_LARGEST = 64 << 20
+"""Bytes of a record or plan at most: a step could put any file in its place."""
 
 
 def is_name(text: str) -> bool:
@@ -91,14 +95,14 @@ class RunFolder:
     def read_plan(self) -> plans.Plan:
         """The plan. Raises PermanentError when it cannot be read, for example when a newer release wrote it."""
         try:
-            return plans.Plan.model_validate_json((self.path / "plan.json").read_bytes())
+            return plans.Plan.model_validate_json(step_files.read(self.path, "plan.json", limit=_LARGEST))
         except (OSError, ValueError) as error:
             raise errors.PermanentError(f"the plan in {self.path} cannot be read: {error}") from error
 
     def record(self) -> RunRecord:
         """The run's record. Raises PermanentError when it cannot be read."""
         try:
-            return RunRecord.model_validate_json((self.path / "run.json").read_bytes())
+            return RunRecord.model_validate_json(step_files.read(self.path, "run.json", limit=_LARGEST))
         except (OSError, ValueError) as error:
             raise errors.PermanentError(f"the record in {self.path} cannot be read: {error}") from error
 
@@ -109,7 +113,7 @@ class RunFolder:
     def step(self, name: str) -> StepRecord:
         """The step's record; a step that was never touched is queued. Raises PermanentError when it cannot be read."""
         try:
-            return StepRecord.model_validate_json((self.step_path(name) / "step.json").read_bytes())
+            return StepRecord.model_validate_json(step_files.read(self.path, "steps", name, "step.json", limit=_LARGEST))
         except FileNotFoundError:
             return StepRecord()
         except (OSError, ValueError) as error:
@@ -134,7 +138,7 @@ class RunFolder:
     def secrets(self, unseal: Callable[[bytes], bytes]) -> Mapping[str, str]:
         """The secrets by ref; empty after the finish. Raises PermanentError when they cannot be read."""
         try:
-            sealed = (self.path / "secrets").read_bytes()
+            sealed = step_files.read(self.path, "secrets", limit=_LARGEST)
         except FileNotFoundError:
             return {}
         values: dict[str, str] = json.loads(unseal(sealed))
@@ -207,21 +211,28 @@ class Journal:
         return self.root / f".{run_id}.{os.getpid()}.{os.urandom(4).hex()}.partial"
 
 
-def _write(path: Path, content: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+def _write(path: Path, content: bytes, *, durable: bool = True) -> None:
+    with step_files.create(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _replace(path: Path, content: bytes, *, durable: bool) -> None:
-    # Each record has one writer (the engine holds its lock), so a fixed name is safe.
-    partial = path.with_name(f".{path.name}.partial")
-    if durable:
-        _write(partial, content)
-    else:
-        partial.write_bytes(content)
-    partial.replace(path)
+    # The name is random, because a step could put a FIFO or a link in the place of a fixed one.
+    partial = path.with_name(f".{path.name}.{os.urandom(8).hex()}.partial")
+    try:
+        _write(partial, content, durable=durable)
+        try:
+            partial.replace(path)
+        except IsADirectoryError:
+            # A folder that the step put there must not stop the record; it goes with the run.
+            path.rename(partial.with_suffix(".replaced"))
+            partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     if durable:
         _sync_folder(path.parent)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseml.domain import errors, plans
-from fuseml.engines.local import implementations, journal, resources
+from fuseml.engines.local import implementations, journal, resources, step_files
 
 CONTAINER_RESULTS = "/tekton/results"
 _CONTAINER_SCRIPT = "/tekton/scripts/script"
@@ -77,8 +77,7 @@ def native(
     for path in (home, temporary):
         path.mkdir(parents=True, exist_ok=True)
     if values.script:
-        script = step_folder / "script"
-        script.write_text(values.script, encoding="utf-8")
+        script = _write_script(step_folder, values.script)
         command = [*_interpreter(values.script), str(script), *values.args]
     else:
         command = [*(values.command or implementation.command), *values.args]
@@ -129,8 +128,7 @@ def container(
     for variable in variables:
         options += ["--env", variable]
     if values.script:
-        (step_folder / "script").write_text(values.script, encoding="utf-8")
-        options += ["--volume", f"{step_folder / 'script'}:{_CONTAINER_SCRIPT}:ro"]
+        options += ["--volume", f"{_write_script(step_folder, values.script)}:{_CONTAINER_SCRIPT}:ro"]
         command = [*_interpreter(values.script), _CONTAINER_SCRIPT, *values.args]
     else:
         command = [*(values.command or ("run",)), *values.args]
@@ -142,6 +140,13 @@ def container(
         runtime,
         _dropped(values.variables),
     )
+
+
+def _write_script(step_folder: Path, script: str) -> Path:
+    path = step_folder / "script"
+    with step_files.create(path, 0o644) as file:
+        file.write(script.encode())
+    return path
 
 
 def _interpreter(script: str) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -21,19 +22,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from fuseml.engines.local import step_files
+
 # Arguments: pid file, exit file, data limit in KiB or nothing, the command. The shell survives the signals that end the command, so
-# that it can write the exit code. `ulimit` rejects a limit above the hard limit of the machine; then the hard limit applies.
+# that it can write the exit code. `ulimit` rejects a limit above the hard limit of the machine; then the hard limit applies. The shell ends
+# with the code of the command, too: only a later server needs the file, in whose place the command may have put a FIFO or a link.
 _SHELL = """\
 echo $$ >"$1"
 trap : TERM INT HUP
 [ -z "$3" ] || ulimit -d "$3" || :
 ( shift 3; exec "$@" )
-echo $? >"$2"
+code=$?
+if [ -L "$2" ] || { [ -e "$2" ] && [ ! -f "$2" ]; }; then exit $code; fi
+echo $code >"$2"
+exit $code
 """
+_CODE = re.compile(rb"([0-9]{1,9})\n")
 _POLL = 0.015
 """Seconds between two checks of an adopted process, which is not a child and cannot be waited for."""
-_PID_TIMEOUT = 2.0
-"""Seconds in which a shell that holds the lock must write its pid."""
 
 
 class Process:
@@ -44,11 +50,20 @@ class Process:
         self._child = child
         self._guard = threading.Lock()
         self._ended = False
+        self._unsent: signal.Signals | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether the exit code is recorded."""
-        return _number(self._folder / "exit") is not None
+        """Whether the step has ended, so that its exit code counts."""
+        with self._guard:
+            if self._ended:
+                return True
+            if self._child is None:
+                return _number(self._folder, "exit") is not None
+            # Not the file: a running step could write it, and would never be stopped.
+            if hasattr(os, "waitid"):
+                return os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+            return self._child.poll() is not None
 
     def wait(self) -> int | None:
         """Block until the step has ended and return its exit code; None when none was recorded.
@@ -57,6 +72,7 @@ class Process:
         """
         if self._child is None:
             while not self.ended and held(self._folder):
+                self._send_unsent()
                 time.sleep(_POLL)
         elif hasattr(os, "waitid"):
             # Without reaping it: while the shell's pid is in use, no other group can have its number.
@@ -68,29 +84,36 @@ class Process:
         with self._guard:
             self._ended = True
             if self._child is not None:
-                self._child.wait()
-        return _number(self._folder / "exit")
+                code = self._child.wait()
+                return code if code >= 0 else None
+        return _number(self._folder, "exit")
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the whole process group of the step. Does nothing when it has ended.
+        """Send a signal to the whole process group of the step, without blocking. Does nothing when it has ended.
 
+        A signal to an adopted process whose shell has not yet written its pid is sent by `wait`, once it is known.
         In the first millisecond, between fork and exec, the shell may ignore a SIGTERM; it cannot ignore the SIGKILL that follows.
         """
         with self._guard:
-            group = None if self._ended else self._child.pid if self._child is not None else self._adopted_pid()
+            if self._ended:
+                return
+            group = self._child.pid if self._child is not None else self._adopted_group()
+            self._unsent = number if group is None else None
             if group is not None:
                 # macOS refuses to signal a group of zombies; Linux accepts it.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, number)
 
-    def _adopted_pid(self) -> int | None:
-        deadline = time.monotonic() + _PID_TIMEOUT
-        while held(self._folder) and time.monotonic() < deadline:
-            pid = _number(self._folder / "pid")
-            if pid is not None:
-                return pid
-            time.sleep(_POLL)
-        return None
+    def _send_unsent(self) -> None:
+        if self._unsent is not None:
+            self.signal(self._unsent)
+
+    def _adopted_group(self) -> int | None:
+        if not held(self._folder):
+            return None
+        pid = _number(self._folder, "pid")
+        # The step may have written the number: never this server's own group, nor every process (0 and 1 have that meaning).
+        return pid if pid is not None and pid > 1 and pid != os.getpgrp() else None
 
 
 def clear(folder: Path) -> None:
@@ -102,7 +125,7 @@ def clear(folder: Path) -> None:
 
 def has_begun(folder: Path) -> bool:
     """Whether the process of the step in `folder` was created: an earlier server may have died just before."""
-    return held(folder) or _number(folder / "pid") is not None
+    return held(folder) or _number(folder, "pid") is not None
 
 
 def start(
@@ -114,7 +137,7 @@ def start(
     """
     limit = "" if data_limit is None else str(max(1, data_limit // 1024))
     shell = ["/bin/sh", "-c", _SHELL, "fuseml", str(folder / "pid"), str(folder / "exit"), limit]
-    with (folder / "lock").open("wb") as lock:
+    with step_files.create(folder / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         child = subprocess.Popen(
             [*shell, *command],
@@ -137,18 +160,18 @@ def adopt(folder: Path) -> Process:
 def held(folder: Path, name: str = "lock") -> bool:
     """Whether a process that inherited the lock `name` of the step in `folder` is alive."""
     try:
-        with (folder / name).open("rb") as lock:
+        with step_files.open_to_read(folder, name) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, step_files.WrongKindError):
         return False
     except BlockingIOError:
         return True
     return False
 
 
-def _number(path: Path) -> int | None:
+def _number(folder: Path, name: str) -> int | None:
     try:
-        text = path.read_text(encoding="ascii")
-    except FileNotFoundError:
+        written = _CODE.fullmatch(step_files.read(folder, name, limit=32))
+    except (FileNotFoundError, step_files.WrongKindError):
         return None
-    return int(text) if text.endswith("\n") and text.strip().isdigit() else None
+    return int(written[1]) if written else None

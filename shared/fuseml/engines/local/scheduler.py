@@ -1,6 +1,7 @@
 """Scheduler of active runs: one thread decides, each attempt has a thread of its own, and one lock guards the state.
 
-The deciding thread never blocks on a step, a checkout or an event consumer. It writes records, starts threads and sends signals.
+The deciding thread never blocks on a step, a checkout or an event consumer. It writes records, starts threads and sends signals. What an attempt's thread waits for cannot delay a time-out, a cancel or the end of the server: an attempt that does
+not end after it was killed is abandoned.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from fuseml.engines.local.publisher import Publisher
 _LOG = logging.getLogger(__name__)
 
 INTERRUPTED = "interrupted: the server was stopped"
-_COLLECT = 5.0
-"""Seconds for the collection of killed steps when the engine stops."""
+_COLLECT = 10.0
+"""Seconds for the collection of a killed step; the attempt is abandoned then."""
+_LAST_COLLECT = 3.0
+"""The same when the engine stops."""
+_LAST_RECORDS = 1.0
+"""Seconds for the last records when the engine stops."""
 _WRITE_RETRY = 1.0
 """Seconds before the state of a run is written again after a failed write."""
 _LONGEST_WAIT = 60.0
@@ -69,7 +74,7 @@ class Scheduler:
         with self._changed:
             self._stopping = True
             self._grace = timeout
-            self._give_up = self._clock() + timeout + _COLLECT
+            self._give_up = self._clock() + timeout + _LAST_COLLECT + _LAST_RECORDS
             self._changed.notify_all()
         self._thread.join()
         self._thread = None
@@ -167,10 +172,19 @@ class Scheduler:
         """Stop an attempt that has to end. Returns the time of its next check."""
         ending, timeout = run.record.ending, run.plan.step(step).timeout
         expires = run.steps[step].attempts[-1].started + timeout if timeout is not None else math.inf
+        stop = None
         if ending is not None and ending.halt:
-            attempt.stop(run.stop_for(ending), now + self._grace)
+            stop = run.stop_for(ending)
         elif expires <= now:
-            attempt.stop(Stop("failed", decisions.STEP_TIMED_OUT, f"timed out after {timeout} s"), now + self._grace)
+            stop = Stop("failed", decisions.STEP_TIMED_OUT, f"timed out after {timeout} s")
+        if stop is not None:
+            kill_at = now + self._grace
+            attempt.stop(stop, kill_at, kill_at + (_LAST_COLLECT if self._stopping else _COLLECT))
+        abandonment = attempt.abandonment(now)
+        if abandonment is not None:
+            _LOG.warning("step %s of run %s was killed, but what its end waits for does not return; it is abandoned", step, run.plan.run)
+            self._settle(run, step, abandonment)
+            return now
         return min(attempt.enforce(now), expires if expires > now else math.inf)
 
     def _start_attempt(self, run: active.ActiveRun, step: str, adopted: journal.AttemptRecord | None = None) -> None:
@@ -196,29 +210,34 @@ class Scheduler:
         except Exception as error:
             _LOG.exception("step %s of run %s ended with an engine error", step, run.plan.run)
             outcome = Outcome("failed", decisions.FAILED, f"engine error: {error}")
-        while not self._record_end(run, step, outcome):
+        while not self._record_end(run, step, attempt, outcome):
             time.sleep(_WRITE_RETRY)
 
     def _record_launch(self, run: active.ActiveRun, step: str, runtime: str | None) -> None:
         with self._changed:
-            if self._closed:
+            if self._closed or step not in run.attempts:
                 raise errors.TemporaryError(INTERRUPTED)
             run.record_launch(step, runtime)
 
-    def _record_end(self, run: active.ActiveRun, step: str, outcome: Outcome) -> bool:
+    def _record_end(self, run: active.ActiveRun, step: str, attempt: Attempt, outcome: Outcome) -> bool:
         """Record the end of an attempt. Returns False when the write failed and must be repeated."""
         with self._changed:
             if self._closed:
                 return True  # too late: the next start recovers the attempt from its files
+            if run.attempts.get(step) is not attempt:
+                return True  # abandoned
             try:
-                run.settle(step, outcome, self._clock(), self._limits.backoff)
+                self._settle(run, step, outcome)
             except OSError:
                 _LOG.exception("the end of step %s of run %s cannot be written; trying again", step, run.plan.run)
                 return False
-            del run.attempts[step]
-            self._publish(run, step)
             self._changed.notify_all()
         return True
+
+    def _settle(self, run: active.ActiveRun, step: str, outcome: Outcome) -> None:
+        run.settle(step, outcome, self._clock(), self._limits.backoff)
+        del run.attempts[step]
+        self._publish(run, step)
 
     def _publish(self, run: active.ActiveRun, step: str | None = None) -> None:
         events = report.run_events(run.plan, run.record, run.steps)

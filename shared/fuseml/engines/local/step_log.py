@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from fuseml.engines import masking
-from fuseml.engines.local import process
+from fuseml.engines.local import process, step_files
 
 _LOCK = "log.lock"
 _POLL = 0.005
@@ -37,7 +37,7 @@ class StepLog:
     @contextlib.contextmanager
     def open_output(self, secrets: Collection[str]) -> Iterator[IO[bytes]]:
         """A file for the step's output, to be inherited by its process; this process closes it afterwards. Raises OSError."""
-        with self._log.open("ab") as log:
+        with step_files.open_to_append(self._log) as log:
             if not masking.Mask(secrets):
                 yield log
                 return
@@ -60,12 +60,11 @@ class StepLog:
 
     @contextlib.contextmanager
     def _masked(self, secrets: Collection[str], log: IO[bytes]) -> Iterator[IO[bytes]]:
-        (self._folder / _LOCK).unlink(missing_ok=True)
         secrets_read, secrets_write = os.pipe()
         output_read, output_write = os.pipe()
         with os.fdopen(secrets_write, "wb") as secrets_pipe, os.fdopen(output_write, "wb") as output:
             try:
-                with (self._folder / _LOCK).open("wb") as lock:
+                with step_files.create(self._folder / _LOCK) as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX)
                     # -I -S: independent of installed packages and of the files in the working directory.
                     self._masker = subprocess.Popen(
@@ -87,11 +86,16 @@ class StepLog:
 
 
 def read(log: Path, offset: int, limit: int) -> tuple[bytes, bool]:
-    """At most `limit` bytes of the log from `offset` on, and whether they reach the end of the log."""
+    """At most `limit` bytes of the log from `offset` on, and whether they reach the end of the log.
+
+    A log that the step replaced by something else reads as a message that says so.
+    """
     try:
-        with log.open("rb") as file:
+        with step_files.open_to_read(log.parent, log.name) as file:
             file.seek(offset)
             data = file.read(limit + 1)
     except FileNotFoundError:
         return b"", True
+    except step_files.WrongKindError as error:
+        data = f"fuseml: the step replaced its log: {error}\n".encode()[offset : offset + limit + 1]
     return data[:limit], len(data) <= limit

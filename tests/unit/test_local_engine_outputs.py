@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fuseml.domain import plans
-from fuseml.engines.local import scheduler, step_files
+from fuseml.engines.local import scheduler, step_files, trash
 from tests.contract import engines
 from tests.contract.engines import UnderTest
 from tests.unit.test_local_engine_recovery import INTERRUPTED, alive, server, until
@@ -183,3 +184,50 @@ def test_a_stop_does_not_wait_for_a_git_host(tmp_path: Path) -> None:
         wait_until(begun.is_set, "the checkout to begin")
     go.set()
     assert under_test.inbox.finished(plan.id).run.cause == INTERRUPTED
+
+
+def test_runs_continue_while_the_files_of_a_finished_run_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deleting, go = threading.Event(), threading.Event()
+    delete = shutil.rmtree
+
+    def delete_slowly(path: Path, *arguments: object, **options: object) -> None:
+        deleting.set()
+        go.wait()
+        delete(path)
+
+    monkeypatch.setattr(shutil, "rmtree", delete_slowly)
+    first, running = (engines.make_plan(engines.shell("s", script, checkouts=(CHECKOUT,))) for script in ("true", "echo up; sleep 3600"))
+    with engines.local_engine(tmp_path) as under_test:
+        under_test.engine.submit(running, {})
+        assert under_test.run(first).run.state == "succeeded"
+        wait_until(deleting.is_set, "the removal to begin")
+        retried = engines.make_plan(engines.shell("s", "exit 1", retries=1, checkouts=(CHECKOUT,)), engines.shell("t", "true"))
+        assert under_test.run(retried).steps["s"].attempts == 2
+        under_test.engine.cancel(running.id, "no longer needed")
+        assert under_test.inbox.finished(running.id).run.state == "cancelled"
+        assert under_test.log(running, "s").startswith("up")
+        under_test.engine.forget(first.id)
+        assert not (tmp_path / "runs" / first.id).exists()
+    # The server ends while files are left; the next one deletes them.
+    left = list((tmp_path / "runs" / ".trash").iterdir())
+    assert left
+    go.set()
+    with engines.local_engine(tmp_path):
+        wait_until(lambda: not any((tmp_path / "runs" / ".trash").iterdir()), "the trash to be empty")
+
+
+def test_folders_without_rights_and_links_are_deleted_and_links_are_not_followed(tmp_path: Path) -> None:
+    kept, folder = tmp_path / "kept", tmp_path / "folder"
+    (kept / "inner").mkdir(parents=True)
+    (folder / "closed" / "deeper").mkdir(parents=True)
+    (folder / "closed" / "link").symlink_to(kept)
+    for path in (folder / "closed" / "deeper", folder / "closed", folder):
+        path.chmod(0o000)
+    can = trash.Trash(tmp_path / "trash")
+    assert can.discard(folder)
+    assert can.discard(tmp_path / "missing")
+    can.start()
+    wait_until(lambda: not any((tmp_path / "trash").iterdir()), "the trash to be empty")
+    can.stop()
+    assert (kept / "inner").is_dir()
+    assert not folder.exists()

@@ -98,7 +98,7 @@ class ActiveRun:
             self._save(self.record.model_copy(update={"ending": earlier.model_copy(update={"halt": True})}))
 
     def finish(self, now: float) -> None:
-        """Finish a run without running steps: record the remaining steps, then the run, then remove secrets and checkouts."""
+        """Finish a run without running steps: record the remaining steps, then the run. `RunFolder.clean` follows."""
         ending = self.record.ending or journal.Ending(reason=decisions.FAILED, message="the run ended without a reason")
         for name, record in self.steps.items():
             if record.state in ("queued", "waiting", "running"):
@@ -111,7 +111,6 @@ class ActiveRun:
                 ending = journal.Ending(reason=decisions.FAILED, message=error.message)
         finished = {"state": decisions.state(ending), "finished": now, "ending": ending, "outputs": outputs}
         self._save(self.record.model_copy(update=finished))
-        self.folder.clean()
 
     def stop_for(self, ending: journal.Ending) -> Stop:
         """How the ending of the run stops a running step."""

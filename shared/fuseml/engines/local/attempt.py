@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -18,6 +17,7 @@ from typing import Literal
 from fuseml.domain import errors, plans
 from fuseml.domain.plans import outputs
 from fuseml.engines.local import decisions, implementations, journal, launch, process, step_files, step_log
+from fuseml.engines.local.trash import Trash
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Host:
     implementations: implementations.Implementations
     environments: Path
     environment: Mapping[str, str]
+    trash: Trash
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +143,12 @@ class Attempt:
             self._remove_container()
         self._step_log.finish()
         outcome = self._outcome(code)
-        shutil.rmtree(self._step_folder / "work", ignore_errors=True)
+        self._host.trash.discard(self._step_folder / "work")
         return outcome
 
     def _launch(self) -> process.Process | None:
         """Start the process; None when the attempt was stopped first."""
-        shutil.rmtree(self._step_folder / "results", ignore_errors=True)
+        self._host.trash.discard(self._step_folder / "results")
         (self._step_folder / "results").mkdir(parents=True)
         self._write_separator()
         for checkout in self._step.checkouts:
@@ -187,7 +188,7 @@ class Attempt:
             if self._stop is not None:
                 raise errors.TemporaryError(self._stop.message)
             partial = target.with_name(f".{target.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
+            self._host.trash.discard(partial)
             partial.mkdir(parents=True)
             try:
                 self._host.checkout(checkout, partial)

@@ -4,7 +4,7 @@
 - Steps run in sessions of their own (`process`) and survive a crash of the server. The next server recovers them: it collects ended
   steps, watches running ones, and fails vanished ones. No attempt runs twice.
 - A clean stop ends running steps; their runs fail as interrupted. Runs without a running step continue after the next start.
-- Steps are not trusted: files that they can write are read by `step_files`.
+- Steps are not trusted: files that they can write are read by `step_files`, and removed by a thread (`trash`), since they may be many.
 - Processes receive secrets in their environment. On disk, secrets are sealed and removed when the run has finished; `step_log` masks
   them in logs. Outputs of steps are published, even if they contain a secret.
 """
@@ -23,6 +23,7 @@ from fuseml.domain import errors, events, plans, runs
 from fuseml.engines.local import admission, decisions, implementations, journal, report, scheduler, step_log
 from fuseml.engines.local.attempt import Host
 from fuseml.engines.local.publisher import Publisher
+from fuseml.engines.local.trash import Trash
 from fuseml.engines.port import LogChunk
 from fuseml.runtime.telemetry import trace
 
@@ -58,13 +59,14 @@ class LocalEngine:
         grace: float = 10.0,
     ) -> None:
         self._root = root.absolute()
-        self._journal = journal.Journal(self._root)
+        self._trash = Trash(self._root / ".trash")
+        self._journal = journal.Journal(self._root, self._trash)
         self._seal = seal
         self._clock = clock
         host_environment = dict(environment) if environment is not None else {"PATH": os.defpath}
         self._environments = environments.absolute()
         resolver = implementations.Implementations(images or {}, self._environments, host_environment)
-        host = Host(checkout, unseal, resolver, self._environments, host_environment)
+        host = Host(checkout, unseal, resolver, self._environments, host_environment, self._trash)
         self._publisher = Publisher(emit)
         self._scheduler = scheduler.Scheduler(host, self._publisher, decisions.Limits(max_parallel, backoff, grace), clock)
         self._lock: IO[bytes] | None = None
@@ -80,6 +82,7 @@ class LocalEngine:
             lock.close()
             raise errors.ConflictError(f"another server uses the runs in {self._root}; stop it first, or use another home") from None
         self._lock = lock
+        self._trash.start()
         self._publisher.start()
         self._scheduler.start(self._journal.folders())
 
@@ -90,6 +93,7 @@ class LocalEngine:
         """
         self._scheduler.stop(timeout)
         self._publisher.stop(_PUBLISH_TIMEOUT)
+        self._trash.stop()
         if self._lock is not None:
             self._lock.close()
             self._lock = None

@@ -7,6 +7,7 @@
                     checkouts/<project>/<codeset>@<commit>/
                     steps/<step>/step.json, log, results/ and the files of `process`: lock, pid, exit
 
+    <root>/.trash/                      removed folders, until a thread has deleted them (`trash`)
 
 A rename creates the folder of a run as a whole. Each record is one small file, replaced atomically. The record of a finish is on
 stable storage before its event is published. A power failure can lose the start of a step; that step then counts as vanished and never
@@ -26,6 +27,7 @@ from pathlib import Path
 from fuseml.domain import errors, plans, runs
 from fuseml.domain.documents import document
 from fuseml.engines.local import step_files
+from fuseml.engines.local.trash import Trash
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _LARGEST = 64 << 20
@@ -144,10 +146,10 @@ class RunFolder:
         values: dict[str, str] = json.loads(unseal(sealed))
         return values
 
-    def clean(self) -> None:
+    def clean(self, trash: Trash) -> None:
         """Remove the secrets, then the checkouts, of a finished run."""
         (self.path / "secrets").unlink(missing_ok=True)
-        shutil.rmtree(self.path / "checkouts", ignore_errors=True)
+        trash.discard(self.path / "checkouts")
 
     @property
     def published(self) -> bool:
@@ -162,8 +164,9 @@ class RunFolder:
 class Journal:
     """The folder of all runs."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, trash: Trash) -> None:
         self.root = root
+        self._trash = trash
 
     def folder(self, run_id: str) -> RunFolder | None:
         """The folder of a run; None for an unknown run."""
@@ -174,7 +177,7 @@ class Journal:
         """The folders of all runs, oldest first. Removes partial folders of an earlier process."""
         for path in self.root.glob(".*.partial"):
             if not path.match(f".*.{os.getpid()}.*.partial"):
-                shutil.rmtree(path, ignore_errors=True)
+                self._trash.discard(path)
         paths = [path for path in self.root.iterdir() if path.is_dir() and is_name(path.name)]
         for path in sorted(paths, key=lambda path: (path / "plan.json").stat().st_mtime if (path / "plan.json").exists() else 0.0):
             yield RunFolder(path)
@@ -202,10 +205,9 @@ class Journal:
         return RunFolder(target)
 
     def remove(self, folder: RunFolder) -> None:
-        """Remove the folder of a run; for other readers it disappears at once."""
-        partial = self._partial(folder.path.name)
-        folder.path.rename(partial)
-        shutil.rmtree(partial)
+        """Remove the folder of a run; it disappears at once. Raises TemporaryError when it cannot be removed now."""
+        if not self._trash.discard(folder.path):
+            raise errors.TemporaryError(f"the folder {folder.path} could not be removed; the log has the cause")
 
     def _partial(self, run_id: str) -> Path:
         return self.root / f".{run_id}.{os.getpid()}.{os.urandom(4).hex()}.partial"

@@ -1,6 +1,7 @@
 """Scheduler of active runs: one thread decides, each attempt has a thread of its own, and one lock guards the state.
 
-The deciding thread never blocks on a step, a checkout or an event consumer. It writes records, starts threads and sends signals. What an attempt's thread waits for cannot delay a time-out, a cancel or the end of the server: an attempt that does
+The deciding thread never blocks on a step, a checkout, the removal of files or an event consumer. It writes records, renames folders, starts
+threads and sends signals. What an attempt's thread waits for cannot delay a time-out, a cancel or the end of the server: an attempt that does
 not end after it was killed is abandoned.
 """
 
@@ -100,7 +101,7 @@ class Scheduler:
     def _recover(self, folder: journal.RunFolder) -> None:
         run = active.ActiveRun(folder)
         if run.record.state in runs.FINISHED:
-            folder.clean()
+            folder.clean(self._host.trash)
             if not folder.published:
                 self._publish_all(run)
             return
@@ -145,6 +146,7 @@ class Scheduler:
             due = min(due, self._enforce_limits(run, step, attempt, now))
         if run.record.ending is not None and not run.attempts:
             run.finish(now)
+            run.folder.clean(self._host.trash)
             del self._active[run.plan.id]
             self._publish_all(run)
         return due

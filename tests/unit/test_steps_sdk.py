@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -19,6 +20,44 @@ def test_an_input_is_an_environment_variable(monkeypatch: pytest.MonkeyPatch) ->
     assert sdk.input("empty", "default") == "default"
     with pytest.raises(sdk.StepError, match="the input 'model' is missing: add it to the workflow step, or set FUSEML_MODEL"):
         sdk.input("model")
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        ("FIFO", "it is not a regular file"),
+        ("folder", "Is a directory"),
+        ("link outside", "'file' is outside the codeset"),
+        ("link to itself", "cannot read the file 'file'"),
+        ("huge", "it is larger than 4 MiB"),
+        ("not UTF-8", "it is not UTF-8 text"),
+    ],
+)
+def test_a_file_of_another_kind_in_the_codeset_is_refused(tmp_path: Path, kind: str, cause: str) -> None:
+    file = tmp_path / "codeset" / "file"
+    file.parent.mkdir()
+    match kind:
+        case "FIFO":
+            os.mkfifo(file)
+        case "folder":
+            file.mkdir()
+        case "link outside":
+            file.symlink_to("/dev/zero")
+        case "link to itself":
+            file.symlink_to("file")
+        case "huge":
+            file.touch()
+            os.truncate(file, 1 << 40)
+        case _:
+            file.write_bytes(b"\377")
+    with pytest.raises(sdk.StepError, match=cause):
+        sdk.read_file(file.parent, "file")
+
+
+def test_a_link_within_the_codeset_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"one\r\n")
+    (tmp_path / "link").symlink_to("real")
+    assert sdk.read_file(tmp_path, "link") == "one\n"
 
 
 def test_an_output_is_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,15 +50,7 @@ def environment_of(checkout: Path) -> requirements.Environment:
     """The environment of the file that the codeset's MLproject names, else of the first usual one. Raises StepError naming the file."""
 
     def read(name: str) -> str:
-        file = checkout / name
-        if not file.resolve().is_relative_to(checkout.resolve()):
-            raise sdk.StepError(f"'{name}' is outside the codeset; dependency files must be part of it")
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise sdk.StepError(
-                f"cannot read the file '{name}' of the codeset: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
-            ) from error
+        return sdk.read_file(checkout, name)
 
     project_file = mlproject.file_name(file.name for file in checkout.iterdir())
     project = mlproject.parse(read(project_file), project_file) if project_file else mlproject.Project({})

@@ -61,10 +61,7 @@ def _project(folder: Path) -> mlproject.Project:
     name = mlproject.file_name(file.name for file in folder.iterdir())
     if name is None:
         raise sdk.StepError(f"no MLproject file in {folder}; add one with an entry point 'main'")
-    try:
-        return mlproject.parse((folder / name).read_text(encoding="utf-8"), name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise sdk.StepError(f"{name}: cannot be read: {error}") from error
+    return mlproject.parse(sdk.read_file(folder, name), name)
 
 
 def _parameters(entry_point: mlproject.EntryPoint) -> dict[str, str]:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import ssl
+import stat
 import sys
 import time
 import urllib.error
@@ -24,6 +25,7 @@ from typing import NoReturn
 RESULTS = "/tekton/results"
 _PAUSES = (0.5, 1.0, 2.0)
 _MAX_ANSWER = 32 * 1024 * 1024
+_MAX_FILE = 4 * 1024 * 1024
 
 
 class StepError(Exception):
@@ -103,9 +105,35 @@ def context() -> Context:
 
 def _identity(name: str) -> str:
     try:
-        return Path(".fuseml", name).read_text(encoding="utf-8").strip()
-    except OSError:
+        return read_file(Path.cwd(), f".fuseml/{name}").strip()
+    except StepError:
         return ""
+
+
+def read_file(folder: Path, name: str) -> str:
+    """The text of a file of the codeset in `folder`. Links within the codeset are followed.
+
+    Raises StepError for a file outside the codeset, of more than 4 MiB, or of another kind: an earlier step may have put a FIFO there.
+    """
+    file = Path(os.path.realpath(folder / name))
+    if not file.is_relative_to(os.path.realpath(folder)):
+        raise StepError(f"'{name}' is outside the codeset; use a file of the codeset")
+    try:
+        with open(file, encoding="utf-8", opener=_open_without_blocking) as opened:
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise StepError(f"cannot read the file '{name}' of the codeset: it is not a regular file")
+            if status.st_size > _MAX_FILE:
+                raise StepError(f"cannot read the file '{name}' of the codeset: it is larger than 4 MiB")
+            return opened.read(_MAX_FILE)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StepError(
+            f"cannot read the file '{name}' of the codeset: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+        ) from error
+
+
+def _open_without_blocking(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def say(message: str) -> None:

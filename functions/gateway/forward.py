@@ -10,7 +10,7 @@ import urllib3
 import werkzeug.exceptions
 
 from fuseml.domain import errors
-from fuseml.runtime import catalog
+from fuseml.runtime import catalog, http
 
 # Hop-by-hop headers (RFC 9110, 7.6.1), and headers that the next hop sets itself.
 _HOP_BY_HOP = frozenset(
@@ -30,6 +30,9 @@ _NOT_FORWARDED = _HOP_BY_HOP | {"host", "content-length"}
 _SAFE_IN_PATH = "/:@!$&'()*+,;=~"
 _BLOCK = 1 << 16
 _CONNECTIONS = 32
+# Knative answers in place of a function that has no ready pod or is too slow: a status and a line of plain text.
+_PLATFORM_STATUSES = frozenset({502, 503, 504})
+_PLATFORM_MESSAGE = 200
 
 
 class Forwarder:
@@ -40,12 +43,17 @@ class Forwarder:
         self._pool = urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS, timeout=urllib3.Timeout(connect=5.0, read=timeout))
 
     def forward(self, function: catalog.Function, request: flask.Request) -> flask.Response:
-        """The function's response, streamed. Raises TemporaryError when the function cannot be reached, GatewayTimeout."""
+        """The function's response, streamed.
+
+        Raises TemporaryError when the function cannot be reached or is not ready, GatewayTimeout when it does not answer in time.
+        """
         headers = urllib3.HTTPHeaderDict((name, value) for name, value in request.headers if name.lower() not in _NOT_FORWARDED)
         query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
         # The whole body: a request that breaks off must not reach a function.
         body = request.get_data()
         answer = self._request(function, request.method, quote(request.path, safe=_SAFE_IN_PATH) + query, headers, body)
+        if answer.status in _PLATFORM_STATUSES and http.ERROR_HEADER not in answer.headers:
+            raise _unavailable(function, answer)
         headers_back = [(name, value) for name, value in answer.headers.iteritems() if name.lower() not in _HOP_BY_HOP]
         return flask.Response(_stream(answer), answer.status, headers_back)
 
@@ -67,6 +75,15 @@ class Forwarder:
             raise werkzeug.exceptions.GatewayTimeout(f"{function.service} did not answer within {self._timeout:g} s") from None
         except urllib3.exceptions.HTTPError as error:
             raise errors.TemporaryError(f"{function.service} cannot be reached now: {type(error).__name__}") from None
+
+
+def _unavailable(function: catalog.Function, answer: urllib3.BaseHTTPResponse) -> Exception:
+    """The error for an answer of the platform; a response of the function would have `http.ERROR_HEADER`."""
+    text = b"".join(_stream(answer))[:_PLATFORM_MESSAGE].decode("utf-8", "replace").strip()
+    cause = f"({text or f'status {answer.status}'}); if it happens again, check the readiness and the logs of its pods"
+    if answer.status == 504:
+        return werkzeug.exceptions.GatewayTimeout(f"{function.service} did not answer in time {cause}")
+    return errors.TemporaryError(f"{function.service} is not ready {cause}")
 
 
 def _stream(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from functions.extensions import deps as extensions_deps
 from functions.gateway import app as gateway_app
 from functions.gateway import deps as gateway_deps
 from functions.gateway import description
-from fuseml.domain import events
+from fuseml.domain import errors, events
 from fuseml.runtime import auth, catalog, http, openapi, secrets
 from fuseml.store import database
 from tests.waiting import PATIENCE
@@ -112,6 +112,36 @@ def test_a_function_gets_its_own_host_header(client: FlaskClient, cluster: Clust
 def test_an_error_of_a_function_is_forwarded(client: FlaskClient) -> None:
     answer = client.get("/extensions")
     assert (answer.status_code, answer.get_json()["name"], answer.headers["WWW-Authenticate"]) == (401, "unauthenticated", "Bearer")
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "expected", "name"),
+    [
+        (504, "activator request timeout", 504, "error"),
+        (503, "no healthy upstream", 503, "unavailable"),
+        (502, "", 503, "unavailable"),
+    ],
+)
+def test_an_answer_of_the_platform_becomes_an_error_of_the_api(
+    client: FlaskClient, cluster: Cluster, status: int, text: str, expected: int, name: str
+) -> None:
+    cluster.functions["runs"] = flask.Flask.response_class(text, status, content_type="text/plain")
+    answer = client.get("/runs")
+    body = answer.get_json()
+    assert (answer.status_code, body["name"], body["timeout"]) == (expected, name, expected == 504)
+    assert body["message"].startswith("runs ") and (text or f"status {status}") in body["message"]
+
+
+def test_a_function_that_is_unavailable_gives_the_cause_itself(client: FlaskClient, cluster: Cluster) -> None:
+    api = http.Api("runs", "Always busy", tokens=None)
+
+    def busy() -> flask.Response:
+        raise errors.TemporaryError("the engine is busy", delay=7)
+
+    api.app.add_url_rule("/runs", "busy", busy)
+    cluster.functions["runs"] = api.app.wsgi_app
+    answer = client.get("/runs")
+    assert (answer.status_code, answer.get_json()["message"], answer.headers["Retry-After"]) == (503, "the engine is busy", "7")
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/metrics", "/extensionsx", "/nothing//", "/favicon"])

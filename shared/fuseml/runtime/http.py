@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 MAX_BODY = 4 << 20
 """Bytes. Documents are small; code and artifacts do not pass through the API."""
 
+ERROR_HEADER = "goa-error"
+"""The header of every error response, with the name of the error. Platforms and proxies do not set it."""
+
 _log = logging.getLogger("fuseml.http")
 T = TypeVar("T")
 
@@ -301,7 +304,7 @@ def error_response(error: Exception) -> flask.Response:
         _log.error("request failed id=%s %s %s", body.id, flask.request.method, flask.request.path, exc_info=error)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return encode(body.model_dump(mode="json"), status, {**headers, "goa-error": name})
+    return encode(body.model_dump(mode="json"), status, {**headers, ERROR_HEADER: name})
 
 
 _HTTP_NAMES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type", 400: "invalid"}

@@ -218,7 +218,9 @@ def test_submitting_a_plan_again_changes_nothing(under_test: UnderTest) -> None:
 
 
 def test_logs_can_be_read_from_any_offset_while_the_step_runs(under_test: UnderTest) -> None:
-    plan = engines.make_plan(engines.shell("talk", f"echo one; echo two >&2; sleep {under_test.delay}; echo three", image=under_test.image))
+    # A container runtime reads both streams at once, so only a pause puts their lines in order.
+    script = f"echo one; sleep 1; echo two >&2; sleep {under_test.delay}; echo three"
+    plan = engines.make_plan(engines.shell("talk", script, image=under_test.image))
     under_test.engine.submit(plan, {})
     wait_until(lambda: under_test.log(plan, "talk") == "one\ntwo\n", "the expected state")
     assert not under_test.engine.logs(plan.id, "talk").complete

@@ -123,8 +123,8 @@ class Inbox:
             return progress
 
     def finished(self, run_id: str) -> RunProgress:
-        """Wait for the end of the run."""
-        return self.wait(run_id, lambda progress: progress.run.state in runs.FINISHED)
+        """Wait for the end of the run and its steps: Tekton finishes a cancelled run before the steps that it stops."""
+        return self.wait(run_id, lambda progress: all(part.state in runs.FINISHED for part in (progress.run, *progress.steps.values())))
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,17 @@ def test_a_failed_clone_is_reported_before_the_failure_of_its_run(api: Api, engi
     assert set(progress.states.values()) == {"skipped"}
 
 
+@pytest.mark.parametrize("completed", ["2026-11-20T10:00:08Z", "2026-11-20T10:00:09Z", "2026-11-20T10:00:10Z"])
+def test_the_end_of_a_run_is_reported_after_the_ends_of_its_steps(api: Api, engine: TektonEngine, completed: str) -> None:
+    plan = tekton_plans.PLANS["conditions"]()
+    pipeline_run = start_run(api, engine, plan)
+    stopped = condition("False", "TaskRunCancelled")
+    task_run(api, pipeline_run, "ask", conditions=[stopped], startTime="2026-11-20T10:00:01Z", completionTime="2026-11-20T10:00:09Z")
+    pipeline_run["status"] |= {"conditions": [condition("False", "Cancelled")], "completionTime": completed}
+    expected = ["pipelinerun.started.v1", "taskrun.running.v1", "taskrun.failed.v1", "pipelinerun.failed.v1"]
+    assert types(engine.observe(plan.id)) == expected
+
+
 def types(reported: Iterable[events.Event]) -> list[str]:
     return [event.type.removeprefix("dev.tekton.event.") for event in reported]
 

@@ -44,7 +44,10 @@ def _has_failed(auxiliary: Mapping[str, Any]) -> bool:
 
 
 def all_events(pipeline_run: Mapping[str, Any], task_runs: Sequence[Mapping[str, Any]]) -> list[events.Event]:
-    """All events of a run, in the order in which they happened."""
+    """All events of a run in the order in which they happened, the end of the run last.
+
+    Tekton's times are seconds, and it finishes a cancelled PipelineRun before its TaskRuns; the causes of a failed run are in its steps.
+    """
     steps = {task["name"]: step for step, task in tasks_of(pipeline_run).items()}
     own = {step: task_run for task_run in task_runs if (step := steps.get(task_run["metadata"]["labels"].get(STEP_LABEL, ""))) is not None}
     by_task = [(task_run, str(task_run["metadata"]["labels"].get(STEP_LABEL, ""))) for task_run in task_runs]
@@ -52,9 +55,10 @@ def all_events(pipeline_run: Mapping[str, Any], task_runs: Sequence[Mapping[str,
     # First, and sorting is stable: a failed clone is the cause of the run's failure.
     reported = [_step_events(task_run, task)[-1] for task_run, task in failed]
     reported += _run_events(pipeline_run, steps, own)
+    end = [reported.pop()] if is_finished(pipeline_run) else []
     for step, task_run in own.items():
         reported += _step_events(task_run, step)
-    return sorted(reported, key=lambda event: event.time)
+    return [*sorted(reported, key=lambda event: event.time), *end]
 
 
 def _run_events(pipeline_run: Mapping[str, Any], steps: Mapping[str, str], started: Mapping[str, object]) -> list[events.Event]:

@@ -30,7 +30,7 @@ PAGE = 100
 _ANY_FUNCTION = "workflows"
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,<]*\brel="?next"?')
+_NEXT = re.compile(r'<([^<>]*)>\s*;[^,<]*\brel="?next"?')
 
 
 @dataclass(frozen=True, slots=True)

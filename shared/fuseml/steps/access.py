@@ -17,7 +17,7 @@ import urllib3
 from fuseml.steps import references, sdk
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_CHALLENGE = re.compile(r'(?<!\w)(\w++)="([^"]*)"')
 
 
 class RefusalError(sdk.StepError):

@@ -19,7 +19,7 @@ _HUB = "docker.io"
 _HUB_KEYS = ("index.docker.io", "registry-1.docker.io", _HUB)
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(
-    rf"(?:(?P<registry>localhost|[A-Za-z0-9.-]*[.:][A-Za-z0-9.:-]*|\[[0-9A-Fa-f:]+\](?::\d+)?)/)?(?P<repository>{_COMPONENT}(?:/{_COMPONENT})*)"
+    rf"(?:(?P<registry>localhost|[A-Za-z0-9-]*[.:][A-Za-z0-9.:-]*|\[[0-9A-Fa-f:]+\](?::\d+)?)/)?(?P<repository>{_COMPONENT}(?:/{_COMPONENT})*)"
     r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
     re.ASCII,
 )

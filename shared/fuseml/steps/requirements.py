@@ -146,7 +146,7 @@ def _lines(environment: Environment, lines: Iterable[str], key: str, read: Read,
     """Add the lines of a requirements file, following its includes."""
     requirements, constraints, options = set(environment.requirements), set(environment.constraints), set(environment.options)
     for raw in _joined(lines):
-        line = re.sub(r"(^|\s)#.*$", "", raw).strip()
+        line = re.split(r"(?:^|\s)#", raw, maxsplit=1)[0].strip()
         option = _OPTION.match(line)
         if not line:
             continue
@@ -180,7 +180,7 @@ def _joined(lines: Iterable[str]) -> list[str]:
 
 
 def _normal(line: str, key: str) -> str:
-    requirement, *hashes = re.split(r"\s+(?=--hash[= ])", line)
+    requirement, *hashes = re.split(r"(?<!\s)\s++(?=--hash[= ])", line)
     try:
         parsed = packaging.requirements.Requirement(requirement)
     except packaging.requirements.InvalidRequirement:

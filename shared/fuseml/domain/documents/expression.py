@@ -29,7 +29,8 @@ EXTENSION_ATTRIBUTES = ("product", "service_category", "service_resource", "url"
 HOLE = "\0"
 """Placeholder of a missing name (text cannot hold this character): references to it are not validated."""
 
-_EXPRESSION = re.compile(r"\{\{\s*(?:'([^']*)'|\"([^\"]*)\"|([^{}'\"]*?))\s*\}\}")
+# Possessive quantifiers never give back, so a match takes linear time. The path keeps the spaces after it.
+_EXPRESSION = re.compile(r"\{\{\s*+(?:'([^']*+)'|\"([^\"]*+)\"|([^{}'\"]*+))\s*+\}\}")
 _PATH = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _EXTENSION_FORM = f"extension.<name>.cfg.<KEY>, or extension.<name> with .{', .'.join(EXTENSION_ATTRIBUTES)}"
 _FORMS = {
@@ -205,7 +206,7 @@ def _pieces(text: str) -> Iterator[Node | errors.Problem]:
         if literal is not None:
             yield Literal(literal)
         else:
-            yield _reference(match[3], start)
+            yield _reference(match[3].rstrip(), start)
     if done < len(text):
         yield Literal(text[done:])
 

@@ -17,6 +17,7 @@ MAX_GLOB = 256
 _BRANCHES = "refs/heads/"
 # Illegal in refs (git-check-ref-format), except for the glob characters `*`, `?` and `[`.
 _NEVER_IN_REF = re.compile(r"[\x00-\x20\x7f~^:\\]|\.\.|@\{|//|/$|\.lock$|^[/!-]")
+_CLOSED_BRACKETS = re.compile(r"[^\[]*+(?:\[[^\]/]++\][^\[]*+)*+")
 _NEVER_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\]|//|^[/!]|^\./|(^|/)\.\.(/|$)")
 
 
@@ -83,5 +84,5 @@ def check_path(glob: str) -> None:
 
 
 def _check_brackets(glob: str) -> None:
-    if re.sub(r"\[!?[^\]/]+\]", "", glob).count("["):
+    if not _CLOSED_BRACKETS.fullmatch(glob):
         raise errors.InvalidError(f"{glob!r} has a '[' without a ']' in the same segment")

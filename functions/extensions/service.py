@@ -180,6 +180,6 @@ def revision_of(if_match: str | None) -> int | None:
     if if_match is None or if_match.strip() == "*":
         return None
     text = if_match.strip().removeprefix("W/").strip('"')
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise errors.InvalidError(f'If-Match must be the revision from ETag, such as "3", not {if_match}')
     return int(text)

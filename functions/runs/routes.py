@@ -33,7 +33,7 @@ class OriginalRunQuery(operations.Query):
 
 
 class LogQuery(operations.Query):
-    offset: Annotated[int, pydantic.Field(ge=0, description="byte to begin at")] = 0
+    offset: Annotated[int, pydantic.Field(ge=0, le=operations.MAX_OFFSET, description="byte to begin at")] = 0
 
 
 class Cancel(operations.Query):

@@ -45,12 +45,12 @@ class WorkflowQuery(operations.PageQuery):
 
 
 class RevisionQuery(operations.Query):
-    revision: Annotated[int | None, pydantic.Field(ge=1, description="the current one by default")] = None
+    revision: Annotated[operations.Revision | None, pydantic.Field(description="the current one by default")] = None
 
 
 class DiffQuery(operations.Query):
-    from_: Annotated[int | None, pydantic.Field(alias="from", ge=1, description="the revision before `to` by default")] = None
-    to: Annotated[int | None, pydantic.Field(ge=1, description="the current revision by default")] = None
+    from_: Annotated[operations.Revision | None, pydantic.Field(alias="from", description="the revision before `to` by default")] = None
+    to: Annotated[operations.Revision | None, pydantic.Field(description="the current revision by default")] = None
 
 
 class WriteQuery(operations.Query):

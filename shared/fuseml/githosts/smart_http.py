@@ -138,7 +138,10 @@ class SmartHttp:
 def _advertisement(request: wrappers.Request, repository: Repo) -> wrappers.Response:
     from fuseml.githosts import git_protocol
 
-    service = request.args.get("service", "")
+    try:
+        service = request.args.get("service", "")
+    except UnicodeDecodeError:
+        return _refusal(400, "the query of the address is not UTF-8 text")
     if service not in (_FETCH, _PUSH):
         return _refusal(403, "only git's smart protocol is supported; use git 1.6.6 or newer")
     with _spool() as output:

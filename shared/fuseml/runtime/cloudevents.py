@@ -20,6 +20,7 @@ import sqlmodel
 import werkzeug.exceptions
 
 from fuseml.domain import errors, events
+from fuseml.domain.documents import strict_json
 from fuseml.runtime import clock, http
 from fuseml.runtime.telemetry import handling, trace
 from fuseml.store import database, outbox
@@ -98,7 +99,7 @@ def _attribute(name: str, value: object) -> str:
 
 def _json(body: bytes, part: str) -> object:
     try:
-        return http.parse_json(body)
+        return strict_json.parse(body)
     except (ValueError, RecursionError) as error:
         raise errors.InvalidError(f"{part} is not valid JSON: {error}") from error
 

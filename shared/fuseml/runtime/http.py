@@ -23,6 +23,7 @@ import werkzeug.exceptions
 
 import fuseml
 from fuseml.domain import errors
+from fuseml.domain.documents import strict_json
 from fuseml.domain.documents.document import Parsed, parse, validate
 from fuseml.runtime import auth, telemetry
 from fuseml.runtime.operations import ErrorBody, Operation, Query
@@ -90,6 +91,7 @@ class Api:
         self.app.add_url_rule("/version", "version", lambda: encode(version(), 200, {}))
         self.app.add_url_rule("/openapi.json", "openapi", self._document)
         wsgi.watch(self.app)
+        self.app.before_request(_refuse_unreadable_address)
 
     def route(
         self,
@@ -162,6 +164,17 @@ class Api:
         return flask.jsonify(openapi.document([self]))
 
 
+def _refuse_unreadable_address() -> None:
+    # PostgreSQL stores no NUL, and the query's parser fails on text that is not UTF-8.
+    query = flask.request.query_string
+    try:
+        readable = "\0" not in flask.request.path + urllib.parse.unquote(query.decode())
+    except UnicodeDecodeError:
+        readable = False
+    if not readable:
+        raise errors.InvalidError("the address of the request is not UTF-8 text, or holds a NUL character")
+
+
 def caller() -> auth.Caller:
     """The caller of the request that is being handled; only on routes that need a token."""
     caller: auth.Caller = flask.g.caller
@@ -198,7 +211,7 @@ def read_document() -> Parsed:
         raise errors.InvalidError("the request needs a body (JSON or YAML)", [errors.Problem("", "the body is empty")])
     if _is_json(flask.request.content_type):
         try:
-            return Parsed(parse_json(raw))
+            return Parsed(strict_json.parse(raw))
         except (ValueError, RecursionError) as error:
             problem = errors.Problem(
                 "", f"the body is not valid JSON: {error}", getattr(error, "lineno", None), getattr(error, "colno", None)
@@ -208,18 +221,6 @@ def read_document() -> Parsed:
         return parse(raw.decode())
     except UnicodeDecodeError as error:
         raise errors.InvalidError("the body is not UTF-8 text") from error
-
-
-def parse_json(raw: bytes) -> object:
-    """JSON text as data. Raises RecursionError, and ValueError also for values that strict JSON cannot express: NaN, half a surrogate pair."""
-    data = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
-    if b"\\u" in raw:
-        json.dumps(data, ensure_ascii=False).encode()
-    return data
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def read_body(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
+
+MAX_OFFSET = 1 << 53
+"""The largest offset of bytes: the largest whole number that every reader of JSON reads exactly."""
+
+Revision = Annotated[int, pydantic.Field(ge=1, le=(1 << 31) - 1)]
+"""The number of a revision; the database holds it in 32 bits."""
 
 
 class Query(pydantic.BaseModel):

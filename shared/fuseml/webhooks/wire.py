@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pydantic
 
 from fuseml.domain import errors
+from fuseml.domain.documents import strict_json
 
 Headers = Mapping[str, str]
 
@@ -37,11 +37,11 @@ def first(lower: Headers, *names: str) -> str:
 
 
 def read_json(lower: Headers, body: bytes) -> object:
-    """The body as data. Raises InvalidError for a form and for broken JSON."""
+    """The body as data. Raises InvalidError for a form and for text that is not strict JSON."""
     if lower.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         raise errors.InvalidError("the webhook sends a form: set its content type to application/json on the git host")
     try:
-        return json.loads(body)
+        return strict_json.parse(body)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise errors.InvalidError(f"the body of the webhook is not JSON: {reason}") from error

@@ -1,0 +1,17 @@
+"""Strict JSON: only values that every reader of JSON, and UTF-8, can express."""
+
+from __future__ import annotations
+
+import json
+
+
+def parse(raw: bytes) -> object:
+    """JSON text as data. Raises RecursionError, and ValueError also for values that strict JSON cannot express: NaN, half a surrogate pair."""
+    data = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    if b"\\u" in raw:
+        json.dumps(data, ensure_ascii=False).encode()
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

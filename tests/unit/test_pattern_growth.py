@@ -211,4 +211,4 @@ def test_the_time_of_an_expression_grows_linearly(text: str, pump: str) -> None:
 def test_the_measurement_sees_faster_growth() -> None:
     for slow in (r"(a+)+b", r"a*a*b", r"\s*(\S*?)\s*x"):
         pattern = re.compile(slow)
-        assert any(_growth(pattern.fullmatch, lambda size, pump=pump: pump * size) for pump in ("a", " "))
+        assert any(_growth(pattern.fullmatch, pump.__mul__) for pump in ("a", " "))

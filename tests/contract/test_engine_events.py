@@ -35,7 +35,7 @@ def reported(under_test: engines.UnderTest) -> dict[str, list[events.Event]]:
         engines.shell("flaky", "echo no; exit 1", image=under_test.image, retries=1),
         engines.shell("next", "true", image=under_test.image, needs=("flaky",)),
     )
-    late = engines.make_plan(engines.shell("slow", "sleep 60", image=under_test.image), timeout=1)
+    late = engines.make_plan(engines.shell("slow", "sleep 60", image=under_test.image), timeout=round(under_test.delay))
     for plan in (good, bad, late):
         under_test.engine.submit(plan, {})
     runs = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def rollback(context: typer.Context, name: options.Name, format: options.Output 
 def delete(context: typer.Context, name: options.Name) -> None:
     """Stop serving an application and delete it."""
     session.connect(context).applications.delete(name)
-    typer.echo(f"Application {name} successfully deleted.")
+    terminal.echo(f"Application {name} successfully deleted.")
 
 
 def _percents(shares: Sequence[str]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import impact, options, output, records, session
+from fuseml.cli import impact, options, output, records, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def apply(
         for extension in obsolete:
             extensions.delete(extension, force=force)
     if format is output.Format.TABLE:
-        typer.echo(_summary(impacts, dry_run=dry_run))
+        terminal.echo(_summary(impacts, dry_run=dry_run))
     else:
         output.dump(format, impacts)
 

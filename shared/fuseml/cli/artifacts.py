@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, session, terminal
 
 app = typer.Typer(help="Artifacts: codeset versions, models, results of runs.", **options.GROUP)
 
@@ -56,7 +56,7 @@ def get(
     output.record(format, artifact, _ARTIFACT)
     metadata = artifact.get("metadata")
     if format is output.Format.TABLE and metadata:
-        typer.echo("\nMetadata:")
+        terminal.echo("\nMetadata:")
         output.table(
             [{"key": key, "value": value} for key, value in metadata.items()], (output.column("Key"), output.column("Value")), indent=2
         )

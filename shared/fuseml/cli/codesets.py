@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, session, terminal
 
 if TYPE_CHECKING:
     from fuseml.client import git, shapes
@@ -56,7 +56,7 @@ def register(
     registration = client.codesets.register(project, name, desc, [item for entry in label or [] for item in entry.split(",")])
     codeset = registration["codeset"]
     if format is output.Format.TABLE:
-        typer.echo(f"Codeset {codeset['url']} successfully registered.")
+        terminal.echo(f"Codeset {codeset['url']} successfully registered.")
     result = _push(context, registration, location, message)
     output.done(format, codeset, _push_message(result, project, name))
 
@@ -75,7 +75,7 @@ def push(
     """
     client = session.connect(context)
     result = _push(context, client.codesets.register(project, name), location, message)
-    typer.echo(_push_message(result, project, name))
+    terminal.echo(_push_message(result, project, name))
     if wait and result.changed:
         _follow(client, project, name, result.commit)
 
@@ -118,7 +118,7 @@ def rotate_webhook(
 def delete(context: typer.Context, name: CodesetName, project: options.Project) -> None:
     """Delete a codeset: its repository and its assignments."""
     session.connect(context).codesets.delete(project, name)
-    typer.echo(f"Codeset {name} successfully deleted.")
+    terminal.echo(f"Codeset {name} successfully deleted.")
 
 
 def _remote(context: typer.Context, registration: shapes.Registration) -> git.Remote:

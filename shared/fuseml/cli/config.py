@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, session, terminal
 
 app = typer.Typer(help="The configured server: its URL and token.", **options.GROUP)
 
@@ -39,7 +39,7 @@ def set_(
     with os.fdopen(os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
         stream.write(text)
     new_file.replace(file)
-    typer.echo(f"Saved in {file}.")
+    terminal.echo(f"Saved in {file}.")
 
 
 @app.command(name="show", epilog=options.examples("fuseml config show"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def discover(
     if format is not output.Format.TABLE:
         return
     if any(proposal["state"] == "new" for proposal in proposals):
-        typer.echo("\nRepeat the command with --apply to register the new tools.")
+        terminal.echo("\nRepeat the command with --apply to register the new tools.")
     if any(_secrets(proposal) for proposal in proposals if proposal["state"] != "known"):
-        typer.echo("Credentials are for all projects; `fuseml extension credentials update` restricts them.")
+        terminal.echo("Credentials are for all projects; `fuseml extension credentials update` restricts them.")
 
 
 def _without_urls(context: typer.Context, client: Client, apply: bool) -> list[registry_shapes.Proposal]:

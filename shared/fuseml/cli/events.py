@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def show(context: typer.Context, event: EventName, source: Source = "", format: 
     if format is output.Format.TABLE:
         for title, pairs in (("Data", item.get("data")), ("Extensions", item.get("extensions"))):
             if pairs:
-                typer.echo(f"\n{title}:")
+                terminal.echo(f"\n{title}:")
                 output.table([{"key": key, "value": value} for key, value in pairs.items()], _PAIRS, indent=2)
 
 
@@ -127,7 +127,7 @@ def tail(
     """
     client = session.connect(context)
     for event in client.events.follow(type=type, subject=subject, source=source, since=moment(since), last=last):
-        typer.echo(_line(event) if format is output.Format.TABLE else json.dumps(event, ensure_ascii=False))
+        terminal.echo(_line(event) if format is output.Format.TABLE else terminal.escaped(json.dumps(event, ensure_ascii=False)))
 
 
 def _line(event: event_shapes.EventSummary) -> str:
@@ -167,9 +167,9 @@ def replay(
         output.dump(format, replayed[0] if event else replayed)
         return
     for item in replayed:
-        typer.echo(f"Event {item['number']} ({short(item)}) is being delivered again; see `fuseml events show {item['number']}`.")
+        terminal.echo(f"Event {item['number']} ({short(item)}) is being delivered again; see `fuseml events show {item['number']}`.")
     if not replayed:
-        typer.echo("There are no dead letters.", err=True)
+        terminal.echo("There are no dead letters.", err=True)
 
 
 @app.command(epilog=options.examples("fuseml events drop 42"))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fuseml.cli import options, output, records, session
+from fuseml.cli import options, output, records, session, terminal
 
 services = typer.Typer(help="Services of an extension: APIs and UIs.", **options.GROUP)
 endpoints = typer.Typer(help="Endpoints of a service: URLs.", **options.GROUP)
@@ -79,12 +79,12 @@ _CREDENTIALS = (
 
 def show_service(service: options.Item) -> None:
     """Print one service of an extension, with its endpoints and credentials."""
-    typer.echo(f"\nService {service.get('id')}:")
+    terminal.echo(f"\nService {service.get('id')}:")
     output.fields(service, (*_SERVICES[1:4], output.column("Description"), output.column("Configuration")))
     for title, key, columns in (("Endpoints", "endpoints", _ENDPOINTS), ("Credentials", "credentials", _CREDENTIALS)):
         items = service.get(key)
         if isinstance(items, list) and items:
-            typer.echo(f"{title}:")
+            terminal.echo(f"{title}:")
             output.table(items, columns, indent=2)
 
 
@@ -152,7 +152,7 @@ def list_services(context: typer.Context, extension: options.Extension, format: 
 def delete_service(context: typer.Context, extension: options.Extension, service: Service, force: options.Force = False) -> None:
     """Delete a service with its endpoints and credentials."""
     session.connect(context).extensions.services(extension).delete(service, force=force)
-    typer.echo(f'Service "{service}" successfully deleted from extension "{extension}".')
+    terminal.echo(f'Service "{service}" successfully deleted from extension "{extension}".')
 
 
 @endpoints.command(name="add", epilog=options.examples("fuseml extension endpoint add mlflow tracking http://mlflow --type internal"))
@@ -200,7 +200,7 @@ def list_endpoints(
 def delete_endpoint(context: typer.Context, extension: options.Extension, service: Service, url: Url, force: options.Force = False) -> None:
     """Delete an endpoint."""
     session.connect(context).extensions.endpoints(extension, service).delete(url, force=force)
-    typer.echo(f'Endpoint "{url}" successfully deleted from service "{service}" from extension "{extension}".')
+    terminal.echo(f'Endpoint "{url}" successfully deleted from service "{service}" from extension "{extension}".')
 
 
 @credentials.command(
@@ -272,4 +272,4 @@ def delete_credentials(
 ) -> None:
     """Delete credentials."""
     session.connect(context).extensions.credentials(extension, service).delete(id, force=force)
-    typer.echo(f'Credentials "{id}" successfully deleted from service "{service}" from extension "{extension}".')
+    terminal.echo(f'Credentials "{id}" successfully deleted from service "{service}" from extension "{extension}".')

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import apply, discover, extension_parts, impact, options, output, records, session
+from fuseml.cli import apply, discover, extension_parts, impact, options, output, records, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -169,10 +169,10 @@ def webhook(
     if format is not output.Format.TABLE:
         output.dump(format, webhook)
         return
-    typer.echo(f"URL     {webhook['url']}\nSecret  {webhook['secret']}")
+    terminal.echo(f"URL     {webhook['url']}\nSecret  {webhook['secret']}")
     if webhook.get("former_until"):
-        typer.echo(f"The old secret is valid until {webhook['former_until']}.")
-    typer.echo(
+        terminal.echo(f"The old secret is valid until {webhook['former_until']}.")
+    terminal.echo(
         "The webhook is set up on the tracking server." if webhook.get("registered") else "Set the webhook up on the tracking server now."
     )
 

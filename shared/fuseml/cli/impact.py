@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fuseml.cli import output
+from fuseml.cli import output, terminal
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -35,7 +35,7 @@ def breaks(impact: registry_shapes.Impact) -> list[registry_shapes.Effect]:
 def warn(impact: registry_shapes.Impact) -> None:
     """Print a warning for each selector that breaks, on standard error."""
     for effect in breaks(impact):
-        typer.echo(f"warning: {effect['sentence']}", err=True)
+        terminal.echo(f"warning: {effect['sentence']}", err=True)
 
 
 def show(impacts: Sequence[registry_shapes.Impact]) -> None:
@@ -50,7 +50,7 @@ def report(impact: registry_shapes.Impact, format: output.Format, *, check: bool
     """Print one impact; with `check` exit with 1 if a selector would break."""
     if format is output.Format.TABLE:
         show([impact])
-        typer.echo(f"{impact['summary'][:1].upper()}{impact['summary'][1:]}.")
+        terminal.echo(f"{impact['summary'][:1].upper()}{impact['summary'][1:]}.")
     else:
         output.dump(format, impact)
     if check and breaks(impact):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ def lint(
             try:
                 findings = client.workflows.lint(text, project)
             except (errors.TemporaryError, errors.UnauthenticatedError, errors.ForbiddenError) as error:
-                typer.echo(f"Selectors are not checked: {error.message}", err=True)
+                terminal.echo(f"Selectors are not checked: {error.message}", err=True)
                 client = None
         results += [{"file": "<stdin>" if file == "-" else file, **finding} for finding in findings]
     if format is output.Format.TABLE:
         for item in results:
-            typer.echo(_line(item))
-        typer.echo(_summary(results, len(files)), err=True)
+            terminal.echo(_line(item))
+        terminal.echo(_summary(results, len(files)), err=True)
     else:
         output.dump(format, results)
     if any(strict or item["level"] == "error" for item in results):

@@ -31,6 +31,7 @@ from fuseml.cli import (
     server,
     session,
     settings,
+    terminal,
     why,
     workflows,
 )
@@ -102,11 +103,11 @@ def _usage(error: TyperException) -> int:
     message = error.format_message()
     if not message or message.startswith("Usage:"):
         # Without arguments, a command that needs some prints its help.
-        typer.echo(message or (context.get_help() if context else ""), err=True)
+        terminal.echo(message or (context.get_help() if context else ""), err=True)
         return 2
-    typer.echo(f"error: {message[:1].lower()}{message[1:].rstrip('.')}", err=True)
+    terminal.echo(f"error: {message[:1].lower()}{message[1:].rstrip('.')}", err=True)
     if context is not None:
-        typer.echo(f"Try `{context.command_path} --help`.", err=True)
+        terminal.echo(f"Try `{context.command_path} --help`.", err=True)
     return error.exit_code
 
 
@@ -115,10 +116,10 @@ def _failed(error: Exception, environment: Mapping[str, str]) -> int:
         traceback.print_exception(error)
     elif isinstance(error, errors.FusemlError):
         for line in failure.lines(error, token_is_set=bool(environment.get("FUSEML_TOKEN"))):
-            typer.echo(line, err=True)
+            terminal.echo(line, err=True)
     else:
         message = " ".join(str(error).split()) or type(error).__name__
-        typer.echo(f"error: {message} (unexpected: set FUSEML_DEBUG=1 for a traceback)", err=True)
+        terminal.echo(f"error: {message} (unexpected: set FUSEML_DEBUG=1 for a traceback)", err=True)
     return 1
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import datetime
 import enum
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fuseml.cli import terminal
 from fuseml.domain import times
 
 if TYPE_CHECKING:
@@ -80,8 +81,15 @@ def column(title: str, key: str = "", *, cut: bool = False, states: bool = False
 def console() -> Console:
     """A console that prints values literally, and lines of any width into a pipe."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    plain = Console(highlight=False, markup=False, emoji=False)
+    class InertConsole(Console):
+        # Every text that rich prints passes here, without its own styles and cursor movements.
+        def render(self, *arguments: Any, **options: Any) -> Iterator[Segment]:
+            for segment in super().render(*arguments, **options):
+                yield segment if segment.control else Segment(terminal.inert(segment.text), segment.style)
+
+    plain = InertConsole(highlight=False, markup=False, emoji=False)
     if not plain.is_terminal:
         plain.width = _PIPE_WIDTH
     return plain
@@ -95,13 +103,13 @@ def listing(format: Format, items: Iterable[Mapping[str, object]], columns: Sequ
     elif rows:
         table(rows, columns)
     else:
-        typer.echo(empty, err=True)
+        terminal.echo(empty, err=True)
 
 
 def done(format: Format, item: Mapping[str, object], sentence: str) -> None:
     """Print the result of a change: the sentence for people, the changed object for programs."""
     if format is Format.TABLE:
-        typer.echo(sentence)
+        terminal.echo(sentence)
     else:
         dump(format, item)
 
@@ -115,7 +123,7 @@ def record(format: Format, item: Mapping[str, object], columns: Sequence[Column]
     for title, key, part_columns in parts:
         children = item.get(key)
         if isinstance(children, list) and children:
-            typer.echo(f"\n{title}:")
+            terminal.echo(f"\n{title}:")
             table(children, part_columns, indent=2)
 
 
@@ -180,17 +188,21 @@ def text(value: object) -> str:
         return "\n".join(f"{key}: {text(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(text(item) for item in value)
-    return str(value).strip()
+    # Inert already here: the width of a column is that of the printed text.
+    return terminal.inert(str(value).strip())
 
 
 def dump(format: Format, data: object) -> None:
     """Print the API's object unchanged."""
     if format is Format.JSON:
-        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        typer.echo(terminal.escaped(json.dumps(data, indent=2, ensure_ascii=False)))
         return
     import yaml
 
-    typer.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
+    document = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    if terminal.holds_hostile(document):
+        document = yaml.safe_dump(data, sort_keys=False)
+    typer.echo(document, nl=False)
 
 
 def seconds_between(start: object, end: object, now: datetime.datetime | None = None) -> float | None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import typer
-
-from fuseml.cli import approvals, bindings, output
+from fuseml.cli import approvals, bindings, output, terminal
 
 _PLAN = (
     output.column("Workflow"),
@@ -43,7 +41,7 @@ def show(format: output.Format, plan: Mapping[str, object]) -> None:
         ("Bindings", [{"step": item["step"], **item["binding"]} for item in _items(plan.get("bindings"))], bindings.COLUMNS),
     ):
         if rows:
-            typer.echo(f"\n{title}:")
+            terminal.echo(f"\n{title}:")
             output.table(rows, columns, indent=2)
 
 

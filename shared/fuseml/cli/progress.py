@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fuseml.cli import approvals, output
+from fuseml.cli import approvals, output, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def show_run_of_request(client: Client, request: str, format: output.Format, *, 
         lambda: client.runs.list(request=request), "the request was accepted, but its run does not exist yet; see `fuseml run list` later"
     )
     if format is output.Format.TABLE:
-        typer.echo(f"Run {run['name']} of {run['workflow']} is {run['state']}.")
+        terminal.echo(f"Run {run['name']} of {run['workflow']} is {run['state']}.")
     if wait:
         to_end(client, [run], format)
     elif format is not output.Format.TABLE:
@@ -73,7 +73,7 @@ def _wait(snapshots: Iterable[Sequence[shapes.Run]]) -> Sequence[shapes.Run]:
         advice = [f"{run['name']} {line}" for run in last for line in approvals.advice(run)]
         for line in advice:
             if line not in printed:
-                typer.echo(line, err=True)
+                terminal.echo(line, err=True)
         printed = advice
     return last
 
@@ -176,7 +176,7 @@ def _lines(snapshots: Iterable[Sequence[shapes.Run]], indent: int) -> Sequence[s
 
 def _print(subject: str, line: str, indent: int) -> None:
     time = datetime.datetime.now().astimezone().strftime("%H:%M:%S")
-    typer.echo(f"{' ' * indent}{time}  {subject}  {line}")
+    terminal.echo(f"{' ' * indent}{time}  {subject}  {line}")
 
 
 def _changes(run: shapes.Run, printed: dict[str, str]) -> Iterator[tuple[str, str]]:

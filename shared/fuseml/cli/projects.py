@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, session, terminal
 
 app = typer.Typer(help="Projects: tenants that own codesets, runs and artifacts.", **options.GROUP)
 
@@ -47,4 +47,4 @@ def get(context: typer.Context, name: options.Name, format: options.Output = out
 def delete(context: typer.Context, name: options.Name) -> None:
     """Delete a project without codesets."""
     session.connect(context).projects.delete(name)
-    typer.echo(f"Project {name} successfully deleted.")
+    terminal.echo(f"Project {name} successfully deleted.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import explanation, options, output, session
+from fuseml.cli import explanation, options, output, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def resolve(
         output.fields(binding, _BINDING)
         environment = binding.get("env") or {}
         if environment:
-            typer.echo("\nEnvironment:")
+            terminal.echo("\nEnvironment:")
             rows = [{"key": key, "value": value} for key, value in environment.items()]
             output.table(rows, (output.column("Key"), output.column("Value")), indent=2)
     if explain:
-        typer.echo()
+        terminal.echo()
         explanation.show(resolution.get("explanations"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
-from fuseml.cli import approvals, bindings, options, output, plans, session
+from fuseml.cli import approvals, bindings, options, output, plans, session, terminal
 
 if TYPE_CHECKING:
     from fuseml.client import shapes
@@ -98,7 +98,7 @@ def get(context: typer.Context, run: RunName, format: options.Output = output.Fo
     output.record(format, item, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", bindings.COLUMNS))
     if format is output.Format.TABLE:
         for line in approvals.advice(item):
-            typer.echo(f"\n{run} {line}")
+            terminal.echo(f"\n{run} {line}")
 
 
 @app.command(epilog=options.examples("fuseml run watch mlflow-e2e-1"))
@@ -120,13 +120,16 @@ def logs(
     step: Annotated[str | None, typer.Argument(help="Only the log of this step.", metavar="STEP", show_default=False)] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the step, or the run, has ended.")] = False,
 ) -> None:
-    """Print the logs of a run's steps, in order."""
+    """Print the logs of a run's steps, in order.
+
+    On a terminal, colours stay; a visible character stands for every other control sequence.
+    """
     client = session.connect(context)
     steps = [step] if step else [item["name"] for item in client.runs.get(run).get("steps", [])]
     for name in steps:
         if not step:
-            typer.echo(f"==> {name} <==", err=True)
-        for text in client.runs.text(run, name, follow=follow):
+            terminal.echo(f"==> {name} <==", err=True)
+        for text in terminal.log(client.runs.text(run, name, follow=follow)):
             typer.echo(text, nl=False)
 
 

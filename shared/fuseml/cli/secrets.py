@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, session, terminal
 
 app = typer.Typer(help="Secrets: keys that seal them in the database.", **options.GROUP)
 
@@ -25,8 +25,8 @@ def rotate(context: typer.Context, format: options.Output = output.Format.TABLE)
     if format is not output.Format.TABLE:
         output.dump(format, result)
         return
-    typer.echo(f"Sealed {result['credentials']} credentials values and {result['webhook_secrets']} webhook secrets with the newest key.")
+    terminal.echo(f"Sealed {result['credentials']} credentials values and {result['webhook_secrets']} webhook secrets with the newest key.")
     for name in result["unreadable"]:
-        typer.echo(f"No key opens the secrets of {name}: enter them again, or add the key that sealed them.", err=True)
+        terminal.echo(f"No key opens the secrets of {name}: enter them again, or add the key that sealed them.", err=True)
     if result["unreadable"]:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import lint, options, output, runs, session
+from fuseml.cli import lint, options, output, runs, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def get(
     if format is output.Format.TABLE:
         latest = list(client.runs.list(workflow=name, limit=5))
         if latest:
-            typer.echo("\nLatest runs:")
+            terminal.echo("\nLatest runs:")
             output.table(latest, runs.COLUMNS, indent=2)
 
 
@@ -170,7 +170,7 @@ def diff(
 
     By default, the last change: the previous and the current revision.
     """
-    typer.echo(session.connect(context).workflows.diff(name, before, after), nl=False)
+    terminal.echo(session.connect(context).workflows.diff(name, before, after), nl=False)
 
 
 @app.command(
@@ -213,7 +213,7 @@ def delete(
 ) -> None:
     """Delete a workflow and its assignments; its runs stay."""
     session.connect(context).workflows.delete(name, force=force)
-    typer.echo(f"Workflow {name} successfully deleted.")
+    terminal.echo(f"Workflow {name} successfully deleted.")
 
 
 @app.command(
@@ -240,7 +240,7 @@ def assign(
 
     before = latest() if wait else []
     client.workflows.assign(name, codeset_project, codeset_name)
-    typer.echo(f'Workflow "{name}" assigned to codeset "{codeset_project}/{codeset_name}".')
+    terminal.echo(f'Workflow "{name}" assigned to codeset "{codeset_project}/{codeset_name}".')
     if wait:
         from fuseml.cli import progress
 
@@ -258,7 +258,7 @@ def unassign(
 ) -> None:
     """Remove an assignment: pushes no longer start runs."""
     session.connect(context).workflows.unassign(name, codeset_project, codeset_name)
-    typer.echo(f'Workflow "{name}" unassigned from codeset "{codeset_project}/{codeset_name}".')
+    terminal.echo(f'Workflow "{name}" unassigned from codeset "{codeset_project}/{codeset_name}".')
 
 
 @app.command(epilog=options.examples("fuseml workflow list-assignments"))

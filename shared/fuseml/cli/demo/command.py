@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import options, session
+from fuseml.cli import options, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -46,20 +46,20 @@ def demo(
         folder = _fresh_folder(home)
         if not home:
             clean_up.callback(shutil.rmtree, folder)
-        terminal = screen.Terminal()
-        with terminal.step("Start a server") as note:
+        display = screen.Terminal()
+        with display.step("Start a server") as note:
             running = server.start(folder, environment)
             note.result = f"{running.url}, state in {folder}"
-        clean_up.callback(_stop, running, terminal)
+        clean_up.callback(_stop, running, display)
         try:
-            scenario.Scenario(api.Client(running.url, running.token), terminal, folder / _CHECKOUT, remote).run()
+            scenario.Scenario(api.Client(running.url, running.token), display, folder / _CHECKOUT, remote).run()
         except errors.FusemlError:
-            terminal.lines("End of the server's log", server.log_end(folder, 10))
+            display.lines("End of the server's log", server.log_end(folder, 10))
             raise
         if keep:
             clean_up.pop_all()
             _print_next_steps(running, folder / _CHECKOUT)
-    typer.echo("The demo has succeeded.")
+    terminal.echo("The demo has succeeded.")
 
 
 def _fresh_folder(home: str) -> Path:
@@ -110,4 +110,4 @@ def _print_next_steps(running: Server, checkout: Path) -> None:
         "Stop": f"kill {running.process.pid}",
     }
     for title, value in rows.items():
-        typer.echo(f"{title + ':':<10}{value}")
+        terminal.echo(f"{title + ':':<10}{value}")

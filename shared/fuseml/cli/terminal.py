@@ -1,0 +1,63 @@
+"""Text from outside on its way to a terminal: names, descriptions, causes and logs may hold sequences that a terminal obeys.
+
+Such a sequence can write the clipboard (OSC 52), overwrite what stands on the screen, or show text in another order than it is in.
+Every command prints through this module or through `output.console`, which uses it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import typer
+
+# C0 and C1 controls except tab and line feed, marks and overrides of the direction, separators of lines.
+_ACTIVE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_HOSTILE = re.compile(f"[{_ACTIVE}]")
+# In a log, colours (SGR) and a carriage return, which progress bars print, may stay: they change nothing outside of the log's own lines.
+_HOSTILE_IN_LOG = re.compile(rf"(\x1b\[[0-9;:]{{0,64}}m|\r)|[{_ACTIVE}]")
+_OPEN_END = re.compile(r"\x1b(?:\[[0-9;:]{0,64})?\Z")
+_RESET = "\x1b[0m"
+
+
+def inert(text: str) -> str:
+    """The text with a visible character in place of each one that a terminal obeys. Tabs and line feeds stay."""
+    return _HOSTILE.sub(lambda match: _picture(match[0]), text)
+
+
+def escaped(text: str) -> str:
+    """JSON text with `\\uXXXX` in place of each character that a terminal obeys; its value is the same."""
+    return _HOSTILE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def holds_hostile(text: str) -> bool:
+    """Whether `inert` would change the text."""
+    return _HOSTILE.search(text) is not None
+
+
+def log(chunks: Iterable[str]) -> Iterator[str]:
+    """Successive parts of a log, inert but for colours and carriage returns. A sequence may be cut by the end of a part.
+
+    The colour ends with the log.
+    """
+    rest, coloured = "", False
+    for chunk in chunks:
+        text = rest + chunk
+        end = _OPEN_END.search(text)
+        rest = text[end.start() :] if end else ""
+        text = _HOSTILE_IN_LOG.sub(lambda match: match[1] or _picture(match[0]), text.removesuffix(rest))
+        coloured = coloured or "\x1b[" in text
+        yield text
+    if rest or coloured:
+        yield inert(rest) + (_RESET if coloured else "")
+
+
+def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print text for people, inert."""
+    typer.echo(inert(text), err=err, nl=nl)
+
+
+def _picture(character: str) -> str:
+    # Unicode has pictures of the C0 controls: \u241b for escape.
+    code = ord(character)
+    return chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else "\ufffd"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -37,7 +37,7 @@ class Edge(pydantic.BaseModel):
 
 
 class ArtifactQuery(operations.PageQuery):
-    kind: str | None = None
+    kind: Literal["code", "model", "dataset", "runnable"] | None = None
     project: str | None = None
     name: str | None = None
     run: str | None = None

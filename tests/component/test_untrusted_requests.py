@@ -13,7 +13,7 @@ import pydantic
 import pytest
 from werkzeug import test as wsgi
 
-from fuseml.domain import errors
+from fuseml.domain import artifact, errors
 from fuseml.embedded import composition, mount
 from fuseml.runtime import catalog
 from fuseml.runtime.operations import Operation
@@ -153,3 +153,10 @@ def test_headers_are_no_failure(server: Server, value: str) -> None:
         for given in (dict.fromkeys(names, value), dict.fromkeys(names, f"Bearer {value}")):
             status = server.status(operation.method, _path(operation), headers=given)
             assert status < 500, (operation.method, operation.path, given["If-Match"], status)
+
+
+def test_an_unknown_kind_of_artifact_is_refused_with_the_known_ones(server: Server) -> None:
+    response = server.functions["artifacts"].test_client().get("/artifacts?kind=modell")
+    assert response.status_code == 400
+    assert all(f"'{kind}'" in response.text for kind in artifact.KINDS)
+    assert {server.status("GET", "/artifacts", f"kind={kind}".encode()) for kind in artifact.KINDS} == {200}

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st

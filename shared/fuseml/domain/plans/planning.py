@@ -6,6 +6,7 @@ The caller supplies the values that differ from run to run: commits, inputs and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from fuseml.domain import errors, plans, workflows
@@ -33,6 +34,9 @@ class CodesetVersion(document.Model):
 def selectors(workflow: workflows.Workflow) -> dict[str, Sequence[selector.Selector]]:
     """The selectors to resolve before a plan can be built: step -> its selectors, in order. Steps without selectors are left out."""
     return {step.name: step.extensions for step in workflow.steps if step.extensions}
+
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def codeset_inputs(workflow: workflows.Workflow) -> list[str]:
@@ -110,9 +114,16 @@ def _input_values(workflow: workflows.Workflow, given: Mapping[str, str]) -> dic
         for name in given
         if name not in names
     ]
+    values = {item.name: given.get(item.name, item.default or "") for item in texts}
+    problems += [
+        errors.Problem(f"inputs.{item.name}", f"{values[item.name][:40]!r} is not a number, such as 8, -0.5 or 1e-3")
+        for item in texts
+        # A default may be empty: the step then decides.
+        if item.type == "number" and (item.name in given or values[item.name]) and not _NUMBER.fullmatch(values[item.name])
+    ]
     if problems:
         raise errors.InvalidError(f"the inputs do not fit the workflow: {'; '.join(map(str, problems))}", problems)
-    return {item.name: given.get(item.name, item.default or "") for item in texts}
+    return values
 
 
 def _check_bindings(workflow: workflows.Workflow, bindings: Bindings) -> None:

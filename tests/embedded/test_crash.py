@@ -133,7 +133,7 @@ print(body)
     return body.encode(), {"Content-Type": "application/json", "X-Gitea-Event": "push", "X-Gitea-Signature": signature}
 
 
-def test_a_clean_stop_ends_running_steps_and_tells_so_after_the_next_start(tmp_path: pathlib.Path) -> None:
+def test_a_clean_stop_ends_running_steps_and_is_reported_after_the_next_start(tmp_path: pathlib.Path) -> None:
     server = servers.Server(tmp_path / "home", "--mlflow", "none").start()
     try:
         witness, gate, checkout = _prepare(server, tmp_path)

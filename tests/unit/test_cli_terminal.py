@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import typer
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st

@@ -254,7 +254,7 @@ NESTED = "W1tb" * 20_000
     "cursor", ["", "a", "ä", "bm9uZQ", "W10", "WzFd", "WyJhIiwiYiJd", "W251bGxd", "W3RydWVd", "eyJhIjoxfQ", NESTED, "WyJhXHUwMDAwIl0"]
 )
 def test_an_invented_cursor_is_refused(store: database.Database, cursor: str) -> None:
-    with pytest.raises(errors.InvalidError, match="the cursor is not one that this"), store.read() as session:
+    with pytest.raises(errors.InvalidError, match="the cursor is not one of this"), store.read() as session:
         codesets.projects(session, paging.Page(1, cursor))
 
 

@@ -141,9 +141,7 @@ def test_the_error_without_a_pod_or_kubeconfig_names_both(tmp_path: object) -> N
         "except errors.PermanentError as error:\n    print(error.message)\n"
     )
     process = commands.python(script, environment={"HOME": str(tmp_path)})
-    assert process.stdout.startswith(
-        "there is no cluster to run on: this process has neither the service account of a pod nor a kubeconfig"
-    )
+    assert process.stdout.startswith("no cluster to run on: this process has neither the service account of a pod nor a kubeconfig")
 
 
 def test_importing_the_engine_does_not_import_the_client_of_kubernetes() -> None:

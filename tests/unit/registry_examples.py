@@ -248,6 +248,17 @@ TEXTS = {
     "6-seldon": SELDON,
 }
 
+KSERVE_110 = extension.Extension.model_validate(
+    {
+        "id": "kserve-new",
+        "product": "kserve",
+        "version": "1.10.3",
+        "zone": "cluster-alpha",
+        "services": [{"id": "API", "resource": "kserve-api", "endpoints": [{"url": "https://kubernetes.default.svc", "type": "internal"}]}],
+    }
+)
+"""For example 2 of the selectors: the KServe among the records is older."""
+
 
 def load(text: str) -> extension.Extension:
     """The record in a document."""

@@ -19,17 +19,6 @@ EXAMPLES = workflow_examples.named("registry-selectors")
 ALPHA = Context(project="workspace", zone="cluster-alpha")
 S3_SECRETS = {"AWS_ACCESS_KEY_ID": "24oT0SfbJPEu6kUbUKsH", "AWS_SECRET_ACCESS_KEY": "cMGiZff8KqS5xWQ4eagRujh1tDcbQyRP0bEJSBOf"}
 
-# The record for example 2; the KServe among the record examples is older.
-KSERVE_110 = extension.Extension.model_validate(
-    {
-        "id": "kserve-new",
-        "product": "kserve",
-        "version": "1.10.3",
-        "zone": "cluster-alpha",
-        "services": [{"id": "API", "resource": "kserve-api", "endpoints": [{"url": "https://kubernetes.default.svc", "type": "internal"}]}],
-    }
-)
-
 
 def environment(step: str, records: Sequence[extension.Extension], context: Context) -> dict[str, str]:
     """The environment of one step of the examples from the registry, with secrets in clear."""
@@ -73,14 +62,14 @@ def test_example_1_from_another_zone_has_external_endpoints() -> None:
 
 
 def test_example_2_selects_a_product_in_a_range_of_versions() -> None:
-    (binding,) = resolution.resolve(EXAMPLES.steps[1].extensions, [*RECORDS, KSERVE_110], ALPHA).bindings
+    (binding,) = resolution.resolve(EXAMPLES.steps[1].extensions, [*RECORDS, registry_examples.KSERVE_110], ALPHA).bindings
     assert (binding.extension_id, binding.service_id, binding.version, binding.url) == (
         "kserve-new",
         "API",
         "1.10.3",
         "https://kubernetes.default.svc",
     )
-    assert environment("by-version", [*RECORDS, KSERVE_110], ALPHA) == {}
+    assert environment("by-version", [*RECORDS, registry_examples.KSERVE_110], ALPHA) == {}
 
 
 def test_example_2_without_a_matching_version_is_explained() -> None:
@@ -420,7 +409,7 @@ def test_every_candidate_is_explained() -> None:
         store("far", zone="there", version="9.0", service={"credentials": [CREDENTIALS["alpha"]]}),
         store("bare", service={"endpoints": []}),
         extension.Extension.model_validate({"id": "empty"}),
-        KSERVE_110,
+        registry_examples.KSERVE_110,
     ]
     (explanation,) = resolution.resolve([S3], records, Context(zone="here"), explain=True).explanations
     assert verdicts(explanation.model_dump()) == [

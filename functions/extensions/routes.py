@@ -103,7 +103,7 @@ def register(api: http.Api, deps: Deps) -> None:
 
     @api.route("PUT", "/extensions/<id>", query=UpdateQuery, body=extension.Extension, returns=UpdateResult)
     def update_extension(id: str, query: UpdateQuery, body: extension.Extension) -> extension.Extension | impact.Impact:
-        """Replace the named fields and keep the others; null or an empty list removes parts. `If-Match` prevents lost updates."""
+        """Replace the named fields, lists of parts included, and keep the others. `If-Match` prevents lost updates."""
         change = service.plan_update if query.dry_run else service.update
         return change(deps, id, body, _expected(), whole=query.replace)
 
@@ -144,7 +144,15 @@ def _parts(api: http.Api, deps: Deps, collection: str, path: str) -> None:
         ("GET", path, list_parts, None, [model], 200, f"List the {collection}."),
         ("POST", path, add_part, model, model, 201, f"Add {noun}."),
         ("GET", one, get_part, None, model, 200, f"Show one {noun}."),
-        ("PUT", one, update_part, _patch_model(collection), model, 200, f"Update {noun}: replaces the named fields, keeps the others."),
+        (
+            "PUT",
+            one,
+            update_part,
+            _patch_model(collection),
+            model,
+            200,
+            f"Update {noun}: replaces the named fields, lists of parts included, and keeps the others.",
+        ),
         (
             "DELETE",
             one,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -85,3 +86,45 @@ def test_a_breaking_deletion_needs_force(fuseml: Run, folder: Path, registry: Re
     assert fuseml("endpoint", "delete", "minio", "s3", "http://minio.example.com", "--force") == 0
     assert fuseml("service", "delete", "minio", "s3", "--force") == 0
     assert fuseml("delete", "minio", "--force") == 0
+
+
+@pytest.fixture
+def two_stores(fuseml: Run, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """An assigned workflow that is bound to the first of two stores. Returns the note that it binds to the second one."""
+    for id in ("first", "second"):
+        file = tmp_path / f"{id}.yaml"
+        file.write_text(
+            f"id: {id}\nservices: [{{id: s3, resource: s3, endpoints: [{{url: 'http://{id}'}}, {{url: 'http://{id}-too'}}]}}]\n"
+        )
+        assert fuseml("register", "-f", str(file)) == 0
+    registry.add_workflow("train", STORE)
+    capsys.readouterr()
+    return "note: train/trainer 'store' in project demo re-binds from first/s3 at http://first to "
+
+
+@pytest.mark.parametrize(
+    ("line", "successor"),
+    [
+        (["delete", "first"], "second/s3 at http://second"),
+        (["service", "delete", "first", "s3"], "second/s3 at http://second"),
+        (["endpoint", "delete", "first", "s3", "http://first"], "first/s3 at http://first-too"),
+        (["update", "first", "--zone", "far"], "second/s3 at http://second"),
+        (["update", "first", "-f", "-"], "first/s3 at http://moved"),
+    ],
+)
+def test_a_change_lists_the_assigned_steps_that_bind_to_something_else(
+    line: list[str], successor: str, two_stores: str, fuseml: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("services: [{id: s3, endpoints: [{url: 'http://moved'}]}]"))
+    assert fuseml(*line) == 0
+    assert capsys.readouterr().err == f"{two_stores}{successor}\n"
+
+
+def test_update_and_apply_of_one_file_agree(fuseml: Run, two_stores: str, registry: Registry, tmp_path: Path) -> None:
+    file = tmp_path / "moved.yaml"
+    file.write_text("id: first\nservices: [{id: s3, resource: s3, endpoints: [{url: 'http://moved'}]}]\n")
+    assert fuseml("update", "first", "-f", str(file)) == 0
+    updated = stored(registry, "first")
+    assert [endpoint["url"] for endpoint in updated["services"][0]["endpoints"]] == ["http://moved"]
+    assert fuseml("apply", "-f", str(file)) == 0
+    assert stored(registry, "first") == updated

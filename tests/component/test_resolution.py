@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import alembic.command
 import pytest
 import sqlalchemy
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +18,7 @@ from fuseml.domain import errors
 from fuseml.domain.registry import extension, registry
 from fuseml.domain.registry.resolution import MAX_EXPLAINED, MAX_TIES, attempt
 from fuseml.domain.registry.selector import Context, Resolution, Selector
-from fuseml.store import database, extensions, resolution
+from fuseml.store import database, extensions, migrations, resolution
 from fuseml.store.tables import extension_rows
 from tests.unit import registries
 
@@ -211,9 +214,42 @@ def test_an_explanation_counts_unread_records(store: database.Database) -> None:
 
 
 def test_a_postgresql_statement_orders_ids_as_the_domain_does() -> None:
-    statement = resolution._statement(("service_resource",), "internal", False, True, "postgresql")
+    statement = resolution._statement(("service_resource",), resolution._Services("internal", False), False, True, "postgresql")
     dialect = sqlalchemy.make_url("postgresql+psycopg://").get_dialect()
     text = str(statement.compile(dialect=dialect()))
     assert (
         'ORDER BY extension_service.version, extension_service.extension_id COLLATE "C", extension_service.service_id COLLATE "C"' in text
     )
+
+
+def test_a_healthy_service_is_found_among_unhealthy_ones(store: database.Database, statements: list[str]) -> None:
+    fill(store, [minio(f"e{number:03}", version=f"1.{number}", kind="internal") for number in range(300)])
+    with store.write() as session:
+        for number in range(300):
+            record = extensions.get(session, f"e{number:03}")
+            path = ("services", "s3", "endpoints", f"https://{record.id}")
+            extensions.store_health(session, registry.observe(record, path, healthy=number == 7, now=NOON))
+    statements.clear()
+    assert attempt_stored(store, Selector(service_resource="s3")).bindings[0].extension_id == "e007"
+    assert attempt_stored(store, Selector(service_resource="s3", healthy=False)).bindings[0].extension_id == "e299"
+    assert len([statement for statement in statements if "extension" in statement]) <= 6
+
+
+def test_the_migration_notes_the_health_of_stored_services(tmp_path: Path) -> None:
+    store = database.Database(f"sqlite:///{tmp_path}/old.db")
+    config = migrations.config()
+    health = {"state": "unhealthy", "since": NOON}
+    document = minio("a", endpoints=[{"url": "https://a", "status": {"health": health}}]).model_dump(mode="json")
+    row = {"id": "a", "product": "minio", "zone": "", "document": json.dumps(document), "revision": 1, "created": NOON, "updated": NOON}
+    with store.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "0001")
+        connection.execute(
+            sqlalchemy.text("INSERT INTO extension VALUES (:id, :product, :zone, :document, :revision, :created, :updated)"), row
+        )
+        connection.execute(sqlalchemy.text("INSERT INTO extension_service VALUES ('a', 's3', 's3', '', 'minio', '', 0, 1, x'')"))
+    migrations.upgrade(store.engine)
+    with store.write() as session:
+        extensions.add(session, minio("b"), NOON)
+    assert attempt_stored(store, Selector(service_resource="s3")).bindings[0].extension_id == "b"
+    store.close()

@@ -92,7 +92,7 @@ def _selector(seed: int) -> selector.Selector:
         "service_resource": "s3" if source.random() < 0.5 else "",
         "service_category": "store" if source.random() < 0.3 else "",
         "version": source.choice(CONSTRAINTS) if source.random() < 0.4 else "",
-        "healthy": source.random() < 0.3,
+        "healthy": source.choice([None, None, True, False]),
         "ambiguity": "error" if source.random() < 0.2 else "first",
     }
     return selector.Selector.model_validate({"name": "wanted", **criteria})

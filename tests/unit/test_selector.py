@@ -339,12 +339,29 @@ def test_a_selector_can_refuse_ambiguity() -> None:
 UNHEALTHY = {"health": {"state": "unhealthy", "since": "2026-01-01T12:00:00Z", "cause": "connection refused"}}
 
 
-def test_a_selector_can_require_health() -> None:
-    healthy = S3.model_copy(update={"healthy": True})
-    unhealthy = store("a", service={"endpoints": [{"url": "https://a", "status": UNHEALTHY}]})
-    assert resolved(unhealthy, store("b")).extension_id == "a"
-    assert resolved(unhealthy, store("b"), selector=healthy).extension_id == "b"
-    assert reasons(refusal(unhealthy, selector=healthy)) == [
+def _unhealthy(id: str, **fields: Any) -> extension.Extension:
+    return store(id, service={"endpoints": [{"url": f"https://{id}", "type": "internal", "status": UNHEALTHY}]}, **fields)
+
+
+def test_an_unhealthy_endpoint_loses_against_every_other_one() -> None:
+    better = _unhealthy("a", zone="here", version="9.0")
+    (explanation,) = resolution.resolve([S3], [better, store("b", zone="there")], Context(zone="here"), explain=True).explanations
+    assert [(candidate.extension_id, candidate.verdict, candidate.rule) for candidate in explanation.candidates] == [
+        ("b", "chosen", "first"),
+        ("a", "eligible", "health"),
+    ]
+    assert explanation.candidates[1].sentence == (
+        "it matches, but b/s3 is not known to be unhealthy; it is unhealthy since 2026-01-01T12:00:00Z: connection refused"
+    )
+    assert resolved(_unhealthy("a")).extension_id == "a"
+
+
+def test_a_selector_can_require_and_disregard_health() -> None:
+    unhealthy, required, disregarded = _unhealthy("a"), S3.model_copy(update={"healthy": True}), S3.model_copy(update={"healthy": False})
+    assert resolved(unhealthy, store("b")).extension_id == "b"
+    assert resolved(unhealthy, store("b"), selector=disregarded).extension_id == "a"
+    assert resolved(unhealthy, store("b"), selector=required).extension_id == "b"
+    assert reasons(refusal(unhealthy, selector=required)) == [
         ("a/s3/https://a", "healthy", "it is unhealthy since 2026-01-01T12:00:00Z: connection refused")
     ]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fuseml.cli import options, output, records, session, terminal
+from fuseml.cli import impact, options, output, records, session, terminal
+
+if TYPE_CHECKING:
+    from fuseml.client import registry_shapes
+    from fuseml.client.extensions import Extensions
 
 services = typer.Typer(help="Services of an extension: APIs and UIs.", **options.GROUP)
 endpoints = typer.Typer(help="Endpoints of a service: URLs.", **options.GROUP)
@@ -77,6 +81,18 @@ _CREDENTIALS = (
 )
 
 
+def _plan_removal(extensions: Extensions, extension: str, path: Sequence[str]) -> registry_shapes.Impact:
+    """The impact of the removal of the part at `path`. Raises NotFoundError for a missing extension."""
+    return extensions.plan_update(extension, _without(extensions.get(extension), path), replace=True)
+
+
+def _without(record: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    collection, address, *below = path
+    key = "url" if collection == "endpoints" else "id"
+    parts = [_without(part, below) if part[key] == address else part for part in record[collection] if below or part[key] != address]
+    return {**record, collection: parts}
+
+
 def show_service(service: options.Item) -> None:
     """Print one service of an extension, with its endpoints and credentials."""
     terminal.echo(f"\nService {service.get('id')}:")
@@ -128,7 +144,10 @@ def update_service(
     configuration: ServiceConfiguration = None,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Change the given fields of a service."""
+    """Change the given fields of a service.
+
+    A list in a file (endpoints, credentials) replaces the stored one.
+    """
     fields = {
         "description": desc,
         "resource": resource,
@@ -151,8 +170,11 @@ def list_services(context: typer.Context, extension: options.Extension, format: 
 @services.command(name="delete", epilog=options.examples("fuseml extension service delete mlflow tracking"))
 def delete_service(context: typer.Context, extension: options.Extension, service: Service, force: options.Force = False) -> None:
     """Delete a service with its endpoints and credentials."""
-    session.connect(context).extensions.services(extension).delete(service, force=force)
+    extensions = session.connect(context).extensions
+    plan = _plan_removal(extensions, extension, ("services", service))
+    extensions.services(extension).delete(service, force=force)
     terminal.echo(f'Service "{service}" successfully deleted from extension "{extension}".')
+    impact.warn(plan)
 
 
 @endpoints.command(name="add", epilog=options.examples("fuseml extension endpoint add mlflow tracking http://mlflow --type internal"))
@@ -199,8 +221,11 @@ def list_endpoints(
 @endpoints.command(name="delete", epilog=options.examples("fuseml extension endpoint delete mlflow tracking http://mlflow"))
 def delete_endpoint(context: typer.Context, extension: options.Extension, service: Service, url: Url, force: options.Force = False) -> None:
     """Delete an endpoint."""
-    session.connect(context).extensions.endpoints(extension, service).delete(url, force=force)
+    extensions = session.connect(context).extensions
+    plan = _plan_removal(extensions, extension, ("services", service, "endpoints", url))
+    extensions.endpoints(extension, service).delete(url, force=force)
     terminal.echo(f'Endpoint "{url}" successfully deleted from service "{service}" from extension "{extension}".')
+    impact.warn(plan)
 
 
 @credentials.command(
@@ -271,5 +296,8 @@ def delete_credentials(
     context: typer.Context, extension: options.Extension, service: Service, id: CredentialsId, force: options.Force = False
 ) -> None:
     """Delete credentials."""
-    session.connect(context).extensions.credentials(extension, service).delete(id, force=force)
+    extensions = session.connect(context).extensions
+    plan = _plan_removal(extensions, extension, ("services", service, "credentials", id))
+    extensions.credentials(extension, service).delete(id, force=force)
     terminal.echo(f'Credentials "{id}" successfully deleted from service "{service}" from extension "{extension}".')
+    impact.warn(plan)

@@ -137,7 +137,12 @@ def update(
     check: options.Check = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Change the given fields of an extension."""
+    """Change the given fields of an extension.
+
+    A list in a file (services, endpoints, credentials) replaces the stored
+    one; fields that the file lacks are kept. Assigned steps that will bind to
+    something else are listed.
+    """
     extensions = session.connect(context).extensions
     fields = {"description": desc, "product": product, "version": version, "zone": zone}
     with records.request_document(context, file, records.EXTENSION, **fields, configuration=options.pairs(configuration)) as document:
@@ -186,13 +191,18 @@ def delete(
     check: options.Check = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Delete an extension with all its parts."""
+    """Delete an extension with all its parts.
+
+    Assigned steps that will bind to something else are listed.
+    """
     extensions = session.connect(context).extensions
+    plan = extensions.plan_deletion(extension)
     if dry_run or check:
-        impact.report(extensions.plan_deletion(extension), format, check=check)
+        impact.report(plan, format, check=check)
         return
     extensions.delete(extension, force=force)
     output.done(format, {}, f"Extension {extension} successfully deleted.")
+    impact.warn(plan)
 
 
 @app.command(epilog=options.examples("fuseml extension plan -f mlflow.yaml", "fuseml extension plan -f mlflow.yaml --check"))

@@ -33,9 +33,12 @@ def breaks(impact: registry_shapes.Impact) -> list[registry_shapes.Effect]:
 
 
 def warn(impact: registry_shapes.Impact) -> None:
-    """Print a warning for each selector that breaks, on standard error."""
-    for effect in breaks(impact):
-        terminal.echo(f"warning: {effect['sentence']}", err=True)
+    """Print a line for each selector that breaks, and for each of an assigned workflow that binds to something else, on standard error."""
+    for effect in impact.get("effects", ()):
+        if effect.get("effect") == "breaks":
+            terminal.echo(f"warning: {effect['sentence']}", err=True)
+        elif effect.get("effect") == "rebinds" and effect["assigned"]:
+            terminal.echo(f"note: {effect['sentence']}", err=True)
 
 
 def show(impacts: Sequence[registry_shapes.Impact]) -> None:
@@ -61,7 +64,7 @@ def _lines(impact: registry_shapes.Impact) -> Iterator[Text]:
     yield _line(impact["change"], 0, f"{impact['extension_id']} {_WORDS[impact['change']]}")
     for change in impact["changes"]:
         yield _line(change["effect"], 4, change["path"] + _values(change))
-    for effect in impact["effects"]:
+    for effect in impact.get("effects", ()):
         if effect["effect"] != "unchanged":
             yield _line(effect["effect"], 2, effect["sentence"])
             if effect["effect"] != "breaks":

@@ -43,7 +43,7 @@ class Parts(Generic[Part]):
         return cast(Part, self._http.get_object(self._address(key)))
 
     def update(self, key: str, document: transport.Document) -> Part:
-        """Replace the fields of the document and keep the others."""
+        """Replace the fields of the document, lists of parts included, and keep the others."""
         return cast(Part, self._http.change("PUT", self._address(key), document=document))
 
     def delete(self, key: str, *, force: bool = False) -> None:
@@ -73,7 +73,7 @@ class Extensions:
     def update(
         self, extension: str, document: transport.Document, revision: int | None = None, *, replace: bool = False
     ) -> registry_shapes.Extension:
-        """Replace the fields of the document and keep the others; with `replace` delete the others.
+        """Replace the fields of the document, lists of parts included, and keep the others; with `replace` delete the others.
 
         Raises StaleError when the extension is no longer at `revision`.
         """
@@ -89,12 +89,13 @@ class Extensions:
         """The impact of registering the document, or of updating the extension of its id. Nothing is stored."""
         return cast(registry_shapes.Impact, self._http.change("POST", "/extensions/plan", query=_flags(replace=replace), document=document))
 
-    def plan_update(self, extension: str, document: transport.Document, revision: int | None = None) -> registry_shapes.Impact:
+    def plan_update(
+        self, extension: str, document: transport.Document, revision: int | None = None, *, replace: bool = False
+    ) -> registry_shapes.Impact:
         """The impact of `update`. Raises as `update` does."""
         path = transport.address("extensions", extension)
-        return cast(
-            registry_shapes.Impact, self._http.change("PUT", path, query=_flags(dry_run=True), document=document, revision=revision)
-        )
+        query = _flags(dry_run=True, replace=replace)
+        return cast(registry_shapes.Impact, self._http.change("PUT", path, query=query, document=document, revision=revision))
 
     def plan_deletion(self, extension: str) -> registry_shapes.Impact:
         """The impact of `delete` with `force`. Raises NotFoundError."""

@@ -132,7 +132,7 @@ class Selector(TypedDict, total=False):
     service_resource: str
     service_category: str
     ambiguity: str
-    healthy: bool
+    healthy: bool | None
 
 
 class Consumer(TypedDict, total=False):

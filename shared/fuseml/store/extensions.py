@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy
 from sqlmodel import Session, col, select
 
 from fuseml.domain import errors, plans
-from fuseml.domain.registry import extension, registry, versions
+from fuseml.domain.registry import extension, matching, registry, versions
 from fuseml.domain.registry.selector import Selector
 from fuseml.store import paging
 from fuseml.store.tables import extension_rows
@@ -78,6 +78,10 @@ def replace(session: Session, record: extension.Extension, now: str) -> None:
         now,
     )
     session.add(row)
+    _reindex(session, record)
+
+
+def _reindex(session: Session, record: extension.Extension) -> None:
     session.exec(sqlalchemy.delete(extension_rows.ExtensionService).where(col(extension_rows.ExtensionService.extension_id) == record.id))
     _index(session, record)
 
@@ -85,7 +89,8 @@ def replace(session: Session, record: extension.Extension, now: str) -> None:
 def _index(session: Session, record: extension.Extension) -> None:
     sort_key = versions.sort_key(record.version)
     for service in record.services:
-        types = {endpoint.type for endpoint in service.endpoints}
+        unhealthy = _unhealthy_types(service)
+        types = {endpoint.type for endpoint in service.endpoints} - unhealthy
         session.add(
             extension_rows.ExtensionService(
                 extension_id=record.id,
@@ -96,10 +101,18 @@ def _index(session: Session, record: extension.Extension) -> None:
                 zone=record.zone,
                 internal="internal" in types,
                 external="external" in types,
+                unhealthy_internal="internal" in unhealthy,
+                unhealthy_external="external" in unhealthy,
                 version=sort_key,
             )
         )
     session.flush()
+
+
+def _unhealthy_types(service: extension.Service) -> set[Literal["internal", "external"]]:
+    """The types of endpoints of which all are known to be unhealthy."""
+    healths = [(endpoint.type, matching.is_unhealthy(endpoint)) for endpoint in service.endpoints]
+    return {type for type, unhealthy in healths if unhealthy} - {type for type, unhealthy in healths if not unhealthy}
 
 
 def remove(session: Session, extension_id: str) -> extension.Extension:
@@ -232,13 +245,15 @@ def store_health(session: Session, probed: extension.Extension) -> None:
     row = session.get(extension_rows.ExtensionRecord, probed.id)
     if row is None:
         return
-    record = extension.Extension.model_validate(row.document)
+    stored = record = extension.Extension.model_validate(row.document)
     for service in probed.services:
         for collection in service.parts:
             for part in getattr(service, collection):
                 record = _observed(record, ("services", service.id, collection, part.address), part)
     row.document = record.model_dump(mode="json")
     session.add(row)
+    if [_unhealthy_types(service) for service in record.services] != [_unhealthy_types(service) for service in stored.services]:
+        _reindex(session, record)
 
 
 def _observed(record: extension.Extension, path: registry.Path, probed: extension.Endpoint | extension.Credentials) -> extension.Extension:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import sqlalchemy
 from sqlalchemy import bindparam
@@ -26,6 +26,23 @@ _PAGE, _GROWTH = 6, 6
 _NAMED = sqlalchemy.select(extensions.DOCUMENT).where(col(extension_rows.ExtensionRecord.id) == bindparam("id"))
 
 Reach = Literal["internal", "external", "elsewhere"]
+
+
+class _Services(NamedTuple):
+    """The services that a consumer reaches by such an endpoint, all of them unhealthy or not, and by no better one."""
+
+    reach: Reach
+    unhealthy: bool
+
+
+_HEALTHY = (_Services("internal", False), _Services("external", False), _Services("elsewhere", False))
+_UNHEALTHY = (_Services("internal", True), _Services("external", True), _Services("elsewhere", True))
+_ORDER: Mapping[bool | None, Sequence[_Services]] = {
+    None: (*_HEALTHY, *_UNHEALTHY),
+    True: _HEALTHY,
+    False: [services for pair in zip(_HEALTHY, _UNHEALTHY, strict=True) for services in pair],
+}
+"""The services in the order of their rank (`domain.registry.matching.Rank`), by `Selector.healthy`."""
 
 
 def resolve(session: Session, selectors: Sequence[Selector], context: Context, *, home: str = "", explain: bool = False) -> Resolution:
@@ -90,21 +107,23 @@ def _edge(segment: _Segment, last: sqlalchemy.Row[str, str, bytes, str]) -> reso
 
 
 def _segments(session: Session, selector: Selector, context: Context, home: str) -> Iterator[_Segment]:
-    """The segments that may hold matches, the best rank first: internal endpoints of the consumer's own zone, its external ones, other zones."""
+    """The segments that may hold matches, the best rank first."""
     criteria = {name: value for name in extensions.SEARCHED if (value := getattr(selector, name))}
     ours = context.zone or home
-    reaches: list[Reach] = ["internal", "external", "elsewhere"]
+    order = _ORDER[selector.healthy]
     arguments: dict[str, object] = {**criteria, "ours": _spellings(ours, home)}
     if selector.zone:
-        reaches = ["internal", "external"] if selector.zone == ours else ["elsewhere"]
+        order = [services for services in order if (services.reach == "elsewhere") == (selector.zone != ours)]
         arguments["zones"] = _spellings(selector.zone, home)
     ranges = constraint.sort_ranges(selector.version) if selector.version else [None]
     dialect = session.get_bind().dialect.name
-    for reach in reaches:
+    for services in order:
         for versions in ranges:
             newest, beyond = versions or (b"", b"")
-            statement = _statement(tuple(criteria), reach, bool(selector.zone), versions is not None, dialect)
-            rank = matching.Rank(reach == "elsewhere", reach != "internal", newest)
+            statement = _statement(tuple(criteria), services, bool(selector.zone), versions is not None, dialect)
+            rank = matching.Rank(
+                services.unhealthy and selector.healthy is None, services.reach == "elsewhere", services.reach != "internal", newest
+            )
             yield _Segment(rank, statement, {**arguments, "newest": newest, "beyond": beyond} if versions else arguments)
 
 
@@ -115,20 +134,26 @@ def _spellings(zone: str, home: str) -> list[str]:
 
 @functools.lru_cache(maxsize=256)
 def _statement(
-    criteria: tuple[str, ...], reach: Reach, zoned: bool, limited: bool, dialect: str
+    criteria: tuple[str, ...], services: _Services, zoned: bool, limited: bool, dialect: str
 ) -> sqlalchemy.Select[str, str, bytes, str]:
     service = extension_rows.ExtensionService
     query = sqlalchemy.select(col(service.extension_id), col(service.service_id), col(service.version), extensions.DOCUMENT)
     query = query.join(extension_rows.ExtensionRecord, col(extension_rows.ExtensionRecord.id) == service.extension_id)
     query = query.where(*(extensions.SEARCHED[name] == bindparam(name) for name in criteria))
     own = col(service.zone).in_(bindparam("ours", expanding=True))
-    match reach:
-        case "internal":
+    match services:
+        case "internal", False:
             query = query.where(own, col(service.internal).is_(True))
-        case "external":
-            query = query.where(own, col(service.internal).is_(False))
-        case "elsewhere":
+        case "internal", True:
+            query = query.where(own, col(service.internal).is_(False), col(service.unhealthy_internal).is_(True))
+        case "external", False:
+            query = query.where(own, col(service.internal).is_(False), col(service.external).is_(True))
+        case "external", True:
+            query = query.where(own, col(service.internal).is_(False), col(service.unhealthy_external).is_(True))
+        case "elsewhere", False:
             query = query.where(~own, col(service.external).is_(True))
+        case "elsewhere", True:
+            query = query.where(~own, col(service.external).is_(False), col(service.unhealthy_external).is_(True))
     if zoned:
         query = query.where(col(service.zone).in_(bindparam("zones", expanding=True)))
     if limited:

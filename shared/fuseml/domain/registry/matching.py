@@ -9,10 +9,12 @@ In the order of application; a candidate that violates one of the first five is 
    then by id.
 4. A service with `auth_required` needs credentials that apply.
 5. Endpoint: an internal one is reachable from the extension's own zone only.
-6. Rank: the consumer's own zone first, then internal before external, then the higher version.
+6. Rank: endpoints that are not known to be unhealthy first, then the consumer's own zone, then internal before external, then the
+   higher version.
 7. Tie-break: extension id, service id, URL. Services that only their ids separate are ties: reported, or refused with `ambiguity: error`.
 
-With `healthy`, rules 3 and 5 also reject credentials and endpoints of unhealthy status. An extension or a consumer without a zone is in
+With `healthy: true`, rules 3 and 5 also reject credentials and endpoints of unhealthy status; with `healthy: false`, rule 6 disregards
+health. An extension or a consumer without a zone is in
 the control plane's own zone (`home`).
 """
 
@@ -52,6 +54,7 @@ class Candidate(NamedTuple):
 class Rank(NamedTuple):
     """The order of candidates before ids; the smaller one is better. `version` is a sort key, the newest first (`versions.sort_key`)."""
 
+    unhealthy: bool
     elsewhere: bool
     external: bool
     version: bytes = b""
@@ -118,7 +121,8 @@ class Rules:
                 note(candidate._replace(endpoint=endpoint), rejection)
                 continue
             elsewhere = self._zone(record.zone) != self._zone(self.context.zone)
-            rank = Rank(elsewhere, endpoint.type == "external", versions.sort_key(record.version))
+            unhealthy = self.selector.healthy is not False and is_unhealthy(endpoint)
+            rank = Rank(unhealthy, elsewhere, endpoint.type == "external", versions.sort_key(record.version))
             yield Match(Candidate(record, service, endpoint, credentials), rank, TieBreak(record.id, service.id, endpoint.url))
 
     def _extension(self, record: extension.Extension) -> Rejection | None:
@@ -148,7 +152,7 @@ class Rules:
         if endpoint.type == "internal" and theirs != ours:
             where = f"zone {theirs}" if theirs else "the control plane's zone"
             return Rejection("zone", f"it is internal to {where}, and the consumer is in {ours or 'the control plane'}")
-        return self._health(endpoint.status.health)
+        return self._health(endpoint)
 
     def _credentials(self, candidate: Candidate, service: extension.Service, note: Note) -> extension.Credentials | None:
         """The credentials of the service for this consumer, by rule 3."""
@@ -175,11 +179,11 @@ class Rules:
             return Rejection("credentials_scope", f"they are for the users {_listed(credentials.users)}, not for {user or 'no user'}")
         if credentials.scope == "user" and credentials.projects and project not in credentials.projects:
             return not_this_project
-        return self._health(credentials.status.health)
+        return self._health(credentials)
 
-    def _health(self, health: extension.Health | None) -> Rejection | None:
-        if self.selector.healthy and health is not None and health.state == "unhealthy":
-            return Rejection("healthy", f"it is {unhealthy(health)}")
+    def _health(self, part: extension.Endpoint | extension.Credentials) -> Rejection | None:
+        if self.selector.healthy and (clause := unhealthy(part)):
+            return Rejection("healthy", f"it is {clause}")
         return None
 
     def _zone(self, zone: str) -> str:
@@ -190,8 +194,16 @@ class Rules:
         return " in ".join(parts) or "a consumer without project"
 
 
-def unhealthy(health: extension.Health) -> str:
-    """The clause `unhealthy since TIME: CAUSE`."""
+def is_unhealthy(part: extension.Endpoint | extension.Credentials) -> bool:
+    """Whether the last probe found the part unhealthy."""
+    return part.status.health is not None and part.status.health.state == "unhealthy"
+
+
+def unhealthy(part: extension.Endpoint | extension.Credentials) -> str:
+    """The clause `unhealthy since TIME: CAUSE`; empty for a part that is not known to be unhealthy."""
+    health = part.status.health
+    if health is None or health.state != "unhealthy":
+        return ""
     return f"unhealthy since {health.since}" + (f": {health.cause}" if health.cause else "")
 
 

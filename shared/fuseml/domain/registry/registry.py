@@ -1,8 +1,8 @@
 """The changes of an extension record, as pure functions; time and randomness are arguments.
 
 A record has parts: services, and under each its endpoints and credentials. The path of a part reads like its URL:
-`("services", "s3", "endpoints", "http://minio:9000")`. A change of a part is a patch of the record with only this part, so PUT means
-the same at every level. `now` is RFC 3339; messages follow the original's.
+`("services", "s3", "endpoints", "http://minio:9000")`. PUT means the same at every level: it replaces the fields that it names, lists of
+parts included, and keeps the others. `now` is RFC 3339; messages follow the original's.
 """
 
 from __future__ import annotations
@@ -49,14 +49,20 @@ def create(draft: extension.Extension, now: str, new_id: NewId) -> extension.Ext
 
 
 def update(stored: extension.Extension, patch: extension.Extension, now: str, new_id: NewId) -> extension.Extension:
-    """Replace the fields of the patch and keep the others; null or an empty list removes parts, listed parts are updated or added.
+    """Replace the fields of the patch and keep the others; a list of parts removes the parts that it lacks.
 
-    `configuration`, `projects` and `users` are replaced as a whole. A patch without a change returns `stored` itself, at its revision.
-    Raises ConflictError for repeated ids, InvalidError for a rename or for too many parts.
+    A listed part keeps the fields that the list does not name. `configuration`, `projects` and `users` are replaced as a whole. A patch
+    without a change returns `stored` itself, at its revision. Raises ConflictError for repeated ids, InvalidError for a rename or for too
+    many parts.
     """
+    return _update(stored, patch, now, new_id, merged_levels=0)
+
+
+def _update(stored: extension.Extension, patch: extension.Extension, now: str, new_id: NewId, *, merged_levels: int) -> extension.Extension:
+    """As `update`, but the uppermost `merged_levels` lists of parts keep the parts that the patch does not list."""
     _refuse_rename(stored, patch)
     _refuse_repeated(patch)
-    changed = _merged(stored, patch, (), now, new_id)
+    changed = _merged(stored, patch, (), now, new_id, merged_levels)
     return stored if changed is stored else changed.model_copy(update={"revision": stored.revision + 1})
 
 
@@ -68,7 +74,7 @@ def replace(stored: extension.Extension, desired: extension.Extension, now: str,
     """
     refuse_anonymous(desired)
     remaining = stored
-    for path in _absent(stored, desired, ()):
+    for path in removed(stored, desired):
         remaining = remove(remaining, path, now)
     changed = update(remaining, extension.Extension.model_validate(desired.model_dump()), now, new_id)
     return stored if changed is stored else changed.model_copy(update={"revision": stored.revision + 1})
@@ -90,14 +96,14 @@ def _anonymous(node: Node, prefix: str) -> Iterator[errors.Problem]:
             yield from _anonymous(part, f"{path}.")
 
 
-def _absent(stored: Node, desired: Node, above: tuple[str, ...]) -> Iterator[Path]:
-    """The paths of the topmost parts that only `stored` has."""
-    for name in stored.parts:
-        named = {part.address: part for part in _parts(desired, name)}
-        for part in _parts(stored, name):
+def removed(before: Node, after: Node, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """The paths of the topmost parts that only `before` has."""
+    for name in before.parts:
+        kept = {part.address: part for part in _parts(after, name)}
+        for part in _parts(before, name):
             path = (*above, name, part.address)
-            if part.address in named:
-                yield from _absent(part, named[part.address], path)
+            if part.address in kept:
+                yield from removed(part, kept[part.address], path)
             else:
                 yield path
 
@@ -124,7 +130,7 @@ def add(
     taken = {part.address for part in _parts(_owner(record, above), name)}
     if draft.address in taken:
         raise errors.ConflictError(_exists(name, draft.address, record.id, *above[1:]))
-    changed = update(record, _naming(collection, draft), now, new_id)
+    changed = _update(record, _naming(collection, draft), now, new_id, merged_levels=len(collection) // 2 + 1)
     return changed, next(part for part in _parts(_owner(changed, above), name) if part.address not in taken)
 
 
@@ -137,7 +143,8 @@ def change(
     """
     stored = find(record, path)
     _refuse_rename(stored, patch)
-    changed = update(record, _naming(path[:-1], patch.model_copy(update={stored.key: stored.address})), now, new_id)
+    named = _naming(path[:-1], patch.model_copy(update={stored.key: stored.address}))
+    changed = _update(record, named, now, new_id, merged_levels=len(path) // 2)
     return changed, find(changed, path)
 
 
@@ -185,7 +192,7 @@ def _built(draft: extension.Record, owners: tuple[Node, ...], now: str, new_id: 
         values[draft.key] = new_id(_prefix(draft, owners))
     values["status"] = type(draft.status).model_validate({draft.status.begin: now, "updated": now})
     record = extension.replaced(draft, values)
-    parts = {name: _merged_parts(name, (), _parts(draft, name), (*owners, record), now, new_id) for name in draft.parts}
+    parts = {name: _merged_parts(name, (), _parts(draft, name), (*owners, record), now, new_id, 0) for name in draft.parts}
     return extension.replaced(record, parts)
 
 
@@ -200,12 +207,14 @@ def _prefix(draft: Node, owners: tuple[Node, ...]) -> str:
     return ""
 
 
-def _merged(stored: extension.Record, patch: extension.Record, owners: tuple[Node, ...], now: str, new_id: NewId) -> extension.Record:
+def _merged(
+    stored: extension.Record, patch: extension.Record, owners: tuple[Node, ...], now: str, new_id: NewId, merged_levels: int
+) -> extension.Record:
     values: dict[str, object] = {}
     for name in patch.model_fields_set - READ_ONLY - {stored.key}:
         value = getattr(patch, name)
         if name in stored.parts and value:
-            value = _merged_parts(name, _parts(stored, name), value, (*owners, stored), now, new_id)
+            value = _merged_parts(name, _parts(stored, name), value, (*owners, stored), now, new_id, merged_levels)
         elif name == "configuration" and isinstance(stored, extension.Credentials):
             current = stored.configuration
             value = {key: current.get(key, text) if text == extension.HIDDEN else text for key, text in value.items()}
@@ -221,11 +230,13 @@ def _merged_parts(
     owners: tuple[Node, ...],
     now: str,
     new_id: NewId,
+    merged_levels: int,
 ) -> tuple[extension.Part, ...]:
-    parts = {part.address: part for part in stored}
+    listed = {part.address for part in named}
+    parts = {part.address: part for part in stored if merged_levels > 0 or part.address in listed}
     for patch in named:
         current = parts.get(patch.address)
-        part = _merged(current, patch, owners, now, new_id) if current else _built(patch, owners, now, new_id)
+        part = _merged(current, patch, owners, now, new_id, merged_levels - 1) if current else _built(patch, owners, now, new_id)
         if not current and part.address in parts:
             raise errors.ConflictError(_exists(name, part.address, *(owner.address for owner in owners)))
         parts[part.address] = part

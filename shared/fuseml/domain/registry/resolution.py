@@ -154,8 +154,8 @@ class Choice:
         match, first = self.matches[position], self.matches[0]
         verdict: Verdict = "chosen" if position == 0 and self.binding is not None else "eligible"
         rule, sentence = self._reason(match, first)
-        healths = [part.status.health for part in (match.candidate.endpoint, match.candidate.credentials) if part]
-        warnings = [f"it is {matching.unhealthy(health)}" for health in healths if health is not None and health.state == "unhealthy"]
+        clauses = [matching.unhealthy(part) for part in (match.candidate.endpoint, match.candidate.credentials) if part]
+        warnings = [f"it is {clause}" for clause in clauses if clause]
         return verdict, matching.Rejection(rule, "; ".join((sentence, *warnings)))
 
     def _reason(self, match: matching.Match, first: matching.Match) -> tuple[str, str]:
@@ -174,7 +174,12 @@ class Choice:
         return "id", f"it matches equally well, but {name} comes first by id"
 
 
-_ADVANTAGES = (("zone", "is in the consumer's own zone"), ("endpoint", "is internal"), ("version", "has the higher version"))
+_ADVANTAGES = (
+    ("health", "is not known to be unhealthy"),
+    ("zone", "is in the consumer's own zone"),
+    ("endpoint", "is internal"),
+    ("version", "has the higher version"),
+)
 
 
 def _candidate(candidate: matching.Candidate, verdict: Verdict, reason: matching.Rejection) -> Candidate:

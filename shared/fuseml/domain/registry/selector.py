@@ -27,7 +27,8 @@ def _version(text: str) -> str:
 class Selector(document.Model):
     """Criteria for a service; an empty field matches everything.
 
-    `ambiguity: error` refuses a choice by id; `healthy` rejects endpoints and credentials of unhealthy status.
+    `ambiguity: error` refuses a choice by id. By default an unhealthy endpoint loses against every other one; `healthy: true` rejects
+    unhealthy endpoints and credentials, `healthy: false` disregards health.
     """
 
     name: _Name = ""
@@ -39,7 +40,7 @@ class Selector(document.Model):
     service_resource: _Name = ""
     service_category: _Name = ""
     ambiguity: Literal["first", "error"] = "first"
-    healthy: bool = False
+    healthy: bool | None = None
 
 
 class Context(document.Model):

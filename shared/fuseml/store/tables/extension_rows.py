@@ -27,7 +27,8 @@ class ExtensionRecord(columns.Row, table=True):
 class ExtensionService(columns.Row, table=True):
     """The attributes of selectors and of their ranking, as columns: an index narrows and orders the candidates, the domain decides.
 
-    `internal` and `external`: whether it has such an endpoint; `version` is the sort key of the extension's version (domain.registry.versions).
+    `internal` and `external`: whether it has such an endpoint that is not known to be unhealthy; `unhealthy_internal` and
+    `unhealthy_external`: whether it has only unhealthy ones. `version` is the sort key of the extension's version (domain.registry.versions).
     """
 
     __tablename__ = "extension_service"
@@ -46,4 +47,6 @@ class ExtensionService(columns.Row, table=True):
     zone: str = ""
     internal: bool = False
     external: bool = False
+    unhealthy_internal: bool = Field(default=False, sa_column_kwargs={"server_default": sqlalchemy.false()})
+    unhealthy_external: bool = Field(default=False, sa_column_kwargs={"server_default": sqlalchemy.false()})
     version: bytes = b""

@@ -84,6 +84,7 @@ def _row(session: sqlmodel.Session, run_id: str, spec: planner.RunSpec, cause: C
         project=spec.project,
         codeset=spec.codeset,
         commit=spec.commit,
+        ref=spec.ref or None,
         trigger={
             "kind": event.type.removeprefix(events.PREFIX).removesuffix(".v1"),
             "event": event.id,

@@ -9,9 +9,9 @@ import sqlmodel
 
 from functions.dispatcher import creation, subscriptions
 from functions.dispatcher.deps import Deps
-from fuseml.domain import events, plans, times
+from fuseml.domain import errors, events, plans, times
 from fuseml.domain.runs import FINISHED
-from fuseml.domain.workflows import Workflow, triggers
+from fuseml.domain.workflows import Workflow, deployment, triggers
 from fuseml.runtime import clock
 from fuseml.store import codesets, decisions, runs, workflows
 from fuseml.usecases import lifecycle, planner, requests, step_reuse
@@ -30,8 +30,13 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
         if not matches:
             _decline(session, event, reason, workflow=match.workflow, commit=push.commit)
             continue
+        try:
+            deployed = planner.deployed(session, document, push.project, push.codeset, push.ref)
+        except errors.InvalidError as error:
+            _decline(session, event, error.message, workflow=match.workflow, commit=push.commit)
+            continue
         spec = planner.RunSpec(
-            document=document,
+            document=deployed.workflow,
             revision=revision,
             project=push.project,
             codeset=push.codeset,
@@ -40,12 +45,14 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
             user=push.pusher,
         )
         details = {"assignment": match.assignment, "ref": push.ref, "announced": times.normalize(event.time)}
-        payloads += _create(deps, session, spec, creation.Cause(event=event, meaning=match.meaning, reason=reason, trigger=details))
+        payloads += _create(
+            deps, session, spec, creation.Cause(event=event, meaning=match.meaning, reason=_noted(reason, deployed), trigger=details)
+        )
     return payloads
 
 
 def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """An assignment starts the first run, on the newest commit of the main branch; without a commit, the first push starts it."""
+    """An assignment starts the first run, on the newest commit of the default branch; without a commit, the first push starts it."""
     assigned = events.WorkflowAssigned.model_validate(event.data)
     assignment = workflows.find_assignment(session, assigned.assignment)
     kind, _, rest = assigned.pattern.partition("://")
@@ -56,21 +63,29 @@ def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Ev
         return _decline(session, event, f"it starts with the next artifact that matches {assigned.pattern}", workflow=assigned.workflow)
     commit = _newest(session, project, name)
     if commit is None:
-        reason = f"nothing was pushed to the main branch of {rest} yet; the first push starts it"
+        reason = f"nothing was pushed to the default branch of {rest} yet; the first push starts it"
         return _decline(session, event, reason, workflow=assigned.workflow)
     revision, document = _current(session, assignment.workflow)
-    matches, reason = triggers.matches_push(document.on, planner.DEFAULT_REF, None)
+    ref = codesets.default_ref(session, project, name)
+    matches, reason = triggers.matches_push(document.on, ref, None)
     if not matches:
         return _decline(session, event, reason, workflow=assigned.workflow)
-    spec = planner.RunSpec(document=document, revision=revision, project=project, codeset=name, commit=commit)
+    try:
+        deployed = planner.deployed(session, document, project, name, ref)
+    except errors.InvalidError as error:
+        return _decline(session, event, error.message, workflow=assigned.workflow)
+    spec = planner.RunSpec(document=deployed.workflow, revision=revision, project=project, codeset=name, ref=ref, commit=commit)
     cause = creation.Cause(
-        event=event, meaning=assignment.id, reason=f"it was assigned to {assigned.pattern}", trigger={"assignment": assignment.id}
+        event=event,
+        meaning=assignment.id,
+        reason=_noted(f"it was assigned to {assigned.pattern}", deployed),
+        trigger={"assignment": assignment.id},
     )
     return _create(deps, session, spec, cause)
 
 
 def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """One run for the scheduled minute, on the newest commit of the codeset's main branch; a repeated event makes no other."""
+    """One run for the scheduled minute, on the newest commit of the codeset's default branch; a repeated event makes no other."""
     reached = events.ScheduleReached.model_validate(event.data)
     if runs.of_request(session, event.id):
         return []
@@ -80,14 +95,19 @@ def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Eve
     project, _, codeset = assignment.pattern.removeprefix("code://").partition("/") if assignment else ("", "", "")
     commit = _newest(session, project, codeset) if assignment else None
     if assignment and commit is None:
-        reason = f"nothing was pushed to the main branch of {project}/{codeset} yet"
+        reason = f"nothing was pushed to the default branch of {project}/{codeset} yet"
         return _decline(session, event, reason, workflow=reached.workflow)
     revision, document = _current(session, reached.workflow)
-    spec = planner.RunSpec(document=document, revision=revision, project=project, codeset=codeset or None, commit=commit)
+    ref = codesets.default_ref(session, project, codeset) if codeset else ""
+    try:
+        deployed = planner.deployed(session, document, project, codeset, ref) if ref else deployment.Deployment(document)
+    except errors.InvalidError as error:
+        return _decline(session, event, error.message, workflow=reached.workflow)
+    spec = planner.RunSpec(document=deployed.workflow, revision=revision, project=project, codeset=codeset or None, ref=ref, commit=commit)
     cause = creation.Cause(
         event=event,
         meaning=event.id,
-        reason=f"its schedule reached {reached.due}",
+        reason=_noted(f"its schedule reached {reached.due}", deployed),
         trigger={"assignment": reached.assignment, "due": reached.due},
         request=event.id,
     )
@@ -101,6 +121,7 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
         return []
     uri = f"models:/{artifact.name}/{artifact.version}" if artifact.kind == "model" else artifact.address
     producer = runs.find_named(session, artifact.run) if artifact.run else None
+    origin = subscriptions.origin_of(session, producer)
     payloads: list[events.Payload] = []
     matches = _matches(session, event, artifact.kind, artifact.project, artifact.name)
     for name, assignment in {match.workflow: match.assignment for match in reversed(matches)}.items():
@@ -109,14 +130,23 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
             _decline(session, event, f"{artifact.address} derives from {ancestor}, a run of the same workflow", workflow=name)
             continue
         revision, document = _current(session, name)
+        try:
+            deployed = (
+                planner.deployed(session, document, origin.project, origin.codeset, origin.ref)
+                if origin and origin.codeset and origin.ref
+                else deployment.Deployment(document)
+            )
+        except errors.InvalidError as error:
+            _decline(session, event, error.message, workflow=name)
+            continue
         by_type = [item.name for item in document.inputs if item.type == artifact.kind]
         by_name = [item.name for item in document.inputs if item.name == artifact.kind]
         inputs = dict.fromkeys([*by_type, *by_name][:1], uri)
-        spec = planner.RunSpec(document=document, revision=revision, project=artifact.project, inputs=inputs)
+        spec = planner.RunSpec(document=deployed.workflow, revision=revision, project=artifact.project, inputs=inputs)
         cause = creation.Cause(
             event=event,
             meaning=f"artifact:{artifact.address}",
-            reason=f"{artifact.address} was recorded",
+            reason=_noted(f"{artifact.address} was recorded", deployed),
             trigger={"assignment": assignment, "artifact": artifact.address},
             run=producer.name if producer else None,
         )
@@ -169,9 +199,13 @@ def on_decided(session: sqlmodel.Session, event: events.Event) -> Sequence[event
 
 
 def _newest(session: sqlmodel.Session, project: str, codeset: str) -> str | None:
-    """The commit of the main branch that was published last; None without one, or without the codeset."""
-    commit = codesets.commits(session, project, codeset).get(planner.DEFAULT_REF)
+    """The commit of the default branch that was published last; None without one, or without the codeset."""
+    commit = codesets.commits(session, project, codeset).get(codesets.default_ref(session, project, codeset))
     return commit if codesets.find_codeset(session, project, codeset) else None
+
+
+def _noted(reason: str, deployed: deployment.Deployment) -> str:
+    return f"{reason}; {deployed.note}" if deployed.note else reason
 
 
 def _current(session: sqlmodel.Session, name: str) -> tuple[int, Workflow]:

@@ -37,6 +37,17 @@ def matches(session: sqlmodel.Session, kind: str, project: str, name: str) -> li
     return [*assigned, *listed]
 
 
+def origin_of(session: sqlmodel.Session, producer: runs.Run | None) -> runs.Run | None:
+    """The run on code that the producer derives from, which may be the producer itself; None without one."""
+    seen: set[str] = set()
+    while producer is not None and producer.codeset is None:
+        if producer.caused_by is None or producer.caused_by in seen:
+            return None
+        seen.add(producer.caused_by)
+        producer = runs.find_named(session, producer.caused_by)
+    return producer
+
+
 def cause_of(session: sqlmodel.Session, producer: str | None, workflow: str) -> str | None:
     """The run of the workflow among `producer` (the name of a run) and the runs that caused it; None without one."""
     seen: set[str] = set()

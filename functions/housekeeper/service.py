@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from functions.housekeeper import archive, health, models, pushes, schedules
+from functions.housekeeper import archive, health, models, previews, pushes, schedules
 from functions.housekeeper.deps import Deps
 from fuseml import servings
 from fuseml.domain import errors, events
@@ -34,6 +34,7 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         request_submissions,
         expire_approvals,
         observe_runs,
+        previews.remove_previews,
         serve,
         forget,
         publish,

@@ -58,7 +58,7 @@ class Binding(selector.Binding):
 
 
 class Run(pydantic.BaseModel):
-    """A run. `caused_by` is the run whose artifact started this one, `waits_for` the run of the same concurrency group after which it may
+    """A run. `ref` is the full name of the branch or tag that its code comes from. `caused_by` is the run whose artifact started this one, `waits_for` the run of the same concurrency group after which it may
     start.
 
     `settled`: it has finished, and every run that its artifacts start exists.
@@ -71,6 +71,7 @@ class Run(pydantic.BaseModel):
     project: str
     codeset: str | None
     commit: str | None
+    ref: str | None
     state: str
     settled: bool
     cause: str | None

@@ -82,7 +82,7 @@ class Finding(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(from_attributes=True)
 
-    level: Literal["error", "warning"]
+    level: Literal["error", "warning", "note"]
     path: str
     message: str
     line: int | None

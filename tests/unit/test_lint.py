@@ -22,7 +22,7 @@ def warnings(body: str, bindings: dict[str, Binding] | None = None, *unresolved:
 
 @pytest.mark.parametrize("path", examples.SHIPPED, ids=lambda path: path.stem)
 def test_shipped_workflows_have_no_warnings(path: Path) -> None:
-    assert lint.lint_text(path.read_text()) == []
+    assert [finding for finding in lint.lint_text(path.read_text()) if finding.level != "note"] == []
 
 
 def test_a_workflow_that_uses_its_inputs_has_no_warnings() -> None:

@@ -28,7 +28,8 @@ def lint(
 ) -> None:
     """Check workflow documents; nothing is stored.
 
-    A reachable server also resolves the selectors. Exit code 1 on errors, with --strict on warnings, too.
+    A reachable server also resolves the selectors. A note says what a push
+    serves. Exit code 1 on errors, with --strict on warnings, too.
     """
     client = None if offline else session.connect(context)
     results: list[dict[str, object]] = []
@@ -48,7 +49,7 @@ def lint(
         terminal.echo(_summary(results, len(files)), err=True)
     else:
         output.dump(format, results)
-    if any(strict or item["level"] == "error" for item in results):
+    if any(item["level"] == "error" or (strict and item["level"] == "warning") for item in results):
         raise typer.Exit(1)
 
 

@@ -28,9 +28,15 @@ def _trigger(run: Mapping[str, object]) -> object:
     return trigger.get("kind")
 
 
+def _ref(run: options.Item) -> str:
+    """The name of a branch; other refs in full."""
+    return str(run.get("ref") or "").removeprefix("refs/heads/")
+
+
 COLUMNS = (
     output.column("Name"),
     output.Column("Codeset", lambda run: "/".join(str(run[key]) for key in ("project", "codeset") if run.get(key))),
+    output.Column("Ref", _ref, cut=True),
     output.Column("Version", lambda run: str(run.get("commit") or "")[:8]),
     output.Column("Started", lambda run: output.age(run.get("started") or run.get("created"))),
     output.Column("Duration", output.spent),
@@ -43,6 +49,7 @@ _RUN = (
     output.column("Revision"),
     output.column("Project"),
     output.column("Codeset"),
+    output.Column("Ref", _ref),
     output.column("Version", "commit"),
     output.Column("Trigger", _trigger),
     output.Column("Age", lambda run: output.age(run.get("created"))),

@@ -97,6 +97,7 @@ class Workflow(TypedDict, total=False):
     outputs: list[Output]
     steps: Required[list[Step]]
     on: dict[str, object] | None
+    deploy: dict[str, object] | None
     concurrency: dict[str, object] | None
     timeout: int | str | None
     created: Required[str]
@@ -111,7 +112,7 @@ class Revision(TypedDict):
 
 
 class Finding(TypedDict):
-    """A finding of lint; `level` is error or warning."""
+    """A finding of lint; `level` is error, warning or note."""
 
     level: str
     path: str
@@ -243,6 +244,7 @@ class Run(TypedDict):
     project: str
     codeset: str | None
     commit: str | None
+    ref: str | None
     state: str
     settled: bool
     cause: str | None
@@ -289,6 +291,7 @@ class ApplicationSpec(TypedDict, total=False):
     project: str | None
     codeset: str | None
     run: str | None
+    preview: str
     model: str | None
     runtime: str | None
     tracking_uri: str | None

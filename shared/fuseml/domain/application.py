@@ -35,7 +35,8 @@ class Application(document.Model):
     """`model` is the model's address on the tracking server, `runtime` the image (environment) that can load it. An application without a
     model is only recorded: another product serves it. `served_by` is the resource of the service to which the step's selector for
     `prediction-serving` resolved. `environment` holds variables of the model server, such as credentials of the tracking server; it is
-    sealed at rest.
+    sealed at rest. `preview` is the name of the ref whose preview it is (`domain.workflows.deployment`); empty for an application of a
+    deployed ref.
     """
 
     name: Name
@@ -48,6 +49,7 @@ class Application(document.Model):
     project: str | None = None
     codeset: str | None = None
     run: str | None = None
+    preview: Annotated[str, pydantic.StringConstraints(max_length=100)] = ""
     model: str | None = None
     runtime: str | None = None
     tracking_uri: str | None = None

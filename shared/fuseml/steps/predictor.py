@@ -1,5 +1,7 @@
 """Predictor step (`ghcr.io/fuseml/predictor`): registers the application that serves a model, and waits until it is ready.
 
+FUSEML_PREVIEW is the name of a preview: the application gets it as a suffix, so that it replaces no other one.
+
 Inputs: FUSEML_MODEL (model URI), FUSEML_APP_NAME (default `<project>-<codeset>-<workflow>`), FUSEML_RUNTIME (the model's environment, an
 output of the builder; default the running one), FUSEML_TIMEOUT (seconds, default 300). From its prediction-serving extension:
 FUSEML_API_URL, FUSEML_API_TOKEN, and FUSEML_APPS_URL where the address of applications is known before they are served (the embedded
@@ -32,11 +34,13 @@ def main() -> None:
     """Register the application and wait until it is ready."""
     context = sdk.context()
     model = sdk.input("model")
+    preview = os.environ.get("FUSEML_PREVIEW", "")
     name = sdk.input("app-name", application_name(context.project, context.codeset, context.workflow))
     if name != application_name(name):
         raise sdk.StepError(
             f"the input 'app-name' is '{name}': use lower-case letters, digits and '-', at most {_LONGEST_NAME}, starting with a letter"
         )
+    name = application_name(name, preview)
     api, token = _setting("FUSEML_API_URL"), os.environ.get("FUSEML_API_TOKEN") or None
     apps = os.environ.get("FUSEML_APPS_URL", "").rstrip("/")
     timeout = _seconds(sdk.input("timeout", "300"))
@@ -51,6 +55,7 @@ def main() -> None:
         "project": context.project,
         "codeset": context.codeset,
         "run": context.run,
+        "preview": preview,
         "model": model,
         "runtime": sdk.input("runtime", _HOST_RUNTIME),
         "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI", ""),

@@ -81,6 +81,13 @@ def update_codeset(session: Session, row: Codeset, *, labels: list[str], url: st
     session.add(row)
 
 
+def record_default_branch(session: Session, row: Codeset, branch: str) -> None:
+    """Store the default branch of the repository, by its short name."""
+    if branch and row.default_branch != branch:
+        row.default_branch = branch
+        session.add(row)
+
+
 def record_position(session: Session, row: Codeset, position: int) -> None:
     """Store the position in the git host's record up to which all pushes are published."""
     row.pushes_seen = position
@@ -107,6 +114,17 @@ def _refs(session: Session, project: str, name: str) -> Sequence[CodesetRef]:
 def commits(session: Session, project: str, name: str) -> Mapping[str, str]:
     """The last published commit of each ref: ref -> commit."""
     return {row.ref: row.commit for row in _refs(session, project, name)}
+
+
+def default_ref(session: Session, project: str, name: str) -> str:
+    """The default branch of a codeset, in full: as the git host reported it or, before, `main`, else `master`, else its only branch."""
+    row = find_codeset(session, project, name)
+    if row is not None and row.default_branch:
+        return f"refs/heads/{row.default_branch}"
+    refs = commits(session, project, name)
+    branches = [ref for ref in refs if ref.startswith("refs/heads/")]
+    known = next((ref for ref in ("refs/heads/main", "refs/heads/master") if ref in refs), None)
+    return known or (branches[0] if len(branches) == 1 else "refs/heads/main")
 
 
 def record_commit(session: Session, codeset: Codeset, ref: str, commit: str, now: str) -> None:

@@ -14,11 +14,9 @@ from fuseml.domain import artifact, errors, plans, workflows
 from fuseml.domain.plans import planning
 from fuseml.domain.registry import selector
 from fuseml.domain.registry.resolution import NO_CANDIDATE
-from fuseml.domain.workflows import lint
+from fuseml.domain.workflows import deployment, lint
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import codesets, resolution
-
-DEFAULT_REF = "refs/heads/main"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +29,16 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """The specification of a run. Selectors are resolved for `project` and `user`; `inputs` holds no codesets."""
+    """The specification of a run. Selectors are resolved for `project` and `user`; `inputs` holds no codesets.
+
+    `document` is the workflow as it runs for `ref` (`deployed`); `ref` is empty for a run without code.
+    """
 
     document: workflows.Workflow
     revision: int
     project: str
     codeset: str | None = None
-    ref: str = DEFAULT_REF
+    ref: str = ""
     commit: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
@@ -50,6 +51,11 @@ class RunSpec:
     def recorded_inputs(self) -> dict[str, str]:
         """The inputs as a run records them: codesets by address."""
         return {**(dict.fromkeys(planning.codeset_inputs(self.document), self.code) if self.code else {}), **self.inputs}
+
+
+def deployed(session: sqlmodel.Session, document: workflows.Workflow, project: str, codeset: str, ref: str) -> deployment.Deployment:
+    """The workflow as it runs for a ref of the codeset. Raises InvalidError when no step is left."""
+    return deployment.of_ref(document, ref, codesets.default_ref(session, project, codeset))
 
 
 def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, placement: Placement) -> plans.Plan:

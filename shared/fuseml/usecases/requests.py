@@ -13,7 +13,7 @@ import sqlmodel
 from fuseml.domain import errors, events, plans
 from fuseml.domain.plans import planning, replan
 from fuseml.domain.runs import FINISHED
-from fuseml.domain.workflows import Workflow
+from fuseml.domain.workflows import Workflow, deployment
 from fuseml.store import codesets, runs, workflows
 from fuseml.usecases import planner, step_reuse
 
@@ -28,12 +28,15 @@ def run_spec(session: sqlmodel.Session, request: events.RunRequested) -> planner
     is_kept = request.action == "resume" or request.locked
     number = source.revision if is_kept else workflows.latest(session, source.workflow)
     codeset_inputs = planning.codeset_inputs(_document(session, source.workflow, source.revision))
+    document = _document(session, source.workflow, number)
+    ref = source.ref or _ref(session, source.project, source.codeset, source.commit)
     return planner.RunSpec(
-        document=_document(session, source.workflow, number),
+        # A stored plan holds the steps of its ref.
+        document=document if is_kept else _deployed(session, request, document, source.project, source.codeset, ref),
         revision=number,
         project=source.project,
         codeset=source.codeset,
-        ref=_ref(session, source.project, source.codeset, source.commit),
+        ref=ref,
         commit=request.commit or source.commit,
         inputs={name: value for name, value in source.inputs.items() if name not in codeset_inputs},
         # The credentials of the user who pushed, as in the repeated run.
@@ -45,15 +48,26 @@ def _start(session: sqlmodel.Session, request: events.RunRequested) -> planner.R
     name, project = request.workflow or "", request.project or ""
     number = workflows.latest(session, name)
     commit = request.commit or (_head(session, project, request.codeset) if request.codeset else None)
+    ref = _ref(session, project, request.codeset, commit)
     return planner.RunSpec(
-        document=_document(session, name, number),
+        document=_deployed(session, request, _document(session, name, number), project, request.codeset, ref),
         revision=number,
         project=project,
         codeset=request.codeset,
-        ref=_ref(session, project, request.codeset, commit),
+        ref=ref,
         commit=commit,
         inputs=request.inputs,
     )
+
+
+def _deployed(
+    session: sqlmodel.Session, request: events.RunRequested, document: Workflow, project: str, codeset: str | None, ref: str
+) -> Workflow:
+    """The workflow as it runs for the ref; whole for a request of a serving step, and for a run without code."""
+    serving = deployment.serving_steps(document)
+    if codeset is None or request.until in serving or request.only in serving:
+        return document
+    return planner.deployed(session, document, project, codeset, ref).workflow
 
 
 def plan_of(
@@ -141,14 +155,16 @@ def _document(session: sqlmodel.Session, name: str, number: int) -> Workflow:
 
 
 def _head(session: sqlmodel.Session, project: str, codeset: str) -> str | None:
-    return codesets.commits(session, project, codeset).get(planner.DEFAULT_REF)
+    return codesets.commits(session, project, codeset).get(codesets.default_ref(session, project, codeset))
 
 
 def _ref(session: sqlmodel.Session, project: str, codeset: str | None, commit: str | None) -> str:
-    """A branch or tag at the commit, else the main branch. It is for people: code is checked out by commit."""
-    heads = codesets.commits(session, project, codeset) if codeset else {}
-    at = [ref for ref, head in sorted(heads.items()) if head == commit]
-    return planner.DEFAULT_REF if not at or planner.DEFAULT_REF in at else at[0]
+    """A branch or tag at the commit, else the default branch; empty without a codeset. Code is checked out by commit."""
+    if not codeset:
+        return ""
+    default = codesets.default_ref(session, project, codeset)
+    at = [ref for ref, head in sorted(codesets.commits(session, project, codeset).items()) if head == commit]
+    return default if not at or default in at else at[0]
 
 
 def _succeeded(session: sqlmodel.Session, source: runs.Run) -> Mapping[str, replan.StepResult]:

@@ -13,7 +13,7 @@ from typing import Literal
 from fuseml.domain import errors, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry.selector import Binding
-from fuseml.domain.workflows import loading, references
+from fuseml.domain.workflows import deployment, loading, references
 
 Bindings = Mapping[str, Mapping[str, Binding]]
 Locate = Callable[[document.Path], document.Position | None]
@@ -24,9 +24,9 @@ _SECRET_NAME = re.compile(r"(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|APIKEY|(ACCESS|AP
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An error or a warning, with the position of a `Problem`. Only errors prevent storing a workflow."""
+    """An error, a warning or a note, with the position of a `Problem`. Only errors prevent storing a workflow; a note is no problem."""
 
-    level: Literal["error", "warning"]
+    level: Literal["error", "warning", "note"]
     path: str
     message: str
     line: int | None = None
@@ -70,7 +70,7 @@ def lint(
     *,
     locate: Locate = lambda _: None,
 ) -> list[Finding]:
-    """The warnings, in the order of the document. `bindings` is step -> selector -> binding, `locate` maps a path to line and column."""
+    """The warnings and notes, in the order of the document. `bindings` is step -> selector -> binding, `locate` maps a path to line and column."""
     warnings = [
         *_unused_inputs(workflow),
         *_missing_outputs(workflow),
@@ -81,6 +81,9 @@ def lint(
         *_never_reused(workflow),
     ]
     findings = [Finding("warning", document.render_path(path), message, *(locate(path) or (None, None))) for path, message in warnings]
+    findings += [
+        Finding("note", document.render_path(path), message, *(locate(path) or (None, None))) for path, message in _served(workflow)
+    ]
     return sorted(findings, key=lambda finding: (finding.line or 0, finding.column or 0))
 
 
@@ -211,6 +214,22 @@ def _scheduled_inputs(workflow: workflows.Workflow) -> Iterator[Warning]:
             if not item.is_codeset and item.default is None:
                 message = f"the input {item.name!r} has no default, and a schedule provides no value: the runs that it triggers will fail"
                 yield ("inputs", index, "name"), message
+
+
+def _served(workflow: workflows.Workflow) -> Iterator[Warning]:
+    """The effect of a push to a branch on the applications."""
+    serving = deployment.serving_steps(workflow)
+    if serving and any(item.is_codeset for item in workflow.inputs):
+        deployed = " or ".join(workflow.deploy.refs) if workflow.deploy and workflow.deploy.refs else "the default branch"
+        previews = deployment.previewed_steps(workflow)
+        left_out = [name for name in serving if name not in previews]
+        others = [f"serves a preview by {', '.join(previews)}"] if previews else []
+        others += [f"runs without {', '.join(left_out)}"] if left_out else []
+        index = next(number for number, step in enumerate(workflow.steps) if step.name == serving[0])
+        yield (
+            ("deploy",) if workflow.deploy else ("steps", index),
+            f"a push to {deployed} serves by {', '.join(serving)}; a push to any other ref {' and '.join(others)}",
+        )
 
 
 def _never_reused(workflow: workflows.Workflow) -> Iterator[Warning]:

@@ -218,6 +218,15 @@ class On(document.Model):
     schedule: Annotated[document.Text, pydantic.Field(description="A cron expression of five fields, in UTC: 0 3 * * *.")] = ""
 
 
+class Deploy(document.Model):
+    """The refs whose runs serve. The runs of other refs leave the serving steps out or, with `preview`, serve under a name of their own."""
+
+    refs: Annotated[
+        Items[document.Text], pydantic.Field(description="Globs: main, release/*, refs/tags/v*; the codeset's default branch by default.")
+    ] = []
+    preview: Annotated[bool, pydantic.Field(description="Serve other refs as previews, each until the ref is deleted.")] = False
+
+
 class Concurrency(document.Model):
     """Runs of one group do not overlap: they queue, or a new one cancels the older. Without a name, a group is a workflow on a codeset."""
 
@@ -239,6 +248,7 @@ class Workflow(document.Model):
     outputs: Items[Output] = []
     steps: Items[Step]
     on: On | None = None
+    deploy: Deploy | None = None
     concurrency: Concurrency | None = None
     timeout: Annotated[
         Duration | None,

@@ -15,7 +15,7 @@ from fuseml.domain import artifact, errors
 from fuseml.domain.documents import document, expression
 from fuseml.domain.labels import AUXILIARY_PREFIX
 from fuseml.domain.workflows import references, schedule, triggers
-from fuseml.domain.workflows.models import CodesetMount, On, Step, Workflow
+from fuseml.domain.workflows.models import CodesetMount, Deploy, On, Step, Workflow
 
 Locate = Callable[[document.Path], document.Position | None]
 
@@ -106,6 +106,8 @@ def _check_header(workflow: Workflow, report: _Report) -> None:
         report.add(("steps",), "a workflow needs at least one step")
     if workflow.on:
         _check_triggers(workflow.on, report)
+    if workflow.deploy:
+        _check_deploy(workflow.deploy, report)
     if workflow.concurrency and workflow.concurrency.group:
         _check_group(workflow.concurrency.group, {item.name: item.is_codeset for item in workflow.inputs}, report)
 
@@ -126,6 +128,11 @@ def _check_group(group: str, inputs: Mapping[str, bool], report: _Report) -> Non
                 report.add(path, refusal.message, refusal.suggestion)
         elif not isinstance(node, expression.Literal):
             report.add(path, f"'{{{{ {node} }}}}' has no value when a run is created; a group may refer to inputs only")
+
+
+def _check_deploy(deploy: Deploy, report: _Report) -> None:
+    for index, glob in enumerate(deploy.refs):
+        report.check(("deploy", "refs", index), triggers.check_ref, glob)
 
 
 def _check_triggers(on: On, report: _Report) -> None:

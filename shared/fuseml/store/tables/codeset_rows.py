@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlalchemy
 from sqlmodel import Field
 
 from fuseml.store.tables import columns
@@ -16,7 +17,10 @@ class Project(columns.Row, table=True):
 
 
 class Codeset(columns.Row, table=True):
-    """`webhook_secret` is sealed with the server's keys. `pushes_seen` is the sweep's position in the git host's record of pushes."""
+    """`webhook_secret` is sealed with the server's keys. `pushes_seen` is the sweep's position in the git host's record of pushes.
+
+    `default_branch` is the default branch of the repository, as the last webhook reported it; empty before.
+    """
 
     __tablename__ = "codeset"
 
@@ -27,6 +31,7 @@ class Codeset(columns.Row, table=True):
     url: str
     webhook_secret: str
     pushes_seen: int = 0
+    default_branch: str = Field(default="", sa_column_kwargs={"server_default": sqlalchemy.text("''")})
     created: str
 
 

@@ -30,6 +30,7 @@ class Run(columns.Row, table=True):
     project: str = Field(index=True)
     codeset: str | None = Field(default=None, index=True)
     commit: str | None = Field(default=None, index=True)
+    ref: str | None = None
     trigger: dict[str, Any] = Field(sa_type=columns.Json)
     request: str | None = Field(default=None, index=True, unique=True)
     caused_by: str | None = Field(default=None, index=True)

@@ -1,4 +1,4 @@
-"""The two event endpoints: `/` records every event, `/dead-letters` the deliveries that a broker gave up.
+"""The two event endpoints: one records every event, the other the deliveries that a broker gave up.
 
 Neither validates the event: one that no consumer understands must not get lost. Recording is idempotent by itself, so it needs no
 record of handled events.
@@ -17,17 +17,15 @@ import flask
 import sqlmodel
 
 from fuseml.domain import events
-from fuseml.runtime import clock, cloudevents, http
+from fuseml.runtime import catalog, clock, cloudevents, http
 from fuseml.store import database, deliveries, ledger
-
-DEAD_LETTERS = "/dead-letters"
 
 # Extensions of a dead letter on Knative: address, status and truncated Base64 body of the response (infra/platform-facts.md 3.2).
 _DESTINATION, _CODE, _DATA = "knativeerrordest", "knativeerrorcode", "knativeerrordata"
 
 
 def register(api: http.Api, store: database.Database) -> None:
-    """Add `/` and `/dead-letters`. Failures have the statuses of `http`; a broker retries 500 and 503."""
+    """Add both endpoints. Failures have the statuses of `http`; a broker retries 500 and 503."""
 
     def endpoint(record: Callable[[sqlmodel.Session, events.Event], None]) -> Callable[[], flask.Response]:
         def view() -> flask.Response:
@@ -38,8 +36,8 @@ def register(api: http.Api, store: database.Database) -> None:
 
         return view
 
-    api.app.add_url_rule("/", "event", endpoint(_record), methods=["POST"])
-    api.app.add_url_rule(DEAD_LETTERS, "dead_letter", endpoint(_record_dead_letter), methods=["POST"])
+    api.internal(catalog.EVENTS, "event", endpoint(_record), methods=["POST"])
+    api.internal(catalog.DEAD_LETTERS, "dead_letter", endpoint(_record_dead_letter), methods=["POST"])
 
 
 def _record(session: sqlmodel.Session, event: events.Event) -> None:

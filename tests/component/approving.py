@@ -15,7 +15,7 @@ from fuseml.domain import errors, events, plans
 from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines.tekton.events import STEP_LABEL
 from fuseml.githosts.embedded import EmbeddedGitHost
-from fuseml.runtime import clock, cloudevents, secrets
+from fuseml.runtime import catalog, clock, cloudevents, secrets
 from fuseml.store import database, runs
 from tests.component import requesting
 
@@ -99,7 +99,7 @@ class System(requesting.System):
 
     def deliver_to(self, function: Any, event: events.Event, status: tuple[int, ...] = (200, 204)) -> None:
         headers, body = cloudevents.encode(event)
-        response = function.post("/", headers=headers, data=body)
+        response = function.post(catalog.EVENTS, headers=headers, data=body)
         assert response.status_code in status, response.text
         if response.status_code == 200:
             self.publish(cloudevents.decode(dict(response.headers), response.data))

@@ -21,7 +21,7 @@ from fuseml.domain.documents.document import load
 from fuseml.domain.workflows import Workflow
 from fuseml.embedded import broker, mount, redelivery, triggers
 from fuseml.githosts.embedded import EmbeddedGitHost
-from fuseml.runtime import auth, clock, secrets
+from fuseml.runtime import auth, catalog, clock, secrets
 from fuseml.store import codesets, database, workflows
 from fuseml.store.tables import codeset_rows
 from tests import documents as small
@@ -98,4 +98,4 @@ class Backbone:
 
 
 def _subscriber(functions: Mapping[str, flask.Flask], name: str) -> broker.Subscriber:
-    return lambda headers, body: mount.call(functions[name], "POST", "/", headers, body)
+    return lambda headers, body: mount.call(functions[name], "POST", catalog.EVENTS, headers, body)

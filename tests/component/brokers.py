@@ -13,7 +13,7 @@ from werkzeug import Request, Response
 
 from fuseml.domain import errors
 from fuseml.embedded import broker, chaos, redelivery, triggers
-from fuseml.runtime import cloudevents
+from fuseml.runtime import catalog, cloudevents
 from fuseml.store import database, deliveries
 
 from . import pods
@@ -42,7 +42,7 @@ class Queue:
     def _subscriber(self, service: str) -> broker.Subscriber:
         def deliver(headers: Mapping[str, str], body: bytes) -> broker.Answer:
             try:
-                return self.pods.send(service.replace("-", "_"), "POST", "/", body, headers)
+                return self.pods.send(service.replace("-", "_"), "POST", catalog.EVENTS, body, headers)
             except urllib3.exceptions.HTTPError as error:
                 return broker.Answer(503, {}, type(error).__name__.encode())
 

@@ -9,7 +9,7 @@ import sqlmodel
 from flask.testing import FlaskClient
 
 from fuseml.domain import errors, events
-from fuseml.runtime import cloudevents, http
+from fuseml.runtime import catalog, cloudevents, http
 from fuseml.store import codesets, database
 from fuseml.store.tables import codeset_rows
 
@@ -59,7 +59,7 @@ class Function:
 
     def deliver(self, event: events.Event = REGISTERED) -> Any:
         headers, body = cloudevents.encode(event)
-        return self.client.post("/", headers=headers, data=body)
+        return self.client.post(catalog.EVENTS, headers=headers, data=body)
 
     def effects(self) -> int:
         return count(self.store, codeset_rows.Project)

@@ -16,7 +16,7 @@ from fuseml import engines
 from fuseml.domain import errors, events, plans
 from fuseml.domain.registry import extension
 from fuseml.githosts import embedded
-from fuseml.runtime import auth, clock, cloudevents, secrets
+from fuseml.runtime import auth, catalog, clock, cloudevents, secrets
 from fuseml.store import codesets, database, extensions, runs
 from fuseml.store.tables import codeset_rows
 
@@ -150,7 +150,7 @@ class System:
         for event in requests:
             for _ in range(times):
                 headers, body = cloudevents.encode(event)
-                response = self.dispatcher.post("/", headers=headers, data=body)
+                response = self.dispatcher.post(catalog.EVENTS, headers=headers, data=body)
                 assert response.status_code in (200, 204), response.text
 
     def request(self, path: str, body: object = None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseml.domain import errors, events
-from fuseml.runtime import cloudevents, http
+from fuseml.runtime import catalog, cloudevents, http
 from fuseml.store.tables import outbox_rows
 from tests.component import endpoint
 
@@ -123,14 +123,14 @@ JSON = {"content-type": "application/cloudevents+json"}
 def test_a_message_that_is_no_event_is_refused_with_its_cause(
     function: endpoint.Function, headers: dict[str, str], body: bytes, cause: str
 ) -> None:
-    answer = function.client.post("/", headers=headers, data=body)
+    answer = function.client.post(catalog.EVENTS, headers=headers, data=body)
     assert (answer.status_code, answer.content_type) == (400, "text/plain; charset=utf-8")
     assert answer.text.startswith(cause)
     assert function.afters == []
 
 
 def test_a_body_that_is_too_large_is_refused(function: endpoint.Function) -> None:
-    answer = function.client.post("/", headers=BINARY, data=bytes(http.MAX_BODY + 1))
+    answer = function.client.post(catalog.EVENTS, headers=BINARY, data=bytes(http.MAX_BODY + 1))
     assert (answer.status_code, answer.content_type) == (413, "text/plain; charset=utf-8")
 
 

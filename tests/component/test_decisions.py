@@ -22,7 +22,7 @@ from functions.mlflow_ingress import deps as mlflow_deps
 from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts import embedded
-from fuseml.runtime import cloudevents, secrets
+from fuseml.runtime import catalog, cloudevents, secrets
 from fuseml.store import codesets, database, decisions, deliveries, outbox, workflows
 from fuseml.store.tables import codeset_rows, decision_rows
 from tests.component import endpoint
@@ -71,7 +71,7 @@ def dispatcher(store: database.Database, keyring: secrets.Keyring, tmp_path: pat
 def deliver(client: Any, payload: events.Payload, time: str = NOON) -> events.Event:
     event = events.event(payload, time)
     headers, body = cloudevents.encode(event)
-    assert client.post("/", headers=headers, data=body).status_code in (200, 204)
+    assert client.post(catalog.EVENTS, headers=headers, data=body).status_code in (200, 204)
     return event
 
 

@@ -12,7 +12,7 @@ from functions.events import app as events_app
 from functions.events import deps as events_deps
 from functions.events import recording
 from fuseml.domain import events
-from fuseml.runtime import auth, cloudevents
+from fuseml.runtime import auth, catalog, cloudevents
 from fuseml.store import database, deliveries, outbox
 from fuseml.store.tables import outbox_rows
 from tests.component import endpoint
@@ -216,7 +216,7 @@ def deliver(client: Any, path: str, event: events.Event, **extensions: str) -> N
 def deliver_dead_letter(client: Any, event: events.Event, cause: str, uid: str = "5d0a") -> None:
     deliver(
         client,
-        recording.DEAD_LETTERS,
+        catalog.DEAD_LETTERS,
         event,
         knativeerrordest=f"http://broker-filter.knative-eventing.svc.cluster.local/triggers/fuseml/dispatcher/{uid}",
         knativeerrorcode="400",
@@ -227,7 +227,7 @@ def deliver_dead_letter(client: Any, event: events.Event, cause: str, uid: str =
 def test_every_event_is_recorded_once_without_validation(store: database.Database, knative: Any) -> None:
     broken = events.Event(CANCEL.type, "/s", "broken", None, CANCEL.time, {"unreadable": True}, {"causesource": "/x"})
     for event in (MODEL, MODEL, broken):
-        deliver(knative, "/", event)
+        deliver(knative, catalog.EVENTS, event)
     listed = get(knative, "/events")
     assert [(item["id"], item["outcome"], item["deliveries"]) for item in listed] == [("broken", "", []), (MODEL.id, "", [])]
     assert get(knative, "/events/broken")["extensions"] == {"causesource": "/x"}
@@ -235,7 +235,7 @@ def test_every_event_is_recorded_once_without_validation(store: database.Databas
 
 
 def test_a_handled_event_is_read_from_the_records_of_the_consumers(store: database.Database, knative: Any) -> None:
-    deliver(knative, "/", MODEL)
+    deliver(knative, catalog.EVENTS, MODEL)
     with store.write() as session:
         outbox.record_handled(session, "run_tracker", MODEL, None, MODEL.time)
         outbox.record_handled(session, "run_tracker", CANCEL, None, MODEL.time)
@@ -251,7 +251,7 @@ def test_a_delivery_that_knative_gives_up_is_a_dead_letter_with_its_cause(store:
         {"consumer": "dispatcher", "state": "dead", "attempts": 0, "error": "status 400: there is no run named 'w-1'"}
     ]
     # The ledger has the event once, also when it comes after its dead letter.
-    deliver(knative, "/", CANCEL)
+    deliver(knative, catalog.EVENTS, CANCEL)
     assert get(knative, "/events/1")["extensions"] == {}
     assert len(get(knative, "/events")) == 1
 
@@ -306,13 +306,13 @@ def test_the_consumer_is_read_from_the_address(destination: str, name: str) -> N
     ],
 )
 def test_the_cause_is_made_of_the_reported_parts(extensions: dict[str, str], error: str, knative: Any) -> None:
-    deliver(knative, recording.DEAD_LETTERS, CANCEL, **extensions)
+    deliver(knative, catalog.DEAD_LETTERS, CANCEL, **extensions)
     [letter] = get(knative, "/events/dead-letters")
     assert [item["error"] for item in letter["deliveries"]] == [error]
 
 
 def test_an_invalid_event_is_refused(knative: Any) -> None:
-    for path in ("/", recording.DEAD_LETTERS):
+    for path in (catalog.EVENTS, catalog.DEAD_LETTERS):
         assert knative.post(path, data=b"x").status_code == 400
 
 

@@ -20,7 +20,7 @@ from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.probes.targets import Target
-from fuseml.runtime import clock, cloudevents
+from fuseml.runtime import catalog, clock, cloudevents
 from fuseml.store import extensions
 from tests.waiting import PATIENCE
 
@@ -60,7 +60,7 @@ class Installation:
         )
         event = events.Event(events.TICK, "/test", f"tick-{next(_ticks)}", None, clock.now(), {})
         headers, body = cloudevents.encode(event)
-        answer = housekeeper.create_app(deps).test_client().post("/", headers=headers, data=body)
+        answer = housekeeper.create_app(deps).test_client().post(catalog.EVENTS, headers=headers, data=body)
         assert answer.status_code == 204, answer.text
 
     def register(self, url: str, *, resource: str = "git", zone: str = "", type: str = "external", **secrets: str) -> None:

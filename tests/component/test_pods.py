@@ -14,7 +14,7 @@ import urllib3
 
 from fuseml.domain import events
 from fuseml.embedded import broker
-from fuseml.runtime import clock, cloudevents
+from fuseml.runtime import catalog, clock, cloudevents
 from fuseml.store import database
 from fuseml.store.tables import artifact_rows
 from tests import postgresql
@@ -48,7 +48,7 @@ def artifacts(store: database.Database, tmp_path: pathlib.Path) -> Iterator[pods
 
 def deliver(pod: pods.Pod) -> broker.Answer:
     headers, body = cloudevents.encode(PUSHED)
-    return pod.send("POST", "/", body, headers)
+    return pod.send("POST", catalog.EVENTS, body, headers)
 
 
 def test_a_function_responds_503_while_the_database_is_down_and_recovers(

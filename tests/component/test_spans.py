@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from fuseml.domain import errors, events
-from fuseml.runtime import cloudevents
+from fuseml.runtime import catalog, cloudevents
 from fuseml.runtime.telemetry import trace
 from fuseml.store import database
 from tests import work
@@ -55,12 +55,12 @@ def test_requests_and_events_become_spans_below_their_cause(received: collector.
     function.client.get("/healthz")
     received.flush()  # type: ignore[attr-defined]
     assert (received.paths, received.services) == ({"/v1/traces"}, {"a-function"})
-    request, refused_request = received.named("POST /")
+    request, refused_request = received.named(f"POST {catalog.EVENTS}")
     handled, refused = received.named(f"handle {endpoint.REGISTERED.type}")
     assert (request.trace, request.parent, request.kind, request.failed) == (TRACE, PARENT, 2, False)
     assert (handled.trace, handled.parent, handled.kind, handled.failed) == (TRACE, request.id, 5, False)
     assert trace.read(reply.extensions) == trace.Trace(TRACE, handled.id, "01", "vendor=1")
-    assert request.attributes == {"http.request.method": "POST", "http.route": "/", "http.response.status_code": 200}
+    assert request.attributes == {"http.request.method": "POST", "http.route": catalog.EVENTS, "http.response.status_code": 200}
     assert handled.attributes == {
         "cloudevents.event_id": "1",
         "cloudevents.event_source": "/s",

@@ -17,7 +17,7 @@ import sqlalchemy
 from prometheus_client import parser
 
 from fuseml.domain import errors, events
-from fuseml.runtime import clock, cloudevents, http
+from fuseml.runtime import catalog, clock, cloudevents, http
 from fuseml.runtime.telemetry import logs, metrics, scrape
 from fuseml.store import database, deliveries, outbox
 from fuseml.store.tables import codeset_rows, run_rows
@@ -72,7 +72,7 @@ def test_deliveries_are_counted_by_type_and_outcome(function: endpoint.Function)
     function.trouble = RuntimeError("a surprise")
     function.deliver(another)
     function.deliver(events.Event("com.example.made.up", "/s", "3", None, endpoint.NOON, {}))
-    function.client.post("/", data=b"no event")
+    function.client.post(catalog.EVENTS, data=b"no event")
     now = scraped(function.client)
 
     def more(type: str, outcome: str) -> float:
@@ -209,7 +209,7 @@ def test_each_event_is_one_line_of_json_with_all_fields(function: endpoint.Funct
     event = events.Event(endpoint.REGISTERED.type, "/s", "1", "demo/diabetes", endpoint.NOON, endpoint.REGISTERED.data, TRACED)
     function.deliver(event)
     function.deliver(event)
-    function.client.post("/", data=b"{}")
+    function.client.post(catalog.EVENTS, data=b"{}")
     function.deliver(events.Event("com.example.made.up", "/s", "3", None, endpoint.NOON, {}, TRACED))
     taken, again, unread, unknown = lines()
     assert set(taken) == {
@@ -372,16 +372,18 @@ def test_events_of_a_handler_belong_to_its_trace_in_the_reply_and_through_the_ou
     function.payloads = [events.RunStarted(run="w-1", workflow="w", project="demo")]
     headers, body = cloudevents.encode(event)
     for _ in range(2):
-        answer = function.client.post("/", headers={**headers, "traceparent": f"00-{'c' * 32}-{'d' * 16}-01"}, data=body)
+        answer = function.client.post(catalog.EVENTS, headers={**headers, "traceparent": f"00-{'c' * 32}-{'d' * 16}-01"}, data=body)
         assert carried(cloudevents.decode(dict(answer.headers), answer.data)) == TRACED, "the event's own trace, not the broker's"
     function.payloads = [*function.payloads, events.RunStarted(run="w-2", workflow="w", project="demo")]
     structured = {"specversion": "1.0", "type": event.type, "source": "/s", "id": "2", "data": dict(event.data), **TRACED}
-    assert function.client.post("/", json=structured, headers={"content-type": "application/cloudevents+json"}).status_code == 204
+    assert (
+        function.client.post(catalog.EVENTS, json=structured, headers={"content-type": "application/cloudevents+json"}).status_code == 204
+    )
     assert [carried(announced) for announced in publisher.events] == [TRACED, TRACED]
 
 
 def test_an_event_without_a_trace_continues_that_of_its_delivery(function: endpoint.Function) -> None:
     function.payloads = [events.RunStarted(run="w-1", workflow="w", project="demo")]
     headers, body = cloudevents.encode(endpoint.REGISTERED)
-    answer = function.client.post("/", headers={**headers, **TRACED}, data=body)
+    answer = function.client.post(catalog.EVENTS, headers={**headers, **TRACED}, data=body)
     assert carried(cloudevents.decode(dict(answer.headers), answer.data)) == TRACED

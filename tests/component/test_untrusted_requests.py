@@ -134,9 +134,9 @@ def test_half_a_character_in_an_event_is_refused(server: Server) -> None:
         if function.events:
             client = server.functions[function.name].test_client()
             for body in (b'{"project": "\\ud800"}', b'{"project": "\xed\xa0\x80"}'):
-                response = client.post("/", headers=attributes, data=body, content_type="application/json")
+                response = client.post(catalog.EVENTS, headers=attributes, data=body, content_type="application/json")
                 assert response.status_code == 400, (function.name, body)
-            assert client.post("/", data=structured, content_type="application/cloudevents+json").status_code == 400
+            assert client.post(catalog.EVENTS, data=structured, content_type="application/cloudevents+json").status_code == 400
 
 
 def test_half_a_character_in_a_signed_registry_event_is_refused() -> None:

@@ -11,7 +11,7 @@ import sqlmodel
 from functions.events import app as events_app
 from functions.events import deps as events_deps
 from fuseml.domain import events
-from fuseml.runtime import auth, cloudevents
+from fuseml.runtime import auth, catalog, cloudevents
 from fuseml.store import codesets, database, decisions, deliveries, outbox, workflows
 from fuseml.store.tables import codeset_rows, run_rows
 from tests.component import endpoint, test_decisions
@@ -47,7 +47,7 @@ def caused_by(payload: events.Payload, source: str, id: str, time: str = NOON) -
 
 def handle(dispatcher: Any, event: events.Event) -> None:
     headers, body = cloudevents.encode(event)
-    assert dispatcher.post("/", headers=headers, data=body).status_code in (200, 204)
+    assert dispatcher.post(catalog.EVENTS, headers=headers, data=body).status_code in (200, 204)
 
 
 def timelines(answer: Mapping[str, Any]) -> list[tuple[list[str], list[tuple[str, str | None, str]]]]:

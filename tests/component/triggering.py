@@ -20,7 +20,7 @@ from fuseml import engines
 from fuseml.domain import events, plans
 from fuseml.embedded import triggers
 from fuseml.githosts.embedded import EmbeddedGitHost
-from fuseml.runtime import auth, clock, cloudevents, secrets
+from fuseml.runtime import auth, catalog, clock, cloudevents, secrets
 from fuseml.store import codesets, database, runs
 from fuseml.store.tables import codeset_rows
 
@@ -140,7 +140,7 @@ class World:
     def deliver_to(self, function: str, event: events.Event) -> None:
         """One delivery of an event to a function, whose reply is then in transit."""
         headers, body = cloudevents.encode(event)
-        response = self.functions[function].test_client().post("/", headers=headers, data=body)
+        response = self.functions[function].test_client().post(catalog.EVENTS, headers=headers, data=body)
         assert response.status_code in (200, 204), response.text
         if response.status_code == 200:
             self.events.append(cloudevents.decode(dict(response.headers), response.data))

@@ -16,7 +16,6 @@ import jsonschema
 import pytest
 import yaml
 
-from functions.events import recording
 from fuseml.domain import events
 from fuseml.embedded import triggers
 from fuseml.runtime import catalog
@@ -82,6 +81,7 @@ def test_every_consumer_has_a_trigger_of_its_name() -> None:
     subscribers = {trigger["metadata"]["name"]: trigger["spec"]["subscriber"]["ref"]["name"] for trigger in of_kind("Trigger")}
     assert sorted(subscribers) == sorted(function.service for function in FUNCTIONS.values() if function.events)
     assert all(name == subscriber for name, subscriber in subscribers.items())
+    assert {trigger["spec"]["subscriber"]["uri"] for trigger in of_kind("Trigger")} == {catalog.EVENTS}
     # The embedded broker writes the ledger itself.
     assert {trigger.name for trigger in TRIGGERS} == subscribers.keys() - {"events"}
 
@@ -90,7 +90,7 @@ def test_dead_letters_go_to_the_function_that_stores_them() -> None:
     sinks = [resource["spec"]["delivery"]["deadLetterSink"] for kind in ("Broker", "Trigger") for resource in of_kind(kind)]
     (sink,) = {json.dumps(sink) for sink in sinks}
     assert json.loads(sink)["ref"]["name"] == FUNCTIONS["events"].service
-    assert json.loads(sink)["uri"] == recording.DEAD_LETTERS
+    assert json.loads(sink)["uri"] == catalog.DEAD_LETTERS
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: trigger.name)

@@ -10,6 +10,7 @@ import yaml
 
 from fuseml.domain import errors, events
 from fuseml.embedded import redelivery, triggers
+from fuseml.runtime import catalog
 
 EVENT = events.Event(
     "org.fuseml.run.finished.v1", "/runs/w-1", "run:1", "w-1", "2026-11-21T12:00:00.000000Z", {"state": "failed"}, {"region": "eu"}
@@ -65,7 +66,7 @@ TRIGGER: dict[str, Any] = {
     "apiVersion": "eventing.knative.dev/v1",
     "kind": "Trigger",
     "metadata": {"name": "dispatcher"},
-    "spec": {"broker": "fuseml", "subscriber": {"ref": {"kind": "Service", "name": "dispatcher"}}},
+    "spec": {"broker": "fuseml", "subscriber": {"ref": {"kind": "Service", "name": "dispatcher"}, "uri": catalog.EVENTS}},
 }
 
 
@@ -136,7 +137,9 @@ def test_the_old_form_of_filters_is_read_if_the_new_one_is_missing(tmp_path: pat
         ({"delivery": {"retry": -1}}, "retry must not be negative"),
         ({"delivery": {"timeout": "PT0S"}}, "timeout must be longer than nothing"),
         ({"delivery": {"backoffPolicy": "linear", "backoffDelay": "1s"}}, "'1s' is not a duration like PT0.5S"),
-        ({"subscriber": {"ref": {"name": "a"}, "uri": "/events"}}, "uri: unsupported in a subscriber"),
+        ({"subscriber": {"ref": {"name": "a"}, "uri": "/events"}}, f"the uri of a subscriber must be {catalog.EVENTS}"),
+        ({"subscriber": {"ref": {"name": "a"}}}, f"the uri of a subscriber must be {catalog.EVENTS}"),
+        ({"subscriber": {"ref": {"name": "a"}, "audience": "x"}}, "audience: unsupported in a subscriber"),
         ({"subscriber": {}}, "'ref'"),
     ],
 )

@@ -51,7 +51,7 @@ class Answer:
 
 
 Subscriber = Callable[[Mapping[str, str], bytes], Answer]
-"""Delivers headers and body of an event to `/` of one function."""
+"""Delivers headers and body of an event to the event endpoint of one function."""
 
 
 @dataclass(eq=False, slots=True)

@@ -75,7 +75,7 @@ def compose(
 
 
 def _subscriber(mounted: Mapping[str, flask.Flask], function: catalog.Function) -> broker.Subscriber:
-    return lambda headers, body: mount.call(mounted[function.name], "POST", "/", headers, body)
+    return lambda headers, body: mount.call(mounted[function.name], "POST", catalog.EVENTS, headers, body)
 
 
 def _readiness(checks: Readiness, server: tracking.TrackingServer) -> dict[str, Any]:

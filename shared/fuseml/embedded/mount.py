@@ -1,6 +1,6 @@
 """One address for everything: HTTP paths to functions by the catalogue, git, applications, and the server's own health.
 
-On Knative event endpoints are at `/` of a function's own address. Here they have no path, so that events come through the broker only.
+On Knative event endpoints are at a function's own address. Here they have no path, so that events come through the broker only.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import yaml
 
 from fuseml.domain import errors, events
 from fuseml.embedded import redelivery
+from fuseml.runtime import catalog
 
 EMBEDDED = "fuseml.io/embedded"
 """The annotation (`none`) of a trigger that the embedded broker leaves out, because the broker does the work of its subscriber itself."""
@@ -93,15 +94,18 @@ def _is_left_out(document: Mapping[str, Any]) -> bool:
 
 def _read(document: Mapping[str, Any], default: redelivery.Rules) -> Trigger:
     spec = document["spec"]
-    unknown = sorted(spec["subscriber"].keys() - {"ref"})
+    unknown = sorted(spec["subscriber"].keys() - {"ref", "uri"})
     if unknown:
-        raise errors.PermanentError(f"{', '.join(unknown)}: unsupported in a subscriber; use ref")
+        raise errors.PermanentError(f"{', '.join(unknown)}: unsupported in a subscriber; use ref and uri")
+    subscriber: str = spec["subscriber"]["ref"]["name"]
+    if spec["subscriber"].get("uri") != catalog.EVENTS:
+        raise errors.PermanentError(f"the uri of a subscriber must be {catalog.EVENTS}, where functions receive events")
     filters = list(spec.get("filters") or [])
     if not filters and (spec.get("filter") or {}).get("attributes"):
         filters = [{"exact": spec["filter"]["attributes"]}]
     return Trigger(
         name=document["metadata"]["name"],
-        subscriber=spec["subscriber"]["ref"]["name"],
+        subscriber=subscriber,
         filters=tuple(filters),
         delivery=redelivery.read(spec.get("delivery"), default),
     )

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+INTERNAL = "/.internal"
+"""The prefix of the endpoints for brokers, at a function's own address. No name of FuseML begins with a dot, and no entrance forwards it."""
+
+EVENTS = f"{INTERNAL}/events"
+"""Receives the events of a function's triggers."""
+
+DEAD_LETTERS = f"{INTERNAL}/dead-letters"
+"""Receives the deliveries that a broker gave up; only on `events`."""
+
+OUTSIDE = "Fuseml-Outside"
+"""The header that every entrance sets on the requests it forwards. Internal endpoints refuse requests with it, whatever their path."""
+
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """`paths` are the HTTP prefixes of the function; with `events` it receives CloudEvents at `/` of its own address."""
+    """`paths` are the HTTP prefixes of the function; with `events` it receives CloudEvents at `EVENTS` of its own address."""
 
     name: str
     paths: tuple[str, ...] = ()

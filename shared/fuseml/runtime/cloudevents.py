@@ -21,7 +21,7 @@ import werkzeug.exceptions
 
 from fuseml.domain import errors, events
 from fuseml.domain.documents import strict_json
-from fuseml.runtime import clock, http
+from fuseml.runtime import catalog, clock, http
 from fuseml.runtime.telemetry import handling, trace
 from fuseml.store import database, outbox
 
@@ -114,7 +114,7 @@ def encode(event: events.Event) -> tuple[dict[str, str], bytes]:
 
 
 class Receiver:
-    """The event endpoint of one function at `/`: decodes, dispatches by type, handles each event once, answers by Knative's rules.
+    """The event endpoint of one function: decodes, dispatches by type, handles each event once, answers by Knative's rules.
 
     `handlers` maps a type, or a prefix ending in `*`, to its handler. `after(event)` runs when the transaction is committed, on
     every delivery, and must be idempotent: it has the effects outside the database.
@@ -129,7 +129,7 @@ class Receiver:
         after: Callable[[events.Event], None] | None = None,
     ) -> None:
         self._consumer, self._store, self._publisher, self._handlers, self._after = api.name, store, publisher, handlers, after
-        api.app.add_url_rule("/", "event", self._receive, methods=["POST"])
+        api.internal(catalog.EVENTS, "event", self._receive, methods=["POST"])
 
     def _receive(self) -> flask.Response:
         event: events.Event | None = None

@@ -25,7 +25,7 @@ import fuseml
 from fuseml.domain import errors
 from fuseml.domain.documents import strict_json
 from fuseml.domain.documents.document import Parsed, parse, validate
-from fuseml.runtime import auth, telemetry
+from fuseml.runtime import auth, catalog, telemetry
 from fuseml.runtime.operations import ErrorBody, Operation, Query
 from fuseml.runtime.readiness import Need, Readiness
 from fuseml.runtime.settings import Settings
@@ -82,6 +82,7 @@ class Api:
         self.app.url_map.strict_slashes = False
         self.name, self.summary, self.operations = name, summary, list[Operation]()
         self._tokens, self._store = tokens, store
+        self._internal = {"metrics"}
         self.readiness = Readiness()
         self.app.extensions["fuseml"] = self
         self.app.register_error_handler(Exception, error_response)
@@ -92,6 +93,16 @@ class Api:
         self.app.add_url_rule("/openapi.json", "openapi", self._document)
         wsgi.watch(self.app)
         self.app.before_request(_refuse_unreadable_address)
+        self.app.before_request(self._hide_internal)
+
+    def internal(self, path: str, endpoint: str, view: Callable[[], flask.Response], *, methods: Sequence[str]) -> None:
+        """Serve `view` to callers inside of the installation: a request that an entrance forwarded gets 404, as `/metrics` does."""
+        self.app.add_url_rule(path, endpoint, view, methods=methods)
+        self._internal.add(endpoint)
+
+    def _hide_internal(self) -> None:
+        if flask.request.endpoint in self._internal and catalog.OUTSIDE in flask.request.headers:
+            raise errors.NotFoundError(f"nothing is served at {flask.request.path}")
 
     def route(
         self,

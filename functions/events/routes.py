@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from typing import Annotated, Any
 
 import pydantic
@@ -85,7 +86,7 @@ class Why(operations.Query):
     source: Source = None
 
 
-# Ids hold slashes; the number needs no escapes.
+# Ids hold slashes and whole URLs, so that they are escaped twice in a path, as the URLs of endpoints are; the number needs no escapes.
 _ID = "<path:id>"
 
 
@@ -105,7 +106,7 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("DELETE", f"/events/dead-letters/{_ID}", query=EventReference, returns=Event)
     def drop_dead_letter(id: str, query: EventReference) -> Event:
         """Drop an event's dead letters; the event stays in the ledger."""
-        return _event(service.drop(deps, id, query.source))
+        return _event(service.drop(deps, urllib.parse.unquote(id), query.source))
 
     @api.route("POST", "/events", body=NewEvent, returns=Receipt, status=202)
     def send_event(body: NewEvent) -> Receipt:
@@ -116,12 +117,12 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("GET", f"/events/{_ID}", query=EventReference, returns=Event)
     def get_event(id: str, query: EventReference) -> Event:
         """Show an event with its data; `id` may be its number."""
-        return _event(service.get(deps, id, query.source))
+        return _event(service.get(deps, urllib.parse.unquote(id), query.source))
 
     @api.route("POST", f"/events/{_ID}/replay", query=Replay, returns=Event, status=202)
     def replay_event(id: str, query: Replay) -> Event:
         """Deliver an event again to the consumers that failed on it."""
-        return _event(service.replay(deps, id, query.source, all=query.all))
+        return _event(service.replay(deps, urllib.parse.unquote(id), query.source, all=query.all))
 
     @api.route("GET", "/why", query=Why, returns=timeline.Answer)
     def explain(query: Why) -> timeline.Answer:

@@ -8,7 +8,7 @@ import fuseml
 from functions.gateway import description, forward
 from functions.gateway.deps import Deps
 from fuseml.domain import errors
-from fuseml.runtime import catalog, http
+from fuseml.runtime import catalog, http, targets
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -17,8 +17,6 @@ def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
     api = http.Api("gateway", "One address for all functions", tokens=None)
     app = api.app
-    # Paths are forwarded unchanged.
-    app.url_map.merge_slashes = False
     forwarder = forward.Forwarder(deps.functions_url, deps.timeout)
     # Metrics are internal, and this function is open to the outside.
     app.view_functions["metrics"] = lambda: forwarded("metrics")
@@ -28,10 +26,11 @@ def create_app(deps: Deps) -> flask.Flask:
         return http.encode({"name": "FuseML", "version": fuseml.__version__, "api": "/openapi.json", "readiness": "/readyz"}, 200, {})
 
     def forwarded(path: str) -> flask.Response:
-        function = catalog.find(f"/{path}")
+        received = targets.path_of(flask.request.environ)
+        function = None if targets.is_reserved(received, catalog.INTERNAL) else catalog.find(f"/{path}")
         if function is None:
             raise errors.NotFoundError(f"nothing is served at /{path}")
-        return forwarder.forward(function, flask.request)
+        return forwarder.forward(function, received, flask.request)
 
     app.add_url_rule("/", "index", index)
     app.add_url_rule("/<path:path>", "forwarded", forwarded, methods=_METHODS, provide_automatic_options=False)

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import urlsplit
 
 import flask
 import urllib3
 import werkzeug.exceptions
 
 from fuseml.domain import errors
-from fuseml.runtime import catalog, http
+from fuseml.runtime import catalog, forwarding, http
 
-# Hop-by-hop headers (RFC 9110, 7.6.1), and headers that the next hop sets itself.
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-_NOT_FORWARDED = _HOP_BY_HOP | {"host", "content-length"}
-_SAFE_IN_PATH = "/:@!$&'()*+,;=~"
 _BLOCK = 1 << 16
 _CONNECTIONS = 32
 # Knative answers in place of a function that has no ready pod or is too slow: a status and a line of plain text.
@@ -42,20 +26,20 @@ class Forwarder:
         self._url, self._timeout = url.rstrip("/"), timeout
         self._pool = urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS, timeout=urllib3.Timeout(connect=5.0, read=timeout))
 
-    def forward(self, function: catalog.Function, request: flask.Request) -> flask.Response:
-        """The function's response, streamed.
+    def forward(self, function: catalog.Function, path: str, request: flask.Request) -> flask.Response:
+        """The function's response to the request, streamed. `path` is that of the request as it was received and judged.
 
-        Raises TemporaryError when the function cannot be reached or is not ready, GatewayTimeout when it does not answer in time.
+        Raises TemporaryError when the function cannot be reached or is not ready, GatewayTimeout when it does not answer in time,
+        InvalidError for a `Connection` header that takes fields from the request.
         """
-        headers = urllib3.HTTPHeaderDict((name, value) for name, value in request.headers if name.lower() not in _NOT_FORWARDED)
+        headers = urllib3.HTTPHeaderDict([*forwarding.request_fields(request.headers), (catalog.OUTSIDE, "gateway")])
         query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
         # The whole body: a request that breaks off must not reach a function.
         body = request.get_data()
-        answer = self._request(function, request.method, quote(request.path, safe=_SAFE_IN_PATH) + query, headers, body)
+        answer = self._request(function, request.method, path + query, headers, body)
         if answer.status in _PLATFORM_STATUSES and http.ERROR_HEADER not in answer.headers:
             raise _unavailable(function, answer)
-        headers_back = [(name, value) for name, value in answer.headers.iteritems() if name.lower() not in _HOP_BY_HOP]
-        return flask.Response(_stream(answer), answer.status, headers_back)
+        return flask.Response(_stream(answer), answer.status, forwarding.response_fields(answer.headers.iteritems()))
 
     def get(self, function: catalog.Function, path: str) -> bytes:
         """The body of a function's response. Raises TemporaryError for another status than 200."""
@@ -68,9 +52,13 @@ class Forwarder:
     def _request(
         self, function: catalog.Function, method: str, path: str, headers: urllib3.HTTPHeaderDict, body: bytes
     ) -> urllib3.BaseHTTPResponse:
-        url = self._url.replace("{function}", function.service) + path
+        url = urlsplit(self._url.replace("{function}", function.service))
         try:
-            return self._pool.request(method, url, headers=headers, body=body or None, redirect=False, preload_content=False)
+            # Not the manager's own `request`: it would normalise the path again.
+            connections = self._pool.connection_from_host(url.hostname, url.port, url.scheme)
+            return connections.urlopen(
+                method, url.path + path, body=body or None, headers=headers, redirect=False, assert_same_host=False, preload_content=False
+            )
         except urllib3.exceptions.ReadTimeoutError:
             raise werkzeug.exceptions.GatewayTimeout(f"{function.service} did not answer within {self._timeout:g} s") from None
         except urllib3.exceptions.HTTPError as error:

@@ -17,10 +17,14 @@ class Receipt(pydantic.BaseModel):
     ignored: str | None = None
 
 
+# Git hosts can send forms, too; the refusal of a form belongs to the recorded decisions about deliveries.
+_MEDIA = ("application/x-www-form-urlencoded",)
+
+
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
-    @api.route("POST", "/webhooks/gitea", returns=Receipt, status=202, public=True)
+    @api.route("POST", "/webhooks/gitea", returns=Receipt, status=202, public=True, media=_MEDIA)
     def receive_git_webhook() -> Receipt:
         """Receive a delivery of a git host; its signature must fit the codeset's webhook secret."""
         event, ignored = service.receive(deps, dict(flask.request.headers), flask.request.get_data())

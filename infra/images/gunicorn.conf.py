@@ -16,6 +16,11 @@ keepalive = 120
 # The root file system is read-only; /dev/shm is memory in every container.
 worker_tmp_dir = "/dev/shm"  # noqa: S108
 control_socket_disable = True
+# The queue proxy connects from 127.0.0.1, which gunicorn trusts by default: a header SCRIPT_NAME or PATH_INFO of an outsider would change the
+# path, and X-Forwarded-Proto the scheme.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers = {}
 loglevel = "warning"
 
 # Objects made by imports live as long as the process; garbage collection among them takes a fifth of the CPU of a start.

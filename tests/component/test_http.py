@@ -15,6 +15,7 @@ import jsonschema
 import pydantic
 import pytest
 import waitress.server
+import werkzeug.exceptions
 import yaml
 from flask.testing import FlaskClient
 
@@ -192,7 +193,8 @@ def test_problems_in_yaml_have_line_and_column(client: FlaskClient) -> None:
         ("name: x\nparts: [{name: 1.10}]\n", "application/x-yaml"),
         ("name: x\nparts: [{name: 1.10}]\n", "text/yaml"),
         ("name: x\nparts: [{name: 1.10}]\n", None),
-        ("name: x\nparts: [{name: 1.10}]\n", "application/x-www-form-urlencoded"),
+        ("name: x\nparts: [{name: 1.10}]\n", "application/vnd.thing+yaml"),
+        ('{"name": "x", "parts": [{"name": "1.10"}]}', "Application/VND.thing+JSON; charset=utf-8"),
         ('{"name": "x", "parts": [{"name": "1.10"}]}', None),
     ],
 )
@@ -201,6 +203,18 @@ def test_json_and_yaml_are_read_by_content_type_or_by_guess(client: FlaskClient,
     assert answer.status_code == 201, answer.text
     assert answer.json == {"name": "x", "parts": [{"name": "1.10", "size": 1}], "revision": 7}
     assert answer.headers["ETag"] == '"7"'
+
+
+@pytest.mark.parametrize("status", sorted(werkzeug.exceptions.default_exceptions))
+def test_every_status_has_a_name_of_its_own(status: int) -> None:
+    api = Api("things", "Things", tokens=None)
+
+    def fail() -> flask.Response:
+        raise werkzeug.exceptions.default_exceptions[status]("a cause")
+
+    api.app.add_url_rule("/things", "fail", fail)
+    body = api.app.test_client().get("/things").get_json()
+    assert body["name"] not in ("", "error") and body["timeout"] == (status == 504) and (body["name"] == "timeout") == (status == 504)
 
 
 @pytest.mark.parametrize("accept", ["application/x-yaml", "text/yaml, */*", "application/yaml"])

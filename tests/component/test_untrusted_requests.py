@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,8 +42,9 @@ class Server:
 
     def status(self, method: str, path: str, query: bytes = b"", **options: Any) -> int:
         environ = wsgi.EnvironBuilder(method=method, path="/", **options).get_environ()
-        environ |= {"PATH_INFO": path, "QUERY_STRING": query.decode("latin-1")}
         # Not by a client: it would escape the address.
+        target = urllib.parse.quote(path.encode("latin-1"), safe="/") + (f"?{query.decode('latin-1')}" if query else "")
+        environ |= {"PATH_INFO": path, "QUERY_STRING": query.decode("latin-1"), "RAW_URI": target, "REQUEST_URI": target}
         _, status, _ = wsgi.run_wsgi_app(self.gateway, environ, buffered=True)
         return int(status.split()[0])
 

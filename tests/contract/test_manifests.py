@@ -285,7 +285,10 @@ def routes() -> str:
     rules = [
         {
             "matches": [{"path": {"type": "PathPrefix", "value": path}} for path in function.paths],
-            "filters": [{"type": "URLRewrite", "urlRewrite": {"hostname": f"{function.service}.fuseml.svc.cluster.local"}}],
+            "filters": [
+                {"type": "URLRewrite", "urlRewrite": {"hostname": f"{function.service}.fuseml.svc.cluster.local"}},
+                {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": catalog.OUTSIDE, "value": "gateway-api"}]}},
+            ],
             "backendRefs": [{"name": "kourier-internal", "namespace": "kourier-system", "port": 80}],
         }
         for function in DEPLOYED

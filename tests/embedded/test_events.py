@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fuseml.runtime import catalog
 from tests.embedded import servers, test_refusals
 from tests.waiting import wait_until
 
@@ -111,5 +112,5 @@ def test_why_explains_a_commit_by_its_wrong_signature(server: servers.Server) ->
 
 def test_ledger_and_dead_letters_accept_no_events_from_outside(server: servers.Server) -> None:
     headers = {"ce-specversion": "1.0", "ce-type": "x", "ce-source": "/x", "ce-id": "1", "Content-Type": "application/json"}
-    for path in ("/", "/dead-letters"):
+    for path in ("/", "/dead-letters", catalog.EVENTS, catalog.DEAD_LETTERS):
         assert server.call("POST", path, raw=b"{}", headers=headers).status in (404, 405)

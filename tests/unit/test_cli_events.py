@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -144,7 +145,7 @@ def test_an_event_is_shown_with_deliveries_and_data(server: CannedApi, tmp_path:
 
 
 def test_an_id_with_slashes_is_one_path_segment(tmp_path: Path) -> None:
-    with canned_api.serve({("GET", f"/events/{ID}"): Answer(WHOLE)}) as server:
+    with canned_api.serve({("GET", f"/events/{quote(ID, safe='')}"): Answer(WHOLE)}) as server:
         assert fuseml(server, tmp_path, "events", "show", ID, "--source", "/artifacts") == 0
         assert server.requests[0].query == {"source": ["/artifacts"]}
 

@@ -28,6 +28,10 @@ def up(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, metavar="PORT", help="Port; 0 selects a free one.")] = 8000,
     home: Home = "",
     mlflow: Annotated[str, typer.Option("--mlflow", metavar="auto|none|URL", help="Run MLflow, run none, or use the one at URL.")] = "auto",
+    public_url: Annotated[
+        list[str] | None,
+        typer.Option("--public-url", metavar="URL", help="Another address of the server, e.g. of a proxy; repeatable.", show_default=False),
+    ] = None,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Accept requests without a token.")] = False,
     faults: Annotated[
         str,
@@ -52,6 +56,7 @@ def up(
         home=folder,
         mlflow=mlflow,
         anonymous=anonymous,
+        public_urls=[url for url in (*(public_url or ()), settings.public_url) if url],
         environment=settings.environment,
         chaos=chaos.parse(faults) if faults else chaos.NONE,
         log_format=settings.log_format or "text",

@@ -25,6 +25,7 @@ class CliSettings:
     timeout: float = DEFAULT_TIMEOUT
     push_user: str = ""
     push_password: str = field(default="", repr=False)
+    public_url: str = ""
     log_format: str = ""
     otlp_endpoint: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -47,6 +48,7 @@ class CliSettings:
             timeout=seconds,
             push_user=environment.get("FUSEML_PROJECT_USER", ""),
             push_password=environment.get("FUSEML_PROJECT_PASSWORD", ""),
+            public_url=environment.get("FUSEML_PUBLIC_URL", ""),
             log_format=environment.get("FUSEML_LOG_FORMAT", ""),
             otlp_endpoint=environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
             environment=environment,

@@ -6,6 +6,7 @@ import datetime
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
+from urllib.parse import quote
 
 from fuseml.client import event_shapes, transport
 from fuseml.domain import errors, times
@@ -15,6 +16,11 @@ _RETRY = 30.0
 # `follow` lists events again for their outcomes: those of this time before the newest one, and pending ones among the newest _MOST_PENDING.
 _WINDOW = datetime.timedelta(seconds=10)
 _MOST_PENDING = 200
+
+
+def _address(event: str, *below: str) -> str:
+    # Escaped twice: an id may hold a URL, and servers would read its slashes as those of the path.
+    return transport.address("events", *below, quote(event, safe=""))
 
 
 class Events:
@@ -39,7 +45,7 @@ class Events:
 
     def get(self, event: str, source: str | None = None) -> event_shapes.Event:
         """The event with its data. Raises NotFoundError, ConflictError for an ambiguous id."""
-        return cast(event_shapes.Event, self._http.get_object(transport.address("events", event), {"source": source}))
+        return cast(event_shapes.Event, self._http.get_object(_address(event), {"source": source}))
 
     def replay(self, event: str, source: str | None = None, *, all_consumers: bool = False) -> event_shapes.Event:
         """Deliver a dead letter again, or with `all_consumers` any event to all its consumers.
@@ -47,11 +53,11 @@ class Events:
         Raises ConflictError when the event is not a dead letter.
         """
         query = {"source": source, "all": "true" if all_consumers else None}
-        return cast(event_shapes.Event, self._http.change("POST", transport.address("events", event, "replay"), query=query))
+        return cast(event_shapes.Event, self._http.change("POST", f"{_address(event)}/replay", query=query))
 
     def drop(self, event: str, source: str | None = None) -> event_shapes.Event:
         """Drop a dead letter; the event stays in the ledger. Raises ConflictError when the event is not a dead letter."""
-        path = transport.address("events", "dead-letters", event)
+        path = _address(event, "dead-letters")
         return cast(event_shapes.Event, self._http.change("DELETE", path, query={"source": source}))
 
     def send(self, type: str, data: Mapping[str, object], id: str | None = None) -> event_shapes.PublishedEvent:

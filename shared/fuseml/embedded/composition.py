@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import flask
 from fuseml.domain import errors
 from fuseml.embedded import broker, chaos, functions, mount, stand_ins, state, ticker, tracking
 from fuseml.githosts import payload, smart_http
-from fuseml.runtime import auth, catalog, clock, cloudevents, secrets
+from fuseml.runtime import auth, catalog, clock, cloudevents, secrets, web_pages
 from fuseml.runtime.readiness import Need, Readiness
 from fuseml.servings import record
 
@@ -52,8 +52,14 @@ def compose(
     anonymous: bool,
     environment: Mapping[str, str],
     trouble: chaos.Chaos = chaos.NONE,
+    host: str = "127.0.0.1",
+    public_urls: Sequence[str] = (),
 ) -> Parts:
-    """Make every part of a server at `url`, with its state under `home`. Starts nothing. Raises PermanentError."""
+    """Make every part of a server at `url`, with its state under `home`. Starts nothing. Raises PermanentError.
+
+    The server listens on `host`; `public_urls` are its other addresses, such as those of a proxy.
+    """
+    entrance = web_pages.Entrance(host, [url, *public_urls], anonymous=anonymous)
     opened = state.open(home, token, anonymous=anonymous)
     # The broker delivers to the functions and the functions publish to the broker: the table is filled once both exist.
     mounted: dict[str, flask.Flask] = {}
@@ -66,7 +72,7 @@ def compose(
     readiness = functools.partial(_readiness, Readiness([Need("database", opened.store.check)]), parts.tracking)
     own = mount.own_app(parts.model_servers, mounted, opened.tokens, readiness, opened.store)
     return Parts(
-        gateway=mount.Gateway(mounted, _smart_http(opened, parts, mounted["gitea_ingress"]), own),
+        gateway=mount.Gateway(mounted, _smart_http(opened, parts, mounted["gitea_ingress"]), own, entrance),
         stand_ins=parts,
         ticker=ticker.Ticker(parts.broker.publish),
         readiness=readiness,

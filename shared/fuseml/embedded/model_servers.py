@@ -22,6 +22,7 @@ import urllib3
 
 from fuseml.domain import errors
 from fuseml.embedded import child_process
+from fuseml.runtime import forwarding
 from fuseml.store import applications, database
 
 _log = logging.getLogger("fuseml.apps")
@@ -30,21 +31,8 @@ _REQUEST_SECONDS = 60.0
 _SWEEP_SECONDS = 2.0
 # MLflow copies each loaded model into the folder for temporary files and never deletes it.
 _SCRATCH = ".scratch-"
-# Headers of one connection (RFC 9110 7.6.1), and those that the HTTP client sets itself. The token is FuseML's, not the model's.
-_NOT_FORWARDED = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "host",
-        "authorization",
-    }
-)
+# FuseML's, not the model's.
+_CREDENTIALS = frozenset({"authorization", "cookie"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +125,14 @@ class ModelServers:
         """Forward a request to the application; start its model server if necessary.
 
         Raises NotFoundError for an unknown application, TemporaryError while it cannot answer, PermanentError for a model that cannot be
-        served.
+        served, InvalidError for a `Connection` header that takes fields from the request.
         """
+        forwarded = [(key, value) for key, value in forwarding.request_fields(headers) if key.lower() not in _CREDENTIALS]
         with self._store.read() as session:
             application = applications.served(session, name)
         slot = self._slot(name)
         server = self._acquire(application, slot)
         try:
-            forwarded = [(key, value) for key, value in headers if key.lower() not in _NOT_FORWARDED]
             response = self._pool.request(
                 method,
                 server.url + path,
@@ -158,7 +146,7 @@ class ModelServers:
             raise errors.TemporaryError(f"application {name!r} did not answer: {type(error).__name__}") from error
         finally:
             self._release(name, slot, server)
-        kept = [(key, value) for key, value in response.headers.items() if key.lower() not in _NOT_FORWARDED | {"content-length"}]
+        kept = [(key, value) for key, value in forwarding.response_fields(response.headers.items()) if key.lower() != "content-length"]
         return Reply(response.status, kept, response.data)
 
     def forget(self, name: str) -> None:

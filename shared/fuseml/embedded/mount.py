@@ -11,30 +11,43 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import flask
+from werkzeug import datastructures
 from werkzeug import test as wsgi_client
 
 import fuseml
 from fuseml.domain import errors
 from fuseml.embedded import broker, model_servers
-from fuseml.runtime import auth, catalog, http, openapi
+from fuseml.runtime import auth, catalog, http, openapi, targets, web_pages
 from fuseml.store import database
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-class Gateway:
-    """The WSGI application that the server runs."""
+_REFUSAL = "fuseml.refusal"
+_OUTSIDE = f"HTTP_{catalog.OUTSIDE.upper().replace('-', '_')}"
 
-    def __init__(self, functions: Mapping[str, flask.Flask], git: WSGIApplication, own: flask.Flask) -> None:
-        self._functions, self._git, self._own = functions, git, own
+
+class Gateway:
+    """The WSGI application that the server runs. Before anything reads a request, its address and its origin are judged."""
+
+    def __init__(self, functions: Mapping[str, flask.Flask], git: WSGIApplication, own: flask.Flask, entrance: web_pages.Entrance) -> None:
+        self._functions, self._git, self._own, self._entrance = functions, git, own, entrance
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "/")
+        try:
+            self._entrance.check(datastructures.EnvironHeaders(environ))
+            targets.path_of(environ)
+        except errors.FusemlError as error:
+            # Answered by `own`, so that a refusal has the one error body and is counted.
+            return self._own.wsgi_app({**environ, _REFUSAL: error}, start_response)
+        path = environ["PATH_INFO"]
         if path.startswith("/git/"):
             return self._git({**environ, "SCRIPT_NAME": "/git", "PATH_INFO": path[4:]}, start_response)
         function = catalog.find(path)
-        return (self._functions[function.name] if function else self._own).wsgi_app(environ, start_response)
+        if function is None:
+            return self._own.wsgi_app(environ, start_response)
+        return self._functions[function.name].wsgi_app({**environ, _OUTSIDE: "embedded"}, start_response)
 
 
 def call(app: flask.Flask, method: str, path: str, headers: Mapping[str, str], body: bytes) -> broker.Answer:
@@ -56,6 +69,13 @@ def own_app(
     app = api.app
     app.config["MAX_CONTENT_LENGTH"] = 64 << 20
     app.view_functions["openapi"] = lambda: flask.jsonify(openapi.document([entry.extensions["fuseml"] for entry in functions.values()]))
+
+    def refuse() -> None:
+        if (refusal := flask.request.environ.get(_REFUSAL)) is not None:
+            raise refusal
+
+    # First of all: other checks read the address, which may be what was refused.
+    app.before_request_funcs[None].insert(0, refuse)
 
     @app.before_request
     def guard_metrics() -> None:
@@ -80,7 +100,8 @@ def own_app(
     def application(name: str, rest: str) -> flask.Response:
         tokens.caller(flask.request.headers.get("Authorization"))
         query = flask.request.query_string.decode()
-        path = f"/{rest}" + (f"?{query}" if query else "")
+        # As received, after /apps/<name>: decoded, it would be another path for the tool.
+        path = "/" + targets.path_of(flask.request.environ).split("/", 3)[3] + (f"?{query}" if query else "")
         answer = apps.request(name, flask.request.method, path, list(flask.request.headers), flask.request.get_data())
         return flask.Response(answer.body, answer.status, answer.headers)
 

@@ -13,7 +13,7 @@ import secrets as tokens_of_python
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import waitress.server
 
 from fuseml.domain import errors
-from fuseml.embedded import composition
+from fuseml.embedded import composition, strict_parser
 from fuseml.embedded.chaos import NONE, Chaos
 from fuseml.runtime import secrets, telemetry
 from fuseml.runtime.telemetry import logs
@@ -36,7 +36,7 @@ _MAX_BODY = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of the server. `mlflow` is auto, none or a URL; child processes inherit from `environment`. `log_format` (json or text) is
+    """Options of the server. `mlflow` is auto, none or a URL; `public_urls` are its addresses behind proxies; child processes inherit from `environment`. `log_format` (json or text) is
     that of the standard error; spans go to `otlp_endpoint`.
     """
 
@@ -46,6 +46,7 @@ class Options:
     port: int = 8000
     mlflow: str = "auto"
     anonymous: bool = False
+    public_urls: Sequence[str] = ()
     chaos: Chaos = NONE
     log_format: str = "text"
     otlp_endpoint: str = ""
@@ -71,6 +72,8 @@ def serve(options: Options) -> int:
             anonymous=options.anonymous,
             environment=options.environment,
             trouble=options.chaos,
+            host=options.host,
+            public_urls=options.public_urls,
         )
         server = waitress.server.create_server(
             parts.gateway,
@@ -82,6 +85,9 @@ def serve(options: Options) -> int:
             # select() ends at 1,024 open files.
             asyncore_use_poll=True,
         )
+        # One socket, one server.
+        assert isinstance(server, waitress.server.BaseWSGIServer)
+        server.channel_class = strict_parser.StrictChannel
         stopping = _stop_on_signals()
         serving = threading.Thread(target=_run, args=(server, stopping), name="http", daemon=True)
         with parts.running():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import types
 import typing
@@ -20,12 +21,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import flask
 import pydantic
 import werkzeug.exceptions
+import werkzeug.http
 
 import fuseml
 from fuseml.domain import errors
 from fuseml.domain.documents import strict_json
 from fuseml.domain.documents.document import Parsed, parse, validate
-from fuseml.runtime import auth, catalog, telemetry
+from fuseml.runtime import auth, catalog, targets, telemetry, web_pages
 from fuseml.runtime.operations import ErrorBody, Operation, Query
 from fuseml.runtime.readiness import Need, Readiness
 from fuseml.runtime.settings import Settings
@@ -80,6 +82,8 @@ class Api:
         self.app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
         self.app.json.sort_keys = False  # type: ignore[attr-defined]
         self.app.url_map.strict_slashes = False
+        # An ambiguous path is refused, not redirected.
+        self.app.url_map.merge_slashes = False
         self.name, self.summary, self.operations = name, summary, list[Operation]()
         self._tokens, self._store = tokens, store
         self._internal = {"metrics"}
@@ -117,17 +121,19 @@ class Api:
         status: int = 200,
         public: bool = False,
         workload: bool = False,
+        media: Sequence[str] = (),
     ) -> Callable[[Callable[..., object]], Callable[..., object]]:
         """Serve `handler(path variables..., query=, body=)`. Its docstring documents the operation.
 
         `document` describes a body that the handler reads itself (`read_document`), because its checks need positions. The handler
         returns a model, `ListPage`, plain data, a Flask response, or None for an empty response. `dry_run` describes the body of a
-        dry run, with status 200, where it differs from `status`.
+        dry run, with status 200, where it differs from `status`. `media` are accepted content types beside JSON and YAML.
         """
 
         def register(handler: Callable[..., object]) -> Callable[..., object]:
+            summary = (handler.__doc__ or "").strip()
             operation = Operation(
-                method, path, (handler.__doc__ or "").strip(), handler, query, body, document, returns, dry_run, status, public, workload
+                method, path, summary, handler, query, body, document, returns, dry_run, status, public, workload, tuple(media)
             )
             self.operations.append(operation)
             view = self._view(operation)
@@ -143,6 +149,8 @@ class Api:
                 if caller.role == "workload" and not operation.workload:
                     raise errors.ForbiddenError("a workload's token may not do this")
                 flask.g.caller = caller
+            if _has_body():
+                web_pages.check_body(flask.request.headers, operation.media)
             arguments: dict[str, object] = dict(variables)
             problems: list[errors.Problem] = []
             for name, model, read in (("query", operation.query, read_query), ("body", operation.body, read_body)):
@@ -176,10 +184,11 @@ class Api:
 
 
 def _refuse_unreadable_address() -> None:
+    targets.path_of(flask.request.environ)
     # PostgreSQL stores no NUL, and the query's parser fails on text that is not UTF-8.
     query = flask.request.query_string
     try:
-        readable = "\0" not in flask.request.path + urllib.parse.unquote(query.decode())
+        readable = "\0" not in urllib.parse.unquote(query.decode())
     except UnicodeDecodeError:
         readable = False
     if not readable:
@@ -220,7 +229,7 @@ def read_document() -> Parsed:
     raw = flask.request.get_data()
     if not raw.strip():
         raise errors.InvalidError("the request needs a body (JSON or YAML)", [errors.Problem("", "the body is empty")])
-    if _is_json(flask.request.content_type):
+    if web_pages.is_json(flask.request.content_type):
         try:
             return Parsed(strict_json.parse(raw))
         except (ValueError, RecursionError) as error:
@@ -240,8 +249,8 @@ def read_body(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:
     return validate(model, parsed.data, position=parsed.position if parsed.marks else None, kind="body")
 
 
-def _is_json(content_type: str | None) -> bool:
-    return "json" in (content_type or "")
+def _has_body() -> bool:
+    return bool(flask.request.content_length) or "Transfer-Encoding" in flask.request.headers
 
 
 def respond(result: object, status: int) -> flask.Response:
@@ -296,7 +305,7 @@ def error_response(error: Exception) -> flask.Response:
     elif isinstance(error, werkzeug.exceptions.HTTPException):
         status, details = error.code or 500, {}
         headers |= {field: value for field, value in error.get_headers() if field != "Content-Type"}
-        name, message = _HTTP_NAMES.get(status, "error"), error.description or str(error)
+        name, message = _name_of(status), error.description or str(error)
         if isinstance(error, werkzeug.exceptions.RequestEntityTooLarge):
             message = f"the request body is larger than {flask.current_app.config['MAX_CONTENT_LENGTH']} bytes"
         elif isinstance(error, werkzeug.exceptions.NotFound):
@@ -319,7 +328,13 @@ def error_response(error: Exception) -> flask.Response:
     return encode(body.model_dump(mode="json"), status, {**headers, ERROR_HEADER: name})
 
 
-_HTTP_NAMES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type", 400: "invalid"}
+# Names of the taxonomy and of the original; other statuses have the names of HTTP.
+_HTTP_NAMES = {400: "invalid", 401: "unauthenticated", 412: "stale", 413: "too_large", 500: "fault", 503: "unavailable", 504: "timeout"}
+
+
+def _name_of(status: int) -> str:
+    phrase = werkzeug.http.HTTP_STATUS_CODES.get(status, "error")
+    return _HTTP_NAMES.get(status) or "_".join(re.findall("[a-z]+", phrase.lower()))
 
 
 def as_function(
@@ -332,6 +347,9 @@ def as_function(
     """
     app: flask.Flask | None = None
     making = threading.Lock()
+    if flask.has_app_context():
+        # functions-framework's own application, which would redirect // to another path.
+        flask.current_app.url_map.merge_slashes = False
 
     def handle(request: flask.Request) -> flask.Response:
         nonlocal app

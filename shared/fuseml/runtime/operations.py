@@ -54,3 +54,4 @@ class Operation:
     status: int
     public: bool
     workload: bool
+    media: tuple[str, ...]

@@ -158,6 +158,12 @@ def test_a_permanent_problem_in_the_record_ends_the_step(platform: Platform, tmp
     assert (ended.code, ended.err) == (1, f"{cause}\n")
 
 
+def test_a_preview_has_a_name_of_its_own(platform: Platform, tmp_path: Path) -> None:
+    platform.records = [{}]
+    predict(platform, tmp_path, FUSEML_PREVIEW="feature-1a2b3c", FUSEML_APPS_URL="", FUSEML_TIMEOUT="1")
+    assert (platform.applications[0]["name"], platform.applications[0]["preview"]) == (f"{NAME}-feature-1a2b3c", "feature-1a2b3c")
+
+
 def test_the_token_does_not_go_to_another_host(platform: Platform, tmp_path: Path) -> None:
     platform.answers = [serving(MODEL)]
     ended = predict(platform, tmp_path, FUSEML_APPS_URL=f"http://localhost:{platform.server_port}/apps")

@@ -55,7 +55,6 @@ def main() -> None:
         "project": context.project,
         "codeset": context.codeset,
         "run": context.run,
-        "preview": preview,
         "model": model,
         "runtime": sdk.input("runtime", _HOST_RUNTIME),
         "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI", ""),
@@ -66,6 +65,8 @@ def main() -> None:
             if variable.startswith(_FORWARDED) and variable != "MLFLOW_TRACKING_URI"
         },
     }
+    if preview:
+        application["preview"] = preview
     sdk.say(f"application {name}: {model}")
     registered = sdk.http("POST", f"{api}/applications", application, token=token)
     if apps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from fuseml import servings
@@ -12,7 +13,7 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """The database, API tokens, the keyring that seals environments, and the servings."""
+    """The database, the tokens of the API and of steps, the keyring that seals environments, and the servings."""
 
     store: database.Database
     tokens: auth.Tokens
@@ -22,4 +23,16 @@ class Deps:
     @classmethod
     def of(cls, platform: Platform) -> Deps:
         """The dependencies that the platform has."""
-        return cls(store=platform.store, tokens=platform.tokens, keyring=platform.keyring, serving=platform.serving)
+        return cls(
+            store=platform.store,
+            tokens=platform.tokens.accepting(functools.partial(_verify, platform)),
+            keyring=platform.keyring,
+            serving=platform.serving,
+        )
+
+
+def _verify(platform: Platform, token: str) -> auth.StepCaller:
+    # Imported with the first token of a step: other requests need no runs.
+    from fuseml.usecases import step_identity
+
+    return step_identity.verify(platform.store, platform.keyring, token)

@@ -46,21 +46,24 @@ class Split(document.Model):
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
-    @api.route("GET", "/applications", query=ApplicationQuery, returns=[Application], workload=True)
+    @api.route("GET", "/applications", query=ApplicationQuery, returns=[Application])
     def list_applications(query: ApplicationQuery) -> http.ListPage[Application]:
         """List applications, by name."""
         views = service.page(deps, query.limit, query.cursor, type=query.type, workflow=query.workflow)
         return http.ListPage([_wire(view) for view in views.rows], views.next_cursor)
 
-    @api.route("POST", "/applications", body=application.Application, returns=Application, status=201, workload=True)
+    @api.route("POST", "/applications", body=application.Application, returns=Application, status=201, step="applications")
     def register_application(body: application.Application) -> Application:
-        """Register an application, or replace the one of its name. The former revision answers until the new one is ready."""
-        return _wire(service.put(deps, body))
+        """Register an application, or replace the one of its name. The former revision answers until the new one is ready.
 
-    @api.route("GET", "/applications/<name>", returns=Application, workload=True)
+        An application of another project is not replaced. A step registers applications of its own project, run and codeset only.
+        """
+        return _wire(service.put(deps, body, http.caller()))
+
+    @api.route("GET", "/applications/<name>", returns=Application, step="applications")
     def get_application(name: str) -> Application:
-        """Show an application, and its status."""
-        return _wire(service.get(deps, name))
+        """Show an application, and its status; to a step, one of its own project and codeset."""
+        return _wire(service.get(deps, name, http.caller()))
 
     @api.route("DELETE", "/applications/<name>", status=204)
     def delete_application(name: str) -> None:

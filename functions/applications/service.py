@@ -12,9 +12,10 @@ from functions.applications.deps import Deps
 from fuseml import servings
 from fuseml.domain import application, errors
 from fuseml.domain.registry import extension
-from fuseml.runtime import clock
+from fuseml.runtime import auth, clock
 from fuseml.servings import ServingSpec, Status
 from fuseml.store import applications, paging
+from fuseml.usecases import ownership
 
 _TrafficRule = Callable[[ServingSpec, list[int]], Mapping[int, int]]
 
@@ -35,11 +36,17 @@ def page(deps: Deps, limit: int, cursor: str | None, *, type: str | None, workfl
         return paging.Slice([ApplicationView(row, _models(session, row)) for row in rows.rows], rows.next_cursor)
 
 
-def put(deps: Deps, registered: application.Application) -> ApplicationView:
-    """Register or replace an application. Raises InvalidError when no serving can serve it."""
+def put(deps: Deps, registered: application.Application, caller: auth.Caller) -> ApplicationView:
+    """Register or replace an application. Raises InvalidError when no serving can serve it, ForbiddenError when a step claims another
+    origin than its own, ConflictError for an application of another owner.
+    """
+    if caller.step is not None:
+        registered = ownership.of_step(registered, caller.step)
     serving = servings.select(deps.serving, registered.served_by) if registered.model else None
     with deps.store.write() as session:
         before = applications.find(session, registered.name)
+        if before is not None:
+            registered = ownership.replacing(registered, before.document)
         document = _document(deps, registered, before.document if before else {})
         row = applications.put(session, registered.name, document, clock.now())
         spec = servings.serving_spec(session, row, deps.keyring.unseal)
@@ -50,8 +57,12 @@ def put(deps: Deps, registered: application.Application) -> ApplicationView:
     return _observed(deps, spec, view)
 
 
-def get(deps: Deps, name: str) -> ApplicationView:
-    """Raises NotFoundError."""
+def get(deps: Deps, name: str, caller: auth.Caller) -> ApplicationView:
+    """Raises NotFoundError, and ForbiddenError for a step that it does not belong to, known or not."""
+    if caller.step is not None:
+        with deps.store.read() as session:
+            row = applications.find(session, name)
+        ownership.check_step(row.document if row else None, name, caller.step)
     view, spec = _read(deps, name)
     return _observed(deps, spec, view) if spec is not None else view
 

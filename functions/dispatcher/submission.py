@@ -8,12 +8,12 @@ import sqlmodel
 
 from functions.dispatcher.deps import Deps
 from fuseml.domain import errors, events, plans
-from fuseml.domain.plans import identity, replan
+from fuseml.domain.plans import former, identity, replan
 from fuseml.domain.runs import FINISHED
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
 from fuseml.store import extensions, outbox, runs
-from fuseml.usecases import lifecycle
+from fuseml.usecases import lifecycle, step_identity
 
 
 def submit_pending(deps: Deps, event: events.Event) -> None:
@@ -113,7 +113,7 @@ def _is_current(stored: runs.Run, row: runs.Run) -> bool:
 
 def _execution(row: runs.Run, steps: Sequence[runs.StepRun]) -> plans.Plan:
     """The plan of the run's current execution."""
-    plan = plans.Plan.model_validate(row.plan)
+    plan = former.with_step_tokens(plans.Plan.model_validate(row.plan))
     names = [step.name for step in steps if step.execution == row.execution and step.reused_from is None]
     succeeded = {
         step.name: replan.StepResult(row.name, step.outputs) for step in steps if step.name not in names and step.state == "succeeded"
@@ -122,7 +122,7 @@ def _execution(row: runs.Run, steps: Sequence[runs.StepRun]) -> plans.Plan:
 
 
 def _secrets(deps: Deps, execution: plans.Plan) -> dict[str, str]:
-    """The secrets of the plan, with their present values, and the accounts that read its codesets.
+    """The secrets of the plan, with their present values, the tokens of its steps, and the accounts that read its codesets.
 
     Raises PermanentError when credentials or a codeset were removed since the plan was made; TemporaryError when the git host cannot be
     reached.
@@ -134,5 +134,10 @@ def _secrets(deps: Deps, execution: plans.Plan) -> dict[str, str]:
         secrets[checkout.account] = f"{deps.git.grant_push(checkout.project, checkout.codeset, password)}:{password}"
     with deps.store.read() as session:
         for part in plans.secret_refs(execution):
-            secrets[part.ref] = deps.keyring.unseal(extensions.sealed_secret(session, part))
+            step = part.token_of
+            secrets[part.ref] = (
+                step_identity.issue(deps.keyring, execution, step)
+                if step is not None
+                else deps.keyring.unseal(extensions.sealed_secret(session, part))
+            )
     return secrets

@@ -95,7 +95,7 @@ def observe_runs(deps: Deps, _tick: events.Event) -> None:
 def serve(deps: Deps, _tick: events.Event) -> None:
     """Reconcile the servings with the applications: after a crash, or a manual change on the cluster."""
     if deps.serving and deps.api_url:
-        record.register(deps.store, deps.keyring, deps.api_url)
+        record.register(deps.store, deps.api_url)
     with deps.store.read() as session:
         specs = [servings.serving_spec(session, row, deps.keyring.unseal) for row in applications.all_applications(session)]
     for resource, serving in deps.serving.items():

@@ -33,9 +33,12 @@ def create_secrets(given: Mapping[str, str]) -> str | None:
         contents["FUSEML_DATABASE_URL"] = tryout.postgresql_url()
     if "FUSEML_TOKEN_HASHES" not in stored:
         contents["FUSEML_SECRET_KEYS"], token = keys.new_key(), secrets.token_urlsafe(32)
-        workload = keys.Keyring([contents["FUSEML_SECRET_KEYS"]]).derive("token:workload")
-        cluster.create_secret("fuseml-workload", cluster.WORKLOADS, {"token": workload})
-        contents["FUSEML_TOKEN_HASHES"] = f"admin:{auth.digest_of(token)},workload:{auth.digest_of(workload)}"
+        contents["FUSEML_TOKEN_HASHES"] = f"admin:{auth.digest_of(token)}"
+    else:
+        # Former releases gave one permanent token to all steps.
+        entries = [entry for entry in stored["FUSEML_TOKEN_HASHES"].split(",") if entry.split(":")[-2:-1] != ["workload"]]
+        contents.setdefault("FUSEML_TOKEN_HASHES", ",".join(entries))
+        cluster.kubectl("delete", "secret", "fuseml-workload", "--namespace", cluster.WORKLOADS, "--ignore-not-found")
     cluster.create_secret("fuseml", cluster.NAMESPACE, {**stored, **contents})
     return token
 

@@ -16,6 +16,7 @@ from functions.applications.app import create_app
 from functions.applications.deps import Deps
 from fuseml import servings
 from fuseml.domain import application, errors
+from fuseml.domain.registry import extension
 from fuseml.runtime import auth, secrets
 from fuseml.servings import knative, record
 from fuseml.servings.knative import render
@@ -239,13 +240,26 @@ def test_an_application_without_a_model_is_only_recorded(server: Server) -> None
 
 
 def test_steps_find_the_serving_in_the_registry_and_a_new_address_replaces_the_old_one(server: Server) -> None:
-    store, keyring = server.deps.store, server.deps.keyring
+    store = server.deps.store
     for url, revision in (("http://one", 1), ("http://one", 1), ("http://other", 2)):
-        record.register(store, keyring, url)
+        record.register(store, url)
         with store.read() as session:
             registered = extensions.get(session, record.EXTENSION)
         assert registered.revision == revision
         (service,) = registered.services
         assert (service.resource, service.category) == (application.BUILT_IN, "prediction-serving")
-        assert service.endpoints[0].configuration == {"FUSEML_API_URL": url}
-        assert keyring.unseal(service.credentials[0].configuration["FUSEML_API_TOKEN"]) == keyring.derive(record.WORKLOAD_TOKEN)
+        assert service.endpoints[0].configuration == {"FUSEML_API_URL": url, "FUSEML_API_TOKEN": extension.STEP_TOKEN}
+        assert (service.credentials, service.auth_required) == ((), False)
+
+
+def test_the_record_of_a_former_release_loses_its_permanent_token(server: Server) -> None:
+    store = server.deps.store
+    endpoint = {"url": "http://one", "type": "internal", "configuration": {"FUSEML_API_URL": "http://one"}}
+    credentials = {"id": "workload", "scope": "global", "configuration": {"FUSEML_API_TOKEN": "sealed"}}
+    service = {"id": "serving", "resource": application.BUILT_IN, "endpoints": [endpoint], "credentials": [credentials]}
+    with store.write() as session:
+        former = extension.Extension.model_validate({"id": record.EXTENSION, "services": [service], "revision": 1})
+        extensions.add(session, former, "2026-01-01T00:00:00Z")
+    record.register(store, "http://one")
+    with store.read() as session:
+        assert "sealed" not in extensions.get(session, record.EXTENSION).model_dump_json()

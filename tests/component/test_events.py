@@ -31,7 +31,7 @@ def publisher() -> endpoint.Publisher:
 
 
 def client_of(store: database.Database, publisher: endpoint.Publisher, *, queued: bool) -> Any:
-    callers = {auth.digest_of("admin"): auth.Caller("admin", "admin"), auth.digest_of("step"): auth.Caller("step", "workload")}
+    callers = {auth.digest_of("admin"): auth.Caller("admin", "admin")}
     deps = events_deps.Deps(store=store, publisher=publisher, tokens=auth.Tokens(callers), queued=queued)
     return events_app.create_app(deps).test_client()
 
@@ -143,7 +143,7 @@ def test_an_id_of_two_sources_is_ambiguous_until_one_is_named(store: database.Da
 
 
 def test_the_token_of_a_step_may_neither_read_nor_send_events(embedded: Any) -> None:
-    step = {"Authorization": "Bearer step"}
+    step = {"Authorization": f"Bearer {auth.STEP_PREFIX}x"}
     assert embedded.get("/events", headers=step).status_code == 403
     assert embedded.post("/events", headers=step, json={"type": "run.started"}).status_code == 403
     assert embedded.get("/events").status_code == 401

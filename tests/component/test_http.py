@@ -27,8 +27,10 @@ from fuseml.runtime.operations import PageQuery
 from fuseml.runtime.telemetry import logs
 from tests.waiting import PATIENCE
 
-ADMIN, WORKLOAD = "admin-token", "workload-token"
-TOKENS = auth.Tokens({auth.digest_of(ADMIN): auth.Caller("admin", "admin"), auth.digest_of(WORKLOAD): auth.Caller("workload", "workload")})
+ADMIN, STEP = "admin-token", f"{auth.STEP_PREFIX}applications"
+TOKENS = auth.Tokens({auth.digest_of(ADMIN): auth.Caller("admin", "admin")}).accepting(
+    lambda token: auth.StepCaller("demo", None, "train", "train-1", "predictor", (token.removeprefix(auth.STEP_PREFIX),))
+)
 
 
 class Part(document.Model):
@@ -90,7 +92,7 @@ def make() -> Api:
         """One thing."""
         return Stored(name=name)
 
-    @api.route("DELETE", "/things/<name>", workload=True)
+    @api.route("DELETE", "/things/<name>", step="applications")
     def delete_thing(name: str) -> None:
         """Remove it."""
 
@@ -278,10 +280,10 @@ def test_a_missing_token_is_refused_with_the_header_to_send(client: FlaskClient)
     assert "canary" not in wrong.text
 
 
-def test_a_workload_may_use_its_routes_only(client: FlaskClient) -> None:
-    workload = {"Authorization": f"Bearer {WORKLOAD}"}
-    assert client.get("/things", headers=workload).status_code == 403
-    assert client.delete("/things/a", headers=workload).status_code == 204
+def test_a_step_may_use_the_routes_of_its_scopes_only(client: FlaskClient) -> None:
+    step = {"Authorization": f"Bearer {STEP}"}
+    assert client.get("/things", headers=step).status_code == 403
+    assert client.delete("/things/a", headers=step).status_code == 204
     assert client.delete("/things/a").data == b""
 
 

@@ -38,7 +38,7 @@ class Server:
         (folder / "git").mkdir()
         git = EmbeddedGitHost(folder / "git", "http://127.0.0.1:1/git")
         git.create_repository("workspace", "mnist")
-        roles = {auth.digest_of("admin"): auth.Caller("a", "admin"), auth.digest_of("work"): auth.Caller("w", "workload")}
+        roles = {auth.digest_of("admin"): auth.Caller("a", "admin")}
         keyring, publisher, tokens = self.ingress.keyring, self.ingress.publisher, auth.Tokens(roles)
         registry = extensions_deps.Deps(store=self.store, publisher=publisher, keyring=keyring, tokens=tokens, public_url="http://api/")
         self.registry = registry
@@ -133,7 +133,7 @@ def test_only_tracking_servers_have_webhooks_and_only_administrators_make_them(s
     assert "mlflow-tracking" in server.post("/extensions/store/webhook", status=400)["message"]
     server.post("/extensions/unknown/webhook", status=404)
     for path in ("/extensions/mlflow/webhook?rotate=true", "/codesets/workspace/mnist/webhook"):
-        server.post(path, token="work", status=403)
+        server.post(path, token=f"{auth.STEP_PREFIX}x", status=403)
         server.post(path, token="unknown", status=401)
     assert server.takes("mlflow", TRACKER_SECRET)
 

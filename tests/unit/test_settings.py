@@ -72,7 +72,18 @@ def test_a_missing_setting_is_named_before_anything_connects(dependency: str, va
 def test_a_token_is_known_by_its_hash() -> None:
     known = auth.Tokens.parse(f"admin:{auth.digest_of('one').upper()}, workload:{auth.digest_of('two')}")
     assert known.caller("Bearer one") == auth.Caller("admin", "admin")
-    assert known.caller("bearer  two ").role == "workload"
+    with pytest.raises(errors.UnauthenticatedError, match="not valid"):  # the shared token of former releases
+        known.caller("bearer  two ")
+
+
+def test_a_step_is_refused_where_none_is_accepted_and_named_where_it_is() -> None:
+    known = auth.Tokens.parse(f"admin:{auth.digest_of('one')}")
+    with pytest.raises(errors.ForbiddenError, match="a step's token may not do this"):
+        known.caller(f"Bearer {auth.STEP_PREFIX}x")
+    step = auth.StepCaller("demo", None, "train", "train-1", "predictor", ("applications",))
+    accepting = known.accepting(lambda _: step)
+    assert accepting.caller(f"Bearer {auth.STEP_PREFIX}x") == auth.Caller("step predictor of train-1", "step", step)
+    assert accepting.caller("Bearer one").role == "admin"
 
 
 def test_a_token_may_have_a_name() -> None:
@@ -98,7 +109,7 @@ def test_anonymous_access_is_optional_and_refuses_a_wrong_token() -> None:
     ["admin", "root:" + "a" * 64, "admin:abc", "admin:" + "g" * 64, "admin:" + "ä" * 64, "a b:admin:" + "a" * 64, ":admin:" + "a" * 64],
 )
 def test_token_hashes_of_another_shape_are_refused(text: str) -> None:
-    with pytest.raises(errors.PermanentError, match="FUSEML_TOKEN_HASHES must be `role:sha256` or `name:role:sha256` entries"):
+    with pytest.raises(errors.PermanentError, match="FUSEML_TOKEN_HASHES must be `admin:sha256` or `name:admin:sha256` entries"):
         auth.Tokens.parse(text)
 
 

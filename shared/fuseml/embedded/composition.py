@@ -68,7 +68,7 @@ def compose(
     mounted |= functions.create(functions.platform(opened, parts, url))
     for name in ("gitea_ingress", "mlflow_ingress"):
         mounted[name].wsgi_app = trouble.webhooks(mounted[name].wsgi_app)  # type: ignore[method-assign, assignment]
-    record.register(opened.store, opened.keyring, url, f"{url}/apps")
+    record.register(opened.store, url, f"{url}/apps")
     readiness = functools.partial(_readiness, Readiness([Need("database", opened.store.check)]), parts.tracking)
     own = mount.own_app(parts.model_servers, mounted, opened.tokens, readiness, opened.store)
     return Parts(

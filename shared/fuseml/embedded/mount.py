@@ -32,7 +32,7 @@ class Gateway:
     """The WSGI application that the server runs. Before anything reads a request, its address and its origin are judged."""
 
     def __init__(self, functions: Mapping[str, flask.Flask], git: WSGIApplication, own: flask.Flask, entrance: web_pages.Entrance) -> None:
-        self._functions, self._git, self._own, self._entrance = functions, git, own, entrance
+        self.functions, self._git, self._own, self._entrance = functions, git, own, entrance
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -47,7 +47,7 @@ class Gateway:
         function = catalog.find(path)
         if function is None:
             return self._own.wsgi_app(environ, start_response)
-        return self._functions[function.name].wsgi_app({**environ, _OUTSIDE: "embedded"}, start_response)
+        return self.functions[function.name].wsgi_app({**environ, _OUTSIDE: "embedded"}, start_response)
 
 
 def call(app: flask.Flask, method: str, path: str, headers: Mapping[str, str], body: bytes) -> broker.Answer:

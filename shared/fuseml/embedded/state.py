@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from fuseml.embedded import tracking
 from fuseml.runtime import auth, clock, secrets
-from fuseml.servings import record
 from fuseml.store import codesets, database, webhooks
 
 
@@ -45,8 +44,7 @@ def open(home: pathlib.Path, token: str, *, anonymous: bool) -> State:
     store.migrate()
     keys = secrets.KeyFile(home / "keys")
     keyring = keys.keyring()
-    workload = keyring.derive(record.WORKLOAD_TOKEN)
-    hashes = {auth.digest_of(token): auth.Caller("admin", "admin"), auth.digest_of(workload): auth.Caller("workload", "workload")}
+    hashes = {auth.digest_of(token): auth.Caller("admin", "admin")}
     return State(
         home=home,
         store=store,

@@ -120,12 +120,12 @@ class Api:
         dry_run: object = None,
         status: int = 200,
         public: bool = False,
-        workload: bool = False,
         media: Sequence[str] = (),
+        step: str = "",
     ) -> Callable[[Callable[..., object]], Callable[..., object]]:
         """Serve `handler(path variables..., query=, body=)`. Its docstring documents the operation.
 
-        `document` describes a body that the handler reads itself (`read_document`), because its checks need positions. The handler
+        `step` is the scope that a step's token needs for this route; without it, steps may not use the route. `document` describes a body that the handler reads itself (`read_document`), because its checks need positions. The handler
         returns a model, `ListPage`, plain data, a Flask response, or None for an empty response. `dry_run` describes the body of a
         dry run, with status 200, where it differs from `status`. `media` are accepted content types beside JSON and YAML.
         """
@@ -133,7 +133,7 @@ class Api:
         def register(handler: Callable[..., object]) -> Callable[..., object]:
             summary = (handler.__doc__ or "").strip()
             operation = Operation(
-                method, path, summary, handler, query, body, document, returns, dry_run, status, public, workload, tuple(media)
+                method, path, summary, handler, query, body, document, returns, dry_run, status, public, step, tuple(media)
             )
             self.operations.append(operation)
             view = self._view(operation)
@@ -142,12 +142,17 @@ class Api:
 
         return register
 
+    @property
+    def requires_token(self) -> bool:
+        """Whether the routes that are not public need a token."""
+        return self._tokens is not None
+
     def _view(self, operation: Operation) -> Callable[..., flask.Response]:
         def view(**variables: str) -> flask.Response:
             if self._tokens is not None and not operation.public:
                 caller = self._tokens.caller(flask.request.headers.get("Authorization"))
-                if caller.role == "workload" and not operation.workload:
-                    raise errors.ForbiddenError("a workload's token may not do this")
+                if caller.step is not None and operation.step not in caller.step.scopes:
+                    raise errors.ForbiddenError(auth.STEPS_REFUSED)
                 flask.g.caller = caller
             if _has_body():
                 web_pages.check_body(flask.request.headers, operation.media)

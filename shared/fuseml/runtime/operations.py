@@ -53,5 +53,5 @@ class Operation:
     dry_run: object
     status: int
     public: bool
-    workload: bool
+    step: str
     media: tuple[str, ...]

@@ -33,12 +33,13 @@ class Keyring:
             raise errors.PermanentError(
                 "FUSEML_SECRET_KEYS holds something that is not a Fernet key (32 bytes, url-safe base64)"
             ) from error
+        self._raw = tuple(key.encode() for key in keys)
         # Derived values must survive a rotation, so they depend on the oldest key.
         self._oldest = keys[-1].encode()
 
     def adopt(self, key: str) -> None:
         """Seal with `key` from now on; the others still unseal."""
-        self._keys = (fernet.Fernet(key), *self._keys)
+        self._keys, self._raw = (fernet.Fernet(key), *self._keys), (key.encode(), *self._raw)
 
     def seal(self, secret: str) -> str:
         """Text that only this keyring can read."""
@@ -63,9 +64,22 @@ class Keyring:
         """A token for `purpose` that needs no storage: one keyring derives one token."""
         return hmac.new(self._oldest, purpose.encode(), hashlib.sha256).hexdigest()
 
+    def sign(self, purpose: str, text: str) -> str:
+        """A signature of `text` by the newest key. A signature for one purpose is none for another."""
+        return _signature(self._raw[0], purpose, text)
+
+    def has_signed(self, purpose: str, text: str, signature: str) -> bool:
+        """Whether one of the keys has signed `text`: signatures outlive a rotation as long as their key is configured."""
+        return any(same(signature, _signature(key, purpose, text)) for key in self._raw)
+
     def git_password(self, project: str, codeset: str) -> str:
         """The password that lets git read this codeset and push to it, and to no other."""
         return self.derive(f"git:{project}/{codeset}")
+
+
+def _signature(key: bytes, purpose: str, text: str) -> str:
+    own = hmac.new(key, f"sign:{purpose}".encode(), hashlib.sha256).digest()
+    return hmac.new(own, text.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
 
 
 class KeyFile:
@@ -98,7 +112,7 @@ def new_webhook_secret() -> str:
 
 def same(given: str, expected: str) -> bool:
     """Compare in constant time."""
-    return hmac.compare_digest(given.encode(), expected.encode())
+    return hmac.compare_digest(given.encode(errors="surrogatepass"), expected.encode())
 
 
 def read_or_create(path: pathlib.Path, make: str) -> str:

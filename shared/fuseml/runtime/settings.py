@@ -29,7 +29,7 @@ class Settings:
     secret_keys: str = _setting("FUSEML_SECRET_KEYS", "Fernet keys, comma separated; the first seals, all unseal", secret=True)
     token_hashes: str = _setting(
         "FUSEML_TOKEN_HASHES",
-        "SHA-256 of each accepted API token, comma separated: `name:role:hash`, or without a name; roles admin and workload",
+        "SHA-256 of each accepted API token, comma separated: `name:admin:hash`, or without a name",
         secret=True,
     )
     public_url: str = _setting("FUSEML_PUBLIC_URL", "base address of the HTTP API as users and steps see it")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from fuseml.domain import application, errors
 from fuseml.domain.registry import extension
-from fuseml.runtime import clock, secrets
+from fuseml.runtime import clock
 from fuseml.store import database, extensions
 
 EXTENSION = "fuseml"
-WORKLOAD_TOKEN = "token:workload"  # noqa: S105 - a purpose, no token
-"""The purpose under which the token of steps is derived from the keys."""
 
 
-def register(store: database.Database, keyring: secrets.Keyring, url: str, apps_url: str = "") -> None:
+def register(store: database.Database, url: str, apps_url: str = "") -> None:
     """Register the record, or update its address. `url` is the API's for steps; `apps_url` is that of the applications, where it is known
     before they are served."""
-    configuration = {"FUSEML_API_URL": url, "FUSEML_APPS_URL": apps_url} if apps_url else {"FUSEML_API_URL": url}
+    configuration = {"FUSEML_API_URL": url, "FUSEML_API_TOKEN": extension.STEP_TOKEN}
+    if apps_url:
+        configuration["FUSEML_APPS_URL"] = apps_url
     document = {
         "id": EXTENSION,
         "product": "fuseml",
@@ -25,11 +25,7 @@ def register(store: database.Database, keyring: secrets.Keyring, url: str, apps_
                 "id": "serving",
                 "resource": application.BUILT_IN,
                 "category": "prediction-serving",
-                "auth_required": True,
                 "endpoints": [{"url": url, "type": "internal", "configuration": configuration}],
-                "credentials": [
-                    {"id": "workload", "scope": "global", "configuration": {"FUSEML_API_TOKEN": keyring.derive(WORKLOAD_TOKEN)}}
-                ],
             }
         ],
     }
@@ -39,12 +35,20 @@ def register(store: database.Database, keyring: secrets.Keyring, url: str, apps_
             registered = extensions.get(session, EXTENSION)
         except errors.NotFoundError:
             registered = None
-        if registered is not None and [e.url for service in registered.services for e in service.endpoints] == [url]:
+        if registered is not None and _parts(registered) == _parts(record):
             return
         now = clock.now()
         revision = registered.revision + 1 if registered else 1
-        sealed = extension.map_secrets(record, keyring.seal).model_copy(update={"revision": revision})
+        current = record.model_copy(update={"revision": revision})
         if registered is None:
-            extensions.add(session, sealed, now)
+            extensions.add(session, current, now)
         else:
-            extensions.replace(session, sealed, now)
+            extensions.replace(session, current, now)
+
+
+def _parts(record: extension.Extension) -> list[object]:
+    """The endpoints and credentials of a record: a former release registered a permanent token, which is replaced."""
+    return [
+        ([(endpoint.url, endpoint.configuration) for endpoint in service.endpoints], [item.id for item in service.credentials])
+        for service in record.services
+    ]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, exists, or_
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import aliased, defer
 from sqlmodel import Session, col, func, select
 
 from fuseml.domain import errors, plans, runs
@@ -25,6 +25,12 @@ def find(session: Session, run_id: str) -> Run | None:
 def find_named(session: Session, name: str) -> Run | None:
     """The run of this name, or None."""
     return session.exec(select(Run).where(Run.name == name)).first()
+
+
+def step_of(session: Session, run_id: str, step: str) -> tuple[Run, StepRun] | None:
+    """A run and one of its step runs, without the run's plan; None for unknown ones."""
+    query = select(Run, StepRun).where(Run.id == run_id, StepRun.run_id == Run.id, StepRun.name == step)
+    return session.exec(query.options(defer(Run.plan, raiseload=True))).first()  # type: ignore[arg-type]
 
 
 def get(session: Session, name: str) -> Run:

@@ -3,6 +3,7 @@
 from fuseml.domain.plans.plan import (
     COMMIT_VARIABLE,
     RUN_VARIABLE,
+    TOKEN_SCOPES,
     Approval,
     Caching,
     Checkout,
@@ -25,12 +26,15 @@ from fuseml.domain.plans.plan import (
     no_secret,
     parts_of,
     secret_refs,
+    step_token,
     text,
+    token_scopes,
 )
 
 __all__ = [
     "COMMIT_VARIABLE",
     "RUN_VARIABLE",
+    "TOKEN_SCOPES",
     "Approval",
     "Caching",
     "Checkout",
@@ -53,5 +57,7 @@ __all__ = [
     "no_secret",
     "parts_of",
     "secret_refs",
+    "step_token",
     "text",
+    "token_scopes",
 ]

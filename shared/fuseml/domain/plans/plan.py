@@ -30,7 +30,7 @@ class OutputPart(document.Model):
 
 
 class SecretPart(document.Model):
-    """A reference to one key of one set of credentials."""
+    """A reference to one key of one set of credentials, or to the token of a step (`step_token`)."""
 
     kind: Literal["secret"] = "secret"
     extension: str
@@ -43,6 +43,11 @@ class SecretPart(document.Model):
         """The name of the secret among those that are submitted beside the plan."""
         return f"{self.extension}/{self.service}/{self.credentials}/{self.key}"
 
+    @property
+    def token_of(self) -> str | None:
+        """The step whose token this is; None for credentials."""
+        return self.credentials if (self.extension, self.service, self.key) == ("", "step", "token") else None
+
 
 Part = Annotated[TextPart | OutputPart | SecretPart, pydantic.Field(discriminator="kind")]
 Value = tuple[Part, ...]
@@ -52,6 +57,21 @@ RUN_VARIABLE = "FUSEML_ENV_RUN"
 
 COMMIT_VARIABLE = "FUSEML_ENV_COMMIT"
 """The variable with the commit of the step's first codeset (step contract)."""
+
+
+TOKEN_SCOPES: Mapping[str, str] = {"FUSEML_API_TOKEN": "applications", "MLFLOW_TRACKING_TOKEN": "tracking"}
+"""Variable in which a step gets its token -> what the token is good for because of it."""
+
+
+def step_token(step: str) -> SecretPart:
+    """The token of the step itself, which is made when the plan is submitted. No extension has an empty id."""
+    return SecretPart(extension="", service="step", credentials=step, key="token")
+
+
+def token_scopes(step: StepPlan) -> list[str]:
+    """What the step's token is good for, sorted: the step's variables decide."""
+    own = (step_token(step.name),)
+    return sorted({TOKEN_SCOPES[item.name] for item in step.variables if item.name in TOKEN_SCOPES and item.value == own})
 
 
 def text(value: str) -> Value:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from fuseml.domain import errors, plans, workflows
 from fuseml.domain.documents import document, expression
-from fuseml.domain.registry import selector
+from fuseml.domain.registry import extension, selector
 from fuseml.domain.workflows import references, rules
 
 NAMESPACE = "fuseml-workloads"
@@ -262,7 +262,7 @@ class _StepPlanner:
         variables |= {name: self._run.text(value) for name, value in self._identity(checkouts).items()}
         for requirement in step.extensions:
             binding = self._bindings[requirement.name]
-            variables |= {key: self._run.text(value) for key, value in sorted(binding.configuration.items())}
+            variables |= {key: self._setting(value) for key, value in sorted(binding.configuration.items())}
             variables |= {key: (self._secret(binding, key),) for key in sorted(binding.secret_keys)}
         variables |= {variable.name: self._value(variable.value) for variable in step.env}
         return variables
@@ -279,6 +279,10 @@ class _StepPlanner:
             "FUSEML_ENV_PROJECT": codeset.project if codeset else run.project,
         }
         return variables | ({"FUSEML_ENV_CODESET": codeset.codeset, plans.COMMIT_VARIABLE: codeset.commit} if codeset else {})
+
+    def _setting(self, value: str) -> plans.Value:
+        """A value of a binding's configuration."""
+        return (plans.step_token(self._step.name),) if value == extension.STEP_TOKEN else self._run.text(value)
 
     @staticmethod
     def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:
@@ -325,7 +329,7 @@ class _StepPlanner:
         if key in binding.secret_keys:
             return (self._secret(binding, key),)
         if key in binding.configuration:
-            return self._run.text(binding.configuration[key])
+            return self._setting(binding.configuration[key])
         keys = sorted({*binding.configuration, *binding.secret_keys})
         listed = f"it has {', '.join(keys)}" if keys else "it has no configuration"
         message = f"extension {binding.name!r} resolved to {binding.extension_id}/{binding.service_id}, which has no {key!r}; {listed}"

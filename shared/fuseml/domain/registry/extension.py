@@ -19,6 +19,9 @@ from fuseml.domain.documents import document
 HIDDEN = "<hidden>"
 """Replaces every credentials value in responses."""
 
+STEP_TOKEN = "<step token>"  # noqa: S105 - a mark, no token
+"""A value of an endpoint's configuration for which each step gets its own token: the endpoint is FuseML's own."""
+
 LIMITS: Mapping[str, int] = {"services": 100, "endpoints": 50, "credentials": 200}
 """The largest number of parts of each kind under one owner."""
 

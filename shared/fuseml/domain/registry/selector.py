@@ -74,6 +74,10 @@ class Binding(document.Model):
     revision: int = 0
     ambiguous_with: list[str] = []
 
+    def is_secret(self, key: str) -> bool:
+        """Whether a step gets a secret under this key: a value of the credentials, or its own token."""
+        return key in self.secret_keys or self.configuration.get(key) == extension.STEP_TOKEN
+
     def environment(self) -> dict[str, str]:
         """The variables that the binding adds to the step's environment, secrets as `<hidden>`."""
         return {**self.configuration, **dict.fromkeys(self.secret_keys, extension.HIDDEN)}

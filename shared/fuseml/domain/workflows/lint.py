@@ -148,7 +148,7 @@ def _secrets(step: workflows.Step, scope: expression.Scope, bound: Mapping[str, 
 
 
 def _may_be_secret(binding: Binding | None, key: str) -> bool:
-    return key in binding.secret_keys if binding else _SECRET_NAME.search(key.upper()) is not None
+    return binding.is_secret(key) if binding else _SECRET_NAME.search(key.upper()) is not None
 
 
 def _selectors(step: workflows.Step, bound: Mapping[str, Binding]) -> Iterator[Warning]:

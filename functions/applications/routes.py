@@ -9,6 +9,7 @@ from fuseml.domain.documents import document
 from fuseml.domain.registry import extension
 from fuseml.runtime import http, operations
 from fuseml.servings import State
+from fuseml.usecases import ownership
 
 
 class ApplicationQuery(operations.PageQuery):
@@ -52,7 +53,7 @@ def register(api: http.Api, deps: Deps) -> None:
         views = service.page(deps, query.limit, query.cursor, type=query.type, workflow=query.workflow)
         return http.ListPage([_wire(view) for view in views.rows], views.next_cursor)
 
-    @api.route("POST", "/applications", body=application.Application, returns=Application, status=201, step="applications")
+    @api.route("POST", "/applications", body=application.Application, returns=Application, status=201, step=ownership.SCOPE)
     def register_application(body: application.Application) -> Application:
         """Register an application, or replace the one of its name. The former revision answers until the new one is ready.
 
@@ -60,7 +61,7 @@ def register(api: http.Api, deps: Deps) -> None:
         """
         return _wire(service.put(deps, body, http.caller()))
 
-    @api.route("GET", "/applications/<name>", returns=Application, step="applications")
+    @api.route("GET", "/applications/<name>", returns=Application, step=ownership.SCOPE)
     def get_application(name: str) -> Application:
         """Show an application, and its status; to a step, one of its own project and codeset."""
         return _wire(service.get(deps, name, http.caller()))

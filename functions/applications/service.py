@@ -10,11 +10,11 @@ import sqlmodel
 
 from functions.applications.deps import Deps
 from fuseml import servings
-from fuseml.domain import application, errors
+from fuseml.domain import application, artifact, errors
 from fuseml.domain.registry import extension
 from fuseml.runtime import auth, clock
 from fuseml.servings import ServingSpec, Status
-from fuseml.store import applications, paging
+from fuseml.store import applications, artifacts, paging
 from fuseml.usecases import ownership
 
 _TrafficRule = Callable[[ServingSpec, list[int]], Mapping[int, int]]
@@ -47,6 +47,7 @@ def put(deps: Deps, registered: application.Application, caller: auth.Caller) ->
         before = applications.find(session, registered.name)
         if before is not None:
             registered = ownership.replacing(registered, before.document)
+        registered = _with_digest(session, registered)
         document = _document(deps, registered, before.document if before else {})
         row = applications.put(session, registered.name, document, clock.now())
         spec = servings.serving_spec(session, row, deps.keyring.unseal)
@@ -143,6 +144,18 @@ def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> Applicati
         with deps.store.write() as session:
             row = applications.record_location(session, spec.name, location) or row
     return ApplicationView(row, view.models, status)
+
+
+def _with_digest(session: sqlmodel.Session, registered: application.Application) -> application.Application:
+    """The registration with the digest that the record of its model has. Raises ConflictError for another one."""
+    address = artifact.model_of(registered.project or "", registered.model or "") if registered.project else None
+    recorded = artifacts.digest(session, str(address)) if address else None
+    if recorded and registered.digest and registered.digest != recorded:
+        raise errors.ConflictError(
+            f"{registered.model} has the digest {registered.digest} on the tracking server, but {recorded} was recorded as {address}; "
+            "its files or tags were changed since"
+        )
+    return registered.model_copy(update={"digest": recorded or registered.digest})
 
 
 def _document(deps: Deps, registered: application.Application, before: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Artifacts and lineage: HTTP `/artifacts`, `/lineage`; events `codeset.pushed`, `model.registered`, `run.step_finished` in,
+"""Artifacts and lineage: HTTP `/artifacts`, `/lineage`; events `codeset.pushed`, `model.registered`, `model.tagged`, `run.step_finished` in,
 `artifact.recorded` out.
 
 An artifact is recorded once, by the first event about it. The artifacts of a run are read from the outputs of its steps as they

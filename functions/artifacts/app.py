@@ -21,6 +21,7 @@ def create_app(deps: Deps) -> flask.Flask:
         {
             events.CodesetPushed.TYPE: service.on_codeset_pushed,
             events.ModelRegistered.TYPE: service.on_model_registered,
+            events.ModelTagged.TYPE: service.on_model_tagged,
             events.RunStepFinished.TYPE: service.on_step_finished,
         },
     )

@@ -9,12 +9,14 @@ from typing import Any
 import sqlmodel
 
 from functions.artifacts.deps import Deps
-from fuseml.domain import artifact, events
+from fuseml.domain import artifact, errors, events
 from fuseml.runtime import clock
 from fuseml.store import artifacts, paging, runs
 
 # Lineage is walked this far in both directions: code, model, products of the model.
 _MAX_DISTANCE = 10
+# As `fuseml.steps.tracking`, which runs where this package is not installed.
+_DIGEST_TAG = "fuseml.digest"
 
 
 def page(deps: Deps, limit: int, cursor: str | None, **filters: str | None) -> paging.Slice[artifacts.Artifact]:
@@ -52,8 +54,25 @@ def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Seque
     model = events.ModelRegistered.model_validate(event.data)
     project = model.tags.get("fuseml.project") or model.extension
     address = artifact.Address("model", project, model.name, model.version)
-    details = {"uri": f"models:/{model.name}/{model.version}", "extension": model.extension, "source": model.model_source}
+    details = {
+        "uri": f"models:/{model.name}/{model.version}",
+        "extension": model.extension,
+        "source": model.model_source,
+        "digest": model.tags.get(_DIGEST_TAG),
+    }
     return _record(session, address, model.tags.get("fuseml.run"), details)
+
+
+def on_model_tagged(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """Note the digest with which the trainer tags the version that it has registered. The first digest of a model stays."""
+    tagged = events.ModelTagged.model_validate(event.data)
+    if tagged.key != _DIGEST_TAG or not tagged.value:
+        return []
+    uri = f"models:/{tagged.name}/{tagged.version}"
+    if not artifacts.note_digest(session, uri, tagged.value):
+        # Events have no order: that of the registration is on its way.
+        raise errors.TemporaryError(f"{uri} is not recorded yet")
+    return []
 
 
 def on_step_finished(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:

@@ -24,6 +24,7 @@ class Deps:
     keyring: secrets.Keyring
     zone: str
     namespace: str
+    tracking_url: str = ""
     clones: bool = False
 
     @classmethod
@@ -37,5 +38,6 @@ class Deps:
             keyring=platform.keyring,
             zone=platform.zone,
             namespace=platform.namespace,
+            tracking_url=platform.tracking_url,
             clones=platform.clones,
         )

@@ -166,7 +166,7 @@ def on_run_requested(deps: Deps, session: sqlmodel.Session, event: events.Event)
     if runs.of_request(session, requested.request):
         return []
     spec = requests.run_spec(session, requested)
-    placement = planner.Placement(deps.zone, deps.namespace)
+    placement = planner.Placement(deps.zone, deps.namespace, deps.tracking_url)
     planning = functools.partial(requests.plan_of, session, requested, spec, placement=placement, digest=deps.git.digest)
     cause = creation.Cause(
         event=event,
@@ -233,7 +233,7 @@ def _decline(
 
 def _create(deps: Deps, session: sqlmodel.Session, spec: planner.RunSpec, cause: creation.Cause) -> list[events.Payload]:
     def planning(run_id: str, run_name: str) -> plans.Plan:
-        plan = planner.build(session, spec, run_id, run_name, planner.Placement(deps.zone, deps.namespace))
+        plan = planner.build(session, spec, run_id, run_name, planner.Placement(deps.zone, deps.namespace, deps.tracking_url))
         return step_reuse.decide(session, spec, plan, deps.git.digest)
 
     return creation.create(session, spec, planning, cause)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fuseml.contents import mlflow, trackers
 from fuseml.platform import Platform
 from fuseml.runtime import auth, cloudevents, secrets
 from fuseml.store import database
@@ -23,6 +24,7 @@ class Deps:
     tokens: auth.Tokens
     zone: str = ""
     public_url: str = ""
+    tracking: trackers.Connect = mlflow.Tracking
     renew: Callable[[], None] | None = None
 
     @classmethod
@@ -35,5 +37,6 @@ class Deps:
             tokens=platform.tokens,
             zone=platform.zone,
             public_url=platform.public_url,
+            tracking=platform.connect_tracking,
             renew=platform.renew_keys,
         )

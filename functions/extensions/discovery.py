@@ -51,7 +51,7 @@ def discover(deps: Deps, search: Search) -> Proposals:
     with deps.store.read() as session:
         records = extensions.at_addresses(session, [targets.normalise(url) for url in search.urls])
     registered = {address: record.id for record in records for address in discovery.addresses(record)}
-    proposals = discovery.propose([Target(url) for url in search.urls], registered)
+    proposals = discovery.propose([Target(url, access=deps.tracking(url, {}).headers) for url in search.urls], registered)
     if search.apply:
         proposals = [discovery.register(proposal, functools.partial(service.create, deps)) for proposal in proposals]
     return Proposals(proposals=[discovery.without_secrets(proposal) for proposal in proposals])

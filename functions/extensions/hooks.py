@@ -42,7 +42,7 @@ def renew(deps: Deps, extension_id: str, *, rotate: bool, register: bool) -> Web
             raise errors.ConflictError(f"{extension_id} has a webhook secret already, which is not shown again; rotate it to get a new one")
         replaced = webhooks.replace_of_tracker(session, extension_id, deps.keyring.seal(secret), until)
     if register:
-        tracking = trackers.of_record(record, deps.keyring.unseal, deps.zone)
+        tracking = trackers.of_record(record, deps.keyring.unseal, deps.zone, deps.tracking)
         if tracking is None:
             raise errors.PermanentError(f"no endpoint of {extension_id} can be reached from here; set the webhook up by hand")
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fuseml import contents, engines, githosts, probes, servings
+from fuseml.contents import mlflow, trackers
 from fuseml.platform import Platform
 from fuseml.runtime import clock, cloudevents, secrets
 from fuseml.store import database
@@ -30,6 +31,7 @@ class Deps:
     zone: str = ""
     serving: servings.Servings = field(default_factory=dict)
     api_url: str = ""
+    tracking: trackers.Connect = mlflow.Tracking
     now: Callable[[], str] = clock.now
     check: probes.Check = probes.check
     health_interval: float = 300
@@ -54,4 +56,5 @@ class Deps:
             engine_days=settings.engine_days,
             log_days=settings.log_days,
             api_url=settings.api_url,
+            tracking=platform.connect_tracking,
         )

@@ -69,7 +69,7 @@ def _records(deps: Deps) -> list[extension.Extension]:
 
 def _tracker(deps: Deps, record: extension.Extension) -> _Tracker | None:
     try:
-        tracking = trackers.of_record(record, deps.keyring.unseal, deps.zone)
+        tracking = trackers.of_record(record, deps.keyring.unseal, deps.zone, deps.tracking)
     except errors.PermanentError as error:
         _log.warning("the models of %s were not compared: %s", record.id, error.message)
         return None

@@ -26,4 +26,10 @@ class Deps:
     @classmethod
     def of(cls, platform: Platform) -> Deps:
         """The dependencies that the platform has."""
-        return cls(store=platform.store, publisher=platform.publisher, keyring=platform.keyring, zone=platform.zone)
+        return cls(
+            store=platform.store,
+            publisher=platform.publisher,
+            keyring=platform.keyring,
+            zone=platform.zone,
+            tracking=platform.connect_tracking,
+        )

@@ -21,6 +21,7 @@ class Deps:
     public_url: str
     zone: str
     namespace: str
+    tracking_url: str = ""
     contents: contents.Contents | None = None
 
     @classmethod
@@ -34,5 +35,6 @@ class Deps:
             public_url=platform.public_url,
             zone=platform.zone,
             namespace=platform.namespace,
+            tracking_url=platform.tracking_url,
             contents=platform.contents,
         )

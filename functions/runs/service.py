@@ -124,7 +124,7 @@ def request(deps: Deps, requested: events.RunRequested) -> str:
     requested = requested.model_copy(update={"request": uuid.uuid4().hex})
     with deps.store.read() as session:
         spec = requests.run_spec(session, requested)
-        requests.check(session, requested, spec, planner.Placement(deps.zone, deps.namespace))
+        requests.check(session, requested, spec, planner.Placement(deps.zone, deps.namespace, deps.tracking_url))
     if requested.action == "start":
         requested = requested.model_copy(update={"commit": spec.commit})
     with deps.store.write() as session:

@@ -21,6 +21,7 @@ class Deps:
     public_url: str
     zone: str
     namespace: str
+    tracking_url: str = ""
 
     @classmethod
     def of(cls, platform: Platform) -> Deps:
@@ -33,4 +34,5 @@ class Deps:
             public_url=platform.public_url,
             zone=platform.zone,
             namespace=platform.namespace,
+            tracking_url=platform.tracking_url,
         )

@@ -80,7 +80,9 @@ def dry_run(deps: Deps, read: Callable[[], document.Parsed], project: str, name:
                 _check_name(workflow, name)
         except errors.InvalidError as error:
             return None, lint.refusals(error)
-        return workflow, planner.findings(session, workflow, project, planner.Placement(deps.zone, deps.namespace), parsed.position)
+        return workflow, planner.findings(
+            session, workflow, project, planner.Placement(deps.zone, deps.namespace, deps.tracking_url), parsed.position
+        )
 
 
 def plan(deps: Deps, request: events.RunRequested) -> plans.Plan:
@@ -88,7 +90,7 @@ def plan(deps: Deps, request: events.RunRequested) -> plans.Plan:
     with deps.store.read() as session:
         spec = requests.run_spec(session, request)
         following = f"{request.workflow}-{workflows.workflow(session, spec.document.name).runs + 1}"
-        placement = planner.Placement(deps.zone, deps.namespace)
+        placement = planner.Placement(deps.zone, deps.namespace, deps.tracking_url)
         return requests.plan_of(session, request, spec, "", following, placement, deps.git.digest)
 
 

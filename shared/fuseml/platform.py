@@ -17,6 +17,7 @@ from fuseml.store import database
 
 if TYPE_CHECKING:
     from fuseml.contents import Contents
+    from fuseml.contents.trackers import Connect
     from fuseml.engines import Engine
     from fuseml.githosts import GitHost
     from fuseml.runtime.cloudevents import Publisher
@@ -86,6 +87,14 @@ class Platform(Protocol):
         """The API's base address, as users, steps and senders of webhooks see it."""
 
     @property
+    def tracking_url(self) -> str:
+        """The address of the tracking server that this server runs itself; empty without one. Steps open it with their own tokens."""
+
+    @property
+    def connect_tracking(self) -> Connect:
+        """Makes clients of tracking servers; those of its own server need no credentials of a record."""
+
+    @property
     def queued(self) -> bool:
         """Whether the deliveries in the store are the broker's queue."""
 
@@ -103,6 +112,7 @@ class Knative:
     renew_keys = None
     clones = True
     queued = False
+    tracking_url = ""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -150,6 +160,12 @@ class Knative:
         from fuseml import contents
 
         return contents.connect(self._settings)
+
+    @property
+    def connect_tracking(self) -> Connect:
+        from fuseml.contents import mlflow
+
+        return mlflow.Tracking
 
     @functools.cached_property
     def serving(self) -> Servings:

@@ -95,7 +95,7 @@ class Installation:
 def server(tmp_path: Path) -> Iterator[Installation]:
     parts = composition.compose(tmp_path, "http://127.0.0.1:1", "admin", mlflow="none", anonymous=False, environment={})
     with contextlib.closing(parts.state.store):
-        functions = {name: app for name, app in parts.gateway.functions.items()}
+        functions = dict(parts.gateway.functions)
         made = Installation(parts, Client(parts.gateway), functions)
         made.run("train-1")
         made.run("other-1", project="other")

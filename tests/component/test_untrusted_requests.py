@@ -53,7 +53,7 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home: pathlib.Path = tmp_path_factory.mktemp("home")
     parts = composition.compose(home, "http://127.0.0.1:1", "token", mlflow="http://127.0.0.1:1", anonymous=True, environment={})
-    yield Server(parts.gateway, parts.gateway._functions)
+    yield Server(parts.gateway, parts.gateway.functions)
     parts.state.store.close()
 
 

@@ -16,7 +16,7 @@ import urllib3
 
 from fuseml import servings
 from fuseml.domain import application
-from fuseml.embedded import model_servers, mount
+from fuseml.embedded import access, model_servers, mount
 from fuseml.embedded.serving import EmbeddedServing
 from fuseml.runtime import auth, clock, secrets
 from fuseml.servings import knative
@@ -213,6 +213,8 @@ def embedded_serving(folder: Path) -> Iterator[UnderTest]:
             runtimes=folder / "environments",
             environment={"PATH": os.environ["PATH"], "HOME": str(folder)},
             unseal=keyring.unseal,
+            tracking_url="",
+            processes=access.ProcessTokens(),
             idle=600.0,
         )
         tokens = auth.Tokens({auth.digest_of(_TOKEN): auth.Caller("admin", "admin")})

@@ -46,7 +46,8 @@ class Tracking:
 
     def __init__(self, url: str, credentials: Mapping[str, str] | None = None) -> None:
         self._api = url.rstrip("/") + "/api/2.0/mlflow"
-        self._headers = _authentication(credentials or {})
+        self.headers: Mapping[str, str] = _authentication(credentials or {})
+        """The headers of its requests: the authentication."""
 
     def __repr__(self) -> str:
         return f"Tracking({self._api!r})"
@@ -108,10 +109,10 @@ class Tracking:
 
         try:
             if method == "POST":
-                response = self._pool.request(method, self._api + path, json=dict(data), headers=self._headers, timeout=_TIMEOUT)
+                response = self._pool.request(method, self._api + path, json=dict(data), headers=self.headers, timeout=_TIMEOUT)
             else:
                 fields = {key: str(value) for key, value in data.items()}
-                response = self._pool.request(method, self._api + path, fields=fields, headers=self._headers, timeout=_TIMEOUT)
+                response = self._pool.request(method, self._api + path, fields=fields, headers=self.headers, timeout=_TIMEOUT)
         except urllib3.exceptions.HTTPError as error:
             raise errors.TemporaryError(f"the tracking server at {self._api} does not answer ({type(error).__name__})") from error
         if response.status == 404:

@@ -33,7 +33,7 @@ class Resource(document.Model):
 
 class Application(document.Model):
     """`model` is the model's address on the tracking server, `runtime` the image (environment) that can load it. An application without a
-    model is only recorded: another product serves it. `served_by` is the resource of the service to which the step's selector for
+    model is only recorded: another product serves it. `digest` is that of the model's files when it was registered; model servers load no others. `served_by` is the resource of the service to which the step's selector for
     `prediction-serving` resolved. `environment` holds variables of the model server, such as credentials of the tracking server; it is
     sealed at rest. `preview` is the name of the ref whose preview it is (`domain.workflows.deployment`); empty for an application of a
     deployed ref.
@@ -53,6 +53,7 @@ class Application(document.Model):
     model: str | None = None
     runtime: str | None = None
     tracking_uri: str | None = None
+    digest: Annotated[str, pydantic.StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
     served_by: str = BUILT_IN
     environment: dict[Variable, str] = pydantic.Field({}, repr=False, max_length=50)
 

@@ -12,11 +12,12 @@ from typing import Any
 import flask
 
 from fuseml.domain import errors
-from fuseml.embedded import broker, chaos, functions, mount, stand_ins, state, ticker, tracking
+from fuseml.embedded import broker, chaos, functions, mount, sign_in, stand_ins, state, ticker, tracking, tracking_address, tracking_proxy
 from fuseml.githosts import payload, smart_http
 from fuseml.runtime import auth, catalog, clock, cloudevents, secrets, web_pages
 from fuseml.runtime.readiness import Need, Readiness
 from fuseml.servings import record
+from fuseml.usecases import step_identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +69,16 @@ def compose(
     mounted |= functions.create(functions.platform(opened, parts, url))
     for name in ("gitea_ingress", "mlflow_ingress"):
         mounted[name].wsgi_app = trouble.webhooks(mounted[name].wsgi_app)  # type: ignore[method-assign, assignment]
+    if parts.tracking.url:
+        tracking_address.follow(opened.store, home / "mlflow", parts.tracking.url)
     record.register(opened.store, url, f"{url}/apps")
     readiness = functools.partial(_readiness, Readiness([Need("database", opened.store.check)]), parts.tracking)
-    own = mount.own_app(parts.model_servers, mounted, opened.tokens, readiness, opened.store)
+    steps = opened.tokens.accepting(functools.partial(step_identity.verify, opened.store, opened.keyring))
+    own = mount.own_app(parts.model_servers, mounted, steps, readiness, opened.store)
+    sessions = sign_in.Sessions(opened.tokens, opened.keyring, tracking_proxy.PREFIX)
+    tracked = tracking_proxy.TrackingProxy(lambda: parts.tracking.server, steps, sessions, parts.processes)
     return Parts(
-        gateway=mount.Gateway(mounted, _smart_http(opened, parts, mounted["gitea_ingress"]), own, entrance),
+        gateway=mount.Gateway(mounted, _smart_http(opened, parts, mounted["gitea_ingress"]), tracked, own, entrance),
         stand_ins=parts,
         ticker=ticker.Ticker(parts.broker.publish),
         readiness=readiness,

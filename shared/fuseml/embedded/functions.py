@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import flask
 
-from fuseml.contents import Contents
+from fuseml.contents import Contents, mlflow, trackers
 from fuseml.domain import application
 from fuseml.embedded import serving
 from fuseml.embedded.stand_ins import StandIns
@@ -39,6 +40,8 @@ class Embedded:
     contents: Contents
     serving: Servings
     public_url: str
+    tracking_url: str
+    connect_tracking: trackers.Connect
     housekeeping: Housekeeping
     clones: bool = False
     queued: bool = True
@@ -59,8 +62,15 @@ def platform(state: State, parts: StandIns, url: str) -> Platform:
         contents=parts.contents,
         serving={application.BUILT_IN: serving.EmbeddedServing(parts.model_servers, url)},
         public_url=url,
+        tracking_url=parts.tracking.url,
+        connect_tracking=functools.partial(_connect, parts.tracking.url, parts.processes.grant()),
         housekeeping=Housekeeping(health_interval=_HEALTH_SECONDS),
     )
+
+
+def _connect(own: str, token: str, url: str, credentials: Mapping[str, str]) -> mlflow.Tracking:
+    """A client of a tracking server; with a token of this process for the server that runs here."""
+    return mlflow.Tracking(url, credentials or ({"MLFLOW_TRACKING_TOKEN": token} if own and url.rstrip("/") == own else {}))
 
 
 def create(platform: Platform) -> dict[str, flask.Flask]:

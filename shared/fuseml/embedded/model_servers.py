@@ -7,9 +7,11 @@ fails no request, and a revision that cannot start leaves the old one in place.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
+import secrets
 import shutil
 import sys
 import tempfile
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 import urllib3
 
 from fuseml.domain import errors
-from fuseml.embedded import child_process
+from fuseml.embedded import access, child_process
 from fuseml.runtime import forwarding
 from fuseml.store import applications, database
 
@@ -31,8 +33,10 @@ _REQUEST_SECONDS = 60.0
 _SWEEP_SECONDS = 2.0
 # MLflow copies each loaded model into the folder for temporary files and never deletes it.
 _SCRATCH = ".scratch-"
+# `steps.model_server` answers only requests with the key in its environment, so that its port is of no use to other processes.
+_KEY_VARIABLE, _KEY_HEADER = "FUSEML_MODEL_SERVER_KEY", "x-fuseml-key"
 # FuseML's, not the model's.
-_CREDENTIALS = frozenset({"authorization", "cookie"})
+_CREDENTIALS = frozenset({"authorization", "cookie", _KEY_HEADER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,16 @@ class _Server:
     revision: int
     child: child_process.SupervisedProcess
     scratch: pathlib.Path
+    key: str
+    revoke: Callable[[], None]
     url: str = ""
     busy: int = 0
     last_used: float = 0.0
     retired: bool = False
 
     def close(self) -> None:
-        """End the process and remove its downloads."""
+        """End the process and its token, and remove its downloads."""
+        self.revoke()
         self.child.stop()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
@@ -95,9 +102,11 @@ class ModelServers:
         environment: Mapping[str, str],
         unseal: Callable[[str], str],
         idle: float,
+        tracking_url: str,
+        processes: access.ProcessTokens,
     ) -> None:
         self._store, self._folder, self._runtimes, self._unseal = store, folder, runtimes, unseal
-        self._environment, self._idle = dict(environment), idle
+        self._environment, self._idle, self._tracking_url, self._processes = dict(environment), idle, tracking_url, processes
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -137,7 +146,7 @@ class ModelServers:
                 method,
                 server.url + path,
                 body=body,
-                headers=urllib3.HTTPHeaderDict(forwarded),
+                headers=urllib3.HTTPHeaderDict([*forwarded, (_KEY_HEADER, server.key)]),
                 timeout=_REQUEST_SECONDS,
                 redirect=False,
                 decode_content=False,
@@ -245,10 +254,16 @@ class ModelServers:
         argv = [*python, "-m", "fuseml.steps.model_server", "--model", document["model"], "--name", application.application, "--port", "0"]
         scratch = pathlib.Path(tempfile.mkdtemp(dir=self._folder, prefix=_SCRATCH))
         own = {name: self._unseal(value) for name, value in (document.get("environment") or {}).items()}
-        environment = {**own, **self._environment, "MLFLOW_TRACKING_URI": document.get("tracking_uri") or "", "TMPDIR": str(scratch)}
-        server = _Server(
-            application.revision, child_process.SupervisedProcess(argv, env=environment, cwd=self._folder, log=log, pipe=True), scratch
-        )
+        key, tracking = secrets.token_urlsafe(32), document.get("tracking_uri") or ""
+        environment = {**own, **self._environment, "MLFLOW_TRACKING_URI": tracking, "TMPDIR": str(scratch), _KEY_VARIABLE: key}
+        token = self._processes.grant()
+        if document.get("digest"):
+            environment["FUSEML_MODEL_DIGEST"] = document["digest"]
+        if tracking.rstrip("/") == self._tracking_url:
+            # Its own token: that of the step which registered the application has ended.
+            environment["MLFLOW_TRACKING_TOKEN"] = token
+        child = child_process.SupervisedProcess(argv, env=environment, cwd=self._folder, log=log, pipe=True)
+        server = _Server(application.revision, child, scratch, key, functools.partial(self._processes.revoke, token))
         watchdog = threading.Timer(_START_SECONDS, server.close)
         watchdog.start()
         try:

@@ -1,4 +1,4 @@
-"""One address for everything: HTTP paths to functions by the catalogue, git, applications, and the server's own health.
+"""One address for everything: HTTP paths to functions by the catalogue, git, MLflow, applications, and the server's own health.
 
 On Knative event endpoints are at a function's own address. Here they have no path, so that events come through the broker only.
 """
@@ -16,9 +16,10 @@ from werkzeug import test as wsgi_client
 
 import fuseml
 from fuseml.domain import errors
-from fuseml.embedded import broker, model_servers
+from fuseml.embedded import broker, model_servers, tracking_proxy
 from fuseml.runtime import auth, catalog, http, openapi, targets, web_pages
-from fuseml.store import database
+from fuseml.store import applications, database
+from fuseml.usecases import ownership
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -31,8 +32,15 @@ _OUTSIDE = f"HTTP_{catalog.OUTSIDE.upper().replace('-', '_')}"
 class Gateway:
     """The WSGI application that the server runs. Before anything reads a request, its address and its origin are judged."""
 
-    def __init__(self, functions: Mapping[str, flask.Flask], git: WSGIApplication, own: flask.Flask, entrance: web_pages.Entrance) -> None:
-        self.functions, self._git, self._own, self._entrance = functions, git, own, entrance
+    def __init__(
+        self,
+        functions: Mapping[str, flask.Flask],
+        git: WSGIApplication,
+        tracking: WSGIApplication,
+        own: flask.Flask,
+        entrance: web_pages.Entrance,
+    ) -> None:
+        self.functions, self._git, self._tracking, self._own, self._entrance = functions, git, tracking, own, entrance
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -44,6 +52,8 @@ class Gateway:
         path = environ["PATH_INFO"]
         if path.startswith("/git/"):
             return self._git({**environ, "SCRIPT_NAME": "/git", "PATH_INFO": path[4:]}, start_response)
+        if path == tracking_proxy.PREFIX or path.startswith(f"{tracking_proxy.PREFIX}/"):
+            return self._tracking(environ, start_response)
         function = catalog.find(path)
         if function is None:
             return self._own.wsgi_app(environ, start_response)
@@ -80,8 +90,10 @@ def own_app(
     @app.before_request
     def guard_metrics() -> None:
         # Processes of this machine need no token; callers from other machines do.
-        if flask.request.path == "/metrics" and not ipaddress.ip_address(flask.request.remote_addr or "::").is_loopback:
-            tokens.caller(flask.request.headers.get("Authorization"))
+        if flask.request.path != "/metrics" or ipaddress.ip_address(flask.request.remote_addr or "::").is_loopback:
+            return
+        if tokens.caller(flask.request.headers.get("Authorization")).step is not None:
+            raise errors.ForbiddenError(auth.STEPS_REFUSED)
 
     @app.get("/")
     def index() -> flask.Response:
@@ -93,12 +105,19 @@ def own_app(
 
     app.view_functions["ready"] = ready
 
+    def authorise(name: str) -> None:
+        caller = tokens.caller(flask.request.headers.get("Authorization"))
+        if caller.step is not None:
+            with store.read() as session:
+                row = applications.find(session, name)
+            ownership.check_step(row.document if row else None, name, caller.step)
+
     def application_status(name: str) -> flask.Response:
-        tokens.caller(flask.request.headers.get("Authorization"))
+        authorise(name)
         return http.encode(dataclasses.asdict(apps.status(name)), 200, {})
 
     def application(name: str, rest: str) -> flask.Response:
-        tokens.caller(flask.request.headers.get("Authorization"))
+        authorise(name)
         query = flask.request.query_string.decode()
         # As received, after /apps/<name>: decoded, it would be another path for the tool.
         path = "/" + targets.path_of(flask.request.environ).split("/", 3)[3] + (f"?{query}" if query else "")

@@ -21,7 +21,7 @@ from typing import Any
 import waitress.server
 
 from fuseml.domain import errors
-from fuseml.embedded import composition, strict_parser
+from fuseml.embedded import composition, strict_parser, tracking_proxy
 from fuseml.embedded.chaos import NONE, Chaos
 from fuseml.runtime import secrets, telemetry
 from fuseml.runtime.telemetry import logs
@@ -184,6 +184,11 @@ def _greet(options: Options, url: str, state: Mapping[str, Any]) -> None:
         f"  state   {options.home}",
         f"  log     {options.home / 'logs' / 'server.log'}",
         f"  mlflow  {' '.join(str(mlflow[key]) for key in ('status', 'url', 'message') if key in mlflow)}",
+        *(
+            [f"          UI: {url}{tracking_proxy.PREFIX}/, sign in with the token; clients: MLFLOW_TRACKING_TOKEN"]
+            if options.mlflow == "auto" and "url" in mlflow and not options.anonymous
+            else []
+        ),
         "Ctrl-C stops it.",
     ]
     if options.chaos != NONE:

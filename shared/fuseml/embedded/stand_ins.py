@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fuseml.contents import filesystem
 from fuseml.domain import plans
-from fuseml.embedded import broker, chaos, model_servers, redelivery, tracking, triggers
+from fuseml.embedded import access, broker, chaos, model_servers, redelivery, tracking, tracking_proxy, triggers
 from fuseml.embedded.state import State
 from fuseml.engines import local
 from fuseml.githosts.embedded import EmbeddedGitHost
@@ -29,6 +29,7 @@ class StandIns:
     contents: filesystem.FileContents
     model_servers: model_servers.ModelServers
     tracking: tracking.TrackingServer
+    processes: access.ProcessTokens
 
 
 def make(
@@ -41,7 +42,7 @@ def make(
     trouble: chaos.Chaos,
 ) -> StandIns:
     """The stand-ins of a server at `url`, whose broker delivers to `subscribers`. Raises PermanentError."""
-    home = state.home
+    home, processes = state.home, access.ProcessTokens()
     inherited = {name: value for name, value in environment.items() if name in _INHERITED}
     git = _git_host(home / "git", f"{url}/git")
     contract = triggers.contract_folder()
@@ -67,14 +68,19 @@ def make(
             environment={**inherited, "MLFLOW_DISABLE_TELEMETRY": "true"},
             unseal=state.keyring.unseal,
             idle=_IDLE_SECONDS,
+            tracking_url=f"{url}{tracking_proxy.PREFIX}",
+            processes=processes,
         ),
         tracking=tracking.TrackingServer(
             home,
+            url=f"{url}{tracking_proxy.PREFIX}",
             webhook_url=f"{url}/webhooks/mlflow/{tracking.EXTENSION}",
             webhook_secret=state.tracker_secret,
+            processes=processes,
             environment=inherited,
             mode=mlflow,
         ),
+        processes=processes,
     )
 
 

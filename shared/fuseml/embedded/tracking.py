@@ -1,16 +1,23 @@
-"""The embedded MLflow: its own server process with an SQL back end, supervised, delivering signed webhooks to `mlflow_ingress`."""
+"""The embedded MLflow: its own server process with an SQL back end, supervised, delivering signed webhooks to `mlflow_ingress`.
+
+It listens at a socket file that only this user can open, and answers only requests with a key that this process makes anew at each start
+(`tracking_app`). Everything else reaches it through this server (`tracking_proxy`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import pathlib
+import secrets as random_secrets
+import shlex
 import shutil
-import socket
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,13 +25,15 @@ import urllib3
 
 from fuseml.contents import mlflow
 from fuseml.domain import errors
-from fuseml.embedded import child_process
+from fuseml.embedded import access, child_process, tracking_app, tracking_proxy, upstream
 from fuseml.runtime import secrets
 
 _log = logging.getLogger("fuseml.mlflow")
 _START_SECONDS = 180
 # Interval of looks at the webhook's secret, which may be rotated; the old one stays valid much longer.
 _SECRET_SECONDS = 5.0
+_LONGEST_SOCKET = 100
+"""Bytes of the path of a socket file; the kernel allows 107."""
 EXTENSION = "mlflow"
 """The extension id under which its webhooks arrive, and under which people register it."""
 
@@ -42,14 +51,25 @@ class TrackingServer:
     """Starts in the background; a server that ends is started again, with growing pauses."""
 
     def __init__(
-        self, home: pathlib.Path, *, webhook_url: str, webhook_secret: Callable[[], str], environment: Mapping[str, str], mode: str
+        self,
+        home: pathlib.Path,
+        *,
+        url: str,
+        webhook_url: str,
+        webhook_secret: Callable[[], str],
+        processes: access.ProcessTokens,
+        environment: Mapping[str, str],
+        mode: str,
     ) -> None:
-        """`mode` is auto (run a server if the package is installed), none, or the URL of an existing server.
+        """`mode` is auto (run a server if the package is installed), none, or the URL of an existing server. `url` is where the proxy serves
+        the server that runs here; `processes` lets this process through.
 
         `webhook_secret` is called periodically, because the secret may be rotated.
         """
         self._inherited = dict(environment)
-        self._folder, self._webhook_url, self._webhook_secret = home / "mlflow", webhook_url, webhook_secret
+        self._folder, self._url, self._webhook_url, self._webhook_secret = home / "mlflow", url, webhook_url, webhook_secret
+        self._processes = processes
+        self._server: tuple[upstream.SocketFilePool, Mapping[str, str]] | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._mode = mode
@@ -66,6 +86,16 @@ class TrackingServer:
         self.state = Status("starting")
         self._thread = threading.Thread(target=self._supervise, name="mlflow", daemon=True)
         self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The address at which the proxy serves the server that runs here; empty where none is to run."""
+        return self._url if self._mode == "auto" else ""
+
+    @property
+    def server(self) -> tuple[upstream.SocketFilePool, Mapping[str, str]] | None:
+        """Connections to the server that runs here, and the header that they need; None without one."""
+        return self._server
 
     def stop(self) -> None:
         """End the server and wait for it."""
@@ -86,68 +116,58 @@ class TrackingServer:
             self._stopping.wait(pause)
 
     def _run_once(self) -> None:
-        port = self._port()
-        url = f"http://127.0.0.1:{port}"
-        self.state = Status("starting", url)
+        self.state = Status("starting", self._url)
         log = self._folder / "server.log"
-        child = child_process.SupervisedProcess(self._command(port), env=self._environment(), cwd=self._folder, log=log)
-        try:
-            self._wait_until_ready(child, url, log)
-            secret = self._register_webhook(url, None)
-            self.state = Status("ready", url)
-            checked = time.monotonic()
-            while child.running and not self._stopping.wait(1.0):
-                if time.monotonic() - checked > _SECRET_SECONDS:
-                    secret, checked = self._register_webhook(url, secret), time.monotonic()
-            if not self._stopping.is_set():
-                raise errors.TemporaryError(f"the MLflow server ended unexpectedly: {child_process.tail(log)}")
-        finally:
-            child.stop()
+        key, own = random_secrets.token_urlsafe(32), self._processes.grant()
+        with _socket_folder(self._folder) as folder:
+            socket_file = folder / "server.sock"
+            pool = upstream.SocketFilePool(socket_file)
+            self._server = pool, {tracking_app.KEY_HEADER: key}
+            child = child_process.SupervisedProcess(
+                self._command(socket_file), env={**self._environment(), tracking_app.KEY_VARIABLE: key}, cwd=self._folder, log=log
+            )
+            try:
+                self._wait_until_ready(child, log)
+                secret = self._register_webhook(own, None)
+                self.state = Status("ready", self._url)
+                checked = time.monotonic()
+                while child.running and not self._stopping.wait(1.0):
+                    if time.monotonic() - checked > _SECRET_SECONDS:
+                        secret, checked = self._register_webhook(own, secret), time.monotonic()
+                if not self._stopping.is_set():
+                    raise errors.TemporaryError(f"the MLflow server ended unexpectedly: {child_process.tail(log)}")
+            finally:
+                self._server = None
+                self._processes.revoke(own)
+                child.stop()
+                pool.close()
 
-    def _register_webhook(self, url: str, registered: str | None) -> str:
+    def _register_webhook(self, token: str, registered: str | None) -> str:
         """Register the webhook with the current secret, if it is not the registered one."""
         secret = self._webhook_secret()
         if secret != registered:
-            mlflow.Tracking(url).ensure_webhook("fuseml", self._webhook_url, secret)
+            tracking = mlflow.Tracking(self._url, {"MLFLOW_TRACKING_TOKEN": token})
+            tracking.ensure_webhook("fuseml", self._webhook_url, secret)
         return secret
 
-    def _wait_until_ready(self, child: child_process.SupervisedProcess, url: str, log: pathlib.Path) -> None:
-        pool = urllib3.PoolManager(retries=False)
+    def _wait_until_ready(self, child: child_process.SupervisedProcess, log: pathlib.Path) -> None:
+        assert self._server is not None
+        pool, headers = self._server
         for _ in range(_START_SECONDS * 5):
             if self._stopping.wait(0.2) or not child.running:
                 raise errors.TemporaryError(f"the MLflow server did not start: {child_process.tail(log)}")
             try:
-                if pool.request("GET", f"{url}/health", timeout=2).status == 200:
+                if pool.request("GET", f"{tracking_proxy.PREFIX}/health", headers=headers, timeout=2).status == 200:
                     return
             except urllib3.exceptions.HTTPError:
                 continue
         raise errors.TemporaryError(f"the MLflow server was not ready after {_START_SECONDS} seconds: {child_process.tail(log)}")
 
-    def _port(self) -> int:
-        # Records of the registry hold the address, so the port must survive a restart.
-        file = self._folder / "port"
-        if file.exists():
-            port = int(file.read_text())
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError as error:
-                    raise errors.TemporaryError(
-                        f"port {port} of the former MLflow server is in use by another process; end that process, or delete {file} "
-                        "and register the new address"
-                    ) from error
-            return port
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        file.write_text(f"{port}\n")
-        return port
-
-    def _command(self, port: int) -> list[str]:
+    def _command(self, socket_file: pathlib.Path) -> list[str]:
         database = f"sqlite:///{self._folder / 'mlflow.db'}"
         return [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+            *(sys.executable, "-m", "mlflow", "server", "--app-name", "fuseml", "--workers", "1"),
+            *("--static-prefix", tracking_proxy.PREFIX, "--uvicorn-opts", f"--uds {shlex.quote(str(socket_file))}"),
             *("--backend-store-uri", database, "--artifacts-destination", str(self._folder / "artifacts")),
         ]
 
@@ -173,3 +193,16 @@ class TrackingServer:
             "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key,
             "MLFLOW_WEBHOOK_CACHE_TTL": "0",
         }
+
+
+@contextlib.contextmanager
+def _socket_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder that only this user can enter, with a path that is short enough for a socket file."""
+    near = folder / "socket"
+    if len(bytes(near / "server.sock")) <= _LONGEST_SOCKET:
+        shutil.rmtree(near, ignore_errors=True)
+        near.mkdir(mode=0o700)
+        yield near
+        return
+    with tempfile.TemporaryDirectory(prefix="fuseml-", ignore_cleanup_errors=True) as temporary:
+        yield pathlib.Path(temporary)

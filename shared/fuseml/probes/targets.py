@@ -49,11 +49,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A tool's URL, with the configuration and the credentials that a step would get for it."""
+    """A tool's URL, with the configuration and the credentials that a step would get for it. `access` are headers of the requests from here
+    only, which no record gets.
+    """
 
     url: str
     configuration: Mapping[str, str] = field(default_factory=dict)
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    access: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def base(self) -> str:
@@ -72,7 +75,7 @@ class Target:
         import urllib3
 
         url = self.base + path
-        all_headers = {"User-Agent": "fuseml-probe", "Accept": "*/*", "Accept-Encoding": "identity", **(headers or {})}
+        all_headers = {"User-Agent": "fuseml-probe", "Accept": "*/*", "Accept-Encoding": "identity", **self.access, **(headers or {})}
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
         deadline = time.monotonic() + _CONNECT_SECONDS + _READ_SECONDS
         try:

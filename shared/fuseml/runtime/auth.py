@@ -97,6 +97,10 @@ class Tokens:
                 return caller
         raise errors.UnauthenticatedError("the token is not valid")
 
+    def knows(self, digest: str) -> bool:
+        """Whether the token with this digest is accepted now."""
+        return digest in self._hashes
+
 
 def digest_of(token: str) -> str:
     """SHA-256 in hex."""

@@ -18,12 +18,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from fuseml.steps import mlproject, sdk, tracking
+from fuseml.steps import mlproject, model_digest, sdk, tracking
 
 _GRACE = 10  # seconds between SIGTERM and SIGKILL of the command
 
@@ -187,7 +188,7 @@ def _model(server: tracking.Tracking, experiment_id: str, run_id: str, run: trac
 def _report(server: tracking.Tracking, run_id: str, run: tracking.Run, lineage: Mapping[str, str], model: str | tracking.Version) -> None:
     uri = model
     if isinstance(model, tracking.Version):
-        server.tag_version(model, lineage)
+        server.tag_version(model, {**lineage, tracking.DIGEST_TAG: _digest(model.uri)})
         sdk.output("model-version", model.version)
         uri = model.uri
     sdk.output("mlflow-run", run_id)
@@ -195,6 +196,19 @@ def _report(server: tracking.Tracking, run_id: str, run: tracking.Run, lineage: 
     for name in {"model", sdk.first_output("model")} - {"model-version", "mlflow-run", "metrics"}:
         sdk.output(name, str(uri))
     sdk.say(f"model: {uri}")
+
+
+def _digest(uri: str) -> str:
+    """The digest of the files of the model, as servers will get them; empty if they cannot be read."""
+    try:
+        # Imported here: it costs seconds, and only registered models need it.
+        import mlflow.artifacts
+
+        with tempfile.TemporaryDirectory() as folder:
+            return model_digest.of_folder(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)))
+    except Exception as error:  # MLflow and its stores raise many types; the model is trained, and is then served without the check
+        sdk.say(f"note: no digest of {uri} is recorded, because its files cannot be read: {type(error).__name__}: {error}")
+        return ""
 
 
 if __name__ == "__main__":

@@ -13,16 +13,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import hmac
 import json
 import os
 import signal
 import socket
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml.steps import inference, sdk
+from fuseml.steps import inference, model_digest, sdk
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -103,9 +105,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--max-body", type=int, default=_MAX_BODY, help="largest request body in bytes (default: %(default)s)")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)  # uvicorn handles the signal while it serves, and raises it again afterwards
+    # Out of the environment: the model's code must not use it.
+    key, digest = (os.environ.pop(name, "") for name in ("FUSEML_MODEL_SERVER_KEY", "FUSEML_MODEL_DIGEST"))
     stdout = _reserve_stdout()
-    loaded = load(options.model, options.name)
-    application = bounded(create_app(loaded), options.max_body)
+    loaded = load(options.model, options.name, digest)
+    application = guarded(bounded(create_app(loaded), options.max_body), key)
     try:
         listener = socket.create_server((options.host, options.port), backlog=128)
     except OSError as error:
@@ -125,17 +129,37 @@ def _reserve_stdout() -> int:
     return stdout
 
 
-def load(uri: str, name: str) -> LoadedModel:
-    """Load the model. Raises StepError with the reason; the traceback goes to stderr, because the cause is often in the model's code."""
+def load(uri: str, name: str, digest: str = "") -> LoadedModel:
+    """Load the model, if its files have the digest (`model_digest`); any files without one.
+
+    Raises StepError with the reason; the traceback goes to stderr, because the cause is often in the model's code.
+    """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with MLflow's default an unreachable server costs minutes
     try:
+        import mlflow.artifacts
         import mlflow.pyfunc
 
-        return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(uri))
+        if not digest:
+            return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(uri))
+        folder = mlflow.artifacts.download_artifacts(uri)
+        # Checked before anything of it is loaded: loading runs the code in it.
+        _check(uri, Path(folder), digest)
+        return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(folder))
+    except sdk.StepError:
+        raise
     except Exception as error:
         traceback.print_exc()
         hint = "; the runtime must contain the packages of the training" if isinstance(error, ImportError) else ""
         raise sdk.StepError(f"cannot load {uri}: {type(error).__name__}: {error}{hint}") from error
+
+
+def _check(uri: str, folder: Path, digest: str) -> None:
+    found = model_digest.of_folder(folder)
+    if found != digest:
+        raise sdk.StepError(
+            f"the files of {uri} were changed: their digest is {found}, and {digest} was recorded when it was registered; "
+            "restore them, or train the model again"
+        )
 
 
 def _version(uri: str) -> str:
@@ -229,6 +253,20 @@ def _mlflow_version() -> str:
     return VERSION
 
 
+def guarded(application: Application, key: str) -> Application:
+    """The application for requests with the key in `X-FuseML-Key`; others get 401 before their body is read. Without a key, for all."""
+
+    async def wrapped(scope: MutableMapping[str, object], receive: Receive, send: Send) -> None:
+        headers = scope.get("headers")
+        given = [value for name, value in headers if name == b"x-fuseml-key"] if isinstance(headers, Iterable) else []
+        if not key or scope["type"] != "http" or (len(given) == 1 and hmac.compare_digest(given[0], key.encode())):
+            await application(scope, receive, send)
+            return
+        await _refuse(send, 401, "this port is for the FuseML server only: use the address of the application")
+
+    return wrapped
+
+
 def bounded(application: Application, limit: int) -> Application:
     """The application with request bodies of at most `limit` bytes; a larger one gets 413 and does not reach the application."""
 
@@ -248,7 +286,7 @@ def bounded(application: Application, limit: int) -> Application:
             if size <= limit:
                 body += part
         if size > limit:
-            await _too_large(send, limit)
+            await _refuse(send, 413, f"the request body is larger than {limit} bytes")
             return
         replay = iter([{"type": "http.request", "body": bytes(body), "more_body": False}])
 
@@ -261,10 +299,10 @@ def bounded(application: Application, limit: int) -> Application:
     return wrapped
 
 
-async def _too_large(send: Send, limit: int) -> None:
-    text = json.dumps({"error": f"the request body is larger than {limit} bytes"}).encode()
+async def _refuse(send: Send, status: int, message: str) -> None:
+    text = json.dumps({"error": message}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})
 
 

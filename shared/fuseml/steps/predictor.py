@@ -19,7 +19,7 @@ import time
 import urllib.parse
 from dataclasses import dataclass
 
-from fuseml.steps import sdk
+from fuseml.steps import sdk, tracking
 
 _LONGEST_NAME = 63
 _BUILT_IN = "fuseml-serving"
@@ -62,11 +62,15 @@ def main() -> None:
         "environment": {
             variable: value
             for variable, value in os.environ.items()
-            if variable.startswith(_FORWARDED) and variable != "MLFLOW_TRACKING_URI"
+            # The step's own token ends with the step.
+            if variable.startswith(_FORWARDED) and variable != "MLFLOW_TRACKING_URI" and value != token
         },
     }
     if preview:
         application["preview"] = preview
+    digest = tracking.digest_of(model, os.environ)
+    if digest:
+        application["digest"] = digest
     sdk.say(f"application {name}: {model}")
     registered = sdk.http("POST", f"{api}/applications", application, token=token)
     if apps:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from fuseml.steps import sdk
 
 _API = "/api/2.0/mlflow/"
+DIGEST_TAG = "fuseml.digest"
+"""The tag of a model version with the digest of its files (`model_digest`)."""
 _BATCH = 100  # limit of parameters in one log-batch call
 
 
@@ -128,11 +130,24 @@ class Tracking:
         listed = self._call("GET", "artifacts/list", run_id=run_id, **({"path": parent} if parent else {}))
         return any(item.get("path") == path.rstrip("/") for item in _list(listed.get("files")))
 
+    def tags_of(self, version: Version) -> dict[str, str]:
+        """The tags of a registered version."""
+        found = _mapping(self._call("GET", "model-versions/get", name=version.name, version=version.version).get("model_version"))
+        return {str(tag.get("key")): str(tag.get("value", "")) for tag in _list(found.get("tags"))}
+
     def tag_version(self, version: Version, tags: Mapping[str, str]) -> None:
         """Set tags on a registered version; empty ones are left out."""
         for key, value in tags.items():
             if value:
                 self._call("POST", "model-versions/set-tag", {"name": version.name, "version": version.version, "key": key, "value": value})
+
+
+def digest_of(uri: str, environment: Mapping[str, str]) -> str:
+    """The recorded digest of a registered version `models:/<name>/<version>`; empty if there is none, or no server to ask."""
+    name, _, version = uri.removeprefix("models:/").rpartition("/")
+    if not (uri.startswith("models:/") and name and version) or not environment.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+        return ""
+    return Tracking(environment).tags_of(Version(name, version)).get(DIGEST_TAG, "")
 
 
 def _verification(environment: Mapping[str, str]) -> ssl.SSLContext | None:

@@ -100,6 +100,16 @@ def delete(session: Session, name: str) -> None:
     session.exec(sqlmodel.delete(ApplicationRevision).where(col(ApplicationRevision.application) == name))
 
 
+def move_tracking(session: Session, moved: Callable[[str], str]) -> None:
+    """Replace the address of the tracking server of every registration by `moved(address)`, without new revisions."""
+    rows: list[Application | ApplicationRevision] = [*all_applications(session), *session.exec(select(ApplicationRevision)).all()]
+    for row in rows:
+        address = row.document.get("tracking_uri") or ""
+        if moved(address) != address:
+            row.document = {**row.document, "tracking_uri": moved(address)}
+            session.add(row)
+
+
 def reseal(session: Session, change: Callable[[str, str], str]) -> None:
     """Replace each sealed value of the applications' environments by `change(application, sealed)`."""
     rows: Sequence[Application | ApplicationRevision] = [

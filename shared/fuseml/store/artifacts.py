@@ -24,6 +24,25 @@ def record(session: Session, row: Artifact) -> bool:
     return False
 
 
+def digest(session: Session, address: str) -> str | None:
+    """The digest of the contents of an artifact; None for an unknown artifact, or one without a digest."""
+    row = session.get(Artifact, address)
+    return row.details.get("digest") if row else None
+
+
+def note_digest(session: Session, uri: str, digest: str) -> bool:
+    """Store the digest of a model that is known by `uri`; a stored digest stays. Returns whether there is such a model."""
+    _, _, named = uri.partition(":/")
+    name, _, version = named.rpartition("/")
+    known = False
+    for row in session.exec(select(Artifact).where(Artifact.kind == "model", Artifact.name == name, Artifact.version == version)):
+        if row.details.get("uri") == uri:
+            known = True
+            row.details = {"digest": digest, **row.details}
+            session.add(row)
+    return known
+
+
 def link(session: Session, source: str, target: str, run: str) -> None:
     """Store a lineage edge: `run` produced `target` from `source`."""
     if session.get(ArtifactEdge, (source, target, run)) is None:

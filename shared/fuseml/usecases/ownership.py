@@ -8,6 +8,9 @@ from typing import Any
 from fuseml.domain import application, errors
 from fuseml.runtime import auth
 
+SCOPE = "applications"
+"""The scope of a step's token that is good for its applications."""
+
 
 def of_step(registered: application.Application, step: auth.StepCaller) -> application.Application:
     """The registration with the origin of the step that sends it. Raises ForbiddenError for a claim of another origin."""
@@ -37,5 +40,10 @@ def replacing(registered: application.Application, document: Mapping[str, Any]) 
 def check_step(document: Mapping[str, Any] | None, name: str, step: auth.StepCaller) -> None:
     """Raises ForbiddenError unless the application belongs to the step; alike for an unknown one (None), so that names cannot be probed."""
     owner = (document or {}).get("codeset")
-    if document is None or document.get("project") != step.project or (owner and step.codeset and owner != step.codeset):
+    if (
+        SCOPE not in step.scopes
+        or document is None
+        or document.get("project") != step.project
+        or (owner and step.codeset and owner != step.codeset)
+    ):
         raise errors.ForbiddenError(f"no application {name!r} belongs to run {step.run}, and a step's token is for its own only")

@@ -12,19 +12,31 @@ import sqlmodel
 
 from fuseml.domain import artifact, errors, plans, workflows
 from fuseml.domain.plans import planning
-from fuseml.domain.registry import selector
+from fuseml.domain.registry import extension, selector
 from fuseml.domain.registry.resolution import NO_CANDIDATE
 from fuseml.domain.workflows import deployment, lint
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import codesets, resolution
 
+_TRACKING_CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The place in which steps run: the engine's zone, and the namespace of the workloads."""
+    """The place in which steps run: the engine's zone, the namespace of the workloads, and the address of FuseML's own tracking server, if it
+    runs one.
+    """
 
     zone: str
     namespace: str
+    tracking_url: str = ""
+
+    def opened(self, binding: selector.Binding) -> selector.Binding:
+        """The binding; with the step's token, if it is of FuseML's own tracking server and its record has no other credentials."""
+        is_own = bool(self.tracking_url) and (binding.url == self.tracking_url or binding.url.startswith(f"{self.tracking_url}/"))
+        if not is_own or not {*binding.secret_keys, *binding.configuration}.isdisjoint(_TRACKING_CREDENTIALS):
+            return binding
+        return binding.model_copy(update={"configuration": {**binding.configuration, "MLFLOW_TRACKING_TOKEN": extension.STEP_TOKEN}})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +99,7 @@ def _bindings(session: sqlmodel.Session, spec: RunSpec, placement: Placement) ->
                 resolved = resolution.resolve(session, selectors, context, home=placement.zone)
         except errors.UnresolvedError as error:
             raise errors.UnresolvedError(f"step {step!r}: {error.message}", details=error.details) from error
-        bindings[step] = {binding.name: binding for binding in resolved.bindings}
+        bindings[step] = {binding.name: placement.opened(binding) for binding in resolved.bindings}
     return bindings
 
 
@@ -100,7 +112,7 @@ def findings(
     unresolved: list[lint.Unresolved] = []
     for step, selectors in planning.selectors(workflow).items():
         resolved = resolution.attempt(session, selectors, context, home=placement.zone)
-        bindings[step] = {binding.name: binding for binding in resolved.bindings}
+        bindings[step] = {binding.name: placement.opened(binding) for binding in resolved.bindings}
         unresolved += [lint.Unresolved(step, name, reason) for name, reason in _reasons(resolved)]
     return lint.lint(workflow, bindings, unresolved, locate=locate)
 

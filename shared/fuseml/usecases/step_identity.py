@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+
 from fuseml.domain import errors, plans
 from fuseml.domain.plans import identity
 from fuseml.domain.runs import FINISHED

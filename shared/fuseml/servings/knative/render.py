@@ -111,6 +111,8 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
     ]
     if document.tracking_uri:
         environment.append({"name": "MLFLOW_TRACKING_URI", "value": document.tracking_uri})
+    if document.digest:
+        environment.append({"name": "FUSEML_MODEL_DIGEST", "value": document.digest})
     # Complete: Knative fills in no default when an existing revision is applied again, and refuses the difference
     # (infra/platform-facts.md 3.5).
     container: Object = {

@@ -1,0 +1,44 @@
+"""The digest of a model: SHA-256 over the relative paths and contents of the files in its folder. Equal files give an equal digest anywhere.
+
+Only the standard library, as in `sdk`. `MLmodel` counts, so a changed flavour or signature is another digest; the file that MLflow writes
+beside it when it downloads a registered version does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+PREFIX = "sha256:"
+_WRITTEN_BY_DOWNLOADS = frozenset({"registered_model_meta"})
+_BLOCK = 1 << 20
+
+
+def of_folder(folder: Path) -> str:
+    """The digest of the files below `folder`. Raises OSError, and ValueError for what is neither a folder nor a regular file."""
+    whole = hashlib.sha256()
+    for name, path in sorted(_files(folder)):
+        # Lengths first: two different sets of files never give the same input.
+        encoded = name.encode("utf-8", "surrogateescape")
+        whole.update(len(encoded).to_bytes(8, "big") + encoded + _of_file(path))
+    return PREFIX + whole.hexdigest()
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    found: list[tuple[str, Path]] = []
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(place, name)
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                raise ValueError(f"the model has a file that is neither regular nor a folder: {path.relative_to(folder)}")
+        found += [(Path(place, name).relative_to(folder).as_posix(), Path(place, name)) for name in names]
+    return [(name, path) for name, path in found if name not in _WRITTEN_BY_DOWNLOADS]
+
+
+def _of_file(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.digest()

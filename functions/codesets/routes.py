@@ -68,6 +68,10 @@ class CodesetQuery(operations.PageQuery):
     label: str | None = None
 
 
+class Rotation(operations.Query):
+    revoke: bool = pydantic.Field(False, description="end the replaced secrets now instead of after a day")
+
+
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
@@ -110,11 +114,17 @@ def register(api: http.Api, deps: Deps) -> None:
         """Show a codeset."""
         return Codeset.model_validate(service.get_codeset(deps, project, name))
 
-    @api.route("POST", "/codesets/<project>/<name>/webhook", returns=NewSecret)
-    def rotate_codeset_webhook(project: str, name: str) -> NewSecret:
+    @api.route("POST", "/codesets/<project>/<name>/webhook", query=Rotation, returns=NewSecret)
+    def rotate_codeset_webhook(project: str, name: str, query: Rotation) -> NewSecret:
         """Replace the secret of the codeset's webhooks, also on the git host. It is shown once, for webhooks made by hand."""
-        secret, until = service.rotate_webhook(deps, project, name)
+        secret, until = service.rotate_webhook(deps, project, name, revoke=query.revoke, by=http.caller().name)
         return NewSecret(secret=secret, former_until=until)
+
+    @api.route("POST", "/codesets/<project>/<name>/password", returns=Registration)
+    def rotate_codeset_password(project: str, name: str) -> Registration:
+        """Replace the password with which git reads and pushes the codeset. The former one ends at once."""
+        row, username, password = service.rotate_password(deps, project, name, http.caller().name)
+        return Registration(codeset=Codeset.model_validate(row), username=username, password=password)
 
     @api.route("DELETE", "/codesets/<project>/<name>", status=204)
     def delete_codeset(project: str, name: str) -> None:

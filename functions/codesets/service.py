@@ -9,6 +9,7 @@ from fuseml.domain import events
 from fuseml.domain.documents import document
 from fuseml.runtime import clock, cloudevents, secrets
 from fuseml.store import codesets, paging, webhooks
+from fuseml.usecases import git_access
 
 
 def list_projects(deps: Deps, limit: int, cursor: str | None) -> paging.Slice[codesets.Project]:
@@ -54,7 +55,7 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
     """The codeset with the user name and password that git pushes with. Raises InvalidError.
 
     The repository comes first and its webhook last, with the stored secret: the next call repairs a crash in between, and two
-    registrations at the same time agree on the secret.
+    registrations at the same time agree on the secrets. A codeset that is registered anew after its deletion has new ones.
     """
     document.check_identifier("project", project)
     document.check_identifier("name", name)
@@ -72,6 +73,7 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
                 labels=list(dict.fromkeys(labels)),
                 url=deps.git.clone_url(project, name),
                 webhook_secret=deps.keyring.seal(secrets.new_webhook_secret()),
+                git_password=deps.keyring.seal(git_access.new_password()),
                 created=clock.now(),
             )
             codesets.add_codeset(session, row)
@@ -82,20 +84,40 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
         enqueued = cloudevents.enqueue(session, *payloads)
     cloudevents.relay(deps.store, deps.publisher, enqueued)
     deps.git.sign_webhooks(project, name, deps.keyring.unseal(row.webhook_secret))
-    password = deps.keyring.git_password(project, name)
-    return row, deps.git.grant_push(project, name, password), password
+    password = git_access.password(deps.keyring, row)
+    return row, deps.git.replace_push(project, name, password), password
 
 
-def rotate_webhook(deps: Deps, project: str, name: str) -> tuple[str, str]:
+def rotate_webhook(deps: Deps, project: str, name: str, *, revoke: bool, by: str) -> tuple[str, str]:
     """A new secret for the codeset's webhooks, and the end of the old one's validity. Raises NotFoundError.
 
-    The git host gets the secret at once. Deliveries with the old secret stay valid meanwhile, also while the host does not answer.
+    The git host gets the secret at once. Deliveries with the old secret stay valid meanwhile, also while the host does not answer; with
+    `revoke` they end now, and the sweep finds the pushes of deliveries that are refused because of it.
     """
-    secret, until = secrets.new_webhook_secret(), clock.ahead(secrets.WEBHOOK_OVERLAP)
+    secret, until = secrets.new_webhook_secret(), clock.now() if revoke else clock.ahead(secrets.WEBHOOK_OVERLAP)
     with deps.store.write() as session:
-        webhooks.replace_of_codeset(session, codesets.codeset(session, project, name), deps.keyring.seal(secret), until)
+        row = codesets.codeset(session, project, name)
+        webhooks.replace_of_codeset(session, row, deps.keyring.seal(secret), until)
+        if revoke:
+            webhooks.revoke_former(session, row)
+        enqueued = cloudevents.enqueue(session, events.CodesetRotated(project=project, codeset=name, kind="webhook", revoked=revoke, by=by))
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
     deps.git.sign_webhooks(project, name, secret)
     return secret, until
+
+
+def rotate_password(deps: Deps, project: str, name: str, by: str) -> tuple[codesets.Codeset, str, str]:
+    """A new password of the codeset; the former one ends now. Raises NotFoundError. Returns what `register_codeset` does.
+
+    After a crash before the git host has the new password, the next call, or the next registration, repairs it.
+    """
+    password = git_access.new_password()
+    with deps.store.write() as session:
+        row = codesets.codeset(session, project, name)
+        codesets.replace_password(session, row, deps.keyring.seal(password))
+        enqueued = cloudevents.enqueue(session, events.CodesetRotated(project=project, codeset=name, kind="password", revoked=True, by=by))
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
+    return row, deps.git.replace_push(project, name, password), password
 
 
 def delete_codeset(deps: Deps, project: str, name: str) -> None:

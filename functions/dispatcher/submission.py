@@ -13,7 +13,7 @@ from fuseml.domain.runs import FINISHED
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
 from fuseml.store import extensions, outbox, runs
-from fuseml.usecases import lifecycle, step_identity
+from fuseml.usecases import git_access, lifecycle, step_identity
 
 
 def submit_pending(deps: Deps, event: events.Event) -> None:
@@ -130,7 +130,8 @@ def _secrets(deps: Deps, execution: plans.Plan) -> dict[str, str]:
     secrets: dict[str, str] = {}
     codesets = {checkout.account: checkout for step in execution.steps for checkout in step.checkouts}
     for checkout in codesets.values() if deps.clones else ():
-        password = deps.keyring.git_password(checkout.project, checkout.codeset)
+        with deps.store.read() as session:
+            password = git_access.password(deps.keyring, codeset_store.codeset(session, checkout.project, checkout.codeset))
         secrets[checkout.account] = f"{deps.git.grant_push(checkout.project, checkout.codeset, password)}:{password}"
     with deps.store.read() as session:
         for part in plans.secret_refs(execution):

@@ -71,6 +71,7 @@ class FakeGitea:
             ("GET", "/repos/<org>/<repo>/git/commits/<commit>", self.get_commit),
             ("GET", "/repos/<org>/<repo>/git/trees/<commit>", self.get_tree),
             ("POST", "/admin/users", self.add_user),
+            ("PATCH", "/admin/users/<user>", self.edit_user),
             ("DELETE", "/admin/users/<user>", self.delete_user),
             ("GET", "/users/<user>", self.get_user),
         ]
@@ -172,6 +173,15 @@ class FakeGitea:
             raise exceptions.UnprocessableEntity(f"user already exists [name: {user['username']}]")
         self.users[user["username"]] = user["password"]
         return 201, {"login": user["username"]}
+
+    def edit_user(self, request: Request, user: str) -> tuple[int, object]:
+        change = request.get_json()
+        if user not in self.users:
+            raise exceptions.NotFound("The target couldn't be found.")
+        if change["login_name"] != user or change["source_id"] != 0:
+            raise exceptions.UnprocessableEntity("[LoginName]: Required")
+        self.users[user] = change["password"]
+        return 200, {"login": user}
 
     def get_user(self, _: Request, user: str) -> tuple[int, object]:
         if user not in self.users:

@@ -99,13 +99,16 @@ def test_a_project_name_that_gitea_rejects_is_reported(fake: gitea.FakeGitea, ho
         host.create_repository(project, "c")
 
 
-def test_an_existing_user_with_another_password_is_not_changed(fake: gitea.FakeGitea, host: githosts.GitHost) -> None:
+def test_an_existing_user_with_another_password_is_changed_by_a_replacement_only(fake: gitea.FakeGitea, host: githosts.GitHost) -> None:
     host.create_repository("p", "c")
     username = host.grant_push("p", "c", "first")
-    with pytest.raises(errors.ConflictError, match=f"a user {username} with a different password"):
+    with pytest.raises(errors.TemporaryError, match=f"a user {username} with a different password"):
         host.grant_push("p", "c", "second")
     assert fake.users[username] == "first"
     assert host.grant_push("p", "c", "first") == username
+    assert host.replace_push("p", "c", "second") == username
+    assert fake.users[username] == "second"
+    assert host.replace_push("p", "c", "second") == host.grant_push("p", "c", "second") == username
 
 
 def test_user_names_are_valid_for_gitea_and_unique(host: githosts.GitHost) -> None:

@@ -98,19 +98,41 @@ def get(context: typer.Context, name: CodesetName, project: options.Project, for
     output.record(format, session.connect(context).codesets.get(project, name), _COLUMNS)
 
 
-@app.command(epilog=options.examples("fuseml codeset rotate-webhook -p demo -n diabetes"))
+@app.command(
+    epilog=options.examples(
+        "fuseml codeset rotate-webhook -p demo -n diabetes", "fuseml codeset rotate-webhook -p demo -n diabetes --revoke"
+    )
+)
 def rotate_webhook(
-    context: typer.Context, name: CodesetName, project: options.Project, format: options.Output = output.Format.TABLE
+    context: typer.Context,
+    name: CodesetName,
+    project: options.Project,
+    revoke: Annotated[bool, typer.Option("--revoke", help="End the old secret now: it has leaked.")] = False,
+    format: options.Output = output.Format.TABLE,
 ) -> None:
     """Replace the secret that signs a codeset's webhooks.
 
     The git host receives the new secret; the old one stays valid for a day. `-o json` shows the secret, for manual webhooks.
     """
-    secret = session.connect(context).codesets.rotate_webhook(project, name)
+    secret = session.connect(context).codesets.rotate_webhook(project, name, revoke=revoke)
+    former = "the old one has ended" if revoke else f"the old one is valid until {secret['former_until']}"
+    output.done(format, secret, f"The git host signs the webhooks of {project}/{name} with a new secret; {former}.")
+
+
+@app.command(epilog=options.examples("fuseml codeset rotate-password -p demo -n diabetes"))
+def rotate_password(
+    context: typer.Context, name: CodesetName, project: options.Project, format: options.Output = output.Format.TABLE
+) -> None:
+    """Replace the password with which git reads and pushes a codeset.
+
+    The old password ends at once, also in clones that stored it. Runs on a cluster that have not cloned the code yet fail; resume them.
+    """
+    registration = session.connect(context).codesets.rotate_password(project, name)
     output.done(
         format,
-        secret,
-        f"The git host signs the webhooks of {project}/{name} with a new secret; the old one is valid until {secret['former_until']}.",
+        registration,
+        f"git reads and pushes {project}/{name} with a new password; the old one has ended. User {registration['username']}, "
+        f"password {registration['password']}",
     )
 
 

@@ -27,9 +27,14 @@ class Codesets:
         """The codeset of that name. Raises NotFoundError."""
         return cast(shapes.Codeset, self._http.get_object(transport.address("codesets", project, name)))
 
-    def rotate_webhook(self, project: str, name: str) -> shapes.WebhookSecret:
-        """Replace the secret that signs the codeset's webhooks, here and at the git host. Raises NotFoundError."""
-        return cast(shapes.WebhookSecret, self._http.change("POST", transport.address("codesets", project, name, "webhook")))
+    def rotate_webhook(self, project: str, name: str, *, revoke: bool = False) -> shapes.WebhookSecret:
+        """Replace the secret that signs the codeset's webhooks, here and at the git host; with `revoke`, former ones end now. Raises NotFoundError."""
+        address, query = transport.address("codesets", project, name, "webhook"), {"revoke": "true"} if revoke else {}
+        return cast(shapes.WebhookSecret, self._http.change("POST", address, query=query))
+
+    def rotate_password(self, project: str, name: str) -> shapes.Registration:
+        """Replace the password with which git reads and pushes the codeset; the former one ends. Raises NotFoundError."""
+        return cast(shapes.Registration, self._http.change("POST", transport.address("codesets", project, name, "password")))
 
     def delete(self, project: str, name: str) -> None:
         """Delete the repository and its assignments; runs and artifacts stay."""

@@ -116,6 +116,15 @@ class CodesetRemoved(_AboutCodeset):
     TYPE: ClassVar[str] = "org.fuseml.codeset.removed.v1"
 
 
+class CodesetRotated(_AboutCodeset):
+    """A secret of a codeset was replaced, by the caller `by`; with `revoked`, its former values ended with it."""
+
+    TYPE: ClassVar[str] = "org.fuseml.codeset.rotated.v1"
+    kind: Literal["password", "webhook"]
+    revoked: bool
+    by: str
+
+
 class CodesetPushed(_AboutCodeset):
     """A ref of a codeset points at a new commit. `paths` is null when the changed files are unknown.
 
@@ -405,6 +414,7 @@ PAYLOADS: dict[str, type[Payload]] = {
         CodesetPushed,
         CodesetRegistered,
         CodesetRemoved,
+        CodesetRotated,
         ExtensionRegistered,
         ExtensionRemoved,
         ExtensionUpdated,

@@ -14,10 +14,11 @@ import flask
 from fuseml.domain import errors
 from fuseml.embedded import broker, chaos, functions, mount, sign_in, stand_ins, state, ticker, tracking, tracking_address, tracking_proxy
 from fuseml.githosts import payload, smart_http
-from fuseml.runtime import auth, catalog, clock, cloudevents, secrets, web_pages
+from fuseml.runtime import catalog, clock, cloudevents, web_pages
 from fuseml.runtime.readiness import Need, Readiness
 from fuseml.servings import record
-from fuseml.usecases import step_identity
+from fuseml.store import codesets
+from fuseml.usecases import git_access, step_identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,19 +100,21 @@ def _readiness(checks: Readiness, server: tracking.TrackingServer) -> dict[str, 
 def _smart_http(opened: state.State, parts: stand_ins.StandIns, ingress: flask.Flask) -> smart_http.SmartHttp:
     return smart_http.SmartHttp(
         parts.git,
-        authorise=functools.partial(_authorise, opened.keyring, opened.tokens),
+        authorise=functools.partial(_authorise, opened),
         deliver=functools.partial(_deliver, ingress),
         secret=opened.codeset_secret,
     )
 
 
-def _authorise(keyring: secrets.Keyring, tokens: auth.Tokens, project: str, codeset: str, _username: str, password: str) -> bool:
+def _authorise(opened: state.State, project: str, codeset: str, _username: str, password: str) -> bool:
     """A codeset's own push password, or an administrator's API token."""
-    if secrets.same(password, keyring.git_password(project, codeset)):
+    with opened.store.read() as session:
+        row = codesets.find_codeset(session, project, codeset)
+    if git_access.is_password(opened.keyring, row, password):
         return True
     try:
-        return tokens.caller(f"Bearer {password}").role == "admin"
-    except errors.UnauthenticatedError:
+        return opened.tokens.bearer(password).role == "admin"
+    except errors.PermanentError:
         return False
 
 

@@ -78,6 +78,9 @@ class EmbeddedGitHost:
         with self.open(project, codeset):
             return f"fuseml-{project}"
 
+    def replace_push(self, project: str, codeset: str, password: str) -> str:
+        return self.grant_push(project, codeset, password)
+
     def clone_url(self, project: str, codeset: str) -> str:
         self._folder(project, codeset)
         return f"{self._url}/{project}/{codeset}.git"

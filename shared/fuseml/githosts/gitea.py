@@ -122,8 +122,22 @@ class GiteaHost:
             existed = True
         self._api.send("PUT", f"{repository}/collaborators/{pusher}", {"permission": "write"})
         if existed and not self._api.may_push(repository, pusher, password):
-            raise errors.ConflictError(f"the git host has a user {pusher} with a different password; delete that user there and try again")
+            raise errors.TemporaryError(
+                f"the git host has a user {pusher} with a different password; `fuseml codeset rotate-password` replaces it"
+            )
         return pusher
+
+    def replace_push(self, project: str, codeset: str, password: str) -> str:
+        try:
+            return self.grant_push(project, codeset, password)
+        except errors.TemporaryError:
+            pusher = _pusher(project, codeset)
+            if not self._api.exists(gitea_api.path("users", pusher)):
+                raise
+        # The local authentication source has the id 0.
+        change = {"login_name": pusher, "source_id": 0, "password": password, "must_change_password": False}
+        self._api.send("PATCH", gitea_api.path("admin", "users", pusher), change)
+        return self.grant_push(project, codeset, password)
 
     def clone_url(self, project: str, codeset: str) -> str:
         _check(project, codeset)

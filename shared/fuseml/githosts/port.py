@@ -36,8 +36,12 @@ class GitHost(Protocol):
     def grant_push(self, project: str, codeset: str, password: str) -> str:
         """Grant push access to this codeset, and to no other, by a password; returns the user name that belongs to it.
 
-        All calls for a codeset pass the same `password`. Raises NotFoundError without a repository.
+        Does nothing where it is granted already. Raises NotFoundError without a repository, TemporaryError while another password is set:
+        it is being replaced.
         """
+
+    def replace_push(self, project: str, codeset: str, password: str) -> str:
+        """Grant push access by `password` only: a former password ends at once; returns the user name. Raises NotFoundError."""
 
     def clone_url(self, project: str, codeset: str) -> str:
         """The HTTP address for `git clone` and `git push`, without credentials."""

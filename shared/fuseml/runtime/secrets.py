@@ -72,10 +72,6 @@ class Keyring:
         """Whether one of the keys has signed `text`: signatures outlive a rotation as long as their key is configured."""
         return any(same(signature, _signature(key, purpose, text)) for key in self._raw)
 
-    def git_password(self, project: str, codeset: str) -> str:
-        """The password that lets git read this codeset and push to it, and to no other."""
-        return self.derive(f"git:{project}/{codeset}")
-
 
 def _signature(key: bytes, purpose: str, text: str) -> str:
     own = hmac.new(key, f"sign:{purpose}".encode(), hashlib.sha256).digest()

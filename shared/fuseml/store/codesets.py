@@ -88,6 +88,12 @@ def record_default_branch(session: Session, row: Codeset, branch: str) -> None:
         session.add(row)
 
 
+def replace_password(session: Session, row: Codeset, sealed: str) -> None:
+    """Store a new password of a codeset; the former one has no use any more."""
+    row.git_password = sealed
+    session.add(row)
+
+
 def record_position(session: Session, row: Codeset, position: int) -> None:
     """Store the position in the git host's record up to which all pushes are published."""
     row.pushes_seen = position
@@ -143,7 +149,8 @@ def all_codesets(session: Session) -> Sequence[Codeset]:
 
 
 def reseal(session: Session, change: Callable[[str, str], str]) -> None:
-    """Pass every sealed webhook secret through `change(project/codeset, value)`."""
+    """Pass every sealed webhook secret and password through `change(project/codeset, value)`."""
     for row in all_codesets(session):
         row.webhook_secret = change(f"{row.project}/{row.name}", row.webhook_secret)
+        row.git_password = change(f"{row.project}/{row.name}", row.git_password) if row.git_password else None
         session.add(row)

@@ -35,6 +35,11 @@ def replace_of_codeset(session: Session, row: codeset_rows.Codeset, sealed: str,
     session.add(row)
 
 
+def revoke_former(session: Session, row: codeset_rows.Codeset) -> None:
+    """End the validity of all replaced secrets of a codeset now."""
+    _delete(session, webhook_rows.FormerSecret.owner == _codeset(row))
+
+
 def replace_of_tracker(session: Session, extension: str, sealed: str, until: str) -> bool:
     """Store a new secret; a current one stays valid `until` then. Returns whether there was one."""
     current = session.get(webhook_rows.TrackerWebhook, extension)

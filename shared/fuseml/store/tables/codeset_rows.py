@@ -17,7 +17,7 @@ class Project(columns.Row, table=True):
 
 
 class Codeset(columns.Row, table=True):
-    """`webhook_secret` is sealed with the server's keys. `pushes_seen` is the sweep's position in the git host's record of pushes.
+    """`webhook_secret` and `git_password` are sealed with the server's keys. `pushes_seen` is the sweep's position in the git host's record of pushes.
 
     `default_branch` is the default branch of the repository, as the last webhook reported it; empty before.
     """
@@ -30,6 +30,7 @@ class Codeset(columns.Row, table=True):
     labels: list[str] = Field(default_factory=list, sa_type=columns.Json)
     url: str
     webhook_secret: str
+    git_password: str | None = None
     pushes_seen: int = 0
     default_branch: str = Field(default="", sa_column_kwargs={"server_default": sqlalchemy.text("''")})
     created: str

@@ -12,6 +12,7 @@ from fuseml.domain.plans import former, identity, replan
 from fuseml.domain.runs import FINISHED
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
+from fuseml.store import codesets as codeset_store
 from fuseml.store import extensions, outbox, runs
 from fuseml.usecases import git_access, lifecycle, step_identity
 

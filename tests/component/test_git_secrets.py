@@ -48,7 +48,8 @@ class Server:
         return [self.parts.state.keyring.unseal(each) for each in sealed]
 
     def rotations(self) -> list[Any]:
-        return [row["data"] for row in self.call("GET", f"/events?type={events.CodesetRotated.TYPE}")]
+        listed = self.call("GET", f"/events?type={events.CodesetRotated.TYPE}")
+        return [self.call("GET", f"/events/{row['number']}")["data"] for row in listed]
 
 
 @pytest.fixture

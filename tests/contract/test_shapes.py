@@ -25,6 +25,7 @@ RESPONSES: Mapping[str, Any] = {
     "POST /codesets": shapes.Registration,
     "GET /codesets/{project}/{name}": shapes.Codeset,
     "POST /codesets/{project}/{name}/webhook": shapes.WebhookSecret,
+    "POST /codesets/{project}/{name}/password": shapes.Registration,
     "GET /workflows": list[shapes.Workflow],
     "POST /workflows": shapes.Workflow,
     "GET /workflows/{name}": shapes.Workflow,

@@ -135,11 +135,26 @@ def _original_image() -> plans.Plan:
     return workflow_examples.plan_of(workflow_examples.named("image-output"))
 
 
+def _step_tokens() -> plans.Plan:
+    train, serve = (engines.shell(name, name, image="registry.example.com/tool:1") for name in ("train", "serve"))
+
+    def with_token(step: plans.StepPlan, *names: str) -> plans.StepPlan:
+        own = tuple(plans.Variable(name=name, value=(plans.step_token(step.name),)) for name in names)
+        return step.model_copy(update={"variables": (*step.variables, *own)})
+
+    return make(
+        with_token(train, "MLFLOW_TRACKING_TOKEN"),
+        with_token(serve, "MLFLOW_TRACKING_TOKEN", "FUSEML_API_TOKEN"),
+        engines.shell("report", "report", image="registry.example.com/tool:1"),
+    )
+
+
 def _no_codeset() -> plans.Plan:
     return make(engines.shell("one", "true", image="registry.example.com/tool:1"))
 
 
 PLANS: dict[str, Callable[[], plans.Plan]] = {
+    "step-tokens": _step_tokens,
     "conditions": _conditions,
     "image": _image,
     "image-dockerfile-from-step": _image_with_dockerfile_from_step,

@@ -117,7 +117,7 @@ def test_a_run_without_secrets_starts_immediately_and_has_no_secret() -> None:
 
 
 def test_only_the_secret_contains_secrets() -> None:
-    for name in ("secrets-in-text", "shipped"):
+    for name in ("secrets-in-text", "shipped", "step-tokens"):
         manifests = render_plan(tekton_plans.PLANS[name]())
         assert manifests.secret is not None
         assert CANARY in json.dumps(manifests.secret["stringData"])

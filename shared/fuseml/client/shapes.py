@@ -295,6 +295,7 @@ class ApplicationSpec(TypedDict, total=False):
     model: str | None
     runtime: str | None
     tracking_uri: str | None
+    digest: str | None
     served_by: str
     environment: dict[str, str]
 

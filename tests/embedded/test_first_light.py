@@ -93,7 +93,7 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(server: ser
 
     bindings = {(binding["step"], binding["name"]): binding for binding in run["bindings"]}
     assert bindings["trainer", "mlflow-tracking"]["url"] == mlflow_url
-    assert bindings["predictor", "prediction-serving"]["secret_keys"] == ["FUSEML_API_TOKEN"]
+    assert bindings["predictor", "prediction-serving"]["configuration"]["FUSEML_API_TOKEN"] == "<step token>"
     log = server.call("GET", "/runs/mlflow-e2e-1/logs/trainer")
     assert log.headers["fuseml-log-complete"] == "true"
     assert b"sklearn-diabetes" in log.body

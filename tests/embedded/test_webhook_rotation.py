@@ -16,11 +16,13 @@ def test_pushes_and_models_are_published_before_and_after_every_rotation(tmp_pat
         registered = server.post("/codesets?project=p&name=code")
         checkout = servers.Checkout(tmp_path / "code", registered["codeset"]["url"], registered["username"], registered["password"])
 
+        own = {"Authorization": f"Bearer {server.token}"}
+
         def mlflow() -> str:
             return str(server.get("/readyz")["components"]["mlflow"].get("url", ""))
 
         def webhooks() -> set[str]:
-            listed = urllib3.request("GET", f"{mlflow()}/api/2.0/mlflow/webhooks").json()
+            listed = urllib3.request("GET", f"{mlflow()}/api/2.0/mlflow/webhooks", headers=own).json()
             return {webhook["webhook_id"] for webhook in listed.get("webhooks", [])}
 
         server.tracking_ready()
@@ -32,8 +34,8 @@ def test_pushes_and_models_are_published_before_and_after_every_rotation(tmp_pat
         def register(number: int) -> None:
             api = f"{mlflow()}/api/2.0/mlflow"
             if number == 1:
-                urllib3.request("POST", f"{api}/registered-models/create", json={"name": "m"})
-            made = urllib3.request("POST", f"{api}/model-versions/create", json={"name": "m", "source": "s3://b/m"})
+                urllib3.request("POST", f"{api}/registered-models/create", json={"name": "m"}, headers=own)
+            made = urllib3.request("POST", f"{api}/model-versions/create", json={"name": "m", "source": "s3://b/m"}, headers=own)
             assert made.status == 200, made.data
             wait_until(lambda: _ids(server, f"model.registered:m/{number}:registered") == 1, "the event of the model")
 

@@ -68,7 +68,7 @@ def main() -> None:
     }
     if preview:
         application["preview"] = preview
-    digest = tracking.digest_of(model, os.environ)
+    digest = _digest(model)
     if digest:
         application["digest"] = digest
     sdk.say(f"application {name}: {model}")
@@ -83,6 +83,15 @@ def main() -> None:
     prediction_url = probe.prediction_url()
     sdk.output(sdk.first_output("prediction-url"), prediction_url)
     sdk.say(f"ready: {prediction_url}")
+
+
+def _digest(model: str) -> str:
+    """The digest with which the model was registered; empty if the tracking server gives none: FuseML's own record counts."""
+    try:
+        return tracking.digest_of(model, os.environ)
+    except sdk.HttpError as error:
+        sdk.say(f"note: the digest of {model} is not known here: {error}")
+        return ""
 
 
 def application_name(*parts: str) -> str:

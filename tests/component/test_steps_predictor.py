@@ -15,6 +15,7 @@ from . import steps
 
 NAME = "workspace-wine-mlflow-e2e"
 MODEL = "models:/wine/2"
+DIGEST = "sha256:" + "0" * 64
 
 
 class Platform(http.server.ThreadingHTTPServer):
@@ -43,11 +44,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(*(self.server.refusal or (201, {**self.server.applications[-1], "revision": 2})))
 
     def do_GET(self) -> None:
-        self.server.tokens.append(self.headers["Authorization"])
+        if "/api/2.0/mlflow/" not in self.path:
+            self.server.tokens.append(self.headers["Authorization"])
         if self.path == f"/apps/{NAME}/v2/health/ready":
             self.answer(200, {"ready": True})
         elif self.path == f"/apps/{NAME}/v2/models/{NAME}":
             self.answer(*(self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]))
+        elif self.path == "/mlflow/api/2.0/mlflow/model-versions/get?name=wine&version=2":
+            self.answer(200, {"model_version": {"tags": [{"key": "fuseml.digest", "value": DIGEST}, {"key": "other", "value": "x"}]}})
         elif self.path == f"/applications/{NAME}":
             self.answer(200, self.server.records.pop(0) if len(self.server.records) > 1 else self.server.records[0])
         else:
@@ -86,10 +90,20 @@ def predict(platform: Platform, tmp_path: Path, **variables: str) -> steps.Compl
         "FUSEML_API_TOKEN": "t0ken",
         "FUSEML_MODEL": MODEL,
         "FUSEML_TIMEOUT": "20",
-        "MLFLOW_TRACKING_URI": "http://mlflow",
+        "MLFLOW_TRACKING_URI": platform.url,
         "TASK_RESULT": "prediction-url",
     }
     return steps.run("predictor", steps.codeset(tmp_path / "wine"), **{**settings, **variables})
+
+
+def test_the_digest_of_the_model_goes_along_and_the_token_of_the_step_stays_here(platform: Platform, tmp_path: Path) -> None:
+    platform.answers = [serving(MODEL)]
+    account = {"MLFLOW_TRACKING_TOKEN": "t0ken", "AWS_ACCESS_KEY_ID": "ada"}
+    ended = predict(platform, tmp_path, MLFLOW_TRACKING_URI=f"{platform.url}/mlflow", **account)
+    assert ended.code == 0, ended.err
+    (registered,) = platform.applications
+    assert registered["digest"] == DIGEST
+    assert registered["environment"] == {"AWS_ACCESS_KEY_ID": "ada"}
 
 
 def test_the_step_ends_once_the_new_model_is_served(platform: Platform, tmp_path: Path) -> None:
@@ -113,7 +127,7 @@ def test_the_step_ends_once_the_new_model_is_served(platform: Platform, tmp_path
             "run": "mlflow-e2e-1",
             "model": MODEL,
             "runtime": "fuseml.local/mlflow-trainer:0123",
-            "tracking_uri": "http://mlflow",
+            "tracking_uri": platform.url,
             "served_by": "fuseml-serving",
             "environment": {},
         }

@@ -64,6 +64,8 @@ def _part(part: Mapping[str, Any]) -> str:
     match part["kind"]:
         case "output":
             return f"{{{{ steps.{part['step']}.outputs.{part['output']} }}}}"
+        case "secret" if not part["extension"]:
+            return f"<token of step {part['credentials']}>"
         case "secret":
             return f"<secret {part['extension']}/{part['service']}/{part['credentials']}/{part['key']}>"
         case _:

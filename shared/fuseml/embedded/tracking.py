@@ -204,5 +204,6 @@ def _socket_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         near.mkdir(mode=0o700)
         yield near
         return
-    with tempfile.TemporaryDirectory(prefix="fuseml-", ignore_cleanup_errors=True) as temporary:
+    # Not in TMPDIR, whose path may be as long.
+    with tempfile.TemporaryDirectory(prefix="fuseml-", dir="/tmp", ignore_cleanup_errors=True) as temporary:
         yield pathlib.Path(temporary)

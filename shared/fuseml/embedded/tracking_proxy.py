@@ -11,6 +11,7 @@ import base64
 import binascii
 import http
 import json
+import sys
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ class TrackingProxy:
                 if caller.step is not None and SCOPE not in caller.step.scopes:
                     raise errors.ForbiddenError("this step selects no tracking server of FuseML, so its token is not for MLflow")
         elif scheme or not self._sessions.is_open(environ):
-            if not sign_in.is_own(environ):
+            if sign_in.is_foreign(environ):
                 raise errors.UnauthenticatedError("a page of another origin sent this request")
             self._tokens.caller(None)
 
@@ -112,21 +113,22 @@ class TrackingProxy:
         if any(part in (".", "..") for part in environ["PATH_INFO"].split("/")):
             return _refuse(start_response, 400, "the path has a dot segment")
         query = environ.get("QUERY_STRING", "")
-        length = environ.get("CONTENT_LENGTH") or ""
-        headers = {**_request_headers(environ), **key}
+        length, headers = environ.get("CONTENT_LENGTH") or "", {**_request_headers(environ), **key}
         if length:
             headers["Content-Length"] = length
+        # A body without a length ends with its stream, where the server says that it does.
+        endless = not length and bool(environ.get("wsgi.input_terminated")) and "HTTP_TRANSFER_ENCODING" in environ
         try:
             response = pool.urlopen(
                 environ["REQUEST_METHOD"],
                 f"{path}?{query}" if query else path,
-                body=_pieces(environ["wsgi.input"].read, int(length)) if length not in ("", "0") else None,
+                body=_pieces(environ["wsgi.input"].read, int(length or sys.maxsize)) if endless or length not in ("", "0") else None,
                 headers=headers,
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
                 timeout=_TIMEOUT,
-                chunked=False,
+                chunked=endless,
             )
         except urllib3.exceptions.HTTPError as error:
             return _refuse(start_response, 503, f"MLflow does not answer now ({type(error).__name__}); see `fuseml up` and /readyz")
@@ -138,7 +140,7 @@ class TrackingProxy:
 
 
 def _pieces(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
-    """A request body of a known length."""
+    """A request body: at most `length` bytes."""
     while length > 0 and (piece := read(min(length, _PIECE))):
         length -= len(piece)
         yield piece
@@ -151,7 +153,9 @@ class _Streamed:
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._response.stream(_PIECE, decode_content=False))
+        # `stream` would wait for whole pieces.
+        while piece := self._response.read1(_PIECE, decode_content=False):
+            yield piece
 
     def close(self) -> None:
         self._response.close()

@@ -160,6 +160,36 @@ def test_a_missing_model_ends_the_server_with_its_reason(mlflow_server: str, tmp
     assert ended.stderr.splitlines()[-1].startswith("cannot load models:/no-such-model/1: RestException: RESOURCE_DOES_NOT_EXIST")
 
 
+def _digest(trained: conftest.Trained) -> str:
+    """The digest that the trainer recorded."""
+    name, version = trained.ended.outputs["model"].removeprefix("models:/").split("/")
+    found = steps.call(f"{trained.mlflow}/api/2.0/mlflow/model-versions/get", name=name, version=version)["model_version"]
+    return str({tag["key"]: tag["value"] for tag in found["tags"]}["fuseml.digest"])
+
+
+def test_the_model_with_the_recorded_digest_is_served_to_requests_with_the_key_only(trained: conftest.Trained, tmp_path: Path) -> None:
+    variables = {"MLFLOW_TRACKING_URI": trained.mlflow, "FUSEML_MODEL_DIGEST": _digest(trained), "FUSEML_MODEL_SERVER_KEY": "the key"}
+    with serve(trained.ended.outputs["model"], tmp_path / "log", **variables) as running:
+        for path, body in (("/v2/health/ready", None), ("/ping", None), ("/v2/models/wine/infer", {}), ("/invocations", b"x" * 1000)):
+            status, answer = running.call(path, body)
+            assert (status, "for the FuseML server only" in answer["error"]) == (401, True), path
+        request = urllib.request.Request(f"{running.url}/v2/health/ready", headers={"X-FuseML-Key": "the key"})
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            assert json.loads(answer.read()) == {"ready": True}
+
+
+def test_a_model_with_another_digest_ends_the_server_before_it_is_loaded(trained: conftest.Trained) -> None:
+    model = trained.ended.outputs["model"]
+    command = [*steps.command("model_server"), "--model", model, "--name", "wine"]
+    wrong = "sha256:" + "0" * 64
+    environment = {**steps.BARE, "MLFLOW_TRACKING_URI": trained.mlflow, "FUSEML_MODEL_DIGEST": wrong}
+    ended = commands.run(command, environment=environment, code=1)
+    assert (
+        f"the files of {model} were changed: their digest is {_digest(trained)}, and {wrong} was recorded" in ended.stderr.splitlines()[-1]
+    )
+    assert "Traceback" not in ended.stderr
+
+
 SLOW = textwrap.dedent(
     """
     import pathlib, threading, time

@@ -49,7 +49,9 @@ def test_the_model_of_the_run_is_the_result(trained: conftest.Trained) -> None:
         "model_version"
     ]
     assert version["run_id"] == outputs["mlflow-run"]
-    assert tags(version) == {
+    recorded = tags(version)
+    assert re.fullmatch("sha256:[0-9a-f]{64}", recorded.pop("fuseml.digest"))
+    assert recorded == {
         "fuseml.run": "mlflow-e2e-1",
         "fuseml.project": "workspace",
         "fuseml.codeset": "sklearn-diabetes",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import sqlmodel
 
-from functions.extensions import sealing
+from functions.extensions import own_tokens, sealing
 from functions.extensions.deps import Deps
 from functions.extensions.impact import assess, refuse_breaking
 from fuseml.domain import errors, events
@@ -52,6 +52,7 @@ def get(deps: Deps, extension_id: str) -> extension.Extension:
 def create(deps: Deps, draft: extension.Extension) -> extension.Extension:
     """Register a record. Raises ConflictError for taken and repeated ids."""
     now = clock.now()
+    own_tokens.refuse(deps.tokens, draft)
     record = registry.create(extension.map_secrets(draft, deps.keyring.seal), now, _new_id)
     with deps.store.write() as session:
         extensions.add(session, record, now)
@@ -66,6 +67,7 @@ def update(deps: Deps, extension_id: str, document: extension.Extension, expecte
 
 
 def _updated(deps: Deps, stored: extension.Extension, document: extension.Extension, whole: bool) -> extension.Extension:
+    own_tokens.refuse(deps.tokens, document)
     change = registry.replace if whole else registry.update
     return change(stored, sealing.seal(deps.keyring, document, stored), clock.now(), _new_id)
 
@@ -125,6 +127,7 @@ def part(deps: Deps, extension_id: str, path: registry.Path) -> extension.Part:
 
 def add_part(deps: Deps, extension_id: str, collection: registry.Path, draft: extension.Part) -> extension.Part:
     """Raises NotFoundError, ConflictError, InvalidError."""
+    own_tokens.refuse(deps.tokens, draft)
     sealed = extension.map_secrets(draft, deps.keyring.seal)
     added: list[extension.Part] = []
 
@@ -141,6 +144,7 @@ def change_part(deps: Deps, extension_id: str, path: registry.Path, patch: exten
     """Raises NotFoundError, StaleError, InvalidError, ConflictError."""
 
     def change(stored: extension.Extension) -> extension.Extension:
+        own_tokens.refuse(deps.tokens, patch)
         sealed = sealing.seal(deps.keyring, patch, registry.find(stored, path))
         return registry.change(stored, path, sealed, clock.now(), _new_id)[0]
 

@@ -36,11 +36,15 @@ def create_secrets(given: Mapping[str, str]) -> str | None:
         contents["FUSEML_TOKEN_HASHES"] = f"admin:{auth.digest_of(token)}"
     else:
         # Former releases gave one permanent token to all steps.
-        entries = [entry for entry in stored["FUSEML_TOKEN_HASHES"].split(",") if entry.split(":")[-2:-1] != ["workload"]]
-        contents.setdefault("FUSEML_TOKEN_HASHES", ",".join(entries))
+        contents.setdefault("FUSEML_TOKEN_HASHES", without_shared_token(stored["FUSEML_TOKEN_HASHES"]))
         cluster.kubectl("delete", "secret", "fuseml-workload", "--namespace", cluster.WORKLOADS, "--ignore-not-found")
     cluster.create_secret("fuseml", cluster.NAMESPACE, {**stored, **contents})
     return token
+
+
+def without_shared_token(hashes: str) -> str:
+    """The entries of FUSEML_TOKEN_HASHES without that of the token which all steps shared."""
+    return ",".join(entry for entry in hashes.split(",") if entry.strip().split(":")[-2:-1] != ["workload"])
 
 
 def deploy_broker(broker: cluster.Object) -> str:

@@ -251,3 +251,23 @@ def test_the_mark_of_the_record_becomes_a_secret_of_the_plan() -> None:
     assert extension.STEP_TOKEN not in plan("train-1", "demo").model_dump_json()
     assert plans.token_scopes(plan("train-1", "demo").step("predictor")) == ["applications"]
     assert plans.token_scopes(plan("train-1", "demo").step("builder")) == []
+
+
+def test_a_token_of_this_server_becomes_no_credentials_of_a_tool(server: Installation) -> None:
+    def service(**parts: object) -> dict[str, object]:
+        return {"id": "s", "resource": "mlflow-tracking", **parts}
+
+    stolen = {"id": "c", "configuration": {"MLFLOW_TRACKING_TOKEN": "admin"}}
+    spread = {"url": "http://x", "type": "internal", "configuration": {"TOKEN": "admin"}}
+    good = {"id": "mlflow", "services": [service(credentials=[{"id": "c", "configuration": {"KEY": "other"}}])]}
+    assert server.call("admin", "POST", "/extensions", good).status_code == 201
+    refused = [
+        server.call("admin", "POST", "/extensions", {"id": "x", "services": [service(credentials=[stolen])]}),
+        server.call("admin", "POST", "/extensions", {"id": "x", "services": [service(endpoints=[spread])]}),
+        server.call("admin", "POST", "/extensions/mlflow/services", service(credentials=[stolen]) | {"id": "t"}),
+        server.call("admin", "POST", "/extensions/mlflow/services/s/credentials", stolen | {"id": "d"}),
+        server.call("admin", "PUT", "/extensions/mlflow/services/s/credentials/c", {"configuration": {"KEY": "admin"}}),
+        server.call("admin", "PUT", "/extensions/mlflow?replace=true", {"id": "mlflow", "services": [service(credentials=[stolen])]}),
+        server.call("admin", "PUT", "/extensions/mlflow", {"services": [service(credentials=[stolen])]}),
+    ]
+    assert [(answer.status_code, "is an API token of this server" in answer.text) for answer in refused] == [(400, True)] * len(refused)

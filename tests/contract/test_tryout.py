@@ -6,7 +6,7 @@ import urllib.parse
 
 import pytest
 
-from infra.deploy import tryout
+from infra.deploy import functions, tryout
 from tests.contract.manifests import MANIFESTS, Object
 
 S3_MANIFEST = "infra/integrations/s3/s3.yaml"
@@ -69,3 +69,17 @@ def test_default_s3_settings_are_removed_only_as_a_whole() -> None:
     theirs = others | tryout.S3_SETTINGS | {"AWS_ENDPOINT_URL_S3": "https://minio.example.com"}
     assert tryout.without_trial(theirs, tryout.S3_SETTINGS) == theirs
     assert tryout.without_trial(others, {}) == others
+
+
+@pytest.mark.parametrize(
+    ("stored", "kept"),
+    [
+        ("admin:aa,workload:bb", "admin:aa"),
+        ("admin:aa, workload:bb", "admin:aa"),
+        ("steps:workload:bb,ada:admin:aa", "ada:admin:aa"),
+        ("workload:admin:aa", "workload:admin:aa"),
+        ("admin:aa", "admin:aa"),
+    ],
+)
+def test_deploying_again_removes_the_token_that_all_steps_shared(stored: str, kept: str) -> None:
+    assert functions.without_shared_token(stored) == kept

@@ -164,6 +164,7 @@ class TrackingServer:
         raise errors.TemporaryError(f"the MLflow server was not ready after {_START_SECONDS} seconds: {child_process.tail(log)}")
 
     def _command(self, socket_file: pathlib.Path) -> list[str]:
+        # The options: infra/platform-facts.md 1.7.
         database = f"sqlite:///{self._folder / 'mlflow.db'}"
         return [
             *(sys.executable, "-m", "mlflow", "server", "--app-name", "fuseml", "--workers", "1"),

@@ -290,6 +290,28 @@ def test_a_secret_appears_only_in_the_environment_of_the_step(under_test: UnderT
     assert canary not in repr([under_test.inbox.of(plan.id), under_test.engine.observe(plan.id)])
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        'printf "%s\n" "$KEY"',
+        'printf "https://ada:%s@git.example.org" "$KEY"',
+        'printf "ada:%s" "$KEY" | base64 -w 0',
+        'printf "%s" "$KEY" | od -A n -t x1 | tr -d " \n"',
+    ],
+)
+def test_an_output_with_a_secret_fails_its_step_and_is_published_nowhere(under_test: UnderTest, command: str) -> None:
+    key, canary = engines.secret("KEY"), "canary-7f3a9c51e2"
+    leaking = f'printf fine > "$FUSEML_ENV_RESULTS/fine"; {command} > "$FUSEML_ENV_RESULTS/leak"'
+    step = engines.shell("leaking", leaking, image=under_test.image, outputs=["fine", "leak"], env={"KEY": (key,)})
+    plan = engines.make_plan(step, outputs={"leak": engines.out("leaking", "leak")})
+    result = under_test.run(plan, secrets={key.ref: canary})
+    assert (result.run.state, result.steps["leaking"].state) == ("failed", "failed")
+    assert "its output 'leak' contains a secret of the run" in str(result.steps["leaking"].cause)
+    assert not result.steps["leaking"].outputs
+    assert not result.run.outputs
+    assert canary not in repr([result, *under_test.engine.observe(plan.id)])
+
+
 def test_observed_events_equal_the_emitted_events(under_test: UnderTest) -> None:
     plan = engines.make_plan(
         engines.shell("flaky", "exit 1", image=under_test.image, retries=1),

@@ -21,6 +21,14 @@ DOUBLE = '"\\\t\n\r'
 TOO_LARGE = "its outputs are larger than 1.5 KiB together; write the content to an artifact store, and its address as the output"
 
 
+def contains_secret(name: str) -> str:
+    """The cause of a step's failure whose output contains a secret of its run."""
+    return (
+        f"its output {name!r} contains a secret of the run, as it is or encoded, and outputs are published: write the secret to its tool, "
+        "and a name or an address as the output (values that are no secrets, such as a bucket or a region, belong in `configuration`)"
+    )
+
+
 def size(written: Mapping[str, bytes]) -> int:
     """Bytes that a step's outputs take in transport. `written` is the content of the files by name of the output."""
     return sum(AROUND + len(name) + len(content) + 5 * _count(content, LONG) + _count(content, DOUBLE) for name, content in written.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -16,6 +17,7 @@ from typing import Literal
 
 from fuseml.domain import errors, plans
 from fuseml.domain.plans import outputs
+from fuseml.engines import masking
 from fuseml.engines.local import decisions, implementations, journal, launch, process, step_files, step_log
 from fuseml.engines.local.trash import Trash
 
@@ -146,6 +148,10 @@ class Attempt:
         self._host.trash.discard(self._step_folder / "work")
         return outcome
 
+    def _known_secrets(self) -> masking.Mask:
+        """The mask of the run's secrets. Raises PermanentError when they cannot be read."""
+        return masking.Mask(self._folder.secrets(self._host.unseal).values())
+
     def _launch(self) -> process.Process | None:
         """Start the process; None when the attempt was stopped first."""
         self._host.trash.discard(self._step_folder / "results")
@@ -218,6 +224,11 @@ class Attempt:
         written = {output.name: self._read_output(output.name) for output in self._step.outputs}
         if outputs.size(written) > outputs.LIMIT:
             raise errors.PermanentError(outputs.TOO_LARGE)
+        # Outputs are published: in events, in the API, to other steps.
+        if written:
+            mask = self._known_secrets()
+            for name in (name for name, content in written.items() if mask.found_in(content)):
+                raise errors.PermanentError(outputs.contains_secret(name))
         return {name: _text(name, content) for name, content in written.items()}
 
     def _read_output(self, name: str) -> bytes:
@@ -233,6 +244,9 @@ class Attempt:
     def _could_not_start(self, message: str, *, retryable: bool) -> Outcome:
         if self._stop is not None:
             return Outcome(self._stop.state, self._stop.reason, self._stop.message)
+        with contextlib.suppress(errors.PermanentError):
+            # Without readable secrets nothing has started, and the message cannot contain one.
+            message = self._known_secrets().text(message)
         self._log_message(message)
         return Outcome("failed", decisions.FAILED, message, retryable=retryable)
 

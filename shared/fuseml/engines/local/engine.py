@@ -6,7 +6,7 @@
 - A clean stop ends running steps; their runs fail as interrupted. Runs without a running step continue after the next start.
 - Steps are not trusted: files that they can write are read by `step_files`, and removed by a thread (`trash`), since they may be many.
 - Processes receive secrets in their environment. On disk, secrets are sealed and removed when the run has finished; `step_log` masks
-  them in logs. Outputs of steps are published, even if they contain a secret.
+  them in logs. Outputs of steps are published, so an output that contains a secret fails its step.
 """
 
 from __future__ import annotations

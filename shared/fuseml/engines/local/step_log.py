@@ -38,7 +38,7 @@ class StepLog:
     def open_output(self, secrets: Collection[str]) -> Iterator[IO[bytes]]:
         """A file for the step's output, to be inherited by its process; this process closes it afterwards. Raises OSError."""
         with step_files.open_to_append(self._log) as log:
-            if not masking.Mask(secrets):
+            if not masking.maskable(secrets):
                 yield log
                 return
             try:

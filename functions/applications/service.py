@@ -11,7 +11,7 @@ import sqlmodel
 from functions.applications.deps import Deps
 from fuseml import servings
 from fuseml.domain import application, artifact, errors
-from fuseml.domain.registry import extension
+from fuseml.domain.registry import custody, extension
 from fuseml.runtime import auth, clock
 from fuseml.servings import ServingSpec, Status
 from fuseml.store import applications, artifacts, paging
@@ -165,6 +165,8 @@ def _document(deps: Deps, registered: application.Application, before: Mapping[s
     hidden = sorted(name for name, value in registered.environment.items() if value == extension.HIDDEN and name not in stored)
     if hidden:
         raise errors.InvalidError(f"environment: no stored value for {', '.join(hidden)}; send the value instead of {extension.HIDDEN}")
+    moved = {name: (str(before.get(name) or ""), str(getattr(registered, name) or "")) for name in ("tracking_uri", "runtime", "served_by")}
+    custody.expect_environment(stored, registered.environment, deps.keyring.unseal, moved)
 
     def sealed(name: str, value: str) -> str:
         kept = name in stored and (value == extension.HIDDEN or deps.keyring.unseal(stored[name]) == value)

@@ -11,7 +11,7 @@ from functions.extensions import own_tokens, sealing
 from functions.extensions.deps import Deps
 from functions.extensions.impact import assess, refuse_breaking
 from fuseml.domain import errors, events
-from fuseml.domain.registry import constraint, extension, registry
+from fuseml.domain.registry import constraint, custody, extension, registry
 from fuseml.domain.registry.selector import Selector
 from fuseml.domain.workflows import impact
 from fuseml.runtime import clock, cloudevents, http
@@ -69,7 +69,9 @@ def update(deps: Deps, extension_id: str, document: extension.Extension, expecte
 def _updated(deps: Deps, stored: extension.Extension, document: extension.Extension, whole: bool) -> extension.Extension:
     own_tokens.refuse(deps.tokens, document)
     change = registry.replace if whole else registry.update
-    return change(stored, sealing.seal(deps.keyring, document, stored), clock.now(), _new_id)
+    changed = change(stored, sealing.seal(deps.keyring, document, stored), clock.now(), _new_id)
+    custody.expect_given(stored, changed, document, deps.keyring.unseal)
+    return changed
 
 
 def delete(deps: Deps, extension_id: str, expected: int | None, *, force: bool) -> None:
@@ -133,6 +135,7 @@ def add_part(deps: Deps, extension_id: str, collection: registry.Path, draft: ex
 
     def change(stored: extension.Extension) -> extension.Extension:
         record, part = registry.add(stored, collection, sealed, clock.now(), _new_id)
+        custody.expect_given(stored, record, registry.naming(collection, draft), deps.keyring.unseal)
         added[:] = [part]
         return record
 
@@ -145,8 +148,12 @@ def change_part(deps: Deps, extension_id: str, path: registry.Path, patch: exten
 
     def change(stored: extension.Extension) -> extension.Extension:
         own_tokens.refuse(deps.tokens, patch)
-        sealed = sealing.seal(deps.keyring, patch, registry.find(stored, path))
-        return registry.change(stored, path, sealed, clock.now(), _new_id)[0]
+        part = registry.find(stored, path)
+        sealed = sealing.seal(deps.keyring, patch, part)
+        changed = registry.change(stored, path, sealed, clock.now(), _new_id)[0]
+        given = registry.naming(path[:-1], patch.model_copy(update={part.key: part.address}))
+        custody.expect_given(stored, changed, given, deps.keyring.unseal)
+        return changed
 
     return extension.hidden(registry.find(_change(deps, extension_id, expected, change), path))
 

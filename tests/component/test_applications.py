@@ -143,6 +143,27 @@ def test_the_same_registration_changes_nothing_and_hidden_keeps_the_stored_value
     assert refused["message"] == "environment: no stored value for OTHER; send the value instead of <hidden>"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tracking_uri": "http://evil:5000"},
+        {"tracking_uri": "https://mlflow:5000"},
+        {"tracking_uri": "http://mlflow:5001"},
+        {"runtime": "registry.evil.example.org/server:1"},
+        {"environment": {"MLFLOW_TRACKING_PASSWORD": "<hidden>", "MLFLOW_S3_ENDPOINT_URL": "http://evil:9000"}},
+        {"environment": {"MLFLOW_TRACKING_PASSWORD": "<hidden>", "MLFLOW_TRACKING_URI": "http://evil:5000"}},
+    ],
+)
+def test_a_kept_secret_of_an_application_is_not_sent_to_a_new_address(server: Server, change: dict[str, Any]) -> None:
+    server.register(tracking_uri="http://mlflow:5000")
+    kept = {**WINE, "tracking_uri": "http://mlflow:5000", "environment": {"MLFLOW_TRACKING_PASSWORD": "<hidden>"}}
+    refused = server.call("POST", "/applications", {**kept, **change}, 400)
+    assert refused["message"].startswith("environment.MLFLOW_TRACKING_PASSWORD: the stored secret was not given for the new address in ")
+    assert server.call("GET", "/applications/wine")["revision"] == 1
+    given = {name: "canary-1" if value == "<hidden>" else value for name, value in {**kept, **change}["environment"].items()}
+    assert server.register(**{**kept, **change, "environment": given})["revision"] == 2
+
+
 def test_traffic_targets_a_new_model_by_revision_name(server: Server) -> None:
     server.register()
     server.cluster.loading = True

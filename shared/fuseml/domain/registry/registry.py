@@ -130,7 +130,7 @@ def add(
     taken = {part.address for part in _parts(_owner(record, above), name)}
     if draft.address in taken:
         raise errors.ConflictError(_exists(name, draft.address, record.id, *above[1:]))
-    changed = _update(record, _naming(collection, draft), now, new_id, merged_levels=len(collection) // 2 + 1)
+    changed = _update(record, naming(collection, draft), now, new_id, merged_levels=len(collection) // 2 + 1)
     return changed, next(part for part in _parts(_owner(changed, above), name) if part.address not in taken)
 
 
@@ -143,7 +143,7 @@ def change(
     """
     stored = find(record, path)
     _refuse_rename(stored, patch)
-    named = _naming(path[:-1], patch.model_copy(update={stored.key: stored.address}))
+    named = naming(path[:-1], patch.model_copy(update={stored.key: stored.address}))
     changed = _update(record, named, now, new_id, merged_levels=len(path) // 2)
     return changed, find(changed, path)
 
@@ -261,8 +261,8 @@ def _with(record: extension.Record, path: Path, part: extension.Part | None, now
     return extension.replaced(record, {name: tuple(parts), "status": status})
 
 
-def _naming(collection: Path, part: extension.Part) -> extension.Extension:
-    """A patch of the record with only this part."""
+def naming(collection: Path, part: extension.Part) -> extension.Extension:
+    """A patch of the record with only this part, which belongs to the list at `collection`."""
     patch: dict[str, object] = {collection[-1]: [part]}
     if len(collection) > 1:
         patch = {"services": [extension.Service.model_validate({"id": collection[1], **patch})]}

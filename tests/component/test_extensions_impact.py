@@ -73,7 +73,10 @@ def test_a_plan_of_a_new_record_reports_its_impact_and_stores_nothing(registry: 
 
 
 def test_a_plan_of_a_stored_record_is_that_of_an_update(used: Registry) -> None:
-    patch = {"id": "minio", "version": "5.0.0", "services": [{"id": "s3", "endpoints": [{"url": "http://in:9000", "type": "internal"}]}]}
+    # A new address needs the secret again.
+    account = {"id": "admin", "configuration": {"AWS_SECRET_ACCESS_KEY": "canary-one"}}
+    service = {"id": "s3", "endpoints": [{"url": "http://in:9000", "type": "internal"}], "credentials": [account]}
+    patch = {"id": "minio", "version": "5.0.0", "services": [service]}
     result = send(used, "POST", "/extensions/plan", patch)
     assert (result["change"], result["revision"], effects(result)) == ("updates", 1, {("train", "demo"): "rebinds"})
     assert {change["path"] for change in result["changes"]} == {

@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from fuseml.cli import (
     applications,
     artifacts,
+    backup,
     codesets,
     config,
     events,
@@ -45,6 +46,12 @@ app.command(epilog=options.examples("fuseml demo", "fuseml demo --keep"))(demo)
 app.command(epilog=options.examples("fuseml push -p demo -n diabetes", "fuseml push ./model -p demo -n diabetes --wait"))(codesets.push)
 app.command(epilog=options.examples("fuseml status"))(server.status)
 app.command(epilog=options.examples("fuseml version -o json"))(server.version)
+app.command(no_args_is_help=True, epilog=options.examples("fuseml backup fuseml.backup", "fuseml backup /mnt/disk/$(date +%F).fuseml"))(
+    backup.backup
+)
+app.command(
+    no_args_is_help=True, epilog=options.examples("fuseml restore fuseml.backup", "fuseml restore fuseml.backup --home /srv/fuseml")
+)(backup.restore)
 app.command(
     no_args_is_help=True,
     epilog=options.examples("fuseml resolve -r mlflow-tracking", "fuseml resolve --product mlflow --version '>=3' --explain"),

@@ -49,7 +49,7 @@ def up(
     from fuseml.embedded import chaos, server
 
     settings = session.settings(context)
-    folder = dataclasses.replace(settings, home=home or settings.home).home_folder().resolve()
+    folder = dataclasses.replace(settings, home=home or settings.home).home_folder().absolute()
     server_options = server.Options(
         host=host,
         port=port,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import importlib.metadata
 import logging
@@ -21,7 +22,7 @@ from typing import Any
 import waitress.server
 
 from fuseml.domain import errors
-from fuseml.embedded import composition, strict_parser, tracking_proxy
+from fuseml.embedded import composition, home, strict_parser, tracking_proxy
 from fuseml.embedded.chaos import NONE, Chaos
 from fuseml.runtime import secrets, telemetry
 from fuseml.runtime.telemetry import logs
@@ -56,7 +57,7 @@ def serve(options: Options) -> int:
     """Run until SIGINT or SIGTERM; returns the exit code. Raises PermanentError when it cannot start."""
     if options.anonymous and options.host not in ("127.0.0.1", "::1", "localhost"):
         raise errors.PermanentError("--anonymous needs no token and is only for loopback; leave it out, or use --host 127.0.0.1")
-    options.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    options = dataclasses.replace(options, home=home.claim(options.home))
     (options.home / "logs").mkdir(exist_ok=True)
     _allow_many_files()
     logs.to_file(options.home / "logs" / "server.log", options.log_format)
@@ -143,16 +144,16 @@ def _stop_on_signals() -> threading.Event:
 
 
 @contextlib.contextmanager
-def _owning(home: pathlib.Path) -> Iterator[None]:
+def _owning(folder: pathlib.Path) -> Iterator[None]:
     """Lock the home: two servers on one state would deliver every event twice. Raises PermanentError when another server has the lock."""
-    with (home / "lock").open("a+") as lock:
+    with (folder / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.seek(0)
             owner = lock.read().strip() or "?"
             raise errors.PermanentError(
-                f"another FuseML server (process {owner}) uses {home}; stop it, or choose another folder with --home"
+                f"another FuseML server (process {owner}) uses {folder}; stop it, or choose another folder with --home"
             ) from error
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")

@@ -59,7 +59,10 @@ def open_to_append(path: Path) -> IO[bytes]:
 def create(path: Path, mode: int = 0o600) -> IO[bytes]:
     """A new file in place of an earlier one, a link, a FIFO or a socket. Raises OSError."""
     path.unlink(missing_ok=True)
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CAREFUL, mode), "wb")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CAREFUL, mode)
+    # Whatever the umask: a container may read a script as another user.
+    os.fchmod(descriptor, mode)
+    return os.fdopen(descriptor, "wb")
 
 
 def _open(name: str, parent: int, flags: int, kind: int) -> int:

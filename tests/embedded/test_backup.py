@@ -172,7 +172,7 @@ def test_an_open_home_is_made_private_and_a_foreign_one_refused(tmp_path: pathli
     (home / "token").write_text("t" * 40)
     (home / "keys").unlink()
     with servers.running(home, "--mlflow", "none"):
-        wait_until(lambda: (home / "fuseml.db-wal").exists(), "the database to be open")
+        wait_until((home / "fuseml.db-wal").exists, "the database to be open")
         _expect_private(home)
     environment = servers.Server(home).environment
     open_folder = tmp_path / "open"

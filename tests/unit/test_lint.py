@@ -126,6 +126,15 @@ def test_a_selector_without_criteria_is_reported() -> None:
     ]
 
 
+def test_withheld_credentials_are_reported() -> None:
+    bound = examples.binding("store", withheld="it gives no credentials: it has some, and none apply to project demo")
+    (warning,) = warnings(USED + "extensions: [{name: store, service_resource: s3}]", {"store": bound})
+    assert (
+        "the selector 'store' binds to mlflow-0001/mlflow-store: it gives no credentials: it has some, and none apply to project demo"
+        in warning
+    )
+
+
 def test_an_ambiguous_selector_is_reported_with_its_ties() -> None:
     ambiguous = examples.binding("store", ambiguous_with=["minio-0002/s3"])
     (warning,) = warnings(USED + "extensions: [{name: store, service_resource: s3}]", {"store": ambiguous})

@@ -279,6 +279,34 @@ def test_a_service_that_needs_credentials_is_rejected_if_none_apply() -> None:
 def test_a_service_that_needs_no_credentials_is_bound_without_them() -> None:
     binding = resolved(store(service={"credentials": [CREDENTIALS["alpha"]]}), project="gamma")
     assert (binding.credentials_id, binding.credentials_scope, binding.secret_keys) == ("", "", [])
+    assert binding.withheld == "it gives no credentials: it has some, and none apply to project gamma"
+
+
+@pytest.mark.parametrize(
+    ("credentials", "context", "withheld"),
+    [
+        ([], {"project": "gamma"}, False),
+        (["alpha"], {"project": "alpha"}, False),
+        (["alpha"], {"project": "gamma"}, True),
+        (["alpha"], {}, True),
+        (["global"], {}, False),
+        (["alpha", "global"], {"project": "gamma"}, False),
+        (["alpha", "user"], {"project": "gamma", "user": "eve"}, True),
+    ],
+)
+def test_withheld_credentials_are_in_the_binding_and_its_explanation(
+    credentials: list[str], context: dict[str, str], withheld: bool
+) -> None:
+    known = {
+        "alpha": CREDENTIALS["alpha"],
+        "global": {"id": "all", "configuration": {"KEY": "x"}},
+        "user": {"id": "mine", "scope": "user", "users": ["ada"], "configuration": {"KEY": "x"}},
+    }
+    record = store(service={"credentials": [known[name] for name in credentials]})
+    selected = resolution.resolve([Selector(name="s")], [record], Context(**context), explain=True)
+    assert bool(selected.bindings[0].withheld) is withheld
+    chosen = selected.explanations[0].candidates[0]
+    assert (chosen.verdict, "it gives no credentials: it has some, and none apply to " in chosen.sentence) == ("chosen", withheld)
 
 
 def test_credentials_without_a_value_are_rejected() -> None:
@@ -410,6 +438,7 @@ def test_a_binding_names_the_service_and_the_revision_of_its_record() -> None:
         "secret_keys": ["KEY"],
         "revision": 7,
         "ambiguous_with": [],
+        "withheld": "",
     }
 
 

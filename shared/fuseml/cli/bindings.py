@@ -17,4 +17,5 @@ COLUMNS = (
     output.column("Selector", "name"),
     output.Column("Bound to", target),
     output.column("URL", "url"),
+    output.column("Note", "withheld", cut=True),
 )

@@ -22,6 +22,7 @@ _BINDING = (
     output.column("Endpoint", "endpoint_type"),
     output.column("Credentials", "credentials_id"),
     output.column("Ambiguous with", "ambiguous_with"),
+    output.column("Note", "withheld"),
 )
 
 

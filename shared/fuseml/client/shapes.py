@@ -215,6 +215,7 @@ class Binding(TypedDict, total=False):
     secret_keys: list[str]
     revision: int
     ambiguous_with: list[str]
+    withheld: str
 
 
 class StepBinding(Binding):

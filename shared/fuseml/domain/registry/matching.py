@@ -125,6 +125,13 @@ class Rules:
             rank = Rank(unhealthy, elsewhere, endpoint.type == "external", versions.sort_key(record.version))
             yield Match(Candidate(record, service, endpoint, credentials), rank, TieBreak(record.id, service.id, endpoint.url))
 
+    def withheld(self, candidate: Candidate) -> str:
+        """The clause for a service whose credentials are all for others; empty for any other candidate."""
+        service = candidate.service
+        if service is None or candidate.credentials is not None or not service.credentials:
+            return ""
+        return f"it gives no credentials: it has some, and none apply to {self._consumer()}"
+
     def _extension(self, record: extension.Extension) -> Rejection | None:
         selector = self.selector
         if selector.extension_id and selector.extension_id != record.id:

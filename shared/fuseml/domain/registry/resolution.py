@@ -127,6 +127,7 @@ class Choice:
             secret_keys=list(secrets),
             revision=record.revision,
             ambiguous_with=self.ties,
+            withheld=self.rules.withheld(self.matches[0].candidate),
         )
 
     def is_final(self, edge: Edge) -> bool:
@@ -156,6 +157,8 @@ class Choice:
         rule, sentence = self._reason(match, first)
         clauses = [matching.unhealthy(part) for part in (match.candidate.endpoint, match.candidate.credentials) if part]
         warnings = [f"it is {clause}" for clause in clauses if clause]
+        if self.binding is not None and position == 0 and self.binding.withheld:
+            warnings.append(self.binding.withheld)
         return verdict, matching.Rejection(rule, "; ".join((sentence, *warnings)))
 
     def _reason(self, match: matching.Match, first: matching.Match) -> tuple[str, str]:

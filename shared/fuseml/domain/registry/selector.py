@@ -55,6 +55,7 @@ class Binding(document.Model):
     """The service that a selector resolved to. `secret_keys` are the keys of the credentials; `configuration` holds the other keys and values.
 
     `ambiguous_with` lists the first `resolution.MAX_TIES` services (`extension/service`) that only their id puts behind this one.
+    `withheld` says that the service has credentials, and none of them apply to the consumer; it is empty otherwise.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Binding(document.Model):
     secret_keys: list[str] = []
     revision: int = 0
     ambiguous_with: list[str] = []
+    withheld: str = ""
 
     def is_secret(self, key: str) -> bool:
         """Whether a step gets a secret under this key: a value of the credentials, or its own token."""

@@ -164,6 +164,11 @@ def _selectors(step: workflows.Step, bound: Mapping[str, Binding]) -> Iterator[W
                 f"the selector {requirement.name!r} is ambiguous: only its id puts {binding.extension_id}/{binding.service_id} "
                 f"before {others}",
             )
+        if binding and binding.withheld:
+            yield (
+                ("extensions", index),
+                f"the selector {requirement.name!r} binds to {binding.extension_id}/{binding.service_id}: {binding.withheld}",
+            )
 
 
 def _conflicts(step: workflows.Step, bound: Mapping[str, Binding]) -> Iterator[Warning]:

@@ -42,7 +42,7 @@ def test_backups_during_a_storm_of_pushes_become_servers_that_finish_the_work(tm
         present = {}
         for codeset in chaos.CODESETS:
             repository = home / "git" / "p" / f"{codeset}.git"
-            assert servers.git(repository, "fsck", "--full", "--connectivity-only") == ""
+            assert servers.git(repository, "fsck", "--full", "--no-dangling") == ""
             present[codeset] = servers.git(repository, "for-each-ref", "--format=%(objectname)", "refs/heads/main")
         restored.start()
         try:

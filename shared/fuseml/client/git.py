@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fuseml.domain import errors
+from fuseml.domain import errors, urls
 
 BRANCH = "main"
 
@@ -58,7 +58,7 @@ class Remote:
         except FileNotFoundError:
             raise errors.PermanentError("pushing code needs the `git` program, which was not found; install git") from None
         if process.returncode != 0:
-            raise _error(arguments[0], self.url, process.stderr)
+            raise _error(arguments[0], urls.shown(self.url), urls.shown(process.stderr))
         return process.stdout.strip()
 
     def clone(self, folder: Path) -> None:
@@ -133,7 +133,9 @@ class Remote:
 
 def clone_source(location: str, folder: Path, environment: Mapping[str, str]) -> None:
     """Clone the newest version of a public repository, as the source of a codeset."""
-    Remote(location, environment=environment).run("clone", "--quiet", "--depth=1", location, str(folder), folder=folder.parent)
+    # Every user of the machine can read the arguments of a program.
+    url, username, password = urls.split(location)
+    Remote(url, username, password, environment).run("clone", "--quiet", "--depth=1", url, str(folder), folder=folder.parent)
 
 
 def _error(command: str, url: str, stderr: str) -> errors.FusemlError:

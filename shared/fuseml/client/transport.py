@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from fuseml.client import refusals
-from fuseml.domain import errors
+from fuseml.domain import errors, urls
 from fuseml.runtime import catalog
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def normal_url(url: str) -> str:
         text = f"{'http' if text.partition('/')[0].rpartition(':')[0] in _LOCAL_HOSTS or text in _LOCAL_HOSTS else 'https'}://{text}"
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise errors.InvalidError(f"{url!r} is not a server's URL; write it like http://127.0.0.1:8000")
+        raise errors.InvalidError(f"{urls.shown(url)!r} is not a server's URL; write it like http://127.0.0.1:8000")
     if "@" in parts.netloc:
         raise errors.InvalidError("the server's URL contains credentials; set FUSEML_TOKEN instead")
     return text.rstrip("/")
@@ -158,7 +158,7 @@ class Transport:
         except urllib3.exceptions.ProtocolError:
             raise errors.TemporaryError(f"the connection to {url} was closed, maybe by a restart of the server; try again") from None
         except (urllib3.exceptions.LocationParseError, UnicodeError):
-            raise errors.InvalidError(f"{url!r} is not a server's URL; write it like http://127.0.0.1:8000") from None
+            raise errors.InvalidError(f"{urls.shown(url)!r} is not a server's URL; write it like http://127.0.0.1:8000") from None
         return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
 
     def get_object(self, path: str, query: Query | None = None) -> dict[str, object]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fuseml.domain import errors
+from fuseml.domain import errors, urls
 
 if TYPE_CHECKING:
     import urllib3
@@ -50,7 +50,7 @@ class Tracking:
         """The headers of its requests: the authentication."""
 
     def __repr__(self) -> str:
-        return f"Tracking({self._api!r})"
+        return f"Tracking({urls.shown(self._api)!r})"
 
     @functools.cached_property
     def _pool(self) -> urllib3.PoolManager:
@@ -114,9 +114,12 @@ class Tracking:
                 fields = {key: str(value) for key, value in data.items()}
                 response = self._pool.request(method, self._api + path, fields=fields, headers=self.headers, timeout=_TIMEOUT)
         except urllib3.exceptions.HTTPError as error:
-            raise errors.TemporaryError(f"the tracking server at {self._api} does not answer ({type(error).__name__})") from error
+            raise errors.TemporaryError(
+                f"the tracking server at {urls.shown(self._api)} does not answer ({type(error).__name__})"
+            ) from error
         if response.status == 404:
-            raise errors.NotFoundError(f"the tracking server has no {path.rsplit('/', 1)[0].strip('/')} like {dict(data)}")
+            described = {key: value for key, value in data.items() if key != "secret"}
+            raise errors.NotFoundError(f"the tracking server has no {path.rsplit('/', 1)[0].strip('/')} like {described}")
         if response.status >= 500 or response.status == 429:
             raise errors.TemporaryError(f"the tracking server answered {response.status} to {path}")
         if response.status in (401, 403):
@@ -128,7 +131,7 @@ class Tracking:
         try:
             answer = response.json() if response.data else {}
         except json.JSONDecodeError as error:
-            raise errors.PermanentError(f"the server at {self._api} is not an MLflow server") from error
+            raise errors.PermanentError(f"the server at {urls.shown(self._api)} is not an MLflow server") from error
         return answer if isinstance(answer, dict) else {}
 
 

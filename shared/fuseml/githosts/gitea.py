@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuseml.domain import errors
+from fuseml.domain import errors, urls
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, gitea_api, history
@@ -171,7 +171,7 @@ class GiteaHost:
     def pushes(self, project: str, codeset: str, after: int) -> tuple[Sequence[Push], int]:
         # Gitea's feed of activities is no record of pushes: it has no positions, and an operator may disable it.
         if not self._api.exists(_repository(project, codeset)):
-            raise errors.NotFoundError(f"there is no codeset {project}/{codeset} on the git host at {self._api.url}")
+            raise errors.NotFoundError(f"there is no codeset {project}/{codeset} on the git host at {urls.shown(self._api.url)}")
         return (), after
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlencode
 
-from fuseml.domain import errors
+from fuseml.domain import errors, urls
 
 if TYPE_CHECKING:
     import urllib3
@@ -39,7 +39,7 @@ class Api:
         self._token = token
 
     def __repr__(self) -> str:
-        return f"Api({self.url!r})"
+        return f"Api({urls.shown(self.url)!r})"
 
     @functools.cached_property
     def pool(self) -> urllib3.PoolManager:
@@ -84,7 +84,7 @@ class Api:
         try:
             return dict(_parse_refs(response.data))
         except ValueError:
-            raise errors.PermanentError(f"the server at {self.url} is not a git host; check FUSEML_GIT_URL") from None
+            raise errors.PermanentError(f"the server at {urls.shown(self.url)} is not a git host; check FUSEML_GIT_URL") from None
 
     def may_push(self, address: str, username: str, password: str) -> bool:
         """Whether a user with this name and password exists and may push to the repository at `address`."""
@@ -105,7 +105,7 @@ class Api:
         try:
             return self.pool.request(method, self.url + address, json=dict(body) if body else None, headers=headers, redirect=False)
         except urllib3.exceptions.HTTPError as error:
-            raise errors.TemporaryError(f"the git host at {self.url} does not respond ({type(error).__name__})") from None
+            raise errors.TemporaryError(f"the git host at {urls.shown(self.url)} does not respond ({type(error).__name__})") from None
 
     def _read(self, response: urllib3.BaseHTTPResponse, method: str, address: str) -> Any:
         if response.status >= 300:
@@ -113,15 +113,15 @@ class Api:
         try:
             return json.loads(response.data) if response.data.strip() else {}
         except ValueError:
-            raise errors.PermanentError(f"the server at {self.url} is not Gitea; check FUSEML_GIT_URL") from None
+            raise errors.PermanentError(f"the server at {urls.shown(self.url)} is not Gitea; check FUSEML_GIT_URL") from None
 
     def _raise_for_status(self, response: urllib3.BaseHTTPResponse, method: str, address: str) -> NoReturn:
         where = address.partition("?")[0]
         request, detail = f"{method} {where}", _detail(response.data)
         if response.status == 404:
-            raise errors.NotFoundError(f"the git host at {self.url} has no {where}")
+            raise errors.NotFoundError(f"the git host at {urls.shown(self.url)} has no {where}")
         if response.status == 401:
-            raise errors.PermanentError(f"the git host at {self.url} rejects the token; set FUSEML_GIT_TOKEN to a valid one")
+            raise errors.PermanentError(f"the git host at {urls.shown(self.url)} rejects the token; set FUSEML_GIT_TOKEN to a valid one")
         if response.status == 403:
             raise errors.PermanentError(
                 f"the git host rejected {request}: FUSEML_GIT_TOKEN must be the token of an administrator, with the scopes "

@@ -8,7 +8,7 @@ import time
 import urllib.parse
 from typing import TYPE_CHECKING
 
-from fuseml.domain import errors, events
+from fuseml.domain import errors, events, urls
 from fuseml.runtime import cloudevents
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class HttpPublisher:
             cause = f"status {status}"
             if status not in _RETRIED:
                 raise errors.PermanentError(f"the broker refused event {event.id} of type {event.type}: {cause}")
-        raise errors.TemporaryError(f"the broker at {self._url} did not accept event {event.id}: {cause}")
+        raise errors.TemporaryError(f"the broker at {urls.shown(self._url)} did not accept event {event.id}: {cause}")
 
     def check(self) -> None:
         """Raises PermanentError when the broker's host does not exist, TemporaryError when nothing answers there."""

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from fuseml.engines import masking
 from tests import commands
 from tests.embedded import servers
 from tests.waiting import wait_until
 
-CANARIES = {"everybody": "canary-global-5Kq8zR", "project": "canary-project-9xVt2L", "user": "canary-user-7Jw4mD"}
+# Characters that spellings escape, and that look like escapes.
+CANARIES = {"everybody": "canary-global-5Kq8zR/+%41&\"'<\\n", "project": "canary-project-9xVt2L@:?# é", "user": "canary-user-7Jw4mD"}
 
 RECORD = {
     "id": "vault",
@@ -61,6 +63,16 @@ steps:
       env
       echo "$FUSEML_TOKEN and $DATABASE_URL"
       echo "in parts: $USER_TOKEN" | tr ' ' '\\n' >&2
+      python3 - <<'END'
+      import base64, html, json, os, urllib.parse
+      for name in ("EVERYBODY_TOKEN", "PROJECT_TOKEN", "USER_TOKEN"):
+          text = os.environ[name]
+          document = dict([(name, text)])
+          print("spelled", json.dumps(document), repr(document), json.dumps(json.dumps(document)), json.dumps("a\\n" + text + "\\nb"))
+          print("spelled", urllib.parse.quote_plus(text), urllib.parse.quote(text, safe="").lower(), urllib.parse.urlencode(document))
+          print("spelled", html.escape(text), text.encode().hex(), *(base64.b64encode(b"x" * n + text.encode()).decode() for n in range(3)))
+          print("spelled", base64.urlsafe_b64encode(text.encode()).decode(), base64.encodebytes(b"y" * 50 + text.encode()).decode())
+      END
       printf %s "$EVERYBODY_TOKEN" | wc -c > "$FUSEML_ENV_RESULTS/length"
       touch {witness}
       while [ ! -e {gate} ]; do sleep 0.05; done
@@ -77,13 +89,13 @@ steps:
 
 
 def canaries_in(data: bytes) -> list[str]:
-    """The names of the canaries in the data, in plain text or as base64 at any offset."""
+    """The names of the canaries in the data, in any of their usual spellings."""
     names = []
     for name, canary in CANARIES.items():
         plain = canary.encode()
         # For each of the three alignments, the part that does not depend on the neighbouring bytes.
         encoded = [base64.b64encode(b"\0" * shift + plain)[4 * (shift > 0) : -4] for shift in range(3)]
-        if any(part in data for part in (plain, *encoded)):
+        if any(part in data for part in (plain, *encoded)) or masking.Mask([canary]).found_in(data):
             names.append(name)
     return names
 

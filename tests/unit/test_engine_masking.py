@@ -172,6 +172,21 @@ def test_escapes_do_not_make_the_stream_depend_on_block_boundaries(parts: list[b
     assert b"".join(mask.stream(blocks, final=True)) == b"".join(mask.stream([data], final=True))
 
 
+@pytest.mark.parametrize(
+    ("secret", "printed"),
+    [
+        ("postgresql://ada:pa55%40word@db/alpha", "the password is pa55@word"),
+        ("postgresql://ada:pa55%40word@db/alpha", "the password is pa55%40word"),
+        ("https://ada:pa55word@git.example.org", "the password is pa55word"),
+        (r"first-line\nsecond-line", "first-line\nsecond-line"),
+        ("pa55&amp;word", "pa55&word"),
+    ],
+)
+def test_what_a_secret_says_is_masked_too(secret: str, printed: str) -> None:
+    remaining = masking.Mask([secret]).text(printed)
+    assert set(remaining.replace("the password is ", "").split()) == {"<hidden>"}
+
+
 def test_little_is_held_back_however_long_a_secret_is() -> None:
     secret = "".join(random.Random(3).choices("abcdefghijklmnopqrstuvwxyz", k=65_536))
     mask = masking.Mask([secret])

@@ -60,7 +60,7 @@ class Mask:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        lines = {line.strip() for secret in secrets for line in secret.splitlines()}
+        lines = {line.strip() for secret in secrets for form in _forms(secret) for line in form.splitlines()}
         self._tokens = _Tokens({token for line in lines if len(line) >= SHORTEST for token in spellings(line)})
 
     def __bool__(self) -> bool:
@@ -281,6 +281,17 @@ def _unwrapped(match: re.Match[bytes]) -> bytes | None:
 
 
 _DECODERS = ((b"\\", _BACKSLASH, _backslash), (b"%", _PERCENT, _percent), (b"&", _ENTITY, _entity))
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """The secret, what it says where it is escaped itself (`echo` of `sh` undoes escapes), and the password in it if it is a URL."""
+    passwords = re.findall(r"://[^/?#\s@:]*:([^/?#\s]+)@", secret)
+    for text in (secret, *passwords):
+        yield text
+        data = text.encode(errors="surrogatepass")
+        for sign, pattern, decode in _DECODERS:
+            if sign in data:
+                yield pattern.sub(lambda match, decode=decode: decode(match) or match[0], data).decode(errors="replace")
 
 
 def spellings(line: str) -> Iterator[bytes]:

@@ -66,11 +66,6 @@ CHANGES: dict[str, tuple[str, str, dict[str, Any]]] = {
         patch(endpoints=[{"url": EVIL}], credentials=hidden(MLFLOW_TRACKING_USERNAME="ada")),
     ),
     "another host, a secret added": ("PUT", "/extensions/mlflow", patch(endpoints=[{"url": EVIL}], credentials=hidden(MORE="more"))),
-    "another host, new credentials": (
-        "PUT",
-        "/extensions/mlflow",
-        patch(endpoints=[{"url": EVIL}], credentials=[{"id": "new", "configuration": SECRETS}]),
-    ),
     "another host, as a whole": ("PUT", "/extensions/mlflow?replace=true", record(endpoints=[{"url": EVIL}])),
     "one more host, as a whole": ("PUT", "/extensions/mlflow?replace=true", record(endpoints=[{"url": HERE}, {"url": EVIL}])),
     "another scheme": ("PUT", "/extensions/mlflow", patch(endpoints=[{"url": "http://mlflow.example.org/api"}])),
@@ -133,6 +128,11 @@ SAME: dict[str, tuple[str, str, dict[str, Any]]] = {
         "PUT",
         "/extensions/mlflow",
         patch(endpoints=[{"url": EVIL}], credentials=[{"id": "admin", "configuration": {"MLFLOW_TRACKING_TOKEN": "canary-2"}}]),
+    ),
+    "new credentials instead": (
+        "PUT",
+        "/extensions/mlflow",
+        patch(endpoints=[{"url": EVIL}], credentials=[{"id": "new", "configuration": SECRETS}]),
     ),
     "no secrets": ("PUT", "/extensions/mlflow", patch(endpoints=[{"url": EVIL}], credentials=[])),
     "another service": ("POST", "/extensions/mlflow/services/other/endpoints", {"url": EVIL}),

@@ -113,6 +113,10 @@ class Mask:
         return b"".join(masked), _State((state.before + data[:end])[-_WRAPPED:], data[end:], max(0, hidden - end))
 
 
+Decode = Callable[[re.Match[bytes]], bytes | None]
+"""An escape -> its meaning; None for one that the end of the text cuts off."""
+
+
 class _State(NamedTuple):
     """Between two blocks: the last decided bytes, the undecided ones, and how many of these belong to a secret that is marked already."""
 
@@ -225,9 +229,7 @@ def _views(tokens: _Tokens, before: bytes, data: bytes, *, final: bool) -> Itera
         yield _decoded(tokens, before + data, len(before), _WRAP, _unwrapped, final=final)
 
 
-def _decoded(
-    tokens: _Tokens, data: bytes, begin: int, pattern: re.Pattern[bytes], decode: Callable[[re.Match[bytes]], bytes | None], *, final: bool
-) -> _View:
+def _decoded(tokens: _Tokens, data: bytes, begin: int, pattern: re.Pattern[bytes], decode: Decode, *, final: bool) -> _View:
     parts: list[bytes] = []
     edges, size, position, opened = _Edges(), 0, begin, len(data) - begin
     for match in pattern.finditer(data, begin):
@@ -291,7 +293,11 @@ def _forms(secret: str) -> Iterator[str]:
         data = text.encode(errors="surrogatepass")
         for sign, pattern, decode in _DECODERS:
             if sign in data:
-                yield pattern.sub(lambda match, decode=decode: decode(match) or match[0], data).decode(errors="replace")
+                yield pattern.sub(_undo(decode), data).decode(errors="replace")
+
+
+def _undo(decode: Decode) -> Callable[[re.Match[bytes]], bytes]:
+    return lambda match: decode(match) or match[0]
 
 
 def spellings(line: str) -> Iterator[bytes]:

@@ -42,7 +42,7 @@ class Functions:
     def __init__(self, home: pathlib.Path, *, normalises: bool) -> None:
         parts = composition.compose(home, "http://127.0.0.1:1", "token", mlflow="http://127.0.0.1:1", anonymous=False, environment={})
         self._store, self._normalises = parts.state.store, normalises
-        self._apps: dict[str, Any] = {name.replace("_", "-"): app for name, app in parts.gateway._functions.items()}
+        self._apps: dict[str, Any] = {name.replace("_", "-"): app for name, app in parts.gateway.functions.items()}
         self.inside: list[str] = []
         self.received: list[str] = []
         for name, app in self._apps.items():

@@ -50,7 +50,7 @@ class Server:
 
 
 def operations(server: Server) -> list[Operation]:
-    return [operation for app in server.gateway._functions.values() for operation in app.extensions["fuseml"].operations]
+    return [operation for app in server.gateway.functions.values() for operation in app.extensions["fuseml"].operations]
 
 
 def path(operation: Operation) -> str:

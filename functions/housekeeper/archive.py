@@ -15,6 +15,7 @@ from fuseml import contents, engines
 from fuseml.domain import errors, events
 from fuseml.domain.plans import identity
 from fuseml.runtime import clock
+from fuseml.runtime.telemetry.conditions import Conditions
 from fuseml.store import archive, runs
 
 _log = logging.getLogger("fuseml.housekeeper")
@@ -34,7 +35,7 @@ def archive_logs(deps: Deps, _tick: events.Event) -> None:
         finished = archive.unarchived(session, _MOST)
     deadline = time.monotonic() + _SECONDS
     for row, step in finished:
-        key = _archive(deps.engine, deps.contents, row, step)
+        key = _archive(deps.engine, deps.contents, deps.conditions, row, step)
         if key is not None:
             with deps.store.write() as session:
                 archive.record(session, step, key)
@@ -50,8 +51,9 @@ class _EngineError(Exception):
         self.cause = cause
 
 
-def _archive(engine: engines.Engine, store: contents.Contents, row: runs.Run, step: runs.StepRun) -> str | None:
+def _archive(engine: engines.Engine, store: contents.Contents, conditions: Conditions, row: runs.Run, step: runs.StepRun) -> str | None:
     """Key of the archived log; None if it cannot be archived yet. Raises the errors of the contents."""
+    subject = f"the archive of the log of step {step.name} of run {row.name}"
     key = f"runs/{row.id}/{step.name}.log"
     try:
         store.put(key, _blocks(engine, identity.execution_id(row.id, step.execution), step.name))
@@ -59,8 +61,9 @@ def _archive(engine: engines.Engine, store: contents.Contents, row: runs.Run, st
         if isinstance(error.cause, errors.NotFoundError):
             # A former sweep may have stored it and died before it was recorded.
             return key if _exists(store, key) else archive.NOWHERE
-        _log.warning("the log of step %s of run %s cannot be archived yet: %s", step.name, row.name, error)
+        conditions.fault(_log, subject, str(error))
         return None
+    conditions.well(_log, subject)
     return key
 
 
@@ -105,8 +108,9 @@ def _forget(deps: Deps, row: runs.Run) -> None:
         for number in range(1, row.execution + 1):
             deps.engine.forget(identity.execution_id(row.id, number))
     except errors.ConflictError as error:
-        _log.warning("the engine cannot forget run %s: %s", row.name, error.message)
+        deps.conditions.fault(_log, f"the removal of run {row.name} from the engine", error.message)
         return
+    deps.conditions.well(_log, f"the removal of run {row.name} from the engine")
     with deps.store.write() as session:
         runs.get(session, row.name).forgotten = clock.now()
 

@@ -9,6 +9,7 @@ from fuseml import contents, engines, githosts, probes, servings
 from fuseml.contents import mlflow, trackers
 from fuseml.platform import Platform
 from fuseml.runtime import clock, cloudevents, secrets
+from fuseml.runtime.telemetry.conditions import Conditions
 from fuseml.store import database
 
 
@@ -18,7 +19,7 @@ class Deps:
 
     `now` is the clock of schedules. Handled events are kept for `retention_days`. `check` probes each registered tool every
     `health_interval` seconds; `zone` is the control plane's own. The logs of steps move to `contents`, if any, and stay for `log_days`;
-    the engine forgets a finished run after `engine_days`; 0 is never. Steps register applications at `api_url`; it is empty where
+    the engine forgets a finished run after `engine_days`; 0 is never. `conditions` are the known faults. Steps register applications at `api_url`; it is empty where
     the registry has the address already.
     """
 
@@ -38,6 +39,7 @@ class Deps:
     retention_days: int = 30
     engine_days: int = 7
     log_days: int = 365
+    conditions: Conditions = field(default_factory=Conditions)
 
     @classmethod
     def of(cls, platform: Platform) -> Deps:

@@ -71,7 +71,7 @@ def _tracker(deps: Deps, record: extension.Extension) -> _Tracker | None:
     try:
         tracking = trackers.of_record(record, deps.keyring.unseal, deps.zone, deps.tracking)
     except errors.PermanentError as error:
-        _log.warning("the models of %s were not compared: %s", record.id, error.message)
+        deps.conditions.fault(_log, _subject(record.id), error.message)
         return None
     if tracking is None:
         return None
@@ -80,6 +80,10 @@ def _tracker(deps: Deps, record: extension.Extension) -> _Tracker | None:
         cursor = model_versions.cursor(session, record.id, begin)
         # A record that was registered again starts anew.
         return _Tracker(record.id, tracking, max(cursor.seen - _LATE_MILLISECONDS, begin), cursor.newest, cursor.token)
+
+
+def _subject(extension_id: str) -> str:
+    return f"the comparison of models with {extension_id}"
 
 
 def _walk(deps: Deps, tracker: _Tracker) -> _Walk | None:
@@ -94,6 +98,7 @@ def _walk(deps: Deps, tracker: _Tracker) -> _Walk | None:
                 if version.created >= tracker.seen and not _is_published(deps, tracker, version):
                     run_id, tags = tracker.tracking.origin(version)
                     walk.missed.append(_event(tracker.extension, version, run_id, tags))
+            deps.conditions.well(_log, _subject(tracker.extension))
             walk.token = following
             if following is None or (versions and versions[-1].created < tracker.seen):
                 walk.token = None
@@ -101,7 +106,7 @@ def _walk(deps: Deps, tracker: _Tracker) -> _Walk | None:
             if time.monotonic() > deadline:
                 return walk
     except errors.FusemlError as error:
-        _log.warning("the models of %s were not compared: %s", tracker.extension, error.message)
+        deps.conditions.fault(_log, _subject(tracker.extension), error.message)
         # A new installation of the server refuses the old page token: the next tick starts with the newest version.
         return _Walk(walk.missed, 0, None) if tracker.token and isinstance(error, errors.PermanentError) else None
 

@@ -46,13 +46,16 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         health.check_health,
     )
     for repair in repairs:
+        subject = f"the repair {repair.__name__}"
         try:
             repair(deps, tick)
         except errors.FusemlError as error:
-            _log.warning("repair %s failed and is retried with the next tick: %s", repair.__name__, error.message)
+            deps.conditions.fault(_log, subject, f"it failed and is retried with each tick: {error.message}")
         except Exception:
             # A defect in one repair must not stop the others; the log has its traceback.
             _log.exception("repair %s failed; the others go on", repair.__name__)
+        else:
+            deps.conditions.well(_log, subject)
 
 
 def request_submissions(deps: Deps, tick: events.Event) -> None:

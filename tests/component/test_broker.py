@@ -297,7 +297,7 @@ def test_the_queue_is_served_after_an_outage_of_the_database(
     gate.set()
     repeated = "it will be repeated: the database cannot serve this now: disk I/O error"
     wait_until(lambda: repeated in caplog.text, "the outcome to be refused")
-    wait_until(lambda: "the queue cannot be served now" in caplog.text, "the queue to be refused")
+    wait_until(lambda: "the queue: it cannot be served now" in caplog.text, "the queue to be refused")
     trouble = False
     queues.wait_for_done(store, 1)
     assert len(subscriber.taken) == 2

@@ -25,6 +25,7 @@ from fuseml.embedded.chaos import NONE, Chaos
 from fuseml.embedded.triggers import Trigger
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
+from fuseml.runtime.telemetry.conditions import Conditions
 from fuseml.store import database, deliveries
 
 _log = logging.getLogger("fuseml.broker")
@@ -96,7 +97,7 @@ class Broker:
         self._lanes = {trigger.name: _Lane(trigger) for trigger in triggers}
         self._changed = threading.Condition()
         self._depth = 0
-        self._woken, self._running = True, False
+        self._woken, self._running, self._conditions = True, False, Conditions()
         self._thread: threading.Thread | None = None
 
     @property
@@ -164,9 +165,12 @@ class Broker:
                 self._give_up()
                 self._dispatch()
                 pause = self._pause()
+                self._conditions.well(_log, "the queue")
             except Exception as error:
                 # This thread must survive: it delivers everything.
-                _log.warning("the queue cannot be served now: %s", error, exc_info=not isinstance(error, errors.TemporaryError))
+                new = self._conditions.fault(_log, "the queue", f"it cannot be served now: {error}")
+                if new and not isinstance(error, errors.TemporaryError):
+                    _log.warning("the cause is not known to be temporary", exc_info=error)
                 pause = _TROUBLE_SECONDS
             with self._changed:
                 if self._running and not self._woken:

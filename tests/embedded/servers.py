@@ -95,11 +95,11 @@ class Server:
         self._process.wait()
         (self.home / "url").unlink(missing_ok=True)
 
-    def stop(self) -> int:
-        """SIGINT, as by Ctrl-C; the exit code."""
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """End it, by default as Ctrl-C does; the exit code."""
         assert self._process is not None
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(number)
         return self._process.wait(PATIENCE)
 
     def call(

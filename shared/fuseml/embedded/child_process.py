@@ -52,6 +52,11 @@ class SupervisedProcess:
         return self._process.stdout
 
     @property
+    def pid(self) -> int:
+        """Of the leader of its group."""
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process.poll() is None
 

@@ -12,13 +12,31 @@ from typing import Any
 import flask
 
 from fuseml.domain import errors
-from fuseml.embedded import broker, chaos, functions, mount, sign_in, stand_ins, state, ticker, tracking, tracking_address, tracking_proxy
+from fuseml.embedded import (
+    admission,
+    broker,
+    chaos,
+    ending,
+    functions,
+    mount,
+    sign_in,
+    stand_ins,
+    state,
+    ticker,
+    tracking,
+    tracking_address,
+    tracking_proxy,
+)
 from fuseml.githosts import payload, smart_http
 from fuseml.runtime import catalog, clock, cloudevents, web_pages
 from fuseml.runtime.readiness import Need, Readiness
+from fuseml.runtime.telemetry import logs
 from fuseml.servings import record
 from fuseml.store import codesets
 from fuseml.usecases import git_access, step_identity
+
+# Each part ends earlier: the engine within 12 seconds, the others within 10.
+_STOP_SECONDS = 12.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,23 +44,33 @@ class Parts:
     """The parts of the server, none of them started."""
 
     gateway: mount.Gateway
+    admissions: admission.Admissions
     stand_ins: stand_ins.StandIns
     ticker: ticker.Ticker
     readiness: Callable[[], dict[str, Any]]
     state: state.State
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Start all parts, left-over work included; at the end stop them, running steps included, and wait for them."""
+    def running(self, stop_requests: Callable[[], None]) -> Iterator[None]:
+        """Start all parts, left-over work included; at the end stop them and the requests, and wait for them within a bound."""
         parts = self.stand_ins
-        with contextlib.ExitStack() as started:
-            started.callback(self.state.store.close)
+        stops: dict[str, Callable[[], None]] = {"requests": stop_requests}
+        try:
             # This process is the only one: an event of the outbox has no other publisher.
             cloudevents.sweep(self.state.store, parts.broker, clock.now())
-            for part in (parts.tracking, parts.broker, parts.engine, parts.model_servers, self.ticker):
-                part.start()
-                started.callback(part.stop)
+            for name, start, stop in (
+                ("mlflow", parts.tracking.start, parts.tracking.stop),
+                ("broker", parts.broker.start, parts.broker.stop),
+                ("engine", parts.engine.start, parts.engine.stop),
+                ("model servers", parts.model_servers.start, parts.model_servers.stop),
+                ("ticker", self.ticker.start, self.ticker.stop),
+            ):
+                start()
+                stops[name] = stop
             yield
+        finally:
+            ending.stop_all(stops, _STOP_SECONDS)
+            self.state.store.close()
 
 
 def compose(
@@ -56,6 +84,7 @@ def compose(
     trouble: chaos.Chaos = chaos.NONE,
     host: str = "127.0.0.1",
     public_urls: Sequence[str] = (),
+    rotation: logs.Rotation = logs.DEFAULT_ROTATION,
 ) -> Parts:
     """Make every part of a server at `url`, with its state under `home`. Starts nothing. Raises PermanentError.
 
@@ -66,7 +95,7 @@ def compose(
     # The broker delivers to the functions and the functions publish to the broker: the table is filled once both exist.
     mounted: dict[str, flask.Flask] = {}
     subscribers = {function.service: _subscriber(mounted, function) for function in catalog.FUNCTIONS if function.events}
-    parts = stand_ins.make(opened, url, subscribers, mlflow=mlflow, environment=environment, trouble=trouble)
+    parts = stand_ins.make(opened, url, subscribers, mlflow=mlflow, environment=environment, trouble=trouble, rotation=rotation)
     mounted |= functions.create(functions.platform(opened, parts, url))
     for name in ("gitea_ingress", "mlflow_ingress"):
         mounted[name].wsgi_app = trouble.webhooks(mounted[name].wsgi_app)  # type: ignore[method-assign, assignment]
@@ -78,8 +107,10 @@ def compose(
     own = mount.own_app(parts.model_servers, mounted, steps, readiness, opened.store)
     sessions = sign_in.Sessions(opened.tokens, opened.keyring, tracking_proxy.PREFIX)
     tracked = tracking_proxy.TrackingProxy(lambda: parts.tracking.server, steps, sessions, parts.processes)
+    authorise = functools.partial(_authorise, opened)
     return Parts(
-        gateway=mount.Gateway(mounted, _smart_http(opened, parts, mounted["gitea_ingress"]), tracked, own, entrance),
+        gateway=mount.Gateway(mounted, _smart_http(opened, parts, authorise, mounted["gitea_ingress"]), tracked, own, entrance),
+        admissions=admission.Admissions(steps, authorise, mounted, tracked.authenticate),
         stand_ins=parts,
         ticker=ticker.Ticker(parts.broker.publish),
         readiness=readiness,
@@ -97,10 +128,12 @@ def _readiness(checks: Readiness, server: tracking.TrackingServer) -> dict[str, 
     return {"status": "ready" if report.ready else "failed", "components": {**report.components, "mlflow": mlflow}}
 
 
-def _smart_http(opened: state.State, parts: stand_ins.StandIns, ingress: flask.Flask) -> smart_http.SmartHttp:
+def _smart_http(
+    opened: state.State, parts: stand_ins.StandIns, authorise: smart_http.Authorise, ingress: flask.Flask
+) -> smart_http.SmartHttp:
     return smart_http.SmartHttp(
         parts.git,
-        authorise=functools.partial(_authorise, opened),
+        authorise=authorise,
         deliver=functools.partial(_deliver, ingress),
         secret=opened.codeset_secret,
     )

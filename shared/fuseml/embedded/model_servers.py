@@ -23,14 +23,17 @@ from dataclasses import dataclass
 import urllib3
 
 from fuseml.domain import errors
-from fuseml.embedded import access, child_process
+from fuseml.embedded import access, child_process, ending
 from fuseml.runtime import forwarding
+from fuseml.runtime.telemetry import logs
 from fuseml.store import applications, database
 
 _log = logging.getLogger("fuseml.apps")
 _START_SECONDS = 180.0
 _REQUEST_SECONDS = 60.0
 _SWEEP_SECONDS = 2.0
+# A process that ignores SIGTERM gets SIGKILL after 10 seconds.
+_STOP_SECONDS = 11.0
 # MLflow copies each loaded model into the folder for temporary files and never deletes it.
 _SCRATCH = ".scratch-"
 # `steps.model_server` answers only requests with the key in its environment, so that its port is of no use to other processes.
@@ -79,6 +82,11 @@ class _Server:
         self.child.stop()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
+    @property
+    def number(self) -> int:
+        """Of its process."""
+        return self.child.pid
+
 
 @dataclass
 class _Slot:
@@ -104,10 +112,14 @@ class ModelServers:
         idle: float,
         tracking_url: str,
         processes: access.ProcessTokens,
+        rotation: logs.Rotation = logs.DEFAULT_ROTATION,
     ) -> None:
         self._store, self._folder, self._runtimes, self._unseal = store, folder, runtimes, unseal
-        self._environment, self._idle, self._tracking_url, self._processes = dict(environment), idle, tracking_url, processes
+        self._environment, self._idle, self._rotation = dict(environment), idle, rotation
+        self._tracking_url, self._processes = tracking_url, processes
         self._slots: dict[str, _Slot] = {}
+        # Also those that are starting or ending.
+        self._running: list[_Server] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._pool = urllib3.PoolManager(maxsize=16, retries=False)
@@ -121,14 +133,16 @@ class ModelServers:
         self._sweeper.start()
 
     def stop(self) -> None:
-        """End every model server and wait for its process."""
-        self._stopping.set()
-        self._sweeper.join()
+        """End every model server side by side, also those that are starting, and wait for their processes. Waiting requests fail."""
         with self._lock:
-            serving = [slot.serving for slot in self._slots.values() if slot.serving]
+            self._stopping.set()
+            slots, running = list(self._slots.values()), list(self._running)
             self._slots.clear()
-        for server in serving:
-            server.close()
+        for slot in slots:
+            with slot.changed:
+                slot.changed.notify_all()
+        ending.stop_all({f"model server {server.number}": server.close for server in running}, _STOP_SECONDS)
+        self._sweeper.join()
 
     def request(self, name: str, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> Reply:
         """Forward a request to the application; start its model server if necessary.
@@ -208,6 +222,8 @@ class ModelServers:
                 if slot.serving is not None:
                     slot.serving.busy += 1
                     return slot.serving
+                if self._stopping.is_set():
+                    raise errors.TemporaryError("the server is stopping")
                 if failed and slot.failed is not None:
                     raise errors.PermanentError(f"application {application.application!r} cannot be served: {slot.failed[1]}")
                 if not slot.changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
@@ -262,8 +278,13 @@ class ModelServers:
         if tracking.rstrip("/") == self._tracking_url:
             # Its own token: that of the step which registered the application has ended.
             environment["MLFLOW_TRACKING_TOKEN"] = token
-        child = child_process.SupervisedProcess(argv, env=environment, cwd=self._folder, log=log, pipe=True)
-        server = _Server(application.revision, child, scratch, key, functools.partial(self._processes.revoke, token))
+        with self._lock:
+            if self._stopping.is_set():
+                raise errors.TemporaryError("the server is stopping")
+            self._running = [server for server in self._running if server.child.running]
+            child = child_process.SupervisedProcess(argv, env=environment, cwd=self._folder, log=log, pipe=True)
+            server = _Server(application.revision, child, scratch, key, functools.partial(self._processes.revoke, token))
+            self._running.append(server)
         watchdog = threading.Timer(_START_SECONDS, server.close)
         watchdog.start()
         try:
@@ -291,6 +312,8 @@ class ModelServers:
 
     def _sweep(self) -> None:
         while not self._stopping.wait(_SWEEP_SECONDS):
+            for log in self._folder.glob("*.log"):
+                logs.rotate(log, self._rotation)
             for name, server in list(self._unused()):
                 _log.info("model server of %s is idle and is stopped", name)
                 server.close()

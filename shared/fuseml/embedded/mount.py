@@ -16,7 +16,7 @@ from werkzeug import test as wsgi_client
 
 import fuseml
 from fuseml.domain import errors
-from fuseml.embedded import broker, model_servers, tracking_proxy
+from fuseml.embedded import admission, broker, model_servers, tracking_proxy
 from fuseml.runtime import auth, catalog, http, openapi, targets, web_pages
 from fuseml.store import applications, database
 from fuseml.usecases import ownership
@@ -77,7 +77,7 @@ def own_app(
     """The paths of the embedded server itself: `/`, `/readyz`, `/version`, `/metrics`, `/openapi.json`, `/apps/<name>/`."""
     api = http.Api("embedded", "The embedded server", tokens=None, store=store)
     app = api.app
-    app.config["MAX_CONTENT_LENGTH"] = 64 << 20
+    app.config["MAX_CONTENT_LENGTH"] = admission.APPLICATION_BODY
     app.view_functions["openapi"] = lambda: flask.jsonify(openapi.document([entry.extensions["fuseml"] for entry in functions.values()]))
 
     def refuse() -> None:

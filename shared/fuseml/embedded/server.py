@@ -11,6 +11,7 @@ import os
 import pathlib
 import resource
 import secrets as tokens_of_python
+import shlex
 import signal
 import socket
 import threading
@@ -19,10 +20,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-import waitress.server
-
 from fuseml.domain import errors
-from fuseml.embedded import composition, home, strict_parser, tracking_proxy
+from fuseml.embedded import composition, home, http_server, tracking_proxy
 from fuseml.embedded.chaos import NONE, Chaos
 from fuseml.runtime import secrets, telemetry
 from fuseml.runtime.telemetry import logs
@@ -30,15 +29,18 @@ from fuseml.runtime.telemetry import logs
 _log = logging.getLogger("fuseml.server")
 
 _FILES = 1 << 16
-_THREADS = 16
+_MOST_CONNECTIONS = 1000
 _SIGNAL_SECONDS = 0.5
-_MAX_BODY = 1 << 30
+# After SIGTERM: for requests in progress, and for everything.
+_REQUEST_SECONDS = 5.0
+_END_SECONDS = 14.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of the server. `mlflow` is auto, none or a URL; `public_urls` are its addresses behind proxies; child processes inherit from `environment`. `log_format` (json or text) is
-    that of the standard error; spans go to `otlp_endpoint`.
+    that of the standard error; `rotation` is that of each log in the home; spans go to `otlp_endpoint`. Commands in another shell find the
+    server without a setting if `is_default_home`.
     """
 
     home: pathlib.Path
@@ -50,7 +52,9 @@ class Options:
     public_urls: Sequence[str] = ()
     chaos: Chaos = NONE
     log_format: str = "text"
+    rotation: logs.Rotation = logs.DEFAULT_ROTATION
     otlp_endpoint: str = ""
+    is_default_home: bool = True
 
 
 def serve(options: Options) -> int:
@@ -59,8 +63,8 @@ def serve(options: Options) -> int:
         raise errors.PermanentError("--anonymous needs no token and is only for loopback; leave it out, or use --host 127.0.0.1")
     options = dataclasses.replace(options, home=home.claim(options.home))
     (options.home / "logs").mkdir(exist_ok=True)
-    _allow_many_files()
-    logs.to_file(options.home / "logs" / "server.log", options.log_format)
+    files = _allow_many_files()
+    logs.to_file(options.home / "logs" / "server.log", options.log_format, options.rotation)
     telemetry.export("fuseml", options.otlp_endpoint)
     with _owning(options.home), _listening(options) as listener:
         url = f"http://{_reachable(options.host)}:{listener.getsockname()[1]}"
@@ -75,23 +79,13 @@ def serve(options: Options) -> int:
             trouble=options.chaos,
             host=options.host,
             public_urls=options.public_urls,
+            rotation=options.rotation,
         )
-        server = waitress.server.create_server(
-            parts.gateway,
-            sockets=[listener],
-            threads=_THREADS,
-            max_request_body_size=_MAX_BODY,
-            ident="FuseML",
-            clear_untrusted_proxy_headers=True,
-            # select() ends at 1,024 open files.
-            asyncore_use_poll=True,
-        )
-        # One socket, one server.
-        assert isinstance(server, waitress.server.BaseWSGIServer)
-        server.channel_class = strict_parser.StrictChannel
+        limits = http_server.Limits(connections=min(_MOST_CONNECTIONS, files // 4))
+        server = http_server.HttpServer(parts.gateway, listener, parts.admissions.admit, limits)
         stopping = _stop_on_signals()
-        serving = threading.Thread(target=_run, args=(server, stopping), name="http", daemon=True)
-        with parts.running():
+        serving = threading.Thread(target=server.run, name="http", daemon=True)
+        with parts.running(lambda: _stop_requests(server, serving)):
             try:
                 serving.start()
                 _publish_url(options.home / "url", url)
@@ -101,11 +95,30 @@ def serve(options: Options) -> int:
                     if not serving.is_alive():
                         raise errors.PermanentError("the HTTP server has ended unexpectedly; the log has the cause")
                 print("Stopping...", flush=True)  # noqa: T201
+                _end_in_time()
             finally:
                 (options.home / "url").unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    server.close()
     return 0
+
+
+def _stop_requests(server: http_server.HttpServer, serving: threading.Thread) -> None:
+    server.stop(_REQUEST_SECONDS)
+    if serving.ident is not None:
+        serving.join()
+
+
+def _end_in_time() -> None:
+    """End this process after a bound, whatever still holds it, such as a check of a tool that does not answer."""
+    timer = threading.Timer(_END_SECONDS, _end_now)
+    timer.daemon = True
+    timer.start()
+
+
+def _end_now() -> None:
+    _log.warning("the server ends with work in progress; the next start continues it")
+    logging.shutdown()
+    # Everything on disk survives a kill at any moment.
+    os._exit(0)
 
 
 def _publish_url(path: pathlib.Path, url: str) -> None:
@@ -115,21 +128,15 @@ def _publish_url(path: pathlib.Path, url: str) -> None:
     partial.replace(path)
 
 
-def _run(server: Any, stopping: threading.Event) -> None:
-    try:
-        server.run()
-    except Exception:
-        # The close from another thread ends the loop with an error on the closed socket.
-        if not stopping.is_set():
-            _log.exception("the HTTP server failed")
-
-
-def _allow_many_files() -> None:
+def _allow_many_files() -> int:
+    """Allow more open files; the number of allowed ones."""
     # Shells allow 1,024; the reading of a repository after a hundred pushes opens two hundred.
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
     if allowed != resource.RLIM_INFINITY and allowed < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+        return limit
+    return _FILES if allowed == resource.RLIM_INFINITY else allowed
 
 
 def _stop_on_signals() -> threading.Event:
@@ -192,6 +199,8 @@ def _greet(options: Options, url: str, state: Mapping[str, Any]) -> None:
         ),
         "Ctrl-C stops it.",
     ]
+    if not options.is_default_home:
+        lines.insert(-1, f"  shell   export FUSEML_HOME={shlex.quote(str(options.home))}  # for commands in another shell")
     if options.chaos != NONE:
         lines.insert(
             -1, f"  chaos   {options.chaos}\n          WARNING: events are lost, repeated and late on purpose; not for work that counts"

@@ -13,6 +13,7 @@ from fuseml.embedded import access, broker, chaos, model_servers, redelivery, tr
 from fuseml.embedded.state import State
 from fuseml.engines import local
 from fuseml.githosts.embedded import EmbeddedGitHost
+from fuseml.runtime.telemetry import logs
 
 _IDLE_SECONDS = 900.0
 # The variables of the server's own environment that steps and model servers may see.
@@ -40,6 +41,7 @@ def make(
     mlflow: str,
     environment: Mapping[str, str],
     trouble: chaos.Chaos,
+    rotation: logs.Rotation,
 ) -> StandIns:
     """The stand-ins of a server at `url`, whose broker delivers to `subscribers`. Raises PermanentError."""
     home, processes = state.home, access.ProcessTokens()
@@ -70,6 +72,7 @@ def make(
             idle=_IDLE_SECONDS,
             tracking_url=f"{url}{tracking_proxy.PREFIX}",
             processes=processes,
+            rotation=rotation,
         ),
         tracking=tracking.TrackingServer(
             home,
@@ -79,6 +82,7 @@ def make(
             processes=processes,
             environment=inherited,
             mode=mlflow,
+            rotation=rotation,
         ),
         processes=processes,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from waitress import channel, parser
+from waitress import parser
 
 
 class StrictParser(parser.HTTPRequestParser):  # type: ignore[misc, unused-ignore]
@@ -15,9 +15,3 @@ class StrictParser(parser.HTTPRequestParser):  # type: ignore[misc, unused-ignor
             raise parser.ParsingError("Transfer-Encoding and Content-Length exclude each other")
         if "TRANSFER_ENCODING" in self.headers:
             raise parser.ParsingError("Transfer-Encoding needs HTTP/1.1")
-
-
-class StrictChannel(channel.HTTPChannel):  # type: ignore[misc, unused-ignore]
-    """A connection with strict requests."""
-
-    parser_class = StrictParser

@@ -27,9 +27,13 @@ from fuseml.contents import mlflow
 from fuseml.domain import errors
 from fuseml.embedded import access, child_process, tracking_app, tracking_proxy, upstream
 from fuseml.runtime import secrets
+from fuseml.runtime.telemetry import logs
+from fuseml.runtime.telemetry.conditions import Conditions
 
 _log = logging.getLogger("fuseml.mlflow")
 _START_SECONDS = 180
+# For the supervisor to notice that the server has ended.
+_JOIN_SECONDS = 2.0
 # Interval of looks at the webhook's secret, which may be rotated; the old one stays valid much longer.
 _SECRET_SECONDS = 5.0
 _LONGEST_SOCKET = 100
@@ -60,6 +64,7 @@ class TrackingServer:
         processes: access.ProcessTokens,
         environment: Mapping[str, str],
         mode: str,
+        rotation: logs.Rotation = logs.DEFAULT_ROTATION,
     ) -> None:
         """`mode` is auto (run a server if the package is installed), none, or the URL of an existing server. `url` is where the proxy serves
         the server that runs here; `processes` lets this process through.
@@ -70,9 +75,12 @@ class TrackingServer:
         self._folder, self._url, self._webhook_url, self._webhook_secret = home / "mlflow", url, webhook_url, webhook_secret
         self._processes = processes
         self._server: tuple[upstream.SocketFilePool, Mapping[str, str]] | None = None
-        self._stopping = threading.Event()
+        self._stopping, self._conditions = threading.Event(), Conditions()
+        # No child starts after `stop`.
+        self._changing = threading.Lock()
+        self._child: child_process.SupervisedProcess | None = None
         self._thread: threading.Thread | None = None
-        self._mode = mode
+        self._mode, self._rotation = mode, rotation
         self.state = Status("off") if mode in ("auto", "none") else Status("ready", mode)
 
     def start(self) -> None:
@@ -98,10 +106,14 @@ class TrackingServer:
         return self._server
 
     def stop(self) -> None:
-        """End the server and wait for it."""
-        self._stopping.set()
-        if self._thread:
-            self._thread.join()
+        """End the server and wait for it, but not for its answer to a request."""
+        with self._changing:
+            self._stopping.set()
+            child = self._child
+        if child is not None:
+            child.stop()
+        if self._thread is not None:
+            self._thread.join(_JOIN_SECONDS)
 
     def _supervise(self) -> None:
         pause = 1.0
@@ -111,7 +123,7 @@ class TrackingServer:
                 pause = 1.0
             except (errors.FusemlError, OSError) as error:
                 self.state = Status("failed", message=str(error))
-                _log.error("MLflow: %s", error)
+                self._conditions.fault(_log, "MLflow", str(error), logging.ERROR)
                 pause = min(60.0, pause * 2)
             self._stopping.wait(pause)
 
@@ -122,16 +134,20 @@ class TrackingServer:
         with _socket_folder(self._folder) as folder:
             socket_file = folder / "server.sock"
             pool = upstream.SocketFilePool(socket_file)
+            command, environment = self._command(socket_file), {**self._environment(), tracking_app.KEY_VARIABLE: key}
+            with self._changing:
+                if self._stopping.is_set():
+                    return
+                child = self._child = child_process.SupervisedProcess(command, env=environment, cwd=self._folder, log=log)
             self._server = pool, {tracking_app.KEY_HEADER: key}
-            child = child_process.SupervisedProcess(
-                self._command(socket_file), env={**self._environment(), tracking_app.KEY_VARIABLE: key}, cwd=self._folder, log=log
-            )
             try:
                 self._wait_until_ready(child, log)
                 secret = self._register_webhook(own, None)
                 self.state = Status("ready", self._url)
+                self._conditions.well(_log, "MLflow")
                 checked = time.monotonic()
                 while child.running and not self._stopping.wait(1.0):
+                    logs.rotate(log, self._rotation)
                     if time.monotonic() - checked > _SECRET_SECONDS:
                         secret, checked = self._register_webhook(own, secret), time.monotonic()
                 if not self._stopping.is_set():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import urllib3
 
 from fuseml.domain import errors
-from fuseml.embedded import access, sign_in, upstream
+from fuseml.embedded import access, sign_in
 from fuseml.runtime import auth
 
 if TYPE_CHECKING:
@@ -29,11 +29,13 @@ PREFIX = "/mlflow"
 SCOPE = "tracking"
 """The scope of a step's token that opens this path."""
 
+SIGN_IN = f"{PREFIX}/sign-in"
+
 _PIECE = 1 << 16
 _MOST_FORM = 1 << 16
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=300.0)
 # The caller's own; MLflow gets the key of this process instead, and its own checks of hosts and origins are done here.
-_NOT_FORWARDED = upstream.HOP_BY_HOP | {"authorization", "cookie", "host", "origin", "referer", "content-length", "content-type"}
+_NOT_FORWARDED = frozenset({"authorization", "cookie", "origin", "referer", "content-type"})
 _PAGE_HEADERS = [
     ("Content-Type", "text/html; charset=utf-8"),
     ("Cache-Control", "no-store"),
@@ -60,12 +62,12 @@ class TrackingProxy:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path == f"{PREFIX}/sign-in":
+        if path == SIGN_IN:
             return self._sign_in(environ, start_response)
         if path == f"{PREFIX}/sign-out":
             return _answer(start_response, 303, [("Location", f"{PREFIX}/sign-in"), ("Set-Cookie", self._sessions.end())])
         try:
-            self._authenticate(environ)
+            self.authenticate(environ)
         except errors.PermanentError as error:
             if _is_navigation(environ):
                 return _answer(start_response, 303, [("Location", f"{PREFIX}/sign-in")])
@@ -76,8 +78,8 @@ class TrackingProxy:
             return _answer(start_response, 308, [("Location", f"{PREFIX}/")])
         return self._forward(environ, start_response)
 
-    def _authenticate(self, environ: WSGIEnvironment) -> None:
-        """Raises UnauthenticatedError, and ForbiddenError for a step whose token is for something else."""
+    def authenticate(self, environ: Mapping[str, Any]) -> None:
+        """Check the credentials in a request's headers. Raises UnauthenticatedError, and ForbiddenError for a step whose token is for something else."""
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         token = given.strip() if scheme.lower() == "bearer" else _password(given) if scheme.lower() == "basic" else ""
         if token:
@@ -132,7 +134,7 @@ class TrackingProxy:
             )
         except urllib3.exceptions.HTTPError as error:
             return _refuse(start_response, 503, f"MLflow does not answer now ({type(error).__name__}); see `fuseml up` and /readyz")
-        kept = [(name, value) for name, value in response.headers.items() if name.lower() not in upstream.HOP_BY_HOP]
+        kept = forwarding.response_fields(response.headers.items())
         if any(part in path for part in _FILES):
             kept.append(("Content-Security-Policy", "sandbox"))
         start_response(f"{response.status} {_reason(response.status)}", kept)
@@ -162,8 +164,9 @@ class _Streamed:
 
 
 def _request_headers(environ: WSGIEnvironment) -> dict[str, str]:
-    named = {name[5:].replace("_", "-").lower(): str(value) for name, value in environ.items() if name.startswith("HTTP_")}
-    headers = {name: value for name, value in named.items() if name not in _NOT_FORWARDED and not name.startswith("x-fuseml-")}
+    named = [(name[5:].replace("_", "-").lower(), str(value)) for name, value in environ.items() if name.startswith("HTTP_")]
+    fields = forwarding.request_fields(named)
+    headers = {name: value for name, value in fields if name not in _NOT_FORWARDED and not name.startswith("x-fuseml-")}
     if environ.get("CONTENT_TYPE"):
         headers["content-type"] = environ["CONTENT_TYPE"]
     return headers

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import gzip
 import logging
+import os
 import re
 import tempfile
 import zlib
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING
 
 from werkzeug import exceptions, wrappers, wsgi
+from werkzeug.datastructures import Authorization
 
 from fuseml.domain import errors
 from fuseml.githosts import payload
@@ -38,6 +40,8 @@ Secret = Callable[[str, str], str]
 _FETCH, _PUSH = "git-upload-pack", "git-receive-pack"
 
 MAX_BODY = 1 << 30
+NEEDS_CREDENTIALS = "authentication is required: use the user name and password (or token) of the codeset"
+CHALLENGE = 'Basic realm="FuseML", charset="UTF-8"'
 _IN_MEMORY = 1 << 20
 _CHUNK = 1 << 16
 
@@ -75,10 +79,10 @@ class SmartHttp:
         if match is None:
             return _refusal(404, "this is not the address of a codeset; use <project>/<codeset>.git")
         project, codeset, resource = match["project"], match["codeset"], match["resource"]
-        username, password = _credentials(request)
+        username, password = credentials(request.authorization)
         if not password or not self._authorise(project, codeset, username, password):
-            refusal = _refusal(401, "authentication is required: use the user name and password (or token) of the codeset")
-            refusal.headers["WWW-Authenticate"] = 'Basic realm="FuseML", charset="UTF-8"'
+            refusal = _refusal(401, NEEDS_CREDENTIALS)
+            refusal.headers["WWW-Authenticate"] = CHALLENGE
             return refusal
         with self._host.open(project, codeset) as repository:
             if resource == "info/refs":
@@ -119,9 +123,14 @@ class SmartHttp:
     def _body(self, request: wrappers.Request) -> Iterator[IO[bytes]]:
         too_large = errors.TooLargeError(f"the request exceeds the limit of {self._max_body} bytes; push in parts")
         request.max_content_length = self._max_body
+        compressed = request.headers.get("Content-Encoding") in ("gzip", "x-gzip")
+        received: IO[bytes] = request.environ["wsgi.input"]
+        if not compressed and _size(received) == request.content_length and _size(received) <= self._max_body:
+            # The server has received it whole; a copy of a large pack would take its time and disk again.
+            yield received
+            return
         with _spool() as body:
             try:
-                compressed = request.headers.get("Content-Encoding") in ("gzip", "x-gzip")
                 read = gzip.GzipFile(fileobj=request.stream).read if compressed else request.stream.read
                 while chunk := read(_CHUNK):
                     body.write(chunk)
@@ -174,13 +183,22 @@ def _refusal(status: int, message: str) -> wrappers.Response:
     return wrappers.Response(f"{message}\n", status, content_type="text/plain; charset=utf-8", headers=_NO_CACHE)
 
 
-def _credentials(request: wrappers.Request) -> tuple[str, str]:
-    credentials = request.authorization
-    if credentials is None:
+def credentials(authorization: Authorization | None) -> tuple[str, str]:
+    """User name and password of a request; a token is a password. Empty where they are missing."""
+    if authorization is None:
         return "", ""
-    if credentials.type == "bearer":
-        return "", credentials.token or ""
-    return credentials.username or "", credentials.password or ""
+    if authorization.type == "bearer":
+        return "", authorization.token or ""
+    return authorization.username or "", authorization.password or ""
+
+
+def _size(received: IO[bytes]) -> int:
+    """Bytes of a body that is in memory or in a file; -1 if it is still to be received."""
+    if not received.seekable():
+        return -1
+    size = received.seek(0, os.SEEK_END)
+    received.seek(0)
+    return size
 
 
 def _spool() -> IO[bytes]:

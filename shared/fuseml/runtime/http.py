@@ -108,6 +108,11 @@ class Api:
         if flask.request.endpoint in self._internal and catalog.OUTSIDE in flask.request.headers:
             raise errors.NotFoundError(f"nothing is served at {flask.request.path}")
 
+    @property
+    def needs_token(self) -> bool:
+        """Whether routes need a token, unless they are public."""
+        return self._tokens is not None
+
     def route(
         self,
         method: str,

@@ -9,7 +9,9 @@ import json
 import logging
 import pathlib
 import re
+import shutil
 import sys
+from dataclasses import dataclass
 
 from fuseml.domain import errors, times
 from fuseml.runtime.telemetry import trace
@@ -57,14 +59,46 @@ def to_stderr(format: str, level: int = logging.INFO) -> None:
     _handle([_stream(format, level)])
 
 
-def to_file(path: pathlib.Path, format: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A log file of more than `size` bytes becomes `NAME.1`, and `NAME.1` becomes `NAME.2`; `kept` such files stay."""
+
+    size: int = 10 << 20
+    kept: int = 5
+
+
+DEFAULT_ROTATION = Rotation()
+
+
+def to_file(path: pathlib.Path, format: str, rotation: Rotation) -> None:
     """Write all records to a file as JSON lines. The standard error gets warnings and errors as `text`, all records as `json`.
 
     Raises PermanentError for an unknown format.
     """
-    file = logging.FileHandler(path)
+    from logging import handlers
+
+    # With 0 kept files the handler would not rotate.
+    file = handlers.RotatingFileHandler(path, maxBytes=rotation.size, backupCount=max(1, rotation.kept))
     file.setFormatter(JsonLines())
     _handle([file, _stream(format, logging.INFO if format == "json" else logging.WARNING)])
+
+
+def rotate(path: pathlib.Path, rotation: Rotation) -> None:
+    """Rotate a log to which a running process appends: its content is copied, because the process keeps the file open.
+
+    Lines that the process writes during the copy may be lost.
+    """
+    if not path.exists() or path.stat().st_size <= rotation.size:
+        return
+    for number in range(rotation.kept, 0, -1):
+        former = path if number == 1 else path.with_name(f"{path.name}.{number - 1}")
+        target = path.with_name(f"{path.name}.{number}")
+        if number > 1 and former.exists():
+            former.replace(target)
+        elif number == 1:
+            shutil.copyfile(former, target)
+    with path.open("r+b") as file:
+        file.truncate()
 
 
 def _stream(format: str, level: int) -> logging.Handler:

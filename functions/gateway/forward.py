@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -9,11 +10,16 @@ import flask
 import urllib3
 import werkzeug.exceptions
 
+from functions.gateway import slots
 from fuseml.domain import errors
 from fuseml.runtime import catalog, forwarding, http
 
 _BLOCK = 1 << 16
 _CONNECTIONS = 32
+# Of the 50 requests that a pod of the gateway takes at once (`containerConcurrency`): those of one function, and those whose bodies are
+# being received. Two functions that do not answer leave places for the others.
+_OF_ONE_FUNCTION, _WAITING, _WAIT_SECONDS = 16, 6, 2.0
+_BODIES = 24
 # Knative answers in place of a function that has no ready pod or is too slow: a status and a line of plain text.
 _PLATFORM_STATUSES = frozenset({502, 503, 504})
 _PLATFORM_MESSAGE = 200
@@ -24,27 +30,54 @@ class Forwarder:
 
     def __init__(self, url: str, timeout: float) -> None:
         self._url, self._timeout = url.rstrip("/"), timeout
+        self._slots = {function.name: slots.Slots(_OF_ONE_FUNCTION, _WAITING, _WAIT_SECONDS) for function in catalog.FUNCTIONS}
+        self._bodies = slots.Slots(_BODIES, 0, 0.0)
         self._pool = urllib3.PoolManager(retries=False, maxsize=_CONNECTIONS, timeout=urllib3.Timeout(connect=5.0, read=timeout))
 
     def forward(self, function: catalog.Function, path: str, request: flask.Request) -> flask.Response:
         """The function's response to the request, streamed. `path` is that of the request as it was received and judged.
 
-        Raises TemporaryError when the function cannot be reached or is not ready, GatewayTimeout when it does not answer in time,
-        InvalidError for a `Connection` header that takes fields from the request.
+        Raises TemporaryError when the function cannot be reached, is not ready or has too many requests in progress, GatewayTimeout when it
+        does not answer in time, InvalidError for a `Connection` header that takes fields from the request.
         """
         headers = urllib3.HTTPHeaderDict([*forwarding.request_fields(request.headers), (catalog.OUTSIDE, "gateway")])
         query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
-        # The whole body: a request that breaks off must not reach a function.
-        body = request.get_data()
-        answer = self._request(function, request.method, path + query, headers, body)
-        if answer.status in _PLATFORM_STATUSES and http.ERROR_HEADER not in answer.headers:
-            raise _unavailable(function, answer)
-        return flask.Response(_stream(answer), answer.status, forwarding.response_fields(answer.headers.iteritems()))
+        body = self._body(request)
+        with contextlib.ExitStack() as until_sent:
+            until_sent.enter_context(self._slot(function))
+            answer = self._request(function, request.method, path + query, headers, body)
+            if answer.status in _PLATFORM_STATUSES and http.ERROR_HEADER not in answer.headers:
+                raise _unavailable(function, answer)
+            response = flask.Response(_stream(answer), answer.status, forwarding.response_fields(answer.headers.iteritems()))
+            response.call_on_close(until_sent.pop_all().close)
+            return response
+
+    def _body(self, request: flask.Request) -> bytes:
+        """The whole body: a request that breaks off must not reach a function."""
+        if not request.content_length and "Transfer-Encoding" not in request.headers:
+            return b""
+        if not self._bodies.take():
+            raise errors.TemporaryError("too many bodies are being received; try again later", delay=_WAIT_SECONDS)
+        try:
+            return request.get_data()
+        finally:
+            self._bodies.give_back()
+
+    @contextlib.contextmanager
+    def _slot(self, function: catalog.Function) -> Iterator[None]:
+        found = self._slots[function.name]
+        if not found.take():
+            raise errors.TemporaryError(f"{function.service} has too many requests in progress; try again later", delay=_WAIT_SECONDS)
+        try:
+            yield
+        finally:
+            found.give_back()
 
     def get(self, function: catalog.Function, path: str) -> bytes:
         """The body of a function's response. Raises TemporaryError for another status than 200."""
-        answer = self._request(function, "GET", path, urllib3.HTTPHeaderDict(), b"")
-        text: bytes = answer.read()
+        with self._slot(function):
+            answer = self._request(function, "GET", path, urllib3.HTTPHeaderDict(), b"")
+            text: bytes = answer.read()
         if answer.status != 200:
             raise errors.TemporaryError(f"{function.service} answers {path} with status {answer.status}")
         return text

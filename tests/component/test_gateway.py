@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from functions.gateway import description
 from fuseml.domain import errors, events
 from fuseml.runtime import auth, catalog, http, openapi, secrets
 from fuseml.store import database
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -205,3 +206,66 @@ def test_two_schemas_of_one_name_stay_two() -> None:
 
 def test_every_path_of_the_catalogue_has_a_function_behind_the_gateway() -> None:
     assert all(catalog.find(path) is function for function in catalog.FUNCTIONS for path in function.paths)
+
+
+def test_a_function_that_does_not_answer_leaves_places_for_others(client: FlaskClient, cluster: Cluster) -> None:
+    gate, app = threading.Event(), client.application
+
+    def hang(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        assert gate.wait(PATIENCE)
+        return http_ok(environ, start_response)
+
+    http_ok, cluster.functions["extensions"] = echo().wsgi_app, hang
+    answers: list[Any] = []
+    callers = [threading.Thread(target=lambda: answers.append(app.test_client().get("/extensions", headers=TOKEN))) for _ in range(50)]
+    try:
+        for caller in callers:
+            caller.start()
+        wait_until(lambda: len(answers) >= 28, "the requests without a place to be refused")
+        assert client.get("/runs/1").status_code == 418
+        assert {(answer.status_code, answer.get_json()["temporary"]) for answer in answers} == {(503, True)}
+        assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers)
+    finally:
+        gate.set()
+        for caller in callers:
+            caller.join(PATIENCE)
+    assert len(answers) == 50
+    for answer in answers:
+        answer.close()
+    # Places are free again, also after responses that were not read.
+    for _ in range(40):
+        answer = app.test_client().get("/extensions")
+        assert answer.status_code == 418
+        answer.close()
+
+
+def test_slow_bodies_leave_places_for_requests_without_one(client: FlaskClient) -> None:
+    gate, app = threading.Event(), client.application
+
+    class Slow(io.BytesIO):
+        def readinto(self, buffer: Any) -> int:
+            assert gate.wait(PATIENCE)
+            return super().readinto(buffer)
+
+        def read(self, size: int | None = -1) -> bytes:
+            assert gate.wait(PATIENCE)
+            return super().read(size)
+
+    def send() -> None:
+        answers.append(app.test_client().post("/runs/1", input_stream=Slow(b"0123456789"), content_length=10))
+
+    answers: list[Any] = []
+    callers = [threading.Thread(target=send) for _ in range(40)]
+    try:
+        for caller in callers:
+            caller.start()
+        wait_until(lambda: len(answers) == 16, "the bodies without a place to be refused")
+        assert {answer.status_code for answer in answers} == {503}
+        assert client.get("/runs/1").status_code == 418
+    finally:
+        gate.set()
+        for caller in callers:
+            caller.join(PATIENCE)
+    for answer in answers:
+        answer.close()
+    assert client.post("/runs/1", data="x").status_code == 418

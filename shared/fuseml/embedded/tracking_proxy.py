@@ -14,13 +14,13 @@ import json
 import sys
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import urllib3
 
 from fuseml.domain import errors
 from fuseml.embedded import access, sign_in
-from fuseml.runtime import auth
+from fuseml.runtime import auth, forwarding
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -115,7 +115,11 @@ class TrackingProxy:
         if any(part in (".", "..") for part in environ["PATH_INFO"].split("/")):
             return _refuse(start_response, 400, "the path has a dot segment")
         query = environ.get("QUERY_STRING", "")
-        length, headers = environ.get("CONTENT_LENGTH") or "", {**_request_headers(environ), **key}
+        length = environ.get("CONTENT_LENGTH") or ""
+        try:
+            headers = {**_request_headers(environ), **key}
+        except errors.InvalidError as error:
+            return _refuse(start_response, 400, error.message)
         if length:
             headers["Content-Length"] = length
         # A body without a length ends with its stream, where the server says that it does.
@@ -164,6 +168,7 @@ class _Streamed:
 
 
 def _request_headers(environ: WSGIEnvironment) -> dict[str, str]:
+    """The headers for MLflow. Raises InvalidError (`forwarding.request_fields`)."""
     named = [(name[5:].replace("_", "-").lower(), str(value)) for name, value in environ.items() if name.startswith("HTTP_")]
     fields = forwarding.request_fields(named)
     headers = {name: value for name, value in fields if name not in _NOT_FORWARDED and not name.startswith("x-fuseml-")}

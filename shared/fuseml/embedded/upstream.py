@@ -8,20 +8,6 @@ from typing import Any
 
 import urllib3
 
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-"""Headers of one connection (RFC 9110 7.6.1)."""
-
 
 class _SocketFileConnection(urllib3.connection.HTTPConnection):
     def __init__(self, host: str, port: int | None = None, *, socket_file: str, **options: Any) -> None:

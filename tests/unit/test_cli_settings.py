@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuseml.cli import home as home_option
 from fuseml.cli import main, options
 from fuseml.cli.settings import DEFAULT_URL, CliSettings
 from fuseml.domain import errors
@@ -100,3 +105,52 @@ def test_configuration_entries_keep_their_values(entries: dict[str, str], sign: 
 def test_an_entry_without_a_key_is_refused(entry: str) -> None:
     with pytest.raises(errors.InvalidError, match="KEY=VALUE"):
         options.pairs([entry])
+
+
+def leaves(command: Any, *path: str) -> Iterator[list[str]]:
+    """The words of each command."""
+    children = getattr(command, "commands", {})
+    for name, child in children.items():
+        yield from leaves(child, *path, name)
+    if not children:
+        yield list(path)
+
+
+def test_home_is_an_option_of_every_command() -> None:
+    command = typer.main.get_command(main.app)
+    home_option.add_to(command)
+    found = list(leaves(command))
+    assert len(found) > 50
+    for words in found:
+        node: Any = command
+        for word in words:
+            node = node.commands[word]
+        assert ["--home"] in [parameter.opts for parameter in node.params], words
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_home_of_the_option_names_the_server_wherever_it_stands(home: Path, place: int, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["project", "list"]
+    arguments[place:place] = ["--home", str(home)]
+    environment = {"FUSEML_SERVER_URL": "http://127.0.0.1:9", "FUSEML_TOKEN": "for another server", "FUSEML_CONFIG": str(home / "none")}
+    assert main.run(arguments, environment) == 1
+    assert "http://127.0.0.1:41000" in capsys.readouterr().err, "the server of the home was called"
+
+
+def test_a_chosen_home_gives_its_url_and_token_and_a_chosen_url_comes_first(home: Path) -> None:
+    chosen = dataclasses.replace(settings(home, FUSEML_SERVER_URL="http://other:1", FUSEML_TOKEN="other"), home_is_chosen=True)
+    assert (chosen.server_url(), chosen.access_token()) == ("http://127.0.0.1:41000", "home-token")
+    flagged = dataclasses.replace(chosen, url="http://flag:1", url_is_chosen=True)
+    assert (flagged.server_url(), flagged.access_token()) == ("http://flag:1", "other")
+
+
+def test_a_home_without_a_server_is_an_error_with_the_command_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["project", "list", "--home", str(tmp_path)], {}) == 1
+    assert capsys.readouterr().err == f"error: no server runs with the home {tmp_path}; `fuseml up --home {tmp_path}` starts one\n"
+
+
+@pytest.mark.parametrize("name", ["FUSEML_LOG_MEGABYTES", "FUSEML_LOG_FILES"])
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "9" * 30, "²"])
+def test_the_bounds_of_logs_must_be_numbers(name: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["project", "list"], {name: value}) == 1
+    assert capsys.readouterr().err == f"error: {name} is {value!r}; set it to a whole number from 1\n"

@@ -24,6 +24,7 @@ from fuseml.cli import (
     events,
     extensions,
     failure,
+    home,
     options,
     projects,
     resolve,
@@ -83,14 +84,22 @@ def root(
 ) -> None:
     """GitOps for machine learning: push code, train, serve, with the tools you choose."""
     given = session.settings(context)
-    context.obj = dataclasses.replace(given, url=url or given.url, token=token or given.token, timeout=timeout or given.timeout)
+    context.obj = dataclasses.replace(
+        given,
+        url=url or given.url,
+        url_is_chosen=bool(url) or given.url_is_chosen,
+        token=token or given.token,
+        timeout=timeout or given.timeout,
+    )
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run one command line; the exit code. Errors are printed on standard error, with a traceback only if FUSEML_DEBUG is set."""
     try:
         given = settings.CliSettings.from_env(environment)
-        code = typer.main.get_command(app).main(args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=given)
+        command = typer.main.get_command(app)
+        home.add_to(command)
+        code = command.main(args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=given)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 import typer
 
 from fuseml.cli import options, output, session
+from fuseml.cli.settings import CliSettings
 from fuseml.domain import errors
-
-Home = Annotated[
-    str, typer.Option("--home", metavar="DIR", help="Folder of the state; FUSEML_HOME or your data folder by default.", show_default=False)
-]
 
 _COMPONENTS = (
     output.column("Component", "name"),
@@ -26,7 +22,6 @@ def up(
     context: typer.Context,
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, metavar="PORT", help="Port; 0 selects a free one.")] = 8000,
-    home: Home = "",
     mlflow: Annotated[str, typer.Option("--mlflow", metavar="auto|none|URL", help="Run MLflow, run none, or use the one at URL.")] = "auto",
     public_url: Annotated[
         list[str] | None,
@@ -47,9 +42,10 @@ def up(
     Includes API, git host, engine, broker, MLflow and model servers. The state survives restarts.
     """
     from fuseml.embedded import chaos, server
+    from fuseml.runtime.telemetry import logs
 
     settings = session.settings(context)
-    folder = dataclasses.replace(settings, home=home or settings.home).home_folder().absolute()
+    folder = settings.home_folder().absolute()
     server_options = server.Options(
         host=host,
         port=port,
@@ -60,6 +56,8 @@ def up(
         environment=settings.environment,
         chaos=chaos.parse(faults) if faults else chaos.NONE,
         log_format=settings.log_format or "text",
+        rotation=logs.Rotation(settings.log_megabytes << 20, settings.log_files),
+        is_default_home=folder == CliSettings().home_folder().resolve(),
         otlp_endpoint=settings.otlp_endpoint,
     )
     raise typer.Exit(server.serve(server_options))

@@ -16,17 +16,21 @@ DEFAULT_TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class CliSettings:
-    """Settings from flags and environment variables; empty where not given. `timeout` is in seconds."""
+    """Settings from flags and environment variables; empty where not given. `timeout` is in seconds. A flag has chosen what `is_chosen`."""
 
     url: str = ""
     token: str = field(default="", repr=False)
     home: str = ""
+    home_is_chosen: bool = False
+    url_is_chosen: bool = False
     config: str = ""
     timeout: float = DEFAULT_TIMEOUT
     push_user: str = ""
     push_password: str = field(default="", repr=False)
     public_url: str = ""
     log_format: str = ""
+    log_megabytes: int = 10
+    log_files: int = 5
     otlp_endpoint: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -50,6 +54,8 @@ class CliSettings:
             push_password=environment.get("FUSEML_PROJECT_PASSWORD", ""),
             public_url=environment.get("FUSEML_PUBLIC_URL", ""),
             log_format=environment.get("FUSEML_LOG_FORMAT", ""),
+            log_megabytes=_number(environment, "FUSEML_LOG_MEGABYTES", 10, least=1),
+            log_files=_number(environment, "FUSEML_LOG_FILES", 5, least=1),
             otlp_endpoint=environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
             environment=environment,
         )
@@ -83,12 +89,23 @@ class CliSettings:
         return {str(key): str(value) for key, value in data.items()}
 
     def server_url(self) -> str:
-        """The first of: flag or FUSEML_SERVER_URL, configuration file, URL file of the local server, default."""
+        """The first of: flag `--url`, flag `--home`, FUSEML_SERVER_URL, configuration file, URL file of the local server, default.
+
+        Raises NotFoundError if no server runs with the home of the flag.
+        """
+        if self.home_is_chosen and not self.url_is_chosen:
+            url = _text_of(self.home_folder() / "url")
+            if not url:
+                raise errors.NotFoundError(f"no server runs with the home {self.home}; `fuseml up --home {self.home}` starts one")
+            return url
         return self.url or self.configured().get("url", "") or self._local_url()
 
     def access_token(self) -> str | None:
         """The token for `server_url`. A configured token and that of a local server are used only for their own server."""
         url = self.server_url()
+        if self.home_is_chosen and not self.url_is_chosen:
+            # FUSEML_TOKEN may be for another server.
+            return _text_of(self.home_folder() / "token") or self.token or None
         if self.token:
             return self.token
         configured = self.configured()
@@ -100,6 +117,13 @@ class CliSettings:
 
     def _local_url(self) -> str:
         return _text_of(self.home_folder() / "url") or DEFAULT_URL
+
+
+def _number(environment: Mapping[str, str], name: str, default: int, *, least: int) -> int:
+    text = environment.get(name, "") or str(default)
+    if not (text.isascii() and text.isdigit() and least <= int(text[:9]) and len(text) < 9):
+        raise errors.InvalidError(f"{name} is {text!r}; set it to a whole number from {least}")
+    return int(text)
 
 
 def _same(one: str, other: str) -> bool:

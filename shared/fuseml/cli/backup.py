@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fuseml.cli import server, session, terminal
+from fuseml.cli import session, terminal
 
 
 def backup(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; only you can read it.", show_default=False)],
-    home: server.Home = "",
 ) -> None:
     """Save the state of the server on this machine to a file. The server may run meanwhile.
 
@@ -23,7 +21,7 @@ def backup(
     """
     from fuseml.embedded import backup
 
-    summary = backup.save(_folder(context, home), file.absolute())
+    summary = backup.save(_folder(context), file.absolute())
     terminal.echo(f"Saved {summary.files} files ({summary.bytes / 1e6:.1f} MB) in {file}.")
     for name, content in backup.EXCLUDED.items():
         terminal.echo(f"Not in the backup: {name}, {content}")
@@ -34,7 +32,6 @@ def restore(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="A file of `fuseml backup`.", show_default=False)
     ],
-    home: server.Home = "",
     force: Annotated[bool, typer.Option("--force", help="Move a home that is not empty aside.")] = False,
 ) -> None:
     """Restore the state of the server on this machine from a file.
@@ -43,13 +40,12 @@ def restore(
     """
     from fuseml.embedded import backup
 
-    folder = _folder(context, home)
+    folder = _folder(context)
     summary, former = backup.restore(file.absolute(), folder, force=force)
     terminal.echo(f"Restored {summary.files} files ({summary.bytes / 1e6:.1f} MB) to {folder}.")
     if former is not None:
         terminal.echo(f"The former content is in {former}.")
 
 
-def _folder(context: typer.Context, home: str) -> Path:
-    settings = session.settings(context)
-    return dataclasses.replace(settings, home=home or settings.home).home_folder().absolute()
+def _folder(context: typer.Context) -> Path:
+    return session.settings(context).home_folder().absolute()

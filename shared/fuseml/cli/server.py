@@ -57,7 +57,7 @@ def up(
         chaos=chaos.parse(faults) if faults else chaos.NONE,
         log_format=settings.log_format or "text",
         rotation=logs.Rotation(settings.log_megabytes << 20, settings.log_files),
-        is_default_home=folder == CliSettings().home_folder().resolve(),
+        is_default_home=folder == CliSettings().home_folder().absolute(),
         otlp_endpoint=settings.otlp_endpoint,
     )
     raise typer.Exit(server.serve(server_options))

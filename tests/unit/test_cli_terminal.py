@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,12 +144,32 @@ def test_commands_print_through_the_terminal_module_only() -> None:
     printing = {
         (path.name, name) for path in pathlib.Path(cli.__path__[0]).rglob("*.py") for name in _printing(ast.parse(path.read_text()))
     }
-    assert printing == {("terminal.py", "typer.echo"), ("output.py", "typer.echo"), ("runs.py", "typer.echo")}
+    assert printing == {
+        ("terminal.py", "typer.echo"),
+        ("terminal.py", "typer.confirm"),
+        ("output.py", "typer.echo"),
+        ("runs.py", "typer.echo"),
+    }
+
+
+@given(text=texts)
+def test_a_question_is_inert(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        asked: list[str] = []
+        patch.setattr(typer, "confirm", lambda question, **_: asked.append(question))
+        terminal.confirm(f"Delete {text}?")
+    assert not active(asked[0])
+
+
+_PRINTING = {
+    *("typer.echo", "typer.secho", "typer.confirm", "typer.prompt", "click.confirm", "click.prompt", "click.echo"),
+    *("input", "print", "rich.print", "Console", "sys.stdout.write", "sys.stderr.write"),
+}
 
 
 def _printing(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            if name in ("typer.echo", "typer.secho", "print", "rich.print", "Console", "sys.stdout.write", "sys.stderr.write"):
+            if name in _PRINTING:
                 yield name

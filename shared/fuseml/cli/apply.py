@@ -64,7 +64,7 @@ def _plan(extensions: Extensions, record: records.Record) -> registry_shapes.Imp
 
 def _confirm(obsolete: Sequence[str]) -> None:
     try:
-        typer.confirm(f"Delete {', '.join(obsolete)}?", abort=True, err=True)
+        terminal.confirm(f"Delete {', '.join(obsolete)}?")
     except typer.Abort:
         raise errors.PermanentError("nothing was changed; answer y or pass --yes to delete the extensions that are in no file") from None
 

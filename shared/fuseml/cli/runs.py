@@ -129,7 +129,7 @@ def logs(
 ) -> None:
     """Print the logs of a run's steps, in order.
 
-    On a terminal, colours stay; a visible character stands for every other control sequence.
+    Colours and carriage returns, which progress bars print, stay; a visible character stands for every other control character.
     """
     client = session.connect(context)
     steps = [step] if step else [item["name"] for item in client.runs.get(run).get("steps", [])]

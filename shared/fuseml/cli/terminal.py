@@ -57,6 +57,11 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     typer.echo(inert(text), err=err, nl=nl)
 
 
+def confirm(question: str) -> None:
+    """Ask the user on the standard error, with inert text. Raises typer.Abort unless the answer is yes."""
+    typer.confirm(inert(question), abort=True, err=True)
+
+
 def _picture(character: str) -> str:
     # Unicode has pictures of the C0 controls: \u241b for escape.
     code = ord(character)

@@ -7,10 +7,13 @@ group. No process id has to be stored, and no process is ended by name.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import marshal
 import os
 import pathlib
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import IO
 
@@ -29,21 +32,48 @@ kill -KILL 0
 """
 
 
+# The shell itself gets none of the child's variables: names such as OPTIND, IFS or LD_PRELOAD would change or stop it.
+_EXECUTE = """
+import marshal, os, sys
+with open(int(sys.argv[1]), "rb") as source:
+    variables = marshal.load(source)
+try:
+    os.execvpe(sys.argv[2], sys.argv[2:], variables)
+except FileNotFoundError:
+    sys.exit(f"{sys.argv[2]}: not found")
+"""
+_FIRST_DESCRIPTOR = 10
+"""The shell's script uses lower ones."""
+
+
 class SupervisedProcess:
     """A running child and its group."""
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: pathlib.Path, log: pathlib.Path, pipe: bool = False) -> None:
         """Start `argv`. Its errors (and its output, unless `pipe`, where `stdout` reads it) are appended to `log`."""
-        with log.open("ab") as errors_to:
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _SHELL, "supervised", *argv],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if pipe else errors_to,
-                stderr=errors_to,
-                env=dict(env),
-                cwd=cwd,
-                start_new_session=True,
-            )
+        reading, writing = os.pipe()
+        source = fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR)
+        os.close(reading)
+        execute = [sys.executable, "-I", "-S", "-c", _EXECUTE, str(source)]
+        with os.fdopen(writing, "wb") as variables:
+            try:
+                with log.open("ab") as errors_to:
+                    self._process = subprocess.Popen(
+                        ["/bin/sh", "-c", _SHELL, "supervised", *execute, *argv],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE if pipe else errors_to,
+                        stderr=errors_to,
+                        env={"PATH": os.defpath},
+                        cwd=cwd,
+                        start_new_session=True,
+                        pass_fds=[source],
+                    )
+            finally:
+                os.close(source)
+            with contextlib.suppress(BrokenPipeError):
+                # A child that has ended already is noticed by those who wait for it.
+                marshal.dump(dict(env), variables)
+                variables.flush()
 
     @property
     def stdout(self) -> IO[bytes]:

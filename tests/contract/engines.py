@@ -18,7 +18,9 @@ from cryptography import fernet
 from fuseml import engines
 from fuseml.domain import events, plans, runs
 from fuseml.engines import local
+from fuseml.engines.local import confinement
 from fuseml.engines.tekton.events import observe
+from fuseml.processes import landlock
 from tests.waiting import PATIENCE
 
 
@@ -165,6 +167,11 @@ class EngineOptions(TypedDict, total=False):
 
     checkout: Callable[[plans.Checkout, Path], None]
     environment: Mapping[str, str]
+    masked: Sequence[str]
+    confined: bool
+    abi: int
+    allowed: Sequence[local.AllowedPath]
+    limits: local.StepLimits
     images: Mapping[str, Sequence[str]]
     clock: Callable[[], float]
     max_parallel: int
@@ -185,12 +192,21 @@ def local_engine(folder: Path, inbox: Inbox | None = None, **options: Unpack[Eng
 
 
 def make_local(folder: Path, emit: Callable[[events.Event], None], **options: Unpack[EngineOptions]) -> local.LocalEngine:
-    """A local engine, not started; engines on one folder share the key of their secrets."""
+    """A local engine, not started; engines on one folder share the key of their secrets. Its steps may write to the folder `shared`."""
     folder.mkdir(parents=True, exist_ok=True)
     key = folder / "key"
     if not key.exists():
         key.write_bytes(fernet.Fernet.generate_key())
     keyring = fernet.Fernet(key.read_bytes())
+    shared = folder / "shared"
+    shared.mkdir(exist_ok=True)
+    environment = options.get("environment", {"PATH": os.environ["PATH"]})
+    limits = confinement.make(
+        options.get("abi", landlock.abi()) if options.get("confined", True) else 0,
+        environment=environment,
+        protected=[folder / "runs", folder / "environments", key],
+        allowed=[local.AllowedPath(shared, writable=True), *options.get("allowed", ())],
+    )
     return local.LocalEngine(
         folder / "runs",
         emit,
@@ -199,7 +215,10 @@ def make_local(folder: Path, emit: Callable[[events.Event], None], **options: Un
         unseal=keyring.decrypt,
         environments=folder / "environments",
         images=options.get("images"),
-        environment=options.get("environment", {"PATH": os.environ["PATH"]}),
+        environment=environment,
+        masked=options.get("masked", ()),
+        confinement=limits,
+        limits=options.get("limits"),
         clock=options.get("clock", time.time),
         max_parallel=options.get("max_parallel", 4),
         backoff=options.get("backoff", 0.05),

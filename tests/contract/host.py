@@ -1,4 +1,4 @@
-"""A process that runs a local engine until it is killed: `python -m tests.contract.host FOLDER [PLAN.json]`."""
+"""A process that runs a local engine until it is killed: `python -m tests.contract.host FOLDER confined|unconfined [PLAN.json]`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.contract import engines
 
 
 def main() -> None:
-    engine = engines.make_local(Path(sys.argv[1]), lambda event: None)
+    engine = engines.make_local(Path(sys.argv[1]), lambda event: None, confined=sys.argv[2] == "confined")
     engine.start()
-    if len(sys.argv) > 2:
-        plan = plans.Plan.model_validate_json(Path(sys.argv[2]).read_text())
+    if len(sys.argv) > 3:
+        plan = plans.Plan.model_validate_json(Path(sys.argv[3]).read_text())
         engine.submit(plan, {part.ref: "host-secret-4711" for part in plans.secret_refs(plan)})
     print("ready", flush=True)
     threading.Event().wait()

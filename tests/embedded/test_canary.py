@@ -158,8 +158,9 @@ def in_files(folder: pathlib.Path) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def leak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leak]:
     folder = tmp_path_factory.mktemp("canary")
-    witness, gate = folder / "witness", folder / "gate"
-    with servers.running(folder / "home", "--mlflow", "none") as server, Watcher() as watcher:
+    witness, gate = folder / "shared" / "witness", folder / "gate"
+    witness.parent.mkdir()
+    with servers.running(folder / "home", "--mlflow", "none", "--allow-path", f"{witness.parent}:rw") as server, Watcher() as watcher:
         server.post("/extensions", RECORD)
         server.post("/workflows", raw=WORKFLOW.format(witness=witness, gate=gate).encode())
         registration = server.post("/codesets?project=alpha&name=code")

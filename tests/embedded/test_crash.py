@@ -43,8 +43,14 @@ steps:
 """
 
 
+def _options(folder: pathlib.Path) -> tuple[str, ...]:
+    """Options of a server whose steps may write to the folder `shared`."""
+    (folder / "shared").mkdir()
+    return ("--mlflow", "none", "--allow-path", f"{folder / 'shared'}:rw")
+
+
 def _prepare(server: servers.Server, folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path, servers.Checkout]:
-    witness, gate = folder / "witness", folder / "gate"
+    witness, gate = folder / "shared" / "witness", folder / "gate"
     server.post("/workflows", raw=WORKFLOW.format(witness=witness, gate=gate).encode())
     registered = server.post("/codesets?project=p&name=code")
     checkout = servers.Checkout(folder / "checkout", registered["codeset"]["url"], registered["username"], registered["password"])
@@ -54,7 +60,7 @@ def _prepare(server: servers.Server, folder: pathlib.Path) -> tuple[pathlib.Path
 
 
 def test_a_run_survives_the_death_of_the_server(tmp_path: pathlib.Path) -> None:
-    server = servers.Server(tmp_path / "home", "--mlflow", "none").start()
+    server = servers.Server(tmp_path / "home", *_options(tmp_path)).start()
     try:
         witness, gate, checkout = _prepare(server, tmp_path)
         commit = checkout.push("think")
@@ -77,7 +83,7 @@ def test_a_run_survives_the_death_of_the_server(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_push_whose_webhook_was_lost_is_found_by_the_sweep(tmp_path: pathlib.Path) -> None:
-    with servers.running(tmp_path / "home", "--mlflow", "none") as server:
+    with servers.running(tmp_path / "home", *_options(tmp_path)) as server:
         _, gate, checkout = _prepare(server, tmp_path)
         gate.touch()
         first = checkout.push("first")
@@ -97,7 +103,7 @@ def test_a_push_whose_webhook_was_lost_is_found_by_the_sweep(tmp_path: pathlib.P
 
 
 def test_the_same_webhook_five_times_makes_one_run(tmp_path: pathlib.Path) -> None:
-    with servers.running(tmp_path / "home", "--mlflow", "none") as server:
+    with servers.running(tmp_path / "home", *_options(tmp_path)) as server:
         _, gate, checkout = _prepare(server, tmp_path)
         gate.touch()
         commit = checkout.push("once")
@@ -134,7 +140,7 @@ print(body)
 
 
 def test_a_clean_stop_ends_running_steps_and_is_reported_after_the_next_start(tmp_path: pathlib.Path) -> None:
-    server = servers.Server(tmp_path / "home", "--mlflow", "none").start()
+    server = servers.Server(tmp_path / "home", *_options(tmp_path)).start()
     try:
         witness, gate, checkout = _prepare(server, tmp_path)
         checkout.push("think")
@@ -153,7 +159,7 @@ def test_a_clean_stop_ends_running_steps_and_is_reported_after_the_next_start(tm
 
 
 def test_two_servers_cannot_share_a_home(tmp_path: pathlib.Path) -> None:
-    with servers.running(tmp_path / "home", "--mlflow", "none") as server:
+    with servers.running(tmp_path / "home", *_options(tmp_path)) as server:
         environment = {**os.environ, "NO_COLOR": "1"}
         second = commands.fuseml("up", "--home", server.home, "--port", "0", "--mlflow", "none", environment=environment, code=1)
 

@@ -30,7 +30,7 @@ esac
 def find(tmp_path: Path, image: str) -> implementations.Native | implementations.Container:
     return implementations.Implementations(
         {"my/image": ["my", "program"], "my/image:2": ["other"]}, tmp_path, {"PATH": str(tmp_path)}
-    ).find(image)
+    ).find(image, "p")
 
 
 def runtime(folder: Path, name: str = "podman", *, exit_code: int = 0) -> dict[str, str]:

@@ -1,8 +1,12 @@
-"""Files that steps leave for the local engine: hostile ones fail the step, and delay neither the engine nor another run."""
+"""Files that unconfined steps leave for the local engine: hostile ones fail the step, and delay neither the engine nor another run.
+
+Confined steps reach only some of them (test_local_engine_confinement.py).
+"""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from fuseml.domain import plans
+from fuseml.engines import local
 from fuseml.engines.local import scheduler, step_files, trash
+from fuseml.processes import launcher
 from tests.contract import engines
 from tests.contract.engines import UnderTest
 from tests.unit.test_local_engine_recovery import INTERRUPTED, alive, server, until
@@ -45,7 +51,7 @@ HOSTILE = {
 
 @pytest.fixture
 def under_test(tmp_path: Path) -> Iterator[UnderTest]:
-    with engines.local_engine(tmp_path, grace=0.2) as engine:
+    with engines.local_engine(tmp_path, grace=0.2, confined=False) as engine:
         yield engine
 
 
@@ -58,7 +64,7 @@ def test_a_hostile_output_fails_its_step_with_the_cause(under_test: UnderTest, k
 
 
 def test_hostile_outputs_of_every_kind_do_not_stop_the_engine(tmp_path: Path) -> None:
-    with engines.local_engine(tmp_path, max_parallel=2) as under_test:
+    with engines.local_engine(tmp_path, max_parallel=2, confined=False) as under_test:
         hostile = [engines.make_plan(engines.shell("s", f"{RESULTS}; {script}", outputs=["o"])) for script, _ in HOSTILE.values()]
         for plan in hostile:
             under_test.engine.submit(plan, {})
@@ -70,11 +76,11 @@ def test_hostile_outputs_of_every_kind_do_not_stop_the_engine(tmp_path: Path) ->
 def test_a_hostile_output_fails_its_step_after_a_restart(tmp_path: Path, kind: str) -> None:
     script, cause = HOSTILE[kind]
     plan = engines.make_plan(
-        engines.shell("s", f"{RESULTS}; {script}; echo up; while ! test -e {tmp_path}/go; do sleep 0.02; done", outputs=["o"])
+        engines.shell("s", f"{RESULTS}; {script}; echo up; while ! test -e {tmp_path}/shared/go; do sleep 0.02; done", outputs=["o"])
     )
-    with server(tmp_path, plan):
+    with server(tmp_path, plan, confined=False):
         until(tmp_path / "runs" / plan.id / "steps" / "s" / "log", "up")
-    (tmp_path / "go").touch()
+    (tmp_path / "shared" / "go").touch()
     with engines.local_engine(tmp_path) as under_test:
         result = under_test.inbox.finished(plan.id)
     assert result.run.state == "failed"
@@ -117,7 +123,7 @@ def test_a_retry_replaces_what_the_step_put_in_the_place_of_its_log_and_script(u
 STUBBORN = {
     "ignores SIGTERM": "trap '' TERM; echo up; while :; do sleep 1; done",
     "is suspended": "echo up; kill -STOP $$",
-    "suspends the shell of the engine": "echo up; kill -STOP $PPID; sleep 3600",
+    "suspends its supervisor": f"{RESULTS}/..; echo up; until grep -q up log; do sleep 0.01; done; kill -STOP $PPID; sleep 3600",
     "forges its end": f"{RESULTS}/..; echo 0 > exit; echo up; sleep 3600",
     "blocks on a FIFO": f"{RESULTS}; mkfifo o; echo up; echo 1 > o",
     "makes its exit file a FIFO": f"{RESULTS}/..; mkfifo exit; echo up; sleep 3600",
@@ -135,7 +141,7 @@ def test_a_cancel_and_a_stop_end_stubborn_steps(tmp_path: Path) -> None:
         engines.make_plan(*(engines.shell(f"s{number}", script) for number, script in enumerate(STUBBORN.values()))) for _ in range(2)
     )
     inbox = engines.Inbox()
-    engine = engines.make_local(tmp_path, inbox.put, grace=0.2, max_parallel=12)
+    engine = engines.make_local(tmp_path, inbox.put, grace=0.2, max_parallel=12, confined=False)
     engine.start()
     for plan in (cancelled, interrupted):
         engine.submit(plan, {})
@@ -231,3 +237,34 @@ def test_folders_without_rights_and_links_are_deleted_and_links_are_not_followed
     can.stop()
     assert (kept / "inner").is_dir()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_steps_start_after_an_unconfined_step_has_killed_or_suspended_the_spawner(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "_START_SECONDS", 0.5)
+    with engines.local_engine(tmp_path) as under_test:
+        assert under_test.run(engines.make_plan(engines.shell("s", "true"))).run.state == "succeeded"
+        engine = under_test.engine
+        assert isinstance(engine, local.LocalEngine)
+        spawner = engine._launcher._spawner
+        assert spawner is not None
+        spawner.send_signal(number)
+        plan = engines.make_plan(engines.shell("s", "echo once", retries=3))
+        assert under_test.run(plan).run.state == "succeeded"
+        assert under_test.log(plan, "s").count("once\n") == 1
+
+
+def test_a_time_out_does_not_wait_for_a_suspended_spawner(tmp_path: Path) -> None:
+    with engines.local_engine(tmp_path, grace=0.1) as under_test:
+        under_test.run(engines.make_plan(engines.shell("s", "true")))
+        assert isinstance(under_test.engine, local.LocalEngine)
+        spawner = under_test.engine._launcher._spawner
+        assert spawner is not None
+        spawner.send_signal(signal.SIGSTOP)
+        plan = engines.make_plan(engines.shell("s", "sleep 3600"))
+        under_test.engine.submit(plan, {})
+        under_test.engine.cancel(plan.id, "no longer needed")
+        assert under_test.inbox.finished(plan.id).run.state == "cancelled"
+        spawner.kill()

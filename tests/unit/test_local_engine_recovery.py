@@ -25,9 +25,9 @@ INTERRUPTED = "interrupted: the server was stopped"
 
 
 @contextlib.contextmanager
-def server(folder: Path, plan: plans.Plan | None = None) -> Iterator[None]:
+def server(folder: Path, plan: plans.Plan | None = None, *, confined: bool = True) -> Iterator[None]:
     """A process with an engine on `folder`, killed by SIGKILL at the end."""
-    arguments = [str(folder)]
+    arguments = [str(folder), "confined" if confined else "unconfined"]
     if plan is not None:
         (folder / "plan").write_text(plan.model_dump_json())
         arguments.append(str(folder / "plan"))
@@ -56,7 +56,7 @@ def alive(folder: Path, plan: plans.Plan, step: str) -> bool:
 
 
 def test_a_step_survives_the_server_and_the_next_server_finishes_the_run(tmp_path: Path) -> None:
-    trace, go = tmp_path / "trace", tmp_path / "go"
+    trace, go = tmp_path / "shared" / "trace", tmp_path / "shared" / "go"
     key = engines.secret("KEY")
     script = f'echo begin >> {trace}; while ! test -e {go}; do sleep 0.02; done; echo "$KEY"; echo end >> {trace}; echo 5 > "$FUSEML_ENV_RESULTS/o"'
     plan = engines.make_plan(
@@ -76,7 +76,7 @@ def test_a_step_survives_the_server_and_the_next_server_finishes_the_run(tmp_pat
 
 
 def test_a_step_that_ended_without_a_server_is_collected(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
+    trace = tmp_path / "shared" / "trace"
     plan = engines.make_plan(
         engines.shell("long", f"echo begin >> {trace}; sleep 0.3; echo end >> {trace}; echo bye; exit 7", timeout=3600)
     )
@@ -95,7 +95,7 @@ def test_a_step_that_ended_without_a_server_is_collected(tmp_path: Path) -> None
 
 
 def test_a_step_is_started_when_its_server_died_before_it_created_the_process(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
+    trace = tmp_path / "shared" / "trace"
     plan = engines.make_plan(engines.shell("long", f"echo begin >> {trace}; test $(wc -l < {trace}) -gt 1 || sleep 60"))
     with server(tmp_path, plan):
         until(trace, "begin")
@@ -110,7 +110,7 @@ def test_a_step_is_started_when_its_server_died_before_it_created_the_process(tm
 
 @pytest.mark.parametrize(("retries", "state", "attempts"), [(0, "failed", 1), (1, "succeeded", 2)])
 def test_a_vanished_step_fails_and_may_be_retried(tmp_path: Path, retries: int, state: str, attempts: int) -> None:
-    trace = tmp_path / "trace"
+    trace = tmp_path / "shared" / "trace"
     script = f"echo begin >> {trace}; test $(wc -l < {trace}) -gt 1 || sleep 60"
     plan = engines.make_plan(engines.shell("long", script, retries=retries))
     with server(tmp_path, plan):
@@ -125,7 +125,7 @@ def test_a_vanished_step_fails_and_may_be_retried(tmp_path: Path, retries: int, 
 
 
 def test_a_reused_pid_is_not_mistaken_for_the_step(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
+    trace = tmp_path / "shared" / "trace"
     plan = engines.make_plan(engines.shell("long", f"echo begin >> {trace}; sleep 60"))
     with server(tmp_path, plan):
         until(trace, "begin")
@@ -140,7 +140,7 @@ def test_a_reused_pid_is_not_mistaken_for_the_step(tmp_path: Path) -> None:
 
 
 def test_an_adopted_step_can_be_cancelled(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
+    trace = tmp_path / "shared" / "trace"
     plan = engines.make_plan(engines.shell("long", f"echo begin >> {trace}; sleep 60"))
     with server(tmp_path, plan):
         until(trace, "begin")
@@ -152,7 +152,7 @@ def test_an_adopted_step_can_be_cancelled(tmp_path: Path) -> None:
 
 
 def test_servers_killed_again_and_again_run_no_step_twice(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
+    trace = tmp_path / "shared" / "trace"
     names = [f"s{number}" for number in range(8)]
     plan = engines.make_plan(
         *(

@@ -1,10 +1,7 @@
-"""Masking and reading of the log of a step."""
+"""The log of a step: written by its supervisor, masked and bounded, and read in chunks."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuseml.engines import local
 from fuseml.engines.local import step_log
-from tests.waiting import PATIENCE, wait_until
+from tests.contract import engines
+from tests.waiting import wait_until
 
 SECRETS = ["canary-4711-abc", "-----BEGIN KEY-----\nMIIabcdef\n-----END KEY-----"]
 
 
-def log_of(folder: Path, script: str, secrets: Sequence[str] = SECRETS, *, timeout: float = PATIENCE) -> str:
-    """What is in the log when a script has result."""
-    log = step_log.StepLog(folder, folder / "log")
-    with log.open_output(secrets) as output:
-        process = subprocess.Popen(["/bin/sh", "-c", script], stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-    process.wait()
-    log.finish(timeout)
-    return (folder / "log").read_text()
+def log_of(folder: Path, script: str, secrets: Sequence[str] = SECRETS) -> str:
+    """The log of a step that runs the script."""
+    plan = engines.make_plan(engines.shell("s", script))
+    with engines.local_engine(folder, masked=secrets) as under_test:
+        under_test.run(plan)
+        return under_test.log(plan, "s")
 
 
 def test_secrets_are_masked(tmp_path: Path) -> None:
@@ -34,22 +31,15 @@ def test_secrets_are_masked(tmp_path: Path) -> None:
 
 
 def test_the_file_never_contains_a_secret(tmp_path: Path) -> None:
-    log = step_log.StepLog(tmp_path, tmp_path / "log")
-    with log.open_output(SECRETS) as output:
-        process = subprocess.Popen(["/bin/sh", "-c", "while echo canary-4711-abc; do sleep 0.01; done"], stdout=output)
-    wait_until(lambda: "<hidden>" in (tmp_path / "log").read_text(), "the first line")
-    log_text = (tmp_path / "log").read_text()
-    process.kill()
-    process.wait()
-    log.finish()
-    assert set(log_text.splitlines()) == {"<hidden>"}
-    assert "canary" not in (tmp_path / "log").read_text()
-
-
-def test_attempts_are_appended(tmp_path: Path) -> None:
-    assert log_of(tmp_path, "echo first") == "first\n"
-    assert log_of(tmp_path, "echo second", []) == "first\nsecond\n"
-    assert log_of(tmp_path, "echo third") == "first\nsecond\nthird\n"
+    plan = engines.make_plan(engines.shell("s", "while echo canary-4711-abc; do sleep 0.01; done"))
+    log = tmp_path / "runs" / plan.id / "steps" / "s" / "log"
+    with engines.local_engine(tmp_path, masked=SECRETS) as under_test:
+        under_test.engine.submit(plan, {})
+        wait_until(lambda: log.exists() and "<hidden>" in log.read_text(), "the first line")
+        assert set(log.read_text().splitlines()) == {"<hidden>"}
+        under_test.engine.cancel(plan.id, "done")
+        under_test.inbox.finished(plan.id)
+    assert "canary" not in log.read_text()
 
 
 def test_a_large_output_and_many_secrets_are_supported(tmp_path: Path) -> None:
@@ -58,17 +48,21 @@ def test_a_large_output_and_many_secrets_are_supported(tmp_path: Path) -> None:
     assert (len(lines), lines[-2:]) == (100_001, ["100000", "<hidden>"])
 
 
-def test_a_process_that_keeps_the_output_open_delays_the_end_only_briefly(tmp_path: Path) -> None:
-    assert log_of(tmp_path, f"echo canary-4711-abc; sleep 3600 & echo $! > {tmp_path / 'pid'}", timeout=0.5) == "<hidden>\n"
-    # Raises an error unless the process is alive.
-    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+def test_a_step_that_prints_too_much_ends_and_is_not_retried(tmp_path: Path) -> None:
+    plan = engines.make_plan(engines.shell("s", "yes", retries=3))
+    with engines.local_engine(tmp_path, limits=local.StepLimits(log=100_000)) as under_test:
+        result = under_test.run(plan)
+        log = under_test.log(plan, "s")
+    cause = "it printed more than 97.66 KiB; the server's setting FUSEML_STEP_LOG_LIMIT has the limit"
+    assert (result.steps["s"].state, result.steps["s"].attempts, result.steps["s"].cause) == ("failed", 1, cause)
+    assert log == "y\n" * 50_000 + f"fuseml: {cause}\n"
 
 
-def test_a_step_that_cannot_start_leaves_an_empty_log(tmp_path: Path) -> None:
-    log = step_log.StepLog(tmp_path, tmp_path / "log")
-    with pytest.raises(FileNotFoundError), log.open_output(SECRETS) as output:
-        subprocess.Popen([tmp_path / "missing"], stdout=output)
-    assert (tmp_path / "log").read_bytes() == b""
+def test_the_attempts_of_a_step_share_the_limit_of_its_log(tmp_path: Path) -> None:
+    plan = engines.make_plan(engines.shell("s", "yes | head -c 60000; exit 3", retries=5))
+    with engines.local_engine(tmp_path, limits=local.StepLimits(log=100_000)) as under_test:
+        assert under_test.run(plan).steps["s"].attempts == 2
+        assert len(under_test.log(plan, "s")) < 101_000
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40), st.integers(1, 9))

@@ -28,6 +28,19 @@ def up(
         typer.Option("--public-url", metavar="URL", help="Another address of the server, e.g. of a proxy; repeatable.", show_default=False),
     ] = None,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Accept requests without a token.")] = False,
+    paths: Annotated[
+        list[str] | None,
+        typer.Option("--allow-path", metavar="DIR[:rw]", help="Let steps read DIR, or also write to it; repeatable.", show_default=False),
+    ] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pass-env",
+            metavar="NAME",
+            help="Pass this variable on to steps beside the usual ones; a pattern such as 'WANDB_*'; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     faults: Annotated[
         str,
         typer.Option(
@@ -41,7 +54,7 @@ def up(
 
     Includes API, git host, engine, broker, MLflow and model servers. The state survives restarts.
     """
-    from fuseml.embedded import chaos, server
+    from fuseml.embedded import chaos, server, step_options
     from fuseml.runtime.telemetry import logs
 
     settings = session.settings(context)
@@ -59,6 +72,13 @@ def up(
         rotation=logs.Rotation(settings.log_megabytes << 20, settings.log_files),
         is_default_home=folder == CliSettings().home_folder().absolute(),
         otlp_endpoint=settings.otlp_endpoint,
+        steps=step_options.parse(
+            paths=[*settings.step_paths, *(paths or ())],
+            variables=[*settings.step_variables, *(variables or ())],
+            log=settings.step_log_limit,
+            disk=settings.step_disk_limit,
+            confinement=settings.step_confinement,
+        ),
     )
     raise typer.Exit(server.serve(server_options))
 

@@ -32,6 +32,11 @@ class CliSettings:
     log_megabytes: int = 10
     log_files: int = 5
     otlp_endpoint: str = ""
+    step_paths: tuple[str, ...] = ()
+    step_variables: tuple[str, ...] = ()
+    step_log_limit: str = ""
+    step_disk_limit: str = ""
+    step_confinement: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @staticmethod
@@ -57,6 +62,11 @@ class CliSettings:
             log_megabytes=_number(environment, "FUSEML_LOG_MEGABYTES", 10, least=1),
             log_files=_number(environment, "FUSEML_LOG_FILES", 5, least=1),
             otlp_endpoint=environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+            step_paths=_list(environment.get("FUSEML_STEP_PATHS", "")),
+            step_variables=_list(environment.get("FUSEML_STEP_ENV", "")),
+            step_log_limit=environment.get("FUSEML_STEP_LOG_LIMIT", ""),
+            step_disk_limit=environment.get("FUSEML_STEP_DISK_LIMIT", ""),
+            step_confinement=environment.get("FUSEML_STEP_CONFINEMENT", ""),
             environment=environment,
         )
 
@@ -124,6 +134,10 @@ def _number(environment: Mapping[str, str], name: str, default: int, *, least: i
     if not (text.isascii() and text.isdigit() and least <= int(text[:9]) and len(text) < 9):
         raise errors.InvalidError(f"{name} is {text!r}; set it to a whole number from {least}")
     return int(text)
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _same(one: str, other: str) -> bool:

@@ -22,6 +22,7 @@ from fuseml.embedded import (
     sign_in,
     stand_ins,
     state,
+    step_options,
     ticker,
     tracking,
     tracking_address,
@@ -81,6 +82,7 @@ def compose(
     mlflow: str,
     anonymous: bool,
     environment: Mapping[str, str],
+    steps: step_options.StepOptions | None = None,
     trouble: chaos.Chaos = chaos.NONE,
     host: str = "127.0.0.1",
     public_urls: Sequence[str] = (),
@@ -95,7 +97,16 @@ def compose(
     # The broker delivers to the functions and the functions publish to the broker: the table is filled once both exist.
     mounted: dict[str, flask.Flask] = {}
     subscribers = {function.service: _subscriber(mounted, function) for function in catalog.FUNCTIONS if function.events}
-    parts = stand_ins.make(opened, url, subscribers, mlflow=mlflow, environment=environment, trouble=trouble, rotation=rotation)
+    parts = stand_ins.make(
+        opened,
+        url,
+        subscribers,
+        mlflow=mlflow,
+        environment=environment,
+        steps=steps or step_options.StepOptions(),
+        trouble=trouble,
+        rotation=rotation,
+    )
     mounted |= functions.create(functions.platform(opened, parts, url))
     for name in ("gitea_ingress", "mlflow_ingress"):
         mounted[name].wsgi_app = trouble.webhooks(mounted[name].wsgi_app)  # type: ignore[method-assign, assignment]

@@ -24,6 +24,7 @@ import urllib3
 
 from fuseml.domain import errors
 from fuseml.embedded import access, child_process, ending
+from fuseml.engines.local import implementations
 from fuseml.runtime import forwarding
 from fuseml.runtime.telemetry import logs
 from fuseml.store import applications, database
@@ -302,7 +303,7 @@ class ModelServers:
         if not repository or tag == "host":
             # -P: a module of the working folder must not shadow an installed one.
             return [sys.executable, "-P"]
-        python = self._runtimes / tag / "bin" / "python"
+        python = implementations.environment_folder(self._runtimes, tag) / "bin" / "python"
         if "/" in tag or not python.exists():
             raise errors.PermanentError(
                 f"its runtime {runtime!r} is not an environment on this machine; run its workflow again to build it"

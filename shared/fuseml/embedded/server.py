@@ -16,13 +16,15 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
 from fuseml.domain import errors
 from fuseml.embedded import composition, home, http_server, tracking_proxy
 from fuseml.embedded.chaos import NONE, Chaos
+from fuseml.embedded.step_options import StepOptions
+from fuseml.processes import landlock
 from fuseml.runtime import secrets, telemetry
 from fuseml.runtime.telemetry import logs
 
@@ -51,6 +53,7 @@ class Options:
     anonymous: bool = False
     public_urls: Sequence[str] = ()
     chaos: Chaos = NONE
+    steps: StepOptions = field(default_factory=StepOptions)
     log_format: str = "text"
     rotation: logs.Rotation = logs.DEFAULT_ROTATION
     otlp_endpoint: str = ""
@@ -76,6 +79,7 @@ def serve(options: Options) -> int:
             mlflow=options.mlflow,
             anonymous=options.anonymous,
             environment=options.environment,
+            steps=options.steps,
             trouble=options.chaos,
             host=options.host,
             public_urls=options.public_urls,
@@ -184,6 +188,16 @@ def _reachable(host: str) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "localhost") else f"[{host}]" if ":" in host else host  # noqa: S104 - compared, not bound
 
 
+def confinement_of(steps: StepOptions) -> str:
+    """Whether steps are confined, for the start of the server."""
+    if not steps.confined:
+        return "not confined (FUSEML_STEP_CONFINEMENT=off): they can read and change all files of this user"
+    abi = landlock.abi()
+    if not abi:
+        return "not confined, because this kernel has no Landlock: they can read and change all files of this user"
+    return f"confined by Landlock (ABI {abi})"
+
+
 def _greet(options: Options, url: str, state: Mapping[str, Any]) -> None:
     mlflow = state["components"]["mlflow"]
     lines = [
@@ -197,6 +211,7 @@ def _greet(options: Options, url: str, state: Mapping[str, Any]) -> None:
             if options.mlflow == "auto" and "url" in mlflow and not options.anonymous
             else []
         ),
+        f"  steps   {confinement_of(options.steps)}",
         "Ctrl-C stops it.",
     ]
     if not options.is_default_home:

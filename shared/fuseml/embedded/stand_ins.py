@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fuseml.contents import filesystem
 from fuseml.domain import plans
-from fuseml.embedded import access, broker, chaos, model_servers, redelivery, tracking, tracking_proxy, triggers
+from fuseml.embedded import (
+    access,
+    broker,
+    chaos,
+    inheritance,
+    model_servers,
+    redelivery,
+    step_options,
+    tracking,
+    tracking_proxy,
+    triggers,
+)
 from fuseml.embedded.state import State
 from fuseml.engines import local
+from fuseml.engines.local import confinement
 from fuseml.githosts.embedded import EmbeddedGitHost
+from fuseml.processes import landlock
 from fuseml.runtime.telemetry import logs
 
 _IDLE_SECONDS = 900.0
-# The variables of the server's own environment that steps and model servers may see.
-_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +52,13 @@ def make(
     *,
     mlflow: str,
     environment: Mapping[str, str],
+    steps: step_options.StepOptions,
     trouble: chaos.Chaos,
     rotation: logs.Rotation,
 ) -> StandIns:
     """The stand-ins of a server at `url`, whose broker delivers to `subscribers`. Raises PermanentError."""
     home, processes = state.home, access.ProcessTokens()
-    inherited = {name: value for name, value in environment.items() if name in _INHERITED}
+    inherited = inheritance.variables(environment, steps.passed, urllib.parse.urlsplit(url).hostname or "")
     git = _git_host(home / "git", f"{url}/git")
     contract = triggers.contract_folder()
     delivered = triggers.load(contract / "triggers", redelivery.of_broker(contract / "broker.yaml"))
@@ -61,6 +74,10 @@ def make(
             unseal=lambda sealed: state.keyring.unseal(sealed.decode()).encode(),
             environments=home / "environments",
             environment=inherited,
+            container_variables=inheritance.of_containers(inherited),
+            masked=inheritance.secrets(inherited),
+            confinement=_confinement(home, inherited, steps),
+            limits=steps.limits,
         ),
         contents=filesystem.FileContents(home / "contents"),
         model_servers=model_servers.ModelServers(
@@ -86,6 +103,12 @@ def make(
         ),
         processes=processes,
     )
+
+
+def _confinement(home: pathlib.Path, inherited: Mapping[str, str], steps: step_options.StepOptions) -> local.Confinement:
+    named = [local.AllowedPath(path) for path in inheritance.files(inherited)]
+    abi = landlock.abi() if steps.confined else 0
+    return confinement.make(abi, environment=inherited, protected=[home], allowed=[*named, *steps.allowed])
 
 
 def _git_host(root: pathlib.Path, url: str) -> EmbeddedGitHost:

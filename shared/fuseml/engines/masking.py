@@ -1,7 +1,6 @@
 """Masking of secrets in the output of steps, in their usual spellings (`spellings`), whatever the split of the input into blocks.
 
-Also a filter program (`main`) for the output of a step. It must start in milliseconds and without installed packages, so this module
-imports the standard library only.
+The supervisors of local steps load this module by its path, without installed packages, so it imports the standard library only.
 
 Text is searched as it is and, where it holds escapes, once more in each decoded form: the escapes of JSON and Python, of URLs, of HTML, and
 base64 without its line breaks. So a secret is found whichever of its characters are escaped. The time is linear in the text.
@@ -12,7 +11,6 @@ from __future__ import annotations
 import bisect
 import functools
 import json
-import os
 import re
 import sys
 from binascii import b2a_base64, hexlify
@@ -22,7 +20,6 @@ from typing import NamedTuple
 HIDDEN = b"<hidden>"
 SHORTEST = 6
 """Characters. Shorter secrets are not masked: they would hide harmless text such as `true` throughout the log."""
-_BLOCK = 1 << 18
 _PIECE = 128
 """Bytes. Longer spellings are searched in pieces of this length, so that an open end holds back no more."""
 _KEY = 6
@@ -46,11 +43,6 @@ _WRAP = re.compile(rb"\n(?<=[A-Za-z0-9+/_-]{%d}\n)|\r(?<=[A-Za-z0-9+/_-]{%d}\r)(
 _SHORT = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f", b"v": b"\v", b"a": b"\a"}
 _ENTITIES = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
-
-
-def maskable(secrets: Iterable[str]) -> bool:
-    """Whether any of the secrets is long enough to be masked."""
-    return any(len(line.strip()) >= SHORTEST for secret in secrets for line in secret.splitlines())
 
 
 class Mask:
@@ -336,16 +328,3 @@ def _base64(content: bytes) -> Iterator[bytes]:
         for token in (whole[start:fixed], whole[start:]):
             yield token
             yield token.replace(b"+", b"-").replace(b"/", b"_")
-
-
-def main() -> None:
-    """Copy standard input, masked, to standard output without delay. Argument: the file descriptor from which to read the secrets."""
-    with open(int(sys.argv[1]), "rb") as source:  # noqa: PTH123 - a descriptor has no path
-        mask = Mask(secret.decode() for secret in source.read().split(b"\0"))
-    for piece in mask.stream(iter(lambda: os.read(0, _BLOCK), b""), final=True):
-        while piece:
-            piece = piece[os.write(1, piece) :]  # noqa: PLW2901
-
-
-if __name__ == "__main__":
-    main()

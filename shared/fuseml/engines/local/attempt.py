@@ -5,41 +5,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
-import re
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from fuseml.domain import errors, plans
-from fuseml.domain.plans import outputs
 from fuseml.engines import masking
-from fuseml.engines.local import decisions, implementations, journal, launch, process, step_files, step_log
-from fuseml.engines.local.trash import Trash
+from fuseml.engines.local import causes, decisions, implementations, journal, launch, process, results, step_files
+from fuseml.engines.local.confinement import Confinement
+from fuseml.engines.local.host import Host
+from fuseml.processes import program, supervisor
 
 _LOG = logging.getLogger(__name__)
 
-_CAUSE_LINES, _CAUSE_BYTES = 3, 500
-_TAIL = 8192
 _RUNTIME_TIMEOUT = 30.0
+_DESTROY = 3.0
+"""Seconds for a supervisor to kill its step; it is killed itself then."""
 _SEPARATOR = "=== attempt {number} ==="
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """The environment that this machine gives to all steps."""
-
-    checkout: Callable[[plans.Checkout, Path], None]
-    unseal: Callable[[bytes], bytes]
-    implementations: implementations.Implementations
-    environments: Path
-    environment: Mapping[str, str]
-    trash: Trash
+_EXCEEDED = {
+    supervisor.TOO_MUCH_LOG: ("it printed", "FUSEML_STEP_LOG_LIMIT"),
+    supervisor.TOO_MUCH_DISK: ("it wrote", "FUSEML_STEP_DISK_LIMIT"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +65,7 @@ class Attempt:
         number: int,
         *,
         run_id: str,
+        project: str,
         outputs: Mapping[str, Mapping[str, str]],
         checkouts: threading.Lock,
         on_launch: Callable[[str | None], None],
@@ -86,10 +75,10 @@ class Attempt:
         self._folder = folder
         self._step_folder = folder.step_path(step.name)
         self._log = folder.log(step.name)
-        self._step_log = step_log.StepLog(self._step_folder, self._log)
         self._step = step
         self._number = number
         self._container = launch.container_name(run_id, step.name, number)
+        self._project = project
         self._outputs = outputs
         self._checkouts = checkouts
         self._on_launch = on_launch
@@ -98,7 +87,8 @@ class Attempt:
         self._guard = threading.Lock()
         self._process = process.adopt(self._step_folder) if self._adopted else None
         self._stop: Stop | None = None
-        self._kill_at = math.inf
+        self._killed = False
+        self._kill_at = self._destroy_at = math.inf
         self._abandonment: Outcome | None = None
         self._abandon_at = math.inf
 
@@ -118,15 +108,21 @@ class Attempt:
             self._kill_at = kill_at
             running = self._process
         if running is not None:
-            running.signal(signal.SIGTERM)
+            running.stop()
 
     def enforce(self, now: float) -> float:
         """Kill a process that did not end in time. Returns the time of the next check."""
         if self._kill_at <= now:
-            self._kill_at = math.inf
+            self._kill_at, self._destroy_at = math.inf, now + _DESTROY
+            with self._guard:
+                self._killed, running = True, self._process
+            if running is not None:
+                running.kill()
+        if self._destroy_at <= now:
+            self._destroy_at = math.inf
             if self._process is not None:
-                self._process.signal(signal.SIGKILL)
-        return min(self._kill_at, self._abandon_at)
+                self._process.destroy()
+        return min(self._kill_at, self._destroy_at, self._abandon_at)
 
     def abandonment(self, now: float) -> Outcome | None:
         """The outcome of a stopped attempt whose thread is still busy at `abandon_at`, whatever it waits for; None before."""
@@ -140,51 +136,71 @@ class Attempt:
             return self._could_not_start(error.message, retryable=False)
         except (errors.FusemlError, OSError, ValueError) as error:
             return self._could_not_start(str(error), retryable=True)
-        code = running.wait() if running is not None else None
-        if self._runtime is not None and code is None:
+        end = running.wait() if running is not None else None
+        if self._runtime is not None and (end is None or end[0] == causes.KILLED or end[1]):
             self._remove_container()
-        self._step_log.finish()
-        outcome = self._outcome(code)
-        self._host.trash.discard(self._step_folder / "work")
+        outcome = self._outcome(end)
+        for path in (self._step_folder / "work", self._folder.temporary(self._step.name)):
+            self._host.trash.discard(path)
         return outcome
 
     def _known_secrets(self) -> masking.Mask:
         """The mask of the run's secrets. Raises PermanentError when they cannot be read."""
-        return masking.Mask(self._folder.secrets(self._host.unseal).values())
+        return masking.Mask([*self._folder.secrets(self._host.unseal).values(), *self._host.masked])
 
     def _launch(self) -> process.Process | None:
         """Start the process; None when the attempt was stopped first."""
-        self._host.trash.discard(self._step_folder / "results")
+        for path in (self._step_folder / "results", self._folder.temporary(self._step.name)):
+            self._host.trash.discard(path)
         (self._step_folder / "results").mkdir(parents=True)
         self._write_separator()
         for checkout in self._step.checkouts:
             self._check_out(checkout)
         secrets = self._folder.secrets(self._host.unseal)
         values = launch.evaluate(self._step, self._outputs, secrets)
-        implementation = self._host.implementations.find(values.image)
+        implementation, host = self._host.implementations.find(values.image, self._project), self._host.environment
         if isinstance(implementation, implementations.Container):
-            prepared = launch.container(self._step, values, implementation.runtime, self._folder, self._container, self._host.environment)
-        else:
-            prepared = launch.native(self._step, values, implementation, self._folder, self._host.environment, self._host.environments)
-        if prepared.dropped:
-            self._log_message(
-                f"a shell cannot pass on variables with these names, so the step does not receive them: {', '.join(prepared.dropped)}"
+            runtime, name = implementation.runtime, self._container
+            prepared = launch.container(
+                self._step, values, runtime, self._folder, name, host, self._host.container_variables, secrets.values()
             )
+        else:
+            prepared = launch.native(self._step, values, implementation, self._folder, host)
         process.clear(self._step_folder)
         self._on_launch(prepared.runtime)
         self._runtime = prepared.runtime
+        if self._stop is not None:
+            return None
+        # Not under the guard, for which the scheduler waits.
+        with step_files.open_to_append(self._log) as log:
+            started = process.start(self._host.launcher, self._request(prepared, secrets), log)
         with self._guard:
-            if self._stop is None:
-                with self._step_log.open_output(secrets.values()) as output:
-                    self._process = process.start(
-                        self._step_folder,
-                        prepared.command,
-                        environment=prepared.environment,
-                        directory=prepared.directory,
-                        output=output,
-                        data_limit=prepared.data_limit,
-                    )
-            return self._process
+            self._process = started
+            stopped, killed = self._stop is not None, self._killed
+        if killed:
+            started.kill()
+        elif stopped:
+            started.stop()
+        return started
+
+    def _request(self, prepared: launch.Launch, secrets: Mapping[str, str]) -> program.Request:
+        # The container program is trusted, and uses files of its own. What runs in a container may write to its mounts.
+        confinement = self._host.confinement if prepared.runtime is None else Confinement()
+        mounted = [self._step_folder / "results", *(self._folder.checkout_path(checkout) for checkout in self._step.checkouts)]
+        return program.Request(
+            folder=str(self._step_folder),
+            command=list(prepared.command),
+            environment=dict(prepared.environment),
+            directory=str(prepared.directory),
+            data_limit=prepared.data_limit or 0,
+            secrets=[*secrets.values(), *self._host.masked],
+            log_limit=self._host.limits.log,
+            disk_limit=self._host.limits.disk,
+            measured=[str(path) for path in prepared.write or mounted],
+            grants=confinement.of_step(prepared.read, prepared.write),
+            abi=confinement.abi,
+            tethered=False,
+        )
 
     def _check_out(self, checkout: plans.Checkout) -> None:
         target = self._folder.checkout_path(checkout)
@@ -206,40 +222,42 @@ class Attempt:
                 ) from error
             partial.rename(target)
 
-    def _outcome(self, code: int | None) -> Outcome:
+    def _outcome(self, end: process.End | None) -> Outcome:
         if self._stop is not None:
             return Outcome(self._stop.state, self._stop.reason, self._stop.message)
-        if code is None and self._adopted:
+        if end is None and self._adopted:
             return Outcome("failed", decisions.FAILED, "the process vanished (was the machine restarted?)")
-        if code is None:
-            return Outcome("failed", decisions.FAILED, self._with_last_lines("the process was killed (out of memory?)"))
+        if end is None:
+            return Outcome("failed", decisions.FAILED, self._quoting("its supervisor was killed (out of memory?)"))
+        code, reason = end
+        if reason in _EXCEEDED:
+            return self._exceeded(reason)
         if code != 0:
-            return Outcome("failed", decisions.FAILED, self._with_last_lines(f"exited with code {code}{_signal_name(code)}"))
+            cause = self._quoting(f"exited with code {code}{causes.signal_name(code)}")
+            return Outcome("failed", decisions.FAILED, self._with_hint(cause))
         try:
-            return Outcome("succeeded", outputs=self._read_outputs())
+            return Outcome("succeeded", outputs=results.read(self._folder, self._step, self._known_secrets))
         except (errors.PermanentError, OSError, ValueError) as error:
             return Outcome("failed", decisions.FAILED, str(error))
 
-    def _read_outputs(self) -> dict[str, str]:
-        written = {output.name: self._read_output(output.name) for output in self._step.outputs}
-        if outputs.size(written) > outputs.LIMIT:
-            raise errors.PermanentError(outputs.TOO_LARGE)
-        # Outputs are published: in events, in the API, to other steps.
-        if written:
-            mask = self._known_secrets()
-            for name in (name for name, content in written.items() if mask.found_in(content)):
-                raise errors.PermanentError(outputs.contains_secret(name))
-        return {name: _text(name, content) for name, content in written.items()}
+    def _exceeded(self, reason: str) -> Outcome:
+        limit = self._host.limits.log if reason == supervisor.TOO_MUCH_LOG else self._host.limits.disk
+        what, setting = _EXCEEDED[reason]
+        message = f"{what} more than {causes.size(limit)}; the server's setting {setting} has the limit"
+        self._log_message(message)
+        return Outcome("failed", decisions.FAILED, message, retryable=False)
 
-    def _read_output(self, name: str) -> bytes:
-        """The content of an output, cut off right after the limit."""
-        remedy = f"write the file $FUSEML_ENV_RESULTS/{name}"
-        try:
-            return step_files.read(self._folder.path, "steps", self._step.name, "results", name, limit=outputs.LIMIT + 1)
-        except FileNotFoundError:
-            raise errors.PermanentError(f"it exited with code 0 but did not write its output {name!r}: {remedy}") from None
-        except OSError as error:
-            raise errors.PermanentError(f"its output {name!r} cannot be read: {error.strerror or error}; {remedy}") from error
+    def _quoting(self, cause: str) -> str:
+        return causes.quoting(self._log, cause, _SEPARATOR.format(number=self._number))
+
+    def _with_hint(self, cause: str) -> str:
+        """The cause, and advice if it is a path that the step may not use."""
+        own = [self._step_folder, self._folder.temporary(self._step.name), *map(self._folder.checkout_path, self._step.checkouts)]
+        hint = self._host.confinement.hint(cause, own) if self._runtime is None else ""
+        if not hint:
+            return cause
+        self._log_message(hint)
+        return f"{cause} ({hint})"
 
     def _could_not_start(self, message: str, *, retryable: bool) -> Outcome:
         if self._stop is not None:
@@ -276,37 +294,3 @@ class Attempt:
     def _append(self, text: str) -> None:
         with step_files.open_to_append(self._log) as file:
             file.write(text.encode())
-
-    def _with_last_lines(self, cause: str) -> str:
-        """`cause`, followed by the end of this attempt's log: at most three lines and 500 bytes."""
-        try:
-            with step_files.open_to_read(self._log.parent, self._log.name) as file:
-                file.seek(0, os.SEEK_END)
-                file.seek(max(0, file.tell() - _TAIL))
-                tail = file.read(_TAIL).decode(errors="replace")
-        except OSError as error:
-            return f"{cause}; its log cannot be read: {error.strerror or error}"
-        own = tail.rpartition(_SEPARATOR.format(number=self._number))[2]
-        lines = [_CONTROL.sub("", line.rpartition("\r")[2]).rstrip() for line in own.replace("\r\n", "\n").split("\n")]
-        kept = "\n".join([line for line in lines if line][-_CAUSE_LINES:])
-        kept = kept.encode()[-_CAUSE_BYTES:].decode(errors="ignore")
-        return f"{cause}: {kept}" if kept else cause
-
-
-def _text(name: str, content: bytes) -> str:
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        raise errors.PermanentError(f"its output {name!r} is not UTF-8 text; write text") from None
-    if "\0" in text:
-        raise errors.PermanentError(f"its output {name!r} contains a NUL character; write text")
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def _signal_name(code: int) -> str:
-    if code <= 128:
-        return ""
-    try:
-        return f" ({signal.Signals(code - 128).name})"
-    except ValueError:
-        return ""

@@ -1,11 +1,12 @@
-"""The local engine: submit, cancel, observe, logs, forget.
+"""The local engine: submit, cancel, observe, logs, drop_log, forget.
 
 - Every fact is written to disk first (`journal`) and then published as Tekton's events (`report`, `publisher`).
-- Steps run in sessions of their own (`process`) and survive a crash of the server. The next server recovers them: it collects ended
+- Steps run under supervisors (`process`) and survive a crash of the server. The next server recovers them: it collects ended
   steps, watches running ones, and fails vanished ones. No attempt runs twice.
+- Native steps reach only the files that `confinement` grants them, where the kernel has Landlock.
 - A clean stop ends running steps; their runs fail as interrupted. Runs without a running step continue after the next start.
 - Steps are not trusted: files that they can write are read by `step_files`, and removed by a thread (`trash`), since they may be many.
-- Processes receive secrets in their environment. On disk, secrets are sealed and removed when the run has finished; `step_log` masks
+- Processes receive secrets in their environment. On disk, secrets are sealed and removed when the run has finished; supervisors mask
   them in logs. Outputs of steps are published, so an output that contains a secret fails its step.
 """
 
@@ -20,11 +21,14 @@ from pathlib import Path
 from typing import IO
 
 from fuseml.domain import errors, events, plans, runs
+from fuseml.engines import masking
 from fuseml.engines.local import admission, decisions, implementations, journal, report, scheduler, step_log
-from fuseml.engines.local.attempt import Host
+from fuseml.engines.local.confinement import Confinement
+from fuseml.engines.local.host import Host, StepLimits
 from fuseml.engines.local.publisher import Publisher
 from fuseml.engines.local.trash import Trash
 from fuseml.engines.port import LogChunk
+from fuseml.processes.launcher import Launcher
 from fuseml.runtime.telemetry import trace
 
 _STOP_TIMEOUT = 6.0
@@ -38,8 +42,8 @@ class LocalEngine:
     `emit` receives the events on a thread of the engine; an event is emitted again when `emit` raises. `checkout` writes the tree of a
     codeset into an empty folder. `seal` and `unseal` protect secrets on disk. Builder steps write to the folder `environments`. `images`
     maps further image names to commands; with an empty command, the step must declare one. `environment` holds the host's variables that
-    steps see besides their own: PATH, proxies, the settings of podman and docker. `max_parallel`, `backoff` and `grace`: see
-    `decisions.Limits`.
+    steps see besides their own: PATH, proxies, the settings of podman and docker; `container_variables` names those that also have a meaning in a container, `masked` are secrets in it. `confinement` says which files
+    of the host native steps may use; without one, all. `max_parallel`, `backoff` and `grace`: see `decisions.Limits`.
     """
 
     def __init__(
@@ -53,6 +57,10 @@ class LocalEngine:
         environments: Path,
         images: Mapping[str, Sequence[str]] | None = None,
         environment: Mapping[str, str] | None = None,
+        masked: Sequence[str] = (),
+        container_variables: Sequence[str] = (),
+        confinement: Confinement | None = None,
+        limits: StepLimits | None = None,
         clock: Callable[[], float] = time.time,
         max_parallel: int = 4,
         backoff: float = 1.0,
@@ -65,8 +73,19 @@ class LocalEngine:
         self._clock = clock
         host_environment = dict(environment) if environment is not None else {"PATH": os.defpath}
         self._environments = environments.absolute()
-        resolver = implementations.Implementations(images or {}, self._environments, host_environment)
-        host = Host(checkout, unseal, resolver, self._environments, host_environment, self._trash)
+        self._launcher = Launcher(masking.__file__)
+        host = Host(
+            checkout,
+            unseal,
+            implementations.Implementations(images or {}, self._environments, host_environment),
+            host_environment,
+            tuple(container_variables),
+            tuple(masked),
+            self._trash,
+            self._launcher,
+            confinement or Confinement(),
+            limits or StepLimits(),
+        )
         self._publisher = Publisher(emit)
         self._scheduler = scheduler.Scheduler(host, self._publisher, decisions.Limits(max_parallel, backoff, grace), clock)
         self._lock: IO[bytes] | None = None
@@ -94,6 +113,7 @@ class LocalEngine:
         self._scheduler.stop(timeout)
         self._publisher.stop(_PUBLISH_TIMEOUT)
         self._trash.stop()
+        self._launcher.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -129,8 +149,16 @@ class LocalEngine:
         folder.read_plan().step(step)
         # In this order: the log of a finished step is complete.
         finished = folder.step(step).state in runs.FINISHED
+        if folder.log_dropped(step):
+            raise errors.NotFoundError(f"the local engine keeps the log of step {step!r} of run {run_id!r} no longer")
         data, at_end = step_log.read(folder.log(step), offset, limit)
         return LogChunk(data, offset + len(data), finished and at_end)
+
+    def drop_log(self, run_id: str, step: str) -> None:
+        """See `Engine.drop_log`."""
+        folder = self._journal.folder(run_id)
+        if folder is not None and folder.step(step).state in runs.FINISHED:
+            folder.drop_log(step)
 
     def forget(self, run_id: str) -> None:
         """See `Engine.forget`."""

@@ -32,11 +32,16 @@ _REFERENCE = re.compile(r"(?P<name>[^@\s]+?)(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A program on the host. `command` is empty when the step must declare one; `programs` is prepended to PATH."""
+    """A program on the host. `command` is empty when the step must declare one; `programs` is prepended to PATH.
+
+    Confined, it may use `reads` and `writes` beside its step's folders.
+    """
 
     command: tuple[str, ...]
     programs: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    reads: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,12 @@ class Container:
     """A container runtime that can pull and run images."""
 
     runtime: str
+
+
+def environment_folder(environments: Path, tag: str) -> Path:
+    """The folder of the environment that a builder named `tag`: PROJECT.KEY, or only KEY in versions before 0.2."""
+    project, _, key = tag.rpartition(".")
+    return environments / project / key
 
 
 class Implementations:
@@ -57,8 +68,8 @@ class Implementations:
         self._runtime: str | None = None
         self._probed: float | None = None
 
-    def find(self, image: str) -> Native | Container:
-        """The implementation of `image`. Raises PermanentError with a remedy when there is none."""
+    def find(self, image: str, project: str) -> Native | Container:
+        """The implementation of `image` for a step of `project`. Raises PermanentError with a remedy when there is none."""
         match = _REFERENCE.fullmatch(image)
         if match is None:
             raise errors.PermanentError(f"{image!r} is not an image reference; an example: ghcr.io/fuseml/mlflow-builder:v0.1")
@@ -70,39 +81,51 @@ class Implementations:
             case _ if name == SHELL:
                 return Native(())
             case _ if name == BUILDER:
-                return self._module("mlflow_builder", self._caches())
+                return self._builder(project)
             case _ if name == PREDICTOR:
                 return self._module("predictor")
             case _ if name == TRAINER and tag == "host":
                 return self._module("mlflow_trainer")
             case _ if name == TRAINER:
-                return self._trainer(image, tag)
+                return self._trainer(image, tag, project)
         runtime = self._find_runtime()
         if runtime is None:
             raise errors.PermanentError(self._advice(image))
         return Container(runtime)
 
-    def _module(self, module: str, environment: Mapping[str, str] | None = None) -> Native:
+    def _module(self, module: str, environment: Mapping[str, str] | None = None, *writes: Path) -> Native:
         # -P: the current folder is the codeset's; its files must not shadow modules.
         command = (sys.executable, "-P", "-m", f"fuseml.steps.{module}")
-        return Native(command, Path(sys.executable).parent, {"PYTHONUNBUFFERED": "1", **(environment or {})})
+        return Native(command, Path(sys.executable).parent, {"PYTHONUNBUFFERED": "1", **(environment or {})}, writes=writes)
 
-    def _caches(self) -> dict[str, str]:
-        # A step's HOME is temporary; uv's downloads, and the Pythons that environments link to, must outlive it.
-        return {
-            "UV_CACHE_DIR": str(self._environments / ".uv" / "cache"),
-            "UV_PYTHON_INSTALL_DIR": str(self._environments / ".uv" / "python"),
+    def _builder(self, project: str) -> Native:
+        # A builder runs code of packages, so it writes to nothing that another project uses.
+        folder = self._environments / project
+        variables = {
+            "FUSEML_ENVIRONMENTS": str(folder),
+            "FUSEML_ENVIRONMENTS_PREFIX": f"{project}.",
+            # A step's HOME is temporary; uv's downloads, and the Pythons that environments link to, must outlive it.
+            "UV_CACHE_DIR": str(folder / ".uv" / "cache"),
+            "UV_PYTHON_INSTALL_DIR": str(folder / ".uv" / "python"),
         }
+        return self._module("mlflow_builder", variables, folder)
 
-    def _trainer(self, image: str, key: str) -> Native:
-        programs = self._environments / key / "bin"
-        if not key or not (programs / "python").exists():
+    def _trainer(self, image: str, tag: str, project: str) -> Native:
+        if "." in tag and tag.rpartition(".")[0] != project:
+            raise errors.PermanentError(
+                f"the environment of image {image!r} belongs to another project; build one in a step of the same run"
+            )
+        environment = environment_folder(self._environments, tag)
+        programs = environment / "bin"
+        if not tag or not (programs / "python").exists():
             raise errors.PermanentError(
                 f"the environment of image {image!r} is not on this machine ({programs / 'python'} is missing): build it in a step of the same run; "
                 "if the builder step was reused, run `fuseml run rerun RUN --no-cache`"
             )
         # -I: only the environment; the builder has installed the trainer there.
-        return Native((str(programs / "python"), "-I", "-m", "fuseml.steps.mlflow_trainer"), programs, {"PYTHONUNBUFFERED": "1"})
+        command = (str(programs / "python"), "-I", "-m", "fuseml.steps.mlflow_trainer")
+        reads = (environment, environment.parent / ".uv" / "python")
+        return Native(command, programs, {"PYTHONUNBUFFERED": "1"}, reads)
 
     def _find_runtime(self) -> str | None:
         with self._guard:

@@ -5,8 +5,10 @@
                     run.json            RunRecord
                     announced           exists when all events of the finished run have been published
                     checkouts/<project>/<codeset>@<commit>/
-                    steps/<step>/step.json, log, results/ and the files of `process`: lock, pid, exit
+                    steps/<step>/step.json, log (or dropped, when it is archived), script, and the files of `process`: lock, pid, exit
+                                results/, work/          the only folders here that the step may write to, beside its checkouts
 
+    <root>/.tmp/<step>                  the folder for temporary files of a running step; a short path, because sockets need one
     <root>/.trash/                      removed folders, until a thread has deleted them (`trash`)
 
 A rename creates the folder of a run as a whole. Each record is one small file, replaced atomically. The record of a finish is on
@@ -17,6 +19,7 @@ runs twice.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -133,9 +136,22 @@ class RunFolder:
     def log(self, name: str) -> Path:
         return self.step_path(name) / "log"
 
+    def log_dropped(self, name: str) -> bool:
+        return (self.step_path(name) / "dropped").exists()
+
+    def drop_log(self, name: str) -> None:
+        """Remove the log of a finished step. Its mark comes first, so that a removed log is never taken for an empty one."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.step_path(name) / "dropped").touch()
+            self.log(name).unlink()
+
     def checkout_path(self, checkout: plans.Checkout) -> Path:
         """The checkout of the codeset, shared by all steps of this run that use this commit."""
         return self.path / "checkouts" / checkout.project / f"{checkout.codeset}@{checkout.commit}"
+
+    def temporary(self, step: str) -> Path:
+        """The folder for temporary files of the step: paths of sockets have 107 bytes at most."""
+        return self.path.parent / ".tmp" / hashlib.sha256(f"{self.path.name}/{step}".encode()).hexdigest()[:10]
 
     def secrets(self, unseal: Callable[[bytes], bytes]) -> Mapping[str, str]:
         """The secrets by ref; empty after the finish. Raises PermanentError when they cannot be read."""

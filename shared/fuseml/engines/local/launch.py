@@ -6,8 +6,7 @@ Secrets appear in the environment only; `admission` rejects them everywhere else
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,20 +15,42 @@ from fuseml.engines.local import implementations, journal, resources, step_files
 
 CONTAINER_RESULTS = "/tekton/results"
 _CONTAINER_SCRIPT = "/tekton/scripts/script"
-# The names that a POSIX shell, and so the shell that starts the step, passes on to its children.
-_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLES = "variables"
+# The variables that container programs, and the libraries and helpers that they load, read themselves.
+_OF_RUNTIMES = frozenset(
+    {
+        *("PATH", "HOME", "TMPDIR", "TMP", "TEMP", "USER", "LOGNAME", "SHELL", "HOSTNAME", "PWD", "BASH_ENV", "ENV", "IFS", "SHELLOPTS"),
+        *(
+            "NOTIFY_SOCKET",
+            "REGISTRY_AUTH_FILE",
+            "GCONV_PATH",
+            "GETCONF_DIR",
+            "HOSTALIASES",
+            "LOCALDOMAIN",
+            "LOCPATH",
+            "NLSPATH",
+            "RES_OPTIONS",
+        ),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "FTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZDIR", "OPTIND", "PS4"),
+    }
+)
+_PREFIXES_OF_RUNTIMES = (
+    *("LD_", "DYLD_", "GLIBC_", "MALLOC_", "GO", "DOCKER_", "BUILDKIT_", "BUILDX_", "COMPOSE_", "PODMAN_", "CONTAINER", "BUILDAH_"),
+    *("STORAGE_", "XDG_", "DBUS_", "SSH_", "LISTEN_", "OTEL_", "_"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The arguments of a process. `runtime` is the container program, if any; `dropped` are variables that a shell cannot pass on."""
+    """The arguments of a process. `runtime` is the container program, if any; `read` and `write` are the paths of a native step."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
     directory: Path
     data_limit: int | None
     runtime: str | None = None
-    dropped: Sequence[str] = ()
+    read: Sequence[Path] = ()
+    write: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +90,17 @@ def native(
     implementation: implementations.Native,
     folder: journal.RunFolder,
     host: Mapping[str, str],
-    environments: Path,
 ) -> Launch:
     """The step as a plain process. Raises PermanentError when the step has no program."""
     step_folder = folder.step_path(step.name)
-    work, home, temporary = (step_folder / name for name in ("work", "work/home", "work/tmp"))
-    for path in (home, temporary):
-        path.mkdir(parents=True, exist_ok=True)
+    work, home, temporary = step_folder / "work", step_folder / "work" / "home", folder.temporary(step.name)
+    for path in (home, temporary, *implementation.writes):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    read = list(implementation.reads)
     if values.script:
         script = _write_script(step_folder, values.script)
         command = [*_interpreter(values.script), str(script), *values.args]
+        read.append(script)
     else:
         command = [*(values.command or implementation.command), *values.args]
     if not command:
@@ -88,29 +110,41 @@ def native(
     )
     environment = {
         "LANG": "C.UTF-8",
-        **implementation.environment,
         **host,
+        **implementation.environment,
         "PATH": path_variable,
         "HOME": str(home),
         "TMPDIR": str(temporary),
-        "FUSEML_ENVIRONMENTS": str(environments),
         **resources.thread_variables(step.resources.limits),
         **values.variables,
         "FUSEML_ENV_RESULTS": str(step_folder / "results"),
     }
+    checkouts = [folder.checkout_path(checkout) for checkout in step.checkouts]
     return Launch(
         command,
         environment,
-        folder.checkout_path(step.checkouts[0]) if step.checkouts else work,
+        checkouts[0] if checkouts else work,
         resources.data_limit(step.resources.limits),
-        dropped=_dropped(values.variables),
+        read=read,
+        write=[work, temporary, step_folder / "results", *checkouts, *implementation.writes],
     )
 
 
 def container(
-    step: plans.StepPlan, values: StepValues, runtime: str, folder: journal.RunFolder, name: str, host: Mapping[str, str]
+    step: plans.StepPlan,
+    values: StepValues,
+    runtime: str,
+    folder: journal.RunFolder,
+    name: str,
+    host: Mapping[str, str],
+    passed: Sequence[str] = (),
+    secrets: Collection[str] = (),
 ) -> Launch:
-    """The step in a container. The runtime reads the values of variables from its own environment, their names from its arguments."""
+    """The step in a container. The runtime reads the values of variables from its own environment, their names from its arguments.
+
+    Variables that the runtime would use itself, such as PATH and LD_PRELOAD, are in a file for it instead. Raises PermanentError for such a
+    variable with a secret or with several lines: the file has no form for them.
+    """
     step_folder = folder.step_path(step.name)
     # label=disable: without it, SELinux denies a container access to its mounted folders.
     options = ["--rm", "--name", name, "--network", "host", "--security-opt", "label=disable"]
@@ -124,9 +158,13 @@ def container(
         options += ["--cpus", f"{resources.quantity(limits['cpu']):f}"]
     if "memory" in limits:
         options += ["--memory", str(int(resources.quantity(limits["memory"])))]
-    variables = {**values.variables, "FUSEML_ENV_RESULTS": CONTAINER_RESULTS}
+    variables = {**{name: host[name] for name in passed}, **values.variables, "FUSEML_ENV_RESULTS": CONTAINER_RESULTS}
+    own = {name: value for name, value in variables.items() if _is_of_runtimes(name) and host.get(name) != value}
     for variable in variables:
-        options += ["--env", variable]
+        if variable not in own:
+            options += ["--env", variable]
+    if own:
+        options += ["--env-file", str(_write_variables(step_folder, own, secrets))]
     if values.script:
         options += ["--volume", f"{_write_script(step_folder, values.script)}:{_CONTAINER_SCRIPT}:ro"]
         command = [*_interpreter(values.script), _CONTAINER_SCRIPT, *values.args]
@@ -134,12 +172,31 @@ def container(
         command = [*(values.command or ("run",)), *values.args]
     return Launch(
         [runtime, "run", *options, "--entrypoint", command[0], values.image, *command[1:]],
-        {**host, **variables},
+        {**host, **{name: value for name, value in variables.items() if name not in own}},
         step_folder,
         None,
         runtime,
-        _dropped(values.variables),
     )
+
+
+def _is_of_runtimes(name: str) -> bool:
+    return name.upper() in _OF_RUNTIMES or name.upper().startswith(_PREFIXES_OF_RUNTIMES)
+
+
+def _write_variables(step_folder: Path, variables: Mapping[str, str], secrets: Collection[str]) -> Path:
+    for name, value in variables.items():
+        if any(secret and secret in value for secret in secrets):
+            raise errors.PermanentError(
+                f"the container program reads the variable {name!r} itself, so it cannot hold a secret; use another name"
+            )
+        if len(value.splitlines()) > 1:
+            raise errors.PermanentError(
+                f"the container program reads the variable {name!r} itself, so its value cannot have several lines; use another name"
+            )
+    path = step_folder / _VARIABLES
+    with step_files.create(path) as file:
+        file.write("".join(f"{name}={value}\n" for name, value in variables.items()).encode())
+    return path
 
 
 def _write_script(step_folder: Path, script: str) -> Path:
@@ -158,7 +215,3 @@ def _interpreter(script: str) -> list[str]:
     if not first.startswith("#!") or not first[2:].strip():
         return ["/bin/sh", "-e"]
     return first[2:].strip().split(maxsplit=1)
-
-
-def _dropped(variables: Mapping[str, str]) -> list[str]:
-    return [name for name in variables if not _SHELL_NAME.fullmatch(name)]

@@ -1,11 +1,9 @@
 """The process of a step. It outlives the server; a later server adopts it by its files.
 
-A small shell leads a session of its own: it writes its pid to `pid`, runs the command, and writes the exit code to `exit`. A number
-without its newline counts as not written, so neither file needs a rename, which would cost a process.
-
-A lock shows whether a step is alive: the shell and all its children inherit an open, locked `lock`, and the kernel releases it when the
-last of them exits. So a reused pid is never mistaken for the step, and a server that dies between the fork and the first file does not
-lose the step. A pid is used only while the lock is held.
+Each step has a supervisor (`fuseml.processes.supervisor`), which writes its pid to `pid` and at last the exit code to `exit`, and ends every
+process that the step has started. It holds a lock as long as it lives, and the kernel releases the lock when it dies. So a reused pid is never
+mistaken for the step, and a server that dies between the fork and the first file does not lose the step. A pid is used only while the lock is
+held. A step can neither write these files nor signal its supervisor where the kernel confines it (`confinement`).
 """
 
 from __future__ import annotations
@@ -14,40 +12,32 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import signal
-import subprocess
+import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from fuseml.engines.local import step_files
+from fuseml.processes import program, supervisor
+from fuseml.processes.launcher import Launcher
 
-# Arguments: pid file, exit file, data limit in KiB or nothing, the command. The shell survives the signals that end the command, so
-# that it can write the exit code. `ulimit` rejects a limit above the hard limit of the machine; then the hard limit applies. The shell ends
-# with the code of the command, too: only a later server needs the file, in whose place the command may have put a FIFO or a link.
-_SHELL = """\
-echo $$ >"$1"
-trap : TERM INT HUP
-[ -z "$3" ] || ulimit -d "$3" || :
-( shift 3; exec "$@" )
-code=$?
-if [ -L "$2" ] || { [ -e "$2" ] && [ ! -f "$2" ]; }; then exit $code; fi
-echo $code >"$2"
-exit $code
-"""
-_CODE = re.compile(rb"([0-9]{1,9})\n")
+_NUMBER = re.compile(rb"([0-9]{1,9})(?: ([a-z]{1,20}))?\n")
 _POLL = 0.015
-"""Seconds between two checks of an adopted process, which is not a child and cannot be waited for."""
+"""Seconds between two checks of an adopted supervisor, which has no channel to this server."""
+
+End = tuple[int, str]
+"""The exit code of a step, and the reason if its supervisor ended it."""
 
 
 class Process:
-    """A running or ended process of the step in `folder`. One thread calls `wait`; any thread may call `signal`."""
+    """A running or ended process of the step in `folder`. One thread calls `wait`; any thread may call the other methods."""
 
-    def __init__(self, folder: Path, child: subprocess.Popen[bytes] | None) -> None:
+    def __init__(self, folder: Path, channel: socket.socket | None) -> None:
         self._folder = folder
-        self._child = child
+        self._channel = channel
         self._guard = threading.Lock()
         self._ended = False
         self._unsent: signal.Signals | None = None
@@ -58,98 +48,88 @@ class Process:
         with self._guard:
             if self._ended:
                 return True
-            if self._child is None:
-                return _number(self._folder, "exit") is not None
-            # Not the file: a running step could write it, and would never be stopped.
-            if hasattr(os, "waitid"):
-                return os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-            return self._child.poll() is not None
+            if self._channel is None:
+                return _numbers(self._folder, "exit") is not None
+            # Not the file: an unconfined step could write it, and would never be stopped.
+            return bool(select.select([self._channel], [], [], 0)[0])
 
-    def wait(self) -> int | None:
-        """Block until the step has ended and return its exit code; None when none was recorded.
-
-        The rest of its process group is killed: like a container, a step ends as a whole.
-        """
-        if self._child is None:
-            while not self.ended and held(self._folder):
+    def wait(self) -> End | None:
+        """Block until the step has ended as a whole and its log is complete. None when the supervisor died without an exit code."""
+        if self._channel is None:
+            while held(self._folder):
                 self._send_unsent()
                 time.sleep(_POLL)
-        elif hasattr(os, "waitid"):
-            # Without reaping it: while the shell's pid is in use, no other group can have its number.
-            os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
-        else:
-            self._child.wait()
-        if self._child is not None or held(self._folder):
-            self.signal(signal.SIGKILL)
+            return self._settle(_numbers(self._folder, "exit"))
+        with self._channel.makefile("rb") as stream:
+            line = stream.readline()
+        words = line.decode().split()
+        return self._settle((int(words[1]), words[2] if len(words) > 2 else "") if words[:1] == ["ended"] else None)
+
+    def stop(self) -> None:
+        """Ask the step to end (SIGTERM), without blocking. Does nothing when it has ended."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Have the supervisor end the step at once, without blocking."""
+        self._signal(supervisor.END)
+
+    def destroy(self) -> None:
+        """Kill a supervisor that does not react to `kill`, and with it the program that it has started."""
+        self._signal(signal.SIGKILL)
+
+    def _settle(self, end: End | None) -> End | None:
         with self._guard:
             self._ended = True
-            if self._child is not None:
-                code = self._child.wait()
-                return code if code >= 0 else None
-        return _number(self._folder, "exit")
+            if self._channel is not None:
+                self._channel.close()
+        return end
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the whole process group of the step, without blocking. Does nothing when it has ended.
-
-        A signal to an adopted process whose shell has not yet written its pid is sent by `wait`, once it is known.
-        In the first millisecond, between fork and exec, the shell may ignore a SIGTERM; it cannot ignore the SIGKILL that follows.
-        """
+    def _signal(self, number: signal.Signals) -> None:
+        """A signal to an adopted supervisor that has not yet written its pid is sent by `wait`, once it is known."""
         with self._guard:
             if self._ended:
                 return
-            group = self._child.pid if self._child is not None else self._adopted_group()
-            self._unsent = number if group is None else None
-            if group is not None:
-                # macOS refuses to signal a group of zombies; Linux accepts it.
+            pid = self._supervisor()
+            self._unsent = number if pid is None else None
+            if pid is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(group, number)
+                    os.kill(pid, number)
+                    # An unconfined step may have suspended it.
+                    os.kill(pid, signal.SIGCONT)
 
     def _send_unsent(self) -> None:
         if self._unsent is not None:
-            self.signal(self._unsent)
+            self._signal(self._unsent)
 
-    def _adopted_group(self) -> int | None:
+    def _supervisor(self) -> int | None:
         if not held(self._folder):
             return None
-        pid = _number(self._folder, "pid")
-        # The step may have written the number: never this server's own group, nor every process (0 and 1 have that meaning).
-        return pid if pid is not None and pid > 1 and pid != os.getpgrp() else None
+        written = _numbers(self._folder, "pid")
+        # An unconfined step may have written the number: never this server, nor every process (0 and 1 have that meaning).
+        return written[0] if written is not None and written[0] > 1 and written[0] != os.getpid() else None
 
 
 def clear(folder: Path) -> None:
     """Remove the files of an earlier attempt before the next launch is recorded: later files belong to the new attempt."""
-    # The lock, too: a daemon that left the group of the earlier attempt may hold the old one forever.
+    # The lock, too: a supervisor that was abandoned may hold the old one.
     for name in ("pid", "exit", "lock"):
         (folder / name).unlink(missing_ok=True)
 
 
 def has_begun(folder: Path) -> bool:
     """Whether the process of the step in `folder` was created: an earlier server may have died just before."""
-    return held(folder) or _number(folder, "pid") is not None
+    return held(folder) or _numbers(folder, "pid") is not None
 
 
-def start(
-    folder: Path, command: Sequence[str], *, environment: Mapping[str, str], directory: Path, output: IO[bytes], data_limit: int | None
-) -> Process:
-    """Start `command` for the step in `folder`, after `clear`; it prints to `output`. `data_limit` is the data limit of each process in bytes.
+def start(launcher: Launcher, request: program.Request, output: IO[bytes]) -> Process:
+    """Start the program of the step in `request["folder"]`, after `clear`; it prints to `output`.
 
-    Raises OSError or ValueError when the process cannot be created (no memory, arguments too long, a NUL in a variable).
+    Raises OSError or ValueError when the process cannot be created (no memory, a NUL in a variable).
     """
-    limit = "" if data_limit is None else str(max(1, data_limit // 1024))
-    shell = ["/bin/sh", "-c", _SHELL, "fuseml", str(folder / "pid"), str(folder / "exit"), limit]
+    folder = Path(request["folder"])
     with step_files.create(folder / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        child = subprocess.Popen(
-            [*shell, *command],
-            cwd=directory,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=[lock.fileno()],
-        )
-    return Process(folder, child)
+        return Process(folder, launcher.start(request, output.fileno(), lock.fileno()))
 
 
 def adopt(folder: Path) -> Process:
@@ -157,10 +137,10 @@ def adopt(folder: Path) -> Process:
     return Process(folder, None)
 
 
-def held(folder: Path, name: str = "lock") -> bool:
-    """Whether a process that inherited the lock `name` of the step in `folder` is alive."""
+def held(folder: Path) -> bool:
+    """Whether the supervisor of the step in `folder` is alive."""
     try:
-        with step_files.open_to_read(folder, name) as lock:
+        with step_files.open_to_read(folder, "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (FileNotFoundError, step_files.WrongKindError):
         return False
@@ -169,9 +149,9 @@ def held(folder: Path, name: str = "lock") -> bool:
     return False
 
 
-def _number(folder: Path, name: str) -> int | None:
+def _numbers(folder: Path, name: str) -> End | None:
     try:
-        written = _CODE.fullmatch(step_files.read(folder, name, limit=32))
+        written = _NUMBER.fullmatch(step_files.read(folder, name, limit=64))
     except (FileNotFoundError, step_files.WrongKindError):
         return None
-    return int(written[1]) if written else None
+    return (int(written[1]), (written[2] or b"").decode()) if written else None

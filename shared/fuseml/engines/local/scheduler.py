@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 
 from fuseml.domain import errors, runs
 from fuseml.engines.local import active, decisions, journal, report
-from fuseml.engines.local.attempt import Attempt, Host, Outcome, Stop
+from fuseml.engines.local.attempt import Attempt, Outcome, Stop
+from fuseml.engines.local.host import Host
 from fuseml.engines.local.publisher import Publisher
 
 _LOG = logging.getLogger(__name__)
@@ -197,6 +198,7 @@ class Scheduler:
             run.plan.step(step),
             len(run.steps[step].attempts),
             run_id=run.plan.id,
+            project=run.plan.project,
             outputs=run.outputs(),
             checkouts=run.checkouts,
             on_launch=functools.partial(self._record_launch, run, step),

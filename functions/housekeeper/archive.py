@@ -1,7 +1,7 @@
 """Retention of finished runs: their logs are archived in the contents, then the engine forgets the runs, finally the logs are removed.
 
 A log is stored under a key of run and step, and then recorded. A crash in between or a concurrent sweep stores the same bytes under the
-same key again. Where logs are archived, the engine keeps a run until its logs are.
+same key again. Where logs are archived, the engine keeps a run until its logs are, and drops each log that is.
 """
 
 from __future__ import annotations
@@ -39,8 +39,18 @@ def archive_logs(deps: Deps, _tick: events.Event) -> None:
         if key is not None:
             with deps.store.write() as session:
                 archive.record(session, step, key)
+            _drop(deps.engine, row, step, key)
         if time.monotonic() > deadline:
             return
+
+
+def _drop(engine: engines.Engine, row: runs.Run, step: runs.StepRun, key: str) -> None:
+    """Let the engine free the space of an archived log. If this fails or this process dies before, the log goes with its run."""
+    if key != archive.NOWHERE:
+        try:
+            engine.drop_log(identity.execution_id(row.id, step.execution), step.name)
+        except errors.FusemlError as error:
+            _log.warning("the engine could not drop the archived log of step %s of run %s: %s", step.name, row.name, error)
 
 
 class _EngineError(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import uuid
 from collections.abc import Mapping
@@ -68,8 +67,14 @@ def log(deps: Deps, name: str, step: str, offset: int) -> engines.LogChunk:
         return _archived(deps.contents, archived, offset)
     over = steps[step].state in FINISHED
     if steps[step].execution:
-        with contextlib.suppress(errors.NotFoundError):
+        try:
             return deps.engine.logs(identity.execution_id(row.id, steps[step].execution), step, offset)
+        except errors.NotFoundError:
+            # It may have been archived since.
+            with deps.store.read() as session:
+                archived = next(item.archived for item in runs.steps(session, [row.id]) if item.name == step)
+            if archived is not None:
+                return _archived(deps.contents, archived, offset)
     # The log is still empty, stays empty, or is lost.
     lost = over and steps[step].execution and steps[step].started
     return _gone(offset) if lost else engines.LogChunk(b"", offset, complete=over)

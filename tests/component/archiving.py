@@ -29,6 +29,7 @@ class Engine(triggering.Engine):
         self.written: dict[tuple[str, str], bytes] = {}
         self.complete, self.away = True, ""
         self.forgotten: list[str] = []
+        self.dropped: list[tuple[str, str]] = []
         self.log_requests = 0
 
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
@@ -40,6 +41,10 @@ class Engine(triggering.Engine):
         whole = self.written[run_id, step]
         data = whole[offset : offset + limit]
         return engines.LogChunk(data, offset + len(data), self.complete and offset + len(data) == len(whole))
+
+    def drop_log(self, run_id: str, step: str) -> None:
+        self.dropped.append((run_id, step))
+        self.written.pop((run_id, step), None)
 
     def forget(self, run_id: str) -> None:
         self.forgotten.append(run_id)

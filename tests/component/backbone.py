@@ -50,6 +50,9 @@ class Nothing:
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
         return engines.LogChunk(b"", 0, complete=True)
 
+    def drop_log(self, run_id: str, step: str) -> None:
+        raise AssertionError("no log is archived here")
+
     def forget(self, run_id: str) -> None:
         """Nothing to forget."""
 

@@ -56,6 +56,36 @@ def test_a_followed_log_has_no_gap_and_no_repetition_when_it_is_archived(install
     assert seen == whole
 
 
+def test_an_archived_log_is_kept_once(installation: Installation) -> None:
+    run_id = installation.run("w-1", train="succeeded", serve="failed", never="skipped")
+    archive.archive_logs(installation.housekeeper(), TICK)
+    assert sorted(installation.engine.dropped) == [(run_id, "serve"), (run_id, "train")]
+    assert installation.log("w-1", "train") == (b"train\n" + LINES, 6 + len(LINES), True)
+
+
+def test_a_reader_that_meets_a_log_between_engine_and_archive_gets_it(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    installation.run("w-1", train="succeeded")
+    logs = installation.engine.logs
+
+    def archived_meanwhile(*arguments: object) -> object:
+        monkeypatch.setattr(installation.engine, "logs", logs)
+        archive.archive_logs(installation.housekeeper(), TICK)
+        return logs(*arguments)
+
+    monkeypatch.setattr(installation.engine, "logs", archived_meanwhile)
+    assert installation.log("w-1", "train") == (b"train\n" + LINES, 6 + len(LINES), True)
+
+
+def test_an_engine_that_cannot_drop_a_log_delays_nothing(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(run_id: str, step: str) -> None:
+        raise errors.TemporaryError("away")
+
+    monkeypatch.setattr(installation.engine, "drop_log", fail)
+    installation.run("w-1", train="succeeded", serve="succeeded")
+    archive.archive_logs(installation.housekeeper(), TICK)
+    assert None not in installation.archived().values()
+
+
 def test_the_log_of_a_running_step_stays_with_the_engine(installation: Installation) -> None:
     installation.run("w-1", state="running", train="running", prepare="succeeded")
     archive.archive_logs(installation.housekeeper(), TICK)

@@ -120,6 +120,9 @@ class PollingEngine:
         """See `Engine`."""
         return self._engine.logs(run_id, step, offset, limit)
 
+    def drop_log(self, run_id: str, step: str) -> None:
+        self._engine.drop_log(run_id, step)
+
     def forget(self, run_id: str) -> None:
         """See `Engine`; the run is polled no longer."""
         self._engine.forget(run_id)

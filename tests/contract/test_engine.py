@@ -252,6 +252,20 @@ def test_a_step_that_never_ran_has_an_empty_complete_log(under_test: UnderTest) 
     assert (chunk.data, chunk.complete) == (b"", True)
 
 
+def test_a_dropped_log_is_gone_or_kept_as_it_was(under_test: UnderTest) -> None:
+    plan = engines.make_plan(engines.shell("talk", "echo one", image=under_test.image))
+    under_test.engine.drop_log("unknown", "talk")
+    under_test.run(plan)
+    for _ in range(2):
+        under_test.engine.drop_log(plan.id, "talk")
+    if under_test.root is None:
+        assert under_test.log(plan, "talk") == "one\n"
+        return
+    with pytest.raises(errors.NotFoundError):
+        under_test.engine.logs(plan.id, "talk")
+    assert not (under_test.root / plan.id / "steps" / "talk" / "log").exists()
+
+
 def test_only_a_finished_run_can_be_forgotten(under_test: UnderTest) -> None:
     plan = engines.make_plan(engines.shell("one", f"echo one; sleep {under_test.delay}", image=under_test.image))
     under_test.engine.submit(plan, {})

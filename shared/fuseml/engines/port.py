@@ -43,5 +43,11 @@ class Engine(Protocol):
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """At most `limit` bytes of the step's stdout and stderr, in the order written, from byte `offset`. Raises NotFoundError."""
 
+    def drop_log(self, run_id: str, step: str) -> None:
+        """Free the space of a finished step's log, which is kept elsewhere: `logs` raises NotFoundError afterwards. Idempotent.
+
+        Does nothing for an unknown run, and on an engine whose logs go with other objects.
+        """
+
     def forget(self, run_id: str) -> None:
         """Remove a finished run with its logs. Raises ConflictError for an unfinished run; does nothing for an unknown run."""

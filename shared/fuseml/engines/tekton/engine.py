@@ -79,6 +79,9 @@ class TektonEngine:
         contents = self._cluster.secret(secret) if secret is not None else {}
         return logs.read(self._cluster, task_runs[0], steps[step], contents, offset=offset, limit=limit)
 
+    def drop_log(self, run_id: str, step: str) -> None:
+        """See `Engine.drop_log`: logs go with their pods."""
+
     def forget(self, run_id: str) -> None:
         """See `Engine.forget`. What the PipelineRun owns goes with it: pods, volume and Secret."""
         pipeline_run = self._find(run_id)

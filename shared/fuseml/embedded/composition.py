@@ -114,14 +114,14 @@ def compose(
         tracking_address.follow(opened.store, home / "mlflow", parts.tracking.url)
     record.register(opened.store, url, f"{url}/apps")
     readiness = functools.partial(_readiness, Readiness([Need("database", opened.store.check)]), parts.tracking)
-    steps = opened.tokens.accepting(functools.partial(step_identity.verify, opened.store, opened.keyring))
-    own = mount.own_app(parts.model_servers, mounted, steps, readiness, opened.store)
+    accepted = opened.tokens.accepting(functools.partial(step_identity.verify, opened.store, opened.keyring))
+    own = mount.own_app(parts.model_servers, mounted, accepted, readiness, opened.store)
     sessions = sign_in.Sessions(opened.tokens, opened.keyring, tracking_proxy.PREFIX)
-    tracked = tracking_proxy.TrackingProxy(lambda: parts.tracking.server, steps, sessions, parts.processes)
+    tracked = tracking_proxy.TrackingProxy(lambda: parts.tracking.server, accepted, sessions, parts.processes)
     authorise = functools.partial(_authorise, opened)
     return Parts(
         gateway=mount.Gateway(mounted, _smart_http(opened, parts, authorise, mounted["gitea_ingress"]), tracked, own, entrance),
-        admissions=admission.Admissions(steps, authorise, mounted, tracked.authenticate),
+        admissions=admission.Admissions(accepted, authorise, mounted, tracked.authenticate),
         stand_ins=parts,
         ticker=ticker.Ticker(parts.broker.publish),
         readiness=readiness,

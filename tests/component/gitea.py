@@ -198,7 +198,8 @@ class FakeGitea:
         return 200, {"sha": commit}
 
     def get_tree(self, request: Request, org: str, repo: str, commit: str) -> tuple[int, object]:
-        lines = self._git(org, repo, "ls-tree", "-r", "-t", "-z", commit).decode().split("\0")
+        options = ("-r", "-t") if request.args.get("recursive") == "true" else ()
+        lines = self._git(org, repo, "ls-tree", *options, "-z", commit).decode().split("\0")
         entries = []
         for line in filter(None, lines):
             facts, _, path = line.partition("\t")

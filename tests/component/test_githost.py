@@ -256,6 +256,6 @@ def test_stale_locks_of_a_crashed_push_are_removed(server: githost.Server, clone
         (repository / lock).touch()
     second = clone.commit("second")
     assert clone.push("--quiet", "origin", "main").returncode != 0
-    server.host.remove_stale_locks()
+    server.host.recover()
     clone.git("push", "--quiet", "origin", "main")
     assert server.host.heads("workspace", "mnist") == {"refs/heads/main": second}

@@ -25,8 +25,10 @@ from fuseml.embedded import (
 from fuseml.embedded.state import State
 from fuseml.engines import local
 from fuseml.engines.local import confinement
+from fuseml.githosts import limits
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.processes import landlock
+from fuseml.runtime.settings import DESCRIPTIONS, Settings
 from fuseml.runtime.telemetry import logs
 
 _IDLE_SECONDS = 900.0
@@ -59,7 +61,7 @@ def make(
     """The stand-ins of a server at `url`, whose broker delivers to `subscribers`. Raises PermanentError."""
     home, processes = state.home, access.ProcessTokens()
     inherited = inheritance.variables(environment, steps.passed, urllib.parse.urlsplit(url).hostname or "")
-    git = _git_host(home / "git", f"{url}/git")
+    git = _git_host(home / "git", f"{url}/git", environment)
     contract = triggers.contract_folder()
     delivered = triggers.load(contract / "triggers", redelivery.of_broker(contract / "broker.yaml"))
     queue = broker.Broker(state.store, delivered, subscribers, chaos=trouble)
@@ -111,11 +113,23 @@ def _confinement(home: pathlib.Path, inherited: Mapping[str, str], steps: step_o
     return confinement.make(abi, environment=inherited, protected=[home], allowed=[*named, *steps.allowed])
 
 
-def _git_host(root: pathlib.Path, url: str) -> EmbeddedGitHost:
+def _git_host(root: pathlib.Path, url: str, environment: Mapping[str, str]) -> EmbeddedGitHost:
     root.mkdir(exist_ok=True)
-    git = EmbeddedGitHost(root, url)
-    git.remove_stale_locks()
+    git = EmbeddedGitHost(root, url, _limits(environment))
+    git.recover()
     return git
+
+
+def _limits(environment: Mapping[str, str]) -> limits.Limits:
+    given = Settings.from_env({name: value for name, value in environment.items() if name in DESCRIPTIONS})
+    return limits.Limits(
+        object=given.bound("git_object_mib", "MiB") * limits.MIB,
+        pack=given.bound("git_pack_mib", "MiB") * limits.MIB,
+        # A delta needs its base and its result, and dulwich a copy.
+        memory=max(limits.DEFAULT.memory, 4 * given.bound("git_object_mib", "MiB") * limits.MIB),
+        files=given.bound("checkout_files", "files"),
+        checkout=given.bound("checkout_mib", "MiB") * limits.MIB,
+    )
 
 
 def _checkout(git: EmbeddedGitHost, checkout: plans.Checkout, directory: pathlib.Path) -> None:

@@ -7,52 +7,64 @@ text of links alone would miss chains such as `up -> ..` with `out -> up/../secr
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuseml.domain import errors
+from fuseml.githosts import history
+from fuseml.githosts.limits import Limits, size
 
 if TYPE_CHECKING:
     from dulwich.object_store import BaseObjectStore
 
+# `.git` in the spellings that some file systems take for it, as in git's own check (CVE-2014-9390, CVE-2019-1353).
+_GIT = re.compile(rb"(?i:\.git|git~\d+)[ .]*(?::.*)?")
 _LONGEST_LINK = 4096
 _EXECUTABLE, _PLAIN = 0o755, 0o644
 
 
-def write_tree(store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str]) -> None:
+def write_tree(store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str], limits: Limits) -> None:
     """Write `tree` into the new or empty `directory`, with the `extra` files (path -> text) that it does not contain.
 
-    Submodules become empty directories, as in git. Raises InvalidError for names and links that lead outside, ConflictError for a
-    directory that is not empty.
+    Submodules become empty directories, as in git. Raises InvalidError for names and links that lead outside, TooLargeError beyond the
+    limits, ConflictError for a directory that is not empty.
     """
     from dulwich import errors as git_errors
-    from dulwich import object_store
 
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise errors.ConflictError(f"{directory} is not empty; use an empty directory for the checkout")
     try:
-        _write_entries(store, tree, directory, extra)
-    except (KeyError, git_errors.ObjectFormatException, object_store.MaxTreeDepthExceeded) as error:
+        _write_entries(store, tree, directory, extra, limits)
+    except (KeyError, git_errors.ObjectFormatException) as error:
         raise errors.InvalidError(f"the files of the commit are incomplete or unreadable on this git host: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         path = Path(error.filename).relative_to(directory)
         raise errors.InvalidError(f"the commit has two files of the name {path} on this file system; rename one") from error
 
 
-def _write_entries(store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str]) -> None:
-    from dulwich import object_store, objects
+def _write_entries(store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str], limits: Limits) -> None:
+    from dulwich import objects
 
-    entries = {_safe_path(entry.path or b""): entry for entry in object_store.iter_tree_contents(store, objects.ObjectID(tree))}
+    # All paths are judged before the first file is written.
+    entries = {_safe_path(path): (mode, sha) for path, mode, sha in history.entries(store, objects.ObjectID(tree), limits.files)}
     links: dict[Path, bytes] = {}
-    for path, entry in entries.items():
-        target, mode = directory / path, entry.mode or 0
+    written = 0
+    for path, (mode, sha) in entries.items():
+        target = directory / path
         if objects.S_ISGITLINK(mode):
             target.mkdir(parents=True, exist_ok=True)
             continue
-        content = store[entry.sha].as_raw_string() if entry.sha else b""
+        content = store[sha].as_raw_string()
+        written += len(content)
+        if written > limits.checkout:
+            raise errors.TooLargeError(
+                f"the files of the commit take more than {size(limits.checkout)} (FUSEML_CHECKOUT_MIB); keep data sets and models in an "
+                "artifact store"
+            )
         if stat.S_ISLNK(mode):
             links[target] = content
         else:
@@ -65,7 +77,7 @@ def _write_entries(store: BaseObjectStore, tree: bytes, directory: Path, extra: 
 
 def _safe_path(path: bytes) -> str:
     parts = path.split(b"/")
-    if any(part in (b"", b".", b"..") or b"\0" in part or part.lower() == b".git" for part in parts):
+    if any(part in (b"", b".", b"..") or b"\0" in part or _GIT.fullmatch(part) for part in parts):
         raise errors.InvalidError(
             f"the commit has the path {path.decode('utf-8', 'replace')!r}, which is not allowed in a checkout; rename or remove it"
         )

@@ -8,43 +8,53 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml.domain import errors
+from fuseml.domain import errors, pushes
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, history, payload
+from fuseml.githosts.limits import DEFAULT, Limits
 from fuseml.githosts.port import Push
 
 if TYPE_CHECKING:
     from dulwich.objects import Commit
     from dulwich.repo import Repo
 
+    from fuseml.githosts import ref_moves
+
 DEFAULT_BRANCH = "main"
-# Inside the repository, so that it moves with it; git does not use this name.
-_PUSHES = "fuseml-pushes"
 _PUSHES_AT_ONCE = 1 << 18
 
 
 class EmbeddedGitHost:
     """The `GitHost` over a folder; `url` is where `smart_http` is mounted, as clients see it, e.g. `http://127.0.0.1:8000/git`."""
 
-    def __init__(self, root: Path, url: str) -> None:
+    def __init__(self, root: Path, url: str, limits: Limits = DEFAULT) -> None:
         self._root = root
         self._url = url.rstrip("/")
+        self.limits = limits
         self._locks: dict[tuple[str, str], threading.Lock] = {}
+        self._moving: dict[tuple[str, str], threading.Lock] = {}
 
-    def remove_stale_locks(self) -> None:
-        """Remove the locks of a process that died while it moved a ref: they block all pushes. Call this before pushes are served."""
+    def recover(self) -> None:
+        """Repair the repositories after the death of a process that moved refs: its locks block all pushes, and its pushes are not recorded.
+
+        Call this before pushes are served.
+        """
         for repository in self._root.glob("*/*.git"):
             # No ref ends with .lock (git-check-ref-format).
             for lock in (*repository.glob("*.lock"), *(repository / "refs").rglob("*.lock")):
                 lock.unlink()
+            for unfinished in (repository / "objects").glob("tmp_pack_*"):
+                unfinished.unlink()
+            if (repository / payload.INTENT).exists():
+                with self._settled(repository.parent.name, repository.stem):
+                    pass
 
     def create_repository(self, project: str, codeset: str) -> None:
         from dulwich.repo import Repo
@@ -86,7 +96,7 @@ class EmbeddedGitHost:
         return f"{self._url}/{project}/{codeset}.git"
 
     def heads(self, project: str, codeset: str) -> dict[str, str]:
-        with self.open(project, codeset) as repository:
+        with self._settled(project, codeset) as repository:
             heads = {}
             for ref, value in repository.get_refs().items():
                 commit = history.commit_of(repository, value.decode())
@@ -98,43 +108,46 @@ class EmbeddedGitHost:
         with self.open(project, codeset) as repository:
             stored = _commit(repository, project, codeset, commit)
             identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
-            checkout.write_tree(repository.object_store, stored.tree, directory, identity)
+            checkout.write_tree(repository.object_store, stored.tree, directory, identity, self.limits)
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
         with self.open(project, codeset) as repository:
             old, new = history.commit_of(repository, before), history.commit_of(repository, after)
             if old is None or new is None:
                 return None
-            files = history.difference(repository, old, new)
+            try:
+                files = history.difference(repository, old, new, pushes.MAX_PATHS)
+            except errors.TooLargeError:
+                return None
             return sorted({*files.added, *files.removed, *files.modified})
 
     def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
         with self.open(project, codeset) as repository:
-            return step_cache.digest(history.files(repository, _commit(repository, project, codeset, commit)), paths)
+            files = history.files(repository, _commit(repository, project, codeset, commit), self.limits.files)
+            return step_cache.digest(files, paths)
 
-    def record_push(self, project: str, codeset: str, pusher: str, change: payload.Change) -> None:
-        """Record on stable storage that a branch or tag is about to move. Deletions are not recorded."""
-        if change.deleted or not change.ref.startswith(("refs/heads/", "refs/tags/")):
-            return
-        line = json.dumps({"ref": change.ref, "before": None if change.created else change.before, "after": change.after, "pusher": pusher})
-        with (self._folder(project, codeset) / _PUSHES).open("ab") as record:
-            # The leading newline separates the line from one that a crash or a full disk cut off.
-            record.write(b"\n" + line.encode() + b"\n")
-            record.flush()
-            os.fsync(record.fileno())
+    def move_refs(
+        self, project: str, codeset: str, repository: Repo, changes: Sequence[payload.Change], pusher: str, *, atomic: bool
+    ) -> list[ref_moves.Move]:
+        """Move refs and record the pushes in one step; `atomic`: all or none. A failed move is returned with its reason."""
+        from fuseml.githosts import ref_moves
+
+        folder = self._folder(project, codeset)
+        with self._moving_lock(project, codeset):
+            ref_moves.complete(repository.refs, folder)
+            return ref_moves.move(repository.refs, folder, changes, pusher, atomic=atomic)
 
     def pushes(self, project: str, codeset: str, after: int) -> tuple[list[Push], int]:
-        try:
-            with (self._folder(project, codeset) / _PUSHES).open("rb") as record:
-                record.seek(after)
-                part = record.read(_PUSHES_AT_ONCE)
-        except FileNotFoundError:
-            part = b""
-        # A line without its end is still being written; a line that is cut off belongs to a push without a response.
-        complete = part[: part.rfind(b"\n") + 1]
-        pushes = []
-        # Opened after the record was read: an open repository does not see the packs of later pushes.
-        with self.open(project, codeset) as repository:
+        found = []
+        with self._settled(project, codeset) as repository:
+            try:
+                with (self._folder(project, codeset) / payload.RECORD).open("rb") as record:
+                    record.seek(after)
+                    part = record.read(_PUSHES_AT_ONCE)
+            except FileNotFoundError:
+                part = b""
+            # A line that is cut off is not complete; a line longer than a part would stop the sweep for ever, and cannot exist.
+            complete = part[: part.rfind(b"\n") + 1]
             for line in complete.splitlines():
                 try:
                     entry = json.loads(line)
@@ -142,8 +155,23 @@ class EmbeddedGitHost:
                     continue
                 commit = history.commit_of(repository, entry["after"])
                 if commit is not None:
-                    pushes.append(Push(entry["ref"], entry["before"], commit.id.decode(), entry["pusher"]))
-        return pushes, after + len(complete)
+                    ref = payload.Change(entry["ref"], "", "").text
+                    found.append(Push(ref, entry["before"], commit.id.decode(), entry["pusher"], entry.get("delivery", "")))
+        return found, after + len(complete)
+
+    @contextlib.contextmanager
+    def _settled(self, project: str, codeset: str) -> Iterator[Repo]:
+        """The repository while no ref moves: refs and record agree. Raises NotFoundError."""
+        with self._moving_lock(project, codeset), self.open(project, codeset) as repository:
+            folder = self._folder(project, codeset)
+            if (folder / payload.INTENT).exists():
+                from fuseml.githosts import ref_moves
+
+                ref_moves.complete(repository.refs, folder)
+            yield repository
+
+    def _moving_lock(self, project: str, codeset: str) -> threading.Lock:
+        return self._moving.setdefault((project, codeset), threading.Lock())
 
     @contextlib.contextmanager
     def open(self, project: str, codeset: str) -> Iterator[Repo]:

@@ -1,7 +1,7 @@
 """The two services of the git protocol, fetch and push, over one open repository.
 
 dulwich implements the protocol. This module adds rules: a ref moves only from the value that the client saw, and only to a commit with a
-complete history; the branch of HEAD cannot be deleted. It also adds support for shallow clones. Callers of `receive_pack` hold the lock
+complete history; the branch of HEAD cannot be deleted; objects are not inflated beyond a bound. It also adds support for shallow clones. Callers of `receive_pack` hold the lock
 of the repository. Imported at the first request only, because dulwich is slow to import.
 """
 
@@ -9,25 +9,38 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from dulwich import errors as git_errors
-from dulwich import hooks, protocol, server
+from dulwich import protocol, server
 from dulwich.object_format import ObjectFormat
 from dulwich.object_store import MissingObjectFinder, PackBasedObjectStore
-from dulwich.objects import ObjectID
-from dulwich.refs import Ref, RefsContainer
+from dulwich.objects import ObjectID, RawObjectID, sha_to_hex
+from dulwich.pack import UnresolvedDeltas
+from dulwich.refs import Ref, RefsContainer, check_ref_format
 from dulwich.repo import Repo
 
 from fuseml.domain import errors
-from fuseml.githosts import history, payload
+from fuseml.githosts import history, packs, payload, ref_moves
+from fuseml.githosts.limits import Limits
 
 # The last two, because dulwich validates input with `assert` and `int()`.
 _BROKEN = (git_errors.GitProtocolError, git_errors.HangupException, git_errors.UnexpectedCommandError, AssertionError, ValueError)
 
-Deliver = Callable[[Sequence[payload.Change]], None]
-Record = Callable[[payload.Change], None]
+# Lines of a request before its pack: refs to move, or commits that a client has.
+_MOST_LINES = 200_000
+_HINT = (
+    b"hint: files of this commit are kept with Git LFS. FuseML stores their pointers, not their contents:\n"
+    b"hint: keep data sets and models in an artifact store, or let a step fetch them.\n"
+)
+
+Deliver = Callable[[Sequence[ref_moves.Move]], None]
+Move = Callable[[Sequence[payload.Change], bool], Sequence[ref_moves.Move]]
+"""Moves refs, all or none where the flag is set, and records the pushes in the same step."""
 
 
 def advertise(repository: Repo, service: str, output: IO[bytes]) -> None:
@@ -47,19 +60,16 @@ def upload_pack(repository: Repo, request: IO[bytes], output: IO[bytes]) -> None
         _UploadPack(_SingleRepository(_ShallowRepository(repository, boundary)), [""], wire, stateless_rpc=True).handle()
 
 
-def receive_pack(repository: Repo, request: IO[bytes], output: IO[bytes], record: Record, deliver: Deliver) -> None:
+def receive_pack(repository: Repo, request: IO[bytes], output: IO[bytes], move: Move, deliver: Deliver, limits: Limits) -> None:
     """Receive one push. `deliver` receives the moved refs, in the order of the push, after they have moved.
 
-    `record` receives each ref before it moves, so that a crash cannot lose a push with a response. Raises InvalidError for a request that
-    violates git's protocol. `output` reports rejected refs to the client.
+    Raises InvalidError for a request that violates git's protocol. `output` reports rejected refs and packs to the client.
     """
-    repository.hooks["update"] = _UpdateHook(repository, record)
-    repository.hooks["post-receive"] = _PostReceiveHook(repository, deliver)
     with _invalid_requests_rejected():
-        # The shallow boundary of the client is ignored: `_UpdateHook` checks the history itself.
+        # The shallow boundary of the client is ignored: the history is checked here.
         read, _ = _without_boundary(request)
         wire = protocol.ReceivableProtocol(read, output.write)
-        server.ReceivePackHandler(_SingleRepository(repository), [""], wire, stateless_rpc=True).handle()
+        _ReceivePack(repository, wire, request, move, deliver, limits).handle()
 
 
 def _without_boundary(request: IO[bytes]) -> tuple[Callable[[int], bytes], set[ObjectID]]:
@@ -67,7 +77,9 @@ def _without_boundary(request: IO[bytes]) -> tuple[Callable[[int], bytes], set[O
 
     dulwich accepts the lines only before a `deepen` line; such a request keeps them.
     """
-    lines = list(protocol.Protocol(request.read, lambda _: None).read_pkt_seq())
+    lines = list(itertools.islice(protocol.Protocol(request.read, lambda _: None).read_pkt_seq(), _MOST_LINES + 1))
+    if len(lines) > _MOST_LINES:
+        raise errors.TooLargeError(f"the request names more than {_MOST_LINES} refs or commits; push or fetch in parts")
     deepens = any(line.startswith(b"deepen ") for line in lines)
     shallow = set() if deepens else {line for line in lines if line.startswith(b"shallow ")}
     kept = [protocol.pkt_line(line) for line in lines if line not in shallow]
@@ -146,54 +158,125 @@ class _ShallowRepository(server.BackendRepo):
         return self._repository.find_missing_objects(wants, graph_walker, progress, get_tagged=get_tagged, depth=depth)
 
 
-class _UpdateHook(hooks.Hook):
-    """git's `update` hook: raises HookError, whose text the client displays, for a ref that must not move."""
+class _Refused(Exception):
+    """A ref that must not move, with the reason for the client."""
 
-    def __init__(self, repository: Repo, record: Record) -> None:
-        self._repository, self._record = repository, record
 
-    def execute(self, *args: bytes) -> tuple[None, None]:
-        ref, before, after = Ref(args[0]), args[1].decode(), args[2].decode()
-        current = self._repository.refs.read_ref(ref)
-        # dulwich reports success when the comparison fails, so it is repeated here, under the lock of the repository.
-        if before != (current.decode() if current else payload.ZERO):
-            raise git_errors.HookError("another push moved it meanwhile: fetch, then push again")
-        if after != payload.ZERO:
-            self._check_history(ref, after)
-        elif current is None:
-            raise git_errors.HookError("it does not exist, so it cannot be deleted")
-        elif ref.decode("utf-8", "replace") == history.head_ref(self._repository):
-            raise git_errors.HookError("it is the default branch and cannot be deleted")
-        self._record(payload.Change(ref.decode("utf-8", "replace"), before, after))
-        return None, None
+class _ReceivePack(server.ReceivePackHandler):
+    """The receiving side of a push over one open repository. dulwich parses the commands and reports the outcomes."""
 
-    def _check_history(self, ref: Ref, after: str) -> None:
-        tip = history.commit_of(self._repository, after)
-        if tip is None or (ref.startswith(b"refs/heads/") and tip.id.decode() != after):
-            raise git_errors.HookError("it does not point to a commit")
+    def __init__(
+        self, repository: Repo, wire: protocol.ReceivableProtocol, request: IO[bytes], move: Move, deliver: Deliver, limits: Limits
+    ) -> None:
+        super().__init__(_SingleRepository(repository), [""], wire, stateless_rpc=True)
+        self._repository, self._request, self._move, self._deliver, self._limits = repository, request, move, deliver, limits
+        self._moved: list[ref_moves.Move] = []
+
+    def _apply_pack(self, refs: list[tuple[ObjectID, ObjectID, Ref]]) -> Iterator[tuple[bytes, bytes]]:
+        """The outcome of the pack, and that of each ref, `ok` or the reason, in the order of the commands."""
+        changes = [payload.Change(ref.decode("utf-8", "surrogateescape"), before.decode(), after.decode()) for before, after, ref in refs]
+        if not all(change.deleted for change in changes):
+            problem = self._unpack()
+            if problem:
+                self._say(f"error: {problem}\n".encode())
+                yield b"unpack", _one_line(problem)
+                yield from ((ref, b"unpacker error") for _, _, ref in refs)
+                return
+        yield b"unpack", b"ok"
+        refused = self._refusals(changes)
+        atomic = self.has_capability(protocol.CAPABILITY_ATOMIC)
+        outcomes = {change: refused.get(change, "atomic push failed") for change in changes}
+        if not (atomic and refused):
+            for move in self._move([change for change in changes if change not in refused], atomic):
+                outcomes[move.change] = move.error
+                if not move.error:
+                    self._moved.append(move)
+        yield from ((Ref(change.name), _one_line(outcomes[change]) if outcomes[change] else b"ok") for change in changes)
+
+    def _unpack(self) -> str:
+        """Store the objects of the push; returns the reason for which they cannot be stored."""
+        store = self._repository.object_store
         try:
-            new = history.new_commits(self._repository, tip, known=list(self._repository.get_refs().values()))
+            packs.check(self._request, self._limits, lambda raw: sha_to_hex(RawObjectID(raw)) in store)
+            store.add_thin_pack(self.proto.read, self.proto.recv)  # type: ignore[attr-defined]
+        except (errors.InvalidError, errors.TooLargeError) as error:
+            return error.message
+        except OSError as error:
+            return f"the objects cannot be stored: {error.strerror or error}"
+        except git_errors.ObjectFormatException as error:
+            return f"a commit has an author or committer line without a valid date, or an object is malformed ({error}); rewrite it"
+        except (
+            git_errors.ChecksumMismatch,
+            git_errors.ApplyDeltaError,
+            UnresolvedDeltas,
+            AssertionError,
+            KeyError,
+            ValueError,
+            zlib.error,
+        ) as error:
+            return f"the pack is damaged ({error or type(error).__name__}); push again"
+        return ""
+
+    def _refusals(self, changes: Sequence[payload.Change]) -> dict[payload.Change, str]:
+        refused = {}
+        commands = Counter(change.ref for change in changes)
+        for change in changes:
+            try:
+                if commands[change.ref] > 1:
+                    raise _Refused("the push moves it more than once")
+                self._check(change)
+            except _Refused as error:
+                refused[change] = str(error)
+        return refused
+
+    def _check(self, change: payload.Change) -> None:
+        ref = Ref(change.name)
+        if not ref.startswith(b"refs/") or not check_ref_format(ref):
+            raise _Refused("it is no valid name of a ref")
+        current = self._repository.refs.read_ref(ref)
+        if change.before != (current.decode() if current else payload.ZERO):
+            raise _Refused("another push moved it meanwhile: fetch, then push again")
+        if not change.deleted:
+            self._check_history(change)
+        elif current is None:
+            raise _Refused("it does not exist, so it cannot be deleted")
+        elif ref == history.head_name(self._repository):
+            raise _Refused("it is the default branch and cannot be deleted")
+
+    def _check_history(self, change: payload.Change) -> None:
+        try:
+            tip = history.commit_of(self._repository, change.after)
+            if tip is None or (change.ref.startswith("refs/heads/") and tip.id.decode() != change.after):
+                raise _Refused("it does not point to a commit")
+            # HEAD may name a commit that does not exist.
+            known = [commit for ref, commit in self._repository.get_refs().items() if ref.startswith(b"refs/")]
+            new = history.new_commits(self._repository, tip, known)
+            # Only root trees: walking all files would cost more than the push, and git always sends them.
+            if any(commit.tree not in self._repository.object_store for commit in new):
+                raise _Refused("the push lacks files of its history; push again")
         except (KeyError, git_errors.MissingCommitError) as error:
-            raise git_errors.HookError("its history is incomplete: push from a full clone (git fetch --unshallow)") from error
-        # Only root trees: walking all files would cost more than the push, and git always sends them.
-        if any(commit.tree not in self._repository.object_store for commit in new):
-            raise git_errors.HookError("the push lacks files of its history; push again")
+            raise _Refused("its history is incomplete: push from a full clone (git fetch --unshallow)") from error
+        except (git_errors.ObjectFormatException, TypeError) as error:
+            # dulwich compares the dates of commits; one without a date is a TypeError.
+            raise _Refused(f"a commit of its history has an author or committer line without a valid date ({error}); rewrite it") from error
 
+    def _on_post_receive(self, client_refs: list[tuple[ObjectID, ObjectID, Ref]]) -> None:
+        self._adopt_default_branch()
+        self._deliver(self._moved)
+        branches = [move.change for move in self._moved if move.change.ref.startswith("refs/heads/") and not move.change.deleted]
+        if any(history.has_lfs_pointers(self._repository, change.after) for change in branches[:1]):
+            self._say(_HINT)
 
-class _PostReceiveHook(hooks.Hook):
-    """git's `post-receive` hook."""
-
-    def __init__(self, repository: Repo, deliver: Deliver) -> None:
-        self._repository = repository
-        self._deliver = deliver
-
-    def execute(self, *args: Sequence[tuple[bytes, bytes, bytes]]) -> None:
-        changes = [payload.Change(ref.decode("utf-8", "replace"), before.decode(), after.decode()) for before, after, ref in args[0]]
-        self._adopt_default_branch(changes)
-        self._deliver(changes)
-
-    def _adopt_default_branch(self, changes: Sequence[payload.Change]) -> None:
+    def _adopt_default_branch(self) -> None:
         # As on Gitea, the first branch of an empty repository becomes its default, whatever its name.
-        pushed = [change.ref for change in changes if change.ref.startswith("refs/heads/") and not change.deleted]
-        if pushed and history.head_ref(self._repository).encode() not in self._repository.get_refs():
-            self._repository.refs.set_symbolic_ref(Ref(b"HEAD"), Ref(pushed[0].encode()))
+        pushed = [move.change for move in self._moved if move.change.ref.startswith("refs/heads/") and not move.change.deleted]
+        if pushed and history.head_name(self._repository) not in self._repository.get_refs():
+            self._repository.refs.set_symbolic_ref(Ref(b"HEAD"), Ref(pushed[0].name))
+
+    def _say(self, text: bytes) -> None:
+        if self.has_capability(protocol.CAPABILITY_SIDE_BAND_64K):
+            self.proto.write_sideband(protocol.SIDE_BAND_CHANNEL_PROGRESS, text)
+
+
+def _one_line(text: str) -> bytes:
+    return " ".join(text.split()).encode("utf-8", "replace")

@@ -13,12 +13,12 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fuseml.domain import errors, urls
+from fuseml.domain import errors, pushes, urls
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
-from fuseml.githosts import checkout, gitea_api, history
+from fuseml.githosts import checkout, gitea_api, history, limits
 from fuseml.githosts.port import Push
 
 if TYPE_CHECKING:
@@ -35,9 +35,19 @@ WEBHOOKS = ("push", "create", "delete", "repository", "release")
 # Seconds between two parts of a response while code is fetched.
 _FETCH_TIMEOUT = 120.0
 _TREE_PAGE = 1000
+# Folders that differ between two commits, and pages of one folder: beyond that the changed files are unknown.
+_MOST_TREES = 100
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 # A user name of Gitea has at most 40 characters, starts and ends with a letter or digit, and has no two other characters in a row.
 _SHORT = 24
+
+
+class _Entry(NamedTuple):
+    """An entry of a folder; `kind` is blob, tree or commit."""
+
+    kind: str
+    mode: str
+    sha: str
 
 
 class GiteaHost:
@@ -166,7 +176,7 @@ class GiteaHost:
             if fetched is None:
                 raise _unknown_commit(project, codeset, commit)
             identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
-            checkout.write_tree(repository.object_store, fetched.tree, directory, identity)
+            checkout.write_tree(repository.object_store, fetched.tree, directory, identity, limits.DEFAULT)
 
     def pushes(self, project: str, codeset: str, after: int) -> tuple[Sequence[Push], int]:
         # Gitea's feed of activities is no record of pushes: it has no positions, and an operator may disable it.
@@ -177,8 +187,23 @@ class GiteaHost:
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
         if not (self._has_commit(project, codeset, before) and self._has_commit(project, codeset, after)):
             return None
-        old, new = dict(self._tree(project, codeset, before)), dict(self._tree(project, codeset, after))
-        return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+        changed: list[str] = []
+        waiting: list[tuple[str, str | None, str | None]] = [("", before, after)]
+        for _ in range(_MOST_TREES):
+            if not waiting or len(changed) > pushes.MAX_PATHS:
+                break
+            folder, old_tree, new_tree = waiting.pop()
+            old, new = self._folder(project, codeset, old_tree), self._folder(project, codeset, new_tree)
+            for name in old.keys() | new.keys():
+                was, now, path = old.get(name), new.get(name), f"{folder}{name}"
+                if was == now:
+                    continue
+                trees = [entry.sha if entry and entry.kind == "tree" else None for entry in (was, now)]
+                if any(trees):
+                    waiting.append((f"{path}/", trees[0], trees[1]))
+                if any(entry and entry.kind != "tree" for entry in (was, now)):
+                    changed.append(path)
+        return sorted(changed) if not waiting and len(changed) <= pushes.MAX_PATHS else None
 
     def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
         if not self._has_commit(project, codeset, commit):
@@ -197,6 +222,16 @@ class GiteaHost:
             entries: list[dict[str, Any]] = response.get("tree") or []
             yield from ((entry["path"], (entry["mode"], entry["sha"])) for entry in entries if entry["type"] != "tree")
             page, more = page + 1, bool(response.get("truncated")) and bool(entries)
+
+    def _folder(self, project: str, codeset: str, tree: str | None) -> dict[str, _Entry]:
+        """Name -> entry of one folder; `tree` is the id of a commit or tree."""
+        address, page, more, entries = f"{_repository(project, codeset)}/git/trees/{tree}", 1, tree is not None, dict[str, _Entry]()
+        while more and page <= _MOST_TREES:
+            response = self._api.get(address, {"page": page, "per_page": _TREE_PAGE})
+            listed: list[dict[str, Any]] = response.get("tree") or []
+            entries |= {entry["path"]: _Entry(entry["type"], entry["mode"], entry["sha"]) for entry in listed}
+            page, more = page + 1, bool(response.get("truncated")) and bool(listed)
+        return entries
 
     def _fetch(self, project: str, codeset: str, repository: Repo, determine_wants: DetermineWantsFunc) -> None:
         from dulwich import client

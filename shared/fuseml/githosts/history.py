@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from fuseml.domain import errors
 
 if TYPE_CHECKING:
-    from dulwich.objects import Commit, ObjectID
+    from dulwich.object_store import BaseObjectStore
+    from dulwich.objects import Commit, ObjectID, Tree
     from dulwich.repo import Repo
+
+_MOST_VISITED = 1_000_000
+# As in dulwich.
+_DEEPEST = 1280
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,30 +50,88 @@ def new_commits(repository: Repo, tip: Commit, known: Sequence[ObjectID], limit:
     return [entry.commit for entry in itertools.islice(entries, limit)]
 
 
-def difference(repository: Repo, before: Commit | None, after: Commit) -> Difference:
-    """The changes from `before` (None: an empty tree) to `after`."""
-    from dulwich import diff_tree
-
+def difference(repository: Repo, before: Commit | None, after: Commit, limit: int) -> Difference:
+    """The changes from `before` (None: an empty tree) to `after`. Raises TooLargeError beyond `limit` files."""
     files = Difference([], [], [])
-    groups = {diff_tree.CHANGE_ADD: files.added, diff_tree.CHANGE_DELETE: files.removed, diff_tree.CHANGE_MODIFY: files.modified}
-    for change in diff_tree.tree_changes(repository.object_store, before.tree if before else None, after.tree):
-        entry = change.new or change.old
-        if entry is not None and entry.path is not None:
-            groups[change.type].append(entry.path.decode("utf-8", "replace"))
+    found = visited = 0
+    waiting: list[tuple[bytes, ObjectID | None, ObjectID | None]] = [(b"", before.tree if before else None, after.tree)]
+    while waiting:
+        folder, old_tree, new_tree = waiting.pop()
+        old, new = _children(repository.object_store, old_tree), _children(repository.object_store, new_tree)
+        visited += 1 + len(old) + len(new)
+        if visited > _MOST_VISITED or folder.count(b"/") > _DEEPEST:
+            raise errors.TooLargeError("the trees of the two commits are too large to compare")
+        for name in old.keys() | new.keys():
+            was, now, path = old.get(name), new.get(name), folder + name
+            if was == now:
+                continue
+            trees = [entry[1] if entry and stat.S_ISDIR(entry[0]) else None for entry in (was, now)]
+            if any(trees):
+                waiting.append((path + b"/", trees[0], trees[1]))
+            was_file, is_file = (entry is not None and not stat.S_ISDIR(entry[0]) for entry in (was, now))
+            group = files.modified if was_file and is_file else files.added if is_file else files.removed if was_file else None
+            if group is not None:
+                group.append(path.decode("utf-8", "replace"))
+                found += 1
+        if found > limit:
+            raise errors.TooLargeError(f"more than {limit} files differ between the two commits")
+    for group in (files.added, files.removed, files.modified):
+        group.sort()
     return files
 
 
-def files(repository: Repo, commit: Commit) -> Iterator[tuple[str, int, str]]:
-    """Path, mode and object id of every file of the commit, as `git ls-tree -r` lists them."""
-    from dulwich import object_store
+def _children(store: BaseObjectStore, tree: ObjectID | None) -> dict[bytes, tuple[int, ObjectID]]:
+    if tree is None:
+        return {}
+    return {entry.path: (entry.mode, entry.sha) for entry in cast("Tree", store[tree]).iteritems()}
 
-    for entry in object_store.iter_tree_contents(repository.object_store, commit.tree):
-        if entry.path is not None and entry.mode is not None and entry.sha is not None:
-            yield os.fsdecode(entry.path), entry.mode, entry.sha.decode()
+
+def entries(store: BaseObjectStore, tree: ObjectID, limit: int) -> Iterator[tuple[bytes, int, ObjectID]]:
+    """Path, mode and object id of every file, link and submodule of a tree, as `git ls-tree -r` lists them.
+
+    Raises TooLargeError beyond `limit` entries, folders included: a tree of a few kilobytes can stand for any number of files.
+    """
+    visited = 0
+    waiting: list[tuple[bytes, int, ObjectID]] = [(b"", stat.S_IFDIR, tree)]
+    while waiting:
+        path, mode, sha = waiting.pop()
+        if not stat.S_ISDIR(mode):
+            yield path, mode, sha
+            continue
+        below = list(cast("Tree", store[sha]).iteritems(name_order=False))
+        visited += 1 + len(below)
+        if visited > limit:
+            raise errors.TooLargeError(f"the commit has more than {limit} files and folders")
+        if path.count(b"/") > _DEEPEST:
+            raise errors.TooLargeError(f"the commit has folders nested deeper than {_DEEPEST}")
+        folder = path + b"/" if path else b""
+        waiting += [(folder + entry.path, entry.mode, entry.sha) for entry in reversed(below)]
+
+
+def files(repository: Repo, commit: Commit, limit: int) -> Iterator[tuple[str, int, str]]:
+    """Path, mode and object id of every file of the commit, as `git ls-tree -r` lists them. Raises TooLargeError beyond `limit` entries."""
+    for path, mode, sha in entries(repository.object_store, commit.tree, limit):
+        yield os.fsdecode(path), mode, sha.decode()
+
+
+def has_lfs_pointers(repository: Repo, object_id: str) -> bool:
+    """Whether the `.gitattributes` at the root of the commit keeps files with Git LFS."""
+    commit = commit_of(repository, object_id)
+    if commit is None:
+        return False
+    entry = _children(repository.object_store, commit.tree).get(b".gitattributes")
+    if entry is None or not stat.S_ISREG(entry[0]):
+        return False
+    return b"filter=lfs" in repository.object_store[entry[1]].as_raw_string()
+
+
+def head_name(repository: Repo) -> bytes:
+    """The branch that a clone checks out, e.g. `refs/heads/main`; it may have no commits yet. Empty where HEAD names no branch."""
+    from dulwich import refs
+
+    return repository.refs.get_symrefs().get(refs.Ref(b"HEAD"), b"")
 
 
 def head_ref(repository: Repo) -> str:
-    """The branch that a clone checks out, e.g. `refs/heads/main`; it may have no commits yet."""
-    from dulwich import refs
-
-    return repository.refs.get_symrefs().get(refs.Ref(b"HEAD"), b"").decode("utf-8", "replace")
+    """`head_name` as text."""
+    return head_name(repository).decode("utf-8", "replace")

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fuseml.domain import errors, pushes
 from fuseml.githosts import history
 from fuseml.webhooks import gitea
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 ZERO = "0" * 40
 """The null object id: `before` of a new ref, `after` of a deleted one."""
 
+RECORD, INTENT = "fuseml-pushes", "fuseml-moving"
+"""Files inside a repository, so that they move with it: the record of pushes, and the moves of refs that are under way. git does not use these names."""
+
 # Maximum of listed commits in a push (infra/platform-facts.md 5.2); `total_commits` counts all of them.
 FEED_MAX_COMMIT_NUM = 5
 # Maximum of examined and counted commits of a new branch, newest first (infra/platform-facts.md 5.2).
@@ -34,11 +38,22 @@ NEW_BRANCH_COMMITS = 10
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of one ref by a push. `before` is ZERO for a new ref, `after` for a deleted one."""
+    """A change of one ref by a push. `before` is ZERO for a new ref, `after` for a deleted one.
+
+    `ref` holds bytes that are not UTF-8 as lone surrogates; `text` replaces them, as Gitea does.
+    """
 
     ref: str
     before: str
     after: str
+
+    @property
+    def name(self) -> bytes:
+        return self.ref.encode("utf-8", "surrogateescape")
+
+    @property
+    def text(self) -> str:
+        return self.name.decode("utf-8", "replace")
 
     @property
     def created(self) -> bool:
@@ -74,16 +89,19 @@ class Delivery:
     body: bytes
 
 
-def deliveries(repository: Repo, change: Change, address: CodesetAddress, pusher: str, secret: str) -> Iterator[Delivery]:
-    """The deliveries that Gitea sends when `pusher` changes a ref of `repository`; none for refs that are neither branch nor tag."""
+def deliveries(repository: Repo, change: Change, address: CodesetAddress, pusher: str, secret: str, push: str = "") -> Iterator[Delivery]:
+    """The deliveries that Gitea sends when `pusher` changes a ref of `repository`; none for refs that are neither branch nor tag.
+
+    `push` is the id of the push's delivery; without it, it gets a new one.
+    """
     for event, content in _events(repository, change, address, pusher):
         body = json.dumps({**content, "repository": _repository(repository, address), "sender": _user(pusher)}, indent=2).encode()
-        identity = str(uuid.uuid4())
+        identity = push if push and event == "push" else str(uuid.uuid4())
         yield Delivery(address.project, address.codeset, event, identity, _headers(event, identity, secret, body), body)
 
 
 def _events(repository: Repo, change: Change, address: CodesetAddress, pusher: str) -> Iterator[tuple[str, dict[str, object]]]:
-    kind, _, name = change.ref.removeprefix("refs/").partition("/")
+    kind, _, name = change.text.removeprefix("refs/").partition("/")
     if kind not in ("heads", "tags"):
         return
     tag = kind == "tags"
@@ -102,14 +120,15 @@ def _events(repository: Repo, change: Change, address: CodesetAddress, pusher: s
 def _push(repository: Repo, change: Change, address: CodesetAddress, pusher: str) -> dict[str, object]:
     head = None if change.deleted else history.commit_of(repository, change.after)
     new = _pushed_commits(repository, head, change) if head and change.ref.startswith("refs/heads/") else []
+    commits = _listed(repository, new[:FEED_MAX_COMMIT_NUM], address)
     return {
-        "ref": change.ref,
+        "ref": change.text,
         "before": change.before,
         "after": change.after,
         "compare_url": f"{address.html_url}/compare/{change.before}...{change.after}",
-        "commits": [_commit(repository, commit, address) for commit in new[:FEED_MAX_COMMIT_NUM]],
+        "commits": commits,
         "total_commits": len(new),
-        "head_commit": _commit(repository, head, address) if head else None,
+        "head_commit": next(iter(commits), None) or (_commit(head, address, None) if head else None),
         "pusher": _user(pusher),
     }
 
@@ -121,9 +140,22 @@ def _pushed_commits(repository: Repo, head: Commit, change: Change) -> list[Comm
     return history.new_commits(repository, head, known=[before.id] if before else [])
 
 
-def _commit(repository: Repo, commit: Commit, address: CodesetAddress) -> dict[str, object]:
-    # As in Gitea's `git log -m --first-parent --name-status`: a merge is compared with its first parent.
-    parent = history.commit_of(repository, commit.parents[0].decode()) if commit.parents else None
+def _listed(repository: Repo, commits: list[Commit], address: CodesetAddress) -> list[dict[str, object]]:
+    """The commits with their files; the list ends before too many files, as it does before too many commits."""
+    listed, left = [], pushes.MAX_PATHS
+    for commit in commits:
+        # As in Gitea's `git log -m --first-parent --name-status`: a merge is compared with its first parent.
+        parent = history.commit_of(repository, commit.parents[0].decode()) if commit.parents else None
+        try:
+            files = history.difference(repository, parent, commit, left)
+        except errors.TooLargeError:
+            break
+        left -= len(files.added) + len(files.removed) + len(files.modified)
+        listed.append(_commit(commit, address, files))
+    return listed
+
+
+def _commit(commit: Commit, address: CodesetAddress, files: history.Difference | None) -> dict[str, object]:
     return {
         "id": commit.id.decode(),
         "message": _text(commit.message),
@@ -132,7 +164,7 @@ def _commit(repository: Repo, commit: Commit, address: CodesetAddress) -> dict[s
         "committer": _person(commit.committer),
         "verification": None,
         "timestamp": _timestamp(commit),
-        **dataclasses.asdict(history.difference(repository, parent, commit)),
+        **dataclasses.asdict(files or history.Difference([], [], [])),
     }
 
 
@@ -140,8 +172,8 @@ def _timestamp(commit: Commit) -> str:
     try:
         zone = datetime.timezone(datetime.timedelta(seconds=commit.author_timezone))
         return datetime.datetime.fromtimestamp(commit.author_time, zone).isoformat()
-    except (ValueError, OverflowError):
-        # Many histories contain invalid dates; they must not prevent the webhook. Go's zero time.
+    except (ValueError, OverflowError, TypeError):
+        # Many histories contain invalid dates, or none; they must not prevent the webhook. Go's zero time.
         return "0001-01-01T00:00:00Z"
 
 

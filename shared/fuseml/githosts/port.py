@@ -10,12 +10,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A push moved a branch or tag to `commit`; `before` is None for a new ref."""
+    """A push moved a branch or tag to `commit`; `before` is None for a new ref.
+
+    `delivery` is the id of its webhook's delivery, in the record and in the delivery alike; empty in records of former releases.
+    """
 
     ref: str
     before: str | None
     commit: str
     pusher: str
+    delivery: str = ""
 
 
 class GitHost(Protocol):
@@ -52,8 +56,9 @@ class GitHost(Protocol):
     def pushes(self, project: str, codeset: str, after: int) -> tuple[Sequence[Push], int]:
         """Pushes after the position `after` (initially 0) of the host's record, oldest first, and the position after them.
 
-        Long records are returned in parts: repeat until a part is empty. The host records a push before it responds to the client. A host
-        without a record returns no pushes; then only the present commits of its refs are known. Raises NotFoundError without a repository.
+        Long records are returned in parts: repeat until the position stays the same. The host records a push in one step with the move of its
+        refs: what `heads` has returned is in a record that is read later. A host without a record returns no pushes; then only the present
+        commits of its refs are known. Raises NotFoundError without a repository.
         """
 
     def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
@@ -66,7 +71,10 @@ class GitHost(Protocol):
         """
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
-        """The paths of the files that differ between two commits, sorted; None if one of the commits does not exist."""
+        """The paths of the files that differ between two commits, sorted.
+
+        None if one of the commits does not exist, or if more files differ than `domain.pushes.MAX_PATHS`.
+        """
 
     def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
         """A digest of the files of `commit` that match a glob of `paths`, of all files without globs (`domain.plans.step_cache.digest`).

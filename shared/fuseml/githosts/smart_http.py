@@ -8,8 +8,8 @@ of its own and a slow client never holds the lock of a repository.
 from __future__ import annotations
 
 import contextlib
-import functools
 import gzip
+import json
 import logging
 import os
 import re
@@ -28,6 +28,8 @@ from fuseml.githosts.embedded import EmbeddedGitHost
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from dulwich.repo import Repo
+
+    from fuseml.githosts import ref_moves
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ _CHUNK = 1 << 16
 _ADDRESS = re.compile(
     r"/(?P<project>[\w-]+)/(?P<codeset>[\w-]+)(?:\.git)?/(?P<resource>info/refs|git-upload-pack|git-receive-pack)", re.ASCII
 )
+_LFS = re.compile(r"/[\w-]+/[\w-]+(?:\.git)?/info/lfs(?:/.*)?", re.ASCII)
 _NO_CACHE = {"Cache-Control": "no-cache, max-age=0, must-revalidate", "Expires": "Fri, 01 Jan 1980 00:00:00 GMT", "Pragma": "no-cache"}
 _STATUS: dict[type[errors.FusemlError], int] = {errors.NotFoundError: 404, errors.TooLargeError: 413, errors.InvalidError: 400}
 
@@ -75,6 +78,8 @@ class SmartHttp:
         return response(environ, start_response)
 
     def _respond(self, request: wrappers.Request) -> wrappers.Response:
+        if _LFS.fullmatch(request.path):
+            return _refuse_lfs()
         match = _ADDRESS.fullmatch(request.path)
         if match is None:
             return _refusal(404, "this is not the address of a codeset; use <project>/<codeset>.git")
@@ -100,24 +105,26 @@ class SmartHttp:
         # Opened again to see the changes of a push that held the lock before.
         with self._host.pushing(project, codeset), self._host.open(project, codeset) as repository, _spool() as output:
 
-            def deliver(changes: Sequence[payload.Change]) -> None:
-                for change in changes:
-                    self._deliver_webhooks(
-                        repository, change, payload.CodesetAddress(project, codeset, self._host.clone_url(project, codeset)), pusher
-                    )
+            def move(changes: Sequence[payload.Change], atomic: bool) -> Sequence[ref_moves.Move]:
+                return self._host.move_refs(project, codeset, repository, changes, pusher, atomic=atomic)
 
-            record = functools.partial(self._host.record_push, project, codeset, pusher)
-            git_protocol.receive_pack(repository, body, output, record, deliver)
+            def deliver(moves: Sequence[ref_moves.Move]) -> None:
+                address = payload.CodesetAddress(project, codeset, self._host.clone_url(project, codeset))
+                for each in moves:
+                    self._deliver_webhooks(repository, each, address, pusher)
+
+            git_protocol.receive_pack(repository, body, output, move, deliver, self._host.limits)
             output.seek(0)
             return _result(_PUSH, "result", output.read())
 
-    def _deliver_webhooks(self, repository: Repo, change: payload.Change, address: payload.CodesetAddress, pusher: str) -> None:
+    def _deliver_webhooks(self, repository: Repo, move: ref_moves.Move, address: payload.CodesetAddress, pusher: str) -> None:
         try:
-            for delivery in payload.deliveries(repository, change, address, pusher, self._secret(address.project, address.codeset)):
+            secret = self._secret(address.project, address.codeset)
+            for delivery in payload.deliveries(repository, move.change, address, pusher, secret, move.delivery):
                 self._deliver(delivery)
         except Exception:
             # The refs have moved, so the push must not fail now.
-            log.exception("the webhooks of %s in %s/%s were not delivered", change.ref, address.project, address.codeset)
+            log.exception("the webhooks of %s in %s/%s were not delivered", move.change.text, address.project, address.codeset)
 
     @contextlib.contextmanager
     def _body(self, request: wrappers.Request) -> Iterator[IO[bytes]]:
@@ -181,6 +188,12 @@ def _result(service: str, part: str, content: bytes | Iterable[bytes]) -> wrappe
 
 def _refusal(status: int, message: str) -> wrappers.Response:
     return wrappers.Response(f"{message}\n", status, content_type="text/plain; charset=utf-8", headers=_NO_CACHE)
+
+
+def _refuse_lfs() -> wrappers.Response:
+    message = "FuseML's git host stores no Git LFS contents: keep data sets and models in an artifact store, or let a step fetch them"
+    # git-lfs displays the message of this content type.
+    return wrappers.Response(json.dumps({"message": message}), 501, content_type="application/vnd.git-lfs+json", headers=_NO_CACHE)
 
 
 def credentials(authorization: Authorization | None) -> tuple[str, str]:

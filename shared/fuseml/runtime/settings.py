@@ -87,6 +87,10 @@ class Settings:
     plain_registries: str = _setting(
         "FUSEML_PLAIN_REGISTRIES", "image registries that the builder speaks plain HTTP with, `HOST[:PORT]`, comma separated", steps=True
     )
+    git_object_mib: str = _setting("FUSEML_GIT_OBJECT_MIB", "`fuseml up`: the largest file that a push may have, in MiB", "100")
+    git_pack_mib: str = _setting("FUSEML_GIT_PACK_MIB", "`fuseml up`: MiB of all files of one push, uncompressed", "8192")
+    checkout_files: str = _setting("FUSEML_CHECKOUT_FILES", "`fuseml up`: files and folders of a commit that a run may check out", "200000")
+    checkout_mib: str = _setting("FUSEML_CHECKOUT_MIB", "`fuseml up`: MiB of the files of a commit that a run may check out", "16384")
     namespace: str = _setting("FUSEML_WORKLOADS_NAMESPACE", "namespace of the workloads", "fuseml-workloads")
 
     @staticmethod
@@ -115,10 +119,17 @@ class Settings:
 
     def days(self, name: str) -> int:
         """The named field as a number of days. Raises PermanentError that names the variable."""
+        return self._number(name, "days")
+
+    def bound(self, name: str, unit: str) -> int:
+        """The named field as a bound, a number above 0 of `unit`. Raises PermanentError that names the variable."""
+        return self._number(name, unit, 1)
+
+    def _number(self, name: str, unit: str, least: int = 0) -> int:
         text: str = getattr(self, name)
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least):
             (variable,) = (f.metadata["variable"] for f in dataclasses.fields(self) if f.name == name)
-            raise errors.PermanentError(f"{variable} must be a number of days, not {text!r}")
+            raise errors.PermanentError(f"{variable} must be a number of {unit}{' above 0' if least else ''}, not {text[:80]!r}")
         return int(text)
 
     def keys(self) -> list[str]:

@@ -119,7 +119,7 @@ def _supersede(session: sqlmodel.Session, row: runs.Run) -> list[events.Payload]
     announced = row.trigger.get("announced")
     if announced:
         # The run of a later push was created after this push was published.
-        head = codesets.commits(session, row.project, row.codeset or "").get(row.trigger["ref"])
+        head = codesets.last_push(session, row.project, row.codeset or "", row.trigger["ref"])
         newer = [other for other in runs.group(session, group, since=announced) if _is_newer_push(other, row, head)]
         if newer:
             return lifecycle.end(session, row, "cancelled", f"superseded by {newer[-1].name}")
@@ -135,11 +135,15 @@ def _supersede(session: sqlmodel.Session, row: runs.Run) -> list[events.Payload]
     return payloads
 
 
-def _is_newer_push(other: runs.Run, row: runs.Run, head: str | None) -> bool:
-    if (other.codeset, other.trigger.get("ref")) != (row.codeset, row.trigger["ref"]) or other.commit == row.commit:
+def _is_newer_push(other: runs.Run, row: runs.Run, head: str) -> bool:
+    """Whether `other` was started by a later push of the same ref; `head` is the identity of the push that the ref is at."""
+    if (other.codeset, other.trigger.get("ref")) != (row.codeset, row.trigger["ref"]):
         return False
-    # The sweep publishes several lost pushes at one time; then the branch's head decides which one is the newest.
-    return other.commit == head or other.trigger["announced"] > row.trigger["announced"]
+    theirs, own = other.trigger.get("push"), row.trigger["push"]
+    if own in (theirs, head):
+        return False
+    # The sweep publishes several lost pushes at one time; then the ref itself decides which one is the newest.
+    return theirs == head or other.trigger["announced"] > row.trigger["announced"]
 
 
 def is_with_engine(row: runs.Run) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 
 import sqlmodel
@@ -10,11 +11,14 @@ import sqlmodel
 from functions.dispatcher import creation, subscriptions
 from functions.dispatcher.deps import Deps
 from fuseml.domain import errors, events, plans, times
+from fuseml.domain.plans import identity
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow, deployment, triggers
 from fuseml.runtime import clock
 from fuseml.store import codesets, decisions, runs, workflows
 from fuseml.usecases import lifecycle, planner, requests, step_reuse
+
+_log = logging.getLogger("fuseml.dispatcher")
 
 
 def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -24,9 +28,11 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
     if codeset is None or (push.registered and push.registered != codeset.created):
         return _decline(session, event, f"codeset {push.subject} was removed, or removed and registered again", commit=push.commit)
     payloads: list[events.Payload] = []
+    changed = functools.cache(lambda: _changed_paths(deps, push))
     for match in _matches(session, event, "code", push.project, push.codeset, push.commit):
         revision, document = _current(session, match.workflow)
-        matches, reason = triggers.matches_push(document.on, push.ref, push.paths)
+        paths = changed() if document.on and document.on.push and document.on.push.paths else None
+        matches, reason = triggers.matches_push(document.on, push.ref, paths)
         if not matches:
             _decline(session, event, reason, workflow=match.workflow, commit=push.commit)
             continue
@@ -44,9 +50,10 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
             commit=push.commit,
             user=push.pusher,
         )
-        details = {"assignment": match.assignment, "ref": push.ref, "announced": times.normalize(event.time)}
+        details = {"assignment": match.assignment, "ref": push.ref, "announced": times.normalize(event.time), "push": push.identity}
+        meaning = identity.of_push(match.meaning, push.identity if push.push else "")
         payloads += _create(
-            deps, session, spec, creation.Cause(event=event, meaning=match.meaning, reason=_noted(reason, deployed), trigger=details)
+            deps, session, spec, creation.Cause(event=event, meaning=meaning, reason=_noted(reason, deployed), trigger=details)
         )
     return payloads
 
@@ -75,11 +82,13 @@ def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Ev
     except errors.InvalidError as error:
         return _decline(session, event, error.message, workflow=assigned.workflow)
     spec = planner.RunSpec(document=deployed.workflow, revision=revision, project=project, codeset=name, ref=ref, commit=commit)
+    # The event of that push may still be under way: both start one run.
+    push = codesets.last_push(session, project, name, ref)
     cause = creation.Cause(
         event=event,
-        meaning=assignment.id,
+        meaning=identity.of_push(assignment.id, push),
         reason=_noted(f"it was assigned to {assigned.pattern}", deployed),
-        trigger={"assignment": assignment.id},
+        trigger={"assignment": assignment.id, "push": push or None},
     )
     return _create(deps, session, spec, cause)
 
@@ -196,6 +205,23 @@ def on_cancel_requested(session: sqlmodel.Session, event: events.Event) -> Seque
 def on_decided(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
     """A step was approved or rejected: begin the next execution, or end the run."""
     return lifecycle.advance(session, runs.get(session, event.data["run"]))
+
+
+def _changed_paths(deps: Deps, push: events.CodesetPushed) -> Sequence[str] | None:
+    """The files that differ between the commits before and after the push, as the git host compares them; None where that is not known.
+
+    The event's list is no substitute: webhooks list the files of some pushed commits, and never those of dropped ones.
+    """
+    if push.before is None:
+        return push.paths
+    try:
+        return deps.git.changed_paths(push.project, push.codeset, push.before, push.commit)
+    except errors.NotFoundError:
+        return push.paths
+    except errors.FusemlError as error:
+        # A run too many is better than one too few, and than an event that waits for the git host.
+        _log.warning("the changed files of %s at %s are not known: %s", push.subject, push.commit, error.message)
+        return None
 
 
 def _newest(session: sqlmodel.Session, project: str, codeset: str) -> str | None:

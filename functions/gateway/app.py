@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flask
+import werkzeug.exceptions
 
 import fuseml
 from functions.gateway import description, forward
@@ -30,7 +31,11 @@ def create_app(deps: Deps) -> flask.Flask:
         function = None if targets.is_reserved(received, catalog.INTERNAL) else catalog.find(f"/{path}")
         if function is None:
             raise errors.NotFoundError(f"nothing is served at /{path}")
-        return forwarder.forward(function, received, flask.request)
+        flask.request.max_content_length = function.max_body
+        try:
+            return forwarder.forward(function, received, flask.request)
+        except werkzeug.exceptions.RequestEntityTooLarge as error:
+            raise errors.TooLargeError(f"the request body is larger than {function.max_body} bytes") from error
 
     app.add_url_rule("/", "index", index)
     app.add_url_rule("/<path:path>", "forwarded", forwarded, methods=_METHODS, provide_automatic_options=False)

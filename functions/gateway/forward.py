@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterator
+from typing import IO
 from urllib.parse import urlsplit
 
 import flask
@@ -15,6 +18,7 @@ from fuseml.domain import errors
 from fuseml.runtime import catalog, forwarding, http
 
 _BLOCK = 1 << 16
+_IN_MEMORY = 1 << 20
 _CONNECTIONS = 32
 # Of the 50 requests that a pod of the gateway takes at once (`containerConcurrency`): those of one function, and those whose bodies are
 # being received. Two functions that do not answer leave places for the others.
@@ -42,26 +46,32 @@ class Forwarder:
         """
         headers = urllib3.HTTPHeaderDict([*forwarding.request_fields(request.headers), (catalog.OUTSIDE, "gateway")])
         query = f"?{request.query_string.decode('latin-1')}" if request.query_string else ""
-        body = self._body(request)
         with contextlib.ExitStack() as until_sent:
-            until_sent.enter_context(self._slot(function))
-            answer = self._request(function, request.method, path + query, headers, body)
+            with tempfile.SpooledTemporaryFile(_IN_MEMORY) as body:
+                size = self._receive(request, body)
+                if size:
+                    headers["Content-Length"] = str(size)
+                until_sent.enter_context(self._slot(function))
+                answer = self._request(function, request.method, path + query, headers, body if size else None)
             if answer.status in _PLATFORM_STATUSES and http.ERROR_HEADER not in answer.headers:
                 raise _unavailable(function, answer)
             response = flask.Response(_stream(answer), answer.status, forwarding.response_fields(answer.headers.iteritems()))
             response.call_on_close(until_sent.pop_all().close)
             return response
 
-    def _body(self, request: flask.Request) -> bytes:
-        """The whole body: a request that breaks off must not reach a function."""
+    def _receive(self, request: flask.Request, body: IO[bytes]) -> int:
+        """Write the whole body to the file, and return its size: a request that breaks off must not reach a function."""
         if not request.content_length and "Transfer-Encoding" not in request.headers:
-            return b""
+            return 0
         if not self._bodies.take():
             raise errors.TemporaryError("too many bodies are being received; try again later", delay=_WAIT_SECONDS)
         try:
-            return request.get_data()
+            shutil.copyfileobj(request.stream, body, _BLOCK)
         finally:
             self._bodies.give_back()
+        size = body.tell()
+        body.seek(0)
+        return size
 
     @contextlib.contextmanager
     def _slot(self, function: catalog.Function) -> Iterator[None]:
@@ -76,21 +86,21 @@ class Forwarder:
     def get(self, function: catalog.Function, path: str) -> bytes:
         """The body of a function's response. Raises TemporaryError for another status than 200."""
         with self._slot(function):
-            answer = self._request(function, "GET", path, urllib3.HTTPHeaderDict(), b"")
+            answer = self._request(function, "GET", path, urllib3.HTTPHeaderDict(), None)
             text: bytes = answer.read()
         if answer.status != 200:
             raise errors.TemporaryError(f"{function.service} answers {path} with status {answer.status}")
         return text
 
     def _request(
-        self, function: catalog.Function, method: str, path: str, headers: urllib3.HTTPHeaderDict, body: bytes
+        self, function: catalog.Function, method: str, path: str, headers: urllib3.HTTPHeaderDict, body: IO[bytes] | None
     ) -> urllib3.BaseHTTPResponse:
         url = urlsplit(self._url.replace("{function}", function.service))
         try:
             # Not the manager's own `request`: it would normalise the path again.
             connections = self._pool.connection_from_host(url.hostname, url.port, url.scheme)
             return connections.urlopen(
-                method, url.path + path, body=body or None, headers=headers, redirect=False, assert_same_host=False, preload_content=False
+                method, url.path + path, body=body, headers=headers, redirect=False, assert_same_host=False, preload_content=False
             )
         except urllib3.exceptions.ReadTimeoutError:
             raise werkzeug.exceptions.GatewayTimeout(f"{function.service} did not answer within {self._timeout:g} s") from None

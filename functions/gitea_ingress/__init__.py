@@ -1,6 +1,7 @@
-"""Webhooks of Gitea and GitHub: HTTP `POST /webhooks/gitea`. Publishes `codeset.pushed`.
+"""Webhooks of Gitea, Forgejo, Gogs and GitHub: HTTP `POST /webhooks/gitea`. Publishes `codeset.pushed`.
 
-The signature is verified with the codeset's current secret, or one that was replaced a short while ago, before the body is used. Deletes and
-other events are acknowledged and ignored. One transaction stores the ref's last published commit and enqueues the event.
+The body, of up to 25 MiB, is streamed, and verified with the codeset's current secret, or one that was replaced a short while ago, before it is
+parsed. Deletions are recorded as moves of their refs; other events are acknowledged and ignored. One transaction records the move of the ref
+and enqueues the event, once for each push (domain.pushes).
 Depends on the store, the keyring and a publisher.
 """

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import flask
 import pydantic
+import werkzeug.exceptions
 
 from functions.gitea_ingress import service
 from functions.gitea_ingress.deps import Deps
+from fuseml.domain import errors
 from fuseml.runtime import http
+from fuseml.webhooks import gitea
 
 
 class Receipt(pydantic.BaseModel):
@@ -27,5 +30,9 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("POST", "/webhooks/gitea", returns=Receipt, status=202, public=True, media=_MEDIA)
     def receive_git_webhook() -> Receipt:
         """Receive a delivery of a git host; its signature must fit the codeset's webhook secret."""
-        event, ignored = service.receive(deps, dict(flask.request.headers), flask.request.get_data())
+        flask.request.max_content_length = gitea.MAX_BODY
+        try:
+            event, ignored = service.receive(deps, dict(flask.request.headers), flask.request.stream)
+        except werkzeug.exceptions.RequestEntityTooLarge as error:
+            raise errors.TooLargeError(f"the delivery is larger than {gitea.MAX_BODY} bytes, the most that git hosts send") from error
         return Receipt(event=event, ignored=ignored)

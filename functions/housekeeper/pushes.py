@@ -1,72 +1,100 @@
-"""Publication of pushes whose webhook was lost, as the same events.
+"""Publication of pushes whose webhook was lost, once each: a late webhook is then a duplicate (domain.pushes).
 
-Their ids are derived from their data, so a late webhook is a duplicate. A host with a record of its pushes (`githosts.GitHost.pushes`) loses
-none; for any other host the newest commit of each branch and tag is published.
+A host with a record of its pushes (`githosts.GitHost.pushes`) loses none. Of any other host, and of refs that moved by a way without a record,
+a push is published for each branch and tag that is at another commit than the known pushes lead to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlmodel
 
 from functions.housekeeper.deps import Deps
 from fuseml import githosts
-from fuseml.domain import errors, events
+from fuseml.domain import errors, events, pushes
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import codesets, deliveries, outbox
+from fuseml.store import codesets, deliveries, moves
 
 
 def publish_missed_pushes(deps: Deps, tick: events.Event) -> None:
     """Publish the pushes of the git host whose webhook was lost."""
     with deps.store.read() as session:
+        newest = moves.newest(session)
         registered = [(row, codesets.commits(session, row.project, row.name)) for row in codesets.all_codesets(session)]
-    for row, published in registered:
+    for row, known in registered:
         try:
-            recorded, position = deps.git.pushes(row.project, row.name, row.pushes_seen)
+            # The heads first: each of their moves is then in the record.
             heads = deps.git.heads(row.project, row.name)
+            position = _publish_record(deps, row, tick)
         except errors.NotFoundError:
             continue  # the repository is being created or was just deleted
-        moved = [ref for ref, commit in sorted(heads.items()) if published.get(ref) != commit]
-        reported = {(push.ref, push.commit) for push in recorded}
-        # The current commit of a ref is published too: it may have come by a way without a record.
-        newest = [githosts.Push(ref, published.get(ref), heads[ref], "") for ref in moved if (ref, heads[ref]) not in reported]
-        if moved or position != row.pushes_seen:
-            missed = list(_payloads(deps, row, [*recorded, *newest]))
-            with deps.store.write() as session:
-                enqueued = _enqueue(session, row, missed, {ref: heads[ref] for ref in moved}, position, tick)
-            cloudevents.relay(deps.store, deps.publisher, enqueued)
+        moved = [ref for ref in sorted(heads.keys() | known.keys()) if heads.get(ref) != known.get(ref)]
+        if moved and position is not None:
+            _publish_unrecorded(deps, row, {ref: heads.get(ref) for ref in moved}, newest, tick)
 
 
-def _enqueue(
-    session: sqlmodel.Session,
-    codeset: codesets.Codeset,
-    missed: Sequence[events.CodesetPushed],
-    moved: dict[str, str],
-    position: int,
-    tick: events.Event,
-) -> list[outbox.PendingEvent]:
+def _publish_record(deps: Deps, codeset: codesets.Codeset, tick: events.Event) -> int | None:
+    """Publish the missed pushes of the host's record. Returns the position after it; None for a codeset that is deleted since."""
+    position = codeset.pushes_seen
+    while True:
+        recorded, reached = deps.git.pushes(codeset.project, codeset.name, position)
+        if reached == position:
+            return position
+        payloads = [_payload(deps, codeset, push) for push in recorded]
+        with deps.store.write() as session:
+            row = _still_registered(session, codeset)
+            if row is None:
+                return None
+            moment = clock.now()
+            codesets.record_position(session, row, reached)
+            missed = [push for payload in payloads for push in _missed(session, row, payload, moment)]
+            enqueued = cloudevents.enqueue(session, *missed, cause=(tick.source, tick.id))
+        cloudevents.relay(deps.store, deps.publisher, enqueued)
+        position = reached
+
+
+def _missed(
+    session: sqlmodel.Session, codeset: codesets.Codeset, payload: events.CodesetPushed, moment: str
+) -> Sequence[events.CodesetPushed]:
+    if payload.push:
+        return moves.take(session, codeset, payload, "", moment).published
+    # A line of a former release, whose events are known by their commit.
+    if deliveries.is_known(session, events.event(payload, moment)):
+        return ()
+    codesets.record_commit(session, codeset, payload.ref, payload.commit, moment)
+    return (payload,)
+
+
+def _publish_unrecorded(deps: Deps, codeset: codesets.Codeset, seen: Mapping[str, str | None], newest: int, tick: events.Event) -> None:
+    """Publish a push of each ref that is where no known push has led."""
+    with deps.store.write() as session:
+        row = _still_registered(session, codeset)
+        if row is None:
+            return
+        # A ref with a newer move is left to the next tick: the head was seen before it.
+        quiet = [ref for ref in seen if not moves.has_moved(session, row, ref, newest)]
+        moment = clock.now()
+        observed = [moves.observe(session, row, ref, seen[ref], moment) for ref in quiet]
+        enqueued = cloudevents.enqueue(session, *(push for push in observed if push), cause=(tick.source, tick.id))
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
+
+
+def _still_registered(session: sqlmodel.Session, codeset: codesets.Codeset) -> codesets.Codeset | None:
     row = codesets.find_codeset(session, codeset.project, codeset.name)
-    if row is None or row.created != codeset.created:
-        return []  # deleted since
-    codesets.record_position(session, row, position)
-    moment = clock.now()
-    for ref, commit in moved.items():
-        codesets.record_commit(session, row, ref, commit, moment)
-    fresh = [payload for payload in missed if not deliveries.is_known(session, events.event(payload, moment))]
-    return cloudevents.enqueue(session, *fresh, cause=(tick.source, tick.id))
+    return row if row is not None and row.created == codeset.created else None
 
 
-def _payloads(deps: Deps, row: codesets.Codeset, pushes: Sequence[githosts.Push]) -> Iterator[events.CodesetPushed]:
-    for push in pushes:
-        branch = push.ref.startswith("refs/heads/")
-        yield events.CodesetPushed(
-            project=row.project,
-            codeset=row.name,
-            ref=push.ref,
-            before=push.before,
-            commit=push.commit,
-            paths=deps.git.changed_paths(row.project, row.name, push.before, push.commit) if push.before and branch else None,
-            pusher=push.pusher,
-            registered=row.created,
-        )
+def _payload(deps: Deps, codeset: codesets.Codeset, push: githosts.Push) -> events.CodesetPushed:
+    changed = deps.git.changed_paths(codeset.project, codeset.name, push.before, push.commit) if push.before else None
+    return events.CodesetPushed(
+        project=codeset.project,
+        codeset=codeset.name,
+        ref=push.ref,
+        before=push.before,
+        commit=push.commit,
+        paths=pushes.bounded(changed),
+        pusher=push.pusher,
+        registered=codeset.created,
+        push=push.delivery,
+    )

@@ -12,7 +12,7 @@ from fuseml.domain import errors, events
 from fuseml.domain.plans import identity
 from fuseml.runtime import clock, cloudevents
 from fuseml.servings import record
-from fuseml.store import applications, decisions, deliveries, outbox, runs, webhooks
+from fuseml.store import applications, decisions, deliveries, moves, outbox, runs, webhooks
 from fuseml.usecases import lifecycle
 
 _log = logging.getLogger("fuseml.housekeeper")
@@ -113,6 +113,7 @@ def forget(deps: Deps, _tick: events.Event) -> None:
         deliveries.forget(session, before)
         webhooks.forget_former(session, clock.now())
         decisions.forget(session, before)
+        moves.forget(session, before)
 
 
 def publish(deps: Deps, _tick: events.Event) -> None:

@@ -23,7 +23,7 @@ from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts import embedded
 from fuseml.runtime import catalog, cloudevents, secrets
-from fuseml.store import codesets, database, decisions, deliveries, outbox, workflows
+from fuseml.store import codesets, database, decisions, outbox, workflows
 from fuseml.store.tables import codeset_rows, decision_rows
 from tests.component import endpoint
 
@@ -190,11 +190,13 @@ def test_an_ignored_delivery_is_recorded_with_its_reason(store: database.Databas
 def test_a_push_that_was_delivered_before_is_a_duplicate(store: database.Database, ingress: Any) -> None:
     assert ingress.post("/webhooks/gitea", **signed(push_body())).status_code == 202
     assert declined(store) == []
-    with store.write() as session:
-        # The publisher of this test writes no ledger.
-        deliveries.accept(session, events.event(PUSHED.model_copy(update={"registered": NOON}), NOON), [], NOON, 0)
-    assert ingress.post("/webhooks/gitea", **signed(push_body(), delivery="d-2")).status_code == 202
-    assert declined(store) == [("demo/x", "duplicate", COMMIT)]
+    for delivery in ("d-1", "d-2"):
+        assert ingress.post("/webhooks/gitea", **signed(push_body(), delivery=delivery)).status_code == 202
+    assert declined(store) == [("demo/x", "duplicate", COMMIT)] * 2
+    with store.read() as session:
+        reasons = {row.delivery: row.reason for row in decisions.declined(session)}
+    assert reasons["d-1"] == f"this push was delivered before: refs/heads/main at {COMMIT[:12]}, delivery d-1"
+    assert reasons["d-2"] == "this push was delivered before under another id, and as far as is known its ref has not returned since"
 
 
 def test_an_event_names_the_delivery_that_caused_it(store: database.Database, keyring: secrets.Keyring) -> None:

@@ -22,6 +22,7 @@ from functions.gateway import description
 from fuseml.domain import errors, events
 from fuseml.runtime import auth, catalog, http, openapi, secrets
 from fuseml.store import database
+from fuseml.webhooks import gitea
 from tests.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
@@ -175,6 +176,17 @@ def test_a_function_that_cannot_be_reached_is_a_temporary_error() -> None:
 def test_a_body_that_is_too_large_reaches_no_function(client: FlaskClient, cluster: Cluster) -> None:
     assert client.post("/runs", data=b"x" * (http.MAX_BODY + 1)).status_code == 413
     assert cluster.seen == []
+
+
+def test_a_webhook_of_a_git_host_may_be_larger(client: FlaskClient, cluster: Cluster) -> None:
+    largest = next(function.max_body for function in catalog.FUNCTIONS if function.name == "gitea_ingress")
+    assert largest == gitea.MAX_BODY
+    cluster.functions["gitea-ingress"] = echo().wsgi_app
+    body = b"x" * largest
+    answer = client.post("/webhooks/gitea", data=body)
+    assert (answer.status_code, len(answer.get_json()["body"])) == (418, largest)
+    assert client.post("/webhooks/gitea", data=body + b"x").status_code == 413
+    assert len(cluster.seen) == 1
 
 
 def test_the_documents_of_all_functions_are_merged(cluster: Cluster) -> None:

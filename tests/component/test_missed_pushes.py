@@ -18,7 +18,7 @@ from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import clock, secrets
-from fuseml.store import codesets, database, deliveries, outbox
+from fuseml.store import codesets, database, deliveries, moves, outbox
 from fuseml.store.tables import codeset_rows, outbox_rows
 
 from . import endpoint, githost
@@ -31,7 +31,10 @@ TICK = events.Event(events.TICK, "/test", "tick", None, endpoint.NOON, {})
 
 
 def recorded(server: githost.Server, after: int = 0) -> list[githosts.Push]:
-    return list(server.host.pushes("workspace", "mnist", after)[0])
+    """The recorded pushes without the ids of their deliveries, which are unique."""
+    found = server.host.pushes("workspace", "mnist", after)[0]
+    assert len({push.delivery for push in found}) == len(found)
+    return [dataclasses.replace(push, delivery="") for push in found]
 
 
 # The record
@@ -200,19 +203,23 @@ def test_a_failing_repair_does_not_prevent_the_others(
     assert "repair publish_missed_pushes failed; the others go on" in caplog.text
 
 
-def test_reported_pushes_are_not_published_again_and_a_stale_ref_is_corrected(housekeeper: Housekeeper, clone: githost.Clone) -> None:
+def test_reported_pushes_are_not_published_again_and_a_stale_ref_is_corrected(
+    housekeeper: Housekeeper, server: githost.Server, clone: githost.Clone
+) -> None:
     first = clone.git("rev-parse", "HEAD")
     housekeeper.sweep()
     second, third = clone.commit("second"), clone.commit("third")
     for commit in (second, third):
         clone.git("push", "--quiet", "origin", f"{commit}:main")
-    # The webhook of the third push arrived, then a late copy of the first one.
+    # The webhook of the third push arrived; the known commit of the ref is that of the first one.
+    delivery = server.host.pushes("workspace", "mnist", 0)[0][-1].delivery
     payload = events.CodesetPushed(
-        project="workspace", codeset="mnist", ref="refs/heads/main", before=second, commit=third, registered=endpoint.NOON
+        project="workspace", codeset="mnist", ref="refs/heads/main", before=second, commit=third, registered=endpoint.NOON, push=delivery
     )
     with housekeeper.store.write() as session:
-        deliveries.accept(session, events.event(payload, endpoint.NOON), [], endpoint.NOON, 0)
-        codesets.record_commit(session, codesets.codeset(session, "workspace", "mnist"), "refs/heads/main", first, endpoint.NOON)
+        row = codesets.codeset(session, "workspace", "mnist")
+        assert moves.take(session, row, payload, "digest", endpoint.NOON).published == [payload]
+        codesets.record_commit(session, row, "refs/heads/main", first, endpoint.NOON)
     assert [push.commit for push in housekeeper.sweep()] == [second]
     assert housekeeper.reported() == {"refs/heads/main": third}
 

@@ -131,12 +131,15 @@ class World:
         response = self.functions["workflows"].test_client().post(f"/workflows/assignments?name={name}&pattern={pattern}")
         assert response.status_code == 201, response.text
 
-    def push(self, commit: str, time: str = "", codeset: str = "code", ref: str = MAIN) -> events.Event:
-        """The event that the webhook of a push publishes, in transit."""
+    def push(self, commit: str, time: str = "", codeset: str = "code", ref: str = MAIN, push: str = "") -> events.Event:
+        """The event that the webhook of a push publishes, in transit. Without an id in `push`, a commit is pushed once."""
         moment = time or clock.now()
+        pushed = events.CodesetPushed(
+            project="p", codeset=codeset, ref=ref, commit=commit, registered=NOON, push=push or f"of {commit[:8]}"
+        )
         with self.store.write() as session:
-            codesets.record_commit(session, codesets.codeset(session, "p", codeset), ref, commit, moment)
-        event = events.event(events.CodesetPushed(project="p", codeset=codeset, ref=ref, commit=commit, registered=NOON), moment)
+            codesets.record_commit(session, codesets.codeset(session, "p", codeset), ref, commit, moment, pushed.identity)
+        event = events.event(pushed, moment)
         self.events.append(event)
         return event
 

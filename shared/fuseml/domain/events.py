@@ -128,7 +128,8 @@ class CodesetRotated(_AboutCodeset):
 class CodesetPushed(_AboutCodeset):
     """A ref of a codeset points at a new commit. `paths` is null when the changed files are unknown.
 
-    `registered` is the time at which the codeset was registered: a codeset that is deleted and created again is another one.
+    `registered` is the time at which the codeset was registered: a codeset that is deleted and created again is another one. `push` is the
+    position of the push: the id of its delivery, or one of the sweep that found it. A ref that returns to a commit makes a new push.
     """
 
     TYPE: ClassVar[str] = "org.fuseml.codeset.pushed.v1"
@@ -139,11 +140,13 @@ class CodesetPushed(_AboutCodeset):
     message: str = ""
     pusher: str = ""
     registered: str = ""
+    push: str = ""
 
     @property
     def identity(self) -> str:
-        # Without `before`: the sweep that repairs a lost webhook does not know it, and must make the same event.
-        return f"{self.ref}@{self.commit}" + (f"/{self.registered}" if self.registered else "")
+        # Events of former releases, and those sent by hand, have no position: they are known by their commit.
+        position = f"/{self.before or 'new'}/{self.push}" if self.push else ""
+        return f"{self.ref}@{self.commit}" + (f"/{self.registered}" if self.registered else "") + position
 
 
 class WorkflowAssigned(_AboutWorkflow):

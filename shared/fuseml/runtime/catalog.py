@@ -16,14 +16,21 @@ DEAD_LETTERS = f"{INTERNAL}/dead-letters"
 OUTSIDE = "Fuseml-Outside"
 """The header that every entrance sets on the requests it forwards. Internal endpoints refuse requests with it, whatever their path."""
 
+MAX_BODY = 4 << 20
+"""Bytes of a request. Documents are small; code and artifacts do not pass through the API."""
+
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """`paths` are the HTTP prefixes of the function; with `events` it receives CloudEvents at `EVENTS` of its own address."""
+    """`paths` are the HTTP prefixes of the function; with `events` it receives CloudEvents at `EVENTS` of its own address.
+
+    `max_body` is the most bytes of a request to `paths`.
+    """
 
     name: str
     paths: tuple[str, ...] = ()
     events: bool = False
+    max_body: int = MAX_BODY
 
     @property
     def service(self) -> str:
@@ -40,7 +47,8 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("applications", ("/applications",)),
     Function("artifacts", ("/artifacts", "/lineage"), events=True),
     Function("events", ("/events", "/why"), events=True),
-    Function("gitea_ingress", ("/webhooks/gitea",)),
+    # GitHub's limit; a webhook lists the files of its commits.
+    Function("gitea_ingress", ("/webhooks/gitea",), max_body=25 << 20),
     Function("mlflow_ingress", ("/webhooks/mlflow",)),
     Function("dispatcher", events=True),
     Function("run_tracker", events=True),

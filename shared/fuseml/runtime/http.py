@@ -36,7 +36,7 @@ from fuseml.runtime.telemetry import scrape, wsgi
 if TYPE_CHECKING:
     from fuseml.store import database
 
-MAX_BODY = 4 << 20
+MAX_BODY = catalog.MAX_BODY
 """Bytes. Documents are small; code and artifacts do not pass through the API."""
 
 ERROR_HEADER = "goa-error"

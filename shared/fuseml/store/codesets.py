@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import sqlalchemy
 from sqlmodel import Session, col, select
 
 from fuseml.domain import errors
 from fuseml.store import paging
-from fuseml.store.tables.codeset_rows import Codeset, CodesetRef, Project
+from fuseml.store.tables.codeset_rows import Codeset, CodesetMove, CodesetRef, Project
 
 
 def create_project(session: Session, name: str, description: str, now: str) -> Project:
@@ -101,13 +102,14 @@ def record_position(session: Session, row: Codeset, position: int) -> None:
 
 
 def delete_codeset(session: Session, project: str, name: str) -> None:
-    """Removes the codeset, its refs and its assignments. Raises NotFoundError."""
+    """Removes the codeset, its refs with their known moves, and its assignments. Raises NotFoundError."""
     # Imported here: other queries of codesets need no mapping of workflows.
     from fuseml.store.tables import workflow_rows
 
     row = codeset(session, project, name)
     for ref in _refs(session, project, name):
         session.delete(ref)
+    session.exec(sqlalchemy.delete(CodesetMove).where(col(CodesetMove.project) == project, col(CodesetMove.codeset) == name))
     for assignment in session.exec(select(workflow_rows.Assignment).where(workflow_rows.Assignment.pattern == f"code://{project}/{name}")):
         session.delete(assignment)
     session.delete(row)
@@ -118,7 +120,7 @@ def _refs(session: Session, project: str, name: str) -> Sequence[CodesetRef]:
 
 
 def commits(session: Session, project: str, name: str) -> Mapping[str, str]:
-    """The last published commit of each ref: ref -> commit."""
+    """The present commit of each ref, as far as it is known: ref -> commit."""
     return {row.ref: row.commit for row in _refs(session, project, name)}
 
 
@@ -133,14 +135,21 @@ def default_ref(session: Session, project: str, name: str) -> str:
     return known or (branches[0] if len(branches) == 1 else "refs/heads/main")
 
 
-def record_commit(session: Session, codeset: Codeset, ref: str, commit: str, now: str) -> None:
-    """Store `commit` as the last published one of `ref`."""
+def record_commit(session: Session, codeset: Codeset, ref: str, commit: str, now: str, push: str | None = None) -> None:
+    """Store `commit` as the present one of `ref`, and the identity of the push that moved it there; None keeps that of the same commit."""
     row = session.get(CodesetRef, (codeset.project, codeset.name, ref))
     if row is None:
-        session.add(CodesetRef(project=codeset.project, codeset=codeset.name, ref=ref, commit=commit, updated=now))
+        session.add(CodesetRef(project=codeset.project, codeset=codeset.name, ref=ref, commit=commit, updated=now, push=push or ""))
     else:
-        row.commit, row.updated = commit, now
+        kept = row.push if row.commit == commit else ""
+        row.commit, row.updated, row.push = commit, now, kept if push is None else push
         session.add(row)
+
+
+def last_push(session: Session, project: str, name: str, ref: str) -> str:
+    """The identity of the push that moved `ref` to its present commit; empty where it is not known."""
+    row = session.get(CodesetRef, (project, name, ref))
+    return row.push if row else ""
 
 
 def all_codesets(session: Session) -> Sequence[Codeset]:

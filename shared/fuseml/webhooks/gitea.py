@@ -1,4 +1,4 @@
-"""Webhooks of Gitea, and of Gogs and GitHub, whose bodies have the same shape.
+"""Webhooks of Gitea, and of Forgejo, Gogs and GitHub, whose bodies have the same shape.
 
 Nothing of a delivery may be believed before `verify` has accepted it. A genuine delivery that starts nothing (a deleted branch, a
 release) is `Ignored` with its reason; only a body that violates its own format is an InvalidError.
@@ -7,21 +7,31 @@ release) is `Ignored` with its reason; only a body that violates its own format 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 import pydantic
 
-from fuseml.domain import errors
+from fuseml.domain import errors, pushes
 from fuseml.domain.documents import document
 from fuseml.webhooks import github, signatures, wire
 
 # The signatures that Gitea sends side by side (infra/platform-facts.md 5.1), each with the prefix of its hexadecimal digits.
-_SIGNATURES = {"x-gitea-signature": "", "x-gogs-signature": "", github.SIGNATURE: github.SIGNATURE_PREFIX}
-_EVENTS = ("x-gitea-event", "x-gogs-event", github.EVENT)
-_DELIVERIES = ("x-gitea-delivery", "x-gogs-delivery", github.DELIVERY)
+# Forgejo sends all of them beside its own.
+_SIGNATURES = {
+    "x-forgejo-signature": "",
+    "x-gitea-signature": "",
+    "x-gogs-signature": "",
+    github.SIGNATURE: github.SIGNATURE_PREFIX,
+}
+_EVENTS = ("x-forgejo-event", "x-gitea-event", "x-gogs-event", github.EVENT)
+_DELIVERIES = ("x-forgejo-delivery", "x-gitea-delivery", "x-gogs-delivery", github.DELIVERY)
 
+MAX_BODY = 25 << 20
+"""Bytes of a delivery: GitHub sends no larger ones."""
+
+_LONGEST_NAME = 255
 _OBJECT_ID = "([0-9a-f]{40}|[0-9a-f]{64})"
 
 _IGNORED_EVENTS: Mapping[str, str] = {
@@ -40,8 +50,8 @@ _REPOSITORY_DELETED = (
 class Push:
     """A ref of a codeset points at a new commit.
 
-    `before` is None for a new ref. `commit` is always a commit, also where an annotated tag was pushed. `paths` are the changed
-    files, sorted, or None where the body does not list them all: new refs, tags, forced pushes that it shows, truncated lists.
+    `before` is None for a new ref. `commit` is always a commit, also where an annotated tag was pushed. `paths` are the files of the pushed
+    commits, sorted, or None where the body does not list them all: new refs, tags, forced pushes that it shows, truncated or very long lists.
     """
 
     project: str
@@ -53,6 +63,14 @@ class Push:
     message: str
     pusher: str
     delivery_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted(wire.Ignored):
+    """A ref was deleted, from the commit or tag object `before` where the delivery names it."""
+
+    ref: str
+    before: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +98,31 @@ def sign(secret: str, body: bytes) -> str:
     return signatures.digest(secret, body).hex()
 
 
-def verify(secret: str, headers: wire.Headers, body: bytes) -> None:
-    """Accept a body that was signed with `secret` as Gitea, Gogs or GitHub sign.
+def is_signed(headers: wire.Headers) -> bool:
+    """Whether the headers have a signature, right or wrong."""
+    given = wire.lower(headers)
+    # Gitea sends the headers empty where the webhook has no secret.
+    return any(given.get(name) for name in _SIGNATURES)
 
-    Every signature of the headers must be right. Raises UnauthenticatedError with the reason, PermanentError without a secret.
+
+def unsigned() -> errors.UnauthenticatedError:
+    """The refusal of a delivery without a signature."""
+    return errors.UnauthenticatedError("the delivery is not signed: give the webhook the codeset's secret on the git host")
+
+
+def verify(secret: str, headers: wire.Headers, body: bytes | Iterable[bytes]) -> None:
+    """Accept a body, whole or in parts, that was signed with `secret` as Gitea, Forgejo, Gogs or GitHub sign.
+
+    Every signature of the headers must be right, in digits of either case. Raises UnauthenticatedError with the reason, PermanentError
+    without a secret.
     """
     given = wire.lower(headers)
     sent = {name: given[name] for name in _SIGNATURES if given.get(name)}
     if not sent:
-        # Gitea sends the headers empty where the webhook has no secret.
-        raise errors.UnauthenticatedError("the delivery is not signed: give the webhook the codeset's secret on the git host")
-    expected = sign(secret, body)
+        raise unsigned()
+    expected = signatures.digest_of(secret, (body,) if isinstance(body, bytes) else body).hex()
     for name, signature in sent.items():
-        if not signatures.same(_SIGNATURES[name] + expected, signature):
+        if not signatures.same(_SIGNATURES[name] + expected, signature.lower()):
             raise errors.UnauthenticatedError(
                 f"the {name} header does not fit the body: another secret, or the body was changed on its way"
             )
@@ -134,13 +164,15 @@ def read_push(delivery: Delivery) -> Push | wire.Ignored:
         raise errors.InvalidError(
             "this is not the webhook of a git host: the X-Gitea-Event or X-Gitea-Delivery header (or GitHub's) is missing"
         )
+    if event == "delete":
+        return _deletion(data)
     if event == "repository" and isinstance(data, dict) and data.get("action") == "deleted":
         return wire.Ignored(_REPOSITORY_DELETED)
     if event != "push":
         return wire.Ignored(_IGNORED_EVENTS.get(event, f"a {event} event of the git host: only pushes start runs"))
     push = document.validate(_PushBody, data, kind="push")
     if _is_zero(push.after):
-        return wire.Ignored(f"{push.ref} was deleted: there is no commit to work on")
+        return Deleted(f"{push.ref} was deleted: there is no commit to work on", push.ref, None if _is_zero(push.before) else push.before)
     if not push.ref.startswith(("refs/heads/", "refs/tags/")):
         return wire.Ignored(f"{push.ref} is neither a branch nor a tag")
     tag = push.ref.startswith("refs/tags/")
@@ -152,25 +184,33 @@ def read_push(delivery: Delivery) -> Push | wire.Ignored:
         # `after` of an annotated tag is the tag object; the head commit is the tagged one.
         commit=push.head_commit.id if tag and push.head_commit else push.after,
         paths=None if tag else _changed_paths(push),
-        message=push.head_commit.message if push.head_commit else "",
-        pusher=push.pusher.login,
+        message=push.head_commit.message[: pushes.MAX_TEXT] if push.head_commit else "",
+        pusher=push.pusher.login[:_LONGEST_NAME],
         delivery_id=delivery.id,
     )
 
 
-def _none_is_empty(value: object) -> object:
-    return () if value is None else value
+def _deletion(data: object) -> wire.Ignored:
+    reason, named = _IGNORED_EVENTS["delete"], data if isinstance(data, dict) else {}
+    folder, name = {"branch": "refs/heads/", "tag": "refs/tags/"}.get(str(named.get("ref_type"))), named.get("ref")
+    return Deleted(reason, folder + name, None) if folder and isinstance(name, str) and name else wire.Ignored(reason)
 
 
-# Go writes an empty list as null.
-_Paths = Annotated[tuple[str, ...], pydantic.BeforeValidator(_none_is_empty)]
+def _default(value: object) -> pydantic.BeforeValidator:
+    # Hosts write null for what a push has none of: lists, the message of an empty commit, the pusher of a deploy key.
+    return pydantic.BeforeValidator(lambda given: value if given is None else given)
+
+
+_Paths = Annotated[tuple[str, ...], _default(())]
+_Text = Annotated[str, _default("")]
+_Flag = Annotated[bool, _default(False)]
 _ObjectId = Annotated[str, pydantic.StringConstraints(pattern=rf"^{_OBJECT_ID}\z")]
 _Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,255}\z")]
 
 
 class _Commit(wire.Body):
     id: _ObjectId
-    message: str = ""
+    message: _Text = ""
     added: _Paths = ()
     removed: _Paths = ()
     modified: _Paths = ()
@@ -181,7 +221,7 @@ _LOGIN = pydantic.AliasChoices("login", "username", "name")
 
 
 class _Pusher(wire.Body):
-    login: str = pydantic.Field("", validation_alias=_LOGIN)
+    login: _Text = pydantic.Field("", validation_alias=_LOGIN)
 
 
 class _Owner(wire.Body):
@@ -197,12 +237,12 @@ class _PushBody(wire.Body):
     ref: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=1024)]
     before: _ObjectId
     after: _ObjectId
-    forced: bool = False
-    commits: Annotated[tuple[_Commit, ...], pydantic.BeforeValidator(_none_is_empty)] = ()
+    forced: _Flag = False
+    commits: Annotated[tuple[_Commit, ...], _default(())] = ()
     total_commits: int | None = None
     head_commit: _Commit | None = None
     repository: _Repository
-    pusher: _Pusher = _Pusher()
+    pusher: Annotated[_Pusher, _default({})] = _Pusher()
 
 
 def _changed_paths(push: _PushBody) -> tuple[str, ...] | None:
@@ -211,7 +251,8 @@ def _changed_paths(push: _PushBody) -> tuple[str, ...] | None:
     # A branch that moved without new commits was reset to an older one.
     if _is_zero(push.before) or push.forced or truncated or not listed:
         return None
-    return tuple(sorted({path for commit in push.commits for path in (*commit.added, *commit.removed, *commit.modified)}))
+    paths = pushes.bounded(sorted({path for commit in push.commits for path in (*commit.added, *commit.removed, *commit.modified)}))
+    return tuple(paths) if paths is not None else None
 
 
 def _is_zero(object_id: str) -> bool:

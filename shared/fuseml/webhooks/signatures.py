@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fuseml.domain import errors
 
@@ -14,9 +14,17 @@ _UNCONFIGURED = "no webhook secret is configured: without one, any sender could 
 
 def digest(secret: str, signed: bytes) -> bytes:
     """HMAC-SHA256. Raises PermanentError for an empty secret."""
+    return digest_of(secret, (signed,))
+
+
+def digest_of(secret: str, parts: Iterable[bytes]) -> bytes:
+    """HMAC-SHA256 of a body that is read in parts. Raises PermanentError for an empty secret."""
     if not secret:
         raise errors.PermanentError(_UNCONFIGURED)
-    return hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+    mac = hmac.new(secret.encode(), digestmod=hashlib.sha256)
+    for part in parts:
+        mac.update(part)
+    return mac.digest()
 
 
 def same(expected: str, given: str) -> bool:

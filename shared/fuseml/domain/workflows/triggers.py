@@ -25,8 +25,9 @@ def matches_push(on: On | None, ref: str, paths: Sequence[str] | None) -> tuple[
     """Whether a push starts a run, and the reason as a clause. `ref` is full (`refs/heads/main`), `paths` are the changed files.
 
     Without triggers in `on`, every push to a branch matches, as in the original; with other triggers only (a schedule, patterns of other
-    artifacts than code), none does. Unknown paths (None) pass every path filter: a superfluous run is better than a missing one. The
-    deletion of a ref is no push: it has no commit to run on.
+    artifacts than code), none does. `paths` are the files that differ between the commits before and after the push. Unknown paths (None: a
+    new ref, or too many files) pass every path filter: a superfluous run is better than a missing one. The deletion of a ref is no push: it
+    has no commit to run on.
     """
     if on and not on.push and (on.schedule or on.patterns) and not any(pattern.startswith("code:") for pattern in on.patterns):
         return False, "the workflow is triggered by " + " and ".join(["a schedule"] * bool(on.schedule) + ["artifacts"] * bool(on.patterns))

@@ -37,7 +37,10 @@ class Codeset(columns.Row, table=True):
 
 
 class CodesetRef(columns.Row, table=True):
-    """The last published commit of each ref; the sweep compares it with the git host."""
+    """The present commit of each ref, as far as it is known; the sweep compares it with the git host.
+
+    `push` is the identity of the push that moved the ref there (events.CodesetPushed); empty for one of an older release.
+    """
 
     __tablename__ = "codeset_ref"
 
@@ -46,3 +49,27 @@ class CodesetRef(columns.Row, table=True):
     ref: str = Field(primary_key=True)
     commit: str
     updated: str
+    push: str = Field(default="", sa_column_kwargs={"server_default": sqlalchemy.text("''")})
+
+
+class CodesetMove(columns.Row, table=True):
+    """A known move of a ref (domain.pushes.Move). `event` is the identity of the push that was published for it."""
+
+    __tablename__ = "codeset_move"
+    __table_args__ = (
+        sqlalchemy.Index("codeset_move_to", "project", "codeset", "ref", "commit"),
+        sqlalchemy.Index("codeset_move_from", "project", "codeset", "ref", "before"),
+        columns.NEVER_REUSED,
+    )
+
+    sequence: int | None = Field(default=None, primary_key=True)
+    project: str
+    codeset: str
+    ref: str
+    kind: str
+    before: str | None = None
+    commit: str | None = None
+    delivery: str = ""
+    digest: str = ""
+    event: str = ""
+    received: str = Field(index=True)

@@ -141,6 +141,8 @@ def _publish(deps: Deps, delivery: gitea.Delivery, row: codesets.Codeset, digest
         push=position,
     )
     with deps.store.write() as session:
+        if push.default_branch != row.default_branch and (stored := codesets.find_codeset(session, row.project, row.name)):
+            codesets.record_default_branch(session, stored, push.default_branch)
         taken = moves.take(session, row, payload, digest, now)
         enqueued = cloudevents.enqueue(session, *taken.published, cause=(f"/webhooks/{_INGRESS}", position))
     cloudevents.relay(deps.store, deps.publisher, enqueued)

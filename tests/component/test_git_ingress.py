@@ -112,6 +112,13 @@ def test_a_push_from_github_has_the_effect_of_one_from_gitea(ingress: Ingress) -
         assert codesets.commits(session, "workspace", "mnist") == {"refs/heads/main": NEW}
 
 
+@pytest.mark.parametrize(("reported", "known"), [("trunk", "trunk"), (None, "main"), ("x" * 300, "main")])
+def test_the_default_branch_of_the_host_is_known(ingress: Ingress, reported: str | None, known: str) -> None:
+    assert take(ingress, github_push(repository=repository(default_branch=reported))).status_code == 202
+    with ingress.store.read() as session:
+        assert codesets.default_ref(session, "workspace", "mnist") == f"refs/heads/{known}"
+
+
 def test_the_paths_of_all_commits_of_a_push_count(ingress: Ingress) -> None:
     commits = [commit("1" * 40, added=["a"]), commit("2" * 40, removed=["a"], modified=["b"]), commit(NEW, modified=["b", "c"])]
     take(ingress, github_push(commits=commits, head_commit=commits[-1]))

@@ -52,6 +52,7 @@ class Push:
 
     `before` is None for a new ref. `commit` is always a commit, also where an annotated tag was pushed. `paths` are the files of the pushed
     commits, sorted, or None where the body does not list them all: new refs, tags, forced pushes that it shows, truncated or very long lists.
+    `default_branch` is that of the repository, by its short name; empty where the body does not name it.
     """
 
     project: str
@@ -63,6 +64,7 @@ class Push:
     message: str
     pusher: str
     delivery_id: str
+    default_branch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ def read_push(delivery: Delivery) -> Push | wire.Ignored:
         message=push.head_commit.message[: pushes.MAX_TEXT] if push.head_commit else "",
         pusher=push.pusher.login[:_LONGEST_NAME],
         delivery_id=delivery.id,
+        default_branch=push.repository.default_branch,
     )
 
 
@@ -231,6 +234,9 @@ class _Owner(wire.Body):
 class _Repository(wire.Body):
     name: _Name
     owner: _Owner
+    default_branch: Annotated[
+        str, pydantic.BeforeValidator(lambda value: value if isinstance(value, str) and len(value) <= _LONGEST_NAME else "")
+    ] = ""
 
 
 class _PushBody(wire.Body):

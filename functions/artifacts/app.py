@@ -18,6 +18,7 @@ def create_app(deps: Deps) -> flask.Flask:
         api,
         deps.store,
         deps.publisher,
+        deps.signer,
         {
             events.CodesetPushed.TYPE: service.on_codeset_pushed,
             events.ModelRegistered.TYPE: service.on_model_registered,

@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fuseml.platform import Platform
-from fuseml.runtime import auth, cloudevents
+from fuseml.runtime import auth, cloudevents, signing
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """The database, the broker and API tokens."""
+    """The database, the broker, the keys of events and API tokens."""
 
     store: database.Database
     publisher: cloudevents.Publisher
+    signer: signing.Signer
     tokens: auth.Tokens
 
     @classmethod
     def of(cls, platform: Platform) -> Deps:
         """The dependencies that the platform has."""
-        return cls(store=platform.store, publisher=platform.publisher, tokens=platform.tokens)
+        return cls(store=platform.store, publisher=platform.publisher, signer=platform.signer, tokens=platform.tokens)

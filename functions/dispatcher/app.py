@@ -19,6 +19,7 @@ def create_app(deps: Deps) -> flask.Flask:
         api,
         deps.store,
         deps.publisher,
+        deps.signer,
         {
             events.CodesetPushed.TYPE: functools.partial(service.on_codeset_pushed, deps),
             events.WorkflowAssigned.TYPE: functools.partial(service.on_workflow_assigned, deps),

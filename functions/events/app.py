@@ -13,5 +13,5 @@ def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
     api = http.Api("events", "The ledger of events", tokens=deps.tokens)
     routes.register(api, deps)
-    recording.register(api, deps.store)
+    recording.register(api, deps.store, deps.signer)
     return api.app

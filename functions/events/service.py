@@ -12,7 +12,7 @@ import sqlmodel
 
 from functions.events import explanation, timeline
 from functions.events.deps import Deps
-from fuseml.domain import errors, events
+from fuseml.domain import errors, events, signature
 from fuseml.domain.documents import document
 from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import trace
@@ -58,15 +58,20 @@ def why(deps: Deps, of: str, source: str | None) -> timeline.Answer:
 def replay(deps: Deps, id: str, source: str | None, *, all: bool) -> Entry:
     """Deliver an event again to the consumers that failed on it, or to `all`. A consumer that handled it ignores the duplicate.
 
-    Raises NotFoundError, and ConflictError when no consumer failed and `all` is false.
+    Raises NotFoundError, and ConflictError when no consumer failed and `all` is false, or when the event is not proven to be FuseML's.
     """
     with deps.store.write() as session:
         row = ledger.find(session, id, source)
+        if row.source.startswith(signature.UNPROVEN):
+            raise errors.ConflictError(
+                f"event {row.sequence} came without a valid signature, so anyone may have made it, and a replay would sign it; "
+                "if its content is true, send that as an event of your own with `fuseml events send`"
+            )
         revived = ledger.revive(session, row, time.time(), all=all, queued=deps.queued)
         if not revived and not all:
             raise errors.ConflictError(f"event {row.sequence} is no dead letter{_state(session, row)}; --all delivers it again anyway")
         # The embedded broker knows the event and only reads its queue again; other brokers deliver it to every consumer.
-        enqueued = outbox.add(session, [outbox.from_document(row.event)], clock.now())
+        enqueued = outbox.add(session, [signature.detach(outbox.from_document(row.event))], clock.now())
     cloudevents.relay(deps.store, deps.publisher, enqueued)
     return get(deps, row.id, row.source)
 

@@ -16,5 +16,7 @@ def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
     api = http.Api("housekeeper", "The periodic sweep", tokens=None, store=deps.store)
     # The handler of the tick has no effect: the sweep runs after it, and each repair has its own transactions.
-    cloudevents.Receiver(api, deps.store, deps.publisher, {events.TICK: cloudevents.nothing}, after=functools.partial(service.sweep, deps))
+    cloudevents.Receiver(
+        api, deps.store, deps.publisher, deps.signer, {events.TICK: cloudevents.nothing}, after=functools.partial(service.on_tick, deps)
+    )
     return api.app

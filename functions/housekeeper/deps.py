@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from fuseml import contents, engines, githosts, probes, servings
 from fuseml.contents import mlflow, trackers
 from fuseml.platform import Platform
-from fuseml.runtime import clock, cloudevents, secrets
+from fuseml.runtime import clock, cloudevents, secrets, signing
 from fuseml.runtime.telemetry.conditions import Conditions
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """The database, the broker, the git host, the engine, the contents, the keyring and the servings of the sweep.
+    """The database, the broker, the keys of events, the git host, the engine, the contents, the keyring and the servings of the sweep.
 
-    `now` is the clock of schedules. Handled events are kept for `retention_days`. `check` probes each registered tool every
+    `now` is the clock of schedules. A tick within `pause` seconds after the begin of a sweep is ignored. Handled events are kept for `retention_days`. `check` probes each registered tool every
     `health_interval` seconds; `zone` is the control plane's own. The logs of steps move to `contents`, if any, and stay for `log_days`;
     the engine forgets a finished run after `engine_days`; 0 is never. `conditions` are the known faults. Steps register applications at `api_url`; it is empty where
     the registry has the address already.
@@ -25,6 +25,7 @@ class Deps:
 
     store: database.Database
     publisher: cloudevents.Publisher
+    signer: signing.Signer
     git: githosts.GitHost
     engine: engines.Engine
     contents: contents.Contents | None = None
@@ -33,6 +34,7 @@ class Deps:
     serving: servings.Servings = field(default_factory=dict)
     api_url: str = ""
     tracking: trackers.Connect = mlflow.Tracking
+    pause: float = 0.0
     now: Callable[[], str] = clock.now
     check: probes.Check = probes.check
     health_interval: float = 300
@@ -48,12 +50,14 @@ class Deps:
         return cls(
             store=platform.store,
             publisher=platform.publisher,
+            signer=platform.signer,
             git=platform.git,
             engine=platform.engine,
             contents=platform.contents,
             keyring=platform.keyring,
             zone=platform.zone,
             serving=platform.serving,
+            pause=settings.sweep_pause,
             health_interval=settings.health_interval,
             engine_days=settings.engine_days,
             log_days=settings.log_days,

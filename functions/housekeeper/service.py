@@ -10,9 +10,10 @@ from functions.housekeeper.deps import Deps
 from fuseml import servings
 from fuseml.domain import errors, events
 from fuseml.domain.plans import identity
+from fuseml.engines.tekton.events import observe
 from fuseml.runtime import clock, cloudevents
 from fuseml.servings import record
-from fuseml.store import applications, decisions, deliveries, moves, outbox, runs, webhooks
+from fuseml.store import applications, decisions, deliveries, moves, outbox, runs, watermarks, webhooks
 from fuseml.usecases import lifecycle
 
 _log = logging.getLogger("fuseml.housekeeper")
@@ -24,6 +25,29 @@ _PUBLICATION_GRACE = 30
 # Seconds after the end of a run during which the sweep looks for missing events of its steps.
 _LATE_REPORTS = 3600
 _DAY = 86_400
+_SWEEP = "/pingsources/housekeeper"
+
+
+def on_tick(deps: Deps, tick: events.Event) -> None:
+    """Sweep. A tick that anyone may have sent is only a hint that it is time: nothing is read of it, and it is ignored soon after a sweep."""
+    moment = clock.now()
+    if not deps.signer.has_signed(tick):
+        if deps.pause and not _is_due(deps, moment):
+            return
+        tick = events.Event(events.TICK, _SWEEP, f"tick:{moment}", None, moment, {})
+    sweep(deps, tick)
+
+
+def _is_due(deps: Deps, moment: str) -> bool:
+    earliest = clock.ago(deps.pause)
+    with deps.store.read() as session:
+        before = watermarks.get(session, "sweep")
+    if before is not None and before > earliest:
+        return False
+    with deps.store.write() as session:
+        # Of two ticks at once, one sweeps.
+        before = watermarks.get(session, "sweep")
+        return (before is None or before <= earliest) and watermarks.move(session, "sweep", moment) == before
 
 
 def sweep(deps: Deps, tick: events.Event) -> None:
@@ -84,15 +108,19 @@ def expire_approvals(deps: Deps, _tick: events.Event) -> None:
 
 
 def observe_runs(deps: Deps, _tick: events.Event) -> None:
-    """Publish the engine's events again, which may be lost: of unfinished runs, and of recently finished ones with an open step."""
+    """Publish the engine's events again, which may be lost: of unfinished runs, and of recently finished ones with an open step.
+
+    They are signed, because the engine itself has reported them. Whether an event is missing is read from the run: the ledger also holds
+    events that others have sent.
+    """
     with deps.store.read() as session:
-        executions = [identity.execution_id(row.id, row.execution) for row in runs.unreported(session, clock.ago(_LATE_REPORTS))]
-    for execution in executions:
-        observed = deps.engine.observe(execution)
+        unreported = runs.unreported(session, clock.ago(_LATE_REPORTS))
+    for row in unreported:
+        observed = [(event, observe(event)) for event in deps.engine.observe(identity.execution_id(row.id, row.execution))]
         with deps.store.read() as session:
-            fresh = [event for event in observed if not deliveries.is_known(session, event)]
-        for event in fresh:
-            deps.publisher.publish(event)
+            missing = [event for event, fact in observed if fact is not None and lifecycle.would_change(session, row, fact)]
+        for event in missing:
+            deps.publisher.publish(deps.signer.sign(event))
 
 
 def serve(deps: Deps, _tick: events.Event) -> None:

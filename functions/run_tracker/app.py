@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import flask
 
 from functions.run_tracker import service
@@ -13,5 +15,6 @@ from fuseml.runtime import cloudevents, http
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
     api = http.Api("run_tracker", "The state of runs", tokens=None)
-    cloudevents.Receiver(api, deps.store, deps.publisher, {f"{events.TEKTON_PREFIX}*": service.track})
+    hints = cloudevents.Hints(functools.partial(service.facts, deps, service.Reads()), service.track)
+    cloudevents.Receiver(api, deps.store, deps.publisher, deps.signer, {f"{events.TEKTON_PREFIX}*": hints})
     return api.app

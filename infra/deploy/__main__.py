@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from fuseml.runtime import settings
+from fuseml.runtime import clock, settings
 from infra import deploy
 from infra.deploy import cluster, functions, tryout
 
@@ -67,6 +67,8 @@ def up(options: argparse.Namespace) -> None:
     if options.functions:
         if cluster.find("configmap", "fuseml") is None:
             raise cluster.DeployError("FuseML is not deployed on this cluster; run `task deploy` without names first")
+        if "FUSEML_EVENT_KEYS" not in cluster.data("secret", "fuseml"):
+            raise cluster.DeployError("the deployed version does not sign events; upgrade it by `task deploy` without names first")
         digest = functions.configuration_digest()
         for name in names:
             functions.deploy_service(services[name], digest)
@@ -75,6 +77,9 @@ def up(options: argparse.Namespace) -> None:
 
     surroundings = cluster.render("infra/kubernetes", images)
     eventing = cluster.render("eventing", images)
+    for document in surroundings:
+        if document["kind"] == "NetworkPolicy" and "egress" in document["spec"]:
+            functions.except_pods(document, cluster.pod_networks())
     cluster.apply(document for document in surroundings if document["kind"] == "Namespace")
     config = next(document for document in surroundings if document["kind"] == "ConfigMap")
     config["data"] |= {variable: vars(options)[variable] for variable in OPTIONS}
@@ -84,6 +89,10 @@ def up(options: argparse.Namespace) -> None:
     account = tryout.s3_account({**defaults, **_nonempty(config["data"])}, given)
     if account:
         defaults |= tryout.S3_SETTINGS
+    until = functions.unsigned_until(cluster.find("ksvc", "dispatcher"), clock.now())
+    if until:
+        cluster.report(f"the deployed version does not sign events; unsigned ones are accepted until {until}")
+        defaults["FUSEML_UNSIGNED_UNTIL"] = until
     token = functions.create_secrets({**given, **account})
     if token is not None:
         # Printed at once, because a later failure must not lose it.

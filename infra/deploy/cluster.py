@@ -81,6 +81,12 @@ def apply(documents: Iterable[Object]) -> None:
     kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=fuseml", "--filename=-", stdin=text)
 
 
+def pod_networks() -> list[str]:
+    """The networks of the nodes' pods, as far as Kubernetes assigns them."""
+    nodes = json.loads(kubectl("get", "nodes", "--output", "json"))["items"]
+    return [network for node in nodes for network in node["spec"].get("podCIDRs") or ()]
+
+
 def create_secret(name: str, namespace: str, contents: Mapping[str, str]) -> None:
     """Create the Secret, or replace the one that an interrupted deployment has left."""
     metadata = {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/part-of": "fuseml"}}

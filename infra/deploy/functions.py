@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import secrets
 import tempfile
@@ -11,12 +12,16 @@ from collections.abc import Iterable, Mapping
 
 import yaml
 
-from fuseml.runtime import auth
+from fuseml.domain import errors, times
+from fuseml.runtime import auth, settings
 from fuseml.runtime import secrets as keys
 from infra.deploy import cluster, tryout
 
 CONFIGURATION = "fuseml.io/configuration"
 """The annotation of a revision with the digest of its configuration."""
+
+GRACE_SECONDS = 1200.0
+"""Twice the time of a deployment."""
 
 _USUAL_SECONDS = 40.0
 """The time in which functions become ready without a problem; after it, reasons that concern no pod are reported too."""
@@ -38,6 +43,7 @@ def create_secrets(given: Mapping[str, str]) -> str | None:
         # Former releases gave one permanent token to all steps.
         contents.setdefault("FUSEML_TOKEN_HASHES", without_shared_token(stored["FUSEML_TOKEN_HASHES"]))
         cluster.kubectl("delete", "secret", "fuseml-workload", "--namespace", cluster.WORKLOADS, "--ignore-not-found")
+    contents["FUSEML_EVENT_KEYS"] = event_keys({**stored, **contents}.get("FUSEML_SECRET_KEYS", ""))
     cluster.create_secret("fuseml", cluster.NAMESPACE, {**stored, **contents})
     return token
 
@@ -45,6 +51,35 @@ def create_secrets(given: Mapping[str, str]) -> str | None:
 def without_shared_token(hashes: str) -> str:
     """The entries of FUSEML_TOKEN_HASHES without that of the token which all steps shared."""
     return ",".join(entry for entry in hashes.split(",") if entry.strip().split(":")[-2:-1] != ["workload"])
+
+
+def event_keys(secret_keys: str) -> str:
+    """The value of FUSEML_EVENT_KEYS for that of FUSEML_SECRET_KEYS. Raises DeployError."""
+    try:
+        return ",".join(keys.Keyring(settings.Settings(secret_keys=secret_keys).keys()).event_keys())
+    except errors.PermanentError as error:
+        raise cluster.DeployError(f"the Secret fuseml: {error.message}") from None
+
+
+def unsigned_until(deployed: cluster.Object | None, now: str) -> str:
+    """The time until which unsigned events are accepted: some minutes if the `deployed` function, of an earlier version, does not sign.
+
+    Else empty. Events of that version are on their way while the new functions start.
+    """
+    if deployed is None:
+        return ""
+    (container,) = deployed["spec"]["template"]["spec"]["containers"]
+    signs = any(entry["name"] == "FUSEML_EVENT_KEYS" for entry in container.get("env", ()))
+    return "" if signs else times.shift(now, GRACE_SECONDS)
+
+
+def except_pods(policy: cluster.Object, networks: Iterable[str]) -> None:
+    """Take the cluster's pod networks out of the address blocks of an egress policy: network plugins differ in whether a block contains pods."""
+    by_version = {version: sorted(text for text in set(networks) if ipaddress.ip_network(text).version == version) for version in (4, 6)}
+    for rule in policy["spec"]["egress"]:
+        for peer in rule["to"]:
+            if "ipBlock" in peer and by_version[ipaddress.ip_network(peer["ipBlock"]["cidr"]).version]:
+                peer["ipBlock"]["except"] = by_version[ipaddress.ip_network(peer["ipBlock"]["cidr"]).version]
 
 
 def deploy_broker(broker: cluster.Object) -> str:

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     from fuseml.runtime.cloudevents import Publisher
     from fuseml.runtime.secrets import Keyring
     from fuseml.runtime.settings import Settings
+    from fuseml.runtime.signing import Signer
     from fuseml.servings import Servings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Housekeeping:
-    """Settings of the sweep: the interval between two probes of a tool, in seconds; days until a run is forgotten by the engine and its
+    """Settings of the sweep: the least pause between two sweeps and the interval between two probes of a tool, in seconds; days until a run is forgotten by the engine and its
     logs are removed, 0 for never; the address at which steps register applications, empty where the registry has it already.
     """
 
+    sweep_pause: float = 30
     health_interval: float = 300
     engine_days: int = 7
     log_days: int = 365
@@ -45,7 +47,11 @@ class Platform(Protocol):
     def store(self) -> database.Database: ...
 
     @property
-    def publisher(self) -> Publisher: ...
+    def publisher(self) -> Publisher:
+        """Signs the events of FuseML's types."""
+
+    @property
+    def signer(self) -> Signer: ...
 
     @property
     def tokens(self) -> auth.Tokens: ...
@@ -126,11 +132,18 @@ class Knative:
 
     @functools.cached_property
     def publisher(self) -> Publisher:
-        from fuseml.runtime import broker
+        from fuseml.runtime import broker, cloudevents
 
         publisher = broker.HttpPublisher(self._settings.require("broker_url").broker_url)
         self.needs.append(Need("broker", publisher.check, outage_tolerated=True))
-        return publisher
+        return cloudevents.SigningPublisher(publisher, self.signer)
+
+    @functools.cached_property
+    def signer(self) -> Signer:
+        from fuseml.runtime import signing
+
+        keys = self._settings.require("event_keys").keys_of_events()
+        return signing.Signer(lambda: keys, unsigned_until=self._settings.unsigned_until)
 
     @functools.cached_property
     def tokens(self) -> auth.Tokens:

@@ -17,6 +17,7 @@ from fuseml.engines.tekton.events import STEP_LABEL
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import catalog, clock, cloudevents, secrets
 from fuseml.store import database, runs
+from tests import event_keys
 from tests.component import requesting
 
 GATED = requesting.DOCUMENT.replace("  - name: fit\n", "  - name: fit\n    approval: {message: really fit?, expires: 1h}\n")
@@ -68,11 +69,14 @@ class System(requesting.System):
         folder = pathlib.Path(store.url.removeprefix("sqlite:///")).parent
         super().__init__(store, folder)
         self.engine: Engine
-        self.tracker = tracker_app.create_app(tracker_deps.Deps(store=store, publisher=self)).test_client()
+        self.tracker = tracker_app.create_app(
+            tracker_deps.Deps(store=store, publisher=self, signer=event_keys.SIGNER, engine=self.engine)
+        ).test_client()
         self.housekeeper = housekeeper_app.create_app(
             housekeeper_deps.Deps(
                 store=store,
                 publisher=self,
+                signer=event_keys.SIGNER,
                 git=EmbeddedGitHost(folder / "git", "http://127.0.0.1:1/git"),
                 engine=self.engine,
                 keyring=secrets.Keyring([secrets.new_key()]),
@@ -98,7 +102,7 @@ class System(requesting.System):
                     self.deliver_to(self.dispatcher, event)
 
     def deliver_to(self, function: Any, event: events.Event, status: tuple[int, ...] = (200, 204)) -> None:
-        headers, body = cloudevents.encode(event)
+        headers, body = event_keys.encode(event)
         response = function.post(catalog.EVENTS, headers=headers, data=body)
         assert response.status_code in status, response.text
         if response.status_code == 200:

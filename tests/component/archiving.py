@@ -15,6 +15,7 @@ from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, clock, secrets
 from fuseml.store import database, paging, runs
 from fuseml.store.tables import run_rows
+from tests import event_keys
 from tests.component import endpoint, triggering
 
 TICK = events.Event(events.TICK, "/test", "tick", None, endpoint.NOON, {})
@@ -78,6 +79,7 @@ class Installation:
         return housekeeper_deps.Deps(
             store=self.store,
             publisher=self.published,
+            signer=event_keys.SIGNER,
             git=EmbeddedGitHost(self.folder, "http://git"),
             engine=self.engine,
             keyring=secrets.Keyring([secrets.new_key()]),

@@ -21,10 +21,11 @@ from fuseml.domain.documents.document import load
 from fuseml.domain.workflows import Workflow
 from fuseml.embedded import broker, mount, redelivery, triggers
 from fuseml.githosts.embedded import EmbeddedGitHost
-from fuseml.runtime import auth, catalog, clock, secrets
+from fuseml.runtime import auth, catalog, clock, cloudevents, secrets
 from fuseml.store import codesets, database, workflows
 from fuseml.store.tables import codeset_rows
 from tests import documents as small
+from tests import event_keys
 
 SECRET = "s3cret"
 # One key for all processes: each unseals the secrets of the others.
@@ -69,17 +70,31 @@ class Backbone:
         wanted = triggers.load(contract / "triggers", redelivery.of_broker(contract / "broker.yaml"))
         functions: dict[str, flask.Flask] = {}
         subscribers = {name: _subscriber(functions, name) for name in CONSUMERS}
-        self.queue = broker.Broker(self.store, [trigger for trigger in wanted if trigger.subscriber in CONSUMERS], subscribers)
+        self.queue = broker.Broker(
+            self.store, [trigger for trigger in wanted if trigger.subscriber in CONSUMERS], subscribers, signer=event_keys.SIGNER
+        )
+        self.publisher = cloudevents.SigningPublisher(self.queue, event_keys.SIGNER)
         functions["artifacts"] = artifacts_app.create_app(
-            artifacts_deps.Deps(store=self.store, publisher=self.queue, tokens=auth.Tokens({}, anonymous=True))
+            artifacts_deps.Deps(
+                store=self.store, publisher=self.publisher, signer=event_keys.SIGNER, tokens=auth.Tokens({}, anonymous=True)
+            )
         )
         git = EmbeddedGitHost(folder, "http://127.0.0.1:1/git")
         functions["dispatcher"] = dispatcher_app.create_app(
             dispatcher_deps.Deps(
-                store=self.store, publisher=self.queue, git=git, engine=self.engine, keyring=self.keyring, zone="", namespace="workloads"
+                store=self.store,
+                publisher=self.publisher,
+                signer=event_keys.SIGNER,
+                git=git,
+                engine=self.engine,
+                keyring=self.keyring,
+                zone="",
+                namespace="workloads",
             )
         )
-        self.ingress = gitea_ingress_app.create_app(gitea_ingress_deps.Deps(store=self.store, publisher=self.queue, keyring=self.keyring))
+        self.ingress = gitea_ingress_app.create_app(
+            gitea_ingress_deps.Deps(store=self.store, publisher=self.publisher, keyring=self.keyring)
+        )
         self._register()
 
     def _register(self) -> None:

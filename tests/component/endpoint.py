@@ -12,6 +12,7 @@ from fuseml.domain import errors, events
 from fuseml.runtime import catalog, cloudevents, http
 from fuseml.store import codesets, database
 from fuseml.store.tables import codeset_rows
+from tests import event_keys
 
 NOON = "2026-11-21T12:00:00.000000Z"
 REGISTERED = events.event(events.CodesetRegistered(project="demo", codeset="diabetes", url="http://x"), NOON)
@@ -42,8 +43,8 @@ class Function:
         self.trouble_after: Exception | None = None
         self.afters: list[str] = []
         api = http.Api("function", "A function", tokens=None)
-        handlers: dict[str, cloudevents.Handler] = {REGISTERED.type: self._handle, "dev.tekton.event.*": self._handle}
-        cloudevents.Receiver(api, store, publisher, handlers, self._after)
+        handlers: dict[str, cloudevents.Handler | cloudevents.Hints] = {REGISTERED.type: self._handle, "dev.tekton.event.*": self._handle}
+        cloudevents.Receiver(api, store, publisher, event_keys.SIGNER, handlers, self._after)
         self.client: FlaskClient = api.app.test_client()
 
     def _handle(self, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -58,7 +59,7 @@ class Function:
             raise self.trouble_after
 
     def deliver(self, event: events.Event = REGISTERED) -> Any:
-        headers, body = cloudevents.encode(event)
+        headers, body = event_keys.encode(event)
         return self.client.post(catalog.EVENTS, headers=headers, data=body)
 
     def effects(self) -> int:

@@ -16,9 +16,10 @@ from fuseml import engines
 from fuseml.domain import errors, events, plans
 from fuseml.domain.registry import extension
 from fuseml.githosts import embedded
-from fuseml.runtime import auth, catalog, clock, cloudevents, secrets
+from fuseml.runtime import auth, catalog, clock, secrets
 from fuseml.store import codesets, database, extensions, runs
 from fuseml.store.tables import codeset_rows
+from tests import event_keys
 
 NOON = "2026-11-21T12:00:00.000000Z"
 FIRST, SECOND = "a" * 40, "b" * 40
@@ -118,6 +119,7 @@ class System:
             dispatcher_deps.Deps(
                 store=store,
                 publisher=self,
+                signer=event_keys.SIGNER,
                 git=git,
                 engine=self.engine,
                 keyring=keyring,
@@ -152,7 +154,7 @@ class System:
         self.events.clear()
         for event in requests:
             for _ in range(times):
-                headers, body = cloudevents.encode(event)
+                headers, body = event_keys.encode(event)
                 response = self.dispatcher.post(catalog.EVENTS, headers=headers, data=body)
                 assert response.status_code in (200, 204), response.text
 

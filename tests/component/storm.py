@@ -30,7 +30,7 @@ import urllib3
 from fuseml.domain import events
 from fuseml.domain.labels import RUN_LABEL
 from fuseml.embedded import chaos
-from fuseml.runtime import clock, secrets
+from fuseml.runtime import clock, secrets, signing
 from fuseml.store import database, deliveries
 from fuseml.store.tables import ledger_rows, outbox_rows, run_rows
 from tests import postgresql
@@ -139,9 +139,12 @@ class Storm:
             kubernetes = stack.enter_context(kubernetes_api.serving(api))
             queue = brokers.Queue(self.folder, chaos.Chaos(seed=self.seed, duplicate=0.4, reorder=0.5, delay=0.1))
             sink = stack.enter_context(gitea.listening(queue.take))
+            key = secrets.new_key()
+            self.signer = signing.Signer(secrets.Keyring([key]).event_keys)
             environment = {
                 "FUSEML_DATABASE_URL": self.store.url,
-                "FUSEML_SECRET_KEYS": secrets.new_key(),
+                "FUSEML_SECRET_KEYS": key,
+                "FUSEML_EVENT_KEYS": ",".join(secrets.Keyring([key]).event_keys()),
                 "FUSEML_TOKEN_HASHES": f"admin:{hashlib.sha256(TOKEN.encode()).hexdigest()}",
                 "FUSEML_PUBLIC_URL": f"http://127.0.0.1:{webhooks.port}",
                 "FUSEML_GIT_URL": host.url,
@@ -227,9 +230,9 @@ class Storm:
     def tick(self, queue: brokers.Queue, stopping: threading.Event) -> None:
         """The work of the PingSource."""
         while not stopping.wait(_TICK_SECONDS):
-            queue.broker.publish(
-                events.Event(events.TICK, "/apis/v1/namespaces/fuseml/pingsources/housekeeper", str(uuid.uuid4()), None, clock.now(), {})
-            )
+            tick = events.Event(events.TICK, "/apis/v1/namespaces/fuseml/pingsources/housekeeper", str(uuid.uuid4()), None, clock.now(), {})
+            # An unsigned one is ignored soon after a sweep.
+            queue.broker.publish(self.signer.sign(tick))
 
     def in_time(self, goal: str) -> None:
         assert not self.failures, self.failures

@@ -13,6 +13,7 @@ from fuseml.domain import events
 from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines.tekton.events import STEP_LABEL
 from fuseml.store import archive, codesets, runs
+from tests import event_keys
 from tests.component import triggering
 
 WORKFLOW = """
@@ -42,7 +43,9 @@ class World(triggering.World):
 
     def __init__(self, folder: pathlib.Path) -> None:
         super().__init__(folder)
-        self.functions["run_tracker"] = run_tracker_app.create_app(run_tracker_deps.Deps(store=self.store, publisher=self))
+        self.functions["run_tracker"] = run_tracker_app.create_app(
+            run_tracker_deps.Deps(store=self.store, publisher=self, signer=event_keys.SIGNER, engine=self.engine)
+        )
         self.workflow(WORKFLOW)
 
     def start(self, **more: object) -> dict[str, Any]:

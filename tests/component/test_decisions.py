@@ -22,9 +22,10 @@ from functions.mlflow_ingress import deps as mlflow_deps
 from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts import embedded
-from fuseml.runtime import catalog, cloudevents, secrets
+from fuseml.runtime import catalog, secrets
 from fuseml.store import codesets, database, decisions, outbox, workflows
 from fuseml.store.tables import codeset_rows, decision_rows
+from tests import event_keys
 from tests.component import endpoint
 
 NOON = endpoint.NOON
@@ -59,6 +60,7 @@ def dispatcher(store: database.Database, keyring: secrets.Keyring, tmp_path: pat
     deps = dispatcher_deps.Deps(
         store=store,
         publisher=endpoint.Publisher(),
+        signer=event_keys.SIGNER,
         git=embedded.EmbeddedGitHost(tmp_path, "http://git"),
         engine=engine,
         keyring=keyring,
@@ -70,7 +72,7 @@ def dispatcher(store: database.Database, keyring: secrets.Keyring, tmp_path: pat
 
 def deliver(client: Any, payload: events.Payload, time: str = NOON) -> events.Event:
     event = events.event(payload, time)
-    headers, body = cloudevents.encode(event)
+    headers, body = event_keys.encode(event)
     assert client.post(catalog.EVENTS, headers=headers, data=body).status_code in (200, 204)
     return event
 

@@ -15,6 +15,7 @@ from fuseml.domain import events
 from fuseml.runtime import auth, catalog, cloudevents
 from fuseml.store import database, deliveries, outbox
 from fuseml.store.tables import outbox_rows
+from tests import event_keys
 from tests.component import endpoint
 
 ADMIN = {"Authorization": "Bearer admin"}
@@ -32,7 +33,7 @@ def publisher() -> endpoint.Publisher:
 
 def client_of(store: database.Database, publisher: endpoint.Publisher, *, queued: bool) -> Any:
     callers = {auth.digest_of("admin"): auth.Caller("admin", "admin")}
-    deps = events_deps.Deps(store=store, publisher=publisher, tokens=auth.Tokens(callers), queued=queued)
+    deps = events_deps.Deps(store=store, publisher=publisher, signer=event_keys.SIGNER, tokens=auth.Tokens(callers), queued=queued)
     return events_app.create_app(deps).test_client()
 
 
@@ -208,7 +209,7 @@ def test_a_dropped_dead_letter_leaves_the_list_and_stays_in_the_ledger(store: da
 
 
 def deliver(client: Any, path: str, event: events.Event, **extensions: str) -> None:
-    headers, body = cloudevents.encode(event)
+    headers, body = event_keys.encode(event)
     answer = client.post(path, headers={**headers, **{f"ce-{name}": value for name, value in extensions.items()}}, data=body)
     assert (answer.status_code, answer.data) == (204, b"")
 

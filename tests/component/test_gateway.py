@@ -23,6 +23,7 @@ from fuseml.domain import errors, events
 from fuseml.runtime import auth, catalog, http, openapi, secrets
 from fuseml.store import database
 from fuseml.webhooks import gitea
+from tests import event_keys
 from tests.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def cluster() -> Iterator[Cluster]:
             "extensions": extensions_app.create_app(
                 extensions_deps.Deps(store=store, publisher=Nowhere(), keyring=keyring, tokens=tokens, zone="")
             ).wsgi_app,
-            "artifacts": artifacts_app.create_app(artifacts_deps.Deps(store=store, publisher=Nowhere(), tokens=tokens)).wsgi_app,
+            "artifacts": artifacts_app.create_app(
+                artifacts_deps.Deps(store=store, publisher=Nowhere(), signer=event_keys.SIGNER, tokens=tokens)
+            ).wsgi_app,
             "runs": echo().wsgi_app,
         }
     )
@@ -194,7 +197,7 @@ def test_the_documents_of_all_functions_are_merged(cluster: Cluster) -> None:
     keyring = secrets.Keyring([secrets.new_key()])
     apps = [
         extensions_app.create_app(extensions_deps.Deps(store=store, publisher=Nowhere(), keyring=keyring, tokens=tokens, zone="")),
-        artifacts_app.create_app(artifacts_deps.Deps(store=store, publisher=Nowhere(), tokens=tokens)),
+        artifacts_app.create_app(artifacts_deps.Deps(store=store, publisher=Nowhere(), signer=event_keys.SIGNER, tokens=tokens)),
     ]
     apis = [app.extensions["fuseml"] for app in apps]
     store.close()

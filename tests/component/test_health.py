@@ -20,8 +20,9 @@ from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.probes.targets import Target
-from fuseml.runtime import catalog, clock, cloudevents
+from fuseml.runtime import catalog, clock
 from fuseml.store import extensions
+from tests import event_keys
 from tests.waiting import PATIENCE
 
 from . import extensions_app, tools
@@ -51,6 +52,7 @@ class Installation:
         deps = housekeeper_deps.Deps(
             store=self.registry.store,
             publisher=self.registry.published,
+            signer=event_keys.SIGNER,
             git=EmbeddedGitHost(self.folder, "http://127.0.0.1:1/git"),
             engine=self.engine,
             keyring=self.registry.keyring,
@@ -59,7 +61,7 @@ class Installation:
             health_interval=interval,
         )
         event = events.Event(events.TICK, "/test", f"tick-{next(_ticks)}", None, clock.now(), {})
-        headers, body = cloudevents.encode(event)
+        headers, body = event_keys.encode(event)
         answer = housekeeper.create_app(deps).test_client().post(catalog.EVENTS, headers=headers, data=body)
         assert answer.status_code == 204, answer.text
 

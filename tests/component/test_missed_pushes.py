@@ -20,6 +20,7 @@ from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import clock, secrets
 from fuseml.store import codesets, database, deliveries, moves, outbox
 from fuseml.store.tables import codeset_rows, outbox_rows
+from tests import event_keys
 
 from . import endpoint, githost
 
@@ -141,6 +142,7 @@ class Housekeeper:
         self.deps = housekeeper_deps.Deps(
             store=self.store,
             publisher=self.published,
+            signer=event_keys.SIGNER,
             git=server.host,
             engine=engine,
             keyring=secrets.Keyring([secrets.new_key()]),

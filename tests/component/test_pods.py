@@ -14,10 +14,10 @@ import urllib3
 
 from fuseml.domain import events
 from fuseml.embedded import broker
-from fuseml.runtime import catalog, clock, cloudevents
+from fuseml.runtime import catalog, clock
 from fuseml.store import database
 from fuseml.store.tables import artifact_rows
-from tests import postgresql
+from tests import event_keys, postgresql
 from tests.waiting import PATIENCE, wait_until
 
 from . import endpoint, pods
@@ -39,7 +39,12 @@ def artifacts(store: database.Database, tmp_path: pathlib.Path) -> Iterator[pods
     token_hashes = f"admin:{'0' * 64}"
     pod = pods.Pod(
         "artifacts",
-        {"FUSEML_DATABASE_URL": store.url, "FUSEML_TOKEN_HASHES": token_hashes, "K_SINK": "http://127.0.0.1:9/"},
+        {
+            "FUSEML_DATABASE_URL": store.url,
+            "FUSEML_TOKEN_HASHES": token_hashes,
+            "FUSEML_EVENT_KEYS": ",".join(event_keys.KEYS),
+            "K_SINK": "http://127.0.0.1:9/",
+        },
         tmp_path / "log",
     )
     yield pod
@@ -47,7 +52,7 @@ def artifacts(store: database.Database, tmp_path: pathlib.Path) -> Iterator[pods
 
 
 def deliver(pod: pods.Pod) -> broker.Answer:
-    headers, body = cloudevents.encode(PUSHED)
+    headers, body = event_keys.encode(PUSHED)
     return pod.send("POST", catalog.EVENTS, body, headers)
 
 

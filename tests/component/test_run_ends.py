@@ -19,6 +19,7 @@ from fuseml.engines.local import decisions, journal, report
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import clock, secrets
 from fuseml.store import runs
+from tests import event_keys
 from tests.component import test_artifact_triggers, triggering
 
 COMMIT = "a" * 40
@@ -29,13 +30,12 @@ ORDERS = list(itertools.permutations(range(4)))
 def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
     """A run of `train` in the engine; `serve` consumes its model. Also with `run_tracker` and `housekeeper`."""
     system = triggering.World(tmp_path)
-    common: dict[str, Any] = {"store": system.store, "publisher": system}
+    common: dict[str, Any] = {"store": system.store, "publisher": system, "signer": event_keys.SIGNER, "engine": system.engine}
     system.functions["run-tracker"] = tracker_app.create_app(tracker_deps.Deps(**common))
     system.functions["housekeeper"] = housekeeper_app.create_app(
         housekeeper_deps.Deps(
             **common,
             git=EmbeddedGitHost(tmp_path / "git", "http://git"),
-            engine=system.engine,
             keyring=secrets.Keyring([secrets.new_key()]),
             check=lambda *_: (),  # type: ignore[arg-type]
         )

@@ -16,6 +16,7 @@ from fuseml.domain import events
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.store import codesets
 from fuseml.store.tables import outbox_rows, watermark_rows, workflow_rows
+from tests import event_keys
 from tests.component import triggering
 
 A, B = "a" * 40, "b" * 40
@@ -45,6 +46,7 @@ class Installation(triggering.World):
         deps = housekeeper_deps.Deps(
             store=self.store,
             publisher=self,
+            signer=event_keys.SIGNER,
             git=EmbeddedGitHost(folder, "http://git"),
             engine=self.engine,
             keyring=self.keyring,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -21,7 +22,7 @@ from fuseml.runtime import catalog, clock, cloudevents, http
 from fuseml.runtime.telemetry import logs, metrics, scrape
 from fuseml.store import database, deliveries, outbox
 from fuseml.store.tables import codeset_rows, run_rows
-from tests import commands
+from tests import commands, event_keys
 from tests.component import endpoint
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -370,12 +371,14 @@ def test_events_of_a_handler_belong_to_its_trace_in_the_reply_and_through_the_ou
 ) -> None:
     event = events.Event(endpoint.REGISTERED.type, "/s", "1", None, endpoint.NOON, endpoint.REGISTERED.data, TRACED)
     function.payloads = [events.RunStarted(run="w-1", workflow="w", project="demo")]
-    headers, body = cloudevents.encode(event)
+    headers, body = event_keys.encode(event)
     for _ in range(2):
         answer = function.client.post(catalog.EVENTS, headers={**headers, "traceparent": f"00-{'c' * 32}-{'d' * 16}-01"}, data=body)
         assert carried(cloudevents.decode(dict(answer.headers), answer.data)) == TRACED, "the event's own trace, not the broker's"
     function.payloads = [*function.payloads, events.RunStarted(run="w-2", workflow="w", project="demo")]
-    structured = {"specversion": "1.0", "type": event.type, "source": "/s", "id": "2", "data": dict(event.data), **TRACED}
+    second = event_keys.SIGNER.sign(dataclasses.replace(event, id="2"))
+    attributes = {"type": event.type, "source": "/s", "id": "2", "time": event.time, **second.extensions}
+    structured = {"specversion": "1.0", **attributes, "data": dict(event.data)}
     assert (
         function.client.post(catalog.EVENTS, json=structured, headers={"content-type": "application/cloudevents+json"}).status_code == 204
     )
@@ -384,6 +387,6 @@ def test_events_of_a_handler_belong_to_its_trace_in_the_reply_and_through_the_ou
 
 def test_an_event_without_a_trace_continues_that_of_its_delivery(function: endpoint.Function) -> None:
     function.payloads = [events.RunStarted(run="w-1", workflow="w", project="demo")]
-    headers, body = cloudevents.encode(endpoint.REGISTERED)
+    headers, body = event_keys.encode(endpoint.REGISTERED)
     answer = function.client.post(catalog.EVENTS, headers={**headers, **TRACED}, data=body)
     assert carried(cloudevents.decode(dict(answer.headers), answer.data)) == TRACED

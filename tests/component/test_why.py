@@ -11,9 +11,10 @@ import sqlmodel
 from functions.events import app as events_app
 from functions.events import deps as events_deps
 from fuseml.domain import events
-from fuseml.runtime import auth, catalog, cloudevents
+from fuseml.runtime import auth, catalog
 from fuseml.store import codesets, database, decisions, deliveries, outbox, workflows
 from fuseml.store.tables import codeset_rows, run_rows
+from tests import event_keys
 from tests.component import endpoint, test_decisions
 from tests.component.test_decisions import COMMIT, NOON, PUSHED, assign, deliver
 
@@ -27,7 +28,9 @@ def client(store: database.Database) -> Any:
         codesets.create_project(session, "demo", "", NOON)
         codesets.add_codeset(session, codeset_rows.Codeset(project="demo", name="x", url="u", webhook_secret="", created=NOON))
     tokens = auth.Tokens({auth.digest_of("admin"): auth.Caller("admin", "admin")})
-    return events_app.create_app(events_deps.Deps(store=store, publisher=endpoint.Publisher(), tokens=tokens, queued=True)).test_client()
+    return events_app.create_app(
+        events_deps.Deps(store=store, publisher=endpoint.Publisher(), signer=event_keys.SIGNER, tokens=tokens, queued=True)
+    ).test_client()
 
 
 def why(client: Any, of: str, status: int = 200, **query: str) -> Any:
@@ -46,7 +49,7 @@ def caused_by(payload: events.Payload, source: str, id: str, time: str = NOON) -
 
 
 def handle(dispatcher: Any, event: events.Event) -> None:
-    headers, body = cloudevents.encode(event)
+    headers, body = event_keys.encode(event)
     assert dispatcher.post(catalog.EVENTS, headers=headers, data=body).status_code in (200, 204)
 
 

@@ -23,6 +23,7 @@ from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, catalog, clock, cloudevents, secrets
 from fuseml.store import codesets, database, runs
 from fuseml.store.tables import codeset_rows
+from tests import event_keys
 
 NOON = "2026-11-21T12:00:00.000000Z"
 MAIN = "refs/heads/main"
@@ -97,11 +98,14 @@ class World:
         self.functions: dict[str, flask.Flask] = {
             "runs": runs_app.create_app(of_runs),
             "workflows": workflows_app.create_app(of_workflows),
-            "artifacts": artifacts_app.create_app(artifacts_deps.Deps(store=self.store, publisher=self, tokens=tokens)),
+            "artifacts": artifacts_app.create_app(
+                artifacts_deps.Deps(store=self.store, publisher=self, signer=event_keys.SIGNER, tokens=tokens)
+            ),
             "dispatcher": dispatcher_app.create_app(
                 dispatcher_deps.Deps(
                     store=self.store,
                     publisher=self,
+                    signer=event_keys.SIGNER,
                     git=git,
                     engine=self.engine,
                     keyring=self.keyring,
@@ -145,7 +149,7 @@ class World:
 
     def deliver_to(self, function: str, event: events.Event) -> None:
         """One delivery of an event to a function, whose reply is then in transit."""
-        headers, body = cloudevents.encode(event)
+        headers, body = event_keys.encode(event)
         response = self.functions[function].test_client().post(catalog.EVENTS, headers=headers, data=body)
         assert response.status_code in (200, 204), response.text
         if response.status_code == 200:

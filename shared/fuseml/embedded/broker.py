@@ -5,6 +5,8 @@
 - Each trigger has a lane with a bounded number of deliveries in flight: a slow subscriber delays no other.
 - An attempt that takes longer than its trigger allows has no answer and is repeated. A call inside this process cannot be ended, so its
   thread stays and is counted: a lane with too many stuck threads pauses until some return.
+- Events of FuseML's types need a valid signature to enter. The queue is FuseML's own, so a delivery is signed anew: a key may have been
+  retired meanwhile, and a version that did not sign may have stored the event.
 - A CloudEvent in the reply is published in the transaction that settles the delivery; after a crash in between the delivery is repeated,
   and the subscriber gives the same reply.
 """
@@ -20,10 +22,10 @@ from dataclasses import dataclass, field
 
 import sqlmodel
 
-from fuseml.domain import errors, events
+from fuseml.domain import errors, events, signature
 from fuseml.embedded.chaos import NONE, Chaos
 from fuseml.embedded.triggers import Trigger
-from fuseml.runtime import clock, cloudevents
+from fuseml.runtime import clock, cloudevents, signing
 from fuseml.runtime.telemetry import trace
 from fuseml.runtime.telemetry.conditions import Conditions
 from fuseml.store import database, deliveries
@@ -79,7 +81,10 @@ class _Lane:
 
 
 class Broker:
-    """A publisher, and the threads that deliver. `subscribers` maps a service's name to its function; `bound` limits the waiting deliveries."""
+    """A publisher, and the threads that deliver. `subscribers` maps a service's name to its function; `bound` limits the waiting deliveries.
+
+    Without `signer` it checks and signs nothing, as Knative's broker.
+    """
 
     def __init__(
         self,
@@ -87,13 +92,14 @@ class Broker:
         triggers: Sequence[Trigger],
         subscribers: Mapping[str, Subscriber],
         *,
+        signer: signing.Signer | None = None,
         chaos: Chaos = NONE,
         bound: int = _BOUND,
     ) -> None:
         missing = sorted({trigger.subscriber for trigger in triggers} - subscribers.keys())
         if missing:
             raise errors.PermanentError(f"triggers name services that do not exist: {', '.join(missing)}")
-        self._store, self._subscribers, self._chaos, self._bound = store, subscribers, chaos, bound
+        self._store, self._subscribers, self._signer, self._chaos, self._bound = store, subscribers, signer, chaos, bound
         self._lanes = {trigger.name: _Lane(trigger) for trigger in triggers}
         self._changed = threading.Condition()
         self._depth = 0
@@ -108,8 +114,10 @@ class Broker:
     def publish(self, event: events.Event) -> None:
         """Accept an event; a second event with the same source and id changes nothing.
 
-        Raises TemporaryError while too many deliveries wait. Replies are exempt: a full queue must be able to empty itself.
+        Raises UnauthenticatedError without the signature that its type needs, TemporaryError while too many deliveries wait. Replies are
+        exempt from the limit: a full queue must be able to empty itself.
         """
+        self._check(event)
         if self._depth >= self._bound:
             raise errors.TemporaryError(f"the queue is full: {self._depth} deliveries wait; try again later", delay=_IDLE_SECONDS)
         with self._store.write() as session:
@@ -120,11 +128,18 @@ class Broker:
             # A replay sets the event back to pending in the queue and publishes it, so that every lane looks.
             self._note(dict.fromkeys(self._lanes, time.time()), added=0)
 
+    def _check(self, event: events.Event) -> None:
+        if self._signer is not None and not self._signer.check(event) and signature.of(event):
+            # Its stored signature would be renewed with the delivery.
+            raise errors.UnauthenticatedError(f"the signature of {event.type} {event.id} is not valid")
+
     def _accept(self, session: sqlmodel.Session, event: events.Event) -> Mapping[str, float]:
         """The time at which each matching trigger looks for the event; empty for a duplicate."""
         due = time.time() + self._chaos.delay_of(event.source, event.id)
         names = [name for name, lane in self._lanes.items() if lane.trigger.matches(event)]
-        return dict.fromkeys(names, due) if deliveries.accept(session, event, names, clock.now(), due) else {}
+        # A stored signature only tells proven events of other software from hints.
+        stored = signature.detach(event) if signature.is_required(event) else event
+        return dict.fromkeys(names, due) if deliveries.accept(session, stored, names, clock.now(), due) else {}
 
     def start(self) -> None:
         """Begin to deliver, left-over deliveries included."""
@@ -272,15 +287,29 @@ class Broker:
 
     def _call(self, trigger: Trigger, delivery: deliveries.DueDelivery) -> Answer:
         try:
-            return self._subscribers[trigger.subscriber](*cloudevents.encode(delivery.event))
+            return self._subscribers[trigger.subscriber](*cloudevents.encode(self._signed(delivery.event)))
         except Exception:
             # An exception of a subscriber counts as a crashed pod: no answer, so the delivery is retried.
             _log.exception("delivery of %s to %s failed", delivery.event.id, trigger.name)
             return Answer(500, {}, b"the subscriber failed")
 
+    def _judge(self, answer: Answer) -> tuple[int, str | None, events.Event | None]:
+        """As `_read`; a reply that could not enter as an event is an error that no retry repairs."""
+        status, error, reply = _read(answer)
+        if reply is not None:
+            try:
+                self._check(reply)
+            except errors.UnauthenticatedError as refusal:
+                return 400, f"the reply is refused: {refusal.message}", None
+        return status, error, reply
+
+    def _signed(self, event: events.Event) -> events.Event:
+        is_proven = signature.is_required(event) or signature.of(event)
+        return self._signer.sign(event) if self._signer is not None and is_proven else event
+
     def _settle(self, delivery: deliveries.DueDelivery, trigger: Trigger, answer: Answer) -> tuple[dict[str, float], int]:
         """Record the outcome. Returns the time at which triggers look at the queue, and the number of added deliveries."""
-        status, error, reply = _judge(answer)
+        status, error, reply = self._judge(answer)
         attempt = delivery.attempts + 1
         retried = error is not None and (status in _RETRIED or status >= 500) and attempt <= trigger.delivery.retry
         again = error is None and attempt <= self._chaos.copies(trigger.name, delivery.event.source, delivery.event.id)
@@ -313,7 +342,7 @@ class Broker:
         return look_at, added - (0 if retried or again else 1)
 
 
-def _judge(answer: Answer) -> tuple[int, str | None, events.Event | None]:
+def _read(answer: Answer) -> tuple[int, str | None, events.Event | None]:
     """(status, error, reply) by the rules of Knative's broker filter (infra/platform-facts.md 3.1): empty, one CloudEvent, or else a 502."""
     if not 200 <= answer.status < 300:
         return answer.status, f"status {answer.status}: {answer.body.decode(errors='replace').strip()[:500]}", None

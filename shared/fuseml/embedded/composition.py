@@ -58,7 +58,7 @@ class Parts:
         stops: dict[str, Callable[[], None]] = {"requests": stop_requests}
         try:
             # This process is the only one: an event of the outbox has no other publisher.
-            cloudevents.sweep(self.state.store, parts.broker, clock.now())
+            cloudevents.sweep(self.state.store, cloudevents.SigningPublisher(parts.broker, self.state.signer), clock.now())
             for name, start, stop in (
                 ("mlflow", parts.tracking.start, parts.tracking.stop),
                 ("broker", parts.broker.start, parts.broker.stop),
@@ -123,7 +123,7 @@ def compose(
         gateway=mount.Gateway(mounted, _smart_http(opened, parts, authorise, mounted["gitea_ingress"]), tracked, own, entrance),
         admissions=admission.Admissions(accepted, authorise, mounted, tracked.authenticate),
         stand_ins=parts,
-        ticker=ticker.Ticker(parts.broker.publish),
+        ticker=ticker.Ticker(lambda tick: parts.broker.publish(opened.signer.sign(tick))),
         readiness=readiness,
         state=opened,
     )

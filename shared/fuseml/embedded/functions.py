@@ -17,9 +17,10 @@ from fuseml.embedded.state import State
 from fuseml.engines import Engine
 from fuseml.githosts import GitHost
 from fuseml.platform import Housekeeping, Platform
-from fuseml.runtime import auth, catalog
+from fuseml.runtime import auth, catalog, cloudevents
 from fuseml.runtime.cloudevents import Publisher
 from fuseml.runtime.secrets import Keyring
+from fuseml.runtime.signing import Signer
 from fuseml.servings import Servings
 from fuseml.store import database
 
@@ -32,6 +33,7 @@ class Embedded:
 
     store: database.Database
     publisher: Publisher
+    signer: Signer
     tokens: auth.Tokens
     keyring: Keyring
     renew_keys: Callable[[], None]
@@ -53,7 +55,8 @@ def platform(state: State, parts: StandIns, url: str) -> Platform:
     """The platform of a server at `url`."""
     return Embedded(
         store=state.store,
-        publisher=parts.broker,
+        publisher=cloudevents.SigningPublisher(parts.broker, state.signer),
+        signer=state.signer,
         tokens=state.tokens,
         keyring=state.keyring,
         renew_keys=state.renew_keys,

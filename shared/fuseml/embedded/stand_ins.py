@@ -64,13 +64,14 @@ def make(
     git = _git_host(home / "git", f"{url}/git", environment)
     contract = triggers.contract_folder()
     delivered = triggers.load(contract / "triggers", redelivery.of_broker(contract / "broker.yaml"))
-    queue = broker.Broker(state.store, delivered, subscribers, chaos=trouble)
+    queue = broker.Broker(state.store, delivered, subscribers, signer=state.signer, chaos=trouble)
     return StandIns(
         git=git,
         broker=queue,
         engine=local.LocalEngine(
             root=home / "runs",
-            emit=trouble.source(queue.publish),
+            # The engine is a part of this process, so its events are facts.
+            emit=trouble.source(lambda event: queue.publish(state.signer.sign(event))),
             checkout=functools.partial(_checkout, git),
             seal=lambda secret: state.keyring.seal(secret.decode()).encode(),
             unseal=lambda sealed: state.keyring.unseal(sealed.decode()).encode(),

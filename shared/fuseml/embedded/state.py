@@ -8,18 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fuseml.embedded import tracking
-from fuseml.runtime import auth, clock, secrets
+from fuseml.runtime import auth, clock, secrets, signing
 from fuseml.store import codesets, database, webhooks
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """The folder `home`, with its database, keys and tokens."""
+    """The folder `home`, with its database, keys and tokens. `signer` follows the rotation of the keyring."""
 
     home: pathlib.Path
     store: database.Database
     keyring: secrets.Keyring
     renew_keys: Callable[[], None]
+    signer: signing.Signer
     tokens: auth.Tokens
 
     def codeset_secret(self, project: str, codeset: str) -> str:
@@ -50,5 +51,6 @@ def open(home: pathlib.Path, token: str, *, anonymous: bool) -> State:
         store=store,
         keyring=keyring,
         renew_keys=functools.partial(keys.renew, keyring),
+        signer=signing.Signer(keyring.event_keys),
         tokens=auth.Tokens(hashes, anonymous=anonymous),
     )

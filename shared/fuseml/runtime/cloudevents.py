@@ -1,6 +1,6 @@
 """CloudEvents in and out over HTTP, and the rules of an event endpoint.
 
-An event endpoint answers 204, or 200 with exactly one CloudEvent; any other body makes Knative's filter fail the delivery
+Events of FuseML's types carry a signature (`runtime/signing.py`); one without is refused for good. An event endpoint answers 204, or 200 with exactly one CloudEvent; any other body makes Knative's filter fail the delivery
 (infra/platform-facts.md 3.1). The handled-event record, with the reply, is written in the transaction of the effect. This module corrects
 the SDK (infra/platform-facts.md 4.1): broken JSON is refused instead of passed on as bytes, attributes are percent-decoded, a reply always
 has a content type.
@@ -13,15 +13,16 @@ import logging
 import types
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import flask
 import sqlmodel
 import werkzeug.exceptions
 
-from fuseml.domain import errors, events
+from fuseml.domain import errors, events, signature
 from fuseml.domain.documents import strict_json
-from fuseml.runtime import catalog, clock, http
+from fuseml.runtime import catalog, clock, http, signing
 from fuseml.runtime.telemetry import handling, trace
 from fuseml.store import database, outbox
 
@@ -44,11 +45,35 @@ def nothing(_session: sqlmodel.Session, _event: events.Event) -> Sequence[events
     return ()
 
 
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """The handler of events that other software sends and nobody signs: their content is no fact.
+
+    `facts(event, proven)` returns events with the facts, none where the event would change nothing; it may ask other systems, outside of any
+    transaction. `proven`: the event carries FuseML's signature, and is a fact itself. `apply` handles each fact. An event that is delivered
+    again is looked at again, because facts may be new although the event is not.
+    """
+
+    facts: Callable[[events.Event, bool], Sequence[events.Event]]
+    apply: Handler
+
+
 class Publisher(Protocol):
     """A broker: Knative's by HTTP, or the embedded one."""
 
     def publish(self, event: events.Event) -> None:
         """Hand the event over; after the return it is stored. Raises TemporaryError, PermanentError."""
+
+
+class SigningPublisher:
+    """Signs the events of FuseML's types, and hands every event over to another publisher."""
+
+    def __init__(self, publisher: Publisher, signer: signing.Signer) -> None:
+        self._publisher, self._signer = publisher, signer
+
+    def publish(self, event: events.Event) -> None:
+        """See `Publisher.publish`."""
+        self._publisher.publish(self._signer.sign(event) if signature.is_required(event) else event)
 
 
 def decode(headers: Mapping[str, str], body: bytes) -> events.Event:
@@ -65,10 +90,14 @@ def decode(headers: Mapping[str, str], body: bytes) -> events.Event:
         if "data_base64" in envelope:
             raise errors.InvalidError("the event's data must be JSON, not base64")
         attributes = {name: _attribute(name, value) for name, value in envelope.items() if value is not None}
+        data_type = attributes.get("datacontenttype", "")
     else:
         # CloudEvents HTTP binding 3.1.3.2: header values are percent-encoded.
         attributes = {name[3:]: urllib.parse.unquote(value) for name, value in names.items() if name.startswith("ce-")}
         data = _json(body, "the event's data") if body.strip() else None
+        data_type = content_type
+    if data is not None and not _is_json(data_type):
+        raise errors.InvalidError(f"the event's data must be application/json, not {data_type}")
     missing = [name for name in ("specversion", *_REQUIRED) if not attributes.get(name)]
     if missing:
         raise errors.InvalidError(f"this is not a CloudEvent: it has no {', '.join(missing)}")
@@ -97,6 +126,11 @@ def _attribute(name: str, value: object) -> str:
     return str(value)
 
 
+def _is_json(data_type: str) -> bool:
+    media = data_type.partition(";")[0].strip().lower()
+    return media in ("", "application/json", "text/json") or media.endswith("+json")
+
+
 def _json(body: bytes, part: str) -> object:
     try:
         return strict_json.parse(body)
@@ -117,7 +151,7 @@ class Receiver:
     """The event endpoint of one function: decodes, dispatches by type, handles each event once, answers by Knative's rules.
 
     `handlers` maps a type, or a prefix ending in `*`, to its handler. `after(event)` runs when the transaction is committed, on
-    every delivery, and must be idempotent: it has the effects outside the database.
+    every delivery, and must be idempotent: it has the effects outside the database. `signer` checks events and signs replies.
     """
 
     def __init__(
@@ -125,10 +159,12 @@ class Receiver:
         api: http.Api,
         store: database.Database,
         publisher: Publisher,
-        handlers: Mapping[str, Handler],
+        signer: signing.Signer,
+        handlers: Mapping[str, Handler | Hints],
         after: Callable[[events.Event], None] | None = None,
     ) -> None:
-        self._consumer, self._store, self._publisher, self._handlers, self._after = api.name, store, publisher, handlers, after
+        self._consumer, self._store, self._publisher, self._signer = api.name, store, publisher, signer
+        self._handlers, self._after = handlers, after
         api.internal(catalog.EVENTS, "event", self._receive, methods=["POST"])
 
     def _receive(self) -> flask.Response:
@@ -137,7 +173,11 @@ class Receiver:
             try:
                 event = decode(dict(flask.request.headers), flask.request.get_data())
                 delivery.begin(event)
-                return _reply(self._handle(event, delivery))
+                reply = self._handle(event, delivery)
+                return _reply(self._signer.sign(reply) if reply is not None else None)
+            except errors.UnauthenticatedError as error:
+                delivery.outcome, delivery.cause = "unsigned", error.message
+                return _refusal(error.message, STATUS[errors.PermanentError])
             except errors.FusemlError as error:
                 delivery.outcome, delivery.cause = "refused", error.message
                 return _refusal(error.message, next(code for kind, code in STATUS.items() if isinstance(error, kind)))
@@ -151,6 +191,7 @@ class Receiver:
                 return _refusal(f"{self._consumer} failed on this event; its log has the cause", 500)
 
     def _handle(self, event: events.Event, delivery: handling.Handling) -> events.Event | None:
+        proven = self._signer.check(event)
         handler = self._find(event.type)
         if handler is None:
             delivery.outcome = "unknown"
@@ -161,27 +202,47 @@ class Receiver:
             if self._after is not None:
                 self._after(event)
             return None
+        if isinstance(handler, Hints):
+            facts = handler.facts(event, proven)
+            return self._apply(event, handler.apply, facts, delivery) if facts else self._known(event, delivery)
+        return self._apply(event, handler, None, delivery)
+
+    def _apply(
+        self, event: events.Event, handler: Handler, facts: Sequence[events.Event] | None, delivery: handling.Handling
+    ) -> events.Event | None:
+        """Handle an event that has not been handled before, or the facts that a hint led to. Returns the reply."""
         enqueued: list[outbox.PendingEvent] = []
+        reply: events.Event | None = None
         with self._store.write() as session:
             before = outbox.handled(session, self._consumer, event)
-            if before is None:
-                caused = [events.event(payload, clock.now(), _context(event)) for payload in handler(session, event)]
+            if before is None or facts is not None:
+                payloads = [payload for fact in facts or (event,) for payload in handler(session, fact)]
+                caused = [events.event(payload, clock.now(), _context(event)) for payload in payloads]
                 # A reply can carry one event; several go through the outbox, all of them, to keep one order.
-                reply = caused[0] if len(caused) == 1 else None
+                reply = caused[0] if len(caused) == 1 and before is None else None
                 enqueued = outbox.add(session, caused if reply is None else [], clock.now())
-                outbox.record_handled(session, self._consumer, event, reply, clock.now())
+                if before is None:
+                    outbox.record_handled(session, self._consumer, event, reply, clock.now())
                 delivery.caused = caused
         # After a crash here the sweep publishes the events. A duplicate does not: it would answer a slow broker, which delivers again,
         # with more events.
         relay(self._store, self._publisher, enqueued)
         if self._after is not None:
             self._after(event)
-        if before is not None:
-            delivery.outcome, delivery.caused = "duplicate", [before.event] if before.event else []
-            return before.event
-        return reply
+        return reply if before is None else self._repeat(before, delivery)
 
-    def _find(self, type: str) -> Handler | None:
+    def _known(self, event: events.Event, delivery: handling.Handling) -> events.Event | None:
+        """The reply to a hint that changes nothing: that of an earlier delivery, which the broker may have lost."""
+        with self._store.read() as session:
+            before = outbox.handled(session, self._consumer, event)
+        return self._repeat(before, delivery) if before is not None else None
+
+    def _repeat(self, before: outbox.Reply, delivery: handling.Handling) -> events.Event | None:
+        delivery.outcome = "duplicate"
+        delivery.caused = delivery.caused or ([before.event] if before.event else [])
+        return before.event
+
+    def _find(self, type: str) -> Handler | Hints | None:
         exact = self._handlers.get(type)
         return exact or next(
             (handler for name, handler in self._handlers.items() if name.endswith("*") and type.startswith(name[:-1])), None

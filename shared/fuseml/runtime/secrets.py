@@ -19,6 +19,8 @@ from fuseml.domain import errors
 WEBHOOK_OVERLAP = 24 * 3600.0
 """Seconds for which a replaced webhook secret is still accepted: time to give the sender the new one."""
 
+_EVENT_KEYS = 2
+
 
 class Keyring:
     """Seals and unseals. Its keys appear in no representation of it."""
@@ -36,10 +38,16 @@ class Keyring:
         self._raw = tuple(key.encode() for key in keys)
         # Derived values must survive a rotation, so they depend on the oldest key.
         self._oldest = keys[-1].encode()
+        self._event_keys = tuple(_event_key(key) for key in keys[:_EVENT_KEYS])
 
     def adopt(self, key: str) -> None:
         """Seal with `key` from now on; the others still unseal."""
         self._keys, self._raw = (fernet.Fernet(key), *self._keys), (key.encode(), *self._raw)
+        self._event_keys = (_event_key(key), *self._event_keys)[:_EVENT_KEYS]
+
+    def event_keys(self) -> Sequence[str]:
+        """The keys for `signing.Signer`, derived from the newest two keys, the newest first. They unseal nothing."""
+        return self._event_keys
 
     def seal(self, secret: str) -> str:
         """Text that only this keyring can read."""
@@ -99,6 +107,10 @@ class KeyFile:
                 os.fsync(file.fileno())
             pathlib.Path(file.name).replace(self._path)
             keyring.adopt(key)
+
+
+def _event_key(key: str) -> str:
+    return hmac.digest(key.encode(), b"fuseml:event-signature:1", hashlib.sha256).hex()
 
 
 def new_webhook_secret() -> str:

@@ -27,6 +27,15 @@ class Settings:
     database_url: str = _setting("FUSEML_DATABASE_URL", "SQLAlchemy URL of the database", secret=True)
     broker_url: str = _setting("K_SINK", "where events are sent; Knative's SinkBinding sets it")
     secret_keys: str = _setting("FUSEML_SECRET_KEYS", "Fernet keys, comma separated; the first seals, all unseal", secret=True)
+    event_keys: str = _setting(
+        "FUSEML_EVENT_KEYS",
+        "keys that sign events, comma separated, the newest first; two are valid. `task deploy` derives them from `FUSEML_SECRET_KEYS`",
+        secret=True,
+    )
+    unsigned_until: str = _setting(
+        "FUSEML_UNSIGNED_UNTIL",
+        "RFC 3339 time, at most an hour ahead, until which unsigned events are accepted. `task deploy` sets it for the upgrade from a version without signatures",
+    )
     token_hashes: str = _setting(
         "FUSEML_TOKEN_HASHES",
         "SHA-256 of each accepted API token, comma separated: `name:admin:hash`, or without a name",
@@ -134,7 +143,15 @@ class Settings:
 
     def keys(self) -> list[str]:
         """The secret keys, newest first."""
-        return [key.strip() for key in self.secret_keys.split(",") if key.strip()]
+        return _listed(self.secret_keys)
+
+    def keys_of_events(self) -> list[str]:
+        """The keys that sign events, newest first."""
+        return _listed(self.event_keys)
+
+
+def _listed(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 DESCRIPTIONS: Mapping[str, str] = types.MappingProxyType({f.metadata["variable"]: f.metadata["text"] for f in dataclasses.fields(Settings)})

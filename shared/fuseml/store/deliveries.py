@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy
 from sqlmodel import Session, col, func, select
 
-from fuseml.domain import events
+from fuseml.domain import events, signature
 from fuseml.store import outbox
 from fuseml.store.tables import ledger_rows
 
@@ -120,12 +120,14 @@ def erase(session: Session, sequence: int) -> None:
 def forget(session: Session, before: str) -> None:
     """Delete events that were accepted before a time and whose deliveries are all done. The same event is then new again.
 
-    A dead letter stays until it is replayed or dropped.
+    A dead letter stays until it is replayed or dropped, except one that cannot be replayed: it came without a valid signature.
     """
     waiting = select(ledger_rows.Delivery.event_sequence).where(col(ledger_rows.Delivery.state).in_(("pending", "dead")))
+    is_settled = col(ledger_rows.LedgerEvent.sequence).not_in(waiting)
+    is_unproven = col(ledger_rows.LedgerEvent.source).startswith(signature.UNPROVEN)
     session.exec(
         sqlalchemy.delete(ledger_rows.LedgerEvent).where(
-            col(ledger_rows.LedgerEvent.received) < before, col(ledger_rows.LedgerEvent.sequence).not_in(waiting)
+            col(ledger_rows.LedgerEvent.received) < before, sqlalchemy.or_(is_settled, is_unproven)
         )
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import sqlalchemy
 from sqlmodel import Session, col, select
 
-from fuseml.domain import errors, events
+from fuseml.domain import errors, events, signature
 from fuseml.store import deliveries, paging
 from fuseml.store.tables import outbox_rows
 from fuseml.store.tables.ledger_rows import Delivery, LedgerEvent
@@ -84,10 +84,18 @@ def at(session: Session, source: str, id: str) -> LedgerEvent | None:
     return session.exec(query).first()
 
 
+def count_of(session: Session, prefix: str, most: int) -> int:
+    """The number of events whose source begins with `prefix`, up to `most`."""
+    query = select(LedgerEvent.sequence).where(col(LedgerEvent.source).startswith(prefix, autoescape=True)).limit(most)
+    return len(session.exec(query).all())
+
+
 def pushes(session: Session, prefix: str) -> Sequence[LedgerEvent]:
     """The pushes of commits with this prefix, oldest first."""
     query = select(LedgerEvent).where(
-        LedgerEvent.type == events.CodesetPushed.TYPE, col(LedgerEvent.id).contains(f"@{prefix}", autoescape=True)
+        LedgerEvent.type == events.CodesetPushed.TYPE,
+        col(LedgerEvent.id).contains(f"@{prefix}", autoescape=True),
+        ~col(LedgerEvent.source).startswith(signature.UNPROVEN),
     )
     rows = session.exec(query.order_by(col(LedgerEvent.sequence))).all()
     return [row for row in rows if str(row.event["data"].get("commit", "")).startswith(prefix)]

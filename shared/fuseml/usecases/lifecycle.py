@@ -32,6 +32,13 @@ def apply_observation(session: sqlmodel.Session, row: runs.Run, observation: Obs
     return payloads
 
 
+def would_change(session: sqlmodel.Session, row: runs.Run, observation: Observation) -> bool:
+    """Whether the observation would change the run or a step."""
+    steps = _steps_with_approvals(row)
+    before = runs.lifecycle_of(session, row, [step.name for step in steps] or _affected(observation))
+    return lifecycle.settle(lifecycle.observe(before, steps, observation), steps, clock.now()) != before
+
+
 def advance(session: sqlmodel.Session, row: runs.Run) -> list[events.Payload]:
     """Apply the consequences of the stored facts: request approvals, begin an execution, end the run."""
     return _apply(session, row, (), lambda current, _: current)
@@ -76,13 +83,17 @@ def _affected(observation: Observation) -> Sequence[str] | None:
 
 
 def _apply(session: sqlmodel.Session, row: runs.Run, affected: Sequence[str] | None, change: _Change) -> list[events.Payload]:
-    documents = row.plan["steps"] if row.plan else []
-    # With approvals, every step may change.
-    steps = _STEPS.validate_python(documents) if any(item.get("approval") for item in documents) else ()
+    steps = _steps_with_approvals(row)
     before = runs.lifecycle_of(session, row, [step.name for step in steps] or affected)
     after = lifecycle.settle(change(before, steps), steps, clock.now())
     runs.record_lifecycle(session, row, after)
     return list(_resulting_events(session, row, before, after))
+
+
+def _steps_with_approvals(row: runs.Run) -> lifecycle.Steps:
+    """The steps of a plan with approvals, where every step may change; none of another plan."""
+    documents = row.plan["steps"] if row.plan else []
+    return _STEPS.validate_python(documents) if any(item.get("approval") for item in documents) else ()
 
 
 def _resulting_events(

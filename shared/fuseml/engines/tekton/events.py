@@ -41,14 +41,14 @@ def observe(event: events.Event) -> Observation | None:
         return None
     try:
         return _read(event, event.data[kind], is_step=kind == "taskRun")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise errors.InvalidError(f"the data of {event.type} does not have Tekton's shape: {error}") from error
 
 
 def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Observation | None:
     labels, annotations = (body["metadata"].get(key) or {} for key in ("labels", "annotations"))
     execution, task = labels.get(RUN_LABEL), labels.get(STEP_LABEL) if is_step else None
-    if not execution or (is_step and not task):
+    if not execution or (is_step and not task) or "\0" in execution:
         return None
     auxiliary = bool(task and task.startswith(AUXILIARY_PREFIX))
     steps: Mapping[str, str] = json.loads(annotations.get(STEPS_ANNOTATION, "{}"))

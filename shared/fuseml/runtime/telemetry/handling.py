@@ -14,8 +14,9 @@ from fuseml.domain import events
 from fuseml.domain.labels import NAME_LABEL, RUN_LABEL, TRACE_ANNOTATION
 from fuseml.runtime.telemetry import metrics, trace
 
-Outcome = Literal["handled", "duplicate", "unknown", "refused", "failed"]
+Outcome = Literal["handled", "duplicate", "unknown", "unsigned", "refused", "failed"]
 
+_BAD: frozenset[Outcome] = frozenset({"unsigned", "refused", "failed"})
 _log = logging.getLogger("fuseml.events")
 # The set of Tekton's event types (infra/platform-facts.md 2.2) is bounded.
 _TEKTON = re.compile(
@@ -65,7 +66,7 @@ class Handling:
         if self.cause:
             fields["cause"] = self.cause
         message = f"{self._function}: {self.outcome} {subject}" + (f": {self.cause}" if self.cause else "")
-        _log.log(logging.WARNING if self.outcome in ("refused", "failed") else logging.INFO, message, extra={"fields": fields})
+        _log.log(logging.WARNING if self.outcome in _BAD else logging.INFO, message, extra={"fields": fields})
 
     def _end_span(self) -> None:
         if self._work is None or self._event is None:
@@ -80,7 +81,7 @@ class Handling:
         run = run_of(self._event, self.caused)
         if run:
             self._work.attributes["fuseml.run"] = run
-        if self.outcome in ("refused", "failed"):
+        if self.outcome in _BAD:
             self._work.attributes["error.type"] = self.outcome
 
 

@@ -98,7 +98,7 @@ def _cumulated(bounds: Sequence[float], counts: Sequence[int]) -> Iterator[tuple
 
 EVENTS = Counter(
     "fuseml_events_total",
-    "Deliveries of events, by outcome: handled, duplicate, unknown, refused, failed",
+    "Deliveries of events, by outcome: handled, duplicate, unknown, unsigned, refused, failed",
     "function",
     "type",
     "outcome",

@@ -6,6 +6,7 @@ the administrator's token); without one, they deploy FuseML with the images of `
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 import urllib3
 
+from fuseml.runtime import signing
 from tests import commands, waiting
 from tests.images import image
 from tests.waiting import CLUSTER_PATIENCE, PATIENCE
@@ -41,6 +43,13 @@ DEPLOYED = {
 
 def kubectl(*arguments: str, manifest: str | None = None) -> str:
     return commands.run(["kubectl", *arguments], text=manifest or "", patience=CLUSTER_PATIENCE).stdout
+
+
+def signer() -> signing.Signer:
+    """Signs events as the deployed functions do."""
+    secret = json.loads(kubectl("get", "secret", "fuseml", "--namespace=fuseml", "--output=json"))
+    keys = base64.b64decode(secret["data"]["FUSEML_EVENT_KEYS"]).decode().split(",")
+    return signing.Signer(lambda: keys)
 
 
 def resources(kind: str, *arguments: str, namespace: str = "fuseml") -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from fuseml.runtime import clock, cloudevents
 from fuseml.store import database
 from tests.waiting import PATIENCE
 
-from .deployment import Deployment, kubectl, resources, wait_until
+from .deployment import Deployment, kubectl, resources, signer, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -47,7 +47,7 @@ def test_an_event_has_one_effect_when_a_pod_is_killed_while_handling_it(
     sink = json.loads(kubectl("get", "configmap", "fuseml", "--namespace=fuseml", "--output=json"))["data"]["K_SINK"]
     project, commit = f"killed{os.urandom(3).hex()}", os.urandom(20).hex()
     event = events.event(events.CodesetPushed(project=project, codeset="code", ref="refs/heads/main", commit=commit), clock.now())
-    headers, body = cloudevents.encode(event)
+    headers, body = cloudevents.encode(signer().sign(event))
 
     with store.write() as session:
         session.connection()

@@ -15,6 +15,8 @@ from functions.housekeeper import deps as housekeeper_deps
 from functions.run_tracker import deps as tracker_deps
 from functions.run_tracker import service
 from fuseml.domain import errors, events
+from fuseml.domain.labels import RUN_LABEL
+from fuseml.engines.tekton.events import STEP_LABEL, STEPS_ANNOTATION
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import clock, cloudevents, secrets
 from fuseml.store import deliveries, runs
@@ -66,7 +68,7 @@ def test_reports_about_unknown_runs_and_repeated_ones_cost_no_read(world: trigge
         "1",
         None,
         clock.now(),
-        {"pipelineRun": {"metadata": {"labels": {"fuseml.io/run": "0" * 32}}, "status": {}}},
+        {"pipelineRun": {"metadata": {"labels": {RUN_LABEL: "0" * 32}}, "status": {}}},
     )
     post(world, other)
     assert world.engine.observed == []
@@ -146,11 +148,11 @@ def test_an_unreachable_engine_is_asked_again(
         {"pipelineRun": None},
         {"pipelineRun": []},
         {"pipelineRun": {"metadata": None}},
-        {"pipelineRun": {"metadata": {"labels": {"fuseml.io/run": 1}}}},
-        {"pipelineRun": {"metadata": {"labels": {"fuseml.io/run": "\0"}}}},
-        {"pipelineRun": {"metadata": {"labels": {"fuseml.io/run": "x"}, "annotations": {"fuseml.io/steps": "[" * 100_000}}}},
-        {"pipelineRun": {"metadata": {"labels": {"fuseml.io/run": "x"}}, "status": {"conditions": {"type": "Succeeded"}}}},
-        {"taskRun": {"metadata": {"labels": {"fuseml.io/run": "x", "tekton.dev/pipelineTask": ["a"]}}}},
+        {"pipelineRun": {"metadata": {"labels": {RUN_LABEL: 1}}}},
+        {"pipelineRun": {"metadata": {"labels": {RUN_LABEL: "\0"}}}},
+        {"pipelineRun": {"metadata": {"labels": {RUN_LABEL: "x"}, "annotations": {STEPS_ANNOTATION: "[" * 100_000}}}},
+        {"pipelineRun": {"metadata": {"labels": {RUN_LABEL: "x"}}, "status": {"conditions": {"type": "Succeeded"}}}},
+        {"taskRun": {"metadata": {"labels": {RUN_LABEL: "x", STEP_LABEL: ["a"]}}}},
     ],
 )
 def test_hostile_data_are_no_failure_of_the_function(world: triggering.World, data: dict[str, Any]) -> None:

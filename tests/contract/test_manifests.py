@@ -126,7 +126,13 @@ def read_settings(function: catalog.Function) -> set[str]:
         "contents_url": "s3://bucket/prefix",
         "s3_addressing": "path",
     }
-    values |= {"secret_keys": secrets.new_key(), "token_hashes": f"admin:{64 * 'a'}", "database_url": "sqlite://"}
+    values |= {
+        "secret_keys": secrets.new_key(),
+        "token_hashes": f"admin:{64 * 'a'}",
+        "database_url": "sqlite://",
+        "event_keys": 64 * "0",
+        "unsigned_until": "",
+    }
     read = set[str]()
 
     class Recorded(settings.Settings):

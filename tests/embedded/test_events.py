@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from fuseml.runtime import catalog
+from fuseml.domain import events
+from fuseml.runtime import catalog, cloudevents
 from tests.embedded import servers, test_refusals
+from tests.event_keys import FORGER
 from tests.waiting import wait_until
 
 WORKFLOW = test_refusals.WORKFLOW
@@ -114,3 +116,41 @@ def test_ledger_and_dead_letters_accept_no_events_from_outside(server: servers.S
     headers = {"ce-specversion": "1.0", "ce-type": "x", "ce-source": "/x", "ce-id": "1", "Content-Type": "application/json"}
     for path in ("/", "/dead-letters", catalog.EVENTS, catalog.DEAD_LETTERS):
         assert server.call("POST", path, raw=b"{}", headers=headers).status in (404, 405)
+
+
+def test_a_forged_event_has_no_way_in_at_any_path(server: servers.Server) -> None:
+    """The form of the attack: events of FuseML's and of Tekton's types, with an administrator's token and without, at every function."""
+    before = server.get("/events?limit=500"), server.get("/runs?limit=500")
+    cancel = {"run": "hello-1", "reason": "forged"}
+    prefixes = [prefix for function in catalog.FUNCTIONS for prefix in function.paths]
+    for type in (events.RunCancelRequested.TYPE, f"{events.TEKTON_PREFIX}pipelinerun.failed.v1", events.TICK):
+        event = events.Event(type, "/runs/hello-1", "forged", "hello-1", "2026-11-21T12:00:00Z", dict(cancel))
+        headers, body = cloudevents.encode(FORGER.sign(event))
+        for path in (
+            "/",
+            "/dead-letters",
+            *prefixes,
+            *(f"{prefix}/" for prefix in prefixes),
+            *(f"{prefix}/dead-letters" for prefix in prefixes),
+        ):
+            for token in (None, ""):
+                assert server.call("POST", path, token=token, raw=body, headers=headers).status >= 400, path
+    assert (server.get("/events?limit=500"), server.get("/runs?limit=500")) == before
+
+
+def test_rotations_make_no_event_invalid(server: servers.Server, tmp_path: pathlib.Path) -> None:
+    server.fuseml("events", "send", "run.cancel_requested", "run=hello-98", "reason=enough", "--id", "before")
+    wait_until(lambda: server.get("/events/dead-letters"), "the dead letter")
+    for _ in range(3):
+        server.fuseml("secrets", "rotate")
+    server.post("/events/before/replay")
+    wait_until(lambda: server.get("/events/dead-letters"), "the dead letter to be back")
+    shown = server.get("/events/before")
+    assert "status 400: there is no run named 'hello-98'" in shown["deliveries"][0]["error"]
+    assert "fusemlsignature" not in shown["extensions"]
+    server.fuseml("events", "drop", "before")
+    commit = push(register(server, "after-rotations", tmp_path))
+    server.post("/workflows/assignments?name=hello&codesetProject=p&codesetName=after-rotations")
+    run = wait_until(lambda: server.get(f"/runs?commit={commit}"), "the run")[0]["name"]
+    assert server.finished_run(run)["state"] == "succeeded"
+    assert server.get("/events/dead-letters") == []

@@ -79,7 +79,7 @@ def up(options: argparse.Namespace) -> None:
     eventing = cluster.render("eventing", images)
     for document in surroundings:
         if document["kind"] == "NetworkPolicy" and "egress" in document["spec"]:
-            functions.except_pods(document, cluster.pod_networks())
+            functions.except_pods(document, _pod_networks())
     cluster.apply(document for document in surroundings if document["kind"] == "Namespace")
     config = next(document for document in surroundings if document["kind"] == "ConfigMap")
     config["data"] |= {variable: vars(options)[variable] for variable in OPTIONS}
@@ -133,6 +133,14 @@ def up(options: argparse.Namespace) -> None:
 
     table = cluster.kn("service", "list")
     sys.stdout.write(f"\n{table}\nFuseML is ready:\n\n    export FUSEML_SERVER_URL={configuration['FUSEML_PUBLIC_URL']}\n")
+
+
+def _pod_networks() -> list[str]:
+    try:
+        return cluster.pod_networks()
+    except cluster.DeployError as error:
+        cluster.report(f"the networks of pods are not known, so steps may reach the brokers with some network plugins: {error}")
+        return []
 
 
 def _nonempty(values: Mapping[str, str]) -> dict[str, str]:

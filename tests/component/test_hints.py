@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import threading
 from collections.abc import Sequence
@@ -84,7 +85,8 @@ def test_reports_about_unknown_runs_and_repeated_ones_cost_no_read(world: trigge
 @pytest.mark.parametrize("first", range(4))
 def test_any_report_leads_to_all_that_the_engine_knows(world: triggering.World, reports: Sequence[events.Event], first: int) -> None:
     world.engine.reports = {run_id(world): reports}
-    post(world, reports[first])
+    post(world, dataclasses.replace(reports[first], source="/forged", id="forged"))
+    assert {event.cause for event in world.events} <= {(report.source, report.id) for report in reports}
     published = [event.type for event in world.events]
     assert published == [payload.TYPE for payload in (events.RunStarted, events.RunStepFinished, events.RunFinished)]
     assert world.run("train-1")["outputs"] == {"model": "models:/m/1"}

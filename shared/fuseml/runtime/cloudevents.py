@@ -216,8 +216,10 @@ class Receiver:
         with self._store.write() as session:
             before = outbox.handled(session, self._consumer, event)
             if before is None or facts is not None:
-                payloads = [payload for fact in facts or (event,) for payload in handler(session, fact)]
-                caused = [events.event(payload, clock.now(), _context(event)) for payload in payloads]
+                # The cause is the fact: the sender of a hint has no say in the events that follow.
+                caused = [
+                    events.event(payload, clock.now(), _context(fact)) for fact in facts or (event,) for payload in handler(session, fact)
+                ]
                 # A reply can carry one event; several go through the outbox, all of them, to keep one order.
                 reply = caused[0] if len(caused) == 1 and before is None else None
                 enqueued = outbox.add(session, caused if reply is None else [], clock.now())

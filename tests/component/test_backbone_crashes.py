@@ -45,7 +45,7 @@ def webhook() -> tuple[bytes, dict[str, str]]:
 
 def work(joined: backbone.Backbone) -> None:
     """Deliver until the queue is empty."""
-    cloudevents.sweep(joined.store, joined.queue, clock.now())
+    cloudevents.sweep(joined.store, joined.publisher, clock.now())
     joined.queue.start()
 
     def is_idle() -> bool:

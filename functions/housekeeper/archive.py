@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from functions.housekeeper.deps import Deps
 from fuseml import contents, engines
@@ -25,6 +25,7 @@ _SECONDS = 5.0
 _MOST = 200
 _CHUNK = 4 << 20
 _DAY = 86400.0
+_WEEK = 7
 
 
 def archive_logs(deps: Deps, _tick: events.Event) -> None:
@@ -100,24 +101,36 @@ def _exists(store: contents.Contents, key: str) -> bool:
 
 
 def forget_runs(deps: Deps, _tick: events.Event) -> None:
-    """Have the engine forget the runs that finished `engine_days` ago."""
-    if not deps.engine_days:
-        return
+    """Have the engine forget finished runs: as soon as their logs are archived, or `engine_days` after their end.
+
+    Where no logs are archived, they go with the run, so the engine keeps it for a week.
+    """
+    deadline = time.monotonic() + _SECONDS
+    for row in _forgettable(deps):
+        if time.monotonic() < deadline:
+            _forget(deps, row)
+
+
+def _forgettable(deps: Deps) -> Sequence[runs.Run]:
+    if deps.engine_days is None and deps.contents is not None:
+        with deps.store.read() as session:
+            return archive.kept(session, clock.ago(runs.LATE_REPORTS), _MOST)
+    days = _WEEK if deps.engine_days is None else deps.engine_days
+    if not days:
+        return []
     with deps.store.read() as session:
-        expired = archive.with_engine(session, clock.ago(deps.engine_days * _DAY), _MOST)
+        expired = archive.with_engine(session, clock.ago(days * _DAY), _MOST)
         steps = runs.steps(session, [row.id for row in expired]) if deps.contents else []
     unarchived = {step.run_id for step in steps if step.archived is None and step.execution and step.state not in ("queued", "skipped")}
-    deadline = time.monotonic() + _SECONDS
-    for row in expired:
-        if row.id not in unarchived and time.monotonic() < deadline:
-            _forget(deps, row)
+    return [row for row in expired if row.id not in unarchived]
 
 
 def _forget(deps: Deps, row: runs.Run) -> None:
     try:
         for number in range(1, row.execution + 1):
             deps.engine.forget(identity.execution_id(row.id, number))
-    except errors.ConflictError as error:
+    except errors.PermanentError as error:
+        # The others are not held up by it.
         deps.conditions.fault(_log, f"the removal of run {row.name} from the engine", error.message)
         return
     deps.conditions.well(_log, f"the removal of run {row.name} from the engine")

@@ -70,9 +70,9 @@ def log(deps: Deps, name: str, step: str, offset: int) -> engines.LogChunk:
         try:
             return deps.engine.logs(identity.execution_id(row.id, steps[step].execution), step, offset)
         except errors.NotFoundError:
-            # It may have been archived since.
+            # The sweep may have archived it meanwhile, and had the engine drop the log or forget the run.
             with deps.store.read() as session:
-                archived = next(item.archived for item in runs.steps(session, [row.id]) if item.name == step)
+                archived = next((item.archived for item in runs.steps(session, [row.id]) if item.name == step), None)
             if archived is not None:
                 return _archived(deps.contents, archived, offset)
     # The log is still empty, stays empty, or is lost.

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Housekeeping:
-    """Settings of the sweep: the least pause between two sweeps and the interval between two probes of a tool, in seconds; days until a run is forgotten by the engine and its
-    logs are removed, 0 for never; the address at which steps register applications, empty where the registry has it already.
+    """Settings of the sweep: the least pause between two sweeps and the interval between two probes of a tool, in seconds; days until a run
+    is forgotten by the engine (without a number as soon as its logs are kept) and its logs are removed, 0 for never; the address at which
+    steps register applications, empty where the registry has it already.
     """
 
     sweep_pause: float = 30
     health_interval: float = 300
-    engine_days: int = 7
+    engine_days: int | None = 7
     log_days: int = 365
     api_url: str = ""
 
@@ -166,7 +167,7 @@ class Knative:
     def engine(self) -> Engine:
         from fuseml import engines
 
-        return engines.connect(self._settings.namespace, self._settings.git_image, self._settings.for_steps())
+        return engines.connect(self._settings)
 
     @functools.cached_property
     def contents(self) -> Contents | None:
@@ -201,7 +202,7 @@ class Knative:
     @property
     def housekeeping(self) -> Housekeeping:
         return Housekeeping(
-            engine_days=self._settings.days("engine_days"),
+            engine_days=self._settings.engine_retention(),
             log_days=self._settings.days("log_days"),
-            api_url=self._settings.functions_url.replace("{function}", "applications"),
+            api_url=self._settings.function_url("applications"),
         )

@@ -116,6 +116,10 @@ class PollingEngine:
         """See `Engine`."""
         return self._engine.observe(run_id)
 
+    def loss(self, run_id: str) -> str | None:
+        """See `Engine`."""
+        return self._engine.loss(run_id)
+
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """See `Engine`."""
         return self._engine.logs(run_id, step, offset, limit)

@@ -122,6 +122,7 @@ def read_settings(function: catalog.Function) -> set[str]:
         return set()
     values = dict.fromkeys(FIELDS, "http://example.com") | {
         "engine_days": "7",
+        "image_builds": "yes",
         "log_days": "7",
         "contents_url": "s3://bucket/prefix",
         "s3_addressing": "path",

@@ -40,6 +40,12 @@ class Engine(Protocol):
         Empty for an unknown run.
         """
 
+    def loss(self, run_id: str) -> str | None:
+        """The reason why the end of a submitted run will never be reported: the engine no longer has the run. None while it has it.
+
+        Never None for a run that was not submitted. Raises TemporaryError when the engine is unreachable now.
+        """
+
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """At most `limit` bytes of the step's stdout and stderr, in the order written, from byte `offset`. Raises NotFoundError."""
 

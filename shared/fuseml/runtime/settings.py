@@ -12,6 +12,8 @@ from fuseml.domain import errors
 
 PREFIX = "FUSEML_"
 _LOG = logging.getLogger(__name__)
+ONCE_KEPT = "kept"
+"""The value of FUSEML_ENGINE_DAYS for runs that the engine forgets as soon as their logs are kept."""
 
 
 def _setting(name: str, text: str, default: str = "", *, secret: bool = False, steps: bool = False) -> str:
@@ -59,8 +61,9 @@ class Settings:
     )
     engine_days: str = _setting(
         "FUSEML_ENGINE_DAYS",
-        "days after which the engine forgets a finished run, on a cluster its PipelineRun with pods and volume; 0: never",
-        "7",
+        "when the engine forgets a finished run, on a cluster its PipelineRun with pods, volume and Secret: `kept`, as soon as its logs "
+        "are in the contents (without contents after 7 days), or a number of days, to look at pods and volume meanwhile; 0: never",
+        ONCE_KEPT,
     )
     log_days: str = _setting("FUSEML_LOG_DAYS", "days that the logs of finished runs are kept in the contents; 0: for ever", "365")
     s3_endpoint: str = _setting("AWS_ENDPOINT_URL_S3", "address of an S3 server; unset: Amazon's")
@@ -81,6 +84,18 @@ class Settings:
     )
     git_image: str = _setting(
         "FUSEML_GIT_IMAGE", "image with git and a shell, which clones codesets before the steps of a run", "docker.io/alpine/git:2.49.1"
+    )
+    build_image: str = _setting(
+        "FUSEML_BUILD_IMAGE", "image with buildah, which builds the image outputs of steps", "quay.io/containers/buildah:v1.42.1"
+    )
+    image_builds: str = _setting(
+        "FUSEML_IMAGE_BUILDS",
+        "`yes`: steps may build images (`image` under an output), in a privileged container, which Pod Security `restricted` refuses",
+    )
+    step_memory: str = _setting("FUSEML_STEP_MEMORY", "memory limit of a step that declares none, as a Kubernetes quantity", "4Gi")
+    registry: str = _setting(
+        "FUSEML_REGISTRY",
+        "mirror, `HOST[:PORT][/PATH]`, from which runs pull the images that workflows name as `ghcr.io/fuseml/...`; unset: none",
     )
     trainer_image: str = _setting(
         "FUSEML_TRAINER_IMAGE",
@@ -137,9 +152,29 @@ class Settings:
     def _number(self, name: str, unit: str, least: int = 0) -> int:
         text: str = getattr(self, name)
         if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least):
-            (variable,) = (f.metadata["variable"] for f in dataclasses.fields(self) if f.name == name)
-            raise errors.PermanentError(f"{variable} must be a number of {unit}{' above 0' if least else ''}, not {text[:80]!r}")
+            raise errors.PermanentError(
+                f"{self._variable(name)} must be a number of {unit}{' above 0' if least else ''}, not {text[:80]!r}"
+            )
         return int(text)
+
+    def function_url(self, service: str) -> str:
+        """The address of a function, named by its service."""
+        return self.functions_url.replace("{function}", service)
+
+    def engine_retention(self) -> int | None:
+        """The days after which the engine forgets a run; None for as soon as its logs are kept. Raises PermanentError."""
+        return None if self.engine_days == ONCE_KEPT else self.days("engine_days")
+
+    def flag(self, name: str) -> bool:
+        """The named field as a switch: `yes`, or empty. Raises PermanentError that names the variable."""
+        text: str = getattr(self, name)
+        if text not in ("", "yes"):
+            raise errors.PermanentError(f"{self._variable(name)} must be `yes` or unset, not {text!r}")
+        return text == "yes"
+
+    def _variable(self, name: str) -> str:
+        (variable,) = (str(f.metadata["variable"]) for f in dataclasses.fields(self) if f.name == name)
+        return variable
 
     def keys(self) -> list[str]:
         """The secret keys, newest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import exists, or_
 from sqlmodel import Session, col, select
 
 from fuseml.store.tables import run_rows
@@ -36,6 +37,27 @@ def record(session: Session, step: run_rows.StepRun, key: str) -> None:
 def with_engine(session: Session, before: str, limit: int) -> Sequence[run_rows.Run]:
     """Runs that finished before that moment and that the engine still holds."""
     query = select(run_rows.Run).where(col(run_rows.Run.forgotten).is_(None), col(run_rows.Run.finished) < before)
+    return session.exec(query.order_by(col(run_rows.Run.finished)).limit(limit)).all()
+
+
+_UNARCHIVED = exists().where(
+    col(run_rows.StepRun.run_id) == run_rows.Run.id,
+    col(run_rows.StepRun.execution) > 0,
+    col(run_rows.StepRun.archived).is_(None),
+    col(run_rows.StepRun.state).in_(_EXECUTED),
+)
+_UNREPORTED = exists().where(
+    col(run_rows.StepRun.run_id) == run_rows.Run.id, col(run_rows.StepRun.execution) > 0, col(run_rows.StepRun.finished).is_(None)
+)
+
+
+def kept(session: Session, late: str, limit: int) -> Sequence[run_rows.Run]:
+    """Finished runs that the engine still holds, and of which nothing is missing: all logs are archived, and all ends of steps reported.
+
+    The reports of a run that finished before `late` are not waited for.
+    """
+    query = select(run_rows.Run).where(col(run_rows.Run.forgotten).is_(None), col(run_rows.Run.finished).is_not(None), ~_UNARCHIVED)
+    query = query.where(or_(~_UNREPORTED, col(run_rows.Run.finished) < late))
     return session.exec(query.order_by(col(run_rows.Run.finished)).limit(limit)).all()
 
 

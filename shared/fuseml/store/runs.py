@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import and_, exists, or_
 from sqlalchemy.orm import aliased, defer
 from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from fuseml.domain import errors, plans, runs
 from fuseml.domain.runs import approval, lifecycle
@@ -15,6 +16,8 @@ from fuseml.store import archive, executions, paging
 from fuseml.store.tables.run_rows import Run, StepRun
 
 ACTIVE = ("queued", "running", "waiting")
+LATE_REPORTS = 3600
+"""Seconds after the end of a run during which missing reports on its steps are looked for."""
 
 
 def find(session: Session, run_id: str) -> Run | None:
@@ -80,17 +83,20 @@ def steps(session: Session, run_ids: Sequence[str]) -> Sequence[StepRun]:
 
 def page(session: Session, page: paging.Page, **filters: str | None) -> paging.Slice[Run]:
     """Runs, newest first, filtered by equality of columns (workflow, project, codeset, commit, state, request)."""
-    query = select(Run)
+    return paging.fetch(session, _filtered(select(Run), filters), page, Run.sequence, descending=True)
+
+
+def active(session: Session, **filters: str | None) -> Sequence[Run]:
+    """The unfinished runs, filtered by equality of columns (workflow, project, codeset), oldest first."""
+    query = select(Run).where(col(Run.state).in_(ACTIVE)).order_by(col(Run.sequence))
+    return session.exec(_filtered(query, filters)).all()
+
+
+def _filtered(query: SelectOfScalar[Run], filters: Mapping[str, str | None]) -> SelectOfScalar[Run]:
     for name, value in filters.items():
         if value:
             query = query.where(getattr(Run, name) == value)
-    return paging.fetch(session, query, page, Run.sequence, descending=True)
-
-
-def active(session: Session, *, workflow: str | None = None) -> Sequence[Run]:
-    """The unfinished runs, of the workflow if one is given, oldest first."""
-    query = select(Run).where(col(Run.state).in_(ACTIVE)).order_by(col(Run.sequence))
-    return session.exec(query.where(Run.workflow == workflow) if workflow else query).all()
+    return query
 
 
 _UNREPORTED = exists().where(col(StepRun.run_id) == Run.id, col(StepRun.execution) > 0, col(StepRun.finished).is_(None))

@@ -129,28 +129,47 @@ class LocalEngine:
 
     def cancel(self, run_id: str, reason: str) -> None:
         """See `Engine.cancel`."""
-        folder = self._journal.folder(run_id)
-        if folder is not None:
-            self._scheduler.end(folder, journal.Ending(reason=decisions.CANCELLED, message=reason, halt=True))
+        if journal.is_name(run_id):
+            ending = journal.Ending(reason=decisions.CANCELLED, message=reason, halt=True)
+            self._scheduler.end(journal.RunFolder(self._root / run_id), ending)
 
     def observe(self, run_id: str) -> Sequence[events.Event]:
         """See `Engine.observe`. Reads the disk, so the events are those that a restart would derive."""
         folder = self._journal.folder(run_id)
         if folder is None:
             return []
-        plan = folder.read_plan()
-        return report.all_events(plan, folder.record(), {step.name: folder.step(step.name) for step in plan.steps})
+        try:
+            return report.all_events(*_records(folder))
+        except errors.PermanentError:
+            return []  # `loss` returns the cause
+
+    def loss(self, run_id: str) -> str | None:
+        """See `Engine.loss`. A run whose records cannot be read is lost too."""
+        folder = self._journal.folder(run_id)
+        if folder is None:
+            return f"its records in {self._root / run_id} were removed before its end was reported; rerun the run"
+        if folder.is_whole and self._scheduler.holds(run_id):
+            return None  # the records in memory replace those on disk
+        try:
+            _records(folder)
+        except errors.PermanentError as error:
+            return f"{error.message}; rerun the run"
+        return None
 
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """See `Engine.logs`. Printed secrets are replaced by `<hidden>`."""
         folder = self._journal.folder(run_id)
         if folder is None:
             raise errors.NotFoundError(f"the local engine has no run {run_id!r}")
-        folder.read_plan().step(step)
-        # In this order: the log of a finished step is complete.
-        finished = folder.step(step).state in runs.FINISHED
+        try:
+            # In this order: the log of a finished step is complete.
+            plan, state = folder.read_plan(), folder.step(step).state
+        except errors.PermanentError as error:
+            raise errors.NotFoundError(f"the log is lost: {error.message}") from error
+        plan.step(step)
         if folder.log_dropped(step):
             raise errors.NotFoundError(f"the local engine keeps the log of step {step!r} of run {run_id!r} no longer")
+        finished = state in runs.FINISHED or (not self._scheduler.holds(run_id) and self.loss(run_id) is not None)
         data, at_end = step_log.read(folder.log(step), offset, limit)
         return LogChunk(data, offset + len(data), finished and at_end)
 
@@ -165,6 +184,12 @@ class LocalEngine:
         folder = self._journal.folder(run_id)
         if folder is None:
             return
-        if folder.record().state not in runs.FINISHED:
+        if self.loss(run_id) is None and folder.record().state not in runs.FINISHED:
             raise errors.ConflictError(f"run {folder.read_plan().run} has not finished; cancel it first")
         self._journal.remove(folder)
+
+
+def _records(folder: journal.RunFolder) -> tuple[plans.Plan, journal.RunRecord, dict[str, journal.StepRecord]]:
+    """The plan, the record of the run and those of its steps. Raises PermanentError when one of them cannot be read."""
+    plan = folder.read_plan()
+    return plan, folder.record(), {step.name: folder.step(step.name) for step in plan.steps}

@@ -19,6 +19,7 @@ runs twice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -35,6 +36,8 @@ from fuseml.engines.local.trash import Trash
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _LARGEST = 64 << 20
 """Bytes of a record or plan at most: a step could put any file in its place."""
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EAGAIN, errno.EINTR})
+"""Failures of the machine, which say nothing about a file."""
 
 
 def is_name(text: str) -> bool:
@@ -97,19 +100,24 @@ class RunFolder:
     def exists(self) -> bool:
         return self.path.is_dir()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the files exist without which the run cannot continue."""
+        return all((self.path / name).exists() for name in ("plan.json", "run.json"))
+
     def read_plan(self) -> plans.Plan:
         """The plan. Raises PermanentError when it cannot be read, for example when a newer release wrote it."""
         try:
             return plans.Plan.model_validate_json(step_files.read(self.path, "plan.json", limit=_LARGEST))
         except (OSError, ValueError) as error:
-            raise errors.PermanentError(f"the plan in {self.path} cannot be read: {error}") from error
+            raise _unreadable(f"the plan in {self.path}", error) from error
 
     def record(self) -> RunRecord:
         """The run's record. Raises PermanentError when it cannot be read."""
         try:
             return RunRecord.model_validate_json(step_files.read(self.path, "run.json", limit=_LARGEST))
         except (OSError, ValueError) as error:
-            raise errors.PermanentError(f"the record in {self.path} cannot be read: {error}") from error
+            raise _unreadable(f"the record in {self.path}", error) from error
 
     def save(self, record: RunRecord) -> None:
         """Write the run's record, durably when it ends the run."""
@@ -122,12 +130,14 @@ class RunFolder:
         except FileNotFoundError:
             return StepRecord()
         except (OSError, ValueError) as error:
-            raise errors.PermanentError(f"the record in {self.step_path(name)} cannot be read: {error}") from error
+            raise _unreadable(f"the record in {self.step_path(name)}", error) from error
 
     def save_step(self, name: str, record: StepRecord) -> None:
         """Write the step's record, durably when it ends a step that ran; a skip follows from the other records."""
         folder = self.step_path(name)
-        folder.mkdir(parents=True, exist_ok=True)
+        # Without `parents`: the folder of a run that was removed must not come back.
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         _replace(folder / "step.json", record.model_dump_json().encode(), durable=record.state in runs.FINISHED and bool(record.attempts))
 
     def step_path(self, name: str) -> Path:
@@ -227,6 +237,11 @@ class Journal:
 
     def _partial(self, run_id: str) -> Path:
         return self.root / f".{run_id}.{os.getpid()}.{os.urandom(4).hex()}.partial"
+
+
+def _unreadable(subject: str, error: Exception) -> errors.FusemlError:
+    kind = errors.TemporaryError if isinstance(error, OSError) and error.errno in _PASSING else errors.PermanentError
+    return kind(f"{subject} cannot be read: {error}")
 
 
 def _write(path: Path, content: bytes, *, durable: bool = True) -> None:

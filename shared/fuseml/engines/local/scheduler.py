@@ -23,6 +23,7 @@ from fuseml.engines.local.publisher import Publisher
 _LOG = logging.getLogger(__name__)
 
 INTERRUPTED = "interrupted: the server was stopped"
+LOST = "stopped: the records of its run were removed"
 _COLLECT = 10.0
 """Seconds for the collection of a killed step; the attempt is abandoned then."""
 _LAST_COLLECT = 3.0
@@ -64,7 +65,7 @@ class Scheduler:
             for folder in folders:
                 try:
                     self._recover(folder)
-                except (errors.PermanentError, OSError) as error:
+                except (errors.FusemlError, OSError) as error:
                     _LOG.error("a run is skipped, because it cannot be read: %s", error)
         self._thread = threading.Thread(target=self._work, name="fuseml-scheduler", daemon=True)
         self._thread.start()
@@ -81,6 +82,11 @@ class Scheduler:
         self._thread.join()
         self._thread = None
 
+    def holds(self, run_id: str) -> bool:
+        """Whether the run is unfinished and in memory."""
+        with self._changed:
+            return run_id in self._active
+
     def add(self, folder: journal.RunFolder) -> None:
         """Schedule a new run. A stopped scheduler ignores it: `start` reads it from its folder."""
         with self._changed:
@@ -90,13 +96,16 @@ class Scheduler:
                 self._changed.notify_all()
 
     def end(self, folder: journal.RunFolder, ending: journal.Ending) -> None:
-        """End an unfinished run. A stopped scheduler only records the ending; the next `start` acts on it."""
+        """End an unfinished run. A stopped scheduler only records the ending; the next `start` acts on it. A run whose folder was removed or
+        damaged has nothing to record; its steps are stopped.
+        """
         with self._changed:
             run = self._active.get(folder.path.name)
-            if run is None and self._closed and folder.record().state not in runs.FINISHED:
+            if run is None and self._closed and folder.is_whole and folder.record().state not in runs.FINISHED:
                 run = active.ActiveRun(folder)
             if run is not None:
-                run.end(ending)
+                if folder.is_whole:
+                    run.end(ending)
                 self._changed.notify_all()
 
     def _recover(self, folder: journal.RunFolder) -> None:
@@ -135,6 +144,8 @@ class Scheduler:
 
     def _advance(self, run: active.ActiveRun, now: float) -> float:
         """Perform the due actions of one run. Returns the time of its next check."""
+        if not run.folder.is_whole:
+            return self._drop(run, now)
         if self._stopping and run.attempts:
             run.end(journal.Ending(reason=decisions.FAILED, message=INTERRUPTED, halt=True))
         if run.expires <= now:
@@ -150,6 +161,23 @@ class Scheduler:
             run.folder.clean(self._host.trash)
             del self._active[run.plan.id]
             self._publish_all(run)
+        return due
+
+    def _drop(self, run: active.ActiveRun, now: float) -> float:
+        """Stop the steps of a run whose folder was removed or damaged, and forget it then. Returns the time of its next check."""
+        if not run.attempts:
+            _LOG.error("run %s is given up, because its records in %s were removed", run.plan.run, run.folder.path)
+            del self._active[run.plan.id]
+            return math.inf
+        due = math.inf
+        for step, attempt in list(run.attempts.items()):
+            kill_at = now + self._grace
+            attempt.stop(Stop("cancelled", decisions.STEP_CANCELLED, LOST), kill_at, kill_at + _COLLECT)
+            if attempt.abandonment(now) is not None:
+                del run.attempts[step]
+                due = now
+            else:
+                due = min(due, attempt.enforce(now))
         return due
 
     def _act(self, run: active.ActiveRun, now: float) -> float:
@@ -239,9 +267,12 @@ class Scheduler:
         return True
 
     def _settle(self, run: active.ActiveRun, step: str, outcome: Outcome) -> None:
-        run.settle(step, outcome, self._clock(), self._limits.backoff)
+        is_recorded = run.folder.is_whole
+        if is_recorded:
+            run.settle(step, outcome, self._clock(), self._limits.backoff)
         del run.attempts[step]
-        self._publish(run, step)
+        if is_recorded:
+            self._publish(run, step)
 
     def _publish(self, run: active.ActiveRun, step: str | None = None) -> None:
         events = report.run_events(run.plan, run.record, run.steps)

@@ -11,8 +11,11 @@ from fuseml.engines.tekton import names, tasks, values
 _NAME_RULE = "letters, digits, '-' and '_', beginning and ending with a letter or digit"
 
 
-def admit(plan: plans.Plan, secrets: Mapping[str, str]) -> None:
-    """Raises PermanentError when the plan can never run on this engine, or when one of its secrets is missing."""
+def admit(plan: plans.Plan, secrets: Mapping[str, str], *, image_builds: bool = True) -> None:
+    """Raises PermanentError when the plan can never run on this engine, or when one of its secrets is missing.
+
+    Without `image_builds`, no step may build an image.
+    """
     if not names.is_label_value(plan.id):
         raise errors.PermanentError(f"{plan.id!r} is not a valid run id: it must be a valid value of a Kubernetes label")
     if not plan.steps:
@@ -23,6 +26,11 @@ def admit(plan: plans.Plan, secrets: Mapping[str, str]) -> None:
     for step in plan.steps:
         where = f"step {step.name!r}"
         _check_contract(step, where)
+        if not image_builds and any(output.image is not None for output in step.outputs):
+            raise errors.PermanentError(
+                f"{where} builds an image in a privileged container, which this installation does not allow; "
+                "let the step mlflow-builder make the image, or have an administrator run `task deploy -- --image-builds yes`"
+            )
         _check_texts(step, where)
         _check_needs(step, where, outputs)
     try:

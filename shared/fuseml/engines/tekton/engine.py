@@ -31,7 +31,7 @@ class TektonEngine:
 
     def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         """See `Engine.submit`."""
-        admission.admit(plan, secrets)
+        admission.admit(plan, secrets, image_builds=self._settings.image_builds)
         manifests = render.render(plan, secrets, self._settings, trace.outgoing().get("traceparent", ""))
         stored = self._create(manifests, plan)
         if manifests.secret is not None and _is_pending(stored):
@@ -62,6 +62,12 @@ class TektonEngine:
         """See `Engine.observe`."""
         pipeline_run = self._find(run_id)
         return report.all_events(pipeline_run, self._cluster.task_runs(_selector(run_id))) if pipeline_run is not None else []
+
+    def loss(self, run_id: str) -> str | None:
+        """See `Engine.loss`. A PipelineRun that is being deleted still exists."""
+        if self._find(run_id) is not None:
+            return None
+        return f"its PipelineRun in namespace {self._cluster.namespace} was deleted before its end was reported; rerun the run"
 
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """See `Engine.logs`. Printed secrets are replaced by `<hidden>`; offsets refer to the masked text."""

@@ -152,9 +152,16 @@ def _volume(settings: settings.Settings) -> Object:
 
 
 def _pod(settings: settings.Settings) -> Object:
-    # Published step images run as root, so no user is set.
-    context = {"fsGroup": settings.group, "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"}}
-    return {"securityContext": context}
+    context = {
+        # Published step images run as root, which Pod Security `restricted` refuses; hence a user.
+        "runAsNonRoot": True,
+        "runAsUser": settings.user,
+        "runAsGroup": settings.user,
+        "fsGroup": settings.user,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    return {"securityContext": context, "automountServiceAccountToken": False}
 
 
 def _facts(plan: plans.Plan) -> tuple[dict[str, str], dict[str, str]]:

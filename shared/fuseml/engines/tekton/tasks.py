@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fuseml.domain import errors, plans
+from fuseml.domain import errors, images, plans
 from fuseml.domain.plans import outputs
 from fuseml.engines.tekton import events, names, settings, values
 from fuseml.engines.tekton.values import Object
@@ -81,6 +81,16 @@ done
 _CAPTURE = f'"$@" > {_BUILD_FOLDER}/output; cat {_BUILD_FOLDER}/output'
 
 
+_CONFINED: Object = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+"""With the context of the pod (`render`), what Pod Security `restricted` requires of a container."""
+_PRIVILEGED: Object = {"privileged": True, "runAsNonRoot": False, "runAsUser": 0, "runAsGroup": 0}
+_AUXILIARY: Object = {"requests": {"cpu": "25m", "memory": "32Mi"}, "limits": {"memory": "1Gi"}}
+_LEAST = {"cpu": "100m", "memory": "128Mi"}
+"""Requests of a step that declares none. A limit of the processor would only slow a step down, so there is none."""
+_HOME = "/tekton/home"
+"""Tekton's folder for a home: writable by every user, which the home of an image is not."""
+
+
 def clone(checkout: plans.Checkout, bundle: values.SecretBundle, settings: settings.Settings) -> Object:
     """The task that clones a codeset at its commit to the run's volume, with its identity files (step contract)."""
     configuration = {"safe.directory": "*"}
@@ -108,6 +118,8 @@ def clone(checkout: plans.Checkout, bundle: values.SecretBundle, settings: setti
         "workingDir": f"$(workspaces.{WORKSPACE}.path)",
         "script": CLONE,
         "env": credentials + writer.environment(),
+        "computeResources": _AUXILIARY,
+        "securityContext": _CONFINED,
     }
     name = names.clone(checkout)
     return {
@@ -166,7 +178,7 @@ def _run(
 ) -> tuple[list[Object], list[Object]]:
     """The containers of a step and their volumes."""
     writer = values.Writer(bundle, parameters, _variables(step, settings))
-    container = _container(step, writer, "run")
+    container = _container(step, writer, "run", settings)
     volumes: list[Object] = []
     if step.script and values.needs_mount(step.script):
         text = writer.plain(step.script)
@@ -182,7 +194,7 @@ def _run(
     if step.args:
         container["args"] = [writer.argument(value) for value in step.args]
     container["env"] = writer.environment()
-    return [{**container, **_resources(step)}], volumes
+    return [container | {"computeResources": _resources(step, settings)}], volumes
 
 
 def _build(
@@ -202,9 +214,10 @@ def _build(
     containers: list[Object] = []
     if not image.dockerfile:
         writer = values.Writer(bundle, parameters, _variables(step, settings))
-        prepare = _container(step, writer, "prepare")
+        prepare = _container(step, writer, "prepare", settings)
         program = [writer.argument(value) for value in (*_command(step), *step.args)]
         prepare |= {"command": ["/bin/sh", "-ec", _CAPTURE, "prepare", *program], "env": writer.environment(), "volumeMounts": mounts}
+        prepare["computeResources"] = _resources(step, settings)
         containers.append(prepare)
     variables = {
         "IMAGE": image.name,
@@ -219,8 +232,8 @@ def _build(
         "script": BUILD,
         "env": values.Writer(bundle, parameters, variables).environment(),
         "volumeMounts": mounts,
-        "securityContext": {"privileged": True},
-        **_resources(step),
+        "computeResources": _resources(step, settings),
+        "securityContext": _PRIVILEGED,
     }
     return [*containers, build], [{"name": "build", "emptyDir": {}}]
 
@@ -231,11 +244,14 @@ def _check(written: Sequence[str], settings: settings.Settings) -> Object:
         "image": settings.git_image,
         "command": ["/bin/sh", "-euc", CHECK, "check", *written],
         "env": [{"name": "NEWLINE", "value": "\n"}, {"name": "RETURN", "value": "\r"}],
+        "computeResources": _AUXILIARY,
+        "securityContext": _CONFINED,
     }
 
 
-def _container(step: plans.StepPlan, writer: values.Writer, name: str) -> Object:
-    container = {"name": name, "image": writer.plain(step.image)}
+def _container(step: plans.StepPlan, writer: values.Writer, name: str, settings: settings.Settings) -> Object:
+    image = images.installed(writer.plain(step.image), settings.mirror)
+    container: Object = {"name": name, "image": image, "securityContext": _CONFINED}
     return container | {"workingDir": step.checkouts[0].path} if step.checkouts else container
 
 
@@ -244,10 +260,13 @@ def _command(step: plans.StepPlan) -> Sequence[plans.Value]:
 
 
 def _variables(step: plans.StepPlan, settings: settings.Settings) -> dict[str, plans.Value]:
-    installed = {name: plans.text(value) for name, value in settings.variables.items()}
+    installed = {"HOME": plans.text(_HOME), **{name: plans.text(value) for name, value in settings.variables.items()}}
     return {**installed, **{variable.name: variable.value for variable in step.variables}, "FUSEML_ENV_RESULTS": plans.text(RESULTS)}
 
 
-def _resources(step: plans.StepPlan) -> Object:
-    resources = {"requests": dict(step.resources.requests), "limits": dict(step.resources.limits)}
-    return {"computeResources": {kind: amounts for kind, amounts in resources.items() if amounts}} if any(resources.values()) else {}
+def _resources(step: plans.StepPlan, settings: settings.Settings) -> Object:
+    """The declared amounts, and the installation's for resources without any: a request must not exceed its limit."""
+    declared = {**step.resources.requests, **step.resources.limits}
+    requests = {resource: amount for resource, amount in _LEAST.items() if resource not in declared}
+    limits = {"memory": settings.memory_limit} if "memory" not in declared else {}
+    return {"requests": {**requests, **step.resources.requests}, "limits": {**limits, **step.resources.limits}}

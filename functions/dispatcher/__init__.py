@@ -1,4 +1,4 @@
-"""Starts runs: events `codeset.pushed`, `workflow.assigned`, `artifact.recorded`, `schedule.reached`, `run.requested`,
+"""Starts runs: events `codeset.pushed`, `codeset.removed`, `workflow.assigned`, `artifact.recorded`, `schedule.reached`, `run.requested`,
 `run.cancel_requested`, `run.finished`, `run.approved`, `run.rejected` in; `run.created`, `run.approval_requested`, `run.step_finished` and
 `run.finished` (of runs that cannot start, must not continue or have nothing to execute), `run.cancel_requested` (of superseded runs) out.
 

@@ -29,6 +29,7 @@ def create_app(deps: Deps) -> flask.Flask:
             events.RunCancelRequested.TYPE: service.on_cancel_requested,
             # No handler: the runs that waited for this one are submitted after the commit, as after every event.
             events.RunFinished.TYPE: lambda *_: (),
+            events.CodesetRemoved.TYPE: service.on_codeset_removed,
             events.RunApproved.TYPE: service.on_decided,
             events.RunRejected.TYPE: service.on_decided,
         },

@@ -127,12 +127,15 @@ def _supersede(session: sqlmodel.Session, row: runs.Run) -> list[events.Payload]
     payloads: list[events.Payload] = []
     for other in runs.group(session, group):
         if other.id != row.id:
-            payloads += (
-                [events.RunCancelRequested(run=other.name, reason=cause)]
-                if is_with_engine(other)
-                else lifecycle.end(session, other, "cancelled", cause)
-            )
+            payloads += cancel(session, other, cause)
     return payloads
+
+
+def cancel(session: sqlmodel.Session, row: runs.Run, cause: str) -> list[events.Payload]:
+    """Cancel an unfinished run: at once, or by a request if the engine may have it. Returns the events to publish."""
+    if is_with_engine(row):
+        return [events.RunCancelRequested(run=row.name, reason=cause)]
+    return lifecycle.end(session, row, "cancelled", cause)
 
 
 def _is_newer_push(other: runs.Run, row: runs.Run, head: str) -> bool:

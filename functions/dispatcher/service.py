@@ -202,6 +202,21 @@ def on_cancel_requested(session: sqlmodel.Session, event: events.Event) -> Seque
     return lifecycle.end(session, row, "cancelled", requested.reason)
 
 
+def on_codeset_removed(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """Cancel the unfinished runs on the codeset: its repository is gone, and with it the code of steps that have not begun.
+
+    Runs of a codeset that was registered anew meanwhile go on.
+    """
+    removed = events.CodesetRemoved.model_validate(event.data)
+    unfinished = runs.active(session, project=removed.project, codeset=removed.codeset)
+    cause = f"codeset {removed.subject} was deleted"
+    payloads: list[events.Payload] = []
+    for row in unfinished:
+        if times.normalize(row.created) <= times.normalize(event.time):
+            payloads += creation.cancel(session, row, cause)
+    return payloads
+
+
 def on_decided(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
     """A step was approved or rejected: begin the next execution, or end the run."""
     return lifecycle.advance(session, runs.get(session, event.data["run"]))

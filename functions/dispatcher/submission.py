@@ -42,7 +42,11 @@ def _cancel(deps: Deps, event: events.Event, reason: str) -> None:
         row = runs.get(session, event.data["run"])
     # A run that waits for an approval has nothing in the engine, which may be unreachable now.
     if row.execution > row.executed:
-        deps.engine.cancel(identity.execution_id(row.id, row.execution), reason)
+        execution = identity.execution_id(row.id, row.execution)
+        deps.engine.cancel(execution, reason)
+        if row.submitted is not None and row.state not in FINISHED and deps.engine.loss(execution) is not None:
+            # The request is stored in the row, so it is the cause of the end.
+            lifecycle.end_lost(deps.store, deps.publisher, row, reason)
 
 
 def _begin(deps: Deps, row: runs.Run) -> runs.Run:

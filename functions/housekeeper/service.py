@@ -10,6 +10,7 @@ from functions.housekeeper.deps import Deps
 from fuseml import servings
 from fuseml.domain import errors, events
 from fuseml.domain.plans import identity
+from fuseml.domain.runs import FINISHED
 from fuseml.engines.tekton.events import observe
 from fuseml.runtime import clock, cloudevents
 from fuseml.servings import record
@@ -22,8 +23,6 @@ _log = logging.getLogger("fuseml.housekeeper")
 _SUBMISSION_GRACE = 15
 # Seconds before the sweep publishes an event of the outbox. Until then its own process does.
 _PUBLICATION_GRACE = 30
-# Seconds after the end of a run during which the sweep looks for missing events of its steps.
-_LATE_REPORTS = 3600
 _DAY = 86_400
 _SWEEP = "/pingsources/housekeeper"
 
@@ -111,16 +110,31 @@ def observe_runs(deps: Deps, _tick: events.Event) -> None:
     """Publish the engine's events again, which may be lost: of unfinished runs, and of recently finished ones with an open step.
 
     They are signed, because the engine itself has reported them. Whether an event is missing is read from the run: the ledger also holds
-    events that others have sent.
+    events that others have sent. A requested cancellation is passed on again. A run that the engine no longer has is ended.
     """
     with deps.store.read() as session:
-        unreported = runs.unreported(session, clock.ago(_LATE_REPORTS))
-    for row in unreported:
-        observed = [(event, observe(event)) for event in deps.engine.observe(identity.execution_id(row.id, row.execution))]
-        with deps.store.read() as session:
-            missing = [event for event, fact in observed if fact is not None and lifecycle.would_change(session, row, fact)]
-        for event in missing:
-            deps.publisher.publish(deps.signer.sign(event))
+        rows = runs.unreported(session, clock.ago(runs.LATE_REPORTS))
+    for row in rows:
+        try:
+            _observe(deps, row)
+        except errors.PermanentError as error:
+            _log.warning("run %s cannot be compared with the engine: %s", row.name, error.message)
+
+
+def _observe(deps: Deps, row: runs.Run) -> None:
+    execution = identity.execution_id(row.id, row.execution)
+    observed = [(event, observe(event)) for event in deps.engine.observe(execution)]
+    if row.state not in FINISHED:
+        loss = None if observed else deps.engine.loss(execution)
+        if loss is not None:
+            lifecycle.end_lost(deps.store, deps.publisher, row, loss)
+            return
+        if row.cancelled is not None:
+            deps.engine.cancel(execution, row.cancelled)
+    with deps.store.read() as session:
+        missing = [event for event, fact in observed if fact is not None and lifecycle.would_change(session, row, fact)]
+    for event in missing:
+        deps.publisher.publish(deps.signer.sign(event))
 
 
 def serve(deps: Deps, _tick: events.Event) -> None:

@@ -124,6 +124,10 @@ class NewAssignment(Target):
     name: Annotated[str, pydantic.Field(description="the workflow")]
 
 
+class Unassignment(Target):
+    cancel: Annotated[bool, pydantic.Field(description="cancel the unfinished runs that the assignment has started")] = False
+
+
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
@@ -159,7 +163,7 @@ def register(api: http.Api, deps: Deps) -> None:
 
     @api.route("DELETE", "/workflows/<name>", query=DeleteQuery, status=204)
     def delete_workflow(name: str, query: DeleteQuery) -> None:
-        """Delete a workflow and its assignments; its runs stay."""
+        """Delete a workflow and its assignments; its finished runs stay, unfinished ones are cancelled with `force` and prevent it without."""
         service.delete(deps, name, force=query.force)
 
     @api.route("GET", "/workflows/<name>/revisions", query=operations.PageQuery, returns=[Revision])
@@ -204,10 +208,10 @@ def register(api: http.Api, deps: Deps) -> None:
         """Assign a workflow to a codeset or a pattern; the first run starts at once if a push of the newest commit triggers one."""
         service.assign(deps, query.name, query.address())
 
-    @api.route("DELETE", "/workflows/assignments/<name>", query=Target, status=204)
-    def unassign_workflow(name: str, query: Target) -> None:
-        """Remove an assignment; its runs continue."""
-        service.unassign(deps, name, query.address())
+    @api.route("DELETE", "/workflows/assignments/<name>", query=Unassignment, status=204)
+    def unassign_workflow(name: str, query: Unassignment) -> None:
+        """Remove an assignment; its unfinished runs continue, or are cancelled with `cancel`."""
+        service.unassign(deps, name, query.address(), cancel=query.cancel)
 
 
 def _wire(row: WorkflowRevision) -> dict[str, Any]:

@@ -134,10 +134,17 @@ def assign(deps: Deps, name: str, pattern: str) -> None:
     cloudevents.relay(deps.store, deps.publisher, enqueued)
 
 
-def unassign(deps: Deps, name: str, pattern: str) -> None:
-    """Remove an assignment. Raises NotFoundError for the workflow and for the assignment."""
+def unassign(deps: Deps, name: str, pattern: str, *, cancel: bool) -> None:
+    """Remove an assignment. Its unfinished runs continue, unless they are to be cancelled.
+
+    Raises NotFoundError for the workflow and for the assignment.
+    """
     with deps.store.write() as session:
-        workflows.unassign(session, name, pattern)
+        removed = workflows.unassign(session, name, pattern)
+        reason = f"workflow {name} was unassigned from {pattern}"
+        started = [row for row in runs.active(session, workflow=name) if row.trigger.get("assignment") == removed.id] if cancel else []
+        enqueued = cloudevents.enqueue(session, *(events.RunCancelRequested(run=row.name, reason=reason) for row in started))
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
 
 
 def assignments(deps: Deps, name: str | None) -> list[tuple[str, Sequence[codesets.Codeset], list[str]]]:

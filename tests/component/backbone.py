@@ -48,6 +48,9 @@ class Nothing:
     def observe(self, run_id: str) -> Sequence[events.Event]:
         return []
 
+    def loss(self, run_id: str) -> str | None:
+        return None
+
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
         return engines.LogChunk(b"", 0, complete=True)
 

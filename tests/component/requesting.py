@@ -75,6 +75,9 @@ class Engine:
     def observe(self, run_id: str) -> Sequence[events.Event]:
         return []
 
+    def loss(self, run_id: str) -> str | None:
+        return None
+
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
         return engines.LogChunk(f"{step} of {run_id}\n".encode(), 1, complete=True)
 

@@ -31,7 +31,8 @@ MAIN = "refs/heads/main"
 
 class Engine:
     """Accepts plans, once each, and executes nothing. `submissions` names the runs of all submitted plans, repeated ones included; `meanwhile` is
-    called during the next submission. `reports` holds the events that `observe` returns, by run id; `observed` records its calls.
+    called during the next submission. `reports` holds the events that `observe` returns, by run id; `observed` records its calls. `losses`
+    holds the causes for which submitted runs are lost.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class Engine:
         self.meanwhile: Callable[[], None] | None = None
         self.reports: dict[str, Sequence[events.Event]] = {}
         self.observed: list[str] = []
+        self.losses: dict[str, str] = {}
 
     def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         self.submissions.append(plan.run)
@@ -56,6 +58,9 @@ class Engine:
     def observe(self, run_id: str) -> Sequence[events.Event]:
         self.observed.append(run_id)
         return self.reports.get(run_id, [])
+
+    def loss(self, run_id: str) -> str | None:
+        return self.losses.get(run_id)
 
     def logs(self, run_id: str, step: str, offset: int = 0, limit: int = 1 << 20) -> engines.LogChunk:
         return engines.LogChunk(b"", 0, complete=True)

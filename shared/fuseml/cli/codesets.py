@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from fuseml.cli import options, output, session, terminal
+from fuseml.cli import options, output, runs, session, terminal
 
 if TYPE_CHECKING:
     from fuseml.client import git, shapes
@@ -138,9 +138,14 @@ def rotate_password(
 
 @app.command(epilog=options.examples("fuseml codeset delete -p demo -n diabetes"))
 def delete(context: typer.Context, name: CodesetName, project: options.Project) -> None:
-    """Delete a codeset: its repository and its assignments."""
-    session.connect(context).codesets.delete(project, name)
-    terminal.echo(f"Codeset {name} successfully deleted.")
+    """Delete a codeset: its repository and its assignments.
+
+    Unfinished runs on it are cancelled; finished ones stay.
+    """
+    client = session.connect(context)
+    unfinished = client.runs.active(project=project, codeset=name)
+    client.codesets.delete(project, name)
+    terminal.echo(f"Codeset {name} successfully deleted.{runs.fate(unfinished, continues=False)}")
 
 
 def _remote(context: typer.Context, registration: shapes.Registration) -> git.Remote:

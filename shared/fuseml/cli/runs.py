@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
@@ -72,6 +72,18 @@ _STEPS = (
 )
 
 _STATES = "queued, running, waiting (for an approval), succeeded, failed or cancelled"
+
+
+def fate(unfinished: Sequence[shapes.Run], *, continues: bool) -> str:
+    """What becomes of the unfinished runs of a removed record, as a sentence with a leading blank; empty without any."""
+    names = ", ".join(run["name"] for run in unfinished)
+    if not names:
+        return ""
+    return (
+        f" Unfinished runs continue: {names}; `fuseml run cancel RUN` stops one."
+        if continues
+        else f" Unfinished runs are cancelled: {names}."
+    )
 
 
 @app.command(

@@ -211,9 +211,14 @@ def delete(
     name: options.Name,
     force: Annotated[bool, typer.Option("--force", help="Cancel active runs first.")] = False,
 ) -> None:
-    """Delete a workflow and its assignments; its runs stay."""
-    session.connect(context).workflows.delete(name, force=force)
-    terminal.echo(f"Workflow {name} successfully deleted.")
+    """Delete a workflow and its assignments; its runs stay.
+
+    Unfinished runs are cancelled with --force and prevent the deletion without.
+    """
+    client = session.connect(context)
+    cancelled = client.runs.active(workflow=name) if force else []
+    client.workflows.delete(name, force=force)
+    terminal.echo(f"Workflow {name} successfully deleted.{runs.fate(cancelled, continues=False)}")
 
 
 @app.command(
@@ -252,13 +257,28 @@ def assign(
         progress.to_end(client, started)
 
 
-@app.command(cls=options.Named, epilog=options.examples("fuseml workflow unassign mlflow-e2e -p demo -c diabetes"))
+@app.command(
+    cls=options.Named,
+    epilog=options.examples(
+        "fuseml workflow unassign mlflow-e2e -p demo -c diabetes", "fuseml workflow unassign mlflow-e2e -p demo -c diabetes --cancel"
+    ),
+)
 def unassign(
-    context: typer.Context, name: options.Name, codeset_project: options.CodesetProject, codeset_name: options.CodesetName
+    context: typer.Context,
+    name: options.Name,
+    codeset_project: options.CodesetProject,
+    codeset_name: options.CodesetName,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Also cancel the unfinished runs that the assignment has started.")] = False,
 ) -> None:
-    """Remove an assignment: pushes no longer start runs."""
-    session.connect(context).workflows.unassign(name, codeset_project, codeset_name)
-    terminal.echo(f'Workflow "{name}" unassigned from codeset "{codeset_project}/{codeset_name}".')
+    """Remove an assignment: pushes no longer start runs.
+
+    Unfinished runs continue unless they are cancelled.
+    """
+    client = session.connect(context)
+    unfinished = client.runs.active(workflow=name, project=codeset_project, codeset=codeset_name)
+    client.workflows.unassign(name, codeset_project, codeset_name, cancel=cancel)
+    fate = runs.fate(unfinished, continues=not cancel)
+    terminal.echo(f'Workflow "{name}" unassigned from codeset "{codeset_project}/{codeset_name}".{fate}')
 
 
 @app.command(epilog=options.examples("fuseml workflow list-assignments"))

@@ -37,5 +37,5 @@ class Codesets:
         return cast(shapes.Registration, self._http.change("POST", transport.address("codesets", project, name, "password")))
 
     def delete(self, project: str, name: str) -> None:
-        """Delete the repository and its assignments; runs and artifacts stay."""
+        """Delete the repository and its assignments, and cancel its active runs; finished runs and artifacts stay."""
         self._http.change("DELETE", transport.address("codesets", project, name))

@@ -43,6 +43,13 @@ class Runs:
         """Runs that match all filters, newest first, at most `limit`."""
         return cast(Iterator[shapes.Run], self._http.pages("/runs", cast(transport.Query, filters), limit))
 
+    def active(self, **filters: Unpack[shapes.RunFilters]) -> builtins.list[shapes.Run]:
+        """The unfinished runs that match all filters, by name."""
+        found: dict[str, shapes.Run] = {}
+        for state in ("queued", "waiting", "running"):  # a run that moves on meanwhile is met again
+            found |= {run["name"]: run for run in self.list(**cast(shapes.RunFilters, {**filters, "state": state}))}
+        return [run for run in found.values() if not is_finished(run)]
+
     def get(self, name: str) -> shapes.Run:
         """The run of that name. Raises NotFoundError."""
         return cast(shapes.Run, self._http.get_object(transport.address("runs", name)))

@@ -60,9 +60,11 @@ class Workflows:
         """Assign the workflow to the codeset: pushes start runs, and the first run starts at once."""
         self._http.change("POST", "/workflows/assignments", query={"name": name, "codesetProject": project, "codesetName": codeset})
 
-    def unassign(self, name: str, project: str, codeset: str) -> None:
-        """Remove the assignment; active runs continue. Raises NotFoundError when the workflow is not assigned to the codeset."""
-        query = {"codesetProject": project, "codesetName": codeset}
+    def unassign(self, name: str, project: str, codeset: str, *, cancel: bool = False) -> None:
+        """Remove the assignment; its active runs continue, or are cancelled with `cancel`. Raises NotFoundError when there is no such
+        assignment.
+        """
+        query = {"codesetProject": project, "codesetName": codeset, **({"cancel": "true"} if cancel else {})}
         self._http.change("DELETE", transport.address("workflows", "assignments", name), query=query)
 
     def assignments(self, name: str | None = None, limit: int | None = None) -> Iterator[shapes.Assignment]:

@@ -138,7 +138,9 @@ def delete(session: Session, name: str, now: str, *, force: bool = False) -> Non
         .where(run_rows.Run.workflow == name, col(run_rows.Run.state).in_(("queued", "running", "waiting")))
     ).one()
     if active and not force:
-        raise errors.ConflictError(f"workflow {name!r} has {active} active runs; wait for them or cancel them first")
+        raise errors.ConflictError(
+            f"workflow {name!r} has {active} active runs; wait for them or cancel them first, or force the deletion, which cancels them"
+        )
     for assignment in assignments(session, workflow=name):
         session.delete(assignment)
     row.deleted = now
@@ -183,10 +185,11 @@ def assign(session: Session, assignment_id: str, workflow_name: str, pattern: st
     return row
 
 
-def unassign(session: Session, workflow_name: str, pattern: str) -> None:
-    """Remove an assignment. Raises NotFoundError for workflow and assignment."""
+def unassign(session: Session, workflow_name: str, pattern: str) -> Assignment:
+    """Remove an assignment and return it. Raises NotFoundError for workflow and assignment."""
     workflow(session, workflow_name)
     rows = assignments(session, workflow=workflow_name, pattern=pattern)
     if not rows:
         raise errors.NotFoundError(f"workflow {workflow_name!r} is not assigned to {pattern}")
     session.delete(rows[0])
+    return rows[0]

@@ -14,9 +14,9 @@ import sqlmodel
 from fuseml.domain import errors, events, plans
 from fuseml.domain.plans import identity
 from fuseml.domain.runs import FINISHED, Observation, State, approval, lifecycle
-from fuseml.runtime import clock
+from fuseml.runtime import clock, cloudevents
 from fuseml.runtime.telemetry import metrics
-from fuseml.store import runs
+from fuseml.store import database, runs
 
 _STEPS = pydantic.TypeAdapter(tuple[plans.StepPlan, ...], config=pydantic.ConfigDict(defer_build=True))
 
@@ -68,6 +68,22 @@ def end(session: sqlmodel.Session, row: runs.Run, state: State, cause: str) -> l
     current = runs.lifecycle_of(session, row)
     runs.record_lifecycle(session, row, lifecycle.stop(current, state, cause, clock.now()))
     return [finished_event(session, row)]
+
+
+def end_lost(store: database.Database, publisher: cloudevents.Publisher, row: runs.Run, cause: str) -> None:
+    """End a run whose current execution the engine no longer has, and publish its end: as cancelled if that was requested, else as failed.
+
+    `row` is the run as it was read before the engine was asked. A run that has ended since, or has another execution, stays as it is.
+    """
+    with store.write() as session:
+        stored = runs.get(session, row.name)
+        is_same = stored.execution == row.execution and stored.submitted == row.submitted and stored.submitted is not None
+        payloads: list[events.Payload] = []
+        if is_same and stored.state not in FINISHED and stored.execution > stored.executed:
+            state: State = "failed" if stored.cancelled is None else "cancelled"
+            payloads = end(session, stored, state, stored.cancelled or cause)
+        enqueued = cloudevents.enqueue(session, *payloads)
+    cloudevents.relay(store, publisher, enqueued)
 
 
 def is_late(step: runs.StepRun) -> bool:

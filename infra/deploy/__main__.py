@@ -7,15 +7,24 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from fuseml.domain.images import mirrored
 from fuseml.runtime import clock, settings
 from infra import deploy
-from infra.deploy import cluster, functions, tryout
+from infra.deploy import cluster, functions, images, tryout
 
 IMAGE = "ghcr.io/fuseml/functions:0.1.0"
+MIRROR = "FUSEML_REGISTRY"
 OPTIONS = {
+    MIRROR: ("--registry", "", "mirror, HOST[:PORT][/PATH], that has all images which no option names"),
     "FUSEML_SERVING_IMAGE": ("--serving-image", "ghcr.io/fuseml/model-server:v1", "image of the model server"),
     "FUSEML_GIT_IMAGE": ("--git-image", settings.Settings().git_image, "image that clones codesets"),
     "FUSEML_TRAINER_IMAGE": ("--trainer-image", settings.Settings().trainer_image, "image in which codesets are trained"),
+    "FUSEML_BUILD_IMAGE": ("--build-image", settings.Settings().build_image, "image with buildah, for steps that build images"),
+    "FUSEML_IMAGE_BUILDS": (
+        "--image-builds",
+        "",
+        "yes: steps may build images in a privileged container, and no pod security is enforced on their namespace",
+    ),
     "FUSEML_IMAGE_REPOSITORY": (
         "--image-repository",
         "",
@@ -24,6 +33,15 @@ OPTIONS = {
     "FUSEML_PLAIN_REGISTRIES": ("--plain-registries", "", "registries that the builder reaches by plain HTTP"),
 }
 """By setting: the option of `deploy`, the initial value, and its meaning. Without the option the cluster keeps its value."""
+IMAGES = {
+    IMAGE: "image",
+    tryout.POSTGRESQL_IMAGE: "postgresql_image",
+    tryout.GITEA_IMAGE: "gitea_image",
+    tryout.S3_IMAGE: "s3_image",
+}
+"""Image in the manifests -> the option that replaces it."""
+MLFLOW = "ghcr.io/fuseml/steps:0.1.0"
+"""The image of infra/integrations/mlflow."""
 REQUIRED = {
     "services.serving.knative.dev": "Knative Serving",
     "brokers.eventing.knative.dev": "Knative Eventing",
@@ -50,22 +68,23 @@ def check_platform() -> None:
 
 def up(options: argparse.Namespace) -> None:
     """Deploy everything, or only `options.functions`."""
-    images = {
-        IMAGE: options.image,
-        tryout.POSTGRESQL_IMAGE: options.postgresql_image,
-        tryout.GITEA_IMAGE: options.gitea_image,
-        tryout.S3_IMAGE: options.s3_image,
-    }
-    services = {
-        service["metadata"]["name"]: service for service in cluster.render("infra/kubernetes/warm" if options.warm else "knative", images)
-    }
+    if options.list_images:
+        sys.stdout.write(images.table(all_images(), vars(options)[MIRROR]))
+        return
+    check_platform()
+    stored = cluster.data("configmap", "fuseml")
+    mirror = vars(options)[MIRROR] or stored.get(MIRROR, "")
+    given = {name: vars(options)[field] for name, field in IMAGES.items() if vars(options)[field]}
+    installed = images.Images(given, mirror)
+    folder = "infra/kubernetes/warm" if options.warm else "knative"
+    services = {service["metadata"]["name"]: service for service in cluster.render(folder, installed)}
     names = [name.replace("_", "-") for name in options.functions] or list(services)
     unknown = [name for name in names if name not in services]
     if unknown:
         raise cluster.DeployError(f"no function {', '.join(unknown)}; the functions are {', '.join(services)}")
-    check_platform()
+    cluster.remember_events()
     if options.functions:
-        if cluster.find("configmap", "fuseml") is None:
+        if not stored:
             raise cluster.DeployError("FuseML is not deployed on this cluster; run `task deploy` without names first")
         if "FUSEML_EVENT_KEYS" not in cluster.data("secret", "fuseml"):
             raise cluster.DeployError("the deployed version does not sign events; upgrade it by `task deploy` without names first")
@@ -75,28 +94,26 @@ def up(options: argparse.Namespace) -> None:
         functions.wait_for_services(names)
         return
 
-    surroundings = cluster.render("infra/kubernetes", images)
-    eventing = cluster.render("eventing", images)
+    surroundings = cluster.render("infra/kubernetes", installed)
+    eventing = cluster.render("eventing", installed)
     for document in surroundings:
         if document["kind"] == "NetworkPolicy" and "egress" in document["spec"]:
             functions.except_pods(document, _pod_networks())
-    cluster.apply(document for document in surroundings if document["kind"] == "Namespace")
     config = next(document for document in surroundings if document["kind"] == "ConfigMap")
     config["data"] |= {variable: vars(options)[variable] for variable in OPTIONS}
-    deployed = tryout.without_trial(cluster.data("configmap", "fuseml"), tryout.S3_SETTINGS)
-    given = _nonempty({name: os.environ.get(name, "") for name in SECRETS})
-    defaults = {**{variable: initial for variable, (_, initial, _) in OPTIONS.items()}, **_nonempty(deployed)}
-    account = tryout.s3_account({**defaults, **_nonempty(config["data"])}, given)
+    deployed = tryout.without_trial(stored, tryout.S3_SETTINGS)
+    secrets = _nonempty({name: os.environ.get(name, "") for name in SECRETS})
+    defaults = initial_settings(mirror) | {name: moved(name, value, mirror) for name, value in _nonempty(deployed).items()}
+    functions.allow_image_builds(surroundings, allowed=(config["data"]["FUSEML_IMAGE_BUILDS"] or defaults["FUSEML_IMAGE_BUILDS"]) == "yes")
+    cluster.apply(document for document in surroundings if document["kind"] == "Namespace")
+    account = tryout.s3_account({**defaults, **_nonempty(config["data"])}, secrets)
     if account:
         defaults |= tryout.S3_SETTINGS
     until = functions.unsigned_until(cluster.find("ksvc", "dispatcher"), clock.now())
     if until:
         cluster.report(f"the deployed version does not sign events; unsigned ones are accepted until {until}")
         defaults["FUSEML_UNSIGNED_UNTIL"] = until
-    token = functions.create_secrets({**given, **account})
-    if token is not None:
-        # Printed at once, because a later failure must not lose it.
-        sys.stdout.write(f"The administrator's token, shown this once:\n\n    export FUSEML_TOKEN={token}\n\n")
+    functions.create_secrets({**secrets, **account})
 
     broker = functions.deploy_broker(next(document for document in eventing if document["kind"] == "Broker"))
     defaults.setdefault("K_SINK", broker)
@@ -106,10 +123,10 @@ def up(options: argparse.Namespace) -> None:
     configuration = functions.deploy_config(surroundings, defaults)
     cluster.report("configuration, accounts, network policies")
 
-    tryout.deploy_postgresql(images)
-    functions.migrate(images)
-    tryout.deploy_gitea(images)
-    tryout.deploy_s3(images)
+    tryout.deploy_postgresql(installed)
+    functions.migrate(installed)
+    tryout.deploy_gitea(installed)
+    tryout.deploy_s3(installed)
 
     digest = functions.configuration_digest()
     for name, service in services.items():
@@ -124,7 +141,7 @@ def up(options: argparse.Namespace) -> None:
         if document["kind"] in ("Broker", "Trigger", "PingSource"):
             name, kind = document["metadata"]["name"], document["kind"].lower()
             cluster.wait(f"{kind} {name}", lambda kind=kind, name=name: cluster.not_ready(kind, name))  # type: ignore[misc]
-    tekton = cluster.render(TEKTON, images)
+    tekton = cluster.render(TEKTON, installed)
     for document in tekton:
         if "sink" in document["data"]:
             document["data"]["sink"] = broker
@@ -143,6 +160,22 @@ def _pod_networks() -> list[str]:
         return []
 
 
+def all_images() -> set[str]:
+    """Every image that an installation may pull, by its public name, without those of Knative and Tekton themselves."""
+    settled = {initial for variable, (_, initial, _) in OPTIONS.items() if variable.endswith("_IMAGE")}
+    return {*IMAGES, *settled, *images.of_workflows(), MLFLOW}
+
+
+def initial_settings(mirror: str) -> dict[str, str]:
+    """The initial values of OPTIONS, with images from the mirror, if any."""
+    return {name: mirrored(initial, mirror) if name.endswith("_IMAGE") else initial for name, (_, initial, _) in OPTIONS.items()}
+
+
+def moved(name: str, value: str, mirror: str) -> str:
+    """The value that the cluster has for a setting; an initial image, which no option had named, moves to the mirror."""
+    return initial_settings(mirror)[name] if name in OPTIONS and value == OPTIONS[name][1] else value
+
+
 def _nonempty(values: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
@@ -154,7 +187,7 @@ def down(options: argparse.Namespace) -> None:
         sys.stdout.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise cluster.DeployError("nothing was removed")
-    for document in cluster.render(TEKTON, {}):
+    for document in cluster.render(TEKTON, images.Images()):
         if cluster.find("configmap", document["metadata"]["name"], document["metadata"]["namespace"]):
             # Server-side apply removes the fields that FuseML owned and no longer names.
             cluster.apply([{key: document[key] for key in ("apiVersion", "kind", "metadata")}])
@@ -181,17 +214,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "deploy", help="deploy everything, or the named functions", epilog=f"From the environment: {', '.join(SECRETS)}."
     )
     deploy_parser.add_argument("functions", nargs="*", metavar="FUNCTION", help="deploy only these functions; default: everything")
-    deploy_parser.add_argument("--image", default=IMAGE, help="image of the functions (default: %(default)s)")
+    deploy_parser.add_argument("--image", default="", metavar="NAME", help=f"image of the functions (default: {IMAGE}, or the mirror's)")
+    deploy_parser.add_argument(
+        "--list-images", action="store_true", help="only print all images, and with --registry their names in the mirror, to copy them"
+    )
     deploy_parser.add_argument("--warm", action="store_true", help="keep one pod of each function on the path of a push")
     for variable, (option, initial, meaning) in OPTIONS.items():
         deploy_parser.add_argument(
             option, dest=variable, metavar="NAME", default="", help=f"{meaning} (default: the present value, initially {initial or 'none'})"
         )
-    deploy_parser.add_argument(
-        "--postgresql-image", default=tryout.POSTGRESQL_IMAGE, help="image of PostgreSQL for trying out (default: %(default)s)"
-    )
-    deploy_parser.add_argument("--gitea-image", default=tryout.GITEA_IMAGE, help="image of Gitea for trying out (default: %(default)s)")
-    deploy_parser.add_argument("--s3-image", default=tryout.S3_IMAGE, help="image of the S3 server for trying out (default: %(default)s)")
+    for image, product in ((tryout.POSTGRESQL_IMAGE, "PostgreSQL"), (tryout.GITEA_IMAGE, "Gitea"), (tryout.S3_IMAGE, "the S3 server")):
+        option = f"--{IMAGES[image].replace('_', '-')}"
+        deploy_parser.add_argument(
+            option, default="", metavar="NAME", help=f"image of {product} for trying out (default: {image}, or the mirror's)"
+        )
     deploy_parser.set_defaults(command=up)
     undeploy_parser = commands.add_parser("undeploy", help="remove everything, data included")
     undeploy_parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -202,6 +238,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except cluster.DeployError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; run the same command again to continue\n")
+        return 130
     return 0
 
 

@@ -8,10 +8,13 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
+
+from infra.deploy import obstacles
+from infra.deploy.images import Images
 
 Object = dict[str, Any]
 
@@ -65,12 +68,20 @@ def data(kind: str, name: str) -> dict[str, str]:
     return {key: base64.b64decode(value).decode() for key, value in values.items()} if kind == "secret" else values
 
 
-def render(folder: str, images: Mapping[str, str]) -> list[Object]:
-    """The objects of a kustomization. `images` maps images of the manifests to their replacements."""
-    text = kubectl("kustomize", str(ROOT / folder))
-    for name, other in images.items():
-        text = text.replace(f"image: {name}\n", f"image: {other}\n")
-    return [document for document in yaml.safe_load_all(text) if document]
+def render(folder: str, images: Images) -> list[Object]:
+    """The objects of a kustomization, with the images of this installation."""
+    documents = [document for document in yaml.safe_load_all(kubectl("kustomize", str(ROOT / folder))) if document]
+    for container in containers(documents):
+        container["image"] = images.of(container["image"])
+    return documents
+
+
+def containers(documents: Iterable[Object]) -> Iterator[Object]:
+    """The containers in the pods of the objects."""
+    for document in documents:
+        spec = document.get("spec", {})
+        pod = spec if document["kind"] == "Pod" else spec.get("template", {}).get("spec", {})
+        yield from (*pod.get("initContainers", ()), *pod.get("containers", ()))
 
 
 def apply(documents: Iterable[Object]) -> None:
@@ -94,47 +105,74 @@ def create_secret(name: str, namespace: str, contents: Mapping[str, str]) -> Non
     apply([{"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": encoded}])
 
 
-def wait(subject: str, not_ready: Callable[[], str | None], app: str = "") -> None:
-    """Wait until `not_ready` returns no reason any more. Meanwhile report failures of the pods of `app`.
+def wait(subject: str, not_ready: Callable[[], str | None], app: str = "", image_option: str = "") -> None:
+    """Wait until `not_ready` returns no reason any more. Meanwhile report what keeps the pods of `app` from running, and the way out.
 
-    Raises DeployError with the last failure or reason.
+    Raises DeployError when an obstacle does not end by itself, and after READY_SECONDS, with the last obstacle or reason.
     """
-    reported = ""
+    watch = obstacles.Watch()
     while reason := not_ready():
-        failure = pod_failures().get(app, "") if app else ""
-        if failure and failure != reported:
-            report(f"{subject}: {failure}")
-            reported = failure
-        if time.monotonic() - STARTED > READY_SECONDS:
-            raise DeployError(f"{subject} did not become ready: {reported or reason}")
+        if app:
+            text = watch.see(pod_obstacles(image_option).get(app))
+            if text:
+                report(f"{subject}: {text}")
+        if watch.is_final or time.monotonic() - STARTED > READY_SECONDS:
+            raise unready(subject, str(watch.current or reason))
         time.sleep(0.5)
     report(subject)
 
 
-def pod_failures() -> dict[str, str]:
-    """The failure of a pod by application, for the pods of FuseML that cannot run."""
-    text = kubectl("get", "pods", "--namespace", NAMESPACE, "--selector=app.kubernetes.io/part-of=fuseml", "--output=json")
-    failures = [(pod["metadata"]["labels"].get("app.kubernetes.io/name", ""), failure_of(pod)) for pod in json.loads(text)["items"]]
-    return {app: failure for app, failure in failures if failure}
+def unready(subject: str, reason: str) -> DeployError:
+    """The end of a wait that leads nowhere."""
+    return DeployError(f"{subject} did not become ready: {reason}\nThen run the same command again: it continues where it ended.")
 
 
-def failure_of(pod: Object) -> str | None:
-    """The reason why a container of the pod cannot run; None while it starts or runs.
+def pod_obstacles(image_option: str = "") -> dict[str, obstacles.Obstacle]:
+    """The obstacle by application, for the applications of FuseML that have a pod that cannot run, or get none."""
+    objects = _items("pods,ksvc", "--selector=app.kubernetes.io/part-of=fuseml")
+    latest = {
+        item["metadata"]["name"]: item.get("status", {}).get("latestCreatedRevisionName") for item in objects if item["kind"] == "Service"
+    }
+    found: dict[str, obstacles.Obstacle] = {}
+    for event in _items("events", _FAILED_CREATE):
+        obstacle = obstacles.of_event(event)
+        if obstacle is not None and (event["metadata"]["uid"], event.get("count")) not in _FORMER_EVENTS:
+            found[obstacles.app_of(event["involvedObject"]["name"])] = obstacle
+    for pod in objects:
+        labels = pod["metadata"]["labels"]
+        app, revision = labels.get("app.kubernetes.io/name", ""), labels.get("serving.knative.dev/revision")
+        if pod["kind"] != "Pod" or revision != latest.get(app):
+            continue  # the pods of an earlier revision do not count
+        found.pop(app, None)  # it has got its pod
+        obstacle = obstacles.of_pod(pod, image_option)
+        if obstacle is not None:
+            found[app] = obstacle
+    return found
 
-    The last line of the container's termination message, if there is one, replaces the message of Kubernetes.
-    """
-    status = pod.get("status", {})
-    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
-        waiting = container.get("state", {}).get("waiting", {})
-        reason, message = waiting.get("reason", ""), waiting.get("message", "")
-        if not reason or reason in ("ContainerCreating", "PodInitializing"):
-            continue
-        terminated = container.get("lastState", {}).get("terminated", {})
-        lines = (terminated.get("message") or "").strip().splitlines()
-        if terminated:
-            message = lines[-1].strip() if lines else f"it ended with exit code {terminated.get('exitCode')}"
-        return f"{reason}: {message}".strip(": ")
-    return None
+
+_FAILED_CREATE = "--field-selector=reason=FailedCreate"
+
+
+def _items(kinds: str, *arguments: str) -> list[Object]:
+    items: list[Object] = json.loads(kubectl("get", kinds, "--namespace", NAMESPACE, "--output=json", *arguments))["items"]
+    return items
+
+
+_FORMER_EVENTS: set[tuple[str, int | None]] = set()
+"""The events, by uid and count, that are older than this command."""
+
+
+def remember_events() -> None:
+    """Note the present events, so that `pod_obstacles` ignores the failures of an earlier deployment."""
+    _FORMER_EVENTS.update((event["metadata"]["uid"], event.get("count")) for event in _items("events", _FAILED_CREATE))
+
+
+def replace_stale_pods(name: str) -> None:
+    """Delete the pods of a StatefulSet that keep it from its present template (`obstacles.stale`)."""
+    pods = _items("pods", f"--selector=app.kubernetes.io/name={name}")
+    for pod in obstacles.stale(find("statefulset", name) or {"metadata": {}}, pods):
+        kubectl("delete", "pod", pod, "--namespace", NAMESPACE, "--wait=false", "--ignore-not-found")
+        report(f"the pod {pod} of an earlier deployment never became ready and is replaced")
 
 
 def not_ready(kind: str, name: str) -> str | None:

@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import json
 import secrets
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,8 @@ import yaml
 from fuseml.domain import errors, times
 from fuseml.runtime import auth, settings
 from fuseml.runtime import secrets as keys
-from infra.deploy import cluster, tryout
+from infra.deploy import cluster, obstacles, tryout
+from infra.deploy.images import Images
 
 CONFIGURATION = "fuseml.io/configuration"
 """The annotation of a revision with the digest of its configuration."""
@@ -23,29 +25,43 @@ CONFIGURATION = "fuseml.io/configuration"
 GRACE_SECONDS = 1200.0
 """Twice the time of a deployment."""
 
+POD_SECURITY = "pod-security.kubernetes.io/enforce"
+"""The label of a namespace with the pod security standard that it enforces."""
+
+_DESCRIBE = "kubectl describe ksvc {} --namespace fuseml has the details"
 _USUAL_SECONDS = 40.0
 """The time in which functions become ready without a problem; after it, reasons that concern no pod are reported too."""
 
 
-def create_secrets(given: Mapping[str, str]) -> str | None:
+def allow_image_builds(documents: Iterable[cluster.Object], *, allowed: bool) -> None:
+    """Set the pod security of the workloads' namespace among the documents. Without image builds it enforces `restricted`, as its manifest does."""
+    for document in documents:
+        if allowed and document["kind"] == "Namespace" and document["metadata"]["name"] == cluster.WORKLOADS:
+            document["metadata"]["labels"][POD_SECURITY] = "privileged"
+
+
+def create_secrets(given: Mapping[str, str]) -> None:
     """Create or update the Secrets from the `given` values by variable, and generate the missing ones.
 
-    Returns the administrator's token if this call has generated it; only its hash is stored.
+    Prints the administrator's token if this call generates it, before its hash is stored: an interruption must not lose it.
     """
     stored = tryout.without_trial(cluster.data("secret", "fuseml"), cluster.data("secret", "s3"))
-    contents, token = dict(given), None
+    contents = dict(given)
     if "FUSEML_DATABASE_URL" not in {**stored, **contents}:
         contents["FUSEML_DATABASE_URL"] = tryout.postgresql_url()
+    if "FUSEML_SECRET_KEYS" not in stored:
+        contents["FUSEML_SECRET_KEYS"] = keys.new_key()
     if "FUSEML_TOKEN_HASHES" not in stored:
-        contents["FUSEML_SECRET_KEYS"], token = keys.new_key(), secrets.token_urlsafe(32)
+        token = secrets.token_urlsafe(32)
         contents["FUSEML_TOKEN_HASHES"] = f"admin:{auth.digest_of(token)}"
+        sys.stdout.write(f"The administrator's token, shown this once:\n\n    export FUSEML_TOKEN={token}\n\n")
+        sys.stdout.flush()
     else:
         # Former releases gave one permanent token to all steps.
         contents.setdefault("FUSEML_TOKEN_HASHES", without_shared_token(stored["FUSEML_TOKEN_HASHES"]))
         cluster.kubectl("delete", "secret", "fuseml-workload", "--namespace", cluster.WORKLOADS, "--ignore-not-found")
     contents["FUSEML_EVENT_KEYS"] = event_keys({**stored, **contents}.get("FUSEML_SECRET_KEYS", ""))
     cluster.create_secret("fuseml", cluster.NAMESPACE, {**stored, **contents})
-    return token
 
 
 def without_shared_token(hashes: str) -> str:
@@ -134,7 +150,7 @@ def configuration_digest() -> str:
     return hashlib.sha256(configuration.encode()).hexdigest()[:16]
 
 
-def migrate(images: Mapping[str, str]) -> None:
+def migrate(images: Images) -> None:
     """Run the migration's Job again and wait for its success. Raises DeployError with the end of its log."""
     cluster.kubectl("delete", "job", "migration", "--namespace", cluster.NAMESPACE, "--ignore-not-found")
     cluster.apply(cluster.render("infra/kubernetes/migration", images))
@@ -142,11 +158,11 @@ def migrate(images: Mapping[str, str]) -> None:
     def not_ready() -> str | None:
         status = (cluster.find("job", "migration") or {}).get("status", {})
         if any(condition["type"] == "Failed" and condition["status"] == "True" for condition in status.get("conditions", [])):
-            log = cluster.kubectl("logs", "job/migration", "--namespace", cluster.NAMESPACE, "--tail=20")
+            log = cluster.kubectl("logs", "job/migration", "--namespace", cluster.NAMESPACE, "--all-containers", "--tail=20")
             raise cluster.DeployError(f"the migration failed:\n{log}")
         return None if status.get("succeeded") else "its pod has not succeeded"
 
-    cluster.wait("database schema", not_ready)
+    cluster.wait("database schema, registry", not_ready, "migration", "--image")
 
 
 def deploy_service(service: cluster.Object, digest: str) -> None:
@@ -164,23 +180,25 @@ def wait_for_services(names: Iterable[str]) -> None:
 
     Raises DeployError with the reason for each service that is not ready in time.
     """
-    left, reported, started = sorted(names), dict[str, str](), time.monotonic()
+    left, started = sorted(names), time.monotonic()
+    watches = {name: obstacles.Watch() for name in left}
     while left:
         reasons = {name: cluster.not_ready("ksvc", name) for name in left}
         for name in [name for name, reason in reasons.items() if reason is None]:
             left.remove(name)
             cluster.report(f"function {name}")
-        failures = cluster.pod_failures() if left else {}
+        found = cluster.pod_obstacles("--image") if left else {}
         if time.monotonic() - started > _USUAL_SECONDS:
             # Some problems occur before a pod exists.
-            failures = {name: reasons[name] or "" for name in left} | failures
+            found = {name: obstacles.Obstacle(reasons[name] or "", _DESCRIBE.format(name), cluster.READY_SECONDS) for name in left} | found
         for name in left:
-            if name in failures and reported.get(name) != failures[name]:
-                reported[name] = failures[name]
-                cluster.report(f"function {name}: {failures[name]}")
-        if left and time.monotonic() - cluster.STARTED > cluster.READY_SECONDS:
-            raise cluster.DeployError(
-                "\n".join(f"function {name} did not become ready: {reported.get(name) or reasons[name]}" for name in left)
+            text = watches[name].see(found.get(name))
+            if text:
+                cluster.report(f"function {name}: {text}")
+        is_late = time.monotonic() - cluster.STARTED > cluster.READY_SECONDS
+        if left and (is_late or any(watches[name].is_final for name in left)):
+            raise cluster.unready(
+                f"the functions {', '.join(left)}", "\n".join(str(watches[name].current or reasons[name]) for name in left)
             )
         if left:
             time.sleep(1.0)

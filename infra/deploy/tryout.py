@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 
 from infra.deploy import cluster
+from infra.deploy.images import Images
 
 POSTGRESQL_IMAGE = "docker.io/library/postgres:17.6"
 GITEA_IMAGE = "docker.io/gitea/gitea:1.26.0-rootless"
@@ -34,13 +35,13 @@ def postgresql_url() -> str:
     return f"postgresql+psycopg://fuseml:{password}@postgresql.{cluster.NAMESPACE}/fuseml"
 
 
-def deploy_postgresql(images: Mapping[str, str]) -> None:
+def deploy_postgresql(images: Images) -> None:
     """Deploy PostgreSQL if its Secret exists."""
     if cluster.find("secret", "postgresql") is not None:
         _deploy("infra/kubernetes/postgresql", "postgresql", images, "PostgreSQL, for trying out")
 
 
-def deploy_gitea(images: Mapping[str, str]) -> None:
+def deploy_gitea(images: Images) -> None:
     """Deploy Gitea if the Secret `fuseml` has no token of a git host, and store an administrator's token in it, which only Gitea can generate."""
     if "FUSEML_GIT_TOKEN" in cluster.data("secret", "fuseml"):
         return
@@ -84,20 +85,21 @@ def without_trial(values: Mapping[str, str], trial: Mapping[str, str]) -> dict[s
     return {name: value for name, value in values.items() if not (name in trial and trial.items() <= values.items())}
 
 
-def deploy_s3(images: Mapping[str, str]) -> None:
+def deploy_s3(images: Images) -> None:
     """Deploy the S3 server if its Secret exists."""
     if cluster.find("secret", "s3") is not None:
         _deploy("infra/integrations/s3", "s3", images, "S3, for trying out")
 
 
-def _deploy(folder: str, name: str, images: Mapping[str, str], label: str) -> None:
+def _deploy(folder: str, name: str, images: Images, label: str) -> None:
     cluster.apply(cluster.render(folder, images))
 
     def not_ready() -> str | None:
+        cluster.replace_stale_pods(name)
         found = cluster.find("statefulset", name) or {"metadata": {"generation": None}}
         status = found.get("status", {})
         is_observed = status.get("observedGeneration") == found["metadata"]["generation"]
         is_current = status.get("currentRevision") == status.get("updateRevision")
         return None if is_observed and is_current and status.get("readyReplicas") else "its pod is not ready"
 
-    cluster.wait(label, not_ready, name)
+    cluster.wait(label, not_ready, name, f"--{name}-image")

@@ -38,7 +38,7 @@ def relative(path: pathlib.Path) -> str:
 
 READERS = re.compile(
     # Steps are separate programs in containers; their environment is their interface. MLflow starts `tracking_app` in a process of its own.
-    r"functions/[^/]+/main\.py|shared/fuseml/cli/(main|settings)\.py|shared/fuseml/store/migrations/__main__\.py|shared/fuseml/steps/.*|shared/fuseml/examples/.*"
+    r"functions/[^/]+/main\.py|shared/fuseml/cli/(main|settings)\.py|shared/fuseml/(store/migrations|servings)/__main__\.py|shared/fuseml/steps/.*|shared/fuseml/examples/.*"
     r"|shared/fuseml/embedded/tracking_app\.py"
 )
 

@@ -44,6 +44,12 @@ class Split(document.Model):
     traffic: dict[str, int]
 
 
+class Visibility(document.Model):
+    """Whether everybody who reaches the application's address gets predictions; else only the cluster does, and callers with a token."""
+
+    public: bool
+
+
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
@@ -75,6 +81,11 @@ def register(api: http.Api, deps: Deps) -> None:
     def route_traffic(name: str, body: Split) -> Application:
         """Split the requests among revisions. The next registration gets all requests again."""
         return _wire(service.route(deps, name, body.traffic))
+
+    @api.route("PUT", "/applications/<name>/visibility", body=Visibility, returns=Application)
+    def set_visibility(name: str, body: Visibility) -> Application:
+        """Make an application public, or take it back. Later registrations keep it, unless they name `public`."""
+        return _wire(service.publish(deps, name, public=body.public))
 
     @api.route("POST", "/applications/<name>/rollback", returns=Application)
     def roll_back(name: str) -> Application:

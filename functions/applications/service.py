@@ -88,6 +88,20 @@ def roll_back(deps: Deps, name: str) -> ApplicationView:
     return _route(deps, name, lambda spec, servable: application.rolled_back(spec.traffic, servable))
 
 
+def publish(deps: Deps, name: str, *, public: bool) -> ApplicationView:
+    """Open the application to everybody who reaches its address, or close it. Raises NotFoundError."""
+    with deps.store.write() as session:
+        row = applications.get(session, name)
+        applications.record_location(session, name, {"public": public})
+        spec = servings.serving_spec(session, row, deps.keyring.unseal)
+        view = ApplicationView(row, _models(session, row))
+    serving = deps.serving.get(row.document["served_by"])
+    if spec is None or serving is None:
+        return view
+    serving.apply(spec)
+    return _observed(deps, spec, view)
+
+
 def _route(deps: Deps, name: str, rule: _TrafficRule) -> ApplicationView:
     view, spec = _read(deps, name)
     if spec is None:
@@ -173,6 +187,7 @@ def _document(deps: Deps, registered: application.Application, before: Mapping[s
         return stored[name] if kept else deps.keyring.seal(value)
 
     document["environment"] = {name: sealed(name, value) for name, value in registered.environment.items()}
+    document["public"] = bool(before.get("public")) if registered.public is None else registered.public
     for field_name in ("url", "k8s_namespace", "k8s_resources"):
         document[field_name] = document[field_name] or before.get(field_name) or document[field_name]
     return document

@@ -204,6 +204,7 @@ CONTRACT: Mapping[tuple[str, str], Route] = {
     ("POST", "/runs/mlflow-e2e-1/cancel"): Answer({**RUN, "state": "cancelled"}, 202),
     ("GET", "/applications"): Answer([APPLICATION]),
     ("GET", "/applications/demo-diabetes"): Answer(APPLICATION),
+    ("PUT", "/applications/demo-diabetes/visibility"): Answer(APPLICATION),
     ("DELETE", "/applications/demo-diabetes"): Answer(status=204),
     ("PUT", "/applications/demo-diabetes/traffic"): Answer(APPLICATION),
     ("POST", "/applications/demo-diabetes/rollback"): Answer(APPLICATION),

@@ -50,6 +50,7 @@ SPECS = {
     "first": ServingSpec("demo-wine", [revision(1)], {1: 100}),
     "shared": ServingSpec("demo-wine", [revision(1, **SECRET), revision(2, **SECRET)], {1: 10, 2: 90}),
     "own-image": ServingSpec("demo-wine", [revision(1, runtime="registry.example.com/wine:3f2a")], {1: 100}),
+    "public": ServingSpec("demo-wine", [revision(1)], {1: 100}, public=True),
     "long-name": ServingSpec("0" + "x" * 62, [revision(1, name="0" + "x" * 62, project="a project: with signs")], {1: 100}),
 }
 
@@ -63,6 +64,12 @@ def test_an_application_is_rendered_as_in_its_golden_file(name: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)
     assert text == golden.read_text()
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_only_a_public_application_has_an_address_outside_of_the_cluster(name: str) -> None:
+    labels = render.service(SPECS[name], SETTINGS, FORMER)["metadata"]["labels"]
+    assert labels.get("networking.knative.dev/visibility") == (None if name == "public" else "cluster-local")
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))

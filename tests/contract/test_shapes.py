@@ -41,6 +41,7 @@ RESPONSES: Mapping[str, Any] = {
     "POST /applications": shapes.Application,
     "GET /applications/{name}": shapes.Application,
     "PUT /applications/{name}/traffic": shapes.Application,
+    "PUT /applications/{name}/visibility": shapes.Application,
     "POST /applications/{name}/rollback": shapes.Application,
     "GET /artifacts": list[shapes.Artifact],
     "GET /lineage": list[shapes.Edge],

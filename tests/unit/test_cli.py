@@ -148,6 +148,8 @@ SENTENCES = {
     "workflow assign mlflow-e2e -p demo -c diabetes": 'Workflow "mlflow-e2e" assigned to codeset "demo/diabetes".',
     "workflow unassign -n mlflow-e2e -p demo -c diabetes": 'Workflow "mlflow-e2e" unassigned from codeset "demo/diabetes".',
     "run cancel mlflow-e2e-1": "Run mlflow-e2e-1 is being cancelled.",
+    "application publish demo-diabetes": f"Application demo-diabetes is public: {canned_api.APPLICATION['url']}.",
+    "application publish demo-diabetes --no-public": f"Application demo-diabetes is no longer public: {canned_api.APPLICATION['url']}.",
     "application delete demo-diabetes": "Application demo-diabetes successfully deleted.",
     "extension register --id mlflow": 'Extension "mlflow" successfully registered.',
     "extension update mlflow --version 3.2": 'Extension "mlflow" successfully updated.',
@@ -172,6 +174,28 @@ SENTENCES = {
         'Credentials "ci" successfully deleted from service "tracking" from extension "mlflow".'
     ),
 }
+
+
+FATES = {
+    "workflow unassign mlflow-e2e -p demo -c diabetes": "Unfinished runs continue: mlflow-e2e-1; `fuseml run cancel RUN` stops one.",
+    "workflow unassign mlflow-e2e -p demo -c diabetes --cancel": "Unfinished runs are cancelled: mlflow-e2e-1.",
+    "workflow delete mlflow-e2e --force": "Unfinished runs are cancelled: mlflow-e2e-1.",
+    "codeset delete -p demo -n diabetes": "Unfinished runs are cancelled: mlflow-e2e-1.",
+}
+
+
+@pytest.mark.parametrize("line", FATES)
+def test_a_removal_says_what_becomes_of_unfinished_runs(
+    line: str, fuseml: Run, server: CannedApi, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = {**canned_api.RUN, "state": "running"}
+    answers = {"running": [running], "queued": [], "waiting": [running]}
+    routes = {**canned_api.CONTRACT, ("GET", "/runs"): lambda request: canned_api.Answer(answers[request.query["state"][0]])}
+    monkeypatch.setattr(server, "_routes", routes)
+    assert fuseml(*line.split()) == 0
+    assert capsys.readouterr().out.endswith(f" {FATES[line]}\n")
+    (removal,) = [request for request in server.requests if request.method == "DELETE"]
+    assert ("cancel" in removal.query) == ("--cancel" in line)
 
 
 @pytest.mark.parametrize("line", SENTENCES)

@@ -35,6 +35,7 @@ _APPLICATION = (
     output.column("Status", states=True),
     output.column("Cause"),
     output.column("Revision"),
+    output.Column("Public", lambda item: "yes" if item.get("public") else "no"),
     output.column("Namespace", "k8s_namespace"),
 )
 _TRAFFIC = (output.column("Revision"), output.column("Percent"), output.column("Model"))
@@ -84,6 +85,25 @@ def rollback(context: typer.Context, name: options.Name, format: options.Output 
     """Send all requests to the previous revision."""
     application = session.connect(context).applications.roll_back(name)
     output.done(format, application, f"Application {name}: {_traffic(application)}.")
+
+
+@app.command(
+    cls=options.Named,
+    epilog=options.examples("fuseml application publish demo-diabetes", "fuseml application publish demo-diabetes --no-public"),
+)
+def publish(
+    context: typer.Context,
+    name: options.Name,
+    public: Annotated[bool, typer.Option("--public/--no-public", help="Open the application, or close it.")] = True,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Let everybody get predictions, without a token.
+
+    By default only callers inside the cluster do, and on `fuseml up` callers with a token.
+    """
+    application = session.connect(context).applications.publish(name, public=public)
+    state = "is public" if public else "is no longer public"
+    output.done(format, application, f"Application {name} {state}: {application.get('url') or 'it has no address yet'}.")
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml application delete demo-diabetes"))

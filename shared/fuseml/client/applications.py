@@ -32,6 +32,11 @@ class Applications:
         address = transport.address("applications", name, "traffic")
         return cast(shapes.Application, self._http.change("PUT", address, document={"traffic": dict(traffic)}))
 
+    def publish(self, name: str, *, public: bool) -> shapes.Application:
+        """Open the application to everybody who reaches its address, or close it."""
+        address = transport.address("applications", name, "visibility")
+        return cast(shapes.Application, self._http.change("PUT", address, document={"public": public}))
+
     def roll_back(self, name: str) -> shapes.Application:
         """Send all requests to the previous revision."""
         return cast(shapes.Application, self._http.change("POST", transport.address("applications", name, "rollback")))

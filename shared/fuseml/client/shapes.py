@@ -298,6 +298,7 @@ class ApplicationSpec(TypedDict, total=False):
     tracking_uri: str | None
     digest: str | None
     served_by: str
+    public: bool | None
     environment: dict[str, str]
 
 

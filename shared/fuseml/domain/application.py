@@ -33,10 +33,12 @@ class Resource(document.Model):
 
 class Application(document.Model):
     """`model` is the model's address on the tracking server, `runtime` the image (environment) that can load it. An application without a
-    model is only recorded: another product serves it. `digest` is that of the model's files when it was registered; model servers load no others. `served_by` is the resource of the service to which the step's selector for
-    `prediction-serving` resolved. `environment` holds variables of the model server, such as credentials of the tracking server; it is
-    sealed at rest. `preview` is the name of the ref whose preview it is (`domain.workflows.deployment`); empty for an application of a
-    deployed ref.
+    model is only recorded: another product serves it. `digest` is that of the model's files when it was registered; model servers load no
+    others. `served_by` is the resource of the service to which the step's selector for `prediction-serving` resolved. A `public`
+    application answers everyone who reaches its address; any other one is reachable inside the cluster only, and on the embedded server
+    with a token. Without a value it stays as it is, first not public. `environment` holds variables of the model server, such as
+    credentials of the tracking server; it is sealed at rest. `preview` is the name of the ref whose preview it is
+    (`domain.workflows.deployment`); empty for an application of a deployed ref.
     """
 
     name: Name
@@ -55,6 +57,7 @@ class Application(document.Model):
     tracking_uri: str | None = None
     digest: Annotated[str, pydantic.StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
     served_by: str = BUILT_IN
+    public: bool | None = None
     environment: dict[Variable, str] = pydantic.Field({}, repr=False, max_length=50)
 
     @pydantic.field_validator("environment")

@@ -73,6 +73,9 @@ class Admissions:
         function = catalog.find(path)
         if path.startswith("/apps/"):
             admission = Admission("applications", path.split("/", 3)[2], APPLICATION_BODY)
+            if not authorization:
+                # A public application takes requests of everyone; `mount` knows which are.
+                return dataclasses.replace(admission, proven=False)
         elif function is not None:
             app = self._functions[function.name]
             admission = Admission("control", f"{function.name} {account}", app.config["MAX_CONTENT_LENGTH"])

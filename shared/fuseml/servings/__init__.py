@@ -39,7 +39,8 @@ def serving_spec(session: sqlmodel.Session, row: applications.Application, unsea
         Revision(former.revision, _unsealed(former.document, unseal), former.created)
         for former in applications.revisions(session, row.name)
     ]
-    return ServingSpec(row.name, tuple(revisions), {int(revision): percent for revision, percent in row.traffic.items()})
+    traffic = {int(revision): percent for revision, percent in row.traffic.items()}
+    return ServingSpec(row.name, tuple(revisions), traffic, public=bool(row.document.get("public")))
 
 
 def select(servings: Servings, served_by: str) -> Serving:

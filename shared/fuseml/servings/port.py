@@ -20,11 +20,12 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class ServingSpec:
-    """The desired state of an application: its kept revisions, in ascending order, and the traffic of the served ones."""
+    """The desired state of an application: its kept revisions, in ascending order, the traffic of the served ones, and whether it is public."""
 
     name: str
     revisions: Sequence[Revision]
     traffic: application.Traffic
+    public: bool = False
 
     @property
     def newest(self) -> Revision:

@@ -3,7 +3,8 @@
 FUSEML_PREVIEW is the name of a preview: the application gets it as a suffix, so that it replaces no other one.
 
 Inputs: FUSEML_MODEL (model URI), FUSEML_APP_NAME (default `<project>-<codeset>-<workflow>`), FUSEML_RUNTIME (the model's environment, an
-output of the builder; default the running one), FUSEML_TIMEOUT (seconds, default 300). From its prediction-serving extension:
+output of the builder; default the running one), FUSEML_PUBLIC (`true` or `false`: whether everybody gets predictions; default as before,
+first not), FUSEML_TIMEOUT (seconds, default 300). From its prediction-serving extension:
 FUSEML_API_URL, FUSEML_API_TOKEN, and FUSEML_APPS_URL where the address of applications is known before they are served (the embedded
 server); FUSEML_SERVING is the resource of the serving, default FuseML's own. From the tracking extension: MLFLOW_TRACKING_URI and the
 variables of its clients (MLFLOW_TRACKING_..., AWS_..., AZURE_STORAGE_...), which the model server gets too.
@@ -44,7 +45,7 @@ def main() -> None:
     api, token = _setting("FUSEML_API_URL"), os.environ.get("FUSEML_API_TOKEN") or None
     apps = os.environ.get("FUSEML_APPS_URL", "").rstrip("/")
     timeout = _seconds(sdk.input("timeout", "300"))
-    application = {
+    application: dict[str, object] = {
         "name": name,
         "type": "predictor",
         "description": f"{model}, trained by {context.run or 'hand'} from {context.project}/{context.codeset}",
@@ -59,6 +60,7 @@ def main() -> None:
         "runtime": sdk.input("runtime", _HOST_RUNTIME),
         "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI", ""),
         "served_by": sdk.input("serving", _BUILT_IN),
+        "public": _switch("public"),
         "environment": {
             variable: value
             for variable, value in os.environ.items()
@@ -212,6 +214,14 @@ def _setting(name: str) -> str:
     if not value:
         raise sdk.StepError(f"{name} is not set: give the workflow step an extension with the service category prediction-serving")
     return value
+
+
+def _switch(name: str) -> bool | None:
+    """The input as a switch; None without a value."""
+    text = sdk.input(name, "").lower()
+    if text not in ("", "true", "false"):
+        raise sdk.StepError(f"the input '{name}' must be true or false, not '{text}'")
+    return None if not text else text == "true"
 
 
 def _seconds(text: str) -> float:

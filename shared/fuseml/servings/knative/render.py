@@ -25,6 +25,8 @@ DESIRED_ANNOTATION = "fuseml.io/desired"
 """A digest of the rest of the Service: a change is detected without a comparison of the fields that Knative fills in."""
 MANAGED = {"app.kubernetes.io/part-of": "fuseml", "app.kubernetes.io/component": "application"}
 PORT = 8080
+_INSIDE = {"networking.knative.dev/visibility": "cluster-local"}
+"""The label of a Service without an address outside of the cluster."""
 # 63 characters minus `-00001-` and the digest of a revision.
 _LONGEST_NAME = 48
 _REVISION = re.compile(r"-(\d{5,})-[0-9a-f]{8}\Z")
@@ -79,7 +81,7 @@ def service(spec: ServingSpec, settings: Settings, former: Mapping[int, str]) ->
     body: Object = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": {"name": name, "labels": _labels(spec.name, newest)},
+        "metadata": {"name": name, "labels": _labels(spec.name, newest) | ({} if spec.public else _INSIDE)},
         "spec": {
             "template": template,
             "traffic": [{"revisionName": names[revision], "percent": percent} for revision, percent in sorted(spec.traffic.items())],

@@ -59,11 +59,11 @@ def _missed(
 ) -> Sequence[events.CodesetPushed]:
     if payload.push:
         return moves.take(session, codeset, payload, "", moment).published
-    # A line of a former release, whose events are known by their commit.
+    # Without an id: of Gitea's feed, or a line of a former release, whose events are known by their commit.
     if deliveries.is_known(session, events.event(payload, moment)):
         return ()
-    codesets.record_commit(session, codeset, payload.ref, payload.commit, moment)
-    return (payload,)
+    found = moves.find(session, codeset, payload, moment)
+    return (found,) if found is not None else ()
 
 
 def _publish_unrecorded(deps: Deps, codeset: codesets.Codeset, seen: Mapping[str, str | None], newest: int, tick: events.Event) -> None:

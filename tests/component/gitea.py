@@ -40,12 +40,15 @@ class Hook:
 
 @dataclass
 class FakeGitea:
-    """`broken` is the status of all responses of the API; `page` is the maximum number of items on a page."""
+    """`broken` is the status of all responses of the API; `page` is the maximum number of items on a page.
+    `without_feed`: there is no feed of activities.
+    """
 
     root: Path
     port: int
     page: int = 50
     broken: int = 0
+    without_feed: bool = False
     organisations: set[str] = field(default_factory=set)
     users: dict[str, str] = field(default_factory=dict)
     hooks: dict[tuple[str, str], list[Hook]] = field(default_factory=dict)
@@ -68,6 +71,7 @@ class FakeGitea:
             ("POST", "/repos/<org>/<repo>/hooks", self.add_hook),
             ("DELETE", "/repos/<org>/<repo>/hooks/<int:number>", self.delete_hook),
             ("PUT", "/repos/<org>/<repo>/collaborators/<user>", self.add_collaborator),
+            ("GET", "/repos/<org>/<repo>/activities/feeds", self.list_activities),
             ("GET", "/repos/<org>/<repo>/git/commits/<commit>", self.get_commit),
             ("GET", "/repos/<org>/<repo>/git/trees/<commit>", self.get_tree),
             ("POST", "/admin/users", self.add_user),
@@ -161,6 +165,25 @@ class FakeGitea:
         self._require_repository(org, repo)
         self.hooks[org, repo] = [hook for hook in self.hooks[org, repo] if hook.id != number]
         return 204, None
+
+    def list_activities(self, request: Request, org: str, repo: str) -> tuple[int, object]:
+        """Newest first, in the shape of Gitea 1.26: the content of a push is JSON in a text."""
+        self._require_repository(org, repo)
+        if self.without_feed:
+            raise exceptions.NotFound("The target couldn't be found.")
+        activities: list[dict[str, object]] = [{"id": 1, "op_type": "create_repo", "ref_name": "", "content": ""}]
+        for number, push in enumerate(self.repositories.pushes(org, repo, 0)[0], start=2):
+            content = {
+                "Commits": [{"Sha1": push.commit, "Message": "..."}],
+                "HeadCommit": {"Sha1": push.commit},
+                "CompareURL": f"{org}/{repo}/compare/{push.before or 40 * '0'}...{push.commit}",
+                "Len": 1,
+            }
+            kind = "push_tag" if push.ref.startswith("refs/tags/") else "commit_repo"
+            activities.append(
+                {"id": number, "op_type": kind, "ref_name": push.ref, "content": json.dumps(content), "act_user": {"login": push.pusher}}
+            )
+        return 200, _paged(activities[::-1], request, self.page)
 
     def add_collaborator(self, _: Request, org: str, repo: str, user: str) -> tuple[int, object]:
         self._require_repository(org, repo)

@@ -22,7 +22,7 @@ from fuseml.store import codesets, database, deliveries, moves, outbox
 from fuseml.store.tables import codeset_rows, outbox_rows
 from tests import event_keys
 
-from . import endpoint, githost
+from . import endpoint, gitea, githost
 
 if TYPE_CHECKING:
     from dulwich.repo import Repo
@@ -127,7 +127,7 @@ def test_a_repository_without_a_record_has_no_pushes(server: githost.Server) -> 
 class Housekeeper:
     """The housekeeper with a git host whose webhooks are all lost, and the published events."""
 
-    def __init__(self, server: githost.Server, folder: Path) -> None:
+    def __init__(self, host: githosts.GitHost, folder: Path) -> None:
         self.store = database.Database(f"sqlite:///{folder}/fuseml.db")
         self.store.migrate()
         engine = local.LocalEngine(
@@ -143,7 +143,7 @@ class Housekeeper:
             store=self.store,
             publisher=self.published,
             signer=event_keys.SIGNER,
-            git=server.host,
+            git=host,
             engine=engine,
             keyring=secrets.Keyring([secrets.new_key()]),
         )
@@ -168,7 +168,7 @@ class Housekeeper:
 
 @pytest.fixture
 def housekeeper(server: githost.Server, tmp_path: Path) -> Iterator[Housekeeper]:
-    housekeeper = Housekeeper(server, tmp_path)
+    housekeeper = Housekeeper(server.host, tmp_path)
     yield housekeeper
     housekeeper.store.close()
 
@@ -246,3 +246,66 @@ def test_no_push_counts_as_reported_while_the_outbox_is_full(housekeeper: Housek
     with housekeeper.store.write() as session:
         session.exec(sqlmodel.delete(outbox_rows.Outbox))
     assert [push.commit for push in housekeeper.sweep()] == [clone.git("rev-parse", "HEAD")]
+
+
+@pytest.mark.parametrize("page", [2, 50])
+@pytest.mark.parametrize("feed", ["with a feed", "without a feed"])
+def test_every_push_to_gitea_during_an_outage_is_published(tmp_path: Path, page: int, feed: str) -> None:
+    with gitea.fake_gitea(tmp_path / "gitea") as fake:
+        fake.page, fake.without_feed = page, feed == "without a feed"
+        host = githosts.connect(fake.url, gitea.TOKEN, "http://127.0.0.1:1")
+        host.create_repository("workspace", "mnist")
+        user = host.grant_push("workspace", "mnist", "s3cret")
+        system = Housekeeper(host, tmp_path)
+        address = host.clone_url("workspace", "mnist").replace("://", f"://{user}:s3cret@")
+        work = githost.Clone.of(address, tmp_path / "work")
+        commits = [work.commit("first")]
+        work.git("push", "--quiet", "origin", "HEAD:refs/heads/main")
+        assert [push.commit for push in system.sweep()] == commits
+        for number in range(3):
+            commits.append(work.commit(f"number {number}", {f"{number}.py": ""}))
+            work.git("push", "--quiet", "origin", "HEAD:refs/heads/main")
+        published = [(push.before, push.commit, push.paths) for push in system.sweep()]
+        if fake.without_feed:
+            assert published == [(commits[0], commits[3], ["0.py", "1.py", "2.py"])]
+        else:
+            assert published == [(commits[number], commits[number + 1], [f"{number}.py"]) for number in range(3)]
+        assert system.sweep() == []
+        system.store.close()
+
+
+def test_a_push_of_the_feed_and_its_delivery_are_one(tmp_path: Path) -> None:
+    with gitea.fake_gitea(tmp_path / "gitea") as fake:
+        host = githosts.connect(fake.url, gitea.TOKEN, "http://127.0.0.1:1")
+        host.create_repository("workspace", "mnist")
+        user = host.grant_push("workspace", "mnist", "s3cret")
+        system = Housekeeper(host, tmp_path)
+        work = githost.Clone.of(host.clone_url("workspace", "mnist").replace("://", f"://{user}:s3cret@"), tmp_path / "work")
+        commits = [work.commit("first")]
+        work.git("push", "--quiet", "origin", "HEAD:refs/heads/main")
+        system.sweep()
+        for number in range(3):
+            commits.append(work.commit(f"number {number}"))
+            work.git("push", "--quiet", "origin", "HEAD:refs/heads/main")
+
+        def delivered(number: int) -> int:
+            push = events.CodesetPushed(
+                project="workspace",
+                codeset="mnist",
+                ref="refs/heads/main",
+                before=commits[number],
+                commit=commits[number + 1],
+                push=f"d{number}",
+            )
+            with system.store.write() as session:
+                return len(
+                    moves.take(session, codesets.codeset(session, "workspace", "mnist"), push, f"body {number}", endpoint.NOON).published
+                )
+
+        # One delivery comes before the sweep, one after it, one never.
+        assert delivered(1) == 1
+        assert [push.commit for push in system.sweep()] == [commits[1], commits[3]]
+        assert (delivered(0), delivered(0)) == (0, 0)
+        assert system.sweep() == []
+        assert system.reported() == {"refs/heads/main": commits[3]}
+        system.store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,6 +55,33 @@ def test_heads_map_branches_and_tags_to_their_commits(under_test: UnderTest, tmp
         "refs/tags/light": second,
         "refs/tags/v1": first,
     }
+
+
+def test_pushes_after_a_position_are_recorded_one_by_one(under_test: UnderTest, tmp_path: Path) -> None:
+    clone = work(under_test, "counted", tmp_path / "work")
+    commits = [clone.commit("one", {"a": "1"})]
+    clone.git("push", "--quiet", "origin", "main")
+    position = under_test.host.pushes("demo", "counted", 0)[1]
+    for name in ("two", "three", "four"):
+        commits.append(clone.commit(name, {"a": name}))
+        clone.git("push", "--quiet", "origin", "main")
+    clone.git("push", "--quiet", "origin", "main:refs/heads/other", "main~1:refs/tags/v1")
+    clone.git("push", "--quiet", "--force", "origin", "main~2:main")
+    recorded: list[tuple[str, str | None, str]] = []
+    while True:
+        pushes, reached = under_test.host.pushes("demo", "counted", position)
+        recorded += [(push.ref, push.before, push.commit) for push in pushes]
+        if reached == position:
+            break
+        position = reached
+    assert [move for move in recorded if move[0] == "refs/heads/main"] == [
+        *(("refs/heads/main", before, after) for before, after in itertools.pairwise(commits)),
+        ("refs/heads/main", commits[3], commits[1]),
+    ]
+    assert [move for move in recorded if move[0] != "refs/heads/main"] == [
+        ("refs/heads/other", None, commits[3]),
+        ("refs/tags/v1", None, commits[2]),
+    ]
 
 
 def test_a_host_records_all_pushes_or_none(under_test: UnderTest, tmp_path: Path) -> None:

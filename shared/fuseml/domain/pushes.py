@@ -130,6 +130,16 @@ def observe(moves: Sequence[Move], head: str | None) -> tuple[Move, ...]:
     return (*left, Move("found", commit=head) if head else Move("gone"))
 
 
+def recorded(moves: Sequence[Move], before: str | None, commit: str) -> tuple[Move, ...]:
+    """The moves that the sweep learns from a record without ids of deliveries; none where such a move is known, delivered or found."""
+    for move in moves:
+        is_delivered = move.kind in ("push", "copy") and (move.before, move.commit) == (before, commit)
+        if is_delivered or (move.kind in ("found", "start") and move.commit == commit):
+            return ()
+    left = (Move("left", before=before),) if before and balance(moves, before) > 0 else ()
+    return (*left, Move("found", commit=commit))
+
+
 def compacted(old: Sequence[Move]) -> list[str]:
     """The values at which the old part of a ref's moves may end: it is forgotten, and they become its start."""
     values = {end[0] for move in old if (end := _arrival(move)) is not None and end[0] is not None}

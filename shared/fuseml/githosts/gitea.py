@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fuseml.domain import errors, pushes, urls
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
-from fuseml.githosts import checkout, gitea_api, history, limits
+from fuseml.githosts import checkout, gitea_api, gitea_feed, history, limits
 from fuseml.githosts.port import Push
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ _FETCH_TIMEOUT = 120.0
 _TREE_PAGE = 1000
 # Folders that differ between two commits, and pages of one folder: beyond that the changed files are unknown.
 _MOST_TREES = 100
+# Activities that are read beyond the position, in case those of one second are out of order.
+_FEED_OVERLAP = 50
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 # A user name of Gitea has at most 40 characters, starts and ends with a letter or digit, and has no two other characters in a row.
 _SHORT = 24
@@ -179,10 +181,26 @@ class GiteaHost:
             checkout.write_tree(repository.object_store, fetched.tree, directory, identity, limits.DEFAULT)
 
     def pushes(self, project: str, codeset: str, after: int) -> tuple[Sequence[Push], int]:
-        # Gitea's feed of activities is no record of pushes: it has no positions, and an operator may disable it.
-        if not self._api.exists(_repository(project, codeset)):
-            raise errors.NotFoundError(f"there is no codeset {project}/{codeset} on the git host at {urls.shown(self._api.url)}")
-        return (), after
+        """See `GitHost.pushes`. The record is the feed of activities (`gitea_feed`); of a feed that was never read, only the end counts."""
+        repository = _repository(project, codeset)
+        activities: list[dict[str, Any]] = []
+        try:
+            for activity in self._api.pages(f"{repository}/activities/feeds"):
+                activities.append(activity)
+                # Newest first, in seconds: those of one second come in any order.
+                if activity["id"] <= after - _FEED_OVERLAP or (after == 0 and len(activities) >= _FEED_OVERLAP):
+                    break
+        except errors.NotFoundError:
+            if not self._api.exists(repository):
+                raise errors.NotFoundError(
+                    f"there is no codeset {project}/{codeset} on the git host at {urls.shown(self._api.url)}"
+                ) from None
+            log.warning(
+                "the git host at %s has no feed of activities; only the newest commits of refs are compared", urls.shown(self._api.url)
+            )
+            return (), after
+        found, position = gitea_feed.pushes(activities, after)
+        return (found if after else ()), position
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
         if not (self._has_commit(project, codeset, before) and self._has_commit(project, codeset, after)):

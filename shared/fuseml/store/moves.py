@@ -85,11 +85,29 @@ def observe(session: Session, codeset: Codeset, ref: str, head: str | None, now:
         before=row.commit if row else None,
         commit=head,
         registered=codeset.created,
-        push=f"sweep-{added[-1].sequence}",
     )
-    added[-1].event = push.identity
-    session.add(added[-1])
+    push = _found(session, added[-1], push)
     codesets.record_commit(session, codeset, ref, head, now, push.identity)
+    return push
+
+
+def find(session: Session, codeset: Codeset, push: events.CodesetPushed, now: str) -> events.CodesetPushed | None:
+    """Record a push of the host's record, which has no id of its delivery. Returns it to be published, or None where it is known."""
+    learned = pushes.recorded(_all(session, codeset, push.ref), push.before, push.commit)
+    if not learned:
+        return None
+    push = _found(session, _add(session, codeset, push.ref, learned, now)[-1], push)
+    row = session.get(CodesetRef, (codeset.project, codeset.name, push.ref))
+    if row is None or row.commit == push.before:
+        codesets.record_commit(session, codeset, push.ref, push.commit, now, push.identity)
+    return push
+
+
+def _found(session: Session, move: CodesetMove, push: events.CodesetPushed) -> events.CodesetPushed:
+    """The push under the id of its move, which records the event."""
+    push = push.model_copy(update={"push": f"sweep-{move.sequence}"})
+    move.event = push.identity
+    session.add(move)
     return push
 
 

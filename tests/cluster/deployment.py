@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -66,8 +67,13 @@ def wait_until(condition: Callable[[], object], event: str | Callable[[], str]) 
 
 def deploy(*arguments: str) -> str:
     """The output of `task deploy`."""
+    return redeploy(*arguments).stdout
+
+
+def redeploy(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run `task deploy`; later arguments win over the images of the tests."""
     options = [f"{option}={image(name)}" for name, option in DEPLOYED.items()]
-    return _task("deploy", *options, *arguments)
+    return _task("deploy", *options, *arguments, code=code)
 
 
 def undeploy() -> None:
@@ -80,8 +86,8 @@ def undeploy() -> None:
         assert "fuseml" not in {field["manager"] for field in config_map["metadata"]["managedFields"]}, name
 
 
-def _task(*arguments: str) -> str:
-    return commands.run([sys.executable, "-m", "infra.deploy", *arguments], cwd=ROOT, patience=2 * CLUSTER_PATIENCE).stdout
+def _task(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    return commands.run([sys.executable, "-m", "infra.deploy", *arguments], cwd=ROOT, patience=2 * CLUSTER_PATIENCE, code=code)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from fuseml.runtime import catalog
 from tests import commands
 
-from .deployment import Deployment, deploy, kubectl, resources, wait_until
+from .deployment import Deployment, deploy, kubectl, redeploy, resources, wait_until
 
 NAMES = sorted(function.service for function in (*catalog.FUNCTIONS, catalog.GATEWAY))
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -83,6 +83,23 @@ def test_a_function_scales_to_zero_and_starts_with_a_request(deployment: Deploym
     # The response comes from the function: it accepts POST only.
     assert (response.status, response.json()["name"]) == (405, "method_not_allowed")
     assert resources("pods", "--selector=serving.knative.dev/service=resolver")
+
+
+def test_fuseml_s_own_record_exists_when_the_deployment_is_ready(deployment: Deployment) -> None:
+    services = deployment.read("/extensions/fuseml")["services"]
+    assert "prediction-serving" in {service["category"] for service in services}
+
+
+def test_a_wrong_image_ends_the_deployment_with_the_way_out_and_the_right_one_heals_it(deployment: Deployment) -> None:
+    if not resources("statefulsets", "--selector=app.kubernetes.io/name=s3"):
+        pytest.skip("needs the S3 server for trying out")
+    process = redeploy("--s3-image=registry.local:5000/none:1", code=1)
+    assert "ImagePull" in process.stdout + process.stderr
+    assert "--s3-image" in process.stderr
+    output = deploy()
+    assert "never became ready and is replaced" in output
+    (pod,) = resources("pods", "--selector=app.kubernetes.io/name=s3")
+    assert all(status["ready"] for status in pod["status"]["containerStatuses"])
 
 
 def test_deploying_again_changes_nothing(deployment: Deployment) -> None:

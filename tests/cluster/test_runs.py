@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from fuseml.domain import labels
 from tests import commands
 from tests.images import image
 
-from .deployment import Deployment, wait_until
+from .deployment import Deployment, kubectl, resources, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -155,3 +156,50 @@ def test_a_run_is_cancelled_with_its_pods(workflow: DeployedWorkflow) -> None:
     run = workflow.wait_for(name, "cancelled", "failed", "succeeded")
     assert (run["state"], workflow.states(name)["train"]) == ("cancelled", "cancelled"), run
     assert "line 0" in workflow.fuseml("run", "logs", name, "train")
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["alone", "and cancelled"])
+def test_a_run_whose_pipeline_run_is_deleted_ends_and_can_be_resumed(workflow: DeployedWorkflow, cancelled: bool) -> None:
+    name = workflow.start(lines="600")
+    wait_until(lambda: "line 1" in workflow.fuseml("run", "logs", name, "train"), "the step writes")
+    kubectl("delete", "pipelinerun", f"--selector={labels.NAME_LABEL}={name}", "--namespace=fuseml-workloads")
+    if cancelled:
+        workflow.fuseml("run", "cancel", name, "--reason", "by Ada")
+    run = workflow.wait_for(name, "failed", "cancelled", "succeeded")
+    assert run["state"] == ("cancelled" if cancelled else "failed")
+    assert ("by Ada" if cancelled else "was deleted before its end was reported") in run["cause"]
+    resumed = json.loads(workflow.fuseml("run", "resume", name, "-o", "json"))["name"]
+    workflow.wait_for(resumed, "running")
+    workflow.fuseml("run", "cancel", resumed)
+    workflow.wait_for(resumed, "cancelled")
+
+
+def test_the_objects_of_a_finished_run_go_once_its_logs_are_kept(workflow: DeployedWorkflow) -> None:
+    name = workflow.start(verdict="bad")
+    workflow.wait_for(name, "failed")
+    log = workflow.fuseml("run", "logs", name, "judge")
+    assert "model-7 is bad" in log
+    kinds, selector = "pipelineruns,taskruns,pods,secrets,persistentvolumeclaims", f"--selector={labels.NAME_LABEL}={name}"
+    wait_until(lambda: not resources(kinds, selector, namespace="fuseml-workloads"), "all objects of the run to go")
+    assert workflow.fuseml("run", "logs", name, "judge") == log
+
+
+def test_no_pod_of_a_run_violates_the_pod_security_of_its_namespace(workflow: DeployedWorkflow) -> None:
+    labels_ = json.loads(kubectl("get", "namespace", "fuseml-workloads", "--output=json"))["metadata"]["labels"]
+    assert labels_["pod-security.kubernetes.io/enforce"] == "restricted"
+    # A dry run names each present pod that would violate the standard.
+    answer = commands.run(
+        [
+            "kubectl",
+            "label",
+            "--dry-run=server",
+            "--overwrite",
+            "namespace",
+            "fuseml-workloads",
+            "pod-security.kubernetes.io/warn=restricted",
+        ],
+        patience=60,
+    )
+    assert "violat" not in answer.stdout + answer.stderr
+    events = resources("events", "--field-selector=reason=FailedCreate", namespace="fuseml-workloads")
+    assert [event["message"] for event in events if "PodSecurity" in event["message"]] == []

@@ -284,3 +284,40 @@ def test_the_record_of_a_former_release_loses_its_permanent_token(server: Server
     record.register(store, "http://one")
     with store.read() as session:
         assert "sealed" not in extensions.get(session, record.EXTENSION).model_dump_json()
+
+
+VISIBILITY = "networking.knative.dev/visibility"
+
+
+def test_an_application_is_inside_the_cluster_until_it_is_made_public_and_again_when_it_is_taken_back(server: Server) -> None:
+    assert (server.register()["public"], server.cluster.service()["metadata"]["labels"][VISIBILITY]) == (False, "cluster-local")
+    answer = server.call("PUT", "/applications/wine/visibility", {"public": True})
+    assert (answer["public"], answer["revision"]) == (True, 1)
+    assert VISIBILITY not in server.cluster.service()["metadata"]["labels"]
+    # A later registration keeps it, unless it says otherwise.
+    assert server.register(model="models:/wine/2")["public"] is True
+    assert VISIBILITY not in server.cluster.service()["metadata"]["labels"]
+    assert server.register(model="models:/wine/3", public=False)["public"] is False
+    assert server.cluster.service()["metadata"]["labels"][VISIBILITY] == "cluster-local"
+    assert server.register(model="models:/wine/4", public=True)["public"] is True
+    assert server.call("PUT", "/applications/wine/visibility", {"public": False})["public"] is False
+    assert server.cluster.service()["metadata"]["labels"][VISIBILITY] == "cluster-local"
+    server.call("PUT", "/applications/none/visibility", {"public": True}, 404)
+
+
+def test_the_sweep_repairs_the_openness_of_an_application(server: Server) -> None:
+    server.register()
+    del server.cluster.service()["metadata"]["annotations"]
+    del server.cluster.service()["metadata"]["labels"][VISIBILITY]
+    server.sweep()
+    assert server.cluster.service()["metadata"]["labels"][VISIBILITY] == "cluster-local"
+
+
+def test_an_application_of_a_former_release_is_taken_inside(server: Server) -> None:
+    server.register()
+    with server.deps.store.write() as session:
+        row = applications.get(session, "wine")
+        row.document = {key: value for key, value in row.document.items() if key != "public"}
+    (spec,) = server.specs()
+    assert spec.public is False
+    assert server.call("GET", "/applications/wine")["public"] is None

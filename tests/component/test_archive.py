@@ -199,6 +199,58 @@ def test_the_engine_forgets_a_run_days_after_its_end_once_its_logs_are_archived(
     assert installation.log("w-1", "train")[0] == b"train\n" + LINES
 
 
+def test_a_finished_run_leaves_the_engine_as_soon_as_its_logs_are_kept(installation: Installation) -> None:
+    housekeeper = installation.housekeeper(engine_days=None)
+    kept = installation.run("w-1", train="succeeded")
+    failed = installation.run("w-2", state="failed", train="failed")
+    installation.run("w-3", state="running", prepare="succeeded", train="running")
+    unreported = installation.run("w-4", state="cancelled", train="cancelled")
+    late = installation.run("w-5", state="cancelled", finished=clock.ago(2 * 3600), train="cancelled")
+    with installation.store.write() as session:
+        for run_id in (unreported, late):
+            runs.steps(session, [run_id])[0].finished = None
+    archive.forget_runs(housekeeper, TICK)
+    assert installation.engine.forgotten == []
+    archive.archive_logs(housekeeper, TICK)
+    archive.forget_runs(housekeeper, TICK)
+    archive.forget_runs(housekeeper, TICK)
+    assert sorted(installation.engine.forgotten) == sorted([kept, failed, late])
+    assert installation.log("w-1", "train")[0] == b"train\n" + LINES
+
+
+def test_many_runs_whose_logs_are_not_kept_do_not_hold_up_the_others(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_MOST", 2)
+    for number in range(3):
+        installation.run(f"lost-{number}", finished=clock.ago(3600 - number), train="succeeded")
+    kept = installation.run("w-1", train="succeeded")
+    with installation.store.write() as session:
+        runs.steps(session, [kept])[0].archived = "runs/id-w-1/train.log"
+    archive.forget_runs(installation.housekeeper(engine_days=None), TICK)
+    assert installation.engine.forgotten == [kept]
+
+
+def test_where_no_logs_are_kept_a_run_stays_with_the_engine_for_a_week(installation: Installation) -> None:
+    old = installation.run("w-1", finished=clock.ago(8 * 86400), train="succeeded")
+    installation.run("w-2", finished=clock.ago(6 * 86400), train="succeeded")
+    archive.forget_runs(installation.housekeeper(contents=None, engine_days=None), TICK)
+    assert installation.engine.forgotten == [old]
+
+
+def test_a_log_is_complete_when_it_moves_while_it_is_requested(installation: Installation) -> None:
+    """The row is read, then the sweep archives the log and the engine forgets the run, then the engine is asked."""
+    installation.run("w-1", train="succeeded")
+    logs = installation.engine.logs
+
+    def moving(*arguments: object) -> object:
+        installation.engine.logs = logs
+        archive.archive_logs(installation.housekeeper(), TICK)
+        archive.forget_runs(installation.housekeeper(engine_days=None), TICK)
+        return logs(*arguments)
+
+    installation.engine.logs = moving
+    assert installation.log("w-1", "train") == (b"train\n" + LINES, len(b"train\n" + LINES), True)
+
+
 def test_without_contents_the_engine_forgets_runs_with_their_logs(installation: Installation) -> None:
     old = installation.run("w-1", finished=clock.ago(8 * 86400), train="succeeded")
     housekeeper = installation.housekeeper(contents=None)

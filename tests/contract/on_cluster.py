@@ -35,7 +35,10 @@ _IDENTITY = {
 
 @contextlib.contextmanager
 def own_namespace(purpose: str) -> Iterator[tuple[str, Any]]:
-    """A new namespace, removed at the end, and the core API of the cluster. Skips the test without a cluster."""
+    """A new namespace, removed at the end, and the core API of the cluster. Skips the test without a cluster.
+
+    It enforces Pod Security `restricted` where Tekton confines its own containers, as after `task deploy`.
+    """
     if not os.environ.get("KUBECONFIG"):
         pytest.skip("needs KUBECONFIG of a cluster with Knative and Tekton")
     from kubernetes import client, config
@@ -43,7 +46,9 @@ def own_namespace(purpose: str) -> Iterator[tuple[str, Any]]:
     config.load_kube_config()
     core = client.CoreV1Api()
     name = f"fuseml-{purpose}-{os.urandom(4).hex()}"
-    core.create_namespace({"metadata": {"name": name}})
+    flags = core.read_namespaced_config_map("feature-flags", "tekton-pipelines").data or {}
+    standard = "restricted" if flags.get("set-security-context") == "true" else "privileged"
+    core.create_namespace({"metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": standard}}})
     try:
         yield name, core
     finally:

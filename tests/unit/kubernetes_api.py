@@ -114,7 +114,8 @@ class Api:
             return self._create(kind, body)
         resource = self.objects[kind, name]
         changed = resource.get("spec") != body.get("spec")
-        resource["metadata"].pop("annotations", None)
+        for key in ("annotations", "labels"):
+            resource["metadata"].pop(key, None)
         replaced = {key: value for key, value in body.items() if key in ("spec", "data")}
         _merge(resource, {key: value for key, value in body.items() if key not in replaced})
         resource |= replaced

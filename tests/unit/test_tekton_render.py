@@ -350,3 +350,32 @@ def test_the_error_names_a_missing_secret() -> None:
     plan = tekton_plans.PLANS["secrets-in-text"]()
     with pytest.raises(errors.PermanentError, match="was submitted without the secret mlflow/tracking/default/AWS_"):
         admission.admit(plan, {})
+
+
+AMOUNTS = st.dictionaries(st.sampled_from(["cpu", "memory", "nvidia.com/gpu"]), st.sampled_from(["1", "2"]))
+
+
+@given(requests=AMOUNTS, limits=AMOUNTS)
+def test_declared_resources_stay_and_no_default_contradicts_them(requests: dict[str, str], limits: dict[str, str]) -> None:
+    step = engines.shell("train", "true", resources={"requests": requests, "limits": limits})
+    (container,) = tasks_of(tekton_plans.make(step))["train"]["taskSpec"]["steps"]
+    resources = container["computeResources"]
+    assert resources["requests"] | requests == resources["requests"]
+    assert resources["limits"] | limits == resources["limits"]
+    for resource in resources["requests"].keys() - requests.keys():
+        assert resource not in limits, "a default request could exceed the declared limit"
+    for resource in resources["limits"].keys() - limits.keys():
+        assert resource not in requests, "a declared request could exceed the default limit"
+
+
+@pytest.mark.parametrize(
+    ("image", "pulled"),
+    [
+        ("ghcr.io/fuseml/predictor:v1", "m.example.com/x/fuseml/predictor:v1"),
+        ("docker.io/library/python:3.12", "docker.io/library/python:3.12"),
+    ],
+)
+def test_fuseml_s_own_images_come_from_the_mirror(image: str, pulled: str) -> None:
+    plan = tekton_plans.make(engines.shell("serve", "true", image=image))
+    (task,) = render_plan(plan, mirror="m.example.com/x").pipeline_run["spec"]["pipelineSpec"]["tasks"]
+    assert task["taskSpec"]["steps"][0]["image"] == pulled

@@ -5,6 +5,7 @@ An application keeps its newest revisions; its traffic names the served ones: on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -14,7 +15,8 @@ from fuseml.domain import errors
 from fuseml.domain.documents import document
 
 # A name is part of an address and of the names of objects on a cluster.
-Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+Name = Annotated[str, pydantic.StringConstraints(pattern=_NAME)]
 Variable = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
 
 BUILT_IN = "fuseml-serving"
@@ -68,6 +70,11 @@ class Application(document.Model):
         if reserved:
             raise ValueError(f"{', '.join(reserved)}: these names are reserved by Knative")
         return value
+
+
+def is_name(text: str) -> bool:
+    """Whether the text may be the name of an application."""
+    return re.fullmatch(_NAME, text) is not None and not text.endswith("\n")
 
 
 def shares(requested: Mapping[str, int], servable: Sequence[int]) -> dict[int, int]:

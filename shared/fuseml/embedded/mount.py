@@ -15,6 +15,7 @@ from werkzeug import datastructures
 from werkzeug import test as wsgi_client
 
 import fuseml
+from fuseml.domain import application as application_names
 from fuseml.domain import errors
 from fuseml.embedded import admission, broker, model_servers, tracking_proxy
 from fuseml.runtime import auth, catalog, http, openapi, targets, web_pages
@@ -117,6 +118,8 @@ def own_app(
         return http.encode(dataclasses.asdict(apps.status(name)), 200, {})
 
     def is_public(name: str) -> bool:
+        if not application_names.is_name(name):
+            return False
         with store.read() as session:
             row = applications.find(session, name)
         return row is not None and bool(row.document.get("public"))

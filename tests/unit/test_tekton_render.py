@@ -379,3 +379,12 @@ def test_fuseml_s_own_images_come_from_the_mirror(image: str, pulled: str) -> No
     plan = tekton_plans.make(engines.shell("serve", "true", image=image))
     (task,) = render_plan(plan, mirror="m.example.com/x").pipeline_run["spec"]["pipelineSpec"]["tasks"]
     assert task["taskSpec"]["steps"][0]["image"] == pulled
+
+
+@pytest.mark.parametrize(
+    ("of_step", "of_run", "timeout"),
+    [(None, None, "0s"), (5, None, "5s"), (None, 30, "90s"), (5, 30, "5s"), (600, 30, "90s")],
+)
+def test_no_task_outlives_its_run_by_more_than_a_minute(of_step: int | None, of_run: int | None, timeout: str) -> None:
+    plan = tekton_plans.make(engines.shell("train", "true", timeout=of_step)).model_copy(update={"timeout": of_run})
+    assert tasks_of(plan)["train"]["timeout"] == timeout

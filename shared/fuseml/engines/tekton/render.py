@@ -24,6 +24,9 @@ SECRET_ANNOTATION = "fuseml.io/secret"  # noqa: S105
 SPAN_CONTEXT_ANNOTATION = "tekton.dev/pipelinerunSpanContext"
 """Annotation with the trace context of Tekton's own spans (tektoncd/pipeline pkg/reconciler/pipelinerun/tracing.go)."""
 
+_ORPHAN_SECONDS = 60
+"""The time that a task may outlive its run, which has timed out."""
+
 MANAGED_BY = "app.kubernetes.io/managed-by"
 
 
@@ -110,6 +113,10 @@ class _Pipeline:
     def _task(self, step: plans.StepPlan) -> Object:
         parameters = values.Parameters(self.tasks)
         task = tasks.step(step, self.tasks[step.name], parameters, self.bundle, self._settings)
+        if self._plan.timeout is not None:
+            # Tekton may miss a task that it creates while the run times out, and leave it running; the task's own timeout ends it.
+            longest = self._plan.timeout + _ORPHAN_SECONDS
+            task["timeout"] = f"{min(step.timeout or longest, longest)}s"
         prerequisites = self._prerequisites[step.name] = self._prerequisites_of(step, parameters.steps)
         needed = [self._prerequisites[need] for need in step.needs]
         after = [clone for clone in _clones(step) if not any(clone in other.clones for other in needed)]

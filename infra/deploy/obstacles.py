@@ -10,6 +10,7 @@ from typing import Any
 
 Object = Mapping[str, Any]
 
+_CRASHING = "CrashLoopBackOff"
 _STARTING = ("ContainerCreating", "PodInitializing")
 _IMAGE = frozenset(
     {"InvalidImageName", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
@@ -36,11 +37,14 @@ def of_pod(pod: Object, image_option: str = "") -> Obstacle | None:
     """
     status = pod.get("status", {})
     for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
-        waiting = container.get("state", {}).get("waiting", {})
+        state = container.get("state", {})
+        waiting = state.get("waiting", {})
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
+        terminated = state.get("terminated") or container.get("lastState", {}).get("terminated") or {}
+        if not reason and not container.get("ready") and container.get("restartCount") and terminated.get("exitCode"):
+            reason = _CRASHING  # it runs for a moment between two ends
         if not reason or reason in _STARTING:
             continue
-        terminated = container.get("lastState", {}).get("terminated", {})
         lines = (terminated.get("message") or "").strip().splitlines()
         if terminated:
             message = lines[-1].strip() if lines else f"it ended with exit code {terminated.get('exitCode')}"
@@ -111,9 +115,10 @@ class Watch:
         if obstacle is not None and not (same and self._current is not None):
             self._since = self.clock()
         self._current, self._kind = obstacle, kind
-        if obstacle is None or str(obstacle) in self._reported:
+        topic = "image" if kind in _IMAGE else str(obstacle)
+        if obstacle is None or topic in self._reported:
             return ""
-        self._reported.add(str(obstacle))
+        self._reported.add(topic)
         return str(obstacle)
 
     @property

@@ -29,6 +29,10 @@ def pod(waiting: dict[str, Any], **last: Any) -> dict[str, Any]:
     return {"status": {"containerStatuses": [started, {"name": "user-container", "state": {"waiting": waiting}, "lastState": last}]}}
 
 
+def restarted(state: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"status": {"containerStatuses": [{"name": "c", "ready": False, "restartCount": 2, "state": state, **more}]}}
+
+
 def unscheduled(message: str) -> dict[str, Any]:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     return {"status": {"phase": "Pending", "conditions": [condition]}}
@@ -49,6 +53,10 @@ def unscheduled(message: str) -> dict[str, Any]:
             "CrashLoopBackOff: it is broken", "kubectl logs",
         ),
         (pod({"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}, terminated={"exitCode": 3}), "CrashLoopBackOff: it ended with exit code 3", "--previous"),
+        (restarted({"running": {}}, lastState={"terminated": {"exitCode": 1}}), "CrashLoopBackOff: it ended with exit code 1", "--previous"),
+        (restarted({"terminated": {"exitCode": 1, "message": "no\n"}}), "CrashLoopBackOff: no", "--previous"),
+        (restarted({"running": {}}, ready=True, lastState={"terminated": {"exitCode": 1}}), None, ""),
+        (restarted({"terminated": {"exitCode": 0}}), None, ""),
         (pod({"reason": "CreateContainerConfigError"}), "CreateContainerConfigError", "kubectl describe pod"),
         ({"status": {"initContainerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}}, "ImagePullBackOff", "--gitea-image"),
         (unscheduled("0/1 nodes are available: 1 Insufficient cpu."), "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.", "kubectl describe nodes"),
@@ -100,7 +108,7 @@ def seen(*reasons: str | None, step: float = 10.0) -> tuple[list[str], list[bool
 
 def test_an_obstacle_is_reported_once_and_ends_the_wait_after_its_patience() -> None:
     texts, ends = seen("ErrImagePull", "ImagePullBackOff", "ErrImagePull", "ImagePullBackOff", "ImagePullBackOff")
-    assert [bool(text) for text in texts] == [True, True, False, False, False]
+    assert [bool(text) for text in texts] == [True, False, False, False, False]
     # The failures of one pull and its repetitions are one obstacle.
     assert ends == [False, False, False, True, True]
 

@@ -123,7 +123,7 @@ def rotate_webhook(
 def rotate_password(
     context: typer.Context, name: CodesetName, project: options.Project, format: options.Output = output.Format.TABLE
 ) -> None:
-    """Replace the password with which git reads and pushes a codeset.
+    """Replace the password of a codeset for git.
 
     The old password ends at once, also in clones that stored it. Runs on a cluster that have not cloned the code yet fail; resume them.
     """

@@ -155,7 +155,7 @@ class _Serving:
 
 
 def test_a_preview_ends_with_its_ref(server: githost.Server, clone: githost.Clone, tmp_path: pathlib.Path) -> None:
-    housekeeper = test_missed_pushes.Housekeeper(server, tmp_path)
+    housekeeper = test_missed_pushes.Housekeeper(server.host, tmp_path)
     serving = _Serving()
     deps = dataclasses.replace(housekeeper.deps, serving={"fuseml-serving": serving})
     clone.git("push", "--quiet", "origin", "main:refs/heads/feature")

@@ -25,7 +25,7 @@ from functions.run_tracker import deps as tracker_deps
 from fuseml.domain import errors, events, signature
 from fuseml.embedded import broker
 from fuseml.githosts.embedded import EmbeddedGitHost
-from fuseml.runtime import auth, cloudevents, secrets, signing
+from fuseml.runtime import auth, catalog, cloudevents, secrets, signing
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import database, deliveries, outbox
 from fuseml.store.tables import ledger_rows, outbox_rows
@@ -49,9 +49,7 @@ class System:
         self.store, self.engine, self.publisher = store, triggering.Engine(), endpoint.Publisher()
         common: dict[str, Any] = {"store": store, "publisher": self.publisher, "signer": signer}
         git, keyring = EmbeddedGitHost(folder / "git", "http://git"), secrets.Keyring([secrets.new_key()])
-        tokens = auth.Tokens(
-            {auth.digest_of("admin"): auth.Caller("admin", "admin"), auth.digest_of("step"): auth.Caller("step", "workload")}
-        )
+        tokens = auth.Tokens({auth.digest_of("admin"): auth.Caller("admin", "admin")})
         self.functions: dict[str, flask.Flask] = {
             "artifacts": artifacts_app.create_app(artifacts_deps.Deps(**common, tokens=tokens)),
             "dispatcher": dispatcher_app.create_app(
@@ -64,7 +62,7 @@ class System:
             ),
         }
 
-    def post(self, consumer: str, event: events.Event, path: str = "/", **extensions: str) -> Any:
+    def post(self, consumer: str, event: events.Event, path: str = catalog.EVENTS, **extensions: str) -> Any:
         headers, body = cloudevents.encode(dataclasses.replace(event, extensions={**event.extensions, **extensions}))
         return self.functions[consumer].test_client().post(path, headers=headers, data=body)
 
@@ -163,7 +161,7 @@ def dead_letter(system: System, event: events.Event, cause: str) -> None:
     address = "http://broker-filter.knative-eventing.svc.cluster.local/triggers/fuseml/dispatcher/5d0a"
     encoded = base64.b64encode(cause.encode()).decode()
     response = system.post(
-        "events", event, recording.DEAD_LETTERS, knativeerrordest=address, knativeerrorcode="400", knativeerrordata=encoded
+        "events", event, catalog.DEAD_LETTERS, knativeerrordest=address, knativeerrorcode="400", knativeerrordata=encoded
     )
     assert response.status_code == 204, response.text
 
@@ -226,11 +224,11 @@ def test_sending_needs_an_administrator_and_signs(sqlite_store: database.Databas
             store=sqlite_store,
             publisher=cloudevents.SigningPublisher(system.publisher, SIGNER),
             signer=SIGNER,
-            tokens=auth.Tokens({auth.digest_of("admin"): auth.Caller("a", "admin"), auth.digest_of("step"): auth.Caller("s", "workload")}),
+            tokens=auth.Tokens({auth.digest_of("admin"): auth.Caller("a", "admin")}),
         )
     ).test_client()
     body = {"type": "run.cancel_requested", "data": {"run": "w-1", "reason": "enough"}}
-    for token, status in (("", 401), ("Bearer wrong", 401), ("Bearer step", 403), ("Bearer admin", 202)):
+    for token, status in (("", 401), ("Bearer wrong", 401), (f"Bearer {auth.STEP_PREFIX}a.b", 403), ("Bearer admin", 202)):
         response = app.post("/events", json=body, headers={"Authorization": token} if token else {})
         assert response.status_code == status, response.text
     [sent] = system.publisher.events

@@ -19,7 +19,7 @@ from fuseml.domain import errors, events
 from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines.tekton.events import STEP_LABEL, STEPS_ANNOTATION
 from fuseml.githosts.embedded import EmbeddedGitHost
-from fuseml.runtime import clock, cloudevents, secrets
+from fuseml.runtime import catalog, clock, cloudevents, secrets
 from fuseml.store import deliveries, runs
 from fuseml.store.tables import outbox_rows, watermark_rows
 from tests.component import endpoint, test_run_ends, triggering
@@ -31,7 +31,7 @@ world = test_run_ends.world
 
 def post(world: triggering.World, event: events.Event, status: int = 204) -> Any:
     headers, body = cloudevents.encode(event)
-    response = world.functions["run-tracker"].test_client().post("/", headers=headers, data=body)
+    response = world.functions["run-tracker"].test_client().post(catalog.EVENTS, headers=headers, data=body)
     assert response.status_code == status, response.text
     return response
 
@@ -76,7 +76,7 @@ def test_reports_about_unknown_runs_and_repeated_ones_cost_no_read(world: trigge
     world.engine.reports = {run_id(world): reports}
     for report in reports:
         headers, body = cloudevents.encode(report)
-        assert world.functions["run-tracker"].test_client().post("/", headers=headers, data=body).status_code in (200, 204)
+        assert world.functions["run-tracker"].test_client().post(catalog.EVENTS, headers=headers, data=body).status_code in (200, 204)
     assert world.run("train-1")["state"] == "succeeded"
     # The first answer held the whole run.
     assert world.engine.observed == [run_id(world)]
@@ -160,7 +160,7 @@ def test_an_unreachable_engine_is_asked_again(
 def test_hostile_data_are_no_failure_of_the_function(world: triggering.World, data: dict[str, Any]) -> None:
     event = events.Event(f"{events.TEKTON_PREFIX}pipelinerun.successful.v1", "/x", "1", None, "0001-01-01T00:00:00+23:59", data)
     headers, body = cloudevents.encode(event)
-    assert world.functions["run-tracker"].test_client().post("/", headers=headers, data=body).status_code in (204, 400)
+    assert world.functions["run-tracker"].test_client().post(catalog.EVENTS, headers=headers, data=body).status_code in (204, 400)
 
 
 class Slow(triggering.Engine):
@@ -227,7 +227,7 @@ def swept(world: triggering.World, tmp_path: pathlib.Path) -> triggering.World:
 def take(world: triggering.World, event: events.Event) -> int:
     """The number of sweeps so far, after the tick."""
     headers, body = cloudevents.encode(event)
-    assert world.functions["housekeeper"].test_client().post("/", headers=headers, data=body).status_code == 204
+    assert world.functions["housekeeper"].test_client().post(catalog.EVENTS, headers=headers, data=body).status_code == 204
     return len(world.engine.observed)
 
 

@@ -26,6 +26,7 @@ from fuseml.domain.plans import identity
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import clock
 from fuseml.store import runs
+from tests import event_keys
 from tests.component import triggering
 from tests.contract.engines import UnderTest, local_engine
 from tests.waiting import wait_until
@@ -48,14 +49,15 @@ class World(triggering.World):
         super().__init__(folder)
         self._git = EmbeddedGitHost(folder / "git", "http://git")
         self._ticks = itertools.count()
-        self.functions["run-tracker"] = tracker_app.create_app(tracker_deps.Deps(store=self.store, publisher=self))
         self.use(self.engine)
         self.workflow(GROUPED)
         self.assign("train", "code://p/code")
 
     def use(self, engine: engines.Engine) -> None:
         """Replace the engine of the functions."""
-        deps: dict[str, Any] = {"store": self.store, "publisher": self, "git": self._git, "engine": engine, "keyring": self.keyring}
+        common: dict[str, Any] = {"store": self.store, "publisher": self, "signer": event_keys.SIGNER, "engine": engine}
+        self.functions["run-tracker"] = tracker_app.create_app(tracker_deps.Deps(**common))
+        deps: dict[str, Any] = {**common, "git": self._git, "keyring": self.keyring}
         self.functions["dispatcher"] = dispatcher_app.create_app(dispatcher_deps.Deps(**deps, zone="", namespace="workloads"))
         self.functions["housekeeper"] = housekeeper_app.create_app(
             housekeeper_deps.Deps(**deps, check=lambda *_: ())  # type: ignore[arg-type]

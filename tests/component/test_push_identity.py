@@ -18,6 +18,7 @@ from fuseml.engines import local
 from fuseml.runtime import secrets
 from fuseml.store import codesets, database, decisions, migrations, moves
 from fuseml.webhooks import gitea, wire
+from tests import event_keys
 from tests.component import endpoint, ingress, triggering
 from tests.component.ingress import SECRET, Ingress, delivery
 
@@ -110,6 +111,7 @@ class Swept:
         self.deps = housekeeper_deps.Deps(
             store=ingress.store,
             publisher=ingress.publisher,
+            signer=event_keys.SIGNER,
             git=self.host,  # type: ignore[arg-type]
             engine=engine,
             keyring=secrets.Keyring([secrets.new_key()]),

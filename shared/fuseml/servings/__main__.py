@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from fuseml.runtime import secrets
 from fuseml.runtime.settings import Settings
 from fuseml.servings import record
 from fuseml.store import database
@@ -12,10 +11,10 @@ from fuseml.store import database
 
 def main() -> None:
     """Register the record, where this installation serves applications."""
-    settings = Settings.from_env(os.environ).require("database_url", "secret_keys")
+    settings = Settings.from_env(os.environ).require("database_url")
     if settings.serving_image:
         store = database.Database(settings.database_url)
-        record.register(store, secrets.Keyring(settings.keys()), settings.function_url("applications"))
+        record.register(store, settings.function_url("applications"))
         store.close()
 
 

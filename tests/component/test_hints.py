@@ -1,4 +1,4 @@
-"""Events that nobody signs are hints: `run_tracker` asks the engine before it believes one of Tekton's kind, `housekeeper` sweeps no sooner."""
+"""Unsigned events are hints: `run_tracker` asks the engine before it believes one of Tekton's kind, `housekeeper` sweeps no sooner."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_redelivered_hint_gets_the_same_reply(world: triggering.World, reports
 
 
 def test_a_forged_hint_with_the_id_of_a_later_report_does_not_suppress_it(world: triggering.World, reports: Sequence[events.Event]) -> None:
-    """Whoever knows the ids of reports cannot use them up."""
+    """A sender that knows the ids of reports cannot use them up."""
     world.engine.reports = {run_id(world): reports[:1]}
     end = reports[-1]
     post(world, end, 200)  # the engine knows of the start only

@@ -97,7 +97,7 @@ def publish(
     public: Annotated[bool, typer.Option("--public/--no-public", help="Open the application, or close it.")] = True,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Let everybody get predictions, without a token.
+    """Let every caller get predictions, without a token.
 
     By default only callers inside the cluster do, and on `fuseml up` callers with a token.
     """

@@ -33,7 +33,7 @@ class Applications:
         return cast(shapes.Application, self._http.change("PUT", address, document={"traffic": dict(traffic)}))
 
     def publish(self, name: str, *, public: bool) -> shapes.Application:
-        """Open the application to everybody who reaches its address, or close it."""
+        """Open the application to every caller that reaches its address, or close it."""
         address = transport.address("applications", name, "visibility")
         return cast(shapes.Application, self._http.change("PUT", address, document={"public": public}))
 

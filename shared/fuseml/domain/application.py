@@ -37,7 +37,7 @@ class Application(document.Model):
     """`model` is the model's address on the tracking server, `runtime` the image (environment) that can load it. An application without a
     model is only recorded: another product serves it. `digest` is that of the model's files when it was registered; model servers load no
     others. `served_by` is the resource of the service to which the step's selector for `prediction-serving` resolved. A `public`
-    application answers everyone who reaches its address; any other one is reachable inside the cluster only, and on the embedded server
+    application answers every caller that reaches its address; any other one is reachable inside the cluster only, and on the embedded server
     with a token. Without a value it stays as it is, first not public. `environment` holds variables of the model server, such as
     credentials of the tracking server; it is sealed at rest. `preview` is the name of the ref whose preview it is
     (`domain.workflows.deployment`); empty for an application of a deployed ref.

@@ -1,7 +1,7 @@
 """Pushes as moves of a ref, known from deliveries that repeat, overtake one another or get lost (infra/decisions/0013-identity-of-pushes-and-runs.md).
 
 A ref walks from value to value; None is a ref that does not exist. Each value is left as often as it is reached, except the present one. This
-balance tells a repeated delivery from a ref that returned to an earlier commit.
+balance separates a repeated delivery from a ref that returned to an earlier commit.
 """
 
 from __future__ import annotations

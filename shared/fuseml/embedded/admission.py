@@ -64,7 +64,7 @@ class Admissions:
         if headers.get("UPGRADE", "").lower() == "websocket":
             raise errors.InvalidError("WebSocket is not supported; use plain HTTP requests")
         authorization = headers.get("AUTHORIZATION", "")
-        # A hash tells accounts apart as well, and shows no token. Without an account the address counts.
+        # A hash separates accounts as well, and shows no token. Without an account the address counts.
         account = hashlib.sha256("".join(authorization.split()).encode()).hexdigest()[:16] if authorization else address
         if path.startswith("/git/"):
             return self._git(path, authorization, has_body)
@@ -74,7 +74,7 @@ class Admissions:
         if path.startswith("/apps/"):
             admission = Admission("applications", path.split("/", 3)[2], APPLICATION_BODY)
             if not authorization:
-                # A public application takes requests of everyone; `mount` knows which are.
+                # A public application takes requests of every caller; `mount` knows which are public.
                 return dataclasses.replace(admission, proven=False)
         elif function is not None:
             app = self._functions[function.name]

@@ -137,7 +137,7 @@ class Broker:
         """The time at which each matching trigger looks for the event; empty for a duplicate."""
         due = time.time() + self._chaos.delay_of(event.source, event.id)
         names = [name for name, lane in self._lanes.items() if lane.trigger.matches(event)]
-        # A stored signature only tells proven events of other software from hints.
+        # A stored signature only separates proven events of other software from hints.
         stored = signature.detach(event) if self._signer is not None and signature.is_required(event) else event
         return dict.fromkeys(names, due) if deliveries.accept(session, stored, names, clock.now(), due) else {}
 

@@ -1,6 +1,6 @@
 """Moves of refs in one step with the host's record of pushes, also when the process is killed in between.
 
-An intent file holds the moves before the first ref changes, and is removed after they are recorded. Whoever finds one completes it: it records
+An intent file holds the moves before the first ref changes, and is removed after they are recorded. The finder of one completes it: it records
 the moves that took place, or takes an incomplete atomic push back. Callers hold the lock of the repository's refs.
 """
 

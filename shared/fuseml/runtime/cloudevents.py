@@ -47,7 +47,7 @@ def nothing(_session: sqlmodel.Session, _event: events.Event) -> Sequence[events
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """The handler of events that other software sends and nobody signs: their content is no fact.
+    """The handler of unsigned events of other software: their content is no fact.
 
     `facts(event, proven)` returns events with the facts, none where the event would change nothing; it may ask other systems, outside of any
     transaction. `proven`: the event carries FuseML's signature, and is a fact itself. `apply` handles each fact. An event that is delivered

@@ -3,7 +3,7 @@
 FUSEML_PREVIEW is the name of a preview: the application gets it as a suffix, so that it replaces no other one.
 
 Inputs: FUSEML_MODEL (model URI), FUSEML_APP_NAME (default `<project>-<codeset>-<workflow>`), FUSEML_RUNTIME (the model's environment, an
-output of the builder; default the running one), FUSEML_PUBLIC (`true` or `false`: whether everybody gets predictions; default as before,
+output of the builder; default the running one), FUSEML_PUBLIC (`true` or `false`: whether every caller gets predictions; default as before,
 first not), FUSEML_TIMEOUT (seconds, default 300). From its prediction-serving extension:
 FUSEML_API_URL, FUSEML_API_TOKEN, and FUSEML_APPS_URL where the address of applications is known before they are served (the embedded
 server); FUSEML_SERVING is the resource of the serving, default FuseML's own. From the tracking extension: MLFLOW_TRACKING_URI and the

@@ -83,7 +83,9 @@ SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "JSON with Unicode": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
     "JSON of PHP": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
     "JSON of Go": lambda text: json.dumps(text)[1:-1].replace("<", "\\u003c").replace(">", "\\u003E").replace("&", "\\u0026"),
-    "JSON, some characters": lambda text: selected(text, lambda character: json.dumps(character)[1:-1]) if '"' not in text + "\\" else text,
+    "JSON, some characters": lambda text: (
+        selected(text, lambda character: json.dumps(character)[1:-1]) if not {'"', "\\"} & set(text) else text
+    ),
     "JSON in JSON": lambda text: json.dumps(json.dumps({"key": text})),
     "JSON in JSON in JSON": lambda text: json.dumps(json.dumps(json.dumps([text]))),
     "a line of a document in JSON": lambda text: json.dumps(f"[default]\npassword = {text}\nregion = eu\n"),

@@ -59,9 +59,9 @@ def test_hanging_callers_leave_a_thread_for_another_one(threads: int, tasks: lis
 
 def test_the_queue_of_a_caller_is_bounded_and_that_of_others_is_not_affected(hanging: Hanging) -> None:
     pool = Pool("p", 8, 3)
-    for _ in range(4):
+    for number in range(1, 5):
         assert hanging.submit(pool, "a")
-    wait_until(lambda: len(hanging.entered) == 4, "half of the threads to work for the caller")
+        wait_until(lambda number=number: len(hanging.entered) == number, "a further thread to work for the caller")
     assert [hanging.submit(pool, "a") for _ in range(5)] == [True, True, True, False, False]
     assert executed(pool, "b")
     pool.close()

@@ -71,9 +71,10 @@ def reference(selector: Selector, records: Sequence[extension.Extension], contex
                     continue
                 candidates.append((record, service, endpoint, usable[0] if usable else None))
 
-    # 5. Order: same zone as the consumer first, then internal before external, then higher version, then id.
+    # 5. Order: endpoints not known to be unhealthy first, unless the selector disregards health; then same zone as the consumer, then
+    # internal before external, then higher version, then id.
     def before(one: Candidate, other: Candidate) -> int:
-        return _compare(one, other, ours, home) or _by_id(one, other)
+        return _compare(selector, one, other, ours, home) or _by_id(one, other)
 
     return sorted(candidates, key=functools.cmp_to_key(before))
 
@@ -82,7 +83,10 @@ def _is_unhealthy(health: extension.Health | None) -> bool:
     return health is not None and health.state == "unhealthy"
 
 
-def _compare(one: Candidate, other: Candidate, ours: str, home: str) -> int:
+def _compare(selector: Selector, one: Candidate, other: Candidate, ours: str, home: str) -> int:
+    unhealthy = [_is_unhealthy(candidate[2].status.health) for candidate in (one, other)]
+    if selector.healthy is None and unhealthy[0] != unhealthy[1]:
+        return 1 if unhealthy[0] else -1
     same = [(candidate[0].zone or home) == ours for candidate in (one, other)]
     if same[0] != same[1]:
         return -1 if same[0] else 1
@@ -109,7 +113,7 @@ def test_resolution_agrees_with_the_reference(records: list[extension.Extension]
     expected = reference(selector, records, context, home)
     result = resolution.attempt([selector], records, context, home=home, explain=True)
     # Ties that only the id broke are reported as ambiguous, and refused where the selector says so.
-    ties = [other for other in expected if _compare(other, expected[0], context.zone or home, home) == 0]
+    ties = [other for other in expected if _compare(selector, other, expected[0], context.zone or home, home) == 0]
     others = list(dict.fromkeys(f"{other[0].id}/{other[1].id}" for other in ties))[1:]
     if not expected or (others and selector.ambiguity == "error"):
         assert (result.bindings, result.unresolved) == ([], ["wanted"])

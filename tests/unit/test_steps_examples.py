@@ -17,7 +17,7 @@ EXAMPLES = Path(fuseml.__file__).parent / "examples"
 @pytest.mark.parametrize("file", sorted((EXAMPLES / "workflows").glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_workflow_loads_without_a_warning_and_pins_its_images(file: Path) -> None:
     workflow = loading.load(file.read_text())
-    assert lint.lint(workflow) == []
+    assert [finding for finding in lint.lint(workflow) if finding.level != "note"] == []
     assert workflow.name == file.stem
     for step in workflow.steps:
         assert "{{" in step.image or (":" in step.image and not step.image.endswith(":latest"))

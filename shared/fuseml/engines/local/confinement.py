@@ -33,9 +33,21 @@ _ACCELERATORS = (
 )
 # Multiprocessing keeps semaphores there, and libraries their shared arrays.
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
-_PATH_OF_ERROR = re.compile(
-    r"(?:Permission denied|Errno 13|EACCES|Read-only)[^\n/]{0,80}?(/[^\s'\":;,)]{1,400})|(/[^\s'\":;,)]{1,400})['\"]?: Permission denied"
-)
+# Python, and programs of C: the reason before the path, and after it.
+_PATH_AFTER = re.compile(r"(?:Permission denied|Errno 13|EACCES|Read-only)[^\n/]{0,80}?(/[^\s'\":;,)]{1,400})")
+_PATH_BEFORE = re.compile(r"['\"]?: Permission denied")
+_LONGEST_PATH = 400
+_ENDS_OF_PATHS = re.compile(r"[\s'\":;,)]")
+
+
+def _path_of_error(text: str) -> str:
+    """The first path that an error in the text names; empty without one."""
+    if after := _PATH_AFTER.search(text):
+        return after[1].rstrip(".")
+    if before := _PATH_BEFORE.search(text):
+        word = _ENDS_OF_PATHS.split(text[max(0, before.start() - _LONGEST_PATH) : before.start()])[-1]
+        return word[word.find("/") :].rstrip(".") if "/" in word else ""
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +86,7 @@ class Confinement:
 
     def hint(self, text: str, own: Iterable[Path]) -> str:
         """Advice for a failed step whose last lines `text` name a path that it may not use; empty without one. `own` are its folders."""
-        match = _PATH_OF_ERROR.search(text) if self.abi else None
-        path = (match[1] or match[2]).rstrip(".") if match else ""
+        path = _path_of_error(text) if self.abi else ""
         if not path or any(_is_below(path, str(folder)) for folder in own):
             return ""
         if any(_is_below(path, folder) for folder in self.protected):

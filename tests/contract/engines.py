@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -133,6 +134,8 @@ class Inbox:
 class UnderTest:
     """An engine, the inbox of its events, an image that runs scripts, and the folder of its state, if it has one.
 
+    `lose` removes the record of a run behind the engine's back, as a user of the machine or of the cluster may do.
+
     `delay` is the shortest observable duration in seconds. With `quotes_output`, causes contain the last lines of a step's log (not on
     Tekton).
     With `keeps_stopped_logs`, logs of cancelled and timed-out steps stay readable; on Tekton, this is a setting of the cluster.
@@ -141,6 +144,7 @@ class UnderTest:
     engine: engines.Engine
     inbox: Inbox
     image: str
+    lose: Callable[[str], None]
     root: Path | None = None
     delay: float = 1.0
     quotes_output: bool = True
@@ -186,7 +190,7 @@ def local_engine(folder: Path, inbox: Inbox | None = None, **options: Unpack[Eng
     engine = make_local(folder, inbox.put, **options)
     engine.start()
     try:
-        yield UnderTest(engine, inbox, "fuseml.local/shell", folder / "runs")
+        yield UnderTest(engine, inbox, "fuseml.local/shell", lambda run_id: shutil.rmtree(folder / "runs" / run_id), folder / "runs")
     finally:
         engine.stop(2.0)
 

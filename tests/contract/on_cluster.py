@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from fuseml.domain import events, plans
+from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines import LogChunk
 from fuseml.engines.tekton import Cluster, Settings, TektonEngine
 from tests import commands
@@ -71,7 +72,7 @@ def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> I
             with engine.polling():
                 flags = core.read_namespaced_config_map("feature-flags", "tekton-pipelines").data or {}
                 keeps_logs = flags.get("keep-pod-on-cancel") == "true"
-                yield UnderTest(engine, inbox, shell, delay=5.0, quotes_output=False, keeps_stopped_logs=keeps_logs)
+                yield UnderTest(engine, inbox, shell, engine.lose, delay=5.0, quotes_output=False, keeps_stopped_logs=keeps_logs)
 
 
 def delete_pods(under_test: UnderTest) -> None:
@@ -136,6 +137,15 @@ class PollingEngine:
         """See `Engine`; the run is polled no longer."""
         self._engine.forget(run_id)
         self._runs.pop(run_id, None)
+
+    def lose(self, run_id: str) -> None:
+        """Delete the run's PipelineRun, as `kubectl delete pipelinerun` does, and wait until it is gone."""
+        from kubernetes import client
+
+        custom, kind = client.CustomObjectsApi(), ("tekton.dev", "v1", self.namespace, "pipelineruns")
+        custom.delete_collection_namespaced_custom_object(*kind, label_selector=f"{RUN_LABEL}={run_id}")
+        wait_until(lambda: not custom.list_namespaced_custom_object(*kind, label_selector=f"{RUN_LABEL}={run_id}")["items"], "its end")
+        custom.api_client.close()
 
     @contextlib.contextmanager
     def polling(self) -> Iterator[None]:

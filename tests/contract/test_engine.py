@@ -205,6 +205,27 @@ def test_cancelling_a_finished_or_unknown_run_does_nothing(under_test: UnderTest
     assert under_test.engine.observe("0123456789abcdef") == []
 
 
+def test_a_run_whose_record_is_removed_is_lost_and_any_other_is_not(under_test: UnderTest) -> None:
+    plans = [engines.make_plan(engines.shell("long", "echo working; sleep 60", image=under_test.image)) for _ in range(2)]
+    for plan in plans:
+        under_test.engine.submit(plan, {})
+        assert under_test.engine.loss(plan.id) is None
+    for plan in plans:
+        wait_until(lambda plan=plan: "working" in under_test.log(plan, "long"), "the expected state")  # type: ignore[misc]
+    lost, kept = plans
+    under_test.lose(lost.id)
+    assert "before" in (under_test.engine.loss(lost.id) or "")
+    assert (under_test.engine.loss(kept.id), under_test.engine.observe(lost.id)) == (None, [])
+    # Everything that is done to a run may be done to a lost one.
+    under_test.engine.cancel(lost.id, "it is lost")
+    under_test.engine.forget(lost.id)
+    with pytest.raises(errors.NotFoundError):
+        under_test.engine.logs(lost.id, "long")
+    under_test.engine.cancel(kept.id, "enough")
+    assert under_test.inbox.finished(kept.id).run.state == "cancelled"
+    assert under_test.engine.loss(kept.id) is None
+
+
 def test_submitting_a_plan_again_changes_nothing(under_test: UnderTest) -> None:
     plan = engines.make_plan(engines.shell("once", "echo once", image=under_test.image))
     for _ in range(3):

@@ -13,6 +13,7 @@ from fuseml.domain import errors, plans
 from fuseml.domain.labels import AUXILIARY_PREFIX, NAME_LABEL, RUN_LABEL
 from fuseml.domain.plans import replan
 from fuseml.engines.tekton import Settings, admission, events, names, render
+from fuseml.runtime import settings as installation
 from tests.contract import engines
 from tests.unit import tekton_model, tekton_plans
 from tests.unit.tekton_plans import CANARY
@@ -388,3 +389,8 @@ def test_fuseml_s_own_images_come_from_the_mirror(image: str, pulled: str) -> No
 def test_no_task_outlives_its_run_by_more_than_a_minute(of_step: int | None, of_run: int | None, timeout: str) -> None:
     plan = tekton_plans.make(engines.shell("train", "true", timeout=of_step)).model_copy(update={"timeout": of_run})
     assert tasks_of(plan)["train"]["timeout"] == timeout
+
+
+def test_an_empty_setting_of_the_installation_means_the_default() -> None:
+    assert Settings.of(installation.Settings(git_image="", build_image="", step_memory="")) == Settings(image_builds=False)
+    assert Settings.of(installation.Settings(step_memory="8Gi", image_builds="yes")).memory_limit == "8Gi"

@@ -36,11 +36,15 @@ class Settings:
     @classmethod
     def of(cls, installation: settings.Settings) -> Settings:
         """The settings of an installation. Raises PermanentError for a value that has no meaning."""
+        given = {
+            "git_image": installation.git_image,
+            "build_image": installation.build_image,
+            "memory_limit": installation.step_memory,
+            "mirror": installation.registry,
+        }
         return cls(
-            git_image=installation.git_image,
-            build_image=installation.build_image,
             image_builds=installation.flag("image_builds"),
-            memory_limit=installation.step_memory,
-            mirror=installation.registry,
             variables=installation.for_steps(),
+            # A variable that is set and empty means the default.
+            **{name: value for name, value in given.items() if value},
         )

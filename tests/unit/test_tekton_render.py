@@ -392,5 +392,6 @@ def test_no_task_outlives_its_run_by_more_than_a_minute(of_step: int | None, of_
 
 
 def test_an_empty_setting_of_the_installation_means_the_default() -> None:
-    assert Settings.of(installation.Settings(git_image="", build_image="", step_memory="")) == Settings(image_builds=False)
+    made = Settings.of(installation.Settings(git_image="", build_image="", step_memory=""))
+    assert (made.git_image, made.build_image, made.memory_limit) == (Settings().git_image, Settings().build_image, Settings().memory_limit)
     assert Settings.of(installation.Settings(step_memory="8Gi", image_builds="yes")).memory_limit == "8Gi"

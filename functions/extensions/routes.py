@@ -33,10 +33,20 @@ class ExtensionQuery(operations.PageQuery):
         return document.validate(Selector, self.model_dump(exclude={"limit", "cursor"}), kind="query")
 
 
-class PlanQuery(operations.Query):
+class PartUpdate(operations.Query):
+    replace_lists: Annotated[
+        bool, pydantic.Field(description="a list of parts removes the parts that it lacks; otherwise listed parts are updated or added")
+    ] = False
+
+
+class PlanQuery(PartUpdate):
     replace: Annotated[bool, pydantic.Field(description="the record replaces the stored one; parts that it does not name are removed")] = (
         False
     )
+
+    def scope(self) -> service.Scope:
+        """What the document replaces."""
+        return "record" if self.replace else "lists" if self.replace_lists else "fields"
 
 
 class UpdateQuery(PlanQuery):
@@ -99,13 +109,13 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("POST", "/extensions/plan", query=PlanQuery, body=extension.Extension, returns=impact.Impact)
     def plan_extension(query: PlanQuery, body: extension.Extension) -> impact.Impact:
         """Report the impact of registering a record, or of updating the one of its id. Nothing is stored."""
-        return service.plan(deps, body, whole=query.replace)
+        return service.plan(deps, body, query.scope())
 
     @api.route("PUT", "/extensions/<id>", query=UpdateQuery, body=extension.Extension, returns=UpdateResult)
     def update_extension(id: str, query: UpdateQuery, body: extension.Extension) -> extension.Extension | impact.Impact:
-        """Replace the named fields, lists of parts included, and keep the others. `If-Match` prevents lost updates."""
+        """Replace the named fields and keep the others; null or an empty list removes parts. `If-Match` prevents lost updates."""
         change = service.plan_update if query.dry_run else service.update
-        return change(deps, id, body, _expected(), whole=query.replace)
+        return change(deps, id, body, _expected(), query.scope())
 
     @api.route("DELETE", "/extensions/<id>", query=Deletion, dry_run=impact.Impact, status=204)
     def delete_extension(id: str, query: Deletion) -> flask.Response | None:
@@ -134,8 +144,8 @@ def _parts(api: http.Api, deps: Deps, collection: str, path: str) -> None:
     def get_part(address: str, **ids: str) -> extension.Part:
         return service.part(deps, *_place(collection, ids, address))
 
-    def update_part(address: str, body: extension.Part, **ids: str) -> extension.Part:
-        return service.change_part(deps, *_place(collection, ids, address), body, _expected())
+    def update_part(address: str, query: PartUpdate, body: extension.Part, **ids: str) -> extension.Part:
+        return service.change_part(deps, *_place(collection, ids, address), body, _expected(), replace_lists=query.replace_lists)
 
     def delete_part(address: str, query: PartDeletion, **ids: str) -> None:
         service.remove_part(deps, *_place(collection, ids, address), _expected(), force=query.force)
@@ -151,7 +161,7 @@ def _parts(api: http.Api, deps: Deps, collection: str, path: str) -> None:
             _patch_model(collection),
             model,
             200,
-            f"Update {noun}: replaces the named fields, lists of parts included, and keeps the others.",
+            f"Update {noun}: replaces the named fields, keeps the others.",
         ),
         (
             "DELETE",
@@ -165,7 +175,7 @@ def _parts(api: http.Api, deps: Deps, collection: str, path: str) -> None:
     )
     for method, where, handler, body, returns, status, summary in routes:
         handler.__doc__, handler.__name__ = summary, f"{handler.__name__.removesuffix('_part').removesuffix('_parts')}_{collection}"
-        query = PartDeletion if method == "DELETE" else None
+        query: type[operations.Query] | None = PartDeletion if method == "DELETE" else PartUpdate if method == "PUT" else None
         api.route(method, where, query=query, body=body, returns=returns, status=status)(handler)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
+from typing import Literal
 
 import sqlmodel
 
@@ -61,14 +63,18 @@ def create(deps: Deps, draft: extension.Extension) -> extension.Extension:
     return extension.hidden(record)
 
 
-def update(deps: Deps, extension_id: str, document: extension.Extension, expected: int | None, *, whole: bool) -> extension.Extension:
-    """Apply `document` as a patch or, if `whole`, as the new record. Raises NotFoundError, StaleError, ConflictError, InvalidError."""
-    return extension.hidden(_change(deps, extension_id, expected, lambda stored: _updated(deps, stored, document, whole)))
+Scope = Literal["fields", "lists", "record"]
+"""What a document replaces: the fields that it names, with listed parts merged; these fields with their lists; or the whole record."""
 
 
-def _updated(deps: Deps, stored: extension.Extension, document: extension.Extension, whole: bool) -> extension.Extension:
+def update(deps: Deps, extension_id: str, document: extension.Extension, expected: int | None, scope: Scope) -> extension.Extension:
+    """Apply `document`. Raises NotFoundError, StaleError, ConflictError, InvalidError."""
+    return extension.hidden(_change(deps, extension_id, expected, lambda stored: _updated(deps, stored, document, scope)))
+
+
+def _updated(deps: Deps, stored: extension.Extension, document: extension.Extension, scope: Scope) -> extension.Extension:
     own_tokens.refuse(deps.tokens, document)
-    change = registry.replace if whole else registry.update
+    change = registry.replace if scope == "record" else functools.partial(registry.update, replace_lists=scope == "lists")
     changed = change(stored, sealing.seal(deps.keyring, document, stored), clock.now(), _new_id)
     custody.expect_given(stored, changed, document, deps.keyring.unseal)
     return changed
@@ -86,24 +92,24 @@ def delete(deps: Deps, extension_id: str, expected: int | None, *, force: bool) 
     cloudevents.relay(deps.store, deps.publisher, enqueued)
 
 
-def plan(deps: Deps, document: extension.Extension, *, whole: bool) -> impact.Impact:
+def plan(deps: Deps, document: extension.Extension, scope: Scope) -> impact.Impact:
     """The impact of registering a record, or of updating the one of its id. Raises ConflictError, InvalidError."""
     with deps.store.read() as session:
         try:
             stored = extensions.get(session, document.id)
         except errors.NotFoundError:
             stored = None
-        if whole:
+        if scope == "record":
             registry.refuse_anonymous(document)
-        record = _updated(deps, stored, document, whole) if stored else registry.create(document, clock.now(), _new_id)
+        record = _updated(deps, stored, document, scope) if stored else registry.create(document, clock.now(), _new_id)
         return assess(session, stored, record, home=deps.zone)
 
 
-def plan_update(deps: Deps, extension_id: str, document: extension.Extension, expected: int | None, *, whole: bool) -> impact.Impact:
+def plan_update(deps: Deps, extension_id: str, document: extension.Extension, expected: int | None, scope: Scope) -> impact.Impact:
     """The impact of `update`. Raises as it does."""
     with deps.store.read() as session:
         stored = _expected(session, extension_id, expected)
-        return assess(session, stored, _updated(deps, stored, document, whole), home=deps.zone)
+        return assess(session, stored, _updated(deps, stored, document, scope), home=deps.zone)
 
 
 def plan_deletion(deps: Deps, extension_id: str, expected: int | None) -> impact.Impact:
@@ -143,14 +149,22 @@ def add_part(deps: Deps, extension_id: str, collection: registry.Path, draft: ex
     return extension.hidden(added[0])
 
 
-def change_part(deps: Deps, extension_id: str, path: registry.Path, patch: extension.Part, expected: int | None) -> extension.Part:
+def change_part(
+    deps: Deps,
+    extension_id: str,
+    path: registry.Path,
+    patch: extension.Part,
+    expected: int | None,
+    *,
+    replace_lists: bool = False,
+) -> extension.Part:
     """Raises NotFoundError, StaleError, InvalidError, ConflictError."""
 
     def change(stored: extension.Extension) -> extension.Extension:
         own_tokens.refuse(deps.tokens, patch)
         part = registry.find(stored, path)
         sealed = sealing.seal(deps.keyring, patch, part)
-        changed = registry.change(stored, path, sealed, clock.now(), _new_id)[0]
+        changed = registry.change(stored, path, sealed, clock.now(), _new_id, replace_lists=replace_lists)[0]
         given = registry.naming(path[:-1], patch.model_copy(update={part.key: part.address}))
         custody.expect_given(stored, changed, given, deps.keyring.unseal)
         return changed

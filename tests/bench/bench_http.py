@@ -35,7 +35,7 @@ else:
     from fuseml.runtime import auth
     from fuseml.runtime.http import Api
     tokens = auth.Tokens({auth.digest_of("t"): auth.Caller("admin", "admin")})
-    admissions = admission.Admissions(tokens, lambda *_: True, {"workflows": Api("workflows", "", tokens=tokens).app}, lambda _: None)
+    admissions = admission.Admissions(tokens, lambda *_: True, {"workflows": Api("workflows", "", tokens=tokens).app}, lambda _: None, lambda _: False)
     http_server.HttpServer(app, listener, admissions.admit, http_server.Limits(silent=600)).run()
 """
 

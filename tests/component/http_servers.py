@@ -155,7 +155,9 @@ def running(limits: http_server.Limits | None = None) -> Iterator[Running]:
     held = Held()
     app = application(held)
     listener = socket.create_server(("127.0.0.1", 0))
-    admissions = admission.Admissions(TOKENS, lambda project, codeset, user, password: password == "secret", functions(app), lambda _: None)
+    admissions = admission.Admissions(
+        TOKENS, lambda project, codeset, user, password: password == "secret", functions(app), lambda _: None, lambda _: False
+    )
     server = http_server.HttpServer(app, listener, admissions.admit, limits or http_server.Limits())
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

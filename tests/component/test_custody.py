@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -14,6 +15,8 @@ from fuseml.store import extensions
 from tests.component.extensions_app import Registry
 
 HERE, EVIL = "https://mlflow.example.org/api", "https://evil.example.org/api"
+# As clients send it: escaped twice.
+AT_HERE = quote(quote(HERE, safe=""), safe="")
 SECRETS = {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "canary-1"}
 RECORD: dict[str, Any] = {
     "id": "mlflow",
@@ -66,6 +69,11 @@ CHANGES: dict[str, tuple[str, str, dict[str, Any]]] = {
         patch(endpoints=[{"url": EVIL}], credentials=hidden(MLFLOW_TRACKING_USERNAME="ada")),
     ),
     "another host, a secret added": ("PUT", "/extensions/mlflow", patch(endpoints=[{"url": EVIL}], credentials=hidden(MORE="more"))),
+    "another host, new credentials": (
+        "PUT",
+        "/extensions/mlflow",
+        patch(endpoints=[{"url": EVIL}], credentials=[{"id": "new", "configuration": SECRETS}]),
+    ),
     "another host, as a whole": ("PUT", "/extensions/mlflow?replace=true", record(endpoints=[{"url": EVIL}])),
     "one more host, as a whole": ("PUT", "/extensions/mlflow?replace=true", record(endpoints=[{"url": HERE}, {"url": EVIL}])),
     "another scheme": ("PUT", "/extensions/mlflow", patch(endpoints=[{"url": "http://mlflow.example.org/api"}])),
@@ -90,7 +98,7 @@ CHANGES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "an address of JDBC": ("PUT", SERVICE, {"configuration": {"DB": "jdbc:postgresql://evil:5432/runs"}}),
     "a new endpoint": ("POST", ENDPOINTS, {"url": EVIL}),
     "a new internal endpoint": ("POST", ENDPOINTS, {"url": "http://evil:5000", "type": "internal"}),
-    "configuration of the endpoint": ("PUT", f"{ENDPOINTS}/{HERE}", {"configuration": {"MLFLOW_TRACKING_URI": EVIL}}),
+    "configuration of the endpoint": ("PUT", f"{ENDPOINTS}/{AT_HERE}", {"configuration": {"MLFLOW_TRACKING_URI": EVIL}}),
     "a service of the record": ("PUT", SERVICE, {"endpoints": [{"url": EVIL}]}),
     "an address among the secrets": (
         "PUT",
@@ -131,7 +139,7 @@ SAME: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "new credentials instead": (
         "PUT",
-        "/extensions/mlflow",
+        "/extensions/mlflow?replace_lists=true",
         patch(endpoints=[{"url": EVIL}], credentials=[{"id": "new", "configuration": SECRETS}]),
     ),
     "no secrets": ("PUT", "/extensions/mlflow", patch(endpoints=[{"url": EVIL}], credentials=[])),
@@ -154,7 +162,7 @@ def test_other_changes_keep_secrets_or_accept_them_again(registry: Registry, nam
 
 
 def test_an_address_that_was_removed_first_does_not_make_room_for_another(registry: Registry) -> None:
-    assert registry.client.delete(f"{ENDPOINTS}/{HERE}").status_code == 204
+    assert registry.client.delete(f"{ENDPOINTS}/{AT_HERE}").status_code == 204
     assert registry.client.post(ENDPOINTS, json={"url": EVIL}).status_code == 400
     assert registry.client.put("/extensions/mlflow", json={"services": []}).status_code == 200
     again = {"id": "tracking", "endpoints": [{"url": EVIL}], "credentials": hidden()}

@@ -121,7 +121,7 @@ def test_a_run_is_recorded_with_its_reason_and_again_for_a_second_event(store: d
 @pytest.mark.parametrize(
     ("pattern", "reason"),
     [
-        ("code://demo/x", "nothing was pushed to the main branch of demo/x yet; the first push starts it"),
+        ("code://demo/x", "nothing was pushed to the default branch of demo/x yet; the first push starts it"),
         ("model://*", "it starts with the next artifact that matches model://*"),
     ],
 )

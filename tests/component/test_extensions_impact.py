@@ -81,7 +81,6 @@ def test_a_plan_of_a_stored_record_is_that_of_an_update(used: Registry) -> None:
     assert (result["change"], result["revision"], effects(result)) == ("updates", 1, {("train", "demo"): "rebinds"})
     assert {change["path"] for change in result["changes"]} == {
         "version",
-        "services[s3].endpoints[http://minio:9000]",
         "services[s3].endpoints[http://in:9000]",
         "services[s3].endpoints[http://in:9000].type",
     }

@@ -43,6 +43,7 @@ def test_a_push_is_delivered_as_by_gitea(server: githost.Server, clone: githost.
         "third\n\nwith a body\n",
         "ada",
         push.delivery_id,
+        "main",
     )
 
 

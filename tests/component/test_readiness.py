@@ -25,7 +25,7 @@ from fuseml.platform import Knative
 from fuseml.runtime import auth, http, readiness
 from fuseml.runtime.settings import Settings
 from fuseml.store import database
-from tests import postgresql
+from tests import event_keys, postgresql
 from tests.waiting import PATIENCE, wait_until
 
 # Aggressive probes of Knative (infra/platform-facts.md 3.6).
@@ -44,7 +44,12 @@ class Pod:
     """The function `artifacts`, as its main module serves it."""
 
     def __init__(self, database_url: str, broker_url: str) -> None:
-        settings = Settings(database_url=database_url, broker_url=broker_url, token_hashes=f"admin:{auth.digest_of('t')}")
+        settings = Settings(
+            database_url=database_url,
+            broker_url=broker_url,
+            token_hashes=f"admin:{auth.digest_of('t')}",
+            event_keys=",".join(event_keys.KEYS),
+        )
         self.platform = platform = Knative(settings)
         self._handle = http.as_function(lambda: app.create_app(deps.Deps.of(platform)), settings, platform.needs)
         self._outer = flask.Flask("outer")

@@ -208,7 +208,7 @@ def test_no_response_of_the_api_contains_a_secret(leak: Leak) -> None:
         if "get" not in operations:
             continue
         values = parameters.get(f"/{template.split('/')[1]}", {"name": "none"})
-        address = "http:%2F%2Fvault.example.com%2Fuser" if "endpoints" in template else "user"
+        address = "http:%252F%252Fvault.example.com%252Fuser" if "endpoints" in template else "user"
         path = template.format_map({**values, "address": address})
         query = {
             "/lineage": f"?address=code://alpha/code/{commit}",

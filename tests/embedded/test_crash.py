@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import subprocess
@@ -120,23 +121,28 @@ def test_the_same_webhook_five_times_makes_one_run(tmp_path: pathlib.Path) -> No
 
 
 def _redelivery(server: servers.Server, commit: str) -> tuple[bytes, dict[str, str]]:
-    """The webhook of the push, signed with the codeset's secret as the git host signs it."""
+    """The webhook of the push again, signed with the codeset's secret as the git host signs it."""
     script = f"""
-import hashlib, hmac, json, pathlib, sys
+import json, pathlib
+from fuseml.githosts import payload
+from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import secrets
 from fuseml.store import codesets, database
 home = pathlib.Path({str(server.home)!r})
 keyring = secrets.Keyring((home / "keys").read_text().split())
 with database.Database(f"sqlite:///{{home / 'fuseml.db'}}").read() as session:
     secret = keyring.unseal(codesets.codeset(session, "p", "code").webhook_secret)
-repository = {{"name": "code", "full_name": "p/code", "owner": {{"login": "p", "username": "p"}}}}
-push = {{"ref": "refs/heads/main", "before": "0" * 40, "after": {commit!r}, "commits": [], "total_commits": 0, "head_commit": None}}
-body = json.dumps({{**push, "repository": repository, "pusher": {{"login": "ada"}}, "sender": {{"login": "ada"}}}})
-print(hmac.new(secret.encode(), body.encode(), hashlib.sha256).hexdigest())
-print(body)
+host = EmbeddedGitHost(home / "git", {server.url!r} + "/git")
+change = payload.Change("refs/heads/main", payload.ZERO, {commit!r})
+address = payload.CodesetAddress("p", "code", host.clone_url("p", "code"))
+[recorded], _ = host.pushes("p", "code", 0)
+with host.open("p", "code") as repository:
+    for delivery in payload.deliveries(repository, change, address, recorded.pusher, secret):
+        if delivery.event == "push":
+            print(json.dumps([delivery.body.decode(), dict(delivery.headers)]))
 """
-    signature, body = commands.python(script).stdout.strip().split("\n", 1)
-    return body.encode(), {"Content-Type": "application/json", "X-Gitea-Event": "push", "X-Gitea-Signature": signature}
+    body, headers = json.loads(commands.python(script).stdout)
+    return body.encode(), headers
 
 
 def test_a_clean_stop_ends_running_steps_and_is_reported_after_the_next_start(tmp_path: pathlib.Path) -> None:

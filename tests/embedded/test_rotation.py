@@ -71,8 +71,8 @@ def test_a_rotation_seals_everything_anew_and_survives_a_death_in_the_middle(tmp
 
         rotated = _rotate(server)
 
-        # The server's own record holds one more value.
-        assert rotated == {"credentials": 2, "webhook_secrets": 1, "unreadable": []}
+        # The codeset has the secret of its webhook, and a password.
+        assert rotated == {"credentials": 1, "webhook_secrets": 2, "unreadable": []}
         after = _sealed(server.home)
         assert after[0] != before[0]
         assert after[1] != before[1]

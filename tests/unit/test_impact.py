@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from fuseml.domain.registry import extension, registry
+from fuseml.domain.registry import extension
 from fuseml.domain.workflows import impact
-from tests.unit.impact_examples import LATER, NEW_ID, S3_KEYS, STORE, changed, record, steps
+from tests.unit.impact_examples import S3_KEYS, STORE, changed, record, steps
 
 USE = impact.Use(steps(STORE))
 
@@ -21,12 +20,6 @@ def assess(
 def only(result: impact.Impact) -> impact.Effect:
     assert len(result.effects) == 1
     return result.effects[0]
-
-
-def with_account(before: extension.Extension, account: Mapping[str, Any]) -> extension.Extension:
-    """The record with one more account of its store."""
-    draft = extension.Credentials.model_validate(account)
-    return registry.add(before, ("services", "s3", "credentials"), draft, LATER, NEW_ID)[0]
 
 
 def keys(effect: impact.Effect) -> dict[str, str]:
@@ -132,7 +125,7 @@ def test_a_missing_key_that_the_step_reads_breaks_the_selector() -> None:
 def test_each_project_has_its_own_effects() -> None:
     account = {"id": "alpha", "scope": "project", "projects": ["alpha"], "configuration": {"KEY": "canary"}}
     before = record()
-    after = with_account(before, account)
+    after = changed(before, {"services": [{"id": "s3", "credentials": [account]}]})
     uses = [impact.Use(USE.workflow, project=project) for project in ("beta", "alpha", "")]
     result = assess(before, after, uses=uses)
     assert {effect.project: effect.effect for effect in result.effects} == {"": "unchanged", "alpha": "rebinds", "beta": "unchanged"}
@@ -142,7 +135,7 @@ def test_each_project_has_its_own_effects() -> None:
 def test_effects_on_users_are_listed_only_if_they_differ_from_the_project() -> None:
     account = {"id": "ada", "scope": "user", "users": ["ada"], "configuration": {"KEY": "canary"}}
     before = record()
-    after = with_account(before, account)
+    after = changed(before, {"services": [{"id": "s3", "credentials": [account]}]})
     uses = [impact.Use(USE.workflow, project="demo", user=user) for user in ("", "ada", "bob")]
     result = assess(before, after, uses=uses)
     assert [(effect.user, effect.effect) for effect in result.effects] == [("", "unchanged"), ("ada", "rebinds")]

@@ -28,6 +28,10 @@ class Hanging:
 
         return pool.submit(key, task)
 
+    def has_entered(self, number: int) -> bool:
+        """Whether that many tasks have begun."""
+        return len(self.entered) == number
+
 
 @pytest.fixture
 def hanging() -> Iterator[Hanging]:
@@ -61,7 +65,7 @@ def test_the_queue_of_a_caller_is_bounded_and_that_of_others_is_not_affected(han
     pool = Pool("p", 8, 3)
     for number in range(1, 5):
         assert hanging.submit(pool, "a")
-        wait_until(lambda number=number: len(hanging.entered) == number, "a further thread to work for the caller")
+        wait_until(functools.partial(hanging.has_entered, number), "a further thread to work for the caller")
     assert [hanging.submit(pool, "a") for _ in range(5)] == [True, True, True, False, False]
     assert executed(pool, "b")
     pool.close()

@@ -155,8 +155,8 @@ def test_explicit_empty_values_overwrite() -> None:
     ("patch", "left"),
     [
         (lambda nothing: {"services": nothing}, {"services": 0}),
-        (lambda nothing: {"services": [{"id": "mlflow-store", "endpoints": nothing}]}, {"services": 1, "endpoints": 0, "credentials": 1}),
-        (lambda nothing: {"services": [{"id": "mlflow-store", "credentials": nothing}]}, {"services": 1, "endpoints": 2, "credentials": 0}),
+        (lambda nothing: {"services": [{"id": "mlflow-store", "endpoints": nothing}]}, {"services": 2, "endpoints": 0, "credentials": 1}),
+        (lambda nothing: {"services": [{"id": "mlflow-store", "credentials": nothing}]}, {"services": 2, "endpoints": 2, "credentials": 0}),
     ],
 )
 def test_null_and_an_empty_list_remove_parts(nothing: object, patch: Any, left: Mapping[str, int]) -> None:
@@ -166,7 +166,7 @@ def test_null_and_an_empty_list_remove_parts(nothing: object, patch: Any, left: 
         assert len(getattr(service(after), name)) == left[name]
 
 
-def test_a_list_of_parts_replaces_the_stored_one() -> None:
+def test_named_parts_are_updated_and_new_ones_are_added() -> None:
     before = mlflow()
     patch = {
         "services": [
@@ -175,11 +175,11 @@ def test_a_list_of_parts_replaces_the_stored_one() -> None:
         ]
     }
     after = updated(before, patch)
-    assert [part.id for part in after.services] == ["mlflow-store", "ui"]
-    first, second = service(after).endpoints
+    assert [part.id for part in after.services] == ["mlflow-tracking", "mlflow-store", "ui"]
+    first, second, third = service(after).endpoints
     assert (first.type, first.configuration) == ("external", {"MLFLOW_S3_ENDPOINT_URL": "http://mlflow-minio.mlflow:9000"})
-    assert service(after).credentials == service(before).credentials
-    assert (second.url, second.extension_id, second.service_id, second.status.registered) == (
+    assert second == service(before).endpoints[1]
+    assert (third.url, third.extension_id, third.service_id, third.status.registered) == (
         "https://new",
         "mlflow-0001",
         "mlflow-store",
@@ -187,16 +187,23 @@ def test_a_list_of_parts_replaces_the_stored_one() -> None:
     )
     assert service(after, "ui").status.registered == LATER
     assert (service(after).status.registered, service(after).status.updated) == (NOON, LATER)
+    assert service(after, "mlflow-tracking") == service(before, "mlflow-tracking")
 
 
-def test_a_change_of_a_part_keeps_its_siblings_and_replaces_its_own_lists() -> None:
+def test_a_list_of_parts_can_replace_the_stored_one() -> None:
     before = mlflow()
-    after = changed(before, S3, {"endpoints": [{"url": "https://new"}]})
-    assert [part.id for part in after.services] == ["mlflow-tracking", "mlflow-store"]
-    assert [endpoint.url for endpoint in service(after).endpoints] == ["https://new"]
-    assert service(after).credentials == service(before).credentials
-    moved = changed(before, ENDPOINT, {"type": "external"})
-    assert [endpoint.url for endpoint in service(moved).endpoints] == [endpoint.url for endpoint in service(before).endpoints]
+    patch = extension.Extension.model_validate(
+        {"services": [{"id": "mlflow-store", "endpoints": [{"url": ENDPOINT[-1], "type": "external"}, {"url": "https://new"}]}]}
+    )
+    after = registry.update(before, patch, LATER, NEW_ID, replace_lists=True)
+    assert [part.id for part in after.services] == ["mlflow-store"]
+    first, second = service(after).endpoints
+    assert (first.type, first.configuration) == ("external", {"MLFLOW_S3_ENDPOINT_URL": "http://mlflow-minio.mlflow:9000"})
+    assert (second.url, service(after).credentials) == ("https://new", service(before).credentials)
+    part = extension.Service.model_validate({"endpoints": [{"url": "https://new"}]})
+    changed_part, _ = registry.change(before, S3, part, LATER, NEW_ID, replace_lists=True)
+    assert [item.id for item in changed_part.services] == ["mlflow-tracking", "mlflow-store"]
+    assert [endpoint.url for endpoint in service(changed_part).endpoints] == ["https://new"]
 
 
 def test_configuration_and_lists_of_names_are_replaced_as_a_whole() -> None:
@@ -210,8 +217,8 @@ def test_configuration_and_lists_of_names_are_replaced_as_a_whole() -> None:
         },
     )
     assert service(after, "API").configuration == {"namespace": "other"}
-    (user,) = service(after, "API").credentials
-    assert (user.projects, user.users) == (("gamma",), ("alainturing",))
+    project, user = service(after, "API").credentials
+    assert (project.projects, user.projects, user.users) == (("alpha",), ("gamma",), ("alainturing",))
 
 
 def test_hidden_keeps_the_stored_value_and_other_values_are_replaced() -> None:
@@ -377,8 +384,7 @@ def _reference(stored: dict[str, Any], patch: Mapping[str, Any], key: str) -> di
     after = dict(stored)
     for name, value in patch.items():
         if name in ("services", "endpoints", "credentials"):
-            listed = {part[_KEYS[name]] for part in value or ()}
-            parts = {part[_KEYS[name]]: part for part in stored[name] if part[_KEYS[name]] in listed}
+            parts = {} if not value else {part[_KEYS[name]]: part for part in stored[name]}
             for part in value or ():
                 address = part[_KEYS[name]]
                 parts[address] = _reference(parts.get(address, _DEFAULTS[name]), part, _KEYS[name])

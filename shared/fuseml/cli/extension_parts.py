@@ -156,7 +156,7 @@ def update_service(
         "configuration": options.pairs(configuration),
     }
     with records.request_document(context, file, records.SERVICE, **fields) as document:
-        changed = session.connect(context).extensions.services(extension).update(service, document)
+        changed = session.connect(context).extensions.services(extension).update(service, document, replace_lists=True)
     output.done(format, changed, f'Service "{service}" from extension "{extension}" successfully updated.')
 
 

@@ -148,11 +148,11 @@ def update(
     with records.request_document(context, file, records.EXTENSION, **fields, configuration=options.pairs(configuration)) as document:
         if not document:
             raise errors.InvalidError("no change is given; see `fuseml extension update --help`")
-        plan = extensions.plan_update(extension, document, revision)
+        plan = extensions.plan_update(extension, document, revision, replace_lists=True)
         if dry_run or check:
             impact.report(plan, format, check=check)
             return
-        changed = extensions.update(extension, document, revision)
+        changed = extensions.update(extension, document, revision, replace_lists=True)
     output.done(format, changed, f'Extension "{extension}" successfully updated.')
     impact.warn(plan)
 

@@ -42,9 +42,10 @@ class Parts(Generic[Part]):
         """The part with that key. Raises NotFoundError."""
         return cast(Part, self._http.get_object(self._address(key)))
 
-    def update(self, key: str, document: transport.Document) -> Part:
-        """Replace the fields of the document, lists of parts included, and keep the others."""
-        return cast(Part, self._http.change("PUT", self._address(key), document=document))
+    def update(self, key: str, document: transport.Document, *, replace_lists: bool = False) -> Part:
+        """Replace the fields of the document and keep the others; with `replace_lists` a list removes the parts that it lacks."""
+        query = _flags(replace_lists=replace_lists)
+        return cast(Part, self._http.change("PUT", self._address(key), query=query, document=document))
 
     def delete(self, key: str, *, force: bool = False) -> None:
         """Delete a part. Raises NotFoundError, and without `force` ConflictError while an assigned workflow needs it."""
@@ -71,14 +72,21 @@ class Extensions:
         return cast(registry_shapes.Extension, self._http.get_object(transport.address("extensions", extension)))
 
     def update(
-        self, extension: str, document: transport.Document, revision: int | None = None, *, replace: bool = False
+        self,
+        extension: str,
+        document: transport.Document,
+        revision: int | None = None,
+        *,
+        replace: bool = False,
+        replace_lists: bool = False,
     ) -> registry_shapes.Extension:
-        """Replace the fields of the document, lists of parts included, and keep the others; with `replace` delete the others.
+        """Replace the fields of the document and keep the others; with `replace` delete the others.
 
+        With `replace_lists` a list removes the parts that it lacks; otherwise listed parts are updated or added.
         Raises StaleError when the extension is no longer at `revision`.
         """
         path = transport.address("extensions", extension)
-        query = _flags(replace=replace)
+        query = _flags(replace=replace, replace_lists=replace_lists)
         return cast(registry_shapes.Extension, self._http.change("PUT", path, query=query, document=document, revision=revision))
 
     def delete(self, extension: str, *, force: bool = False) -> None:
@@ -90,11 +98,17 @@ class Extensions:
         return cast(registry_shapes.Impact, self._http.change("POST", "/extensions/plan", query=_flags(replace=replace), document=document))
 
     def plan_update(
-        self, extension: str, document: transport.Document, revision: int | None = None, *, replace: bool = False
+        self,
+        extension: str,
+        document: transport.Document,
+        revision: int | None = None,
+        *,
+        replace: bool = False,
+        replace_lists: bool = False,
     ) -> registry_shapes.Impact:
         """The impact of `update`. Raises as `update` does."""
         path = transport.address("extensions", extension)
-        query = _flags(dry_run=True, replace=replace)
+        query = _flags(dry_run=True, replace=replace, replace_lists=replace_lists)
         return cast(registry_shapes.Impact, self._http.change("PUT", path, query=query, document=document, revision=revision))
 
     def plan_deletion(self, extension: str) -> registry_shapes.Impact:

@@ -42,7 +42,7 @@ class Admission:
 
 class Admissions:
     """Of a server with these functions. `authorise` decides about requests to repositories; `authenticate` about those to MLflow, by their
-    headers as WSGI names them (`tracking_proxy.TrackingProxy.authenticate`).
+    headers as WSGI names them (`tracking_proxy.TrackingProxy.authenticate`). `is_public` says whether an application needs no token.
     """
 
     def __init__(
@@ -51,8 +51,10 @@ class Admissions:
         authorise: smart_http.Authorise,
         functions: Mapping[str, flask.Flask],
         authenticate: Callable[[Mapping[str, str]], None],
+        is_public: Callable[[str], bool],
     ) -> None:
         self._tokens, self._authorise, self._functions, self._authenticate = tokens, authorise, functions, authenticate
+        self._is_public = is_public
 
     def admit(self, path: str, headers: Mapping[str, str], address: str, *, has_body: bool) -> Admission:
         """The admission of a request. `path` is decoded; the names of `headers` are those of WSGI without `HTTP_`.
@@ -73,8 +75,7 @@ class Admissions:
         function = catalog.find(path)
         if path.startswith("/apps/"):
             admission = Admission("applications", path.split("/", 3)[2], APPLICATION_BODY)
-            if not authorization:
-                # A public application takes requests of every caller; `mount` knows which are public.
+            if has_body and not authorization and self._is_public(admission.caller):
                 return dataclasses.replace(admission, proven=False)
         elif function is not None:
             app = self._functions[function.name]

@@ -121,7 +121,9 @@ def compose(
     authorise = functools.partial(_authorise, opened)
     return Parts(
         gateway=mount.Gateway(mounted, _smart_http(opened, parts, authorise, mounted["gitea_ingress"]), tracked, own, entrance),
-        admissions=admission.Admissions(accepted, authorise, mounted, tracked.authenticate),
+        admissions=admission.Admissions(
+            accepted, authorise, mounted, tracked.authenticate, functools.partial(mount.is_public, opened.store)
+        ),
         stand_ins=parts,
         ticker=ticker.Ticker(lambda tick: parts.broker.publish(opened.signer.sign(tick))),
         readiness=readiness,

@@ -68,6 +68,15 @@ def call(app: flask.Flask, method: str, path: str, headers: Mapping[str, str], b
     return broker.Answer(int(status.split(" ", 1)[0]), {name.lower(): value for name, value in fields}, b"".join(chunks))
 
 
+def is_public(store: database.Database, name: str) -> bool:
+    """Whether the application answers callers without a token."""
+    if not application_names.is_name(name):
+        return False
+    with store.read() as session:
+        row = applications.find(session, name)
+    return row is not None and bool(row.document.get("public"))
+
+
 def own_app(
     apps: model_servers.ModelServers,
     functions: Mapping[str, flask.Flask],
@@ -117,17 +126,10 @@ def own_app(
         authorise(name)
         return http.encode(dataclasses.asdict(apps.status(name)), 200, {})
 
-    def is_public(name: str) -> bool:
-        if not application_names.is_name(name):
-            return False
-        with store.read() as session:
-            row = applications.find(session, name)
-        return row is not None and bool(row.document.get("public"))
-
     def application(name: str, rest: str) -> flask.Response:
         authorization = flask.request.headers.get("Authorization")
         # In this order, because a request with a token needs no look at the database.
-        if authorization is not None or not is_public(name):
+        if authorization is not None or not is_public(store, name):
             authorise(name)
         query = flask.request.query_string.decode()
         # As received, after /apps/<name>: decoded, it would be another path for the tool.

@@ -28,6 +28,8 @@ _HOST_RUNTIME = "fuseml.local/mlflow-trainer:host"
 _PAUSE = 0.5
 _REPORT_EVERY = 5.0
 # Variables of the clients of a tracking server and its artifact store; those of MLflow's own server are left out.
+# The model server has an address and certificates of its own.
+_OWN = ("MLFLOW_TRACKING_URI", "AWS_CA_BUNDLE")
 _FORWARDED = ("MLFLOW_TRACKING_", "MLFLOW_S3_", "AWS_", "AZURE_STORAGE_")
 
 
@@ -60,16 +62,18 @@ def main() -> None:
         "runtime": sdk.input("runtime", _HOST_RUNTIME),
         "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI", ""),
         "served_by": sdk.input("serving", _BUILT_IN),
-        "public": _switch("public"),
         "environment": {
             variable: value
             for variable, value in os.environ.items()
             # The step's own token ends with the step.
-            if variable.startswith(_FORWARDED) and variable != "MLFLOW_TRACKING_URI" and value != token
+            if variable.startswith(_FORWARDED) and variable not in _OWN and value != token
         },
     }
     if preview:
         application["preview"] = preview
+    public = _switch("public")
+    if public is not None:
+        application["public"] = public
     digest = _digest(model)
     if digest:
         application["digest"] = digest

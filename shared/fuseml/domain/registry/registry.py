@@ -1,8 +1,7 @@
 """The changes of an extension record, as pure functions; time and randomness are arguments.
 
 A record has parts: services, and under each its endpoints and credentials. The path of a part reads like its URL:
-`("services", "s3", "endpoints", "http://minio:9000")`. PUT means the same at every level: it replaces the fields that it names, lists of
-parts included, and keeps the others. `now` is RFC 3339; messages follow the original's.
+`("services", "s3", "endpoints", "http://minio:9000")`. PUT means the same at every level. `now` is RFC 3339; messages follow the original's.
 """
 
 from __future__ import annotations
@@ -20,6 +19,9 @@ _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX = 8
 READ_ONLY = frozenset({"extension_id", "service_id", "status", "revision"})
 """Fields that the registry sets; their values in a request are ignored."""
+
+_LEVELS = 2
+"""The number of levels of parts."""
 
 _NOUNS = {"services": "a service", "endpoints": "an endpoint", "credentials": "a set of credentials"}
 
@@ -48,14 +50,16 @@ def create(draft: extension.Extension, now: str, new_id: NewId) -> extension.Ext
     return _built(draft, (), now, new_id).model_copy(update={"revision": 1})
 
 
-def update(stored: extension.Extension, patch: extension.Extension, now: str, new_id: NewId) -> extension.Extension:
-    """Replace the fields of the patch and keep the others; a list of parts removes the parts that it lacks.
+def update(
+    stored: extension.Extension, patch: extension.Extension, now: str, new_id: NewId, *, replace_lists: bool = False
+) -> extension.Extension:
+    """Replace the fields of the patch and keep the others; null or an empty list removes parts, listed parts are updated or added.
 
-    A listed part keeps the fields that the list does not name. `configuration`, `projects` and `users` are replaced as a whole. A patch
-    without a change returns `stored` itself, at its revision. Raises ConflictError for repeated ids, InvalidError for a rename or for too
-    many parts.
+    With `replace_lists` a list of parts removes the parts that it lacks. `configuration`, `projects` and `users` are replaced as a whole. A
+    patch without a change returns `stored` itself, at its revision. Raises ConflictError for repeated ids, InvalidError for a rename or for
+    too many parts.
     """
-    return _update(stored, patch, now, new_id, merged_levels=0)
+    return _update(stored, patch, now, new_id, merged_levels=0 if replace_lists else _LEVELS)
 
 
 def _update(stored: extension.Extension, patch: extension.Extension, now: str, new_id: NewId, *, merged_levels: int) -> extension.Extension:
@@ -135,7 +139,7 @@ def add(
 
 
 def change(
-    record: extension.Extension, path: Path, patch: extension.Part, now: str, new_id: NewId
+    record: extension.Extension, path: Path, patch: extension.Part, now: str, new_id: NewId, *, replace_lists: bool = False
 ) -> tuple[extension.Extension, extension.Part]:
     """The record with the part at `path` updated (see `update`), and the part. The patch may repeat the id or URL but not change it.
 
@@ -144,7 +148,7 @@ def change(
     stored = find(record, path)
     _refuse_rename(stored, patch)
     named = naming(path[:-1], patch.model_copy(update={stored.key: stored.address}))
-    changed = _update(record, named, now, new_id, merged_levels=len(path) // 2)
+    changed = _update(record, named, now, new_id, merged_levels=len(path) // 2 if replace_lists else _LEVELS)
     return changed, find(changed, path)
 
 

@@ -13,7 +13,7 @@ def admit(plan: plans.Plan, secrets: Mapping[str, str]) -> dict[str, str]:
     """The secrets that the plan uses. Raises PermanentError when the plan can never run on this engine."""
     if not journal.is_name(plan.id):
         raise errors.PermanentError(f"{plan.id!r} is not a valid run id: use letters, digits, '-', '_' and '.' only")
-    if not journal.is_name(plan.project):
+    if plan.project and not journal.is_name(plan.project):
         raise errors.PermanentError(f"{plan.project!r} is not a valid name of a project: use letters, digits, '-', '_' and '.' only")
     names = [step.name for step in plan.steps]
     if len(set(names)) != len(names):

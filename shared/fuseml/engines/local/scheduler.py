@@ -24,6 +24,8 @@ _LOG = logging.getLogger(__name__)
 
 INTERRUPTED = "interrupted: the server was stopped"
 LOST = "stopped: the records of its run were removed"
+_NO_PROJECT = "_"
+"""Stands for the project of a run without one, such as a scheduled run without code."""
 _COLLECT = 10.0
 """Seconds for the collection of a killed step; the attempt is abandoned then."""
 _LAST_COLLECT = 3.0
@@ -226,7 +228,7 @@ class Scheduler:
             run.plan.step(step),
             len(run.steps[step].attempts),
             run_id=run.plan.id,
-            project=run.plan.project,
+            project=run.plan.project or _NO_PROJECT,
             outputs=run.outputs(),
             checkouts=run.checkouts,
             on_launch=functools.partial(self._record_launch, run, step),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fuseml.runtime import settings
@@ -36,7 +36,7 @@ class Settings:
     @classmethod
     def of(cls, installation: settings.Settings) -> Settings:
         """The settings of an installation. Raises PermanentError for a value that has no meaning."""
-        given = {
+        given: dict[str, Any] = {
             "git_image": installation.git_image,
             "build_image": installation.build_image,
             "memory_limit": installation.step_memory,

@@ -101,7 +101,8 @@ def test_two_changes_are_consistent_with_both_at_once(
     for one, other, both in zip(*(result.effects for result in successive), at_once.effects, strict=True):
         moves = [effect for effect in (one, other) if effect.effect != "unchanged"]
         if not moves:
-            assert both.effect == "unchanged"
+            # A changed key may be listed with another selector of the step; the keys are compared below.
+            assert both.before == both.after
         elif both.effect == "unchanged":
             assert moves[0].before == moves[-1].after
         else:

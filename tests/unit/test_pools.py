@@ -79,7 +79,9 @@ def test_every_accepted_task_is_executed_once_and_callers_take_turns(hanging: Ha
         with lock:
             done.append(key)
 
-    hanging.submit(pool, "first")
+    for number, key in enumerate(("first", "second"), start=1):
+        assert hanging.submit(pool, key)
+        wait_until(functools.partial(hanging.has_entered, number), "both threads to be occupied")
     for key in ["many"] * 200 + ["few"] * 3:
         assert pool.submit(key, functools.partial(note, key))
     hanging.release.set()

@@ -252,10 +252,12 @@ def test_an_invalid_request_is_rejected(
 
 def test_stale_locks_of_a_crashed_push_are_removed(server: githost.Server, clone: githost.Clone) -> None:
     repository = server.root / "workspace" / "mnist.git"
-    for lock in ("refs/heads/main.lock", "HEAD.lock", "packed-refs.lock"):
+    for lock in ("refs/heads/main.lock", "HEAD.lock", "packed-refs.lock", "objects/pack/pack-1.idx.lock", "objects/ab/cd.lock"):
+        (repository / lock).parent.mkdir(parents=True, exist_ok=True)
         (repository / lock).touch()
     second = clone.commit("second")
     assert clone.push("--quiet", "origin", "main").returncode != 0
     server.host.recover()
+    assert list(repository.rglob("*.lock")) == []
     clone.git("push", "--quiet", "origin", "main")
     assert server.host.heads("workspace", "mnist") == {"refs/heads/main": second}

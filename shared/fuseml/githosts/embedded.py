@@ -47,10 +47,11 @@ class EmbeddedGitHost:
         Call this before pushes are served.
         """
         for repository in self._root.glob("*/*.git"):
-            # No ref ends with .lock (git-check-ref-format).
-            for lock in (*repository.glob("*.lock"), *(repository / "refs").rglob("*.lock")):
+            objects = repository / "objects"
+            # No ref ends with .lock (git-check-ref-format); objects and indexes of packs are locked while they are written.
+            for lock in (*repository.glob("*.lock"), *(repository / "refs").rglob("*.lock"), *objects.glob("*/*.lock")):
                 lock.unlink()
-            for unfinished in (repository / "objects").glob("tmp_pack_*"):
+            for unfinished in objects.glob("tmp_pack_*"):
                 unfinished.unlink()
             if (repository / payload.INTENT).exists():
                 with self._settled(repository.parent.name, repository.stem):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,9 +10,10 @@ import pytest
 from fuseml.domain import errors, plans, workflows
 from fuseml.domain.plans import planning
 from fuseml.domain.registry import extension, resolution
-from fuseml.domain.registry.selector import Binding, Context, Selector
+from fuseml.domain.registry.selector import Context, Selector
 from fuseml.domain.workflows import loading
 from tests.unit import registry_examples, workflow_examples
+from tests.unit.selecting import S3, explanations, reasons, refusal, resolved, store, verdicts
 
 RECORDS = [registry_examples.load(text) for name, text in registry_examples.TEXTS.items() if name != "overview"]
 EXAMPLES = workflow_examples.named("registry-selectors")
@@ -141,54 +142,6 @@ def test_record_example_6_serves_its_projects_and_users(project: str, user: str,
 
 
 # The rules
-
-
-def store(id: str = "store", *, service: Mapping[str, Any] | None = None, **fields: Any) -> extension.Extension:
-    """An S3 store with one external endpoint."""
-    fields_of_service = {
-        "id": "s3",
-        "resource": "s3",
-        "category": "object-storage",
-        "endpoints": [{"url": f"https://{id}"}],
-        **(service or {}),
-    }
-    return extension.Extension.model_validate({"id": id, "product": "minio", "version": "1.0", **fields, "services": [fields_of_service]})
-
-
-S3 = Selector(name="store", service_resource="s3")
-
-
-def resolved(*records: extension.Extension, selector: Selector = S3, home: str = "", **context: str) -> Binding:
-    (binding,) = resolution.resolve([selector], records, Context(**context), home=home).bindings
-    return binding
-
-
-def refusal(*records: extension.Extension, selector: Selector = S3, home: str = "", **context: str) -> errors.UnresolvedError:
-    with pytest.raises(errors.UnresolvedError) as caught:
-        resolution.resolve([selector], records, Context(**context), home=home)
-    return caught.value
-
-
-def explanations(refused: errors.UnresolvedError) -> list[dict[str, Any]]:
-    listed: Any = refused.details["explanations"]
-    return list(listed)
-
-
-def verdicts(explanation: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    return [
-        (
-            "/".join(filter(None, (c["extension_id"], c["service_id"], c["url"], c["credentials_id"]))),
-            c["verdict"],
-            c["rule"],
-            c["sentence"],
-        )
-        for c in explanation["candidates"]
-    ]
-
-
-def reasons(refused: errors.UnresolvedError) -> list[tuple[str, str, str]]:
-    """(candidate, rule, sentence) of every rejection."""
-    return [(place, rule, sentence) for place, verdict, rule, sentence in verdicts(explanations(refused)[0]) if verdict == "rejected"]
 
 
 @pytest.mark.parametrize(
@@ -362,49 +315,6 @@ def test_a_selector_can_refuse_ambiguity() -> None:
     )
     assert [verdict for _, verdict, _, _ in verdicts(explanations(refused)[0])] == ["eligible", "eligible"]
     assert resolved(store("a"), store("b", version="0.9"), selector=strict).extension_id == "a"
-
-
-UNHEALTHY = {"health": {"state": "unhealthy", "since": "2026-01-01T12:00:00Z", "cause": "connection refused"}}
-
-
-def _unhealthy(id: str, **fields: Any) -> extension.Extension:
-    return store(id, service={"endpoints": [{"url": f"https://{id}", "type": "internal", "status": UNHEALTHY}]}, **fields)
-
-
-def test_an_unhealthy_endpoint_loses_against_every_other_one() -> None:
-    better = _unhealthy("a", zone="here", version="9.0")
-    (explanation,) = resolution.resolve([S3], [better, store("b", zone="there")], Context(zone="here"), explain=True).explanations
-    assert [(candidate.extension_id, candidate.verdict, candidate.rule) for candidate in explanation.candidates] == [
-        ("b", "chosen", "first"),
-        ("a", "eligible", "health"),
-    ]
-    assert explanation.candidates[1].sentence == (
-        "it matches, but b/s3 is not known to be unhealthy; it is unhealthy since 2026-01-01T12:00:00Z: connection refused"
-    )
-    assert resolved(_unhealthy("a")).extension_id == "a"
-
-
-def test_a_selector_can_require_and_disregard_health() -> None:
-    unhealthy, required, disregarded = _unhealthy("a"), S3.model_copy(update={"healthy": True}), S3.model_copy(update={"healthy": False})
-    assert resolved(unhealthy, store("b")).extension_id == "b"
-    assert resolved(unhealthy, store("b"), selector=disregarded).extension_id == "a"
-    assert resolved(unhealthy, store("b"), selector=required).extension_id == "b"
-    assert reasons(refusal(unhealthy, selector=required)) == [
-        ("a/s3/https://a", "healthy", "it is unhealthy since 2026-01-01T12:00:00Z: connection refused")
-    ]
-
-
-def test_the_explanation_of_an_unhealthy_choice_says_so() -> None:
-    record = store("a", service={"endpoints": [{"url": "https://a", "status": UNHEALTHY}]})
-    (explanation,) = resolution.resolve([S3], [record], Context(), explain=True).explanations
-    assert explanation.candidates[0].sentence.endswith("; it is unhealthy since 2026-01-01T12:00:00Z: connection refused")
-
-
-def test_unhealthy_credentials_are_rejected_if_health_is_required() -> None:
-    accounts = [{"id": "a", "status": UNHEALTHY}, {"id": "b"}]
-    record = store(service={"auth_required": True, "credentials": accounts})
-    assert resolved(record).credentials_id == "a"
-    assert resolved(record, selector=S3.model_copy(update={"healthy": True})).credentials_id == "b"
 
 
 def test_configuration_of_lower_levels_overrides_higher_ones() -> None:

@@ -43,7 +43,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != basic("you", INDEX_PASSWORD):
             return self._answer(401, b"", "text/plain", ("WWW-Authenticate", "Basic"))
         files = {
-            f"http://{INDEX}/simple/tiny-ml/": (f'<a href="/files/{WHEEL}">{WHEEL}</a>'.encode(), "text/html"),
+            f"http://{INDEX}/packages/tiny-ml/": (f'<a href="/files/{WHEEL}">{WHEEL}</a>'.encode(), "text/html"),
             f"http://{INDEX}/files/{WHEEL}": (wheel(), "application/octet-stream"),
         }
         body, kind = files.get(self.path, (b"", ""))
@@ -81,7 +81,7 @@ def write_codeset(checkout: plans.Checkout, directory: Path) -> None:
 
 
 def test_the_builder_installs_by_a_proxy_from_a_private_index_and_its_log_has_no_password(tmp_path: Path, proxy: str) -> None:
-    environment = {"PATH": "/usr/bin:/bin", "http_proxy": proxy, "UV_DEFAULT_INDEX": f"http://you:{INDEX_PASSWORD}@{INDEX}/simple"}
+    environment = {"PATH": "/usr/bin:/bin", "http_proxy": proxy, "UV_DEFAULT_INDEX": f"http://you:{INDEX_PASSWORD}@{INDEX}/packages"}
     kept = inheritance.variables(environment, [], "127.0.0.1")
     build = plans.StepPlan(
         name="build",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -109,14 +108,15 @@ def two_stores(fuseml: Run, registry: Registry, tmp_path: Path, capsys: pytest.C
         (["service", "delete", "first", "s3"], "second/s3 at http://second"),
         (["endpoint", "delete", "first", "s3", "http://first"], "first/s3 at http://first-too"),
         (["update", "first", "--zone", "far"], "second/s3 at http://second"),
-        (["update", "first", "-f", "-"], "first/s3 at http://moved"),
+        (["update", "first", "-f", "MOVED"], "first/s3 at http://moved"),
     ],
 )
 def test_a_change_lists_the_assigned_steps_that_bind_to_something_else(
-    line: list[str], successor: str, two_stores: str, fuseml: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    line: list[str], successor: str, two_stores: str, fuseml: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("services: [{id: s3, endpoints: [{url: 'http://moved'}]}]"))
-    assert fuseml(*line) == 0
+    moved = tmp_path / "moved.yaml"
+    moved.write_text("services: [{id: s3, endpoints: [{url: 'http://moved'}]}]")
+    assert fuseml(*(str(moved) if word == "MOVED" else word for word in line)) == 0
     assert capsys.readouterr().err == f"{two_stores}{successor}\n"
 
 

@@ -52,9 +52,9 @@ def test_the_server_is_reached_without_the_proxy(given_: dict[str, str], expecte
     ("name", "text"),
     [
         ("HTTPS_PROXY", "http://{}@proxy:3128"),
-        ("PIP_EXTRA_INDEX_URL", "https://one/simple https://{}@two/simple"),
-        ("UV_INDEX", "corp=https://{}@two/simple?a=b,https://three"),
-        ("UV_DEFAULT_INDEX", "https://{}@index/simple/"),
+        ("PIP_EXTRA_INDEX_URL", "https://one/packages https://{}@two/packages"),
+        ("UV_INDEX", "corp=https://{}@two/packages?a=b,https://three"),
+        ("UV_DEFAULT_INDEX", "https://{}@index/packages/"),
     ],
 )
 def test_passwords_in_addresses_are_secrets(name: str, text: str, user: str, password: str) -> None:

@@ -26,7 +26,7 @@ def inert(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """JSON text with `\\uXXXX` in place of each character that a terminal obeys; its value is the same."""
+    """JSON text in which each character that a terminal obeys is escaped; its value is the same."""
     return _HOSTILE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -36,10 +36,8 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
         if not matches:
             _decline(session, event, reason, workflow=match.workflow, commit=push.commit)
             continue
-        try:
-            deployed = planner.deployed(session, document, push.project, push.codeset, push.ref)
-        except errors.InvalidError as error:
-            _decline(session, event, error.message, workflow=match.workflow, commit=push.commit)
+        deployed = _deployed(session, event, document, (push.project, push.codeset, push.ref), commit=push.commit)
+        if deployed is None:
             continue
         spec = planner.RunSpec(
             document=deployed.workflow,
@@ -77,10 +75,9 @@ def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Ev
     matches, reason = triggers.matches_push(document.on, ref, None)
     if not matches:
         return _decline(session, event, reason, workflow=assigned.workflow)
-    try:
-        deployed = planner.deployed(session, document, project, name, ref)
-    except errors.InvalidError as error:
-        return _decline(session, event, error.message, workflow=assigned.workflow)
+    deployed = _deployed(session, event, document, (project, name, ref))
+    if deployed is None:
+        return []
     spec = planner.RunSpec(document=deployed.workflow, revision=revision, project=project, codeset=name, ref=ref, commit=commit)
     # The event of that push may still be under way: both start one run.
     push = codesets.last_push(session, project, name, ref)
@@ -108,10 +105,9 @@ def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Eve
         return _decline(session, event, reason, workflow=reached.workflow)
     revision, document = _current(session, reached.workflow)
     ref = codesets.default_ref(session, project, codeset) if codeset else ""
-    try:
-        deployed = planner.deployed(session, document, project, codeset, ref) if ref else deployment.Deployment(document)
-    except errors.InvalidError as error:
-        return _decline(session, event, error.message, workflow=reached.workflow)
+    deployed = _deployed(session, event, document, (project, codeset, ref) if ref else None)
+    if deployed is None:
+        return []
     spec = planner.RunSpec(document=deployed.workflow, revision=revision, project=project, codeset=codeset or None, ref=ref, commit=commit)
     cause = creation.Cause(
         event=event,
@@ -139,14 +135,9 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
             _decline(session, event, f"{artifact.address} derives from {ancestor}, a run of the same workflow", workflow=name)
             continue
         revision, document = _current(session, name)
-        try:
-            deployed = (
-                planner.deployed(session, document, origin.project, origin.codeset, origin.ref)
-                if origin and origin.codeset and origin.ref
-                else deployment.Deployment(document)
-            )
-        except errors.InvalidError as error:
-            _decline(session, event, error.message, workflow=name)
+        code = (origin.project, origin.codeset, origin.ref) if origin and origin.codeset and origin.ref else None
+        deployed = _deployed(session, event, document, code)
+        if deployed is None:
             continue
         by_type = [item.name for item in document.inputs if item.type == artifact.kind]
         by_name = [item.name for item in document.inputs if item.name == artifact.kind]
@@ -243,6 +234,19 @@ def _newest(session: sqlmodel.Session, project: str, codeset: str) -> str | None
     """The commit of the default branch that was published last; None without one, or without the codeset."""
     commit = codesets.commits(session, project, codeset).get(codesets.default_ref(session, project, codeset))
     return commit if codesets.find_codeset(session, project, codeset) else None
+
+
+def _deployed(
+    session: sqlmodel.Session, event: events.Event, document: Workflow, code: tuple[str, str, str] | None, *, commit: str | None = None
+) -> deployment.Deployment | None:
+    """The workflow as it runs for `code`, a project, codeset and ref, or for none; None, with the reason on record, if no step is left."""
+    if code is None:
+        return deployment.Deployment(document)
+    try:
+        return planner.deployed(session, document, *code)
+    except errors.InvalidError as error:
+        _decline(session, event, error.message, workflow=document.name, commit=commit)
+        return None
 
 
 def _noted(reason: str, deployed: deployment.Deployment) -> str:

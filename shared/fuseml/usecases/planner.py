@@ -67,6 +67,8 @@ class RunSpec:
 
 def deployed(session: sqlmodel.Session, document: workflows.Workflow, project: str, codeset: str, ref: str) -> deployment.Deployment:
     """The workflow as it runs for a ref of the codeset. Raises InvalidError when no step is left."""
+    if not deployment.serving_steps(document):
+        return deployment.Deployment(document)
     return deployment.of_ref(document, ref, codesets.default_ref(session, project, codeset))
 
 

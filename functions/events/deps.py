@@ -11,7 +11,9 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """The database, the broker, the keys of events and API tokens. `queued` is true where the deliveries in the store are the broker's queue, as in the embedded server."""
+    """The database, the broker, the keys of events and API tokens. `queued` is true where the deliveries in the store are the broker's
+    queue, as in the embedded server.
+    """
 
     store: database.Database
     publisher: cloudevents.Publisher

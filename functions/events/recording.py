@@ -85,7 +85,9 @@ def _record_dead_letter(session: sqlmodel.Session, event: events.Event) -> None:
 
 
 def consumer(destination: str) -> str:
-    """Name of the consumer at an address: Knative's broker reports its filter's path `/triggers/NAMESPACE/NAME/UID`, others the service's host."""
+    """Name of the consumer at an address: Knative's broker reports its filter's path `/triggers/NAMESPACE/NAME/UID`, others the service's
+    host.
+    """
     parts = urllib.parse.urlsplit(destination)
     trigger = re.match(r"/triggers/[^/]+/([^/]+)", parts.path)
     return trigger[1] if trigger else (parts.hostname or "unknown").partition(".")[0]

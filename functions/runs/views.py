@@ -58,8 +58,8 @@ class Binding(selector.Binding):
 
 
 class Run(pydantic.BaseModel):
-    """A run. `ref` is the full name of the branch or tag that its code comes from. `caused_by` is the run whose artifact started this one, `waits_for` the run of the same concurrency group after which it may
-    start.
+    """A run. `ref` is the full name of the branch or tag that its code comes from. `caused_by` is the run whose artifact started this one,
+    `waits_for` the run of the same concurrency group after which it may start.
 
     `settled`: it has finished, and every run that its artifacts start exists.
     """

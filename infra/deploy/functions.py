@@ -34,7 +34,9 @@ _USUAL_SECONDS = 40.0
 
 
 def allow_image_builds(documents: Iterable[cluster.Object], *, allowed: bool) -> None:
-    """Set the pod security of the workloads' namespace among the documents. Without image builds it enforces `restricted`, as its manifest does."""
+    """Set the pod security of the workloads' namespace among the documents. Without image builds it enforces `restricted`, as its manifest
+    does.
+    """
     for document in documents:
         if allowed and document["kind"] == "Namespace" and document["metadata"]["name"] == cluster.WORKLOADS:
             document["metadata"]["labels"][POD_SECURITY] = "privileged"

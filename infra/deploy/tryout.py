@@ -1,7 +1,7 @@
 """Services for trying out, deployed if no own one is configured: PostgreSQL, Gitea, an S3 server.
 
-Each is a pod with a volume in the namespace of the functions. A Secret of the same name holds its password, generated once; the Secret's existence
-marks the service as installed.
+Each is a pod with a volume in the namespace of the functions. A Secret of the same name holds its password, generated once; the Secret's
+existence marks the service as installed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def deploy_postgresql(images: Images) -> None:
 
 
 def deploy_gitea(images: Images) -> None:
-    """Deploy Gitea if the Secret `fuseml` has no token of a git host, and store an administrator's token in it, which only Gitea can generate."""
+    """Deploy Gitea if the Secret `fuseml` has no token of a git host, and store an administrator's token in it, which only Gitea can
+    generate.
+    """
     if "FUSEML_GIT_TOKEN" in cluster.data("secret", "fuseml"):
         return
     _deploy("infra/integrations/gitea", "gitea", images, "Gitea, for trying out")

@@ -28,7 +28,9 @@ class Codesets:
         return cast(shapes.Codeset, self._http.get_object(transport.address("codesets", project, name)))
 
     def rotate_webhook(self, project: str, name: str, *, revoke: bool = False) -> shapes.WebhookSecret:
-        """Replace the secret that signs the codeset's webhooks, here and at the git host; with `revoke`, former ones end now. Raises NotFoundError."""
+        """Replace the secret that signs the codeset's webhooks, here and at the git host; with `revoke`, former ones end now. Raises
+        NotFoundError.
+        """
         address, query = transport.address("codesets", project, name, "webhook"), {"revoke": "true"} if revoke else {}
         return cast(shapes.WebhookSecret, self._http.change("POST", address, query=query))
 

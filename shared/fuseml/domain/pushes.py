@@ -1,7 +1,8 @@
-"""Pushes as moves of a ref, known from deliveries that repeat, overtake one another or get lost (infra/decisions/0013-identity-of-pushes-and-runs.md).
+"""Pushes as moves of a ref, known from deliveries that repeat, overtake one another or get lost
+(infra/decisions/0013-identity-of-pushes-and-runs.md).
 
-A ref walks from value to value; None is a ref that does not exist. Each value is left as often as it is reached, except the present one. This
-balance separates a repeated delivery from a ref that returned to an earlier commit.
+A ref walks from value to value; None is a ref that does not exist. Each value is left as often as it is reached, except the present one.
+This balance separates a repeated delivery from a ref that returned to an earlier commit.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def _departure(move: Move) -> tuple[str | None] | None:
 
 
 def decide(near: Sequence[Move], move: Move, every: Callable[[], Sequence[Move]]) -> Decision:
-    """The effect of a delivered `move` (a `push` or `delete`). `near` are the known moves that touch its values, `every` returns all of the ref."""
+    """The effect of a delivered `move` (a `push` or `delete`). `near` are the known moves that touch its values, `every` returns all of the
+    ref.
+    """
     same = [
         known for known in near if known.kind in ("push", "delete", "copy") and (known.before, known.commit) == (move.before, move.commit)
     ]

@@ -1,4 +1,6 @@
-"""Tokens of this process for its own children: made when a model server starts, and forgotten when it ends. They open the tracking server only."""
+"""Tokens of this process for its own children: made when a model server starts, and forgotten when it ends. They open the tracking server
+only.
+"""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ _END_SECONDS = 14.0
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of the server. `mlflow` is auto, none or a URL; `public_urls` are its addresses behind proxies; child processes inherit from `environment`. `log_format` (json or text) is
-    that of the standard error; `rotation` is that of each log in the home; spans go to `otlp_endpoint`. Commands in another shell find the
-    server without a setting if `is_default_home`.
+    """Options of the server. `mlflow` is auto, none or a URL; `public_urls` are its addresses behind proxies; child processes inherit from
+    `environment`. `log_format` (json or text) is that of the standard error; `rotation` is that of each log in the home; spans go to
+    `otlp_endpoint`. Commands in another shell find the server without a setting if `is_default_home`.
     """
 
     home: pathlib.Path

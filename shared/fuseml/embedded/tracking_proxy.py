@@ -79,7 +79,9 @@ class TrackingProxy:
         return self._forward(environ, start_response)
 
     def authenticate(self, environ: Mapping[str, Any]) -> None:
-        """Check the credentials in a request's headers. Raises UnauthenticatedError, and ForbiddenError for a step whose token is for something else."""
+        """Check the credentials in a request's headers. Raises UnauthenticatedError, and ForbiddenError for a step whose token is for
+        something else.
+        """
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         token = given.strip() if scheme.lower() == "bearer" else _password(given) if scheme.lower() == "basic" else ""
         if token:

@@ -1,8 +1,8 @@
 """The two services of the git protocol, fetch and push, over one open repository.
 
 dulwich implements the protocol. This module adds rules: a ref moves only from the value that the client saw, and only to a commit with a
-complete history; the branch of HEAD cannot be deleted; objects are not inflated beyond a bound. It also adds support for shallow clones. Callers of `receive_pack` hold the lock
-of the repository. Imported at the first request only, because dulwich is slow to import.
+complete history; the branch of HEAD cannot be deleted; objects are not inflated beyond a bound. It also adds support for shallow clones.
+Callers of `receive_pack` hold the lock of the repository. Imported at the first request only, because dulwich is slow to import.
 """
 
 from __future__ import annotations

@@ -75,7 +75,9 @@ class Api:
         self._call(method, address, body)
 
     def refs(self, repository: str) -> dict[str, str]:
-        """Ref -> object id of `project/codeset`, as git advertises them; `<tag>^{}` is the commit of an annotated tag. Raises the errors of `get`."""
+        """Ref -> object id of `project/codeset`, as git advertises them; `<tag>^{}` is the commit of an annotated tag. Raises the errors of
+        `get`.
+        """
         address = f"/{repository}.git/info/refs?service=git-upload-pack"
         # In git's protocol, the token is the password, with any user name.
         response = self._request("GET", address, None, _basic("token", self._token))

@@ -28,7 +28,9 @@ ZERO = "0" * 40
 """The null object id: `before` of a new ref, `after` of a deleted one."""
 
 RECORD, INTENT = "fuseml-pushes", "fuseml-moving"
-"""Files inside a repository, so that they move with it: the record of pushes, and the moves of refs that are under way. git does not use these names."""
+"""Files inside a repository, so that they move with it: the record of pushes, and the moves of refs that are under way. git does not use
+these names.
+"""
 
 # Maximum of listed commits in a push (infra/platform-facts.md 5.2); `total_commits` counts all of them.
 FEED_MAX_COMMIT_NUM = 5

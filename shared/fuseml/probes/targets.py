@@ -71,7 +71,9 @@ class Target:
         return f"{parts.scheme}://{_host(parts)}"
 
     def get(self, path: str = "", headers: Mapping[str, str] | None = None) -> Answer:
-        """The response for `path` below the URL. Raises TemporaryError with the reason for a missing response, InvalidError for illegal headers."""
+        """The response for `path` below the URL. Raises TemporaryError with the reason for a missing response, InvalidError for illegal
+        headers.
+        """
         import urllib3
 
         url = self.base + path

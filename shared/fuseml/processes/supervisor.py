@@ -1,10 +1,11 @@
 """The supervisor of one program: starts it, confined, writes its output to a log, enforces its limits, and ends all that it has started.
 
 It is the parent of each descendant of the program that has lost its own (Linux: a child subreaper), so none survives the program. It
-outlives the server, and holds a locked file as long as it lives. The program's secrets pass through it, so its memory is closed to other processes.
+outlives the server, and holds a locked file as long as it lives. The program's secrets pass through it, so its memory is closed to other
+processes.
 
-Protocol on the channel: from the server the length and the marshalled request; back `started`, at last `ended CODE REASON`, one a line.
-In the folder of the request: `pid` of the supervisor, at last `exit` with code and reason. A line without its newline is not complete.
+Protocol on the channel: from the server the length and the marshalled request; back `started`, at last `ended CODE REASON`, one a line. In
+the folder of the request: `pid` of the supervisor, at last `exit` with code and reason. A line without its newline is not complete.
 """
 
 from __future__ import annotations

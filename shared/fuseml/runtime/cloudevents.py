@@ -1,9 +1,9 @@
 """CloudEvents in and out over HTTP, and the rules of an event endpoint.
 
-Events of FuseML's types carry a signature (`runtime/signing.py`); one without is refused for good. An event endpoint answers 204, or 200 with exactly one CloudEvent; any other body makes Knative's filter fail the delivery
-(infra/platform-facts.md 3.1). The handled-event record, with the reply, is written in the transaction of the effect. This module corrects
-the SDK (infra/platform-facts.md 4.1): broken JSON is refused instead of passed on as bytes, attributes are percent-decoded, a reply always
-has a content type.
+Events of FuseML's types carry a signature (`runtime/signing.py`); one without is refused for good. An event endpoint answers 204, or 200
+with exactly one CloudEvent; any other body makes Knative's filter fail the delivery (infra/platform-facts.md 3.1). The handled-event
+record, with the reply, is written in the transaction of the effect. This module corrects the SDK (infra/platform-facts.md 4.1): broken JSON
+is refused instead of passed on as bytes, attributes are percent-decoded, a reply always has a content type.
 """
 
 from __future__ import annotations

@@ -130,9 +130,10 @@ class Api:
     ) -> Callable[[Callable[..., object]], Callable[..., object]]:
         """Serve `handler(path variables..., query=, body=)`. Its docstring documents the operation.
 
-        `step` is the scope that a step's token needs for this route; without it, steps may not use the route. `document` describes a body that the handler reads itself (`read_document`), because its checks need positions. The handler
-        returns a model, `ListPage`, plain data, a Flask response, or None for an empty response. `dry_run` describes the body of a
-        dry run, with status 200, where it differs from `status`. `media` are accepted content types beside JSON and YAML.
+        `step` is the scope that a step's token needs for this route; without it, steps may not use the route. `document` describes a body
+        that the handler reads itself (`read_document`), because its checks need positions. The handler returns a model, `ListPage`, plain
+        data, a Flask response, or None for an empty response. `dry_run` describes the body of a dry run, with status 200, where it differs
+        from `status`. `media` are accepted content types beside JSON and YAML.
         """
 
         def register(handler: Callable[..., object]) -> Callable[..., object]:

@@ -1,9 +1,9 @@
 """Builder step (`ghcr.io/fuseml/mlflow-builder`): builds the environment of the codeset's dependency file, and outputs its reference.
 
 Inputs, all optional: FUSEML_INDEX_URL (package index; `none` for none), FUSEML_FIND_LINKS (a folder or page of wheels). The engine sets the
-place of environments: a local engine FUSEML_ENVIRONMENTS, a folder, and FUSEML_ENVIRONMENTS_PREFIX of their names; on a cluster FUSEML_TRAINER_IMAGE, an image with the same environment as
-this step's own, FUSEML_IMAGE_REPOSITORY for images with other environments, and FUSEML_PLAIN_REGISTRIES, registries that speak plain HTTP.
-Output `image`:
+place of environments: a local engine FUSEML_ENVIRONMENTS, a folder, and FUSEML_ENVIRONMENTS_PREFIX of their names; on a cluster
+FUSEML_TRAINER_IMAGE, an image with the same environment as this step's own, FUSEML_IMAGE_REPOSITORY for images with other environments, and
+FUSEML_PLAIN_REGISTRIES, registries that speak plain HTTP. Output `image`:
 
 - the trainer's image (`fuseml.local/mlflow-trainer:host` on a local engine), if this step's own environment satisfies the file;
 - else `fuseml.local/mlflow-trainer:<prefix><key>`, an environment at $FUSEML_ENVIRONMENTS/<key>, or an image with it, by its digest.

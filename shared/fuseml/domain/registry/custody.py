@@ -80,7 +80,9 @@ def expect_given(stored: extension.Extension, changed: extension.Extension, give
 
 
 def expect_environment(stored: Mapping[str, str], given: Mapping[str, str], reveal: Reveal, moved: Mapping[str, tuple[str, str]]) -> None:
-    """As `expect_given`, for an environment of secrets. `moved` maps the other fields that decide who receives it to their values, before and after."""
+    """As `expect_given`, for an environment of secrets. `moved` maps the other fields that decide who receives it to their values, before
+    and after.
+    """
     kept = [key for key, value in given.items() if value == extension.HIDDEN and key in stored]
     new = [(name, after) for name, (before, after) in moved.items() if _moves(before, after)]
     own = _own_addresses(stored, given, reveal) if kept else []

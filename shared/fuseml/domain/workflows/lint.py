@@ -70,7 +70,9 @@ def lint(
     *,
     locate: Locate = lambda _: None,
 ) -> list[Finding]:
-    """The warnings and notes, in the order of the document. `bindings` is step -> selector -> binding, `locate` maps a path to line and column."""
+    """The warnings and notes, in the order of the document. `bindings` is step -> selector -> binding, `locate` maps a path to line and
+    column.
+    """
     warnings = [
         *_unused_inputs(workflow),
         *_missing_outputs(workflow),

@@ -93,7 +93,9 @@ class Attempt:
         self._abandon_at = math.inf
 
     def stop(self, stop: Stop, kill_at: float, abandon_at: float) -> None:
-        """Ask the step to end (SIGTERM). The first reason and the earliest times count; an ended process keeps its outcome until `abandon_at`."""
+        """Ask the step to end (SIGTERM). The first reason and the earliest times count; an ended process keeps its outcome until
+        `abandon_at`.
+        """
         with self._guard:
             if self._abandonment is None:
                 # No retry: the thread of this attempt still uses the step's folder.

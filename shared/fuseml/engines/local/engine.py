@@ -42,8 +42,9 @@ class LocalEngine:
     `emit` receives the events on a thread of the engine; an event is emitted again when `emit` raises. `checkout` writes the tree of a
     codeset into an empty folder. `seal` and `unseal` protect secrets on disk. Builder steps write to the folder `environments`. `images`
     maps further image names to commands; with an empty command, the step must declare one. `environment` holds the host's variables that
-    steps see besides their own: PATH, proxies, the settings of podman and docker; `container_variables` names those that also have a meaning in a container, `masked` are secrets in it. `confinement` says which files
-    of the host native steps may use; without one, all. `max_parallel`, `backoff` and `grace`: see `decisions.Limits`.
+    steps see besides their own: PATH, proxies, the settings of podman and docker; `container_variables` names those that also have a
+    meaning in a container, `masked` are secrets in it. `confinement` says which files of the host native steps may use; without one, all.
+    `max_parallel`, `backoff` and `grace`: see `decisions.Limits`.
     """
 
     def __init__(

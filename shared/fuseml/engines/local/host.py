@@ -23,7 +23,9 @@ class StepLimits:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The environment that this machine gives to all steps. `container_variables` names those of `environment` for containers, `masked` are secrets in it."""
+    """The environment that this machine gives to all steps. `container_variables` names those of `environment` for containers, `masked` are
+    secrets in it.
+    """
 
     checkout: Callable[[plans.Checkout, Path], None]
     unseal: Callable[[bytes], bytes]

@@ -17,7 +17,8 @@ class Project(columns.Row, table=True):
 
 
 class Codeset(columns.Row, table=True):
-    """`webhook_secret` and `git_password` are sealed with the server's keys. `pushes_seen` is the sweep's position in the git host's record of pushes.
+    """`webhook_secret` and `git_password` are sealed with the server's keys. `pushes_seen` is the sweep's position in the git host's record
+    of pushes.
 
     `default_branch` is the default branch of the repository, as the last webhook reported it; empty before.
     """

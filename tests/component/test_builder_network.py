@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.server
-import io
 import threading
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,19 +14,11 @@ from fuseml.domain import plans
 from fuseml.embedded import inheritance
 from tests.contract import engines
 
+from . import wheels
+
 INDEX, PASSWORD, INDEX_PASSWORD = "packages.corp.invalid", "proxy-pa55word", "index-pa55word"
 WHEEL = "tiny_ml-1.2.0-py3-none-any.whl"
 CHECKOUT = plans.Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
-
-
-def wheel() -> bytes:
-    content, info = io.BytesIO(), "tiny_ml-1.2.0.dist-info"
-    with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("tiny_ml.py", "ANSWER = 42\n")
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-ml\nVersion: 1.2.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", f"tiny_ml.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
-    return content.getvalue()
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
@@ -42,10 +32,11 @@ class Proxy(http.server.BaseHTTPRequestHandler):
             return self._answer(407, b"", "text/plain")
         if self.headers.get("Authorization") != basic("you", INDEX_PASSWORD):
             return self._answer(401, b"", "text/plain", ("WWW-Authenticate", "Basic"))
-        files = {
-            f"http://{INDEX}/packages/tiny-ml/": (f'<a href="/files/{WHEEL}">{WHEEL}</a>'.encode(), "text/html"),
-            f"http://{INDEX}/files/{WHEEL}": (wheel(), "application/octet-stream"),
-        }
+        files: dict[str, tuple[bytes, str]] = {}
+        for name in wheels.MODULES:
+            wheel, content = wheels.wheel(name)
+            files[f"http://{INDEX}/packages/{name}/"] = f'<a href="/files/{wheel}">{wheel}</a>'.encode(), "text/html"
+            files[f"http://{INDEX}/files/{wheel}"] = content, "application/octet-stream"
         body, kind = files.get(self.path, (b"", ""))
         return self._answer(200 if body else 404, body, kind or "text/plain")
 

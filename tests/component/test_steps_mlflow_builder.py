@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from tests import commands
 from tests.waiting import PATIENCE
 
 from . import steps
+from . import wheels as packages
 
 HOST = "fuseml.local/mlflow-trainer:host"
 TRAINER = "registry.example.com/fuseml/mlflow-trainer:v1"
@@ -19,16 +19,8 @@ TRAINER = "registry.example.com/fuseml/mlflow-trainer:v1"
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """A folder with the wheel of a package that is not installed here."""
-    folder = tmp_path / "wheels"
-    folder.mkdir()
-    info = "tiny_ml-1.2.0.dist-info"
-    with zipfile.ZipFile(folder / "tiny_ml-1.2.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("tiny_ml.py", "ANSWER = 42\n")
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-ml\nVersion: 1.2.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", f"tiny_ml.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
-    return folder
+    """A folder with the wheel of a package that is not installed here, and with those that the builder adds."""
+    return packages.folder(tmp_path / "wheels")
 
 
 def variables(tmp_path: Path, wheels: Path) -> dict[str, str]:
@@ -110,20 +102,19 @@ def test_a_failed_build_reports_its_cause_and_leaves_no_folder(tmp_path: Path, w
 
 
 def test_conda_packages_are_read_as_python_packages_and_noted(tmp_path: Path, wheels: Path) -> None:
-    folder = steps.codeset(tmp_path / "codeset", conda__yaml="channels: [mine]\ndependencies: [tiny-ml=1.2]", requirements__txt="ignored")
+    folder = steps.codeset(tmp_path / "codeset", conda__yaml="channels: [mine]\ndependencies: [pytorch=1.2, cudatoolkit]")
     ended = steps.run("mlflow_builder", folder, **variables(tmp_path, wheels))
     assert ended.code == 0, ended.err
     assert "note: conda.yaml: the conda channel 'mine' is not used" in ended.out
-    assert "note: conda.yaml: taken from the Python package index instead of conda: tiny-ml==1.2.*" in ended.out
+    assert "note: conda.yaml: taken from the Python package index instead of conda: torch==1.2.*" in ended.out
 
 
 @pytest.mark.parametrize(
     ("files", "cause"),
     [
-        ({}, "no dependency file in wrong: add one of conda.yaml, python_env.yaml, requirements.txt"),
         ({"MLproject": "python_env: env.yaml"}, "cannot read the file 'env.yaml' of the codeset: No such file or directory"),
         ({"MLproject": "conda_env: ../../env.yaml"}, "'../../env.yaml' is outside the codeset"),
-        ({"MLproject": "docker_env: {image: busybox}"}, "MLproject: docker_env: the image busybox needs no build"),
+        ({"MLproject": "docker_env: {image: busybox}"}, "MLproject: docker_env: the builder cannot add the trainer to the image busybox"),
         ({"MLproject": "python_env: [env.yaml]"}, "MLproject: python_env: must be text, not a list"),
         ({"conda__yaml": "dependencies: {a: b}"}, "conda.yaml: dependencies: must be a list"),
         ({"requirements__txt": "no-such-thing"}, "FUSEML_ENVIRONMENTS is not set"),

@@ -9,7 +9,8 @@ import yaml
 
 import fuseml
 from fuseml.domain.workflows import lint, loading
-from fuseml.steps import mlproject, requirements
+from fuseml.steps import mlproject
+from fuseml.steps.dependencies import checkout, discovery
 
 EXAMPLES = Path(fuseml.__file__).parent / "examples"
 
@@ -31,6 +32,14 @@ def test_the_dependency_files_of_a_codeset_agree(folder: Path) -> None:
     project = mlproject.parse(read("MLproject"))
     assert project.name == folder.name
     assert project.entry_point("main").command_line(project.entry_point("main").values({})).startswith("python train.py")
-    environments = [requirements.parse(name, read(name), read) for name in ("python_env.yaml", "conda.yaml", "requirements.txt")]
-    assert len({environment.requirements for environment in environments}) == 1
+    found = {
+        environment.requirements
+        for name in ("python_env.yaml", "conda.yaml", "requirements.txt")
+        if (environment := discovery.environment(checkout.Folder(folder), discovery.Choices(name), _no_export))
+    }
+    assert len(found) == 1
     assert yaml.safe_load(read("MLproject"))["python_env"] == "python_env.yaml"
+
+
+def _no_export(folder: Path, arguments: object) -> str:
+    raise AssertionError(f"there is no lock in {folder} for uv export {arguments}")

@@ -9,43 +9,36 @@ is visible.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuseml.steps import environments, layers, references, registry, requirements, sdk
+from fuseml.steps import environments, layers, references, registry, sdk
+from fuseml.steps.dependencies import requirements
 
 PLACE = "/opt/fuseml"
 _ENVIRONMENT, _PYTHON = "environment", "python"
 
 
-def make(
-    spec: requirements.Environment, base: str, repository: str, *, plain: Sequence[str] = (), index: str = "", find_links: str = ""
-) -> str:
+def make(spec: requirements.Environment, build: environments.Build, base: str, repository: str, *, plain: Sequence[str] = ()) -> str:
     """The image of the environment on top of `base`, by its digest. Builds it and pushes it to `repository` unless it exists.
 
-    `plain` are the registries that speak plain HTTP; `index` and `find_links` are those of `environments.make`. Raises StepError.
+    `plain` are the registries that speak plain HTTP. Raises StepError.
     """
     with contextlib.ExitStack() as stack:
         source, target = (stack.enter_context(contextlib.closing(one)) for one in _repositories(base, repository, plain))
-        return _image(spec, source, target, index, find_links)
+        return _image(spec, build, source, target)
 
 
-def _image(spec: requirements.Environment, source: registry.Repository, target: registry.Repository, index: str, find_links: str) -> str:
+def _image(spec: requirements.Environment, build: environments.Build, source: registry.Repository, target: registry.Repository) -> str:
     digest, manifest = _manifest(source)
-    key = spec.key(
-        python=f"{sys.version_info.major}.{sys.version_info.minor}",
-        base=digest,
-        index=index,
-        links=find_links,
-        steps=environments.own_content(),
-    )
+    key = build.key(spec, base=digest)
     existing = target.find(key)
     if existing is not None:
         sdk.say(f"image {target.image.name}:{key} exists; nothing to build")
@@ -55,7 +48,7 @@ def _image(spec: requirements.Environment, source: registry.Repository, target: 
     with tempfile.TemporaryDirectory(prefix="fuseml-") as scratch:
         root, packed = Path(scratch).resolve() / "root", Path(scratch) / "layer.tar.gz"
         started = time.monotonic()
-        _fill(root, spec, index, find_links)
+        _fill(root, spec, build)
         with packed.open("wb") as file:
             layer = layers.pack(root, PLACE, file)
         sdk.say(f"environment {key} built in {time.monotonic() - started:.1f} s, a layer of {layer.blob.size / 1e6:.1f} MB")
@@ -123,18 +116,16 @@ def _check_python(spec: requirements.Environment, configuration: layers.Document
         )
 
 
-def _fill(root: Path, spec: requirements.Environment, index: str, find_links: str) -> None:
+def _fill(root: Path, spec: requirements.Environment, build: environments.Build) -> None:
     """Build the folder of the layer."""
     root.mkdir()
     environment = root / _ENVIRONMENT
     settings = {"UV_CACHE_DIR": str(root.with_name("cache")), "UV_PYTHON_INSTALL_DIR": str(root / _PYTHON)}
     if not environments.fits(spec):
         settings["UV_PYTHON_PREFERENCE"] = "only-managed"  # a Python of this machine would be missing in the image
-    environments.build(spec, environment, index=index, find_links=find_links, settings=settings)
+    environments.build(spec, dataclasses.replace(build, settings=settings), environment)
     configuration = environment / "pyvenv.cfg"
     configuration.write_text(configuration.read_text(encoding="utf-8").replace(str(root), PLACE), encoding="utf-8")
-    for name in ("requirements.txt", "constraints.txt"):  # their URLs may hold passwords
-        (environment / name).unlink(missing_ok=True)
     for stamp in environment.glob("lib/python*/site-packages/*.dist-info/uv_cache.json"):  # holds a timestamp
         stamp.unlink()
     _compile(root)

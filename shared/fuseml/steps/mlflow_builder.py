@@ -1,11 +1,13 @@
-"""Builder step (`ghcr.io/fuseml/mlflow-builder`): builds the environment of the codeset's dependency file, and outputs its reference.
+"""Builder step (`ghcr.io/fuseml/mlflow-builder`): builds the environment that the codeset asks for, and outputs its reference.
 
-Inputs, all optional: FUSEML_INDEX_URL (package index; `none` for none), FUSEML_FIND_LINKS (a folder or page of wheels). The engine sets the
-place of environments: a local engine FUSEML_ENVIRONMENTS, a folder, and FUSEML_ENVIRONMENTS_PREFIX of their names; on a cluster
-FUSEML_TRAINER_IMAGE, an image with the same environment as this step's own, FUSEML_IMAGE_REPOSITORY for images with other environments, and
-FUSEML_PLAIN_REGISTRIES, registries that speak plain HTTP. Output `image`:
+Inputs, all optional: FUSEML_DEPENDENCIES (the file that describes the environment; else `dependencies.discovery` finds it), FUSEML_EXTRAS and
+FUSEML_GROUPS (names, separated by commas), FUSEML_ACCELERATOR (`accelerators`), FUSEML_INDEX_URL (package index; `none` for none),
+FUSEML_FIND_LINKS (a folder or page of wheels). The engine sets the place of environments: a local engine FUSEML_ENVIRONMENTS, a folder, and
+FUSEML_ENVIRONMENTS_PREFIX of their names; on a cluster FUSEML_TRAINER_IMAGE, an image with the same environment as this step's own,
+FUSEML_IMAGE_REPOSITORY for images with other environments, and FUSEML_PLAIN_REGISTRIES, registries that speak plain HTTP. Output `image`:
 
-- the trainer's image (`fuseml.local/mlflow-trainer:host` on a local engine), if this step's own environment satisfies the file;
+- the trainer's image (`fuseml.local/mlflow-trainer:host` on a local engine), if this step's own environment satisfies the file, or no file
+  describes an environment;
 - else `fuseml.local/mlflow-trainer:<prefix><key>`, an environment at $FUSEML_ENVIRONMENTS/<key>, or an image with it, by its digest.
 
 The key is derived from the content, so an unchanged file builds nothing.
@@ -16,84 +18,79 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import sys
+import re
+import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import packaging.requirements
-
-from fuseml.steps import environments, mlproject, requirements, sdk
+from fuseml.steps import environments, sdk, uv
+from fuseml.steps.dependencies import checkout, discovery, requirements, satisfaction
 
 REPOSITORY = "fuseml.local/mlflow-trainer"
-# The original builder's order, with MLflow's newer file in between.
-_FILES = ("conda.yaml", "python_env.yaml", "requirements.txt")
 # Inputs of the original builder about images; a workflow that was written for it still runs.
 _IMAGE_INPUTS = ("miniconda-version", "intel-optimized", "base-image", "compressed-caching")
 
 
 def main() -> None:
     """Build the environment of the codeset in the current folder, or reuse an existing one."""
-    checkout = Path.cwd()
     for name in _IMAGE_INPUTS:
         if sdk.input(name, "") not in ("", "false"):
             sdk.say(f"note: the input '{name}' has no effect: this builder needs no container images")
-    spec = environment_of(checkout)
-    for note in spec.notes:
-        sdk.say(f"note: {note}")
-    image = _image_of(spec)
+    trainer, build = sdk.input("trainer-image", ""), _build()
+    # An environment of conda cannot move to another path, as in an image.
+    micromamba = not trainer and shutil.which("micromamba") is not None
+    choices = discovery.Choices(sdk.input("dependencies", ""), micromamba, _names("extras"), _names("groups"))
+    spec = discovery.environment(checkout.Folder(build.checkout), choices, _export)
+    image = _image_of(spec, build, trainer)
     sdk.output("image", image)
     sdk.output(sdk.first_output("image"), image)
     sdk.say(f"image: {image}")
 
 
-def environment_of(checkout: Path) -> requirements.Environment:
-    """The environment of the file that the codeset's MLproject names, else of the first usual one. Raises StepError naming the file."""
-
-    def read(name: str) -> str:
-        return sdk.read_file(checkout, name)
-
-    project_file = mlproject.file_name(file.name for file in checkout.iterdir())
-    project = mlproject.parse(read(project_file), project_file) if project_file else mlproject.Project({})
-    if project.docker_image:
-        raise sdk.StepError(
-            f"{project_file}: docker_env: the image {project.docker_image} needs no build: use it as the trainer step's image and remove the builder"
-        )
-    named = project.python_env or project.conda_env
-    for name in [named] if named else _FILES:
-        if named or (checkout / name).is_file():
-            sdk.say(f"dependencies: {name}")
-            return requirements.parse(name, read(name), read)
-    raise sdk.StepError(
-        f"no dependency file in {checkout.name}: add one of {', '.join(_FILES)}, or name one in MLproject as python_env or conda_env"
-    )
+def _names(name: str) -> tuple[str, ...]:
+    return tuple(sorted(set(re.split(r"[\s,]+", sdk.input(name, "").strip())) - {""}))
 
 
-def _image_of(spec: requirements.Environment) -> str:
-    unmet = requirements.unmet(spec, platform.python_version(), _installed)
-    trainer, repository = sdk.input("trainer-image", ""), sdk.input("image-repository", "")
+def _build() -> environments.Build:
+    links = sdk.input("find-links", "")
+    if links and "://" not in links:
+        links = str(Path(links).absolute())
+    return environments.Build(Path.cwd(), sdk.input("index-url", ""), links, sdk.input("accelerator", ""))
+
+
+def _export(folder: Path, arguments: Sequence[str]) -> str:
+    return uv.Uv(folder).output(["export", *arguments], "cannot read uv.lock")
+
+
+def _image_of(spec: requirements.Environment | None, build: environments.Build, trainer: str) -> str:
+    own = trainer or f"{REPOSITORY}:host"
+    if spec is None:
+        sdk.say(f"no file describes an environment ({discovery.ORDER}): the built-in environment is used, with MLflow and scikit-learn")
+        return own
+    for note in spec.notes:
+        sdk.say(f"note: {note}")
+    unmet = satisfaction.unmet(spec, platform.python_version(), _installed)
     if not unmet:
         _log_versions(spec)
-        return trainer or f"{REPOSITORY}:host"
+        return own
+    repository = sdk.input("image-repository", "")
     if trainer and not repository:
         raise sdk.StepError(
             f"the image {trainer} lacks {', '.join(unmet)}, and no repository for a new image is configured: "
             "set FUSEML_IMAGE_REPOSITORY of the installation (task deploy -- --image-repository registry.example.com/team/environments)"
         )
     sdk.say(f"the running environment lacks {', '.join(unmet)}")
-    index, links = sdk.input("index-url", ""), sdk.input("find-links", "")
-    if links and "://" not in links:
-        links = str(Path(links).absolute())
     if not trainer:
-        return f"{REPOSITORY}:{sdk.input('environments-prefix', '')}{_built(spec, index, links)}"
+        return f"{REPOSITORY}:{sdk.input('environments-prefix', '')}{_built(spec, build)}"
     from fuseml.steps import images
 
     plain = [name.strip() for name in sdk.input("plain-registries", "").split(",") if name.strip()]
-    return images.make(spec, trainer, repository, plain=plain, index=index, find_links=links)
+    return images.make(spec, build, trainer, repository, plain=plain)
 
 
 def _log_versions(spec: requirements.Environment) -> None:
-    names = sorted({packaging.requirements.Requirement(line.partition(" --hash")[0]).name for line in spec.requirements})
-    versions = [f"{name} {installed[0]}" for name in names if (installed := _installed(name))]
+    versions = [f"{name} {installed[0]}" for name in sorted(spec.names()) if (installed := _installed(name))]
     sdk.say(
         f"the running environment already satisfies {spec.source}: Python {platform.python_version()}{''.join(', ' + text for text in versions)}"
     )
@@ -107,13 +104,12 @@ def _installed(name: str) -> tuple[str, list[str]] | None:
     return distribution.version, list(distribution.requires or [])
 
 
-def _built(spec: requirements.Environment, index: str, links: str) -> str:
+def _built(spec: requirements.Environment, build: environments.Build) -> str:
     folder = os.environ.get("FUSEML_ENVIRONMENTS", "")
     if not folder:
         raise sdk.StepError("FUSEML_ENVIRONMENTS is not set: the engine must set it to the folder of environments")
-    key = spec.key(python=f"{sys.version_info.major}.{sys.version_info.minor}", index=index, links=links, steps=environments.own_content())
-    started = time.monotonic()
-    if environments.make(spec, Path(folder).absolute() / key, index=index, find_links=links):
+    key, started = build.key(spec), time.monotonic()
+    if environments.make(spec, build, Path(folder).absolute() / key):
         sdk.say(f"environment {key} built in {time.monotonic() - started:.1f} s")
     else:
         sdk.say(f"environment {key} exists; nothing to build")

@@ -24,22 +24,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml.steps import inference, model_digest, sdk
+from fuseml.steps import inference, model_digest, needs, scoring, sdk
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
-    from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import JSONResponse
+
+    Message = MutableMapping[str, object]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    Application = Callable[[MutableMapping[str, object], Receive, Send], Awaitable[None]]
 
 _MAX_BODY = 32 * 1024 * 1024
 _DRAINED = 4  # times the largest body
 _GRACE = 30  # seconds for requests in progress after SIGTERM
-
-Message = MutableMapping[str, object]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[MutableMapping[str, object], Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
     parser.add_argument("--max-body", type=int, default=_MAX_BODY, help="largest request body in bytes (default: %(default)s)")
     options = parser.parse_args(arguments)
+    needs.add_server_packages()
     signal.signal(signal.SIGTERM, _end)  # uvicorn handles the signal while it serves, and raises it again afterwards
     # Out of the environment: the model's code must not use it.
     key, digest = (os.environ.pop(name, "") for name in ("FUSEML_MODEL_SERVER_KEY", "FUSEML_MODEL_DIGEST"))
@@ -178,7 +178,6 @@ def _version(uri: str) -> str:
 def create_app(loaded: LoadedModel) -> Application:
     """MLflow's scoring application for the model, with the Open Inference Protocol's routes."""
     from mlflow.exceptions import MlflowException
-    from mlflow.pyfunc import scoring_server
     from starlette.exceptions import HTTPException
     from starlette.responses import JSONResponse
     from starlette.routing import Route
@@ -215,7 +214,7 @@ def create_app(loaded: LoadedModel) -> Application:
             return refusal(400, "binary tensor data is not supported; send the tensors as JSON")
         body = await request.body()
         try:
-            return JSONResponse(await asyncio.to_thread(loaded.infer, body))
+            return JSONResponse(await asyncio.get_running_loop().run_in_executor(None, loaded.infer, body))
         except inference.RequestError as error:
             return refusal(400, str(error))
         except MlflowException as error:
@@ -224,7 +223,7 @@ def create_app(loaded: LoadedModel) -> Application:
             traceback.print_exc()
             return refusal(500, f"the model failed: {type(error).__name__}: {error}")
 
-    app: Starlette = scoring_server.init(loaded.model)  # type: ignore[no-untyped-call,unused-ignore]
+    app = scoring.application(loaded.model)
     one = "/v2/models/{name}"
 
     async def other(_: Request, error: Exception) -> JSONResponse:

@@ -111,25 +111,32 @@ def _identity(name: str) -> str:
 
 
 def read_file(folder: Path, name: str) -> str:
-    """The text of a file of the codeset in `folder`. Links within the codeset are followed.
+    """The text of a file of the codeset in `folder`, as `read_bytes`. Raises StepError for one that is not UTF-8, too."""
+    try:
+        return read_bytes(folder, name).decode().replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise StepError(f"cannot read the file '{name}' of the codeset: it is not UTF-8 text") from error
+
+
+def read_bytes(folder: Path, name: str) -> bytes:
+    """The content of a file of the codeset in `folder`. Links within the codeset are followed.
 
     Raises StepError for a file outside the codeset, of more than 4 MiB, or of another kind: an earlier step may have put a FIFO there.
     """
-    file = Path(os.path.realpath(folder / name))
-    if not file.is_relative_to(os.path.realpath(folder)):
+    root = os.path.realpath(folder)
+    file = os.path.realpath(folder / name)
+    if os.path.commonpath([root, file]) != root:
         raise StepError(f"'{name}' is outside the codeset; use a file of the codeset")
     try:
-        with open(file, encoding="utf-8", opener=_open_without_blocking) as opened:
+        with open(file, "rb", opener=_open_without_blocking) as opened:
             status = os.fstat(opened.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise StepError(f"cannot read the file '{name}' of the codeset: it is not a regular file")
             if status.st_size > _MAX_FILE:
                 raise StepError(f"cannot read the file '{name}' of the codeset: it is larger than 4 MiB")
             return opened.read(_MAX_FILE)
-    except (OSError, UnicodeDecodeError) as error:
-        raise StepError(
-            f"cannot read the file '{name}' of the codeset: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
-        ) from error
+    except OSError as error:
+        raise StepError(f"cannot read the file '{name}' of the codeset: {error.strerror}") from error
 
 
 def _open_without_blocking(path: str, flags: int) -> int:

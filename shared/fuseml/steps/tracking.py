@@ -144,7 +144,7 @@ class Tracking:
 
 def digest_of(uri: str, environment: Mapping[str, str]) -> str:
     """The recorded digest of a registered version `models:/<name>/<version>`; empty if there is none, or no server to ask."""
-    name, _, version = uri.removeprefix("models:/").rpartition("/")
+    name, _, version = uri[len("models:/") :].rpartition("/")
     if not (uri.startswith("models:/") and name and version) or not environment.get("MLFLOW_TRACKING_URI", "").startswith("http"):
         return ""
     return Tracking(environment).tags_of(Version(name, version)).get(DIGEST_TAG, "")

@@ -1,0 +1,72 @@
+"""The modules that environments carry run on the oldest supported Python, with the packages that every environment has."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pathlib
+import sys
+
+import pytest
+import vermin
+
+from fuseml import steps
+from fuseml.steps import carried, needs
+from tests import commands
+
+PACKAGE = pathlib.Path(steps.__file__).parent
+FILES = [PACKAGE.parent / "__init__.py", *(PACKAGE / file for file in carried.files())]
+# Modules beside the standard library: MLflow, what it requires, and what the builder adds for the model server.
+PRESENT = {"mlflow", "yaml", "numpy", "pandas", "starlette", "uvicorn", "a2wsgi", "fuseml"}
+# Methods of later Pythons; vermin does not know the types of the objects that they are called on.
+LATER_METHODS = {"removeprefix", "removesuffix", "is_relative_to", "readlink", "hardlink_to", "with_stem", "bit_count", "walk_up"}
+
+
+def test_trainer_and_model_server_are_carried_with_all_that_they_import() -> None:
+    assert {"mlflow_trainer", "model_server", "sdk", "needs", "occupancy"} <= set(carried.modules())
+    assert "mlflow_builder" not in carried.modules()
+    assert not [name for name in carried.modules() if name.startswith("dependencies")]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE.parent).as_posix())
+def test_a_carried_module_has_the_grammar_and_the_library_of_the_oldest_python(file: pathlib.Path) -> None:
+    source = file.read_text()
+    tree = ast.parse(source, feature_version=needs.OLDEST_PYTHON)
+    visitor = vermin.visit(source)
+    minimum = visitor.minimum_versions()[1] if visitor is not None else None
+    assert minimum is None or tuple(minimum) <= needs.OLDEST_PYTHON, visitor.output_text()
+    later = [
+        f"line {node.lineno}: {node.attr}" for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in LATER_METHODS
+    ]
+    assert later == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE.parent).as_posix())
+def test_a_carried_module_imports_only_what_every_environment_has(file: pathlib.Path) -> None:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    assert names - PRESENT - set(sys.stdlib_module_names) == set()
+
+
+OLD = next((path for path in sorted(pathlib.Path.home().glob(".pyenv/versions/3.8*/bin/python"))), None)
+
+
+@pytest.mark.skipif(OLD is None, reason="no Python 3.8 of pyenv")
+def test_carried_modules_are_imported_by_the_oldest_python(tmp_path: pathlib.Path) -> None:
+    carried.copy(tmp_path)
+    # The model server's modules import numpy and pandas, which this Python has not.
+    names = [name for name in carried.modules() if name not in ("model_server",) and "numpy" not in (PACKAGE / f"{name}.py").read_text()]
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); " + "; ".join(f"import fuseml.steps.{name}" for name in names)
+    commands.run([str(OLD), "-I", "-c", program])
+    assert len(names) > 5
+    for name in set(carried.modules()) - set(names):
+        commands.run([str(OLD), "-c", f"compile(open({str(tmp_path / 'fuseml' / 'steps' / name) + '.py'!r}).read(), {name!r}, 'exec')"])
+
+
+def test_the_needs_are_reported() -> None:
+    ended = commands.run([sys.executable, "-m", "fuseml.steps.needs"])
+    assert json.loads(ended.stdout) == {"trainer": [], "server": []}

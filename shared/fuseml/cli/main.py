@@ -19,6 +19,7 @@ from fuseml.cli import (
     applications,
     artifacts,
     backup,
+    cache,
     codesets,
     config,
     events,
@@ -68,6 +69,7 @@ for _name, _group in (
     ("events", events.app),
     ("extension", extensions.app),
     ("secrets", secrets.app),
+    ("cache", cache.app),
     ("config", config.app),
 ):
     app.add_typer(_group, name=_name)

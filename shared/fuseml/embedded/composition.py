@@ -64,6 +64,7 @@ class Parts:
                 ("broker", parts.broker.start, parts.broker.stop),
                 ("engine", parts.engine.start, parts.engine.stop),
                 ("model servers", parts.model_servers.start, parts.model_servers.stop),
+                ("environments", parts.environments.start, parts.environments.stop),
                 ("ticker", self.ticker.start, self.ticker.stop),
             ):
                 start()

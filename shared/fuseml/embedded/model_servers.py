@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import logging
+import os
 import pathlib
 import secrets
 import shutil
@@ -308,6 +309,7 @@ class ModelServers:
             raise errors.PermanentError(
                 f"its runtime {runtime!r} is not an environment on this machine; run its workflow again to build it"
             )
+        os.utime(python.parents[1])  # as a use of the environment
         # -I: isolated; the builder has installed the model server in the environment.
         return [str(python), "-I"]
 

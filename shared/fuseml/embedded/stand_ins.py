@@ -14,6 +14,7 @@ from fuseml.embedded import (
     access,
     broker,
     chaos,
+    environment_cache,
     inheritance,
     model_servers,
     redelivery,
@@ -43,6 +44,7 @@ class StandIns:
     engine: local.LocalEngine
     contents: filesystem.FileContents
     model_servers: model_servers.ModelServers
+    environments: environment_cache.EnvironmentCache
     tracking: tracking.TrackingServer
     processes: access.ProcessTokens
 
@@ -94,6 +96,7 @@ def make(
             processes=processes,
             rotation=rotation,
         ),
+        environments=environment_cache.EnvironmentCache(home / "environments", state.store, environment_cache.limit(environment)),
         tracking=tracking.TrackingServer(
             home,
             url=f"{url}{tracking_proxy.PREFIX}",

@@ -114,6 +114,11 @@ class Settings:
     git_object_mib: str = _setting("FUSEML_GIT_OBJECT_MIB", "`fuseml up`: the largest file that a push may have, in MiB", "100")
     git_pack_mib: str = _setting("FUSEML_GIT_PACK_MIB", "`fuseml up`: MiB of all files of one push, uncompressed", "8192")
     checkout_files: str = _setting("FUSEML_CHECKOUT_FILES", "`fuseml up`: files and folders of a commit that a run may check out", "200000")
+    environments_gib: str = _setting(
+        "FUSEML_ENVIRONMENTS_GIB",
+        "`fuseml up`: GiB that environments of codesets may take; the least recently used ones that nothing needs are removed",
+        "50",
+    )
     checkout_mib: str = _setting("FUSEML_CHECKOUT_MIB", "`fuseml up`: MiB of the files of a commit that a run may check out", "16384")
     namespace: str = _setting("FUSEML_WORKLOADS_NAMESPACE", "namespace of the workloads", "fuseml-workloads")
 

@@ -79,6 +79,11 @@ def record_location(session: Session, name: str, fields: Mapping[str, object]) -
     return row
 
 
+def runtimes(session: Session) -> dict[str, str]:
+    """Image of the environment -> name of an application, for all kept revisions."""
+    return {row.document["runtime"]: row.application for row in session.exec(select(ApplicationRevision)) if row.document.get("runtime")}
+
+
 def all_applications(session: Session) -> Sequence[Application]:
     """All applications, by name."""
     return session.exec(select(Application).order_by(col(Application.name))).all()

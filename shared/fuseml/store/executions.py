@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import sqlalchemy
 from sqlmodel import Session, col, select
 
 from fuseml.store.tables import run_rows
@@ -50,3 +51,22 @@ def without_key(session: Session, run_id: str) -> Sequence[run_rows.StepRun]:
         .where(run_rows.StepRun.run_id == run_id, run_rows.StepRun.cache_key == UNKNOWN)
         .where(run_rows.StepRun.state == "succeeded", col(run_rows.StepRun.finished).is_not(None))
     ).all()
+
+
+def forget(session: Session, output: str) -> None:
+    """Let no later run find the executions with this output, which is gone: an environment of a builder that was removed."""
+    table = run_rows.StepRun
+    found = select(table).where(col(table.cache_key) > UNKNOWN, sqlalchemy.cast(col(table.outputs), sqlalchemy.Text).contains(output))
+    for step in session.exec(found):
+        step.cache_key = None
+        session.add(step)
+
+
+def unfinished_outputs(session: Session) -> list[str]:
+    """The outputs of all steps of unfinished runs, and the outputs that these runs reuse."""
+    rows = session.exec(
+        select(run_rows.StepRun.outputs)
+        .join(run_rows.Run, col(run_rows.StepRun.run_id) == run_rows.Run.id)
+        .where(col(run_rows.Run.finished).is_(None))
+    )
+    return [str(value) for outputs in rows for value in (outputs or {}).values()]

@@ -6,6 +6,7 @@ Built-in implementations are modules of `fuseml.steps`. They start isolated, so 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -122,6 +123,7 @@ class Implementations:
                 f"the environment of image {image!r} is not on this machine ({programs / 'python'} is missing): build it in a step of the same run; "
                 "if the builder step was reused, run `fuseml run rerun RUN --no-cache`"
             )
+        os.utime(environment)  # the removal of environments begins with the least recently used ones
         # -I: only the environment; the builder has installed the trainer there.
         command = (str(programs / "python"), "-I", "-m", "fuseml.steps.mlflow_trainer")
         reads = (environment, environment.parent / ".uv" / "python")

@@ -186,15 +186,15 @@ class _Construction:
         elif spec.arguments or spec.additions:
             sdk.say(f"requirements: {len(spec.requirements)}{''.join(f', added: {name}' for name in spec.additions)}")
             head, rest = (spec.arguments[:2], spec.arguments[2:]) if spec.arguments else (("pip", "install"), ())
-            options = ["--python", self.python, *rest, *self._constraints(list(spec.pins)), *self._choices(), *spec.additions]
-            self._hinted([*head, *options], failure, spec.text)
+            options = ["--python", self.python, *self._refresh(), *rest, *self._constraints(list(spec.pins)), *self._choices()]
+            self._hinted([*head, *options, *spec.additions], failure, spec.text)
 
     def _install_locked(self, failure: str) -> None:
         spec = self.spec
         if spec.arguments[:1] == ("sync",):
             settings = {**self.uv.settings, "UV_PROJECT_ENVIRONMENT": str(self.folder)}
             synced = uv.Uv(self.uv.folder, self.uv.index, self.uv.find_links, settings)
-            synced.run([*spec.arguments, "--python", self.python], failure)
+            synced.run([*spec.arguments, *self._refresh(), "--python", self.python], failure)
         elif spec.arguments:
             self.uv.run([*spec.arguments[:2], "--python", self.python, *spec.arguments[2:]], failure)
         absent = [name for name in spec.additions if name not in self._installed()]
@@ -216,6 +216,10 @@ class _Construction:
         file = self.scratch / "constraints.txt"
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return ["--constraints", str(file)]
+
+    def _refresh(self) -> list[str]:
+        # uv takes the build of a folder from its cache although its modules have changed, unless the build's own files have.
+        return ["--refresh"] if self.spec.installs_codeset() else []
 
     def _choices(self) -> list[str]:
         options = ["--torch-backend", self.backend] if self.backend else []
@@ -252,7 +256,7 @@ class _Construction:
         if not absent:
             return
         sdk.say(f"added for the model server only: {', '.join(absent)}")
-        target = ["--target", str(self.folder / Path(needs.server_folder()).name)]
+        target = ["--target", str(self.folder / needs.SERVER_FOLDER)]
         try:
             self.uv.run(
                 ["pip", "install", "--quiet", "--python", self.python, *target, *self._constraints(self._versions()), *absent], "no server"

@@ -21,12 +21,12 @@ SETUPTOOLS = "setuptools<81"
 PYTHONS_WITH_SETUPTOOLS = ("python3.8", "python3.9", "python3.10", "python3.11")
 SERVER = ("starlette", "uvicorn")
 SERVER_OF_MLFLOW_2 = ("a2wsgi",)
-_SERVER_FOLDER = "server"
+SERVER_FOLDER = "server"
 
 
 def server_folder() -> str:
     """The folder of the model server's own packages in the running environment."""
-    return os.path.join(sys.prefix, _SERVER_FOLDER)  # noqa: PTH118 - runs on Python 3.8, where it is as good
+    return os.path.join(sys.prefix, SERVER_FOLDER)  # noqa: PTH118 - runs on Python 3.8, where it is as good
 
 
 def add_server_packages() -> None:

@@ -80,6 +80,10 @@ class Environment:
         """The opaque lines that install something; the others choose sources."""
         return [line for line in self.opaque if not _SOURCES.match(line)]
 
+    def installs_codeset(self) -> bool:
+        """Whether it may install a part of the codeset."""
+        return bool(self.own()) or any(re.search(r"@ (\.|file:)", line) for line in self.requirements)
+
 
 def bare(line: str) -> str:
     """The requirement of a line, without its options."""

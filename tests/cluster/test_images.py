@@ -20,18 +20,20 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 REGISTRY = os.environ.get("CLUSTER_REGISTRY", "localhost:5000")
 REPOSITORY = f"{REGISTRY}/fuseml-test/environments-{os.urandom(4).hex()}"
 
-# Pods reach no package index, so the script creates the wheel of the package.
+# Pods reach no package index, so the script creates the wheels of the package and of those that the builder adds.
 BUILD = """
 mkdir /tmp/codeset && cd /tmp/codeset
 echo "$REQUIREMENT" > requirements.txt
 python - <<END
 import zipfile
-info = "tiny_ml-1.2.0.dist-info"
-with zipfile.ZipFile("tiny_ml-1.2.0-py3-none-any.whl", "w") as wheel:
-    wheel.writestr("tiny_ml.py", "ANSWER = 42")
-    wheel.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: tiny-ml\\nVersion: 1.2.0\\n")
-    wheel.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-    wheel.writestr(info + "/RECORD", "".join(f"{name},,\\n" for name in ["tiny_ml.py", info + "/METADATA", info + "/WHEEL", info + "/RECORD"]))
+for name, module, requires in [("tiny-ml", "tiny_ml", ""), ("mlflow", "mlflow", "Requires-Dist: pyyaml\\n"), ("pyyaml", "yaml", "")]:
+    stem = name.replace("-", "_") + "-1.2.0"
+    info = stem + ".dist-info"
+    with zipfile.ZipFile(stem + "-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(module + ".py", "ANSWER = 42")
+        wheel.writestr(info + "/METADATA", f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.2.0\\n{requires}")
+        wheel.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(info + "/RECORD", "".join(f"{path},,\\n" for path in [module + ".py", info + "/METADATA", info + "/WHEEL", info + "/RECORD"]))
 END
 FUSEML_INDEX_URL=none FUSEML_FIND_LINKS=. run
 """

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from fuseml.steps import needs, occupancy, uv
 from tests import commands
+from tests.waiting import wait_until
 
 from . import steps, wheels
 
@@ -29,6 +31,13 @@ def build_wheel(folder, settings=None, metadata=None):
         archive.writestr("mine-1.0.dist-info/RECORD", "")
     return name
 build_editable = build_wheel
+"""
+# A build that does not end.
+SLOW = """
+import pathlib, time
+def build_wheel(folder, settings=None, metadata=None):
+    pathlib.Path("started").touch()
+    time.sleep(1000)
 """
 PROJECT = """
 [project]
@@ -114,6 +123,28 @@ def test_a_lock_of_uv_and_its_export_are_installed_as_they_are(codeset: Path, li
     assert ended.code == 0, ended.err
     assert "dependencies: pylock.toml" in ended.out
     assert python(environment, "import tiny_ml, mlflow; print(tiny_ml.ANSWER)") == "42"
+
+
+def test_a_killed_builder_leaves_nothing_that_counts_as_an_environment(codeset: Path, links: Path) -> None:
+    (codeset / "pyproject.toml").write_text(PROJECT)
+    (codeset / "backend.py").write_text(SLOW)
+    place = codeset.with_name("environments")
+    given = {"FUSEML_ENVIRONMENTS": str(place), "FUSEML_INDEX_URL": "none", "FUSEML_FIND_LINKS": str(links)}
+    with subprocess.Popen(
+        steps.command("mlflow_builder"),
+        cwd=codeset,
+        env=steps.environment(codeset, given),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        wait_until((codeset / "started").exists, "the build of the project starts")
+        os.killpg(process.pid, signal.SIGKILL)  # as an engine does, with all descendants
+    assert [path.name for path in place.iterdir() if path.is_dir() and not path.name.endswith(".partial")] == []
+    (codeset / "backend.py").write_text(BACKEND)
+    (codeset / "started").unlink()
+    ended, environment = build(codeset, links)
+    assert ended.code == 0, ended.err
+    assert python(environment, "import mine; print(mine.ANSWER)") == "43"
 
 
 def test_the_model_servers_packages_are_beside_those_of_the_codeset(codeset: Path, links: Path) -> None:

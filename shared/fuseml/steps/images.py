@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuseml.steps import environments, layers, references, registry, sdk
+from fuseml.steps import environments, layers, needs, references, registry, sdk
 from fuseml.steps.dependencies import requirements
 
 PLACE = "/opt/fuseml"
@@ -126,14 +126,15 @@ def _fill(root: Path, spec: requirements.Environment, build: environments.Build)
     environments.build(spec, dataclasses.replace(build, settings=settings), environment)
     configuration = environment / "pyvenv.cfg"
     configuration.write_text(configuration.read_text(encoding="utf-8").replace(str(root), PLACE), encoding="utf-8")
-    for stamp in environment.glob("lib/python*/site-packages/*.dist-info/uv_cache.json"):  # holds a timestamp
-        stamp.unlink()
+    for packages in ("lib/python*/site-packages", needs.SERVER_FOLDER):
+        for stamp in environment.glob(f"{packages}/*.dist-info/uv_cache.json"):  # holds a timestamp
+            stamp.unlink()
     _compile(root)
 
 
 def _compile(root: Path) -> None:
     """Compile the modules, because pods cannot write into the image. Equal sources give equal bytes."""
-    folders = [path for path in (root / _ENVIRONMENT / "lib", root / _PYTHON) if path.is_dir()]
+    folders = [path for path in (root / _ENVIRONMENT / "lib", root / _ENVIRONMENT / needs.SERVER_FOLDER, root / _PYTHON) if path.is_dir()]
     program = [str(root / _ENVIRONMENT / "bin" / "python"), "-m", "compileall", "-qq", "-f", "--invalidation-mode", "unchecked-hash"]
     paths = ["-s", str(root), "-p", PLACE, *map(str, folders)]
     # Packages may hold files that are not valid Python; a file that cannot be compiled is not imported either.

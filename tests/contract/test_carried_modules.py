@@ -15,7 +15,7 @@ from fuseml.steps import carried, needs
 from tests import commands
 
 PACKAGE = pathlib.Path(steps.__file__).parent
-FILES = [PACKAGE.parent / "__init__.py", *(PACKAGE / file for file in carried.files())]
+FILES = [PACKAGE.parent / "__init__.py", *(PACKAGE / file for file in carried.files() if file.suffix == ".py")]
 # Modules beside the standard library: MLflow, what it requires, and what the builder adds for the model server.
 PRESENT = {"mlflow", "yaml", "numpy", "pandas", "starlette", "uvicorn", "a2wsgi", "fuseml"}
 # Methods of later Pythons; vermin does not know the types of the objects that they are called on.

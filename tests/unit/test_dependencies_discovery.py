@@ -105,9 +105,7 @@ def export(_: Path, arguments: Sequence[str]) -> str:
 
 def find(files: checkout.Folder, file: str = "", **parts: tuple[str, ...]) -> requirements.Environment:
     choices = discovery.Choices(file, extras=parts.get("extras", ()), groups=parts.get("groups", ()))
-    found = discovery.environment(files, choices, export)
-    assert found is not None
-    return found
+    return discovery.environment(files, choices, export)
 
 
 ORDER = {
@@ -166,7 +164,7 @@ def test_the_step_can_name_another_file(tmp_path: Path) -> None:
 def test_a_codeset_without_a_file_has_no_environment(tmp_path: Path) -> None:
     files = codeset(tmp_path, train_DOT_py="", pyproject_DOT_toml="[tool.ruff]\n", requirements_dev_DOT_txt="pytest")
     (tmp_path / "requirements_dev.txt").rename(tmp_path / "requirements-dev.txt")
-    assert discovery.environment(files, discovery.Choices(), export) is None
+    assert find(files) is discovery.BUILT_IN
 
 
 def test_the_only_requirements_file_of_training_counts(tmp_path: Path) -> None:
@@ -184,6 +182,14 @@ def test_mlflow_is_added_and_noted_only_where_it_is_missing(tmp_path: Path) -> N
     assert added.additions == ("mlflow",)
     assert "requirements.txt does not list mlflow, which records the training and serves the model: it is added" in added.notes
     assert find(codeset(tmp_path, requirements_DOT_txt="mlflow-skinny")).additions == ()
+
+
+def test_what_runs_the_program_is_added_unless_it_is_listed(tmp_path: Path) -> None:
+    found = requirements.added(
+        find(codeset(tmp_path, requirements_DOT_txt="six\nPaper_Mill<3")), ["paper-mill>=2", "dvc[s3]"], "which runs it"
+    )
+    assert found.additions == ("mlflow", "dvc[s3]")
+    assert found.notes[-1] == "requirements.txt does not list dvc[s3], which runs it: it is added"
 
 
 def test_extras_and_groups_of_a_project(tmp_path: Path) -> None:

@@ -33,9 +33,8 @@ def test_the_dependency_files_of_a_codeset_agree(folder: Path) -> None:
     assert project.name == folder.name
     assert project.entry_point("main").command_line(project.entry_point("main").values({})).startswith("python train.py")
     found = {
-        environment.requirements
+        discovery.environment(checkout.Folder(folder), discovery.Choices(name), _no_export).requirements
         for name in ("python_env.yaml", "conda.yaml", "requirements.txt")
-        if (environment := discovery.environment(checkout.Folder(folder), discovery.Choices(name), _no_export))
     }
     assert len(found) == 1
     assert yaml.safe_load(read("MLproject"))["python_env"] == "python_env.yaml"

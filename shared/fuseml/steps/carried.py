@@ -44,10 +44,11 @@ def _file(name: str) -> Path:
 
 
 def files() -> list[Path]:
-    """The files of the modules and of their packages, relative to the package, sorted."""
+    """The files of the modules and of their packages, with the data in sub-packages, relative to the package, sorted."""
     paths = {_file(name) for name in modules()}
-    packages = {parent / "__init__.py" for path in paths for parent in path.parents if parent.is_relative_to(_PACKAGE)}
-    return sorted(path.relative_to(_PACKAGE) for path in paths | packages)
+    folders = {parent for path in paths for parent in path.parents if parent.is_relative_to(_PACKAGE)}
+    data = {file for folder in folders - {_PACKAGE} for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")}
+    return sorted(path.relative_to(_PACKAGE) for path in paths | {folder / "__init__.py" for folder in folders} | data)
 
 
 def content() -> str:

@@ -63,17 +63,13 @@ def _export(folder: Path, arguments: Sequence[str]) -> str:
     return uv.Uv(folder).output(["export", *arguments], "cannot read uv.lock")
 
 
-def _image_of(spec: requirements.Environment | None, build: environments.Build, trainer: str) -> str:
-    own = trainer or f"{REPOSITORY}:host"
-    if spec is None:
-        sdk.say(f"no file describes an environment ({discovery.ORDER}): the built-in environment is used, with MLflow and scikit-learn")
-        return own
+def _image_of(spec: requirements.Environment, build: environments.Build, trainer: str) -> str:
     for note in spec.notes:
         sdk.say(f"note: {note}")
     unmet = satisfaction.unmet(spec, platform.python_version(), _installed)
     if not unmet:
         _log_versions(spec)
-        return own
+        return trainer or f"{REPOSITORY}:host"
     repository = sdk.input("image-repository", "")
     if trainer and not repository:
         raise sdk.StepError(

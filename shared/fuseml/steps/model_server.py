@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml.steps import inference, model_digest, needs, scoring, sdk
+from fuseml.steps import inference, invocations, model_digest, needs, sdk
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -223,7 +223,7 @@ def create_app(loaded: LoadedModel) -> Application:
             traceback.print_exc()
             return refusal(500, f"the model failed: {type(error).__name__}: {error}")
 
-    app = scoring.application(loaded.model)
+    app = invocations.application(loaded.model)
     one = "/v2/models/{name}"
 
     async def other(_: Request, error: Exception) -> JSONResponse:

@@ -21,6 +21,9 @@ _CONDA = ("environment.yaml", "environment.yml", "conda.yaml", "conda.yml")
 _OTHER_USES = re.compile(r"dev|test|lint|doc|docs|ci|build|gpu|cuda|notebook|deploy|optional|extra|extras|all")
 ORDER = "uv.lock, pylock.toml, pyproject.toml, requirements.txt, environment.yaml, conda.yaml, Pipfile.lock, Pipfile, setup.py, setup.cfg"
 
+BUILT_IN = requirements.Environment("the built-in environment", additions=("mlflow", "scikit-learn"))
+"""FuseML's own environment, for a codeset without a dependency file."""
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -32,11 +35,12 @@ class Choices:
     groups: tuple[str, ...] = ()
 
 
-def environment(files: checkout.Folder, choices: Choices, export: pyproject.Export) -> requirements.Environment | None:
-    """The environment of the codeset; None if no file describes one. Raises StepError naming the file and the place that is wrong."""
+def environment(files: checkout.Folder, choices: Choices, export: pyproject.Export) -> requirements.Environment:
+    """The environment of the codeset; `BUILT_IN` if no file describes one. Raises StepError naming the file and the place that is wrong."""
     name, why = _file(files, choices.file)
     if not name:
-        return None
+        sdk.say(f"no file describes an environment ({ORDER}): the built-in environment is used, with MLflow and scikit-learn")
+        return BUILT_IN
     sdk.say(f"dependencies: {name} ({why})")
     found = _read(name, files, choices, export)
     # uv runs in the checkout, as it does for the author.
@@ -180,7 +184,6 @@ def _with_version_file(found: requirements.Environment, files: checkout.Folder) 
 
 
 def _with_mlflow(found: requirements.Environment) -> requirements.Environment:
-    if {"mlflow", "mlflow-skinny"} & found.names():
+    if "mlflow-skinny" in found.names():
         return found
-    note = f"{found.source} does not list mlflow, which records the training and serves the model: it is added"
-    return replace(found, additions=("mlflow",), notes=(*found.notes, note))
+    return requirements.added(found, ["mlflow"], "which records the training and serves the model")

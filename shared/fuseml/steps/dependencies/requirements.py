@@ -74,7 +74,7 @@ class Environment:
 
     def names(self) -> set[str]:
         """The normalised names of the direct requirements."""
-        return {packaging.utils.canonicalize_name(packaging.requirements.Requirement(bare(line)).name) for line in self.requirements}
+        return {_name(line) for line in self.requirements}
 
     def own(self) -> list[str]:
         """The opaque lines that install something; the others choose sources."""
@@ -222,6 +222,20 @@ def merged(environment: Environment, other: Environment, *, extra: Sequence[str]
         arguments=(*environment.arguments, *extra),
         text=text,
     )
+
+
+def added(environment: Environment, lines: Iterable[str], reason: str) -> Environment:
+    """The environment with those requirements that it does not list; `reason` is a clause about them for the note."""
+    listed = environment.names() | {_name(line) for line in environment.additions}
+    missing = [line for line in lines if _name(line) not in listed]
+    if not missing:
+        return environment
+    note = f"{environment.source} does not list {', '.join(missing)}, {reason}: it is added"
+    return replace(environment, additions=(*environment.additions, *missing), notes=(*environment.notes, note))
+
+
+def _name(line: str) -> str:
+    return packaging.utils.canonicalize_name(packaging.requirements.Requirement(bare(line)).name)
 
 
 def with_python(environment: Environment, python: str) -> Environment:

@@ -19,7 +19,7 @@ def unmet(environment: requirements.Environment, python: str, installed: Install
     phrases = [f"'{line}' (it needs an environment of its own)" for line in environment.own()]
     if not packaging.specifiers.SpecifierSet(environment.python).contains(python, prereleases=True):
         phrases.append(f"Python {environment.python} (this is {python})")
-    for line in environment.requirements:
+    for line in (*environment.requirements, *environment.additions):
         phrases += _unmet(packaging.requirements.Requirement(requirements.bare(line)), installed, frozenset())
     for line in (*environment.constraints, *environment.pins):
         constraint = packaging.requirements.Requirement(requirements.bare(line))

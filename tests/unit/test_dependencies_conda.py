@@ -153,4 +153,6 @@ def test_micromamba_gets_the_file_untranslated(tmp_path: Path) -> None:
     environment = conda.for_micromamba("conda.yaml", data, checkout.Folder(tmp_path))
     assert environment.locked
     assert environment.requirements == ("mlflow==2.9",)
+    with pytest.raises(sdk.StepError, match=r"Python ==3\.7\.\* is not supported"):
+        conda.for_micromamba("conda.yaml", {"dependencies": ["python=3.7"]}, checkout.Folder(tmp_path))
     assert set(environment.opaque) == {"conda our-own-tools=1", "channel conda-forge"}

@@ -111,6 +111,12 @@ class Settings:
     plain_registries: str = _setting(
         "FUSEML_PLAIN_REGISTRIES", "image registries that the builder speaks plain HTTP with, `HOST[:PORT]`, comma separated", steps=True
     )
+    accelerator: str = _setting(
+        "FUSEML_ACCELERATOR",
+        "builds of PyTorch in environments of codesets: `cpu`, `cu128`, `rocm6.3`, ..., `index` for those of the package index; "
+        "unset: those of the machine that builds; a step's input `accelerator` takes precedence",
+        steps=True,
+    )
     git_object_mib: str = _setting("FUSEML_GIT_OBJECT_MIB", "`fuseml up`: the largest file that a push may have, in MiB", "100")
     git_pack_mib: str = _setting("FUSEML_GIT_PACK_MIB", "`fuseml up`: MiB of all files of one push, uncompressed", "8192")
     checkout_files: str = _setting("FUSEML_CHECKOUT_FILES", "`fuseml up`: files and folders of a commit that a run may check out", "200000")

@@ -136,7 +136,8 @@ class _Construction:
 
     @property
     def packages(self) -> Path:
-        [found] = (self.folder / "lib").glob("python3*/site-packages")
+        # A set: conda's `python3.1` is a link to its `python3.11`.
+        [found] = {path.resolve() for path in (self.folder / "lib").glob("python3*/site-packages")}
         return found
 
     def create(self) -> None:

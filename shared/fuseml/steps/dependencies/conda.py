@@ -65,6 +65,10 @@ def parse(name: str, data: Mapping[str, object], files: checkout.Files) -> requi
 def for_micromamba(name: str, data: Mapping[str, object], files: checkout.Files) -> requirements.Environment:
     """The environment of the file as micromamba reads it: nothing is translated. Raises StepError."""
     packages, lines = _dependencies(name, data)
+    for written in packages:
+        package, version = _package(written, name) if re.match(r"python\b(?!-)", written) else ("", "")
+        if package == "python" and version:
+            pythons.specifier(version, f"{name}: dependencies: python")  # refuses one that the trainer does not run on
     environment = requirements.Environment(name, folder=posixpath.dirname(name), conda=name, locked=True)
     outlined = requirements.outlined(environment, lines, f"{name}: dependencies.pip", files)
     channels = [str(channel) for channel in yaml_fields.items(data, "channels", name)]

@@ -252,7 +252,8 @@ class _Construction:
     def add_server(self) -> None:
         """The model server's packages that the environment lacks, in a folder of their own, compatible with the installed versions."""
         installed = self._installed()
-        wanted = [*needs.SERVER, *(needs.SERVER_OF_MLFLOW_2 if installed.get("mlflow", "").startswith("2.") else ())]
+        version = installed.get("mlflow") or installed.get("mlflow-skinny") or ""
+        wanted = [*needs.SERVER, *(needs.SERVER_BEFORE_MLFLOW_3 if version.startswith(("1.", "2.")) else ())]
         absent = [name for name in wanted if name not in installed]
         if not absent:
             return

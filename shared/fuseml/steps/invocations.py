@@ -1,4 +1,4 @@
-"""MLflow's own scoring server as an application to add routes to: FastAPI in MLflow 3, Flask in MLflow 2."""
+"""MLflow's own scoring server as an application to add routes to: FastAPI in MLflow 3, Flask before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def application(model: PyFuncModel) -> Starlette:
-    """The scoring application for the model. Its routes come after those that the caller adds, if it is MLflow 2's."""
+    """The scoring application for the model. Its routes come after those that the caller adds, if it is Flask's."""
     from mlflow.pyfunc import scoring_server
 
     made = scoring_server.init(model)  # type: ignore[no-untyped-call,unused-ignore]
@@ -21,5 +21,5 @@ def application(model: PyFuncModel) -> Starlette:
     from starlette.applications import Starlette as Application
 
     app = Application()
-    app.router.default = WSGIMiddleware(made)
+    app.router.default = WSGIMiddleware(made)  # type: ignore[assignment,unused-ignore]  # the packages name the same protocol differently
     return app

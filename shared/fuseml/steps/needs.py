@@ -2,9 +2,10 @@
 
     python -I -m fuseml.steps.needs
 
-The trainer needs Python 3.8, and MLflow with its PyYAML; MLflow before 3 needs setuptools. The model server also needs starlette and uvicorn, and a2wsgi for MLflow 2, whose
-scoring server is a WSGI application. Where the environment lacks one of the last three, the builder puts it into the folder `server` beside
-the environment's packages, which only the model server sees, after them: the versions of the codeset are never changed.
+The trainer needs Python 3.8, and MLflow with its PyYAML; MLflow before 3 needs setuptools. The model server also needs starlette and uvicorn,
+and a2wsgi and Flask for MLflow before 3, whose scoring server is a WSGI application. Where the environment lacks one of these, the builder puts
+it into the folder `server` beside the environment's packages, which only the model server sees, after them: the versions of the codeset are
+never changed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TRAINER = ("mlflow", "yaml")
 SETUPTOOLS = "setuptools<81"
 PYTHONS_WITH_SETUPTOOLS = ("python3.8", "python3.9", "python3.10", "python3.11")
 SERVER = ("starlette", "uvicorn")
-SERVER_OF_MLFLOW_2 = ("a2wsgi",)
+SERVER_BEFORE_MLFLOW_3 = ("a2wsgi", "flask")
 SERVER_FOLDER = "server"
 
 

@@ -16,7 +16,7 @@ import urllib3
 
 from fuseml import servings
 from fuseml.domain import application
-from fuseml.embedded import access, model_servers, mount
+from fuseml.embedded import access, model_process, model_servers, mount
 from fuseml.embedded.serving import EmbeddedServing
 from fuseml.runtime import auth, clock, secrets
 from fuseml.servings import knative
@@ -207,16 +207,15 @@ def _load_pyfunc(path):
 def embedded_serving(folder: Path) -> Iterator[UnderTest]:
     """The serving of `fuseml up`, with its model servers and its routes."""
     with records(folder) as (store, keyring):
-        apps = model_servers.ModelServers(
-            store,
+        starter = model_process.Starter(
             folder / "apps",
             runtimes=folder / "environments",
             environment={"PATH": os.environ["PATH"], "HOME": str(folder)},
             unseal=keyring.unseal,
             tracking_url="",
             processes=access.ProcessTokens(),
-            idle=600.0,
         )
+        apps = model_servers.ModelServers(store, starter, idle=600.0)
         tokens = auth.Tokens({auth.digest_of(_TOKEN): auth.Caller("admin", "admin")})
         routes = mount.own_app(apps, {}, tokens, lambda: {"status": "ready"}, store)
         apps.start()

@@ -7,38 +7,24 @@ fails no request, and a revision that cannot start leaves the old one in place.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 import logging
-import pathlib
-import secrets
-import shutil
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import urllib3
 
 from fuseml.domain import errors
-from fuseml.embedded import access, child_process, ending
-from fuseml.engines.local import implementations
+from fuseml.embedded.model_process import START_SECONDS, ModelProcess, Starter
 from fuseml.runtime import forwarding
 from fuseml.runtime.telemetry import logs
 from fuseml.store import applications, database
 
 _log = logging.getLogger("fuseml.apps")
-_START_SECONDS = 180.0
 _REQUEST_SECONDS = 60.0
 _SWEEP_SECONDS = 2.0
-# A process that ignores SIGTERM gets SIGKILL after 10 seconds.
-_STOP_SECONDS = 11.0
-# MLflow copies each loaded model into the folder for temporary files and never deletes it.
-_SCRATCH = ".scratch-"
-# `steps.model_server` answers only requests with the key in its environment, so that its port is of no use to other processes.
-_KEY_VARIABLE, _KEY_HEADER = "FUSEML_MODEL_SERVER_KEY", "x-fuseml-key"
+_KEY_HEADER = "x-fuseml-key"
 # FuseML's, not the model's.
 _CREDENTIALS = frozenset({"authorization", "cookie", _KEY_HEADER})
 
@@ -64,63 +50,21 @@ class ApplicationStatus:
 
 
 @dataclass
-class _Server:
-    """One process that serves one revision of an application."""
-
-    revision: int
-    child: child_process.SupervisedProcess
-    scratch: pathlib.Path
-    key: str
-    revoke: Callable[[], None]
-    url: str = ""
-    busy: int = 0
-    last_used: float = 0.0
-    retired: bool = False
-
-    def close(self) -> None:
-        """End the process and its token, and remove its downloads."""
-        self.revoke()
-        self.child.stop()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-    @property
-    def number(self) -> int:
-        """Of its process."""
-        return self.child.pid
-
-
-@dataclass
 class _Slot:
     """The model server of an application, and the revision that is starting."""
 
-    serving: _Server | None = None
+    serving: ModelProcess | None = None
     starting: int | None = None
     failed: tuple[int, str] | None = None
     changed: threading.Condition = dataclasses.field(default_factory=threading.Condition)
 
 
 class ModelServers:
-    """`runtimes` is the folder of the environments of builder steps; a model server ends after `idle` seconds without a request."""
+    """A model server ends after `idle` seconds without a request; larger logs than those of `rotation` are rotated."""
 
-    def __init__(
-        self,
-        store: database.Database,
-        folder: pathlib.Path,
-        *,
-        runtimes: pathlib.Path,
-        environment: Mapping[str, str],
-        unseal: Callable[[str], str],
-        idle: float,
-        tracking_url: str,
-        processes: access.ProcessTokens,
-        rotation: logs.Rotation = logs.DEFAULT_ROTATION,
-    ) -> None:
-        self._store, self._folder, self._runtimes, self._unseal = store, folder, runtimes, unseal
-        self._environment, self._idle, self._rotation = dict(environment), idle, rotation
-        self._tracking_url, self._processes = tracking_url, processes
+    def __init__(self, store: database.Database, starter: Starter, *, idle: float, rotation: logs.Rotation = logs.DEFAULT_ROTATION) -> None:
+        self._store, self._starter, self._idle, self._rotation = store, starter, idle, rotation
         self._slots: dict[str, _Slot] = {}
-        # Also those that are starting or ending.
-        self._running: list[_Server] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._pool = urllib3.PoolManager(maxsize=16, retries=False)
@@ -128,21 +72,19 @@ class ModelServers:
 
     def start(self) -> None:
         """Start the sweep of idle model servers."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self._folder.glob(f"{_SCRATCH}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        self._starter.prepare()
         self._sweeper.start()
 
     def stop(self) -> None:
         """End every model server side by side, also those that are starting, and wait for their processes. Waiting requests fail."""
         with self._lock:
             self._stopping.set()
-            slots, running = list(self._slots.values()), list(self._running)
+            slots = list(self._slots.values())
             self._slots.clear()
         for slot in slots:
             with slot.changed:
                 slot.changed.notify_all()
-        ending.stop_all({f"model server {server.number}": server.close for server in running}, _STOP_SECONDS)
+        self._starter.stop()
         self._sweeper.join()
 
     def request(self, name: str, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> Reply:
@@ -205,8 +147,8 @@ class ModelServers:
         with self._lock:
             return self._slots.setdefault(name, _Slot())
 
-    def _acquire(self, application: applications.ApplicationRevision, slot: _Slot) -> _Server:
-        deadline = time.monotonic() + _START_SECONDS
+    def _acquire(self, application: applications.ApplicationRevision, slot: _Slot) -> ModelProcess:
+        deadline = time.monotonic() + START_SECONDS
         with slot.changed:
             while True:
                 if slot.serving is not None and not slot.serving.child.running:
@@ -228,9 +170,9 @@ class ModelServers:
                 if failed and slot.failed is not None:
                     raise errors.PermanentError(f"application {application.application!r} cannot be served: {slot.failed[1]}")
                 if not slot.changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
-                    raise errors.TemporaryError(f"application {application.application!r} was not ready after {_START_SECONDS:.0f} seconds")
+                    raise errors.TemporaryError(f"application {application.application!r} was not ready after {START_SECONDS:.0f} seconds")
 
-    def _release(self, name: str, slot: _Slot, server: _Server) -> None:
+    def _release(self, name: str, slot: _Slot, server: ModelProcess) -> None:
         with slot.changed:
             server.busy -= 1
             server.last_used = time.monotonic()
@@ -241,7 +183,7 @@ class ModelServers:
 
     def _launch(self, application: applications.ApplicationRevision, slot: _Slot) -> None:
         try:
-            fresh, problem = self._start(application), None
+            fresh, problem = self._starter.start(application), None
         except (errors.FusemlError, OSError) as error:
             fresh, problem = None, str(error)
             _log.error("application %s revision %s: %s", application.application, application.revision, error)
@@ -262,64 +204,15 @@ class ModelServers:
         if fresh is not None and forgotten:
             fresh.close()
 
-    def _start(self, application: applications.ApplicationRevision) -> _Server:
-        document = application.document
-        if not document.get("model"):
-            raise errors.PermanentError("it is registered without a model")
-        log = self._folder / f"{application.application}.log"
-        python = self._python(document.get("runtime") or "")
-        argv = [*python, "-m", "fuseml.steps.model_server", "--model", document["model"], "--name", application.application, "--port", "0"]
-        scratch = pathlib.Path(tempfile.mkdtemp(dir=self._folder, prefix=_SCRATCH))
-        own = {name: self._unseal(value) for name, value in (document.get("environment") or {}).items()}
-        key, tracking = secrets.token_urlsafe(32), document.get("tracking_uri") or ""
-        environment = {**own, **self._environment, "MLFLOW_TRACKING_URI": tracking, "TMPDIR": str(scratch), _KEY_VARIABLE: key}
-        token = self._processes.grant()
-        if document.get("digest"):
-            environment["FUSEML_MODEL_DIGEST"] = document["digest"]
-        if tracking.rstrip("/") == self._tracking_url:
-            # Its own token: that of the step which registered the application has ended.
-            environment["MLFLOW_TRACKING_TOKEN"] = token
-        with self._lock:
-            if self._stopping.is_set():
-                raise errors.TemporaryError("the server is stopping")
-            self._running = [server for server in self._running if server.child.running]
-            child = child_process.SupervisedProcess(argv, env=environment, cwd=self._folder, log=log, pipe=True)
-            server = _Server(application.revision, child, scratch, key, functools.partial(self._processes.revoke, token))
-            self._running.append(server)
-        watchdog = threading.Timer(_START_SECONDS, server.close)
-        watchdog.start()
-        try:
-            line = server.child.stdout.readline()
-        finally:
-            watchdog.cancel()
-        if not line:
-            server.close()
-            raise errors.PermanentError(f"its model server did not start: {child_process.tail(log)}")
-        server.url, server.last_used = f"http://127.0.0.1:{json.loads(line)['port']}", time.monotonic()
-        return server
-
-    def _python(self, runtime: str) -> list[str]:
-        repository, _, tag = runtime.rpartition(":")
-        if not repository or tag == "host":
-            # -P: a module of the working folder must not shadow an installed one.
-            return [sys.executable, "-P"]
-        python = implementations.environment_folder(self._runtimes, tag) / "bin" / "python"
-        if "/" in tag or not python.exists():
-            raise errors.PermanentError(
-                f"its runtime {runtime!r} is not an environment on this machine; run its workflow again to build it"
-            )
-        # -I: isolated; the builder has installed the model server in the environment.
-        return [str(python), "-I"]
-
     def _sweep(self) -> None:
         while not self._stopping.wait(_SWEEP_SECONDS):
-            for log in self._folder.glob("*.log"):
+            for log in self._starter.logs():
                 logs.rotate(log, self._rotation)
             for name, server in list(self._unused()):
                 _log.info("model server of %s is idle and is stopped", name)
                 server.close()
 
-    def _unused(self) -> Iterator[tuple[str, _Server]]:
+    def _unused(self) -> Iterator[tuple[str, ModelProcess]]:
         with self._lock:
             slots = list(self._slots.items())
         for name, slot in slots:

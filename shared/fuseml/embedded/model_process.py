@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -100,6 +101,7 @@ class Starter:
         python = self._python(document.get("runtime") or "")
         argv = [*python, "-m", "fuseml.steps.model_server", "--model", document["model"], "--name", application.application, "--port", "0"]
         log = self._folder / f"{application.application}.log"
+        logged = log.stat().st_size if log.exists() else 0
         process = self._launched(application, argv, log)
         watchdog = threading.Timer(START_SECONDS, process.close)
         watchdog.start()
@@ -107,31 +109,37 @@ class Starter:
             line = process.child.stdout.readline()
         finally:
             watchdog.cancel()
-        if not line:
+        try:
+            port = int(json.loads(line)["port"])
+        except (ValueError, KeyError, TypeError):
             process.close()
-            raise errors.PermanentError(f"its model server did not start: {child_process.tail(log)}")
-        process.url, process.last_used = f"http://127.0.0.1:{json.loads(line)['port']}", time.monotonic()
+            raise errors.PermanentError(f"its model server did not start: {child_process.tail(log, since=logged)}") from None
+        process.url, process.last_used = f"http://127.0.0.1:{port}", time.monotonic()
         return process
 
     def _launched(self, application: applications.ApplicationRevision, argv: list[str], log: pathlib.Path) -> ModelProcess:
         document = application.document
-        scratch = pathlib.Path(tempfile.mkdtemp(dir=self._folder, prefix=_SCRATCH))
         own = {name: self._unseal(value) for name, value in (document.get("environment") or {}).items()}
         key, tracking = secrets.token_urlsafe(32), document.get("tracking_uri") or ""
-        environment = {**own, **self._environment, "MLFLOW_TRACKING_URI": tracking, "TMPDIR": str(scratch), _KEY_VARIABLE: key}
-        token = self._processes.grant()
+        environment = {**own, **self._environment, "MLFLOW_TRACKING_URI": tracking, _KEY_VARIABLE: key}
         if document.get("digest"):
             environment["FUSEML_MODEL_DIGEST"] = document["digest"]
-        if tracking.rstrip("/") == self._tracking_url:
-            # Its own token: that of the step which registered the application has ended.
-            environment["MLFLOW_TRACKING_TOKEN"] = token
-        with self._lock:
+        with self._lock, contextlib.ExitStack() as unless_started:
             if self._stopping:
                 raise errors.TemporaryError("the server is stopping")
             self._running = [process for process in self._running if process.child.running]
+            scratch = pathlib.Path(tempfile.mkdtemp(dir=self._folder, prefix=_SCRATCH))
+            unless_started.callback(shutil.rmtree, scratch, ignore_errors=True)
+            token = self._processes.grant()
+            unless_started.callback(self._processes.revoke, token)
+            environment["TMPDIR"] = str(scratch)
+            if tracking.rstrip("/") == self._tracking_url:
+                # Its own token: that of the step which registered the application has ended.
+                environment["MLFLOW_TRACKING_TOKEN"] = token
             child = child_process.SupervisedProcess(argv, env=environment, cwd=self._folder, log=log, pipe=True)
             process = ModelProcess(application.revision, child, scratch, key, functools.partial(self._processes.revoke, token))
             self._running.append(process)
+            unless_started.pop_all()
         return process
 
     def _python(self, runtime: str) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ from fuseml.steps import inference, model_digest, sdk
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
+
+_PAUSE = 1.0  # seconds between two attempts
 
 
 @dataclass(frozen=True)
@@ -69,28 +73,62 @@ class LoadedModel:
         return {parameter.name: sent[parameter.name] for parameter in schema.params if parameter.name in sent} or None
 
 
-def load(uri: str, name: str, digest: str = "") -> LoadedModel:
+def load(uri: str, name: str, digest: str = "", patience: float = 0.0) -> LoadedModel:
     """Load the model, if its files have the digest (`model_digest`); any files without one.
 
-    Raises StepError with the reason; the traceback goes to stderr, because the cause is often in the model's code.
+    While the tracking server or its store cannot be reached, it is tried again for `patience` seconds: it may be starting. Raises StepError
+    with the reason; the traceback goes to stderr, because the cause is often in the model's code.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with MLflow's default an unreachable server costs minutes
-    try:
-        import mlflow.artifacts
-        import mlflow.pyfunc
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return _loaded(uri, name, digest)
+        except sdk.StepError:
+            raise
+        except Exception as error:
+            if not _is_unreachable(error) or time.monotonic() >= end:
+                traceback.print_exc()
+                hint = "; the runtime must contain the packages of the training" if isinstance(error, ImportError) else ""
+                raise sdk.StepError(f"cannot load {uri}: {type(error).__name__}: {error}{hint}") from error
+            sys.stderr.write(f"{uri} is not reachable yet and is tried again: {error}\n")
+        time.sleep(_PAUSE)
 
-        if not digest:
-            return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(uri))
-        folder = mlflow.artifacts.download_artifacts(uri)
-        # Checked before anything of it is loaded: loading runs the code in it.
-        _check(uri, Path(folder), digest)
-        return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(folder))
-    except sdk.StepError:
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        hint = "; the runtime must contain the packages of the training" if isinstance(error, ImportError) else ""
-        raise sdk.StepError(f"cannot load {uri}: {type(error).__name__}: {error}{hint}") from error
+
+def _loaded(uri: str, name: str, digest: str) -> LoadedModel:
+    import mlflow.artifacts
+    import mlflow.pyfunc
+
+    if not digest:
+        return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(uri))
+    folder = mlflow.artifacts.download_artifacts(uri)
+    # Checked before anything of it is loaded: loading runs the code in it.
+    _check(uri, Path(folder), digest)
+    return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(folder))
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Whether a connection that was refused, lost or timed out has caused the error, or a server that is not ready (503 and the like).
+
+    A certificate that is not valid stays so.
+    """
+    import ssl
+
+    import urllib3.exceptions as http
+
+    unreachable = (ConnectionError, TimeoutError, http.MaxRetryError, http.ProtocolError, http.TimeoutError)
+    refused = (ssl.SSLError, http.SSLError)
+    causes = list(_chain(error))
+    return any(isinstance(cause, unreachable) for cause in causes) and not any(isinstance(cause, refused) for cause in causes)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that it was raised from or while they were handled."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _check(uri: str, folder: Path, digest: str) -> None:

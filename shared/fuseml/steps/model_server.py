@@ -47,12 +47,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
     parser.add_argument("--max-body", type=int, default=_MAX_BODY, help="largest request body in bytes (default: %(default)s)")
+    parser.add_argument(
+        "--patience", type=float, default=60.0, help="seconds in which an unreachable tracking server is tried again (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)  # uvicorn handles the signal while it serves, and raises it again afterwards
     # Out of the environment: the model's code must not use it.
     key, digest = (os.environ.pop(name, "") for name in ("FUSEML_MODEL_SERVER_KEY", "FUSEML_MODEL_DIGEST"))
     stdout = _reserve_stdout()
-    loaded = loaded_model.load(options.model, options.name, digest)
+    loaded = loaded_model.load(options.model, options.name, digest, options.patience)
     application = guarded(bounded(create_app(loaded), options.max_body), key)
     try:
         listener = socket.create_server((options.host, options.port), backlog=128)

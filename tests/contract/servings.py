@@ -114,7 +114,7 @@ class UnderTest:
         return status
 
     def wait_for_answer(self, url: str, name: str, model: Model) -> None:
-        """Ask until the prediction is the model's. An application that waits for its first request gets it by this."""
+        """Ask until the prediction is the model's. On the embedded server the first request of an application starts it."""
         waiting.wait_until(
             lambda: predict(url, name) == (200, model.answer),
             lambda: f"an answer of {model.address}: {predict(url, name)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fuseml.embedded import model_servers
 from fuseml.servings import ServingSpec, Status
@@ -37,6 +37,10 @@ class EmbeddedServing:
         if state.serving is None and state.starting is not None:
             return Status("starting", f"no revision answers until revision {revision} has started", url, answering)
         return Status("ready", "", url, {revision: 100})
+
+    def statuses(self, specs: Sequence[ServingSpec]) -> Mapping[str, Status]:
+        """See `Serving.statuses`."""
+        return {spec.name: self.status(spec) for spec in specs}
 
     def servable(self, spec: ServingSpec) -> Collection[int]:
         """See `Serving.servable`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from functions.applications import service
 from functions.applications.deps import Deps
 from fuseml.domain import application
@@ -26,12 +28,14 @@ class Share(document.Model):
 
 
 class Application(application.Application):
-    """A registered application; `revision` counts its registrations, `traffic` is the desired traffic. `status` and `cause` are the observed
-    state; lists leave them out.
+    """A registered application; `revision` counts its registrations, `traffic` is the desired traffic. `status`, `cause` and `answering`, the
+    revisions that answer requests now, are the observed state. They are null for an application that FuseML does not serve; `answering` is
+    null also while it is unknown.
     """
 
     revision: int
     traffic: list[Share]
+    answering: list[Share] | None = None
     status: State | None = None
     cause: str | None = None
     created: str
@@ -55,7 +59,7 @@ def register(api: http.Api, deps: Deps) -> None:
 
     @api.route("GET", "/applications", query=ApplicationQuery, returns=[Application])
     def list_applications(query: ApplicationQuery) -> http.ListPage[Application]:
-        """List applications, by name."""
+        """List applications, by name, with their status."""
         views = service.page(deps, query.limit, query.cursor, type=query.type, workflow=query.workflow)
         return http.ListPage([_wire(view) for view in views.rows], views.next_cursor)
 
@@ -100,13 +104,15 @@ def _wire(view: service.ApplicationView) -> Application:
             **row.document,
             "environment": dict.fromkeys(row.document.get("environment") or {}, extension.HIDDEN),
             "revision": row.revision,
-            "traffic": [
-                Share(revision=int(revision), percent=percent, model=view.models.get(int(revision)))
-                for revision, percent in row.traffic.items()
-            ],
+            "traffic": _shares(view, {int(revision): percent for revision, percent in row.traffic.items()}),
+            "answering": _shares(view, status.traffic) if status and status.traffic is not None else None,
             "status": status.state if status else None,
             "cause": (status.cause or None) if status else None,
             "created": row.created,
             "updated": row.updated,
         }
     )
+
+
+def _shares(view: service.ApplicationView, traffic: Mapping[int, int]) -> list[Share]:
+    return [Share(revision=revision, percent=percent, model=view.models.get(revision)) for revision, percent in traffic.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ _TrafficRule = Callable[[ServingSpec, list[int]], Mapping[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class ApplicationView:
-    """An application, the models of the revisions that get requests, and its observed state; lists have no `status`."""
+    """An application, the models of its revisions, and its observed state if FuseML serves it."""
 
     row: applications.Application
     models: Mapping[int, str | None] = field(default_factory=dict)
@@ -30,10 +30,14 @@ class ApplicationView:
 
 
 def page(deps: Deps, limit: int, cursor: str | None, *, type: str | None, workflow: str | None) -> paging.Slice[ApplicationView]:
-    """A page of applications, without their status."""
+    """A page of applications."""
     with deps.store.read() as session:
         rows = applications.page(session, paging.Page(limit, cursor), type=type, workflow=workflow)
-        return paging.Slice([ApplicationView(row, _models(session, row)) for row in rows.rows], rows.next_cursor)
+        # The status needs no secret, so they stay sealed.
+        specs = [servings.serving_spec(session, row, str) for row in rows.rows]
+    statuses = _statuses(deps, [spec for spec in specs if spec is not None])
+    views = [ApplicationView(row, _models(spec), statuses.get(row.name)) for row, spec in zip(rows.rows, specs, strict=True)]
+    return paging.Slice(views, rows.next_cursor)
 
 
 def put(deps: Deps, registered: application.Application, caller: auth.Caller) -> ApplicationView:
@@ -51,7 +55,7 @@ def put(deps: Deps, registered: application.Application, caller: auth.Caller) ->
         document = _document(deps, registered, before.document if before else {})
         row = applications.put(session, registered.name, document, clock.now())
         spec = servings.serving_spec(session, row, deps.keyring.unseal)
-        view = ApplicationView(row, _models(session, row))
+    view = ApplicationView(row, _models(spec))
     if serving is None or spec is None:
         return view
     serving.apply(spec)
@@ -94,7 +98,7 @@ def publish(deps: Deps, name: str, *, public: bool) -> ApplicationView:
         row = applications.get(session, name)
         applications.record_location(session, name, {"public": public})
         spec = servings.serving_spec(session, row, deps.keyring.unseal)
-        view = ApplicationView(row, _models(session, row))
+    view = ApplicationView(row, _models(spec))
     serving = deps.serving.get(row.document["served_by"])
     if spec is None or serving is None:
         return view
@@ -120,7 +124,7 @@ def _route(deps: Deps, name: str, rule: _TrafficRule) -> ApplicationView:
             )
         applications.route(session, row, traffic, clock.now())
         routed = servings.serving_spec(session, row, deps.keyring.unseal)
-        view = ApplicationView(row, _models(session, row))
+    view = ApplicationView(row, _models(routed))
     if routed is None:
         return view
     serving.apply(routed)
@@ -130,13 +134,27 @@ def _route(deps: Deps, name: str, rule: _TrafficRule) -> ApplicationView:
 def _read(deps: Deps, name: str) -> tuple[ApplicationView, ServingSpec | None]:
     with deps.store.read() as session:
         row = applications.get(session, name)
-        return ApplicationView(row, _models(session, row)), servings.serving_spec(session, row, deps.keyring.unseal)
+        spec = servings.serving_spec(session, row, deps.keyring.unseal)
+    return ApplicationView(row, _models(spec)), spec
 
 
-def _models(session: sqlmodel.Session, row: applications.Application) -> dict[int, str | None]:
-    if list(row.traffic) == [str(row.revision)]:
-        return {row.revision: row.document.get("model")}
-    return {former.revision: former.document.get("model") for former in applications.revisions(session, row.name)}
+def _models(spec: ServingSpec | None) -> dict[int, str | None]:
+    return {revision.number: revision.document.model for revision in spec.revisions} if spec is not None else {}
+
+
+def _statuses(deps: Deps, specs: Sequence[ServingSpec]) -> Mapping[str, Status]:
+    statuses: dict[str, Status] = {}
+    for served_by, serving in deps.serving.items():
+        own = [spec for spec in specs if spec.newest.document.served_by == served_by]
+        try:
+            statuses |= serving.statuses(own) if own else {}
+        except errors.FusemlError as error:
+            statuses |= {spec.name: _unknown(error) for spec in own}
+    return statuses
+
+
+def _unknown(error: errors.FusemlError) -> Status:
+    return Status("starting", f"its status is not known: {error.message}")
 
 
 def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> ApplicationView:
@@ -147,7 +165,7 @@ def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> Applicati
     try:
         status = serving.status(spec)
     except errors.FusemlError as error:
-        return ApplicationView(view.row, view.models, Status("starting", f"its status is not known: {error.message}"))
+        return ApplicationView(view.row, view.models, _unknown(error))
     location = {
         "url": f"{status.url}/v2/models/{spec.name}/infer" if status.url else view.row.document["url"],
         "k8s_namespace": status.namespace,

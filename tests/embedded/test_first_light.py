@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.resources
 import json
 import pathlib
@@ -112,10 +111,13 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(server: ser
 
 def _check_a_model_that_cannot_be_loaded(server: servers.Server) -> None:
     application = server.get(f"/applications/{APP}")
-    spec = {key: value for key, value in application.items() if key not in ("revision", "traffic", "status", "cause", "created", "updated")}
+    spec = {
+        key: value
+        for key, value in application.items()
+        if key not in ("revision", "traffic", "answering", "status", "cause", "created", "updated")
+    }
     server.post("/applications", {**spec, "model": "models:/sklearn-diabetes/99"})
 
-    server.get(f"/apps/{APP}/v2/health/ready")
     wait_until(lambda: server.get(f"/apps/{APP}")["failed"], "the replacement to fail")
 
     assert "models:/sklearn-diabetes/99" in server.get(f"/apps/{APP}")["failed"]
@@ -127,17 +129,16 @@ def _check_rollback(server: servers.Server) -> None:
     assert (application["status"], application["revision"]) == ("failed", 3)
     assert "models:/sklearn-diabetes/99" in application["cause"]
     for revision in (2, 1):
-        application = server.post(f"/applications/{APP}/rollback", {})
+        rolled = json.loads(server.fuseml("application", "rollback", APP, "-o", "json").stdout)
         model = f"models:/sklearn-diabetes/{revision}"
-        assert application["traffic"] == [{"revision": revision, "percent": 100, "model": model}]
-        wait_until(functools.partial(_serves, server, model), "the previous model")
-        assert server.get(f"/applications/{APP}")["status"] == "ready"
+        assert rolled["traffic"] == rolled["answering"] == [{"revision": revision, "percent": 100, "model": model}]
+        assert rolled["status"] == "ready"
+        # At once, by the first request since then.
+        assert server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"] == model
+        (listed,) = server.get("/applications")
+        assert (listed["status"], listed["answering"]) == ("ready", rolled["answering"])
     refused = server.call("PUT", f"/applications/{APP}/traffic", {"traffic": {"1": 50, "2": 50}})
     assert (refused.status, b"one revision at a time" in refused.body) == (400, True)
-
-
-def _serves(server: servers.Server, model: str) -> bool:
-    return bool(server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"] == model)
 
 
 def _check_artifacts(server: servers.Server, first: str, second: str) -> None:

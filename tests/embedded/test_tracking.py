@@ -223,7 +223,9 @@ def test_a_model_whose_files_were_changed_is_not_served(server: servers.Server, 
     (manifest,) = (server.home / "mlflow" / "artifacts").rglob("MLmodel")
     manifest.write_text(manifest.read_text() + "# changed\n")
     again = {
-        key: value for key, value in application.items() if key not in ("revision", "traffic", "status", "cause", "created", "updated")
+        key: value
+        for key, value in application.items()
+        if key not in ("revision", "traffic", "answering", "status", "cause", "created", "updated")
     }
     server.post("/applications", {**again, "description": "again"})
 

@@ -303,10 +303,13 @@ class ApplicationSpec(TypedDict, total=False):
 
 
 class Application(ApplicationSpec, total=False):
-    """An application: a service that runs create, such as predictions. `status` is ready, starting or failed."""
+    """An application: a service that runs create, such as predictions. `status` is ready, starting or failed. `traffic` is the desired one,
+    `answering` the observed one; null if unknown.
+    """
 
     revision: Required[int]
     traffic: Required[list[Share]]
+    answering: list[Share] | None
     status: str | None
     cause: str | None
     created: Required[str]

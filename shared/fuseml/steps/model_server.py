@@ -19,15 +19,12 @@ import os
 import signal
 import socket
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING
 
-from fuseml.steps import inference, invocations, model_digest, needs, sdk
+from fuseml.steps import inference, invocations, loaded_model, needs, sdk
 
 if TYPE_CHECKING:
-    from mlflow.pyfunc import PyFuncModel
     from starlette.requests import Request
     from starlette.responses import JSONResponse
 
@@ -41,59 +38,6 @@ _DRAINED = 4  # times the largest body
 _GRACE = 30  # seconds for requests in progress after SIGTERM
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A loaded model with its public name and version."""
-
-    name: str
-    uri: str
-    version: str
-    model: PyFuncModel
-
-    def fields(self) -> tuple[list[inference.Field], list[inference.Field]]:
-        """The inputs and outputs of its signature; empty without one."""
-        inputs = self.model.metadata.get_input_schema()  # type: ignore[no-untyped-call]
-        outputs = self.model.metadata.get_output_schema()  # type: ignore[no-untyped-call]
-        return (
-            inference.fields(inputs.to_dict() if inputs is not None else None, "input-0"),
-            inference.fields(outputs.to_dict() if outputs is not None else None, "output-0"),
-        )
-
-    def metadata(self) -> dict[str, object]:
-        """The model metadata response."""
-        inputs, outputs = self.fields()
-        return {
-            "name": self.name,
-            "versions": [self.version],
-            "platform": "mlflow",
-            "inputs": [field.metadata() for field in inputs],
-            "outputs": [field.metadata() for field in outputs],
-            "parameters": {"model_uri": self.uri},
-        }
-
-    def infer(self, body: bytes) -> dict[str, object]:
-        """The response to an inference request. Raises RequestError and MlflowException for an invalid one."""
-        try:
-            request = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise inference.RequestError(f"the body is not JSON: {error}") from None
-        inputs, outputs = self.fields()
-        data = inference.decode(request, inputs)
-        tensors = inference.encode(self.model.predict(data, params=self._parameters(request)), outputs)
-        answer: dict[str, object] = {"model_name": self.name, "model_version": self.version}
-        if isinstance(request.get("id"), str):
-            answer["id"] = request["id"]
-        return {**answer, "outputs": inference.selected(tensors, request.get("outputs"))}
-
-    def _parameters(self, request: Mapping[str, object]) -> dict[str, object] | None:
-        """The request's parameters that the signature declares; others may be for a proxy."""
-        schema = self.model.metadata.get_params_schema()  # type: ignore[no-untyped-call]
-        sent = request.get("parameters")
-        if schema is None or not isinstance(sent, dict):
-            return None
-        return {parameter.name: sent[parameter.name] for parameter in schema.params if parameter.name in sent} or None
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Load the model, report the port, serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m fuseml.steps.model_server", description="Serve one MLflow model over HTTP.")
@@ -102,13 +46,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
     parser.add_argument("--max-body", type=int, default=_MAX_BODY, help="largest request body in bytes (default: %(default)s)")
+    parser.add_argument(
+        "--patience", type=float, default=60.0, help="seconds in which an unreachable tracking server is tried again (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     needs.add_server_packages()
     signal.signal(signal.SIGTERM, _end)  # uvicorn handles the signal while it serves, and raises it again afterwards
     # Out of the environment: the model's code must not use it.
     key, digest = (os.environ.pop(name, "") for name in ("FUSEML_MODEL_SERVER_KEY", "FUSEML_MODEL_DIGEST"))
     stdout = _reserve_stdout()
-    loaded = load(options.model, options.name, digest)
+    loaded = loaded_model.load(options.model, options.name, digest, options.patience)
     application = guarded(bounded(create_app(loaded), options.max_body), key)
     try:
         listener = socket.create_server((options.host, options.port), backlog=128)
@@ -129,53 +76,7 @@ def _reserve_stdout() -> int:
     return stdout
 
 
-def load(uri: str, name: str, digest: str = "") -> LoadedModel:
-    """Load the model, if its files have the digest (`model_digest`); any files without one.
-
-    Raises StepError with the reason; the traceback goes to stderr, because the cause is often in the model's code.
-    """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with MLflow's default an unreachable server costs minutes
-    try:
-        import mlflow.artifacts
-        import mlflow.pyfunc
-
-        if not digest:
-            return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(uri))
-        folder = mlflow.artifacts.download_artifacts(uri)
-        # Checked before anything of it is loaded: loading runs the code in it.
-        _check(uri, Path(folder), digest)
-        return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(folder))
-    except sdk.StepError:
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        hint = "; the runtime must contain the packages of the training" if isinstance(error, ImportError) else ""
-        raise sdk.StepError(f"cannot load {uri}: {type(error).__name__}: {error}{hint}") from error
-
-
-def _check(uri: str, folder: Path, digest: str) -> None:
-    found = model_digest.of_folder(folder)
-    if found != digest:
-        raise sdk.StepError(
-            f"the files of {uri} were changed: their digest is {found}, and {digest} was recorded when it was registered; "
-            "restore them, or train the model again"
-        )
-
-
-def _version(uri: str) -> str:
-    """The version of a model URI: of a registered model, of an alias, or the id of a logged model; `1` for any other URI."""
-    kind, _, rest = uri.partition(":/")
-    if kind != "models":
-        return "1"
-    model, _, alias = rest.partition("@")
-    if alias:
-        from mlflow.tracking import MlflowClient
-
-        return str(MlflowClient().get_model_version_by_alias(model, alias).version)
-    return rest.rpartition("/")[2]
-
-
-def create_app(loaded: LoadedModel) -> Application:
+def create_app(loaded: loaded_model.LoadedModel) -> Application:
     """MLflow's scoring application for the model, with the Open Inference Protocol's routes."""
     from mlflow.exceptions import MlflowException
     from starlette.exceptions import HTTPException

@@ -1,0 +1,153 @@
+"""A model of a tracking server, loaded to be served."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fuseml.steps import inference, model_digest, sdk
+
+if TYPE_CHECKING:
+    from mlflow.pyfunc import PyFuncModel
+
+_PAUSE = 1.0  # seconds between two attempts
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A loaded model with its public name and version."""
+
+    name: str
+    uri: str
+    version: str
+    model: PyFuncModel
+
+    def fields(self) -> tuple[list[inference.Field], list[inference.Field]]:
+        """The inputs and outputs of its signature; empty without one."""
+        inputs = self.model.metadata.get_input_schema()  # type: ignore[no-untyped-call]
+        outputs = self.model.metadata.get_output_schema()  # type: ignore[no-untyped-call]
+        return (
+            inference.fields(inputs.to_dict() if inputs is not None else None, "input-0"),
+            inference.fields(outputs.to_dict() if outputs is not None else None, "output-0"),
+        )
+
+    def metadata(self) -> dict[str, object]:
+        """The model metadata response."""
+        inputs, outputs = self.fields()
+        return {
+            "name": self.name,
+            "versions": [self.version],
+            "platform": "mlflow",
+            "inputs": [field.metadata() for field in inputs],
+            "outputs": [field.metadata() for field in outputs],
+            "parameters": {"model_uri": self.uri},
+        }
+
+    def infer(self, body: bytes) -> dict[str, object]:
+        """The response to an inference request. Raises RequestError and MlflowException for an invalid one."""
+        try:
+            request = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise inference.RequestError(f"the body is not JSON: {error}") from None
+        inputs, outputs = self.fields()
+        data = inference.decode(request, inputs)
+        tensors = inference.encode(self.model.predict(data, params=self._parameters(request)), outputs)
+        answer: dict[str, object] = {"model_name": self.name, "model_version": self.version}
+        if isinstance(request.get("id"), str):
+            answer["id"] = request["id"]
+        return {**answer, "outputs": inference.selected(tensors, request.get("outputs"))}
+
+    def _parameters(self, request: Mapping[str, object]) -> dict[str, object] | None:
+        """The request's parameters that the signature declares; others may be for a proxy."""
+        schema = self.model.metadata.get_params_schema()  # type: ignore[no-untyped-call]
+        sent = request.get("parameters")
+        if schema is None or not isinstance(sent, dict):
+            return None
+        return {parameter.name: sent[parameter.name] for parameter in schema.params if parameter.name in sent} or None
+
+
+def load(uri: str, name: str, digest: str = "", patience: float = 0.0) -> LoadedModel:
+    """Load the model, if its files have the digest (`model_digest`); any files without one.
+
+    While the tracking server or its store cannot be reached, it is tried again for `patience` seconds: it may be starting. Raises StepError
+    with the reason; the traceback goes to stderr, because the cause is often in the model's code.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with MLflow's default an unreachable server costs minutes
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return _loaded(uri, name, digest)
+        except sdk.StepError:
+            raise
+        except Exception as error:
+            if not _is_unreachable(error) or time.monotonic() >= end:
+                traceback.print_exc()
+                hint = "; the runtime must contain the packages of the training" if isinstance(error, ImportError) else ""
+                raise sdk.StepError(f"cannot load {uri}: {type(error).__name__}: {error}{hint}") from error
+            sys.stderr.write(f"{uri} is not reachable yet and is tried again: {error}\n")
+        time.sleep(_PAUSE)
+
+
+def _loaded(uri: str, name: str, digest: str) -> LoadedModel:
+    import mlflow.artifacts
+    import mlflow.pyfunc
+
+    if not digest:
+        return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(uri))
+    folder = mlflow.artifacts.download_artifacts(uri)
+    # Checked before anything of it is loaded: loading runs the code in it.
+    _check(uri, Path(folder), digest)
+    return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(folder))
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Whether a connection that was refused, lost or timed out has caused the error, or a server that is not ready (503 and the like).
+
+    A certificate that is not valid stays so.
+    """
+    import ssl
+
+    import urllib3.exceptions as http
+
+    unreachable = (ConnectionError, TimeoutError, http.MaxRetryError, http.ProtocolError, http.TimeoutError)
+    refused = (ssl.SSLError, http.SSLError)
+    causes = list(_chain(error))
+    return any(isinstance(cause, unreachable) for cause in causes) and not any(isinstance(cause, refused) for cause in causes)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that it was raised from or while they were handled."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _check(uri: str, folder: Path, digest: str) -> None:
+    found = model_digest.of_folder(folder)
+    if found != digest:
+        raise sdk.StepError(
+            f"the files of {uri} were changed: their digest is {found}, and {digest} was recorded when it was registered; "
+            "restore them, or train the model again"
+        )
+
+
+def _version(uri: str) -> str:
+    """The version of a model URI: of a registered model, of an alias, or the id of a logged model; `1` for any other URI."""
+    kind, _, rest = uri.partition(":/")
+    if kind != "models":
+        return "1"
+    model, _, alias = rest.partition("@")
+    if alias:
+        from mlflow.tracking import MlflowClient
+
+        return str(MlflowClient().get_model_version_by_alias(model, alias).version)
+    return rest.rpartition("/")[2]

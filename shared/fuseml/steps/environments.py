@@ -142,26 +142,25 @@ class _Construction:
 
     def create(self) -> None:
         """An empty environment with the Python that the codeset asks for; with micromamba, all packages of conda too."""
-        spec = self.spec
-        if spec.conda and spec.locked:
-            return self._create_by_micromamba()
-        version = platform.python_version() if fits(spec) else spec.python
-        sdk.say(f"building an environment with Python {version} for {spec.source}")
-        command = ["venv", "--quiet", "--no-project", "--relocatable", "--python"]
-        series = pythons.series(spec.python)
-        if not fits(spec) and series and not self.uv.succeeds([*command, spec.python, str(self.folder)]):
-            sdk.say(f"note: Python {spec.python} cannot be had; another release of {series} is used")
+        if self.spec.conda and self.spec.locked:
+            self._create_by_micromamba()
+            return
+        own, wanted = fits(self.spec), self.spec.python
+        sdk.say(f"building an environment with Python {platform.python_version() if own else wanted} for {self.spec.source}")
+        series = "" if own else pythons.series(wanted)
+        if series and not self.uv.succeeds(self._venv(wanted)):
+            sdk.say(f"note: Python {wanted} cannot be had; another release of {series} is used")
             shutil.rmtree(self.folder, ignore_errors=True)
-            spec = requirements.with_python(spec, series)
-        elif not fits(spec) and series:
-            return None
-        python = sys.executable if fits(spec) else spec.python
-        hint = f"; install Python {spec.python}, or change the version in {spec.source}"
-        try:
-            self.uv.run([*command, python, str(self.folder)], f"cannot create an environment for {spec.source}")
-        except sdk.StepError as error:
-            raise sdk.StepError(f"{error}{'' if fits(spec) else hint}") from None
-        return None
+            wanted, series = series, ""
+        if not series:
+            hint = "" if own else f"; install Python {wanted}, or change the version in {self.spec.source}"
+            try:
+                self.uv.run(self._venv(sys.executable if own else wanted), f"cannot create an environment for {self.spec.source}")
+            except sdk.StepError as error:
+                raise sdk.StepError(f"{error}{hint}") from None
+
+    def _venv(self, python: str) -> list[str]:
+        return ["venv", "--quiet", "--no-project", "--relocatable", "--python", python, str(self.folder)]
 
     def _create_by_micromamba(self) -> None:
         sdk.say(f"building an environment for {self.spec.source} with micromamba")
@@ -198,7 +197,7 @@ class _Construction:
             synced.run([*spec.arguments, *self._refresh(), "--python", self.python], failure)
         elif spec.arguments:
             self.uv.run([*spec.arguments[:2], "--python", self.python, *spec.arguments[2:]], failure)
-        absent = [name for name in spec.additions if name not in self._installed()]
+        absent = [line for line in spec.additions if requirements.name_of(line) not in self._installed()]
         if absent:
             options = ["--python", self.python, *self._constraints(self._versions()), *self._choices(), *absent]
             self.uv.run(["pip", "install", *options], f"cannot add {', '.join(absent)} to the locked versions of {spec.source}")

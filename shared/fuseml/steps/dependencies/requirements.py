@@ -74,7 +74,7 @@ class Environment:
 
     def names(self) -> set[str]:
         """The normalised names of the direct requirements."""
-        return {_name(line) for line in self.requirements}
+        return {name_of(line) for line in self.requirements}
 
     def own(self) -> list[str]:
         """The opaque lines that install something; the others choose sources."""
@@ -226,18 +226,14 @@ def merged(environment: Environment, other: Environment, *, extra: Sequence[str]
 
 def added(environment: Environment, lines: Iterable[str], reason: str) -> Environment:
     """The environment with those requirements that it does not list; `reason` is a clause about them for the note."""
-    listed = environment.names() | {_name(line) for line in environment.additions}
-    missing = [line for line in lines if _name(line) not in listed]
+    listed = environment.names() | {name_of(line) for line in environment.additions}
+    missing = [line for line in lines if name_of(line) not in listed]
     if not missing:
         return environment
     note = f"{environment.source} does not list {', '.join(missing)}, {reason}: it is added"
     return replace(environment, additions=(*environment.additions, *missing), notes=(*environment.notes, note))
 
 
-def _name(line: str) -> str:
+def name_of(line: str) -> str:
+    """The normalised name of a requirement."""
     return packaging.utils.canonicalize_name(packaging.requirements.Requirement(bare(line)).name)
-
-
-def with_python(environment: Environment, python: str) -> Environment:
-    """The environment with another specifier of its Python version."""
-    return replace(environment, python=python)

@@ -12,11 +12,10 @@ from functions.artifacts.deps import Deps
 from fuseml.domain import artifact, errors, events
 from fuseml.runtime import clock
 from fuseml.store import artifacts, paging, runs
+from fuseml.usecases import model_digests
 
 # Lineage is walked this far in both directions: code, model, products of the model.
 _MAX_DISTANCE = 10
-# As `fuseml.steps.tracking`, which runs where this package is not installed.
-_DIGEST_TAG = "fuseml.digest"
 
 
 def page(deps: Deps, limit: int, cursor: str | None, **filters: str | None) -> paging.Slice[artifacts.Artifact]:
@@ -58,7 +57,7 @@ def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Seque
         "uri": f"models:/{model.name}/{model.version}",
         "extension": model.extension,
         "source": model.model_source,
-        "digest": model.tags.get(_DIGEST_TAG),
+        "digest": model.tags.get(model_digests.TAG),
     }
     return _record(session, address, model.tags.get("fuseml.run"), details)
 
@@ -66,7 +65,7 @@ def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Seque
 def on_model_tagged(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
     """Note the digest with which the trainer tags the version that it has registered. The first digest of a model stays."""
     tagged = events.ModelTagged.model_validate(event.data)
-    if tagged.key != _DIGEST_TAG or not tagged.value:
+    if tagged.key != model_digests.TAG or not tagged.value:
         return []
     uri = f"models:/{tagged.name}/{tagged.version}"
     if not artifacts.note_digest(session, uri, tagged.value):

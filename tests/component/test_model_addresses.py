@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,6 +241,33 @@ def test_an_application_that_was_rolled_back_stays_so_until_the_address_moves(wo
     world.server.point("3")
     world.tick()
     assert world.get()["traffic"] == [{"revision": 3, "percent": 100, "model": "models:/wine/3"}]
+
+
+def test_any_mixture_of_moves_events_and_sweeps_ends_with_the_present_version(world: World) -> None:
+    champion(world, "1", follow=True)
+    chance, sent = random.Random(13), list[events.Event]()
+    for _ in range(60):
+        match chance.choice(["move", "move", "deliver", "repeat", "lose", "tick"]):
+            case "move":
+                version = chance.choice(list(DIGESTS))
+                world.server.point(version)
+                sent.append(world.aliased(version))
+            case "deliver" if sent:
+                world.deliver(sent.pop(chance.randrange(len(sent))))
+            case "repeat" if sent:
+                world.deliver(chance.choice(sent))
+            case "lose" if sent:
+                sent.pop()
+            case "tick":
+                world.tick()
+    world.tick()
+    record, present = world.get(), world.server.names[model_address.Alias("wine", "champion")]
+    assert (record["model"], record["behind"], world.serving.served["wine"]) == (present, None, present)
+    assert record["digest"] == DIGESTS[str(present)[-1]]
+    revision = record["revision"]
+    for event in sent:
+        world.deliver(event)
+    assert world.get()["revision"] == revision
 
 
 def test_an_earlier_answer_never_replaces_a_later_one(world: World) -> None:

@@ -117,7 +117,7 @@ def _tracking(deps: Deps, records: Sequence[extension.Extension], server: str) -
 def _digest(tracking: mlflow.Tracking, exact: str) -> str | None:
     """The digest with which the trainer tagged a registered version; a logged model has none."""
     name, _, version = exact.removeprefix("models:/").rpartition("/")
-    return tracking.model_version(name, version).tags.get(model_digests.TAG) if name else None
+    return (tracking.model_version(name, version).tags.get(model_digests.TAG) or None) if name else None
 
 
 def _settled(session: sqlmodel.Session, name: str, number: int, latest: str | None, digest: str | None, problem: str) -> bool | None:
@@ -128,10 +128,13 @@ def _settled(session: sqlmodel.Session, name: str, number: int, latest: str | No
         return False
     moment, served = clock.now(), str(row.document.get("model") or "")
     follows = latest is not None and latest != served and (address.follow or not model_address.is_exact(served))
+    # The trainer tags a version with its digest after its registration, which the application may have followed already.
+    undigested = latest == served and address.follow and not row.document.get("digest") and list(row.traffic) == [str(row.revision)]
     expected: str | None = None
-    if follows:
+    if follows or undigested:
         try:
             expected = model_digests.expected(session, row.document.get("project"), latest, digest)
+            follows = follows or expected is not None
         except errors.ConflictError as error:
             follows, problem = False, error.message
     if not model_addresses.compared(session, address, number, latest=latest, problem=problem, now=moment):

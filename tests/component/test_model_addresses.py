@@ -231,6 +231,18 @@ def test_an_address_that_nothing_has_resolved_is_resolved_by_the_sweep(world: Wo
     assert (world.get()["model"], world.get()["behind"]) == ("models:/wine/4", "models:/wine/5")
 
 
+def test_a_digest_that_is_tagged_after_the_version_was_followed_is_checked_too(world: World) -> None:
+    champion(world, "1", follow=True)
+    world.server.digests["2"] = ""
+    world.server.point("2")
+    world.deliver(world.aliased("2"))
+    assert (world.get()["model"], world.get()["digest"]) == ("models:/wine/2", None)
+    world.server.digests["2"] = DIGESTS["2"]
+    world.tick()
+    world.tick()
+    assert (world.get()["model"], world.get()["digest"], world.get()["revision"]) == ("models:/wine/2", DIGESTS["2"], 3)
+
+
 def test_an_application_that_was_rolled_back_stays_so_until_the_address_moves(world: World) -> None:
     champion(world, "1", follow=True)
     world.server.point("2")

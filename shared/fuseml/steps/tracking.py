@@ -109,6 +109,11 @@ class Tracking:
         metrics = {str(item["key"]): item.get("value", 0.0) for item in _list(data.get("metrics"))}
         return Run(str(info.get("status", "")), str(info.get("artifact_uri", "")), metrics)
 
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Log metrics of the run."""
+        items = [{"key": key, "value": value, "timestamp": _now(), "step": 0} for key, value in metrics.items()]
+        self._call("POST", "runs/log-batch", {"run_id": run_id, "metrics": items})
+
     def end_run(self, run_id: str, status: str) -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
         self._call("POST", "runs/update", {"run_id": run_id, "status": status, "end_time": _now()})

@@ -81,6 +81,7 @@ def test_a_worse_model_is_served_after_an_approval_only(tmp_path: pathlib.Path) 
         assert server.get(f"/applications/{APP}")["model"] == "models:/sklearn-diabetes/2"
 
         _check_batch(server)
+        _check_explanation(server)
 
 
 def _check_batch(server: servers.Server) -> None:
@@ -88,3 +89,14 @@ def _check_batch(server: servers.Server) -> None:
     server.fuseml("workflow", "run", "mlflow-batch", *inputs, "--wait")
     outputs = server.get("/runs/mlflow-batch-1")["outputs"]
     assert outputs == {"dataset": "scored.csv", "rows": "60"}
+
+
+def _check_explanation(server: servers.Server) -> None:
+    metadata = server.get(f"/apps/{APP}/v2/models/{APP}")
+    inputs = [{"name": field["name"], "shape": [2], "datatype": field["datatype"], "data": [0.01, 0.02]} for field in metadata["inputs"]]
+    explained = server.post(f"/apps/{APP}/v2/models/{APP}/explain", {"inputs": inputs})
+    predicted = server.post(f"/apps/{APP}/v2/models/{APP}/infer", {"inputs": inputs})["outputs"][0]["data"]
+    tensors = {item["name"]: item for item in explained["outputs"]}
+    assert tensors["features"]["data"] == [field["name"] for field in inputs]
+    rows = [tensors["contributions"]["data"][:10], tensors["contributions"]["data"][10:]]
+    assert [sum(row) + base for row, base in zip(rows, tensors["base"]["data"], strict=True)] == pytest.approx(predicted)

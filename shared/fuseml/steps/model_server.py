@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING
 
-from fuseml.steps import inference, loaded_model, sdk
+from fuseml.steps import explanation, inference, loaded_model, sdk
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -144,6 +144,7 @@ def create_app(loaded: loaded_model.LoadedModel) -> Application:
             Route(path, metadata),
             Route(path + "/ready", model_ready),
             Route(path + "/infer", infer, methods=["POST"]),
+            Route(path + "/explain", explanation.endpoint(loaded, unknown, refusal), methods=["POST"]),
         ]
     return app
 

@@ -207,6 +207,7 @@ def test_cells_become_values_of_the_type(kind: str, values: list[object], expect
         ("datetime", "soon", "'soon' is not a date, such as 2026-11-30"),
         ("datetime", "9999-12-31", "is not a date"),
         ("datetime", 5, "'5' is not a date"),
+        ("datetime", "NaT", "'NaT' is not a date"),
         ("binary", "?", "'?' is not base64"),
         ("object", "{", "'{' is not JSON"),
     ],

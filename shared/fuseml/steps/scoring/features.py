@@ -188,9 +188,13 @@ def _moment(value: Any) -> pandas.Timestamp:
     try:
         moment = pandas.Timestamp(value)
         moment = moment.tz_convert(None) if moment.tzinfo else moment
-        return moment.as_unit("ns")
+        # Older versions of pandas know nanoseconds only.
+        moment = moment.as_unit("ns") if hasattr(moment, "as_unit") else moment
     except (TypeError, ValueError, OverflowError):
-        raise _refused(value, "a date, such as 2026-11-30 or 2026-11-30T12:00:00") from None
+        moment = pandas.NaT
+    if moment is pandas.NaT:
+        raise _refused(value, "a date, such as 2026-11-30 or 2026-11-30T12:00:00")
+    return moment
 
 
 def _binary(value: Any) -> bytes:

@@ -128,6 +128,13 @@ def test_a_byte_order_mark_and_carriage_returns_are_no_content() -> None:
     assert chunk.frame.to_dict("list") == {"a": ["1"], "b": ["x\r\ny"]}
 
 
+def test_messages_show_the_beginning_of_long_names_and_lists() -> None:
+    assert str(datasets.Fault(1, "x" * 5_000, "wrong")) == f"row 1, column '{'x' * 100}': wrong"
+    assert datasets.listed(["a", "b"]) == "a, b"
+    assert datasets.listed([]) == "no columns"
+    assert datasets.listed(["y" * 5_000] * 25) == ", ".join(["y" * 100] * 20) + " and 5 more"
+
+
 def test_missing_values_are_empty_in_csv_and_null_in_json() -> None:
     frame = pandas.DataFrame(
         {"a": [1.5, math.nan], "b": [b"\0\1", None], "c": [pandas.Timestamp("2026-11-30"), pandas.NaT], "d": [[1, 2], None]}

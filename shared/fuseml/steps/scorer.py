@@ -173,7 +173,7 @@ def _result(request: Request, rows: pandas.DataFrame, taken: object, predicted: 
     names = list(rows.columns) if request.columns == "all" else [name.strip() for name in request.columns.split(",")]
     missing = [name for name in names if name not in rows.columns]
     if missing:
-        raise sdk.StepError(f"the input 'columns' names {missing[0]!r}, and the dataset has {', '.join(rows.columns)}")
+        raise sdk.StepError(f"the input 'columns' names {missing[0]!r}, and the dataset has {datasets.listed(rows.columns)}")
     repeated = [name for name in predicted.columns if name in names]
     if repeated:
         raise sdk.StepError(f"the dataset has a column {repeated[0]!r} already: name that of the prediction in the input 'prediction'")

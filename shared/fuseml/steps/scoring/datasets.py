@@ -25,6 +25,8 @@ from fuseml.steps.scoring import places
 
 FORMATS = {"csv": (".csv",), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",)}
 _LONGEST_LINE = 16 << 20
+_SHOWN = 100  # characters of a name in a message
+_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Fault:
     problem: str
 
     def __str__(self) -> str:
-        return f"row {self.row}{f', column {self.column!r}' if self.column else ''}: {self.problem}"
+        return f"row {self.row}{f', column {self.column[:_SHOWN]!r}' if self.column else ''}: {self.problem}"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class Chunk:
 
     frame: pandas.DataFrame
     faults: Sequence[Fault] = ()
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names of columns for a message: the first ones, shortened."""
+    texts = [str(name)[:_SHOWN] for name in names]
+    return ", ".join(texts[:_LISTED]) + (f" and {len(texts) - _LISTED} more" if len(texts) > _LISTED else "") or "no columns"
 
 
 def format_of(place: str, given: str, subject: str) -> str:
@@ -114,7 +122,9 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _header(names: list[str]) -> list[str]:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated or not all(names):
-        raise sdk.StepError(f"the header of the dataset {f'names {repeated[0]!r} twice' if repeated else 'has a column without a name'}")
+        raise sdk.StepError(
+            f"the header of the dataset {f'names {repeated[0][:_SHOWN]!r} twice' if repeated else 'has a column without a name'}"
+        )
     return names
 
 
@@ -192,7 +202,7 @@ class Writer:
         if is_first:
             self._columns = columns
         elif self._columns != columns and self._format != "jsonl":
-            raise sdk.StepError(f"the columns {', '.join(columns)} differ from the first ones, {', '.join(self._columns or [])}")
+            raise sdk.StepError(f"the columns {listed(columns)} differ from the first ones, {listed(self._columns or [])}")
         if self._format == "parquet":
             self._write_parquet(frame)
             return

@@ -12,7 +12,7 @@ import pandas
 
 from fuseml.steps import sdk
 from fuseml.steps.scoring import features, metrics, predictions
-from fuseml.steps.scoring.datasets import Chunk, Fault
+from fuseml.steps.scoring.datasets import Chunk, Fault, listed
 
 _SHOWN = 40  # characters of a refused value
 
@@ -55,7 +55,7 @@ def labels(chunks: Iterable[Chunk], label: str, subjects: Sequence[Subject]) -> 
     for chunk in chunks:
         _refuse(chunk.faults)
         if label not in chunk.frame:
-            raise sdk.StepError(f"there is no column '{label}' (input 'label'); the columns are {', '.join(map(str, chunk.frame.columns))}")
+            raise sdk.StepError(f"there is no column '{label}' (input 'label'); the columns are {listed(chunk.frame.columns)}")
         _refuse([Fault(int(row), label, "the label is empty") for row in chunk.frame.index[chunk.frame[label].isna()]])
         found += chunk.frame[label].tolist()
         for item in subjects:
@@ -86,7 +86,7 @@ def measured(task: str, actual: Sequence[object], item: Subject, positive: str) 
         return metrics.regression(list(_numbers(actual, "the label")), list(_numbers(item.predicted, "the prediction")))
     probabilities = numpy.concatenate(item.probabilities) if item.probabilities else None
     classes, predicted = ([metrics.class_of(value) for value in values] for values in (actual, item.predicted))
-    return metrics.classification(classes, predicted, probabilities, item.classes, positive)
+    return metrics.classification(classes, predicted, probabilities, item.classes, metrics.class_of(positive))
 
 
 def _numbers(values: Sequence[Any], name: str) -> Iterator[float]:

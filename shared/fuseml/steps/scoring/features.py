@@ -17,7 +17,7 @@ import numpy
 import pandas
 
 from fuseml.steps import sdk
-from fuseml.steps.scoring.datasets import Fault
+from fuseml.steps.scoring.datasets import Fault, listed
 
 _SHOWN = 40  # characters of a refused value
 
@@ -78,7 +78,7 @@ class Inputs:
         missing = [column.name for column in wanted if column.name not in frame]
         if missing:
             raise sdk.StepError(
-                f"the dataset has no column {missing[0]!r}; it has {_listed(frame)}; the model takes {_listed_columns(self._columns)}"
+                f"the dataset has no column {missing[0]!r}; it has {listed(frame)}; the model takes {listed(column.name for column in self._columns)}"
             )
         faults: dict[int, Fault] = {}
         values = {column.name: _converted(frame[column.name], column, faults) for column in wanted}
@@ -100,7 +100,7 @@ class Inputs:
         width = self._signature.width
         if self._signature.dtype:
             if width not in (-1, len(names)):
-                raise sdk.StepError(f"the model takes {width} columns, and the dataset has {len(names)}: {_listed(frame)}")
+                raise sdk.StepError(f"the model takes {width} columns, and the dataset has {len(names)}: {listed(names)}")
             return [Column(name, "double", label=name) for name in names]
         return [Column(name, "double" if _is_numeric(frame[name]) else "any", label=name) for name in names]
 
@@ -237,11 +237,3 @@ _DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": 
 
 def _dtype(column: Column) -> str:
     return _DTYPES.get(column.type, "object")
-
-
-def _listed(frame: pandas.DataFrame) -> str:
-    return ", ".join(map(str, frame.columns)) or "no columns"
-
-
-def _listed_columns(columns: Sequence[Column]) -> str:
-    return ", ".join(column.name for column in columns)

@@ -181,7 +181,7 @@ def _print_table(request: Request, subjects: Sequence[evaluation.Subject], found
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     sdk.say(f"{rows} rows of {sdk.redact(request.data)}:")
     for line in lines:
-        sdk.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())  # noqa: B905 (Python 3.9)
+        sdk.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())  # noqa: B905 (Python 3.8)
 
 
 def _report(request: Request, uri: str, served: str, found: Mapping[str, float], clauses: Sequence[str]) -> None:

@@ -74,11 +74,10 @@ def main() -> None:
     model = predictions.load(uri)
     inputs = features.Inputs(features.signature(predictions.schema_of(model)))
     sdk.say(f"scoring {sdk.redact(request.data)} with {uri}")
-    with (
-        places.reading(request.data, folder) as source,
-        places.writing(request.output, folder) as destination,
-        _skipped_rows(request, folder, tally) as skip,
-    ):
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(places.reading(request.data, folder))
+        destination = stack.enter_context(places.writing(request.output, folder))
+        skip = stack.enter_context(_skipped_rows(request, folder, tally))
         writer = datasets.Writer(destination, request.output_format)
         for frame in _scored(request, model, inputs, datasets.chunks(source, request.data_format, request.rows), skip, tally):
             writer.write(frame)

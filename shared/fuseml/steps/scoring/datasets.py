@@ -116,7 +116,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         number += 1
         if len(line) > _LONGEST_LINE:
             raise sdk.StepError(f"line {number} is longer than {_LONGEST_LINE >> 20} MiB: a dataset in CSV or JSON Lines has a row a line")
-        yield line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        yield line[len(codecs.BOM_UTF8) :] if number == 1 and line.startswith(codecs.BOM_UTF8) else line
 
 
 def _header(names: list[str]) -> list[str]:
@@ -165,7 +165,7 @@ def _parquet_chunks(file: BinaryIO, size: int) -> Iterator[Chunk]:
         try:
             first = 1
             for batch in parquet.ParquetFile(file).iter_batches(batch_size=size):
-                values = dict(zip(batch.schema.names, (column.to_pylist() for column in batch.columns)))  # noqa: B905 (Python 3.9)
+                values = dict(zip(batch.schema.names, (column.to_pylist() for column in batch.columns)))  # noqa: B905 (Python 3.8)
                 yield Chunk(_frame(values, range(first, first + batch.num_rows)))
                 first += batch.num_rows
         except pyarrow.ArrowException as error:
@@ -207,7 +207,7 @@ class Writer:
             self._write_parquet(frame)
             return
         text = io.StringIO(newline="")
-        rows = zip(*(frame[name].tolist() for name in frame.columns))  # noqa: B905 (Python 3.9)
+        rows = zip(*(frame[name].tolist() for name in frame.columns))  # noqa: B905 (Python 3.8)
         if self._format == "csv":
             plain, quoted = (csv.writer(text, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
             for cells in itertools.chain([columns] if is_first else [], ([_cell(value) for value in row] for row in rows)):

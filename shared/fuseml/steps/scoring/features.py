@@ -120,7 +120,7 @@ class _Refused(Exception):
 def _converted(series: pandas.Series, column: Column, faults: dict[int, Fault]) -> list[object]:
     convert, absent = _CONVERSIONS.get(column.type, (_any, None))
     values: list[object] = []
-    for number, value in zip(series.index, series):  # noqa: B905 (Python 3.9)
+    for number, value in zip(series.index, series):  # noqa: B905 (Python 3.8)
         try:
             values.append(convert(value) if value is not None else _absent(column, absent))
         except _Refused as error:

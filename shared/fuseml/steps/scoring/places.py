@@ -99,8 +99,8 @@ def _path(place: str, folder: Path) -> Path:
         if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
             raise sdk.StepError(f"'{place}' is no file: write file:///absolute/path")
         return Path(urllib.parse.unquote(parts.path))
-    path = Path(os.path.realpath(folder / place))
-    if not path.is_relative_to(os.path.realpath(folder)):
+    root, path = Path(os.path.realpath(folder)), Path(os.path.realpath(folder / place))
+    if root not in path.parents:
         raise sdk.StepError(f"'{place}' is outside the codeset; use a path of the codeset, or file:// for other files of the machine")
     return path
 

@@ -67,7 +67,9 @@ def register(api: http.Api, deps: Deps) -> None:
         views = service.page(deps, query.limit, query.cursor, type=query.type, workflow=query.workflow)
         return http.ListPage(_wire(deps, views.rows), views.next_cursor)
 
-    @api.route("POST", "/applications", body=application.Registration, returns=Application, status=201, step=ownership.SCOPE)
+    @api.route(
+        "POST", "/applications", body=application.Registration, returns=Application, status=201, step=ownership.SCOPE, refusals=(409,)
+    )
     def register_application(body: application.Registration) -> Application:
         """Register an application, or replace the one of its name. The former revision answers until the new one is ready.
 
@@ -85,7 +87,7 @@ def register(api: http.Api, deps: Deps) -> None:
         """Delete an application, and stop serving it."""
         service.delete(deps, name)
 
-    @api.route("PUT", "/applications/<name>/traffic", body=Split, returns=Application)
+    @api.route("PUT", "/applications/<name>/traffic", body=Split, returns=Application, refusals=(409,))
     def route_traffic(name: str, body: Split) -> Application:
         """Split the requests among revisions. The next registration gets all requests again."""
         return _wire(deps, [service.route(deps, name, body.traffic)])[0]
@@ -95,7 +97,7 @@ def register(api: http.Api, deps: Deps) -> None:
         """Make an application public, or take it back. Later registrations keep it, unless they name `public`."""
         return _wire(deps, [service.publish(deps, name, public=body.public)])[0]
 
-    @api.route("POST", "/applications/<name>/rollback", returns=Application)
+    @api.route("POST", "/applications/<name>/rollback", returns=Application, refusals=(409,))
     def roll_back(name: str) -> Application:
         """Send all requests to the previous revision."""
         return _wire(deps, [service.roll_back(deps, name)])[0]

@@ -122,6 +122,13 @@ class Finding(TypedDict):
     suggestion: str | None
 
 
+class DryRun(TypedDict):
+    """The document of a workflow that would be stored, null if it has errors, and the findings."""
+
+    workflow: dict[str, object] | None
+    findings: list[Finding]
+
+
 class RunRequest(TypedDict, total=False):
     """A request for a run of a workflow; the server chooses a value for each absent or empty field. `until` and `only` name a step."""
 

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 
 from tests.component.http_servers import request
+from tests.waiting import PATIENCE
 
 
 @contextlib.contextmanager
@@ -20,7 +21,7 @@ def connections(port: int, count: int, head: bytes, until_closed: contextlib.Exi
     """Connections on each of which `head` was sent."""
     found = []
     for _ in range(count):
-        client = until_closed.enter_context(contextlib.closing(socket.create_connection(("127.0.0.1", port))))
+        client = until_closed.enter_context(contextlib.closing(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)))
         client.sendall(head)
         found.append(client)
     return found

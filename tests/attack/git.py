@@ -128,9 +128,9 @@ def _bombs(target: Target) -> None:
     checkout, *_ = target.codeset()
     checkout.push("first")
     bombs = {
-        "an object of 512 MiB in 512 KiB": packs.pack([_zeros(512 * _MIB)]),
+        "an object of 256 MiB in 256 KiB": packs.pack([_zeros(256 * _MIB)]),
         "an object that declares a terabyte": packs.pack([packs.entry(3, b"x", declared=1 << 40)]),
-        "an object that is larger than declared": packs.pack([packs.number(100, 4, 3) + _zeros(128 * _MIB)[5:]]),
+        "an object that is larger than declared": packs.pack([packs.number(100, 4, 3) + _zeros(64 * _MIB)[5:]]),
         "a delta with a large result": packs.pack([packs.entry(3, b"x"), packs.entry(6, packs.delta(1, 1 << 33), base=packs.back(10))]),
         "more objects than there are": packs.pack([], count=(1 << 32) - 1),
         "deltas on deltas": packs.chain(50, 20 * _MIB, 1),

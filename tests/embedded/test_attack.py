@@ -11,7 +11,7 @@ from tests.waiting import SCENARIO_PATIENCE
 
 
 def test_a_server_withstands_every_attack() -> None:
-    arguments = ["--quick", "--cases", "15", "--seed", "1", "-o", "json"]
+    arguments = ["--quick", "--cases", "10", "--seed", "1", "-o", "json"]
     ended = commands.run([sys.executable, "-m", "tests.attack", *arguments], code=None, patience=SCENARIO_PATIENCE)
     report = json.loads(ended.stdout)
     assert [f"{result['attack']}: {result['evidence']}" for result in report["results"] if result["result"] != "defended"] == []

@@ -14,6 +14,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from werkzeug.test import Client
 
 from fuseml.domain import events
@@ -30,6 +31,7 @@ ENDPOINT = "http://127.0.0.1:1"
 # As clients send it: escaped twice.
 ADDRESS = urllib.parse.quote(urllib.parse.quote(ENDPOINT, safe=""), safe="")
 TOKEN = {"Authorization": "Bearer token"}
+DOCUMENT = yaml.safe_load(documents.one_step("hello", code=documents.COMMIT))
 GATED = """
 name: gated
 inputs: [{name: code, type: codeset}]
@@ -37,15 +39,14 @@ steps: [{name: work, image: "fuseml.local/shell:1", script: "true", approval: {m
 """
 
 
+APPLICATION = {"name": "served", "type": "predictor", "workflow": "hello", "model": "models:/m/1", "environment": {"TOKEN": CANARY}}
+
+
 def _record(id: str, product: str, resource: str) -> dict[str, Any]:
     account = {"id": "account", "configuration": {"SECRET_KEY": CANARY}}
     service = {"id": "s3", "resource": resource, "endpoints": [{"url": ENDPOINT}], "credentials": [account]}
     plain = {"id": "plain", "endpoints": [{"url": ENDPOINT}]}
     return {"id": id, "product": product, "services": [service, plain]}
-
-
-def _application(model: str) -> dict[str, Any]:
-    return {"name": "served", "type": "predictor", "workflow": "hello", "model": model, "environment": {"TOKEN": CANARY}}
 
 
 class Furnished:
@@ -86,7 +87,7 @@ class Furnished:
             post(f"/workflows/assignments?name={name}&codesetProject=demo&codesetName=code")
         assert client.put("/workflows/hello", data=f"{hello}\ndescription: changed\n", headers=TOKEN).status_code == 200
         for version in (1, 2):
-            post("/applications", _application(f"models:/m/{version}"))
+            post("/applications", {**APPLICATION, "model": f"models:/m/{version}"})
         with parts.state.store.write() as session:
             poison = events.Event(events.CodesetPushed.TYPE, "/poison", "poison", None, clock.now(), {"project": 1})
             outbox.add(session, [poison], clock.now())

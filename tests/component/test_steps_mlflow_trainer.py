@@ -171,11 +171,8 @@ def test_a_training_without_a_model_fails(mlflow_server: str, tmp_path: Path) ->
     ("project", "variables", "cause"),
     [
         ("entry_points: {main: {parameters: {}}}", {}, "MLproject: entry_points.main.command: is missing"),
-        (
-            "entry_points: {main: {command: a}}",
-            {"FUSEML_MLFLOW_ENTRYPOINT_ARGS": "beta=1"},
-            "the entry point 'main' has no parameter 'beta'",
-        ),
+        ("entry_points: {main: {command: a}}", {"FUSEML_PARAMETERS": "beta=1 --gamma"}, "the input 'parameters' must be name=value pairs"),
+        ("entry_points: {main: {command: a}}", {"FUSEML_METRIC": "r2"}, "the input 'metric' is 'r2'; write max:NAME or min:NAME"),
         ("entry_points: {main: {command: a}}", {"FUSEML_MLFLOW_ENTRYPOINT_ARGS": "beta"}, "must be name=value pairs"),
         ("entry_points: {main: {command: a, parameters: {f: path}}}", {"FUSEML_F": "x.csv"}, "no file 'x.csv' in the codeset"),
         ("entry_points: {main: {command: a}}", {}, "MLFLOW_TRACKING_URI must be the http(s) URL of an MLflow server"),

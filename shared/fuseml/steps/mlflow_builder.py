@@ -1,7 +1,7 @@
 """Builder step (`ghcr.io/fuseml/mlflow-builder`): builds the environment of the codeset's dependency file, and outputs its reference.
 
-Inputs, all optional: FUSEML_INDEX_URL (package index; `none` for none), FUSEML_FIND_LINKS (a folder or page of wheels). The engine sets the
-place of environments: a local engine FUSEML_ENVIRONMENTS, a folder, and FUSEML_ENVIRONMENTS_PREFIX of their names; on a cluster
+Inputs, all optional: FUSEML_INDEX_URL (package index; `none` for none), FUSEML_FIND_LINKS (a folder or page of wheels), FUSEML_ENTRYPOINT (as
+for the trainer: a notebook needs papermill, a pipeline needs DVC). The engine sets the place of environments: a local engine FUSEML_ENVIRONMENTS, a folder, and FUSEML_ENVIRONMENTS_PREFIX of their names; on a cluster
 FUSEML_TRAINER_IMAGE, an image with the same environment as this step's own, FUSEML_IMAGE_REPOSITORY for images with other environments, and
 FUSEML_PLAIN_REGISTRIES, registries that speak plain HTTP. Output `image`:
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import packaging.requirements
 
-from fuseml.steps import environments, mlproject, requirements, sdk
+from fuseml.steps import environments, mlproject, requirements, sdk, training
 
 REPOSITORY = "fuseml.local/mlflow-trainer"
 # The original builder's order, with MLflow's newer file in between.
@@ -37,7 +37,7 @@ def main() -> None:
     for name in _IMAGE_INPUTS:
         if sdk.input(name, "") not in ("", "false"):
             sdk.say(f"note: the input '{name}' has no effect: this builder needs no container images")
-    spec = environment_of(checkout)
+    spec = training.completed(environment_of(checkout), checkout)
     for note in spec.notes:
         sdk.say(f"note: {note}")
     image = _image_of(spec)

@@ -53,6 +53,12 @@ class Context:
     commit: str
 
 
+def search_path() -> str:
+    """PATH with the programs of this step's environment first."""
+    # `absolute`, not `resolve`: the interpreter of a virtual environment is a link, and the folder of the link is the right one.
+    return str(Path(sys.executable).absolute().parent) + os.pathsep + os.environ.get("PATH", os.defpath)
+
+
 def variable(name: str) -> str:
     """The environment variable of the input `name`: `app-name` is FUSEML_APP_NAME."""
     return "FUSEML_" + name.upper().replace("-", "_")
@@ -110,13 +116,21 @@ def _identity(name: str) -> str:
         return ""
 
 
+def codeset_root(folder: Path) -> Path:
+    """The checkout that holds `folder`: one above it for a step whose codeset has a `folder`, else `folder` itself."""
+    parts = [part for part in os.environ.get("FUSEML_ENV_FOLDER", "").split("/") if part not in ("", ".")]
+    if parts and list(folder.parts[-len(parts) :]) == parts:
+        return folder.parents[len(parts) - 1]
+    return folder
+
+
 def read_file(folder: Path, name: str) -> str:
-    """The text of a file of the codeset in `folder`. Links within the codeset are followed.
+    """The text of a file of the codeset, by its path from `folder`. Links within the codeset are followed.
 
     Raises StepError for a file outside the codeset, of more than 4 MiB, or of another kind: an earlier step may have put a FIFO there.
     """
     file = Path(os.path.realpath(folder / name))
-    if not file.is_relative_to(os.path.realpath(folder)):
+    if not file.is_relative_to(os.path.realpath(codeset_root(folder))):
         raise StepError(f"'{name}' is outside the codeset; use a file of the codeset")
     try:
         with open(file, encoding="utf-8", opener=_open_without_blocking) as opened:

@@ -49,7 +49,7 @@ PROJECTS = (
     Project(
         "mlproject-conda",
         "`MLproject` with `conda_env`",
-        "its entry point `main`; a parameter without a value has its default",
+        "`main`, other parameters by default",
         "the registered one",
         {"parameters": "l1_ratio=0.25"},
         metrics={"l1_ratio": 0.25},
@@ -66,8 +66,8 @@ PROJECTS = (
     Project("script-only", "only `train.py`", "`python train.py`", "the only one", metrics={"answer": 7.0}),
     Project(
         "pyproject",
-        "`pyproject.toml` (PEP 621), a package in `src`",
-        "the command, parameters as `--name value`",
+        "`pyproject.toml` (PEP 621)",
+        "the command",
         "the registered one",
         {"entrypoint": "PYTHONPATH=src python -m churn.fit", "parameters": "rounds=500"},
         metrics={"rounds": 500.0},
@@ -94,7 +94,7 @@ PROJECTS = (
     ),
     Project(
         "multi-step",
-        "`MLproject` with several entry points, `main` calls `mlflow.run`",
+        "`MLproject` whose `main` calls `mlflow.run`",
         "its entry point `main`",
         "the only one of all runs below",
         {"parameters": "alpha=0.75"},
@@ -134,7 +134,7 @@ PROJECTS = (
     ),
     Project(
         "artifact-folder",
-        "`MLproject` without `main`; the model is an artifact folder",
+        "a model in an artifact folder",
         "its only entry point",
         "the folder that the input names",
         {"mlflow-artifact-path": "fitted"},

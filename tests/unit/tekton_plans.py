@@ -110,7 +110,7 @@ def _image_with_dockerfile_from_step() -> plans.Plan:
 
 
 def _codesets() -> plans.Plan:
-    model, data = codeset("model-code", "/project"), codeset("data-code", "/data")
+    model, data = codeset("model-code", "/project", folder="services/churn"), codeset("data-code", "/data")
     return make(
         engines.shell("prepare", "prepare", image="registry.example.com/tool:1", checkouts=(data,), outputs=["table"]),
         engines.shell(

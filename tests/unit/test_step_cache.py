@@ -117,7 +117,11 @@ FULL = plans.StepPlan(
     args=(plans.text("--fast"),),
     script=plans.text("run"),
     variables=(plans.Variable(name="FUSEML_ALPHA", value=plans.text("1")),),
-    checkouts=(plans.Checkout(name="code", project="p", codeset="c", url="http://one", ref="main", commit="a" * 40, path="/project"),),
+    checkouts=(
+        plans.Checkout(
+            name="code", project="p", codeset="c", url="http://one", ref="main", commit="a" * 40, path="/project", folder="churn"
+        ),
+    ),
     outputs=(plans.Output(name="out", image=plans.ImageBuild(name=plans.text("model:1"), dockerfile=plans.text("Dockerfile"))),),
     needs=("prepare",),
     when=(plans.Condition(input=plans.text("1"), operator="notin", values=(plans.text("2"),)),),

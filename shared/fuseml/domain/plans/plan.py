@@ -80,7 +80,7 @@ def text(value: str) -> Value:
 
 
 class Checkout(document.Model):
-    """A codeset's tree at an exact commit, mounted at `path` of a step. `name` is the workflow's input."""
+    """A codeset's tree at an exact commit, mounted at `path` of a step, which runs in its `folder`. `name` is the workflow's input."""
 
     name: str
     project: str
@@ -89,6 +89,12 @@ class Checkout(document.Model):
     ref: str
     commit: str
     path: str
+    folder: str = ""
+
+    @property
+    def directory(self) -> str:
+        """The path of the folder within the step."""
+        return f"{self.path.rstrip('/')}/{self.folder}" if self.folder else self.path
 
     @property
     def account(self) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 from fuseml.domain import errors, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry.selector import Binding
-from fuseml.domain.workflows import deployment, loading, references
+from fuseml.domain.workflows import deployment, loading, parameters, references
 
 Bindings = Mapping[str, Mapping[str, Binding]]
 Locate = Callable[[document.Path], document.Position | None]
@@ -85,7 +85,8 @@ def lint(
     ]
     findings = [Finding("warning", document.render_path(path), message, *(locate(path) or (None, None))) for path, message in warnings]
     findings += [
-        Finding("note", document.render_path(path), message, *(locate(path) or (None, None))) for path, message in _served(workflow)
+        Finding("note", document.render_path(path), message, *(locate(path) or (None, None)))
+        for path, message in (*_served(workflow), *_parameters(workflow))
     ]
     return sorted(findings, key=lambda finding: (finding.line or 0, finding.column or 0))
 
@@ -219,7 +220,7 @@ def _artifact_patterns(workflow: workflows.Workflow) -> Iterator[Warning]:
 def _scheduled_inputs(workflow: workflows.Workflow) -> Iterator[Warning]:
     if workflow.on and workflow.on.schedule:
         for index, item in enumerate(workflow.inputs):
-            if not item.is_codeset and item.default is None:
+            if not item.is_codeset and not item.is_optional:
                 message = f"the input {item.name!r} has no default, and a schedule provides no value: the runs that it triggers will fail"
                 yield ("inputs", index, "name"), message
 
@@ -238,6 +239,15 @@ def _served(workflow: workflows.Workflow) -> Iterator[Warning]:
             ("deploy",) if workflow.deploy else ("steps", index),
             f"a push to {deployed} serves by {', '.join(serving)}; a push to any other ref {' and '.join(others)}",
         )
+
+
+def _parameters(workflow: workflows.Workflow) -> Iterator[Warning]:
+    """The fate of undeclared inputs."""
+    name = parameters.holder(workflow)
+    index = next((number for number, item in enumerate(workflow.inputs) if item.name == name), None)
+    if index is not None:
+        message = f"a run's inputs that the workflow does not declare (-i NAME=VALUE) are parameters of the code, in the input {name!r}"
+        yield ("inputs", index, "type"), message
 
 
 def _never_reused(workflow: workflows.Workflow) -> Iterator[Warning]:

@@ -35,6 +35,7 @@ def texts(step: Step) -> Iterator[Use]:
             yield Use(("inputs", index, "value"), item.value, "value")
         if item.codeset:
             yield Use(("inputs", index, "codeset", "path"), item.codeset.path, "fixed")
+            yield Use(("inputs", index, "codeset", "folder"), item.codeset.folder, "fixed")
     for index, output in enumerate(step.outputs):
         if output.image:
             yield Use(("outputs", index, "image", "name"), output.image.name, "plain")

@@ -158,6 +158,7 @@ class Attempt:
         self._write_separator()
         for checkout in self._step.checkouts:
             self._check_out(checkout)
+            self._check_folder(checkout)
         secrets = self._folder.secrets(self._host.unseal)
         values = launch.evaluate(self._step, self._outputs, secrets)
         implementation, host = self._host.implementations.find(values.image, self._project), self._host.environment
@@ -223,6 +224,11 @@ class Attempt:
                     f"codeset {checkout.project}/{checkout.codeset} could not be checked out at {checkout.commit[:12]}: {error}"
                 ) from error
             partial.rename(target)
+
+    def _check_folder(self, checkout: plans.Checkout) -> None:
+        if not (self._folder.checkout_path(checkout) / checkout.folder).is_dir():
+            where = f"{checkout.project}/{checkout.codeset}"
+            raise errors.PermanentError(f"codeset {where} has no folder {checkout.folder!r} at {checkout.commit[:12]}")
 
     def _outcome(self, end: process.End | None) -> Outcome:
         if self._stop is not None:

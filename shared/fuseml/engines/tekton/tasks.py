@@ -37,6 +37,11 @@ mkdir -p .fuseml
 printf '%s' "$CODESET_PROJECT" > .fuseml/_org
 printf '%s' "$CODESET_NAME" > .fuseml/_project
 """
+_CHECK_FOLDERS = """\
+printf '%s\\n' "$CODESET_FOLDERS" | while IFS= read -r folder; do
+  if [ ! -d "$folder" ]; then echo "the codeset has no folder '$folder' at $GIT_COMMIT" >&2; exit 1; fi
+done
+"""
 _CREDENTIAL_HELPER = """!f() { printf 'username=%s\\npassword=%s\\n' "$GIT_USERNAME" "$GIT_PASSWORD"; }; f"""
 
 # kaniko is archived. With chroot isolation and vfs, buildah needs neither a daemon nor a kernel module, but a privileged container.
@@ -91,8 +96,10 @@ _HOME = "/tekton/home"
 """Tekton's folder for a home: writable by every user, which the home of an image is not."""
 
 
-def clone(checkout: plans.Checkout, bundle: values.SecretBundle, settings: settings.Settings) -> Object:
-    """The task that clones a codeset at its commit to the run's volume, with its identity files (step contract)."""
+def clone(checkout: plans.Checkout, folders: Sequence[str], bundle: values.SecretBundle, settings: settings.Settings) -> Object:
+    """The task that clones a codeset at its commit to the run's volume, with its identity files (step contract). It fails without one of
+    the `folders` in which steps run: a container runtime would create an empty one.
+    """
     configuration = {"safe.directory": "*"}
     credentials: list[Object] = []
     account = bundle.account(checkout)
@@ -106,6 +113,7 @@ def clone(checkout: plans.Checkout, bundle: values.SecretBundle, settings: setti
         "GIT_REF": checkout.ref,
         "CODESET_PROJECT": checkout.project,
         "CODESET_NAME": checkout.codeset,
+        **({"CODESET_FOLDERS": "\n".join(folders)} if folders else {}),
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_CONFIG_COUNT": str(len(configuration)),
     }
@@ -116,7 +124,7 @@ def clone(checkout: plans.Checkout, bundle: values.SecretBundle, settings: setti
         "name": "clone",
         "image": settings.git_image,
         "workingDir": f"$(workspaces.{WORKSPACE}.path)",
-        "script": CLONE,
+        "script": CLONE + (_CHECK_FOLDERS if folders else ""),
         "env": credentials + writer.environment(),
         "computeResources": _AUXILIARY,
         "securityContext": _CONFINED,
@@ -228,7 +236,7 @@ def _build(
     build = {
         "name": "build",
         "image": settings.build_image,
-        "workingDir": step.checkouts[0].path,
+        "workingDir": step.checkouts[0].directory,
         "script": BUILD,
         "env": values.Writer(bundle, parameters, variables).environment(),
         "volumeMounts": mounts,
@@ -252,7 +260,7 @@ def _check(written: Sequence[str], settings: settings.Settings) -> Object:
 def _container(step: plans.StepPlan, writer: values.Writer, name: str, settings: settings.Settings) -> Object:
     image = images.installed(writer.plain(step.image), settings.mirror)
     container: Object = {"name": name, "image": image, "securityContext": _CONFINED}
-    return container | {"workingDir": step.checkouts[0].path} if step.checkouts else container
+    return container | {"workingDir": step.checkouts[0].directory} if step.checkouts else container
 
 
 def _command(step: plans.StepPlan) -> Sequence[plans.Value]:

@@ -384,3 +384,16 @@ def test_an_input_that_is_probably_misspelt_is_no_parameter(inputs: dict[str, st
     with pytest.raises(errors.InvalidError) as raised:
         examples.plan_of(loading.load(examples.SHIPPED[0].read_text()), inputs=inputs)
     assert cause in str(raised.value)
+
+
+def test_all_checkouts_of_a_run_are_repositories_if_one_step_needs_a_repository() -> None:
+    workflow = loading.load(
+        """
+name: two
+inputs: [{name: code, type: codeset}]
+steps:
+  - {name: one, image: a:1, inputs: [{codeset: {name: code}}]}
+  - {name: two, image: a:1, inputs: [{codeset: {name: code, git: true}}]}
+"""
+    )
+    assert [step.checkouts[0].git for step in examples.plan_of(workflow).steps] == [True, True]

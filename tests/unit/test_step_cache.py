@@ -119,7 +119,7 @@ FULL = plans.StepPlan(
     variables=(plans.Variable(name="FUSEML_ALPHA", value=plans.text("1")),),
     checkouts=(
         plans.Checkout(
-            name="code", project="p", codeset="c", url="http://one", ref="main", commit="a" * 40, path="/project", folder="churn"
+            name="code", project="p", codeset="c", url="http://one", ref="main", commit="a" * 40, path="/project", folder="churn", git=True
         ),
     ),
     outputs=(plans.Output(name="out", image=plans.ImageBuild(name=plans.text("model:1"), dockerfile=plans.text("Dockerfile"))),),

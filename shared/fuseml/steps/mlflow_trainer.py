@@ -5,7 +5,8 @@ parameters, the command in a shell with this environment's Python first on the P
 chooses the program, `logged_models` the model.
 
 Inputs, all optional: FUSEML_ENTRYPOINT (an entry point, file or command), FUSEML_PARAMETERS (`name=value name=value`), FUSEML_<PARAMETER> for
-a declared one, FUSEML_MODEL (a name, or `none`), FUSEML_METRIC (`max:r2`), FUSEML_MLFLOW_EXPERIMENT (default `<project>.<codeset>`). The names
+a declared one, FUSEML_MODEL (a name, or `none`), FUSEML_METRIC (`max:r2`), FUSEML_DATA (DVC
+files to fetch, or `pull` for all), FUSEML_MLFLOW_EXPERIMENT (default `<project>.<codeset>`). The names
 of the original: FUSEML_MLFLOW_ENTRYPOINT, FUSEML_MLFLOW_ENTRYPOINT_ARGS (override the others), FUSEML_MLFLOW_ARTIFACT_PATH (`model`). Requires
 MLFLOW_TRACKING_URI. Outputs: `model` and the first declared one (model URI), `metrics` (JSON object), `mlflow-run`, `model-version`,
 `artifacts` (URI of the run's artifacts).
@@ -27,7 +28,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from fuseml.steps import logged_models, mlproject, model_digest, notebook, pipeline, sdk, source_code, tracking, training
+from fuseml.steps import data, logged_models, mlproject, model_digest, notebook, pipeline, sdk, source_code, tracking, training
 
 _GRACE = 10  # seconds between SIGTERM and SIGKILL of the command
 
@@ -43,6 +44,7 @@ def main() -> None:
     values = point.values(_parameters(point))
     for note in _notes(chosen, folder, values):
         sdk.say(f"note: {note}")
+    data.fetch(folder)
     by = logged_models.metric(sdk.input("metric", ""))
     command = point.command_line(_resolved(point, values, folder))
     server = tracking.Tracking(os.environ)

@@ -31,7 +31,9 @@ def command(name: str) -> str:
     """The command that executes the notebook, before its parameters."""
     folder = str(Path(name).parent)
     working = f" --cwd {shlex.quote(folder)}" if folder != "." else ""
-    return mlproject.literal(f'python -m papermill --kernel python3{working} {shlex.quote(name)} "${EXECUTED}"')
+    return mlproject.literal(
+        f'python -m papermill --no-progress-bar --log-output --kernel python3{working} {shlex.quote(name)} "${EXECUTED}"'
+    )
 
 
 def notes(text: str, given: Mapping[str, str]) -> list[str]:

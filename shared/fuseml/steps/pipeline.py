@@ -18,6 +18,8 @@ from pathlib import Path
 from fuseml.steps import mlproject, sdk
 
 FILE = "dvc.yaml"
+PULL_ALL = "pull"
+"""The step input `data` for all data of the codeset."""
 _PARAMETERS = "params.yaml"
 # DVC's extra for the scheme of a remote.
 _EXTRAS = {"s3": "s3", "gs": "gs", "azure": "azure", "ssh": "ssh", "oss": "oss", "hdfs": "hdfs", "webhdfs": "webhdfs"}
@@ -81,8 +83,11 @@ def prepare(folder: Path) -> dict[str, str]:
         run(["init", "--quiet", "--no-scm"], folder, variables)
     elif not (sdk.codeset_root(folder) / ".git").exists():
         local = home / ".dvc" / "config.local"
-        kept = local.read_text(encoding="utf-8") if local.is_file() else ""
-        local.write_text(f"{kept}\n[core]\n    no_scm = true\n", encoding="utf-8")
+        config = configparser.ConfigParser(strict=False, interpolation=None)
+        config.read(local, encoding="utf-8")
+        config.read_dict({"core": {"no_scm": "true"}})
+        with local.open("w", encoding="utf-8") as file:
+            config.write(file)
     return variables
 
 
@@ -101,6 +106,20 @@ def run(arguments: Sequence[str], folder: Path, variables: Mapping[str, str]) ->
         if "No module named dvc" in last:
             raise sdk.StepError("the environment has no DVC: add dvc to the codeset's dependencies")
         raise sdk.StepError(f"dvc {' '.join(arguments)}: {last}")
+
+
+def pull(folder: Path, wanted: str, variables: Mapping[str, str]) -> None:
+    """Fetch the codeset's data from its DVC remote: the files and folders that `wanted` names, or all of it (`pull`)."""
+    targets = [] if wanted == PULL_ALL else shlex.split(wanted)
+    for target in targets:
+        if not ((folder / target).exists() or (folder / f"{target}.dvc").exists() or _is_output(folder, target)):
+            raise sdk.StepError(f"the step input 'data' names '{target}', of which the codeset has no {target}.dvc and no output in {FILE}")
+    sdk.say(f"pulling {', '.join(targets) or 'all data'} by DVC")
+    run(["pull", "--quiet", *targets], folder, variables)
+
+
+def _is_output(folder: Path, target: str) -> bool:
+    return (folder / FILE).is_file() and target in sdk.read_file(folder, FILE)
 
 
 def set_parameters(folder: Path, values: Mapping[str, str]) -> None:

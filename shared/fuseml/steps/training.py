@@ -38,9 +38,8 @@ class Training:
 
     def requirements(self, folder: Path) -> list[str]:
         """The packages that run the program, beside those that the code imports."""
-        if self.kind == NOTEBOOK:
-            return list(notebook.REQUIREMENTS)
-        return pipeline.requirements(folder) if self.kind == PIPELINE else []
+        needed = list(notebook.REQUIREMENTS) if self.kind == NOTEBOOK else []
+        return needed + (pipeline.requirements(folder) if self.kind == PIPELINE or sdk.input("data", "") else [])
 
 
 def choose(folder: Path, named: str = "") -> Training:

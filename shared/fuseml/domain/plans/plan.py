@@ -80,7 +80,10 @@ def text(value: str) -> Value:
 
 
 class Checkout(document.Model):
-    """A codeset's tree at an exact commit, mounted at `path` of a step, which runs in its `folder`. `name` is the workflow's input."""
+    """A codeset's tree at an exact commit, mounted at `path` of a step, which runs in its `folder`. `name` is the workflow's input.
+
+    With `git` it is a git repository with that commit, without the history; steps of a run share it, so all of them have it then.
+    """
 
     name: str
     project: str
@@ -90,6 +93,7 @@ class Checkout(document.Model):
     commit: str
     path: str
     folder: str = ""
+    git: bool = False
 
     @property
     def directory(self) -> str:

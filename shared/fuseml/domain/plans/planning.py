@@ -159,6 +159,7 @@ class _Run:
         self.codesets = codesets
         self.inputs = inputs
         self.problems: list[errors.Problem] = []
+        self.needs_git = any(mount.git for step in workflow.steps for mount in step.mounts)
         self._texts: dict[str, plans.Value] = {}
         self.planners = {
             step.name: _StepPlanner(self, index, step, scope, bindings.get(step.name, {}))
@@ -240,6 +241,7 @@ class _StepPlanner:
             commit=version.commit,
             path=path,
             folder="/".join(part for part in folder.split("/") if part not in ("", ".")),
+            git=self._run.needs_git,
         )
 
     def _quantities(self, kind: str, quantities: Mapping[str, str]) -> dict[str, str]:

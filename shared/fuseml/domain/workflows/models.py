@@ -104,6 +104,7 @@ class CodesetMount(document.Model):
         document.Text,
         pydantic.Field(description="A folder of the codeset, in which the step runs: services/churn. The whole is checked out."),
     ] = ""
+    git: Annotated[bool, pydantic.Field(description="The checkout is a git repository with the commit, for tools that need one.")] = False
 
 
 class StepInput(document.Model):

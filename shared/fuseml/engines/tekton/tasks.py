@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Sequence
 
 from fuseml.domain import errors, images, plans
@@ -33,6 +34,18 @@ git init --quiet .
 # Not every git host serves a commit by its id; its branch or tag contains it, too.
 git fetch --quiet --no-tags --depth 1 -- "$GIT_URL" "$GIT_COMMIT" || git fetch --quiet --no-tags -- "$GIT_URL" "$GIT_REF"
 git checkout --quiet --detach "$GIT_COMMIT"
+# Addresses of submodules and of Git LFS are relative to that of the codeset. The trainer reports what is missing.
+git config remote.origin.url "$GIT_URL"
+if [ -f .gitmodules ]; then
+  # One by one: git checks out none if it cannot fetch one of them.
+  git config --file .gitmodules --get-regexp '[.]path$' | while read -r key path; do
+    git submodule --quiet update --init --recursive --depth 1 -- "$path" || git submodule --quiet update --init --recursive -- "$path" \\
+      || echo "the submodule $path cannot be fetched" >&2
+  done
+fi
+if git grep --quiet 'filter=lfs' -- '*.gitattributes'; then
+  { git lfs install --local --skip-repo && git lfs pull; } || echo 'some objects of Git LFS cannot be fetched' >&2
+fi
 mkdir -p .fuseml
 printf '%s' "$CODESET_PROJECT" > .fuseml/_org
 printf '%s' "$CODESET_NAME" > .fuseml/_project
@@ -104,7 +117,9 @@ def clone(checkout: plans.Checkout, folders: Sequence[str], bundle: values.Secre
     credentials: list[Object] = []
     account = bundle.account(checkout)
     if account is not None:
-        configuration["credential.helper"] = _CREDENTIAL_HELPER
+        # Submodules of other hosts get no credentials.
+        host = urllib.parse.urlsplit(checkout.url)
+        configuration[f"credential.{host.scheme}://{host.netloc}.helper"] = _CREDENTIAL_HELPER
         for name, key in zip(("GIT_USERNAME", "GIT_PASSWORD"), account, strict=True):
             credentials.append({"name": name, "valueFrom": bundle.reference(key)})
     variables = {

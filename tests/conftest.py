@@ -7,6 +7,8 @@ import signal
 import hypothesis
 
 hypothesis.settings.register_profile("fuseml", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# `--hypothesis-profile deep`, as `task fuzz` runs it.
+hypothesis.settings.register_profile("deep", hypothesis.settings.get_profile("fuseml"), max_examples=200)
 hypothesis.settings.load_profile("fuseml")
 
 # A shell starts a background command with SIGINT ignored, and processes inherit that: without this, `task test &` could not interrupt its commands.

@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import sqlmodel
-
 from functions.applications.deps import Deps
 from fuseml import servings
-from fuseml.domain import application, artifact, errors
+from fuseml.domain import application, errors
 from fuseml.domain.registry import custody, extension
 from fuseml.runtime import auth, clock
 from fuseml.servings import ServingSpec, Status
-from fuseml.store import applications, artifacts, paging
-from fuseml.usecases import ownership
+from fuseml.store import applications, model_addresses, paging
+from fuseml.usecases import model_digests, ownership
 
 _TrafficRule = Callable[[ServingSpec, list[int]], Mapping[int, int]]
 
@@ -40,7 +38,7 @@ def page(deps: Deps, limit: int, cursor: str | None, *, type: str | None, workfl
     return paging.Slice(views, rows.next_cursor)
 
 
-def put(deps: Deps, registered: application.Application, caller: auth.Caller) -> ApplicationView:
+def put(deps: Deps, registered: application.Registration, caller: auth.Caller) -> ApplicationView:
     """Register or replace an application. Raises InvalidError when no serving can serve it, ForbiddenError when a step claims another
     origin than its own, ConflictError for an application of another owner.
     """
@@ -51,9 +49,14 @@ def put(deps: Deps, registered: application.Application, caller: auth.Caller) ->
         before = applications.find(session, registered.name)
         if before is not None:
             registered = ownership.replacing(registered, before.document)
-        registered = _with_digest(session, registered)
+        digest = model_digests.expected(session, registered.project, registered.model, registered.digest)
+        registered = registered.model_copy(update={"digest": digest})
         document = _document(deps, registered, before.document if before else {})
         row = applications.put(session, registered.name, document, clock.now())
+        if registered.moving:
+            model_addresses.note(session, row, registered.moving, follow=registered.follow)
+        else:
+            model_addresses.forget(session, row.name)
         spec = servings.serving_spec(session, row, deps.keyring.unseal)
     view = ApplicationView(row, _models(spec))
     if serving is None or spec is None:
@@ -72,6 +75,12 @@ def get(deps: Deps, name: str, caller: auth.Caller) -> ApplicationView:
     return _observed(deps, spec, view) if spec is not None else view
 
 
+def addresses(deps: Deps, rows: Sequence[applications.Application]) -> Mapping[str, model_addresses.ModelAddress]:
+    """By application: the moving addresses of their models."""
+    with deps.store.read() as session:
+        return model_addresses.of(session, rows)
+
+
 def delete(deps: Deps, name: str) -> None:
     """Stop serving the application, and delete it. Raises NotFoundError."""
     view, spec = _read(deps, name)
@@ -80,6 +89,7 @@ def delete(deps: Deps, name: str) -> None:
         serving.remove(name)
     with deps.store.write() as session:
         applications.delete(session, name)
+        model_addresses.forget(session, name)
 
 
 def route(deps: Deps, name: str, shares: Mapping[str, int]) -> ApplicationView:
@@ -178,21 +188,9 @@ def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> Applicati
     return ApplicationView(row, view.models, status)
 
 
-def _with_digest(session: sqlmodel.Session, registered: application.Application) -> application.Application:
-    """The registration with the digest that the record of its model has. Raises ConflictError for another one."""
-    address = artifact.model_of(registered.project or "", registered.model or "") if registered.project else None
-    recorded = artifacts.digest(session, str(address)) if address else None
-    if recorded and registered.digest and registered.digest != recorded:
-        raise errors.ConflictError(
-            f"{registered.model} has the digest {registered.digest} on the tracking server, but {recorded} was recorded as {address}; "
-            "its files or tags were changed since"
-        )
-    return registered.model_copy(update={"digest": recorded or registered.digest})
-
-
 def _document(deps: Deps, registered: application.Application, before: Mapping[str, Any]) -> dict[str, Any]:
     """The document to store: secrets sealed, unchanged ones as stored, and the fields that only the serving determines."""
-    document = registered.model_dump(mode="json")
+    document = registered.model_dump(mode="json", exclude=set(application.NOT_STORED))
     stored: dict[str, str] = before.get("environment") or {}
     hidden = sorted(name for name, value in registered.environment.items() if value == extension.HIDDEN and name not in stored)
     if hidden:

@@ -81,7 +81,7 @@ def register(api: http.Api, deps: Deps) -> None:
         page = service.list_projects(deps, query.limit, query.cursor)
         return http.ListPage([Project.model_validate(row) for row in page.rows], page.next_cursor)
 
-    @api.route("POST", "/projects", query=NewProject, returns=Project, status=201)
+    @api.route("POST", "/projects", query=NewProject, returns=Project, status=201, refusals=(409,))
     def create_project(query: NewProject) -> Project:
         """Create a project."""
         return Project.model_validate(service.create_project(deps, query.name, query.description))
@@ -91,12 +91,12 @@ def register(api: http.Api, deps: Deps) -> None:
         """Show a project."""
         return Project.model_validate(service.get_project(deps, name))
 
-    @api.route("DELETE", "/projects/<name>", status=204)
+    @api.route("DELETE", "/projects/<name>", status=204, refusals=(409,))
     def delete_project(name: str) -> None:
         """Delete a project that has no codesets."""
         service.delete_project(deps, name)
 
-    @api.route("GET", "/codesets", query=CodesetQuery, returns=[Codeset])
+    @api.route("GET", "/codesets", query=CodesetQuery, returns=[Codeset], refusals=(404,))
     def list_codesets(query: CodesetQuery) -> http.ListPage[Codeset]:
         """List codesets, by project and name."""
         page = service.list_codesets(deps, query.project, query.limit, query.cursor)

@@ -31,8 +31,8 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
     changed = functools.cache(lambda: _changed_paths(deps, push))
     for match in _matches(session, event, "code", push.project, push.codeset, push.commit):
         revision, document = _current(session, match.workflow)
-        paths = changed() if document.on and document.on.push and document.on.push.paths else None
-        matches, reason = triggers.matches_push(document.on, push.ref, paths)
+        paths = changed() if triggers.watches_files(document) else None
+        matches, reason = triggers.matches_push(document.on, push.ref, paths, triggers.watched_folders(document))
         if not matches:
             _decline(session, event, reason, workflow=match.workflow, commit=push.commit)
             continue

@@ -103,7 +103,7 @@ def register(api: http.Api, deps: Deps) -> None:
         """List the events with a dead letter. They stay until they are replayed or dropped."""
         return _listed(query, dead=True)
 
-    @api.route("DELETE", f"/events/dead-letters/{_ID}", query=EventReference, returns=Event)
+    @api.route("DELETE", f"/events/dead-letters/{_ID}", query=EventReference, returns=Event, refusals=(409,))
     def drop_dead_letter(id: str, query: EventReference) -> Event:
         """Drop an event's dead letters; the event stays in the ledger."""
         return _event(service.drop(deps, urllib.parse.unquote(id), query.source))
@@ -114,17 +114,17 @@ def register(api: http.Api, deps: Deps) -> None:
         event, duplicate = service.send(deps, body.type, body.data, body.id)
         return Receipt(type=event.type, source=event.source, id=event.id, subject=event.subject, duplicate=duplicate)
 
-    @api.route("GET", f"/events/{_ID}", query=EventReference, returns=Event)
+    @api.route("GET", f"/events/{_ID}", query=EventReference, returns=Event, refusals=(409,))
     def get_event(id: str, query: EventReference) -> Event:
         """Show an event with its data; `id` may be its number."""
         return _event(service.get(deps, urllib.parse.unquote(id), query.source))
 
-    @api.route("POST", f"/events/{_ID}/replay", query=Replay, returns=Event, status=202)
+    @api.route("POST", f"/events/{_ID}/replay", query=Replay, returns=Event, status=202, refusals=(409,))
     def replay_event(id: str, query: Replay) -> Event:
         """Deliver an event again to the consumers that failed on it."""
         return _event(service.replay(deps, urllib.parse.unquote(id), query.source, all=query.all))
 
-    @api.route("GET", "/why", query=Why, returns=timeline.Answer)
+    @api.route("GET", "/why", query=Why, returns=timeline.Answer, refusals=(404, 409))
     def explain(query: Why) -> timeline.Answer:
         """Explain a run by the event that started it, a commit or an event by its outcomes, or by the reason for none."""
         return service.why(deps, query.of, query.source)

@@ -81,7 +81,7 @@ def register(api: http.Api, deps: Deps) -> None:
             query = body
         return service.page(deps, query.selector(), query.limit, query.cursor)
 
-    @api.route("POST", "/extensions", body=extension.Extension, returns=extension.Extension, status=201)
+    @api.route("POST", "/extensions", body=extension.Extension, returns=extension.Extension, status=201, refusals=(409,))
     def register_extension(body: extension.Extension) -> extension.Extension:
         """Register an extension with all its parts."""
         return service.create(deps, body)
@@ -96,7 +96,7 @@ def register(api: http.Api, deps: Deps) -> None:
         """Seal all secrets again with the newest key. A server that owns its keys creates a fresh one."""
         return rotation.rotate(deps)
 
-    @api.route("POST", "/extensions/<id>/webhook", query=WebhookQuery, returns=hooks.Webhook, status=201)
+    @api.route("POST", "/extensions/<id>/webhook", query=WebhookQuery, returns=hooks.Webhook, status=201, refusals=(409,))
     def make_extension_webhook(id: str, query: WebhookQuery) -> hooks.Webhook:
         """Create or replace the webhook secret of a tracking server. The secret is shown only once."""
         return hooks.renew(deps, id, rotate=query.rotate, register=query.register_)
@@ -106,18 +106,18 @@ def register(api: http.Api, deps: Deps) -> None:
         """Show an extension."""
         return service.get(deps, id)
 
-    @api.route("POST", "/extensions/plan", query=PlanQuery, body=extension.Extension, returns=impact.Impact)
+    @api.route("POST", "/extensions/plan", query=PlanQuery, body=extension.Extension, returns=impact.Impact, refusals=(409,))
     def plan_extension(query: PlanQuery, body: extension.Extension) -> impact.Impact:
         """Report the impact of registering a record, or of updating the one of its id. Nothing is stored."""
         return service.plan(deps, body, query.scope())
 
-    @api.route("PUT", "/extensions/<id>", query=UpdateQuery, body=extension.Extension, returns=UpdateResult)
+    @api.route("PUT", "/extensions/<id>", query=UpdateQuery, body=extension.Extension, returns=UpdateResult, refusals=(409, 412))
     def update_extension(id: str, query: UpdateQuery, body: extension.Extension) -> extension.Extension | impact.Impact:
         """Replace the named fields and keep the others; null or an empty list removes parts. `If-Match` prevents lost updates."""
         change = service.plan_update if query.dry_run else service.update
         return change(deps, id, body, _expected(), query.scope())
 
-    @api.route("DELETE", "/extensions/<id>", query=Deletion, dry_run=impact.Impact, status=204)
+    @api.route("DELETE", "/extensions/<id>", query=Deletion, dry_run=impact.Impact, status=204, refusals=(409, 412))
     def delete_extension(id: str, query: Deletion) -> flask.Response | None:
         """Delete an extension. A deletion that breaks assigned workflows is refused (409) unless forced."""
         if query.dry_run:
@@ -176,7 +176,8 @@ def _parts(api: http.Api, deps: Deps, collection: str, path: str) -> None:
     for method, where, handler, body, returns, status, summary in routes:
         handler.__doc__, handler.__name__ = summary, f"{handler.__name__.removesuffix('_part').removesuffix('_parts')}_{collection}"
         query: type[operations.Query] | None = PartDeletion if method == "DELETE" else PartUpdate if method == "PUT" else None
-        api.route(method, where, query=query, body=body, returns=returns, status=status)(handler)
+        refusals = {"POST": (409,), "PUT": (409, 412), "DELETE": (409, 412)}.get(method, ())
+        api.route(method, where, query=query, body=body, returns=returns, status=status, refusals=refusals)(handler)
 
 
 def _patch_model(collection: str) -> type[pydantic.BaseModel]:

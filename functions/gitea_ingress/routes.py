@@ -27,7 +27,7 @@ _MEDIA = ("application/x-www-form-urlencoded",)
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
-    @api.route("POST", "/webhooks/gitea", returns=Receipt, status=202, public=True, media=_MEDIA)
+    @api.route("POST", "/webhooks/gitea", returns=Receipt, status=202, public=True, media=_MEDIA, refusals=(401,))
     def receive_git_webhook() -> Receipt:
         """Receive a delivery of a git host; its signature must fit the codeset's webhook secret."""
         flask.request.max_content_length = gitea.MAX_BODY

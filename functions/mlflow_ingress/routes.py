@@ -20,7 +20,7 @@ class Receipt(pydantic.BaseModel):
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
-    @api.route("POST", "/webhooks/mlflow/<extension>", returns=Receipt, status=202, public=True)
+    @api.route("POST", "/webhooks/mlflow/<extension>", returns=Receipt, status=202, public=True, refusals=(401,))
     def receive_mlflow_webhook(extension: str) -> Receipt:
         """Receive a delivery of the tracking server `extension`; its signature and age are checked."""
         event, ignored = service.receive(deps, extension, dict(flask.request.headers), flask.request.get_data())

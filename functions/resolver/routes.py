@@ -35,7 +35,7 @@ class ResolveResponse(pydantic.BaseModel):
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
-    @api.route("POST", "/resolve", body=Request, returns=ResolveResponse)
+    @api.route("POST", "/resolve", body=Request, returns=ResolveResponse, refusals=(422,))
     def resolve(body: Request) -> ResolveResponse:
         """Resolve selectors as for a run of this project and user."""
         resolution = service.resolve(deps, body.selectors, body.context, explain=body.explain)

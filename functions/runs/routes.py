@@ -9,7 +9,7 @@ import pydantic
 
 from functions.runs import service, views
 from functions.runs.deps import Deps
-from fuseml.domain import events, runs
+from fuseml.domain import events, plans, runs
 from fuseml.domain.documents import document
 from fuseml.domain.runs import approval
 from fuseml.runtime import http, operations
@@ -110,29 +110,29 @@ def register(api: http.Api, deps: Deps) -> None:
         """Show a run with its steps and bindings."""
         return service.get(deps, name)
 
-    @api.route("GET", "/runs/<name>/plan")
+    @api.route("GET", "/runs/<name>/plan", returns=plans.Plan)
     def get_plan(name: str) -> dict[str, Any]:
         """Show the plan that the run is locked to."""
         return service.plan(deps, name)
 
-    @api.route("GET", "/runs/<name>/logs/<step>", query=LogQuery)
+    @api.route("GET", "/runs/<name>/logs/<step>", query=LogQuery, text="text/plain")
     def read_log(name: str, step: str, query: LogQuery) -> flask.Response:
         """Read a step's log from a byte offset on, also while it runs; `Fuseml-Log-Offset` is the next offset."""
         chunk = service.log(deps, name, step, query.offset)
         headers = {"Fuseml-Log-Offset": str(chunk.next_offset), "Fuseml-Log-Complete": "true" if chunk.complete else "false"}
         return flask.Response(chunk.data, 200, headers, content_type="text/plain; charset=utf-8")
 
-    @api.route("POST", "/runs", body=NewRun, returns=Receipt, status=202)
+    @api.route("POST", "/runs", body=NewRun, returns=Receipt, status=202, refusals=(404, 409, 422))
     def start_run(body: NewRun) -> Receipt:
         """Request a run of a workflow, with inputs of its own."""
         return _request(events.RunRequested(request="", action="start", **body.model_dump()))
 
-    @api.route("POST", "/runs/<name>/rerun", document=Rerun, returns=Receipt, status=202)
+    @api.route("POST", "/runs/<name>/rerun", document=Rerun, returns=Receipt, status=202, refusals=(409, 422))
     def rerun(name: str) -> Receipt:
         """Request the repetition of a run, or of a part of it."""
         return _request(events.RunRequested(request="", action="rerun", run=name, **_optional(Rerun).model_dump()))
 
-    @api.route("POST", "/runs/<name>/resume", document=Resume, returns=Receipt, status=202)
+    @api.route("POST", "/runs/<name>/resume", document=Resume, returns=Receipt, status=202, refusals=(409, 422))
     def resume(name: str) -> Receipt:
         """Request the continuation of a failed or cancelled run: succeeded steps are reused, the others run."""
         return _request(events.RunRequested(request="", action="resume", run=name, **_optional(Resume).model_dump()))
@@ -140,17 +140,17 @@ def register(api: http.Api, deps: Deps) -> None:
     def _request(requested: events.RunRequested) -> Receipt:
         return Receipt(request=service.request(deps, requested))
 
-    @api.route("POST", "/runs/<name>/cancel", query=Cancel, returns=views.Run, status=202)
+    @api.route("POST", "/runs/<name>/cancel", query=Cancel, returns=views.Run, status=202, refusals=(409,))
     def cancel_run(name: str, query: Cancel) -> views.Run:
         """Request the cancellation of a run."""
         return service.cancel(deps, name, query.reason)
 
-    @api.route("POST", "/runs/<name>/approve", document=DecisionBody, returns=views.Run, status=202)
+    @api.route("POST", "/runs/<name>/approve", document=DecisionBody, returns=views.Run, status=202, refusals=(409,))
     def approve(name: str) -> views.Run:
         """Approve a step that waits for an approval."""
         return _decide(name, "approved")
 
-    @api.route("POST", "/runs/<name>/reject", document=DecisionBody, returns=views.Run, status=202)
+    @api.route("POST", "/runs/<name>/reject", document=DecisionBody, returns=views.Run, status=202, refusals=(409,))
     def reject(name: str) -> views.Run:
         """Reject a step that waits for an approval: it fails, and the run with it."""
         return _decide(name, "rejected")

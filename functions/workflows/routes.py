@@ -90,6 +90,17 @@ class Finding(pydantic.BaseModel):
     suggestion: str | None
 
 
+class DryRun(pydantic.BaseModel):
+    """The document that would be stored, null if it has errors, and the findings."""
+
+    workflow: dict[str, Any] | None
+    findings: list[Finding]
+
+
+class UpdateResult(pydantic.RootModel[WorkflowView | DryRun]):
+    """The workflow or, in a dry run, the findings."""
+
+
 class PlanRequest(document.Model):
     """The input of a plan. The default commit is the newest one of the codeset's main branch."""
 
@@ -137,14 +148,23 @@ def register(api: http.Api, deps: Deps) -> None:
         page = service.page(deps, query.limit, query.cursor, query.name)
         return http.ListPage([_wire(row) for row in page.rows], page.next_cursor)
 
-    @api.route("POST", "/workflows", query=WriteQuery, document=workflows.Workflow, returns=WorkflowView, status=201)
+    @api.route(
+        "POST",
+        "/workflows",
+        query=WriteQuery,
+        document=workflows.Workflow,
+        returns=WorkflowView,
+        dry_run=DryRun,
+        status=201,
+        refusals=(404, 409),
+    )
     def create_workflow(query: WriteQuery) -> dict[str, Any] | flask.Response:
         """Create a workflow from its document."""
         if query.dry_run:
             return _dry_run(query.project)
         return _wire(service.create(deps, loading.check(http.read_document())))
 
-    @api.route("GET", "/workflows/schema")
+    @api.route("GET", "/workflows/schema", returns=dict)
     def get_schema() -> dict[str, object]:
         """Show the JSON Schema of workflow documents, for editors."""
         return loading.json_schema()
@@ -154,14 +174,14 @@ def register(api: http.Api, deps: Deps) -> None:
         """Show a workflow, at its current or an earlier revision."""
         return _wire(service.get(deps, name, query.revision))
 
-    @api.route("PUT", "/workflows/<name>", query=WriteQuery, document=workflows.Workflow, returns=WorkflowView)
+    @api.route("PUT", "/workflows/<name>", query=WriteQuery, document=workflows.Workflow, returns=UpdateResult)
     def update_workflow(name: str, query: WriteQuery) -> dict[str, Any] | flask.Response:
         """Change a workflow: creates a new revision, assignments stay."""
         if query.dry_run:
             return _dry_run(query.project, name)
         return _wire(service.update(deps, name, loading.check(http.read_document())))
 
-    @api.route("DELETE", "/workflows/<name>", query=DeleteQuery, status=204)
+    @api.route("DELETE", "/workflows/<name>", query=DeleteQuery, status=204, refusals=(409,))
     def delete_workflow(name: str, query: DeleteQuery) -> None:
         """Delete a workflow and its assignments; its finished runs stay, unfinished ones are cancelled with `force` and prevent it without."""
         service.delete(deps, name, force=query.force)
@@ -172,23 +192,20 @@ def register(api: http.Api, deps: Deps) -> None:
         page = service.revisions(deps, name, query.limit, query.cursor)
         return http.ListPage([Revision.model_validate(row) for row in page.rows], page.next_cursor)
 
-    @api.route("GET", "/workflows/<name>/diff", query=DiffQuery)
+    @api.route("GET", "/workflows/<name>/diff", query=DiffQuery, text="text/x-diff")
     def compare_revisions(name: str, query: DiffQuery) -> flask.Response:
         """Compare two revisions, as a unified diff of their YAML."""
         return flask.Response(service.diff(deps, name, query.from_, query.to), content_type="text/x-diff; charset=utf-8")
 
-    @api.route("POST", "/workflows/<name>/plan", body=PlanRequest, returns=plans.Plan)
+    @api.route("POST", "/workflows/<name>/plan", body=PlanRequest, returns=plans.Plan, refusals=(409, 422))
     def plan_workflow(name: str, body: PlanRequest) -> plans.Plan:
         """Show the present plan of a run. Nothing is stored."""
         return service.plan(deps, events.RunRequested(request="", action="start", workflow=name, **body.model_dump()))
 
     def _dry_run(project: str, name: str | None = None) -> flask.Response:
         workflow, findings = service.dry_run(deps, http.read_document, project, name)
-        data = {
-            "workflow": service.to_document(workflow) if workflow else None,
-            "findings": [Finding.model_validate(finding).model_dump() for finding in findings],
-        }
-        return http.encode(data, 200, {})
+        document = service.to_document(workflow) if workflow else None
+        return http.respond(DryRun(workflow=document, findings=[Finding.model_validate(finding) for finding in findings]), 200)
 
     @api.route("GET", "/workflows/assignments", query=AssignmentQuery, returns=[Assignment])
     def list_assignments(query: AssignmentQuery) -> list[Assignment]:
@@ -203,7 +220,7 @@ def register(api: http.Api, deps: Deps) -> None:
             for name, codesets, patterns in service.assignments(deps, query.name)
         ]
 
-    @api.route("POST", "/workflows/assignments", query=NewAssignment, status=201)
+    @api.route("POST", "/workflows/assignments", query=NewAssignment, status=201, refusals=(404,))
     def assign_workflow(query: NewAssignment) -> None:
         """Assign a workflow to a codeset or a pattern; the first run starts at once if a push of the newest commit triggers one."""
         service.assign(deps, query.name, query.address())

@@ -105,6 +105,13 @@ def delivery(host: str, body: object, secret: str, *, event: str = "push", at: i
     return Delivery(host, {**headers, "Content-Type": "application/json"}, raw)
 
 
+def first_push(secret: str, project: str, codeset: str, commit: str, id: str = "d1") -> Delivery:
+    """Gitea's delivery of a first push of `commit` to the main branch."""
+    repository = {"name": codeset, "full_name": f"{project}/{codeset}", "owner": {"login": project, "username": project}}
+    push = {"ref": "refs/heads/main", "before": "0" * 40, "after": commit, "commits": [], "total_commits": 0, "repository": repository}
+    return delivery("gitea", {**push, "head_commit": None, "pusher": {"login": "ada"}, "sender": {"login": "ada"}}, secret, id=id)
+
+
 def recorded(host: str, name: str) -> Delivery:
     """A delivery of tests/events."""
     return Delivery(host, *deliveries.read(host, name))

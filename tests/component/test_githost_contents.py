@@ -36,6 +36,67 @@ def test_an_export_contains_exactly_the_commit(server: githost.Server, clone: gi
     assert [(out / ".fuseml" / name).read_text() for name in ("_org", "_project")] == ["workspace", "mnist"]
 
 
+def test_submodules_of_the_project_are_exported_and_no_others(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
+    files = clone.commit("a library", {"lib.py": "ANSWER = 42\n"})
+    clone.git("push", "--quiet", "origin", "main")
+    server.host.create_repository("workspace", "app")
+    urls = {
+        "relative": "../mnist.git",
+        "absolute": server.url(),
+        "other": "https://git.example.com/team/x.git",
+        "project": "../../else/mnist",
+    }
+    modules = "".join(f'[submodule "{name}"]\n\tpath = libs/{name}\n\turl = {url}\n' for name, url in urls.items())
+    for name in urls:
+        (clone.folder / "libs" / name).mkdir(parents=True)
+        clone.git("update-index", "--add", "--cacheinfo", f"160000,{files},libs/{name}")
+    commit = clone.commit("submodules", {".gitmodules": modules})
+    clone.git("push", "--quiet", server.url("app"), "HEAD:main")
+    server.host.create_repository("else", "mnist")
+
+    server.host.export("workspace", "app", commit, tmp_path / "out")
+
+    libraries = {path.name: sorted(file.name for file in path.iterdir()) for path in (tmp_path / "out" / "libs").iterdir()}
+    assert libraries == {"relative": ["lib.py", "train.py"], "absolute": ["lib.py", "train.py"], "other": [], "project": []}
+
+
+def test_a_submodule_of_itself_is_exported_a_bounded_number_of_times(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
+    modules = "".join(f'[submodule "s{number}"]\n\tpath = s{number}\n\turl = ../mnist.git\n' for number in range(51))
+    first = clone.commit("first")
+    for number in range(51):
+        (clone.folder / f"s{number}").mkdir()
+        clone.git("update-index", "--add", "--cacheinfo", f"160000,{first},s{number}")
+    commit = clone.commit("many", {".gitmodules": modules})
+    clone.git("push", "--quiet", "origin", "main")
+    with pytest.raises(errors.InvalidError, match="more than 50 submodules"):
+        server.host.export("workspace", "mnist", commit, tmp_path / "out")
+
+
+def test_a_checkout_can_be_a_git_repository_with_its_commit(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
+    clone.commit("first", {"a/b.txt": "1\n"})
+    (clone.folder / "link").symlink_to("train.py")
+    (clone.folder / "run.sh").write_text("#!/bin/sh\n")
+    (clone.folder / "run.sh").chmod(0o755)
+    commit = clone.commit("second", {"a/b.txt": "2\n"})
+    clone.git("push", "--quiet", "origin", "main")
+    out = tmp_path / "out"
+    server.host.export("workspace", "mnist", commit, out)
+
+    server.host.add_repository("workspace", "mnist", commit, out)
+
+    def git(*arguments: str) -> str:
+        return commands.run(["git", "-C", str(out), *arguments], environment=githost.ENVIRONMENT).stdout.strip()
+
+    assert git("rev-parse", "HEAD") == commit
+    assert git("status", "--porcelain") == ""
+    assert git("log", "--format=%s") == "second"
+    assert git("describe", "--always", "--dirty") == commit[:7]
+    assert git("config", "remote.origin.url") == server.host.clone_url("workspace", "mnist")
+    git("fsck", "--strict")
+    (out / "a/b.txt").write_text("3\n")
+    assert git("status", "--porcelain") == "M a/b.txt"
+
+
 def test_identity_files_of_a_commit_are_preserved(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
     commit = clone.commit("identity", {".fuseml/_org": "elsewhere"})
     clone.git("push", "--quiet", "origin", "main")

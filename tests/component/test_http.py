@@ -373,7 +373,7 @@ SCHEMA_OF_OPENAPI: dict[str, Any] = {
                         "summary": {"type": "string", "minLength": 1},
                         "parameters": {"items": {"type": "object", "required": ["name", "in", "schema"]}},
                         "requestBody": {"type": "object", "required": ["content"]},
-                        "responses": {"additionalProperties": {"type": "object", "required": ["description"]}},
+                        "responses": {"additionalProperties": {"anyOf": [{"required": ["description"]}, {"required": ["$ref"]}]}},
                     },
                 },
             },
@@ -441,6 +441,8 @@ def test_the_document_has_parameters_bodies_responses_and_security(api: Api) -> 
     assert "204" in operations["delete_thing"]["responses"]
     assert "requestBody" in operations["write_thing"]
     assert all("default" in operation["responses"] for operation in operations.values())
+    assert "404" in operations["delete_thing"]["responses"] and "404" not in listed["responses"]
+    assert "401" in listed["responses"] and "401" not in operations["refuse"]["responses"]
 
 
 def test_models_of_one_name_in_two_functions_stay_apart() -> None:

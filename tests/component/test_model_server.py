@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import itertools
 import json
+import re
 import signal
 import socket
 import socketserver
@@ -184,6 +185,16 @@ def test_the_model_with_the_recorded_digest_is_served_to_requests_with_the_key_o
         request = urllib.request.Request(f"{running.url}/v2/health/ready", headers={"X-FuseML-Key": "the key"})
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             assert json.loads(answer.read()) == {"ready": True}
+
+
+def test_a_model_whose_code_is_not_in_the_environment_names_what_is_missing(tmp_path: Path) -> None:
+    flavor = {"loader_module": "mlflow.sklearn", "model_path": "model.pkl", "predict_fn": "predict"}
+    sklearn = {"pickled_model": "model.pkl", "serialization_format": "pickle", "sklearn_version": "1"}
+    (tmp_path / "MLmodel").write_text(json.dumps({"flavors": {"python_function": flavor, "sklearn": sklearn}, "model_uuid": "m"}))
+    (tmp_path / "model.pkl").write_bytes(b"c__main__\nNoSuchNet\n.")
+    ended = commands.run([*steps.command("model_server"), "--model", tmp_path.as_uri(), "--name", "wine"], steps.BARE, code=1)
+    cause = "AttributeError: Can't get attribute 'NoSuchNet' on .*; a class or function of the model is not in its runtime: .* code_paths"
+    assert re.match(f"cannot load {tmp_path.as_uri()}: {cause}", ended.stderr.splitlines()[-1])
 
 
 def test_a_model_with_another_digest_ends_the_server_before_it_is_loaded(trained: conftest.Trained) -> None:

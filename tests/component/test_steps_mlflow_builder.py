@@ -69,7 +69,7 @@ def test_an_environment_is_built_once_for_a_content(tmp_path: Path, wheels: Path
     installed = commands.run([environment / "bin" / "python", "-I", "-c", program], environment={})
     assert installed.stdout.split() == ["42", str(environment)]
     run = commands.run([environment / "bin" / "run"], environment={}, cwd=folder, code=1)
-    assert run.stderr == (f"no MLproject file in {folder}; add one with an entry point 'main'\n")
+    assert run.stderr.startswith("the codeset has no MLproject, train.py, dvc.yaml or notebook: name its script or command")
 
 
 def test_concurrent_builders_build_one_environment(tmp_path: Path, wheels: Path) -> None:

@@ -19,6 +19,9 @@ from tests.waiting import PATIENCE, wait_until, wait_until_ready
 
 FINISHED = {"succeeded", "failed", "cancelled", "skipped"}
 
+OBSERVED = frozenset({"revision", "traffic", "answering", "status", "cause", "created", "updated", "behind", "address_problem"})
+"""The fields of an application that no client sends."""
+
 GIT_ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")},
     "GIT_TERMINAL_PROMPT": "0",
@@ -42,14 +45,84 @@ class Response:
         return json.loads(self.body)
 
 
-class Server:
+class Remote:
+    """A server at a URL, with the token of its administrator."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url, self._token = url, token
+        self._pool = urllib3.PoolManager(retries=False)
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def token(self) -> str:
+        return self._token
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of commands against this server, without the user's own configuration."""
+        return {**GIT_ENVIRONMENT, "FUSEML_SERVER_URL": self.url, "FUSEML_TOKEN": self.token, "COLUMNS": "100"}
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        raw: bytes | None = None,
+    ) -> Response:
+        sent = {"Authorization": f"Bearer {self.token if token is None else token}", **(headers or {})}
+        if body is not None:
+            raw, sent = json.dumps(body).encode(), {"Content-Type": "application/json", **sent}
+        response = self._pool.request(method, self.url + path, body=raw, headers=sent, timeout=PATIENCE)
+        return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
+
+    def get(self, path: str) -> Any:
+        response = self.call("GET", path)
+        assert response.status == 200, response
+        return response.json
+
+    def post(self, path: str, body: object = None, *, raw: bytes | None = None) -> Any:
+        response = self.call("POST", path, body, raw=raw)
+        assert response.status in (200, 201, 202), response
+        return response.json if response.body else None
+
+    def finished_run(self, name: str) -> dict[str, Any]:
+        """Wait until the run has finished and its outputs are complete; the run. A finished run never has an open step."""
+
+        def settled() -> dict[str, Any] | None:
+            run: dict[str, Any] = self.get(f"/runs/{name}")
+            if run["state"] not in FINISHED:
+                return None
+            assert {step["state"] for step in run["steps"]} <= FINISHED, run
+            return run if run["settled"] else None
+
+        wait_until(lambda: self.call("GET", f"/runs/{name}").status == 200, f"{name} to exist")
+        run = wait_until(settled, f"{name} to finish")
+        assert run is not None
+        return run
+
+    def settled(self) -> None:
+        """Wait until no run is queued or running."""
+        wait_until(lambda: not self.get("/runs?state=queued") and not self.get("/runs?state=running"), "all runs to finish")
+
+    def fuseml(self, *arguments: str | pathlib.Path, **options: Unpack[commands.Options]) -> subprocess.CompletedProcess[str]:
+        """Run the command line against this server."""
+        return commands.fuseml(*arguments, environment=self.environment, **options)
+
+
+class Server(Remote):
     """A running server. `start` may be called again after `kill` or `stop`, on the same home."""
 
     def __init__(self, home: pathlib.Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         # Settings of this machine's user for other servers do not reach this one.
         own = {name: value for name, value in os.environ.items() if not name.startswith(("FUSEML_", "OTEL_"))}
         self.home, self._arguments, self._environment = home, arguments, {**own, **(environment or {})}
-        self._pool = urllib3.PoolManager(retries=False)
+        super().__init__("", "")
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -102,60 +175,11 @@ class Server:
             self._process.send_signal(number)
         return self._process.wait(PATIENCE)
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        token: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        raw: bytes | None = None,
-    ) -> Response:
-        sent = {"Authorization": f"Bearer {self.token if token is None else token}", **(headers or {})}
-        if body is not None:
-            raw, sent = json.dumps(body).encode(), {"Content-Type": "application/json", **sent}
-        response = self._pool.request(method, self.url + path, body=raw, headers=sent, timeout=PATIENCE)
-        return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
-
-    def get(self, path: str) -> Any:
-        response = self.call("GET", path)
-        assert response.status == 200, response
-        return response.json
-
-    def post(self, path: str, body: object = None, *, raw: bytes | None = None) -> Any:
-        response = self.call("POST", path, body, raw=raw)
-        assert response.status in (200, 201, 202), response
-        return response.json if response.body else None
-
-    def finished_run(self, name: str) -> dict[str, Any]:
-        """Wait until the run has finished and its outputs are complete; the run. A finished run never has an open step."""
-
-        def settled() -> dict[str, Any] | None:
-            run: dict[str, Any] = self.get(f"/runs/{name}")
-            if run["state"] not in FINISHED:
-                return None
-            assert {step["state"] for step in run["steps"]} <= FINISHED, run
-            return run if run["settled"] else None
-
-        wait_until(lambda: self.call("GET", f"/runs/{name}").status == 200, f"{name} to exist")
-        run = wait_until(settled, f"{name} to finish")
-        assert run is not None
-        return run
-
-    def settled(self) -> None:
-        """Wait until no run is queued or running."""
-        wait_until(lambda: not self.get("/runs?state=queued") and not self.get("/runs?state=running"), "all runs to finish")
-
     @property
     def environment(self) -> dict[str, str]:
         """The environment of commands against this server, without the user's own configuration."""
         own = {"FUSEML_HOME": str(self.home), "FUSEML_CONFIG": str(self.home / "config.json"), "COLUMNS": "100"}
         return {**GIT_ENVIRONMENT, **own}
-
-    def fuseml(self, *arguments: str | pathlib.Path, **options: Unpack[commands.Options]) -> subprocess.CompletedProcess[str]:
-        """Run the command line against this server."""
-        return commands.fuseml(*arguments, environment=self.environment, **options)
 
     def tracking_ready(self) -> None:
         """Wait until the MLflow server is ready."""

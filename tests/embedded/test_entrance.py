@@ -11,14 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from fuseml.runtime import catalog
 from tests.component import addresses
 from tests.embedded import servers
-
-FORGED = {
-    "ce-specversion": "1.0",
-    "ce-type": "org.fuseml.run.step_finished.v1",
-    "ce-source": "/x",
-    "ce-id": "forged",
-    "Content-Type": "application/json",
-}
+from tests.event_keys import FORGED
 
 
 @pytest.fixture(scope="module")

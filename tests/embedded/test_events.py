@@ -10,6 +10,7 @@ import pytest
 
 from fuseml.domain import events
 from fuseml.runtime import catalog, cloudevents
+from tests.component import ingress
 from tests.embedded import servers, test_refusals
 from tests.event_keys import FORGER
 from tests.waiting import wait_until
@@ -105,8 +106,8 @@ def test_why_explains_a_push_by_its_run_and_the_filter_of_another_workflow(serve
 
 def test_why_explains_a_commit_by_its_wrong_signature(server: servers.Server) -> None:
     server.post("/codesets?project=hooks&name=signed")
-    body, headers = test_refusals.signed_push(server, "not the secret")
-    assert server.call("POST", "/webhooks/gitea", raw=body, headers=headers).status == 401
+    push = ingress.first_push("not the secret", "hooks", "signed", "c" * 40)
+    assert server.call("POST", "/webhooks/gitea", raw=push.body, headers=push.headers).status == 401
     explanation = server.get("/why?of=ccccccc")
     assert explanation["answer"].startswith("Commit ccccccc started nothing: the x-gitea-signature header does not fit the body")
     assert explanation["stories"][0]["outcomes"][0]["state"] == "refused"

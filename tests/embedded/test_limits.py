@@ -6,13 +6,12 @@ import contextlib
 import json
 import pathlib
 import signal
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 from tests.component.http_servers import is_open, read, request
-from tests.embedded import servers
+from tests.embedded import servers, slow_clients
 from tests.waiting import wait_until
 
 MANY = 300
@@ -21,27 +20,8 @@ WAITING = 100
 
 @pytest.fixture
 def unresponsive() -> Iterator[str]:
-    """The address of a tracking server that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-def connections(server: servers.Server, count: int, head: bytes, until_closed: contextlib.ExitStack) -> list[socket.socket]:
-    found = []
-    for _ in range(count):
-        client = until_closed.enter_context(contextlib.closing(socket.create_connection(("127.0.0.1", server.port))))
-        client.sendall(head)
-        found.append(client)
-    return found
-
-
-def slow_heads(server: servers.Server) -> list[bytes]:
-    token = {"Authorization": f"Bearer {server.token}"}
-    return [
-        b"GET /runs HTTP/1.1\r\nX-A: ",
-        request("POST", "/workflows", {**token, "Content-Length": "1000"}) + b"name",
-        request("POST", "/webhooks/gitea", {"Content-Length": "1000"}) + b"{",
-    ]
+    with slow_clients.unresponsive() as url:
+        yield url
 
 
 def processes_of(home: pathlib.Path) -> list[str]:
@@ -64,12 +44,16 @@ def test_others_are_served_while_one_caller_takes_what_it_can(tmp_path: pathlib.
             hang = {"name": "hang", "type": "predictor", "workflow": "w", "model": "models:/m/1", "tracking_uri": unresponsive}
             server.post("/applications", hang)
             token = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
-            waiting = connections(server, WAITING, request("POST", "/apps/hang/invocations", token, b"{}"), until_closed)
+            waiting = slow_clients.connections(server.port, WAITING, request("POST", "/apps/hang/invocations", token, b"{}"), until_closed)
             wait_until(lambda: processes_of(server.home), "the model server to start")
             wait_until(lambda: sum(not is_open(client) for client in waiting) >= 40, "requests beyond the queue to be refused")
             refused = [client for client in waiting if not is_open(client)]
-            silent = connections(server, MANY, b"", until_closed)
-            slow = [client for head in slow_heads(server) for client in connections(server, MANY // 3, head, until_closed)]
+            silent = slow_clients.connections(server.port, MANY, b"", until_closed)
+            slow = [
+                client
+                for head in slow_clients.heads(server.token)
+                for client in slow_clients.connections(server.port, MANY // 3, head, until_closed)
+            ]
 
             assert server.call("GET", "/healthz").status == 200
             assert server.call("GET", "/readyz").status == 200
@@ -88,7 +72,7 @@ def test_others_are_served_while_one_caller_takes_what_it_can(tmp_path: pathlib.
             assert sum(is_open(client) for client in waiting if client not in refused) > 0, "requests still wait for the model"
 
             # SIGTERM with all of it open.
-            connections(server, MANY, b"", until_closed)
+            slow_clients.connections(server.port, MANY, b"", until_closed)
             assert server.stop(signal.SIGTERM) == 0
             assert processes_of(server.home) == [], "no process outlives the server"
     finally:

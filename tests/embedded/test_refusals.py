@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +10,7 @@ import pytest
 import urllib3
 
 from tests import documents
+from tests.component import ingress
 from tests.embedded import servers
 
 WORKFLOW = documents.one_step("hello", "script: echo hello")
@@ -82,21 +80,13 @@ def test_events_cannot_be_published_from_outside(server: servers.Server) -> None
     assert server.call("POST", "/", raw=b"{}", headers=headers).status in (404, 405)
 
 
-def signed_push(server: servers.Server, secret: str) -> tuple[bytes, dict[str, str]]:
-    repository = {"name": "signed", "full_name": "hooks/signed", "owner": {"login": "hooks", "username": "hooks"}}
-    push = {"ref": "refs/heads/main", "before": "0" * 40, "after": "c" * 40, "commits": [], "total_commits": 0, "repository": repository}
-    body = json.dumps({**push, "head_commit": None, "pusher": {"login": "ada"}, "sender": {"login": "ada"}}).encode()
-    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return body, {"Content-Type": "application/json", "X-Gitea-Event": "push", "X-Gitea-Delivery": "d-1", "X-Gitea-Signature": signature}
-
-
 def test_a_webhook_with_a_wrong_signature_is_refused_and_nothing_is_stored(server: servers.Server) -> None:
     server.post("/codesets?project=hooks&name=signed")
     server.call("POST", "/workflows", raw=WORKFLOW.encode())
     server.call("POST", "/workflows/assignments?name=hello&codesetProject=hooks&codesetName=signed")
-    body, headers = signed_push(server, "not the secret")
+    push = ingress.first_push("not the secret", "hooks", "signed", "c" * 40)
 
-    _refused(server.call("POST", "/webhooks/gitea", raw=body, headers=headers), 401)
+    _refused(server.call("POST", "/webhooks/gitea", raw=push.body, headers=push.headers), 401)
 
     assert server.get("/runs?project=hooks") == []
     assert server.get("/artifacts?project=hooks") == []
@@ -104,10 +94,9 @@ def test_a_webhook_with_a_wrong_signature_is_refused_and_nothing_is_stored(serve
 
 def test_a_webhook_without_a_signature_is_refused(server: servers.Server) -> None:
     server.post("/codesets?project=hooks&name=signed")
-    body, headers = signed_push(server, "x")
-    del headers["X-Gitea-Signature"]
+    push = ingress.first_push("x", "hooks", "signed", "c" * 40).without(*ingress.SIGNATURES["gitea"])
 
-    _refused(server.call("POST", "/webhooks/gitea", raw=body, headers=headers), 401)
+    _refused(server.call("POST", "/webhooks/gitea", raw=push.body, headers=push.headers), 401)
 
 
 def test_git_refuses_a_wrong_password(server: servers.Server, tmp_path: pathlib.Path) -> None:

@@ -15,6 +15,8 @@ from fuseml.steps.dependencies import checkout, requirements, satisfaction
 class Memory:
     """Files in memory."""
 
+    above = 0
+
     def __init__(self, **files: str) -> None:
         self.files = {name.replace("__", "/").replace("_", "."): text for name, text in files.items()}
 
@@ -127,6 +129,19 @@ def test_an_include_that_cannot_be_followed_is_explained_by_file_and_line(text: 
     with pytest.raises(sdk.StepError) as raised:
         read(text, b_txt="-r requirements.txt")
     assert message in str(raised.value)
+
+
+def test_a_step_in_a_folder_reads_files_of_the_whole_codeset_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSEML_ENV_FOLDER", "services/churn")
+    root, folder = tmp_path / "code", tmp_path / "code" / "services" / "churn"
+    folder.mkdir(parents=True)
+    (tmp_path / "outside.txt").write_text("rich\n")
+    (root / "shared.txt").write_text("six\n")
+    (folder / "requirements.txt").write_text("-r ../../shared.txt\n")
+    assert requirements.of_file("requirements.txt", checkout.Folder(folder)).requirements == ("six",)
+    (folder / "requirements.txt").write_text("-r ../../../outside.txt\n")
+    with pytest.raises(sdk.StepError, match=r"'../../../outside.txt' is outside the codeset"):
+        requirements.of_file("requirements.txt", checkout.Folder(folder))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

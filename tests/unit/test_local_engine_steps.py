@@ -55,6 +55,18 @@ def test_a_step_starts_in_its_first_checkout_or_in_its_own_folder(tmp_path: Path
     assert not any(Path(line).exists() for line in log.splitlines()[1:])
 
 
+def test_a_step_starts_in_the_folder_of_its_first_checkout(tmp_path: Path) -> None:
+    script = "import pathlib; pathlib.Path('inner').mkdir(); pathlib.Path('inner/here').touch()"
+    make = engines.shell("make", f'{sys.executable} -c "{script}"', checkouts=(CHECKOUT,))
+    look = engines.shell("look", "ls; cat ../commit", checkouts=(CHECKOUT.model_copy(update={"folder": "inner"}),), needs=("make",))
+    missing = engines.shell("missing", "ls", checkouts=(CHECKOUT.model_copy(update={"folder": "other"}),), needs=("look",))
+    plan = engines.make_plan(make, look, missing)
+    with engines.local_engine(tmp_path) as under_test:
+        progress = under_test.run(plan)
+        assert under_test.log(plan, "look") == f"here\n{'a' * 40}"
+    assert progress.steps["missing"].cause == f"codeset p/c has no folder 'other' at {'a' * 12}"
+
+
 def test_command_and_arguments_are_passed_unchanged(tmp_path: Path) -> None:
     step = StepPlan(name="say", image=SHELL, command=(text("printf"), text("[%s]")), args=(text("a b"), text("$HOME 'x'"), ()))
     assert run_one(tmp_path, step)[1] == "[a b][$HOME 'x'][]"

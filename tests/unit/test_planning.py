@@ -35,7 +35,7 @@ def secret(key: str, **ids: str) -> plans.SecretPart:
 @pytest.mark.parametrize("path", [*examples.DOCUMENTS, *examples.SHIPPED], ids=lambda path: path.stem)
 def test_every_example_is_planned_and_survives_the_store(path: Path) -> None:
     workflow = loading.load(path.read_text())
-    values = {item.name: "given" for item in workflow.inputs if item.default is None and not item.is_codeset}
+    values = {item.name: "given" for item in workflow.inputs if not item.is_optional and not item.is_codeset}
     plan = examples.plan_of(workflow, inputs=values)
     assert plans.Plan.model_validate_json(plan.model_dump_json()) == plan
     assert {step.name for step in plan.steps} == {step.name for step in workflow.steps}
@@ -203,7 +203,11 @@ def test_every_optional_field_reaches_the_plan() -> None:
         ),
     )
     assert (release.retries, release.timeout) == (2, 5400)
-    assert release.approval == plans.Approval(message="release mlflow-test?", expires=172_800)
+    assert release.approval == plans.Approval(
+        message=plans.text("release mlflow-test?"),
+        when=(plans.Condition(input=(plans.OutputPart(step="check", output="verdict"),), operator="notin", values=(plans.text("good"),)),),
+        expires=172_800,
+    )
     assert release.resources.limits == {"cpu": "2", "memory": "2Gi", "nvidia.com/gpu": "1"}
 
 
@@ -348,3 +352,48 @@ def test_plans_are_deterministic_acyclic_and_complete_and_survive_the_store(data
         assert len(names) == len(set(names))
         done.add(step.name)
     assert done == {step.name for step in workflow.steps}
+
+
+def test_a_step_runs_in_the_folder_of_its_codeset() -> None:
+    step = planned_step("inputs: [{codeset: {name: code, folder: ./services/churn/}}]")
+    assert (step.checkouts[0].folder, step.checkouts[0].directory) == ("services/churn", "/project/services/churn")
+    assert examples.variables(step)["FUSEML_ENV_FOLDER"] == plans.text("services/churn")
+    whole = planned_step("inputs: [{codeset: {name: code}}]")
+    assert (whole.checkouts[0].directory, "FUSEML_ENV_FOLDER" in examples.variables(whole)) == ("/project", False)
+
+
+def test_undeclared_inputs_are_parameters_where_the_workflow_takes_them() -> None:
+    shipped = loading.load(examples.SHIPPED[0].read_text())
+    plan = examples.plan_of(shipped, inputs={"alpha": "0.5", "note": "a b", "parameters": "alpha=1 depth=3"})
+    assert plan.inputs == {"parameters": "alpha=0.5 depth=3 'note=a b'"}
+    trainer = next(step for step in plan.steps if step.name == "trainer")
+    assert examples.variables(trainer)["FUSEML_PARAMETERS"] == plans.text(plan.inputs["parameters"])
+    assert examples.plan_of(shipped).inputs == {"parameters": ""}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "cause"),
+    [
+        ({"paramaters": "a=1"}, "write -i 'parameters=paramaters=VALUE' (did you mean 'parameters'?)"),
+        ({"a b": "1"}, "the name of a parameter has letters, digits"),
+        ({"parameters": "a"}, "'a' is not name=value"),
+        ({"parameters": "a='"}, "cannot be split into name=value pairs"),
+    ],
+)
+def test_an_input_that_is_probably_misspelt_is_no_parameter(inputs: dict[str, str], cause: str) -> None:
+    with pytest.raises(errors.InvalidError) as raised:
+        examples.plan_of(loading.load(examples.SHIPPED[0].read_text()), inputs=inputs)
+    assert cause in str(raised.value)
+
+
+def test_all_checkouts_of_a_run_are_repositories_if_one_step_needs_a_repository() -> None:
+    workflow = loading.load(
+        """
+name: two
+inputs: [{name: code, type: codeset}]
+steps:
+  - {name: one, image: a:1, inputs: [{codeset: {name: code}}]}
+  - {name: two, image: a:1, inputs: [{codeset: {name: code, git: true}}]}
+"""
+    )
+    assert [step.checkouts[0].git for step in examples.plan_of(workflow).steps] == [True, True]

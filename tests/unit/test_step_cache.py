@@ -117,14 +117,20 @@ FULL = plans.StepPlan(
     args=(plans.text("--fast"),),
     script=plans.text("run"),
     variables=(plans.Variable(name="FUSEML_ALPHA", value=plans.text("1")),),
-    checkouts=(plans.Checkout(name="code", project="p", codeset="c", url="http://one", ref="main", commit="a" * 40, path="/project"),),
+    checkouts=(
+        plans.Checkout(
+            name="code", project="p", codeset="c", url="http://one", ref="main", commit="a" * 40, path="/project", folder="churn", git=True
+        ),
+    ),
     outputs=(plans.Output(name="out", image=plans.ImageBuild(name=plans.text("model:1"), dockerfile=plans.text("Dockerfile"))),),
     needs=("prepare",),
     when=(plans.Condition(input=plans.text("1"), operator="notin", values=(plans.text("2"),)),),
     retries=1,
     timeout=60,
     resources=plans.Resources(requests={"cpu": "1"}, limits={"cpu": "2"}),
-    approval=plans.Approval(message="fit?", expires=60),
+    approval=plans.Approval(
+        message=plans.text("fit?"), when=(plans.Condition(input=plans.text("1"), operator="notin", values=(plans.text("2"),)),), expires=60
+    ),
     cache=plans.Caching(paths=("src/**",), content=DIGESTS, not_reused="no cached execution of this step exists"),
 )
 STEP_FIELDS = sorted(model_fields.names(plans.StepPlan, plans.TextPart, plans.OutputPart, plans.SecretPart))

@@ -31,7 +31,8 @@ def test_the_dependency_files_of_a_codeset_agree(folder: Path) -> None:
 
     project = mlproject.parse(read("MLproject"))
     assert project.name == folder.name
-    assert project.entry_point("main").command_line(project.entry_point("main").values({})).startswith("python train.py")
+    main = project.entry_points["main"]
+    assert main.command_line(main.values({})).startswith("python train.py")
     found = {
         discovery.environment(checkout.Folder(folder), discovery.Choices(name), _no_export).requirements
         for name in ("python_env.yaml", "conda.yaml", "requirements.txt")

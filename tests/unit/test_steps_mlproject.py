@@ -26,25 +26,36 @@ entry_points:
 
 
 def entry_point(command: str, parameters: str = "{}") -> mlproject.EntryPoint:
-    return mlproject.parse(f"entry_points: {{main: {{command: {command!r}, parameters: {parameters}}}}}").entry_point("main")
+    return mlproject.parse(f"entry_points: {{main: {{command: {command!r}, parameters: {parameters}}}}}").entry_points["main"]
 
 
 def test_a_project_has_an_environment_and_entry_points() -> None:
     project = mlproject.parse(FILE)
     assert (project.name, project.python_env, project.conda_env) == ("wine", "python_env.yaml", None)
     assert set(project.entry_points) == {"main", "test"}
-    assert project.entry_point("main").parameters["data"] == mlproject.Parameter("data", "path")
+    assert project.entry_points["main"].parameters["data"] == mlproject.Parameter("data", "path")
 
 
 def test_given_values_override_defaults() -> None:
-    main = mlproject.parse(FILE).entry_point("main")
+    main = mlproject.parse(FILE).entry_points["main"]
     assert main.values({"data": "a.csv", "alpha": "0.1"}) == {"alpha": "0.1", "data": "a.csv", "rounds": "10"}
 
 
 def test_a_script_is_an_entry_point_too() -> None:
-    project = mlproject.parse(FILE)
-    assert project.entry_point("my {x}.py").command_line({}) == "python 'my {x}.py'"
-    assert project.entry_point("go.sh").command_line({}) == "bash go.sh"
+    assert mlproject.script("my {x}.py").command_line({}) == "python 'my {x}.py'"
+    assert mlproject.script("go.sh").command_line({}) == "bash go.sh"
+
+
+def test_undeclared_parameters_follow_the_command_as_in_mlflow() -> None:
+    point = entry_point("train {alpha}", "{alpha: float}")
+    values = point.values({"l1 ratio": "a b", "alpha": "1", "depth": "3"})
+    assert list(values.items()) == [("alpha", "1"), ("l1 ratio", "a b"), ("depth", "3")]
+    assert point.command_line(values) == "train 1 --'l1 ratio' 'a b' --depth 3"
+    assert point.logged(values) == {"alpha": "1.0"}
+
+
+def test_an_undeclared_parameter_may_be_a_misspelt_one() -> None:
+    assert entry_point("a", "{alpha: float, depth: string}").suspects({"alhpa": "1", "depth": "2", "x": "3"}) == {"alhpa": "alpha"}
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
@@ -88,13 +99,7 @@ def test_a_broken_file_is_explained_by_file_and_key(text: str, message: str) -> 
 @pytest.mark.parametrize(
     ("command", "parameters", "given", "message"),
     [
-        ("a", "{x: string}", {}, "entry_points.main.parameters.x: no value: set the step input 'x'"),
-        (
-            "a",
-            "{x: string}",
-            {"x": "1", "y": "2"},
-            "the entry point 'main' has no parameter 'y'; MLproject: entry_points.main.parameters declares: x",
-        ),
+        ("a", "{x: string}", {}, "entry_points.main.parameters.x: no value: run the workflow with `-i x=VALUE`"),
         ("a", "{x: float}", {"x": "one"}, "entry_points.main.parameters.x: the value 'one' is not a number"),
         ("a", "{x: uri}", {"x": "data.csv"}, "entry_points.main.parameters.x: the value 'data.csv' is not a URI"),
         ("a {y}", "{x: string}", {"x": "1"}, "entry_points.main.command: '{y}' is not a declared parameter"),
@@ -106,8 +111,3 @@ def test_invalid_parameters_are_explained(command: str, parameters: str, given: 
     with pytest.raises(sdk.StepError) as raised:
         point.command_line(point.values(given))
     assert message in str(raised.value)
-
-
-def test_an_unknown_entry_point_is_refused_with_the_declared_ones() -> None:
-    with pytest.raises(sdk.StepError, match=r"no 'trian' \(declared: main, test\)"):
-        mlproject.parse(FILE).entry_point("trian")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from fuseml.domain import labels, plans
 from fuseml.engines.tekton import Settings, render
 from tests import commands
-from tests.component.githost import PASSWORD, Clone, Server, clone, server
+from tests.component.githost import ENVIRONMENT, PASSWORD, Clone, Server, clone, server
 from tests.unit import tekton_model, tekton_plans
 
 __all__ = ["clone", "server"]
@@ -101,6 +102,51 @@ def test_the_clone_fetches_the_branch_when_the_host_does_not_serve_commits_by_id
 
 def git() -> str:
     return commands.run(["sh", "-c", "command -v git"]).stdout.strip()
+
+
+def test_submodules_are_cloned_and_unreachable_ones_left_empty(server: Server, clone: Clone, tmp_path: Path) -> None:
+    library = clone.git("rev-parse", "HEAD")
+    server.host.create_repository("workspace", "app")
+    modules = "".join(
+        f'[submodule "{name}"]\n\tpath = {name}\n\turl = {url}\n' for name, url in (("lib", "../mnist.git"), ("gone", "../gone.git"))
+    )
+    for name in ("lib", "gone"):
+        (clone.folder / name).mkdir()
+        clone.git("update-index", "--add", "--cacheinfo", f"160000,{library},{name}")
+    commit = clone.commit("submodules", {".gitmodules": modules})
+    clone.git("push", "--quiet", server.url("app"), "HEAD:main")
+    checkout = tekton_plans.codeset("app", url=anonymous(server).replace("mnist", "app"), commit=commit)
+
+    process = run_clone(checkout, tmp_path / "volume", username="ada", password=PASSWORD)
+
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "volume/lib/train.py").exists()
+    assert list((tmp_path / "volume/gone").iterdir()) == []
+    assert "the submodule gone cannot be fetched" in process.stderr
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="needs git-lfs")
+def test_objects_of_git_lfs_are_fetched(tmp_path: Path) -> None:
+    work, bare = tmp_path / "work", tmp_path / "bare.git"
+    environment = {**ENVIRONMENT, "HOME": str(tmp_path)}
+
+    def git(*arguments: str) -> str:
+        return commands.run(["git", "-C", str(work), *arguments], environment=environment).stdout.strip()
+
+    commands.run(["git", "init", "--quiet", "--bare", str(bare)], environment=environment)
+    commands.run(["git", "init", "--quiet", "--initial-branch", "main", str(work)], environment=environment)
+    git("lfs", "install", "--local")
+    git("lfs", "track", "*.bin")
+    (work / "weights.bin").write_text("0.5 0.25\n")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "weights")
+    git("push", "--quiet", f"file://{bare}", "main")
+    checkout = tekton_plans.codeset("weights", url=f"file://{bare}", commit=git("rev-parse", "HEAD"))
+
+    process = run_clone(checkout, tmp_path / "volume")
+
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "volume/weights.bin").read_text() == "0.5 0.25\n"
 
 
 def test_a_branch_name_like_a_variable_of_tekton_is_not_substituted() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseml.domain import errors, workflows
-from fuseml.domain.workflows import triggers
+from fuseml.domain.workflows import loading, triggers
 
 MAIN = "refs/heads/main"
 
@@ -139,3 +139,26 @@ def test_legal_paths_are_accepted(glob: str) -> None:
 def test_illegal_paths_are_refused(glob: str) -> None:
     with pytest.raises(errors.InvalidError):
         triggers.check_path(glob)
+
+
+FOLDERS = """
+name: monorepo
+inputs: [{name: code, type: codeset}, {name: service, default: services/churn}]
+steps:
+  - {name: train, image: a:1, inputs: [{codeset: {name: code, folder: "{{ inputs.service }}"}}]}
+  - {name: check, image: a:1, inputs: [{codeset: {name: code, folder: libs/}}]}
+"""
+
+
+def test_without_paths_the_folders_of_the_steps_decide() -> None:
+    folders = triggers.watched_folders(loading.load(FOLDERS))
+    assert folders == ["libs", "services/churn"]
+    assert triggers.matches_push(None, MAIN, ["README.md", "libs/a.py"], folders) == (True, f"{MAIN} was pushed and libs/a.py changed")
+    refused = triggers.matches_push(None, MAIN, ["services/churner/a.py", "libs"], folders)
+    assert refused == (False, "no file changed in libs, services/churn")
+    assert triggers.matches_push(None, MAIN, None, folders)[0]
+    assert triggers.matches_push(on_push(paths=["README.md"]), MAIN, ["README.md"], folders)[0]
+
+
+def test_a_step_at_the_root_of_the_codeset_watches_all_of_it() -> None:
+    assert triggers.watched_folders(loading.load(FOLDERS.replace("folder: libs/", "path: /code"))) == []

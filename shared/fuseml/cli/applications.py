@@ -30,11 +30,24 @@ def _answers(application: Mapping[str, object], *, models: bool = False) -> str:
     return ", ".join(parts) or "no revision"
 
 
+def _requested(item: Mapping[str, object]) -> str:
+    """The moving address of the model, and whether the application follows it."""
+    return f"{item['requested']}{', followed' if item.get('follow') else ''}" if item.get("requested") else ""
+
+
+def _behind(item: Mapping[str, object]) -> str:
+    """The version that the address names by now, or the reason why it is not known."""
+    if item.get("behind"):
+        return f"{item.get('requested')} is {item['behind']} now"
+    return str(item.get("address_problem") or "")
+
+
 _COLUMNS = (
     output.column("Name"),
     output.column("Model"),
     output.column("Status", states=True),
     output.Column("Answers", _answers),
+    output.Column("Behind", _behind, cut=True),
     output.column("URL", "url"),
 )
 _APPLICATION = (
@@ -47,6 +60,9 @@ _APPLICATION = (
     output.column("Codeset"),
     output.column("Run"),
     output.column("Model"),
+    output.Column("Requested", _requested),
+    output.Column("Behind", _behind),
+    output.column("Digest"),
     output.column("Runtime"),
     output.column("Status", states=True),
     output.column("Cause"),

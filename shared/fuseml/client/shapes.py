@@ -122,6 +122,13 @@ class Finding(TypedDict):
     suggestion: str | None
 
 
+class DryRun(TypedDict):
+    """The document of a workflow that would be stored, null if it has errors, and the findings."""
+
+    workflow: dict[str, object] | None
+    findings: list[Finding]
+
+
 class RunRequest(TypedDict, total=False):
     """A request for a run of a workflow; the server chooses a value for each absent or empty field. `until` and `only` name a step."""
 
@@ -300,16 +307,21 @@ class ApplicationSpec(TypedDict, total=False):
     served_by: str
     public: bool | None
     environment: dict[str, str]
+    requested: str | None
+    follow: bool
 
 
 class Application(ApplicationSpec, total=False):
     """An application: a service that runs create, such as predictions. `status` is ready, starting or failed. `traffic` is the desired one,
-    `answering` the observed one; null if unknown.
+    `answering` the observed one; null if unknown. `behind` is the version that the address `requested` names by now, if the application
+    serves another one.
     """
 
     revision: Required[int]
     traffic: Required[list[Share]]
     answering: list[Share] | None
+    behind: str | None
+    address_problem: str | None
     status: str | None
     cause: str | None
     created: Required[str]

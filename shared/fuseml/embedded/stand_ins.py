@@ -141,3 +141,5 @@ def _limits(environment: Mapping[str, str]) -> limits.Limits:
 
 def _checkout(git: EmbeddedGitHost, checkout: plans.Checkout, directory: pathlib.Path) -> None:
     git.export(checkout.project, checkout.codeset, checkout.commit, directory)
+    if checkout.git:
+        git.add_repository(checkout.project, checkout.codeset, checkout.commit, directory)

@@ -29,7 +29,7 @@ _EXECUTABLE, _PLAIN = 0o755, 0o644
 def write_tree(store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str], limits: Limits) -> None:
     """Write `tree` into the new or empty `directory`, with the `extra` files (path -> text) that it does not contain.
 
-    Submodules become empty directories, as in git. Raises InvalidError for names and links that lead outside, TooLargeError beyond the
+    Submodules become empty directories, as in git before they are updated. Raises InvalidError for names and links that lead outside, TooLargeError beyond the
     limits, ConflictError for a directory that is not empty.
     """
     from dulwich import errors as git_errors

@@ -10,14 +10,14 @@ import contextlib
 import json
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuseml.domain import errors, pushes
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
-from fuseml.githosts import checkout, history, payload
+from fuseml.githosts import checkout, history, payload, shallow, submodules
 from fuseml.githosts.limits import DEFAULT, Limits
 from fuseml.githosts.port import Push
 
@@ -106,10 +106,30 @@ class EmbeddedGitHost:
             return dict(sorted(heads.items()))
 
     def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
+        identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
+        waiting = self._export(project, codeset, commit, directory, identity)
+        count = 0
+        while waiting:
+            count += 1
+            if count > submodules.MOST:
+                raise errors.InvalidError(f"the codeset has more than {submodules.MOST} submodules, nested ones included")
+            name, submodule_commit, place = waiting.pop()
+            with contextlib.suppress(errors.NotFoundError):  # it stays empty, as any other submodule that this host does not have
+                waiting += self._export(project, name, submodule_commit, place, {})
+
+    def add_repository(self, project: str, codeset: str, commit: str, directory: Path) -> None:
+        """Make a new checkout of the commit a git repository, detached at it and without the commits before."""
         with self.open(project, codeset) as repository:
             stored = _commit(repository, project, codeset, commit)
-            identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
-            checkout.write_tree(repository.object_store, stored.tree, directory, identity, self.limits)
+            shallow.make(repository, stored, directory, self.clone_url(project, codeset), self.limits.files)
+
+    def _export(self, project: str, codeset: str, commit: str, directory: Path, extra: Mapping[str, str]) -> list[tuple[str, str, Path]]:
+        """Write one tree. Returns the codeset, commit and folder of its submodules; those of another project stay private."""
+        with self.open(project, codeset) as repository:
+            stored = _commit(repository, project, codeset, commit)
+            checkout.write_tree(repository.object_store, stored.tree, directory, extra, self.limits)
+            found = submodules.found(repository.object_store, stored.tree, self.clone_url(project, codeset), self._url, self.limits.files)
+            return [(item.codeset, item.commit, directory / item.path) for item in found if item.project == project]
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
         with self.open(project, codeset) as repository:

@@ -127,19 +127,36 @@ class Api:
         public: bool = False,
         media: Sequence[str] = (),
         step: str = "",
+        text: str = "",
+        refusals: Sequence[int] = (),
     ) -> Callable[[Callable[..., object]], Callable[..., object]]:
         """Serve `handler(path variables..., query=, body=)`. Its docstring documents the operation.
 
         `step` is the scope that a step's token needs for this route; without it, steps may not use the route. `document` describes a body
         that the handler reads itself (`read_document`), because its checks need positions. The handler returns a model, `ListPage`, plain
         data, a Flask response, or None for an empty response. `dry_run` describes the body of a dry run, with status 200, where it differs
-        from `status`. `media` are accepted content types beside JSON and YAML.
+        from `status`. `media` are accepted content types beside JSON and YAML. `text` is the content type of a response of text. `refusals` are
+        the statuses of errors beside those that every route of its kind has.
         """
 
         def register(handler: Callable[..., object]) -> Callable[..., object]:
             summary = (handler.__doc__ or "").strip()
             operation = Operation(
-                method, path, summary, handler, query, body, document, returns, dry_run, status, public, step, tuple(media)
+                method,
+                path,
+                summary,
+                handler,
+                query,
+                body,
+                document,
+                returns,
+                dry_run,
+                status,
+                public,
+                step,
+                tuple(media),
+                text,
+                tuple(refusals),
             )
             self.operations.append(operation)
             view = self._view(operation)

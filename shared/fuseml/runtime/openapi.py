@@ -13,6 +13,20 @@ from fuseml.runtime.operations import ErrorBody, Operation
 
 _REF = "#/components/schemas/{model}"
 
+_REFUSALS = {
+    400: "Invalid: the request is not valid",
+    401: "Unauthenticated: the token or the signature is missing or wrong",
+    403: "Forbidden: the caller may not do this",
+    404: "NotFound: what the request names does not exist",
+    409: "Conflict: the present state does not allow it",
+    412: "Stale: the record has another revision than `If-Match`",
+    413: "TooLarge: the body is too large",
+    415: "UnsupportedMediaType: the body is neither JSON nor YAML",
+    422: "Unresolved: a selector matches no service",
+    503: "Unavailable: try again after `Retry-After` seconds",
+}
+"""The name of each documented error and its meaning, by status."""
+
 Schemas = Mapping[type, dict[str, Any]]
 """References of the document to models: two models of one name are two schemas."""
 
@@ -44,8 +58,27 @@ def document(apis: Sequence[Api]) -> dict[str, Any]:
         "info": {"title": "FuseML", "version": "1", "description": "GitOps for machine learning, serverless."},
         "tags": [{"name": api.name, "description": api.summary} for api in apis],
         "paths": paths,
-        "components": {"schemas": definitions.get("$defs", {}), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "schemas": definitions.get("$defs", {}),
+            "responses": {name: _content(meaning, schemas[ErrorBody]) for name, meaning in map(_named, _REFUSALS)},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
+
+
+def _named(status: int) -> tuple[str, str]:
+    name, _, meaning = _REFUSALS[status].partition(": ")
+    return name, meaning
+
+
+def _refusals(operation: Operation) -> list[int]:
+    """The statuses of errors, ascending: those of every route of its kind, and its own."""
+    found = {400, 403, 413, 415, 503, *operation.refusals}
+    if not operation.public:
+        found.add(401)
+    if "<" in operation.path:
+        found.add(404)
+    return sorted(found)
 
 
 def _item(returns: object) -> object:
@@ -70,7 +103,8 @@ def _operation(api: Api, operation: Operation, path: str, schemas: Schemas) -> d
         "parameters": parameters,
         "responses": {
             **({"200": _response(operation.dry_run, schemas)} if operation.dry_run is not None else {}),
-            str(204 if operation.returns is None and operation.status == 200 else operation.status): _response(operation.returns, schemas),
+            **_success(operation, schemas),
+            **{str(status): {"$ref": f"#/components/responses/{_named(status)[0]}"} for status in _refusals(operation)},
             "default": _content("an error", schemas[ErrorBody]),
         },
     }
@@ -83,6 +117,13 @@ def _operation(api: Api, operation: Operation, path: str, schemas: Schemas) -> d
     if not operation.public:
         described["security"] = [{"token": []}]
     return described
+
+
+def _success(operation: Operation, schemas: Schemas) -> dict[str, Any]:
+    if operation.text:
+        return {str(operation.status): {"description": "done", "content": {operation.text: {"schema": {"type": "string"}}}}}
+    empty = operation.returns is None and operation.status == 200
+    return {str(204 if empty else operation.status): _response(operation.returns, schemas)}
 
 
 def _response(returns: object, schemas: Schemas) -> dict[str, Any]:

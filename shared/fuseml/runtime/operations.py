@@ -40,7 +40,7 @@ class ErrorBody(pydantic.BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One documented route."""
+    """One documented route. `text` is the content type of a response that is neither JSON nor YAML; `refusals` are its own statuses of errors."""
 
     method: str
     path: str
@@ -55,3 +55,5 @@ class Operation:
     public: bool
     step: str
     media: tuple[str, ...]
+    text: str
+    refusals: tuple[int, ...]

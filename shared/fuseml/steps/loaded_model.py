@@ -89,10 +89,18 @@ def load(uri: str, name: str, digest: str = "", patience: float = 0.0) -> Loaded
         except Exception as error:
             if not _is_unreachable(error) or time.monotonic() >= end:
                 traceback.print_exc()
-                hint = "; the runtime must contain the packages of the training" if isinstance(error, ImportError) else ""
-                raise sdk.StepError(f"cannot load {uri}: {type(error).__name__}: {error}{hint}") from error
+                raise sdk.StepError(f"cannot load {uri}: {type(error).__name__}: {error}{_hint(error)}") from error
             sys.stderr.write(f"{uri} is not reachable yet and is tried again: {error}\n")
         time.sleep(_PAUSE)
+
+
+def _hint(error: Exception) -> str:
+    """Advice where the code of the model is not in its environment."""
+    if isinstance(error, ImportError):
+        return "; the runtime must contain the packages of the training, and the model its own modules: log it with code_paths=[...]"
+    if isinstance(error, AttributeError) and "attribute" in str(error):
+        return "; a class or function of the model is not in its runtime: define it in a module, and log the model with code_paths=[...]"
+    return ""
 
 
 def _loaded(uri: str, name: str, digest: str) -> LoadedModel:

@@ -1,7 +1,8 @@
 """Builder step (`ghcr.io/fuseml/mlflow-builder`): builds the environment that the codeset asks for, and outputs its reference.
 
 Inputs, all optional: FUSEML_DEPENDENCIES (the file that describes the environment; else `dependencies.discovery` finds it), FUSEML_EXTRAS and
-FUSEML_GROUPS (names, separated by commas), FUSEML_ACCELERATOR (`accelerators`), FUSEML_INDEX_URL (package index; `none` for none),
+FUSEML_GROUPS (names, separated by commas), FUSEML_ENTRYPOINT (as for the trainer: a notebook
+needs papermill, a pipeline needs DVC), FUSEML_ACCELERATOR (`accelerators`), FUSEML_INDEX_URL (package index; `none` for none),
 FUSEML_FIND_LINKS (a folder or page of wheels). The engine sets the place of environments: a local engine FUSEML_ENVIRONMENTS, a folder, and
 FUSEML_ENVIRONMENTS_PREFIX of their names; on a cluster FUSEML_TRAINER_IMAGE, an image with the same environment as this step's own,
 FUSEML_IMAGE_REPOSITORY for images with other environments, and FUSEML_PLAIN_REGISTRIES, registries that speak plain HTTP. Output `image`:
@@ -24,7 +25,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuseml.steps import environments, sdk, uv
+from fuseml.steps import environments, sdk, training, uv
 from fuseml.steps.dependencies import checkout, discovery, requirements, satisfaction
 
 REPOSITORY = "fuseml.local/mlflow-trainer"
@@ -42,6 +43,7 @@ def main() -> None:
     micromamba = not trainer and shutil.which("micromamba") is not None
     choices = discovery.Choices(sdk.input("dependencies", ""), micromamba, _names("extras"), _names("groups"))
     spec = discovery.environment(checkout.Folder(build.checkout), choices, _export)
+    spec = requirements.added(spec, training.requirements(build.checkout), "which the codeset's program needs")
     image = _image_of(spec, build, trainer)
     sdk.output("image", image)
     sdk.output(sdk.first_output("image"), image)

@@ -1,11 +1,15 @@
-"""Trainer step (`fuseml.local/mlflow-trainer:*`): runs the codeset's MLproject entry point, and outputs the model that it logged.
+"""Trainer step (`fuseml.local/mlflow-trainer:*`): runs the codeset's training, and outputs the model that it logged.
 
-Equivalent to `mlflow run --env-manager local`, without importing mlflow: one MLflow run with the project's tags and parameters, the command
-in a shell with this environment's Python first on the PATH, and the run closed if the command left it open.
+For an MLproject it is equivalent to `mlflow run --env-manager local`, without importing mlflow: one MLflow run with the project's tags and
+parameters, the command in a shell with this environment's Python first on the PATH, and the run closed if the command left it open. `training`
+chooses the program, `logged_models` the model.
 
-Inputs, all optional: FUSEML_MLFLOW_EXPERIMENT (default `<project>.<codeset>`), FUSEML_MLFLOW_ENTRYPOINT (`main`),
-FUSEML_MLFLOW_ENTRYPOINT_ARGS (`name=value name=value`; override FUSEML_<PARAMETER>), FUSEML_MLFLOW_ARTIFACT_PATH (`model`). Requires
-MLFLOW_TRACKING_URI. Outputs: `model` and the first declared one (model URI), `metrics` (JSON object), `mlflow-run`, `model-version`.
+Inputs, all optional: FUSEML_ENTRYPOINT (an entry point, file or command), FUSEML_PARAMETERS (`name=value name=value`), FUSEML_<PARAMETER> for
+a declared one, FUSEML_MODEL (a name, or `none`), FUSEML_METRIC (`max:r2`), FUSEML_DATA (DVC
+files to fetch, or `pull` for all), FUSEML_MLFLOW_EXPERIMENT (default `<project>.<codeset>`). The names
+of the original: FUSEML_MLFLOW_ENTRYPOINT, FUSEML_MLFLOW_ENTRYPOINT_ARGS (override the others), FUSEML_MLFLOW_ARTIFACT_PATH (`model`). Requires
+MLFLOW_TRACKING_URI. Outputs: `model` and the first declared one (model URI), `metrics` (JSON object), `mlflow-run`, `model-version`,
+`artifacts` (URI of the run's artifacts).
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from fuseml.steps import mlproject, model_digest, sdk, tracking
+from fuseml.steps import data, logged_models, mlproject, model_digest, notebook, pipeline, sdk, source_code, tracking, training
 
 _GRACE = 10  # seconds between SIGTERM and SIGKILL of the command
 
@@ -34,52 +38,70 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stopped)
     folder = Path.cwd()
     context = sdk.context()
-    entry_point = _project(folder).entry_point(sdk.input("mlflow-entrypoint", "main"))
-    values = entry_point.values(_parameters(entry_point))
-    command = entry_point.command_line(_resolved(entry_point, values, folder))
+    chosen = training.choose(folder, training.named_entry_point())
+    sdk.say(f"training: {chosen.kind} {chosen.entry_point.name}, because {chosen.reason}")
+    point = chosen.entry_point
+    values = point.values(_parameters(point))
+    for note in _notes(chosen, folder, values):
+        sdk.say(f"note: {note}")
+    data.fetch(folder)
+    by = logged_models.metric(sdk.input("metric", ""))
+    command = point.command_line(_resolved(point, values, folder))
     server = tracking.Tracking(os.environ)
     experiment = sdk.input("mlflow-experiment", ".".join(filter(None, (context.project, context.codeset))) or folder.name)
     experiment_id = server.experiment(experiment)
-    run_id = server.start_run(experiment_id, context.run or folder.name, _tags(context, entry_point.name), entry_point.logged(values))
+    run_id = server.start_run(experiment_id, context.run or folder.name, _tags(context, point.name), point.logged(values))
     sdk.say(f"MLflow run {run_id} in the experiment {experiment}")
     try:
-        _execute(command, folder, {"MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_ID": experiment_id, "MLFLOW_TRACKING_URI": server.uri})
+        _train(chosen, command, folder, values, _variables(server, context, folder, experiment_id, run_id), run_id)
     except BaseException as error:
         try:
-            _close(server, run_id, "KILLED" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "FAILED")
+            _close(server, run_id, "KILLED" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "FAILED", values)
         except sdk.StepError as second:
             sdk.say(f"cannot close the MLflow run {run_id}: {second}")  # the first failure stays the cause
         raise
-    run = _close(server, run_id, "FINISHED")
-    _report(server, run_id, run, _lineage(context), _model(server, experiment_id, run_id, run))
+    run = _close(server, run_id, "FINISHED", values)
+    if sdk.input("model", "") == logged_models.NONE:
+        _report_run(run)
+    else:
+        _report(server, _lineage(context), *_model(server, run, folder, by))
 
 
 def _stopped(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _project(folder: Path) -> mlproject.Project:
-    name = mlproject.file_name(file.name for file in folder.iterdir())
-    if name is None:
-        raise sdk.StepError(f"no MLproject file in {folder}; add one with an entry point 'main'")
-    return mlproject.parse(sdk.read_file(folder, name), name)
-
-
 def _parameters(entry_point: mlproject.EntryPoint) -> dict[str, str]:
-    """Parameters from step inputs of their names, overridden by the explicit ones; `values` refuses an unknown one."""
+    """Parameters from step inputs of their names, overridden by those in `parameters`, and these by the original's `mlflow-entrypoint-args`."""
     values = {name: os.environ[sdk.variable(name)] for name in entry_point.parameters if os.environ.get(sdk.variable(name))}
-    try:
-        explicit = shlex.split(sdk.input("mlflow-entrypoint-args", ""))
-    except ValueError as error:
-        raise sdk.StepError(f"the input 'mlflow-entrypoint-args' cannot be split into arguments: {error}") from None
-    for argument in explicit:
-        name, sign, value = argument.partition("=")
-        if not sign:
-            raise sdk.StepError(
-                f"the input 'mlflow-entrypoint-args' must be name=value pairs, separated by spaces; '{argument}' is not one"
-            )
-        values[name] = value
+    for name in ("parameters", "mlflow-entrypoint-args"):
+        values.update(_pairs(name))
     return values
+
+
+def _pairs(input_name: str) -> dict[str, str]:
+    try:
+        arguments = shlex.split(sdk.input(input_name, ""))
+    except ValueError as error:
+        raise sdk.StepError(f"the input '{input_name}' cannot be split into arguments: {error}") from None
+    pairs: dict[str, str] = {}
+    for argument in arguments:
+        name, sign, value = argument.partition("=")
+        if not sign or not re.fullmatch(r"[A-Za-z0-9_][\w.-]*", name):
+            raise sdk.StepError(f"the input '{input_name}' must be name=value pairs, separated by spaces; '{argument}' is not one")
+        pairs[name] = value
+    return pairs
+
+
+def _notes(chosen: training.Training, folder: Path, values: Mapping[str, str]) -> list[str]:
+    """Notes about values that may not reach the code as meant."""
+    if chosen.kind == training.NOTEBOOK:
+        return notebook.notes(sdk.read_file(folder, chosen.file), values)
+    point = chosen.entry_point
+    return [
+        f"{point.key} does not declare '{name}', so the command gets --{name}; did you mean '{declared}'?"
+        for name, declared in point.suspects(values).items()
+    ]
 
 
 def _resolved(entry_point: mlproject.EntryPoint, values: Mapping[str, str], folder: Path) -> dict[str, str]:
@@ -136,11 +158,47 @@ def _lineage(context: sdk.Context) -> dict[str, str]:
     }
 
 
+def _variables(server: tracking.Tracking, context: sdk.Context, folder: Path, experiment_id: str, run_id: str) -> dict[str, str]:
+    """MLflow's variables for the command. Every run that it starts gets the tags of this training, in whichever experiment."""
+    tags = {tracking.TRAINING_TAG: run_id, "mlflow.source.git.commit": context.commit, **_lineage(context)}
+    given = mlproject.mapping(json.loads(os.environ.get("MLFLOW_RUN_CONTEXT", "") or "{}"), "MLFLOW_RUN_CONTEXT")
+    variables = {
+        "MLFLOW_EXPERIMENT_ID": experiment_id,
+        "MLFLOW_TRACKING_URI": server.uri,
+        "MLFLOW_RUN_CONTEXT": json.dumps({**given, **{name: value for name, value in tags.items() if value}}),
+    }
+    elsewhere = source_code.find(folder, "set_experiment")
+    if elsewhere:
+        # MLflow refuses to continue a run of another experiment than the one that the code sets.
+        sdk.say(f"note: {elsewhere} sets an experiment, so the code starts runs of its own")
+    else:
+        variables["MLFLOW_RUN_ID"] = run_id
+    return variables
+
+
+def _train(
+    chosen: training.Training, command: str, folder: Path, values: Mapping[str, str], variables: Mapping[str, str], run_id: str
+) -> None:
+    """Run the training. Raises StepError if it fails."""
+    if chosen.kind == training.PIPELINE:
+        home = (folder / chosen.file).parent
+        pipeline.set_parameters(home, values)
+        _execute(command, folder, {**variables, **pipeline.prepare(home)})
+        return
+    if chosen.kind != training.NOTEBOOK:
+        _execute(command, folder, variables)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        executed = Path(place, Path(chosen.file).name)
+        try:
+            _execute(command, folder, {**variables, notebook.EXECUTED: str(executed)})
+        finally:
+            notebook.keep(executed, run_id)
+
+
 def _execute(command: str, folder: Path, variables: Mapping[str, str]) -> None:
     """Run the command with its output in this step's log. Raises StepError if it fails; forwards a stop to it."""
-    # `absolute`, not `resolve`: the interpreter of a virtual environment is a link, and the folder of the link is the right one.
-    programs = str(Path(sys.executable).absolute().parent)
-    environment = {**os.environ, **variables, "PATH": programs + os.pathsep + os.environ.get("PATH", os.defpath)}
+    environment = {**os.environ, **variables, "PATH": sdk.search_path()}
     environment.setdefault("PYTHONUNBUFFERED", "1")
     sdk.say(f"running: {command}")
     started = time.monotonic()
@@ -156,45 +214,62 @@ def _execute(command: str, folder: Path, variables: Mapping[str, str]) -> None:
             process.kill()
             process.wait()
         raise
-    sdk.say(f"the command exited with code {code} after {time.monotonic() - started:.1f} s")
+    spent = f"after {time.monotonic() - started:.1f} s"
     if code != 0:
+        # The exception above this line is the cause of the step, unlike one above the line for success (`domain/runs/tracebacks.py`).
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        raise sdk.StepError(f"the training command failed with {cause}: {command}")
+        raise sdk.StepError(f"the training command failed with {cause} {spent}: {command}")
+    sdk.say(f"the command exited with code 0 {spent}")
 
 
-def _close(server: tracking.Tracking, run_id: str, status: str) -> tracking.Run:
+def _close(server: tracking.Tracking, run_id: str, status: str, values: Mapping[str, str]) -> tracking.Run:
+    """End the run, and log the values that the code did not log itself: in its own form, the code may log an undeclared `1` as `1.0`."""
     run = server.run(run_id)
     if run.status in ("RUNNING", "SCHEDULED"):
         server.end_run(run_id, status)
+    server.log_parameters(run_id, {name: value for name, value in values.items() if name not in run.parameters})
     return run
 
 
-def _model(server: tracking.Tracking, experiment_id: str, run_id: str, run: tracking.Run) -> str | tracking.Version:
-    """The model of the run: a registered version, else a logged model, else the artifact folder of older training code."""
-    path = sdk.input("mlflow-artifact-path", "model")
-    version = server.version_of(run_id)
-    if version is not None:
-        return version
-    model_id = server.logged_model(experiment_id, run_id, path)
-    if model_id is not None:
-        return f"models:/{model_id}"
-    if not server.has_artifact(run_id, path):
-        raise sdk.StepError(
-            f"the training logged no model: call mlflow.<flavour>.log_model in it, or name its artifact in the input 'mlflow-artifact-path' (now '{path}')"
-        )
-    return f"{run.artifact_uri}/{path}"
+def _model(server: tracking.Tracking, run: tracking.Run, folder: Path, by: logged_models.Metric | None) -> tuple[logged_models.Model, str]:
+    """The model of the training, and its name in the inputs if it is named; an artifact folder of older training code as a last resort."""
+    models = logged_models.of_training(server, run)
+    named, path = sdk.input("model", ""), sdk.input("mlflow-artifact-path", "")
+    if not named and any(path in model.names for model in models):
+        named = path
+    if not models:
+        path = path or "model"
+        if not server.has_artifact(run.id, path):
+            raise sdk.StepError(_none_logged(server, folder, path))
+        models = [logged_models.Model(path, run.id, f"{run.artifact_uri}/{path}", metrics=run.numbers)]
+    return logged_models.choose(models, named, by), named
 
 
-def _report(server: tracking.Tracking, run_id: str, run: tracking.Run, lineage: Mapping[str, str], model: str | tracking.Version) -> None:
-    uri = model
-    if isinstance(model, tracking.Version):
-        server.tag_version(model, {**lineage, tracking.DIGEST_TAG: _digest(model.uri)})
-        sdk.output("model-version", model.version)
-        uri = model.uri
-    sdk.output("mlflow-run", run_id)
+def _none_logged(server: tracking.Tracking, folder: Path, path: str) -> str:
+    elsewhere = source_code.find(folder, "set_tracking_uri")
+    if elsewhere:
+        return f"the training logged no model to {sdk.redact(server.uri)}: {elsewhere} sets another tracking server; remove that call"
+    return (
+        "the training logged no model: call mlflow.<flavour>.log_model in it, name its artifact in the input 'mlflow-artifact-path' "
+        f"(now '{path}'), or set the input 'model' to '{logged_models.NONE}'"
+    )
+
+
+def _report_run(run: tracking.Run) -> None:
+    sdk.output("mlflow-run", run.id)
     sdk.output("metrics", json.dumps(dict(sorted(run.metrics.items()))))
-    for name in {"model", sdk.first_output("model")} - {"model-version", "mlflow-run", "metrics"}:
-        sdk.output(name, str(uri))
+    sdk.output("artifacts", run.artifact_uri)
+
+
+def _report(server: tracking.Tracking, lineage: Mapping[str, str], model: logged_models.Model, named: str) -> None:
+    version = logged_models.version_of(model, named)
+    uri = version.uri if version else model.uri
+    if version:
+        server.tag_version(version, {**lineage, tracking.DIGEST_TAG: _digest(uri)})
+        sdk.output("model-version", version.version)
+    _report_run(server.run(model.run_id))
+    for name in {"model", sdk.first_output("model")} - {"model-version", "mlflow-run", "metrics", "artifacts"}:
+        sdk.output(name, uri)
     sdk.say(f"model: {uri}")
 
 

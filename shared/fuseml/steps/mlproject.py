@@ -6,6 +6,7 @@ MLflow's documentation promises, and every error names the file and the key.
 
 from __future__ import annotations
 
+import difflib
 import shlex
 import urllib.parse
 from collections.abc import Iterable, Mapping
@@ -28,30 +29,36 @@ class Parameter:
 
 @dataclass(frozen=True)
 class EntryPoint:
-    """A command with `{name}` placeholders. `key` is its place in the file, for messages."""
+    """A command with `{name}` placeholders. `key` is its place in the file, for messages.
+
+    `flag` precedes the name of a parameter that is not declared, as in MLflow; with None the command takes no such parameter.
+    """
 
     name: str
     command: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     key: str = "MLproject"
+    flag: str | None = "--"
 
     def values(self, given: Mapping[str, str]) -> dict[str, str]:
-        """The value of every parameter: given or the default. Raises StepError for unknown, missing and ill-typed ones."""
-        unknown = [name for name in given if name not in self.parameters]
-        if unknown:
-            declared = ", ".join(self.parameters) or "none"
-            raise sdk.StepError(
-                f"the entry point '{self.name}' has no parameter '{unknown[0]}'; {self.key}.parameters declares: {declared}"
-            )
+        """The value of every parameter: given or the default, and then the undeclared ones. Raises StepError for missing and ill-typed ones."""
         values: dict[str, str] = {}
         for parameter in self.parameters.values():
             value = given.get(parameter.name, parameter.default)
             if value is None:
                 where = f"{self.key}.parameters.{parameter.name}"
-                raise sdk.StepError(f"{where}: no value: set the step input '{parameter.name}' or give the parameter a default")
+                raise sdk.StepError(
+                    f"{where}: no value: run the workflow with `-i {parameter.name}=VALUE`, set the step input '{parameter.name}', "
+                    "or give the parameter a default"
+                )
             values[parameter.name] = value
             self._check(parameter, value)
-        return values
+        return {**values, **{name: value for name, value in given.items() if name not in values}}
+
+    def suspects(self, given: Iterable[str]) -> dict[str, str]:
+        """Undeclared names that are probably misspelt -> the declared name."""
+        close = {name: difflib.get_close_matches(name, list(self.parameters), 1) for name in given if name not in self.parameters}
+        return {name: found[0] for name, found in close.items() if found}
 
     def _check(self, parameter: Parameter, value: str) -> None:
         where = f"{self.key}.parameters.{parameter.name}"
@@ -64,14 +71,20 @@ class EntryPoint:
             raise sdk.StepError(f"{where}: the value '{value}' is not a URI, and the parameter is a uri")
 
     def logged(self, values: Mapping[str, str]) -> dict[str, str]:
-        """The values to log. A float has Python's form: MLflow refuses a parameter that changes, and the training code logs `1.0` for `1`."""
-        return {name: str(float(value)) if self.parameters[name].type == "float" else value for name, value in values.items()}
+        """The declared values to log. A float has Python's form: MLflow refuses a parameter that changes, and the training code logs `1.0`
+        for `1`.
+        """
+        return {
+            name: str(float(values[name])) if parameter.type == "float" else values[name] for name, parameter in self.parameters.items()
+        }
 
     def command_line(self, values: Mapping[str, str]) -> str:
         """The command for the shell. Every value is quoted, so no value becomes a command."""
         quoted = {name: shlex.quote(value) for name, value in values.items()}
+        undeclared = [] if self.flag is None else [name for name in values if name not in self.parameters]
         try:
-            return self.command.format(**quoted)
+            command = self.command.format(**{name: text for name, text in quoted.items() if name in self.parameters})
+            return " ".join([command, *(f"{self.flag}{shlex.quote(name)} {quoted[name]}" for name in undeclared)])
         except (KeyError, IndexError) as error:
             name = str(error).strip("'")
             raise sdk.StepError(
@@ -92,15 +105,15 @@ class Project:
     conda_env: str | None = None
     docker_image: str | None = None
 
-    def entry_point(self, name: str) -> EntryPoint:
-        """The entry point of that name, or one made from a script's file name. Raises StepError for neither."""
-        if name in self.entry_points:
-            return self.entry_points[name]
-        for suffix, interpreter in _INTERPRETERS.items():
-            if name.endswith(suffix):
-                return EntryPoint(name, f"{interpreter} " + shlex.quote(name).replace("{", "{{").replace("}", "}}"))
-        declared = ", ".join(self.entry_points) or "none"
-        raise sdk.StepError(f"MLproject: entry_points: no '{name}' (declared: {declared}), and it is not a .py or .sh file")
+
+def script(name: str) -> EntryPoint:
+    """The entry point that runs a .py or .sh file."""
+    return EntryPoint(name, f"{_INTERPRETERS[name[name.rindex('.') :]]} " + literal(shlex.quote(name)))
+
+
+def literal(text: str) -> str:
+    """The text as a part of a command, without placeholders."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def file_name(names: Iterable[str]) -> str | None:

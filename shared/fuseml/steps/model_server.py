@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING
 
-from fuseml.steps import inference, invocations, loaded_model, needs, sdk
+from fuseml.steps import explanation, inference, invocations, loaded_model, needs, sdk
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -143,6 +143,7 @@ def create_app(loaded: loaded_model.LoadedModel) -> Application:
             Route(path, metadata),
             Route(path + "/ready", model_ready),
             Route(path + "/infer", infer, methods=["POST"]),
+            Route(path + "/explain", explanation.endpoint(loaded, unknown, refusal), methods=["POST"]),
         ]
     return app
 

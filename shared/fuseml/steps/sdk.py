@@ -53,6 +53,12 @@ class Context:
     commit: str
 
 
+def search_path() -> str:
+    """PATH with the programs of this step's environment first."""
+    # `absolute`, not `resolve`: the interpreter of a virtual environment is a link, and the folder of the link is the right one.
+    return str(Path(sys.executable).absolute().parent) + os.pathsep + os.environ.get("PATH", os.defpath)
+
+
 def variable(name: str) -> str:
     """The environment variable of the input `name`: `app-name` is FUSEML_APP_NAME."""
     return "FUSEML_" + name.upper().replace("-", "_")
@@ -110,6 +116,14 @@ def _identity(name: str) -> str:
         return ""
 
 
+def codeset_root(folder: Path) -> Path:
+    """The checkout that holds `folder`: one above it for a step whose codeset has a `folder`, else `folder` itself."""
+    parts = [part for part in os.environ.get("FUSEML_ENV_FOLDER", "").split("/") if part not in ("", ".")]
+    if parts and list(folder.parts[-len(parts) :]) == parts:
+        return folder.parents[len(parts) - 1]
+    return folder
+
+
 def read_file(folder: Path, name: str) -> str:
     """The text of a file of the codeset in `folder`, as `read_bytes`. Raises StepError for one that is not UTF-8, too."""
     try:
@@ -123,7 +137,7 @@ def read_bytes(folder: Path, name: str) -> bytes:
 
     Raises StepError for a file outside the codeset, of more than 4 MiB, or of another kind: an earlier step may have put a FIFO there.
     """
-    root = os.path.realpath(folder)
+    root = os.path.realpath(codeset_root(folder))
     file = os.path.realpath(folder / name)
     if os.path.commonpath([root, file]) != root:
         raise StepError(f"'{name}' is outside the codeset; use a file of the codeset")

@@ -80,7 +80,10 @@ def text(value: str) -> Value:
 
 
 class Checkout(document.Model):
-    """A codeset's tree at an exact commit, mounted at `path` of a step. `name` is the workflow's input."""
+    """A codeset's tree at an exact commit, mounted at `path` of a step, which runs in its `folder`. `name` is the workflow's input.
+
+    With `git` it is a git repository with that commit, without the history; steps of a run share it, so all of them have it then.
+    """
 
     name: str
     project: str
@@ -89,6 +92,13 @@ class Checkout(document.Model):
     ref: str
     commit: str
     path: str
+    folder: str = ""
+    git: bool = False
+
+    @property
+    def directory(self) -> str:
+        """The path of the folder within the step."""
+        return f"{self.path.rstrip('/')}/{self.folder}" if self.folder else self.path
 
     @property
     def account(self) -> str:
@@ -126,10 +136,18 @@ class Resources(document.Model):
     limits: dict[str, str] = {}
 
 
-class Approval(document.Model):
-    """The step waits for an approval. `expires` is in seconds from the moment of the request; None: it waits for ever."""
+def _value_of(stored: object) -> object:
+    # Plans of former releases hold the message as text.
+    return text(stored) if isinstance(stored, str) else stored
 
-    message: str = ""
+
+class Approval(document.Model):
+    """The step waits for an approval, if the conditions of `when` hold. `expires` is in seconds from the moment of the request; None: it waits
+    for ever.
+    """
+
+    message: Annotated[Value, pydantic.BeforeValidator(_value_of)] = ()
+    when: tuple[Condition, ...] = ()
     expires: int | None = None
 
 
@@ -214,7 +232,9 @@ def parts_of(step: StepPlan) -> Iterable[Part]:
     """Every part of the values of the step."""
     values = [step.image, step.script, *step.command, *step.args]
     values += [variable.value for variable in step.variables]
-    values += [value for condition in step.when for value in (condition.input, *condition.values)]
+    approval = step.approval or Approval()
+    values.append(approval.message)
+    values += [value for condition in (*step.when, *approval.when) for value in (condition.input, *condition.values)]
     values += [value for output in step.outputs if output.image for value in (output.image.name, output.image.dockerfile)]
     for value in values:
         yield from value

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from fuseml.domain import errors, plans, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry import extension, selector
-from fuseml.domain.workflows import references, rules
+from fuseml.domain.workflows import parameters, references, rules
 
 NAMESPACE = "fuseml-workloads"
 """The namespace of the workloads in the original; the images of its predictors read it."""
@@ -57,6 +57,7 @@ def build(
     namespace: str = NAMESPACE,
 ) -> plans.Plan:
     """The plan of one run. `codesets` and `inputs` are keyed by the workflow's inputs; inputs that are left out take their defaults.
+    Undeclared inputs are parameters of the code where the workflow has an input of that type.
 
     Raises InvalidError, which lists missing and unknown inputs, configuration keys that a binding lacks, and quantities that an input
     made illegal; UnresolvedError for selectors without a binding.
@@ -101,13 +102,14 @@ def _check_codesets(workflow: workflows.Workflow, codesets: Mapping[str, Codeset
         raise errors.InvalidError(f"the codesets do not fit the workflow: {problems[0]}", problems)
 
 
-def _input_values(workflow: workflows.Workflow, given: Mapping[str, str]) -> dict[str, str]:
+def _input_values(workflow: workflows.Workflow, requested: Mapping[str, str]) -> dict[str, str]:
+    given, problems = parameters.collected(workflow, requested)
     texts = [item for item in workflow.inputs if not item.is_codeset]
     names, suggestions = [item.name for item in texts], document.Suggestions()
-    problems = [
+    problems += [
         errors.Problem(f"inputs.{item.name}", "this input has no default, and no value was given")
         for item in texts
-        if item.default is None and item.name not in given
+        if not item.is_optional and item.name not in given
     ]
     problems += [
         errors.Problem(f"inputs.{name}", f"workflow {workflow.name!r} has no such input", suggestion=suggestions.nearest(name, names))
@@ -157,6 +159,7 @@ class _Run:
         self.codesets = codesets
         self.inputs = inputs
         self.problems: list[errors.Problem] = []
+        self.needs_git = any(mount.git for step in workflow.steps for mount in step.mounts)
         self._texts: dict[str, plans.Value] = {}
         self.planners = {
             step.name: _StepPlanner(self, index, step, scope, bindings.get(step.name, {}))
@@ -207,7 +210,7 @@ class _StepPlanner:
             retries=step.retries,
             timeout=step.timeout,
             resources=resources,
-            approval=plans.Approval(message=self._fixed(step.approval.message), expires=step.approval.expires) if step.approval else None,
+            approval=self._approval(step.approval) if step.approval else None,
             cache=plans.Caching(paths=tuple(step.watched)) if step.cache else None,
             needs=tuple(self._waits),  # last: the values above add to it
         )
@@ -226,6 +229,9 @@ class _StepPlanner:
         path = self._fixed(mount.path)
         if not rules.is_checkout_path(path):
             self._problem(("inputs", index, "codeset", "path"), f"{path!r} is not an absolute path below /, such as /project")
+        folder = self._fixed(mount.folder)
+        if not rules.is_folder(folder):
+            self._problem(("inputs", index, "codeset", "folder"), f"{folder!r} is not a folder of the codeset, such as services/churn")
         return plans.Checkout(
             name=name,
             project=version.project,
@@ -234,6 +240,8 @@ class _StepPlanner:
             ref=version.ref,
             commit=version.commit,
             path=path,
+            folder="/".join(part for part in folder.split("/") if part not in ("", ".")),
+            git=self._run.needs_git,
         )
 
     def _quantities(self, kind: str, quantities: Mapping[str, str]) -> dict[str, str]:
@@ -246,6 +254,10 @@ class _StepPlanner:
     def _output(self, output: workflows.StepOutput) -> plans.Output:
         image = output.image and plans.ImageBuild(name=self._value(output.image.name), dockerfile=self._value(output.image.dockerfile))
         return plans.Output(name=output.name, image=image)
+
+    def _approval(self, approval: workflows.Approval) -> plans.Approval:
+        conditions = tuple(self._condition(when) for when in approval.when)
+        return plans.Approval(message=self._value(approval.message), when=conditions, expires=approval.expires)
 
     def _condition(self, when: workflows.When) -> plans.Condition:
         return plans.Condition(
@@ -278,7 +290,9 @@ class _StepPlanner:
             "FUSEML_ENV_STEP": self._step.name,
             "FUSEML_ENV_PROJECT": codeset.project if codeset else run.project,
         }
-        return variables | ({"FUSEML_ENV_CODESET": codeset.codeset, plans.COMMIT_VARIABLE: codeset.commit} if codeset else {})
+        if codeset:
+            variables |= {"FUSEML_ENV_CODESET": codeset.codeset, plans.COMMIT_VARIABLE: codeset.commit}
+        return variables | ({"FUSEML_ENV_FOLDER": checkouts[0].folder} if checkouts and checkouts[0].folder else {})
 
     def _setting(self, value: str) -> plans.Value:
         """A value of a binding's configuration."""

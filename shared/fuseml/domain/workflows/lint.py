@@ -13,7 +13,7 @@ from typing import Literal
 from fuseml.domain import errors, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry.selector import Binding
-from fuseml.domain.workflows import deployment, loading, references
+from fuseml.domain.workflows import deployment, loading, parameters, references
 
 Bindings = Mapping[str, Mapping[str, Binding]]
 Locate = Callable[[document.Path], document.Position | None]
@@ -81,10 +81,12 @@ def lint(
         *_artifact_patterns(workflow),
         *_scheduled_inputs(workflow),
         *_never_reused(workflow),
+        *_unasked(workflow),
     ]
     findings = [Finding("warning", document.render_path(path), message, *(locate(path) or (None, None))) for path, message in warnings]
     findings += [
-        Finding("note", document.render_path(path), message, *(locate(path) or (None, None))) for path, message in _served(workflow)
+        Finding("note", document.render_path(path), message, *(locate(path) or (None, None)))
+        for path, message in (*_served(workflow), *_parameters(workflow))
     ]
     return sorted(findings, key=lambda finding: (finding.line or 0, finding.column or 0))
 
@@ -218,7 +220,7 @@ def _artifact_patterns(workflow: workflows.Workflow) -> Iterator[Warning]:
 def _scheduled_inputs(workflow: workflows.Workflow) -> Iterator[Warning]:
     if workflow.on and workflow.on.schedule:
         for index, item in enumerate(workflow.inputs):
-            if not item.is_codeset and item.default is None:
+            if not item.is_codeset and not item.is_optional:
                 message = f"the input {item.name!r} has no default, and a schedule provides no value: the runs that it triggers will fail"
                 yield ("inputs", index, "name"), message
 
@@ -239,6 +241,15 @@ def _served(workflow: workflows.Workflow) -> Iterator[Warning]:
         )
 
 
+def _parameters(workflow: workflows.Workflow) -> Iterator[Warning]:
+    """The fate of undeclared inputs."""
+    name = parameters.holder(workflow)
+    index = next((number for number, item in enumerate(workflow.inputs) if item.name == name), None)
+    if index is not None:
+        message = f"a run's inputs that the workflow does not declare (-i NAME=VALUE) are parameters of the code, in the input {name!r}"
+        yield ("inputs", index, "type"), message
+
+
 def _never_reused(workflow: workflows.Workflow) -> Iterator[Warning]:
     """Steps with a cache without effect: only a step without approval, all of whose dependencies are reused, can be reused."""
     executed = {step.name for step in workflow.steps if step.approval or not step.cache}
@@ -253,3 +264,22 @@ def _never_reused(workflow: workflows.Workflow) -> Iterator[Warning]:
         dependency = next((name for name in (*step.needs, *read) if name in executed), None)
         if dependency is not None:
             yield ("steps", index, "cache"), f"the step waits for {dependency!r}, which every run executes, so it is never reused"
+
+
+def _unasked(workflow: workflows.Workflow) -> Iterator[Warning]:
+    """Evaluators that leave a failure to an approval which no step has."""
+    read = {
+        node.step
+        for step, scope in references.scopes(workflow)
+        for use in references.texts(step)
+        if "when" in use.path
+        for node in expression.parse(use.text, scope.knows)
+        if isinstance(node, expression.OutputReference) and node.output == "passed"
+    }
+    for index, step in enumerate(workflow.steps):
+        for number, item in enumerate(step.inputs):
+            if item.name == "on-failure" and item.value == "ask" and step.name not in read:
+                yield (
+                    ("steps", index, "inputs", number, "value"),
+                    f"no condition reads the output 'passed' of {step.name!r}, so later steps start although the model does not pass",
+                )

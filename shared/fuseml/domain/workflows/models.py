@@ -18,6 +18,9 @@ from fuseml.domain.registry import selector
 CODESET = "codeset"
 """The type of codeset inputs; inputs of all other types are text."""
 
+PARAMETERS = "parameters"
+"""The type of the input that takes the undeclared inputs of a run (`domain.workflows.parameters`)."""
+
 DEFAULT_CHECKOUT = "/project"
 
 _DURATION = re.compile(r"(?=\d)(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?|(\d{1,9})", re.ASCII)
@@ -64,7 +67,9 @@ ReadOnly = Annotated[
 
 
 class Input(document.Model):
-    """An input of the workflow: a codeset, or text under any other type. A run must provide every text input without a default."""
+    """An input of the workflow: a codeset, or text under any other type. A run must provide every text input without a default, except the
+    one of the type `parameters`: it takes the inputs that the workflow does not declare, and is empty without any.
+    """
 
     name: document.Text
     description: document.Text = ""
@@ -76,6 +81,11 @@ class Input(document.Model):
     def is_codeset(self) -> bool:
         return self.type == CODESET
 
+    @property
+    def is_optional(self) -> bool:
+        """Whether a run may leave it out."""
+        return self.default is not None or self.type == PARAMETERS
+
 
 class Output(document.Model):
     """An output of the workflow: the step output of the same name."""
@@ -86,10 +96,15 @@ class Output(document.Model):
 
 
 class CodesetMount(document.Model):
-    """The checkout of a codeset input at a path. The first one of a step is its working directory."""
+    """The checkout of a codeset input at a path. The first one of a step is its working directory, or the `folder` within it."""
 
     name: Annotated[document.Text, pydantic.Field(description="A codeset input: its name, or {{ inputs.NAME }}.")]
     path: document.Text = DEFAULT_CHECKOUT
+    folder: Annotated[
+        document.Text,
+        pydantic.Field(description="A folder of the codeset, in which the step runs: services/churn. The whole is checked out."),
+    ] = ""
+    git: Annotated[bool, pydantic.Field(description="The checkout is a git repository with the commit, for tools that need one.")] = False
 
 
 class StepInput(document.Model):
@@ -144,9 +159,10 @@ class When(document.Model):
 
 
 class Approval(document.Model):
-    """The step waits for an approval, without `expires` for ever."""
+    """The step waits for an approval, without `expires` for ever; with `when` only under these conditions."""
 
-    message: Annotated[document.Text, pydantic.Field(description="The question; may hold {{ inputs.NAME }}.")] = ""
+    message: Annotated[document.Text, pydantic.Field(description="The question; may hold inputs, and outputs of earlier steps.")] = ""
+    when: Annotated[Items[When], pydantic.Field(description="The approval is needed if all of them hold; without them it always is.")] = []
     expires: Annotated[Duration | None, pydantic.Field(description="Time limit for the answer: 1d, 8h. The step fails without one.")] = None
 
 

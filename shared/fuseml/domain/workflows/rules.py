@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fuseml.domain import artifact, errors
 from fuseml.domain.documents import document, expression
 from fuseml.domain.labels import AUXILIARY_PREFIX
-from fuseml.domain.workflows import references, schedule, triggers
-from fuseml.domain.workflows.models import CodesetMount, Deploy, On, Step, Workflow
+from fuseml.domain.workflows import parameters, references, schedule, triggers
+from fuseml.domain.workflows.models import PARAMETERS, CodesetMount, Deploy, On, Step, Workflow
 
 Locate = Callable[[document.Path], document.Position | None]
 
@@ -99,6 +99,7 @@ def _check_header(workflow: Workflow, report: _Report) -> None:
     for index, item in enumerate(workflow.inputs):
         if item.default and expression.holds_expression(item.default):
             report.add(("inputs", index, "default"), "a default is plain text and cannot hold an expression")
+    _check_parameters(workflow, report)
     _check_names(("outputs",), "output", (item.name for item in workflow.outputs), _OUTPUT_NAME, _OUTPUT_RULE, report)
     rule = "lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit"
     _check_names(("steps",), "step", (step.name for step in workflow.steps), _STEP_NAME, rule, report)
@@ -110,6 +111,17 @@ def _check_header(workflow: Workflow, report: _Report) -> None:
         _check_deploy(workflow.deploy, report)
     if workflow.concurrency and workflow.concurrency.group:
         _check_group(workflow.concurrency.group, {item.name: item.is_codeset for item in workflow.inputs}, report)
+
+
+def _check_parameters(workflow: Workflow, report: _Report) -> None:
+    holders = [index for index, item in enumerate(workflow.inputs) if item.type == PARAMETERS]
+    for index in holders[1:]:
+        first = report.line(("inputs", holders[0]))
+        report.add(
+            ("inputs", index, "type"), f"one input takes the parameters of the code, and that of {first} has the type {PARAMETERS!r}"
+        )
+    for index in holders[:1]:
+        report.check(("inputs", index, "default"), parameters.parse, workflow.inputs[index].default or "")
 
 
 def _check_group(group: str, inputs: Mapping[str, bool], report: _Report) -> None:
@@ -253,6 +265,8 @@ def _check_input_names(step: Step, path: document.Path, report: _Report) -> None
 def _check_mount(mount: CodesetMount, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:
     if not expression.holds_expression(mount.path) and not is_checkout_path(mount.path):
         report.add((*path, "path"), f"{mount.path!r} is not an absolute path below /, such as /project")
+    if not expression.holds_expression(mount.folder) and not is_folder(mount.folder):
+        report.add((*path, "folder"), f"{mount.folder!r} is not a folder of the codeset, relative to its root, such as services/churn")
     try:
         name = references.mounted_input(mount, inputs)
     except errors.InvalidError as error:
@@ -270,6 +284,11 @@ def _check_mount(mount: CodesetMount, path: document.Path, inputs: Mapping[str, 
 def is_checkout_path(path: str) -> bool:
     """Whether a codeset can be checked out at the path: absolute, below the root, without `..`."""
     return path.startswith("/") and path.strip("/") != "" and ".." not in path.split("/") and "\0" not in path
+
+
+def is_folder(path: str) -> bool:
+    """Whether the path can be a folder of a codeset: relative, without `..`; empty for the whole codeset."""
+    return not path.startswith("/") and ".." not in path.split("/") and not any(character in path for character in "\0\n\\")
 
 
 def _check_references(workflow: Workflow, report: _Report) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fuseml.domain import errors
-from fuseml.domain.workflows.models import On
+from fuseml.domain.documents import expression
+from fuseml.domain.workflows.models import On, Workflow
 
 MAX_GLOB = 256
 _BRANCHES = "refs/heads/"
@@ -21,13 +22,31 @@ _CLOSED_BRACKETS = re.compile(r"[^\[]*+(?:\[[^\]/]++\][^\[]*+)*+")
 _NEVER_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\]|//|^[/!]|^\./|(^|/)\.\.(/|$)")
 
 
-def matches_push(on: On | None, ref: str, paths: Sequence[str] | None) -> tuple[bool, str]:
+def watched_folders(workflow: Workflow) -> list[str]:
+    """The folders of the codeset in which the steps of the workflow run; none if a step runs at its root. Inputs have their defaults."""
+    defaults = {item.name: item.default or "" for item in workflow.inputs}
+    found = [_default(mount.folder, defaults) for step in workflow.steps for mount in step.mounts]
+    return sorted(set(found)) if all(found) else []
+
+
+def _default(folder: str, defaults: Mapping[str, str]) -> str:
+    nodes = expression.parse(folder, lambda reference: isinstance(reference, expression.InputReference) and reference.name in defaults)
+    text = "".join(node.text if isinstance(node, expression.Literal) else defaults.get(getattr(node, "name", ""), "") for node in nodes)
+    return "/".join(part for part in text.split("/") if part not in ("", "."))
+
+
+def watches_files(workflow: Workflow) -> bool:
+    """Whether the changed files of a push decide about its run."""
+    return bool((workflow.on and workflow.on.push and workflow.on.push.paths) or watched_folders(workflow))
+
+
+def matches_push(on: On | None, ref: str, paths: Sequence[str] | None, folders: Sequence[str] = ()) -> tuple[bool, str]:
     """Whether a push starts a run, and the reason as a clause. `ref` is full (`refs/heads/main`), `paths` are the changed files.
 
     Without triggers in `on`, every push to a branch matches, as in the original; with other triggers only (a schedule, patterns of other
     artifacts than code), none does. `paths` are the files that differ between the commits before and after the push. Unknown paths (None: a
     new ref, or too many files) pass every path filter: a superfluous run is better than a missing one. The deletion of a ref is no push: it
-    has no commit to run on.
+    has no commit to run on. Without globs of paths, only changes in the `folders` match, if there are any (`watched_folders`).
     """
     if on and not on.push and (on.schedule or on.patterns) and not any(pattern.startswith("code:") for pattern in on.patterns):
         return False, "the workflow is triggered by " + " and ".join(["a schedule"] * bool(on.schedule) + ["artifacts"] * bool(on.patterns))
@@ -37,15 +56,19 @@ def matches_push(on: On | None, ref: str, paths: Sequence[str] | None) -> tuple[
             return False, f"{ref} does not match {', '.join(push.refs)}"
     elif not ref.startswith(_BRANCHES):
         return False, f"{ref} is not a branch"
-    if not push or not push.paths:
+    globs = push.paths if push else []
+    if not globs and not folders:
         return True, f"{ref} was pushed"
     if paths is None:
         return True, f"{ref} was pushed; its changed files are unknown"
+    if not globs:
+        inside = next((path for path in paths for folder in folders if path.startswith(f"{folder}/")), None)
+        return (True, f"{ref} was pushed and {inside} changed") if inside else (False, f"no file changed in {', '.join(folders)}")
     for path in paths:
-        for glob in push.paths:
+        for glob in globs:
             if matches_path(glob, path):
                 return True, f"{ref} was pushed and {path} matches {glob}"
-    return False, f"no changed file matches {', '.join(push.paths)}"
+    return False, f"no changed file matches {', '.join(globs)}"
 
 
 def matches_path(glob: str, path: str) -> bool:

@@ -158,6 +158,7 @@ class Attempt:
         self._write_separator()
         for checkout in self._step.checkouts:
             self._check_out(checkout)
+            self._check_folder(checkout)
         secrets = self._folder.secrets(self._host.unseal)
         values = launch.evaluate(self._step, self._outputs, secrets)
         implementation, host = self._host.implementations.find(values.image, self._project), self._host.environment
@@ -224,18 +225,23 @@ class Attempt:
                 ) from error
             partial.rename(target)
 
+    def _check_folder(self, checkout: plans.Checkout) -> None:
+        if not (self._folder.checkout_path(checkout) / checkout.folder).is_dir():
+            where = f"{checkout.project}/{checkout.codeset}"
+            raise errors.PermanentError(f"codeset {where} has no folder {checkout.folder!r} at {checkout.commit[:12]}")
+
     def _outcome(self, end: process.End | None) -> Outcome:
         if self._stop is not None:
             return Outcome(self._stop.state, self._stop.reason, self._stop.message)
         if end is None and self._adopted:
             return Outcome("failed", decisions.FAILED, "the process vanished (was the machine restarted?)")
         if end is None:
-            return Outcome("failed", decisions.FAILED, self._quoting("its supervisor was killed (out of memory?)"))
+            return Outcome("failed", decisions.FAILED, self._explained("its supervisor was killed (out of memory?)"))
         code, reason = end
         if reason in _EXCEEDED:
             return self._exceeded(reason)
         if code != 0:
-            cause = self._quoting(f"exited with code {code}{causes.signal_name(code)}")
+            cause = self._explained(f"exited with code {code}{causes.signal_name(code)}")
             return Outcome("failed", decisions.FAILED, self._with_hint(cause))
         try:
             return Outcome("succeeded", outputs=results.read(self._folder, self._step, self._known_secrets))
@@ -249,8 +255,9 @@ class Attempt:
         self._log_message(message)
         return Outcome("failed", decisions.FAILED, message, retryable=False)
 
-    def _quoting(self, cause: str) -> str:
-        return causes.quoting(self._log, cause, _SEPARATOR.format(number=self._number))
+    def _explained(self, ended: str) -> str:
+        roots = [path for item in self._step.checkouts for path in (str(self._folder.checkout_path(item)), item.path)]
+        return causes.explained(self._log, ended, _SEPARATOR.format(number=self._number), roots)
 
     def _with_hint(self, cause: str) -> str:
         """The cause, and advice if it is a path that the step may not use."""

@@ -123,7 +123,7 @@ def native(
     return Launch(
         command,
         environment,
-        checkouts[0] if checkouts else work,
+        checkouts[0] / step.checkouts[0].folder if checkouts else work,
         resources.data_limit(step.resources.limits),
         read=read,
         write=[work, temporary, step_folder / "results", *checkouts, *implementation.writes],
@@ -152,7 +152,7 @@ def container(
         options += ["--volume", f"{folder.checkout_path(checkout)}:{checkout.path}"]
     options += ["--volume", f"{step_folder / 'results'}:{CONTAINER_RESULTS}"]
     if step.checkouts:
-        options += ["--workdir", step.checkouts[0].path]
+        options += ["--workdir", step.checkouts[0].directory]
     limits = step.resources.limits
     if "cpu" in limits:
         options += ["--cpus", f"{resources.quantity(limits['cpu']):f}"]

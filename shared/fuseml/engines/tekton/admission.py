@@ -98,7 +98,7 @@ def _check_texts(step: plans.StepPlan, where: str) -> None:
             )
     conditions = values.undecided(step.when) or ()
     undecided = [value for condition in conditions for value in (condition.input, *condition.values)]
-    fixed = [plans.text(checkout.path) for checkout in step.checkouts]
+    fixed = [plans.text(checkout.directory) for checkout in step.checkouts]
     script = () if values.needs_mount(step.script) else step.script
     for field, texts in (("image", [step.image]), ("condition", undecided), ("codeset's path", fixed), ("script", [script])):
         if any(map(values.is_variable, texts)):

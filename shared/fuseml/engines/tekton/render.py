@@ -101,7 +101,7 @@ class _Pipeline:
         steps = {step.name: step for step in self._plan.steps}
         order = graphlib.TopologicalSorter({step.name: step.needs for step in self._plan.steps}).static_order()
         rendered = {name: self._task(steps[name]) for name in order}
-        clones = [tasks.clone(checkout, self.bundle, self._settings) for checkout in self.clones.values()]
+        clones = [tasks.clone(checkout, self._folders(name), self.bundle, self._settings) for name, checkout in self.clones.items()]
         results = [
             {"name": name, "type": "string", "value": self._output(value)}
             for name, value in self._plan.outputs.items()
@@ -109,6 +109,11 @@ class _Pipeline:
         ]
         declared = [{"name": tasks.WORKSPACE}] if clones else []
         return _filled({"workspaces": declared, "results": results, "tasks": clones + [rendered[name] for name in steps]})
+
+    def _folders(self, clone: str) -> list[str]:
+        """The folders of the clone in which steps run."""
+        found = (item.folder for step in self._plan.steps for item in step.checkouts if names.clone(item) == clone)
+        return sorted({folder for folder in found if folder})
 
     def _task(self, step: plans.StepPlan) -> Object:
         parameters = values.Parameters(self.tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Sequence
 
 from fuseml.domain import errors, images, plans
@@ -33,9 +34,26 @@ git init --quiet .
 # Not every git host serves a commit by its id; its branch or tag contains it, too.
 git fetch --quiet --no-tags --depth 1 -- "$GIT_URL" "$GIT_COMMIT" || git fetch --quiet --no-tags -- "$GIT_URL" "$GIT_REF"
 git checkout --quiet --detach "$GIT_COMMIT"
+# Addresses of submodules and of Git LFS are relative to that of the codeset. The trainer reports what is missing.
+git config remote.origin.url "$GIT_URL"
+if [ -f .gitmodules ]; then
+  # One by one: git checks out none if it cannot fetch one of them.
+  git config --file .gitmodules --get-regexp '[.]path$' | while read -r key path; do
+    git submodule --quiet update --init --recursive --depth 1 -- "$path" || git submodule --quiet update --init --recursive -- "$path" \\
+      || echo "the submodule $path cannot be fetched" >&2
+  done
+fi
+if git grep --quiet 'filter=lfs' -- '*.gitattributes'; then
+  { git lfs install --local --skip-repo && git lfs pull; } || echo 'some objects of Git LFS cannot be fetched' >&2
+fi
 mkdir -p .fuseml
 printf '%s' "$CODESET_PROJECT" > .fuseml/_org
 printf '%s' "$CODESET_NAME" > .fuseml/_project
+"""
+_CHECK_FOLDERS = """\
+printf '%s\\n' "$CODESET_FOLDERS" | while IFS= read -r folder; do
+  if [ ! -d "$folder" ]; then echo "the codeset has no folder '$folder' at $GIT_COMMIT" >&2; exit 1; fi
+done
 """
 _CREDENTIAL_HELPER = """!f() { printf 'username=%s\\npassword=%s\\n' "$GIT_USERNAME" "$GIT_PASSWORD"; }; f"""
 
@@ -91,13 +109,17 @@ _HOME = "/tekton/home"
 """Tekton's folder for a home: writable by every user, which the home of an image is not."""
 
 
-def clone(checkout: plans.Checkout, bundle: values.SecretBundle, settings: settings.Settings) -> Object:
-    """The task that clones a codeset at its commit to the run's volume, with its identity files (step contract)."""
+def clone(checkout: plans.Checkout, folders: Sequence[str], bundle: values.SecretBundle, settings: settings.Settings) -> Object:
+    """The task that clones a codeset at its commit to the run's volume, with its identity files (step contract). It fails without one of
+    the `folders` in which steps run: a container runtime would create an empty one.
+    """
     configuration = {"safe.directory": "*"}
     credentials: list[Object] = []
     account = bundle.account(checkout)
     if account is not None:
-        configuration["credential.helper"] = _CREDENTIAL_HELPER
+        # Submodules of other hosts get no credentials.
+        host = urllib.parse.urlsplit(checkout.url)
+        configuration[f"credential.{host.scheme}://{host.netloc}.helper"] = _CREDENTIAL_HELPER
         for name, key in zip(("GIT_USERNAME", "GIT_PASSWORD"), account, strict=True):
             credentials.append({"name": name, "valueFrom": bundle.reference(key)})
     variables = {
@@ -106,6 +128,7 @@ def clone(checkout: plans.Checkout, bundle: values.SecretBundle, settings: setti
         "GIT_REF": checkout.ref,
         "CODESET_PROJECT": checkout.project,
         "CODESET_NAME": checkout.codeset,
+        **({"CODESET_FOLDERS": "\n".join(folders)} if folders else {}),
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_CONFIG_COUNT": str(len(configuration)),
     }
@@ -116,7 +139,7 @@ def clone(checkout: plans.Checkout, bundle: values.SecretBundle, settings: setti
         "name": "clone",
         "image": settings.git_image,
         "workingDir": f"$(workspaces.{WORKSPACE}.path)",
-        "script": CLONE,
+        "script": CLONE + (_CHECK_FOLDERS if folders else ""),
         "env": credentials + writer.environment(),
         "computeResources": _AUXILIARY,
         "securityContext": _CONFINED,
@@ -228,7 +251,7 @@ def _build(
     build = {
         "name": "build",
         "image": settings.build_image,
-        "workingDir": step.checkouts[0].path,
+        "workingDir": step.checkouts[0].directory,
         "script": BUILD,
         "env": values.Writer(bundle, parameters, variables).environment(),
         "volumeMounts": mounts,
@@ -252,7 +275,7 @@ def _check(written: Sequence[str], settings: settings.Settings) -> Object:
 def _container(step: plans.StepPlan, writer: values.Writer, name: str, settings: settings.Settings) -> Object:
     image = images.installed(writer.plain(step.image), settings.mirror)
     container: Object = {"name": name, "image": image, "securityContext": _CONFINED}
-    return container | {"workingDir": step.checkouts[0].path} if step.checkouts else container
+    return container | {"workingDir": step.checkouts[0].directory} if step.checkouts else container
 
 
 def _command(step: plans.StepPlan) -> Sequence[plans.Value]:

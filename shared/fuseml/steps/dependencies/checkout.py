@@ -24,7 +24,10 @@ _MARKS = (
 
 
 class Files(Protocol):
-    """The files of a codeset, by paths relative to its folder."""
+    """The files of a codeset, by paths relative to the folder of the step, which is `above` levels below the codeset's root."""
+
+    @property
+    def above(self) -> int: ...
 
     def names(self) -> list[str]:
         """The names in the codeset's folder, sorted."""
@@ -47,6 +50,10 @@ class Folder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @property
+    def above(self) -> int:
+        return len(self.folder.relative_to(sdk.codeset_root(self.folder)).parts)
 
     def names(self) -> list[str]:
         return sorted(file.name for file in self.folder.iterdir())
@@ -95,9 +102,12 @@ def decoded(content: bytes, path: str) -> str:
         raise sdk.StepError(f"{path}: line {line}: is not {encoding.upper()} text; save the file as UTF-8") from None
 
 
-def joined(folder: str, path: str, key: str) -> str:
-    """The path relative to the codeset of `path` relative to `folder`. Raises StepError, naming `key`, for one outside the codeset."""
+def joined(folder: str, path: str, key: str, above: int = 0) -> str:
+    """The path of `path` relative to `folder`, relative to the folder of the step, which is `above` levels below the codeset's root.
+
+    Raises StepError, naming `key`, for a path outside the codeset.
+    """
     inside = posixpath.normpath(posixpath.join(folder, path))
-    if inside.startswith(("../", "/")) or inside == "..":
+    if inside.startswith("/") or inside.split("/").count("..") > above:
         raise sdk.StepError(f"{key}: '{path}' is outside the codeset; use a file of the codeset")
     return inside

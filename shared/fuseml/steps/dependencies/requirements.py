@@ -166,7 +166,7 @@ def _include(name: str, line: str, key: str, folder: str, outline: _Outline, see
         outline.opaque.add(line)
         outline.notes.append(f"{key}: '{line}': a change of that file is noticed only when another file changes")
         return
-    path = checkout.joined(folder, name, key)
+    path = checkout.joined(folder, name, key, outline.files.above)
     if path in seen:
         raise sdk.StepError(f"{key}: '{line}': the file includes itself; remove this line")
     if not outline.files.has(path):
@@ -197,7 +197,7 @@ def _content(path: str, key: str, outline: _Outline) -> None:
     path = path.partition("[")[0]
     if _URL.match(path) or not (path.startswith((".", "file:")) or "/" in path or _ARCHIVE.search(path)):
         return
-    inside = checkout.joined(outline.folder, path.removeprefix("file:"), key)
+    inside = checkout.joined(outline.folder, path.removeprefix("file:"), key, outline.files.above)
     if outline.files.has(inside):
         outline.contents.add(f"{inside} {outline.files.digest(inside)}")
 

@@ -1,0 +1,66 @@
+"""The submodules of a tree that are codesets of a git host: their paths, commits and names.
+
+An address counts as git resolves it: relative to the address of the repository, or absolute on the same host and port.
+"""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fuseml.domain import errors
+from fuseml.githosts import history
+
+if TYPE_CHECKING:
+    from dulwich.object_store import BaseObjectStore
+
+MOST = 50
+"""Submodules of one checkout, nested ones included."""
+_FILE = b".gitmodules"
+
+
+@dataclass(frozen=True, slots=True)
+class Submodule:
+    """A submodule: its path in the tree, its commit, and the project and codeset of its address."""
+
+    path: str
+    commit: str
+    project: str
+    codeset: str
+
+
+def found(store: BaseObjectStore, tree: bytes, clone_url: str, host_url: str, limit: int) -> Iterator[Submodule]:
+    """The submodules of `tree` whose addresses are codesets of the host. Raises InvalidError for an unreadable .gitmodules."""
+    from dulwich import config, objects
+
+    entries = {path: (mode, sha) for path, mode, sha in history.entries(store, objects.ObjectID(tree), limit)}
+    links = {path: sha for path, (mode, sha) in entries.items() if objects.S_ISGITLINK(mode)}
+    if not links or _FILE not in entries:
+        return
+    try:
+        modules = config.ConfigFile.from_file(io.BytesIO(store[entries[_FILE][1]].as_raw_string()))
+        listed = [(path, url) for path, url, _ in config.parse_submodules(modules)]
+    except (ValueError, KeyError) as error:
+        raise errors.InvalidError(f"the file .gitmodules of the commit cannot be read: {error}") from error
+    for path, url in listed:
+        codeset = _codeset(url.decode("utf-8", "replace"), clone_url, host_url)
+        if path in links and codeset is not None:
+            yield Submodule(path.decode("utf-8", "surrogateescape"), links[path].decode(), *codeset)
+
+
+def _codeset(url: str, clone_url: str, host_url: str) -> tuple[str, str] | None:
+    base, own = urllib.parse.urlsplit(host_url), urllib.parse.urlsplit(clone_url)
+    if url.startswith(("./", "../")):
+        path = posixpath.normpath(posixpath.join(own.path, url))
+    else:
+        given = urllib.parse.urlsplit(url)
+        if given.netloc.rpartition("@")[2] != base.netloc.rpartition("@")[2]:
+            return None
+        path = given.path.rstrip("/")
+    prefix = base.path.rstrip("/") + "/"
+    parts = path.removeprefix(prefix).removesuffix(".git").split("/")
+    return (parts[0], parts[1]) if path.startswith(prefix) and len(parts) == 2 else None

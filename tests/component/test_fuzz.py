@@ -1,0 +1,200 @@
+"""Fuzzing of every function by the served OpenAPI document: no server errors, responses as documented, and no secrets.
+
+`task fuzz` runs the same with many more examples.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import schemathesis
+import yaml
+from hypothesis import HealthCheck, settings
+from schemathesis import checks
+from schemathesis.config import SchemathesisConfig
+
+from fuseml.domain import events
+from fuseml.embedded import mount, triggers
+from fuseml.runtime import catalog, clock, cloudevents
+from tests.component import furnished, ingress
+
+_FOLDER = tempfile.TemporaryDirectory()
+SYSTEM = furnished.Furnished(pathlib.Path(_FOLDER.name))
+DEEP = settings.get_current_profile_name() == "deep"
+CONFIG = {"phases": {"coverage": {"enabled": DEEP}}}
+api = schemathesis.openapi.from_wsgi("/openapi.json", SYSTEM.gateway, config=SchemathesisConfig.from_dict(CONFIG))
+FUZZ = settings(
+    settings.get_profile("deep") if DEEP else settings(max_examples=20, derandomize=True), suppress_health_check=list(HealthCheck)
+)
+# The only operation that needs a server beside FuseML, which is not there.
+NEEDS_A_TRACKER = "/extensions/{id}/webhook"
+PROMISES = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+# A request that succeeds, for each operation that generated ones rarely make succeed: its query or its body.
+VALID: dict[str, Any] = {
+    "POST /extensions/discover": {"urls": [furnished.ENDPOINT]},
+    "POST /extensions/{id}/webhook": {"rotate": True},
+    "PUT /extensions/{id}": {"product": "other"},
+    "PUT /extensions/{extension_id}/services/{address}": {"description": "other"},
+    "PUT /extensions/{extension_id}/services/{service_id}/endpoints/{address}": {"type": "internal"},
+    "POST /extensions/{extension_id}/services": {"id": "new", "resource": "r"},
+    "POST /extensions/{extension_id}/services/{service_id}/endpoints": {"url": furnished.ENDPOINT + "/other"},
+    "GET /workflows/{name}/diff": {"from": 1, "to": 2},
+    "POST /workflows/{name}/plan": {"project": "demo", "codeset": "code", "commit": furnished.COMMIT},
+    "POST /workflows": {**furnished.DOCUMENT, "name": "new"},
+    "PUT /workflows/{name}": furnished.DOCUMENT,
+    "DELETE /workflows/{name}": {"force": True},
+    "POST /runs/{name}/cancel": {"reason": "x"},
+    "POST /runs/{name}/approve": {"comment": "x"},
+    "POST /runs/{name}/reject": {"comment": "x"},
+    "POST /applications": furnished.APPLICATION,
+    "POST /extensions": {"id": "new", "product": "x"},
+    "POST /extensions/plan": {"id": "new", "product": "x"},
+    "POST /codesets": {"project": "demo", "name": "new"},
+    "PUT /applications/{name}/visibility": {"public": True},
+    "POST /resolve": {"selectors": [{"name": "s", "service_resource": "s3"}], "context": {"project": "demo"}},
+    "POST /extensions/{extension_id}/services/{service_id}/credentials": {"id": "new", "configuration": {"K": "v"}},
+    "PUT /extensions/{extension_id}/services/{service_id}/credentials/{address}": {"configuration": {"K": "v"}},
+    "GET /lineage": {"address": f"code://demo/code/{furnished.COMMIT}"},
+    "POST /workflows/assignments": {"name": "hello", "pattern": "model://*"},
+    "DELETE /workflows/assignments/{name}": {"codesetProject": "demo", "codesetName": "code"},
+    "POST /runs": {"workflow": "hello", "project": "demo", "codeset": "code", "commit": furnished.COMMIT},
+    "POST /runs/{name}/resume": {"images": {}},
+    "POST /runs/{name}/rerun": {"no_cache": True},
+    "PUT /applications/{name}/traffic": {"traffic": {"1": 100}},
+    "POST /projects": {"name": "new"},
+    "POST /events": {"type": "run.cancel_requested", "data": {"run": "hello-1", "reason": "x"}},
+    "GET /why": {"of": furnished.COMMIT},
+}
+succeeded: set[str] = set()
+ERROR = {"name", "id", "message", "temporary", "timeout", "fault", "details"}
+
+
+def _described_events() -> dict[str, Any]:
+    """An OpenAPI document with one operation for each type of event: its body is the event's data."""
+    contract = triggers.contract_folder()
+    types = yaml.safe_load((contract / "catalog.yaml").read_text())["events"]
+    done = {"responses": {"default": {"description": "any"}}}
+
+    def operation(entry: Mapping[str, Any]) -> dict[str, Any]:
+        schema = json.loads((contract / entry["schema"]).read_text())
+        return {"post": {**done, "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}}
+
+    paths = {f"/{entry['type']}": operation(entry) for entry in types}
+    return {"openapi": "3.1.0", "info": {"title": "events", "version": "1"}, "paths": paths}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _end() -> Iterator[None]:
+    yield
+    SYSTEM.close()
+    _FOLDER.cleanup()
+
+
+def _existing(path: str, name: str, sent: object) -> object:
+    """The value of something that exists, for a parameter of a path, a query or a body."""
+    values = SYSTEM.existing(path, name)
+    return values[len(str(sent)) % len(values)] if values else sent
+
+
+def _make_nearly_valid(case: schemathesis.Case[Any], valid: Mapping[str, Any]) -> None:
+    """Replace the query or the body by a valid one, with one of the generated values in it at times."""
+    name = "body" if "requestBody" in case.operation.definition.raw else "query"
+    sent = getattr(case, name)
+    odd = dict(list(sent.items())[:1]) if isinstance(sent, dict) and len(str(sent)) % 3 == 0 else {}
+    setattr(case, name, {**valid, **odd})
+
+
+def _address(case: schemathesis.Case[Any]) -> None:
+    """Half of the requests name what exists, which random text never would; none names a server that is not there."""
+    path, parts = case.operation.path, (case.path_parameters, case.query, case.body)
+    if sum(map(len, map(repr, parts))) % 2 == 0:
+        for part in parts:
+            if isinstance(part, dict):
+                part |= {name: _existing(path, name, value) for name, value in part.items()}
+        if valid := VALID.get(case.operation.label):
+            _make_nearly_valid(case, valid)
+    if path == "/extensions/discover" and isinstance(case.body, dict) and isinstance(urls := case.body.get("urls"), list):
+        case.body["urls"] = [furnished.ENDPOINT if isinstance(url, str) and "://" in url else url for url in urls]
+
+
+def _delivery(case: schemathesis.Case[Any]) -> dict[str, Any]:
+    """What is sent beside the case: headers, and for a webhook a signed body, which no document can describe."""
+    if case.operation.path == "/webhooks/gitea":
+        sent = SYSTEM.push
+    elif case.path_parameters.get("extension") == "tracker":
+        event = {"entity": "registered_model", "action": "created", "timestamp": "x", "data": {"name": "m"}}
+        sent = ingress.delivery("mlflow", event, SYSTEM.tracker_secret, at=int(time.time()))
+    else:
+        return {"headers": furnished.TOKEN}
+    return {"headers": sent.headers, "data": sent.body}
+
+
+@api.parametrize()
+@FUZZ
+def test_every_request_is_handled_as_documented(case: schemathesis.Case[Any]) -> None:
+    _address(case)
+    _check(case)
+
+
+def _check(case: schemathesis.Case[Any]) -> None:
+    SYSTEM.restore()
+    response = case.call(**_delivery(case))
+    assert furnished.CANARY not in response.text
+    assert furnished.CANARY not in str(response.headers)
+    case.validate_response(response, checks=PROMISES)
+    assert response.status_code < 500 or (response.status_code, case.operation.path) == (503, NEEDS_A_TRACKER), response.text
+    documented = case.operation.definition.raw["responses"]
+    if case.method.lower() == case.operation.method.lower():
+        # `default` documents the shape of any error; a client needs to know which ones to expect.
+        assert str(response.status_code) in documented, response.text
+    if response.status_code >= 400:
+        assert set(response.json()) == ERROR
+    elif response.status_code < 300:
+        succeeded.add(case.operation.label)
+
+
+def test_every_operation_succeeds() -> None:
+    """Requests that are all refused would keep every promise. Operations that no generated request made succeed get a valid one."""
+    for path, methods in api.raw_schema["paths"].items():
+        for method, operation in methods.items():
+            label, body = f"{method.upper()} {path}", "body" if "requestBody" in operation else "query"
+            names = [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"]
+            # The length of a text chooses among what exists.
+            for choice in ("", "1", "22"):
+                if label not in succeeded:
+                    where = {name: _existing(path, name, choice) for name in names}
+                    case = api[path][method.upper()].Case(path_parameters=where)
+                    case.media_type = "application/json" if body == "body" else None
+                    setattr(case, body, dict(VALID.get(label, {})))
+                    _check(case)
+    assert {f"{method.upper()} {path}" for path, methods in api.raw_schema["paths"].items() for method in methods} - succeeded == set()
+
+
+consumers = schemathesis.openapi.from_dict(_described_events(), config=SchemathesisConfig.from_dict(CONFIG))
+
+
+@consumers.parametrize()
+@FUZZ
+def test_every_consumer_takes_or_refuses_every_event(case: schemathesis.Case[Any]) -> None:
+    """With a valid signature; a broker repeats what is answered with 5xx, so that an event must never cause it."""
+    SYSTEM.restore()
+    _address(case)
+    # Some bodies are bytes that are no JSON.
+    data: Any = case.body if isinstance(case.body, Mapping) else {"data": repr(case.body)}
+    event = events.Event(case.operation.path[1:], "/fuzz", "1", None, clock.now(), data)
+    headers, body = cloudevents.encode(SYSTEM.signer.sign(event))
+    for function in catalog.FUNCTIONS:
+        if function.events:
+            answer = mount.call(SYSTEM.gateway.functions[function.name], "POST", catalog.EVENTS, headers, body)
+            assert answer.status < 500, (function.name, answer)

@@ -1,0 +1,2 @@
+def columns() -> list[str]:
+    return ["bmi", "s5"]

@@ -1,0 +1,3 @@
+set -e
+export PYTHONPATH=jobs
+python -m fit "$@"

@@ -1,0 +1,36 @@
+"""Data of a codeset that is not in its checkout is reported before the program starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fuseml.steps import data, pipeline, sdk
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12345\n"
+
+
+def test_missing_data_pointers_and_submodules_are_listed(tmp_path: Path) -> None:
+    for folder in ("raw", "libs/empty", "libs/full", ".git"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "libs/full/a.py").touch()
+    (tmp_path / "raw/rows.csv.dvc").write_text("outs:\n- md5: abc\n  path: rows.csv\n")
+    (tmp_path / "raw/there.csv.dvc").write_text("outs:\n- md5: abc\n  path: there.csv\n")
+    (tmp_path / "raw/there.csv").write_text("a\n")
+    (tmp_path / "weights.bin").write_text(POINTER)
+    (tmp_path / ".git/pointer").write_text(POINTER)
+    (tmp_path / ".gitmodules").write_text(
+        '[submodule "a"]\n\tpath = libs/empty\n\turl = x\n[submodule "b"]\n\tpath = libs/full\n\turl = y\n'
+    )
+    assert [note.rpartition(": ")[2] for note in data.notes(tmp_path)] == ["raw/rows.csv", "weights.bin", "libs/empty"]
+
+
+def test_a_complete_checkout_needs_no_note(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    assert data.notes(tmp_path) == []
+
+
+def test_data_that_the_codeset_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(sdk.StepError, match=r"the step input 'data' names 'rows.csv', of which the codeset has no rows\.csv\.dvc"):
+        pipeline.pull(tmp_path, "rows.csv", {})

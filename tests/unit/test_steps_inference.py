@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.steps import inference
+from fuseml.steps.inference import errors, inputs, outputs, signature
 
-COLUMNS = inference.fields(
+COLUMNS = signature.fields(
     [
         {"name": "age", "type": "double", "required": True},
         {"name": "city", "type": "string"},
@@ -21,15 +21,15 @@ COLUMNS = inference.fields(
     ],
     "input-0",
 )
-NUMBERS = inference.fields([{"name": "a", "type": "double"}, {"name": "b", "type": "float"}], "input-0")
+NUMBERS = signature.fields([{"name": "a", "type": "double"}, {"name": "b", "type": "float"}], "input-0")
 
 
 def tensor(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> dict[str, object]:
     return {"name": name, "datatype": datatype, "shape": [len(data)] if shape is None else shape, "data": data}
 
 
-def decode(*tensors: object, fields: list[inference.Field]) -> Any:
-    return inference.decode({"inputs": list(tensors)}, fields)
+def decode(*tensors: object, fields: list[signature.Field]) -> Any:
+    return inputs.decode({"inputs": list(tensors)}, fields)
 
 
 def test_named_tensors_become_the_columns_of_a_frame() -> None:
@@ -45,7 +45,7 @@ def test_one_matrix_becomes_all_columns() -> None:
 
 
 def test_a_model_without_columns_gets_arrays() -> None:
-    fields = inference.fields([{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": (-1, 2)}}], "input-0")
+    fields = signature.fields([{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": (-1, 2)}}], "input-0")
     assert fields[0].metadata() == {"name": "input-0", "datatype": "FP32", "shape": [-1, 2]}
     assert decode(tensor("x", "FP32", [1, 2, 3, 4], [2, 2]), fields=fields).tolist() == [[1, 2], [3, 4]]
     assert set(decode(tensor("x", "INT8", [1]), tensor("y", "BOOL", [True]), fields=[])) == {"x", "y"}
@@ -55,7 +55,7 @@ def test_a_model_without_columns_gets_arrays() -> None:
 def test_numbers_round_trip(values: list[float | None]) -> None:
     array = decode(tensor("x", "FP64", values), fields=[])
     assert array.dtype == "float64"
-    [out] = inference.encode(array, [])
+    [out] = outputs.encode(array, [])
     assert out == {"name": "output-0", "datatype": "FP64", "shape": [len(values)], "data": values}
 
 
@@ -64,9 +64,9 @@ def test_integers_keep_their_width(datatype: str, data: st.DataObject) -> None:
     bits, unsigned = int(datatype.rpartition("T")[2]), datatype.startswith("U")
     low, high = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     values = data.draw(st.lists(st.integers(low, high), min_size=1, max_size=10))
-    [out] = inference.encode(decode(tensor("x", datatype, values), fields=[]), [])
+    [out] = outputs.encode(decode(tensor("x", datatype, values), fields=[]), [])
     assert (out["datatype"], out["data"]) == (datatype, values)
-    with pytest.raises(inference.RequestError):
+    with pytest.raises(errors.RequestError):
         decode(tensor("x", datatype, [high + 1]), fields=[])
 
 
@@ -102,14 +102,14 @@ def test_integers_keep_their_width(datatype: str, data: st.DataObject) -> None:
     ],
 )
 def test_an_invalid_request_is_explained(request_body: object, message: str) -> None:
-    with pytest.raises(inference.RequestError) as raised:
-        inference.decode(json.loads(json.dumps(request_body)), COLUMNS)
+    with pytest.raises(errors.RequestError) as raised:
+        inputs.decode(json.loads(json.dumps(request_body)), COLUMNS)
     assert message in str(raised.value)
 
 
 def test_a_tensor_model_names_its_inputs_when_one_is_unknown() -> None:
-    fields = [inference.Field("left", "FP64", (-1,)), inference.Field("right", "FP64", (-1,))]
-    with pytest.raises(inference.RequestError, match="the model has no input 'middle'; it has: left, right"):
+    fields = [signature.Field("left", "FP64", (-1,)), signature.Field("right", "FP64", (-1,))]
+    with pytest.raises(errors.RequestError, match="the model has no input 'middle'; it has: left, right"):
         decode(tensor("left", "FP64", [1]), tensor("middle", "FP64", [1]), fields=fields)
 
 
@@ -130,13 +130,13 @@ def test_a_tensor_model_names_its_inputs_when_one_is_unknown() -> None:
     ],
 )
 def test_every_kind_of_prediction_becomes_tensors(prediction: object, tensors: list[tuple[str, str, list[int], list[object]]]) -> None:
-    encoded = inference.encode(prediction, [])
+    encoded = outputs.encode(prediction, [])
     assert [(item["name"], item["datatype"], item["shape"], item["data"]) for item in encoded] == tensors
 
 
 def test_only_the_requested_outputs_are_returned() -> None:
-    tensors = inference.encode({"a": [1], "b": [2]}, [])
-    assert [item["name"] for item in inference.selected(tensors, [{"name": "b"}])] == ["b"]
-    assert inference.selected(tensors, None) == tensors
-    with pytest.raises(inference.RequestError, match="the model has no output 'c'; it has: a, b"):
-        inference.selected(tensors, [{"name": "c"}])
+    tensors = outputs.encode({"a": [1], "b": [2]}, [])
+    assert [item["name"] for item in outputs.selected(tensors, [{"name": "b"}])] == ["b"]
+    assert outputs.selected(tensors, None) == tensors
+    with pytest.raises(errors.RequestError, match="the model has no output 'c'; it has: a, b"):
+        outputs.selected(tensors, [{"name": "c"}])

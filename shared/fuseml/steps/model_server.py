@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml.steps import inference, model_digest, sdk
+from fuseml.steps import model_digest, sdk
+from fuseml.steps.inference import errors, inputs, outputs, signature
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -51,24 +52,24 @@ class LoadedModel:
     version: str
     model: PyFuncModel
 
-    def fields(self) -> tuple[list[inference.Field], list[inference.Field]]:
+    def fields(self) -> tuple[list[signature.Field], list[signature.Field]]:
         """The inputs and outputs of its signature; empty without one."""
-        inputs = self.model.metadata.get_input_schema()  # type: ignore[no-untyped-call]
-        outputs = self.model.metadata.get_output_schema()  # type: ignore[no-untyped-call]
+        taken = self.model.metadata.get_input_schema()  # type: ignore[no-untyped-call]
+        given = self.model.metadata.get_output_schema()  # type: ignore[no-untyped-call]
         return (
-            inference.fields(inputs.to_dict() if inputs is not None else None, "input-0"),
-            inference.fields(outputs.to_dict() if outputs is not None else None, "output-0"),
+            signature.fields(taken.to_dict() if taken is not None else None, "input-0"),
+            signature.fields(given.to_dict() if given is not None else None, "output-0"),
         )
 
     def metadata(self) -> dict[str, object]:
         """The model metadata response."""
-        inputs, outputs = self.fields()
+        taken, given = self.fields()
         return {
             "name": self.name,
             "versions": [self.version],
             "platform": "mlflow",
-            "inputs": [field.metadata() for field in inputs],
-            "outputs": [field.metadata() for field in outputs],
+            "inputs": [field.metadata() for field in taken],
+            "outputs": [field.metadata() for field in given],
             "parameters": {"model_uri": self.uri},
         }
 
@@ -77,14 +78,14 @@ class LoadedModel:
         try:
             request = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise inference.RequestError(f"the body is not JSON: {error}") from None
-        inputs, outputs = self.fields()
-        data = inference.decode(request, inputs)
-        tensors = inference.encode(self.model.predict(data, params=self._parameters(request)), outputs)
+            raise errors.RequestError(f"the body is not JSON: {error}") from None
+        taken, given = self.fields()
+        data = inputs.decode(request, taken)
+        tensors = outputs.encode(self.model.predict(data, params=self._parameters(request)), given)
         answer: dict[str, object] = {"model_name": self.name, "model_version": self.version}
         if isinstance(request.get("id"), str):
             answer["id"] = request["id"]
-        return {**answer, "outputs": inference.selected(tensors, request.get("outputs"))}
+        return {**answer, "outputs": outputs.selected(tensors, request.get("outputs"))}
 
     def _parameters(self, request: Mapping[str, object]) -> dict[str, object] | None:
         """The request's parameters that the signature declares; others may be for a proxy."""
@@ -216,7 +217,7 @@ def create_app(loaded: LoadedModel) -> Application:
         body = await request.body()
         try:
             return JSONResponse(await asyncio.to_thread(loaded.infer, body))
-        except inference.RequestError as error:
+        except errors.RequestError as error:
             return refusal(400, str(error))
         except MlflowException as error:
             return refusal(400, error.message)  # `predict` raises it for data that violate the signature

@@ -229,7 +229,13 @@ def test_requests_run_concurrently_and_are_finished_before_the_server_ends(tmp_p
         # The model answers none of them before all three are there.
         answers = [clients.submit(double, number) for number in (1.0, 2.0, -1.0)]
         assert [answer.result()[1].get("outputs", [{}])[0].get("data") for answer in answers] == [[2.0], [4.0], None]
-        assert answers[2].result() == (500, {"error": "the model failed: ArithmeticError: below zero"})
+        assert answers[2].result() == (
+            400,
+            {
+                "error": "the model failed: ArithmeticError: below zero; the model has no signature: send one tensor of shape [rows, columns], "
+                'or one tensor for each column and "parameters": {"content_type": "pd"} in the request'
+            },
+        )
         assert running.call("/v2/models/wine")[1]["versions"] == ["1"]
         last = clients.submit(double, 3.0)
         wait_until((tmp_path / "begun").exists, "the last request")

@@ -11,7 +11,6 @@ libraries do not survive it.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import hmac
 import json
@@ -19,13 +18,13 @@ import os
 import signal
 import socket
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuseml.steps import model_digest, sdk
-from fuseml.steps.inference import errors, inputs, outputs, signature
+from fuseml.steps.inference import service
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 _MAX_BODY = 32 * 1024 * 1024
 _DRAINED = 4  # times the largest body
+_LONGEST_WAIT = 60_000  # milliseconds
 _GRACE = 30  # seconds for requests in progress after SIGTERM
 
 Message = MutableMapping[str, object]
@@ -52,49 +52,6 @@ class LoadedModel:
     version: str
     model: PyFuncModel
 
-    def fields(self) -> tuple[list[signature.Field], list[signature.Field]]:
-        """The inputs and outputs of its signature; empty without one."""
-        taken = self.model.metadata.get_input_schema()  # type: ignore[no-untyped-call]
-        given = self.model.metadata.get_output_schema()  # type: ignore[no-untyped-call]
-        return (
-            signature.fields(taken.to_dict() if taken is not None else None, "input-0"),
-            signature.fields(given.to_dict() if given is not None else None, "output-0"),
-        )
-
-    def metadata(self) -> dict[str, object]:
-        """The model metadata response."""
-        taken, given = self.fields()
-        return {
-            "name": self.name,
-            "versions": [self.version],
-            "platform": "mlflow",
-            "inputs": [field.metadata() for field in taken],
-            "outputs": [field.metadata() for field in given],
-            "parameters": {"model_uri": self.uri},
-        }
-
-    def infer(self, body: bytes) -> dict[str, object]:
-        """The response to an inference request. Raises RequestError and MlflowException for an invalid one."""
-        try:
-            request = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise errors.RequestError(f"the body is not JSON: {error}") from None
-        taken, given = self.fields()
-        data = inputs.decode(request, taken)
-        tensors = outputs.encode(self.model.predict(data, params=self._parameters(request)), given)
-        answer: dict[str, object] = {"model_name": self.name, "model_version": self.version}
-        if isinstance(request.get("id"), str):
-            answer["id"] = request["id"]
-        return {**answer, "outputs": outputs.selected(tensors, request.get("outputs"))}
-
-    def _parameters(self, request: Mapping[str, object]) -> dict[str, object] | None:
-        """The request's parameters that the signature declares; others may be for a proxy."""
-        schema = self.model.metadata.get_params_schema()  # type: ignore[no-untyped-call]
-        sent = request.get("parameters")
-        if schema is None or not isinstance(sent, dict):
-            return None
-        return {parameter.name: sent[parameter.name] for parameter in schema.params if parameter.name in sent} or None
-
 
 def main(arguments: list[str] | None = None) -> None:
     """Load the model, report the port, serve until SIGTERM."""
@@ -104,13 +61,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
     parser.add_argument("--max-body", type=int, default=_MAX_BODY, help="largest request body in bytes (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="rows of concurrent v2 requests that are predicted together (default: %(default)s)"
+    )
+    parser.add_argument("--batch-wait", type=float, default=5.0, help="milliseconds that a request waits for others (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if options.batch_size < 1 or not 0 <= options.batch_wait <= _LONGEST_WAIT:
+        parser.error(f"--batch-size must be at least 1, --batch-wait between 0 and {_LONGEST_WAIT}")
+    batching = service.Batching(options.batch_size, options.batch_wait / 1000) if options.batch_size > 1 else None
     signal.signal(signal.SIGTERM, _end)  # uvicorn handles the signal while it serves, and raises it again afterwards
     # Out of the environment: the model's code must not use it.
     key, digest = (os.environ.pop(name, "") for name in ("FUSEML_MODEL_SERVER_KEY", "FUSEML_MODEL_DIGEST"))
     stdout = _reserve_stdout()
     loaded = load(options.model, options.name, digest)
-    application = guarded(bounded(create_app(loaded), options.max_body), key)
+    application = guarded(bounded(create_app(loaded, batching), options.max_body), key)
     try:
         listener = socket.create_server((options.host, options.port), backlog=128)
     except OSError as error:
@@ -176,75 +140,22 @@ def _version(uri: str) -> str:
     return rest.rpartition("/")[2]
 
 
-def create_app(loaded: LoadedModel) -> Application:
+def create_app(loaded: LoadedModel, batching: service.Batching | None = None) -> Application:
     """MLflow's scoring application for the model, with the Open Inference Protocol's routes."""
-    from mlflow.exceptions import MlflowException
     from mlflow.pyfunc import scoring_server
     from starlette.exceptions import HTTPException
-    from starlette.responses import JSONResponse
-    from starlette.routing import Route
 
-    def refusal(status: int, message: str) -> JSONResponse:
-        return JSONResponse({"error": " ".join(message.split())}, status)
-
-    def unknown(request: Request) -> JSONResponse | None:
-        name, version = request.path_params["name"], request.path_params.get("version", loaded.version)
-        if (name, version) == (loaded.name, loaded.version):
-            return None
-        return refusal(404, f"no model '{name}' with version {version}; this server has '{loaded.name}' with version {loaded.version}")
-
-    async def server(_: Request) -> JSONResponse:
-        return JSONResponse({"name": "fuseml-model-server", "version": _mlflow_version(), "extensions": []})
-
-    async def live(_: Request) -> JSONResponse:
-        return JSONResponse({"live": True})
-
-    async def ready(_: Request) -> JSONResponse:
-        return JSONResponse({"ready": True})
-
-    async def metadata(request: Request) -> JSONResponse:
-        return unknown(request) or JSONResponse(loaded.metadata())
-
-    async def model_ready(request: Request) -> JSONResponse:
-        return unknown(request) or JSONResponse({"name": loaded.name, "ready": True})
-
-    async def infer(request: Request) -> JSONResponse:
-        not_found = unknown(request)
-        if not_found is not None:
-            return not_found
-        if "inference-header-content-length" in request.headers:
-            return refusal(400, "binary tensor data is not supported; send the tensors as JSON")
-        body = await request.body()
-        try:
-            return JSONResponse(await asyncio.to_thread(loaded.infer, body))
-        except errors.RequestError as error:
-            return refusal(400, str(error))
-        except MlflowException as error:
-            return refusal(400, error.message)  # `predict` raises it for data that violate the signature
-        except Exception as error:  # a model's code may raise anything: the log gets the traceback
-            traceback.print_exc()
-            return refusal(500, f"the model failed: {type(error).__name__}: {error}")
-
-    app: Starlette = scoring_server.init(loaded.model)  # type: ignore[no-untyped-call,unused-ignore]
-    one = "/v2/models/{name}"
+    from fuseml.steps.inference import routes
 
     async def other(_: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, HTTPException):
             raise error
-        return refusal(error.status_code, error.detail)
+        return routes.refusal(error.status_code, error.detail)
 
+    app: Starlette = scoring_server.init(loaded.model)  # type: ignore[no-untyped-call,unused-ignore]
     app.add_exception_handler(HTTPException, other)
-    app.router.routes += [
-        Route("/v2", server),
-        Route("/v2/health/live", live),
-        Route("/v2/health/ready", ready),
-    ]
-    for path in (one, one + "/versions/{version}"):
-        app.router.routes += [
-            Route(path, metadata),
-            Route(path + "/ready", model_ready),
-            Route(path + "/infer", infer, methods=["POST"]),
-        ]
+    served = service.Service(loaded.name, loaded.version, loaded.uri, loaded.model, batching)
+    app.router.routes += routes.of(served, _mlflow_version())
     return app
 
 

@@ -64,7 +64,8 @@ class Server:
     """The application of a model server for a model."""
 
     def __init__(self, loaded: PyFuncModel, batching: service.Batching | None = None, name: str = "m") -> None:
-        self._app = model_server.create_app(model_server.LoadedModel(name, "models:/m/1", "1", loaded), batching)
+        self.served = service.Service(name, "1", "models:/m/1", loaded, batching)
+        self._app = model_server.create_app(model_server.LoadedModel(name, "models:/m/1", "1", loaded), self.served)
         self._path = f"/v2/models/{name}"
 
     def get(self, path: str) -> Answer:

@@ -264,7 +264,7 @@ def test_integers_keep_their_width(datatype: str, data: st.DataObject) -> None:
         ({"inputs": [3]}, "inputs[0]: must be an object"),
         ({"inputs": [tensor("age", "DECIMAL", [1])]}, "inputs[0].datatype: must be one of BOOL"),
         ({"inputs": [tensor("age", "FP64", [1], [-1])]}, "inputs[0].shape: must be a list of at most 32 sizes"),
-        ({"inputs": [tensor("age", "FP64", [1], [2])]}, "inputs[0].data: has 1 values, the shape [2] needs 2"),
+        ({"inputs": [tensor("age", "FP64", [1], [2])]}, "inputs[0]: has 1 values, the shape [2] needs 2"),
         ({"inputs": [{"name": "age", "shape": [1], "datatype": "FP64", "data": 3}]}, "inputs[0].data: must be a list"),
         ({"inputs": [tensor("age", "FP64", ["old"])]}, "inputs[0].data: holds values that are not FP64, which takes numbers"),
         ({"inputs": [tensor("age", "INT32", [1.5])]}, "inputs[0].data: holds values that are not INT32, which takes integers"),

@@ -147,4 +147,5 @@ def _add_steps(environment: Path) -> None:
 
 def own_content() -> str:
     """The source of this package and its sub-packages: a part of every environment, and so of its key."""
-    return "".join(file.read_text(encoding="utf-8") for file in sorted(Path(__file__).parent.rglob("*.py")))
+    sources = (file for file in Path(__file__).parent.rglob("*") if file.suffix in (".py", ".proto"))
+    return "".join(file.read_text(encoding="utf-8") for file in sorted(sources))

@@ -3,9 +3,9 @@
     python -m fuseml.steps.model_server --model models:/diabetes/3 --name diabetes --port 0
 
 It loads the model before it listens, so a server that accepts connections is ready. Then it prints its only line on stdout, the JSON
-`{"port": ..., "model": ...}`. SIGTERM lets requests in progress finish. The application is MLflow's own scoring server with more routes, on
-uvicorn as in MLflow. Requests run in threads of one process: a loaded model must not be forked, because the thread pools of numerical
-libraries do not survive it.
+`{"port": ..., "model": ...}`, with `grpc_port` if it serves gRPC too (`--grpc-port`). SIGTERM lets requests in progress finish. The
+application is MLflow's own scoring server with more routes, on uvicorn as in MLflow. Requests run in threads of one process: a loaded model
+must not be forked, because the thread pools of numerical libraries do not survive it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import JSONResponse
+
+    from fuseml.steps.inference import rpc
 
 _MAX_BODY = 32 * 1024 * 1024
 _DRAINED = 4  # times the largest body
@@ -61,6 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
     parser.add_argument("--max-body", type=int, default=_MAX_BODY, help="largest request body in bytes (default: %(default)s)")
+    parser.add_argument("--grpc-port", type=int, help="port for gRPC, which needs grpcio; 0 takes a free one (default: no gRPC)")
     parser.add_argument(
         "--batch-size", type=int, default=1, help="rows of concurrent v2 requests that are predicted together (default: %(default)s)"
     )
@@ -74,13 +77,31 @@ def main(arguments: list[str] | None = None) -> None:
     key, digest = (os.environ.pop(name, "") for name in ("FUSEML_MODEL_SERVER_KEY", "FUSEML_MODEL_DIGEST"))
     stdout = _reserve_stdout()
     loaded = load(options.model, options.name, digest)
-    application = guarded(bounded(create_app(loaded, batching), options.max_body), key)
+    served = service.Service(loaded.name, loaded.version, loaded.uri, loaded.model, batching)
+    application = guarded(bounded(create_app(loaded, served), options.max_body), key)
     try:
         listener = socket.create_server((options.host, options.port), backlog=128)
     except OSError as error:
         raise sdk.StepError(f"cannot listen on {options.host}:{options.port}: {error.strerror}; choose another --port") from error
-    os.write(stdout, json.dumps({"port": listener.getsockname()[1], "model": loaded.uri}).encode() + b"\n")
-    _serve(application, listener)
+    report = {"port": listener.getsockname()[1], "model": loaded.uri}
+    with contextlib.ExitStack() as ending:
+        if options.grpc_port is not None:
+            calls = _grpc(served, options, key)
+            ending.callback(calls.stop, _GRACE)
+            report["grpc_port"] = calls.port
+        os.write(stdout, json.dumps(report).encode() + b"\n")
+        _serve(application, listener)
+
+
+def _grpc(served: service.Service, options: argparse.Namespace, key: str) -> rpc.Server:
+    from fuseml.steps.inference import rpc
+
+    try:
+        return rpc.Server(served, _mlflow_version(), (options.host, options.grpc_port), key, options.max_body)
+    except ImportError as error:
+        raise sdk.StepError(f"--grpc-port needs grpcio in the environment of the model server: {error}; install it") from error
+    except OSError as error:
+        raise sdk.StepError(f"cannot listen for gRPC on {options.host}:{options.grpc_port}: {error}; choose another --grpc-port") from error
 
 
 def _end(*_: object) -> None:
@@ -140,7 +161,7 @@ def _version(uri: str) -> str:
     return rest.rpartition("/")[2]
 
 
-def create_app(loaded: LoadedModel, batching: service.Batching | None = None) -> Application:
+def create_app(loaded: LoadedModel, served: service.Service) -> Application:
     """MLflow's scoring application for the model, with the Open Inference Protocol's routes."""
     from mlflow.pyfunc import scoring_server
     from starlette.exceptions import HTTPException
@@ -154,7 +175,6 @@ def create_app(loaded: LoadedModel, batching: service.Batching | None = None) ->
 
     app: Starlette = scoring_server.init(loaded.model)  # type: ignore[no-untyped-call,unused-ignore]
     app.add_exception_handler(HTTPException, other)
-    served = service.Service(loaded.name, loaded.version, loaded.uri, loaded.model, batching)
     app.router.routes += routes.of(served, _mlflow_version())
     return app
 

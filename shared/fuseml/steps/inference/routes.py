@@ -13,7 +13,6 @@ from fuseml.steps.inference import errors, service
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-SERVER = "fuseml-model-server"
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -25,7 +24,7 @@ def of(served: service.Service, version: str) -> list[Route]:
         return None if served.has(name, number) else refusal(404, served.absent(name, number))
 
     async def server(_: Request) -> JSONResponse:
-        return JSONResponse({"name": SERVER, "version": version, "extensions": list(service.EXTENSIONS)})
+        return JSONResponse({"name": service.SERVER, "version": version, "extensions": list(service.EXTENSIONS)})
 
     async def live(_: Request) -> JSONResponse:
         return JSONResponse({"live": True})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 Result = TypeVar("Result")
+SERVER = "fuseml-model-server"
 EXTENSIONS = ("binary_tensor_data",)
 # Models of these flavors take data frames, never a mapping of arrays.
 _TABULAR = frozenset({"sklearn", "xgboost", "lightgbm", "catboost", "statsmodels", "pmdarima", "prophet", "h2o", "spark"})

@@ -46,8 +46,8 @@ def datatype(dtype: numpy.dtype[numpy.generic]) -> str:
     return next((name for name, ours in DATATYPES.items() if dtype == ours), "BYTES")
 
 
-def read(item: Mapping[str, object], where: str, raw: bytes | None = None) -> Tensor:
-    """The tensor of a JSON object; its values are `raw`, if given, else the object's `data`. Raises RequestError."""
+def read(item: Mapping[str, object], where: str, raw: bytes | None = None, array: numpy.ndarray | None = None) -> Tensor:
+    """The tensor of a JSON object. Its values are in binary form `raw`, or in `array`, else the object's `data`. Raises RequestError."""
     kind, dims, parameters = item.get("datatype"), item.get("shape"), item.get("parameters")
     if not isinstance(kind, str) or kind not in DATATYPES:
         raise errors.RequestError(f"{where}.datatype: must be one of {', '.join(DATATYPES)}")
@@ -59,13 +59,13 @@ def read(item: Mapping[str, object], where: str, raw: bytes | None = None) -> Te
         raise errors.RequestError(f"{where}.shape: must be a list of at most {_MOST_DIMENSIONS} sizes")
     if raw is not None:
         array = binary.unpack(raw, kind, DATATYPES[kind], math.prod(dims), f"{where}: the binary data")
-    else:
+    elif array is None:
         data = item.get("data")
         if not isinstance(data, list):
             raise errors.RequestError(f"{where}.data: must be a list of values")
         array = from_values(data, kind, f"{where}.data")
     if array.size != math.prod(dims):
-        raise errors.RequestError(f"{where}.data: has {array.size} values, the shape {dims} needs {math.prod(dims)}")
+        raise errors.RequestError(f"{where}: has {array.size} values, the shape {dims} needs {math.prod(dims)}")
     return build(str(item["name"]), kind, array.reshape(dims), parameters, where)
 
 

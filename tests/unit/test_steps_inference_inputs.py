@@ -49,6 +49,13 @@ def test_one_matrix_becomes_all_columns() -> None:
     assert frame["b"].dtype == "float32"
 
 
+def test_an_optional_column_may_be_left_out() -> None:
+    old_and_new: list[dict[str, object]] = [{"required": False}, {"optional": True}, {"required": None}, {}]
+    fields = [signature.fields([{"name": "a", "type": "long", **more}], "input-0")[0] for more in old_and_new]
+    assert [field.required for field in fields] == [False, False, True, True]
+    assert fields[1].metadata()["parameters"] == {"required": False}
+
+
 @pytest.mark.parametrize("names", [[0, 1], [None, None], ["x", "y"]])
 def test_columns_keep_their_labels(names: list[object]) -> None:
     fields = signature.fields([{"type": "long", **({} if name is None else {"name": name})} for name in names], "input-0")

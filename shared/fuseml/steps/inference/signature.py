@@ -99,7 +99,7 @@ def fields(schema: Sequence[Mapping[str, object]] | None, unnamed: str) -> list[
             named.append(Field(name, tensors.datatype(dtype), tuple(spec["shape"]), label, dtype=dtype.name))
         else:
             datatype = _DATATYPES.get(str(item["type"]), "BYTES")
-            required = item.get("required") is not False
+            required = item.get("required") is not False and item.get("optional") is not True  # the latter in the oldest MLflow 2
             named.append(Field(name, datatype, (-1,), index if label is None else label, item, "", required))
     return named
 

@@ -96,7 +96,8 @@ class Server:
         received = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def receive() -> Any:
-            return next(received, {"type": "http.disconnect"})
+            message = next(received, None)
+            return message if message is not None else await asyncio.Event().wait()  # the client stays connected
 
         async def send(message: Any) -> None:
             sent.append(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import socket
 import struct
@@ -13,6 +14,7 @@ from typing import Any
 
 import pandas
 import pytest
+from google.protobuf import json_format
 
 from fuseml.steps import model_server, sdk
 from fuseml.steps.inference import descriptors, rpc
@@ -50,6 +52,17 @@ def _strip(messages: Any) -> None:
         _strip(message.nested_type)
 
 
+def _plain(value: Any) -> Any:
+    """A value in protobuf's form of JSON, which old versions take as well."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return "Infinity" if value == float("inf") else value
+
+
 class Client:
     """Calls a service by messages of the same file."""
 
@@ -62,7 +75,7 @@ class Client:
             request_serializer=self.messages[f"{name}Request"].SerializeToString,
             response_deserializer=self.messages[f"{name}Response"].FromString,
         )
-        request = self.messages[f"{name}Request"](**fields)
+        request = json_format.ParseDict(_plain(fields), self.messages[f"{name}Request"]())
         return method(request, timeout=PATIENCE, metadata=[("x-fuseml-key", self._key)] if self._key else None)
 
     def infer(self, *inputs: dict[str, object], **fields: object) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -39,16 +39,16 @@ class Server:
         self._grpc, self._served, self._version, self._key = grpc, served, version, key
         self._classes = descriptors.classes()
         calls: dict[str, Callable[[Any], Any]] = {
-            "ServerLive": lambda _: {"live": True},
-            "ServerReady": lambda _: {"ready": True},
-            "ServerMetadata": lambda _: self._server_metadata(),
-            "ModelReady": self._model_ready,
+            "ServerLive": lambda _: self._classes["ServerLiveResponse"](live=True),
+            "ServerReady": lambda _: self._classes["ServerReadyResponse"](ready=True),
+            "ServerMetadata": self._server_metadata,
+            "ModelReady": lambda _: self._classes["ModelReadyResponse"](ready=True),
             "ModelMetadata": self._model_metadata,
             "ModelInfer": self._infer,
         }
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
-                self._answering(call, self._classes[f"{name}Response"]),
+                self._answering(call),
                 request_deserializer=self._classes[f"{name}Request"].FromString,
                 response_serializer=self._classes[f"{name}Response"].SerializeToString,
             )
@@ -68,7 +68,7 @@ class Server:
         """Refuse new calls, and return after those in progress, at most `grace` seconds later."""
         self._server.stop(grace).wait()
 
-    def _answering(self, call: Callable[[Any], Mapping[str, object]], response: Any) -> Callable[[Any, Any], Any]:
+    def _answering(self, call: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
         code = self._grpc.StatusCode
 
         def answer(request: Any, context: Any) -> Any:
@@ -79,7 +79,7 @@ class Server:
             if names and not self._served.has(*names):
                 context.abort(code.NOT_FOUND, self._served.absent(*names))
             try:
-                return response(**call(request))
+                return call(request)
             except errors.RequestError as error:
                 found, message = code.INVALID_ARGUMENT, " ".join(str(error).split())
             except Exception as error:  # a fault of this server: the log gets the traceback
@@ -89,36 +89,33 @@ class Server:
 
         return answer
 
-    def _server_metadata(self) -> dict[str, object]:
-        return {"name": service.SERVER, "version": self._version, "extensions": service.EXTENSIONS}
+    def _server_metadata(self, _: Any) -> Any:
+        return self._classes["ServerMetadataResponse"](name=service.SERVER, version=self._version, extensions=service.EXTENSIONS)
 
-    def _model_ready(self, _: Any) -> dict[str, object]:
-        return {"ready": True}
+    def _model_metadata(self, _: Any) -> Any:
+        described = self._classes["ModelMetadataResponse"](
+            name=self._served.name, versions=[self._served.version], platform=service.PLATFORM
+        )
+        for side, fields in ((described.inputs, self._served.inputs), (described.outputs, self._served.outputs)):
+            for field in fields:
+                side.add(name=field.name, datatype=field.datatype, shape=field.dims)
+        described.properties["model_uri"] = self._served.uri
+        return described
 
-    def _model_metadata(self, _: Any) -> dict[str, object]:
-        described = self._served.metadata()
-        sides = {
-            side: [{key: field.metadata()[key] for key in ("name", "datatype", "shape")} for field in fields]
-            for side, fields in (("inputs", self._served.inputs), ("outputs", self._served.outputs))
-        }
-        return {
-            **{key: described[key] for key in ("name", "versions", "platform")},
-            **sides,
-            "properties": {"model_uri": self._served.uri},
-        }
-
-    def _infer(self, request: Any) -> dict[str, object]:
-        raw = bool(request.raw_input_contents)
+    def _infer(self, request: Any) -> Any:
         response = self._served.infer(_read(request))
         # FP16 has no field of its own.
-        raw = raw or any(tensor.datatype not in _CONTENTS for tensor in response.tensors)
-        written: dict[str, object] = {
-            "model_name": response.model,
-            "model_version": response.version,
-            "id": response.id or "",
-            "outputs": [_written(tensor, raw) for tensor in response.tensors],
-        }
-        return {**written, "raw_output_contents": [messages.pack(tensor) for tensor in response.tensors]} if raw else written
+        raw = bool(request.raw_input_contents) or any(tensor.datatype not in _CONTENTS for tensor in response.tensors)
+        written = self._classes["ModelInferResponse"](model_name=response.model, model_version=response.version, id=response.id or "")
+        for tensor in response.tensors:
+            output = written.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape)
+            for name, value in messages.described(tensor, raw=True).items():
+                output.parameters[name].string_param = str(value)
+            if raw:
+                written.raw_output_contents.append(messages.pack(tensor))
+            else:
+                getattr(output.contents, _CONTENTS[tensor.datatype]).extend(_values(tensor))
+        return written
 
 
 def _read(request: Any) -> messages.Request:
@@ -154,17 +151,6 @@ def _contents(item: Any, where: str) -> numpy.ndarray:
     dtype = numpy.dtype(tensors.DATATYPES[item.datatype])
     array = numpy.array(values, "int64" if field == "int_contents" else "uint64" if field == "uint_contents" else dtype)
     return tensors.integers(array, dtype, f"{where}.contents", item.datatype) if dtype.kind in "iu" else array
-
-
-def _written(tensor: tensors.Tensor, raw: bool) -> dict[str, object]:
-    parameters = messages.described(tensor, raw=True)
-    written: dict[str, object] = {
-        "name": tensor.name,
-        "datatype": tensor.datatype,
-        "shape": list(tensor.array.shape),
-        "parameters": {name: {"string_param": str(value)} for name, value in parameters.items()},
-    }
-    return written if raw else {**written, "contents": {_CONTENTS[tensor.datatype]: _values(tensor)}}
 
 
 def _values(tensor: tensors.Tensor) -> Sequence[object]:

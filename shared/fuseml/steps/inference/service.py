@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 Result = TypeVar("Result")
-SERVER = "fuseml-model-server"
+SERVER, PLATFORM = "fuseml-model-server", "mlflow"
 EXTENSIONS = ("binary_tensor_data",)
 # Models of these flavors take data frames, never a mapping of arrays.
 _TABULAR = frozenset({"sklearn", "xgboost", "lightgbm", "catboost", "statsmodels", "pmdarima", "prophet", "h2o", "spark"})
@@ -61,7 +61,7 @@ class Service:
         return {
             "name": self.name,
             "versions": [self.version],
-            "platform": "mlflow",
+            "platform": PLATFORM,
             "inputs": [field.metadata() for field in self.inputs],
             "outputs": [field.metadata() for field in self.outputs],
             "parameters": {"model_uri": self.uri},

@@ -8,20 +8,22 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy
 import pandas
 import pytest
+from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
-from fuseml.steps.inference import service
-from tests.component import pyfunc_models
+from fuseml.steps.inference import service, tensors
+from tests.component import pyfunc_models, type_tables
 from tests.tensors import tensor
 from tests.waiting import PATIENCE
 
 with pyfunc_models.quiet():
     import mlflow.pyfunc
     import mlflow.sklearn
-    from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, TensorSpec
+    from mlflow.types.schema import AnyType, Array, ColSpec, DataType, ParamSchema, ParamSpec, TensorSpec
 
 
 def outputs(answer: pyfunc_models.Answer) -> Any:
@@ -92,6 +94,54 @@ def test_a_refusal_of_mlflow_is_short() -> None:
     server = pyfunc_models.Server(pyfunc_models.model(lambda data: data, [TensorSpec(numpy.dtype("float64"), (-1, 2))]))
     message = error(server.infer({"inputs": [tensor("x", "FP64", [1.0, 2.0, 3.0], [1, 3])]}))
     assert message == "Shape of input (1, 3) does not match expected shape (-1, 2)."
+
+
+NAMES: dict[str, Any] = {**{name: DataType[name] for name in type_tables.SCALARS}, "array": Array("long"), "any": AnyType()}  # type: ignore[no-untyped-call]
+WORDS = st.one_of(
+    st.text(max_size=4),
+    st.sampled_from(["[1]", "2026-01-02", "9999-12-31T23:59:60+99:99", "aGk=", "1.5", "1e999", '{"a": "\\ud800"}', "\ud800"]),
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), WORDS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=2), inner, max_size=2)),
+    max_leaves=4,
+)
+PARAMETERS = st.one_of(
+    st.none(),
+    VALUES,
+    st.dictionaries(
+        st.sampled_from(["content_type", "unit", "nulls", "binary_data_size", "binary_data"]),
+        st.one_of(VALUES, st.sampled_from(["str", "base64", "datetime", "json", "pd", "np", "s", "ns", "0"])),
+    ),
+)
+SENT = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from([*NAMES, "x"]),
+        "datatype": st.sampled_from([*tensors.DATATYPES, "X"]),
+        "shape": st.lists(st.integers(0, 2), max_size=2),
+        "data": st.one_of(*(st.lists(one, max_size=3) for one in (VALUES, WORDS, st.integers(-300, 2**65), st.floats(), st.booleans()))),
+        "parameters": PARAMETERS,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def models() -> list[pyfunc_models.Server]:
+    """Models that return their input: with optional columns of all types, with tensors, and without a signature."""
+    text = [TensorSpec(numpy.dtype("str"), (-1,), "string"), TensorSpec(numpy.dtype("float32"), (-1,), "float")]
+    signatures: list[Any] = [[ColSpec(kind, name, required=False) for name, kind in NAMES.items()], text, None]
+    return [pyfunc_models.Server(pyfunc_models.model(lambda data: data, inputs)) for inputs in signatures]
+
+
+@hypothesis.given(inputs=st.lists(SENT, min_size=1, max_size=2), parameters=PARAMETERS, whole=st.booleans())
+@hypothesis.settings(max_examples=80, deadline=None)
+def test_no_request_is_a_fault_of_the_server(models: list[pyfunc_models.Server], inputs: Any, parameters: Any, whole: bool) -> None:
+    for item in inputs if whole else ():
+        item["shape"] = [len(item["data"])]
+    for server in models:
+        answer = server.infer({"inputs": inputs, "parameters": parameters})
+        assert answer.status in (200, 400), answer.body
+        assert answer.document.keys() >= ({"outputs"} if answer.status == 200 else {"error"})
 
 
 def test_binary_data_in_and_out() -> None:

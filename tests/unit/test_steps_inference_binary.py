@@ -75,6 +75,7 @@ def test_tensors_of_both_forms_mix() -> None:
         (described("INT8", [1], binary_data_size="1"), b"\0", None, "binary_data_size: must be a number of bytes"),
         (described("INT8", [0], binary_data_size=0), b"\0", None, "the body has 1 bytes of binary data that belong to no input"),
         (described("INT8", [1], nulls="1"), b"\0", None, 'nulls: must list positions of elements, such as "0,3"'),
+        (described("INT8", [1], nulls="9" * 5000), b"\0", None, "nulls: must list positions of elements"),
         (described("INT8", [1], nulls="x"), b"\0", None, "nulls: must list positions of elements"),
         (described("INT8", [1]), b"\0", "1000", "Inference-Header-Content-Length: must be the length of the JSON"),
         (described("INT8", [1]), b"\0", "-1", "Inference-Header-Content-Length: must be the length of the JSON"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.steps.inference import errors, inputs, messages, signature
+from fuseml.steps.inference import dates, errors, inputs, messages, signature
 from tests.tensors import decode, tensor
 
 COLUMNS = signature.fields(
@@ -177,6 +177,16 @@ def test_dates_are_numbers_of_a_declared_unit_since_1970(unit: str, datatype: st
     assert "need the unit" in refusal("datetime", tensor("c", datatype, [number]))
 
 
+@given(st.lists(st.from_regex(dates._ISO, fullmatch=True), min_size=1, max_size=3))
+def test_a_text_in_the_form_of_a_date_is_one_or_is_refused(texts: list[str]) -> None:
+    try:
+        found = column("datetime", tensor("c", "BYTES", texts))
+    except errors.RequestError as error:
+        assert "the input 'c'" in str(error)
+    else:
+        assert all(isinstance(moment, pandas.Timestamp) for moment in found)
+
+
 ARRAY = {"items": {"type": "integer"}}
 OBJECT: dict[str, object] = {
     "properties": {
@@ -221,10 +231,14 @@ def test_nested_columns_have_the_types_that_mlflow_takes() -> None:
         ("datetime", tensor("c", "BYTES", ["02/01/2026"]), {}, "'02/01/2026' is not a date in ISO 8601"),
         ("datetime", tensor("c", "BYTES", ["2026-02-30"]), {}, "the input 'c'"),
         ("datetime", tensor("c", "BYTES", ["3026-01-01"]), {}, "the input 'c'"),
+        ("datetime", tensor("c", "FP64", [float("inf")], unit="s"), {}, "a moment is infinite"),
+        ("string", tensor("c", "BYTES", ["\ud800"]), {}, "half a character"),
         ("datetime", tensor("c", "INT64", [2**62], unit="s"), {}, "outside the years 1678 to 2261"),
         ("array", tensor("c", "BYTES", ["[1"]), ARRAY, "'[1' is not JSON"),
         ("array", tensor("c", "BYTES", ["[1.5]"]), ARRAY, "1.5 is not of the type integer"),
         ("array", tensor("c", "BYTES", ["3"]), ARRAY, "3 is not an array"),
+        ("array", tensor("c", "BYTES", ["[1]"], []), ARRAY, "its shape must be [rows] or [rows, length], not []"),
+        ("string", tensor("c", "BYTES", ["a"], []), {}, "its shape must be [rows] or [rows, 1], not []"),
         ("array", tensor("c", "BYTES", ["[2147483648]"]), ARRAY, "does not fit into integer"),
         ("object", tensor("c", "BYTES", ["{}"]), OBJECT, "the property 'id' is missing"),
         ("object", tensor("c", "BYTES", ['{"id": 1, "x": 2}']), OBJECT, "no property 'x'; it has: id, day, parts"),

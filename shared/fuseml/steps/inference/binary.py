@@ -13,6 +13,7 @@ import numpy
 from fuseml.steps.inference import errors
 
 _LENGTH = struct.Struct("<I")
+_LONGEST = 19  # digits of a position
 
 
 def unpack(raw: bytes, kind: str, dtype: str, size: int, where: str) -> numpy.ndarray:
@@ -56,12 +57,17 @@ def of_objects(values: Sequence[object]) -> numpy.ndarray:
 def with_nulls(array: numpy.ndarray, nulls: object, where: str) -> numpy.ndarray:
     """The array with null at the positions that the parameter `nulls` lists. Raises RequestError."""
     text = str(nulls)
-    positions = [int(part) for part in text.split(",") if part.isascii() and part.isdigit()]
+    positions = [int(part) for part in text.split(",") if part.isascii() and part.isdigit() and len(part) <= _LONGEST]
     if len(positions) != len(text.split(",")) or max(positions) >= array.size:
         raise errors.RequestError(f'{where}: must list positions of elements, such as "0,3"')
     changed = array.copy() if array.dtype.kind == "f" else array.astype(object)
     changed.reshape(-1)[positions] = numpy.nan if array.dtype.kind == "f" else None
     return changed
+
+
+def as_bytes(value: str | bytes | None) -> bytes:
+    """An element of BYTES; a null one is empty. Half a character, which a model may return, has no bytes of its own in UTF-8."""
+    return value if isinstance(value, bytes) else (value or "").encode("utf-8", "surrogatepass")
 
 
 def null_positions(array: numpy.ndarray) -> list[int]:
@@ -72,7 +78,7 @@ def null_positions(array: numpy.ndarray) -> list[int]:
 def pack(array: numpy.ndarray, kind: str, dtype: str) -> bytes:
     """The elements of an array of the datatype `kind`. A null element is empty, false or zero."""
     if kind == "BYTES":
-        parts = [value if isinstance(value, bytes) else str(value or "").encode() for value in array.flat]
+        parts = [as_bytes(value) for value in array.flat]
         return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
     if array.dtype == object:
         array = numpy.array([0 if value is None else value for value in array.flat])

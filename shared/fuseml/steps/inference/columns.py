@@ -108,9 +108,11 @@ def _bytes(tensor: tensors.Tensor, vector: numpy.ndarray, expected: str) -> list
 def strings(vector: numpy.ndarray) -> list[str | None]:
     """The elements of BYTES as text. Raises ValueError for bytes that are not UTF-8."""
     try:
-        return [value.decode() if isinstance(value, bytes) else value for value in vector.tolist()]
-    except UnicodeDecodeError:
-        raise ValueError("holds bytes that are not text in UTF-8") from None
+        texts = [value.decode() if isinstance(value, bytes) else value for value in vector.tolist()]
+        "".join(filter(None, texts)).encode()
+    except UnicodeError:
+        raise ValueError("holds bytes that are not text in UTF-8, or half a character") from None
+    return texts
 
 
 def binaries(vector: numpy.ndarray, content_type: str) -> list[bytes | None]:

@@ -36,6 +36,8 @@ def from_epoch(numbers: numpy.ndarray, unit: str) -> pandas.DatetimeIndex:
     Raises ValueError for a moment outside the years 1678 to 2261.
     """
     factor = _NANOSECONDS[unit]
+    if numbers.dtype.kind == "f" and numpy.isinf(numbers).any():
+        raise ValueError("a moment is infinite")
     moments = [None if number is None or math.isnan(number) else round(number * factor) for number in numbers.tolist()]
     if any(moment is not None and abs(moment) > _MOST for moment in moments):
         raise ValueError("a moment is outside the years 1678 to 2261")

@@ -63,7 +63,10 @@ def _unsigned_frame(sent: Sequence[tensors.Tensor]) -> pandas.DataFrame:
 def _joined(labels: Sequence[object], values: Sequence[Sequence[object] | numpy.ndarray | pandas.Index]) -> pandas.DataFrame:
     if len({len(column) for column in values}) > 1:
         raise errors.RequestError("the inputs differ in their number of rows")
-    return pandas.DataFrame({label: values[index] for index, label in enumerate(labels)})
+    try:
+        return pandas.DataFrame({label: values[index] for index, label in enumerate(labels)})
+    except ValueError as error:  # half a character inside JSON text
+        raise errors.RequestError(f"the inputs do not make a data frame: {error}") from None
 
 
 def _arrays(sent: Sequence[tensors.Tensor], named: Sequence[signature.Field]) -> object:

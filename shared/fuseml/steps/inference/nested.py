@@ -22,6 +22,8 @@ _LARGEST_FLOAT = float(numpy.finfo("float32").max)
 
 def values(tensor: tensors.Tensor, described: Mapping[str, object], required: bool) -> list[object]:
     """One value for each row: JSON text of BYTES, or a slice of a tensor of another datatype. Raises ValueError."""
+    if not tensor.array.ndim:
+        raise ValueError("is a column: its shape must be [rows] or [rows, length], not []")
     if tensor.datatype == "BYTES" and tensor.array.ndim == 1 and tensor.content_type in ("", "json", "pd_json"):
         rows: Sequence[object] = [None if text is None else parsed(text) for text in tensor.array]
     else:

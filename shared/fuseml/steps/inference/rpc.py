@@ -154,9 +154,8 @@ def _contents(item: Any, where: str) -> numpy.ndarray:
 
 
 def _values(tensor: tensors.Tensor) -> Sequence[object]:
-    empty = b"" if tensor.datatype == "BYTES" else 0
-    values = [empty if value is None else value for value in tensor.array.ravel().tolist()]
-    return [value.encode() if isinstance(value, str) else value for value in values]
+    values = tensor.array.ravel().tolist()
+    return [binary.as_bytes(value) for value in values] if tensor.datatype == "BYTES" else [value or 0 for value in values]
 
 
 def _parameters(sent: Any) -> dict[str, object]:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
+from fuseml.steps import model_server
 from fuseml.steps.inference import service, tensors
 from tests.component import pyfunc_models, type_tables
 from tests.tensors import tensor
@@ -183,10 +184,13 @@ def test_rows_of_concurrent_requests_are_predicted_together() -> None:
 
 @pytest.mark.parametrize("option", [("--batch-size", "0"), ("--batch-wait", "-1"), ("--batch-wait", "nan")])
 def test_invalid_batches_end_the_server_before_it_loads(
-    option: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    option: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from fuseml.steps import model_server
-
+    message = "--batch-size must be at least 1, --batch-wait between 0 and 60000"
     with pytest.raises(SystemExit):
         model_server.main(["--model", str(tmp_path / "none"), "--name", "m", *option])
-    assert "--batch-size must be at least 1, --batch-wait between 0 and 60000" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
+    monkeypatch.setenv(f"FUSEML_{option[0][2:].upper().replace('-', '_')}", option[1])
+    with pytest.raises(SystemExit):
+        model_server.main(["--model", str(tmp_path / "none"), "--name", "m"])
+    assert message in capsys.readouterr().err

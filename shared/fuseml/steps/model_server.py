@@ -64,10 +64,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
     parser.add_argument("--max-body", type=int, default=_MAX_BODY, help="largest request body in bytes (default: %(default)s)")
     parser.add_argument("--grpc-port", type=int, help="port for gRPC, which needs grpcio; 0 takes a free one (default: no gRPC)")
+    size, wait = os.environ.get("FUSEML_BATCH_SIZE", "1"), os.environ.get("FUSEML_BATCH_WAIT", "5")
     parser.add_argument(
-        "--batch-size", type=int, default=1, help="rows of concurrent v2 requests that are predicted together (default: %(default)s)"
+        "--batch-size", type=int, default=size, help="rows of concurrent v2 requests that are predicted together (default: %(default)s)"
     )
-    parser.add_argument("--batch-wait", type=float, default=5.0, help="milliseconds that a request waits for others (default: %(default)s)")
+    parser.add_argument(
+        "--batch-wait", type=float, default=wait, help="milliseconds that a request waits for others (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     if options.batch_size < 1 or not 0 <= options.batch_wait <= _LONGEST_WAIT:
         parser.error(f"--batch-size must be at least 1, --batch-wait between 0 and {_LONGEST_WAIT}")

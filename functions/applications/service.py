@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import sqlmodel
-
 from functions.applications.deps import Deps
 from fuseml import servings
-from fuseml.domain import application, artifact, errors
+from fuseml.domain import application, errors
 from fuseml.domain.registry import custody, extension
 from fuseml.runtime import auth, clock
 from fuseml.servings import ServingSpec, Status
-from fuseml.store import applications, artifacts, paging
-from fuseml.usecases import ownership
+from fuseml.store import applications, model_addresses, paging
+from fuseml.usecases import model_digests, ownership
 
 _TrafficRule = Callable[[ServingSpec, list[int]], Mapping[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class ApplicationView:
-    """An application, the models of the revisions that get requests, and its observed state; lists have no `status`."""
+    """An application, the models of its revisions, and its observed state if FuseML serves it."""
 
     row: applications.Application
     models: Mapping[int, str | None] = field(default_factory=dict)
@@ -30,13 +28,17 @@ class ApplicationView:
 
 
 def page(deps: Deps, limit: int, cursor: str | None, *, type: str | None, workflow: str | None) -> paging.Slice[ApplicationView]:
-    """A page of applications, without their status."""
+    """A page of applications."""
     with deps.store.read() as session:
         rows = applications.page(session, paging.Page(limit, cursor), type=type, workflow=workflow)
-        return paging.Slice([ApplicationView(row, _models(session, row)) for row in rows.rows], rows.next_cursor)
+        # The status needs no secret, so they stay sealed.
+        specs = [servings.serving_spec(session, row, str) for row in rows.rows]
+    statuses = _statuses(deps, [spec for spec in specs if spec is not None])
+    views = [ApplicationView(row, _models(spec), statuses.get(row.name)) for row, spec in zip(rows.rows, specs, strict=True)]
+    return paging.Slice(views, rows.next_cursor)
 
 
-def put(deps: Deps, registered: application.Application, caller: auth.Caller) -> ApplicationView:
+def put(deps: Deps, registered: application.Registration, caller: auth.Caller) -> ApplicationView:
     """Register or replace an application. Raises InvalidError when no serving can serve it, ForbiddenError when a step claims another
     origin than its own, ConflictError for an application of another owner.
     """
@@ -47,11 +49,16 @@ def put(deps: Deps, registered: application.Application, caller: auth.Caller) ->
         before = applications.find(session, registered.name)
         if before is not None:
             registered = ownership.replacing(registered, before.document)
-        registered = _with_digest(session, registered)
+        digest = model_digests.expected(session, registered.project, registered.model, registered.digest)
+        registered = registered.model_copy(update={"digest": digest})
         document = _document(deps, registered, before.document if before else {})
         row = applications.put(session, registered.name, document, clock.now())
+        if registered.moving:
+            model_addresses.note(session, row, registered.moving, follow=registered.follow)
+        else:
+            model_addresses.forget(session, row.name)
         spec = servings.serving_spec(session, row, deps.keyring.unseal)
-        view = ApplicationView(row, _models(session, row))
+    view = ApplicationView(row, _models(spec))
     if serving is None or spec is None:
         return view
     serving.apply(spec)
@@ -68,6 +75,12 @@ def get(deps: Deps, name: str, caller: auth.Caller) -> ApplicationView:
     return _observed(deps, spec, view) if spec is not None else view
 
 
+def addresses(deps: Deps, rows: Sequence[applications.Application]) -> Mapping[str, model_addresses.ModelAddress]:
+    """By application: the moving addresses of their models."""
+    with deps.store.read() as session:
+        return model_addresses.of(session, rows)
+
+
 def delete(deps: Deps, name: str) -> None:
     """Stop serving the application, and delete it. Raises NotFoundError."""
     view, spec = _read(deps, name)
@@ -76,6 +89,7 @@ def delete(deps: Deps, name: str) -> None:
         serving.remove(name)
     with deps.store.write() as session:
         applications.delete(session, name)
+        model_addresses.forget(session, name)
 
 
 def route(deps: Deps, name: str, shares: Mapping[str, int]) -> ApplicationView:
@@ -94,7 +108,7 @@ def publish(deps: Deps, name: str, *, public: bool) -> ApplicationView:
         row = applications.get(session, name)
         applications.record_location(session, name, {"public": public})
         spec = servings.serving_spec(session, row, deps.keyring.unseal)
-        view = ApplicationView(row, _models(session, row))
+    view = ApplicationView(row, _models(spec))
     serving = deps.serving.get(row.document["served_by"])
     if spec is None or serving is None:
         return view
@@ -120,7 +134,7 @@ def _route(deps: Deps, name: str, rule: _TrafficRule) -> ApplicationView:
             )
         applications.route(session, row, traffic, clock.now())
         routed = servings.serving_spec(session, row, deps.keyring.unseal)
-        view = ApplicationView(row, _models(session, row))
+    view = ApplicationView(row, _models(routed))
     if routed is None:
         return view
     serving.apply(routed)
@@ -130,13 +144,27 @@ def _route(deps: Deps, name: str, rule: _TrafficRule) -> ApplicationView:
 def _read(deps: Deps, name: str) -> tuple[ApplicationView, ServingSpec | None]:
     with deps.store.read() as session:
         row = applications.get(session, name)
-        return ApplicationView(row, _models(session, row)), servings.serving_spec(session, row, deps.keyring.unseal)
+        spec = servings.serving_spec(session, row, deps.keyring.unseal)
+    return ApplicationView(row, _models(spec)), spec
 
 
-def _models(session: sqlmodel.Session, row: applications.Application) -> dict[int, str | None]:
-    if list(row.traffic) == [str(row.revision)]:
-        return {row.revision: row.document.get("model")}
-    return {former.revision: former.document.get("model") for former in applications.revisions(session, row.name)}
+def _models(spec: ServingSpec | None) -> dict[int, str | None]:
+    return {revision.number: revision.document.model for revision in spec.revisions} if spec is not None else {}
+
+
+def _statuses(deps: Deps, specs: Sequence[ServingSpec]) -> Mapping[str, Status]:
+    statuses: dict[str, Status] = {}
+    for served_by, serving in deps.serving.items():
+        own = [spec for spec in specs if spec.newest.document.served_by == served_by]
+        try:
+            statuses |= serving.statuses(own) if own else {}
+        except errors.FusemlError as error:
+            statuses |= {spec.name: _unknown(error) for spec in own}
+    return statuses
+
+
+def _unknown(error: errors.FusemlError) -> Status:
+    return Status("starting", f"its status is not known: {error.message}")
 
 
 def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> ApplicationView:
@@ -147,7 +175,7 @@ def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> Applicati
     try:
         status = serving.status(spec)
     except errors.FusemlError as error:
-        return ApplicationView(view.row, view.models, Status("starting", f"its status is not known: {error.message}"))
+        return ApplicationView(view.row, view.models, _unknown(error))
     location = {
         "url": f"{status.url}/v2/models/{spec.name}/infer" if status.url else view.row.document["url"],
         "k8s_namespace": status.namespace,
@@ -160,21 +188,9 @@ def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> Applicati
     return ApplicationView(row, view.models, status)
 
 
-def _with_digest(session: sqlmodel.Session, registered: application.Application) -> application.Application:
-    """The registration with the digest that the record of its model has. Raises ConflictError for another one."""
-    address = artifact.model_of(registered.project or "", registered.model or "") if registered.project else None
-    recorded = artifacts.digest(session, str(address)) if address else None
-    if recorded and registered.digest and registered.digest != recorded:
-        raise errors.ConflictError(
-            f"{registered.model} has the digest {registered.digest} on the tracking server, but {recorded} was recorded as {address}; "
-            "its files or tags were changed since"
-        )
-    return registered.model_copy(update={"digest": recorded or registered.digest})
-
-
 def _document(deps: Deps, registered: application.Application, before: Mapping[str, Any]) -> dict[str, Any]:
     """The document to store: secrets sealed, unchanged ones as stored, and the fields that only the serving determines."""
-    document = registered.model_dump(mode="json")
+    document = registered.model_dump(mode="json", exclude=set(application.NOT_STORED))
     stored: dict[str, str] = before.get("environment") or {}
     hidden = sorted(name for name, value in registered.environment.items() if value == extension.HIDDEN and name not in stored)
     if hidden:

@@ -9,14 +9,13 @@ from typing import Any
 import sqlmodel
 
 from functions.artifacts.deps import Deps
-from fuseml.domain import artifact, errors, events
+from fuseml.domain import artifact, errors, events, plans
 from fuseml.runtime import clock
 from fuseml.store import artifacts, paging, runs
+from fuseml.usecases import model_digests
 
 # Lineage is walked this far in both directions: code, model, products of the model.
 _MAX_DISTANCE = 10
-# As `fuseml.steps.tracking`, which runs where this package is not installed.
-_DIGEST_TAG = "fuseml.digest"
 
 
 def page(deps: Deps, limit: int, cursor: str | None, **filters: str | None) -> paging.Slice[artifacts.Artifact]:
@@ -58,7 +57,7 @@ def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Seque
         "uri": f"models:/{model.name}/{model.version}",
         "extension": model.extension,
         "source": model.model_source,
-        "digest": model.tags.get(_DIGEST_TAG),
+        "digest": model.tags.get(model_digests.TAG),
     }
     return _record(session, address, model.tags.get("fuseml.run"), details)
 
@@ -66,7 +65,7 @@ def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Seque
 def on_model_tagged(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
     """Note the digest with which the trainer tags the version that it has registered. The first digest of a model stays."""
     tagged = events.ModelTagged.model_validate(event.data)
-    if tagged.key != _DIGEST_TAG or not tagged.value:
+    if tagged.key != model_digests.TAG or not tagged.value:
         return []
     uri = f"models:/{tagged.name}/{tagged.version}"
     if not artifacts.note_digest(session, uri, tagged.value):
@@ -76,18 +75,48 @@ def on_model_tagged(session: sqlmodel.Session, event: events.Event) -> Sequence[
 
 
 def on_step_finished(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """Record an output of the form `models:/name/version` as a model from the run's codeset; the output `metrics` describes it."""
+    """Record an output `models:/name/version` as a model, and `dataset://project/name/version` of the own project as a dataset.
+
+    The outputs `metrics` describe a model, `uri`, `digest` and `rows` a dataset. Lineage leads from the run's codeset version and, for a dataset,
+    from the models and datasets among the inputs of the step.
+    """
     step = events.RunStepFinished.model_validate(event.data)
     recorded: list[events.Payload] = []
     for value in step.outputs.values():
-        address = artifact.model_of(step.project, value)
+        model, dataset = artifact.model_of(step.project, value), artifact.dataset_of(step.project, value)
+        address = model or dataset
         if address is None:
             continue
-        recorded += _record(session, address, step.run, {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))})
+        described = {name: step.outputs.get(name) for name in ("uri", "digest", "rows")}
+        recorded += _record(
+            session, address, step.run, described if dataset else {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))}
+        )
         run = runs.get(session, step.run)
-        if run.codeset and run.commit:
-            artifacts.link(session, str(artifact.code(run.project, run.codeset, run.commit)), str(address), step.run)
+        sources = [artifact.code(run.project, run.codeset, run.commit)] if run.codeset and run.commit else []
+        for source in [*sources, *(_inputs(session, run, step.step) if dataset else [])]:
+            artifacts.link(session, str(source), str(address), step.run)
     return recorded
+
+
+def _inputs(session: sqlmodel.Session, run: runs.Run, step: str) -> list[artifact.Address]:
+    """The artifacts of the project among the inputs of a step, by the stored plan and the outputs of the steps before it.
+
+    Raises TemporaryError while such an output is not recorded.
+    """
+    planned = plans.StepPlan.model_validate(next(item for item in run.plan["steps"] if item["name"] == step)) if run.plan else None
+    outputs = {row.name: row.outputs for row in runs.steps(session, [run.id])}
+    found: list[artifact.Address] = []
+    for variable in planned.variables if planned else ():
+        if any(isinstance(part, plans.SecretPart) for part in variable.value):
+            continue
+        try:
+            value = plans.evaluate(variable.value, outputs, plans.no_secret)
+        except errors.PermanentError as error:
+            # Events have no order: the report of that step is on its way.
+            raise errors.TemporaryError(error.message) from error
+        address = artifact.model_of(run.project, value) or artifact.named_in(run.project, value)
+        found += [address] if address else []
+    return found
 
 
 def _metrics(text: str) -> dict[str, Any]:

@@ -15,8 +15,17 @@ from fuseml.runtime import cloudevents, http
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
     api = http.Api("housekeeper", "The periodic sweep", tokens=None, store=deps.store)
-    # The handler of the tick has no effect: the sweep runs after it, and each repair has its own transactions.
+    # The handlers have no effect: the sweep and the repairs run after them, each with its own transactions.
     cloudevents.Receiver(
-        api, deps.store, deps.publisher, deps.signer, {events.TICK: cloudevents.nothing}, after=functools.partial(service.on_tick, deps)
+        api,
+        deps.store,
+        deps.publisher,
+        deps.signer,
+        {
+            events.TICK: cloudevents.nothing,
+            events.ModelAliased.TYPE: cloudevents.nothing,
+            events.ModelRegistered.TYPE: cloudevents.nothing,
+        },
+        after=functools.partial(service.on_event, deps),
     )
     return api.app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from functions.housekeeper import archive, health, models, previews, pushes, schedules
+from functions.housekeeper import addresses, archive, health, models, previews, pushes, schedules
 from functions.housekeeper.deps import Deps
 from fuseml import servings
 from fuseml.domain import errors, events
@@ -25,6 +25,14 @@ _SUBMISSION_GRACE = 15
 _PUBLICATION_GRACE = 30
 _DAY = 86_400
 _SWEEP = "/pingsources/housekeeper"
+
+
+def on_event(deps: Deps, event: events.Event) -> None:
+    """Sweep on a tick; compare the addresses of applications with a model that has changed."""
+    if event.type == events.TICK:
+        on_tick(deps, event)
+    elif addresses.on_model_changed(deps, event):
+        _repair(deps, serve, event)
 
 
 def on_tick(deps: Deps, tick: events.Event) -> None:
@@ -66,19 +74,30 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         archive.forget_runs,
         archive.remove_logs,
         models.publish_missed_models,
+        follow_addresses,
         health.check_health,
     )
     for repair in repairs:
-        subject = f"the repair {repair.__name__}"
-        try:
-            repair(deps, tick)
-        except errors.FusemlError as error:
-            deps.conditions.fault(_log, subject, f"it failed and is retried with each tick: {error.message}")
-        except Exception:
-            # A defect in one repair must not stop the others; the log has its traceback.
-            _log.exception("repair %s failed; the others go on", repair.__name__)
-        else:
-            deps.conditions.well(_log, subject)
+        _repair(deps, repair, tick)
+
+
+def _repair(deps: Deps, repair: Callable[[Deps, events.Event], None], tick: events.Event) -> None:
+    subject = f"the repair {repair.__name__}"
+    try:
+        repair(deps, tick)
+    except errors.FusemlError as error:
+        deps.conditions.fault(_log, subject, f"it failed and is retried with each tick: {error.message}")
+    except Exception:
+        # A defect in one repair must not stop the others; the log has its traceback.
+        _log.exception("repair %s failed; the others go on", repair.__name__)
+    else:
+        deps.conditions.well(_log, subject)
+
+
+def follow_addresses(deps: Deps, tick: events.Event) -> None:
+    """Compare the moving addresses of models, and serve the applications that have followed."""
+    if addresses.compare_addresses(deps, tick):
+        serve(deps, tick)
 
 
 def request_submissions(deps: Deps, tick: events.Event) -> None:

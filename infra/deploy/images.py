@@ -22,11 +22,15 @@ class Images:
         return self.given.get(name) or images.mirrored(name, self.mirror)
 
 
+_OTHER_STEPS = ("ghcr.io/fuseml/evaluator:v1",)
+"""Built-in steps that workflows may name, and that no shipped one does."""
+
+
 def of_workflows() -> set[str]:
-    """The images that the shipped workflows name."""
+    """The images of the shipped workflows and of the other built-in steps."""
     folder = resources.files("fuseml.examples") / "workflows"
     texts = [file.read_text() for file in folder.iterdir() if file.name.endswith(".yaml")]
-    return {name for text in texts for name in re.findall(r"^ *image: ([\w./:-]+)$", text, re.MULTILINE)}
+    return {*_OTHER_STEPS, *(name for text in texts for name in re.findall(r"^ *image: ([\w./:-]+)$", text, re.MULTILINE))}
 
 
 def table(names: Iterable[str], mirror: str) -> str:

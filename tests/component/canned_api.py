@@ -95,6 +95,7 @@ APPLICATION = {
     "k8s_resources": [{"name": "demo-diabetes", "kind": "Deployment"}],
     "model": "models:/diabetes/1",
     "traffic": [{"revision": 2, "percent": 100, "model": "models:/diabetes/1"}],
+    "answering": [{"revision": 2, "percent": 100, "model": "models:/diabetes/1"}],
     "status": "ready",
     "field_of_a_newer_server": 1,
 }

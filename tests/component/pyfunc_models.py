@@ -65,7 +65,7 @@ class Server:
 
     def __init__(self, loaded: PyFuncModel, batching: service.Batching | None = None, name: str = "m") -> None:
         self.served = service.Service(name, "1", "models:/m/1", loaded, batching)
-        self._app = model_server.create_app(model_server.LoadedModel(name, "models:/m/1", "1", loaded), self.served)
+        self._app = model_server.create_app(self.served)
         self._path = f"/v2/models/{name}"
 
     def get(self, path: str) -> Answer:

@@ -120,6 +120,7 @@ def test_a_registered_application_is_served_and_its_record_holds_the_address(ser
     assert response["k8s_namespace"] == NAMESPACE
     assert response["k8s_resources"] == [{"name": "wine", "kind": "Service.serving.knative.dev"}, {"name": "wine", "kind": "Secret"}]
     assert response["traffic"] == [{"revision": 1, "percent": 100, "model": "models:/wine/1"}]
+    assert response["answering"] == response["traffic"]
     assert server.call("GET", "/applications")[0]["url"] == response["url"]
     assert server.cluster.secret() == {"1.MLFLOW_TRACKING_PASSWORD": "canary-1"}
 
@@ -169,6 +170,8 @@ def test_traffic_targets_a_new_model_by_revision_name(server: Server) -> None:
     server.cluster.loading = True
     waiting = server.register(model="models:/wine/2", environment={"MLFLOW_TRACKING_PASSWORD": "canary-2"})
     assert (waiting["revision"], waiting["status"], waiting["cause"]) == (2, "starting", "RevisionMissing")
+    assert waiting["traffic"] == [{"revision": 2, "percent": 100, "model": "models:/wine/2"}]
+    assert waiting["answering"] == [{"revision": 1, "percent": 100, "model": "models:/wine/1"}]
     target = server.cluster.service()["spec"]["traffic"]
     assert [(render.number(entry["revisionName"]), entry["percent"]) for entry in target] == [(2, 100)]
     assert server.cluster.secret() == {"1.MLFLOW_TRACKING_PASSWORD": "canary-1", "2.MLFLOW_TRACKING_PASSWORD": "canary-2"}
@@ -236,12 +239,37 @@ def test_an_unservable_application_does_not_block_the_others(server: Server) -> 
     assert ("services", "wine") in server.cluster.api.objects
 
 
-def test_an_unreachable_cluster_is_the_cause_in_the_record(server: Server) -> None:
+def test_a_list_shows_status_and_answering_revisions_by_one_request_to_the_cluster(server: Server) -> None:
     server.register()
+    server.register(name="beer")
+    server.register(name="gone")
+    server.register(name="recorded", model=None, served_by="kserve-api", environment={})
+    server.cluster.api.delete("services", "gone")
+    server.cluster.broken = "Container failed with: no module named torch"
+    server.register(name="beer", model="models:/beer/2")
+    alone = {name: server.call("GET", f"/applications/{name}") for name in ("beer", "gone", "recorded", "wine")}
+    assert {name: (shown["status"], shown["answering"]) for name, shown in alone.items()} == {
+        "beer": ("failed", [{"revision": 1, "percent": 100, "model": "models:/wine/1"}]),
+        "gone": ("starting", []),
+        "recorded": (None, None),
+        "wine": ("ready", [{"revision": 1, "percent": 100, "model": "models:/wine/1"}]),
+    }
+    server.cluster.api.requests.clear()
+    assert server.call("GET", "/applications") == list(alone.values())
+    assert [(method, path.rpartition("/")[2]) for method, path, _ in server.cluster.api.requests] == [("GET", "services")]
+
+
+def test_the_status_is_unknown_while_the_cluster_is_unreachable(server: Server) -> None:
+    server.register()
+    server.register(name="recorded", model=None, served_by="kserve-api", environment={})
     server.cluster.api.faults = lambda number, method, path: Fault(503)
     response = server.call("GET", "/applications/wine")
-    assert response["status"] == "starting"
-    assert "its status is not known" in response["cause"]
+    assert (response["status"], response["answering"]) == ("starting", None)
+    assert response["cause"].startswith("its status is not known: ")
+    recorded, wine = server.call("GET", "/applications")
+    assert (recorded["status"], recorded["answering"], recorded["cause"]) == (None, None, None)
+    assert (wine["status"], wine["answering"]) == ("starting", None)
+    assert wine["cause"].startswith("its status is not known: ")
 
 
 def test_an_unknown_serving_is_refused_with_the_configured_ones(server: Server) -> None:

@@ -10,6 +10,7 @@ import sqlmodel
 
 from fuseml.domain import events
 from fuseml.domain.workflows import lint
+from fuseml.store import artifacts, runs
 from fuseml.store.tables import decision_rows, outbox_rows, run_rows
 from tests.component import triggering
 
@@ -49,6 +50,51 @@ def train(world: triggering.World, commit: str = A, model: str = "models:/m/1") 
     [run] = world.get(f"/runs?workflow=train&commit={commit}")
     world.finish(run["name"], model=model)
     world.settle()
+
+
+def test_a_scored_dataset_is_an_artifact_with_its_model_and_code(world: triggering.World) -> None:
+    world.workflow(document("score", "model://*", output="dataset"))
+    world.workflow(document("publish", "dataset://p/*", takes="dataset"))
+    train(world)
+    address, digest = "dataset://p/scored/0123456789ab", "sha256:" + "01" * 32
+    outputs = {"dataset": address, "uri": "s3://bucket/scored.csv", "digest": digest, "rows": "40"}
+    world.finish("score-1", **outputs, other="dataset://elsewhere/scored/1")
+    world.settle()
+    [recorded] = world.get("/artifacts?kind=dataset")
+    assert (recorded["address"], recorded["run"]) == (address, "score-1")
+    assert recorded["metadata"] == {"uri": "s3://bucket/scored.csv", "digest": digest, "rows": "40"}
+    with world.store.read() as session:
+        edges = {(edge.source, edge.target, edge.run) for edge in artifacts.edges(session, [address])}
+    assert edges == {("model://p/m/1", address, "score-1")}
+    [run] = world.get("/runs?workflow=publish")
+    assert run["inputs"] == {"it": address}
+    world.finish(run["name"], dataset="dataset://p/published/1")
+    world.settle()
+    with world.store.read() as session:
+        assert (address, "dataset://p/published/1") in {(edge.source, edge.target) for edge in artifacts.edges(session, [address])}
+
+
+def test_a_dataset_waits_for_the_outputs_that_its_step_has_read(world: triggering.World) -> None:
+    steps = """
+  - {name: fit, image: "shell:1", outputs: [{name: model}]}
+  - {name: score, image: "shell:1", inputs: [{name: model, value: "{{ steps.fit.outputs.model }}"}], outputs: [{name: dataset}]}
+"""
+    world.workflow(f"name: both\ninputs: [{{name: it, type: model, default: none}}]\non: {{patterns: ['model://*']}}\nsteps:{steps}")
+    train(world)
+    address = "dataset://p/scored/1"
+    finished = events.RunStepFinished(
+        run="both-1", workflow="both", project="p", step="score", state="succeeded", outputs={"dataset": address}
+    )
+    event = events.event(finished, triggering.NOON)
+    assert world.reply_to("artifacts", event).status_code >= 500
+    with world.store.write() as session:
+        run = runs.get(session, "both-1")
+        [fit] = [step for step in runs.steps(session, [run.id]) if step.name == "fit"]
+        fit.outputs = {"model": "models:/m/2"}
+        session.add(fit)
+    assert world.reply_to("artifacts", event).status_code < 300
+    with world.store.read() as session:
+        assert [edge.source for edge in artifacts.edges(session, [address])] == ["model://p/m/2"]
 
 
 @pytest.mark.parametrize("pattern", ["model://*", "model://p/*", "model://p/m"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -146,6 +146,9 @@ class _Serving:
 
     def status(self, spec: servings.ServingSpec) -> servings.Status:
         return servings.Status("starting")
+
+    def statuses(self, specs: Sequence[servings.ServingSpec]) -> Mapping[str, servings.Status]:
+        return {spec.name: self.status(spec) for spec in specs}
 
     def reconcile(self, specs: Sequence[servings.ServingSpec]) -> None:
         """Nothing is served."""

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import itertools
 import json
+import re
 import signal
+import socket
+import socketserver
+import ssl
 import subprocess
 import textwrap
+import threading
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import urllib3.exceptions
 
+from fuseml.steps import loaded_model
 from fuseml.steps.inference import descriptors
 from tests import commands
 from tests.waiting import PATIENCE, wait_until
@@ -200,6 +209,16 @@ def test_the_model_with_the_recorded_digest_is_served_to_requests_with_the_key_o
             assert json.loads(answer.read()) == {"ready": True}
 
 
+def test_a_model_whose_code_is_not_in_the_environment_names_what_is_missing(tmp_path: Path) -> None:
+    flavor = {"loader_module": "mlflow.sklearn", "model_path": "model.pkl", "predict_fn": "predict"}
+    sklearn = {"pickled_model": "model.pkl", "serialization_format": "pickle", "sklearn_version": "1"}
+    (tmp_path / "MLmodel").write_text(json.dumps({"flavors": {"python_function": flavor, "sklearn": sklearn}, "model_uuid": "m"}))
+    (tmp_path / "model.pkl").write_bytes(b"c__main__\nNoSuchNet\n.")
+    ended = commands.run([*steps.command("model_server"), "--model", tmp_path.as_uri(), "--name", "wine"], steps.BARE, code=1)
+    cause = "AttributeError: Can't get attribute 'NoSuchNet' on .*; a class or function of the model is not in its runtime: .* code_paths"
+    assert re.match(f"cannot load {tmp_path.as_uri()}: {cause}", ended.stderr.splitlines()[-1])
+
+
 def test_a_model_with_another_digest_ends_the_server_before_it_is_loaded(trained: conftest.Trained) -> None:
     model = trained.ended.outputs["model"]
     command = [*steps.command("model_server"), "--model", model, "--name", "wine"]
@@ -210,6 +229,106 @@ def test_a_model_with_another_digest_ends_the_server_before_it_is_loaded(trained
         f"the files of {model} were changed: their digest is {_digest(trained)}, and {wrong} was recorded" in ended.stderr.splitlines()[-1]
     )
     assert "Traceback" not in ended.stderr
+
+
+class _Relay(socketserver.BaseRequestHandler):
+    """Sends the bytes of a connection to the tracking server at `target`, and back."""
+
+    target: tuple[str, int]
+
+    def handle(self) -> None:
+        with socket.create_connection(self.target) as onward:
+            back = threading.Thread(target=self._copy, args=(onward, self.request))
+            back.start()
+            self._copy(self.request, onward)
+            back.join()
+
+    @staticmethod
+    def _copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def starting_late(url: str, started: Callable[[], bool]) -> Iterator[str]:
+    """The address of a tracking server that refuses connections until `started`, and is then that of `url`."""
+    address, ended = urllib.parse.urlsplit(url), threading.Event()
+    relay = type("Relay", (_Relay,), {"target": (address.hostname, address.port)})
+
+    def listen() -> None:
+        wait_until(lambda: ended.is_set() or started(), "a refused connection")
+        with socketserver.ThreadingTCPServer(("127.0.0.1", port), relay) as server:
+            server.daemon_threads, server.timeout = True, 0.02
+            while not ended.is_set():
+                server.handle_request()
+
+    port, thread = _free_port(), threading.Thread(target=listen)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def test_a_tracking_server_that_is_still_starting_is_tried_again(trained: conftest.Trained, tmp_path: Path) -> None:
+    model, log = trained.ended.outputs["model"], tmp_path / "log"
+    with (
+        starting_late(trained.mlflow, lambda: log.exists() and "is not reachable yet and is tried again" in log.read_text()) as url,
+        serve(model, log, "--patience", str(PATIENCE), MLFLOW_TRACKING_URI=url, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0") as running,
+    ):
+        assert running.call("/v2/health/ready") == (200, {"ready": True})
+    assert "Traceback" not in log.read_text()
+
+
+def test_without_patience_an_unreachable_tracking_server_ends_the_server_with_its_reason() -> None:
+    command = [*steps.command("model_server"), "--model", "models:/wine/1", "--name", "wine", "--patience", "0"]
+    unreachable = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{_free_port()}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    ended = commands.run(command, environment={**steps.BARE, **unreachable}, code=1)
+    assert ended.stderr.splitlines()[-1].startswith("cannot load models:/wine/1: MlflowException: API request to http://127.0.0.1:")
+    assert "tried again" not in ended.stderr
+
+
+class _WrappingError(Exception):
+    """As MLflow raises its own error in place of that of the connection."""
+
+
+def _raised(*chain: Exception) -> Exception:
+    """The last error, raised while the ones before it were handled."""
+    for former, error in itertools.pairwise(chain):
+        error.__context__ = former
+    return chain[-1]
+
+
+_POOL = urllib3.HTTPConnectionPool("mlflow")
+
+
+@pytest.mark.parametrize(
+    ("chain", "unreachable"),
+    [
+        ([ConnectionRefusedError(111, "refused")], True),
+        ([ConnectionResetError(104, "reset"), urllib3.exceptions.ProtocolError("aborted"), _WrappingError()], True),
+        ([TimeoutError("timed out")], True),
+        ([urllib3.exceptions.ReadTimeoutError(_POOL, "/", "timed out"), _WrappingError()], True),
+        ([urllib3.exceptions.MaxRetryError(_POOL, "/", urllib3.exceptions.ResponseError("too many 503")), _WrappingError()], True),
+        ([_WrappingError("RESOURCE_DOES_NOT_EXIST")], False),
+        ([ModuleNotFoundError("no module named torch")], False),
+        ([PermissionError(13, "denied"), _WrappingError()], False),
+        ([FileNotFoundError(2, "MLmodel")], False),
+        ([ssl.SSLCertVerificationError("self-signed"), urllib3.exceptions.MaxRetryError(_POOL, "/"), _WrappingError()], False),
+        ([urllib3.exceptions.SSLError("self-signed"), urllib3.exceptions.MaxRetryError(_POOL, "/"), _WrappingError()], False),
+    ],
+    ids=lambda value: " > ".join(type(error).__name__ for error in value) if isinstance(value, list) else "",
+)
+def test_only_errors_of_the_connection_are_tried_again(chain: list[Exception], unreachable: bool) -> None:
+    assert loaded_model._is_unreachable(_raised(*chain)) is unreachable
 
 
 SLOW = textwrap.dedent(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fuseml.domain.runs import causes
 from tests.waiting import PATIENCE
 
 from . import conftest, steps
@@ -81,8 +82,41 @@ def test_a_failing_command_fails_the_step_and_the_mlflow_run(mlflow_server: str,
     folder = steps.codeset(tmp_path / "failing", MLproject=project)
     ended = steps.run("mlflow_trainer", folder, MLFLOW_TRACKING_URI=mlflow_server)
     assert (ended.code, ended.outputs) == (1, {})
-    assert ended.err == "the training command failed with exit code 3: python -c 'raise SystemExit(3)'\n"
+    assert re.fullmatch(r"the training command failed with exit code 3 after [\d.]+ s: python -c 'raise SystemExit\(3\)'\n", ended.err)
     assert run_of(mlflow_server, "failing")["info"]["status"] == "FAILED"
+
+
+TRAPS = {
+    "experiment": (
+        "mlflow.set_experiment('mine')\nwith mlflow.start_run():\n    pass",
+        r"mlflow\.\S+MlflowException: Cannot start run with ID .* \(train\.py:3\); FuseML has started the MLflow run; remove set_experiment .*",
+    ),
+    "skops": (
+        "from sklearn.ensemble import RandomForestRegressor\nmodel = RandomForestRegressor(2).fit([[1.0], [2.0]], [1.0, 2.0])\n"
+        "mlflow.sklearn.log_model(model, name='model', serialization_format='skops')",
+        r"mlflow\.\S+MlflowException: The saved sklearn model references untrusted types.* \(train\.py:4\); log the model with skops_trusted_types=\[.*",
+    ),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_the_cause_of_a_failed_training_is_its_exception_with_advice(mlflow_server: str, tmp_path: Path, trap: str) -> None:
+    code, cause = TRAPS[trap]
+    project = "entry_points: {main: {parameters: {alpha: {default: one}}, command: 'python train.py'}}"
+    folder = steps.codeset(tmp_path / f"trapped-{trap}", MLproject=project, train__py=f"import mlflow, mlflow.sklearn\n{code}\n")
+    ended = steps.run("mlflow_trainer", folder, MLFLOW_TRACKING_URI=mlflow_server)
+    assert ended.code == 1
+    assert re.fullmatch(cause, causes.explain(causes.ORDINARY, ended.out + ended.err, [str(folder)]))
+
+
+def test_an_exception_that_the_training_handled_is_not_the_cause(mlflow_server: str, tmp_path: Path) -> None:
+    code = "import traceback\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    traceback.print_exc()\n"
+    folder = steps.codeset(tmp_path / "handled", MLproject="entry_points: {main: {command: 'python train.py 2>&1'}}", train__py=code)
+    ended = steps.run("mlflow_trainer", folder, MLFLOW_TRACKING_URI=mlflow_server)
+    cause = causes.explain(causes.ORDINARY, ended.out + ended.err, [str(folder)])
+    assert "ZeroDivisionError: division by zero" in ended.out
+    assert cause.splitlines()[-1].startswith("the training logged no model")
+    assert "exited with code 1: " in cause
 
 
 def test_a_stopped_step_stops_its_command_and_kills_the_mlflow_run(mlflow_server: str, tmp_path: Path) -> None:

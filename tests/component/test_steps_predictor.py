@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from fuseml.steps import model_digest
+
 from . import steps
 
 NAME = "workspace-wine-mlflow-e2e"
@@ -50,6 +52,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, {"ready": True})
         elif self.path == f"/apps/{NAME}/v2/models/{NAME}":
             self.answer(*(self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]))
+        elif self.path == "/mlflow/api/2.0/mlflow/registered-models/alias?name=wine&alias=champion":
+            self.answer(200, {"model_version": {"name": "wine", "version": "2"}})
         elif self.path == "/mlflow/api/2.0/mlflow/model-versions/get?name=wine&version=2":
             self.answer(200, {"model_version": {"tags": [{"key": "fuseml.digest", "value": DIGEST}, {"key": "other", "value": "x"}]}})
         elif self.path == f"/applications/{NAME}":
@@ -119,12 +123,50 @@ def test_invalid_batches_are_refused(name: str, value: str, platform: Platform, 
     assert (ended.code, f"the input '{name}' must be a number of" in ended.err, platform.applications) == (1, True, [])
 
 
+def test_an_alias_is_resolved_before_the_registration_which_names_both(platform: Platform, tmp_path: Path) -> None:
+    platform.answers = [serving(MODEL)]
+    moving = {"FUSEML_MODEL": "models:/wine@champion", "FUSEML_FOLLOW": "true", "MLFLOW_TRACKING_URI": f"{platform.url}/mlflow"}
+    ended = predict(platform, tmp_path, **moving)
+    assert ended.code == 0, ended.err
+    (registered,) = platform.applications
+    assert {name: registered[name] for name in ("model", "requested", "follow", "digest")} == {
+        "model": MODEL,
+        "requested": "models:/wine@champion",
+        "follow": True,
+        "digest": DIGEST,
+    }
+    assert (ended.outputs["model-version"], ended.outputs["model-digest"]) == ("2", DIGEST)
+    assert f"models:/wine@champion, now {MODEL} ({DIGEST})" in ended.out
+
+
+def test_an_alias_that_does_not_exist_registers_nothing(platform: Platform, tmp_path: Path) -> None:
+    ended = predict(platform, tmp_path, FUSEML_MODEL="models:/wine@unknown", MLFLOW_TRACKING_URI=f"{platform.url}/mlflow")
+    assert (ended.code, platform.applications) == (1, [])
+    assert "registered-models/alias" in ended.err
+
+
+def test_a_model_in_another_store_is_held_by_the_digest_of_its_files(platform: Platform, tmp_path: Path) -> None:
+    model = tmp_path / "store" / "main" / "wine"
+    model.mkdir(parents=True)
+    (model / "MLmodel").write_text("flavors: {}")
+    platform.answers = [serving(model.as_uri())]
+    ended = predict(platform, tmp_path, FUSEML_MODEL=model.as_uri())
+    assert ended.code == 0, ended.err
+    (registered,) = platform.applications
+    assert (registered["model"], registered["digest"]) == (model.as_uri(), model_digest.of_folder(model))
+    assert "requested" not in registered
+
+
 def test_the_step_ends_once_the_new_model_is_served(platform: Platform, tmp_path: Path) -> None:
     starting = 503, {"name": "unavailable", "message": "the model server is starting", "temporary": True}
     platform.answers = [serving("models:/wine/1"), starting, serving(MODEL)]
     ended = predict(platform, tmp_path, FUSEML_RUNTIME="fuseml.local/mlflow-trainer:0123")
     assert ended.code == 0, ended.err
-    assert ended.outputs == {"prediction-url": f"{platform.url}/apps/{NAME}/v2/models/{NAME}/infer"}
+    assert ended.outputs == {
+        "prediction-url": f"{platform.url}/apps/{NAME}/v2/models/{NAME}/infer",
+        "model-version": "2",
+        "model-digest": "",
+    }
     assert len(platform.answers) == 1
     assert platform.applications == [
         {
@@ -158,7 +200,7 @@ def test_the_record_provides_an_address_that_is_not_known_before(platform: Platf
     secrets = {"MLFLOW_TRACKING_PASSWORD": "pa55word", "AWS_ACCESS_KEY_ID": "reader", "HARMLESS": "no"}
     ended = predict(platform, tmp_path, FUSEML_APPS_URL="", FUSEML_SERVING="fuseml-serving", **secrets)
     assert ended.code == 0, ended.err
-    assert ended.outputs == {"prediction-url": url}
+    assert ended.outputs == {"prediction-url": url, "model-version": "2", "model-digest": ""}
     (registered,) = platform.applications
     assert registered["url"] == ""
     assert registered["environment"] == {"MLFLOW_TRACKING_PASSWORD": "pa55word", "AWS_ACCESS_KEY_ID": "reader"}

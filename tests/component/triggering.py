@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flask
+import werkzeug.test
 
 from functions.artifacts import app as artifacts_app
 from functions.artifacts import deps as artifacts_deps
@@ -152,10 +153,14 @@ class World:
         self.events.append(event)
         return event
 
+    def reply_to(self, function: str, event: events.Event) -> werkzeug.test.TestResponse:
+        """The response of a function to an event."""
+        headers, body = event_keys.encode(event)
+        return self.functions[function].test_client().post(catalog.EVENTS, headers=headers, data=body)
+
     def deliver_to(self, function: str, event: events.Event) -> None:
         """One delivery of an event to a function, whose reply is then in transit."""
-        headers, body = event_keys.encode(event)
-        response = self.functions[function].test_client().post(catalog.EVENTS, headers=headers, data=body)
+        response = self.reply_to(function, event)
         assert response.status_code in (200, 204), response.text
         if response.status_code == 200:
             self.events.append(cloudevents.decode(dict(response.headers), response.data))

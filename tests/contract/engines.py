@@ -136,8 +136,7 @@ class UnderTest:
 
     `lose` removes the record of a run behind the engine's back, as a user of the machine or of the cluster may do.
 
-    `delay` is the shortest observable duration in seconds. With `quotes_output`, causes contain the last lines of a step's log (not on
-    Tekton).
+    `delay` is the shortest observable duration in seconds.
     With `keeps_stopped_logs`, logs of cancelled and timed-out steps stay readable; on Tekton, this is a setting of the cluster.
     """
 
@@ -147,7 +146,6 @@ class UnderTest:
     lose: Callable[[str], None]
     root: Path | None = None
     delay: float = 1.0
-    quotes_output: bool = True
     keeps_stopped_logs: bool = True
 
     def run(self, plan: plans.Plan, secrets: Mapping[str, str] | None = None) -> RunProgress:

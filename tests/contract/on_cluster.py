@@ -72,7 +72,7 @@ def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> I
             with engine.polling():
                 flags = core.read_namespaced_config_map("feature-flags", "tekton-pipelines").data or {}
                 keeps_logs = flags.get("keep-pod-on-cancel") == "true"
-                yield UnderTest(engine, inbox, shell, engine.lose, delay=5.0, quotes_output=False, keeps_stopped_logs=keeps_logs)
+                yield UnderTest(engine, inbox, shell, engine.lose, delay=5.0, keeps_stopped_logs=keeps_logs)
 
 
 def delete_pods(under_test: UnderTest) -> None:

@@ -16,7 +16,7 @@ import urllib3
 
 from fuseml import servings
 from fuseml.domain import application
-from fuseml.embedded import access, model_servers, mount
+from fuseml.embedded import access, model_process, model_servers, mount
 from fuseml.embedded.serving import EmbeddedServing
 from fuseml.runtime import auth, clock, secrets
 from fuseml.servings import knative
@@ -114,7 +114,7 @@ class UnderTest:
         return status
 
     def wait_for_answer(self, url: str, name: str, model: Model) -> None:
-        """Ask until the prediction is the model's. An application that waits for its first request gets it by this."""
+        """Ask until the prediction is the model's. On the embedded server the first request of an application starts it."""
         waiting.wait_until(
             lambda: predict(url, name) == (200, model.answer),
             lambda: f"an answer of {model.address}: {predict(url, name)}",
@@ -207,16 +207,15 @@ def _load_pyfunc(path):
 def embedded_serving(folder: Path) -> Iterator[UnderTest]:
     """The serving of `fuseml up`, with its model servers and its routes."""
     with records(folder) as (store, keyring):
-        apps = model_servers.ModelServers(
-            store,
+        starter = model_process.Starter(
             folder / "apps",
             runtimes=folder / "environments",
             environment={"PATH": os.environ["PATH"], "HOME": str(folder)},
             unseal=keyring.unseal,
             tracking_url="",
             processes=access.ProcessTokens(),
-            idle=600.0,
         )
+        apps = model_servers.ModelServers(store, starter, idle=600.0)
         tokens = auth.Tokens({auth.digest_of(_TOKEN): auth.Caller("admin", "admin")})
         routes = mount.own_app(apps, {}, tokens, lambda: {"status": "ready"}, store)
         apps.start()

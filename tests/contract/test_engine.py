@@ -66,9 +66,30 @@ def test_a_failed_step_fails_the_run_with_its_exit_code_and_last_output(under_te
     )
     result = under_test.run(plan)
     assert (result.run.state, result.states) == ("failed", {"train": "failed", "serve": "skipped"})
-    for text in ("train", "code 3", *(["no such column: price"] if under_test.quotes_output else [])):
+    for text in ("train", "code 3", "no such column: price"):
         assert text in (result.run.cause or "")
     assert "code 3" in (result.steps["train"].cause or "")
+
+
+TRACEBACK = """
+cat <<END >&2
+Traceback (most recent call last):
+  File "$PWD/train.py", line 12, in fit
+    frame["price"]
+  File "/usr/lib/python3.12/site-packages/pandas/core/frame.py", line 4102, in __getitem__
+    indexer = self.columns.get_loc(key)
+KeyError: 'price'
+END
+exit 1
+"""
+
+
+def test_the_cause_of_a_python_program_is_its_exception_and_the_place_in_the_code_of_the_user(under_test: UnderTest) -> None:
+    checkout = Checkout(
+        name="c", project="p", codeset="c", url="http://host/p/c.git", ref="refs/heads/main", commit="a" * 40, path="/project"
+    )
+    result = under_test.run(engines.make_plan(engines.shell("train", TRACEBACK, image=under_test.image, checkouts=(checkout,))))
+    assert result.steps["train"].cause == "KeyError: 'price' (train.py:12, in fit)"
 
 
 def test_siblings_of_a_failed_step_finish_and_no_step_starts(under_test: UnderTest) -> None:

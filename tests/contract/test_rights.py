@@ -56,7 +56,7 @@ def needed_rights(function: catalog.Function) -> set[tuple[str, str]]:
 def rights_of_port(function: catalog.Function, owner: str, path: pathlib.Path, port: str) -> set[tuple[str, str]]:
     """The rights that the calls of a function on `owner` need; `port` is the class of `owner` in `path`."""
     engine = methods(path, port)
-    logs = ast.parse((TEKTON / "logs.py").read_text())
+    readers = {name: ast.parse((TEKTON / f"{name}.py").read_text()) for name in ("causes", "logs")}
     trees = [ast.parse(source.read_text()) for source in (ROOT / "functions" / function.name).glob("*.py")]
     todo = {name for tree in trees for name in calls(tree, owner)} & engine.keys()
     done, rights = set[str](), set[tuple[str, str]]()
@@ -64,7 +64,9 @@ def rights_of_port(function: catalog.Function, owner: str, path: pathlib.Path, p
         name = todo.pop()
         done.add(name)
         todo |= (calls(engine[name], "self") & engine.keys()) - done
-        used = calls(engine[name], "_cluster") | (calls(logs, "cluster") if "read" in calls(engine[name], "logs") else set())
+        used = calls(engine[name], "_cluster")
+        for module, tree in readers.items():
+            used |= calls(tree, "cluster") if calls(engine[name], module) else set()
         rights |= {right for call in used for right in rights_of_calls(path.parent).get(call, ())}
     return rights
 

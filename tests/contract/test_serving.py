@@ -39,7 +39,7 @@ def test_a_registered_model_is_served_and_the_same_spec_again_changes_nothing(un
     assert servings.predict(status.url, "once") == (200, under_test.models.first.answer)
 
 
-def test_a_replacement_and_a_roll_back_fail_no_request(under_test: UnderTest) -> None:
+def test_a_replacement_and_a_roll_back_fail_no_request_and_take_effect_without_one(under_test: UnderTest) -> None:
     first, second = under_test.models.first, under_test.models.second
     url = under_test.wait(under_test.register("busy", first), "ready").url
     under_test.wait_for_answer(url, "busy", first)
@@ -54,6 +54,9 @@ def test_a_replacement_and_a_roll_back_fail_no_request(under_test: UnderTest) ->
         assert under_test.wait(back, "ready").traffic == {1: 100}
     assert caller.failures == []
     assert {answer for _, answer in caller.answers} == {first.answer, second.answer}
+    forth = under_test.route("busy", {2: 100})
+    assert under_test.wait(forth, "ready").traffic == {2: 100}
+    assert servings.predict(url, "busy") == (200, second.answer), "the first request since then"
 
 
 def test_requests_are_split_among_revisions_by_their_shares(under_test: UnderTest) -> None:
@@ -75,8 +78,6 @@ def test_a_model_that_cannot_be_loaded_is_reported_with_its_cause_and_the_former
     url = under_test.wait(under_test.register("broken", first), "ready").url
     under_test.wait_for_answer(url, "broken", first)
     spec = under_test.register("broken", under_test.models.broken)
-    # Model servers of the embedded server start with a request.
-    assert servings.predict(url, "broken") == (200, first.answer)
     status = under_test.wait(spec, "failed")
     assert "cannot load" in status.cause
     assert status.traffic == {1: 100}
@@ -100,6 +101,7 @@ def test_the_sweep_serves_what_was_only_recorded_and_ends_what_has_no_record(und
     lost = under_test.register("lost", under_test.models.first)
     lost_url = under_test.wait(lost, "ready").url
     under_test.forget("lost")
+    assert under_test.serving.statuses([kept, lost]) == {spec.name: under_test.serving.status(spec) for spec in (kept, lost)}
     under_test.serving.reconcile([kept])
     assert servings.predict(lost_url, "lost")[0] == 404
     url = under_test.wait(kept, "ready").url

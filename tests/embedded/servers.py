@@ -19,6 +19,9 @@ from tests.waiting import PATIENCE, wait_until, wait_until_ready
 
 FINISHED = {"succeeded", "failed", "cancelled", "skipped"}
 
+OBSERVED = frozenset({"revision", "traffic", "answering", "status", "cause", "created", "updated", "behind", "address_problem"})
+"""The fields of an application that no client sends."""
+
 GIT_ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")},
     "GIT_TERMINAL_PROMPT": "0",

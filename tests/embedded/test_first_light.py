@@ -108,14 +108,14 @@ def test_a_push_becomes_a_served_model_and_the_next_push_replaces_it(server: ser
     _check_the_model_events(server)
     _check_a_model_that_cannot_be_loaded(server)
     _check_rollback(server)
+    _check_an_alias_that_moves(server, mlflow_url)
 
 
 def _check_a_model_that_cannot_be_loaded(server: servers.Server) -> None:
     application = server.get(f"/applications/{APP}")
-    spec = {key: value for key, value in application.items() if key not in ("revision", "traffic", "status", "cause", "created", "updated")}
+    spec = {key: value for key, value in application.items() if key not in servers.OBSERVED}
     server.post("/applications", {**spec, "model": "models:/sklearn-diabetes/99"})
 
-    server.get(f"/apps/{APP}/v2/health/ready")
     wait_until(lambda: server.get(f"/apps/{APP}")["failed"], "the replacement to fail")
 
     assert "models:/sklearn-diabetes/99" in server.get(f"/apps/{APP}")["failed"]
@@ -127,17 +127,38 @@ def _check_rollback(server: servers.Server) -> None:
     assert (application["status"], application["revision"]) == ("failed", 3)
     assert "models:/sklearn-diabetes/99" in application["cause"]
     for revision in (2, 1):
-        application = server.post(f"/applications/{APP}/rollback", {})
+        rolled = json.loads(server.fuseml("application", "rollback", APP, "-o", "json").stdout)
         model = f"models:/sklearn-diabetes/{revision}"
-        assert application["traffic"] == [{"revision": revision, "percent": 100, "model": model}]
-        wait_until(functools.partial(_serves, server, model), "the previous model")
-        assert server.get(f"/applications/{APP}")["status"] == "ready"
+        assert rolled["traffic"] == rolled["answering"] == [{"revision": revision, "percent": 100, "model": model}]
+        assert rolled["status"] == "ready"
+        # At once, by the first request since then.
+        assert server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"] == model
+        (listed,) = server.get("/applications")
+        assert (listed["status"], listed["answering"]) == ("ready", rolled["answering"])
     refused = server.call("PUT", f"/applications/{APP}/traffic", {"traffic": {"1": 50, "2": 50}})
     assert (refused.status, b"one revision at a time" in refused.body) == (400, True)
 
 
+def _check_an_alias_that_moves(server: servers.Server, mlflow_url: str) -> None:
+    alias = {"name": "sklearn-diabetes", "alias": "champion"}
+    pool, account = urllib3.PoolManager(retries=False), {"Authorization": f"Bearer {server.token}"}
+    spec = {key: value for key, value in server.get(f"/applications/{APP}").items() if key not in servers.OBSERVED}
+    for version in ("1", "2"):
+        body = {**alias, "version": version}
+        moved = pool.request("POST", f"{mlflow_url}/api/2.0/mlflow/registered-models/alias", json=body, headers=account, timeout=PATIENCE)
+        assert moved.status == 200, moved.data
+        if version == "1":
+            server.post("/applications", {**spec, "model": "models:/sklearn-diabetes@champion", "digest": None, "follow": True})
+        model = f"models:/sklearn-diabetes/{version}"
+        wait_until(functools.partial(_serves, server, model), "the version of the alias")
+    followed = server.get(f"/applications/{APP}")
+    assert (followed["requested"], followed["follow"], followed["behind"]) == ("models:/sklearn-diabetes@champion", True, None)
+    assert followed["digest"].startswith("sha256:")
+
+
 def _serves(server: servers.Server, model: str) -> bool:
-    return bool(server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"] == model)
+    recorded = server.get(f"/applications/{APP}")["model"]
+    return bool(recorded == model == server.get(f"/apps/{APP}/v2/models/{APP}")["parameters"]["model_uri"])
 
 
 def _check_artifacts(server: servers.Server, first: str, second: str) -> None:

@@ -222,9 +222,7 @@ def test_a_model_whose_files_were_changed_is_not_served(server: servers.Server, 
     assert application["environment"] == {}
     (manifest,) = (server.home / "mlflow" / "artifacts").rglob("MLmodel")
     manifest.write_text(manifest.read_text() + "# changed\n")
-    again = {
-        key: value for key, value in application.items() if key not in ("revision", "traffic", "status", "cause", "created", "updated")
-    }
+    again = {key: value for key, value in application.items() if key not in servers.OBSERVED}
     server.post("/applications", {**again, "description": "again"})
 
     server.call("GET", f"/apps/{app}/v2/health/ready")

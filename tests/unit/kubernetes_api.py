@@ -82,7 +82,7 @@ class Api:
         kind, name, log = match.groups()
         with self.lock:
             if log:
-                return self._log(name, query["container"])
+                return self._log(name, query["container"], query.get("tailLines"))
             if method == "POST":
                 return self._create(kind, body)
             if name is None:
@@ -134,13 +134,13 @@ class Api:
         _merge(resource, patch)
         return 200, copy.deepcopy(self.put(kind, resource))
 
-    def _log(self, pod: str, container: str) -> tuple[int, Any]:
+    def _log(self, pod: str, container: str, lines: str | None) -> tuple[int, Any]:
         if not any(name == pod for name, _ in self.pods):
             return refusal(404, "NotFound", f'pods "{pod}" not resource')
         output = self.pods.get((pod, container))
         if output is None:
             return refusal(400, "BadRequest", f'container "{container}" in pod "{pod}" is waiting to start: PodInitializing')
-        return 200, output
+        return 200, output if lines is None else b"".join(output.splitlines(keepends=True)[-int(lines) :])
 
 
 def refusal(status: int, reason: str, message: str) -> tuple[int, dict[str, object]]:

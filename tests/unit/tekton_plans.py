@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fuseml.domain import plans
+from fuseml.domain.plans import replan
 from fuseml.domain.workflows import loading
 from tests.contract import engines
 from tests.unit import workflow_examples
@@ -38,8 +39,14 @@ def secrets_of(plan: plans.Plan) -> dict[str, str]:
     return {part.ref: f"{CANARY}-{part.key}" for part in plans.secret_refs(plan)}
 
 
-def _shipped() -> plans.Plan:
-    return workflow_examples.plan_of(loading.load((workflow_examples.SHIPPED[0]).read_text()))
+def _shipped(name: str = "mlflow-e2e", **inputs: str) -> plans.Plan:
+    [document] = [file for file in workflow_examples.SHIPPED if file.stem == name]
+    return workflow_examples.plan_of(loading.load(document.read_text()), inputs=inputs)
+
+
+def _gate() -> plans.Plan:
+    """The first execution: the predictor may need an approval."""
+    return replan.partition(_shipped("mlflow-gate"), 1, ["builder", "trainer", "evaluator"], {})
 
 
 def _secrets() -> plans.Plan:
@@ -164,6 +171,8 @@ PLANS: dict[str, Callable[[], plans.Plan]] = {
     "original-image": _original_image,
     "secrets-in-text": _secrets,
     "shipped": _shipped,
+    "shipped-batch": lambda: _shipped("mlflow-batch", model="models:/wine/1"),
+    "shipped-gate": _gate,
     "texts-like-variables": _texts,
     "two-codesets": _codesets,
 }

@@ -10,12 +10,24 @@ from fuseml.domain import errors, plans, workflows
 from fuseml.domain.runs import approval
 
 NOON, LATER, EVENING = "2026-11-21T12:00:00.000000Z", "2026-11-21T12:59:59.999999Z", "2026-11-21T13:00:00.000000Z"
-OPEN = approval.request(plans.Approval(message="really?", expires=3_600), NOON)
+OPEN = approval.request(plans.Approval(message=plans.text("really?"), expires=3_600), NOON)
 
 
 def test_an_open_approval_has_a_message_and_a_deadline() -> None:
     assert (OPEN.message, OPEN.asked, OPEN.deadline, OPEN.is_open) == ("really?", NOON, EVENING, True)
     assert approval.request(plans.Approval(), NOON).deadline is None
+
+
+def test_the_message_holds_outputs_up_to_a_bound() -> None:
+    planned = plans.Approval(message=(*plans.text("serve with "), plans.OutputPart(step="gate", output="verdict")))
+    assert approval.request(planned, NOON, {"gate": {"verdict": "rmse 57 > 55"}}).message == "serve with rmse 57 > 55"
+    assert len(approval.request(planned, NOON, {"gate": {"verdict": "x" * 5_000}}).message) == 1_000
+    with pytest.raises(errors.PermanentError, match="without writing its output 'verdict'"):
+        approval.request(planned, NOON, {"gate": {}})
+
+
+def test_a_stored_plan_of_a_former_release_has_its_message_as_text() -> None:
+    assert plans.Approval.model_validate({"message": "really?", "expires": 60}).message == plans.text("really?")
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,10 @@ def test_a_commit_is_an_artifact() -> None:
 
 
 def test_only_a_registered_model_version_is_a_model_artifact() -> None:
+    assert str(artifact.dataset_of("demo", "dataset://demo/a/b/12")) == "dataset://demo/a/b/12"
+    assert [artifact.dataset_of("demo", text) for text in ("dataset://other/a/1", "model://demo/a/1", "dataset://demo/a", "x")] == [
+        None
+    ] * 4
     assert str(artifact.model_of("demo", "models:/sklearn diabetes/12")) == "model://demo/sklearn diabetes/12"
     for text in (
         "models:/m-9b3a3cf55b7d4337",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from fuseml.cli import explanation, output, progress
+from fuseml.cli import advice, explanation, output, progress
 from fuseml.client import shapes
 
 
@@ -60,6 +60,18 @@ def test_in_a_pipe_a_row_is_one_complete_line(capsys: pytest.CaptureFixture[str]
 def test_empty_columns_are_omitted(capsys: pytest.CaptureFixture[str]) -> None:
     output.table([{"name": "a", "zone": ""}], [output.column("Name"), output.column("Zone")])
     assert "ZONE" not in capsys.readouterr().out
+
+
+def test_free_text_in_a_narrow_table_ends_with_a_whole_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(output, "console", lambda: Console(width=30, highlight=False))
+    output.table([{"name": "run-1", "cause": "unbelievable circumstances"}], [output.column("Name"), output.column("Cause", cut=True)])
+    assert capsys.readouterr().out.splitlines()[1].split() == ["run-1", "unbelievable…"]
+
+
+def test_a_failed_step_leads_to_its_log() -> None:
+    run = _run("failed", builder="succeeded", trainer="failed", gate="failed")
+    run["steps"][1]["started"] = "2026-01-01T10:00:00Z"
+    assert list(advice.lines(run)) == ["failed in trainer: fuseml run logs w-1 trainer shows more"]
 
 
 def _run(state: str, **steps: str) -> shapes.Run:
@@ -121,7 +133,7 @@ def test_runs_are_below_their_cause_and_fit_a_narrow_terminal() -> None:
     third = {**_run("failed"), "name": "check-1", "caused_by": "serve-1", "cause": "a long message\n" * 20}
     other = {**_run("queued"), "name": "lint-1", "caused_by": "unknown-1", "waits_for": "lint-0", "concurrency_group": "p/g"}
     narrow = Console(width=80, file=io.StringIO(), force_terminal=False, highlight=False)
-    for tree in progress.trees([first, second, third, other]):  # type: ignore[list-item]
+    for tree in progress.trees([first, second, third, other], 80):  # type: ignore[list-item]
         narrow.print(tree)
     lines = narrow.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
@@ -132,6 +144,7 @@ def test_runs_are_below_their_cause_and_fit_a_narrow_terminal() -> None:
     assert all(len(line) <= 80 for line in lines)
     assert "  m/1" in lines[2]
     assert "waits for lint-0" in lines[5]
+    assert re.search(r"\b(a|long|message)…$", lines[4]), "a cause ends with a whole word"
 
 
 @pytest.mark.parametrize("nothing", [None, [], {}, ["text"], [{"candidates": "text"}]])

@@ -18,9 +18,12 @@ NOW = "2026-11-21T12:00:00.000000Z"
 RANK = {"queued": 0, "waiting": 1, "running": 1, "succeeded": 2, "failed": 2, "cancelled": 2, "skipped": 2}
 
 
-def step(name: str, *needs: str, needs_approval: bool = False, when: bool | None = None) -> StepPlan:
+def step(name: str, *needs: str, needs_approval: bool = False, when: bool | None = None, asks: bool | None = None) -> StepPlan:
+    """`asks` is whether the condition of the approval holds; None: it has none. It reads the output of the first step in `needs`, if any."""
     conditions = () if when is None else (Condition(input=text("a"), values=(text("a" if when else "b"),)),)
-    approval_plan = Approval(message=f"{name}?", expires=60) if needs_approval else None
+    read, held = ((OutputPart(step=needs[0], output="out"),), needs[0]) if needs else (text("x"), "x")
+    asked = () if asks is None else (Condition(input=read, operator="in" if asks else "notin", values=(text(held),)),)
+    approval_plan = Approval(message=text(f"{name}?"), when=asked, expires=60) if needs_approval else None
     return StepPlan(name=name, image=text("i"), needs=needs, approval=approval_plan, when=conditions)
 
 
@@ -47,7 +50,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     steps = []
     for index, name in enumerate(names):
         needs = draw(st.lists(st.sampled_from(names[:index]), unique=True)) if index else []
-        steps.append(step(name, *needs, needs_approval=draw(st.booleans()), when=draw(st.sampled_from((None, None, True, False)))))
+        conditions = {"when": draw(st.sampled_from((None, None, True, False))), "asks": draw(st.sampled_from((None, True, False)))}
+        steps.append(step(name, *needs, needs_approval=draw(st.booleans()), **conditions))
     ends: dict[str, runs.State] = {
         name: draw(st.sampled_from(("succeeded", "succeeded", "succeeded", "skipped", "failed"))) for name in names
     }
@@ -55,6 +59,13 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         name: draw(st.sampled_from(("approved", "approved", "approved", "rejected", "expired"))) for name in names
     }
     return Scenario(tuple(steps), ends, answers)
+
+
+def is_asked(planned: StepPlan) -> bool | None:
+    """Whether the step of a scenario needs its approval; None without one."""
+    if planned.approval is None:
+        return None
+    return all(condition.operator == "in" for condition in planned.approval.when)
 
 
 class World:
@@ -104,7 +115,8 @@ class World:
         names = [name for name, item in self.state.steps.items() if item.execution == number]
         for name in names:
             item = self.state.steps[name]
-            assert plans[name].approval is None or (item.approval is not None and item.approval.decision == "approved"), "not approved"
+            assert is_asked(plans[name]) is not False or item.approval is None, "a needless question"
+            assert not is_asked(plans[name]) or (item.approval is not None and item.approval.decision == "approved"), "not approved"
             assert all(
                 self.state.steps[need].progress.state == "succeeded" or self.state.steps[need].execution == number
                 for need in plans[name].needs
@@ -315,6 +327,31 @@ def test_a_run_that_begins_with_an_approval_waits_and_executes_nothing() -> None
     assert (begun.run.state, begun.execution, begun.pending_approvals) == ("waiting", 0, ["a"])
     assert begun.steps["a"].approval == approval.Approval(message="a?", asked=NOW, deadline="2026-11-21T12:01:00.000000Z")
     assert begun.steps["b"].progress.state == "queued"
+
+
+def test_the_condition_of_an_approval_decides_once_the_steps_before_it_have_ended() -> None:
+    message = (*text("gate gave "), OutputPart(step="gate", output="verdict"))
+    condition = Condition(input=(OutputPart(step="gate", output="passed"),), values=(text("false"),))
+    serve = step("serve", "gate").model_copy(update={"approval": Approval(message=message, when=(condition,))})
+    steps = (step("gate"), serve)
+    for passed, state, executed in (("true", "running", 2), ("false", "waiting", 1)):
+        begun = begin(*steps)
+        assert [item.execution for item in begun.steps.values()] == [1, 0]
+        outputs = {"passed": passed, "verdict": "rmse 57 > 55"}
+        reports = (
+            runs.Observation("id", "gate", "succeeded", NOW, started=NOW, outputs=outputs),
+            runs.Observation("id", None, "succeeded", NOW),
+        )
+        for report in reports:
+            begun = lifecycle.settle(lifecycle.observe(begun, steps, report), steps, NOW)
+        assert (begun.run.state, begun.execution) == (state, executed)
+        assert [item.approval.message for item in begun.steps.values() if item.approval] == ["gate gave rmse 57 > 55"] * (passed == "false")
+
+
+def test_a_condition_on_a_missing_output_fails_the_step() -> None:
+    unknown = Condition(input=(OutputPart(step="x", output="o"),), values=())
+    failed = begin(step("a").model_copy(update={"approval": Approval(when=(unknown,))}))
+    assert (failed.run.state, failed.run.cause) == ("failed", "step 'a' failed: step 'x' finished without writing its output 'o'")
 
 
 def test_no_approval_is_requested_for_a_step_that_will_not_run() -> None:

@@ -72,6 +72,23 @@ def test_a_cache_after_an_always_executed_step_is_reported(use: str, fields: str
     assert all("the step waits for 'a', which every run executes" in line for line in findings)
 
 
+@pytest.mark.parametrize(
+    ("failure", "later", "is_reported"),
+    [
+        ("ask", "", True),
+        ("ask", "approval: {message: '{{ steps.gate.outputs.passed }}?'}", True),
+        ("ask", "approval: {when: [{input: '{{ steps.gate.outputs.passed }}', values: ['false']}]}", False),
+        ("ask", "when: [{input: '{{ steps.gate.outputs.passed }}', values: ['true']}]", False),
+        ("fail", "", False),
+    ],
+)
+def test_a_failure_that_no_condition_reads_is_reported(failure: str, later: str, is_reported: bool) -> None:
+    gate = f"{{name: gate, image: 'e:1', inputs: [{{name: on-failure, value: {failure}}}], outputs: [{{name: passed}}]}}"
+    findings = [str(finding) for finding in lint.lint_text(f"name: w\nsteps:\n- {gate}\n- {{name: serve, image: 's:1', {later}}}\n")]
+    assert [line for line in findings if "no condition reads the output 'passed' of 'gate'" in line] == findings
+    assert bool(findings) is is_reported
+
+
 def test_an_output_without_a_producer_is_reported() -> None:
     header = "outputs: [{name: url}, {name: model}]"
     assert warnings("outputs: [{name: model}]", header=header) == [

@@ -48,6 +48,8 @@ def runtime(folder: Path, name: str = "podman", *, exit_code: int = 0) -> dict[s
         ("ghcr.io/fuseml/mlflow-builder", "mlflow_builder"),
         ("ghcr.io/fuseml/mlflow-builder:v1.0", "mlflow_builder"),
         ("ghcr.io/fuseml/predictor@sha256:abc", "predictor"),
+        ("ghcr.io/fuseml/scorer:v1", "scorer"),
+        ("ghcr.io/fuseml/evaluator:v1", "evaluator"),
         ("fuseml.local/mlflow-trainer:host", "mlflow_trainer"),
     ],
 )

@@ -203,7 +203,11 @@ def test_every_optional_field_reaches_the_plan() -> None:
         ),
     )
     assert (release.retries, release.timeout) == (2, 5400)
-    assert release.approval == plans.Approval(message="release mlflow-test?", expires=172_800)
+    assert release.approval == plans.Approval(
+        message=plans.text("release mlflow-test?"),
+        when=(plans.Condition(input=(plans.OutputPart(step="check", output="verdict"),), operator="notin", values=(plans.text("good"),)),),
+        expires=172_800,
+    )
     assert release.resources.limits == {"cpu": "2", "memory": "2Gi", "nvidia.com/gpu": "1"}
 
 

@@ -253,7 +253,7 @@ def test_the_plan_of_a_run_without_approvals_stays_as_it_is() -> None:
 
 
 def test_an_execution_holds_its_steps_on_the_outputs_of_earlier_executions() -> None:
-    asking = CHAIN.model_copy(update={"steps": (*CHAIN.steps[:2], step("c", "b", "a", approval=Approval(message="c?")))})
+    asking = CHAIN.model_copy(update={"steps": (*CHAIN.steps[:2], step("c", "b", "a", approval=Approval(message=text("c?"))))})
     first = replan.partition(asking, 1, ["a", "b"], {})
     assert (first.id, [item.name for item in first.steps], list(first.outputs)) == ("1", ["a", "b"], ["first"])
     second = replan.partition(asking, 2, ["c"], done("a", "b"))

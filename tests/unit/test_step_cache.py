@@ -124,7 +124,9 @@ FULL = plans.StepPlan(
     retries=1,
     timeout=60,
     resources=plans.Resources(requests={"cpu": "1"}, limits={"cpu": "2"}),
-    approval=plans.Approval(message="fit?", expires=60),
+    approval=plans.Approval(
+        message=plans.text("fit?"), when=(plans.Condition(input=plans.text("1"), operator="notin", values=(plans.text("2"),)),), expires=60
+    ),
     cache=plans.Caching(paths=("src/**",), content=DIGESTS, not_reused="no cached execution of this step exists"),
 )
 STEP_FIELDS = sorted(model_fields.names(plans.StepPlan, plans.TextPart, plans.OutputPart, plans.SecretPart))

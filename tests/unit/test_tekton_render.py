@@ -301,7 +301,7 @@ def test_each_execution_of_a_run_with_an_approval_has_its_own_objects() -> None:
     code = tekton_plans.codeset()
     first = engines.shell("a", "true", outputs=["o"], checkouts=(code,), env={"A": (engines.secret("FIRST"),)})
     second = engines.shell("b", "true", checkouts=(code,), env={"B": (engines.secret("SECOND"),), "O": engines.out("a", "o")}, needs=("a",))
-    approved = second.model_copy(update={"approval": plans.Approval(message="go on?")})
+    approved = second.model_copy(update={"approval": plans.Approval(message=plans.text("go on?"))})
     whole = tekton_plans.make(first, approved, outputs={"o": engines.out("a", "o")})
     succeeded = {"a": replan.StepResult("example-7", {"o": "made before"})}
     parts = [replan.partition(whole, 1, ["a"], {}), replan.partition(whole, 2, ["b"], succeeded)]

@@ -18,23 +18,12 @@ def summary(step: Mapping[str, object]) -> str:
     approval = step.get("approval")
     if not isinstance(approval, dict):
         return ""
-    by, comment = f" by {approval['by']}" if approval.get("by") else "", _line(approval.get("comment"))
+    by, comment = f" by {approval['by']}" if approval.get("by") else "", line(approval.get("comment"))
     if approval.get("decision"):
         decision = f"{approval['decision']}{by} at {_minute(approval.get('decided'))}"
         return f"{decision}: {comment}" if comment else decision
     until = f" (until {_minute(approval['deadline'])})" if approval.get("deadline") else ""
-    return f"{_line(approval.get('message')) or 'an approval is needed'}{until}"
-
-
-def planned_question(step: Mapping[str, object]) -> str:
-    """The question of a planned step with its time limit; empty for a step without an approval."""
-    from fuseml.domain.runs.approval import duration
-
-    approval = step.get("approval")
-    if not isinstance(approval, dict):
-        return ""
-    within = f" (within {duration(approval['expires'])})" if approval.get("expires") else ""
-    return f"{_line(approval.get('message')) or 'an approval is needed'}{within}"
+    return f"{line(approval.get('message')) or 'an approval is needed'}{until}"
 
 
 def reason(item: Mapping[str, object]) -> str:
@@ -59,7 +48,8 @@ def _is_open(step: object) -> bool:
     return isinstance(approval, dict) and not approval.get("decision")
 
 
-def _line(text: object) -> str:
+def line(text: object) -> str:
+    """The text as one line."""
     return " ".join(str(text or "").split())
 
 

@@ -142,6 +142,8 @@ def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], inde
     from rich.padding import Padding
     from rich.table import Table
 
+    from fuseml.domain.runs.causes import shorten
+
     cells = [[_cell(column, item) for column in columns] for item in items]
     kept = [index for index in range(len(columns)) if index == 0 or any(row[index] for row in cells)]
     grid = Table(box=None, pad_edge=False, show_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
@@ -149,8 +151,10 @@ def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], inde
     widths = _widths([[columns[index].title] + [row[index] for row in cells] for index in kept], kept, columns, plain.width - indent)
     for index, width in zip(kept, widths, strict=True):
         grid.add_column(columns[index].title.upper(), no_wrap=True, overflow="ellipsis", width=width)
+    room = dict(zip(kept, widths, strict=True))
     for row in cells:
-        grid.add_row(*(_styled(columns[index], row[index]) for index in kept))
+        shown = ((columns[index], shorten(row[index], room[index]) if columns[index].cut else row[index]) for index in kept)
+        grid.add_row(*(_styled(column, cell) for column, cell in shown))
     plain.print(Padding(grid, (0, 0, 0, indent), expand=False))
 
 

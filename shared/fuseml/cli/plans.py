@@ -20,7 +20,7 @@ _STEPS = (
     output.column("Needs"),
     output.Column("Code", lambda step: [f"{item['project']}/{item['codeset']} {item['commit'][:8]}" for item in _items(step["checkouts"])]),
     output.Column("When", lambda step: [_condition(item) for item in _items(step.get("when"))], cut=True),
-    output.Column("Asks", approvals.planned_question, cut=True),
+    output.Column("Asks", lambda step: _question(_mapping(step.get("approval"))), cut=True),
     output.Column("Not reused because", lambda step: _mapping(step.get("cache")).get("not_reused"), cut=True),
 )
 _REUSED = (output.column("Name"), output.column("Run"), output.column("Outputs", cut=True))
@@ -58,6 +58,17 @@ def value(parts: object) -> str:
 
 def _condition(condition: Mapping[str, Any]) -> str:
     return f"{value(condition['input'])} {condition['operator']} {', '.join(map(value, condition['values']))}"
+
+
+def _question(approval: Mapping[str, Any]) -> str:
+    """The question of a planned approval with its conditions and its time limit; empty without an approval."""
+    from fuseml.domain.runs.approval import duration
+
+    if not approval:
+        return ""
+    when = f" (if {' and '.join(map(_condition, approval['when']))})" if approval.get("when") else ""
+    within = f" (within {duration(approval['expires'])})" if approval.get("expires") else ""
+    return f"{approvals.line(value(approval['message'])) or 'an approval is needed'}{when}{within}"
 
 
 def _part(part: Mapping[str, Any]) -> str:

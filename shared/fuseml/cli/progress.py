@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fuseml.cli import approvals, output, terminal
+from fuseml.cli import advice, approvals, output, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _RUNS_APPEAR = 15.0
 # The width of a tree's guides for each level, in columns.
 _GUIDE = 4
+# The columns that a cause has on the narrowest terminal.
+_LEAST = 16
 
 
 def await_runs(query: Callable[[], Iterable[shapes.Run]], message: str) -> list[shapes.Run]:
@@ -70,11 +72,11 @@ def _wait(snapshots: Iterable[Sequence[shapes.Run]]) -> Sequence[shapes.Run]:
     printed: list[str] = []
     last: Sequence[shapes.Run] = ()
     for last in snapshots:
-        advice = [f"{run['name']} {line}" for run in last for line in approvals.advice(run)]
-        for line in advice:
+        questions = [f"{run['name']} {line}" for run in last for line in approvals.advice(run)]
+        for line in questions:
             if line not in printed:
                 terminal.echo(line, err=True)
-        printed = advice
+        printed = questions
     return last
 
 
@@ -97,8 +99,8 @@ def _live(snapshots: Iterable[Sequence[shapes.Run]], indent: int) -> Sequence[sh
     last: Sequence[shapes.Run] = ()
 
     def picture() -> Padding:
-        lines = [Text(f"{run['name']} {line}", style=output.STATE_STYLES["waiting"]) for run in last for line in approvals.advice(run)]
-        return Padding(Group(*trees(last), *lines), (0, 0, 0, indent))
+        lines = [Text(f"{run['name']} {line}", style=output.STATE_STYLES["waiting"]) for run in last for line in advice.lines(run)]
+        return Padding(Group(*trees(last, output.console().width - indent), *lines), (0, 0, 0, indent))
 
     # The live picture counts durations of running steps up between two snapshots.
     with Live(console=output.console(), refresh_per_second=8, get_renderable=picture) as live:
@@ -108,8 +110,8 @@ def _live(snapshots: Iterable[Sequence[shapes.Run]], indent: int) -> Sequence[sh
     return last
 
 
-def trees(runs: Sequence[shapes.Run]) -> Iterator[Tree]:
-    """A tree for each run: its steps, then the runs that it caused, with state, duration and cause."""
+def trees(runs: Sequence[shapes.Run], room: int | None = None) -> Iterator[Tree]:
+    """A tree for each run: its steps, then the runs that it caused, with state, duration and cause. `room` is the width of a line."""
     from rich.tree import Tree
 
     by_cause = collections.defaultdict(list)
@@ -124,15 +126,19 @@ def trees(runs: Sequence[shapes.Run]) -> Iterator[Tree]:
 
     widest = max((width(run, 0) for run in by_cause[None]), default=0)
 
+    def label(item: shapes.Run | shapes.StepRun, depth: int, note: str = "") -> Text:
+        before = _GUIDE * depth
+        return _label(item, item["name"].ljust(widest - before), note, room - before if room else None)
+
     def grow(tree: Tree, run: shapes.Run, depth: int) -> Tree:
         for step in run.get("steps", []):
-            tree.add(_label(step, step["name"].ljust(widest - _GUIDE * (depth + 1)), ""))
+            tree.add(label(step, depth + 1))
         for other in by_cause[run["name"]]:
-            grow(tree.add(_label(other, other["name"].ljust(widest - _GUIDE * (depth + 1)), _subject(other))), other, depth + 1)
+            grow(tree.add(label(other, depth + 1, _subject(other))), other, depth + 1)
         return tree
 
     for run in by_cause[None]:
-        yield grow(Tree(_label(run, run["name"].ljust(widest), _subject(run)), guide_style="dim"), run, 0)
+        yield grow(Tree(label(run, 0, _subject(run)), guide_style="dim"), run, 0)
 
 
 def _subject(run: shapes.Run) -> str:
@@ -144,8 +150,10 @@ def _subject(run: shapes.Run) -> str:
     return f"{subject} {(run.get('commit') or '')[:8]}".strip()
 
 
-def _label(item: shapes.Run | shapes.StepRun, name: str, note: str) -> Text:
+def _label(item: shapes.Run | shapes.StepRun, name: str, note: str, room: int | None) -> Text:
     from rich.text import Text
+
+    from fuseml.domain.runs.causes import shorten
 
     state = item.get("state", "")
     attempts = item.get("attempts", 0)
@@ -156,7 +164,8 @@ def _label(item: shapes.Run | shapes.StepRun, name: str, note: str) -> Text:
     for text in (f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else "", _reuse(item), note):
         label.append(f"  {text}" if text else "", style="dim")
     if reason := approvals.reason(item):
-        label.append(f"  {reason}", style="red" if item.get("cause") else "dim")
+        left = max(_LEAST, room - len(label) - 2) if room else len(reason)
+        label.append(f"  {shorten(reason, left)}", style="red" if item.get("cause") else "dim")
     return label
 
 
@@ -191,10 +200,10 @@ def _changes(run: shapes.Run, printed: dict[str, str]) -> Iterator[tuple[str, st
             reuse = "" if subject in printed else _reuse(item)
             printed[subject] = line
             yield subject, f"{line}  {reuse}".rstrip()
-    advice, question = list(approvals.advice(run)), f"{run['name']}?"
-    if "; ".join(advice) != printed.get(question, ""):
-        printed[question] = "; ".join(advice)
-        yield from ((run["name"], line) for line in advice)
+    commands, question = list(advice.lines(run)), f"{run['name']}?"
+    if "; ".join(commands) != printed.get(question, ""):
+        printed[question] = "; ".join(commands)
+        yield from ((run["name"], line) for line in commands)
 
 
 def _reuse(item: shapes.Run | shapes.StepRun) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
-from fuseml.cli import approvals, bindings, options, output, plans, session, terminal
+from fuseml.cli import advice, approvals, bindings, options, output, plans, session, terminal
 
 if TYPE_CHECKING:
     from fuseml.client import shapes
@@ -116,7 +116,7 @@ def get(context: typer.Context, run: RunName, format: options.Output = output.Fo
     item = session.connect(context).runs.get(run)
     output.record(format, item, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", bindings.COLUMNS))
     if format is output.Format.TABLE:
-        for line in approvals.advice(item):
+        for line in advice.lines(item):
             terminal.echo(f"\n{run} {line}")
 
 

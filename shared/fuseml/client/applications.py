@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 from fuseml.client import shapes, transport
+from fuseml.domain import errors
+
+INTERVAL = 0.2
+"""Seconds between two looks at an application that is starting."""
 
 
 class Applications:
@@ -40,6 +45,35 @@ class Applications:
     def roll_back(self, name: str) -> shapes.Application:
         """Send all requests to the previous revision."""
         return cast(shapes.Application, self._http.change("POST", transport.address("applications", name, "rollback")))
+
+    def watch(
+        self,
+        name: str,
+        timeout: float,
+        *,
+        interval: float = INTERVAL,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Iterator[shapes.Application]:
+        """The application at each interval while it is starting; the last item is ready, failed or not served by FuseML.
+
+        Retries while the server is unreachable. Raises TemporaryError after `timeout` seconds.
+        """
+        end = clock() + timeout
+        while True:
+            try:
+                application = self.get(name)
+            except errors.TemporaryError:
+                if clock() >= end:
+                    raise
+            else:
+                yield application
+                if application.get("status") != "starting":
+                    return
+                if clock() >= end:
+                    cause = application.get("cause") or "it is starting"
+                    raise errors.TemporaryError(f"application {name!r} is not ready after {timeout:g} s: {cause}")
+            sleep(interval)
 
     def delete(self, name: str) -> None:
         """Stop serving the application and delete it."""

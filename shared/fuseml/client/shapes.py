@@ -300,13 +300,21 @@ class ApplicationSpec(TypedDict, total=False):
     served_by: str
     public: bool | None
     environment: dict[str, str]
+    requested: str | None
+    follow: bool
 
 
 class Application(ApplicationSpec, total=False):
-    """An application: a service that runs create, such as predictions. `status` is ready, starting or failed."""
+    """An application: a service that runs create, such as predictions. `status` is ready, starting or failed. `traffic` is the desired one,
+    `answering` the observed one; null if unknown. `behind` is the version that the address `requested` names by now, if the application
+    serves another one.
+    """
 
     revision: Required[int]
     traffic: Required[list[Share]]
+    answering: list[Share] | None
+    behind: str | None
+    address_problem: str | None
     status: str | None
     cause: str | None
     created: Required[str]

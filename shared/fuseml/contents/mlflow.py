@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fuseml.domain import errors, urls
+from fuseml.domain import errors, model_address, urls
 
 if TYPE_CHECKING:
     import urllib3
 
 _TIMEOUT = 5.0
 _PAGE = 100
+_LOGGED = 50
 _KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
@@ -83,6 +84,32 @@ class Tracking:
         data = run.get("data", {})
         metrics = {item["key"]: float(item["value"]) for item in data.get("metrics", [])}
         return TrackedRun(run_id, run["info"]["status"], _pairs(data.get("tags")), metrics, _pairs(data.get("params")))
+
+    def exact(self, address: model_address.Moving) -> str | None:
+        """The exact address that a moving one names at this moment; None where it names nothing.
+
+        Raises TemporaryError, and PermanentError when the server refuses.
+        """
+        if isinstance(address, model_address.OfRun):
+            return self._of_run(address)
+        if isinstance(address, model_address.Alias):
+            query = {"name": address.model, "alias": address.alias}
+            version = self._call("GET", "/registered-models/alias", query).get("model_version", {}).get("version")
+        else:
+            stages = {"stages": [address.stage]} if address.stage else {}
+            listed = self._call("POST", "/registered-models/get-latest-versions", {"name": address.model, **stages}).get(
+                "model_versions", []
+            )
+            version = max((int(item["version"]) for item in listed), default=None)
+        return f"models:/{address.model}/{version}" if version else None
+
+    def _of_run(self, address: model_address.OfRun) -> str | None:
+        info = self._call("GET", "/runs/get", {"run_id": address.run})["run"]["info"]
+        query = {"experiment_ids": [info["experiment_id"]], "filter": f"source_run_id = '{info['run_id']}'", "max_results": _LOGGED}
+        logged = [item["info"] for item in self._call("POST", "/logged-models/search", query).get("models", [])]
+        own = [item for item in logged if item.get("name") == address.name]
+        newest = max(own, key=lambda item: int(item.get("creation_timestamp_ms") or 0), default=None)
+        return f"models:/{newest['model_id']}" if newest else None
 
     def ensure_webhook(self, name: str, url: str, secret: str) -> None:
         """Create the webhook that delivers registry events to `url`, signed with `secret`; replaces one of that name.

@@ -32,6 +32,16 @@ def of_record(
     return None
 
 
+def is_at(record: extension.Extension, url: str) -> bool:
+    """Whether the record's tracking server has an endpoint at `url`."""
+    return any(
+        endpoint.url.rstrip("/") == url.rstrip("/")
+        for service in record.services
+        if service.resource == RESOURCE
+        for endpoint in service.endpoints
+    )
+
+
 def _unsealed(credentials: extension.Credentials, unseal: Callable[[str], str]) -> Mapping[str, str]:
     configuration = extension.map_secrets(credentials, unseal).configuration
     return {key: value for key, value in configuration.items() if value != extension.HIDDEN}

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import pydantic
 
-from fuseml.domain import errors
+from fuseml.domain import errors, model_address
 from fuseml.domain.documents import document
 
 # A name is part of an address and of the names of objects on a cluster.
@@ -70,6 +70,34 @@ class Application(document.Model):
         if reserved:
             raise ValueError(f"{', '.join(reserved)}: these names are reserved by Knative")
         return value
+
+
+class Registration(Application):
+    """What a client sends. `requested` is the address from which it resolved `model`, an exact one: an alias, a stage, `latest`, or a run. A
+    `model` that can move itself is resolved by the sweep. With `follow` the application gets a new revision when the address moves.
+    """
+
+    requested: Annotated[str, pydantic.StringConstraints(max_length=1000)] | None = None
+    follow: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _can_move(self) -> Registration:
+        if self.requested not in (None, self.model) and not model_address.is_exact(self.model or ""):
+            raise ValueError(f"model: {self.model!r} is not the address of a version, to which {self.requested!r} was resolved")
+        if self.follow and not self.moving:
+            address = self.requested or self.model
+            raise ValueError(f"follow: {address!r} cannot move; use an alias (models:/name@alias), models:/name/latest, or a stage")
+        return self
+
+    @property
+    def moving(self) -> str | None:
+        """The address of the model that can move; None for an exact one, and for one that no tracking server resolves."""
+        address = self.requested or self.model or ""
+        return address if model_address.moving(address) else None
+
+
+NOT_STORED = frozenset({"requested", "follow"})
+"""The fields of a registration that the document of an application does not have: they are in a table of their own."""
 
 
 def is_name(text: str) -> bool:

@@ -47,6 +47,18 @@ def model_of(project: str, value: str) -> Address | None:
     return Address("model", project, match[1], match[2]) if match else None
 
 
+def dataset_of(project: str, value: str) -> Address | None:
+    """The dataset of the project that `value` is the address of; None for any other text."""
+    address = named_in(project, value)
+    return address if address and address.kind == "dataset" else None
+
+
+def named_in(project: str, value: str) -> Address | None:
+    """The artifact of the project that `value` is the address of; None for any other text."""
+    match = _ADDRESS.fullmatch(value)
+    return Address(*match.groups()) if match and match[2] == project else None
+
+
 def check_pattern(text: str) -> str:
     """Return `text` if it is a pattern: `code://project/codeset`, `model://project/*`, `code://*`. Raises InvalidError."""
     if not _PATTERN.fullmatch(text):

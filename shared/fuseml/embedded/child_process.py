@@ -105,11 +105,12 @@ class SupervisedProcess:
             self._process.stdout.close()
 
 
-def tail(log: pathlib.Path, lines: int = 3) -> str:
-    """The last lines of a log, joined, for messages."""
+def tail(log: pathlib.Path, lines: int = 3, *, since: int = 0) -> str:
+    """The last lines of a log, joined, for messages; of those after `since` bytes, unless the log was rotated meanwhile."""
     if not log.exists():
         return ""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
+        size = log.stat().st_size
+        file.seek(max(since if since <= size else 0, size - 4096))
         texts = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     return " | ".join(texts[-lines:])

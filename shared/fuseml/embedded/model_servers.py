@@ -1,44 +1,33 @@
 """Model servers of applications, reached at `/apps/<name>/`: one process for each, started by its first request, stopped when idle.
 
 A new revision starts beside the old one, which answers until the new one is ready and ends after its last response. So a replacement
-fails no request, and a revision that cannot start leaves the old one in place.
+fails no request, and a revision that cannot start leaves the old one in place. It is started again after pauses that grow, because the
+cause may be temporary, such as a tracking server that is not up yet.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 import logging
-import pathlib
-import secrets
-import shutil
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import urllib3
 
 from fuseml.domain import errors
-from fuseml.embedded import access, child_process, ending
-from fuseml.engines.local import implementations
+from fuseml.embedded import start_failure
+from fuseml.embedded.model_process import START_SECONDS, ModelProcess, Starter
+from fuseml.embedded.start_failure import StartFailure
 from fuseml.runtime import forwarding
 from fuseml.runtime.telemetry import logs
 from fuseml.store import applications, database
 
 _log = logging.getLogger("fuseml.apps")
-_START_SECONDS = 180.0
 _REQUEST_SECONDS = 60.0
 _SWEEP_SECONDS = 2.0
-# A process that ignores SIGTERM gets SIGKILL after 10 seconds.
-_STOP_SECONDS = 11.0
-# MLflow copies each loaded model into the folder for temporary files and never deletes it.
-_SCRATCH = ".scratch-"
-# `steps.model_server` answers only requests with the key in its environment, so that its port is of no use to other processes.
-_KEY_VARIABLE, _KEY_HEADER = "FUSEML_MODEL_SERVER_KEY", "x-fuseml-key"
+_KEY_HEADER = "x-fuseml-key"
 # FuseML's, not the model's.
 _CREDENTIALS = frozenset({"authorization", "cookie", _KEY_HEADER})
 
@@ -53,74 +42,43 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApplicationStatus:
-    """`revision` is the one to serve, `serving` the one that answers, if any; `failed` is the cause if `revision` cannot start."""
+class Observed:
+    """`serving` is the revision that answers, `starting` one that starts; `failed` is the cause if the revision to serve cannot start."""
+
+    serving: int | None = None
+    starting: int | None = None
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationStatus(Observed):
+    """`revision` is the one to serve."""
 
     name: str
     model: str | None
     revision: int
-    serving: int | None
-    failed: str | None
-
-
-@dataclass
-class _Server:
-    """One process that serves one revision of an application."""
-
-    revision: int
-    child: child_process.SupervisedProcess
-    scratch: pathlib.Path
-    key: str
-    revoke: Callable[[], None]
-    url: str = ""
-    busy: int = 0
-    last_used: float = 0.0
-    retired: bool = False
-
-    def close(self) -> None:
-        """End the process and its token, and remove its downloads."""
-        self.revoke()
-        self.child.stop()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-    @property
-    def number(self) -> int:
-        """Of its process."""
-        return self.child.pid
 
 
 @dataclass
 class _Slot:
-    """The model server of an application, and the revision that is starting."""
+    """The model server of an application, the revision that is starting, and the one that could not start."""
 
-    serving: _Server | None = None
+    serving: ModelProcess | None = None
     starting: int | None = None
-    failed: tuple[int, str] | None = None
+    failure: StartFailure | None = None
     changed: threading.Condition = dataclasses.field(default_factory=threading.Condition)
+
+    def failure_of(self, revision: int) -> StartFailure | None:
+        """The failure of this revision; that of another one does not count."""
+        return self.failure if self.failure is not None and self.failure.revision == revision else None
 
 
 class ModelServers:
-    """`runtimes` is the folder of the environments of builder steps; a model server ends after `idle` seconds without a request."""
+    """A model server ends after `idle` seconds without a request; larger logs than those of `rotation` are rotated."""
 
-    def __init__(
-        self,
-        store: database.Database,
-        folder: pathlib.Path,
-        *,
-        runtimes: pathlib.Path,
-        environment: Mapping[str, str],
-        unseal: Callable[[str], str],
-        idle: float,
-        tracking_url: str,
-        processes: access.ProcessTokens,
-        rotation: logs.Rotation = logs.DEFAULT_ROTATION,
-    ) -> None:
-        self._store, self._folder, self._runtimes, self._unseal = store, folder, runtimes, unseal
-        self._environment, self._idle, self._rotation = dict(environment), idle, rotation
-        self._tracking_url, self._processes = tracking_url, processes
+    def __init__(self, store: database.Database, starter: Starter, *, idle: float, rotation: logs.Rotation = logs.DEFAULT_ROTATION) -> None:
+        self._store, self._starter, self._idle, self._rotation = store, starter, idle, rotation
         self._slots: dict[str, _Slot] = {}
-        # Also those that are starting or ending.
-        self._running: list[_Server] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._pool = urllib3.PoolManager(maxsize=16, retries=False)
@@ -128,21 +86,19 @@ class ModelServers:
 
     def start(self) -> None:
         """Start the sweep of idle model servers."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self._folder.glob(f"{_SCRATCH}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        self._starter.prepare()
         self._sweeper.start()
 
     def stop(self) -> None:
         """End every model server side by side, also those that are starting, and wait for their processes. Waiting requests fail."""
         with self._lock:
             self._stopping.set()
-            slots, running = list(self._slots.values()), list(self._running)
+            slots = list(self._slots.values())
             self._slots.clear()
         for slot in slots:
             with slot.changed:
                 slot.changed.notify_all()
-        ending.stop_all({f"model server {server.number}": server.close for server in running}, _STOP_SECONDS)
+        self._starter.stop()
         self._sweeper.join()
 
     def request(self, name: str, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> Reply:
@@ -152,10 +108,7 @@ class ModelServers:
         served, InvalidError for a `Connection` header that takes fields from the request.
         """
         forwarded = [(key, value) for key, value in forwarding.request_fields(headers) if key.lower() not in _CREDENTIALS]
-        with self._store.read() as session:
-            application = applications.served(session, name)
-        slot = self._slot(name)
-        server = self._acquire(application, slot)
+        slot, server = self._acquire(name)
         try:
             response = self._pool.request(
                 method,
@@ -186,51 +139,88 @@ class ModelServers:
         if server is not None and not server.busy:
             server.close()
 
+    def replace(self, name: str, *, at_once: bool = False) -> None:
+        """Start the revision to serve if another one answers, which it replaces once it is ready. Raises NotFoundError.
+
+        An application without a model server gets one with its next request. `at_once`: a revision that could not start is started without
+        a pause, and also if no revision answers.
+        """
+        application = self._served(name)
+        with self._lock:
+            slot = self._slots.get(name)
+        if slot is None:
+            return
+        with slot.changed:
+            failed = slot.failure is not None
+            if at_once:
+                slot.failure = None
+            if slot.serving is not None or (at_once and failed):
+                self._launch_if_due(application, slot)
+
     def status(self, name: str) -> ApplicationStatus:
         """The state of the application. Starts nothing. Raises NotFoundError."""
-        with self._store.read() as session:
-            application = applications.served(session, name)
-        slot = self._slot(name)
+        application = self._served(name)
+        observed = self.observe(name, application.revision)
+        model = application.document.get("model")
+        return ApplicationStatus(name=name, model=model, revision=application.revision, **dataclasses.asdict(observed))
+
+    def observe(self, name: str, revision: int) -> Observed:
+        """The state of an application whose revision to serve is `revision`."""
+        with self._lock:
+            slot = self._slots.get(name)
+        if slot is None:
+            return Observed()
         with slot.changed:
-            failed = slot.failed[1] if slot.failed and slot.failed[0] == application.revision else None
-            return ApplicationStatus(
-                name=name,
-                model=application.document.get("model"),
-                revision=application.revision,
-                serving=slot.serving.revision if slot.serving else None,
-                failed=failed,
-            )
+            serving = slot.serving.revision if slot.serving is not None and slot.serving.child.running else None
+            failure = slot.failure_of(revision)
+            return Observed(serving=serving, starting=slot.starting, failed=failure.cause if failure is not None else None)
+
+    def _served(self, name: str) -> applications.ApplicationRevision:
+        with self._store.read() as session:
+            return applications.served(session, name)
 
     def _slot(self, name: str) -> _Slot:
         with self._lock:
             return self._slots.setdefault(name, _Slot())
 
-    def _acquire(self, application: applications.ApplicationRevision, slot: _Slot) -> _Server:
-        deadline = time.monotonic() + _START_SECONDS
+    def _acquire(self, name: str) -> tuple[_Slot, ModelProcess]:
+        application, slot = self._served(name), self._slot(name)
+        deadline = time.monotonic() + START_SECONDS
         with slot.changed:
             while True:
                 if slot.serving is not None and not slot.serving.child.running:
-                    _log.warning("model server of %s ended unexpectedly and is started again", application.application)
+                    _log.warning("model server of %s ended unexpectedly and is started again", name)
                     slot.serving.close()
                     slot.serving = None
-                current = slot.serving is not None and slot.serving.revision == application.revision
-                failed = slot.failed is not None and slot.failed[0] == application.revision
-                if not current and not failed and slot.starting is None:
-                    slot.starting = application.revision
-                    threading.Thread(
-                        target=self._launch, args=(application, slot), name=f"start-{application.application}", daemon=True
-                    ).start()
-                if slot.serving is not None:
-                    slot.serving.busy += 1
-                    return slot.serving
                 if self._stopping.is_set():
                     raise errors.TemporaryError("the server is stopping")
-                if failed and slot.failed is not None:
-                    raise errors.PermanentError(f"application {application.application!r} cannot be served: {slot.failed[1]}")
+                self._launch_if_due(application, slot)
+                if slot.serving is not None:
+                    slot.serving.busy += 1
+                    return slot, slot.serving
+                failure = slot.failure_of(application.revision)
+                if failure is not None and slot.starting is None:
+                    again = f"a request after {failure.waits} s starts it again"
+                    raise errors.PermanentError(f"application {name!r} cannot be served: {failure.cause}; {again}")
                 if not slot.changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
-                    raise errors.TemporaryError(f"application {application.application!r} was not ready after {_START_SECONDS:.0f} seconds")
+                    raise errors.TemporaryError(f"application {name!r} was not ready after {START_SECONDS:.0f} seconds")
+                # Another revision may be the one to serve by now.
+                application = self._served(name)
 
-    def _release(self, name: str, slot: _Slot, server: _Server) -> None:
+    def _launch_if_due(self, application: applications.ApplicationRevision, slot: _Slot) -> None:
+        """Start the revision in a thread, unless it answers, a start is in progress, or its last one failed too recently.
+
+        The caller holds `slot.changed`.
+        """
+        if slot.serving is not None and slot.serving.revision == application.revision:
+            slot.failure = None
+            return
+        failure = slot.failure_of(application.revision)
+        if slot.starting is None and (failure is None or not failure.waits):
+            slot.starting = application.revision
+            threading.Thread(target=self._launch, args=(application, slot), name=f"start-{application.application}", daemon=True).start()
+
+    def _release(self, name: str, slot: _Slot, server: ModelProcess) -> None:
         with slot.changed:
             server.busy -= 1
             server.last_used = time.monotonic()
@@ -240,101 +230,66 @@ class ModelServers:
             threading.Thread(target=server.close, name=f"stop-{name}", daemon=True).start()
 
     def _launch(self, application: applications.ApplicationRevision, slot: _Slot) -> None:
+        fresh, cause = None, ""
         try:
-            fresh, problem = self._start(application), None
+            fresh = self._starter.start(application)
         except (errors.FusemlError, OSError) as error:
-            fresh, problem = None, str(error)
-            _log.error("application %s revision %s: %s", application.application, application.revision, error)
+            cause = str(error)
+            _log.error("application %s revision %s: %s", application.application, application.revision, cause)
         with slot.changed:
-            old, slot.starting = slot.serving, None
+            slot.starting = None
             if fresh is None:
-                slot.failed = (application.revision, problem or "")
+                slot.failure = start_failure.after(slot.failure_of(application.revision), application.revision, cause)
+                replaced = None
+            elif self._is_to_serve(application, slot):
+                replaced, slot.serving, slot.failure = slot.serving, fresh, None
             else:
-                slot.serving, slot.failed = fresh, None
-                if old is not None:
-                    old.retired = True
-            idle = fresh is not None and old is not None and old.busy == 0
+                replaced = fresh
+            if replaced is not None:
+                replaced.retired = True
+            ended = replaced is not None and not replaced.busy
             slot.changed.notify_all()
-        if idle and old is not None:
-            old.close()
+        if replaced is not None and ended:
+            replaced.close()
+
+    def _is_to_serve(self, application: applications.ApplicationRevision, slot: _Slot) -> bool:
+        """Whether the revision is still the one to serve: the application may have been rolled back or deleted while it started."""
         with self._lock:
             forgotten = self._slots.get(application.application) is not slot
-        if fresh is not None and forgotten:
-            fresh.close()
-
-    def _start(self, application: applications.ApplicationRevision) -> _Server:
-        document = application.document
-        if not document.get("model"):
-            raise errors.PermanentError("it is registered without a model")
-        log = self._folder / f"{application.application}.log"
-        python = self._python(document.get("runtime") or "")
-        argv = [*python, "-m", "fuseml.steps.model_server", "--model", document["model"], "--name", application.application, "--port", "0"]
-        scratch = pathlib.Path(tempfile.mkdtemp(dir=self._folder, prefix=_SCRATCH))
-        own = {name: self._unseal(value) for name, value in (document.get("environment") or {}).items()}
-        key, tracking = secrets.token_urlsafe(32), document.get("tracking_uri") or ""
-        environment = {**own, **self._environment, "MLFLOW_TRACKING_URI": tracking, "TMPDIR": str(scratch), _KEY_VARIABLE: key}
-        token = self._processes.grant()
-        if document.get("digest"):
-            environment["FUSEML_MODEL_DIGEST"] = document["digest"]
-        if tracking.rstrip("/") == self._tracking_url:
-            # Its own token: that of the step which registered the application has ended.
-            environment["MLFLOW_TRACKING_TOKEN"] = token
-        with self._lock:
-            if self._stopping.is_set():
-                raise errors.TemporaryError("the server is stopping")
-            self._running = [server for server in self._running if server.child.running]
-            child = child_process.SupervisedProcess(argv, env=environment, cwd=self._folder, log=log, pipe=True)
-            server = _Server(application.revision, child, scratch, key, functools.partial(self._processes.revoke, token))
-            self._running.append(server)
-        watchdog = threading.Timer(_START_SECONDS, server.close)
-        watchdog.start()
         try:
-            line = server.child.stdout.readline()
-        finally:
-            watchdog.cancel()
-        if not line:
-            server.close()
-            raise errors.PermanentError(f"its model server did not start: {child_process.tail(log)}")
-        server.url, server.last_used = f"http://127.0.0.1:{json.loads(line)['port']}", time.monotonic()
-        return server
-
-    def _python(self, runtime: str) -> list[str]:
-        repository, _, tag = runtime.rpartition(":")
-        if not repository or tag == "host":
-            # -P: a module of the working folder must not shadow an installed one.
-            return [sys.executable, "-P"]
-        python = implementations.environment_folder(self._runtimes, tag) / "bin" / "python"
-        if "/" in tag or not python.exists():
-            raise errors.PermanentError(
-                f"its runtime {runtime!r} is not an environment on this machine; run its workflow again to build it"
-            )
-        # -I: isolated; the builder has installed the model server in the environment.
-        return [str(python), "-I"]
+            return not forgotten and self._served(application.application).revision == application.revision
+        except errors.FusemlError as error:
+            _log.warning("application %s revision %s is not served: %s", application.application, application.revision, error)
+            return False
 
     def _sweep(self) -> None:
         while not self._stopping.wait(_SWEEP_SECONDS):
-            for log in self._folder.glob("*.log"):
+            for log in self._starter.logs():
                 logs.rotate(log, self._rotation)
-            for name, server in list(self._unused()):
-                _log.info("model server of %s is idle and is stopped", name)
-                server.close()
+            with self._lock:
+                slots = list(self._slots.items())
+            for name, slot in slots:
+                if slot.serving is not None:
+                    self._update(name, slot)
 
-    def _unused(self) -> Iterator[tuple[str, _Server]]:
-        with self._lock:
-            slots = list(self._slots.items())
-        for name, slot in slots:
-            with slot.changed:
-                server = slot.serving
-                if server is None or server.busy or slot.starting is not None:
-                    continue
-                if time.monotonic() - server.last_used > self._idle or not self._exists(name):
-                    slot.serving = None
-                    yield name, server
-
-    def _exists(self, name: str) -> bool:
+    def _update(self, name: str, slot: _Slot) -> None:
         try:
-            with self._store.read() as session:
-                applications.get(session, name)
+            self.replace(name)
         except errors.NotFoundError:
-            return False
-        return True
+            self.forget(name)
+        except errors.FusemlError as error:
+            _log.warning("application %s cannot be compared with its record: %s", name, error)
+        else:
+            self._stop_if_idle(name, slot)
+
+    def _stop_if_idle(self, name: str, slot: _Slot) -> None:
+        with slot.changed:
+            server = slot.serving
+            # A former revision stays while its successor cannot start.
+            if server is None or server.busy or slot.starting is not None or slot.failure is not None:
+                return
+            if time.monotonic() - server.last_used <= self._idle:
+                return
+            slot.serving = None
+        _log.info("model server of %s is idle and is stopped", name)
+        server.close()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fuseml.embedded import model_servers
 from fuseml.servings import ServingSpec, Status
 
 
 class EmbeddedServing:
-    """The model servers read the records themselves, with every request and periodically, so `apply` and `reconcile` have no work."""
+    """The model servers read the records themselves, with every request and periodically, so `reconcile` has no work."""
 
     splits = False
 
@@ -17,7 +17,8 @@ class EmbeddedServing:
         self._apps, self._url = apps, url
 
     def apply(self, spec: ServingSpec) -> None:
-        """See `Serving.apply`."""
+        """See `Serving.apply`. Replaces the revision that answers. Without one, the first request starts the application."""
+        self._apps.replace(spec.name, at_once=True)
 
     def remove(self, name: str) -> None:
         """See `Serving.remove`."""
@@ -25,14 +26,21 @@ class EmbeddedServing:
 
     def status(self, spec: ServingSpec) -> Status:
         """See `Serving.status`. An idle application is ready: its first request starts it."""
-        state = self._apps.status(spec.name)
-        (revision,) = spec.traffic
+        revision = max(spec.traffic, key=lambda number: (spec.traffic[number], number))
+        state = self._apps.observe(spec.name, revision)
         url = f"{self._url}/apps/{spec.name}"
+        answering = {state.serving: 100} if state.serving else {}
         if state.failed is not None:
-            return Status("failed", state.failed, url, {state.serving: 100} if state.serving else {})
+            return Status("failed", state.failed, url, answering)
         if state.serving not in (None, revision):
-            return Status("starting", f"revision {state.serving} answers until the next request has started it", url, {state.serving: 100})
+            return Status("starting", f"revision {state.serving} answers until revision {revision} has started", url, answering)
+        if state.serving is None and state.starting is not None:
+            return Status("starting", f"no revision answers until revision {revision} has started", url, answering)
         return Status("ready", "", url, {revision: 100})
+
+    def statuses(self, specs: Sequence[ServingSpec]) -> Mapping[str, Status]:
+        """See `Serving.statuses`."""
+        return {spec.name: self.status(spec) for spec in specs}
 
     def servable(self, spec: ServingSpec) -> Collection[int]:
         """See `Serving.servable`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import stat
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from dulwich.objects import Commit, ObjectID, Tree
     from dulwich.repo import Repo
 
-_MOST_VISITED = 1_000_000
+_MOST_VISITED = 500_000
 # As in dulwich.
 _DEEPEST = 1280
 
@@ -54,10 +55,12 @@ def difference(repository: Repo, before: Commit | None, after: Commit, limit: in
     """The changes from `before` (None: an empty tree) to `after`. Raises TooLargeError beyond `limit` files."""
     files = Difference([], [], [])
     found = visited = 0
+    # A small tree may stand at a million places; reading it once keeps the comparison of such a commit cheap.
+    read = functools.lru_cache(maxsize=1024)(functools.partial(_children, repository.object_store))
     waiting: list[tuple[bytes, ObjectID | None, ObjectID | None]] = [(b"", before.tree if before else None, after.tree)]
     while waiting:
         folder, old_tree, new_tree = waiting.pop()
-        old, new = _children(repository.object_store, old_tree), _children(repository.object_store, new_tree)
+        old, new = read(old_tree), read(new_tree)
         visited += 1 + len(old) + len(new)
         if visited > _MOST_VISITED or folder.count(b"/") > _DEEPEST:
             raise errors.TooLargeError("the trees of the two commits are too large to compare")

@@ -66,6 +66,10 @@ class Serving(Protocol):
     def status(self, spec: ServingSpec) -> Status:
         """The observed state."""
 
+    def statuses(self, specs: Sequence[ServingSpec]) -> Mapping[str, Status]:
+        """The observed states by application, with a number of requests that does not depend on that of the applications. The environments
+        of the specs may be sealed."""
+
     def servable(self, spec: ServingSpec) -> Collection[int]:
         """The revisions that may get requests: a serving may have dropped older ones."""
 

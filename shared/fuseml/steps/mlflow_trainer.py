@@ -156,10 +156,12 @@ def _execute(command: str, folder: Path, variables: Mapping[str, str]) -> None:
             process.kill()
             process.wait()
         raise
-    sdk.say(f"the command exited with code {code} after {time.monotonic() - started:.1f} s")
+    spent = f"after {time.monotonic() - started:.1f} s"
     if code != 0:
+        # The exception above this line is the cause of the step, unlike one above the line for success (`domain/runs/tracebacks.py`).
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        raise sdk.StepError(f"the training command failed with {cause}: {command}")
+        raise sdk.StepError(f"the training command failed with {cause} {spent}: {command}")
+    sdk.say(f"the command exited with code 0 {spent}")
 
 
 def _close(server: tracking.Tracking, run_id: str, status: str) -> tracking.Run:

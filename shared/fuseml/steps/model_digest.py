@@ -1,6 +1,6 @@
 """The digest of a model: SHA-256 over the relative paths and contents of the files in its folder. Equal files give an equal digest anywhere.
 
-Only the standard library, as in `sdk`. `MLmodel` counts, so a changed flavour or signature is another digest; the file that MLflow writes
+Only the standard library, as in `sdk`, but for `of_address`. `MLmodel` counts, so a changed flavour or signature is another digest; the file that MLflow writes
 beside it when it downloads a registered version does not.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 PREFIX = "sha256:"
@@ -23,6 +24,15 @@ def of_folder(folder: Path) -> str:
         encoded = name.encode("utf-8", "surrogateescape")
         whole.update(len(encoded).to_bytes(8, "big") + encoded + _of_file(path))
     return PREFIX + whole.hexdigest()
+
+
+def of_address(uri: str) -> str:
+    """The digest of the model at an address, whose files MLflow downloads. MLflow and its stores raise many types."""
+    # Imported here: it costs seconds.
+    import mlflow.artifacts
+
+    with tempfile.TemporaryDirectory() as folder:
+        return of_folder(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)))
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:

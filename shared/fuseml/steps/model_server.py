@@ -12,22 +12,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hmac
 import json
 import os
 import signal
 import socket
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml.steps import model_digest, sdk
+from fuseml.steps import explanation, loaded_model, sdk
 from fuseml.steps.inference import service
 
 if TYPE_CHECKING:
-    from mlflow.pyfunc import PyFuncModel
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import JSONResponse
@@ -43,16 +40,6 @@ Message = MutableMapping[str, object]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[MutableMapping[str, object], Receive, Send], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A loaded model with its public name and version."""
-
-    name: str
-    uri: str
-    version: str
-    model: PyFuncModel
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -71,6 +58,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--batch-wait", type=float, default=wait, help="milliseconds that a request waits for others (default: %(default)s)"
     )
+    parser.add_argument(
+        "--patience", type=float, default=60.0, help="seconds in which an unreachable tracking server is tried again (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     if options.batch_size < 1 or not 0 <= options.batch_wait <= _LONGEST_WAIT:
         parser.error(f"--batch-size must be at least 1, --batch-wait between 0 and {_LONGEST_WAIT}")
@@ -79,9 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
     # Out of the environment: the model's code must not use it.
     key, digest = (os.environ.pop(name, "") for name in ("FUSEML_MODEL_SERVER_KEY", "FUSEML_MODEL_DIGEST"))
     stdout = _reserve_stdout()
-    loaded = load(options.model, options.name, digest)
+    loaded = loaded_model.load(options.model, options.name, digest, options.patience)
     served = service.Service(loaded.name, loaded.version, loaded.uri, loaded.model, batching)
-    application = guarded(bounded(create_app(loaded, served), options.max_body), key)
+    application = guarded(bounded(create_app(served), options.max_body), key)
     try:
         listener = socket.create_server((options.host, options.port), backlog=128)
     except OSError as error:
@@ -118,56 +108,11 @@ def _reserve_stdout() -> int:
     return stdout
 
 
-def load(uri: str, name: str, digest: str = "") -> LoadedModel:
-    """Load the model, if its files have the digest (`model_digest`); any files without one.
-
-    Raises StepError with the reason; the traceback goes to stderr, because the cause is often in the model's code.
-    """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with MLflow's default an unreachable server costs minutes
-    try:
-        import mlflow.artifacts
-        import mlflow.pyfunc
-
-        if not digest:
-            return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(uri))
-        folder = mlflow.artifacts.download_artifacts(uri)
-        # Checked before anything of it is loaded: loading runs the code in it.
-        _check(uri, Path(folder), digest)
-        return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(folder))
-    except sdk.StepError:
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        hint = "; the runtime must contain the packages of the training" if isinstance(error, ImportError) else ""
-        raise sdk.StepError(f"cannot load {uri}: {type(error).__name__}: {error}{hint}") from error
-
-
-def _check(uri: str, folder: Path, digest: str) -> None:
-    found = model_digest.of_folder(folder)
-    if found != digest:
-        raise sdk.StepError(
-            f"the files of {uri} were changed: their digest is {found}, and {digest} was recorded when it was registered; "
-            "restore them, or train the model again"
-        )
-
-
-def _version(uri: str) -> str:
-    """The version of a model URI: of a registered model, of an alias, or the id of a logged model; `1` for any other URI."""
-    kind, _, rest = uri.partition(":/")
-    if kind != "models":
-        return "1"
-    model, _, alias = rest.partition("@")
-    if alias:
-        from mlflow.tracking import MlflowClient
-
-        return str(MlflowClient().get_model_version_by_alias(model, alias).version)
-    return rest.rpartition("/")[2]
-
-
-def create_app(loaded: LoadedModel, served: service.Service) -> Application:
+def create_app(served: service.Service) -> Application:
     """MLflow's scoring application for the model, with the Open Inference Protocol's routes."""
     from mlflow.pyfunc import scoring_server
     from starlette.exceptions import HTTPException
+    from starlette.routing import Route
 
     from fuseml.steps.inference import routes
 
@@ -176,9 +121,11 @@ def create_app(loaded: LoadedModel, served: service.Service) -> Application:
             raise error
         return routes.refusal(error.status_code, error.detail)
 
-    app: Starlette = scoring_server.init(loaded.model)  # type: ignore[no-untyped-call,unused-ignore]
+    app: Starlette = scoring_server.init(served.model)  # type: ignore[no-untyped-call,unused-ignore]
     app.add_exception_handler(HTTPException, other)
     app.router.routes += routes.of(served, _mlflow_version())
+    explained = explanation.endpoint(served, functools.partial(routes.unknown, served), routes.refusal)
+    app.router.routes += [Route(path + "/explain", explained, methods=["POST"]) for path in routes.MODEL]
     return app
 
 

@@ -4,12 +4,15 @@ FUSEML_PREVIEW is the name of a preview: the application gets it as a suffix, so
 
 Inputs: FUSEML_MODEL (model URI), FUSEML_APP_NAME (default `<project>-<codeset>-<workflow>`), FUSEML_RUNTIME (the model's environment, an
 output of the builder; default the running one), FUSEML_PUBLIC (`true` or `false`: whether every caller gets predictions; default as before,
-first not), FUSEML_BATCH_SIZE (rows of concurrent requests that are predicted together, default 1) and FUSEML_BATCH_WAIT (milliseconds that a
-request waits for others), FUSEML_TIMEOUT (seconds, default 300). From its prediction-serving extension:
-FUSEML_API_URL, FUSEML_API_TOKEN, and FUSEML_APPS_URL where the address of applications is known before they are served (the embedded
-server); FUSEML_SERVING is the resource of the serving, default FuseML's own. From the tracking extension: MLFLOW_TRACKING_URI and the
-variables of its clients (MLFLOW_TRACKING_..., AWS_..., AZURE_STORAGE_...), which the model server gets too.
-Output: the prediction URL. The application keeps its name from run to run, so its URL is stable and the new model replaces the old one.
+first not), FUSEML_FOLLOW (`true`: when the model's address moves to another version, the application follows), FUSEML_BATCH_SIZE (rows of
+concurrent requests that are predicted together, default 1), FUSEML_BATCH_WAIT (milliseconds that a request waits for others), FUSEML_TIMEOUT
+(seconds, default 300). From its prediction-serving extension: FUSEML_API_URL, FUSEML_API_TOKEN, and FUSEML_APPS_URL where the address of applications
+is known before they are served (the embedded server); FUSEML_SERVING is the resource of the serving, default FuseML's own. From the
+tracking extension: MLFLOW_TRACKING_URI and the variables of its clients (MLFLOW_TRACKING_..., AWS_..., AZURE_STORAGE_...), which the model
+server gets too. Outputs: the prediction URL as the first one, `model-version` and `model-digest` of the served model, empty if unknown.
+
+A URI that can move, such as `models:/wine@champion`, is resolved first: the application serves the version of that moment. The application
+keeps its name from run to run, so its URL is stable and the new model replaces the old one.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import time
 import urllib.parse
 from dataclasses import dataclass
 
-from fuseml.steps import sdk, tracking
+from fuseml.steps import model_digest, sdk, tracking
 
 _LONGEST_NAME = 63
 _BUILT_IN = "fuseml-serving"
@@ -38,7 +41,8 @@ _FORWARDED = ("MLFLOW_TRACKING_", "MLFLOW_S3_", "AWS_", "AZURE_STORAGE_")
 def main() -> None:
     """Register the application and wait until it is ready."""
     context = sdk.context()
-    model = sdk.input("model")
+    requested = sdk.input("model")
+    model = tracking.exact(requested, os.environ)
     preview = os.environ.get("FUSEML_PREVIEW", "")
     name = sdk.input("app-name", application_name(context.project, context.codeset, context.workflow))
     if name != application_name(name):
@@ -74,13 +78,19 @@ def main() -> None:
     }
     if preview:
         application["preview"] = preview
+    follow = _switch("follow")
+    if requested != model:
+        application["requested"] = requested
+    if follow:
+        application["follow"] = True
     public = _switch("public")
     if public is not None:
         application["public"] = public
     digest = _digest(model)
     if digest:
         application["digest"] = digest
-    sdk.say(f"application {name}: {model}")
+    named = f"{requested}, now {model}" if requested != model else model
+    sdk.say(f"application {name}: {named}{f' ({digest})' if digest else ''}")
     registered = sdk.http("POST", f"{api}/applications", application, token=token)
     if apps:
         # The token is for the API: another host that serves applications must not get it.
@@ -90,16 +100,25 @@ def main() -> None:
         probe = ApiProbe(f"{api}/applications/{name}", name, _revision(registered), token)
     wait_for(probe, name, model, timeout)
     prediction_url = probe.prediction_url()
-    sdk.output(sdk.first_output("prediction-url"), prediction_url)
+    version = model.rpartition("/")[2] if model.startswith("models:/") else ""
+    outputs = {"model-version": version, "model-digest": digest, sdk.first_output("prediction-url"): prediction_url}
+    for output, value in outputs.items():
+        sdk.output(output, value)
     sdk.say(f"ready: {prediction_url}")
 
 
 def _digest(model: str) -> str:
-    """The digest with which the model was registered; empty if the tracking server gives none: FuseML's own record counts."""
+    """The digest with which the model was registered; empty if the tracking server gives none: FuseML's own record counts.
+
+    A model in another store has no version, so the digest of its present files stands for one.
+    """
     try:
-        return tracking.digest_of(model, os.environ)
+        return tracking.digest_of(model, os.environ) if model.startswith("models:/") else model_digest.of_address(model)
     except sdk.HttpError as error:
         sdk.say(f"note: the digest of {model} is not known here: {error}")
+        return ""
+    except Exception as error:  # of MLflow and its stores
+        sdk.say(f"note: {model} is served without a check of its files, which cannot be read here: {type(error).__name__}: {error}")
         return ""
 
 

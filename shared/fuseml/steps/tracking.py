@@ -8,6 +8,7 @@ its event names none (infra/platform-facts.md 1.3).
 from __future__ import annotations
 
 import base64
+import re
 import ssl
 import time
 import urllib.parse
@@ -19,6 +20,7 @@ from fuseml.steps import sdk
 _API = "/api/2.0/mlflow/"
 DIGEST_TAG = "fuseml.digest"
 """The tag of a model version with the digest of its files (`model_digest`)."""
+_MOVING = re.compile(r"runs:/([^/]+)/(.+)|models:/([^/@]+)(?:@(.+)|/(?!\d+\Z)([^/@]+))")
 _BATCH = 100  # limit of parameters in one log-batch call
 
 
@@ -107,6 +109,11 @@ class Tracking:
         metrics = {str(item["key"]): item.get("value", 0.0) for item in _list(data.get("metrics"))}
         return Run(str(info.get("status", "")), str(info.get("artifact_uri", "")), metrics)
 
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Log metrics of the run."""
+        items = [{"key": key, "value": value, "timestamp": _now(), "step": 0} for key, value in metrics.items()]
+        self._call("POST", "runs/log-batch", {"run_id": run_id, "metrics": items})
+
     def end_run(self, run_id: str, status: str) -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
         self._call("POST", "runs/update", {"run_id": run_id, "status": status, "end_time": _now()})
@@ -124,6 +131,28 @@ class Tracking:
         newest = max(models, key=lambda info: (info.get("name") == name, _created(info)), default=None)
         return str(newest["model_id"]) if newest else None
 
+    def model_of_run(self, run_id: str, name: str) -> str | None:
+        """The address of the newest model that the run logged as `name`; None without one."""
+        info = _mapping(_mapping(self._call("GET", "runs/get", run_id=run_id).get("run")).get("info"))
+        payload = {"experiment_ids": [str(info.get("experiment_id"))], "filter": f"source_run_id = '{run_id}'", "max_results": 50}
+        models = [_mapping(item.get("info")) for item in _list(self._call("POST", "logged-models/search", payload).get("models"))]
+        newest = max((info for info in models if info.get("name") == name), key=_created, default=None)
+        return f"models:/{newest['model_id']}" if newest else None
+
+    def aliased(self, name: str, alias: str) -> Version:
+        """The version that an alias points at."""
+        found = _mapping(self._call("GET", "registered-models/alias", name=name, alias=alias).get("model_version"))
+        return Version(name, str(found["version"]))
+
+    def latest(self, name: str, stage: str = "") -> Version:
+        """The newest version of a registered model, or of those in a stage. Raises StepError without one."""
+        payload = {"name": name, **({"stages": [stage]} if stage else {})}
+        listed = _list(self._call("POST", "registered-models/get-latest-versions", payload).get("model_versions"))
+        newest = max((int(str(item["version"])) for item in listed), default=None)
+        if newest is None:
+            raise sdk.StepError(f"the registered model '{name}' has no version{f' in the stage {stage!r}' if stage else ''}")
+        return Version(name, str(newest))
+
     def has_artifact(self, run_id: str, path: str) -> bool:
         """Whether the run has a file or folder at `path` among its artifacts."""
         parent = path.rstrip("/").rpartition("/")[0]
@@ -140,6 +169,23 @@ class Tracking:
         for key, value in tags.items():
             if value:
                 self._call("POST", "model-versions/set-tag", {"name": version.name, "version": version.version, "key": key, "value": value})
+
+
+def exact(uri: str, environment: Mapping[str, str]) -> str:
+    """The address of the version, or of the logged model, that a model URI names at this moment.
+
+    Aliases, stages and `latest` (`models:/<name>@<alias>`, `models:/<name>/<stage>`) and models of a run (`runs:/<id>/<name>`) are resolved;
+    any other URI, and a run that logged no such model, gives the URI itself. Raises HttpError, and StepError where nothing is registered.
+    """
+    moving = _MOVING.fullmatch(uri)
+    if moving is None or not environment.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+        return uri
+    server = Tracking(environment)
+    run, path, name, alias, stage = moving.groups()
+    if run:
+        return server.model_of_run(run, path) or uri
+    version = server.aliased(name, alias) if alias else server.latest(name, "" if stage.lower() == "latest" else stage)
+    return version.uri
 
 
 def digest_of(uri: str, environment: Mapping[str, str]) -> str:

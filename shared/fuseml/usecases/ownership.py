@@ -12,7 +12,7 @@ SCOPE = "applications"
 """The scope of a step's token that is good for its applications."""
 
 
-def of_step(registered: application.Application, step: auth.StepCaller) -> application.Application:
+def of_step(registered: application.Registration, step: auth.StepCaller) -> application.Registration:
     """The registration with the origin of the step that sends it. Raises ForbiddenError for a claim of another origin."""
     own = {"project": step.project, "codeset": step.codeset, "workflow": step.workflow, "run": step.run}
     for name, value in own.items():
@@ -22,7 +22,7 @@ def of_step(registered: application.Application, step: auth.StepCaller) -> appli
     return registered.model_copy(update=own)
 
 
-def replacing(registered: application.Application, document: Mapping[str, Any]) -> application.Application:
+def replacing(registered: application.Registration, document: Mapping[str, Any]) -> application.Registration:
     """The registration that replaces `document`, with its owner. Raises ConflictError for an application of another owner."""
     kept: dict[str, str] = {}
     for name in ("project", "codeset"):

@@ -126,10 +126,18 @@ class Resources(document.Model):
     limits: dict[str, str] = {}
 
 
-class Approval(document.Model):
-    """The step waits for an approval. `expires` is in seconds from the moment of the request; None: it waits for ever."""
+def _value_of(stored: object) -> object:
+    # Plans of former releases hold the message as text.
+    return text(stored) if isinstance(stored, str) else stored
 
-    message: str = ""
+
+class Approval(document.Model):
+    """The step waits for an approval, if the conditions of `when` hold. `expires` is in seconds from the moment of the request; None: it waits
+    for ever.
+    """
+
+    message: Annotated[Value, pydantic.BeforeValidator(_value_of)] = ()
+    when: tuple[Condition, ...] = ()
     expires: int | None = None
 
 
@@ -214,7 +222,9 @@ def parts_of(step: StepPlan) -> Iterable[Part]:
     """Every part of the values of the step."""
     values = [step.image, step.script, *step.command, *step.args]
     values += [variable.value for variable in step.variables]
-    values += [value for condition in step.when for value in (condition.input, *condition.values)]
+    approval = step.approval or Approval()
+    values.append(approval.message)
+    values += [value for condition in (*step.when, *approval.when) for value in (condition.input, *condition.values)]
     values += [value for output in step.outputs if output.image for value in (output.image.name, output.image.dockerfile)]
     for value in values:
         yield from value

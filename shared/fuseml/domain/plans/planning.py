@@ -207,7 +207,7 @@ class _StepPlanner:
             retries=step.retries,
             timeout=step.timeout,
             resources=resources,
-            approval=plans.Approval(message=self._fixed(step.approval.message), expires=step.approval.expires) if step.approval else None,
+            approval=self._approval(step.approval) if step.approval else None,
             cache=plans.Caching(paths=tuple(step.watched)) if step.cache else None,
             needs=tuple(self._waits),  # last: the values above add to it
         )
@@ -246,6 +246,10 @@ class _StepPlanner:
     def _output(self, output: workflows.StepOutput) -> plans.Output:
         image = output.image and plans.ImageBuild(name=self._value(output.image.name), dockerfile=self._value(output.image.dockerfile))
         return plans.Output(name=output.name, image=image)
+
+    def _approval(self, approval: workflows.Approval) -> plans.Approval:
+        conditions = tuple(self._condition(when) for when in approval.when)
+        return plans.Approval(message=self._value(approval.message), when=conditions, expires=approval.expires)
 
     def _condition(self, when: workflows.When) -> plans.Condition:
         return plans.Condition(

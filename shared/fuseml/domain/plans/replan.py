@@ -223,6 +223,11 @@ def _rewritten(step: plans.StepPlan, change: _Change) -> plans.StepPlan:
             update={"input": _value(when.input, change), "values": tuple(_value(value, change) for value in when.values)}
         )
 
+    def approval(planned: plans.Approval) -> plans.Approval:
+        return planned.model_copy(
+            update={"message": _value(planned.message, change), "when": tuple(condition(when) for when in planned.when)}
+        )
+
     return step.model_copy(
         update={
             "image": _value(step.image, change),
@@ -232,6 +237,7 @@ def _rewritten(step: plans.StepPlan, change: _Change) -> plans.StepPlan:
             "variables": tuple(item.model_copy(update={"value": _value(item.value, change)}) for item in step.variables),
             "outputs": tuple(output(item) for item in step.outputs),
             "when": tuple(condition(when) for when in step.when),
+            "approval": approval(step.approval) if step.approval else None,
         }
     )
 

@@ -6,6 +6,7 @@ too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from fuseml.domain import errors, plans, times
@@ -13,6 +14,7 @@ from fuseml.domain.documents import document
 
 Decision = Literal["approved", "rejected", "expired"]
 
+_LONGEST_MESSAGE = 1000
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
@@ -53,10 +55,19 @@ class Approval(document.Model):
         return duration(round(times.between(self.asked, self.deadline or self.asked)))
 
 
-def request(planned: plans.Approval, now: str) -> Approval:
-    """The open approval of a step that waits from `now` on."""
+def is_needed(planned: plans.Approval, outputs: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether the conditions of the approval hold. `outputs` maps step -> output -> text. Raises PermanentError as `plans.holds`."""
+    return all(plans.holds(condition, outputs) for condition in planned.when)
+
+
+def request(planned: plans.Approval, now: str, outputs: Mapping[str, Mapping[str, str]] | None = None) -> Approval:
+    """The open approval of a step that waits from `now` on. `outputs` are as for `is_needed`; a longer message is cut at 1,000 characters.
+
+    Raises PermanentError when the message reads an output that was not written.
+    """
     deadline = times.shift(now, planned.expires) if planned.expires is not None else None
-    return Approval(message=planned.message, asked=now, deadline=deadline)
+    message = plans.evaluate(planned.message, outputs or {}, plans.no_secret)
+    return Approval(message=message[:_LONGEST_MESSAGE], asked=now, deadline=deadline)
 
 
 def decide(pending: Approval, decision: Decision, *, by: str | None, comment: str, now: str) -> Approval:

@@ -220,15 +220,25 @@ def _advance_open_steps(lifecycle: Lifecycle, steps: Steps, now: str) -> Lifecyc
 
 
 def _request_approval(lifecycle: Lifecycle, step: plans.StepPlan, approval_plan: plans.Approval, now: str) -> Lifecycle:
-    """Request the approval of a step, unless its conditions exclude it: people are not asked about steps that will not run."""
-    outputs = {name: item.progress.outputs for name, item in lifecycle.steps.items()}
+    """Request the approval of a step, unless its conditions exclude it: people are not asked about steps that will not run.
+
+    A step that needs no approval under the approval's own conditions stays open, and `_ready` lists it.
+    """
+    outputs = _outputs(lifecycle)
     try:
         if not all(plans.holds(condition, outputs) for condition in step.when):
             return _move(lifecycle, step.name, "skipped", now)
+        if not approval.is_needed(approval_plan, outputs):
+            return lifecycle
+        request = approval.request(approval_plan, now, outputs)
     except errors.PermanentError as error:
         return _move(lifecycle, step.name, "failed", now, error.message)
     lifecycle = _move(lifecycle, step.name, "waiting", now)
-    return _with_step(lifecycle, step.name, dataclasses.replace(lifecycle.steps[step.name], approval=approval.request(approval_plan, now)))
+    return _with_step(lifecycle, step.name, dataclasses.replace(lifecycle.steps[step.name], approval=request))
+
+
+def _outputs(lifecycle: Lifecycle) -> dict[str, Mapping[str, str]]:
+    return {name: item.progress.outputs for name, item in lifecycle.steps.items()}
 
 
 def _ready(lifecycle: Lifecycle, steps: Steps) -> Iterator[str]:
@@ -237,10 +247,18 @@ def _ready(lifecycle: Lifecycle, steps: Steps) -> Iterator[str]:
     for step in steps:
         if step.name not in held or not held.isdisjoint(step.needs):
             continue
-        current = lifecycle.steps[step.name].approval
-        if step.approval is None or (current is not None and current.decision == "approved"):
+        if _is_free(lifecycle, step):
             held.discard(step.name)
             yield step.name
+
+
+def _is_free(lifecycle: Lifecycle, step: plans.StepPlan) -> bool:
+    """Whether the step waits for no approval of its own. The conditions of an approval are known once the steps before it have succeeded."""
+    current = lifecycle.steps[step.name].approval
+    if step.approval is None or current is not None:
+        return current is None or current.decision == "approved"
+    is_decidable = all(lifecycle.steps[need].progress.state == "succeeded" for need in step.needs)
+    return is_decidable and not approval.is_needed(step.approval, _outputs(lifecycle))
 
 
 def _begin_execution(lifecycle: Lifecycle, names: set[str]) -> Lifecycle:

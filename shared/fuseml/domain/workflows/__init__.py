@@ -1,6 +1,7 @@
 """Workflows: the models of the document, with its loading, rules, lint, triggers and schedules, and the impact of registry changes."""
 
 from fuseml.domain.workflows.models import (
+    Approval,
     CodesetMount,
     ExtensionRequirement,
     On,
@@ -13,4 +14,16 @@ from fuseml.domain.workflows.models import (
     seconds,
 )
 
-__all__ = ["CodesetMount", "ExtensionRequirement", "On", "Push", "Step", "StepInput", "StepOutput", "When", "Workflow", "seconds"]
+__all__ = [
+    "Approval",
+    "CodesetMount",
+    "ExtensionRequirement",
+    "On",
+    "Push",
+    "Step",
+    "StepInput",
+    "StepOutput",
+    "When",
+    "Workflow",
+    "seconds",
+]

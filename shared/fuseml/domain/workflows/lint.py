@@ -81,6 +81,7 @@ def lint(
         *_artifact_patterns(workflow),
         *_scheduled_inputs(workflow),
         *_never_reused(workflow),
+        *_unasked(workflow),
     ]
     findings = [Finding("warning", document.render_path(path), message, *(locate(path) or (None, None))) for path, message in warnings]
     findings += [
@@ -253,3 +254,22 @@ def _never_reused(workflow: workflows.Workflow) -> Iterator[Warning]:
         dependency = next((name for name in (*step.needs, *read) if name in executed), None)
         if dependency is not None:
             yield ("steps", index, "cache"), f"the step waits for {dependency!r}, which every run executes, so it is never reused"
+
+
+def _unasked(workflow: workflows.Workflow) -> Iterator[Warning]:
+    """Evaluators that leave a failure to an approval which no step has."""
+    read = {
+        node.step
+        for step, scope in references.scopes(workflow)
+        for use in references.texts(step)
+        if "when" in use.path
+        for node in expression.parse(use.text, scope.knows)
+        if isinstance(node, expression.OutputReference) and node.output == "passed"
+    }
+    for index, step in enumerate(workflow.steps):
+        for number, item in enumerate(step.inputs):
+            if item.name == "on-failure" and item.value == "ask" and step.name not in read:
+                yield (
+                    ("steps", index, "inputs", number, "value"),
+                    f"no condition reads the output 'passed' of {step.name!r}, so later steps start although the model does not pass",
+                )

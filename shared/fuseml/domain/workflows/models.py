@@ -144,9 +144,10 @@ class When(document.Model):
 
 
 class Approval(document.Model):
-    """The step waits for an approval, without `expires` for ever."""
+    """The step waits for an approval, without `expires` for ever; with `when` only under these conditions."""
 
-    message: Annotated[document.Text, pydantic.Field(description="The question; may hold {{ inputs.NAME }}.")] = ""
+    message: Annotated[document.Text, pydantic.Field(description="The question; may hold inputs, and outputs of earlier steps.")] = ""
+    when: Annotated[Items[When], pydantic.Field(description="The approval is needed if all of them hold; without them it always is.")] = []
     expires: Annotated[Duration | None, pydantic.Field(description="Time limit for the answer: 1d, 8h. The step fails without one.")] = None
 
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from fuseml.domain import errors
 from fuseml.domain.documents import document, expression
-from fuseml.domain.workflows.models import CodesetMount, Step, Workflow
+from fuseml.domain.workflows.models import CodesetMount, Step, When, Workflow
 
 Place = Literal["value", "plain", "fixed"]
 """The place of a text. `value`: only the environment of the step has it, so secrets are allowed. `plain`: other people can read it, so they
@@ -44,16 +44,21 @@ def texts(step: Step) -> Iterator[Use]:
     for kind, quantities in (("requests", step.resources.requests), ("limits", step.resources.limits)):
         for resource, quantity in quantities.items():
             yield Use(("resources", kind, resource), quantity, "fixed")
-    for index, condition in enumerate(step.when):
-        yield Use(("when", index, "input"), condition.input, "plain")
-        for number, text in enumerate(condition.values):
-            yield Use(("when", index, "values", number), text, "plain")
+    yield from _conditions((), step.when)
     for kind, parts in (("command", step.command), ("args", step.args)):
         for index, text in enumerate(parts):
             yield Use((kind, index), text, "plain")
     yield Use(("script",), step.script, "plain")
     if step.approval:
-        yield Use(("approval", "message"), step.approval.message, "fixed")
+        yield Use(("approval", "message"), step.approval.message, "plain")
+        yield from _conditions(("approval",), step.approval.when)
+
+
+def _conditions(path: document.Path, conditions: Sequence[When]) -> Iterator[Use]:
+    for index, condition in enumerate(conditions):
+        yield Use((*path, "when", index, "input"), condition.input, "plain")
+        for number, text in enumerate(condition.values):
+            yield Use((*path, "when", index, "values", number), text, "plain")
 
 
 def scopes(workflow: Workflow) -> Iterator[tuple[Step, expression.Scope]]:

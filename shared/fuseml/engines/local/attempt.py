@@ -230,12 +230,12 @@ class Attempt:
         if end is None and self._adopted:
             return Outcome("failed", decisions.FAILED, "the process vanished (was the machine restarted?)")
         if end is None:
-            return Outcome("failed", decisions.FAILED, self._quoting("its supervisor was killed (out of memory?)"))
+            return Outcome("failed", decisions.FAILED, self._explained("its supervisor was killed (out of memory?)"))
         code, reason = end
         if reason in _EXCEEDED:
             return self._exceeded(reason)
         if code != 0:
-            cause = self._quoting(f"exited with code {code}{causes.signal_name(code)}")
+            cause = self._explained(f"exited with code {code}{causes.signal_name(code)}")
             return Outcome("failed", decisions.FAILED, self._with_hint(cause))
         try:
             return Outcome("succeeded", outputs=results.read(self._folder, self._step, self._known_secrets))
@@ -249,8 +249,9 @@ class Attempt:
         self._log_message(message)
         return Outcome("failed", decisions.FAILED, message, retryable=False)
 
-    def _quoting(self, cause: str) -> str:
-        return causes.quoting(self._log, cause, _SEPARATOR.format(number=self._number))
+    def _explained(self, ended: str) -> str:
+        roots = [path for item in self._step.checkouts for path in (str(self._folder.checkout_path(item)), item.path)]
+        return causes.explained(self._log, ended, _SEPARATOR.format(number=self._number), roots)
 
     def _with_hint(self, cause: str) -> str:
         """The cause, and advice if it is a path that the step may not use."""

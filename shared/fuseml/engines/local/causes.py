@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
+from fuseml.domain.runs import causes
 from fuseml.engines.local import step_files
 
 KILLED = 128 + signal.SIGKILL
-_CAUSE_LINES, _CAUSE_BYTES = 3, 500
-_TAIL = 8192
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def quoting(log: Path, cause: str, separator: str) -> str:
-    """`cause`, followed by the end of the log after the last `separator`: at most three lines and 500 bytes."""
+def explained(log: Path, ended: str, separator: str, roots: Iterable[str]) -> str:
+    """The cause of an attempt that `ended` in this way, with the end of its log, which begins after the last `separator`.
+
+    `roots` are the folders of the user's code.
+    """
     try:
         with step_files.open_to_read(log.parent, log.name) as file:
             file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - _TAIL))
-            tail = file.read(_TAIL).decode(errors="replace")
+            begin = max(0, file.tell() - causes.TAIL)
+            file.seek(begin)
+            tail = file.read(causes.TAIL).decode(errors="replace")
     except OSError as error:
-        return f"{cause}; its log cannot be read: {error.strerror or error}"
-    own = tail.rpartition(separator)[2]
-    lines = [_CONTROL.sub("", line.rpartition("\r")[2]).rstrip() for line in own.replace("\r\n", "\n").split("\n")]
-    kept = "\n".join([line for line in lines if line][-_CAUSE_LINES:])
-    kept = kept.encode()[-_CAUSE_BYTES:].decode(errors="ignore")
-    return f"{cause}: {kept}" if kept else cause
+        return f"{ended}; its log cannot be read: {error.strerror or error}"
+    if begin:
+        tail = tail.partition("\n")[2] or tail
+    return causes.explain(ended, tail.rpartition(separator)[2], roots)
 
 
 def signal_name(code: int) -> str:

@@ -66,11 +66,15 @@ class Cluster(cluster.Connection):
             data = self._core().read_namespaced_secret(name, self.namespace, _request_timeout=cluster.TIMEOUT).data or {}
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
-    def log(self, pod: str, container: str) -> Iterator[bytes]:
-        """The output of a container so far, in blocks. Raises NotFoundError without the pod, InvalidError before the container has started."""
+    def log(self, pod: str, container: str, last_lines: int | None = None) -> Iterator[bytes]:
+        """The output of a container so far, or its last lines, in blocks.
+
+        Raises NotFoundError without the pod, InvalidError before the container has started.
+        """
+        part = {} if last_lines is None else {"tail_lines": last_lines}
         with self._refusals("get", "pods/log"):
             response = self._core().read_namespaced_pod_log(
-                pod, self.namespace, container=container, _preload_content=False, _request_timeout=cluster.TIMEOUT
+                pod, self.namespace, container=container, **part, _preload_content=False, _request_timeout=cluster.TIMEOUT
             )
             with contextlib.closing(response):
                 yield from response.stream(_BLOCK)

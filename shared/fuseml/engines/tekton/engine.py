@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fuseml.domain import errors, events, plans
 from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines.port import LogChunk
-from fuseml.engines.tekton import admission, cluster, logs, names, render, report
+from fuseml.engines.tekton import admission, causes, cluster, logs, names, render, report
 from fuseml.engines.tekton.events import CANCEL_ANNOTATION, STEP_LABEL
 from fuseml.engines.tekton.settings import Settings
 from fuseml.engines.tekton.values import Object
@@ -59,9 +60,14 @@ class TektonEngine:
                 raise
 
     def observe(self, run_id: str) -> Sequence[events.Event]:
-        """See `Engine.observe`."""
+        """See `Engine.observe`. The cause of a failed step is read from its log, as long as its pod exists."""
         pipeline_run = self._find(run_id)
-        return report.all_events(pipeline_run, self._cluster.task_runs(_selector(run_id))) if pipeline_run is not None else []
+        if pipeline_run is None:
+            return []
+        task_runs = self._cluster.task_runs(_selector(run_id))
+        return report.all_events(
+            pipeline_run, causes.explained(self._cluster, pipeline_run, task_runs, lambda: self._secrets(pipeline_run))
+        )
 
     def loss(self, run_id: str) -> str | None:
         """See `Engine.loss`. A PipelineRun that is being deleted still exists."""
@@ -80,10 +86,7 @@ class TektonEngine:
         task_runs = self._cluster.task_runs(f"{_selector(run_id)},{STEP_LABEL}={steps[step]['name']}")
         if not task_runs:
             return LogChunk(b"", offset, complete=report.is_finished(pipeline_run))
-        secret = pipeline_run["metadata"].get("annotations", {}).get(render.SECRET_ANNOTATION)
-        # Without the Secret, the secrets in the log cannot be masked, so its absence is an error.
-        contents = self._cluster.secret(secret) if secret is not None else {}
-        return logs.read(self._cluster, task_runs[0], steps[step], contents, offset=offset, limit=limit)
+        return logs.read(self._cluster, task_runs[0], steps[step], self._secrets(pipeline_run), offset=offset, limit=limit)
 
     def drop_log(self, run_id: str, step: str) -> None:
         """See `Engine.drop_log`: logs go with their pods."""
@@ -101,6 +104,11 @@ class TektonEngine:
 
     def _find(self, run_id: str) -> Object | None:
         return next(iter(self._cluster.pipeline_runs(_selector(run_id))), None) if names.is_label_value(run_id) else None
+
+    def _secrets(self, pipeline_run: Mapping[str, Any]) -> Mapping[str, str]:
+        """The texts of the run's Secret. Raises NotFoundError without it: the secrets in a log could not be masked."""
+        secret = pipeline_run["metadata"].get("annotations", {}).get(render.SECRET_ANNOTATION)
+        return self._cluster.secret(secret) if secret is not None else {}
 
     def _create(self, manifests: render.Manifests, plan: plans.Plan) -> Object:
         try:

@@ -35,15 +35,25 @@ class KnativeServing:
 
     def status(self, spec: ServingSpec) -> Status:
         """See `Serving.status`."""
+        try:
+            service = self._cluster.service(render.object_name(spec.name))
+        except errors.NotFoundError:
+            service = None
+        return self._status(spec, service)
+
+    def statuses(self, specs: Sequence[ServingSpec]) -> Mapping[str, Status]:
+        """See `Serving.statuses`."""
+        services = {service["metadata"]["name"]: service for service in self._cluster.services(_MANAGED)}
+        return {spec.name: self._status(spec, services.get(render.object_name(spec.name))) for spec in specs}
+
+    def _status(self, spec: ServingSpec, service: Object | None) -> Status:
         name = render.object_name(spec.name)
         owned = [application.Resource(name=name, kind="Service.serving.knative.dev")]
         if render.secret(spec) is not None:
             owned.append(application.Resource(name=name, kind="Secret"))
-        try:
-            service = self._cluster.service(name)
-        except errors.NotFoundError:
+        if service is None:
             cause = "its Knative Service does not exist; the sweep creates it"
-            return Status("starting", cause, namespace=self._cluster.namespace, resources=owned)
+            return Status("starting", cause, "", {}, self._cluster.namespace, owned)
         reported = service.get("status", {})
         conditions = {condition["type"]: condition for condition in reported.get("conditions", ())}
         traffic: dict[int, int] = {}

@@ -13,15 +13,12 @@ from fuseml.steps.inference import errors, service
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+MODEL = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 def of(served: service.Service, version: str) -> list[Route]:
     """The routes for one model; `version` is that of the server."""
-
-    def unknown(request: Request) -> JSONResponse | None:
-        name, number = request.path_params["name"], request.path_params.get("version", "")
-        return None if served.has(name, number) else refusal(404, served.absent(name, number))
 
     async def server(_: Request) -> JSONResponse:
         return JSONResponse({"name": service.SERVER, "version": version, "extensions": list(service.EXTENSIONS)})
@@ -33,13 +30,13 @@ def of(served: service.Service, version: str) -> list[Route]:
         return JSONResponse({"ready": True})
 
     async def metadata(request: Request) -> JSONResponse:
-        return unknown(request) or JSONResponse(served.metadata())
+        return unknown(served, request) or JSONResponse(served.metadata())
 
     async def model_ready(request: Request) -> JSONResponse:
-        return unknown(request) or JSONResponse({"name": served.name, "ready": True})
+        return unknown(served, request) or JSONResponse({"name": served.name, "ready": True})
 
     async def infer(request: Request) -> Response:
-        not_found = unknown(request)
+        not_found = unknown(served, request)
         if not_found is not None:
             return not_found
         try:
@@ -53,11 +50,16 @@ def of(served: service.Service, version: str) -> list[Route]:
             return Response(body, media_type="application/json")
         return Response(body, media_type="application/octet-stream", headers={_HEADER_LENGTH: str(length)})
 
-    one = "/v2/models/{name}"
     own = [Route("/v2", server), Route("/v2/health/live", live), Route("/v2/health/ready", ready)]
-    for path in (one, one + "/versions/{version}"):
+    for path in MODEL:
         own += [Route(path, metadata), Route(path + "/ready", model_ready), Route(path + "/infer", infer, methods=["POST"])]
     return own
+
+
+def unknown(served: service.Service, request: Request) -> JSONResponse | None:
+    """The response to a request for another model or version; None for this one."""
+    name, number = request.path_params["name"], request.path_params.get("version", "")
+    return None if served.has(name, number) else refusal(404, served.absent(name, number))
 
 
 def refusal(status: int, message: str) -> JSONResponse:

@@ -40,7 +40,7 @@ class Service:
 
     def __init__(self, name: str, version: str, uri: str, model: PyFuncModel, batching: Batching | None = None) -> None:
         self.name, self.version, self.uri = name, version, uri
-        self._model = model
+        self.model = model
         # The signature is read once: it costs as much as a prediction.
         self.inputs, self.outputs = _fields(model)
         schema = getattr(model.metadata, "get_params_schema", lambda: None)()  # not in the oldest MLflow 2
@@ -81,7 +81,7 @@ class Service:
 
     def infer(self, request: messages.Request) -> messages.Response:
         """The response to a request. Raises RequestError."""
-        data, parameters = self._prepare(request)
+        data, parameters = self.prepare(request)
         if self._batcher is None:
             return self._respond(request, self._predict(data, parameters))
         return self._respond(request, self._batcher.submit(data, parameters).result())
@@ -92,10 +92,10 @@ class Service:
 
     def _prepare_body(self, body: bytes, header_length: str | None) -> tuple[messages.Request, object, Mapping[str, object] | None]:
         request = messages.read(body, header_length)
-        return (request, *self._prepare(request))
+        return (request, *self.prepare(request))
 
-    def _prepare(self, request: messages.Request) -> tuple[object, Mapping[str, object] | None]:
-        """The input of the model, and the request's parameters that the signature declares; others may be for a proxy."""
+    def prepare(self, request: messages.Request) -> tuple[object, Mapping[str, object] | None]:
+        """The input of the model, and the request's parameters that the signature declares; others may be for a proxy. Raises RequestError."""
         content_type = "" if self.inputs else inputs.content_type(request.parameters, self._tabular, len(request.tensors))
         declared = {name: request.parameters[name] for name in self._parameters if name in request.parameters}
         return inputs.decode(request.tensors, self.inputs, content_type), declared or None
@@ -104,7 +104,7 @@ class Service:
         from mlflow.exceptions import MlflowException
 
         try:
-            return self._model.predict(data) if parameters is None else self._model.predict(data, params=dict(parameters))
+            return self.model.predict(data) if parameters is None else self.model.predict(data, params=dict(parameters))
         except MlflowException as error:  # the data violate the signature
             reason = str(error.message).rpartition("'. Error: ")[2]
             raise errors.RequestError(reason[:_LONGEST]) from error

@@ -33,3 +33,22 @@ class ApplicationRevision(columns.Row, table=True):
     revision: int = Field(primary_key=True)
     document: dict[str, Any] = Field(sa_type=columns.Json)
     created: str
+
+
+class ModelAddress(columns.Row, table=True):
+    """The moving address from which the model of an application was resolved; only while the application is at `revision` and of `created`.
+
+    The address named `latest`, an exact one, at the time of `checked`, or nothing for a `problem`. `number` counts the changes of the row.
+    """
+
+    __tablename__ = "model_address"
+
+    application: str = Field(primary_key=True)
+    created: str
+    revision: int
+    requested: str
+    follow: bool
+    latest: str | None = None
+    problem: str = ""
+    checked: str = ""
+    number: int = 0

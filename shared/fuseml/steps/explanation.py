@@ -1,0 +1,159 @@
+"""Explanations of predictions: how much each input adds to a row's prediction, for models whose flavour knows it.
+
+`POST /v2/models/NAME/explain` takes an inference request. Its response has the tensors `features` (names), `contributions` [rows, features] or
+[rows, classes, features], and `base`, to which the contributions of a row add up to the model's raw output: the prediction of a regression, the
+log-odds of a classification, the linear predictor of a model with a link function. The Open Inference Protocol has no such request; KServe's
+protocol v1 calls it `:explain`.
+
+- scikit-learn: linear models, and pipelines that end in one: coefficient times value. The features are those that the pipeline gives to its last step.
+- xgboost and lightgbm: the contributions that the library computes (`pred_contribs`, `pred_contrib`: SHAP values of trees).
+- an explainer logged by `mlflow.shap.log_explainer`: its own values, without `base`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy
+import pandas
+
+from fuseml.steps.inference import errors, messages, service
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+
+_EXPLAINED = "linear models of sklearn and pipelines that end in one, xgboost, lightgbm, and explainers of mlflow.shap"
+
+
+class UnsupportedError(Exception):
+    """The model is of a kind whose predictions cannot be explained."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """`contributions` is [rows, features] or [rows, classes, features]; `base` has no last dimension, and is None where it is not known."""
+
+    method: str
+    features: Sequence[str]
+    contributions: numpy.ndarray
+    base: numpy.ndarray | None
+
+    def tensors(self) -> list[dict[str, object]]:
+        """The tensors of the response."""
+        features: dict[str, object] = {"name": "features", "datatype": "BYTES", "shape": [len(self.features)], "data": list(self.features)}
+        numbers = {"contributions": self.contributions, "base": self.base}
+        return [features, *(_tensor(name, array) for name, array in numbers.items() if array is not None)]
+
+
+def explain(model: Any, data: Any) -> Explanation:
+    """The explanation of the predictions for `data`, the input of `model.predict`. Raises UnsupportedError."""
+    flavors = model.metadata.flavors
+    frame = data if isinstance(data, pandas.DataFrame) else None
+    names = [str(name) for name in frame.columns] if frame is not None else None
+    if "shap" in flavors:
+        values = numpy.asarray(model.predict(data), dtype="float64")
+        return Explanation("shap explainer", _names(names, values.shape[-1]), values, None)
+    raw = model.get_raw_model() if hasattr(model, "get_raw_model") else None
+    library = type(raw).__module__.partition(".")[0]
+    if library == "xgboost":
+        return _xgboost(raw, data, names)
+    if library == "lightgbm":
+        return _lightgbm(raw, data, names)
+    if library == "sklearn":
+        return _sklearn(raw, data, names, flavors)
+    raise _unsupported(raw, flavors)
+
+
+def _xgboost(raw: Any, data: Any, names: Sequence[str] | None) -> Explanation:
+    import xgboost  # type: ignore[import-not-found,unused-ignore]
+
+    booster = raw.get_booster() if hasattr(raw, "get_booster") else raw
+    values = numpy.asarray(booster.predict(xgboost.DMatrix(data), pred_contribs=True), dtype="float64")
+    return Explanation("xgboost pred_contribs", _names(names, values.shape[-1] - 1), values[..., :-1], values[..., -1])
+
+
+def _lightgbm(raw: Any, data: Any, names: Sequence[str] | None) -> Explanation:
+    booster = getattr(raw, "booster_", raw)
+    count = booster.num_feature()
+    values = numpy.asarray(booster.predict(data, pred_contrib=True), dtype="float64")
+    if values.shape[1] > count + 1:  # the classes stand side by side
+        values = values.reshape(len(values), -1, count + 1)
+    return Explanation("lightgbm pred_contrib", _names(names, count), values[..., :-1], values[..., -1])
+
+
+def _sklearn(raw: Any, data: Any, names: Sequence[str] | None, flavors: Mapping[str, object]) -> Explanation:
+    final, values = raw, data
+    if hasattr(raw, "steps"):
+        final = raw[-1]
+        if len(raw.steps) > 1:
+            values, names = raw[:-1].transform(data), _transformed_names(raw)
+    if not hasattr(final, "coef_") or not hasattr(final, "intercept_"):
+        raise _unsupported(final, flavors)
+    matrix = numpy.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype="float64")
+    coefficients, intercept = numpy.asarray(final.coef_, dtype="float64"), numpy.asarray(final.intercept_, dtype="float64")
+    if coefficients.ndim == 2 and len(coefficients) == 1:
+        coefficients, intercept = coefficients[0], intercept.reshape(-1)[:1].sum()
+    contributions = matrix * coefficients if coefficients.ndim == 1 else matrix[:, None, :] * coefficients[None]
+    base = numpy.broadcast_to(intercept, contributions.shape[:-1])
+    return Explanation("coefficient times value", _names(names, matrix.shape[1]), contributions, base)
+
+
+def _transformed_names(pipeline: Any) -> list[str] | None:
+    """The names of the features of the last step; None where a step before it does not know them."""
+    try:
+        return [str(name) for name in pipeline[:-1].get_feature_names_out()]
+    except (AttributeError, ValueError):  # a transformer without names, or one that saw none
+        return None
+
+
+def _names(names: Sequence[str] | None, count: int) -> list[str]:
+    return list(names) if names is not None and len(names) == count else [f"feature-{number}" for number in range(count)]
+
+
+def _unsupported(raw: Any, flavors: Mapping[str, object]) -> UnsupportedError:
+    kind = f", a {type(raw).__name__}" if raw is not None else ""
+    return UnsupportedError(f"this model (flavours {', '.join(sorted(flavors))}{kind}) cannot be explained; explained are {_EXPLAINED}")
+
+
+def _tensor(name: str, array: numpy.ndarray) -> dict[str, object]:
+    return {"name": name, "datatype": "FP64", "shape": list(array.shape), "data": [float(value) for value in array.ravel()]}
+
+
+def response(served: service.Service, body: bytes) -> dict[str, object]:
+    """The response to a request in the form of an inference request. Raises RequestError for an invalid one, and UnsupportedError."""
+    request = messages.read(body)
+    data, _ = served.prepare(request)
+    found = explain(served.model, data)
+    answer: dict[str, object] = {"model_name": served.name, "model_version": served.version}
+    if request.id is not None:
+        answer["id"] = request.id
+    return {**answer, "parameters": {"method": found.method}, "outputs": found.tensors()}
+
+
+def endpoint(
+    served: service.Service, unknown: Callable[[Request], JSONResponse | None], refusal: Callable[[int, str], JSONResponse]
+) -> Callable[[Request], Awaitable[JSONResponse]]:
+    """The handler of `/explain`. `unknown` answers requests for other models, `refusal` makes an error of a status and a message."""
+    from starlette.responses import JSONResponse
+
+    async def explain(request: Request) -> JSONResponse:
+        not_found = unknown(request)
+        if not_found is not None:
+            return not_found
+        body = await request.body()
+        try:
+            return JSONResponse(await asyncio.get_running_loop().run_in_executor(None, response, served, body))
+        except errors.RequestError as error:
+            return refusal(400, str(error))
+        except UnsupportedError as error:
+            return refusal(501, str(error))
+        except Exception as error:  # a model's code may raise anything: the log gets the traceback
+            traceback.print_exc()
+            return refusal(500, f"the explanation failed: {type(error).__name__}: {error}")
+
+    return explain

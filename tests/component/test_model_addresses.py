@@ -1,0 +1,460 @@
+"""Applications whose model has an address that moves: they follow it, or show that they are behind; events come twice, late, or never."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from functions.applications import app as applications_app
+from functions.applications import deps as applications_deps
+from functions.housekeeper import app as housekeeper_app
+from functions.housekeeper import deps as housekeeper_deps
+from fuseml.contents import mlflow
+from fuseml.domain import application, errors, events, model_address
+from fuseml.engines import local
+from fuseml.githosts.embedded import EmbeddedGitHost
+from fuseml.runtime import auth, catalog, clock
+from fuseml.servings import ServingSpec, Status
+from fuseml.steps import sdk, tracking
+from fuseml.store import applications, model_addresses
+from tests import event_keys
+from tests.component import extensions_app, steps
+
+DIGESTS = {version: f"sha256:{version * 64}" for version in "12345678"}
+WINE = {"name": "wine", "type": "predictor", "workflow": "w", "project": "demo", "tracking_uri": "http://mlflow"}
+CHAMPION = "models:/wine@champion"
+_numbers = itertools.count()
+
+
+@dataclass
+class Server(mlflow.Tracking):
+    """A tracking server: what addresses name, the digests of versions, and `meanwhile`, which happens once after it has answered."""
+
+    names: dict[model_address.Moving, str | None]
+    refusal: errors.FusemlError | None = None
+    meanwhile: Callable[[], object] | None = None
+    asked: int = 0
+    digests: dict[str, str] = field(default_factory=lambda: dict(DIGESTS))
+
+    def exact(self, address: model_address.Moving) -> str | None:
+        self.asked += 1
+        if self.refusal is not None:
+            raise self.refusal
+        answer = self.names.get(address)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return answer
+
+    def model_version(self, name: str, version: str) -> mlflow.ModelVersion:
+        return mlflow.ModelVersion(name, version, None, None, {"fuseml.digest": self.digests[version]})
+
+    def newest_versions(self, token: str | None = None) -> tuple[list[mlflow.ModelVersion], str | None]:
+        return [], None
+
+    def point(self, version: str, alias: str = "champion") -> None:
+        """Move the alias of the model `wine`."""
+        self.names[model_address.Alias("wine", alias)] = f"models:/wine/{version}"
+
+
+@dataclass
+class Serving:
+    """Remembers the models that it serves."""
+
+    splits = True
+    served: dict[str, str | None] = field(default_factory=dict)
+    refusals: list[errors.FusemlError] = field(default_factory=list)
+
+    def apply(self, spec: ServingSpec) -> None:
+        self.served[spec.name] = {revision.number: revision.document.model for revision in spec.revisions}[max(spec.traffic)]
+
+    def remove(self, name: str) -> None:
+        self.served.pop(name, None)
+
+    def status(self, spec: ServingSpec) -> Status:
+        return Status("ready", "", f"http://{spec.name}", dict(spec.traffic))
+
+    def statuses(self, specs: Sequence[ServingSpec]) -> Mapping[str, Status]:
+        return {spec.name: self.status(spec) for spec in specs}
+
+    def servable(self, spec: ServingSpec) -> list[int]:
+        return [revision.number for revision in spec.revisions]
+
+    def reconcile(self, specs: Sequence[ServingSpec]) -> None:
+        if self.refusals:
+            raise self.refusals.pop()
+        for spec in specs:
+            self.apply(spec)
+
+
+class World:
+    """The functions `applications` and `housekeeper` on one database, with two tracking servers in the registry."""
+
+    def __init__(self, folder: Path) -> None:
+        self.registry = extensions_app.Registry(folder)
+        self.serving = Serving()
+        self.servers = {"http://mlflow": Server({}), "http://other": Server({})}
+        self.server = self.servers["http://mlflow"]
+        for number, url in enumerate(self.servers):
+            service = {"id": "tracking", "resource": "mlflow-tracking", "endpoints": [{"url": url}]}
+            assert self.registry.client.post("/extensions", json={"id": f"mlflow-{number}", "services": [service]}).status_code == 201
+        servings = {application.BUILT_IN: self.serving}
+        tokens = auth.Tokens({auth.digest_of("t"): auth.Caller("admin", "admin")})
+        store, keyring = self.registry.store, self.registry.keyring
+        self.client = applications_app.create_app(
+            applications_deps.Deps(store=store, tokens=tokens, keyring=keyring, serving=servings)
+        ).test_client()
+        engine = local.LocalEngine(
+            root=folder / "runs",
+            emit=lambda _: None,
+            checkout=lambda *_: None,
+            seal=bytes,
+            unseal=bytes,
+            environments=folder / "environments",
+        )
+        deps = housekeeper_deps.Deps(
+            store=store,
+            publisher=self.registry.published,
+            signer=event_keys.SIGNER,
+            git=EmbeddedGitHost(folder, "http://127.0.0.1:1/git"),
+            engine=engine,
+            keyring=keyring,
+            serving=servings,
+            tracking=lambda url, _: self.servers[url],
+            address_interval=0,
+        )
+        self.housekeeper = housekeeper_app.create_app(deps).test_client()
+
+    def call(self, method: str, path: str, document: object = None, status: int = 200) -> Any:
+        answer = self.client.open(path, method=method, json=document, headers={"Authorization": "Bearer t"})
+        assert answer.status_code == status, answer.text
+        return answer.json
+
+    def register(self, **fields: object) -> Any:
+        return self.call("POST", "/applications", {**WINE, **fields}, 201)
+
+    def get(self, name: str = "wine") -> Any:
+        return self.call("GET", f"/applications/{name}")
+
+    def deliver(self, event: events.Event) -> None:
+        headers, body = event_keys.encode(event)
+        answer = self.housekeeper.post(catalog.EVENTS, headers=headers, data=body)
+        assert answer.status_code == 204, answer.text
+
+    def tick(self) -> None:
+        self.deliver(events.Event(events.TICK, "/test", f"tick-{next(_numbers)}", None, clock.now(), {}))
+
+    def aliased(self, version: str | None = None, name: str = "wine") -> events.Event:
+        payload = events.ModelAliased(extension="mlflow-0", name=name, alias="champion", version=version, delivery=f"d-{next(_numbers)}")
+        return events.event(payload, clock.now())
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    under_test = World(tmp_path)
+    yield under_test
+    under_test.registry.store.close()
+
+
+def champion(world: World, version: str, **fields: object) -> Any:
+    """The application of the champion, as the predictor step registers it."""
+    world.server.point(version)
+    return world.register(model=f"models:/wine/{version}", requested=CHAMPION, digest=DIGESTS[version], **fields)
+
+
+def test_the_record_has_the_address_asked_for_and_the_version_that_it_named(world: World) -> None:
+    registered = champion(world, "1")
+    assert (registered["model"], registered["requested"], registered["digest"]) == ("models:/wine/1", CHAMPION, DIGESTS["1"])
+    assert (registered["follow"], registered["behind"]) == (False, None)
+    world.tick()
+    assert world.get() == registered
+    assert world.register(model="models:/wine/3")["requested"] is None
+
+
+def test_an_application_that_follows_gets_a_revision_of_the_new_version(world: World) -> None:
+    champion(world, "1", follow=True)
+    world.server.point("2")
+    moved = world.aliased("2")
+    world.deliver(moved)
+    followed = world.get()
+    assert (followed["model"], followed["digest"], followed["revision"]) == ("models:/wine/2", DIGESTS["2"], 2)
+    assert (followed["requested"], followed["follow"], followed["behind"]) == (CHAMPION, True, None)
+    assert followed["traffic"] == [{"revision": 2, "percent": 100, "model": "models:/wine/2"}]
+    assert world.serving.served == {"wine": "models:/wine/2"}
+    world.deliver(moved)
+    world.tick()
+    assert world.get() == followed
+
+
+def test_the_sweep_follows_when_no_event_comes(world: World) -> None:
+    champion(world, "1", follow=True)
+    world.server.point("2")
+    world.tick()
+    assert (world.get()["model"], world.serving.served["wine"]) == ("models:/wine/2", "models:/wine/2")
+
+
+def test_a_late_event_of_a_former_version_changes_nothing(world: World) -> None:
+    champion(world, "1", follow=True)
+    former = world.aliased("2")
+    world.server.point("3")
+    world.deliver(world.aliased("3"))
+    world.deliver(former)
+    assert (world.get()["model"], world.get()["revision"]) == ("models:/wine/3", 2)
+
+
+def test_an_application_that_does_not_follow_shows_that_it_is_behind(world: World) -> None:
+    champion(world, "1")
+    world.server.point("2")
+    world.deliver(world.aliased("2"))
+    for record in (world.get(), world.call("GET", "/applications")[0]):
+        assert (record["model"], record["behind"], record["revision"]) == ("models:/wine/1", "models:/wine/2", 1)
+    world.server.point("1")
+    world.tick()
+    assert world.get()["behind"] is None
+
+
+def test_an_address_that_nothing_has_resolved_is_resolved_by_the_sweep(world: World) -> None:
+    world.server.point("4")
+    assert world.register(model=CHAMPION)["model"] == CHAMPION
+    world.tick()
+    record = world.get()
+    assert (record["model"], record["requested"], record["digest"], record["follow"]) == ("models:/wine/4", CHAMPION, DIGESTS["4"], False)
+    world.server.point("5")
+    world.tick()
+    assert (world.get()["model"], world.get()["behind"]) == ("models:/wine/4", "models:/wine/5")
+
+
+def test_a_digest_that_is_tagged_after_the_version_was_followed_is_checked_too(world: World) -> None:
+    champion(world, "1", follow=True)
+    world.server.digests["2"] = ""
+    world.server.point("2")
+    world.deliver(world.aliased("2"))
+    assert (world.get()["model"], world.get()["digest"]) == ("models:/wine/2", None)
+    world.server.digests["2"] = DIGESTS["2"]
+    world.tick()
+    world.tick()
+    assert (world.get()["model"], world.get()["digest"], world.get()["revision"]) == ("models:/wine/2", DIGESTS["2"], 3)
+
+
+def test_an_application_that_was_rolled_back_stays_so_until_the_address_moves(world: World) -> None:
+    champion(world, "1", follow=True)
+    world.server.point("2")
+    world.tick()
+    world.call("POST", "/applications/wine/rollback")
+    world.tick()
+    assert world.get()["traffic"] == [{"revision": 1, "percent": 100, "model": "models:/wine/1"}]
+    world.server.point("3")
+    world.tick()
+    assert world.get()["traffic"] == [{"revision": 3, "percent": 100, "model": "models:/wine/3"}]
+
+
+def test_any_mixture_of_moves_events_and_sweeps_ends_with_the_present_version(world: World) -> None:
+    champion(world, "1", follow=True)
+    chance, sent = random.Random(13), list[events.Event]()
+    for _ in range(60):
+        match chance.choice(["move", "move", "deliver", "repeat", "lose", "tick"]):
+            case "move":
+                version = chance.choice(list(DIGESTS))
+                world.server.point(version)
+                sent.append(world.aliased(version))
+            case "deliver" if sent:
+                world.deliver(sent.pop(chance.randrange(len(sent))))
+            case "repeat" if sent:
+                world.deliver(chance.choice(sent))
+            case "lose" if sent:
+                sent.pop()
+            case "tick":
+                world.tick()
+    world.tick()
+    record, present = world.get(), world.server.names[model_address.Alias("wine", "champion")]
+    assert (record["model"], record["behind"], world.serving.served["wine"]) == (present, None, present)
+    assert record["digest"] == DIGESTS[str(present)[-1]]
+    revision = record["revision"]
+    for event in sent:
+        world.deliver(event)
+    assert world.get()["revision"] == revision
+
+
+def test_an_earlier_answer_never_replaces_a_later_one(world: World) -> None:
+    champion(world, "1", follow=True)
+    world.server.point("2")
+
+    def later() -> None:
+        world.server.point("3")
+        world.deliver(world.aliased("3"))
+
+    # The server has answered 2 to the first comparison, which stores its answer after that of the second one.
+    world.server.meanwhile = later
+    world.deliver(world.aliased("2"))
+    assert (world.get()["model"], world.get()["revision"]) == ("models:/wine/3", 2)
+
+
+def test_an_old_registration_that_arrives_late_is_followed_by_the_present_version(world: World) -> None:
+    champion(world, "1", follow=True)
+    world.server.point("2")
+    world.tick()
+    world.register(model="models:/wine/1", requested=CHAMPION, digest=DIGESTS["1"], follow=True)
+    world.tick()
+    assert world.get()["model"] == "models:/wine/2"
+
+
+def test_a_crash_before_the_serving_knows_is_repaired(world: World) -> None:
+    champion(world, "1", follow=True)
+    world.server.point("2")
+    world.serving.refusals = [errors.TemporaryError("the cluster is away")]
+    world.deliver(world.aliased("2"))
+    assert (world.get()["model"], world.serving.served["wine"]) == ("models:/wine/2", "models:/wine/1")
+    world.tick()
+    assert world.serving.served["wine"] == "models:/wine/2"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "problem"),
+    [
+        (errors.TemporaryError("it does not answer"), "it does not answer"),
+        (errors.PermanentError("no such alias"), "no such alias"),
+        (None, f"{CHAMPION} names no version"),
+    ],
+)
+def test_a_comparison_that_fails_is_shown_and_delays_no_other(world: World, refusal: errors.FusemlError | None, problem: str) -> None:
+    champion(world, "1", follow=True)
+    world.register(name="beer", tracking_uri="http://other/", model="models:/beer/1", requested="models:/beer/latest", follow=True)
+    world.servers["http://other"].names[model_address.Newest("beer")] = "models:/beer/2"
+    world.server.refusal = refusal
+    world.server.names.clear()
+    world.tick()
+    assert (world.get()["model"], world.get()["address_problem"]) == ("models:/wine/1", problem)
+    assert world.get("beer")["model"] == "models:/beer/2"
+    world.server.refusal = None
+    world.server.point("2")
+    world.tick()
+    assert (world.get()["model"], world.get()["address_problem"]) == ("models:/wine/2", None)
+
+
+def test_a_server_that_does_not_answer_is_asked_once_in_a_sweep(world: World) -> None:
+    for number in range(3):
+        world.register(name=f"app-{number}", model="models:/wine/1", requested=CHAMPION)
+    world.server.refusal = errors.TemporaryError("away")
+    world.tick()
+    assert world.server.asked == 1
+
+
+def test_the_address_of_an_unknown_server_is_a_shown_problem(world: World) -> None:
+    world.register(model="models:/wine/1", requested=CHAMPION, tracking_uri="http://unknown")
+    world.tick()
+    assert world.get()["address_problem"] == "no tracking server at http://unknown is registered, so the address cannot be compared"
+
+
+def test_a_version_whose_files_were_changed_is_not_followed(world: World) -> None:
+    world.server.digests["2"] = DIGESTS["2"]
+    champion(world, "1", follow=True)
+    record_digest(world, "models:/wine/2", DIGESTS["3"])
+    world.server.point("2")
+    world.tick()
+    assert world.get()["model"] == "models:/wine/1"
+    assert "its files or tags were changed since" in world.get()["address_problem"]
+
+
+def record_digest(world: World, uri: str, digest: str) -> None:
+    from fuseml.store import artifacts
+    from fuseml.store.tables.artifact_rows import Artifact
+
+    name, version = uri.removeprefix("models:/").split("/")
+    row = Artifact(address=f"model://demo/{name}/{version}", kind="model", project="demo", name=name, version=version, created=clock.now())
+    row.details = {"uri": uri, "digest": digest}
+    with world.registry.store.write() as session:
+        artifacts.record(session, row)
+
+
+def test_the_previous_release_reads_and_replaces_such_an_application(world: World) -> None:
+    champion(world, "1", follow=True)
+    with world.registry.store.write() as session:
+        row = applications.get(session, "wine")
+        assert application.Application.model_validate(row.document).model == "models:/wine/1"
+        # Its registration knows of no address.
+        applications.put(session, "wine", {**row.document, "model": "models:/wine/7"}, clock.now())
+    assert (world.get()["model"], world.get()["requested"]) == ("models:/wine/7", None)
+    world.server.point("2")
+    world.tick()
+    assert world.get()["model"] == "models:/wine/7"
+    with world.registry.store.read() as session:
+        assert not model_addresses.all_addresses(session)
+
+
+def test_a_deleted_application_leaves_no_address(world: World) -> None:
+    champion(world, "1", follow=True)
+    world.call("DELETE", "/applications/wine", status=204)
+    world.tick()
+    assert world.register(model="models:/wine/2")["requested"] is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"model": "models:/wine/1", "follow": True}, "follow: 'models:/wine/1' cannot move; use an alias"),
+        ({"model": "s3://models/main/wine", "follow": True}, "follow: 's3://models/main/wine' cannot move"),
+        ({"model": "models:/wine@other", "requested": CHAMPION}, "model: 'models:/wine@other' is not the address of a version"),
+    ],
+)
+def test_a_registration_that_cannot_be_followed_is_refused(world: World, fields: dict[str, object], problem: str) -> None:
+    assert problem in str(world.call("POST", "/applications", {**WINE, **fields}, 400))
+
+
+def test_forged_events_compare_nothing(world: World) -> None:
+    champion(world, "1", follow=True)
+    world.server.point("2")
+    headers, body = event_keys.encode(world.aliased("2"), event_keys.FORGER)
+    assert world.housekeeper.post(catalog.EVENTS, headers=headers, data=body).status_code == 400
+    assert world.server.asked == 0
+
+
+@pytest.fixture(scope="module")
+def registered(mlflow_server: str) -> Mapping[str, str]:
+    """Addresses of a registered model on a real MLflow, and the exact ones that they name."""
+    api = f"{mlflow_server}/api/2.0/mlflow"
+    steps.call(f"{api}/registered-models/create", {"name": "moving"})
+    for _ in range(3):
+        steps.call(f"{api}/model-versions/create", {"name": "moving", "source": "s3://bucket/model"})
+    steps.call(f"{api}/registered-models/alias", {"name": "moving", "alias": "champion", "version": "2"})
+    steps.call(f"{api}/model-versions/transition-stage", {"name": "moving", "version": "1", "stage": "Production"})
+    experiment = steps.call(f"{api}/experiments/create", {"name": "moving"})["experiment_id"]
+    run = steps.call(f"{api}/runs/create", {"experiment_id": experiment})["run"]["info"]["run_id"]
+    logged = [
+        steps.call(f"{api}/logged-models", {"experiment_id": experiment, "name": name, "source_run_id": run}) for name in ("own", "other")
+    ]
+    return {
+        "models:/moving@champion": "models:/moving/2",
+        "models:/moving/latest": "models:/moving/3",
+        "models:/moving/Latest": "models:/moving/3",
+        "models:/moving/Production": "models:/moving/1",
+        f"runs:/{run}/own": f"models:/{logged[0]['model']['info']['model_id']}",
+    }
+
+
+def test_the_step_and_the_sweep_resolve_addresses_alike(mlflow_server: str, registered: Mapping[str, str]) -> None:
+    environment, server = {"MLFLOW_TRACKING_URI": mlflow_server}, mlflow.Tracking(mlflow_server)
+    for address, exact in registered.items():
+        moving = model_address.moving(address)
+        assert moving is not None
+        assert (server.exact(moving), tracking.exact(address, environment)) == (exact, exact)
+        assert model_address.is_exact(exact)
+        assert tracking.exact(exact, environment) == exact
+
+
+@pytest.mark.parametrize("address", ["models:/moving@unknown", "models:/moving/Staging", "models:/unknown/latest"])
+def test_an_address_that_names_nothing_is_an_error(mlflow_server: str, registered: Mapping[str, str], address: str) -> None:
+    moving = model_address.moving(address)
+    assert moving is not None
+    try:
+        assert mlflow.Tracking(mlflow_server).exact(moving) is None
+    except errors.PermanentError as error:
+        assert error.message
+    with pytest.raises(sdk.StepError):
+        tracking.exact(address, {**os.environ, "MLFLOW_TRACKING_URI": mlflow_server})

@@ -1,0 +1,145 @@
+"""Thresholds and metrics of an evaluation: pure rules, and the same numbers as scikit-learn."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuseml.steps import sdk
+from fuseml.steps.scoring import metrics, thresholds
+
+NUMBERS = st.floats(-1e6, 1e6)
+
+
+def test_thresholds_are_separated_by_commas_or_lines() -> None:
+    parsed = thresholds.parse("accuracy >= 0.9, log_loss<.3\nroc_auc > 1e-1,")
+    assert parsed == [
+        thresholds.Threshold("accuracy", ">=", 0.9),
+        thresholds.Threshold("log_loss", "<", 0.3),
+        thresholds.Threshold("roc_auc", ">", 0.1),
+    ]
+    assert thresholds.parse(" \n ") == []
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(metrics.METRICS)), st.sampled_from(["<", "<=", ">", ">="]), NUMBERS), max_size=5))
+def test_every_list_of_thresholds_is_read_as_it_was_written(items: list[tuple[str, str, float]]) -> None:
+    text = ", ".join(f"{metric} {sign} {value!r}" for metric, sign, value in items)
+    assert [(item.metric, item.operator, item.value) for item in thresholds.parse(text)] == items
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "problem"),
+    [
+        ("acuracy >= 0.9", 1, "there is no metric 'acuracy'; did you mean 'accuracy'?"),
+        ("accuracy >= 0.9, latency < 3", 18, "there is no metric 'latency'; use accuracy, "),
+        ("accuracy", 9, "after 'accuracy' one of >= <= > < is needed"),
+        ("accuracy == 1", 10, "one of >= <= > < is needed, not '=='"),
+        ("rmse <= three", 9, "a number is needed, not 'three'"),
+        ("rmse <= nan", 9, "a number is needed, not 'nan'"),
+        ("rmse <=", 8, "a number is needed"),
+        ("rmse <= 3 or 4", 11, "'or 4' is not expected here"),
+        ("  >= 3", 3, "the name of a metric is missing"),
+        ("r2 > 0,, mae < 1", 8, "a threshold is missing before ','"),
+    ],
+)
+def test_an_error_names_its_position(text: str, position: int, problem: str) -> None:
+    with pytest.raises(sdk.StepError) as caught:
+        thresholds.parse(text)
+    assert str(caught.value).startswith(f"the input 'thresholds', character {position}: ")
+    assert problem in str(caught.value)
+
+
+@given(st.text("acurysmel0.9<>=, \n", max_size=25))
+def test_any_text_is_read_or_refused_with_a_position_in_it(text: str) -> None:
+    try:
+        thresholds.parse(text)
+    except sdk.StepError as error:
+        position = int(str(error).partition("character ")[2].partition(":")[0])
+        assert 1 <= position <= len(text) + 1
+
+
+def test_unmet_thresholds_name_metric_value_and_threshold() -> None:
+    required = thresholds.parse("rmse <= 3, r2 > 0.5, mae < 2")
+    assert thresholds.unmet({"rmse": 3.0, "r2": 0.5, "mae": 2.25}, required) == [
+        "r2 is 0.5, and > 0.5 is required",
+        "mae is 2.25, and < 2 is required",
+    ]
+    assert thresholds.unmet({"rmse": math.nan, "r2": 1.0, "mae": 0.0}, required) == ["rmse is nan, and <= 3 is required"]
+
+
+@given(NUMBERS, NUMBERS, st.floats(0, 1e3), st.sampled_from(sorted(metrics.METRICS)))
+def test_a_model_is_worse_by_more_than_the_tolerance_only(own: float, other: float, tolerance: float, name: str) -> None:
+    sign = 1 if metrics.METRICS[name].greater_is_better else -1
+    assert bool(thresholds.worse({name: own}, {name: other}, [name], tolerance)) is (sign * (other - own) > tolerance)
+    assert thresholds.worse({name: own}, {name: own}, [name], 0) == []
+    assert thresholds.worse({name: math.nan}, {name: own}, [name], tolerance)
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=30))
+def test_metrics_of_regression_are_scikit_learns(pairs: list[tuple[float, float]]) -> None:
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+    actual, predicted = zip(*pairs, strict=True)
+    expected = {
+        "mae": mean_absolute_error(actual, predicted),
+        "rmse": root_mean_squared_error(actual, predicted),
+        "r2": r2_score(actual, predicted),
+    }
+    assert metrics.regression(actual, predicted) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_r2_needs_two_rows() -> None:
+    assert metrics.regression([1.0], [3.0]) == {"mae": 2.0, "rmse": 2.0}
+
+
+@st.composite
+def classifications(draw: st.DrawFn) -> tuple[list[str], list[str], Any, list[str]]:
+    classes = [["0", "1"], ["no", "yes"], ["a", "b", "c"]][draw(st.integers(0, 2))]
+    rows = draw(st.lists(st.tuples(st.sampled_from(classes), st.sampled_from(classes)), min_size=1, max_size=25))
+    weights = draw(
+        st.lists(st.lists(st.integers(1, 4), min_size=len(classes), max_size=len(classes)), min_size=len(rows), max_size=len(rows))
+    )
+    probabilities = numpy.asarray(weights, dtype="float64")
+    return [row[0] for row in rows], [row[1] for row in rows], probabilities / probabilities.sum(axis=1, keepdims=True), classes
+
+
+@given(classifications())
+def test_metrics_of_classification_are_scikit_learns(case: tuple[list[str], list[str], Any, list[str]]) -> None:
+    from sklearn import metrics as theirs
+
+    actual, predicted, probabilities, classes = case
+    found = metrics.classification(actual, predicted, probabilities, classes)
+    how: dict[str, Any] = (
+        {"labels": classes, "average": "binary", "pos_label": classes[-1]} if len(classes) == 2 else {"average": "macro", "labels": classes}
+    )
+    expected = {
+        "accuracy": theirs.accuracy_score(actual, predicted),
+        "precision": theirs.precision_score(actual, predicted, zero_division=0, **how),
+        "recall": theirs.recall_score(actual, predicted, zero_division=0, **how),
+        "f1": theirs.f1_score(actual, predicted, zero_division=0, **how),
+        "log_loss": theirs.log_loss(actual, probabilities, labels=classes),
+    }
+    if len(classes) == 2 and len(set(actual)) == 2:
+        expected["roc_auc"] = theirs.roc_auc_score([name == classes[1] for name in actual], probabilities[:, 1])
+    assert found == pytest.approx(expected)
+
+
+def test_classes_are_compared_as_text_and_the_greater_number_is_positive() -> None:
+    assert [metrics.class_of(value) for value in ("1", 1, 1.0, "1.0", True, "True", "true", "01", "1.5", "a")] == [
+        *["1"] * 4, *["true"] * 3, "01", "1.5", "a",
+    ]  # fmt: skip
+    assert metrics.ordered(["10", "9", "9"]) == ["9", "10"]
+    assert metrics.classification(["9", "10", "10"], ["9", "10", "9"])["recall"] == 0.5
+    assert metrics.classification(["9", "10", "10"], ["9", "10", "9"], positive="9")["recall"] == 1.0
+
+
+def test_an_unknown_class_is_refused() -> None:
+    with pytest.raises(sdk.StepError, match="'positive' is 'maybe', and the classes are no, yes"):
+        metrics.classification(["no"], ["yes"], positive="maybe")
+    with pytest.raises(sdk.StepError, match="the model knows no class 'maybe'"):
+        metrics.classification(["maybe"], ["yes"], numpy.asarray([[0.5, 0.5]]), ["no", "yes"])

@@ -32,7 +32,7 @@ LOCKS: dict[str, tuple[str, ...]] = {
         "--extra=telemetry",
         *(f"--prune={name}" for name in (*_LAPTOP, "rich")),
     ),
-    "infra/images/steps.lock": ("--no-dev", "--extra=mlflow", *(f"--prune={name}" for name in (*_LAPTOP, *_NOT_IN_STEPS))),
+    "infra/images/steps.lock": ("--no-dev", "--extra=grpc", "--extra=mlflow", *(f"--prune={name}" for name in (*_LAPTOP, *_NOT_IN_STEPS))),
 }
 """Arguments of `uv export` by lock file."""
 

@@ -11,6 +11,7 @@ import numpy
 import pytest
 
 from fuseml.steps import explanation, loaded_model, model_server
+from fuseml.steps.inference import service
 
 from . import scoring
 
@@ -41,7 +42,7 @@ def post(model: Path, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         "headers": [],
         "scheme": "http",
     }
-    application = model_server.create_app(loaded_model.load(str(model), "wine"))
+    application = model_server.create_app(service.Service("wine", "1", str(model), loaded_model.load(str(model), "wine").model))
 
     async def call() -> None:
         await application({**scope, "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1), "http_version": "1.1"}, receive, send)

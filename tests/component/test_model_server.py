@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import urllib3.exceptions
 
 from fuseml.steps import loaded_model
+from fuseml.steps.inference import descriptors
 from tests import commands
 from tests.waiting import PATIENCE, wait_until
 
@@ -39,6 +41,7 @@ class ModelServer:
     url: str
     model: str
     process: subprocess.Popen[str]
+    grpc_port: int | None = None
 
     def call(self, path: str, body: object = None, content_type: str = "application/json") -> tuple[int, Any]:
         """Status and decoded body of any response."""
@@ -68,7 +71,7 @@ def serve(model: str, log: Path, *arguments: str, **variables: str) -> Iterator[
             line = process.stdout.readline()
             assert line, log.read_text()
             report = json.loads(line)
-            yield ModelServer(f"http://127.0.0.1:{report['port']}", report["model"], process)
+            yield ModelServer(f"http://127.0.0.1:{report['port']}", report["model"], process, report.get("grpc_port"))
         finally:
             process.terminate()
             process.wait(PATIENCE)
@@ -77,7 +80,9 @@ def serve(model: str, log: Path, *arguments: str, **variables: str) -> Iterator[
 @pytest.fixture(scope="module")
 def server(trained: conftest.Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     log = tmp_path_factory.mktemp("served") / "log"
-    with serve(trained.ended.outputs["model"], log, "--max-body", "100000", MLFLOW_TRACKING_URI=trained.mlflow) as running:
+    with serve(
+        trained.ended.outputs["model"], log, "--max-body", "100000", "--grpc-port", "0", MLFLOW_TRACKING_URI=trained.mlflow
+    ) as running:
         yield running
 
 
@@ -139,6 +144,23 @@ def test_mlflows_own_protocol_predicts_the_same(server: ModelServer, direct: tup
     assert server.call("/invocations", {"nonsense": 1})[0] == 400
     assert server.call("/ping")[0] == server.call("/health")[0] == 200
     assert server.call("/version")[1].startswith("3.")
+
+
+def test_grpc_predicts_the_same(server: ModelServer, direct: tuple[Any, list[float]]) -> None:
+    rows, expected = direct
+    messages = descriptors.classes()
+    inputs = [
+        {"name": name, "datatype": "FP64", "shape": [len(rows)], "contents": {"fp64_contents": rows[name].tolist()}}
+        for name in rows.columns
+    ]
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=messages["ModelInferRequest"].SerializeToString,
+            response_deserializer=messages["ModelInferResponse"].FromString,
+        )
+        answer = call(messages["ModelInferRequest"](model_name="wine", inputs=inputs), timeout=PATIENCE)
+    assert list(answer.outputs[0].contents.fp64_contents) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +370,13 @@ def test_requests_run_concurrently_and_are_finished_before_the_server_ends(tmp_p
         # The model answers none of them before all three are there.
         answers = [clients.submit(double, number) for number in (1.0, 2.0, -1.0)]
         assert [answer.result()[1].get("outputs", [{}])[0].get("data") for answer in answers] == [[2.0], [4.0], None]
-        assert answers[2].result() == (500, {"error": "the model failed: ArithmeticError: below zero"})
+        assert answers[2].result() == (
+            400,
+            {
+                "error": "the model failed: ArithmeticError: below zero; the model has no signature: send one tensor of shape [rows, columns], "
+                'or one tensor for each column and "parameters": {"content_type": "pd"} in the request'
+            },
+        )
         assert running.call("/v2/models/wine")[1]["versions"] == ["1"]
         last = clients.submit(double, 3.0)
         wait_until((tmp_path / "begun").exists, "the last request")

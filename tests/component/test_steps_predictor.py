@@ -110,6 +110,19 @@ def test_the_digest_of_the_model_goes_along_and_the_token_of_the_step_stays_here
     assert registered["environment"] == {"AWS_ACCESS_KEY_ID": "ada"}
 
 
+def test_batches_are_options_of_the_model_server(platform: Platform, tmp_path: Path) -> None:
+    platform.answers = [serving(MODEL)]
+    ended = predict(platform, tmp_path, FUSEML_BATCH_SIZE="64", FUSEML_BATCH_WAIT="20")
+    assert ended.code == 0, ended.err
+    assert platform.applications[0]["environment"] == {"FUSEML_BATCH_SIZE": "64", "FUSEML_BATCH_WAIT": "20"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("batch-size", "0"), ("batch-size", "x"), ("batch-wait", "60001")])
+def test_invalid_batches_are_refused(name: str, value: str, platform: Platform, tmp_path: Path) -> None:
+    ended = predict(platform, tmp_path, **{f"FUSEML_{name.upper().replace('-', '_')}": value})
+    assert (ended.code, f"the input '{name}' must be a number of" in ended.err, platform.applications) == (1, True, [])
+
+
 def test_an_alias_is_resolved_before_the_registration_which_names_both(platform: Platform, tmp_path: Path) -> None:
     platform.answers = [serving(MODEL)]
     moving = {"FUSEML_MODEL": "models:/wine@champion", "FUSEML_FOLLOW": "true", "MLFLOW_TRACKING_URI": f"{platform.url}/mlflow"}

@@ -5,6 +5,7 @@ MLflow's import takes seconds and warns, so all tests share one process of their
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from typing import Any
@@ -14,6 +15,7 @@ import numpy
 import pandas
 
 from fuseml.steps import loaded_model
+from fuseml.steps.inference import service
 
 
 def rows_for(schema: Any) -> Any:
@@ -28,14 +30,15 @@ def rows_for(schema: Any) -> Any:
 
 def served(uri: str, rows: Any) -> list[float]:
     """The predictions of the model server by the Open Inference Protocol."""
-    model = loaded_model.load(uri, "model")
+    loaded = loaded_model.load(uri, "model")
+    model = service.Service(loaded.name, loaded.version, loaded.uri, loaded.model)
     tensors = []
     inputs: Any = model.metadata()["inputs"]
     for item in inputs:
         data = rows[item["name"]] if isinstance(rows, pandas.DataFrame) else rows
         tensors.append({"name": item["name"], "datatype": item["datatype"], "shape": list(data.shape), "data": data.tolist()})
-    answer: Any = model.infer(json.dumps({"inputs": tensors}).encode())
-    return [float(value) for value in answer["outputs"][0]["data"]]
+    answer, _ = asyncio.run(model.infer_body(json.dumps({"inputs": tensors}).encode(), None))
+    return [float(value) for value in json.loads(answer)["outputs"][0]["data"]]
 
 
 for line in sys.stdin:

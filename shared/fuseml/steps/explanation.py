@@ -13,7 +13,6 @@ protocol v1 calls it `:explain`.
 from __future__ import annotations
 
 import asyncio
-import json
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 import pandas
 
-from fuseml.steps import inference, loaded_model
+from fuseml.steps.inference import errors, messages, service
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -125,21 +124,19 @@ def _tensor(name: str, array: numpy.ndarray) -> dict[str, object]:
     return {"name": name, "datatype": "FP64", "shape": list(array.shape), "data": [float(value) for value in array.ravel()]}
 
 
-def response(served: loaded_model.LoadedModel, body: bytes) -> dict[str, object]:
+def response(served: service.Service, body: bytes) -> dict[str, object]:
     """The response to a request in the form of an inference request. Raises RequestError for an invalid one, and UnsupportedError."""
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise inference.RequestError(f"the body is not JSON: {error}") from None
-    found = explain(served.model, inference.decode(request, served.fields()[0]))
+    request = messages.read(body)
+    data, _ = served.prepare(request)
+    found = explain(served.model, data)
     answer: dict[str, object] = {"model_name": served.name, "model_version": served.version}
-    if isinstance(request.get("id"), str):
-        answer["id"] = request["id"]
+    if request.id is not None:
+        answer["id"] = request.id
     return {**answer, "parameters": {"method": found.method}, "outputs": found.tensors()}
 
 
 def endpoint(
-    served: loaded_model.LoadedModel, unknown: Callable[[Request], JSONResponse | None], refusal: Callable[[int, str], JSONResponse]
+    served: service.Service, unknown: Callable[[Request], JSONResponse | None], refusal: Callable[[int, str], JSONResponse]
 ) -> Callable[[Request], Awaitable[JSONResponse]]:
     """The handler of `/explain`. `unknown` answers requests for other models, `refusal` makes an error of a status and a message."""
     from starlette.responses import JSONResponse
@@ -150,8 +147,8 @@ def endpoint(
             return not_found
         body = await request.body()
         try:
-            return JSONResponse(await asyncio.to_thread(response, served, body))
-        except inference.RequestError as error:
+            return JSONResponse(await asyncio.get_running_loop().run_in_executor(None, response, served, body))
+        except errors.RequestError as error:
             return refusal(400, str(error))
         except UnsupportedError as error:
             return refusal(501, str(error))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml.steps import inference, model_digest, sdk
+from fuseml.steps import model_digest, sdk
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -28,49 +27,6 @@ class LoadedModel:
     uri: str
     version: str
     model: PyFuncModel
-
-    def fields(self) -> tuple[list[inference.Field], list[inference.Field]]:
-        """The inputs and outputs of its signature; empty without one."""
-        inputs = self.model.metadata.get_input_schema()  # type: ignore[no-untyped-call]
-        outputs = self.model.metadata.get_output_schema()  # type: ignore[no-untyped-call]
-        return (
-            inference.fields(inputs.to_dict() if inputs is not None else None, "input-0"),
-            inference.fields(outputs.to_dict() if outputs is not None else None, "output-0"),
-        )
-
-    def metadata(self) -> dict[str, object]:
-        """The model metadata response."""
-        inputs, outputs = self.fields()
-        return {
-            "name": self.name,
-            "versions": [self.version],
-            "platform": "mlflow",
-            "inputs": [field.metadata() for field in inputs],
-            "outputs": [field.metadata() for field in outputs],
-            "parameters": {"model_uri": self.uri},
-        }
-
-    def infer(self, body: bytes) -> dict[str, object]:
-        """The response to an inference request. Raises RequestError and MlflowException for an invalid one."""
-        try:
-            request = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise inference.RequestError(f"the body is not JSON: {error}") from None
-        inputs, outputs = self.fields()
-        data = inference.decode(request, inputs)
-        tensors = inference.encode(self.model.predict(data, params=self._parameters(request)), outputs)
-        answer: dict[str, object] = {"model_name": self.name, "model_version": self.version}
-        if isinstance(request.get("id"), str):
-            answer["id"] = request["id"]
-        return {**answer, "outputs": inference.selected(tensors, request.get("outputs"))}
-
-    def _parameters(self, request: Mapping[str, object]) -> dict[str, object] | None:
-        """The request's parameters that the signature declares; others may be for a proxy."""
-        schema = self.model.metadata.get_params_schema()  # type: ignore[no-untyped-call]
-        sent = request.get("parameters")
-        if schema is None or not isinstance(sent, dict):
-            return None
-        return {parameter.name: sent[parameter.name] for parameter in schema.params if parameter.name in sent} or None
 
 
 def load(uri: str, name: str, digest: str = "", patience: float = 0.0) -> LoadedModel:

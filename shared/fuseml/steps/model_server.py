@@ -3,30 +3,32 @@
     python -m fuseml.steps.model_server --model models:/diabetes/3 --name diabetes --port 0
 
 It loads the model before it listens, so a server that accepts connections is ready. Then it prints its only line on stdout, the JSON
-`{"port": ..., "model": ...}`. SIGTERM lets requests in progress finish. The application is MLflow's own scoring server with more routes, on
-uvicorn as in MLflow. Requests run in threads of one process: a loaded model must not be forked, because the thread pools of numerical
-libraries do not survive it.
+`{"port": ..., "model": ...}`, with `grpc_port` if it serves gRPC too (`--grpc-port`). SIGTERM lets requests in progress finish. The
+application is MLflow's own scoring server with more routes, on uvicorn as in MLflow. Requests run in threads of one process: a loaded model
+must not be forked, because the thread pools of numerical libraries do not survive it.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
+import functools
 import hmac
 import json
 import os
 import signal
 import socket
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING
 
-from fuseml.steps import explanation, inference, invocations, loaded_model, needs, sdk
+from fuseml.steps import explanation, invocations, loaded_model, needs, sdk
+from fuseml.steps.inference import service
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import JSONResponse
+
+    from fuseml.steps.inference import rpc
 
     Message = MutableMapping[str, object]
     Receive = Callable[[], Awaitable[Message]]
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 _MAX_BODY = 32 * 1024 * 1024
 _DRAINED = 4  # times the largest body
+_LONGEST_WAIT = 60_000  # milliseconds
 _GRACE = 30  # seconds for requests in progress after SIGTERM
 
 
@@ -46,23 +49,52 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
     parser.add_argument("--max-body", type=int, default=_MAX_BODY, help="largest request body in bytes (default: %(default)s)")
+    parser.add_argument("--grpc-port", type=int, help="port for gRPC, which needs grpcio; 0 takes a free one (default: no gRPC)")
+    size, wait = os.environ.get("FUSEML_BATCH_SIZE", "1"), os.environ.get("FUSEML_BATCH_WAIT", "5")
+    parser.add_argument(
+        "--batch-size", type=int, default=size, help="rows of concurrent v2 requests that are predicted together (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-wait", type=float, default=wait, help="milliseconds that a request waits for others (default: %(default)s)"
+    )
     parser.add_argument(
         "--patience", type=float, default=60.0, help="seconds in which an unreachable tracking server is tried again (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
+    if options.batch_size < 1 or not 0 <= options.batch_wait <= _LONGEST_WAIT:
+        parser.error(f"--batch-size must be at least 1, --batch-wait between 0 and {_LONGEST_WAIT}")
+    batching = service.Batching(options.batch_size, options.batch_wait / 1000) if options.batch_size > 1 else None
     needs.add_server_packages()
     signal.signal(signal.SIGTERM, _end)  # uvicorn handles the signal while it serves, and raises it again afterwards
     # Out of the environment: the model's code must not use it.
     key, digest = (os.environ.pop(name, "") for name in ("FUSEML_MODEL_SERVER_KEY", "FUSEML_MODEL_DIGEST"))
     stdout = _reserve_stdout()
     loaded = loaded_model.load(options.model, options.name, digest, options.patience)
-    application = guarded(bounded(create_app(loaded), options.max_body), key)
+    served = service.Service(loaded.name, loaded.version, loaded.uri, loaded.model, batching)
+    application = guarded(bounded(create_app(served), options.max_body), key)
     try:
         listener = socket.create_server((options.host, options.port), backlog=128)
     except OSError as error:
         raise sdk.StepError(f"cannot listen on {options.host}:{options.port}: {error.strerror}; choose another --port") from error
-    os.write(stdout, json.dumps({"port": listener.getsockname()[1], "model": loaded.uri}).encode() + b"\n")
-    _serve(application, listener)
+    report = {"port": listener.getsockname()[1], "model": loaded.uri}
+    with contextlib.ExitStack() as ending:
+        if options.grpc_port is not None:
+            calls = _grpc(served, options, key)
+            ending.callback(calls.stop, _GRACE)
+            report["grpc_port"] = calls.port
+        os.write(stdout, json.dumps(report).encode() + b"\n")
+        _serve(application, listener)
+
+
+def _grpc(served: service.Service, options: argparse.Namespace, key: str) -> rpc.Server:
+    from fuseml.steps.inference import rpc
+
+    try:
+        return rpc.Server(served, _mlflow_version(), (options.host, options.grpc_port), key, options.max_body)
+    except ImportError as error:
+        raise sdk.StepError(f"--grpc-port needs grpcio in the environment of the model server: {error}; install it") from error
+    except OSError as error:
+        raise sdk.StepError(f"cannot listen for gRPC on {options.host}:{options.grpc_port}: {error}; choose another --grpc-port") from error
 
 
 def _end(*_: object) -> None:
@@ -76,75 +108,23 @@ def _reserve_stdout() -> int:
     return stdout
 
 
-def create_app(loaded: loaded_model.LoadedModel) -> Application:
+def create_app(served: service.Service) -> Application:
     """MLflow's scoring application for the model, with the Open Inference Protocol's routes."""
-    from mlflow.exceptions import MlflowException
     from starlette.exceptions import HTTPException
-    from starlette.responses import JSONResponse
     from starlette.routing import Route
 
-    def refusal(status: int, message: str) -> JSONResponse:
-        return JSONResponse({"error": " ".join(message.split())}, status)
-
-    def unknown(request: Request) -> JSONResponse | None:
-        name, version = request.path_params["name"], request.path_params.get("version", loaded.version)
-        if (name, version) == (loaded.name, loaded.version):
-            return None
-        return refusal(404, f"no model '{name}' with version {version}; this server has '{loaded.name}' with version {loaded.version}")
-
-    async def server(_: Request) -> JSONResponse:
-        return JSONResponse({"name": "fuseml-model-server", "version": _mlflow_version(), "extensions": []})
-
-    async def live(_: Request) -> JSONResponse:
-        return JSONResponse({"live": True})
-
-    async def ready(_: Request) -> JSONResponse:
-        return JSONResponse({"ready": True})
-
-    async def metadata(request: Request) -> JSONResponse:
-        return unknown(request) or JSONResponse(loaded.metadata())
-
-    async def model_ready(request: Request) -> JSONResponse:
-        return unknown(request) or JSONResponse({"name": loaded.name, "ready": True})
-
-    async def infer(request: Request) -> JSONResponse:
-        not_found = unknown(request)
-        if not_found is not None:
-            return not_found
-        if "inference-header-content-length" in request.headers:
-            return refusal(400, "binary tensor data is not supported; send the tensors as JSON")
-        body = await request.body()
-        try:
-            return JSONResponse(await asyncio.get_running_loop().run_in_executor(None, loaded.infer, body))
-        except inference.RequestError as error:
-            return refusal(400, str(error))
-        except MlflowException as error:
-            return refusal(400, error.message)  # `predict` raises it for data that violate the signature
-        except Exception as error:  # a model's code may raise anything: the log gets the traceback
-            traceback.print_exc()
-            return refusal(500, f"the model failed: {type(error).__name__}: {error}")
-
-    app = invocations.application(loaded.model)
-    one = "/v2/models/{name}"
+    from fuseml.steps.inference import routes
 
     async def other(_: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, HTTPException):
             raise error
-        return refusal(error.status_code, error.detail)
+        return routes.refusal(error.status_code, error.detail)
 
+    app = invocations.application(served.model)
     app.add_exception_handler(HTTPException, other)
-    app.router.routes += [
-        Route("/v2", server),
-        Route("/v2/health/live", live),
-        Route("/v2/health/ready", ready),
-    ]
-    for path in (one, one + "/versions/{version}"):
-        app.router.routes += [
-            Route(path, metadata),
-            Route(path + "/ready", model_ready),
-            Route(path + "/infer", infer, methods=["POST"]),
-            Route(path + "/explain", explanation.endpoint(loaded, unknown, refusal), methods=["POST"]),
-        ]
+    app.router.routes += routes.of(served, _mlflow_version())
+    explained = explanation.endpoint(served, functools.partial(routes.unknown, served), routes.refusal)
+    app.router.routes += [Route(path + "/explain", explained, methods=["POST"]) for path in routes.MODEL]
     return app
 
 

@@ -4,8 +4,9 @@ FUSEML_PREVIEW is the name of a preview: the application gets it as a suffix, so
 
 Inputs: FUSEML_MODEL (model URI), FUSEML_APP_NAME (default `<project>-<codeset>-<workflow>`), FUSEML_RUNTIME (the model's environment, an
 output of the builder; default the running one), FUSEML_PUBLIC (`true` or `false`: whether every caller gets predictions; default as before,
-first not), FUSEML_FOLLOW (`true`: when the model's address moves to another version, the application follows), FUSEML_TIMEOUT (seconds,
-default 300). From its prediction-serving extension: FUSEML_API_URL, FUSEML_API_TOKEN, and FUSEML_APPS_URL where the address of applications
+first not), FUSEML_FOLLOW (`true`: when the model's address moves to another version, the application follows), FUSEML_BATCH_SIZE (rows of
+concurrent requests that are predicted together, default 1), FUSEML_BATCH_WAIT (milliseconds that a request waits for others), FUSEML_TIMEOUT
+(seconds, default 300). From its prediction-serving extension: FUSEML_API_URL, FUSEML_API_TOKEN, and FUSEML_APPS_URL where the address of applications
 is known before they are served (the embedded server); FUSEML_SERVING is the resource of the serving, default FuseML's own. From the
 tracking extension: MLFLOW_TRACKING_URI and the variables of its clients (MLFLOW_TRACKING_..., AWS_..., AZURE_STORAGE_...), which the model
 server gets too. Outputs: the prediction URL as the first one, `model-version` and `model-digest` of the served model, empty if unknown.
@@ -29,6 +30,7 @@ _LONGEST_NAME = 63
 _BUILT_IN = "fuseml-serving"
 _HOST_RUNTIME = "fuseml.local/mlflow-trainer:host"
 _PAUSE = 0.5
+_LONGEST_WAIT = 60_000  # milliseconds, as the model server has it
 _REPORT_EVERY = 5.0
 # Variables of the clients of a tracking server and its artifact store; those of MLflow's own server are left out.
 # The model server has an address and certificates of its own.
@@ -71,7 +73,8 @@ def main() -> None:
             for variable, value in os.environ.items()
             # The step's own token ends with the step.
             if variable.startswith(_FORWARDED) and variable not in _OWN and value != token
-        },
+        }
+        | _batching(),
     }
     if preview:
         application["preview"] = preview
@@ -245,6 +248,17 @@ def _switch(name: str) -> bool | None:
     if text not in ("", "true", "false"):
         raise sdk.StepError(f"the input '{name}' must be true or false, not '{text}'")
     return None if not text else text == "true"
+
+
+def _batching() -> dict[str, str]:
+    """The variables of the model server for the inputs batch-size and batch-wait; none without values."""
+    size, wait = sdk.input("batch-size", ""), sdk.input("batch-wait", "")
+    if size and not (size.isascii() and size.isdigit() and int(size) > 0):
+        raise sdk.StepError(f"the input 'batch-size' must be a number of rows, not '{size}'")
+    if wait and not (wait.isascii() and wait.isdigit() and int(wait) <= _LONGEST_WAIT):
+        raise sdk.StepError(f"the input 'batch-wait' must be a number of milliseconds, at most {_LONGEST_WAIT}, not '{wait}'")
+    given = {"FUSEML_BATCH_SIZE": size, "FUSEML_BATCH_WAIT": wait}
+    return {variable: value for variable, value in given.items() if value}
 
 
 def _seconds(text: str) -> float:

@@ -1,10 +1,14 @@
-"""Settings of all tests: Hypothesis runs all of its examples on a slow machine, too, and Ctrl-C interrupts the commands of tests."""
+"""Settings of all tests: Hypothesis runs all of its examples on a slow machine, too, Ctrl-C interrupts the commands of tests, and more workers
+than cores run them.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 
 import hypothesis
+import pytest
 
 hypothesis.settings.register_profile("fuseml", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 # `--hypothesis-profile deep`, as `task fuzz` runs it.
@@ -14,3 +18,9 @@ hypothesis.settings.load_profile("fuseml")
 # A shell starts a background command with SIGINT ignored, and processes inherit that: without this, `task test &` could not interrupt its commands.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers a core: half of the time of the tests is waiting for servers and processes."""
+    return 2 * (os.cpu_count() or 1)

@@ -249,7 +249,7 @@ def test_a_failure_of_the_machine_is_no_loss(tmp_path: pathlib.Path, monkeypatch
         system.use(under_test.engine)
         folder, _ = _start(system, under_test)
         with monkeypatch.context() as patch:
-            patch.setattr("fuseml.engines.local.step_files.read", exhausted)
+            patch.setattr("fuseml.engines.step_files.read", exhausted)
             with pytest.raises(errors.TemporaryError, match="Too many open files"):
                 under_test.engine.observe(folder.name)
             system.tick()

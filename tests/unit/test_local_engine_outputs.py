@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from fuseml.domain import plans
-from fuseml.engines import local
-from fuseml.engines.local import scheduler, step_files, trash
+from fuseml.engines import local, step_files
+from fuseml.engines.local import scheduler, trash
 from fuseml.processes import launcher
 from tests.contract import engines
 from tests.contract.engines import UnderTest

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, events, runs
+from fuseml.domain import errors, events, outputs, runs
 from fuseml.domain.labels import RUN_LABEL
-from fuseml.domain.plans import identity, outputs
+from fuseml.domain.plans import identity
 from fuseml.domain.plans.identity import execution_id, execution_of
 from fuseml.engines.tekton.events import CHECK_CONTAINER, OUTPUTS_TOO_LARGE, STEP_LABEL, observe
 from tests import deliveries

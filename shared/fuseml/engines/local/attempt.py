@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fuseml.domain import errors, plans
-from fuseml.engines import masking
-from fuseml.engines.local import causes, decisions, implementations, journal, launch, process, results, step_files
+from fuseml.engines import masking, step_files
+from fuseml.engines.local import causes, decisions, implementations, journal, launch, process, results
 from fuseml.engines.local.confinement import Confinement
 from fuseml.engines.local.host import Host
 from fuseml.processes import program, supervisor

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fuseml.domain.runs import causes
-from fuseml.engines.local import step_files
+from fuseml.engines import step_files
 
 KILLED = 128 + signal.SIGKILL
 

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from fuseml.domain import errors, plans, runs
 from fuseml.domain.documents import document
-from fuseml.engines.local import step_files
+from fuseml.engines import step_files
 from fuseml.engines.local.trash import Trash
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")

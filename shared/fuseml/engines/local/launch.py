@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseml.domain import errors, plans
-from fuseml.engines.local import implementations, journal, resources, step_files
+from fuseml.engines import step_files
+from fuseml.engines.local import implementations, journal, resources
 
 CONTAINER_RESULTS = "/tekton/results"
 _CONTAINER_SCRIPT = "/tekton/scripts/script"

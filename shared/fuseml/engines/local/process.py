@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from fuseml.engines.local import step_files
+from fuseml.engines import step_files
 from fuseml.processes import program, supervisor
 from fuseml.processes.launcher import Launcher
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuseml.domain import errors, plans
-from fuseml.domain.plans import outputs
-from fuseml.engines import masking
-from fuseml.engines.local import journal, step_files
+from fuseml.domain import errors, outputs, plans
+from fuseml.engines import masking, step_files
+from fuseml.engines.local import journal
 
 
 def read(folder: journal.RunFolder, step: plans.StepPlan, known_secrets: Callable[[], masking.Mask]) -> dict[str, str]:

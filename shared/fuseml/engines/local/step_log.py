@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuseml.engines.local import step_files
+from fuseml.engines import step_files
 
 
 def read(log: Path, offset: int, limit: int) -> tuple[bytes, bool]:

@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fuseml.domain import errors, events, times
+from fuseml.domain import errors, events, outputs, times
 from fuseml.domain.labels import AUXILIARY_PREFIX, RUN_LABEL
-from fuseml.domain.plans import identity, outputs
+from fuseml.domain.plans import identity
 from fuseml.domain.runs import Observation, State
 
 STEP_LABEL = "tekton.dev/pipelineTask"

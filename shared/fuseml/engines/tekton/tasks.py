@@ -5,8 +5,7 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Sequence
 
-from fuseml.domain import errors, images, plans
-from fuseml.domain.plans import outputs
+from fuseml.domain import errors, images, outputs, plans
 from fuseml.engines.tekton import events, names, settings, values
 from fuseml.engines.tekton.values import Object
 

@@ -12,7 +12,7 @@ from fuseml.runtime import clock, settings
 from infra import deploy
 from infra.deploy import cluster, functions, images, tryout
 
-IMAGE = "ghcr.io/fuseml/functions:0.1.0"
+IMAGE = settings.Settings().functions_image
 MIRROR = "FUSEML_REGISTRY"
 OPTIONS = {
     MIRROR: ("--registry", "", "mirror, HOST[:PORT][/PATH], that has all images which no option names"),
@@ -101,6 +101,7 @@ def up(options: argparse.Namespace) -> None:
             functions.except_pods(document, _pod_networks())
     config = next(document for document in surroundings if document["kind"] == "ConfigMap")
     config["data"] |= {variable: vars(options)[variable] for variable in OPTIONS}
+    config["data"]["FUSEML_FUNCTIONS_IMAGE"] = installed.of(IMAGE)
     deployed = tryout.without_trial(stored, tryout.S3_SETTINGS)
     secrets = _nonempty({name: os.environ.get(name, "") for name in SECRETS})
     defaults = initial_settings(mirror) | {name: moved(name, value, mirror) for name, value in _nonempty(deployed).items()}

@@ -136,6 +136,8 @@ class UnderTest:
 
     `lose` removes the record of a run behind the engine's back, as a user of the machine or of the cluster may do.
 
+    `published` reads the objects of all runs that their readers see, without Secrets; empty for an engine whose only readers are its callers.
+
     `delay` is the shortest observable duration in seconds.
     With `keeps_stopped_logs`, logs of cancelled and timed-out steps stay readable; on Tekton, this is a setting of the cluster.
     """
@@ -144,6 +146,7 @@ class UnderTest:
     inbox: Inbox
     image: str
     lose: Callable[[str], None]
+    published: Callable[[], str]
     root: Path | None = None
     delay: float = 1.0
     keeps_stopped_logs: bool = True
@@ -188,7 +191,7 @@ def local_engine(folder: Path, inbox: Inbox | None = None, **options: Unpack[Eng
     engine = make_local(folder, inbox.put, **options)
     engine.start()
     try:
-        yield UnderTest(engine, inbox, "fuseml.local/shell", lambda run_id: shutil.rmtree(folder / "runs" / run_id), folder / "runs")
+        yield UnderTest(engine, inbox, "fuseml.local/shell", lambda run_id: shutil.rmtree(folder / "runs" / run_id), str, folder / "runs")
     finally:
         engine.stop(2.0)
 

@@ -2,7 +2,7 @@
 
 The suite polls the engine, as the sweep does, so it needs no sink for Tekton's events. Pods fetch their codesets from this process at
 FUSEML_TEST_HOST (`host.local`). FUSEML_TEST_IMAGE_SHELL is an image with a POSIX shell, FUSEML_TEST_IMAGE_GIT an image with git and a
-shell.
+shell, FUSEML_TEST_IMAGE_FUNCTIONS the image of the functions, which checks outputs.
 """
 
 from __future__ import annotations
@@ -65,14 +65,15 @@ def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> I
         core.create_namespaced_service_account(namespace, {"metadata": {"name": "contract"}})
         shell = image("SHELL", "dev.local/busybox:1")
         git_image = image("GIT", Settings().git_image)
+        check_image = image("FUNCTIONS")
         with _codesets(folder) as url:
             inbox = Inbox()
-            settings = Settings(service_account="contract", git_image=git_image, variables=variables or {})
+            settings = Settings(service_account="contract", git_image=git_image, check_image=check_image, variables=variables or {})
             engine = PollingEngine(TektonEngine(cluster, settings), inbox, folder, url, namespace)
             with engine.polling():
                 flags = core.read_namespaced_config_map("feature-flags", "tekton-pipelines").data or {}
                 keeps_logs = flags.get("keep-pod-on-cancel") == "true"
-                yield UnderTest(engine, inbox, shell, engine.lose, delay=5.0, keeps_stopped_logs=keeps_logs)
+                yield UnderTest(engine, inbox, shell, engine.lose, engine.published, delay=5.0, keeps_stopped_logs=keeps_logs)
 
 
 def delete_pods(under_test: UnderTest) -> None:
@@ -146,6 +147,11 @@ class PollingEngine:
         custom.delete_collection_namespaced_custom_object(*kind, label_selector=f"{RUN_LABEL}={run_id}")
         wait_until(lambda: not custom.list_namespaced_custom_object(*kind, label_selector=f"{RUN_LABEL}={run_id}")["items"], "its end")
         custom.api_client.close()
+
+    def published(self) -> str:
+        """The PipelineRuns, TaskRuns, pods and events of the namespace."""
+        kinds = "pipelineruns,taskruns,pods,events"
+        return commands.run(["kubectl", "get", kinds, f"--namespace={self.namespace}", "--output=json"]).stdout
 
     @contextlib.contextmanager
     def polling(self) -> Iterator[None]:

@@ -52,7 +52,7 @@ def run_container(task: Mapping[str, Any], container: Mapping[str, Any], results
     params = {param["name"]: apply_replacements(param["value"], result_values) for param in task.get("params", [])}
     declared = [param["name"] for param in task["taskSpec"].get("params", [])]
     assert sorted(params) == sorted(declared), "a parameter without a value, or a value without a parameter"
-    applied = passes(task, params, result_values)
+    applied = passes(task, container, params, result_values)
 
     def text(value: str) -> str:
         for replacements in applied:
@@ -70,15 +70,17 @@ def run_container(task: Mapping[str, Any], container: Mapping[str, Any], results
     script = text(container["script"]) if "script" in container else None
     for mount in container.get("volumeMounts", []):
         volume = next(volume for volume in task["taskSpec"]["volumes"] if volume["name"] == mount["name"])
-        if "secret" in volume:
+        if volume["name"] == "script":
             [item] = volume["secret"]["items"]
             assert arguments.pop(0) == f"{mount['mountPath']}/{item['path']}"
             script = secret[item["key"]]
     return ContainerView(text(container["image"]), environment, arguments, script, container.get("workingDir"))
 
 
-def passes(task: Mapping[str, Any], params: Mapping[str, str], result_values: Mapping[str, str]) -> list[dict[str, str]]:
-    """The substitution passes over the texts of an embedded task, in order."""
+def passes(
+    task: Mapping[str, Any], container: Mapping[str, Any], params: Mapping[str, str], result_values: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """The substitution passes over the texts of a container of an embedded task, in order."""
     spec = task["taskSpec"]
     patterns = ("params.%s", 'params["%s"]', "params['%s']", "inputs.params.%s")
     results = {f"results.{result['name']}.path": f"/tekton/results/{result['name']}" for result in spec.get("results", [])}
@@ -103,6 +105,10 @@ def passes(task: Mapping[str, Any], params: Mapping[str, str], result_values: Ma
         {pattern % name: value for name, value in params.items() for pattern in patterns},
         {"context.taskRun.name": "t", "context.task.name": "t", "context.taskRun.namespace": "n", "context.task.retry-count": "0"},
         results,
+        {
+            f"step.results.{result['name']}.path": f"/tekton/steps/step-{container['name']}/results/{result['name']}"
+            for result in container.get("results", [])
+        },
         {"step.artifacts.path": "/tekton/steps", "artifacts.path": "/tekton/artifacts"},
         {"steps.step-run.exitCode.path": "/tekton/steps/step-run/exitCode"},
         workspaces,

@@ -15,7 +15,7 @@ from fuseml.domain import errors, events, outputs, runs
 from fuseml.domain.labels import RUN_LABEL
 from fuseml.domain.plans import identity
 from fuseml.domain.plans.identity import execution_id, execution_of
-from fuseml.engines.tekton.events import CHECK_CONTAINER, OUTPUTS_TOO_LARGE, STEP_LABEL, observe
+from fuseml.engines.tekton.events import CHECK_CONTAINER, PROBLEM, STEP_LABEL, observe
 from tests import deliveries
 
 RANK = {"queued": 0, "waiting": 1, "running": 1}
@@ -249,25 +249,25 @@ def test_the_same_meaning_is_the_same_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "number", "message"),
+    ("own", "check", "problem", "message"),
     [
-        (0, 1, "the step finished without writing its output 'model'"),
-        (0, 2, "the step finished without writing its output 'metrics'"),
-        (0, 9, "the step finished without writing its output 'of some name'"),
-        (0, OUTPUTS_TOO_LARGE, outputs.TOO_LARGE),
-        (1, OUTPUTS_TOO_LARGE, outputs.TOO_LARGE),
-        (3, 1, "exited with code 3"),
-        (3, 0, "exited with code 3"),
+        (0, 1, outputs.TOO_LARGE, outputs.TOO_LARGE),
+        (0, 137, "", f"its outputs could not be checked: {CHECK_CONTAINER} exited with code 137; see its log"),
+        (3, 1, "", "exited with code 3"),
+        (3, 0, "", "exited with code 3"),
     ],
 )
-def test_a_fault_of_outputs_is_the_cause(own: int, number: int, message: str) -> None:
+def test_a_fault_of_outputs_is_the_cause(own: int, check: int, problem: str, message: str) -> None:
     status = {
-        "conditions": [{"type": "Succeeded", "status": "False", "reason": "StepFailed", "message": f"exited with code {own or number}"}],
+        "conditions": [{"type": "Succeeded", "status": "False", "reason": "StepFailed", "message": f"exited with code {own or check}"}],
         "steps": [
             {"name": "run", "terminated": {"exitCode": own}},
-            {"name": CHECK_CONTAINER, "terminated": {"exitCode": number}},
+            {
+                "name": CHECK_CONTAINER,
+                "terminated": {"exitCode": check},
+                "results": [{"name": PROBLEM, "type": "string", "value": problem}] if problem else None,
+            },
         ],
-        "taskSpec": {"results": [{"name": "model"}, {"name": "metrics"}]},
     }
     labels = {RUN_LABEL: "r1", STEP_LABEL: "train"}
     data = {"taskRun": {"metadata": {"labels": labels}, "status": status}}

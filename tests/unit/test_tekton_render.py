@@ -333,8 +333,8 @@ def test_further_outputs_of_an_image_build_are_checked() -> None:
     task = render_plan(tekton_plans.make(step)).pipeline_run["spec"]["pipelineSpec"]["tasks"][-1]
     containers = task["taskSpec"]["steps"]
     assert [item["name"] for item in containers] == ["prepare", "build", events.CHECK_CONTAINER]
-    # The exit code of the last container is the number of a result.
-    assert containers[-1]["command"][-3:] == [result["name"] for result in task["taskSpec"]["results"]]
+    checked = [argument.partition("=")[0] for argument in containers[-1]["args"][-3:]]
+    assert checked == [result["name"] for result in task["taskSpec"]["results"]] == ["tag", "image", "image-digest"]
 
 
 def test_an_image_output_of_a_run_refers_to_the_result_of_its_build() -> None:

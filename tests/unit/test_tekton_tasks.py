@@ -179,8 +179,8 @@ def test_an_image_is_built_from_its_dockerfile_and_pushed(printed: bool, tmp_pat
     programs.mkdir()
     write(programs / "buildah", BUILDAH)
     write(programs / "run", '#!/bin/sh\necho "preparing $1 from $BASE with $STORE"\necho .fuseml/Dockerfile\n')
-    for folder in ("project", "build", "results"):
-        (tmp_path / folder).mkdir()
+    for folder in ("project", "build", "results", "secrets", "steps/step-fuseml-outputs/results"):
+        (tmp_path / folder).mkdir(parents=True)
     for container in task["taskSpec"]["steps"]:
         view = relocated(tekton_model.run_container(task, container, {"tag": {"tag": "v1"}}, secret), tmp_path)
         process = execute(view, tmp_path / "project", PATH=f"{programs}:{os.environ['PATH']}", CALLS=str(tmp_path / "calls"))
@@ -192,6 +192,7 @@ def test_an_image_is_built_from_its_dockerfile_and_pushed(printed: bool, tmp_pat
             )
         else:
             assert tekton_plans.CANARY not in str(view)
+    published = [path.read_text() for path in sorted((tmp_path / "steps/step-fuseml-outputs/results").iterdir())]
     image = "registry.example.com/test:v1" if printed else "registry.example.com/mlflow/test:5f2d7c1e"
     dockerfile = ".fuseml/Dockerfile" if printed else "/project/.fuseml/Dockerfile"
     storage = f"--root {tmp_path}/build/storage --runroot {tmp_path}/build/run --storage-driver vfs"
@@ -199,8 +200,7 @@ def test_an_image_is_built_from_its_dockerfile_and_pushed(printed: bool, tmp_pat
         f"{storage} build --isolation chroot --network host --tls-verify=true --file {dockerfile} --tag {image} .",
         f"{storage} push --tls-verify=true --digestfile {tmp_path}/build/digest {image} docker://{image}",
     ]
-    assert (tmp_path / "results/environment").read_text() == image
-    assert (tmp_path / "results/environment-digest").read_text() == "sha256:abc"
+    assert published == [image, "sha256:abc"]
 
 
 def write(path: Path, content: str) -> None:
@@ -212,7 +212,7 @@ def relocated(view: tekton_model.ContainerView, root: Path) -> tekton_model.Cont
     """The container with its volumes in a folder of the test."""
 
     def text(value: Any) -> Any:
-        return value.replace("/fuseml-build", f"{root}/build").replace("/tekton/results", f"{root}/results")
+        return value.replace("/fuseml-build", f"{root}/build").replace("/fuseml-secrets", f"{root}/secrets").replace("/tekton/", f"{root}/")
 
     view.script = text(view.script) if view.script is not None else None
     view.arguments = [text(value) for value in view.arguments]
@@ -227,7 +227,7 @@ def test_a_build_without_a_dockerfile_fails_when_the_step_fails(tmp_path: Path) 
     (tmp_path / "bin").mkdir()
     write(tmp_path / "bin/run", "#!/bin/sh\necho no conda.yaml >&2\nexit 3\n")
     for folder in ("project", "build"):
-        (tmp_path / folder).mkdir()
+        (tmp_path / folder).mkdir(parents=True)
     view = tekton_model.run_container(task, task["taskSpec"]["steps"][0], {"tag": {"tag": "v1"}}, manifests.secret["stringData"])
     process = execute(relocated(view, tmp_path), tmp_path / "project", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     assert (process.returncode, process.stderr) == (3, "no conda.yaml\n")

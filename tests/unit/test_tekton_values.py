@@ -100,7 +100,7 @@ def test_texts_outside_the_secret_contain_nothing_that_tekton_replaces(text: str
     if not values.is_variable(plans.text(text)):
         task = {"taskSpec": {"params": [{"name": "output-0"}], "results": [{"name": "out"}], "workspaces": [{"name": "code-0"}]}}
         result_values = {"tasks.first.results.value": "replaced"}
-        for replacements in tekton_model.passes(task, {"output-0": "replaced"}, result_values):
+        for replacements in tekton_model.passes(task, {"name": "run"}, {"output-0": "replaced"}, result_values):
             assert tekton_model.apply_replacements(text, replacements) == text
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fuseml.domain import events, plans
+if TYPE_CHECKING:
+    from fuseml.domain import events, plans
 
 
 @dataclass(frozen=True, slots=True)

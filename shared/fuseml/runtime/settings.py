@@ -85,6 +85,11 @@ class Settings:
     git_image: str = _setting(
         "FUSEML_GIT_IMAGE", "image with git and a shell, which clones codesets before the steps of a run", "docker.io/alpine/git:2.49.1"
     )
+    functions_image: str = _setting(
+        "FUSEML_FUNCTIONS_IMAGE",
+        "image of the functions, which also checks the outputs of steps in their pods",
+        "ghcr.io/fuseml/functions:0.1.0",
+    )
     build_image: str = _setting(
         "FUSEML_BUILD_IMAGE", "image with buildah, which builds the image outputs of steps", "quay.io/containers/buildah:v1.42.1"
     )

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fuseml.domain import errors, plans
-from fuseml.engines import masking, step_files
-from fuseml.engines.local import causes, decisions, implementations, journal, launch, process, results
+from fuseml.engines import masking, results, step_files
+from fuseml.engines.local import causes, decisions, implementations, journal, launch, process
 from fuseml.engines.local.confinement import Confinement
 from fuseml.engines.local.host import Host
 from fuseml.processes import program, supervisor
@@ -244,7 +244,9 @@ class Attempt:
             cause = self._explained(f"exited with code {code}{causes.signal_name(code)}")
             return Outcome("failed", decisions.FAILED, self._with_hint(cause))
         try:
-            return Outcome("succeeded", outputs=results.read(self._folder, self._step, self._known_secrets))
+            names = [output.name for output in self._step.outputs]
+            folders = ("steps", self._step.name, "results")
+            return Outcome("succeeded", outputs=results.read(self._folder.path, folders, names, self._known_secrets))
         except (errors.PermanentError, OSError, ValueError) as error:
             return Outcome("failed", decisions.FAILED, str(error))
 

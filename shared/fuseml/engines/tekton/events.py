@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fuseml.domain import errors, events, outputs, times
+from fuseml.domain import errors, events, times
 from fuseml.domain.labels import AUXILIARY_PREFIX, RUN_LABEL
 from fuseml.domain.plans import identity
 from fuseml.domain.runs import Observation, State
@@ -20,10 +20,9 @@ STEP_LABEL = "tekton.dev/pipelineTask"
 STEPS_ANNOTATION = "fuseml.io/steps"
 OUTPUTS_ANNOTATION = "fuseml.io/outputs"
 CANCEL_ANNOTATION = "fuseml.io/cancel-reason"
-# The container that checks the outputs after a step's own containers. Its exit code is the number of the first missing output, or
-# OUTPUTS_TOO_LARGE.
+# The container that checks the outputs after a step's own containers, and its result with the reason of a refusal.
 CHECK_CONTAINER = f"{AUXILIARY_PREFIX}outputs"
-OUTPUTS_TOO_LARGE = 200
+PROBLEM = "problem"
 CANCEL_REASONS = frozenset({"Cancelled", "TaskRunCancelled", "PipelineRunCancelled", "CancelledRunFinally", "StoppedRunFinally"})
 _TIMEOUT = re.compile(r'failed to finish within "([^"]+)"')
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -105,16 +104,17 @@ def _cause(condition: Mapping[str, str], status: Mapping[str, Any], cancel_reaso
 
 
 def _output_problem(status: Mapping[str, Any]) -> str:
-    codes = {item.get("name"): (item.get("terminated") or {}).get("exitCode", 0) for item in status.get("steps") or []}
+    """The reason for which the outputs were refused; empty if another container failed: those after it are skipped, with an exit code, too."""
+    containers = {str(item.get("name")): item for item in status.get("steps") or []}
+    codes = {name: (item.get("terminated") or {}).get("exitCode", 0) for name, item in containers.items()}
     code = codes.pop(CHECK_CONTAINER, 0)
-    if code == OUTPUTS_TOO_LARGE:
-        # Very large outputs make the step's own container fail, too.
-        return outputs.TOO_LARGE
     if not code or any(codes.values()):
-        return ""  # the containers after a failed one are skipped, with an exit code, too
-    declared = [str(result["name"]) for result in (status.get("taskSpec") or {}).get("results") or []]
-    missing = declared[code - 1] if code <= len(declared) else "of some name"
-    return f"the step finished without writing its output {missing!r}"
+        return ""
+    reported = {result["name"]: result.get("value") for result in containers[CHECK_CONTAINER].get("results") or []}
+    # Without a reason the program itself has failed.
+    return _result_text(
+        reported.get(PROBLEM) or f"its outputs could not be checked: {CHECK_CONTAINER} exited with code {code}; see its log"
+    )
 
 
 def _seconds(duration: str) -> float:

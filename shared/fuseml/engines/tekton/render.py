@@ -95,6 +95,11 @@ class _Pipeline:
         self._plan = plan
         self._settings = settings
         self._prerequisites: dict[str, _Prerequisites] = {}
+        # Before the tasks, because each of them mounts all secrets to check its outputs.
+        for part in plans.secret_refs(plan):
+            bundle.secret(part)
+        for checkout in self.clones.values():
+            bundle.account(checkout)
 
     def spec(self) -> Object:
         """The spec of the pipeline: clones first, then the steps in the order of the plan."""

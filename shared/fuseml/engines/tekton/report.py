@@ -119,13 +119,16 @@ def _present(
 
 
 def _failed(status: Mapping[str, Any]) -> Object:
-    """The exit codes of the containers and the declared outputs: they identify the failed container or the missing output."""
+    """The exit codes and results of the containers: they identify the failed container and the problem with the outputs."""
     ended = [
-        {"name": item["name"], "terminated": {"exitCode": item.get("terminated", {}).get("exitCode", 0)}}
+        {
+            "name": item["name"],
+            "terminated": {"exitCode": item.get("terminated", {}).get("exitCode", 0)},
+            **({"results": item["results"]} if item.get("results") else {}),
+        }
         for item in status.get("steps") or []
     ]
-    declared = [{"name": item["name"]} for item in (status.get("taskSpec") or {}).get("results") or []]
-    return {"steps": ended, "taskSpec": {"results": declared}}
+    return {"steps": ended}
 
 
 def _event(kind: str, metadata: Object, word: str, number: str, moment: str, status: Object) -> events.Event:

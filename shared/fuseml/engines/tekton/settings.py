@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`git_image` has git and a shell; it clones codesets and checks outputs.
+    """`git_image` has git and a shell; it clones codesets. `check_image` has this package; it checks outputs.
 
     The service account holds the credentials of image registries (see Tekton's documentation). `volume_size` and `storage_class` describe
     the volume that the steps of a run share. All containers run as `user` and its group, which owns the volume; only the container that
@@ -23,6 +23,7 @@ class Settings:
 
     service_account: str = "fuseml-workloads"
     git_image: str = "docker.io/alpine/git:2.49.1"
+    check_image: str = "ghcr.io/fuseml/functions:0.1.0"
     build_image: str = "quay.io/containers/buildah:v1.42.1"
     image_builds: bool = True
     verify_registry: bool = True
@@ -38,6 +39,7 @@ class Settings:
         """The settings of an installation. Raises PermanentError for a value that has no meaning."""
         given: dict[str, Any] = {
             "git_image": installation.git_image,
+            "check_image": installation.functions_image,
             "build_image": installation.build_image,
             "memory_limit": installation.step_memory,
             "mirror": installation.registry,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Sequence
 
-from fuseml.domain import errors, images, outputs, plans
+from fuseml.domain import errors, images, plans
+from fuseml.engines import check
 from fuseml.engines.tekton import events, names, settings, values
 from fuseml.engines.tekton.values import Object
 
@@ -16,11 +17,8 @@ DIGEST_SUFFIX = "-digest"
 
 _SCRIPT_FOLDER = "/fuseml"
 _BUILD_FOLDER = "/fuseml-build"
+_SECRETS_FOLDER = "/fuseml-secrets"
 _CLONE_RETRIES = 2
-
-
-def _octal(characters: str) -> str:
-    return "".join(f"\\{ord(character):03o}" for character in characters)
 
 
 # A later step may run as a different user than the clone, hence the umask.
@@ -66,34 +64,6 @@ in_storage build --isolation chroot --network host --tls-verify="$VERIFY_REGISTR
 in_storage push --tls-verify="$VERIFY_REGISTRY" --digestfile {_BUILD_FOLDER}/digest "$IMAGE" "docker://$IMAGE"
 printf '%s' "$IMAGE" > "{RESULTS}/$OUTPUT"
 cat {_BUILD_FOLDER}/digest > "{RESULTS}/$OUTPUT{DIGEST_SUFFIX}"
-"""
-# The rest of the step contract: declared outputs exist, together they do not exceed the size limit, and the newline of `echo` is removed.
-# The exit code identifies the problem: Tekton reports nothing else about a container. While outputs are too large, Tekton does not even
-# report the exit code, so they are removed.
-CHECK = f"""\
-number=0
-size=0
-for output; do
-  number=$((number + 1))
-  file="{RESULTS}/$output"
-  if [ ! -f "$file" ]; then echo "the step finished without writing its output '$output'" >&2; exit "$number"; fi
-  long=$(tr -cd '{_octal(outputs.LONG)}' < "$file" | wc -c)
-  double=$(tr -cd '{_octal(outputs.DOUBLE)}' < "$file" | wc -c)
-  size=$((size + {outputs.AROUND} + ${{#output}} + $(wc -c < "$file") + 5 * long + double))
-done
-if [ "$size" -gt {outputs.LIMIT} ]; then
-  echo '{outputs.TOO_LARGE}' >&2
-  for output; do rm -f "{RESULTS}/$output"; done
-  exit {events.OUTPUTS_TOO_LARGE}
-fi
-for output; do
-  text=$(cat "{RESULTS}/$output"; printf .)
-  text=${{text%.}}
-  text=${{text%"$NEWLINE"}}
-  text=${{text%"$RETURN"}}
-  printf %s "$text" > "{RESULTS}/.$output"
-  mv -f "{RESULTS}/.$output" "{RESULTS}/$output"
-done
 """
 _CAPTURE = f'"$@" > {_BUILD_FOLDER}/output; cat {_BUILD_FOLDER}/output'
 
@@ -163,12 +133,16 @@ def step(
         results.append(f"{built.name}{DIGEST_SUFFIX}")
     else:
         containers, volumes = _run(step, task, parameters, bundle, settings)
-    if any(output.image is None for output in step.outputs):
-        containers.append(_check(results, settings))
+    if results:
+        containers.append(_check(results, bundle, settings))
+        volumes += _secrets(bundle)
     spec: Object = {
         "params": [{"name": name, "type": "string"} for name in parameters.results],
         "workspaces": [{"name": f"code-{index}", "mountPath": item.path} for index, item in enumerate(step.checkouts)],
-        "results": [{"name": name, "type": "string"} for name in results],
+        "results": [
+            {"name": name, "type": "string", "value": f"$(steps.{events.CHECK_CONTAINER}.results.{_accepted(number)})"}
+            for number, name in enumerate(results)
+        ],
         "volumes": volumes,
         "steps": containers,
     }
@@ -260,15 +234,34 @@ def _build(
     return [*containers, build], [{"name": "build", "emptyDir": {}}]
 
 
-def _check(written: Sequence[str], settings: settings.Settings) -> Object:
-    return {
+def _check(written: Sequence[str], bundle: values.SecretBundle, settings: settings.Settings) -> Object:
+    """The container that publishes the outputs. Tekton reports the results of this container only: those of a task without a `value` are
+    read from the files of every container, and so before a check.
+    """
+    accepted = [_accepted(number) for number in range(len(written))]
+    files = [f"$(step.results.{name}.path)" for name in (events.PROBLEM, *accepted)]
+    secrets = _SECRETS_FOLDER if bundle.secret_keys else ""
+    container: Object = {
         "name": events.CHECK_CONTAINER,
-        "image": settings.git_image,
-        "command": ["/bin/sh", "-euc", CHECK, "check", *written],
-        "env": [{"name": "NEWLINE", "value": "\n"}, {"name": "RETURN", "value": "\r"}],
+        "image": settings.check_image,
+        "command": ["python3", "-P", "-m", check.MODULE],
+        "args": check.arguments(RESULTS, secrets, files[0], list(zip(written, files[1:], strict=True))),
+        "results": [{"name": name, "type": "string"} for name in (events.PROBLEM, *accepted)],
         "computeResources": _AUXILIARY,
         "securityContext": _CONFINED,
     }
+    return container | ({"volumeMounts": [{"name": "secrets", "mountPath": secrets, "readOnly": True}]} if secrets else {})
+
+
+def _accepted(number: int) -> str:
+    """The result of the checking container with the text of an output. A number, because the name of an output could be that of the problem."""
+    return f"output-{number}"
+
+
+def _secrets(bundle: values.SecretBundle) -> list[Object]:
+    """The volume with all secrets of the run: an output of one step may contain the secret of another."""
+    items = [{"key": key, "path": key} for key in bundle.secret_keys]
+    return [{"name": "secrets", "secret": {"secretName": bundle.name, "items": items}}] if items else []
 
 
 def _container(step: plans.StepPlan, writer: values.Writer, name: str, settings: settings.Settings) -> Object:

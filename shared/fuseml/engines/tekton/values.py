@@ -67,6 +67,11 @@ class SecretBundle:
         self._secrets = secrets
         self._texts: dict[str, str] = {}
 
+    @property
+    def secret_keys(self) -> list[str]:
+        """The keys of the secrets, without those of other texts."""
+        return sorted(key for key in self.contents if key.startswith(SECRET_PREFIX))
+
     def secret(self, part: plans.SecretPart) -> str:
         """Add a secret; returns its key."""
         key = names.secret_key(part)

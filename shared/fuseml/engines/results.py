@@ -1,24 +1,26 @@
-"""The outputs that a step has written."""
+"""The outputs that a step has written, and the rules that decide whether they may be published: in events, in the API, to other steps.
+
+The module starts fast, because a program in the pod of each step loads it (`check`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from fuseml.domain import errors, outputs, plans
+from fuseml.domain import errors, outputs
 from fuseml.engines import masking, step_files
-from fuseml.engines.local import journal
 
 
-def read(folder: journal.RunFolder, step: plans.StepPlan, known_secrets: Callable[[], masking.Mask]) -> dict[str, str]:
-    """The outputs of the step. `known_secrets` is the mask of the run's secrets.
+def read(root: Path, folders: Sequence[str], names: Sequence[str], known_secrets: Callable[[], masking.Mask]) -> dict[str, str]:
+    """The outputs of a step by name. Their files are in the path `folders` below `root`. `known_secrets` is the mask of the run's secrets.
 
     Raises PermanentError for an output that is missing, not text, of another kind than a file, or that contains a secret, and if they are
     too large.
     """
-    written = {output.name: _read_output(folder, step.name, output.name) for output in step.outputs}
+    written = {name: _read_output(root, folders, name) for name in names}
     if outputs.size(written) > outputs.LIMIT:
         raise errors.PermanentError(outputs.TOO_LARGE)
-    # Outputs are published: in events, in the API, to other steps.
     if written:
         mask = known_secrets()
         for name in (name for name, content in written.items() if mask.found_in(content)):
@@ -26,11 +28,11 @@ def read(folder: journal.RunFolder, step: plans.StepPlan, known_secrets: Callabl
     return {name: _text(name, content) for name, content in written.items()}
 
 
-def _read_output(folder: journal.RunFolder, step: str, name: str) -> bytes:
+def _read_output(root: Path, folders: Sequence[str], name: str) -> bytes:
     """The content of an output, cut off right after the limit."""
     remedy = f"write the file $FUSEML_ENV_RESULTS/{name}"
     try:
-        return step_files.read(folder.path, "steps", step, "results", name, limit=outputs.LIMIT + 1)
+        return step_files.read(root, *folders, name, limit=outputs.LIMIT + 1)
     except FileNotFoundError:
         raise errors.PermanentError(f"it exited with code 0 but did not write its output {name!r}: {remedy}") from None
     except OSError as error:

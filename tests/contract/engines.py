@@ -131,6 +131,21 @@ class Inbox:
 
 
 @dataclass(frozen=True)
+class Signals:
+    """Signals of a test to the scripts of its steps. `test` is a shell command that succeeds once the file `{}` exists in `folder`."""
+
+    folder: Path
+    test: str
+
+    def wait(self, name: str) -> str:
+        """A shell command that ends after the signal."""
+        return f"until {self.test.format(name)}; do sleep 0.1; done"
+
+    def give(self, name: str) -> None:
+        (self.folder / name).touch()
+
+
+@dataclass(frozen=True)
 class UnderTest:
     """An engine, the inbox of its events, an image that runs scripts, and the folder of its state, if it has one.
 
@@ -147,6 +162,7 @@ class UnderTest:
     image: str
     lose: Callable[[str], None]
     published: Callable[[], str]
+    signals: Signals
     root: Path | None = None
     delay: float = 1.0
     keeps_stopped_logs: bool = True
@@ -191,7 +207,10 @@ def local_engine(folder: Path, inbox: Inbox | None = None, **options: Unpack[Eng
     engine = make_local(folder, inbox.put, **options)
     engine.start()
     try:
-        yield UnderTest(engine, inbox, "fuseml.local/shell", lambda run_id: shutil.rmtree(folder / "runs" / run_id), str, folder / "runs")
+        signals = Signals(folder / "shared", f"test -e {folder}/shared/{{}}")
+        yield UnderTest(
+            engine, inbox, "fuseml.local/shell", lambda run_id: shutil.rmtree(folder / "runs" / run_id), str, signals, folder / "runs"
+        )
     finally:
         engine.stop(2.0)
 

@@ -23,7 +23,7 @@ from fuseml.domain.labels import RUN_LABEL
 from fuseml.engines import LogChunk
 from fuseml.engines.tekton import Cluster, Settings, TektonEngine
 from tests import commands
-from tests.contract.engines import Inbox, UnderTest
+from tests.contract.engines import Inbox, Signals, UnderTest
 from tests.images import image
 from tests.waiting import wait_until
 
@@ -73,7 +73,16 @@ def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> I
             with engine.polling():
                 flags = core.read_namespaced_config_map("feature-flags", "tekton-pipelines").data or {}
                 keeps_logs = flags.get("keep-pod-on-cancel") == "true"
-                yield UnderTest(engine, inbox, shell, engine.lose, engine.published, delay=5.0, keeps_stopped_logs=keeps_logs)
+                yield UnderTest(
+                    engine,
+                    inbox,
+                    shell,
+                    engine.lose,
+                    engine.published,
+                    Signals(folder / "git", f"wget -q -O /dev/null {url}/{{}}"),
+                    delay=5.0,
+                    keeps_stopped_logs=keeps_logs,
+                )
 
 
 def delete_pods(under_test: UnderTest) -> None:

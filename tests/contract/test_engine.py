@@ -45,13 +45,17 @@ def test_outputs_are_passed_on_and_become_the_outputs_of_the_run(under_test: Und
 
 
 def test_steps_without_mutual_needs_run_side_by_side_and_a_join_waits_for_both(under_test: UnderTest) -> None:
+    script = f"echo up; {under_test.signals.wait('both')}"
     plan = engines.make_plan(
         engines.shell("join", "true", image=under_test.image, needs=("left", "right")),
-        engines.shell("left", "sleep 0.6", image=under_test.image, needs=("root",)),
-        engines.shell("right", "sleep 0.6", image=under_test.image, needs=("root",)),
+        engines.shell("left", script, image=under_test.image, needs=("root",)),
+        engines.shell("right", script, image=under_test.image, needs=("root",)),
         engines.shell("root", "true", image=under_test.image),
     )
-    steps = under_test.run(plan).steps
+    under_test.engine.submit(plan, {})
+    wait_until(lambda: under_test.log(plan, "left") == under_test.log(plan, "right") == "up\n", "both")
+    under_test.signals.give("both")
+    steps = under_test.inbox.finished(plan.id).steps
     assert {progress.state for progress in steps.values()} == {"succeeded"}
     times = {name: (progress.started or "", progress.finished or "") for name, progress in steps.items()}
     assert times["left"][0] < times["right"][1]
@@ -95,11 +99,16 @@ def test_the_cause_of_a_python_program_is_its_exception_and_the_place_in_the_cod
 
 def test_siblings_of_a_failed_step_finish_and_no_step_starts(under_test: UnderTest) -> None:
     plan = engines.make_plan(
-        engines.shell("bad", "exit 1", image=under_test.image),
-        engines.shell("slow", "sleep 0.6", image=under_test.image),
+        engines.shell("bad", f"{under_test.signals.wait('running')}; exit 1", image=under_test.image),
+        engines.shell("slow", f"echo up; {under_test.signals.wait('failed')}", image=under_test.image),
         engines.shell("after", "true", image=under_test.image, needs=("slow",)),
     )
-    result = under_test.run(plan)
+    under_test.engine.submit(plan, {})
+    wait_until(lambda: under_test.log(plan, "slow") == "up\n", "the start of the slow step")
+    under_test.signals.give("running")
+    under_test.inbox.wait(plan.id, lambda progress: progress.states.get("bad") == "failed")
+    under_test.signals.give("failed")
+    result = under_test.inbox.finished(plan.id)
     assert (result.run.state, result.states) == ("failed", {"bad": "failed", "slow": "succeeded", "after": "skipped"})
 
 
@@ -262,11 +271,12 @@ def test_submitting_a_plan_again_changes_nothing(under_test: UnderTest) -> None:
 
 def test_logs_can_be_read_from_any_offset_while_the_step_runs(under_test: UnderTest) -> None:
     # A container runtime reads both streams at once, so only a pause puts their lines in order.
-    script = f"echo one; sleep 1; echo two >&2; sleep {under_test.delay}; echo three"
+    script = f"echo one; sleep 1; echo two >&2; {under_test.signals.wait('read')}; echo three"
     plan = engines.make_plan(engines.shell("talk", script, image=under_test.image))
     under_test.engine.submit(plan, {})
     wait_until(lambda: under_test.log(plan, "talk") == "one\ntwo\n", "the expected state")
     assert not under_test.engine.logs(plan.id, "talk").complete
+    under_test.signals.give("read")
     under_test.inbox.finished(plan.id)
     pieces, offset, complete = [], 0, False
     while not complete:
@@ -310,11 +320,12 @@ def test_a_dropped_log_is_gone_or_kept_as_it_was(under_test: UnderTest) -> None:
 
 
 def test_only_a_finished_run_can_be_forgotten(under_test: UnderTest) -> None:
-    plan = engines.make_plan(engines.shell("one", f"echo one; sleep {under_test.delay}", image=under_test.image))
+    plan = engines.make_plan(engines.shell("one", f"echo one; {under_test.signals.wait('refused')}", image=under_test.image))
     under_test.engine.submit(plan, {})
     wait_until(lambda: under_test.log(plan, "one") == "one\n", "the expected state")
     with pytest.raises(errors.ConflictError, match="has not finished"):
         under_test.engine.forget(plan.id)
+    under_test.signals.give("refused")
     under_test.inbox.finished(plan.id)
     under_test.engine.forget(plan.id)
     wait_until(lambda: under_test.engine.observe(plan.id) == [], "the expected state")

@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 import urllib3
 
+from fuseml.client import git
 from fuseml.domain import labels
+from fuseml.domain.workflows import deployment as workflows_deployment
 from fuseml.store import database, runs
 from tests.embedded import test_first_light
 from tests.images import image
@@ -33,6 +35,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 EXAMPLES = ROOT / "shared/fuseml/examples"
 MLFLOW = "http://mlflow.fuseml.svc.cluster.local:5000"
 WORKLOADS = "fuseml-workloads"
+BRANCH = "refs/heads/try-0.5"
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +72,8 @@ class Scenario:
     def push(self) -> str:
         return self.deployment.fuseml("push", str(self.code), "-p", self.project, "-n", "diabetes", "--wait", patience=2 * CLUSTER_PATIENCE)
 
-    def predict(self, rows: list[list[float]]) -> list[float]:
-        url = self.deployment.read(f"/applications/{self.application}")["url"]
+    def predict(self, rows: list[list[float]], application: str = "") -> list[float]:
+        url = self.deployment.read(f"/applications/{application or self.application}")["url"]
         model = urllib3.request("GET", url.removesuffix("/infer"), timeout=PATIENCE, retries=False).json()
         columns = [
             {"name": column["name"], "shape": [len(rows)], "datatype": column["datatype"], "data": [row[index] for row in rows]}
@@ -90,7 +93,7 @@ def scenario(deployment: Deployment, mlflow: str, tmp_path_factory: pytest.TempP
     document = (EXAMPLES / "workflows/mlflow-e2e.yaml").read_text().replace("name: mlflow-e2e\n", f"name: {scenario.workflow}\n")
     for shipped, name in (("ghcr.io/fuseml/mlflow-builder:v1", "BUILDER"), ("ghcr.io/fuseml/predictor:v1", "PREDICTOR")):
         document = document.replace(shipped, image(name))
-    (folder / "workflow.yaml").write_text(document)
+    (folder / "workflow.yaml").write_text(f"{document}deploy: {{preview: true}}\n")
     deployment.fuseml("project", "create", "-n", scenario.project)
     deployment.fuseml("push", str(scenario.code), "-p", scenario.project, "-n", "diabetes")
     deployment.fuseml("workflow", "create", str(folder / "workflow.yaml"))
@@ -168,6 +171,33 @@ def test_logs_stay_readable_after_the_pods_are_deleted(scenario: Scenario, store
     selector = f"--selector={labels.NAME_LABEL}={scenario.workflow}-2"
     wait_until(lambda: not resources("pods,pipelineruns", selector, namespace=WORKLOADS), "pods and PipelineRun to go")
     assert scenario.deployment.fuseml("run", "logs", f"{scenario.workflow}-2", "trainer") == before
+
+
+def test_a_branch_serves_a_preview_until_it_is_deleted(scenario: Scenario, tmp_path: pathlib.Path) -> None:
+    codeset = ("-p", scenario.project, "-n", "diabetes", "-o", "json")
+    account = json.loads(scenario.deployment.fuseml("codeset", "rotate-password", *codeset))
+    url = json.loads(scenario.deployment.fuseml("codeset", "get", *codeset))["url"]
+    remote = git.Remote(url, account["username"], account["password"], os.environ)
+    clone, (_, rows, predictions) = tmp_path / "clone", test_first_light.reference_model(0.5)
+    remote.clone(clone)
+    manifest = clone / "MLproject"
+    manifest.write_text(manifest.read_text().replace("default: 2.5", "default: 0.5"))
+    remote.commit(clone, "try another value")
+    remote.run("push", "--quiet", url, f"HEAD:{BRANCH}", folder=clone)
+
+    def previews() -> list[str]:
+        listed = scenario.deployment.read(f"/applications?workflow={scenario.workflow}")
+        return [item["name"] for item in listed if item.get("preview") == workflows_deployment.preview_name(BRANCH)]
+
+    wait_until(previews, "the preview")
+    (preview,) = previews()
+    wait_until(lambda: scenario.deployment.read(f"/applications/{preview}")["status"] == "ready", "the preview to be ready")
+    assert scenario.predict(rows, preview) == pytest.approx(predictions)
+    assert scenario.predict(rows) == pytest.approx(test_first_light.reference_model(2.5)[2])
+    remote.run("push", "--quiet", url, f":{BRANCH}", folder=clone)
+    wait_until(lambda: not previews(), "the end of the preview")
+    wait_until(lambda: preview not in [item["metadata"]["name"] for item in resources("ksvc", namespace=WORKLOADS)], "its service to go")
+    assert scenario.predict(rows) == pytest.approx(test_first_light.reference_model(2.5)[2])
 
 
 def _archived(scenario: Scenario, store: database.Database) -> bool:

@@ -98,7 +98,7 @@ def up(options: argparse.Namespace) -> None:
     eventing = cluster.render("eventing", installed)
     for document in surroundings:
         if document["kind"] == "NetworkPolicy" and "egress" in document["spec"]:
-            functions.except_pods(document, _pod_networks())
+            functions.except_pods(document, functions.pod_networks())
     config = next(document for document in surroundings if document["kind"] == "ConfigMap")
     config["data"] |= {variable: vars(options)[variable] for variable in OPTIONS}
     config["data"]["FUSEML_FUNCTIONS_IMAGE"] = installed.of(IMAGE)
@@ -151,14 +151,6 @@ def up(options: argparse.Namespace) -> None:
 
     table = cluster.kn("service", "list")
     sys.stdout.write(f"\n{table}\nFuseML is ready:\n\n    export FUSEML_SERVER_URL={configuration['FUSEML_PUBLIC_URL']}\n")
-
-
-def _pod_networks() -> list[str]:
-    try:
-        return cluster.pod_networks()
-    except cluster.DeployError as error:
-        cluster.report(f"the networks of pods are not known, so steps may reach the brokers with some network plugins: {error}")
-        return []
 
 
 def all_images() -> set[str]:

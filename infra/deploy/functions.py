@@ -91,6 +91,17 @@ def unsigned_until(deployed: cluster.Object | None, now: str) -> str:
     return "" if signs else times.shift(now, GRACE_SECONDS)
 
 
+def pod_networks() -> list[str]:
+    """The networks of pods that Kubernetes knows; a report if it knows none: a network plugin may assign them by itself."""
+    try:
+        networks, reason = cluster.pod_networks(), "the nodes have no podCIDRs"
+    except cluster.DeployError as error:
+        networks, reason = [], str(error)
+    if not networks:
+        cluster.report(f"the networks of pods are not known, so steps may reach the brokers with some network plugins: {reason}")
+    return networks
+
+
 def except_pods(policy: cluster.Object, networks: Iterable[str]) -> None:
     """Take the cluster's pod networks out of the address blocks of an egress policy: network plugins differ in whether a block contains pods."""
     by_version = {version: sorted(text for text in set(networks) if ipaddress.ip_network(text).version == version) for version in (4, 6)}

@@ -272,3 +272,26 @@ def test_the_addresses_of_pods_are_no_addresses_outside_the_cluster() -> None:
     untouched = egress()
     functions.except_pods(untouched, [])
     assert untouched == egress()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "networks"),
+    [
+        ('[{"spec": {"podCIDRs": ["10.244.1.0/24"]}}, {"spec": {}}]', ["10.244.1.0/24"]),
+        ('[{"spec": {}}]', []),
+        ("[]", []),
+        (None, []),
+    ],
+    ids=["assigned", "by the plugin", "no nodes", "not allowed"],
+)
+def test_unknown_networks_of_pods_are_reported(
+    nodes: str | None, networks: list[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "kubectl"
+    program.write_text(f"#!/bin/sh\necho '{{\"items\": {nodes}}}'\n" if nodes else "#!/bin/sh\necho nodes is forbidden >&2; exit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert functions.pod_networks() == networks
+    output = capsys.readouterr().out
+    assert ("steps may reach the brokers" in output) is (not networks)
+    assert ("nodes is forbidden" in output) is (nodes is None)

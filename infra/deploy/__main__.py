@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from fuseml.domain.images import mirrored
 from fuseml.runtime import clock, settings
 from infra import deploy
-from infra.deploy import cluster, functions, images, tryout
+from infra.deploy import cluster, functions, images, pod_security, tryout
 
 IMAGE = settings.Settings().functions_image
 MIRROR = "FUSEML_REGISTRY"
@@ -105,7 +105,10 @@ def up(options: argparse.Namespace) -> None:
     deployed = tryout.without_trial(stored, tryout.S3_SETTINGS)
     secrets = _nonempty({name: os.environ.get(name, "") for name in SECRETS})
     defaults = initial_settings(mirror) | {name: moved(name, value, mirror) for name, value in _nonempty(deployed).items()}
-    functions.allow_image_builds(surroundings, allowed=(config["data"]["FUSEML_IMAGE_BUILDS"] or defaults["FUSEML_IMAGE_BUILDS"]) == "yes")
+    pod_security.allow_image_builds(
+        surroundings, allowed=(config["data"]["FUSEML_IMAGE_BUILDS"] or defaults["FUSEML_IMAGE_BUILDS"]) == "yes"
+    )
+    namespaces = pod_security.keep(surroundings, cluster.find("namespace", cluster.WORKLOADS))
     cluster.apply(document for document in surroundings if document["kind"] == "Namespace")
     account = tryout.s3_account({**defaults, **_nonempty(config["data"])}, secrets)
     if account:
@@ -148,6 +151,7 @@ def up(options: argparse.Namespace) -> None:
             document["data"]["sink"] = broker
     cluster.apply(tekton)
     cluster.report("Tekton's events go to the broker")
+    pod_security.enforce(namespaces)
 
     table = cluster.kn("service", "list")
     sys.stdout.write(f"\n{table}\nFuseML is ready:\n\n    export FUSEML_SERVER_URL={configuration['FUSEML_PUBLIC_URL']}\n")

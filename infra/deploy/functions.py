@@ -25,21 +25,9 @@ CONFIGURATION = "fuseml.io/configuration"
 GRACE_SECONDS = 1200.0
 """Twice the time of a deployment."""
 
-POD_SECURITY = "pod-security.kubernetes.io/enforce"
-"""The label of a namespace with the pod security standard that it enforces."""
-
 _DESCRIBE = "kubectl describe ksvc {} --namespace fuseml has the details"
 _USUAL_SECONDS = 40.0
 """The time in which functions become ready without a problem; after it, reasons that concern no pod are reported too."""
-
-
-def allow_image_builds(documents: Iterable[cluster.Object], *, allowed: bool) -> None:
-    """Set the pod security of the workloads' namespace among the documents. Without image builds it enforces `restricted`, as its manifest
-    does.
-    """
-    for document in documents:
-        if allowed and document["kind"] == "Namespace" and document["metadata"]["name"] == cluster.WORKLOADS:
-            document["metadata"]["labels"][POD_SECURITY] = "privileged"
 
 
 def create_secrets(given: Mapping[str, str]) -> None:

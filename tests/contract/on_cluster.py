@@ -11,6 +11,7 @@ import contextlib
 import functools
 import http.server
 import os
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -211,7 +212,9 @@ def _codesets(folder: Path) -> Iterator[str]:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield f"http://{os.environ.get('FUSEML_TEST_HOST', 'host.local')}:{server.server_address[1]}"
+            # An address, because programs without shared libraries, such as that of a busybox, may resolve no names.
+            address = socket.gethostbyname(os.environ.get("FUSEML_TEST_HOST", "host.local"))
+            yield f"http://{address}:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()

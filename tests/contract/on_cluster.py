@@ -80,7 +80,7 @@ def tekton_engine(folder: Path, variables: Mapping[str, str] | None = None) -> I
                     shell,
                     engine.lose,
                     engine.published,
-                    Signals(folder / "git", f"wget -q -O /dev/null {url}/{{}}"),
+                    Signals(folder / "git", f"wget -q -O /dev/null {url}/{{}} 2> /dev/null"),
                     delay=5.0,
                     keeps_stopped_logs=keeps_logs,
                 )

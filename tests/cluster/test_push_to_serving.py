@@ -168,7 +168,7 @@ def test_logs_stay_readable_after_the_pods_are_deleted(scenario: Scenario, store
     if not json.loads(kubectl("get", "configmap", "fuseml", "--namespace=fuseml", "--output=json"))["data"]["FUSEML_CONTENTS_URL"]:
         pytest.skip("needs contents: FUSEML_CONTENTS_URL")
     wait_until(lambda: _archived(scenario, store), "the sweep keeps the logs")
-    selector = f"--selector={labels.NAME_LABEL}={scenario.workflow}-2"
+    selector = f"--selector={labels.RUN_LABEL}={scenario.run(2)['id']}"
     wait_until(lambda: not resources("pods,pipelineruns", selector, namespace=WORKLOADS), "pods and PipelineRun to go")
     assert scenario.deployment.fuseml("run", "logs", f"{scenario.workflow}-2", "trainer") == before
 

@@ -181,3 +181,28 @@ def test_forgetting_the_old_moves_keeps_the_end(
 )
 def test_long_lists_of_paths_are_unknown(paths: list[str] | None, is_known: bool) -> None:
     assert (pushes.bounded(paths) is not None) == is_known
+
+
+CREATED, MOVED, GONE = Move("push", None, "c", "1"), Move("push", "c", "d", "2"), Move("delete", "d", None, "3")
+
+
+@pytest.mark.parametrize(
+    ("moves", "before", "commit", "learned"),
+    [
+        # Gitea's record of a new branch names the commit that it was made from.
+        ([CREATED], "main's", "c", []),
+        ([CREATED], None, "c", []),
+        ([CREATED, MOVED], "main's", "c", []),
+        # A branch that was deleted and made again from its last commit.
+        ([CREATED, MOVED, GONE, replace(CREATED, delivery="4")], "d", "c", []),
+        # A force push back to the first commit is another move.
+        ([CREATED, MOVED], "d", "c", [Move("left", before="d"), Move("found", commit="c")]),
+        ([CREATED], "c", "d", [Move("left", before="c"), Move("found", commit="d")]),
+        ([], "main's", "c", [Move("found", commit="c")]),
+        ([Move("push", "x", "c", "1")], "main's", "c", [Move("found", commit="c")]),
+    ],
+)
+def test_the_record_of_a_new_ref_is_the_delivery_that_made_it(
+    moves: list[Move], before: str | None, commit: str, learned: list[Move]
+) -> None:
+    assert list(pushes.recorded(moves, before, commit)) == learned

@@ -134,9 +134,14 @@ def observe(moves: Sequence[Move], head: str | None) -> tuple[Move, ...]:
 
 
 def recorded(moves: Sequence[Move], before: str | None, commit: str) -> tuple[Move, ...]:
-    """The moves that the sweep learns from a record without ids of deliveries; none where such a move is known, delivered or found."""
+    """The moves that the sweep learns from a record without ids of deliveries; none where such a move is known, delivered or found.
+
+    The record of a new ref may name a commit before its own instead of none (Gitea, infra/platform-facts.md 5.4). It is a move from there only
+    if the ref may be there.
+    """
+    origins = {before} if before and balance(moves, before) > 0 else {before, None}
     for move in moves:
-        is_delivered = move.kind in ("push", "copy") and (move.before, move.commit) == (before, commit)
+        is_delivered = move.kind in ("push", "copy") and move.commit == commit and move.before in origins
         if is_delivered or (move.kind in ("found", "start") and move.commit == commit):
             return ()
     left = (Move("left", before=before),) if before and balance(moves, before) > 0 else ()

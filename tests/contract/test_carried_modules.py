@@ -18,14 +18,14 @@ PACKAGE = pathlib.Path(steps.__file__).parent
 FILES = [PACKAGE.parent / "__init__.py", *(PACKAGE / file for file in carried.files() if file.suffix == ".py")]
 # Modules beside the standard library: MLflow, what it requires, and what the builder adds for the model server.
 PRESENT = {"mlflow", "yaml", "numpy", "pandas", "starlette", "uvicorn", "a2wsgi", "urllib3", "fuseml"}
-# Imported only for what needs them: an option of the model server, and models of that library.
-OPTIONAL = {"grpc", "google", "xgboost"}
+# Imported only for what needs them, with an error that names the package: gRPC, models of xgboost, datasets in Parquet or on S3. _typeshed is for type checkers.
+OPTIONAL = {"grpc", "google", "xgboost", "boto3", "botocore", "pyarrow", "_typeshed"}
 # Methods of later Pythons; vermin does not know the types of the objects that they are called on.
 LATER_METHODS = {"removeprefix", "removesuffix", "is_relative_to", "readlink", "hardlink_to", "with_stem", "bit_count", "walk_up"}
 
 
-def test_trainer_and_model_server_are_carried_with_all_that_they_import() -> None:
-    assert {"mlflow_trainer", "model_server", "sdk", "needs", "occupancy"} <= set(carried.modules())
+def test_steps_and_model_server_are_carried_with_all_that_they_import() -> None:
+    assert {"evaluator", "mlflow_trainer", "model_server", "needs", "occupancy", "scorer", "sdk"} <= set(carried.modules())
     assert "mlflow_builder" not in carried.modules()
     assert not [name for name in carried.modules() if name.startswith("dependencies")]
 

@@ -1,6 +1,6 @@
-"""The modules of this package that an environment carries, for the trainer and the model server inside it.
+"""The modules of this package that an environment carries: the steps that load the codeset's code or models, and the model server.
 
-They are the modules that these two import. They run in the codeset's environment, so they need no package but those that `needs` states, and
+They are these steps and all that they import. They run in the codeset's environment, so they need no package but those that `needs` states, and
 run on Python 3.8 and newer (a test checks both).
 """
 
@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
-_ENTRY_POINTS = ("mlflow_trainer", "model_server", "needs", "occupancy")
+_ENTRY_POINTS = ("evaluator", "mlflow_trainer", "model_server", "needs", "occupancy", "scorer")
 
 
 @functools.cache

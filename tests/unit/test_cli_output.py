@@ -62,6 +62,15 @@ def test_empty_columns_are_omitted(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ZONE" not in capsys.readouterr().out
 
 
+def test_entries_of_a_mapping_stand_below_one_another(capsys: pytest.CaptureFixture[str]) -> None:
+    output.record(
+        output.Format.TABLE,
+        {"name": "r-1", "inputs": {"code": "code://p/c", "alpha": 0.5}},
+        [output.column("Name"), output.column("Inputs")],
+    )
+    assert capsys.readouterr().out == "Name:   r-1\nInputs: code: code://p/c\n        alpha: 0.5\n"
+
+
 def test_free_text_in_a_narrow_table_ends_with_a_whole_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(output, "console", lambda: Console(width=30, highlight=False))
     output.table([{"name": "run-1", "cause": "unbelievable circumstances"}], [output.column("Name"), output.column("Cause", cut=True)])

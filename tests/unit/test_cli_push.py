@@ -21,11 +21,12 @@ pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder of code, a codeset's repository, and the environment of the command."""
+    """A folder of code, a codeset's repository, the environment of the command, and the requests that the server received."""
 
     code: Path
     repository: Path
     environment: dict[str, str]
+    requests: list[Request]
 
     def fuseml(self, *arguments: str) -> int:
         return main.run(arguments, self.environment)
@@ -63,7 +64,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
         ("GET", "/runs/mlflow-e2e-1"): run,
     }
     with canned_api.serve(routes) as server:
-        pushed_from = Workspace(code, repository, {**environment, "FUSEML_SERVER_URL": server.url})
+        pushed_from = Workspace(code, repository, {**environment, "FUSEML_SERVER_URL": server.url}, server.requests)
         yield pushed_from
 
 
@@ -102,11 +103,19 @@ def test_a_public_repository_can_be_registered_by_its_url(workspace: Workspace, 
     assert len(workspace.versions()) == 1
 
 
-def test_a_missing_folder_is_an_error_without_a_traceback(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    assert workspace.fuseml("push", "nowhere", "-p", "demo", "-n", "diabetes") == 1
+@pytest.mark.parametrize("command", [["push"], ["codeset", "register"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [("nowhere", "nowhere is not a folder"), ("file://localhost/nowhere.git", "nowhere.git")],
+    ids=["folder", "url"],
+)
+def test_a_missing_source_is_an_error_without_a_traceback_and_registers_nothing(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], command: list[str], location: str, message: str
+) -> None:
+    assert workspace.fuseml(*command, location, "-p", "demo", "-n", "diabetes") == 1
     printed = capsys.readouterr()
-    assert printed.err.startswith("error: ")
-    assert "nowhere is not a folder" in printed.err
+    assert (printed.out, printed.err.startswith("error: "), message in printed.err) == ("", True, True)
+    assert not workspace.requests
 
 
 def test_the_demo_refuses_a_folder_with_files(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -10,6 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from fuseml.cli import options, output, runs, session, terminal
+from fuseml.domain import errors
 
 if TYPE_CHECKING:
     from fuseml.client import git, shapes
@@ -53,11 +56,12 @@ def register(
     Creates the project if it does not exist. Files that .gitignore excludes are not pushed.
     """
     client = session.connect(context)
-    registration = client.codesets.register(project, name, desc, [item for entry in label or [] for item in entry.split(",")])
-    codeset = registration["codeset"]
-    if format is output.Format.TABLE:
-        terminal.echo(f"Codeset {codeset['url']} successfully registered.")
-    result = _push(context, registration, location, message)
+    with _folder(context, location) as folder:
+        registration = client.codesets.register(project, name, desc, [item for entry in label or [] for item in entry.split(",")])
+        codeset = registration["codeset"]
+        if format is output.Format.TABLE:
+            terminal.echo(f"Codeset {codeset['url']} successfully registered.")
+        result = _remote(context, registration).push_folder(folder, message or _message(location))
     output.done(format, codeset, _push_message(result, project, name))
 
 
@@ -74,7 +78,8 @@ def push(
     Registers the codeset and its project if they do not exist. Identical files push nothing.
     """
     client = session.connect(context)
-    result = _push(context, client.codesets.register(project, name), location, message)
+    with _folder(context, location) as folder:
+        result = _remote(context, client.codesets.register(project, name)).push_folder(folder, message or _message(location))
     terminal.echo(_push_message(result, project, name))
     if wait and result.changed:
         _follow(client, project, name, result.commit)
@@ -158,17 +163,25 @@ def _remote(context: typer.Context, registration: shapes.Registration) -> git.Re
     return git.Remote(registration["codeset"]["url"], user, password, given.environment)
 
 
-def _push(context: typer.Context, registration: shapes.Registration, location: str, message: str) -> git.PushResult:
+@contextlib.contextmanager
+def _folder(context: typer.Context, location: str) -> Iterator[Path]:
+    """The folder of a location, which may be the URL of a repository. It is read before a codeset is registered."""
     from fuseml.client import git
 
-    destination = _remote(context, registration)
-    text = message or f"New codeset update from {location}"
     if not urlsplit(location).netloc:
-        return destination.push_folder(Path(location).resolve(), text)
+        folder = Path(location).resolve()
+        if not folder.is_dir():
+            raise errors.InvalidError(f"{folder} is not a folder")
+        yield folder
+        return
     with tempfile.TemporaryDirectory(prefix="fuseml-source-") as scratch:
         source = Path(scratch) / "source"
-        git.clone_source(location, source, destination.environment)
-        return destination.push_folder(source, text)
+        git.clone_source(location, source, session.settings(context).environment)
+        yield source
+
+
+def _message(location: str) -> str:
+    return f"New codeset update from {location}"
 
 
 def _push_message(result: git.PushResult, project: str, name: str) -> str:

@@ -128,13 +128,14 @@ def record(format: Format, item: Mapping[str, object], columns: Sequence[Column]
 
 
 def fields(item: Mapping[str, object], columns: Sequence[Column]) -> None:
-    """Print `Title:  value` lines; empty fields are omitted."""
+    """Print `Title:  value` lines; empty fields are omitted, and further lines of a value stand below its first."""
     rows = [(column, text(column.read(item))) for column in columns]
     width = max((len(column.title) for column, _ in rows), default=0) + 1
     plain = console()
     for column, value in rows:
         if value:
-            plain.print(f"{column.title + ':':<{width}} ", _styled(column, value), sep="", soft_wrap=True)
+            aligned = value.replace("\n", "\n" + " " * (width + 1))
+            plain.print(f"{column.title + ':':<{width}} ", _styled(column, aligned), sep="", soft_wrap=True)
 
 
 def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], indent: int = 0) -> None:

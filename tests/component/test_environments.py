@@ -280,5 +280,8 @@ def test_an_environment_of_the_oldest_python_has_trainer_and_model_server(writte
     assert ended.code == 0, ended.err
     assert ("note: Python ==3.8.1 cannot be had; another release of ==3.8.* is used" in ended.out) == (written == "3.8.1")
     run = commands.run([environment / "bin" / "run"], environment={"PATH": "/bin:/usr/bin"}, cwd=codeset, code=1)
-    assert run.stderr == f"no MLproject file in {codeset}; add one with an entry point 'main'\n"
+    assert run.stderr == (
+        "the codeset has no MLproject, train.py, dvc.yaml or notebook: name its script or command in the step input 'entrypoint'; "
+        "its scripts: backend.py, mine.py\n"
+    )
     assert python(environment, "import sys; print(sys.version_info[:2])") == "(3, 8)"

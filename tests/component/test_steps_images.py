@@ -108,7 +108,9 @@ def test_the_image_is_the_trainers_with_the_environment_on_top(tmp_path: Path, r
     modules = commands.run([programs / "python", "-I", "-c", program])
     assert all(Path(file).is_file() for file in modules.stdout.split()), "modules are compiled, because pods cannot write there"
     run = commands.run([programs / "run"], environment={"PATH": f"{programs}:/bin:/usr/bin"}, cwd=folder, code=1)
-    assert run.stderr == f"no MLproject file in {folder}; add one with an entry point 'main'\n"
+    assert run.stderr == (
+        "the codeset has no MLproject, train.py, dvc.yaml or notebook: name its script or command in the step input 'entrypoint'\n"
+    )
 
 
 def test_layers_of_the_same_registry_are_not_sent(tmp_path: Path, registry: oci_registry.Registry, wheels: Path) -> None:

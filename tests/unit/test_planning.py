@@ -19,6 +19,8 @@ from tests.unit import model_fields
 from tests.unit import workflow_examples as examples
 
 STEP_FIELDS = sorted(model_fields.names(workflows.Step))
+PARAMETERS = next(path for path in examples.SHIPPED if path.stem == "mlflow-e2e")
+"""A workflow that takes undeclared inputs."""
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -363,7 +365,7 @@ def test_a_step_runs_in_the_folder_of_its_codeset() -> None:
 
 
 def test_undeclared_inputs_are_parameters_where_the_workflow_takes_them() -> None:
-    shipped = loading.load(examples.SHIPPED[0].read_text())
+    shipped = loading.load(PARAMETERS.read_text())
     plan = examples.plan_of(shipped, inputs={"alpha": "0.5", "note": "a b", "parameters": "alpha=1 depth=3"})
     assert plan.inputs == {"parameters": "alpha=0.5 depth=3 'note=a b'"}
     trainer = next(step for step in plan.steps if step.name == "trainer")
@@ -382,7 +384,7 @@ def test_undeclared_inputs_are_parameters_where_the_workflow_takes_them() -> Non
 )
 def test_an_input_that_is_probably_misspelt_is_no_parameter(inputs: dict[str, str], cause: str) -> None:
     with pytest.raises(errors.InvalidError) as raised:
-        examples.plan_of(loading.load(examples.SHIPPED[0].read_text()), inputs=inputs)
+        examples.plan_of(loading.load(PARAMETERS.read_text()), inputs=inputs)
     assert cause in str(raised.value)
 
 

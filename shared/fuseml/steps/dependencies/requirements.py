@@ -179,7 +179,7 @@ def _include(name: str, line: str, key: str, folder: str, outline: _Outline, see
 
 
 def _requirement(line: str, key: str, outline: _Outline, limits: bool) -> None:
-    text, *options = re.split(r"\s+(?=--\w)", line)
+    text, *options = (part.strip() for part in re.split(r"\s(?=--\w)", line))
     try:
         parsed = packaging.requirements.Requirement(text)
     except packaging.requirements.InvalidRequirement:

@@ -14,7 +14,7 @@ import pandas
 
 from fuseml.steps.inference import dates, errors, nested, signature, tensors
 
-_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _FLOATS = {"float": 2**24, "double": 2**53}  # every integer up to it is exact
 _INTEGERS = ("integer", "long")
 

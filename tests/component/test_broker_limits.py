@@ -6,11 +6,12 @@ import threading
 import time
 
 import pytest
+import sqlmodel
 
 from fuseml.domain import errors, events
 from fuseml.embedded import broker, chaos
 from fuseml.runtime import cloudevents
-from fuseml.store import database, outbox
+from fuseml.store import database, deliveries, outbox
 from fuseml.store.tables import codeset_rows, ledger_rows, outbox_rows
 from tests.component import endpoint, queues
 from tests.waiting import PATIENCE, wait_until
@@ -171,9 +172,28 @@ def test_a_tick_that_cannot_be_delivered_is_a_dead_letter(begin: queues.Begin, s
     assert queues.counted(store, "dead") == 1
 
 
-def _ledger(store: database.Database) -> list[ledger_rows.LedgerEvent]:
-    import sqlmodel
+def test_an_event_that_is_published_while_the_queue_is_counted_counts_once(
+    begin: queues.Begin, store: database.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscriber, count, counts = queues.Subscriber(), deliveries.count, list[int]()
+    queue = begin({"a": subscriber}, started=False)
 
+    def counting(session: sqlmodel.Session, state: str) -> int:
+        found = count(session, state)
+        if not counts:
+            queue.publish(queues.event(1))
+        counts.append(found)
+        return found
+
+    monkeypatch.setattr(deliveries, "count", counting)
+    queue.start()
+    try:
+        wait_until(lambda: len(subscriber.taken) == 1 and len(counts) > 1 and queue.depth == 0, "the queue to be empty")
+    finally:
+        queue.stop()
+
+
+def _ledger(store: database.Database) -> list[ledger_rows.LedgerEvent]:
     with store.read() as session:
         return list(session.exec(sqlmodel.select(ledger_rows.LedgerEvent)).all())
 

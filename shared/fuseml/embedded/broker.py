@@ -13,11 +13,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sqlmodel
@@ -103,6 +104,8 @@ class Broker:
         self._lanes = {trigger.name: _Lane(trigger) for trigger in triggers}
         self._changed = threading.Condition()
         self._depth = 0
+        # Changes of the queue that are being written, and those that have been: a count of the database in between would add them twice.
+        self._writers = self._writes = 0
         self._woken, self._running, self._conditions = True, False, Conditions()
         self._thread: threading.Thread | None = None
 
@@ -120,13 +123,25 @@ class Broker:
         self._check(event)
         if self._depth >= self._bound:
             raise errors.TemporaryError(f"the queue is full: {self._depth} deliveries wait; try again later", delay=_IDLE_SECONDS)
-        with self._store.write() as session:
-            accepted = self._accept(session, event)
-        if accepted:
-            self._note(accepted)
-        else:
-            # A replay sets the event back to pending in the queue and publishes it, so that every lane looks.
-            self._note(dict.fromkeys(self._lanes, time.time()), added=0)
+        with self._writing():
+            with self._store.write() as session:
+                accepted = self._accept(session, event)
+            if accepted:
+                self._note(accepted)
+            else:
+                # A replay sets the event back to pending in the queue and publishes it, so that every lane looks.
+                self._note(dict.fromkeys(self._lanes, time.time()), added=0)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._changed:
+            self._writers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._writers -= 1
+                self._writes += 1
 
     def _check(self, event: events.Event) -> None:
         if self._signer is not None and not self._signer.check(event) and signature.of(event):
@@ -175,8 +190,7 @@ class Broker:
                     return
             try:
                 if time.monotonic() - counted > _RECOUNT_SECONDS:
-                    self._recount()
-                    counted = time.monotonic()
+                    counted = time.monotonic() - (0 if self._recount() else _RECOUNT_SECONDS - _TROUBLE_SECONDS)
                 self._give_up()
                 self._dispatch()
                 pause = self._pause()
@@ -191,10 +205,17 @@ class Broker:
                 if self._running and not self._woken:
                     self._changed.wait(pause)
 
-    def _recount(self) -> None:
-        # Other changes of the queue (a replay) are not counted here.
+    def _recount(self) -> bool:
+        """Read the depth from the queue, which a replay changes, too. False, without an effect, if this process changed the queue meanwhile."""
+        with self._changed:
+            writes = self._writes
         with self._store.read() as session:
-            self._depth = deliveries.count(session, "pending")
+            count = deliveries.count(session, "pending")
+        with self._changed:
+            if self._writers or self._writes != writes:
+                return False
+            self._depth = count
+        return True
 
     def _dispatch(self) -> None:
         """Start the attempts that are due."""
@@ -273,17 +294,18 @@ class Broker:
 
     def _conclude(self, lane: _Lane, attempt: _Attempt, answer: Answer) -> None:
         delivery, look_at, settled = attempt.delivery, dict[str, float](), 0
-        try:
-            with trace.continued(trace.read(delivery.event.extensions)):
-                look_at, settled = self._settle(delivery, lane.trigger, answer)
-        except Exception as error:
-            # Nothing is recorded, so the delivery is still due; the pause avoids a busy loop.
-            _log.warning("the outcome of a delivery to %s could not be stored, it will be repeated: %s", lane.trigger.name, error)
-            look_at = {lane.trigger.name: time.time() + _TROUBLE_SECONDS}
-        finally:
-            with self._changed:
-                del lane.attempts[delivery.sequence]
-            self._note(look_at, settled)
+        with self._writing():
+            try:
+                with trace.continued(trace.read(delivery.event.extensions)):
+                    look_at, settled = self._settle(delivery, lane.trigger, answer)
+            except Exception as error:
+                # Nothing is recorded, so the delivery is still due; the pause avoids a busy loop.
+                _log.warning("the outcome of a delivery to %s could not be stored, it will be repeated: %s", lane.trigger.name, error)
+                look_at = {lane.trigger.name: time.time() + _TROUBLE_SECONDS}
+            finally:
+                with self._changed:
+                    del lane.attempts[delivery.sequence]
+                self._note(look_at, settled)
 
     def _call(self, trigger: Trigger, delivery: deliveries.DueDelivery) -> Answer:
         try:

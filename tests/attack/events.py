@@ -1,4 +1,4 @@
-"""Events and webhooks that nobody entitled has sent: unsigned, signed by another, changed, repeated."""
+"""Events and webhooks without a valid origin: unsigned, signed with another key, changed, repeated."""
 
 from __future__ import annotations
 

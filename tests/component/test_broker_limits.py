@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import pytest
 import sqlmodel
@@ -11,7 +13,7 @@ import sqlmodel
 from fuseml.domain import errors, events
 from fuseml.embedded import broker, chaos
 from fuseml.runtime import cloudevents
-from fuseml.store import database, deliveries, outbox
+from fuseml.store import database, outbox
 from fuseml.store.tables import codeset_rows, ledger_rows, outbox_rows
 from tests.component import endpoint, queues
 from tests.waiting import PATIENCE, wait_until
@@ -172,25 +174,36 @@ def test_a_tick_that_cannot_be_delivered_is_a_dead_letter(begin: queues.Begin, s
     assert queues.counted(store, "dead") == 1
 
 
-def test_an_event_that_is_published_while_the_queue_is_counted_counts_once(
-    begin: queues.Begin, store: database.Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    subscriber, count, counts = queues.Subscriber(), deliveries.count, list[int]()
-    queue = begin({"a": subscriber}, started=False)
+class Interrupted(database.Database):
+    """Calls `then` once, after a transaction is committed and before its writer goes on."""
 
-    def counting(session: sqlmodel.Session, state: str) -> int:
-        found = count(session, state)
-        if not counts:
-            queue.publish(queues.event(1))
-        counts.append(found)
-        return found
+    then: Callable[[], None] | None = None
 
-    monkeypatch.setattr(deliveries, "count", counting)
-    queue.start()
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sqlmodel.Session]:
+        with super().write() as session:
+            yield session
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+
+
+def test_an_event_that_is_published_while_the_queue_is_counted_counts_once(store: database.Database) -> None:
+    subscriber, interrupted = queues.Subscriber(), Interrupted(store.url)
+    queue = broker.Broker(interrupted, [queues.trigger("a")], {"a": subscriber})
+
+    def count_and_deliver() -> None:
+        queue.start()
+        wait_until(lambda: subscriber.taken, "the delivery")
+
+    interrupted.then = count_and_deliver
+    queue.publish(queues.event(1))
     try:
-        wait_until(lambda: len(subscriber.taken) == 1 and len(counts) > 1 and queue.depth == 0, "the queue to be empty")
+        wait_until(lambda: queue.depth == 0, "the queue to be empty")
     finally:
         queue.stop()
+        interrupted.close()
+    assert queue.depth == 0
 
 
 def _ledger(store: database.Database) -> list[ledger_rows.LedgerEvent]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fuseml.steps import needs, occupancy, uv
-from tests import commands
+from tests import commands, pythons
 from tests.waiting import wait_until
 
 from . import steps, wheels
@@ -268,15 +268,11 @@ def test_a_wrong_input_is_refused_before_anything_is_built(variables: dict[str, 
     assert not environment.exists()
 
 
-OLD = next(iter(sorted(Path.home().glob(".pyenv/versions/3.8*/bin/python3.8"))), None)
-
-
-@pytest.mark.skipif(OLD is None, reason="no Python 3.8 of pyenv")
+@pythons.needs_oldest
 @pytest.mark.parametrize("written", ["3.8", "3.8.1"])
 def test_an_environment_of_the_oldest_python_has_trainer_and_model_server(written: str, codeset: Path, links: Path) -> None:
-    assert OLD is not None
     (codeset / "python_env.yaml").write_text(f'python: "{written}"\ndependencies: [mlflow]\n')
-    ended, environment = build(codeset, links, PATH=f"{OLD.parent}:/usr/bin:/bin", UV_PYTHON_DOWNLOADS="never")
+    ended, environment = build(codeset, links, PATH=f"{pythons.OLDEST.parent}:/usr/bin:/bin", UV_PYTHON_DOWNLOADS="never")
     assert ended.code == 0, ended.err
     assert ("note: Python ==3.8.1 cannot be had; another release of ==3.8.* is used" in ended.out) == (written == "3.8.1")
     run = commands.run([environment / "bin" / "run"], environment={"PATH": "/bin:/usr/bin"}, cwd=codeset, code=1)

@@ -12,7 +12,7 @@ import vermin
 
 from fuseml import steps
 from fuseml.steps import carried, needs
-from tests import commands
+from tests import commands, pythons
 
 PACKAGE = pathlib.Path(steps.__file__).parent
 FILES = [PACKAGE.parent / "__init__.py", *(PACKAGE / file for file in carried.files() if file.suffix == ".py")]
@@ -54,9 +54,6 @@ def test_a_carried_module_imports_only_what_every_environment_has(file: pathlib.
     assert names - PRESENT - OPTIONAL - set(sys.stdlib_module_names) == set()
 
 
-OLD = next((path for path in sorted(pathlib.Path.home().glob(".pyenv/versions/3.8*/bin/python"))), None)
-
-
 # The interpreter has none of the packages of an environment; what is imported before them runs.
 IMPORTS = """
 import importlib, json, sys
@@ -70,11 +67,11 @@ for name in sys.argv[3:]:
 """
 
 
-@pytest.mark.skipif(OLD is None, reason="no Python 3.8 of pyenv")
+@pythons.needs_oldest
 def test_carried_modules_are_imported_by_the_oldest_python(tmp_path: pathlib.Path) -> None:
     carried.copy(tmp_path)
-    commands.run([str(OLD), "-I", "-m", "compileall", "-q", tmp_path])
-    commands.run([str(OLD), "-I", "-c", IMPORTS, tmp_path, json.dumps(sorted(PRESENT)), *carried.modules()])
+    commands.run([pythons.OLDEST, "-I", "-m", "compileall", "-q", tmp_path])
+    commands.run([pythons.OLDEST, "-I", "-c", IMPORTS, tmp_path, json.dumps(sorted(PRESENT)), *carried.modules()])
 
 
 def test_the_needs_are_reported() -> None:

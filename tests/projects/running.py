@@ -52,7 +52,10 @@ def scoring(python: str, tracking: str, folder: Path, variables: dict[str, str])
 
 
 def checkout(project: Project, parent: Path) -> Path:
-    """A copy of the codeset, as an engine checks it out. Returns the working folder of its steps."""
+    """A copy of the codeset, as an engine checks it out. Links to the program that several codesets share become files.
+
+    Returns the working folder of the steps.
+    """
     root = parent / project.name
     shutil.copytree(CODESETS / project.name, root)
     return root / project.folder

@@ -49,7 +49,7 @@ pytest = "*"
 """
 PIPFILE = """
 [[source]]
-url = "https://index.example/simple"
+url = "https://packages.example/python"
 verify_ssl = true
 name = "pypi"
 [packages]
@@ -63,7 +63,7 @@ pytest = "*"
 [requires]
 python_version = "3.11"
 """
-PIPFILE_LOCK = """{"_meta": {"requires": {"python_version": "3.11"}, "sources": [{"url": "https://index.example/simple", "name": "pypi"}]},
+PIPFILE_LOCK = """{"_meta": {"requires": {"python_version": "3.11"}, "sources": [{"url": "https://packages.example/python", "name": "pypi"}]},
 "default": {"mlflow": {"version": "==2.9.2", "hashes": ["sha256:aa"], "markers": "python_version >= '3.8'"}},
 "develop": {"pytest": {"version": "==8.0"}}}"""
 POETRY_LOCK = """
@@ -341,7 +341,7 @@ def test_a_version_file_decides_where_the_file_leaves_the_version_open(files: di
 
 def test_settings_of_uv_in_the_codeset_are_part_of_the_key(tmp_path: Path) -> None:
     before = find(codeset(tmp_path, requirements_DOT_txt="six")).key()
-    after = find(codeset(tmp_path, pyproject_DOT_toml='[tool.uv]\nindex-url = "https://example.com"\n')).key()
+    after = find(codeset(tmp_path, pyproject_DOT_toml='[tool.uv]\nprerelease = "allow"\n')).key()
     assert before != after
     assert find(codeset(tmp_path, uv_DOT_toml="")).key() != after
 

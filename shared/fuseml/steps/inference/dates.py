@@ -13,7 +13,7 @@ import pandas
 _ISO = re.compile(r"\d{4}(-?\d\d(-?\d\d)?)?([T ]\d\d(:?\d\d(:?\d\d(\.\d{1,9})?)?)?( ?(Z|[+-]\d\d(:?\d\d)?))?)?", re.ASCII)
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _MOST = 2**63 - 1
-# pandas 2 and later must be told that the values of one column differ in form.
+# pandas 2 and later expect one form in a column, unless this format allows several.
 _FORMAT = {} if pandas.__version__.startswith("1.") else {"format": "ISO8601"}
 EXAMPLE = "2026-01-31T12:30:00Z"
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 import sqlmodel
@@ -16,6 +14,7 @@ from fuseml.runtime import cloudevents
 from fuseml.store import database, outbox
 from fuseml.store.tables import codeset_rows, ledger_rows, outbox_rows
 from tests.component import endpoint, queues
+from tests.component.interrupted import Interrupted
 from tests.waiting import PATIENCE, wait_until
 
 store, begin = queues.store, queues.begin
@@ -172,20 +171,6 @@ def test_a_tick_that_cannot_be_delivered_is_a_dead_letter(begin: queues.Begin, s
     wait_until(lambda: queue.depth == 0, "the queue to be empty")
     assert [row.id for row in _ledger(store)] == ["1"]
     assert queues.counted(store, "dead") == 1
-
-
-class Interrupted(database.Database):
-    """Calls `then` once, after a transaction is committed and before its writer goes on."""
-
-    then: Callable[[], None] | None = None
-
-    @contextlib.contextmanager
-    def write(self) -> Iterator[sqlmodel.Session]:
-        with super().write() as session:
-            yield session
-        then, self.then = self.then, None
-        if then is not None:
-            then()
 
 
 def test_an_event_that_is_published_while_the_queue_is_counted_counts_once(store: database.Database) -> None:

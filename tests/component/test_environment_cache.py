@@ -21,6 +21,7 @@ from fuseml.steps import occupancy
 from fuseml.store import applications, database, executions
 from fuseml.store.tables import run_rows
 from tests import commands, waiting
+from tests.component.interrupted import Interrupted
 
 NOON = "2026-11-21T12:00:00.000000Z"
 KB = 1000
@@ -130,19 +131,36 @@ def test_a_removal_excludes_a_process_that_starts(home: Path, cache: environment
     assert occupancy.hold(str(home)) is None
 
 
+def test_an_environment_that_is_needed_while_others_are_removed_stays(home: Path, store: database.Database) -> None:
+    folders = {key: environment(home, key, hours) for key, hours in (("first", 9), ("planned", 8), ("returned", 7), ("free", 6))}
+    interrupted = Interrupted(store.url)
+
+    def use() -> None:
+        run(store, f"{IMAGE}planned", finished=None)
+        os.utime(folders["returned"])  # as a builder does that finds it
+
+    interrupted.then = use
+    removed, _ = environment_cache.EnvironmentCache(home / "environments", interrupted, environment_cache.GIB).prune(0)
+    interrupted.close()
+    assert names(removed) == ["first", "free"]
+    assert (folders["planned"].is_dir(), folders["returned"].is_dir()) == (True, True)
+
+
 def test_an_environment_that_a_builder_makes_or_has_just_made_stays(home: Path, cache: environment_cache.EnvironmentCache) -> None:
     fresh = environment(home, "fresh", 0)
     building = environment(home, "building", 5)
-    partial = home / "environments" / "p" / ".other.partial"
-    partial.mkdir()
+    # One of conda is built at its own place.
+    unfinished = [home / "environments" / "p" / name for name in (".other.partial", "other")]
+    for partial in unfinished:
+        partial.mkdir()
     with building.with_name(".building.lock").open("w") as one, building.with_name(".other.lock").open("w") as other:
         for lock in (one, other):
             fcntl.flock(lock, fcntl.LOCK_EX)
         assert cache.prune(0)[0] == []
-        assert partial.is_dir()
+        assert all(partial.is_dir() for partial in unfinished)
     assert names(cache.prune(0)[0]) == ["building"]
     assert fresh.is_dir()
-    assert not partial.exists(), "what a killed builder has left is deleted"
+    assert not any(partial.exists() for partial in unfinished), "the remains of killed builders are deleted"
 
 
 def test_the_environments_of_applications_and_of_unfinished_runs_stay(

@@ -125,6 +125,22 @@ def test_lines_for_pip_are_relative_to_the_file(tmp_path: Path) -> None:
     assert (environment.folder, environment.text) == ("envs", "numpy\n-r more.txt\nmlflow>=2\n")
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["acme::requests", "https://packages.example/acme::requests=2", "requests[channel=acme]", "requests[version='2',channel='acme']"],
+)
+def test_a_package_of_another_channel_is_not_taken_by_its_name(written: str) -> None:
+    with pytest.raises(sdk.StepError, match="may name another project than the Python package index"):
+        read(f'dependencies: ["{written}"]')
+
+
+@pytest.mark.parametrize(
+    "written", ["conda-forge::six", "conda-forge/linux-64::six", "six[channel=conda-forge]", "https://repo.anaconda.com/pkgs/main::six"]
+)
+def test_a_package_of_a_known_channel_is_taken_from_the_index(written: str) -> None:
+    assert read(f'dependencies: ["{written}"]').requirements == ("six",)
+
+
 def test_unused_channels_and_variables_are_noted() -> None:
     notes = read("channels: [mine, defaults]\nvariables: {A: b}\ndependencies: []").notes
     assert "'mine' is not used" in notes[0]

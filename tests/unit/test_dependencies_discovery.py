@@ -339,6 +339,27 @@ def test_a_version_file_decides_where_the_file_leaves_the_version_open(files: di
     assert find(codeset(tmp_path, **files)).python == python
 
 
+@pytest.mark.parametrize("name", ["uv.toml", "sub/uv.toml", "sub/train/uv.toml"])
+def test_settings_of_uv_in_the_folders_above_a_file_are_part_of_its_key(name: str, tmp_path: Path) -> None:
+    files = codeset(tmp_path, sub__train__pyproject_DOT_toml=PROJECT)
+    before = find(files, "sub/train/pyproject.toml").key()
+    (tmp_path / name).write_text("prerelease = 'allow'")
+    assert find(files, "sub/train/pyproject.toml").key() != before
+
+
+def test_a_file_in_a_folder_may_name_other_folders_of_the_codeset(tmp_path: Path) -> None:
+    files = codeset(tmp_path, train__Pipfile='[packages]\nlib = {path = "../lib"}\n', lib__setup_DOT_py="")
+    assert find(files, "train/Pipfile").contents
+    with pytest.raises(sdk.StepError, match="is outside the codeset"):
+        find(codeset(tmp_path, train__Pipfile='[packages]\nlib = {path = "../../lib"}\n'), "train/Pipfile")
+
+
+def test_a_source_of_a_pipfile_that_the_index_of_the_installation_replaces_is_noted(tmp_path: Path) -> None:
+    notes = find(codeset(tmp_path, Pipfile=PIPFILE, own__setup_DOT_py="")).notes
+    assert any("the URL of the source 'pypi' is not used" in note for note in notes)
+    assert not any("packages.example" in note for note in notes), "a URL may hold a password"
+
+
 def test_settings_of_uv_in_the_codeset_are_part_of_the_key(tmp_path: Path) -> None:
     before = find(codeset(tmp_path, requirements_DOT_txt="six")).key()
     after = find(codeset(tmp_path, pyproject_DOT_toml='[tool.uv]\nprerelease = "allow"\n')).key()

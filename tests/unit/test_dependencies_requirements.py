@@ -66,7 +66,9 @@ def test_another_content_has_another_key(changed: str) -> None:
     assert first.key(index="a") != first.key(index="b")
 
 
-@pytest.mark.parametrize("line", ["-e .", "-e.", "--editable=.", ".", "./", "mine @ file:.", "-e .[extra]", "--find-links mine", "-f mine"])
+@pytest.mark.parametrize(
+    "line", ["-e .", "-e.", "--editable=.", ".", "./", "mine @ file:.", "-e .[extra]", "-e .#egg=mine", "--find-links mine", "-f mine"]
+)
 def test_the_content_of_what_the_codeset_installs_itself_is_in_the_key(line: str) -> None:
     before = read(line, setup_py="a", mine__a_whl="a")
     assert before.contents
@@ -163,8 +165,11 @@ def test_results_of_builds_are_no_content(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("")
     assert checkout.Folder(tmp_path).digest(".") == before
-    (tmp_path / "a.py").write_text("")
-    assert checkout.Folder(tmp_path).digest(".") != before
+    for name in ("a.py", "src/build/steps.py", "src/dist/b.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+        assert checkout.Folder(tmp_path).digest(".") != before
+        before = checkout.Folder(tmp_path).digest(".")
 
 
 INSTALLED: dict[str, tuple[str, list[str]]] = {

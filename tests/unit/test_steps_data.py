@@ -34,3 +34,19 @@ def test_a_complete_checkout_needs_no_note(tmp_path: Path) -> None:
 def test_data_that_the_codeset_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(sdk.StepError, match=r"the step input 'data' names 'rows.csv', of which the codeset has no rows\.csv\.dvc"):
         pipeline.pull(tmp_path, "rows.csv", {})
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.dvc", "outs: [}"), (".gitmodules", "[a\n"), ("a.dvc", "- 1")])
+def test_files_that_cannot_be_read_do_not_stop_a_training(name: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / name).write_text(text)
+    data.fetch(tmp_path)
+    assert f"note: missing data cannot be listed: {name}" in capsys.readouterr().out
+
+
+def test_names_that_cannot_be_split_and_a_broken_configuration_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(sdk.StepError, match="the step input 'data' cannot be split into names"):
+        pipeline.pull(tmp_path, "it's", {})
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config.local").write_text("[core\n")
+    with pytest.raises(sdk.StepError, match=r"\.dvc/config\.local: "):
+        pipeline.prepare(tmp_path)

@@ -44,7 +44,8 @@ def prune(
 ) -> None:
     """Remove what was not used lately, until the rest fits.
 
-    Downloads go first, then environments. The server may run meanwhile. What an application, an unfinished run or a running process needs stays. A later run builds a removed environment again.
+    Downloads go first, then environments. The server may run meanwhile. What an application, an unfinished run or a running process needs stays. A
+    later run builds a removed environment again.
     """
     cache, limit = _open(context)
     removed, remaining = cache.prune(0 if everything else limit if keep is None else round(keep * (1 << 30)))

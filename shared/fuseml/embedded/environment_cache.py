@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from sqlmodel import Session
+
 from fuseml.domain import errors
 from fuseml.engines.local import implementations
 from fuseml.runtime.settings import DESCRIPTIONS, Settings
@@ -37,7 +39,8 @@ _FRESH_SECONDS = 600.0
 class Entry:
     """An environment, or the downloads of a project (`environment` is empty), which later builds use.
 
-    `size` is in bytes; of downloads, those that no environment shares. `used` is an RFC 3339 time; `needed_by` is the reason why it stays, empty if it may be removed.
+    `size` is in bytes; of downloads, those that no environment shares. `used` is an RFC 3339 time; `needed_by` is the reason why it stays, empty if
+    it may be removed.
     """
 
     project: str
@@ -77,7 +80,8 @@ class EnvironmentCache:
 
     def entries(self) -> list[Entry]:
         """All downloads and environments, in the order of their removal: the least recently used first."""
-        needed = self._needed()
+        with self._store.read() as session:
+            needed = _needed(session)
         found = [self._entry(path, needed) for path in self._environments()]
         found += [self._downloads(path) for path in self._projects() if (path / _DOWNLOADS).is_dir()]
         return sorted(found, key=lambda entry: (entry.kind, entry.used))
@@ -105,12 +109,6 @@ class EnvironmentCache:
         paths = (path for project in self._projects() for path in sorted(project.iterdir()) if not path.name.startswith("."))
         return [path for path in paths if environments.is_complete(path)]
 
-    def _needed(self) -> dict[str, str]:
-        """Image -> reason, for the environments of applications and of unfinished runs."""
-        with self._store.read() as session:
-            served = {image: f"application {name}" for image, name in applications.runtimes(session).items()}
-            return {**dict.fromkeys(executions.unfinished_outputs(session), "an unfinished run"), **served}
-
     def _entry(self, path: pathlib.Path, needed: dict[str, str]) -> Entry:
         used = path.stat().st_mtime
         reason = needed.get(_image(path), "")
@@ -134,9 +132,13 @@ class EnvironmentCache:
         try:
             with contextlib.ExitStack() as locks:
                 if entry.environment:
-                    for lock in (project / f".{entry.environment}.lock", place / occupancy.LOCK):
-                        locks.enter_context(_lock(lock))
+                    locks.enter_context(_lock(project / f".{entry.environment}.lock"))
+                    if _time(place.stat().st_mtime) != entry.used:
+                        return False  # a builder has returned it since it was listed
+                    locks.enter_context(_lock(place / occupancy.LOCK))
                     with self._store.write() as session:
+                        if _image(place) in _needed(session):
+                            return False
                         # First: a run that reuses the builder's output must not find an environment that is gone.
                         executions.forget(session, _image(place))
                     place.rename(trash)
@@ -158,6 +160,12 @@ class EnvironmentCache:
             for path in project.glob(".*.partial"):
                 with contextlib.suppress(BlockingIOError), _lock(path.with_suffix(".lock")):
                     _delete(path)
+            # An environment of conda is built at its own place.
+            for path in project.iterdir():
+                if path.is_dir() and not path.name.startswith(".") and not environments.is_complete(path):
+                    with contextlib.suppress(BlockingIOError), _lock(project / f".{path.name}.lock"):
+                        if not environments.is_complete(path):
+                            _delete(path)
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -166,6 +174,12 @@ class EnvironmentCache:
             except (errors.FusemlError, OSError) as error:
                 _log.warning("environments could not be removed: %s", error)
             self._stopping.wait(_INTERVAL_SECONDS)
+
+
+def _needed(session: Session) -> dict[str, str]:
+    """Image -> reason, for the environments of applications and of unfinished runs."""
+    served = {image: f"application {name}" for image, name in applications.runtimes(session).items()}
+    return {**dict.fromkeys(executions.unfinished_outputs(session), "an unfinished run"), **served}
 
 
 def _image(path: pathlib.Path) -> str:

@@ -19,7 +19,11 @@ def fetch(folder: Path) -> None:
     wanted = sdk.input("data", "")
     if wanted:
         pipeline.pull(folder, wanted, pipeline.prepare(folder))
-    for note in notes(folder):
+    try:
+        found = notes(folder)
+    except sdk.StepError as error:  # the training may need none of these files
+        found = [f"missing data cannot be listed: {error}"]
+    for note in found:
         sdk.say(f"note: {note}")
 
 

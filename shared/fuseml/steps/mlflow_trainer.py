@@ -161,7 +161,10 @@ def _lineage(context: sdk.Context) -> dict[str, str]:
 def _variables(server: tracking.Tracking, context: sdk.Context, folder: Path, experiment_id: str, run_id: str) -> dict[str, str]:
     """MLflow's variables for the command. Every run that it starts gets the tags of this training, in whichever experiment."""
     tags = {tracking.TRAINING_TAG: run_id, "mlflow.source.git.commit": context.commit, **_lineage(context)}
-    given = mlproject.mapping(json.loads(os.environ.get("MLFLOW_RUN_CONTEXT", "") or "{}"), "MLFLOW_RUN_CONTEXT")
+    try:
+        given = mlproject.mapping(json.loads(os.environ.get("MLFLOW_RUN_CONTEXT", "") or "{}"), "MLFLOW_RUN_CONTEXT")
+    except ValueError as error:
+        raise sdk.StepError(f"MLFLOW_RUN_CONTEXT is not JSON: {error}; correct the variable in the step's env") from None
     variables = {
         "MLFLOW_EXPERIMENT_ID": experiment_id,
         "MLFLOW_TRACKING_URI": server.uri,

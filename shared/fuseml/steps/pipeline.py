@@ -57,14 +57,19 @@ def _remotes(folder: Path) -> Iterator[str]:
     home = home_of(folder)
     if home is None or not (home / ".dvc" / "config").is_file():
         return
-    config = configparser.ConfigParser(strict=False, interpolation=None)
-    try:
-        config.read_string(sdk.read_file(home, ".dvc/config"))
-    except configparser.Error as error:
-        raise sdk.StepError(f".dvc/config: {' '.join(str(error).split())}") from None
+    config = _configuration(home, ".dvc/config")
     for section in config.sections():
         if "remote" in section:
             yield config[section].get("url", "")
+
+
+def _configuration(home: Path, name: str) -> configparser.ConfigParser:
+    config = configparser.ConfigParser(strict=False, interpolation=None)
+    try:
+        config.read_string(sdk.read_file(home, name))
+    except configparser.Error as error:
+        raise sdk.StepError(f"{name}: {' '.join(str(error).split())}") from None
+    return config
 
 
 def home_of(folder: Path) -> Path | None:
@@ -83,8 +88,7 @@ def prepare(folder: Path) -> dict[str, str]:
         run(["init", "--quiet", "--no-scm"], folder, variables)
     elif not (sdk.codeset_root(folder) / ".git").exists():
         local = home / ".dvc" / "config.local"
-        config = configparser.ConfigParser(strict=False, interpolation=None)
-        config.read(local, encoding="utf-8")
+        config = _configuration(home, ".dvc/config.local") if local.exists() else configparser.ConfigParser(interpolation=None)
         config.read_dict({"core": {"no_scm": "true"}})
         with local.open("w", encoding="utf-8") as file:
             config.write(file)
@@ -110,7 +114,10 @@ def run(arguments: Sequence[str], folder: Path, variables: Mapping[str, str]) ->
 
 def pull(folder: Path, wanted: str, variables: Mapping[str, str]) -> None:
     """Fetch the codeset's data from its DVC remote: the files and folders that `wanted` names, or all of it (`pull`)."""
-    targets = [] if wanted == PULL_ALL else shlex.split(wanted)
+    try:
+        targets = [] if wanted == PULL_ALL else shlex.split(wanted)
+    except ValueError as error:
+        raise sdk.StepError(f"the step input 'data' cannot be split into names: {error}; quote each name") from None
     for target in targets:
         if not ((folder / target).exists() or (folder / f"{target}.dvc").exists() or _is_output(folder, target)):
             raise sdk.StepError(f"the step input 'data' names '{target}', of which the codeset has no {target}.dvc and no output in {FILE}")

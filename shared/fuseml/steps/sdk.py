@@ -132,14 +132,14 @@ def read_file(folder: Path, name: str) -> str:
         raise StepError(f"cannot read the file '{name}' of the codeset: it is not UTF-8 text") from error
 
 
-def read_bytes(folder: Path, name: str) -> bytes:
-    """The content of a file of the codeset in `folder`. Links within the codeset are followed.
+def read_bytes(folder: Path, name: str, root: Path | None = None) -> bytes:
+    """The content of a file of the codeset, by its path from `folder`. Links within the codeset, whose root is `root`, are followed.
 
     Raises StepError for a file outside the codeset, of more than 4 MiB, or of another kind: an earlier step may have put a FIFO there.
     """
-    root = os.path.realpath(codeset_root(folder))
+    top = os.path.realpath(root or codeset_root(folder))
     file = os.path.realpath(folder / name)
-    if os.path.commonpath([root, file]) != root:
+    if os.path.commonpath([top, file]) != top:
         raise StepError(f"'{name}' is outside the codeset; use a file of the codeset")
     try:
         with open(file, "rb", opener=_open_without_blocking) as opened:

@@ -12,8 +12,9 @@ from typing import Protocol
 
 from fuseml.steps import sdk
 
-# No part of a project: version control, environments, and the results of builds.
-_IGNORED = {".git", ".hg", ".venv", "venv", "__pycache__", ".tox", ".mypy_cache", ".pytest_cache", ".ipynb_checkpoints", "build", "dist"}
+# No part of a project: version control, environments, caches, and at its top the results of builds.
+_IGNORED = {".git", ".hg", ".venv", "venv", "__pycache__", ".tox", ".mypy_cache", ".pytest_cache", ".ipynb_checkpoints"}
+_RESULTS = {"build", "dist"}
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -46,14 +47,14 @@ class Files(Protocol):
 
 
 class Folder:
-    """The files of a checkout."""
+    """The files of a checkout below `folder`, with those above it up to `root`, the codeset's root."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, root: Path | None = None) -> None:
+        self.folder, self.root = folder, root or sdk.codeset_root(folder)
 
     @property
     def above(self) -> int:
-        return len(self.folder.relative_to(sdk.codeset_root(self.folder)).parts)
+        return len(self.folder.relative_to(self.root).parts)
 
     def names(self) -> list[str]:
         return sorted(file.name for file in self.folder.iterdir())
@@ -65,7 +66,7 @@ class Folder:
         return (self.folder / path).is_dir()
 
     def read(self, path: str) -> str:
-        return decoded(sdk.read_bytes(self.folder, path), path)
+        return decoded(sdk.read_bytes(self.folder, path, self.root), path)
 
     def digest(self, path: str) -> str:
         top = self.folder / path
@@ -73,7 +74,8 @@ class Folder:
             return _digest(top)
         digest = hashlib.sha256()
         for folder, folders, files in os.walk(top):
-            folders[:] = sorted(name for name in folders if name not in _IGNORED and not name.endswith(".egg-info"))
+            ignored = _IGNORED | _RESULTS if Path(folder) == top else _IGNORED
+            folders[:] = sorted(name for name in folders if name not in ignored and not name.endswith(".egg-info"))
             for name in sorted(files):
                 file = Path(folder, name)
                 digest.update(f"{file.relative_to(top).as_posix()}\0{_digest(file)}\0".encode())

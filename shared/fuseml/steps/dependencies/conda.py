@@ -17,7 +17,7 @@ from fuseml.steps.dependencies import checkout, conda_names, pythons, requiremen
 
 # Channels whose Python packages correspond to those of the Python package index.
 _KNOWN_CHANNELS = {"defaults", "conda-forge", "anaconda", "main", "nodefaults", "pytorch", "nvidia", "https://repo.anaconda.com/pkgs/main"}
-_PACKAGE = re.compile(r"^(?:[\w./:-]+::)?(?P<name>[A-Za-z0-9_][\w.-]*)\s*(?:\[(?P<fields>[^\]]*)\])?\s*(?P<version>[^\[\]]*)$")
+_PACKAGE = re.compile(r"^(?:(?P<channel>[\w./:-]+)::)?(?P<name>[A-Za-z0-9_][\w.-]*)\s*(?:\[(?P<fields>[^\]]*)\])?\s*(?P<version>[^\[\]]*)$")
 _PIN = re.compile(r"(?P<sign>={0,2})\s*(?P<number>[\w.!+]*\*?)(?P<build>[= ]\s*\S+)?")
 # An environment of uv needs neither; `pip` in a conda file only enables its list `pip:`.
 _INSTALLERS = {"pip", "wheel"}
@@ -36,6 +36,7 @@ def parse(name: str, data: Mapping[str, object], files: checkout.Files) -> requi
     packages, lines = _dependencies(name, data)
     python, accelerator, taken, left_out = "", "", [], []
     for written in packages:
+        _check_channel(written, key)
         package, version = _package(written, name)
         if package == "python":
             python = pythons.specifier(version, f"{key}: python") if version else ""
@@ -86,6 +87,18 @@ def _dependencies(name: str, data: Mapping[str, object]) -> tuple[list[str], lis
             raise sdk.StepError(f"{key}: only 'pip' may hold a list, not '{min(map(str, set(item) - {'pip'}))}'")
         lines += [yaml_fields.line(line, f"{key}.pip") for line in yaml_fields.items(mlproject.mapping(item, key), "pip", key)]
     return packages, lines
+
+
+def _check_channel(text: str, key: str) -> None:
+    """Refuse a package of a channel whose names may be those of other projects on the index."""
+    match = _PACKAGE.match(text.strip())
+    field = re.search(r"channel\s*=\s*['\"]?([^'\",\]]+)", (match["fields"] if match else None) or "")
+    channel = (match["channel"] if match else None) or (field[1].strip() if field else "")
+    if channel and not {channel, channel.partition("/")[0]} & _KNOWN_CHANNELS:
+        raise sdk.StepError(
+            f"{key}: '{text}': the channel {channel} may name another project than the Python package index; write the package of the index "
+            "under 'pip:' instead"
+        )
 
 
 def _package(text: str, name: str) -> tuple[str, str]:

@@ -43,9 +43,14 @@ def environment(files: checkout.Folder, choices: Choices, export: pyproject.Expo
         return BUILT_IN
     sdk.say(f"dependencies: {name} ({why})")
     found = _read(name, files, choices, export)
-    # uv runs in the checkout, as it does for the author.
-    settings = pyproject.uv_settings(files)
-    return _with_mlflow(_with_version_file(replace(found, contents=(*found.contents, *settings)), files))
+    return _with_mlflow(_with_version_file(replace(found, contents=(*found.contents, *_settings_of_uv(files, found.folder))), files))
+
+
+def _settings_of_uv(files: checkout.Folder, folder: str) -> list[str]:
+    """uv runs in the file's folder, as it does for the author, and reads the settings of the folders above, too."""
+    own = files.folder / folder
+    places = [place for place in (own, *own.parents) if place == files.root or files.root in place.parents]
+    return [setting for place in places for setting in pyproject.uv_settings(checkout.Folder(place, files.root))]
 
 
 def _file(files: checkout.Folder, chosen: str) -> tuple[str, str]:
@@ -106,7 +111,7 @@ def _read(name: str, files: checkout.Folder, choices: Choices, export: pyproject
     if last.endswith((".yaml", ".yml")):
         return _of_yaml(name, files, choices.micromamba)
     if _has_parts(name):
-        found = _of_project(last, checkout.Folder(files.folder / folder), choices, export)
+        found = _of_project(last, checkout.Folder(files.folder / folder, files.root), choices, export)
         return replace(found, source=f"{folder}/{found.source}".lstrip("/"), folder=folder)
     if choices.extras or choices.groups:
         raise sdk.StepError(f"{name} has no extras or groups: remove the inputs 'extras' and 'groups', or name a pyproject.toml")

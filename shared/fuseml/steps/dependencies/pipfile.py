@@ -48,24 +48,27 @@ def of_pipfile(files: checkout.Files, groups: Collection[str]) -> requirements.E
 def _environment(
     name: str, meta: Mapping[str, object], sections: list[tuple[str, dict[str, object]]], files: checkout.Files
 ) -> requirements.Environment:
-    lines = _sources(meta.get("sources"), name)
+    lines, notes = _sources(meta.get("sources"), name)
     for section, data in sections:
         for package, value in mlproject.mapping(data.get(section), f"{name}: {section}").items():
-            lines.append(requirement(package, value, f"{name}: {section}.{package}"))
+            lines.append(requirement(package, value, f"{name}: {section}.{package}", files.above))
     requires = mlproject.mapping(meta.get("requires"), f"{name}: requires")
     version = requires.get("python_full_version") or requires.get("python_version")
     python = pythons.specifier(str(version), f"{name}: requires") if version else ""
-    return requirements.of_lines(requirements.Environment(name, python=python), lines, name, files)
+    return requirements.of_lines(requirements.Environment(name, python=python, notes=tuple(notes)), lines, name, files)
 
 
-def _sources(value: object, name: str) -> list[str]:
-    """Options for the package indexes; Pipenv's default one, `pypi`, needs none, so that the index of the installation takes its place."""
+def _sources(value: object, name: str) -> tuple[list[str], list[str]]:
+    """Options for the package indexes, and notes. The index of the installation takes the place of Pipenv's default one, `pypi`."""
     sources = [mlproject.mapping(item, f"{name}: source") for item in (value if isinstance(value, list) else [])]
-    return [f"--extra-index-url {source['url']}" for source in sources if source.get("url") and source.get("name") != "pypi"]
+    options = [f"--extra-index-url {source['url']}" for source in sources if source.get("url") and source.get("name") != "pypi"]
+    replaced = any(source.get("name") == "pypi" for source in sources)
+    advice = "the installation's package index takes its place, and the step input 'index-url' names another"
+    return options, [f"{name}: the URL of the source 'pypi' is not used: {advice}"] if replaced else []
 
 
-def requirement(package: str, value: object, key: str) -> str:
-    """The requirement of a package: `value` is a version or a table of fields. Raises StepError naming `key`."""
+def requirement(package: str, value: object, key: str, above: int = 0) -> str:
+    """The requirement of a package: `value` is a version or a table of fields; `above` is as for `checkout.joined`. Raises StepError naming `key`."""
     if isinstance(value, str):
         return package + _version(value)
     fields = mlproject.mapping(value, key)
@@ -76,7 +79,7 @@ def requirement(package: str, value: object, key: str) -> str:
     named = package + (f"[{','.join(map(str, extras))}]" if isinstance(extras, list) and extras else "")
     markers = [f"({fields['markers']})"] if fields.get("markers") else []
     markers += [f"{marker} {fields[marker]}" for marker in _MARKERS if fields.get(marker)]
-    address = _address(fields, key)
+    address = _address(fields, key, above)
     text = f"{named} @ {address}" if address else named + _version(str(fields.get("version") or "*"))
     hashes = fields.get("hashes")
     suffix = "".join(f" --hash={item}" for item in hashes) if isinstance(hashes, list) and not address else ""
@@ -87,7 +90,7 @@ def _version(text: str) -> str:
     return "" if text.strip() in ("", "*") else text.strip() if text.strip()[0] in "=<>!~" else f"=={text.strip()}"
 
 
-def _address(fields: Mapping[str, object], key: str) -> str:
+def _address(fields: Mapping[str, object], key: str, above: int) -> str:
     for system in _VERSION_CONTROL:
         if fields.get(system):
             reference = f"@{fields['ref']}" if fields.get("ref") else ""
@@ -98,4 +101,4 @@ def _address(fields: Mapping[str, object], key: str) -> str:
     if not path:
         return ""
     text = str(path)
-    return text if "://" in text else "./" + checkout.joined("", posixpath.normpath(text), key)
+    return text if "://" in text else "./" + checkout.joined("", posixpath.normpath(text), key, above)

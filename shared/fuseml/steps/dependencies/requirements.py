@@ -194,7 +194,7 @@ def _requirement(line: str, key: str, outline: _Outline, limits: bool) -> None:
 
 def _content(path: str, key: str, outline: _Outline) -> None:
     """Note the digest of a path of the codeset that is installed; it is relative to the folder of uv, whichever file names it."""
-    path = path.partition("[")[0]
+    path = re.split(r"[\[#]", path, maxsplit=1)[0]
     if _URL.match(path) or not (path.startswith((".", "file:")) or "/" in path or _ARCHIVE.search(path)):
         return
     inside = checkout.joined(outline.folder, path.removeprefix("file:"), key, outline.files.above)

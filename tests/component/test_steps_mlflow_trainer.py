@@ -86,6 +86,15 @@ def test_a_failing_command_fails_the_step_and_the_mlflow_run(mlflow_server: str,
     assert run_of(mlflow_server, "failing")["info"]["status"] == "FAILED"
 
 
+def test_a_program_that_makes_no_model_is_a_training_of_its_own(mlflow_server: str, tmp_path: Path) -> None:
+    code = "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('rows', 7)\n"
+    ended = steps.run(
+        "mlflow_trainer", steps.codeset(tmp_path / "prepare", train__py=code), MLFLOW_TRACKING_URI=mlflow_server, FUSEML_MODEL="none"
+    )
+    assert ended.code == 0, ended.err
+    assert (set(ended.outputs), json.loads(ended.outputs["metrics"])) == ({"mlflow-run", "metrics", "artifacts"}, {"rows": 7.0})
+
+
 TRAPS = {
     # The trainer reads calls of set_experiment in the code, but not one that is made up.
     "experiment": (

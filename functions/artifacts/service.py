@@ -57,18 +57,19 @@ def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Seque
         "uri": f"models:/{model.name}/{model.version}",
         "extension": model.extension,
         "source": model.model_source,
-        "digest": model.tags.get(model_digests.TAG),
+        "digest": model_digests.of_tags(model.tags),
     }
     return _record(session, address, model.tags.get("fuseml.run"), details)
 
 
 def on_model_tagged(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """Note the digest with which the trainer tags the version that it has registered. The first digest of a model stays."""
+    """Note the digest with which the trainer tags the version that it has registered. The first digest of a model stays; other text is none."""
     tagged = events.ModelTagged.model_validate(event.data)
-    if tagged.key != model_digests.TAG or not tagged.value:
+    digest = model_digests.of_tags({tagged.key: tagged.value or ""})
+    if digest is None:
         return []
     uri = f"models:/{tagged.name}/{tagged.version}"
-    if not artifacts.note_digest(session, uri, tagged.value):
+    if not artifacts.note_digest(session, uri, digest):
         # Events have no order: that of the registration is on its way.
         raise errors.TemporaryError(f"{uri} is not recorded yet")
     return []

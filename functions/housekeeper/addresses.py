@@ -117,7 +117,7 @@ def _tracking(deps: Deps, records: Sequence[extension.Extension], server: str) -
 def _digest(tracking: mlflow.Tracking, exact: str) -> str | None:
     """The digest with which the trainer tagged a registered version; a logged model has none."""
     name, _, version = exact.removeprefix("models:/").rpartition("/")
-    return (tracking.model_version(name, version).tags.get(model_digests.TAG) or None) if name else None
+    return model_digests.of_tags(tracking.model_version(name, version).tags) if name else None
 
 
 def _settled(session: sqlmodel.Session, name: str, number: int, latest: str | None, digest: str | None, problem: str) -> bool | None:

@@ -74,6 +74,40 @@ def test_a_scored_dataset_is_an_artifact_with_its_model_and_code(world: triggeri
         assert (address, "dataset://p/published/1") in {(edge.source, edge.target) for edge in artifacts.edges(session, [address])}
 
 
+@pytest.mark.parametrize("stored", [None, "", "x", f"sha256:{'0' * 63}"])
+def test_the_first_digest_of_a_model_stays_and_other_text_is_none(world: triggering.World, stored: str | None) -> None:
+    first, later = (f"sha256:{character * 64}" for character in "12")
+
+    def digest() -> object:
+        [recorded] = world.get("/artifacts?kind=model")
+        return recorded["metadata"].get("digest")
+
+    def tag(value: str | None) -> None:
+        tagged = events.ModelTagged(extension="p", name="m", version="1", key="fuseml.digest", value=value, delivery=str(value))
+        world.publish(events.event(tagged, triggering.NOON))
+        world.settle()
+
+    def register(**tags: str) -> None:
+        registered = events.ModelRegistered(extension="p", name="m", version="1", tags=tags)
+        world.publish(events.event(registered, triggering.NOON))
+        world.settle()
+
+    register(**{"fuseml.digest": stored or "x"})
+    tag(stored)
+    assert digest() is None
+    # The stored text of a version that did not check it.
+    with world.store.write() as session:
+        row = artifacts.get(session, "model://p/m/1")
+        row.details = {**row.details, "digest": stored}
+        session.add(row)
+        assert artifacts.digest(session, "model://p/m/1") is None
+    tag(first)
+    assert digest() == first
+    tag(later)
+    register(**{"fuseml.digest": later})
+    assert digest() == first
+
+
 def test_a_dataset_waits_for_the_outputs_that_its_step_has_read(world: triggering.World) -> None:
     steps = """
   - {name: fit, image: "shell:1", outputs: [{name: model}]}

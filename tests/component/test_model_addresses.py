@@ -352,6 +352,24 @@ def test_the_address_of_an_unknown_server_is_a_shown_problem(world: World) -> No
     assert world.get()["address_problem"] == "no tracking server at http://unknown is registered, so the address cannot be compared"
 
 
+@pytest.mark.parametrize("tag", ["x", f"sha256:{'0' * 63}", f"SHA256:{'0' * 64}", f"{DIGESTS['2']}\n", "\0" * 100_000])
+def test_a_tag_that_is_no_digest_stops_no_application(world: World, tag: str) -> None:
+    champion(world, "1", follow=True)
+    world.register(name="beer", model="models:/beer/1")
+    record_digest(world, "models:/wine/2", tag)
+    world.server.digests["2"] = tag
+    world.server.point("2")
+    world.tick()
+    assert (world.get()["model"], world.get()["digest"]) == ("models:/wine/2", None)
+    assert [row["name"] for row in world.call("GET", "/applications")] == ["beer", "wine"]
+    world.serving.served.clear()
+    world.tick()
+    assert world.serving.served == {"beer": "models:/beer/1", "wine": "models:/wine/2"}
+    world.server.digests["2"] = DIGESTS["2"]
+    world.tick()
+    assert world.get()["digest"] == DIGESTS["2"]
+
+
 def test_a_version_whose_files_were_changed_is_not_followed(world: World) -> None:
     world.server.digests["2"] = DIGESTS["2"]
     champion(world, "1", follow=True)

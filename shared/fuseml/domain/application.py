@@ -11,7 +11,7 @@ from typing import Annotated
 
 import pydantic
 
-from fuseml.domain import errors, model_address
+from fuseml.domain import artifact, errors, model_address
 from fuseml.domain.documents import document
 
 # A name is part of an address and of the names of objects on a cluster.
@@ -57,7 +57,7 @@ class Application(document.Model):
     model: str | None = None
     runtime: str | None = None
     tracking_uri: str | None = None
-    digest: Annotated[str, pydantic.StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    digest: Annotated[str, pydantic.StringConstraints(pattern=f"^{artifact.DIGEST}$")] | None = None
     served_by: str = BUILT_IN
     public: bool | None = None
     environment: dict[Variable, str] = pydantic.Field({}, repr=False, max_length=50)

@@ -12,6 +12,9 @@ _ADDRESS = re.compile(r"(code|model|dataset|runnable)://([^/*\n]+)/([^*\n]+)/([^
 _PATTERN = re.compile(r"(code|model|dataset|runnable)://(\*|[^/\n]+/[^\n]+)")
 _MODEL_VERSION = re.compile(r"models:/([^/@]+)/(\d+)")
 
+DIGEST = "sha256:[0-9a-f]{64}"
+"""The pattern of the digest of a model's files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -45,6 +48,11 @@ def model_of(project: str, value: str) -> Address | None:
     """The address of a registered MLflow model version, `models:/name/version`; None for any other text."""
     match = _MODEL_VERSION.fullmatch(value)
     return Address("model", project, match[1], match[2]) if match else None
+
+
+def digest_of(text: object) -> str | None:
+    """The text if it is the digest of a model's files; None for any other text."""
+    return text if isinstance(text, str) and re.fullmatch(DIGEST, text) else None
 
 
 def dataset_of(project: str, value: str) -> Address | None:

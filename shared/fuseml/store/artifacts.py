@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlmodel import Session, col, or_, select
 
-from fuseml.domain import errors
+from fuseml.domain import artifact, errors
 from fuseml.store import paging
 from fuseml.store.tables.artifact_rows import Artifact, ArtifactEdge
 
@@ -19,15 +20,15 @@ def record(session: Session, row: Artifact) -> bool:
         session.flush()
         return True
     stored.run = stored.run or row.run
-    stored.details = {**row.details, **stored.details}
+    stored.details = _completed(stored, row.details)
     session.add(stored)
     return False
 
 
 def digest(session: Session, address: str) -> str | None:
-    """The digest of the contents of an artifact; None for an unknown artifact, or one without a digest."""
+    """The digest of the files of a model; None for an unknown model, or one without a digest."""
     row = session.get(Artifact, address)
-    return row.details.get("digest") if row else None
+    return artifact.digest_of(row.details.get("digest")) if row else None
 
 
 def note_digest(session: Session, uri: str, digest: str) -> bool:
@@ -38,9 +39,16 @@ def note_digest(session: Session, uri: str, digest: str) -> bool:
     for row in session.exec(select(Artifact).where(Artifact.kind == "model", Artifact.name == name, Artifact.version == version)):
         if row.details.get("uri") == uri:
             known = True
-            row.details = {"digest": digest, **row.details}
+            row.details = _completed(row, {"digest": digest})
             session.add(row)
     return known
+
+
+def _completed(row: Artifact, details: Mapping[str, Any]) -> dict[str, Any]:
+    """The details of the row, and those among `details` that it does not have."""
+    # Text of another form is no digest, but a tag that a step has set: it must not keep out the true one.
+    own = {key: value for key, value in row.details.items() if row.kind != "model" or key != "digest" or artifact.digest_of(value)}
+    return {**details, **own}
 
 
 def link(session: Session, source: str, target: str, run: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sqlmodel
 
 from fuseml.domain import artifact, errors
@@ -9,6 +11,11 @@ from fuseml.store import artifacts
 
 TAG = "fuseml.digest"
 """The tag of a model version with its digest; as `fuseml.steps.tracking`, which runs where this package is not installed."""
+
+
+def of_tags(tags: Mapping[str, str]) -> str | None:
+    """The digest with which a version is tagged; None for a version without one, also where the tag is no digest: any step can set it."""
+    return artifact.digest_of(tags.get(TAG))
 
 
 def expected(session: sqlmodel.Session, project: str | None, model: str | None, claimed: str | None) -> str | None:

@@ -16,8 +16,9 @@ import sqlmodel
 
 from functions.housekeeper.deps import Deps
 from fuseml.contents import mlflow, trackers
-from fuseml.domain import errors, events, model_address
+from fuseml.domain import application, errors, events, model_address
 from fuseml.domain.registry import extension
+from fuseml.domain.runs import causes
 from fuseml.runtime import clock
 from fuseml.store import applications, extensions, model_addresses
 from fuseml.usecases import model_digests
@@ -28,6 +29,10 @@ _log = logging.getLogger("fuseml.housekeeper")
 _SECONDS = 8.0
 _MOST = 200
 _ATTEMPTS = 3
+_PROBLEM = 500
+
+# Tracking servers that did not answer in this comparison, and how.
+_Unreachable = dict[str, str]
 
 
 def compare_addresses(deps: Deps, _tick: events.Event) -> bool:
@@ -54,7 +59,7 @@ def _compare(deps: Deps, addresses: Sequence[model_addresses.ModelAddress]) -> b
         return False
     with deps.store.read() as session:
         records = extensions.with_resource(session, trackers.RESOURCE)
-    deadline, unreachable, followed = time.monotonic() + _SECONDS, set[str](), False
+    deadline, unreachable, followed = time.monotonic() + _SECONDS, _Unreachable(), False
     for address in addresses:
         if time.monotonic() > deadline:
             break
@@ -62,8 +67,8 @@ def _compare(deps: Deps, addresses: Sequence[model_addresses.ModelAddress]) -> b
     return followed
 
 
-def _compared(deps: Deps, records: Sequence[extension.Extension], name: str, unreachable: set[str]) -> bool:
-    """Compare the address of one application. Adds the address of a tracking server that does not answer to `unreachable`."""
+def _compared(deps: Deps, records: Sequence[extension.Extension], name: str, unreachable: _Unreachable) -> bool:
+    """Compare the address of one application. Adds a tracking server that does not answer to `unreachable`, and asks none of these again."""
     for _ in range(_ATTEMPTS):
         with deps.store.read() as session:
             row = applications.find(session, name)
@@ -72,8 +77,6 @@ def _compared(deps: Deps, records: Sequence[extension.Extension], name: str, unr
         if address is None:
             with deps.store.write() as session:
                 model_addresses.forget_strays(session, name)
-            return False
-        if server in unreachable:
             return False
         latest, digest, problem = _resolved(deps, records, server, address.requested, unreachable)
         with deps.store.write() as session:
@@ -89,9 +92,11 @@ def _compared(deps: Deps, records: Sequence[extension.Extension], name: str, unr
 
 
 def _resolved(
-    deps: Deps, records: Sequence[extension.Extension], server: str, requested: str, unreachable: set[str]
+    deps: Deps, records: Sequence[extension.Extension], server: str, requested: str, unreachable: _Unreachable
 ) -> tuple[str | None, str | None, str]:
     """The exact address that `requested` names, the digest with which it is tagged, and the reason where there is none."""
+    if server in unreachable:
+        return None, None, unreachable[server]
     moving = model_address.moving(requested)
     if moving is None:
         return None, None, f"{requested} is no address that a tracking server resolves"
@@ -100,7 +105,7 @@ def _resolved(
         latest = tracking.exact(moving)
         return (latest, _digest(tracking, latest), "") if latest else (None, None, f"{requested} names no version")
     except errors.TemporaryError as error:
-        unreachable.add(server)
+        unreachable[server] = error.message
         return None, None, error.message
     except errors.PermanentError as error:
         return None, None, error.message
@@ -137,11 +142,12 @@ def _settled(session: sqlmodel.Session, name: str, number: int, latest: str | No
             follows = follows or expected is not None
         except errors.ConflictError as error:
             follows, problem = False, error.message
-    if not model_addresses.compared(session, address, number, latest=latest, problem=problem, now=moment):
+    if not model_addresses.compared(session, address, number, latest=latest, problem=causes.shorten(problem, _PROBLEM), now=moment):
         return None
     if not follows:
         return False
-    changes = {"model": latest, "digest": expected, "description": f"{latest}, which {address.requested} named at {moment}"}
+    description = causes.shorten(f"{latest}, which {address.requested} named at {moment}", application.DESCRIPTION)
+    changes = {"model": latest, "digest": expected, "description": description}
     row = applications.put(session, name, {**row.document, **changes}, moment)
     model_addresses.moved(session, address, row)
     return True

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import itertools
+import json
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,8 +104,8 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.registry = extensions_app.Registry(folder)
         self.serving = Serving()
-        self.servers = {"http://mlflow": Server({}), "http://other": Server({})}
-        self.server = self.servers["http://mlflow"]
+        self.server, self.other = Server({}), Server({})
+        self.servers: dict[str, mlflow.Tracking] = {"http://mlflow": self.server, "http://other": self.other}
         for number, url in enumerate(self.servers):
             service = {"id": "tracking", "resource": "mlflow-tracking", "endpoints": [{"url": url}]}
             assert self.registry.client.post("/extensions", json={"id": f"mlflow-{number}", "services": [service]}).status_code == 201
@@ -326,7 +330,7 @@ def test_a_crash_before_the_serving_knows_is_repaired(world: World) -> None:
 def test_a_comparison_that_fails_is_shown_and_delays_no_other(world: World, refusal: errors.FusemlError | None, problem: str) -> None:
     champion(world, "1", follow=True)
     world.register(name="beer", tracking_uri="http://other/", model="models:/beer/1", requested="models:/beer/latest", follow=True)
-    world.servers["http://other"].names[model_address.Newest("beer")] = "models:/beer/2"
+    world.other.names[model_address.Newest("beer")] = "models:/beer/2"
     world.server.refusal = refusal
     world.server.names.clear()
     world.tick()
@@ -338,12 +342,28 @@ def test_a_comparison_that_fails_is_shown_and_delays_no_other(world: World, refu
     assert (world.get()["model"], world.get()["address_problem"]) == ("models:/wine/2", None)
 
 
+def test_long_text_of_a_server_is_bounded(world: World) -> None:
+    address = f"models:/wine@{'c' * 900}"
+    world.register(model="models:/wine/1", requested=address, follow=True)
+    world.server.refusal = errors.PermanentError("no such alias " * 1000)
+    world.tick()
+    problem = world.get()["address_problem"]
+    assert (problem[:13], problem[-1], len(problem) <= 500) == ("no such alias", "…", True)
+    exact = f"models:/{'w' * 480}/2"
+    world.server.refusal, world.server.digests["2"] = None, ""
+    world.server.names[model_address.Alias("wine", "c" * 900)] = exact
+    world.tick()
+    record = world.get()
+    assert (record["model"], record["address_problem"], record["description"][-1]) == (exact, None, "…")
+
+
 def test_a_server_that_does_not_answer_is_asked_once_in_a_sweep(world: World) -> None:
     for number in range(3):
         world.register(name=f"app-{number}", model="models:/wine/1", requested=CHAMPION)
     world.server.refusal = errors.TemporaryError("away")
     world.tick()
     assert world.server.asked == 1
+    assert [row["address_problem"] for row in world.call("GET", "/applications")] == ["away"] * 3
 
 
 def test_the_address_of_an_unknown_server_is_a_shown_problem(world: World) -> None:
@@ -431,6 +451,101 @@ def test_forged_events_compare_nothing(world: World) -> None:
     headers, body = event_keys.encode(world.aliased("2"), event_keys.FORGER)
     assert world.housekeeper.post(catalog.EVENTS, headers=headers, data=body).status_code == 400
     assert world.server.asked == 0
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Answers every request with the text of its server."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    status, text = 200, ""
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.text.encode(errors="surrogateescape")
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def answering() -> Iterator[tuple[str, type[Answering]]]:
+    """The URL of a server, and its handler with the answer to set."""
+
+    class Handler(Answering):
+        pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", Handler
+    server.shutdown()
+    server.server_close()
+
+
+ANSWER = {
+    "model_version": {"name": "wine", "version": "1", "tags": [{"key": "fuseml.digest", "value": "x"}]},
+    "model_versions": [{"version": "1"}],
+    "run": {"info": {"experiment_id": "0", "run_id": "r"}},
+    "models": [{"info": {"model_id": "m-1", "name": "own", "creation_timestamp_ms": 1}}],
+}
+ODD: list[object] = [None, [], {}, "", "x", "1/../2", "1" * 600, 1.5, float("inf"), True, [None], [{}], {"x": 1}, "\ud800"]
+
+
+def changed(value: Any) -> Iterator[object]:
+    """The value with one odd or missing part."""
+    yield from ODD
+    for key, part in value.items() if isinstance(value, dict) else ():
+        yield {name: other for name, other in value.items() if name != key}
+        yield from ({**value, key: other} for other in changed(part))
+    if isinstance(value, list):
+        yield from ([other] for other in changed(value[0]))
+
+
+def test_no_answer_of_a_server_is_another_error_or_an_address_that_can_move(answering: tuple[str, type[Answering]]) -> None:
+    url, handler = answering
+    tracking, refused = mlflow.Tracking(url), set[str]()
+    addresses = [address for text in (CHAMPION, "models:/wine/latest", "runs:/r/own") if (address := model_address.moving(text))]
+    texts = [json.dumps(document) for document in (ANSWER, *changed(ANSWER))]
+    for handler.text in [*texts, "[" * 100_000, f'{{"model_version": {"1" * 5000}}}', '{"model_version": "\udcff"}']:
+        for address in addresses:
+            try:
+                exact = tracking.exact(address)
+                assert exact is None or (model_address.is_exact(exact) and len(exact) <= 500)
+            except errors.PermanentError as error:
+                refused.add(type(address).__name__)
+                assert len(error.message) < 500
+        with contextlib.suppress(errors.PermanentError):
+            assert isinstance(tracking.model_version("wine", "1").tags, dict)
+    assert refused == {"Alias", "Newest", "OfRun"}
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (200, '{"model_version": []}'),
+        (200, '{"model_version": {"version": "x"}}'),
+        (200, "["),
+        (400, json.dumps({"message": "\ud800\0"})),
+    ],
+)
+def test_an_answer_that_means_nothing_delays_no_other_comparison(
+    world: World, answering: tuple[str, type[Answering]], status: int, text: str
+) -> None:
+    url, handler = answering
+    handler.status, handler.text = status, text
+    champion(world, "1", follow=True)
+    world.register(name="wines", tracking_uri="http://other", model="models:/wine/1", requested="models:/wine/latest", follow=True)
+    world.other.names[model_address.Newest("wine")] = "models:/wine/2"
+    world.servers["http://mlflow"] = mlflow.Tracking(url)
+    world.tick()
+    assert world.get("wines")["model"] == "models:/wine/2"
+    assert (world.get()["model"], bool(world.get()["address_problem"])) == ("models:/wine/1", True)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _TIMEOUT = 5.0
 _PAGE = 100
 _LOGGED = 50
+# Above the addresses of all valid names; it keeps what the server answers out of records.
+_LONGEST = 500
 _KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
@@ -75,8 +77,10 @@ class Tracking:
         return version.run_id, {name: value for name, value in tags.items() if not name.startswith("mlflow.")}
 
     def model_version(self, name: str, version: str) -> ModelVersion:
-        """Raises NotFoundError, TemporaryError."""
-        return _version(self._call("GET", "/model-versions/get", {"name": name, "version": version})["model_version"])
+        """Raises NotFoundError, TemporaryError, and PermanentError for an answer that describes no version."""
+        answer = self._call("GET", "/model-versions/get", {"name": name, "version": version})
+        with _understood("version"):
+            return _version(answer["model_version"])
 
     def run(self, run_id: str) -> TrackedRun:
         """Raises NotFoundError, TemporaryError."""
@@ -88,10 +92,15 @@ class Tracking:
     def exact(self, address: model_address.Moving) -> str | None:
         """The exact address that a moving one names at this moment; None where it names nothing.
 
-        Raises TemporaryError, and PermanentError when the server refuses.
+        Raises TemporaryError, and PermanentError when the server refuses, or answers with no address.
         """
-        if isinstance(address, model_address.OfRun):
-            return self._of_run(address)
+        with _understood("address"):
+            found = self._of_run(address) if isinstance(address, model_address.OfRun) else self._of_model(address)
+        if found is not None and (len(found) > _LONGEST or not model_address.is_exact(found)):
+            raise errors.PermanentError(f"the tracking server's answer is the address of no version: {found[:100]!r}")
+        return found
+
+    def _of_model(self, address: model_address.Alias | model_address.Newest) -> str | None:
         if isinstance(address, model_address.Alias):
             query = {"name": address.model, "alias": address.alias}
             version = self._call("GET", "/registered-models/alias", query).get("model_version", {}).get("version")
@@ -157,9 +166,19 @@ class Tracking:
             raise errors.PermanentError(f"the tracking server refused {path} with {response.status}{_reason(response.data)}")
         try:
             answer = response.json() if response.data else {}
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise errors.PermanentError(f"the server at {urls.shown(self._api)} is not an MLflow server") from error
         return answer if isinstance(answer, dict) else {}
+
+
+@contextlib.contextmanager
+def _understood(described: str) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        raise errors.PermanentError(
+            f"the tracking server's answer describes no {described} ({type(error).__name__}: {str(error)[:100]}); is it an MLflow server?"
+        ) from error
 
 
 def _version(item: Mapping[str, Any]) -> ModelVersion:
@@ -181,8 +200,9 @@ def _authentication(credentials: Mapping[str, str]) -> dict[str, str]:
 
 def _reason(body: bytes) -> str:
     try:
-        return f": {json.loads(body)['message']}"
-    except (ValueError, KeyError, TypeError):
+        # Databases store neither lone surrogates nor NUL.
+        return ": " + str(json.loads(body)["message"]).encode(errors="replace").decode().replace("\0", "?")
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

@@ -14,6 +14,9 @@ import pydantic
 from fuseml.domain import artifact, errors, model_address
 from fuseml.domain.documents import document
 
+DESCRIPTION = 1000
+"""The most characters of a description."""
+
 # A name is part of an address and of the names of objects on a cluster.
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, pydantic.StringConstraints(pattern=_NAME)]
@@ -45,7 +48,7 @@ class Application(document.Model):
 
     name: Name
     type: Annotated[str, pydantic.StringConstraints(max_length=100)]
-    description: Annotated[str, pydantic.StringConstraints(max_length=1000)] = ""
+    description: Annotated[str, pydantic.StringConstraints(max_length=DESCRIPTION)] = ""
     url: Annotated[str, pydantic.StringConstraints(max_length=1000)] = ""
     workflow: str
     k8s_namespace: str = ""

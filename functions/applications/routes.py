@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from functions.applications import service
 from functions.applications.deps import Deps
@@ -11,7 +11,6 @@ from fuseml.domain.documents import document
 from fuseml.domain.registry import extension
 from fuseml.runtime import http, operations
 from fuseml.servings import State
-from fuseml.store.model_addresses import ModelAddress
 from fuseml.usecases import ownership
 
 
@@ -65,7 +64,7 @@ def register(api: http.Api, deps: Deps) -> None:
     def list_applications(query: ApplicationQuery) -> http.ListPage[Application]:
         """List applications, by name, with their status."""
         views = service.page(deps, query.limit, query.cursor, type=query.type, workflow=query.workflow)
-        return http.ListPage(_wire(deps, views.rows), views.next_cursor)
+        return http.ListPage([_wire(view) for view in views.rows], views.next_cursor)
 
     @api.route(
         "POST", "/applications", body=application.Registration, returns=Application, status=201, step=ownership.SCOPE, refusals=(409,)
@@ -75,12 +74,12 @@ def register(api: http.Api, deps: Deps) -> None:
 
         An application of another project is not replaced. A step registers applications of its own project, run and codeset only.
         """
-        return _wire(deps, [service.put(deps, body, http.caller())])[0]
+        return _wire(service.put(deps, body, http.caller()))
 
     @api.route("GET", "/applications/<name>", returns=Application, step=ownership.SCOPE)
     def get_application(name: str) -> Application:
         """Show an application, and its status; to a step, one of its own project and codeset."""
-        return _wire(deps, [service.get(deps, name, http.caller())])[0]
+        return _wire(service.get(deps, name, http.caller()))
 
     @api.route("DELETE", "/applications/<name>", status=204)
     def delete_application(name: str) -> None:
@@ -90,26 +89,21 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("PUT", "/applications/<name>/traffic", body=Split, returns=Application, refusals=(409,))
     def route_traffic(name: str, body: Split) -> Application:
         """Split the requests among revisions. The next registration gets all requests again."""
-        return _wire(deps, [service.route(deps, name, body.traffic)])[0]
+        return _wire(service.route(deps, name, body.traffic))
 
     @api.route("PUT", "/applications/<name>/visibility", body=Visibility, returns=Application)
     def set_visibility(name: str, body: Visibility) -> Application:
         """Make an application public, or take it back. Later registrations keep it, unless they name `public`."""
-        return _wire(deps, [service.publish(deps, name, public=body.public)])[0]
+        return _wire(service.publish(deps, name, public=body.public))
 
     @api.route("POST", "/applications/<name>/rollback", returns=Application, refusals=(409,))
     def roll_back(name: str) -> Application:
         """Send all requests to the previous revision."""
-        return _wire(deps, [service.roll_back(deps, name)])[0]
+        return _wire(service.roll_back(deps, name))
 
 
-def _wire(deps: Deps, views: Sequence[service.ApplicationView]) -> list[Application]:
-    addresses = service.addresses(deps, [view.row for view in views])
-    return [_application(view, addresses.get(view.row.name)) for view in views]
-
-
-def _application(view: service.ApplicationView, address: ModelAddress | None) -> Application:
-    row, status = view.row, view.status
+def _wire(view: service.ApplicationView) -> Application:
+    row, status, address = view.row, view.status, view.address
     ahead = address.latest if address and address.latest != row.document.get("model") else None
     return Application.model_validate(
         {

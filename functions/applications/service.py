@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import sqlmodel
 
 from functions.applications.deps import Deps
 from fuseml import servings
@@ -20,10 +22,11 @@ _TrafficRule = Callable[[ServingSpec, list[int]], Mapping[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class ApplicationView:
-    """An application, the models of its revisions, and its observed state if FuseML serves it."""
+    """An application, the models of its revisions, the moving address of its model, and its observed state if FuseML serves it."""
 
     row: applications.Application
     models: Mapping[int, str | None] = field(default_factory=dict)
+    address: model_addresses.ModelAddress | None = None
     status: Status | None = None
 
 
@@ -33,8 +36,12 @@ def page(deps: Deps, limit: int, cursor: str | None, *, type: str | None, workfl
         rows = applications.page(session, paging.Page(limit, cursor), type=type, workflow=workflow)
         # The status needs no secret, so they stay sealed.
         specs = [servings.serving_spec(session, row, str) for row in rows.rows]
+        addresses = model_addresses.of(session, rows.rows)
     statuses = _statuses(deps, [spec for spec in specs if spec is not None])
-    views = [ApplicationView(row, _models(spec), statuses.get(row.name)) for row, spec in zip(rows.rows, specs, strict=True)]
+    views = [
+        ApplicationView(row, _models(spec), addresses.get(row.name), statuses.get(row.name))
+        for row, spec in zip(rows.rows, specs, strict=True)
+    ]
     return paging.Slice(views, rows.next_cursor)
 
 
@@ -57,8 +64,7 @@ def put(deps: Deps, registered: application.Registration, caller: auth.Caller) -
             model_addresses.note(session, row, registered.moving, follow=registered.follow)
         else:
             model_addresses.forget(session, row.name)
-        spec = servings.serving_spec(session, row, deps.keyring.unseal)
-    view = ApplicationView(row, _models(spec))
+        view, spec = _view(deps, session, row)
     if serving is None or spec is None:
         return view
     serving.apply(spec)
@@ -73,12 +79,6 @@ def get(deps: Deps, name: str, caller: auth.Caller) -> ApplicationView:
         ownership.check_step(row.document if row else None, name, caller.step)
     view, spec = _read(deps, name)
     return _observed(deps, spec, view) if spec is not None else view
-
-
-def addresses(deps: Deps, rows: Sequence[applications.Application]) -> Mapping[str, model_addresses.ModelAddress]:
-    """By application: the moving addresses of their models."""
-    with deps.store.read() as session:
-        return model_addresses.of(session, rows)
 
 
 def delete(deps: Deps, name: str) -> None:
@@ -107,8 +107,7 @@ def publish(deps: Deps, name: str, *, public: bool) -> ApplicationView:
     with deps.store.write() as session:
         row = applications.get(session, name)
         applications.record_location(session, name, {"public": public})
-        spec = servings.serving_spec(session, row, deps.keyring.unseal)
-    view = ApplicationView(row, _models(spec))
+        view, spec = _view(deps, session, row)
     serving = deps.serving.get(row.document["served_by"])
     if spec is None or serving is None:
         return view
@@ -133,8 +132,7 @@ def _route(deps: Deps, name: str, rule: _TrafficRule) -> ApplicationView:
                 f"application {name!r} was replaced by revision {row.revision} meanwhile; check that revision and try again"
             )
         applications.route(session, row, traffic, clock.now())
-        routed = servings.serving_spec(session, row, deps.keyring.unseal)
-    view = ApplicationView(row, _models(routed))
+        view, routed = _view(deps, session, row)
     if routed is None:
         return view
     serving.apply(routed)
@@ -143,9 +141,12 @@ def _route(deps: Deps, name: str, rule: _TrafficRule) -> ApplicationView:
 
 def _read(deps: Deps, name: str) -> tuple[ApplicationView, ServingSpec | None]:
     with deps.store.read() as session:
-        row = applications.get(session, name)
-        spec = servings.serving_spec(session, row, deps.keyring.unseal)
-    return ApplicationView(row, _models(spec)), spec
+        return _view(deps, session, applications.get(session, name))
+
+
+def _view(deps: Deps, session: sqlmodel.Session, row: applications.Application) -> tuple[ApplicationView, ServingSpec | None]:
+    spec = servings.serving_spec(session, row, deps.keyring.unseal)
+    return ApplicationView(row, _models(spec), model_addresses.find(session, row)), spec
 
 
 def _models(spec: ServingSpec | None) -> dict[int, str | None]:
@@ -175,7 +176,7 @@ def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> Applicati
     try:
         status = serving.status(spec)
     except errors.FusemlError as error:
-        return ApplicationView(view.row, view.models, _unknown(error))
+        return replace(view, status=_unknown(error))
     location = {
         "url": f"{status.url}/v2/models/{spec.name}/infer" if status.url else view.row.document["url"],
         "k8s_namespace": status.namespace,
@@ -185,7 +186,7 @@ def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> Applicati
     if any(row.document.get(key) != value for key, value in location.items()):
         with deps.store.write() as session:
             row = applications.record_location(session, spec.name, location) or row
-    return ApplicationView(row, view.models, status)
+    return replace(view, row=row, status=status)
 
 
 def _document(deps: Deps, registered: application.Application, before: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,10 +50,10 @@ def _record(id: str, product: str, resource: str) -> dict[str, Any]:
 
 
 class Furnished:
-    """`gateway` is the WSGI application of the server, `signer` signs its events, `push` is a delivery of a git host."""
+    """`home` holds the state, `gateway` is the WSGI application of the server, `signer` signs its events, `push` is a delivery of a git host."""
 
     def __init__(self, home: pathlib.Path) -> None:
-        self._home = home
+        self.home = home
         parts = self._compose()
         with parts.running(lambda: None):
             client = Client(parts.gateway)
@@ -68,7 +68,7 @@ class Furnished:
 
     def _compose(self) -> composition.Parts:
         environment = {"PATH": os.environ["PATH"]}
-        return composition.compose(self._home, ENDPOINT, "token", mlflow="none", anonymous=False, environment=environment)
+        return composition.compose(self.home, ENDPOINT, "token", mlflow="none", anonymous=False, environment=environment)
 
     def _furnish(self, client: Client, parts: composition.Parts) -> None:
         def post(path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -155,7 +155,7 @@ class Furnished:
             return
         self._pristine.backup(self._present)
         self._version = self._changes()
-        git, pristine = self._home / "git", self._home / "git.pristine"
+        git, pristine = self.home / "git", self.home / "git.pristine"
         if sorted(git.glob("*/*")) != sorted(git / folder.relative_to(pristine) for folder in pristine.glob("*/*")):
             shutil.rmtree(git)
             shutil.copytree(pristine, git)

@@ -117,6 +117,12 @@ def _receive(target: Target, checkout: servers.Checkout, ref: bytes, body: bytes
     target.raw("POST", f"{url.path}/git-receive-pack", headers, githost.packet(command) + b"0000" + body)
 
 
+def _expect_taken(target: Target, checkout: servers.Checkout, body: bytes) -> None:
+    """Raise AssertionError unless a valid push is taken that is made like those of the attack: else their refusal would show nothing."""
+    _receive(target, checkout, b"refs/heads/valid", body)
+    assert "refs/heads/valid" in _refs(checkout), "the server takes no valid push, so that the attack shows nothing"
+
+
 def _zeros(size: int) -> bytes:
     """A blob of zeros, compressed in parts."""
     packer = zlib.compressobj()
@@ -136,6 +142,7 @@ def _bombs(target: Target) -> None:
         "deltas on deltas": packs.chain(50, 20 * _MIB, 1),
         "a number without an end": packs.pack([b"\xff" * 100]),
     }
+    _expect_taken(target, checkout, packs.pack([packs.entry(3, b"y"), packs.entry(6, packs.delta(1, 1), base=packs.back(10))]))
     before = target.measured("process_resident_memory_bytes")
     for name, bomb in bombs.items():
         _receive(target, checkout, b"refs/heads/bomb", bomb)
@@ -148,8 +155,9 @@ def _bombs(target: Target) -> None:
 def _names_of_refs(target: Target) -> None:
     checkout, *_ = target.codeset()
     checkout.push("first")
-    before = _refs(checkout)
     empty = packs.pack([])
+    _expect_taken(target, checkout, empty)
+    before = _refs(checkout)
     names = [
         b"refs/heads/../../x",
         b"HEAD",

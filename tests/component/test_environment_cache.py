@@ -190,6 +190,17 @@ def test_no_later_run_reuses_the_output_of_a_removed_environment(
         assert executions.find(session, "p", "kept") is not None
 
 
+@pytest.mark.parametrize("removed", ["a_b", "a%b", "a/b"])
+def test_other_outputs_are_reused_still(store: database.Database, removed: str) -> None:
+    for output in ("a_b", "a%b", "axb", "a/b"):
+        run(store, output, cached=f"of {output}")
+    with store.write() as session:
+        executions.forget(session, removed)
+    with store.read() as session:
+        kept = {output for output in ("a_b", "a%b", "axb", "a/b") if executions.find(session, "p", f"of {output}")}
+    assert kept == {"a_b", "a%b", "axb", "a/b"} - {removed}
+
+
 def test_downloads_are_removed_first_because_environments_share_their_files(home: Path, cache: environment_cache.EnvironmentCache) -> None:
     folder = environment(home, "old", 5)
     downloads = home / "environments" / "p" / ".uv" / "cache"

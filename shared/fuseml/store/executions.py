@@ -56,7 +56,8 @@ def without_key(session: Session, run_id: str) -> Sequence[run_rows.StepRun]:
 def forget(session: Session, output: str) -> None:
     """Let no later run find the executions with this output, which is gone: an environment of a builder that was removed."""
     table = run_rows.StepRun
-    found = select(table).where(col(table.cache_key) > UNKNOWN, sqlalchemy.cast(col(table.outputs), sqlalchemy.Text).contains(output))
+    text = sqlalchemy.cast(col(table.outputs), sqlalchemy.Text)
+    found = select(table).where(col(table.cache_key) > UNKNOWN, text.contains(output, autoescape=True))
     for step in session.exec(found):
         step.cache_key = None
         session.add(step)

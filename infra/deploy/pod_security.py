@@ -1,4 +1,7 @@
-"""The pod security standard of the workloads' namespace. A running installation changes it last: pods of runs that were rendered before may be refused."""
+"""The pod security standard of the workloads' namespace.
+
+A running installation changes it last: pods of runs that were rendered before may be refused.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +46,10 @@ def enforce(namespaces: list[cluster.Object]) -> None:
     ]
     if not changed:
         return
-    found = json.loads(cluster.kubectl("get", "pipelineruns.tekton.dev", "--namespace", cluster.WORKLOADS, "--output=json"))["items"]
-    refused = refused_runs(found) if any(namespace["metadata"]["labels"][LABEL] == "restricted" for namespace in changed) else []
+    refused = []
+    if any(namespace["metadata"]["labels"].get(LABEL) == "restricted" for namespace in changed):
+        listed = cluster.kubectl("get", "pipelineruns.tekton.dev", "--namespace", cluster.WORKLOADS, "--output=json")
+        refused = refused_runs(json.loads(listed)["items"])
     if refused:
         cluster.report(
             f"the namespace {cluster.WORKLOADS} enforces no pod security yet, because it would refuse pods of the unfinished runs "

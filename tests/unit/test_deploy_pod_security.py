@@ -74,10 +74,19 @@ KUBECTL = """\
 #!/bin/sh
 case "$*" in
   get\\ namespace*) cat {folder}/namespace ;;
-  get\\ pipelineruns*) cat {folder}/runs ;;
+  get\\ pipelineruns*) touch {folder}/listed; cat {folder}/runs ;;
   *) cat > {folder}/applied ;;
 esac
 """
+
+
+def cluster_with(namespace: dict[str, Any], runs: list[dict[str, Any]], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `kubectl` that knows the namespace of the workloads and the runs, and records applied objects and whether runs were listed."""
+    (tmp_path / "namespace").write_text(json.dumps(namespace))
+    (tmp_path / "runs").write_text(json.dumps({"items": runs}))
+    (tmp_path / "kubectl").write_text(KUBECTL.format(folder=tmp_path))
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
 
 @pytest.mark.parametrize(
@@ -99,12 +108,19 @@ def test_a_stricter_standard_waits_for_the_runs_that_it_would_break(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "namespace").write_text(json.dumps(deployed(standard)))
-    (tmp_path / "runs").write_text(json.dumps({"items": runs}))
-    (tmp_path / "kubectl").write_text(KUBECTL.format(folder=tmp_path))
-    (tmp_path / "kubectl").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    cluster_with(deployed(standard), runs, tmp_path, monkeypatch)
     pod_security.enforce(pod_security.keep(namespaces(), deployed(standard)))
     assert (tmp_path / "applied").exists() is applied
     output = capsys.readouterr().out
     assert reported in output and bool(reported) is bool(output)
+
+
+@pytest.mark.parametrize(("builds", "listed"), [(True, False), (False, True)])
+def test_runs_are_listed_for_a_stricter_standard_only(
+    builds: bool, listed: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, before = namespaces(), deployed(None if builds else "privileged")
+    cluster_with(before, [pipeline_run()], tmp_path, monkeypatch)
+    pod_security.allow_image_builds(made, allowed=builds)
+    pod_security.enforce(pod_security.keep(made, before))
+    assert ((tmp_path / "applied").exists(), (tmp_path / "listed").exists()) == (True, listed)

@@ -1,8 +1,8 @@
 """Moving addresses of applications' models: an alias, a stage, `latest`, a run. Each is compared with the version that it names by now.
 
 An application with `follow` gets a new revision of that version; any other one keeps its own, and its record shows that it is behind. An
-address that nothing has resolved yet is, in both cases. MLflow's events hasten the comparison, which the sweep makes anyway: the version is
-always read from the tracking server, so that events may be repeated, late, out of order or lost. Of comparisons side by side the first
+address that is not resolved yet is resolved in both cases. MLflow's events hasten the comparison, which the sweep makes anyway: the version
+is always read from the tracking server, so that events may be repeated, late, out of order or lost. Of comparisons side by side the first
 stored one counts, and the others begin again, so that no earlier answer replaces a later one.
 """
 
@@ -76,7 +76,7 @@ def _compared(deps: Deps, records: Sequence[extension.Extension], name: str, unr
             server = (row.document.get("tracking_uri") or "") if row else ""
         if address is None:
             with deps.store.write() as session:
-                model_addresses.forget_strays(session, name)
+                model_addresses.forget_stray(session, name)
             return False
         latest, digest, problem = _resolved(deps, records, server, address.requested, unreachable)
         with deps.store.write() as session:

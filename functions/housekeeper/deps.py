@@ -18,11 +18,10 @@ class Deps:
     """The database, the broker, the keys of events, the git host, the engine, the contents, the keyring and the servings of the sweep.
 
     `now` is the clock of schedules. A tick within `pause` seconds after the begin of a sweep is ignored. Handled events are kept for
-    `retention_days`. `check` probes each registered tool every `health_interval` seconds; `zone` is the control plane's own. Moving addresses of models are
-    compared every `address_interval` seconds. The logs of
-    steps move to `contents`, if any, and stay for `log_days`; the engine forgets a finished run after `engine_days`, 0 is never, or without
-    a number as soon as its logs are there. `conditions` are the known faults. Steps register applications at `api_url`; it is empty where
-    the registry has the address already.
+    `retention_days`. `check` probes each registered tool every `health_interval` seconds; `zone` is the control plane's own. Moving addresses
+    of models are compared every `address_interval` seconds. The logs of steps move to `contents`, if any, and stay for `log_days`; the engine
+    forgets a finished run after `engine_days`, 0 is never, or without a number as soon as its logs are there. `conditions` are the known
+    faults. Steps register applications at `api_url`; it is empty where the registry has the address already.
     """
 
     store: database.Database

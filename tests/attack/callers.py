@@ -1,4 +1,4 @@
-"""One caller that takes what it can: connections, bodies, threads."""
+"""One caller that occupies connections and threads, and sends large bodies."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _cold_model(target: Target) -> None:
 ATTACKS = (
     Attack(
         "silent connections",
-        "101 connections that say nothing delay no other request",
+        "101 silent connections delay no other request",
         functools.partial(_held, heads=lambda _: [b""], name="silent"),
     ),
     Attack(

@@ -23,11 +23,11 @@ def note(session: Session, row: Application, requested: str, *, follow: bool) ->
 
 
 def forget(session: Session, application: str) -> None:
-    """The model of the application has an exact address now."""
+    """Remove the address: the application is deleted, or its model has an exact one."""
     session.exec(sqlmodel.delete(ModelAddress).where(col(ModelAddress.application) == application))
 
 
-def forget_strays(session: Session, application: str) -> None:
+def forget_stray(session: Session, application: str) -> None:
     """Remove the address of a registration that the previous release has replaced or deleted, if it is one."""
     row = session.get(Application, application)
     address = session.get(ModelAddress, application)

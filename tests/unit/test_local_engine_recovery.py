@@ -55,6 +55,12 @@ def alive(folder: Path, plan: plans.Plan, step: str) -> bool:
     return process.held(folder / "runs" / plan.id / "steps" / step)
 
 
+def kill(folder: Path, plan: plans.Plan, step: str) -> None:
+    """Kill the processes of the step, and wait for the end of its supervisor, which holds the lock until then."""
+    os.killpg(group_of(folder, plan, step), signal.SIGKILL)
+    wait_until(lambda: not alive(folder, plan, step), f"the supervisor of {step} to end")
+
+
 def test_a_step_survives_the_server_and_the_next_server_finishes_the_run(tmp_path: Path) -> None:
     trace, go = tmp_path / "shared" / "trace", tmp_path / "shared" / "go"
     key = engines.secret("KEY")
@@ -99,7 +105,7 @@ def test_a_step_is_started_when_its_server_died_before_it_created_the_process(tm
     plan = engines.make_plan(engines.shell("long", f"echo begin >> {trace}; test $(wc -l < {trace}) -gt 1 || sleep 60"))
     with server(tmp_path, plan):
         until(trace, "begin")
-    os.killpg(group_of(tmp_path, plan, "long"), signal.SIGKILL)
+    kill(tmp_path, plan, "long")
     # The state between the record and the process.
     for name in ("pid", "exit", "lock"):
         (tmp_path / "runs" / plan.id / "steps" / "long" / name).unlink(missing_ok=True)
@@ -115,7 +121,7 @@ def test_a_vanished_step_fails_and_may_be_retried(tmp_path: Path, retries: int, 
     plan = engines.make_plan(engines.shell("long", script, retries=retries))
     with server(tmp_path, plan):
         until(trace, "begin")
-    os.killpg(group_of(tmp_path, plan, "long"), signal.SIGKILL)
+    kill(tmp_path, plan, "long")
     with engines.local_engine(tmp_path) as under_test:
         result = under_test.inbox.finished(plan.id)
     assert (result.run.state, result.steps["long"].attempts) == (state, attempts)
@@ -129,7 +135,7 @@ def test_a_reused_pid_is_not_mistaken_for_the_step(tmp_path: Path) -> None:
     plan = engines.make_plan(engines.shell("long", f"echo begin >> {trace}; sleep 60"))
     with server(tmp_path, plan):
         until(trace, "begin")
-    os.killpg(group_of(tmp_path, plan, "long"), signal.SIGKILL)
+    kill(tmp_path, plan, "long")
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as bystander:
         (tmp_path / "runs" / plan.id / "steps" / "long" / "pid").write_text(f"{bystander.pid}\n")
         with engines.local_engine(tmp_path) as under_test:

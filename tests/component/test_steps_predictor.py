@@ -18,6 +18,11 @@ from . import steps
 NAME = "workspace-wine-mlflow-e2e"
 MODEL = "models:/wine/2"
 DIGEST = "sha256:" + "0" * 64
+REPLACEMENT = {"revision": 3, "status": "starting", "run": "mlflow-e2e-2", "model": "models:/wine/3"}
+REPLACED = (
+    f"the application '{NAME}' was replaced by mlflow-e2e-2, which serves models:/wine/3:"
+    " give the workflow a 'concurrency' group if its runs must not overlap"
+)
 
 
 class Platform(http.server.ThreadingHTTPServer):
@@ -29,7 +34,7 @@ class Platform(http.server.ThreadingHTTPServer):
         self.applications: list[Any] = []
         self.tokens: list[str | None] = []
         self.answers: list[tuple[int, object]] = []
-        self.records: list[object] = []
+        self.records: list[object] = [{"revision": 2}]
         self.refusal: tuple[int, object] | None = None
 
     @property
@@ -214,10 +219,7 @@ def test_the_record_provides_an_address_that_is_not_known_before(platform: Platf
             {"revision": 2, "status": "failed", "cause": "no module named torch"},
             f"the application '{NAME}' cannot serve {MODEL}: no module named torch",
         ),
-        (
-            {"revision": 3, "status": "starting"},
-            f"the application '{NAME}' was replaced by another registration; this run registered revision 2",
-        ),
+        (REPLACEMENT, REPLACED),
     ],
     ids=["it failed", "it was replaced"],
 )
@@ -225,6 +227,14 @@ def test_a_permanent_problem_in_the_record_ends_the_step(platform: Platform, tmp
     platform.records = [record]
     ended = predict(platform, tmp_path, FUSEML_APPS_URL="")
     assert (ended.code, ended.err) == (1, f"{cause}\n")
+
+
+def test_an_application_that_another_run_replaces_ends_the_step(platform: Platform, tmp_path: Path) -> None:
+    """Where the application is read as its clients do, too: two runs of one workflow replace each other's model in any order."""
+    platform.answers = [serving("models:/wine/1"), serving("models:/wine/1"), serving("models:/wine/3")]
+    platform.records = [{"revision": 2}, REPLACEMENT]
+    ended = predict(platform, tmp_path)
+    assert (ended.code, ended.outputs, ended.err) == (1, {}, f"{REPLACED}\n")
 
 
 def test_a_preview_has_a_name_of_its_own(platform: Platform, tmp_path: Path) -> None:

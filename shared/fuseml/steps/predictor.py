@@ -92,12 +92,12 @@ def main() -> None:
     named = f"{requested}, now {model}" if requested != model else model
     sdk.say(f"application {name}: {named}{f' ({digest})' if digest else ''}")
     registered = sdk.http("POST", f"{api}/applications", application, token=token)
+    record = ApiProbe(f"{api}/applications/{name}", name, _revision(registered), token)
+    probe: ClientProbe | ApiProbe = record
     if apps:
         # The token is for the API: another host that serves applications must not get it.
         own = token if urllib.parse.urlsplit(api)[:2] == urllib.parse.urlsplit(apps)[:2] else None
-        probe: ClientProbe | ApiProbe = ClientProbe(f"{apps}/{name}", name, own)
-    else:
-        probe = ApiProbe(f"{api}/applications/{name}", name, _revision(registered), token)
+        probe = ClientProbe(f"{apps}/{name}", name, record, own)
     wait_for(probe, name, model, timeout)
     prediction_url = probe.prediction_url()
     version = model.rpartition("/")[2] if model.startswith("models:/") else ""
@@ -168,19 +168,25 @@ class ApiProbe:
     def problem(self, model: str) -> str | None:
         """The reason why the model is not served yet; None when it is. Raises StepError for a permanent problem."""
         try:
-            record = self._record()
+            record = self.registration()
         except sdk.HttpError as error:
             answer = error.answer if isinstance(error.answer, dict) else {}
             if answer.get("temporary") is False:
                 raise
             return str(error)
-        if record.get("revision") != self.revision:
-            raise sdk.StepError(
-                f"the application '{self.name}' was replaced by another registration; this run registered revision {self.revision}"
-            )
         if record.get("status") == "failed":
             raise sdk.StepError(f"the application '{self.name}' cannot serve {model}: {record.get('cause')}")
         return None if record.get("status") == "ready" else str(record.get("cause") or "its status is not known")
+
+    def registration(self) -> dict[str, object]:
+        """The record of the application. Raises StepError when it is no longer the registration of this run, HttpError when it cannot be read."""
+        record = self._record()
+        if record.get("revision") != self.revision:
+            raise sdk.StepError(
+                f"the application '{self.name}' was replaced by {record.get('run') or 'another registration'}, which serves"
+                f" {record.get('model') or 'another model'}: give the workflow a 'concurrency' group if its runs must not overlap"
+            )
+        return record
 
     def _record(self) -> dict[str, object]:
         record = sdk.http("GET", self.url, token=self.token, patient=False)
@@ -193,6 +199,7 @@ class ClientProbe:
 
     url: str
     name: str
+    api: ApiProbe
     token: str | None = None
 
     def prediction_url(self) -> str:
@@ -218,8 +225,10 @@ class ClientProbe:
         return None
 
     def _check_replacement(self, model: str) -> None:
-        """Raises StepError when the server reports that the new model cannot be served and the old one stays."""
+        """Raises StepError when the model will never be served: another run has registered the application since, or the server reports that
+        the new model cannot be served and the old one stays."""
         try:
+            self.api.registration()
             status = sdk.http("GET", self.url, token=self.token, patient=False)
         except sdk.HttpError:
             return  # other servers have no such status; then the timeout decides

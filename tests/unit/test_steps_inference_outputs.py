@@ -55,6 +55,15 @@ def written(prediction: object, **request: object) -> tuple[Any, bytes]:
         ({"a": numpy.array([[1.5], [2.5]], dtype="float32")}, [("a", "FP32", [2, 1], [1.5, 2.5], None)]),
         ({"a": "x", "b": 3}, [("a", "BYTES", [1], ["x"], "str"), ("b", "INT64", [1], [3], None)]),
         (["null", "NaN", None, NAN], [("output-0", "BYTES", [4], ["null", "NaN", None, None], "str")]),
+        ([numpy.int64(3), None], [("output-0", "INT64", [2], [3, None], None)]),
+        ([numpy.float32(0.5), numpy.int8(1)], [("output-0", "FP64", [2], [0.5, 1.0], None)]),
+        ([numpy.str_("a"), numpy.bytes_(b"b")], [("output-0", "BYTES", [2], ['"a"', '"Yg=="'], "json")]),
+        (pandas.Series([numpy.True_, None], dtype=object), [("output-0", "BOOL", [2], [True, None], None)]),
+        ([{numpy.int64(7): NAN, numpy.True_: pandas.NA, (1, 2): "Infinity", MOMENT: numpy.array([math.inf, NAN], "float32")}],
+         [("output-0", "BYTES", [1], ['{"7": null, "true": null, "[1, 2]": "Infinity", "2026-01-02T03:04:05": [1e999, null]}'], "json")]),
+        ([10**400, 0.5], [("output-0", "BYTES", [2], [str(10**400), "0.5"], "json")]),
+        ([[numpy.zeros((1, 2), "datetime64[D]")], numpy.array(0, "datetime64[ns]")],
+         [("output-0", "BYTES", [2], ['[[["1970-01-01", "1970-01-01"]]]', '"1970-01-01T00:00:00"'], "json")]),
         ([True, None], [("output-0", "BOOL", [2], [True, None], None)]),
         ([1, None], [("output-0", "INT64", [2], [1, None], None)]),
         ([1, 0.5, None], [("output-0", "FP64", [3], [1.0, 0.5, None], None)]),
@@ -77,6 +86,32 @@ def test_every_kind_of_prediction_becomes_tensors(prediction: object, tensors: l
     found = written(prediction)[0]["outputs"]
     described = [(one["name"], one["datatype"], one["shape"], one["data"], one.get("parameters", {}).get("content_type")) for one in found]
     assert described == tensors
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans().map(numpy.bool_),
+    st.integers(-(2**31), 2**31 - 1).map(numpy.int32),
+    st.floats(width=32).map(numpy.float32),
+    st.floats(),
+    st.text(max_size=3),
+    st.binary(max_size=3).map(numpy.bytes_),
+    st.datetimes().map(numpy.datetime64),
+    st.lists(st.floats(), max_size=2).map(numpy.array),
+)
+NESTED = st.recursive(
+    SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.integers(0, 9).map(numpy.int8), inner, max_size=3))
+)
+
+
+@given(st.lists(NESTED, min_size=1, max_size=3))
+def test_every_mixture_of_numpy_and_python_becomes_json(values: list[object]) -> None:
+    def refused(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    [found] = json.loads(json.dumps(written(values)[0]), parse_constant=refused)["outputs"]
+    for text in found["data"] if found.get("parameters") == {"content_type": "json"} else ():
+        assert text is None or text == json.dumps(json.loads(text, parse_constant=refused)).replace("Infinity", "1e999")
 
 
 def test_an_output_has_the_name_of_the_signature() -> None:

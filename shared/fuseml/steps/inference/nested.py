@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy
@@ -17,6 +18,8 @@ from fuseml.steps.inference import dates, tensors
 
 # Lists of these types are refused by MLflow, arrays of numpy are taken.
 _ARRAYS = {"integer": "int32", "float": "float32", "datetime": "datetime64[ns]"}
+_INFINITY = re.compile(r'"(?:[^"\\]|\\.)*"|Infinity')  # or text, which may hold the word
+_SHOWN = 40  # characters of a refused value
 _LARGEST_FLOAT = float(numpy.finfo("float32").max)
 
 
@@ -36,11 +39,11 @@ def parsed(text: str | bytes) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError(f"{str(text)[:40]!r} is not JSON") from None
+        raise ValueError(f"{str(text)[:_SHOWN]!r} is not JSON") from None
 
 
 def convert(value: object, described: Mapping[str, object], required: bool = True) -> object:
-    """A JSON value as a column type. Raises ValueError."""
+    """A JSON value as a column type; bytes and dates of other formats are `binary` and `datetime` as they are. Raises ValueError."""
     kind = str(described["type"])
     if kind == "any" or (value is None and not required):
         return value
@@ -69,7 +72,7 @@ def _array(value: object, items: object, required: bool) -> object:
 def _object(value: Mapping[str, object], properties: Mapping[str, object]) -> dict[str, object]:
     unknown = sorted(set(value) - set(properties))
     if unknown:
-        raise ValueError(f"the object has no property '{unknown[0]}'; it has: {', '.join(properties)}")
+        raise ValueError(f"the object has no property {unknown[0][:_SHOWN]!r}; it has: {', '.join(properties)}")
     converted: dict[str, object] = {}
     for name, described in properties.items():
         required = _of(described).get("required") is not False
@@ -90,21 +93,28 @@ def _leaf(value: object, kind: str) -> object:
     if kind in ("integer", "long") and number and isinstance(value, int):
         limits = numpy.iinfo("int32" if kind == "integer" else "int64")
         if not limits.min <= value <= limits.max:
-            raise ValueError(f"{value} does not fit into {kind}")
+            raise ValueError(f"{_shown(value)} does not fit into {kind}")
         return numpy.int32(value) if kind == "integer" else value
     if kind in ("float", "double") and number:
-        return _floating(float(value), kind)  # type: ignore[arg-type]
+        return _floating(value, kind)  # type: ignore[arg-type]
+    if kind == "binary" and isinstance(value, bytes):
+        return value
     if isinstance(value, str):
         if kind == "string":
             return value
         if kind == "binary":
             return decoded(value)
-        if kind == "datetime":
-            return dates.from_text([value]).to_numpy()[0]
+    moment = value if isinstance(value, str) else dates.text(value)
+    if kind == "datetime" and moment is not None:
+        return dates.from_text([moment]).to_numpy()[0]
     raise ValueError(f"{_shown(value)} is not of the type {kind}")
 
 
-def _floating(value: float, kind: str) -> object:
+def _floating(number: float, kind: str) -> object:
+    try:
+        value = float(number)
+    except OverflowError:
+        raise ValueError(f"{_shown(number)} does not fit into {kind}") from None
     if kind == "double":
         return value
     if abs(value) > _LARGEST_FLOAT and value not in (math.inf, -math.inf):
@@ -117,7 +127,7 @@ def decoded(text: str | bytes) -> bytes:
     try:
         return base64.b64decode("".join((text if isinstance(text, str) else text.decode()).split()), validate=True)
     except (binascii.Error, UnicodeError):
-        raise ValueError(f"{str(text)[:40]!r} is not base64") from None
+        raise ValueError(f"{str(text)[:_SHOWN]!r} is not base64") from None
 
 
 def _dictionary(value: object) -> Mapping[str, object]:
@@ -132,22 +142,45 @@ def _of(described: object) -> Mapping[str, object]:
 
 
 def _shown(value: object) -> str:
-    return json.dumps(value, default=str)[:40]
+    return json.dumps(value, default=str)[:_SHOWN]
 
 
-def text(value: object) -> str:
-    """A value as JSON text; values that JSON has not are base64, ISO 8601, or their text."""
-    return json.dumps(value, default=_encoded)
+def text(value: object, ascii: bool = True) -> str:
+    """A value as JSON text (`encoded`), with `ascii` in ASCII characters only."""
+    written = json.dumps(encoded(value), ensure_ascii=ascii)
+    # JSON has no infinity, but numbers so large that every reader of 64-bit numbers takes them for it.
+    if "Infinity" not in written:
+        return written
+    return _INFINITY.sub(lambda found: found[0].replace("Infinity", "1e999") if found[0][0] != '"' else found[0], written)
 
 
-def _encoded(value: object) -> object:
-    if isinstance(value, (bytes, bytearray)):
+def encoded(value: object) -> object:
+    """A value in the types of JSON. Values that JSON has not are base64, ISO 8601, or their text; NaN is null."""
+    if isinstance(value, Mapping):
+        return {_key(name): encoded(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [encoded(item) for item in value]
+    if isinstance(value, (float, numpy.floating)):
+        return None if math.isnan(value) else float(value)
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
-    if isinstance(value, (numpy.ndarray, numpy.generic)) and value.dtype.kind not in "mM":
-        return value.tolist()
     if isinstance(value, numpy.ndarray):
-        return [dates.text(item) for item in value.flat]
+        if value.dtype.kind in "mM":  # as a list they may be integers
+            return [encoded(item) for item in value] if value.ndim else encoded(value[()])
+        return encoded(value.tolist())
+    if isinstance(value, numpy.generic) and value.dtype.kind in "bui":
+        return value.item()
     return dates.text(value) or (None if is_null(value) else str(value))
+
+
+def _key(name: object) -> str:
+    """The name of a member of an object: text as it is, other values as JSON writes them."""
+    if isinstance(name, str):
+        return name
+    plain = encoded(name)
+    return plain if isinstance(plain, str) else json.dumps(plain)
 
 
 def is_null(value: object) -> bool:

@@ -50,7 +50,7 @@ def _output(name: str, values: object) -> tensors.Tensor:
     if kind != "BYTES":
         return tensors.Tensor(name, kind, array)
     flat = array.reshape(-1)
-    elements = [None if nested.is_null(value) else value for value in (flat if array.dtype.kind == "M" else flat.tolist())]
+    elements = [None if nested.is_null(value) else _plain(value) for value in (flat if array.dtype.kind == "M" else flat.tolist())]
     present = [value for value in elements if value is not None]
     if present:
         number = _numbers(name, elements, present, array.shape)
@@ -61,8 +61,13 @@ def _output(name: str, values: object) -> tensors.Tensor:
     return tensors.Tensor(name, "BYTES", binary.of_objects(texts).reshape(array.shape), content_type)
 
 
+def _plain(value: object) -> object:
+    """A scalar of numpy as the value of Python, where Python has one without loss."""
+    return value.item() if isinstance(value, numpy.generic) and value.dtype.kind not in "mM" else value
+
+
 def _numbers(name: str, elements: list[object], present: list[object], dims: tuple[int, ...]) -> tensors.Tensor | None:
-    """A tensor of objects that are all booleans, or all numbers, beside null; None for others."""
+    """A tensor of objects that are all booleans, or all numbers of one datatype, beside null; None for others."""
     if all(isinstance(value, _BOOLEANS) for value in present):
         kind = "BOOL"
     elif any(isinstance(value, _BOOLEANS) for value in present):
@@ -78,7 +83,10 @@ def _numbers(name: str, elements: list[object], present: list[object], dims: tup
         return None
     dtype = tensors.DATATYPES[kind]
     whole = kind == "FP64" or len(present) == len(elements)
-    array = numpy.array(elements, dtype) if whole else binary.of_objects(elements)
+    try:
+        array = numpy.array(elements, dtype) if whole else binary.of_objects(elements)
+    except OverflowError:  # an integer beyond the greatest floating-point number
+        return None
     return tensors.Tensor(name, kind, array.reshape(dims))
 
 

@@ -216,6 +216,10 @@ def test_unknown_models_and_callers_without_the_key_are_refused(client: Client) 
         code, details = client.refused(call, **{name: "other"})
         assert (code, "this server has 'm' with version 1" in details) == ("NOT_FOUND", True)
     assert client.refused("ModelReady", name="m", version="2")[0] == "NOT_FOUND"
+    code, details = client.refused("ModelReady", name="long\n" * 10_000)
+    assert (code, len(details), "\n" in details) == ("NOT_FOUND", 2000, False)
+    code, details = client.refused("ModelInfer", model_name="m", inputs=[one("long" * 10_000, "FP64", 0)])
+    assert (code, len(details)) == ("INVALID_ARGUMENT", 2000)
     for key in ("", "another key"):
         assert Client(client._channel, key).refused("ServerLive")[0] == "UNAUTHENTICATED"
 

@@ -60,6 +60,45 @@ def test_a_model_without_a_signature_takes_columns_or_a_matrix(unsigned: pyfunc_
     assert 'the model has no signature: send one tensor of shape [rows, columns], or one tensor for each column and "parameters"' in message
 
 
+def test_a_message_with_text_of_a_request_is_one_bounded_line(unsigned: pyfunc_models.Server) -> None:
+    def predict(data: Any) -> Any:
+        raise ArithmeticError("below\n" * 1000)
+
+    failing = pyfunc_models.Server(pyfunc_models.model(predict))
+    long = "x y\n" * 1000
+    answers = [
+        failing.infer({"inputs": [tensor("x", "FP64", [1])]}),
+        failing.infer({"inputs": [tensor("x", "FP64", [1]), tensor("x", "BYTES", [long], content_type=long)]}),
+        failing.infer({"inputs": [tensor(long, "FP64", [1]), tensor(long, "FP64", [1])]}),
+        unsigned.infer({"inputs": [tensor("a", "FP64", [1])], "outputs": [{"name": long}]}),
+        unsigned.get(f"/v2/models/{long}"),
+    ]
+    for answer in answers:
+        message = error(answer, answer.status)
+        assert answer.status in (400, 404)
+        assert len(message) <= 2000
+        assert "\n" not in message
+    assert 'and "parameters": {"content_type": "pd"} in the request' in error(answers[0]), "the advice is not cut off"
+
+
+def test_a_message_holds_no_control_and_no_half_character(unsigned: pyfunc_models.Server) -> None:
+    columns = [tensor("a", "FP64", [1.0]), tensor("b", "FP64", [0.0])]
+    answer = unsigned.infer({"inputs": columns, "outputs": [{"name": "\x1b[31m\0\u202e\ud800b\u00e4"}]})
+    assert error(answer) == "the model has no output '?[31m???b\u00e4'; it has: output-0"
+
+
+def test_values_that_are_nested_too_deeply_are_refused() -> None:
+    deep: list[object] = []
+    for _ in range(5_000):
+        deep = [deep]
+    server = pyfunc_models.Server(pyfunc_models.model(lambda data: [{"a": deep}]))
+    assert error(server.infer({"inputs": [tensor("x", "FP64", [1])]})) == "the prediction is nested too deeply for JSON"
+    echo = pyfunc_models.Server(pyfunc_models.model(lambda data: data, [ColSpec(AnyType(), "x")]))  # type: ignore[no-untyped-call]
+    for depth in (100, 500, 900, 950, 5_000):
+        answer = echo.infer({"inputs": [tensor("x", "BYTES", ["[" * depth + "]" * depth])]})
+        assert answer.status in (200, 400), answer.body
+
+
 def test_parameters_of_the_signature_reach_the_model() -> None:
     parameters = ParamSchema([ParamSpec("factor", DataType.double, 2.0)])
 
@@ -117,9 +156,9 @@ PARAMETERS = st.one_of(
 )
 SENT = st.fixed_dictionaries(
     {
-        "name": st.sampled_from([*NAMES, "x"]),
+        "name": st.sampled_from([*NAMES, "x", "\ud800\x1b"]),
         "datatype": st.sampled_from([*tensors.DATATYPES, "X"]),
-        "shape": st.lists(st.integers(0, 2), max_size=2),
+        "shape": st.lists(st.one_of(st.integers(0, 2), st.sampled_from([2**33, 2**62, 10**30])), max_size=3),
         "data": st.one_of(*(st.lists(one, max_size=3) for one in (VALUES, WORDS, st.integers(-300, 2**65), st.floats(), st.booleans()))),
         "parameters": PARAMETERS,
     }

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.steps.inference import dates, errors, inputs, messages, signature
+from fuseml.steps.inference import dates, errors, inputs, messages, signature, tensors
 from tests.tensors import decode, tensor
 
 COLUMNS = signature.fields(
@@ -230,6 +230,10 @@ def test_nested_columns_have_the_types_that_mlflow_takes() -> None:
         ("binary", tensor("c", "BYTES", ["a$="]), {}, "'a$=' is not base64"),
         ("datetime", tensor("c", "BYTES", ["02/01/2026"]), {}, "'02/01/2026' is not a date in ISO 8601"),
         ("datetime", tensor("c", "BYTES", ["2026-02-30"]), {}, "the input 'c'"),
+        ("datetime", tensor("c", "BYTES", ["x" * 99]), {}, f"'{'x' * 40}' is not a date in ISO 8601"),
+        ("array", tensor("c", "BYTES", [f"[{10**99}]"]), ARRAY, f": 1{'0' * 39} does not fit into integer"),
+        ("array", tensor("c", "BYTES", [f"[{10**400}]"]), {"items": {"type": "double"}}, f": 1{'0' * 39} does not fit into double"),
+        ("object", tensor("c", "BYTES", [json.dumps({"x" * 99: 1})]), OBJECT, f"no property '{'x' * 40}'; it has"),
         ("datetime", tensor("c", "BYTES", ["3026-01-01"]), {}, "the input 'c'"),
         ("datetime", tensor("c", "FP64", [float("inf")], unit="s"), {}, "a moment is infinite"),
         ("string", tensor("c", "BYTES", ["\ud800"]), {}, "half a character"),
@@ -286,6 +290,17 @@ def test_integers_keep_their_width(datatype: str, data: st.DataObject) -> None:
         ({"inputs": [tensor("age", "DECIMAL", [1])]}, "inputs[0].datatype: must be one of BOOL"),
         ({"inputs": [tensor("age", "FP64", [1], [-1])]}, "inputs[0].shape: must be a list of at most 32 sizes"),
         ({"inputs": [tensor("age", "FP64", [1], [2])]}, "inputs[0]: has 1 values, the shape [2] needs 2"),
+        (
+            {"inputs": [tensor("age", "FP64", [1], [10**4000, 10**4000])]},
+            "inputs[0].shape: must be a list of at most 32 sizes, each from 0 to",
+        ),
+        ({"inputs": [tensor("age", "FP64", [], [0, 10**30])]}, "inputs[0].shape: must be a list of at most 32 sizes, each from 0 to"),
+        (
+            {"inputs": [tensor("age", "FP64", [], [0, 2**16 + 1])]},
+            "inputs[0].shape: a tensor without values has sizes whose product is at most",
+        ),
+        ({"inputs": [tensor("age", "FP64", [], [2**33, 0])]}, "inputs[0].shape: a tensor without values"),
+        ({"inputs": [tensor("age", "FP64", [], [0, 2**62, 2**62])]}, "inputs[0].shape: a tensor without values"),
         ({"inputs": [{"name": "age", "shape": [1], "datatype": "FP64", "data": 3}]}, "inputs[0].data: must be a list"),
         ({"inputs": [tensor("age", "FP64", ["old"])]}, "inputs[0].data: holds values that are not FP64, which takes numbers"),
         ({"inputs": [tensor("age", "INT32", [1.5])]}, "inputs[0].data: holds values that are not INT32, which takes integers"),
@@ -328,3 +343,11 @@ def test_a_tensor_model_names_its_inputs_when_one_is_unknown() -> None:
         decode(tensor("left", "FP64", [1]), tensor("middle", "FP64", [1]), fields=fields)
     with pytest.raises(errors.RequestError, match="the input 'right' is missing"):
         decode(tensor("left", "FP64", [1]), fields=fields)
+
+
+def test_lists_that_are_nested_too_deeply_are_refused() -> None:
+    data: list[object] = [1.0]
+    for _ in range(5_000):
+        data = [data]
+    with pytest.raises(errors.RequestError, match=r"inputs\[0\]\.data: the lists are nested too deeply"):
+        tensors.read(tensor("x", "FP64", data, [1]), "inputs[0]")

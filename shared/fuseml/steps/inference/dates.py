@@ -25,7 +25,7 @@ def from_text(texts: Sequence[object]) -> pandas.DatetimeIndex:
     """
     for text in texts:
         if text is not None and not (isinstance(text, str) and _ISO.fullmatch(text)):
-            raise ValueError(f"{text!r} is not a date in ISO 8601")
+            raise ValueError(f"{str(text)[:40]!r} is not a date in ISO 8601")
     read = pandas.to_datetime(pandas.Series(texts, dtype=object), utc=True, **_FORMAT)
     return pandas.DatetimeIndex(read).tz_localize(None).astype("datetime64[ns]")
 

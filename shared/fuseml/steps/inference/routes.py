@@ -63,5 +63,5 @@ def unknown(served: service.Service, request: Request) -> JSONResponse | None:
 
 
 def refusal(status: int, message: str) -> JSONResponse:
-    """An error response of the protocol, on one line."""
-    return JSONResponse({"error": " ".join(message.split())}, status)
+    """An error response of the protocol, with a message on one bounded line."""
+    return JSONResponse({"error": errors.line(message)}, status)

@@ -77,15 +77,15 @@ class Server:
                 context.abort(code.UNAUTHENTICATED, "this port is for the FuseML server only: use the address of the application")
             names = [getattr(request, field) for field in ("model_name", "model_version", "name", "version") if hasattr(request, field)]
             if names and not self._served.has(*names):
-                context.abort(code.NOT_FOUND, self._served.absent(*names))
+                context.abort(code.NOT_FOUND, errors.line(self._served.absent(*names)))
             try:
                 return call(request)
             except errors.RequestError as error:
-                found, message = code.INVALID_ARGUMENT, " ".join(str(error).split())
+                found, message = code.INVALID_ARGUMENT, str(error)
             except Exception as error:  # a fault of this server: the log gets the traceback
                 traceback.print_exc()
                 found, message = code.INTERNAL, f"a fault of the model server: {type(error).__name__}: {error}"
-            return context.abort(found, message)
+            return context.abort(found, errors.line(message))
 
         return answer
 

@@ -20,7 +20,7 @@ SERVER, PLATFORM = "fuseml-model-server", "mlflow"
 EXTENSIONS = ("binary_tensor_data",)
 # Models of these flavors take data frames, never a mapping of arrays.
 _TABULAR = frozenset({"sklearn", "xgboost", "lightgbm", "catboost", "statsmodels", "pmdarima", "prophet", "h2o", "spark"})
-_LONGEST = 2000  # characters of a message of MLflow or of a model
+_LONGEST = 1500  # characters of a message of MLflow or of a model: the advice after it fits into the line
 _UNSIGNED = (
     "; the model has no signature: send one tensor of shape [rows, columns], or one tensor for each column "
     'and "parameters": {"content_type": "pd"} in the request'
@@ -101,20 +101,26 @@ class Service:
         return inputs.decode(request.tensors, self.inputs, content_type), declared or None
 
     def _predict(self, data: object, parameters: Mapping[str, object] | None) -> object:
-        from mlflow.exceptions import MlflowException
-
         try:
             return self.model.predict(data) if parameters is None else self.model.predict(data, params=dict(parameters))
-        except MlflowException as error:  # the data violate the signature
-            reason = str(error.message).rpartition("'. Error: ")[2]
-            raise errors.RequestError(reason[:_LONGEST]) from error
-        except Exception as error:  # a model's code may raise anything: the log gets the traceback
-            traceback.print_exc()
-            hint = "" if self.inputs else _UNSIGNED
-            raise errors.RequestError(f"the model failed: {type(error).__name__}: {str(error)[:_LONGEST]}{hint}") from error
+        except Exception as error:  # a model's code may raise anything
+            raise self.failure(error) from error
+
+    def failure(self, error: Exception) -> errors.RequestError:
+        """The error of a request whose data make the model's code raise `error`, which is being handled: the log gets its traceback."""
+        from mlflow.exceptions import MlflowException
+
+        if isinstance(error, MlflowException):  # the data violate the signature
+            return errors.RequestError(str(error.message).rpartition("'. Error: ")[2][:_LONGEST])
+        traceback.print_exc()
+        hint = "" if self.inputs else _UNSIGNED
+        return errors.RequestError(f"the model failed: {type(error).__name__}: {str(error)[:_LONGEST]}{hint}")
 
     def _respond(self, request: messages.Request, prediction: object) -> messages.Response:
-        encoded = outputs.selected(outputs.encode(prediction, self.outputs), [output.name for output in request.outputs])
+        try:
+            encoded = outputs.selected(outputs.encode(prediction, self.outputs), [output.name for output in request.outputs])
+        except RecursionError:
+            raise errors.RequestError("the prediction is nested too deeply for JSON") from None
         return messages.Response(self.name, self.version, encoded, request.id)
 
     def _write(self, request: messages.Request, prediction: object) -> tuple[bytes, int | None]:

@@ -22,6 +22,8 @@ DATATYPES = {
     "BYTES": "object",
 }
 _MOST_DIMENSIONS = 32  # numpy's own limit, or below it
+_BITS = 63  # of a size
+_MOST_EMPTY = 2**16  # the product of the other sizes of a tensor without values
 _NULL = type(None)
 _INTEGERS, _NUMBERS = {int, _NULL}, {int, float, _NULL}
 _TAKES = {"BOOL": ("true and false", {bool, _NULL}), "BYTES": ("text", {str, _NULL})}
@@ -54,9 +56,9 @@ def read(item: Mapping[str, object], where: str, raw: bytes | None = None, array
     if (
         not isinstance(dims, list)
         or len(dims) > _MOST_DIMENSIONS
-        or not all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in dims)
+        or not all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**_BITS for size in dims)
     ):
-        raise errors.RequestError(f"{where}.shape: must be a list of at most {_MOST_DIMENSIONS} sizes")
+        raise errors.RequestError(f"{where}.shape: must be a list of at most {_MOST_DIMENSIONS} sizes, each from 0 to 2**{_BITS} - 1")
     if raw is not None:
         array = binary.unpack(raw, kind, DATATYPES[kind], math.prod(dims), f"{where}: the binary data")
     elif array is None:
@@ -66,6 +68,8 @@ def read(item: Mapping[str, object], where: str, raw: bytes | None = None, array
         array = from_values(data, kind, f"{where}.data")
     if array.size != math.prod(dims):
         raise errors.RequestError(f"{where}: has {array.size} values, the shape {dims} needs {math.prod(dims)}")
+    if math.prod(size or 1 for size in dims) > max(array.size, _MOST_EMPTY):
+        raise errors.RequestError(f"{where}.shape: a tensor without values has sizes whose product is at most {_MOST_EMPTY}, zeros apart")
     return build(str(item["name"]), kind, array.reshape(dims), parameters, where)
 
 
@@ -87,7 +91,11 @@ def build(name: str, kind: str, array: numpy.ndarray, parameters: object, where:
 
 def from_values(data: list[object], kind: str, where: str) -> numpy.ndarray:
     """Flat or nested values as an array of exactly that datatype. Raises RequestError for a value that it cannot represent."""
-    dtype, types = numpy.dtype(DATATYPES[kind]), _types(data)
+    dtype = numpy.dtype(DATATYPES[kind])
+    try:
+        types = _types(data)
+    except RecursionError:
+        raise errors.RequestError(f"{where}: the lists are nested too deeply") from None
     if not types:
         return numpy.empty(0, dtype)
     takes, allowed = _TAKES.get(kind, ("numbers", _NUMBERS) if dtype.kind == "f" else ("integers", _INTEGERS))

@@ -289,10 +289,12 @@ def test_a_refusal_of_s3_is_one_line_without_secrets(
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves five rows; at `/short.csv` it announces more bytes than it sends."""
+    """Serves five rows; at `/short.csv` it announces more bytes than it sends, at `/reset.csv` it sends none."""
 
     def do_GET(self) -> None:
         body = b"a,b\n" + b"1,2\n" * 5
+        if self.path == "/reset.csv":
+            return  # the end of the connection without a response
         if self.path == "/none.csv":
             self.send_error(404)
             return
@@ -319,20 +321,23 @@ def test_a_dataset_from_the_web_is_read_to_its_announced_end(
     models: scoring.Models, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with web() as url:
-        good, short, none = (
+        good, short, none, reset = (
             scoring.run("scorer", folder, capsys, model=str(models.regression), data=f"{url}/{name}.csv", output=f"{name}.csv")
-            for name in ("good", "short", "none")
+            for name in ("good", "short", "none", "reset")
         )
     assert (good.code, good.outputs["rows"]) == (0, "5")
     assert (short.code, short.err) == (1, f"{url}/short.csv: reading broke off: HTTPException: 100 bytes are missing\n")
     assert (none.code, none.err) == (1, f"GET {url}/none.csv: 404: Not Found\n")
+    assert reset.code == 1
+    assert reset.err == f"GET {url}/reset.csv: no answer (Remote end closed connection without response)\n"
     assert not (folder / "short.csv").exists()
 
 
 def test_a_failing_model_is_named_with_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "model" / "code").mkdir(parents=True)
     (tmp_path / "model" / "code" / "odd_scoring.py").write_text(
-        "class Odd:\n def predict(self, data):\n  if data['a'].max() > 3: raise OSError('no sensor')\n  return [1]\n\ndef _load_pyfunc(path): return Odd()\n"
+        "class Odd:\n def predict(self, data):\n  if data['a'].max() > 3: raise OSError('no sensor')\n  return [1]\n\n"
+        "def _load_pyfunc(path): return Odd()\n"
     )
     (tmp_path / "model" / "MLmodel").write_text("flavors: {python_function: {loader_module: odd_scoring, code: code}}\n")
     folder = steps.codeset(tmp_path / "codeset", rows__csv="a\n1\n4\n", two__csv="a\n1\n2\n")

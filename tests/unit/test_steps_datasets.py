@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import io
 import json
@@ -17,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseml.steps import sdk
+from fuseml.steps.inference import signature as inference
 from fuseml.steps.scoring import datasets, features, places
+from tests.tensors import decode, tensor
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8)
 TABLES = st.lists(st.tuples(CELLS, st.integers(-9, 9), st.floats(-9, 9)), min_size=1, max_size=12)
@@ -97,6 +100,7 @@ def test_only_the_rows_of_the_next_chunk_are_read(format: str, head: bytes, row:
             b'{"a": 1}\n\n[2]\n{"a"\n',
             ["row 2: it is no JSON object", "row 3: it is not JSON: Expecting ':' delimiter: line 2 column 1 (char 5)"],
         ),
+        ("jsonl", b'{"a": 1}\n{"\\ud800": 2}\n', ["row 2: the name of a value holds half a character"]),
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 50])
@@ -113,6 +117,7 @@ def test_an_unreadable_row_is_reported_with_its_number_and_the_others_are_read(
         ("csv", b"", "the first line of a CSV file names the columns"),
         ("csv", b"a,a\n1,2\n", "names 'a' twice"),
         ("csv", b"a,\n1,2\n", "a column without a name"),
+        ("csv", b'"a"x,b\n1,2\n3,4\n', "the header of the dataset cannot be read: line 1: ',' expected after '\"'"),
         ("csv", b"a\n\xff\n", "row 1 or one after it is not UTF-8"),
         ("jsonl", b"x" * (17 << 20), "line 1 is longer than 16 MiB"),
         ("parquet", b"a,b\n1,2\n", "no Parquet file"),
@@ -121,6 +126,25 @@ def test_an_unreadable_row_is_reported_with_its_number_and_the_others_are_read(
 def test_a_file_of_another_format_is_refused(format: str, data: bytes, problem: str) -> None:
     with pytest.raises(sdk.StepError, match=problem):
         read(data, format)
+
+
+@pytest.mark.parametrize(("format", "head", "row"), [("csv", b"a\n", b'"1"x\n'), ("jsonl", b"", b"{\n")])
+def test_a_chunk_has_a_bounded_number_of_unreadable_rows(format: str, head: bytes, row: bytes) -> None:
+    chunks = datasets.chunks(io.BufferedReader(Endless(head, row)), format, 100)
+    for number in range(3):
+        assert [fault.row for fault in next(chunks).faults] == list(range(100 * number + 1, 100 * number + 101))
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(), max_size=3), min_size=1, max_size=9), st.integers(1, 10))
+def test_a_key_that_is_missing_is_none_in_chunks_of_every_size(rows: list[dict[str, int]], size: int) -> None:
+    known: dict[str, None] = {}
+    for chunk in read("".join(json.dumps(row) + "\n" for row in rows).encode(), "jsonl", size):
+        sent = [rows[number - 1] for number in chunk.frame.index]
+        known.update(dict.fromkeys(name for row in sent for name in row))
+        assert list(chunk.frame) == list(known)
+        assert [dict(zip(known, row, strict=True)) for row in chunk.frame.to_numpy().tolist()] == [
+            {name: row.get(name) for name in known} for row in sent
+        ]
 
 
 def test_a_byte_order_mark_and_carriage_returns_are_no_content() -> None:
@@ -142,6 +166,34 @@ def test_missing_values_are_empty_in_csv_and_null_in_json() -> None:
     assert written([frame], "csv") == b'a,b,c,d\n1.5,AAE=,2026-11-30 00:00:00,"[1, 2]"\n,,,\n'
     lines = [json.loads(line) for line in written([frame], "jsonl").splitlines()]
     assert lines == [{"a": 1.5, "b": "AAE=", "c": "2026-11-30T00:00:00", "d": [1, 2]}, {"a": None, "b": None, "c": None, "d": None}]
+
+
+@pytest.mark.parametrize(
+    ("value", "cell", "line"),
+    [
+        (numpy.arange(1200.0), json.dumps([float(number) for number in range(1200)]), [float(number) for number in range(1200)]),
+        (pandas.NA, None, None),
+        ([numpy.float32(0.5), pandas.NA], "[0.5, null]", [0.5, None]),
+        ({numpy.int64(1): math.nan, "b": b"\0"}, '{"1": null, "b": "AA=="}', {"1": None, "b": "AA=="}),
+        (numpy.array([["2026-01-02"]], "datetime64[D]"), '[["2026-01-02"]]', [["2026-01-02"]]),
+        (numpy.int16(3), "3", 3),
+        ("\u00e4", "\u00e4", "\u00e4"),
+        (-math.inf, "-inf", -math.inf),
+    ],
+)
+def test_values_of_numpy_and_pandas_are_written_whole(value: object, cell: str | None, line: object) -> None:
+    frame = pandas.DataFrame({"a": pandas.Series([value, "x"], dtype=object)})
+    assert read(written([frame], "csv"), "csv")[0].frame["a"].tolist() == [cell, "x"]
+    assert read(written([frame], "jsonl"), "jsonl")[0].frame["a"].tolist() == [line, "x"]
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_a_value_without_a_form_in_json_is_refused(format: str) -> None:
+    deep: list[object] = []
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(sdk.StepError, match="a value is nested too deeply to be written as JSON"):
+        written([pandas.DataFrame({"a": [deep]})], format)
 
 
 def test_the_columns_of_a_result_stay_the_same() -> None:
@@ -171,8 +223,8 @@ def test_the_format_follows_from_the_suffix_or_the_input(place: str, given: str,
 # The columns of a model
 
 
-def convert(kind: str, *values: object, required: bool = True) -> tuple[list[object], list[str]]:
-    signature = features.signature([{"type": kind, "name": "x", "required": required}])
+def convert(kind: str, *values: object, required: bool = True, **described: object) -> tuple[list[object], list[str]]:
+    signature = features.signature([{"type": kind, "name": "x", "required": required, **described}])
     frame = pandas.DataFrame({"x": values}, index=range(1, len(values) + 1), dtype=object)
     taken, found = features.Inputs(signature).of(frame)
     assert isinstance(taken, pandas.DataFrame)
@@ -193,7 +245,13 @@ def convert(kind: str, *values: object, required: bool = True) -> tuple[list[obj
             ["2026-11-30", "2026-11-30T12:00:00+02:00"],
             [pandas.Timestamp("2026-11-30"), pandas.Timestamp("2026-11-30T10:00:00")],
         ),
-        ("array", ["[1, 2]", [3]], [[1, 2], [3]]),
+        (
+            "datetime",
+            [datetime.date(2026, 11, 30), datetime.datetime(2026, 11, 30, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))],
+            [pandas.Timestamp("2026-11-30"), pandas.Timestamp("2026-11-30T10:00:00")],
+        ),
+        ("float", ["0.5", 3e38, "inf"], [0.5, float(numpy.float32(3e38)), math.inf]),
+        ("any", ["a", [1]], ["a", [1]]),
     ],
 )
 def test_cells_become_values_of_the_type(kind: str, values: list[object], expected: list[object]) -> None:
@@ -208,24 +266,54 @@ def test_cells_become_values_of_the_type(kind: str, values: list[object], expect
         ("double", True, "'True' is not a number"),
         ("long", "1.5", "'1.5' is not an integer, such as 8"),
         ("long", None, "it is empty, and the model takes the type long"),
-        ("integer", 2**31, "is not an integer of 32 bits"),
+        ("integer", 2**31, "is not an integer from -2147483648 to 2147483647"),
+        ("float", "1e300", "'1e300' is not a number that fits into float32"),
         ("boolean", "yes", "'yes' is not true or false"),
         ("string", 5, "'5' is not text"),
         ("datetime", "soon", "'soon' is not a date, such as 2026-11-30"),
         ("datetime", "9999-12-31", "is not a date"),
+        ("datetime", "today", "'today' is not a date"),
+        ("datetime", "01/02/2026", "'01/02/2026' is not a date"),
+        ("datetime", datetime.time(12), "'12:00:00' is not a date"),
+        ("datetime", None, "it is empty, and the model takes the type datetime"),
         ("datetime", 5, "'5' is not a date"),
         ("datetime", "NaT", "'NaT' is not a date"),
         ("binary", "?", "'?' is not base64"),
+        ("binary", 5, "'5' is not base64"),
         ("object", "{", "'{' is not JSON"),
+        ("object", '{"b": 1}', "the object has no property 'b'; it has: a"),
+        ("object", {"a": 1.5}, "in 'a': 1.5 is not of the type long"),
     ],
 )
 def test_a_value_of_another_type_is_a_fault_of_its_row(kind: str, value: object, problem: str) -> None:
-    good = {"double": 1, "long": 1, "integer": 1, "boolean": True, "string": "a", "datetime": "2026-11-30", "binary": "", "object": "{}"}[
-        kind
-    ]
-    taken, [found] = convert(kind, good, value, good)
+    texts = {"string": "a", "datetime": "2026-11-30", "binary": "", "object": '{"a": 1}'}
+    good = True if kind == "boolean" else texts.get(kind, 1)
+    taken, [found] = convert(kind, good, value, good, properties={"a": {"type": "long"}})
     assert len(taken) == 2
     assert problem in found
+
+
+@pytest.mark.parametrize(
+    ("kind", "described", "text"),
+    [
+        *(("array", {"items": {"type": kind}}, "[1, 2]") for kind in ("integer", "long", "float", "double")),
+        ("array", {"items": {"type": "datetime"}}, '["2026-01-02T03:00:00+01:00"]'),
+        ("array", {"items": {"type": "array", "items": {"type": "binary"}}}, '[["AAE="]]'),
+        ("object", {"properties": {"a": {"type": "integer"}, "b": {"type": "float", "required": False}}}, '{"a": 1}'),
+        ("map", {"values": {"type": "float"}}, '{"a": 0.1}'),
+    ],
+)
+def test_a_nested_value_is_that_of_a_request(kind: str, described: dict[str, Any], text: str) -> None:
+    fields = inference.fields([{"type": kind, "name": "x", **described}], "input-0")
+    [expected] = decode(tensor("x", "BYTES", [text]), fields=fields)["x"]
+    for value in (text, json.loads(text)):
+        assert repr(convert(kind, value, **described)) == repr(([expected], []))
+
+
+def test_nested_bytes_and_dates_of_parquet_stay_what_they_are() -> None:
+    described = {"a": {"type": "binary"}, "b": {"type": "datetime"}}
+    sent = {"a": b"\0", "b": datetime.datetime(2026, 1, 2)}
+    assert convert("object", sent, properties=described) == ([{"a": b"\0", "b": numpy.datetime64("2026-01-02", "ns")}], [])
 
 
 def test_missing_values_depend_on_the_type() -> None:
@@ -235,6 +323,8 @@ def test_missing_values_depend_on_the_type() -> None:
     assert convert("string", None) == ([""], [])
     assert convert("string", None, required=False) == ([None], [])
     assert convert("datetime", None, required=False)[0] == [pandas.NaT]
+    assert convert("datetime", None, "today", "2026-01-02", required=False)[0] == [pandas.NaT, pandas.Timestamp("2026-01-02")]
+    assert convert("array", None, "null", required=False, items={"type": "long"}) == ([None, None], [])
 
 
 def test_optional_columns_may_be_absent_and_others_may_not() -> None:
@@ -253,18 +343,66 @@ def test_a_model_without_a_signature_gets_numbers_and_text_as_in_the_first_chunk
     assert [str(fault) for fault in found] == ["row 3, column 'a': 'z' is not a number, such as 0.5"]
 
 
-def test_a_model_of_a_matrix_gets_the_columns_in_their_order() -> None:
-    def tensor(*dims: int) -> list[dict[str, Any]]:
-        return [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": list(dims)}}]
+def matrix(*dims: int, dtype: str = "float32") -> list[dict[str, Any]]:
+    return [{"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": list(dims)}}]
 
+
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+NOT_ONE = "is not an integer, such as 8"
+
+
+@given(st.sampled_from(INTEGERS), st.lists(st.integers(-(2**65), 2**65), min_size=1, max_size=5), st.data())
+def test_integers_of_a_matrix_keep_their_value_or_are_a_fault(dtype: str, values: list[int], data: st.DataObject) -> None:
+    limits = numpy.iinfo(dtype)
+    values += [data.draw(st.integers(limits.min, limits.max)), limits.min, limits.max, limits.min - 1, limits.max + 1]
+    frame = pandas.DataFrame({"a": [str(value) for value in values], "b": values}, index=range(1, len(values) + 1), dtype=object)
+    taken, found = features.Inputs(features.signature(matrix(-1, 2, dtype=dtype))).of(frame)
+    fit = [value for value in values if limits.min <= value <= limits.max]
+    assert taken.dtype == dtype
+    assert taken.tolist() == [[value, value] for value in fit]
+    assert [values[fault.row - 1] for fault in found] == [value for value in values if value not in fit]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "good", "expected", "wrong", "problem"),
+    [
+        *((dtype, "8", 8, wrong, problem) for dtype in INTEGERS for wrong, problem in (("1.7", NOT_ONE), ("x", NOT_ONE), (None, "it is empty"))),
+        ("uint8", 255, 255, 300, "'300' is not an integer from 0 to 255"),
+        ("float16", "0.5", 0.5, "70000", "'70000' is not a number that fits into float16"),
+        ("float32", "0.5", 0.5, 1e300, "'1e+300' is not a number that fits into float32"),
+        ("float64", "1e300", 1e300, "x", "'x' is not a number"),
+        ("bool", "true", True, "1", "'1' is not true or false"),
+        ("str", "a", "a", 1, "'1' is not text"),
+    ],
+)  # fmt: skip
+def test_a_matrix_has_the_values_of_the_dataset_or_a_fault(dtype: str, good: object, expected: object, wrong: object, problem: str) -> None:
+    frame = pandas.DataFrame({"a": [good, wrong, good]}, index=[1, 2, 3], dtype=object)
+    taken, [found] = features.Inputs(features.signature(matrix(-1, 1, dtype=dtype))).of(frame)
+    assert isinstance(taken, numpy.ndarray)
+    assert taken.tolist() == [[expected], [expected]]
+    assert taken.dtype.kind == numpy.dtype(dtype).kind
+    assert str(found).startswith("row 2, column 'a': ")
+    assert problem in str(found)
+
+
+def test_missing_numbers_of_a_matrix_are_nan() -> None:
+    for dtype in ("float16", "float32", "float64"):
+        frame = pandas.DataFrame({"a": [None]}, index=[1], dtype=object)
+        taken, found = features.Inputs(features.signature(matrix(-1, 1, dtype=dtype))).of(frame)
+        assert (numpy.isnan(taken).tolist(), taken.dtype, found) == ([[True]], dtype, [])
+    with pytest.raises(sdk.StepError, match="a matrix of complex64"):
+        features.signature(matrix(-1, 1, dtype="complex64"))
+
+
+def test_a_model_of_a_matrix_gets_the_columns_in_their_order() -> None:
     frame = pandas.DataFrame({"a": ["1"], "b": ["2"]}, index=[1], dtype=object)
-    taken, _ = features.Inputs(features.signature(tensor(-1, 2))).of(frame)
+    taken, _ = features.Inputs(features.signature(matrix(-1, 2))).of(frame)
     assert isinstance(taken, numpy.ndarray)
     assert (taken.dtype, taken.tolist()) == ("float32", [[1.0, 2.0]])
     with pytest.raises(sdk.StepError, match="takes 3 columns, and the dataset has 2: a, b"):
-        features.Inputs(features.signature(tensor(-1, 3))).of(frame)
+        features.Inputs(features.signature(matrix(-1, 3))).of(frame)
     with pytest.raises(sdk.StepError, match="no rows of numbers"):
-        features.signature(tensor(-1, 28, 28))
+        features.signature(matrix(-1, 28, 28))
     with pytest.raises(sdk.StepError, match="have no names"):
         features.signature([{"type": "double"}])
 
@@ -304,6 +442,14 @@ def test_places_stay_in_the_codeset_unless_they_are_urls(tmp_path: Path) -> None
         "ftp://example.com/x.csv": "is no place of a dataset",
         "https://ada:secret@example.com/x.csv": r"\*\*\*@example.com/x.csv: a place holds no account",
         "s3://bucket": "write s3://BUCKET/KEY",
+        "s3://[bucket/x.csv": "is no place of a dataset: Invalid IPv6 URL",
+        "file://[x.csv": "is no place of a dataset",
+        "file:///x%00.csv": "write file:///absolute/path",
+        "http://[::1/x.csv": "is no place of a dataset",
+        "http://127.0.0.1:1/a b.csv": r"^GET http://127.0.0.1:1/a b.csv: no answer \(URL can't contain control characters",
+        "http://127.0.0.1:1/\u00e4.csv": "no answer .*ascii",
+        "http://127.0.0.1:port/x.csv": "no answer .*nonnumeric port",
+        "http:///x.csv": r"no answer \(no host given\)",
     }.items():
         with pytest.raises(sdk.StepError, match=problem), places.reading(place, codeset):
             pass

@@ -1,7 +1,7 @@
 """Formats of datasets: CSV with a header, JSON Lines with an object a line, and Parquet where pyarrow is installed.
 
-Rows are read and written in chunks, so that memory holds one chunk however long the dataset is. Rows are numbered from 1; the header of a CSV file does
-not count. Cells are the text of CSV, or the values of JSON and Parquet; an empty cell of CSV and a missing key are None.
+Rows are read and written in chunks, so that memory holds one chunk however long the dataset is. Rows are numbered from 1; the header of a CSV file
+does not count. Cells are the text of CSV, or the values of JSON and Parquet; an empty cell of CSV and a missing key are None.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import csv
 import io
 import itertools
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import numpy
 import pandas
 
 from fuseml.steps import sdk
+from fuseml.steps.inference import nested
 from fuseml.steps.scoring import places
 
 FORMATS = {"csv": (".csv",), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",)}
@@ -83,9 +84,11 @@ def _csv_chunks(file: BinaryIO, size: int) -> Iterator[Chunk]:
         try:
             record = next(reader, None)
         except csv.Error as error:
+            if not columns:
+                raise sdk.StepError(f"the header of the dataset cannot be read: line {reader.line_num}: {error}") from None
             number += 1
             faults.append(Fault(number, "", f"line {reader.line_num}: {error}"))
-            continue
+            record = []
         except UnicodeDecodeError:
             raise sdk.StepError(f"row {number + 1} or one after it is not UTF-8 text: convert the dataset to UTF-8") from None
         if record is not None and not columns:
@@ -132,6 +135,7 @@ def _json_chunks(file: BinaryIO, size: int) -> Iterator[Chunk]:
     numbers: list[int] = []
     rows: list[dict[str, Any]] = []
     faults: list[Fault] = []
+    columns: dict[str, None] = {}  # of all rows so far
     number = 0
     for line in itertools.chain(_lines(file), [b""]):
         if line.strip():
@@ -143,7 +147,7 @@ def _json_chunks(file: BinaryIO, size: int) -> Iterator[Chunk]:
                 numbers.append(number)
                 rows.append(record)
         if (not line or len(rows) + len(faults) >= size) and (rows or faults):
-            columns = dict.fromkeys(name for row in rows for name in row)
+            columns.update(dict.fromkeys(name for row in rows for name in row))
             yield Chunk(_frame({name: [row.get(name) for row in rows] for name in columns}, numbers), tuple(faults))
             numbers, rows, faults = [], [], []
 
@@ -153,7 +157,13 @@ def _object(line: bytes) -> tuple[dict[str, Any], str]:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         return {}, f"it is not JSON: {error}"
-    return (record, "") if isinstance(record, dict) else ({}, "it is no JSON object")
+    if not isinstance(record, dict):
+        return {}, "it is no JSON object"
+    try:
+        "".join(record).encode()
+    except UnicodeEncodeError:
+        return {}, "the name of a value holds half a character"
+    return record, ""
 
 
 def _parquet_chunks(file: BinaryIO, size: int) -> Iterator[Chunk]:
@@ -206,17 +216,12 @@ class Writer:
         if self._format == "parquet":
             self._write_parquet(frame)
             return
-        text = io.StringIO(newline="")
         rows = zip(*(frame[name].tolist() for name in frame.columns))  # noqa: B905 (Python 3.8)
-        if self._format == "csv":
-            plain, quoted = (csv.writer(text, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
-            for cells in itertools.chain([columns] if is_first else [], ([_cell(value) for value in row] for row in rows)):
-                # The writer leaves a carriage return unquoted, which no reader takes.
-                (quoted if any(isinstance(cell, str) and "\r" in cell for cell in cells) else plain).writerow(cells)
-        else:
-            for row in rows:
-                text.write(json.dumps(dict(zip(columns, map(_json, row))), ensure_ascii=False) + "\n")  # noqa: B905
-        self._destination.write(text.getvalue().encode("utf-8", "surrogatepass"))
+        try:
+            text = _csv_text(columns, rows, is_first) if self._format == "csv" else _json_text(columns, rows)
+        except RecursionError:
+            raise sdk.StepError("a value is nested too deeply to be written as JSON") from None
+        self._destination.write(text.encode("utf-8", "surrogatepass"))
 
     def end(self) -> None:
         """Write the end of the dataset. Raises StepError for a Parquet dataset without rows, whose types are unknown."""
@@ -240,25 +245,22 @@ class Writer:
             ) from error
 
 
+def _csv_text(columns: list[str], rows: Iterable[Sequence[Any]], with_header: bool) -> str:
+    text = io.StringIO(newline="")
+    plain, quoted = (csv.writer(text, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    for cells in itertools.chain([columns] if with_header else [], ([_cell(value) for value in row] for row in rows)):
+        # The writer leaves a carriage return unquoted, which no reader takes.
+        (quoted if any(isinstance(cell, str) and "\r" in cell for cell in cells) else plain).writerow(cells)
+    return text.getvalue()
+
+
+def _json_text(columns: list[str], rows: Iterable[Sequence[Any]]) -> str:
+    return "".join(nested.text(dict(zip(columns, row)), ascii=False) + "\n" for row in rows)  # noqa: B905 (Python 3.8)
+
+
 def _cell(value: Any) -> Any:
-    if value is None or value is pandas.NaT or (isinstance(value, float) and math.isnan(value)):
+    if nested.is_null(value):
         return ""
-    if isinstance(value, bytes):
-        return _base64(value)
-    return json.dumps(value, default=_json) if isinstance(value, (list, dict)) else value
-
-
-def _json(value: Any) -> object:
-    if value is None or value is pandas.NaT or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    if isinstance(value, bytes):
-        return _base64(value)
-    if isinstance(value, (str, int, float, bool, list, dict)):
-        return value
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def _base64(value: bytes) -> str:
-    import base64
-
-    return base64.b64encode(value).decode()
+    if isinstance(value, (list, tuple, dict, numpy.ndarray)):
+        return nested.text(value)
+    return nested.encoded(value) if isinstance(value, (bytes, bytearray, numpy.generic)) else value

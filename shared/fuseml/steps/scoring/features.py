@@ -6,17 +6,18 @@ a fault of its row.
 
 from __future__ import annotations
 
-import base64
-import json
+import contextlib
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy
 import pandas
 
 from fuseml.steps import sdk
+from fuseml.steps.inference import dates, nested
 from fuseml.steps.scoring.datasets import Fault, listed
 
 _SHOWN = 40  # characters of a refused value
@@ -24,12 +25,16 @@ _SHOWN = 40  # characters of a refused value
 
 @dataclass(frozen=True)
 class Column:
-    """A column that a model takes, with MLflow's type. `label` is its name for the model, which may be a number."""
+    """A column that a model takes, with MLflow's type, or numpy's of a matrix. `label` is its name for the model, which may be a number.
+
+    `described` is MLflow's description of the type.
+    """
 
     name: str
     type: str
     required: bool = True
     label: object = None
+    described: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,20 @@ def signature(schema: Sequence[Mapping[str, Any]] | None) -> Signature:
     dims = list(spec["shape"])
     if len(items) > 1 or len(dims) != 2 or dims[0] != -1:
         raise sdk.StepError("the model takes tensors that are no rows of numbers, so a dataset of rows cannot be scored with it")
+    if _type_of(str(spec["dtype"])) not in _CONVERSIONS:
+        raise sdk.StepError(f"the model takes a matrix of {spec['dtype']}, so a dataset of rows cannot be scored with it")
     return Signature(dtype=str(spec["dtype"]), width=int(dims[1]))
 
 
 def _column(item: Mapping[str, Any]) -> Column:
     kind = item["type"]
-    return Column(str(item["name"]), str(kind), bool(item.get("required", True)), item["name"])
+    return Column(str(item["name"]), str(kind), bool(item.get("required", True)), item["name"], item)
+
+
+def _type_of(dtype: str) -> str:
+    """The type of the columns of a matrix."""
+    name = numpy.dtype(dtype).name
+    return "string" if name.startswith("str") else _MATRICES.get(name, name)
 
 
 class Inputs:
@@ -101,7 +114,7 @@ class Inputs:
         if self._signature.dtype:
             if width not in (-1, len(names)):
                 raise sdk.StepError(f"the model takes {width} columns, and the dataset has {len(names)}: {listed(names)}")
-            return [Column(name, "double", label=name) for name in names]
+            return [Column(name, _type_of(self._signature.dtype), label=name) for name in names]
         return [Column(name, "double" if _is_numeric(frame[name]) else "any", label=name) for name in names]
 
 
@@ -119,6 +132,11 @@ class _Refused(Exception):
 
 def _converted(series: pandas.Series, column: Column, faults: dict[int, Fault]) -> list[object]:
     convert, absent = _CONVERSIONS.get(column.type, (_any, None))
+    if column.type in _NESTED:
+        convert = functools.partial(_nested, column)
+    if column.type == "datetime" and not (column.required and series.isna().any()):
+        with contextlib.suppress(ValueError):  # one of a row: each alone shows which
+            return list(dates.from_text([None if value is None else _moment_text(value) for value in series]))
     values: list[object] = []
     for number, value in zip(series.index, series):  # noqa: B905 (Python 3.8)
         try:
@@ -131,7 +149,7 @@ def _converted(series: pandas.Series, column: Column, faults: dict[int, Fault]) 
 
 def _absent(column: Column, absent: object) -> object:
     """The value of an empty cell. Numbers with a fraction have NaN; other types have no missing value unless the column is optional."""
-    if column.type in ("double", "float", "any") or (not column.required and column.type not in ("long", "integer", "boolean")):
+    if column.type in _WITH_NAN or (not column.required and column.type not in ("long", "integer", "boolean")):
         return absent
     if column.type == "string":
         return ""
@@ -151,7 +169,21 @@ def _number(value: Any) -> float:
         raise _refused(value, "a number, such as 0.5") from None
 
 
-def _integer(bits: int) -> Callable[[Any], int]:
+def _floating(dtype: str) -> Callable[[Any], float]:
+    largest = float(numpy.finfo(dtype).max)
+
+    def convert(value: Any) -> float:
+        number = _number(value)
+        if largest < abs(number) < math.inf:
+            raise _refused(value, f"a number that fits into {dtype}")
+        return number
+
+    return convert
+
+
+def _integer(dtype: str) -> Callable[[Any], int]:
+    limits = numpy.iinfo(dtype)
+
     def convert(value: Any) -> int:
         try:
             number = int(value) if isinstance(value, str) and "_" not in value else value
@@ -161,8 +193,8 @@ def _integer(bits: int) -> Callable[[Any], int]:
             number = int(number)
         if isinstance(number, bool) or not isinstance(number, int):
             raise _refused(value, "an integer, such as 8")
-        if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
-            raise _refused(value, f"an integer of {bits} bits")
+        if not limits.min <= number <= limits.max:
+            raise _refused(value, f"an integer from {limits.min} to {limits.max}")
         return number
 
     return convert
@@ -182,37 +214,34 @@ def _text(value: Any) -> str:
     raise _refused(value, "text")
 
 
-def _moment(value: Any) -> pandas.Timestamp:
-    if isinstance(value, (int, float)):
-        raise _refused(value, "a date, such as 2026-11-30 or 2026-11-30T12:00:00")
+def _moment_text(value: object) -> str:
+    text = value if isinstance(value, str) else dates.text(value)
+    if text is None:
+        raise ValueError("it is neither text nor a date")
+    return text
+
+
+def _moment(value: object) -> pandas.Timestamp:
     try:
-        moment = pandas.Timestamp(value)
-        moment = moment.tz_convert(None) if moment.tzinfo else moment
-        # Older versions of pandas know nanoseconds only.
-        moment = moment.as_unit("ns") if hasattr(moment, "as_unit") else moment
-    except (TypeError, ValueError, OverflowError):
-        moment = pandas.NaT
-    if moment is pandas.NaT:
-        raise _refused(value, "a date, such as 2026-11-30 or 2026-11-30T12:00:00")
-    return moment
+        return dates.from_text([_moment_text(value)])[0]
+    except ValueError:
+        raise _refused(value, "a date, such as 2026-11-30 or 2026-11-30T12:00:00") from None
 
 
 def _binary(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
     try:
-        return base64.b64decode(value, validate=True)
-    except (TypeError, ValueError):
+        return nested.decoded(value)
+    except (AttributeError, ValueError):
         raise _refused(value, "base64") from None
 
 
-def _nested(value: Any) -> object:
-    if not isinstance(value, str):
-        return value
+def _nested(column: Column, value: object) -> object:
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        raise _refused(value, "JSON") from None
+        return nested.convert(nested.parsed(value) if isinstance(value, str) else value, column.described, column.required)
+    except ValueError as error:
+        raise _Refused(str(error)) from None
 
 
 def _any(value: Any) -> object:
@@ -221,19 +250,23 @@ def _any(value: Any) -> object:
 
 _CONVERSIONS: Mapping[str, tuple[Callable[[Any], object], object]] = {
     "double": (_number, math.nan),
-    "float": (_number, math.nan),
-    "long": (_integer(64), 0),
-    "integer": (_integer(32), 0),
+    "float": (_floating("float32"), math.nan),
+    "float16": (_floating("float16"), math.nan),
+    "long": (_integer("int64"), 0),
+    "integer": (_integer("int32"), 0),
+    **{name: (_integer(name), 0) for name in ("int8", "int16", "uint8", "uint16", "uint32", "uint64")},
     "boolean": (_boolean, False),
     "string": (_text, None),
     "datetime": (_moment, pandas.NaT),
     "binary": (_binary, None),
-    "array": (_nested, None),
-    "object": (_nested, None),
-    "map": (_nested, None),
+    "any": (_any, None),
 }
+_NESTED = ("array", "object", "map", "sparkml_vector")
+_WITH_NAN = ("double", "float", "float16", "any")
 _DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool", "datetime": "datetime64[ns]"}
+# The types of the columns of a matrix; others have the name of its element type.
+_MATRICES = {**{dtype: name for name, dtype in _DTYPES.items() if name != "datetime"}, "object": "any"}
 
 
 def _dtype(column: Column) -> str:
-    return _DTYPES.get(column.type, "object")
+    return _DTYPES.get(column.type) or (column.type if "int" in column.type or column.type == "float16" else "object")

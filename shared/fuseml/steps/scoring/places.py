@@ -62,7 +62,7 @@ class Destination:
 @contextlib.contextmanager
 def reading(place: str, folder: Path) -> Iterator[BinaryIO]:
     """The dataset at `place` as a stream; a path is relative to `folder`. Raises StepError, also for a stream that breaks off."""
-    scheme = urllib.parse.urlsplit(place).scheme if "://" in place else ""
+    scheme = _parts(place).scheme if "://" in place else ""
     with contextlib.ExitStack() as stack:
         if scheme in ("", "file"):
             stream: BinaryIO = stack.enter_context(_opened(_path(place, folder), place))
@@ -81,7 +81,7 @@ def reading(place: str, folder: Path) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def writing(place: str, folder: Path) -> Iterator[Destination]:
     """A destination whose dataset appears at `place` when the block ends, and does not if it raises. Raises StepError."""
-    scheme = urllib.parse.urlsplit(place).scheme if "://" in place else ""
+    scheme = _parts(place).scheme if "://" in place else ""
     if scheme == "s3":
         with s3.uploaded(place) as write:
             yield Destination(write)
@@ -92,17 +92,25 @@ def writing(place: str, folder: Path) -> Iterator[Destination]:
         raise sdk.StepError(f"'{sdk.redact(place)}' cannot hold a result: use a path of the codeset, file:// or s3://")
 
 
+def _parts(place: str) -> urllib.parse.SplitResult:
+    try:
+        return urllib.parse.urlsplit(place)
+    except ValueError as error:
+        raise sdk.StepError(f"'{sdk.redact(place)}' is no place of a dataset: {error}") from None
+
+
 def _path(place: str, folder: Path) -> Path:
     """The path of a local place. Raises StepError for one that leaves the codeset."""
     if "://" in place:
-        parts = urllib.parse.urlsplit(place)
-        if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
+        parts = _parts(place)
+        path = urllib.parse.unquote(parts.path)
+        if parts.netloc not in ("", "localhost") or not path.strip("/") or "\0" in path:
             raise sdk.StepError(f"'{place}' is no file: write file:///absolute/path")
-        return Path(urllib.parse.unquote(parts.path))
-    root, path = Path(os.path.realpath(folder)), Path(os.path.realpath(folder / place))
-    if root not in path.parents:
+        return Path(path)
+    root, target = Path(os.path.realpath(folder)), Path(os.path.realpath(folder / place))
+    if root not in target.parents:
         raise sdk.StepError(f"'{place}' is outside the codeset; use a path of the codeset, or file:// for other files of the machine")
-    return path
+    return target
 
 
 def _opened(path: Path, place: str) -> BinaryIO:
@@ -157,7 +165,7 @@ class _Response(io.RawIOBase):
 
     def __init__(self, response: Any) -> None:
         self._response = response
-        self._left = int(response.headers.get("Content-Length") or -1)
+        self._left = -1 if response.length is None else response.length
 
     def readable(self) -> bool:
         return True
@@ -174,14 +182,16 @@ class _Response(io.RawIOBase):
 
 @contextlib.contextmanager
 def _fetched(place: str) -> Iterator[BinaryIO]:
-    if "@" in urllib.parse.urlsplit(place).netloc:
+    if "@" in _parts(place).netloc:
         raise sdk.StepError(
             f"{sdk.redact(place)}: a place holds no account: give the step an extension with the resource s3, and use s3://"
         )
     try:
-        with urllib.request.urlopen(place, timeout=_SECONDS) as response:  # noqa: S310 (the scheme is checked above)
-            yield io.BufferedReader(_Response(response), 1 << 20)
+        response = urllib.request.urlopen(place, timeout=_SECONDS)  # noqa: S310 (the scheme is checked above)
     except urllib.error.HTTPError as error:
         raise sdk.StepError(f"GET {sdk.redact(place)}: {error.code}: {error.reason}") from None
-    except urllib.error.URLError as error:
-        raise sdk.StepError(f"GET {sdk.redact(place)}: no answer ({error.reason})") from error
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: characters that no URL has
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise sdk.StepError(f"GET {sdk.redact(place)}: no answer ({reason})") from error
+    with response:
+        yield io.BufferedReader(_Response(response), 1 << 20)

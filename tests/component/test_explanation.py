@@ -13,7 +13,7 @@ import pytest
 from fuseml.steps import explanation, loaded_model, model_server
 from fuseml.steps.inference import service
 
-from . import scoring
+from . import pyfunc_models, scoring
 
 pytest.importorskip("mlflow.version", reason="needs MLflow: install fuseml[mlflow]")
 
@@ -128,6 +128,92 @@ def test_a_pipeline_is_explained_by_the_features_of_its_last_step(classes: int) 
     assert found.contributions.sum(axis=-1) + found.base == pytest.approx(model.decision_function(rows))
 
 
+REGRESSIONS = [
+    "LinearRegression",
+    "Ridge",
+    "SGDRegressor",
+    "HuberRegressor",
+    "BayesianRidge",
+    "ARDRegression",
+    "TheilSenRegressor",
+    "LinearSVR",
+]
+CLASSIFIERS = ["LogisticRegression", "RidgeClassifier", "SGDClassifier", "Perceptron", "LinearSVC"]
+OTHERS = ["MultiTaskLasso", "PoissonRegressor", "sparse"]
+
+
+@pytest.mark.filterwarnings("ignore")  # of models that do not converge on so few rows
+@pytest.mark.parametrize("name", [*REGRESSIONS, *CLASSIFIERS, *OTHERS])
+def test_base_and_contributions_are_the_raw_output_of_every_linear_model(name: str) -> None:
+    from sklearn import linear_model, svm
+
+    rows, amounts = frame(), frame()["a"] * 2 + frame()["b"]
+    targets = {name: numpy.minimum((rows["a"] // 4).astype(int), 2) for name in [*CLASSIFIERS, "sparse"]}
+    targets["MultiTaskLasso"] = numpy.stack([amounts, -amounts], axis=1)
+    kind = linear_model.SGDClassifier if name == "sparse" else getattr(svm if "LinearSV" in name else linear_model, name)
+    model = kind().fit(rows, targets.get(name, amounts))
+    if name == "sparse":
+        model.sparsify()
+    raw = numpy.log(model.predict(rows)) if name == "PoissonRegressor" else getattr(model, "decision_function", model.predict)(rows)
+    found = explanation.explain(Loaded(model, "sklearn"), rows)
+    assert found.base is not None
+    assert found.contributions.sum(axis=-1) + found.base == pytest.approx(raw)
+
+
+@pytest.mark.parametrize("name", ["SVC", "NuSVC", "PLSRegression", "OneClassSVM"])
+def test_coefficients_of_another_sense_are_not_explained(name: str) -> None:
+    from sklearn import cross_decomposition, svm
+
+    rows, classes = frame(), numpy.minimum((frame()["a"] // 4).astype(int), 2)
+    kinds: dict[str, Any] = {
+        "SVC": svm.SVC(kernel="linear"),
+        "NuSVC": svm.NuSVC(kernel="linear", nu=0.1),
+        "PLSRegression": cross_decomposition.PLSRegression(n_components=1),
+        "OneClassSVM": svm.OneClassSVM(kernel="linear"),
+    }
+    model = kinds[name].fit(rows, classes)
+    assert hasattr(model, "coef_")
+    with pytest.raises(explanation.UnsupportedError, match=f"a {name}\\) cannot be explained; explained are linear models of sklearn"):
+        explanation.explain(Loaded(model, "sklearn"), rows)
+
+
+def test_an_exception_of_the_model_is_no_fault_of_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    def predict(data: Any) -> Any:
+        raise ArithmeticError("below\nzero")
+
+    loaded = pyfunc_models.model(predict)
+    loaded.metadata.flavors["shap"] = {}
+    server = pyfunc_models.Server(loaded)
+    answer = pyfunc_models.run(server.call("POST", "/v2/models/m/explain", json.dumps(request(scoring.ROWS[:2])).encode()))
+    assert answer.status == 400
+    assert answer.document["error"].startswith("the model failed: ArithmeticError: below zero; the model has no signature: send one tensor")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_input_that_a_linear_model_does_not_take_is_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.linear_model import Ridge
+
+    rows = frame()
+    loaded = pyfunc_models.model(lambda data: data)
+    loaded.metadata.flavors["sklearn"] = {}
+    monkeypatch.setattr(loaded, "get_raw_model", lambda: Ridge().fit(rows, rows["a"]))
+    server = pyfunc_models.Server(loaded)
+    good = request(scoring.ROWS[:2])
+    a, b = good["inputs"]
+    for inputs, problem in (
+        ([b, a], "should match those"),
+        ([a, {**b, "name": "c"}], "should match those"),
+        ([{**a, "data": [None, 1]}, b], "contains NaN"),
+    ):
+        answer = pyfunc_models.run(server.call("POST", "/v2/models/m/explain", json.dumps({"inputs": inputs}).encode()))
+        assert answer.status == 400
+        assert problem in answer.document["error"]
+    with pytest.raises(ValueError, match="expecting 2 features"):
+        explanation.explain(Loaded(Ridge().fit(rows.to_numpy(), rows["a"]), "sklearn"), rows.to_numpy()[:, :1])
+    answer = pyfunc_models.run(server.call("POST", "/v2/models/m/explain", json.dumps({**good, "id": "\ud800"}).encode()))
+    assert (answer.status, answer.document["id"]) == (200, "\ud800")
+
+
 def test_unnamed_features_are_numbered() -> None:
     from sklearn.linear_model import Ridge
 
@@ -159,3 +245,16 @@ def test_the_contributions_of_trees_add_up_to_the_raw_output(library: str, class
     assert found.base is not None
     raw = model.predict(rows, output_margin=True) if library == "xgboost" else model.booster_.predict(rows, raw_score=True)
     assert found.contributions.sum(axis=-1) + found.base == pytest.approx(raw, rel=1e-4, abs=1e-4)
+
+
+def test_an_xgboost_model_is_explained_with_its_best_trees_and_its_missing_value() -> None:
+    xgboost = pytest.importorskip("xgboost", reason="needs xgboost")
+    rows = frame()
+    rows.loc[rows.index % 5 == 0, "a"] = -1.0
+    noise = numpy.random.default_rng(0).normal(size=len(rows))
+    model = xgboost.XGBRegressor(n_estimators=60, early_stopping_rounds=20, missing=-1.0)
+    model.fit(rows[::2], noise[::2], eval_set=[(rows[1::2], noise[1::2])], verbose=False)
+    assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
+    found = explanation.explain(Loaded(model, "xgboost"), rows)
+    assert found.base is not None
+    assert found.contributions.sum(axis=-1) + found.base == pytest.approx(model.predict(rows), rel=1e-4, abs=1e-4)

@@ -5,7 +5,8 @@
 log-odds of a classification, the linear predictor of a model with a link function. The Open Inference Protocol has no such request; KServe's
 protocol v1 calls it `:explain`.
 
-- scikit-learn: linear models, and pipelines that end in one: coefficient times value. The features are those that the pipeline gives to its last step.
+- scikit-learn: its linear models, and pipelines that end in one: coefficient times value. The features are those that the pipeline gives to its
+  last step.
 - xgboost and lightgbm: the contributions that the library computes (`pred_contribs`, `pred_contrib`: SHAP values of trees).
 - an explainer logged by `mlflow.shap.log_explainer`: its own values, without `base`.
 """
@@ -21,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 import numpy
 import pandas
 
-from fuseml.steps.inference import errors, messages, service
+from fuseml.steps.inference import errors, messages, nested, service
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import JSONResponse
+    from starlette.responses import JSONResponse, Response
 
 _EXPLAINED = "linear models of sklearn and pipelines that end in one, xgboost, lightgbm, and explainers of mlflow.shap"
 
@@ -72,8 +73,11 @@ def explain(model: Any, data: Any) -> Explanation:
 def _xgboost(raw: Any, data: Any, names: Sequence[str] | None) -> Explanation:
     import xgboost  # type: ignore[import-not-found,unused-ignore]
 
-    booster = raw.get_booster() if hasattr(raw, "get_booster") else raw
-    values = numpy.asarray(booster.predict(xgboost.DMatrix(data), pred_contribs=True), dtype="float64")
+    booster, how, rounds = raw, {}, (0, 0)
+    if hasattr(raw, "get_booster"):  # predicts with the trees up to the best one, and with its own value for a missing number
+        booster, how = raw.get_booster(), {"missing": raw.missing}
+        rounds = (0, getattr(raw, "best_iteration", -1) + 1)
+    values = numpy.asarray(booster.predict(xgboost.DMatrix(data, **how), pred_contribs=True, iteration_range=rounds), dtype="float64")
     return Explanation("xgboost pred_contribs", _names(names, values.shape[-1] - 1), values[..., :-1], values[..., -1])
 
 
@@ -92,15 +96,25 @@ def _sklearn(raw: Any, data: Any, names: Sequence[str] | None, flavors: Mapping[
         final = raw[-1]
         if len(raw.steps) > 1:
             values, names = raw[:-1].transform(data), _transformed_names(raw)
-    if not hasattr(final, "coef_") or not hasattr(final, "intercept_"):
+    if not _is_linear(final):
         raise _unsupported(final, flavors)
-    matrix = numpy.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype="float64")
-    coefficients, intercept = numpy.asarray(final.coef_, dtype="float64"), numpy.asarray(final.intercept_, dtype="float64")
+    final.predict(values)  # refuses input that is not the model's, such as columns in another order, or a missing number
+    matrix, coefficients, intercept = (_dense(array) for array in (values, final.coef_, final.intercept_))
     if coefficients.ndim == 2 and len(coefficients) == 1:
         coefficients, intercept = coefficients[0], intercept.reshape(-1)[:1].sum()
     contributions = matrix * coefficients if coefficients.ndim == 1 else matrix[:, None, :] * coefficients[None]
     base = numpy.broadcast_to(intercept, contributions.shape[:-1])
     return Explanation("coefficient times value", _names(names, matrix.shape[1]), contributions, base)
+
+
+def _is_linear(model: Any) -> bool:
+    """Whether it is a model of scikit-learn's linear ones: others have `coef_` and `intercept_` in another sense, or of centred inputs."""
+    modules = [base.__module__ for base in type(model).__mro__]
+    return hasattr(model, "coef_") and hasattr(model, "intercept_") and any(name.startswith("sklearn.linear_model.") for name in modules)
+
+
+def _dense(values: Any) -> numpy.ndarray:
+    return numpy.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype="float64")
 
 
 def _transformed_names(pipeline: Any) -> list[str] | None:
@@ -128,7 +142,12 @@ def response(served: service.Service, body: bytes) -> dict[str, object]:
     """The response to a request in the form of an inference request. Raises RequestError for an invalid one, and UnsupportedError."""
     request = messages.read(body)
     data, _ = served.prepare(request)
-    found = explain(served.model, data)
+    try:
+        found = explain(served.model, data)
+    except UnsupportedError:
+        raise
+    except Exception as error:  # a model's code may raise anything
+        raise served.failure(error) from error
     answer: dict[str, object] = {"model_name": served.name, "model_version": served.version}
     if request.id is not None:
         answer["id"] = request.id
@@ -137,22 +156,23 @@ def response(served: service.Service, body: bytes) -> dict[str, object]:
 
 def endpoint(
     served: service.Service, unknown: Callable[[Request], JSONResponse | None], refusal: Callable[[int, str], JSONResponse]
-) -> Callable[[Request], Awaitable[JSONResponse]]:
+) -> Callable[[Request], Awaitable[Response]]:
     """The handler of `/explain`. `unknown` answers requests for other models, `refusal` makes an error of a status and a message."""
-    from starlette.responses import JSONResponse
+    from starlette.responses import Response
 
-    async def explain(request: Request) -> JSONResponse:
+    async def explain(request: Request) -> Response:
         not_found = unknown(request)
         if not_found is not None:
             return not_found
         body = await request.body()
         try:
-            return JSONResponse(await asyncio.get_running_loop().run_in_executor(None, response, served, body))
+            found = await asyncio.get_running_loop().run_in_executor(None, response, served, body)
+            return Response(nested.text(found), media_type="application/json")
         except errors.RequestError as error:
             return refusal(400, str(error))
         except UnsupportedError as error:
             return refusal(501, str(error))
-        except Exception as error:  # a model's code may raise anything: the log gets the traceback
+        except Exception as error:  # a fault of this server: the log gets the traceback
             traceback.print_exc()
             return refusal(500, f"the explanation failed: {type(error).__name__}: {error}")
 

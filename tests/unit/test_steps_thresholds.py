@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseml.steps import sdk
-from fuseml.steps.scoring import metrics, thresholds
+from fuseml.steps.scoring import evaluation, features, metrics, thresholds
 
 NUMBERS = st.floats(-1e6, 1e6)
 
@@ -143,3 +143,28 @@ def test_an_unknown_class_is_refused() -> None:
         metrics.classification(["no"], ["yes"], positive="maybe")
     with pytest.raises(sdk.StepError, match="the model knows no class 'maybe'"):
         metrics.classification(["maybe"], ["yes"], numpy.asarray([[0.5, 0.5]]), ["no", "yes"])
+
+
+def subject(*predicted: str, classes: list[str] | None = None) -> evaluation.Subject:
+    probabilities = [numpy.full((len(predicted), len(classes)), 1 / len(classes))] if classes else []
+    return evaluation.Subject("m", None, features.Inputs(features.signature(None)), list(predicted), probabilities, classes or [])
+
+
+@given(st.lists(st.tuples(*[st.sampled_from(["no", "yes"])] * 2, st.sampled_from(["maybe", "no", "yes"])), min_size=2, max_size=12))
+def test_compared_models_are_measured_over_the_same_classes(rows: list[tuple[str, str, str]]) -> None:
+    from sklearn import metrics as theirs
+
+    labels, *predicted = (list(column) for column in zip(*rows, strict=True))
+    found = evaluation.measured(metrics.CLASSIFICATION, labels, [subject(*values) for values in predicted], "")
+    classes = metrics.ordered([*labels, *predicted[0], *predicted[1]])
+    how: dict[str, Any] = {"average": "macro", "labels": classes if len(classes) > 2 else classes[-1:], "zero_division": 0}
+    assert [one["f1"] for one in found] == pytest.approx([theirs.f1_score(labels, values, **how) for values in predicted])
+    assert [one["precision"] for one in found] == pytest.approx([theirs.precision_score(labels, values, **how) for values in predicted])
+
+
+def test_a_class_of_the_other_model_leaves_the_probabilities_alone() -> None:
+    both = [subject("no", "yes", classes=["no", "yes"]), subject("no", "zero", classes=["no", "yes", "zero"])]
+    found = evaluation.measured(metrics.CLASSIFICATION, ["no", "yes"], both, "")
+    assert [one.get("roc_auc") for one in found] == [0.5, None]
+    assert found[0]["log_loss"] == pytest.approx(math.log(2))
+    assert evaluation.measured(metrics.CLASSIFICATION, ["no", "yes"], both, "zero")[0].get("roc_auc") is None

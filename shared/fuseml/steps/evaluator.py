@@ -1,11 +1,11 @@
 """Evaluator step (`ghcr.io/fuseml/evaluator`): measures a model on labelled rows, and decides whether it passes.
 
-Inputs: FUSEML_MODEL (model URI, or `model://PROJECT/NAME/VERSION`), FUSEML_DATA (a place, as of the scorer), FUSEML_LABEL (the column with the true values), and at
-least one of FUSEML_THRESHOLDS (`accuracy >= 0.9, log_loss < 0.3`) and FUSEML_COMPARE_WITH (an application of this codeset, whose served model
-the new one is compared with on the same rows). Optional: FUSEML_DATA_FORMAT, FUSEML_TASK (classification or regression; default by the thresholds,
-else by the labels), FUSEML_POSITIVE (the positive class of two, default the greater), FUSEML_COMPARE_METRICS (default those of the thresholds, else
-accuracy or rmse), FUSEML_TOLERANCE (by how much the model may be worse than the served one, default 0), FUSEML_ON_FAILURE (`fail`, the default, or
-`ask`: the step succeeds, and an approval of a later step asks), FUSEML_CHUNK_ROWS, FUSEML_MLFLOW_EXPERIMENT.
+Inputs: FUSEML_MODEL (model URI, or `model://PROJECT/NAME/VERSION`), FUSEML_DATA (a place, as of the scorer), FUSEML_LABEL (the column with the
+true values), and at least one of FUSEML_THRESHOLDS (`accuracy >= 0.9, log_loss < 0.3`) and FUSEML_COMPARE_WITH (an application of this codeset,
+whose served model the new one is compared with on the same rows). Optional: FUSEML_DATA_FORMAT, FUSEML_TASK (classification or regression; default
+by the thresholds, else by the labels), FUSEML_POSITIVE (the positive class of two, default the greater), FUSEML_COMPARE_METRICS (default those of
+the thresholds, else accuracy or rmse), FUSEML_TOLERANCE (by how much the model may be worse than the served one, default 0), FUSEML_ON_FAILURE
+(`fail`, the default, or `ask`: the step succeeds, and an approval of a later step asks), FUSEML_CHUNK_ROWS, FUSEML_MLFLOW_EXPERIMENT.
 
 FUSEML_COMPARE_WITH needs FUSEML_API_URL and FUSEML_API_TOKEN, of an extension with the product fuseml; with MLFLOW_TRACKING_URI the metrics become
 an MLflow run. Outputs: `passed` (true or false), `summary` (one line), `metrics` (JSON object), `compared-with` (the served model, or empty).
@@ -57,7 +57,7 @@ def main() -> None:
     except sdk.StepError as error:
         raise sdk.StepError(f"{sdk.redact(request.data)}: {error}") from error
     task = request.task or evaluation.task_of(labels)
-    found = [evaluation.measured(task, labels, subject, request.positive) for subject in subjects]
+    found = evaluation.measured(task, labels, subjects, request.positive)
     _check_known(found[0], request)
     clauses = thresholds.unmet(found[0], request.required)
     if served:

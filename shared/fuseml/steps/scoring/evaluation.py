@@ -80,13 +80,24 @@ def task_of(values: Iterable[object]) -> str:
     raise sdk.StepError("the labels are whole numbers, which may be classes or amounts: add the input 'task', classification or regression")
 
 
-def measured(task: str, actual: Sequence[object], item: Subject, positive: str) -> dict[str, float]:
-    """The metrics of the task. Raises StepError."""
+def measured(task: str, actual: Sequence[object], subjects: Sequence[Subject], positive: str) -> list[dict[str, float]]:
+    """The metrics of the task for each subject. All of them are measured over the same classes. Raises StepError."""
     if task == metrics.REGRESSION:
-        return metrics.regression(list(_numbers(actual, "the label")), list(_numbers(item.predicted, "the prediction")))
-    probabilities = numpy.concatenate(item.probabilities) if item.probabilities else None
-    classes, predicted = ([metrics.class_of(value) for value in values] for values in (actual, item.predicted))
-    return metrics.classification(classes, predicted, probabilities, item.classes, metrics.class_of(positive))
+        amounts = list(_numbers(actual, "the label"))
+        return [metrics.regression(amounts, list(_numbers(item.predicted, "the prediction"))) for item in subjects]
+    labels, *predicted = (list(map(metrics.class_of, values)) for values in (actual, *(item.predicted for item in subjects)))
+    known = sorted({name for names in (*predicted, *(item.classes for item in subjects)) for name in names})
+    return [
+        metrics.classification(
+            labels,
+            predicted[index],
+            numpy.concatenate(item.probabilities) if item.probabilities else None,
+            item.classes,
+            metrics.class_of(positive),
+            known,
+        )
+        for index, item in enumerate(subjects)
+    ]
 
 
 def _numbers(values: Sequence[Any], name: str) -> Iterator[float]:

@@ -72,20 +72,21 @@ def classification(
     probabilities: numpy.ndarray | None = None,
     classes: Sequence[str] = (),
     positive: str = "",
+    known: Sequence[str] = (),
 ) -> dict[str, float]:
     """accuracy, precision, recall and f1; with `probabilities` [rows, classes] log_loss and, for two classes in the labels, roc_auc.
 
-    `positive` is the positive class of two; the greater one by default. Raises StepError for a label that is not among the `classes` of the
-    probabilities, and for a positive class that is no class.
+    `positive` is the positive class of two; the greater one by default. `known` are further classes, of models compared with this one. Raises
+    StepError for a label that is not among the `classes` of the probabilities, and for a positive class that is no class.
     """
     y, p = numpy.asarray(actual, dtype=object), numpy.asarray(predicted, dtype=object)
-    names = ordered([*actual, *predicted, *classes])
+    names = ordered([*actual, *predicted, *classes, *known])
     if positive and positive not in names:
         raise sdk.StepError(f"the input 'positive' is '{positive}', and the classes are {', '.join(names)}")
     chosen = positive or names[-1]
     found = {"accuracy": float(numpy.mean(y == p)), **_by_class(y, p, [chosen] if len(names) <= 2 else names)}
     if probabilities is not None:
-        found.update(_of_probabilities(y, probabilities, list(classes), chosen))
+        found.update(_of_probabilities(y, probabilities, list(classes), positive or ordered(classes)[-1]))
     return found
 
 

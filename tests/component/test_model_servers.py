@@ -273,5 +273,27 @@ def test_the_model_server_of_a_deleted_application_ends(embedded: Embedded) -> N
         embedded.ask()
 
 
+def test_a_request_that_waits_for_a_replaced_application_is_refused_and_starts_nothing_more(embedded: Embedded) -> None:
+    model = embedded.register("first", "slow")
+    refusals: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(errors.TemporaryError) as raised:
+            embedded.ask()
+        refusals.append(raised.value.message)
+
+    caller = threading.Thread(target=ask)
+    caller.start()
+    wait_until(lambda: starts(model), "the start")
+    embedded.apps.forget(NAME)
+    (model / "slow").unlink()
+    caller.join()
+    assert refusals == ["application 'wine' was replaced while it started; try again"]
+    assert len(starts(model)) == 1
+    wait_until(lambda: not _is_alive(starts(model)[0]), "its end")
+    assert embedded.ask() == "first"
+    assert len(starts(model)) == 2
+
+
 def _is_alive(pid: str) -> bool:
     return Path(f"/proc/{pid}").exists()

@@ -206,6 +206,9 @@ class ModelServers:
                     raise errors.TemporaryError(f"application {name!r} was not ready after {START_SECONDS:.0f} seconds")
                 # Another revision may be the one to serve by now.
                 application = self._served(name)
+                if self._slot(name) is not slot:
+                    # Its slot is forgotten: a start there ends at once, and would be followed by the next one.
+                    raise errors.TemporaryError(f"application {name!r} was replaced while it started; try again")
 
     def _launch_if_due(self, application: applications.ApplicationRevision, slot: _Slot) -> None:
         """Start the revision in a thread, unless it answers, a start is in progress, or its last one failed too recently.

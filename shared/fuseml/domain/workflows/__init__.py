@@ -1,5 +1,6 @@
 """Workflows: the models of the document, with its loading, rules, lint, triggers and schedules, and the impact of registry changes."""
 
+from fuseml.domain.workflows.fields import seconds
 from fuseml.domain.workflows.models import (
     Approval,
     CodesetMount,
@@ -11,7 +12,6 @@ from fuseml.domain.workflows.models import (
     StepOutput,
     When,
     Workflow,
-    seconds,
 )
 
 __all__ = [

@@ -50,7 +50,7 @@ def create(session: sqlmodel.Session, spec: planner.RunSpec, planning: Planning,
     created = events.RunCreated(
         run=row.name, workflow=row.workflow, revision=row.revision, project=row.project, codeset=row.codeset, commit=row.commit
     )
-    names = [step.name for step in spec.document.steps]
+    names = spec.document.executed
     try:
         plan = planning(row.id, row.name)
     except errors.PermanentError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from fuseml.domain import images
+from fuseml.domain.plans import combinations
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,8 @@ class Images:
         return self.given.get(name) or images.mirrored(name, self.mirror)
 
 
-_OTHER_STEPS = ("ghcr.io/fuseml/evaluator:v1",)
-"""Built-in steps that workflows may name, and that no shipped one does."""
+_OTHER_STEPS = ("ghcr.io/fuseml/evaluator:v1", combinations.RANKER)
+"""Built-in steps that workflows may name or plans add, and that no shipped workflow names."""
 
 
 def of_workflows() -> set[str]:

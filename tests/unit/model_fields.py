@@ -67,5 +67,7 @@ def _others(value: object) -> Iterator[object]:
         yield value + 1
     elif isinstance(value, str):
         yield f"{value}x"
+    elif isinstance(value, dict) and len(value) > 1 and len(set(map(type, value.values()))) == 1:
+        yield dict(list(value.items())[1:])
     elif isinstance(value, list):
         yield [*value, "x"] if all(isinstance(item, str) for item in value) else value[:-1]

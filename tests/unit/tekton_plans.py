@@ -173,6 +173,7 @@ PLANS: dict[str, Callable[[], plans.Plan]] = {
     "shipped": _shipped,
     "shipped-batch": lambda: _shipped("mlflow-batch", model="models:/wine/1"),
     "shipped-gate": _gate,
+    "shipped-matrix": lambda: _shipped("mlflow-matrix"),
     "texts-like-variables": _texts,
     "two-codesets": _codesets,
 }

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from fuseml.domain import errors
 from fuseml.domain.documents import expression
-from fuseml.domain.documents.expression import ExtensionReference, InputReference, Literal, OutputReference
+from fuseml.domain.documents.expression import ExtensionReference, InputReference, Literal, MatrixReference, OutputReference
 
 SCOPE = expression.Scope(
     inputs={"predictor": False, "cs": True},
     outputs={"trainer": ["model"], "builder": ["image"]},
     selectors=["store"],
+    matrix=["alpha"],
 )
 
 
@@ -35,6 +36,7 @@ def problem_of(text: str) -> errors.Problem:
         ("{{ inputs.cs.project }}", InputReference("cs", "project")),
         ("{{ inputs.cs.version }}", InputReference("cs", "version")),
         ("{{ steps.trainer.outputs.model }}", OutputReference("trainer", "model")),
+        ("{{ matrix.alpha }}", MatrixReference("alpha")),
         *[
             (f"{{{{ {root}.store.{attribute} }}}}", ExtensionReference("store", attribute))
             for root in ("extension", "extensions")
@@ -98,6 +100,7 @@ def test_other_text_stays_as_it_is(text: str) -> None:
         ("inputs.cs.version", InputReference("cs", "version")),
         ("steps.trainer.outputs.model", OutputReference("trainer", "model")),
         ("extensions.store.url", ExtensionReference("store", "url")),
+        ("matrix.alpha", MatrixReference("alpha")),
     ],
 )
 def test_a_whole_value_without_braces_is_a_reference_if_its_target_exists(text: str, reference: expression.Reference) -> None:
@@ -112,8 +115,8 @@ def test_braces_are_written_as_a_literal(text: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "suggestion"),
     [
-        ("{{ input.predictor }}", "it must begin with inputs, steps or extension", "inputs.predictor"),
-        ("{{ workflow.name }}", "it must begin with inputs, steps or extension", None),
+        ("{{ input.predictor }}", "it must begin with inputs, steps, extension or matrix", "inputs.predictor"),
+        ("{{ workflow.name }}", "it must begin with inputs, steps, extension or matrix", None),
         ("{{ inputs.cs.versoin }}", "inputs.<codeset>.name", "inputs.cs.version"),
         ("{{ inputs }}", "inputs.<input>", None),
         ("{{ steps.trainer.results.model }}", "steps.<step>.outputs.<output>", "steps.trainer.outputs.model"),

@@ -33,6 +33,16 @@ def test_unused_inputs_are_named() -> None:
     assert warnings("") == ["inputs[0].name: no step uses the input 'predictor'", "inputs[1].name: no step uses the input 'code'"]
 
 
+def test_a_name_of_a_matrix_that_the_step_does_not_read_is_named() -> None:
+    found = warnings(
+        "matrix: {values: {alpha: [1, 2], seed: [1, '{{ inputs.p }}']}}\nargs: ['{{ matrix.alpha }}']",
+        header="inputs: [{name: p, default: 2}]",
+    )
+    assert found == [
+        "steps[0].matrix.values.seed: the step does not read '{{ matrix.seed }}', so combinations differ in name only",
+    ]
+
+
 def test_every_kind_of_use_is_recognised() -> None:
     header = "inputs: [{name: a, default: 1}, {name: b, default: 1}, {name: code, type: codeset}]"
     assert (

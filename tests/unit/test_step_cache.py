@@ -119,7 +119,16 @@ FULL = plans.StepPlan(
     variables=(plans.Variable(name="FUSEML_ALPHA", value=plans.text("1")),),
     checkouts=(
         plans.Checkout(
-            name="code", project="p", codeset="c", url="http://one", ref="main", commit="a" * 40, path="/project", folder="churn", git=True
+            name="code",
+            project="p",
+            codeset="c",
+            url="http://one",
+            ref="main",
+            commit="a" * 40,
+            path="/project",
+            folder="churn",
+            git=True,
+            own="train",
         ),
     ),
     outputs=(plans.Output(name="out", image=plans.ImageBuild(name=plans.text("model:1"), dockerfile=plans.text("Dockerfile"))),),
@@ -132,6 +141,7 @@ FULL = plans.StepPlan(
         message=plans.text("fit?"), when=(plans.Condition(input=plans.text("1"), operator="notin", values=(plans.text("2"),)),), expires=60
     ),
     cache=plans.Caching(paths=("src/**",), content=DIGESTS, not_reused="no cached execution of this step exists"),
+    combination=plans.Combination(step="fit", values={"alpha": "1", "beta": "2"}, best=plans.Best(metric="r2", goal="max")),
 )
 STEP_FIELDS = sorted(model_fields.names(plans.StepPlan, plans.TextPart, plans.OutputPart, plans.SecretPart))
 

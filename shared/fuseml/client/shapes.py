@@ -79,6 +79,7 @@ class Step(TypedDict, total=False):
     resources: dict[str, object]
     needs: list[str]
     when: list[dict[str, object]]
+    matrix: dict[str, object] | None
     retries: int
     timeout: int | str | None
     command: list[str | float | bool]

@@ -3,6 +3,7 @@
     inputs.NAME                                    the value of a workflow input
     inputs.CODESET.name | project | version        a codeset input: its name, its project, the commit of this run
     steps.STEP.outputs.OUTPUT                      an output of another step
+    matrix.NAME                                    the value of this combination of the step's own matrix
     extension.NAME.url | version | zone | product | service_resource | service_category | cfg.KEY
                                                    an attribute of the binding of a selector of the same step; `extensions.` is an alias
     '...' or "..."                                 a literal: `{{ '{{' }}` is the text `{{`
@@ -36,6 +37,7 @@ _EXTENSION_FORM = f"extension.<name>.cfg.<KEY>, or extension.<name> with .{', .'
 _FORMS = {
     "inputs": "inputs.<input>, or inputs.<codeset>.name, .project or .version",
     "steps": "steps.<step>.outputs.<output>",
+    "matrix": "matrix.<name>",
     "extension": _EXTENSION_FORM,
     "extensions": _EXTENSION_FORM,
 }
@@ -87,7 +89,18 @@ class ExtensionReference:
         return f"extension.{self.selector}.{self.attribute}" + (f".{self.key}" if self.key else "")
 
 
-Reference = InputReference | OutputReference | ExtensionReference
+@dataclass(frozen=True, slots=True)
+class MatrixReference:
+    """A value of the combination for which the step runs."""
+
+    name: str
+    start: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        return f"matrix.{self.name}"
+
+
+Reference = InputReference | OutputReference | ExtensionReference | MatrixReference
 Node = Literal | Reference
 
 Nearest = Callable[[str, Sequence[str]], str | None]
@@ -96,13 +109,15 @@ Nearest = Callable[[str, Sequence[str]], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The names that a text may refer to. `inputs` maps each input to whether it is a codeset, `outputs` each step to its outputs; `selectors` are
-    those of the text's own step.
+    """The names that a text may refer to. `inputs` maps each input to whether it is a codeset, `outputs` each step to its outputs; `selectors` and
+    `matrix` are those of the text's own step. `repeated` are steps whose outputs have a value for each combination, so no other step reads them.
     """
 
     inputs: Mapping[str, bool]
     outputs: Mapping[str, Collection[str]]
     selectors: Collection[str] = ()
+    matrix: Collection[str] = ()
+    repeated: Collection[str] = ()
 
     def knows(self, reference: Reference) -> bool:
         """Whether the target of the reference exists."""
@@ -117,6 +132,8 @@ class Scope:
                 return HOLE in self.outputs
             case ExtensionReference(selector):
                 return selector in self.selectors or HOLE in self.selectors
+            case MatrixReference(name):
+                return name in self.matrix
 
     def refusal(self, reference: Reference, nearest: Nearest = document.nearest) -> errors.Problem | None:
         """The problem of an invalid reference, or None. Its path is empty: only the caller knows the path of the text.
@@ -124,7 +141,8 @@ class Scope:
         `nearest` finds the closest of the existing names.
         """
         if self.knows(reference):
-            return None
+            is_repeated = isinstance(reference, OutputReference) and reference.step in self.repeated
+            return _several(reference) if is_repeated else None
         match reference:
             case InputReference(name, attribute):
                 return self._input_refusal(name, attribute, nearest)
@@ -134,6 +152,12 @@ class Scope:
                 near = _near(selector, self.selectors, nearest)
                 suggestion = str(reference).replace(selector, near, 1) if near else None
                 return errors.Problem("", f"this step has no extension {selector!r}{_known(self.selectors, near)}", suggestion=suggestion)
+            case MatrixReference(name):
+                near = _near(name, self.matrix, nearest)
+                message = (
+                    f"the matrix of this step has no {name!r}{_known(self.matrix, near)}" if self.matrix else "this step has no matrix"
+                )
+                return errors.Problem("", message, suggestion=f"matrix.{near}" if near else None)
 
     def _input_refusal(self, name: str, attribute: str | None, nearest: Nearest) -> errors.Problem:
         if name not in self.inputs:
@@ -153,6 +177,11 @@ class Scope:
         near = _near(output, self.outputs[step], nearest)
         suggestion = f"steps.{step}.outputs.{near}" if near else None
         return errors.Problem("", f"step {step!r} has no output {output!r}{_known(self.outputs[step], near)}", suggestion=suggestion)
+
+
+def _several(reference: Reference) -> errors.Problem:
+    advice = "name a metric in `best` of the matrix, and its value is that of the best combination"
+    return errors.Problem("", f"'{{{{ {reference} }}}}' has a value for each combination of the step; {advice}")
 
 
 def parse(text: str, knows: Callable[[Reference], bool]) -> tuple[Node, ...]:
@@ -237,6 +266,8 @@ def _reference(path: str, start: int) -> Reference | errors.Problem:
             return _malformed(path, start, f"write {_FORMS['inputs']}", f"inputs.{name}.{near}" if near else None)
         case ["steps", step, "outputs", output]:
             return OutputReference(step, output, start=start)
+        case ["matrix", name]:
+            return MatrixReference(name, start=start)
         case ["steps", step, _, output]:
             return _malformed(path, start, f"write {_FORMS['steps']}", f"steps.{step}.outputs.{output}")
         case ["extension" | "extensions", name, "cfg", key]:
@@ -250,7 +281,7 @@ def _reference(path: str, start: int) -> Reference | errors.Problem:
     if root in _FORMS:
         return _malformed(path, start, f"write {_FORMS[root]}")
     near = document.nearest(root, _ROOTS)
-    return _malformed(path, start, "it must begin with inputs, steps or extension", ".".join([near, *rest]) if near else None)
+    return _malformed(path, start, "it must begin with inputs, steps, extension or matrix", ".".join([near, *rest]) if near else None)
 
 
 def _malformed(path: str, start: int, advice: str, suggestion: str | None = None) -> errors.Problem:

@@ -82,7 +82,8 @@ def text(value: str) -> Value:
 class Checkout(document.Model):
     """A codeset's tree at an exact commit, mounted at `path` of a step, which runs in its `folder`. `name` is the workflow's input.
 
-    With `git` it is a git repository with that commit, without the history; steps of a run share it, so all of them have it then.
+    With `git` it is a git repository with that commit, without the history; steps of a run share it, so all of them have it then. `own` is
+    the step that shares it with no other: combinations run side by side and would overwrite each other's files.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Checkout(document.Model):
     path: str
     folder: str = ""
     git: bool = False
+    own: str = ""
 
     @property
     def directory(self) -> str:
@@ -162,6 +164,21 @@ class Caching(document.Model):
     not_reused: str = ""
 
 
+class Best(document.Model):
+    """The metric that combinations are ranked by."""
+
+    metric: str
+    goal: Literal["min", "max"] = "min"
+
+
+class Combination(document.Model):
+    """A step's place in a matrix: the workflow's `step` that it runs for, and its values. With `best` the plan ranks the combinations."""
+
+    step: str
+    values: dict[str, str]
+    best: Best | None = None
+
+
 class StepPlan(document.Model):
     """One step. `needs` holds every step that must succeed before it, named or implied by a value. Times are in seconds."""
 
@@ -180,6 +197,7 @@ class StepPlan(document.Model):
     resources: Resources = Resources()
     approval: Approval | None = None
     cache: Caching | None = None
+    combination: Combination | None = None
 
 
 class StepBinding(document.Model):
@@ -197,6 +215,7 @@ class ReusedStep(document.Model):
     image: Value
     needs: tuple[str, ...] = ()
     outputs: dict[str, str] = {}
+    combination: Combination | None = None
 
 
 class Plan(document.Model):

@@ -7,12 +7,13 @@ The caller supplies the values that differ from run to run: commits, inputs and 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from fuseml.domain import errors, plans, workflows
 from fuseml.domain.documents import document, expression
+from fuseml.domain.plans import combinations
 from fuseml.domain.registry import extension, selector
-from fuseml.domain.workflows import parameters, references, rules
+from fuseml.domain.workflows import matrix, parameters, references, rules
 
 NAMESPACE = "fuseml-workloads"
 """The namespace of the workloads in the original; the images of its predictors read it."""
@@ -66,7 +67,7 @@ def build(
     values = _input_values(workflow, inputs)
     _check_bindings(workflow, bindings)
     run = _Run(workflow, project, run_name, namespace, codesets, values, bindings)
-    steps = {name: planner.plan() for name, planner in run.planners.items()}
+    steps = {step.name: step for planner in run.planners.values() for step in planner.all()}
     if run.problems:
         raise errors.InvalidError(f"the run cannot be planned: {run.problems[0]}", run.problems)
     producers = {output.name: step.name for step in workflow.steps for output in step.outputs}
@@ -80,8 +81,9 @@ def build(
         steps=tuple(steps[name] for name in references.ordered({name: step.needs for name, step in steps.items()})),
         outputs={output.name: run.output(producers[output.name], output.name) for output in workflow.outputs if output.name in producers},
         bindings=tuple(
-            plans.StepBinding(step=step.name, binding=bindings[step.name][requirement.name])
+            plans.StepBinding(step=name, binding=bindings[step.name][requirement.name])
             for step in workflow.steps
+            for name in step.combinations or [step.name]
             for requirement in step.extensions
         ),
         timeout=workflow.timeout,
@@ -166,6 +168,12 @@ class _Run:
             for index, (step, scope) in enumerate(references.scopes(workflow))
         }
 
+    def problem(self, path: document.Path, message: str, suggestion: str | None = None) -> None:
+        """Note a fault at the path of the document, once for all combinations of a step."""
+        problem = errors.Problem(document.render_path(path), message, suggestion=suggestion)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
     def text(self, text: str) -> plans.Value:
         """A value of one text. Steps repeat values of each other, and a part costs more than a look-up."""
         if text not in self._texts:
@@ -178,27 +186,60 @@ class _Run:
 
 
 class _StepPlanner:
-    """Plans one step, and collects the steps that it waits for."""
+    """Plans one step, or one combination of its matrix under a name of its own, and collects the steps that it waits for."""
 
     def __init__(
-        self, run: _Run, index: int, step: workflows.Step, scope: expression.Scope, bindings: Mapping[str, selector.Binding]
+        self,
+        run: _Run,
+        index: int,
+        step: workflows.Step,
+        scope: expression.Scope,
+        bindings: Mapping[str, selector.Binding],
+        name: str = "",
+        combination: plans.Combination | None = None,
     ) -> None:
         self._run = run
         self._index = index
         self._step = step
         self._scope = scope
         self._bindings = bindings
+        self._name = name or step.name
+        self._combination = combination
         self._waits = dict.fromkeys(step.needs)
 
+    def all(self) -> Iterator[plans.StepPlan]:
+        """The step; with a matrix, each combination and the step that ranks them."""
+        step = self._step
+        if step.matrix is None:
+            yield self.plan()
+            return
+        best = plans.Best(metric=step.matrix.best.metric, goal=step.matrix.best.goal) if step.matrix.best else None
+        named = dict(zip(step.combinations, matrix.combinations(self._matrix(step.matrix)), strict=True))
+        for name, values in named.items():
+            combination = plans.Combination(step=step.name, values=values, best=best)
+            yield _StepPlanner(self._run, self._index, step, self._scope, self._bindings, name, combination).plan()
+        if best is not None:
+            cache = plans.Caching() if step.cache else None
+            yield combinations.ranker(step.name, best, named, [output.name for output in step.outputs], cache)
+
+    def _matrix(self, declared: matrix.Matrix) -> dict[str, list[str]]:
+        """The values of the matrix in this run."""
+        values = {name: [self._fixed(text) for text in texts] for name, texts in declared.values.items()}
+        for name, listed in values.items():
+            repeated = next((index for index, value in enumerate(listed) if value in listed[:index]), None)
+            if repeated is not None:
+                self._problem(("matrix", "values", name, repeated), f"the value {listed[repeated][:100]!r} is repeated")
+        return values
+
     def plan(self) -> plans.StepPlan:
-        """The step, fully resolved."""
+        """The step or the combination, fully resolved."""
         step = self._step
         checkouts = tuple(self._checkout(index, item.codeset) for index, item in enumerate(step.inputs) if item.codeset)
         resources = plans.Resources(
             requests=self._quantities("requests", step.resources.requests), limits=self._quantities("limits", step.resources.limits)
         )
         return plans.StepPlan(
-            name=step.name,
+            name=self._name,
             image=self._value(step.image),
             command=tuple(self._value(text) for text in step.command),
             args=tuple(self._value(text) for text in step.args),
@@ -212,16 +253,21 @@ class _StepPlanner:
             resources=resources,
             approval=self._approval(step.approval) if step.approval else None,
             cache=plans.Caching(paths=tuple(step.watched)) if step.cache else None,
-            needs=tuple(self._waits),  # last: the values above add to it
+            combination=self._combination,
+            needs=tuple(last for name in self._waits for last in self._run.planners[name].last),  # at the end: the values above add to it
         )
+
+    @property
+    def last(self) -> list[str]:
+        """The steps of the plan after which the step has ended."""
+        return self._step.last
 
     def image_of(self, output: str) -> plans.Value:
         """The name of the image of an output; empty for an output that is text."""
         return next((self._value(item.image.name) for item in self._step.outputs if item.name == output and item.image), ())
 
     def _problem(self, path: document.Path, message: str, suggestion: str | None = None) -> None:
-        where = document.render_path(("steps", self._index, *path))
-        self._run.problems.append(errors.Problem(where, message, suggestion=suggestion))
+        self._run.problem(("steps", self._index, *path), message, suggestion)
 
     def _checkout(self, index: int, mount: workflows.CodesetMount) -> plans.Checkout:
         name = references.mounted_input(mount, self._scope.inputs)
@@ -242,6 +288,7 @@ class _StepPlanner:
             path=path,
             folder="/".join(part for part in folder.split("/") if part not in ("", ".")),
             git=self._run.needs_git,
+            own=self._name if self._combination else "",
         )
 
     def _quantities(self, kind: str, quantities: Mapping[str, str]) -> dict[str, str]:
@@ -296,7 +343,7 @@ class _StepPlanner:
 
     def _setting(self, value: str) -> plans.Value:
         """A value of a binding's configuration."""
-        return (plans.step_token(self._step.name),) if value == extension.STEP_TOKEN else self._run.text(value)
+        return (plans.step_token(self._name),) if value == extension.STEP_TOKEN else self._run.text(value)
 
     @staticmethod
     def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:
@@ -336,6 +383,10 @@ class _StepPlanner:
                 return self._run.text(self._run.inputs[node.name])
             version = self._run.codesets[node.name]
             return self._run.text({"name": version.codeset, "project": version.project, "version": version.commit}[node.attribute])
+        if isinstance(node, expression.MatrixReference):
+            if self._combination is None:
+                raise errors.InvalidError(f"step {self._step.name!r}: {node} has a value in its combinations only")
+            return self._run.text(self._combination.values[node.name])
         binding = self._bindings[node.selector]
         return self._configured(binding, node.key) if node.key is not None else self._run.text(getattr(binding, node.attribute))
 

@@ -40,7 +40,7 @@ def rename(plan: plans.Plan, run_id: str, name: str) -> plans.Plan:
 def up_to(plan: plans.Plan, step: str) -> plans.Plan:
     """`step` and the steps that it waits for, directly or not. Raises NotFoundError for an unknown step."""
     kept: set[str] = set()
-    pending = [plan.step(step).name]
+    pending = [planned.name for planned in _named(plan, step)]
     while pending:
         kept.add(pending.pop())
         pending += [need for item in plan.steps if item.name in kept for need in item.needs if need not in kept]
@@ -48,19 +48,21 @@ def up_to(plan: plans.Plan, step: str) -> plans.Plan:
 
 
 def only(plan: plans.Plan, step: str, succeeded: Mapping[str, StepResult]) -> plans.Plan:
-    """`step` alone, on the recorded outputs of other steps.
+    """`step` alone, with the combinations of its matrix, on the recorded outputs of other steps.
 
     Raises NotFoundError for an unknown step, ConflictError when it reads an output that no step of `succeeded` has written.
     """
-    missing = [part for part in _reads([plan.step(step)]) if part.output not in _outputs(succeeded, part.step)]
+    named = _named(plan, step)
+    kept = {planned.name for planned in named}
+    reads = [part for part in _reads(named) if part.step not in kept]
+    missing = [part for part in reads if part.output not in _outputs(succeeded, part.step)]
     if missing:
         listed = ", ".join(sorted({f"{part.output!r} of step {part.step!r}" for part in missing}))
         raise errors.ConflictError(
             f"step {step!r} cannot run alone: it reads {listed}, and no earlier run provides that; "
             f"`fuseml run rerun RUN --only {step}` takes it from a run whose steps have succeeded"
         )
-    read = {part.step for part in _reads([plan.step(step)])}
-    return _narrowed(plan, {step}, _reused(plan, read, succeeded))
+    return _narrowed(plan, kept, _reused(plan, {part.step for part in reads}, succeeded))
 
 
 def resume(
@@ -75,14 +77,14 @@ def resume(
     again = _again(plan, succeeded)
     if not again:
         raise errors.ConflictError(f"every step of {plan.run} has succeeded, so there is nothing to resume; `fuseml run rerun` repeats it")
+    replaced = {planned.name: image for step, image in (images or {}).items() for planned in _images_of(plan, step)}
     for step in images or ():
-        if plan.step(step).name not in again:
+        if again.isdisjoint(planned.name for planned in _images_of(plan, step)):
             raise errors.ConflictError(f"step {step!r} of {plan.run} has succeeded and is not executed again, so it takes no other image")
     reused = _reused(plan, {step.name for step in plan.steps} - again, succeeded)
     changed = _recommitted(plan, again, commit) if commit else plan
     steps = tuple(
-        step.model_copy(update={"image": plans.text(images[step.name])}) if images and step.name in images else step
-        for step in changed.steps
+        step.model_copy(update={"image": plans.text(replaced[step.name])}) if step.name in replaced else step for step in changed.steps
     )
     return _narrowed(changed.model_copy(update={"steps": steps}), again, reused)
 
@@ -110,6 +112,20 @@ def partition(plan: plans.Plan, number: int, steps: Collection[str], succeeded: 
     return narrowed.model_copy(update={"id": identity.execution_id(plan.id, number), "steps": approved})
 
 
+def _named(plan: plans.Plan, name: str) -> list[plans.StepPlan]:
+    """The step of that name and the combinations of its matrix. Raises NotFoundError for an unknown step."""
+    return [step for step in plan.steps if name == step.name or _is_combination(step, name)] or [plan.step(name)]
+
+
+def _images_of(plan: plans.Plan, name: str) -> list[plans.StepPlan]:
+    """The steps that run the image of the workflow's step `name`: itself, or the combinations of its matrix."""
+    return [step for step in plan.steps if _is_combination(step, name)] or [plan.step(name)]
+
+
+def _is_combination(step: plans.StepPlan, name: str) -> bool:
+    return step.combination is not None and step.combination.step == name
+
+
 def _outputs(succeeded: Mapping[str, StepResult], step: str) -> Mapping[str, str]:
     return succeeded[step].outputs if step in succeeded else {}
 
@@ -134,7 +150,12 @@ def _again(plan: plans.Plan, succeeded: Mapping[str, StepResult]) -> set[str]:
 def _reused(plan: plans.Plan, names: Collection[str], succeeded: Mapping[str, StepResult]) -> tuple[plans.ReusedStep, ...]:
     return tuple(
         plans.ReusedStep(
-            name=step.name, run=succeeded[step.name].run, image=step.image, needs=step.needs, outputs=dict(succeeded[step.name].outputs)
+            name=step.name,
+            run=succeeded[step.name].run,
+            image=step.image,
+            needs=step.needs,
+            outputs=dict(succeeded[step.name].outputs),
+            combination=step.combination,
         )
         for step in plan.steps
         if step.name in names

@@ -2,7 +2,7 @@
 
 A key is made by exclusion: it covers every field of the step's plan, except those of `NOT_IN_KEY` and the variables that differ from run to
 run. It also covers the watched content of the step's codesets, and identity and version of its bindings. A secret counts by its reference,
-not by its value. Defaults of an engine belong neither to a plan nor to a key: after a change of `FUSEML_TRAINER_IMAGE` in the settings of a
+not by its value; the token of a step is its own under any name. Defaults of an engine belong neither to a plan nor to a key: after a change of `FUSEML_TRAINER_IMAGE` in the settings of a
 cluster, images that were built on the former one are reused until the content changes or a run is requested without the cache.
 
 A step is reused only when every step that it waits for is reused: then the outputs that it reads are known, and no executed step is
@@ -43,7 +43,9 @@ NOT_IN_KEY: Mapping[str, str] = {
     "checkouts.url": _OF_CONTENT,
     "checkouts.ref": _OF_CONTENT,
     "checkouts.commit": _OF_CONTENT,
+    "checkouts.own": _OF_CONTENT,
     "cache.not_reused": "it is the result of the look-up",
+    "combination": "the values of the step hold those of its combination that it reads",
 }
 """Fields of a step's plan that are not in its key -> the reason."""
 
@@ -198,7 +200,8 @@ def _text(value: plans.Value, outputs: Outputs) -> list[object]:
     pieces: list[object] = []
     for part in value:
         if isinstance(part, plans.SecretPart):
-            pieces.append([part.ref])
+            # Combinations of a matrix are numbered: another number alone does not change the outputs.
+            pieces.append(["token"] if part.token_of else [part.ref])
             continue
         text = part.text if isinstance(part, plans.TextPart) else outputs[part.step][part.output]
         if pieces and isinstance(pieces[-1], str):

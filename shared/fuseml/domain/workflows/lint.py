@@ -80,6 +80,7 @@ def lint(
         *_unresolved(workflow, unresolved),
         *_artifact_patterns(workflow),
         *_scheduled_inputs(workflow),
+        *_equal_combinations(workflow),
         *_never_reused(workflow),
         *_unasked(workflow),
     ]
@@ -248,6 +249,19 @@ def _parameters(workflow: workflows.Workflow) -> Iterator[Warning]:
     if index is not None:
         message = f"a run's inputs that the workflow does not declare (-i NAME=VALUE) are parameters of the code, in the input {name!r}"
         yield ("inputs", index, "type"), message
+
+
+def _equal_combinations(workflow: workflows.Workflow) -> Iterator[Warning]:
+    """Names of a matrix that the step does not read."""
+    for index, (step, scope) in enumerate(references.scopes(workflow)):
+        nodes = (node for use in references.texts(step) for node in expression.parse(use.text, scope.knows))
+        used = {node.name for node in nodes if isinstance(node, expression.MatrixReference)}
+        for name in step.matrix.values if step.matrix else ():
+            if name not in used:
+                yield (
+                    ("steps", index, "matrix", "values", name),
+                    f"the step does not read '{{{{ matrix.{name} }}}}', so combinations differ in name only",
+                )
 
 
 def _never_reused(workflow: workflows.Workflow) -> Iterator[Warning]:

@@ -14,6 +14,7 @@ import pydantic
 from fuseml.domain.documents import document
 from fuseml.domain.registry import selector
 from fuseml.domain.workflows.fields import Duration, Items, ReadOnly, Scalar
+from fuseml.domain.workflows.matrix import MAX_COMBINATIONS, Matrix, count
 
 CODESET = "codeset"
 """The type of codeset inputs; inputs of all other types are text."""
@@ -154,6 +155,7 @@ class Step(document.Model):
     resources: Resources = Resources()
     needs: Annotated[Items[document.Text], pydantic.Field(description="Further steps to wait for.")] = []
     when: Annotated[Items[When], pydantic.Field(description="Conditions; all of them must hold.")] = []
+    matrix: Annotated[Matrix | None, pydantic.Field(description="Run the step once for each combination of values.")] = None
     retries: Annotated[int, pydantic.Field(ge=0, le=100, description="Number of further attempts after a failure.")] = 0
     timeout: Annotated[Duration | None, pydantic.Field(description="For one attempt: 30s, 10m, 1h30m, or seconds.")] = None
     command: Annotated[Items[Scalar], pydantic.Field(description="Replaces `run`, the entry point of step images.")] = []
@@ -175,6 +177,17 @@ class Step(document.Model):
     def watched(self) -> list[str]:
         """Globs of the files that decide about reuse; empty for all files."""
         return self.cache.paths if isinstance(self.cache, Cache) else []
+
+    @property
+    def combinations(self) -> list[str]:
+        """The names of the combinations of its matrix, which are steps of a run; empty without a matrix."""
+        number = min(count(self.matrix.values), MAX_COMBINATIONS) if self.matrix else 0
+        return [f"{self.name}-{index}" for index in range(1, number + 1)]
+
+    @property
+    def last(self) -> list[str]:
+        """The steps of a run after which the step has ended: itself, or the combinations if nothing ranks them."""
+        return [self.name] if self.matrix is None or self.matrix.best else self.combinations
 
 
 class Push(document.Model):
@@ -232,3 +245,8 @@ class Workflow(document.Model):
     ] = None
     created: ReadOnly = None
     revision: ReadOnly = None
+
+    @property
+    def executed(self) -> list[str]:
+        """The names of the steps of a run, in the order of the document."""
+        return [name for step in self.steps for name in dict.fromkeys([*step.combinations, *step.last])]

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from fuseml.domain import errors
 from fuseml.domain.documents import document, expression
+from fuseml.domain.workflows import matrix
 from fuseml.domain.workflows.models import CodesetMount, Step, When, Workflow
 
 Place = Literal["value", "plain", "fixed"]
@@ -45,6 +46,9 @@ def texts(step: Step) -> Iterator[Use]:
     for kind, quantities in (("requests", step.resources.requests), ("limits", step.resources.limits)):
         for resource, quantity in quantities.items():
             yield Use(("resources", kind, resource), quantity, "fixed")
+    for name, values in (step.matrix.values if step.matrix else {}).items():
+        for index, text in enumerate(values):
+            yield Use(("matrix", "values", name, index), text, "fixed")
     yield from _conditions((), step.when)
     for kind, parts in (("command", step.command), ("args", step.args)):
         for index, text in enumerate(parts):
@@ -67,7 +71,12 @@ def scopes(workflow: Workflow) -> Iterator[tuple[Step, expression.Scope]]:
     inputs = {item.name: item.is_codeset for item in workflow.inputs}
     outputs = {step.name: [output.name for output in step.outputs] for step in workflow.steps}
     for step in workflow.steps:
-        yield step, expression.Scope(inputs, outputs, [requirement.name for requirement in step.extensions])
+        if step.matrix and step.matrix.best:
+            outputs[step.name].append(matrix.BEST)
+    repeated = {step.name for step in workflow.steps if step.matrix and not step.matrix.best}
+    for step in workflow.steps:
+        selectors = [requirement.name for requirement in step.extensions]
+        yield step, expression.Scope(inputs, outputs, selectors, step.matrix.values if step.matrix else (), repeated)
 
 
 def mounted_input(mount: CodesetMount, inputs: Mapping[str, bool]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fuseml.domain import artifact, errors
 from fuseml.domain.documents import document, expression
 from fuseml.domain.labels import AUXILIARY_PREFIX
-from fuseml.domain.workflows import parameters, references, schedule, triggers
+from fuseml.domain.workflows import matrix_rules, parameters, references, schedule, triggers
 from fuseml.domain.workflows.models import PARAMETERS, CodesetMount, Deploy, On, Step, Workflow
 
 Locate = Callable[[document.Path], document.Position | None]
@@ -78,8 +78,10 @@ class _Report:
 def problems(workflow: Workflow, locate: Locate) -> list[errors.Problem]:
     """All violations of the rules by a workflow that its schema accepts, in no particular order."""
     report = _Report(locate)
-    if len(workflow.steps) > MAX_STEPS:
-        report.add(("steps",), f"a workflow has at most {MAX_STEPS} steps; this one has {len(workflow.steps)}")
+    number = sum(max(1, len(step.combinations)) for step in workflow.steps)
+    if number > MAX_STEPS:
+        counted = " with the combinations of their matrices" if number > len(workflow.steps) else ""
+        report.add(("steps",), f"a workflow has at most {MAX_STEPS} steps; this one has {number}{counted}")
         return report.problems
     _check_header(workflow, report)
     inputs = {item.name: item.is_codeset for item in workflow.inputs}
@@ -87,6 +89,7 @@ def problems(workflow: Workflow, locate: Locate) -> list[errors.Problem]:
         if report.full:
             break
         _check_step(step, ("steps", index), inputs, report)
+    _check_combinations(workflow, report)
     _check_references(workflow, report)
     return report.problems
 
@@ -199,6 +202,8 @@ def _check_step(step: Step, path: document.Path, inputs: Mapping[str, bool], rep
     if step.script and step.command:
         report.add((*path, "script"), "a step runs a script or a command, not both")
     _check_cache(step, path, report)
+    for place, message in matrix_rules.violations(step):
+        report.add((*path, *place), message)
 
 
 def _check_cache(step: Step, path: document.Path, report: _Report) -> None:
@@ -291,6 +296,15 @@ def is_folder(path: str) -> bool:
     return not path.startswith("/") and ".." not in path.split("/") and not any(character in path for character in "\0\n\\")
 
 
+def _check_combinations(workflow: Workflow, report: _Report) -> None:
+    """The names of combinations, which are steps of a run."""
+    index = {step.name: number for number, step in enumerate(workflow.steps)}
+    for step in workflow.steps:
+        for name in step.combinations:
+            if name in index:
+                report.add(("steps", index[name], "name"), f"{name!r} is the name of a combination of step {step.name!r}; rename one")
+
+
 def _check_references(workflow: Workflow, report: _Report) -> None:
     """Expressions, `needs`, the order of the steps, and the producers of the workflow's outputs."""
     index: dict[str, int] = {}
@@ -337,6 +351,9 @@ def _valid_references(use: references.Use, path: document.Path, scope: expressio
             report.add(path, where + message)
         elif isinstance(node, expression.OutputReference) and use.place == "fixed":
             report.add(path, f"{where}'{{{{ {node} }}}}' has no value before its step ends, and this field needs one when the run starts")
+        elif isinstance(node, expression.MatrixReference) and use.path[0] in ("matrix", "when"):
+            reason = "a condition decides about all combinations" if use.path[0] == "when" else "the values make the combinations"
+            report.add(path, f"{where}'{{{{ {node} }}}}' is the value of one combination, and {reason}")
 
 
 def _line_of(text: str, start: int) -> str:
@@ -379,6 +396,9 @@ def _check_producers(workflow: Workflow, report: _Report) -> None:
     producers: dict[str, str] = {}
     for index, step in enumerate(workflow.steps):
         for number, output in enumerate(step.outputs):
+            if output.name in names and step.matrix and not step.matrix.best:
+                message = f"the workflow's output {output.name!r} has a value for each combination; name a metric in `best` of the matrix"
+                report.add(("steps", index, "outputs", number, "name"), message)
             if output.name in names and producers.setdefault(output.name, step.name) != step.name:
                 message = (
                     f"the steps {producers[output.name]!r} and {step.name!r} both produce the workflow's output {output.name!r}; rename one"

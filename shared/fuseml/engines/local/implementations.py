@@ -25,6 +25,7 @@ BUILDER = "ghcr.io/fuseml/mlflow-builder"
 PREDICTOR = "ghcr.io/fuseml/predictor"
 SCORER = "ghcr.io/fuseml/scorer"
 EVALUATOR = "ghcr.io/fuseml/evaluator"
+RANKER = "ghcr.io/fuseml/ranker"
 
 RUNTIMES = ("podman", "docker")
 _PROBE_INTERVAL = 30.0
@@ -85,7 +86,7 @@ class Implementations:
                 return Native(())
             case _ if name == BUILDER:
                 return self._builder(project)
-            case _ if name in (PREDICTOR, SCORER, EVALUATOR):
+            case _ if name in (PREDICTOR, SCORER, EVALUATOR, RANKER):
                 return self._module(name.rpartition("/")[2])
             case _ if name == TRAINER and tag == "host":
                 return self._module("mlflow_trainer")
@@ -161,5 +162,5 @@ class Implementations:
     def _advice(self, image: str) -> str:
         unresponsive = [Path(path).name for path in self._installed()]
         remedy = f"start {' or '.join(unresponsive)} (installed, but not responding)" if unresponsive else "install podman or docker"
-        supported = ", ".join([BUILDER, PREDICTOR, SCORER, EVALUATOR, f"{TRAINER}:host", SHELL, *sorted(self._extra)])
+        supported = ", ".join([BUILDER, PREDICTOR, SCORER, EVALUATOR, RANKER, f"{TRAINER}:host", SHELL, *sorted(self._extra)])
         return f"this machine cannot run the image {image!r}: {remedy}, or use an image with a built-in implementation ({supported})"

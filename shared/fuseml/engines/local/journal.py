@@ -4,7 +4,7 @@
                     secrets             sealed, mode 0600, removed when the run has finished
                     run.json            RunRecord
                     announced           exists when all events of the finished run have been published
-                    checkouts/<project>/<codeset>@<commit>/
+                    checkouts/<project>/<codeset>@<commit>[@<step>]/
                     steps/<step>/step.json, log (or dropped, when it is archived), script, and the files of `process`: lock, pid, exit
                                 results/, work/          the only folders here that the step may write to, beside its checkouts
 
@@ -156,8 +156,9 @@ class RunFolder:
             self.log(name).unlink()
 
     def checkout_path(self, checkout: plans.Checkout) -> Path:
-        """The checkout of the codeset, shared by all steps of this run that use this commit."""
-        return self.path / "checkouts" / checkout.project / f"{checkout.codeset}@{checkout.commit}"
+        """The checkout of the codeset, shared by all steps of this run that use this commit, or the step's own."""
+        own = f"@{checkout.own}" if checkout.own else ""
+        return self.path / "checkouts" / checkout.project / f"{checkout.codeset}@{checkout.commit}{own}"
 
     def temporary(self, step: str) -> Path:
         """The folder for temporary files of the step: paths of sockets have 107 bytes at most."""

@@ -85,7 +85,7 @@ def outputs(annotations: Mapping[str, str]) -> Mapping[str, str]:
 
 def clone(checkout: plans.Checkout) -> str:
     """The name of the task that clones a codeset, and of its folder on the run's volume."""
-    identity = json.dumps([checkout.url, checkout.project, checkout.codeset, checkout.commit])
+    identity = json.dumps([checkout.url, checkout.project, checkout.codeset, checkout.commit, *([checkout.own] if checkout.own else [])])
     return f"{labels.AUXILIARY_PREFIX}clone-{_slug(checkout.codeset, 24, 'codeset')}-{_digest(identity, 8)}"
 
 

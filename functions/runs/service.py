@@ -61,7 +61,7 @@ def log(deps: Deps, name: str, step: str, offset: int) -> engines.LogChunk:
         raise errors.NotFoundError(f"run {name} has no step {step!r}; its steps are {', '.join(steps)}")
     executed_by = steps[step].reused_from
     if executed_by:
-        return log(deps, executed_by, step, offset)
+        return log(deps, executed_by, views.executed_as(row, step), offset)
     archived = steps[step].archived
     if archived is not None:
         return _archived(deps.contents, archived, offset)

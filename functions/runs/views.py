@@ -10,7 +10,9 @@ import pydantic
 from fuseml.domain import plans, times, workflows
 from fuseml.domain.registry import selector
 from fuseml.domain.runs import approval, blame
+from fuseml.domain.workflows import matrix
 from fuseml.runtime import clock
+from fuseml.steps import ranking
 from fuseml.store import runs
 
 # The original's value for a time that has not come (infra/platform-facts.md 6.5).
@@ -25,6 +27,20 @@ _ORIGINAL_STATUS = {
 }
 
 
+class CombinationResult(pydantic.BaseModel):
+    """A combination of the matrix of the workflow's `step`, and the numbers in its output `metrics`.
+
+    `best`: the step has the outputs of this one, by the `metric` and the `goal` of its matrix.
+    """
+
+    step: str
+    values: dict[str, str]
+    metric: str | None
+    goal: str | None
+    metrics: dict[str, float]
+    best: bool
+
+
 class StepRun(pydantic.BaseModel):
     """A step of a run. `duration` is in seconds, up to now while the step runs; `log` is the path of the log in this API.
 
@@ -33,6 +49,7 @@ class StepRun(pydantic.BaseModel):
 
     `reused_from` is the run that executed the step, when this one only reused its outputs; `not_reused` is the reason for which a caching
     step was executed. `approval` is the requested approval and its decision; null for a step without an approval, or before the request.
+    `combination` is null for a step without a matrix.
     """
 
     name: str
@@ -48,11 +65,12 @@ class StepRun(pydantic.BaseModel):
     reused_from: str | None
     not_reused: str | None
     approval: approval.Approval | None
+    combination: CombinationResult | None
     log: str
 
 
 class Binding(selector.Binding):
-    """The binding of a selector of a step for this run. Credentials appear by id and key names only."""
+    """The binding of a selector of a step, for this run and all combinations of the step. Credentials appear by id and key names only."""
 
     step: str
 
@@ -118,6 +136,7 @@ def of(row: runs.Run, steps: Sequence[runs.StepRun], waits_for: str | None, *, s
     plan = plans.Plan.model_validate(row.plan) if row.plan else None
     planned: Sequence[plans.StepPlan | plans.ReusedStep] = (*plan.reused, *plan.steps) if plan else ()
     by_name = {step.name: step for step in planned}
+    best = {step.name: step.outputs.get(matrix.BEST) for step in steps}
     return Run(
         **{
             name: getattr(row, name)
@@ -128,12 +147,29 @@ def of(row: runs.Run, steps: Sequence[runs.StepRun], waits_for: str | None, *, s
         waits_for=waits_for,
         settled=settled,
         duration=duration(row.started, row.finished),
-        steps=[_step(row, step, by_name.get(step.name)) for step in steps],
-        bindings=[Binding(step=item.step, **item.binding.model_dump()) for item in plan.bindings] if plan else [],
+        steps=[_step(row, step, by_name.get(step.name), best) for step in steps],
+        bindings=_bindings(plan) if plan else [],
     )
 
 
-def _step(row: runs.Run, step: runs.StepRun, plan: plans.StepPlan | plans.ReusedStep | None) -> StepRun:
+def _bindings(plan: plans.Plan) -> list[Binding]:
+    combined = {step.name: step.combination.step for step in plan.steps if step.combination}
+    found = {(combined.get(item.step, item.step), item.binding.name): item.binding for item in plan.bindings}
+    return [Binding(step=step, **binding.model_dump()) for (step, _), binding in found.items()]
+
+
+def _combination(step: runs.StepRun, planned: plans.Combination, best: Mapping[str, str | None]) -> CombinationResult:
+    return CombinationResult(
+        step=planned.step,
+        values=planned.values,
+        metric=planned.best.metric if planned.best else None,
+        goal=planned.best.goal if planned.best else None,
+        metrics=ranking.metrics(step.outputs.get(matrix.METRICS, "")),
+        best=planned.best is not None and best.get(planned.step) == step.name,
+    )
+
+
+def _step(row: runs.Run, step: runs.StepRun, plan: plans.StepPlan | plans.ReusedStep | None, best: Mapping[str, str | None]) -> StepRun:
     finished = step.finished or (row.finished if step.execution else None)
     return StepRun(
         name=step.name,
@@ -149,8 +185,15 @@ def _step(row: runs.Run, step: runs.StepRun, plan: plans.StepPlan | plans.Reused
         reused_from=step.reused_from,
         not_reused=plan.cache.not_reused or None if isinstance(plan, plans.StepPlan) and plan.cache else None,
         approval=approval.Approval.model_validate(step.approval) if step.approval else None,
-        log=f"/runs/{step.reused_from or row.name}/logs/{step.name}",
+        combination=_combination(step, plan.combination, best) if plan and plan.combination else None,
+        log=f"/runs/{step.reused_from or row.name}/logs/{executed_as(row, step.name)}",
     )
+
+
+def executed_as(row: runs.Run, step: str) -> str:
+    """The name of the step in the run that executed it: its own, unless a combination of the same values had another number there."""
+    reused = (row.plan or {}).get("reused", ())
+    return next((str(item["executed_as"]) for item in reused if item["name"] == step and item.get("executed_as")), step)
 
 
 def _image(step: plans.StepPlan | plans.ReusedStep) -> str:

@@ -101,6 +101,43 @@ def test_an_unchanged_run_finishes_without_an_engine(world: World, order: tuple[
     assert log.status_code == 200
 
 
+def test_a_value_added_to_a_matrix_leaves_the_other_combinations_reused(world: World) -> None:
+    document = """
+name: train
+steps:
+  - name: fit
+    image: trainer:1
+    cache: true
+    matrix:
+      values: {alpha: ALPHAS}
+      best: {metric: rmse, goal: min}
+    args: ["{{ matrix.alpha }}"]
+    outputs: [{name: metrics}]
+"""
+
+    def start(alphas: str) -> dict[str, Any]:
+        response = world.functions["workflows"].test_client().put("/workflows/train", data=document.replace("ALPHAS", alphas))
+        assert response.status_code == 200, response.text
+        return world.start()
+
+    first = start("[1, 3]")
+    for step in ("fit-1", "fit-2"):
+        world.succeed(first["name"], step, metrics="{}")
+    world.succeed(first["name"], "fit", metrics="{}", best="fit-1")
+
+    second = start("[1, 2, 3]")
+    assert [(name, origin) for name, _, origin, _ in summary(second)] == [
+        ("fit-1", first["name"]),
+        ("fit-2", None),
+        ("fit-3", first["name"]),
+        ("fit", None),
+    ]
+    log = second["steps"][2]["log"]
+    assert log == f"/runs/{first['name']}/logs/fit-2"
+    assert world.functions["runs"].test_client().get(f"/runs/{second['name']}/logs/fit-3").status_code == 200
+    assert [origin for _, _, origin, _ in summary(start("[1, 3]"))] == [first["name"]] * 3
+
+
 def test_a_reused_step_has_no_log_of_its_own_to_archive(world: World) -> None:
     first = world.executed("builder")
     second = world.start(inputs={"alpha": "2"})

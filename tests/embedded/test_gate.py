@@ -1,4 +1,7 @@
-"""The shipped gate and batch workflows on the embedded server: a first model is served, a worse one asks, the served one scores and explains."""
+"""The shipped gate, batch and matrix workflows on the embedded server.
+
+A first model is served, a worse one asks, the served one scores and explains, and the best of a matrix is found.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ def test_a_worse_model_is_served_after_an_approval_only(tmp_path: pathlib.Path) 
         checkout = servers.Checkout(tmp_path / "code", registration["codeset"]["url"], registration["username"], registration["password"])
         shutil.copytree(str(EXAMPLES / "codesets" / "sklearn-diabetes"), checkout.folder, dirs_exist_ok=True)
         checkout.push("train")
-        for name in ("mlflow-gate", "mlflow-batch"):
+        for name in ("mlflow-gate", "mlflow-batch", "mlflow-matrix"):
             server.post("/workflows", raw=(EXAMPLES / "workflows" / f"{name}.yaml").read_bytes())
         server.post("/workflows/assignments?name=mlflow-gate&codesetProject=demo&codesetName=diabetes")
         wait_for_steps(server, "mlflow-gate-1", "trainer", "evaluator")
@@ -82,6 +85,7 @@ def test_a_worse_model_is_served_after_an_approval_only(tmp_path: pathlib.Path) 
 
         _check_batch(server)
         _check_explanation(server)
+        _check_matrix(server)
 
 
 def _check_batch(server: servers.Server) -> None:
@@ -100,3 +104,22 @@ def _check_explanation(server: servers.Server) -> None:
     assert tensors["features"]["data"] == [field["name"] for field in inputs]
     rows = [tensors["contributions"]["data"][:10], tensors["contributions"]["data"][10:]]
     assert [sum(row) + base for row, base in zip(rows, tensors["base"]["data"], strict=True)] == pytest.approx(predicted)
+
+
+def _check_matrix(server: servers.Server) -> None:
+    server.fuseml("workflow", "run", "mlflow-matrix", "-p", "demo", "-c", "diabetes", "--until", "trainer", "--wait")
+    run = server.get("/runs/mlflow-matrix-1")
+    steps = steps_of(run)
+    assert list(steps) == ["builder", "trainer-1", "trainer-2", "trainer-3", "trainer"]
+    combinations = {name: step["combination"] for name, step in steps.items() if step["combination"]}
+    assert [item["values"] for item in combinations.values()] == [{"alpha": "0.01"}, {"alpha": "0.1"}, {"alpha": "1"}]
+    errors = {name: item["metrics"]["rmse"] for name, item in combinations.items()}
+    assert len(set(errors.values())) == 3
+    best = min(errors, key=errors.__getitem__)
+    assert [name for name, item in combinations.items() if item["best"]] == [best]
+    assert steps["trainer"]["outputs"] == {**steps[best]["outputs"], "best": best}
+    assert run["outputs"] == {"model": steps[best]["outputs"]["model"]}
+    assert len({steps[name]["outputs"]["model"] for name in combinations}) == 3
+    table = server.fuseml("run", "get", "mlflow-matrix-1").stdout.partition("Results of trainer:")[2]
+    assert [line.split()[0] for line in table.splitlines() if line.split()[-1:] == ["yes"]] == [best]
+    assert f"{best} is the best: its rmse" in server.call("GET", "/runs/mlflow-matrix-1/logs/trainer").body.decode()

@@ -159,6 +159,11 @@ def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], inde
     plain.print(Padding(grid, (0, 0, 0, indent), expand=False))
 
 
+def natural_width(column: Column, items: Sequence[Mapping[str, object]]) -> int:
+    """The width of a column that is not cut, with the gap after it."""
+    return max(len(line) for cell in (column.title, *(_cell(column, item) for item in items)) for line in cell.splitlines() or [""]) + _GAP
+
+
 def _cell(column: Column, item: Mapping[str, object]) -> str:
     value = column.read(item)
     # Free text may contain line breaks; a row is one line.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fuseml.cli import approvals, bindings, output, terminal
+from fuseml.cli import approvals, bindings, matrices, output, terminal
 
 _PLAN = (
     output.column("Workflow"),
@@ -16,6 +16,7 @@ _PLAN = (
 )
 _STEPS = (
     output.column("Name"),
+    output.Column("Values", matrices.values, cut=True),
     output.Column("Image", lambda step: value(step["image"])),
     output.column("Needs"),
     output.Column("Code", lambda step: [f"{item['project']}/{item['codeset']} {item['commit'][:8]}" for item in _items(step["checkouts"])]),
@@ -38,7 +39,7 @@ def show(format: output.Format, plan: Mapping[str, object]) -> None:
         ("Reused", _items(plan.get("reused")), _REUSED),
         ("Steps", steps, _STEPS),
         ("Environment", list(_environment(steps)), _ENVIRONMENT),
-        ("Bindings", [{"step": item["step"], **item["binding"]} for item in _items(plan.get("bindings"))], bindings.COLUMNS),
+        ("Bindings", _bindings(plan, {step["name"]: matrices.name(step) for step in steps}), bindings.COLUMNS),
     ):
         if rows:
             terminal.echo(f"\n{title}:")
@@ -46,9 +47,24 @@ def show(format: output.Format, plan: Mapping[str, object]) -> None:
 
 
 def _environment(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
+    """A row for each variable of each step; one row for all combinations of a matrix if their values are equal."""
+    environments = {step["name"]: {item["name"]: value(item["value"]) for item in step["variables"]} for step in steps}
+    combined: dict[str, list[str]] = {}
     for step in steps:
-        for variable in step["variables"]:
-            yield {"step": step["name"], "variable": variable["name"], "value": value(variable["value"])}
+        if step.get("combination"):
+            combined.setdefault(matrices.name(step), []).append(step["name"])
+    for step in steps:
+        name, others = step["name"], combined.get(matrices.name(step), []) if step.get("combination") else []
+        for variable, text in environments[name].items():
+            is_common = len(others) > 1 and all(environments[other].get(variable) == text for other in others)
+            if not is_common or name == others[0]:
+                yield {"step": matrices.name(step) if is_common else name, "variable": variable, "value": text}
+
+
+def _bindings(plan: Mapping[str, object], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A row for each selector of each step of the workflow: combinations have equal bindings."""
+    found = {(names[item["step"]], item["binding"]["name"]): item["binding"] for item in _items(plan.get("bindings"))}
+    return [{"step": step, **binding} for (step, _), binding in found.items()]
 
 
 def value(parts: object) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fuseml.cli import advice, approvals, output, terminal
+from fuseml.cli import advice, approvals, matrices, output, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ def _label(item: shapes.Run | shapes.StepRun, name: str, note: str, room: int | 
     label.append(f"{name}  ")
     label.append(f"{state:<9}", style=output.STATE_STYLES.get(state, ""))
     label.append(f"  {output.spent(item):>6}")
-    for text in (f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else "", _reuse(item), note):
+    attempt = f"attempt {attempts}" if isinstance(attempts, int) and attempts > 1 else ""
+    for text in (matrices.values(item), attempt, _reuse(item), note):
         label.append(f"  {text}" if text else "", style="dim")
     if reason := approvals.reason(item):
         left = max(_LEAST, room - len(label) - 2) if room else len(reason)
@@ -196,10 +197,10 @@ def _changes(run: shapes.Run, printed: dict[str, str]) -> Iterator[tuple[str, st
         spent = output.spent(item) if item.get("finished") else ""
         line = "  ".join(part for part in (item.get("state", ""), spent, approvals.reason(item)) if part)
         if line not in ("queued", printed.get(subject)):
-            # The reason why a step is reused or executed appears once.
-            reuse = "" if subject in printed else _reuse(item)
+            # The values of a combination and the reason why a step is reused or executed appear once.
+            once = () if subject in printed else (matrices.values(item), _reuse(item))
             printed[subject] = line
-            yield subject, f"{line}  {reuse}".rstrip()
+            yield subject, "  ".join(filter(None, (line, *once)))
     commands, question = list(advice.lines(run)), f"{run['name']}?"
     if "; ".join(commands) != printed.get(question, ""):
         printed[question] = "; ".join(commands)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
-from fuseml.cli import advice, approvals, bindings, options, output, plans, session, terminal
+from fuseml.cli import advice, approvals, bindings, matrices, options, output, plans, session, terminal
 
 if TYPE_CHECKING:
     from fuseml.client import shapes
@@ -61,6 +61,7 @@ _RUN = (
 )
 _STEPS = (
     output.column("Name"),
+    output.Column("Values", matrices.values, cut=True),
     output.column("State", states=True),
     output.Column("Duration", output.spent),
     output.Column("Attempts", lambda step: step.get("attempts") if step.get("attempts") not in (0, 1) else None),
@@ -116,6 +117,7 @@ def get(context: typer.Context, run: RunName, format: options.Output = output.Fo
     item = session.connect(context).runs.get(run)
     output.record(format, item, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", bindings.COLUMNS))
     if format is output.Format.TABLE:
+        matrices.show_results(item)
         for line in advice.lines(item):
             terminal.echo(f"\n{run} {line}")
 
@@ -139,14 +141,14 @@ def logs(
     step: Annotated[str | None, typer.Argument(help="Only the log of this step.", metavar="STEP", show_default=False)] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the step, or the run, has ended.")] = False,
 ) -> None:
-    """Print the logs of a run's steps, in order.
+    """Print the logs of a run's steps, in order. The name of a step with a matrix stands for all its combinations.
 
     Colours and carriage returns, which progress bars print, stay; a visible character stands for every other control character.
     """
     client = session.connect(context)
-    steps = [step] if step else [item["name"] for item in client.runs.get(run).get("steps", [])]
-    for name in steps:
-        if not step:
+    steps = [item["name"] for item in client.runs.get(run).get("steps", []) if step in (None, item["name"], matrices.name(item))]
+    for name in steps or ([step] if step else []):
+        if not step or len(steps) > 1:
             terminal.echo(f"==> {name} <==", err=True)
         for text in terminal.log(client.runs.text(run, name, follow=follow)):
             typer.echo(text, nl=False)

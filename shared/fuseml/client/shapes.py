@@ -185,6 +185,17 @@ class Approval(TypedDict, total=False):
     comment: str
 
 
+class Combination(TypedDict):
+    """A combination of the matrix of `step`: its values and metrics; `best` if the step has its outputs."""
+
+    step: str
+    values: dict[str, str]
+    metric: str | None
+    goal: str | None
+    metrics: dict[str, float]
+    best: bool
+
+
 class StepRun(TypedDict):
     """The execution of a step in a run; `log` is the path of its log in the API."""
 
@@ -201,6 +212,7 @@ class StepRun(TypedDict):
     reused_from: str | None
     not_reused: str | None
     approval: Approval | None
+    combination: Combination | None
     log: str
 
 

@@ -168,8 +168,9 @@ def _ref(session: sqlmodel.Session, project: str, codeset: str | None, commit: s
 
 
 def _succeeded(session: sqlmodel.Session, source: runs.Run) -> Mapping[str, replan.StepResult]:
+    reused = {item["name"]: item.get("executed_as", "") for item in (source.plan or {}).get("reused", ())}
     return {
-        step.name: replan.StepResult(step.reused_from or source.name, step.outputs)
+        step.name: replan.StepResult(step.reused_from or source.name, step.outputs, reused.get(step.name, ""))
         for step in runs.steps(session, [source.id])
         if step.state == "succeeded"
     }

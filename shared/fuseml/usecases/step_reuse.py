@@ -40,7 +40,7 @@ def decide(session: sqlmodel.Session, spec: planner.RunSpec, plan: plans.Plan, d
 
 def _find(session: sqlmodel.Session, spec: planner.RunSpec, key: str) -> replan.StepResult | None:
     execution = executions.find(session, spec.project, key)
-    return replan.StepResult(execution[0].name, execution[1].outputs) if execution else None
+    return replan.StepResult(execution[0].name, execution[1].outputs, execution[1].name) if execution else None
 
 
 def _last(session: sqlmodel.Session, spec: planner.RunSpec, step: str) -> step_cache.Execution | None:

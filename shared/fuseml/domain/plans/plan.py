@@ -208,10 +208,14 @@ class StepBinding(document.Model):
 
 
 class ReusedStep(document.Model):
-    """A step that is not executed: its outputs of an earlier `run` stand in the values of the other steps."""
+    """A step that is not executed: its outputs of an earlier `run` stand in the values of the other steps.
+
+    `executed_as` is the name of the step there, if it is another: the combination of these values had another number.
+    """
 
     name: str
     run: str
+    executed_as: str = ""
     image: Value
     needs: tuple[str, ...] = ()
     outputs: dict[str, str] = {}

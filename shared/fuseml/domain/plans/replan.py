@@ -16,10 +16,11 @@ from fuseml.domain.plans import identity
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """A step that has succeeded: the run that executed it, and its outputs."""
+    """A step that has succeeded: the run that executed it, its outputs, and its name there, if that may be another."""
 
     run: str
     outputs: Mapping[str, str] = field(default_factory=dict)
+    executed_as: str = ""
 
 
 def rename(plan: plans.Plan, run_id: str, name: str) -> plans.Plan:
@@ -152,6 +153,7 @@ def _reused(plan: plans.Plan, names: Collection[str], succeeded: Mapping[str, St
         plans.ReusedStep(
             name=step.name,
             run=succeeded[step.name].run,
+            executed_as=succeeded[step.name].executed_as if succeeded[step.name].executed_as != step.name else "",
             image=step.image,
             needs=step.needs,
             outputs=dict(succeeded[step.name].outputs),

@@ -158,6 +158,18 @@ def test_a_step_succeeds_when_a_retry_succeeds(under_test: UnderTest) -> None:
     assert (result.run.state, result.steps["flaky"].attempts) == ("succeeded", 2)
 
 
+def test_a_checkout_of_a_step_s_own_has_no_file_of_another_step(under_test: UnderTest) -> None:
+    def step(name: str, *needs: str) -> plans.StepPlan:
+        checkout = Checkout(
+            name="code", project="p", codeset="c", url="http://git/p/c.git", ref="main", commit="d" * 40, path="/project", own=name
+        )
+        script = 'test ! -e made && touch made && cp commit "$FUSEML_ENV_RESULTS/it"'
+        return engines.shell(name, script, image=under_test.image, checkouts=(checkout,), needs=needs, outputs=["it"])
+
+    result = under_test.run(engines.make_plan(step("fit-1"), step("fit-2", "fit-1")))
+    assert [result.steps[name].outputs for name in ("fit-1", "fit-2")] == [{"it": "d" * 40}] * 2
+
+
 def test_steps_share_the_checkout_at_the_planned_commit(under_test: UnderTest) -> None:
     checkout = Checkout(name="code", project="p", codeset="c", url="http://git/p/c.git", ref="main", commit="b" * 40, path="/project")
     build = engines.shell("build", "cp commit built", image=under_test.image, checkouts=(checkout,))

@@ -43,7 +43,7 @@ def _check_step(step: plans.StepPlan, names: list[str]) -> None:
         if not journal.is_name(name):
             raise errors.PermanentError(f"{where}: {name!r} is not a valid name: use letters, digits, '-', '_' and '.' only")
     for checkout in step.checkouts:
-        for name in (checkout.project, checkout.codeset, checkout.commit):
+        for name in (checkout.project, checkout.codeset, checkout.commit, *filter(None, [checkout.own])):
             if not journal.is_name(name):
                 raise errors.PermanentError(
                     f"{where}: {name!r} of codeset {checkout.name!r} is not a valid name: use letters, digits, '-', '_' and '.' only"

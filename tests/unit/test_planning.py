@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fuseml.domain import errors, plans, workflows
 from fuseml.domain.documents import document
-from fuseml.domain.plans import planning
+from fuseml.domain.plans import planning, run_inputs
 from fuseml.domain.registry import selector
 from fuseml.domain.workflows import loading
 from tests.unit import model_fields
@@ -249,7 +249,7 @@ def test_the_selectors_to_resolve_are_listed_by_step() -> None:
     selectors = planning.selectors(examples.named("mlflow-multi-e2e"))
     assert list(selectors) == ["ovms-predictor", "kserve-predictor", "seldon-predictor"]
     assert [item.service_resource for item in selectors["kserve-predictor"]] == ["s3", "kserve-api"]
-    assert planning.codeset_inputs(examples.named("mlflow-multi-e2e")) == ["mlflow-codeset"]
+    assert run_inputs.codesets(examples.named("mlflow-multi-e2e")) == ["mlflow-codeset"]
 
 
 def test_missing_and_unknown_inputs_are_named_together() -> None:

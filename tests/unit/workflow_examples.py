@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fuseml.domain import plans, workflows
-from fuseml.domain.plans import planning
+from fuseml.domain.plans import planning, run_inputs
 from fuseml.domain.registry.selector import Binding
 from fuseml.domain.workflows import loading
 
@@ -70,7 +70,7 @@ def plan_of(
         run_id="0123456789abcdef0123456789abcdef",
         run_name=f"{workflow.name}-7",
         project="workspace",
-        codesets=dict.fromkeys(planning.codeset_inputs(workflow), version),
+        codesets=dict.fromkeys(run_inputs.codesets(workflow), version),
         inputs=inputs or {},
         bindings=stores if bindings is None else bindings,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import sqlmodel
 
 from fuseml.domain import artifact, errors, plans, workflows
-from fuseml.domain.plans import planning
+from fuseml.domain.plans import planning, run_inputs
 from fuseml.domain.registry import extension, selector
 from fuseml.domain.registry.resolution import NO_CANDIDATE
 from fuseml.domain.workflows import deployment, lint
@@ -62,7 +62,7 @@ class RunSpec:
 
     def recorded_inputs(self) -> dict[str, str]:
         """The inputs as a run records them: codesets by address."""
-        return {**(dict.fromkeys(planning.codeset_inputs(self.document), self.code) if self.code else {}), **self.inputs}
+        return {**(dict.fromkeys(run_inputs.codesets(self.document), self.code) if self.code else {}), **self.inputs}
 
 
 def deployed(session: sqlmodel.Session, document: workflows.Workflow, project: str, codeset: str, ref: str) -> deployment.Deployment:
@@ -78,7 +78,7 @@ def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, 
     if spec.codeset and spec.commit:
         url = codesets.codeset(session, spec.project, spec.codeset).url
         version = planning.CodesetVersion(project=spec.project, codeset=spec.codeset, url=url, ref=spec.ref, commit=spec.commit)
-        versions = dict.fromkeys(planning.codeset_inputs(spec.document), version)
+        versions = dict.fromkeys(run_inputs.codesets(spec.document), version)
     return planning.build(
         spec.document,
         revision=spec.revision,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import sqlmodel
 
 from fuseml.domain import errors, events, plans
-from fuseml.domain.plans import planning, replan
+from fuseml.domain.plans import replan, run_inputs
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow, deployment
 from fuseml.store import codesets, runs, workflows
@@ -27,7 +27,7 @@ def run_spec(session: sqlmodel.Session, request: events.RunRequested) -> planner
     source = runs.get(session, request.run)
     is_kept = request.action == "resume" or request.locked
     number = source.revision if is_kept else workflows.latest(session, source.workflow)
-    codeset_inputs = planning.codeset_inputs(_document(session, source.workflow, source.revision))
+    codeset_inputs = run_inputs.codesets(_document(session, source.workflow, source.revision))
     document = _document(session, source.workflow, number)
     ref = source.ref or _ref(session, source.project, source.codeset, source.commit)
     return planner.RunSpec(
@@ -136,7 +136,7 @@ def _validate(session: sqlmodel.Session, request: events.RunRequested, spec: pla
     if request.commit and not _COMMIT.fullmatch(request.commit):
         raise _invalid("commit", f"{request.commit[:80]!r} is not a commit; it takes all 40 (or 64) hex digits")
     if spec.codeset is None:
-        if planning.codeset_inputs(spec.document):
+        if run_inputs.codesets(spec.document):
             raise _invalid("codeset", f"workflow {spec.document.name!r} runs on a codeset, and none was given")
         return
     codesets.codeset(session, spec.project, spec.codeset)

@@ -6,14 +6,13 @@ The caller supplies the values that differ from run to run: commits, inputs and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from fuseml.domain import errors, plans, workflows
 from fuseml.domain.documents import document, expression
-from fuseml.domain.plans import combinations
+from fuseml.domain.plans import combinations, run_inputs
 from fuseml.domain.registry import extension, selector
-from fuseml.domain.workflows import matrix, parameters, references, rules
+from fuseml.domain.workflows import matrix, references, rules
 
 NAMESPACE = "fuseml-workloads"
 """The namespace of the workloads in the original; the images of its predictors read it."""
@@ -37,14 +36,6 @@ def selectors(workflow: workflows.Workflow) -> dict[str, Sequence[selector.Selec
     return {step.name: step.extensions for step in workflow.steps if step.extensions}
 
 
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-
-
-def codeset_inputs(workflow: workflows.Workflow) -> list[str]:
-    """The names of the inputs that are codesets, in order."""
-    return [item.name for item in workflow.inputs if item.is_codeset]
-
-
 def build(
     workflow: workflows.Workflow,
     *,
@@ -63,8 +54,8 @@ def build(
     Raises InvalidError, which lists missing and unknown inputs, configuration keys that a binding lacks, and quantities that an input
     made illegal; UnresolvedError for selectors without a binding.
     """
-    _check_codesets(workflow, codesets)
-    values = _input_values(workflow, inputs)
+    run_inputs.check_codesets(workflow, codesets)
+    values = run_inputs.values(workflow, inputs)
     _check_bindings(workflow, bindings)
     run = _Run(workflow, project, run_name, namespace, codesets, values, bindings)
     steps = {step.name: step for planner in run.planners.values() for step in planner.all()}
@@ -88,46 +79,6 @@ def build(
         ),
         timeout=workflow.timeout,
     )
-
-
-def _check_codesets(workflow: workflows.Workflow, codesets: Mapping[str, CodesetVersion]) -> None:
-    names, suggestions = codeset_inputs(workflow), document.Suggestions()
-    problems = [errors.Problem(f"inputs.{name}", "this input is a codeset, and none was given") for name in names if name not in codesets]
-    problems += [
-        errors.Problem(
-            f"inputs.{name}", f"workflow {workflow.name!r} has no codeset input of this name", suggestion=suggestions.nearest(name, names)
-        )
-        for name in codesets
-        if name not in names
-    ]
-    if problems:
-        raise errors.InvalidError(f"the codesets do not fit the workflow: {problems[0]}", problems)
-
-
-def _input_values(workflow: workflows.Workflow, requested: Mapping[str, str]) -> dict[str, str]:
-    given, problems = parameters.collected(workflow, requested)
-    texts = [item for item in workflow.inputs if not item.is_codeset]
-    names, suggestions = [item.name for item in texts], document.Suggestions()
-    problems += [
-        errors.Problem(f"inputs.{item.name}", "this input has no default, and no value was given")
-        for item in texts
-        if not item.is_optional and item.name not in given
-    ]
-    problems += [
-        errors.Problem(f"inputs.{name}", f"workflow {workflow.name!r} has no such input", suggestion=suggestions.nearest(name, names))
-        for name in given
-        if name not in names
-    ]
-    values = {item.name: given.get(item.name, item.default or "") for item in texts}
-    problems += [
-        errors.Problem(f"inputs.{item.name}", f"{values[item.name][:40]!r} is not a number, such as 8, -0.5 or 1e-3")
-        for item in texts
-        # A default may be empty: the step then decides.
-        if item.type == "number" and (item.name in given or values[item.name]) and not _NUMBER.fullmatch(values[item.name])
-    ]
-    if problems:
-        raise errors.InvalidError(f"the inputs do not fit the workflow: {'; '.join(map(str, problems))}", problems)
-    return values
 
 
 def _check_bindings(workflow: workflows.Workflow, bindings: Bindings) -> None:
@@ -329,7 +280,7 @@ class _StepPlanner:
     def _identity(self, checkouts: Sequence[plans.Checkout]) -> dict[str, str]:
         """The variables with the namespace, the run and the code of the step (step contract)."""
         run = self._run
-        codeset = checkouts[0] if checkouts else next((run.codesets[name] for name in codeset_inputs(run.workflow)), None)
+        codeset = checkouts[0] if checkouts else next((run.codesets[name] for name in run_inputs.codesets(run.workflow)), None)
         variables = {
             "FUSEML_ENV_WORKFLOW_NAMESPACE": run.namespace,
             "FUSEML_ENV_WORKFLOW_NAME": run.workflow.name,

@@ -134,7 +134,19 @@ steps:
     ]
     log = second["steps"][2]["log"]
     assert log == f"/runs/{first['name']}/logs/fit-2"
-    assert world.functions["runs"].test_client().get(f"/runs/{second['name']}/logs/fit-3").status_code == 200
+    client = world.functions["runs"].test_client()
+    assert client.get(f"/runs/{second['name']}/logs/fit-3").status_code == 200
+
+    with world.store.write() as session:
+        runs.get(session, second["name"]).state = "failed"
+    assert client.post(f"/runs/{second['name']}/resume").status_code == 202
+    world.settle()
+    assert [(step["name"], step["log"]) for step in world.get("/runs/train-3")["steps"]] == [
+        ("fit-1", f"/runs/{first['name']}/logs/fit-1"),
+        ("fit-2", "/runs/train-3/logs/fit-2"),
+        ("fit-3", log),
+        ("fit", "/runs/train-3/logs/fit"),
+    ]
     assert [origin for _, _, origin, _ in summary(start("[1, 3]"))] == [first["name"]] * 3
 
 

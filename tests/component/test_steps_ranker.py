@@ -13,7 +13,7 @@ from fuseml.engines.local import launch
 
 from . import steps
 
-VALUES = {f"trainer-{number}": {"alpha": alpha, "kind": "a b"} for number, alpha in enumerate(("0.1", "1", "10"), 1)}
+VALUES = {f"trainer-{number}": {"alpha": alpha, "kind": "a\nb"} for number, alpha in enumerate(("0.1", "1", "10"), 1)}
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def test_the_outputs_are_those_of_the_best_combination(folder: Path, goal: str, 
     assert ended.outputs == {"model": f"models:/m/{best}", "metrics": texts[best], "best": name}
     rows = [line.split() for line in ended.out.splitlines()]
     assert rows[0] == ["combination", "alpha", "kind", "rmse"]
+    assert rows[1][:4] == ["trainer-1", "0.1", "a", "b"]
     assert [row[-1] for row in rows[1:4]] == (["60.25", "62.5", "(best)"] if goal == "min" else ["60.25", "(best)", "54"])
     word = "54, is the least" if goal == "min" else "62.5, is the greatest"
     assert ended.out.splitlines()[4] == f"{name} is the best: its rmse, {word}"

@@ -103,6 +103,10 @@ def test_following_a_run_names_the_values_of_a_combination_once(tmp_path: Path, 
     assert [line.rpartition("  ")[2] for line in lines] == ["alpha=0.1 solver=auto"]
 
 
+def test_values_of_several_lines_are_shown_in_one() -> None:
+    assert matrices.values(combination(1, "a\nb")) == "alpha=a b solver=auto"
+
+
 def test_the_logs_of_a_step_are_those_of_its_combinations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     headers = {"Fuseml-Log-Offset": "2", "Fuseml-Log-Complete": "true"}
     logs = {

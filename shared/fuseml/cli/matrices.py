@@ -11,8 +11,9 @@ _INDENT = 2
 
 
 def values(step: Mapping[str, object]) -> str:
-    """The values of a combination, `alpha=0.1 depth=3`; empty for a step without a matrix."""
-    return " ".join(f"{name}={value}" for name, value in _combination(step).get("values", {}).items())
+    """The values of a combination as one line, `alpha=0.1 depth=3`; empty for a step without a matrix."""
+    listed = " ".join(f"{name}={value}" for name, value in _combination(step).get("values", {}).items())
+    return " ".join(listed.split())
 
 
 def name(step: Mapping[str, object]) -> str:

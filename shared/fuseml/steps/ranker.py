@@ -44,7 +44,8 @@ def _print_table(
     lines = [["combination", *titles, metric]]
     for number, ((name, values), found) in enumerate(zip(combinations.items(), measured, strict=True)):
         mark = " (best)" if number == best else ""
-        lines.append([name, *(values[title] for title in titles), (f"{found[metric]:.6g}" if metric in found else "-") + mark])
+        cells = (" ".join(values[title].split()) for title in titles)
+        lines.append([name, *cells, (f"{found[metric]:.6g}" if metric in found else "-") + mark])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         sdk.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

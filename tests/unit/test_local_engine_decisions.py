@@ -1,15 +1,12 @@
-"""Decisions about runs, and Kubernetes quantities."""
+"""Decisions about runs."""
 
 from __future__ import annotations
 
-from decimal import Decimal
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.domain import errors, plans
-from fuseml.engines.local import decisions, journal, resources
+from fuseml.domain import plans
+from fuseml.engines.local import decisions, journal
 from tests.contract import engines
 
 
@@ -61,17 +58,3 @@ def test_a_condition_on_a_missing_output_fails_the_step() -> None:
     condition = plans.Condition(input=engines.out("a", "o"), values=(plans.text("x"),))
     plan = engines.make_plan(engines.shell("s", "true", when=(condition,)))
     assert "'o'" in decisions.actions(plan, {"s": journal.StepRecord()}, 0.0).fail["s"]
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("500m", "0.5"), ("2", "2"), ("1.5Gi", str(1.5 * 2**30)), ("1e3", "1000"), ("1E", "1e18"), ("1Ei", str(2**60)), (".5k", "500")],
-)
-def test_quantities_follow_kubernetes(text: str, number: str) -> None:
-    assert resources.quantity(text) == Decimal(number)
-
-
-@pytest.mark.parametrize("text", ["", "many", "-1", "1 GB", "1gi", "1e", "0x10"])
-def test_an_invalid_quantity_is_rejected(text: str) -> None:
-    with pytest.raises(errors.PermanentError, match="not a quantity"):
-        resources.quantity(text)

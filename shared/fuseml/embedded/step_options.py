@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fuseml.domain import errors
+from fuseml.domain.workflows.resources import quantity
 from fuseml.engines import local
-from fuseml.engines.local import resources
 
 _PATTERN = re.compile(r"[A-Za-z0-9_*]+")
 CONFINEMENT = ("auto", "off")
@@ -44,6 +44,6 @@ def parse(*, paths: Iterable[str] = (), variables: Iterable[str] = (), log: str 
 
 def _bytes(name: str, text: str, default: int) -> int:
     try:
-        return int(resources.quantity(text)) if text else default
+        return int(quantity(text)) if text else default
     except errors.PermanentError as error:
         raise errors.InvalidError(f"{name}: {error.message}; 0 is no limit") from error

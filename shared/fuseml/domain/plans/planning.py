@@ -12,7 +12,7 @@ from fuseml.domain import errors, plans, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.plans import combinations, run_inputs
 from fuseml.domain.registry import extension, selector
-from fuseml.domain.workflows import matrix, references, rules
+from fuseml.domain.workflows import matrix, references, resources, rules
 
 NAMESPACE = "fuseml-workloads"
 """The namespace of the workloads in the original; the images of its predictors read it."""
@@ -186,9 +186,6 @@ class _StepPlanner:
         """The step or the combination, fully resolved."""
         step = self._step
         checkouts = tuple(self._checkout(index, item.codeset) for index, item in enumerate(step.inputs) if item.codeset)
-        resources = plans.Resources(
-            requests=self._quantities("requests", step.resources.requests), limits=self._quantities("limits", step.resources.limits)
-        )
         return plans.StepPlan(
             name=self._name,
             image=self._value(step.image),
@@ -201,7 +198,7 @@ class _StepPlanner:
             when=tuple(self._condition(when) for when in step.when),
             retries=step.retries,
             timeout=step.timeout,
-            resources=resources,
+            resources=self._resources(),
             approval=self._approval(step.approval) if step.approval else None,
             cache=plans.Caching(paths=tuple(step.watched)) if step.cache else None,
             combination=self._combination,
@@ -242,12 +239,12 @@ class _StepPlanner:
             own=self._name if self._combination else "",
         )
 
-    def _quantities(self, kind: str, quantities: Mapping[str, str]) -> dict[str, str]:
-        fixed = {resource: self._fixed(quantity) for resource, quantity in quantities.items()}
-        for resource, quantity in fixed.items():
-            if not rules.is_quantity(quantity):
-                self._problem(("resources", kind, resource), f"{quantity!r} is not a quantity; examples: 500m, 2, 2Gi")
-        return fixed
+    def _resources(self) -> plans.Resources:
+        declared = self._step.resources
+        requests, limits = ({name: self._fixed(text) for name, text in items.items()} for items in (declared.requests, declared.limits))
+        for place, message in resources.faults(requests, limits):
+            self._problem(("resources", *place), message)
+        return plans.Resources(requests=requests, limits=limits)
 
     def _output(self, output: workflows.StepOutput) -> plans.Output:
         image = output.image and plans.ImageBuild(name=self._value(output.image.name), dockerfile=self._value(output.image.dockerfile))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fuseml.domain import artifact, errors
 from fuseml.domain.documents import document, expression
 from fuseml.domain.labels import AUXILIARY_PREFIX
-from fuseml.domain.workflows import matrix_rules, parameters, references, schedule, triggers
+from fuseml.domain.workflows import matrix_rules, parameters, references, resources, schedule, triggers
 from fuseml.domain.workflows.models import PARAMETERS, CodesetMount, Deploy, On, Step, Workflow
 
 Locate = Callable[[document.Path], document.Position | None]
@@ -29,8 +29,6 @@ _OUTPUT_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,98}[A-Za-z0-9])?")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
 _OUTPUT_RULE = "letters, digits, '-' and '_', at most 100, beginning and ending with a letter or digit"
 _IDENTIFIER_RULE = "letters, digits, '-' and '_', at most 100, not beginning with '-'"
-_QUANTITY = re.compile(r"\+?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?")
-_RESOURCE_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 _NEWLINE = "\n"
 _SELECTOR_FIELDS = ("extension_id", "service_id", "product", "zone", "service_resource", "service_category")
@@ -194,9 +192,10 @@ def _check_step(step: Step, path: document.Path, inputs: Mapping[str, bool], rep
         for field in _SELECTOR_FIELDS:
             if expression.holds_expression(getattr(requirement, field)):
                 report.add((*path, "extensions", index, field), "a selector is plain text and cannot hold an expression")
-    for kind, quantities in (("requests", step.resources.requests), ("limits", step.resources.limits)):
-        for resource, quantity in quantities.items():
-            _check_quantity((*path, "resources", kind, resource), resource, quantity, report)
+    amounts = [*step.resources.requests.values(), *step.resources.limits.values()]
+    pending = frozenset(amount for amount in amounts if expression.holds_expression(amount))
+    for (kind, resource), message in resources.faults(step.resources.requests, step.resources.limits, pending):
+        report.add((*path, "resources", kind, resource), message)
     if not step.image.strip():
         report.add((*path, "image"), "a step needs an image")
     if step.script and step.command:
@@ -215,18 +214,6 @@ def _check_cache(step: Step, path: document.Path, report: _Report) -> None:
         report.add((*path, "cache", "paths"), "the step has no codeset and thus no relevant files; write `cache: true`")
     for index, glob in enumerate(step.watched):
         report.check((*path, "cache", "paths", index), triggers.check_path, glob)
-
-
-def _check_quantity(path: document.Path, resource: str, quantity: str, report: _Report) -> None:
-    if not _RESOURCE_NAME.fullmatch(resource):
-        report.add(path, f"{resource!r} is not the name of a resource; examples: cpu, memory, nvidia.com/gpu")
-    elif not expression.holds_expression(quantity) and not is_quantity(quantity):
-        report.add(path, f"{quantity!r} is not a quantity; examples: 500m, 2, 2Gi")
-
-
-def is_quantity(text: str) -> bool:
-    """Whether the text is a non-negative quantity of Kubernetes (apimachinery, resource.ParseQuantity)."""
-    return _QUANTITY.fullmatch(text) is not None
 
 
 def _check_inputs(step: Step, path: document.Path, inputs: Mapping[str, bool], report: _Report) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseml.domain import errors, plans
+from fuseml.domain.workflows.resources import quantity
 from fuseml.engines import step_files
 from fuseml.engines.local import implementations, journal, resources
 
@@ -156,9 +157,9 @@ def container(
         options += ["--workdir", step.checkouts[0].directory]
     limits = step.resources.limits
     if "cpu" in limits:
-        options += ["--cpus", f"{resources.quantity(limits['cpu']):f}"]
+        options += ["--cpus", f"{quantity(limits['cpu']):f}"]
     if "memory" in limits:
-        options += ["--memory", str(int(resources.quantity(limits["memory"])))]
+        options += ["--memory", str(int(quantity(limits["memory"])))]
     variables = {**{name: host[name] for name in passed}, **values.variables, "FUSEML_ENV_RESULTS": CONTAINER_RESULTS}
     own = {name: value for name, value in variables.items() if _is_of_runtimes(name) and host.get(name) != value}
     for variable in variables:

@@ -31,6 +31,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "content": st.sampled_from(["c" * 64, "d" * 64]),
     "version": st.sampled_from(["1.0", "2.0"]),
     "credentials": st.sampled_from(["default", "other"]),
+    "devices": st.sampled_from([{}, {"nvidia.com/gpu": "1"}, {"nvidia.com/gpu": "2"}, {"amd.com/gpu": "1"}]),
 }
 PER_RUN: dict[str, st.SearchStrategy[Any]] = {
     "run": st.sampled_from(["train-1", "train-2"]),
@@ -66,7 +67,7 @@ def plan_of_one_step(drawn: Mapping[str, Any]) -> plans.Plan:
         when=(plans.Condition(input=plans.text("1"), values=(plans.text(drawn["value"]),)),),
         retries=drawn["retries"],
         timeout=drawn["timeout"],
-        resources=plans.Resources(requests={"cpu": drawn["cpu"]}),
+        resources=plans.Resources(requests={"cpu": drawn["cpu"]}, limits={"memory": f"{drawn['cpu']}Gi", **drawn["devices"]}),
         cache=plans.Caching(content={"/project": drawn["content"]}),
     )
     binding = examples.binding(

@@ -1,9 +1,10 @@
 """The cache of steps: the key of a step covers everything that its outputs depend on, and a step with a known key is reused.
 
 A key is made by exclusion: it covers every field of the step's plan, except those of `NOT_IN_KEY` and the variables that differ from run to
-run. It also covers the watched content of the step's codesets, and identity and version of its bindings. A secret counts by its reference,
-not by its value; the token of a step is its own under any name. Defaults of an engine belong neither to a plan nor to a key: after a change of `FUSEML_TRAINER_IMAGE` in the settings of a
-cluster, images that were built on the former one are reused until the content changes or a run is requested without the cache.
+run. It also covers the watched content of the step's codesets, identity and version of its bindings, and its devices. A secret counts by its
+reference, not by its value; the token of a step is its own under any name. Defaults of an engine belong neither to a plan nor to a key: after a
+change of `FUSEML_TRAINER_IMAGE` in the settings of a cluster, images that were built on the former one are reused until the content changes or a
+run is requested without the cache.
 
 A step is reused only when every step that it waits for is reused: then the outputs that it reads are known, and no executed step is
 overtaken.
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from fuseml.domain import plans
 from fuseml.domain.documents import document
 from fuseml.domain.plans import replan
-from fuseml.domain.workflows import triggers
+from fuseml.domain.workflows import resources, triggers
 
 Outputs = Mapping[str, Mapping[str, str]]
 """Step -> output -> text."""
@@ -35,7 +36,7 @@ NOT_IN_KEY: Mapping[str, str] = {
     "needs": "the values of the step hold the outputs that it reads of other steps, and they are in the key",
     "retries": _OF_EXECUTION,
     "timeout": _OF_EXECUTION,
-    "resources": _OF_EXECUTION,
+    "resources": "processor and memory do not change outputs; the devices among the limits are in the key by name",
     "approval": "a step that asks for an approval is never reused",
     "checkouts.name": _OF_CONTENT,
     "checkouts.project": _OF_CONTENT,
@@ -95,6 +96,8 @@ def fingerprint(plan: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> Fin
     for index, checkout in enumerate(step.checkouts):
         others = [value for name, value in _counted(checkout, "checkouts") if name != "path"]
         entries[f"content of {_watched(step, checkout)}"] = [index, watched[checkout.path], *others]
+    # On a GPU a builder makes another environment, and a training has other results.
+    entries |= {f"number of {resource}": number for resource, number in resources.devices(step.resources.limits).items()}
     for bound in (item.binding for item in plan.bindings if item.step == step.name):
         entries[f"extension {bound.name}"] = [bound.extension_id, bound.service_id, bound.credentials_id]
         entries[f"version of extension {bound.name}"] = bound.version

@@ -159,7 +159,7 @@ def check_task(task: dict[str, Any], bound: set[str]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_secret_is_valid_and_contains_every_referenced_key(name: str) -> None:
     document, secret = render_plan(name).pipeline_run, render_plan(name).secret
-    keys = set(re.findall(r"'key': '([^']+)'", str(document["spec"])))
+    keys = set(re.findall(r"'key': '([^']+)'", str(document["spec"]["pipelineSpec"])))
     contents = secret["stringData"] if secret is not None else {}
     assert keys == set(contents)
     assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) for key in contents)

@@ -77,6 +77,13 @@ def _conditions() -> plans.Plan:
     )
 
 
+def _devices() -> plans.Plan:
+    gpus = {"requests": {"cpu": "4"}, "limits": {"memory": "8Gi", "nvidia.com/gpu": "2"}}
+    train = engines.shell("train", "train", image="registry.example.com/train:1", checkouts=(codeset(),), resources=gpus)
+    equal = {"requests": {"gpu.intel.com/i915": "1"}, "limits": {"gpu.intel.com/i915": "1", "amd.com/gpu": "0"}}
+    return make(train, engines.shell("render", "render", image="registry.example.com/tool:1", needs=("train",), resources=equal))
+
+
 def _limits() -> plans.Plan:
     resources = {"requests": {"cpu": "500m"}, "limits": {"memory": "2Gi", "nvidia.com/gpu": "1"}}
     train = engines.shell("train", "train", image="registry.example.com/train:1", retries=2, timeout=5400, resources=resources)
@@ -165,6 +172,7 @@ PLANS: dict[str, Callable[[], plans.Plan]] = {
     "conditions": _conditions,
     "image": _image,
     "image-dockerfile-from-step": _image_with_dockerfile_from_step,
+    "devices": _devices,
     "limits": _limits,
     "names": _names,
     "no-codeset": _no_codeset,

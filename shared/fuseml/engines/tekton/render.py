@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from fuseml.domain import plans
 from fuseml.domain.labels import RUN_LABEL, TRACE_ANNOTATION
+from fuseml.domain.workflows import resources
 from fuseml.engines.tekton import names, settings, tasks, values
 from fuseml.engines.tekton.values import Object
 
@@ -49,7 +50,7 @@ def render(plan: plans.Plan, secrets: Mapping[str, str], settings: settings.Sett
         "status": "",
         # Tekton's own default would be one hour.
         "timeouts": {"pipeline": f"{plan.timeout or 0}s"},
-        "taskRunTemplate": {"serviceAccountName": settings.service_account, "podTemplate": _pod(settings)},
+        "taskRunTemplate": {"serviceAccountName": settings.service_account, "podTemplate": _pod(plan, settings)},
         "workspaces": [_volume(settings)] if pipeline.clones else [],
         "pipelineSpec": pipeline.spec(),
     }
@@ -168,7 +169,7 @@ def _volume(settings: settings.Settings) -> Object:
     return {"name": tasks.WORKSPACE, "volumeClaimTemplate": {"spec": claim}}
 
 
-def _pod(settings: settings.Settings) -> Object:
+def _pod(plan: plans.Plan, settings: settings.Settings) -> Object:
     context = {
         # Published step images run as root, which Pod Security `restricted` refuses; hence a user.
         "runAsNonRoot": True,
@@ -178,7 +179,11 @@ def _pod(settings: settings.Settings) -> Object:
         "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    return {"securityContext": context, "automountServiceAccountToken": False}
+    # Nodes with devices often repel other pods by a taint with the name of the resource; not every cluster adds the tolerations itself. All
+    # pods of the run tolerate it: Tekton binds those with a volume to the node of its affinity assistant, whose tolerations are these, too.
+    devices = sorted({resource for step in plan.steps for resource in resources.devices(step.resources.limits)})
+    tolerations = [{"key": resource, "operator": "Exists", "effect": "NoSchedule"} for resource in devices]
+    return _filled({"securityContext": context, "tolerations": tolerations}) | {"automountServiceAccountToken": False}
 
 
 def _facts(plan: plans.Plan) -> tuple[dict[str, str], dict[str, str]]:

@@ -41,7 +41,7 @@ def histories(draw: st.DrawFn) -> list[runs.Observation]:
     attempts = draw(st.integers(1, 3))
     for number in range(1, attempts + 1):
         # Tekton gives each attempt a start time of its own, and an attempt is pending until its pod exists.
-        seen.append(step("queued", number, started=at(number), attempts=number))
+        seen.append(step("queued", number, started=at(number), attempts=number, cause=draw(st.sampled_from([None, "no GPU", "no memory"]))))
         seen.append(step("running", number + 1, started=at(number), attempts=number))
     outputs = {"model": "models:/m/1"} if end == "succeeded" else {}
     cause = None if end == "succeeded" else "broken"
@@ -92,6 +92,13 @@ def test_a_late_start_is_filled_in() -> None:
     assert (finished.started, finished.attempts) == (None, 0)
     filled = runs.advance(finished, step("running", 3, started=at(2), attempts=1))
     assert (filled.state, filled.started, filled.attempts, filled.cause) == ("failed", at(2), 1, "broken")
+
+
+def test_a_queued_step_has_the_cause_of_its_wait_until_it_runs() -> None:
+    waiting = fold([step("queued", 1), step("queued", 2, cause="no GPU"), step("queued", 3)])
+    assert (waiting.state, waiting.cause, waiting.attempts) == ("queued", "no GPU", 0)
+    assert fold([step("running", 4, started=at(4)), step("queued", 2, cause="no GPU")], waiting).cause is None
+    assert runs.infer(waiting, "cancelled") == runs.Progress("skipped")
 
 
 def test_the_first_finish_wins() -> None:

@@ -21,7 +21,7 @@ _COUNTED = "Tasks Completed:"
 class Progress:
     """The progress of a run or a step. Times are RFC 3339; `attempts` counts from 1 once it has started.
 
-    An inferred end (`infer`) has no `finished`: the time is unknown.
+    An inferred end (`infer`) has no `finished`: the time is unknown. The cause of a queued step is the resource that it waits for.
     """
 
     state: State = "queued"
@@ -73,7 +73,9 @@ def advance(current: Progress, observation: Observation) -> Progress:
         return dataclasses.replace(
             progress, state=observation.state, finished=finished, cause=observation.cause, outputs=dict(observation.outputs)
         )
-    return dataclasses.replace(progress, state=observation.state)
+    # A step is queued for one reason: the choice only makes the order irrelevant.
+    waits = max(filter(None, (current.cause, observation.cause)), default=None) if observation.state == "queued" else None
+    return dataclasses.replace(progress, state=observation.state, cause=waits)
 
 
 def _start(observation: Observation) -> str | None:
@@ -91,8 +93,8 @@ def infer(step: Progress, end: State) -> Progress:
     if step.is_final:
         return step
     if end == "succeeded":
-        return dataclasses.replace(step, state="succeeded", attempts=max(1, step.attempts))
-    return dataclasses.replace(step, state="cancelled" if step.started else "skipped")
+        return dataclasses.replace(step, state="succeeded", cause=None, attempts=max(1, step.attempts))
+    return dataclasses.replace(step, state="cancelled" if step.started else "skipped", cause=None)
 
 
 def blame(cause: str | None, steps: Mapping[str, Progress]) -> str | None:

@@ -24,6 +24,8 @@ CANCEL_ANNOTATION = "fuseml.io/cancel-reason"
 CHECK_CONTAINER = f"{AUXILIARY_PREFIX}outputs"
 PROBLEM = "problem"
 CANCEL_REASONS = frozenset({"Cancelled", "TaskRunCancelled", "PipelineRunCancelled", "CancelledRunFinally", "StoppedRunFinally"})
+NO_RESOURCES = "ExceededNodeResources"
+"""Tekton's reason for a step that waits until a node has the resources that it asks for."""
 _TIMEOUT = re.compile(r'failed to finish within "([^"]+)"')
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
@@ -63,7 +65,7 @@ def _read(event: events.Event, body: Mapping[str, Any], *, is_step: bool) -> Obs
     skipped = [task["name"] for task in status.get("skippedTasks") or []]
     renamed = {*steps, *steps.values()}
     run_id, number = identity.execution_of(execution)
-    cause = _cause(condition, status, annotations.get(CANCEL_ANNOTATION, "")) if state in ("failed", "cancelled") else None
+    cause = _cause(condition, status, annotations.get(CANCEL_ANNOTATION, "")) if state in ("failed", "cancelled") else _wait(condition)
     return Observation(
         run_id=run_id,
         step=steps.get(task, task) if task and not auxiliary else None,
@@ -86,7 +88,12 @@ def _state(condition: Mapping[str, str]) -> State:
         return "succeeded"
     if status == "False":
         return "cancelled" if reason in CANCEL_REASONS else "failed"
-    return "queued" if not condition or reason in ("Pending", "PipelineRunPending", "TaskRunPending") else "running"
+    return "queued" if not condition or reason in ("Pending", "PipelineRunPending", "TaskRunPending", NO_RESOURCES) else "running"
+
+
+def _wait(condition: Mapping[str, str]) -> str | None:
+    """The resources that a queued step waits for; None if it waits for none."""
+    return condition.get("message") or None if condition.get("reason") == NO_RESOURCES else None
 
 
 def _results(status: Mapping[str, Any], *, is_step: bool) -> dict[str, str]:

@@ -193,6 +193,7 @@ class EngineOptions(TypedDict, total=False):
     abi: int
     allowed: Sequence[local.AllowedPath]
     limits: local.StepLimits
+    devices: local.Devices
     images: Mapping[str, Sequence[str]]
     clock: Callable[[], float]
     max_parallel: int
@@ -230,6 +231,7 @@ def make_local(folder: Path, emit: Callable[[events.Event], None], **options: Un
         environment=environment,
         protected=[folder / "runs", folder / "environments", key],
         allowed=[local.AllowedPath(shared, writable=True), *options.get("allowed", ())],
+        devices=options.get("devices", local.Devices()).managed_files,
     )
     return local.LocalEngine(
         folder / "runs",
@@ -243,6 +245,7 @@ def make_local(folder: Path, emit: Callable[[events.Event], None], **options: Un
         masked=options.get("masked", ()),
         confinement=limits,
         limits=options.get("limits"),
+        devices=options.get("devices"),
         clock=options.get("clock", time.time),
         max_parallel=options.get("max_parallel", 4),
         backoff=options.get("backoff", 0.05),

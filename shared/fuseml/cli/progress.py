@@ -166,7 +166,7 @@ def _label(item: shapes.Run | shapes.StepRun, name: str, note: str, room: int | 
         label.append(f"  {text}" if text else "", style="dim")
     if reason := approvals.reason(item):
         left = max(_LEAST, room - len(label) - 2) if room else len(reason)
-        label.append(f"  {shorten(reason, left)}", style="red" if item.get("cause") else "dim")
+        label.append(f"  {shorten(reason, left)}", style="red" if item.get("cause") and state != "queued" else "dim")
     return label
 
 

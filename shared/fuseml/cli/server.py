@@ -41,6 +41,16 @@ def up(
             show_default=False,
         ),
     ] = None,
+    devices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--devices",
+            metavar="KIND=ID,...|shared",
+            help="Hand out these devices to steps, instead of all: nvidia.com/gpu=0,1; nothing after = for none; repeatable. "
+            "shared: hand out none, and let every step use all.",
+            show_default=False,
+        ),
+    ] = None,
     faults: Annotated[
         str,
         typer.Option(
@@ -78,6 +88,7 @@ def up(
             log=settings.step_log_limit,
             disk=settings.step_disk_limit,
             confinement=settings.step_confinement,
+            devices=devices or settings.devices,
         ),
     )
     raise typer.Exit(server.serve(server_options))

@@ -37,6 +37,7 @@ class CliSettings:
     step_log_limit: str = ""
     step_disk_limit: str = ""
     step_confinement: str = ""
+    devices: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @staticmethod
@@ -67,6 +68,7 @@ class CliSettings:
             step_log_limit=environment.get("FUSEML_STEP_LOG_LIMIT", ""),
             step_disk_limit=environment.get("FUSEML_STEP_DISK_LIMIT", ""),
             step_confinement=environment.get("FUSEML_STEP_CONFINEMENT", ""),
+            devices=tuple(environment.get("FUSEML_DEVICES", "").split()),
             environment=environment,
         )
 

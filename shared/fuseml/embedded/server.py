@@ -93,7 +93,7 @@ def serve(options: Options) -> int:
             try:
                 serving.start()
                 _publish_url(options.home / "url", url)
-                _greet(options, url, parts.readiness())
+                _greet(options, url, parts.readiness(), str(parts.stand_ins.devices))
                 # A signal that the kernel delivers to another thread does not wake this one, so the wait is bounded.
                 while not stopping.wait(_SIGNAL_SECONDS):
                     if not serving.is_alive():
@@ -198,7 +198,7 @@ def confinement_of(steps: StepOptions) -> str:
     return f"confined by Landlock (ABI {abi})"
 
 
-def _greet(options: Options, url: str, state: Mapping[str, Any]) -> None:
+def _greet(options: Options, url: str, state: Mapping[str, Any], devices: str) -> None:
     mlflow = state["components"]["mlflow"]
     lines = [
         f"FuseML {importlib.metadata.version('fuseml')} is ready at {url}",
@@ -212,6 +212,7 @@ def _greet(options: Options, url: str, state: Mapping[str, Any]) -> None:
             else []
         ),
         f"  steps   {confinement_of(options.steps)}",
+        *([f"  devices {devices}; a step that asks for one has it alone, other steps see none"] if devices else []),
         "Ctrl-C stops it.",
     ]
     if not options.is_default_home:

@@ -26,7 +26,7 @@ from fuseml.embedded import (
 )
 from fuseml.embedded.state import State
 from fuseml.engines import local
-from fuseml.engines.local import confinement
+from fuseml.engines.local import confinement, device_search, devices
 from fuseml.githosts import limits
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.processes import landlock
@@ -48,6 +48,7 @@ class StandIns:
     environments: environment_cache.EnvironmentCache
     tracking: tracking.TrackingServer
     processes: access.ProcessTokens
+    devices: local.Devices
 
 
 def make(
@@ -64,6 +65,7 @@ def make(
     """The stand-ins of a server at `url`, whose broker delivers to `subscribers`. Raises PermanentError."""
     home, processes = state.home, access.ProcessTokens()
     inherited = inheritance.variables(environment, steps.passed, urllib.parse.urlsplit(url).hostname or "")
+    handed_out = devices.select(device_search.find(inherited) if steps.devices is not None else {}, steps.devices)
     git = _git_host(home / "git", f"{url}/git", environment)
     contract = triggers.contract_folder()
     delivered = triggers.load(contract / "triggers", redelivery.of_broker(contract / "broker.yaml"))
@@ -82,8 +84,9 @@ def make(
             environment=inherited,
             container_variables=inheritance.of_containers(inherited),
             masked=inheritance.secrets(inherited),
-            confinement=_confinement(home, inherited, steps),
+            confinement=_confinement(home, inherited, steps, handed_out),
             limits=steps.limits,
+            devices=handed_out,
         ),
         contents=filesystem.FileContents(home / "contents"),
         model_servers=model_servers.ModelServers(
@@ -111,13 +114,18 @@ def make(
             rotation=rotation,
         ),
         processes=processes,
+        devices=handed_out,
     )
 
 
-def _confinement(home: pathlib.Path, inherited: Mapping[str, str], steps: step_options.StepOptions) -> local.Confinement:
+def _confinement(
+    home: pathlib.Path, inherited: Mapping[str, str], steps: step_options.StepOptions, handed_out: local.Devices
+) -> local.Confinement:
     named = [local.AllowedPath(path) for path in inheritance.files(inherited)]
     abi = landlock.abi() if steps.confined else 0
-    return confinement.make(abi, environment=inherited, protected=[home], allowed=[*named, *steps.allowed])
+    return confinement.make(
+        abi, environment=inherited, protected=[home], allowed=[*named, *steps.allowed], devices=handed_out.managed_files
+    )
 
 
 def _git_host(root: pathlib.Path, url: str, environment: Mapping[str, str]) -> EmbeddedGitHost:

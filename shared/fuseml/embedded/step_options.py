@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from fuseml.domain import errors
 from fuseml.domain.workflows.resources import quantity
 from fuseml.engines import local
+from fuseml.engines.local.devices import Assignment
+from fuseml.engines.local.devices import parse as parse_devices
 
 _PATTERN = re.compile(r"[A-Za-z0-9_*]+")
 CONFINEMENT = ("auto", "off")
@@ -16,15 +18,26 @@ CONFINEMENT = ("auto", "off")
 
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """`allowed` paths and `passed` variables (patterns) beside the usual ones; `confined` where the kernel can."""
+    """`allowed` paths and `passed` variables (patterns) beside the usual ones; `confined` where the kernel can; the `devices` to hand out
+    instead of all those of the machine, None to hand out none and hide none.
+    """
 
     allowed: tuple[local.AllowedPath, ...] = ()
     passed: tuple[str, ...] = ()
     limits: local.StepLimits = field(default_factory=local.StepLimits)
     confined: bool = True
+    devices: Assignment | None = field(default_factory=dict)
 
 
-def parse(*, paths: Iterable[str] = (), variables: Iterable[str] = (), log: str = "", disk: str = "", confinement: str = "") -> StepOptions:
+def parse(
+    *,
+    paths: Iterable[str] = (),
+    variables: Iterable[str] = (),
+    log: str = "",
+    disk: str = "",
+    confinement: str = "",
+    devices: Iterable[str] = (),
+) -> StepOptions:
     """Read the options from text; empty text has the default. Raises InvalidError."""
     wrong = next((name for name in variables if not _PATTERN.fullmatch(name)), None)
     if wrong is not None:
@@ -39,6 +52,7 @@ def parse(*, paths: Iterable[str] = (), variables: Iterable[str] = (), log: str 
             log=_bytes("FUSEML_STEP_LOG_LIMIT", log, default.log), disk=_bytes("FUSEML_STEP_DISK_LIMIT", disk, default.disk)
         ),
         confined=confinement != "off",
+        devices=parse_devices(devices),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fuseml.engines.local.confinement import AllowedPath, Confinement
+from fuseml.engines.local.devices import Devices
 from fuseml.engines.local.engine import LocalEngine
 from fuseml.engines.local.host import StepLimits
 
-__all__ = ["AllowedPath", "Confinement", "LocalEngine", "StepLimits"]
+__all__ = ["AllowedPath", "Confinement", "Devices", "LocalEngine", "StepLimits"]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from fuseml.domain import errors
 from fuseml.engines.local import decisions, journal
 from fuseml.engines.local.attempt import Attempt, Outcome, Stop
+from fuseml.engines.local.devices import Assignment
 
 
 class ActiveRun:
@@ -43,11 +44,24 @@ class ActiveRun:
         if self.record.started is None:
             self._save(self.record.model_copy(update={"state": "running", "started": now}))
 
-    def begin(self, step: str, now: float) -> None:
-        """Record the start of a new attempt."""
+    def begin(self, step: str, now: float, devices: Assignment | None = None) -> None:
+        """Record the start of a new attempt with its devices."""
         record = self.steps[step]
-        attempts = (*record.attempts, journal.AttemptRecord(started=now))
-        self._save_step(step, record.model_copy(update={"state": "running", "attempts": attempts, "retry_at": None}))
+        attempts = (*record.attempts, journal.AttemptRecord(started=now, devices=dict(devices or {})))
+        self._save_step(step, record.model_copy(update={"state": "running", "attempts": attempts, "retry_at": None, "wait": None}))
+
+    def wait(self, step: str, cause: str, now: float) -> bool:
+        """Record that a queued step waits for devices. Returns whether that is news."""
+        record = self.steps[step]
+        if record.wait is not None and record.wait.cause == cause:
+            return False
+        self._save_step(step, record.model_copy(update={"wait": journal.Wait(since=now, cause=cause)}))
+        return True
+
+    @property
+    def devices(self) -> Iterator[Assignment]:
+        """The devices that its running steps hold."""
+        return (record.attempts[-1].devices for record in self.steps.values() if record.state == "running")
 
     def record_launch(self, step: str, runtime: str | None) -> None:
         """Record that the attempt's process is about to exist. `runtime` is the container program, if any."""

@@ -6,11 +6,13 @@ import graphlib
 from collections.abc import Mapping
 
 from fuseml.domain import errors, plans
+from fuseml.domain.workflows import resources as extended
 from fuseml.engines.local import journal, resources
+from fuseml.engines.local.devices import Devices
 
 
-def admit(plan: plans.Plan, secrets: Mapping[str, str]) -> dict[str, str]:
-    """The secrets that the plan uses. Raises PermanentError when the plan can never run on this engine."""
+def admit(plan: plans.Plan, secrets: Mapping[str, str], devices: Devices) -> dict[str, str]:
+    """The secrets that the plan uses. Raises PermanentError when the plan can never run on this engine, with its `devices`."""
     if not journal.is_name(plan.id):
         raise errors.PermanentError(f"{plan.id!r} is not a valid run id: use letters, digits, '-', '_' and '.' only")
     if plan.project and not journal.is_name(plan.project):
@@ -19,7 +21,7 @@ def admit(plan: plans.Plan, secrets: Mapping[str, str]) -> dict[str, str]:
     if len(set(names)) != len(names):
         raise errors.PermanentError(f"run {plan.run} has two steps of the same name; rename one")
     for step in plan.steps:
-        _check_step(step, names)
+        _check_step(step, names, devices)
     try:
         graphlib.TopologicalSorter({step.name: step.needs for step in plan.steps}).prepare()
     except graphlib.CycleError as error:
@@ -37,7 +39,7 @@ def admit(plan: plans.Plan, secrets: Mapping[str, str]) -> dict[str, str]:
     return {part.ref: secrets[part.ref] for part in plans.secret_refs(plan)}
 
 
-def _check_step(step: plans.StepPlan, names: list[str]) -> None:
+def _check_step(step: plans.StepPlan, names: list[str], devices: Devices) -> None:
     where = f"step {step.name!r}"
     for name in (step.name, *(output.name for output in step.outputs)):
         if not journal.is_name(name):
@@ -64,5 +66,8 @@ def _check_step(step: plans.StepPlan, names: list[str]) -> None:
     try:
         resources.data_limit(step.resources.limits)
         resources.thread_variables(step.resources.limits)
+        shortage = devices.shortage(extended.devices(step.resources.limits))
     except errors.PermanentError as error:
         raise errors.PermanentError(f"{where}: resource limits: {error.message}") from error
+    if shortage:
+        raise errors.PermanentError(f"{where} {shortage}")

@@ -9,12 +9,14 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from fuseml.domain import errors, plans
 from fuseml.engines import masking, results, step_files
 from fuseml.engines.local import causes, decisions, implementations, journal, launch, process
 from fuseml.engines.local.confinement import Confinement
+from fuseml.engines.local.devices import Assignment
 from fuseml.engines.local.host import Host
 from fuseml.processes import program, supervisor
 
@@ -69,6 +71,7 @@ class Attempt:
         outputs: Mapping[str, Mapping[str, str]],
         checkouts: threading.Lock,
         on_launch: Callable[[str | None], None],
+        devices: Assignment,
         adopted: journal.AttemptRecord | None = None,
     ) -> None:
         self._host = host
@@ -82,6 +85,8 @@ class Attempt:
         self._outputs = outputs
         self._checkouts = checkouts
         self._on_launch = on_launch
+        self._devices = devices
+        self._over = threading.Event()
         self._runtime = adopted.runtime if adopted else None
         self._adopted = adopted is not None and process.has_begun(self._step_folder)
         self._guard = threading.Lock()
@@ -130,8 +135,18 @@ class Attempt:
         """The outcome of a stopped attempt whose thread is still busy at `abandon_at`, whatever it waits for; None before."""
         return self._abandonment if self._abandon_at <= now else None
 
+    def is_performing(self) -> bool:
+        """Whether `perform` has not returned: its process may live."""
+        return not self._over.is_set()
+
     def perform(self) -> Outcome:
         """Run the attempt, or wait for the adopted process; block until it has ended and its log is complete."""
+        try:
+            return self._perform()
+        finally:
+            self._over.set()
+
+    def _perform(self) -> Outcome:
         try:
             running = self._process or self._launch()
         except errors.PermanentError as error:
@@ -165,10 +180,18 @@ class Attempt:
         if isinstance(implementation, implementations.Container):
             runtime, name = implementation.runtime, self._container
             prepared = launch.container(
-                self._step, values, runtime, self._folder, name, host, self._host.container_variables, secrets.values()
+                self._step,
+                values,
+                runtime,
+                self._folder,
+                name,
+                host,
+                self._host.container_variables,
+                secrets.values(),
+                self._host.devices.of_container(self._devices, Path(runtime).name),
             )
         else:
-            prepared = launch.native(self._step, values, implementation, self._folder, host)
+            prepared = launch.native(self._step, values, implementation, self._folder, host, self._host.devices.variables(self._devices))
         process.clear(self._step_folder)
         self._on_launch(prepared.runtime)
         self._runtime = prepared.runtime
@@ -200,7 +223,7 @@ class Attempt:
             log_limit=self._host.limits.log,
             disk_limit=self._host.limits.disk,
             measured=[str(path) for path in prepared.write or mounted],
-            grants=confinement.of_step(prepared.read, prepared.write),
+            grants=confinement.of_step(prepared.read, prepared.write, self._host.devices.files(self._devices)),
             abi=confinement.abi,
             tethered=False,
         )

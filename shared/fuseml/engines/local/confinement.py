@@ -72,17 +72,21 @@ class AllowedPath:
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """`abi` of Landlock, 0 where steps are not confined; the `grants` that all steps have; the `protected` folders of the server."""
+    """`abi` of Landlock, 0 where steps are not confined; the `grants` that all steps have; the `protected` folders of the server; the files of
+    the `devices` that it hands out.
+    """
 
     abi: int = 0
     grants: Sequence[Grant] = ()
     protected: Sequence[str] = ()
+    devices: Sequence[str] = ()
 
-    def of_step(self, read: Iterable[Path], write: Iterable[Path]) -> list[Grant]:
-        """The grants of a step that also reads the files below `read`, and owns the folders `write`."""
+    def of_step(self, read: Iterable[Path], write: Iterable[Path], devices: Iterable[str] = ()) -> list[Grant]:
+        """The grants of a step that also reads the files below `read`, owns the folders `write`, and holds the files of `devices`."""
         if not self.abi:
             return []
-        return [*self.grants, *((str(path), landlock.READ) for path in read), *((str(path), landlock.WRITE) for path in write)]
+        own = [*((str(path), landlock.READ) for path in read), *((str(path), landlock.WRITE) for path in write)]
+        return [*self.grants, *own, *((path, landlock.DEVICE) for path in devices)]
 
     def hint(self, text: str, own: Iterable[Path]) -> str:
         """Advice for a failed step whose last lines `text` name a path that it may not use; empty without one. `own` are its folders."""
@@ -91,6 +95,8 @@ class Confinement:
             return ""
         if any(_is_below(path, folder) for folder in self.protected):
             return f"a step cannot use {path}, which belongs to the server"
+        if any(_is_below(path, file) for file in self.devices):
+            return f"a step can use {path} only while it holds the device: ask for one by its limits, such as nvidia.com/gpu: 1"
         rights = [access for granted, access in self.grants if _is_below(path, granted)]
         if any(access & landlock.WRITE_FILE for access in rights):
             return ""
@@ -100,8 +106,17 @@ class Confinement:
         return f"a step cannot {'write to' if rights else 'use'} {path}: let all steps do so with `fuseml up --allow-path {_folder(path)}{suffix}`"
 
 
-def make(abi: int, *, environment: Mapping[str, str], protected: Sequence[Path], allowed: Sequence[AllowedPath] = ()) -> Confinement:
-    """The confinement of steps with the host's `environment`. Nothing in the folders `protected` is granted, wherever they are."""
+def make(
+    abi: int,
+    *,
+    environment: Mapping[str, str],
+    protected: Sequence[Path],
+    allowed: Sequence[AllowedPath] = (),
+    devices: Sequence[str] = (),
+) -> Confinement:
+    """The confinement of steps with the host's `environment`. Nothing in the folders `protected` is granted, wherever they are, and of the
+    files of `devices` only those of a step's own ones.
+    """
     if not abi:
         return Confinement()
     homes = [path for path in (environment.get("HOME", ""), os.path.expanduser("~")) if path.strip("/")]  # noqa: PTH111
@@ -116,10 +131,12 @@ def make(abi: int, *, environment: Mapping[str, str], protected: Sequence[Path],
         access = landlock.WRITE if item.writable else landlock.READ
         grants += ((part, access) for part in carve(str(item.path), closed))
     grants += ((path, landlock.READ | landlock.CONNECT) for path in _SOCKETS)
-    devices = [*(f"/dev/{name}" for name in _DEVICES), *(str(path) for pattern in _ACCELERATORS for path in Path("/dev").glob(pattern))]
-    grants += ((path, landlock.DEVICE) for path in devices)
+    grants += ((f"/dev/{name}", landlock.DEVICE) for name in _DEVICES)
+    withheld = [os.path.realpath(path) for path in devices]
+    for path in (str(path) for pattern in _ACCELERATORS for path in Path("/dev").glob(pattern)):
+        grants += ((part, landlock.DEVICE) for part in carve(path, withheld))
     grants.append((_SHARED_MEMORY, landlock.WRITE))
-    return Confinement(abi, tuple(dict.fromkeys(grants)), tuple(closed))
+    return Confinement(abi, tuple(dict.fromkeys(grants)), tuple(closed), tuple(devices))
 
 
 def carve(path: str, protected: Sequence[str]) -> list[str]:

@@ -24,6 +24,7 @@ from fuseml.domain import errors, events, plans, runs
 from fuseml.engines import masking
 from fuseml.engines.local import admission, decisions, implementations, journal, report, scheduler, step_log
 from fuseml.engines.local.confinement import Confinement
+from fuseml.engines.local.devices import Devices
 from fuseml.engines.local.host import Host, StepLimits
 from fuseml.engines.local.publisher import Publisher
 from fuseml.engines.local.trash import Trash
@@ -44,6 +45,7 @@ class LocalEngine:
     maps further image names to commands; with an empty command, the step must declare one. `environment` holds the host's variables that
     steps see besides their own: PATH, proxies, the settings of podman and docker; `container_variables` names those that also have a
     meaning in a container, `masked` are secrets in it. `confinement` says which files of the host native steps may use; without one, all.
+    `devices` are those that it hands out; the confinement knows their files.
     `max_parallel`, `backoff` and `grace`: see `decisions.Limits`.
     """
 
@@ -62,6 +64,7 @@ class LocalEngine:
         container_variables: Sequence[str] = (),
         confinement: Confinement | None = None,
         limits: StepLimits | None = None,
+        devices: Devices | None = None,
         clock: Callable[[], float] = time.time,
         max_parallel: int = 4,
         backoff: float = 1.0,
@@ -86,7 +89,9 @@ class LocalEngine:
             self._launcher,
             confinement or Confinement(),
             limits or StepLimits(),
+            devices or Devices(),
         )
+        self._devices = host.devices
         self._publisher = Publisher(emit)
         self._scheduler = scheduler.Scheduler(host, self._publisher, decisions.Limits(max_parallel, backoff, grace), clock)
         self._lock: IO[bytes] | None = None
@@ -121,7 +126,7 @@ class LocalEngine:
 
     def submit(self, plan: plans.Plan, secrets: Mapping[str, str]) -> None:
         """See `Engine.submit`. Returns when the run is on disk; the engine's threads start it."""
-        needed = admission.admit(plan, secrets)
+        needed = admission.admit(plan, secrets, self._devices)
         sealed = self._seal(json.dumps(needed).encode()) if needed else None
         record = journal.RunRecord(created=self._clock(), traceparent=trace.outgoing().get("traceparent", ""))
         folder = self._journal.create(plan, sealed, record)

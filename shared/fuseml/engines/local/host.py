@@ -9,6 +9,7 @@ from pathlib import Path
 from fuseml.domain import plans
 from fuseml.engines.local import implementations
 from fuseml.engines.local.confinement import Confinement
+from fuseml.engines.local.devices import Devices
 from fuseml.engines.local.trash import Trash
 from fuseml.processes.launcher import Launcher
 
@@ -37,3 +38,4 @@ class Host:
     launcher: Launcher
     confinement: Confinement
     limits: StepLimits
+    devices: Devices

@@ -54,13 +54,24 @@ class Ending(document.Model):
 
 
 class AttemptRecord(document.Model):
-    """One attempt of a step. Times are Unix seconds. `launched` is written before the process can exist; `runtime` is the container program."""
+    """One attempt of a step. Times are Unix seconds. `launched` is written before the process can exist; `runtime` is the container program.
+
+    It holds its `devices` (resource -> ids) from its start to its end.
+    """
 
     started: float
     finished: float | None = None
     cause: str | None = None
     launched: bool = False
     runtime: str | None = None
+    devices: dict[str, tuple[str, ...]] = {}
+
+
+class Wait(document.Model):
+    """The wait of a queued step for devices: its cause, and its start in Unix seconds."""
+
+    since: float
+    cause: str
 
 
 class StepRecord(document.Model):
@@ -69,6 +80,7 @@ class StepRecord(document.Model):
     state: runs.State = "queued"
     attempts: tuple[AttemptRecord, ...] = ()
     retry_at: float | None = None
+    wait: Wait | None = None
     finished: float | None = None
     reason: str = ""
     cause: str | None = None

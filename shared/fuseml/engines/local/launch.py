@@ -92,8 +92,9 @@ def native(
     implementation: implementations.Native,
     folder: journal.RunFolder,
     host: Mapping[str, str],
+    devices: Mapping[str, str],
 ) -> Launch:
-    """The step as a plain process. Raises PermanentError when the step has no program."""
+    """The step as a plain process that sees its devices by the variables `devices`. Raises PermanentError when the step has no program."""
     step_folder = folder.step_path(step.name)
     work, home, temporary = step_folder / "work", step_folder / "work" / "home", folder.temporary(step.name)
     for path in (home, temporary, *implementation.writes):
@@ -119,6 +120,8 @@ def native(
         "TMPDIR": str(temporary),
         **resources.thread_variables(step.resources.limits),
         **values.variables,
+        # After the step's own: another step may hold the device that they name.
+        **devices,
         "FUSEML_ENV_RESULTS": str(step_folder / "results"),
     }
     checkouts = [folder.checkout_path(checkout) for checkout in step.checkouts]
@@ -141,8 +144,10 @@ def container(
     host: Mapping[str, str],
     passed: Sequence[str] = (),
     secrets: Collection[str] = (),
+    devices: tuple[Sequence[str], Mapping[str, str]] = ((), {}),
 ) -> Launch:
     """The step in a container. The runtime reads the values of variables from its own environment, their names from its arguments.
+    `devices` are the runtime's options for the step's devices, and the variables about them.
 
     Variables that the runtime would use itself, such as PATH and LD_PRELOAD, are in a file for it instead. Raises PermanentError for such a
     variable with a secret or with several lines: the file has no form for them.
@@ -160,7 +165,8 @@ def container(
         options += ["--cpus", f"{quantity(limits['cpu']):f}"]
     if "memory" in limits:
         options += ["--memory", str(int(quantity(limits["memory"])))]
-    variables = {**{name: host[name] for name in passed}, **values.variables, "FUSEML_ENV_RESULTS": CONTAINER_RESULTS}
+    options += devices[0]
+    variables = {**{name: host[name] for name in passed}, **values.variables, **devices[1], "FUSEML_ENV_RESULTS": CONTAINER_RESULTS}
     own = {name: value for name, value in variables.items() if _is_of_runtimes(name) and host.get(name) != value}
     for variable in variables:
         if variable not in own:

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from fuseml.domain import events, plans, times
 from fuseml.domain.labels import NAME_LABEL, RUN_LABEL
 from fuseml.engines.local import decisions, journal
-from fuseml.engines.tekton.events import STEP_LABEL
+from fuseml.engines.tekton.events import NO_RESOURCES, STEP_LABEL
 
 NAMESPACE = "local"
 PIPELINE_LABEL = "tekton.dev/pipelineRun"
-_TYPE_OF = {"succeeded": "successful", "failed": "failed", "cancelled": "failed"}
+_TYPE_OF = {"succeeded": "successful", "failed": "failed", "cancelled": "failed", "waiting": "running"}
 
 
 def run_events(plan: plans.Plan, record: journal.RunRecord, steps: Mapping[str, journal.StepRecord]) -> list[events.Event]:
@@ -41,8 +41,11 @@ def run_events(plan: plans.Plan, record: journal.RunRecord, steps: Mapping[str, 
 
 
 def step_events(plan: plans.Plan, name: str, record: journal.StepRecord) -> list[events.Event]:
-    """The events of one step: one for each attempt, one for the finish."""
+    """The events of one step: one for its wait for devices, one for each attempt, one for the finish."""
     reported = []
+    if record.wait is not None and record.state == "queued":
+        condition = _condition("Unknown", NO_RESOURCES, record.wait.cause)
+        reported.append(_step_event(plan, name, record.attempts, "waiting", record.wait.since, condition, {}))
     for number, attempt in enumerate(record.attempts, start=1):
         condition = _condition("Unknown", "Running", "Not all Steps in the Task have finished executing")
         reported.append(_step_event(plan, name, record.attempts[:number], "running", attempt.started, condition, {}))
@@ -113,7 +116,7 @@ def _step_event(
     more: dict[str, object],
 ) -> events.Event:
     # Tekton resets the start time with each attempt. These events always carry the first start, so that their order does not matter.
-    started = times.from_unix(attempts[0].started)
+    started = times.from_unix(attempts[0].started if attempts else moment)
     status: dict[str, object] = {"conditions": [{**condition, "lastTransitionTime": times.from_unix(moment)}], "startTime": started, **more}
     if len(attempts) > 1:
         status["retriesStatus"] = [_retry(attempt) for attempt in attempts[:-1]]

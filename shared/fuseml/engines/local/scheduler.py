@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from fuseml.domain import errors, runs
 from fuseml.engines.local import active, decisions, journal, report
 from fuseml.engines.local.attempt import Attempt, Outcome, Stop
+from fuseml.engines.local.handout import Handout
 from fuseml.engines.local.host import Host
 from fuseml.engines.local.publisher import Publisher
 
@@ -34,6 +35,8 @@ _LAST_RECORDS = 1.0
 """Seconds for the last records when the engine stops."""
 _WRITE_RETRY = 1.0
 """Seconds before the state of a run is written again after a failed write."""
+_DEVICES = 1.0
+"""Seconds between two looks at an abandoned step that holds the devices of another."""
 _LONGEST_WAIT = 60.0
 """Seconds between two checks at most: deadlines are wall-clock times, and the wall clock may jump."""
 
@@ -48,6 +51,7 @@ class Scheduler:
         self._clock = clock
         self._changed = threading.Condition()
         self._active: dict[str, active.ActiveRun] = {}
+        self._handout = Handout(host.devices, self._active)
         self._thread: threading.Thread | None = None
         self._closed = True
         self._stopping = False
@@ -64,6 +68,7 @@ class Scheduler:
             self._closed = self._stopping = False
             self._grace, self._give_up = self._limits.grace, math.inf
             self._active.clear()
+            self._handout = Handout(self._host.devices, self._active)
             for folder in folders:
                 try:
                     self._recover(folder)
@@ -112,6 +117,7 @@ class Scheduler:
 
     def _recover(self, folder: journal.RunFolder) -> None:
         run = active.ActiveRun(folder)
+        self._handout.recover(run)
         if run.record.state in runs.FINISHED:
             folder.clean(self._host.trash)
             if not folder.published:
@@ -130,6 +136,7 @@ class Scheduler:
         with self._changed:
             while True:
                 now = self._clock()
+                self._handout.begin_round()
                 due = min((self._advance_safely(run, now) for run in list(self._active.values())), default=math.inf)
                 if self._stopping and (now >= self._give_up or not any(run.attempts for run in self._active.values())):
                     self._closed = True
@@ -163,6 +170,7 @@ class Scheduler:
             run.folder.clean(self._host.trash)
             del self._active[run.plan.id]
             self._publish_all(run)
+            return now
         return due
 
     def _drop(self, run: active.ActiveRun, now: float) -> float:
@@ -170,12 +178,13 @@ class Scheduler:
         if not run.attempts:
             _LOG.error("run %s is given up, because its records in %s were removed", run.plan.run, run.folder.path)
             del self._active[run.plan.id]
-            return math.inf
+            return now  # what its steps held is free for others
         due = math.inf
         for step, attempt in list(run.attempts.items()):
             kill_at = now + self._grace
             attempt.stop(Stop("cancelled", decisions.STEP_CANCELLED, LOST), kill_at, kill_at + _COLLECT)
             if attempt.abandonment(now) is not None:
+                self._handout.abandon(run, step, attempt.is_performing)
                 del run.attempts[step]
                 due = now
             else:
@@ -185,21 +194,38 @@ class Scheduler:
     def _act(self, run: active.ActiveRun, now: float) -> float:
         """Skip, fail and start steps. Returns the time of the next check, `now` when a skip or failure may allow further actions."""
         actions = decisions.actions(run.plan, run.steps, now)
-        free = max(0, self._limits.max_parallel - sum(len(other.attempts) for other in self._active.values()))
+        actions.fail |= self._handout.shortages(run, actions.start)
         changed = bool(actions.skip or actions.fail)
-        if changed or (actions.start and free):
+        if changed:
             run.start(now)
         for name, reason in actions.skip.items():
             run.skip(name, reason, now)
         for name, cause in actions.fail.items():
             run.fail(name, cause, now)
             self._publish(run, name)
-        for name in actions.start[: 0 if actions.fail else free]:
-            run.begin(name, now)
-            self._start_attempt(run, name)
         if changed:
             self._publish(run)
-        return now if changed else actions.due
+        due = math.inf if actions.fail else self._start_steps(run, actions.start, now)
+        return now if changed else min(due, actions.due)
+
+    def _start_steps(self, run: active.ActiveRun, names: Iterable[str], now: float) -> float:
+        """Start the steps for which there are places and devices. Returns the time of the next check."""
+        free = self._limits.max_parallel - sum(len(other.attempts) for other in self._active.values())
+        due = math.inf
+        for name in names:
+            if free <= 0:
+                break
+            assigned = self._handout.assign(run, name)
+            if isinstance(assigned, str):
+                if run.wait(name, assigned, now):
+                    self._publish(run, name)
+                due = now + _DEVICES if self._handout.keeps else due
+                continue
+            run.start(now)
+            run.begin(name, now, assigned)
+            self._start_attempt(run, name)
+            free -= 1
+        return due
 
     def _enforce_limits(self, run: active.ActiveRun, step: str, attempt: Attempt, now: float) -> float:
         """Stop an attempt that has to end. Returns the time of its next check."""
@@ -216,6 +242,7 @@ class Scheduler:
         abandonment = attempt.abandonment(now)
         if abandonment is not None:
             _LOG.warning("step %s of run %s was killed, but what its end waits for does not return; it is abandoned", step, run.plan.run)
+            self._handout.abandon(run, step, attempt.is_performing)
             self._settle(run, step, abandonment)
             return now
         return min(attempt.enforce(now), expires if expires > now else math.inf)
@@ -232,6 +259,7 @@ class Scheduler:
             outputs=run.outputs(),
             checkouts=run.checkouts,
             on_launch=functools.partial(self._record_launch, run, step),
+            devices=run.steps[step].attempts[-1].devices,
             adopted=adopted,
         )
         threading.Thread(target=self._run_attempt, args=(run, step, attempt), name=f"fuseml-step-{step}", daemon=True).start()
@@ -259,7 +287,8 @@ class Scheduler:
             if self._closed:
                 return True  # too late: the next start recovers the attempt from its files
             if run.attempts.get(step) is not attempt:
-                return True  # abandoned
+                self._changed.notify_all()
+                return True  # abandoned; its devices are free now
             try:
                 self._settle(run, step, outcome)
             except OSError:

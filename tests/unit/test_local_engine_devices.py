@@ -1,0 +1,381 @@
+"""Devices of the local engine: found, chosen, handed out to one running step at a time, and recovered after a kill."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Literal
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from fuseml.domain import errors, plans
+from fuseml.engines.local import decisions, device_search, devices, journal, process
+from fuseml.engines.local.active import ActiveRun
+from fuseml.engines.local.attempt import Outcome
+from fuseml.engines.local.devices import AMD, NVIDIA, Devices, Pool
+from fuseml.engines.local.handout import Handout
+from fuseml.engines.local.trash import Trash
+from fuseml.processes import landlock
+from tests.contract import engines
+from tests.unit.test_local_engine_recovery import server, until
+from tests.waiting import wait_until
+
+
+def machine(*texts: str) -> Devices:
+    """A machine whose devices are those that the texts list."""
+    return devices.select({}, devices.parse(texts))
+
+
+def asking(name: str, script: str, limits: Mapping[str, str | int], **more: object) -> plans.StepPlan:
+    """A step that asks for devices."""
+    return engines.shell(name, script, resources={"limits": {key: str(value) for key, value in limits.items()}}, **more)  # type: ignore[arg-type]
+
+
+class HandingOut(RuleBasedStateMachine):
+    """Steps that start, end, are abandoned alive, or survive the server, in any order. The lock of a step stands for its processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp())
+        self.journal = journal.Journal(self.root, Trash(self.root / ".trash"))
+        self.present = machine(f"{NVIDIA}=0,1,2", f"{AMD}=0")
+        self.processes: dict[tuple[str, str], IO[bytes]] = {}
+        self.submitted = 0
+        self.recover()
+
+    def recover(self) -> None:
+        self.active: dict[str, ActiveRun] = {}
+        self.handout = Handout(self.present, self.active)
+        for folder in self.journal.folders():
+            run = ActiveRun(folder)
+            self.handout.recover(run)
+            if any(record.state in ("queued", "running") for record in run.steps.values()):
+                self.active[folder.path.name] = run
+
+    @rule()
+    def restart(self) -> None:
+        """The server is killed, and another one reads the journal."""
+        self.recover()
+        self.begin_steps()
+
+    @rule(numbers=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1)), min_size=1, max_size=3))
+    def submit(self, numbers: list[tuple[int, int]]) -> None:
+        steps = [asking(f"s{index}", "", {NVIDIA: nvidia, AMD: amd}, retries=1) for index, (nvidia, amd) in enumerate(numbers)]
+        self.submitted += 1
+        folder = self.journal.create(engines.make_plan(*steps, run_id=f"run{self.submitted}"), None, journal.RunRecord(created=0.0))
+        assert folder is not None
+        self.active[folder.path.name] = ActiveRun(folder)
+        self.begin_steps()
+
+    @rule(number=st.integers(0, 5), state=st.sampled_from(["succeeded", "failed", "abandoned"]))
+    def end(self, number: int, state: Literal["succeeded", "failed", "abandoned"]) -> None:
+        """A running step ends with its processes, or is given up although they do not end."""
+        running = self.running()
+        if not running:
+            return
+        run, step = running[number % len(running)]
+        if state == "abandoned":
+            self.handout.abandon(run, step, functools.partial(process.held, run.folder.step_path(step)))
+            run.settle(step, Outcome("failed", decisions.FAILED, "", retryable=False), 1.0, 0.0)
+        else:
+            self.processes.pop((run.plan.id, step)).close()
+            run.settle(step, Outcome(state), 1.0, 0.0)
+        self.begin_steps()
+
+    @rule(number=st.integers(0, 5))
+    def die(self, number: int) -> None:
+        """The processes of any step end, and the engine has yet to notice."""
+        if self.processes:
+            self.processes[sorted(self.processes)[number % len(self.processes)]].close()
+        self.begin_steps()
+
+    @invariant()
+    def no_device_has_two_living_steps(self) -> None:
+        used: list[tuple[str, str]] = []
+        for (run_id, step), held in self.processes.items():
+            if not held.closed:
+                last = journal.RunFolder(self.root / run_id).step(step).attempts[-1]
+                used += [(resource, id) for resource, ids in last.devices.items() for id in ids]
+        assert len(set(used)) == len(used), used
+
+    def begin_steps(self) -> None:
+        """A round of the scheduler, which every change causes."""
+        self.handout.begin_round()
+        for run in self.active.values():
+            for step in [name for name, record in run.steps.items() if record.state == "queued"]:
+                assigned = self.handout.assign(run, step)
+                if not isinstance(assigned, str):
+                    run.begin(step, 0.0, assigned)
+                    run.record_launch(step, None)
+                    lock = run.folder.step_path(step) / "lock"
+                    lock.unlink(missing_ok=True)
+                    self.processes[run.plan.id, step] = held = lock.open("wb")
+                    fcntl.flock(held, fcntl.LOCK_EX)
+
+    def running(self) -> list[tuple[ActiveRun, str]]:
+        return [(run, name) for run in self.active.values() for name, record in run.steps.items() if record.state == "running"]
+
+    def teardown(self) -> None:
+        """Once all processes end, every queued step gets its turn."""
+        try:
+            for _ in range(6 * self.submitted + 1):
+                for held in self.processes.values():
+                    held.close()
+                for run, step in self.running():
+                    run.settle(step, Outcome("succeeded"), 1.0, 0.0)
+                self.begin_steps()
+            assert not [name for run in self.active.values() for name, record in run.steps.items() if record.state == "queued"]
+        finally:
+            for held in self.processes.values():
+                held.close()
+            shutil.rmtree(self.root)
+
+
+HandingOut.TestCase.settings = settings(max_examples=50, stateful_step_count=20, deadline=None)
+test_no_device_is_handed_out_twice_and_no_step_waits_for_ever = HandingOut.TestCase
+
+
+def test_steps_with_one_device_never_overlap_and_see_only_theirs(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    # A folder is made by one process only.
+    script = f'mkdir {shared}/$CUDA_VISIBLE_DEVICES || exit 9; echo "$CUDA_VISIBLE_DEVICES $NVIDIA_VISIBLE_DEVICES" >> {shared}/seen; sleep 0.1; rmdir {shared}/$CUDA_VISIBLE_DEVICES'
+    runs = [engines.make_plan(*(asking(f"s{number}", script, {NVIDIA: 1}) for number in range(3))) for _ in range(2)]
+    with engines.local_engine(tmp_path, devices=machine(f"{NVIDIA}=4,GPU-5a")) as under_test:
+        for plan in runs:
+            under_test.engine.submit(plan, {})
+        results = [under_test.inbox.finished(plan.id) for plan in runs]
+    assert [result.run.state for result in results] == ["succeeded", "succeeded"]
+    seen = (shared / "seen").read_text().splitlines()
+    assert len(seen) == 6
+    assert set(seen) == {"4 4", "GPU-5a GPU-5a"}
+
+
+LOOK = 'echo "$CUDA_VISIBLE_DEVICES|$NVIDIA_VISIBLE_DEVICES|$ROCR_VISIBLE_DEVICES|$HIP_VISIBLE_DEVICES|$CUDA_DEVICE_ORDER"'
+
+
+def test_a_step_sees_the_devices_that_it_asks_for_and_no_others_whatever_its_variables_name(tmp_path: Path) -> None:
+    plan = engines.make_plan(
+        asking("both", LOOK, {NVIDIA: 2, AMD: 1}, env={"CUDA_VISIBLE_DEVICES": "7"}),
+        engines.shell("none", LOOK, env={"CUDA_VISIBLE_DEVICES": "0"}, needs=("both",)),
+    )
+    environment = {"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "5"}
+    with engines.local_engine(tmp_path, devices=machine(f"{NVIDIA}=3,1", f"{AMD}=2"), environment=environment) as under_test:
+        assert under_test.run(plan).run.state == "succeeded"
+        assert under_test.log(plan, "both") == "3,1|3,1|2|0|PCI_BUS_ID\n"
+        assert under_test.log(plan, "none") == "|void||-1|PCI_BUS_ID\n"
+
+
+def test_without_managed_devices_steps_see_those_of_the_server(tmp_path: Path) -> None:
+    plan = engines.make_plan(engines.shell("look", LOOK))
+    environment = {"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "5"}
+    with engines.local_engine(tmp_path, devices=machine(devices.SHARED), environment=environment) as under_test:
+        assert under_test.run(plan).run.state == "succeeded"
+        assert under_test.log(plan, "look") == "5||||\n"
+
+
+def test_a_waiting_step_shows_its_cause_and_a_small_request_does_not_overtake_a_large_one(tmp_path: Path) -> None:
+    go = tmp_path / "shared" / "go"
+    hold, large, small = (
+        engines.make_plan(asking("train", script, {NVIDIA: number}))
+        for script, number in ((f"until test -e {go}; do sleep 0.05; done", 1), (f"echo large >> {go}", 2), (f"echo small >> {go}", 1))
+    )
+    with engines.local_engine(tmp_path, devices=machine(f"{NVIDIA}=0,1")) as under_test:
+        for plan in (hold, large, small):
+            under_test.engine.submit(plan, {})
+        for plan, number in ((large, 2), (small, 1)):
+            waiting = under_test.inbox.wait(plan.id, lambda progress: "train" in progress.steps)
+            assert (waiting.run.state, waiting.states) == ("queued", {"train": "queued"})
+            cause = f"waits for {number} nvidia.com/gpu (this machine has 2): other steps use them, or wait for them already"
+            assert waiting.steps["train"].cause == cause
+            # What a later server derives from the disk is the same.
+            assert engines.fold(under_test.engine.observe(plan.id)).steps["train"].cause == cause
+        go.touch()
+        results = [under_test.inbox.finished(plan.id) for plan in (hold, large, small)]
+    assert [(result.run.state, result.steps["train"].cause) for result in results] == [("succeeded", None)] * 3
+    assert go.read_text() == "large\nsmall\n"
+
+
+def test_a_waiting_step_can_be_cancelled_and_a_step_without_devices_is_not_delayed(tmp_path: Path) -> None:
+    with engines.local_engine(tmp_path, devices=machine(f"{NVIDIA}=0")) as under_test:
+        hold = engines.make_plan(asking("hold", under_test.signals.wait("go"), {NVIDIA: 1}))
+        plan = engines.make_plan(asking("train", "true", {NVIDIA: 1}), engines.shell("other", "true"))
+        for submitted in (hold, plan):
+            under_test.engine.submit(submitted, {})
+        under_test.inbox.wait(plan.id, lambda progress: progress.states == {"train": "queued", "other": "succeeded"})
+        under_test.engine.cancel(plan.id, "no longer needed")
+        result = under_test.inbox.finished(plan.id)
+        assert (result.run.state, result.states, result.steps["train"].cause) == (
+            "cancelled",
+            {"train": "skipped", "other": "succeeded"},
+            None,
+        )
+        under_test.signals.give("go")
+        assert under_test.inbox.finished(hold.id).run.state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("limits", "cause"),
+    [
+        ({NVIDIA: 2}, "step 'trainer' asks for 2 nvidia.com/gpu; this machine has 1"),
+        ({NVIDIA: 1, AMD: 1}, "step 'trainer' asks for 1 amd.com/gpu; this machine has none"),
+        ({"example.com/fpga": 1}, "step 'trainer' asks for 1 example.com/fpga; this machine has none"),
+    ],
+)
+def test_more_devices_than_the_machine_has_are_refused(tmp_path: Path, limits: dict[str, int], cause: str) -> None:
+    with engines.local_engine(tmp_path, devices=machine(f"{NVIDIA}=0")) as under_test:
+        with pytest.raises(errors.PermanentError) as caught:
+            under_test.engine.submit(engines.make_plan(asking("trainer", "true", limits)), {})
+        assert caught.value.message == cause
+        assert under_test.run(engines.make_plan(asking("trainer", "true", dict.fromkeys(limits, 0)))).run.state == "succeeded"
+
+
+def test_a_queued_step_fails_when_a_later_server_has_fewer_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSEML_DEVICES", f"{NVIDIA}=0,1")
+    shared = tmp_path / "shared"
+    script = f"echo up >> {shared}/seen; until test -e {shared}/go; do sleep 0.05; done"
+    plan = engines.make_plan(engines.shell("first", script), asking("trainer", "true", {NVIDIA: 2}, needs=("first",)))
+    with server(tmp_path, plan):
+        until(shared / "seen", "up")
+    with engines.local_engine(tmp_path, devices=machine(f"{NVIDIA}=1")) as under_test:
+        (shared / "go").touch()
+        result = under_test.inbox.finished(plan.id)
+    assert result.run.cause == "step 'trainer' failed: asks for 2 nvidia.com/gpu; this machine has 1"
+
+
+def test_an_adopted_step_keeps_its_device_after_a_kill_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = tmp_path / "shared"
+    monkeypatch.setenv("FUSEML_DEVICES", f"{NVIDIA}=0,1")
+    script = f"echo $CUDA_VISIBLE_DEVICES >> {shared}/seen; until test -e {shared}/go; do sleep 0.05; done"
+    first, second, third = (engines.make_plan(asking("train", script, {NVIDIA: 1})) for _ in range(3))
+    with server(tmp_path, first):
+        until(shared / "seen", "0\n")
+    with engines.local_engine(tmp_path, devices=machine(f"{NVIDIA}=0,1")) as under_test:
+        for plan in (second, third):
+            under_test.engine.submit(plan, {})
+        under_test.inbox.wait(third.id, lambda progress: "train" in progress.steps and progress.steps["train"].cause is not None)
+        wait_until(lambda: (shared / "seen").read_text() == "0\n1\n", "the second step on the other device")
+        assert journal.RunFolder(tmp_path / "runs" / first.id).step("train").attempts[-1].devices == {NVIDIA: ("0",)}
+        (shared / "go").touch()
+        states = [under_test.inbox.finished(plan.id).run.state for plan in (first, second, third)]
+    assert states == ["succeeded"] * 3
+    assert (shared / "seen").read_text().splitlines()[2] in ("0", "1")
+
+
+@pytest.mark.skipif(not landlock.abi(), reason="this kernel has no Landlock")
+def test_a_confined_step_opens_the_files_of_its_own_devices_only(tmp_path: Path) -> None:
+    files = [tmp_path / "dev" / name for name in ("nvidia0", "nvidia1", "nvidiactl")]
+    (tmp_path / "dev").mkdir()
+    for file in files:
+        file.write_text(file.name)
+    pool = Pool(("0", "1"), (str(files[2]),), {"0": str(files[0]), "1": str(files[1])})
+    script = f"for file in {' '.join(map(str, files))}; do cat $file 2>/dev/null || echo no; echo; done"
+    plan = engines.make_plan(asking("train", script, {NVIDIA: 1}), engines.shell("other", f"cat {files[0]}"))
+    with engines.local_engine(tmp_path, devices=Devices({NVIDIA: pool})) as under_test:
+        result = under_test.run(plan)
+        assert under_test.log(plan, "train").split() == ["nvidia0", "no", "nvidiactl"]
+    assert "only while it holds the device: ask for one by its limits" in (result.steps["other"].cause or "")
+
+
+def tree(root: Path, files: Mapping[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+INFORMATION = "Model: \t\t NVIDIA A2\nIRQ:   \t\t 189\nGPU UUID: \t GPU-{0}\nBus Type: \t PCIe\nDevice Minor: \t {0}\n"
+
+
+def test_devices_of_nvidia_are_numbered_in_the_order_of_the_bus(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path,
+        {
+            "proc/driver/nvidia/gpus/0000:65:00.0/information": INFORMATION.format(0),
+            "proc/driver/nvidia/gpus/0000:01:00.0/information": INFORMATION.format(1),
+            **{f"dev/{name}": "" for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null")},
+        },
+    )
+    pool = device_search.find({}, root)[NVIDIA]
+    assert pool.ids == ("0", "1")
+    assert pool.common == (f"{root}/dev/nvidia-uvm", f"{root}/dev/nvidiactl")
+    assert pool.files_of(["0"])[-1] == pool.files_of(["GPU-1"])[-1] == f"{root}/dev/nvidia1"
+    assert set(pool.files_of(["MIG-2"])) == set(pool.files)
+
+
+@pytest.mark.parametrize(
+    ("visible", "ids"),
+    [("1", ("1",)), ("", ()), ("-1", ()), ("1,0", ("1", "0")), ("0,7,1", ("0",)), ("GPU-ab,1", ("GPU-ab", "1")), ("0,0", ("0",))],
+)
+def test_the_visible_devices_of_the_server_are_all_devices(tmp_path: Path, visible: str, ids: tuple[str, ...]) -> None:
+    root = tree(tmp_path, {"dev/nvidia0": "", "dev/nvidia1": ""})
+    assert device_search.find({"PATH": "", "CUDA_VISIBLE_DEVICES": visible}, root)[NVIDIA].ids == ids
+
+
+@pytest.mark.parametrize(("code", "ids"), [(0, ("0", "1")), (9, ())])
+def test_the_driver_lists_devices_that_have_no_files_of_their_own(tmp_path: Path, code: int, ids: tuple[str, ...]) -> None:
+    program = tree(
+        tmp_path, {"bin/nvidia-smi": f"#!/bin/sh\necho 'GPU 0: A (b) (UUID: GPU-1a)'; echo 'GPU 1: A (UUID: GPU-2b)'; exit {code}\n"}
+    )
+    (program / "bin/nvidia-smi").chmod(0o755)
+    found = device_search.find({"PATH": f"{program}/bin:/bin"}, tree(tmp_path / "root", {"dev/dxg": ""}))
+    assert found == ({NVIDIA: Pool(ids, (f"{tmp_path}/root/dev/dxg",))} if ids else {})
+
+
+def test_nodes_of_kfd_with_compute_units_are_devices_of_amd(tmp_path: Path) -> None:
+    nodes = "sys/class/kfd/kfd/topology/nodes"
+    properties = {0: "simd_count 0", 2: "simd_count 64\ndrm_render_minor 128", 10: "simd_count 32\ndrm_render_minor 130"}
+    files = {f"{nodes}/{number}/properties": f"cpu_cores_count 1\n{text}\n" for number, text in properties.items()}
+    assert AMD not in device_search.find({"PATH": ""}, tree(tmp_path, files))
+    pool = device_search.find({"PATH": ""}, tree(tmp_path, {"dev/kfd": ""}))[AMD]
+    assert (pool.ids, pool.common) == (("0", "1"), (f"{tmp_path}/dev/kfd",))
+    assert pool.own == {"0": f"{tmp_path}/dev/dri/renderD128", "1": f"{tmp_path}/dev/dri/renderD130"}
+
+
+def test_the_user_can_withhold_a_device_and_none_is_named_twice() -> None:
+    found = {NVIDIA: Pool(("0", "1"), ("/c",), {"0": "/0", "1": "/1", "GPU-a": "/0"}), AMD: Pool(("0",))}
+    chosen = devices.select(found, devices.parse([f"{NVIDIA}=1"]))
+    assert (chosen.pools[NVIDIA].ids, chosen.pools[AMD].ids) == (("1",), ("0",))
+    assert set(chosen.managed_files) == {"/c", "/0", "/1"}
+    assert devices.select(found, devices.parse([f"{NVIDIA}="])).shortage({NVIDIA: 1}) == "asks for 1 nvidia.com/gpu; this machine has none"
+    assert devices.select(found, devices.parse([])) == Devices(found)
+    assert str(devices.select(found, devices.parse([f"{AMD}="]))) == "nvidia.com/gpu 0, 1; amd.com/gpu none"
+    assert devices.select(found, devices.parse([devices.SHARED])) == Devices()
+    for text, problem in ((f"{NVIDIA}=0,5", "has no nvidia.com/gpu 5; it has 0, 1"), (f"{NVIDIA}=0,GPU-a", "one device twice")):
+        with pytest.raises(errors.InvalidError, match=problem):
+            devices.select(found, devices.parse([text]))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["0,1"],
+        ["gpu=0"],
+        [f"{NVIDIA}=0,0"],
+        [f"{NVIDIA}=a b"],
+        [f"{NVIDIA}=0", f"{NVIDIA}=1"],
+        [devices.SHARED, f"{NVIDIA}=0"],
+        ["x.y/z=1"],
+    ],
+)
+def test_a_wrong_choice_of_devices_is_refused(texts: list[str]) -> None:
+    with pytest.raises(errors.InvalidError):
+        devices.parse(texts)
+
+
+def test_containers_get_their_devices_by_the_options_of_their_program() -> None:
+    present = Devices({NVIDIA: Pool(("0", "1")), AMD: Pool(("0",), ("/dev/kfd",), {"0": "/dev/dri/renderD128"})})
+    assigned = {NVIDIA: ("0", "1"), AMD: ("0",)}
+    amd = ["--device", "/dev/kfd", "--device", "/dev/dri/renderD128"]
+    visible = {"NVIDIA_VISIBLE_DEVICES": "0,1"}
+    assert present.of_container(assigned, "docker") == (["--gpus", '"device=0,1"', *amd], visible)
+    assert present.of_container(assigned, "podman") == (["--device", "nvidia.com/gpu=0", "--device", "nvidia.com/gpu=1", *amd], visible)
+    assert present.of_container({}, "podman") == ([], {"NVIDIA_VISIBLE_DEVICES": "void"})
+    assert Devices().of_container({}, "podman") == ([], {})

@@ -61,7 +61,8 @@ def _of_run(session: sqlmodel.Session, run: runs.Run) -> timeline.Timeline:
     else:
         chain = _chain(session, row)
         related = decisions.of_event(session, row.source, row.id)
-    outcomes = [timeline.decision_outcome(decision, run) for decision in related if decision.run == run.name]
+    steps = runs.steps(session, [run.id])
+    outcomes = [timeline.decision_outcome(decision, run, steps) for decision in related if decision.run == run.name]
     return timeline.Timeline(
         chain=chain, outcomes=outcomes[:1] or [timeline.Outcome(state=run.state, reason="", run=run.name, workflow=run.workflow)]
     )
@@ -91,9 +92,7 @@ def _chain(session: sqlmodel.Session, row: ledger.LedgerEvent) -> list[timeline.
 
 
 def _outcomes(session: sqlmodel.Session, row: ledger.LedgerEvent) -> list[timeline.Outcome]:
-    outcomes = [
-        timeline.decision_outcome(decision, _run(session, decision.run)) for decision in decisions.of_event(session, row.source, row.id)
-    ]
+    outcomes = [_decided(session, decision) for decision in decisions.of_event(session, row.source, row.id)]
     consumptions = ledger.consumptions(session, [row]).get(row.sequence or 0, [])
     for reply in outbox.replies(session, row.source, row.id):
         # A consumer's reply may have outcomes of its own.
@@ -106,6 +105,11 @@ def _outcomes(session: sqlmodel.Session, row: ledger.LedgerEvent) -> list[timeli
         outcomes.append(timeline.Outcome(state="pending", reason="dispatcher has not handled it yet", event=row.sequence))
     # Two assignments of a workflow may have equal outcomes.
     return list({outcome.model_dump_json(): outcome for outcome in outcomes}.values())
+
+
+def _decided(session: sqlmodel.Session, decision: decisions.Decision) -> timeline.Outcome:
+    run = _run(session, decision.run)
+    return timeline.decision_outcome(decision, run, runs.steps(session, [run.id]) if run else ())
 
 
 def _is_decided(event: events.Event) -> bool:

@@ -103,10 +103,11 @@ def run_link(run: runs.Run) -> Link:
     return Link(kind="run", text=f"{run.name} of workflow {run.workflow}", time=run.created, run=run.name, state=run.state)
 
 
-def decision_outcome(decision: decisions.Decision, run: runs.Run | None) -> Outcome:
-    """The outcome of a decision, with the state of its run."""
+def decision_outcome(decision: decisions.Decision, run: runs.Run | None, steps: Sequence[runs.StepRun] = ()) -> Outcome:
+    """The outcome of a decision, with the state of its run, and the waits of the `steps` of the run."""
     end = {"failed": "failed", "cancelled": "was cancelled"}.get(run.state) if run else None
     suffix = f"; it {end}: {run.cause}" if run and end and run.cause else ""
+    suffix += "".join(f"; step {step.name} {step.cause}" for step in steps if step.state == "queued" and step.cause)
     return Outcome(state=run.state if run else "nothing", reason=decision.reason + suffix, run=decision.run, workflow=decision.workflow)
 
 

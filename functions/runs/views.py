@@ -45,7 +45,7 @@ class StepRun(pydantic.BaseModel):
     """A step of a run. `duration` is in seconds, up to now while the step runs; `log` is the path of the log in this API.
 
     When a run has finished and the engine has not reported the end of a step, its state and its `finished` follow from those of the run, and
-    its outputs are still missing.
+    its outputs are still missing. `cause` is that of a failure, or of the wait of a queued step for devices.
 
     `reused_from` is the run that executed the step, when this one only reused its outputs; `not_reused` is the reason for which a caching
     step was executed. `approval` is the requested approval and its decision; null for a step without an approval, or before the request.

@@ -11,9 +11,11 @@ import sqlmodel
 from functions.events import app as events_app
 from functions.events import deps as events_deps
 from fuseml.domain import events
+from fuseml.domain.runs import Observation
 from fuseml.runtime import auth, catalog
-from fuseml.store import codesets, database, decisions, deliveries, outbox, workflows
+from fuseml.store import codesets, database, decisions, deliveries, outbox, runs, workflows
 from fuseml.store.tables import codeset_rows, run_rows
+from fuseml.usecases import lifecycle
 from tests import event_keys
 from tests.component import endpoint, test_decisions
 from tests.component.test_decisions import COMMIT, NOON, PUSHED, assign, deliver
@@ -71,6 +73,19 @@ def test_a_run_is_traced_to_the_delivery_that_started_it(client: Any, store: dat
     answer = why(client, "train-1")
     assert (answer["kind"], answer["answer"]) == ("run", "train-1 was started: refs/heads/main was pushed.")
     assert timelines(answer) == [(CHAIN, [("queued", "train-1", "refs/heads/main was pushed")])]
+
+
+def test_a_run_whose_step_waits_for_devices_shows_the_wait(client: Any, store: database.Database, dispatcher: Any) -> None:
+    assign(store)
+    accept(store, WEBHOOK)
+    handle(dispatcher, WEBHOOK)
+    with store.write() as session:
+        run = runs.get(session, "train-1")
+        observed = Observation(run.id, runs.steps(session, [run.id])[0].name, "queued", NOON, cause="waits for 1 nvidia.com/gpu")
+        lifecycle.apply_observation(session, run, observed)
+    reason = "refs/heads/main was pushed; step fit waits for 1 nvidia.com/gpu"
+    assert why(client, "train-1")["answer"] == f"train-1 was started: {reason}."
+    assert timelines(why(client, COMMIT)) == [(CHAIN, [("queued", "train-1", reason)])]
 
 
 @pytest.mark.parametrize("of", [COMMIT, COMMIT[:7], WEBHOOK.id, "1"])

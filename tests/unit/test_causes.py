@@ -45,6 +45,7 @@ def test_the_cause_names_the_exception_and_its_place(ended: str, log: str, cause
          "Make sure --experiment-name", "; FuseML has started the MLflow run; remove set_experiment"),
         (f"{FRAME}mlflow.exceptions.RestException: INVALID_PARAMETER_VALUE: Changing param values is not allowed. Param with key='alpha'",
          "; the parameters of the MLproject are logged before"),
+        (f"{FRAME}RuntimeError: No CUDA GPUs are available", "; the step sees no GPU; ask for one: resources: {limits: {nvidia.com/gpu: 1}}"),
         (f"{FRAME}torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "; the memory of the GPU is full"),
         (f"{FRAME}numpy._core._exceptions._ArrayMemoryError: Unable to allocate 7 GiB for an array", "; give the step more memory"),
         (f"{FRAME}_pickle.UnpicklingError: invalid load key, 'v'.", "; the file is a pointer of Git LFS"),

@@ -231,18 +231,20 @@ def text(value: str) -> list[dict[str, str]]:
     return [{"kind": "text", "text": value}]
 
 
-def test_a_plan_shows_conditions_and_questions_of_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_shows_resources_conditions_and_questions_of_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     when = {
         "input": [{"kind": "output", "step": "builder", "output": "score"}],
         "operator": "notin",
         "values": [text("bad")],
     }
     step = {**PLAN["steps"][0], "when": [when], "approval": {"message": text("serve\nit?"), "when": [when], "expires": 5_400}}
+    step["resources"] = {"requests": {"cpu": "4", "nvidia.com/gpu": "2"}, "limits": {"memory": "16Gi", "nvidia.com/gpu": "2"}}
     silent = {**step, "name": "other", "when": [], "approval": {"message": [], "when": [], "expires": None}}
     with canned_api.serve({**routes(), ("POST", "/workflows/mlflow-e2e/plan"): Answer({**PLAN, "steps": [step, silent]})}) as server:
         assert fuseml(server, tmp_path, "run plan mlflow-e2e") == 0
     shown = capsys.readouterr().out
     assert "{{ steps.builder.outputs.score }} notin bad" in shown
+    assert "4 cpu, at most 16Gi memory, 2 nvidia.com/gpu" in shown
     assert "serve it? (if {{ steps.builder.outputs.score }} notin bad) (within 1h30m)" in shown
     assert "an approval is needed" in shown
 

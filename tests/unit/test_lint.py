@@ -191,6 +191,16 @@ def test_conflicting_selectors_are_reported_unless_env_overrides_them() -> None:
     assert warnings(body, {"one": one, "two": examples.binding("two", configuration={"URL": "http://one"}, secret_keys=["TOKEN"])}) == []
 
 
+def test_a_note_says_which_devices_a_step_has_alone() -> None:
+    body = USED + "resources: {requests: {cpu: 1}, limits: {memory: 1Gi, nvidia.com/gpu: 1, amd.com/gpu: '{{ inputs.predictor }}'}}"
+    notes = [str(finding) for finding in lint.lint_text(examples.step(body)) if "device" in finding.message]
+    (note,) = notes
+    assert note.endswith(
+        "steps[0].resources.limits: note: the step waits until 1 nvidia.com/gpu, {{ inputs.predictor }} amd.com/gpu is free, and has it alone; "
+        "steps that ask for no device see none"
+    )
+
+
 def test_findings_are_in_the_order_of_the_document() -> None:
     text = "name: x\ninputs:\n  - name: unused\n    default: 1\nsteps:\n  - name: a\n    image: python\n"
     findings = lint.lint_text(text)

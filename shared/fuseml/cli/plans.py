@@ -20,6 +20,7 @@ _STEPS = (
     output.Column("Image", lambda step: value(step["image"])),
     output.column("Needs"),
     output.Column("Code", lambda step: [f"{item['project']}/{item['codeset']} {item['commit'][:8]}" for item in _items(step["checkouts"])]),
+    output.Column("Resources", lambda step: _resources(_mapping(step.get("resources"))), cut=True),
     output.Column("When", lambda step: [_condition(item) for item in _items(step.get("when"))], cut=True),
     output.Column("Asks", lambda step: _question(_mapping(step.get("approval"))), cut=True),
     output.Column("Not reused because", lambda step: _mapping(step.get("cache")).get("not_reused"), cut=True),
@@ -74,6 +75,13 @@ def value(parts: object) -> str:
 
 def _condition(condition: Mapping[str, Any]) -> str:
     return f"{value(condition['input'])} {condition['operator']} {', '.join(map(value, condition['values']))}"
+
+
+def _resources(resources: Mapping[str, object]) -> list[str]:
+    """`4 cpu` for a request, `at most 16Gi memory` for a limit, `1 nvidia.com/gpu` for devices, whose request is their limit."""
+    requests, limits = _mapping(resources.get("requests")), _mapping(resources.get("limits"))
+    asked = [f"{amount} {name}" for name, amount in requests.items() if "/" not in name]
+    return asked + [f"{amount} {name}" if "/" in name else f"at most {amount} {name}" for name, amount in limits.items()]
 
 
 def _question(approval: Mapping[str, Any]) -> str:

@@ -53,6 +53,10 @@ _FIXED: tuple[tuple[re.Pattern[str], str], ...] = (
         "the memory of the GPU is full; use a smaller batch or model, or a GPU with more memory",
     ),
     (
+        re.compile(r"No CUDA GPUs are available|no CUDA-capable device is detected|CUDA_ERROR_NO_DEVICE|No HIP GPUs are available"),
+        "the step sees no GPU; ask for one: resources: {limits: {nvidia.com/gpu: 1}}, for AMD amd.com/gpu",
+    ),
+    (
         re.compile(r"\b_?(?:Array)?MemoryError\b|std::bad_alloc|\bSIGKILL\b|exit code 137\b"),
         "give the step more memory (resources.limits.memory), or load the data in parts",
     ),

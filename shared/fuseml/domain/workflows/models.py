@@ -103,10 +103,12 @@ class EnvironmentVariable(document.Model):
 
 
 class Resources(document.Model):
-    """Compute resources in Kubernetes quantities: `cpu: 500m`, `memory: 2Gi`."""
+    """Compute resources in Kubernetes quantities: `cpu: 500m`, `memory: 2Gi`. A device is a limit: `nvidia.com/gpu: 1`."""
 
-    requests: dict[str, Scalar] = {}
-    limits: dict[str, Scalar] = {}
+    requests: Annotated[
+        dict[str, Scalar], pydantic.Field(description="The least that the step needs; for the scheduler of a cluster.")
+    ] = {}
+    limits: Annotated[dict[str, Scalar], pydantic.Field(description="The most that the step may use; devices, which it has alone.")] = {}
 
 
 class When(document.Model):

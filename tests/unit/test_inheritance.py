@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuseml.cli.settings import CliSettings
 from fuseml.domain import errors
 from fuseml.embedded import inheritance, step_options
 
@@ -99,6 +100,9 @@ def test_options_of_steps_are_read(tmp_path: Path) -> None:
     assert (options.limits.log, options.limits.disk, options.confined, options.passed) == (10 << 20, 0, False, ("HF_*",))
     assert [(item.path, item.writable) for item in options.allowed] == [(tmp_path, True)]
     assert step_options.parse() == step_options.StepOptions()
+    chosen = CliSettings.from_env({"FUSEML_DEVICES": " nvidia.com/gpu=0,1  amd.com/gpu= "}).devices
+    assert step_options.parse(devices=chosen).devices == {"nvidia.com/gpu": ("0", "1"), "amd.com/gpu": ()}
+    assert step_options.parse(devices=["shared"]).devices is None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import itertools
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fuseml.domain import errors, plans
-from fuseml.engines.local import decisions, device_search, devices, journal, process
+from fuseml.engines.local import decisions, device_search, devices, journal, launch, process
 from fuseml.engines.local.active import ActiveRun
 from fuseml.engines.local.attempt import Outcome
 from fuseml.engines.local.devices import AMD, NVIDIA, Devices, Pool
@@ -146,7 +147,8 @@ test_no_device_is_handed_out_twice_and_no_step_waits_for_ever = HandingOut.TestC
 def test_steps_with_one_device_never_overlap_and_see_only_theirs(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     # A folder is made by one process only.
-    script = f'mkdir {shared}/$CUDA_VISIBLE_DEVICES || exit 9; echo "$CUDA_VISIBLE_DEVICES $NVIDIA_VISIBLE_DEVICES" >> {shared}/seen; sleep 0.1; rmdir {shared}/$CUDA_VISIBLE_DEVICES'
+    own = f"{shared}/$CUDA_VISIBLE_DEVICES"
+    script = f'mkdir {own} || exit 9; echo "$CUDA_VISIBLE_DEVICES $NVIDIA_VISIBLE_DEVICES" >> {shared}/seen; sleep 0.1; rmdir {own}'
     runs = [engines.make_plan(*(asking(f"s{number}", script, {NVIDIA: 1}) for number in range(3))) for _ in range(2)]
     with engines.local_engine(tmp_path, devices=machine(f"{NVIDIA}=4,GPU-5a")) as under_test:
         for plan in runs:
@@ -370,12 +372,26 @@ def test_a_wrong_choice_of_devices_is_refused(texts: list[str]) -> None:
         devices.parse(texts)
 
 
-def test_containers_get_their_devices_by_the_options_of_their_program() -> None:
+@pytest.mark.parametrize(
+    ("runtime", "nvidia"),
+    [("docker", ["--gpus", '"device=0,1"']), ("podman", ["--device", "nvidia.com/gpu=0", "--device", "nvidia.com/gpu=1"])],
+)
+def test_a_container_gets_its_devices_by_options_and_none_of_the_server_s_numbers(tmp_path: Path, runtime: str, nvidia: list[str]) -> None:
     present = Devices({NVIDIA: Pool(("0", "1")), AMD: Pool(("0",), ("/dev/kfd",), {"0": "/dev/dri/renderD128"})})
-    assigned = {NVIDIA: ("0", "1"), AMD: ("0",)}
-    amd = ["--device", "/dev/kfd", "--device", "/dev/dri/renderD128"]
-    visible = {"NVIDIA_VISIBLE_DEVICES": "0,1"}
-    assert present.of_container(assigned, "docker") == (["--gpus", '"device=0,1"', *amd], visible)
-    assert present.of_container(assigned, "podman") == (["--device", "nvidia.com/gpu=0", "--device", "nvidia.com/gpu=1", *amd], visible)
-    assert present.of_container({}, "podman") == ([], {"NVIDIA_VISIBLE_DEVICES": "void"})
-    assert Devices().of_container({}, "podman") == ([], {})
+    step = engines.shell("s", "", image="some/image:1", env={"NVIDIA_VISIBLE_DEVICES": "all"})
+    host = {"CUDA_VISIBLE_DEVICES": "5", "HIP_VISIBLE_DEVICES": "5", "NCCL_DEBUG": "INFO"}
+
+    def launched(assigned: devices.Assignment, present: Devices = present) -> tuple[str, Mapping[str, str], set[str]]:
+        values, folder = launch.evaluate(step, {}, {}), journal.RunFolder(tmp_path)
+        made = launch.container(
+            step, values, f"/bin/{runtime}", folder, "n", host, list(host), devices=present.of_container(assigned, runtime)
+        )
+        passed = {value for option, value in itertools.pairwise(made.command) if option == "--env"}
+        return " ".join(made.command), made.environment, passed
+
+    command, environment, passed = launched({NVIDIA: ("0", "1"), AMD: ("0",)})
+    assert " ".join([*nvidia, "--device", "/dev/kfd", "--device", "/dev/dri/renderD128"]) in command
+    assert (environment["NVIDIA_VISIBLE_DEVICES"], passed) == ("0,1", {"NCCL_DEBUG", "NVIDIA_VISIBLE_DEVICES", "FUSEML_ENV_RESULTS"})
+    command, environment, _ = launched({})
+    assert ("--device" in command, "--gpus" in command, environment["NVIDIA_VISIBLE_DEVICES"]) == (False, False, "void")
+    assert launched({}, Devices())[2] == {*host, "NVIDIA_VISIBLE_DEVICES", "FUSEML_ENV_RESULTS"}

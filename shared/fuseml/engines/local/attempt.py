@@ -188,7 +188,7 @@ class Attempt:
                 host,
                 self._host.container_variables,
                 secrets.values(),
-                self._host.devices.of_container(self._devices, Path(runtime).name),
+                devices=self._host.devices.of_container(self._devices, Path(runtime).name),
             )
         else:
             prepared = launch.native(self._step, values, implementation, self._folder, host, self._host.devices.variables(self._devices))

@@ -50,6 +50,15 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class OfContainer:
+    """The devices of a container: `options` of its program, `variables` of the container, and those of the server that have no meaning in it."""
+
+    options: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    withheld: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Devices:
     """The pools of this machine by resource. A resource without a pool is not managed: every step sees its devices, if any."""
 
@@ -85,12 +94,12 @@ class Devices:
             found |= _VARIABLES[resource](assigned.get(resource, ()))
         return found
 
-    def of_container(self, assigned: Assignment, runtime: str) -> tuple[list[str], dict[str, str]]:
-        """The options of a container program, podman or docker, that pass these devices on, and the variables for the container.
-
-        In a container the devices are numbered anew, so no variable but that of NVIDIA's container runtime names them.
+    def of_container(self, assigned: Assignment, runtime: str) -> OfContainer:
+        """The devices as a container program, podman or docker, passes them on. In a container they are numbered anew, so no variable but that
+        of NVIDIA's container runtime names them.
         """
-        nvidia, options = assigned.get(NVIDIA, ()), []
+        nvidia = assigned.get(NVIDIA, ())
+        options: list[str] = []
         if nvidia and runtime == "docker":
             # The quotes are docker's: its option is a list of fields.
             options = ["--gpus", f'"device={",".join(nvidia)}"']
@@ -98,7 +107,8 @@ class Devices:
             options = [part for id in nvidia for part in ("--device", f"{NVIDIA}={id}")]
         if AMD in assigned:
             options += [part for path in self.files({AMD: assigned[AMD]}) for part in ("--device", path)]
-        return options, {"NVIDIA_VISIBLE_DEVICES": ",".join(nvidia) or "void"} if NVIDIA in self.pools else {}
+        variables = {"NVIDIA_VISIBLE_DEVICES": ",".join(nvidia) or "void"} if NVIDIA in self.pools else {}
+        return OfContainer(options, variables, frozenset(self.variables({})))
 
     def files(self, assigned: Assignment) -> list[str]:
         """The files in /dev of the assigned devices."""

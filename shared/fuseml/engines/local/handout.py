@@ -41,7 +41,9 @@ class Handout:
                 self._kept.append((record.attempts[-1].devices, functools.partial(process.held, run.folder.step_path(name))))
 
     def abandon(self, run: ActiveRun, step: str, busy: Callable[[], bool]) -> None:
-        """Keep the devices of an attempt that is abandoned, as long as it is `busy`. One that was never launched has no process, and gets none any more."""
+        """Keep the devices of an attempt that is abandoned, as long as it is `busy`. One that was never launched has no process, and gets none
+        any more.
+        """
         last = run.steps[step].attempts[-1]
         if last.devices and last.launched:
             self._kept.append((last.devices, busy))

@@ -14,6 +14,7 @@ from fuseml.domain import errors, plans
 from fuseml.domain.workflows.resources import quantity
 from fuseml.engines import step_files
 from fuseml.engines.local import implementations, journal, resources
+from fuseml.engines.local.devices import OfContainer
 
 CONTAINER_RESULTS = "/tekton/results"
 _CONTAINER_SCRIPT = "/tekton/scripts/script"
@@ -144,11 +145,10 @@ def container(
     host: Mapping[str, str],
     passed: Sequence[str] = (),
     secrets: Collection[str] = (),
-    devices: tuple[Sequence[str], Mapping[str, str]] = ((), {}),
+    *,
+    devices: OfContainer,
 ) -> Launch:
     """The step in a container. The runtime reads the values of variables from its own environment, their names from its arguments.
-    `devices` are the runtime's options for the step's devices, and the variables about them.
-
     Variables that the runtime would use itself, such as PATH and LD_PRELOAD, are in a file for it instead. Raises PermanentError for such a
     variable with a secret or with several lines: the file has no form for them.
     """
@@ -165,8 +165,9 @@ def container(
         options += ["--cpus", f"{quantity(limits['cpu']):f}"]
     if "memory" in limits:
         options += ["--memory", str(int(quantity(limits["memory"])))]
-    options += devices[0]
-    variables = {**{name: host[name] for name in passed}, **values.variables, **devices[1], "FUSEML_ENV_RESULTS": CONTAINER_RESULTS}
+    options += devices.options
+    inherited = {name: host[name] for name in passed if name not in devices.withheld}
+    variables = {**inherited, **values.variables, **devices.variables, "FUSEML_ENV_RESULTS": CONTAINER_RESULTS}
     own = {name: value for name, value in variables.items() if _is_of_runtimes(name) and host.get(name) != value}
     for variable in variables:
         if variable not in own:

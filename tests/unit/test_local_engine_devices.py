@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import itertools
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fuseml.domain import errors, plans
-from fuseml.engines.local import decisions, device_search, devices, journal, launch, process
+from fuseml.engines.local import decisions, device_search, devices, journal, launch, process, scheduler
 from fuseml.engines.local.active import ActiveRun
 from fuseml.engines.local.attempt import Outcome
 from fuseml.engines.local.devices import AMD, NVIDIA, Devices, Pool
@@ -269,6 +270,33 @@ def test_an_adopted_step_keeps_its_device_after_a_kill_of_the_server(tmp_path: P
         states = [under_test.inbox.finished(plan.id).run.state for plan in (first, second, third)]
     assert states == ["succeeded"] * 3
     assert (shared / "seen").read_text().splitlines()[2] in ("0", "1")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_step_that_is_given_up_alive_keeps_its_device_until_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, restarted: bool
+) -> None:
+    # A cancelled step is given up at once.
+    monkeypatch.setattr(scheduler, "_COLLECT", -1000.0)
+    shared = tmp_path / "shared"
+    script = f"trap '' TERM; echo up >> {shared}/seen; until test -e {shared}/go; do sleep 0.05; done; echo end >> {shared}/seen"
+    given_up = engines.make_plan(asking("train", script, {NVIDIA: 1}))
+    follower = engines.make_plan(asking("train", f"echo next >> {shared}/seen", {NVIDIA: 1}))
+    present = machine(f"{NVIDIA}=0")
+    with contextlib.ExitStack() as servers:
+        under_test = servers.enter_context(engines.local_engine(tmp_path, devices=present))
+        under_test.engine.submit(given_up, {})
+        until(shared / "seen", "up")
+        under_test.engine.cancel(given_up.id, "no longer needed")
+        assert under_test.inbox.finished(given_up.id).run.state == "cancelled"
+        if restarted:
+            servers.close()
+            under_test = servers.enter_context(engines.local_engine(tmp_path, devices=present))
+        under_test.engine.submit(follower, {})
+        under_test.inbox.wait(follower.id, lambda progress: "train" in progress.steps and progress.steps["train"].cause is not None)
+        (shared / "go").touch()
+        assert under_test.inbox.finished(follower.id).run.state == "succeeded"
+    assert (shared / "seen").read_text().split() == ["up", "end", "next"]
 
 
 @pytest.mark.skipif(not landlock.abi(), reason="this kernel has no Landlock")

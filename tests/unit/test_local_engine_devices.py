@@ -338,6 +338,9 @@ def test_devices_of_nvidia_are_numbered_in_the_order_of_the_bus(tmp_path: Path) 
     assert pool.common == (f"{root}/dev/nvidia-uvm", f"{root}/dev/nvidiactl")
     assert pool.files_of(["0"])[-1] == pool.files_of(["GPU-1"])[-1] == f"{root}/dev/nvidia1"
     assert set(pool.files_of(["MIG-2"])) == set(pool.files)
+    unused = "proc/driver/nvidia/gpus/0000:99:00.0/information"
+    tree(tmp_path, {unused: "GPU UUID: \t GPU-????????-????\nDevice Minor: \t 2\n", "dev/nvidia2": ""})
+    assert set(device_search.find({}, root)[NVIDIA].own) == {"0", "1", "2", "GPU-0", "GPU-1"}
 
 
 @pytest.mark.parametrize(
@@ -378,9 +381,33 @@ def test_the_user_can_withhold_a_device_and_none_is_named_twice() -> None:
     assert devices.select(found, devices.parse([])) == Devices(found)
     assert str(devices.select(found, devices.parse([f"{AMD}="]))) == "nvidia.com/gpu 0, 1; amd.com/gpu none"
     assert devices.select(found, devices.parse([devices.SHARED])) == Devices()
-    for text, problem in ((f"{NVIDIA}=0,5", "has no nvidia.com/gpu 5; it has 0, 1"), (f"{NVIDIA}=0,GPU-a", "one device twice")):
+    assert devices.select(found, devices.parse([f"{NVIDIA}=MIG-1,GPU-a"])).pools[NVIDIA].ids == ("MIG-1", "GPU-a")
+    for text, problem in (
+        (f"{NVIDIA}=0,5", "has no nvidia.com/gpu 5; it has 0, 1"),
+        (f"{NVIDIA}=0,GPU-b", "has no nvidia.com/gpu GPU-b"),
+        (f"{NVIDIA}=0,GPU-a", "one device twice"),
+    ):
         with pytest.raises(errors.InvalidError, match=problem):
             devices.select(found, devices.parse([text]))
+
+
+@pytest.mark.parametrize(
+    ("own", "held", "free"),
+    [
+        ({}, ["0"], ["1"]),
+        ({}, ["7"], ["0", "1"]),
+        # It may be either of them, so both stay with the step that an earlier server gave it to.
+        ({}, ["GPU-a"], []),
+        ({"0": "/0", "1": "/1", "GPU-a": "/1"}, ["GPU-a"], ["0"]),
+        ({"0": "/0", "1": "/1", "GPU-a": "/1"}, ["GPU-a", "0"], []),
+    ],
+)
+def test_a_device_that_an_earlier_server_named_otherwise_is_not_handed_out_again(
+    own: dict[str, str], held: list[str], free: list[str]
+) -> None:
+    present = Devices({NVIDIA: Pool(("0", "1"), (), own)})
+    given = [present.choose({NVIDIA: number}, {NVIDIA: tuple(held)}) for number in (1, 2)]
+    assert given == [{NVIDIA: tuple(free[:number])} if len(free) >= number else None for number in (1, 2)]
 
 
 @pytest.mark.parametrize(
@@ -389,6 +416,7 @@ def test_the_user_can_withhold_a_device_and_none_is_named_twice() -> None:
         ["0,1"],
         ["gpu=0"],
         [f"{NVIDIA}=0,0"],
+        [f"{NVIDIA}=0,00"],
         [f"{NVIDIA}=a b"],
         [f"{NVIDIA}=0", f"{NVIDIA}=1"],
         [devices.SHARED, f"{NVIDIA}=0"],

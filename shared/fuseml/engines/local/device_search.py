@@ -55,7 +55,10 @@ def _nvidia(environment: Mapping[str, str], root: Path) -> Pool:
         ids.append(str(number))
         path = numbered.get(facts.get("Device Minor", str(number)))
         if path:
-            own |= {str(number): path, facts.get("GPU UUID", str(number)): path}
+            own[str(number)] = path
+            # The driver shows question marks until the device is used for the first time.
+            if "?" not in facts.get("GPU UUID", "?"):
+                own[facts["GPU UUID"]] = path
     if not ids:
         ids = _listed_by_driver(environment) or sorted(numbered, key=int)
         own = {number: path for number, path in numbered.items() if number in ids}

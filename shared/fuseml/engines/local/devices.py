@@ -8,7 +8,7 @@ one user only if the others cannot use it by accident, and a workflow finds the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fuseml.domain import errors
@@ -21,7 +21,7 @@ KINDS = (NVIDIA, AMD)
 SHARED = "shared"
 """The choice of a machine that hands out no device: every step sees all of them."""
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._/-]{0,99}")
+_ID = re.compile(r"0|[1-9][0-9]{0,3}|[A-Za-z][A-Za-z0-9:._/-]{0,99}")
 
 Assignment = Mapping[str, tuple[str, ...]]
 """Resource -> the ids of devices of it."""
@@ -42,6 +42,22 @@ class Pool:
     def files(self) -> list[str]:
         """All files of the devices, handed out or not."""
         return list(dict.fromkeys([*self.common, *self.own.values()]))
+
+    def may_have(self, id: str) -> bool:
+        """Whether the id is, or may be, that of a device: numbers and names are either known for all devices or for none."""
+        known = {*self.ids, *self.own}
+        return id in known or id.startswith("MIG-") or all(other.isdigit() != id.isdigit() for other in known)
+
+    def free(self, held: Collection[str]) -> tuple[str, ...]:
+        """The ids that are handed out and not `held`. An earlier server may have had other names for the same devices."""
+        taken = [other for other in held if other not in self.ids]
+        return tuple(id for id in self.ids if id not in held and not any(self._may_be(id, other) for other in taken))
+
+    def _may_be(self, id: str, other: str) -> bool:
+        """Whether two ids may name one device: a number and a name do unless their files are known and differ."""
+        if id in self.own and other in self.own:
+            return self.own[id] == self.own[other]
+        return id.isdigit() != other.isdigit()
 
     def files_of(self, ids: Iterable[str]) -> list[str]:
         """The files that a step with these devices opens; those of all devices for an id whose file is not known."""
@@ -77,7 +93,7 @@ class Devices:
 
     def choose(self, wanted: Mapping[str, int], held: Assignment) -> Assignment | None:
         """The first free devices of the wanted numbers, all or none."""
-        free = {resource: self._free(resource, held) for resource in wanted}
+        free = {resource: self.pools[resource].free(held.get(resource, ())) if resource in self.pools else () for resource in wanted}
         if any(len(free[resource]) < number for resource, number in wanted.items()):
             return None
         return {resource: free[resource][:number] for resource, number in wanted.items()}
@@ -118,10 +134,6 @@ class Devices:
     def managed_files(self) -> list[str]:
         """The files in /dev that a step may open only if it holds a device of theirs."""
         return [path for pool in self.pools.values() for path in pool.files]
-
-    def _free(self, resource: str, held: Assignment) -> tuple[str, ...]:
-        taken = held.get(resource, ())
-        return tuple(id for id in self.pools[resource].ids if id not in taken) if resource in self.pools else ()
 
 
 def _of_nvidia(ids: Sequence[str]) -> dict[str, str]:
@@ -178,7 +190,7 @@ def select(found: Mapping[str, Pool], chosen: Assignment | None) -> Devices:
     pools = dict(found)
     for resource, ids in chosen.items():
         pool = found.get(resource, Pool())
-        unknown = [id for id in ids if id.isdigit() and pool.ids and id not in (*pool.ids, *pool.own)]
+        unknown = [id for id in ids if not pool.may_have(id)]
         if unknown:
             raise errors.InvalidError(f"this machine has no {resource} {unknown[0]}; it has {', '.join(pool.ids)}")
         files = [pool.own[id] for id in ids if id in pool.own]

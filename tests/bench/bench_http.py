@@ -32,10 +32,11 @@ if sys.argv[1] == "bare":
     waitress.server.create_server(app, sockets=[listener], threads=16, asyncore_use_poll=True, connection_limit=1000,
                                   clear_untrusted_proxy_headers=True).run()
 else:
+    from fuseml.githosts import smart_http
     from fuseml.runtime import auth
     from fuseml.runtime.http import Api
     tokens = auth.Tokens({auth.digest_of("t"): auth.Caller("admin", "admin")})
-    admissions = admission.Admissions(tokens, lambda *_: True, {"workflows": Api("workflows", "", tokens=tokens).app}, lambda _: None, lambda _: False)
+    admissions = admission.Admissions(tokens, lambda *_: True, {"workflows": Api("workflows", "", tokens=tokens).app}, lambda _: None, lambda _: False, lambda _: smart_http.MAX_BODY)
     http_server.HttpServer(app, listener, admissions.admit, http_server.Limits(silent=600)).run()
 """
 

@@ -13,6 +13,7 @@ from typing import Any
 import flask
 
 from fuseml.embedded import admission, http_server
+from fuseml.githosts import smart_http
 from fuseml.runtime import auth
 from fuseml.runtime.http import Api
 from tests.waiting import PATIENCE
@@ -156,7 +157,12 @@ def running(limits: http_server.Limits | None = None) -> Iterator[Running]:
     app = application(held)
     listener = socket.create_server(("127.0.0.1", 0))
     admissions = admission.Admissions(
-        TOKENS, lambda project, codeset, user, password: password == "secret", functions(app), lambda _: None, lambda _: False
+        TOKENS,
+        lambda project, codeset, user, password: password == "secret",
+        functions(app),
+        lambda _: None,
+        lambda _: False,
+        lambda path: 2 * smart_http.MAX_BODY if "/info/lfs/" in path else smart_http.MAX_BODY,
     )
     server = http_server.HttpServer(app, listener, admissions.admit, limits or http_server.Limits())
     thread = threading.Thread(target=server.run, daemon=True)

@@ -39,6 +39,8 @@ def home(tmp_path: pathlib.Path) -> pathlib.Path:
         "git/p/c.git/objects/pack/pack-1.idx": b"idx",
         "git/p/c.git/objects/pack/pack-1.pack": random.Random(1).randbytes(3 << 20),
         "git/p/c.git/objects/pack/tmp_1": b"partial",
+        "git/p/c.git/lfs/objects/ab/cd/abcd": b"weights",
+        "git/p/c.git/lfs/tmp/tmpx": b"partial",
         "contents/runs/1/train.log": b"text\n",
         "contents/.partial/x": b"partial",
         "runs/1/plan.json": b"{}",
@@ -64,7 +66,8 @@ def home(tmp_path: pathlib.Path) -> pathlib.Path:
 
 EXPECTED = {
     *("fuseml.db", "keys", "token", "git/p/c.git/HEAD", "git/p/c.git/refs/heads/main", "git/p/c.git/fuseml-pushes"),
-    *("git/p/c.git/objects/pack/pack-1.idx", "git/p/c.git/objects/pack/pack-1.pack", "contents/runs/1/train.log", "runs/1/plan.json"),
+    *("git/p/c.git/objects/pack/pack-1.idx", "git/p/c.git/objects/pack/pack-1.pack", "git/p/c.git/lfs/objects/ab/cd/abcd"),
+    *("contents/runs/1/train.log", "runs/1/plan.json"),
     *("runs/1/steps/train/log", f"mlflow/artifacts/{'x' * 90}/{'y' * 90}/model.bin", "mlflow/mlflow.db"),
 }
 

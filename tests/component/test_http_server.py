@@ -133,6 +133,7 @@ PATHS = {
     "/workflows": (BEARER, MAX_BODY),
     "/apps/quick/invocations": (BEARER, admission.APPLICATION_BODY),
     "/git/p/c.git/git-receive-pack": (BASIC, smart_http.MAX_BODY),
+    "/git/p/c.git/info/lfs/objects/0": (BASIC, 2 * smart_http.MAX_BODY),
 }
 REFUSED = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic d3Jvbmc6d3Jvbmc="}, {"Authorization": "Basic =%"}]
 FRAMES = {"counted": {"Content-Length": str(1 << 30)}, "chunked": {"Transfer-Encoding": "chunked"}, "short": {"Content-Length": "3"}}

@@ -17,6 +17,7 @@ from fuseml.domain import errors, urls
 
 BRANCH = "main"
 
+_OIDS_AT_ONCE = 500
 _DEFAULT_IDENTITY = {"NAME": "FuseML", "EMAIL": "fuseml@localhost"}
 # git sets these for its hooks. Inherited, they would direct commands to the repository whose hook runs this client.
 _LOCAL_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_NAMESPACE")
@@ -100,8 +101,15 @@ class Remote:
                 return PushResult(head, False)
             parent = ["-p", head] if head else []
             commit = self.run("commit-tree", *parent, tree, folder=repository, extra=self._identity(repository), stdin=message)
+            self._push_contents(repository)
             self.push(repository, commit)
             return PushResult(commit, True)
+
+    def _push_contents(self, repository: Path) -> None:
+        """Push the contents that `git add` has left to git-lfs. Its own hook does not run."""
+        oids = sorted(path.name for path in (repository / ".git" / "lfs" / "objects").glob("*/*/*"))
+        for first in range(0, len(oids), _OIDS_AT_ONCE):
+            self.run("lfs", "push", "--object-id", self.url, *oids[first : first + _OIDS_AT_ONCE], folder=repository)
 
     def _variables(self) -> dict[str, str]:
         settings = [

@@ -42,7 +42,8 @@ class Admission:
 
 class Admissions:
     """Of a server with these functions. `authorise` decides about requests to repositories; `authenticate` about those to MLflow, by their
-    headers as WSGI names them (`tracking_proxy.TrackingProxy.authenticate`). `is_public` says whether an application needs no token.
+    headers as WSGI names them (`tracking_proxy.TrackingProxy.authenticate`). `is_public` says whether an application needs no token;
+    `largest_push` is the limit of a request to a path below the git host, in bytes.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Admissions:
         functions: Mapping[str, flask.Flask],
         authenticate: Callable[[Mapping[str, str]], None],
         is_public: Callable[[str], bool],
+        largest_push: Callable[[str], int],
     ) -> None:
+        self._largest_push = largest_push
         self._tokens, self._authorise, self._functions, self._authenticate = tokens, authorise, functions, authenticate
         self._is_public = is_public
 
@@ -104,4 +107,4 @@ class Admissions:
             username, password = smart_http.credentials(Authorization.from_header(authorization))
             if not password or not self._authorise(project, codeset, username, password):
                 raise errors.UnauthenticatedError(smart_http.NEEDS_CREDENTIALS)
-        return Admission("git", f"{project}/{codeset}", smart_http.MAX_BODY)
+        return Admission("git", f"{project}/{codeset}", self._largest_push(path.removeprefix("/git")))

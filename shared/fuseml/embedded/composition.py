@@ -120,10 +120,11 @@ def compose(
     sessions = sign_in.Sessions(opened.tokens, opened.keyring, tracking_proxy.PREFIX)
     tracked = tracking_proxy.TrackingProxy(lambda: parts.tracking.server, accepted, sessions, parts.processes)
     authorise = functools.partial(_authorise, opened)
+    git = _smart_http(opened, parts, authorise, mounted["gitea_ingress"], [url, *public_urls])
     return Parts(
-        gateway=mount.Gateway(mounted, _smart_http(opened, parts, authorise, mounted["gitea_ingress"]), tracked, own, entrance),
+        gateway=mount.Gateway(mounted, git, tracked, own, entrance),
         admissions=admission.Admissions(
-            accepted, authorise, mounted, tracked.authenticate, functools.partial(mount.is_public, opened.store)
+            accepted, authorise, mounted, tracked.authenticate, functools.partial(mount.is_public, opened.store), git.largest_body
         ),
         stand_ins=parts,
         ticker=ticker.Ticker(lambda tick: parts.broker.publish(opened.signer.sign(tick))),
@@ -143,13 +144,14 @@ def _readiness(checks: Readiness, server: tracking.TrackingServer) -> dict[str, 
 
 
 def _smart_http(
-    opened: state.State, parts: stand_ins.StandIns, authorise: smart_http.Authorise, ingress: flask.Flask
+    opened: state.State, parts: stand_ins.StandIns, authorise: smart_http.Authorise, ingress: flask.Flask, urls: Sequence[str]
 ) -> smart_http.SmartHttp:
     return smart_http.SmartHttp(
         parts.git,
         authorise=authorise,
         deliver=functools.partial(_deliver, ingress),
         secret=opened.codeset_secret,
+        urls=urls,
     )
 
 

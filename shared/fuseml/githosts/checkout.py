@@ -6,15 +6,17 @@ text of links alone would miss chains such as `up -> ..` with `out -> up/../secr
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from fuseml.domain import errors
 from fuseml.githosts import history
+from fuseml.githosts.large_files import Kept, LargeFiles
 from fuseml.githosts.limits import Limits, size
 
 if TYPE_CHECKING:
@@ -26,11 +28,14 @@ _LONGEST_LINK = 4096
 _EXECUTABLE, _PLAIN = 0o755, 0o644
 
 
-def write_tree(store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str], limits: Limits) -> None:
+def write_tree(
+    store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str], limits: Limits, kept: Kept | None = None
+) -> None:
     """Write `tree` into the new or empty `directory`, with the `extra` files (path -> text) that it does not contain.
 
-    Submodules become empty directories, as in git before they are updated. Raises InvalidError for names and links that lead outside, TooLargeError beyond the
-    limits, ConflictError for a directory that is not empty.
+    Submodules become empty directories, as in git before they are updated. Pointers of Git LFS become the contents that are `kept`; without
+    it they stay pointers. Raises InvalidError for names and links that lead outside and for contents that are missing, TooLargeError beyond
+    the limits, ConflictError for a directory that is not empty.
     """
     from dulwich import errors as git_errors
 
@@ -38,7 +43,7 @@ def write_tree(store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapp
     if any(directory.iterdir()):
         raise errors.ConflictError(f"{directory} is not empty; use an empty directory for the checkout")
     try:
-        _write_entries(store, tree, directory, extra, limits)
+        _write_entries(store, tree, directory, extra, limits, kept)
     except (KeyError, git_errors.ObjectFormatException) as error:
         raise errors.InvalidError(f"the files of the commit are incomplete or unreadable on this git host: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -46,12 +51,15 @@ def write_tree(store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapp
         raise errors.InvalidError(f"the commit has two files of the name {path} on this file system; rename one") from error
 
 
-def _write_entries(store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str], limits: Limits) -> None:
+def _write_entries(
+    store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str], limits: Limits, kept: Kept | None
+) -> None:
     from dulwich import objects
 
     # All paths are judged before the first file is written.
     entries = {_safe_path(path): (mode, sha) for path, mode, sha in history.entries(store, objects.ObjectID(tree), limits.files)}
     links: dict[Path, bytes] = {}
+    large = LargeFiles(store, entries, kept) if kept else None
     written = 0
     for path, (mode, sha) in entries.items():
         target = directory / path
@@ -59,7 +67,8 @@ def _write_entries(store: BaseObjectStore, tree: bytes, directory: Path, extra: 
             target.mkdir(parents=True, exist_ok=True)
             continue
         content = store[sha].as_raw_string()
-        written += len(content)
+        pointer = large.pointer(path, content) if large and stat.S_ISREG(mode) else None
+        written += pointer.size if pointer else len(content)
         if written > limits.checkout:
             raise errors.TooLargeError(
                 f"the files of the commit take more than {size(limits.checkout)} (FUSEML_CHECKOUT_MIB); keep data sets and models in an "
@@ -68,10 +77,13 @@ def _write_entries(store: BaseObjectStore, tree: bytes, directory: Path, extra: 
         if stat.S_ISLNK(mode):
             links[target] = content
         else:
-            _write(target, content, _EXECUTABLE if mode & stat.S_IXUSR else _PLAIN)
+            write = functools.partial(kept.contents.write, pointer) if kept and pointer else functools.partial(_put, content)
+            _write(target, write, _EXECUTABLE if mode & stat.S_IXUSR else _PLAIN)
+    if large:
+        large.expect_complete()
     for path, text in extra.items():
         if not any(Path(path).is_relative_to(entry) for entry in entries):
-            _write(directory / path, text.encode(), _PLAIN)
+            _write(directory / path, functools.partial(_put, text.encode()), _PLAIN)
     _link(directory, links)
 
 
@@ -84,12 +96,16 @@ def _safe_path(path: bytes) -> str:
     return os.fsdecode(path)
 
 
-def _write(target: Path, content: bytes, mode: int) -> None:
+def _put(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
+
+
+def _write(target: Path, write: Callable[[IO[bytes]], None], mode: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # Exclusive: names that are equal on this file system must neither overwrite one another nor be written through.
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+        write(file)
     target.chmod(mode)
 
 

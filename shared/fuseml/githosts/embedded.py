@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fuseml.domain import errors, pushes
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
-from fuseml.githosts import checkout, history, payload, shallow, submodules
+from fuseml.githosts import checkout, history, large_files, lfs, payload, shallow, submodules
 from fuseml.githosts.limits import DEFAULT, Limits
 from fuseml.githosts.port import Push
 
@@ -53,6 +53,7 @@ class EmbeddedGitHost:
                 lock.unlink()
             for unfinished in objects.glob("tmp_pack_*"):
                 unfinished.unlink()
+            lfs.Contents(repository).recover()
             if (repository / payload.INTENT).exists():
                 with self._settled(repository.parent.name, repository.stem):
                     pass
@@ -96,6 +97,10 @@ class EmbeddedGitHost:
         self._folder(project, codeset)
         return f"{self._url}/{project}/{codeset}.git"
 
+    def contents(self, project: str, codeset: str) -> lfs.Contents:
+        """The contents of the codeset's files that git-lfs keeps."""
+        return lfs.Contents(self._folder(project, codeset))
+
     def heads(self, project: str, codeset: str) -> dict[str, str]:
         with self._settled(project, codeset) as repository:
             heads = {}
@@ -127,7 +132,8 @@ class EmbeddedGitHost:
         """Write one tree. Returns the codeset, commit and folder of its submodules; those of another project stay private."""
         with self.open(project, codeset) as repository:
             stored = _commit(repository, project, codeset, commit)
-            checkout.write_tree(repository.object_store, stored.tree, directory, extra, self.limits)
+            kept = large_files.Kept(self.contents(project, codeset), self.clone_url(project, codeset))
+            checkout.write_tree(repository.object_store, stored.tree, directory, extra, self.limits, kept)
             found = submodules.found(repository.object_store, stored.tree, self.clone_url(project, codeset), self._url, self.limits.files)
             return [(item.codeset, item.commit, directory / item.path) for item in found if item.project == project]
 

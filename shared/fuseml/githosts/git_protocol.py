@@ -13,6 +13,7 @@ import itertools
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from dulwich import errors as git_errors
@@ -25,7 +26,7 @@ from dulwich.refs import Ref, RefsContainer, check_ref_format
 from dulwich.repo import Repo
 
 from fuseml.domain import errors
-from fuseml.githosts import history, packs, payload, ref_moves
+from fuseml.githosts import history, lfs, packs, payload, ref_moves
 from fuseml.githosts.limits import Limits
 
 # The last two, because dulwich validates input with `assert` and `int()`.
@@ -34,8 +35,8 @@ _BROKEN = (git_errors.GitProtocolError, git_errors.HangupException, git_errors.U
 # Lines of a request before its pack: refs to move, or commits that a client has.
 _MOST_LINES = 200_000
 _HINT = (
-    b"hint: files of this commit are kept with Git LFS. FuseML stores their pointers, not their contents:\n"
-    b"hint: keep data sets and models in an artifact store, or let a step fetch them.\n"
+    b"hint: .gitattributes leaves files to Git LFS, and no content of such a file was pushed here. A run that checks one out fails.\n"
+    b"hint: Install git-lfs, then push the contents with: git lfs push --all REMOTE\n"
 )
 
 Deliver = Callable[[Sequence[ref_moves.Move]], None]
@@ -264,7 +265,8 @@ class _ReceivePack(server.ReceivePackHandler):
         self._adopt_default_branch()
         self._deliver(self._moved)
         branches = [move.change for move in self._moved if move.change.ref.startswith("refs/heads/") and not move.change.deleted]
-        if any(history.has_lfs_pointers(self._repository, change.after) for change in branches[:1]):
+        contents = lfs.Contents(Path(self._repository.path))
+        if any(history.uses_lfs(self._repository, change.after) for change in branches[:1]) and not contents.any():
             self._say(_HINT)
 
     def _adopt_default_branch(self) -> None:

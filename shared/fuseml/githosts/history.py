@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from fuseml.domain import errors
+from fuseml.githosts import lfs
 
 if TYPE_CHECKING:
     from dulwich.object_store import BaseObjectStore
@@ -117,15 +118,15 @@ def files(repository: Repo, commit: Commit, limit: int) -> Iterator[tuple[str, i
         yield os.fsdecode(path), mode, sha.decode()
 
 
-def has_lfs_pointers(repository: Repo, object_id: str) -> bool:
-    """Whether the `.gitattributes` at the root of the commit keeps files with Git LFS."""
+def uses_lfs(repository: Repo, object_id: str) -> bool:
+    """Whether the `.gitattributes` at the root of the commit leaves files to Git LFS."""
     commit = commit_of(repository, object_id)
     if commit is None:
         return False
-    entry = _children(repository.object_store, commit.tree).get(b".gitattributes")
+    entry = _children(repository.object_store, commit.tree).get(lfs.ATTRIBUTES.encode())
     if entry is None or not stat.S_ISREG(entry[0]):
         return False
-    return b"filter=lfs" in repository.object_store[entry[1]].as_raw_string()
+    return lfs.FILTER in repository.object_store[entry[1]].as_raw_string()
 
 
 def head_name(repository: Repo) -> bytes:

@@ -66,9 +66,9 @@ class GitHost(Protocol):
 
         File modes are preserved. The identity of the codeset is added (`.fuseml/_org`, `.fuseml/_project`), unless the commit contains
         these files. A submodule whose address is a codeset of the same project on the host is written too, any other is an empty folder; a host
-        outside FuseML leaves all of them to its own clones. No file is written outside `directory`, and no link leads out of it. Raises NotFoundError for an unknown commit,
-        InvalidError for a tree that would escape (the directory then holds a partial checkout), ConflictError for a directory that is not
-        empty.
+        outside FuseML leaves all of them, and the contents of Git LFS, to its own clones. No file is written outside `directory`, and no link
+        leads out of it. Raises NotFoundError for an unknown commit, InvalidError for a tree that would escape and for a missing content of Git
+        LFS (the directory then holds a partial checkout), ConflictError for a directory that is not empty.
         """
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:

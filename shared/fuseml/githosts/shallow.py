@@ -34,6 +34,10 @@ def make(source: Repo, commit: Commit, directory: Path, url: str, limit: int) ->
             (folder / "shallow").write_bytes(commit.id + b"\n")
         config = repository.get_config()
         config.set((b"remote", b"origin"), b"url", url.encode())
+        if history.uses_lfs(source, commit.id.decode()):
+            # As `git lfs install` does: git compares the files with their pointers.
+            for action in (b"clean", b"smudge"):
+                config.set((b"filter", b"lfs"), action, b"git-lfs " + action + b" -- %f")
         config.write_to_path()
         exclude = folder / "info" / "exclude"
         exclude.parent.mkdir(exist_ok=True)

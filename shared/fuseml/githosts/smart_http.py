@@ -1,4 +1,4 @@
-"""git over HTTP for the embedded git host: a WSGI application for clone, fetch and push.
+"""git over HTTP for the embedded git host: a WSGI application for clone, fetch and push, and for the contents of Git LFS.
 
 It is mounted under a prefix (`/git`), serves `/<project>/<codeset>.git/...`, and authorises each request first: unauthorised clients
 cannot learn which repositories exist. Requests and responses are buffered, large ones in temporary files, so that a failure has a status
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import logging
 import os
 import re
 import tempfile
+import urllib.parse
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING
@@ -22,7 +22,7 @@ from werkzeug import exceptions, wrappers, wsgi
 from werkzeug.datastructures import Authorization
 
 from fuseml.domain import errors
-from fuseml.githosts import payload
+from fuseml.githosts import lfs_transfer, payload
 from fuseml.githosts.embedded import EmbeddedGitHost
 
 if TYPE_CHECKING:
@@ -50,20 +50,31 @@ _CHUNK = 1 << 16
 _ADDRESS = re.compile(
     r"/(?P<project>[\w-]+)/(?P<codeset>[\w-]+)(?:\.git)?/(?P<resource>info/refs|git-upload-pack|git-receive-pack)", re.ASCII
 )
-_LFS = re.compile(r"/[\w-]+/[\w-]+(?:\.git)?/info/lfs(?:/.*)?", re.ASCII)
+_LFS = re.compile(r"/(?P<project>[\w-]+)/(?P<codeset>[\w-]+)(?:\.git)?/info/lfs/(?P<resource>[\w/-]+)", re.ASCII)
 _NO_CACHE = {"Cache-Control": "no-cache, max-age=0, must-revalidate", "Expires": "Fri, 01 Jan 1980 00:00:00 GMT", "Pragma": "no-cache"}
 _STATUS: dict[type[errors.FusemlError], int] = {errors.NotFoundError: 404, errors.TooLargeError: 413, errors.InvalidError: 400}
 
 
 class SmartHttp:
-    """The WSGI application. `max_body` limits a request in bytes, both compressed and decompressed.
+    """The WSGI application. `max_body` limits a request in bytes, both compressed and decompressed; contents of Git LFS have the limit of
+    a push. `urls` are its addresses, with which contents are named to clients that use one of them.
 
     `deliver` receives the webhooks of a push while the repository is locked, and so in the order of the pushes; it should only store
     them. Its errors are logged: a push that moved its refs has succeeded.
     """
 
-    def __init__(self, host: EmbeddedGitHost, *, authorise: Authorise, deliver: Deliver, secret: Secret, max_body: int = MAX_BODY) -> None:
+    def __init__(
+        self,
+        host: EmbeddedGitHost,
+        *,
+        authorise: Authorise,
+        deliver: Deliver,
+        secret: Secret,
+        max_body: int = MAX_BODY,
+        urls: Sequence[str] = (),
+    ) -> None:
         self._host = host
+        self._urls = {urllib.parse.urlsplit(url).netloc: url.rstrip("/") for url in urls}
         self._authorise = authorise
         self._deliver = deliver
         self._secret = secret
@@ -77,18 +88,20 @@ class SmartHttp:
             response = _refusal(_STATUS[type(error)], error.message)
         return response(environ, start_response)
 
+    def largest_body(self, path: str) -> int:
+        """The limit of a request to this path below the mount point, in bytes."""
+        return max(self._max_body, self._host.limits.pack) if _LFS.fullmatch(path) else self._max_body
+
     def _respond(self, request: wrappers.Request) -> wrappers.Response:
-        if _LFS.fullmatch(request.path):
-            return _refuse_lfs()
-        match = _ADDRESS.fullmatch(request.path)
+        match = _ADDRESS.fullmatch(request.path) or _LFS.fullmatch(request.path)
         if match is None:
             return _refusal(404, "this is not the address of a codeset; use <project>/<codeset>.git")
         project, codeset, resource = match["project"], match["codeset"], match["resource"]
         username, password = credentials(request.authorization)
         if not password or not self._authorise(project, codeset, username, password):
-            refusal = _refusal(401, NEEDS_CREDENTIALS)
-            refusal.headers["WWW-Authenticate"] = CHALLENGE
-            return refusal
+            return _unauthorised(match)
+        if match.re is _LFS:
+            return self._lfs(request, project, codeset, resource)
         with self._host.open(project, codeset) as repository:
             if resource == "info/refs":
                 return _advertisement(request, repository)
@@ -98,6 +111,16 @@ class SmartHttp:
                 if resource == _FETCH:
                     return _fetch(repository, body)
                 return self._push(project, codeset, username or "token", body)
+
+    def _lfs(self, request: wrappers.Request, project: str, codeset: str, resource: str) -> wrappers.Response:
+        try:
+            with self._host.open(project, codeset):
+                contents = self._host.contents(project, codeset)
+            # By the name of the server that the client uses: it has credentials for that one.
+            url = self._urls.get(request.host, f"{request.scheme}://{request.host}") + request.root_path
+            return lfs_transfer.respond(request, resource, contents, f"{url}/{project}/{codeset}.git/info/lfs", self._host.limits.pack)
+        except tuple(_STATUS) as error:
+            return lfs_transfer.message(_STATUS[type(error)], {"message": error.message})
 
     def _push(self, project: str, codeset: str, pusher: str, body: IO[bytes]) -> wrappers.Response:
         from fuseml.githosts import git_protocol
@@ -190,10 +213,14 @@ def _refusal(status: int, message: str) -> wrappers.Response:
     return wrappers.Response(f"{message}\n", status, content_type="text/plain; charset=utf-8", headers=_NO_CACHE)
 
 
-def _refuse_lfs() -> wrappers.Response:
-    message = "FuseML's git host stores no Git LFS contents: keep data sets and models in an artifact store, or let a step fetch them"
-    # git-lfs displays the message of this content type.
-    return wrappers.Response(json.dumps({"message": message}), 501, content_type="application/vnd.git-lfs+json", headers=_NO_CACHE)
+def _unauthorised(match: re.Match[str]) -> wrappers.Response:
+    if match.re is _LFS:
+        refusal = lfs_transfer.message(401, {"message": NEEDS_CREDENTIALS})
+        refusal.headers["LFS-Authenticate"] = CHALLENGE
+    else:
+        refusal = _refusal(401, NEEDS_CREDENTIALS)
+    refusal.headers["WWW-Authenticate"] = CHALLENGE
+    return refusal
 
 
 def credentials(authorization: Authorization | None) -> tuple[str, str]:

@@ -123,7 +123,9 @@ class Settings:
         steps=True,
     )
     git_object_mib: str = _setting("FUSEML_GIT_OBJECT_MIB", "`fuseml up`: the largest file that a push may have, in MiB", "100")
-    git_pack_mib: str = _setting("FUSEML_GIT_PACK_MIB", "`fuseml up`: MiB of all files of one push, uncompressed", "8192")
+    git_pack_mib: str = _setting(
+        "FUSEML_GIT_PACK_MIB", "`fuseml up`: MiB of all files of one push, uncompressed, and of one file of Git LFS", "8192"
+    )
     checkout_files: str = _setting("FUSEML_CHECKOUT_FILES", "`fuseml up`: files and folders of a commit that a run may check out", "200000")
     environments_gib: str = _setting(
         "FUSEML_ENVIRONMENTS_GIB",

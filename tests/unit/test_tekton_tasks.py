@@ -7,17 +7,23 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fuseml.domain import labels, plans
 from fuseml.engines.tekton import Settings, render
 from tests import commands
-from tests.component.githost import ENVIRONMENT, PASSWORD, Clone, Server, clone, server
+from tests.component import canned_api
+from tests.component.githost import PASSWORD, Clone, Server, clone, server
 from tests.unit import tekton_model, tekton_plans
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
 __all__ = ["clone", "server"]
+
+needs_lfs = pytest.mark.skipif(shutil.which("git-lfs") is None, reason="needs git-lfs")
 
 
 def execute(view: tekton_model.ContainerView, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -125,28 +131,51 @@ def test_submodules_are_cloned_and_unreachable_ones_left_empty(server: Server, c
     assert "the submodule gone cannot be fetched" in process.stderr
 
 
-@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="needs git-lfs")
-def test_objects_of_git_lfs_are_fetched(tmp_path: Path) -> None:
-    work, bare = tmp_path / "work", tmp_path / "bare.git"
-    environment = {**ENVIRONMENT, "HOME": str(tmp_path)}
+def with_large_files(server: Server, clone: Clone) -> plans.Checkout:
+    """A codeset whose file `weights.bin` git-lfs keeps on the git host."""
+    clone.git("lfs", "install", "--local")
+    clone.git("lfs", "track", "*.bin")
+    commit = clone.commit("weights", {"weights.bin": "0.5 0.25\n"})
+    clone.git("push", "--quiet", "origin", "main")
+    return tekton_plans.codeset("mnist", url=anonymous(server), commit=commit)
 
-    def git(*arguments: str) -> str:
-        return commands.run(["git", "-C", str(work), *arguments], environment=environment).stdout.strip()
 
-    commands.run(["git", "init", "--quiet", "--bare", str(bare)], environment=environment)
-    commands.run(["git", "init", "--quiet", "--initial-branch", "main", str(work)], environment=environment)
-    git("lfs", "install", "--local")
-    git("lfs", "track", "*.bin")
-    (work / "weights.bin").write_text("0.5 0.25\n")
-    git("add", "--all")
-    git("commit", "--quiet", "--message", "weights")
-    git("push", "--quiet", f"file://{bare}", "main")
-    checkout = tekton_plans.codeset("weights", url=f"file://{bare}", commit=git("rev-parse", "HEAD"))
-
-    process = run_clone(checkout, tmp_path / "volume")
-
+@needs_lfs
+def test_objects_of_git_lfs_are_fetched_with_the_credentials_of_the_codeset(server: Server, clone: Clone, tmp_path: Path) -> None:
+    process = run_clone(with_large_files(server, clone), tmp_path / "volume", username="ada", password=PASSWORD)
     assert process.returncode == 0, process.stderr
     assert (tmp_path / "volume/weights.bin").read_text() == "0.5 0.25\n"
+
+
+@needs_lfs
+def test_a_missing_object_of_git_lfs_fails_the_clone_with_the_file_and_the_way_out(server: Server, clone: Clone, tmp_path: Path) -> None:
+    checkout = with_large_files(server, clone)
+    shutil.rmtree(server.root / "workspace" / "mnist.git" / "lfs")
+    process = run_clone(checkout, tmp_path / "volume", username="ada", password=PASSWORD)
+    assert process.returncode != 0
+    assert "the content of weights.bin (Git LFS) cannot be fetched: push it with 'git lfs push --all http://127" in process.stderr
+
+
+@needs_lfs
+def test_another_lfs_server_gets_no_credentials(server: Server, clone: Clone, tmp_path: Path) -> None:
+    received: list[dict[str, str]] = []
+
+    def stranger(environ: dict[str, Any], start_response: StartResponse) -> list[bytes]:
+        received.append({name: str(value) for name, value in environ.items() if name.startswith(("HTTP_", "PATH_"))})
+        start_response("401 Unauthorized", [("LFS-Authenticate", 'Basic realm="x"'), ("Content-Length", "0")])
+        return [b""]
+
+    with canned_api.running(stranger) as url:
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+        files = {".lfsconfig": f"[lfs]\n\turl = {url}/lfs\n", ".gitattributes": "*.bin filter=lfs -text\n", "weights.bin": pointer}
+        commit = clone.commit("weights", files)
+        clone.git("push", "--quiet", "origin", "main")
+        checkout = tekton_plans.codeset("mnist", url=anonymous(server), commit=commit)
+        process = run_clone(checkout, tmp_path / "volume", username="ada", password=PASSWORD)
+    assert process.returncode != 0
+    assert "the content of weights.bin (Git LFS) cannot be fetched" in process.stderr
+    assert received
+    assert all("HTTP_AUTHORIZATION" not in request for request in received)
 
 
 def test_a_branch_name_like_a_variable_of_tekton_is_not_substituted() -> None:

@@ -31,7 +31,7 @@ git init --quiet .
 # Not every git host serves a commit by its id; its branch or tag contains it, too.
 git fetch --quiet --no-tags --depth 1 -- "$GIT_URL" "$GIT_COMMIT" || git fetch --quiet --no-tags -- "$GIT_URL" "$GIT_REF"
 git checkout --quiet --detach "$GIT_COMMIT"
-# Addresses of submodules and of Git LFS are relative to that of the codeset. The trainer reports what is missing.
+# Addresses of submodules and of Git LFS are relative to that of the codeset. The trainer reports empty submodules.
 git config remote.origin.url "$GIT_URL"
 if [ -f .gitmodules ]; then
   # One by one: git checks out none if it cannot fetch one of them.
@@ -40,8 +40,14 @@ if [ -f .gitmodules ]; then
       || echo "the submodule $path cannot be fetched" >&2
   done
 fi
-if git grep --quiet 'filter=lfs' -- '*.gitattributes'; then
-  { git lfs install --local --skip-repo && git lfs pull; } || echo 'some objects of Git LFS cannot be fetched' >&2
+pointer='version https://git-lfs.github.com/spec/v1'
+if git grep --quiet 'filter=lfs' -- '*.gitattributes' && git grep --quiet --fixed-strings "$pointer"; then
+  if ! { git lfs install --local --skip-repo && git lfs pull; }; then
+    missing=$(git grep --files-with-matches --fixed-strings "$pointer" | head -n 1)
+    echo "the content of ${missing:-a file} (Git LFS) cannot be fetched: push it with 'git lfs push --all $GIT_URL'," \\
+      "or exclude it by lfs.fetchexclude in .lfsconfig" >&2
+    exit 1
+  fi
 fi
 mkdir -p .fuseml
 printf '%s' "$CODESET_PROJECT" > .fuseml/_org

@@ -110,13 +110,14 @@ def git() -> str:
     return commands.run(["sh", "-c", "command -v git"]).stdout.strip()
 
 
+SUBMODULES = {"lib": "../mnist.git", "gone": "../gone.git", "private": "ssh://git@127.0.0.1:1/x.git"}
+
+
 def test_submodules_are_cloned_and_unreachable_ones_left_empty(server: Server, clone: Clone, tmp_path: Path) -> None:
     library = clone.git("rev-parse", "HEAD")
     server.host.create_repository("workspace", "app")
-    modules = "".join(
-        f'[submodule "{name}"]\n\tpath = {name}\n\turl = {url}\n' for name, url in (("lib", "../mnist.git"), ("gone", "../gone.git"))
-    )
-    for name in ("lib", "gone"):
+    modules = "".join(f'[submodule "{name}"]\n\tpath = {name}\n\turl = {url}\n' for name, url in SUBMODULES.items())
+    for name in SUBMODULES:
         (clone.folder / name).mkdir()
         clone.git("update-index", "--add", "--cacheinfo", f"160000,{library},{name}")
     commit = clone.commit("submodules", {".gitmodules": modules})
@@ -129,6 +130,7 @@ def test_submodules_are_cloned_and_unreachable_ones_left_empty(server: Server, c
     assert (tmp_path / "volume/lib/train.py").exists()
     assert list((tmp_path / "volume/gone").iterdir()) == []
     assert "the submodule gone cannot be fetched" in process.stderr
+    assert "transport 'ssh' not allowed" in process.stderr
 
 
 def with_large_files(server: Server, clone: Clone) -> plans.Checkout:

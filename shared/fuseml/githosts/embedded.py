@@ -112,15 +112,25 @@ class EmbeddedGitHost:
 
     def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
         identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
-        waiting = self._export(project, codeset, commit, directory, identity)
+        waiting = [(found, directory) for found in self._export(project, codeset, commit, directory, identity)]
+        foreign: list[dict[str, str]] = []
         count = 0
         while waiting:
+            submodule, above = waiting.pop()
+            place = above / submodule.path
+            if not submodule.codeset:
+                path = place.relative_to(directory).as_posix()
+                foreign.append({"path": path, "url": submodule.url, "commit": submodule.commit})
+            if submodule.project != project:
+                continue  # codesets of other projects stay private
             count += 1
             if count > submodules.MOST:
                 raise errors.InvalidError(f"the codeset has more than {submodules.MOST} submodules, nested ones included")
-            name, submodule_commit, place = waiting.pop()
             with contextlib.suppress(errors.NotFoundError):  # it stays empty, as any other submodule that this host does not have
-                waiting += self._export(project, name, submodule_commit, place, {})
+                nested = self._export(project, submodule.codeset, submodule.commit, place, {})
+                waiting += [(found, place) for found in nested]
+        if foreign:
+            checkout.add(directory, submodules.LIST, json.dumps(foreign))
 
     def add_repository(self, project: str, codeset: str, commit: str, directory: Path) -> None:
         """Make a new checkout of the commit a git repository, detached at it and without the commits before."""
@@ -128,14 +138,13 @@ class EmbeddedGitHost:
             stored = _commit(repository, project, codeset, commit)
             shallow.make(repository, stored, directory, self.clone_url(project, codeset), self.limits.files)
 
-    def _export(self, project: str, codeset: str, commit: str, directory: Path, extra: Mapping[str, str]) -> list[tuple[str, str, Path]]:
-        """Write one tree. Returns the codeset, commit and folder of its submodules; those of another project stay private."""
+    def _export(self, project: str, codeset: str, commit: str, directory: Path, extra: Mapping[str, str]) -> list[submodules.Submodule]:
+        """Write one tree; returns its submodules."""
         with self.open(project, codeset) as repository:
-            stored = _commit(repository, project, codeset, commit)
-            kept = large_files.Kept(self.contents(project, codeset), self.clone_url(project, codeset))
+            stored, url = _commit(repository, project, codeset, commit), self.clone_url(project, codeset)
+            kept = large_files.Kept(self.contents(project, codeset), url)
             checkout.write_tree(repository.object_store, stored.tree, directory, extra, self.limits, kept)
-            found = submodules.found(repository.object_store, stored.tree, self.clone_url(project, codeset), self._url, self.limits.files)
-            return [(item.codeset, item.commit, directory / item.path) for item in found if item.project == project]
+            return list(submodules.found(repository.object_store, stored.tree, url, self._url, self.limits.files))
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
         with self.open(project, codeset) as repository:

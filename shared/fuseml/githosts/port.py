@@ -65,8 +65,9 @@ class GitHost(Protocol):
         """Write the files of `commit`, reachable from a ref or not, into the new or empty `directory`.
 
         File modes are preserved. The identity of the codeset is added (`.fuseml/_org`, `.fuseml/_project`), unless the commit contains
-        these files. A submodule whose address is a codeset of the same project on the host is written too, any other is an empty folder; a host
-        outside FuseML leaves all of them, and the contents of Git LFS, to its own clones. No file is written outside `directory`, and no link
+        these files. A submodule whose address is a codeset of the same project on the host is written too, any other is an empty folder; those of
+        other hosts are listed in `.fuseml/_submodules`, for the engine. A host outside FuseML leaves submodules, and the contents of Git LFS, to
+        its own clones. No file is written outside `directory`, and no link
         leads out of it. Raises NotFoundError for an unknown commit, InvalidError for a tree that would escape and for a missing content of Git
         LFS (the directory then holds a partial checkout), ConflictError for a directory that is not empty.
         """

@@ -1,4 +1,4 @@
-"""The submodules of a tree that are codesets of a git host: their paths, commits and names.
+"""The submodules of a tree: codesets of this git host, or repositories of other hosts.
 
 An address counts as git resolves it: relative to the address of the repository, or absolute on the same host and port.
 """
@@ -19,22 +19,25 @@ if TYPE_CHECKING:
     from dulwich.object_store import BaseObjectStore
 
 MOST = 50
-"""Submodules of one checkout, nested ones included."""
+"""Submodules of one checkout that are codesets, nested ones included."""
+LIST = ".fuseml/_submodules"
+"""The file of a checkout that lists its submodules of other hosts, for `steps/submodules.py`."""
 _FILE = b".gitmodules"
 
 
 @dataclass(frozen=True, slots=True)
 class Submodule:
-    """A submodule: its path in the tree, its commit, and the project and codeset of its address."""
+    """A submodule: its path in the tree, its commit and address; the project and codeset are empty for another host."""
 
     path: str
     commit: str
-    project: str
-    codeset: str
+    url: str
+    project: str = ""
+    codeset: str = ""
 
 
 def found(store: BaseObjectStore, tree: bytes, clone_url: str, host_url: str, limit: int) -> Iterator[Submodule]:
-    """The submodules of `tree` whose addresses are codesets of the host. Raises InvalidError for an unreadable .gitmodules."""
+    """The submodules of `tree` whose addresses are codesets of the host, or on another host. Raises InvalidError for an unreadable .gitmodules."""
     from dulwich import config, objects
 
     entries = {path: (mode, sha) for path, mode, sha in history.entries(store, objects.ObjectID(tree), limit)}
@@ -47,19 +50,22 @@ def found(store: BaseObjectStore, tree: bytes, clone_url: str, host_url: str, li
     except (ValueError, KeyError) as error:
         raise errors.InvalidError(f"the file .gitmodules of the commit cannot be read: {error}") from error
     for path, url in listed:
-        codeset = _codeset(url.decode("utf-8", "replace"), clone_url, host_url)
-        if path in links and codeset is not None:
-            yield Submodule(path.decode("utf-8", "surrogateescape"), links[path].decode(), *codeset)
+        address = url.decode("utf-8", "replace")
+        if path in links:
+            names = _codeset(address, clone_url, host_url)
+            if names is not None:
+                yield Submodule(path.decode("utf-8", "surrogateescape"), links[path].decode(), address, *names)
 
 
-def _codeset(url: str, clone_url: str, host_url: str) -> tuple[str, str] | None:
+def _codeset(url: str, clone_url: str, host_url: str) -> tuple[str, ...] | None:
+    """Project and codeset of an address of this host, nothing for one of another host, None for one that is no codeset."""
     base, own = urllib.parse.urlsplit(host_url), urllib.parse.urlsplit(clone_url)
     if url.startswith(("./", "../")):
         path = posixpath.normpath(posixpath.join(own.path, url))
     else:
         given = urllib.parse.urlsplit(url)
         if given.netloc.rpartition("@")[2] != base.netloc.rpartition("@")[2]:
-            return None
+            return ()
         path = given.path.rstrip("/")
     prefix = base.path.rstrip("/") + "/"
     parts = path.removeprefix(prefix).removesuffix(".git").split("/")

@@ -38,7 +38,7 @@ def notes(folder: Path) -> list[str]:
             [path for path in files if _is_pointer(folder / path)],
         ),
         (
-            "submodules are empty: only those that are codesets of the project, or that the engine can reach, are checked out",
+            "submodules are empty: they are neither codesets of the project nor repositories that every client may read over HTTP(S)",
             list(_empty_submodules(root)),
         ),
     )

@@ -14,11 +14,11 @@ from typing import Literal
 
 from fuseml.domain import errors, plans
 from fuseml.engines import masking, results, step_files
-from fuseml.engines.local import causes, decisions, implementations, journal, launch, process
+from fuseml.engines.local import causes, checking_out, decisions, implementations, journal, launch, process
 from fuseml.engines.local.confinement import Confinement
 from fuseml.engines.local.devices import Assignment
 from fuseml.engines.local.host import Host
-from fuseml.processes import program, supervisor
+from fuseml.processes import program
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,10 +26,6 @@ _RUNTIME_TIMEOUT = 30.0
 _DESTROY = 3.0
 """Seconds for a supervisor to kill its step; it is killed itself then."""
 _SEPARATOR = "=== attempt {number} ==="
-_EXCEEDED = {
-    supervisor.TOO_MUCH_LOG: ("it printed", "FUSEML_STEP_LOG_LIMIT"),
-    supervisor.TOO_MUCH_DISK: ("it wrote", "FUSEML_STEP_DISK_LIMIT"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,7 @@ class Attempt:
         self._container = launch.container_name(run_id, step.name, number)
         self._project = project
         self._outputs = outputs
-        self._checkouts = checkouts
+        self._checking_out = checking_out.CheckingOut(host, folder, self._log, checkouts, self._stopped)
         self._on_launch = on_launch
         self._devices = devices
         self._over = threading.Event()
@@ -96,6 +92,13 @@ class Attempt:
         self._kill_at = self._destroy_at = math.inf
         self._abandonment: Outcome | None = None
         self._abandon_at = math.inf
+
+    def _stopped(self) -> str:
+        return self._stop.message if self._stop is not None else ""
+
+    @property
+    def _running(self) -> process.Process | None:
+        return self._process or self._checking_out.running
 
     def stop(self, stop: Stop, kill_at: float, abandon_at: float) -> None:
         """Ask the step to end (SIGTERM). The first reason and the earliest times count; an ended process keeps its outcome until
@@ -113,7 +116,7 @@ class Attempt:
                 return
             self._stop = stop
             self._kill_at = kill_at
-            running = self._process
+            running = self._running
         if running is not None:
             running.stop()
 
@@ -122,13 +125,14 @@ class Attempt:
         if self._kill_at <= now:
             self._kill_at, self._destroy_at = math.inf, now + _DESTROY
             with self._guard:
-                self._killed, running = True, self._process
+                self._killed, running = True, self._running
             if running is not None:
                 running.kill()
         if self._destroy_at <= now:
             self._destroy_at = math.inf
-            if self._process is not None:
-                self._process.destroy()
+            running = self._running
+            if running is not None:
+                running.destroy()
         return min(self._kill_at, self._destroy_at, self._abandon_at)
 
     def abandonment(self, now: float) -> Outcome | None:
@@ -172,8 +176,7 @@ class Attempt:
         (self._step_folder / "results").mkdir(parents=True)
         self._write_separator()
         for checkout in self._step.checkouts:
-            self._check_out(checkout)
-            self._check_folder(checkout)
+            self._checking_out.check_out(checkout)
         secrets = self._folder.secrets(self._host.unseal)
         values = launch.evaluate(self._step, self._outputs, secrets)
         implementation, host = self._host.implementations.find(values.image, self._project), self._host.environment
@@ -228,31 +231,6 @@ class Attempt:
             tethered=False,
         )
 
-    def _check_out(self, checkout: plans.Checkout) -> None:
-        target = self._folder.checkout_path(checkout)
-        with self._checkouts:
-            if target.exists():
-                return
-            if self._stop is not None:
-                raise errors.TemporaryError(self._stop.message)
-            partial = target.with_name(f".{target.name}.partial")
-            self._host.trash.discard(partial)
-            partial.mkdir(parents=True)
-            try:
-                self._host.checkout(checkout, partial)
-            except Exception as error:
-                # Git hosts and their libraries raise many types; the run distinguishes permanent and temporary failures only.
-                kind = errors.PermanentError if isinstance(error, errors.PermanentError) else errors.TemporaryError
-                raise kind(
-                    f"codeset {checkout.project}/{checkout.codeset} could not be checked out at {checkout.commit[:12]}: {error}"
-                ) from error
-            partial.rename(target)
-
-    def _check_folder(self, checkout: plans.Checkout) -> None:
-        if not (self._folder.checkout_path(checkout) / checkout.folder).is_dir():
-            where = f"{checkout.project}/{checkout.codeset}"
-            raise errors.PermanentError(f"codeset {where} has no folder {checkout.folder!r} at {checkout.commit[:12]}")
-
     def _outcome(self, end: process.End | None) -> Outcome:
         if self._stop is not None:
             return Outcome(self._stop.state, self._stop.reason, self._stop.message)
@@ -261,8 +239,9 @@ class Attempt:
         if end is None:
             return Outcome("failed", decisions.FAILED, self._explained("its supervisor was killed (out of memory?)"))
         code, reason = end
-        if reason in _EXCEEDED:
-            return self._exceeded(reason)
+        if message := causes.exceeded(reason, self._host.limits):
+            self._log_message(message)
+            return Outcome("failed", decisions.FAILED, message, retryable=False)
         if code != 0:
             cause = self._explained(f"exited with code {code}{causes.signal_name(code)}")
             return Outcome("failed", decisions.FAILED, self._with_hint(cause))
@@ -272,13 +251,6 @@ class Attempt:
             return Outcome("succeeded", outputs=results.read(self._folder.path, folders, names, self._known_secrets))
         except (errors.PermanentError, OSError, ValueError) as error:
             return Outcome("failed", decisions.FAILED, str(error))
-
-    def _exceeded(self, reason: str) -> Outcome:
-        limit = self._host.limits.log if reason == supervisor.TOO_MUCH_LOG else self._host.limits.disk
-        what, setting = _EXCEEDED[reason]
-        message = f"{what} more than {causes.size(limit)}; the server's setting {setting} has the limit"
-        self._log_message(message)
-        return Outcome("failed", decisions.FAILED, message, retryable=False)
 
     def _explained(self, ended: str) -> str:
         roots = [path for item in self._step.checkouts for path in (str(self._folder.checkout_path(item)), item.path)]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from fuseml.domain.runs import causes
 from fuseml.engines import step_files
+from fuseml.engines.local.host import StepLimits
+from fuseml.processes import supervisor
 
 KILLED = 128 + signal.SIGKILL
 
@@ -39,6 +41,18 @@ def signal_name(code: int) -> str:
         return f" ({signal.Signals(code - 128).name}{', out of memory?' if code == KILLED else ''})"
     except ValueError:
         return ""
+
+
+def exceeded(reason: str, limits: StepLimits) -> str:
+    """The cause of an end by the supervisor, by its reason; empty for any other reason."""
+    match reason:
+        case supervisor.TOO_MUCH_LOG:
+            what, limit, setting = "it printed", limits.log, "FUSEML_STEP_LOG_LIMIT"
+        case supervisor.TOO_MUCH_DISK:
+            what, limit, setting = "it wrote", limits.disk, "FUSEML_STEP_DISK_LIMIT"
+        case _:
+            return ""
+    return f"{what} more than {size(limit)}; the server's setting {setting} has the limit"
 
 
 def size(limit: int) -> str:

@@ -1,0 +1,185 @@
+"""Submodules of other hosts on the local engine: fetched by a confined process, without credentials, at exactly their commits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from dulwich import repo, web
+from dulwich.server import BackendRepo, DictBackend
+
+from fuseml.domain import plans
+from fuseml.engines import local
+from tests.contract import engines
+from tests.waiting import PATIENCE, wait_until
+
+from . import canned_api, githost
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+server, clone = githost.server, githost.clone
+SCRIPT = "cat libs/*/lib.py libs/*/deep/*.py 2>/dev/null || true; ls -A libs/*"
+
+
+@dataclass
+class Elsewhere:
+    """Another git host, which serves repositories to everyone, and the headers of the requests it got."""
+
+    url: str
+    folder: Path
+    repositories: dict[str, BackendRepo]
+    requests: list[dict[str, str]] = field(default_factory=list)
+    hold: threading.Event = field(default_factory=threading.Event)
+
+    def publish(self, name: str, *versions: Mapping[str, str], submodules: Mapping[str, tuple[str, str]] | None = None) -> list[str]:
+        """A repository with these versions; its commits. `submodules`: path -> address and commit."""
+        work = githost.Clone.fresh("unused", self.folder / name)
+        for path, (_, commit) in (submodules or {}).items():
+            (work.folder / path).mkdir(parents=True)
+            work.git("update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
+        commits = [work.commit("a version", {**files, **modules(submodules or {})}) for files in versions]
+        self.repositories[f"/{name}.git"] = repo.Repo(work.folder)
+        return commits
+
+
+def modules(submodules: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """The file `.gitmodules`."""
+    parts = [f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n' for path, (url, _) in submodules.items()]
+    return {".gitmodules": "".join(parts)} if parts else {}
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Elsewhere]:
+    repositories: dict[str, BackendRepo] = {}
+    served = web.make_wsgi_chain(DictBackend(repositories))
+    made = Elsewhere("", tmp_path / "elsewhere", repositories)
+    made.folder.mkdir()
+
+    def recording(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        made.requests.append({name: str(value) for name, value in environ.items() if name.startswith(("HTTP_", "PATH_"))})
+        if environ["PATH_INFO"].startswith("/slow.git"):
+            made.hold.wait(PATIENCE)
+        return served(environ, start_response)
+
+    with canned_api.running(recording) as url:
+        made.url = url
+        yield made
+        made.hold.set()
+    for repository in repositories.values():
+        with contextlib.suppress(AttributeError):
+            repository.close()  # type: ignore[attr-defined]
+
+
+def plan_of(server: githost.Server, clone: githost.Clone, submodules: Mapping[str, tuple[str, str]], **more: int) -> plans.Plan:
+    """A run of one step over a codeset with these submodules."""
+    for path, (_, commit) in submodules.items():
+        (clone.folder / path).mkdir(parents=True)
+        clone.git("update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
+    commit = clone.commit("submodules", modules(submodules))
+    clone.git("push", "--quiet", "origin", "main")
+    url = server.host.clone_url("workspace", "mnist")
+    checkout = plans.Checkout(name="code", project="workspace", codeset="mnist", url=url, ref="main", commit=commit, path="/project")
+    return engines.make_plan(engines.shell("s", SCRIPT, checkouts=(checkout,)).model_copy(update=more))
+
+
+def options(server: githost.Server) -> engines.EngineOptions:
+    def check_out(checkout: plans.Checkout, directory: Path) -> None:
+        server.host.export(checkout.project, checkout.codeset, checkout.commit, directory)
+
+    # The user's git would give its credentials to any host.
+    environment = {"PATH": os.environ["PATH"], "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader"}
+    environment |= {"GIT_CONFIG_VALUE_0": "Authorization: Basic canary", "GIT_ASKPASS": "/bin/echo"}
+    return {"checkout": check_out, "environment": environment, "grace": 0.2}
+
+
+def run(tmp_path: Path, plan: plans.Plan, given: engines.EngineOptions) -> tuple[engines.RunProgress, str]:
+    with engines.local_engine(tmp_path / "engine", **given) as under_test:
+        return under_test.run(plan), under_test.log(plan, "s")
+
+
+def test_submodules_of_other_hosts_are_fetched_at_their_commits_without_credentials(
+    server: githost.Server, clone: githost.Clone, elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    [deep] = elsewhere.publish("deep", {"deep.py": "DEEP = 3\n"})
+    old, _ = elsewhere.publish("old", {"lib.py": "OLD = 1\n"}, {"lib.py": "NEW = 1\n"})
+    [tip] = elsewhere.publish("tip", {"lib.py": "TIP = 2\n"}, submodules={"deep": ("../deep.git", deep)})
+    address = elsewhere.url.replace("://", "://user:canary-token@")
+    plan = plan_of(server, clone, {"libs/old": (f"{elsewhere.url}/old.git", old), "libs/tip": (f"{address}/tip.git", tip)})
+    result, log = run(tmp_path, plan, options(server))
+    assert result.states == {"s": "succeeded"}, log
+    assert "OLD = 1\nTIP = 2\nDEEP = 3\n" in log
+    assert f"submodule libs/old: {elsewhere.url}/old.git at {old[:12]}" in log
+    assert "canary" not in log
+    assert "_submodules" not in log
+    assert elsewhere.requests
+    assert all("HTTP_AUTHORIZATION" not in request for request in elsewhere.requests)
+
+
+def test_what_cannot_be_fetched_is_left_out_with_the_reason(
+    server: githost.Server, clone: githost.Clone, elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    githost.Clone.fresh("unused", secret).commit("private", {"lib.py": "PRIVATE = 1\n"})
+    head = githost.git("rev-parse", "HEAD", cwd=secret)
+    elsewhere.publish("lib", {"lib.py": "LIB = 1\n"})
+    addresses = {
+        "ssh": "git@git.example.com:team/lib.git",
+        "file": f"file://{secret}",
+        "path": str(secret),
+        "ext": "ext::sh -c echo% canary",
+        "gone": f"{elsewhere.url}/gone.git",
+        "commit": f"{elsewhere.url}/lib.git",
+        "option": "--upload-pack=touch canary",
+    }
+    plan = plan_of(server, clone, {f"libs/{name}": (url, head) for name, url in addresses.items()})
+    result, log = run(tmp_path, plan, options(server))
+    assert result.states == {"s": "succeeded"}, log
+    for name in addresses:
+        assert f"note: the submodule libs/{name} is left out: " in log
+    assert "only addresses of https and http are fetched, none of ssh; change it in .gitmodules" in log
+    assert "PRIVATE" not in log
+    assert "LIB = 1" not in log
+    assert ".git\n" not in log
+
+
+def test_a_chain_of_submodules_ends(server: githost.Server, clone: githost.Clone, elsewhere: Elsewhere, tmp_path: Path) -> None:
+    inner: dict[str, tuple[str, str]] = {}
+    for number in range(7):
+        [commit] = elsewhere.publish(f"c{number}", {"lib.py": f"C{number} = 1\n"}, submodules=inner)
+        inner = {"in": (f"../c{number}.git", commit)}
+    plan = plan_of(server, clone, {"libs/c": (f"{elsewhere.url}/c6.git", inner["in"][1])})
+    _, log = run(tmp_path, plan, options(server))
+    assert "note: the submodule libs/c/in/in/in/in/in is left out: a checkout has at most 50 of them, and 5 inside one another" in log
+
+
+def test_a_fetch_ends_with_its_step(server: githost.Server, clone: githost.Clone, elsewhere: Elsewhere, tmp_path: Path) -> None:
+    plan = plan_of(server, clone, {"libs/slow": (f"{elsewhere.url}/slow.git", "1" * 40)}, timeout=1)
+    with engines.local_engine(tmp_path / "engine", **options(server)) as under_test:
+        result = under_test.run(plan)
+    assert result.states == {"s": "failed"}
+    assert "timed out after 1 s" in str(result.steps["s"].cause)
+    assert elsewhere.requests
+
+
+def test_a_cancelled_run_ends_its_fetch(server: githost.Server, clone: githost.Clone, elsewhere: Elsewhere, tmp_path: Path) -> None:
+    plan = plan_of(server, clone, {"libs/slow": (f"{elsewhere.url}/slow.git", "1" * 40)})
+    with engines.local_engine(tmp_path / "engine", **options(server)) as under_test:
+        under_test.engine.submit(plan, {})
+        wait_until(lambda: bool(elsewhere.requests), "the fetch to begin")
+        under_test.engine.cancel(plan.id, "enough")
+        assert under_test.inbox.finished(plan.id).states == {"s": "cancelled"}
+
+
+def test_a_submodule_has_the_limit_of_a_step(server: githost.Server, clone: githost.Clone, elsewhere: Elsewhere, tmp_path: Path) -> None:
+    [commit] = elsewhere.publish("large", {"lib.py": os.urandom(4 << 20).hex()})
+    plan = plan_of(server, clone, {"libs/large": (f"{elsewhere.url}/large.git", commit)}, retries=2)
+    result, _ = run(tmp_path, plan, {**options(server), "limits": local.StepLimits(disk=2 << 20)})
+    assert result.states == {"s": "failed"}
+    assert "it wrote more than 2 MiB; the server's setting FUSEML_STEP_DISK_LIMIT" in str(result.steps["s"].cause)

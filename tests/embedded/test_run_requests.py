@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,3 +126,22 @@ def test_a_workflow_can_be_run_step_by_step(server: servers.Server, tmp_path: pa
 
     assert states(fitted) == [("prepare", "succeeded", prepared["name"]), ("fit", "succeeded", None)]
     assert fitted["outputs"]["answer"].startswith(prepared["steps"][0]["outputs"]["data"])
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="needs git-lfs")
+def test_a_run_has_the_contents_of_git_lfs_and_none_starts_without_them(server: servers.Server, tmp_path: pathlib.Path) -> None:
+    checkout = register(server, "large", tmp_path, "BY=$(wc -c < weights.bin | tr -d ' ')\n")
+    servers.git(checkout.folder, "lfs", "install", "--local")
+    servers.git(checkout.folder, "lfs", "track", "*.bin")
+    (checkout.folder / "weights.bin").write_bytes(bytes(2_000_000))
+    push(checkout, "BY=$(wc -c < weights.bin | tr -d ' ')\n")
+    assert "by=2000000" in start(server, "large")["outputs"]["answer"]
+
+    servers.git(checkout.folder, "config", "core.hooksPath", "/dev/null")
+    (checkout.folder / "weights.bin").write_bytes(b"other")
+    push(checkout, "BY=nothing\n")
+    run = start(server, "large")
+    assert run["state"] == "failed"
+    assert (
+        "the content of weights.bin (5 bytes, Git LFS) is missing on this git host: push it with `git lfs push --all http" in run["cause"]
+    )

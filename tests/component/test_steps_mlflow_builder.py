@@ -114,7 +114,9 @@ def test_conda_packages_are_read_as_python_packages_and_noted(tmp_path: Path, wh
     [
         ({"MLproject": "python_env: env.yaml"}, "cannot read the file 'env.yaml' of the codeset: No such file or directory"),
         ({"MLproject": "conda_env: ../../env.yaml"}, "'../../env.yaml' is outside the codeset"),
-        ({"MLproject": "docker_env: {image: busybox}"}, "MLproject: docker_env: the builder cannot add the trainer to the image busybox"),
+        ({"MLproject": "docker_env: {image: busybox}"}, "MLproject: docker_env: only a cluster trains in the image busybox"),
+        ({"MLproject": "docker_env: {volumes: [a]}"}, "MLproject: docker_env.image: is missing"),
+        ({"MLproject": "docker_env: {image: a, environment: [[A]]}"}, "docker_env.environment: must be a list of names of variables and"),
         ({"MLproject": "python_env: [env.yaml]"}, "MLproject: python_env: must be text, not a list"),
         ({"conda__yaml": "dependencies: {a: b}"}, "conda.yaml: dependencies: must be a list"),
         ({"requirements__txt": "no-such-thing"}, "FUSEML_ENVIRONMENTS is not set"),

@@ -140,14 +140,22 @@ def _platform(entry: Mapping[str, Any]) -> str:
     return f"{platform.get('os')}/{platform.get('architecture')}"
 
 
-def appended(manifest: Document, configuration: Document, layer: Layer, programs: str, labels: Mapping[str, str]) -> tuple[Document, bytes]:
-    """Manifest and configuration of the image with the layer on top and the folder `programs` first on its PATH.
+def appended(
+    manifest: Document,
+    configuration: Document,
+    layer: Layer,
+    programs: str,
+    labels: Mapping[str, str],
+    more_variables: Mapping[str, str] | None = None,
+) -> tuple[Document, bytes]:
+    """Manifest and configuration of the image with the layer on top, the folder `programs` first on its PATH, and more variables.
 
     The result has the `mediaType` of `manifest`, OCI's or docker's.
     """
     extended = copy.deepcopy(configuration)
     inner = extended.setdefault("config", {})
     variables = dict(variable.partition("=")[::2] for variable in inner.get("Env") or [])
+    variables.update(more_variables or {})
     variables["PATH"] = f"{programs}:{variables.get('PATH') or _PATH}"
     inner["Env"] = [f"{name}={value}" for name, value in variables.items()]
     inner["Labels"] = {**(inner.get("Labels") or {}), **labels}

@@ -9,6 +9,7 @@ FUSEML_IMAGE_REPOSITORY for images with other environments, and FUSEML_PLAIN_REG
 
 - the trainer's image (`fuseml.local/mlflow-trainer:host` on a local engine), if this step's own environment satisfies the file, or no file
   describes an environment;
+- on a cluster, the image that MLproject names in `docker_env`, with the steps on top;
 - else `fuseml.local/mlflow-trainer:<prefix><key>`, an environment at $FUSEML_ENVIRONMENTS/<key>, or an image with it, by its digest.
 
 The key is derived from the content, so an unchanged file builds nothing.
@@ -25,7 +26,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuseml.steps import environments, sdk, training, uv
+from fuseml.steps import environments, mlproject, sdk, training, uv
 from fuseml.steps.dependencies import checkout, discovery, requirements, satisfaction
 
 REPOSITORY = "fuseml.local/mlflow-trainer"
@@ -41,13 +42,46 @@ def main() -> None:
     trainer, build = sdk.input("trainer-image", ""), _build()
     # An environment of conda cannot move to another path, as in an image.
     micromamba = not trainer and shutil.which("micromamba") is not None
+    docker = _docker(build.checkout) if trainer and not sdk.input("dependencies", "") else None
+    if docker:
+        from fuseml.steps import docker_image
+
+        _report(docker_image.make(docker, _repository(f"the training runs in the image {docker.image}"), plain=_plain()))
+        return
     choices = discovery.Choices(sdk.input("dependencies", ""), micromamba, _names("extras"), _names("groups"))
     spec = discovery.environment(checkout.Folder(build.checkout), choices, _export)
     spec = requirements.added(spec, training.requirements(build.checkout), "which the codeset's program needs")
-    image = _image_of(spec, build, trainer)
+    _report(_image_of(spec, build, trainer))
+
+
+def _report(image: str) -> None:
     sdk.output("image", image)
     sdk.output(sdk.first_output("image"), image)
     sdk.say(f"image: {image}")
+
+
+def _docker(folder: Path) -> mlproject.Docker | None:
+    """The image that the codeset's MLproject names."""
+    name = mlproject.file_name(path.name for path in folder.iterdir())
+    docker = mlproject.parse(sdk.read_file(folder, name), name).docker if name else None
+    if docker:
+        sdk.say(f"{name}: docker_env: the training runs in the image {docker.image}, with FuseML's steps on top")
+    return docker
+
+
+def _repository(reason: str) -> str:
+    """The repository for new images. Raises StepError without one."""
+    repository = sdk.input("image-repository", "")
+    if not repository:
+        raise sdk.StepError(
+            f"{reason}, and no repository for a new image is configured: "
+            "set FUSEML_IMAGE_REPOSITORY of the installation (task deploy -- --image-repository registry.example.com/team/environments)"
+        )
+    return repository
+
+
+def _plain() -> list[str]:
+    return [name.strip() for name in sdk.input("plain-registries", "").split(",") if name.strip()]
 
 
 def _names(name: str) -> tuple[str, ...]:
@@ -72,19 +106,13 @@ def _image_of(spec: requirements.Environment, build: environments.Build, trainer
     if not unmet:
         _log_versions(spec)
         return trainer or f"{REPOSITORY}:host"
-    repository = sdk.input("image-repository", "")
-    if trainer and not repository:
-        raise sdk.StepError(
-            f"the image {trainer} lacks {', '.join(unmet)}, and no repository for a new image is configured: "
-            "set FUSEML_IMAGE_REPOSITORY of the installation (task deploy -- --image-repository registry.example.com/team/environments)"
-        )
+    repository = _repository(f"the image {trainer} lacks {', '.join(unmet)}") if trainer else ""
     sdk.say(f"the running environment lacks {', '.join(unmet)}")
     if not trainer:
         return f"{REPOSITORY}:{sdk.input('environments-prefix', '')}{_built(spec, build)}"
     from fuseml.steps import images
 
-    plain = [name.strip() for name in sdk.input("plain-registries", "").split(",") if name.strip()]
-    return images.make(spec, build, trainer, repository, plain=plain)
+    return images.make(spec, build, trainer, repository, plain=_plain())
 
 
 def _log_versions(spec: requirements.Environment) -> None:

@@ -7,9 +7,10 @@ MLflow's documentation promises, and every error names the file and the key.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fuseml.steps import sdk
@@ -96,6 +97,16 @@ class EntryPoint:
 
 
 @dataclass(frozen=True)
+class Docker:
+    """The `docker_env` of an MLproject file: an image, variables to set in it, and what MLflow takes from the host for it."""
+
+    image: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    copied: Sequence[str] = ()
+    volumes: bool = False
+
+
+@dataclass(frozen=True)
 class Project:
     """An MLproject file. At most one of the three environment fields is set."""
 
@@ -103,7 +114,7 @@ class Project:
     name: str = ""
     python_env: str | None = None
     conda_env: str | None = None
-    docker_image: str | None = None
+    docker: Docker | None = None
 
 
 def script(name: str) -> EntryPoint:
@@ -127,7 +138,6 @@ def parse(text: str, source: str = "MLproject") -> Project:
     environments = [key for key in ("python_env", "conda_env", "docker_env") if data.get(key)]
     if len(environments) > 1:
         raise sdk.StepError(f"{source}: {' and '.join(environments)}: a project has one environment; keep one of them")
-    docker = mapping(data.get("docker_env"), f"{source}: docker_env")
     entry_points: dict[str, EntryPoint] = {}
     for key, value in mapping(data.get("entry_points"), f"{source}: entry_points").items():
         entry_points[key] = _entry_point(key, value, f"{source}: entry_points.{key}")
@@ -136,8 +146,23 @@ def parse(text: str, source: str = "MLproject") -> Project:
         name=str(data.get("name") or ""),
         python_env=_text(data, "python_env", source),
         conda_env=_text(data, "conda_env", source),
-        docker_image=_text(docker, "image", f"{source}: docker_env"),
+        docker=_docker(mapping(data.get("docker_env"), f"{source}: docker_env"), f"{source}: docker_env"),
     )
+
+
+def _docker(data: Mapping[str, object], key: str) -> Docker | None:
+    if not data:
+        return None
+    image = _text(data, "image", key)
+    if not image:
+        raise sdk.StepError(f"{key}.image: is missing; name the image of the training")
+    listed = data.get("environment") or []
+    items = listed if isinstance(listed, list) else [None]
+    pairs = {str(item[0]): str(item[1]) for item in items if isinstance(item, list) and len(item) == 2}
+    copied = [item for item in items if isinstance(item, str)]
+    if len(pairs) + len(copied) != len(items) or any(not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) for name in (*pairs, *copied)):
+        raise sdk.StepError(f"{key}.environment: must be a list of names of variables and of pairs [NAME, value]")
+    return Docker(image, pairs, copied, bool(data.get("volumes")))
 
 
 def _entry_point(name: str, value: object, key: str) -> EntryPoint:

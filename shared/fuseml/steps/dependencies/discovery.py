@@ -63,10 +63,10 @@ def _file(files: checkout.Folder, chosen: str) -> tuple[str, str]:
     project_file = mlproject.file_name(names)
     if project_file:
         project = mlproject.parse(files.read(project_file), project_file)
-        if project.docker_image:
+        if project.docker:
             raise sdk.StepError(
-                f"{project_file}: docker_env: the builder cannot add the trainer to the image {project.docker_image}; name the requirements "
-                "of the training in a python_env, or run the image itself as a step with `command`"
+                f"{project_file}: docker_env: only a cluster trains in the image {project.docker.image}, and this engine runs the training as "
+                "a process; name its requirements in a python_env, or in the input 'dependencies'"
             )
         named = project.python_env or project.conda_env
         if named:

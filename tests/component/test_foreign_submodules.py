@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +19,11 @@ from dulwich.server import BackendRepo, DictBackend
 
 from fuseml.domain import plans
 from fuseml.engines import local
+from fuseml.engines.local import process
 from tests.contract import engines
 from tests.waiting import PATIENCE, wait_until
 
-from . import canned_api, githost
+from . import canned_api, githost, steps
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -183,3 +187,56 @@ def test_a_submodule_has_the_limit_of_a_step(server: githost.Server, clone: gith
     result, _ = run(tmp_path, plan, {**options(server), "limits": local.StepLimits(disk=2 << 20)})
     assert result.states == {"s": "failed"}
     assert "it wrote more than 2 MiB; the server's setting FUSEML_STEP_DISK_LIMIT" in str(result.steps["s"].cause)
+
+
+SERVER = """
+import json, pathlib, sys, threading
+from fuseml.domain import plans
+from tests.contract import engines
+
+folder, plan, listed = pathlib.Path(sys.argv[1]), plans.Plan.model_validate_json(sys.argv[2]), sys.argv[3]
+
+def check_out(checkout, directory):
+    (directory / ".fuseml").mkdir(parents=True)
+    (directory / "lib").mkdir()
+    (directory / ".fuseml" / "_submodules").write_text(listed)
+
+with engines.local_engine(folder, checkout=check_out) as under_test:
+    under_test.engine.submit(plan, {})
+    threading.Event().wait()
+"""
+
+
+def test_a_fetch_that_the_death_of_the_server_interrupted_begins_anew(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    [commit] = elsewhere.publish("slow", {"lib.py": "LIB = 1\n"})
+    listed = json.dumps([{"path": "lib", "url": f"{elsewhere.url}/slow.git", "commit": commit}])
+    checkout = plans.Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
+    plan = engines.make_plan(engines.shell("s", "cat lib/lib.py; ls -A lib .fuseml", checkouts=(checkout,)))
+    folder = tmp_path / "engine"
+    arguments = [sys.executable, "-c", SERVER, str(folder), plan.model_dump_json(), listed]
+    with subprocess.Popen(arguments, cwd=Path(__file__).parents[2]) as server:
+        wait_until(lambda: bool(elsewhere.requests), "the fetch to begin")
+        server.kill()
+    fetching = folder / "runs" / plan.id / "checkouts" / "p" / f".c@{'a' * 40}.fetch"
+    assert fetching.is_dir()
+    wait_until(lambda: not process.held(fetching), "the end of the fetch of the dead server")
+    elsewhere.hold.set()
+
+    def check_out(checkout: plans.Checkout, directory: Path) -> None:
+        (directory / ".fuseml").mkdir(parents=True)
+        (directory / "lib").mkdir()
+        (directory / ".fuseml" / "_submodules").write_text(listed)
+
+    with engines.local_engine(folder, checkout=check_out) as under_test:
+        assert under_test.inbox.finished(plan.id).states == {"s": "succeeded"}
+        assert "LIB = 1\n.fuseml:\n\nlib:\nlib.py\n" in under_test.log(plan, "s")
+
+
+def test_without_git_the_submodules_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / ".fuseml").mkdir()
+    (tmp_path / "lib").mkdir()
+    listed = [{"path": "lib", "url": "https://git.example.com/lib.git", "commit": "1" * 40}]
+    (tmp_path / ".fuseml" / "_submodules").write_text(json.dumps(listed))
+    ended = steps.run("submodules", tmp_path, PATH=str(tmp_path))
+    assert (ended.code, list((tmp_path / "lib").iterdir())) == (0, [])
+    assert "note: the submodule lib is left out: git is not installed on this machine" in ended.out

@@ -7,7 +7,8 @@ import http.client
 import json
 import os
 import shutil
-import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -120,20 +121,15 @@ def test_an_upload_that_ends_early_leaves_nothing(server: githost.Server) -> Non
 def test_a_killed_upload_is_removed_at_the_next_start(tmp_path: Path) -> None:
     host = EmbeddedGitHost(tmp_path, "http://127.0.0.1/git")
     host.create_repository("demo", "code")
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(writing)
-        with os.fdopen(reading, "rb", buffering=0) as stream:
-            host.contents("demo", "code").add(OID, stream, 1 << 20)
-        os._exit(0)
-    os.close(reading)
-    os.write(writing, CONTENT[:100])
-    temporary = tmp_path / "demo" / "code.git" / "lfs" / "tmp"
-    wait_until(lambda: bool(list(temporary.glob("*"))), "the upload to begin")
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    os.close(writing)
+    program = "import pathlib, sys; from fuseml.githosts import lfs; lfs.Contents(pathlib.Path(sys.argv[1])).add(sys.argv[2], sys.stdin.buffer.raw, 1 << 20)"
+    repository = tmp_path / "demo" / "code.git"
+    temporary = repository / "lfs" / "tmp"
+    with subprocess.Popen([sys.executable, "-c", program, repository, OID], stdin=subprocess.PIPE) as uploading:
+        assert uploading.stdin is not None
+        uploading.stdin.write(CONTENT[:100])
+        uploading.stdin.flush()
+        wait_until(lambda: bool(list(temporary.glob("*"))), "the upload to begin")
+        uploading.kill()
     assert list(temporary.glob("*")) != []
     EmbeddedGitHost(tmp_path, "http://127.0.0.1/git").recover()
     assert list(temporary.glob("*")) == []

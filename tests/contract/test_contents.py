@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from fuseml.contents import Contents, filesystem, s3
 from fuseml.domain import errors
-from tests import s3_servers
+from tests import s3_servers, waiting
 
 KEY = "runs/1f0c/trainer.log"
 
@@ -175,3 +176,70 @@ def test_a_link_is_opened_without_an_account(store: tuple[Contents, Fetch]) -> N
     contents, fetch = store
     contents.put(KEY, [b"a log\n"])
     assert fetch(contents.link(KEY, 60)) == b"a log\n"
+
+
+def test_only_the_first_creation_of_a_key_stores(contents: Contents) -> None:
+    stored: list[bytes] = []
+
+    def create(data: bytes) -> None:
+        if contents.create(KEY, data):
+            stored.append(data)
+
+    threads = [threading.Thread(target=create, args=(f"writer {number}".encode(),)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [read(contents)] == stored
+    assert not contents.create(KEY, b"late")
+    contents.delete(KEY)
+    assert contents.create(KEY, b"")
+    assert read(contents) == b""
+
+
+def test_keys_are_listed_in_the_order_of_their_bytes_by_pages(contents: Contents) -> None:
+    below = ["p/a-b", "p/a.c/x", "p/a/0", "p/a/b/deep", "p/a0", "p/aZ", "p/b", "p/z/1", "p/z/2"]
+    for key in [*below, "p2/other", "q"]:
+        contents.put(key, [b"x" * len(key)])
+    listed = contents.entries("p")
+    assert [(entry.key, entry.size) for entry in listed] == [(key, len(key)) for key in below]
+    assert all(abs(entry.modified - time.time()) < 3600 for entry in listed)
+    for limit in (1, 2, 4, 100):
+        paged: list[str] = []
+        while page := contents.entries("p", paged[-1] if paged else "", limit):
+            assert len(page) <= limit
+            paged += [entry.key for entry in page]
+        assert paged == below
+    assert [entry.key for entry in contents.entries("p", "p/a/a")] == below[3:]
+    assert [entry.key for entry in contents.entries("p/a")] == ["p/a/0", "p/a/b/deep"]
+    assert contents.entries("none") == contents.entries("q") == contents.entries("p", "p/z/2") == []
+
+
+def test_unfinished_writes_are_discarded_once_they_are_old(contents: Contents, request: pytest.FixtureRequest) -> None:
+    begun, going_on = threading.Event(), threading.Event()
+
+    def blocks() -> Iterator[bytes]:
+        yield b"x" * (2 * s3.PART)
+        yield b"x" * s3.PART
+        begun.set()
+        going_on.wait(waiting.PATIENCE)
+        raise errors.TemporaryError("the engine is away")
+
+    def write() -> None:
+        with pytest.raises(errors.FusemlError):
+            contents.put(KEY, blocks())
+
+    contents.put("runs/other", [b"finished"])
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert begun.wait(waiting.PATIENCE)
+        # Moto dates every upload in progress to 2010.
+        assert "bucket" in request.node.name or contents.discard_unfinished(3600) == 0
+        assert contents.discard_unfinished(-3600) == 1
+        assert contents.discard_unfinished(-3600) == 0
+    finally:
+        going_on.set()
+        writer.join()
+    assert [entry.key for entry in contents.entries("runs")] == ["runs/other"]
+    assert read(contents, "runs/other") == b"finished"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from fuseml.contents.port import BLOCK, valid_key
+from fuseml.contents.port import BLOCK, Entry, valid_key
 from fuseml.domain import errors
 
 _PARTIAL = ".partial"
@@ -28,6 +29,17 @@ class FileContents:
 
     def put(self, key: str, blocks: Iterable[bytes]) -> int:
         """See `Contents.put`. Stored contents survive a power failure."""
+        return self._store(key, blocks, Path.replace)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See `Contents.create`."""
+        try:
+            self._store(key, [data], _link)
+        except _TakenError:
+            return False
+        return True
+
+    def _store(self, key: str, blocks: Iterable[bytes], move: Callable[[Path, Path], object]) -> int:
         path, size = self._path(key), 0
         with _translated(key):
             partial = self._partials / os.urandom(16).hex()
@@ -41,7 +53,7 @@ class FileContents:
                 os.fsync(descriptor)
             with _translated(key):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                partial.replace(path)
+                move(partial, path)
                 _sync(path.parent)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -71,6 +83,16 @@ class FileContents:
         with _translated(key), contextlib.suppress(FileNotFoundError):
             path.unlink()
 
+    def entries(self, prefix: str, after: str = "", limit: int = 1000) -> list[Entry]:
+        """See `Contents.entries`. Of each folder on the way all names are read."""
+        with _translated(prefix):
+            return list(itertools.islice(_walk(self._path(prefix), f"{prefix}/", after), limit))
+
+    def discard_unfinished(self, seconds: float) -> int:
+        """See `Contents.discard_unfinished`."""
+        with _translated(_PARTIAL):
+            return _discard(self._root / _PARTIAL, seconds)
+
     def link(self, key: str, seconds: int) -> str:
         """A `file:` URL. It does not expire, and needs read access to the folder."""
         return self._path(key).as_uri()
@@ -86,11 +108,52 @@ class FileContents:
     def _partials(self) -> Path:
         folder = self._root / _PARTIAL
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < time.time() - _STALE:
-                    path.unlink()
+        _discard(folder, _STALE)
         return folder
+
+
+class _TakenError(Exception):
+    """The key has contents."""
+
+
+def _link(partial: Path, path: Path) -> None:
+    """Move a file to a place that has none."""
+    try:
+        path.hardlink_to(partial)
+    except FileExistsError:
+        raise _TakenError from None
+    finally:
+        partial.unlink()
+
+
+def _walk(folder: Path, prefix: str, after: str) -> Iterator[Entry]:
+    """The files below a folder in the order of their keys, in which a folder's name ends with a slash."""
+    try:
+        with os.scandir(folder) as found:
+            names = sorted(f"{item.name}/" if item.is_dir(follow_symlinks=False) else item.name for item in found if item.name[0] != ".")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        key = prefix + name
+        if key <= after and not after.startswith(key):
+            continue
+        if name.endswith("/"):
+            yield from _walk(folder / name, key, after)
+        elif key != after:
+            with contextlib.suppress(FileNotFoundError):
+                status = (folder / name).stat(follow_symlinks=False)
+                yield Entry(key, status.st_size, status.st_mtime)
+
+
+def _discard(folder: Path, seconds: float) -> int:
+    """Delete the files of a folder that were last written more than `seconds` ago; their number."""
+    count = 0
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - seconds:
+                path.unlink()
+                count += 1
+    return count
 
 
 @contextlib.contextmanager

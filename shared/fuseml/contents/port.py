@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from fuseml.domain import errors
@@ -13,6 +14,15 @@ _LONGEST_KEY = 500
 
 BLOCK = 1 << 18
 """Bytes of one read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key of a listing: its bytes, and the time of its last write in Unix seconds."""
+
+    key: str
+    size: int
+    modified: float
 
 
 class Contents(Protocol):
@@ -28,6 +38,9 @@ class Contents(Protocol):
         Atomic: no reader sees a part, also when the process dies or when `blocks` raises. That error is passed on.
         """
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Store the bytes unless the key has contents; whether they were stored. Of concurrent calls exactly one stores."""
+
     def get(self, key: str, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
         """The bytes from `offset` on, at most `limit`, in blocks; none behind the end. Raises NotFoundError by the first block."""
 
@@ -36,6 +49,12 @@ class Contents(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete the contents, if any."""
+
+    def entries(self, prefix: str, after: str = "", limit: int = 1000) -> list[Entry]:
+        """The first `limit` keys that begin with `prefix` and a slash and follow the key `after`, in the order of their bytes."""
+
+    def discard_unfinished(self, seconds: float) -> int:
+        """Delete the invisible parts that writers began to store more than `seconds` ago and did not finish; their number."""
 
     def link(self, key: str, seconds: int) -> str:
         """A URL that needs no account for that many seconds; of a folder, one for this machine. Does not check that contents exist."""

@@ -1,8 +1,8 @@
 """Contents in a bucket of S3, or of another server of its protocol (MinIO, SeaweedFS, Ceph).
 
 The first call imports boto3, which takes longer than the start of a function. Messages hold the code of a refusal and the remedy, not the
-server's text. A process that is killed during a large upload leaves invisible parts in the bucket: give the bucket a lifecycle rule that
-aborts incomplete multipart uploads.
+server's text. A process that is killed during a large upload leaves invisible parts in the bucket: `discard_unfinished` deletes them, and so
+does a lifecycle rule of the bucket that aborts incomplete multipart uploads.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fuseml.contents.port import BLOCK, valid_key
+from fuseml.contents.port import BLOCK, Entry, valid_key
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ _CONNECT, _ANSWER, _ATTEMPTS = 5.0, 30.0, 3
 _CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidClientTokenId", "AuthFailure"}
 _FORBIDDEN = {"AccessDenied", "403", "AllAccessDisabled"}
 _REGION = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
-_BUSY = {"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "OperationAborted"}
+_BUSY = {"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "OperationAborted", "ConditionalRequestConflict"}
+_LISTED = 1000
 _KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
@@ -76,6 +78,17 @@ class S3Contents:
             self._client.upload_fileobj(io.BufferedReader(body, PART), self._bucket, self._key(key), Config=in_parts)
         return body.size
 
+    def create(self, key: str, data: bytes) -> bool:
+        """See `Contents.create`. The server must know conditional writes (`If-None-Match`)."""
+        with self._refusals("write", key):
+            try:
+                self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
+            except self._client.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] in ("PreconditionFailed", "412"):
+                    return False
+                raise
+        return True
+
     def get(self, key: str, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
         """See `Contents.get`."""
         range_header = {"Range": f"bytes={offset}-{'' if limit is None else offset + limit - 1}"} if offset or limit is not None else {}
@@ -107,6 +120,33 @@ class S3Contents:
         """See `Contents.delete`."""
         with self._refusals("delete", key):
             self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
+
+    def entries(self, prefix: str, after: str = "", limit: int = 1000) -> list[Entry]:
+        """See `Contents.entries`."""
+        found: list[Entry] = []
+        start = self._key(after) if after else ""
+        with self._refusals("list", prefix):
+            while len(found) < limit:
+                answer = self._client.list_objects_v2(
+                    Bucket=self._bucket, Prefix=f"{self._key(prefix)}/", StartAfter=start, MaxKeys=min(limit - len(found), _LISTED)
+                )
+                listed = answer.get("Contents", [])
+                found += [Entry(item["Key"][len(self._prefix) :], item["Size"], item["LastModified"].timestamp()) for item in listed]
+                if not answer.get("IsTruncated") or not listed:
+                    break
+                start = listed[-1]["Key"]
+        return found
+
+    def discard_unfinished(self, seconds: float) -> int:
+        """See `Contents.discard_unfinished`. Uploads of other software below the prefix count, too."""
+        count, oldest = 0, time.time() - seconds
+        with self._refusals("list the uploads of", self._prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            for upload in [item for page in pages for item in page.get("Uploads", [])]:
+                if upload["Initiated"].timestamp() < oldest:
+                    self._client.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+                    count += 1
+        return count
 
     def link(self, key: str, seconds: int) -> str:
         """A presigned URL at the endpoint, which may be reachable from the cluster only."""
@@ -172,7 +212,7 @@ class S3Contents:
     def _refusal(self, error: Any, at: str, verb: str, key: str) -> errors.FusemlError:
         code, status = str(error.response["Error"].get("Code", "")), _status(error)
         if code == "NoSuchBucket":
-            return errors.PermanentError(f"{at} has no bucket {self._bucket!r}: create it, or correct FUSEML_CONTENTS_URL")
+            return errors.PermanentError(f"{at} has no bucket {self._bucket!r}: create it, or correct the address of the store")
         if code in _CREDENTIALS:
             return errors.PermanentError(f"{at} does not accept the credentials ({code}): check {_KEYS}")
         if code in _FORBIDDEN:

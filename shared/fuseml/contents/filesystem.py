@@ -88,6 +88,16 @@ class FileContents:
         with _translated(prefix):
             return list(itertools.islice(_walk(self._path(prefix), f"{prefix}/", after), limit))
 
+    def renew(self, key: str) -> bool:
+        """See `Contents.renew`."""
+        path = self._path(key)
+        with _translated(key):
+            try:
+                os.utime(path)
+            except FileNotFoundError:
+                return False
+        return True
+
     def discard_unfinished(self, seconds: float) -> int:
         """See `Contents.discard_unfinished`."""
         with _translated(_PARTIAL):

@@ -53,6 +53,12 @@ class Contents(Protocol):
     def entries(self, prefix: str, after: str = "", limit: int = 1000) -> list[Entry]:
         """The first `limit` keys that begin with `prefix` and a slash and follow the key `after`, in the order of their bytes."""
 
+    def renew(self, key: str) -> bool:
+        """Set the time of the last write to the present, without reading the bytes; whether it is later now.
+
+        False without contents, from a server that cannot do it, and in the second of the last write.
+        """
+
     def discard_unfinished(self, seconds: float) -> int:
         """Delete the invisible parts that writers began to store more than `seconds` ago and did not finish; their number."""
 

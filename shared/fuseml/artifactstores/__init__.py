@@ -1,0 +1,124 @@
+"""Stores of the contents of artifacts, behind one port: a bucket or folder of FuseML's own, and the tools that hold artifacts already.
+
+A store is found as every tool is, by a selector (`category: artifact-store`), and gets its address and variables as arguments. Contents go
+between the store and the workload; no function carries them. A store is one line of `CONNECTORS`, or an entry point of the group
+`fuseml.artifactstores` in another package, and passes the contract suite `tests/contract/test_artifact_store.py`.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from fuseml.artifactstores.port import (
+    CAPABILITIES,
+    About,
+    ArtifactStore,
+    Capability,
+    Changes,
+    Description,
+    File,
+    Location,
+    Opened,
+    Page,
+    Place,
+    Source,
+    Version,
+)
+from fuseml.domain import errors
+
+__all__ = [
+    "CAPABILITIES",
+    "CATEGORY",
+    "CONNECTORS",
+    "About",
+    "ArtifactStore",
+    "Capability",
+    "Changes",
+    "Connection",
+    "Description",
+    "File",
+    "Location",
+    "Opened",
+    "Page",
+    "Place",
+    "Source",
+    "Version",
+    "connect",
+]
+
+CATEGORY = "artifact-store"
+"""The category of the services that selectors of artifact stores ask for."""
+
+GROUP = "fuseml.artifactstores"
+"""The group of entry points: the name is a resource, the object a connector."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a binding says about a store: the resource of the service, its URL, and its variables with the secrets of the credentials."""
+
+    resource: str
+    url: str
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def setting(self, key: str) -> str:
+        """A variable of the binding. Raises InvalidError with its name if it is not set."""
+        if not self.environment.get(key):
+            raise errors.InvalidError(f"the record of the artifact store {self.resource!r} must configure {key}")
+        return self.environment[key]
+
+
+Connector = Callable[[Connection], ArtifactStore]
+
+
+def _bucket(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import bucket
+    from fuseml.contents import s3
+
+    name, _, prefix = connection.setting("FUSEML_ARTIFACTS_BUCKET").partition("/")
+    variables = connection.environment
+    account = s3.Account(
+        endpoint=connection.url,
+        region=variables.get("AWS_REGION", ""),
+        addressing=variables.get("FUSEML_S3_ADDRESSING", ""),
+        access_key=variables.get("AWS_ACCESS_KEY_ID", ""),
+        secret_key=variables.get("AWS_SECRET_ACCESS_KEY", ""),
+        session_token=variables.get("AWS_SESSION_TOKEN", ""),
+    )
+    uri = "/".join(part for part in (f"s3://{name}", prefix.strip("/")) if part)
+    return bucket.BucketStore(s3.S3Contents(name, prefix.strip("/"), account), uri, variables, resource=connection.resource)
+
+
+def _folder(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import bucket
+    from fuseml.contents import filesystem
+
+    url = urllib.parse.urlsplit(connection.url)
+    if url.scheme != "file" or url.netloc or not url.path.startswith("/"):
+        raise errors.InvalidError(f"the URL of the artifact store {connection.resource!r} must be file:///FOLDER")
+    path = Path(urllib.parse.unquote(url.path))
+    return bucket.BucketStore(filesystem.FileContents(path), connection.url, connection.environment, resource=connection.resource)
+
+
+CONNECTORS: Mapping[str, Connector] = {
+    "s3": _bucket,
+    "folder": _folder,
+}
+"""Resource of a service -> constructor of its store. Another store is one more line."""
+
+
+def connect(connection: Connection) -> ArtifactStore:
+    """The store of a binding; it connects at its first call. Raises InvalidError for a resource that is no artifact store."""
+    connector = CONNECTORS.get(connection.resource)
+    if connector is None:
+        installed = {point.name: point for point in metadata.entry_points(group=GROUP)}
+        if connection.resource not in installed:
+            known = ", ".join(sorted({*CONNECTORS, *installed}))
+            raise errors.InvalidError(f"no artifact store has the resource {connection.resource!r}; the known ones are {known}")
+        connector = installed[connection.resource].load()
+    store: ArtifactStore = connector(connection)
+    return store

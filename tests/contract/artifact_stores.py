@@ -1,0 +1,129 @@
+"""The artifact stores under test: a folder, a bucket of moto's server, and a bucket of the server at FUSEML_S3."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fuseml import artifactstores
+from fuseml.artifactstores import Connection, Source
+from fuseml.contents import s3
+from fuseml.domain.artifact import Address
+from tests import s3_servers
+
+PROJECT = "demo"
+SECRET = "canary-41c09be2"
+"""A part of the secrets in the connection of a store, where it has some."""
+
+Files = Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class UnderTest:
+    """A store, and the tool's own ways around it.
+
+    `publish` makes a version of a name from files as the users of the tool do; `damage` flips a bit in the stored contents of a version.
+    """
+
+    store: artifactstores.ArtifactStore
+    kind: str
+    publish: Callable[[str, Files], Address]
+    damage: Callable[[Address], None] | None = None
+    moment: float = 0.001
+    """The seconds that the store's times differ by at least."""
+
+
+def sources(files: Files) -> list[Source]:
+    """Files in memory, in blocks of an odd length."""
+
+    def blocks(data: bytes) -> Iterator[bytes]:
+        return (data[start : start + 9999] for start in range(0, len(data), 9999))
+
+    return [Source(path, functools.partial(blocks, data)) for path, data in files.items()]
+
+
+def written(store: artifactstores.ArtifactStore, kind: str) -> Callable[[str, Files], Address]:
+    """Publication by the store's own operations."""
+
+    def publish(name: str, files: Files) -> Address:
+        place = store.place(kind, PROJECT, name)
+        return store.commit(place, store.write(place, sources(files)))
+
+    return publish
+
+
+@contextlib.contextmanager
+def folder(at: Path) -> Iterator[UnderTest]:
+    """A folder of this machine."""
+    store = artifactstores.connect(Connection("folder", (at / "an artifact store").as_uri(), {"TOKEN": SECRET}))
+
+    def damage(address: Address) -> None:
+        for path in at.rglob(f"{address.name}/files/*"):
+            flip(path)
+
+    yield UnderTest(store, "dataset", written(store, "dataset"), damage)
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def bucket_store(name: str, account: s3.Account) -> artifactstores.ArtifactStore:
+    """The store of a bucket, as a binding of its record configures it."""
+    variables = {
+        "AWS_ACCESS_KEY_ID": account.access_key,
+        "AWS_SECRET_ACCESS_KEY": account.secret_key,
+        "AWS_REGION": account.region,
+        "FUSEML_ARTIFACTS_BUCKET": f"{name}/deep/prefix",
+        "TOKEN": SECRET,
+    }
+    return artifactstores.connect(Connection("s3", account.endpoint, variables))
+
+
+def _bucket(name: str, account: s3.Account, client: Any) -> UnderTest:
+    store = bucket_store(name, account)
+
+    def damage(address: Address) -> None:
+        for item in client.list_objects_v2(Bucket=name).get("Contents", []):
+            if f"{address.name}/files/" in item["Key"]:
+                data = bytearray(client.get_object(Bucket=name, Key=item["Key"])["Body"].read())
+                data[len(data) // 2] ^= 1
+                client.put_object(Bucket=name, Key=item["Key"], Body=bytes(data))
+
+    return UnderTest(store, "dataset", written(store, "dataset"), damage)
+
+
+def client_of(account: s3.Account) -> Any:
+    """boto3's client, for what the product does not do."""
+    import boto3.session
+
+    keys = {"aws_access_key_id": account.access_key, "aws_secret_access_key": account.secret_key}
+    return boto3.session.Session().client("s3", endpoint_url=account.endpoint, region_name=account.region, **keys)
+
+
+@contextlib.contextmanager
+def bucket(at: Path) -> Iterator[UnderTest]:
+    """A bucket of moto's server."""
+    with s3_servers.server(at) as server, contextlib.closing(client_of(server.account)) as client:
+        yield _bucket(s3_servers.BUCKET, server.account, client)
+
+
+@contextlib.contextmanager
+def named_bucket(at: Path) -> Iterator[UnderTest]:
+    """A bucket of the server at FUSEML_S3. Skips the test without one."""
+    with s3_servers.bucket() as (name, account), contextlib.closing(client_of(account)) as client:
+        yield _bucket(name, account, client)
+
+
+STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {
+    "folder": folder,
+    "bucket": bucket,
+    "named bucket": named_bucket,
+}

@@ -57,6 +57,8 @@ class FakeGitea:
     _numbers: int = 0
 
     def __post_init__(self) -> None:
+        # The number of all items of the list that a thread answers with a page of.
+        self._total = threading.local()
         self.repositories = EmbeddedGitHost(self.root, self.url)
         self._push = smart_http.SmartHttp(
             self.repositories, authorise=self._may_push, deliver=self._deliver, secret=lambda project, codeset: "replaced"
@@ -72,7 +74,9 @@ class FakeGitea:
             ("DELETE", "/repos/<org>/<repo>/hooks/<int:number>", self.delete_hook),
             ("PUT", "/repos/<org>/<repo>/collaborators/<user>", self.add_collaborator),
             ("GET", "/repos/<org>/<repo>/activities/feeds", self.list_activities),
+            ("GET", "/repos/<org>/<repo>/commits", self.list_commits),
             ("GET", "/repos/<org>/<repo>/git/commits/<commit>", self.get_commit),
+            ("GET", "/repos/<org>/<repo>/git/blobs/<sha>", self.get_blob),
             ("GET", "/repos/<org>/<repo>/git/trees/<commit>", self.get_tree),
             ("POST", "/admin/users", self.add_user),
             ("PATCH", "/admin/users/<user>", self.edit_user),
@@ -97,7 +101,10 @@ class FakeGitea:
         except exceptions.HTTPException as error:
             status, body = error.code or 500, {"message": error.description, "url": f"{self.url}/api/swagger"}
         text = json.dumps(body) if body is not None else ""
-        return Response(text, status, content_type="application/json")(environ, start_response)
+        answer = Response(text, status, content_type="application/json")
+        if self._total.__dict__:
+            answer.headers["X-Total-Count"] = str(self._total.__dict__.pop("count"))
+        return answer(environ, start_response)
 
     def _respond(self, request: Request) -> tuple[int, object]:
         self.requests.append(f"{request.method} {request.path.removeprefix('/api/v1')}")
@@ -216,9 +223,26 @@ class FakeGitea:
             raise exceptions.NotFound("The target couldn't be found.")
         return 204, None
 
+    def list_commits(self, request: Request, org: str, repo: str) -> tuple[int, object]:
+        if not self._git(org, repo, "rev-list", "-1", "--all"):
+            raise exceptions.Conflict("Git Repository is empty.")
+        commits = self._git(org, repo, "rev-list", "HEAD").decode().split()
+        self._total.count = len(commits)
+        return 200, [self._commit(org, repo, item["id"]) for item in _paged([{"id": commit} for commit in commits], request, 50)]
+
     def get_commit(self, _: Request, org: str, repo: str, commit: str) -> tuple[int, object]:
         self._git(org, repo, "cat-file", "-e", f"{commit}^{{commit}}")
-        return 200, {"sha": commit}
+        return 200, self._commit(org, repo, commit)
+
+    def _commit(self, org: str, repo: str, commit: str) -> dict[str, object]:
+        text = self._git(org, repo, "log", "-1", "--format=%H%x00%an%x00%aI%x00%cn%x00%cI%x00%B", commit).decode()
+        sha, author, authored, committer, committed, message = text.split("\0")
+        details = {"author": {"name": author, "date": authored}, "committer": {"name": committer, "date": committed}, "message": message}
+        return {"sha": sha, "commit": details}
+
+    def get_blob(self, _: Request, org: str, repo: str, sha: str) -> tuple[int, object]:
+        data = self._git(org, repo, "cat-file", "blob", sha)
+        return 200, {"sha": sha, "size": len(data), "encoding": "base64", "content": base64.b64encode(data).decode()}
 
     def get_tree(self, request: Request, org: str, repo: str, commit: str) -> tuple[int, object]:
         options = ("-r", "-t") if request.args.get("recursive") == "true" else ()

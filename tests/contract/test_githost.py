@@ -225,6 +225,53 @@ def test_a_digest_changes_only_with_the_matched_files(under_test: UnderTest, tmp
         under_test.host.digest("demo", "watched", "1" * 40, ())
 
 
+def test_commits_are_listed_from_the_oldest_on_and_described(under_test: UnderTest, tmp_path: Path) -> None:
+    clone = work(under_test, "log", tmp_path / "work")
+    host = under_test.host
+    assert host.commits("demo", "log", 0, 10) == []
+    pushed = [clone.commit(f"commit {number}\n\nmore", {"a": str(number)}) for number in range(3)]
+    clone.git("push", "--quiet", "origin", "main")
+    clone.git("checkout", "--quiet", "-b", "aside")
+    aside = clone.commit("aside", {"b": "1"})
+    clone.git("push", "--quiet", "origin", "aside")
+    listed = host.commits("demo", "log", 0, 10)
+    assert [(item.id, item.subject, item.author) for item in listed] == [
+        (commit, f"commit {number}", "Ada") for number, commit in enumerate(pushed)
+    ]
+    for skip, limit in itertools.product(range(5), range(1, 4)):
+        assert host.commits("demo", "log", skip, limit) == listed[skip : skip + limit]
+    assert [host.commit("demo", "log", commit) for commit in pushed] == listed
+    assert listed[0].created == int(clone.git("log", "-1", "--format=%ct", pushed[0]).strip()) * 1000
+    assert host.commit("demo", "log", aside).subject == "aside"
+    for unknown in ("0" * 40, "main", "", "../x"):
+        with pytest.raises(errors.NotFoundError):
+            host.commit("demo", "log", unknown)
+    with pytest.raises(errors.NotFoundError):
+        host.commits("demo", "missing", 0, 10)
+
+
+def test_files_of_a_commit_are_listed_and_read(under_test: UnderTest, tmp_path: Path) -> None:
+    clone = work(under_test, "files", tmp_path / "work")
+    (clone.folder / "link").symlink_to("a.txt")
+    first = clone.commit("first", {"a.txt": "one\n", "deep/er/größe.txt": "zwei\n", "empty": ""})
+    second = clone.commit("second", {"a.txt": "another\n"})
+    clone.git("push", "--quiet", "origin", "main")
+    host = under_test.host
+    assert host.paths("demo", "files", first) == ["a.txt", "deep/er/größe.txt", "empty", "link"]
+    assert host.read("demo", "files", first, "a.txt", 100) == b"one\n"
+    assert host.read("demo", "files", second, "a.txt", 100) == b"another\n"
+    assert host.read("demo", "files", first, "deep/er/größe.txt", 6) == b"zwei\n"
+    assert host.read("demo", "files", first, "empty", 0) == b""
+    for path in ("missing", "deep", "deep/er", "a.txt/x", "link", "../a.txt", "/a.txt", ""):
+        with pytest.raises(errors.NotFoundError):
+            host.read("demo", "files", first, path, 100)
+    with pytest.raises(errors.TooLargeError, match=r"a\.txt"):
+        host.read("demo", "files", first, "a.txt", 3)
+    for call in (lambda: host.paths("demo", "files", "0" * 40), lambda: host.read("demo", "files", "0" * 40, "a.txt", 9)):
+        with pytest.raises(errors.NotFoundError):
+            call()
+
+
 def test_a_deleted_repository_is_removed_with_its_history(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "deleted", tmp_path / "work")
     commit = clone.commit("first", {"a": "1"})

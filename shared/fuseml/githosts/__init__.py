@@ -7,9 +7,9 @@ Both report a push by Gitea's webhook, so `gitea_ingress` handles them alike. Bo
 
 from __future__ import annotations
 
-from fuseml.githosts.port import GitHost, Push
+from fuseml.githosts.port import Commit, GitHost, Push
 
-__all__ = ["GitHost", "Push", "connect"]
+__all__ = ["Commit", "GitHost", "Push", "connect"]
 
 
 def connect(url: str, token: str, public_url: str) -> GitHost:

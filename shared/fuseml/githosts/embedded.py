@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fuseml.domain import errors, pushes
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
-from fuseml.githosts import checkout, history, large_files, lfs, payload, shallow, submodules
+from fuseml.githosts import checkout, history, large_files, lfs, payload, port, shallow, submodules
 from fuseml.githosts.limits import DEFAULT, Limits
 from fuseml.githosts.port import Push
 
@@ -145,6 +145,29 @@ class EmbeddedGitHost:
             kept = large_files.Kept(self.contents(project, codeset), url)
             checkout.write_tree(repository.object_store, stored.tree, directory, extra, self.limits, kept)
             return list(submodules.found(repository.object_store, stored.tree, url, self._url, self.limits.files))
+
+    def commit(self, project: str, codeset: str, commit: str) -> port.Commit:
+        with self.open(project, codeset) as repository:
+            return history.facts(_commit(repository, project, codeset, commit))
+
+    def commits(self, project: str, codeset: str, skip: int, limit: int) -> list[port.Commit]:
+        with self.open(project, codeset) as repository:
+            tip = next((value for ref, value in repository.get_refs().items() if ref == history.head_name(repository)), None)
+            found = history.commit_of(repository, tip.decode()) if tip else None
+            return [history.facts(item) for item in history.oldest(repository, found, skip, limit)] if found else []
+
+    def paths(self, project: str, codeset: str, commit: str) -> list[str]:
+        with self.open(project, codeset) as repository:
+            return sorted(
+                path for path, _, _ in history.files(repository, _commit(repository, project, codeset, commit), self.limits.files)
+            )
+
+    def read(self, project: str, codeset: str, commit: str, path: str, limit: int) -> bytes:
+        with self.open(project, codeset) as repository:
+            data = history.read(repository, _commit(repository, project, codeset, commit), path, limit)
+        if data is None:
+            raise errors.NotFoundError(f"the commit {commit} of {project}/{codeset} has no file {path!r}")
+        return data
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
         with self.open(project, codeset) as repository:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fuseml.domain import errors, pushes, urls
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
-from fuseml.githosts import checkout, gitea_api, gitea_feed, history, limits
-from fuseml.githosts.port import Push
+from fuseml.githosts import checkout, gitea_api, gitea_commits, gitea_feed, history, limits
+from fuseml.githosts.port import Commit, Push
 
 if TYPE_CHECKING:
     from dulwich.client import DetermineWantsFunc
@@ -201,6 +201,35 @@ class GiteaHost:
             return (), after
         found, position = gitea_feed.pushes(activities, after)
         return (found if after else ()), position
+
+    def commit(self, project: str, codeset: str, commit: str) -> Commit:
+        if not self._has_commit(project, codeset, commit):
+            raise _unknown_commit(project, codeset, commit)
+        return gitea_commits.commit(self._api, _repository(project, codeset), commit)
+
+    def commits(self, project: str, codeset: str, skip: int, limit: int) -> list[Commit]:
+        return gitea_commits.oldest(self._api, _repository(project, codeset), skip, limit)
+
+    def paths(self, project: str, codeset: str, commit: str) -> list[str]:
+        if not self._has_commit(project, codeset, commit):
+            raise _unknown_commit(project, codeset, commit)
+        found: list[str] = []
+        for path, _ in self._tree(project, codeset, commit):
+            found.append(path)
+            if len(found) > limits.DEFAULT.files:
+                raise errors.TooLargeError(f"the commit has more than {limits.DEFAULT.files} files")
+        return sorted(found)
+
+    def read(self, project: str, codeset: str, commit: str, path: str, limit: int) -> bytes:
+        *folders, name = path.split("/")
+        tree: str | None = commit
+        for part in folders:
+            entry = self._folder(project, codeset, tree).get(part) if tree else None
+            tree = entry.sha if entry and entry.kind == "tree" else None
+        entry = self._folder(project, codeset, tree).get(name) if tree and self._has_commit(project, codeset, commit) else None
+        if entry is None or entry.kind != "blob" or not entry.mode.startswith("100"):
+            raise errors.NotFoundError(f"the commit {commit} of {project}/{codeset} has no file {path!r}")
+        return gitea_commits.blob(self._api, _repository(project, codeset), entry.sha, path, limit)
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
         if not (self._has_commit(project, codeset, before) and self._has_commit(project, codeset, after)):

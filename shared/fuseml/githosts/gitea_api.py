@@ -70,6 +70,14 @@ class Api:
             if not items:
                 return
 
+    def listed(self, address: str, query: Mapping[str, object]) -> tuple[list[dict[str, Any]], int]:
+        """One page of a list, and the number of all its items. Raises the errors of `get`."""
+        full = f"{_API}{address}?{urlencode(query)}"
+        response = self._request("GET", full, None, {"Authorization": f"token {self._token}"})
+        items: list[dict[str, Any]] = self._read(response, "GET", full) or []
+        total = response.headers.get("X-Total-Count", "")
+        return items, int(total) if total.isdigit() else len(items)
+
     def send(self, method: str, address: str, body: Mapping[str, object] | None = None) -> None:
         """Create, change or delete an object. Raises ConflictError if it exists, InvalidError if Gitea rejects it, and the errors of `get`."""
         self._call(method, address, body)

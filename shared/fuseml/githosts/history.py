@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from fuseml.domain import errors
-from fuseml.githosts import lfs
+from fuseml.githosts import lfs, port
 
 if TYPE_CHECKING:
     from dulwich.object_store import BaseObjectStore
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _MOST_VISITED = 500_000
 # As in dulwich.
 _DEEPEST = 1280
+_LONGEST = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,37 @@ def files(repository: Repo, commit: Commit, limit: int) -> Iterator[tuple[str, i
     """Path, mode and object id of every file of the commit, as `git ls-tree -r` lists them. Raises TooLargeError beyond `limit` entries."""
     for path, mode, sha in entries(repository.object_store, commit.tree, limit):
         yield os.fsdecode(path), mode, sha.decode()
+
+
+def facts(commit: Commit) -> port.Commit:
+    """The facts about a commit, with unreadable characters replaced."""
+    author = commit.author.decode("utf-8", "replace").partition(" <")[0]
+    subject = commit.message.decode("utf-8", "replace").partition("\n")[0]
+    return port.Commit(commit.id.decode(), commit.commit_time * 1000, author[:_LONGEST], subject[:_LONGEST])
+
+
+def oldest(repository: Repo, tip: Commit, skip: int, limit: int) -> list[Commit]:
+    """The commits behind the first `skip` of a history, parents before children. Reads the whole history."""
+    entries = repository.get_walker(include=[tip.id], order="topo", reverse=True)
+    return [entry.commit for entry in itertools.islice(entries, skip, skip + limit)]
+
+
+def read(repository: Repo, commit: Commit, path: str, limit: int) -> bytes | None:
+    """The contents of a regular file; None without one. Raises TooLargeError beyond `limit` bytes."""
+    tree: ObjectID | None = commit.tree
+    *folders, name = os.fsencode(path).split(b"/")
+    for folder in folders:
+        mode, sha = _children(repository.object_store, tree).get(folder, (0, None))
+        if sha is None or not stat.S_ISDIR(mode):
+            return None
+        tree = sha
+    mode, sha = _children(repository.object_store, tree).get(name, (0, None))
+    if sha is None or not stat.S_ISREG(mode):
+        return None
+    data = repository.object_store[sha].as_raw_string()
+    if len(data) > limit:
+        raise errors.TooLargeError(f"the file {path!r} has {len(data)} bytes, more than {limit}")
+    return data
 
 
 def uses_lfs(repository: Repo, object_id: str) -> bool:

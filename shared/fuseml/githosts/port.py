@@ -22,6 +22,16 @@ class Push:
     delivery: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit: its id, its time in Unix milliseconds, its author's name, and the first line of its message."""
+
+    id: str
+    created: int
+    author: str
+    subject: str
+
+
 class GitHost(Protocol):
     """Repositories, one per codeset. The default branch is `main`, unless the first push to an empty repository creates another branch."""
 
@@ -71,6 +81,21 @@ class GitHost(Protocol):
         leads out of it. Raises NotFoundError for an unknown commit, InvalidError for a tree that would escape and for a missing content of Git
         LFS (the directory then holds a partial checkout), ConflictError for a directory that is not empty.
         """
+
+    def commit(self, project: str, codeset: str, commit: str) -> Commit:
+        """The facts about a commit, reachable from a ref or not. Raises NotFoundError for an unknown one."""
+
+    def commits(self, project: str, codeset: str, skip: int, limit: int) -> list[Commit]:
+        """The commits of the default branch, the oldest first: at most `limit` after the first `skip`. None of an empty repository.
+
+        A new commit is the last one. A merge, or a branch that is replaced, may change the order. Raises NotFoundError without a repository.
+        """
+
+    def paths(self, project: str, codeset: str, commit: str) -> list[str]:
+        """The paths of all files, links and submodules of a commit, sorted. Raises NotFoundError for an unknown commit, TooLargeError."""
+
+    def read(self, project: str, codeset: str, commit: str, path: str, limit: int) -> bytes:
+        """The contents of one regular file of a commit. Raises NotFoundError, and TooLargeError for more than `limit` bytes."""
 
     def changed_paths(self, project: str, codeset: str, before: str, after: str) -> list[str] | None:
         """The paths of the files that differ between two commits, sorted.

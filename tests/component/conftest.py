@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuseml.store import database
-from tests import postgresql
-from tests.waiting import PATIENCE, answers, wait_until_ready
+from tests import mlflow_servers, postgresql
 
 from . import endpoint, steps
 from . import ingress as ingress_functions
@@ -79,29 +75,8 @@ def ingress(sqlite_store: database.Database) -> ingress_functions.Ingress:
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of an MLflow tracking server with a model registry, on SQLite and a folder of its own."""
     pytest.importorskip("mlflow.version", reason="needs MLflow: install fuseml[mlflow]")
-    home = tmp_path_factory.mktemp("mlflow")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    arguments = ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts")]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *arguments, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-            env={**steps.BARE, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            cwd=home,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until_ready(process, lambda: answers(f"{url}/health"), "MLflow", (home / "log").read_text)
+    with mlflow_servers.server(tmp_path_factory.mktemp("mlflow")) as url:
         yield url
-    finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @dataclass(frozen=True)

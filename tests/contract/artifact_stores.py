@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from fuseml import artifactstores
-from fuseml.artifactstores import Connection, Source
+from fuseml.artifactstores import Connection, Source, git
 from fuseml.contents import s3
 from fuseml.domain.artifact import Address
-from tests import s3_servers
+from tests import mlflow_servers, s3_servers
+from tests.component import githost
+from tests.contract import githosts
 
 PROJECT = "demo"
 SECRET = "canary-41c09be2"
@@ -33,6 +35,10 @@ class UnderTest:
     kind: str
     publish: Callable[[str, Files], Address]
     damage: Callable[[Address], None] | None = None
+    unwritten: str = "sha256:" + "0" * 64
+    """A digest of contents that the store does not have."""
+    tag: Callable[[Address, str], None] | None = None
+    """The tool's own way to tag a version, where the store has none."""
     moment: float = 0.001
     """The seconds that the store's times differ by at least."""
 
@@ -122,8 +128,68 @@ def named_bucket(at: Path) -> Iterator[UnderTest]:
         yield _bucket(name, account, client)
 
 
+@contextlib.contextmanager
+def mlflow(at: Path) -> Iterator[UnderTest]:
+    """A real MLflow server. Models are logged by its REST API, as its client does it."""
+    with mlflow_servers.server(at) as url:
+        store = artifactstores.connect(Connection("mlflow-tracking", url, {"TOKEN": SECRET}, PROJECT))
+
+        def publish(name: str, files: Files) -> Address:
+            logged = mlflow_servers.log(url, {**files, "MLmodel": b"flavors: {python_function: {loader_module: x}}\n"})
+            return store.commit(store.place("model", PROJECT, name), f"models:/{logged}")
+
+        yield UnderTest(store, "model", publish, unwritten="models:/m-" + "0" * 32)
+
+
+def _of_git(at: Path, host: githosts.UnderTest, store: artifactstores.ArtifactStore) -> UnderTest:
+    def publish(name: str, files: Files) -> Address:
+        folder = at / name
+        if not folder.exists():
+            githost.Clone.fresh(host.register(name), folder)
+        for path, data in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+        clone = githost.Clone(folder)
+        commit = clone.commit("a version")
+        clone.git("push", "--quiet", "origin", "main")
+        return store.commit(store.place("code", PROJECT, name), f"sha1:{commit}")
+
+    return UnderTest(store, "code", publish, unwritten="0" * 40, tag=lambda address, tag: _git_tag(at, address, tag))
+
+
+def _git_tag(at: Path, address: Address, tag: str) -> None:
+    clone = githost.Clone(at / address.name)
+    clone.git("tag", tag, address.version)
+    clone.git("push", "--quiet", "origin", tag)
+
+
+@contextlib.contextmanager
+def embedded_git(at: Path) -> Iterator[UnderTest]:
+    """The git host of the embedded server."""
+    with githosts.embedded_host(at) as host:
+        yield _of_git(at, host, git.GitStore(host.host))
+
+
+@contextlib.contextmanager
+def fake_gitea(at: Path) -> Iterator[UnderTest]:
+    """The fake Gitea."""
+    with githosts.fake_gitea(at) as host:
+        yield _of_git(at, host, git.GitStore(host.host, resource="gitea", has_pages=True))
+
+
+@contextlib.contextmanager
+def real_gitea(at: Path) -> Iterator[UnderTest]:
+    """The real Gitea of the program FUSEML_GITEA. Skips the test without it."""
+    with githosts.real_gitea(at) as host:
+        yield _of_git(at, host, git.GitStore(host.host, resource="gitea", has_pages=True))
+
+
 STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {
     "folder": folder,
     "bucket": bucket,
     "named bucket": named_bucket,
+    "mlflow": mlflow,
+    "embedded git": embedded_git,
+    "gitea": fake_gitea,
+    "real gitea": real_gitea,
 }

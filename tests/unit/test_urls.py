@@ -68,5 +68,5 @@ def test_a_missing_webhook_route_does_not_show_the_secret(monkeypatch: pytest.Mo
     tracking = mlflow.Tracking("http://127.0.0.1:9")
     monkeypatch.setattr(tracking, "_pool", type("Pool", (), {"request": lambda *_, **__: Gone})())
     with pytest.raises(errors.NotFoundError) as failure:
-        tracking._call("POST", "/webhooks", {"name": "n", "secret": CANARY})
+        tracking.call("POST", "/webhooks", {"name": "n", "secret": CANARY})
     assert CANARY not in failure.value.message

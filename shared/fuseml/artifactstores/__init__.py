@@ -59,11 +59,15 @@ GROUP = "fuseml.artifactstores"
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a binding says about a store: the resource of the service, its URL, and its variables with the secrets of the credentials."""
+    """What a binding says about a store: the resource of the service, its URL, and its variables with the secrets of the credentials.
+
+    `project` is the one that the store is connected for.
+    """
 
     resource: str
     url: str
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    project: str = ""
 
     def setting(self, key: str) -> str:
         """A variable of the binding. Raises InvalidError with its name if it is not set."""
@@ -104,9 +108,28 @@ def _folder(connection: Connection) -> ArtifactStore:
     return bucket.BucketStore(filesystem.FileContents(path), connection.url, connection.environment, resource=connection.resource)
 
 
+def _mlflow(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import mlflow
+    from fuseml.contents import mlflow as client
+
+    tracking = client.Tracking(connection.url, connection.environment)
+    return mlflow.MlflowStore(tracking, connection.url, connection.environment, project=connection.project or "mlflow")
+
+
+def _gitea(connection: Connection) -> ArtifactStore:
+    from fuseml import githosts
+    from fuseml.artifactstores import git
+
+    # Its webhooks are those of codesets, which this store does not make.
+    host = githosts.connect(connection.url, connection.setting("FUSEML_GIT_TOKEN"), "")
+    return git.GitStore(host, resource=connection.resource, has_pages=True)
+
+
 CONNECTORS: Mapping[str, Connector] = {
     "s3": _bucket,
     "folder": _folder,
+    "mlflow-tracking": _mlflow,
+    "gitea": _gitea,
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
 

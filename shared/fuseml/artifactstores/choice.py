@@ -30,15 +30,17 @@ def of_project(
         update={"name": wanted.name or f"{kind}-store", "service_category": wanted.service_category or artifactstores.CATEGORY}
     )
     [binding] = resolution.resolve(session, [asked], context, home=home).bindings
-    store = artifactstores.connect(connection(session, binding, unseal))
+    store = artifactstores.connect(connection(session, binding, unseal, context.project))
     check_kind(store, kind)
     return store
 
 
-def connection(session: sqlmodel.Session, binding: selector.Binding, unseal: Callable[[str], str]) -> artifactstores.Connection:
+def connection(
+    session: sqlmodel.Session, binding: selector.Binding, unseal: Callable[[str], str], project: str = ""
+) -> artifactstores.Connection:
     """The connection of a binding, with the present secrets of its credentials. Tokens of steps are none of a store's."""
     variables = {key: value for key, value in binding.configuration.items() if value != extension.STEP_TOKEN}
     for key in binding.secret_keys:
         part = plans.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
         variables[key] = unseal(extensions.sealed_secret(session, part))
-    return artifactstores.Connection(binding.service_resource, binding.url, variables)
+    return artifactstores.Connection(binding.service_resource, binding.url, variables, project)

@@ -30,7 +30,9 @@ class ModelVersion:
     run_id: str | None
     tags: Mapping[str, str]
     created: int = 0
-    """Unix milliseconds."""
+    """Unix milliseconds, as `updated`."""
+    updated: int = 0
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Tracking:
     """A tracking server at `url`; `credentials` are the variables of MLflow's own client. Redirects are not followed."""
 
     def __init__(self, url: str, credentials: Mapping[str, str] | None = None) -> None:
-        self._api = url.rstrip("/") + "/api/2.0/mlflow"
+        self._url = url.rstrip("/")
+        self._api = self._url + "/api/2.0/mlflow"
         self.headers: Mapping[str, str] = _authentication(credentials or {})
         """The headers of its requests: the authentication."""
 
@@ -63,9 +66,43 @@ class Tracking:
 
     def newest_versions(self, token: str | None = None) -> tuple[list[ModelVersion], str | None]:
         """A page of all model versions, the newest first, and the token of the next page. Raises TemporaryError, PermanentError."""
-        query = {"max_results": _PAGE, "order_by": "creation_timestamp DESC", **({"page_token": token} if token else {})}
-        answer = self._call("GET", "/model-versions/search", query)
+        return self._page("creation_timestamp DESC", token)
+
+    def updated_versions(self, token: str | None = None) -> tuple[list[ModelVersion], str | None]:
+        """As `newest_versions`, the last updated first."""
+        return self._page("last_updated_timestamp DESC", token)
+
+    def _page(self, order: str, token: str | None) -> tuple[list[ModelVersion], str | None]:
+        query = {"max_results": _PAGE, "order_by": order, **({"page_token": token} if token else {})}
+        answer = self.call("GET", "/model-versions/search", query)
         return [_version(item) for item in answer.get("model_versions", [])], answer.get("next_page_token") or None
+
+    def versions(self, condition: str, limit: int) -> list[ModelVersion]:
+        """The first `limit` versions that meet a condition of MLflow's search, in the order of their numbers. Raises as `newest_versions`."""
+        query = {"max_results": limit, "order_by": "version_number ASC", "filter": condition}
+        with _understood("version"):
+            return [_version(item) for item in self.call("GET", "/model-versions/search", query).get("model_versions", [])]
+
+    def file(self, version: ModelVersion, path: str, limit: int) -> bytes | None:
+        """The first `limit` bytes of a file of a model; None where the server has or serves none. Raises TemporaryError, PermanentError."""
+        import urllib3.exceptions
+
+        address = f"{self._url}/model-versions/get-artifact"
+        fields = {"name": version.name, "version": version.version, "path": path}
+        try:
+            response = self._pool.request("GET", address, fields=fields, headers=self.headers, timeout=_TIMEOUT, preload_content=False)
+            with contextlib.closing(response):
+                body = response.read(limit)
+        except urllib3.exceptions.HTTPError as error:
+            raise errors.TemporaryError(
+                f"the tracking server at {urls.shown(self._url)} does not answer ({type(error).__name__})"
+            ) from error
+        if response.status in (401, 403):
+            raise errors.PermanentError(f"the tracking server refused a file of {version.name} with {response.status}")
+        if response.status in (429, 502, 503, 504):
+            raise errors.TemporaryError(f"the tracking server answered {response.status} to a file of {version.name}")
+        # MLflow answers 500 for a file that does not exist in some stores.
+        return body if response.status == 200 else None
 
     def origin(self, version: ModelVersion) -> tuple[str | None, dict[str, str]]:
         """The run that produced a version, and the tags of both without MLflow's own. Raises TemporaryError."""
@@ -78,13 +115,13 @@ class Tracking:
 
     def model_version(self, name: str, version: str) -> ModelVersion:
         """Raises NotFoundError, TemporaryError, and PermanentError for an answer that describes no version."""
-        answer = self._call("GET", "/model-versions/get", {"name": name, "version": version})
+        answer = self.call("GET", "/model-versions/get", {"name": name, "version": version})
         with _understood("version"):
             return _version(answer["model_version"])
 
     def run(self, run_id: str) -> TrackedRun:
         """Raises NotFoundError, TemporaryError."""
-        run = self._call("GET", "/runs/get", {"run_id": run_id})["run"]
+        run = self.call("GET", "/runs/get", {"run_id": run_id})["run"]
         data = run.get("data", {})
         metrics = {item["key"]: float(item["value"]) for item in data.get("metrics", [])}
         return TrackedRun(run_id, run["info"]["status"], _pairs(data.get("tags")), metrics, _pairs(data.get("params")))
@@ -103,19 +140,19 @@ class Tracking:
     def _of_model(self, address: model_address.Alias | model_address.Newest) -> str | None:
         if isinstance(address, model_address.Alias):
             query = {"name": address.model, "alias": address.alias}
-            version = self._call("GET", "/registered-models/alias", query).get("model_version", {}).get("version")
+            version = self.call("GET", "/registered-models/alias", query).get("model_version", {}).get("version")
         else:
             stages = {"stages": [address.stage]} if address.stage else {}
-            listed = self._call("POST", "/registered-models/get-latest-versions", {"name": address.model, **stages}).get(
+            listed = self.call("POST", "/registered-models/get-latest-versions", {"name": address.model, **stages}).get(
                 "model_versions", []
             )
             version = max((int(item["version"]) for item in listed), default=None)
         return f"models:/{address.model}/{version}" if version else None
 
     def _of_run(self, address: model_address.OfRun) -> str | None:
-        info = self._call("GET", "/runs/get", {"run_id": address.run})["run"]["info"]
+        info = self.call("GET", "/runs/get", {"run_id": address.run})["run"]["info"]
         query = {"experiment_ids": [info["experiment_id"]], "filter": f"source_run_id = '{info['run_id']}'", "max_results": _LOGGED}
-        logged = [item["info"] for item in self._call("POST", "/logged-models/search", query).get("models", [])]
+        logged = [item["info"] for item in self.call("POST", "/logged-models/search", query).get("models", [])]
         own = [item for item in logged if item.get("name") == address.name]
         newest = max(own, key=lambda item: int(item.get("creation_timestamp_ms") or 0), default=None)
         return f"models:/{newest['model_id']}" if newest else None
@@ -127,9 +164,9 @@ class Tracking:
         """
         if not secret:
             raise errors.InvalidError("a webhook needs a secret: without one, anyone could send events of models")
-        for webhook in self._call("GET", "/webhooks", {}).get("webhooks", []):
+        for webhook in self.call("GET", "/webhooks", {}).get("webhooks", []):
             if webhook["name"] == name:
-                self._call("DELETE", f"/webhooks/{webhook['webhook_id']}", {})
+                self.call("DELETE", f"/webhooks/{webhook['webhook_id']}", {})
         subscribed = [
             ("REGISTERED_MODEL", "CREATED"),
             ("MODEL_VERSION", "CREATED"),
@@ -138,13 +175,14 @@ class Tracking:
         ]
         subscribed += [("MODEL_VERSION_ALIAS", "CREATED"), ("MODEL_VERSION_ALIAS", "DELETED")]
         listed = [{"entity": entity, "action": action} for entity, action in subscribed]
-        self._call("POST", "/webhooks", {"name": name, "url": url, "events": listed, "secret": secret, "status": "ACTIVE"})
+        self.call("POST", "/webhooks", {"name": name, "url": url, "events": listed, "secret": secret, "status": "ACTIVE"})
 
-    def _call(self, method: str, path: str, data: Mapping[str, object]) -> dict[str, Any]:
+    def call(self, method: str, path: str, data: Mapping[str, object]) -> dict[str, Any]:
+        """The answer to a call of MLflow's REST API. Raises NotFoundError, TemporaryError, and PermanentError when the server refuses."""
         import urllib3.exceptions
 
         try:
-            if method == "POST":
+            if method == "POST" or (method == "DELETE" and data):
                 response = self._pool.request(method, self._api + path, json=dict(data), headers=self.headers, timeout=_TIMEOUT)
             else:
                 fields = {key: str(value) for key, value in data.items()}
@@ -184,7 +222,14 @@ def _understood(described: str) -> Iterator[None]:
 def _version(item: Mapping[str, Any]) -> ModelVersion:
     created = int(item.get("creation_timestamp") or 0)
     return ModelVersion(
-        item["name"], str(item["version"]), item.get("source"), item.get("run_id") or None, _pairs(item.get("tags")), created
+        item["name"],
+        str(item["version"]),
+        item.get("source"),
+        item.get("run_id") or None,
+        _pairs(item.get("tags")),
+        created,
+        int(item.get("last_updated_timestamp") or created),
+        tuple(item.get("aliases") or ()),
     )
 
 

@@ -1,0 +1,167 @@
+"""Models of a real MLflow server as artifacts: what MLflow's own client logged and set, and what it sees of FuseML's tags."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from fuseml import artifactstores
+from fuseml.artifactstores import Connection
+from fuseml.contents import mlflow as client
+from fuseml.domain import errors
+from fuseml.domain.artifact import Address
+from tests import mlflow_servers
+from tests.component.conftest import Trained
+
+MLMODEL = {"MLmodel": b"flavors: {python_function: {loader_module: x}}\n"}
+
+
+def connect(url: str, project: str = "demo") -> artifactstores.ArtifactStore:
+    return artifactstores.connect(Connection("mlflow-tracking", url, {}, project))
+
+
+@pytest.fixture
+def store(mlflow_server: str) -> artifactstores.ArtifactStore:
+    return connect(mlflow_server)
+
+
+def test_a_trained_model_is_described_with_its_framework_metrics_and_parameters(trained: Trained) -> None:
+    store = connect(trained.mlflow)
+    [name, version] = trained.ended.outputs["mlflow-model-url"].removeprefix("models:/").split("/")
+    tracking = client.Tracking(trained.mlflow)
+    _, tags = tracking.origin(tracking.model_version(name, version))
+    address = Address("model", tags["fuseml.project"], name, version)
+    described = store.describe(address)
+    about = described.about
+    assert (about.format, about.framework) == ("mlflow", "sklearn")
+    assert about.framework_version.count(".") >= 1
+    assert about.metrics and all(isinstance(value, float) for value in about.metrics.values())
+    assert float(about.params["alpha"]) == 1
+    assert about.producer.startswith("runs:/")
+    assert described.digest.startswith("sha256:")
+    assert described.size is not None and described.size > 100
+    assert store.locate(address).uri == f"models:/{name}/{version}"
+    assert store.locate(address).environment["MLFLOW_TRACKING_URI"] == trained.mlflow
+
+
+def test_the_logged_model_is_read_through(store: artifactstores.ArtifactStore, mlflow_server: str) -> None:
+    text = b"flavors: {python_function: {loader_module: x}, xgboost: {xgb_version: 3.1.2}}\nmodel_size_bytes: 7\n"
+    logged = mlflow_servers.log(mlflow_server, {"MLmodel": text})
+    mlflow_servers.call(
+        mlflow_server, "POST", f"logged-models/{logged}/params", {"model_id": logged, "params": [{"key": "depth", "value": "3"}]}
+    )
+    described = store.describe(store.commit(store.place("model", "demo", "logged"), f"models:/{logged}"))
+    about = described.about
+    assert (about.framework, about.framework_version, about.params, about.metadata["model_id"]) == (
+        "xgboost",
+        "3.1.2",
+        {"depth": "3"},
+        logged,
+    )
+    assert described.size == 7
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"flavors: [a]", b"flavors: {a: }", b"{", b"\xff", b"- " * 5000, b"!!python/object/apply:os.abort []"]
+)
+def test_an_odd_file_of_a_model_is_no_obstacle(store: artifactstores.ArtifactStore, mlflow_server: str, text: bytes) -> None:
+    logged = mlflow_servers.log(mlflow_server, {"MLmodel": text})
+    address = store.commit(store.place("model", "demo", "odd"), f"models:/{logged}")
+    assert store.describe(address).about.framework in ("", "a")
+
+
+def test_tags_and_labels_go_both_ways(store: artifactstores.ArtifactStore, mlflow_server: str) -> None:
+    place = store.place("model", "demo", "two-way")
+    first, second = (store.commit(place, f"models:/{mlflow_servers.log(mlflow_server, MLMODEL)}") for _ in range(2))
+    assert [first.version, second.version] == ["1", "2"]
+    mlflow_servers.call(mlflow_server, "POST", "registered-models/alias", {"name": "two-way", "alias": "champion", "version": "2"})
+    mlflow_servers.call(mlflow_server, "POST", "model-versions/set-tag", {"name": "two-way", "version": "2", "key": "team", "value": "red"})
+    assert store.tags(second) == ["champion"]
+    assert store.resolve("model", "demo", "two-way", "champion") == second
+    assert store.describe(second).labels["team"] == "red"
+    store.tag(first, "champion")
+    store.label(first, "team", "blue")
+    seen = client.Tracking(mlflow_server).model_version("two-way", "1")
+    assert (seen.aliases, seen.tags["team"]) == (("champion",), "blue")
+    with pytest.raises(errors.PermanentError):
+        store.tag(first, "latest")
+
+
+def test_a_logged_model_is_one_version_of_a_name(store: artifactstores.ArtifactStore, mlflow_server: str) -> None:
+    digest = f"models:/{mlflow_servers.log(mlflow_server, MLMODEL)}"
+    place = store.place("model", "demo", "once")
+    found: list[Address] = []
+    threads = [threading.Thread(target=lambda: found.append(store.commit(place, digest))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    again = store.commit(place, digest, artifactstores.About(producer="run-7/trainer", metadata={"x": "y"}))
+    assert [version.address for version in store.versions("model", "demo", "once").versions] == [again]
+    assert set(found) == {again}
+    other = store.commit(place, f"models:/{mlflow_servers.log(mlflow_server, MLMODEL)}", artifactstores.About(producer="run-8/trainer"))
+    assert store.describe(other).about.producer == "run-8/trainer"
+
+
+def test_a_model_that_is_not_complete_or_not_logged_is_not_committed(store: artifactstores.ArtifactStore, mlflow_server: str) -> None:
+    pending = mlflow_servers.call(mlflow_server, "POST", "logged-models", {"experiment_id": "0", "name": "model"})["model"]["info"][
+        "model_id"
+    ]
+    place = store.place("model", "demo", "pending")
+    with pytest.raises(errors.TemporaryError, match="is not complete yet"):
+        store.commit(place, f"models:/{pending}")
+    for digest in ("runs:/1/model", "models:/pending/1", "m-1", ""):
+        with pytest.raises(errors.InvalidError, match="not the address of a logged model"):
+            store.commit(place, digest)
+    assert list(store.versions("model", "demo", "pending").versions) == []
+
+
+@pytest.mark.parametrize("owned_by", ["version", "run"])
+def test_a_model_of_another_project_is_not_found(store: artifactstores.ArtifactStore, mlflow_server: str, owned_by: str) -> None:
+    name = f"private-{owned_by}"
+    if owned_by == "version":
+        place = store.place("model", "blue", name)
+        store.commit(place, f"models:/{mlflow_servers.log(mlflow_server, MLMODEL)}")
+    else:
+        logged = mlflow_servers.log(mlflow_server, MLMODEL, tags={"fuseml.project": "blue"})
+        run = mlflow_servers.call(mlflow_server, "GET", f"logged-models/{logged}", {})["model"]["info"]["source_run_id"]
+        mlflow_servers.call(mlflow_server, "POST", "registered-models/create", {"name": name})
+        mlflow_servers.call(
+            mlflow_server, "POST", "model-versions/create", {"name": name, "source": f"models:/{logged}", "model_id": logged, "run_id": run}
+        )
+    own, foreign = Address("model", "blue", name, "1"), Address("model", "red", name, "1")
+    assert store.describe(own).address == own
+    store.tag(own, "best")
+    for call in (
+        lambda: store.describe(foreign),
+        lambda: store.locate(foreign),
+        lambda: store.tags(foreign),
+        lambda: store.tag(foreign, "mine"),
+        lambda: store.untag(foreign, "best"),
+        lambda: store.label(foreign, "a", "b"),
+        lambda: store.resolve("model", "red", name, "best"),
+    ):
+        with pytest.raises(errors.NotFoundError):
+            call()
+    store.delete(foreign)
+    assert store.tags(own) == ["best"]
+    with pytest.raises(errors.InvalidError, match="decides the owner"):
+        store.label(own, "fuseml.project", "red")
+
+
+@pytest.mark.parametrize("name", ["it's", 'a "quoted" one', "ünïcode"])
+def test_names_with_quotes_are_searched(store: artifactstores.ArtifactStore, mlflow_server: str, name: str) -> None:
+    address = store.commit(store.place("model", "demo", name), f"models:/{mlflow_servers.log(mlflow_server, MLMODEL)}")
+    assert [version.address for version in store.versions("model", "demo", name).versions] == [address]
+    with pytest.raises(errors.InvalidError, match="both kinds of quotes"):
+        store.versions("model", "demo", "' OR \"")
+
+
+def test_a_server_that_is_away_is_a_temporary_error() -> None:
+    store = connect("http://127.0.0.1:1")
+    address = Address("model", "demo", "iris", "1")
+    for call in (lambda: store.describe(address), lambda: store.versions("model", "demo", "iris"), store.changes):
+        with pytest.raises(errors.TemporaryError, match="does not answer"):
+            call()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fuseml import artifactstores
-from fuseml.artifactstores import Connection, Source, git
+from fuseml.artifactstores import Connection, Source, dvc_files, dvc_remote, git
+from fuseml.artifactstores import dvc as dvc_store
 from fuseml.contents import s3
 from fuseml.domain.artifact import Address
-from tests import mlflow_servers, s3_servers
+from tests import commands, mlflow_servers, s3_servers
 from tests.component import githost
 from tests.contract import githosts
 
@@ -39,6 +44,8 @@ class UnderTest:
     """A digest of contents that the store does not have."""
     tag: Callable[[Address, str], None] | None = None
     """The tool's own way to tag a version, where the store has none."""
+    below: str = ""
+    """The end of names, where the store's consist of several parts."""
     moment: float = 0.001
     """The seconds that the store's times differ by at least."""
 
@@ -184,6 +191,51 @@ def real_gitea(at: Path) -> Iterator[UnderTest]:
         yield _of_git(at, host, git.GitStore(host.host, resource="gitea", has_pages=True))
 
 
+@contextlib.contextmanager
+def dvc(at: Path) -> Iterator[UnderTest]:
+    """Data of the real DVC, which FUSEML_DVC names or the path has, on the embedded git host. Skips the test without it."""
+    program = os.environ.get("FUSEML_DVC") or shutil.which("dvc")
+    if program is None:
+        pytest.skip("needs DVC: FUSEML_DVC, the path of its program")
+    remote = at / "remote"
+    with githosts.embedded_host(at) as host:
+        store = dvc_store.DvcStore(host.host, dvc_remote.Remote(remote.as_uri(), {}), {"TOKEN": SECRET})
+
+        def run(clone: githost.Clone, *arguments: str) -> None:
+            environment = {**githost.ENVIRONMENT, "HOME": str(at), "DVC_NO_ANALYTICS": "1"}
+            commands.run([program, *arguments], environment, cwd=clone.folder)
+
+        def publish(name: str, files: Files) -> Address:
+            codeset, _, path = name.partition("/")
+            if not (at / codeset).exists():
+                fresh = githost.Clone.fresh(host.register(codeset), at / codeset)
+                run(fresh, "init", "--quiet")
+                run(fresh, "remote", "add", "--quiet", "--default", "store", str(remote))
+            clone = githost.Clone(at / codeset)
+            shutil.rmtree(clone.folder / path, ignore_errors=True)
+            for file, data in files.items():
+                (clone.folder / path / file).parent.mkdir(parents=True, exist_ok=True)
+                (clone.folder / path / file).write_bytes(data)
+            run(clone, "add", "--quiet", path)
+            run(clone, "push", "--quiet")
+            clone.commit("a version")
+            clone.git("push", "--quiet", "origin", "main")
+            [output] = dvc_files.outputs(f"{path}.dvc", (clone.folder / f"{path}.dvc").read_bytes())
+            return Address("dataset", PROJECT, name, output.hash)
+
+        def damage(address: Address) -> None:
+            for file in store.open(address).files:
+                hash = file.digest.removeprefix("md5:")
+                flip(remote / "files" / "md5" / hash[:2] / hash[2:])
+
+        def tag(address: Address, tag: str) -> None:
+            clone = githost.Clone(at / address.name.partition("/")[0])
+            clone.git("tag", tag, store.describe(address).about.metadata["commit"])
+            clone.git("push", "--quiet", "origin", tag)
+
+        yield UnderTest(store, "dataset", publish, damage, tag=tag, below="/data")
+
+
 STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {
     "folder": folder,
     "bucket": bucket,
@@ -192,4 +244,5 @@ STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTes
     "embedded git": embedded_git,
     "gitea": fake_gitea,
     "real gitea": real_gitea,
+    "dvc": dvc,
 }

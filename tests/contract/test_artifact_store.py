@@ -33,9 +33,9 @@ def store(under_test: UnderTest) -> artifactstores.ArtifactStore:
 
 
 @pytest.fixture
-def name() -> str:
+def name(under_test: UnderTest) -> str:
     """A name that no other test uses."""
-    return f"name-{next(_NUMBERS)}"
+    return f"name-{next(_NUMBERS)}{under_test.below}"
 
 
 def needs(store: artifactstores.ArtifactStore, capability: Capability) -> None:
@@ -44,10 +44,12 @@ def needs(store: artifactstores.ArtifactStore, capability: Capability) -> None:
 
 
 def unknown(under_test: UnderTest, name: str, known: Address | None = None) -> Address:
-    """An address that the store does not have; of a known version, with another digit."""
+    """An address that the store does not have; of a known one, with another digit."""
     if known is None:
         known = under_test.publish(name, {"data.csv": b"1\n"})
-    digits = known.version[:-1] + ("1" if known.version[-1] == "0" else "0")
+    digits = ("1" if known.version[0] == "0" else "0") + known.version[1:]
+    if known.version.startswith("sha256:"):
+        digits = known.version[:-1] + ("1" if known.version[-1] == "0" else "0")
     return Address(known.kind, known.project, known.name, "999" if known.version.isdigit() else digits)
 
 
@@ -174,7 +176,7 @@ def test_the_files_of_a_version_are_read_unchanged(under_test: UnderTest, name: 
     opened = under_test.store.open(under_test.publish(name, files))
     read = {file.path: b"".join(opened.read(file)) for file in opened.files}
     assert {path: data for path, data in read.items() if path in files} == files
-    assert all(file.size == len(read[file.path]) for file in opened.files)
+    assert all(file.size in (None, len(read[file.path])) for file in opened.files)
 
 
 def test_a_flipped_bit_is_found_before_the_end(under_test: UnderTest, name: str) -> None:

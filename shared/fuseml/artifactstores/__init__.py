@@ -125,11 +125,21 @@ def _gitea(connection: Connection) -> ArtifactStore:
     return git.GitStore(host, resource=connection.resource, has_pages=True)
 
 
+def _dvc(connection: Connection) -> ArtifactStore:
+    from fuseml import githosts
+    from fuseml.artifactstores import dvc, dvc_remote
+
+    host = githosts.connect(connection.setting("FUSEML_GIT_URL"), connection.setting("FUSEML_GIT_TOKEN"), "")
+    variables = {key: value for key, value in connection.environment.items() if key != "FUSEML_GIT_TOKEN"}
+    return dvc.DvcStore(host, dvc_remote.Remote(connection.url, variables), variables)
+
+
 CONNECTORS: Mapping[str, Connector] = {
     "s3": _bucket,
     "folder": _folder,
     "mlflow-tracking": _mlflow,
     "gitea": _gitea,
+    "dvc": _dvc,
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
 

@@ -197,7 +197,7 @@ class BucketStore(Undeclared):
                 del needed[entry.key.rpartition("/")[2]]
         if needed or written.modified < self._now() - sweeping.STALE / 2:
             raise errors.TemporaryError(f"the contents for {address} were written too long ago; write them again")
-        return sum(file.size for file in files)
+        return sum(file.size or 0 for file in files)
 
     def _moment(self, keys: Keys, digest: str) -> int:
         """The moment of the first commit, which is now unless a former one began."""

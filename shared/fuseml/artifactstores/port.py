@@ -89,10 +89,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of an artifact: its relative path with `/`, its bytes, and their digest as `algorithm:value`."""
+    """One file of an artifact: its relative path with `/`, its bytes if the store knows them, and its digest as `algorithm:value`."""
 
     path: str
-    size: int
+    size: int | None
     digest: str
     executable: bool = False
 

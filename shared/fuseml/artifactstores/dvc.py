@@ -1,0 +1,220 @@
+"""Data sets that DVC tracks in codesets: a version is the hash of an output, which `.dvc` and `dvc.lock` name in the history of the codeset.
+
+The name of a data set is the codeset and the path of the output, `codeset/data/rows.csv`. Users add and push data with DVC; its remote keeps
+the contents. A tag is a git tag, or a version or stage of GTO.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from fuseml.artifactstores import dvc_files, gto, paths, verification
+from fuseml.artifactstores.dvc_remote import Remote
+from fuseml.artifactstores.port import (
+    PAGE,
+    About,
+    Capability,
+    Description,
+    File,
+    Location,
+    Opened,
+    Page,
+    Place,
+    Undeclared,
+    Version,
+    check_kind,
+)
+from fuseml.domain import errors
+from fuseml.domain.artifact import Address
+
+if TYPE_CHECKING:
+    from fuseml.githosts import Commit, GitHost
+
+MOST_COMMITS = 10_000
+"""The commits of a codeset among which a version is looked up."""
+
+_LARGEST = 10 << 20
+_LARGEST_FOLDER = 256 << 20
+_COMMITS = 200
+_TAG = "refs/tags/"
+
+
+class DvcStore(Undeclared):
+    """See `ArtifactStore`. The codesets are on `host`, the contents on `remote`."""
+
+    resource = "dvc"
+    kinds = frozenset({"dataset"})
+    capabilities: frozenset[Capability] = frozenset({"open"})
+
+    def __init__(self, host: GitHost, remote: Remote, environment: Mapping[str, str] | None = None) -> None:
+        self._host = host
+        self._remote = remote
+        self._environment = dict(environment or {})
+
+    def outputs(self, project: str, codeset: str, commit: str) -> list[dvc_files.Output]:
+        """The data sets of one codeset version, by path. Raises InvalidError for a broken file of DVC, NotFoundError."""
+        found: dict[str, dvc_files.Output] = {}
+        for path in self._host.paths(project, codeset, commit):
+            if dvc_files.is_named(path):
+                text = self._host.read(project, codeset, commit, path, _LARGEST)
+                found.update((output.path, output) for output in dvc_files.outputs(path, text))
+        return [found[path] for path in sorted(found)]
+
+    def describe(self, address: Address) -> Description:
+        """See `ArtifactStore.describe`. The metadata hold the first commit that has the data."""
+        output, commit = self._found(address)
+        files = {"files": str(output.files)} if output.files is not None else {}
+        about = About(format="dvc", metadata={"path": output.path, "commit": commit.id, **files})
+        return Description(address, f"md5:{output.hash.removesuffix('.dir')}", commit.created, output.size, about)
+
+    def versions(self, kind: str, project: str, name: str, after: str = "", limit: int = PAGE) -> Page:
+        """See `ArtifactStore.versions`. Data that returns to a former state is that version."""
+        check_kind(self, kind)
+        _parts(name)
+        try:
+            found = list(self._history(project, name))
+        except (errors.NotFoundError, errors.InvalidError):
+            return Page([])
+        hashes = [output.hash for output, _ in found]
+        if after and after not in hashes:
+            raise errors.InvalidError(f"{after[:100]!r} is not the end of a page of versions")
+        rest = found[hashes.index(after) + 1 :] if after else found
+        versions = [Version(Address(kind, project, name, output.hash), commit.created) for output, commit in rest[:limit]]
+        return Page(versions, rest[limit - 1][0].hash if len(rest) > limit else "")
+
+    def locate(self, address: Address) -> Location:
+        """The object on the remote; that of a folder is a JSON list of its files."""
+        output, commit = self._found(address)
+        kind = "" if output.is_legacy else "files/md5/"
+        uri = f"{self._place(address, commit)}/{kind}{output.hash[:2]}/{output.hash[2:]}"
+        return Location(uri, f"md5:{output.hash.removesuffix('.dir')}", output.size, self._environment)
+
+    def open(self, address: Address) -> Opened:
+        """See `ArtifactStore.open`. Raises NotFoundError for data that was not pushed to the remote."""
+        output, commit = self._found(address)
+        place = self._place(address, commit)
+        if not output.hash.endswith(".dir"):
+            files = [File(posixpath.basename(output.path), output.size, f"md5:{output.hash}")]
+        else:
+            files = self._folder(address, place, output)
+
+        def fetch(file: File) -> Iterator[bytes]:
+            return self._remote.blocks(place, file.digest.removeprefix("md5:"), is_legacy=output.is_legacy)
+
+        return Opened(address, files, fetch)
+
+    def place(self, kind: str, project: str, name: str) -> Place:
+        """The address for `git push` of the codeset; `dvc push` stores the contents."""
+        check_kind(self, kind)
+        codeset, _ = _parts(name)
+        return Place(kind, project, name, self._host.clone_url(project, codeset), self._environment)
+
+    def resolve(self, kind: str, project: str, name: str, tag: str) -> Address:
+        """See `ArtifactStore.resolve`."""
+        check_kind(self, kind)
+        for label, commit in self._labels(project, name):
+            if label == tag and (output := self._output(project, name, commit)):
+                return Address(kind, project, name, output.hash)
+        raise errors.NotFoundError(f"no tag {tag!r} leads to data {name!r} of project {project}")
+
+    def tags(self, address: Address) -> list[str]:
+        """See `ArtifactStore.tags`."""
+        self._found(address)
+        labels = self._labels(address.project, address.name)
+        by_commit = {commit: self._output(address.project, address.name, commit) for commit in {commit for _, commit in labels}}
+        return sorted({label for label, commit in labels if (output := by_commit[commit]) and output.hash == address.version})
+
+    def _labels(self, project: str, name: str) -> list[tuple[str, str]]:
+        """Tag and commit: the git tags, and the versions and stages of the artifacts of GTO that stand for this data."""
+        codeset, path = _parts(name)
+        tags = {ref.removeprefix(_TAG): commit for ref, commit in self._host.heads(project, codeset).items() if ref.startswith(_TAG)}
+        found = list(tags.items())
+        named: dict[str, set[str]] = {}
+        for commit in {*tags.values()}:
+            declared = self._read(project, codeset, commit, "dvc.yaml")
+            for artifact, place in dvc_files.artifacts("dvc.yaml", declared).items() if declared else ():
+                if place == path:
+                    named.setdefault(artifact, set()).add(commit)
+        for artifact, commits in {**named, path: {*tags.values()}}.items():
+            found += [(label, commit) for label, commit in gto.labels(tags, artifact).items() if commit in commits]
+        return found
+
+    def _found(self, address: Address) -> tuple[dvc_files.Output, Commit]:
+        """The output of an address, and the first commit that has it. Raises NotFoundError."""
+        check_kind(self, address.kind)
+        for output, commit in self._history(address.project, address.name):
+            if output.hash == address.version:
+                return output, commit
+        raise errors.NotFoundError(f"no commit of the codeset has {address}")
+
+    def _history(self, project: str, name: str) -> Iterator[tuple[dvc_files.Output, Commit]]:
+        """Each state of the data with its first commit, the oldest first."""
+        codeset, _ = _parts(name)
+        seen: set[str] = set()
+        for skip in range(0, MOST_COMMITS, _COMMITS):
+            commits = self._host.commits(project, codeset, skip, _COMMITS)
+            for commit in commits:
+                output = self._output(project, name, commit.id)
+                if output is not None and output.hash not in seen:
+                    seen.add(output.hash)
+                    yield output, commit
+            if len(commits) < _COMMITS:
+                return
+        raise errors.PermanentError(f"the codeset {project}/{codeset} has more than {MOST_COMMITS} commits; its data cannot be looked up")
+
+    def _output(self, project: str, name: str, commit: str) -> dvc_files.Output | None:
+        """The data at a commit: of the `.dvc` file of its name, or of a `dvc.lock` in a folder above it. Broken files name none."""
+        codeset, path = _parts(name)
+        folders = [path]
+        while folders[-1]:
+            folders.append(posixpath.dirname(folders[-1]))
+        for place in (f"{path}.dvc", *(posixpath.join(folder, "dvc.lock") for folder in folders[1:])):
+            text = self._read(project, codeset, commit, place)
+            try:
+                found = dvc_files.outputs(place, text) if text else []
+            except errors.InvalidError:
+                continue  # a commit with a broken file has no version of the data
+            for output in found:
+                if output.path == path:
+                    return output
+        return None
+
+    def _read(self, project: str, codeset: str, commit: str, path: str) -> bytes | None:
+        try:
+            return self._host.read(project, codeset, commit, path, _LARGEST)
+        except errors.NotFoundError:
+            return None
+
+    def _place(self, address: Address, commit: Commit) -> str:
+        codeset, _ = _parts(address.name)
+        text = self._read(address.project, codeset, commit.id, dvc_files.CONFIG) or b""
+        return self._remote.place(dvc_files.remote(text.decode("utf-8", "replace")))
+
+    def _folder(self, address: Address, place: str, output: dvc_files.Output) -> list[File]:
+        blocks = self._remote.blocks(place, output.hash, is_legacy=output.is_legacy)
+        digest = f"md5:{output.hash.removesuffix('.dir')}"
+        text, size = [], 0
+        for block in verification.verified(blocks, None, digest, f"the list of files of {address}"):
+            size += len(block)
+            if size > _LARGEST_FOLDER:
+                raise errors.PermanentError(f"the list of files of {address} has more than {_LARGEST_FOLDER} bytes")
+            text.append(block)
+        try:
+            files = [File(str(item["relpath"]), None, f"md5:{item['md5']}") for item in json.loads(b"".join(text))]
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise errors.PermanentError(f"the list of files of {address} is not one of DVC ({type(error).__name__})") from None
+        if any(not dvc_files.HASH.fullmatch(file.digest.removeprefix("md5:")) for file in files):
+            raise errors.PermanentError(f"the list of files of {address} names an invalid hash")
+        paths.check_paths(file.path for file in files)
+        return files
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Codeset and path of the name of a data set. Raises InvalidError."""
+    codeset, _, path = name.partition("/")
+    if not path or posixpath.normpath(path) != path or path.startswith(("/", "../")) or path in (".", ".."):
+        raise errors.InvalidError(f"{name[:200]!r} names no data of DVC; a name is the codeset and a path, such as iris/data/rows.csv")
+    return codeset, path

@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._respond(200, self.it.blobs[name, digest])
             return
         parts = url.path.removeprefix("/v2/").split("/")
-        at = next(index for index, part in enumerate(parts) if part in ("blobs", "manifests"))
+        at = next(index for index, part in enumerate(parts) if part in ("blobs", "manifests", "tags"))
         name, kind, rest = "/".join(parts[:at]), parts[at], "/".join(parts[at + 1 :])
         kind = "uploads" if rest.startswith("uploads/") else kind
         responses = self.it.statuses.get(f"{self.command} {kind}")
@@ -199,6 +199,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._respond(200, data, **{"Content-Type": media_type})
         else:
             self._error(404, "MANIFEST_UNKNOWN", "manifest unknown")
+
+    def _tags(self, name: str, _: str, query: dict[str, list[str]]) -> None:
+        last = query.get("last", [""])[0]
+        tags = [tag for tag in sorted(self.it.tags(name)) if tag > last][: int(query.get("n", ["1000"])[0])]
+        self._respond(200, json.dumps({"name": name, "tags": tags}).encode())
 
     def _blobs(self, name: str, digest: str, _: dict[str, list[str]]) -> None:
         if (name, digest) not in self.it.blobs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from fuseml.artifactstores import Connection, Source, dvc_files, dvc_remote, git
 from fuseml.artifactstores import dvc as dvc_store
 from fuseml.contents import s3
 from fuseml.domain.artifact import Address
-from tests import commands, mlflow_servers, s3_servers
+from tests import commands, mlflow_servers, oci_registries, s3_servers
 from tests.component import githost
 from tests.contract import githosts
 
@@ -236,6 +237,21 @@ def dvc(at: Path) -> Iterator[UnderTest]:
         yield UnderTest(store, "dataset", publish, damage, tag=tag, below="/data")
 
 
+@contextlib.contextmanager
+def oci(at: Path) -> Iterator[UnderTest]:
+    """The real registry of the distribution project, Debian's docker-registry. Skips the test without it."""
+    with oci_registries.server(at) as url:
+        variables = {"FUSEML_IMAGE_PREFIX": "team", "REGISTRY_USERNAME": "ada", "REGISTRY_PASSWORD": SECRET}
+        store = artifactstores.connect(Connection("oci-registry", url, variables))
+        numbers = itertools.count()
+
+        def publish(name: str, files: Files) -> Address:
+            digest = oci_registries.push(url, f"team/{PROJECT}/{name}", f"build-{next(numbers)}", [*files.values()])
+            return store.commit(store.place("runnable", PROJECT, name), digest)
+
+        yield UnderTest(store, "runnable", publish)
+
+
 STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {
     "folder": folder,
     "bucket": bucket,
@@ -245,4 +261,5 @@ STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTes
     "gitea": fake_gitea,
     "real gitea": real_gitea,
     "dvc": dvc,
+    "oci": oci,
 }

@@ -155,7 +155,8 @@ def test_an_undeclared_call_is_refused_with_the_name_of_the_store(under_test: Un
         "open": [lambda: store.open(address)],
         "write": [lambda: store.write(place, [])],
         "commit": [lambda: store.commit(place, "1")],
-        "tag": [lambda: store.tag(address, "best"), lambda: store.untag(address, "best")],
+        "tag": [lambda: store.tag(address, "best")],
+        "untag": [lambda: store.untag(address, "best")],
         "label": [lambda: store.label(address, "team", "red"), lambda: store.unlabel(address, "team")],
         "delete": [lambda: store.delete(address)],
         "page": [lambda: store.page(address)],
@@ -262,6 +263,13 @@ def test_a_tag_names_one_version_and_moves(under_test: UnderTest, name: str) -> 
     assert (store.resolve(under_test.kind, PROJECT, name, "best"), "best" in store.tags(first)) == (first, True)
     store.tag(second, "best")
     assert (store.resolve(under_test.kind, PROJECT, name, "best"), "best" in store.tags(first)) == (second, False)
+
+
+def test_a_tag_is_removed_from_the_version_that_has_it(under_test: UnderTest, name: str) -> None:
+    store = under_test.store
+    needs(store, "untag")
+    first, second = under_test.publish(name, {"data.csv": b"1\n"}), under_test.publish(name, {"data.csv": b"2\n"})
+    store.tag(second, "best")
     store.untag(first, "best")
     assert "best" in store.tags(second), "another version has it"
     store.untag(second, "best")

@@ -134,12 +134,21 @@ def _dvc(connection: Connection) -> ArtifactStore:
     return dvc.DvcStore(host, dvc_remote.Remote(connection.url, variables), variables)
 
 
+def _oci(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import oci
+
+    variables = connection.environment
+    prefix, user, password = (variables.get(key, "") for key in ("FUSEML_IMAGE_PREFIX", "REGISTRY_USERNAME", "REGISTRY_PASSWORD"))
+    return oci.OciStore(connection.url, prefix, user, password, variables)
+
+
 CONNECTORS: Mapping[str, Connector] = {
     "s3": _bucket,
     "folder": _folder,
     "mlflow-tracking": _mlflow,
     "gitea": _gitea,
     "dvc": _dvc,
+    "oci-registry": _oci,
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
 

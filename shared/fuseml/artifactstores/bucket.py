@@ -41,7 +41,7 @@ class BucketStore(Undeclared):
     """See `ArtifactStore`. `uri` is the address of the contents for workloads, such as `s3://bucket/prefix`."""
 
     kinds = frozenset(artifact.KINDS)
-    capabilities: frozenset[Capability] = frozenset({"open", "write", "commit", "tag", "delete"})
+    capabilities: frozenset[Capability] = frozenset({"open", "write", "commit", "tag", "untag", "delete"})
 
     def __init__(
         self,

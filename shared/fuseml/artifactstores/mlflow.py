@@ -53,7 +53,7 @@ class MlflowStore(Undeclared):
 
     resource = "mlflow-tracking"
     kinds = frozenset({"model"})
-    capabilities: frozenset[Capability] = frozenset({"commit", "tag", "label", "delete", "page", "changes"})
+    capabilities: frozenset[Capability] = frozenset({"commit", "tag", "untag", "label", "delete", "page", "changes"})
 
     def __init__(
         self, tracking: mlflow.Tracking, url: str, environment: Mapping[str, str] | None = None, *, project: str = "mlflow"

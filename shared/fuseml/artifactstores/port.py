@@ -10,10 +10,10 @@ from fuseml.artifactstores import verification
 from fuseml.domain import errors
 from fuseml.domain.artifact import Address
 
-Capability = Literal["open", "write", "commit", "tag", "label", "delete", "page", "changes"]
-"""An operation that not every store has. `tag` stands for `tag` and `untag`, `label` for `label` and `unlabel`."""
+Capability = Literal["open", "write", "commit", "tag", "untag", "label", "delete", "page", "changes"]
+"""An operation that not every store has. `label` stands for `label` and `unlabel`."""
 
-CAPABILITIES: tuple[Capability, ...] = ("open", "write", "commit", "tag", "label", "delete", "page", "changes")
+CAPABILITIES: tuple[Capability, ...] = ("open", "write", "commit", "tag", "untag", "label", "delete", "page", "changes")
 
 PAGE = 100
 """The default number of versions of one page."""

@@ -1,0 +1,273 @@
+"""Images in an OCI registry, by the distribution API: a version is the digest of a manifest. Workloads push and pull with their own clients.
+
+The repository of an artifact is `PREFIX/PROJECT/NAME`, so that a project reaches its own only. The API lists tags, not digests: a version
+without a tag is described, and not listed. A tag moves and is never removed: not every registry can do that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import re
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fuseml.artifactstores import tag_names
+from fuseml.artifactstores.port import (
+    PAGE,
+    UNSTATED,
+    About,
+    Capability,
+    Description,
+    Location,
+    Page,
+    Place,
+    Undeclared,
+    Version,
+    check_kind,
+)
+from fuseml.domain import artifact, errors, urls
+from fuseml.domain.artifact import Address
+
+if TYPE_CHECKING:
+    import urllib3
+
+    from fuseml.steps import access
+
+MOST_TAGS = 10_000
+"""The tags of a repository among which versions are listed."""
+
+_TIMEOUT = 30.0
+_LARGEST = 4 << 20
+_NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_MANIFESTS = ", ".join(
+    (
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    )
+)
+
+
+class OciStore(Undeclared):
+    """See `ArtifactStore`. `user` and `password` are the account at the registry at `url`; none for anonymous access."""
+
+    resource = "oci-registry"
+    kinds = frozenset({"runnable"})
+    capabilities: frozenset[Capability] = frozenset({"commit", "tag", "delete"})
+
+    def __init__(
+        self, url: str, prefix: str = "", user: str = "", password: str = "", environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._prefix = prefix.strip("/")
+        self._account = (user, password)
+        self._environment = dict(environment or {})
+        self._pool: urllib3.PoolManager | None = None
+        self._accesses: dict[str, access.Access] = {}
+
+    def describe(self, address: Address) -> Description:
+        """See `ArtifactStore.describe`. The format is the media type, the size that of the layers, the metadata the labels of the image."""
+        repository = self._repository(address)
+        _, document = self._manifest(repository, address.version, str(address))
+        config = self._config(repository, document)
+        labels = (config.get("config") or {}).get("Labels") or {}
+        about = About(
+            format=str(document.get("mediaType") or ""),
+            metadata={str(name): str(value) for name, value in {**labels, **(document.get("annotations") or {})}.items()},
+        )
+        sizes = [int(item.get("size") or 0) for item in document.get("layers") or document.get("manifests") or ()]
+        return Description(address, address.version, _moment(config.get("created")), sum(sizes), about)
+
+    def versions(self, kind: str, project: str, name: str, after: str = "", limit: int = PAGE) -> Page:
+        """See `ArtifactStore.versions`. The tagged ones, in the order of their images' times."""
+        check_kind(self, kind)
+        found: dict[str, int] = {}
+        probe = Address(kind, project, name, "")
+        repository = self._repository(probe)
+        for tag in self._tags(repository):
+            with contextlib.suppress(errors.NotFoundError):
+                digest, document = self._manifest(repository, tag, tag)
+                if digest not in found:
+                    found[digest] = _moment(self._config(repository, document).get("created"))
+        ordered = sorted(found, key=lambda digest: (found[digest], digest))
+        if after and after not in found:
+            raise errors.InvalidError(f"{after[:100]!r} is not the end of a page of versions")
+        rest = ordered[ordered.index(after) + 1 :] if after else ordered
+        versions = [Version(Address(kind, project, name, digest), found[digest]) for digest in rest[:limit]]
+        return Page(versions, rest[limit - 1] if len(rest) > limit else "")
+
+    def locate(self, address: Address) -> Location:
+        """The image for a container runtime: `oci://HOST/REPOSITORY@DIGEST`."""
+        described = self.describe(address)
+        return Location(f"{self._image(self._repository(address))}@{address.version}", address.version, described.size, self._environment)
+
+    def place(self, kind: str, project: str, name: str) -> Place:
+        """See `ArtifactStore.place`. The URI is the image's name, `oci://HOST/REPOSITORY`."""
+        check_kind(self, kind)
+        return Place(kind, project, name, self._image(self._repository(Address(kind, project, name, ""))), self._environment)
+
+    def commit(self, place: Place, digest: str, about: About = UNSTATED) -> Address:
+        """The address of an image that was pushed: its manifest made it visible. Raises NotFoundError for another one."""
+        address = Address(place.kind, place.project, place.name, digest)
+        self._manifest(self._repository(address), digest, str(address))
+        return address
+
+    def resolve(self, kind: str, project: str, name: str, tag: str) -> Address:
+        """See `ArtifactStore.resolve`."""
+        check_kind(self, kind)
+        repository = self._repository(Address(kind, project, name, ""))
+        digest, _ = self._manifest(repository, tag_names.check(tag), f"{kind}://{project}/{name}@{tag}")
+        return Address(kind, project, name, digest)
+
+    def tags(self, address: Address) -> list[str]:
+        """See `ArtifactStore.tags`."""
+        repository = self._repository(address)
+        self._manifest(repository, address.version, str(address))
+        found = []
+        for tag in self._tags(repository):
+            with contextlib.suppress(errors.NotFoundError):
+                if self._manifest(repository, tag, tag)[0] == address.version:
+                    found.append(tag)
+        return sorted(found)
+
+    def tag(self, address: Address, tag: str) -> None:
+        """See `ArtifactStore.tag`."""
+        tag_names.check(tag)
+        repository = self._repository(address)
+        headers, body = self._call("GET", repository, f"manifests/{_digest(address.version)}", str(address))
+        self._call("PUT", repository, f"manifests/{tag}", str(address), body=body, media_type=headers.get("Content-Type", ""))
+
+    def delete(self, address: Address) -> None:
+        """See `ArtifactStore.delete`. The registry must allow it, and its own garbage collection removes the layers."""
+        repository = self._repository(address)
+        with contextlib.suppress(errors.NotFoundError):
+            self._call("DELETE", repository, f"manifests/{_digest(address.version)}", str(address))
+
+    def _repository(self, address: Address) -> str:
+        check_kind(self, address.kind)
+        repository = "/".join(part for part in (self._prefix, address.project, address.name) if part)
+        if not _NAME.fullmatch(repository) or len(repository) > 255:
+            raise errors.InvalidError(
+                f"{repository[:255]!r} cannot be a repository of images: lower-case letters, digits, and '.', '_', '-' between them"
+            )
+        return repository
+
+    def _image(self, repository: str) -> str:
+        return f"oci://{urls.shown(self._url).rpartition('//')[2]}/{repository}"
+
+    def _tags(self, repository: str) -> Iterator[str]:
+        last, count = "", 0
+        while count < MOST_TAGS:
+            query = urllib.parse.urlencode({"n": 1000, **({"last": last} if last else {})})
+            try:
+                _, body = self._call("GET", repository, f"tags/list?{query}", repository)
+            except errors.NotFoundError:
+                return
+            tags = [str(tag) for tag in _document(body).get("tags") or []]
+            yield from tags
+            count += len(tags)
+            if len(tags) < 1000:
+                return
+            last = tags[-1]
+        raise errors.PermanentError(f"the repository {repository} has more than {MOST_TAGS} tags; remove old ones")
+
+    def _manifest(self, repository: str, version: str, subject: str) -> tuple[str, dict[str, Any]]:
+        """Digest and document of a tag or digest. Raises NotFoundError, and PermanentError for other contents than the digest's."""
+        if ":" in version:
+            _digest(version)
+        headers, body = self._call("GET", repository, f"manifests/{version}", subject)
+        digest = _digest_of(body)
+        if ":" in version and digest != version:
+            raise errors.PermanentError(f"{subject} is damaged in the registry: its manifest has the digest {digest}")
+        document = _document(body)
+        return digest, {**document, "mediaType": document.get("mediaType") or headers.get("Content-Type", "")}
+
+    def _config(self, repository: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration of an image; empty for an index and for artifacts without one."""
+        config = document.get("config")
+        digest = str(config.get("digest", "")) if isinstance(config, dict) else ""
+        if not re.fullmatch(artifact.DIGEST, digest) or int(config.get("size") or 0) > _LARGEST:  # type: ignore[union-attr]
+            return {}
+        _, body = self._call("GET", repository, f"blobs/{digest}", f"the configuration of an image in {repository}")
+        if _digest_of(body) != digest:
+            raise errors.PermanentError(f"the configuration {digest} of an image in {repository} is damaged in the registry")
+        return _document(body)
+
+    def _call(
+        self, method: str, repository: str, path: str, subject: str, *, body: bytes | None = None, media_type: str = ""
+    ) -> tuple[Mapping[str, str], bytes]:
+        import urllib3
+        import urllib3.exceptions
+
+        from fuseml.steps import access, references
+
+        if self._pool is None:
+            self._pool = urllib3.PoolManager(retries=False, timeout=_TIMEOUT)
+        actions = {"GET": "pull", "PUT": "pull,push", "DELETE": "delete"}[method]
+        scope = f"repository:{repository}:{actions}"
+        account = references.Account(*self._account) if self._account[0] else None
+        grant = self._accesses.setdefault(scope, access.Access(self._pool, self._url, account, [scope]))
+        try:
+            answer = self._send(method, repository, path, grant.header, body, media_type)
+            if answer.status == 401 and grant.answer(answer.headers.getlist("WWW-Authenticate")):
+                answer = self._send(method, repository, path, grant.header, body, media_type)
+        except (urllib3.exceptions.HTTPError, access.TransientError) as error:
+            raise errors.TemporaryError(f"the registry at {urls.shown(self._url)} does not answer ({type(error).__name__})") from None
+        except access.RefusalError as error:
+            raise errors.PermanentError(str(error)) from None
+        if answer.status == 404:
+            raise errors.NotFoundError(f"the artifact store {self.resource!r} has no {subject}")
+        if answer.status == 429 or answer.status >= 500:
+            raise errors.TemporaryError(f"the registry at {urls.shown(self._url)} answered {answer.status}")
+        if answer.status >= 300:
+            raise errors.PermanentError(
+                f"the registry at {urls.shown(self._url)} refused {method} of {subject}: {answer.status} {access.reasons(answer.data)}".rstrip()
+            )
+        return answer.headers, answer.data
+
+    def _send(
+        self, method: str, repository: str, path: str, authorization: str | None, body: bytes | None, media_type: str
+    ) -> urllib3.BaseHTTPResponse:
+        assert self._pool is not None
+        headers = {"Accept": _MANIFESTS if path.startswith("manifests/") else "*/*"}
+        headers |= {"Authorization": authorization} if authorization else {}
+        headers |= {"Content-Type": media_type} if media_type else {}
+        url = f"{self._url}/v2/{repository}/{path}"
+        answer = self._pool.request(method, url, headers=headers, body=body, redirect=False)
+        if method == "GET" and answer.status in (301, 302, 303, 307, 308):
+            # A store of blobs elsewhere, which gets no account.
+            answer = self._pool.request(method, urllib.parse.urljoin(url, answer.headers.get("Location", "")), redirect=False)
+        return answer
+
+
+def _digest_of(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def _digest(version: str) -> str:
+    if not re.fullmatch(artifact.DIGEST, version):
+        raise errors.NotFoundError(f"{version[:100]!r} is not the digest of a manifest")
+    return version
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body) if len(body) <= _LARGEST else None
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise errors.PermanentError("the registry's answer is no document of the distribution API")
+    return document
+
+
+def _moment(text: object) -> int:
+    """Unix milliseconds of a time in RFC 3339; 0 for none."""
+    try:
+        return int(datetime.datetime.fromisoformat(str(text)).timestamp() * 1000)
+    except ValueError:
+        return 0

@@ -59,6 +59,7 @@ def test_projects_choose_their_stores_and_get_their_own_credentials(
     }
     assert {project: values["AWS_SECRET_ACCESS_KEY"] for project, values in environments.items()} == {"red": "of red", "blue": "of all"}
     assert all("TOKEN" not in values for values in environments.values())
+    assert {values["AWS_ENDPOINT_URL_S3"] for values in environments.values()} == {"http://minio:9000"}
     assert chosen(sqlite_store, keyring, "red", Selector(extension_id="shelf")).resource == "folder"
 
 

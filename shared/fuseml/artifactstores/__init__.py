@@ -94,7 +94,8 @@ def _bucket(connection: Connection) -> ArtifactStore:
         session_token=variables.get("AWS_SESSION_TOKEN", ""),
     )
     uri = "/".join(part for part in (f"s3://{name}", prefix.strip("/")) if part)
-    return bucket.BucketStore(s3.S3Contents(name, prefix.strip("/"), account), uri, variables, resource=connection.resource)
+    environment = {**variables, **({"AWS_ENDPOINT_URL_S3": connection.url} if connection.url else {})}
+    return bucket.BucketStore(s3.S3Contents(name, prefix.strip("/"), account), uri, environment, resource=connection.resource)
 
 
 def _folder(connection: Connection) -> ArtifactStore:

@@ -191,11 +191,11 @@ class BucketStore(Undeclared):
         with self._missing_is(f"what should become {address}"):
             files = self._manifest(keys, digest)
         needed = {manifest.hexadecimal(file.digest): file.size for file in files}
-        [written] = [entry for entry in sweeping.entries(self._contents, keys.manifests) if entry.key == keys.manifest(digest)]
+        written = next((entry for entry in sweeping.entries(self._contents, keys.manifests) if entry.key == keys.manifest(digest)), None)
         for entry in sweeping.entries(self._contents, keys.files):
             if needed.get(entry.key.rpartition("/")[2]) == entry.size:
                 del needed[entry.key.rpartition("/")[2]]
-        if needed or written.modified < self._now() - sweeping.STALE / 2:
+        if needed or written is None or written.modified < self._now() - sweeping.STALE / 2:
             raise errors.TemporaryError(f"the contents for {address} were written too long ago; write them again")
         return sum(file.size or 0 for file in files)
 

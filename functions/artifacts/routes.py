@@ -37,7 +37,7 @@ class Edge(pydantic.BaseModel):
 
 
 class ArtifactQuery(operations.PageQuery):
-    kind: Literal["code", "model", "dataset", "runnable"] | None = None
+    kind: Literal["code", "model", "dataset", "runnable", "image"] | None = None
     project: str | None = None
     name: str | None = None
     run: str | None = None

@@ -10,12 +10,52 @@ from fuseml.domain import artifact, errors
 
 _name = st.text(min_size=1, max_size=8).filter(lambda text: not set(text) & set("/*\n"))
 _path = st.lists(_name, min_size=1, max_size=3).map("/".join)
+# An @ in the last segment is that of a tag.
+_version = _name.filter(lambda text: "@" not in text)
 
 
-@given(st.sampled_from(artifact.KINDS), _name, _path, _name)
+@given(st.sampled_from(artifact.KINDS), _name, _path, _version)
 def test_an_address_is_parsed_as_it_is_printed(kind: str, project: str, name: str, version: str) -> None:
     address = artifact.Address(kind, project, name, version)
-    assert artifact.Address.parse(str(address)) == address
+    assert artifact.Address.parse(str(address)) == artifact.reference(str(address)) == address
+
+
+@given(st.sampled_from(artifact.KINDS), _name, _path, _version)
+def test_a_reference_by_tag_is_parsed_as_it_is_printed_and_is_no_address(kind: str, project: str, name: str, tag: str) -> None:
+    tagged = artifact.Tagged(kind, project, name, tag)
+    assert artifact.reference(str(tagged)) == tagged
+    with pytest.raises(errors.InvalidError):
+        artifact.Address.parse(str(tagged))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("modell://demo/a/1", "'modell' is no kind of artifact (code, model, dataset, runnable, image)"),
+        ("model://demo/a", "it names no version"),
+        ("model://demo/a@champion", "it names a tag, not a version"),
+    ],
+)
+def test_the_fault_of_an_address_is_named(text: str, reason: str) -> None:
+    with pytest.raises(errors.InvalidError) as caught:
+        artifact.Address.parse(text)
+    assert reason in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model://demo/../1",
+        "model://demo/a/.",
+        "model:// demo/a/1",
+        "model://demo/a%2f/1",
+        "model://demo/a\t/1",
+        f"model://demo/{'a' * 500}/1",
+    ],
+)
+def test_an_address_that_no_url_holds_is_not_registered(text: str) -> None:
+    with pytest.raises(errors.InvalidError):
+        artifact.check_new(artifact.Address.parse(text))
 
 
 @pytest.mark.parametrize(
@@ -23,7 +63,7 @@ def test_an_address_is_parsed_as_it_is_printed(kind: str, project: str, name: st
     [
         "",
         "code://demo/diabetes",
-        "image://demo/a/1",
+        "images://demo/a/1",
         "code:///a/1",
         "code://demo//1",
         "code://demo/a/",
@@ -85,7 +125,7 @@ def test_an_artifact_matches_its_own_name_and_the_patterns_above_it(kind: str, p
         assert artifact.matches(pattern, kind, project, name)
 
 
-@pytest.mark.parametrize("text", ["", "*", "code", "code://", "code://demo", "code://demo/", "image://*", "code://demo/a\n", "code:///a"])
+@pytest.mark.parametrize("text", ["", "*", "code", "code://", "code://demo", "code://demo/", "images://*", "code://demo/a\n", "code:///a"])
 def test_a_pattern_that_matches_nothing_is_refused(text: str) -> None:
     with pytest.raises(errors.InvalidError, match="is not a pattern; examples: "):
         artifact.check_pattern(text)

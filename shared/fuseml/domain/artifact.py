@@ -1,4 +1,4 @@
-"""Addresses of artifacts, `kind://project/name/version`, and the patterns of assignments."""
+"""Addresses of artifacts, `kind://project/name/version`, references by tag, `kind://project/name@tag`, and the patterns of assignments."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from dataclasses import dataclass
 
 from fuseml.domain import errors
 
-KINDS = ("code", "model", "dataset", "runnable")
-_ADDRESS = re.compile(r"(code|model|dataset|runnable)://([^/*\n]+)/([^*\n]+)/([^/*\n]+)")
-_PATTERN = re.compile(r"(code|model|dataset|runnable)://(\*|[^/\n]+/[^\n]+)")
+KINDS = ("code", "model", "dataset", "runnable", "image")
+_KIND = "|".join(KINDS)
+# A version holds no @: the last segment of a reference by tag has one.
+_ADDRESS = re.compile(rf"({_KIND})://([^/*\n]+)/([^*\n]+)/([^/*@\n]+)")
+_TAGGED = re.compile(rf"({_KIND})://([^/*\n]+)/([^*\n]*[^/*\n])@([^/*@\n]+)")
+_PATTERN = re.compile(rf"({_KIND})://(\*|[^/\n]+/[^\n]+)")
 _MODEL_VERSION = re.compile(r"models:/([^/@]+)/(\d+)")
+
+_SCHEME = re.compile(r"([^/\n]{0,20}):/")
+
+LONGEST = 500
+"""Characters of an address that is registered."""
 
 DIGEST = "sha256:[0-9a-f]{64}"
 """The pattern of the digest of a model's files."""
@@ -33,10 +41,54 @@ class Address:
         """Raises InvalidError with examples of addresses."""
         match = _ADDRESS.fullmatch(text)
         if not match:
-            raise errors.InvalidError(
-                f"{text!r} is not an artifact's address; examples: code://project/name/commit, model://project/name/version"
-            )
+            raise errors.InvalidError(f"{text[:LONGEST]!r} is not an artifact's address{_reason(text)}; {_EXAMPLES}")
         return Address(*match.groups())
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A reference by tag, which can move. It is resolved to an `Address` before anything uses it."""
+
+    kind: str
+    project: str
+    name: str
+    tag: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}://{self.project}/{self.name}@{self.tag}"
+
+
+def reference(text: str) -> Address | Tagged:
+    """An address, or a reference by tag. Raises InvalidError with examples."""
+    match = _TAGGED.fullmatch(text)
+    return Tagged(*match.groups()) if match else Address.parse(text)
+
+
+_EXAMPLES = "examples: code://project/name/commit, model://project/name/version, model://project/name@tag"
+
+
+def _reason(text: str) -> str:
+    """The fault of a text that is no address, where it is a common one."""
+    scheme = _SCHEME.match(text)
+    if scheme and scheme[1] not in KINDS:
+        return f": {scheme[1]!r} is no kind of artifact ({', '.join(KINDS)})"
+    if _TAGGED.fullmatch(text):
+        return ": it names a tag, not a version"
+    if scheme and re.fullmatch(r"[^/*\n]+/[^/*\n]+", text.partition("://")[2]):
+        return ": it names no version"
+    return ""
+
+
+def check_new(address: Address) -> Address:
+    """Return the address if a caller may register it: it is bounded, and every URL can hold it. Raises InvalidError."""
+    text, segments = str(address), [address.project, *address.name.split("/"), address.version]
+    if len(text) > LONGEST:
+        raise errors.InvalidError(f"the address has {len(text)} characters; the limit is {LONGEST}")
+    if any(segment in ("", ".", "..") or segment != segment.strip() for segment in segments):
+        raise errors.InvalidError(f"{text!r} has a segment that is empty, a dot segment, or begins or ends with a space")
+    if not text.isprintable() or re.search(r"[\\%?#;]", text):
+        raise errors.InvalidError(f"{text!r} holds a control character or one of \\ % ? # ;")
+    return address
 
 
 def code(project: str, codeset: str, commit: str) -> Address:

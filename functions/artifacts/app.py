@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import flask
 
-from functions.artifacts import routes, service
+from functions.artifacts import recording, routes
 from functions.artifacts.deps import Deps
 from fuseml.domain import events
 from fuseml.runtime import cloudevents, http
@@ -20,10 +20,10 @@ def create_app(deps: Deps) -> flask.Flask:
         deps.publisher,
         deps.signer,
         {
-            events.CodesetPushed.TYPE: service.on_codeset_pushed,
-            events.ModelRegistered.TYPE: service.on_model_registered,
-            events.ModelTagged.TYPE: service.on_model_tagged,
-            events.RunStepFinished.TYPE: service.on_step_finished,
+            events.CodesetPushed.TYPE: recording.on_codeset_pushed,
+            events.ModelRegistered.TYPE: recording.on_model_registered,
+            events.ModelTagged.TYPE: recording.on_model_tagged,
+            events.RunStepFinished.TYPE: recording.on_step_finished,
         },
     )
     return api.app

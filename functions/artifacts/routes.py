@@ -1,62 +1,125 @@
-"""HTTP of `artifacts`."""
+"""HTTP of `artifacts`.
+
+The path of an artifact has the four parts of its address: `/artifacts/model/demo/diabetes/1`. A slash in a name is escaped twice, because no
+path may hold an escaped slash (`runtime.targets`): `/artifacts/dataset/demo/raw%252Ftrain/7`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import urllib.parse
 
-import pydantic
-
-from functions.artifacts import service
+from functions.artifacts import naming, service, wire
 from functions.artifacts.deps import Deps
-from fuseml.runtime import http, operations
+from fuseml.domain import artifact, errors
+from fuseml.domain.artifacts import descriptor
+from fuseml.runtime import http
+from fuseml.usecases import ownership
 
-
-class Artifact(pydantic.BaseModel):
-    """`address` is `kind://project/name/version`; `metadata` describes the contents (uri, metrics, message)."""
-
-    model_config = pydantic.ConfigDict(from_attributes=True)
-
-    address: str
-    kind: str
-    project: str
-    name: str
-    version: str
-    run: str | None
-    metadata: dict[str, Any] = pydantic.Field(validation_alias="details")
-    created: str
-
-
-class Edge(pydantic.BaseModel):
-    """`run` produced `target` from `source`."""
-
-    model_config = pydantic.ConfigDict(from_attributes=True)
-
-    source: str
-    target: str
-    run: str
-
-
-class ArtifactQuery(operations.PageQuery):
-    kind: Literal["code", "model", "dataset", "runnable", "image"] | None = None
-    project: str | None = None
-    name: str | None = None
-    run: str | None = None
-
-
-class LineageQuery(operations.Query):
-    address: Annotated[str, pydantic.Field(description="an artifact's address")]
+_ONE = "/artifacts/<kind>/<project>/<name>/<version>"
 
 
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
+    _register_descriptors(api, deps)
+    _register_names(api, deps)
+    _register_lineage(api, deps)
 
-    @api.route("GET", "/artifacts", query=ArtifactQuery, returns=[Artifact])
-    def list_artifacts(query: ArtifactQuery) -> http.ListPage[Artifact]:
-        """List artifacts, by address."""
-        artifacts = service.page(deps, query.limit, query.cursor, kind=query.kind, project=query.project, name=query.name, run=query.run)
-        return http.ListPage([Artifact.model_validate(row) for row in artifacts.rows], artifacts.next_cursor)
 
-    @api.route("GET", "/lineage", query=LineageQuery, returns=[Edge])
-    def show_lineage(query: LineageQuery) -> list[Edge]:
-        """Show the sources of an artifact and its products, as edges, nearest first."""
-        return [Edge.model_validate(row) for row in service.lineage(deps, query.address)]
+def _register_descriptors(api: http.Api, deps: Deps) -> None:
+    @api.route("GET", "/artifacts", query=wire.ArtifactQuery, returns=[wire.Artifact])
+    def list_artifacts(query: wire.ArtifactQuery) -> http.ListPage[wire.Artifact]:
+        """List the artifacts that pass all filters, by address.
+
+        A page may hold fewer than `limit` while the Link header names a next one.
+        """
+        found = service.page(deps, query.limit, query.cursor, query.search(), query.origin())
+        return http.ListPage([wire.Artifact.of(view) for view in found.rows], found.next_cursor)
+
+    @api.route(
+        "POST",
+        "/artifacts",
+        body=descriptor.Descriptor,
+        returns=wire.Artifact,
+        status=201,
+        step=ownership.SCOPE,
+        refusals=(404, 409),
+    )
+    def register_artifact(body: descriptor.Descriptor) -> wire.Artifact:
+        """Register an artifact. The same facts again change nothing; other ones need another version.
+
+        Facts that the first registration lacked are filled in. An external artifact is a reference: it is shown and linked, and starts nothing.
+        A step registers artifacts of its own project, run and step only.
+        """
+        return wire.Artifact.of(service.register(deps, body, http.caller()))
+
+    @api.route("GET", "/artifacts/<kind>/<project>/<name>", returns=wire.Artifact, step=ownership.SCOPE)
+    def resolve_artifact(kind: str, project: str, name: str) -> wire.Artifact:
+        """Show the artifact that a tag is on: `name` is `NAME@TAG`. To a step, one of its own project."""
+        name, at, tag = (urllib.parse.unquote(part) for part in name.rpartition("@"))
+        text = f"{kind}://{urllib.parse.unquote(project)}/{name}{at}{tag}"
+        reference = artifact.reference(text)
+        if isinstance(reference, artifact.Address):
+            raise errors.InvalidError(f"{text!r} is an address; its path has four parts")
+        return wire.Artifact.of(service.get(deps, reference, http.caller()))
+
+    @api.route("GET", _ONE, returns=wire.Artifact, step=ownership.SCOPE)
+    def get_artifact(kind: str, project: str, name: str, version: str) -> wire.Artifact:
+        """Show an artifact; to a step, one of its own project."""
+        return wire.Artifact.of(service.get(deps, _address(kind, project, name, version), http.caller()))
+
+    @api.route("DELETE", _ONE, status=204, refusals=(409,))
+    def delete_artifact(kind: str, project: str, name: str, version: str) -> None:
+        """Delete the descriptor of an artifact that is neither tagged nor served. Its contents, lineage and history stay."""
+        service.delete(deps, _address(kind, project, name, version), http.caller().name)
+
+    @api.route("GET", f"{_ONE}/history", returns=wire.History)
+    def get_artifact_history(kind: str, project: str, name: str, version: str) -> wire.History:
+        """Show the changes of an artifact's names, and what was made from it; also of a deleted one."""
+        return wire.History.of(naming.history(deps, _address(kind, project, name, version)))
+
+
+def _register_names(api: http.Api, deps: Deps) -> None:
+    @api.route("GET", f"{_ONE}/tags", returns=[wire.Tag])
+    def list_tags(kind: str, project: str, name: str, version: str) -> list[wire.Tag]:
+        """List the tags of an artifact."""
+        return [wire.Tag.model_validate(tag) for tag in naming.tags(deps, _address(kind, project, name, version))]
+
+    @api.route("PUT", f"{_ONE}/tags/<tag>", query=wire.TagQuery, returns=wire.Artifact, refusals=(409,))
+    def tag_artifact(kind: str, project: str, name: str, version: str, tag: str, query: wire.TagQuery) -> wire.Artifact:
+        """Put a tag on an artifact. It moves there from another version of the name, unless it is immutable."""
+        return wire.Artifact.of(naming.tag(deps, _address(kind, project, name, version), tag, query.immutable, http.caller().name))
+
+    @api.route("DELETE", f"{_ONE}/tags/<tag>", returns=wire.Artifact, refusals=(409,))
+    def untag_artifact(kind: str, project: str, name: str, version: str, tag: str) -> wire.Artifact:
+        """Remove a tag from an artifact, unless it is immutable."""
+        return wire.Artifact.of(naming.untag(deps, _address(kind, project, name, version), tag, http.caller().name))
+
+    @api.route("PUT", f"{_ONE}/labels/<label>", returns=wire.Artifact, refusals=(409,))
+    def label_artifact(kind: str, project: str, name: str, version: str, label: str) -> wire.Artifact:
+        """Put a label on an artifact."""
+        return wire.Artifact.of(naming.label(deps, _address(kind, project, name, version), label, http.caller().name))
+
+    @api.route("DELETE", f"{_ONE}/labels/<label>", returns=wire.Artifact)
+    def unlabel_artifact(kind: str, project: str, name: str, version: str, label: str) -> wire.Artifact:
+        """Remove a label from an artifact."""
+        return wire.Artifact.of(naming.unlabel(deps, _address(kind, project, name, version), label, http.caller().name))
+
+
+def _register_lineage(api: http.Api, deps: Deps) -> None:
+    @api.route("GET", "/lineage/<kind>/<project>/<name>/<version>", query=wire.LineageQuery, returns=wire.Lineage)
+    def get_lineage(kind: str, project: str, name: str, version: str, query: wire.LineageQuery) -> wire.Lineage:
+        """Show what an artifact was made from, and what was made from it, within some steps."""
+        return wire.Lineage.of(service.lineage_of(deps, _address(kind, project, name, version), query.direction, query.depth))
+
+    @api.route("GET", "/lineage", query=wire.AddressQuery, returns=[wire.Edge], refusals=(404,))
+    def show_lineage(query: wire.AddressQuery) -> list[wire.Edge]:
+        """Show the sources of an artifact and its products within ten steps, as edges, nearest first."""
+        return wire.Lineage.of(service.lineage_of(deps, artifact.Address.parse(query.address))).edges
+
+
+def _address(*parts: str) -> artifact.Address:
+    """The address that the parts of a path name. Raises InvalidError."""
+    address = artifact.Address(*(urllib.parse.unquote(part) for part in parts))
+    if artifact.Address.parse(str(address)) != address:
+        raise errors.InvalidError(f"{str(address)!r} is not the address that the parts of the path name: only a name may hold a slash")
+    return address

@@ -1,149 +1,200 @@
-"""Use cases of `artifacts`."""
+"""Use cases of `artifacts`: descriptors, the search for them, their deletion, and lineage."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import sqlmodel
 
+from functions.artifacts import recording
 from functions.artifacts.deps import Deps
-from fuseml.domain import artifact, errors, events, plans
-from fuseml.runtime import clock
-from fuseml.store import artifacts, paging, runs
-from fuseml.usecases import model_digests
+from fuseml.domain import artifact, errors, events
+from fuseml.domain.artifacts import descriptor, search
+from fuseml.domain.registry import versions
+from fuseml.runtime import auth, clock, cloudevents
+from fuseml.store import applications, artifact_names, artifact_search, artifacts, codesets, lineage, paging, runs
 
-# Lineage is walked this far in both directions: code, model, products of the model.
-_MAX_DISTANCE = 10
+MOST_EDGES = 2000
+"""Edges of one answer about lineage."""
+MOST_DEPTH = 100
+_DEPTH = 10
+_SHOWN = 5
 
 
-def page(deps: Deps, limit: int, cursor: str | None, **filters: str | None) -> paging.Slice[artifacts.Artifact]:
-    """A page of artifacts."""
+@dataclass(frozen=True, slots=True)
+class View:
+    """An artifact with its metrics and names."""
+
+    row: artifacts.Artifact
+    metrics: Mapping[str, float]
+    tags: Sequence[artifact_names.ArtifactTag]
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The edges near `address`, nearest first, and the addresses at their ends that have an artifact."""
+
+    address: str
+    neighbourhood: lineage.Neighbourhood
+    recorded: set[str]
+
+
+def page(deps: Deps, limit: int, cursor: str | None, wanted: search.Search, origin: artifact_search.Origin) -> paging.Slice[View]:
+    """A page of artifacts that pass all filters, by address."""
     with deps.store.read() as session:
-        return artifacts.page(session, paging.Page(limit, cursor), **filters)
+        found = artifact_search.page(session, paging.Page(limit, cursor), wanted, origin)
+        return paging.Slice(views(session, found.rows), found.next_cursor)
 
 
-def lineage(deps: Deps, address: str) -> list[artifacts.ArtifactEdge]:
-    """Every edge that is connected with the artifact, nearest first. Raises InvalidError, NotFoundError."""
-    artifact.Address.parse(address)
+def views(session: sqlmodel.Session, rows: Sequence[artifacts.Artifact]) -> list[View]:
+    """The artifacts with their metrics and names."""
+    addresses = [row.address for row in rows]
+    metrics, tags = artifacts.metrics_of(session, addresses), artifact_names.tags(session, addresses)
+    labels = artifact_names.labels(session, addresses)
+    return [View(row, metrics.get(row.address, {}), tags.get(row.address, []), labels.get(row.address, [])) for row in rows]
+
+
+def get(deps: Deps, reference: artifact.Address | artifact.Tagged, caller: auth.Caller) -> View:
+    """The artifact at an address, or the one that a tag is on. Raises NotFoundError, ForbiddenError for a step of another project."""
+    _check_project(reference.project, caller)
     with deps.store.read() as session:
-        artifacts.get(session, address)
-        edges: dict[tuple[str, str, str], artifacts.ArtifactEdge] = {}
-        frontier, seen = [address], {address}
-        for _ in range(_MAX_DISTANCE):
-            for edge in artifacts.edges(session, frontier):
-                edges.setdefault((edge.source, edge.target, edge.run), edge)
-            frontier = sorted({end for edge in edges.values() for end in (edge.source, edge.target)} - seen)
-            seen.update(frontier)
-            if not frontier:
-                break
-        return list(edges.values())
+        address = artifact_names.tagged(session, reference) if isinstance(reference, artifact.Tagged) else str(reference)
+        return views(session, [artifacts.get(session, address)])[0]
 
 
-def on_codeset_pushed(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """Record a commit as a codeset artifact."""
-    pushed = events.CodesetPushed.model_validate(event.data)
-    address = artifact.code(pushed.project, pushed.codeset, pushed.commit)
-    return _record(session, address, None, {"ref": pushed.ref, "message": pushed.message, "pusher": pushed.pusher})
+def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> View:
+    """Register an artifact; the same facts again change nothing.
 
-
-def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """Record a model version: under the project of the run that produced it, or else under the tracking server's own name."""
-    model = events.ModelRegistered.model_validate(event.data)
-    project = model.tags.get("fuseml.project") or model.extension
-    address = artifact.Address("model", project, model.name, model.version)
-    details = {
-        "uri": f"models:/{model.name}/{model.version}",
-        "extension": model.extension,
-        "source": model.model_source,
-        "digest": model_digests.of_tags(model.tags),
-    }
-    return _record(session, address, model.tags.get("fuseml.run"), details)
-
-
-def on_model_tagged(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """Note the digest with which the trainer tags the version that it has registered. The first digest of a model stays; other text is none."""
-    tagged = events.ModelTagged.model_validate(event.data)
-    digest = model_digests.of_tags({tagged.key: tagged.value or ""})
-    if digest is None:
-        return []
-    uri = f"models:/{tagged.name}/{tagged.version}"
-    if not artifacts.note_digest(session, uri, digest):
-        # Events have no order: that of the registration is on its way.
-        raise errors.TemporaryError(f"{uri} is not recorded yet")
-    return []
-
-
-def on_step_finished(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """Record an output `models:/name/version` as a model, and `dataset://project/name/version` of the own project as a dataset.
-
-    The outputs `metrics` describe a model, `uri`, `digest` and `rows` a dataset. Lineage leads from the run's codeset version and, for a dataset,
-    from the models and datasets among the inputs of the step.
+    Raises NotFoundError for an unknown project, InvalidError for an unknown run or source, ConflictError for other facts than those of
+    the address, ForbiddenError for a step that registers for another project or run.
     """
-    step = events.RunStepFinished.model_validate(event.data)
-    recorded: list[events.Payload] = []
-    for value in step.outputs.values():
-        model, dataset = artifact.model_of(step.project, value), artifact.dataset_of(step.project, value)
-        address = model or dataset
-        if address is None:
-            continue
-        described = {name: step.outputs.get(name) for name in ("uri", "digest", "rows")}
-        recorded += _record(
-            session, address, step.run, described if dataset else {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))}
+    address = artifact.Address.parse(given.address)
+    _check_project(address.project, caller)
+    given = _of_step(given, caller.step) if caller.step else given
+    with deps.store.write() as session:
+        codesets.project(session, address.project)
+        _check_origin(session, address, given, caller)
+        row = _row(address, given)
+        stored = artifacts.find(session, row.address)
+        if stored is not None:
+            descriptor.check_same(row.address, _facts(session, stored), _given_facts(given))
+        else:
+            _check_deleted(session, row)
+        payloads = [recording.recorded(row)] if artifacts.record(session, row, given.metrics) else []
+        for source in given.sources:
+            lineage.link(session, source, row.address, given.run or "", given.step)
+        enqueued = cloudevents.enqueue(session, *payloads)
+        view = views(session, [artifacts.get(session, row.address)])[0]
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
+    return view
+
+
+def _check_project(project: str, caller: auth.Caller) -> None:
+    # Alike for artifacts that exist and that do not: names cannot be probed.
+    if caller.step is not None and caller.step.project != project:
+        raise errors.ForbiddenError(f"a step of run {caller.step.run} works with the artifacts of its own project only")
+
+
+def _of_step(given: descriptor.Descriptor, step: auth.StepCaller) -> descriptor.Descriptor:
+    for name, own in (("run", step.run), ("step", step.step)):
+        claimed = getattr(given, name)
+        if claimed and claimed != own:
+            raise errors.ForbiddenError(f"a step of run {step.run} registers artifacts of its own {name} only")
+    return given if given.external else given.model_copy(update={"run": step.run, "step": step.step})
+
+
+def _check_origin(session: sqlmodel.Session, address: artifact.Address, given: descriptor.Descriptor, caller: auth.Caller) -> None:
+    run = runs.find_named(session, given.run) if given.run else None
+    if given.run and (run is None or run.project != address.project):
+        raise errors.InvalidError(f"run: there is no run {given.run!r} of the project {address.project!r}")
+    if run is not None and given.step and given.step not in {step.name for step in runs.steps(session, [run.id])}:
+        raise errors.InvalidError(f"step: {run.name} has no step {given.step!r}")
+    readable = [source for source in given.sources if caller.step is None or artifact.Address.parse(source).project == address.project]
+    missing = set(given.sources) - artifacts.known(session, readable)
+    if missing:
+        # Alike for those of other projects, which a step cannot probe.
+        raise errors.InvalidError(f"sources: there is no artifact {min(missing)}" + (" in the project" if caller.step else ""))
+
+
+def _check_deleted(session: sqlmodel.Session, row: artifacts.Artifact) -> None:
+    deleted = artifact_names.deletion(session, row.address)
+    if deleted is not None and deleted.digest and deleted.digest != row.digest:
+        raise errors.ConflictError(
+            f"{row.address} was deleted with the digest {deleted.digest}, and an address never gets other contents: choose another version",
+            details={"address": row.address, "different": {"digest": {"stored": deleted.digest, "given": row.digest}}},
         )
-        run = runs.get(session, step.run)
-        sources = [artifact.code(run.project, run.codeset, run.commit)] if run.codeset and run.commit else []
-        for source in [*sources, *(_inputs(session, run, step.step) if dataset else [])]:
-            artifacts.link(session, str(source), str(address), step.run)
-    return recorded
 
 
-def _inputs(session: sqlmodel.Session, run: runs.Run, step: str) -> list[artifact.Address]:
-    """The artifacts of the project among the inputs of a step, by the stored plan and the outputs of the steps before it.
-
-    Raises TemporaryError while such an output is not recorded.
-    """
-    planned = plans.StepPlan.model_validate(next(item for item in run.plan["steps"] if item["name"] == step)) if run.plan else None
-    outputs = {row.name: row.outputs for row in runs.steps(session, [run.id])}
-    found: list[artifact.Address] = []
-    for variable in planned.variables if planned else ():
-        if any(isinstance(part, plans.SecretPart) for part in variable.value):
-            continue
-        try:
-            value = plans.evaluate(variable.value, outputs, plans.no_secret)
-        except errors.PermanentError as error:
-            # Events have no order: the report of that step is on its way.
-            raise errors.TemporaryError(error.message) from error
-        address = artifact.model_of(run.project, value) or artifact.named_in(run.project, value)
-        found += [address] if address else []
-    return found
-
-
-def _metrics(text: str) -> dict[str, Any]:
-    try:
-        metrics = json.loads(text or "{}")
-    except ValueError:
-        # An output of another shape is valid; only a JSON object is metadata.
-        return {}
-    return metrics if isinstance(metrics, dict) else {}
-
-
-def _record(session: sqlmodel.Session, address: artifact.Address, run: str | None, details: dict[str, Any]) -> list[events.Payload]:
-    row = artifacts.Artifact(
+def _row(address: artifact.Address, given: descriptor.Descriptor) -> artifacts.Artifact:
+    framework = given.framework
+    return artifacts.Artifact(
         address=str(address),
         kind=address.kind,
         project=address.project,
         name=address.name,
         version=address.version,
-        run=run,
-        details={key: value for key, value in details.items() if value},
+        framework=framework.name if framework else None,
+        framework_version=framework.version if framework else None,
+        framework_order=versions.sort_key(framework.version) if framework else None,
+        details=given.metadata,
         created=clock.now(),
+        **given.model_dump(include={"type", "format", "digest", "size", "location", "external", "run", "step"}),
     )
-    if not artifacts.record(session, row):
+
+
+def _facts(session: sqlmodel.Session, row: artifacts.Artifact) -> dict[str, object]:
+    framework = f"{row.framework} {row.framework_version or ''}".strip() if row.framework else None
+    metrics = artifacts.metrics_of(session, [row.address]).get(row.address, {})
+    return {
+        **{name: getattr(row, name) for name in ("digest", "type", "format", "size", "location", "external")},
+        "framework": framework,
+        **{f"metrics.{name}": value for name, value in metrics.items()},
+        **{f"metadata.{name}": value for name, value in row.details.items()},
+    }
+
+
+def _given_facts(given: descriptor.Descriptor) -> dict[str, object]:
+    return {
+        **given.model_dump(include={"digest", "type", "format", "size", "location", "external"}),
+        "framework": f"{given.framework.name} {given.framework.version}".strip() if given.framework else None,
+        **{f"metrics.{name}": value for name, value in given.metrics.items()},
+        **{f"metadata.{name}": value for name, value in given.metadata.items()},
+    }
+
+
+def delete(deps: Deps, address: artifact.Address, by: str) -> None:
+    """Delete the descriptor of an artifact; its contents and its lineage stay. Raises NotFoundError, ConflictError while it is in use."""
+    with deps.store.write() as session:
+        row = artifacts.get(session, str(address))
+        tags = [tag.tag for tag in artifact_names.tags(session, [row.address]).get(row.address, [])]
+        if tags:
+            raise errors.ConflictError(f"{address} has tags ({', '.join(tags[:_SHOWN])}); remove them first, with `fuseml artifact untag`")
+        serving = _serving(session, row)
+        if serving:
+            raise errors.ConflictError(f"{address} is served by {', '.join(serving[:_SHOWN])}; serve another version first")
+        noted = artifact_names.note_deletion(session, row, by, clock.now())
+        digest = row.digest
+        artifacts.delete(session, row)
+        deleted = events.ArtifactDeleted(address=str(address), by=by, change=noted.sequence or 0, digest=digest)
+        enqueued = cloudevents.enqueue(session, deleted)
+    cloudevents.relay(deps.store, deps.publisher, enqueued)
+
+
+def _serving(session: sqlmodel.Session, row: artifacts.Artifact) -> list[str]:
+    if row.kind != "model":
         return []
-    return [
-        events.ArtifactRecorded(
-            address=str(address), kind=address.kind, project=address.project, name=address.name, version=address.version, run=run
-        )
-    ]
+    return applications.serving(session, row.project, {row.address, f"models:/{row.name}/{row.version}", row.location or row.address})
+
+
+def lineage_of(deps: Deps, address: artifact.Address, direction: lineage.Direction = "both", depth: int = _DEPTH) -> Lineage:
+    """The neighbourhood of an artifact, also of a deleted one. Raises NotFoundError for an address without artifact and edges."""
+    text = str(address)
+    with deps.store.read() as session:
+        near = lineage.neighbourhood(session, text, direction, depth, MOST_EDGES)
+        ends = list(dict.fromkeys([text, *(end for edge in near.edges for end in (edge.source, edge.target))]))
+        recorded = artifacts.known(session, ends)
+        if text not in recorded and len(ends) == 1:
+            artifacts.get(session, text)
+        return Lineage(text, near, recorded)

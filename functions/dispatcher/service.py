@@ -15,7 +15,7 @@ from fuseml.domain.plans import identity
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow, deployment, triggers
 from fuseml.runtime import clock
-from fuseml.store import codesets, decisions, runs, workflows
+from fuseml.store import artifacts, codesets, decisions, runs, workflows
 from fuseml.usecases import lifecycle, planner, requests, step_reuse
 
 _log = logging.getLogger("fuseml.dispatcher")
@@ -124,7 +124,12 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
     artifact = events.ArtifactRecorded.model_validate(event.data)
     if artifact.kind == "code":
         return []
-    uri = f"models:/{artifact.name}/{artifact.version}" if artifact.kind == "model" else artifact.address
+    row = artifacts.find(session, artifact.address)
+    if row is not None and row.external:
+        return _decline(session, event, f"{artifact.address} is external: a reference starts nothing")
+    # Another store than MLflow's knows the model by its address.
+    in_mlflow = artifact.kind == "model" and (row is None or row.format in (None, "mlflow"))
+    uri = f"models:/{artifact.name}/{artifact.version}" if in_mlflow else artifact.address
     producer = runs.find_named(session, artifact.run) if artifact.run else None
     origin = subscriptions.origin_of(session, producer)
     payloads: list[events.Payload] = []

@@ -99,15 +99,58 @@ APPLICATION = {
     "status": "ready",
     "field_of_a_newer_server": 1,
 }
-ARTIFACT = {
+ARTIFACT: dict[str, Any] = {
     "address": "model://demo/diabetes/1",
     "kind": "model",
     "project": "demo",
     "name": "diabetes",
     "version": "1",
+    "type": None,
+    "format": "mlflow",
+    "framework": {"name": "scikit-learn", "version": "1.4.2"},
+    "digest": f"sha256:{'1' * 64}",
+    "size": None,
+    "location": "models:/diabetes/1",
+    "external": False,
     "run": "mlflow-e2e-1",
+    "step": "trainer",
+    "metrics": {"rmse": 53.1},
+    "tags": [{"tag": "champion", "immutable": True, "by": "ada", "updated": "2026-01-01T10:01:00Z"}],
+    "labels": ["reviewed"],
     "metadata": {"uri": "models:/diabetes/1", "metrics": {"rmse": 53.1}},
     "created": "2026-01-01T10:00:31Z",
+}
+LINEAGE: dict[str, Any] = {
+    "address": "model://demo/diabetes/1",
+    "nodes": [
+        {"address": "model://demo/diabetes/1", "recorded": True},
+        {"address": "code://demo/diabetes/3f2a91c4", "recorded": True},
+        {"address": "dataset://demo/scored/1", "recorded": False},
+        {"address": "dataset://demo/raw/7", "recorded": True},
+    ],
+    "edges": [
+        {"source": "code://demo/diabetes/3f2a91c4", "target": "model://demo/diabetes/1", "run": "mlflow-e2e-1", "step": "trainer"},
+        {"source": "dataset://demo/raw/7", "target": "model://demo/diabetes/1", "run": "mlflow-e2e-1", "step": None},
+        {"source": "model://demo/diabetes/1", "target": "dataset://demo/scored/1", "run": "", "step": None},
+    ],
+    "truncated": False,
+}
+HISTORY: dict[str, Any] = {
+    "address": "model://demo/diabetes/1",
+    "deleted": False,
+    "changes": [
+        {
+            "number": 4,
+            "change": "tagged",
+            "name": "champion",
+            "address": "model://demo/diabetes/1",
+            "previous": "model://demo/diabetes/0",
+            "immutable": True,
+            "by": "ada",
+            "made": "2026-01-01T10:01:00Z",
+        }
+    ],
+    "products": [LINEAGE["edges"][2]],
 }
 SERVICE = {
     "id": "tracking",
@@ -210,7 +253,17 @@ CONTRACT: Mapping[tuple[str, str], Route] = {
     ("PUT", "/applications/demo-diabetes/traffic"): Answer(APPLICATION),
     ("POST", "/applications/demo-diabetes/rollback"): Answer(APPLICATION),
     ("GET", "/artifacts"): Answer([ARTIFACT]),
-    ("GET", "/lineage"): Answer([{"source": "code://demo/diabetes/3f2a91c4", "target": "model://demo/diabetes/1", "run": "mlflow-e2e-1"}]),
+    ("POST", "/artifacts"): Answer(ARTIFACT, 201),
+    ("GET", "/artifacts/model/demo/diabetes@champion"): Answer(ARTIFACT),
+    ("GET", "/artifacts/model/demo/diabetes/1"): Answer(ARTIFACT),
+    ("GET", "/artifacts/dataset/demo/raw%2Ftrain/7"): Answer({**ARTIFACT, "address": "dataset://demo/raw/train/7"}),
+    ("DELETE", "/artifacts/model/demo/diabetes/1"): Answer(status=204),
+    ("GET", "/artifacts/model/demo/diabetes/1/history"): Answer(HISTORY),
+    ("PUT", "/artifacts/model/demo/diabetes/1/tags/champion"): Answer(ARTIFACT),
+    ("DELETE", "/artifacts/model/demo/diabetes/1/tags/champion"): Answer(ARTIFACT),
+    ("PUT", "/artifacts/model/demo/diabetes/1/labels/reviewed"): Answer(ARTIFACT),
+    ("DELETE", "/artifacts/model/demo/diabetes/1/labels/reviewed"): Answer(ARTIFACT),
+    ("GET", "/lineage/model/demo/diabetes/1"): Answer(LINEAGE),
     ("GET", "/extensions"): Answer([EXTENSION]),
     ("POST", "/extensions"): Answer(EXTENSION, 201),
     ("GET", "/extensions/mlflow"): Answer(EXTENSION),

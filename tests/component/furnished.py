@@ -49,6 +49,19 @@ def _record(id: str, product: str, resource: str) -> dict[str, Any]:
     return {"id": id, "product": product, "services": [service, plain]}
 
 
+_OF_ARTIFACTS: dict[str, list[Any]] = {
+    "address": ["model://demo/m/4"],
+    "kind": ["model"],
+    "name": ["m"],
+    "version": ["1", "3"],
+    "tag": ["best"],
+    "label": ["eu"],
+    "framework": ["scikit-learn>=1.4"],
+    "where": [["metrics.rmse<2"]],
+    "pattern": ["model://demo/*?metrics.rmse<2"],
+}
+
+
 class Furnished:
     """`home` holds the state, `gateway` is the WSGI application of the server, `signer` signs its events, `push` is a delivery of a git host."""
 
@@ -102,6 +115,10 @@ class Furnished:
         wait_until(lambda: [run for run in listed("/runs?workflow=gated") if run["steps"][0]["state"] == "waiting"], "a run to wait")
         wait_until(lambda: listed("/events/dead-letters"), "the dead letter")
         wait_until(lambda: listed("/artifacts"), "the artifact")
+        for version in (1, 2, 3):
+            post("/artifacts", {"address": f"model://demo/m/{version}", "format": "mlflow", "metrics": {"rmse": version}})
+        for name in ("tags/best", "labels/eu"):
+            assert client.put(f"/artifacts/model/demo/m/1/{name}", headers=TOKEN).status_code == 200
 
     def _names(self, client: Client) -> dict[str, list[Any]]:
         runs = sorted(run["name"] for run in json.loads(client.get("/runs", headers=TOKEN).text))
@@ -140,6 +157,8 @@ class Furnished:
         }
         if path == "/lineage":
             return [f"code://demo/code/{COMMIT}"]
+        if path.startswith(("/artifacts", "/lineage/")) and name in _OF_ARTIFACTS:
+            return ["m@best"] if (path, name) == ("/artifacts/{kind}/{project}/{name}", "name") else _OF_ARTIFACTS[name]
         if name in ("name", "id"):
             kind = path.split("/")[1]
             return ["code"] if kind == "codesets" else self._values.get(kind, [])

@@ -10,7 +10,7 @@ import sqlmodel
 
 from fuseml.domain import events
 from fuseml.domain.workflows import lint
-from fuseml.store import artifacts, runs
+from fuseml.store import artifacts, lineage, runs
 from fuseml.store.tables import decision_rows, outbox_rows, run_rows
 from tests.component import triggering
 
@@ -64,14 +64,16 @@ def test_a_scored_dataset_is_an_artifact_with_its_model_and_code(world: triggeri
     assert (recorded["address"], recorded["run"]) == (address, "score-1")
     assert recorded["metadata"] == {"uri": "s3://bucket/scored.csv", "digest": digest, "rows": "40"}
     with world.store.read() as session:
-        edges = {(edge.source, edge.target, edge.run) for edge in artifacts.edges(session, [address])}
+        edges = {(edge.source, edge.target, edge.run) for edge in lineage.neighbourhood(session, address, "both", 1, 100).edges}
     assert edges == {("model://p/m/1", address, "score-1")}
     [run] = world.get("/runs?workflow=publish")
     assert run["inputs"] == {"it": address}
     world.finish(run["name"], dataset="dataset://p/published/1")
     world.settle()
     with world.store.read() as session:
-        assert (address, "dataset://p/published/1") in {(edge.source, edge.target) for edge in artifacts.edges(session, [address])}
+        assert (address, "dataset://p/published/1") in {
+            (edge.source, edge.target) for edge in lineage.neighbourhood(session, address, "both", 1, 100).edges
+        }
 
 
 @pytest.mark.parametrize("stored", [None, "", "x", f"sha256:{'0' * 63}"])
@@ -128,7 +130,7 @@ def test_a_dataset_waits_for_the_outputs_that_its_step_has_read(world: triggerin
         session.add(fit)
     assert world.reply_to("artifacts", event).status_code < 300
     with world.store.read() as session:
-        assert [edge.source for edge in artifacts.edges(session, [address])] == ["model://p/m/2"]
+        assert [edge.source for edge in lineage.neighbourhood(session, address, "both", 1, 100).edges] == ["model://p/m/2"]
 
 
 @pytest.mark.parametrize("pattern", ["model://*", "model://p/*", "model://p/m"])

@@ -70,6 +70,7 @@ VALID: dict[str, Any] = {
     "POST /extensions/{extension_id}/services/{service_id}/credentials": {"id": "new", "configuration": {"K": "v"}},
     "PUT /extensions/{extension_id}/services/{service_id}/credentials/{address}": {"configuration": {"K": "v"}},
     "GET /lineage": {"address": f"code://demo/code/{furnished.COMMIT}"},
+    "POST /artifacts": {"address": "model://demo/m/4", "digest": f"sha256:{'0' * 64}"},
     "POST /workflows/assignments": {"name": "hello", "pattern": "model://*"},
     "DELETE /workflows/assignments/{name}": {"codesetProject": "demo", "codesetName": "code"},
     "POST /runs": {"workflow": "hello", "project": "demo", "codeset": "code", "commit": furnished.COMMIT},

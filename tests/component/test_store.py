@@ -21,7 +21,7 @@ from fuseml.domain import errors
 from fuseml.domain.plans import identity
 from fuseml.domain.runs import Progress
 from fuseml.runtime import clock
-from fuseml.store import applications, artifacts, codesets, database, deliveries, paging, runs, workflows
+from fuseml.store import applications, artifacts, codesets, database, deliveries, lineage, paging, runs, workflows
 from fuseml.store.tables import artifact_rows, codeset_rows, run_rows, schema
 from tests import commands
 from tests.waiting import PATIENCE
@@ -434,13 +434,13 @@ def test_an_artifact_does_not_change_and_only_what_was_missing_is_filled_in(stor
 
     assert [record(None, uri="a"), record("w-1", uri="b", source="s"), record("w-2")] == [True, False, False]
     with store.write() as session:
-        for _ in range(2):
-            artifacts.link(session, "code://demo/a/1", "model://demo/m/1", "w-1")
+        for step in (None, "train", None):
+            lineage.link(session, "code://demo/a/1", "model://demo/m/1", "w-1", step)
     with store.read() as session:
         row = artifacts.get(session, "model://demo/m/1")
         assert (row.run, row.details) == ("w-1", {"uri": "a", "source": "s"})
-        assert len(artifacts.edges(session, ["code://demo/a/1"])) == len(artifacts.edges(session, ["model://demo/m/1"])) == 1
-        assert artifacts.page(session, paging.Page(), kind="code").rows == []
+        near = [lineage.neighbourhood(session, address, "both", 5, 9).edges for address in ("code://demo/a/1", "model://demo/m/1")]
+        assert [[(edge.source, edge.step) for edge in edges] for edges in near] == [[("code://demo/a/1", "train")]] * 2
 
 
 def test_an_application_that_is_registered_again_is_replaced_and_counted(store: database.Database) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 
+from functions.artifacts import wire as artifacts_wire
 from functions.runs import routes as runs_routes
 from fuseml.cli import main
 from fuseml.client import event_shapes, registry_shapes, shapes
@@ -43,6 +44,17 @@ RESPONSES: Mapping[str, Any] = {
     "PUT /applications/{name}/visibility": shapes.Application,
     "POST /applications/{name}/rollback": shapes.Application,
     "GET /artifacts": list[shapes.Artifact],
+    "POST /artifacts": shapes.Artifact,
+    "GET /artifacts/{kind}/{project}/{name}": shapes.Artifact,
+    "GET /artifacts/{kind}/{project}/{name}/{version}": shapes.Artifact,
+    "GET /artifacts/{kind}/{project}/{name}/{version}/history": shapes.ArtifactHistory,
+    "GET /artifacts/{kind}/{project}/{name}/{version}/tags": list[shapes.ArtifactTag],
+    **{
+        f"{method} /artifacts/{{kind}}/{{project}}/{{name}}/{{version}}/{collection}": shapes.Artifact
+        for method in ("PUT", "DELETE")
+        for collection in ("tags/{tag}", "labels/{label}")
+    },
+    "GET /lineage/{kind}/{project}/{name}/{version}": shapes.Lineage,
     "GET /lineage": list[shapes.Edge],
     "GET /events": list[event_shapes.EventSummary],
     "GET /events/dead-letters": list[event_shapes.EventSummary],
@@ -220,6 +232,7 @@ def test_shapes_of_requests_are_equal_to_the_bodies_of_the_api(api: Mapping[str,
         (list[registry_shapes.Selector], resolve["properties"]["selectors"]),
         (registry_shapes.Consumer, resolve["properties"]["context"]),
         (shapes.ApplicationSpec, body(api, "post", "/applications")),
+        (shapes.Descriptor, body(api, "post", "/artifacts")),
         (list[registry_shapes.Proposal], proposals),
     ]
     assert [line for shape, part in compared for line in differences(api, shape, part, str(shape))] == []
@@ -251,3 +264,12 @@ def test_the_filters_of_runs_are_the_same_in_api_client_and_command() -> None:
     command: Any = typer.main.get_command(main.app)
     options = {parameter.name for parameter in command.commands["run"].commands["list"].params}
     assert options - {"limit", "format"} == filters - NOT_OFFERED.keys()
+
+
+def test_the_filters_of_artifacts_are_the_same_in_api_client_and_command() -> None:
+    filters = {*shapes.ArtifactFilters.__annotations__}
+    assert filters == artifacts_wire.ArtifactQuery.model_fields.keys() - {"limit", "cursor"}
+    command: Any = typer.main.get_command(main.app)
+    options = {parameter.name for parameter in command.commands["artifact"].commands["search"].params}
+    # `--format` chooses the form of the output.
+    assert options - {"limit", "format"} == filters - {"type", "format"} | {"content_type", "content_format"}

@@ -172,7 +172,9 @@ def _check_artifacts(server: servers.Server, first: str, second: str) -> None:
     model = artifacts["model://demo/sklearn-diabetes/2"]
     assert (model["run"], set(model["metadata"]["metrics"])) == ("mlflow-e2e-2", {"r2", "rmse"})
     edges = server.get("/lineage?address=model://demo/sklearn-diabetes/2")
-    assert edges == [{"source": f"code://demo/diabetes/{second}", "target": "model://demo/sklearn-diabetes/2", "run": "mlflow-e2e-2"}]
+    made = {"target": "model://demo/sklearn-diabetes/2", "run": "mlflow-e2e-2", "step": "trainer"}
+    assert edges == [{"source": f"code://demo/diabetes/{second}", **made}]
+    assert (model["format"], model["metrics"], model["digest"]) == ("mlflow", model["metadata"]["metrics"], model["metadata"]["digest"])
 
 
 def _check_the_model_events(server: servers.Server) -> None:

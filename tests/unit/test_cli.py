@@ -106,9 +106,13 @@ READS = {
     "application get demo-diabetes": canned_api.APPLICATION,
     "artifact list": [canned_api.ARTIFACT],
     "artifact get model://demo/diabetes/1": canned_api.ARTIFACT,
-    "artifact lineage model://demo/diabetes/1": [
-        {"source": "code://demo/diabetes/3f2a91c4", "target": "model://demo/diabetes/1", "run": "mlflow-e2e-1"}
-    ],
+    "artifact get model://demo/diabetes@champion": canned_api.ARTIFACT,
+    "artifact search --kind model": [canned_api.ARTIFACT],
+    "artifact history model://demo/diabetes/1": canned_api.HISTORY,
+    "artifact lineage model://demo/diabetes/1": canned_api.LINEAGE,
+    "artifact tag model://demo/diabetes/1 champion": canned_api.ARTIFACT,
+    "artifact untag model://demo/diabetes@champion champion": canned_api.ARTIFACT,
+    "artifact label model://demo/diabetes/1 reviewed": canned_api.ARTIFACT,
     "extension list": [canned_api.EXTENSION],
     "extension get mlflow": canned_api.EXTENSION,
     "extension service list mlflow": [canned_api.SERVICE],

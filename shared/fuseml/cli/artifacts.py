@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 import typer
 
-from fuseml.cli import options, output, session, terminal
+from fuseml.cli import lineage_tree, options, output, session, terminal
+from fuseml.cli.events import moment
 
-app = typer.Typer(help="Artifacts: codeset versions, models, results of runs.", **options.GROUP)
+app = typer.Typer(help="Artifacts: code, models, datasets, and their lineage.", **options.GROUP)
 
-Address = Annotated[str, typer.Argument(help="kind://project/name/version", metavar="ADDRESS", show_default=False)]
 
+class Direction(enum.StrEnum):
+    """The values of `--direction`."""
+
+    UP = "up"
+    DOWN = "down"
+    BOTH = "both"
+
+
+Address = Annotated[str, typer.Argument(help="kind://project/name/version, or @TAG for the version", metavar="ADDRESS", show_default=False)]
+TagName = Annotated[str, typer.Argument(help="The tag.", metavar="TAG", show_default=False)]
+LabelName = Annotated[str, typer.Argument(help="The label.", metavar="LABEL", show_default=False)]
+Kind = Annotated[str, options.option("--kind", "-k", help="code, model, dataset, runnable or image.")]
+NameFilter = Annotated[str, options.option("--name", "-n", help="Only artifacts of this name.")]
+RunFilter = Annotated[str, options.option("--run", help="Only artifacts of this run.")]
+
+
+def _framework(artifact: options.Item) -> object:
+    framework = artifact.get("framework")
+    return f"{framework['name']} {framework['version']}".strip() if isinstance(framework, dict) else None
+
+
+def _tags(artifact: options.Item) -> object:
+    tags = artifact.get("tags")
+    return ", ".join(f"{tag['tag']} (immutable)" if tag["immutable"] else tag["tag"] for tag in tags) if isinstance(tags, list) else None
+
+
+_AGE = output.Column("Age", lambda artifact: output.age(artifact.get("created")))
 _COLUMNS = (
     output.column("Address"),
     output.column("Kind"),
+    output.column("Format"),
+    output.Column("Framework", _framework),
+    output.Column("Tags", _tags),
+    output.column("Labels"),
     output.column("Run"),
-    output.Column("Age", lambda artifact: output.age(artifact.get("created"))),
+    _AGE,
 )
 _ARTIFACT = (
     output.column("Address"),
@@ -24,19 +56,38 @@ _ARTIFACT = (
     output.column("Project"),
     output.column("Name"),
     output.column("Version"),
+    output.column("Type"),
+    output.column("Format"),
+    output.Column("Framework", _framework),
+    output.column("Digest"),
+    output.column("Size"),
+    output.column("Location"),
+    output.column("External"),
     output.column("Run"),
-    output.Column("Age", lambda artifact: output.age(artifact.get("created"))),
+    output.column("Step"),
+    output.Column("Tags", _tags),
+    output.column("Labels"),
+    _AGE,
 )
-_EDGES = (output.column("Source"), output.column("Target"), output.column("Run"))
+_CHANGES = (
+    output.column("Change"),
+    output.column("Name"),
+    output.column("Address"),
+    output.column("Previous"),
+    output.column("By"),
+    output.Column("Age", lambda change: output.age(change.get("made"))),
+)
+_PRODUCTS = (output.column("Product", "target"), output.column("Run"), output.column("Step"))
+_PAIRS = (output.column("Key"), output.column("Value"))
 
 
 @app.command(name="list", epilog=options.examples("fuseml artifact list --kind model -p demo", "fuseml artifact list --run mlflow-e2e-1"))
 def list_(
     context: typer.Context,
-    kind: Annotated[str, options.option("--kind", "-k", help="code, model, dataset or runnable.")] = "",
+    kind: Kind = "",
     project: options.Project = "",
-    name: Annotated[str, options.option("--name", "-n", help="Only artifacts of this name.")] = "",
-    run: Annotated[str, options.option("--run", help="Only artifacts of this run.")] = "",
+    name: NameFilter = "",
+    run: RunFilter = "",
     limit: options.Limit = None,
     format: options.Output = output.Format.TABLE,
 ) -> None:
@@ -45,25 +96,141 @@ def list_(
     output.listing(format, artifacts, _COLUMNS, "There is no matching artifact; pushes and finished runs record artifacts.")
 
 
-@app.command(epilog=options.examples("fuseml artifact get model://demo/diabetes/1"))
-def get(
+@app.command(
+    epilog=options.examples(
+        "fuseml artifact search --kind model --where 'metrics.r2 > 0.1'",
+        "fuseml artifact search 'model://*?framework=torch>=2&metrics.rmse<60'",
+        "fuseml artifact search --label reviewed --before 30d",
+    )
+)
+def search(
     context: typer.Context,
-    address: Address,
+    pattern: Annotated[str, typer.Argument(help="kind://project/*, with filters after ?", metavar="PATTERN", show_default=False)] = "",
+    kind: Kind = "",
+    project: options.Project = "",
+    name: NameFilter = "",
+    content_type: Annotated[str, options.option("--content-type", help="Media type of the contents.")] = "",
+    content_format: Annotated[str, options.option("--content-format", help="Format of the contents: mlflow, onnx.")] = "",
+    framework: Annotated[str, options.option("--framework", help="A framework: scikit-learn, 'scikit-learn>=1.4'.")] = "",
+    tag: Annotated[str, options.option("--tag", help="Only artifacts with this tag.")] = "",
+    label: Annotated[list[str] | None, options.option("--label", help="Only artifacts with this label; may be repeated.")] = None,
+    run: RunFilter = "",
+    step: Annotated[str, options.option("--step", help="Only artifacts of steps of this name.")] = "",
+    producer: Annotated[str, options.option("--producer", help="Only artifacts of this run, or of all runs of a workflow.")] = "",
+    since: Annotated[str, options.option("--since", metavar="TIME", help="Recorded since: 7d, 2h, or an RFC 3339 time.")] = "",
+    before: Annotated[str, options.option("--before", metavar="TIME", help="Recorded before: 30d ago, or an RFC 3339 time.")] = "",
+    where: Annotated[list[str] | None, options.option("--where", metavar="CONDITION", help="metrics.rmse<0.8; may be repeated.")] = None,
+    limit: options.Limit = None,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Show one artifact with its metadata."""
+    """Find artifacts that pass all filters."""
+    artifacts = session.connect(context).artifacts.list(
+        pattern=pattern,
+        kind=kind,
+        project=project,
+        name=name,
+        type=content_type,
+        format=content_format,
+        framework=framework,
+        tag=tag,
+        label=label or [],
+        run=run,
+        step=step,
+        producer=producer,
+        since=moment(since),
+        before=moment(before),
+        where=where or [],
+        limit=limit,
+    )
+    output.listing(format, artifacts, _COLUMNS, "No artifact passes all filters; `fuseml artifact list` shows all artifacts.")
+
+
+@app.command(epilog=options.examples("fuseml artifact get model://demo/diabetes/1", "fuseml artifact get model://demo/diabetes@champion"))
+def get(context: typer.Context, address: Address, format: options.Output = output.Format.TABLE) -> None:
+    """Show one artifact with its metrics and metadata."""
     artifact = session.connect(context).artifacts.get(address)
     output.record(format, artifact, _ARTIFACT)
-    metadata = artifact.get("metadata")
-    if format is output.Format.TABLE and metadata:
-        terminal.echo("\nMetadata:")
-        output.table(
-            [{"key": key, "value": value} for key, value in metadata.items()], (output.column("Key"), output.column("Value")), indent=2
-        )
+    metadata = {key: value for key, value in artifact.get("metadata", {}).items() if key != "metrics"}
+    for title, pairs in (("Metrics", artifact.get("metrics")), ("Metadata", metadata)):
+        if format is output.Format.TABLE and pairs:
+            terminal.echo(f"\n{title}:")
+            output.table([{"key": key, "value": value} for key, value in pairs.items()], _PAIRS, indent=2)
 
 
-@app.command(epilog=options.examples("fuseml artifact lineage model://demo/diabetes/1"))
-def lineage(context: typer.Context, address: Address, format: options.Output = output.Format.TABLE) -> None:
-    """Show the sources of an artifact, and what was made from it."""
-    edges = session.connect(context).artifacts.lineage(address)
-    output.listing(format, edges, _EDGES, f"No lineage is recorded for {address}.")
+@app.command(epilog=options.examples("fuseml artifact tag model://demo/diabetes/1 champion", "fuseml artifact tag ADDRESS v1 --immutable"))
+def tag(
+    context: typer.Context,
+    address: Address,
+    tag: TagName,
+    immutable: Annotated[bool | None, typer.Option("--immutable/--movable", help="Whether it may move later.", show_default=False)] = None,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Put a tag on an artifact. It moves there from another version, unless it is immutable."""
+    artifact = session.connect(context).artifacts.tag(address, tag, immutable=immutable)
+    output.done(format, artifact, f"Tag {tag!r} is on {artifact['address']}.")
+
+
+@app.command(epilog=options.examples("fuseml artifact untag model://demo/diabetes/1 champion"))
+def untag(context: typer.Context, address: Address, tag: TagName, format: options.Output = output.Format.TABLE) -> None:
+    """Remove a tag from an artifact."""
+    artifact = session.connect(context).artifacts.untag(address, tag)
+    output.done(format, artifact, f"Tag {tag!r} removed from {artifact['address']}.")
+
+
+@app.command(
+    epilog=options.examples("fuseml artifact label model://demo/diabetes/1 reviewed", "fuseml artifact label ADDRESS reviewed --remove")
+)
+def label(
+    context: typer.Context,
+    address: Address,
+    label: LabelName,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the label instead.")] = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Put a label on an artifact, or remove it."""
+    artifacts = session.connect(context).artifacts
+    artifact = artifacts.unlabel(address, label) if remove else artifacts.label(address, label)
+    output.done(format, artifact, f"Label {label!r} {'removed from' if remove else 'is on'} {artifact['address']}.")
+
+
+@app.command(epilog=options.examples("fuseml artifact delete model://demo/diabetes/1"))
+def delete(context: typer.Context, address: Address) -> None:
+    """Delete the record of an artifact.
+
+    It must be neither tagged nor served. Its contents, lineage and history stay.
+    """
+    session.connect(context).artifacts.delete(address)
+    terminal.echo(f"Artifact {address} deleted.")
+
+
+@app.command(epilog=options.examples("fuseml artifact history model://demo/diabetes/1"))
+def history(context: typer.Context, address: Address, format: options.Output = output.Format.TABLE) -> None:
+    """Show the changes of an artifact's names.
+
+    The newest comes first. Below stands what was made from the artifact.
+    """
+    found = session.connect(context).artifacts.history(address)
+    parts = (("Changes", "changes", _CHANGES), ("Products", "products", _PRODUCTS))
+    output.record(format, found, (output.column("Address"), output.column("Deleted")), *parts)
+
+
+@app.command(epilog=options.examples("fuseml artifact lineage model://demo/diabetes/1", "fuseml artifact lineage ADDRESS --direction up"))
+def lineage(
+    context: typer.Context,
+    address: Address,
+    direction: Annotated[
+        Direction, typer.Option("--direction", metavar="WAY", help="up: sources; down: products; both.", show_default=False)
+    ] = Direction.BOTH,
+    depth: Annotated[int | None, options.option("--depth", min=1, help="The most steps from the artifact; 10 by default.")] = None,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Show the sources and products of an artifact, as a tree."""
+    found = session.connect(context).artifacts.lineage(address, direction.value, depth)
+    if format is not output.Format.TABLE:
+        output.dump(format, found)
+    elif not found["edges"]:
+        terminal.echo(f"No lineage is recorded for {found['address']}.", err=True)
+    else:
+        output.console().print(lineage_tree.tree(found))
+        if found["truncated"]:
+            terminal.echo("There is more within this depth; use a smaller --depth, or a --direction.", err=True)

@@ -1,42 +1,76 @@
-"""Artifacts: immutable results with an address such as `model://project/name/version`, and their lineage."""
+"""Artifacts: immutable results with an address such as `model://project/name/version`, their tags and labels, and their lineage."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import Unpack, cast
+from urllib.parse import quote
 
 from fuseml.client import shapes, transport
-from fuseml.domain import artifact, errors
+from fuseml.domain import artifact
 
 
 class Artifacts:
-    """`/artifacts` and `/lineage`."""
+    """`/artifacts` and `/lineage`. Methods raise InvalidError for a malformed address, and NotFoundError for an unknown artifact."""
 
     def __init__(self, http: transport.Transport) -> None:
         self._http = http
 
-    def list(
-        self,
-        *,
-        kind: str | None = None,
-        project: str | None = None,
-        name: str | None = None,
-        run: str | None = None,
-        limit: int | None = None,
-    ) -> Iterator[shapes.Artifact]:
+    def list(self, *, limit: int | None = None, **filters: Unpack[shapes.ArtifactFilters]) -> Iterator[shapes.Artifact]:
         """Artifacts that match all filters, ordered by address."""
-        query = {"kind": kind, "project": project, "name": name, "run": run}
-        return cast(Iterator[shapes.Artifact], self._http.pages("/artifacts", query, limit))
+        return cast(Iterator[shapes.Artifact], self._http.pages("/artifacts", cast(transport.Query, filters), limit))
+
+    def register(self, descriptor: shapes.Descriptor) -> shapes.Artifact:
+        """Register an artifact; the same facts again change nothing. Raises ConflictError for other facts than those of its address."""
+        return cast(shapes.Artifact, self._http.change("POST", "/artifacts", document=cast(transport.Document, descriptor)))
 
     def get(self, address: str) -> shapes.Artifact:
-        """The artifact at `kind://project/name/version`. Raises InvalidError for a malformed address, NotFoundError."""
-        parsed = artifact.Address.parse(address)
-        versions = self.list(kind=parsed.kind, project=parsed.project, name=parsed.name)
-        for version in versions:
-            if version.get("address") == address:
-                return version
-        raise errors.NotFoundError(f"there is no artifact {address}")
+        """The artifact at `kind://project/name/version`, or the one that the tag of `kind://project/name@tag` is on."""
+        return cast(shapes.Artifact, self._http.get_object(_path("artifacts", artifact.reference(address))))
 
-    def lineage(self, address: str) -> Iterator[shapes.Edge]:
-        """The edges to the artifact's sources and to the artifacts made from it, nearest first."""
-        return cast(Iterator[shapes.Edge], self._http.pages("/lineage", {"address": address}))
+    def delete(self, address: str) -> None:
+        """Delete the descriptor. Raises ConflictError while it is tagged or served."""
+        self._http.change("DELETE", self._place(address))
+
+    def tag(self, address: str, tag: str, *, immutable: bool | None = None) -> shapes.Artifact:
+        """Put a tag on an artifact. By default it stays movable or immutable as it is. Raises ConflictError for an immutable tag elsewhere."""
+        query = {"immutable": None if immutable is None else str(immutable).lower()}
+        return cast(shapes.Artifact, self._http.change("PUT", self._place(address) + transport.address("tags", tag), query=query))
+
+    def untag(self, address: str, tag: str) -> shapes.Artifact:
+        """Remove a tag from an artifact. Raises ConflictError for an immutable one."""
+        return cast(shapes.Artifact, self._http.change("DELETE", self._place(address) + transport.address("tags", tag)))
+
+    def label(self, address: str, label: str) -> shapes.Artifact:
+        """Put a label on an artifact."""
+        return cast(shapes.Artifact, self._http.change("PUT", self._place(address) + transport.address("labels", label)))
+
+    def unlabel(self, address: str, label: str) -> shapes.Artifact:
+        """Remove a label from an artifact."""
+        return cast(shapes.Artifact, self._http.change("DELETE", self._place(address) + transport.address("labels", label)))
+
+    def history(self, address: str) -> shapes.ArtifactHistory:
+        """The changes of an artifact's names, and what was made from it; also of a deleted one."""
+        return cast(shapes.ArtifactHistory, self._http.get_object(self._place(address) + "/history"))
+
+    def lineage(self, address: str, direction: str = "both", depth: int | None = None) -> shapes.Lineage:
+        """What an artifact was made from (`up`) and what was made from it (`down`), within `depth` steps; 10 by default."""
+        path = _path("lineage", artifact.Address.parse(self._exact(address)))
+        return cast(shapes.Lineage, self._http.get_object(path, {"direction": direction, "depth": depth}))
+
+    def _place(self, address: str) -> str:
+        return _path("artifacts", artifact.Address.parse(self._exact(address)))
+
+    def _exact(self, address: str) -> str:
+        """The address; a tag is resolved to the version that it is on now."""
+        return str(self.get(address)["address"]) if isinstance(artifact.reference(address), artifact.Tagged) else address
+
+
+def _path(collection: str, reference: artifact.Address | artifact.Tagged) -> str:
+    # Escaped twice: no path may hold an escaped slash, and a name may hold a slash.
+    match reference:
+        case artifact.Tagged(kind, project, name, tag):
+            parts = [kind, project, f"{quote(name, safe='')}@{quote(tag, safe='')}"]
+        case artifact.Address(kind, project, name, version):
+            parts = [kind, project, quote(name, safe=""), quote(version, safe="")]
+    return transport.address(collection, *parts)

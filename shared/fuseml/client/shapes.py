@@ -341,25 +341,140 @@ class Application(ApplicationSpec, total=False):
     updated: Required[str]
 
 
+class Framework(TypedDict):
+    """The library that made the contents of an artifact."""
+
+    name: str
+    version: str
+
+
+class ArtifactTag(TypedDict):
+    """A tag on one version of an artifact's name, set by `by`; an immutable one does not move."""
+
+    tag: str
+    immutable: bool
+    by: str
+    updated: str
+
+
 class Artifact(TypedDict):
-    """An immutable result with an address such as `model://project/name/version`; `run` produced it."""
+    """An immutable result with an address such as `model://project/name/version`; `step` of `run` produced it. `tags` and `labels` change."""
 
     address: str
     kind: str
     project: str
     name: str
     version: str
+    type: str | None
+    format: str | None
+    framework: Framework | None
+    digest: str | None
+    size: int | None
+    location: str | None
+    external: bool
     run: str | None
+    step: str | None
+    metrics: dict[str, float]
+    tags: list[ArtifactTag]
+    labels: list[str]
     metadata: dict[str, object]
     created: str
 
 
+class Descriptor(TypedDict, total=False):
+    """An artifact to register: its immutable facts. `sources` are the addresses of the artifacts that it was made from."""
+
+    address: Required[str]
+    type: str | None
+    format: str | None
+    framework: NewFramework | None
+    digest: str | None
+    size: int | None
+    location: str | None
+    external: bool
+    run: str | None
+    step: str | None
+    sources: list[str]
+    metrics: dict[str, float]
+    metadata: dict[str, object]
+
+
+class NewFramework(TypedDict, total=False):
+    """The library that made the contents of an artifact to register."""
+
+    name: Required[str]
+    version: str
+
+
+class ArtifactFilters(TypedDict, total=False):
+    """Filters of artifacts; an artifact matches all that are given.
+
+    `framework` may hold a constraint (`scikit-learn>=1.4`), `where` holds conditions on metrics (`metrics.rmse<0.8`), `producer` is a run or
+    a workflow, `pattern` is `kind://project/*` with filters after `?`. Times are RFC 3339.
+    """
+
+    kind: str | None
+    project: str | None
+    name: str | None
+    type: str | None
+    format: str | None
+    framework: str | None
+    tag: str | None
+    label: list[str]
+    run: str | None
+    step: str | None
+    producer: str | None
+    since: str | None
+    before: str | None
+    where: list[str]
+    pattern: str | None
+
+
 class Edge(TypedDict):
-    """An edge of the lineage: `run` made `target` from `source`."""
+    """An edge of the lineage: `step` of `run` made `target` from `source`. The run is empty where it is unknown."""
 
     source: str
     target: str
     run: str
+    step: str | None
+
+
+class Node(TypedDict):
+    """An address in a lineage; not `recorded` once it is deleted."""
+
+    address: str
+    recorded: bool
+
+
+class Lineage(TypedDict):
+    """What an artifact was made from and what was made from it, nearest first; `truncated` if there is more within the depth."""
+
+    address: str
+    nodes: list[Node]
+    edges: list[Edge]
+    truncated: bool
+
+
+class NameChange(TypedDict):
+    """A change of an artifact's names: tagged, untagged, labelled, unlabelled or deleted."""
+
+    number: int
+    change: str
+    name: str
+    address: str
+    previous: str | None
+    immutable: bool | None
+    by: str
+    made: str
+
+
+class ArtifactHistory(TypedDict):
+    """The changes of an artifact's names, newest first, and the edges to what was made from it."""
+
+    address: str
+    deleted: bool
+    changes: list[NameChange]
+    products: list[Edge]
 
 
 class Component(TypedDict, total=False):

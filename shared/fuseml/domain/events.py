@@ -10,10 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-import pydantic
-
 from fuseml.domain import errors
+from fuseml.domain.artifact_events import (
+    ArtifactDeleted,
+    ArtifactLabelled,
+    ArtifactRecorded,
+    ArtifactTagged,
+    ArtifactUnlabelled,
+    ArtifactUntagged,
+)
 from fuseml.domain.documents import document
+from fuseml.domain.payload import Payload
 
 PREFIX = "org.fuseml."
 TEKTON_PREFIX = "dev.tekton.event."
@@ -46,29 +53,6 @@ _CAUSE = ("causesource", "causeid")
 def caused_by(source: str, id: str) -> dict[str, str]:
     """The extension attributes that name the cause of an event."""
     return dict(zip(_CAUSE, (source, id), strict=True))
-
-
-class Payload(pydantic.BaseModel):
-    """The parent of every payload; `TYPE` is the event's type. Unknown fields are ignored, so that older readers accept newer writers."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="ignore", defer_build=True)
-
-    TYPE: ClassVar[str]
-
-    @property
-    def subject(self) -> str:
-        """The subject of the event, for filters and the ledger."""
-        raise errors.PermanentError(f"{type(self).__name__} names no subject")
-
-    @property
-    def source(self) -> str:
-        """The changed resource as a URI reference."""
-        return f"/{self.TYPE.split('.')[2]}s/{self.subject}"
-
-    @property
-    def identity(self) -> str | None:
-        """Equal for two events of this type and subject that report the same fact; None where each event is a fact of its own."""
-        return None
 
 
 class _AboutCodeset(Payload):
@@ -304,28 +288,6 @@ class RunFinished(_AboutRun):
         return "finished"
 
 
-class ArtifactRecorded(Payload):
-    TYPE: ClassVar[str] = "org.fuseml.artifact.recorded.v1"
-    address: str
-    kind: str
-    project: str
-    name: str
-    version: str
-    run: str | None = None
-
-    @property
-    def subject(self) -> str:
-        return self.address
-
-    @property
-    def source(self) -> str:
-        return "/artifacts"
-
-    @property
-    def identity(self) -> str:
-        return "recorded"
-
-
 class ModelRegistered(_FromTracker):
     """A tracking server has a new model version."""
 
@@ -413,7 +375,12 @@ class ExtensionRemoved(_ExtensionChanged):
 PAYLOADS: dict[str, type[Payload]] = {
     payload.TYPE: payload
     for payload in (
+        ArtifactDeleted,
+        ArtifactLabelled,
         ArtifactRecorded,
+        ArtifactTagged,
+        ArtifactUnlabelled,
+        ArtifactUntagged,
         CodesetPushed,
         CodesetRegistered,
         CodesetRemoved,

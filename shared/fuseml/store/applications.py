@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import sqlmodel
@@ -87,6 +87,17 @@ def runtimes(session: Session) -> dict[str, str]:
 def all_applications(session: Session) -> Sequence[Application]:
     """All applications, by name."""
     return session.exec(select(Application).order_by(col(Application.name))).all()
+
+
+def serving(session: Session, project: str, models: Collection[str]) -> list[str]:
+    """Names of the applications that serve one of these model addresses now. One without a project counts for each project."""
+    found = []
+    for row in all_applications(session):
+        if row.document.get("project") in (None, project):
+            served = [revision.document for revision in revisions(session, row.name) if str(revision.revision) in row.traffic]
+            if any(document.get("model") in models for document in (row.document, *served)):
+                found.append(row.name)
+    return found
 
 
 def page(session: Session, page: paging.Page, *, type: str | None = None, workflow: str | None = None) -> paging.Slice[Application]:

@@ -1,34 +1,46 @@
-"""Artifacts and their lineage."""
+"""Artifacts: their descriptors and metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlmodel import Session, col, or_, select
+import sqlmodel
+from sqlmodel import Session, col, select
 
 from fuseml.domain import artifact, errors
-from fuseml.store import paging
-from fuseml.store.tables.artifact_rows import Artifact, ArtifactEdge
+from fuseml.domain.artifacts import descriptor
+from fuseml.store.tables.artifact_rows import Artifact, ArtifactMetric
+
+_FACTS = ("run", "step", "type", "format", "framework", "framework_version", "framework_order", "digest", "size", "location")
 
 
-def record(session: Session, row: Artifact) -> bool:
+def record(session: Session, row: Artifact, metrics: Mapping[str, float] | None = None) -> bool:
     """Store an artifact. Returns False for a known one, which is immutable: only its missing fields are filled in."""
     stored = session.get(Artifact, row.address)
     if stored is None:
         session.add(row)
         session.flush()
+        _add_metrics(session, row.address, metrics or {})
         return True
-    stored.run = stored.run or row.run
+    for name in _FACTS:
+        if getattr(stored, name) is None:
+            setattr(stored, name, getattr(row, name))
     stored.details = _completed(stored, row.details)
     session.add(stored)
+    _add_metrics(session, row.address, metrics or {})
     return False
+
+
+def _add_metrics(session: Session, address: str, metrics: Mapping[str, float]) -> None:
+    known = metrics_of(session, [address]).get(address, {}) if metrics else {}
+    session.add_all(ArtifactMetric(address=address, name=name, value=value) for name, value in metrics.items() if name not in known)
 
 
 def digest(session: Session, address: str) -> str | None:
     """The digest of the files of a model; None for an unknown model, or one without a digest."""
     row = session.get(Artifact, address)
-    return artifact.digest_of(row.details.get("digest")) if row else None
+    return artifact.digest_of(row.details.get("digest")) or artifact.digest_of(row.digest) if row else None
 
 
 def note_digest(session: Session, uri: str, digest: str) -> bool:
@@ -40,6 +52,7 @@ def note_digest(session: Session, uri: str, digest: str) -> bool:
         if row.details.get("uri") == uri:
             known = True
             row.details = _completed(row, {"digest": digest})
+            row.digest = row.digest or descriptor.digest_of(row.details["digest"])
             session.add(row)
     return known
 
@@ -51,27 +64,31 @@ def _completed(row: Artifact, details: Mapping[str, Any]) -> dict[str, Any]:
     return {**details, **own}
 
 
-def link(session: Session, source: str, target: str, run: str) -> None:
-    """Store a lineage edge: `run` produced `target` from `source`."""
-    if session.get(ArtifactEdge, (source, target, run)) is None:
-        session.add(ArtifactEdge(source=source, target=target, run=run))
+def find(session: Session, address: str) -> Artifact | None:
+    """The artifact; None for an unknown address."""
+    return session.get(Artifact, address)
 
 
 def get(session: Session, address: str) -> Artifact:
     """Raises NotFoundError."""
-    row = session.get(Artifact, address)
+    row = find(session, address)
     if row is None:
         raise errors.NotFoundError(f"there is no artifact {address}; `fuseml artifact list` shows those that exist")
     return row
 
 
-def page(session: Session, page: paging.Page, **filters: str | None) -> paging.Slice[Artifact]:
-    """Artifacts by address. `filters` are values of the columns kind, project, name and run."""
-    query = select(Artifact)
-    for name, value in filters.items():
-        if value:
-            query = query.where(getattr(Artifact, name) == value)
-    return paging.fetch(session, query, page, Artifact.address)
+def known(session: Session, addresses: Sequence[str]) -> set[str]:
+    """Those among the addresses that have an artifact."""
+    return set(session.exec(select(Artifact.address).where(col(Artifact.address).in_(addresses))))
+
+
+def metrics_of(session: Session, addresses: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Address -> metrics, of the artifacts that have some."""
+    found: dict[str, dict[str, float]] = {}
+    query = select(ArtifactMetric).where(col(ArtifactMetric.address).in_(addresses))
+    for row in session.exec(query.order_by(col(ArtifactMetric.address), col(ArtifactMetric.name))):
+        found.setdefault(row.address, {})[row.name] = row.value
+    return found
 
 
 def produced_by(session: Session, runs: Sequence[str]) -> dict[str, list[Artifact]]:
@@ -82,8 +99,7 @@ def produced_by(session: Session, runs: Sequence[str]) -> dict[str, list[Artifac
     return produced
 
 
-def edges(session: Session, addresses: Sequence[str]) -> Sequence[ArtifactEdge]:
-    """Every edge that starts or ends at one of the addresses."""
-    return session.exec(
-        select(ArtifactEdge).where(or_(col(ArtifactEdge.source).in_(addresses), col(ArtifactEdge.target).in_(addresses)))
-    ).all()
+def delete(session: Session, row: Artifact) -> None:
+    """Remove the descriptor and its metrics. Lineage stays."""
+    session.exec(sqlmodel.delete(ArtifactMetric).where(col(ArtifactMetric.address) == row.address))
+    session.delete(row)

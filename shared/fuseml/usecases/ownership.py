@@ -9,7 +9,7 @@ from fuseml.domain import application, errors
 from fuseml.runtime import auth
 
 SCOPE = "applications"
-"""The scope of a step's token that is good for its applications."""
+"""The scope of a step's token that is good for its applications and the artifacts of its project."""
 
 
 def of_step(registered: application.Registration, step: auth.StepCaller) -> application.Registration:

@@ -1,0 +1,137 @@
+"""The artifacts that events report: commits, model versions, and the outputs of steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlmodel
+
+from fuseml.domain import artifact, errors, events, plans
+from fuseml.domain.artifacts import descriptor
+from fuseml.runtime import clock
+from fuseml.store import artifacts, lineage, runs
+from fuseml.usecases import model_digests
+
+
+def on_codeset_pushed(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """Record a commit as a codeset artifact."""
+    pushed = events.CodesetPushed.model_validate(event.data)
+    address = artifact.code(pushed.project, pushed.codeset, pushed.commit)
+    details = {"ref": pushed.ref, "message": pushed.message, "pusher": pushed.pusher}
+    return _record(session, address, None, details, format="git", digest=f"gitCommit:{pushed.commit}")
+
+
+def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """Record a model version: under the project of the run that produced it, or else under the tracking server's own name."""
+    model = events.ModelRegistered.model_validate(event.data)
+    project = model.tags.get("fuseml.project") or model.extension
+    address = artifact.Address("model", project, model.name, model.version)
+    details = {
+        "uri": f"models:/{model.name}/{model.version}",
+        "extension": model.extension,
+        "source": model.model_source,
+        "digest": model_digests.of_tags(model.tags),
+    }
+    return _record(session, address, model.tags.get("fuseml.run"), details, format="mlflow")
+
+
+def on_model_tagged(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """Note the digest with which the trainer tags the version that it has registered. The first digest of a model stays; other text is none."""
+    tagged = events.ModelTagged.model_validate(event.data)
+    digest = model_digests.of_tags({tagged.key: tagged.value or ""})
+    if digest is None:
+        return []
+    uri = f"models:/{tagged.name}/{tagged.version}"
+    if not artifacts.note_digest(session, uri, digest):
+        # Events have no order: that of the registration is on its way.
+        raise errors.TemporaryError(f"{uri} is not recorded yet")
+    return []
+
+
+def on_step_finished(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """Record an output `models:/name/version` as a model, and `dataset://project/name/version` of the own project as a dataset.
+
+    The outputs `metrics` describe a model, `uri`, `digest` and `rows` a dataset. Lineage leads from the run's codeset version and, for a dataset,
+    from the models and datasets among the inputs of the step.
+    """
+    step = events.RunStepFinished.model_validate(event.data)
+    recorded: list[events.Payload] = []
+    for value in step.outputs.values():
+        model, dataset = artifact.model_of(step.project, value), artifact.dataset_of(step.project, value)
+        address = model or dataset
+        if address is None:
+            continue
+        described = {name: step.outputs.get(name) for name in ("uri", "digest", "rows")}
+        details = described if dataset else {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))}
+        recorded += _record(session, address, step.run, details, format=None if dataset else "mlflow", step=step.step)
+        run = runs.get(session, step.run)
+        sources = [artifact.code(run.project, run.codeset, run.commit)] if run.codeset and run.commit else []
+        for source in [*sources, *(_inputs(session, run, step.step) if dataset else [])]:
+            lineage.link(session, str(source), str(address), step.run, step.step)
+    return recorded
+
+
+def _inputs(session: sqlmodel.Session, run: runs.Run, step: str) -> list[artifact.Address]:
+    """The artifacts of the project among the inputs of a step, by the stored plan and the outputs of the steps before it.
+
+    Raises TemporaryError while such an output is not recorded.
+    """
+    planned = plans.StepPlan.model_validate(next(item for item in run.plan["steps"] if item["name"] == step)) if run.plan else None
+    outputs = {row.name: row.outputs for row in runs.steps(session, [run.id])}
+    found: list[artifact.Address] = []
+    for variable in planned.variables if planned else ():
+        if any(isinstance(part, plans.SecretPart) for part in variable.value):
+            continue
+        try:
+            value = plans.evaluate(variable.value, outputs, plans.no_secret)
+        except errors.PermanentError as error:
+            # Events have no order: the report of that step is on its way.
+            raise errors.TemporaryError(error.message) from error
+        address = artifact.model_of(run.project, value) or artifact.named_in(run.project, value)
+        found += [address] if address else []
+    return found
+
+
+def _metrics(text: str) -> dict[str, Any]:
+    try:
+        metrics = json.loads(text or "{}")
+    except ValueError:
+        # An output of another shape is valid; only a JSON object is metadata.
+        return {}
+    return metrics if isinstance(metrics, dict) else {}
+
+
+def _record(
+    session: sqlmodel.Session,
+    address: artifact.Address,
+    run: str | None,
+    details: Mapping[str, Any],
+    *,
+    format: str | None,
+    step: str | None = None,
+    digest: str | None = None,
+) -> list[events.Payload]:
+    row = artifacts.Artifact(
+        address=str(address),
+        kind=address.kind,
+        project=address.project,
+        name=address.name,
+        version=address.version,
+        run=run,
+        step=step,
+        format=format,
+        digest=descriptor.digest_of(digest or details.get("digest")),
+        location=details.get("uri"),
+        details={key: value for key, value in details.items() if value},
+        created=clock.now(),
+    )
+    if not artifacts.record(session, row, descriptor.metrics_of(details.get("metrics"))):
+        return []
+    return [recorded(row)]
+
+
+def recorded(row: artifacts.Artifact) -> events.ArtifactRecorded:
+    """The event that reports the artifact."""
+    return events.ArtifactRecorded(address=row.address, kind=row.kind, project=row.project, name=row.name, version=row.version, run=row.run)

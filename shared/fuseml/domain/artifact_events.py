@@ -1,0 +1,80 @@
+"""The payloads of events about artifacts (domain.events)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fuseml.domain.payload import Payload
+
+
+class ArtifactRecorded(Payload):
+    TYPE: ClassVar[str] = "org.fuseml.artifact.recorded.v1"
+    address: str
+    kind: str
+    project: str
+    name: str
+    version: str
+    run: str | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+    @property
+    def source(self) -> str:
+        return "/artifacts"
+
+    @property
+    def identity(self) -> str:
+        return "recorded"
+
+
+class _ArtifactChanged(Payload):
+    """A change of an artifact by the caller `by`. `change` is its number in the artifacts' history."""
+
+    address: str
+    by: str
+    change: int
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+    @property
+    def source(self) -> str:
+        return "/artifacts"
+
+    @property
+    def identity(self) -> str:
+        return str(self.change)
+
+
+class ArtifactTagged(_ArtifactChanged):
+    """A tag was set on an artifact. `previous` is the address that it was on before, null for a new tag."""
+
+    TYPE: ClassVar[str] = "org.fuseml.artifact.tagged.v1"
+    tag: str
+    previous: str | None = None
+    immutable: bool = False
+
+
+class ArtifactUntagged(_ArtifactChanged):
+    TYPE: ClassVar[str] = "org.fuseml.artifact.untagged.v1"
+    tag: str
+
+
+class ArtifactLabelled(_ArtifactChanged):
+    TYPE: ClassVar[str] = "org.fuseml.artifact.labelled.v1"
+    label: str
+
+
+class ArtifactUnlabelled(_ArtifactChanged):
+    TYPE: ClassVar[str] = "org.fuseml.artifact.unlabelled.v1"
+    label: str
+
+
+class ArtifactDeleted(_ArtifactChanged):
+    """The descriptor of an artifact was deleted; its contents stay in their store."""
+
+    TYPE: ClassVar[str] = "org.fuseml.artifact.deleted.v1"
+    digest: str | None = None

@@ -1,0 +1,528 @@
+"""Artifacts over HTTP: registration, search, names, history, deletion, lineage; on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import urllib.parse
+from typing import Any
+
+import pytest
+import sqlalchemy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fuseml.domain.artifacts import conditions
+from fuseml.domain.registry import constraint
+from fuseml.runtime import clock, cloudevents
+from fuseml.store import applications, artifact_names, artifacts, database, lineage
+from tests.component import dying
+from tests.component.registered import DIGEST, NOON, OTHER, STEP, Registered, path
+from tests.component.test_backbone_crashes import in_a_process
+
+MODEL = "model://demo/wine/1"
+
+
+@pytest.fixture
+def api(store: database.Database) -> Registered:
+    return Registered(store)
+
+
+@pytest.fixture
+def small(sqlite_store: database.Database) -> Registered:
+    """For rules that do not depend on the database."""
+    return Registered(sqlite_store)
+
+
+# Registration
+
+
+def test_an_artifact_is_registered_once_and_shown_as_it_was(api: Registered) -> None:
+    data = api.register("dataset://demo/raw/train/7", digest=OTHER, type="text/csv", size=40, metadata={"rows": 3})
+    made = api.register(
+        MODEL,
+        digest=DIGEST,
+        format="mlflow",
+        framework={"name": "scikit-learn", "version": "1.4.2"},
+        location="s3://models/wine/1",
+        run="train-1",
+        step="fit",
+        sources=[data["address"]],
+        metrics={"rmse": 0.5},
+    )
+    assert made == api.call("GET", path(MODEL))
+    assert (made["framework"], made["metrics"]) == ({"name": "scikit-learn", "version": "1.4.2"}, {"rmse": 0.5})
+    assert [made[name] for name in ("digest", "format", "location", "run", "step", "tags", "labels", "external")] == [
+        DIGEST,
+        "mlflow",
+        "s3://models/wine/1",
+        "train-1",
+        "fit",
+        [],
+        [],
+        False,
+    ]
+    assert api.call("GET", path("dataset://demo/raw/train/7")) == data
+    assert (data["name"], data["type"], data["size"], data["metadata"]) == ("raw/train", "text/csv", 40, {"rows": 3})
+    assert api.types() == ["artifact.recorded"] * 2
+    assert api.published[1].data["run"] == "train-1"
+
+
+def test_the_same_registration_changes_nothing_and_another_digest_is_refused_with_both(api: Registered) -> None:
+    first = api.register(MODEL, digest=DIGEST, format="mlflow", metrics={"rmse": 0.5})
+    assert api.register(MODEL, digest=DIGEST, format="mlflow", metrics={"rmse": 0.5}) == first
+    assert api.register(MODEL) == first
+    for fields in ({"digest": OTHER}, {"format": "onnx"}, {"metrics": {"rmse": 0.6}}, {"external": True, "location": "s3://a"}):
+        refused = api.register(MODEL, status=409, **fields)
+        [(name, values)] = refused["details"]["different"].items()
+        assert values["given"] != values["stored"], name
+    assert refused["message"].startswith(f"{MODEL} is registered with the external")
+    refused = api.register(MODEL, digest=OTHER, status=409)
+    assert DIGEST in refused["message"]
+    assert OTHER in refused["message"]
+    filled = api.register(MODEL, digest=DIGEST, size=9, metrics={"r2": 0.1}, metadata={"note": "later"})
+    assert filled == {**first, "size": 9, "metrics": {"r2": 0.1, "rmse": 0.5}, "metadata": {"note": "later"}}
+    assert api.types() == ["artifact.recorded"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "word"),
+    [
+        ({"address": "modell://demo/wine/1"}, 400, "'modell' is no kind of artifact"),
+        ({"address": "model://demo/wine"}, 400, "it names no version"),
+        ({"address": "model://demo/wine@best"}, 400, "it names a tag, not a version"),
+        ({"address": "model://nowhere/wine/1"}, 404, "no project named 'nowhere'"),
+        ({"run": "train-9"}, 400, "there is no run 'train-9'"),
+        ({"run": "secret-1"}, 400, "there is no run 'secret-1' of the project 'demo'"),
+        ({"run": "train-1", "step": "serve"}, 400, "no step 'serve'"),
+        ({"sources": ["dataset://demo/raw/1"]}, 400, "there is no artifact dataset://demo/raw/1"),
+        ({"digest": "x"}, 400, "algorithm:value"),
+    ],
+)
+def test_a_wrong_registration_is_refused_with_its_fault(small: Registered, fields: dict[str, Any], status: int, word: str) -> None:
+    refused = small.register(**{"address": MODEL, **fields}, status=status)
+    assert word in refused["message"]
+    assert small.published == []
+    assert small.search() == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/artifacts/modell/demo/wine/1",
+        "/artifacts/model/demo/wine",
+        "/artifacts/model/demo/a%252Fb/1%252F2",
+        "/artifacts/model/d%252Fe/wine/1",
+    ],
+)
+def test_a_path_that_names_no_address_is_refused(small: Registered, target: str) -> None:
+    small.call("GET", target, status=400)
+
+
+def test_an_external_artifact_is_shown_and_linked_and_starts_nothing(small: Registered) -> None:
+    shown = small.register("dataset://demo/open/2", external=True, location="https://example.com/data.csv")
+    assert shown["external"] is True
+    small.register(MODEL, sources=[shown["address"]])
+    assert [node["address"] for node in small.call("GET", path(MODEL).replace("artifacts", "lineage"))["nodes"]] == [
+        MODEL,
+        shown["address"],
+    ]
+
+
+# Steps
+
+
+def test_a_step_registers_and_reads_the_artifacts_of_its_own_project_and_run(small: Registered) -> None:
+    made = small.register(MODEL, digest=DIGEST, token=STEP)
+    assert (made["run"], made["step"]) == ("train-1", "fit")
+    assert small.call("GET", path(MODEL), token=STEP) == made
+    small.call("PUT", path(MODEL, "tags", "best"))
+    assert small.call("GET", "/artifacts/model/demo/wine@best", token=STEP)["address"] == MODEL
+
+
+def test_a_step_learns_nothing_about_other_projects(small: Registered) -> None:
+    small.register("model://other/hidden/1")
+    small.call("PUT", path("model://other/hidden/1", "tags", "best"))
+    refusals = [
+        small.call("GET", path(address), token=STEP, status=403)["message"]
+        for address in ("model://other/hidden/1", "model://other/unknown/1")
+    ]
+    refusals.append(small.call("GET", "/artifacts/model/other/hidden@best", token=STEP, status=403)["message"])
+    refusals += [
+        small.register(address, token=STEP, status=403)["message"] for address in ("model://other/hidden/1", "model://other/new/1")
+    ]
+    assert len(set(refusals)) == 1
+    assert "hidden" not in refusals[0]
+    messages = {
+        small.register(MODEL, sources=[f"model://other/{name}/1"], token=STEP, status=400)["message"].replace(name, "")
+        for name in ("hidden", "new")
+    }
+    assert len(messages) == 1
+    small.register(MODEL, run="other-1", token=STEP, status=403)
+    for method, target in (
+        ("GET", "/artifacts"),
+        ("DELETE", path(MODEL)),
+        ("PUT", path(MODEL, "tags", "x")),
+        ("GET", path(MODEL, "history")),
+        ("GET", "/lineage/model/other/hidden/1"),
+    ):
+        small.call(method, target, token=STEP, status=403)
+
+
+# Search
+
+
+def furnish(api: Registered) -> None:
+    for number in range(1, 7):
+        api.register(
+            f"model://demo/wine/{number}",
+            format="mlflow" if number % 2 else "onnx",
+            framework={"name": "scikit-learn", "version": f"1.{number}.0" + ("-rc1" if number == 6 else "")},
+            metrics={"rmse": number / 10, "r2": 1 - number / 10},
+            run="train-1" if number == 2 else None,
+            step="fit" if number == 2 else None,
+        )
+    api.register("dataset://demo/wine/1", type="text/csv")
+    api.register("model://other/wine/1", framework={"name": "torch"}, metrics={"rmse": 0.1})
+    api.call("PUT", path("model://demo/wine/3", "tags", "best"))
+    for label in ("reviewed", "eu"):
+        api.call("PUT", path("model://demo/wine/3", "labels", label))
+    api.call("PUT", path("model://demo/wine/4", "labels", "reviewed"))
+
+
+@pytest.mark.parametrize("limit", ["1", "2", "100"])
+def test_filters_admit_the_artifacts_that_pass_all_of_them(api: Registered, limit: str) -> None:
+    furnish(api)
+
+    def found(**filters: str | list[str]) -> list[str]:
+        addresses = api.search(limit=limit, **filters)
+        assert addresses == sorted(addresses)
+        return [address.removeprefix("model://demo/wine/") for address in addresses]
+
+    assert len(found()) == 8
+    assert found(kind="model", project="demo") == ["1", "2", "3", "4", "5", "6"]
+    assert found(kind="model", project="demo", name="wine", format="onnx") == ["2", "4", "6"]
+    assert found(project="other") == ["model://other/wine/1"]
+    assert found(type="text/csv") == ["dataset://demo/wine/1"]
+    assert found(tag="best") == ["3"]
+    assert found(label="reviewed") == ["3", "4"]
+    assert found(label=["reviewed", "eu"]) == found(tag="best", label="eu", where="metrics.rmse<1") == ["3"]
+    assert found(where="metrics.rmse<0.3") == ["1", "2", "model://other/wine/1"]
+    assert found(where=["metrics.rmse >= 0.2", "metrics.r2 > 0.55"], project="demo") == ["2", "3", "4"]
+    assert found(where="metrics.rmse=0.2") == found(where="metrics.rmse == 0.2") == ["2"]
+    assert found(where="metrics.accuracy>0") == []
+    assert found(framework="scikit-learn") == ["1", "2", "3", "4", "5", "6"]
+    assert found(framework="scikit-learn>=1.4") == ["4", "5"]
+    assert found(framework="scikit-learn>=1.4-0") == ["4", "5", "6"]
+    assert found(framework="scikit-learn !=1.2.x, <1.4") == ["1", "3"]
+    assert found(framework="torch") == ["model://other/wine/1"]
+    assert found(framework="torch>=1") == []
+    assert found(run="train-1") == found(producer="train-1") == found(producer="train", step="fit") == ["2"]
+    assert found(producer="serve") == []
+    assert len(found(since=NOON)) == 8
+    assert found(before=NOON) == []
+    assert found(pattern="model://demo/*?format=mlflow&framework=scikit-learn<1.5&metrics.rmse<0.3") == ["1"]
+    assert found(pattern="model://*", project="other") == ["model://other/wine/1"]
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        ("kind=modell", "'image'"),
+        ("where=rmse<1", "metrics.rmse < 0.8"),
+        ("framework=sk>=", "is not a version constraint"),
+        ("pattern=model", "is not a pattern to search for"),
+        ("pattern=model://*&kind=code", "nothing is both"),
+        ("since=yesterday", "since"),
+        ("tag=a/b", "is not a tag"),
+        ("label=a/b", "is not a label"),
+        ("cursor=x", "cursor"),
+        ("colour=red", "unknown key"),
+    ],
+)
+def test_a_wrong_search_is_refused(small: Registered, query: str, word: str) -> None:
+    assert word in small.call("GET", f"/artifacts?{query}", status=400)["message"]
+
+
+_condition = st.builds(
+    conditions.Condition,
+    st.sampled_from(["rmse", "r2"]),
+    st.sampled_from(sorted(conditions.OPERATORS)),
+    st.sampled_from([-1.0, 0.1, 0.2, 0.5]),
+)
+
+
+@given(st.lists(_condition, max_size=2), st.sampled_from(["", "=1.2.0", "!=1.2.0", ">1.1", "~1.3", "1.x", "^2 || 1.5.x", ">=1.6-rc0"]))
+@settings(suppress_health_check=list(HealthCheck), max_examples=40)
+def test_the_database_finds_what_the_rules_admit(searched: Registered, wanted: list[conditions.Condition], versions: str) -> None:
+    known = json.loads(searched.answer("GET", "/artifacts").text)
+    expected = [
+        item["address"]
+        for item in known
+        if all(condition.holds(item["metrics"]) for condition in wanted)
+        and (not versions or (item["framework"] and constraint.satisfies(item["framework"]["version"], versions)))
+        and (not versions or item["framework"]["name"] == "scikit-learn")
+    ]
+    filters: dict[str, str | list[str]] = {"where": [str(condition) for condition in wanted], "limit": "2"}
+    if versions:
+        filters["framework"] = f"scikit-learn {versions}"
+    assert searched.search(**filters) == expected
+
+
+@pytest.fixture
+def searched(small: Registered) -> Registered:
+    furnish(small)
+    return small
+
+
+# Names
+
+
+def test_a_tag_moves_and_its_history_stays(api: Registered) -> None:
+    for number in (1, 2):
+        api.register(f"model://demo/wine/{number}")
+    first, second = path("model://demo/wine/1"), path("model://demo/wine/2")
+    tagged = api.call("PUT", f"{first}/tags/best")
+    [tag] = tagged["tags"]
+    assert (tag["tag"], tag["immutable"], tag["by"]) == ("best", False, "ada")
+    assert api.call("PUT", f"{first}/tags/best")["tags"] == [tag]
+    assert api.call("GET", "/artifacts/model/demo/wine@best") == tagged
+    api.call("PUT", f"{second}/tags/best")
+    assert api.call("GET", f"{first}/tags") == []
+    assert [item["tag"] for item in api.call("GET", f"{second}/tags")] == ["best"]
+    assert api.call("GET", "/artifacts/model/demo/wine@best")["version"] == "2"
+    api.call("DELETE", f"{second}/tags/best")
+    api.call("GET", "/artifacts/model/demo/wine@best", status=404)
+    changes = [
+        [(item["change"], item["name"], item["address"][-1], item["previous"]) for item in api.call("GET", f"{one}/history")["changes"]]
+        for one in (first, second)
+    ]
+    moved = ("tagged", "best", "2", "model://demo/wine/1")
+    assert changes == [[moved, ("tagged", "best", "1", None)], [("untagged", "best", "2", None), moved]]
+    assert api.types()[2:] == ["artifact.tagged", "artifact.tagged", "artifact.untagged"]
+    assert api.published[3].data == {
+        "address": "model://demo/wine/2",
+        "by": "ada",
+        "change": 2,
+        "tag": "best",
+        "previous": "model://demo/wine/1",
+        "immutable": False,
+    }
+    assert len({event.id for event in api.published}) == len(api.published)
+
+
+def test_an_immutable_tag_stays_until_it_is_made_movable(api: Registered) -> None:
+    for number in (1, 2):
+        api.register(f"model://demo/wine/{number}")
+    first, second = path("model://demo/wine/1"), path("model://demo/wine/2")
+    api.call("PUT", f"{first}/tags/v1?immutable=true")
+    refused = api.call("PUT", f"{second}/tags/v1", status=409)
+    assert "immutable and on model://demo/wine/1" in refused["message"]
+    api.call("PUT", f"{second}/tags/v1?immutable=false", status=409)
+    api.call("DELETE", f"{first}/tags/v1", status=409)
+    assert api.call("PUT", f"{first}/tags/v1")["tags"][0]["immutable"] is True
+    api.call("PUT", f"{first}/tags/v1?immutable=false")
+    assert api.call("PUT", f"{second}/tags/v1")["tags"][0]["immutable"] is False
+    assert api.types().count("artifact.tagged") == 3
+
+
+def test_labels_are_put_and_removed(api: Registered) -> None:
+    api.register(MODEL)
+    for _ in range(2):
+        labelled = api.call("PUT", path(MODEL, "labels", "team=red"))
+    assert labelled["labels"] == ["team=red"]
+    assert api.call("DELETE", path(MODEL, "labels", "team=red"))["labels"] == []
+    api.call("DELETE", path(MODEL, "labels", "team=red"), status=404)
+    assert api.types()[1:] == ["artifact.labelled", "artifact.unlabelled"]
+    assert [item["change"] for item in api.call("GET", path(MODEL, "history"))["changes"]] == ["unlabelled", "labelled"]
+
+
+@pytest.mark.parametrize("name", ["%20", "a%252Fb", "-a", "a" * 101, "a%40b"])
+def test_a_wrong_name_is_refused(small: Registered, name: str) -> None:
+    small.register(MODEL)
+    for collection in ("tags", "labels"):
+        small.call("PUT", path(MODEL, collection, name), status=400)
+
+
+def test_a_name_that_is_absent_is_not_found(small: Registered) -> None:
+    small.call("PUT", path(MODEL, "tags", "best"), status=404)
+    small.call("GET", path(MODEL, "tags"), status=404)
+    small.call("GET", path(MODEL, "history"), status=404)
+    small.register(MODEL)
+    small.register("model://demo/wine/2")
+    small.call("PUT", path("model://demo/wine/2", "tags", "best"))
+    small.call("DELETE", path(MODEL, "tags", "best"), status=404)
+    assert small.call("GET", path("model://demo/wine/2"))["tags"][0]["tag"] == "best"
+
+
+def test_an_artifact_has_a_bounded_number_of_labels(small: Registered) -> None:
+    small.register(MODEL)
+    for number in range(50):
+        small.call("PUT", path(MODEL, "labels", f"n{number}"))
+    assert "remove one first" in small.call("PUT", path(MODEL, "labels", "more"), status=409)["message"]
+
+
+# Deletion
+
+
+def test_an_artifact_in_use_is_not_deleted_and_a_deleted_one_leaves_its_history(api: Registered) -> None:
+    api.register("dataset://demo/raw/1")
+    api.register(MODEL, digest=DIGEST, sources=["dataset://demo/raw/1"], run="train-1", metrics={"rmse": 1})
+    api.call("PUT", path(MODEL, "tags", "best"))
+    assert "has tags (best)" in api.call("DELETE", path(MODEL), status=409)["message"]
+    api.call("DELETE", path(MODEL, "tags", "best"))
+    with api.store.write() as session:
+        document = {"type": "predictor", "workflow": "w", "project": "demo", "model": "models:/wine/1"}
+        applications.put(session, "served", document, NOON)
+    assert "is served by served" in api.call("DELETE", path(MODEL), status=409)["message"]
+    with api.store.write() as session:
+        applications.put(session, "served", {**document, "model": "models:/wine/2"}, NOON)
+    api.call("DELETE", path(MODEL), status=204)
+    api.call("DELETE", path(MODEL), status=404)
+    api.call("GET", path(MODEL), status=404)
+    assert api.search(where="metrics.rmse>0") == []
+    history = api.call("GET", path(MODEL, "history"))
+    assert history["deleted"] is True
+    assert [item["change"] for item in history["changes"]] == ["deleted", "untagged", "tagged"]
+    near = api.call("GET", "/lineage/dataset/demo/raw/1")
+    assert near["nodes"] == [{"address": "dataset://demo/raw/1", "recorded": True}, {"address": MODEL, "recorded": False}]
+    assert api.published[-1].data == {"address": MODEL, "by": "ada", "change": 3, "digest": DIGEST}
+    assert "was deleted with the digest" in api.register(MODEL, digest=OTHER, status=409)["message"]
+    assert api.register(MODEL, digest=DIGEST)["digest"] == DIGEST
+
+
+def test_a_model_that_shares_the_traffic_is_in_use(small: Registered) -> None:
+    small.register(MODEL)
+    with small.store.write() as session:
+        for version in (1, 2):
+            row = applications.put(session, "served", {"type": "p", "workflow": "w", "model": f"models:/wine/{version}"}, NOON)
+        applications.route(session, row, {1: 10, 2: 90}, NOON)
+    small.call("DELETE", path(MODEL), status=409)
+
+
+# Lineage
+
+
+def chain(api: Registered, edges: list[tuple[str, str]]) -> None:
+    with api.store.write() as session:
+        for source, target in edges:
+            lineage.link(session, f"model://demo/{source}/1", f"model://demo/{target}/1", "train-1", "fit")
+
+
+def near(api: Registered, name: str, **query: object) -> tuple[set[str], bool]:
+    found = api.call("GET", f"/lineage/model/demo/{name}/1?{urllib.parse.urlencode(query)}")
+    return {"".join(edge[end].split("/")[3] for end in ("source", "target")) for edge in found["edges"]}, found["truncated"]
+
+
+def test_lineage_is_read_by_direction_and_depth(api: Registered) -> None:
+    chain(api, [("a", "b"), ("b", "c"), ("c", "d"), ("x", "c"), ("b", "y")])
+    assert near(api, "c", direction="up", depth=1) == ({"bc", "xc"}, False)
+    assert near(api, "c", direction="up") == ({"bc", "xc", "ab"}, False)
+    assert near(api, "c", direction="down") == ({"cd"}, False)
+    # What was made beside it from the same source is no relative of it.
+    assert near(api, "c") == ({"bc", "xc", "ab", "cd"}, False)
+    assert near(api, "a", direction="down", depth=2) == ({"ab", "bc", "by"}, False)
+    [edge] = api.call("GET", "/lineage/model/demo/a/1?direction=down&depth=1")["edges"]
+    assert edge == {"source": "model://demo/a/1", "target": "model://demo/b/1", "run": "train-1", "step": "fit"}
+    assert api.call("GET", "/lineage?address=model://demo/a/1")[0] == edge
+    assert api.call("GET", path("model://demo/b/1", "history"), status=404)["name"] == "not_found"
+
+
+def test_a_cycle_in_the_lineage_ends(api: Registered) -> None:
+    chain(api, [("a", "b"), ("b", "c"), ("c", "a"), ("a", "a")])
+    assert near(api, "a", depth=100) == ({"ab", "bc", "ca", "aa"}, False)
+
+
+def test_a_large_lineage_is_cut_and_reported_so(small: Registered, monkeypatch: pytest.MonkeyPatch) -> None:
+    from functions.artifacts import service
+
+    chain(small, [("a", f"b{number}") for number in range(5)])
+    monkeypatch.setattr(service, "MOST_EDGES", 5)
+    assert near(small, "a") == ({f"ab{number}" for number in range(5)}, False)
+    monkeypatch.setattr(service, "MOST_EDGES", 4)
+    edges, truncated = near(small, "a")
+    assert (len(edges), truncated) == (4, True)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=14), st.integers(1, 8), st.sampled_from(["up", "down", "both"]))
+@settings(suppress_health_check=list(HealthCheck), max_examples=40)
+def test_a_neighbourhood_is_that_of_the_whole_graph(small: Registered, pairs: list[tuple[int, int]], depth: int, direction: str) -> None:
+    edges = {(f"n{source}", f"n{target}") for source, target in pairs}
+    expected = set()
+    for way in ("up", "down") if direction == "both" else (direction,):
+        frontier = {"n0"}
+        for _ in range(depth):
+            found = {edge for edge in edges if edge[way == "up"] in frontier}
+            expected |= found
+            frontier = {edge[way == "down"] for edge in found}
+    with small.store.write() as session:
+        session.execute(lineage.ArtifactEdge.metadata.tables["artifact_edge"].delete())
+        for source, target in edges:
+            lineage.link(session, source, target, "r")
+        session.flush()
+        read = lineage.neighbourhood(session, "n0", direction, depth, 1000)  # type: ignore[arg-type]
+    assert {(edge.source, edge.target) for edge in read.edges} == expected
+    assert not read.truncated
+
+
+@pytest.mark.parametrize("query", ["direction=left", "depth=0", "depth=101", "depth=x"])
+def test_a_wrong_question_about_lineage_is_refused(small: Registered, query: str) -> None:
+    small.register(MODEL)
+    small.call("GET", f"/lineage/model/demo/wine/1?{query}", status=400)
+
+
+def test_the_lineage_of_an_unknown_artifact_is_not_found(small: Registered) -> None:
+    small.call("GET", "/lineage/model/demo/wine/1", status=404)
+    small.register(MODEL)
+    assert near(small, "wine") == (set(), False)
+
+
+# Failures
+
+
+def live_and_die(folder: pathlib.Path, wanted: int) -> None:
+    """Register, tag and delete, and be killed at the `wanted`-th statement or commit."""
+    api = Registered(database.Database(f"sqlite:///{folder}/fuseml.db"), new=False)
+    api.away = True
+    point = dying.at(wanted)
+    for moment in ("before_cursor_execute", "commit"):
+        sqlalchemy.event.listen(api.store.engine, moment, point)
+    api.register(MODEL, digest=DIGEST, metrics={"rmse": 1}, sources=["dataset://demo/raw/1"])
+    api.call("PUT", path(MODEL, "tags", "best"))
+    api.call("DELETE", path(MODEL, "tags", "best"))
+    api.call("DELETE", path(MODEL), status=204)
+
+
+def test_a_killed_process_leaves_whole_changes_each_with_its_event(tmp_path: pathlib.Path) -> None:
+    wanted, killed = 0, True
+    states = set()
+    while killed:
+        # Every third point, because each takes a process: a transaction has more.
+        wanted += 3
+        folder = tmp_path / str(wanted)
+        folder.mkdir()
+        api = Registered(database.Database(f"sqlite:///{folder}/fuseml.db"))
+        api.register("dataset://demo/raw/1")
+        api.store.close()
+        killed = in_a_process(live_and_die, folder, wanted)
+        cloudevents.sweep(api.store, api, clock.now())
+        with api.store.read() as session:
+            done = [row.change for row in reversed(artifact_names.changes(session, MODEL, 9))]
+            exists = artifacts.find(session, MODEL) is not None
+            assert len(artifacts.metrics_of(session, [MODEL])) == exists
+            assert bool(lineage.neighbourhood(session, MODEL, "up", 1, 9).edges) == (exists or "deleted" in done)
+        api.store.close()
+        recorded = ["artifact.recorded"] if exists or done else []
+        assert api.types()[1:] == [*recorded, *(f"artifact.{change}" for change in done)]
+        states.add((exists, *done))
+    assert states == {(False,), (True,), (True, "tagged"), (True, "tagged", "untagged"), (False, "tagged", "untagged", "deleted")}
+
+
+def test_events_that_no_broker_takes_are_kept_with_the_change(api: Registered) -> None:
+    api.away = True
+    api.register(MODEL)
+    api.call("PUT", path(MODEL, "tags", "best"))
+    assert (api.published, api.pending()) == ([], 2)
+    api.away = False
+    assert cloudevents.sweep(api.store, api, clock.now()) == 2
+    assert api.types() == ["artifact.recorded", "artifact.tagged"]

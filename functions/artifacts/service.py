@@ -78,10 +78,13 @@ def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> V
         _check_origin(session, address, given, caller)
         row = _row(address, given)
         stored = artifacts.find(session, row.address)
-        if stored is not None:
-            descriptor.check_same(row.address, _facts(session, stored), _given_facts(given))
-        else:
+        if stored is None:
             _check_deleted(session, row)
+        else:
+            descriptor.check_same(row.address, _facts(session, stored), _given_facts(given))
+            if caller.step and stored.run != caller.step.run:
+                # A step adds no facts to what another run has made.
+                return views(session, [stored])[0]
         payloads = [recording.recorded(row)] if artifacts.record(session, row, given.metrics) else []
         for source in given.sources:
             lineage.link(session, source, row.address, given.run or "", given.step)

@@ -140,6 +140,30 @@ def test_a_step_registers_and_reads_the_artifacts_of_its_own_project_and_run(sma
     assert small.call("GET", "/artifacts/model/demo/wine@best", token=STEP)["address"] == MODEL
 
 
+def test_a_step_adds_no_facts_to_an_artifact_of_another_run(small: Registered) -> None:
+    made = small.register(MODEL)
+    assert small.register(MODEL, digest=OTHER, metrics={"rmse": 0}, token=STEP) == made
+    assert small.call("GET", path(MODEL)) == made
+
+
+@pytest.mark.parametrize("character", ["\0", "\x1f"])
+def test_text_that_no_database_stores_is_refused_or_kept(api: Registered, character: str) -> None:
+    text = f"a{character}b"
+    for fields in (
+        {"address": f"model://demo/{text}/1"},
+        {"format": text},
+        {"framework": {"name": "f", "version": text}},
+        {"location": text},
+        {"run": text},
+        {"sources": [f"model://demo/{text}/1"]},
+        {"metrics": {text: 1}},
+    ):
+        api.call("POST", "/artifacts", {"address": MODEL, **fields}, status=400)
+    assert api.search() == []
+    made = api.register(MODEL, metadata={text: text})
+    assert api.call("GET", path(MODEL))["metadata"] == made["metadata"] == {text: text}
+
+
 def test_a_step_learns_nothing_about_other_projects(small: Registered) -> None:
     small.register("model://other/hidden/1")
     small.call("PUT", path("model://other/hidden/1", "tags", "best"))

@@ -17,8 +17,18 @@ _DIGEST = re.compile(r"[A-Za-z0-9]{2,20}:[A-Za-z0-9+/=_-]{7,200}")
 _MOST_METADATA = 16 << 10
 _NUMBER = (int, float)
 
-Word = Annotated[str, pydantic.Field(min_length=1, max_length=100, pattern=r"^\S(?:[^\n]*\S)?$")]
-Address = Annotated[str, pydantic.AfterValidator(lambda text: str(artifact.Address.parse(text)))]
+
+def _address(text: str) -> str:
+    address = artifact.Address.parse(text)
+    if not text.isprintable():
+        raise errors.InvalidError(f"{text[: artifact.LONGEST]!r} holds a control character")
+    return str(address)
+
+
+# No database stores a NUL, and no line of a table another control character.
+_TEXT = r"[^\x00-\x1f\x7f]"
+Word = Annotated[str, pydantic.Field(min_length=1, max_length=100, pattern=rf"^[^\x00-\x20\x7f](?:{_TEXT}*[^\x00-\x20\x7f])?$")]
+Address = Annotated[str, pydantic.AfterValidator(_address)]
 Metrics = Annotated[
     dict[Annotated[str, pydantic.Field(pattern=f"^{conditions.METRIC}$")], Annotated[float, pydantic.Field(allow_inf_nan=False)]],
     pydantic.Field(max_length=200),
@@ -29,7 +39,7 @@ class Framework(document.Model):
     """The library that made the contents, and its version."""
 
     name: Word
-    version: document.Text = pydantic.Field("", max_length=100)
+    version: document.Text = pydantic.Field("", max_length=100, pattern=f"^{_TEXT}*$")
 
 
 class Descriptor(document.Model):

@@ -3,7 +3,8 @@
     python -m tests.bench.bench_artifacts
 
 Through the Flask application, without a network. Searches: the first and second page of searches that people make, beside a query for as many
-rows by their primary keys. The budget is 50 ms for the 95th percentile. Lineage: two steps in both directions from 400 artifacts, beside one recursive SQL query over the same
+rows by their primary keys. The budget is 50 ms for the 95th percentile. Processor times are those of this process, which hold all of SQLite's work
+and none of PostgreSQL's; other programs on the machine do not change them. Lineage: two steps in both directions from 400 artifacts, beside one recursive SQL query over the same
 connection; the budget is 100 ms. PostgreSQL is left out where its programs are not installed.
 """
 
@@ -175,9 +176,9 @@ def by_key(store: database.Database) -> None:
         assert len(session.exec(sqlmodel.select(row).where(sqlmodel.col(row.address).in_(wanted))).all()) == len(wanted)
 
 
-def search(client: FlaskClient, store: database.Database) -> tuple[float, float]:
-    """Print a line for each search. Returns the 95th percentiles over all, and of a hundred rows by key."""
-    everything: list[float] = []
+def search(client: FlaskClient, store: database.Database) -> tuple[float, float, float]:
+    """Print a line for each search. Returns the 95th percentiles over all, of their processor times, and of a hundred rows by key."""
+    everything, computed = list[float](), list[float]()
     baseline = [milliseconds(functools.partial(by_key, store)) for _ in range(100)]
     for text in SEARCHES:
         target = (
@@ -186,13 +187,15 @@ def search(client: FlaskClient, store: database.Database) -> tuple[float, float]
         first = get(client, target)
         following = first.headers.get("Link", "")[1:].partition(">")[0]
         gc.collect()
-        samples = [
-            milliseconds(functools.partial(get, client, path)) for path in [target, *([following] if following else [])] for _ in range(15)
-        ]
+        samples = list[float]()
+        for path in [target, *([following] if following else [])] * 15:
+            before = time.process_time_ns()
+            samples.append(milliseconds(functools.partial(get, client, path)))
+            computed.append((time.process_time_ns() - before) / 1e6)
         everything += samples
         print(f"  {text[:70]:70} {len(first.json):>4} rows  median {statistics.median(samples):7.1f}  p95 {p95(samples):7.1f}")
         baseline.append(milliseconds(functools.partial(by_key, store)))
-    return p95(everything), p95(baseline)
+    return p95(everything), p95(computed), p95(baseline)
 
 
 def recursive(connection: sqlalchemy.Connection, text: str) -> Sequence[Any]:
@@ -221,10 +224,10 @@ def measure(name: str, url: str) -> None:
     deps = artifacts_deps.Deps(store=store, publisher=_Silent(), signer=event_keys.SIGNER, tokens=tokens)
     client = artifacts_app.create_app(deps).test_client()
     print(f"{name}: {SIZE:,} artifacts, milliseconds")
-    slowest, keyed = search(client, store)
+    slowest, computed, keyed = search(client, store)
     print(
         f"  search: p95 {slowest:.1f} ms, {'within' if slowest <= SEARCH_MS else 'over'} the budget of {SEARCH_MS:g} ms;"
-        f" a hundred rows by key: p95 {keyed:.1f} ms; ratio {slowest / keyed:.1f}"
+        f" processor time p95 {computed:.1f} ms; a hundred rows by key: p95 {keyed:.1f} ms; ratio {slowest / keyed:.1f}"
     )
     api, query = lineage(client, store)
     print(

@@ -282,3 +282,25 @@ def test_a_run_with_an_unreported_step_is_settled_after_a_bounded_time(world: tr
         [row] = session.exec(sqlmodel.select(run_rows.Run))
         row.finished = triggering.NOON.replace("2026", "2020")
     assert world.run("train-1")["settled"] is True
+
+
+def register(world: triggering.World, **descriptor: object) -> None:
+    response = world.functions["artifacts"].test_client().post("/artifacts", json=descriptor)
+    assert response.status_code == 201, response.text
+    world.settle()
+
+
+def test_a_registered_model_starts_a_workflow_with_the_address_that_its_store_knows(world: triggering.World) -> None:
+    world.workflow(document("serve", "model://*"))
+    register(world, address="model://p/onnx/1", format="onnx", location="s3://models/onnx/1")
+    register(world, address="model://p/mlflow/1", format="mlflow", location="models:/mlflow/1")
+    assert [run["inputs"] for run in world.get("/runs?workflow=serve")] == [{"it": "models:/mlflow/1"}, {"it": "model://p/onnx/1"}]
+
+
+def test_an_external_artifact_starts_nothing_and_the_reason_is_recorded(world: triggering.World) -> None:
+    world.workflow(document("serve", "model://*"))
+    register(world, address="model://p/elsewhere/1", external=True, location="https://example.com/model.onnx")
+    assert world.get("/runs?workflow=serve") == []
+    with world.store.read() as session:
+        reasons = [row.reason for row in session.exec(sqlmodel.select(decision_rows.Decision))]
+    assert "model://p/elsewhere/1 is external: a reference starts nothing" in reasons

@@ -202,14 +202,17 @@ def test_no_response_of_the_api_contains_a_secret(leak: Leak) -> None:
         "/workflows": {"name": "leak"},
         "/runs": {"name": "leak-1", "step": "fail"},
         "/events": {"id": "none"},
+        **{path: {"kind": "code", "project": "alpha", "name": "code", "version": commit} for path in ("/artifacts", "/lineage")},
     }
+    assert server.call("PUT", f"/artifacts/code/alpha/code/{commit}/tags/best").status == 200
     statuses: dict[str, int] = {}
     for template, operations in server.get("/openapi.json")["paths"].items():
         if "get" not in operations:
             continue
         values = parameters.get(f"/{template.split('/')[1]}", {"name": "none"})
         address = "http:%252F%252Fvault.example.com%252Fuser" if "endpoints" in template else "user"
-        path = template.format_map({**values, "address": address})
+        tagged = {"name": "code@best"} if template == "/artifacts/{kind}/{project}/{name}" else {}
+        path = template.format_map({**values, "address": address, **tagged})
         query = {
             "/lineage": f"?address=code://alpha/code/{commit}",
             "/workflows/{name}/diff": "?from=1&to=1",

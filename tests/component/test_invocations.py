@@ -1,4 +1,4 @@
-"""The scoring application of MLflow before 3, a Flask application, answers behind routes that the model server adds."""
+"""The scoring applications of older MLflow, of Flask before MLflow 3, answer beside routes that the model server adds."""
 
 from __future__ import annotations
 
@@ -65,3 +65,28 @@ def test_added_routes_answer_before_a_flask_application(monkeypatch: pytest.Monk
     assert call(app, "GET", "/v2/health/live") == (200, {"live": True})
     assert call(app, "POST", "/invocations", {"inputs": [1, 2]}) == (200, {"predictions": [1, 2], "model": "a model"})
     assert call(app, "GET", "/nothing")[0] == 404
+
+
+def of_early_mlflow_3(model: object) -> Any:
+    """An application as MLflow 3.8 makes it."""
+    app = pytest.importorskip("fastapi").FastAPI()
+
+    async def ping(_: Request) -> JSONResponse:
+        return JSONResponse({"model": model})
+
+    async def predict(request: Request) -> JSONResponse:
+        return JSONResponse({"predictions": (await request.json())["inputs"]})
+
+    app.route("/ping", methods=["GET"])(app.route("/health", methods=["GET"])(ping))
+    app.route("/invocations", methods=["POST"])(predict)
+    return app
+
+
+def test_the_application_of_an_early_mlflow_3_answers_whatever_starlette_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring_server, "init", of_early_mlflow_3)
+    for _ in range(2):
+        app = invocations.application("a model")  # type: ignore[arg-type]
+        for path in ("/ping", "/health"):
+            assert call(app, "GET", path) == (200, {"model": "a model"})
+        assert call(app, "POST", "/invocations", {"inputs": [1, 2]}) == (200, {"predictions": [1, 2]})
+        assert call(app, "GET", "/invocations")[0] == 405

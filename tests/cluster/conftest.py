@@ -1,4 +1,4 @@
-"""One deployment for all tests of FuseML on a real cluster."""
+"""One deployment, and one MLflow, for all tests of FuseML on a real cluster."""
 
 from __future__ import annotations
 
@@ -12,14 +12,31 @@ from collections.abc import Iterator
 import pytest
 
 from fuseml.store import database
+from tests.images import image
 
-from .deployment import Deployment, kubectl, resources, running
+from .deployment import ROOT, Deployment, kubectl, resources, running
+
+MLFLOW = "http://mlflow.fuseml.svc.cluster.local:5000"
 
 
 @pytest.fixture(scope="session")
 def deployment() -> Iterator[Deployment]:
     with running() as current:
         yield current
+
+
+@pytest.fixture(scope="session")
+def mlflow(deployment: Deployment) -> Iterator[str]:
+    """The MLflow for trying out, registered as an extension; an existing one is kept."""
+    existing = any(item["metadata"]["name"] == "mlflow" for item in resources("statefulsets"))
+    manifests = kubectl("kustomize", str(ROOT / "infra/integrations/mlflow")).replace("ghcr.io/fuseml/steps:0.1.0", image("STEPS"))
+    kubectl("apply", "--server-side", "--filename=-", manifest=manifests)
+    kubectl("rollout", "status", "statefulset/mlflow", "--namespace=fuseml", "--timeout=600s")
+    deployment.fuseml("extension", "discover", MLFLOW, "--apply")
+    yield MLFLOW
+    if not existing:
+        deployment.fuseml("extension", "delete", "mlflow", "--force")
+        kubectl("delete", "--filename=-", "--wait=false", manifest=manifests)
 
 
 @pytest.fixture

@@ -40,6 +40,8 @@ DEPLOYED = {
     "TRAINER": "--trainer-image",
 }
 """Image -> option of `task deploy`."""
+REGISTRY = os.environ.get("CLUSTER_REGISTRY", "localhost:5000")
+"""The registry of the cluster, which speaks plain HTTP. Built images stay there."""
 
 
 def kubectl(*arguments: str, manifest: str | None = None) -> str:
@@ -58,10 +60,10 @@ def resources(kind: str, *arguments: str, namespace: str = "fuseml") -> list[dic
     return items
 
 
-def wait_until(condition: Callable[[], object], event: str | Callable[[], str]) -> float:
+def wait_until(condition: Callable[[], object], event: str | Callable[[], str], patience: float = CLUSTER_PATIENCE) -> float:
     """Wait as `tests.waiting` with the patience for a cluster; returns the elapsed seconds."""
     start = time.monotonic()
-    waiting.wait_until(condition, event, patience=CLUSTER_PATIENCE, interval=0.2)
+    waiting.wait_until(condition, event, patience=patience, interval=0.2)
     return time.monotonic() - start
 
 
@@ -73,7 +75,8 @@ def deploy(*arguments: str) -> str:
 def redeploy(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run `task deploy`; later arguments win over the images of the tests."""
     options = [f"{option}={image(name)}" for name, option in DEPLOYED.items()]
-    return _task("deploy", *options, *arguments, code=code)
+    environments = (f"--image-repository={REGISTRY}/fuseml-test/environments", f"--plain-registries={REGISTRY}")
+    return _task("deploy", *options, *environments, *arguments, code=code)
 
 
 def undeploy() -> None:
@@ -107,6 +110,25 @@ class Deployment:
         response = self.get(path, token=self.token)
         assert response.status == 200, response.data
         return response.json()
+
+    def post(self, path: str) -> None:
+        """A request of the administrator that changes something."""
+        response = urllib3.request(
+            "POST", self.url + path, headers={"Authorization": f"Bearer {self.token}"}, timeout=PATIENCE, retries=False
+        )
+        assert response.status < 300, response.data
+
+    def predict(self, application: str, rows: list[list[float]]) -> list[float]:
+        """The predictions of an application by the Open Inference Protocol, for rows of its columns."""
+        url = self.read(f"/applications/{application}")["url"]
+        model = urllib3.request("GET", url.removesuffix("/infer"), timeout=PATIENCE, retries=False).json()
+        columns = [
+            {"name": column["name"], "shape": [len(rows)], "datatype": column["datatype"], "data": [row[index] for row in rows]}
+            for index, column in enumerate(model["inputs"])
+        ]
+        response = urllib3.request("POST", url, json={"inputs": columns}, timeout=PATIENCE, retries=False)
+        assert response.status == 200, response.data
+        return [float(value) for value in response.json()["outputs"][0]["data"]]
 
     @property
     def environment(self) -> dict[str, str]:

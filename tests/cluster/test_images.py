@@ -15,9 +15,10 @@ import pytest
 from tests.contract import engines, on_cluster
 from tests.images import image
 
+from .deployment import REGISTRY
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-REGISTRY = os.environ.get("CLUSTER_REGISTRY", "localhost:5000")
 REPOSITORY = f"{REGISTRY}/fuseml-test/environments-{os.urandom(4).hex()}"
 
 # Pods reach no package index, so the script creates the wheels of the package and of those that the builder adds.

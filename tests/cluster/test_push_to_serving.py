@@ -26,30 +26,15 @@ from fuseml.domain.workflows import deployment as workflows_deployment
 from fuseml.store import database, runs
 from tests.embedded import test_first_light
 from tests.images import image
-from tests.waiting import CLUSTER_PATIENCE, PATIENCE
+from tests.waiting import CLUSTER_PATIENCE
 
 from .deployment import ROOT, Deployment, kubectl, resources, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 EXAMPLES = ROOT / "shared/fuseml/examples"
-MLFLOW = "http://mlflow.fuseml.svc.cluster.local:5000"
 WORKLOADS = "fuseml-workloads"
 BRANCH = "refs/heads/try-0.5"
-
-
-@pytest.fixture(scope="module")
-def mlflow(deployment: Deployment) -> Iterator[str]:
-    """The MLflow for trying out, registered as an extension; an existing one is kept."""
-    existing = any(item["metadata"]["name"] == "mlflow" for item in resources("statefulsets"))
-    manifests = kubectl("kustomize", str(ROOT / "infra/integrations/mlflow")).replace("ghcr.io/fuseml/steps:0.1.0", image("STEPS"))
-    kubectl("apply", "--server-side", "--filename=-", manifest=manifests)
-    kubectl("rollout", "status", "statefulset/mlflow", "--namespace=fuseml", "--timeout=600s")
-    deployment.fuseml("extension", "discover", MLFLOW, "--apply")
-    yield MLFLOW
-    if not existing:
-        deployment.fuseml("extension", "delete", "mlflow", "--force")
-        kubectl("delete", "--filename=-", "--wait=false", manifest=manifests)
 
 
 @dataclass(frozen=True)
@@ -57,6 +42,7 @@ class Scenario:
     """A project of its own with the shipped codeset and the shipped workflow."""
 
     deployment: Deployment
+    mlflow: str
     code: pathlib.Path
     workflow: str
     project: str
@@ -73,15 +59,7 @@ class Scenario:
         return self.deployment.fuseml("push", str(self.code), "-p", self.project, "-n", "diabetes", "--wait", patience=2 * CLUSTER_PATIENCE)
 
     def predict(self, rows: list[list[float]], application: str = "") -> list[float]:
-        url = self.deployment.read(f"/applications/{application or self.application}")["url"]
-        model = urllib3.request("GET", url.removesuffix("/infer"), timeout=PATIENCE, retries=False).json()
-        columns = [
-            {"name": column["name"], "shape": [len(rows)], "datatype": column["datatype"], "data": [row[index] for row in rows]}
-            for index, column in enumerate(model["inputs"])
-        ]
-        response = urllib3.request("POST", url, json={"inputs": columns}, timeout=PATIENCE, retries=False)
-        assert response.status == 200, response.data
-        return [float(value) for value in response.json()["outputs"][0]["data"]]
+        return self.deployment.predict(application or self.application, rows)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +67,7 @@ def scenario(deployment: Deployment, mlflow: str, tmp_path_factory: pytest.TempP
     mark = os.urandom(2).hex()
     folder = tmp_path_factory.mktemp("scenario")
     shutil.copytree(EXAMPLES / "codesets/sklearn-diabetes", folder / "code")
-    scenario = Scenario(deployment, folder / "code", f"e2e-{mark}", f"demo{mark}")
+    scenario = Scenario(deployment, mlflow, folder / "code", f"e2e-{mark}", f"demo{mark}")
     document = (EXAMPLES / "workflows/mlflow-e2e.yaml").read_text().replace("name: mlflow-e2e\n", f"name: {scenario.workflow}\n")
     for shipped, name in (("ghcr.io/fuseml/mlflow-builder:v1", "BUILDER"), ("ghcr.io/fuseml/predictor:v1", "PREDICTOR")):
         document = document.replace(shipped, image(name))
@@ -143,7 +121,7 @@ def test_lineage_and_cause_are_recorded(scenario: Scenario) -> None:
     assert "refs/heads/main was pushed" in explanation
     assert "a webhook of the git host" in explanation or "the sweep found it" in explanation
     endpoints = {(binding["step"], binding["name"]): binding["url"] for binding in second["bindings"]}
-    assert endpoints["trainer", "mlflow-tracking"] == MLFLOW
+    assert endpoints["trainer", "mlflow-tracking"] == scenario.mlflow
 
 
 def test_predictions_are_inside_the_cluster_until_the_application_is_public(scenario: Scenario) -> None:

@@ -122,7 +122,7 @@ def test_a_secret_that_is_used_repeatedly_has_one_key() -> None:
     assert manifests.secret is not None
     assert manifests.secret["stringData"] == {"secret.mlflow.tracking.default.KEY": "s3cret"}
     [container] = manifests.pipeline_run["spec"]["pipelineSpec"]["tasks"][0]["taskSpec"]["steps"]
-    assert [variable["name"] for variable in container["env"]] == ["FUSEML_PART_0", "HOME", "A", "B", "C", "FUSEML_ENV_RESULTS"]
+    assert [variable["name"] for variable in container["env"]] == ["FUSEML_PART_0", "HOME", "USER", "A", "B", "C", "FUSEML_ENV_RESULTS"]
 
 
 @pytest.mark.parametrize(

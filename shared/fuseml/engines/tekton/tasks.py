@@ -84,6 +84,8 @@ _LEAST = {"cpu": "100m", "memory": "128Mi"}
 """Requests of a step that declares none. A limit of the processor would only slow a step down, so there is none."""
 _HOME = "/tekton/home"
 """Tekton's folder for a home: writable by every user, which the home of an image is not."""
+_USER = "fuseml"
+"""The user's name: images do not know the user of the pod, and programs such as DVC end without a name."""
 
 
 def clone(checkout: plans.Checkout, folders: Sequence[str], bundle: values.SecretBundle, settings: settings.Settings) -> Object:
@@ -283,7 +285,11 @@ def _command(step: plans.StepPlan) -> Sequence[plans.Value]:
 
 
 def _variables(step: plans.StepPlan, settings: settings.Settings) -> dict[str, plans.Value]:
-    installed = {"HOME": plans.text(_HOME), **{name: plans.text(value) for name, value in settings.variables.items()}}
+    installed = {
+        "HOME": plans.text(_HOME),
+        "USER": plans.text(_USER),
+        **{name: plans.text(value) for name, value in settings.variables.items()},
+    }
     return {**installed, **{variable.name: variable.value for variable in step.variables}, "FUSEML_ENV_RESULTS": plans.text(RESULTS)}
 
 

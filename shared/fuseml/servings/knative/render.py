@@ -124,8 +124,8 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
         "command": ["python", "-I", "-u", "-m", "fuseml.steps.model_server"],
         "args": ["--model", document.model, "--name", application, "--host", "0.0.0.0", "--port", str(PORT)],  # noqa: S104 - in a pod
         "ports": [{"name": "http1", "containerPort": PORT}],
-        # Libraries write caches below HOME.
-        "env": [*environment, {"name": "HOME", "value": "/tmp"}],  # noqa: S108 - a volume of its own
+        # Libraries write caches below HOME, and some ask for the user's name, which the image does not know.
+        "env": [*environment, {"name": "HOME", "value": "/tmp"}, {"name": "USER", "value": "fuseml"}],  # noqa: S108 - a volume of its own
         # It listens once the model is loaded.
         "readinessProbe": {"httpGet": {"path": "/v2/health/ready"}, "successThreshold": 1},
         "resources": {"requests": {"cpu": settings.cpu, "memory": "256Mi"}, "limits": {"memory": settings.memory}},

@@ -50,3 +50,25 @@ def test_names_that_cannot_be_split_and_a_broken_configuration_are_refused(tmp_p
     (tmp_path / ".dvc" / "config.local").write_text("[core\n")
     with pytest.raises(sdk.StepError, match=r"\.dvc/config\.local: "):
         pipeline.prepare(tmp_path)
+
+
+# Prints as DVC does: `--quiet` hides errors, and the last line is advice.
+DVC = """
+import sys
+if "--quiet" not in sys.argv and "-q" not in sys.argv:
+    print("ERROR: unexpected error - 'getpwuid(): uid not found: 65532'", file=sys.stderr)
+print("\\nHaving any troubles? Hit us up, we are always happy to help!", file=sys.stderr)
+sys.exit(255)
+"""
+
+
+@pytest.mark.parametrize("wanted", ["rows.csv", pipeline.PULL_ALL])
+def test_the_cause_of_a_failed_pull_is_the_error_of_dvc(wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "modules/dvc").mkdir(parents=True)
+    (tmp_path / "modules/dvc/__main__.py").write_text(DVC)
+    (tmp_path / "rows.csv.dvc").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    with pytest.raises(sdk.StepError, match=r"dvc pull.*: unexpected error - 'getpwuid\(\): uid not found: 65532'"):
+        pipeline.pull(tmp_path, wanted, {})
+    with pytest.raises(sdk.StepError, match="dvc init --no-scm: unexpected error"):
+        pipeline.prepare(tmp_path)

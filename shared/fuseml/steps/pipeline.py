@@ -21,6 +21,7 @@ FILE = "dvc.yaml"
 PULL_ALL = "pull"
 """The step input `data` for all data of the codeset."""
 _PARAMETERS = "params.yaml"
+_ERROR = "ERROR: "
 # DVC's extra for the scheme of a remote.
 _EXTRAS = {"s3": "s3", "gs": "gs", "azure": "azure", "ssh": "ssh", "oss": "oss", "hdfs": "hdfs", "webhdfs": "webhdfs"}
 
@@ -85,7 +86,7 @@ def prepare(folder: Path) -> dict[str, str]:
     variables = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(sdk.codeset_root(folder) / ".fuseml" / "dvc")}
     home = home_of(folder)
     if home is None:
-        run(["init", "--quiet", "--no-scm"], folder, variables)
+        run(["init", "--no-scm"], folder, variables)
     elif not (sdk.codeset_root(folder) / ".git").exists():
         local = home / ".dvc" / "config.local"
         config = _configuration(home, ".dvc/config.local") if local.exists() else configparser.ConfigParser(interpolation=None)
@@ -96,7 +97,7 @@ def prepare(folder: Path) -> dict[str, str]:
 
 
 def run(arguments: Sequence[str], folder: Path, variables: Mapping[str, str]) -> None:
-    """Run DVC with its messages in the step's log. Raises StepError with its last line."""
+    """Run DVC with its messages in the step's log. Raises StepError with its error, or its last line."""
     command = [sys.executable, "-m", "dvc", *arguments]
     lines: list[str] = []
     with subprocess.Popen(
@@ -106,7 +107,9 @@ def run(arguments: Sequence[str], folder: Path, variables: Mapping[str, str]) ->
             sdk.say(line.rstrip())
             lines.append(line.strip())
     if process.returncode != 0:
-        last = next((line for line in reversed(lines) if line), f"exit code {process.returncode}")
+        # DVC's last line may be advice.
+        error = next((line[len(_ERROR) :] for line in reversed(lines) if line.startswith(_ERROR)), "")
+        last = error or next((line for line in reversed(lines) if line), f"exit code {process.returncode}")
         if "No module named dvc" in last:
             raise sdk.StepError("the environment has no DVC: add dvc to the codeset's dependencies")
         raise sdk.StepError(f"dvc {' '.join(arguments)}: {last}")
@@ -122,7 +125,7 @@ def pull(folder: Path, wanted: str, variables: Mapping[str, str]) -> None:
         if not ((folder / target).exists() or (folder / f"{target}.dvc").exists() or _is_output(folder, target)):
             raise sdk.StepError(f"the step input 'data' names '{target}', of which the codeset has no {target}.dvc and no output in {FILE}")
     sdk.say(f"pulling {', '.join(targets) or 'all data'} by DVC")
-    run(["pull", "--quiet", *targets], folder, variables)
+    run(["pull", *targets], folder, variables)
 
 
 def _is_output(folder: Path, target: str) -> bool:

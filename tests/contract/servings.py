@@ -122,6 +122,15 @@ class UnderTest:
             interval=0.1,
         )
 
+    def wait_for_end(self, url: str, name: str) -> None:
+        """Ask until no model answers. On a cluster the ingress learns of a removal a moment later."""
+        waiting.wait_until(
+            lambda: predict(url, name)[0] == 404,
+            lambda: f"the end of {name}: {predict(url, name)}",
+            patience=self.patience,
+            interval=0.1,
+        )
+
     def _spec(self, session: Any, row: applications.Application) -> servings.ServingSpec:
         spec = servings.serving_spec(session, row, self.keyring.unseal)
         assert spec is not None

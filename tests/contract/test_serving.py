@@ -90,7 +90,7 @@ def test_a_removed_application_answers_no_more_and_can_be_registered_again(under
     under_test.wait_for_answer(url, "gone", first)
     under_test.serving.remove("gone")
     under_test.forget("gone")
-    assert servings.predict(url, "gone")[0] == 404
+    under_test.wait_for_end(url, "gone")
     under_test.serving.remove("gone")
     url = under_test.wait(under_test.register("gone", second), "ready").url
     under_test.wait_for_answer(url, "gone", second)
@@ -103,7 +103,7 @@ def test_the_sweep_serves_what_was_only_recorded_and_ends_what_has_no_record(und
     under_test.forget("lost")
     assert under_test.serving.statuses([kept, lost]) == {spec.name: under_test.serving.status(spec) for spec in (kept, lost)}
     under_test.serving.reconcile([kept])
-    assert servings.predict(lost_url, "lost")[0] == 404
+    under_test.wait_for_end(lost_url, "lost")
     url = under_test.wait(kept, "ready").url
     under_test.wait_for_answer(url, "kept", under_test.models.first)
 

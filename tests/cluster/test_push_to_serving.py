@@ -178,6 +178,17 @@ def test_a_branch_serves_a_preview_until_it_is_deleted(scenario: Scenario, tmp_p
     assert scenario.predict(rows) == pytest.approx(test_first_light.reference_model(2.5)[2])
 
 
+@pytest.mark.parametrize(("command", "revision", "alpha"), [(("rollback",), 1, 0.1), (("traffic", "2=100"), 2, 2.5)], ids=["back", "forth"])
+def test_the_named_revision_answers_when_the_command_ends(
+    scenario: Scenario, command: tuple[str, ...], revision: int, alpha: float
+) -> None:
+    scenario.deployment.fuseml("application", command[0], scenario.application, *command[1:])
+    _, rows, predictions = test_first_light.reference_model(alpha)
+    assert scenario.predict(rows) == pytest.approx(predictions)
+    application = scenario.deployment.read(f"/applications/{scenario.application}")
+    assert [share["revision"] for share in application["answering"]] == [revision]
+
+
 def _archived(scenario: Scenario, store: database.Database) -> bool:
     with store.read() as session:
         return all(step.archived for step in runs.steps(session, [scenario.run(2)["id"]]))

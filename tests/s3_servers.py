@@ -29,16 +29,16 @@ def _policy(*actions: str) -> str:
 
 
 class Server:
-    """A running server with one bucket. `account` has full access, `reader` may only list."""
+    """A running server with one bucket, at the address `listening`. `account` has full access, `reader` may only list."""
 
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
+    def __init__(self, folder: Path, listening: str = "127.0.0.1") -> None:
+        with socket.create_server((listening, 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         environment = {"PATH": os.environ["PATH"], "INITIAL_NO_AUTH_ACTION_COUNT": str(_PREPARATIONS)}
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)], env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", "moto.server", "-H", listening, "-p", str(self.port)], env=environment, stdout=log, stderr=log
             )
         try:
             wait_until_ready(self._process, self._listens, "moto", (folder / "log").read_text)
@@ -51,7 +51,7 @@ class Server:
 
     def _listens(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self._port)).close()
+            socket.create_connection(("127.0.0.1", self.port)).close()
         except ConnectionRefusedError:
             return False
         return True
@@ -97,9 +97,9 @@ class Server:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[Server]:
-    """A server until the end of the block."""
-    started = Server(folder)
+def server(folder: Path, listening: str = "127.0.0.1") -> Iterator[Server]:
+    """A server until the end of the block. At "0.0.0.0" other machines, and pods, reach it."""
+    started = Server(folder, listening)
     try:
         yield started
     finally:

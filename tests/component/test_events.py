@@ -341,7 +341,7 @@ def test_an_event_with_the_same_data_is_a_duplicate_unless_it_gets_another_id(st
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"type": "run.exploded"}, "'run.exploded' is not a type of FuseML's events; they are artifact.recorded, "),
+        ({"type": "run.exploded"}, "'run.exploded' is not a type of FuseML's events; they are artifact.deleted, "),
         ({"type": "run.finished", "data": {"run": "w-1"}}, "data of org.fuseml.run.finished.v1 is not valid"),
         ({"data": {}}, "type"),
         ({"type": "run.started", "dta": {}}, "dta"),

@@ -26,6 +26,7 @@ from tests.bench import bench_server
 from tests.component import backbone
 
 COUNT = 2_000
+SINGLE = 220
 SENDERS = 2
 
 
@@ -47,8 +48,8 @@ def bare(folder: pathlib.Path) -> Callable[[bytes, Mapping[str, str]], int]:
     return lambda body, headers: mount.call(app, "POST", "/", headers, body).status
 
 
-def measure(receive: Callable[[bytes, Mapping[str, str]], int], count: int) -> list[float]:
-    """The duration of each of `count` webhooks from `SENDERS` threads, in milliseconds."""
+def measure(receive: Callable[[bytes, Mapping[str, str]], int], pushes: range) -> list[float]:
+    """The duration of the webhook of each of these pushes from `SENDERS` threads, in milliseconds."""
 
     def send(number: int) -> float:
         body, headers, _ = bench_server.webhook(backbone.SECRET, number)
@@ -57,7 +58,7 @@ def measure(receive: Callable[[bytes, Mapping[str, str]], int], count: int) -> l
         return (time.perf_counter() - started) * 1000
 
     with futures.ThreadPoolExecutor(SENDERS) as pool:
-        return list(pool.map(send, range(count)))
+        return list(pool.map(send, pushes))
 
 
 def print_durations(name: str, values: list[float], baseline: list[float], budget: str = "") -> None:
@@ -79,9 +80,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
         bare_route = bare(path)
-        measure(bare_route, 50)
+        measure(bare_route, range(50))
         cpu = time.process_time()
-        baseline = measure(bare_route, min(count, 2000))
+        baseline = measure(bare_route, range(min(count, 2000)))
         cpu_baseline = (time.process_time() - cpu) / len(baseline)
         print_durations("bare route", baseline, baseline)
 
@@ -97,10 +98,10 @@ def main() -> None:
 def measure_latency(joined: backbone.Backbone, baseline: list[float]) -> None:
     """Single pushes, each after the previous one has been handled."""
     accepted, submitted = [], []
-    for number in range(220):
+    for number in range(SINGLE):
         before = len(joined.engine.submitted)
         started = time.perf_counter()
-        body, headers, _ = bench_server.webhook(backbone.SECRET, -1 - number)
+        body, headers, _ = bench_server.webhook(backbone.SECRET, number)
         assert joined.take(body, headers) == 202
         accepted.append((time.perf_counter() - started) * 1000)
         while len(joined.engine.submitted) == before:
@@ -120,7 +121,8 @@ def measure_throughput(joined: backbone.Backbone, count: int, baseline: list[flo
     wall, cpu = time.perf_counter(), time.process_time()
     accepted: list[float] = []
     for part in range(10):
-        accepted += measure(joined.take, count // 10)
+        first = SINGLE + part * (count // 10)
+        accepted += measure(joined.take, range(first, first + count // 10))
         deepest = max(deepest, joined.queue.depth)
         memory.append(bench_server.rss(os.getpid()))
         print(

@@ -62,14 +62,18 @@ def percentile(values: list[float], part: float) -> float:
 
 
 def webhook(secret: str, count: int) -> tuple[bytes, dict[str, str], str]:
-    """Body, headers and commit of the signed delivery of a push with a new commit."""
-    commit = hashlib.sha1(f"{time.time()}{count}".encode()).hexdigest()
+    """Body, headers and commit of the signed delivery of the push number `count` to a branch: a new commit on that of the push before."""
+    before, commit = (_commit(number) for number in (count - 1, count))
     repository = {"name": "code", "full_name": "p/code", "owner": {"login": "p", "username": "p"}}
-    push = {"ref": "refs/heads/main", "before": "0" * 40, "after": commit, "commits": [], "total_commits": 0, "head_commit": None}
+    push = {"ref": "refs/heads/main", "before": before, "after": commit, "commits": [], "total_commits": 0, "head_commit": None}
     body = json.dumps({**push, "repository": repository, "pusher": {"login": "a"}, "sender": {"login": "a"}}).encode()
     signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     headers = {"Content-Type": "application/json", "X-Gitea-Event": "push", "X-Gitea-Delivery": str(count), "X-Gitea-Signature": signature}
     return body, headers, commit
+
+
+def _commit(number: int) -> str:
+    return hashlib.sha1(str(number).encode()).hexdigest() if number >= 0 else "0" * 40
 
 
 def codeset_secret(home: pathlib.Path) -> str:

@@ -206,3 +206,35 @@ def test_the_record_of_a_new_ref_is_the_delivery_that_made_it(
     moves: list[Move], before: str | None, commit: str, learned: list[Move]
 ) -> None:
     assert list(pushes.recorded(moves, before, commit)) == learned
+
+
+class Value(str):
+    """A commit that counts the comparisons and lookups of all commits."""
+
+    looks = 0
+
+    def __eq__(self, other: object) -> bool:
+        Value.looks += 1
+        return str.__eq__(self, other)
+
+    def __hash__(self) -> int:
+        Value.looks += 1
+        return str.__hash__(self)
+
+
+@pytest.mark.parametrize("scattered", [False, True], ids=["a walk", "moves between unknown commits"])
+def test_the_work_for_a_ref_grows_linearly_with_its_moves(scattered: bool) -> None:
+    def work(count: int) -> int:
+        commits = [Value(f"{number:05}") for number in range(2 * count + 2)]
+        step = 2 if scattered else 1
+        moves = [Move("push", commits[step * number], commits[step * number + 1], str(number)) for number in range(count)]
+        late = Move("push", commits[-1], commits[0], "late")
+        near = [Move("passed", commit=commits[0])]
+        Value.looks = 0
+        assert pushes.decide(near, late, lambda: [*moves, *near]).outcome == "new"
+        assert pushes.end(moves) == moves[-1]
+        assert len(pushes.observe(moves, Value("head"))) == (count if scattered else 1) + 1
+        pushes.compacted(moves)
+        return Value.looks
+
+    assert work(400) < 3 * work(200)

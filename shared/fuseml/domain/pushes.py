@@ -7,6 +7,7 @@ This balance separates a repeated delivery from a ref that returned to an earlie
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -56,7 +57,19 @@ class Decision:
 
 def balance(moves: Iterable[Move], value: str | None) -> int:
     """Arrivals at a value minus departures from it."""
-    return sum((_arrival(move) == (value,)) - (_departure(move) == (value,)) for move in moves)
+    return _balances(moves)[value]
+
+
+def _balances(moves: Iterable[Move]) -> collections.Counter[str | None]:
+    """The balance of each value, in one pass: a ref may have thousands of moves."""
+    balances: collections.Counter[str | None] = collections.Counter()
+    for move in moves:
+        arrival, departure = _arrival(move), _departure(move)
+        if arrival:
+            balances[arrival[0]] += 1
+        if departure:
+            balances[departure[0]] -= 1
+    return balances
 
 
 def _arrival(move: Move) -> tuple[str | None] | None:
@@ -105,8 +118,7 @@ def decide(near: Sequence[Move], move: Move, every: Callable[[], Sequence[Move]]
 
 def _ends(moves: Sequence[Move]) -> set[str]:
     """The values at which the moves may end; more than one where moves between them are unknown."""
-    values = {end[0] for move in moves if (end := _arrival(move)) is not None and end[0] is not None}
-    return {value for value in values if balance(moves, value) > 0}
+    return set(compacted(moves))
 
 
 def end(moves: Sequence[Move]) -> Move | None:
@@ -128,8 +140,7 @@ def observe(moves: Sequence[Move], head: str | None) -> tuple[Move, ...]:
     """The moves that the sweep learns when it sees the ref at `head`; none where that is a value at which the known moves may end."""
     if head and balance(moves, head) > 0:
         return ()
-    values = {end[0] for move in moves if (end := _arrival(move)) is not None and end[0] is not None}
-    left = (Move("left", before=value) for value in sorted(values) for _ in range(balance(moves, value)))
+    left = (Move("left", before=value) for value in compacted(moves))
     return (*left, Move("found", commit=head) if head else Move("gone"))
 
 
@@ -150,8 +161,7 @@ def recorded(moves: Sequence[Move], before: str | None, commit: str) -> tuple[Mo
 
 def compacted(old: Sequence[Move]) -> list[str]:
     """The values at which the old part of a ref's moves may end: it is forgotten, and they become its start."""
-    values = {end[0] for move in old if (end := _arrival(move)) is not None and end[0] is not None}
-    return [value for value in sorted(values) for _ in range(max(0, balance(old, value)))]
+    return sorted(value for value in _balances(old).elements() if value is not None)
 
 
 def bounded(paths: Sequence[str] | None) -> list[str] | None:

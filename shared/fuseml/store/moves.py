@@ -130,8 +130,7 @@ def forget(session: Session, before: str) -> None:
     for project, name, ref in session.exec(old.distinct()).all():
         codeset = codesets.find_codeset(session, project, name)
         of_ref = _of(project, name, ref)
-        rows = session.exec(select(CodesetMove).where(*of_ref, col(CodesetMove.received) < before)).all()
-        ends = pushes.compacted([_move(row) for row in rows])
+        ends = pushes.compacted(_moves(session, *of_ref, col(CodesetMove.received) < before))
         session.exec(sqlalchemy.delete(CodesetMove).where(*of_ref, col(CodesetMove.received) < before))
         if codeset is not None:
             _add(session, codeset, ref, [pushes.Move("start", commit=end) for end in ends], before)
@@ -155,8 +154,8 @@ def _decide(session: Session, codeset: Codeset, ref: str, move: pushes.Move) -> 
     ends = [CodesetMove.commit == value for value in (move.before, move.commit)] + [
         CodesetMove.before == value for value in (move.before, move.commit)
     ]
-    rows = session.exec(select(CodesetMove).where(*_of(codeset.project, codeset.name, ref), sqlalchemy.or_(*ends))).all()  # type: ignore[arg-type]
-    return pushes.decide([_move(row) for row in rows], move, lambda: _all(session, codeset, ref))
+    near = _moves(session, *_of(codeset.project, codeset.name, ref), sqlalchemy.or_(*ends))  # type: ignore[arg-type]
+    return pushes.decide(near, move, lambda: _all(session, codeset, ref))
 
 
 def _apply(session: Session, codeset: Codeset, ref: str, decision: pushes.Decision, now: str) -> None:
@@ -203,13 +202,16 @@ def _add(session: Session, codeset: Codeset, ref: str, moves: Sequence[pushes.Mo
 
 
 def _all(session: Session, codeset: Codeset, ref: str) -> list[pushes.Move]:
-    rows = session.exec(select(CodesetMove).where(*_of(codeset.project, codeset.name, ref)).order_by(col(CodesetMove.sequence)))
-    return [_move(row) for row in rows]
+    return _moves(session, *_of(codeset.project, codeset.name, ref))
+
+
+def _moves(session: Session, *conditions: sqlalchemy.ColumnElement[bool]) -> list[pushes.Move]:
+    """The known moves that meet the conditions, oldest first. A ref may have many, so they are read as values, not as rows."""
+    table = CodesetMove
+    fields = (table.kind, table.before, table.commit, table.delivery, table.digest, table.event, table.sequence)
+    query = sqlalchemy.select(*fields).where(*conditions).order_by(col(table.sequence))  # type: ignore[call-overload]
+    return [pushes.Move(*values) for values in session.exec(query)]
 
 
 def _of(project: str, name: str, ref: str) -> tuple[sqlalchemy.ColumnElement[bool], ...]:
     return (col(CodesetMove.project) == project, col(CodesetMove.codeset) == name, col(CodesetMove.ref) == ref)
-
-
-def _move(row: CodesetMove) -> pushes.Move:
-    return pushes.Move(row.kind, row.before, row.commit, row.delivery, row.digest, row.event, row.sequence or 0)  # type: ignore[arg-type]

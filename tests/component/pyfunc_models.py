@@ -32,19 +32,26 @@ Specs = Sequence[ColSpec | TensorSpec]
 
 
 class _Implementation:
-    def __init__(self, predict: Callable[..., object]) -> None:
-        self.predict = predict
+    def __init__(self, predict: Callable[..., object], raw: object) -> None:
+        self.predict, self._raw = predict, raw
+
+    def get_raw_model(self) -> object:
+        return self._raw
 
 
 def model(
-    predict: Callable[..., object], inputs: Specs | None = None, outputs: Specs | None = None, params: ParamSchema | None = None
+    predict: Callable[..., object],
+    inputs: Specs | None = None,
+    outputs: Specs | None = None,
+    params: ParamSchema | None = None,
+    raw: object = None,
 ) -> PyFuncModel:
-    """A loaded model whose code is `predict`, with MLflow's own enforcement of the signature."""
+    """A loaded model whose code is `predict`, with MLflow's own enforcement of the signature; `raw` is the model of the framework."""
     signature = None
     if inputs is not None:
         signature = ModelSignature(Schema(list(inputs)), Schema(list(outputs)) if outputs else None, params)  # type: ignore[arg-type,unused-ignore]
     meta = Model(signature=signature, flavors={"python_function": {"loader_module": "tests"}})
-    return PyFuncModel(meta, _Implementation(predict))
+    return PyFuncModel(meta, _Implementation(predict, raw))
 
 
 @dataclass(frozen=True)

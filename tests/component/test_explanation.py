@@ -190,13 +190,12 @@ def test_an_exception_of_the_model_is_no_fault_of_the_server(capsys: pytest.Capt
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_input_that_a_linear_model_does_not_take_is_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_input_that_a_linear_model_does_not_take_is_not_explained() -> None:
     from sklearn.linear_model import Ridge
 
     rows = frame()
-    loaded = pyfunc_models.model(lambda data: data)
+    loaded = pyfunc_models.model(lambda data: data, raw=Ridge().fit(rows, rows["a"]))
     loaded.metadata.flavors["sklearn"] = {}
-    monkeypatch.setattr(loaded, "get_raw_model", lambda: Ridge().fit(rows, rows["a"]))
     server = pyfunc_models.Server(loaded)
     good = request(scoring.ROWS[:2])
     a, b = good["inputs"]

@@ -44,7 +44,7 @@ def download(store: ArtifactStore, address: Address, folder: Path) -> Opened:
     paths.check_paths(file.path for file in opened.files)
     with _written_to(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # In the same file system; the folder is new and nobody else's, so that no link in it leads anywhere.
+        # In the same file system. A new folder holds no link that leads out of it.
         unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:100]}."))
     try:
         for file in opened.files:

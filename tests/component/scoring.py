@@ -24,12 +24,14 @@ _MODULES = {"scorer": scorer, "evaluator": evaluator}
 
 @dataclass(frozen=True)
 class Models:
-    """A regression of y = 2a + 3b + 1, its version with a bias of 10, and a classifier of a + b > 5 as `yes` and `no`."""
+    """A regression of y = 2a + 3b + 1, its version with a bias of 10, and a classifier of a + b > 5 as `yes` and `no`, and one that also knows
+    `maybe`, for a + b from 4 to 7."""
 
     exact: Any
     regression: Path
     biased: Path
     classifier: Path
+    unsure: Path
     forest: Path
 
 
@@ -59,11 +61,12 @@ def _saved(folder: Path) -> Models:
         "regression": exact,
         "biased": biased,
         "classifier": LogisticRegression().fit(frame, labels),
+        "unsure": LogisticRegression().fit(frame, numpy.where((frame["a"] + frame["b"]).between(4, 7), "maybe", labels)),
         "forest": RandomForestRegressor(n_estimators=2, random_state=0).fit(frame, y),
     }
     inputs = Schema([ColSpec("double", "a"), ColSpec("long", "b")])
     for name, model in trained.items():
-        signature = ModelSignature(inputs, Schema([ColSpec("string" if name == "classifier" else "double")]))
+        signature = ModelSignature(inputs, Schema([ColSpec("string" if name in ("classifier", "unsure") else "double")]))
         mlflow.sklearn.save_model(
             model,
             str(folder / name),

@@ -213,6 +213,38 @@ def test_a_model_that_is_worse_than_the_served_one_fails_beyond_the_tolerance(
     assert other.err == f"{models.biased} does not pass: mae is 9.5, and < 1 is required\n"
 
 
+@pytest.mark.parametrize(("candidate", "served"), [("classifier", "unsure"), ("unsure", "classifier")])
+def test_the_classes_of_the_served_model_leave_the_metrics_of_the_candidate_alone(
+    candidate: str, served: str, api: Api, models: scoring.Models, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def evaluated(**inputs: str) -> tuple[dict[str, float], steps.CompletedStep]:
+        common = {"data": "classes.csv", "model": str(getattr(models, candidate)), "FUSEML_ON_FAILURE": "ask"}
+        ended = compare(folder, capsys, models, api, **{**common, **inputs})
+        assert ended.code == 0, ended.err
+        return json.loads(ended.outputs["metrics"]), ended
+
+    alone, ended = evaluated(thresholds="f1 >= 0.1")
+    assert ended.outputs["passed"] == "true"
+    api.record = {"model": str(getattr(models, served))}
+    compared, ended = evaluated(thresholds=f"f1 >= {alone['f1']!r}, accuracy >= {alone['accuracy']!r}", tolerance="1")
+    assert (compared, ended.outputs["passed"]) == (alone, "true")
+    [line] = [line.split() for line in ended.out.splitlines() if line.startswith("f1 ")]
+    own, _ = evaluated(thresholds="f1 >= 0.1", model=api.record["model"], FUSEML_COMPARE_WITH="")  # type: ignore[arg-type]
+    assert line[1:3] == [f"{alone['f1']:.6g}", f"{own['f1']:.6g}"]
+
+
+def test_a_served_model_that_is_older_than_a_class_fails_no_candidate(
+    api: Api, models: scoring.Models, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "classes.csv").write_text("a,b,y\n3,2,maybe\n0,1,no\n9,2,yes\n")
+    api.record = {"model": str(models.classifier)}
+    common = {"data": "classes.csv", "model": str(models.unsure), "thresholds": "accuracy >= 0.5"}
+    ended = compare(folder, capsys, models, api, **common)
+    assert (ended.code, ended.outputs["passed"], "log_loss" in json.loads(ended.outputs["metrics"])) == (0, "true", True), ended.err
+    ended = compare(folder, capsys, models, api, FUSEML_COMPARE_METRICS="log_loss", **common)
+    assert ended.err == "the metric 'log_loss' cannot be computed for the served model: name others in the input 'compare-metrics'\n"
+
+
 def test_the_revision_with_most_requests_counts_and_its_files_are_checked(
     api: Api, models: scoring.Models, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

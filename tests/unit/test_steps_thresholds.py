@@ -97,6 +97,24 @@ def test_r2_needs_two_rows() -> None:
     assert metrics.regression([1.0], [3.0]) == {"mae": 2.0, "rmse": 2.0}
 
 
+def averages(actual: list[str], predicted: list[str], positive: str = "") -> dict[str, float]:
+    """accuracy, precision, recall and f1 by scikit-learn: of the positive class for labels of two classes, else the mean over its own choice of
+    classes."""
+    from sklearn import metrics as theirs
+
+    accuracy = {"accuracy": theirs.accuracy_score(actual, predicted)}
+    labels, all_names = sorted(set(actual)), {*actual, *predicted}
+    chosen = positive or labels[-1]
+    if len(labels) == 1 and not positive:
+        return accuracy
+    how: dict[str, Any] = {"average": "macro"}
+    if len(labels) <= 2:
+        # It refuses "binary" for predictions of further classes.
+        how = {"average": "binary", "pos_label": chosen} if len(all_names | {chosen}) <= 2 else {"average": "macro", "labels": [chosen]}
+    scores = {"precision": theirs.precision_score, "recall": theirs.recall_score, "f1": theirs.f1_score}
+    return accuracy | {name: score(actual, predicted, zero_division=0, **how) for name, score in scores.items()}
+
+
 @st.composite
 def classifications(draw: st.DrawFn) -> tuple[list[str], list[str], Any, list[str]]:
     classes = [["0", "1"], ["no", "yes"], ["a", "b", "c"]][draw(st.integers(0, 2))]
@@ -114,16 +132,7 @@ def test_metrics_of_classification_are_scikit_learns(case: tuple[list[str], list
 
     actual, predicted, probabilities, classes = case
     found = metrics.classification(actual, predicted, probabilities, classes)
-    how: dict[str, Any] = (
-        {"labels": classes, "average": "binary", "pos_label": classes[-1]} if len(classes) == 2 else {"average": "macro", "labels": classes}
-    )
-    expected = {
-        "accuracy": theirs.accuracy_score(actual, predicted),
-        "precision": theirs.precision_score(actual, predicted, zero_division=0, **how),
-        "recall": theirs.recall_score(actual, predicted, zero_division=0, **how),
-        "f1": theirs.f1_score(actual, predicted, zero_division=0, **how),
-        "log_loss": theirs.log_loss(actual, probabilities, labels=classes),
-    }
+    expected = {**averages(actual, predicted), "log_loss": theirs.log_loss(actual, probabilities, labels=classes)}
     if len(classes) == 2 and len(set(actual)) == 2:
         expected["roc_auc"] = theirs.roc_auc_score([name == classes[1] for name in actual], probabilities[:, 1])
     assert found == pytest.approx(expected)
@@ -140,7 +149,7 @@ def test_classes_are_compared_as_text_and_the_greater_number_is_positive() -> No
 
 def test_an_unknown_class_is_refused() -> None:
     with pytest.raises(sdk.StepError, match="'positive' is 'maybe', and the classes are no, yes"):
-        metrics.classification(["no"], ["yes"], positive="maybe")
+        evaluation.measured(metrics.CLASSIFICATION, ["no"], [subject("yes")], "maybe")
     with pytest.raises(sdk.StepError, match="the model knows no class 'maybe'"):
         metrics.classification(["maybe"], ["yes"], numpy.asarray([[0.5, 0.5]]), ["no", "yes"])
 
@@ -150,16 +159,34 @@ def subject(*predicted: str, classes: list[str] | None = None) -> evaluation.Sub
     return evaluation.Subject("m", None, features.Inputs(features.signature(None)), list(predicted), probabilities, classes or [])
 
 
-@given(st.lists(st.tuples(*[st.sampled_from(["no", "yes"])] * 2, st.sampled_from(["maybe", "no", "yes"])), min_size=2, max_size=12))
-def test_compared_models_are_measured_over_the_same_classes(rows: list[tuple[str, str, str]]) -> None:
-    from sklearn import metrics as theirs
+ROWS = st.lists(
+    st.tuples(*(st.sampled_from(["no", "yes", *more]) for more in (["rare"], ["rare", "odd"], ["a", "maybe", "zero"]))), min_size=1
+)
 
-    labels, *predicted = (list(column) for column in zip(*rows, strict=True))
-    found = evaluation.measured(metrics.CLASSIFICATION, labels, [subject(*values) for values in predicted], "")
-    classes = metrics.ordered([*labels, *predicted[0], *predicted[1]])
-    how: dict[str, Any] = {"average": "macro", "labels": classes if len(classes) > 2 else classes[-1:], "zero_division": 0}
-    assert [one["f1"] for one in found] == pytest.approx([theirs.f1_score(labels, values, **how) for values in predicted])
-    assert [one["precision"] for one in found] == pytest.approx([theirs.precision_score(labels, values, **how) for values in predicted])
+
+@given(ROWS, st.sampled_from(["", "no", "yes"]), st.booleans())
+def test_a_model_has_the_same_metrics_with_and_without_another_one(rows: list[tuple[str, str, str]], positive: str, certain: bool) -> None:
+    labels, own, other = (list(column) for column in zip(*rows, strict=True))
+    positive = positive if positive in labels else ""
+    served = [subject(*other, classes=classes) for classes in (None, sorted(set(other)), ["a", "b", "no", "rare", "yes", "zero"])]
+    candidate = subject(*own, classes=sorted({*labels, *own}) if certain else None)
+    [alone] = evaluation.measured(metrics.CLASSIFICATION, labels, [candidate], positive)
+    assert {name: value for name, value in alone.items() if name not in ("log_loss", "roc_auc")} == pytest.approx(
+        averages(labels, own, positive)
+    )
+    for another in served:
+        found = evaluation.measured(metrics.CLASSIFICATION, labels, [candidate, another], positive)
+        assert found[0] == alone
+        expected = averages(labels, other, positive)
+        assert {name: found[1][name] for name in expected} == pytest.approx(expected), "both have the average that the labels decide"
+        assert ("f1" in found[0]) is ("f1" in found[1])
+
+
+def test_labels_of_one_class_leave_the_positive_one_open() -> None:
+    alone = [subject("no", "yes", classes=["no", "yes"])]
+    assert evaluation.measured(metrics.CLASSIFICATION, ["no", "no"], alone, "")[0].keys() == {"accuracy", "log_loss"}
+    assert evaluation.measured(metrics.CLASSIFICATION, ["no", "no"], alone, "no")[0]["recall"] == 0.5
+    assert evaluation.measured(metrics.CLASSIFICATION, ["no", "no"], alone, "yes")[0]["recall"] == 0
 
 
 def test_a_class_of_the_other_model_leaves_the_probabilities_alone() -> None:
@@ -167,4 +194,15 @@ def test_a_class_of_the_other_model_leaves_the_probabilities_alone() -> None:
     found = evaluation.measured(metrics.CLASSIFICATION, ["no", "yes"], both, "")
     assert [one.get("roc_auc") for one in found] == [0.5, None]
     assert found[0]["log_loss"] == pytest.approx(math.log(2))
-    assert evaluation.measured(metrics.CLASSIFICATION, ["no", "yes"], both, "zero")[0].get("roc_auc") is None
+    for subjects in (both[:1], both):
+        with pytest.raises(sdk.StepError, match="'positive' is 'zero', and the classes are no, yes"):
+            evaluation.measured(metrics.CLASSIFICATION, ["no", "yes"], subjects, "zero")
+
+
+def test_a_compared_model_that_is_older_than_a_class_has_no_log_loss() -> None:
+    candidate, older = subject("no", "new", classes=["new", "no"]), subject("no", "no", classes=["no", "yes"])
+    found = evaluation.measured(metrics.CLASSIFICATION, ["no", "new"], [candidate, older], "")
+    assert found[0] == evaluation.measured(metrics.CLASSIFICATION, ["no", "new"], [candidate], "")[0]
+    assert found[1].keys() == {"accuracy", "precision", "recall", "f1"}
+    with pytest.raises(sdk.StepError, match="the model knows no class 'new'"):
+        evaluation.measured(metrics.CLASSIFICATION, ["no", "new"], [older, candidate], "")

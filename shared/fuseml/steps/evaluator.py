@@ -156,12 +156,9 @@ def _most_used(application: Mapping[str, Any]) -> str:
 def _check_known(found: Mapping[str, float], request: Request) -> None:
     for name in [item.metric for item in request.required] + list(request.compared):
         if name not in found:
-            needs = (
-                "probabilities of its classes (predict_proba), and for roc_auc labels of two"
-                if metrics.METRICS[name].of_probabilities
-                else "more rows"
+            raise sdk.StepError(
+                f"the metric '{name}' cannot be computed for this model and dataset: it needs {metrics.METRICS[name].needs}"
             )
-            raise sdk.StepError(f"the metric '{name}' cannot be computed for this model and dataset: it needs {needs}")
 
 
 def _check_compared(names: Sequence[str], found: Sequence[Mapping[str, float]]) -> None:

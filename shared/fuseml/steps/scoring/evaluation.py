@@ -81,23 +81,29 @@ def task_of(values: Iterable[object]) -> str:
 
 
 def measured(task: str, actual: Sequence[object], subjects: Sequence[Subject], positive: str) -> list[dict[str, float]]:
-    """The metrics of the task for each subject. All of them are measured over the same classes. Raises StepError."""
+    """The metrics of the task for each subject, which depend on no other one: the first is the candidate, the others are compared with it.
+
+    Raises StepError, also for a `positive` class that neither the labels nor the candidate have.
+    """
     if task == metrics.REGRESSION:
         amounts = list(_numbers(actual, "the label"))
         return [metrics.regression(amounts, list(_numbers(item.predicted, "the prediction"))) for item in subjects]
-    labels, *predicted = (list(map(metrics.class_of, values)) for values in (actual, *(item.predicted for item in subjects)))
-    known = sorted({name for names in (*predicted, *(item.classes for item in subjects)) for name in names})
-    return [
-        metrics.classification(
-            labels,
-            predicted[index],
-            numpy.concatenate(item.probabilities) if item.probabilities else None,
-            item.classes,
-            metrics.class_of(positive),
-            known,
-        )
-        for index, item in enumerate(subjects)
-    ]
+    labels, chosen = list(map(metrics.class_of, actual)), metrics.class_of(positive)
+    found = []
+    for item in subjects:
+        predicted = list(map(metrics.class_of, item.predicted))
+        if item is subjects[0]:
+            _check_positive(chosen, [*labels, *predicted, *item.classes])
+        # A compared model may be older than a class of the labels: then it has no log_loss, which must not fail the candidate.
+        is_complete = item is subjects[0] or set(labels) <= set(item.classes)
+        probabilities = numpy.concatenate(item.probabilities) if item.probabilities and is_complete else None
+        found.append(metrics.classification(labels, predicted, probabilities, item.classes, chosen))
+    return found
+
+
+def _check_positive(positive: str, classes: Sequence[str]) -> None:
+    if positive and positive not in classes:
+        raise sdk.StepError(f"the input 'positive' is '{positive}', and the classes are {listed(metrics.ordered(classes))}")
 
 
 def _numbers(values: Sequence[Any], name: str) -> Iterator[float]:

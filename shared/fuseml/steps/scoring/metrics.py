@@ -1,7 +1,8 @@
 """Metrics of classification and regression, equal to scikit-learn's, which an environment may lack.
 
-Classes are compared as text: `1`, `1.0` and 1 are one class. With at most two classes, precision, recall and F1 are those of the positive class; with
-more they are the mean over the classes (macro), and 0 for a class without predictions or rows.
+Classes are compared as text: `1`, `1.0` and 1 are one class. The labels decide about precision, recall and F1, so that models are comparable: with two
+classes in the labels they are those of the positive class; with more they are the mean (macro) over the classes of the labels and of the model's own
+predictions. They are 0 for a class without predictions or rows.
 """
 
 from __future__ import annotations
@@ -20,20 +21,22 @@ CLASSIFICATION, REGRESSION = "classification", "regression"
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of a task. A greater value is better, or a smaller one; some need the probabilities of the classes."""
+    """A metric of a task. A greater value is better, or a smaller one; `needs` completes "it needs" where it cannot be computed."""
 
     task: str
     greater_is_better: bool
-    of_probabilities: bool = False
+    needs: str = "more rows"
 
 
+_OF_CLASS = "labels of at least two classes, or the input 'positive'"
+_OF_PROBABILITIES = "probabilities of its classes (predict_proba), and for roc_auc labels of two"
 METRICS: Mapping[str, Metric] = {
     "accuracy": Metric(CLASSIFICATION, True),
-    "precision": Metric(CLASSIFICATION, True),
-    "recall": Metric(CLASSIFICATION, True),
-    "f1": Metric(CLASSIFICATION, True),
-    "roc_auc": Metric(CLASSIFICATION, True, of_probabilities=True),
-    "log_loss": Metric(CLASSIFICATION, False, of_probabilities=True),
+    "precision": Metric(CLASSIFICATION, True, _OF_CLASS),
+    "recall": Metric(CLASSIFICATION, True, _OF_CLASS),
+    "f1": Metric(CLASSIFICATION, True, _OF_CLASS),
+    "roc_auc": Metric(CLASSIFICATION, True, _OF_PROBABILITIES),
+    "log_loss": Metric(CLASSIFICATION, False, _OF_PROBABILITIES),
     "mae": Metric(REGRESSION, False),
     "rmse": Metric(REGRESSION, False),
     "r2": Metric(REGRESSION, True),
@@ -72,22 +75,29 @@ def classification(
     probabilities: numpy.ndarray | None = None,
     classes: Sequence[str] = (),
     positive: str = "",
-    known: Sequence[str] = (),
 ) -> dict[str, float]:
-    """accuracy, precision, recall and f1; with `probabilities` [rows, classes] log_loss and, for two classes in the labels, roc_auc.
+    """The metrics of one model: accuracy, precision, recall and f1; with `probabilities` [rows, classes] log_loss and, for two classes in the
+    labels, roc_auc.
 
-    `positive` is the positive class of two; the greater one by default. `known` are further classes, of models compared with this one. Raises
-    StepError for a label that is not among the `classes` of the probabilities, and for a positive class that is no class.
+    `positive` is the positive class of two, by default the greater one in the labels; labels of one class have no precision, recall and f1 without
+    it. Raises StepError for a label that is not among the `classes` of the probabilities.
     """
     y, p = numpy.asarray(actual, dtype=object), numpy.asarray(predicted, dtype=object)
-    names = ordered([*actual, *predicted, *classes, *known])
-    if positive and positive not in names:
-        raise sdk.StepError(f"the input 'positive' is '{positive}', and the classes are {', '.join(names)}")
-    chosen = positive or names[-1]
-    found = {"accuracy": float(numpy.mean(y == p)), **_by_class(y, p, [chosen] if len(names) <= 2 else names)}
+    found = {"accuracy": float(numpy.mean(y == p))}
+    averaged = _averaged(actual, predicted, positive)
+    if averaged:
+        found.update(_by_class(y, p, averaged))
     if probabilities is not None:
         found.update(_of_probabilities(y, probabilities, list(classes), positive or ordered(classes)[-1]))
     return found
+
+
+def _averaged(actual: Sequence[str], predicted: Sequence[str], positive: str) -> list[str]:
+    """The classes whose precision, recall and F1 are averaged; none if the labels have one class and leave the positive one open."""
+    labels = ordered(actual)
+    if len(labels) > 2:
+        return ordered([*labels, *predicted])
+    return [positive] if positive else labels[1:]
 
 
 def _by_class(y: numpy.ndarray, p: numpy.ndarray, names: Sequence[str]) -> dict[str, float]:

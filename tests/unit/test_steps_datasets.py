@@ -327,6 +327,41 @@ def test_missing_values_depend_on_the_type() -> None:
     assert convert("array", None, "null", required=False, items={"type": "long"}) == ([None, None], [])
 
 
+DATES = st.one_of(
+    st.sampled_from(
+        ["2026-01-02", "2026-01-02T03:00+02:00", "20260102T030405.123456789Z", "1677-09-21T00:12:43.145225", "2262-04-11 23:47:16Z"]
+    ),
+    st.sampled_from(
+        ["", "soon", "NaT", "9999-12-31", "1600", "2026-02-30", "2026-01-02T25", "2262-04-12", "1677-09-21T00:12:43.145224", 5, True]
+    ),
+    st.sampled_from([datetime.date(2026, 1, 2), datetime.datetime(9999, 1, 1), datetime.time(1), math.nan, None]),
+)
+
+
+@given(st.lists(DATES, max_size=6), st.booleans())
+def test_a_date_is_read_or_refused_whatever_its_column_holds(values: list[object], required: bool) -> None:
+    alone = [convert("datetime", value, required=required) for value in values]
+    taken, problems = convert("datetime", *values, required=required)
+    assert taken == [value for found, _ in alone for value in found]
+    assert [problem.partition(",")[2] for problem in problems] == [one.partition(",")[2] for _, found in alone for one in found]
+
+
+def test_bad_dates_add_no_work_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    read = pandas.to_datetime
+
+    def counted(texts: Any, **how: Any) -> Any:
+        calls.append(len(texts))
+        return read(texts, **how)
+
+    monkeypatch.setattr(pandas, "to_datetime", counted)
+    for bad in ([], ["soon"], [None, "9999-12-31", "2026-02-30", 5]):
+        taken, problems = convert("datetime", *["2026-01-02"] * 500, *bad)
+        assert (len(taken), len(problems)) == (500, len(bad))
+        assert calls == [500 + len(bad)]
+        calls.clear()
+
+
 def test_optional_columns_may_be_absent_and_others_may_not() -> None:
     signature = features.signature([{"type": "double", "name": "a"}, {"type": "double", "name": "b", "required": False}])
     taken, _ = features.Inputs(signature).of(pandas.DataFrame({"id": ["r"], "a": ["1"]}, index=[1], dtype=object))

@@ -24,10 +24,25 @@ def from_text(texts: Sequence[object]) -> pandas.DatetimeIndex:
     Raises ValueError for other text, and for a moment outside the years 1678 to 2261.
     """
     for text in texts:
-        if text is not None and not (isinstance(text, str) and _ISO.fullmatch(text)):
+        if text is not None and not _is_iso(text):
             raise ValueError(f"{str(text)[:40]!r} is not a date in ISO 8601")
-    read = pandas.to_datetime(pandas.Series(texts, dtype=object), utc=True, **_FORMAT)
-    return pandas.DatetimeIndex(read).tz_localize(None).astype("datetime64[ns]")
+    return _read(texts, "raise").astype("datetime64[ns]")
+
+
+def coerced(texts: Sequence[object]) -> pandas.DatetimeIndex:
+    """Dates as those of `from_text`; all that it refuses is null."""
+    moments = _read([text if _is_iso(text) else None for text in texts], "coerce")
+    # pandas 3 reads moments that nanoseconds do not reach.
+    return moments.where((moments >= pandas.Timestamp.min) & (moments <= pandas.Timestamp.max)).astype("datetime64[ns]")
+
+
+def _is_iso(text: object) -> bool:
+    return isinstance(text, str) and _ISO.fullmatch(text) is not None
+
+
+def _read(texts: Sequence[object], errors: str) -> pandas.DatetimeIndex:
+    read = pandas.to_datetime(pandas.Series(texts, dtype=object), utc=True, errors=errors, **_FORMAT)
+    return pandas.DatetimeIndex(read).tz_localize(None)
 
 
 def from_epoch(numbers: numpy.ndarray, unit: str) -> pandas.DatetimeIndex:

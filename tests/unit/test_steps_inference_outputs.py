@@ -16,7 +16,7 @@ import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.steps.inference import errors, messages, outputs, signature
+from fuseml.steps.inference import errors, messages, nested, outputs, signature
 from tests.tensors import tensor
 
 NAN = float("nan")
@@ -112,6 +112,41 @@ def test_every_mixture_of_numpy_and_python_becomes_json(values: list[object]) ->
     [found] = json.loads(json.dumps(written(values)[0]), parse_constant=refused)["outputs"]
     for text in found["data"] if found.get("parameters") == {"content_type": "json"} else ():
         assert text is None or text == json.dumps(json.loads(text, parse_constant=refused)).replace("Infinity", "1e999")
+
+
+PLAIN = st.one_of(
+    SCALARS,
+    st.integers(-(2**70), 2**70),
+    st.sampled_from(
+        ["Infinity", '"NaN\\"', "\ud800", math.inf, -math.inf, -0.0, 1e300, True, numpy.str_("a"), numpy.float64(0.1), decimal.Decimal(1)]
+    ),
+)
+DOCUMENTS = st.recursive(
+    PLAIN,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.tuples(inner, inner),
+        st.dictionaries(st.sampled_from(["a", "1", "true", "null", 1, 2.5, True, None]), inner, max_size=3),
+    ),
+)
+
+
+@given(DOCUMENTS, st.booleans())
+def test_the_text_of_plain_values_is_that_of_a_walk_through_them(value: object, ascii: bool) -> None:
+    assert nested.text(value, ascii) == nested._walked(value, ascii)
+
+
+def test_plain_values_are_not_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    walk = nested.encoded
+    monkeypatch.setattr(nested, "encoded", lambda value: calls.append(value) or walk(value))
+    rows: list[object] = [[1, 0.5, "x", None, True] * 20, {"a": (1, 2)}, list(range(1000))]
+    assert json.loads(nested.text(rows)) == json.loads(json.dumps(rows))
+    for prediction in (numpy.arange(1000), numpy.array([0.5, NAN] * 500), ["x", None] * 500, [1, None] * 500):
+        written(prediction)
+    assert calls == []
+    assert nested.text([NAN]) == "[null]"
+    assert calls != []
 
 
 def test_an_output_has_the_name_of_the_signature() -> None:

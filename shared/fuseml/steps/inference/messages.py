@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fuseml.steps.inference import binary, errors, tensors
+import numpy
+
+from fuseml.steps.inference import binary, errors, nested, tensors
 
 
 @dataclass(frozen=True)
@@ -159,12 +159,7 @@ def _output(tensor: tensors.Tensor, raw: bytes | None) -> str:
 
 
 def _data(tensor: tensors.Tensor) -> str:
-    values = tensor.array.ravel().tolist()
-    if tensor.datatype == "BYTES":
-        values = [base64.b64encode(value).decode() if isinstance(value, bytes) else value for value in values]
-    elif tensor.array.dtype.kind == "f":
-        # JSON has no NaN. It has no infinity either, but numbers so large that every reader of 64-bit numbers takes them for it.
-        finite = [None if math.isnan(value) else value for value in values]
-        text = json.dumps(finite)
-        return text.replace("Infinity", "1e999") if not all(map(math.isfinite, filter(None, finite))) else text
-    return json.dumps(values)
+    values = tensor.array.ravel()
+    if values.dtype.kind == "f" and numpy.isnan(values).any():
+        values = numpy.where(numpy.isnan(values), None, values.astype(object))
+    return nested.text(values.tolist())

@@ -19,6 +19,7 @@ from fuseml.steps.inference import dates, tensors
 # Lists of these types are refused by MLflow, arrays of numpy are taken.
 _ARRAYS = {"integer": "int32", "float": "float32", "datetime": "datetime64[ns]"}
 _INFINITY = re.compile(r'"(?:[^"\\]|\\.)*"|Infinity')  # or text, which may hold the word
+_SCALARS = {str, int, float, bool, type(None)}
 _SHOWN = 40  # characters of a refused value
 _LARGEST_FLOAT = float(numpy.finfo("float32").max)
 
@@ -147,6 +148,26 @@ def _shown(value: object) -> str:
 
 def text(value: object, ascii: bool = True) -> str:
     """A value as JSON text (`encoded`), with `ascii` in ASCII characters only."""
+    if _is_plain(value):
+        try:
+            return json.dumps(value, ensure_ascii=ascii, allow_nan=False)
+        except ValueError:  # NaN or an infinity, which JSON has not
+            return _walked(value, ascii)
+    return _walked(value, ascii)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether the value has only types of JSON, in which `encoded` changes nothing but NaN. It looks at containers one by one, and at their
+    scalars in C."""
+    if type(value) is dict:
+        return set(map(type, value)) <= {str} and _is_plain(list(value.values()))
+    if type(value) not in (list, tuple):
+        return type(value) in _SCALARS
+    assert isinstance(value, (list, tuple))
+    return set(map(type, value)) <= _SCALARS or all(type(item) in _SCALARS or _is_plain(item) for item in value)
+
+
+def _walked(value: object, ascii: bool) -> str:
     written = json.dumps(encoded(value), ensure_ascii=ascii)
     # JSON has no infinity, but numbers so large that every reader of 64-bit numbers takes them for it.
     if "Infinity" not in written:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy
 import pytest
 
 from fuseml.steps import explanation, loaded_model, model_server
-from fuseml.steps.inference import service
+from fuseml.steps.inference import nested, service
+from tests.waiting import PATIENCE
 
 from . import pyfunc_models, scoring
 
@@ -211,6 +213,33 @@ def test_input_that_a_linear_model_does_not_take_is_not_explained() -> None:
         explanation.explain(Loaded(Ridge().fit(rows.to_numpy(), rows["a"]), "sklearn"), rows.to_numpy()[:, :1])
     answer = pyfunc_models.run(server.call("POST", "/v2/models/m/explain", json.dumps({**good, "id": "\ud800"}).encode()))
     assert (answer.status, answer.document["id"]) == (200, "\ud800")
+
+
+def test_the_server_answers_while_an_explanation_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.linear_model import Ridge
+
+    loaded = pyfunc_models.model(lambda data: data, raw=Ridge().fit(frame(), frame()["a"]))
+    loaded.metadata.flavors["sklearn"] = {}
+    server = pyfunc_models.Server(loaded)
+    begun, answered = threading.Event(), threading.Event()
+    write = nested.text
+
+    def slow(value: object) -> str:
+        begun.set()
+        assert answered.wait(PATIENCE), "no other request was answered"
+        return write(value)
+
+    async def both() -> tuple[pyfunc_models.Answer, pyfunc_models.Answer]:
+        body = json.dumps(request(scoring.ROWS[:2])).encode()
+        explained = asyncio.ensure_future(server.call("POST", "/v2/models/m/explain", body))
+        await asyncio.get_running_loop().run_in_executor(None, begun.wait, PATIENCE)
+        health = await server.call("GET", "/v2/health/ready")
+        answered.set()
+        return health, await explained
+
+    monkeypatch.setattr(nested, "text", slow)
+    health, explained = pyfunc_models.run(both())
+    assert (health.status, explained.status) == (200, 200), explained.body
 
 
 def test_unnamed_features_are_numbered() -> None:

@@ -135,7 +135,7 @@ def _unsupported(raw: Any, flavors: Mapping[str, object]) -> UnsupportedError:
 
 
 def _tensor(name: str, array: numpy.ndarray) -> dict[str, object]:
-    return {"name": name, "datatype": "FP64", "shape": list(array.shape), "data": [float(value) for value in array.ravel()]}
+    return {"name": name, "datatype": "FP64", "shape": list(array.shape), "data": array.ravel().tolist()}
 
 
 def response(served: service.Service, body: bytes) -> dict[str, object]:
@@ -154,6 +154,11 @@ def response(served: service.Service, body: bytes) -> dict[str, object]:
     return {**answer, "parameters": {"method": found.method}, "outputs": found.tensors()}
 
 
+def _answer(served: service.Service, body: bytes) -> str:
+    """The text of the response, which takes as long as a prediction where rows or features are many."""
+    return nested.text(response(served, body))
+
+
 def endpoint(
     served: service.Service, unknown: Callable[[Request], JSONResponse | None], refusal: Callable[[int, str], JSONResponse]
 ) -> Callable[[Request], Awaitable[Response]]:
@@ -166,8 +171,8 @@ def endpoint(
             return not_found
         body = await request.body()
         try:
-            found = await asyncio.get_running_loop().run_in_executor(None, response, served, body)
-            return Response(nested.text(found), media_type="application/json")
+            text = await asyncio.get_running_loop().run_in_executor(None, _answer, served, body)
+            return Response(text, media_type="application/json")
         except errors.RequestError as error:
             return refusal(400, str(error))
         except UnsupportedError as error:

@@ -26,8 +26,8 @@ REPLACED = (
 
 
 class Platform(http.server.ThreadingHTTPServer):
-    """Registers applications. Responds with `answers` in turn for the metadata, and with `records` in turn for the application; the last one is
-    repeated."""
+    """Registers applications. Responds with `answers` in turn for the metadata, and with `records` in turn for the application, a pair with its
+    status; the last one is repeated. `state` is that of the server of applications, which has none by default."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -35,6 +35,7 @@ class Platform(http.server.ThreadingHTTPServer):
         self.tokens: list[str | None] = []
         self.answers: list[tuple[int, object]] = []
         self.records: list[object] = [{"revision": 2}]
+        self.state: object = None
         self.refusal: tuple[int, object] | None = None
 
     @property
@@ -62,7 +63,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/mlflow/api/2.0/mlflow/model-versions/get?name=wine&version=2":
             self.answer(200, {"model_version": {"tags": [{"key": "fuseml.digest", "value": DIGEST}, {"key": "other", "value": "x"}]}})
         elif self.path == f"/applications/{NAME}":
-            self.answer(200, self.server.records.pop(0) if len(self.server.records) > 1 else self.server.records[0])
+            record = self.server.records.pop(0) if len(self.server.records) > 1 else self.server.records[0]
+            self.answer(*(record if isinstance(record, tuple) else (200, record)))
+        elif self.path == f"/apps/{NAME}" and self.server.state is not None:
+            self.answer(200, self.server.state)
         else:
             self.answer(404, {"message": f"nothing at {self.path}"})
 
@@ -235,6 +239,23 @@ def test_an_application_that_another_run_replaces_ends_the_step(platform: Platfo
     platform.records = [{"revision": 2}, REPLACEMENT]
     ended = predict(platform, tmp_path)
     assert (ended.code, ended.outputs, ended.err) == (1, {}, f"{REPLACED}\n")
+
+
+@pytest.mark.parametrize("record", [{"revision": 2}, (503, {"message": "busy"}), (404, {"message": "gone", "temporary": False})])
+def test_a_new_model_that_cannot_be_served_ends_the_step_whether_or_not_the_api_answers(
+    platform: Platform, tmp_path: Path, record: object
+) -> None:
+    platform.answers = [serving("models:/wine/1")]
+    platform.records, platform.state = [record], {"failed": "no module named torch"}
+    ended = predict(platform, tmp_path)
+    cause = f"the application '{NAME}' cannot serve {MODEL} and keeps the former model: no module named torch"
+    assert (ended.code, ended.err) == (1, f"{cause}\n")
+
+
+def test_a_server_without_a_state_does_not_hide_a_replacement(platform: Platform, tmp_path: Path) -> None:
+    platform.answers = [serving("models:/wine/1")]
+    platform.records = [(503, {"message": "busy"}), REPLACEMENT]
+    assert predict(platform, tmp_path).err == f"{REPLACED}\n"
 
 
 def test_a_preview_has_a_name_of_its_own(platform: Platform, tmp_path: Path) -> None:

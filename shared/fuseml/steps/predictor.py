@@ -17,6 +17,7 @@ keeps its name from run to run, so its URL is stable and the new model replaces 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -227,11 +228,12 @@ class ClientProbe:
     def _check_replacement(self, model: str) -> None:
         """Raises StepError when the model will never be served: another run has registered the application since, or the server reports that
         the new model cannot be served and the old one stays."""
-        try:
+        # Each counts alone; the timeout decides where the API cannot be read, or another server has no such status.
+        with contextlib.suppress(sdk.HttpError):
             self.api.registration()
+        status: object = None
+        with contextlib.suppress(sdk.HttpError):
             status = sdk.http("GET", self.url, token=self.token, patient=False)
-        except sdk.HttpError:
-            return  # other servers have no such status; then the timeout decides
         failed = status.get("failed") if isinstance(status, dict) else None
         if failed:
             raise sdk.StepError(f"the application '{self.name}' cannot serve {model} and keeps the former model: {failed}")

@@ -14,6 +14,7 @@ protocol v1 calls it `:explain`.
 from __future__ import annotations
 
 import asyncio
+import math
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
 
+MOST_NUMBERS = 2**23  # of an explanation: some hundred MB as JSON
 _EXPLAINED = "linear models of sklearn and pipelines that end in one, xgboost, lightgbm, and explainers of mlflow.shap"
 
 
@@ -99,12 +101,22 @@ def _sklearn(raw: Any, data: Any, names: Sequence[str] | None, flavors: Mapping[
     if not _is_linear(final):
         raise _unsupported(final, flavors)
     final.predict(values)  # refuses input that is not the model's, such as columns in another order, or a missing number
+    _check_size(values.shape[0], math.prod(final.coef_.shape))
     matrix, coefficients, intercept = (_dense(array) for array in (values, final.coef_, final.intercept_))
     if coefficients.ndim == 2 and len(coefficients) == 1:
         coefficients, intercept = coefficients[0], intercept.reshape(-1)[:1].sum()
     contributions = matrix * coefficients if coefficients.ndim == 1 else matrix[:, None, :] * coefficients[None]
     base = numpy.broadcast_to(intercept, contributions.shape[:-1])
     return Explanation("coefficient times value", _names(names, matrix.shape[1]), contributions, base)
+
+
+def _check_size(rows: int, numbers: int) -> None:
+    """Raises RequestError for rows whose contributions, so many numbers a row, are too many: a text of some words may have millions of features."""
+    if rows * numbers > MOST_NUMBERS:
+        way_out = f"at most {MOST_NUMBERS // numbers} at a time" if numbers <= MOST_NUMBERS else "this model cannot be explained here"
+        raise errors.RequestError(
+            f"the explanation of {rows} rows has {numbers} numbers for each, and {MOST_NUMBERS} are the most: {way_out}"
+        )
 
 
 def _is_linear(model: Any) -> bool:
@@ -144,7 +156,7 @@ def response(served: service.Service, body: bytes) -> dict[str, object]:
     data, _ = served.prepare(request)
     try:
         found = explain(served.model, data)
-    except UnsupportedError:
+    except (UnsupportedError, errors.RequestError):
         raise
     except Exception as error:  # a model's code may raise anything
         raise served.failure(error) from error

@@ -13,6 +13,7 @@ import pandas
 
 from fuseml.steps import loaded_model, sdk, tracking
 
+_SHOWN = 100  # characters of a name in a message
 _ADDRESS = re.compile(r"model://[^/]+/(?P<name>.+)/(?P<version>[^/]+)")
 
 
@@ -52,7 +53,7 @@ def predict(model: Any, inputs: pandas.DataFrame | numpy.ndarray, index: pandas.
     except Exception as error:  # a model's code may raise anything
         traceback.print_exc()
         raise sdk.StepError(f"the model failed on {rows}: {type(error).__name__}: {error}") from error
-    columns = _columns(predicted, name)
+    columns = dict(_columns(predicted, name))
     counts = {len(values) for values in columns.values()}
     if counts != {len(index)}:
         raise sdk.StepError(f"the model gave {' and '.join(map(str, sorted(counts)))} predictions for {rows}, which are {len(index)}")
@@ -64,16 +65,23 @@ def _unaligned(values: Any) -> Any:
     return values.to_numpy() if isinstance(values, pandas.Series) else values
 
 
-def _columns(predicted: Any, name: str) -> dict[str, Any]:
-    if isinstance(predicted, pandas.DataFrame):
-        return {str(column): predicted[column] for column in predicted.columns}
-    if isinstance(predicted, Mapping):
-        return {str(column): list(values) for column, values in predicted.items()}
+def _columns(predicted: Any, name: str) -> list[tuple[str, Any]]:
+    """The columns of a prediction by name. Raises StepError for names that are alike, and for a single value."""
+    if isinstance(predicted, (pandas.DataFrame, Mapping)):
+        frame = isinstance(predicted, pandas.DataFrame)
+        named = [(str(column), predicted.iloc[:, index] if frame else list(predicted[column])) for index, column in enumerate(predicted)]
+        names = [column for column, _ in named]
+        repeated = next((column for column in names if names.count(column) > 1), None)
+        if repeated is not None:
+            raise sdk.StepError(f"the model predicts two columns {repeated[:_SHOWN]!r}: name each differently")
+        return named
     if isinstance(predicted, pandas.Series):
-        return {name: predicted}
+        return [(name, predicted)]
     values = predicted.toarray() if hasattr(predicted, "toarray") else predicted
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__") or getattr(values, "ndim", 1) == 0:
+        raise sdk.StepError(f"the model predicts one value of the type {type(values).__name__}, and a value for each row is needed")
     if isinstance(values, numpy.ndarray) and values.ndim == 2:
         if values.shape[1] == 1:
-            return {name: values[:, 0]}
-        return {f"{name}_{number}": values[:, number] for number in range(values.shape[1])}
-    return {name: values if isinstance(values, numpy.ndarray) and values.ndim == 1 else list(values)}
+            return [(name, values[:, 0])]
+        return [(f"{name}_{number}", values[:, number]) for number in range(values.shape[1])]
+    return [(name, values if isinstance(values, numpy.ndarray) and values.ndim == 1 else list(values))]

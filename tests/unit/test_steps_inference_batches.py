@@ -84,6 +84,9 @@ def test_only_like_requests_are_joined() -> None:
         ({"a": [1, 2, 3]}, [{"a": [1]}, {"a": [2, 3]}]),
         ([1, 2], None),
         ({"a": [1, 2, 3], "b": [1]}, None),
+        ([[1], [2], [3, 4]], [[[1]], [[2], [3, 4]]]),
+        ([numpy.zeros(3), numpy.ones(3), numpy.ones(3)], None),
+        ({"a": [[1, 2, 3]] * 3}, None),
         ("abc", None),
         (3.5, None),
     ],
@@ -97,6 +100,12 @@ def test_a_prediction_for_the_batch_as_a_whole_is_made_for_each_request() -> Non
     batcher = batches.Batcher(lambda data, _: float(data["a"].sum()), 3, LONG)  # type: ignore[index]
     answers = [batcher.submit(frame(1.0, 2.0), None), batcher.submit(frame(3.0), None)]
     assert [result(answer) for answer in answers] == [3.0, 3.0]
+
+
+def test_a_list_of_an_array_for_each_output_is_not_split_by_outputs() -> None:
+    batcher = batches.Batcher(lambda data, _: [data["a"].to_numpy(), -data["a"].to_numpy()], 2, LONG)  # type: ignore[index]
+    answers = [batcher.submit(frame(value), None) for value in (1.0, 2.0)]
+    assert [[output.tolist() for output in result(answer)] for answer in answers] == [[[1.0], [-1.0]], [[2.0], [-2.0]]]
 
 
 def test_mappings_of_arrays_are_joined_by_name() -> None:

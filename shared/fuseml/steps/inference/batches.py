@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy
 import pandas
 
+_ARRAYS = (list, tuple, numpy.ndarray, pandas.Series, pandas.DataFrame)
+
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
@@ -137,11 +139,15 @@ def split(prediction: object, sizes: Sequence[int]) -> list[object] | None:
         isinstance(prediction, numpy.ndarray) and prediction.ndim
     ):
         return None
-    if len(prediction) != sum(sizes):
+    rows = sum(sizes)
+    if len(prediction) != rows:
+        return None
+    # As many arrays as rows, of as many elements: it may be one array for each output.
+    if isinstance(prediction, list) and all(isinstance(one, _ARRAYS) and len(one) == rows for one in prediction):
         return None
     sliced, begin = [], 0
     for size in sizes:
-        rows = slice(begin, begin + size)
-        sliced.append(prediction.iloc[rows] if isinstance(prediction, (pandas.DataFrame, pandas.Series)) else prediction[rows])
+        part = slice(begin, begin + size)
+        sliced.append(prediction.iloc[part] if isinstance(prediction, (pandas.DataFrame, pandas.Series)) else prediction[part])
         begin += size
     return sliced

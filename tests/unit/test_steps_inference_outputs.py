@@ -75,6 +75,8 @@ def written(prediction: object, **request: object) -> tuple[Any, bytes]:
         ([{"k": MOMENT, "b": b"hi", "n": numpy.int32(1), "a": numpy.array([1.5])}],
          [("output-0", "BYTES", [1], ['{"k": "2026-01-02T03:04:05", "b": "aGk=", "n": 1, "a": [1.5]}'], "json")]),
         ([[1], [2, 3]], [("output-0", "BYTES", [2], ["[1]", "[2, 3]"], "json")]),
+        ([[2**63 + 1, -1]], [("output-0", "BYTES", [1, 2], [str(2**63 + 1), "-1"], "json")]),
+        ([[2**60, -1.5]], [("output-0", "FP64", [1, 2], [2.0**60, -1.5], None)]),
         ([[1, 2], [3, 4]], [("output-0", "INT64", [2, 2], [1, 2, 3, 4], None)]),
         ([["a", None], ["b", "c"]], [("output-0", "BYTES", [2, 2], ["a", None, "b", "c"], "str")]),
         (scipy.sparse.csr_matrix([[0.0, 1.5]]), [("output-0", "FP64", [1, 2], [0.0, 1.5], None)]),

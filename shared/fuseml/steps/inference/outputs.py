@@ -16,6 +16,7 @@ import pandas
 from fuseml.steps.inference import binary, dates, errors, nested, signature, tensors
 
 _UNNAMED = "output-0"
+_INEXACT = 2**53
 _BOOLEANS, _INTEGERS, _FLOATS = (bool, numpy.bool_), (int, numpy.integer), (float, numpy.floating)
 _FORMS: Sequence[tuple[str, tuple[type, ...], Callable[..., object]]] = (
     ("str", (str,), str),
@@ -111,6 +112,10 @@ def _of_sequence(values: Sequence[object]) -> numpy.ndarray:
         array = numpy.asarray(values)
     except ValueError:  # rows of different lengths
         return binary.of_objects(list(values))
-    if array.dtype.kind in "biuf":
+    # numpy makes floats of integers on both sides of 2**63.
+    if array.dtype.kind in "biuf" and not (array.dtype.kind == "f" and array.size and numpy.abs(array).max() >= _INEXACT):
         return array
+    if array.dtype.kind == "f":
+        objects = numpy.array(values, object)
+        return array if any(isinstance(value, _FLOATS) for value in objects.flat) else objects
     return numpy.array(values, object) if array.dtype.kind in "OUSM" else binary.of_objects(list(values))

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,6 +137,40 @@ def test_metrics_of_classification_are_scikit_learns(case: tuple[list[str], list
     if len(classes) == 2 and len(set(actual)) == 2:
         expected["roc_auc"] = theirs.roc_auc_score([name == classes[1] for name in actual], probabilities[:, 1])
     assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_least_probability_of_log_loss_is_scikit_learns(dtype: str) -> None:
+    from sklearn.metrics import log_loss
+
+    actual, probabilities = ["no", "no", "yes"], numpy.asarray([[0, 1], [1, 0], [0.25, 0.75]], dtype)
+    found = metrics.classification(actual, ["yes", "no", "yes"], probabilities, ["no", "yes"])
+    assert found["log_loss"] == pytest.approx(log_loss(actual, probabilities), rel=1e-5)
+
+
+def test_the_probabilities_of_a_model_keep_their_type() -> None:
+    class Model:
+        classes_ = ["no", "yes"]
+
+        def get_raw_model(self) -> Any:
+            return self
+
+        def predict(self, _: Any) -> Any:
+            return ["no"]
+
+        def predict_proba(self, _: Any) -> Any:
+            return numpy.asarray([[1.0, 0.0]], "float32")
+
+    item = subject()
+    item.model = Model()
+    item.predict(pandas.DataFrame({"a": [1]}, index=[1]))
+    assert [one.dtype for one in item.probabilities] == ["float32"]
+
+
+@pytest.mark.parametrize("value", ["1_000", "one", True, math.inf])
+def test_a_label_of_regression_is_a_number(value: object) -> None:
+    with pytest.raises(sdk.StepError, match=f"row 2: the label '{value}' is not a finite number"):
+        evaluation.measured(metrics.REGRESSION, [1, value], [subject("1", "2")], "")
 
 
 def test_classes_are_compared_as_text_and_the_greater_number_is_positive() -> None:

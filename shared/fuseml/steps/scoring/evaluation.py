@@ -40,7 +40,8 @@ class Subject:
         # The model's own object gives probabilities where it is a classifier as scikit-learn's are.
         if hasattr(raw, "predict_proba") and hasattr(raw, "classes_"):
             self.classes = [metrics.class_of(name) for name in raw.classes_]
-            self.probabilities.append(numpy.asarray(raw.predict_proba(taken), dtype="float64"))
+            probabilities = numpy.asarray(raw.predict_proba(taken))
+            self.probabilities.append(probabilities if probabilities.dtype.kind == "f" else probabilities.astype("float64"))
 
 
 def subject(uri: str, digest: str, label: str) -> Subject:
@@ -115,6 +116,8 @@ def _numbers(values: Sequence[Any], name: str) -> Iterator[float]:
 
 
 def _as_number(value: Any) -> float | None:
+    if isinstance(value, str) and "_" in value:  # a number to Python only
+        return None
     try:
         return float(value)
     except (TypeError, ValueError):

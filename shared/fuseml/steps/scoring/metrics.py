@@ -123,9 +123,9 @@ def _of_probabilities(y: numpy.ndarray, probabilities: numpy.ndarray, classes: l
             f"the model knows no class {unknown[0]!r}, which is a label of the dataset; its classes are {', '.join(classes)}"
         )
     places = numpy.asarray([classes.index(name) for name in y])
-    smallest = numpy.finfo("float64").eps
+    smallest = numpy.finfo(probabilities.dtype).eps  # scikit-learn's bound: that of float32 for a model of such probabilities
     own = numpy.clip(probabilities[numpy.arange(len(y)), places], smallest, 1 - smallest)
-    found = {"log_loss": float(-numpy.mean(numpy.log(own)))}
+    found = {"log_loss": float(-numpy.mean(numpy.log(own), dtype="float64"))}
     is_positive = y == positive
     if len(classes) == 2 and 0 < is_positive.sum() < len(y):
         found["roc_auc"] = _area(is_positive, probabilities[:, classes.index(positive)])

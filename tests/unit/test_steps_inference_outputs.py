@@ -141,7 +141,12 @@ def test_the_text_of_plain_values_is_that_of_a_walk_through_them(value: object, 
 def test_plain_values_are_not_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
     walk = nested.encoded
-    monkeypatch.setattr(nested, "encoded", lambda value: calls.append(value) or walk(value))
+
+    def counted(value: object) -> object:
+        calls.append(value)
+        return walk(value)
+
+    monkeypatch.setattr(nested, "encoded", counted)
     rows: list[object] = [[1, 0.5, "x", None, True] * 20, {"a": (1, 2)}, list(range(1000))]
     assert json.loads(nested.text(rows)) == json.loads(json.dumps(rows))
     for prediction in (numpy.arange(1000), numpy.array([0.5, NAN] * 500), ["x", None] * 500, [1, None] * 500):

@@ -161,5 +161,6 @@ def _output(tensor: tensors.Tensor, raw: bytes | None) -> str:
 def _data(tensor: tensors.Tensor) -> str:
     values = tensor.array.ravel()
     if values.dtype.kind == "f" and numpy.isnan(values).any():
-        values = numpy.where(numpy.isnan(values), None, values.astype(object))
+        nulls, values = numpy.isnan(values), values.astype(object)
+        values[nulls] = None
     return nested.text(values.tolist())

@@ -1,8 +1,8 @@
 """Metrics of classification and regression, equal to scikit-learn's, which an environment may lack.
 
-Classes are compared as text: `1`, `1.0` and 1 are one class. The labels decide about precision, recall and F1, so that models are comparable: with two
-classes in the labels they are those of the positive class; with more they are the mean (macro) over the classes of the labels and of the model's own
-predictions. They are 0 for a class without predictions or rows.
+Classes are compared as text: `1`, `1.0` and 1 are one class. The labels decide about precision, recall and F1, so that models are comparable:
+with two classes in the labels they are those of the positive class; with more they are the mean (macro) over the classes of the labels and of the
+model's own predictions. They are 0 for a class without predictions or rows.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ FUSEML = (sys.executable, "-m", "fuseml.cli.main")
 
 
 class Options(TypedDict, total=False):
-    """`code` is the expected exit code, 0 by default; None allows any. `text` is the standard input, empty by default; `patience` is the bound in seconds."""
+    """`code` is the expected exit code, 0 by default; None allows any. `text` is the standard input, empty by default; `patience` is the bound
+    in seconds."""
 
     code: int | None
     cwd: str | Path | None

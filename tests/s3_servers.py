@@ -78,7 +78,10 @@ class Server:
         return len(client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []))
 
     def fetch(self, url: str) -> bytes:
-        """The content of a link. Moto fails on links while it checks accounts, so the checks are off here; it never checks the signatures of links."""
+        """The content of a link.
+
+        Moto fails on links while it checks accounts, so the checks are off here; it never checks the signatures of links.
+        """
         self._check_accounts_after("inf")
         try:
             with urllib.request.urlopen(url, timeout=PATIENCE) as answer:

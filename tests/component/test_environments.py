@@ -156,7 +156,8 @@ def test_the_model_servers_packages_are_beside_those_of_the_codeset(codeset: Pat
         python(environment, "import importlib.util as u; print(u.find_spec('starlette'), u.find_spec('uvicorn') is not None)")
         == "None True"
     )
-    after = "import sys; from fuseml.steps import needs; before = list(sys.path); needs.add_server_packages(); import starlette; print(sys.path[:-1] == before)"
+    after = "import sys; from fuseml.steps import needs; before = list(sys.path); "
+    after += "needs.add_server_packages(); import starlette; print(sys.path[:-1] == before)"
     assert python(environment, after) == "True"
     reported = commands.run([environment / "bin" / "python", "-I", "-m", "fuseml.steps.needs"], environment={}).stdout
     assert json.loads(reported) == {"trainer": [], "server": []}

@@ -121,7 +121,8 @@ def test_an_upload_that_ends_early_leaves_nothing(server: githost.Server) -> Non
 def test_a_killed_upload_is_removed_at_the_next_start(tmp_path: Path) -> None:
     host = EmbeddedGitHost(tmp_path, "http://127.0.0.1/git")
     host.create_repository("demo", "code")
-    program = "import pathlib, sys; from fuseml.githosts import lfs; lfs.Contents(pathlib.Path(sys.argv[1])).add(sys.argv[2], sys.stdin.buffer.raw, 1 << 20)"
+    program = "import pathlib, sys; from fuseml.githosts import lfs; "
+    program += "lfs.Contents(pathlib.Path(sys.argv[1])).add(sys.argv[2], sys.stdin.buffer.raw, 1 << 20)"
     repository = tmp_path / "demo" / "code.git"
     temporary = repository / "lfs" / "tmp"
     with subprocess.Popen([sys.executable, "-c", program, repository, OID], stdin=subprocess.PIPE) as uploading:

@@ -136,7 +136,8 @@ def test_a_refusal_of_mlflow_is_short() -> None:
     assert message == "Shape of input (1, 3) does not match expected shape (-1, 2)."
 
 
-NAMES: dict[str, Any] = {**{name: DataType[name] for name in type_tables.SCALARS}, "array": Array("long"), "any": AnyType()}  # type: ignore[no-untyped-call]
+NAMES: dict[str, Any] = {name: DataType[name] for name in type_tables.SCALARS}
+NAMES.update(array=Array("long"), any=AnyType())  # type: ignore[no-untyped-call]
 WORDS = st.one_of(
     st.text(max_size=4),
     st.sampled_from(["[1]", "2026-01-02", "9999-12-31T23:59:60+99:99", "aGk=", "1.5", "1e999", '{"a": "\\ud800"}', "\ud800"]),

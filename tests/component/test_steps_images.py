@@ -104,7 +104,8 @@ def test_the_image_is_the_trainers_with_the_environment_on_top(tmp_path: Path, r
 
     # The environment holds the trainer, which Tekton starts as `run`, and the model server, which Knative starts.
     programs = root / "opt" / "fuseml" / "environment" / "bin"
-    program = "import fuseml.steps.sdk, importlib.util, tiny_ml; print(importlib.util.find_spec('fuseml.steps.model_server').cached, tiny_ml.__cached__)"
+    program = "import fuseml.steps.sdk, importlib.util, tiny_ml; "
+    program += "print(importlib.util.find_spec('fuseml.steps.model_server').cached, tiny_ml.__cached__)"
     modules = commands.run([programs / "python", "-I", "-c", program])
     assert all(Path(file).is_file() for file in modules.stdout.split()), "modules are compiled, because pods cannot write there"
     run = commands.run([programs / "run"], environment={"PATH": f"{programs}:/bin:/usr/bin"}, cwd=folder, code=1)

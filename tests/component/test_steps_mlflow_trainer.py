@@ -104,7 +104,8 @@ TRAPS = {
     "skops": (
         "from sklearn.ensemble import RandomForestRegressor\nmodel = RandomForestRegressor(2).fit([[1.0], [2.0]], [1.0, 2.0])\n"
         "mlflow.sklearn.log_model(model, name='model', serialization_format='skops')",
-        r"mlflow\.\S+MlflowException: The saved sklearn model references untrusted types.* \(train\.py:4\); log the model with skops_trusted_types=\[.*",
+        r"mlflow\.\S+MlflowException: The saved sklearn model references untrusted types.* "
+        r"\(train\.py:4\); log the model with skops_trusted_types=\[.*",
     ),
 }
 

@@ -38,7 +38,8 @@ def relative(path: pathlib.Path) -> str:
 
 READERS = re.compile(
     # Steps are separate programs in containers; their environment is their interface. MLflow starts `tracking_app` in a process of its own.
-    r"functions/[^/]+/main\.py|shared/fuseml/cli/(main|settings)\.py|shared/fuseml/(store/migrations|servings)/__main__\.py|shared/fuseml/steps/.*|shared/fuseml/examples/.*"
+    r"functions/[^/]+/main\.py|shared/fuseml/cli/(main|settings)\.py|shared/fuseml/(store/migrations|servings)/__main__\.py"
+    r"|shared/fuseml/steps/.*|shared/fuseml/examples/.*"
     r"|shared/fuseml/embedded/tracking_app\.py"
 )
 
@@ -127,7 +128,8 @@ sys.addaudithook(watch)
 for name in NAMES:
     module = importlib.import_module(f"functions.{name}.main")
     assert callable(module.handle)
-    heavy = sorted({"kubernetes", "boto3", "botocore", "mlflow", "alembic", "dulwich", "rich", "sklearn", "prometheus_client", "opentelemetry"} & set(sys.modules))
+    heavy = {"kubernetes", "boto3", "botocore", "mlflow", "alembic", "dulwich", "rich", "sklearn", "prometheus_client", "opentelemetry"}
+    heavy = sorted(heavy & set(sys.modules))
     assert not heavy, f"the import of {name} imports {', '.join(heavy)}"
 """
 

@@ -224,7 +224,8 @@ def test_an_image_is_named_with_a_version(path: str, document: Object) -> None:
 
 def event_types() -> str:
     """An EventType for each type of the catalogue, for Knative's own tools."""
-    head = "# Event types of the broker, for `kn eventtype list` and other catalogues. Generated from catalog.yaml (UPDATE_GOLDEN=1 with the contract tests).\n"
+    head = "# Event types of the broker, for `kn eventtype list` and other catalogues. "
+    head += "Generated from catalog.yaml (UPDATE_GOLDEN=1 with the contract tests).\n"
     found = [
         {
             "apiVersion": "eventing.knative.dev/v1beta2",
@@ -309,7 +310,8 @@ def routes() -> str:
         "spec": {"parentRefs": [{"name": "gateway", "namespace": "gateway-system"}], "hostnames": ["fuseml.example.com"], "rules": rules},
     }
     head = (
-        "# One address by the Gateway API, for clusters that have it: the catalogue's prefixes lead to Knative's internal ingress, with the host name\n"
+        "# One address by the Gateway API, for clusters that have it: "
+        "the catalogue's prefixes lead to Knative's internal ingress, with the host name\n"
         "# of each function. Set parent and host by a patch. Generated from the catalogue (UPDATE_GOLDEN=1 with the contract tests).\n"
     )
     return head + yaml.safe_dump(route, sort_keys=False, width=140)

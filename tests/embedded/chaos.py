@@ -109,7 +109,8 @@ class Storm:
         folder.mkdir()
         servers.git(folder, "init", "--quiet", "--initial-branch=main")
         stream = [
-            f"commit refs/heads/main\ncommitter Ada <ada@example.com> {1_790_000_000 + number} +0000\ndata <<END\n{folder.name} {number} {self.seed}\nEND\n"
+            f"commit refs/heads/main\ncommitter Ada <ada@example.com> {1_790_000_000 + number} +0000\n"
+            f"data <<END\n{folder.name} {number} {self.seed}\nEND\n"
             f"M 644 inline train.py\ndata <<END\nprint({number})\nEND\n"
             for number in range(length)
         ]

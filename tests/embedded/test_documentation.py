@@ -1,4 +1,7 @@
-"""Every command of the README and of the pages in docs/ runs, in reading order, as it stands there (`uv run fuseml` is the installed command here)."""
+"""Every command of the README and of the pages in docs/ runs, in reading order, as it stands there.
+
+`uv run fuseml` is the installed command here.
+"""
 
 from __future__ import annotations
 

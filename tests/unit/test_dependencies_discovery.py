@@ -87,7 +87,10 @@ version = "1.16.0"
 name = "own"
 directory = {path = "."}
 """
-SETUP_CFG = "[metadata]\nname = mine\n[options]\npython_requires = >=3.9\ninstall_requires =\n  mlflow\n  six>1\n[options.extras_require]\ntrain = torch\n"
+SETUP_CFG = (
+    "[metadata]\nname = mine\n[options]\npython_requires = >=3.9\n"
+    "install_requires =\n  mlflow\n  six>1\n[options.extras_require]\ntrain = torch\n"
+)
 
 
 def codeset(folder: Path, **files: str) -> checkout.Folder:

@@ -303,8 +303,10 @@ def test_a_daemon_ends_with_its_step_after_the_server_was_killed(tmp_path: Path)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
 def test_a_chain_of_processes_that_fork_and_end_is_ended(tmp_path: Path) -> None:
     count = tmp_path / "shared" / "count"
-    chain = f"import os\nos.setsid()\nwhile True:\n    if os.fork(): os._exit(0)\n    os.close(os.open({str(count)!r}, os.O_CREAT | os.O_WRONLY))\n    os.utime({str(count)!r})"
-    script = f"#!{sys.executable}\nimport os, subprocess, sys, time\nsubprocess.Popen([sys.executable, '-S', '-c', {chain!r}])\nwhile not os.path.exists({str(count)!r}): time.sleep(0.01)\n"
+    chain = "import os\nos.setsid()\nwhile True:\n    if os.fork(): os._exit(0)\n"
+    chain += f"    os.close(os.open({str(count)!r}, os.O_CREAT | os.O_WRONLY))\n    os.utime({str(count)!r})"
+    script = f"#!{sys.executable}\nimport os, subprocess, sys, time\n"
+    script += f"subprocess.Popen([sys.executable, '-S', '-c', {chain!r}])\nwhile not os.path.exists({str(count)!r}): time.sleep(0.01)\n"
     with engines.local_engine(tmp_path) as under_test:
         state, log = run(under_test, script)
         assert (state, log) == ("succeeded", "")

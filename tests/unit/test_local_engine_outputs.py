@@ -113,7 +113,8 @@ def test_a_step_that_replaces_its_log_still_ends_and_reveals_no_other_file(under
 
 def test_a_retry_replaces_what_the_step_put_in_the_place_of_its_log_and_script(under_test: UnderTest, tmp_path: Path) -> None:
     (tmp_path / "other").write_text("other")
-    script = f"{RESULTS}/..; test ! -e tried || {{ echo again; exit 0; }}; touch tried; rm log script; mkfifo log; ln -s {tmp_path}/other script; exit 3"
+    script = f"{RESULTS}/..; test ! -e tried || {{ echo again; exit 0; }}; touch tried; "
+    script += f"rm log script; mkfifo log; ln -s {tmp_path}/other script; exit 3"
     plan = engines.make_plan(engines.shell("s", script, retries=1))
     assert under_test.run(plan).run.state == "succeeded"
     assert under_test.log(plan, "s").splitlines()[-1] == "again"

@@ -151,7 +151,8 @@ def test_the_environment_lists_each_variable_once_in_a_fixed_order() -> None:
 
 
 def test_a_later_selector_overrides_an_earlier_one_and_env_overrides_all() -> None:
-    body = "extensions:\n- {name: one}\n- {name: two}\nenv:\n- {name: C, value: step}\n- {name: FUSEML_X, value: step}\ninputs:\n- {name: x, value: a}"
+    body = "extensions:\n- {name: one}\n- {name: two}\nenv:\n- {name: C, value: step}\n- {name: FUSEML_X, value: step}\n"
+    body += "inputs:\n- {name: x, value: a}"
     one = examples.binding("one", configuration={"A": "1", "B": "1", "C": "1"}, secret_keys=["S"])
     two = examples.binding("two", credentials_id="other", configuration={"B": "2", "C": "2"}, secret_keys=["S", "A"])
     variables = examples.variables(planned_step(body, bindings={"train": {"one": one, "two": two}}))

@@ -90,7 +90,8 @@ def test_the_schema_refuses_unknown_keys_and_describes_itself() -> None:
 
 
 def test_scalars_keep_their_spelling() -> None:
-    body = "inputs:\n- {name: a, value: false}\n- {name: b, value: 1}\n- {name: c, value: 1.10}\n- {name: d, value: 2021-11-22}\n- {name: e, value: yes}"
+    body = "inputs:\n- {name: a, value: false}\n- {name: b, value: 1}\n- {name: c, value: 1.10}\n"
+    body += "- {name: d, value: 2021-11-22}\n- {name: e, value: yes}"
     step = loading.load(examples.step(body)).steps[0]
     assert [item.value for item in step.inputs] == ["false", "1", "1.10", "2021-11-22", "yes"]
 

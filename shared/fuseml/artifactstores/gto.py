@@ -11,7 +11,8 @@ from collections.abc import Mapping
 _NAME = r"(?:[a-z0-9_./-]+=)?[a-z0-9](?:[a-z0-9/-]*[a-z0-9])?"
 _SEMVER = r"v(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?"
 _TAG = re.compile(
-    rf"(?P<name>{_NAME})(?:#(?P<stage>[a-z0-9](?:[a-z0-9/-]*[a-z0-9])?)|@(?P<version>{_SEMVER}|deprecated|created))(?P<cancel>!?)(?:#(?P<number>\d+))?"
+    rf"(?P<name>{_NAME})(?:#(?P<stage>[a-z0-9](?:[a-z0-9/-]*[a-z0-9])?)|@(?P<version>{_SEMVER}|deprecated|created))"
+    r"(?P<cancel>!?)(?:#(?P<number>\d+))?"
 )
 
 

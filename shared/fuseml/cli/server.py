@@ -56,7 +56,8 @@ def up(
         typer.Option(
             "--chaos",
             metavar="KIND[=SHARE],...,seed=N",
-            help="For tests: inject faults of brokers and git hosts. Kinds: duplicate, reorder, delay, drop (loses webhooks and events of the engine).",
+            help="For tests: inject faults of brokers and git hosts. "
+            "Kinds: duplicate, reorder, delay, drop (loses webhooks and events of the engine).",
         ),
     ] = "",
 ) -> None:

@@ -36,7 +36,8 @@ class Settings:
     )
     unsigned_until: str = _setting(
         "FUSEML_UNSIGNED_UNTIL",
-        "RFC 3339 time, at most an hour ahead, until which unsigned events are accepted. `task deploy` sets it for the upgrade from a version without signatures",
+        "RFC 3339 time, at most an hour ahead, until which unsigned events are accepted. `task deploy` sets it for the upgrade from a version "
+        "without signatures",
     )
     token_hashes: str = _setting(
         "FUSEML_TOKEN_HASHES",

@@ -1,7 +1,7 @@
 """The digest of a model: SHA-256 over the relative paths and contents of the files in its folder. Equal files give an equal digest anywhere.
 
-Only the standard library, as in `sdk`, but for `of_address`. `MLmodel` counts, so a changed flavour or signature is another digest; the file that MLflow writes
-beside it when it downloads a registered version does not.
+Only the standard library, as in `sdk`, but for `of_address`. `MLmodel` counts, so a changed flavour or signature is another digest; the file that
+MLflow writes beside it when it downloads a registered version does not.
 """
 
 from __future__ import annotations

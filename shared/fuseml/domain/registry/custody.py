@@ -20,7 +20,8 @@ _NO_SERVERS = frozenset({"s3", "s3a", "s3n", "gs", "abfs", "abfss", "wasb", "was
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://([^\s,;\"'<>|]+)")
 _HOST_AND_PORT = re.compile(r"(?=[0-9.]+\.|[^:]*[A-Za-z])[A-Za-z0-9_.-]{1,253}:[0-9]{1,5}(?:/.*)?", re.DOTALL)
 _NAMED = re.compile(
-    r"(?:^|_|-)(?:ur[il]s?|hosts?|hostnames?|endpoints?|addr|address|addresses|servers?|brokers?|bootstrap|domain|port|proxy|dsn|registry|gateway)(?:$|_|-)",
+    r"(?:^|_|-)(?:ur[il]s?|hosts?|hostnames?|endpoints?|addr|address|addresses|servers?|brokers?|bootstrap|domain|port|proxy|dsn"
+    r"|registry|gateway)(?:$|_|-)",
     re.IGNORECASE,
 )
 

@@ -104,7 +104,10 @@ class ActiveRun:
         self._save_step(step, self.steps[step].model_copy(update={"state": "skipped", "reason": reason, "finished": now}))
 
     def end(self, ending: journal.Ending) -> None:
-        """Record the ending; no further step starts. An earlier failure remains the cause, unless a user cancels. A halt always stops running steps."""
+        """Record the ending; no further step starts.
+
+        An earlier failure remains the cause, unless a user cancels. A halt always stops running steps.
+        """
         earlier = self.record.ending
         if earlier is None or (ending.reason == decisions.CANCELLED and not earlier.halt):
             self._save(self.record.model_copy(update={"ending": ending}))

@@ -61,7 +61,8 @@ def _check_step(step: plans.StepPlan, names: list[str], devices: Devices) -> Non
         secret = next((part for part in value if isinstance(part, plans.SecretPart)), None)
         if secret is not None:
             raise errors.PermanentError(
-                f"{where} uses the secret {secret.key!r} in its image, command, script or condition; pass it as an input or in env, and read the variable"
+                f"{where} uses the secret {secret.key!r} in its image, command, script or condition; "
+                "pass it as an input or in env, and read the variable"
             )
     try:
         resources.data_limit(step.resources.limits)

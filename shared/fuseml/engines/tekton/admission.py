@@ -94,7 +94,8 @@ def _check_texts(step: plans.StepPlan, where: str) -> None:
         secret = next((part for part in value if isinstance(part, plans.SecretPart)), None)
         if secret is not None:
             raise errors.PermanentError(
-                f"{where} uses the secret {secret.key!r} in its image, command, script or condition; pass it as an input or in env, and read the variable"
+                f"{where} uses the secret {secret.key!r} in its image, command, script or condition; "
+                "pass it as an input or in env, and read the variable"
             )
     conditions = values.undecided(step.when) or ()
     undecided = [value for condition in conditions for value in (condition.input, *condition.values)]

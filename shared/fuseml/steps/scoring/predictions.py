@@ -68,8 +68,10 @@ def _unaligned(values: Any) -> Any:
 def _columns(predicted: Any, name: str) -> list[tuple[str, Any]]:
     """The columns of a prediction by name. Raises StepError for names that are alike, and for a single value."""
     if isinstance(predicted, (pandas.DataFrame, Mapping)):
-        frame = isinstance(predicted, pandas.DataFrame)
-        named = [(str(column), predicted.iloc[:, index] if frame else list(predicted[column])) for index, column in enumerate(predicted)]
+        if isinstance(predicted, pandas.DataFrame):
+            named = [(str(column), predicted.iloc[:, index]) for index, column in enumerate(predicted)]
+        else:
+            named = [(str(column), list(values)) for column, values in predicted.items()]
         names = [column for column, _ in named]
         repeated = next((column for column in names if names.count(column) > 1), None)
         if repeated is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import io
 import os
 import re
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from fuseml.domain import errors
-from fuseml.githosts import limits
+from fuseml.githosts import configuration, limits
 
 CONFIGURATION = ".lfsconfig"
 ATTRIBUTES = ".gitattributes"
@@ -61,13 +60,8 @@ class Configuration:
 
     @staticmethod
     def parse(content: bytes) -> Configuration:
-        """Raises InvalidError for a file that git could not read either."""
-        from dulwich import config
-
-        try:
-            file = config.ConfigFile.from_file(io.BytesIO(content))
-        except ValueError as error:
-            raise errors.InvalidError(f"the file {CONFIGURATION} of the commit cannot be read: {error}") from error
+        """Raises InvalidError for a file that git could not read either, TooLargeError for one that is too large."""
+        file = configuration.read(CONFIGURATION, content)
 
         def value(name: str) -> str:
             try:

@@ -5,15 +5,14 @@ An address counts as git resolves it: relative to the address of the repository,
 
 from __future__ import annotations
 
-import io
 import posixpath
+import stat
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuseml.domain import errors
-from fuseml.githosts import history
+from fuseml.githosts import configuration, history
 
 if TYPE_CHECKING:
     from dulwich.object_store import BaseObjectStore
@@ -42,14 +41,11 @@ def found(store: BaseObjectStore, tree: bytes, clone_url: str, host_url: str, li
 
     entries = {path: (mode, sha) for path, mode, sha in history.entries(store, objects.ObjectID(tree), limit)}
     links = {path: sha for path, (mode, sha) in entries.items() if objects.S_ISGITLINK(mode)}
-    if not links or _FILE not in entries:
+    mode, sha = entries.get(_FILE, (0, None))
+    if not links or sha is None or not stat.S_ISREG(mode):
         return
-    try:
-        modules = config.ConfigFile.from_file(io.BytesIO(store[entries[_FILE][1]].as_raw_string()))
-        listed = [(path, url) for path, url, _ in config.parse_submodules(modules)]
-    except (ValueError, KeyError) as error:
-        raise errors.InvalidError(f"the file .gitmodules of the commit cannot be read: {error}") from error
-    for path, url in listed:
+    modules = configuration.read(_FILE.decode(), store[sha].as_raw_string())
+    for path, url, _ in config.parse_submodules(modules):
         address = url.decode("utf-8", "replace")
         if path in links:
             names = _codeset(address, clone_url, host_url)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from dulwich import objects
 
 from fuseml.domain import errors
-from fuseml.githosts import configuration
+from fuseml.githosts import configuration, history
 from tests.waiting import PATIENCE
 
 from . import githost
@@ -93,3 +96,52 @@ def test_a_file_has_a_limit(server: githost.Server, clone: githost.Clone, tmp_pa
     commit = push(clone, {name: "[lfs]\n" + "#" * configuration.LARGEST})
     with pytest.raises(errors.TooLargeError, match=rf"the file \{name} of the commit has 256\.0 KiB, more than 256\.0 KiB"):
         server.host.export("workspace", "mnist", commit, tmp_path / "out")
+
+
+# git itself adds no link of the name .gitmodules.
+@pytest.mark.parametrize("name", [".lfsconfig", ".gitattributes"])
+def test_what_is_no_regular_file_configures_nothing(server: githost.Server, clone: githost.Clone, tmp_path: Path, name: str) -> None:
+    clone.commit("a link", {"settings": f"{ATTRIBUTES}canary\n"})
+    (clone.folder / name).symlink_to("settings")
+    commit = clone.commit("linked", {} if name == ".gitattributes" else {".gitattributes": ATTRIBUTES})
+    clone.git("push", "--quiet", "origin", "main")
+    server.host.export("workspace", "mnist", commit, tmp_path / "out")
+    assert (tmp_path / "out" / name).is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "uses"),
+    [
+        ({".gitattributes": ATTRIBUTES}, True),
+        ({"data/.gitattributes": ATTRIBUTES}, True),
+        ({"data/x.gitattributes": ATTRIBUTES}, False),
+        ({".gitattributes": "*.bin -text\n"}, False),
+    ],
+)
+def test_one_rule_decides_whether_a_commit_uses_git_lfs(
+    server: githost.Server, clone: githost.Clone, tmp_path: Path, attributes: Mapping[str, str], uses: bool
+) -> None:
+    content = b"weights\n"
+    oid = hashlib.sha256(content).hexdigest()
+    pointer = POINTER.replace("0" * 64, oid).replace("size 9", f"size {len(content)}")
+    commit = clone.commit("large", {"data/a.bin": pointer, **attributes})
+    pushed = clone.push("origin", "main")
+    server.host.contents("workspace", "mnist").add(oid, io.BytesIO(content), 1 << 20)
+    server.host.export("workspace", "mnist", commit, tmp_path / "out")
+    server.host.add_repository("workspace", "mnist", commit, tmp_path / "out")
+    filters = githost.run_git("config", "filter.lfs.clean", cwd=tmp_path / "out").stdout
+    seen = ("hint: .gitattributes" in pushed.stderr, (tmp_path / "out/data/a.bin").read_bytes() == content, "git-lfs" in filters)
+    assert seen == (uses, uses, uses)
+
+
+def test_a_folder_that_is_a_file_fails_the_checkout_with_the_reason(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
+    with server.host.open("workspace", "mnist") as repository:
+        broken = history.commit_of(repository, clone.git("rev-parse", "HEAD"))
+        assert broken is not None
+        tree = objects.Tree()
+        tree.add(b"data", 0o040000, objects.ObjectID(clone.git("rev-parse", "HEAD:train.py").encode()))
+        broken.tree = tree.id
+        for git_object in (tree, broken):
+            repository.object_store.add_object(git_object)
+    with pytest.raises(errors.InvalidError, match="stands for a folder and is none"):
+        server.host.export("workspace", "mnist", broken.id.decode(), tmp_path / "out")

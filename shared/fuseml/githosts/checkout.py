@@ -64,9 +64,10 @@ def _write_entries(
     from dulwich import objects
 
     # All paths are judged before the first file is written.
-    entries = {_safe_path(path): (mode, sha) for path, mode, sha in history.entries(store, objects.ObjectID(tree), limits.files)}
+    listed = list(history.entries(store, objects.ObjectID(tree), limits.files))
+    entries = {_safe_path(path): (mode, sha) for path, mode, sha in listed}
     links: dict[Path, bytes] = {}
-    large = LargeFiles(store, entries, kept) if kept else None
+    large = LargeFiles(store, listed, kept) if kept else None
     written = 0
     for path, (mode, sha) in entries.items():
         target = directory / path

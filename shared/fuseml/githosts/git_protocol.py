@@ -26,7 +26,7 @@ from dulwich.refs import Ref, RefsContainer, check_ref_format
 from dulwich.repo import Repo
 
 from fuseml.domain import errors
-from fuseml.githosts import history, lfs, packs, payload, ref_moves
+from fuseml.githosts import history, large_files, lfs, packs, payload, ref_moves
 from fuseml.githosts.limits import Limits
 
 # The last two, because dulwich validates input with `assert` and `int()`.
@@ -34,6 +34,8 @@ _BROKEN = (git_errors.GitProtocolError, git_errors.HangupException, git_errors.U
 
 # Lines of a request before its pack: refs to move, or commits that a client has.
 _MOST_LINES = 200_000
+# Of a larger commit a push does not read the tree for the sake of a hint.
+_MOST_FILES_OF_HINT = 20_000
 _HINT = (
     b"hint: .gitattributes leaves files to Git LFS, and no content of such a file was pushed here. A run that checks one out fails.\n"
     b"hint: Install git-lfs, then push the contents with: git lfs push --all REMOTE\n"
@@ -266,8 +268,16 @@ class _ReceivePack(server.ReceivePackHandler):
         self._deliver(self._moved)
         branches = [move.change for move in self._moved if move.change.ref.startswith("refs/heads/") and not move.change.deleted]
         contents = lfs.Contents(Path(self._repository.path))
-        if any(history.uses_lfs(self._repository, change.after) for change in branches[:1]) and not contents.any():
+        if branches and not contents.any() and self._uses_lfs(branches[0].after):
             self._say(_HINT)
+
+    def _uses_lfs(self, object_id: str) -> bool:
+        commit, store = history.commit_of(self._repository, object_id), self._repository.object_store
+        try:
+            return commit is not None and large_files.uses_lfs(store, history.entries(store, commit.tree, _MOST_FILES_OF_HINT))
+        except (errors.TooLargeError, KeyError, git_errors.ObjectFormatException):
+            # The refs have moved: a broken tree fails its checkout, with the reason.
+            return False
 
     def _adopt_default_branch(self) -> None:
         # As on Gitea, the first branch of an empty repository becomes its default, whatever its name.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from fuseml.domain import errors
-from fuseml.githosts import lfs, port
+from fuseml.githosts import port
 
 if TYPE_CHECKING:
     from dulwich.object_store import BaseObjectStore
@@ -94,8 +94,12 @@ def _children(store: BaseObjectStore, tree: ObjectID | None) -> dict[bytes, tupl
 def entries(store: BaseObjectStore, tree: ObjectID, limit: int) -> Iterator[tuple[bytes, int, ObjectID]]:
     """Path, mode and object id of every file, link and submodule of a tree, as `git ls-tree -r` lists them.
 
-    Raises TooLargeError beyond `limit` entries, folders included: a tree of a few kilobytes can stand for any number of files.
+    Raises TooLargeError beyond `limit` entries, folders included: a tree of a few kilobytes can stand for any number of files; KeyError and
+    ObjectFormatException for an incomplete or broken tree.
     """
+    from dulwich import errors as git_errors
+    from dulwich import objects
+
     visited = 0
     waiting: list[tuple[bytes, int, ObjectID]] = [(b"", stat.S_IFDIR, tree)]
     while waiting:
@@ -103,7 +107,10 @@ def entries(store: BaseObjectStore, tree: ObjectID, limit: int) -> Iterator[tupl
         if not stat.S_ISDIR(mode):
             yield path, mode, sha
             continue
-        below = list(cast("Tree", store[sha]).iteritems(name_order=False))
+        found = store[sha]
+        if not isinstance(found, objects.Tree):
+            raise git_errors.ObjectFormatException(f"the object {sha.decode()} stands for a folder and is none")
+        below = list(found.iteritems(name_order=False))
         visited += 1 + len(below)
         if visited > limit:
             raise errors.TooLargeError(f"the commit has more than {limit} files and folders")
@@ -148,17 +155,6 @@ def read(repository: Repo, commit: Commit, path: str, limit: int) -> bytes | Non
     if len(data) > limit:
         raise errors.TooLargeError(f"the file {path!r} has {len(data)} bytes, more than {limit}")
     return data
-
-
-def uses_lfs(repository: Repo, object_id: str) -> bool:
-    """Whether the `.gitattributes` at the root of the commit leaves files to Git LFS."""
-    commit = commit_of(repository, object_id)
-    if commit is None:
-        return False
-    entry = _children(repository.object_store, commit.tree).get(lfs.ATTRIBUTES.encode())
-    if entry is None or not stat.S_ISREG(entry[0]):
-        return False
-    return lfs.FILTER in repository.object_store[entry[1]].as_raw_string()
 
 
 def head_name(repository: Repo) -> bytes:

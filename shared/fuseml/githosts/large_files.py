@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from dulwich.object_store import BaseObjectStore
     from dulwich.objects import ObjectID
 
+_ATTRIBUTES = b".gitattributes"
+_FILTER = b"filter=lfs"
+"""The attribute of files that git-lfs keeps."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -22,15 +27,25 @@ class Kept:
     url: str
 
 
-class LargeFiles:
-    """Of the commit with these `entries`: path -> mode and object id. A commit whose `.gitattributes` name no file has none."""
+def uses_lfs(store: BaseObjectStore, entries: Iterable[tuple[bytes, int, ObjectID]]) -> bool:
+    """Whether a file of attributes in any folder leaves files to git-lfs, as git reads them: links are none.
 
-    def __init__(self, store: BaseObjectStore, entries: Mapping[str, tuple[int, ObjectID]], kept: Kept) -> None:
+    `entries` are paths, modes and object ids of a commit. Raises KeyError for an incomplete commit.
+    """
+    # A set: one large file may stand in many folders.
+    attributes = {object_id for path, mode, object_id in entries if stat.S_ISREG(mode) and path.rpartition(b"/")[2] == _ATTRIBUTES}
+    return any(_FILTER in store[object_id].as_raw_string() for object_id in attributes)
+
+
+class LargeFiles:
+    """Of the commit with these `entries`: paths, modes and object ids. A commit that does not use Git LFS has none."""
+
+    def __init__(self, store: BaseObjectStore, entries: Sequence[tuple[bytes, int, ObjectID]], kept: Kept) -> None:
         self._kept = kept
-        attributes = [object_id for path, (_, object_id) in entries.items() if path.rpartition("/")[2] == lfs.ATTRIBUTES]
-        self._any = any(lfs.FILTER in store[object_id].as_raw_string() for object_id in attributes)
-        own = entries.get(lfs.CONFIGURATION) if self._any else None
-        self._configuration = lfs.Configuration.parse(store[own[1]].as_raw_string()) if own else lfs.Configuration()
+        self._any = uses_lfs(store, entries)
+        named = (object_id for path, mode, object_id in entries if path == lfs.CONFIGURATION.encode() and stat.S_ISREG(mode))
+        own = next(named, None) if self._any else None
+        self._configuration = lfs.Configuration.parse(store[own].as_raw_string()) if own else lfs.Configuration()
         self._missing: list[tuple[str, lfs.Pointer]] = []
 
     def pointer(self, path: str, content: bytes) -> lfs.Pointer | None:

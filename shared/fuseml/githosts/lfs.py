@@ -21,9 +21,6 @@ from fuseml.domain import errors
 from fuseml.githosts import configuration, limits
 
 CONFIGURATION = ".lfsconfig"
-ATTRIBUTES = ".gitattributes"
-FILTER = b"filter=lfs"
-"""The attribute of files that git-lfs keeps."""
 
 _LARGEST_POINTER = 1024
 _POINTER = re.compile(rb"version https://[\w./-]+/spec/v1\noid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]{1,18})\n?", re.ASCII)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml.githosts import history
+from fuseml.githosts import history, large_files
 
 if TYPE_CHECKING:
     from dulwich.objects import Commit, ObjectID
@@ -22,7 +22,8 @@ def make(source: Repo, commit: Commit, directory: Path, url: str, limit: int) ->
         store.add_object(commit)
         _copy_trees(source, repository, commit.tree)
         entries = repository.open_index()
-        for path, mode, object_id in history.entries(source.object_store, commit.tree, limit):
+        listed = list(history.entries(source.object_store, commit.tree, limit))
+        for path, mode, object_id in listed:
             if not objects.S_ISGITLINK(mode):
                 store.add_object(source.object_store[object_id])
             file = directory / path.decode("utf-8", "surrogateescape")
@@ -34,7 +35,7 @@ def make(source: Repo, commit: Commit, directory: Path, url: str, limit: int) ->
             (folder / "shallow").write_bytes(commit.id + b"\n")
         config = repository.get_config()
         config.set((b"remote", b"origin"), b"url", url.encode())
-        if history.uses_lfs(source, commit.id.decode()):
+        if large_files.uses_lfs(source.object_store, listed):
             # As `git lfs install` does: git compares the files with their pointers.
             for action in (b"clean", b"smudge"):
                 config.set((b"filter", b"lfs"), action, b"git-lfs " + action + b" -- %f")

@@ -237,6 +237,9 @@ def test_a_path_that_leads_out_of_a_folder_is_refused(codeset: Codeset, path: st
 
 # Files
 
+# Each list holds the one before twice.
+BOMB = "l0: &l0 [x]\n" + "".join(f"l{number}: &l{number} [*l{number - 1}, *l{number - 1}]\n" for number in range(1, 10))
+
 
 @pytest.mark.parametrize(
     "text",
@@ -246,6 +249,8 @@ def test_a_path_that_leads_out_of_a_folder_is_refused(codeset: Codeset, path: st
         "outs:\n- md5: ../../../etc\n  path: x\n",
         f"outs:\n- md5: {'a' * 32}\n  path: ../x\n",
         "wdir: /\n" + tracked("a" * 32),
+        f"{BOMB}wdir: *l9\n" + tracked("a" * 32),
+        f"{BOMB}outs:\n- md5: {'a' * 32}\n  path: *l9\n",
     ],
 )
 def test_a_broken_file_is_refused_and_hides_no_other_version(codeset: Codeset, text: str) -> None:
@@ -261,6 +266,18 @@ def test_a_broken_file_is_refused_and_hides_no_other_version(codeset: Codeset, t
 def test_a_configuration_without_a_remote_is_refused(text: str) -> None:
     with pytest.raises(errors.InvalidError, match=r"\.dvc/config"):
         dvc_files.remote(text)
+
+
+@pytest.mark.parametrize("text", ["password = canary\n", "[core]\ncanary\n", "[core\ncanary"])
+def test_the_text_of_a_broken_configuration_is_in_no_message(text: str) -> None:
+    with pytest.raises(errors.InvalidError, match="is not a configuration of DVC") as caught:
+        dvc_files.remote(text)
+    assert "canary" not in caught.value.message
+
+
+def test_a_name_of_gto_leads_to_text_only() -> None:
+    with pytest.raises(errors.InvalidError, match=r"dvc\.yaml: a value of 'path' is not text"):
+        dvc_files.artifacts("dvc.yaml", f"{BOMB}artifacts:\n  rows:\n    path: *l9\n".encode())
 
 
 @pytest.mark.parametrize("name", ["iris", "iris/", "iris/../x", "iris//x", "iris/./x"])

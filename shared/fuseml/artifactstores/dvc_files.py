@@ -41,7 +41,7 @@ def outputs(path: str, text: bytes) -> list[Output]:
     document = _mapping(path, text)
     folder = posixpath.dirname(path)
     if path.endswith(".dvc"):
-        return list(_listed(path, document.get("outs"), posixpath.join(folder, str(document.get("wdir") or ""))))
+        return list(_listed(path, document.get("outs"), posixpath.join(folder, _text(path, "wdir", document.get("wdir") or ""))))
     stages = document.get("stages")
     found: list[Output] = []
     for stage in stages.values() if isinstance(stages, dict) else ():
@@ -54,7 +54,7 @@ def artifacts(path: str, text: bytes) -> dict[str, str]:
     declared = _mapping(path, text).get("artifacts")
     folder = posixpath.dirname(path)
     return {
-        str(name): posixpath.normpath(posixpath.join(folder, str(facts["path"])))
+        str(name): posixpath.normpath(posixpath.join(folder, _text(path, "path", facts["path"])))
         for name, facts in (declared.items() if isinstance(declared, dict) else ())
         if isinstance(facts, dict) and facts.get("path")
     }
@@ -65,8 +65,9 @@ def remote(text: str) -> str:
     parser = configparser.ConfigParser(strict=False, interpolation=None, delimiters=("=",))
     try:
         parser.read_string("\n".join(line.strip() for line in text.splitlines()))
-    except configparser.Error as error:
-        raise errors.InvalidError(f"{CONFIG}: {' '.join(str(error).split())[:200]}") from None
+    except configparser.Error:
+        # Without its text, which may hold the password of a remote.
+        raise errors.InvalidError(f"{CONFIG} is not a configuration of DVC; `dvc config --list` names the line") from None
     name = parser.get("core", "remote", fallback="")
     sections = (f"'remote \"{name}\"'", f'remote "{name}"')
     url = next((parser.get(section, "url", fallback="") for section in sections if parser.has_section(section)), "")
@@ -82,10 +83,17 @@ def _listed(path: str, listed: object, folder: str) -> Iterator[Output]:
             continue  # another kind of output, such as one outside DVC's cache
         if not HASH.fullmatch(value):
             raise errors.InvalidError(f"{path}: {value[:100]!r} is not the hash of an output")
-        output = posixpath.normpath(posixpath.join(folder, str(item.get("path", ""))))
+        output = posixpath.normpath(posixpath.join(folder, _text(path, "path", item.get("path", ""))))
         if output.startswith(("../", "/")) or output in (".", ".."):
             raise errors.InvalidError(f"{path}: the output {output[:200]!r} lies outside the codeset")
         yield Output(output, value, _count(item.get("size")), _count(item.get("nfiles")), item.get("hash") != "md5")
+
+
+def _text(path: str, field: str, value: object) -> str:
+    # Never str(value): lists of aliases in one kilobyte of YAML are gigabytes of text.
+    if not isinstance(value, str):
+        raise errors.InvalidError(f"{path}: a value of {field!r} is not text")
+    return value
 
 
 def _count(value: object) -> int | None:

@@ -42,6 +42,7 @@ _PRODUCER = "fuseml.producer"
 _LARGEST_MLMODEL = 1 << 20
 _LOGGED = re.compile(r"models:/(m-[0-9a-f]{1,64})")
 _NUMBER = re.compile(r"[1-9]\d{0,8}")
+_LONGEST_VERSION = 100
 # The flavors that load a model for another one's sake.
 _GENERAL = ("python_function", "mlflow.pyfunc")
 # A version may appear this late behind the newest one.
@@ -75,7 +76,7 @@ class MlflowStore(Undeclared):
         about = About(
             format="mlflow" if flavors["flavors"] else "",
             framework=framework,
-            framework_version=str(next((value for key, value in details.items() if key.endswith("_version")), "")),
+            framework_version=_version_of(details),
             producer=version.tags.get(_PRODUCER, "") or (f"runs:/{version.run_id}" if version.run_id else ""),
             metrics={**(run.metrics if run else {}), **metrics},
             params={**(run.params if run else {}), **params},
@@ -265,6 +266,12 @@ def _quoted(text: str) -> str:
     if "'" in text and '"' in text:
         raise errors.InvalidError(f"the name {text[:100]!r} has both kinds of quotes, for which MLflow cannot search")
     return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def _version_of(flavor: Mapping[str, Any]) -> str:
+    value = next((value for key, value in flavor.items() if str(key).endswith("_version")), "")
+    # No other types: lists of aliases in one kilobyte of YAML are gigabytes of text.
+    return str(value)[:_LONGEST_VERSION] if isinstance(value, str | int | float) else ""
 
 
 def _size(mlmodel: Mapping[str, Any]) -> int | None:

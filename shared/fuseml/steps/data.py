@@ -81,8 +81,9 @@ def _empty_submodules(root: Path) -> Iterator[str]:
     config = configparser.ConfigParser(strict=False, interpolation=None)
     try:
         config.read_string(sdk.read_file(root, ".gitmodules"))
-    except configparser.Error as error:
-        raise sdk.StepError(f".gitmodules: {' '.join(str(error).split())}") from None
+    except configparser.Error:
+        # Without its text, which may hold the password of an address.
+        raise sdk.StepError(".gitmodules is not in the format of git's configuration") from None
     for section in config.sections():
         path = config[section].get("path", "")
         if path and (root / path).is_dir() and not any((root / path).iterdir()):

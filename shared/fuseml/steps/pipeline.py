@@ -68,8 +68,9 @@ def _configuration(home: Path, name: str) -> configparser.ConfigParser:
     config = configparser.ConfigParser(strict=False, interpolation=None)
     try:
         config.read_string(sdk.read_file(home, name))
-    except configparser.Error as error:
-        raise sdk.StepError(f"{name}: {' '.join(str(error).split())}") from None
+    except configparser.Error:
+        # Without its text, which may hold the password of a remote.
+        raise sdk.StepError(f"{name}: is not a configuration of DVC; `dvc config --list` names the line") from None
     return config
 
 

@@ -108,7 +108,7 @@ class World:
         engine = local.LocalEngine(
             root=folder / "runs",
             emit=lambda _: None,
-            checkout=lambda *_: None,
+            checkout=lambda *_: (),
             seal=bytes,
             unseal=bytes,
             environments=folder / "environments",

@@ -51,7 +51,7 @@ def dispatcher(store: database.Database, keyring: secrets.Keyring, tmp_path: pat
     engine = local.LocalEngine(
         root=tmp_path / "runs",
         emit=lambda _: None,
-        checkout=lambda *_: None,
+        checkout=lambda *_: (),
         seal=lambda secret: secret,
         unseal=lambda sealed: sealed,
         environments=tmp_path / "environments",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from dulwich.server import BackendRepo, DictBackend
 from fuseml.domain import plans
 from fuseml.engines import local
 from fuseml.engines.local import process
+from tests import commands
 from tests.contract import engines
 from tests.waiting import PATIENCE, wait_until
 
@@ -94,8 +96,8 @@ def plan_of(server: githost.Server, clone: githost.Clone, submodules: Mapping[st
 
 
 def options(server: githost.Server) -> engines.EngineOptions:
-    def check_out(checkout: plans.Checkout, directory: Path) -> None:
-        server.host.export(checkout.project, checkout.codeset, checkout.commit, directory)
+    def check_out(checkout: plans.Checkout, directory: Path) -> Sequence[plans.Submodule]:
+        return server.host.export(checkout.project, checkout.codeset, checkout.commit, directory)
 
     # The user's git would give its credentials to any host.
     environment = {"PATH": os.environ["PATH"], "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader"}
@@ -141,6 +143,7 @@ def test_what_cannot_be_fetched_is_left_out_with_the_reason(
         "gone": f"{elsewhere.url}/gone.git",
         "commit": f"{elsewhere.url}/lib.git",
         "option": "--upload-pack=touch canary",
+        "broken": "http://[canary",
     }
     plan = plan_of(server, clone, {f"libs/{name}": (url, head) for name, url in addresses.items()})
     result, log = run(tmp_path, plan, options(server))
@@ -197,9 +200,8 @@ from tests.contract import engines
 folder, plan, listed = pathlib.Path(sys.argv[1]), plans.Plan.model_validate_json(sys.argv[2]), sys.argv[3]
 
 def check_out(checkout, directory):
-    (directory / ".fuseml").mkdir(parents=True)
     (directory / "lib").mkdir()
-    (directory / ".fuseml" / "_submodules").write_text(listed)
+    return [plans.Submodule(**json.loads(listed))]
 
 with engines.local_engine(folder, checkout=check_out) as under_test:
     under_test.engine.submit(plan, {})
@@ -209,11 +211,11 @@ with engines.local_engine(folder, checkout=check_out) as under_test:
 
 def test_a_fetch_that_the_death_of_the_server_interrupted_begins_anew(elsewhere: Elsewhere, tmp_path: Path) -> None:
     [commit] = elsewhere.publish("slow", {"lib.py": "LIB = 1\n"})
-    listed = json.dumps([{"path": "lib", "url": f"{elsewhere.url}/slow.git", "commit": commit}])
+    submodule = plans.Submodule("lib", f"{elsewhere.url}/slow.git", commit)
     checkout = plans.Checkout(name="code", project="p", codeset="c", url="u", ref="main", commit="a" * 40, path="/project")
-    plan = engines.make_plan(engines.shell("s", "cat lib/lib.py; ls -A lib .fuseml", checkouts=(checkout,)))
+    plan = engines.make_plan(engines.shell("s", "cat lib/lib.py; ls -A lib", checkouts=(checkout,)))
     folder = tmp_path / "engine"
-    arguments = [sys.executable, "-c", SERVER, str(folder), plan.model_dump_json(), listed]
+    arguments = [sys.executable, "-c", SERVER, str(folder), plan.model_dump_json(), json.dumps(dataclasses.asdict(submodule))]
     with subprocess.Popen(arguments, cwd=Path(__file__).parents[2]) as server:
         wait_until(lambda: bool(elsewhere.requests), "the fetch to begin")
         server.kill()
@@ -222,21 +224,97 @@ def test_a_fetch_that_the_death_of_the_server_interrupted_begins_anew(elsewhere:
     wait_until(lambda: not process.held(fetching), "the end of the fetch of the dead server")
     elsewhere.hold.set()
 
-    def check_out(checkout: plans.Checkout, directory: Path) -> None:
-        (directory / ".fuseml").mkdir(parents=True)
+    def check_out(checkout: plans.Checkout, directory: Path) -> Sequence[plans.Submodule]:
         (directory / "lib").mkdir()
-        (directory / ".fuseml" / "_submodules").write_text(listed)
+        return [submodule]
 
     with engines.local_engine(folder, checkout=check_out) as under_test:
         assert under_test.inbox.finished(plan.id).states == {"s": "succeeded"}
-        assert "LIB = 1\n.fuseml:\n\nlib:\nlib.py\n" in under_test.log(plan, "s")
+        assert "LIB = 1\nlib.py\n" in under_test.log(plan, "s")
+
+
+def fetch(checkout: Path, *submodules: plans.Submodule, **variables: str) -> str:
+    """Run the fetching process in a checkout; returns its log."""
+    listed = checkout.with_name("listed.json")
+    listed.write_text(json.dumps([dataclasses.asdict(submodule) for submodule in submodules]))
+    command = [*steps.command("submodules"), str(listed)]
+    return commands.run(command, cwd=checkout, environment=steps.environment(checkout, variables)).stdout
 
 
 def test_without_git_the_submodules_are_left_out(tmp_path: Path) -> None:
-    (tmp_path / ".fuseml").mkdir()
-    (tmp_path / "lib").mkdir()
-    listed = [{"path": "lib", "url": "https://git.example.com/lib.git", "commit": "1" * 40}]
-    (tmp_path / ".fuseml" / "_submodules").write_text(json.dumps(listed))
-    ended = steps.run("submodules", tmp_path, PATH=str(tmp_path))
-    assert (ended.code, list((tmp_path / "lib").iterdir())) == (0, [])
-    assert "note: the submodule lib is left out: git is not installed on this machine" in ended.out
+    lib = tmp_path / "checkout" / "lib"
+    lib.mkdir(parents=True)
+    log = fetch(lib.parent, plans.Submodule("lib", "https://git.example.com/lib.git", "1" * 40), PATH=str(tmp_path))
+    assert list(lib.iterdir()) == []
+    assert "note: the submodule lib is left out: git is not installed on this machine" in log
+
+
+def test_a_commit_cannot_name_submodules_by_a_file_of_the_engine(
+    server: githost.Server, clone: githost.Clone, elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    [commit] = elsewhere.publish("lib", {"lib.py": "LIB = 1\n"})
+    forged = json.dumps([{"path": "libs/forged", "url": f"{elsewhere.url}/lib.git", "commit": commit}])
+    clone.commit("a list", {".fuseml/_submodules": forged, ".fuseml/submodules.json": forged, "submodules.json": forged})
+    plan = plan_of(server, clone, {"libs/true": (f"{elsewhere.url}/lib.git", commit)})
+    result, log = run(tmp_path, plan, options(server))
+    assert result.states == {"s": "succeeded"}, log
+    assert "submodule libs/true: " in log
+    assert "forged" not in log
+    listed = server.host.export("workspace", "mnist", clone.git("rev-parse", "HEAD"), tmp_path / "out")
+    assert [submodule.path for submodule in listed] == ["libs/true"]
+    assert (tmp_path / "out" / ".fuseml" / "_submodules").read_text() == forged
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "../victim",
+            "lib/../../victim",
+            "{outside}",
+            "",
+            ".",
+            "lib/..",
+            "/",
+            "link/victim",
+            "inner/lib",
+            "lib\0",
+            "gone",
+            "./lib",
+            "lib/",
+        ),
+        *("kept", ".git/hooks", "lib/.GIT", "train.py"),
+    ],
+)
+def test_a_submodule_is_fetched_into_an_empty_folder_of_the_checkout_only(elsewhere: Elsewhere, tmp_path: Path, path: str) -> None:
+    [commit] = elsewhere.publish("lib", {"lib.py": "LIB = 1\n"})
+    checkout, victim = tmp_path / "checkout", tmp_path / "victim"
+    for folder in (victim, checkout / "lib" / ".GIT", checkout / "kept", checkout / ".git" / "hooks"):
+        folder.mkdir(parents=True)
+    for file in (checkout / "kept" / "kept", checkout / "train.py"):
+        file.touch()
+    (checkout / "link").symlink_to("..")
+    (checkout / "inner").symlink_to(".")
+    before = sorted(tmp_path.rglob("*"))
+    log = fetch(checkout, plans.Submodule(path.format(outside=victim), f"{elsewhere.url}/lib.git", commit))
+    assert "is left out: its " in log
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.name != "listed.json"] == before
+    assert elsewhere.requests == []
+
+
+def test_a_folder_is_fetched_once(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    [commit] = elsewhere.publish("lib", {"lib.py": "LIB = 1\n"})
+    (tmp_path / "checkout" / "lib").mkdir(parents=True)
+    log = fetch(tmp_path / "checkout", *2 * [plans.Submodule("lib", f"{elsewhere.url}/lib.git", commit)])
+    assert log.count("submodule lib: ") == 1
+    assert "the submodule lib is left out: its folder is missing or has files" in log
+
+
+def test_text_of_a_commit_is_bounded_and_inert_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "checkout").mkdir()
+    path = "lib\n\x1b[31m" + "x" * 5000 + "\udcff"
+    log = fetch(
+        tmp_path / "checkout", plans.Submodule(path, "s\x1b" * 5000 + "://[", "1" * 40), plans.Submodule(path, "http://[", "1" * 40)
+    )
+    assert log.count("is left out: ") == 2
+    assert (log.count("\n"), "\x1b" in log, len(log) < 1000) == (2, False, True)

@@ -41,7 +41,7 @@ class Installation:
         self.engine = local.LocalEngine(
             root=folder / "runs",
             emit=self.registry.published.publish,
-            checkout=lambda *_: None,
+            checkout=lambda *_: (),
             seal=lambda secret: secret,
             unseal=lambda sealed: sealed,
             environments=folder / "environments",

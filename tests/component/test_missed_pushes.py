@@ -133,7 +133,7 @@ class Housekeeper:
         engine = local.LocalEngine(
             root=folder / "runs",
             emit=lambda _event: None,
-            checkout=lambda *_: None,
+            checkout=lambda *_: (),
             seal=lambda secret: secret,
             unseal=lambda sealed: sealed,
             environments=folder / "environments",

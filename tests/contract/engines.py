@@ -177,16 +177,17 @@ class UnderTest:
         return self.engine.logs(plan.id, step).data.decode()
 
 
-def write_checkout(checkout: plans.Checkout, directory: Path) -> None:
+def write_checkout(checkout: plans.Checkout, directory: Path) -> Sequence[plans.Submodule]:
     """Write a codeset that contains its own commit."""
     directory.mkdir(exist_ok=True)
     (directory / "commit").write_text(checkout.commit)
+    return ()
 
 
 class EngineOptions(TypedDict, total=False):
     """Arguments of LocalEngine; those that are absent have values for tests."""
 
-    checkout: Callable[[plans.Checkout, Path], None]
+    checkout: Callable[[plans.Checkout, Path], Sequence[plans.Submodule]]
     environment: Mapping[str, str]
     masked: Sequence[str]
     confined: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -335,10 +335,11 @@ def test_a_step_that_fills_the_disk_ends(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_sparse_file_and_the_files_of_a_codeset_do_not_count(tmp_path: Path) -> None:
-    def large(checkout: plans.Checkout, directory: Path) -> None:
+    def large(checkout: plans.Checkout, directory: Path) -> Sequence[plans.Submodule]:
         (directory / "large").write_bytes(bytes(50 << 20))
         os.utime(directory / "large")
         time.sleep(2.1)
+        return ()
 
     plan = engines.make_plan(engines.shell("s", "truncate -s 1T sparse; sleep 1", checkouts=(CHECKOUT,)))
     with engines.local_engine(tmp_path, limits=local.StepLimits(disk=20 << 20), checkout=large) as under_test:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -157,12 +157,13 @@ def test_a_cancel_and_a_stop_end_stubborn_steps(tmp_path: Path) -> None:
     assert not any(alive(tmp_path, plan, step.name) for plan in (cancelled, interrupted) for step in plan.steps)
 
 
-def blocked_checkout(begun: threading.Event, go: threading.Event) -> Callable[[plans.Checkout, Path], None]:
+def blocked_checkout(begun: threading.Event, go: threading.Event) -> Callable[[plans.Checkout, Path], Sequence[plans.Submodule]]:
     """A git host that answers when the test lets it."""
 
-    def check_out(checkout: plans.Checkout, directory: Path) -> None:
+    def check_out(checkout: plans.Checkout, directory: Path) -> Sequence[plans.Submodule]:
         begun.set()
         go.wait()
+        return ()
 
     return check_out
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
 import pytest
 
-from fuseml.domain import errors
+from fuseml.domain import errors, plans
 from fuseml.domain.plans import Checkout, ImageBuild, Output, OutputPart, Resources, StepPlan, text
 from fuseml.engines.local import process
 from tests.contract import engines
@@ -119,17 +120,17 @@ def test_the_cause_of_a_retried_step_is_the_cause_of_its_last_attempt(tmp_path: 
 def test_a_failed_checkout_is_retried_after_temporary_errors_only(tmp_path: Path) -> None:
     failures = iter([errors.TemporaryError("the git host is away")])
 
-    def failing_once(checkout: Checkout, directory: Path) -> None:
+    def failing_once(checkout: Checkout, directory: Path) -> Sequence[plans.Submodule]:
         (directory / "half").touch()
         for failure in failures:
             raise failure
-        engines.write_checkout(checkout, directory / "sub")
+        return engines.write_checkout(checkout, directory / "sub")
 
     result, log = run_one(tmp_path, engines.shell("s", "ls", retries=1, checkouts=(CHECKOUT,)), checkout=failing_once)
     assert (result.run.state, result.steps["s"].attempts) == ("succeeded", 2)
     assert log.startswith("fuseml: codeset p/c could not be checked out at aaaaaaaaaaaa: the git host is away\n")
 
-    def failing(checkout: Checkout, directory: Path) -> None:
+    def failing(checkout: Checkout, directory: Path) -> Sequence[plans.Submodule]:
         raise errors.NotFoundError("no such commit")
 
     result, _ = run_one(tmp_path / "other", engines.shell("s", "ls", retries=1, checkouts=(CHECKOUT,)), checkout=failing)
@@ -139,9 +140,10 @@ def test_a_failed_checkout_is_retried_after_temporary_errors_only(tmp_path: Path
 def test_a_codeset_is_checked_out_once_for_all_steps_of_a_run(tmp_path: Path) -> None:
     commits: list[str] = []
 
-    def count(checkout: Checkout, directory: Path) -> None:
+    def count(checkout: Checkout, directory: Path) -> Sequence[plans.Submodule]:
         commits.append(checkout.commit)
         time.sleep(0.1)
+        return ()
 
     plan = engines.make_plan(*(engines.shell(name, "true", checkouts=(CHECKOUT,)) for name in "abcd"))
     with engines.local_engine(tmp_path, checkout=count) as under_test:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import pathlib
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fuseml.contents import filesystem
@@ -147,7 +147,8 @@ def _limits(environment: Mapping[str, str]) -> limits.Limits:
     )
 
 
-def _checkout(git: EmbeddedGitHost, checkout: plans.Checkout, directory: pathlib.Path) -> None:
-    git.export(checkout.project, checkout.codeset, checkout.commit, directory)
+def _checkout(git: EmbeddedGitHost, checkout: plans.Checkout, directory: pathlib.Path) -> Sequence[plans.Submodule]:
+    foreign = git.export(checkout.project, checkout.codeset, checkout.commit, directory)
     if checkout.git:
         git.add_repository(checkout.project, checkout.codeset, checkout.commit, directory)
+    return foreign

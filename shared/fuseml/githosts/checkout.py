@@ -6,7 +6,6 @@ text of links alone would miss chains such as `up -> ..` with `out -> up/../secr
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
@@ -50,12 +49,6 @@ def write_tree(
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         path = Path(error.filename).relative_to(directory)
         raise errors.InvalidError(f"the commit has two files of the name {path} on this file system; rename one") from error
-
-
-def add(directory: Path, path: str, text: str) -> None:
-    """Add a file to a checkout, unless the commit has one of this name."""
-    with contextlib.suppress(FileExistsError, NotADirectoryError):
-        _write(directory / path, functools.partial(_put, text.encode()), _PLAIN)
 
 
 def _write_entries(

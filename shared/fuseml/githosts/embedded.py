@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml.domain import errors, pushes
+from fuseml.domain import errors, plans, pushes
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, history, large_files, lfs, payload, port, shallow, submodules
@@ -110,17 +110,16 @@ class EmbeddedGitHost:
                     heads[ref.decode("utf-8", "replace")] = commit.id.decode()
             return dict(sorted(heads.items()))
 
-    def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
+    def export(self, project: str, codeset: str, commit: str, directory: Path) -> list[plans.Submodule]:
         identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
         waiting = [(found, directory) for found in self._export(project, codeset, commit, directory, identity)]
-        foreign: list[dict[str, str]] = []
+        foreign: list[plans.Submodule] = []
         count = 0
         while waiting:
             submodule, above = waiting.pop()
             place = above / submodule.path
             if not submodule.codeset:
-                path = place.relative_to(directory).as_posix()
-                foreign.append({"path": path, "url": submodule.url, "commit": submodule.commit})
+                foreign.append(plans.Submodule(place.relative_to(directory).as_posix(), submodule.url, submodule.commit))
             if submodule.project != project:
                 continue  # codesets of other projects stay private
             count += 1
@@ -129,8 +128,7 @@ class EmbeddedGitHost:
             with contextlib.suppress(errors.NotFoundError):  # it stays empty, as any other submodule that this host does not have
                 nested = self._export(project, submodule.codeset, submodule.commit, place, {})
                 waiting += [(found, place) for found in nested]
-        if foreign:
-            checkout.add(directory, submodules.LIST, json.dumps(foreign))
+        return foreign
 
     def add_repository(self, project: str, codeset: str, commit: str, directory: Path) -> None:
         """Make a new checkout of the commit a git repository, detached at it and without the commits before."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fuseml.domain import errors, pushes, urls
+from fuseml.domain import errors, plans, pushes, urls
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, gitea_api, gitea_commits, gitea_feed, history, limits
@@ -162,7 +162,7 @@ class GiteaHost:
         peeled = {ref: refs.get(f"{ref}^{{}}", commit) for ref, commit in refs.items() if not ref.endswith("^{}")}
         return {ref: commit for ref, commit in sorted(peeled.items()) if ref.startswith(("refs/heads/", "refs/tags/"))}
 
-    def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
+    def export(self, project: str, codeset: str, commit: str, directory: Path) -> Sequence[plans.Submodule]:
         from dulwich.objects import ObjectID
         from dulwich.repo import Repo
 
@@ -179,6 +179,7 @@ class GiteaHost:
                 raise _unknown_commit(project, codeset, commit)
             identity = {".fuseml/_org": project, ".fuseml/_project": codeset}
             checkout.write_tree(repository.object_store, fetched.tree, directory, identity, limits.DEFAULT)
+        return ()
 
     def pushes(self, project: str, codeset: str, after: int) -> tuple[Sequence[Push], int]:
         """See `GitHost.pushes`. The record is the feed of activities (`gitea_feed`); of a feed that was never read, only the end counts."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fuseml.domain import plans
+
 
 @dataclass(frozen=True, slots=True)
 class Push:
@@ -71,14 +73,13 @@ class GitHost(Protocol):
         commits of its refs are known. Raises NotFoundError without a repository.
         """
 
-    def export(self, project: str, codeset: str, commit: str, directory: Path) -> None:
-        """Write the files of `commit`, reachable from a ref or not, into the new or empty `directory`.
+    def export(self, project: str, codeset: str, commit: str, directory: Path) -> Sequence[plans.Submodule]:
+        """Write the files of `commit`, reachable from a ref or not, into the new or empty `directory`; returns its submodules of other hosts.
 
         File modes are preserved. The identity of the codeset is added (`.fuseml/_org`, `.fuseml/_project`), unless the commit contains
-        these files. A submodule whose address is a codeset of the same project on the host is written too, any other is an empty folder; those of
-        other hosts are listed in `.fuseml/_submodules`, for the engine. A host outside FuseML leaves submodules, and the contents of Git LFS, to
-        its own clones. No file is written outside `directory`, and no link
-        leads out of it. Raises NotFoundError for an unknown commit, InvalidError for a tree that would escape and for a missing content of Git
+        these files. A submodule whose address is a codeset of the same project on the host is written too, any other is an empty folder, for the
+        engine to fill. A host outside FuseML returns no submodules, and leaves them and the contents of Git LFS to its own clones. No file is
+        written outside `directory`, and no link leads out of it. Raises NotFoundError for an unknown commit, InvalidError for a tree that would escape and for a missing content of Git
         LFS (the directory then holds a partial checkout), ConflictError for a directory that is not empty.
         """
 

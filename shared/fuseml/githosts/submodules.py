@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 MOST = 50
 """Submodules of one checkout that are codesets, nested ones included."""
-LIST = ".fuseml/_submodules"
-"""The file of a checkout that lists its submodules of other hosts, for `steps/submodules.py`."""
 _FILE = b".gitmodules"
 
 
@@ -45,7 +43,8 @@ def found(store: BaseObjectStore, tree: bytes, clone_url: str, host_url: str, li
     if not links or sha is None or not stat.S_ISREG(mode):
         return
     modules = configuration.read(_FILE.decode(), store[sha].as_raw_string())
-    for path, url, _ in config.parse_submodules(modules):
+    # The last of several addresses of one path.
+    for path, url in {path: url for path, url, _ in config.parse_submodules(modules)}.items():
         address = url.decode("utf-8", "replace")
         if path in links:
             names = _codeset(address, clone_url, host_url)
@@ -59,7 +58,10 @@ def _codeset(url: str, clone_url: str, host_url: str) -> tuple[str, ...] | None:
     if url.startswith(("./", "../")):
         path = posixpath.normpath(posixpath.join(own.path, url))
     else:
-        given = urllib.parse.urlsplit(url)
+        try:
+            given = urllib.parse.urlsplit(url)
+        except ValueError:
+            return ()  # no address of this host; the process that fetches from others reports it
         if given.netloc.rpartition("@")[2] != base.netloc.rpartition("@")[2]:
             return ()
         path = given.path.rstrip("/")

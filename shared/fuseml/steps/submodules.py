@@ -1,8 +1,8 @@
 """Fetches the submodules of a checkout that lie on other hosts, as a program of its own with the reach of a step.
 
-It runs in the root of a checkout, whose file `.fuseml/_submodules` lists them: `[{"path": ..., "url": ..., "commit": ...}]`. Each is fetched
-over HTTP(S) only, without credentials, at exactly its commit, and so are the submodules in it; all of them become plain files. One that
-cannot be fetched stays an empty folder, and the log names it with the reason.
+It runs in the root of a checkout. Its argument is a file outside of it that lists them: `[{"path": ..., "url": ..., "commit": ...}]`. Each is
+fetched over HTTP(S) only, without credentials, at exactly its commit, and so are the submodules in it; all of them become plain files. One
+that cannot be fetched stays an empty folder, and the log names it with the reason. Paths and addresses are those of commits: not trusted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import posixpath
 import re
 import shutil
 import subprocess
+import sys
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from pathlib import Path
 
 from fuseml.steps import sdk
 
-LIST = ".fuseml/_submodules"
-
 _MOST = 50
 _DEEPEST = 5
 _SECONDS = 600
+_LONGEST = 300
+# In the spellings of `githosts/checkout.py`.
+_GIT = re.compile(r"(?i:\.git|git~\d+)[ .]*(?::.*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
 # Nothing of the user's git: no credentials, no hooks, no rewritten addresses. Slow servers are given up.
 _SETTINGS = {
@@ -63,7 +65,7 @@ class LeftOutError(Exception):
 def main() -> None:
     """Fetch the listed submodules of the checkout in the current folder."""
     root = Path.cwd()
-    waiting = [Submodule(item["path"], item["url"], item["commit"]) for item in json.loads(sdk.read_file(root, LIST))]
+    waiting = [Submodule(item["path"], item["url"], item["commit"]) for item in json.loads(Path(sys.argv[1]).read_bytes())]
     tried = 0
     while waiting:
         submodule = waiting.pop(0)
@@ -73,11 +75,10 @@ def main() -> None:
                 raise LeftOutError(f"a checkout has at most {_MOST} of them, and {_DEEPEST} inside one another")
             nested = list(fetch(root, submodule, os.environ))
         except LeftOutError as reason:
-            sdk.say(f"note: the submodule {submodule.path} is left out: {reason}")
+            sdk.say(f"note: the submodule {_shown(submodule.path)} is left out: {reason}")
         else:
             waiting += nested
-            sdk.say(f"submodule {submodule.path}: {_anonymous(submodule.url)} at {submodule.commit[:12]}")
-    (root / LIST).unlink()
+            sdk.say(f"submodule {_shown(submodule.path)}: {_shown(_anonymous(submodule.url))} at {submodule.commit[:12]}")
 
 
 def fetch(root: Path, submodule: Submodule, environment: Mapping[str, str]) -> Iterator[Submodule]:
@@ -85,7 +86,7 @@ def fetch(root: Path, submodule: Submodule, environment: Mapping[str, str]) -> I
     url = _anonymous(submodule.url)
     if not _COMMIT.fullmatch(submodule.commit):
         raise LeftOutError("its commit is not recorded")
-    folder = root / submodule.path
+    folder = _folder(root, submodule.path)
     git = _Git(folder, environment)
     try:
         git.run("init", "--quiet", "--template=")
@@ -103,6 +104,23 @@ def fetch(root: Path, submodule: Submodule, environment: Mapping[str, str]) -> I
     return iter(found)
 
 
+def _folder(root: Path, path: str) -> Path:
+    """The folder of a submodule. Raises LeftOutError unless it is an empty one below `root`, and no link leads to it."""
+    place = f"{os.path.realpath(root)}/{path}"
+    inside = path and "\0" not in path and os.path.realpath(place) == place
+    if not inside or any(_GIT.fullmatch(part) for part in path.split("/")):
+        raise LeftOutError("its path is not that of a folder of the codeset; change it in .gitmodules")
+    folder = Path(place)
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise LeftOutError("its folder is missing or has files of the codeset")
+    return folder
+
+
+def _shown(text: str) -> str:
+    """Text of a commit in a line of the log."""
+    return "".join(character if character.isprintable() else "?" for character in text[:_LONGEST])
+
+
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
@@ -113,9 +131,12 @@ def _empty(folder: Path) -> None:
 
 def _anonymous(url: str) -> str:
     """The address without user and password. Raises LeftOutError unless it is one of HTTP(S)."""
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        raise LeftOutError("its address is no URL; change it in .gitmodules") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        shown = f"{parts.scheme}://" if "://" in url else "ssh" if re.match(r"[\w.-]+@[\w.-]+:", url) else "this kind"
+        shown = f"{_shown(parts.scheme)}://" if "://" in url else "ssh" if re.match(r"[\w.-]+@[\w.-]+:", url) else "this kind"
         raise LeftOutError(f"only addresses of https and http are fetched, none of {shown}; change it in .gitmodules")
     return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 

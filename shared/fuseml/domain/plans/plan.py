@@ -7,6 +7,7 @@ so that it cannot end up in a literal, a log or a PipelineRun. The secrets are s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pydantic
@@ -106,6 +107,15 @@ class Checkout(document.Model):
     def account(self) -> str:
         """The name of the reading account, `NAME:PASSWORD`, among the secrets of a submission; no `SecretPart.ref` has this form."""
         return f"{self.project}/{self.codeset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Submodule:
+    """A submodule of a checkout on another host: its path in the checkout, its address and commit, as the commit names them. Not trusted."""
+
+    path: str
+    url: str
+    commit: str
 
 
 class Variable(document.Model):

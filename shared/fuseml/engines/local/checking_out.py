@@ -6,9 +6,11 @@ neither the server nor an account of it follows them.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fuseml.domain import errors, plans
@@ -17,7 +19,7 @@ from fuseml.engines.local import causes, journal, process
 from fuseml.engines.local.host import Host
 from fuseml.processes import program
 
-_LIST = Path(".fuseml/_submodules")
+_LIST = "submodules.json"
 
 
 class CheckingOut:
@@ -47,22 +49,23 @@ class CheckingOut:
         self._host.trash.discard(partial)
         partial.mkdir(parents=True)
         try:
-            self._host.checkout(checkout, partial)
+            foreign = self._host.checkout(checkout, partial)
         except Exception as error:
             # Git hosts and their libraries raise many types; the run distinguishes permanent and temporary failures only.
             kind = errors.PermanentError if isinstance(error, errors.PermanentError) else errors.TemporaryError
             raise kind(
                 f"codeset {checkout.project}/{checkout.codeset} could not be checked out at {checkout.commit[:12]}: {error}"
             ) from error
-        if (partial / _LIST).is_file():
-            self._fetch_submodules(partial, target.with_name(f".{target.name}.fetch"))
+        if foreign:
+            self._fetch_submodules(partial, foreign, target.with_name(f".{target.name}.fetch"))
         partial.rename(target)
 
-    def _fetch_submodules(self, checkout: Path, folder: Path) -> None:
-        """Run the process in the checkout; `folder` is for its own files."""
+    def _fetch_submodules(self, checkout: Path, foreign: Sequence[plans.Submodule], folder: Path) -> None:
+        """Run the process in the checkout; `folder` is for its own files. No file of the checkout decides what it fetches."""
         self._host.trash.discard(folder)
         home = folder / "home"
         home.mkdir(parents=True)
+        (home / _LIST).write_text(json.dumps([dataclasses.asdict(submodule) for submodule in foreign]), encoding="utf-8")
         with step_files.open_to_append(self._log) as log:
             running = self.running = process.start(self._host.launcher, self._request(checkout, folder, home), log)
         if self._stopped():
@@ -85,7 +88,7 @@ class CheckingOut:
         return program.Request(
             folder=str(folder),
             # -P: the current folder is the codeset's; its files must not shadow modules.
-            command=[sys.executable, "-P", "-m", "fuseml.steps.submodules"],
+            command=[sys.executable, "-P", "-m", "fuseml.steps.submodules", str(home / _LIST)],
             environment={**host.environment, "PYTHONUNBUFFERED": "1", "HOME": str(home), "TMPDIR": str(home)},
             directory=str(checkout),
             data_limit=0,

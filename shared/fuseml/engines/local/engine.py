@@ -41,7 +41,7 @@ class LocalEngine:
     """Runs plans in folders below `root`. The methods other than `start` and `stop` may be called at any time, from any thread.
 
     `emit` receives the events on a thread of the engine; an event is emitted again when `emit` raises. `checkout` writes the tree of a
-    codeset into an empty folder; the engine fetches the submodules that it lists in `.fuseml/_submodules` (`steps/submodules.py`). `seal` and
+    codeset into an empty folder; the engine fetches the submodules that it returns (`steps/submodules.py`). `seal` and
     `unseal` protect secrets on disk. Builder steps write to the folder `environments`. `images` maps further image names to commands; with an
     empty command, the step must declare one. `environment` holds the host's variables that steps see besides their own: PATH, proxies, the
     settings of podman and docker; `container_variables` names those that also have a meaning in a container, `masked` are secrets in it.
@@ -54,7 +54,7 @@ class LocalEngine:
         self,
         root: Path,
         emit: Callable[[events.Event], None],
-        checkout: Callable[[plans.Checkout, Path], None],
+        checkout: Callable[[plans.Checkout, Path], Sequence[plans.Submodule]],
         seal: Callable[[bytes], bytes],
         unseal: Callable[[bytes], bytes],
         *,

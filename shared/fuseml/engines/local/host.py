@@ -28,7 +28,7 @@ class Host:
     secrets in it.
     """
 
-    checkout: Callable[[plans.Checkout, Path], None]
+    checkout: Callable[[plans.Checkout, Path], Sequence[plans.Submodule]]
     unseal: Callable[[bytes], bytes]
     implementations: implementations.Implementations
     environment: Mapping[str, str]

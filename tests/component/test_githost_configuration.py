@@ -134,6 +134,25 @@ def test_one_rule_decides_whether_a_commit_uses_git_lfs(
     assert seen == (uses, uses, uses)
 
 
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("http://[canary", "the server of an invalid URL, which is not asked"),
+        ("http://canary@[::1/x", "the server of an invalid URL, which is not asked"),
+        (f"http://{'x' * 5000}/", f"the server {'x' * 255}, which is not asked"),
+    ],
+)
+def test_an_odd_address_of_an_lfs_server_is_named_in_bounds(
+    server: githost.Server, clone: githost.Clone, tmp_path: Path, url: str, named: str
+) -> None:
+    commit = push(clone, {"a.bin": POINTER, ".lfsconfig": f'[lfs]\n\turl = "{url}"\n'})
+    with pytest.raises(errors.InvalidError) as caught:
+        server.host.export("workspace", "mnist", commit, tmp_path / "out")
+    assert f".lfsconfig names {named}" in caught.value.message
+    assert "canary" not in caught.value.message
+    assert "git -c lfs.url=" in caught.value.message
+
+
 def test_a_folder_that_is_a_file_fails_the_checkout_with_the_reason(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
     with server.host.open("workspace", "mnist") as repository:
         broken = history.commit_of(repository, clone.git("rev-parse", "HEAD"))

@@ -25,6 +25,7 @@ CONFIGURATION = ".lfsconfig"
 _LARGEST_POINTER = 1024
 _POINTER = re.compile(rb"version https://[\w./-]+/spec/v1\noid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]{1,18})\n?", re.ASCII)
 _OID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_LONGEST_HOST = 255
 _BLOCK = 1 << 20
 
 
@@ -76,9 +77,14 @@ class Configuration:
         return (not self.include or _matches(path, self.include)) and not _matches(path, self.exclude)
 
     def foreign_host(self, url: str) -> str:
-        """The host of the LFS server, if it is not the one of `url`; else empty."""
-        own, named = urllib.parse.urlsplit(url), urllib.parse.urlsplit(self.url)
-        return named.netloc.rpartition("@")[2] if named.netloc and named.netloc.rpartition("@")[2] != own.netloc else ""
+        """The host of the LFS server, if it is not the one of `url`; else empty. An address that is no URL names the host "of an invalid URL"."""
+        own = urllib.parse.urlsplit(url).netloc
+        try:
+            named = urllib.parse.urlsplit(self.url).netloc.rpartition("@")[2]
+        except ValueError:
+            return "of an invalid URL"
+        shown = "".join(character if character.isprintable() else "?" for character in named[:_LONGEST_HOST])
+        return shown if named != own else ""
 
 
 def _matches(path: str, globs: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -36,8 +37,8 @@ def execute(view: tekton_model.ContainerView, directory: Path, **environment: st
     return commands.run(command, cwd=directory, environment={**base, **view.environment, **environment}, code=None)
 
 
-def run_clone(checkout: plans.Checkout, folder: Path, **secret: str) -> subprocess.CompletedProcess[str]:
-    """Run the clone task of a codeset with the account that may read it."""
+def run_clone(checkout: plans.Checkout, folder: Path, search_path: str = "", **secret: str) -> subprocess.CompletedProcess[str]:
+    """Run the clone task of a codeset with the account that may read it. Programs come from `search_path`, by default that of the tests."""
     plan = tekton_plans.make(plans.StepPlan(name="a", image=plans.text("x"), checkouts=(checkout,)))
     secrets = {checkout.account: f"{secret['username']}:{secret['password']}"} if secret else {}
     manifests = render.render(plan, secrets, Settings())
@@ -46,7 +47,7 @@ def run_clone(checkout: plans.Checkout, folder: Path, **secret: str) -> subproce
     [container] = task["taskSpec"]["steps"]
     contents = (manifests.secret or {"stringData": {}})["stringData"]
     folder.mkdir(exist_ok=True)
-    return execute(tekton_model.run_container(task, container, {}, contents), folder)
+    return execute(tekton_model.run_container(task, container, {}, contents), folder, PATH=search_path or os.environ["PATH"])
 
 
 def anonymous(server: Server) -> str:
@@ -159,6 +160,60 @@ def test_a_missing_object_of_git_lfs_fails_the_clone_with_the_file_and_the_way_o
 
 
 @needs_lfs
+@pytest.mark.parametrize("excluded", ["", "[lfs]\n\tfetchexclude = absent.bin\n"])
+def test_the_file_whose_object_is_missing_is_named_and_no_other(server: Server, clone: Clone, tmp_path: Path, excluded: str) -> None:
+    text = "version https://git-lfs.github.com/spec/v1 begins a pointer\n"
+    clone.commit("a page", {"README.md": text, ".lfsconfig": excluded, "docs/x.gitattributes": "*.bin filter=lfs\n"})
+    with_large_files(server, clone)
+    commit = clone.commit("more", {name: f"{name}\n" for name in ("absent.bin", "present.bin", "zero.bin")})
+    clone.git("push", "--quiet", "origin", "main")
+    for name in ("absent.bin", "zero.bin"):
+        server.host.contents("workspace", "mnist").path(hashlib.sha256(f"{name}\n".encode()).hexdigest()).unlink()
+    checkout = tekton_plans.codeset("mnist", url=anonymous(server), commit=commit)
+    process = run_clone(checkout, tmp_path / "volume", username="ada", password=PASSWORD)
+    assert process.returncode != 0
+    assert f"the content of {'zero.bin' if excluded else 'absent.bin'} (Git LFS) cannot be fetched: push it" in process.stderr
+
+
+def test_a_codeset_of_git_lfs_is_refused_with_the_reason_where_the_image_has_no_git_lfs(
+    server: Server, clone: Clone, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    write(tmp_path / "bin/git", f'#!/bin/sh\n[ "$1" != lfs ] || exit 1\nexec {git()} "$@"\n')
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+    commit = clone.commit("attributes", {".gitattributes": "*.bin filter=lfs -text\n", "weights.bin": pointer})
+    clone.git("push", "--quiet", "origin", "main")
+    checkout = tekton_plans.codeset("mnist", url=anonymous(server), commit=commit)
+    search_path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    process = run_clone(checkout, tmp_path / "volume", search_path, username="ada", password=PASSWORD)
+    assert process.returncode != 0
+    assert "the image of the setting FUSEML_GIT_IMAGE has no git-lfs" in process.stderr
+    assert "push it" not in process.stderr
+
+
+@needs_lfs
+@pytest.mark.parametrize("complete", [True, False])
+def test_submodules_have_their_objects_of_git_lfs_or_say_so(server: Server, clone: Clone, tmp_path: Path, complete: bool) -> None:
+    library = with_large_files(server, clone)
+    if not complete:
+        shutil.rmtree(server.root / "workspace" / "mnist.git" / "lfs")
+    server.host.create_repository("workspace", "app")
+    app = Clone.fresh(server.url("app"), tmp_path / "app")
+    (app.folder / "lib").mkdir()
+    app.git("update-index", "--add", "--cacheinfo", f"160000,{library.commit},lib")
+    commit = app.commit("app", {".gitmodules": '[submodule "lib"]\n\tpath = lib\n\turl = ../mnist.git\n'})
+    app.git("push", "--quiet", "origin", "main")
+    checkout = tekton_plans.codeset("app", url=anonymous(server).replace("mnist", "app"), commit=commit)
+    process = run_clone(checkout, tmp_path / "volume", username="ada", password=PASSWORD)
+    assert process.returncode == 0, process.stderr
+    content = (tmp_path / "volume/lib/weights.bin").read_text()
+    assert (content == "0.5 0.25\n", "contents of Git LFS in the submodule lib cannot be fetched" in process.stderr) == (
+        complete,
+        not complete,
+    )
+
+
+@needs_lfs
 def test_another_lfs_server_gets_no_credentials(server: Server, clone: Clone, tmp_path: Path) -> None:
     received: list[dict[str, str]] = []
 
@@ -176,6 +231,7 @@ def test_another_lfs_server_gets_no_credentials(server: Server, clone: Clone, tm
         process = run_clone(checkout, tmp_path / "volume", username="ada", password=PASSWORD)
     assert process.returncode != 0
     assert "the content of weights.bin (Git LFS) cannot be fetched" in process.stderr
+    assert "lfs.url in .lfsconfig names another server, which gets no credentials; remove it there" in process.stderr
     assert received
     assert all("HTTP_AUTHORIZATION" not in request for request in received)
 

@@ -34,7 +34,8 @@ def notes(folder: Path) -> list[str]:
     kinds = (
         ("data of DVC is not in the checkout, and the step input 'data' fetches it (data: pull)", list(_dvc_outputs(folder, files))),
         (
-            "files are pointers of Git LFS, whose contents the checkout leaves out (lfs.fetchexclude in .lfsconfig)",
+            "files are pointers of Git LFS, whose contents the checkout leaves out (lfs.fetchexclude in .lfsconfig), "
+            "or those of a submodule that cannot be fetched",
             [path for path in files if _is_pointer(folder / path)],
         ),
         (

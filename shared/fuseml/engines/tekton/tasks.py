@@ -42,15 +42,33 @@ if [ -f .gitmodules ]; then
   done
   unset GIT_ALLOW_PROTOCOL
 fi
+lfs_setting() { git config --file .lfsconfig "lfs.$1" || true; }
 pointer='version https://git-lfs.github.com/spec/v1'
-if git grep --quiet 'filter=lfs' -- '*.gitattributes' && git grep --quiet --fixed-strings "$pointer"; then
-  if ! { git lfs install --local --skip-repo && git lfs pull; }; then
-    missing=$(git grep --files-with-matches --fixed-strings "$pointer" | head -n 1)
-    echo "the content of ${missing:-a file} (Git LFS) cannot be fetched: push it with 'git lfs push --all $GIT_URL'," \\
+if git grep --quiet 'filter=lfs' -- '.gitattributes' '*/.gitattributes' && git grep --quiet --fixed-strings "$pointer"; then
+  if ! git lfs version > /dev/null 2>&1; then
+    echo "the codeset uses Git LFS, and the image of the setting FUSEML_GIT_IMAGE has no git-lfs: set one that has it" >&2
+    exit 1
+  fi
+  git lfs install --local --skip-repo
+  if ! git lfs pull; then
+    # Only wanted files are looked at: a pointer stands for a content that is missing.
+    missing=$(git lfs ls-files --include "$(lfs_setting fetchinclude)" --exclude "$(lfs_setting fetchexclude)" \\
+      | sed -n 's/^[0-9a-f]* - //p' | head -n 1)
+    way="push it with"
+    case $(lfs_setting url) in
+      '' | "$GIT_URL"*) ;;
+      *) way="lfs.url in .lfsconfig names another server, which gets no credentials; remove it there and push the content with" ;;
+    esac
+    echo "the content of ${missing:-a file} (Git LFS) cannot be fetched: $way 'git lfs push --all $GIT_URL'," \\
       "or exclude it by lfs.fetchexclude in .lfsconfig" >&2
     exit 1
   fi
 fi
+git submodule --quiet foreach --recursive '
+  if git grep --quiet "filter=lfs" -- ".gitattributes" "*/.gitattributes" && ! { git lfs install --local --skip-repo && git lfs pull; }; then
+    echo "contents of Git LFS in the submodule $displaypath cannot be fetched: the files stay pointers" >&2
+  fi
+'
 mkdir -p .fuseml
 printf '%s' "$CODESET_PROJECT" > .fuseml/_org
 printf '%s' "$CODESET_NAME" > .fuseml/_project

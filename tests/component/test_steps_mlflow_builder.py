@@ -128,6 +128,21 @@ def test_an_invalid_codeset_is_reported_in_one_line(files: dict[str, str], cause
     assert cause in ended.err
 
 
+@pytest.mark.parametrize("name", ["extras", "groups"])
+def test_an_image_of_docker_env_has_no_extras_or_groups(tmp_path: Path, name: str) -> None:
+    folder = steps.codeset(tmp_path / "imaged", MLproject="docker_env: {image: science}")
+    ended = steps.run("mlflow_builder", folder, FUSEML_TRAINER_IMAGE="trainer", **{f"FUSEML_{name.upper()}": "plots"})
+    assert (ended.code, ended.outputs) == (1, {})
+    assert "the image of docker_env has no extras or groups: remove the inputs" in ended.err
+
+
+def test_packages_that_an_image_of_docker_env_must_have_are_named(tmp_path: Path) -> None:
+    folder = steps.codeset(tmp_path / "imaged", MLproject="docker_env: {image: science}", train__ipynb='{"cells": []}')
+    ended = steps.run("mlflow_builder", folder, FUSEML_TRAINER_IMAGE="trainer", FUSEML_ENTRYPOINT="train.ipynb")
+    assert "note: the codeset's program needs papermill" in ended.out
+    assert "so it must have it" in ended.out
+
+
 def test_a_missing_uv_is_reported_with_its_installation(tmp_path: Path, wheels: Path) -> None:
     folder = steps.codeset(tmp_path / "codeset", requirements__txt="tiny-ml")
     # -S hides the site packages, which may hold uv; the step's own dependencies are put on the path by hand.

@@ -137,6 +137,48 @@ def test_the_first_file_of_the_order_counts(last: int, tmp_path: Path, capsys: p
     assert f"dependencies: {name} (" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["extras", "groups"])
+@pytest.mark.parametrize("name", ["", *ORDER])
+def test_no_extra_or_group_is_ignored(name: str, kind: str, tmp_path: Path) -> None:
+    files = codeset(tmp_path, **ORDER[name]) if name else checkout.Folder(tmp_path)
+    if (name, kind) == ("setup.py", "extras"):
+        assert ".[absent]" in find(files, name, extras=("absent",)).text  # only the project's own backend knows them
+        return
+    with pytest.raises(sdk.StepError, match=rf"there is no {kind[:-1]} 'absent'|has no (extras|groups|extras or groups): remove the input"):
+        find(files, name, **{kind: ("absent",)})
+
+
+@pytest.mark.parametrize(("group", "expected"), [("dev", "pytest"), ("plots", "bokeh")])
+@pytest.mark.parametrize("name", ["Pipfile", "Pipfile.lock"])
+def test_a_group_of_pipenv_is_a_category(name: str, group: str, expected: str, tmp_path: Path) -> None:
+    text = '[packages]\nmlflow = "*"\n[dev-packages]\npytest = "*"\n[plots]\nbokeh = "*"\n'
+    lock = '{"_meta": {}, "default": {"mlflow": {}}, "develop": {"pytest": {}}, "plots": {"bokeh": {}}}'
+    codeset(tmp_path, Pipfile=text, Pipfile_DOT_lock=lock)
+    assert find(checkout.Folder(tmp_path), name, groups=(group,)).names() == {"mlflow", expected}
+
+
+def test_the_index_of_one_package_of_pipenv_is_noted(tmp_path: Path) -> None:
+    files = codeset(tmp_path, Pipfile='[packages]\nmlflow = {version = "*", index = "own"}\n')
+    assert "Pipfile: packages.mlflow: the package is looked for in all sources, not only in 'own'" in find(files).notes
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[project]\nname = "x"\ndependencies = "numpy"\n', "project.dependencies"),
+        ('[project]\nname = "x"\ndependencies = ["numpy", 1]\n', "project.dependencies"),
+        ('[project]\nname = "x"\ndependencies = []\noptional-dependencies.a = "numpy"\n', "project.optional-dependencies.a"),
+        ('[project]\nname = "x"\ndependencies = []\n[dependency-groups]\na = "numpy"\n', "dependency-groups.a"),
+        ('[project]\nname = "x"\ndependencies = []\n[dependency-groups]\na = [{include = "b"}]\n', "dependency-groups.a"),
+    ],
+)
+def test_no_part_of_a_project_is_ignored(text: str, key: str, tmp_path: Path) -> None:
+    files = codeset(tmp_path, pyproject_DOT_toml=text)
+    chosen = {"extras": ("a",)} if "optional" in key else {"groups": ("a",)} if "groups" in key else {}
+    with pytest.raises(sdk.StepError, match=rf"pyproject\.toml: {key}: must be a list"):
+        find(files, **chosen)
+
+
 @pytest.mark.parametrize(
     ("mlproject", "source"),
     [

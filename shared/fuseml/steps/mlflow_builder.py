@@ -46,6 +46,11 @@ def main() -> None:
     if docker:
         from fuseml.steps import docker_image
 
+        discovery.expect_no_parts("the image of docker_env", extras=_names("extras"), groups=_names("groups"))
+        if needed := training.requirements(build.checkout):
+            sdk.say(
+                f"note: the codeset's program needs {', '.join(needed)}: nothing is added to an image of docker_env, so it must have it"
+            )
         _report(docker_image.make(docker, _repository(f"the training runs in the image {docker.image}"), plain=_plain()))
         return
     choices = discovery.Choices(sdk.input("dependencies", ""), micromamba, _names("extras"), _names("groups"))

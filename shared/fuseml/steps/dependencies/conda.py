@@ -30,8 +30,7 @@ def parse(name: str, data: Mapping[str, object], files: checkout.Files) -> requi
         for channel in yaml_fields.items(data, "channels", name)
         if str(channel) not in _KNOWN_CHANNELS
     ]
-    if data.get("variables"):
-        notes.append(f"{name}: variables are not set; use the workflow step's 'env' for them")
+    notes += _variables(name, data)
     key = f"{name}: dependencies"
     packages, lines = _dependencies(name, data)
     python, accelerator, taken, left_out = "", "", [], []
@@ -70,10 +69,14 @@ def for_micromamba(name: str, data: Mapping[str, object], files: checkout.Files)
         package, version = _package(written, name) if re.match(r"python\b(?!-)", written) else ("", "")
         if package == "python" and version:
             pythons.specifier(version, f"{name}: dependencies: python")  # refuses one that the trainer does not run on
-    environment = requirements.Environment(name, folder=posixpath.dirname(name), conda=name, locked=True)
+    environment = requirements.Environment(name, notes=_variables(name, data), folder=posixpath.dirname(name), conda=name, locked=True)
     outlined = requirements.outlined(environment, lines, f"{name}: dependencies.pip", files)
     channels = [str(channel) for channel in yaml_fields.items(data, "channels", name)]
     return requirements.with_opaque(outlined, [f"conda {package}" for package in packages] + [f"channel {text}" for text in channels])
+
+
+def _variables(name: str, data: Mapping[str, object]) -> tuple[str, ...]:
+    return (f"{name}: variables are not set; use the workflow step's 'env' for them",) if data.get("variables") else ()
 
 
 def _dependencies(name: str, data: Mapping[str, object]) -> tuple[list[str], list[str]]:

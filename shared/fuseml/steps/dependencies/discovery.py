@@ -38,6 +38,8 @@ class Choices:
 def environment(files: checkout.Folder, choices: Choices, export: pyproject.Export) -> requirements.Environment:
     """The environment of the codeset; `BUILT_IN` if no file describes one. Raises StepError naming the file and the place that is wrong."""
     name, why = _file(files, choices.file)
+    if not _has_parts(name):
+        expect_no_parts(name or "a codeset without a dependency file", extras=choices.extras, groups=choices.groups)
     if not name:
         sdk.say(f"no file describes an environment ({ORDER}): the built-in environment is used, with MLflow and scikit-learn")
         return BUILT_IN
@@ -113,11 +115,18 @@ def _read(name: str, files: checkout.Folder, choices: Choices, export: pyproject
     if _has_parts(name):
         found = _of_project(last, checkout.Folder(files.folder / folder, files.root), choices, export)
         return replace(found, source=f"{folder}/{found.source}".lstrip("/"), folder=folder)
-    if choices.extras or choices.groups:
-        raise sdk.StepError(f"{name} has no extras or groups: remove the inputs 'extras' and 'groups', or name a pyproject.toml")
     if re.fullmatch(r"pylock(\..+)?\.toml", last):
         return pyproject.of_pylock(name, files)
     return requirements.of_file(name, files)
+
+
+def expect_no_parts(source: str, **given: Collection[str]) -> None:
+    """Raises StepError if an input, such as `extras`, names a part where the source of the environment has no parts of its kind."""
+    if any(given.values()):
+        inputs = " and ".join(f"'{name}'" for name in given)
+        raise sdk.StepError(
+            f"{source} has no {' or '.join(given)}: remove the input{'s' if len(given) > 1 else ''} {inputs}, or name a pyproject.toml"
+        )
 
 
 def _of_project(name: str, files: checkout.Folder, choices: Choices, export: pyproject.Export) -> requirements.Environment:
@@ -131,11 +140,14 @@ def _of_project(name: str, files: checkout.Folder, choices: Choices, export: pyp
                 return poetry.of_project(files.folder, data, choices.extras, choices.groups)
             return pyproject.of_project(files, data, choices.extras, choices.groups)
         case "Pipfile.lock":
+            expect_no_parts(name, extras=choices.extras)
             return pipfile.of_lock(files, choices.groups)
         case "Pipfile":
+            expect_no_parts(name, extras=choices.extras)
             return pipfile.of_pipfile(files, choices.groups)
-        case "setup.cfg":
-            return _of_setup_cfg(files, choices.extras)
+    expect_no_parts(name, groups=choices.groups)
+    if name == "setup.cfg":
+        return _of_setup_cfg(files, choices.extras)
     extras = f"[{','.join(choices.extras)}]" if choices.extras else ""
     return requirements.of_lines(requirements.Environment(name), [f".{extras}"], name, files)
 

@@ -9,7 +9,7 @@ import json
 import posixpath
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from fuseml.steps import mlproject, sdk
 from fuseml.steps.dependencies import checkout, pythons, requirements
@@ -24,38 +24,51 @@ _IGNORED = {"index", "editable", "version", "markers", "extras", "hashes", "ref"
 
 
 def of_lock(files: checkout.Files, groups: Collection[str]) -> requirements.Environment:
-    """The environment of `Pipfile.lock`, with its development packages if `groups` has `dev`. Raises StepError."""
+    """The environment of `Pipfile.lock`, with the packages of the groups. Raises StepError."""
     name = "Pipfile.lock"
     try:
         data = mlproject.mapping(json.loads(files.read(name)), name)
     except ValueError as error:
         raise sdk.StepError(f"{name}: is not JSON: {error}; write it anew with `pipenv lock`") from None
     meta = mlproject.mapping(data.get("_meta"), f"{name}: _meta")
-    return _environment(name, meta, [("default", data), *([("develop", data)] if "dev" in groups else [])], files)
+    return _environment(name, meta, data, ["default", *_sections(name, data, groups, "develop", {"_meta", "default"})], files)
 
 
 def of_pipfile(files: checkout.Files, groups: Collection[str]) -> requirements.Environment:
-    """The environment of `Pipfile`, with its development packages if `groups` has `dev`. Raises StepError."""
+    """The environment of `Pipfile`, with the packages of the groups. Raises StepError."""
     name = "Pipfile"
     try:
         data = mlproject.mapping(tomllib.loads(files.read(name)), name)
     except tomllib.TOMLDecodeError as error:
         raise sdk.StepError(f"{name}: {error}; correct the file") from None
     meta = {"sources": data.get("source"), "requires": data.get("requires")}
-    return _environment(name, meta, [("packages", data), *([("dev-packages", data)] if "dev" in groups else [])], files)
+    tables = {"source", "requires", "scripts", "pipenv", "pipfile", "packages"}
+    return _environment(name, meta, data, ["packages", *_sections(name, data, groups, "dev-packages", tables)], files)
 
 
 def _environment(
-    name: str, meta: Mapping[str, object], sections: list[tuple[str, dict[str, object]]], files: checkout.Files
+    name: str, meta: Mapping[str, object], data: Mapping[str, object], sections: Sequence[str], files: checkout.Files
 ) -> requirements.Environment:
     lines, notes = _sources(meta.get("sources"), name)
-    for section, data in sections:
+    for section in sections:
         for package, value in mlproject.mapping(data.get(section), f"{name}: {section}").items():
-            lines.append(requirement(package, value, f"{name}: {section}.{package}", files.above))
+            key = f"{name}: {section}.{package}"
+            lines.append(requirement(package, value, key, files.above))
+            if isinstance(value, dict) and value.get("index"):
+                notes.append(f"{key}: the package is looked for in all sources, not only in '{value['index']}'")
     requires = mlproject.mapping(meta.get("requires"), f"{name}: requires")
     version = requires.get("python_full_version") or requires.get("python_version")
     python = pythons.specifier(str(version), f"{name}: requires") if version else ""
     return requirements.of_lines(requirements.Environment(name, python=python, notes=tuple(notes)), lines, name, files)
+
+
+def _sections(name: str, data: Mapping[str, object], groups: Collection[str], development: str, reserved: Collection[str]) -> Iterator[str]:
+    """The section of each group: `dev`, or a category of the author's. Raises StepError for an unknown one."""
+    categories = sorted(key for key in data if key not in {*reserved, development})
+    for group in sorted(groups):
+        if group != "dev" and group not in categories:
+            raise sdk.StepError(f"{name}: there is no group '{group}'; the groups are: {', '.join(['dev', *categories])}")
+        yield development if group == "dev" else group
 
 
 def _sources(value: object, name: str) -> tuple[list[str], list[str]]:

@@ -32,6 +32,8 @@ def of_project(folder: Path, data: Mapping[str, object], extras: Collection[str]
     notes = []
     if module_folder is not None:
         lines.append(".")
+    if "||" in str(package.python_constraint):
+        notes.append(f"{_NAME}: tool.poetry.dependencies.python: alternatives of versions are not used; write one range, such as >=3.9,<4")
     python = pythons.specifier(_python(package), f"{_NAME}: tool.poetry.dependencies.python")
     pins = _pins(files.read("poetry.lock")) if files.has("poetry.lock") else []
     source = "poetry.lock" if pins else _NAME

@@ -29,7 +29,11 @@ def load(files: checkout.Files, name: str = NAME) -> dict[str, object]:
 def declares_dependencies(data: Mapping[str, object]) -> bool:
     """Whether the file describes an environment; many hold settings of tools only."""
     project = _table(data, "project")
-    return "dependencies" in project or "dependencies" in _names(project.get("dynamic")) or bool(data.get("dependency-groups"))
+    return (
+        "dependencies" in project
+        or "dependencies" in _names(project.get("dynamic"), "project.dynamic")
+        or bool(data.get("dependency-groups"))
+    )
 
 
 def of_project(
@@ -42,7 +46,7 @@ def of_project(
     environment = requirements.Environment(
         NAME,
         python=pythons.specifier(str(python), f"{NAME}: project.requires-python") if python else "",
-        opaque=("dependencies of the build backend",) if "dependencies" in _names(project.get("dynamic")) else (),
+        opaque=("dependencies of the build backend",) if "dependencies" in _names(project.get("dynamic"), "project.dynamic") else (),
         arguments=(
             *("pip", "install", "--no-editable"),
             *(option for group in sorted(groups) for option in ("--group", group)),
@@ -65,10 +69,11 @@ def is_package(data: Mapping[str, object]) -> bool:
 
 def _lines(data: Mapping[str, object], extras: Collection[str], groups: Collection[str]) -> list[str]:
     project = _table(data, "project")
-    lines = _names(project.get("dependencies"))
+    lines = list(_names(project.get("dependencies"), "project.dependencies"))
     optional = mlproject.mapping(project.get("optional-dependencies"), f"{NAME}: project.optional-dependencies")
     for extra in extras:
-        lines += _names(optional[_found(extra, optional, "extra", "project.optional-dependencies")])
+        written = _found(extra, optional, "extra", "project.optional-dependencies")
+        lines += _names(optional[written], f"project.optional-dependencies.{written}")
     tables = mlproject.mapping(data.get("dependency-groups"), f"{NAME}: dependency-groups")
     for group in groups:
         lines += _group(group, tables, ())
@@ -79,10 +84,14 @@ def _group(name: str, tables: Mapping[str, object], seen: tuple[str, ...]) -> li
     if name in seen:
         raise sdk.StepError(f"{NAME}: dependency-groups.{name}: includes itself; remove one include-group")
     items = tables[_found(name, tables, "group", "dependency-groups")]
-    lines = _names(items)
-    for item in items if isinstance(items, list) else []:
-        if isinstance(item, dict) and "include-group" in item:
-            lines += _group(str(item["include-group"]), tables, (*seen, name))
+    if not isinstance(items, list):
+        raise sdk.StepError(f"{NAME}: dependency-groups.{name}: must be a list of requirements and of tables with include-group")
+    lines: list[str] = []
+    for item in items:
+        if isinstance(item, dict) and isinstance(item.get("include-group"), str) and len(item) == 1:
+            lines += _group(item["include-group"], tables, (*seen, name))
+        else:
+            lines += _names([item], f"dependency-groups.{name}")
     return lines
 
 
@@ -150,5 +159,10 @@ def _table(data: Mapping[str, object], key: str) -> dict[str, object]:
     return mlproject.mapping(data.get(key), f"{NAME}: {key}")
 
 
-def _names(value: object) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+def _names(value: object, key: str) -> list[str]:
+    """A list of texts, empty if it is missing. Raises StepError naming `key`: a part that is left out would be missed in the training."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise sdk.StepError(f"{NAME}: {key}: must be a list of texts")
+    return value

@@ -126,7 +126,7 @@ def test_one_rule_decides_whether_a_commit_uses_git_lfs(
     pointer = POINTER.replace("0" * 64, oid).replace("size 9", f"size {len(content)}")
     commit = clone.commit("large", {"data/a.bin": pointer, **attributes})
     pushed = clone.push("origin", "main")
-    server.host.contents("workspace", "mnist").add(oid, io.BytesIO(content), 1 << 20)
+    server.host.lfs_objects("workspace", "mnist").add(oid, io.BytesIO(content), 1 << 20)
     server.host.export("workspace", "mnist", commit, tmp_path / "out")
     server.host.add_repository("workspace", "mnist", commit, tmp_path / "out")
     filters = githost.run_git("config", "filter.lfs.clean", cwd=tmp_path / "out").stdout

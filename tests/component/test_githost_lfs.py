@@ -115,14 +115,14 @@ def test_an_upload_that_ends_early_leaves_nothing(server: githost.Server) -> Non
     wait_until(lambda: len(unfinished(server)) == 1, "the upload to begin")
     connection.close()
     wait_until(lambda: not unfinished(server), "the end of the upload")
-    assert not server.host.contents("workspace", "mnist").any()
+    assert not server.host.lfs_objects("workspace", "mnist").any()
 
 
 def test_a_killed_upload_is_removed_at_the_next_start(tmp_path: Path) -> None:
     host = EmbeddedGitHost(tmp_path, "http://127.0.0.1/git")
     host.create_repository("demo", "code")
     program = "import pathlib, sys; from fuseml.githosts import lfs; "
-    program += "lfs.Contents(pathlib.Path(sys.argv[1])).add(sys.argv[2], sys.stdin.buffer.raw, 1 << 20)"
+    program += "lfs.Objects(pathlib.Path(sys.argv[1])).add(sys.argv[2], sys.stdin.buffer.raw, 1 << 20)"
     repository = tmp_path / "demo" / "code.git"
     temporary = repository / "lfs" / "tmp"
     with subprocess.Popen([sys.executable, "-c", program, repository, OID], stdin=subprocess.PIPE) as uploading:
@@ -134,7 +134,7 @@ def test_a_killed_upload_is_removed_at_the_next_start(tmp_path: Path) -> None:
     assert list(temporary.glob("*")) != []
     EmbeddedGitHost(tmp_path, "http://127.0.0.1/git").recover()
     assert list(temporary.glob("*")) == []
-    assert not host.contents("demo", "code").has(lfs.Pointer(OID, len(CONTENT)))
+    assert not host.lfs_objects("demo", "code").has(lfs.Pointer(OID, len(CONTENT)))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_contents_have_the_limit_of_a_push(server: githost.Server) -> None:
     [answer] = batch(server, "upload", {"oid": OID, "size": len(CONTENT)})["objects"]
     assert "more than 100 bytes" in answer["error"]["message"]
     assert put(server)[0] == 413
-    assert not host.contents("workspace", "mnist").any()
+    assert not host.lfs_objects("workspace", "mnist").any()
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "objects/batch"), ("PUT", f"objects/{OID}"), ("GET", f"objects/{OID}")])
@@ -180,11 +180,11 @@ def test_without_credentials_nothing_is_served(server: githost.Server, method: s
 def test_contents_belong_to_one_codeset_and_go_with_it(server: githost.Server) -> None:
     put(server)
     server.host.create_repository("workspace", "other")
-    assert not server.host.contents("workspace", "other").any()
+    assert not server.host.lfs_objects("workspace", "other").any()
     server.host.delete_repository("workspace", "mnist")
     assert put(server)[0] == 404
     server.host.create_repository("workspace", "mnist")
-    assert not server.host.contents("workspace", "mnist").any()
+    assert not server.host.lfs_objects("workspace", "mnist").any()
 
 
 def test_a_codeset_that_is_removed_during_an_upload_stays_removed(server: githost.Server) -> None:
@@ -194,7 +194,7 @@ def test_a_codeset_that_is_removed_during_an_upload_stays_removed(server: githos
     def upload() -> None:
         try:
             with os.fdopen(reading, "rb", buffering=0) as stream:
-                server.host.contents("workspace", "mnist").add(OID, stream, 1 << 20)
+                server.host.lfs_objects("workspace", "mnist").add(OID, stream, 1 << 20)
         except errors.NotFoundError as error:
             failures.append(error)
 
@@ -266,7 +266,7 @@ def test_contents_count_for_the_limit_of_a_checkout(server: githost.Server, clon
 
 def test_a_damaged_content_is_not_checked_out(server: githost.Server, clone: githost.Clone, tmp_path: Path) -> None:
     put(server)
-    server.host.contents("workspace", "mnist").path(OID).write_bytes(b"x" * len(CONTENT))
+    server.host.lfs_objects("workspace", "mnist").path(OID).write_bytes(b"x" * len(CONTENT))
     with pytest.raises(errors.PermanentError, match="is damaged"):
         export(server, clone, tmp_path / "out", **{"a.bin": pointer()})
 

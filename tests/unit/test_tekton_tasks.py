@@ -168,7 +168,7 @@ def test_the_file_whose_object_is_missing_is_named_and_no_other(server: Server, 
     commit = clone.commit("more", {name: f"{name}\n" for name in ("absent.bin", "present.bin", "zero.bin")})
     clone.git("push", "--quiet", "origin", "main")
     for name in ("absent.bin", "zero.bin"):
-        server.host.contents("workspace", "mnist").path(hashlib.sha256(f"{name}\n".encode()).hexdigest()).unlink()
+        server.host.lfs_objects("workspace", "mnist").path(hashlib.sha256(f"{name}\n".encode()).hexdigest()).unlink()
     checkout = tekton_plans.codeset("mnist", url=anonymous(server), commit=commit)
     process = run_clone(checkout, tmp_path / "volume", username="ada", password=PASSWORD)
     assert process.returncode != 0

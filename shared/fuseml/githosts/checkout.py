@@ -78,7 +78,7 @@ def _write_entries(
         if stat.S_ISLNK(mode):
             links[target] = content
         else:
-            write = functools.partial(kept.contents.write, pointer) if kept and pointer else functools.partial(_put, content)
+            write = functools.partial(kept.objects.write, pointer) if kept and pointer else functools.partial(_put, content)
             _write(target, write, _EXECUTABLE if mode & stat.S_IXUSR else _PLAIN)
     if large:
         large.expect_complete()

@@ -53,7 +53,7 @@ class EmbeddedGitHost:
                 lock.unlink()
             for unfinished in objects.glob("tmp_pack_*"):
                 unfinished.unlink()
-            lfs.Contents(repository).recover()
+            lfs.Objects(repository).recover()
             if (repository / payload.INTENT).exists():
                 with self._settled(repository.parent.name, repository.stem):
                     pass
@@ -97,9 +97,9 @@ class EmbeddedGitHost:
         self._folder(project, codeset)
         return f"{self._url}/{project}/{codeset}.git"
 
-    def contents(self, project: str, codeset: str) -> lfs.Contents:
-        """The contents of the codeset's files that git-lfs keeps."""
-        return lfs.Contents(self._folder(project, codeset))
+    def lfs_objects(self, project: str, codeset: str) -> lfs.Objects:
+        """The LFS objects of the codeset."""
+        return lfs.Objects(self._folder(project, codeset))
 
     def heads(self, project: str, codeset: str) -> dict[str, str]:
         with self._settled(project, codeset) as repository:
@@ -140,7 +140,7 @@ class EmbeddedGitHost:
         """Write one tree; returns its submodules."""
         with self.open(project, codeset) as repository:
             stored, url = _commit(repository, project, codeset, commit), self.clone_url(project, codeset)
-            kept = large_files.Kept(self.contents(project, codeset), url)
+            kept = large_files.Kept(self.lfs_objects(project, codeset), url)
             checkout.write_tree(repository.object_store, stored.tree, directory, extra, self.limits, kept)
             return list(submodules.found(repository.object_store, stored.tree, url, self._url, self.limits.files))
 

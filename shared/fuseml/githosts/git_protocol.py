@@ -267,8 +267,8 @@ class _ReceivePack(server.ReceivePackHandler):
         self._adopt_default_branch()
         self._deliver(self._moved)
         branches = [move.change for move in self._moved if move.change.ref.startswith("refs/heads/") and not move.change.deleted]
-        contents = lfs.Contents(Path(self._repository.path))
-        if branches and not contents.any() and self._uses_lfs(branches[0].after):
+        objects = lfs.Objects(Path(self._repository.path))
+        if branches and not objects.any() and self._uses_lfs(branches[0].after):
             self._say(_HINT)
 
     def _uses_lfs(self, object_id: str) -> bool:

@@ -23,7 +23,7 @@ _FILTER = b"filter=lfs"
 class Kept:
     """The contents that git-lfs keeps for the repository at `url`."""
 
-    contents: lfs.Contents
+    objects: lfs.Objects
     url: str
 
 
@@ -53,7 +53,7 @@ class LargeFiles:
         pointer = lfs.pointer(content) if self._any else None
         if pointer is None or not self._configuration.wants(path):
             return None
-        if not self._kept.contents.has(pointer):
+        if not self._kept.objects.has(pointer):
             self._missing.append((path, pointer))
             return None
         return pointer

@@ -1,6 +1,6 @@
-"""Git LFS: pointers that stand for large files in a repository, and the contents that they name.
+"""Git LFS: pointers that stand for large files in a repository, and the objects that they name.
 
-The contents of a repository are in its folder, under their SHA-256, where git-lfs itself keeps them in a bare repository. They are never
+The objects of a repository are in its folder, under their SHA-256, where git-lfs itself keeps them in a bare repository. They are never
 removed before the repository: a later run may check out any commit.
 """
 
@@ -31,7 +31,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """A content: its SHA-256 in hexadecimal digits, and its bytes."""
+    """An object: its SHA-256 in hexadecimal digits, and its bytes."""
 
     oid: str
     size: int
@@ -44,7 +44,7 @@ def pointer(content: bytes) -> Pointer | None:
 
 
 def is_oid(text: str) -> bool:
-    """Whether the text is the SHA-256 of a content."""
+    """Whether the text is the SHA-256 of an object."""
     return _OID.fullmatch(text) is not None
 
 
@@ -94,8 +94,8 @@ def _matches(path: str, globs: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, glob) for glob in globs for name in (above if "/" in glob else [*above, *parts]))
 
 
-class Contents:
-    """The contents of the repository in the folder `repository`. Several threads may use them at once."""
+class Objects:
+    """The LFS objects of the repository in the folder `repository`. Several threads may use them at once."""
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
@@ -108,22 +108,22 @@ class Contents:
             unfinished.unlink()
 
     def any(self) -> bool:
-        """Whether there is a content."""
+        """Whether there is an object."""
         return next(self._objects.glob("*/*/*"), None) is not None
 
     def path(self, oid: str) -> Path:
-        """The file of a content, which may not exist."""
+        """The file of an object, which may not exist."""
         return self._objects / oid[:2] / oid[2:4] / oid
 
     def has(self, pointer: Pointer) -> bool:
-        """Whether the content is there, with its size."""
+        """Whether the object is there, with its size."""
         try:
             return self.path(pointer.oid).stat().st_size == pointer.size
         except FileNotFoundError:
             return False
 
     def add(self, oid: str, stream: IO[bytes], limit: int) -> None:
-        """Store a content whole, or not at all; an equal one is replaced by itself.
+        """Store an object whole, or not at all; an equal one is replaced by itself.
 
         Raises InvalidError for bytes of another digest, TooLargeError beyond `limit` bytes, NotFoundError for a repository that was removed.
         """
@@ -146,7 +146,7 @@ class Contents:
             raise errors.NotFoundError("the codeset was removed") from error
 
     def write(self, pointer: Pointer, output: IO[bytes]) -> None:
-        """Copy a content to `output`. Raises PermanentError if the file on disk is not what its name claims."""
+        """Copy an object to `output`. Raises PermanentError if the file on disk is not what its name claims."""
         digest = hashlib.sha256()
         with self.path(pointer.oid).open("rb") as file:
             while block := file.read(_BLOCK):

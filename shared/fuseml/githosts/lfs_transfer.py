@@ -1,4 +1,4 @@
-"""The basic transfer of git-lfs over HTTP: which contents the client shall send or get (`objects/batch`), and their upload and download.
+"""The basic transfer of git-lfs over HTTP: which objects the client shall send or get (`objects/batch`), and their upload and download.
 
 Locks are not supported; git-lfs then pushes without them. Requests are authorised by `smart_http`.
 """
@@ -23,7 +23,7 @@ _LARGEST_BATCH = 1 << 20
 _HEADERS = {"Cache-Control": "no-store"}
 
 
-def respond(request: wrappers.Request, resource: str, contents: lfs.Contents, address: str, limit: int) -> wrappers.Response:
+def respond(request: wrappers.Request, resource: str, objects: lfs.Objects, address: str, limit: int) -> wrappers.Response:
     """Answer a request for `resource`, the path below the LFS server's `address`. `limit` is the largest content, in bytes.
 
     Raises InvalidError, NotFoundError, TooLargeError.
@@ -31,18 +31,18 @@ def respond(request: wrappers.Request, resource: str, contents: lfs.Contents, ad
     oid = resource.removeprefix(OBJECTS)
     match request.method:
         case "POST" if resource == BATCH:
-            return message(200, _batch(_document(request), contents, address, limit))
+            return message(200, _batch(_document(request), objects, address, limit))
         case "PUT" if lfs.is_oid(oid):
             request.max_content_length = limit
             try:
-                contents.add(oid, request.stream, limit)
+                objects.add(oid, request.stream, limit)
             except exceptions.RequestEntityTooLarge as error:
                 raise errors.TooLargeError(f"the content has more than {limits.size(limit)}") from error
             except exceptions.ClientDisconnected as error:
                 raise errors.InvalidError("the body of the request is incomplete") from error
             return message(200, {})
         case "GET" | "HEAD" if lfs.is_oid(oid):
-            return _download(request, contents, oid)
+            return _download(request, objects, oid)
     return message(501, {"message": "this git host supports objects of Git LFS, and no locks"})
 
 
@@ -69,19 +69,19 @@ def _document(request: wrappers.Request) -> Mapping[str, Any]:
     return document
 
 
-def _batch(document: Mapping[str, Any], contents: lfs.Contents, address: str, limit: int) -> dict[str, object]:
-    answers = [_answer(item, document["operation"], contents, address, limit) for item in document["objects"]]
+def _batch(document: Mapping[str, Any], objects: lfs.Objects, address: str, limit: int) -> dict[str, object]:
+    answers = [_answer(item, document["operation"], objects, address, limit) for item in document["objects"]]
     return {"transfer": "basic", "objects": answers, "hash_algo": "sha256"}
 
 
-def _answer(item: object, operation: str, contents: lfs.Contents, address: str, limit: int) -> dict[str, object]:
+def _answer(item: object, operation: str, objects: lfs.Objects, address: str, limit: int) -> dict[str, object]:
     fields = item if isinstance(item, dict) else {}
     oid, size = fields.get("oid"), fields.get("size")
     if not isinstance(oid, str) or not lfs.is_oid(oid) or not isinstance(size, int) or isinstance(size, bool) or size < 0:
         return {"oid": str(oid)[:64], "size": 0, "error": {"code": 422, "message": "an object needs its SHA-256 as 'oid', and its 'size'"}}
     answer: dict[str, object] = {"oid": oid, "size": size}
     action = {operation: {"href": f"{address}/{OBJECTS}{oid}"}}
-    if contents.has(lfs.Pointer(oid, size)):
+    if objects.has(lfs.Pointer(oid, size)):
         return answer if operation == "upload" else answer | {"actions": action}
     if operation == "download":
         return answer | {"error": {"code": 404, "message": "the content is not on this git host; push it with `git lfs push`"}}
@@ -91,9 +91,9 @@ def _answer(item: object, operation: str, contents: lfs.Contents, address: str, 
     return answer | {"actions": action}
 
 
-def _download(request: wrappers.Request, contents: lfs.Contents, oid: str) -> wrappers.Response:
+def _download(request: wrappers.Request, objects: lfs.Objects, oid: str) -> wrappers.Response:
     try:
-        response = utils.send_file(contents.path(oid), request.environ, mimetype="application/octet-stream", conditional=True, etag=oid)
+        response = utils.send_file(objects.path(oid), request.environ, mimetype="application/octet-stream", conditional=True, etag=oid)
     except FileNotFoundError as error:
         raise errors.NotFoundError("the content is not on this git host; push it with `git lfs push`") from error
     except exceptions.RequestedRangeNotSatisfiable:

@@ -115,10 +115,10 @@ class SmartHttp:
     def _lfs(self, request: wrappers.Request, project: str, codeset: str, resource: str) -> wrappers.Response:
         try:
             with self._host.open(project, codeset):
-                contents = self._host.contents(project, codeset)
+                objects = self._host.lfs_objects(project, codeset)
             # By the name of the server that the client uses: it has credentials for that one.
             url = self._urls.get(request.host, f"{request.scheme}://{request.host}") + request.root_path
-            return lfs_transfer.respond(request, resource, contents, f"{url}/{project}/{codeset}.git/info/lfs", self._host.limits.pack)
+            return lfs_transfer.respond(request, resource, objects, f"{url}/{project}/{codeset}.git/info/lfs", self._host.limits.pack)
         except tuple(_STATUS) as error:
             return lfs_transfer.message(_STATUS[type(error)], {"message": error.message})
 

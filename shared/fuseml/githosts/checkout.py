@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from fuseml.domain import errors
 from fuseml.githosts import history
-from fuseml.githosts.large_files import Kept, LargeFiles
+from fuseml.githosts.large_files import LargeFiles, LfsServer
 from fuseml.githosts.limits import Limits, size
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ _EXECUTABLE, _PLAIN = 0o755, 0o644
 
 
 def write_tree(
-    store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str], limits: Limits, kept: Kept | None = None
+    store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str], limits: Limits, lfs_server: LfsServer | None = None
 ) -> None:
     """Write `tree` into the new or empty `directory`, with the `extra` files (path -> text) that it does not contain.
 
-    Submodules become empty directories, as in git before they are updated. Pointers of Git LFS become the contents that are `kept`; without
-    it they stay pointers. Raises InvalidError for names and links that lead outside and for contents that are missing, TooLargeError beyond
+    Submodules become empty directories, as in git before they are updated. Pointers of Git LFS become the objects of the `lfs_server`; without
+    it they stay pointers. Raises InvalidError for names and links that lead outside and for objects that are missing, TooLargeError beyond
     the limits, ConflictError for a directory that is not empty.
     """
     from dulwich import errors as git_errors
@@ -43,7 +43,7 @@ def write_tree(
     if any(directory.iterdir()):
         raise errors.ConflictError(f"{directory} is not empty; use an empty directory for the checkout")
     try:
-        _write_entries(store, tree, directory, extra, limits, kept)
+        _write_entries(store, tree, directory, extra, limits, lfs_server)
     except (KeyError, git_errors.ObjectFormatException) as error:
         raise errors.InvalidError(f"the files of the commit are incomplete or unreadable on this git host: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -52,7 +52,7 @@ def write_tree(
 
 
 def _write_entries(
-    store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str], limits: Limits, kept: Kept | None
+    store: BaseObjectStore, tree: bytes, directory: Path, extra: Mapping[str, str], limits: Limits, lfs_server: LfsServer | None
 ) -> None:
     from dulwich import objects
 
@@ -60,7 +60,7 @@ def _write_entries(
     listed = list(history.entries(store, objects.ObjectID(tree), limits.files))
     entries = {_safe_path(path): (mode, sha) for path, mode, sha in listed}
     links: dict[Path, bytes] = {}
-    large = LargeFiles(store, listed, kept) if kept else None
+    large = LargeFiles(store, listed, lfs_server) if lfs_server else None
     written = 0
     for path, (mode, sha) in entries.items():
         target = directory / path
@@ -78,7 +78,7 @@ def _write_entries(
         if stat.S_ISLNK(mode):
             links[target] = content
         else:
-            write = functools.partial(kept.objects.write, pointer) if kept and pointer else functools.partial(_put, content)
+            write = functools.partial(lfs_server.objects.write, pointer) if lfs_server and pointer else functools.partial(_put, content)
             _write(target, write, _EXECUTABLE if mode & stat.S_IXUSR else _PLAIN)
     if large:
         large.expect_complete()

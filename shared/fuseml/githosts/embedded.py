@@ -140,8 +140,8 @@ class EmbeddedGitHost:
         """Write one tree; returns its submodules."""
         with self.open(project, codeset) as repository:
             stored, url = _commit(repository, project, codeset, commit), self.clone_url(project, codeset)
-            kept = large_files.Kept(self.lfs_objects(project, codeset), url)
-            checkout.write_tree(repository.object_store, stored.tree, directory, extra, self.limits, kept)
+            lfs_server = large_files.LfsServer(self.lfs_objects(project, codeset), url)
+            checkout.write_tree(repository.object_store, stored.tree, directory, extra, self.limits, lfs_server)
             return list(submodules.found(repository.object_store, stored.tree, url, self._url, self.limits.files))
 
     def commit(self, project: str, codeset: str, commit: str) -> port.Commit:

@@ -1,4 +1,4 @@
-"""The files of one commit whose contents git-lfs keeps: which they are, and which contents are missing."""
+"""The files of one commit that git-lfs keeps: which they are, and which LFS objects are missing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _FILTER = b"filter=lfs"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """The contents that git-lfs keeps for the repository at `url`."""
+class LfsServer:
+    """The LFS server of the repository at `url`: its objects."""
 
     objects: lfs.Objects
     url: str
@@ -40,8 +40,8 @@ def uses_lfs(store: BaseObjectStore, entries: Iterable[tuple[bytes, int, ObjectI
 class LargeFiles:
     """Of the commit with these `entries`: paths, modes and object ids. A commit that does not use Git LFS has none."""
 
-    def __init__(self, store: BaseObjectStore, entries: Sequence[tuple[bytes, int, ObjectID]], kept: Kept) -> None:
-        self._kept = kept
+    def __init__(self, store: BaseObjectStore, entries: Sequence[tuple[bytes, int, ObjectID]], lfs_server: LfsServer) -> None:
+        self._server = lfs_server
         self._any = uses_lfs(store, entries)
         named = (object_id for path, mode, object_id in entries if path == lfs.CONFIGURATION.encode() and stat.S_ISREG(mode))
         own = next(named, None) if self._any else None
@@ -53,7 +53,7 @@ class LargeFiles:
         pointer = lfs.pointer(content) if self._any else None
         if pointer is None or not self._configuration.wants(path):
             return None
-        if not self._kept.objects.has(pointer):
+        if not self._server.objects.has(pointer):
             self._missing.append((path, pointer))
             return None
         return pointer
@@ -64,7 +64,7 @@ class LargeFiles:
             return
         path, pointer = self._missing[0]
         more = f", as are {len(self._missing) - 1} others" if len(self._missing) > 1 else ""
-        elsewhere, url = self._configuration.foreign_host(self._kept.url), self._kept.url
+        elsewhere, url = self._configuration.foreign_host(self._server.url), self._server.url
         push = f"git lfs push --all {url}"
         if elsewhere:
             way = f"{lfs.CONFIGURATION} names the server {elsewhere}, which is not asked; push with `git -c lfs.url={url}/info/lfs {push[4:]}`"

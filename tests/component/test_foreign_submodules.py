@@ -44,10 +44,16 @@ class Elsewhere:
     requests: list[dict[str, str]] = field(default_factory=list)
     hold: threading.Event = field(default_factory=threading.Event)
 
-    def publish(self, name: str, *versions: Mapping[str, str], submodules: Mapping[str, tuple[str, str]] | None = None) -> list[str]:
-        """A repository with these versions; its commits. `submodules`: path -> address and commit."""
+    def publish(
+        self,
+        name: str,
+        *versions: Mapping[str, str],
+        submodules: Mapping[str, tuple[str, str]] | None = None,
+        links: Mapping[str, str] | None = None,
+    ) -> list[str]:
+        """A repository with these versions; its commits. `submodules`: path -> address and commit; `links`: path -> commit, without address."""
         work = githost.Clone.fresh("unused", self.folder / name)
-        for path, (_, commit) in (submodules or {}).items():
+        for path, commit in ({path: commit for path, (_, commit) in (submodules or {}).items()} | {**(links or {})}).items():
             (work.folder / path).mkdir(parents=True)
             work.git("update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
         commits = [work.commit("a version", {**files, **modules(submodules or {})}) for files in versions]
@@ -308,6 +314,15 @@ def test_a_folder_is_fetched_once(elsewhere: Elsewhere, tmp_path: Path) -> None:
     log = fetch(tmp_path / "checkout", *2 * [plans.Submodule("lib", f"{elsewhere.url}/lib.git", commit)])
     assert log.count("submodule lib: ") == 1
     assert "the submodule lib is left out: its folder is missing or has files" in log
+
+
+def test_a_submodule_includes_no_file_of_the_machine(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    [deep] = elsewhere.publish("deep", {"deep.py": "DEEP = 3\n"})
+    (tmp_path / "modules").write_text(f'[submodule "deep"]\n\tpath = deep\n\turl = {elsewhere.url}/deep.git\n')
+    [tip] = elsewhere.publish("tip", {".gitmodules": f"[include]\n\tpath = {tmp_path / 'modules'}\n"}, links={"deep": deep})
+    (tmp_path / "checkout" / "lib").mkdir(parents=True)
+    fetch(tmp_path / "checkout", plans.Submodule("lib", f"{elsewhere.url}/tip.git", tip))
+    assert list((tmp_path / "checkout" / "lib" / "deep").iterdir()) == []
 
 
 def test_text_of_a_commit_is_bounded_and_inert_in_the_log(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_a_broken_file_is_explained_by_file_and_key(text: str, message: str) -> 
         ("a", "{x: string}", {}, "entry_points.main.parameters.x: no value: run the workflow with `-i x=VALUE`"),
         ("a", "{x: float}", {"x": "one"}, "entry_points.main.parameters.x: the value 'one' is not a number"),
         ("a", "{x: uri}", {"x": "data.csv"}, "entry_points.main.parameters.x: the value 'data.csv' is not a URI"),
+        ("a", "{x: uri}", {"x": "http://["}, "entry_points.main.parameters.x: the value 'http://[' is not a URI"),
         ("a {y}", "{x: string}", {"x": "1"}, "entry_points.main.command: '{y}' is not a declared parameter"),
         ("a {x", "{x: string}", {"x": "1"}, "entry_points.main.command: expected '}'"),
     ],

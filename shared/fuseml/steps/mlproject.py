@@ -68,7 +68,7 @@ class EntryPoint:
                 float(value)
             except ValueError:
                 raise sdk.StepError(f"{where}: the value '{value}' is not a number, and the parameter is a float") from None
-        elif parameter.type == "uri" and not urllib.parse.urlsplit(value).scheme:
+        elif parameter.type == "uri" and not _has_scheme(value):
             raise sdk.StepError(f"{where}: the value '{value}' is not a URI, and the parameter is a uri")
 
     def logged(self, values: Mapping[str, str]) -> dict[str, str]:
@@ -115,6 +115,13 @@ class Project:
     python_env: str | None = None
     conda_env: str | None = None
     docker: Docker | None = None
+
+
+def _has_scheme(value: str) -> bool:
+    try:
+        return bool(urllib.parse.urlsplit(value).scheme)
+    except ValueError:  # such as http://[
+        return False
 
 
 def script(name: str) -> EntryPoint:

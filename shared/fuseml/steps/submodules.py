@@ -148,7 +148,7 @@ def _nested(git: _Git, parent: Submodule, url: str) -> Iterator[Submodule]:
     if not commits:
         return
     try:
-        listed = git.output("config", "--blob", "HEAD:.gitmodules", "-z", "--get-regexp", r"^submodule\..*\.(path|url)$")
+        listed = git.output("config", "--no-includes", "--blob", "HEAD:.gitmodules", "-z", "--get-regexp", r"^submodule\..*\.(path|url)$")
     except LeftOutError:
         return
     values: dict[bytes, dict[bytes, bytes]] = {}

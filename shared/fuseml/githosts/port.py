@@ -79,8 +79,9 @@ class GitHost(Protocol):
         File modes are preserved. The identity of the codeset is added (`.fuseml/_org`, `.fuseml/_project`), unless the commit contains
         these files. A submodule whose address is a codeset of the same project on the host is written too, any other is an empty folder, for the
         engine to fill. A host outside FuseML returns no submodules, and leaves them and the contents of Git LFS to its own clones. No file is
-        written outside `directory`, and no link leads out of it. Raises NotFoundError for an unknown commit, InvalidError for a tree that would escape and for a missing content of Git
-        LFS (the directory then holds a partial checkout), ConflictError for a directory that is not empty.
+        written outside `directory`, and no link leads out of it. Raises NotFoundError for an unknown commit, InvalidError for a tree that would
+        escape and for a missing content of Git LFS (the directory then holds a partial checkout), ConflictError for a directory that is not
+        empty.
         """
 
     def commit(self, project: str, codeset: str, commit: str) -> Commit:

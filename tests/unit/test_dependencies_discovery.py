@@ -145,7 +145,7 @@ def test_no_extra_or_group_is_ignored(name: str, kind: str, tmp_path: Path) -> N
         assert ".[absent]" in find(files, name, extras=("absent",)).text  # only the project's own backend knows them
         return
     with pytest.raises(sdk.StepError, match=rf"there is no {kind[:-1]} 'absent'|has no (extras|groups|extras or groups): remove the input"):
-        find(files, name, **{kind: ("absent",)})
+        find(files, name, extras=("absent",) if kind == "extras" else (), groups=("absent",) if kind == "groups" else ())
 
 
 @pytest.mark.parametrize(("group", "expected"), [("dev", "pytest"), ("plots", "bokeh")])
@@ -174,9 +174,8 @@ def test_the_index_of_one_package_of_pipenv_is_noted(tmp_path: Path) -> None:
 )
 def test_no_part_of_a_project_is_ignored(text: str, key: str, tmp_path: Path) -> None:
     files = codeset(tmp_path, pyproject_DOT_toml=text)
-    chosen = {"extras": ("a",)} if "optional" in key else {"groups": ("a",)} if "groups" in key else {}
     with pytest.raises(sdk.StepError, match=rf"pyproject\.toml: {key}: must be a list"):
-        find(files, **chosen)
+        find(files, extras=("a",) if "optional" in key else (), groups=("a",) if "groups" in key else ())
 
 
 @pytest.mark.parametrize(

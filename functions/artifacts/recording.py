@@ -10,6 +10,7 @@ import sqlmodel
 
 from fuseml.domain import artifact, errors, events, plans
 from fuseml.domain.artifacts import descriptor
+from fuseml.domain.plans import combinations
 from fuseml.runtime import clock
 from fuseml.store import artifacts, lineage, runs
 from fuseml.usecases import model_digests
@@ -54,34 +55,41 @@ def on_step_finished(session: sqlmodel.Session, event: events.Event) -> Sequence
     """Record an output `models:/name/version` as a model, and `dataset://project/name/version` of the own project as a dataset.
 
     The outputs `metrics` describe a model, `uri`, `digest` and `rows` a dataset. Lineage leads from the run's codeset version and, for a dataset,
-    from the models and datasets among the inputs of the step.
+    from the models and datasets among the inputs of the step. A step that ranks combinations makes no artifact: it repeats outputs of the best.
     """
     step = events.RunStepFinished.model_validate(event.data)
+    named = {value: _named(step.project, value) for value in step.outputs.values()}
+    made = {value: address for value, address in named.items() if address is not None}
+    if not made:
+        return []
+    run = runs.get(session, step.run)
+    plan = plans.Plan.model_validate(run.plan) if run.plan else None
+    if plan is not None and combinations.ranks(plan, step.step):
+        return []
     recorded: list[events.Payload] = []
-    for value in step.outputs.values():
-        model, dataset = artifact.model_of(step.project, value), artifact.dataset_of(step.project, value)
-        address = model or dataset
-        if address is None:
-            continue
+    for value, address in made.items():
+        is_dataset = address.kind == "dataset"
         described = {name: step.outputs.get(name) for name in ("uri", "digest", "rows")}
-        details = described if dataset else {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))}
-        recorded += _record(session, address, step.run, details, format=None if dataset else "mlflow", step=step.step)
-        run = runs.get(session, step.run)
+        details = described if is_dataset else {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))}
+        recorded += _record(session, address, step.run, details, format=None if is_dataset else "mlflow", step=step.step)
         sources = [artifact.code(run.project, run.codeset, run.commit)] if run.codeset and run.commit else []
-        for source in [*sources, *(_inputs(session, run, step.step) if dataset else [])]:
+        for source in [*sources, *(_inputs(session, run, plan, step.step) if is_dataset else [])]:
             lineage.link(session, str(source), str(address), step.run, step.step)
     return recorded
 
 
-def _inputs(session: sqlmodel.Session, run: runs.Run, step: str) -> list[artifact.Address]:
+def _named(project: str, value: str) -> artifact.Address | None:
+    return artifact.model_of(project, value) or artifact.dataset_of(project, value)
+
+
+def _inputs(session: sqlmodel.Session, run: runs.Run, plan: plans.Plan | None, step: str) -> list[artifact.Address]:
     """The artifacts of the project among the inputs of a step, by the stored plan and the outputs of the steps before it.
 
     Raises TemporaryError while such an output is not recorded.
     """
-    planned = plans.StepPlan.model_validate(next(item for item in run.plan["steps"] if item["name"] == step)) if run.plan else None
     outputs = {row.name: row.outputs for row in runs.steps(session, [run.id])}
     found: list[artifact.Address] = []
-    for variable in planned.variables if planned else ():
+    for variable in plan.step(step).variables if plan else ():
         if any(isinstance(part, plans.SecretPart) for part in variable.value):
             continue
         try:

@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 
+from functions.artifacts import app as artifacts_app
+from functions.artifacts import deps as artifacts_deps
+from fuseml.domain import events
 from fuseml.domain.plans import combinations
-from fuseml.store import database, extensions
-from tests.component.requesting import System, refused
+from fuseml.runtime import auth, catalog
+from fuseml.store import artifacts, database, extensions, lineage
+from tests import event_keys
+from tests.component.requesting import NOON, System, refused
 
 DOCUMENT = """
 name: train
@@ -140,3 +145,43 @@ def test_a_run_that_cannot_be_planned_shows_its_steps(system: System) -> None:
     system.deliver()
     [run] = system.runs.get(f"/runs?request={response.get_json()['request']}").get_json()
     assert (run["state"], [step["name"] for step in run["steps"]]) == ("failed", STEPS)
+
+
+MADE = {number: {"model": f"models:/m/{number}", "metrics": '{"rmse": 2}'} for number in (1, 2)}
+BEST = {**MADE[2], "data": "dataset://p/scored/2"}
+RANKED = {**BEST, "best": "fit-2"}
+
+
+def record(system: System, run: str, **outputs: dict[str, str]) -> dict[str, str | None]:
+    """Report these ends of steps to `artifacts`, in this order; returns the addresses of all artifacts with the steps that made them."""
+    deps = artifacts_deps.Deps(store=system.store, publisher=system, signer=event_keys.SIGNER, tokens=auth.Tokens({}, anonymous=True))
+    app = artifacts_app.create_app(deps).test_client()
+    for step, written_by_step in outputs.items():
+        finished = events.RunStepFinished(run=run, workflow="train", project="p", step=step, state="succeeded", outputs=written_by_step)
+        headers, body = event_keys.encode(events.event(finished, NOON))
+        response = app.post(catalog.EVENTS, headers=headers, data=body)
+        assert response.status_code in (200, 204), response.text
+    with system.store.read() as session:
+        found = {address: artifacts.find(session, address) for address in ("model://p/m/1", "model://p/m/2", "dataset://p/scored/2")}
+        made = {address: row.step for address, row in found.items() if row is not None}
+        for address in (*made, "model://p/m/2"):
+            near = lineage.neighbourhood(session, address, "up", 1, 100)
+            assert {edge.step for edge in near.edges} == ({made[address]} if address in made else set())
+    return made
+
+
+@pytest.mark.parametrize("ranker_first", [False, True])
+def test_an_artifact_is_made_by_its_combination_and_not_by_the_ranker_in_any_order(system: System, *, ranker_first: bool) -> None:
+    run = system.start()
+    ends = {"fit-1": MADE[1], "fit-2": BEST, "fit": RANKED}
+    order = reversed(ends) if ranker_first else ends
+    made = record(system, run["name"], **{step: ends[step] for step in order})
+    assert made == {"model://p/m/1": "fit-1", "model://p/m/2": "fit-2", "dataset://p/scored/2": "fit-2"}
+
+
+def test_a_ranker_of_reused_combinations_makes_no_artifact_in_its_run(system: System) -> None:
+    first = system.start()
+    finished(system, first["name"], "failed", more={"fit-4": written(4, 9.5)})
+    again = system.request(f"/runs/{first['name']}/resume", {})
+    assert [step.name for step in system.engine.plans[-1].steps] == ["fit", "report"]
+    assert record(system, again["name"], fit=RANKED) == {}

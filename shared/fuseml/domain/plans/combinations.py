@@ -12,6 +12,12 @@ RANKER = "ghcr.io/fuseml/ranker:v1"
 """The image of the built-in step `fuseml.steps.ranker`."""
 
 
+def ranks(plan: plans.Plan, step: str) -> bool:
+    """Whether the step ranks combinations, so that its outputs name artifacts that another step has made."""
+    combined = [item.combination for item in plan.steps] + [item.combination for item in plan.reused]
+    return any(item is not None and item.step == step for item in combined)
+
+
 def ranker(
     name: str, best: plans.Best, combinations: Mapping[str, Mapping[str, str]], outputs: Sequence[str], cache: plans.Caching | None
 ) -> plans.StepPlan:

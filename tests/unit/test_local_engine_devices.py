@@ -113,9 +113,9 @@ class HandingOut(RuleBasedStateMachine):
         self.handout.begin_round()
         for run in self.active.values():
             for step in [name for name, record in run.steps.items() if record.state == "queued"]:
-                assigned = self.handout.assign(run, step)
-                if not isinstance(assigned, str):
-                    run.begin(step, 0.0, assigned)
+                allocated = self.handout.allocate(run, step)
+                if not isinstance(allocated, str):
+                    run.begin(step, 0.0, allocated)
                     run.record_launch(step, None)
                     lock = run.folder.step_path(step) / "lock"
                     lock.unlink(missing_ok=True)
@@ -437,10 +437,10 @@ def test_a_container_gets_its_devices_by_options_and_none_of_the_server_s_number
     step = engines.shell("s", "", image="some/image:1", env={"NVIDIA_VISIBLE_DEVICES": "all"})
     host = {"CUDA_VISIBLE_DEVICES": "5", "HIP_VISIBLE_DEVICES": "5", "NCCL_DEBUG": "INFO"}
 
-    def launched(assigned: devices.Assignment, present: Devices = present) -> tuple[str, Mapping[str, str], set[str]]:
+    def launched(allocated: devices.Allocation, present: Devices = present) -> tuple[str, Mapping[str, str], set[str]]:
         values, folder = launch.evaluate(step, {}, {}), journal.RunFolder(tmp_path)
         made = launch.container(
-            step, values, f"/bin/{runtime}", folder, "n", host, list(host), devices=present.of_container(assigned, runtime)
+            step, values, f"/bin/{runtime}", folder, "n", host, list(host), devices=present.of_container(allocated, runtime)
         )
         passed = {value for option, value in itertools.pairwise(made.command) if option == "--env"}
         return " ".join(made.command), made.environment, passed

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fuseml.domain import errors
 from fuseml.domain.workflows.resources import quantity
 from fuseml.engines import local
-from fuseml.engines.local.devices import Assignment
+from fuseml.engines.local.devices import Allocation
 from fuseml.engines.local.devices import parse as parse_devices
 
 _PATTERN = re.compile(r"[A-Za-z0-9_*]+")
@@ -26,7 +26,7 @@ class StepOptions:
     passed: tuple[str, ...] = ()
     limits: local.StepLimits = field(default_factory=local.StepLimits)
     confined: bool = True
-    devices: Assignment | None = field(default_factory=dict)
+    devices: Allocation | None = field(default_factory=dict)
 
 
 def parse(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from fuseml.domain import errors
 from fuseml.engines.local import decisions, journal
 from fuseml.engines.local.attempt import Attempt, Outcome, Stop
-from fuseml.engines.local.devices import Assignment
+from fuseml.engines.local.devices import Allocation
 
 
 class ActiveRun:
@@ -44,7 +44,7 @@ class ActiveRun:
         if self.record.started is None:
             self._save(self.record.model_copy(update={"state": "running", "started": now}))
 
-    def begin(self, step: str, now: float, devices: Assignment | None = None) -> None:
+    def begin(self, step: str, now: float, devices: Allocation | None = None) -> None:
         """Record the start of a new attempt with its devices."""
         record = self.steps[step]
         attempts = (*record.attempts, journal.AttemptRecord(started=now, devices=dict(devices or {})))
@@ -59,7 +59,7 @@ class ActiveRun:
         return True
 
     @property
-    def devices(self) -> Iterator[Assignment]:
+    def devices(self) -> Iterator[Allocation]:
         """The devices that its running steps hold."""
         return (record.attempts[-1].devices for record in self.steps.values() if record.state == "running")
 

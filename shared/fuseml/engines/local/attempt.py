@@ -16,7 +16,7 @@ from fuseml.domain import errors, plans
 from fuseml.engines import masking, results, step_files
 from fuseml.engines.local import causes, checking_out, decisions, implementations, journal, launch, process
 from fuseml.engines.local.confinement import Confinement
-from fuseml.engines.local.devices import Assignment
+from fuseml.engines.local.devices import Allocation
 from fuseml.engines.local.host import Host
 from fuseml.processes import program
 
@@ -67,7 +67,7 @@ class Attempt:
         outputs: Mapping[str, Mapping[str, str]],
         checkouts: threading.Lock,
         on_launch: Callable[[str | None], None],
-        devices: Assignment,
+        devices: Allocation,
         adopted: journal.AttemptRecord | None = None,
     ) -> None:
         self._host = host

@@ -23,7 +23,7 @@ SHARED = "shared"
 
 _ID = re.compile(r"0|[1-9][0-9]{0,3}|[A-Za-z][A-Za-z0-9:._/-]{0,99}")
 
-Assignment = Mapping[str, tuple[str, ...]]
+Allocation = Mapping[str, tuple[str, ...]]
 """Resource -> the ids of devices of it."""
 
 
@@ -91,7 +91,7 @@ class Devices:
                 return f"asks for {number} {resource}; this machine has {present or 'none'}"
         return ""
 
-    def choose(self, wanted: Mapping[str, int], held: Assignment) -> Assignment | None:
+    def choose(self, wanted: Mapping[str, int], held: Allocation) -> Allocation | None:
         """The first free devices of the wanted numbers, all or none."""
         free = {resource: self.pools[resource].free(held.get(resource, ())) if resource in self.pools else () for resource in wanted}
         if any(len(free[resource]) < number for resource, number in wanted.items()):
@@ -103,32 +103,32 @@ class Devices:
         listed = ", ".join(f"{number} {resource} (this machine has {len(self.pools[resource].ids)})" for resource, number in wanted.items())
         return f"waits for {listed}: other steps use them, or wait for them already"
 
-    def variables(self, assigned: Assignment) -> dict[str, str]:
+    def variables(self, allocated: Allocation) -> dict[str, str]:
         """The variables by which a process sees its devices of the managed resources, and no others."""
         found: dict[str, str] = {}
         for resource in self.pools:
-            found |= _VARIABLES[resource](assigned.get(resource, ()))
+            found |= _VARIABLES[resource](allocated.get(resource, ()))
         return found
 
-    def of_container(self, assigned: Assignment, runtime: str) -> OfContainer:
+    def of_container(self, allocated: Allocation, runtime: str) -> OfContainer:
         """The devices as a container program, podman or docker, passes them on. In a container they are numbered anew, so no variable but that
         of NVIDIA's container runtime names them.
         """
-        nvidia = assigned.get(NVIDIA, ())
+        nvidia = allocated.get(NVIDIA, ())
         options: list[str] = []
         if nvidia and runtime == "docker":
             # The quotes are docker's: its option is a list of fields.
             options = ["--gpus", f'"device={",".join(nvidia)}"']
         elif nvidia:
             options = [part for id in nvidia for part in ("--device", f"{NVIDIA}={id}")]
-        if AMD in assigned:
-            options += [part for path in self.files({AMD: assigned[AMD]}) for part in ("--device", path)]
+        if AMD in allocated:
+            options += [part for path in self.files({AMD: allocated[AMD]}) for part in ("--device", path)]
         variables = {"NVIDIA_VISIBLE_DEVICES": ",".join(nvidia) or "void"} if NVIDIA in self.pools else {}
         return OfContainer(options, variables, frozenset(self.variables({})))
 
-    def files(self, assigned: Assignment) -> list[str]:
-        """The files in /dev of the assigned devices."""
-        return [path for resource, ids in assigned.items() if resource in self.pools for path in self.pools[resource].files_of(ids)]
+    def files(self, allocated: Allocation) -> list[str]:
+        """The files in /dev of the allocated devices."""
+        return [path for resource, ids in allocated.items() if resource in self.pools for path in self.pools[resource].files_of(ids)]
 
     @property
     def managed_files(self) -> list[str]:
@@ -150,16 +150,16 @@ def _of_amd(ids: Sequence[str]) -> dict[str, str]:
 _VARIABLES = {NVIDIA: _of_nvidia, AMD: _of_amd}
 
 
-def merged(assignments: Iterable[Assignment]) -> dict[str, tuple[str, ...]]:
-    """All devices of the assignments."""
+def merged(allocations: Iterable[Allocation]) -> dict[str, tuple[str, ...]]:
+    """All devices of the allocations."""
     found: dict[str, tuple[str, ...]] = {}
-    for assignment in assignments:
-        for resource, ids in assignment.items():
+    for allocation in allocations:
+        for resource, ids in allocation.items():
             found[resource] = (*found.get(resource, ()), *ids)
     return found
 
 
-def parse(texts: Iterable[str]) -> Assignment | None:
+def parse(texts: Iterable[str]) -> Allocation | None:
     """Read the choices of devices, `nvidia.com/gpu=0,1` each; None for `shared`. Raises InvalidError."""
     listed = [text.strip() for text in texts if text.strip()]
     if SHARED in listed:
@@ -183,7 +183,7 @@ def parse(texts: Iterable[str]) -> Assignment | None:
     return chosen
 
 
-def select(found: Mapping[str, Pool], chosen: Assignment | None) -> Devices:
+def select(found: Mapping[str, Pool], chosen: Allocation | None) -> Devices:
     """The devices to hand out: the `chosen` ones where they are given, else all that were found. Raises InvalidError."""
     if chosen is None:
         return Devices()

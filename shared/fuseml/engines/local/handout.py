@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fuseml.domain.workflows import resources
 from fuseml.engines.local import devices, process
 from fuseml.engines.local.active import ActiveRun
-from fuseml.engines.local.devices import Assignment
+from fuseml.engines.local.devices import Allocation
 
 
 class Handout:
@@ -22,7 +22,7 @@ class Handout:
     def __init__(self, present: devices.Devices, active: Mapping[str, ActiveRun]) -> None:
         self._devices = present
         self._active = active
-        self._kept: list[tuple[Assignment, Callable[[], bool]]] = []
+        self._kept: list[tuple[Allocation, Callable[[], bool]]] = []
         self._closed: set[str] = set()
 
     @property
@@ -31,7 +31,7 @@ class Handout:
         return bool(self._kept)
 
     def begin_round(self) -> None:
-        """Begin a round of assignments, in the order of the runs."""
+        """Begin a round of allocations, in the order of the runs."""
         self._closed.clear()
 
     def recover(self, run: ActiveRun) -> None:
@@ -52,20 +52,20 @@ class Handout:
         """Those of the steps that this machine can never run, each with the reason: it has fewer devices than when the run was submitted."""
         return {name: reason for name in steps if (reason := self._devices.shortage(_wanted(run, name)))}
 
-    def assign(self, run: ActiveRun, step: str) -> Assignment | str:
+    def allocate(self, run: ActiveRun, step: str) -> Allocation | str:
         """The devices for the step, which nothing else holds, or the cause of its wait."""
         wanted = _wanted(run, step)
         if not wanted:
             return {}
-        assigned = self._devices.choose(wanted, self._held()) if self._closed.isdisjoint(wanted) else None
-        if assigned is None:
+        allocated = self._devices.choose(wanted, self._held()) if self._closed.isdisjoint(wanted) else None
+        if allocated is None:
             self._closed.update(wanted)
             return self._devices.wait(wanted)
-        return assigned
+        return allocated
 
-    def _held(self) -> Assignment:
+    def _held(self) -> Allocation:
         self._kept = [(kept, busy) for kept, busy in self._kept if busy()]
-        running = (assigned for run in self._active.values() for assigned in run.devices)
+        running = (allocated for run in self._active.values() for allocated in run.devices)
         return devices.merged([*running, *(kept for kept, _ in self._kept)])
 
 

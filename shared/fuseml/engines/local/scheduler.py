@@ -215,14 +215,14 @@ class Scheduler:
         for name in names:
             if free <= 0:
                 break
-            assigned = self._handout.assign(run, name)
-            if isinstance(assigned, str):
-                if run.wait(name, assigned, now):
+            allocated = self._handout.allocate(run, name)
+            if isinstance(allocated, str):
+                if run.wait(name, allocated, now):
                     self._publish(run, name)
                 due = now + _DEVICES if self._handout.keeps else due
                 continue
             run.start(now)
-            run.begin(name, now, assigned)
+            run.begin(name, now, allocated)
             self._start_attempt(run, name)
             free -= 1
         return due

@@ -42,7 +42,7 @@ def asking(name: str, script: str, limits: Mapping[str, str | int], **more: obje
 
 
 class HandingOut(RuleBasedStateMachine):
-    """Steps that start, end, are abandoned alive, or survive the server, in any order. The lock of a step stands for its processes."""
+    """Steps that start, end, are abandoned alive, survive the server or their records, in any order. The lock of a step stands for its processes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,6 +50,7 @@ class HandingOut(RuleBasedStateMachine):
         self.journal = journal.Journal(self.root, Trash(self.root / ".trash"))
         self.present = machine(f"{NVIDIA}=0,1,2", f"{AMD}=0")
         self.processes: dict[tuple[str, str], IO[bytes]] = {}
+        self.allocations: dict[tuple[str, str], devices.Allocation] = {}
         self.submitted = 0
         self.recover()
 
@@ -57,7 +58,11 @@ class HandingOut(RuleBasedStateMachine):
         self.active: dict[str, ActiveRun] = {}
         self.handout = Handout(self.present, self.active)
         for folder in self.journal.folders():
-            run = ActiveRun(folder)
+            try:
+                run = ActiveRun(folder)
+            except errors.PermanentError:
+                self.handout.withhold(folder)
+                continue
             self.handout.recover(run)
             if any(record.state in ("queued", "running") for record in run.steps.values()):
                 self.active[folder.path.name] = run
@@ -67,6 +72,16 @@ class HandingOut(RuleBasedStateMachine):
         """The server is killed, and another one reads the journal."""
         self.recover()
         self.begin_steps()
+
+    @rule(number=st.integers(0, 5), names=st.sampled_from([("plan.json",), ("run.json",), ("plan.json", "s0"), ("s0", "s1", "s2")]))
+    def damage(self, number: int, names: tuple[str, ...]) -> None:
+        """Records of a run become unreadable, as a newer release or a broken disk leaves them."""
+        if self.submitted:
+            folder = journal.RunFolder(self.root / f"run{number % self.submitted + 1}")
+            for name in names:
+                path = folder.step_path(name) / "step.json" if name.startswith("s") else folder.path / name
+                if path.exists():
+                    path.write_text("{")
 
     @rule(numbers=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1)), min_size=1, max_size=3))
     def submit(self, numbers: list[tuple[int, int]]) -> None:
@@ -104,8 +119,7 @@ class HandingOut(RuleBasedStateMachine):
         used: list[tuple[str, str]] = []
         for (run_id, step), held in self.processes.items():
             if not held.closed:
-                last = journal.RunFolder(self.root / run_id).step(step).attempts[-1]
-                used += [(resource, id) for resource, ids in last.devices.items() for id in ids]
+                used += [(resource, id) for resource, ids in self.allocations[run_id, step].items() for id in ids]
         assert len(set(used)) == len(used), used
 
     def begin_steps(self) -> None:
@@ -119,6 +133,7 @@ class HandingOut(RuleBasedStateMachine):
                     run.record_launch(step, None)
                     lock = run.folder.step_path(step) / "lock"
                     lock.unlink(missing_ok=True)
+                    self.allocations[run.plan.id, step] = allocated
                     self.processes[run.plan.id, step] = held = lock.open("wb")
                     fcntl.flock(held, fcntl.LOCK_EX)
 

@@ -50,6 +50,11 @@ class ActiveRun:
         attempts = (*record.attempts, journal.AttemptRecord(started=now, devices=dict(devices or {})))
         self._save_step(step, record.model_copy(update={"state": "running", "attempts": attempts, "retry_at": None, "wait": None}))
 
+    def requeue(self, step: str) -> None:
+        """Record that the last attempt of a running step has no process and gets none: the step begins it anew, under the same number."""
+        record = self.steps[step]
+        self._save_step(step, record.model_copy(update={"state": "queued", "attempts": record.attempts[:-1]}))
+
     def wait(self, step: str, cause: str, now: float) -> bool:
         """Record that a queued step waits for devices. Returns whether that is news."""
         record = self.steps[step]

@@ -51,7 +51,7 @@ class Outcome:
 class Attempt:
     """`perform` runs on a thread of its own; `stop` and `enforce` are called by the scheduler's thread.
 
-    `adopted` attempts were launched by an earlier server. `on_launch` is called with the container program, if any, before the
+    `adopted` attempts have a process of an earlier server. `on_launch` is called with the container program, if any, before the
     process exists: from then on the attempt is never started again, unless the server dies before it creates the process.
     """
 
@@ -84,7 +84,7 @@ class Attempt:
         self._devices = devices
         self._over = threading.Event()
         self._runtime = adopted.runtime if adopted else None
-        self._adopted = adopted is not None and process.has_begun(self._step_folder)
+        self._adopted = adopted is not None
         self._guard = threading.Lock()
         self._process = process.adopt(self._step_folder) if self._adopted else None
         self._stop: Stop | None = None

@@ -8,7 +8,7 @@ one user only if the others cannot use it by accident, and a workflow finds the 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fuseml.domain import errors
@@ -82,6 +82,10 @@ class Devices:
 
     def __str__(self) -> str:
         return "; ".join(f"{resource} {', '.join(pool.ids) or 'none'}" for resource, pool in self.pools.items())
+
+    def every(self, resources: Container[str]) -> Allocation:
+        """All devices of those of the resources that are managed."""
+        return {resource: pool.ids for resource, pool in self.pools.items() if resource in resources}
 
     def shortage(self, wanted: Mapping[str, int]) -> str:
         """The reason for which this machine can never give a step the wanted numbers of devices; empty if it can."""

@@ -152,6 +152,12 @@ class RunFolder:
         folder.mkdir(exist_ok=True)
         _replace(folder / "step.json", record.model_dump_json().encode(), durable=record.state in runs.FINISHED and bool(record.attempts))
 
+    @property
+    def begun(self) -> list[str]:
+        """The names of the steps that have a folder, because they were begun. Raises OSError."""
+        folder = self.path / "steps"
+        return [path.name for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
+
     def step_path(self, name: str) -> Path:
         return self.path / "steps" / name
 

@@ -17,6 +17,7 @@ import signal
 import socket
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import IO
 
@@ -32,12 +33,38 @@ End = tuple[int, str]
 """The exit code of a step, and the reason if its supervisor ended it."""
 
 
+class Life:
+    """The life of the processes of the step in `folder`, as its lock shows it, also after the folder was removed. Raises OSError when the lock
+    cannot be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._lock: int | None = None
+        with contextlib.suppress(FileNotFoundError, step_files.WrongKindError), step_files.open_to_read(folder, "lock") as lock:
+            self._lock = os.dup(lock.fileno())
+            weakref.finalize(self, os.close, self._lock)
+
+    def lasts(self) -> bool:
+        """Whether the supervisor is alive."""
+        if self._lock is None:
+            return False
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 class Process:
     """A running or ended process of the step in `folder`. One thread calls `wait`; any thread may call the other methods."""
 
-    def __init__(self, folder: Path, channel: socket.socket | None) -> None:
+    def __init__(self, folder: Path, life: Life, channel: socket.socket | None) -> None:
         self._folder = folder
+        self._life = life
         self._channel = channel
+        self._pid: End | None = None
+        with contextlib.suppress(OSError):  # the next signal reads it
+            self._pid = _numbers(folder, "pid")
         self._guard = threading.Lock()
         self._ended = False
         self._unsent: signal.Signals | None = None
@@ -56,7 +83,7 @@ class Process:
     def wait(self) -> End | None:
         """Block until the step has ended as a whole and its log is complete. None when the supervisor died without an exit code."""
         if self._channel is None:
-            while held(self._folder):
+            while self._life.lasts():
                 self._send_unsent()
                 time.sleep(_POLL)
             return self._settle(_numbers(self._folder, "exit"))
@@ -102,11 +129,11 @@ class Process:
             self._signal(self._unsent)
 
     def _supervisor(self) -> int | None:
-        if not held(self._folder):
+        if not self._life.lasts():
             return None
-        written = _numbers(self._folder, "pid")
+        self._pid = self._pid or _numbers(self._folder, "pid")
         # An unconfined step may have written the number: never this server, nor every process (0 and 1 have that meaning).
-        return written[0] if written is not None and written[0] > 1 and written[0] != os.getpid() else None
+        return self._pid[0] if self._pid is not None and self._pid[0] > 1 and self._pid[0] != os.getpid() else None
 
 
 def clear(folder: Path) -> None:
@@ -129,24 +156,18 @@ def start(launcher: Launcher, request: program.Request, output: IO[bytes]) -> Pr
     folder = Path(request["folder"])
     with step_files.create(folder / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return Process(folder, launcher.start(request, output.fileno(), lock.fileno()))
+        life = Life(folder)  # before the process exists: it may fail
+        return Process(folder, life, launcher.start(request, output.fileno(), lock.fileno()))
 
 
 def adopt(folder: Path) -> Process:
     """The process that an earlier server started for the step in `folder`, alive or not."""
-    return Process(folder, None)
+    return Process(folder, Life(folder), None)
 
 
 def held(folder: Path) -> bool:
     """Whether the supervisor of the step in `folder` is alive."""
-    try:
-        with step_files.open_to_read(folder, "lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (FileNotFoundError, step_files.WrongKindError):
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return Life(folder).lasts()
 
 
 def _numbers(folder: Path, name: str) -> End | None:

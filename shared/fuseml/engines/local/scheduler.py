@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from fuseml.domain import errors, runs
-from fuseml.engines.local import active, decisions, journal, report
+from fuseml.engines.local import active, decisions, journal, process, report
 from fuseml.engines.local.attempt import Attempt, Outcome, Stop
 from fuseml.engines.local.handout import Handout
 from fuseml.engines.local.host import Host
@@ -74,6 +74,8 @@ class Scheduler:
                     self._recover(folder)
                 except (errors.FusemlError, OSError) as error:
                     _LOG.error("a run is skipped, because it cannot be read: %s", error)
+                    self._active.pop(folder.path.name, None)
+                    self._handout.withhold(folder)
         self._thread = threading.Thread(target=self._work, name="fuseml-scheduler", daemon=True)
         self._thread.start()
 
@@ -126,11 +128,14 @@ class Scheduler:
         self._active[run.plan.id] = run
         self._publish_all(run)
         for name, record in run.steps.items():
-            if record.state == "running":
-                last = record.attempts[-1]
-                # An attempt that was never launched had no process, so the same attempt can still start.
-                if last.launched or run.record.ending is None:
-                    self._start_attempt(run, name, adopted=last if last.launched else None)
+            if record.state != "running":
+                continue
+            last = record.attempts[-1]
+            if last.launched and process.has_begun(folder.step_path(name)):
+                self._start_attempt(run, name, adopted=last)
+            elif run.record.ending is None:
+                # This server may hand out other devices, and give them to another step first.
+                run.requeue(name)
 
     def _work(self) -> None:
         with self._changed:

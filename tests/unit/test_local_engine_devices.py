@@ -221,6 +221,26 @@ def test_a_waiting_step_shows_its_cause_and_a_small_request_does_not_overtake_a_
     assert go.read_text() == "large\nsmall\n"
 
 
+def test_a_retry_that_waits_for_a_device_shows_it_as_the_first_attempt_does(tmp_path: Path) -> None:
+    with engines.local_engine(tmp_path, devices=machine(f"{NVIDIA}=0")) as under_test:
+        failed = tmp_path / "shared" / "failed"
+        script = f"test -e {failed} && exit 0; {under_test.signals.wait('fail')}; touch {failed}; exit 7"
+        flaky = engines.make_plan(asking("train", script, {NVIDIA: 1}, retries=1))
+        other = engines.make_plan(asking("train", under_test.signals.wait("go"), {NVIDIA: 1}))
+        for plan in (flaky, other):
+            under_test.engine.submit(plan, {})
+        under_test.inbox.wait(other.id, lambda progress: "train" in progress.steps)
+        under_test.signals.give("fail")
+        waiting = under_test.inbox.wait(flaky.id, lambda progress: progress.steps["train"].cause is not None)
+        for seen in (waiting, engines.fold(under_test.engine.observe(flaky.id))):
+            step = seen.steps["train"]
+            assert (seen.run.state, step.state, step.attempts) == ("running", "queued", 1)
+            assert step.cause == "waits for 1 nvidia.com/gpu (this machine has 1): other steps use them, or wait for them already"
+        under_test.signals.give("go")
+        ended = under_test.inbox.finished(flaky.id).steps["train"]
+    assert (ended.state, ended.attempts, ended.cause) == ("succeeded", 2, None)
+
+
 def test_a_waiting_step_can_be_cancelled_and_a_step_without_devices_is_not_delayed(tmp_path: Path) -> None:
     with engines.local_engine(tmp_path, devices=machine(f"{NVIDIA}=0")) as under_test:
         hold = engines.make_plan(asking("hold", under_test.signals.wait("go"), {NVIDIA: 1}))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import math
 import random
 from collections.abc import Sequence
 
@@ -50,11 +52,18 @@ def histories(draw: st.DrawFn) -> list[runs.Observation]:
     return [*seen, last]
 
 
+def place(progress: runs.Progress) -> tuple[float, int]:
+    """The attempt that the state belongs to, and the rank of the state: only a later attempt is queued again."""
+    if progress.state in runs.FINISHED:
+        return math.inf, 0
+    return progress.attempts + 1 if progress.state == "queued" else max(1, progress.attempts), RANK[progress.state]
+
+
 def fold(seen: Sequence[runs.Observation], progress: runs.Progress | None = None) -> runs.Progress:
     progress = progress or runs.Progress()
     for observation in seen:
         after = runs.advance(progress, observation)
-        assert RANK.get(after.state, 2) >= RANK.get(progress.state, 2), "a state moved backward"
+        assert place(after) >= place(progress), "a state moved backward within an attempt, or to an earlier attempt"
         assert progress.state not in runs.FINISHED or (after.state, after.finished, after.cause, after.outputs) == (
             progress.state,
             progress.finished,
@@ -99,6 +108,29 @@ def test_a_queued_step_has_the_cause_of_its_wait_until_it_runs() -> None:
     assert (waiting.state, waiting.cause, waiting.attempts) == ("queued", "no GPU", 0)
     assert fold([step("running", 4, started=at(4)), step("queued", 2, cause="no GPU")], waiting).cause is None
     assert runs.infer(waiting, "cancelled") == runs.Progress("skipped")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_retry_that_waits_is_queued_with_its_cause_and_the_earlier_attempt_stays_known(order: tuple[int, ...]) -> None:
+    wait = step("queued", 5, attempts=2, started=at(5), cause="no GPU")
+    seen = [step("queued", 0, cause="no memory"), step("running", 1, started=at(1)), wait]
+    waiting = fold([seen[index] for index in order])
+    assert (waiting.state, waiting.cause, waiting.attempts, waiting.started) == ("queued", "no GPU", 1, at(1))
+    running = fold([step("running", 6, attempts=2, started=at(6)), *seen], waiting)
+    assert (running.state, running.cause, running.attempts) == ("running", None, 2)
+    assert runs.infer(waiting, "failed").state == "cancelled"
+
+
+def test_a_retry_that_waits_for_nothing_known_has_no_cause() -> None:
+    assert fold([step("queued", 0, cause="no GPU"), step("queued", 3, attempts=2)]).cause is None
+
+
+def test_an_approved_step_that_waits_for_a_resource_is_queued_with_its_cause() -> None:
+    approved = fold([step("waiting", 1), step("queued", 2)])
+    assert approved.state == "waiting"
+    waiting = runs.advance(approved, step("queued", 3, cause="no GPU"))
+    assert (waiting.state, waiting.cause, waiting.attempts) == ("queued", "no GPU", 0)
+    assert fold([step("running", 4, started=at(4)), step("queued", 3, cause="no GPU")], waiting).state == "running"
 
 
 def test_the_first_finish_wins() -> None:

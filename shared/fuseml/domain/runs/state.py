@@ -1,4 +1,5 @@
-"""The states of a run and its steps: they only move forward, in any order and any repetition of observations.
+"""The states of a run and its steps: they only move forward, in any order and any repetition of observations. Each attempt of a step begins
+queued.
 
 A finished run has no open step: the end of a step is inferred from that of the run (`infer`) until the step's own report comes, which may be
 late or lost.
@@ -7,13 +8,15 @@ late or lost.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 State = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled", "skipped"]
 FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
-_RANK = {"queued": 0, "waiting": 1, "running": 1, "succeeded": 2, "failed": 2, "cancelled": 2, "skipped": 2}
+_RANK = {"queued": 0, "waiting": 1, "running": 1}
+_ENDED = sys.maxsize
 _COUNTED = "Tasks Completed:"
 
 
@@ -21,7 +24,8 @@ _COUNTED = "Tasks Completed:"
 class Progress:
     """The progress of a run or a step. Times are RFC 3339; `attempts` counts from 1 once it has started.
 
-    An inferred end (`infer`) has no `finished`: the time is unknown. The cause of a queued step is the resource that it waits for.
+    An inferred end (`infer`) has no `finished`: the time is unknown. A queued step waits for its next attempt; its cause is the resource that
+    it waits for.
     """
 
     state: State = "queued"
@@ -39,7 +43,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The content of one engine event, about the whole execution or about `step`. `skipped` names steps that get no event of their own.
+    """The content of one engine event, about the whole execution or about attempt number `attempts` of `step`. `skipped` names steps that get
+    no event of their own.
 
     `execution` is the number of the execution: an engine gets a run with approvals in several ones (domain.runs.lifecycle).
     """
@@ -61,21 +66,33 @@ def advance(current: Progress, observation: Observation) -> Progress:
     """The progress after an observation. An observation of an earlier state only fills in missing values; the first reported end counts."""
     # The earliest start and the largest number of attempts of all observations do not depend on their order.
     begun = _start(observation)
+    before = observation.attempts - 1 if observation.state == "queued" else 0
     progress = dataclasses.replace(
         current,
         started=min(filter(None, (current.started, begun)), default=None),
-        attempts=max(current.attempts, observation.attempts if begun else 0),
+        attempts=max(current.attempts, observation.attempts if begun else before),
     )
-    if current.is_final or _RANK[observation.state] < _RANK[current.state]:
+    known, seen = _place(current), _place(observation)
+    # An approved step may wait again, for a resource.
+    is_earlier = seen < known and not (current.state == "waiting" and observation.state == "queued" and observation.cause)
+    if current.is_final or is_earlier:
         return progress
     if observation.state in FINISHED:
         finished = observation.finished or observation.time
         return dataclasses.replace(
             progress, state=observation.state, finished=finished, cause=observation.cause, outputs=dict(observation.outputs)
         )
-    # A step is queued for one reason: the choice only makes the order irrelevant.
-    waits = max(filter(None, (current.cause, observation.cause)), default=None) if observation.state == "queued" else None
-    return dataclasses.replace(progress, state=observation.state, cause=waits)
+    # An attempt is queued for one reason: the choice only makes the order irrelevant.
+    causes = (current.cause if seen == known else None, observation.cause) if observation.state == "queued" else ()
+    return dataclasses.replace(progress, state=observation.state, cause=max(filter(None, causes), default=None))
+
+
+def _place(item: Progress | Observation) -> tuple[int, int]:
+    """The place of a state in the order of the states: the number of its attempt, then its rank. An end follows every attempt."""
+    if item.state in FINISHED:
+        return _ENDED, 0
+    begins = isinstance(item, Progress) and item.state == "queued"
+    return max(1, item.attempts + begins), _RANK[item.state]
 
 
 def _start(observation: Observation) -> str | None:

@@ -45,7 +45,8 @@ def step_events(plan: plans.Plan, name: str, record: journal.StepRecord) -> list
     reported = []
     if record.wait is not None and record.state == "queued":
         condition = _condition("Unknown", NO_RESOURCES, record.wait.cause)
-        reported.append(_step_event(plan, name, record.attempts, "waiting", record.wait.since, condition, {}))
+        # Tekton's event of a retry that waits names the failed attempts, too.
+        reported.append(_step_event(plan, name, record.attempts, "waiting", record.wait.since, condition, {}, failed=len(record.attempts)))
     for number, attempt in enumerate(record.attempts, start=1):
         condition = _condition("Unknown", "Running", "Not all Steps in the Task have finished executing")
         reported.append(_step_event(plan, name, record.attempts[:number], "running", attempt.started, condition, {}))
@@ -114,12 +115,14 @@ def _step_event(
     moment: float,
     condition: dict[str, str],
     more: dict[str, object],
+    failed: int | None = None,
 ) -> events.Event:
+    """`failed` is the number of attempts that have failed: all but the last by default."""
     # Tekton resets the start time with each attempt. These events always carry the first start, so that their order does not matter.
     started = times.from_unix(attempts[0].started if attempts else moment)
     status: dict[str, object] = {"conditions": [{**condition, "lastTransitionTime": times.from_unix(moment)}], "startTime": started, **more}
-    if len(attempts) > 1:
-        status["retriesStatus"] = [_retry(attempt) for attempt in attempts[:-1]]
+    if retried := attempts[: max(0, len(attempts) - 1) if failed is None else failed]:
+        status["retriesStatus"] = [_retry(attempt) for attempt in retried]
     name = f"{plan.run}-{step}"
     metadata = {
         "name": name,

@@ -306,6 +306,23 @@ def relocated(view: tekton_model.ContainerView, root: Path) -> tekton_model.Cont
     return view
 
 
+@pytest.mark.parametrize("name", tekton_plans.PLANS)
+def test_the_pod_of_a_step_asks_for_its_devices_once(name: str) -> None:
+    plan = tekton_plans.PLANS[name]()
+    gpu = "nvidia.com/gpu"
+    asking = plans.Resources(requests={gpu: "2"}, limits={gpu: "2", "memory": "3Gi"})
+    asked = plan.model_copy(update={"steps": tuple(step.model_copy(update={"resources": asking}) for step in plan.steps)})
+    pipeline = render.render(asked, tekton_plans.secrets_of(plan), Settings()).pipeline_run["spec"]["pipelineSpec"]
+    own = [task for task in pipeline["tasks"] if not task["name"].startswith(labels.AUXILIARY_PREFIX)]
+    assert len(own) == len(plan.steps)
+    for task in own:
+        containers = [container["computeResources"] for container in task["taskSpec"]["steps"]]
+        for kind in ("requests", "limits"):
+            assert sum(int(amounts[kind].get(gpu, 0)) for amounts in containers) == 2, task["name"]
+        # The container with the devices keeps the other amounts of the step.
+        assert [amounts["limits"]["memory"] for amounts in containers if gpu in amounts["limits"]] == ["3Gi"]
+
+
 def test_a_build_without_a_dockerfile_fails_when_the_step_fails(tmp_path: Path) -> None:
     plan = tekton_plans.PLANS["image-dockerfile-from-step"]()
     manifests = render.render(plan, tekton_plans.secrets_of(plan), Settings())

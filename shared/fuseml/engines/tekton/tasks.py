@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fuseml.domain import errors, images, plans
 from fuseml.engines import check
-from fuseml.engines.tekton import events, names, settings, values
+from fuseml.engines.tekton import amounts, events, names, settings, values
 from fuseml.engines.tekton.values import Object
 
 WORKSPACE = "source"
@@ -97,9 +97,6 @@ _CAPTURE = f'"$@" > {_BUILD_FOLDER}/output; cat {_BUILD_FOLDER}/output'
 _CONFINED: Object = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 """With the context of the pod (`render`), what Pod Security `restricted` requires of a container."""
 _PRIVILEGED: Object = {"privileged": True, "runAsNonRoot": False, "runAsUser": 0, "runAsGroup": 0}
-_AUXILIARY: Object = {"requests": {"cpu": "25m", "memory": "32Mi"}, "limits": {"memory": "1Gi"}}
-_LEAST = {"cpu": "100m", "memory": "128Mi"}
-"""Requests of a step that declares none. A limit of the processor would only slow a step down, so there is none."""
 _HOME = "/tekton/home"
 """Tekton's folder for a home: writable by every user, which the home of an image is not."""
 _USER = "fuseml"
@@ -138,7 +135,7 @@ def clone(checkout: plans.Checkout, folders: Sequence[str], bundle: values.Secre
         "workingDir": f"$(workspaces.{WORKSPACE}.path)",
         "script": CLONE + (_CHECK_FOLDERS if folders else ""),
         "env": credentials + writer.environment(),
-        "computeResources": _AUXILIARY,
+        "computeResources": amounts.AUXILIARY,
         "securityContext": _CONFINED,
     }
     name = names.clone(checkout)
@@ -218,7 +215,7 @@ def _run(
     if step.args:
         container["args"] = [writer.argument(value) for value in step.args]
     container["env"] = writer.environment()
-    return [container | {"computeResources": _resources(step, settings)}], volumes
+    return [container | {"computeResources": amounts.of_step(step, settings)}], volumes
 
 
 def _build(
@@ -234,6 +231,7 @@ def _build(
     As in the original (infra/platform-facts.md 6.3): without a Dockerfile, the program of the step runs first, and the last line of its
     output is the Dockerfile.
     """
+    asked = amounts.of_step(step, settings)
     mounts = [{"name": "build", "mountPath": _BUILD_FOLDER}]
     containers: list[Object] = []
     if not image.dockerfile:
@@ -241,7 +239,7 @@ def _build(
         prepare = _container(step, writer, "prepare", settings)
         program = [writer.argument(value) for value in (*_command(step), *step.args)]
         prepare |= {"command": ["/bin/sh", "-ec", _CAPTURE, "prepare", *program], "env": writer.environment(), "volumeMounts": mounts}
-        prepare["computeResources"] = _resources(step, settings)
+        prepare["computeResources"] = asked
         containers.append(prepare)
     variables = {
         "IMAGE": image.name,
@@ -256,7 +254,8 @@ def _build(
         "script": BUILD,
         "env": values.Writer(bundle, parameters, variables).environment(),
         "volumeMounts": mounts,
-        "computeResources": _resources(step, settings),
+        # A pod holds the devices of all its containers, and only the step's program needs them.
+        "computeResources": amounts.without_devices(asked) if containers else asked,
         "securityContext": _PRIVILEGED,
     }
     return [*containers, build], [{"name": "build", "emptyDir": {}}]
@@ -275,7 +274,7 @@ def _check(written: Sequence[str], bundle: values.SecretBundle, settings: settin
         "command": ["python3", "-P", "-m", check.MODULE],
         "args": check.arguments(RESULTS, secrets, files[0], list(zip(written, files[1:], strict=True))),
         "results": [{"name": name, "type": "string"} for name in (events.PROBLEM, *accepted)],
-        "computeResources": _AUXILIARY,
+        "computeResources": amounts.AUXILIARY,
         "securityContext": _CONFINED,
     }
     return container | ({"volumeMounts": [{"name": "secrets", "mountPath": secrets, "readOnly": True}]} if secrets else {})
@@ -309,11 +308,3 @@ def _variables(step: plans.StepPlan, settings: settings.Settings) -> dict[str, p
         **{name: plans.text(value) for name, value in settings.variables.items()},
     }
     return {**installed, **{variable.name: variable.value for variable in step.variables}, "FUSEML_ENV_RESULTS": plans.text(RESULTS)}
-
-
-def _resources(step: plans.StepPlan, settings: settings.Settings) -> Object:
-    """The declared amounts, and the installation's for resources without any: a request must not exceed its limit."""
-    declared = {**step.resources.requests, **step.resources.limits}
-    requests = {resource: amount for resource, amount in _LEAST.items() if resource not in declared}
-    limits = {"memory": settings.memory_limit} if "memory" not in declared else {}
-    return {"requests": {**requests, **step.resources.requests}, "limits": {**limits, **step.resources.limits}}

@@ -21,6 +21,16 @@ DOUBLE = '"\\\t\n\r'
 TOO_LARGE = "its outputs are larger than 1.5 KiB together; write the content to an artifact store, and its address as the output"
 
 
+def too_large(limit: int) -> str:
+    """The cause of a step's failure whose outputs have more than `limit` bytes together: all, or all but the room for a rank."""
+    if limit == LIMIT:
+        return TOO_LARGE
+    return (
+        f"its outputs are larger than {limit} bytes together: of {LIMIT} bytes the name of the best combination needs {LIMIT - limit}; "
+        "write the content to an artifact store, and its address as the output"
+    )
+
+
 def contains_secret(name: str) -> str:
     """The cause of a step's failure whose output contains a secret of its run."""
     return (

@@ -10,27 +10,32 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuseml.domain import errors
+from fuseml.domain import errors, outputs
 from fuseml.engines import masking, results
 
 MODULE = "fuseml.engines.check"
+_LIMIT = "--limit"
 
 
-def arguments(written: Path | str, secrets: Path | str, problem: Path | str, accepted: Sequence[tuple[str, str]]) -> list[str]:
+def arguments(
+    written: Path | str, secrets: Path | str, problem: Path | str, accepted: Sequence[tuple[str, str]], limit: int = outputs.LIMIT
+) -> list[str]:
     """The arguments of the program.
 
     `written` is the folder of the outputs, `secrets` that of the run's secrets, empty without secrets, `problem` the file for the reason of
-    a refusal. `accepted` names the outputs, each with the file for its text.
+    a refusal. `accepted` names the outputs, each with the file for its text. All outputs take at most `limit` bytes.
     """
-    return [str(written), str(secrets), str(problem), *(f"{name}={file}" for name, file in accepted)]
+    narrower = [f"{_LIMIT}={limit}"] if limit != outputs.LIMIT else []
+    return [str(written), str(secrets), str(problem), *narrower, *(f"{name}={file}" for name, file in accepted)]
 
 
 def main(given: Sequence[str]) -> int:
     """Check the outputs and write the accepted ones: all, or none and the problem. Returns the exit code."""
     written, secrets, problem, *pairs = given
     accepted = dict(pair.split("=", 1) for pair in pairs)
+    limit = int(accepted.pop(_LIMIT, outputs.LIMIT))
     try:
-        texts = results.read(Path(written), (), list(accepted), lambda: _mask(secrets))
+        texts = results.read(Path(written), (), list(accepted), lambda: _mask(secrets), limit)
     except errors.PermanentError as error:
         sys.stderr.write(f"{error.message}\n")
         Path(problem).write_text(error.message)

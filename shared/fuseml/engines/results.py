@@ -12,15 +12,17 @@ from fuseml.domain import errors, outputs
 from fuseml.engines import masking, step_files
 
 
-def read(root: Path, folders: Sequence[str], names: Sequence[str], known_secrets: Callable[[], masking.Mask]) -> dict[str, str]:
+def read(
+    root: Path, folders: Sequence[str], names: Sequence[str], known_secrets: Callable[[], masking.Mask], limit: int = outputs.LIMIT
+) -> dict[str, str]:
     """The outputs of a step by name. Their files are in the path `folders` below `root`. `known_secrets` is the mask of the run's secrets.
 
-    Raises PermanentError for an output that is missing, not text, of another kind than a file, or that contains a secret, and if they are
-    too large.
+    Raises PermanentError for an output that is missing, not text, of another kind than a file, or that contains a secret, and if they take
+    more than `limit` bytes together.
     """
     written = {name: _read_output(root, folders, name) for name in names}
-    if outputs.size(written) > outputs.LIMIT:
-        raise errors.PermanentError(outputs.TOO_LARGE)
+    if outputs.size(written) > limit:
+        raise errors.PermanentError(outputs.too_large(limit))
     if written:
         mask = known_secrets()
         for name in (name for name, content in written.items() if mask.found_in(content)):

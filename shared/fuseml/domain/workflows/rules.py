@@ -76,9 +76,9 @@ class _Report:
 def problems(workflow: Workflow, locate: Locate) -> list[errors.Problem]:
     """All violations of the rules by a workflow that its schema accepts, in no particular order."""
     report = _Report(locate)
-    number = sum(max(1, len(step.combinations)) for step in workflow.steps)
+    number = len(workflow.executed)
     if number > MAX_STEPS:
-        counted = " with the combinations of their matrices" if number > len(workflow.steps) else ""
+        counted = " with the combinations of their matrices and the steps that rank them" if number > len(workflow.steps) else ""
         report.add(("steps",), f"a workflow has at most {MAX_STEPS} steps; this one has {number}{counted}")
         return report.problems
     _check_header(workflow, report)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from fuseml.domain import errors, plans
+from fuseml.domain.plans import combinations
 from fuseml.engines import masking, results, step_files
 from fuseml.engines.local import causes, checking_out, decisions, implementations, journal, launch, process
 from fuseml.engines.local.confinement import Confinement
@@ -248,7 +249,8 @@ class Attempt:
         try:
             names = [output.name for output in self._step.outputs]
             folders = ("steps", self._step.name, "results")
-            return Outcome("succeeded", outputs=results.read(self._folder.path, folders, names, self._known_secrets))
+            limit = combinations.output_limit(self._step)
+            return Outcome("succeeded", outputs=results.read(self._folder.path, folders, names, self._known_secrets, limit))
         except (errors.PermanentError, OSError, ValueError) as error:
             return Outcome("failed", decisions.FAILED, str(error))
 

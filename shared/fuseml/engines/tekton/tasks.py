@@ -6,6 +6,7 @@ import urllib.parse
 from collections.abc import Sequence
 
 from fuseml.domain import errors, images, plans
+from fuseml.domain.plans import combinations
 from fuseml.engines import check
 from fuseml.engines.tekton import amounts, events, names, settings, values
 from fuseml.engines.tekton.values import Object
@@ -159,7 +160,7 @@ def step(
     else:
         containers, volumes = _run(step, task, parameters, bundle, settings)
     if results:
-        containers.append(_check(results, bundle, settings))
+        containers.append(_check(results, combinations.output_limit(step), bundle, settings))
         volumes += _secrets(bundle)
     spec: Object = {
         "params": [{"name": name, "type": "string"} for name in parameters.results],
@@ -261,9 +262,9 @@ def _build(
     return [*containers, build], [{"name": "build", "emptyDir": {}}]
 
 
-def _check(written: Sequence[str], bundle: values.SecretBundle, settings: settings.Settings) -> Object:
-    """The container that publishes the outputs. Tekton reports the results of this container only: those of a task without a `value` are
-    read from the files of every container, and so before a check.
+def _check(written: Sequence[str], limit: int, bundle: values.SecretBundle, settings: settings.Settings) -> Object:
+    """The container that publishes the outputs, of at most `limit` bytes together. Tekton reports the results of this container only: those of
+    a task without a `value` are read from the files of every container, and so before a check.
     """
     accepted = [_accepted(number) for number in range(len(written))]
     files = [f"$(step.results.{name}.path)" for name in (events.PROBLEM, *accepted)]
@@ -272,7 +273,7 @@ def _check(written: Sequence[str], bundle: values.SecretBundle, settings: settin
         "name": events.CHECK_CONTAINER,
         "image": settings.check_image,
         "command": ["python3", "-P", "-m", check.MODULE],
-        "args": check.arguments(RESULTS, secrets, files[0], list(zip(written, files[1:], strict=True))),
+        "args": check.arguments(RESULTS, secrets, files[0], list(zip(written, files[1:], strict=True)), limit),
         "results": [{"name": name, "type": "string"} for name in (events.PROBLEM, *accepted)],
         "computeResources": amounts.AUXILIARY,
         "securityContext": _CONFINED,

@@ -191,6 +191,26 @@ def test_conflicting_selectors_are_reported_unless_env_overrides_them() -> None:
     assert warnings(body, {"one": one, "two": examples.binding("two", configuration={"URL": "http://one"}, secret_keys=["TOKEN"])}) == []
 
 
+@pytest.mark.parametrize(
+    ("resources", "found"),
+    [
+        ("limits: {nvidia.com/gpu: 0}", ["limits.nvidia.com/gpu: an amount of zero asks for no device"]),
+        (
+            "limits: {memory: 0Gi, cpu: '0.0'}",
+            ["limits.memory: an amount of zero limits nothing", "limits.cpu: an amount of zero limits nothing"],
+        ),
+        ("requests: {cpu: 0m}", ["requests.cpu: an amount of zero reserves nothing"]),
+        ("limits: {nvidia.com/gpu: '{{ inputs.predictor }}', cpu: 1n}", []),
+    ],
+)
+def test_an_amount_of_zero_is_a_warning_and_no_note(resources: str, found: list[str]) -> None:
+    findings = lint.lint_text(examples.step(f"{USED}resources: {{{resources}}}"))
+    remedy = "remove it, or write the amount that the step needs"
+    warned = [f"{item.path}: {item.message}" for item in findings if item.level == "warning"]
+    assert warned == [f"steps[0].resources.{text}; {remedy}" for text in found]
+    assert [item.level for item in findings if item.level == "note"] == (["note"] if "inputs" in resources else [])
+
+
 def test_a_note_says_which_devices_a_step_has_alone() -> None:
     body = USED + "resources: {requests: {cpu: 1}, limits: {memory: 1Gi, nvidia.com/gpu: 1, amd.com/gpu: '{{ inputs.predictor }}'}}"
     notes = [str(finding) for finding in lint.lint_text(examples.step(body)) if "device" in finding.message]

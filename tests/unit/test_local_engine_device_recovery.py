@@ -184,7 +184,7 @@ def test_an_attempt_without_a_process_begins_on_a_device_that_the_server_hands_o
     with engines.local_engine(tmp_path, devices=machine(f"{NVIDIA}={devices}")) as under_test:
         result = under_test.inbox.finished(plan.id)
         if given is None:
-            assert result.steps["train"].cause == "asks for 1 nvidia.com/gpu; this machine has none"
+            assert result.steps["train"].cause == "asks for 1 nvidia.com/gpu; this server hands out none (`fuseml up --devices`)"
         else:
             assert (result.run.state, result.steps["train"].attempts) == ("succeeded", 1)
             assert under_test.log(plan, "train") == f"{given}\n"

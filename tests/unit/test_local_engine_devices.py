@@ -397,6 +397,49 @@ def test_the_driver_lists_devices_that_have_no_files_of_their_own(tmp_path: Path
     assert found == ({NVIDIA: Pool(ids, (f"{tmp_path}/root/dev/dxg",))} if ids else {})
 
 
+SMI = "#!/bin/sh\ntouch {0}/asked\necho 'GPU 0: A (UUID: GPU-1a)'\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "on_path", "asked"),
+    [
+        (None, True, False),
+        ("dev/null", True, False),
+        ("dev/dxg", True, True),
+        # A service of Windows' subsystem has no PATH to its programs.
+        ("dev/dxg", False, True),
+        ("dev/nvidia0", True, True),
+        ("dev/nvidiactl", True, True),
+    ],
+)
+def test_the_driver_is_asked_only_where_it_has_a_file(tmp_path: Path, file: str | None, *, on_path: bool, asked: bool) -> None:
+    folder = "bin" if on_path else "usr/lib/wsl/lib"
+    root = tree(tmp_path, {f"{folder}/nvidia-smi": SMI.format(tmp_path), **({file: ""} if file else {})})
+    (root / folder / "nvidia-smi").chmod(0o755)
+    found = device_search.find({"PATH": f"{root}/bin:/bin:/usr/bin"}, root)
+    assert ((root / "asked").exists(), sorted(found)) == (asked, [NVIDIA] if asked else [])
+    assert not asked or found[NVIDIA].ids == ("0",)
+
+
+def test_a_driver_with_a_list_of_its_own_is_not_asked(tmp_path: Path) -> None:
+    files = {"proc/driver/nvidia/gpus/0000:65:00.0/information": INFORMATION.format(0), "dev/nvidia0": ""}
+    root = tree(tmp_path, {**files, "bin/nvidia-smi": SMI.format(tmp_path)})
+    (root / "bin/nvidia-smi").chmod(0o755)
+    assert device_search.find({"PATH": f"{root}/bin:/bin"}, root)[NVIDIA].ids == ("0",)
+    assert not (root / "asked").exists()
+
+
+@pytest.mark.parametrize("environment", [{}, {"PATH": ""}])
+def test_without_a_path_no_program_of_the_working_folder_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    root = tree(tmp_path, {"dev/dxg": "", "nvidia-smi": SMI.format(tmp_path)})
+    (root / "nvidia-smi").chmod(0o755)
+    monkeypatch.chdir(root)
+    assert device_search.find(environment, root) == {}
+    assert not (root / "asked").exists()
+
+
 def test_nodes_of_kfd_with_compute_units_are_devices_of_amd(tmp_path: Path) -> None:
     nodes = "sys/class/kfd/kfd/topology/nodes"
     properties = {0: "simd_count 0", 2: "simd_count 64\ndrm_render_minor 128", 10: "simd_count 32\ndrm_render_minor 130"}
@@ -407,12 +450,20 @@ def test_nodes_of_kfd_with_compute_units_are_devices_of_amd(tmp_path: Path) -> N
     assert pool.own == {"0": f"{tmp_path}/dev/dri/renderD128", "1": f"{tmp_path}/dev/dri/renderD130"}
 
 
+WITHHELD = "asks for 1 nvidia.com/gpu; this server hands out none (`fuseml up --devices`)"
+
+
 def test_the_user_can_withhold_a_device_and_none_is_named_twice() -> None:
     found = {NVIDIA: Pool(("0", "1"), ("/c",), {"0": "/0", "1": "/1", "GPU-a": "/0"}), AMD: Pool(("0",))}
     chosen = devices.select(found, devices.parse([f"{NVIDIA}=1"]))
     assert (chosen.pools[NVIDIA].ids, chosen.pools[AMD].ids) == (("1",), ("0",))
     assert set(chosen.managed_files) == {"/c", "/0", "/1"}
-    assert devices.select(found, devices.parse([f"{NVIDIA}="])).shortage({NVIDIA: 1}) == "asks for 1 nvidia.com/gpu; this machine has none"
+    assert devices.select(found, devices.parse([f"{NVIDIA}="])).shortage({NVIDIA: 1}) == WITHHELD
+    assert devices.select(found, devices.parse([devices.SHARED])).shortage({NVIDIA: 1}) == WITHHELD
+    assert devices.select({}, devices.parse([])).shortage({NVIDIA: 1}) == WITHHELD
+    assert devices.select(found, devices.parse([devices.SHARED])).shortage({}) == ""
+    shared = devices.select(found, devices.parse([devices.SHARED]))
+    assert shared.shortage({"example.com/fpga": 1}) == "asks for 1 example.com/fpga; this machine has none"
     assert devices.select(found, devices.parse([])) == Devices(found)
     assert str(devices.select(found, devices.parse([f"{AMD}="]))) == "nvidia.com/gpu 0, 1; amd.com/gpu none"
     assert devices.select(found, devices.parse([devices.SHARED])) == Devices()

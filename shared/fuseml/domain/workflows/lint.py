@@ -13,7 +13,7 @@ from typing import Literal
 from fuseml.domain import errors, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry.selector import Binding
-from fuseml.domain.workflows import deployment, loading, parameters, references, resources
+from fuseml.domain.workflows import deployment, loading, parameters, references, resource_lint
 
 Bindings = Mapping[str, Mapping[str, Binding]]
 Locate = Callable[[document.Path], document.Position | None]
@@ -81,13 +81,14 @@ def lint(
         *_artifact_patterns(workflow),
         *_scheduled_inputs(workflow),
         *_equal_combinations(workflow),
+        *resource_lint.zeros(workflow),
         *_never_reused(workflow),
         *_unasked(workflow),
     ]
     findings = [Finding("warning", document.render_path(path), message, *(locate(path) or (None, None))) for path, message in warnings]
     findings += [
         Finding("note", document.render_path(path), message, *(locate(path) or (None, None)))
-        for path, message in (*_served(workflow), *_parameters(workflow), *_devices(workflow))
+        for path, message in (*_served(workflow), *_parameters(workflow), *resource_lint.devices(workflow))
     ]
     return sorted(findings, key=lambda finding: (finding.line or 0, finding.column or 0))
 
@@ -262,15 +263,6 @@ def _equal_combinations(workflow: workflows.Workflow) -> Iterator[Warning]:
                     ("steps", index, "matrix", "values", name),
                     f"the step does not read '{{{{ matrix.{name} }}}}', so combinations differ in name only",
                 )
-
-
-def _devices(workflow: workflows.Workflow) -> Iterator[Warning]:
-    """The devices that steps get."""
-    for index, step in enumerate(workflow.steps):
-        asked = [f"{amount} {name}" for name, amount in step.resources.limits.items() if resources.is_extended(name)]
-        if asked:
-            message = f"the step waits until {', '.join(asked)} is free, and has it alone; steps that ask for no device see none"
-            yield ("steps", index, "resources", "limits"), message
 
 
 def _never_reused(workflow: workflows.Workflow) -> Iterator[Warning]:

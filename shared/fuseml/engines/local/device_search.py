@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ _SMI_TIMEOUT = 20.0
 _SMI_LINE = re.compile(r"GPU (\d+): .*?\(UUID: (GPU-[0-9A-Za-z-]+)\)")
 _INFORMATION = re.compile(r"^(GPU UUID|Device Minor):[ \t]*(\S+)", re.MULTILINE)
 _NAMED = ("GPU-", "MIG-")
+_OF_WINDOWS = "usr/lib/wsl/lib"
+"""The folder of the driver's programs in Windows' subsystem for Linux. A service has no PATH to it."""
 _NUMBERED = re.compile(r"nvidia(\d+)")
 _PROPERTY = re.compile(r"^(simd_count|drm_render_minor) (\d+)$", re.MULTILINE)
 
@@ -59,15 +62,16 @@ def _nvidia(environment: Mapping[str, str], root: Path) -> Pool:
             # The driver shows question marks until the device is used for the first time.
             if "?" not in facts.get("GPU UUID", "?"):
                 own[facts["GPU UUID"]] = path
-    if not ids:
-        ids = _listed_by_driver(environment) or sorted(numbered, key=int)
+    # Without a file of the driver there is no device, and the program would only cost time.
+    if not ids and (common or numbered):
+        ids = _listed_by_driver(environment, root) or sorted(numbered, key=int)
         own = {number: path for number, path in numbered.items() if number in ids}
     return Pool(tuple(ids), tuple(common), own)
 
 
-def _listed_by_driver(environment: Mapping[str, str]) -> list[str]:
+def _listed_by_driver(environment: Mapping[str, str], root: Path) -> list[str]:
     """The numbers that `nvidia-smi` lists: Windows' subsystem for Linux has no other list."""
-    program = shutil.which("nvidia-smi", path=environment.get("PATH", ""))
+    program = shutil.which("nvidia-smi", path=os.pathsep.join(filter(None, [environment.get("PATH"), str(root / _OF_WINDOWS)])))
     if program is None:
         return []
     try:

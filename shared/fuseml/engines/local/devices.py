@@ -91,6 +91,8 @@ class Devices:
         """The reason for which this machine can never give a step the wanted numbers of devices; empty if it can."""
         for resource, number in wanted.items():
             present = len(self.pools[resource].ids) if resource in self.pools else 0
+            if not present and resource in KINDS and (resource in self.pools or not self.pools):
+                return f"asks for {number} {resource}; this server hands out none (`fuseml up --devices`)"
             if number > present:
                 return f"asks for {number} {resource}; this machine has {present or 'none'}"
         return ""

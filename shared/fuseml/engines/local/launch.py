@@ -149,6 +149,7 @@ def container(
     devices: OfContainer,
 ) -> Launch:
     """The step in a container. The runtime reads the values of variables from its own environment, their names from its arguments.
+
     Variables that the runtime would use itself, such as PATH and LD_PRELOAD, are in a file for it instead. Raises PermanentError for such a
     variable with a secret or with several lines: the file has no form for them.
     """

@@ -439,13 +439,18 @@ def test_the_step_and_the_sweep_resolve_addresses_alike(mlflow_server: str, regi
         assert tracking.exact(exact, environment) == exact
 
 
-@pytest.mark.parametrize("address", ["models:/moving@unknown", "models:/moving/Staging", "models:/unknown/latest"])
-def test_an_address_that_names_nothing_is_an_error(mlflow_server: str, registered: Mapping[str, str], address: str) -> None:
+NOTHING = [
+    *("models:/moving@unknown", "models:/unknown@champion", "models:/moving/Staging", "models:/unknown/latest", "models:/unknown/Staging"),
+    f"runs:/{'0' * 32}/own",
+]
+
+
+@pytest.mark.parametrize("address", NOTHING)
+def test_an_address_that_names_nothing_is_none_to_the_sweep_and_an_error_to_the_step(
+    mlflow_server: str, registered: Mapping[str, str], address: str
+) -> None:
     moving = model_address.moving(address)
     assert moving is not None
-    try:
-        assert mlflow.Tracking(mlflow_server).exact(moving) is None
-    except errors.PermanentError as error:
-        assert error.message
+    assert mlflow.Tracking(mlflow_server).exact(moving) is None
     with pytest.raises(sdk.StepError):
         tracking.exact(address, {**os.environ, "MLFLOW_TRACKING_URI": mlflow_server})

@@ -411,9 +411,23 @@ def test_all_unresolved_selectors_are_explained() -> None:
     assert "'git' matches nothing (store/s3: its resource is s3, not git)" in caught.value.message
 
 
+def test_the_commands_that_register_a_tool_are_named_once_and_only_where_there_is_no_candidate() -> None:
+    def message(selectors: list[Selector], records: list[extension.Extension]) -> str:
+        with pytest.raises(errors.UnresolvedError) as caught:
+            resolution.resolve(selectors, records, Context())
+        return caught.value.message
+
+    git, ui = Selector(name="git", service_resource="git"), Selector(name="ui", service_resource="ui")
+    assert message([git, ui], []).count("fuseml extension register") == 1
+    assert "fuseml extension" not in message([git], [store()])
+
+
 def test_an_empty_registry_has_no_candidate() -> None:
     refused = refusal()
-    assert refused.message == "selector 'store' matches nothing (the registry has no candidate for it)"
+    assert refused.message == (
+        "selector 'store' matches nothing (the registry has no candidate for it); "
+        "register one by `fuseml extension discover --apply` or `fuseml extension register`"
+    )
     assert explanations(refused) == [{"selector": "store", "candidates": [], "omitted": 0}]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _TIMEOUT = 5.0
 _PAGE = 100
 _LOGGED = 50
+_ALIAS = "/registered-models/alias"
 # Above the addresses of all valid names; it keeps what the server answers out of records.
 _LONGEST = 500
 _KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -131,8 +132,11 @@ class Tracking:
 
         Raises TemporaryError, and PermanentError when the server refuses, or answers with no address.
         """
-        with _understood("address"):
-            found = self._of_run(address) if isinstance(address, model_address.OfRun) else self._of_model(address)
+        try:
+            with _understood("address"):
+                found = self._of_run(address) if isinstance(address, model_address.OfRun) else self._of_model(address)
+        except errors.NotFoundError:
+            return None
         if found is not None and (len(found) > _LONGEST or not model_address.is_exact(found)):
             raise errors.PermanentError(f"the tracking server's answer is the address of no version: {found[:100]!r}")
         return found
@@ -140,7 +144,7 @@ class Tracking:
     def _of_model(self, address: model_address.Alias | model_address.Newest) -> str | None:
         if isinstance(address, model_address.Alias):
             query = {"name": address.model, "alias": address.alias}
-            version = self.call("GET", "/registered-models/alias", query).get("model_version", {}).get("version")
+            version = self.call("GET", _ALIAS, query).get("model_version", {}).get("version")
         else:
             stages = {"stages": [address.stage]} if address.stage else {}
             listed = self.call("POST", "/registered-models/get-latest-versions", {"name": address.model, **stages}).get(
@@ -191,7 +195,9 @@ class Tracking:
             raise errors.TemporaryError(
                 f"the tracking server at {urls.shown(self._api)} does not answer ({type(error).__name__})"
             ) from error
-        if response.status == 404:
+        # MLflow answers 400 to an alias that a model does not have, with the code of an invalid parameter.
+        is_unknown_alias = response.status == 400 and path == _ALIAS and _reason(response.data).endswith(" not found.")
+        if response.status == 404 or is_unknown_alias:
             described = {key: value for key, value in data.items() if key != "secret"}
             raise errors.NotFoundError(f"the tracking server has no {path.rsplit('/', 1)[0].strip('/')} like {described}")
         if response.status >= 500 or response.status == 429:

@@ -23,6 +23,8 @@ MAX_TIES = 10
 NO_CANDIDATE = "the registry has no candidate for it"
 """The reason for an unresolved selector without any rejected candidate."""
 
+_WAY_OUT = "register one by `fuseml extension discover --apply` or `fuseml extension register`"
+
 
 def resolve(
     selectors: Sequence[Selector], extensions: Iterable[extension.Extension], context: Context, *, home: str = "", explain: bool = False
@@ -52,10 +54,9 @@ def require_all(resolution: Resolution) -> None:
     missed = [
         explanation for explanation in resolution.explanations if not any(item.verdict == "chosen" for item in explanation.candidates)
     ]
-    parts = [
-        f"selector {name!r} matches nothing ({nearest(explanation.candidates)})"
-        for name, explanation in zip(resolution.unresolved, missed, strict=True)
-    ]
+    reasons = [nearest(explanation.candidates) for explanation in missed]
+    parts = [f"selector {name!r} matches nothing ({reason})" for name, reason in zip(resolution.unresolved, reasons, strict=True)]
+    parts += [_WAY_OUT] if NO_CANDIDATE in reasons else []
     details = {
         "unresolved": resolution.unresolved,
         "explanations": [explanation.model_dump(mode="json") for explanation in resolution.explanations],

@@ -28,7 +28,9 @@ def variables(tmp_path: Path, wheels: Path) -> dict[str, str]:
 
 
 def test_the_running_environment_is_reused_for_the_shipped_example(tmp_path: Path) -> None:
-    folder = steps.codeset(tmp_path / "example", **{file.name.replace(".", "__"): file.read_text() for file in steps.EXAMPLE.iterdir()})
+    folder = steps.codeset(
+        tmp_path / "example", **{file.name.replace(".", "__"): file.read_text() for file in steps.EXAMPLE.iterdir() if file.is_file()}
+    )
     ended = steps.run("mlflow_builder", folder, TASK_RESULT="image")
     assert ended.code == 0, ended.err
     assert ended.outputs == {"image": HOST}

@@ -23,7 +23,7 @@ from pathlib import Path
 import packaging.specifiers
 import packaging.utils
 
-from fuseml.steps import accelerators, carried, needs, occupancy, sdk, uv
+from fuseml.steps import accelerators, bytecode, carried, needs, occupancy, sdk, uv
 from fuseml.steps.dependencies import pythons, requirements
 
 # -I keeps the modules of the checkout from shadowing those of the environment.
@@ -75,7 +75,7 @@ def make(spec: requirements.Environment, build_: Build, folder: Path) -> bool:
         place = folder if spec.conda and spec.locked else folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(place, ignore_errors=True)  # of a killed builder: the lock excludes a running one
         try:
-            build(spec, build_, place)
+            build(spec, build_, place, imports=True)
             if place != folder:
                 place.replace(folder)
         except BaseException:
@@ -107,8 +107,8 @@ def fits(spec: requirements.Environment) -> bool:
     )
 
 
-def build(spec: requirements.Environment, build_: Build, folder: Path) -> None:
-    """Build the environment at `folder`, which is incomplete after a failure. Raises StepError."""
+def build(spec: requirements.Environment, build_: Build, folder: Path, *, imports: bool = False) -> None:
+    """Build the environment at `folder`, which is incomplete after a failure; with the bytecode of what steps import. Raises StepError."""
     work = build_.checkout / spec.folder
     installer = uv.Uv(work, build_.index, build_.find_links, build_.settings)
     with tempfile.TemporaryDirectory(prefix="fuseml-") as scratch:
@@ -119,6 +119,8 @@ def build(spec: requirements.Environment, build_: Build, folder: Path) -> None:
         one.add_server()
         one.add_steps()
         one.check()
+        if imports:
+            bytecode.write(one.python, build_.checkout)
         one.complete()
 
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 
 import sqlalchemy
 
+from fuseml.store import database
+from fuseml.store.tables import schema
 from tests.waiting import PATIENCE, wait_until_ready
 
 # The server refuses to run as root; Debian's package makes this account.
@@ -30,13 +32,14 @@ def programs() -> pathlib.Path | None:
 
 
 class Server:
-    """A server. `fresh` creates an empty database in it; `stop` and `start` restart it, as an operator does."""
+    """A server. `fresh` creates an empty database in it, `migrated` one with FuseML's tables; `stop` and `start` restart it, as an operator does."""
 
     def __init__(self, bin: pathlib.Path) -> None:
         # Not one of pytest's folders, because the account cannot read those.
         self._temporary = tempfile.TemporaryDirectory(prefix="fuseml-postgresql-")
         self._folder, self._bin = pathlib.Path(self._temporary.name), bin
         self._numbers = itertools.count(1)
+        self._idle: list[tuple[str, str]] = []
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
@@ -96,10 +99,53 @@ class Server:
     def fresh(self) -> str:
         """The URL of an empty database. It is a schema that the account in the URL has as its search path, because a real database takes a second."""
         name = f"test{next(self._numbers)}"
-        with self._administration() as connection:
-            for statement in ("CREATE ROLE {0} LOGIN", "CREATE SCHEMA {0} AUTHORIZATION {0}", "ALTER ROLE {0} SET search_path = {0}"):
-                connection.execute(sqlalchemy.text(statement.format(name)))
+        self._execute("CREATE ROLE {0} LOGIN", "CREATE SCHEMA {0} AUTHORIZATION {0}", "ALTER ROLE {0} SET search_path = {0}", name=name)
         return self._url(name)
+
+    @contextmanager
+    def migrated(self) -> Iterator[str]:
+        """The URL of a database with FuseML's tables, all empty, until the end of the block. Its tables are used again, under another account."""
+        tables, account = self._idle.pop() if self._idle else self._new()
+        name = f"test{next(self._numbers)}"
+        # What the user before left running cannot connect any more.
+        self._execute(f"ALTER ROLE {account} RENAME TO {{0}}", name=name)
+        yield self._url(name)
+        if self._emptied(tables, name):
+            self._idle.append((tables, name))
+
+    def _new(self) -> tuple[str, str]:
+        """The schema of a new migrated database, and its account, which has the same name."""
+        url = self.fresh()
+        store = database.Database(url)
+        store.migrate()
+        store.close()
+        name = sqlalchemy.make_url(url).username
+        assert name is not None
+        return name, name
+
+    def _emptied(self, tables: str, account: str) -> bool:
+        """Remove all rows and end all connections; whether the tables are those of this release, as before."""
+        names = [table.name for table in schema.metadata.sorted_tables]
+        with self._administration() as connection:
+            of_account = {"account": account, "schema": tables}
+            connection.execute(
+                sqlalchemy.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = :account"), of_account
+            )
+            found = connection.execute(sqlalchemy.text("SELECT tablename FROM pg_tables WHERE schemaname = :schema"), of_account).scalars()
+            if set(found) != {*names, "alembic_version"}:
+                return False
+            # Without the triggers of foreign keys, in any order.
+            deletes = "".join(f'DELETE FROM {tables}."{name}";' for name in names)
+            connection.exec_driver_sql(f"SET session_replication_role = replica; {deletes}")
+            restart = "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false) FROM pg_sequences"
+            connection.execute(sqlalchemy.text(f"{restart} WHERE schemaname = :schema"), of_account)
+            version = connection.execute(sqlalchemy.text(f"SELECT version_num FROM {tables}.alembic_version")).scalar()
+        return bool(version == database.SCHEMA_VERSION)
+
+    def _execute(self, *statements: str, name: str) -> None:
+        with self._administration() as connection:
+            for statement in statements:
+                connection.execute(sqlalchemy.text(statement.format(name)))
 
     def _url(self, account: str) -> str:
         return f"postgresql+psycopg://{account}@127.0.0.1:{self._port}/postgres"

@@ -22,10 +22,10 @@ from fuseml.domain.workflows import Workflow
 from fuseml.embedded import broker, mount, redelivery, triggers
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, catalog, clock, cloudevents, secrets
-from fuseml.store import codesets, database, workflows
+from fuseml.store import codesets, workflows
 from fuseml.store.tables import codeset_rows
+from tests import databases, event_keys
 from tests import documents as small
-from tests import event_keys
 
 SECRET = "s3cret"
 # One key for all processes: each unseals the secrets of the others.
@@ -65,8 +65,7 @@ class Backbone:
     """The four parts over one database, as `fuseml up` joins them."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        self.store = database.Database(f"sqlite:///{folder / 'fuseml.db'}")
-        self.store.migrate()
+        self.store = databases.on_sqlite(folder / "fuseml.db")
         self.keyring = secrets.Keyring([_KEY])
         self.engine = Nothing()
         contract = triggers.contract_folder()

@@ -14,7 +14,8 @@ from werkzeug import Request, Response
 from fuseml.domain import errors
 from fuseml.embedded import broker, chaos, redelivery, triggers
 from fuseml.runtime import catalog, cloudevents
-from fuseml.store import database, deliveries
+from fuseml.store import deliveries
+from tests import databases
 
 from . import pods
 
@@ -31,8 +32,7 @@ class Queue:
     """The broker: receives events at its address and delivers them to `pods`. Its queue is on its own disk."""
 
     def __init__(self, folder: pathlib.Path, trouble: chaos.Chaos) -> None:
-        self._store = database.Database(f"sqlite:///{folder / 'broker.db'}")
-        self._store.migrate()
+        self._store = databases.on_sqlite(folder / "broker.db")
         self.pods = pods.Pods((), 0, {}, folder)
         production = production_triggers()
         self.broker = broker.Broker(

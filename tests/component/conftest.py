@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fuseml.store import database
-from tests import mlflow_servers, postgresql
+from tests import databases, mlflow_servers, postgresql
 
 from . import endpoint, steps
 from . import ingress as ingress_functions
@@ -29,8 +30,19 @@ def postgresql_server() -> Iterator[postgresql.Server]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a new, empty database, once for each kind that the store supports."""
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a new, migrated database, once for each kind that the store supports."""
+    if request.param == "sqlite":
+        yield databases.on_sqlite(tmp_path / "fuseml.db").url
+        return
+    server: postgresql.Server = request.getfixturevalue("postgresql_server")
+    with server.migrated() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new, empty database, once for each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/fuseml.db"
     server: postgresql.Server = request.getfixturevalue("postgresql_server")
@@ -40,19 +52,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(database_url: str) -> Iterator[database.Database]:
     """A migrated store, once for each kind of database."""
-    store = database.Database(database_url)
-    store.migrate()
-    yield store
-    store.close()
+    with contextlib.closing(database.Database(database_url)) as store:
+        yield store
 
 
 @pytest.fixture
 def sqlite_store(tmp_path: Path) -> Iterator[database.Database]:
     """A migrated store on SQLite, for tests that do not depend on the kind of database."""
-    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    store.migrate()
-    yield store
-    store.close()
+    with contextlib.closing(databases.on_sqlite(tmp_path / "fuseml.db")) as store:
+        yield store
 
 
 @pytest.fixture

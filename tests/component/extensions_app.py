@@ -16,6 +16,7 @@ from functions.extensions.deps import Deps
 from fuseml.domain.workflows import Workflow
 from fuseml.runtime import auth, clock, secrets
 from fuseml.store import database, workflows
+from tests import databases
 from tests.component import endpoint
 
 
@@ -23,8 +24,7 @@ class Registry:
     """The application with its database; `published` records its events."""
 
     def __init__(self, folder: Path, store: database.Database | None = None) -> None:
-        self.store = store or database.Database(f"sqlite:///{folder / 'registry.db'}")
-        self.store.migrate()
+        self.store = store or databases.on_sqlite(folder / "registry.db")
         self.published = endpoint.Publisher()
         self.keyring = secrets.Keyring([secrets.new_key()])
         self.app: flask.Flask = create_app(

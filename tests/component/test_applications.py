@@ -20,7 +20,8 @@ from fuseml.domain.registry import extension
 from fuseml.runtime import auth, secrets
 from fuseml.servings import knative, record
 from fuseml.servings.knative import render
-from fuseml.store import applications, database, extensions
+from fuseml.store import applications, extensions
+from tests import databases
 from tests.unit import kubernetes_api
 from tests.unit.kubernetes_api import NAMESPACE, Api, Fault
 
@@ -101,8 +102,7 @@ def server(tmp_path: pathlib.Path) -> Iterator[Server]:
     api = Api()
     cluster = Cluster(api)
     api.changed = cluster.changed
-    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    store.migrate()
+    store = databases.on_sqlite(tmp_path / "fuseml.db")
     tokens = auth.Tokens({auth.digest_of("t"): auth.Caller("admin", "admin")})
     with kubernetes_api.serving(api) as url, contextlib.closing(store), contextlib.closing(knative.Cluster(NAMESPACE, url)) as connected:
         serving = knative.KnativeServing(connected, SETTINGS)

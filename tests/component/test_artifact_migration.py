@@ -26,8 +26,8 @@ def insert(store: database.Database, address: str, details: Mapping[str, object]
         session.execute(sqlalchemy.text(text), {**row, "created": "2026-01-01T00:00:00.000000Z"})
 
 
-def test_recorded_artifacts_get_their_columns_and_metrics(database_url: str) -> None:
-    store = database.Database(database_url)
+def test_recorded_artifacts_get_their_columns_and_metrics(empty_database_url: str) -> None:
+    store = database.Database(empty_database_url)
     settings = migrations.config()
     with store.engine.begin() as connection:
         settings.attributes["connection"] = connection

@@ -20,7 +20,7 @@ from fuseml.embedded import environment_cache
 from fuseml.steps import occupancy
 from fuseml.store import applications, database, executions
 from fuseml.store.tables import run_rows
-from tests import commands, waiting
+from tests import commands, databases, waiting
 from tests.component.interrupted import Interrupted
 
 NOON = "2026-11-21T12:00:00.000000Z"
@@ -36,8 +36,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(home: Path) -> Iterator[database.Database]:
-    opened = database.Database(f"sqlite:///{home / 'fuseml.db'}")
-    opened.migrate()
+    opened = databases.on_sqlite(home / "fuseml.db")
     yield opened
     opened.close()
 

@@ -29,6 +29,7 @@ from fuseml.runtime import auth, catalog, cloudevents, secrets, signing
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import database, deliveries, outbox
 from fuseml.store.tables import ledger_rows, outbox_rows
+from tests import databases
 from tests.component import endpoint, queues, triggering
 from tests.contract import test_event_contract as contract
 from tests.event_keys import FORGER, SIGNER
@@ -85,8 +86,7 @@ def system(sqlite_store: database.Database, tmp_path: pathlib.Path) -> System:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One system for many tests of refusals, which leave no trace."""
     folder = tmp_path_factory.mktemp("shared")
-    store = database.Database(f"sqlite:///{folder / 'fuseml.db'}")
-    store.migrate()
+    store = databases.on_sqlite(folder / "fuseml.db")
     yield System(store, folder)
     store.close()
 

@@ -16,7 +16,8 @@ from functions.gitea_ingress import deps as gitea_ingress_deps
 from fuseml import githosts
 from fuseml.domain import errors
 from fuseml.runtime import auth, secrets
-from fuseml.store import codesets, database
+from fuseml.store import codesets
+from tests import databases
 
 from . import endpoint, gitea, githost
 
@@ -172,8 +173,7 @@ def test_trees_are_read_page_by_page(fake: gitea.FakeGitea, host: githosts.GitHo
 
 
 def test_a_registered_codeset_exists_on_gitea_and_the_ingress_accepts_its_pushes(fake: gitea.FakeGitea, tmp_path: Path) -> None:
-    store = database.Database(f"sqlite:///{tmp_path / 'fuseml.db'}")
-    store.migrate()
+    store = databases.on_sqlite(tmp_path / "fuseml.db")
     keyring = secrets.Keyring([secrets.new_key()])
     ingress = gitea_ingress_app.create_app(gitea_ingress_deps.Deps(store=store, publisher=endpoint.Publisher(), keyring=keyring))
     with gitea.listening(ingress) as server:

@@ -18,9 +18,9 @@ from fuseml.domain import events
 from fuseml.engines import local
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import clock, secrets
-from fuseml.store import codesets, database, deliveries, moves, outbox
+from fuseml.store import codesets, deliveries, moves, outbox
 from fuseml.store.tables import codeset_rows, outbox_rows
-from tests import event_keys
+from tests import databases, event_keys
 
 from . import endpoint, gitea, githost
 
@@ -128,8 +128,7 @@ class Housekeeper:
     """The housekeeper with a git host whose webhooks are all lost, and the published events."""
 
     def __init__(self, host: githosts.GitHost, folder: Path) -> None:
-        self.store = database.Database(f"sqlite:///{folder}/fuseml.db")
-        self.store.migrate()
+        self.store = databases.on_sqlite(folder / "fuseml.db")
         engine = local.LocalEngine(
             root=folder / "runs",
             emit=lambda _event: None,

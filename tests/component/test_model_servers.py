@@ -21,6 +21,7 @@ from fuseml.embedded.serving import EmbeddedServing
 from fuseml.runtime import clock
 from fuseml.servings import ServingSpec, Status, serving_spec
 from fuseml.store import applications, database
+from tests import databases
 from tests.waiting import wait_until
 
 NAME = "wine"
@@ -119,8 +120,7 @@ def embedded(tmp_path: Path) -> Iterator[Embedded]:
     program.parent.mkdir(parents=True)
     program.write_text(PROGRAM)
     program.chmod(0o755)
-    store, processes = database.Database(f"sqlite:///{tmp_path}/fuseml.db"), access.ProcessTokens()
-    store.migrate()
+    store, processes = databases.on_sqlite(tmp_path / "fuseml.db"), access.ProcessTokens()
     starter = model_process.Starter(
         tmp_path / "apps", runtimes=tmp_path / "environments", environment={}, unseal=str, tracking_url="", processes=processes
     )

@@ -27,10 +27,8 @@ PUSHED = events.event(events.CodesetPushed(project="p", codeset="code", ref="ref
 
 @pytest.fixture
 def store(postgresql_server: postgresql.Server) -> Iterator[database.Database]:
-    store = database.Database(postgresql_server.fresh())
-    store.migrate()
-    yield store
-    store.close()
+    with postgresql_server.migrated() as url, contextlib.closing(database.Database(url)) as store:
+        yield store
 
 
 @pytest.fixture

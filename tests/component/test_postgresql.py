@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -16,10 +17,8 @@ NOON = "2026-11-21T12:00:00.000000Z"
 
 @pytest.fixture
 def store(postgresql_server: postgresql.Server) -> Iterator[database.Database]:
-    store = database.Database(postgresql_server.fresh())
-    store.migrate()
-    yield store
-    store.close()
+    with postgresql_server.migrated() as url, contextlib.closing(database.Database(url)) as store:
+        yield store
 
 
 def add(store: database.Database, name: str) -> None:

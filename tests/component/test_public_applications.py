@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from fuseml.embedded import broker, mount
 from fuseml.runtime import auth, clock
 from fuseml.store import applications, database
+from tests import databases
 
 TOKEN = {"Authorization": "Bearer t"}
 DOCUMENT: dict[str, Any] = {"name": "wine", "type": "predictor", "workflow": "w", "model": "models:/wine/1"}
@@ -29,8 +30,7 @@ class Apps:
 
 @pytest.fixture
 def store(tmp_path: pathlib.Path) -> Iterator[database.Database]:
-    opened = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    opened.migrate()
+    opened = databases.on_sqlite(tmp_path / "fuseml.db")
     yield opened
     opened.close()
 

@@ -19,7 +19,7 @@ from fuseml.domain import errors, events
 from fuseml.runtime import broker, clock, cloudevents
 from fuseml.store import database, outbox
 from fuseml.store.tables import codeset_rows, outbox_rows
-from tests import commands
+from tests import commands, databases
 from tests.component import dying, endpoint
 from tests.waiting import PATIENCE
 
@@ -162,8 +162,7 @@ def crash_everywhere(folder: pathlib.Path) -> None:
         wanted += 1
         place = folder / str(wanted)
         place.mkdir()
-        store = database.Database(f"sqlite:///{place}/fuseml.db")
-        store.migrate()
+        store = databases.on_sqlite(place / "fuseml.db")
         store.close()
         child = os.fork()
         if child == 0:

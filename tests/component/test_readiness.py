@@ -101,35 +101,31 @@ def broker_url() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/fuseml/fuseml"
 
 
-def migrated(url: str) -> str:
-    store = database.Database(url)
-    store.migrate()
-    store.close()
-    return url
-
-
 def test_a_function_is_ready_while_its_database_answers(postgresql_server: postgresql.Server, broker_url: str, start: Start) -> None:
-    pod = start(migrated(postgresql_server.fresh()), broker_url)
-    assert pod.becomes(200) == {"database": {"status": "ready"}, "broker": {"status": "ready"}}
-    postgresql_server.stop()
-    try:
-        components = pod.becomes(503)
-        assert components["database"]["status"] == "failed"
-        assert "the database cannot serve this now" in components["database"]["message"]
-        assert pod.get("/healthz").status_code == 200, "a restart of the pod would not bring the database back"
-    finally:
-        postgresql_server.start()
-    assert pod.becomes(200)["database"] == {"status": "ready"}
+    with postgresql_server.migrated() as url:
+        pod = start(url, broker_url)
+        assert pod.becomes(200) == {"database": {"status": "ready"}, "broker": {"status": "ready"}}
+        postgresql_server.stop()
+        try:
+            components = pod.becomes(503)
+            assert components["database"]["status"] == "failed"
+            assert "the database cannot serve this now" in components["database"]["message"]
+            assert pod.get("/healthz").status_code == 200, "a restart of the pod would not bring the database back"
+        finally:
+            postgresql_server.start()
+        assert pod.becomes(200)["database"] == {"status": "ready"}
 
 
 def test_a_database_without_the_schema_is_not_ready_and_the_cause_says_what_to_run(
-    database_url: str, broker_url: str, start: Start
+    empty_database_url: str, broker_url: str, start: Start
 ) -> None:
-    pod = start(database_url, broker_url)
+    pod = start(empty_database_url, broker_url)
     message = pod.becomes(503)["database"]["message"]
     assert message.startswith(f"the database has schema none, and this release needs {database.SCHEMA_VERSION}")
     assert "python -m fuseml.store.migrations" in message
-    migrated(database_url)
+    store = database.Database(empty_database_url)
+    store.migrate()
+    store.close()
     assert pod.becomes(200)["database"] == {"status": "ready"}
 
 
@@ -137,7 +133,7 @@ def test_a_database_without_the_schema_is_not_ready_and_the_cause_says_what_to_r
 def test_a_newer_schema_is_accepted_because_pods_are_replaced_after_the_migration(
     database_url: str, broker_url: str, version: str, status: int, start: Start
 ) -> None:
-    store = database.Database(migrated(database_url))
+    store = database.Database(database_url)
     with store.engine.begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = :version"), {"version": version})
     store.close()
@@ -170,13 +166,13 @@ def connections(server: socket.socket) -> int:
 def test_a_function_stays_ready_while_the_broker_is_away(database_url: str, start: Start) -> None:
     with listening() as port:
         pass
-    pod = start(migrated(database_url), f"http://127.0.0.1:{port}")
+    pod = start(database_url, f"http://127.0.0.1:{port}")
     components = pod.becomes(200)
     assert components["broker"] == {"status": "failed", "message": f"the broker at 127.0.0.1:{port} does not answer: Connection refused"}
 
 
 def test_a_broker_whose_host_does_not_exist_is_a_wrong_setting(database_url: str, start: Start) -> None:
-    pod = start(migrated(database_url), "http://-no-host-.invalid/fuseml")
+    pod = start(database_url, "http://-no-host-.invalid/fuseml")
     assert pod.becomes(503)["broker"]["message"] == "the broker's host '-no-host-.invalid' does not exist; check K_SINK"
 
 

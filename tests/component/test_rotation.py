@@ -22,6 +22,7 @@ from fuseml.domain.registry import extension
 from fuseml.runtime import auth, secrets
 from fuseml.store import codesets, database, extensions
 from fuseml.store.tables import codeset_rows, extension_rows
+from tests import databases
 from tests.component import endpoint
 
 NOON = "2026-01-01T12:00:00.000000Z"
@@ -33,8 +34,7 @@ class Server:
     def __init__(self, folder: Path, store: database.Database | None = None) -> None:
         keys = secrets.KeyFile(folder / "keys")
         self.keyring = keys.keyring()
-        self.store = store or database.Database(f"sqlite:///{folder / 'registry.db'}")
-        self.store.migrate()
+        self.store = store or databases.on_sqlite(folder / "registry.db")
         self.published = endpoint.Publisher()
         self.deps = extensions_deps.Deps(
             store=self.store,

@@ -11,8 +11,7 @@ import pytest
 from fuseml.domain import errors, events
 from fuseml.runtime import catalog, cloudevents
 from fuseml.runtime.telemetry import trace
-from fuseml.store import database
-from tests import work
+from tests import databases, work
 from tests.component import collector, endpoint
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -36,8 +35,7 @@ def received() -> Iterator[collector.Collector]:
 
 @pytest.fixture
 def function(tmp_path: pathlib.Path) -> Iterator[endpoint.Function]:
-    store = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    store.migrate()
+    store = databases.on_sqlite(tmp_path / "fuseml.db")
     yield endpoint.Function(store, endpoint.Publisher())
     store.close()
 

@@ -9,6 +9,7 @@ import pytest
 from fuseml.domain.registry import extension
 from fuseml.embedded import tracking_address
 from fuseml.store import applications, database, extensions
+from tests import databases
 
 URL = "http://127.0.0.1:8000/mlflow"
 NOW = "2026-01-01T00:00:00Z"
@@ -25,8 +26,7 @@ def record(id: str, url: str) -> extension.Extension:
 
 @pytest.fixture
 def store(tmp_path: pathlib.Path) -> database.Database:
-    made = database.Database(f"sqlite:///{tmp_path}/fuseml.db")
-    made.migrate()
+    made = databases.on_sqlite(tmp_path / "fuseml.db")
     with made.write() as session:
         extensions.add(session, record("mlflow", "http://127.0.0.1:5001"), NOW)
         extensions.add(session, record("other", "http://127.0.0.1:50010"), NOW)

@@ -16,9 +16,10 @@ from functions.extensions import deps as extensions_deps
 from fuseml.domain import errors
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, clock, secrets
-from fuseml.store import database, webhooks
+from fuseml.store import webhooks
 from fuseml.store.tables import webhook_rows
 from fuseml.webhooks import gitea, signatures
+from tests import databases
 from tests.component import endpoint
 from tests.component.ingress import SECRET, TRACKER_SECRET, Delivery, Ingress, delivery
 
@@ -32,8 +33,7 @@ class Server:
     """Both ingress functions, `codesets` and `extensions` on one database."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = database.Database(f"sqlite:///{folder / 'fuseml.db'}")
-        self.store.migrate()
+        self.store = databases.on_sqlite(folder / "fuseml.db")
         self.ingress = Ingress(self.store)
         (folder / "git").mkdir()
         git = EmbeddedGitHost(folder / "git", "http://127.0.0.1:1/git")

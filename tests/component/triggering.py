@@ -22,9 +22,9 @@ from fuseml.domain import events, plans
 from fuseml.embedded import triggers
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, catalog, clock, cloudevents, secrets
-from fuseml.store import codesets, database, runs
+from fuseml.store import codesets, runs
 from fuseml.store.tables import codeset_rows
-from tests import event_keys
+from tests import databases, event_keys
 
 NOON = "2026-11-21T12:00:00.000000Z"
 MAIN = "refs/heads/main"
@@ -77,8 +77,7 @@ class World:
     """Events stay in `events` until `deliver` delivers them by the production triggers."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        self.store = database.Database(f"sqlite:///{folder / 'fuseml.db'}")
-        self.store.migrate()
+        self.store = databases.on_sqlite(folder / "fuseml.db")
         self.engine, self.events = Engine(), list[events.Event]()
         self.keyring = secrets.Keyring([secrets.new_key()])
         tokens = auth.Tokens({}, anonymous=True)

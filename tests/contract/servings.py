@@ -21,7 +21,7 @@ from fuseml.embedded.serving import EmbeddedServing
 from fuseml.runtime import auth, clock, secrets
 from fuseml.servings import knative
 from fuseml.store import applications, database
-from tests import waiting
+from tests import databases, waiting
 from tests.component import gitea
 from tests.contract import knative_pods, mlflow_models, on_cluster
 from tests.images import image
@@ -182,8 +182,7 @@ class Caller:
 @contextlib.contextmanager
 def records(folder: Path) -> Iterator[tuple[database.Database, secrets.Keyring]]:
     """An empty database and its keys."""
-    store = database.Database(f"sqlite:///{folder}/fuseml.db")
-    store.migrate()
+    store = databases.on_sqlite(folder / "fuseml.db")
     with contextlib.closing(store):
         yield store, secrets.Keyring([secrets.new_key()])
 

@@ -62,6 +62,7 @@ class Parts:
             for name, start, stop in (
                 ("mlflow", parts.tracking.start, parts.tracking.stop),
                 ("broker", parts.broker.start, parts.broker.stop),
+                ("bytecode", parts.bytecode.start, parts.bytecode.stop),
                 ("engine", parts.engine.start, parts.engine.stop),
                 ("model servers", parts.model_servers.start, parts.model_servers.stop),
                 ("environments", parts.environments.start, parts.environments.stop),

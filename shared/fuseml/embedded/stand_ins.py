@@ -13,6 +13,7 @@ from fuseml.domain import plans
 from fuseml.embedded import (
     access,
     broker,
+    bytecode,
     chaos,
     environment_cache,
     inheritance,
@@ -47,6 +48,7 @@ class StandIns:
     model_servers: model_servers.ModelServers
     environments: environment_cache.EnvironmentCache
     tracking: tracking.TrackingServer
+    bytecode: bytecode.OwnBytecode
     processes: access.ProcessTokens
     devices: local.Devices
 
@@ -113,6 +115,7 @@ def make(
             mode=mlflow,
             rotation=rotation,
         ),
+        bytecode=bytecode.OwnBytecode(home / "logs" / "bytecode.log", inherited),
         processes=processes,
         devices=handed_out,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import sqlmodel
 
 from fuseml.domain import artifact, errors, events, plans
 from fuseml.domain.artifacts import descriptor
+from fuseml.domain.documents import strict_json
 from fuseml.domain.plans import combinations
 from fuseml.runtime import clock
 from fuseml.store import artifacts, lineage, runs
@@ -104,8 +104,8 @@ def _inputs(session: sqlmodel.Session, run: runs.Run, plan: plans.Plan | None, s
 
 def _metrics(text: str) -> dict[str, Any]:
     try:
-        metrics = json.loads(text or "{}")
-    except ValueError:
+        metrics = strict_json.parse(text.encode())
+    except (ValueError, RecursionError):
         # An output of another shape is valid; only a JSON object is metadata.
         return {}
     return metrics if isinstance(metrics, dict) else {}

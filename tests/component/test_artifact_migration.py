@@ -34,6 +34,9 @@ def test_recorded_artifacts_get_their_columns_and_metrics(empty_database_url: st
         alembic.command.upgrade(settings, "0006")
     model = {"uri": "models:/m/1", "digest": DIGEST, "metrics": {"rmse": 0.5, "name": "x", "nan": None, "on": True}}
     insert(store, "model://p/m/1", model)
+    # As steps have reported them.
+    odd = {"big": 10**400, "small": -(10**400), "nul\0": 1, "half \ud800": 1, "name " + "x" * 300: 1, "text": "1", "r2": 1}
+    insert(store, "model://p/m/0", {"uri": "models:/m/0", "metrics": odd})
     insert(store, "model://p/m/2", {"uri": "models:/m/2", "digest": "no digest", "metrics": "none"})
     insert(store, f"code://p/c/{COMMIT}", {"ref": "refs/heads/main"})
     insert(store, "dataset://p/d/1", {"uri": "s3://b/d", "digest": DIGEST, "rows": "4"})
@@ -46,11 +49,12 @@ def test_recorded_artifacts_get_their_columns_and_metrics(empty_database_url: st
         assert facts == {
             f"code://p/c/{COMMIT}": ("git", f"gitCommit:{COMMIT}", None),
             "dataset://p/d/1": (None, DIGEST, "s3://b/d"),
+            "model://p/m/0": ("mlflow", None, "models:/m/0"),
             "model://p/m/1": ("mlflow", DIGEST, "models:/m/1"),
             "model://p/m/2": ("mlflow", None, "models:/m/2"),
             "model://p/m/3": (None, None, None),
         }
-        assert artifacts.metrics_of(session, list(facts)) == {"model://p/m/1": {"rmse": 0.5}}
+        assert artifacts.metrics_of(session, list(facts)) == {"model://p/m/0": {"r2": 1.0}, "model://p/m/1": {"rmse": 0.5}}
         assert artifacts.get(session, "model://p/m/1").details == model
         assert artifacts.digest(session, "model://p/m/3") == DIGEST
     store.close()

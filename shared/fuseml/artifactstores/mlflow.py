@@ -11,7 +11,7 @@ import contextlib
 import re
 import urllib.parse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -30,11 +30,9 @@ from fuseml.artifactstores.port import (
     Version,
     check_kind,
 )
+from fuseml.contents import mlflow
 from fuseml.domain import artifact, errors
 from fuseml.domain.artifact import Address
-
-if TYPE_CHECKING:
-    from fuseml.contents import mlflow
 
 PROJECT = "fuseml.project"
 _DIGEST = "fuseml.digest"
@@ -216,14 +214,15 @@ class MlflowStore(Undeclared):
         return version, run
 
     def _logged(self, model: str) -> tuple[Mapping[str, Any], dict[str, float], dict[str, str]]:
-        """Facts, metrics and parameters of a logged model; all empty for an unknown one."""
+        """Facts, metrics and parameters of a logged model; all empty for an unknown one. Raises PermanentError for an unclear answer."""
         try:
             found = self._tracking.call("GET", f"/logged-models/{model}", {}).get("model", {}) if model else {}
         except errors.NotFoundError:
             found = {}
-        data = found.get("data", {})
-        metrics = {item["key"]: float(item["value"]) for item in data.get("metrics", [])}
-        return found.get("info", {}), metrics, {item["key"]: str(item.get("value", "")) for item in data.get("params", [])}
+        with mlflow.understood("logged model"):
+            data = found.get("data", {})
+            metrics = {item["key"]: float(item["value"]) for item in data.get("metrics", [])}
+            return found.get("info", {}), metrics, {item["key"]: str(item.get("value", "")) for item in data.get("params", [])}
 
     def _flavors(self, version: mlflow.ModelVersion) -> dict[str, Any]:
         """The `MLmodel` file of a version, with `flavors` as a mapping; without any where it cannot be read."""

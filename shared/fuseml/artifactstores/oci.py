@@ -80,8 +80,8 @@ class OciStore(Undeclared):
             format=str(document.get("mediaType") or ""),
             metadata={str(name): str(value) for name, value in {**labels, **(document.get("annotations") or {})}.items()},
         )
-        sizes = [int(item.get("size") or 0) for item in document.get("layers") or document.get("manifests") or ()]
-        return Description(address, address.version, _moment(config.get("created")), sum(sizes), about)
+        size = sum(_size(item, f"{address} in the registry") for item in document.get("layers") or document.get("manifests") or ())
+        return Description(address, address.version, _moment(config.get("created")), size, about)
 
     def versions(self, kind: str, project: str, name: str, after: str = "", limit: int = PAGE) -> Page:
         """See `ArtifactStore.versions`. The tagged ones, in the order of their images' times."""
@@ -191,7 +191,7 @@ class OciStore(Undeclared):
         """The configuration of an image; empty for an index and for artifacts without one."""
         config = document.get("config")
         digest = str(config.get("digest", "")) if isinstance(config, dict) else ""
-        if not re.fullmatch(artifact.DIGEST, digest) or int(config.get("size") or 0) > _LARGEST:  # type: ignore[union-attr]
+        if not re.fullmatch(artifact.DIGEST, digest) or _size(config, f"the configuration of an image in {repository}") > _LARGEST:
             return {}
         _, body = self._call("GET", repository, f"blobs/{digest}", f"the configuration of an image in {repository}")
         if _digest_of(body) != digest:
@@ -263,6 +263,14 @@ def _document(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise errors.PermanentError("the registry's answer is no document of the distribution API")
     return document
+
+
+def _size(described: object, subject: str) -> int:
+    """The bytes that a part of a manifest states; 0 without a number. Raises PermanentError for text or a fraction in its place."""
+    size = described.get("size") if isinstance(described, dict) else None
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63):
+        raise errors.PermanentError(f"{subject} is damaged: its manifest states the size {str(size)[:40]!r}")
+    return size or 0
 
 
 def _moment(text: object) -> int:

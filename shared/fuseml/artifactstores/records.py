@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from fuseml.artifactstores.port import About
-from fuseml.domain import errors
+from fuseml.domain import errors, finite
 from fuseml.domain.artifact import Address
 
 LARGEST = 1 << 20
@@ -31,7 +30,7 @@ def encode(record: Record) -> bytes:
     about = record.about
     if any(len(getattr(about, name)) > _LONGEST for name in _TEXTS):
         raise errors.InvalidError(f"the {', '.join(_TEXTS)} of an artifact have at most {_LONGEST} characters each")
-    infinite = [name for name, value in about.metrics.items() if not math.isfinite(value)]
+    infinite = [name for name, value in about.metrics.items() if finite.number(value) is None]
     if infinite:
         raise errors.InvalidError(f"the metric {infinite[0]!r} of an artifact is no finite number; leave it out")
     text = json.dumps({"size": record.size, "about": asdict(about)}, sort_keys=True).encode()
@@ -50,7 +49,7 @@ def decode(text: bytes, address: Address) -> Record:
         return Record(
             int(document["size"]), About(**texts, metrics=metrics, params=_texts(about["params"]), metadata=_texts(about["metadata"]))
         )
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RecursionError) as error:
         raise errors.PermanentError(f"the record of {address} is damaged in the store ({type(error).__name__}); restore it") from error
 
 

@@ -81,7 +81,7 @@ class Tracking:
     def versions(self, condition: str, limit: int) -> list[ModelVersion]:
         """The first `limit` versions that meet a condition of MLflow's search, in the order of their numbers. Raises as `newest_versions`."""
         query = {"max_results": limit, "order_by": "version_number ASC", "filter": condition}
-        with _understood("version"):
+        with understood("version"):
             return [_version(item) for item in self.call("GET", "/model-versions/search", query).get("model_versions", [])]
 
     def file(self, version: ModelVersion, path: str, limit: int) -> bytes | None:
@@ -117,15 +117,17 @@ class Tracking:
     def model_version(self, name: str, version: str) -> ModelVersion:
         """Raises NotFoundError, TemporaryError, and PermanentError for an answer that describes no version."""
         answer = self.call("GET", "/model-versions/get", {"name": name, "version": version})
-        with _understood("version"):
+        with understood("version"):
             return _version(answer["model_version"])
 
     def run(self, run_id: str) -> TrackedRun:
-        """Raises NotFoundError, TemporaryError."""
-        run = self.call("GET", "/runs/get", {"run_id": run_id})["run"]
-        data = run.get("data", {})
-        metrics = {item["key"]: float(item["value"]) for item in data.get("metrics", [])}
-        return TrackedRun(run_id, run["info"]["status"], _pairs(data.get("tags")), metrics, _pairs(data.get("params")))
+        """Raises NotFoundError, TemporaryError, and PermanentError for an answer that describes no run."""
+        answer = self.call("GET", "/runs/get", {"run_id": run_id})
+        with understood("run"):
+            run = answer["run"]
+            data = run.get("data", {})
+            metrics = {item["key"]: float(item["value"]) for item in data.get("metrics", [])}
+            return TrackedRun(run_id, run["info"]["status"], _pairs(data.get("tags")), metrics, _pairs(data.get("params")))
 
     def exact(self, address: model_address.Moving) -> str | None:
         """The exact address that a moving one names at this moment; None where it names nothing.
@@ -133,7 +135,7 @@ class Tracking:
         Raises TemporaryError, and PermanentError when the server refuses, or answers with no address.
         """
         try:
-            with _understood("address"):
+            with understood("address"):
                 found = self._of_run(address) if isinstance(address, model_address.OfRun) else self._of_model(address)
         except errors.NotFoundError:
             return None
@@ -216,7 +218,8 @@ class Tracking:
 
 
 @contextlib.contextmanager
-def _understood(described: str) -> Iterator[None]:
+def understood(described: str) -> Iterator[None]:
+    """Reading an answer's document that describes a version, a run, or else. Raises PermanentError for a document of another shape."""
     try:
         yield
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:

@@ -25,6 +25,7 @@ from fuseml.steps import sdk, tracking
 from fuseml.steps.scoring import datasets, evaluation, metrics, places, predictions, thresholds
 
 _LONGEST_SUMMARY = 400
+_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _request() -> Request:
     if unknown:
         raise sdk.StepError(f"the input 'compare-metrics' names '{unknown}'; the metrics are {', '.join(metrics.METRICS)}")
     rows = sdk.input("chunk-rows", "10000")
-    if not rows.isdecimal() or int(rows) < 1:
+    if not rows.isdecimal() or len(rows) > _DIGITS or int(rows) < 1:
         raise sdk.StepError(f"the input 'chunk-rows' must be a positive number, not '{rows}'")
     return Request(
         model=sdk.input("model"),

@@ -30,6 +30,7 @@ from fuseml.steps.scoring import datasets, features, places, predictions
 
 _REPORT_EVERY = 10.0
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_DIGITS = 9
 _ADDRESSED = 12  # hexadecimal digits of the digest in an address
 
 
@@ -109,7 +110,7 @@ def _request() -> Request:
 
 def _count(name: str, default: str, least: int) -> int:
     text = sdk.input(name, default)
-    if not text.isdecimal() or int(text) < least:
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) < least:
         raise sdk.StepError(f"the input '{name}' must be a whole number of at least {least}, not '{text}'")
     return int(text)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fuseml.cli import bindings, output
 from fuseml.cli.demo import checkout
-from fuseml.domain import errors
+from fuseml.domain import errors, finite
 
 if TYPE_CHECKING:
     from fuseml.cli.demo.screen import Note, Screen
@@ -257,6 +257,7 @@ def _metrics(run: shapes.Run) -> Iterator[tuple[str, float]]:
 
 def number_in(prediction: list[object]) -> float:
     """The only number of a prediction for one row. Raises PermanentError unless it is one finite number."""
-    if len(prediction) == 1 and isinstance(prediction[0], int | float) and math.isfinite(prediction[0]):
-        return float(prediction[0])
+    number = finite.number(prediction[0]) if len(prediction) == 1 else None
+    if number is not None:
+        return number
     raise errors.PermanentError(f"the model predicted {prediction!r}, not one finite number")

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 import pydantic
 
-from fuseml.domain import artifact, errors
+from fuseml.domain import artifact, errors, finite
 from fuseml.domain.artifacts import conditions
 from fuseml.domain.documents import document
 
 _DIGEST = re.compile(r"[A-Za-z0-9]{2,20}:[A-Za-z0-9+/=_-]{7,200}")
 _MOST_METADATA = 16 << 10
-_NUMBER = (int, float)
 
 
 def _address(text: str) -> str:
@@ -104,12 +103,8 @@ def metrics_of(value: object) -> dict[str, float]:
     """The metrics among reported values: finite numbers under legal names. Other entries are no metrics."""
     if not isinstance(value, Mapping):
         return {}
-    found = {
-        name: float(number)
-        for name, number in value.items()
-        if isinstance(name, str) and re.fullmatch(conditions.METRIC, name) and isinstance(number, _NUMBER) and not isinstance(number, bool)
-    }
-    return {name: number for name, number in found.items() if abs(number) < float("inf")}
+    named = {name: finite.number(item) for name, item in value.items() if isinstance(name, str) and re.fullmatch(conditions.METRIC, name)}
+    return {name: number for name, number in named.items() if number is not None}
 
 
 def check_same(address: str, stored: Mapping[str, object], given: Mapping[str, object]) -> None:

@@ -26,7 +26,7 @@ PROBLEM = "problem"
 CANCEL_REASONS = frozenset({"Cancelled", "TaskRunCancelled", "PipelineRunCancelled", "CancelledRunFinally", "StoppedRunFinally"})
 NO_RESOURCES = "ExceededNodeResources"
 """Tekton's reason for a step that waits until a node has the resources that it asks for."""
-_TIMEOUT = re.compile(r'failed to finish within "([^"]+)"')
+_TIMEOUT = re.compile(r'failed to finish within "((?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|h|m|s))+)"')
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -126,7 +126,7 @@ def _output_problem(status: Mapping[str, Any]) -> str:
 
 def _seconds(duration: str) -> float:
     """Seconds of a duration in Go's format: 1h0m30s, 1.5s."""
-    total = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"(?<![0-9.])([0-9.]++)(ms|h|m|s)", duration))
+    total = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|h|m|s)", duration))
     return int(total) if total == int(total) else total
 
 

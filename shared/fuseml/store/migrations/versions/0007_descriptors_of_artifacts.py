@@ -17,6 +17,7 @@ depends_on = None
 _ARTIFACT = sa.table("artifact", *(sa.column(name) for name in ("address", "format", "digest", "location")))
 _METRIC = sa.table("artifact_metric", *(sa.column(name) for name in ("address", "name", "value")))
 _DIGEST = re.compile(r"[A-Za-z0-9]{2,20}:[A-Za-z0-9+/=_-]{7,200}")
+_METRIC_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./:@ -]{0,248}[A-Za-z0-9_./:@-])?")
 _BATCH = 1000
 
 
@@ -122,10 +123,20 @@ def _fill() -> None:
             connection.execute(_ARTIFACT.update().where(_ARTIFACT.c.address == address).values(values))
             metrics = details.get("metrics") if isinstance(details.get("metrics"), dict) else {}
             numbers = [
-                {"address": address, "name": name, "value": float(value)}
+                {"address": address, "name": name, "value": number}
                 for name, value in metrics.items()
-                if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+                if _METRIC_NAME.fullmatch(name) and (number := _finite(value)) is not None
             ]
             if numbers:
                 connection.execute(_METRIC.insert(), numbers)
         last = rows[-1][0]
+
+
+def _finite(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

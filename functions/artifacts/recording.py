@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,10 @@ from fuseml.domain.artifacts import descriptor
 from fuseml.domain.documents import strict_json
 from fuseml.domain.plans import combinations
 from fuseml.runtime import clock
-from fuseml.store import artifacts, lineage, runs
+from fuseml.store import artifact_names, artifacts, lineage, runs
 from fuseml.usecases import model_digests
+
+_log = logging.getLogger("fuseml.artifacts")
 
 
 def on_codeset_pushed(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -21,7 +24,8 @@ def on_codeset_pushed(session: sqlmodel.Session, event: events.Event) -> Sequenc
     pushed = events.CodesetPushed.model_validate(event.data)
     address = artifact.code(pushed.project, pushed.codeset, pushed.commit)
     details = {"ref": pushed.ref, "message": pushed.message, "pusher": pushed.pusher}
-    return _record(session, address, None, details, format="git", digest=f"gitCommit:{pushed.commit}")
+    digest = f"gitCommit:{pushed.commit}"
+    return [] if _is_gone(session, address, digest) else _record(session, address, None, details, format="git", digest=digest)
 
 
 def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -35,7 +39,8 @@ def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Seque
         "source": model.model_source,
         "digest": model_digests.of_tags(model.tags),
     }
-    return _record(session, address, model.tags.get("fuseml.run"), details, format="mlflow")
+    gone = _is_gone(session, address, details["digest"])
+    return [] if gone else _record(session, address, model.tags.get("fuseml.run"), details, format="mlflow")
 
 
 def on_model_tagged(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -45,7 +50,7 @@ def on_model_tagged(session: sqlmodel.Session, event: events.Event) -> Sequence[
     if digest is None:
         return []
     uri = f"models:/{tagged.name}/{tagged.version}"
-    if not artifacts.note_digest(session, uri, digest):
+    if not artifacts.note_digest(session, uri, digest) and not artifact_names.is_deleted_model(session, tagged.name, tagged.version):
         # Events have no order: that of the registration is on its way.
         raise errors.TemporaryError(f"{uri} is not recorded yet")
     return []
@@ -71,6 +76,9 @@ def on_step_finished(session: sqlmodel.Session, event: events.Event) -> Sequence
         is_dataset = address.kind == "dataset"
         described = {name: step.outputs.get(name) for name in ("uri", "digest", "rows")}
         details = described if is_dataset else {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))}
+        # A model is registered once; the same dataset can be made again.
+        if _is_gone(session, address, descriptor.digest_of(details.get("digest")), since=run.created if is_dataset else ""):
+            continue
         recorded += _record(session, address, step.run, details, format=None if is_dataset else "mlflow", step=step.step)
         sources = [artifact.code(run.project, run.codeset, run.commit)] if run.codeset and run.commit else []
         for source in [*sources, *(_inputs(session, run, plan, step.step) if is_dataset else [])]:
@@ -80,6 +88,22 @@ def on_step_finished(session: sqlmodel.Session, event: events.Event) -> Sequence
 
 def _named(project: str, value: str) -> artifact.Address | None:
     return artifact.model_of(project, value) or artifact.dataset_of(project, value)
+
+
+def _is_gone(session: sqlmodel.Session, address: artifact.Address, digest: str | None, since: str = "") -> bool:
+    """Whether the artifact was deleted, and a report of it records nothing: one of contents that were made before the deletion (made `since`
+    this time), or of other contents than the deleted ones.
+    """
+    if artifacts.find(session, str(address)) is not None:
+        return False
+    deleted = artifact_names.deletion(session, str(address))
+    if deleted is None:
+        return False
+    former = artifact_names.deleted_digest(session, str(address))
+    gone = since <= deleted.made or (former is not None and digest is not None and digest != former)
+    if gone:
+        _log.info("%s was deleted by %s; its report records nothing", address, deleted.by)
+    return gone
 
 
 def _inputs(session: sqlmodel.Session, run: runs.Run, plan: plans.Plan | None, step: str) -> list[artifact.Address]:
@@ -135,11 +159,13 @@ def _record(
         details={key: value for key, value in details.items() if value},
         created=clock.now(),
     )
-    if not artifacts.record(session, row, descriptor.metrics_of(details.get("metrics"))):
-        return []
-    return [recorded(row)]
+    metrics = descriptor.metrics_of(details.get("metrics"))
+    # Reports have no order: a model is registered before the end of the step that knows its metrics.
+    completed = artifacts.completed(session, row, metrics)
+    return [recorded(row, completed)] if artifacts.record(session, row, metrics) or completed else []
 
 
-def recorded(row: artifacts.Artifact) -> events.ArtifactRecorded:
-    """The event that reports the artifact."""
-    return events.ArtifactRecorded(address=row.address, kind=row.kind, project=row.project, name=row.name, version=row.version, run=row.run)
+def recorded(row: artifacts.Artifact, completed: Sequence[str] = ()) -> events.ArtifactRecorded:
+    """The event that reports the artifact, or the facts that have `completed` it."""
+    parts = {"address": row.address, "kind": row.kind, "project": row.project, "name": row.name, "version": row.version}
+    return events.ArtifactRecorded(**parts, run=row.run, completed=",".join(completed))

@@ -20,6 +20,7 @@ MOST_EDGES = 2000
 MOST_DEPTH = 100
 _DEPTH = 10
 _SHOWN = 5
+_FACTS = ("digest", "run", "step", "type", "format", "size", "location", "external")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,11 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The edges near `address`, nearest first, and the addresses at their ends that have an artifact."""
+    """The edges near `address`, nearest first. `nodes` is the addresses at their ends, each with whether it has an artifact."""
 
     address: str
     neighbourhood: lineage.Neighbourhood
-    recorded: set[str]
+    nodes: Mapping[str, bool]
 
 
 def page(deps: Deps, limit: int, cursor: str | None, wanted: search.Search, origin: artifact_search.Origin) -> paging.Slice[View]:
@@ -72,7 +73,7 @@ def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> V
     """
     address = artifact.Address.parse(given.address)
     _check_project(address.project, caller)
-    given = _of_step(given, caller.step) if caller.step else given
+    claimed, given = given, _of_step(given, caller.step) if caller.step else given
     with deps.store.write() as session:
         codesets.project(session, address.project)
         _check_origin(session, address, given, caller)
@@ -81,15 +82,16 @@ def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> V
         if stored is None:
             _check_deleted(session, row)
         else:
-            descriptor.check_same(row.address, _facts(session, stored), _given_facts(given))
-            if caller.step and stored.run != caller.step.run:
-                # A step adds no facts to what another run has made.
+            descriptor.check_same(row.address, _facts(session, stored), _given_facts(claimed))
+            if caller.step and (stored.run != caller.step.run or stored.step not in (None, caller.step.step)):
+                # A step adds no facts to what another step has made.
                 return views(session, [stored])[0]
         payloads = [recording.recorded(row)] if artifacts.record(session, row, given.metrics) else []
+        made = artifacts.get(session, row.address)
         for source in given.sources:
-            lineage.link(session, source, row.address, given.run or "", given.step)
+            lineage.link(session, source, made.address, made.run or "", made.step)
         enqueued = cloudevents.enqueue(session, *payloads)
-        view = views(session, [artifacts.get(session, row.address)])[0]
+        view = views(session, [made])[0]
     cloudevents.relay(deps.store, deps.publisher, enqueued)
     return view
 
@@ -122,11 +124,11 @@ def _check_origin(session: sqlmodel.Session, address: artifact.Address, given: d
 
 
 def _check_deleted(session: sqlmodel.Session, row: artifacts.Artifact) -> None:
-    deleted = artifact_names.deletion(session, row.address)
-    if deleted is not None and deleted.digest and deleted.digest != row.digest:
+    digest = artifact_names.deleted_digest(session, row.address)
+    if digest is not None and digest != row.digest:
         raise errors.ConflictError(
-            f"{row.address} was deleted with the digest {deleted.digest}, and an address never gets other contents: choose another version",
-            details={"address": row.address, "different": {"digest": {"stored": deleted.digest, "given": row.digest}}},
+            f"{row.address} was deleted with the digest {digest}, and an address never gets other contents: choose another version",
+            details={"address": row.address, "different": {"digest": {"stored": digest, "given": row.digest}}},
         )
 
 
@@ -151,7 +153,7 @@ def _facts(session: sqlmodel.Session, row: artifacts.Artifact) -> dict[str, obje
     framework = f"{row.framework} {row.framework_version or ''}".strip() if row.framework else None
     metrics = artifacts.metrics_of(session, [row.address]).get(row.address, {})
     return {
-        **{name: getattr(row, name) for name in ("digest", "type", "format", "size", "location", "external")},
+        **{name: getattr(row, name) for name in _FACTS},
         "framework": framework,
         **{f"metrics.{name}": value for name, value in metrics.items()},
         **{f"metadata.{name}": value for name, value in row.details.items()},
@@ -160,7 +162,7 @@ def _facts(session: sqlmodel.Session, row: artifacts.Artifact) -> dict[str, obje
 
 def _given_facts(given: descriptor.Descriptor) -> dict[str, object]:
     return {
-        **given.model_dump(include={"digest", "type", "format", "size", "location", "external"}),
+        **given.model_dump(include=set(_FACTS)),
         "framework": f"{given.framework.name} {given.framework.version}".strip() if given.framework else None,
         **{f"metrics.{name}": value for name, value in given.metrics.items()},
         **{f"metadata.{name}": value for name, value in given.metadata.items()},
@@ -200,4 +202,4 @@ def lineage_of(deps: Deps, address: artifact.Address, direction: lineage.Directi
         recorded = artifacts.known(session, ends)
         if text not in recorded and len(ends) == 1:
             artifacts.get(session, text)
-        return Lineage(text, near, recorded)
+        return Lineage(text, near, {end: end in recorded for end in ends})

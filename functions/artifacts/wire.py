@@ -7,12 +7,10 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from functions.artifacts import naming, service
-from fuseml.domain import times
+from fuseml.domain import artifact, times
 from fuseml.domain.artifacts import conditions, names, search
 from fuseml.runtime import operations
 from fuseml.store import artifact_search
-
-Kind = Literal["code", "model", "dataset", "runnable", "image"]
 
 
 class Wire(pydantic.BaseModel):
@@ -104,10 +102,9 @@ class Lineage(Wire):
     def of(found: service.Lineage) -> Lineage:
         """The document of a lineage."""
         near = found.neighbourhood
-        ends = dict.fromkeys([found.address, *(end for edge in near.edges for end in (edge.source, edge.target))])
         return Lineage(
             address=found.address,
-            nodes=[Node(address=end, recorded=end in found.recorded) for end in ends],
+            nodes=[Node(address=address, recorded=recorded) for address, recorded in found.nodes.items()],
             edges=[Edge.model_validate(edge) for edge in near.edges],
             truncated=near.truncated,
         )
@@ -164,7 +161,7 @@ class AddressQuery(operations.Query):
 
 
 class ArtifactQuery(operations.PageQuery):
-    kind: Kind | None = None
+    kind: artifact.Kind | None = None
     project: str | None = None
     name: str | None = None
     type: Annotated[str | None, pydantic.Field(description="media type of the contents")] = None

@@ -15,7 +15,7 @@ from fuseml.domain.plans import identity
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow, deployment, triggers
 from fuseml.runtime import clock
-from fuseml.store import artifacts, codesets, decisions, runs, workflows
+from fuseml.store import artifact_names, artifacts, codesets, decisions, runs, workflows
 from fuseml.usecases import lifecycle, planner, requests, step_reuse
 
 _log = logging.getLogger("fuseml.dispatcher")
@@ -120,21 +120,31 @@ def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Eve
 
 
 def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """A new model or dataset starts each matching workflow once. (Code comes as `codeset.pushed`.)"""
+    """A new model or dataset starts each matching workflow once. (Code comes as `codeset.pushed`.)
+
+    A workflow whose filters it does not pass yet starts when facts that are reported later complete it.
+    """
     artifact = events.ArtifactRecorded.model_validate(event.data)
     if artifact.kind == "code":
         return []
     row = artifacts.find(session, artifact.address)
+    if row is None and artifact_names.deletion(session, artifact.address):
+        return _decline(session, event, f"{artifact.address} was deleted")
     if row is not None and row.external:
         return _decline(session, event, f"{artifact.address} is external: a reference starts nothing")
-    # Another store than MLflow's knows the model by its address.
-    in_mlflow = artifact.kind == "model" and (row is None or row.format in (None, "mlflow"))
-    uri = f"models:/{artifact.name}/{artifact.version}" if in_mlflow else artifact.address
+    uri = subscriptions.uri_of(artifact, row)
     producer = runs.find_named(session, artifact.run) if artifact.run else None
     origin = subscriptions.origin_of(session, producer)
     payloads: list[events.Payload] = []
-    matches = _matches(session, event, artifact.kind, artifact.project, artifact.name)
-    for name, assignment in {match.workflow: match.assignment for match in reversed(matches)}.items():
+    for name, matched in _waiting(session, event, artifact).items():
+        match, shortfall = subscriptions.passed(session, row, matched)
+        if match is None:
+            _decline(session, event, f"{artifact.address} does not pass {shortfall}", workflow=name)
+            continue
+        if uri is None:
+            reason = f"{artifact.address} has no location, and no run could load it: register it again with the URI of its contents"
+            _decline(session, event, reason, workflow=name)
+            continue
         ancestor = subscriptions.cause_of(session, artifact.run, name)
         if ancestor:
             _decline(session, event, f"{artifact.address} derives from {ancestor}, a run of the same workflow", workflow=name)
@@ -152,7 +162,7 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
             event=event,
             meaning=f"artifact:{artifact.address}",
             reason=_noted(f"{artifact.address} was recorded", deployed),
-            trigger={"assignment": assignment, "artifact": artifact.address},
+            trigger={"assignment": match.assignment, "artifact": artifact.address},
             run=producer.name if producer else None,
         )
         payloads += _create(deps, session, spec, cause)
@@ -271,6 +281,22 @@ def _matches(
     if not matches:
         _decline(session, event, f"no workflow is assigned to {kind}://{project}/{name}", commit=commit)
     return matches
+
+
+def _waiting(session: sqlmodel.Session, event: events.Event, recorded: events.ArtifactRecorded) -> dict[str, list[subscriptions.Match]]:
+    """The matches of each workflow that the artifact may start now. Facts that complete it concern workflows with filters only, and none that it
+    has started.
+    """
+    if recorded.completed:
+        matches = subscriptions.matches(session, recorded.kind, recorded.project, recorded.name)
+    else:
+        matches = _matches(session, event, recorded.kind, recorded.project, recorded.name)
+    by_workflow: dict[str, list[subscriptions.Match]] = {}
+    for match in matches:
+        by_workflow.setdefault(match.workflow, []).append(match)
+    filtered = {name for name, matched in by_workflow.items() if all(match.is_filtered for match in matched)}
+    started = {name for name in filtered if runs.of_artifact(session, name, recorded.address)}
+    return {name: by_workflow[name] for name in by_workflow if name not in started and (name in filtered or not recorded.completed)}
 
 
 def _decline(

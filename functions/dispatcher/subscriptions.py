@@ -5,19 +5,29 @@ An artifact does not start a workflow from one of whose runs it derives, directl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import sqlmodel
 
-from fuseml.domain import artifact
-from fuseml.store import runs, workflows
+from fuseml.domain import events
+from fuseml.domain.artifacts import subscription
+from fuseml.domain.workflows.models import On
+from fuseml.store import artifact_search, artifacts, runs, workflows
 
 
 class Match(NamedTuple):
-    """A workflow that an artifact starts: by an assignment or, without one, by the workflow's own document."""
+    """A workflow that an artifact starts if it passes the filters of one of `patterns`: by an assignment or, without one, by the workflow's own
+    document.
+    """
 
     workflow: str
     assignment: str | None
+    patterns: Sequence[subscription.Subscription]
+
+    @property
+    def is_filtered(self) -> bool:
+        return all(pattern.is_filtered for pattern in self.patterns)
 
     @property
     def meaning(self) -> str:
@@ -26,15 +36,44 @@ class Match(NamedTuple):
 
 
 def matches(session: sqlmodel.Session, kind: str, project: str, name: str) -> list[Match]:
-    """One match for each assignment, then the workflows that list the artifact and are not assigned to it."""
-    assigned = [Match(row.workflow, row.id) for row in workflows.assignments(session) if artifact.matches(row.pattern, kind, project, name)]
-    names = {match.workflow for match in assigned}
-    listed = [
-        Match(row.workflow, None)
-        for row in workflows.triggered_by(session, "patterns")
-        if row.workflow not in names and any(artifact.matches(pattern, kind, project, name) for pattern in row.document["on"]["patterns"])
-    ]
+    """One match for each assignment, then the workflows that list the artifact and are not assigned to it without filters."""
+    assignments = ((row, subscription.stored(row.pattern)) for row in workflows.assignments(session))
+    assigned = [Match(row.workflow, row.id, [pattern]) for row, pattern in assignments if pattern.covers(kind, project, name)]
+    names = {match.workflow for match in assigned if not match.is_filtered}
+    listed = []
+    for row in workflows.triggered_by(session, "patterns"):
+        of_document = On.model_validate(row.document["on"]).subscriptions if row.workflow not in names else []
+        covering = [pattern for pattern in of_document if pattern.covers(kind, project, name)]
+        if covering:
+            listed.append(Match(row.workflow, None, covering))
     return [*assigned, *listed]
+
+
+def passed(session: sqlmodel.Session, row: artifacts.Artifact | None, matched: Sequence[Match]) -> tuple[Match | None, str]:
+    """The first match of a workflow whose filters the artifact passes, or None; and then the filters that it does not pass."""
+    reasons: list[str] = []
+    for match in matched:
+        for pattern in match.patterns:
+            if not pattern.is_filtered:
+                return match, ""
+            reason = artifact_search.shortfall(session, row, pattern.filters) if row else "it is not recorded"
+            if not reason:
+                return match, ""
+            reasons.append(f"{pattern} ({reason})")
+    return None, "; ".join(dict.fromkeys(reasons))
+
+
+def uri_of(recorded: events.ArtifactRecorded, row: artifacts.Artifact | None) -> str | None:
+    """The address by which a run loads an artifact, as its store knows it; None for a model that no store is known to have.
+
+    A model of MLflow's format is where its location says; one of another format, and a dataset, have FuseML's address.
+    """
+    if row is None:
+        # Only MLflow's registry reports models that have no record.
+        return f"models:/{recorded.name}/{recorded.version}" if recorded.kind == "model" else recorded.address
+    if row.kind != "model" or row.format not in (None, "mlflow"):
+        return row.address
+    return row.location or row.details.get("uri")
 
 
 def origin_of(session: sqlmodel.Session, producer: runs.Run | None) -> runs.Run | None:

@@ -27,7 +27,18 @@ def settled(session: sqlmodel.Session, rows: Sequence[Run], steps: Mapping[str, 
     recent = [row for row in ended if (row.finished or row.created) > long_ago]
     step_events = {row.id: [_step_event(row, step) for step in steps.get(row.id, ()) if _is_reported(step)] for row in recent}
     products = artifacts.produced_by(session, [row.name for row in recent]) if recent else {}
-    artifact_events = {row.id: [_artifact_event(item) for item in products.get(row.name, ())] for row in recent}
+    artifact_events = {
+        row.id: [
+            *(_artifact_event(item) for item in products.get(row.name, ())),
+            # The facts that a step's report has completed may start workflows, too.
+            *(
+                reply
+                for reply in outbox.replies_of(session, "artifacts", step_events[row.id])
+                if reply.type == events.ArtifactRecorded.TYPE
+            ),
+        ]
+        for row in recent
+    }
     handled = {
         *outbox.handled_among(session, "artifacts", [event for group in step_events.values() for event in group]),
         *outbox.handled_among(session, "dispatcher", [event for group in artifact_events.values() for event in group]),

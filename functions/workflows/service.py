@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from functions.workflows.deps import Deps
-from fuseml.domain import artifact, errors, events, plans
+from fuseml.domain import errors, events, plans
+from fuseml.domain.artifacts import subscription
 from fuseml.domain.documents import document
 from fuseml.domain.workflows import Workflow, lint, loading
 from fuseml.runtime import clock, cloudevents
@@ -123,7 +124,7 @@ def delete(deps: Deps, name: str, *, force: bool) -> None:
 
 def assign(deps: Deps, name: str, pattern: str) -> None:
     """Assign a workflow; a repetition changes nothing. Raises NotFoundError for workflow and codeset, InvalidError for the pattern."""
-    artifact.check_pattern(pattern)
+    subscription.parse(pattern)
     with deps.store.write() as session:
         kind, _, rest = pattern.partition("://")
         if kind == "code" and "*" not in rest:

@@ -297,6 +297,26 @@ def test_a_registered_model_starts_a_workflow_with_the_address_that_its_store_kn
     assert [run["inputs"] for run in world.get("/runs?workflow=serve")] == [{"it": "models:/mlflow/1"}, {"it": "model://p/onnx/1"}]
 
 
+@pytest.mark.parametrize("format", ["mlflow", None])
+@pytest.mark.parametrize("location", ["s3://models/wine/1", "runs:/0123/model", "models:/other/7"])
+def test_a_run_gets_the_location_of_a_model_that_is_not_a_version_of_its_name(
+    world: triggering.World, format: str | None, location: str
+) -> None:
+    world.workflow(document("serve", "model://*"))
+    register(world, address="model://p/wine/1", location=location, **({"format": format} if format else {}))
+    assert [run["inputs"] for run in world.get("/runs?workflow=serve")] == [{"it": location}]
+
+
+@pytest.mark.parametrize("format", ["mlflow", None])
+def test_a_model_without_a_location_starts_nothing_and_the_reason_is_recorded(world: triggering.World, format: str | None) -> None:
+    world.workflow(document("serve", "model://*"))
+    register(world, address="model://p/wine/1", **({"format": format} if format else {}))
+    assert world.get("/runs?workflow=serve") == []
+    with world.store.read() as session:
+        [decision] = [row for row in session.exec(sqlmodel.select(decision_rows.Decision)) if row.workflow == "serve"]
+    assert decision.reason.startswith("model://p/wine/1 has no location")
+
+
 def test_an_external_artifact_starts_nothing_and_the_reason_is_recorded(world: triggering.World) -> None:
     world.workflow(document("serve", "model://*"))
     register(world, address="model://p/elsewhere/1", external=True, location="https://example.com/model.onnx")

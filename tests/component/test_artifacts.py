@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fuseml.domain.artifacts import conditions
 from fuseml.domain.registry import constraint
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import applications, artifact_names, artifacts, database, lineage
+from fuseml.store import applications, artifact_names, artifacts, database, lineage, runs
 from tests.component import dying
 from tests.component.registered import DIGEST, NOON, OTHER, STEP, Registered, path
 from tests.component.test_backbone_crashes import in_a_process
@@ -84,6 +84,41 @@ def test_the_same_registration_changes_nothing_and_another_digest_is_refused_wit
     assert api.types() == ["artifact.recorded"]
 
 
+def test_an_artifact_has_one_producer_and_its_edges_are_of_that_one(api: Registered) -> None:
+    for version in (1, 2):
+        api.register(f"dataset://demo/raw/{version}")
+    made = api.register(MODEL, run="train-1", step="fit", sources=["dataset://demo/raw/1"])
+    with api.store.write() as session:
+        first = runs.get(session, "train-1")
+        runs.add(session, runs.Run(**{**first.model_dump(), "id": "other", "name": "train-2", "sequence": 9}), ["fit"])
+    for fields, known, claimed in (({"run": "train-1", "step": "score"}, "fit", "score"), ({"run": "train-2"}, "train-1", "train-2")):
+        different = api.register(MODEL, status=409, sources=["dataset://demo/raw/2"], **fields)["details"]["different"]
+        assert list(different.values()) == [{"stored": known, "given": claimed}]
+    # The sources of one that leaves the producer out are those of the recorded one.
+    assert api.register(MODEL, sources=["dataset://demo/raw/2"]) == made
+    edges = api.call("GET", path(MODEL).replace("artifacts", "lineage"))["edges"]
+    assert [(edge["source"][-1], edge["run"], edge["step"]) for edge in edges] == [("1", "train-1", "fit"), ("2", "train-1", "fit")]
+
+
+def test_a_step_adds_nothing_to_the_artifact_of_another_step_of_its_run(small: Registered) -> None:
+    small.register("dataset://demo/raw/1")
+    made = small.register(MODEL, run="train-1", step="score")
+    assert small.register(MODEL, sources=["dataset://demo/raw/1"], metrics={"rmse": 0}, token=STEP) == made
+    assert small.call("GET", path(MODEL).replace("artifacts", "lineage"))["edges"] == []
+    small.register(MODEL, step="fit", run="train-1", token=STEP, status=409)
+
+
+@pytest.mark.parametrize("name", ["a b", "c++", "-x", "x-", "x.", "x/y", "x" * 101, "", "é"])
+def test_a_framework_that_no_filter_can_name_is_not_registered(small: Registered, name: str) -> None:
+    small.register(MODEL, framework={"name": name}, status=400)
+
+
+@pytest.mark.parametrize("name", ["scikit-learn", "h2o", "spark.ml", "_x", "x" * 100])
+def test_a_registered_framework_is_found_by_its_name(small: Registered, name: str) -> None:
+    small.register(MODEL, framework={"name": name, "version": "1.0"})
+    assert small.search(framework=name) == small.search(pattern=f"model://*?framework={name}>=1") == [MODEL]
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "word"),
     [
@@ -118,7 +153,7 @@ def test_a_path_that_names_no_address_is_refused(small: Registered, target: str)
     small.call("GET", target, status=400)
 
 
-def test_an_external_artifact_is_shown_and_linked_and_starts_nothing(small: Registered) -> None:
+def test_an_external_artifact_is_shown_and_linked(small: Registered) -> None:
     shown = small.register("dataset://demo/open/2", external=True, location="https://example.com/data.csv")
     assert shown["external"] is True
     small.register(MODEL, sources=[shown["address"]])
@@ -412,6 +447,32 @@ def test_an_artifact_in_use_is_not_deleted_and_a_deleted_one_leaves_its_history(
     assert api.published[-1].data == {"address": MODEL, "by": "ada", "change": 3, "digest": DIGEST}
     assert "was deleted with the digest" in api.register(MODEL, digest=OTHER, status=409)["message"]
     assert api.register(MODEL, digest=DIGEST)["digest"] == DIGEST
+
+
+def test_the_applications_of_a_model_take_one_query(api: Registered) -> None:
+    document = {"type": "predictor", "workflow": "w"}
+    with api.store.write() as session:
+        for number in range(30):
+            for model in ("models:/wine/2", f"models:/wine/{number % 3}"):
+                project = {"project": ("demo", "other", None)[number % 3 - (number > 20)]} if number % 5 else {}
+                applications.put(session, f"app-{number:02}", {**document, **project, "model": model}, NOON)
+            row = applications.get(session, f"app-{number:02}")
+            if number % 2 and row.revision == 2:
+                applications.route(session, row, {1: 50, 2: 50}, NOON)
+    queries: list[str] = []
+    sqlalchemy.event.listen(api.store.engine, "before_cursor_execute", lambda *about: queries.append(about[2]))
+    with api.store.read() as session:
+        for wanted in ("0", "2"):
+            expected = []
+            for row in applications.all_applications(session):
+                former = {str(item.revision): item.document["model"] for item in applications.revisions(session, row.name)}
+                served = {row.document["model"], *(former[number] for number in row.traffic)}
+                if f"models:/wine/{wanted}" in served and row.document.get("project") in (None, "demo"):
+                    expected.append(row.name)
+            queries.clear()
+            assert applications.serving(session, "demo", {f"models:/wine/{wanted}", "x"}) == expected != []
+            assert len(queries) == 1
+            assert applications.serving(session, "demo", {"models:/wine/9"}) == []
 
 
 def test_a_model_that_shares_the_traffic_is_in_use(small: Registered) -> None:

@@ -179,5 +179,5 @@ def test_a_prediction_beyond_every_float_is_refused() -> None:
 
 
 def test_a_label_beyond_every_float_is_a_fault_of_its_row() -> None:
-    with pytest.raises(sdk.StepError, match="row 1: the label '1000.* is not a finite number"):
+    with pytest.raises(sdk.StepError, match=r"row 1: the label '1000.* is not a finite number"):
         list(evaluation._numbers([HUGE], "the label"))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from fuseml.domain import errors
 
-KINDS = ("code", "model", "dataset", "runnable", "image")
+Kind = Literal["code", "model", "dataset", "runnable", "image"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _KIND = "|".join(KINDS)
 # A version holds no @: the last segment of a reference by tag has one.
 _ADDRESS = re.compile(rf"({_KIND})://([^/*\n]+)/([^*\n]+)/([^/*@\n]+)")

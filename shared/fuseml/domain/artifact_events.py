@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import ClassVar
 
 from fuseml.domain.payload import Payload
 
 
 class ArtifactRecorded(Payload):
+    """An artifact was recorded or, with `completed`, got these facts later: `framework,metrics.rmse`."""
+
     TYPE: ClassVar[str] = "org.fuseml.artifact.recorded.v1"
     address: str
     kind: str
@@ -15,6 +18,7 @@ class ArtifactRecorded(Payload):
     name: str
     version: str
     run: str | None = None
+    completed: str = ""
 
     @property
     def subject(self) -> str:
@@ -26,7 +30,8 @@ class ArtifactRecorded(Payload):
 
     @property
     def identity(self) -> str:
-        return "recorded"
+        # A fact is completed once.
+        return f"completed-{hashlib.sha256(self.completed.encode()).hexdigest()[:16]}" if self.completed else "recorded"
 
 
 class _ArtifactChanged(Payload):

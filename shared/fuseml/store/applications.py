@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import sqlmodel
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from fuseml.domain import errors
 from fuseml.store import paging
@@ -91,13 +91,16 @@ def all_applications(session: Session) -> Sequence[Application]:
 
 def serving(session: Session, project: str, models: Collection[str]) -> list[str]:
     """Names of the applications that serve one of these model addresses now. One without a project counts for each project."""
-    found = []
-    for row in all_applications(session):
-        if row.document.get("project") in (None, project):
-            served = [revision.document for revision in revisions(session, row.name) if str(revision.revision) in row.traffic]
-            if any(document.get("model") in models for document in (row.document, *served)):
-                found.append(row.name)
-    return found
+    application, revision = Application, ApplicationRevision
+    of_models = [col(column)["model"].as_string().in_(models) for column in (application.document, revision.document)]
+    query = select(application, revision).outerjoin(revision, col(revision.application) == application.name).where(or_(*of_models))
+    found = {
+        row.name
+        for row, former in session.exec(query)
+        if row.document.get("project") in (None, project)
+        and (row.document.get("model") in models or (former is not None and str(former.revision) in row.traffic))
+    }
+    return sorted(found)
 
 
 def page(session: Session, page: paging.Page, *, type: str | None = None, workflow: str | None = None) -> paging.Slice[Application]:

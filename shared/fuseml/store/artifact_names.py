@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import sqlmodel
 from sqlmodel import Session, col, or_, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from fuseml.domain import artifact, errors
 from fuseml.domain.artifacts import names
@@ -96,9 +97,26 @@ def note_deletion(session: Session, row: Artifact, by: str, now: str) -> Artifac
 
 def deletion(session: Session, address: str) -> ArtifactChange | None:
     """The last deletion of an artifact at this address; None if none was deleted."""
+    return session.exec(_deletions(address)).first()
+
+
+def deleted_digest(session: Session, address: str) -> str | None:
+    """The digest that an artifact at this address had when it was deleted, the last one that had any; None without one."""
+    deleted = session.exec(_deletions(address).where(col(ArtifactChange.digest).is_not(None))).first()
+    return deleted.digest if deleted else None
+
+
+def _deletions(address: str) -> SelectOfScalar[ArtifactChange]:
     table = ArtifactChange
-    query = select(table).where(table.address == address, table.change == "deleted")
-    return session.exec(query.order_by(col(table.sequence).desc()).limit(1)).first()
+    return select(table).where(table.address == address, table.change == "deleted").order_by(col(table.sequence).desc()).limit(1)
+
+
+def is_deleted_model(session: Session, name: str, version: str) -> bool:
+    """Whether a model of this name and version was deleted in any project."""
+    table, end = ArtifactChange, f"/{name}/{version}"
+    query = select(table.address).where(table.change == "deleted", col(table.address).endswith(end, autoescape=True))
+    found = (artifact.Address.parse(address) for address in session.exec(query))
+    return any((address.kind, address.name, address.version) == ("model", name, version) for address in found)
 
 
 def changes(session: Session, address: str, most: int) -> Sequence[ArtifactChange]:

@@ -15,7 +15,7 @@ from sqlmodel import Session, and_, col, or_, select
 
 from fuseml.domain.artifacts import conditions, search
 from fuseml.domain.registry import constraint
-from fuseml.store import paging
+from fuseml.store import artifacts, paging
 from fuseml.store.tables.artifact_rows import Artifact, ArtifactLabel, ArtifactMetric, ArtifactTag
 from fuseml.store.tables.run_rows import Run
 
@@ -50,6 +50,21 @@ def page(session: Session, page: paging.Page, wanted: search.Search, origin: Ori
         if cursor is None or len(rows) == page.limit:
             break
     return paging.Slice(rows, cursor)
+
+
+def passes(session: Session, row: Artifact, wanted: search.Search) -> bool:
+    """Whether a stored artifact passes all filters."""
+    query, order = _addresses(wanted, Origin())
+    return session.exec(query.where(order == row.address)).first() is not None and _has_version(row, wanted.framework)
+
+
+def shortfall(session: Session, row: Artifact, wanted: search.Search) -> str:
+    """The first filter that a stored artifact does not pass, with the reason; empty if it passes all."""
+    if passes(session, row, wanted):
+        return ""
+    part = next(part for part in wanted.parts if not passes(session, row, part))
+    metrics = artifacts.metrics_of(session, [row.address]).get(row.address, {})
+    return f"{part.filters}: {search.shortfall(part, row.model_dump(), metrics)}"
 
 
 def _has_version(row: Artifact, framework: search.Framework | None) -> bool:

@@ -14,6 +14,8 @@ from fuseml.store.tables.artifact_rows import Artifact, ArtifactMetric
 
 _FACTS = ("run", "step", "type", "format", "framework", "framework_version", "framework_order", "digest", "size", "location")
 
+_FILTERED = ("type", "format", "framework", "framework_version")
+
 
 def record(session: Session, row: Artifact, metrics: Mapping[str, float] | None = None) -> bool:
     """Store an artifact. Returns False for a known one, which is immutable: only its missing fields are filled in."""
@@ -30,6 +32,16 @@ def record(session: Session, row: Artifact, metrics: Mapping[str, float] | None 
     session.add(stored)
     _add_metrics(session, row.address, metrics or {})
     return False
+
+
+def completed(session: Session, row: Artifact, metrics: Mapping[str, float]) -> list[str]:
+    """The facts for filters that a known artifact lacks and `record` would fill in; none of an unknown artifact."""
+    stored = session.get(Artifact, row.address)
+    if stored is None:
+        return []
+    known = metrics_of(session, [row.address]).get(row.address, {})
+    facts = [name for name in _FILTERED if getattr(stored, name) is None and getattr(row, name) is not None]
+    return [*facts, *(f"metrics.{name}" for name in sorted(metrics) if name not in known)]
 
 
 def _add_metrics(session: Session, address: str, metrics: Mapping[str, float]) -> None:

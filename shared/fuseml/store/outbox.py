@@ -116,6 +116,16 @@ def replies(session: Session, source: str, id: str) -> list[events.Event]:
     return [from_document(row.reply) for row in session.exec(query) if row.reply]
 
 
+def replies_of(session: Session, consumer: str, among: Sequence[events.Event]) -> list[events.Event]:
+    """The replies of `consumer` to those events."""
+    if not among:
+        return []
+    table = outbox_rows.HandledEvent
+    sources, ids = ({getattr(event, name) for event in among} for name in ("source", "id"))
+    query = select(table).where(table.consumer == consumer, col(table.source).in_(sources), col(table.id).in_(ids))
+    return [from_document(row.reply) for row in session.exec(query) if row.reply]
+
+
 def forget_handled(session: Session, before: str) -> None:
     """Delete the record of events that were handled before a time."""
     session.exec(sqlalchemy.delete(outbox_rows.HandledEvent).where(col(outbox_rows.HandledEvent.handled) < before))

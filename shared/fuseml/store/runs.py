@@ -49,6 +49,12 @@ def of_commit(session: Session, prefix: str) -> Sequence[Run]:
     return session.exec(select(Run).where(col(Run.commit).startswith(prefix)).order_by(col(Run.sequence))).all()
 
 
+def of_artifact(session: Session, workflow: str, address: str) -> Run | None:
+    """The first run of the workflow that an artifact started; None without one."""
+    started = col(Run.trigger)["artifact"].as_string() == address
+    return session.exec(select(Run).where(Run.workflow == workflow, started).order_by(col(Run.sequence)).limit(1)).first()
+
+
 def of_request(session: Session, request: str) -> Run | None:
     """The run of a request, or None."""
     return session.exec(select(Run).where(Run.request == request)).first()

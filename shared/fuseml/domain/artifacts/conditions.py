@@ -42,6 +42,11 @@ class Condition:
         return self.metric in metrics and OPERATORS[self.operator](metrics[self.metric], self.value)
 
 
+def comparisons(text: str) -> list[Condition]:
+    """The conditions of comparisons that commas separate, `rmse < 0.8, r2 > 0.5`. Raises InvalidError."""
+    return [parse(f"metrics.{part.strip()}") for part in text.split(",")]
+
+
 def parse(text: str) -> Condition:
     """Raises InvalidError with an example."""
     match = _CONDITION.fullmatch(text.strip()) if len(text) <= _LONGEST else None

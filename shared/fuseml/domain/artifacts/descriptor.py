@@ -14,6 +14,8 @@ from fuseml.domain.artifacts import conditions
 from fuseml.domain.documents import document
 
 _DIGEST = re.compile(r"[A-Za-z0-9]{2,20}:[A-Za-z0-9+/=_-]{7,200}")
+FRAMEWORK = "[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+"""The pattern of a framework's name, also in filters."""
 _MOST_METADATA = 16 << 10
 
 
@@ -37,7 +39,7 @@ Metrics = Annotated[
 class Framework(document.Model):
     """The library that made the contents, and its version."""
 
-    name: Word
+    name: Annotated[str, pydantic.Field(max_length=100, pattern=f"^{FRAMEWORK}$")]
     version: document.Text = pydantic.Field("", max_length=100, pattern=f"^{_TEXT}*$")
 
 

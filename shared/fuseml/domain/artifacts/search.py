@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from fuseml.domain import artifact, errors
-from fuseml.domain.artifacts import conditions, names
+from fuseml.domain.artifacts import conditions, descriptor, names
 from fuseml.domain.registry import constraint
 
 _PLACE = re.compile(rf"({'|'.join(artifact.KINDS)})://(?:\*|([^/*?\n]+)/(\*|[^*?\n]+))")
-_FRAMEWORK = re.compile(r"([A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?)\s*(.*)", re.DOTALL)
+_FRAMEWORK = re.compile(rf"({descriptor.FRAMEWORK})\s*(.*)", re.DOTALL)
 _WORD = re.compile(r"[^&?\s](?:[^&?\n]*[^&?\s])?")
 _MOST = 20
 _EXAMPLES = "examples: model://demo/*, code://*, model://demo/*?format=mlflow&framework=scikit-learn>=1.4&metrics.rmse<0.8"
@@ -54,9 +55,19 @@ class Search:
     def __str__(self) -> str:
         """The pattern of the search, which needs a kind, and a project for a name."""
         place = f"{self.project}/{self.name or '*'}" if self.project else "*"
+        return f"{self.kind}://{place}" + (f"?{self.filters}" if self.filters else "")
+
+    @property
+    def filters(self) -> str:
+        """The filters of its pattern, without kind, project and name."""
         words = [f"{key}={value}" for key in _WORDS if (value := getattr(self, key))]
-        filters = "&".join([*words, *(f"label={label}" for label in self.labels), *map(str, self.metrics)])
-        return f"{self.kind}://{place}" + (f"?{filters}" if filters else "")
+        return "&".join([*words, *(f"label={label}" for label in self.labels), *map(str, self.metrics)])
+
+    @property
+    def parts(self) -> list[Search]:
+        """One search for each filter of its pattern."""
+        words = [Search(**{key: value}) for key in _WORDS if (value := getattr(self, key))]
+        return [*words, *(Search(labels=(label,)) for label in self.labels), *(Search(metrics=(one,)) for one in self.metrics)]
 
     def narrowed(self, other: Search) -> Search:
         """Both searches at once. Raises InvalidError where they name different values."""
@@ -72,18 +83,40 @@ class Search:
         return Search(**merged)  # type: ignore[arg-type]
 
 
+EVERYTHING = Search()
+"""Without filters."""
 _WORDS = ("type", "format", "framework", "tag")
+
+
+def shortfall(part: Search, descriptor: Mapping[str, object], metrics: Mapping[str, float]) -> str:
+    """The reason for which an artifact does not pass `part`, one filter: the fact that it has in its place."""
+    if part.metrics:
+        name = part.metrics[0].metric
+        return f"its {name} is {metrics[name]!r}" if name in metrics else f"it has no metric {name}"
+    name = next((key for key in _WORDS if getattr(part, key)), "label")
+    version = descriptor.get("framework_version") if name == "framework" else None
+    found = f"{descriptor.get(name) or ''} {version or ''}".strip()
+    return f"its {name} is {found}" if found else f"it has no such {name}"
 
 
 def parse(text: str) -> Search:
     """The search that a pattern stands for. `*` stands for all projects and names, or for all names of a project. Raises InvalidError."""
-    place, question, filters = text.partition("?")
+    place, question, given = text.partition("?")
     match = _PLACE.fullmatch(place)
-    if match is None or (question and not filters) or filters.count("&") >= _MOST:
+    if match is None or (question and not given):
         raise errors.InvalidError(f"{text[: artifact.LONGEST]!r} is not a pattern to search for; {_EXAMPLES}")
     kind, project, name = match.groups()
     found = Search(kind, project, None if name == "*" else name)
-    for part in filters.split("&") if filters else ():
+    return found.narrowed(filters(given)) if given else found
+
+
+def filters(text: str) -> Search:
+    """The search that the filters of a pattern stand for, `format=mlflow&metrics.rmse<0.8`. Raises InvalidError."""
+    parts = text.split("&")
+    if len(parts) > _MOST:
+        raise errors.InvalidError(f"a pattern has at most {_MOST} filters, not {len(parts)}")
+    found = Search()
+    for part in parts:
         found = found.narrowed(_filter(part))
     return found
 

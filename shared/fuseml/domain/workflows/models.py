@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from fuseml.domain.artifacts import conditions, subscription
 from fuseml.domain.documents import document
 from fuseml.domain.registry import selector
 from fuseml.domain.workflows.fields import Duration, Items, ReadOnly, Scalar
@@ -199,12 +200,40 @@ class Push(document.Model):
     paths: Annotated[Items[document.Text], pydantic.Field(description="Globs of changed files: conda.yaml, src/**.")] = []
 
 
+class ArtifactTrigger(document.Model):
+    """Artifacts that match a pattern and whose metrics pass comparisons."""
+
+    pattern: Annotated[document.Text, pydantic.Field(description="model://*, model://project/*?format=mlflow.")]
+    metrics: Annotated[document.Text, pydantic.Field(description="Comparisons, all of which must hold: rmse < 0.8, r2 > 0.5.")] = ""
+
+    @property
+    def text(self) -> str:
+        """The pattern with the comparisons as filters. Raises InvalidError."""
+        if not self.metrics:
+            return self.pattern
+        comparisons = "&".join(map(str, conditions.comparisons(self.metrics)))
+        return f"{self.pattern}{'&' if '?' in self.pattern else '?'}{comparisons}"
+
+
+Pattern = Annotated[
+    Annotated[document.Text, pydantic.Tag("text")] | Annotated[ArtifactTrigger, pydantic.Tag("fields")],
+    pydantic.Discriminator(lambda value: "fields" if isinstance(value, Mapping | ArtifactTrigger) else "text"),
+]
+
+
 class On(document.Model):
     """The triggers of runs. The default is every push to a branch of an assigned codeset."""
 
     push: Push | None = None
-    patterns: Annotated[Items[document.Text], pydantic.Field(description="Artifacts: model://*, dataset://project/*.")] = []
+    patterns: Annotated[
+        Items[Pattern], pydantic.Field(description="Artifacts: model://*, dataset://project/*, model://*?metrics.rmse<0.8.")
+    ] = []
     schedule: Annotated[document.Text, pydantic.Field(description="A cron expression of five fields, in UTC: 0 3 * * *.")] = ""
+
+    @property
+    def subscriptions(self) -> list[subscription.Subscription]:
+        """The artifacts that start the workflow."""
+        return [subscription.stored(item if isinstance(item, str) else item.text) for item in self.patterns]
 
 
 class Deploy(document.Model):

@@ -11,7 +11,8 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from fuseml.domain import artifact, errors
+from fuseml.domain import errors
+from fuseml.domain.artifacts import conditions, subscription
 from fuseml.domain.documents import document, expression
 from fuseml.domain.labels import AUXILIARY_PREFIX
 from fuseml.domain.workflows import matrix_rules, parameters, references, resources, schedule, triggers
@@ -154,8 +155,16 @@ def _check_triggers(on: On, report: _Report) -> None:
             report.check(("on", "push", "refs", index), triggers.check_ref, glob)
         for index, glob in enumerate(on.push.paths):
             report.check(("on", "push", "paths", index), triggers.check_path, glob)
-    for index, pattern in enumerate(on.patterns):
-        report.check(("on", "patterns", index), artifact.check_pattern, pattern)
+    for index, item in enumerate(on.patterns):
+        path: document.Path = ("on", "patterns", index)
+        if isinstance(item, str):
+            report.check(path, subscription.parse, item)
+        else:
+            report.check((*path, "pattern"), subscription.parse, item.pattern)
+            if item.metrics:
+                report.check((*path, "metrics"), conditions.comparisons, item.metrics)
+            if item.metrics and item.pattern.startswith("code:"):
+                report.add((*path, "pattern"), "code has no metrics; write the pattern alone, and select pushes by `on.push`")
     if on.schedule:
         report.check(("on", "schedule"), schedule.parse, on.schedule)
 

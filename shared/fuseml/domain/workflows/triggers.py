@@ -48,7 +48,7 @@ def matches_push(on: On | None, ref: str, paths: Sequence[str] | None, folders: 
     new ref, or too many files) pass every path filter: a superfluous run is better than a missing one. The deletion of a ref is no push: it
     has no commit to run on. Without globs of paths, only changes in the `folders` match, if there are any (`watched_folders`).
     """
-    if on and not on.push and (on.schedule or on.patterns) and not any(pattern.startswith("code:") for pattern in on.patterns):
+    if on and not on.push and (on.schedule or on.patterns) and not any(item.kind == "code" for item in on.subscriptions):
         return False, "the workflow is triggered by " + " and ".join(["a schedule"] * bool(on.schedule) + ["artifacts"] * bool(on.patterns))
     push = on.push if on else None
     if push and push.refs:

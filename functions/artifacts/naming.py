@@ -28,7 +28,7 @@ class History:
     products: Sequence[lineage.ArtifactEdge]
 
 
-def tags(deps: Deps, address: artifact.Address) -> Sequence[artifact_names.ArtifactTag]:
+def tags(deps: Deps, address: artifact.Address) -> Sequence[artifact_names.Tag]:
     """The tags of an artifact, by name. Raises NotFoundError."""
     with deps.store.read() as session:
         artifacts.get(session, str(address))

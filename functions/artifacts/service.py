@@ -29,7 +29,7 @@ class View:
 
     row: artifacts.Artifact
     metrics: Mapping[str, float]
-    tags: Sequence[artifact_names.ArtifactTag]
+    tags: Sequence[artifact_names.Tag]
     labels: Sequence[str]
 
 

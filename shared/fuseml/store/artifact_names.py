@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import sqlalchemy
 import sqlmodel
 from sqlmodel import Session, col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -30,11 +32,23 @@ def placed(session: Session, row: Artifact, tag: str) -> names.Placed | None:
     return names.Placed(stored.address, stored.immutable) if stored else None
 
 
-def tags(session: Session, addresses: Sequence[str]) -> dict[str, list[ArtifactTag]]:
+class Tag(NamedTuple):
+    """A tag that `by` has set on the artifact at `address`. An immutable one does not move."""
+
+    address: str
+    tag: str
+    immutable: bool
+    by: str
+    updated: str
+
+
+def tags(session: Session, addresses: Sequence[str]) -> dict[str, list[Tag]]:
     """Address -> its tags, by name."""
-    found: dict[str, list[ArtifactTag]] = {}
-    for row in session.exec(select(ArtifactTag).where(col(ArtifactTag.address).in_(addresses)).order_by(col(ArtifactTag.tag))):
-        found.setdefault(row.address, []).append(row)
+    found: dict[str, list[Tag]] = {}
+    # Columns, not objects, for the time of a page of a search.
+    query: Any = sqlalchemy.select(*(getattr(ArtifactTag, name) for name in Tag._fields))
+    for row in session.exec(query.where(col(ArtifactTag.address).in_(addresses)).order_by(col(ArtifactTag.tag))):
+        found.setdefault(row.address, []).append(Tag(*row))
     return found
 
 
@@ -64,8 +78,10 @@ def remove_tag(session: Session, row: Artifact, tag: str, by: str, now: str) -> 
 def labels(session: Session, addresses: Sequence[str]) -> dict[str, list[str]]:
     """Address -> its labels, sorted."""
     found: dict[str, list[str]] = {}
-    for row in session.exec(select(ArtifactLabel).where(col(ArtifactLabel.address).in_(addresses)).order_by(col(ArtifactLabel.label))):
-        found.setdefault(row.address, []).append(row.label)
+    table = ArtifactLabel
+    query = select(table.address, table.label).where(col(table.address).in_(addresses)).order_by(col(table.label))
+    for address, label in session.exec(query):
+        found.setdefault(address, []).append(label)
     return found
 
 

@@ -136,7 +136,11 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
     producer = runs.find_named(session, artifact.run) if artifact.run else None
     origin = subscriptions.origin_of(session, producer)
     payloads: list[events.Payload] = []
-    for name, matched in _waiting(session, event, artifact).items():
+    if artifact.completed:
+        matches = subscriptions.matches(session, artifact.kind, artifact.project, artifact.name)
+    else:
+        matches = _matches(session, event, artifact.kind, artifact.project, artifact.name)
+    for name, matched in subscriptions.waiting(session, artifact, matches).items():
         match, shortfall = subscriptions.passed(session, row, matched)
         if match is None:
             _decline(session, event, f"{artifact.address} does not pass {shortfall}", workflow=name)
@@ -281,22 +285,6 @@ def _matches(
     if not matches:
         _decline(session, event, f"no workflow is assigned to {kind}://{project}/{name}", commit=commit)
     return matches
-
-
-def _waiting(session: sqlmodel.Session, event: events.Event, recorded: events.ArtifactRecorded) -> dict[str, list[subscriptions.Match]]:
-    """The matches of each workflow that the artifact may start now. Facts that complete it concern workflows with filters only, and none that it
-    has started.
-    """
-    if recorded.completed:
-        matches = subscriptions.matches(session, recorded.kind, recorded.project, recorded.name)
-    else:
-        matches = _matches(session, event, recorded.kind, recorded.project, recorded.name)
-    by_workflow: dict[str, list[subscriptions.Match]] = {}
-    for match in matches:
-        by_workflow.setdefault(match.workflow, []).append(match)
-    filtered = {name for name, matched in by_workflow.items() if all(match.is_filtered for match in matched)}
-    started = {name for name in filtered if runs.of_artifact(session, name, recorded.address)}
-    return {name: by_workflow[name] for name in by_workflow if name not in started and (name in filtered or not recorded.completed)}
 
 
 def _decline(

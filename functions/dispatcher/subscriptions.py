@@ -49,6 +49,19 @@ def matches(session: sqlmodel.Session, kind: str, project: str, name: str) -> li
     return [*assigned, *listed]
 
 
+def waiting(session: sqlmodel.Session, recorded: events.ArtifactRecorded, found: Sequence[Match]) -> dict[str, list[Match]]:
+    """Workflow -> its matches, of those that the artifact may start now.
+
+    Facts that complete an artifact concern workflows with filters only. None of those starts again: its filters were passed before.
+    """
+    by_workflow: dict[str, list[Match]] = {}
+    for match in found:
+        by_workflow.setdefault(match.workflow, []).append(match)
+    filtered = {name for name, matched in by_workflow.items() if all(match.is_filtered for match in matched)}
+    started = {name for name in filtered if runs.of_artifact(session, name, recorded.address)}
+    return {name: by_workflow[name] for name in by_workflow if name not in started and (name in filtered or not recorded.completed)}
+
+
 def passed(session: sqlmodel.Session, row: artifacts.Artifact | None, matched: Sequence[Match]) -> tuple[Match | None, str]:
     """The first match of a workflow whose filters the artifact passes, or None; and then the filters that it does not pass."""
     reasons: list[str] = []

@@ -6,6 +6,7 @@ import itertools
 import pathlib
 import urllib.parse
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sqlmodel
@@ -20,7 +21,7 @@ from tests.component.registered import Registered
 from tests.component.test_artifacts import furnish
 
 MODEL = "model://p/wine/1"
-GOOD = {"framework": {"name": "scikit-learn", "version": "1.5.0"}, "format": "mlflow", "metrics": {"rmse": 0.5, "r2": 0.9}}
+GOOD: dict[str, Any] = {"framework": {"name": "scikit-learn", "version": "1.5.0"}, "format": "mlflow", "metrics": {"rmse": 0.5, "r2": 0.9}}
 FILTERS = "format=mlflow&framework=scikit-learn>=1.4&metrics.rmse<0.8"
 
 
@@ -67,7 +68,7 @@ def reasons(world: triggering.World) -> list[str]:
     ],
 )
 def test_only_a_model_that_passes_the_filters_starts_the_workflow(
-    world: triggering.World, by: str, fields: dict[str, object], reason: str
+    world: triggering.World, by: str, fields: dict[str, Any], reason: str
 ) -> None:
     if by == "assignment":
         world.workflow(document())
@@ -77,7 +78,7 @@ def test_only_a_model_that_passes_the_filters_starts_the_workflow(
     else:
         place, metrics = f"model://*?{FILTERS}".split("&metrics.")
         world.workflow(document(f"{{pattern: '{place}', metrics: '{metrics}'}}"))
-    register(world, **{**GOOD, **fields})
+    register(world, MODEL, **{**GOOD, **fields})
     assert started(world) == ([] if reason else [MODEL])
     refusals = [text for text in reasons(world) if text.startswith(f"{MODEL} does not pass model://")]
     assert [reason in text for text in refusals] == [True] * bool(reason)
@@ -86,7 +87,7 @@ def test_only_a_model_that_passes_the_filters_starts_the_workflow(
 def test_the_pattern_that_passes_decides_among_several(world: triggering.World) -> None:
     world.workflow(document("'model://p/*?metrics.rmse<0.1'", "{pattern: 'model://p/*', metrics: 'rmse < 0.8, r2 > 0.5'}"))
     world.assign("serve", urllib.parse.quote("model://p/*?format=onnx", safe=""))
-    register(world, **GOOD)
+    register(world, MODEL, **GOOD)
     assert started(world) == [MODEL]
     register(world, "model://p/wine/2", metrics={"rmse": 0.7, "r2": 0.4})
     assert started(world) == [MODEL]
@@ -99,9 +100,6 @@ def test_an_artifact_without_filters_on_it_starts_as_before(world: triggering.Wo
     world.assign("serve", urllib.parse.quote("model://p/*?metrics.rmse<0.1", safe=""))
     register(world)
     assert started(world) == [MODEL]
-
-
-_model = {"address": MODEL, "kind": "model", "project": "p", "name": "wine", "version": "1"}
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["registered", "finished", "again"])))
@@ -210,6 +208,18 @@ def test_a_bad_comparison_of_a_trigger_is_refused_at_its_place(metrics: str) -> 
     assert text.splitlines()[3][(finding.column or 0) - 1 :].startswith(f"metrics: '{metrics}'")
     with pytest.raises(errors.InvalidError, match="line 4"):
         loading.load(text)
+
+
+def test_a_trigger_has_the_filters_of_its_pattern_and_its_comparisons(world: triggering.World) -> None:
+    many = "&".join(f"metrics.m{number}<1" for number in range(20))
+    world.workflow(document(f"{{pattern: 'model://*?{many}', metrics: 'rmse < 0.8'}}"))
+    passing = {f"m{number}": 0 for number in range(20)}
+    register(world, "model://p/wine/2", metrics={**passing, "rmse": 0.9})
+    assert started(world) == []
+    register(world, MODEL, metrics={**passing, "rmse": 0.5})
+    assert started(world) == [MODEL]
+    [finding] = lint.lint_text(document("{pattern: 'model://*', metrics: '" + ", ".join(["rmse<1"] * 21) + "'}", name="other"))
+    assert (finding.path, "the limit is 20" in finding.message) == ("on.patterns[0].metrics", True)
 
 
 def test_a_pattern_of_a_former_release_with_a_question_mark_in_a_name_means_what_it_meant() -> None:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from fuseml.domain import errors
 
 Kind = Literal["code", "model", "dataset", "runnable", "image"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[str, ...] = get_args(Kind)
 _KIND = "|".join(KINDS)
 # A version holds no @: the last segment of a reference by tag has one.
 _ADDRESS = re.compile(rf"({_KIND})://([^/*\n]+)/([^*\n]+)/([^/*@\n]+)")

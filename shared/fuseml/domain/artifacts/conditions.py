@@ -24,6 +24,7 @@ METRIC = r"[A-Za-z0-9_](?:[A-Za-z0-9_./:@ -]{0,248}[A-Za-z0-9_./:@-])?"
 
 _CONDITION = re.compile(rf"metrics\.({METRIC})\s*(<=|>=|!=|==|=|<|>)\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,4}})?)")
 _LONGEST = 400
+_MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,10 @@ class Condition:
 
 def comparisons(text: str) -> list[Condition]:
     """The conditions of comparisons that commas separate, `rmse < 0.8, r2 > 0.5`. Raises InvalidError."""
-    return [parse(f"metrics.{part.strip()}") for part in text.split(",")]
+    parts = text.split(",")
+    if len(parts) > _MOST:
+        raise errors.InvalidError(f"there are {len(parts)} comparisons; the limit is {_MOST}")
+    return [parse(f"metrics.{part.strip()}") for part in parts]
 
 
 def parse(text: str) -> Condition:

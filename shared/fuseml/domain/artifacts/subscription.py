@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fuseml.domain import artifact, errors
-from fuseml.domain.artifacts import search
+from fuseml.domain.artifacts import conditions, search
 
 _LONGEST = 1000
 
@@ -27,6 +28,10 @@ class Subscription:
     @property
     def is_filtered(self) -> bool:
         return self.filters != search.EVERYTHING
+
+    def narrowed(self, metrics: Sequence[conditions.Condition]) -> Subscription:
+        """With further conditions."""
+        return Subscription(self.place, self.filters.narrowed(search.Search(metrics=tuple(metrics))))
 
     def covers(self, kind: str, project: str, name: str) -> bool:
         """Whether an artifact of this kind, project and name is at the place."""

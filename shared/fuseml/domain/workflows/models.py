@@ -207,12 +207,10 @@ class ArtifactTrigger(document.Model):
     metrics: Annotated[document.Text, pydantic.Field(description="Comparisons, all of which must hold: rmse < 0.8, r2 > 0.5.")] = ""
 
     @property
-    def text(self) -> str:
-        """The pattern with the comparisons as filters. Raises InvalidError."""
-        if not self.metrics:
-            return self.pattern
-        comparisons = "&".join(map(str, conditions.comparisons(self.metrics)))
-        return f"{self.pattern}{'&' if '?' in self.pattern else '?'}{comparisons}"
+    def subscribed(self) -> subscription.Subscription:
+        """The pattern with the comparisons among its filters."""
+        found = subscription.stored(self.pattern)
+        return found.narrowed(conditions.comparisons(self.metrics)) if self.metrics else found
 
 
 Pattern = Annotated[
@@ -233,7 +231,7 @@ class On(document.Model):
     @property
     def subscriptions(self) -> list[subscription.Subscription]:
         """The artifacts that start the workflow."""
-        return [subscription.stored(item if isinstance(item, str) else item.text) for item in self.patterns]
+        return [subscription.stored(item) if isinstance(item, str) else item.subscribed for item in self.patterns]
 
 
 class Deploy(document.Model):

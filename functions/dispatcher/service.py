@@ -10,6 +10,7 @@ import sqlmodel
 
 from functions.dispatcher import creation, subscriptions
 from functions.dispatcher.deps import Deps
+from fuseml import artifactstores
 from fuseml.domain import errors, events, plans, times
 from fuseml.domain.plans import identity
 from fuseml.domain.runs import FINISHED
@@ -185,8 +186,7 @@ def on_run_requested(deps: Deps, session: sqlmodel.Session, event: events.Event)
     if runs.of_request(session, requested.request):
         return []
     spec = requests.run_spec(session, requested)
-    placement = planner.Placement(deps.zone, deps.namespace, deps.tracking_url)
-    planning = functools.partial(requests.plan_of, session, requested, spec, placement=placement, digest=deps.git.digest)
+    planning = functools.partial(requests.plan_of, session, requested, spec, placement=_placement(deps), digest=deps.git.digest)
     cause = creation.Cause(
         event=event,
         meaning=f"request:{requested.request}",
@@ -297,7 +297,11 @@ def _decline(
 
 def _create(deps: Deps, session: sqlmodel.Session, spec: planner.RunSpec, cause: creation.Cause) -> list[events.Payload]:
     def planning(run_id: str, run_name: str) -> plans.Plan:
-        plan = planner.build(session, spec, run_id, run_name, planner.Placement(deps.zone, deps.namespace, deps.tracking_url))
+        plan = planner.build(session, spec, run_id, run_name, _placement(deps))
         return step_reuse.decide(session, spec, plan, deps.git.digest)
 
     return creation.create(session, spec, planning, cause)
+
+
+def _placement(deps: Deps) -> planner.Placement:
+    return planner.Placement(deps.zone, deps.namespace, deps.tracking_url, artifactstores.facts)

@@ -9,7 +9,7 @@ from typing import Any
 
 from functions.runs import settlement, views
 from functions.runs.deps import Deps
-from fuseml import contents, engines
+from fuseml import artifactstores, contents, engines
 from fuseml.domain import errors, events
 from fuseml.domain.plans import identity
 from fuseml.domain.runs import FINISHED, approval
@@ -129,7 +129,8 @@ def request(deps: Deps, requested: events.RunRequested) -> str:
     requested = requested.model_copy(update={"request": uuid.uuid4().hex})
     with deps.store.read() as session:
         spec = requests.run_spec(session, requested)
-        requests.check(session, requested, spec, planner.Placement(deps.zone, deps.namespace, deps.tracking_url))
+        placement = planner.Placement(deps.zone, deps.namespace, deps.tracking_url, artifactstores.facts)
+        requests.check(session, requested, spec, placement)
     if requested.action == "start":
         requested = requested.model_copy(update={"commit": spec.commit})
     with deps.store.write() as session:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from functions.workflows.deps import Deps
+from fuseml import artifactstores
 from fuseml.domain import errors, events, plans
 from fuseml.domain.artifacts import subscription
 from fuseml.domain.documents import document
@@ -81,9 +82,7 @@ def dry_run(deps: Deps, read: Callable[[], document.Parsed], project: str, name:
                 _check_name(workflow, name)
         except errors.InvalidError as error:
             return None, lint.refusals(error)
-        return workflow, planner.findings(
-            session, workflow, project, planner.Placement(deps.zone, deps.namespace, deps.tracking_url), parsed.position
-        )
+        return workflow, planner.findings(session, workflow, project, _placement(deps), parsed.position)
 
 
 def plan(deps: Deps, request: events.RunRequested) -> plans.Plan:
@@ -91,8 +90,11 @@ def plan(deps: Deps, request: events.RunRequested) -> plans.Plan:
     with deps.store.read() as session:
         spec = requests.run_spec(session, request)
         following = f"{request.workflow}-{workflows.workflow(session, spec.document.name).runs + 1}"
-        placement = planner.Placement(deps.zone, deps.namespace, deps.tracking_url)
-        return requests.plan_of(session, request, spec, "", following, placement, deps.git.digest)
+        return requests.plan_of(session, request, spec, "", following, _placement(deps), deps.git.digest)
+
+
+def _placement(deps: Deps) -> planner.Placement:
+    return planner.Placement(deps.zone, deps.namespace, deps.tracking_url, artifactstores.facts)
 
 
 def update(deps: Deps, name: str, workflow: Workflow) -> workflows.WorkflowRevision:

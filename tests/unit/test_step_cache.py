@@ -111,6 +111,10 @@ def test_a_secret_counts_by_its_reference(drawn: dict[str, Any]) -> None:
 
 
 DIGESTS = {"/project": "c" * 64, "/projectx": "c" * 64}
+STORE = plans.Store(
+    extension="minio", service="s3", resource="s3", url="http://minio", variables=(plans.Variable(name="KEY", value=(SECRET,)),)
+)
+OTHER_STORE = STORE.model_copy(update={"extension": "other"})
 FULL = plans.StepPlan(
     name="fit",
     image=plans.text("builder:1"),
@@ -132,7 +136,22 @@ FULL = plans.StepPlan(
             own="train",
         ),
     ),
+    fetches=(
+        plans.Fetch(
+            name="data",
+            address=plans.text("dataset://p/d/1"),
+            asked="dataset://p/d@new",
+            uri=plans.text("s3://d/1"),
+            path="/data",
+            store=STORE,
+        ),
+        plans.Fetch(name="more", address=plans.text("dataset://p/e/1"), path="/more", store=OTHER_STORE),
+    ),
     outputs=(plans.Output(name="out", image=plans.ImageBuild(name=plans.text("model:1"), dockerfile=plans.text("Dockerfile"))),),
+    collects=(
+        plans.Collect(output="m", kind="model", name="m", path="out", format="onnx", store=STORE),
+        plans.Collect(output="n", kind="dataset", name="n", path="more", format="csv", store=OTHER_STORE),
+    ),
     needs=("prepare",),
     when=(plans.Condition(input=plans.text("1"), operator="notin", values=(plans.text("2"),)),),
     retries=1,

@@ -29,6 +29,8 @@ from fuseml.artifactstores.port import (
     Version,
 )
 from fuseml.domain import errors
+from fuseml.domain.registry import selector
+from fuseml.usecases import stores
 
 __all__ = [
     "CAPABILITIES",
@@ -48,9 +50,10 @@ __all__ = [
     "Source",
     "Version",
     "connect",
+    "facts",
 ]
 
-CATEGORY = "artifact-store"
+CATEGORY = stores.CATEGORY
 """The category of the services that selectors of artifact stores ask for."""
 
 GROUP = "fuseml.artifactstores"
@@ -153,6 +156,9 @@ CONNECTORS: Mapping[str, Connector] = {
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
 
+URL_VARIABLES: Mapping[str, str] = {"s3": "AWS_ENDPOINT_URL_S3", "mlflow-tracking": "MLFLOW_TRACKING_URI"}
+"""Resource -> the variable in which the clients of that tool expect its URL."""
+
 
 def connect(connection: Connection) -> ArtifactStore:
     """The store of a binding; it connects at its first call. Raises InvalidError for a resource that is no artifact store."""
@@ -165,3 +171,12 @@ def connect(connection: Connection) -> ArtifactStore:
         connector = installed[connection.resource].load()
     store: ArtifactStore = connector(connection)
     return store
+
+
+def facts(binding: selector.Binding) -> stores.Facts:
+    """The facts about the store of a binding, without a connection to it. Raises InvalidError for a binding of no store."""
+    # No secret is needed: what a store tells about itself holds them as they are given.
+    secrets = {key: f"<secret {key}>" for key in binding.secret_keys}
+    store = connect(Connection(binding.service_resource, binding.url, {**binding.configuration, **secrets}))
+    variable = URL_VARIABLES.get(binding.service_resource)
+    return stores.Facts(store.kinds, frozenset(store.capabilities), {variable: binding.url} if variable and binding.url else {})

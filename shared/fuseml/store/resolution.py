@@ -16,7 +16,7 @@ from sqlalchemy import bindparam
 from sqlmodel import Session, col
 
 from fuseml.domain.registry import constraint, extension, matching, resolution
-from fuseml.domain.registry.selector import Context, Explanation, Resolution, Selector
+from fuseml.domain.registry.selector import Binding, Context, Explanation, Resolution, Selector
 from fuseml.store import extensions
 from fuseml.store.tables import extension_rows
 
@@ -65,6 +65,20 @@ def attempt(
     choices = [_choose(session, selector, context, home, page) for selector in selectors]
     explanations = [_explanation(session, choice) if explain or choice.binding is None else None for choice in choices]
     return resolution.conclude(choices, explanations)
+
+
+def ranked(session: Session, selectors: Sequence[Selector], context: Context, *, home: str = "") -> list[Binding]:
+    """The bindings of the selectors that match something, the best match of all first."""
+    choices = [choice for selector in selectors if (choice := _choose(session, selector, context, home, _PAGE)).binding]
+    choices.sort(key=lambda choice: (choice.matches[0].rank, choice.matches[0].tie_break))
+    return [choice.binding for choice in choices if choice.binding]
+
+
+def resources(session: Session, category: str) -> list[str]:
+    """The resources of the registered services of a category."""
+    service = extension_rows.ExtensionService
+    query = sqlalchemy.select(col(service.resource)).where(col(service.category) == category).distinct()
+    return sorted(session.connection().execute(query).scalars())
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from fuseml.domain.registry.resolution import NO_CANDIDATE
 from fuseml.domain.workflows import deployment, lint
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import codesets, resolution
+from fuseml.usecases import stores
 
 _TRACKING_CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
@@ -24,12 +25,13 @@ _TRACKING_CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "M
 @dataclass(frozen=True, slots=True)
 class Placement:
     """The place in which steps run: the engine's zone, the namespace of the workloads, and the address of FuseML's own tracking server, if it
-    runs one.
+    runs one. `facts` are those of artifact stores.
     """
 
     zone: str
     namespace: str
-    tracking_url: str = ""
+    tracking_url: str
+    facts: stores.FactsOf
 
     def opened(self, binding: selector.Binding) -> selector.Binding:
         """The binding; with the step's token, if it is of FuseML's own tracking server and its record has no other credentials."""
@@ -89,11 +91,16 @@ def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, 
         inputs=spec.inputs,
         bindings=_bindings(session, spec, placement),
         namespace=placement.namespace,
+        stores=stores.ProjectStores(session, _context(spec, placement), placement.zone, placement.facts, placement.opened),
     )
 
 
+def _context(spec: RunSpec, placement: Placement) -> selector.Context:
+    return selector.Context(project=spec.project, user=spec.user, zone=placement.zone)
+
+
 def _bindings(session: sqlmodel.Session, spec: RunSpec, placement: Placement) -> planning.Bindings:
-    context = selector.Context(project=spec.project, user=spec.user, zone=placement.zone)
+    context = _context(spec, placement)
     bindings: dict[str, dict[str, selector.Binding]] = {}
     for step, selectors in planning.selectors(spec.document).items():
         try:

@@ -1,5 +1,6 @@
 """Plans: the models of a plan. The modules beside them build plans, derive plans from plans, and identify runs and steps."""
 
+from fuseml.domain.plans.artifact_parts import Collect, Fetch, Store
 from fuseml.domain.plans.plan import (
     COMMIT_VARIABLE,
     RUN_VARIABLE,
@@ -12,27 +13,20 @@ from fuseml.domain.plans.plan import (
     Condition,
     ImageBuild,
     Output,
-    OutputPart,
-    Part,
     Plan,
     Resources,
     ReusedStep,
-    SecretPart,
     StepBinding,
     StepPlan,
     Submodule,
-    TextPart,
-    Value,
-    Variable,
     evaluate,
     holds,
     no_secret,
     parts_of,
     secret_refs,
-    step_token,
-    text,
     token_scopes,
 )
+from fuseml.domain.plans.values import OutputPart, Part, SecretPart, TextPart, Value, Variable, step_token, text
 
 __all__ = [
     "COMMIT_VARIABLE",
@@ -42,8 +36,10 @@ __all__ = [
     "Best",
     "Caching",
     "Checkout",
+    "Collect",
     "Combination",
     "Condition",
+    "Fetch",
     "ImageBuild",
     "Output",
     "OutputPart",
@@ -54,6 +50,7 @@ __all__ = [
     "SecretPart",
     "StepBinding",
     "StepPlan",
+    "Store",
     "Submodule",
     "TextPart",
     "Value",

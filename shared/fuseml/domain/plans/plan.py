@@ -14,44 +14,9 @@ import pydantic
 
 from fuseml.domain import errors
 from fuseml.domain.documents import document
+from fuseml.domain.plans.artifact_parts import Collect, Fetch, Store
+from fuseml.domain.plans.values import OutputPart, Part, SecretPart, TextPart, Value, Variable, step_token, text
 from fuseml.domain.registry import selector
-
-
-class TextPart(document.Model):
-    kind: Literal["text"] = "text"
-    text: str
-
-
-class OutputPart(document.Model):
-    """The value of another step's output, known when that step has succeeded."""
-
-    kind: Literal["output"] = "output"
-    step: str
-    output: str
-
-
-class SecretPart(document.Model):
-    """A reference to one key of one set of credentials, or to the token of a step (`step_token`)."""
-
-    kind: Literal["secret"] = "secret"
-    extension: str
-    service: str
-    credentials: str
-    key: str
-
-    @property
-    def ref(self) -> str:
-        """The name of the secret among those that are submitted beside the plan."""
-        return f"{self.extension}/{self.service}/{self.credentials}/{self.key}"
-
-    @property
-    def token_of(self) -> str | None:
-        """The step whose token this is; None for credentials."""
-        return self.credentials if (self.extension, self.service, self.key) == ("", "step", "token") else None
-
-
-Part = Annotated[TextPart | OutputPart | SecretPart, pydantic.Field(discriminator="kind")]
-Value = tuple[Part, ...]
 
 RUN_VARIABLE = "FUSEML_ENV_RUN"
 """The variable with the name of the run (step contract): the only part of a plan that depends on the run's name."""
@@ -64,20 +29,11 @@ TOKEN_SCOPES: Mapping[str, str] = {"FUSEML_API_TOKEN": "applications", "MLFLOW_T
 """Variable in which a step gets its token -> what the token is good for because of it."""
 
 
-def step_token(step: str) -> SecretPart:
-    """The token of the step itself, which is made when the plan is submitted. No extension has an empty id."""
-    return SecretPart(extension="", service="step", credentials=step, key="token")
-
-
 def token_scopes(step: StepPlan) -> list[str]:
-    """What the step's token is good for, sorted: the step's variables decide."""
+    """What the step's token is good for, sorted: the step's variables decide, and those of its artifact stores."""
     own = (step_token(step.name),)
-    return sorted({TOKEN_SCOPES[item.name] for item in step.variables if item.name in TOKEN_SCOPES and item.value == own})
-
-
-def text(value: str) -> Value:
-    """A value of one text; empty text gives the empty value."""
-    return (TextPart(text=value),) if value else ()
+    variables = [*step.variables, *(item for store in stores_of(step) for item in store.variables)]
+    return sorted({TOKEN_SCOPES[item.name] for item in variables if item.name in TOKEN_SCOPES and item.value == own})
 
 
 class Checkout(document.Model):
@@ -116,11 +72,6 @@ class Submodule:
     path: str
     url: str
     commit: str
-
-
-class Variable(document.Model):
-    name: str
-    value: Value
 
 
 class ImageBuild(document.Model):
@@ -199,7 +150,9 @@ class StepPlan(document.Model):
     script: Value = ()
     variables: tuple[Variable, ...] = ()
     checkouts: tuple[Checkout, ...] = ()
+    fetches: tuple[Fetch, ...] = ()
     outputs: tuple[Output, ...] = ()
+    collects: tuple[Collect, ...] = ()
     needs: tuple[str, ...] = ()
     when: tuple[Condition, ...] = ()
     retries: int = 0
@@ -269,8 +222,15 @@ def parts_of(step: StepPlan) -> Iterable[Part]:
     values.append(approval.message)
     values += [value for condition in (*step.when, *approval.when) for value in (condition.input, *condition.values)]
     values += [value for output in step.outputs if output.image for value in (output.image.name, output.image.dockerfile)]
+    values += [value for fetch in step.fetches for value in (fetch.address, fetch.uri)]
+    values += [variable.value for store in stores_of(step) for variable in store.variables]
     for value in values:
         yield from value
+
+
+def stores_of(step: StepPlan) -> list[Store]:
+    """The stores of the artifacts that the step reads and makes."""
+    return [*(fetch.store for fetch in step.fetches), *(collect.store for collect in step.collects)]
 
 
 def secret_refs(plan: Plan) -> tuple[SecretPart, ...]:

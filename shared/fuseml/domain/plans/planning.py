@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fuseml.domain import errors, plans, workflows
 from fuseml.domain.documents import document, expression
-from fuseml.domain.plans import combinations, run_inputs
+from fuseml.domain.plans import artifact_planning, combinations, run_inputs
 from fuseml.domain.registry import extension, selector
 from fuseml.domain.workflows import matrix, references, resources, rules
 
@@ -47,17 +47,18 @@ def build(
     inputs: Mapping[str, str],
     bindings: Bindings,
     namespace: str = NAMESPACE,
+    stores: artifact_planning.Stores | None = None,
 ) -> plans.Plan:
     """The plan of one run. `codesets` and `inputs` are keyed by the workflow's inputs; inputs that are left out take their defaults.
-    Undeclared inputs are parameters of the code where the workflow has an input of that type.
+    Undeclared inputs are parameters of the code where the workflow has an input of that type. `stores` are those of the artifacts of steps.
 
     Raises InvalidError, which lists missing and unknown inputs, configuration keys that a binding lacks, and quantities that an input
-    made illegal; UnresolvedError for selectors without a binding.
+    made illegal; UnresolvedError for selectors without a binding; the errors of `stores`.
     """
     run_inputs.check_codesets(workflow, codesets)
     values = run_inputs.values(workflow, inputs)
     _check_bindings(workflow, bindings)
-    run = _Run(workflow, project, run_name, namespace, codesets, values, bindings)
+    run = _Run(workflow, project, run_name, namespace, codesets, values, bindings, stores or artifact_planning.Unplanned())
     steps = {step.name: step for planner in run.planners.values() for step in planner.all()}
     if run.problems:
         raise errors.InvalidError(f"the run cannot be planned: {run.problems[0]}", run.problems)
@@ -72,10 +73,10 @@ def build(
         steps=tuple(steps[name] for name in references.ordered({name: step.needs for name, step in steps.items()})),
         outputs={output.name: run.output(producers[output.name], output.name) for output in workflow.outputs if output.name in producers},
         bindings=tuple(
-            plans.StepBinding(step=name, binding=bindings[step.name][requirement.name])
+            plans.StepBinding(step=name, binding=bound)
             for step in workflow.steps
             for name in step.combinations or [step.name]
-            for requirement in step.extensions
+            for bound in (*(bindings[step.name][item.name] for item in step.extensions), *run.stores_of.get(name, ()))
         ),
         timeout=workflow.timeout,
     )
@@ -104,6 +105,7 @@ class _Run:
         codesets: Mapping[str, CodesetVersion],
         inputs: Mapping[str, str],
         bindings: Bindings,
+        stores: artifact_planning.Stores,
     ) -> None:
         self.workflow = workflow
         self.project = project
@@ -112,6 +114,8 @@ class _Run:
         self.codesets = codesets
         self.inputs = inputs
         self.problems: list[errors.Problem] = []
+        self.places = artifact_planning.Places(workflow, stores)
+        self.stores_of: dict[str, list[selector.Binding]] = {}
         self.needs_git = any(mount.git for step in workflow.steps for mount in step.mounts)
         self._texts: dict[str, plans.Value] = {}
         self.planners = {
@@ -171,7 +175,8 @@ class _StepPlanner:
             yield _StepPlanner(self._run, self._index, step, self._scope, self._bindings, name, combination).plan()
         if best is not None:
             cache = plans.Caching() if step.cache else None
-            yield combinations.ranker(step.name, best, named, [output.name for output in step.outputs], cache)
+            outputs = [*(output.name for output in step.outputs), *self._run.places.uris(step.name)]
+            yield combinations.ranker(step.name, best, named, outputs, cache)
 
     def _matrix(self, declared: matrix.Matrix) -> dict[str, list[str]]:
         """The values of the matrix in this run."""
@@ -186,15 +191,24 @@ class _StepPlanner:
         """The step or the combination, fully resolved."""
         step = self._step
         checkouts = tuple(self._checkout(index, item.codeset) for index, item in enumerate(step.inputs) if item.codeset)
+        artifacts = self._artifacts()
+        fetched, collected = list(artifacts.fetches()), list(artifacts.collects())
+        self._run.stores_of[self._name] = [
+            *(bound.model_copy(update={"name": f"input {part.name}"}) for part, bound in fetched),
+            *(bound.model_copy(update={"name": f"output {part.output}"}) for part, bound in collected),
+        ]
+        own = {name: value for part in fetched for name, value in artifacts.environment(*part).items()}
         return plans.StepPlan(
             name=self._name,
             image=self._value(step.image),
             command=tuple(self._value(text) for text in step.command),
             args=tuple(self._value(text) for text in step.args),
             script=self._value(step.script),
-            variables=tuple(plans.Variable(name=name, value=value) for name, value in self._variables(checkouts).items()),
+            variables=tuple(plans.Variable(name=name, value=value) for name, value in self._variables(checkouts, own).items()),
             checkouts=checkouts,
-            outputs=tuple(self._output(output) for output in step.outputs),
+            fetches=tuple(part for part, _ in fetched),
+            outputs=(*map(self._output, step.outputs), *(plans.Output(name=name) for name in self._run.places.uris(step.name))),
+            collects=tuple(part for part, _ in collected),
             when=tuple(self._condition(when) for when in step.when),
             retries=step.retries,
             timeout=step.timeout,
@@ -259,18 +273,34 @@ class _StepPlanner:
             input=self._value(when.input), operator=when.operator, values=tuple(self._value(text) for text in when.values)
         )
 
-    def _variables(self, checkouts: Sequence[plans.Checkout]) -> dict[str, plans.Value]:
+    def _artifacts(self) -> artifact_planning.StepArtifacts:
+        return artifact_planning.StepArtifacts(
+            step=self._step,
+            name=self._name,
+            scope=self._scope,
+            places=self._run.places,
+            value=self._value,
+            fixed=self._fixed,
+            variables=self._bound,
+            problem=self._problem,
+        )
+
+    def _bound(self, binding: selector.Binding) -> dict[str, plans.Value]:
+        """The variables of a binding."""
+        variables: dict[str, plans.Value] = {key: self._setting(value) for key, value in sorted(binding.configuration.items())}
+        return variables | {key: (self._secret(binding, key),) for key in sorted(binding.secret_keys)}
+
+    def _variables(self, checkouts: Sequence[plans.Checkout], artifacts: Mapping[str, plans.Value]) -> dict[str, plans.Value]:
         """The step's environment. A later source overrides an earlier one (infra/platform-facts.md 6.4); the first one gives the position."""
         step = self._step
         variables = {references.variable(item.name): self._value(item.value) for item in step.inputs if item.value is not None}
-        written = [output.name for output in step.outputs if not output.image]
+        variables |= artifacts
+        written = [output.name for output in step.outputs if not output.image and not output.artifact]
         if written:
             variables["TASK_RESULT"] = self._run.text(written[0])
         variables |= {name: self._run.text(value) for name, value in self._identity(checkouts).items()}
         for requirement in step.extensions:
-            binding = self._bindings[requirement.name]
-            variables |= {key: self._setting(value) for key, value in sorted(binding.configuration.items())}
-            variables |= {key: (self._secret(binding, key),) for key in sorted(binding.secret_keys)}
+            variables |= self._bound(self._bindings[requirement.name])
         variables |= {variable.name: self._value(variable.value) for variable in step.env}
         return variables
 

@@ -251,6 +251,9 @@ def _rewritten(step: plans.StepPlan, change: _Change) -> plans.StepPlan:
             update={"message": _value(planned.message, change), "when": tuple(condition(when) for when in planned.when)}
         )
 
+    def fetch(item: plans.Fetch) -> plans.Fetch:
+        return item.model_copy(update={"address": _value(item.address, change), "uri": _value(item.uri, change)})
+
     return step.model_copy(
         update={
             "image": _value(step.image, change),
@@ -258,6 +261,7 @@ def _rewritten(step: plans.StepPlan, change: _Change) -> plans.StepPlan:
             "args": tuple(_value(value, change) for value in step.args),
             "script": _value(step.script, change),
             "variables": tuple(item.model_copy(update={"value": _value(item.value, change)}) for item in step.variables),
+            "fetches": tuple(map(fetch, step.fetches)),
             "outputs": tuple(output(item) for item in step.outputs),
             "when": tuple(condition(when) for when in step.when),
             "approval": approval(step.approval) if step.approval else None,

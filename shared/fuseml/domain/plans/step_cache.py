@@ -29,6 +29,7 @@ Fingerprint = Mapping[str, object]
 """The content of a key, by names for people."""
 
 _OF_EXECUTION = "how the step is executed does not change its outputs"
+_OF_VERSION = "the version in the address names the contents for ever; identity and version of the store's binding are in the key"
 _OF_CONTENT = "the content of the codeset is in the key, wherever and under whichever commit it is found"
 
 NOT_IN_KEY: Mapping[str, str] = {
@@ -45,6 +46,10 @@ NOT_IN_KEY: Mapping[str, str] = {
     "checkouts.ref": _OF_CONTENT,
     "checkouts.commit": _OF_CONTENT,
     "checkouts.own": _OF_CONTENT,
+    "fetches.asked": _OF_VERSION,
+    "fetches.uri": _OF_VERSION,
+    "fetches.store": _OF_VERSION,
+    "collects.store": "identity and version of the store's binding are in the key",
     "cache.not_reused": "it is the result of the look-up",
     "combination": "the values of the step hold those of its combination that it reads",
 }
@@ -145,6 +150,8 @@ def without_reuse(plan: plans.Plan, reason: str) -> plans.Plan:
 def _obstacle(step: plans.StepPlan, reused: Mapping[str, replan.StepResult]) -> str:
     if step.approval:
         return "it asks for an approval each time"
+    if any(item.anonymous for item in step.collects):
+        return "its anonymous artifacts are for its own run"
     read = {part.step for part in plans.parts_of(step) if isinstance(part, plans.OutputPart)}
     for name in step.needs:
         if name not in reused:

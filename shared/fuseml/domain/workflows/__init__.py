@@ -3,6 +3,8 @@
 from fuseml.domain.workflows.fields import seconds
 from fuseml.domain.workflows.models import (
     Approval,
+    ArtifactInput,
+    ArtifactOutput,
     CodesetMount,
     ExtensionRequirement,
     On,
@@ -16,6 +18,8 @@ from fuseml.domain.workflows.models import (
 
 __all__ = [
     "Approval",
+    "ArtifactInput",
+    "ArtifactOutput",
     "CodesetMount",
     "ExtensionRequirement",
     "On",

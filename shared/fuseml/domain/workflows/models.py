@@ -67,12 +67,42 @@ class CodesetMount(document.Model):
     git: Annotated[bool, pydantic.Field(description="The checkout is a git repository with the commit, for tools that need one.")] = False
 
 
+class ArtifactInput(document.Model):
+    """An artifact of the run's project: its contents at a path, which FUSEML_<NAME> names, or a reference to them."""
+
+    address: Annotated[
+        Scalar, pydantic.Field(description="kind://project/name/version, kind://project/name@tag, or {{ steps.STEP.outputs.OUTPUT }}.")
+    ]
+    path: Annotated[document.Text, pydantic.Field(description="An absolute path; /artifacts/NAME by default.")] = ""
+    access: Annotated[
+        Literal["contents", "reference"],
+        pydantic.Field(description="reference: no contents; FUSEML_<NAME>, FUSEML_<NAME>_URI and the variables of the store."),
+    ] = "contents"
+    store: Annotated[
+        selector.Selector | None, pydantic.Field(description="The store to read from; by default the one that holds the artifact.")
+    ] = None
+
+
+class ArtifactOutput(document.Model):
+    """A file or folder that the step writes: it becomes an artifact of the run's project, and its address the output."""
+
+    kind: Literal["dataset", "model", "runnable"]
+    path: Annotated[document.Text, pydantic.Field(description="Relative to the folder in which the step runs: out/model.")]
+    name: Annotated[document.Text, pydantic.Field(description="The name in the address; the output's name by default.")] = ""
+    format: Annotated[document.Text, pydantic.Field(description="The format of the contents: mlflow, onnx, csv.")] = ""
+    anonymous: Annotated[bool, pydantic.Field(description="For later steps of the run only: it is recorded nowhere.")] = False
+    store: Annotated[
+        selector.Selector | None, pydantic.Field(description="The store to write to; by default the project's store for the kind.")
+    ] = None
+
+
 class StepInput(document.Model):
-    """Either a value, in the step's environment as FUSEML_<NAME>, or a codeset. A codeset needs no name."""
+    """A value, in the step's environment as FUSEML_<NAME>, or a codeset, or an artifact. A codeset needs no name."""
 
     name: document.Text = ""
     value: Scalar | None = None
     codeset: CodesetMount | None = None
+    artifact: ArtifactInput | None = None
 
 
 class ImageBuild(document.Model):
@@ -83,10 +113,11 @@ class ImageBuild(document.Model):
 
 
 class StepOutput(document.Model):
-    """Text that the step writes to a file of this name or, with `image`, the image that it builds."""
+    """Text that the step writes to a file of this name; the image that it builds; or the address of an artifact that it makes."""
 
     name: document.Text
     image: ImageBuild | None = None
+    artifact: ArtifactOutput | None = None
 
 
 class ExtensionRequirement(selector.Selector):

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from fuseml.domain import errors
 from fuseml.domain.documents import document, expression
 from fuseml.domain.workflows import matrix
-from fuseml.domain.workflows.models import CodesetMount, Step, When, Workflow
+from fuseml.domain.workflows.models import CodesetMount, Step, StepInput, When, Workflow
 
 Place = Literal["value", "plain", "fixed"]
 """The place of a text. `value`: only the environment of the step has it, so secrets are allowed. `plain`: other people can read it, so they
@@ -37,10 +37,15 @@ def texts(step: Step) -> Iterator[Use]:
         if item.codeset:
             yield Use(("inputs", index, "codeset", "path"), item.codeset.path, "fixed")
             yield Use(("inputs", index, "codeset", "folder"), item.codeset.folder, "fixed")
+        if item.artifact:
+            yield Use(("inputs", index, "artifact", "address"), item.artifact.address, "plain")
     for index, output in enumerate(step.outputs):
         if output.image:
             yield Use(("outputs", index, "image", "name"), output.image.name, "plain")
             yield Use(("outputs", index, "image", "dockerfile"), output.image.dockerfile, "plain")
+        if output.artifact:
+            yield Use(("outputs", index, "artifact", "path"), output.artifact.path, "fixed")
+            yield Use(("outputs", index, "artifact", "name"), output.artifact.name, "fixed")
     for index, variable in enumerate(step.env):
         yield Use(("env", index, "value"), variable.value, "value")
     for kind, quantities in (("requests", step.resources.requests), ("limits", step.resources.limits)):
@@ -96,6 +101,14 @@ def mounted_input(mount: CodesetMount, inputs: Mapping[str, bool]) -> str:
 def variable(input_name: str) -> str:
     """The environment variable of a step's input (step contract)."""
     return "FUSEML_" + input_name.upper().replace("-", "_")
+
+
+def variables(item: StepInput) -> list[str]:
+    """All variables that the step has of an input: those of an artifact name its path or URI, and its address."""
+    name = variable(item.name)
+    if item.artifact is None:
+        return [name]
+    return [name, f"{name}_URI" if item.artifact.access == "reference" else f"{name}_ADDRESS"]
 
 
 def ordered(waits: Mapping[str, Sequence[str]]) -> list[str]:

@@ -15,7 +15,7 @@ from fuseml.domain import errors
 from fuseml.domain.artifacts import conditions, subscription
 from fuseml.domain.documents import document, expression
 from fuseml.domain.labels import AUXILIARY_PREFIX
-from fuseml.domain.workflows import matrix_rules, parameters, references, resources, schedule, triggers
+from fuseml.domain.workflows import artifact_rules, matrix_rules, parameters, references, resources, schedule, triggers
 from fuseml.domain.workflows.models import PARAMETERS, CodesetMount, Deploy, On, Step, Workflow
 
 Locate = Callable[[document.Path], document.Position | None]
@@ -210,7 +210,7 @@ def _check_step(step: Step, path: document.Path, inputs: Mapping[str, bool], rep
     if step.script and step.command:
         report.add((*path, "script"), "a step runs a script or a command, not both")
     _check_cache(step, path, report)
-    for place, message in matrix_rules.violations(step):
+    for place, message in (*matrix_rules.violations(step), *artifact_rules.violations(step)):
         report.add((*path, *place), message)
 
 
@@ -229,10 +229,11 @@ def _check_inputs(step: Step, path: document.Path, inputs: Mapping[str, bool], r
     paths: dict[str, document.Path] = {}
     for index, item in enumerate(step.inputs):
         place = (*path, "inputs", index)
-        if item.value is not None and item.codeset:
-            report.add(place, "an input is either a value or a codeset, not both")
-        elif item.value is None and not item.codeset:
-            report.add(place, 'an input needs a value (value: "" for an empty one) or a codeset')
+        given = [item.value is not None, item.codeset is not None, item.artifact is not None]
+        if sum(given) > 1:
+            report.add(place, "an input is a value, a codeset or an artifact, and only one of them")
+        elif not any(given):
+            report.add(place, 'an input needs a value (value: "" for an empty one), a codeset or an artifact')
         elif item.codeset:
             _check_mount(item.codeset, (*place, "codeset"), inputs, report)
             mounted = item.codeset.path.rstrip("/")
@@ -253,12 +254,13 @@ def _check_input_names(step: Step, path: document.Path, report: _Report) -> None
             continue
         else:
             _check_name(place, item.name, document.IDENTIFIER, _IDENTIFIER_RULE, report)
-            variable = references.variable(item.name)
-            if not item.codeset and variable in variables:
-                other, where = variables[variable]
-                message = f"the inputs {item.name!r} and {other!r} ({report.line(where)}) both become the variable {variable}; rename one"
-                report.add(place, message)
-            if not item.codeset:
+            for variable in [] if item.codeset else references.variables(item):
+                if variable in variables:
+                    other, where = variables[variable]
+                    message = (
+                        f"the inputs {item.name!r} and {other!r} ({report.line(where)}) both become the variable {variable}; rename one"
+                    )
+                    report.add(place, message)
                 variables.setdefault(variable, (item.name, place))
             names[item.name] = place
 
@@ -326,6 +328,8 @@ def _check_references(workflow: Workflow, report: _Report) -> None:
     for path, name, reference in uses:
         if (name, reference.step) not in circular and index[reference.step] > index[name]:
             report.add(path, f"'{{{{ {reference} }}}}' refers to a later step; move step {reference.step!r} above {name!r}")
+    for place, message in artifact_rules.unknown_stores(workflow):
+        report.add(place, message)
     _check_producers(workflow, report)
 
 

@@ -1,0 +1,195 @@
+"""The artifacts of a step, from the workflow to the plan: exact addresses, and a store for each."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from fuseml.domain import errors, plans, workflows
+from fuseml.domain.documents import document, expression
+from fuseml.domain.registry import selector
+from fuseml.domain.workflows import artifact_rules, references
+
+Wanted = selector.Selector | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A known artifact: its address with a version, the reference by tag if it was named by one, the location of its contents if it is known,
+    and the binding of the store that holds them.
+    """
+
+    address: str
+    asked: str
+    uri: str
+    binding: selector.Binding
+
+
+class Stores(Protocol):
+    """The artifacts and the artifact stores of the run's project. Each call raises UnresolvedError where no store matches."""
+
+    def find(self, text: str, wanted: Wanted, *, opens: bool) -> Held:
+        """The artifact that an address or a reference by tag names; with `opens`, in a store that hands out contents.
+
+        Raises NotFoundError, InvalidError, and ForbiddenError for an artifact of another project.
+        """
+
+    def reader(self, wanted: selector.Selector) -> selector.Binding:
+        """The store of a selector, to read from. Raises InvalidError for a store that cannot."""
+
+    def writer(self, kind: str, wanted: Wanted) -> selector.Binding:
+        """The store for new artifacts of a kind, by default the project's. Raises InvalidError for a store that cannot take them."""
+
+
+class Unplanned:
+    """The `Stores` of a plan that is built without a registry: every call raises InvalidError."""
+
+    def find(self, text: str, wanted: Wanted, *, opens: bool) -> Held:
+        raise errors.InvalidError(f"the artifact {text[:100]!r} cannot be planned without a registry")
+
+    def reader(self, wanted: selector.Selector) -> selector.Binding:
+        raise errors.InvalidError("an artifact store cannot be planned without a registry")
+
+    def writer(self, kind: str, wanted: Wanted) -> selector.Binding:
+        raise errors.InvalidError(f"the store of a {kind} cannot be planned without a registry")
+
+
+class Places:
+    """The stores that the outputs of a workflow are written to. Each is chosen once."""
+
+    def __init__(self, workflow: workflows.Workflow, stores: Stores) -> None:
+        self.stores = stores
+        self._made = artifact_rules.artifact_outputs(workflow)
+        self._workflow = workflow
+        self._chosen: dict[tuple[str, str], selector.Binding] = {}
+
+    def of(self, step: str, output: str) -> selector.Binding | None:
+        """The store of an output; None for an output that is no artifact."""
+        key = (step, output)
+        if key in self._made and key not in self._chosen:
+            self._chosen[key] = self.stores.writer(self._made[key].kind, self._made[key].store)
+        return self._chosen.get(key)
+
+    def uris(self, step: str) -> list[str]:
+        """The additional outputs of a step: the URIs of its artifacts that other steps refer to."""
+        return [
+            f"{output}{artifact_rules.URI_SUFFIX}"
+            for producer, output in self._made
+            if producer == step and (step, output) in self._referred
+        ]
+
+    @functools.cached_property
+    def _referred(self) -> set[tuple[str, str]]:
+        declared = (
+            (item.artifact, scope)
+            for step, scope in references.scopes(self._workflow)
+            for item in step.inputs
+            if item.artifact and item.artifact.access == "reference"
+        )
+        sources = (artifact_rules.producer(artifact, scope) for artifact, scope in declared)
+        return {(source.step, source.output) for source in sources if source}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepArtifacts:
+    """The artifacts of one step or combination. `value` and `fixed` plan its texts, `variables` those of a binding; `problem` notes a fault."""
+
+    step: workflows.Step
+    name: str
+    scope: expression.Scope
+    places: Places
+    value: Callable[[str], plans.Value]
+    fixed: Callable[[str], str]
+    variables: Callable[[selector.Binding], Mapping[str, plans.Value]]
+    problem: Callable[[document.Path, str], None]
+
+    def fetches(self) -> Iterator[tuple[plans.Fetch, selector.Binding]]:
+        """The artifacts that the step reads, each with the binding of its store."""
+        for index, item in enumerate(self.step.inputs):
+            if item.artifact:
+                with self._at(("inputs", index, "artifact")):
+                    yield self._fetch(index, item.name, item.artifact)
+
+    def _fetch(self, index: int, name: str, declared: workflows.ArtifactInput) -> tuple[plans.Fetch, selector.Binding]:
+        is_reference = declared.access == "reference"
+        address, asked, uri = self.value(declared.address), "", plans.text("")
+        if all(isinstance(part, plans.TextPart) for part in address):
+            held = self.places.stores.find(self.fixed(declared.address), declared.store, opens=not is_reference)
+            address, asked, uri, binding = plans.text(held.address), held.asked, plans.text(held.uri), held.binding
+        else:
+            binding, uri = self._of_step(declared)
+        if is_reference and not uri:
+            self.problem(
+                ("inputs", index, "artifact", "access"), "the location of this artifact is not known before the run; read its contents"
+            )
+        fetch = plans.Fetch(
+            name=name,
+            address=address,
+            asked=asked,
+            uri=uri,
+            path="" if is_reference else artifact_rules.path_of(name, declared),
+            store=self._store(binding, with_variables=not is_reference),
+        )
+        return fetch, binding
+
+    def _of_step(self, declared: workflows.ArtifactInput) -> tuple[selector.Binding, plans.Value]:
+        """The store of an artifact that a step of the run makes, and its URI."""
+        source = artifact_rules.producer(declared, self.scope)
+        binding = self.places.of(source.step, source.output) if source else None
+        if source and binding:
+            uri = f"{source.output}{artifact_rules.URI_SUFFIX}"
+            return binding, (plans.OutputPart(step=source.step, output=uri),) if uri in self.places.uris(source.step) else ()
+        if declared.store is None:
+            raise errors.InvalidError("the store of this address is unknown before the run; name it by `store`")
+        return self.places.stores.reader(declared.store), ()
+
+    def collects(self) -> Iterator[tuple[plans.Collect, selector.Binding]]:
+        """The artifacts that the step makes, each with the binding of its store."""
+        for index, output in enumerate(self.step.outputs):
+            if output.artifact:
+                with self._at(("outputs", index, "artifact")):
+                    binding = self.places.of(self.step.name, output.name)
+                    assert binding is not None
+                    yield self._collect(index, output.name, output.artifact, binding), binding
+
+    def _collect(self, index: int, output: str, declared: workflows.ArtifactOutput, binding: selector.Binding) -> plans.Collect:
+        path, name = self.fixed(declared.path), "" if declared.anonymous else self.fixed(declared.name) or output
+        if not artifact_rules.is_output_path(path):
+            self.problem(("outputs", index, "artifact", "path"), f"{path!r} is not a path below the folder in which the step runs")
+        if name:
+            try:
+                artifact_rules.check_output_name(declared.kind, name)
+            except errors.InvalidError as error:
+                self.problem(("outputs", index, "artifact", "name"), error.message)
+        return plans.Collect(
+            output=output, kind=declared.kind, name=name, path=path, format=declared.format, store=self._store(binding, with_variables=True)
+        )
+
+    def environment(self, fetched: plans.Fetch, binding: selector.Binding) -> dict[str, plans.Value]:
+        """The variables of the step itself for an artifact that it reads."""
+        name = references.variable(fetched.name)
+        if fetched.path:
+            return {name: plans.text(fetched.path), f"{name}_ADDRESS": fetched.address}
+        return {name: fetched.address, f"{name}_URI": fetched.uri, **self.variables(binding)}
+
+    def _store(self, binding: selector.Binding, *, with_variables: bool) -> plans.Store:
+        variables = self.variables(binding) if with_variables else {}
+        return plans.Store(
+            extension=binding.extension_id,
+            service=binding.service_id,
+            resource=binding.service_resource,
+            url=binding.url,
+            variables=tuple(plans.Variable(name=name, value=value) for name, value in variables.items()),
+        )
+
+    @contextlib.contextmanager
+    def _at(self, path: document.Path) -> Iterator[None]:
+        """Add the step and the place to a refusal."""
+        try:
+            yield
+        except (errors.PermanentError, errors.TemporaryError) as error:
+            where = f"step {self.name!r}, {document.render_path(path)}"
+            raise type(error)(f"{where}: {error.message}", details=error.details) from error

@@ -1,0 +1,69 @@
+"""The variables of the programs that move the artifacts of a step: `fuseml.artifactstores.fetch` before it, `...collect` after it.
+
+Both engines start these programs beside the step, with these variables and no others of the plan. Variables of a store keep their names
+behind a prefix, so that none of them has a meaning for the program itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fuseml.domain import plans
+from fuseml.domain.plans import identity
+
+FETCH_MODULE = "fuseml.artifactstores.fetch"
+COLLECT_MODULE = "fuseml.artifactstores.collect"
+
+FETCH, COLLECT = "FUSEML_FETCH", "FUSEML_COLLECT"
+"""The prefixes of the variables of a program. Number N of a step's artifacts has those that begin with `PREFIX_N_`."""
+
+PROJECT = "FUSEML_TRANSFER_PROJECT"
+STORE_VARIABLE = "STORE_VARIABLE_"
+"""What precedes the name of a variable of the store."""
+
+
+def contents(step: plans.StepPlan) -> list[plans.Fetch]:
+    """The artifacts whose contents the step gets."""
+    return [fetch for fetch in step.fetches if fetch.path]
+
+
+def fetching(step: plans.StepPlan, project: str, targets: Mapping[str, str]) -> dict[str, plans.Value]:
+    """The variables of the program that puts the contents at `targets` (input -> folder). Empty if there are none to put."""
+    variables: dict[str, plans.Value] = {}
+    for number, fetch in enumerate(contents(step)):
+        facts = {"ADDRESS": fetch.address, "TARGET": plans.text(targets[fetch.name]), **_store(fetch.store)}
+        variables |= {f"{FETCH}_{number}_{name}": value for name, value in facts.items()}
+    return variables | {PROJECT: plans.text(project)} if variables else {}
+
+
+def collecting(step: plans.StepPlan, project: str, execution: str, folder: str) -> dict[str, plans.Value]:
+    """The variables of the program that stores what the step has written below `folder`. `execution` is the id of the plan.
+
+    Empty if there is nothing to store. An anonymous artifact gets a name that no other run has.
+    """
+    variables: dict[str, plans.Value] = {}
+    for number, collect in enumerate(step.collects):
+        facts = {
+            "OUTPUT": collect.output,
+            "KIND": collect.kind,
+            "NAME": collect.name or anonymous_name(identity.execution_of(execution)[0], step.name, collect.output),
+            "PATH": collect.path,
+            "FORMAT": collect.format,
+        }
+        values = {**{name: plans.text(value) for name, value in facts.items()}, **_store(collect.store)}
+        variables |= {f"{COLLECT}_{number}_{name}": value for name, value in values.items()}
+    if not variables:
+        return {}
+    uris = [output.name for output in step.outputs]
+    shared = {PROJECT: project, f"{COLLECT}_FOLDER": folder, f"{COLLECT}_OUTPUTS": " ".join(uris), f"{COLLECT}_PRODUCER": f"{execution}/{step.name}"}
+    return variables | {name: plans.text(value) for name, value in shared.items()}
+
+
+def anonymous_name(run_id: str, step: str, output: str) -> str:
+    """The name of an anonymous artifact in its store."""
+    return f"anonymous/{run_id}/{step}/{output}"
+
+
+def _store(store: plans.Store) -> dict[str, plans.Value]:
+    named = {f"{STORE_VARIABLE}{item.name}": item.value for item in store.variables}
+    return {"RESOURCE": plans.text(store.resource), "URL": plans.text(store.url), **named}

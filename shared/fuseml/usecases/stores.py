@@ -1,0 +1,137 @@
+"""The artifact stores of a project: those that hold its artifacts, and those that new ones are written to.
+
+A store is found by a selector, as every tool is, with the credentials of the run's project and user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import sqlmodel
+
+from fuseml.domain import artifact, errors
+from fuseml.domain.plans import artifact_planning
+from fuseml.domain.registry import selector
+from fuseml.domain.workflows import artifact_rules
+from fuseml.store import artifact_names, artifacts, resolution
+
+CATEGORY = "artifact-store"
+"""The category of the services that are artifact stores."""
+
+BUILT_IN = "fuseml"
+"""The product of the store that the embedded server brings. Every other store is preferred to it."""
+
+STORE_FACT = "store"
+"""The key among the details of an artifact under which its store is recorded, as `extension/service`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The kinds of artifacts that a store holds, its operations, and the variables that it adds to those of its binding."""
+
+    kinds: frozenset[str]
+    capabilities: frozenset[str]
+    variables: Mapping[str, str]
+
+
+FactsOf = Callable[[selector.Binding], Facts]
+"""From the binding of a store to the facts about it. Raises InvalidError for a binding of no store."""
+
+_WRITES = frozenset({"write", "commit"})
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectStores:
+    """See `artifact_planning.Stores`. `home` is the control plane's own zone; `opened` adds to a binding what steps need for it."""
+
+    session: sqlmodel.Session
+    context: selector.Context
+    home: str
+    facts: FactsOf
+    opened: Callable[[selector.Binding], selector.Binding] = lambda binding: binding
+
+    def find(self, text: str, wanted: artifact_planning.Wanted, *, opens: bool) -> artifact_planning.Held:
+        """See `Stores.find`."""
+        reference = artifact_rules.check_address(text)
+        if reference.project != self.context.project:
+            # Alike for artifacts that exist and that do not: names cannot be probed.
+            raise errors.ForbiddenError(f"a run of the project {self.context.project!r} reads the artifacts of its own project only")
+        asked = text if isinstance(reference, artifact.Tagged) else ""
+        address = artifact_names.tagged(self.session, reference) if isinstance(reference, artifact.Tagged) else text
+        row = artifacts.get(self.session, address)
+        return artifact_planning.Held(address, asked, row.location or "", self.holder(row, wanted, opens=opens))
+
+    def reader(self, wanted: selector.Selector) -> selector.Binding:
+        """See `Stores.reader`."""
+        binding = self._resolve(wanted)
+        self._check(binding, None, {"open"})
+        return binding
+
+    def writer(self, kind: str, wanted: artifact_planning.Wanted) -> selector.Binding:
+        """See `Stores.writer`."""
+        if wanted is None:
+            return self._default(kind, _WRITES)
+        binding = self._resolve(wanted)
+        self._check(binding, kind, _WRITES)
+        return binding
+
+    def holder(self, row: artifacts.Artifact, wanted: artifact_planning.Wanted = None, *, opens: bool) -> selector.Binding:
+        """The store that holds the contents of an artifact: that of its record, or `wanted` where none is recorded.
+
+        Raises InvalidError for an external artifact, or with `opens` for a store that does not hand out contents.
+        """
+        if row.external:
+            raise errors.InvalidError(f"{row.address} is external: no store of FuseML holds its contents, which are at {row.location}")
+        recorded = _recorded(row)
+        if recorded is None and wanted is None:
+            return self._default(row.kind, {"open"} if opens else set())
+        binding = self._resolve(recorded or wanted or selector.Selector())
+        self._check(binding, row.kind, {"open"} if opens else set())
+        return binding
+
+    def _resolve(self, wanted: selector.Selector) -> selector.Binding:
+        is_named = wanted.extension_id or wanted.service_resource or wanted.service_category
+        named = {"name": wanted.name or "store", "service_category": wanted.service_category or ("" if is_named else CATEGORY)}
+        [binding] = resolution.resolve(self.session, [wanted.model_copy(update=named)], self.context, home=self.home).bindings
+        return self._completed(binding)
+
+    def _completed(self, binding: selector.Binding) -> selector.Binding:
+        """The binding with the variables that its store adds."""
+        added = self.facts(binding).variables
+        return self.opened(binding.model_copy(update={"configuration": {**added, **binding.configuration}}))
+
+    def _check(self, binding: selector.Binding, kind: str | None, needed: set[str] | frozenset[str]) -> None:
+        facts, name = self.facts(binding), f"{binding.extension_id}/{binding.service_id} ({binding.service_resource})"
+        if kind is not None and kind not in facts.kinds:
+            raise errors.InvalidError(f"the artifact store {name} holds no {kind}; its kinds are {', '.join(sorted(facts.kinds))}")
+        if missing := sorted(needed - facts.capabilities):
+            advice = "refer to the artifact by `access: reference`" if missing == ["open"] else "choose another store"
+            raise errors.InvalidError(f"the artifact store {name} cannot {' and '.join(missing)} contents for a step; {advice}")
+
+    def _default(self, kind: str, needed: set[str] | frozenset[str]) -> selector.Binding:
+        """The best store of the category that holds the kind and has the operations; the embedded server's own only without another one."""
+        wanted = [
+            selector.Selector(name=f"{kind}-store", service_resource=resource, service_category=CATEGORY)
+            for resource in resolution.resources(self.session, CATEGORY)
+        ]
+        bindings = resolution.ranked(self.session, wanted, self.context, home=self.home)
+        for binding in sorted(bindings, key=lambda binding: binding.product == BUILT_IN):
+            facts = self.facts(binding)
+            if kind in facts.kinds and needed <= facts.capabilities:
+                return self._completed(binding)
+        raise errors.UnresolvedError(
+            f"no artifact store of the project {self.context.project!r} holds a {kind}; register one with the category {CATEGORY!r}, "
+            "for example a bucket (resource s3)",
+            details={"unresolved": [f"{kind}-store"]},
+        )
+
+
+def _recorded(row: artifacts.Artifact) -> selector.Selector | None:
+    extension_id, _, service_id = str(row.details.get(STORE_FACT) or "").partition("/")
+    if extension_id and service_id:
+        return selector.Selector(extension_id=extension_id, service_id=service_id)
+    if row.kind == "model" and row.format == "mlflow":
+        # By a webhook of its tracking server, or by the step that registered it there.
+        return selector.Selector(extension_id=str(row.details.get("extension") or ""), service_resource="mlflow-tracking")
+    return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 import flask
 
-from functions.artifacts import recording, routes
+from functions.artifacts import collected, recording, routes
 from functions.artifacts.deps import Deps
 from fuseml.domain import events
 from fuseml.runtime import cloudevents, http
@@ -23,7 +25,7 @@ def create_app(deps: Deps) -> flask.Flask:
             events.CodesetPushed.TYPE: recording.on_codeset_pushed,
             events.ModelRegistered.TYPE: recording.on_model_registered,
             events.ModelTagged.TYPE: recording.on_model_tagged,
-            events.RunStepFinished.TYPE: recording.on_step_finished,
+            events.RunStepFinished.TYPE: cloudevents.Informed(functools.partial(collected.of_step, deps), recording.on_step_finished),
         },
     )
     return api.app

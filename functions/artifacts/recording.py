@@ -8,13 +8,14 @@ from typing import Any
 
 import sqlmodel
 
+from functions.artifacts import collected
 from fuseml.domain import artifact, errors, events, plans
 from fuseml.domain.artifacts import descriptor
 from fuseml.domain.documents import strict_json
-from fuseml.domain.plans import combinations
+from fuseml.domain.plans import combinations, transfers
 from fuseml.runtime import clock
 from fuseml.store import artifact_names, artifacts, lineage, runs
-from fuseml.usecases import model_digests
+from fuseml.usecases import model_digests, stores
 
 _log = logging.getLogger("fuseml.artifacts")
 
@@ -56,38 +57,46 @@ def on_model_tagged(session: sqlmodel.Session, event: events.Event) -> Sequence[
     return []
 
 
-def on_step_finished(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """Record an output `models:/name/version` as a model, and `dataset://project/name/version` of the own project as a dataset.
+def on_step_finished(session: sqlmodel.Session, event: events.Event, made: Mapping[str, collected.Collected]) -> Sequence[events.Payload]:
+    """Record the artifacts that were made of the step's files, and among its other outputs `models:/name/version` as a model and
+    `dataset://project/name/version` of the own project as a dataset.
 
-    The outputs `metrics` describe a model, `uri`, `digest` and `rows` a dataset. Lineage leads from the run's codeset version and, for a dataset,
-    from the models and datasets among the inputs of the step. A step that ranks combinations makes no artifact: it repeats outputs of the best.
+    The outputs `metrics` describe a model, `uri`, `digest` and `rows` a dataset. Lineage leads from the run's codeset version, from the artifacts
+    that the step reads and, for a dataset, from the models and datasets among its other inputs. A step that ranks combinations makes no
+    artifact: it repeats outputs of the best.
     """
     step = events.RunStepFinished.model_validate(event.data)
-    named = {value: _named(step.project, value) for value in step.outputs.values()}
-    made = {value: address for value, address in named.items() if address is not None}
-    if not made:
+    texts = [value for name, value in step.outputs.items() if name not in made]
+    named = {address: value for value in texts if (address := _named(step.project, value)) is not None}
+    if not made and not named:
         return []
     run = runs.get(session, step.run)
     plan = plans.Plan.model_validate(run.plan) if run.plan else None
     if plan is not None and combinations.ranks(plan, step.step):
         return []
     recorded: list[events.Payload] = []
-    for value, address in made.items():
+    read = _fetched(session, run, step.step)
+    for made_of in made.values():
+        recorded += _record_collected(session, run, step, made_of, read)
+    for address, value in named.items():
         is_dataset = address.kind == "dataset"
+        sources = [*read, *(_inputs(session, run, plan, step.step) if is_dataset else [])]
+        if address in sources:
+            # Passed on, not made.
+            continue
         described = {name: step.outputs.get(name) for name in ("uri", "digest", "rows")}
         details = described if is_dataset else {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))}
         # A model is registered once; the same dataset can be made again.
         if _is_gone(session, address, descriptor.digest_of(details.get("digest")), since=run.created if is_dataset else ""):
             continue
         recorded += _record(session, address, step.run, details, format=None if is_dataset else "mlflow", step=step.step)
-        sources = [artifact.code(run.project, run.codeset, run.commit)] if run.codeset and run.commit else []
-        for source in [*sources, *(_inputs(session, run, plan, step.step) if is_dataset else [])]:
-            lineage.link(session, str(source), str(address), step.run, step.step)
+        _link(session, run, step.step, sources, address)
     return recorded
 
 
 def _named(project: str, value: str) -> artifact.Address | None:
-    return artifact.model_of(project, value) or artifact.dataset_of(project, value)
+    address = artifact.model_of(project, value) or artifact.dataset_of(project, value)
+    return None if address is None or transfers.is_anonymous(address) else address
 
 
 def _is_gone(session: sqlmodel.Session, address: artifact.Address, digest: str | None, since: str = "") -> bool:
@@ -106,24 +115,66 @@ def _is_gone(session: sqlmodel.Session, address: artifact.Address, digest: str |
     return gone
 
 
-def _inputs(session: sqlmodel.Session, run: runs.Run, plan: plans.Plan | None, step: str) -> list[artifact.Address]:
-    """The artifacts of the project among the inputs of a step, by the stored plan and the outputs of the steps before it.
+def _record_collected(
+    session: sqlmodel.Session, run: runs.Run, step: events.RunStepFinished, made: collected.Collected, read: Sequence[artifact.Address]
+) -> list[events.Payload]:
+    """Record one artifact that the engine has collected; none that is anonymous."""
+    if made.description is None or _is_gone(session, made.address, made.description.digest, since=run.created):
+        return []
+    details = {
+        "uri": made.uri,
+        stores.STORE_FACT: made.part.store.name,
+        "metrics": _metrics(step.outputs.get("metrics", "")) if made.address.kind == "model" else None,
+    }
+    payloads = _record(
+        session,
+        made.address,
+        step.run,
+        details,
+        format=made.part.format or None,
+        step=step.step,
+        digest=made.description.digest,
+        size=made.description.size,
+    )
+    _link(session, run, step.step, read, made.address)
+    return payloads
 
-    Raises TemporaryError while such an output is not recorded.
-    """
-    outputs = {row.name: row.outputs for row in runs.steps(session, [run.id])}
+
+def _link(session: sqlmodel.Session, run: runs.Run, step: str, read: Sequence[artifact.Address], address: artifact.Address) -> None:
+    sources = [artifact.code(run.project, run.codeset, run.commit)] if run.codeset and run.commit else []
+    for source in dict.fromkeys([*sources, *read]):
+        if source != address:
+            lineage.link(session, str(source), str(address), run.name, step)
+
+
+def _fetched(session: sqlmodel.Session, run: runs.Run, step: str) -> list[artifact.Address]:
+    """The artifacts of the project that the step reads. Those that are recorded nowhere have no lineage."""
+    planned = collected.plan_of(run, step)
+    texts = [_evaluated(session, run, fetch.address) for fetch in planned.fetches] if planned else []
+    found = [artifact.model_of(run.project, text) or artifact.named_in(run.project, text) for text in texts]
+    return [address for address in found if address and not transfers.is_anonymous(address)]
+
+
+def _inputs(session: sqlmodel.Session, run: runs.Run, plan: plans.Plan | None, step: str) -> list[artifact.Address]:
+    """The artifacts of the project among the values of the inputs of a step."""
     found: list[artifact.Address] = []
     for variable in plan.step(step).variables if plan else ():
         if any(isinstance(part, plans.SecretPart) for part in variable.value):
             continue
-        try:
-            value = plans.evaluate(variable.value, outputs, plans.no_secret)
-        except errors.PermanentError as error:
-            # Events have no order: the report of that step is on its way.
-            raise errors.TemporaryError(error.message) from error
+        value = _evaluated(session, run, variable.value)
         address = artifact.model_of(run.project, value) or artifact.named_in(run.project, value)
-        found += [address] if address else []
+        found += [address] if address and not transfers.is_anonymous(address) else []
     return found
+
+
+def _evaluated(session: sqlmodel.Session, run: runs.Run, value: plans.Value) -> str:
+    """The text of a value, by the outputs of the steps before. Raises TemporaryError while such an output is not recorded."""
+    outputs = {row.name: row.outputs for row in runs.steps(session, [run.id])}
+    try:
+        return plans.evaluate(value, outputs, plans.no_secret)
+    except errors.PermanentError as error:
+        # Events have no order: the report of that step is on its way.
+        raise errors.TemporaryError(error.message) from error
 
 
 def _metrics(text: str) -> dict[str, Any]:
@@ -144,6 +195,7 @@ def _record(
     format: str | None,
     step: str | None = None,
     digest: str | None = None,
+    size: int | None = None,
 ) -> list[events.Payload]:
     row = artifacts.Artifact(
         address=str(address),
@@ -155,6 +207,7 @@ def _record(
         step=step,
         format=format,
         digest=descriptor.digest_of(digest or details.get("digest")),
+        size=size,
         location=details.get("uri"),
         details={key: value for key, value in details.items() if value},
         created=clock.now(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import urllib.parse
 
-from functions.artifacts import naming, service, wire
+from functions.artifacts import contents, naming, service, wire
 from functions.artifacts.deps import Deps
 from fuseml.domain import artifact, errors
 from fuseml.domain.artifacts import descriptor
@@ -21,6 +21,7 @@ _ONE = "/artifacts/<kind>/<project>/<name>/<version>"
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
     _register_descriptors(api, deps)
+    _register_contents(api, deps)
     _register_names(api, deps)
     _register_lineage(api, deps)
 
@@ -76,6 +77,28 @@ def _register_descriptors(api: http.Api, deps: Deps) -> None:
     def get_artifact_history(kind: str, project: str, name: str, version: str) -> wire.History:
         """Show the changes of an artifact's names, and what was made from it; also of a deleted one."""
         return wire.History.of(naming.history(deps, _address(kind, project, name, version)))
+
+
+def _register_contents(api: http.Api, deps: Deps) -> None:
+    @api.route("POST", "/artifacts/places", body=wire.NewVersion, returns=wire.Access, refusals=(404, 422))
+    def open_place(body: wire.NewVersion) -> wire.Access:
+        """Give the store for a new version, with an account that the caller may use there.
+
+        Its contents go straight to the store. It is an artifact when it is registered, with the address that the store gives it.
+        """
+        address = artifact.Address(body.kind, body.project, body.name, "new")
+        return wire.Access.of(contents.place(deps, address, body.store, http.caller()))
+
+    @api.route("POST", "/artifacts/locations", body=wire.Reference, returns=wire.Location, refusals=(404, 422))
+    def open_location(body: wire.Reference) -> wire.Location:
+        """Give the store that holds an artifact, with an account that the caller may use there. The contents come straight from the store."""
+        return wire.Location.of_artifact(contents.location(deps, artifact.reference(body.address), http.caller()))
+
+    @api.route("GET", f"{_ONE}/page", returns=wire.Page, refusals=(422,))
+    def get_artifact_page(kind: str, project: str, name: str, version: str) -> wire.Page:
+        """Show the address at which the tool shows the artifact."""
+        found, url = contents.page(deps, _address(kind, project, name, version), http.caller())
+        return wire.Page(address=found, url=url)
 
 
 def _register_names(api: http.Api, deps: Deps) -> None:

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from functions.artifacts import naming, service
+from functions.artifacts import contents, naming, service
 from fuseml.domain import artifact, times
 from fuseml.domain.artifacts import conditions, names, search
+from fuseml.domain.registry import selector
 from fuseml.runtime import operations
 from fuseml.store import artifact_search
 
@@ -72,6 +73,59 @@ class Artifact(Wire):
 
 
 _COLUMNS = Artifact.model_fields.keys() - {"framework", "metrics", "tags", "labels", "metadata"}
+
+
+class NewVersion(Wire):
+    """The name that a new version is written to; `store` selects another store than the project's for the kind."""
+
+    kind: Literal["model", "dataset", "runnable"]
+    project: str
+    name: str
+    store: selector.Selector | None = None
+
+
+class Reference(Wire):
+    """`address` is one with a version, or a reference by tag."""
+
+    address: str
+
+
+class Access(Wire):
+    """An artifact store and an account for it: `environment` holds the variables of its record, with secrets. `store` is `extension/service`."""
+
+    store: str
+    resource: str
+    url: str
+    environment: dict[str, str]
+
+    @staticmethod
+    def of(access: contents.Access) -> Access:
+        """The document of an access."""
+        connection = access.connection
+        return Access(store=access.store, resource=connection.resource, url=connection.url, environment=dict(connection.environment))
+
+
+class Location(Access):
+    """The artifact store that holds the contents of the artifact at `address`."""
+
+    address: str
+    digest: str | None
+    size: int | None
+    location: str | None
+
+    @staticmethod
+    def of_artifact(access: contents.Access) -> Location:
+        """The document of the access to an artifact."""
+        assert access.row is not None
+        facts = {name: getattr(access.row, name) for name in ("address", "digest", "size", "location")}
+        return Location(**Access.of(access).model_dump(), **facts)
+
+
+class Page(Wire):
+    """The URL at which the tool shows the artifact."""
+
+    address: str
+    url: str
 
 
 class Edge(Wire):

@@ -48,6 +48,9 @@ RESPONSES: Mapping[str, Any] = {
     "GET /artifacts/{kind}/{project}/{name}": shapes.Artifact,
     "GET /artifacts/{kind}/{project}/{name}/{version}": shapes.Artifact,
     "GET /artifacts/{kind}/{project}/{name}/{version}/history": shapes.ArtifactHistory,
+    "GET /artifacts/{kind}/{project}/{name}/{version}/page": shapes.ArtifactPage,
+    "POST /artifacts/places": shapes.StoreAccess,
+    "POST /artifacts/locations": shapes.ArtifactLocation,
     "GET /artifacts/{kind}/{project}/{name}/{version}/tags": list[shapes.ArtifactTag],
     **{
         f"{method} /artifacts/{{kind}}/{{project}}/{{name}}/{{version}}/{collection}": shapes.Artifact

@@ -44,3 +44,12 @@ def connection(
         part = plans.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
         variables[key] = unseal(extensions.sealed_secret(session, part))
     return artifactstores.Connection(binding.service_resource, binding.url, variables, project)
+
+
+def planned(session: sqlmodel.Session, store: plans.Store, unseal: Callable[[str], str], project: str) -> artifactstores.Connection:
+    """The connection of a store in a plan, with the present secrets of its credentials. Tokens of steps are left out."""
+    variables: dict[str, str] = {}
+    for item in store.variables:
+        if not any(isinstance(part, plans.SecretPart) and part.token_of is not None for part in item.value):
+            variables[item.name] = plans.evaluate(item.value, {}, lambda part: unseal(extensions.sealed_secret(session, part)))
+    return artifactstores.Connection(store.resource, store.url, variables, project)

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fuseml.artifactstores import paths
@@ -33,23 +33,26 @@ def sources(place: Path) -> list[Source]:
     return [_source(place / path, path) for path in found]
 
 
-def download(store: ArtifactStore, address: Address, folder: Path) -> Opened:
-    """Write the files of an artifact into a new folder, or an empty one, which appears complete or not at all.
+def check_new(folder: Path) -> None:
+    """Raises ConflictError unless the folder is a new or an empty one."""
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        raise errors.ConflictError(f"{folder} exists and is no empty folder; name another one")
+
+
+def download(store: ArtifactStore, address: Address, folder: Path, watch: Callable[[Opened], Opened] = lambda opened: opened) -> Opened:
+    """Write the files of an artifact into a new folder, or an empty one, which appears complete or not at all. `watch` may observe the bytes.
 
     Raises ConflictError for a folder that is not empty, InvalidError for paths that lead out of it, PermanentError for damaged contents.
     """
-    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
-        raise errors.ConflictError(f"{folder} exists and is no empty folder; name another one for {address}")
-    opened = store.open(address)
+    check_new(folder)
+    opened = watch(store.open(address))
     paths.check_paths(file.path for file in opened.files)
     with _written_to(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # In the same file system. A new folder holds no link that leads out of it.
         unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:100]}."))
     try:
-        for file in opened.files:
-            with _written_to(unfinished / file.path):
-                _write(unfinished, opened, file.path, opened.read(file), 0o777 if file.executable else 0o666)
+        fill(opened, unfinished)
         with _written_to(folder):
             unfinished.chmod(0o777 & ~_umask())
             unfinished.rename(folder)
@@ -57,6 +60,14 @@ def download(store: ArtifactStore, address: Address, folder: Path) -> Opened:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return opened
+
+
+def fill(opened: Opened, folder: Path) -> None:
+    """Write the files of an artifact into an empty folder of the caller's own. Raises as `download`; a failure leaves a part of them."""
+    paths.check_paths(file.path for file in opened.files)
+    for file in opened.files:
+        with _written_to(folder / file.path):
+            _write(folder, opened, file.path, opened.read(file), 0o777 if file.executable else 0o666)
 
 
 def _write(root: Path, opened: Opened, path: str, blocks: Iterator[bytes], mode: int) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fuseml.cli import lineage_tree, options, output, session, terminal
+from fuseml.cli import artifact_contents, lineage_tree, options, output, session, terminal
 from fuseml.cli.events import moment
 
 app = typer.Typer(help="Artifacts: code, models, datasets, and their lineage.", **options.GROUP)
@@ -234,3 +234,9 @@ def lineage(
         output.console().print(lineage_tree.tree(found))
         if found["truncated"]:
             terminal.echo("There is more within this depth; use a smaller --depth, or a --direction.", err=True)
+
+
+_PUSH = ("fuseml artifact push data/ --kind dataset --name patients -p demo", "fuseml artifact push model.onnx --kind model --name churn")
+app.command(epilog=options.examples(*_PUSH))(artifact_contents.push)
+app.command(epilog=options.examples("fuseml artifact pull dataset://demo/patients@latest --to data"))(artifact_contents.pull)
+app.command(name="open", epilog=options.examples("fuseml artifact open model://demo/diabetes/1"))(artifact_contents.open_)

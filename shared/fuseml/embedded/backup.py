@@ -135,7 +135,7 @@ def _is_excluded(name: str) -> bool:
         return True
     if parts[0] == "git" and (parts[-1].endswith(".lock") or parts[1].startswith((".new-", ".gone-")) or parts[-1].startswith("tmp")):
         return True
-    return name == "mlflow/tmp" or (parts[0] == "contents" and parts[1] == ".partial")
+    return name == "mlflow/tmp" or (parts[0] in ("contents", "artifacts") and parts[1:2] == [".partial"])
 
 
 def _is_database(path: pathlib.Path) -> bool:

@@ -14,6 +14,7 @@ import flask
 from fuseml.domain import errors
 from fuseml.embedded import (
     admission,
+    artifact_store,
     broker,
     chaos,
     ending,
@@ -114,7 +115,7 @@ def compose(
         mounted[name].wsgi_app = trouble.webhooks(mounted[name].wsgi_app)  # type: ignore[method-assign, assignment]
     if parts.tracking.url:
         tracking_address.follow(opened.store, home / "mlflow", parts.tracking.url)
-    record.register(opened.store, url, f"{url}/apps")
+    record.register(opened.store, url, f"{url}/apps", [artifact_store.service(home / "artifacts")])
     readiness = functools.partial(_readiness, Readiness([Need("database", opened.store.check)]), parts.tracking)
     accepted = opened.tokens.accepting(functools.partial(step_identity.verify, opened.store, opened.keyring))
     own = mount.own_app(parts.model_servers, mounted, accepted, readiness, opened.store)

@@ -29,6 +29,11 @@ def arguments(
     return [str(written), str(secrets), str(problem), *narrower, *(f"{name}={file}" for name, file in accepted)]
 
 
+def problem_of(given: Sequence[str]) -> Path:
+    """The file for the reason of a refusal, among the arguments of the program."""
+    return Path(given[2])
+
+
 def main(given: Sequence[str]) -> int:
     """Check the outputs and write the accepted ones: all, or none and the problem. Returns the exit code."""
     written, secrets, problem, *pairs = given

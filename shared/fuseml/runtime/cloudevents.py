@@ -14,7 +14,7 @@ import types
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import flask
 import sqlmodel
@@ -35,6 +35,7 @@ _REQUIRED = ("type", "source", "id")
 _BATCH = 100
 _FULL_SECONDS = 10.0
 _log = logging.getLogger("fuseml.events")
+_Facts = TypeVar("_Facts")
 
 Handler = Callable[[sqlmodel.Session, events.Event], Sequence[events.Payload]]
 """Applies an event inside the given transaction and returns the payloads to publish. Runs once for each (source, id)."""
@@ -56,6 +57,21 @@ class Hints:
 
     facts: Callable[[events.Event, bool], Sequence[events.Event]]
     apply: Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Informed(Generic[_Facts]):
+    """The handler of events that need facts of other systems: `ask(event)` reads them outside of any transaction, on every delivery, and
+    `apply` handles the event with them, once for each (source, id).
+    """
+
+    ask: Callable[[events.Event], _Facts]
+    apply: Callable[[sqlmodel.Session, events.Event, _Facts], Sequence[events.Payload]]
+
+    def handler(self, event: events.Event) -> Handler:
+        """The handler, with the present facts."""
+        facts = self.ask(event)
+        return lambda session, handled: self.apply(session, handled, facts)
 
 
 class Publisher(Protocol):
@@ -160,7 +176,7 @@ class Receiver:
         store: database.Database,
         publisher: Publisher,
         signer: signing.Signer,
-        handlers: Mapping[str, Handler | Hints],
+        handlers: Mapping[str, Handler | Hints | Informed[Any]],
         after: Callable[[events.Event], None] | None = None,
     ) -> None:
         self._consumer, self._store, self._publisher, self._signer = api.name, store, publisher, signer
@@ -205,7 +221,7 @@ class Receiver:
         if isinstance(handler, Hints):
             facts = handler.facts(event, proven)
             return self._apply(event, handler.apply, facts, delivery) if facts else self._known(event, delivery)
-        return self._apply(event, handler, None, delivery)
+        return self._apply(event, handler.handler(event) if isinstance(handler, Informed) else handler, None, delivery)
 
     def _apply(
         self, event: events.Event, handler: Handler, facts: Sequence[events.Event] | None, delivery: handling.Handling
@@ -244,7 +260,7 @@ class Receiver:
         delivery.caused = delivery.caused or ([before.event] if before.event else [])
         return before.event
 
-    def _find(self, type: str) -> Handler | Hints | None:
+    def _find(self, type: str) -> Handler | Hints | Informed[Any] | None:
         exact = self._handlers.get(type)
         return exact or next(
             (handler for name, handler in self._handlers.items() if name.endswith("*") and type.startswith(name[:-1])), None

@@ -1,6 +1,8 @@
-"""FuseML's own record in the registry: predictor steps resolve `prediction-serving` to it."""
+"""FuseML's own record in the registry: predictor steps resolve `prediction-serving` to it, and on a laptop artifacts their store."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 from fuseml.domain import application, errors
 from fuseml.domain.registry import extension
@@ -10,9 +12,9 @@ from fuseml.store import database, extensions
 EXTENSION = "fuseml"
 
 
-def register(store: database.Database, url: str, apps_url: str = "") -> None:
+def register(store: database.Database, url: str, apps_url: str = "", services: Sequence[Mapping[str, object]] = ()) -> None:
     """Register the record, or update its address. `url` is the API's for steps; `apps_url` is that of the applications, where it is known
-    before they are served."""
+    before they are served. `services` are further ones of this server."""
     configuration = {"FUSEML_API_URL": url, "FUSEML_API_TOKEN": extension.STEP_TOKEN}
     if apps_url:
         configuration["FUSEML_APPS_URL"] = apps_url
@@ -26,7 +28,8 @@ def register(store: database.Database, url: str, apps_url: str = "") -> None:
                 "resource": application.BUILT_IN,
                 "category": "prediction-serving",
                 "endpoints": [{"url": url, "type": "internal", "configuration": configuration}],
-            }
+            },
+            *services,
         ],
     }
     record = extension.Extension.model_validate(document)
@@ -49,6 +52,6 @@ def register(store: database.Database, url: str, apps_url: str = "") -> None:
 def _parts(record: extension.Extension) -> list[object]:
     """The endpoints and credentials of a record: a former release registered a permanent token, which is replaced."""
     return [
-        ([(endpoint.url, endpoint.configuration) for endpoint in service.endpoints], [item.id for item in service.credentials])
+        (service.id, [(endpoint.url, endpoint.configuration) for endpoint in service.endpoints], [item.id for item in service.credentials])
         for service in record.services
     ]

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fuseml.domain import plans
+from fuseml.domain import artifact, plans
 from fuseml.domain.plans import identity
+from fuseml.domain.workflows import artifact_rules
 
 FETCH_MODULE = "fuseml.artifactstores.fetch"
 COLLECT_MODULE = "fuseml.artifactstores.collect"
 
 FETCH, COLLECT = "FUSEML_FETCH", "FUSEML_COLLECT"
 """The prefixes of the variables of a program. Number N of a step's artifacts has those that begin with `PREFIX_N_`."""
+
+WORK = "/fuseml-work"
+"""The folder in which a container without a codeset runs if artifacts are made of its files."""
 
 PROJECT = "FUSEML_TRANSFER_PROJECT"
 STORE_VARIABLE = "STORE_VARIABLE_"
@@ -55,13 +59,23 @@ def collecting(step: plans.StepPlan, project: str, execution: str, folder: str) 
     if not variables:
         return {}
     uris = [output.name for output in step.outputs]
-    shared = {PROJECT: project, f"{COLLECT}_FOLDER": folder, f"{COLLECT}_OUTPUTS": " ".join(uris), f"{COLLECT}_PRODUCER": f"{execution}/{step.name}"}
+    shared = {
+        PROJECT: project,
+        f"{COLLECT}_FOLDER": folder,
+        f"{COLLECT}_OUTPUTS": " ".join(uris),
+        f"{COLLECT}_PRODUCER": f"{execution}/{step.name}",
+    }
     return variables | {name: plans.text(value) for name, value in shared.items()}
 
 
 def anonymous_name(run_id: str, step: str, output: str) -> str:
     """The name of an anonymous artifact in its store."""
-    return f"anonymous/{run_id}/{step}/{output}"
+    return f"{artifact_rules.ANONYMOUS}{run_id}/{step}/{output}"
+
+
+def is_anonymous(address: artifact.Address) -> bool:
+    """Whether the address is that of an anonymous artifact."""
+    return address.name.startswith(artifact_rules.ANONYMOUS)
 
 
 def _store(store: plans.Store) -> dict[str, plans.Value]:

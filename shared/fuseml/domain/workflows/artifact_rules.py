@@ -12,6 +12,9 @@ from fuseml.domain.workflows.models import ArtifactInput, ArtifactOutput, Step, 
 URI_SUFFIX = "-uri"
 """Suffix of the output with the URI of a collected artifact; it exists if a later step refers to the artifact."""
 
+ANONYMOUS = "anonymous/"
+"""The beginning of the names of anonymous artifacts in their stores."""
+
 _READ = {"code": "a codeset is checked out: give the step a `codeset`", "image": "an image is run: name it as the image of a step"}
 _SELECTOR_FIELDS = ("extension_id", "service_id", "product", "zone", "service_resource", "service_category")
 
@@ -40,6 +43,8 @@ def check_address(text: str) -> artifact.Address | artifact.Tagged:
 
 def check_output_name(kind: str, name: str) -> None:
     """Raises InvalidError for a name that no address of the kind can hold."""
+    if name.startswith(ANONYMOUS):
+        raise errors.InvalidError(f"names that begin with {ANONYMOUS!r} are those of anonymous artifacts; choose another one")
     if "@" in name:
         raise errors.InvalidError(f"{name[:100]!r} is not a name of artifacts: it holds '@', which marks a tag")
     address = artifact.Address(kind, "project", name, "version")

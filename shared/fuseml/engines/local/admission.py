@@ -50,6 +50,11 @@ def _check_step(step: plans.StepPlan, names: list[str], devices: Devices) -> Non
                 raise errors.PermanentError(
                     f"{where}: {name!r} of codeset {checkout.name!r} is not a valid name: use letters, digits, '-', '_' and '.' only"
                 )
+    for fetch in step.fetches:
+        if not journal.is_name(fetch.name):
+            raise errors.PermanentError(
+                f"{where}: {fetch.name!r} is not a valid name of an input: use letters, digits, '-', '_' and '.' only"
+            )
     unknown = [need for need in step.needs if need not in names]
     if unknown:
         raise errors.PermanentError(f"{where} needs {unknown[0]!r}, which is not a step of the run")

@@ -15,7 +15,7 @@ from typing import Literal
 from fuseml.domain import errors, plans
 from fuseml.domain.plans import combinations
 from fuseml.engines import masking, results, step_files
-from fuseml.engines.local import causes, checking_out, decisions, implementations, journal, launch, process
+from fuseml.engines.local import causes, checking_out, decisions, implementations, journal, launch, process, transferring
 from fuseml.engines.local.confinement import Confinement
 from fuseml.engines.local.devices import Allocation
 from fuseml.engines.local.host import Host
@@ -81,6 +81,9 @@ class Attempt:
         self._project = project
         self._outputs = outputs
         self._checking_out = checking_out.CheckingOut(host, folder, self._log, checkouts, self._stopped)
+        self._artifacts = transferring.Transferring(
+            host, folder, step, project=project, execution=run_id, outputs=outputs, stopped=self._stopped
+        )
         self._on_launch = on_launch
         self._devices = devices
         self._over = threading.Event()
@@ -99,7 +102,7 @@ class Attempt:
 
     @property
     def _running(self) -> process.Process | None:
-        return self._process or self._checking_out.running
+        return self._artifacts.running or self._process or self._checking_out.running
 
     def stop(self, stop: Stop, kill_at: float, abandon_at: float) -> None:
         """Ask the step to end (SIGTERM). The first reason and the earliest times count; an ended process keeps its outcome until
@@ -110,7 +113,7 @@ class Attempt:
                 # No retry: the thread of this attempt still uses the step's folder.
                 self._abandonment = Outcome(stop.state, stop.reason, stop.message, retryable=False)
             self._abandon_at = min(self._abandon_at, abandon_at)
-            if self._process is not None and self._process.ended:
+            if self._process is not None and self._process.ended and not self._step.collects:
                 return
             if self._stop is not None:
                 self._kill_at = min(self._kill_at, kill_at)
@@ -162,7 +165,7 @@ class Attempt:
         if self._runtime is not None and (end is None or end[0] == causes.KILLED or end[1]):
             self._remove_container()
         outcome = self._outcome(end)
-        for path in (self._step_folder / "work", self._folder.temporary(self._step.name)):
+        for path in (self._step_folder / "work", self._folder.inputs(self._step.name), self._folder.temporary(self._step.name)):
             self._host.trash.discard(path)
         return outcome
 
@@ -178,6 +181,7 @@ class Attempt:
         self._write_separator()
         for checkout in self._step.checkouts:
             self._checking_out.check_out(checkout)
+        self._artifacts.fetch()
         secrets = self._folder.secrets(self._host.unseal)
         values = launch.evaluate(self._step, self._outputs, secrets)
         implementation, host = self._host.implementations.find(values.image, self._project), self._host.environment
@@ -247,6 +251,10 @@ class Attempt:
             cause = self._explained(f"exited with code {code}{causes.signal_name(code)}")
             return Outcome("failed", decisions.FAILED, self._with_hint(cause))
         try:
+            self._artifacts.collect(self._folder.directory(self._step))
+        except (errors.FusemlError, OSError) as error:
+            return self._could_not_end(error)
+        try:
             names = [output.name for output in self._step.outputs]
             folders = ("steps", self._step.name, "results")
             limit = combinations.output_limit(self._step)
@@ -266,6 +274,13 @@ class Attempt:
             return cause
         self._log_message(hint)
         return f"{cause} ({hint})"
+
+    def _could_not_end(self, error: errors.FusemlError | OSError) -> Outcome:
+        if self._stop is not None:
+            return Outcome(self._stop.state, self._stop.reason, self._stop.message)
+        return Outcome(
+            "failed", decisions.FAILED, self._known_secrets().text(str(error)), retryable=not isinstance(error, errors.PermanentError)
+        )
 
     def _could_not_start(self, message: str, *, retryable: bool) -> Outcome:
         if self._stop is not None:

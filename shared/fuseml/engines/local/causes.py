@@ -21,16 +21,25 @@ def explained(log: Path, ended: str, separator: str, roots: Iterable[str]) -> st
     `roots` are the folders of the user's code.
     """
     try:
-        with step_files.open_to_read(log.parent, log.name) as file:
-            file.seek(0, os.SEEK_END)
-            begin = max(0, file.tell() - causes.TAIL)
-            file.seek(begin)
-            tail = file.read(causes.TAIL).decode(errors="replace")
+        tail = _tail(log)
     except OSError as error:
         return f"{ended}; its log cannot be read: {error.strerror or error}"
-    if begin:
-        tail = tail.partition("\n")[2] or tail
     return causes.explain(ended, tail.rpartition(separator)[2], roots)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log. Raises OSError when it cannot be read."""
+    return next((line.strip() for line in reversed(_tail(log).splitlines()) if line.strip()), "")
+
+
+def _tail(log: Path) -> str:
+    """The end of a log, in whole lines."""
+    with step_files.open_to_read(log.parent, log.name) as file:
+        file.seek(0, os.SEEK_END)
+        begin = max(0, file.tell() - causes.TAIL)
+        file.seek(begin)
+        tail = file.read(causes.TAIL).decode(errors="replace")
+    return (tail.partition("\n")[2] or tail) if begin else tail
 
 
 def signal_name(code: int) -> str:

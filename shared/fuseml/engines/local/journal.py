@@ -161,6 +161,19 @@ class RunFolder:
     def step_path(self, name: str) -> Path:
         return self.path / "steps" / name
 
+    def inputs(self, name: str) -> Path:
+        """The folder of the artifacts that the step reads."""
+        return self.step_path(name) / "inputs"
+
+    def input_path(self, name: str, artifact: str) -> Path:
+        """The contents of one of them."""
+        return self.inputs(name) / artifact
+
+    def directory(self, step: plans.StepPlan) -> Path:
+        """The folder in which the step runs."""
+        first = next(iter(step.checkouts), None)
+        return self.checkout_path(first) / first.folder if first else self.step_path(step.name) / "work"
+
     def log(self, name: str) -> Path:
         return self.step_path(name) / "log"
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseml.domain import errors, plans
+from fuseml.domain.plans import transfers
+from fuseml.domain.workflows import references
 from fuseml.domain.workflows.resources import quantity
 from fuseml.engines import step_files
 from fuseml.engines.local import implementations, journal, resources
@@ -121,19 +123,30 @@ def native(
         "TMPDIR": str(temporary),
         **resources.thread_variables(step.resources.limits),
         **values.variables,
+        **_paths_of_inputs(step, values, folder),
         # After the step's own: another step may hold the device that they name.
         **devices,
         "FUSEML_ENV_RESULTS": str(step_folder / "results"),
     }
     checkouts = [folder.checkout_path(checkout) for checkout in step.checkouts]
+    read += [folder.input_path(step.name, fetch.name) for fetch in transfers.contents(step)]
     return Launch(
         command,
         environment,
-        checkouts[0] / step.checkouts[0].folder if checkouts else work,
+        folder.directory(step),
         resources.data_limit(step.resources.limits),
         read=read,
         write=[work, temporary, step_folder / "results", *checkouts, *implementation.writes],
     )
+
+
+def _paths_of_inputs(step: plans.StepPlan, values: StepValues, folder: journal.RunFolder) -> dict[str, str]:
+    """The variables of the artifacts that the step reads: a process has no folder of its own at their paths."""
+    named = {references.variable(fetch.name): fetch for fetch in transfers.contents(step)}
+    # A workflow may set the variable itself; its value stays.
+    return {
+        name: str(folder.input_path(step.name, fetch.name)) for name, fetch in named.items() if values.variables.get(name) == fetch.path
+    }
 
 
 def container(
@@ -159,8 +172,14 @@ def container(
     for checkout in step.checkouts:
         options += ["--volume", f"{folder.checkout_path(checkout)}:{checkout.path}"]
     options += ["--volume", f"{step_folder / 'results'}:{CONTAINER_RESULTS}"]
+    for fetch in transfers.contents(step):
+        options += ["--volume", f"{folder.input_path(step.name, fetch.name)}:{fetch.path}:ro"]
     if step.checkouts:
         options += ["--workdir", step.checkouts[0].directory]
+    elif step.collects:
+        work = folder.directory(step)
+        work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        options += ["--volume", f"{work}:{transfers.WORK}", "--workdir", transfers.WORK]
     limits = step.resources.limits
     if "cpu" in limits:
         options += ["--cpus", f"{quantity(limits['cpu']):f}"]

@@ -1,0 +1,54 @@
+"""The artifacts that the engine has collected after a step: described by their stores, before they are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from functions.artifacts.deps import Deps
+from fuseml import artifactstores
+from fuseml.artifactstores import choice
+from fuseml.domain import artifact, events, plans
+from fuseml.store import runs
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """One artifact of a step, as its store has it. An anonymous one is recorded nowhere, so it is not described."""
+
+    part: plans.Collect
+    address: artifact.Address
+    description: artifactstores.Description | None = None
+    uri: str = ""
+
+
+def of_step(deps: Deps, event: events.Event) -> Mapping[str, Collected]:
+    """Output -> the artifact that was made of it.
+
+    Raises TemporaryError while a store is away: nothing is recorded then, and the event comes again.
+    """
+    step = events.RunStepFinished.model_validate(event.data)
+    if step.state != "succeeded":
+        return {}
+    with deps.store.read() as session:
+        run = runs.find_named(session, step.run)
+        planned = plan_of(run, step.step) if run else None
+        parts = [part for part in planned.collects if part.output in step.outputs] if planned else []
+        connections = {
+            part.output: choice.planned(session, part.store, deps.keyring.unseal, step.project) for part in parts if not part.anonymous
+        }
+    return {part.output: _described(part, step.outputs[part.output], connections.get(part.output)) for part in parts}
+
+
+def _described(part: plans.Collect, text: str, connection: artifactstores.Connection | None) -> Collected:
+    address = artifact.Address.parse(text)
+    if connection is None:
+        return Collected(part, address)
+    store = artifactstores.connect(connection)
+    return Collected(part, address, store.describe(address), store.locate(address).uri)
+
+
+def plan_of(run: runs.Run, step: str) -> plans.StepPlan | None:
+    """The plan of a step of the run; None for a step that it does not execute."""
+    found = next((item for item in run.plan["steps"] if item["name"] == step), None) if run.plan else None
+    return plans.StepPlan.model_validate(found) if found else None

@@ -1,0 +1,77 @@
+"""The program that makes artifacts of the files that a step has written, after the step has succeeded.
+
+In a pod it is also the container that checks the outputs (`fuseml.engines.check`), whose arguments follow its own.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fuseml.artifactstores import folders, program
+from fuseml.artifactstores.port import About, Source
+from fuseml.domain import errors
+from fuseml.domain.plans import transfers
+from fuseml.domain.workflows.artifact_rules import URI_SUFFIX
+from fuseml.engines import check, step_files
+
+
+def main(environment: Mapping[str, str]) -> None:
+    """Store every artifact, and write the addresses as outputs. A repetition after a kill stores only what is missing.
+
+    Raises PermanentError for files that are missing or no regular ones, TemporaryError if a store stays away.
+    """
+    for transfer in program.read(environment, transfers.COLLECT):
+        program.patiently(lambda transfer=transfer: _store(transfer, environment))  # type: ignore[misc]
+
+
+def _store(transfer: program.Transfer, environment: Mapping[str, str]) -> None:
+    facts, results = transfer.facts, Path(environment["FUSEML_ENV_RESULTS"])
+    sources = _sources(Path(environment[f"{transfers.COLLECT}_FOLDER"]), facts["PATH"], facts["OUTPUT"])
+    store = transfer.store()
+    place = store.place(facts["KIND"], environment[transfers.PROJECT], facts["NAME"])
+    digest = store.write(place, sources)
+    address = store.commit(place, digest, About(format=facts["FORMAT"], producer=environment[f"{transfers.COLLECT}_PRODUCER"]))
+    location = store.locate(address)
+    program.say(f"stored {facts['PATH']} as {address} ({program.summary(len(sources), location.size)})")
+    written = {facts["OUTPUT"]: str(address)}
+    if facts["OUTPUT"] + URI_SUFFIX in environment[f"{transfers.COLLECT}_OUTPUTS"].split():
+        written[facts["OUTPUT"] + URI_SUFFIX] = location.uri
+    for name, text in written.items():
+        with step_files.create(results / name, 0o644) as file:
+            file.write(text.encode())
+
+
+def _sources(root: Path, path: str, output: str) -> list[Source]:
+    """The files below a path of the step's folder. Raises InvalidError for a link on the way, which could lead out of it."""
+    place = root
+    for part in (part for part in path.split("/") if part not in ("", ".")):
+        place /= part
+        try:
+            mode = place.lstat().st_mode
+        except FileNotFoundError:
+            raise errors.NotFoundError(
+                f"the step has succeeded without writing {path!r}, of which the artifact {output!r} is made; write it below $PWD"
+            ) from None
+        if stat.S_ISLNK(mode):
+            raise errors.InvalidError(
+                f"{path!r}, of which the artifact {output!r} is made, leads through a link; write the files themselves there"
+            )
+    try:
+        return folders.sources(place)
+    except errors.InvalidError as error:
+        raise errors.InvalidError(f"no artifact {output!r} can be made of {path!r}: {error.message}") from error
+
+
+def run(environment: Mapping[str, str], arguments: Sequence[str]) -> int:
+    """The exit code of the program. `arguments` are those of the check that follows, if any."""
+    problem = check.problem_of(arguments) if arguments else None
+    code = program.run(lambda: main(environment), problem)
+    return code or (check.main(arguments) if arguments else 0)
+
+
+if __name__ == "__main__":
+    sys.exit(run(os.environ, sys.argv[1:]))
